@@ -1,0 +1,182 @@
+//! The command line as typed: clap types only, no input or output.
+//!
+//! What the arguments mean together is decided in [`crate::config`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::units::{bytes, duration, target, vni_range};
+use crate::replay::VniRange;
+
+/// A VXLAN-decapsulating packet sensor: cloud mirror traffic in, per-session pcap files out.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Log more: -v for details of the sensor, -vv for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    ended as asked; what was dropped is in the ledger
+  1    could not start (port taken, directory not writable, file unreadable)
+  2    the command line is wrong
+  3    ended, but something failed on the way: an output lost frames or a file
+       could not be published, a worker stopped, the ledger does not close,
+       or replay could not send every frame
+  4    an input file is damaged; what was whole before the damage was used
+  130  a second SIGINT, 143 a second SIGTERM: left at once, nothing drained";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive VXLAN, decapsulate, and write one rotating pcap per mirror session.
+    Run(RunArgs),
+    /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN datagram.
+    Replay(ReplayArgs),
+    /// Run the sensor on built-in sample traffic over loopback and show what comes out.
+    Demo(DemoArgs),
+}
+
+/// `vxtap run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Address and UDP port to receive on; repeat for more, as 0.0.0.0:8472. [default: [::]:4789, IPv4
+    /// included; 0.0.0.0:4789 where the host has no IPv6]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Receiving threads, each with a socket of its own. [default: half the cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+    /// What decides which worker receives a datagram.
+    #[arg(long, value_enum, default_value_t = Steer::Session)]
+    pub steer: Steer,
+    /// Directory for the pcap files; created if missing.
+    #[arg(long, value_name = "DIR", default_value = "./captures")]
+    pub write: PathBuf,
+    /// Begin a new file before one grows beyond this size, as 100MiB.
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
+    pub rotate_size: u64,
+    /// Begin a new file when the UTC clock passes a multiple of this, as 5m.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub rotate_time: Duration,
+    /// Keep at most this many bytes of a frame.
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    pub snaplen: u32,
+    /// Received frames are in the file at most this much later.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub flush: Duration,
+    /// Kernel receive buffer of each socket.
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = bytes)]
+    pub receive_buffer: u64,
+    /// Memory for frames on their way into an output; when it is full, frames are dropped and counted.
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
+    pub queue: u64,
+    /// What to do with a VXLAN header whose reserved bits are set (RFC 7348 says to ignore them).
+    #[arg(long, value_enum, default_value_t = ReservedBits::Accept)]
+    pub reserved_bits: ReservedBits,
+    /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow file.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_sessions: u32,
+    /// Keep only these VNIs; others are counted as filtered.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=0xff_ffff))]
+    pub vni: Vec<u32>,
+    /// Stop after this time.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Stop after this many datagrams.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// How the ledger is printed on standard output at the end.
+    #[arg(long, value_enum, default_value_t = LedgerFormat::Text)]
+    pub ledger: LedgerFormat,
+}
+
+/// `vxtap replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Captures to send, in this order: pcap or pcapng with Ethernet frames.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the mirror traffic goes; the port is 4789 unless given. IPv6 with a port as [ADDR]:PORT.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = target)]
+    pub to: SocketAddr,
+    /// VNI of the mirror session; with a range, frames take turns.
+    #[arg(long, value_name = "N|A-B", default_value = "1", value_parser = vni_range)]
+    pub vni: VniRange,
+    /// Send this many frames a second. [default: as fast as possible]
+    #[arg(long, value_name = "PPS", conflicts_with = "realtime", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// Keep the time between frames that the capture shows.
+    #[arg(long)]
+    pub realtime: bool,
+    /// Play the files this many times.
+    #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub loops: u64,
+    /// Source address of the mirror traffic; one of this host's.
+    #[arg(long, value_name = "ADDR")]
+    pub from: Option<IpAddr>,
+    /// Send with a computed outer UDP checksum. [default: zero, as AWS does]
+    #[arg(long)]
+    pub checksum: bool,
+    /// Show a progress bar.
+    #[arg(long)]
+    pub progress: bool,
+}
+
+/// `vxtap demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Directory for the captures. [default: a new one under the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+}
+
+/// What decides which worker receives a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Steer {
+    /// Outer source address and VNI: each mirror session stays in order on one worker.
+    Session,
+    /// Outer addresses and ports: one busy session is spread over all workers; its file is in order per
+    /// outer source port only.
+    Flow,
+}
+
+/// Policy for reserved bits in the VXLAN header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReservedBits {
+    /// Decapsulate and count.
+    Accept,
+    /// Drop and count.
+    Reject,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the ledger is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LedgerFormat {
+    /// A table.
+    Text,
+    /// One JSON object.
+    Json,
+    /// Not at all.
+    None,
+}
