@@ -1,1 +1,9 @@
-//! x
+//! vxtap, a VXLAN-decapsulating packet sensor.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation))]
+
+pub mod cli;
+pub mod config;
+pub mod record;
+pub mod replay;
+pub mod sys;
+pub mod wire;

@@ -1,0 +1,105 @@
+//! Values as people type them: sizes, durations, addresses, VNIs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::replay::VniRange;
+use crate::wire::Vni;
+
+/// The IANA port of VXLAN (RFC 7348 section 8).
+pub const VXLAN_PORT: u16 = 4789;
+
+/// A size in bytes, as `100MiB`, `64k` or `1GB`.
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 100MiB, 1GB or 65536"))
+}
+
+/// A duration above zero, as `1s`, `500ms` or `1h 30m`.
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(d) if d.is_zero() => Err("must be more than zero".into()),
+        Ok(d) => Ok(d),
+        Err(e) => Err(format!("{e}; write it as 500ms, 10s, 5m or 1h")),
+    }
+}
+
+/// An address with or without a port; the port is [`VXLAN_PORT`] unless given.
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn target(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(full) = text.parse::<SocketAddr>() {
+        return Ok(full);
+    }
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>()
+        .map(|ip| SocketAddr::new(ip, VXLAN_PORT))
+        .map_err(|_| "not an address; write 192.0.2.1, 192.0.2.1:4789, 2001:db8::1 or [2001:db8::1]:4789".into())
+}
+
+/// One VNI or a range `A-B`.
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn vni_range(text: &str) -> Result<VniRange, String> {
+    let vni = |t: &str| {
+        t.trim()
+            .parse()
+            .ok()
+            .and_then(Vni::new)
+            .ok_or_else(|| format!("{t:?} is not a VNI; a VNI is a number from 0 to {}", Vni::MAX))
+    };
+    let (first, last) = match text.split_once('-') {
+        Some((a, b)) => (vni(a)?, vni(b)?),
+        None => (vni(text)?, vni(text)?),
+    };
+    if first > last {
+        return Err(format!("the range {text} is empty; write the smaller VNI first"));
+    }
+    Ok(VniRange { first, last })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations() {
+        assert_eq!(bytes("100MiB"), Ok(100 << 20));
+        assert_eq!(bytes("1GB"), Ok(1_000_000_000));
+        assert!(bytes("lots").is_err());
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert!(duration("0s").is_err());
+        assert!(duration("5").is_err());
+    }
+
+    #[test]
+    fn targets() {
+        for (text, want) in [
+            ("192.0.2.1", "192.0.2.1:4789"),
+            ("192.0.2.1:8472", "192.0.2.1:8472"),
+            ("2001:db8::1", "[2001:db8::1]:4789"),
+            ("[2001:db8::1]", "[2001:db8::1]:4789"),
+            ("[2001:db8::1]:8472", "[2001:db8::1]:8472"),
+        ] {
+            assert_eq!(target(text).as_ref().map(ToString::to_string).as_deref(), Ok(want));
+        }
+        assert!(target("bastion").is_err());
+    }
+
+    #[test]
+    fn vnis() {
+        let range = |a, b| VniRange { first: Vni::new(a).unwrap(), last: Vni::new(b).unwrap() };
+        assert_eq!(vni_range("7"), Ok(range(7, 7)));
+        assert_eq!(vni_range("0-16777215"), Ok(range(0, 0xff_ffff)));
+        assert!(vni_range("16777216").is_err());
+        assert!(vni_range("9-7").is_err());
+        assert!(vni_range("x").is_err());
+    }
+}

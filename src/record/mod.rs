@@ -1,0 +1,1 @@
+//! Capture formats: encoding records and reading files.
