@@ -3,7 +3,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod lane;
+pub mod ledger;
 pub mod record;
 pub mod replay;
+pub mod route;
 pub mod sys;
 pub mod wire;

@@ -1,1 +1,6 @@
 //! Capture formats: encoding records and reading files.
+
+pub mod pcap;
+mod timestamp;
+
+pub use timestamp::Timestamp;

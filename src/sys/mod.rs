@@ -4,5 +4,6 @@
 //! invariant holds and who upholds it. Nothing here imports another module of the crate.
 #![allow(unsafe_code, reason = "system calls live here, and only here")]
 
+pub mod receive;
 pub mod send;
 pub mod socket;

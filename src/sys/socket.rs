@@ -1,4 +1,6 @@
 //! Socket options that socket2 lacks.
+//!
+//! Sources: `socket(7)`, `udp(7)`, and the kernel's `net/core/sock.c`, `net/core/sock_reuseport.c` where they are silent.
 
 use std::io;
 use std::mem;
@@ -35,4 +37,228 @@ pub fn send_zero_checksum_v4(socket: &impl AsFd) -> io::Result<()> {
 /// What `setsockopt` returns.
 pub fn send_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)
+}
+
+/// Sets the receive buffer beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`; needs CAP_NET_ADMIN). The kernel doubles the
+/// value for its own bookkeeping.
+///
+/// # Errors
+/// `EPERM` without the capability, else what `setsockopt` returns.
+pub fn force_receive_buffer(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
+    set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, i32::try_from(bytes).unwrap_or(i32::MAX))
+}
+
+/// Has the kernel's receive time delivered with each datagram (`SO_TIMESTAMPNS`).
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn receive_timestamps(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+}
+
+/// Has the socket's drop counter delivered with each datagram once it is not 0 (`SO_RXQ_OVFL`).
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn receive_drop_counter(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
+}
+
+/// Accepts IPv6 datagrams with a zero UDP checksum (`UDP_NO_CHECK6_RX`, RFC 6935), which the kernel drops otherwise.
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn receive_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)
+}
+
+/// The socket's drop counter now (`SO_MEMINFO`, index `SK_MEMINFO_DROPS`): the counter of `SO_RXQ_OVFL`, also when no
+/// datagram follows that could carry it. Wraps at 2^32.
+///
+/// # Errors
+/// What `getsockopt` returns.
+pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
+    const SK_MEMINFO_DROPS: usize = 8;
+    let mut info = [0u32; SK_MEMINFO_DROPS + 1];
+    let mut length = libc::socklen_t::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `info` and its length, which the
+    // kernel writes within that length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(info[SK_MEMINFO_DROPS]) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the kernel refuse every further datagram while what is queued can still be received: a socket filter that
+/// accepts nothing (`SO_ATTACH_FILTER`). What it refuses shows in [`drops`].
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn refuse_further(socket: &impl AsFd) -> io::Result<()> {
+    attach(socket, libc::SO_ATTACH_FILTER, &[statement(libc::BPF_RET | libc::BPF_K, 0)])
+}
+
+/// Steers the datagrams of a group of `workers` `SO_REUSEPORT` sockets by outer source address and VNI
+/// (`SO_ATTACH_REUSEPORT_CBPF`): one session, one socket. The sockets are numbered in the order they were bound.
+///
+/// The program sees the UDP payload at offset 0 and the IP header through `SKF_NET_OFF`. It loads the word that holds
+/// the VNI, mixes in the source address (all of IPv4, each word of IPv6), multiplies, and takes the high bits modulo the
+/// number of sockets. Where a load fails, as in a payload of less than 8 bytes, a program ends with 0: the first socket.
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn steer_by_session(socket: &impl AsFd, workers: u32) -> io::Result<()> {
+    use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MISC, BPF_MOD};
+    use libc::{BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR};
+    const NET: u32 = libc::SKF_NET_OFF.cast_unsigned();
+    /// 2^32 divided by the golden ratio: Knuth's multiplicative hash.
+    const MIX: u32 = 0x9e37_79b1;
+    let load = |at| statement(BPF_LD | BPF_W | BPF_ABS, at);
+    let multiply = statement(BPF_ALU | BPF_MUL | BPF_K, MIX);
+    let to_x = statement(BPF_MISC | BPF_TAX, 0);
+    let xor_x = statement(BPF_ALU | BPF_XOR | BPF_X, 0);
+    let program = [
+        // X = VNI, mixed
+        load(4),
+        statement(BPF_ALU | BPF_RSH | BPF_K, 8),
+        multiply,
+        to_x,
+        // IP version 4: A = source address, on to the end
+        statement(BPF_LD | BPF_B | BPF_ABS, NET),
+        statement(BPF_ALU | BPF_AND | BPF_K, 0xf0),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, 0x40, 0, 2),
+        load(NET + 12),
+        jump(BPF_JMP | BPF_JA, 13, 0, 0),
+        // IPv6: mix three words of the source address into X, A = the fourth
+        load(NET + 8),
+        xor_x,
+        multiply,
+        to_x,
+        load(NET + 12),
+        xor_x,
+        multiply,
+        to_x,
+        load(NET + 16),
+        xor_x,
+        multiply,
+        to_x,
+        load(NET + 20),
+        // the end: mix, and the high half modulo the number of sockets
+        xor_x,
+        multiply,
+        statement(BPF_ALU | BPF_RSH | BPF_K, 16),
+        statement(BPF_ALU | BPF_MOD | BPF_K, workers.max(1)),
+        statement(BPF_RET | BPF_A, 0),
+    ];
+    attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+}
+
+/// One instruction of classic BPF without jump targets.
+fn statement(code: u32, k: u32) -> libc::sock_filter {
+    jump(code, k, 0, 0)
+}
+
+/// One instruction of classic BPF; `jt` and `jf` count the instructions to skip.
+fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    // All opcodes fit in 16 bits; libc types the constants they are made of as 32.
+    libc::sock_filter { code: (code & 0xffff) as u16, jt, jf, k }
+}
+
+fn attach(socket: &impl AsFd, option: i32, program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    // The kernel copies the program during the call and does not write to it.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    set(socket, libc::SOL_SOCKET, option, &program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, UdpSocket};
+    use std::time::Duration;
+
+    fn group(address: IpAddr, n: usize) -> Vec<UdpSocket> {
+        let mut sockets: Vec<UdpSocket> = Vec::new();
+        let mut port = 0;
+        for _ in 0..n {
+            let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+            let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&std::net::SocketAddr::new(address, port).into()).unwrap();
+            let socket: UdpSocket = socket.into();
+            port = socket.local_addr().unwrap().port();
+            sockets.push(socket);
+        }
+        sockets
+    }
+
+    /// Which socket of the group receives each VNI.
+    fn steered(address: IpAddr) -> Vec<usize> {
+        let sockets = group(address, 4);
+        steer_by_session(&sockets[0], 4).unwrap();
+        let to = sockets[0].local_addr().unwrap();
+        let mut hits = Vec::new();
+        for vni in 0..64u32 {
+            let mut seen = None;
+            for port in 0..3 {
+                // A sender each time: another source port must not matter.
+                let sender = UdpSocket::bind((address, 0)).unwrap();
+                let mut payload = [0x08, 0, 0, 0, 0, 0, 0, port];
+                payload[4..7].copy_from_slice(&vni.to_be_bytes()[1..]);
+                sender.send_to(&payload, to).unwrap();
+                let hit = sockets
+                    .iter()
+                    .position(|s| {
+                        s.set_nonblocking(true).unwrap();
+                        s.recv(&mut [0; 16]).is_ok()
+                    })
+                    .expect("one socket has it");
+                assert_eq!(*seen.get_or_insert(hit), hit, "VNI {vni} stays on one socket");
+            }
+            hits.push(seen.unwrap());
+        }
+        hits
+    }
+
+    #[test]
+    fn a_session_stays_on_one_socket_and_sessions_spread() {
+        for address in ["127.0.0.1", "::1"] {
+            let hits = steered(address.parse().unwrap());
+            for socket in 0..4 {
+                let n = hits.iter().filter(|h| **h == socket).count();
+                assert!(n >= 4, "socket {socket} got {n} of 64 sessions from {address}: {hits:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_payload_goes_somewhere() {
+        let sockets = group("127.0.0.1".parse().unwrap(), 2);
+        steer_by_session(&sockets[0], 2).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(&[8], sockets[0].local_addr().unwrap()).unwrap();
+        sockets[0].set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(sockets[0].recv(&mut [0; 16]).unwrap(), 1);
+    }
+
+    #[test]
+    fn refused_datagrams_are_counted_and_queued_ones_stay() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiver.local_addr().unwrap();
+        sender.send_to(b"before", to).unwrap();
+        assert_eq!(drops(&receiver).unwrap(), 0);
+        refuse_further(&receiver).unwrap();
+        sender.send_to(b"after", to).unwrap();
+        assert_eq!(drops(&receiver).unwrap(), 1);
+        receiver.set_nonblocking(true).unwrap();
+        assert_eq!(receiver.recv(&mut [0; 16]).unwrap(), 6);
+        assert!(receiver.recv(&mut [0; 16]).is_err());
+    }
 }

@@ -1,0 +1,102 @@
+//! A fixed buffer of many records.
+
+use crate::record::{Timestamp, pcap};
+use crate::route::SessionId;
+
+/// Bytes of records in a chunk: large enough that handing one over costs nothing per frame, small enough to stay in the
+/// second-level cache between the worker and the sink.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+/// Runs in a chunk. With small frames of many sessions a chunk is full by this before it is by bytes.
+pub const CHUNK_RUNS: usize = 4096;
+/// Memory of a chunk, its index included.
+pub const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
+
+/// Consecutive records of one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The session.
+    pub session: SessionId,
+    /// Where its records begin in the chunk, in bytes.
+    pub start: u32,
+    /// Where they end.
+    pub end: u32,
+    /// How many.
+    pub frames: u32,
+    /// The latest receive time among them.
+    pub latest: Timestamp,
+}
+
+/// Records as pcap keeps them, and an index of runs. Belongs to one lane for life: it comes back to it when the sink is
+/// done.
+#[derive(Debug)]
+pub struct Chunk {
+    lane: u16,
+    records: Vec<u8>,
+    runs: Vec<Run>,
+    frames: u32,
+}
+
+impl Chunk {
+    /// An empty chunk of lane number `lane`.
+    #[must_use]
+    pub fn new(lane: u16) -> Self {
+        Self { lane, records: Vec::with_capacity(CHUNK_BYTES), runs: Vec::with_capacity(CHUNK_RUNS), frames: 0 }
+    }
+
+    /// Whether a frame of `length` bytes still fits.
+    #[inline]
+    #[must_use]
+    pub fn fits(&self, length: usize) -> bool {
+        self.records.len() + pcap::RECORD_HEADER_LEN + length <= CHUNK_BYTES && self.runs.len() < CHUNK_RUNS
+    }
+
+    /// Appends a frame that [`Chunk::fits`].
+    #[inline]
+    pub fn push(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
+        // A chunk is below 4 GiB, so its offsets fit.
+        #[allow(clippy::cast_possible_truncation)]
+        let start = self.records.len() as u32;
+        pcap::push(&mut self.records, timestamp, frame, orig_len);
+        #[allow(clippy::cast_possible_truncation)]
+        let end = self.records.len() as u32;
+        self.frames += 1;
+        match self.runs.last_mut() {
+            Some(run) if run.session == session => {
+                run.end = end;
+                run.frames += 1;
+                run.latest = run.latest.max(timestamp);
+            }
+            _ => self.runs.push(Run { session, start, end, frames: 1, latest: timestamp }),
+        }
+    }
+
+    /// The lane it belongs to.
+    #[must_use]
+    pub fn lane(&self) -> u16 {
+        self.lane
+    }
+
+    /// Frames in it.
+    #[must_use]
+    pub fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// True without frames.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames == 0
+    }
+
+    /// The runs with their records, in the order of receipt.
+    pub fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> {
+        self.runs.iter().map(|run| (run, self.records.get(run.start as usize..run.end as usize).unwrap_or_default()))
+    }
+
+    /// Empties it; the memory stays.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.runs.clear();
+        self.frames = 0;
+    }
+}

@@ -1,0 +1,269 @@
+//! A worker's path into one output.
+//!
+//! A lane copies each frame once, as a record into its current [`Chunk`], and hands whole chunks to the output's thread by
+//! pointer. Empty chunks come back by a second queue. A lane owns a fixed number of chunks, which bounds its memory; when all
+//! are with the sink, frames are dropped for this output alone and counted. Nothing here ever waits.
+//!
+//! ## When a chunk is handed over
+//!
+//! When it is full, or when its first record is older than the lane's *linger*. Under load chunks fill before that, so they
+//! grow by themselves; when it is quiet a record waits no longer than the linger.
+
+mod chunk;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+pub use chunk::{CHUNK_BYTES, CHUNK_MEMORY, CHUNK_RUNS, Chunk, Run};
+
+use crate::ledger::{OutputCounters, OutputDrop};
+use crate::record::Timestamp;
+use crate::route::SessionId;
+
+/// How frames enter an output.
+#[derive(Debug, Clone, Copy)]
+pub struct LanePlan {
+    /// Chunks of a lane.
+    pub chunks: usize,
+    /// How long a record waits for more before its chunk is handed over.
+    pub linger: Duration,
+    /// Bytes of a frame that are kept at most.
+    pub snaplen: usize,
+}
+
+/// A worker's path into one output.
+#[derive(Debug)]
+pub struct Lane {
+    plan: LanePlan,
+    counters: Arc<OutputCounters>,
+    full: Sender<Chunk>,
+    returned: Receiver<Chunk>,
+    /// Empty chunks, the one used last on top: its memory is the likeliest to be in the cache.
+    empty: Vec<Chunk>,
+    current: Option<Chunk>,
+    /// When the first record of the current chunk came.
+    since: Option<Instant>,
+}
+
+/// The sink's ends of the lanes of one output.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Chunks with records, from all lanes.
+    pub full: Receiver<Chunk>,
+    /// Where to return a chunk, by its lane.
+    returns: Vec<Sender<Chunk>>,
+}
+
+impl Inbox {
+    /// Empties a chunk and gives it back to its lane.
+    pub fn give_back(&self, mut chunk: Chunk) {
+        chunk.clear();
+        if let Some(lane) = self.returns.get(usize::from(chunk.lane())) {
+            // The lane is gone when its worker has ended; then nobody needs the chunk.
+            let _ = lane.try_send(chunk);
+        }
+    }
+}
+
+/// The lanes of one output, one for each set of counters, and the inbox they lead to.
+#[must_use]
+pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, Inbox) {
+    // Room for every chunk there is: a send finds the queue full never.
+    let (full_sender, full) = bounded(plan.chunks * counters.len());
+    let (lanes, returns) = (0..)
+        .zip(counters)
+        .map(|(number, counters)| {
+            let (return_sender, returned) = bounded(plan.chunks);
+            let lane = Lane {
+                plan,
+                counters,
+                full: full_sender.clone(),
+                returned,
+                empty: (0..plan.chunks).map(|_| Chunk::new(number)).collect(),
+                current: None,
+                since: None,
+            };
+            (lane, return_sender)
+        })
+        .unzip();
+    (lanes, Inbox { full, returns })
+}
+
+impl Lane {
+    /// Offers a frame to the output: it is written, or counted as dropped.
+    #[inline]
+    pub fn offer(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
+        self.counters.offered.add(1);
+        let kept = frame.get(..self.plan.snaplen).unwrap_or(frame);
+        let Some(chunk) = self.room_for(kept.len()) else {
+            self.counters.dropped(OutputDrop::LaneFull).add(1);
+            return;
+        };
+        chunk.push(session, timestamp, kept, orig_len);
+        if kept.len() < frame.len() {
+            self.counters.snapped.add(1);
+        }
+    }
+
+    /// Counts frames that the configuration keeps out of the output.
+    #[inline]
+    pub fn filter(&self) {
+        self.counters.offered.add(1);
+        self.counters.filtered.add(1);
+    }
+
+    /// The current chunk if a frame of `length` fits, else the next.
+    #[inline]
+    fn room_for(&mut self, length: usize) -> Option<&mut Chunk> {
+        if !self.current.as_ref().is_some_and(|chunk| chunk.fits(length)) {
+            self.hand_over();
+            self.current = self.take_empty();
+        }
+        self.current.as_mut()
+    }
+
+    #[cold]
+    fn take_empty(&mut self) -> Option<Chunk> {
+        // The last returned ends on top.
+        self.empty.extend(self.returned.try_iter());
+        self.empty.pop()
+    }
+
+    /// Hands over the current chunk, full or not.
+    fn hand_over(&mut self) {
+        self.since = None;
+        let Some(chunk) = self.current.take_if(|chunk| !chunk.is_empty()) else { return };
+        match self.full.try_send(chunk) {
+            Ok(()) => {}
+            Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) => {
+                self.counters.dropped(OutputDrop::OutputGone).add(u64::from(chunk.frames()));
+                let mut chunk = chunk;
+                chunk.clear();
+                self.empty.push(chunk);
+            }
+        }
+    }
+
+    /// Called between batches: hands over a chunk that has lingered. Returns when it wants to be called again.
+    #[inline]
+    pub fn tend(&mut self, now: Instant) -> Option<Instant> {
+        if self.current.as_ref().is_none_or(Chunk::is_empty) {
+            return None;
+        }
+        let due = *self.since.get_or_insert(now) + self.plan.linger;
+        if due > now {
+            return Some(due);
+        }
+        self.hand_over();
+        None
+    }
+}
+
+/// What is in the current chunk is handed over when the worker ends.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::pcap;
+
+    fn one(chunks: usize, snaplen: usize) -> (Lane, Inbox, Arc<OutputCounters>) {
+        let counters = Arc::new(OutputCounters::default());
+        let plan = LanePlan { chunks, linger: Duration::from_millis(500), snaplen };
+        let (mut lanes, inbox) = lanes(plan, vec![Arc::clone(&counters)]);
+        (lanes.remove(0), inbox, counters)
+    }
+
+    fn at(ns: u64) -> Timestamp {
+        Timestamp::from_ns(ns)
+    }
+
+    #[test]
+    fn a_full_lane_drops_and_counts_and_recovers() {
+        let (mut lane, inbox, counters) = one(2, 9000);
+        let frame = [7; 1000];
+        for i in 0..1000 {
+            lane.offer(SessionId::OVERFLOW, at(i), &frame, 1000);
+        }
+        let lost = counters.dropped(OutputDrop::LaneFull).get();
+        let per_chunk = (CHUNK_BYTES / (1000 + pcap::RECORD_HEADER_LEN)) as u64;
+        assert_eq!(lost, 1000 - 2 * per_chunk);
+        let chunk = inbox.full.try_recv().unwrap();
+        assert_eq!(u64::from(chunk.frames()), per_chunk);
+        inbox.give_back(chunk);
+        lane.offer(SessionId::OVERFLOW, at(1), &frame, 1000);
+        assert_eq!(counters.dropped(OutputDrop::LaneFull).get(), lost);
+        drop(lane);
+        let rest: u64 = inbox.full.iter().map(|c| u64::from(c.frames())).sum();
+        assert_eq!(rest, per_chunk + 1);
+        assert_eq!(counters.offered.get(), 1001);
+    }
+
+    #[test]
+    fn a_record_waits_no_longer_than_the_linger() {
+        let (mut lane, inbox, _) = one(2, 9000);
+        let start = Instant::now();
+        assert_eq!(lane.tend(start), None);
+        lane.offer(SessionId::OVERFLOW, at(1), &[1; 60], 60);
+        let due = lane.tend(start).unwrap();
+        assert_eq!(due, start + Duration::from_millis(500));
+        assert_eq!(lane.tend(start + Duration::from_millis(499)), Some(due));
+        assert!(inbox.full.is_empty());
+        assert_eq!(lane.tend(due), None);
+        assert_eq!(inbox.full.try_recv().unwrap().frames(), 1);
+        assert_eq!(lane.tend(due + Duration::from_secs(9)), None);
+    }
+
+    #[test]
+    fn the_snap_length_cuts_and_keeps_the_original_length() {
+        let (mut lane, inbox, counters) = one(2, 100);
+        lane.offer(SessionId::OVERFLOW, at(1), &[1; 100], 100);
+        lane.offer(SessionId::OVERFLOW, at(2), &[2; 101], 101);
+        drop(lane);
+        let chunk = inbox.full.try_recv().unwrap();
+        let (run, bytes) = chunk.runs().next().unwrap();
+        assert_eq!((run.frames, run.latest), (2, at(2)));
+        let lengths: Vec<_> = pcap::records(bytes).map(|r| (r.frame.len(), r.orig_len)).collect();
+        assert_eq!(lengths, [(100, 100), (100, 101)]);
+        assert_eq!(counters.snapped.get(), 1);
+    }
+
+    #[test]
+    fn an_output_that_is_gone_costs_only_its_frames() {
+        let (mut lane, inbox, counters) = one(1, 9000);
+        drop(inbox);
+        for i in 0..1000 {
+            lane.offer(SessionId::OVERFLOW, at(i), &[0; 1000], 1000);
+        }
+        drop(lane);
+        let lost = counters.dropped(OutputDrop::OutputGone).get() + counters.dropped(OutputDrop::LaneFull).get();
+        assert_eq!(lost, 1000);
+    }
+
+    #[test]
+    fn many_sessions_fill_the_index_first() {
+        let registry = Arc::new(crate::route::Registry::new(2));
+        let mut table = crate::route::SessionTable::new(registry);
+        let ids: Vec<SessionId> = (0..2)
+            .map(|vni| {
+                let vni = crate::wire::Vni::new(vni).unwrap();
+                let key = crate::route::SessionKey { source: std::net::Ipv6Addr::LOCALHOST, vni };
+                table.count(key, 1, at(0))
+            })
+            .collect();
+        let mut chunk = Chunk::new(0);
+        let mut n = 0;
+        while chunk.fits(14) {
+            chunk.push(ids[n % 2], at(n as u64), &[0; 14], 14);
+            n += 1;
+        }
+        assert_eq!(n, CHUNK_RUNS);
+        assert_eq!(chunk.runs().count(), CHUNK_RUNS);
+    }
+}

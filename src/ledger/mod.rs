@@ -1,0 +1,188 @@
+//! The ledger: what became of every datagram.
+//!
+//! Counters are kept where the work is done, one set per worker and one per end of each output, so that no two threads
+//! write the same cache line. Whoever reads them adds them up. Two equations hold once the sensor has stopped, exactly:
+//!
+//! ```text
+//! received = decapsulated + Σ dropped[reason]
+//! offered  = written + filtered + Σ dropped[reason]       for each output
+//! ```
+//!
+//! Beside the first stands what the kernel dropped before the sensor saw it (`kernel_dropped`, `refused_at_stop`).
+
+mod snapshot;
+
+pub use snapshot::{Imbalance, OutputTotals, Overflow, SessionTotals, Snapshot};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::DropReason;
+
+/// A counter that one thread writes and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. With a single writer a load and a store do, which costs no locked instruction.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Replaces the value.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker received.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    /// Datagrams received.
+    pub received: Counter,
+    /// Bytes of their UDP payloads.
+    pub received_bytes: Counter,
+    /// Datagrams that yielded an inner frame.
+    pub decapsulated: Counter,
+    /// Datagrams that did not, by [`DropReason`].
+    dropped: [Counter; DropReason::ALL.len()],
+    /// Accepted datagrams with reserved bits set.
+    pub reserved_bits: Counter,
+    /// Frames that arrived cut: the inner IP header tells of more bytes than came.
+    pub cut_by_mirror: Counter,
+    /// Frames of a VNI that was not asked for; each is also `filtered` in every output.
+    pub unselected: Counter,
+    /// Frames of sessions beyond the limit.
+    pub overflow: Counter,
+    /// Datagrams that the kernel dropped for want of room in the socket's receive buffer, or for a wrong checksum.
+    pub kernel_dropped: Counter,
+    /// Datagrams that arrived between the decision to stop and the close of the socket.
+    pub refused_at_stop: Counter,
+}
+
+impl WorkerCounters {
+    /// The counter of `reason`.
+    #[inline]
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> &Counter {
+        &self.dropped[reason as usize]
+    }
+}
+
+/// Why an output did not write a frame it was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum OutputDrop {
+    /// The output is behind and its memory is full.
+    LaneFull,
+    /// No space on the file system, or a quota reached.
+    DiskFull,
+    /// Any other failure of open or write.
+    WriteError,
+    /// The output's thread has ended.
+    OutputGone,
+}
+
+impl OutputDrop {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [OutputDrop; 4] =
+        [OutputDrop::LaneFull, OutputDrop::DiskFull, OutputDrop::WriteError, OutputDrop::OutputGone];
+
+    /// The stable label used in the ledger.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            OutputDrop::LaneFull => "lane_full",
+            OutputDrop::DiskFull => "disk_full",
+            OutputDrop::WriteError => "write_error",
+            OutputDrop::OutputGone => "output_gone",
+        }
+    }
+}
+
+/// What happened at one end of an output: in a worker's lane, or in the sink. The ends of an output add up.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct OutputCounters {
+    /// Frames offered to the output.
+    pub offered: Counter,
+    /// Frames that the configuration keeps out of it.
+    pub filtered: Counter,
+    /// Frames written.
+    pub written: Counter,
+    /// Bytes of the frames written, as far as they were kept.
+    pub written_bytes: Counter,
+    /// Frames cut to the snap length.
+    pub snapped: Counter,
+    /// Files published.
+    pub files: Counter,
+    /// Files that could not be published under their final name.
+    pub unpublished: Counter,
+    dropped: [Counter; OutputDrop::ALL.len()],
+}
+
+impl OutputCounters {
+    /// The counter of `reason`.
+    #[inline]
+    #[must_use]
+    pub fn dropped(&self, reason: OutputDrop) -> &Counter {
+        &self.dropped[reason as usize]
+    }
+}
+
+/// The counters of one output: one set per lane, one for the sink.
+#[derive(Debug)]
+pub struct Output {
+    /// The output's name, as `pcap`.
+    pub name: String,
+    /// Every end's counters.
+    pub ends: Vec<Arc<OutputCounters>>,
+}
+
+impl Output {
+    /// Adds a set of counters for one end of this output.
+    pub fn end(&mut self) -> Arc<OutputCounters> {
+        let counters = Arc::new(OutputCounters::default());
+        self.ends.push(Arc::clone(&counters));
+        counters
+    }
+}
+
+/// All counters of a sensor.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Per worker.
+    pub workers: Vec<Arc<WorkerCounters>>,
+    /// Per output.
+    pub outputs: Vec<Output>,
+}
+
+impl Ledger {
+    /// Adds a worker.
+    pub fn worker(&mut self) -> Arc<WorkerCounters> {
+        let counters = Arc::new(WorkerCounters::default());
+        self.workers.push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Sum of one counter over the workers.
+    pub fn sum(&self, counter: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
+        self.workers.iter().map(|w| counter(w).get()).sum()
+    }
+
+    /// Frames that outputs dropped for `reason`.
+    #[must_use]
+    pub fn outputs_dropped(&self, reason: OutputDrop) -> u64 {
+        self.outputs.iter().flat_map(|o| &o.ends).map(|e| e.dropped(reason).get()).sum()
+    }
+}

@@ -1,0 +1,342 @@
+//! The ledger added up, checked and printed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::{Ledger, Output, OutputDrop};
+use crate::record::Timestamp;
+use crate::wire::DropReason;
+
+/// Sums over all workers and outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Version of the program.
+    pub version: &'static str,
+    /// When the sensor began to receive.
+    pub started: Timestamp,
+    /// When this was added up.
+    pub ended: Timestamp,
+    /// Datagrams received.
+    pub received: u64,
+    /// Bytes of their UDP payloads.
+    pub received_bytes: u64,
+    /// Datagrams the kernel dropped before the sensor saw them.
+    pub kernel_dropped: u64,
+    /// Datagrams that came after the decision to stop.
+    pub refused_at_stop: u64,
+    /// Datagrams that yielded an inner frame.
+    pub decapsulated: u64,
+    /// Datagrams that did not, by reason; all reasons are listed.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Accepted datagrams with reserved bits set.
+    pub reserved_bits: u64,
+    /// Frames that arrived cut.
+    pub cut_by_mirror: u64,
+    /// Frames of VNIs that were not asked for.
+    pub unselected: u64,
+    /// The outputs by name.
+    pub outputs: BTreeMap<String, OutputTotals>,
+    /// The mirror sessions in the order of source and VNI.
+    pub sessions: Vec<SessionTotals>,
+    /// What came from sessions beyond the limit.
+    pub overflow: Overflow,
+}
+
+/// Sums of one output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutputTotals {
+    /// Frames offered.
+    pub offered: u64,
+    /// Frames written.
+    pub written: u64,
+    /// Bytes of the frames written.
+    pub written_bytes: u64,
+    /// Frames the configuration keeps out.
+    pub filtered: u64,
+    /// Frames lost, by reason; all reasons are listed.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Frames cut to the snap length.
+    pub snapped: u64,
+    /// Files published.
+    pub files: u64,
+    /// Files left under their `.part` name because they could not be published.
+    pub unpublished: u64,
+}
+
+/// One mirror session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionTotals {
+    /// Outer source address.
+    pub source: IpAddr,
+    /// VNI.
+    pub vni: u32,
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of the frames as they arrived.
+    pub bytes: u64,
+    /// Receive time of the first frame.
+    pub first: Timestamp,
+    /// Receive time of the last frame.
+    pub last: Timestamp,
+}
+
+/// Frames of sessions beyond the limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Overflow {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of the frames as they arrived.
+    pub bytes: u64,
+}
+
+/// An equation of the ledger that does not hold: an error of the program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger does not close: {equation}: {left} is not {right}")]
+pub struct Imbalance {
+    /// The equation in words.
+    pub equation: String,
+    /// Its left side.
+    pub left: u64,
+    /// Its right side.
+    pub right: u64,
+}
+
+impl OutputTotals {
+    fn of(output: &Output) -> Self {
+        let sum = |f: &dyn Fn(&super::OutputCounters) -> u64| output.ends.iter().map(|e| f(e)).sum();
+        Self {
+            offered: sum(&|e| e.offered.get()),
+            written: sum(&|e| e.written.get()),
+            written_bytes: sum(&|e| e.written_bytes.get()),
+            filtered: sum(&|e| e.filtered.get()),
+            dropped: OutputDrop::ALL.iter().map(|r| (r.label(), sum(&|e| e.dropped(*r).get()))).collect(),
+            snapped: sum(&|e| e.snapped.get()),
+            files: sum(&|e| e.files.get()),
+            unpublished: sum(&|e| e.unpublished.get()),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Adds up the counters of `ledger`; `sessions` is what the workers counted per session.
+    #[must_use]
+    pub fn of(ledger: &Ledger, started: Timestamp, mut sessions: Vec<SessionTotals>, overflow: Overflow) -> Self {
+        sessions.sort_by_key(|s| (s.source, s.vni));
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            started,
+            ended: Timestamp::now(),
+            received: ledger.sum(|w| &w.received),
+            received_bytes: ledger.sum(|w| &w.received_bytes),
+            kernel_dropped: ledger.sum(|w| &w.kernel_dropped),
+            refused_at_stop: ledger.sum(|w| &w.refused_at_stop),
+            decapsulated: ledger.sum(|w| &w.decapsulated),
+            dropped: DropReason::ALL.iter().map(|r| (r.label(), ledger.sum(|w| w.dropped(*r)))).collect(),
+            reserved_bits: ledger.sum(|w| &w.reserved_bits),
+            cut_by_mirror: ledger.sum(|w| &w.cut_by_mirror),
+            unselected: ledger.sum(|w| &w.unselected),
+            outputs: ledger.outputs.iter().map(|o| (o.name.clone(), OutputTotals::of(o))).collect(),
+            sessions,
+            overflow,
+        }
+    }
+
+    /// Checks the equations.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn check(&self) -> Result<(), Imbalance> {
+        let equal = |equation: String, left: u64, right: u64| {
+            if left == right { Ok(()) } else { Err(Imbalance { equation, left, right }) }
+        };
+        let lost: u64 = self.dropped.values().sum();
+        equal("received = decapsulated + dropped".into(), self.received, self.decapsulated + lost)?;
+        let in_sessions: u64 = self.sessions.iter().map(|s| s.frames).sum();
+        equal(
+            "decapsulated = frames of sessions + overflow + unselected".into(),
+            self.decapsulated,
+            in_sessions + self.overflow.frames + self.unselected,
+        )?;
+        for (name, output) in &self.outputs {
+            let lost: u64 = output.dropped.values().sum();
+            equal(format!("decapsulated = offered to {name}"), self.decapsulated, output.offered)?;
+            equal(
+                format!("offered to {name} = written + filtered + dropped"),
+                output.offered,
+                output.written + output.filtered + lost,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Frames that outputs lost by failing: not `lane_full`, which is load.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        let load = OutputDrop::LaneFull.label();
+        self.outputs.values().flat_map(|o| &o.dropped).filter(|(r, _)| **r != load).map(|(_, n)| n).sum::<u64>()
+            + self.outputs.values().map(|o| o.unpublished).sum::<u64>()
+    }
+}
+
+/// The table that `run` prints.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str| {
+            let line = format!("  {name:<24} {:>17}  {note}", thousands(n));
+            writeln!(f, "{}", line.trim_end())
+        };
+        /// Rows that are worth a line only when they are not zero.
+        fn seen<'a>(drops: &'a BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'static str, u64)> + 'a {
+            drops.iter().filter(|(_, n)| **n > 0).map(|(r, n)| (*r, *n))
+        }
+        writeln!(f, "datagrams")?;
+        row(f, "received", self.received, &format!("{} bytes", thousands(self.received_bytes)))?;
+        row(f, "decapsulated", self.decapsulated, "")?;
+        for (reason, n) in seen(&self.dropped) {
+            row(f, &format!("dropped {reason}"), n, "")?;
+        }
+        row(f, "kernel_dropped", self.kernel_dropped, "before the sensor saw them")?;
+        for (name, n, note) in [
+            ("refused_at_stop", self.refused_at_stop, "came after the decision to stop"),
+            ("reserved_bits", self.reserved_bits, "set in the VXLAN header, accepted"),
+            ("cut_by_mirror", self.cut_by_mirror, "frames that arrived truncated"),
+            ("unselected", self.unselected, "of VNIs not asked for"),
+            ("overflow", self.overflow.frames, "of sessions beyond --max-sessions"),
+        ] {
+            if n > 0 {
+                row(f, name, n, note)?;
+            }
+        }
+        for (name, output) in &self.outputs {
+            writeln!(f, "output {name}")?;
+            row(f, "offered", output.offered, "")?;
+            let files = match output.files {
+                1 => "in 1 file".into(),
+                n => format!("in {} files", thousands(n)),
+            };
+            let bytes = thousands(output.written_bytes);
+            row(f, "written", output.written, &format!("{bytes} bytes {files}"))?;
+            row(f, "filtered", output.filtered, "")?;
+            for (reason, n) in seen(&output.dropped) {
+                row(f, &format!("dropped {reason}"), n, "")?;
+            }
+            if output.snapped > 0 {
+                row(f, "snapped", output.snapped, "cut to --snaplen")?;
+            }
+            if output.unpublished > 0 {
+                row(f, "unpublished", output.unpublished, "files left under their .part name")?;
+            }
+        }
+        writeln!(f, "sessions ({})", thousands(self.sessions.len() as u64))?;
+        for s in self.sessions.iter().take(SESSIONS_SHOWN) {
+            let name = format!("{} vni {}", s.source, s.vni);
+            row(f, &name, s.frames, &format!("{} bytes, {} to {}", thousands(s.bytes), s.first, s.last))?;
+        }
+        if self.sessions.len() > SESSIONS_SHOWN {
+            writeln!(f, "  ... {} more; --ledger json lists all", self.sessions.len() - SESSIONS_SHOWN)?;
+        }
+        match self.check() {
+            Ok(()) => writeln!(f, "the ledger closes: every datagram received is accounted for"),
+            Err(e) => writeln!(f, "{e}"),
+        }
+    }
+}
+
+/// Sessions listed in the table; JSON has them all.
+const SESSIONS_SHOWN: usize = 32;
+
+/// A number with its thousands apart, as 1,234,567.
+#[must_use]
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (Ledger, Vec<SessionTotals>) {
+        let mut ledger = Ledger::default();
+        let worker = ledger.worker();
+        worker.received.add(12);
+        worker.decapsulated.add(10);
+        worker.dropped(DropReason::VniFlagClear).add(2);
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        let (lane, sink) = (output.end(), output.end());
+        lane.offered.add(10);
+        lane.dropped(OutputDrop::LaneFull).add(3);
+        sink.written.add(7);
+        ledger.outputs.push(output);
+        let session = SessionTotals {
+            source: IpAddr::from([192, 0, 2, 1]),
+            vni: 7,
+            frames: 10,
+            bytes: 640,
+            first: Timestamp::from_ns(1),
+            last: Timestamp::from_ns(2),
+        };
+        (ledger, vec![session])
+    }
+
+    #[test]
+    fn a_ledger_that_closes_and_one_that_does_not() {
+        let (ledger, sessions) = sample();
+        let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions.clone(), Overflow::default());
+        assert_eq!(snapshot.check(), Ok(()));
+        assert_eq!(snapshot.failed(), 0);
+        for worker in &ledger.workers {
+            worker.received.add(1);
+        }
+        let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions, Overflow::default());
+        let imbalance = snapshot.check().unwrap_err();
+        assert_eq!((imbalance.left, imbalance.right), (13, 12));
+        assert!(snapshot.to_string().contains("does not close"));
+    }
+
+    #[test]
+    fn every_equation_is_checked() {
+        let break_it: [fn(&mut Snapshot); 5] = [
+            |s| s.decapsulated += 1,
+            |s| s.sessions.clear(),
+            |s| s.unselected += 1,
+            |s| s.outputs.values_mut().for_each(|o| o.written += 1),
+            |s| s.outputs.values_mut().for_each(|o| (o.offered, o.filtered) = (o.offered + 1, o.filtered + 1)),
+        ];
+        for change in break_it {
+            let (ledger, sessions) = sample();
+            let mut snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions, Overflow::default());
+            change(&mut snapshot);
+            assert!(snapshot.check().is_err());
+        }
+    }
+
+    #[test]
+    fn json_has_what_scripts_read() {
+        let (ledger, sessions) = sample();
+        let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions, Overflow::default());
+        let json = serde_json::to_value(&snapshot).unwrap();
+        assert_eq!(json["received"], 12);
+        assert_eq!(json["dropped"]["vni_flag_clear"], 2);
+        assert_eq!(json["outputs"]["pcap"]["dropped"]["lane_full"], 3);
+        assert_eq!(json["sessions"][0]["source"], "192.0.2.1");
+        assert_eq!(json["sessions"][0]["first"], "1970-01-01T00:00:00.000000001Z");
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(thousands(n), text);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Demultiplexing: which mirror session a frame belongs to.
+//!
+//! A session is (outer source address, VNI). Each worker has a [`SessionTable`] of its own, looked up without a lock;
+//! the shared [`Registry`] gives a session its number when any worker sees it first, so that one session received by two
+//! workers is still one session for the outputs.
+
+mod registry;
+mod table;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+pub use registry::Registry;
+pub use table::SessionTable;
+
+use crate::wire::Vni;
+
+/// What tells mirror sessions apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// Outer source address; IPv4 as IPv4-mapped IPv6.
+    pub source: Ipv6Addr,
+    /// VNI.
+    pub vni: Vni,
+}
+
+impl SessionKey {
+    /// The source address as people write it.
+    #[must_use]
+    pub fn source(&self) -> IpAddr {
+        self.source.to_canonical()
+    }
+}
+
+impl fmt::Display for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} vni {}", self.source(), self.vni)
+    }
+}
+
+/// The number of a session: 0 for all sessions beyond the limit together, then in the order of first sight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(u32);
+
+impl SessionId {
+    /// The session that stands for all beyond the limit.
+    pub const OVERFLOW: SessionId = SessionId(0);
+
+    /// The number as an index from 0.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}

@@ -1,0 +1,79 @@
+//! The sessions of all workers.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+
+use super::{SessionId, SessionKey};
+
+/// Gives sessions their numbers, up to a limit. Locked only when a session is seen first, or named.
+#[derive(Debug)]
+pub struct Registry {
+    limit: u32,
+    /// Length of `sessions`: lets a worker see without the lock whether there is anything new.
+    count: AtomicU32,
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    /// Session number n is at n - 1.
+    keys: Vec<SessionKey>,
+    ids: HashMap<SessionKey, SessionId, foldhash::fast::RandomState>,
+}
+
+impl Registry {
+    /// A registry for up to `limit` sessions.
+    #[must_use]
+    pub fn new(limit: u32) -> Self {
+        Self { limit, count: AtomicU32::new(0), sessions: Mutex::default() }
+    }
+
+    /// Sessions at most.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Sessions seen so far.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// The number of `key`, a new one where it is not known; `None` at the limit.
+    pub(super) fn register(&self, key: SessionKey) -> Option<SessionId> {
+        let mut sessions = self.lock();
+        if let Some(id) = sessions.ids.get(&key) {
+            return Some(*id);
+        }
+        let count = self.count.load(Ordering::Relaxed);
+        if count >= self.limit {
+            return None;
+        }
+        let id = SessionId(count + 1);
+        sessions.keys.push(key);
+        sessions.ids.insert(key, id);
+        self.count.store(count + 1, Ordering::Release);
+        Some(id)
+    }
+
+    /// Visits the sessions after the first `known`, in their order.
+    pub fn since(&self, known: u32, mut visit: impl FnMut(SessionId, SessionKey)) {
+        for (id, key) in (1..).map(SessionId).zip(&self.lock().keys).skip(known as usize) {
+            visit(id, *key);
+        }
+    }
+
+    /// The session of number `id`; `None` for the overflow session.
+    #[must_use]
+    pub fn key(&self, id: SessionId) -> Option<SessionKey> {
+        self.lock().keys.get(id.index().checked_sub(1)?).copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
+        // Every change is complete before the next that could panic, so a poisoned lock still guards whole data.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

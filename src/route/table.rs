@@ -1,0 +1,174 @@
+//! A worker's sessions.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::{Registry, SessionId, SessionKey};
+use crate::ledger::{Overflow, SessionTotals};
+use crate::record::Timestamp;
+
+/// Finds the session of a frame and counts it. Owned by one worker: no lock, and no allocation but when a session is
+/// seen first.
+///
+/// When the registry is full, a key that is not in this table is known to be beyond the limit by one atomic load, so a
+/// flood of new keys never takes the lock.
+#[derive(Debug)]
+pub struct SessionTable {
+    registry: Arc<Registry>,
+    /// Sessions taken over from the registry so far.
+    known: u32,
+    ids: HashMap<SessionKey, SessionId, foldhash::fast::RandomState>,
+    /// The session of the frame before: mirror traffic comes in trains.
+    last: Option<(SessionKey, SessionId)>,
+    /// By number; the overflow session first.
+    counts: Vec<Counts>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    frames: u64,
+    bytes: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl SessionTable {
+    /// A table that shares `registry` with the other workers'.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, known: 0, ids: HashMap::default(), last: None, counts: vec![Counts::default()] }
+    }
+
+    /// The session of `key`, created on first sight, or [`SessionId::OVERFLOW`] beyond the limit. Counts a frame of
+    /// `bytes` bytes received at `time`.
+    #[inline]
+    pub fn count(&mut self, key: SessionKey, bytes: usize, time: Timestamp) -> SessionId {
+        let id = match self.last {
+            Some((last, id)) if last == key => id,
+            _ => self.look_up(key),
+        };
+        if let Some(counts) = self.counts.get_mut(id.index()) {
+            if counts.frames == 0 {
+                (counts.first, counts.last) = (time, time);
+            }
+            counts.frames += 1;
+            counts.bytes += bytes as u64;
+            // Outer packets may be reordered on their way through several receive queues.
+            counts.first = counts.first.min(time);
+            counts.last = counts.last.max(time);
+        }
+        id
+    }
+
+    fn look_up(&mut self, key: SessionKey) -> SessionId {
+        let id = match self.ids.get(&key) {
+            Some(id) => *id,
+            None => self.first_sight(key),
+        };
+        self.last = Some((key, id));
+        id
+    }
+
+    #[cold]
+    fn first_sight(&mut self, key: SessionKey) -> SessionId {
+        if self.known == self.registry.limit() {
+            return SessionId::OVERFLOW;
+        }
+        let id = self.registry.register(key);
+        let (ids, counts) = (&mut self.ids, &mut self.counts);
+        self.registry.since(self.known, |id, key| {
+            ids.insert(key, id);
+            counts.push(Counts::default());
+        });
+        self.known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        id.unwrap_or(SessionId::OVERFLOW)
+    }
+
+    /// What this worker counted per session, and of sessions beyond the limit.
+    #[must_use]
+    pub fn totals(&self) -> (Vec<SessionTotals>, Overflow) {
+        let sessions = self
+            .ids
+            .iter()
+            .filter_map(|(key, id)| {
+                let counts = self.counts.get(id.index()).filter(|c| c.frames > 0)?;
+                Some(SessionTotals {
+                    source: key.source(),
+                    vni: key.vni.get(),
+                    frames: counts.frames,
+                    bytes: counts.bytes,
+                    first: counts.first,
+                    last: counts.last,
+                })
+            })
+            .collect();
+        let overflow = self.counts.first().copied().unwrap_or_default();
+        (sessions, Overflow { frames: overflow.frames, bytes: overflow.bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Vni;
+    use std::net::Ipv4Addr;
+
+    fn key(vni: u32) -> SessionKey {
+        SessionKey { source: Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), vni: Vni::new(vni).unwrap() }
+    }
+
+    fn at(ns: u64) -> Timestamp {
+        Timestamp::from_ns(ns)
+    }
+
+    #[test]
+    fn two_workers_give_a_session_one_number() {
+        let registry = Arc::new(Registry::new(10));
+        let mut a = SessionTable::new(Arc::clone(&registry));
+        let mut b = SessionTable::new(Arc::clone(&registry));
+        let seven = a.count(key(7), 64, at(5));
+        let eight = b.count(key(8), 64, at(6));
+        assert_ne!(seven, eight);
+        assert_eq!(b.count(key(7), 100, at(3)), seven);
+        assert_eq!(a.count(key(8), 1, at(9)), eight);
+        assert_eq!(registry.count(), 2);
+        assert_eq!(registry.key(seven), Some(key(7)));
+        assert_eq!(registry.key(SessionId::OVERFLOW), None);
+    }
+
+    #[test]
+    fn the_same_vni_from_two_sources_is_two_sessions() {
+        let mut table = SessionTable::new(Arc::new(Registry::new(10)));
+        let other = SessionKey { source: Ipv4Addr::new(192, 0, 2, 2).to_ipv6_mapped(), ..key(1) };
+        assert_ne!(table.count(key(1), 64, at(1)), table.count(other, 64, at(1)));
+    }
+
+    #[test]
+    fn beyond_the_limit_all_is_overflow_and_memory_stays() {
+        let registry = Arc::new(Registry::new(3));
+        let mut a = SessionTable::new(Arc::clone(&registry));
+        let mut b = SessionTable::new(Arc::clone(&registry));
+        a.count(key(0), 64, at(1));
+        for vni in 0..10_000 {
+            b.count(key(vni), 64, at(1));
+            a.count(key(vni), 64, at(1));
+        }
+        let (sessions, overflow) = b.totals();
+        assert_eq!(sessions.len(), 3);
+        assert_eq!((overflow.frames, overflow.bytes), (9_997, 9_997 * 64));
+        assert!(b.ids.len() == 3 && b.counts.len() == 4);
+        assert_eq!(a.count(key(2), 64, at(1)), b.count(key(2), 64, at(1)));
+    }
+
+    #[test]
+    fn totals_have_first_and_last() {
+        let mut table = SessionTable::new(Arc::new(Registry::new(3)));
+        for (bytes, time) in [(60, 20), (40, 10), (50, 30)] {
+            table.count(key(1), bytes, at(time));
+        }
+        let (sessions, _) = table.totals();
+        let s = &sessions[0];
+        assert_eq!((s.frames, s.bytes, s.first, s.last), (3, 150, at(10), at(30)));
+    }
+}
