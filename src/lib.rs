@@ -8,5 +8,7 @@ pub mod ledger;
 pub mod record;
 pub mod replay;
 pub mod route;
+pub mod sink;
+pub mod source;
 pub mod sys;
 pub mod wire;

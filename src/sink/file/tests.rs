@@ -1,0 +1,244 @@
+use super::*;
+use crate::lane::Chunk;
+use crate::record::pcap;
+use crate::route::{SessionKey, SessionTable};
+use crate::wire::Vni;
+use std::net::Ipv4Addr;
+
+struct Rig {
+    dir: tempfile::TempDir,
+    registry: Arc<Registry>,
+    table: SessionTable,
+    counters: Arc<OutputCounters>,
+    sink: FileSink,
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn rig(change: impl FnOnce(&mut FilePlan)) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Arc::new(Registry::new(1000));
+    let counters = Arc::new(OutputCounters::default());
+    let mut plan = FilePlan {
+        directory: dir.path().to_path_buf(),
+        rotate_size: 1 << 30,
+        // Never by the clock, unless the test says so: the tests' times are long past.
+        rotate_time: Duration::from_secs(u64::from(u32::MAX)),
+        snaplen: 262_144,
+        linger: Duration::from_secs(1000),
+        buffer_memory: 1 << 20,
+        open_files: 10,
+    };
+    change(&mut plan);
+    let sink = FileSink::new(plan, Arc::clone(&registry), Arc::clone(&counters));
+    Rig { table: SessionTable::new(Arc::clone(&registry)), dir, registry, counters, sink }
+}
+
+impl Rig {
+    fn id(&mut self, vni: u32) -> SessionId {
+        let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        self.table.count(SessionKey { source, vni: Vni::new(vni).unwrap() }, 0, Timestamp::from_ns(0))
+    }
+
+    /// Sends frames (VNI, time in ns, length) through chunks.
+    fn send(&mut self, frames: &[(u32, u64, usize)]) {
+        let mut chunk = Chunk::new(0);
+        for (vni, time, length) in frames {
+            if !chunk.fits(*length) {
+                self.sink.consume(&chunk);
+                chunk.clear();
+            }
+            let id = self.id(*vni);
+            chunk.push(id, Timestamp::from_ns(*time), &vec![*vni as u8; *length], *length as u32);
+        }
+        self.sink.consume(&chunk);
+    }
+
+    /// All files under the directory in the order of their names: relative name, and receive times of the frames.
+    fn files(&self) -> Vec<(String, Vec<u64>)> {
+        let mut found = Vec::new();
+        for session in fs::read_dir(self.dir.path()).unwrap() {
+            let session = session.unwrap().path();
+            if session.is_dir() {
+                for file in fs::read_dir(session).unwrap() {
+                    let path = file.unwrap().path();
+                    let bytes = fs::read(&path).unwrap();
+                    let times = match bytes.split_at_checked(pcap::FILE_HEADER_LEN) {
+                        Some((header, records)) => {
+                            assert_eq!(header, pcap::file_header(262_144));
+                            let times: Vec<u64> = pcap::records(records).map(|r| r.timestamp.ns()).collect();
+                            let whole: usize = pcap::records(records).map(|r| r.len()).sum();
+                            assert_eq!(whole, records.len(), "{} ends in half a record", path.display());
+                            times
+                        }
+                        None => Vec::new(),
+                    };
+                    let name = path.strip_prefix(self.dir.path()).unwrap().to_str().unwrap().to_owned();
+                    found.push((name, times));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+#[test]
+fn one_file_per_session_named_and_published_at_the_end() {
+    let mut rig = rig(|_| ());
+    rig.send(&[(7, SECOND, 60), (8, 2 * SECOND, 60), (7, 3 * SECOND, 9000)]);
+    assert!(rig.files().iter().all(|(name, _)| name.ends_with(".part")));
+    rig.sink.finish();
+    let first = "vni7_192.0.2.1/vni7_192.0.2.1_19700101T000001Z_000001.pcap".to_owned();
+    let second = "vni8_192.0.2.1/vni8_192.0.2.1_19700101T000002Z_000001.pcap".to_owned();
+    assert_eq!(rig.files(), [(first, vec![SECOND, 3 * SECOND]), (second, vec![2 * SECOND])]);
+    assert_eq!((rig.counters.written.get(), rig.counters.written_bytes.get()), (3, 9120));
+    assert_eq!(rig.counters.files.get(), 2);
+}
+
+#[test]
+fn sessions_beyond_the_limit_share_the_overflow_file() {
+    let mut rig = rig(|_| ());
+    let mut chunk = Chunk::new(0);
+    chunk.push(SessionId::OVERFLOW, Timestamp::from_ns(1), &[0; 60], 60);
+    rig.sink.consume(&chunk);
+    rig.sink.finish();
+    assert_eq!(rig.files()[0].0, "overflow/overflow_19700101T000000Z_000001.pcap");
+}
+
+#[test]
+fn rotation_by_size_loses_nothing_and_holds_the_limit() {
+    for (length, limit) in [(60, 10_000), (1400, 100_000), (1400, 5_000), (9000, 4096)] {
+        let mut rig = rig(|plan| plan.rotate_size = limit);
+        let frames: Vec<_> = (0..3000).map(|i| (7, i, length)).collect();
+        rig.send(&frames);
+        rig.sink.finish();
+        let files = rig.files();
+        assert!(files.len() > 10, "{}", files.len());
+        let times: Vec<u64> = files.iter().flat_map(|(_, times)| times.clone()).collect();
+        assert_eq!(times, (0..3000).collect::<Vec<u64>>());
+        for (name, times) in &files {
+            let size = fs::metadata(rig.dir.path().join(name)).unwrap().len();
+            assert!(size <= limit || times.len() == 1, "{name} has {size} bytes, {} frames", times.len());
+        }
+        assert_eq!(rig.counters.files.get(), files.len() as u64);
+    }
+}
+
+#[test]
+fn rotation_by_time_cuts_at_multiples_of_the_interval() {
+    let mut rig = rig(|plan| plan.rotate_time = Duration::from_secs(10));
+    // One chunk over three intervals; the fourth frame came late.
+    rig.send(&[
+        (7, 3 * SECOND, 60),
+        (7, 9 * SECOND, 60),
+        (7, 10 * SECOND, 60),
+        (7, 9 * SECOND, 60),
+        (7, 31 * SECOND, 60),
+    ]);
+    rig.sink.finish();
+    let times: Vec<_> = rig.files().into_iter().map(|(_, times)| times).collect();
+    assert_eq!(times, [vec![3 * SECOND, 9 * SECOND], vec![10 * SECOND, 9 * SECOND], vec![31 * SECOND]]);
+}
+
+#[test]
+fn an_idle_file_ends_with_its_interval() {
+    let mut rig = rig(|plan| plan.rotate_time = Duration::from_secs(10));
+    rig.send(&[(7, 3 * SECOND, 60)]);
+    rig.sink.tick(Instant::now());
+    assert_eq!(rig.counters.files.get(), 1);
+    assert!(rig.files()[0].0.ends_with(".pcap"));
+}
+
+#[test]
+fn buffered_records_reach_the_part_file_in_time() {
+    let mut rig = rig(|plan| plan.linger = Duration::from_millis(1));
+    rig.send(&[(7, 1, 60)]);
+    std::thread::sleep(Duration::from_millis(5));
+    rig.sink.tick(Instant::now());
+    let files = rig.files();
+    assert!(files[0].0.ends_with(".part"));
+    assert_eq!(files[0].1, [1]);
+}
+
+#[test]
+fn many_sessions_with_few_descriptors_and_little_memory() {
+    let mut rig = rig(|plan| (plan.open_files, plan.buffer_memory) = (4, 20_000));
+    let frames: Vec<_> = (0..10_000).map(|i| ((i % 97) as u32, i, 60)).collect();
+    rig.send(&frames);
+    assert!(rig.sink.shared.buffered <= 20_000 + 2 * 64 * 1024);
+    rig.sink.finish();
+    let files = rig.files();
+    assert_eq!(files.len(), 97);
+    for (name, times) in files {
+        let vni: u64 = name.strip_prefix("vni").unwrap().split('_').next().unwrap().parse().unwrap();
+        assert_eq!(times, (0..10_000).filter(|i| i % 97 == vni).collect::<Vec<_>>());
+    }
+    assert_eq!(rig.counters.written.get(), 10_000);
+}
+
+#[test]
+fn names_that_are_taken_are_left_alone() {
+    let mut rig = rig(|_| ());
+    let dir = rig.dir.path().join("vni7_192.0.2.1");
+    fs::create_dir(&dir).unwrap();
+    let taken = dir.join("vni7_192.0.2.1_19700101T000000Z_000001.pcap");
+    fs::write(&taken, pcap::file_header(262_144)).unwrap();
+    fs::write(dir.join("vni7_192.0.2.1_19700101T000000Z_000002.pcap.part"), pcap::file_header(262_144)).unwrap();
+    rig.send(&[(7, 1, 60)]);
+    rig.sink.finish();
+    let files = rig.files();
+    assert_eq!(files.len(), 3);
+    assert!(files[2].0.ends_with("_000003.pcap"));
+    assert_eq!(fs::read(taken).unwrap().len(), pcap::FILE_HEADER_LEN);
+}
+
+#[test]
+fn a_failing_directory_costs_counted_frames_and_recovers() {
+    let mut rig = rig(|_| ());
+    // A file where the session's directory should be.
+    let obstacle = rig.dir.path().join("vni7_192.0.2.1");
+    fs::write(&obstacle, b"").unwrap();
+    rig.send(&[(7, 1, 60), (7, 2, 60)]);
+    rig.send(&[(7, 3, 60), (8, 4, 60)]);
+    let lost = rig.counters.dropped(OutputDrop::WriteError).get();
+    assert_eq!(lost, 4, "the output pauses as a whole");
+    fs::remove_file(obstacle).unwrap();
+    rig.sink.shared.outage.as_mut().unwrap().retry = Instant::now();
+    rig.send(&[(7, 5, 60)]);
+    rig.sink.finish();
+    assert!(rig.sink.shared.outage.is_none());
+    assert_eq!(rig.files().into_iter().map(|(_, t)| t).collect::<Vec<_>>(), [vec![5]]);
+    assert_eq!(rig.counters.written.get(), 1);
+}
+
+#[test]
+fn a_full_disk_leaves_whole_files_and_an_exact_count() {
+    // RLIMIT_FSIZE would need a process of its own; /dev/full fails each write with ENOSPC.
+    let mut rig = rig(|_| ());
+    let dir = rig.dir.path().join("vni7_192.0.2.1");
+    fs::create_dir(&dir).unwrap();
+    rig.send(&[(7, 1, 60)]);
+    let part = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+    let id = rig.id(7);
+    rig.sink.shared.open.close(id);
+    fs::remove_file(&part).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &part).unwrap();
+    let frames: Vec<_> = (0..400).map(|i| (7, i, 1400)).collect();
+    rig.send(&frames);
+    rig.sink.finish();
+    assert_eq!(rig.counters.dropped(OutputDrop::DiskFull).get(), 401);
+    assert_eq!(rig.counters.written.get(), 0);
+    let _ = &rig.registry;
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let text = prepare(&file.join("captures")).unwrap_err().to_string();
+    assert!(text.contains("part of that path is a file") && text.contains("file/captures"), "{text}");
+    prepare(&dir.path().join("a/b")).unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), 0);
+}

@@ -1,0 +1,49 @@
+//! Where frames go: one thread per output takes chunks from its lanes.
+
+pub mod file;
+mod name;
+mod open_files;
+
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::RecvTimeoutError;
+
+use crate::lane::{Chunk, Inbox};
+
+/// What an output's thread runs.
+pub trait Sink: Send + 'static {
+    /// Takes the records of a chunk. Each of its frames is written or counted as dropped, now or by [`Sink::finish`].
+    fn consume(&mut self, chunk: &Chunk);
+
+    /// Called between chunks, at least every [`TICK`]: the place for what is due by time.
+    fn tick(&mut self, now: Instant);
+
+    /// Called once, after the last chunk.
+    fn finish(&mut self);
+}
+
+/// How long an idle sink sleeps at most.
+pub const TICK: Duration = Duration::from_millis(20);
+
+/// Starts the thread of an output. It ends when all lanes have ended and their last chunks are consumed.
+///
+/// # Errors
+/// What creating a thread returns.
+pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
+        loop {
+            match inbox.full.recv_timeout(TICK) {
+                Ok(chunk) => {
+                    sink.consume(&chunk);
+                    inbox.give_back(chunk);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            sink.tick(Instant::now());
+        }
+        sink.finish();
+    })
+}

@@ -1,0 +1,42 @@
+//! Where datagrams come from.
+
+pub mod port_owner;
+pub mod udp;
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use crate::record::Timestamp;
+
+/// A received datagram, lent to the worker. Its memory goes back to the kernel afterwards.
+#[derive(Debug, Clone, Copy)]
+pub struct Datagram<'a> {
+    /// The UDP payload: a VXLAN header and the inner frame.
+    pub payload: &'a [u8],
+    /// True where the end of the payload is missing.
+    pub truncated: bool,
+    /// Outer source address; IPv4 as IPv4-mapped IPv6.
+    pub source: Ipv6Addr,
+    /// Receive time by the kernel's clock.
+    pub timestamp: Timestamp,
+}
+
+/// A way to receive datagrams, owned by one worker.
+pub trait Source {
+    /// Lends what has come to `deliver`, at most `limit` datagrams, and returns how many. Where nothing has come, waits up
+    /// to `wait` for it, and then may return 0.
+    ///
+    /// # Errors
+    /// A failure after which the source is of no more use.
+    fn receive(&mut self, limit: usize, wait: Duration, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize>;
+
+    /// Datagrams the kernel has dropped so far instead of delivering them here.
+    fn kernel_dropped(&mut self) -> u64;
+
+    /// Refuses every further datagram; what has come before can still be received.
+    fn refuse_further(&mut self);
+
+    /// Datagrams refused since [`Source::refuse_further`].
+    fn refused(&mut self) -> u64;
+}

@@ -1,0 +1,45 @@
+//! Who has a UDP port.
+
+use procfs::process::FDTarget;
+
+/// The owner of UDP port `port` in words: the process if `/proc` tells, else the kernel, with what to type to see more.
+#[must_use]
+pub fn describe(port: u16) -> String {
+    let inodes: Vec<u64> = [procfs::net::udp(), procfs::net::udp6()]
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.local_address.port() == port)
+        .map(|entry| entry.inode)
+        .collect();
+    let holds = |process: &procfs::process::Process| {
+        let Ok(descriptors) = process.fd() else { return false };
+        descriptors.flatten().any(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
+    };
+    let owner = procfs::process::all_processes().ok().and_then(|all| all.flatten().find(holds));
+    match owner.and_then(|p| p.stat().ok()) {
+        Some(stat) => format!("process {} ({})", stat.pid, stat.comm),
+        None => format!(
+            "no process that this user can see: most often a kernel vxlan device (see: ip -d link show type vxlan) \
+             or another user's process (see: sudo ss -lunp sport = :{port})"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_process() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let text = describe(socket.local_addr().unwrap().port());
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+    }
+
+    #[test]
+    fn says_where_to_look_when_nobody_is_seen() {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        assert!(describe(free).contains("ip -d link show type vxlan"));
+    }
+}

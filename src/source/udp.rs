@@ -1,0 +1,392 @@
+//! UDP sockets: one per worker and listen address, in a `SO_REUSEPORT` group.
+//!
+//! ## What decides which worker receives a datagram
+//!
+//! The kernel picks a socket of the group. By itself it hashes outer addresses and ports. A cloud mirror uses few outer source
+//! ports (128 on AWS), and one inner conversation can use two of them, so that choice spreads one session unevenly over the workers
+//! and its frames reach the outputs out of order. So the group gets a small filter program that hashes the outer source address and
+//! the VNI ([`Steering::Session`]): a session stays on one worker and in order, and sessions spread over the workers. Where one
+//! session is more than a core can take, [`Steering::Flow`] leaves the choice to the kernel.
+//!
+//! ## What the kernel drops
+//!
+//! A socket counts the datagrams it had no room for. The count comes with each datagram (`SO_RXQ_OVFL`), and is read once more
+//! at the end for those after the last (`SO_MEMINFO`). Both show the same 32-bit counter, which also has the datagrams with a wrong
+//! checksum.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{Timespec, epoll};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Datagram, Source, port_owner};
+use crate::record::Timestamp;
+use crate::sys::receive::ReceiveBatch;
+use crate::sys::socket;
+
+/// What decides which worker receives a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// Outer source address and VNI.
+    Session,
+    /// Outer addresses and ports, by the kernel's own hash.
+    Flow,
+}
+
+/// Where and how to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpPlan {
+    /// Addresses to receive on.
+    pub listen: Vec<SocketAddr>,
+    /// Sockets per address.
+    pub workers: usize,
+    /// Which of them receives a datagram.
+    pub steering: Steering,
+    /// Receive buffer of each socket, in bytes of the kernel's accounting, which is 2-3 times the packets' own.
+    pub receive_buffer: u32,
+}
+
+/// Why listening failed, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another socket has the port.
+    #[error("cannot listen on {address}: the port is taken by {owner}")]
+    PortTaken {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Who has it, and how to see it.
+        owner: String,
+    },
+    /// The address is not one of this host's.
+    #[error("cannot listen on {address}: this host does not have that address; it has {ours}")]
+    NotOurAddress {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The host's addresses.
+        ours: String,
+    },
+    /// A port below 1024 without the privilege.
+    #[error(
+        "cannot listen on {address}: ports below {first} need CAP_NET_BIND_SERVICE; \
+         see sysctl net.ipv4.ip_unprivileged_port_start"
+    )]
+    Privileged {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The first port that needs no privilege.
+        first: u16,
+    },
+    /// No descriptor to wait on.
+    #[error("cannot wait for datagrams: epoll_create1: {0}")]
+    Poll(io::Error),
+    /// Anything else.
+    #[error("cannot listen on {address}: {call}: {error}")]
+    Os {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The call that failed.
+        call: &'static str,
+        /// What it returned.
+        error: io::Error,
+    },
+}
+
+/// One socket, and what it has dropped.
+#[derive(Debug)]
+struct Bound {
+    socket: Socket,
+    drops: DropCounter,
+}
+
+/// A 32-bit counter of the kernel's that wraps, followed in 64 bits.
+#[derive(Debug, Clone, Copy, Default)]
+struct DropCounter {
+    last: u32,
+    total: u64,
+}
+
+impl DropCounter {
+    fn update(&mut self, now: u32) {
+        let more = now.wrapping_sub(self.last);
+        // A datagram that was queued earlier tells of an earlier count than one read directly.
+        if more < u32::MAX / 2 {
+            self.total += u64::from(more);
+            self.last = now;
+        }
+    }
+}
+
+/// The sockets of one worker.
+#[derive(Debug)]
+pub struct UdpSource {
+    sockets: Vec<Bound>,
+    /// Tells when any of the sockets has something.
+    ready: OwnedFd,
+    batch: ReceiveBatch,
+    /// Total of drops when refusing began, once it has.
+    before_refusing: Option<u64>,
+}
+
+/// Sockets for all workers.
+#[derive(Debug)]
+pub struct Listening {
+    /// One for each worker.
+    pub sources: Vec<UdpSource>,
+    /// Where they listen: what was asked for, with the port the kernel chose for port 0.
+    pub addresses: Vec<SocketAddr>,
+    /// The smallest receive buffer that a socket got, in bytes.
+    pub receive_buffer: u32,
+}
+
+/// The default: the VXLAN port on all addresses, IPv4 included; IPv4 only where the host has no IPv6.
+#[must_use]
+pub fn default_listen(port: u16) -> SocketAddr {
+    let dual = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let probe = open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), false).and_then(|s| s.bind(&any_port(dual).into()));
+    if probe.is_ok() { dual } else { SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)) }
+}
+
+fn any_port(mut address: SocketAddr) -> SocketAddr {
+    address.set_port(0);
+    address
+}
+
+/// Opens the sockets of all workers.
+///
+/// # Errors
+/// The first address that cannot be listened on, with the reason.
+pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
+    let mut sources =
+        (0..plan.workers).map(|_| UdpSource::new()).collect::<io::Result<Vec<_>>>().map_err(BindError::Poll)?;
+    let mut addresses = Vec::new();
+    let mut smallest = u32::MAX;
+    for wanted in &plan.listen {
+        let mut address = *wanted;
+        let os = |call| move |error| BindError::Os { address: *wanted, call, error };
+        // With SO_REUSEPORT a second sensor could bind too and silently take half of the traffic. A socket without it finds the port
+        // taken by whoever has it.
+        if address.port() != 0 {
+            let probe = open(address, false).map_err(os("socket"))?;
+            probe.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
+        }
+        for (index, source) in sources.iter_mut().enumerate() {
+            let socket = open(address, true).map_err(os("socket"))?;
+            smallest = smallest.min(set_receive_buffer(&socket, plan.receive_buffer).map_err(os("SO_RCVBUF"))?);
+            socket::receive_timestamps(&socket).map_err(os("SO_TIMESTAMPNS"))?;
+            socket::receive_drop_counter(&socket).map_err(os("SO_RXQ_OVFL"))?;
+            if address.is_ipv6() {
+                socket::receive_zero_checksum_v6(&socket).map_err(os("UDP_NO_CHECK6_RX"))?;
+            }
+            socket.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
+            if index == 0 {
+                let local = socket.local_addr().map_err(os("getsockname"))?;
+                address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
+                if plan.steering == Steering::Session && plan.workers > 1 {
+                    let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
+                    socket::steer_by_session(&socket, workers).map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
+                }
+            }
+            let readable = epoll::EventFlags::IN;
+            epoll::add(&source.ready, &socket, epoll::EventData::new_u64(0), readable)
+                .map_err(|e| os("epoll_ctl")(e.into()))?;
+            source.sockets.push(Bound { socket, drops: DropCounter::default() });
+        }
+        addresses.push(address);
+    }
+    Ok(Listening { sources, addresses, receive_buffer: smallest })
+}
+
+fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        // [::] takes IPv4 too, whatever the host's default.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_port(reuse_port)?;
+    Ok(socket)
+}
+
+/// Asks for `bytes`, beyond the host's limit if that is allowed, and returns what the socket has. The kernel doubles what it is
+/// asked for to make room for its own bookkeeping, and reports the double.
+fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32> {
+    if socket::force_receive_buffer(socket, bytes).is_err() {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    Ok(u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX))
+}
+
+fn explain_bind(address: SocketAddr, error: io::Error) -> BindError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::PortTaken { address, owner: port_owner::describe(address.port()) },
+        io::ErrorKind::AddrNotAvailable => {
+            let ours: Vec<String> =
+                pnet::datalink::interfaces().iter().flat_map(|i| &i.ips).map(|n| n.ip().to_string()).collect();
+            BindError::NotOurAddress { address, ours: ours.join(", ") }
+        }
+        io::ErrorKind::PermissionDenied => BindError::Privileged {
+            address,
+            first: std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(1024),
+        },
+        _ => BindError::Os { address, call: "bind", error },
+    }
+}
+
+impl UdpSource {
+    fn new() -> io::Result<Self> {
+        let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self { sockets: Vec::new(), ready, batch: ReceiveBatch::new(), before_refusing: None })
+    }
+
+    /// One pass over the sockets.
+    fn sweep(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+        let mut total = 0;
+        for bound in &mut self.sockets {
+            total += self.batch.receive(bound.socket.as_fd(), limit - total)?;
+            for message in self.batch.messages() {
+                if let Some(drops) = message.drops {
+                    bound.drops.update(drops);
+                }
+                deliver(&Datagram {
+                    payload: message.payload,
+                    truncated: message.truncated,
+                    source: message.source,
+                    // The kernel stamps every datagram once the option is set; it does so late where the option came after
+                    // the datagram.
+                    timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
+                });
+            }
+            if total >= limit {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    fn dropped(&mut self) -> u64 {
+        let mut total = 0;
+        for bound in &mut self.sockets {
+            if let Ok(drops) = socket::drops(&bound.socket) {
+                bound.drops.update(drops);
+            }
+            total += bound.drops.total;
+        }
+        total
+    }
+}
+
+impl Source for UdpSource {
+    fn receive(&mut self, limit: usize, wait: Duration, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+        let received = self.sweep(limit, deliver)?;
+        if received > 0 || wait.is_zero() {
+            return Ok(received);
+        }
+        let timeout = Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 1];
+        match epoll::wait(&self.ready, &mut events, Some(&timeout)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(0),
+            Ok(_) => self.sweep(limit, deliver),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn kernel_dropped(&mut self) -> u64 {
+        let dropped = self.dropped();
+        self.before_refusing.unwrap_or(dropped)
+    }
+
+    fn refuse_further(&mut self) {
+        self.before_refusing = Some(self.dropped());
+        for bound in &self.sockets {
+            if let Err(error) = socket::refuse_further(&bound.socket) {
+                tracing::warn!(%error, "cannot refuse further datagrams; draining what comes for a moment");
+            }
+        }
+    }
+
+    fn refused(&mut self) -> u64 {
+        self.before_refusing.map_or(0, |before| self.dropped() - before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    fn plan(listen: &str, workers: usize) -> UdpPlan {
+        let listen = vec![listen.parse().unwrap()];
+        UdpPlan { listen, workers, steering: Steering::Session, receive_buffer: 1 << 20 }
+    }
+
+    #[test]
+    fn the_drop_counter_wraps_and_ignores_old_news() {
+        let mut drops = DropCounter::default();
+        for now in [5, 3, 1 << 30, 1 << 31, 3 << 30, 4] {
+            drops.update(now);
+        }
+        assert_eq!(drops.total, (1 << 32) + 4);
+    }
+
+    #[test]
+    fn dual_stack_receives_both_families() {
+        let mut listening = listen(&plan("[::]:0", 1)).unwrap();
+        let port = listening.addresses[0].port();
+        let mut sources = Vec::new();
+        for from in ["127.0.0.1", "::1"] {
+            let sender = UdpSocket::bind((from, 0)).unwrap();
+            sender.send_to(b"hello", (from, port)).unwrap();
+            let wait = Duration::from_secs(5);
+            let n = listening.sources[0].receive(64, wait, &mut |d| sources.push(d.source.to_canonical().to_string()));
+            assert_eq!(n.unwrap(), 1);
+        }
+        assert_eq!(sources, ["127.0.0.1", "::1"]);
+        assert_eq!(listening.sources[0].receive(64, Duration::from_millis(1), &mut |_| ()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_taken_port_is_refused_also_when_the_other_shares_it() {
+        let first = listen(&plan("127.0.0.1:0", 2)).unwrap();
+        let error = listen(&plan(&first.addresses[0].to_string(), 1)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("the port is taken by process") && text.contains(&std::process::id().to_string()),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_foreign_address_is_refused_with_ours() {
+        let text = listen(&plan("192.0.2.77:0", 1)).unwrap_err().to_string();
+        assert!(text.contains("does not have that address") && text.contains("127.0.0.1"), "{text}");
+    }
+
+    #[test]
+    fn overflow_and_refusal_are_counted_exactly() {
+        let mut listening = listen(&UdpPlan { receive_buffer: 1, ..plan("127.0.0.1:0", 1) }).unwrap();
+        let source = &mut listening.sources[0];
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..1000 {
+            sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
+        }
+        source.refuse_further();
+        for _ in 0..7 {
+            sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
+        }
+        let mut received = 0;
+        while let Ok(n) = source.receive(64, Duration::ZERO, &mut |_| ()) {
+            if n == 0 {
+                break;
+            }
+            received += n as u64;
+        }
+        assert!(source.kernel_dropped() > 0);
+        assert_eq!(received + source.kernel_dropped(), 1000);
+        assert_eq!(source.refused(), 7);
+    }
+}
