@@ -1,1 +1,157 @@
+//! VXLAN: eight bytes between a UDP header and an Ethernet frame (RFC 7348 section 5).
 //!
+//! ```text
+//!  byte 0        1 .. 3              4 .. 6          7
+//! +------------+-------------------+---------------+------------+------------------
+//! | RRRR IRRR  | reserved          | VNI, 24 bits  | reserved   | inner frame ...
+//! +------------+-------------------+---------------+------------+------------------
+//! ```
+//!
+//! The I flag says that the VNI is valid and must be 1. Everything marked R or reserved is "set to zero on
+//! transmission and ignored on receipt", and senders in the field do set it: the group policy extension uses bit 0x80
+//! and bytes 2-3, some switches leave noise. [`decapsulate`] therefore accepts such a header and reports the fact in
+//! [`Decapsulated::reserved_bits`]; whether that is counted or refused is a matter of configuration, decided elsewhere.
+//!
+//! Nothing in the header says how long the inner frame is: it reaches to the end of the UDP payload, so the caller must
+//! pass exactly that, without Ethernet trailers. A socket does; for whole frames see [`outer::udp`](super::outer::udp).
+//!
+//! ```
+//! use vxtap::wire::{Vni, vxlan};
+//!
+//! let frame = [0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x06]; // an Ethernet header and nothing else
+//! let vni = Vni::new(5_569_041).unwrap();
+//! let payload = [vxlan::header(vni).as_slice(), &frame].concat();
+//!
+//! let inner = vxlan::decapsulate(&payload).unwrap();
+//! assert_eq!((inner.vni, inner.frame), (vni, frame.as_slice()));
+//! assert!(!inner.reserved_bits);
+//! ```
+
+use super::{DropReason, Vni, inner};
+
+/// Length of the header in bytes.
+pub const HEADER_LEN: usize = 8;
+
+/// The I flag in the header's first byte: the VNI is valid.
+pub const I_FLAG: u8 = 0x08;
+
+/// Every bit of the header, read as one big-endian number, that is neither the I flag nor the VNI.
+const RESERVED: u64 = 0xf7ff_ffff_0000_00ff;
+
+/// What a VXLAN datagram carries: a view of its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decapsulated<'a> {
+    /// The network the frame belongs to.
+    pub vni: Vni,
+    /// The inner Ethernet frame as it arrived, from the destination address to the end of the UDP payload; at least
+    /// 14 bytes. Inner VLAN tags are part of it; there is no frame check sequence.
+    pub frame: &'a [u8],
+    /// Length of the inner frame in bytes before the mirror cut it, never less than `frame.len()`: see
+    /// [`inner::original_length`].
+    pub orig_len: u32,
+    /// A reserved bit was set: one of the flags other than I, or of bytes 1-3 or 7.
+    pub reserved_bits: bool,
+}
+
+/// Takes the VXLAN header off a UDP payload, copying nothing.
+///
+/// # Errors
+///
+/// - [`DropReason::ShortVxlanHeader`]: fewer than [`HEADER_LEN`] bytes;
+/// - [`DropReason::VniFlagClear`]: the I flag is 0, so there is no valid VNI;
+/// - [`DropReason::RuntInnerFrame`]: what follows is shorter than an Ethernet header.
+#[inline]
+pub fn decapsulate(payload: &[u8]) -> Result<Decapsulated<'_>, DropReason> {
+    let Some((header, frame)) = payload.split_first_chunk::<HEADER_LEN>() else {
+        return Err(DropReason::ShortVxlanHeader);
+    };
+    let [flags, _, _, _, high, middle, low, _] = *header;
+    if flags & I_FLAG == 0 {
+        return Err(DropReason::VniFlagClear);
+    }
+    if frame.len() < inner::ETHERNET_LEN {
+        return Err(DropReason::RuntInnerFrame);
+    }
+    Ok(Decapsulated {
+        vni: Vni::from_be_bytes([high, middle, low]),
+        frame,
+        orig_len: inner::original_length(frame),
+        reserved_bits: u64::from_be_bytes(*header) & RESERVED != 0,
+    })
+}
+
+/// The header that a sender puts before a frame: the I flag, this VNI, and all reserved bits zero.
+#[inline]
+#[must_use]
+pub const fn header(vni: Vni) -> [u8; HEADER_LEN] {
+    let [high, middle, low] = vni.to_be_bytes();
+    [I_FLAG, 0, 0, 0, high, middle, low, 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rustfmt::skip]
+    const DATAGRAM: [u8; 8 + 14 + 20] = [
+        // VXLAN: I flag, reserved, VNI 123, reserved
+        0x08, 0x00, 0x00, 0x00,  0x00, 0x00, 0x7b,  0x00,
+        // Ethernet: destination, source, IPv4
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x01,  0x02, 0x00, 0x00, 0x00, 0x00, 0x02,  0x08, 0x00,
+        // IPv4: total length 1400, of which the mirror sent the header only
+        0x45, 0x00, 0x05, 0x78,  0x00, 0x01, 0x40, 0x00,  0x40, 0x06, 0x00, 0x00,
+        10, 0, 0, 1,  10, 0, 0, 2,
+    ];
+
+    #[test]
+    fn takes_the_header_off() {
+        let inner = decapsulate(&DATAGRAM).unwrap();
+        assert_eq!(inner.vni.get(), 123);
+        assert_eq!(inner.frame, &DATAGRAM[8..]);
+        assert_eq!(inner.orig_len, 14 + 1400);
+        assert!(!inner.reserved_bits);
+    }
+
+    #[test]
+    fn all_24_bits_of_the_vni_count_and_no_others() {
+        for (bytes, number) in [([0, 0, 0], 0), ([1, 2, 3], 0x01_0203), ([0xff, 0xff, 0xff], 0xff_ffff)] {
+            let mut datagram = DATAGRAM;
+            datagram[4..7].copy_from_slice(&bytes);
+            datagram[3] = 0xff; // reserved, next to the VNI
+            datagram[7] = 0xff;
+            assert_eq!(decapsulate(&datagram).unwrap().vni.get(), number);
+        }
+    }
+
+    #[test]
+    fn each_reserved_bit_is_reported_and_accepted() {
+        let plain = decapsulate(&DATAGRAM).unwrap();
+        for bit in (0..64).filter(|bit| RESERVED >> bit & 1 == 1) {
+            let mut datagram = DATAGRAM;
+            datagram[7 - bit / 8] |= 1 << (bit % 8);
+            assert_eq!(
+                decapsulate(&datagram),
+                Ok(Decapsulated { reserved_bits: true, frame: &datagram[8..], ..plain }),
+                "bit {bit}"
+            );
+        }
+        assert_eq!(RESERVED.count_ones(), 64 - 1 - 24);
+    }
+
+    #[test]
+    fn refuses_what_carries_no_frame() {
+        for length in 0..HEADER_LEN {
+            assert_eq!(decapsulate(&DATAGRAM[..length]), Err(DropReason::ShortVxlanHeader), "{length} bytes");
+        }
+        for length in HEADER_LEN..HEADER_LEN + 14 {
+            assert_eq!(decapsulate(&DATAGRAM[..length]), Err(DropReason::RuntInnerFrame), "{length} bytes");
+        }
+        assert!(decapsulate(&DATAGRAM[..HEADER_LEN + 14]).is_ok());
+
+        let mut datagram = DATAGRAM;
+        datagram[0] = !I_FLAG;
+        assert_eq!(decapsulate(&datagram), Err(DropReason::VniFlagClear));
+        // Without the I flag nothing after it means anything, so that is what a short one is counted as.
+        assert_eq!(decapsulate(&datagram[..HEADER_LEN]), Err(DropReason::VniFlagClear));
+    }
+}
