@@ -3,11 +3,14 @@
 
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod lane;
 pub mod ledger;
+pub mod pipeline;
 pub mod record;
 pub mod replay;
 pub mod route;
+pub mod run;
 pub mod sink;
 pub mod source;
 pub mod sys;

@@ -1,1 +1,62 @@
-fn main() {}
+//! The program: allocator, arguments, exit code.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use vxtap::cli::{Cli, Command, LedgerFormat, RunArgs};
+use vxtap::config::RunPlan;
+use vxtap::console::Console;
+use vxtap::pipeline::Outcome;
+use vxtap::run::{self, Signals};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// It could not start.
+const CANNOT_START: u8 = 1;
+/// It ended, but something failed on the way.
+const FAILED: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = Console::default();
+    console.log(cli.log_format, cli.verbose);
+    let result = match cli.command {
+        Command::Run(args) => run(&args, &console),
+        _ => Ok(ExitCode::from(CANNOT_START)),
+    };
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::from(CANNOT_START)
+    })
+}
+
+fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    let plan = RunPlan::resolve(args)
+        .unwrap_or_else(|error| Cli::command().error(clap::error::ErrorKind::ValueValidation, error).exit());
+    let signals = Signals::new().context("cannot take over signals")?;
+    let outcome = run::start(&plan)?.conduct(&signals, console);
+    report(&outcome, args.ledger);
+    Ok(end(&outcome))
+}
+
+/// Prints the ledger. A reader that has gone away is not an error of the sensor's.
+fn report(outcome: &Outcome, format: LedgerFormat) {
+    let mut out = io::stdout().lock();
+    let _ = match format {
+        LedgerFormat::Text => write!(out, "{}", outcome.snapshot),
+        LedgerFormat::Json => serde_json::to_writer(&mut out, &outcome.snapshot)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        LedgerFormat::None => Ok(()),
+    };
+}
+
+fn end(outcome: &Outcome) -> ExitCode {
+    for failure in &outcome.failures {
+        tracing::error!("{failure}");
+    }
+    if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}

@@ -1,3 +1,6 @@
 //! From arguments as typed to a plan that is valid.
 
+mod plan;
 pub mod units;
+
+pub use plan::{PlanError, RunPlan};

@@ -12,7 +12,7 @@
 
 mod snapshot;
 
-pub use snapshot::{Imbalance, OutputTotals, Overflow, SessionTotals, Snapshot};
+pub use snapshot::{Imbalance, OutputTotals, Overflow, SessionTotals, Snapshot, thousands};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -121,10 +121,10 @@ impl OutputTotals {
 }
 
 impl Snapshot {
-    /// Adds up the counters of `ledger`; `sessions` is what the workers counted per session.
+    /// Adds up the counters of `ledger`; `sessions` is what the workers counted per session, in the
+    /// order of source and VNI.
     #[must_use]
-    pub fn of(ledger: &Ledger, started: Timestamp, mut sessions: Vec<SessionTotals>, overflow: Overflow) -> Self {
-        sessions.sort_by_key(|s| (s.source, s.vni));
+    pub fn of(ledger: &Ledger, started: Timestamp, sessions: Vec<SessionTotals>, overflow: Overflow) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             started,

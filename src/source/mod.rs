@@ -24,12 +24,17 @@ pub struct Datagram<'a> {
 
 /// A way to receive datagrams, owned by one worker.
 pub trait Source {
-    /// Lends what has come to `deliver`, at most `limit` datagrams, and returns how many. Where nothing has come, waits up
-    /// to `wait` for it, and then may return 0.
+    /// Lends what has come to `deliver`, at most `limit` datagrams, and returns how many; 0 where nothing has come.
     ///
     /// # Errors
     /// A failure after which the source is of no more use.
-    fn receive(&mut self, limit: usize, wait: Duration, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize>;
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize>;
+
+    /// Waits until there is something to receive, up to `timeout`.
+    ///
+    /// # Errors
+    /// A failure after which the source is of no more use.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 
     /// Datagrams the kernel has dropped so far instead of delivering them here.
     fn kernel_dropped(&mut self) -> u64;

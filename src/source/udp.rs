@@ -243,31 +243,6 @@ impl UdpSource {
         Ok(Self { sockets: Vec::new(), ready, batch: ReceiveBatch::new(), before_refusing: None })
     }
 
-    /// One pass over the sockets.
-    fn sweep(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
-        let mut total = 0;
-        for bound in &mut self.sockets {
-            total += self.batch.receive(bound.socket.as_fd(), limit - total)?;
-            for message in self.batch.messages() {
-                if let Some(drops) = message.drops {
-                    bound.drops.update(drops);
-                }
-                deliver(&Datagram {
-                    payload: message.payload,
-                    truncated: message.truncated,
-                    source: message.source,
-                    // The kernel stamps every datagram once the option is set; it does so late where the option came after
-                    // the datagram.
-                    timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
-                });
-            }
-            if total >= limit {
-                break;
-            }
-        }
-        Ok(total)
-    }
-
     fn dropped(&mut self) -> u64 {
         let mut total = 0;
         for bound in &mut self.sockets {
@@ -281,16 +256,34 @@ impl UdpSource {
 }
 
 impl Source for UdpSource {
-    fn receive(&mut self, limit: usize, wait: Duration, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
-        let received = self.sweep(limit, deliver)?;
-        if received > 0 || wait.is_zero() {
-            return Ok(received);
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+        let mut total = 0;
+        for bound in &mut self.sockets {
+            if total >= limit {
+                break;
+            }
+            total += self.batch.receive(bound.socket.as_fd(), limit - total)?;
+            for message in self.batch.messages() {
+                if let Some(drops) = message.drops {
+                    bound.drops.update(drops);
+                }
+                deliver(&Datagram {
+                    payload: message.payload,
+                    truncated: message.truncated,
+                    source: message.source,
+                    // The kernel stamps every datagram once the option is set.
+                    timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
+                });
+            }
         }
-        let timeout = Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        Ok(total)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 1];
         match epoll::wait(&self.ready, &mut events, Some(&timeout)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(0),
-            Ok(_) => self.sweep(limit, deliver),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -341,12 +334,13 @@ mod tests {
         for from in ["127.0.0.1", "::1"] {
             let sender = UdpSocket::bind((from, 0)).unwrap();
             sender.send_to(b"hello", (from, port)).unwrap();
-            let wait = Duration::from_secs(5);
-            let n = listening.sources[0].receive(64, wait, &mut |d| sources.push(d.source.to_canonical().to_string()));
+            listening.sources[0].wait(Duration::from_secs(5)).unwrap();
+            let n = listening.sources[0].receive(64, &mut |d| sources.push(d.source.to_canonical().to_string()));
             assert_eq!(n.unwrap(), 1);
         }
         assert_eq!(sources, ["127.0.0.1", "::1"]);
-        assert_eq!(listening.sources[0].receive(64, Duration::from_millis(1), &mut |_| ()).unwrap(), 0);
+        listening.sources[0].wait(Duration::from_millis(1)).unwrap();
+        assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), 0);
     }
 
     #[test]
@@ -379,7 +373,7 @@ mod tests {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
         }
         let mut received = 0;
-        while let Ok(n) = source.receive(64, Duration::ZERO, &mut |_| ()) {
+        while let Ok(n) = source.receive(64, &mut |_| ()) {
             if n == 0 {
                 break;
             }

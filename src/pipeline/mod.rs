@@ -1,0 +1,157 @@
+//! The running sensor: workers, outputs, and how they start and end.
+
+pub mod decap;
+pub mod worker;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use self::decap::ReservedBits;
+use self::worker::{Budget, Ended, Step, Worker};
+use crate::lane::{CHUNK_MEMORY, LanePlan, lanes};
+use crate::ledger::{Ledger, Output, Overflow, SessionTotals, Snapshot};
+use crate::record::Timestamp;
+use crate::route::{Registry, SessionTable};
+use crate::sink;
+use crate::sink::file::{FilePlan, FileSink};
+use crate::source::Source;
+use crate::wire::Vni;
+
+/// What the sensor does with datagrams, whatever their source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelinePlan {
+    /// Reserved bits in the VXLAN header.
+    pub reserved_bits: ReservedBits,
+    /// The VNIs asked for, sorted; all of them where there is none.
+    pub vnis: Option<Vec<Vni>>,
+    /// Sessions told apart.
+    pub max_sessions: u32,
+    /// Datagrams after which the sensor ends by itself.
+    pub count: Option<u64>,
+    /// The pcap output.
+    pub files: FilePlan,
+    /// How long a record waits in a lane.
+    pub linger: Duration,
+    /// Chunks of each lane.
+    pub chunks: usize,
+}
+
+impl PipelinePlan {
+    /// Memory for frames on their way into the outputs, in bytes, with `workers` workers.
+    #[must_use]
+    pub fn queue_memory(&self, workers: usize) -> usize {
+        workers * self.chunks * CHUNK_MEMORY + self.files.buffer_memory
+    }
+}
+
+/// A running sensor.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// All counters, live.
+    pub ledger: Arc<Ledger>,
+    /// The sessions seen so far.
+    pub registry: Arc<Registry>,
+    started: Timestamp,
+    stop: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<Ended>>,
+    sinks: Vec<JoinHandle<()>>,
+}
+
+/// How a sensor ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The ledger.
+    pub snapshot: Snapshot,
+    /// What failed on the way, each in a sentence.
+    pub failures: Vec<String>,
+}
+
+impl Pipeline {
+    /// Starts a worker for each source, and the outputs.
+    ///
+    /// # Errors
+    /// What creating a thread returns.
+    pub fn start<S: Source + Send + 'static>(plan: &PipelinePlan, sources: Vec<S>) -> io::Result<Self> {
+        let registry = Arc::new(Registry::new(plan.max_sessions));
+        let stop = Arc::new(AtomicBool::new(false));
+        let budget = plan.count.map(|n| Arc::new(Budget::new(n)));
+        let mut ledger = Ledger::default();
+
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        let lane_plan = LanePlan { chunks: plan.chunks, linger: plan.linger, snaplen: plan.files.snaplen as usize };
+        let (lanes, inbox) = lanes(lane_plan, sources.iter().map(|_| output.end()).collect());
+        let files = FileSink::new(plan.files.clone(), Arc::clone(&registry), output.end());
+        let sinks = vec![sink::spawn(&output.name, files, inbox)?];
+        ledger.outputs.push(output);
+
+        let started = Timestamp::now();
+        let mut workers = Vec::with_capacity(sources.len());
+        for (number, (source, lane)) in sources.into_iter().zip(lanes).enumerate() {
+            let sessions = SessionTable::new(Arc::clone(&registry));
+            let step = Step::new(plan.reserved_bits, plan.vnis.clone(), sessions, vec![lane], ledger.worker());
+            let worker = Worker::new(source, step, budget.clone());
+            let stop = Arc::clone(&stop);
+            let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
+            workers.push(thread.spawn(move || worker.run(&stop))?);
+        }
+        Ok(Self { ledger: Arc::new(ledger), registry, started, stop, workers, sinks })
+    }
+
+    /// Whether any worker has ended, by itself or because it was told to.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.workers.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Stops receiving, drains everything, completes the outputs and adds up the ledger.
+    #[must_use]
+    pub fn end(self) -> Outcome {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut failures = Vec::new();
+        let (mut sessions, mut overflow) = (BTreeMap::new(), Overflow::default());
+        for worker in self.workers {
+            match worker.join() {
+                Ok(ended) => {
+                    merge(&mut sessions, ended.sessions);
+                    overflow.frames += ended.overflow.frames;
+                    overflow.bytes += ended.overflow.bytes;
+                    failures.extend(ended.failure.map(|error| format!("a worker could not receive: {error}")));
+                }
+                Err(_) => failures.push("a worker panicked: please report this".into()),
+            }
+        }
+        for sink in self.sinks {
+            if sink.join().is_err() {
+                failures.push("an output panicked: please report this".into());
+            }
+        }
+        let snapshot = Snapshot::of(&self.ledger, self.started, sessions.into_values().collect(), overflow);
+        if let Err(imbalance) = snapshot.check() {
+            failures.push(format!("{imbalance}: please report this"));
+        }
+        if snapshot.failed() > 0 {
+            failures.push("an output failed: see the drops of the outputs in the ledger".into());
+        }
+        Outcome { snapshot, failures }
+    }
+}
+
+/// Adds a worker's sessions: one session can have been on several workers.
+fn merge(sessions: &mut BTreeMap<(IpAddr, u32), SessionTotals>, more: Vec<SessionTotals>) {
+    for session in more {
+        sessions
+            .entry((session.source, session.vni))
+            .and_modify(|known| {
+                known.frames += session.frames;
+                known.bytes += session.bytes;
+                known.first = known.first.min(session.first);
+                known.last = known.last.max(session.last);
+            })
+            .or_insert(session);
+    }
+}

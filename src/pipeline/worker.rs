@@ -1,0 +1,301 @@
+//! The receiving thread: one short loop that never waits for anything but datagrams.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::decap::{ReservedBits, decapsulate};
+use crate::lane::Lane;
+use crate::ledger::{Overflow, SessionTotals, WorkerCounters};
+use crate::route::{SessionId, SessionKey, SessionTable};
+use crate::source::{Datagram, Source};
+use crate::wire::Vni;
+
+/// How long a worker waits at most: how late it may see that it should stop.
+const WAIT: Duration = Duration::from_millis(50);
+/// Datagrams received in a turn at most: enough for a batch of each of many sockets.
+const TURN: usize = 1024;
+/// How often the kernel's drop counter is read.
+const REFRESH: Duration = Duration::from_millis(200);
+/// How long a worker that stops goes on to drain its source, should datagrams keep coming.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Datagrams that may still be received, by all workers together.
+#[derive(Debug)]
+pub struct Budget(AtomicU64);
+
+impl Budget {
+    /// Room for `n` datagrams.
+    #[must_use]
+    pub fn new(n: u64) -> Self {
+        Self(AtomicU64::new(n))
+    }
+
+    /// Takes up to `n` from it.
+    fn take(&self, n: usize) -> usize {
+        let mut taken = 0;
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            taken = left.min(n as u64);
+            Some(left - taken)
+        });
+        usize::try_from(taken).unwrap_or(n)
+    }
+
+    fn give_back(&self, n: usize) {
+        self.0.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Whether it is used up.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// What a worker does with datagrams.
+#[derive(Debug)]
+pub struct Step {
+    policy: ReservedBits,
+    /// The VNIs asked for, sorted; all of them where there is none.
+    vnis: Option<Vec<Vni>>,
+    sessions: SessionTable,
+    lanes: Vec<Lane>,
+    counters: Arc<WorkerCounters>,
+}
+
+impl Step {
+    /// A step from datagrams to `lanes`.
+    #[must_use]
+    pub fn new(
+        policy: ReservedBits,
+        vnis: Option<Vec<Vni>>,
+        sessions: SessionTable,
+        lanes: Vec<Lane>,
+        counters: Arc<WorkerCounters>,
+    ) -> Self {
+        Self { policy, vnis, sessions, lanes, counters }
+    }
+
+    /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts it, whatever it is.
+    #[inline]
+    pub fn datagram(&mut self, datagram: &Datagram<'_>) {
+        let counters = &*self.counters;
+        counters.received.add(1);
+        counters.received_bytes.add(datagram.payload.len() as u64);
+        let inner = match decapsulate(datagram, self.policy) {
+            Ok(inner) => inner,
+            Err(reason) => return counters.dropped(reason).add(1),
+        };
+        counters.decapsulated.add(1);
+        if inner.reserved_bits {
+            counters.reserved_bits.add(1);
+        }
+        if inner.orig_len as usize > inner.frame.len() {
+            counters.cut_by_mirror.add(1);
+        }
+        // Before the session is looked up: a VNI that nobody asked for must not use up a session.
+        if self.vnis.as_ref().is_some_and(|vnis| vnis.binary_search(&inner.vni).is_err()) {
+            counters.unselected.add(1);
+            for lane in &self.lanes {
+                lane.filter();
+            }
+            return;
+        }
+        let key = SessionKey { source: datagram.source, vni: inner.vni };
+        let session = self.sessions.count(key, inner.frame.len(), datagram.timestamp);
+        if session == SessionId::OVERFLOW {
+            counters.overflow.add(1);
+        }
+        for lane in &mut self.lanes {
+            lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
+        }
+    }
+
+    /// Hands over chunks that have lingered, and returns when the next one will have.
+    pub fn tend(&mut self, now: Instant) -> Option<Instant> {
+        self.lanes.iter_mut().filter_map(|lane| lane.tend(now)).min()
+    }
+}
+
+/// What a worker leaves behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it counted per session.
+    pub sessions: Vec<SessionTotals>,
+    /// What it counted of sessions beyond the limit.
+    pub overflow: Overflow,
+    /// Why its source was of no more use, if that is why it ended.
+    pub failure: Option<io::Error>,
+}
+
+/// A source and what is done with its datagrams.
+#[derive(Debug)]
+pub struct Worker<S> {
+    source: S,
+    step: Step,
+    budget: Option<Arc<Budget>>,
+    /// When the kernel's drop counter is read again.
+    refresh: Instant,
+}
+
+impl<S: Source> Worker<S> {
+    /// A worker that receives from `source`, within `budget` if there is one.
+    #[must_use]
+    pub fn new(source: S, step: Step, budget: Option<Arc<Budget>>) -> Self {
+        Self { source, step, budget, refresh: Instant::now() }
+    }
+
+    /// One turn of the loop: receives what has come; where nothing has, waits for it, up to `wait`. Returns how many datagrams.
+    ///
+    /// # Errors
+    /// A failure of the source.
+    pub fn turn(&mut self, wait: Duration) -> io::Result<usize> {
+        let received = self.receive()?;
+        let now = Instant::now();
+        let due = self.step.tend(now);
+        if now >= self.refresh {
+            self.refresh = now + REFRESH;
+            self.step.counters.kernel_dropped.set(self.source.kernel_dropped());
+        }
+        if received == 0 && !wait.is_zero() {
+            self.source.wait(due.map_or(wait, |due| wait.min(due - now)))?;
+        }
+        Ok(received)
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        let limit = self.budget.as_ref().map_or(TURN, |budget| budget.take(TURN));
+        let step = &mut self.step;
+        let received = self.source.receive(limit, &mut |datagram| step.datagram(datagram));
+        if let Some(budget) = &self.budget {
+            budget.give_back(limit - received.as_ref().map_or(0, |n| *n));
+        }
+        received
+    }
+
+    /// Receives until `stop`, then drains what had come by then.
+    pub fn run(mut self, stop: &AtomicBool) -> Ended {
+        let failure = self.receive_until(stop).err();
+        // What is still there came beyond the budget, or faster than it could be drained.
+        let mut left = 0;
+        while matches!(self.source.receive(TURN, &mut |_| left += 1), Ok(1..)) {}
+        let counters = &self.step.counters;
+        counters.kernel_dropped.set(self.source.kernel_dropped());
+        counters.refused_at_stop.set(self.source.refused() + left);
+        let (sessions, overflow) = self.step.sessions.totals();
+        Ended { sessions, overflow, failure }
+    }
+
+    fn receive_until(&mut self, stop: &AtomicBool) -> io::Result<()> {
+        let result = loop {
+            if stop.load(Ordering::Relaxed) || self.budget.as_ref().is_some_and(|budget| budget.is_spent()) {
+                break Ok(());
+            }
+            if let Err(error) = self.turn(WAIT) {
+                break Err(error);
+            }
+        };
+        self.source.refuse_further();
+        result?;
+        let end = Instant::now() + DRAIN;
+        while self.receive()? > 0 && Instant::now() < end {}
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::{LanePlan, lanes};
+    use crate::ledger::{Ledger, Output, Snapshot};
+    use crate::record::{Timestamp, pcap};
+    use crate::route::Registry;
+    use crate::wire::vxlan;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    /// A source that lends prepared payloads.
+    struct Prepared(Vec<Vec<u8>>);
+
+    impl Source for Prepared {
+        fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+            let n = limit.min(self.0.len()).min(64);
+            for payload in self.0.drain(..n) {
+                let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+                deliver(&Datagram { payload: &payload, truncated: false, source, timestamp: Timestamp::from_ns(1) });
+            }
+            Ok(n)
+        }
+        fn wait(&mut self, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+        fn kernel_dropped(&mut self) -> u64 {
+            3
+        }
+        fn refuse_further(&mut self) {}
+        fn refused(&mut self) -> u64 {
+            2
+        }
+    }
+
+    fn payload(vni: u32, frame: usize) -> Vec<u8> {
+        [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &vec![0; frame]].concat()
+    }
+
+    fn run(payloads: Vec<Vec<u8>>, vnis: Option<Vec<Vni>>, budget: Option<u64>) -> (Snapshot, u64) {
+        let mut ledger = Ledger::default();
+        let counters = ledger.worker();
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000 };
+        let (lanes, inbox) = lanes(plan, vec![output.end()]);
+        let sink = output.end();
+        ledger.outputs.push(output);
+        let sessions = SessionTable::new(Arc::new(Registry::new(2)));
+        let step = Step::new(ReservedBits::Accept, vnis, sessions, lanes, counters);
+        let worker = Worker::new(Prepared(payloads), step, budget.map(|n| Arc::new(Budget::new(n))));
+        let stop = AtomicBool::new(budget.is_none());
+        let ended = worker.run(&stop);
+        assert!(ended.failure.is_none());
+        let mut records = 0;
+        while let Ok(chunk) = inbox.full.try_recv() {
+            records += chunk.runs().map(|(_, bytes)| pcap::records(bytes).count() as u64).sum::<u64>();
+        }
+        sink.written.add(records);
+        (Snapshot::of(&ledger, Timestamp::from_ns(0), ended.sessions, ended.overflow), records)
+    }
+
+    #[test]
+    fn every_datagram_is_in_the_ledger() {
+        let payloads = vec![vec![], payload(1, 60), vec![0; 100], payload(2, 13), payload(2, 14), payload(3, 60)];
+        let (snapshot, records) = run(payloads, None, None);
+        snapshot.check().unwrap();
+        assert_eq!((snapshot.received, snapshot.decapsulated, records), (6, 3, 3));
+        assert_eq!(snapshot.dropped["short_vxlan_header"], 1);
+        assert_eq!(snapshot.dropped["vni_flag_clear"], 1);
+        assert_eq!(snapshot.dropped["runt_inner_frame"], 1);
+        assert_eq!(snapshot.overflow.frames, 1, "VNI 3 is beyond the limit of two");
+        assert_eq!((snapshot.kernel_dropped, snapshot.refused_at_stop), (3, 2));
+    }
+
+    #[test]
+    fn a_vni_not_asked_for_is_filtered_and_uses_no_session() {
+        let asked = [2, 9].map(|n| Vni::new(n).unwrap()).to_vec();
+        let payloads = (0..10).map(|vni| payload(vni, 60)).collect();
+        let (snapshot, records) = run(payloads, Some(asked), None);
+        snapshot.check().unwrap();
+        assert_eq!((records, snapshot.unselected, snapshot.outputs["pcap"].filtered), (2, 8, 8));
+        assert_eq!((snapshot.sessions.len(), snapshot.overflow.frames), (2, 0));
+    }
+
+    #[test]
+    fn the_budget_is_exact_and_what_is_left_is_counted() {
+        let (snapshot, records) = run((0..500).map(|_| payload(1, 60)).collect(), None, Some(100));
+        snapshot.check().unwrap();
+        assert_eq!((snapshot.received, records), (100, 100));
+        assert_eq!(snapshot.refused_at_stop, 400 + 2);
+        assert_eq!(
+            snapshot.sessions[0].source,
+            Ipv6Addr::from(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()).to_canonical()
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! `vxtap run`: the sensor from start to end.
+
+mod signals;
+mod status;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{never, select, tick};
+
+pub use self::signals::Signals;
+use self::status::Status;
+use crate::config::RunPlan;
+use crate::console::Console;
+use crate::pipeline::{Outcome, Pipeline};
+use crate::sink::file::{self, DirectoryError};
+use crate::source::udp::{self, BindError, Listening};
+
+/// Why the sensor could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Not to receive.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Not to write.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// No thread or signal handler.
+    #[error("cannot start: {0}")]
+    Os(#[from] io::Error),
+}
+
+/// A sensor that receives.
+#[derive(Debug)]
+pub struct Sensor {
+    pipeline: Pipeline,
+    /// Where it listens.
+    pub addresses: Vec<std::net::SocketAddr>,
+    duration: Option<Duration>,
+}
+
+/// Starts the sensor.
+///
+/// # Errors
+/// Why it could not start; nothing is left behind then.
+pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
+    file::prepare(&plan.pipeline.files.directory)?;
+    let Listening { sources, addresses, receive_buffer } = udp::listen(&plan.udp)?;
+    if receive_buffer < plan.udp.receive_buffer {
+        tracing::warn!(
+            "the receive buffer is {receive_buffer} bytes instead of {wanted}, so bursts may be lost in the kernel; \
+             raise the limit with: sysctl -w net.core.rmem_max={wanted}",
+            wanted = plan.udp.receive_buffer,
+        );
+    }
+    let pipeline = Pipeline::start(&plan.pipeline, sources)?;
+    let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        listen = %listen.join(" "),
+        workers = plan.udp.workers,
+        queue_mib = plan.pipeline.queue_memory(plan.udp.workers) >> 20,
+        write = %plan.pipeline.files.directory.display(),
+        "receiving"
+    );
+    Ok(Sensor { pipeline, addresses, duration: plan.duration })
+}
+
+impl Sensor {
+    /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends it.
+    #[must_use]
+    pub fn conduct(self, signals: &Signals, console: &Console) -> Outcome {
+        let mut status = Status::new(&self.pipeline, console);
+        let over = self.duration.map_or_else(never, |d| crossbeam_channel::at(Instant::now() + d));
+        let poll = tick(Duration::from_millis(20));
+        loop {
+            select! {
+                recv(signals.received) -> signal => {
+                    if let Ok(name) = signal {
+                        tracing::info!("{name}: draining; once more to leave at once");
+                    }
+                    break;
+                }
+                recv(over) -> _ => break,
+                recv(poll) -> _ => {
+                    if self.pipeline.is_ending() {
+                        break;
+                    }
+                    status.update(&self.pipeline, Instant::now());
+                }
+            }
+        }
+        status.clear();
+        self.pipeline.end()
+    }
+}

@@ -1,0 +1,149 @@
+//! What a running sensor says of itself: a live line on a terminal, else a log line now and then; and what is worth a warning.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::console::Console;
+use crate::ledger::{Ledger, OutputDrop, thousands};
+use crate::pipeline::Pipeline;
+
+/// How often the live line is drawn, and warnings are looked for.
+const LIVE: Duration = Duration::from_secs(1);
+/// How often a log line is written where nobody watches.
+const LOG: Duration = Duration::from_secs(10);
+/// New sessions named in a second; the others are counted.
+const NAMED: u32 = 5;
+
+/// Counters that the status shows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    received: u64,
+    bytes: u64,
+    kernel: u64,
+    lanes: u64,
+    overflow: u64,
+}
+
+impl Seen {
+    fn of(ledger: &Ledger) -> Self {
+        Self {
+            received: ledger.sum(|w| &w.received),
+            bytes: ledger.sum(|w| &w.received_bytes),
+            kernel: ledger.sum(|w| &w.kernel_dropped),
+            lanes: ledger.outputs_dropped(OutputDrop::LaneFull),
+            overflow: ledger.sum(|w| &w.overflow),
+        }
+    }
+}
+
+/// Shows how a sensor does.
+#[derive(Debug)]
+pub(super) struct Status {
+    line: Option<ProgressBar>,
+    /// At the last line or log line, and when.
+    shown: (Seen, Instant),
+    /// At the last look for warnings, and when.
+    warned: (Seen, Instant),
+    sessions: u32,
+}
+
+impl Status {
+    pub(super) fn new(pipeline: &Pipeline, console: &Console) -> Self {
+        let now = (Seen::of(&pipeline.ledger), Instant::now());
+        let line = console.is_terminal().then(|| {
+            let line = console.show(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                line.set_style(style);
+            }
+            line
+        });
+        Self { line, shown: now, warned: now, sessions: 0 }
+    }
+
+    pub(super) fn update(&mut self, pipeline: &Pipeline, now: Instant) {
+        if now.duration_since(self.warned.1) >= LIVE {
+            self.warn(pipeline, now);
+        }
+        let every = if self.line.is_some() { LIVE } else { LOG };
+        let elapsed = now.duration_since(self.shown.1);
+        if elapsed < every {
+            return;
+        }
+        let seen = Seen::of(&pipeline.ledger);
+        let rate = |now: u64, before: u64| (now - before) as f64 / elapsed.as_secs_f64();
+        let (packets, megabytes) =
+            (rate(seen.received, self.shown.0.received), rate(seen.bytes, self.shown.0.bytes) / 1e6);
+        let sessions = pipeline.registry.count();
+        match &self.line {
+            Some(line) => {
+                line.set_message(format!(
+                    "{packets:.0} datagrams/s  {megabytes:.1} MB/s  {sessions} sessions  {} received  \
+                     dropped: {} kernel, {} lanes",
+                    thousands(seen.received),
+                    thousands(seen.kernel),
+                    thousands(seen.lanes),
+                ));
+                line.tick();
+            }
+            None => tracing::info!(
+                datagrams_per_s = packets.round(),
+                mb_per_s = (megabytes * 10.0).round() / 10.0,
+                sessions,
+                received = seen.received,
+                kernel_dropped = seen.kernel,
+                lane_full = seen.lanes,
+                "status"
+            ),
+        }
+        self.shown = (seen, now);
+    }
+
+    /// One line a second at most for each cause.
+    fn warn(&mut self, pipeline: &Pipeline, now: Instant) {
+        let seen = Seen::of(&pipeline.ledger);
+        let before = self.warned.0;
+        if seen.kernel > before.kernel {
+            let more = seen.kernel - before.kernel;
+            tracing::warn!(
+                more,
+                total = seen.kernel,
+                "the kernel dropped datagrams: the sensor is too slow, or --receive-buffer too small for the burst"
+            );
+        }
+        if seen.lanes > before.lanes {
+            let more = seen.lanes - before.lanes;
+            tracing::warn!(more, total = seen.lanes, "an output is behind and its --queue is full: frames dropped");
+        }
+        if seen.overflow > before.overflow {
+            let more = seen.overflow - before.overflow;
+            tracing::warn!(
+                more,
+                total = seen.overflow,
+                "frames of sessions beyond --max-sessions go to the overflow file"
+            );
+        }
+        self.warned = (seen, now);
+        self.new_sessions(pipeline);
+    }
+
+    fn new_sessions(&mut self, pipeline: &Pipeline) {
+        let known = self.sessions;
+        pipeline.registry.since(known, |_, key| {
+            if self.sessions - known < NAMED {
+                tracing::info!(source = %key.source(), vni = key.vni.get(), "new mirror session");
+            }
+            self.sessions += 1;
+        });
+        if self.sessions - known > NAMED {
+            tracing::info!(more = self.sessions - known - NAMED, total = self.sessions, "further new mirror sessions");
+        }
+    }
+
+    /// Takes the live line away.
+    pub(super) fn clear(&self) {
+        if let Some(line) = &self.line {
+            line.finish_and_clear();
+        }
+    }
+}
