@@ -47,9 +47,9 @@ fn report(outcome: &Outcome, format: LedgerFormat) {
     let mut out = io::stdout().lock();
     let _ = match format {
         LedgerFormat::Text => write!(out, "{}", outcome.snapshot),
-        LedgerFormat::Json => serde_json::to_writer(&mut out, &outcome.snapshot)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(out)),
+        LedgerFormat::Json => {
+            serde_json::to_writer(&mut out, &outcome.snapshot).map_err(io::Error::from).and_then(|()| writeln!(out))
+        }
         LedgerFormat::None => Ok(()),
     };
 }

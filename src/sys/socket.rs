@@ -39,6 +39,42 @@ pub fn send_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)
 }
 
+/// Lets the kernel fragment IPv4 datagrams that exceed the route's MTU, and clears their DF bit (`IP_MTU_DISCOVER`,
+/// ip(7)).
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn fragment_v4(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
+}
+
+/// Lets the kernel fragment IPv6 datagrams that exceed the route's MTU (`IPV6_MTU_DISCOVER`, ipv6(7)).
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn fragment_v6(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
+}
+
+/// Reports IPv4 datagrams that this host or the network could not deliver (`IP_RECVERR`, ip(7)).
+///
+/// Without it Linux says that a datagram was sent when the interface's queue was full and it was dropped on the spot;
+/// with it the call fails with `ENOBUFS`. It also reports every ICMP error, not only port unreachable: each fails one
+/// later call. The reports queue up within the receive buffer, which a socket that only sends should make small.
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn report_errors_v4(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
+}
+
+/// As [`report_errors_v4`], for IPv6 (`IPV6_RECVERR`, ipv6(7)).
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn report_errors_v6(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)
+
 /// Sets the receive buffer beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`; needs CAP_NET_ADMIN). The kernel doubles the
 /// value for its own bookkeeping.
 ///
