@@ -1,9 +1,307 @@
+//! `vxtap replay`: captures played as mirror traffic.
 //!
+//! Each Ethernet frame of the captures becomes the payload of one VXLAN datagram, as a cloud's traffic mirror would
+//! send it: outer UDP source port chosen by the inner flow ([`crate::wire::flow`]), UDP checksum zero, hop limit 255,
+//! DF clear. The frames leave in the order of the files.
+//!
+//! ```text
+//! CaptureReader ──frame──▶ Schedule ──when due──▶ Sender: batch ──sendmmsg──▶ one socket per outer source port
+//! ```
+//!
+//! A datagram's source port is its socket's, so there are up to 128 connected sockets, opened when first needed. One
+//! batch goes through one socket; to keep the order, a frame of another port ends the batch.
+//!
+//! Nothing is lost silently. What the kernel does not take is in the [`Report`], by reason, and a damaged capture is
+//! sent up to the damage.
+
+mod pace;
+mod report;
+mod sender;
+
+use std::fs;
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::ReplayArgs;
+use crate::record::read::{CaptureReader, ReadError};
+use crate::wire::Vni;
+
+pub use pace::Pace;
+pub use report::Report;
+
+use pace::Schedule;
+use sender::Sender;
+
+/// The longest sleep before the stop flag is looked at again.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
 /// VNIs that frames take turns in: `first` to `last`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VniRange {
     /// The first VNI.
-    pub first: crate::wire::Vni,
+    pub first: Vni,
     /// The last VNI, not below the first.
-    pub last: crate::wire::Vni,
+    pub last: Vni,
+}
+
+/// A capture to play.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A file.
+    File(PathBuf),
+    /// A capture that is part of the program.
+    Memory {
+        /// What messages call it.
+        name: &'static str,
+        /// The file's bytes.
+        bytes: &'static [u8],
+    },
+}
+
+/// What to send, where to, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayPlan {
+    /// Captures, in the order in which they are sent.
+    pub inputs: Vec<Input>,
+    /// Where the datagrams go.
+    pub to: SocketAddr,
+    /// VNIs that frames take turns in.
+    pub vni: VniRange,
+    /// When frames are due.
+    pub pace: Pace,
+    /// How many times all inputs are sent.
+    pub loops: u64,
+    /// Source address of the datagrams; the route decides if there is none.
+    pub from: Option<IpAddr>,
+    /// Whether the outer UDP checksum is computed; it is zero if not.
+    pub checksum: bool,
+    /// Whether a progress bar is drawn, if standard error is a terminal.
+    pub progress: bool,
+}
+
+impl ReplayPlan {
+    /// The plan that the command line asks for.
+    #[must_use]
+    pub fn from_args(args: &ReplayArgs) -> ReplayPlan {
+        ReplayPlan {
+            inputs: args.files.iter().cloned().map(Input::File).collect(),
+            to: args.to,
+            vni: args.vni,
+            pace: match args.rate {
+                Some(rate) => Pace::Rate(rate),
+                None if args.realtime => Pace::Realtime,
+                None => Pace::AsFast,
+            },
+            loops: args.loops,
+            from: args.from,
+            checksum: args.checksum,
+            progress: args.progress,
+        }
+    }
+}
+
+/// Why nothing, or nothing more, can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A file cannot be opened.
+    #[error(transparent)]
+    Open(ReadError),
+    /// Source and target address are of different kinds.
+    #[error("the source address {from} and the target {to} are not both IPv4 or both IPv6")]
+    Family {
+        /// The source address asked for.
+        from: IpAddr,
+        /// The target.
+        to: SocketAddr,
+    },
+    /// The source address is not one of this host's.
+    #[error("{from} is not an address of this host; `ip address` lists those that --from can have")]
+    NotOurs {
+        /// The source address asked for.
+        from: IpAddr,
+    },
+    /// An outer source port is not free.
+    #[error("cannot bind UDP port {port} of {from}, one of 65408 to 65535 that mirror traffic comes from: {source}{}", advice(.source))]
+    Bind {
+        /// The source address.
+        from: IpAddr,
+        /// The port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The target cannot be reached from here.
+    #[error("cannot send to {to}: {source}{}", advice(.source))]
+    Connect {
+        /// The target.
+        to: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A socket cannot be made as needed.
+    #[error("cannot {action}: {source}{}", advice(.source))]
+    Socket {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What to do about an error of the system, to be appended to it.
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            "; another program holds it: `ss -unap` shows which. Replays share ports only if the same user runs them"
+        }
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => "; there is no route: see `ip route get ADDR`",
+        Some(libc::EACCES | libc::EPERM) => {
+            "; is it a broadcast address, or does a firewall or a security module forbid it?"
+        }
+        Some(libc::EINVAL) => {
+            "; a link-local target needs its interface as in [fe80::1%2]:4789, and a loopback source reaches only \
+             this host"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => "; replay needs up to 128 sockets: raise the limit, see `ulimit -n`",
+        Some(libc::EAFNOSUPPORT) => "; this host has no such addresses, is IPv6 turned off?",
+        _ => "",
+    }
+}
+
+/// Sends what the plan says, until it is done or `stop` becomes true.
+///
+/// # Errors
+/// When a file cannot be opened, or a socket cannot be made or connected. Errors of single frames and damaged captures
+/// are in the report instead.
+pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> {
+    let sizes = plan.inputs.iter().map(Input::size).collect::<Result<Vec<u64>, _>>().map_err(ReplayError::Open)?;
+    let mut replay = Replay {
+        sender: Sender::new(plan, stop)?,
+        schedule: Schedule::new(plan.pace, Instant::now()),
+        bar: plan.progress.then(|| progress_bar(sizes.iter().sum::<u64>().saturating_mul(plan.loops))),
+        stop,
+    };
+    let started = Instant::now();
+    let mut damaged = Vec::new();
+    let mut played = 0u64;
+    'all: for turn in 0..plan.loops {
+        for (input, size) in plan.inputs.iter().zip(&sizes) {
+            let ended = match input {
+                Input::File(path) => replay.play(CaptureReader::open(path), played)?,
+                Input::Memory { name, bytes } => replay.play(CaptureReader::new(*bytes, *name), played)?,
+            };
+            played = played.saturating_add(*size);
+            match ended {
+                Err(error) if turn == 0 => damaged.push(error),
+                Err(_) | Ok(()) => {}
+            }
+            if stop.load(Ordering::Relaxed) {
+                break 'all;
+            }
+        }
+    }
+    if let Some(bar) = &replay.bar {
+        bar.finish_and_clear();
+    }
+    let mut report = replay.sender.finish()?;
+    report.elapsed = started.elapsed();
+    report.damaged = damaged;
+    report.interrupted = stop.load(Ordering::Relaxed);
+    Ok(report)
+}
+
+struct Replay<'a> {
+    sender: Sender<'a>,
+    schedule: Schedule,
+    bar: Option<ProgressBar>,
+    stop: &'a AtomicBool,
+}
+
+impl Replay<'_> {
+    /// Sends one capture. `played` is what the progress bar shows at its start. The inner result is how the capture
+    /// ended.
+    fn play<R: Read>(
+        &mut self,
+        reader: Result<CaptureReader<R>, ReadError>,
+        played: u64,
+    ) -> Result<Result<(), ReadError>, ReplayError> {
+        let mut reader = match reader {
+            Ok(reader) => reader,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.schedule.begin_capture();
+        let ended = loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(Ok(()));
+            }
+            let offset = reader.offset();
+            let frame = match reader.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
+            if let Some(due) = self.schedule.due(frame.timestamp) {
+                // What is in the batch is due already and must not wait for this frame.
+                self.sender.flush()?;
+                if !self.wait(due) {
+                    return Ok(Ok(()));
+                }
+            }
+            self.sender.offer(&frame)?;
+            if let Some(bar) = &self.bar {
+                bar.set_position(played.saturating_add(offset));
+            }
+        };
+        self.sender.flush()?;
+        Ok(ended)
+    }
+
+    /// Sleeps until then; `false` if told to stop before.
+    fn wait(&self, due: Instant) -> bool {
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            thread::sleep(left.min(STOP_CHECK));
+        }
+    }
+}
+
+impl Input {
+    /// Length in bytes, 0 if it is not known; an error if it cannot be opened.
+    fn size(&self) -> Result<u64, ReadError> {
+        let path = match self {
+            Input::Memory { bytes, .. } => return Ok(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Input::File(path) => path,
+        };
+        let look = || {
+            let metadata = fs::metadata(path)?;
+            if metadata.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            // A pipe can be opened only once.
+            if metadata.is_file() {
+                fs::File::open(path)?;
+            }
+            Ok(metadata.len())
+        };
+        look().map_err(|source| ReadError::Io { name: path.display().to_string(), source })
+    }
+}
+
+fn progress_bar(length: u64) -> ProgressBar {
+    // Indicatif hides the bar where standard error is not a terminal.
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

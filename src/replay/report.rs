@@ -1,0 +1,196 @@
+//! What a replay did.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::record::read::ReadError;
+
+/// What was sent, and what was not, by reason.
+///
+/// Every frame read from the captures is in exactly one of `frames`, `too_large` and `unsent`, unless the replay was
+/// interrupted.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Frames that the kernel took.
+    pub frames: u64,
+    /// Their bytes.
+    pub frame_bytes: u64,
+    /// Bytes of the UDP payloads: the frames with their VXLAN headers.
+    pub datagram_bytes: u64,
+    /// Time from the first capture's opening to the last frame.
+    #[serde(rename = "elapsed_seconds", serialize_with = "seconds")]
+    pub elapsed: Duration,
+    /// Frames that the capture had cut, sent as captured.
+    pub cut: u64,
+    /// Frames not sent because they do not fit in a UDP datagram.
+    pub too_large: u64,
+    /// Frames given up after repeated errors.
+    pub unsent: u64,
+    /// Reports from the target's host that nothing listens on the port. Several datagrams may share one report.
+    pub refused: u64,
+    /// Times that a full queue or buffer of this host made a frame wait.
+    pub no_buffer_space: u64,
+    /// Other errors; the frame in hand was tried again.
+    pub other_errors: u64,
+    /// The last of the other errors.
+    pub last_error: Option<String>,
+    /// Captures that could not be read, or not to their end; what is whole in them was sent.
+    #[serde(serialize_with = "texts")]
+    pub damaged: Vec<ReadError>,
+    /// Whether the replay was stopped before its end.
+    pub interrupted: bool,
+}
+
+impl Report {
+    /// Frames sent per second.
+    #[must_use]
+    pub fn frames_per_second(&self) -> f64 {
+        per_second(self.frames, self.elapsed)
+    }
+
+    /// Bits of frames sent per second, in millions.
+    #[must_use]
+    pub fn mbit_per_second(&self) -> f64 {
+        per_second(self.frame_bytes, self.elapsed) * 8.0 / 1e6
+    }
+
+    /// Whether every frame that could be read went out, and nobody refused them.
+    #[must_use]
+    pub fn all_sent(&self) -> bool {
+        self.too_large == 0 && self.unsent == 0 && self.refused == 0 && !self.interrupted
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate is shown to three digits")]
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn texts<S: Serializer>(errors: &[ReadError], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(errors.iter().map(ToString::to_string))
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "sent {} frames, {} bytes, in {:.3} s: {} frames/s, {} Mbit/s",
+            Thousands(self.frames),
+            Thousands(self.frame_bytes),
+            self.elapsed.as_secs_f64(),
+            Rate(self.frames_per_second()),
+            Rate(self.mbit_per_second()),
+        )?;
+        if self.interrupted {
+            write!(f, "\ninterrupted before the end")?;
+        }
+        for (count, what) in [
+            (self.too_large, "frames not sent: too large for a UDP datagram"),
+            (self.unsent, "frames not sent: given up after errors"),
+            (self.cut, "frames were cut by the capture; sent as captured"),
+            (self.refused, "times refused: nothing listens on the target's port"),
+            (self.no_buffer_space, "waits for a full queue or buffer of this host"),
+        ] {
+            if count > 0 {
+                write!(f, "\n{:>9} {what}", Thousands(count).to_string())?;
+            }
+        }
+        if self.other_errors > 0 {
+            let last = self.last_error.as_deref().unwrap_or_default();
+            write!(f, "\n{:>9} other errors, the last: {last}", Thousands(self.other_errors).to_string())?;
+        }
+        for error in &self.damaged {
+            write!(f, "\n{error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with a comma between groups of three digits.
+struct Thousands(u64);
+
+impl fmt::Display for Thousands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (n, digit) in digits.chars().enumerate() {
+            if n > 0 && (digits.len() - n).is_multiple_of(3) {
+                f.write_str(",")?;
+            }
+            write!(f, "{digit}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A rate: one decimal below 1000, none above.
+struct Rate(f64);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 1000.0 {
+            return write!(f, "{:.1}", self.0);
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturates")]
+        let whole = self.0.round() as u64;
+        Thousands(whole).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            frames: 1_234_567,
+            frame_bytes: 987_654_321,
+            datagram_bytes: 987_654_321 + 8 * 1_234_567,
+            elapsed: Duration::from_millis(1230),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn one_line_when_all_went_well() {
+        assert_eq!(
+            report().to_string(),
+            "sent 1,234,567 frames, 987,654,321 bytes, in 1.230 s: 1,003,713 frames/s, 6,424 Mbit/s"
+        );
+        assert!(report().all_sent());
+        assert_eq!(Report::default().to_string(), "sent 0 frames, 0 bytes, in 0.000 s: 0.0 frames/s, 0.0 Mbit/s");
+    }
+
+    #[test]
+    fn a_line_for_each_trouble() {
+        let report = Report {
+            cut: 1000,
+            too_large: 2,
+            other_errors: 3,
+            last_error: Some("Operation not permitted (os error 1)".into()),
+            damaged: vec![ReadError::Empty { name: "x.pcap".into() }],
+            interrupted: true,
+            ..report()
+        };
+        let text = report.to_string();
+        assert_eq!(
+            text.lines().skip(1).collect::<Vec<_>>(),
+            [
+                "interrupted before the end",
+                "        2 frames not sent: too large for a UDP datagram",
+                "    1,000 frames were cut by the capture; sent as captured",
+                "        3 other errors, the last: Operation not permitted (os error 1)",
+                "x.pcap: the file is empty",
+            ]
+        );
+        assert!(!report.all_sent());
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["elapsed_seconds"], 1.23);
+        assert_eq!(json["damaged"][0], "x.pcap: the file is empty");
+    }
+}

@@ -1,0 +1,324 @@
+//! From frames to datagrams: the sockets, the batch, and what to do when the kernel says no.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::report::Report;
+use super::{ReplayError, ReplayPlan, VniRange};
+use crate::record::read::Frame;
+use crate::sys::send::{HEADER, SendBatch};
+use crate::sys::socket;
+use crate::wire::Vni;
+use crate::wire::flow::{FIRST_SOURCE_PORT, outer_source_port};
+
+/// Outer source ports, and so sockets.
+const PORTS: usize = 128;
+
+/// Hop limit of the datagrams, as AWS sets it.
+const HOP_LIMIT: u32 = 255;
+
+/// The largest UDP payload: 65,535 less the UDP header, for IPv4 also less the IP header (RFC 768, RFC 791, RFC 8200).
+const PAYLOAD_V4: usize = 65_507;
+const PAYLOAD_V6: usize = 65_527;
+
+/// Kernel buffers of each socket, in bytes. Nothing is received but error reports.
+const SEND_BUFFER: usize = 1 << 20;
+const RECEIVE_BUFFER: usize = 16 << 10;
+
+/// The longest that a call blocks on a full send buffer.
+const SEND_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How often one frame is tried when the kernel says that it does not fit, reports that an earlier one was refused, has
+/// no room, or says anything else.
+const TOO_LARGE_TRIES: u32 = 2;
+const REFUSED_TRIES: u32 = 10;
+const NO_ROOM_TRIES: u32 = 50;
+const OTHER_TRIES: u32 = 2;
+
+/// Sleep before a frame is tried again for want of room, doubled up to the second.
+const NO_ROOM_SLEEP: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(10)];
+
+/// Sends frames in the order in which they are offered.
+pub(super) struct Sender<'a> {
+    from: IpAddr,
+    to: SocketAddr,
+    checksum: bool,
+    vnis: VniRange,
+    stop: &'a AtomicBool,
+    /// The VNI of the next frame.
+    vni: Vni,
+    largest_frame: usize,
+    /// By outer source port less [`FIRST_SOURCE_PORT`].
+    sockets: Vec<Option<Socket>>,
+    batch: SendBatch,
+    /// Outer source port of the batch.
+    port: u16,
+    report: Report,
+}
+
+impl<'a> Sender<'a> {
+    /// # Errors
+    /// When the target cannot be reached from the source address, so that a mistake shows before anything is sent.
+    pub(super) fn new(plan: &ReplayPlan, stop: &'a AtomicBool) -> Result<Sender<'a>, ReplayError> {
+        // An IPv4 address in IPv6 notation is sent to over IPv4, where it would go anyway.
+        let to = match plan.to.ip().to_canonical() {
+            IpAddr::V4(ip) => SocketAddr::new(ip.into(), plan.to.port()),
+            IpAddr::V6(_) => plan.to,
+        };
+        let unspecified = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let from = plan.from.map_or(unspecified, |from| from.to_canonical());
+        if from.is_ipv4() != to.is_ipv4() {
+            return Err(ReplayError::Family { from, to });
+        }
+        let sender = Sender {
+            from,
+            to,
+            checksum: plan.checksum,
+            vnis: plan.vni,
+            stop,
+            vni: plan.vni.first,
+            largest_frame: if to.is_ipv4() { PAYLOAD_V4 } else { PAYLOAD_V6 } - HEADER,
+            sockets: (0..PORTS).map(|_| None).collect(),
+            batch: SendBatch::default(),
+            port: FIRST_SOURCE_PORT,
+            report: Report::default(),
+        };
+        // Any free port shows whether the addresses are good.
+        sender.open(0)?;
+        Ok(sender)
+    }
+
+    /// Takes a frame, to be sent at the latest by the next [`Sender::flush`].
+    pub(super) fn offer(&mut self, frame: &Frame<'_>) -> Result<(), ReplayError> {
+        let vni = self.next_vni();
+        if frame.data.len() > self.largest_frame {
+            self.report.too_large += 1;
+            return Ok(());
+        }
+        if usize::try_from(frame.orig_len).is_ok_and(|length| length > frame.data.len()) {
+            self.report.cut += 1;
+        }
+        let port = outer_source_port(frame.data);
+        if port != self.port || !self.batch.has_room(frame.data.len()) {
+            self.flush()?;
+        }
+        self.port = port;
+        if !self.batch.push(vxlan_header(vni), frame.data) {
+            self.report.unsent += 1;
+        }
+        Ok(())
+    }
+
+    fn next_vni(&mut self) -> Vni {
+        let vni = self.vni;
+        let next = if vni < self.vnis.last { Vni::new(vni.get() + 1) } else { None };
+        self.vni = next.unwrap_or(self.vnis.first);
+        vni
+    }
+
+    /// Sends what was taken. Afterwards nothing waits: each frame is sent or counted.
+    pub(super) fn flush(&mut self) -> Result<(), ReplayError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let port = self.port;
+        let index = usize::from(port - FIRST_SOURCE_PORT);
+        if self.sockets.get(index).is_some_and(Option::is_none) {
+            let socket = self.open(port)?;
+            if let Some(slot) = self.sockets.get_mut(index) {
+                *slot = Some(socket);
+            }
+        }
+        let Some(Some(socket)) = self.sockets.get(index) else { return Ok(()) };
+        let mut tries = Tries::default();
+        loop {
+            let sent = self.batch.send(socket);
+            self.report.count(sent.messages, sent.frame_bytes);
+            if sent.messages > 0 {
+                tries = Tries::default();
+            }
+            let Some(error) = sent.error else { return Ok(()) };
+            if self.stop.load(Ordering::Relaxed) {
+                while !self.batch.is_empty() {
+                    self.batch.drop_front();
+                }
+                return Ok(());
+            }
+            match tries.next(&error, &mut self.report) {
+                Next::Again => {}
+                Next::Sleep(time) => thread::sleep(time),
+                Next::TooLarge => {
+                    self.report.too_large += 1;
+                    self.batch.drop_front();
+                    tries = Tries::default();
+                }
+                Next::GiveUp => {
+                    self.report.unsent += 1;
+                    self.batch.drop_front();
+                    tries = Tries::default();
+                }
+            }
+        }
+    }
+
+    /// Sends the rest and collects the errors that are still waiting at the sockets.
+    pub(super) fn finish(mut self) -> Result<Report, ReplayError> {
+        self.flush()?;
+        for socket in self.sockets.iter().flatten() {
+            if let Ok(Some(error)) = socket.take_error() {
+                Tries::default().next(&error, &mut self.report);
+            }
+        }
+        Ok(self.report)
+    }
+
+    /// A connected socket that sends from this port, or from any for port 0.
+    fn open(&self, port: u16) -> Result<Socket, ReplayError> {
+        let set = |action| move |source| ReplayError::Socket { action, source };
+        let v4 = self.to.is_ipv4();
+        let socket = Socket::new(Domain::for_address(self.to), Type::DGRAM, Some(Protocol::UDP))
+            .map_err(set("open a UDP socket"))?;
+        // A second replay may run beside this one; connected to other targets or not, both only send.
+        socket.set_reuse_port(true).map_err(set("share UDP ports (SO_REUSEPORT)"))?;
+        socket.set_send_buffer_size(SEND_BUFFER).map_err(set("set the send buffer (SO_SNDBUF)"))?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(set("set the receive buffer (SO_RCVBUF)"))?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT)).map_err(set("limit the time of a send (SO_SNDTIMEO)"))?;
+        if v4 {
+            socket.set_ttl_v4(HOP_LIMIT).map_err(set("set the TTL (IP_TTL)"))?;
+            socket::fragment_v4(&socket).map_err(set("allow fragments (IP_MTU_DISCOVER)"))?;
+            socket::report_errors_v4(&socket).map_err(set("ask for error reports (IP_RECVERR)"))?;
+        } else {
+            // [::] would otherwise claim the IPv4 port too.
+            socket.set_only_v6(true).map_err(set("keep to IPv6 (IPV6_V6ONLY)"))?;
+            socket.set_unicast_hops_v6(HOP_LIMIT).map_err(set("set the hop limit (IPV6_UNICAST_HOPS)"))?;
+            socket::fragment_v6(&socket).map_err(set("allow fragments (IPV6_MTU_DISCOVER)"))?;
+            socket::report_errors_v6(&socket).map_err(set("ask for error reports (IPV6_RECVERR)"))?;
+        }
+        if !self.checksum {
+            let zero = if v4 { socket::send_zero_checksum_v4(&socket) } else { socket::send_zero_checksum_v6(&socket) };
+            zero.map_err(set("send a zero UDP checksum"))?;
+        }
+        let mut from = SocketAddr::new(self.from, port);
+        if let (SocketAddr::V6(from), SocketAddr::V6(to)) = (&mut from, &self.to) {
+            // A link-local source is meant on the interface of the target.
+            from.set_scope_id(to.scope_id());
+        }
+        socket.bind(&from.into()).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrNotAvailable => ReplayError::NotOurs { from: self.from },
+            _ => ReplayError::Bind { from: self.from, port, source },
+        })?;
+        socket.connect(&self.to.into()).map_err(|source| ReplayError::Connect { to: self.to, source })?;
+        Ok(socket)
+    }
+}
+
+impl Report {
+    fn count(&mut self, messages: usize, frame_bytes: usize) {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        self.frames += count(messages);
+        self.frame_bytes += count(frame_bytes);
+        self.datagram_bytes += count(frame_bytes + HEADER * messages);
+    }
+}
+
+/// What to do with the frame that the kernel did not take.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Again,
+    Sleep(Duration),
+    TooLarge,
+    GiveUp,
+}
+
+/// How often the frame at the front was refused, by cause.
+#[derive(Debug, Default)]
+struct Tries {
+    too_large: u32,
+    refused: u32,
+    no_room: u32,
+    other: u32,
+}
+
+impl Tries {
+    /// Counts the error and decides.
+    fn next(&mut self, error: &io::Error, report: &mut Report) -> Next {
+        let again = |tries: &mut u32, limit| {
+            *tries += 1;
+            if *tries < limit { Next::Again } else { Next::GiveUp }
+        };
+        match error.raw_os_error() {
+            Some(libc::EINTR) => Next::Again,
+            // Over IPv6 the first may be a router's "packet too big" for an earlier datagram; the kernel has taken note
+            // and fragments this one.
+            Some(libc::EMSGSIZE) => match again(&mut self.too_large, TOO_LARGE_TRIES) {
+                Next::GiveUp => Next::TooLarge,
+                other => other,
+            },
+            // The error of an earlier datagram, for which the network has answered meanwhile.
+            Some(libc::ECONNREFUSED) => {
+                report.refused += 1;
+                again(&mut self.refused, REFUSED_TRIES)
+            }
+            Some(libc::ENOBUFS | libc::EAGAIN) => {
+                report.no_buffer_space += 1;
+                let [first, longest] = NO_ROOM_SLEEP;
+                let sleep = longest.min(first * 2u32.saturating_pow(self.no_room.min(16)));
+                match again(&mut self.no_room, NO_ROOM_TRIES) {
+                    Next::Again => Next::Sleep(sleep),
+                    other => other,
+                }
+            }
+            // Possibly of an earlier datagram too, as "host unreachable" is.
+            _ => {
+                report.other_errors += 1;
+                report.last_error = Some(error.to_string());
+                again(&mut self.other, OTHER_TRIES)
+            }
+        }
+    }
+}
+
+/// The VXLAN header (RFC 7348 section 5): the I flag, then the VNI in bytes 4 to 6; the rest is reserved.
+fn vxlan_header(vni: Vni) -> [u8; HEADER] {
+    let [a, b, c] = vni.to_be_bytes();
+    [0x08, 0, 0, 0, a, b, c, 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_is_retried_forever() {
+        for (code, tries, sleeps) in [
+            (libc::ECONNREFUSED, REFUSED_TRIES, false),
+            (libc::ENOBUFS, NO_ROOM_TRIES, true),
+            (libc::EAGAIN, NO_ROOM_TRIES, true),
+            (libc::EPERM, OTHER_TRIES, false),
+        ] {
+            let (mut state, mut report) = (Tries::default(), Report::default());
+            let error = io::Error::from_raw_os_error(code);
+            for _ in 1..tries {
+                let next = state.next(&error, &mut report);
+                assert_eq!(matches!(next, Next::Sleep(t) if t <= Duration::from_millis(10)), sleeps, "{next:?}");
+                assert!(next != Next::GiveUp);
+            }
+            assert_eq!(state.next(&error, &mut report), Next::GiveUp);
+            assert_eq!(report.refused + report.no_buffer_space + report.other_errors, u64::from(tries));
+            assert_eq!(report.last_error.is_some(), code == libc::EPERM);
+        }
+    }
+
+    #[test]
+    fn too_large_is_believed_the_second_time() {
+        let error = io::Error::from_raw_os_error(libc::EMSGSIZE);
+        let (mut tries, mut report) = (Tries::default(), Report::default());
+        assert_eq!(tries.next(&error, &mut report), Next::Again);
+        assert_eq!(tries.next(&error, &mut report), Next::TooLarge);
+    }
+}
