@@ -74,6 +74,7 @@ pub fn report_errors_v4(socket: &impl AsFd) -> io::Result<()> {
 /// What `setsockopt` returns.
 pub fn report_errors_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)
+}
 
 /// Sets the receive buffer beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`; needs CAP_NET_ADMIN). The kernel doubles the
 /// value for its own bookkeeping.
