@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use vxtap::cli::{Cli, Command, LedgerFormat, RunArgs};
+use vxtap::cli::{Cli, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs};
 use vxtap::config::RunPlan;
 use vxtap::console::Console;
+use vxtap::demo;
 use vxtap::pipeline::Outcome;
+use vxtap::replay::{self, ReplayPlan};
 use vxtap::run::{self, Signals};
 
 #[global_allocator]
@@ -19,13 +21,17 @@ const CANNOT_START: u8 = 1;
 /// It ended, but something failed on the way.
 const FAILED: u8 = 3;
 
+/// An input file is damaged.
+const DAMAGED_INPUT: u8 = 4;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console::default();
     console.log(cli.log_format, cli.verbose);
     let result = match cli.command {
         Command::Run(args) => run(&args, &console),
-        _ => Ok(ExitCode::from(CANNOT_START)),
+        Command::Replay(args) => replay(&args),
+        Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
@@ -36,7 +42,7 @@ fn main() -> ExitCode {
 fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     let plan = RunPlan::resolve(args)
         .unwrap_or_else(|error| Cli::command().error(clap::error::ErrorKind::ValueValidation, error).exit());
-    let signals = Signals::new().context("cannot take over signals")?;
+    let signals = signals()?;
     let outcome = run::start(&plan)?.conduct(&signals, console);
     report(&outcome, args.ledger);
     Ok(end(&outcome))
@@ -59,4 +65,26 @@ fn end(outcome: &Outcome) -> ExitCode {
         tracing::error!("{failure}");
     }
     if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    let report = replay::run(&ReplayPlan::from_args(args), &signals()?.stop)?;
+    let _ = write!(io::stdout().lock(), "{report}");
+    for error in &report.damaged {
+        tracing::error!("{error}");
+    }
+    Ok(match (report.damaged.is_empty(), report.all_sent()) {
+        (false, _) => ExitCode::from(DAMAGED_INPUT),
+        (true, false) => ExitCode::from(FAILED),
+        (true, true) => ExitCode::SUCCESS,
+    })
+}
+
+fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let complete = demo::run(args, &signals()?.stop, &mut io::stdout().lock())?;
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn signals() -> anyhow::Result<Signals> {
+    Signals::new().context("cannot take over signals")
 }

@@ -90,6 +90,12 @@ impl Sensor {
             }
         }
         status.clear();
+        self.end()
+    }
+
+    /// Drains what has been received and ends the sensor.
+    #[must_use]
+    pub fn end(self) -> Outcome {
         self.pipeline.end()
     }
 }

@@ -1,17 +1,21 @@
 //! SIGINT, SIGTERM and SIGHUP: the first asks to end, the second ends at once.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level;
 
-/// Delivers the first signal. From its creation on, a second one ends the process at once, with 128 plus its number.
+/// Tells of the first signal. From its creation on, a second one ends the process at once, with 128 plus its number.
 #[derive(Debug)]
 pub struct Signals {
     /// Receives the name of the first signal.
     pub received: Receiver<&'static str>,
+    /// True from the first signal on.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -22,13 +26,17 @@ impl Signals {
     pub fn new() -> io::Result<Self> {
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let (sender, received) = bounded(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
         thread::Builder::new().name("vxtap-signals".into()).spawn(move || {
             for signal in signals.forever() {
-                if sender.try_send(low_level::signal_name(signal).unwrap_or("signal")).is_err() {
+                if flag.swap(true, Ordering::Relaxed) {
                     low_level::exit(128 + signal);
                 }
+                // Nobody listens any more when the sensor is ending for another reason.
+                let _ = sender.try_send(low_level::signal_name(signal).unwrap_or("signal"));
             }
         })?;
-        Ok(Self { received })
+        Ok(Self { received, stop })
     }
 }

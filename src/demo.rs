@@ -1,0 +1,183 @@
+//! `vxtap demo`: the sensor and three mirrored instances on one machine, over loopback.
+//!
+//! Nothing here is special to the demonstration: it runs what `vxtap run` and three times `vxtap replay` would.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use clap::Parser;
+
+use crate::cli::{DemoArgs, RunArgs};
+use crate::config::{PlanError, RunPlan};
+use crate::ledger::thousands;
+use crate::pipeline::Outcome;
+use crate::record::Timestamp;
+use crate::record::read::{CaptureReader, ReadError};
+use crate::replay::{self, Input, Pace, ReplayError, ReplayPlan, Report, VniRange};
+use crate::run::{self, StartError};
+use crate::wire::Vni;
+
+/// A mirrored instance of the demonstration.
+struct Instance {
+    what: &'static str,
+    address: Ipv4Addr,
+    vni: Vni,
+    capture: &'static [u8],
+}
+
+/// A VNI that is known to be one.
+const fn vni(number: u32) -> Vni {
+    match Vni::new(number) {
+        Some(vni) => vni,
+        None => Vni::MAX,
+    }
+}
+
+const INSTANCES: [Instance; 3] = [
+    Instance {
+        what: "web server",
+        address: Ipv4Addr::new(127, 0, 0, 11),
+        vni: vni(100),
+        capture: include_bytes!("../fixtures/demo/web.pcap"),
+    },
+    Instance {
+        what: "DNS resolver",
+        address: Ipv4Addr::new(127, 0, 0, 12),
+        vni: vni(200),
+        capture: include_bytes!("../fixtures/demo/dns.pcap"),
+    },
+    Instance {
+        what: "office host",
+        address: Ipv4Addr::new(127, 0, 0, 13),
+        vni: vni(300),
+        capture: include_bytes!("../fixtures/demo/office.pcap"),
+    },
+];
+
+/// Why the demonstration failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The sensor's arguments.
+    #[error(transparent)]
+    Arguments(#[from] clap::Error),
+    /// The sensor's plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The sensor.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A sender.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A capture that came out.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Standard output, or the directory.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Runs the demonstration and tells about it on `out`. True when everything that was sent came out.
+///
+/// # Errors
+/// What could not be started, sent or read back.
+pub fn run(args: &DemoArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<bool, DemoError> {
+    let directory = args.write.clone().unwrap_or_else(|| {
+        let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
+        std::env::temp_dir().join(name)
+    });
+    let sensor = run::start(&sensor_plan(&directory)?)?;
+    let Some(to) = sensor.addresses.first().copied() else { return Ok(false) };
+    writeln!(out, "A sensor listens on {to} and writes to {}.", directory.display())?;
+    writeln!(out, "Three instances mirror their traffic to it for a few seconds:")?;
+    for i in &INSTANCES {
+        writeln!(out, "  {:<13} {} vni {}", i.what, i.address, i.vni)?;
+    }
+    writeln!(out)?;
+    out.flush()?;
+
+    let reports: Vec<Result<Report, ReplayError>> = thread::scope(|scope| {
+        let senders = INSTANCES.each_ref().map(|instance| {
+            scope.spawn(move || {
+                let plan = ReplayPlan {
+                    inputs: vec![Input::Memory { name: instance.what, bytes: instance.capture }],
+                    to,
+                    vni: VniRange { first: instance.vni, last: instance.vni },
+                    pace: Pace::Realtime,
+                    loops: 1,
+                    from: Some(IpAddr::V4(instance.address)),
+                    checksum: false,
+                    progress: false,
+                };
+                replay::run(&plan, stop)
+            })
+        });
+        senders.into_iter().filter_map(|sender| sender.join().ok()).collect()
+    });
+    let mut sent = 0;
+    for report in reports {
+        sent += report?.frames;
+    }
+    let Outcome { snapshot, failures } = sensor.end();
+    write!(out, "{snapshot}")?;
+
+    writeln!(out, "\nfiles")?;
+    let files = captures(&directory)?;
+    let mut kept = 0;
+    for file in &files {
+        let frames = frames_in(file)?;
+        kept += frames;
+        writeln!(out, "  {:>6} frames  {}", thousands(frames), file.display())?;
+    }
+    let complete = failures.is_empty() && sent == kept;
+    writeln!(out, "\n{} frames sent, {} frames in the files.", thousands(sent), thousands(kept))?;
+    for failure in failures {
+        writeln!(out, "{failure}")?;
+    }
+    if let Some(file) = files.first() {
+        writeln!(out, "\nLook at them:\n  tshark -r {}", file.display())?;
+    }
+    writeln!(out, "Receive your own mirror on UDP port 4789:\n  vxtap run --write ./captures")?;
+    Ok(complete)
+}
+
+/// `vxtap run` without the other commands.
+#[derive(Debug, Parser)]
+struct OnlyRun {
+    #[command(flatten)]
+    args: RunArgs,
+}
+
+/// What `vxtap run` would do on a free port of the loopback interface, with a receive buffer that every user may have.
+fn sensor_plan(directory: &Path) -> Result<RunPlan, DemoError> {
+    let words = ["run", "--listen", "127.0.0.1:0", "--receive-buffer", "200KiB", "--write"].map(OsStr::new);
+    let run = OnlyRun::try_parse_from(words.into_iter().chain([directory.as_os_str()]))?;
+    Ok(RunPlan::resolve(&run.args)?)
+}
+
+/// All captures below `directory`, in the order of their names.
+fn captures(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for session in fs::read_dir(directory)? {
+        for file in fs::read_dir(session?.path())? {
+            found.push(file?.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads a capture to its end.
+fn frames_in(file: &Path) -> Result<u64, ReadError> {
+    let mut reader = CaptureReader::open(file)?;
+    let mut frames = 0;
+    while reader.next_frame()?.is_some() {
+        frames += 1;
+    }
+    Ok(frames)
+}
