@@ -190,8 +190,8 @@ fn web() -> Vec<Record> {
             tcp.send(
                 From::Server,
                 format!(
-                    "HTTP/1.1 {status}\r\nDate: Tue, 14 Nov 2023 22:13:{:02} GMT\r\nServer: nginx/1.24.0\r\nContent-Type: \
-                     {kind}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n{body}",
+                    "HTTP/1.1 {status}\r\nDate: Tue, 14 Nov 2023 22:13:{:02} GMT\r\nServer: nginx/1.24.0\r\n\
+                     Content-Type: {kind}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n{body}",
                     20 + start / 1_000_000_000,
                     body.len(),
                 )

@@ -1,14 +1,14 @@
 //! The inner frame: how long it was before the mirror cut it.
 //!
-//! A mirror cuts what it cannot carry: a packet larger than the target's MTU minus the encapsulation, or longer than the
-//! packet length a mirror session asks for. The datagram that arrives is well formed and says nothing about the cut, and
-//! neither does anything in the encapsulation; but the inner IP header still holds the length the packet had. A capture
-//! whose records say so (`len` above `caplen`) is read by every analyser as "snapped"; one that does not is read as
-//! corrupt.
+//! A mirror cuts what it cannot carry: a packet larger than the target's MTU minus the encapsulation, or longer than
+//! the packet length a mirror session asks for. The datagram that arrives is well formed and says nothing about the
+//! cut, and neither does anything in the encapsulation; but the inner IP header still holds the length the packet had.
+//! A capture whose records say so (`len` above `caplen`) is read by every analyser as "snapped"; one that does not is
+//! read as corrupt.
 //!
 //! [`original_length`] is a hint taken from bytes that anyone may have written, so it never refuses a frame and never
-//! yields less than what is there. The lengths of an Ethernet trailer, of link-layer protocols other than IP, and of IPv6
-//! jumbograms cannot be known from IP, and for these the answer is what arrived.
+//! yields less than what is there. The lengths of an Ethernet trailer, of link-layer protocols other than IP, and of
+//! IPv6 jumbograms cannot be known from IP, and for these the answer is what arrived.
 //!
 //! It runs once per packet and reads at most two fields past the VLAN tags. It reads them by name and place: a general
 //! parser would check a dozen more that do not matter here.

@@ -1,14 +1,15 @@
 //! The outer packet: from a whole Ethernet frame to its UDP payload.
 //!
-//! A UDP socket hands over payloads; a capture file holds frames. This is the way from one to the other, for captures of
-//! mirror traffic: Ethernet, VLAN tags, IPv4 with options or IPv6 with extension headers, UDP. etherparse slices the
+//! A UDP socket hands over payloads; a capture file holds frames. This is the way from one to the other, for captures
+//! of mirror traffic: Ethernet, VLAN tags, IPv4 with options or IPv6 with extension headers, UDP. etherparse slices the
 //! headers; what it leaves lax on purpose is decided here, because a capture must yield what a socket would have:
 //!
 //! - The payload ends where the **UDP length** ends. A short frame is padded to 60 bytes and some devices append a
 //!   trailer; a datagram may also be shorter than its IP payload. None of that is part of the inner frame.
 //! - A UDP length beyond the IP payload, or below the 8 bytes of its own header, is malformed. That includes 0, which
 //!   etherparse reads as "to the end of the slice": only an IPv6 jumbogram means that (RFC 2675 section 4).
-//! - A **fragment** is never a datagram. The first one would parse and yield half a frame, the others would yield noise.
+//! - A **fragment** is never a datagram. The first one would parse and yield half a frame, the others would yield
+//!   noise.
 //! - A frame whose end the capture did not keep is told apart from a malformed one, since the cure is different.
 //!
 //! Checksums are not verified: mirrors over IPv6 send zero (RFC 6935), captures on a sender hold unfinished ones, and a
