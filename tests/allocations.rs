@@ -71,9 +71,8 @@ fn the_receive_path_allocates_nothing_per_datagram() {
 
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let sender6 = UdpSocket::bind("[::1]:0").unwrap();
-    let payload = |vni: u32, length: usize| {
-        [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &vec![0; length]].concat()
-    };
+    let payload =
+        |vni: u32, length: usize| [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &vec![0; length]].concat();
     let mut sent = 0;
     let mut counted = 0;
     for round in 0..ROUNDS {
