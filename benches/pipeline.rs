@@ -16,7 +16,7 @@ use vxtap::ledger::{Ledger, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::worker::Step;
 use vxtap::record::Timestamp;
-use vxtap::route::{Registry, SessionId, SessionTable};
+use vxtap::route::{Registry, Selection, SessionId, SessionTable};
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
@@ -52,6 +52,7 @@ fn frame(c: &mut Criterion) {
             let plan = LanePlan { chunks: 8, linger: Duration::from_secs(1), snaplen: 262_144 };
             let (lanes, inbox) = lanes(plan, vec![counters]);
             let table = SessionTable::new(Arc::new(Registry::new(1024)));
+            let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
             let mut step = Step::new(ReservedBits::Accept, None, table, lanes, Ledger::default().worker());
             // A batch lies in slots as the receiving socket leaves it: it is in the cache.
             let batch: Vec<Vec<u8>> =

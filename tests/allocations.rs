@@ -12,7 +12,7 @@ use vxtap::lane::{LanePlan, lanes};
 use vxtap::ledger::{Ledger, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::worker::{Step, Worker};
-use vxtap::route::{Registry, SessionTable};
+use vxtap::route::{Registry, Selection, SessionTable};
 use vxtap::source::udp::{self, Steering, UdpPlan};
 use vxtap::wire::{Vni, vxlan};
 
@@ -66,6 +66,7 @@ fn the_receive_path_allocates_nothing_per_datagram() {
     let (lanes, inbox) = lanes(lane_plan, vec![Arc::clone(&counters)]);
     let worker_counters = Ledger::default().worker();
     let sessions = SessionTable::new(Arc::clone(&registry));
+    let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
     let step = Step::new(ReservedBits::Accept, None, sessions, lanes, Arc::clone(&worker_counters));
     let mut worker = Worker::new(listening.sources.remove(0), step, None);
 

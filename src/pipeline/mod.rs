@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::lane::{CHUNK_MEMORY, LanePlan, lanes};
 use crate::ledger::{Ledger, Output, Overflow, SessionTotals, Snapshot};
 use crate::record::Timestamp;
-use crate::route::{Registry, SessionTable};
+use crate::route::{Registry, Selection, SessionTable};
 use crate::sink;
 use crate::sink::file::{FilePlan, FileSink};
 use crate::source::Source;
@@ -98,7 +98,13 @@ impl Pipeline {
         let mut workers = Vec::with_capacity(sources.len());
         for (number, (source, lane)) in sources.into_iter().zip(lanes).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(plan.reserved_bits, plan.vnis.clone(), sessions, vec![lane], ledger.worker());
+            let step = Step::new(
+                plan.reserved_bits,
+                plan.vnis.clone(),
+                sessions,
+                vec![(Selection::default(), lane)],
+                ledger.worker(),
+            );
             let worker = Worker::new(source, step, budget.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));

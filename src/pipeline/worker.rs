@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::decap::{ReservedBits, decapsulate};
 use crate::lane::Lane;
 use crate::ledger::{Overflow, SessionTotals, WorkerCounters};
-use crate::route::{SessionId, SessionKey, SessionTable};
+use crate::route::{Candidate, Selection, SessionId, SessionKey, SessionTable};
 use crate::source::{Datagram, Source};
 use crate::wire::Vni;
 
@@ -73,18 +73,18 @@ pub struct Step {
     /// The VNIs asked for, sorted; all of them where there is none.
     vnis: Option<Vec<Vni>>,
     sessions: SessionTable,
-    lanes: Vec<Lane>,
+    lanes: Vec<(Selection, Lane)>,
     counters: Arc<WorkerCounters>,
 }
 
 impl Step {
-    /// A step from datagrams to `lanes`.
+    /// A step from datagrams to `lanes`, each with the frames that it takes.
     #[must_use]
     pub fn new(
         policy: ReservedBits,
         vnis: Option<Vec<Vni>>,
         sessions: SessionTable,
-        lanes: Vec<Lane>,
+        lanes: Vec<(Selection, Lane)>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
         Self { policy, vnis, sessions, lanes, counters }
@@ -110,7 +110,7 @@ impl Step {
         // Before the session is looked up: a VNI that nobody asked for must not use up a session.
         if self.vnis.as_ref().is_some_and(|vnis| vnis.binary_search(&inner.vni).is_err()) {
             counters.unselected.add(1);
-            for lane in &self.lanes {
+            for (_, lane) in &self.lanes {
                 lane.filter();
             }
             return;
@@ -120,14 +120,19 @@ impl Step {
         if session == SessionId::OVERFLOW {
             counters.overflow.add(1);
         }
-        for lane in &mut self.lanes {
-            lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
+        let mut candidate = Candidate::new(inner.vni, inner.frame);
+        for (selection, lane) in &mut self.lanes {
+            if selection.takes(&mut candidate) {
+                lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
+            } else {
+                lane.filter();
+            }
         }
     }
 
     /// Hands over chunks that have lingered, and returns when the next one will have.
     pub fn tend(&mut self, now: Instant) -> Option<Instant> {
-        self.lanes.iter_mut().filter_map(|lane| lane.tend(now)).min()
+        self.lanes.iter_mut().filter_map(|(_, lane)| lane.tend(now)).min()
     }
 }
 
@@ -267,6 +272,7 @@ mod tests {
         let sink = output.end();
         ledger.outputs.push(output);
         let sessions = SessionTable::new(Arc::new(Registry::new(2)));
+        let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
         let step = Step::new(ReservedBits::Accept, vnis, sessions, lanes, counters);
         let worker = Worker::new(Prepared(payloads), step, budget.map(|n| Arc::new(Budget::new(n))));
         let stop = AtomicBool::new(budget.is_none());

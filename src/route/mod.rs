@@ -1,16 +1,18 @@
-//! Demultiplexing: which mirror session a frame belongs to.
+//! Demultiplexing: which mirror session a frame belongs to, and which outputs want it.
 //!
 //! A session is (outer source address, VNI). Each worker has a [`SessionTable`] of its own, looked up without a lock;
 //! the shared [`Registry`] gives a session its number when any worker sees it first, so that one session received by two
 //! workers is still one session for the outputs.
 
 mod registry;
+mod selection;
 mod table;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 pub use registry::Registry;
+pub use selection::{Candidate, Selection, Share};
 pub use table::SessionTable;
 
 use crate::wire::Vni;

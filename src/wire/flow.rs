@@ -56,7 +56,12 @@ impl Flow {
 
     /// The flow of an Ethernet frame, with or without its end.
     fn of(frame: &[u8]) -> Flow {
-        let Ok(packet) = LaxSlicedPacket::from_ethernet(frame) else { return Flow::default() };
+        Flow::of_ip(frame).unwrap_or_else(|| Flow::of_ethernet(frame))
+    }
+
+    /// The flow of a frame that is IP.
+    fn of_ip(frame: &[u8]) -> Option<Flow> {
+        let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
         let (source, destination, payload) = match &packet.net {
             Some(LaxNetSlice::Ipv4(ip)) => {
                 let header = ip.header();
@@ -66,7 +71,7 @@ impl Flow {
                 let header = ip.header();
                 (header.source_addr().into(), header.destination_addr().into(), ip.payload())
             }
-            Some(LaxNetSlice::Arp(_)) | None => return Flow::of_ethernet(frame),
+            Some(LaxNetSlice::Arp(_)) | None => return None,
         };
         let has_ports = matches!(payload.ip_number, IpNumber::TCP | IpNumber::UDP | IpNumber::SCTP);
         let (source_port, destination_port) = match payload.payload {
@@ -75,11 +80,11 @@ impl Flow {
             }
             _ => (0, 0),
         };
-        Flow::between(
+        Some(Flow::between(
             End { address: source, port: source_port },
             End { address: destination, port: destination_port },
             payload.ip_number.0.into(),
-        )
+        ))
     }
 
     fn of_ethernet(frame: &[u8]) -> Flow {
@@ -136,6 +141,18 @@ pub fn symmetric_hash(frame: &[u8]) -> u32 {
 pub fn outer_source_port(frame: &[u8]) -> u16 {
     let [.., low] = symmetric_hash(frame).to_be_bytes();
     FIRST_SOURCE_PORT + u16::from(low & PORT_MASK)
+}
+
+/// A hash of the two hosts that an Ethernet frame goes between and of the IP protocol, the same for both directions and for all
+/// fragments; `None` for a frame that is not IP.
+///
+/// It is what balances conversations over several readers: one that looks at ports would part the fragments of a datagram from
+/// the rest of their conversation.
+#[must_use]
+pub fn hosts_hash(frame: &[u8]) -> Option<u32> {
+    let Flow { low, high, protocol } = Flow::of_ip(frame)?;
+    let host = |end: End| End { port: 0, ..end };
+    Some(Flow::between(host(low), host(high), protocol).hash())
 }
 
 #[cfg(test)]
@@ -251,6 +268,16 @@ mod tests {
         }
 
         #[test]
+        fn all_of_two_hosts_and_a_protocol_meet(talk in talks(), ports: [u16; 2], tags in 0..=3usize) {
+            let hash = hosts_hash(&talk.frame(false));
+            prop_assert!(hash.is_some());
+            let fragment = Talk { fragment: !talk.fragment, ..talk.clone() };
+            let other = Talk { ports, tags, extension: !talk.extension, ..talk };
+            prop_assert_eq!(hash, hosts_hash(&fragment.frame(true)));
+            prop_assert_eq!(hash, hosts_hash(&other.frame(true)));
+        }
+
+        #[test]
         fn any_bytes_have_a_port(frame in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(outer_source_port(&frame) >= FIRST_SOURCE_PORT);
         }
@@ -298,6 +325,7 @@ mod tests {
         };
         let lldp = symmetric_hash(&frame(1, 2, 0x88cc));
         assert_eq!(lldp, symmetric_hash(&frame(2, 1, 0x88cc)));
+        assert_eq!(hosts_hash(&frame(1, 2, 0x88cc)), None);
         assert_ne!(lldp, symmetric_hash(&frame(1, 3, 0x88cc)));
         assert_ne!(lldp, symmetric_hash(&frame(1, 2, 0x88b5)));
         // ARP, and IPv4 whose header cannot be read.
