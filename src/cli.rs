@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::units::{bytes, duration, target, vni_range};
+use crate::config::units::{bytes, duration, interface, target, vni_range};
 use crate::replay::VniRange;
+use crate::wire::Vni;
 
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in, per-session pcap files out.
 #[derive(Debug, Parser)]
@@ -64,6 +65,23 @@ pub struct RunArgs {
     /// Directory for the pcap files; created if missing.
     #[arg(long, value_name = "DIR", default_value = "./captures")]
     pub write: PathBuf,
+    /// Write no files: feed interfaces only.
+    #[arg(long, conflicts_with = "write", requires = "interfaces")]
+    pub no_write: bool,
+    /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
+    /// `:vni=N,...` only these VNIs. An interface that does not exist is created, and removed at the end.
+    #[arg(long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
+    pub tap: Vec<InterfaceArg>,
+    /// The same without Ethernet: inner IP packets into this tun interface.
+    #[arg(long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
+    pub tun: Vec<InterfaceArg>,
+    /// MTU of the interfaces of --tap and --tun.
+    #[arg(long, value_name = "N", default_value_t = 9001, requires = "interfaces", value_parser = clap::value_parser!(u32).range(68..=65_521))]
+    pub tap_mtu: u32,
+    /// Spread the conversations over this many interfaces, NAME0, NAME1, ..., for as many readers: both directions and all fragments of a
+    /// conversation meet on one.
+    #[arg(long, value_name = "N", requires = "interfaces", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub tap_count: Option<u32>,
     /// Begin a new file before one grows beyond this size, as 100MiB.
     #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
     pub rotate_size: u64,
@@ -100,6 +118,15 @@ pub struct RunArgs {
     /// How the ledger is printed on standard output at the end.
     #[arg(long, value_enum, default_value_t = LedgerFormat::Text)]
     pub ledger: LedgerFormat,
+}
+
+/// An interface to feed, as `mirror0` or `mirror0:vni=100,200`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceArg {
+    /// Name of the interface.
+    pub name: String,
+    /// Only these VNIs; all where there are none.
+    pub vnis: Vec<Vni>,
 }
 
 /// `vxtap replay`.

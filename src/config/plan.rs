@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use super::units::VXLAN_PORT;
 use crate::cli::{self, RunArgs};
-use crate::lane::CHUNK_MEMORY;
-use crate::pipeline::PipelinePlan;
+use crate::lane::{CHUNK_MEMORY, LanePlan};
 use crate::pipeline::decap::ReservedBits;
+use crate::pipeline::{Destination, OutputPlan, PipelinePlan};
+use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
+use crate::sink::interface::{InterfacePlan, Kind};
 use crate::source::udp::{self, Steering, UdpPlan};
 use crate::wire::Vni;
 
@@ -46,11 +48,18 @@ pub enum PlanError {
     /// More addresses than a worker waits on.
     #[error("--listen is given more than {} times", udp::MAX_LISTEN)]
     ListenMany,
+    /// Two outputs of one name.
+    #[error("the interface name {0} is taken by another output; choose another")]
+    InterfaceName(String),
     /// The same address twice.
     #[error("--listen {0} is given twice")]
     ListenTwice(SocketAddr),
 }
 
+/// The name of the pcap output.
+const FILES: &str = "pcap";
+/// How long a frame for an interface waits for more: a reader expects it at once.
+const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 const LEAST_ROTATE_SIZE: u64 = 4096;
 const MOST_RECEIVE_BUFFER: u64 = (1 << 30) - 1;
 
@@ -81,36 +90,15 @@ impl RunPlan {
         if args.rotate_size < LEAST_ROTATE_SIZE {
             return Err(PlanError::RotateSize(args.rotate_size));
         }
-        // A quarter of an output's memory gathers records per session, the rest is chunks.
-        let queue = usize::try_from(args.queue).unwrap_or(usize::MAX);
-        let buffer_memory = queue / 4;
-        let chunks = (queue - buffer_memory) / workers / CHUNK_MEMORY;
-        if chunks < 2 {
-            let least = (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1;
-            return Err(PlanError::Queue { queue: args.queue, workers, least });
-        }
-        let mut vnis: Vec<Vni> = args.vni.iter().copied().filter_map(Vni::new).collect();
-        vnis.sort_unstable();
         let pipeline = PipelinePlan {
             reserved_bits: match args.reserved_bits {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
                 cli::ReservedBits::Reject => ReservedBits::Reject,
             },
-            vnis: Some(vnis).filter(|vnis| !vnis.is_empty()),
+            vnis: selected(args.vni.iter().copied().filter_map(Vni::new)),
             max_sessions: args.max_sessions,
             count: args.count,
-            files: FilePlan {
-                directory: args.write.clone(),
-                rotate_size: args.rotate_size,
-                rotate_time: args.rotate_time,
-                snaplen: args.snaplen,
-                // A record waits in its lane for half of --flush at most, and for a quarter and a sweep in the output.
-                linger: args.flush / 4,
-                buffer_memory,
-                open_files: allowed_open_files(),
-            },
-            linger: args.flush / 2,
-            chunks,
+            outputs: outputs(args, workers)?,
         };
         let steering = match args.steer {
             cli::Steer::Session => Steering::Session,
@@ -118,6 +106,67 @@ impl RunPlan {
         };
         Ok(Self { udp: UdpPlan { listen, workers, steering, receive_buffer }, pipeline, duration: args.duration })
     }
+}
+
+/// The outputs, with memory for `workers` workers.
+fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError> {
+    let queue = usize::try_from(args.queue).unwrap_or(usize::MAX);
+    let mut outputs = Vec::new();
+    if !args.no_write {
+        // A quarter of the output's memory gathers records per session, the rest is chunks.
+        let buffer_memory = queue / 4;
+        let chunks = (queue - buffer_memory) / workers / CHUNK_MEMORY;
+        let files = FilePlan {
+            directory: args.write.clone(),
+            rotate_size: args.rotate_size,
+            rotate_time: args.rotate_time,
+            snaplen: args.snaplen,
+            // A record waits in its lane for half of --flush at most, and for a quarter and a sweep in the output.
+            linger: args.flush / 4,
+            buffer_memory,
+            open_files: allowed_open_files(),
+        };
+        outputs.push(OutputPlan {
+            name: FILES.into(),
+            selection: Selection::default(),
+            lane: LanePlan { chunks, linger: args.flush / 2, snaplen: args.snaplen as usize },
+            to: Destination::Files(files),
+        });
+    }
+    let asked = args.tap.iter().map(|a| (a, Kind::Tap)).chain(args.tun.iter().map(|a| (a, Kind::Tun)));
+    for (interface, kind) in asked {
+        for (name, share) in shares(&interface.name, args.tap_count) {
+            if name == FILES || outputs.iter().any(|output: &OutputPlan| output.name == name) {
+                return Err(PlanError::InterfaceName(name));
+            }
+            outputs.push(OutputPlan {
+                selection: Selection { vnis: selected(interface.vnis.iter().copied()), share },
+                lane: LanePlan { chunks: queue / workers / CHUNK_MEMORY, linger: INTERFACE_LINGER, snaplen: usize::MAX },
+                to: Destination::Interface(InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu }),
+                name,
+            });
+        }
+    }
+    if outputs.iter().any(|output| output.lane.chunks < 2) {
+        let least = (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1;
+        return Err(PlanError::Queue { queue: args.queue, workers, least });
+    }
+    Ok(outputs)
+}
+
+/// The interfaces that `name` stands for, and the share of each. With a count, the number at the end of the name is that of the first.
+fn shares(name: &str, count: Option<u32>) -> Vec<(String, Option<Share>)> {
+    let Some(of) = count else { return vec![(name.to_owned(), None)] };
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let first: u32 = name.get(stem.len()..).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    (0..of).map(|index| (format!("{stem}{}", first.saturating_add(index)), Some(Share { index, of }))).collect()
+}
+
+/// These VNIs, sorted; `None`, which stands for all, where there are none.
+fn selected(vnis: impl Iterator<Item = Vni>) -> Option<Vec<Vni>> {
+    let mut vnis: Vec<Vni> = vnis.collect();
+    vnis.sort_unstable();
+    Some(vnis).filter(|vnis| !vnis.is_empty())
 }
 
 /// Half the cores: the kernel's own part of receiving, which is the larger, and the outputs take the rest.
@@ -145,6 +194,24 @@ mod tests {
         assert_eq!(plan.pipeline.max_sessions, 1024);
         assert!(plan.pipeline.queue_memory(2) <= 64 << 20, "--queue bounds the memory");
         assert!(plan.pipeline.queue_memory(2) > 60 << 20, "and is used");
+    }
+
+    #[test]
+    fn interfaces_are_outputs() {
+        let names = |more: &[&str]| {
+            let plan = plan(more).unwrap();
+            plan.pipeline.outputs.into_iter().map(|o| (o.name, o.selection.share.map(|s| s.index))).collect::<Vec<_>>()
+        };
+        let own = |name: &str| (name.to_owned(), None);
+        assert_eq!(names(&["--tap", "m", "--tun", "t"]), [own("pcap"), own("m"), own("t")]);
+        assert_eq!(names(&["--tap", "m", "--no-write"]), [own("m")]);
+        let share = |name: &str, index| (name.to_owned(), Some(index));
+        assert_eq!(names(&["--tap", "m0", "--tap-count", "2", "--no-write"]), [share("m0", 0), share("m1", 1)]);
+        assert_eq!(names(&["--tap", "m8", "--tap-count", "3"])[1..], [share("m8", 0), share("m9", 1), share("m10", 2)]);
+        assert_eq!(names(&["--tap", "m", "--tap-count", "2"])[1..], [share("m0", 0), share("m1", 1)]);
+        for twice in [["--tap", "m", "--tun", "m"], ["--tap", "pcap", "--tap", "n"]] {
+            assert!(matches!(plan(&twice), Err(PlanError::InterfaceName(_))));
+        }
     }
 
     #[test]

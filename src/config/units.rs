@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::cli::InterfaceArg;
 use crate::replay::VniRange;
 use crate::wire::Vni;
 
@@ -43,18 +44,31 @@ pub fn target(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "not an address; write 192.0.2.1, 192.0.2.1:4789, 2001:db8::1 or [2001:db8::1]:4789".into())
 }
 
+fn vni(text: &str) -> Result<Vni, String> {
+    let number = text.trim().parse().ok().and_then(Vni::new);
+    number.ok_or_else(|| format!("{text:?} is not a VNI; a VNI is a number from 0 to {}", Vni::MAX))
+}
+
+/// The name of an interface, with or without `:vni=N,...`.
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn interface(text: &str) -> Result<InterfaceArg, String> {
+    let (name, vnis) = match text.split_once(':') {
+        Some((name, more)) => {
+            let list = more.strip_prefix("vni=").ok_or_else(|| format!("{more:?}: write it as mirror0:vni=100,200"))?;
+            (name, list.split(',').map(vni).collect::<Result<_, _>>()?)
+        }
+        None => (text, Vec::new()),
+    };
+    Ok(InterfaceArg { name: name.to_owned(), vnis })
+}
+
 /// One VNI or a range `A-B`.
 ///
 /// # Errors
 /// A text that says what is wrong.
 pub fn vni_range(text: &str) -> Result<VniRange, String> {
-    let vni = |t: &str| {
-        t.trim()
-            .parse()
-            .ok()
-            .and_then(Vni::new)
-            .ok_or_else(|| format!("{t:?} is not a VNI; a VNI is a number from 0 to {}", Vni::MAX))
-    };
     let (first, last) = match text.split_once('-') {
         Some((a, b)) => (vni(a)?, vni(b)?),
         None => (vni(text)?, vni(text)?),
@@ -91,6 +105,16 @@ mod tests {
             assert_eq!(target(text).as_ref().map(ToString::to_string).as_deref(), Ok(want));
         }
         assert!(target("bastion").is_err());
+    }
+
+    #[test]
+    fn interfaces() {
+        let vnis = |numbers: &[u32]| numbers.iter().copied().filter_map(Vni::new).collect();
+        assert_eq!(interface("mirror0"), Ok(InterfaceArg { name: "mirror0".into(), vnis: Vec::new() }));
+        assert_eq!(interface("m:vni=1,200"), Ok(InterfaceArg { name: "m".into(), vnis: vnis(&[1, 200]) }));
+        for wrong in ["m:", "m:vni=", "m:vni=x", "m:vlan=1", "m:vni=1,16777216"] {
+            assert!(interface(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::record::Timestamp;
 use crate::route::SessionId;
 
 /// How frames enter an output.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LanePlan {
     /// Chunks of a lane.
     pub chunks: usize,

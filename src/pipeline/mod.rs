@@ -1,6 +1,7 @@
 //! The running sensor: workers, outputs, and how they start and end.
 
 pub mod decap;
+mod output;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -9,18 +10,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use self::decap::ReservedBits;
-use self::worker::{Budget, Ended, Step, Worker};
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::lane::{CHUNK_MEMORY, LanePlan, lanes};
-use crate::ledger::{Ledger, Output, Overflow, SessionTotals, Snapshot};
+use self::decap::ReservedBits;
+pub use self::output::{Destination, OutputPlan};
+use self::worker::{Budget, Ended, Step, Worker};
+use crate::lane::Lane;
+use crate::ledger::{Ledger, Overflow, SessionTotals, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, Selection, SessionTable};
-use crate::sink;
-use crate::sink::file::{FilePlan, FileSink};
 use crate::source::Source;
 use crate::wire::Vni;
 
@@ -35,19 +34,15 @@ pub struct PipelinePlan {
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
     pub count: Option<u64>,
-    /// The pcap output.
-    pub files: FilePlan,
-    /// How long a record waits in a lane.
-    pub linger: Duration,
-    /// Chunks of each lane.
-    pub chunks: usize,
+    /// The outputs.
+    pub outputs: Vec<OutputPlan>,
 }
 
 impl PipelinePlan {
     /// Memory for frames on their way into the outputs, in bytes, with `workers` workers.
     #[must_use]
     pub fn queue_memory(&self, workers: usize) -> usize {
-        workers * self.chunks * CHUNK_MEMORY + self.files.buffer_memory
+        self.outputs.iter().map(|output| output.queue_memory(workers)).sum()
     }
 }
 
@@ -86,25 +81,23 @@ impl Pipeline {
         let budget = plan.count.map(|n| Arc::new(Budget::new(n)));
         let mut ledger = Ledger::default();
 
-        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-        let lane_plan = LanePlan { chunks: plan.chunks, linger: plan.linger, snaplen: plan.files.snaplen as usize };
-        let (lanes, inbox) = lanes(lane_plan, sources.iter().map(|_| output.end()).collect());
-        let files = FileSink::new(plan.files.clone(), Arc::clone(&registry), output.end());
-        let sinks = vec![sink::spawn(&output.name, files, inbox)?];
-        ledger.outputs.push(output);
+        let mut sinks = Vec::with_capacity(plan.outputs.len());
+        let mut lanes: Vec<Vec<(Selection, Lane)>> = sources.iter().map(|_| Vec::new()).collect();
+        for output in &plan.outputs {
+            let started = output.start(sources.len(), &registry)?;
+            for (worker, lane) in lanes.iter_mut().zip(started.lanes) {
+                worker.push((output.selection.clone(), lane));
+            }
+            ledger.outputs.push(started.output);
+            sinks.push(started.thread);
+        }
 
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
-        for (number, (source, lane)) in sources.into_iter().zip(lanes).enumerate() {
+        for (number, (source, lanes)) in sources.into_iter().zip(lanes).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(
-                plan.reserved_bits,
-                plan.vnis.clone(),
-                sessions,
-                vec![(Selection::default(), lane)],
-                ledger.worker(),
-            );
+            let step = Step::new(plan.reserved_bits, plan.vnis.clone(), sessions, lanes, ledger.worker());
             let worker = Worker::new(source, step, budget.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));

@@ -1,0 +1,65 @@
+//! The outputs: what each takes, and where it goes.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
+use crate::ledger::Output;
+use crate::route::{Registry, Selection};
+use crate::sink;
+use crate::sink::file::{FilePlan, FileSink};
+
+/// An output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputPlan {
+    /// Its name in the ledger.
+    pub name: String,
+    /// The frames that it takes.
+    pub selection: Selection,
+    /// Its lanes.
+    pub lane: LanePlan,
+    /// Where they lead.
+    pub to: Destination,
+}
+
+/// Where an output's frames go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Rotating pcap files.
+    Files(FilePlan),
+}
+
+impl OutputPlan {
+    /// Memory for frames on their way into the output, in bytes, with `workers` workers.
+    #[must_use]
+    pub fn queue_memory(&self, workers: usize) -> usize {
+        let gathered = match &self.to {
+            Destination::Files(plan) => plan.buffer_memory,
+        };
+        workers * self.lane.chunks * CHUNK_MEMORY + gathered
+    }
+
+    /// Starts the output's thread. Returns its place in the ledger and a lane for each worker.
+    ///
+    /// # Errors
+    /// What creating a thread returns.
+    pub(super) fn start(&self, workers: usize, registry: &Arc<Registry>) -> io::Result<Started> {
+        let mut output = Output { name: self.name.clone(), ends: Vec::new() };
+        let (lanes, inbox) = lanes(self.lane, (0..workers).map(|_| output.end()).collect());
+        let thread = match &self.to {
+            Destination::Files(plan) => {
+                let files = FileSink::new(plan.clone(), Arc::clone(registry), output.end());
+                sink::spawn(&self.name, files, inbox)?
+            }
+        };
+        Ok(Started { output, lanes, thread })
+    }
+}
+
+/// An output that runs.
+pub(super) struct Started {
+    pub(super) output: Output,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) thread: JoinHandle<()>,
+}
