@@ -51,8 +51,8 @@ pub enum Command {
 /// `vxtap run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Address and UDP port to receive on; repeat for more, as 0.0.0.0:8472. [default: [::]:4789, IPv4
-    /// included; 0.0.0.0:4789 where the host has no IPv6]
+    /// Address and UDP port to receive on; repeat for more, as 0.0.0.0:8472. [default: `[::]:4789`, IPv4
+    /// included; `0.0.0.0:4789` where the host has no IPv6]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
     /// Receiving threads, each with a socket of its own. [default: half the cores]
@@ -108,7 +108,7 @@ pub struct ReplayArgs {
     /// Captures to send, in this order: pcap or pcapng with Ethernet frames.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Where the mirror traffic goes; the port is 4789 unless given. IPv6 with a port as [ADDR]:PORT.
+    /// Where the mirror traffic goes; the port is 4789 unless given. IPv6 with a port as `[ADDR]:PORT`.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = target)]
     pub to: SocketAddr,
     /// VNI of the mirror session; with a range, frames take turns.

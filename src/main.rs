@@ -69,7 +69,7 @@ fn end(outcome: &Outcome) -> ExitCode {
 
 fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let report = replay::run(&ReplayPlan::from_args(args), &signals()?.stop)?;
-    let _ = write!(io::stdout().lock(), "{report}");
+    let _ = writeln!(io::stdout().lock(), "{report}");
     for error in &report.damaged {
         tracing::error!("{error}");
     }

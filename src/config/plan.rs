@@ -43,6 +43,9 @@ pub enum PlanError {
     /// The kernel takes an int and doubles it.
     #[error("--receive-buffer {0} is too large; the kernel takes at most {MOST_RECEIVE_BUFFER}")]
     ReceiveBuffer(u64),
+    /// More addresses than a worker waits on.
+    #[error("--listen is given more than {} times", udp::MAX_LISTEN)]
+    ListenMany,
     /// The same address twice.
     #[error("--listen {0} is given twice")]
     ListenTwice(SocketAddr),
@@ -66,6 +69,9 @@ impl RunPlan {
         }
         if listen.is_empty() {
             listen.push(udp::default_listen(VXLAN_PORT));
+        }
+        if listen.len() > udp::MAX_LISTEN {
+            return Err(PlanError::ListenMany);
         }
         let workers = args.workers.map_or_else(default_workers, usize::from);
         let receive_buffer = u32::try_from(args.receive_buffer)

@@ -185,7 +185,7 @@ impl Snapshot {
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = |f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str| {
-            let line = format!("  {name:<24} {:>17}  {note}", thousands(n));
+            let line = format!("  {name:<28} {:>17}  {note}", thousands(n));
             writeln!(f, "{}", line.trim_end())
         };
         /// Rows that are worth a line only when they are not zero.
@@ -233,7 +233,9 @@ impl fmt::Display for Snapshot {
         writeln!(f, "sessions ({})", thousands(self.sessions.len() as u64))?;
         for s in self.sessions.iter().take(SESSIONS_SHOWN) {
             let name = format!("{} vni {}", s.source, s.vni);
-            row(f, &name, s.frames, &format!("{} bytes, {} to {}", thousands(s.bytes), s.first, s.last))?;
+            let seconds = (s.last.ns() - s.first.ns()) as f64 / 1e9;
+            let note = format!("{} bytes in {seconds:.3} s from {}", thousands(s.bytes), s.first.compact());
+            row(f, &name, s.frames, &note)?;
         }
         if self.sessions.len() > SESSIONS_SHOWN {
             writeln!(f, "  ... {} more; --ledger json lists all", self.sessions.len() - SESSIONS_SHOWN)?;

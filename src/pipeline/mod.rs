@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use self::decap::ReservedBits;
 use self::worker::{Budget, Ended, Step, Worker};
+use crossbeam_channel::{Receiver, bounded};
+
 use crate::lane::{CHUNK_MEMORY, LanePlan, lanes};
 use crate::ledger::{Ledger, Output, Overflow, SessionTotals, Snapshot};
 use crate::record::Timestamp;
@@ -56,6 +58,8 @@ pub struct Pipeline {
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
     pub registry: Arc<Registry>,
+    /// Receives when a worker has ended by itself.
+    pub ended: Receiver<()>,
     started: Timestamp,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Ended>>,
@@ -90,6 +94,7 @@ impl Pipeline {
         ledger.outputs.push(output);
 
         let started = Timestamp::now();
+        let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
         for (number, (source, lane)) in sources.into_iter().zip(lanes).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
@@ -97,15 +102,15 @@ impl Pipeline {
             let worker = Worker::new(source, step, budget.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
-            workers.push(thread.spawn(move || worker.run(&stop))?);
+            let ended = ended_sender.clone();
+            workers.push(thread.spawn(move || {
+                let end = worker.run(&stop);
+                // Nobody listens where the sensor was told to end.
+                let _ = ended.try_send(());
+                end
+            })?);
         }
-        Ok(Self { ledger: Arc::new(ledger), registry, started, stop, workers, sinks })
-    }
-
-    /// Whether any worker has ended, by itself or because it was told to.
-    #[must_use]
-    pub fn is_ending(&self) -> bool {
-        self.workers.iter().any(JoinHandle::is_finished)
+        Ok(Self { ledger: Arc::new(ledger), registry, ended, started, stop, workers, sinks })
     }
 
     /// Stops receiving, drains everything, completes the outputs and adds up the ledger.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::ledger::thousands;
 use crate::record::read::ReadError;
 
 /// What was sent, and what was not, by reason.
@@ -81,8 +82,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "sent {} frames, {} bytes, in {:.3} s: {} frames/s, {} Mbit/s",
-            Thousands(self.frames),
-            Thousands(self.frame_bytes),
+            thousands(self.frames),
+            thousands(self.frame_bytes),
             self.elapsed.as_secs_f64(),
             Rate(self.frames_per_second()),
             Rate(self.mbit_per_second()),
@@ -91,6 +92,7 @@ impl fmt::Display for Report {
             write!(f, "\ninterrupted before the end")?;
         }
         for (count, what) in [
+            (self.damaged.len() as u64, "damaged captures: sent up to the damage"),
             (self.too_large, "frames not sent: too large for a UDP datagram"),
             (self.unsent, "frames not sent: given up after errors"),
             (self.cut, "frames were cut by the capture; sent as captured"),
@@ -98,31 +100,12 @@ impl fmt::Display for Report {
             (self.no_buffer_space, "waits for a full queue or buffer of this host"),
         ] {
             if count > 0 {
-                write!(f, "\n{:>9} {what}", Thousands(count).to_string())?;
+                write!(f, "\n{:>9} {what}", thousands(count))?;
             }
         }
         if self.other_errors > 0 {
             let last = self.last_error.as_deref().unwrap_or_default();
-            write!(f, "\n{:>9} other errors, the last: {last}", Thousands(self.other_errors).to_string())?;
-        }
-        for error in &self.damaged {
-            write!(f, "\n{error}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A number with a comma between groups of three digits.
-struct Thousands(u64);
-
-impl fmt::Display for Thousands {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        for (n, digit) in digits.chars().enumerate() {
-            if n > 0 && (digits.len() - n).is_multiple_of(3) {
-                f.write_str(",")?;
-            }
-            write!(f, "{digit}")?;
+            write!(f, "\n{:>9} other errors, the last: {last}", thousands(self.other_errors))?;
         }
         Ok(())
     }
@@ -138,7 +121,7 @@ impl fmt::Display for Rate {
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturates")]
         let whole = self.0.round() as u64;
-        Thousands(whole).fmt(f)
+        thousands(whole).fmt(f)
     }
 }
 
@@ -182,10 +165,10 @@ mod tests {
             text.lines().skip(1).collect::<Vec<_>>(),
             [
                 "interrupted before the end",
+                "        1 damaged captures: sent up to the damage",
                 "        2 frames not sent: too large for a UDP datagram",
                 "    1,000 frames were cut by the capture; sent as captured",
                 "        3 other errors, the last: Operation not permitted (os error 1)",
-                "x.pcap: the file is empty",
             ]
         );
         assert!(!report.all_sent());

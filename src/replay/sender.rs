@@ -13,8 +13,8 @@ use super::{ReplayError, ReplayPlan, VniRange};
 use crate::record::read::Frame;
 use crate::sys::send::{HEADER, SendBatch};
 use crate::sys::socket;
-use crate::wire::Vni;
 use crate::wire::flow::{FIRST_SOURCE_PORT, outer_source_port};
+use crate::wire::{Vni, vxlan};
 
 /// Outer source ports, and so sockets.
 const PORTS: usize = 128;
@@ -108,7 +108,7 @@ impl<'a> Sender<'a> {
             self.flush()?;
         }
         self.port = port;
-        if !self.batch.push(vxlan_header(vni), frame.data) {
+        if !self.batch.push(vxlan::header(vni), frame.data) {
             self.report.unsent += 1;
         }
         Ok(())
@@ -281,12 +281,6 @@ impl Tries {
             }
         }
     }
-}
-
-/// The VXLAN header (RFC 7348 section 5): the I flag, then the VNI in bytes 4 to 6; the rest is reserved.
-fn vxlan_header(vni: Vni) -> [u8; HEADER] {
-    let [a, b, c] = vni.to_be_bytes();
-    [0x08, 0, 0, 0, a, b, c, 0]
 }
 
 #[cfg(test)]

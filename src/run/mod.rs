@@ -71,7 +71,7 @@ impl Sensor {
     pub fn conduct(self, signals: &Signals, console: &Console) -> Outcome {
         let mut status = Status::new(&self.pipeline, console);
         let over = self.duration.map_or_else(never, |d| crossbeam_channel::at(Instant::now() + d));
-        let poll = tick(Duration::from_millis(20));
+        let look = tick(status::EVERY);
         loop {
             select! {
                 recv(signals.received) -> signal => {
@@ -81,12 +81,8 @@ impl Sensor {
                     break;
                 }
                 recv(over) -> _ => break,
-                recv(poll) -> _ => {
-                    if self.pipeline.is_ending() {
-                        break;
-                    }
-                    status.update(&self.pipeline, Instant::now());
-                }
+                recv(self.pipeline.ended) -> _ => break,
+                recv(look) -> _ => status.update(&self.pipeline, Instant::now()),
             }
         }
         status.clear();

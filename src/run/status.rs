@@ -9,7 +9,7 @@ use crate::ledger::{Ledger, OutputDrop, thousands};
 use crate::pipeline::Pipeline;
 
 /// How often the live line is drawn, and warnings are looked for.
-const LIVE: Duration = Duration::from_secs(1);
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 /// How often a log line is written where nobody watches.
 const LOG: Duration = Duration::from_secs(10);
 /// New sessions named in a second; the others are counted.
@@ -43,14 +43,14 @@ pub(super) struct Status {
     line: Option<ProgressBar>,
     /// At the last line or log line, and when.
     shown: (Seen, Instant),
-    /// At the last look for warnings, and when.
-    warned: (Seen, Instant),
+    /// At the last look for warnings.
+    warned: Seen,
     sessions: u32,
 }
 
 impl Status {
     pub(super) fn new(pipeline: &Pipeline, console: &Console) -> Self {
-        let now = (Seen::of(&pipeline.ledger), Instant::now());
+        let seen = Seen::of(&pipeline.ledger);
         let line = console.is_terminal().then(|| {
             let line = console.show(ProgressBar::new_spinner());
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -58,16 +58,13 @@ impl Status {
             }
             line
         });
-        Self { line, shown: now, warned: now, sessions: 0 }
+        Self { line, shown: (seen, Instant::now()), warned: seen, sessions: 0 }
     }
 
     pub(super) fn update(&mut self, pipeline: &Pipeline, now: Instant) {
-        if now.duration_since(self.warned.1) >= LIVE {
-            self.warn(pipeline, now);
-        }
-        let every = if self.line.is_some() { LIVE } else { LOG };
+        self.warn(pipeline);
         let elapsed = now.duration_since(self.shown.1);
-        if elapsed < every {
+        if self.line.is_none() && elapsed < LOG {
             return;
         }
         let seen = Seen::of(&pipeline.ledger);
@@ -99,10 +96,10 @@ impl Status {
         self.shown = (seen, now);
     }
 
-    /// One line a second at most for each cause.
-    fn warn(&mut self, pipeline: &Pipeline, now: Instant) {
+    /// Called once a second: one line at most for each cause.
+    fn warn(&mut self, pipeline: &Pipeline) {
         let seen = Seen::of(&pipeline.ledger);
-        let before = self.warned.0;
+        let before = self.warned;
         if seen.kernel > before.kernel {
             let more = seen.kernel - before.kernel;
             tracing::warn!(
@@ -123,7 +120,7 @@ impl Status {
                 "frames of sessions beyond --max-sessions go to the overflow file"
             );
         }
-        self.warned = (seen, now);
+        self.warned = seen;
         self.new_sessions(pipeline);
     }
 

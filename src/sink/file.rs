@@ -188,9 +188,9 @@ impl Sink for FileSink {
         }
     }
 
-    fn tick(&mut self, now: Instant) {
+    fn tick(&mut self, now: Instant) -> Instant {
         if now < self.next_sweep {
-            return;
+            return self.next_sweep;
         }
         self.next_sweep = now + self.shared.plan.linger / 4;
         // Frames of before a cut may still be on their way here.
@@ -199,6 +199,7 @@ impl Sink for FileSink {
         for files in self.sessions.iter_mut().flatten() {
             files.tend(now, clock, grace, &mut self.shared);
         }
+        self.next_sweep
     }
 
     fn finish(&mut self) {

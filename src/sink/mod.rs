@@ -6,7 +6,7 @@ mod open_files;
 
 use std::io;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::RecvTimeoutError;
 
@@ -17,15 +17,13 @@ pub trait Sink: Send + 'static {
     /// Takes the records of a chunk. Each of its frames is written or counted as dropped, now or by [`Sink::finish`].
     fn consume(&mut self, chunk: &Chunk);
 
-    /// Called between chunks, at least every [`TICK`]: the place for what is due by time.
-    fn tick(&mut self, now: Instant);
+    /// Called between chunks, and at the time it returned last: the place for what is due by time. Returns when it wants to be
+    /// called again.
+    fn tick(&mut self, now: Instant) -> Instant;
 
     /// Called once, after the last chunk.
     fn finish(&mut self);
 }
-
-/// How long an idle sink sleeps at most.
-pub const TICK: Duration = Duration::from_millis(20);
 
 /// Starts the thread of an output. It ends when all lanes have ended and their last chunks are consumed.
 ///
@@ -34,7 +32,8 @@ pub const TICK: Duration = Duration::from_millis(20);
 pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
         loop {
-            match inbox.full.recv_timeout(TICK) {
+            let due = sink.tick(Instant::now());
+            match inbox.full.recv_deadline(due) {
                 Ok(chunk) => {
                     sink.consume(&chunk);
                     inbox.give_back(chunk);
@@ -42,7 +41,6 @@ pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox) -> io::Result<JoinHa
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            sink.tick(Instant::now());
         }
         sink.finish();
     })

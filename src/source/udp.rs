@@ -14,18 +14,22 @@
 //! at the end for those after the last (`SO_MEMINFO`). Both show the same 32-bit counter, which also has the datagrams with a wrong
 //! checksum.
 
+use std::array;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Datagram, Source, port_owner};
 use crate::record::Timestamp;
 use crate::sys::receive::ReceiveBatch;
 use crate::sys::socket;
+
+/// Addresses that can be listened on at most.
+pub const MAX_LISTEN: usize = 16;
 
 /// What decides which worker receives a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +83,6 @@ pub enum BindError {
         /// The first port that needs no privilege.
         first: u16,
     },
-    /// No descriptor to wait on.
-    #[error("cannot wait for datagrams: epoll_create1: {0}")]
-    Poll(io::Error),
     /// Anything else.
     #[error("cannot listen on {address}: {call}: {error}")]
     Os {
@@ -123,8 +124,6 @@ impl DropCounter {
 #[derive(Debug)]
 pub struct UdpSource {
     sockets: Vec<Bound>,
-    /// Tells when any of the sockets has something.
-    ready: OwnedFd,
     batch: ReceiveBatch,
     /// Total of drops when refusing began, once it has.
     before_refusing: Option<u64>,
@@ -159,8 +158,9 @@ fn any_port(mut address: SocketAddr) -> SocketAddr {
 /// # Errors
 /// The first address that cannot be listened on, with the reason.
 pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
-    let mut sources =
-        (0..plan.workers).map(|_| UdpSource::new()).collect::<io::Result<Vec<_>>>().map_err(BindError::Poll)?;
+    let mut sources: Vec<UdpSource> = (0..plan.workers)
+        .map(|_| UdpSource { sockets: Vec::new(), batch: ReceiveBatch::new(), before_refusing: None })
+        .collect();
     let mut addresses = Vec::new();
     let mut smallest = u32::MAX;
     for wanted in &plan.listen {
@@ -173,7 +173,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             probe.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
         }
         for (index, source) in sources.iter_mut().enumerate() {
-            let socket = open(address, true).map_err(os("socket"))?;
+            let socket = open(address, plan.workers > 1).map_err(os("socket"))?;
             smallest = smallest.min(set_receive_buffer(&socket, plan.receive_buffer).map_err(os("SO_RCVBUF"))?);
             socket::receive_timestamps(&socket).map_err(os("SO_TIMESTAMPNS"))?;
             socket::receive_drop_counter(&socket).map_err(os("SO_RXQ_OVFL"))?;
@@ -189,9 +189,6 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
                     socket::steer_by_session(&socket, workers).map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
                 }
             }
-            let readable = epoll::EventFlags::IN;
-            epoll::add(&source.ready, &socket, epoll::EventData::new_u64(0), readable)
-                .map_err(|e| os("epoll_ctl")(e.into()))?;
             source.sockets.push(Bound { socket, drops: DropCounter::default() });
         }
         addresses.push(address);
@@ -238,11 +235,6 @@ fn explain_bind(address: SocketAddr, error: io::Error) -> BindError {
 }
 
 impl UdpSource {
-    fn new() -> io::Result<Self> {
-        let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { sockets: Vec::new(), ready, batch: ReceiveBatch::new(), before_refusing: None })
-    }
-
     fn dropped(&mut self) -> u64 {
         let mut total = 0;
         for bound in &mut self.sockets {
@@ -281,8 +273,14 @@ impl Source for UdpSource {
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 1];
-        match epoll::wait(&self.ready, &mut events, Some(&timeout)) {
+        // poll(2), not epoll: a socket that epoll watches runs a callback for every datagram, also while nobody waits.
+        let [first, ..] = &*self.sockets else { return Ok(()) };
+        let mut ready: [PollFd<'_>; MAX_LISTEN] = array::from_fn(|i| {
+            let bound = self.sockets.get(i).unwrap_or(first);
+            PollFd::new(&bound.socket, PollFlags::IN)
+        });
+        let used = ready.len().min(self.sockets.len());
+        match rustix::event::poll(ready.get_mut(..used).unwrap_or_default(), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }

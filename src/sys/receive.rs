@@ -28,7 +28,8 @@ const CONTROL: usize = 64;
 struct Control([u8; CONTROL]);
 
 /// Large enough for an IPv6 socket address, which is all a UDP socket returns.
-type Name = [u8; 28];
+type Name = [u8; NAME as usize];
+const NAME: libc::socklen_t = 28;
 
 /// What the kernel said about one received datagram.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +113,7 @@ impl ReceiveBatch {
             // SAFETY: msghdr is a C struct of pointers and integers, for which all zeroes is a valid value.
             let mut message: libc::msghdr = unsafe { mem::zeroed() };
             message.msg_name = name.as_mut_ptr().cast();
-            message.msg_namelen = mem::size_of::<Name>() as libc::socklen_t;
+            message.msg_namelen = NAME;
             message.msg_iov = piece.as_mut_ptr();
             message.msg_iovlen = 2;
             message.msg_control = control.as_mut_ptr().cast();
@@ -127,7 +128,7 @@ impl ReceiveBatch {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr().cast(),
-                limit as libc::c_uint,
+                libc::c_uint::try_from(limit).unwrap_or(0),
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
@@ -143,15 +144,15 @@ impl ReceiveBatch {
         for (i, ((header, name), control)) in headers.iter().zip(&names).zip(&controls).take(count).enumerate() {
             // SAFETY: `count` is at most `limit`, and the first `limit` headers were written above.
             let header = unsafe { header.assume_init_ref() };
-            let name_length = (header.msg_hdr.msg_namelen as usize).min(mem::size_of::<Name>());
+            let name_length = header.msg_hdr.msg_namelen.min(NAME) as usize;
             // SAFETY: the kernel wrote `msg_namelen` bytes of the name.
             let name = unsafe { std::slice::from_raw_parts(name.as_ptr().cast::<u8>(), name_length) };
-            let control_length = (header.msg_hdr.msg_controllen as usize).min(CONTROL);
+            let control_length = header.msg_hdr.msg_controllen.min(CONTROL);
             // SAFETY: the kernel wrote `msg_controllen` bytes of control messages.
             let control = unsafe { std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), control_length) };
             let (source, source_port) = source_address(name);
             let (timestamp, drops) = control_messages(control);
-            let length = (header.msg_len as usize).min(WHOLE);
+            let length = header.msg_len as usize;
             if length > SLOT {
                 let slot = self.slots.get(i * SLOT..(i + 1) * SLOT).unwrap_or_default();
                 if let Some(head) = self.wholes.get_mut(i * WHOLE..i * WHOLE + SLOT) {
@@ -159,7 +160,7 @@ impl ReceiveBatch {
                 }
             }
             self.received.push(Meta {
-                length: length as u32,
+                length: header.msg_len,
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
                 source,
                 source_port,

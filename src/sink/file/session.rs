@@ -220,7 +220,8 @@ fn prefix_that_fits(records: &[u8], room: u64, ends: Timestamp, empty: bool) -> 
     let (mut bytes, mut frames) = (0, 0);
     for record in pcap::records(records) {
         let fits = (bytes + record.len()) as u64 <= room && record.timestamp < ends;
-        if !fits && !(empty && frames == 0) {
+        let first = empty && frames == 0;
+        if !(fits || first) {
             break;
         }
         bytes += record.len();

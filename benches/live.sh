@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# vxtap run against the kernel's vxlan device with tcpdump -w: CPU per frame and loss at the same offered rates.
+#
+#   cargo build --release --examples --bins && sudo benches/live.sh [-n REPETITIONS] [-s SECONDS] [-l LENGTH] [RATE...]
+#
+# Two network namespaces and a veth pair (MTU 9001). The sender (vxtap replay) has CPU 0; all receive work has CPU 1: the veth's
+# NAPI thread, the receiver, its writer. Both write to a tmpfs. Cost is the time that these threads were on the CPU, kernel included,
+# per frame in the file; frames are counted with capinfos. The two sides alternate; the table has medians.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+repetitions=5 seconds=3 length=64
+while getopts n:s:l: option; do
+  case $option in n) repetitions=$OPTARG ;; s) seconds=$OPTARG ;; l) length=$OPTARG ;; *) exit 2 ;; esac
+done
+shift $((OPTIND - 1))
+rates=("$@")
+[ ${#rates[@]} -gt 0 ] || rates=(100000 200000 300000 400000 500000)
+for tool in ip ethtool tcpdump capinfos taskset chrt; do command -v $tool >/dev/null || { echo "needs $tool" >&2; exit 1; }; done
+
+vxtap=${VXTAP:-target/release/vxtap}
+send=vxtap-live-send-$$ receive=vxtap-live-receive-$$
+work=$(mktemp -d /dev/shm/vxtap-live.XXXXXX)
+cleanup() {
+  jobs -p | xargs -r kill 2>/dev/null || true
+  ip netns del $send 2>/dev/null || true
+  ip netns del $receive 2>/dev/null || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+ip netns add $send
+ip netns add $receive
+ip link add v0 netns $send type veth peer name v1 netns $receive
+for side in "$send v0 10.99.0.1" "$receive v1 10.99.0.2"; do
+  read -r ns device address <<<"$side"
+  ip netns exec "$ns" sysctl -qw "net.ipv6.conf.$device.disable_ipv6=1"
+  ip -n "$ns" address add "$address/24" dev "$device"
+  ip -n "$ns" link set "$device" mtu 9001 up
+done
+ip netns exec $send ethtool -K v0 tx off tso off gso off >/dev/null
+# GRO gives the veth its NAPI, which a thread can then do on a CPU of our choice.
+ip netns exec $receive ethtool -K v1 gro on >/dev/null
+ip netns exec $receive sh -c 'echo 1 >/sys/class/net/v1/threaded'
+# As a network card's interrupt moderation: without it a veth wakes its NAPI for every few packets, by an interrupt from the sender's
+# CPU that costs a virtual machine more than the packets.
+ip netns exec $receive sh -c 'echo 50000 >/sys/class/net/v1/gro_flush_timeout; echo 1000 >/sys/class/net/v1/napi_defer_hard_irqs'
+sleep 0.2
+for pid in $(pgrep 'napi/v1'); do taskset -pc 1 "$pid" >/dev/null && chrt -f -p 50 "$pid"; done
+
+frames=65536
+target/release/examples/make_load "$work/load.pcap" "$length" $frames
+
+# Nanoseconds on the CPU so far: the NAPI thread and all threads of process $1.
+busy() { cat $(printf '/proc/%s/schedstat ' $(pgrep 'napi/v1')) /proc/"$1"/task/*/schedstat | awk '{ n += $1 } END { printf "%.0f", n }'; }
+
+# Prints: frames sent, frames in the files, nanoseconds of CPU.
+trial() {
+  local side=$1 rate=$2 loops before after sent
+  loops=$(((rate * seconds + frames - 1) / frames))
+  mkdir "$work/out"
+  case $side in
+  vxtap)
+    ip netns exec $receive taskset -c 1 "$vxtap" run --workers 1 ${VXTAP_RUN:-} --write "$work/out" --ledger none 2>"$work/log" &
+    ;;
+  kernel)
+    ip -n $receive link add vx0 type vxlan id 7 local 10.99.0.2 dev v1 dstport 4789 nolearning
+    ip netns exec $receive sysctl -qw net.ipv6.conf.vx0.disable_ipv6=1
+    ip -n $receive link set vx0 mtu 8900 up promisc on
+    ip netns exec $receive taskset -c 1 tcpdump -i vx0 -n -B 32768 -w "$work/out/kernel.pcap" 2>"$work/log" &
+    ;;
+  esac
+  local pid=$!
+  until grep -qE 'receiving|listening on' "$work/log"; do sleep 0.05; done
+  sleep 0.2
+  before=$(busy $pid)
+  sent=$(ip netns exec $send taskset -c 0 "$vxtap" replay "$work/load.pcap" --to 10.99.0.2 --vni 7 --rate "$rate" --loop $loops |
+    sed -n 's/^sent \([0-9,]*\) frames.*/\1/p' | tr -d ,)
+  sleep 0.3
+  after=$(busy $pid)
+  kill -INT $pid
+  wait $pid || true
+  [ "$side" = vxtap ] || ip -n $receive link del vx0
+  local got
+  got=$(find "$work/out" -name '*.pcap' -exec capinfos -cMTr {} + | awk '{ n += $NF } END { print n + 0 }')
+  rm -rf "$work/out"
+  echo "$sent $got $((after - before))"
+}
+
+median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
+
+echo "frames of $length bytes, $seconds s a trial, medians of $repetitions; $(uname -r), $(nproc) CPUs, $(tcpdump --version 2>&1 | head -1)"
+printf '%10s  %-7s %14s %10s %12s\n' 'offered/s' side 'CPU ns/frame' 'lost %' 'lost % worst'
+for rate in "${rates[@]}"; do
+  for ((i = 0; i < repetitions; i++)); do
+    for side in vxtap kernel; do
+      read -r sent got ns <<<"$(trial $side "$rate")"
+      awk -v s="$sent" -v g="$got" -v t="$ns" \
+        'BEGIN { printf "%.0f %.4f\n", g ? t / g : 0, (s - g) * 100 / s }' >>"$work/$side-$rate"
+    done
+  done
+  for side in vxtap kernel; do
+    printf '%10s  %-7s %14s %10s %12s\n' "$rate" $side "$(awk '{ print $1 }' "$work/$side-$rate" | median)" \
+      "$(awk '{ print $2 }' "$work/$side-$rate" | median)" "$(awk '{ print $2 }' "$work/$side-$rate" | sort -n | tail -1)"
+  done
+done

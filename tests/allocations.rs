@@ -1,0 +1,113 @@
+//! The receive path allocates nothing per datagram: the worker's loop on real sockets, under a counting allocator.
+#![allow(clippy::unwrap_used)]
+#![allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vxtap::lane::{LanePlan, lanes};
+use vxtap::ledger::{Ledger, OutputCounters};
+use vxtap::pipeline::decap::ReservedBits;
+use vxtap::pipeline::worker::{Step, Worker};
+use vxtap::route::{Registry, SessionTable};
+use vxtap::source::udp::{self, Steering, UdpPlan};
+use vxtap::wire::{Vni, vxlan};
+
+thread_local! {
+    /// Allocations of this thread.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // Fails while a thread ends, when nobody counts.
+    let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator, which upholds the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller upholds what `alloc` asks for.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `System` with this layout.
+        unsafe { System.dealloc(block, layout) }
+    }
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the block came from `System` with this layout; the caller upholds the rest.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn the_receive_path_allocates_nothing_per_datagram() {
+    const ROUNDS: u32 = 400;
+    const BURST: u32 = 32;
+    let plan = UdpPlan {
+        listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()],
+        workers: 1,
+        steering: Steering::Session,
+        receive_buffer: 200 * 1024,
+    };
+    let mut listening = udp::listen(&plan).unwrap();
+    let registry = Arc::new(Registry::new(16));
+    let counters = Arc::new(OutputCounters::default());
+    let lane_plan = LanePlan { chunks: 4, linger: Duration::from_millis(1), snaplen: 262_144 };
+    let (lanes, inbox) = lanes(lane_plan, vec![Arc::clone(&counters)]);
+    let worker_counters = Ledger::default().worker();
+    let sessions = SessionTable::new(Arc::clone(&registry));
+    let step = Step::new(ReservedBits::Accept, None, sessions, lanes, Arc::clone(&worker_counters));
+    let mut worker = Worker::new(listening.sources.remove(0), step, None);
+
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sender6 = UdpSocket::bind("[::1]:0").unwrap();
+    let payload =
+        |vni: u32, length: usize| [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &vec![0; length]].concat();
+    let mut sent = 0;
+    let mut counted = 0;
+    for round in 0..ROUNDS {
+        for i in 0..BURST {
+            // Also sessions beyond the limit, frames of all sizes, and what is dropped.
+            let datagram = match i % 8 {
+                0 => payload(i, 9_000),
+                1 => payload(0xff_0000 + round * BURST + i, 60),
+                2 => vec![0; 7],
+                3 => payload(i, 3),
+                _ => payload(i % 16, 60 + i as usize),
+            };
+            if i % 2 == 0 {
+                sender.send_to(&datagram, listening.addresses[0]).unwrap();
+            } else {
+                sender6.send_to(&datagram, listening.addresses[1]).unwrap();
+            }
+            sent += 1;
+        }
+        let before = ALLOCATIONS.get();
+        while worker_counters.received.get() < sent {
+            worker.turn(Duration::from_millis(5)).unwrap();
+        }
+        // A turn that waits in vain.
+        worker.turn(Duration::from_micros(10)).unwrap();
+        // The first rounds meet the sessions.
+        if round >= 20 {
+            counted += ALLOCATIONS.get() - before;
+        }
+        while let Ok(chunk) = inbox.full.try_recv() {
+            inbox.give_back(chunk);
+        }
+    }
+    assert_eq!(worker_counters.received.get(), u64::from(ROUNDS * BURST));
+    assert!(counters.offered.get() > u64::from(ROUNDS * BURST) / 2);
+    assert_eq!(registry.count(), 16);
+    assert_eq!(counted, 0, "allocations on the receive path");
+}
