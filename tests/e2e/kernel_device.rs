@@ -15,7 +15,7 @@ const VNI: u32 = 77;
 
 /// Gives host `host` a device `vx0` that sends each of its frames to all of `to`.
 fn add_device(namespace: &Namespace, ip: Ip, vni: u32, host: u8, to: &[u8], options: &str) {
-    let (mac, local) = (format!("02:00:00:00:99:{host:02x}"), address(ip, host));
+    let (mac, local) = (inner_mac(host), address(ip, host));
     namespace.ip(&format!(
         "link add vx0 address {mac} mtu 1500 type vxlan id {vni} dstport 4789 local {local} nolearning {options}"
     ));
@@ -33,6 +33,10 @@ fn inner_address(host: u8) -> String {
     format!("10.99.0.{host}")
 }
 
+fn inner_mac(host: u8) -> String {
+    format!("02:00:00:00:99:{host:02x}")
+}
+
 /// Hosts 1 and 3 talk to each other over their devices, which copy all they send to the sensor. What it writes must be what tcpdump
 /// sees leave by each device.
 fn device_and_sensor_agree(ip: Ip, options: &str) {
@@ -47,11 +51,12 @@ fn device_and_sensor_agree(ip: Ip, options: &str) {
         add_device(namespace, ip, VNI, host, &[peer, SENSOR], options);
         namespace.ip(&format!("addr add {}/24 dev vx0", inner_address(host)));
         // The peer by heart, so that nothing is asked later, between the end of one witness and the other's.
-        let (to, mac) = (inner_address(peer), format!("02:00:00:00:99:{peer:02x}"));
+        let (to, mac) = (inner_address(peer), inner_mac(peer));
         namespace.ip(&format!("neigh replace {to} lladdr {mac} nud permanent dev vx0"));
     }
     let sensor = Setup::new(between).with("--workers 2").start();
-    let seen = [(one, 1), (three, 3)].map(|(namespace, host)| (host, Tcpdump::start(namespace, "vx0", "out")));
+    let seen = [(one, 1), (three, 3)]
+        .map(|(namespace, host)| (host, Tcpdump::start(namespace, "vx0", &format!("ether src {}", inner_mac(host)))));
     on_one_core(|| talk(one, three));
     let seen = seen.map(|(host, tcpdump)| (host, tcpdump.frames()));
     assert_eq!(net.lost_on_the_way(), 0, "the cables lose nothing at this rate");
@@ -119,7 +124,7 @@ fn the_device_takes_what_replay_sends() {
         (Ip::V6, 1, "", "--checksum"),
     ] {
         add_device(&pair.sensor, ip, vni, SENSOR, &[], options);
-        let tcpdump = Tcpdump::start(&pair.sensor, "vx0", "in");
+        let tcpdump = Tcpdump::start(&pair.sensor, "vx0", "");
         replay_all(
             &pair.sender,
             pair.target(ip),

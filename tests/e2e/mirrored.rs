@@ -23,13 +23,13 @@ fn aws_traffic_mirroring() {
     let inner = frames::inner(&corpus.join("vxlan/aws-traffic-mirror.pcap"));
     assert_eq!(inner.len(), 100);
     let file = frames::write(directory.path(), "inner.pcap", &inner);
-    let pair = Pair::new(1500);
+    let pair = Pair::new(1600);
     // With no offload, tcpdump sees the checksums, and the receiving kernel checks them.
     pair.sender.no_offloads("eth0");
     let sensor = Setup::new(&pair.sensor).start();
     let vni = |way: usize| 5_569_041 + way as u32;
     for (way, (ip, arguments)) in WAYS.into_iter().enumerate() {
-        let tcpdump = Tcpdump::start(&pair.sender, "eth0", "out");
+        let tcpdump = Tcpdump::start(&pair.sender, "eth0", "udp dst port 4789");
         replay_all(&pair.sender, pair.target(ip), &[&file], &format!("--vni {} {arguments}", vni(way)), inner.len());
         let outer = tcpdump.frames();
         assert_eq!(outer.len(), inner.len());

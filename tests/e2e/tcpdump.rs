@@ -18,13 +18,15 @@ pub(crate) struct Tcpdump {
 }
 
 impl Tcpdump {
-    /// Records what leaves (`out`) or comes in (`in`) by `device`, and waits until it does.
-    pub(crate) fn start(namespace: &Namespace, device: &str, direction: &str) -> Tcpdump {
+    /// Records what goes over `device` and passes `filter`, and waits until it does. The filter must not ask for the direction, nor
+    /// may tcpdump's option for it be used: libpcap applies the filter to the first packet itself, without knowing the direction,
+    /// and applies the option after the kernel has counted.
+    pub(crate) fn start(namespace: &Namespace, device: &str, filter: &str) -> Tcpdump {
         let directory = tempfile::tempdir().unwrap();
         let mut command = namespace.command("tcpdump");
         // As root, or it could not write into our directory; with nanoseconds, as the sensor writes them.
         command.args(["-n", "-U", "--immediate-mode", "-B", "32768", "-Z", "root", "--time-stamp-precision=nano"]);
-        command.args(["-i", device, "-Q", direction, "-w"]).arg(file(&directory));
+        command.args(["-i", device, "-w"]).arg(file(&directory)).args(filter.split_whitespace());
         let process = Process::start(&mut command, None);
         process.stderr.find("listening on", 0, |line| line.contains("listening on").then_some(()));
         Tcpdump { process, directory }
