@@ -29,33 +29,40 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Datagrams that may still be received, by all workers together.
 #[derive(Debug)]
-pub struct Budget(AtomicU64);
+pub struct Budget {
+    /// Not received yet, and not taken by a worker that is about to.
+    free: AtomicU64,
+    /// Not received yet.
+    open: AtomicU64,
+}
 
 impl Budget {
     /// Room for `n` datagrams.
     #[must_use]
     pub fn new(n: u64) -> Self {
-        Self(AtomicU64::new(n))
+        Self { free: AtomicU64::new(n), open: AtomicU64::new(n) }
     }
 
-    /// Takes up to `n` from it.
+    /// Takes up to `n` from it, to be settled once it is known how many came.
     fn take(&self, n: usize) -> usize {
         let mut taken = 0;
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+        let _ = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
             taken = left.min(n as u64);
             Some(left - taken)
         });
         usize::try_from(taken).unwrap_or(n)
     }
 
-    fn give_back(&self, n: usize) {
-        self.0.fetch_add(n as u64, Ordering::Relaxed);
+    /// Gives back what was `taken` but not `used`.
+    fn settle(&self, taken: usize, used: usize) {
+        self.free.fetch_add(taken.saturating_sub(used) as u64, Ordering::Relaxed);
+        self.open.fetch_sub(used as u64, Ordering::Relaxed);
     }
 
-    /// Whether it is used up.
+    /// Whether as many datagrams as it had room for have been received. What another worker has taken may still come back.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.open.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -178,7 +185,7 @@ impl<S: Source> Worker<S> {
         let step = &mut self.step;
         let received = self.source.receive(limit, &mut |datagram| step.datagram(datagram));
         if let Some(budget) = &self.budget {
-            budget.give_back(limit - received.as_ref().map_or(0, |n| *n));
+            budget.settle(limit, received.as_ref().map_or(0, |n| *n));
         }
         received
     }
@@ -294,6 +301,17 @@ mod tests {
         snapshot.check().unwrap();
         assert_eq!((records, snapshot.unselected, snapshot.outputs["pcap"].filtered), (2, 8, 8));
         assert_eq!((snapshot.sessions.len(), snapshot.overflow.frames), (2, 0));
+    }
+
+    #[test]
+    fn the_budget_is_not_spent_while_it_may_come_back() {
+        let budget = Budget::new(100);
+        assert_eq!((budget.take(1024), budget.take(1024)), (100, 0));
+        assert!(!budget.is_spent());
+        budget.settle(100, 60);
+        assert_eq!(budget.take(1024), 40);
+        budget.settle(40, 40);
+        assert!(budget.is_spent());
     }
 
     #[test]
