@@ -4,6 +4,7 @@ pub mod decap;
 pub mod worker;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// What creating a thread returns.
-    pub fn start<S: Source + Send + 'static>(plan: &PipelinePlan, sources: Vec<S>) -> io::Result<Self> {
+    pub fn start<S: Source + Send + Debug + 'static>(plan: &PipelinePlan, sources: Vec<S>) -> io::Result<Self> {
         let registry = Arc::new(Registry::new(plan.max_sessions));
         let stop = Arc::new(AtomicBool::new(false));
         let budget = plan.count.map(|n| Arc::new(Budget::new(n)));
@@ -119,9 +120,11 @@ impl Pipeline {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
         let (mut sessions, mut overflow) = (BTreeMap::new(), Overflow::default());
-        for worker in self.workers {
+        let mut sources = Vec::with_capacity(self.workers.len());
+        for (worker, counters) in self.workers.into_iter().zip(&self.ledger.workers) {
             match worker.join() {
                 Ok(ended) => {
+                    sources.push((ended.source, ended.refused, counters));
                     merge(&mut sessions, ended.sessions);
                     overflow.frames += ended.overflow.frames;
                     overflow.bytes += ended.overflow.bytes;
@@ -129,6 +132,10 @@ impl Pipeline {
                 }
                 Err(_) => failures.push("a worker panicked: please report this".into()),
             }
+        }
+        // All have ended, so what they refused meanwhile is counted, and their ports can be given up.
+        for (mut source, counted, counters) in sources {
+            counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }
         for sink in self.sinks {
             if sink.join().is_err() {
