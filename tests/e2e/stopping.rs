@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::captures::{self, assert_open, assert_same};
+use crate::captures::{self, assert_holds, assert_open, assert_same};
 use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Pair};
@@ -116,6 +116,15 @@ fn after_a_time() {
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     ended.ledger.assert_closes(&ended.captures);
     assert!(ended.ledger.received() > 1000, "{:#}", ended.ledger.0);
+    assert_eq!(ended.ledger.get("/kernel_dropped"), 0);
+    // Each file begins somewhere in its session, and from there on has no gap.
+    for vni in 1..=VNIS {
+        let records = captures::session(&ended.captures, load.pair.source(Ip::V4), vni as u32);
+        let sent = |n: usize| &load.frames[(vni - 1 + n * VNIS) % load.frames.len()];
+        let begin = (0..load.frames.len()).find(|n| *sent(*n) == records[0].frame).unwrap();
+        let sent: Vec<_> = (begin..begin + records.len()).map(sent).collect();
+        assert_holds(&format!("VNI {vni}"), &records, &sent);
+    }
     assert_open(&captures::files(&ended.captures));
 }
 
@@ -129,8 +138,8 @@ fn after_a_number_of_datagrams() {
         let sensor = Setup::new(&load.pair.sensor).with(&format!("--workers {workers} --count {count}")).start();
         let replay = load.start();
         let ended = sensor.ended();
-        load.assert_ended_well(replay, &ended);
         assert_eq!((ended.ledger.received(), ended.ledger.written()), (count, count));
+        load.assert_ended_well(replay, &ended);
     }
 }
 
