@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# All checks of the project: ./ci.sh, or ./ci.sh JOB...
+#
+# As root it installs the Debian packages that the tests need and are missing. As an ordinary user it runs what needs no privilege and
+# says what it skipped. With CI set in the environment a skipped test is a failure.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+jobs_in_order=(packages fmt clippy doc deny unit golden e2e demo bench)
+cargo_deny_version=0.20.2
+tools=$PWD/target/tools
+skipped=()
+
+skip() {
+  echo "skipped: $*"
+  skipped+=("$*")
+}
+
+# Debian packages of the programs that tests use as peers and judges.
+packages() {
+  local missing=()
+  while read -r program package; do
+    command -v "$program" >/dev/null || missing+=("$package")
+  done <<'LIST'
+tshark tshark
+capinfos wireshark-common
+tcpdump tcpdump
+ip iproute2
+ethtool ethtool
+iperf3 iperf3
+ping iputils-ping
+prlimit util-linux
+LIST
+  [ ${#missing[@]} -gt 0 ] || { echo "all there"; return; }
+  if [ "$(id -u)" -ne 0 ]; then
+    skip "installing ${missing[*]}: needs root"
+    return
+  fi
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+fmt() { cargo fmt --all --check; }
+
+clippy() { cargo clippy --all-targets --locked -- -D warnings; }
+
+doc() {
+  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+  cargo test --doc --locked
+}
+
+# Licences, sources, duplicates. (Advisories need a database from the network: cargo deny check advisories.)
+deny() {
+  if ! cargo deny --version 2>/dev/null | grep -q "$cargo_deny_version"; then
+    [ -x "$tools/bin/cargo-deny" ] || cargo install --quiet --locked --root "$tools" "cargo-deny@$cargo_deny_version"
+    PATH=$tools/bin:$PATH
+  fi
+  cargo deny --locked check bans licenses sources
+}
+
+unit() {
+  cargo test --locked --lib --bins --examples
+  cargo test --locked --test architecture --test allocations --test properties --test replay
+}
+
+golden() { cargo test --locked --test golden -- --nocapture; }
+
+# Namespaces, veth pairs and the kernel's vxlan device need root.
+e2e() {
+  if [ "$(id -u)" -ne 0 ]; then
+    skip "end-to-end tests: they need root for network namespaces (sudo ./ci.sh e2e)"
+    return
+  fi
+  cargo test --locked --test e2e -- --nocapture
+}
+
+# The README's first command, in a directory that goes away.
+demo() {
+  local out
+  out=$(mktemp -d)
+  cargo run --release --locked --quiet -- demo --write "$out"
+  rm -r "$out"
+}
+
+# Compiled, and each run once: that they work, not how fast.
+bench() { cargo test --locked --benches --profile release -- --test; }
+
+for job in "${@:-${jobs_in_order[@]}}"; do
+  printf '\n== %s\n' "$job"
+  begin=$SECONDS
+  "$job"
+  echo "== $job: $((SECONDS - begin)) s"
+done
+
+if [ ${#skipped[@]} -gt 0 ]; then
+  printf '\nskipped:\n'
+  printf '  %s\n' "${skipped[@]}"
+  [ -z "${CI:-}" ] || exit 1
+fi
+printf '\nall passed\n'
