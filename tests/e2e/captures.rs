@@ -92,7 +92,8 @@ pub(crate) fn assert_same<T: AsRef<[u8]>, U: AsRef<[u8]>>(what: &str, got: &[T],
         let byte = got_one.iter().zip(want_one).position(|(a, b)| a != b);
         let later = want.iter().position(|frame| frame.as_ref() == got_one);
         panic!(
-            "{what}: frame {n} differs, of {} and {}: got {} bytes, wanted {}; first at byte {byte:?}; that frame is wanted as number {later:?}\n got {}\nwant {}",
+            "{what}: frame {n} differs, of {} and {}: got {} bytes, wanted {}; first at byte {byte:?}; \
+             that frame is wanted as number {later:?}\n got {}\nwant {}",
             got.len(),
             want.len(),
             got_one.len(),

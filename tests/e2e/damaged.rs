@@ -15,7 +15,8 @@ const FRAMES: u32 = 300;
 /// Of the damaged one, those before the damage.
 const WHOLE: usize = 200;
 
-/// Plays a damaged capture between two good ones. `damage` gets the file's bytes and where record number [`WHOLE`] starts.
+/// Plays a damaged capture between two good ones. `damage` gets the file's bytes and where record number [`WHOLE`]
+/// starts.
 fn is_sent_up_to(damage: impl FnOnce(&mut Vec<u8>, usize)) {
     if !need::programs(&[]) {
         return;

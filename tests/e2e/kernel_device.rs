@@ -37,8 +37,8 @@ fn inner_mac(host: u8) -> String {
     format!("02:00:00:00:99:{host:02x}")
 }
 
-/// Hosts 1 and 3 talk to each other over their devices, which copy all they send to the sensor. What it writes must be what tcpdump
-/// sees leave by each device.
+/// Hosts 1 and 3 talk to each other over their devices, which copy all they send to the sensor. What it writes must be
+/// what tcpdump sees leave by each device.
 fn device_and_sensor_agree(ip: Ip, options: &str) {
     if !need::programs(&["bridge", "ethtool", "tcpdump", "ping", "iperf3", "capinfos", "tshark"]) {
         return;

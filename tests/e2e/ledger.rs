@@ -43,8 +43,8 @@ impl Ledger {
             .collect()
     }
 
-    /// Fails unless every datagram received is accounted for, and unless the files hold what the ledger says was written: in
-    /// total and, where no output lost anything, session by session.
+    /// Fails unless every datagram received is accounted for, and unless the files hold what the ledger says was
+    /// written: in total and, where no output lost anything, session by session.
     #[track_caller]
     pub(crate) fn assert_closes(&self, captures: &Path) {
         let (received, decapsulated) = (self.received(), self.get("/decapsulated"));

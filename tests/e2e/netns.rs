@@ -25,7 +25,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// An empty one: quiet (no router solicitations, no duplicate address detection, no addresses of its own making), `lo` up.
+    /// An empty one: quiet (no router solicitations, no duplicate address detection, no addresses of its own making),
+    /// `lo` up.
     pub(crate) fn new() -> Namespace {
         let namespace = Namespace { name: name() };
         run(Command::new("ip").args(["netns", "add", &namespace.name]));
@@ -156,8 +157,8 @@ fn mac(host: u8) -> String {
     format!("02:00:00:00:73:{host:02x}")
 }
 
-/// Gives a host its addresses on `eth0`, and the others' by heart: no question is asked on the wire, and no datagram waits for an
-/// answer.
+/// Gives a host its addresses on `eth0`, and the others' by heart: no question is asked on the wire, and no datagram
+/// waits for an answer.
 fn configure(namespace: &Namespace, host: u8, others: &[u8]) {
     namespace.ip(&format!("addr add {}/24 dev eth0", address(Ip::V4, host)));
     namespace.ip(&format!("addr add {}/64 dev eth0 nodad", address(Ip::V6, host)));

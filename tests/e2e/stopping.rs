@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::captures::{self, assert_holds, assert_open, assert_same};
+use crate::captures::{self, assert_open, assert_same};
 use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Pair};
@@ -38,8 +38,8 @@ impl Load {
         replay::start(&self.pair.sender, self.pair.target(Ip::V4), &[&self.file], &arguments)
     }
 
-    /// Ends the traffic. Fails unless the sensor ended as asked, before, and every frame that was sent is accounted for: in the ledger
-    /// or, after the sensor's end, in the kernel's counters.
+    /// Ends the traffic. Fails unless the sensor ended as asked, before, and every frame that was sent is accounted
+    /// for: in the ledger or, after the sensor's end, in the kernel's counters.
     fn assert_ended_well(&self, replay: Replay, ended: &Ended) -> Sent {
         replay.0.signal(Signal::INT);
         let sent = replay.ended();
@@ -123,7 +123,10 @@ fn after_a_time() {
         let sent = |n: usize| &load.frames[(vni - 1 + n * VNIS) % load.frames.len()];
         let begin = (0..load.frames.len()).find(|n| *sent(*n) == records[0].frame).unwrap();
         let sent: Vec<_> = (begin..begin + records.len()).map(sent).collect();
-        assert_holds(&format!("VNI {vni}"), &records, &sent);
+        // Not their times: the kernel begins to stamp packets a moment after the first socket of the host asks for it,
+        // and until then the time is that of reading (`net_enable_timestamp` in net/core/dev.c).
+        let got: Vec<&[u8]> = records.iter().map(|record| record.frame.as_slice()).collect();
+        assert_same(&format!("VNI {vni}"), &got, &sent);
     }
     assert_open(&captures::files(&ended.captures));
 }
@@ -143,7 +146,8 @@ fn after_a_number_of_datagrams() {
     }
 }
 
-/// A sensor that cannot end because nobody reads the ledger it prints: the first signal drains and publishes, the second leaves.
+/// A sensor that cannot end because nobody reads the ledger it prints: the first signal drains and publishes, the
+/// second leaves.
 #[test]
 fn a_second_signal_leaves_at_once() {
     if !need::programs(&["capinfos", "tshark"]) {

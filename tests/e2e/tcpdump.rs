@@ -18,9 +18,9 @@ pub(crate) struct Tcpdump {
 }
 
 impl Tcpdump {
-    /// Records what goes over `device` and passes `filter`, and waits until it does. The filter must not ask for the direction, nor
-    /// may tcpdump's option for it be used: libpcap applies the filter to the first packet itself, without knowing the direction,
-    /// and applies the option after the kernel has counted.
+    /// Records what goes over `device` and passes `filter`, and waits until it does. The filter must not ask for the
+    /// direction, nor may tcpdump's option for it be used: libpcap applies the filter to the first packet itself,
+    /// without knowing the direction, and applies the option after the kernel has counted.
     pub(crate) fn start(namespace: &Namespace, device: &str, filter: &str) -> Tcpdump {
         let directory = tempfile::tempdir().unwrap();
         let mut command = namespace.command("tcpdump");
@@ -32,7 +32,8 @@ impl Tcpdump {
         Tcpdump { process, directory }
     }
 
-    /// Waits until nothing more comes and what came is written, and returns its frames; fails if the kernel dropped any.
+    /// Waits until nothing more comes and what came is written, and returns its frames; fails if the kernel dropped
+    /// any.
     #[track_caller]
     pub(crate) fn frames(mut self) -> Vec<Vec<u8>> {
         let mut before = None;
