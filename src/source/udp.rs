@@ -203,8 +203,8 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
         }
         addresses.push(address);
     }
-    // Only now: while some sockets of a group are missing, the others get what is meant for them, and a session that begins in one
-    // worker and goes on in another reaches its file out of order.
+    // Only now: while some sockets of a group are missing, the others get what is meant for them, and a session that
+    // begins in one worker and goes on in another reaches its file out of order.
     for source in &mut sources {
         for (bound, address) in source.sockets.iter_mut().zip(&plan.listen) {
             let os = |error| BindError::Os { address: *address, call: "SO_DETACH_FILTER", error };
