@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use self::session::SessionFiles;
 use super::Sink;
 use super::name;
-use super::open_files::OpenFiles;
 pub use super::open_files::allowed as allowed_open_files;
+use super::open_files::{OpenFiles, create_directory};
 use crate::lane::{Chunk, Run};
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::Timestamp;
@@ -73,7 +73,7 @@ pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
         };
         DirectoryError { directory: directory.to_path_buf(), error, advice }
     };
-    fs::create_dir_all(directory).map_err(fail)?;
+    create_directory(directory).map_err(fail)?;
     let probe = directory.join(format!(".vxtap-{}", std::process::id()));
     fs::File::create(&probe).map_err(fail)?;
     fs::remove_file(&probe).map_err(fail)

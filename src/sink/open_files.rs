@@ -1,7 +1,8 @@
 //! A bounded number of open files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use lru::LruCache;
@@ -10,6 +11,18 @@ use crate::route::SessionId;
 
 /// Descriptors left to the rest of the program: sockets, logs, the signal pipe, a directory being read.
 const RESERVED: u64 = 32;
+
+/// Captures hold what people said and typed: nothing for everybody. The umask can only take more away.
+const FILE_MODE: u32 = 0o640;
+const DIRECTORY_MODE: u32 = 0o750;
+
+/// Creates `directory` and what is missing above it.
+///
+/// # Errors
+/// What `mkdir(2)` returns.
+pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)
+}
 
 /// The open files, by session. When there are too many, the one used least recently is closed; it is opened again, to append, when
 /// its session has more. A file holds nothing back: what was written to it is in the kernel, so closing loses nothing.
@@ -30,7 +43,7 @@ impl OpenFiles {
     /// # Errors
     /// What `open(2)` returns; `EEXIST` where the file exists.
     pub(super) fn create(&mut self, session: SessionId, path: &Path) -> io::Result<()> {
-        self.open(session, path, OpenOptions::new().append(true).create_new(true)).map(|_| ())
+        self.open(session, path, OpenOptions::new().append(true).create_new(true).mode(FILE_MODE))
     }
 
     /// The file of `session`, opened again where it was closed.

@@ -10,6 +10,7 @@ use crate::lane::Run;
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 use crate::sink::name::{self, Names};
+use crate::sink::open_files::create_directory;
 
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is written as it is.
 const BUFFER: usize = 64 * 1024;
@@ -166,7 +167,7 @@ impl SessionFiles {
                 Ok(()) => break names,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !self.directory.exists() => {
-                    fs::create_dir_all(&self.directory)?;
+                    create_directory(&self.directory)?;
                     self.sequence -= 1;
                 }
                 Err(error) => return Err(error),

@@ -94,6 +94,12 @@ fn one_file_per_session_named_and_published_at_the_end() {
     assert_eq!(rig.files(), [(first, vec![SECOND, 3 * SECOND]), (second, vec![2 * SECOND])]);
     assert_eq!((rig.counters.written.get(), rig.counters.written_bytes.get()), (3, 9120));
     assert_eq!(rig.counters.files.get(), 2);
+    // Not for everybody's eyes.
+    let mode = |path: &str| {
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(rig.dir.path().join(path)).unwrap().permissions())
+    };
+    assert_eq!(mode("vni7_192.0.2.1") & 0o027, 0);
+    assert_eq!(mode(&rig.files()[0].0) & 0o137, 0);
 }
 
 #[test]
