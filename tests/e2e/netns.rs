@@ -207,9 +207,26 @@ impl Pair {
         address(ip, SENDER)
     }
 
-    /// Packets that the cable lost: the receiving core was behind. Not the sensor's loss, and not in its ledger.
-    pub(crate) fn lost_on_the_way(&self) -> u64 {
+    /// Packets that the cable had no room for, because the receiving core was behind. Since Linux 6.9 the sender is
+    /// told, and replay sends them again; before, they are lost, which is not the sensor's loss and not in its ledger.
+    fn no_room(&self) -> u64 {
         self.sender.link_counter("eth0", "tx", "dropped")
+    }
+
+    /// Fails unless as many datagrams arrived as were sent, or less those that the cable lost.
+    #[track_caller]
+    pub(crate) fn assert_arrived(&self, arrived: u64, sent: u64) {
+        let no_room = self.no_room();
+        assert!(
+            arrived == sent || arrived + no_room == sent,
+            "{arrived} arrived of {sent}; the cable had no room for {no_room}"
+        );
+    }
+
+    /// Fails unless as many datagrams arrived as were sent.
+    #[track_caller]
+    pub(crate) fn assert_all_arrived(&self, arrived: u64, sent: usize) {
+        assert_eq!(arrived, sent as u64, "the cable had no room for {}", self.no_room());
     }
 }
 
