@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use self::decap::ReservedBits;
 use self::worker::{Budget, Ended, Step, Worker};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::lane::{CHUNK_MEMORY, LanePlan, lanes};
 use crate::ledger::{Ledger, Output, Overflow, SessionTotals, Snapshot};
@@ -103,12 +103,10 @@ impl Pipeline {
             let worker = Worker::new(source, step, budget.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
-            let ended = ended_sender.clone();
+            let ended = Tell(ended_sender.clone());
             workers.push(thread.spawn(move || {
-                let end = worker.run(&stop);
-                // Nobody listens where the sensor was told to end.
-                let _ = ended.try_send(());
-                end
+                let _tell = ended;
+                worker.run(&stop)
             })?);
         }
         Ok(Self { ledger: Arc::new(ledger), registry, ended, started, stop, workers, sinks })
@@ -150,6 +148,16 @@ impl Pipeline {
             failures.push("an output failed: see the drops of the outputs in the ledger".into());
         }
         Outcome { snapshot, failures }
+    }
+}
+
+/// Tells that a worker has ended, also where it panicked.
+struct Tell(Sender<()>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        // Nobody listens where the sensor was told to end.
+        let _ = self.0.try_send(());
     }
 }
 

@@ -179,6 +179,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
         // taken by whoever has it.
         if address.port() != 0 {
             let probe = open(address, false).map_err(os("socket"))?;
+            socket::refuse_further(&probe).map_err(os("SO_ATTACH_FILTER"))?;
             probe.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
         }
         for (index, source) in sources.iter_mut().enumerate() {
