@@ -5,13 +5,14 @@ mod output;
 pub mod worker;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::decap::ReservedBits;
 pub use self::output::{Destination, OutputPlan};
@@ -75,7 +76,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// What creating a thread returns.
-    pub fn start<S: Source + Send + 'static>(plan: &PipelinePlan, sources: Vec<S>) -> io::Result<Self> {
+    pub fn start<S: Source + Send + Debug + 'static>(plan: &PipelinePlan, sources: Vec<S>) -> io::Result<Self> {
         let registry = Arc::new(Registry::new(plan.max_sessions));
         let stop = Arc::new(AtomicBool::new(false));
         let budget = plan.count.map(|n| Arc::new(Budget::new(n)));
@@ -101,12 +102,10 @@ impl Pipeline {
             let worker = Worker::new(source, step, budget.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
-            let ended = ended_sender.clone();
+            let ended = Tell(ended_sender.clone());
             workers.push(thread.spawn(move || {
-                let end = worker.run(&stop);
-                // Nobody listens where the sensor was told to end.
-                let _ = ended.try_send(());
-                end
+                let _tell = ended;
+                worker.run(&stop)
             })?);
         }
         Ok(Self { ledger: Arc::new(ledger), registry, ended, started, stop, workers, sinks })
@@ -118,9 +117,11 @@ impl Pipeline {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
         let (mut sessions, mut overflow) = (BTreeMap::new(), Overflow::default());
-        for worker in self.workers {
+        let mut sources = Vec::with_capacity(self.workers.len());
+        for (worker, counters) in self.workers.into_iter().zip(&self.ledger.workers) {
             match worker.join() {
                 Ok(ended) => {
+                    sources.push((ended.source, ended.refused, counters));
                     merge(&mut sessions, ended.sessions);
                     overflow.frames += ended.overflow.frames;
                     overflow.bytes += ended.overflow.bytes;
@@ -128,6 +129,10 @@ impl Pipeline {
                 }
                 Err(_) => failures.push("a worker panicked: please report this".into()),
             }
+        }
+        // All have ended, so what they refused meanwhile is counted, and their ports can be given up.
+        for (mut source, counted, counters) in sources {
+            counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }
         for sink in self.sinks {
             if sink.join().is_err() {
@@ -142,6 +147,16 @@ impl Pipeline {
             failures.push("an output failed: see the drops of the outputs in the ledger".into());
         }
         Outcome { snapshot, failures }
+    }
+}
+
+/// Tells that a worker has ended, also where it panicked.
+struct Tell(Sender<()>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        // Nobody listens where the sensor was told to end.
+        let _ = self.0.try_send(());
     }
 }
 

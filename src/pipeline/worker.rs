@@ -1,5 +1,6 @@
 //! The receiving thread: one short loop that never waits for anything but datagrams.
 
+use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use super::decap::{ReservedBits, decapsulate};
 use crate::lane::Lane;
 use crate::ledger::{Overflow, SessionTotals, WorkerCounters};
 use crate::route::{Candidate, Selection, SessionId, SessionKey, SessionTable};
-use crate::source::{Datagram, Source};
+use crate::source::{Datagram, Refusing, Source};
 use crate::wire::Vni;
 
 /// How long a worker waits at most: how late it may see that it should stop.
@@ -145,6 +146,11 @@ pub struct Ended {
     pub overflow: Overflow,
     /// Why its source was of no more use, if that is why it ended.
     pub failure: Option<io::Error>,
+    /// Its source, which still holds its place: once it is gone, what would come to it goes to a worker that may not have
+    /// ended yet, and that session's file would have a gap.
+    pub source: Box<dyn Refusing>,
+    /// Datagrams that came after the decision to stop, as far as they are counted.
+    pub refused: u64,
 }
 
 /// A source and what is done with its datagrams.
@@ -157,7 +163,7 @@ pub struct Worker<S> {
     refresh: Instant,
 }
 
-impl<S: Source> Worker<S> {
+impl<S: Source + Send + Debug + 'static> Worker<S> {
     /// A worker that receives from `source`, within `budget` if there is one.
     #[must_use]
     pub fn new(source: S, step: Step, budget: Option<Arc<Budget>>) -> Self {
@@ -203,9 +209,10 @@ impl<S: Source> Worker<S> {
         while matches!(self.source.receive(TURN, &mut |_| left += 1), Ok(1..)) {}
         let counters = &self.step.counters;
         counters.kernel_dropped.set(self.source.kernel_dropped());
-        counters.refused_at_stop.set(self.source.refused() + left);
+        let refused = Source::refused(&mut self.source);
+        counters.refused_at_stop.set(refused + left);
         let (sessions, overflow) = self.step.sessions.totals();
-        Ended { sessions, overflow, failure }
+        Ended { sessions, overflow, failure, source: Box::new(self.source), refused }
     }
 
     fn receive_until(&mut self, stop: &AtomicBool) -> io::Result<()> {
@@ -236,6 +243,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     /// A source that lends prepared payloads.
+    #[derive(Debug)]
     struct Prepared(Vec<Vec<u8>>);
 
     impl Source for Prepared {

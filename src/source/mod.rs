@@ -3,6 +3,7 @@
 pub mod port_owner;
 pub mod udp;
 
+use std::fmt::Debug;
 use std::io;
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -44,4 +45,16 @@ pub trait Source {
 
     /// Datagrams refused since [`Source::refuse_further`].
     fn refused(&mut self) -> u64;
+}
+
+/// What is left of a source that refuses everything: a counter.
+pub trait Refusing: Send + Debug {
+    /// See [`Source::refused`].
+    fn refused(&mut self) -> u64;
+}
+
+impl<S: Source + Send + Debug> Refusing for S {
+    fn refused(&mut self) -> u64 {
+        Source::refused(self)
+    }
 }

@@ -102,6 +102,15 @@ struct Bound {
     drops: DropCounter,
 }
 
+impl Bound {
+    /// Ends the refusal that the socket began with. What was refused is not dropped: nobody was listening yet.
+    fn accept(&mut self) -> io::Result<()> {
+        self.socket.detach_filter()?;
+        self.drops.last = socket::drops(&self.socket)?;
+        Ok(())
+    }
+}
+
 /// A 32-bit counter of the kernel's that wraps, followed in 64 bits.
 #[derive(Debug, Clone, Copy, Default)]
 struct DropCounter {
@@ -170,6 +179,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
         // taken by whoever has it.
         if address.port() != 0 {
             let probe = open(address, false).map_err(os("socket"))?;
+            socket::refuse_further(&probe).map_err(os("SO_ATTACH_FILTER"))?;
             probe.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
         }
         for (index, source) in sources.iter_mut().enumerate() {
@@ -180,6 +190,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             if address.is_ipv6() {
                 socket::receive_zero_checksum_v6(&socket).map_err(os("UDP_NO_CHECK6_RX"))?;
             }
+            socket::refuse_further(&socket).map_err(os("SO_ATTACH_FILTER"))?;
             socket.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
             if index == 0 {
                 let local = socket.local_addr().map_err(os("getsockname"))?;
@@ -192,6 +203,14 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             source.sockets.push(Bound { socket, drops: DropCounter::default() });
         }
         addresses.push(address);
+    }
+    // Only now: while some sockets of a group are missing, the others get what is meant for them, and a session that
+    // begins in one worker and goes on in another reaches its file out of order.
+    for source in &mut sources {
+        for (bound, address) in source.sockets.iter_mut().zip(&plan.listen) {
+            let os = |error| BindError::Os { address: *address, call: "SO_DETACH_FILTER", error };
+            bound.accept().map_err(os)?;
+        }
     }
     Ok(Listening { sources, addresses, receive_buffer: smallest })
 }

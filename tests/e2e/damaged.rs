@@ -1,0 +1,61 @@
+//! Damaged captures: what is whole is sent, and what is not is named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::captures::{self, assert_holds};
+use crate::frames;
+use crate::need;
+use crate::netns::{Ip, Pair};
+use crate::replay::replay;
+use crate::sensor::Setup;
+
+/// Frames in each file.
+const FRAMES: u32 = 300;
+/// Of the damaged one, those before the damage.
+const WHOLE: usize = 200;
+
+/// Plays a damaged capture between two good ones. `damage` gets the file's bytes and where record number [`WHOLE`]
+/// starts.
+fn is_sent_up_to(damage: impl FnOnce(&mut Vec<u8>, usize)) {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(FRAMES);
+    let good = frames::write(directory.path(), "good.pcap", &frames);
+    let bad = directory.path().join("bad.pcap");
+    let offset = 24 + frames[..WHOLE].iter().map(|frame| 16 + frame.len()).sum::<usize>();
+    let mut bytes = fs::read(&good).unwrap();
+    damage(&mut bytes, offset);
+    fs::write(&bad, bytes).unwrap();
+
+    let sensor = Setup::new(&pair.sensor).start();
+    let files: Vec<&Path> = [&good, &bad, &good].map(PathBuf::as_path).to_vec();
+    let sent = replay(&pair.sender, pair.target(Ip::V4), &files, "");
+    assert_eq!(sent.code, Some(4), "{}", sent.text);
+    let place = format!("byte {offset}");
+    let named = sent.text.lines().find(|line| line.contains(bad.to_str().unwrap()) && line.contains(&place));
+    assert!(named.is_some(), "{} and {place} are to be named: {}", bad.display(), sent.text);
+    let whole: Vec<_> = frames.iter().chain(&frames[..WHOLE]).chain(&frames).collect();
+    assert_eq!(sent.frames, whole.len() as u64);
+    let ended = sensor.stop();
+    ended.assert_all_is_well();
+    assert_holds("what was whole", &captures::session(&ended.captures, pair.source(Ip::V4), 1), &whole);
+}
+
+#[test]
+fn cut_in_a_frame() {
+    is_sent_up_to(|bytes, offset| bytes.truncate(offset + 16 + 7));
+}
+
+#[test]
+fn cut_in_a_record_header() {
+    is_sent_up_to(|bytes, offset| bytes.truncate(offset + 3));
+}
+
+#[test]
+fn a_length_that_no_frame_has() {
+    is_sent_up_to(|bytes, offset| bytes[offset + 8..offset + 12].copy_from_slice(&[0xff; 4]));
+}

@@ -1,0 +1,86 @@
+//! The ledger that the sensor prints, checked with arithmetic of our own.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::captures;
+
+/// The ledger as JSON.
+#[derive(Debug)]
+pub(crate) struct Ledger(pub(crate) Value);
+
+impl Ledger {
+    /// The number at this JSON pointer.
+    #[track_caller]
+    pub(crate) fn get(&self, pointer: &str) -> u64 {
+        let value = self.0.pointer(pointer).and_then(Value::as_u64);
+        value.unwrap_or_else(|| panic!("no number {pointer} in the ledger: {:#}", self.0))
+    }
+
+    #[track_caller]
+    fn sum(&self, pointer: &str) -> u64 {
+        self.0.pointer(pointer).unwrap().as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum()
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.get("/received")
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.get("/outputs/pcap/written")
+    }
+
+    /// Sessions with their frames.
+    pub(crate) fn sessions(&self) -> Vec<(IpAddr, u32, u64)> {
+        let sessions = self.0["sessions"].as_array().unwrap().iter();
+        sessions
+            .map(|session| {
+                let source = session["source"].as_str().unwrap().parse().unwrap();
+                (source, session["vni"].as_u64().unwrap() as u32, session["frames"].as_u64().unwrap())
+            })
+            .collect()
+    }
+
+    /// Fails unless every datagram received is accounted for, and unless the files hold what the ledger says was
+    /// written: in total and, where no output lost anything, session by session.
+    #[track_caller]
+    pub(crate) fn assert_closes(&self, captures: &Path) {
+        let (received, decapsulated) = (self.received(), self.get("/decapsulated"));
+        assert_eq!(received, decapsulated + self.sum("/dropped"), "received: {:#}", self.0);
+        let in_sessions: u64 = self.sessions().iter().map(|(_, _, frames)| frames).sum();
+        let overflow = self.get("/overflow/frames");
+        assert_eq!(decapsulated, in_sessions + overflow + self.get("/unselected"), "decapsulated: {:#}", self.0);
+        let lost = self.sum("/outputs/pcap/dropped");
+        let offered = self.get("/outputs/pcap/offered");
+        assert_eq!(offered, decapsulated, "offered: {:#}", self.0);
+        assert_eq!(offered, self.written() + self.get("/outputs/pcap/filtered") + lost, "offered: {:#}", self.0);
+
+        let files = captures::files(captures);
+        let records: Vec<captures::Record> = files.iter().flat_map(|path| captures::read(path)).collect();
+        assert_eq!(records.len() as u64, self.written(), "frames in the files");
+        let bytes: u64 = records.iter().map(|record| record.frame.len() as u64).sum();
+        assert_eq!(bytes, self.get("/outputs/pcap/written_bytes"), "bytes in the files");
+        assert_eq!(files.len() as u64, self.get("/outputs/pcap/files"), "files");
+        if lost == 0 {
+            for (source, vni, frames) in self.sessions() {
+                let held = captures::session(captures, source, vni).len() as u64;
+                assert_eq!(held, frames, "frames in the files of VNI {vni} from {source}");
+            }
+        }
+    }
+
+    /// Fails unless nothing was lost: all that was received is written, and the kernel dropped nothing.
+    #[track_caller]
+    pub(crate) fn assert_lossless(&self) {
+        let losses = [
+            self.get("/kernel_dropped"),
+            self.get("/refused_at_stop"),
+            self.sum("/dropped"),
+            self.sum("/outputs/pcap/dropped"),
+        ];
+        assert_eq!(losses, [0; 4], "kernel, at stop, datagrams, output: {:#}", self.0);
+        assert_eq!(self.received(), self.written());
+    }
+}

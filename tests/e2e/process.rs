@@ -1,0 +1,149 @@
+//! Child processes: what they print, how they end, and that they do end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::panic;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The longest that a test waits for anything. Far beyond what it takes, since other tests may have the cores.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Runs a command to its end; fails unless it succeeds.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Waits until this is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not so after {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs this, and the processes it starts, on one core: what one core sends over virtual cables arrives in that order.
+pub(crate) fn on_one_core<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    let pinned = || {
+        let allowed = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        run()
+    };
+    thread::scope(|scope| scope.spawn(pinned).join()).unwrap_or_else(|cause| panic::resume_unwind(cause))
+}
+
+/// What a process has printed so far.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<(Mutex<Printed>, Condvar)>);
+
+#[derive(Default)]
+struct Printed {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn follow(&self, stream: impl Read + Send + 'static) -> JoinHandle<()> {
+        let this = self.clone();
+        thread::spawn(move || {
+            let (printed, news) = &*this.0;
+            for line in BufReader::new(stream).split(b'\n') {
+                let Ok(line) = line else { break };
+                printed.lock().unwrap().lines.push(String::from_utf8_lossy(&line).into_owned());
+                news.notify_all();
+            }
+            printed.lock().unwrap().ended = true;
+            news.notify_all();
+        })
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().lines.clone()
+    }
+
+    /// Waits for a line, from line number `from` on, that this finds something in. Fails when the process ends without.
+    #[track_caller]
+    pub(crate) fn find<T>(&self, what: &str, from: usize, mut find: impl FnMut(&str) -> Option<T>) -> T {
+        let (printed, news) = &*self.0;
+        let end = Instant::now() + PATIENCE;
+        let mut printed = printed.lock().unwrap();
+        let mut next = from;
+        loop {
+            while let Some(line) = printed.lines.get(next) {
+                if let Some(found) = find(line) {
+                    return found;
+                }
+                next += 1;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!printed.ended && !left.is_zero(), "no line with {what}: {:#?}", printed.lines);
+            printed = news.wait_timeout(printed, left).unwrap().0;
+        }
+    }
+}
+
+/// A running process, killed when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts it and follows its standard error, and its standard output unless that goes to `stdout`.
+    pub(crate) fn start(command: &mut Command, stdout: Option<Stdio>) -> Process {
+        command.stdin(Stdio::null()).stdout(stdout.unwrap_or_else(Stdio::piped)).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let (stdout, stderr) = (Lines::default(), Lines::default());
+        let mut readers = vec![stderr.follow(child.stderr.take().unwrap())];
+        readers.extend(child.stdout.take().map(|stream| stdout.follow(stream)));
+        Process { child, stdout, stderr, readers }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end, and for the last line.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "still running after {PATIENCE:?}: {:#?}", self.stderr.all());
+            thread::sleep(Duration::from_millis(5));
+        };
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        status
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

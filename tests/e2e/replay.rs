@@ -1,0 +1,57 @@
+//! `vxtap replay` in a namespace.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::netns::Namespace;
+use crate::process::{Process, on_one_core};
+use crate::sensor::VXTAP;
+
+/// A running replay.
+pub(crate) struct Replay(pub(crate) Process);
+
+/// What a replay said at its end.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) code: Option<i32>,
+    /// Frames that the kernel took.
+    pub(crate) frames: u64,
+    /// All it printed.
+    pub(crate) text: String,
+}
+
+/// Starts to play these captures, with more arguments, which are split at spaces.
+pub(crate) fn start(namespace: &Namespace, to: SocketAddr, files: &[&Path], arguments: &str) -> Replay {
+    let mut command = namespace.command(VXTAP);
+    command.arg("replay").args(files).args(["--to", &to.to_string()]).args(arguments.split_whitespace());
+    Replay(on_one_core(|| Process::start(&mut command, None)))
+}
+
+/// Plays captures to their end.
+#[track_caller]
+pub(crate) fn replay(namespace: &Namespace, to: SocketAddr, files: &[&Path], arguments: &str) -> Sent {
+    start(namespace, to, files, arguments).ended()
+}
+
+/// Plays captures to their end; fails unless these many frames, all there are, have left.
+#[track_caller]
+pub(crate) fn replay_all(namespace: &Namespace, to: SocketAddr, files: &[&Path], arguments: &str, frames: usize) {
+    let sent = replay(namespace, to, files, arguments);
+    assert_eq!((sent.code, sent.frames), (Some(0), frames as u64), "{}", sent.text);
+}
+
+impl Replay {
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Sent {
+        let code = self.0.wait().code();
+        let lines: Vec<String> = self.0.stdout.all().into_iter().chain(self.0.stderr.all()).collect();
+        let text = lines.join("\n");
+        let number = |line: &str| -> Option<u64> {
+            let (number, _) = line.strip_prefix("sent ")?.split_once(' ')?;
+            number.replace(',', "").parse().ok()
+        };
+        let frames = lines.iter().find_map(|line| number(line));
+        let frames = frames.unwrap_or_else(|| panic!("replay does not say what it sent: {code:?}: {text}"));
+        Sent { code, frames, text }
+    }
+}

@@ -1,0 +1,164 @@
+//! `vxtap run` in a namespace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::captures;
+use crate::ledger::Ledger;
+use crate::netns::Namespace;
+use crate::process::{Process, eventually};
+
+/// The program under test.
+pub(crate) const VXTAP: &str = env!("CARGO_BIN_EXE_vxtap");
+
+/// How a sensor is to be started.
+pub(crate) struct Setup<'a> {
+    namespace: &'a Namespace,
+    before: Vec<String>,
+    arguments: Vec<String>,
+    directory: Option<PathBuf>,
+    stdout: Option<Stdio>,
+}
+
+/// A running sensor, killed when this is dropped.
+pub(crate) struct Sensor {
+    pub(crate) process: Process,
+    /// Where it writes.
+    pub(crate) captures: PathBuf,
+    /// Holds the captures, unless they were to go elsewhere.
+    directory: Option<TempDir>,
+}
+
+/// What a sensor left behind.
+pub(crate) struct Ended {
+    /// Its exit code; none where a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Lines of standard error.
+    pub(crate) log: Vec<String>,
+    pub(crate) ledger: Ledger,
+    pub(crate) captures: PathBuf,
+    _directory: Option<TempDir>,
+}
+
+impl<'a> Setup<'a> {
+    /// A sensor in this namespace that listens on the default port.
+    pub(crate) fn new(namespace: &'a Namespace) -> Setup<'a> {
+        Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None }
+    }
+
+    /// With these arguments, which are split at spaces.
+    pub(crate) fn with(mut self, arguments: &str) -> Self {
+        self.arguments.extend(arguments.split_whitespace().map(String::from));
+        self
+    }
+
+    /// Started by this command, as `prlimit --nofile=64:64`, which is split at spaces and must become the sensor.
+    pub(crate) fn through(mut self, command: &str) -> Self {
+        self.before.extend(command.split_whitespace().map(String::from));
+        self
+    }
+
+    /// Writing there instead of to a directory of its own.
+    pub(crate) fn writing(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_path_buf());
+        self
+    }
+
+    /// With its standard output going there; the ledger is lost then.
+    pub(crate) fn printing(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
+    fn command(&self, captures: &Path) -> Command {
+        let mut words = self.before.iter().map(String::as_str).chain([VXTAP, "run"]);
+        let mut command = self.namespace.command(words.next().unwrap());
+        command.args(words).args(["--ledger", "json", "--log-format", "json", "--write"]).arg(captures);
+        command.args(&self.arguments).env_remove("VXTAP_LOG");
+        command
+    }
+
+    /// Starts it and waits until it receives.
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Sensor {
+        let directory = self.directory.is_none().then(|| tempfile::tempdir().unwrap());
+        let captures = match (&self.directory, &directory) {
+            (Some(path), _) => path.clone(),
+            (None, Some(new)) => new.path().join("captures"),
+            (None, None) => unreachable!(),
+        };
+        let stdout = self.stdout.take();
+        let process = Process::start(&mut self.command(&captures), stdout);
+        process.stderr.find("receiving", 0, |line| (message(line)? == "receiving").then_some(()));
+        Sensor { process, captures, directory }
+    }
+
+    /// Starts it and expects that it does not come to receive: its exit code, and all it prints on standard error.
+    #[track_caller]
+    pub(crate) fn fails(mut self) -> (Option<i32>, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let captures = self.directory.take().unwrap_or_else(|| directory.path().join("captures"));
+        let mut process = Process::start(&mut self.command(&captures), None);
+        let status = process.wait();
+        assert_eq!(process.stdout.all(), [""; 0], "nothing is printed where nothing was received");
+        (status.code(), process.stderr.all().join("\n"))
+    }
+}
+
+/// The message of a log line.
+pub(crate) fn message(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    line["fields"]["message"].as_str().map(String::from)
+}
+
+impl Sensor {
+    /// Waits until it has written frames to a file.
+    #[track_caller]
+    pub(crate) fn is_writing(&self) {
+        let has_frames = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() > 24);
+        eventually("the sensor writes", || captures::files(&self.captures).iter().any(has_frames));
+    }
+
+    /// Asks it to end, and waits until it has.
+    #[track_caller]
+    pub(crate) fn stop(self) -> Ended {
+        self.stop_by(Signal::TERM)
+    }
+
+    #[track_caller]
+    pub(crate) fn stop_by(self, signal: Signal) -> Ended {
+        self.process.signal(signal);
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Ended {
+        let code = self.process.wait().code();
+        let (log, printed) = (self.process.stderr.all(), self.process.stdout.all());
+        let [json] = printed.as_slice() else { panic!("one line of JSON expected: {printed:#?}; {log:#?}") };
+        let ledger = Ledger(serde_json::from_str(json).unwrap());
+        Ended { code, log, ledger, captures: self.captures, _directory: self.directory }
+    }
+}
+
+impl Ended {
+    /// Fails unless it ended as asked, with nothing lost and nothing left half done.
+    #[track_caller]
+    pub(crate) fn assert_all_is_well(&self) {
+        assert_eq!(self.code, Some(0), "{:#?}", self.log);
+        self.ledger.assert_closes(&self.captures);
+        self.ledger.assert_lossless();
+    }
+
+    /// Lines of the log with this in their message.
+    pub(crate) fn messages(&self, with: &str) -> Vec<String> {
+        self.log.iter().filter(|line| message(line).is_some_and(|message| message.contains(with))).cloned().collect()
+    }
+}

@@ -1,0 +1,162 @@
+//! Many mirror sessions at once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Instant;
+
+use rustix::process::Pid;
+
+use crate::captures::{self, assert_holds, assert_open};
+use crate::frames;
+use crate::need;
+use crate::netns::{Ip, Pair};
+use crate::process::eventually;
+use crate::replay::replay_all;
+use crate::sensor::Setup;
+
+/// What VNI number `turn` of `vnis` gets when replay plays these frames `loops` times and VNIs take turns.
+fn dealt(frames: &[Vec<u8>], loops: usize, turn: usize, vnis: usize) -> Vec<&Vec<u8>> {
+    (turn..frames.len() * loops).step_by(vnis).map(|n| &frames[n % frames.len()]).collect()
+}
+
+fn descriptors(pid: Pid) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap().count()
+}
+
+#[test]
+fn more_sessions_than_descriptors() {
+    if !need::programs(&["prlimit", "capinfos", "tshark"]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let (frames, loops) = (frames::assorted(1001), 6);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let sensor = Setup::new(&pair.sensor).through("prlimit --nofile=64:64").with("--flush 100ms").start();
+    let arguments = format!("--vni 1-300 --loop {loops} --rate 20000");
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, loops * frames.len());
+    eventually("all sessions have files", || captures::files(&sensor.captures).len() == 300);
+    assert!(descriptors(sensor.process.pid()) <= 64);
+    let ended = sensor.stop();
+    ended.assert_all_is_well();
+    assert_eq!(ended.ledger.sessions().len(), 300);
+    for vni in 1..=300 {
+        let records = captures::session(&ended.captures, pair.source(Ip::V4), vni);
+        assert_holds(&format!("VNI {vni}"), &records, &dealt(&frames, loops, vni as usize - 1, 300));
+    }
+    assert_open(&captures::files(&ended.captures));
+}
+
+#[test]
+fn a_flood_of_vnis_costs_bounded_memory_files_and_log_lines() {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    const VNIS: usize = 120_000;
+    const FRAMES: u32 = 1000;
+    const MIB: u64 = 1 << 20;
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = (0..FRAMES).map(|n| frames::numbered(n, 60)).collect();
+    let file = frames::write(directory.path(), "small.pcap", &frames);
+    let began = Instant::now();
+    let sensor = Setup::new(&pair.sensor).with("--max-sessions 100 --workers 2").start();
+    let loops = VNIS / frames.len();
+    let arguments = format!("--vni 1-{VNIS} --loop {loops} --rate 30000");
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, VNIS);
+    sensor.is_writing();
+    let pid = sensor.process.pid();
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak = peak.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024;
+    assert!(peak < (64 + 64) * MIB, "{peak} bytes of memory");
+    let open = descriptors(pid);
+    assert!(open < 101 + 32, "{open} descriptors");
+    let ended = sensor.stop();
+    let seconds = began.elapsed().as_secs() as usize;
+
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    ended.ledger.assert_closes(&ended.captures);
+    let (received, dropped) = (ended.ledger.received(), ended.ledger.get("/kernel_dropped"));
+    pair.assert_arrived(received + dropped, VNIS as u64);
+    assert!(received > VNIS as u64 / 2, "only {received} came through");
+    assert_eq!(ended.ledger.sessions().len(), 100);
+    assert_eq!(ended.ledger.get("/overflow/frames"), received - 100);
+    assert_eq!(fs::read_dir(&ended.captures).unwrap().count(), 101, "directories: a hundred and the overflow");
+    let overflow = captures::files(&ended.captures.join("overflow"));
+    let held: usize = overflow.iter().map(|path| captures::read(path).len()).sum();
+    assert_eq!(held as u64, received - 100);
+    assert_open(&overflow);
+    let told = ended.messages("beyond --max-sessions").len();
+    assert!((1..=seconds + 1).contains(&told), "{told} lines about the overflow in {seconds} s");
+    assert!(ended.log.len() <= 10 * (seconds + 2), "{} lines in {seconds} s", ended.log.len());
+}
+
+/// Time that each receiving thread has spent on a core so far, in nanoseconds, by its name.
+fn receiving_time(pid: Pid) -> BTreeMap<String, u64> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+    let read = |path| fs::read_to_string(path).unwrap();
+    tasks
+        .map(|task| task.unwrap().path())
+        .map(|task| (read(task.join("comm")).trim().to_string(), read(task.join("schedstat"))))
+        .filter(|(name, _)| name.starts_with("vxtap-rx"))
+        .map(|(name, times)| (name, times.split(' ').next().unwrap().parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn workers_share_the_sessions_and_each_stays_in_order() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let (frames, loops) = (frames::assorted(1001), 30);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let sensor = Setup::new(&pair.sensor).with("--workers 4").start();
+    let before = receiving_time(sensor.process.pid());
+    let arguments = format!("--vni 100-163 --loop {loops} --rate 20000");
+    replay_all(&pair.sender, pair.target(Ip::V6), &[&file], &arguments, loops * frames.len());
+    let spent = receiving_time(sensor.process.pid());
+    // A thread that had not yet taken its name had not done anything either.
+    let earlier = |name: &String| before.get(name).copied().unwrap_or(0);
+    let spent: BTreeMap<&String, u64> = spent.iter().map(|(name, time)| (name, time - earlier(name))).collect();
+    let total: u64 = spent.values().sum();
+    assert_eq!(spent.len(), 4);
+    assert!(spent.values().all(|time| *time > total / 20), "one of four workers hardly worked: {spent:?}");
+    let ended = sensor.stop();
+    ended.assert_all_is_well();
+    pair.assert_all_arrived(ended.ledger.received(), loops * frames.len());
+    for vni in 100..164 {
+        let records = captures::session(&ended.captures, pair.source(Ip::V6), vni);
+        assert_holds(&format!("VNI {vni}"), &records, &dealt(&frames, loops, vni as usize - 100, 64));
+    }
+}
+
+#[test]
+fn one_session_spread_over_workers_by_flow_is_whole_and_each_flow_in_order() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = (0..20_000).map(|n| frames::numbered(n, 100)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let sensor = Setup::new(&pair.sensor).with("--workers 4 --steer flow").start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 20000", frames.len());
+    let ended = sensor.stop();
+    ended.assert_all_is_well();
+    pair.assert_all_arrived(ended.ledger.received(), frames.len());
+    let records = captures::session(&ended.captures, pair.source(Ip::V4), 1);
+    assert_eq!(records.len(), frames.len());
+    // Bytes 26 to 33 are the addresses; they tell the conversations apart.
+    let flow = |frame: &[u8]| frame[26..34].to_vec();
+    let mut got: BTreeMap<Vec<u8>, Vec<&[u8]>> = BTreeMap::new();
+    for record in &records {
+        got.entry(flow(&record.frame)).or_default().push(&record.frame);
+    }
+    for (flow_of, got) in got {
+        let want: Vec<_> = frames.iter().filter(|frame| flow(frame) == flow_of).collect();
+        captures::assert_same(&format!("flow {flow_of:?}"), &got, &want);
+    }
+}

@@ -1,0 +1,168 @@
+//! Why a sensor cannot start, in words that a person can act on; and what does not keep it from starting.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::chown;
+use std::process::Command;
+
+use crate::captures::{self, assert_holds};
+use crate::frames;
+use crate::need;
+use crate::netns::{Ip, Namespace, Pair};
+use crate::overload::Mount;
+use crate::replay::replay_all;
+use crate::sensor::{Setup, VXTAP};
+
+/// Fails unless the sensor ends with this code and an error that has all these words.
+#[track_caller]
+fn assert_refused(setup: Setup<'_>, code: i32, words: &[&str]) {
+    let (got, text) = setup.fails();
+    assert_eq!(got, Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is to be in: {text}");
+    }
+}
+
+#[test]
+fn the_port_belongs_to_a_kernel_device() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let namespace = Namespace::new();
+    namespace.ip("link add vx0 type vxlan id 5 dstport 4789 local 127.0.0.1 nolearning");
+    namespace.ip("link set vx0 up");
+    let words = ["4789", "taken", "ip -d link show type vxlan"];
+    assert_refused(Setup::new(&namespace), 1, &words);
+    assert_refused(Setup::new(&namespace).with("--listen 0.0.0.0:4789"), 1, &words);
+    // Another port is free.
+    let ended = Setup::new(&namespace).with("--listen 0.0.0.0:8472").start().stop();
+    assert_eq!((ended.code, ended.ledger.received()), (Some(0), 0));
+}
+
+#[test]
+fn the_port_belongs_to_a_process() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let namespace = Namespace::new();
+    let socket = namespace.enter(|| UdpSocket::bind("0.0.0.0:4789").unwrap());
+    let me = format!("process {}", std::process::id());
+    assert_refused(Setup::new(&namespace), 1, &["4789", "taken", &me]);
+    drop(socket);
+    let first = Setup::new(&namespace).start();
+    let other = format!("process {} (vxtap)", first.process.pid().as_raw_nonzero());
+    assert_refused(Setup::new(&namespace), 1, &["4789", "taken", &other]);
+}
+
+#[test]
+fn the_address_is_not_ours() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let words = ["192.0.2.99", "does not have that address", "10.73.0.2", "fd73::2"];
+    assert_refused(Setup::new(&pair.sensor).with("--listen 192.0.2.99:4789"), 1, &words);
+}
+
+#[test]
+fn the_directory_takes_no_files() {
+    if !need::programs(&["mount", "umount", "setpriv"]) {
+        return;
+    }
+    let namespace = Namespace::new();
+    let read_only = Mount::new("ro");
+    let words = ["read-only", "--write", read_only.path().to_str().unwrap()];
+    assert_refused(Setup::new(&namespace).writing(&read_only.path().join("captures")), 1, &words);
+
+    // Somebody else's directory, and root without its power over files.
+    let directory = tempfile::tempdir().unwrap();
+    let foreign = directory.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    chown(&foreign, Some(65_534), Some(65_534)).unwrap();
+    fs::set_permissions(&foreign, fs::Permissions::from_mode(0o755)).unwrap();
+    let words = ["Permission denied", "writable", foreign.to_str().unwrap()];
+    let powerless = "setpriv --bounding-set -all --inh-caps -all";
+    assert_refused(Setup::new(&namespace).through(powerless).writing(&foreign), 1, &words);
+
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_refused(Setup::new(&namespace).writing(&file), 1, &["is a file", file.to_str().unwrap()]);
+}
+
+#[test]
+fn the_command_line_is_wrong() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let namespace = Namespace::new();
+    for (arguments, word) in [
+        ("--queue 64KiB", "--queue"),
+        ("--rotate-size 10", "--rotate-size"),
+        ("--vni 16777216", "16777216"),
+        ("--listen nowhere", "nowhere"),
+        ("--workers 0", "--workers"),
+        ("--frobnicate", "--frobnicate"),
+    ] {
+        assert_refused(Setup::new(&namespace).with(arguments), 2, &[word]);
+    }
+}
+
+#[test]
+fn replay_says_what_it_cannot_do() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let namespace = Namespace::new();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo/dns.pcap");
+    for (arguments, code, word) in [
+        ("/nonexistent.pcap --to 127.0.0.1", 1, "/nonexistent.pcap"),
+        (&format!("{fixture} --to 192.0.2.1"), 1, "route"),
+        (&format!("{fixture} --to 127.0.0.1 --from 192.0.2.7"), 1, "192.0.2.7"),
+        (&format!("{fixture} --to bastion"), 2, "bastion"),
+        (&format!("{fixture} --to 127.0.0.1 --vni 9-7"), 2, "9-7"),
+    ] {
+        let mut command: Command = namespace.command(VXTAP);
+        let output = command.arg("replay").args(arguments.split_whitespace()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {text}");
+        assert!(text.contains(word), "{arguments}: {text}");
+    }
+}
+
+#[test]
+fn a_host_without_ipv6_receives_ipv4() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    pair.sensor.sysctl("net.ipv6.conf.all.disable_ipv6", "1");
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(200);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let sensor = Setup::new(&pair.sensor).start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
+    let ended = sensor.stop();
+    ended.assert_all_is_well();
+    assert_holds("IPv4", &captures::session(&ended.captures, pair.source(Ip::V4), 1), &frames);
+}
+
+#[test]
+fn an_ordinary_user_receives_and_is_told_of_the_small_buffer() {
+    if !need::programs(&["setpriv"]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(200);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    // Root by name only: the program may be in a folder of root's.
+    let powerless = "setpriv --bounding-set -all --inh-caps -all";
+    let sensor = Setup::new(&pair.sensor).through(powerless).with("--receive-buffer 512MiB").start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 10000", frames.len());
+    let ended = sensor.stop();
+    ended.assert_all_is_well();
+    assert_holds("frames", &captures::session(&ended.captures, pair.source(Ip::V4), 1), &frames);
+    let advice = ended.messages("sysctl -w net.core.rmem_max=536870912");
+    assert_eq!(advice.len(), 1, "{:#?}", ended.log);
+}

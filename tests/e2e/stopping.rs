@@ -1,0 +1,189 @@
+//! How a sensor ends while traffic keeps coming.
+
+use std::io::{Write, pipe};
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::captures::{self, assert_open, assert_same};
+use crate::frames;
+use crate::need;
+use crate::netns::{Ip, Pair};
+use crate::process::eventually;
+use crate::replay::{self, Replay, Sent, replay_all};
+use crate::sensor::{Ended, Setup};
+
+/// VNIs that the traffic is of.
+const VNIS: usize = 8;
+
+/// A pair with traffic that does not end by itself.
+struct Load {
+    pair: Pair,
+    frames: Vec<Vec<u8>>,
+    file: PathBuf,
+    _directory: TempDir,
+}
+
+impl Load {
+    fn new() -> Load {
+        let directory = tempfile::tempdir().unwrap();
+        let frames = frames::assorted(1001);
+        let file = frames::write(directory.path(), "frames.pcap", &frames);
+        Load { pair: Pair::new(1600), frames, file, _directory: directory }
+    }
+
+    fn start(&self) -> Replay {
+        let arguments = format!("--vni 1-{VNIS} --loop 1000000 --rate 20000");
+        replay::start(&self.pair.sender, self.pair.target(Ip::V4), &[&self.file], &arguments)
+    }
+
+    /// Ends the traffic. Fails unless the sensor ended as asked, before, and every frame that was sent is accounted
+    /// for: in the ledger or, after the sensor's end, in the kernel's counters.
+    fn assert_ended_well(&self, replay: Replay, ended: &Ended) -> Sent {
+        replay.0.signal(Signal::INT);
+        let sent = replay.ended();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+        ended.ledger.assert_closes(&ended.captures);
+        let files = captures::files(&ended.captures);
+        assert!(files.iter().all(|path| path.extension().is_some_and(|e| e == "pcap")), "all published: {files:?}");
+        assert_open(&files);
+
+        let (ledger, kernel) = (&ended.ledger, self.pair.sensor.udp_counters());
+        let (received, refused) = (ledger.received(), ledger.get("/refused_at_stop"));
+        let dropped = ledger.get("/kernel_dropped");
+        let came = kernel.delivered + kernel.refused_or_no_room + kernel.no_port;
+        self.pair.assert_arrived(came, sent.frames);
+        assert!(received + dropped + refused <= came, "{came} came: {:#}", ledger.0);
+        assert!(kernel.delivered >= received && kernel.delivered <= received + refused, "{kernel:?} {:#}", ledger.0);
+        // Refused between the last look at the counter and the close of the socket: no more than a few.
+        let unseen = kernel.delivered + kernel.refused_or_no_room - received - dropped - refused;
+        assert!(unseen <= 500, "{unseen} datagrams refused and not in the ledger");
+
+        // Each file is the beginning of what was sent to its session, without a gap.
+        assert_eq!(dropped, 0, "{:#}", ledger.0);
+        for vni in 1..=VNIS {
+            let records = captures::session(&ended.captures, self.pair.source(Ip::V4), vni as u32);
+            let got: Vec<&[u8]> = records.iter().map(|record| record.frame.as_slice()).collect();
+            let sent = (0..got.len()).map(|n| &self.frames[(vni - 1 + n * VNIS) % self.frames.len()]);
+            assert_same(&format!("VNI {vni}"), &got, &sent.collect::<Vec<_>>());
+        }
+        sent
+    }
+}
+
+fn stops_by(signal: Signal) {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    let load = Load::new();
+    let sensor = Setup::new(&load.pair.sensor).with("--workers 2 --flush 200ms").start();
+    let mut replay = load.start();
+    sensor.is_writing();
+    let ended = sensor.stop_by(signal);
+    assert!(replay.0.is_running(), "traffic was to go on");
+    load.assert_ended_well(replay, &ended);
+    assert_eq!(ended.messages("draining").len(), 1);
+}
+
+#[test]
+fn by_sigterm() {
+    stops_by(Signal::TERM);
+}
+
+#[test]
+fn by_sigint() {
+    stops_by(Signal::INT);
+}
+
+#[test]
+fn by_sighup() {
+    stops_by(Signal::HUP);
+}
+
+#[test]
+fn after_a_time() {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    let load = Load::new();
+    // Traffic is there before the sensor, so the time is full of it.
+    let mut replay = load.start();
+    eventually("traffic comes", || load.pair.sensor.udp_counters().no_port > 0);
+    let sensor = Setup::new(&load.pair.sensor).with("--workers 2 --duration 1s").start();
+    let ended = sensor.ended();
+    assert!(replay.0.is_running(), "traffic was to go on");
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    ended.ledger.assert_closes(&ended.captures);
+    assert!(ended.ledger.received() > 1000, "{:#}", ended.ledger.0);
+    assert_eq!(ended.ledger.get("/kernel_dropped"), 0);
+    // Each file begins somewhere in its session, and from there on has no gap.
+    for vni in 1..=VNIS {
+        let records = captures::session(&ended.captures, load.pair.source(Ip::V4), vni as u32);
+        let sent = |n: usize| &load.frames[(vni - 1 + n * VNIS) % load.frames.len()];
+        let begin = (0..load.frames.len()).find(|n| *sent(*n) == records[0].frame).unwrap();
+        let sent: Vec<_> = (begin..begin + records.len()).map(sent).collect();
+        // Not their times: the kernel begins to stamp packets a moment after the first socket of the host asks for it,
+        // and until then the time is that of reading (`net_enable_timestamp` in net/core/dev.c).
+        let got: Vec<&[u8]> = records.iter().map(|record| record.frame.as_slice()).collect();
+        assert_same(&format!("VNI {vni}"), &got, &sent);
+    }
+    assert_open(&captures::files(&ended.captures));
+}
+
+#[test]
+fn after_a_number_of_datagrams() {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    for (workers, count) in [(1, 1), (2, 5000)] {
+        let load = Load::new();
+        let sensor = Setup::new(&load.pair.sensor).with(&format!("--workers {workers} --count {count}")).start();
+        let replay = load.start();
+        let ended = sensor.ended();
+        assert_eq!((ended.ledger.received(), ended.ledger.written()), (count, count));
+        load.assert_ended_well(replay, &ended);
+    }
+}
+
+/// A sensor that cannot end because nobody reads the ledger it prints: the first signal drains and publishes, the
+/// second leaves.
+#[test]
+fn a_second_signal_leaves_at_once() {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    for (second, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let load = Load::new();
+        let (_reader, mut full) = pipe().unwrap();
+        // What a pipe holds by default (pipe(7)).
+        full.write_all(&[b' '; 65_536]).unwrap();
+        let mut sensor = Setup::new(&load.pair.sensor).printing(full).start();
+        replay_all(&load.pair.sender, load.pair.target(Ip::V4), &[&load.file], "", load.frames.len());
+        sensor.process.signal(Signal::TERM);
+        let published = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "pcap");
+        eventually("the file is published", || captures::files(&sensor.captures).iter().any(published));
+        assert!(sensor.process.is_running(), "it waits for a reader of its ledger");
+        sensor.process.signal(second);
+        assert_eq!(sensor.process.wait().code(), Some(code));
+        let frames = captures::session(&sensor.captures, load.pair.source(Ip::V4), 1);
+        assert_eq!(frames.len(), load.frames.len());
+    }
+}
+
+/// Nobody reads the ledger: not an error of the sensor's.
+#[test]
+fn with_nobody_to_print_to() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let load = Load::new();
+    let (reader, stdout) = pipe().unwrap();
+    let mut sensor = Setup::new(&load.pair.sensor).printing(stdout).start();
+    drop(reader);
+    replay_all(&load.pair.sender, load.pair.target(Ip::V4), &[&load.file], "", load.frames.len());
+    sensor.process.signal(Signal::TERM);
+    assert_eq!(sensor.process.wait().code(), Some(0), "{:#?}", sensor.process.stderr.all());
+    let frames = captures::session(&sensor.captures, load.pair.source(Ip::V4), 1);
+    assert_eq!(frames.len(), load.frames.len());
+}
