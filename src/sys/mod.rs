@@ -7,3 +7,4 @@
 pub mod receive;
 pub mod send;
 pub mod socket;
+pub mod tun;
