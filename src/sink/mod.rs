@@ -1,8 +1,10 @@
 //! Where frames go: one thread per output takes chunks from its lanes.
 
 pub mod file;
+pub mod interface;
 mod name;
 mod open_files;
+pub mod tap;
 
 use std::io;
 use std::thread::{self, JoinHandle};

@@ -64,11 +64,11 @@ pub struct Tun {
 
 impl Tun {
     /// Attaches to the interface `name`, which is created in the network namespace of the calling thread if it does not exist. An
-    /// interface made so ceases to exist when the value is dropped, unless it was made persistent meanwhile.
+    /// interface made so ceases to exist when the value is dropped. `multi_queue` must be what the interface was made with, if it exists.
     ///
     /// # Errors
     /// [`AttachError`].
-    pub fn attach(name: &CStr, kind: Kind) -> Result<Self, AttachError> {
+    pub fn attach(name: &CStr, kind: Kind, multi_queue: bool) -> Result<Self, AttachError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -81,7 +81,8 @@ impl Tun {
         for (to, from) in request.ifr_name[..NAME_MAX].iter_mut().zip(name.to_bytes()) {
             *to = from.cast_signed();
         }
-        let flags = kind.flag() | libc::IFF_NO_PI;
+        let queues = if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
+        let flags = kind.flag() | libc::IFF_NO_PI | queues;
         request.ifr_ifru.ifru_flags = i16::try_from(flags).map_err(|e| AttachError::Attach(io::Error::other(e)))?;
         let tun = Self { file };
         tun.ioctl_struct(libc::TUNSETIFF, &mut request).map_err(AttachError::Attach)?;
@@ -106,14 +107,6 @@ impl Tun {
         // SAFETY: the descriptor is open for the life of `self`, and the requests that the callers, all in this file, use take a number.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request, argument) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Has the interface outlive its descriptors, or not (`TUNSETPERSIST`).
-    ///
-    /// # Errors
-    /// What `ioctl(2)` returns.
-    pub fn set_persistent(&self, persistent: bool) -> io::Result<()> {
-        self.ioctl_int(libc::TUNSETPERSIST, persistent.into())
     }
 
     /// The interface receives `frame`. Returns how many bytes of it the kernel took: all of them.
