@@ -3,6 +3,8 @@
 pub mod file;
 pub mod interface;
 mod name;
+#[cfg(test)]
+mod namespace;
 mod open_files;
 pub mod tap;
 
