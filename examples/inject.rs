@@ -18,7 +18,7 @@
 //! - `fixed ring`: with a registered buffer too
 //! - `2 writes`, `2 rings`: two threads, each on a queue of a tap of many queues
 #![allow(unsafe_code, reason = "requests of io_uring are pointers")]
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_precision_loss)]
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};

@@ -19,7 +19,6 @@ use std::ffi::CString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,7 +31,8 @@ pub use crate::sys::tun::Kind;
 /// MTU of the interface where nothing else is asked for, in bytes: that of AWS's networks.
 pub const DEFAULT_MTU: u32 = 9001;
 
-/// How long to wait for an interface that is attached to: a process that has just ended may still hold it.
+/// How long to wait for an interface that is attached to. The kernel may take a moment to let go of it after a process was killed, where that
+/// used io_uring.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// An interface to be.
@@ -159,11 +159,26 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Attaches to the interface, or creates it, in the network namespace of the calling thread, and sets it up.
+    /// Attaches to the interface, or creates it, in the network namespace of the calling thread, and sets it up. Waits a second for
+    /// one that another process has attached to, as one that is just ending.
     ///
     /// # Errors
     /// What stands in the way, and what to do about it.
     pub fn open(plan: &InterfacePlan) -> Result<Self, InterfaceError> {
+        let deadline = Instant::now() + BUSY;
+        loop {
+            match Self::open_now(plan) {
+                Err(InterfaceError::Busy { .. }) if Instant::now() < deadline => thread::sleep(BUSY / 20),
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`Interface::open`], but without waiting.
+    ///
+    /// # Errors
+    /// As [`Interface::open`].
+    pub fn open_now(plan: &InterfacePlan) -> Result<Self, InterfaceError> {
         check_name(&plan.name)?;
         let step = |action| move |error| InterfaceError::Step { action, name: plan.name.clone(), error };
         let netlink = RouteSocket::open().map_err(step("ask the kernel about"))?;
@@ -231,25 +246,12 @@ fn check_kind(plan: &InterfacePlan, link: &Link) -> Result<(), InterfaceError> {
     Err(InterfaceError::Taken { name: plan.name.clone(), what, kind: plan.kind.label() })
 }
 
-/// Attaches to the interface. Waits a little for one that is attached to.
+/// Attaches to the interface.
 fn attach(plan: &InterfacePlan, existing: Option<&Link>) -> Result<Tun, InterfaceError> {
     let name = CString::new(plan.name.as_bytes())
         .map_err(|_| InterfaceError::Name { name: plan.name.clone(), reason: "it has a zero byte" })?;
     let multi_queue = existing.and_then(|link| link.tun).is_some_and(|tun| tun.multi_queue);
-    let deadline = Instant::now() + BUSY;
-    loop {
-        let error = match Tun::attach(&name, plan.kind, multi_queue) {
-            Ok(tun) => return Ok(tun),
-            Err(AttachError::Attach(error))
-                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
-            {
-                thread::sleep(BUSY / 20);
-                continue;
-            }
-            Err(error) => error,
-        };
-        return Err(explain(plan, existing.is_some(), error));
-    }
+    Tun::attach(&name, plan.kind, multi_queue).map_err(|error| explain(plan, existing.is_some(), error))
 }
 
 /// What a failure to attach means.
@@ -343,7 +345,6 @@ fn set_up(plan: &InterfacePlan, netlink: &RouteSocket, link: &Link) -> Result<Ve
 /// Has the host send no IPv6 of its own.
 fn switch_off_ipv6(name: &str, netlink: &RouteSocket, link: &Link) -> io::Result<()> {
     let path: PathBuf = ["/proc/sys/net/ipv6/conf", name, "disable_ipv6"].iter().collect();
-    debug_assert!(path.as_os_str().as_bytes().ends_with(b"/disable_ipv6"));
     match fs::read_to_string(&path) {
         Ok(value) if value.trim() == "1" => return Ok(()),
         // No IPv6 in this kernel.

@@ -1,4 +1,5 @@
 //! For tests: a network namespace of their own, and a sniffer in it.
+#![allow(clippy::print_stdout, reason = "a test says that it is skipped")]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Sink;
-use super::interface::{Interface, InterfaceError, InterfacePlan, Kind};
+use super::interface::{Interface, InterfacePlan, Kind};
 use crate::lane::Chunk;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::pcap;
@@ -136,7 +136,6 @@ impl TapSink {
     fn lose_interface(&mut self) {
         self.release();
         self.trouble.said_down = true;
-        self.next_open = Instant::now();
         tracing::warn!(interface = self.plan.name, "the interface was deleted; trying to open it again every second");
     }
 
@@ -154,7 +153,7 @@ impl TapSink {
             return;
         }
         self.next_open = now + REOPEN;
-        match Interface::open(&self.plan) {
+        match Interface::open_now(&self.plan) {
             Ok(interface) => {
                 for complaint in interface.complaints() {
                     tracing::warn!(interface = self.plan.name, "{complaint}");
@@ -163,12 +162,8 @@ impl TapSink {
                 tracing::info!(interface = self.plan.name, "the interface is there again");
                 self.interface = Some(interface);
             }
-            Err(error) => self.complain(&error),
+            Err(error) => tracing::warn!(interface = self.plan.name, "{error}"),
         }
-    }
-
-    fn complain(&self, error: &InterfaceError) {
-        tracing::warn!(interface = self.plan.name, "{error}");
     }
 
     /// Takes and counts what the host sent into the interface.
