@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout, reason = "a test says that it is skipped")]
+
 use super::*;
 use crate::record::Timestamp;
 use crate::route::SessionId;
@@ -95,7 +97,8 @@ fn sniffers_see_every_frame_in_order_and_unaltered() {
         let seen = [frames, vec![frame(0, VLAN_IPV4, 20)]].concat();
         let sniffed = sniffer.wait_for(seen.len());
         assert!(sniffed == seen, "{} frames", sniffed.len());
-        assert!(matches!((&rig.sink.way, by_write), (Way::Ring(_), false) | (Way::Write, true)), "{:?}", rig.sink.way);
+        let has_ring = matches!(rig.sink.way, Way::Ring(_));
+        assert_eq!(has_ring, !by_write && Ring::new(rig.sink.interface.as_ref().unwrap().tun()).is_ok());
         assert_eq!(rig.counters.written.get(), 3002);
         assert_eq!((link().rx_packets, link().rx_dropped), (3002, 0));
         rig.sink.finish();
@@ -215,7 +218,10 @@ fn what_the_kernel_refuses_is_a_write_error() {
 fn a_ring_of_another_thread_fails_and_is_given_up() {
     let Some(_namespace) = Namespace::enter() else { return };
     let mut rig = rig(Kind::Tap, false);
-    let ring = Ring::new(rig.sink.interface.as_ref().unwrap().tun()).unwrap();
+    let Ok(ring) = Ring::new(rig.sink.interface.as_ref().unwrap().tun()) else {
+        assert!(std::env::var_os("CI").is_none(), "this test needs io_uring");
+        return println!("skipped: needs io_uring, Linux 6.1");
+    };
     rig.sink.way = Way::Ring(Box::new(ring));
     let mut rig = thread::spawn(move || {
         rig.send(&(0..70).map(|n| frame(n, IPV4, 64)).collect::<Vec<_>>());
