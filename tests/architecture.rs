@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "sink", "source", "wire"]),
     ("source", &["record", "sys"]),
-    ("sink", &["lane", "ledger", "record", "route", "sys"]),
+    ("sink", &["lane", "ledger", "record", "route", "sys", "wire"]),
     ("lane", &["ledger", "record", "route"]),
     ("route", &["ledger", "record", "wire"]),
     ("ledger", &["record", "wire"]),

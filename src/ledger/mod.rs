@@ -91,12 +91,22 @@ pub enum OutputDrop {
     WriteError,
     /// The output's thread has ended.
     OutputGone,
+    /// The interface is down or was deleted.
+    InterfaceDown,
+    /// Not an IP packet, for an interface that takes nothing else.
+    NotIp,
 }
 
 impl OutputDrop {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [OutputDrop; 4] =
-        [OutputDrop::LaneFull, OutputDrop::DiskFull, OutputDrop::WriteError, OutputDrop::OutputGone];
+    pub const ALL: [OutputDrop; 6] = [
+        OutputDrop::LaneFull,
+        OutputDrop::DiskFull,
+        OutputDrop::WriteError,
+        OutputDrop::OutputGone,
+        OutputDrop::InterfaceDown,
+        OutputDrop::NotIp,
+    ];
 
     /// The stable label used in the ledger.
     #[must_use]
@@ -106,6 +116,8 @@ impl OutputDrop {
             OutputDrop::DiskFull => "disk_full",
             OutputDrop::WriteError => "write_error",
             OutputDrop::OutputGone => "output_gone",
+            OutputDrop::InterfaceDown => "interface_down",
+            OutputDrop::NotIp => "not_ip",
         }
     }
 }
@@ -128,6 +140,8 @@ pub struct OutputCounters {
     pub files: Counter,
     /// Files that could not be published under their final name.
     pub unpublished: Counter,
+    /// Frames that the host sent into the output's interface, read and discarded.
+    pub host_frames: Counter,
     dropped: [Counter; OutputDrop::ALL.len()],
 }
 

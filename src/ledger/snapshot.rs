@@ -64,6 +64,8 @@ pub struct OutputTotals {
     pub files: u64,
     /// Files left under their `.part` name because they could not be published.
     pub unpublished: u64,
+    /// Frames that the host sent into the output's interface, read and discarded.
+    pub host_frames: u64,
 }
 
 /// One mirror session.
@@ -116,6 +118,7 @@ impl OutputTotals {
             snapped: sum(&|e| e.snapped.get()),
             files: sum(&|e| e.files.get()),
             unpublished: sum(&|e| e.unpublished.get()),
+            host_frames: sum(&|e| e.host_frames.get()),
         }
     }
 }
@@ -172,11 +175,16 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Frames that outputs lost by failing: not `lane_full`, which is load.
+    /// Frames that outputs lost by failing: not `lane_full`, which is load, nor `not_ip`, which is as asked for.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        let load = OutputDrop::LaneFull.label();
-        self.outputs.values().flat_map(|o| &o.dropped).filter(|(r, _)| **r != load).map(|(_, n)| n).sum::<u64>()
+        let harmless = [OutputDrop::LaneFull.label(), OutputDrop::NotIp.label()];
+        self.outputs
+            .values()
+            .flat_map(|o| &o.dropped)
+            .filter(|(r, _)| !harmless.contains(r))
+            .map(|(_, n)| n)
+            .sum::<u64>()
             + self.outputs.values().map(|o| o.unpublished).sum::<u64>()
     }
 }
@@ -228,6 +236,9 @@ impl fmt::Display for Snapshot {
             }
             if output.unpublished > 0 {
                 row(f, "unpublished", output.unpublished, "files left under their .part name")?;
+            }
+            if output.host_frames > 0 {
+                row(f, "host_frames", output.host_frames, "sent into the interface by this host, discarded")?;
             }
         }
         writeln!(f, "sessions ({})", thousands(self.sessions.len() as u64))?;

@@ -1,8 +1,12 @@
 //! Where frames go: one thread per output takes chunks from its lanes.
 
 pub mod file;
+pub mod interface;
 mod name;
+#[cfg(test)]
+mod namespace;
 mod open_files;
+pub mod tap;
 
 use std::io;
 use std::thread::{self, JoinHandle};

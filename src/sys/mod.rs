@@ -4,6 +4,9 @@
 //! invariant holds and who upholds it. Nothing here imports another module of the crate.
 #![allow(unsafe_code, reason = "system calls live here, and only here")]
 
+pub mod inject;
 pub mod receive;
+pub mod rtnetlink;
 pub mod send;
 pub mod socket;
+pub mod tun;

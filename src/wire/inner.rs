@@ -74,17 +74,7 @@ pub fn original_length(frame: &[u8]) -> u32 {
 /// Length in bytes that the frame should have by its IP header, or `None` if there is none or it makes no sense.
 #[inline]
 fn declared_length(frame: &[u8]) -> Option<usize> {
-    let mut network = ETHERNET_LEN;
-    let mut ethertype = u16_at(frame, network - 2)?;
-    let mut tags = 0;
-    while is_vlan(ethertype) {
-        if tags == MAX_VLAN_TAGS {
-            return None;
-        }
-        tags += 1;
-        network += VLAN_TAG_LEN;
-        ethertype = u16_at(frame, network - 2)?;
-    }
+    let (network, ethertype) = network(frame)?;
     let version_ihl = *frame.get(network + field::VERSION_IHL)?;
     match (ethertype, version_ihl >> 4) {
         (ETHERTYPE_IPV4, 4) => {
@@ -99,6 +89,45 @@ fn declared_length(frame: &[u8]) -> Option<usize> {
         }
         _ => None,
     }
+}
+
+/// The IP packet in an Ethernet frame, to the end of the frame: what follows the Ethernet header and the VLAN tags, if the EtherType and
+/// the version agree that it is IPv4 or IPv6.
+///
+/// ```
+/// use vxtap::wire::inner::ip_packet;
+///
+/// let mut frame = [0u8; 64];
+/// frame[12..18].copy_from_slice(&[0x81, 0x00, 0, 7, 0x08, 0x00]); // VLAN 7, IPv4
+/// frame[18] = 0x45;
+/// assert_eq!(ip_packet(&frame), Some(&frame[18..]));
+/// frame[18] = 0x65;
+/// assert_eq!(ip_packet(&frame), None);
+/// ```
+#[inline]
+#[must_use]
+pub fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
+    let (network, ethertype) = network(frame)?;
+    let packet = frame.get(network..)?;
+    let version = packet.get(field::VERSION_IHL)? >> 4;
+    matches!((ethertype, version), (ETHERTYPE_IPV4, 4) | (ETHERTYPE_IPV6, 6)).then_some(packet)
+}
+
+/// Where the network header begins, and the EtherType that announces it.
+#[inline]
+fn network(frame: &[u8]) -> Option<(usize, u16)> {
+    let mut network = ETHERNET_LEN;
+    let mut ethertype = u16_at(frame, network - 2)?;
+    let mut tags = 0;
+    while is_vlan(ethertype) {
+        if tags == MAX_VLAN_TAGS {
+            return None;
+        }
+        tags += 1;
+        network += VLAN_TAG_LEN;
+        ethertype = u16_at(frame, network - 2)?;
+    }
+    Some((network, ethertype))
 }
 
 /// The big-endian number at this place, or `None` past the end.

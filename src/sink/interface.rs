@@ -1,0 +1,362 @@
+//! An interface for sniffers: frames are put into it, and the host leaves them alone.
+//!
+//! An interface that does not exist is created, and ceases to exist with the [`Interface`]. One that exists, made by
+//! `ip tuntap add dev NAME mode tap user USER`, is used: then the sensor needs no privilege, and changes what is not as it should be
+//! only if it may. What it may not change it tells, with the command that does ([`Interface::complaints`]).
+//!
+//! Set up for sniffing means:
+//!
+//! - up, with `IFF_PROMISC`, as people expect of a mirror, and without ARP;
+//! - an MTU that holds the largest frame. A tap does not check the length of what it receives against its MTU (`tun_get_user` in
+//!   drivers/net/tun.c): larger frames pass too. Sniffers size their buffers by it;
+//! - no offloads by which frames would be merged: no vnet header, `TUNSETOFFLOAD` 0, and no `IFF_NAPI`, without which there is no GRO, whatever
+//!   `ethtool -k` says: a write goes to `netif_receive_skb` directly;
+//! - no addresses, no IPv6, so that nothing is sent into it;
+//! - **deaf**: a filter at ingress drops every frame after packet sockets have seen it. Otherwise the host would answer and forward what is
+//!   addressed to it, whose addresses the mirrored frames carry where a host mirrors itself or addresses repeat.
+
+use std::ffi::CString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::sys::rtnetlink::{Link, RouteSocket};
+use crate::sys::tun::{AttachError, DEVICE, NAME_MAX, Tun};
+
+pub use crate::sys::tun::Kind;
+
+/// MTU of the interface where nothing else is asked for, in bytes: that of AWS's networks.
+pub const DEFAULT_MTU: u32 = 9001;
+
+/// How long to wait for an interface that is attached to. The kernel may take a moment to let go of it after a process was killed, where that
+/// used io_uring.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// An interface to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfacePlan {
+    /// Its name, 15 bytes at most.
+    pub name: String,
+    /// With Ethernet headers or without.
+    pub kind: Kind,
+    /// Its MTU at least, in bytes.
+    pub mtu: u32,
+}
+
+/// Why there is no such interface.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// The name is not one that an interface can have.
+    #[error("an interface cannot be named {name:?}: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The kernel has no tun driver here.
+    #[error("{DEVICE} is missing: load the driver with `modprobe tun`; start a container with `--device {DEVICE}`")]
+    NoDevice,
+    /// The tun driver must not be used.
+    #[error(
+        "{DEVICE} cannot be opened: {0}: a container must be started with `--device {DEVICE}`; elsewhere `chmod 0666 {DEVICE}` makes it \
+         as it is by default"
+    )]
+    DeviceDenied(io::Error),
+    /// Creating the interface needs CAP_NET_ADMIN.
+    #[error(
+        "creating {kind} {name} needs CAP_NET_ADMIN: give it to the program with `setcap cap_net_admin+ep {program}`, or create the \
+         interface once, as root, with `ip tuntap add dev {name} mode {kind} user {user}`"
+    )]
+    Privilege {
+        /// The interface.
+        name: String,
+        /// `tap` or `tun`.
+        kind: &'static str,
+        /// This program's file.
+        program: String,
+        /// The number of the user that it runs as.
+        user: u32,
+    },
+    /// The interface exists, for another user.
+    #[error(
+        "{name} belongs to another user: run as that user, or give it away, as root, with `ip link delete {name} && ip tuntap add dev \
+         {name} mode {kind} user {user}`"
+    )]
+    NotYours {
+        /// The interface.
+        name: String,
+        /// `tap` or `tun`.
+        kind: &'static str,
+        /// The number of the user that the program runs as.
+        user: u32,
+    },
+    /// The name belongs to something else.
+    #[error(
+        "{name} exists and is {what}, not a {kind} interface: choose another name, or remove it with `ip link delete {name}`"
+    )]
+    Taken {
+        /// The interface.
+        name: String,
+        /// What it is.
+        what: String,
+        /// `tap` or `tun`.
+        kind: &'static str,
+    },
+    /// Somebody else has it.
+    #[error("{name} is in use by another process: choose another name, or stop that process")]
+    Busy {
+        /// The interface.
+        name: String,
+    },
+    /// The interface cannot be made deaf.
+    #[error(
+        "this host would answer the frames in {name}, for the kernel lacks the filters that keep them from it ({error}): `modprobe -a \
+         sch_ingress cls_bpf`, or use a kernel with CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF"
+    )]
+    NoFilter {
+        /// The interface.
+        name: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Anything else.
+    #[error("cannot {action} {name}: {error}")]
+    Step {
+        /// What was to be done.
+        action: &'static str,
+        /// The interface.
+        name: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+/// Something about an interface that is not as it should be and that the process may not change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// What is wrong, in half a sentence.
+    pub what: &'static str,
+    /// What to do about it, as root.
+    pub command: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; as root: {}", self.what, self.command)
+    }
+}
+
+/// An interface that is set up for sniffing.
+#[derive(Debug)]
+pub struct Interface {
+    tun: Tun,
+    created: bool,
+    complaints: Vec<Complaint>,
+}
+
+impl Interface {
+    /// Attaches to the interface, or creates it, in the network namespace of the calling thread, and sets it up. Waits a second for
+    /// one that another process has attached to, as one that is just ending.
+    ///
+    /// # Errors
+    /// What stands in the way, and what to do about it.
+    pub fn open(plan: &InterfacePlan) -> Result<Self, InterfaceError> {
+        let deadline = Instant::now() + BUSY;
+        loop {
+            match Self::open_now(plan) {
+                Err(InterfaceError::Busy { .. }) if Instant::now() < deadline => thread::sleep(BUSY / 20),
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`Interface::open`], but without waiting.
+    ///
+    /// # Errors
+    /// As [`Interface::open`].
+    pub fn open_now(plan: &InterfacePlan) -> Result<Self, InterfaceError> {
+        check_name(&plan.name)?;
+        let step = |action| move |error| InterfaceError::Step { action, name: plan.name.clone(), error };
+        let netlink = RouteSocket::open().map_err(step("ask the kernel about"))?;
+        let existing = match netlink.link(&plan.name) {
+            Ok(link) => Some(link),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
+            Err(error) => return Err(step("ask the kernel about")(error)),
+        };
+        if let Some(link) = &existing {
+            check_kind(plan, link)?;
+        }
+        let tun = attach(plan, existing.as_ref())?;
+        let link = netlink.link(&plan.name).map_err(step("ask the kernel about"))?;
+        let created = existing.is_none();
+        let complaints = set_up(plan, &netlink, &link)?;
+        Ok(Self { tun, created, complaints })
+    }
+
+    /// Whether it was created here, and will cease to exist with this value.
+    #[must_use]
+    pub fn created(&self) -> bool {
+        self.created
+    }
+
+    /// What is not as it should be, for want of privilege.
+    #[must_use]
+    pub fn complaints(&self) -> &[Complaint] {
+        &self.complaints
+    }
+
+    /// The descriptor through which frames enter it.
+    #[must_use]
+    pub fn tun(&self) -> &Tun {
+        &self.tun
+    }
+}
+
+/// Whether the kernel takes `name` (`dev_valid_name` in net/core/dev.c), and as a name rather than as a pattern.
+fn check_name(name: &str) -> Result<(), InterfaceError> {
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > NAME_MAX {
+        "it is longer than 15 bytes"
+    } else if matches!(name, "." | ".." | "all" | "default") {
+        "the kernel uses it for something else"
+    } else if name.chars().any(|c| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control()) {
+        "it has a space, a control character, or one of / : %"
+    } else {
+        return Ok(());
+    };
+    Err(InterfaceError::Name { name: name.into(), reason })
+}
+
+/// Whether an interface that exists is of the kind asked for.
+fn check_kind(plan: &InterfacePlan, link: &Link) -> Result<(), InterfaceError> {
+    let what = match (&link.kind, link.tun) {
+        (_, Some(tun)) if tun.tap == (plan.kind == Kind::Tap) => return Ok(()),
+        (_, Some(tun)) => format!("a {} interface", if tun.tap { "tap" } else { "tun" }),
+        // A kernel that does not tell which. Attaching will.
+        (Some(kind), None) if kind == "tun" => return Ok(()),
+        (Some(kind), None) => format!("a {kind} interface"),
+        (None, None) if link.flags & libc::IFF_LOOPBACK.cast_unsigned() != 0 => "the loopback interface".into(),
+        (None, None) => "a network card".into(),
+    };
+    Err(InterfaceError::Taken { name: plan.name.clone(), what, kind: plan.kind.label() })
+}
+
+/// Attaches to the interface.
+fn attach(plan: &InterfacePlan, existing: Option<&Link>) -> Result<Tun, InterfaceError> {
+    let name = CString::new(plan.name.as_bytes())
+        .map_err(|_| InterfaceError::Name { name: plan.name.clone(), reason: "it has a zero byte" })?;
+    let multi_queue = existing.and_then(|link| link.tun).is_some_and(|tun| tun.multi_queue);
+    Tun::attach(&name, plan.kind, multi_queue).map_err(|error| explain(plan, existing.is_some(), error))
+}
+
+/// What a failure to attach means.
+fn explain(plan: &InterfacePlan, exists: bool, error: AttachError) -> InterfaceError {
+    let (name, kind) = (plan.name.clone(), plan.kind.label());
+    let user = rustix::process::getuid().as_raw();
+    match error {
+        AttachError::Device(error) => match error.raw_os_error() {
+            // The file is missing, or nothing stands behind it.
+            Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => InterfaceError::NoDevice,
+            Some(libc::EACCES | libc::EPERM) => InterfaceError::DeviceDenied(error),
+            _ => InterfaceError::Step { action: "open /dev/net/tun for", name, error },
+        },
+        AttachError::Attach(error) => match error.raw_os_error() {
+            Some(libc::EPERM) if exists => InterfaceError::NotYours { name, kind, user },
+            Some(libc::EPERM) => {
+                let program =
+                    std::env::current_exe().map_or_else(|_| "vxtap".into(), |path| path.display().to_string());
+                InterfaceError::Privilege { name, kind, program, user }
+            }
+            Some(libc::EBUSY) => InterfaceError::Busy { name },
+            Some(libc::EINVAL) if exists => InterfaceError::Taken { name, what: "of another kind".into(), kind },
+            _ => InterfaceError::Step { action: "attach to", name, error },
+        },
+        AttachError::Configure(error) => InterfaceError::Step { action: "switch off the offloads of", name, error },
+    }
+}
+
+/// Whether this failure is for want of privilege, or of a writable /proc, as in a container.
+fn is_denied(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EROFS))
+}
+
+/// Makes an interface as it should be. Returns what it may not change.
+fn set_up(plan: &InterfacePlan, netlink: &RouteSocket, link: &Link) -> Result<Vec<Complaint>, InterfaceError> {
+    let name = &plan.name;
+    let mut complaints = Vec::new();
+    let mut settle = |action, result: io::Result<()>, what, command: String| match result {
+        Ok(()) => Ok(()),
+        Err(error) if is_denied(&error) => {
+            complaints.push(Complaint { what, command });
+            Ok(())
+        }
+        Err(error) => Err(InterfaceError::Step { action, name: name.clone(), error }),
+    };
+
+    // Before it is up: then it has no addresses yet, and nobody is asked for routers.
+    settle(
+        "switch off IPv6 on",
+        switch_off_ipv6(name, netlink, link),
+        "IPv6 is on: this host sends frames of its own into it",
+        format!("sysctl net.ipv6.conf.{}.disable_ipv6=1", name.replace('.', "/")),
+    )?;
+    // Deaf before it is up: there is no moment in which the host hears.
+    let deaf = match netlink.drops_ingress(link.index) {
+        Ok(true) => Ok(()),
+        Ok(false) => netlink.drop_ingress(link.index),
+        Err(error) => Err(error),
+    };
+    match deaf {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) => {
+            return Err(InterfaceError::NoFilter { name: name.clone(), error });
+        }
+        deaf => settle(
+            "filter what this host sees of",
+            deaf,
+            "this host answers and forwards frames in it that carry its addresses",
+            format!(
+                "tc qdisc add dev {name} clsact && tc filter add dev {name} ingress bpf direct-action bytecode '1,6 0 0 2'"
+            ),
+        )?,
+    }
+    let mtu = if link.mtu < plan.mtu { netlink.set_mtu(link.index, plan.mtu) } else { Ok(()) };
+    settle(
+        "set the MTU of",
+        mtu,
+        "its MTU is smaller than asked for: sniffers may cut frames",
+        format!("ip link set dev {name} mtu {}", plan.mtu),
+    )?;
+    let flags = (libc::IFF_UP | libc::IFF_PROMISC | libc::IFF_NOARP).cast_unsigned();
+    let up = if link.flags & flags == flags { Ok(()) } else { netlink.set_flags(link.index, flags, flags) };
+    let what = if link.flags & libc::IFF_UP.cast_unsigned() == 0 {
+        "it is down: all frames are dropped"
+    } else {
+        "it is not promiscuous, or speaks ARP"
+    };
+    settle("bring up", up, what, format!("ip link set dev {name} up promisc on arp off"))?;
+    Ok(complaints)
+}
+
+/// Has the host send no IPv6 of its own.
+fn switch_off_ipv6(name: &str, netlink: &RouteSocket, link: &Link) -> io::Result<()> {
+    let path: PathBuf = ["/proc/sys/net/ipv6/conf", name, "disable_ipv6"].iter().collect();
+    match fs::read_to_string(&path) {
+        Ok(value) if value.trim() == "1" => return Ok(()),
+        // No IPv6 in this kernel.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        _ => {}
+    }
+    match fs::write(&path, "1") {
+        // In a container /proc/sys is read-only; this comes close: no address of its own, so nothing to ask routers for.
+        Err(error) if is_denied(&error) => netlink.no_link_local(link.index),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! The interface output: every frame enters a tap or tun interface that sniffers watch.
+//!
+//! Frames of a chunk are injected in the order of receipt, in batches by io_uring where the host allows it, else one by one. A write
+//! never waits: the kernel hands the frame to the packet sockets there are and is done with it, so a slow sniffer loses frames by
+//! its own counter, and one that is gone is not missed.
+//!
+//! An interface that somebody takes down stays down; frames are counted as `interface_down` until it is up again. One that was deleted
+//! is opened again once a second.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Sink;
+use super::interface::{Interface, InterfacePlan, Kind};
+use crate::lane::Chunk;
+use crate::ledger::{OutputCounters, OutputDrop};
+use crate::record::pcap;
+use crate::sys::inject::{BATCH, Ring};
+use crate::wire::inner::ip_packet;
+
+/// How often what the host sent is taken from the interface. Its queue holds 1000 frames.
+const DRAIN: Duration = Duration::from_millis(100);
+/// Frames of the host that are taken at a time at most.
+const DRAIN_FRAMES: usize = 1000;
+/// How often a deleted interface is opened again.
+const REOPEN: Duration = Duration::from_secs(1);
+/// A line in the log at most this often.
+const LOG: Duration = Duration::from_secs(1);
+
+/// The way frames take into the interface.
+#[derive(Debug)]
+enum Way {
+    /// Not chosen yet: a ring belongs to the thread that makes it, and this is the first that the output's thread does.
+    Undecided,
+    Ring(Box<Ring>),
+    Write,
+}
+
+/// The interface output.
+#[derive(Debug)]
+pub struct TapSink {
+    plan: InterfacePlan,
+    counters: Arc<OutputCounters>,
+    /// Before the interface: the ring keeps its descriptor open.
+    way: Way,
+    /// None while it is deleted.
+    interface: Option<Interface>,
+    next_drain: Instant,
+    next_open: Instant,
+    trouble: Trouble,
+}
+
+/// Frames that did not enter, until the log says so.
+#[derive(Debug)]
+struct Trouble {
+    next_log: Instant,
+    /// What happened last, and how often since the last line.
+    down: u64,
+    failed: u64,
+    last_error: Option<i32>,
+    /// A line was written that a later one should take back.
+    said_down: bool,
+}
+
+impl TapSink {
+    /// An output into `interface`, which was opened by `plan`.
+    #[must_use]
+    pub fn new(plan: InterfacePlan, interface: Interface, counters: Arc<OutputCounters>) -> Self {
+        let now = Instant::now();
+        let trouble = Trouble { next_log: now, down: 0, failed: 0, last_error: None, said_down: false };
+        Self {
+            plan,
+            counters,
+            way: Way::Undecided,
+            interface: Some(interface),
+            next_drain: now,
+            next_open: now,
+            trouble,
+        }
+    }
+
+    /// As [`TapSink::new`], but without io_uring.
+    #[cfg(test)]
+    fn by_write(plan: InterfacePlan, interface: Interface, counters: Arc<OutputCounters>) -> Self {
+        Self { way: Way::Write, ..Self::new(plan, interface, counters) }
+    }
+
+    /// Injects `frames`, and counts each.
+    fn inject(&mut self, frames: &[&[u8]]) {
+        let Some(interface) = &self.interface else {
+            return self.counters.dropped(OutputDrop::InterfaceDown).add(frames.len() as u64);
+        };
+        let mut tally = Tally::default();
+        if let Way::Undecided = self.way {
+            self.way = match Ring::new(interface.tun()) {
+                Ok(ring) => Way::Ring(Box::new(ring)),
+                Err(error) => {
+                    tracing::debug!(interface = self.plan.name, %error, "no io_uring here; frames are written one by one");
+                    Way::Write
+                }
+            };
+        }
+        let broken = match &mut self.way {
+            Way::Ring(ring) => ring.inject(frames, |n, result| tally.add(frames.get(n).map_or(0, |f| f.len()), result)),
+            _ => {
+                frames.iter().for_each(|frame| tally.add(frame.len(), interface.tun().inject(frame)));
+                Ok(())
+            }
+        };
+        if let Err(error) = broken {
+            tracing::warn!(interface = self.plan.name, %error, "io_uring fails; frames are written one by one from now on");
+            self.way = Way::Write;
+        }
+        self.settle(&tally);
+    }
+
+    /// Enters a batch into the ledger, and the log where something is wrong.
+    fn settle(&mut self, tally: &Tally) {
+        self.counters.written.add(tally.written);
+        self.counters.written_bytes.add(tally.bytes);
+        self.counters.dropped(OutputDrop::InterfaceDown).add(tally.down);
+        self.counters.dropped(OutputDrop::WriteError).add(tally.failed);
+        self.trouble.down += tally.down;
+        self.trouble.failed += tally.failed;
+        self.trouble.last_error = tally.error.or(self.trouble.last_error);
+        if tally.deleted {
+            self.lose_interface();
+        } else if tally.written > 0 && self.trouble.said_down && tally.down == 0 {
+            self.trouble.said_down = false;
+            tracing::info!(interface = self.plan.name, "the interface is up again");
+        }
+    }
+
+    /// The interface was deleted.
+    fn lose_interface(&mut self) {
+        self.release();
+        self.trouble.said_down = true;
+        tracing::warn!(interface = self.plan.name, "the interface was deleted; trying to open it again every second");
+    }
+
+    /// Closes the descriptor, and the ring that keeps it open.
+    fn release(&mut self) {
+        if let Way::Ring(_) = self.way {
+            self.way = Way::Undecided;
+        }
+        self.interface = None;
+    }
+
+    /// Opens a deleted interface again, once a second.
+    fn reopen(&mut self, now: Instant) {
+        if self.interface.is_some() || now < self.next_open {
+            return;
+        }
+        self.next_open = now + REOPEN;
+        match Interface::open_now(&self.plan) {
+            Ok(interface) => {
+                for complaint in interface.complaints() {
+                    tracing::warn!(interface = self.plan.name, "{complaint}");
+                }
+                self.trouble.said_down = false;
+                tracing::info!(interface = self.plan.name, "the interface is there again");
+                self.interface = Some(interface);
+            }
+            Err(error) => tracing::warn!(interface = self.plan.name, "{error}"),
+        }
+    }
+
+    /// Takes and counts what the host sent into the interface.
+    fn drain(&mut self) {
+        let Some(interface) = &self.interface else { return };
+        // Only the number counts: what does not fit is cut off.
+        let mut buffer = [0; 64];
+        for _ in 0..DRAIN_FRAMES {
+            match interface.tun().take(&mut buffer) {
+                Ok(_) => self.counters.host_frames.add(1),
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return self.lose_interface(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // EAGAIN: there is no more.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Says what went wrong since the last time, once a second.
+    fn report(&mut self, now: Instant) {
+        if now < self.trouble.next_log {
+            return;
+        }
+        if self.trouble.down > 0 && self.interface.is_some() {
+            let frames = self.trouble.down;
+            let command = format!("ip link set dev {} up", self.plan.name);
+            tracing::warn!(
+                interface = self.plan.name,
+                frames,
+                command,
+                "the interface is down; frames are dropped until it is up"
+            );
+            self.trouble.said_down = true;
+        }
+        if self.trouble.failed > 0 {
+            let error = io::Error::from_raw_os_error(self.trouble.last_error.unwrap_or(libc::EIO));
+            tracing::warn!(interface = self.plan.name, frames = self.trouble.failed, %error, "frames were not taken");
+        }
+        if self.trouble.down > 0 || self.trouble.failed > 0 {
+            self.trouble.next_log = now + LOG;
+            self.trouble.down = 0;
+            self.trouble.failed = 0;
+            self.trouble.last_error = None;
+        }
+    }
+}
+
+/// What became of the frames of a batch.
+#[derive(Debug, Default)]
+struct Tally {
+    written: u64,
+    bytes: u64,
+    down: u64,
+    failed: u64,
+    deleted: bool,
+    error: Option<i32>,
+}
+
+impl Tally {
+    /// Counts a frame of `length` bytes by what writing it returned.
+    fn add(&mut self, length: usize, result: io::Result<usize>) {
+        match result {
+            Ok(taken) if taken == length => {
+                self.written += 1;
+                self.bytes += length as u64;
+            }
+            // A tap takes all or nothing. Half a frame is not a frame.
+            Ok(_) => self.failed += 1,
+            // tun_get_user returns EIO while the interface is down; tun_chr_write_iter EBADFD when it is gone.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EIO | libc::ENETDOWN) => self.down += 1,
+                Some(libc::EBADFD | libc::ENODEV) => {
+                    self.down += 1;
+                    self.deleted = true;
+                }
+                other => {
+                    self.failed += 1;
+                    self.error = other;
+                }
+            },
+        }
+    }
+}
+
+impl Sink for TapSink {
+    fn consume(&mut self, chunk: &Chunk) {
+        let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
+        let mut length = 0;
+        for record in chunk.runs().flat_map(|(_, records)| pcap::records(records)) {
+            let frame = match self.plan.kind {
+                Kind::Tap => record.frame,
+                Kind::Tun => match ip_packet(record.frame) {
+                    Some(packet) => packet,
+                    None => {
+                        self.counters.dropped(OutputDrop::NotIp).add(1);
+                        continue;
+                    }
+                },
+            };
+            if let Some(slot) = batch.get_mut(length) {
+                *slot = frame;
+                length += 1;
+            }
+            if length == BATCH {
+                self.inject(&batch);
+                length = 0;
+            }
+        }
+        self.inject(batch.get(..length).unwrap_or_default());
+    }
+
+    fn tick(&mut self, now: Instant) -> Instant {
+        if now >= self.next_drain {
+            self.next_drain = now + DRAIN;
+            self.drain();
+            self.report(now);
+            self.reopen(now);
+        }
+        self.next_drain
+    }
+
+    fn finish(&mut self) {
+        self.drain();
+        self.trouble.next_log = Instant::now();
+        self.report(self.trouble.next_log);
+        self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests;
