@@ -51,6 +51,7 @@ pub enum Command {
 
 /// `vxtap run`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
     /// Address and UDP port to receive on; repeat for more, as 0.0.0.0:8472. [default: `[::]:4789`, IPv4
     /// included; `0.0.0.0:4789` where the host has no IPv6]

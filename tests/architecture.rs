@@ -12,8 +12,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("run", &["config", "console", "ledger", "pipeline", "sink", "source"]),
     ("replay", &["cli", "ledger", "record", "sys", "wire"]),
     // What it is asked to do
-    ("config", &["cli", "lane", "pipeline", "replay", "sink", "source", "wire"]),
-    ("cli", &["config", "replay"]),
+    ("config", &["cli", "lane", "pipeline", "replay", "route", "sink", "source", "wire"]),
+    ("cli", &["config", "replay", "wire"]),
     ("console", &["cli"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "sink", "source", "wire"]),

@@ -141,7 +141,11 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
             }
             outputs.push(OutputPlan {
                 selection: Selection { vnis: selected(interface.vnis.iter().copied()), share },
-                lane: LanePlan { chunks: queue / workers / CHUNK_MEMORY, linger: INTERFACE_LINGER, snaplen: usize::MAX },
+                lane: LanePlan {
+                    chunks: queue / workers / CHUNK_MEMORY,
+                    linger: INTERFACE_LINGER,
+                    snaplen: usize::MAX,
+                },
                 to: Destination::Interface(InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu }),
                 name,
             });

@@ -222,11 +222,12 @@ impl fmt::Display for Snapshot {
             writeln!(f, "output {name}")?;
             row(f, "offered", output.offered, "")?;
             let files = match output.files {
-                1 => "in 1 file".into(),
-                n => format!("in {} files", thousands(n)),
+                0 => String::new(),
+                1 => " in 1 file".into(),
+                n => format!(" in {} files", thousands(n)),
             };
             let bytes = thousands(output.written_bytes);
-            row(f, "written", output.written, &format!("{bytes} bytes {files}"))?;
+            row(f, "written", output.written, &format!("{bytes} bytes{files}"))?;
             row(f, "filtered", output.filtered, "")?;
             for (reason, n) in seen(&output.dropped) {
                 row(f, &format!("dropped {reason}"), n, "")?;

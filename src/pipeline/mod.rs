@@ -6,7 +6,6 @@ pub mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::decap::ReservedBits;
-pub use self::output::{Destination, OutputPlan};
+pub use self::output::{Destination, OutputError, OutputPlan};
 use self::worker::{Budget, Ended, Step, Worker};
 use crate::lane::Lane;
 use crate::ledger::{Ledger, Overflow, SessionTotals, Snapshot};
@@ -75,8 +74,11 @@ impl Pipeline {
     /// Starts a worker for each source, and the outputs.
     ///
     /// # Errors
-    /// What creating a thread returns.
-    pub fn start<S: Source + Send + Debug + 'static>(plan: &PipelinePlan, sources: Vec<S>) -> io::Result<Self> {
+    /// Why an output could not start.
+    pub fn start<S: Source + Send + Debug + 'static>(
+        plan: &PipelinePlan,
+        sources: Vec<S>,
+    ) -> Result<Self, OutputError> {
         let registry = Arc::new(Registry::new(plan.max_sessions));
         let stop = Arc::new(AtomicBool::new(false));
         let budget = plan.count.map(|n| Arc::new(Budget::new(n)));

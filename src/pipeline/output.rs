@@ -8,7 +8,9 @@ use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
 use crate::ledger::Output;
 use crate::route::{Registry, Selection};
 use crate::sink;
-use crate::sink::file::{FilePlan, FileSink};
+use crate::sink::file::{self, DirectoryError, FilePlan, FileSink};
+use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
+use crate::sink::tap::TapSink;
 
 /// An output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,22 @@ pub struct OutputPlan {
 pub enum Destination {
     /// Rotating pcap files.
     Files(FilePlan),
+    /// An interface that sniffers watch.
+    Interface(InterfacePlan),
+}
+
+/// Why an output could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// Not to write files.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Not to feed the interface.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
 }
 
 impl OutputPlan {
@@ -36,6 +54,7 @@ impl OutputPlan {
     pub fn queue_memory(&self, workers: usize) -> usize {
         let gathered = match &self.to {
             Destination::Files(plan) => plan.buffer_memory,
+            Destination::Interface(_) => 0,
         };
         workers * self.lane.chunks * CHUNK_MEMORY + gathered
     }
@@ -43,14 +62,22 @@ impl OutputPlan {
     /// Starts the output's thread. Returns its place in the ledger and a lane for each worker.
     ///
     /// # Errors
-    /// What creating a thread returns.
-    pub(super) fn start(&self, workers: usize, registry: &Arc<Registry>) -> io::Result<Started> {
+    /// Why it could not; nothing is left behind then.
+    pub(super) fn start(&self, workers: usize, registry: &Arc<Registry>) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, (0..workers).map(|_| output.end()).collect());
         let thread = match &self.to {
             Destination::Files(plan) => {
+                file::prepare(&plan.directory)?;
                 let files = FileSink::new(plan.clone(), Arc::clone(registry), output.end());
                 sink::spawn(&self.name, files, inbox)?
+            }
+            Destination::Interface(plan) => {
+                let interface = Interface::open(plan)?;
+                for complaint in interface.complaints() {
+                    tracing::warn!("{complaint}");
+                }
+                sink::spawn(&self.name, TapSink::new(plan.clone(), interface, output.end()), inbox)?
             }
         };
         Ok(Started { output, lanes, thread })

@@ -48,7 +48,7 @@ impl Selection {
             let frame = candidate.frame;
             let hash = candidate.hash.get_or_insert_with(|| flow::hosts_hash(frame));
             // The high bits of the product: a number below `of`, evenly spread.
-            hash.map_or(0, |hash| u64::from(hash) * u64::from(share.of) >> 32) == u64::from(share.index)
+            hash.map_or(0, |hash| (u64::from(hash) * u64::from(share.of)) >> 32) == u64::from(share.index)
         })
     }
 }

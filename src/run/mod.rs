@@ -3,7 +3,6 @@
 mod signals;
 mod status;
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{never, select, tick};
@@ -12,8 +11,7 @@ pub use self::signals::Signals;
 use self::status::Status;
 use crate::config::RunPlan;
 use crate::console::Console;
-use crate::pipeline::{Outcome, Pipeline};
-use crate::sink::file::{self, DirectoryError};
+use crate::pipeline::{Destination, Outcome, OutputError, Pipeline, PipelinePlan};
 use crate::source::udp::{self, BindError, Listening};
 
 /// Why the sensor could not start.
@@ -22,12 +20,9 @@ pub enum StartError {
     /// Not to receive.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// Not to write.
+    /// Not to deliver.
     #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// No thread or signal handler.
-    #[error("cannot start: {0}")]
-    Os(#[from] io::Error),
+    Output(#[from] OutputError),
 }
 
 /// A sensor that receives.
@@ -44,7 +39,6 @@ pub struct Sensor {
 /// # Errors
 /// Why it could not start; nothing is left behind then.
 pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
-    file::prepare(&plan.pipeline.files.directory)?;
     let Listening { sources, addresses, receive_buffer } = udp::listen(&plan.udp)?;
     if receive_buffer < plan.udp.receive_buffer {
         tracing::warn!(
@@ -59,10 +53,19 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
         listen = %listen.join(" "),
         workers = plan.udp.workers,
         queue_mib = plan.pipeline.queue_memory(plan.udp.workers) >> 20,
-        write = %plan.pipeline.files.directory.display(),
+        outputs = %outputs(&plan.pipeline).join(" "),
         "receiving"
     );
     Ok(Sensor { pipeline, addresses, duration: plan.duration })
+}
+
+/// Where frames go, in words.
+fn outputs(plan: &PipelinePlan) -> Vec<String> {
+    let name = |to: &Destination| match to {
+        Destination::Files(files) => files.directory.display().to_string(),
+        Destination::Interface(interface) => interface.name.clone(),
+    };
+    plan.outputs.iter().map(|output| name(&output.to)).collect()
 }
 
 impl Sensor {
