@@ -71,6 +71,15 @@ impl Ledger {
         }
     }
 
+    /// Fails unless what was offered to this output is accounted for, as all that was decapsulated was.
+    #[track_caller]
+    pub(crate) fn assert_output_closes(&self, name: &str) {
+        let get = |what: &str| self.get(&format!("/outputs/{name}/{what}"));
+        assert_eq!(get("offered"), self.get("/decapsulated"), "offered to {name}: {:#}", self.0);
+        let dropped = self.sum(&format!("/outputs/{name}/dropped"));
+        assert_eq!(get("offered"), get("written") + get("filtered") + dropped, "{name}: {:#}", self.0);
+    }
+
     /// Fails unless nothing was lost: all that was received is written, and the kernel dropped nothing.
     #[track_caller]
     pub(crate) fn assert_lossless(&self) {

@@ -79,7 +79,10 @@ impl<'a> Setup<'a> {
     fn command(&self, captures: &Path) -> Command {
         let mut words = self.before.iter().map(String::as_str).chain([VXTAP, "run"]);
         let mut command = self.namespace.command(words.next().unwrap());
-        command.args(words).args(["--ledger", "json", "--log-format", "json", "--write"]).arg(captures);
+        command.args(words).args(["--ledger", "json", "--log-format", "json"]);
+        if !self.arguments.iter().any(|argument| argument == "--no-write") {
+            command.arg("--write").arg(captures);
+        }
         command.args(&self.arguments).env_remove("VXTAP_LOG");
         command
     }

@@ -32,6 +32,10 @@ impl Tcpdump {
         Tcpdump { process, directory }
     }
 
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Waits until nothing more comes and what came is written, and returns its frames; fails if the kernel dropped
     /// any.
     #[track_caller]
