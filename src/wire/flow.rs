@@ -61,7 +61,27 @@ impl Flow {
 
     /// The flow of a frame that is IP.
     fn of_ip(frame: &[u8]) -> Option<Flow> {
-        let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
+        Flow::of_net(&LaxSlicedPacket::from_ethernet(frame).ok()?)
+    }
+
+    /// The flow of the packet that an ICMP error is about (RFC 792, RFC 4443 section 3): behind 8 bytes, as much of it as the sender
+    /// of the error saw fit.
+    fn in_icmp_error(packet: &LaxSlicedPacket<'_>) -> Option<Flow> {
+        let payload = packet.ip_payload().filter(|payload| !payload.fragmented)?;
+        let (header, inner) = payload.payload.split_first_chunk::<8>()?;
+        let is_error = match payload.ip_number {
+            // Unreachable, source quench, redirect, time exceeded, parameter problem.
+            IpNumber::ICMP => matches!(header[0], 3 | 4 | 5 | 11 | 12),
+            IpNumber::IPV6_ICMP => header[0] < 128,
+            _ => false,
+        };
+        if !is_error {
+            return None;
+        }
+        Flow::of_net(&LaxSlicedPacket::from_ip(inner).ok()?)
+    }
+
+    fn of_net(packet: &LaxSlicedPacket<'_>) -> Option<Flow> {
         let (source, destination, payload) = match &packet.net {
             Some(LaxNetSlice::Ipv4(ip)) => {
                 let header = ip.header();
@@ -147,10 +167,13 @@ pub fn outer_source_port(frame: &[u8]) -> u16 {
 /// fragments; `None` for a frame that is not IP.
 ///
 /// It is what balances conversations over several readers: one that looks at ports would part the fragments of a datagram from
-/// the rest of their conversation.
+/// the rest of their conversation. An ICMP error belongs to the conversation it is about, whose packet it carries: a router that sends
+/// it has another address than both hosts, and a reader that keeps flows counts it to that one.
 #[must_use]
 pub fn hosts_hash(frame: &[u8]) -> Option<u32> {
-    let Flow { low, high, protocol } = Flow::of_ip(frame)?;
+    let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
+    let flow = Flow::of_net(&packet)?;
+    let Flow { low, high, protocol } = Flow::in_icmp_error(&packet).unwrap_or(flow);
     let host = |end: End| End { port: 0, ..end };
     Some(Flow::between(host(low), host(high), protocol).hash())
 }
@@ -278,8 +301,26 @@ mod tests {
         }
 
         #[test]
+        fn an_icmp_error_meets_the_conversation_it_is_about(talk in talks(), router: u32, kept in 0..40usize, back: bool) {
+            let about = talk.frame(back);
+            let at = 14 + 4 * talk.tags;
+            // The IP header and some of what follows.
+            let whole = if talk.v6 { 40 + 8 * (usize::from(talk.extension) + usize::from(talk.fragment)) } else { 24 };
+            let quoted = &about[at..about.len().min(at + whole + kept)];
+            let error = Talk { v6: false, addresses: [router.into(), talk.addresses[0]], protocol: 1, tags: 0, extension: false, fragment: false, ..talk.clone() };
+            let mut frame = error.frame(false);
+            frame.truncate(14 + 20);
+            frame.extend([11, 0, 0, 0, 0, 0, 0, 0]);
+            frame.extend(quoted);
+            let length = (frame.len() - 14) as u16;
+            frame[16..18].copy_from_slice(&length.to_be_bytes());
+            prop_assert_eq!(hosts_hash(&frame), hosts_hash(&about));
+        }
+
+        #[test]
         fn any_bytes_have_a_port(frame in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(outer_source_port(&frame) >= FIRST_SOURCE_PORT);
+            let _ = hosts_hash(&frame);
         }
 
         #[test]
