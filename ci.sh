@@ -30,14 +30,33 @@ ethtool ethtool
 iperf3 iperf3
 ping iputils-ping
 prlimit util-linux
+tc iproute2
 LIST
+  command -v suricata >/dev/null || missing+=(suricata)
   [ ${#missing[@]} -gt 0 ] || { echo "all there"; return; }
   if [ "$(id -u)" -ne 0 ]; then
     skip "installing ${missing[*]}: needs root"
     return
   fi
   apt-get update -qq
+  case " ${missing[*]} " in *" suricata "*) backports ;; esac
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # The package starts its service; the tests start their own, in namespaces.
+  case " ${missing[*]} " in *" suricata "*) systemctl disable --now suricata >/dev/null 2>&1 || true ;; esac
+}
+
+# Suricata is in the backports of Debian 12 only: where the release has none, adds the machine's own source of Debian with another suite.
+backports() {
+  [ -z "$(apt-cache madison suricata)" ] || return 0
+  local suite entry=/etc/apt/sources.list.d/vxtap-backports
+  suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  if [ -f /etc/apt/sources.list.d/debian.sources ]; then
+    awk -v RS= -v ORS='\n\n' -v suite="$suite" '$0 ~ "Suites:[^\n]*" suite "( |$|\n)" && !done {
+      sub(/Suites:[^\n]*/, "Suites: " suite "-backports"); print; done = 1 }' /etc/apt/sources.list.d/debian.sources >$entry.sources
+  else
+    sed -n "s/^\(deb .*\) $suite \(.*\)/\1 $suite-backports \2/p" /etc/apt/sources.list | head -1 >$entry.list
+  fi
+  apt-get update -qq
 }
 
 fmt() { cargo fmt --all --check; }
