@@ -30,6 +30,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Takes back `n` that was added before, because it turned out not to be so.
+    pub fn take_back(&self, n: u64) {
+        self.set(self.get().saturating_sub(n));
+    }
+
     /// Replaces the value.
     #[inline]
     pub fn set(&self, n: u64) {

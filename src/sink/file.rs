@@ -28,6 +28,9 @@ use crate::route::{Registry, SessionId};
 /// How long after a failure the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often it is made sure that the files are still there: somebody may have removed the directory.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How captures are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePlan {
@@ -87,10 +90,13 @@ struct Shared {
     open: OpenFiles,
     /// Capacity of all buffers, in bytes.
     buffered: usize,
+    /// Where the storage as a whole fails.
     outage: Option<Outage>,
+    /// When a line about the failure of a session's own files may be logged again.
+    next_log: Instant,
 }
 
-/// A failure of the storage: until `retry`, frames are dropped for `reason` without another attempt.
+/// A failure: until `retry`, frames are dropped for `reason` without another attempt.
 #[derive(Debug, Clone, Copy)]
 struct Outage {
     reason: OutputDrop,
@@ -98,31 +104,50 @@ struct Outage {
     began: Instant,
 }
 
+/// Whether an error strikes every file of the output, and not just those of one session.
+fn strikes_all(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) || error.raw_os_error() == Some(libc::EIO)
+}
+
 impl Shared {
-    /// Counts `frames` as lost to `error`, and says so when this is news.
-    fn fail(&mut self, what: &str, path: &Path, error: &io::Error, frames: u64) {
+    /// Counts `frames` of a session as lost to `error`, and says so when this is news. `own` is the session's own outage.
+    fn fail(&mut self, own: &mut Option<Outage>, what: &str, path: &Path, error: &io::Error, frames: u64) {
         let reason = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputDrop::DiskFull,
             _ => OutputDrop::WriteError,
         };
         self.counters.dropped(reason).add(frames);
         let now = Instant::now();
-        let began = self.outage.map_or(now, |outage| outage.began);
-        if self.outage.is_none() {
-            tracing::error!(path = %path.display(), %error, reason = reason.label(), "cannot {what}; dropping frames and trying again every second");
+        let all = strikes_all(error);
+        let outage = if all { &mut self.outage } else { own };
+        if outage.is_none() && (all || now >= self.next_log) {
+            let whose = if all { "all sessions" } else { "this session" };
+            tracing::error!(
+                path = %path.display(), %error, reason = reason.label(),
+                "cannot {what}; dropping frames of {whose} and trying again every second"
+            );
+            self.next_log = now + RETRY;
         }
-        self.outage = Some(Outage { reason, retry: now + RETRY, began });
+        let began = outage.map_or(now, |outage| outage.began);
+        *outage = Some(Outage { reason, retry: now + RETRY, began });
+    }
+
+    /// Whether a session has to wait before it tries again.
+    fn waits(&self, own: Option<Outage>) -> bool {
+        let outages = [self.outage, own];
+        outages.iter().flatten().any(|outage| Instant::now() < outage.retry)
     }
 
     /// Counts `frames` as lost to the failure that was met last.
-    fn lose(&mut self, frames: u64) {
-        let reason = self.outage.map_or(OutputDrop::WriteError, |outage| outage.reason);
+    fn lose(&mut self, own: Option<Outage>, frames: u64) {
+        let reason = own.or(self.outage).map_or(OutputDrop::WriteError, |outage| outage.reason);
         self.counters.dropped(reason).add(frames);
     }
 
     /// A write has succeeded.
-    fn succeed(&mut self) {
-        if let Some(outage) = self.outage.take() {
+    fn succeed(&mut self, own: &mut Option<Outage>) {
+        for outage in [self.outage.take(), own.take()].into_iter().flatten() {
             tracing::info!(seconds = outage.began.elapsed().as_secs(), "writing captures again");
         }
     }
@@ -136,6 +161,8 @@ pub struct FileSink {
     /// By session number.
     sessions: Vec<Option<SessionFiles>>,
     next_sweep: Instant,
+    /// When it is next made sure that the files are still there.
+    next_look: Instant,
 }
 
 impl FileSink {
@@ -143,14 +170,11 @@ impl FileSink {
     #[must_use]
     pub fn new(plan: FilePlan, registry: Arc<Registry>, counters: Arc<OutputCounters>) -> Self {
         let open = OpenFiles::new(plan.open_files);
-        let shared = Shared { plan, counters, open, buffered: 0, outage: None };
-        Self { registry, shared, sessions: Vec::new(), next_sweep: Instant::now() }
+        let shared = Shared { plan, counters, open, buffered: 0, outage: None, next_log: Instant::now() };
+        Self { registry, shared, sessions: Vec::new(), next_sweep: Instant::now(), next_look: Instant::now() + LOOK }
     }
 
     fn append(&mut self, run: &Run, records: &[u8]) {
-        if self.shared.outage.is_some_and(|outage| Instant::now() < outage.retry) {
-            return self.shared.lose(u64::from(run.frames));
-        }
         session(&mut self.sessions, &self.registry, &self.shared.plan, run.session).append(
             run,
             records,
@@ -196,7 +220,14 @@ impl Sink for FileSink {
         // Frames of before a cut may still be on their way here.
         let clock = Timestamp::now();
         let grace = self.shared.plan.linger * 4;
+        let look = now >= self.next_look;
+        if look {
+            self.next_look = now + LOOK;
+        }
         for files in self.sessions.iter_mut().flatten() {
+            if look {
+                files.look(&mut self.shared);
+            }
             files.tend(now, clock, grace, &mut self.shared);
         }
         self.next_sweep

@@ -65,6 +65,7 @@ impl OpenFiles {
     fn open(&mut self, session: SessionId, path: &Path, how: &OpenOptions) -> io::Result<()> {
         while self.files.len() >= self.limit {
             self.files.pop_lru();
+            tracing::trace!(limit = self.limit, "a file is closed for another");
         }
         loop {
             match how.open(path) {

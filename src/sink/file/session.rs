@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Shared;
+use super::{Outage, Shared};
 use crate::lane::Run;
+use crate::ledger::OutputDrop;
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 use crate::sink::name::{self, Names};
@@ -25,6 +26,8 @@ pub(super) struct SessionFiles {
     sequence: u32,
     current: Option<Current>,
     buffer: Buffer,
+    /// Where these files fail, and others do not.
+    outage: Option<Outage>,
 }
 
 /// A file that is written to.
@@ -33,6 +36,9 @@ struct Current {
     names: Names,
     /// Bytes in the file.
     written: u64,
+    /// Frames in the file, and bytes of them.
+    frames: u64,
+    frame_bytes: u64,
     /// Receive time at which the file ends.
     ends: Timestamp,
 }
@@ -50,17 +56,20 @@ struct Buffer {
 
 impl SessionFiles {
     pub(super) fn new(id: SessionId, directory: PathBuf, name: String) -> Self {
-        Self { id, directory, name, sequence: 0, current: None, buffer: Buffer::default() }
+        Self { id, directory, name, sequence: 0, current: None, buffer: Buffer::default(), outage: None }
     }
 
     /// Appends the records of a run, cutting files where they are full or their time is over.
     pub(super) fn append(&mut self, run: &Run, mut records: &[u8], shared: &mut Shared) {
         let mut frames = u64::from(run.frames);
+        if shared.waits(self.outage) {
+            return shared.lose(self.outage, frames);
+        }
         while let Some(first) = pcap::records(records).next() {
             if self.current.is_none()
                 && let Err(error) = self.create(first.timestamp, shared)
             {
-                shared.fail("create a capture file", &self.directory, &error, frames);
+                shared.fail(&mut self.outage, "create a capture file", &self.directory, &error, frames);
                 return;
             }
             let Some(current) = &self.current else { return };
@@ -73,7 +82,7 @@ impl SessionFiles {
             };
             let Some((now, later)) = records.split_at_checked(bytes) else { return };
             if n > 0 && !self.add(now, n, shared) {
-                shared.lose(frames);
+                shared.lose(self.outage, frames);
                 return;
             }
             records = later;
@@ -114,6 +123,12 @@ impl SessionFiles {
         self.buffer.records = buffer.records;
     }
 
+    /// As if the time to try again had come.
+    #[cfg(test)]
+    pub(super) fn retry_now(&mut self) {
+        self.outage.iter_mut().for_each(|outage| outage.retry = Instant::now());
+    }
+
     /// Gives back the memory of an empty buffer.
     pub(super) fn free(&mut self, shared: &mut Shared) {
         if self.buffer.records.is_empty() {
@@ -125,22 +140,51 @@ impl SessionFiles {
     /// Writes records to the current file. Where that fails, the frames are counted as lost, the file is cut back to its last whole
     /// record, and closed.
     fn write(&mut self, records: &[u8], frames: u64, frame_bytes: u64, shared: &mut Shared) {
-        let Some(current) = &mut self.current else { return shared.lose(frames) };
+        let Some(current) = &mut self.current else { return shared.lose(self.outage, frames) };
         let file = shared.open.get(self.id, &current.names.part);
         match file.and_then(|file| file.write_all(records)) {
             Ok(()) => {
                 current.written += records.len() as u64;
                 shared.counters.written.add(frames);
                 shared.counters.written_bytes.add(frame_bytes);
-                shared.succeed();
+                current.frames += frames;
+                current.frame_bytes += frame_bytes;
+                shared.succeed(&mut self.outage);
             }
             Err(error) => {
-                shared.fail("write to a capture file", &current.names.part, &error, frames);
+                shared.fail(&mut self.outage, "write to a capture file", &current.names.part, &error, frames);
                 if let Some(current) = self.current.take() {
                     self.close(&current, shared);
                 }
             }
         }
+    }
+
+    /// Makes sure that the current file is still there.
+    pub(super) fn look(&mut self, shared: &mut Shared) {
+        let gone = |current: &Current| match fs::symlink_metadata(&current.names.part) {
+            Ok(_) => false,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if let Some(current) = self.current.take_if(|current| gone(current)) {
+            self.forget(&current, shared);
+        }
+    }
+
+    /// Somebody removed the file: what was written to it is lost, and so is what is buffered for it.
+    fn forget(&mut self, current: &Current, shared: &mut Shared) {
+        shared.open.close(self.id);
+        tracing::error!(
+            path = %current.names.part.display(), frames = current.frames,
+            "somebody removed a capture file that is written to: its frames are lost; beginning another"
+        );
+        let counters = &shared.counters;
+        counters.written.take_back(current.frames);
+        counters.written_bytes.take_back(current.frame_bytes);
+        counters.dropped(OutputDrop::WriteError).add(current.frames + self.buffer.frames);
+        let mut records = std::mem::take(&mut self.buffer).records;
+        records.clear();
+        self.buffer.records = records;
     }
 
     /// Does what is due by time. `clock` is the time of day; a file ends `grace` later than its frames, so that those on
@@ -173,8 +217,9 @@ impl SessionFiles {
                 Err(error) => return Err(error),
             }
         };
+        tracing::debug!(path = %names.part.display(), "capture file begun");
         let ends = start.next_multiple(shared.plan.rotate_time);
-        self.current = Some(Current { names, written: 0, ends });
+        self.current = Some(Current { names, written: 0, frames: 0, frame_bytes: 0, ends });
         self.buffer.add(&pcap::file_header(shared.plan.snaplen), shared);
         Ok(())
     }
@@ -198,7 +243,11 @@ impl SessionFiles {
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) => shared.counters.files.add(1),
+            Ok(()) => {
+                tracing::debug!(path = %current.names.published.display(), frames = current.frames, "capture file published");
+                shared.counters.files.add(1);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(current, shared),
             Err(error) => {
                 shared.counters.unpublished.add(1);
                 tracing::error!(path = %part.display(), %error, "cannot publish a capture file; it stays under this name");

@@ -200,22 +200,46 @@ fn names_that_are_taken_are_left_alone() {
 }
 
 #[test]
-fn a_failing_directory_costs_counted_frames_and_recovers() {
+fn a_session_that_cannot_be_written_costs_its_own_frames_and_recovers() {
     let mut rig = rig(|_| ());
     // A file where the session's directory should be.
     let obstacle = rig.dir.path().join("vni7_192.0.2.1");
     fs::write(&obstacle, b"").unwrap();
     rig.send(&[(7, 1, 60), (7, 2, 60)]);
     rig.send(&[(7, 3, 60), (8, 4, 60)]);
-    let lost = rig.counters.dropped(OutputDrop::WriteError).get();
-    assert_eq!(lost, 4, "the output pauses as a whole");
+    assert_eq!(rig.counters.dropped(OutputDrop::WriteError).get(), 3);
     fs::remove_file(obstacle).unwrap();
-    rig.sink.shared.outage.as_mut().unwrap().retry = Instant::now();
     rig.send(&[(7, 5, 60)]);
+    assert_eq!(rig.counters.dropped(OutputDrop::WriteError).get(), 4, "not tried again yet");
+    for files in rig.sink.sessions.iter_mut().flatten() {
+        files.retry_now();
+    }
+    rig.send(&[(7, 6, 60)]);
     rig.sink.finish();
     assert!(rig.sink.shared.outage.is_none());
-    assert_eq!(rig.files().into_iter().map(|(_, t)| t).collect::<Vec<_>>(), [vec![5]]);
-    assert_eq!(rig.counters.written.get(), 1);
+    assert_eq!(rig.files().into_iter().map(|(_, t)| t).collect::<Vec<_>>(), [vec![6], vec![4]]);
+    assert_eq!(rig.counters.written.get(), 2);
+}
+
+#[test]
+fn a_file_that_somebody_removed_is_noticed_and_its_frames_are_lost() {
+    let mut rig = rig(|plan| plan.linger = Duration::from_millis(1));
+    rig.send(&[(7, 1, 60), (8, 2, 60)]);
+    std::thread::sleep(Duration::from_millis(5));
+    rig.sink.tick(Instant::now());
+    assert_eq!(rig.counters.written.get(), 2);
+    rig.send(&[(7, 3, 60)]);
+    fs::remove_dir_all(rig.dir.path().join("vni7_192.0.2.1")).unwrap();
+    rig.sink.tick(Instant::now() + Duration::from_secs(2));
+    assert_eq!(rig.counters.dropped(OutputDrop::WriteError).get(), 2);
+    rig.send(&[(7, 4, 60)]);
+    // Removed again, just before the end.
+    rig.send(&[(8, 5, 60)]);
+    fs::remove_dir_all(rig.dir.path().join("vni8_192.0.2.1")).unwrap();
+    rig.sink.finish();
+    assert_eq!(rig.files().into_iter().map(|(_, t)| t).collect::<Vec<_>>(), [vec![4]]);
+    assert_eq!((rig.counters.written.get(), rig.counters.dropped(OutputDrop::WriteError).get()), (1, 4));
+    assert_eq!((rig.counters.written_bytes.get(), rig.counters.unpublished.get()), (60, 0));
 }
 
 #[test]
