@@ -12,7 +12,7 @@ use crate::config::units::{bytes, duration, interface, target, vni_range};
 use crate::replay::VniRange;
 use crate::wire::Vni;
 
-/// A VXLAN-decapsulating packet sensor: cloud mirror traffic in, per-session pcap files out.
+/// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror interfaces out.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -29,19 +29,19 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    ended as asked; what was dropped is in the ledger
-  1    could not start (port taken, directory not writable, file unreadable)
-  2    the command line is wrong
-  3    ended, but something failed on the way: an output lost frames or a file
-       could not be published, a worker stopped, the ledger does not close,
-       or replay could not send every frame
-  4    an input file is damaged; what was whole before the damage was used
-  130  a second SIGINT, 143 a second SIGTERM: left at once, nothing drained";
+  0        ended as asked; what was dropped is in the ledger
+  1        could not start (port taken, directory not writable, file unreadable)
+  2        the command line is wrong
+  3        ended, but something failed on the way: an output lost frames or a
+           file could not be published, a worker stopped, the ledger does not
+           close or could not be printed, replay could not send every frame
+  4        an input file is damaged; what was whole before the damage was used
+  128 + n  a second signal n, as 130 for SIGINT: left at once, nothing drained";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Receive VXLAN, decapsulate, and write one rotating pcap per mirror session.
+    /// Receive VXLAN, decapsulate, and write one rotating pcap per mirror session, or feed interfaces.
     Run(RunArgs),
     /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN datagram.
     Replay(ReplayArgs),
@@ -165,7 +165,7 @@ pub struct ReplayArgs {
 /// `vxtap demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Directory for the captures. [default: a new one under the temporary directory]
+    /// Where a new directory for the captures is made. [default: the temporary directory]
     #[arg(long, value_name = "DIR")]
     pub write: Option<PathBuf>,
 }

@@ -87,10 +87,9 @@ pub enum DemoError {
 /// # Errors
 /// What could not be started, sent or read back.
 pub fn run(args: &DemoArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<bool, DemoError> {
-    let directory = args.write.clone().unwrap_or_else(|| {
-        let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
-        std::env::temp_dir().join(name)
-    });
+    // A new one each time: the files in it are counted.
+    let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
+    let directory = args.write.clone().unwrap_or_else(std::env::temp_dir).join(name);
     let sensor = run::start(&sensor_plan(&directory)?)?;
     let Some(to) = sensor.addresses.first().copied() else { return Ok(false) };
     writeln!(out, "A sensor listens on {to} and writes to {}.", directory.display())?;

@@ -27,7 +27,7 @@ const DAMAGED_INPUT: u8 = 4;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console::default();
-    console.log(cli.log_format, cli.verbose);
+    let _lines = console.log(cli.log_format, cli.verbose);
     let result = match cli.command {
         Command::Run(args) => run(&args, &console),
         Command::Replay(args) => replay(&args),
@@ -43,21 +43,28 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     let plan = RunPlan::resolve(args)
         .unwrap_or_else(|error| Cli::command().error(clap::error::ErrorKind::ValueValidation, error).exit());
     let signals = signals()?;
-    let outcome = run::start(&plan)?.conduct(&signals, console);
-    report(&outcome, args.ledger);
+    let mut outcome = run::start(&plan)?.conduct(&signals, console);
+    // A reader that has gone away is not an error of the sensor's.
+    if let Err(error) = print(&outcome, args.ledger)
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        outcome.failures.push(format!("cannot print the ledger: {error}"));
+    }
     Ok(end(&outcome))
 }
 
-/// Prints the ledger. A reader that has gone away is not an error of the sensor's.
-fn report(outcome: &Outcome, format: LedgerFormat) {
+/// Prints the ledger on standard output.
+fn print(outcome: &Outcome, format: LedgerFormat) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let _ = match format {
-        LedgerFormat::Text => write!(out, "{}", outcome.snapshot),
+    match format {
+        LedgerFormat::Text => write!(out, "{}", outcome.snapshot)?,
         LedgerFormat::Json => {
-            serde_json::to_writer(&mut out, &outcome.snapshot).map_err(io::Error::from).and_then(|()| writeln!(out))
+            serde_json::to_writer(&mut out, &outcome.snapshot)?;
+            writeln!(out)?;
         }
-        LedgerFormat::None => Ok(()),
-    };
+        LedgerFormat::None => {}
+    }
+    out.flush()
 }
 
 fn end(outcome: &Outcome) -> ExitCode {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
     ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
-    ("run", &["config", "console", "ledger", "pipeline", "sink", "source"]),
+    ("run", &["config", "console", "ledger", "pipeline", "route", "source"]),
     ("replay", &["cli", "ledger", "record", "sys", "wire"]),
     // What it is asked to do
     ("config", &["cli", "lane", "pipeline", "replay", "route", "sink", "source", "wire"]),

@@ -5,6 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::units::VXLAN_PORT;
+use procfs::Current;
+
 use crate::cli::{self, RunArgs};
 use crate::lane::{CHUNK_MEMORY, LanePlan};
 use crate::pipeline::decap::ReservedBits;
@@ -48,6 +50,25 @@ pub enum PlanError {
     /// More addresses than a worker waits on.
     #[error("--listen is given more than {} times", udp::MAX_LISTEN)]
     ListenMany,
+    /// More memory than there is.
+    #[error("--queue {queue} is too large: the outputs would take {asked} bytes, and this host has {has}")]
+    Memory {
+        /// As asked, in bytes.
+        queue: u64,
+        /// For all outputs together, in bytes.
+        asked: u64,
+        /// What the host has, in bytes.
+        has: u64,
+    },
+    /// An idle output would be kept busy.
+    #[error("--flush is too short; give at least {}ms", LEAST_FLUSH.as_millis())]
+    Flush,
+    /// Nobody wants a file for every frame.
+    #[error("--rotate-time is too short; give at least {}s", LEAST_ROTATE_TIME.as_secs())]
+    RotateTime,
+    /// One address is part of the other.
+    #[error("--listen {0} includes {1}; give one of them")]
+    ListenOverlap(SocketAddr, SocketAddr),
     /// Two outputs of one name.
     #[error("the interface name {0} is taken by another output; choose another")]
     InterfaceName(String),
@@ -61,6 +82,8 @@ const FILES: &str = "pcap";
 /// How long a frame for an interface waits for more: a reader expects it at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 const LEAST_ROTATE_SIZE: u64 = 4096;
+const LEAST_ROTATE_TIME: Duration = Duration::from_secs(1);
+const LEAST_FLUSH: Duration = Duration::from_millis(10);
 const MOST_RECEIVE_BUFFER: u64 = (1 << 30) - 1;
 
 impl RunPlan {
@@ -73,6 +96,12 @@ impl RunPlan {
         for address in &args.listen {
             if address.port() != 0 && listen.contains(address) {
                 return Err(PlanError::ListenTwice(*address));
+            }
+            if let Some(wider) = listen.iter().find(|other| includes(other, address)) {
+                return Err(PlanError::ListenOverlap(*wider, *address));
+            }
+            if let Some(narrower) = listen.iter().find(|other| includes(address, other)) {
+                return Err(PlanError::ListenOverlap(*address, *narrower));
             }
             listen.push(*address);
         }
@@ -90,6 +119,12 @@ impl RunPlan {
         if args.rotate_size < LEAST_ROTATE_SIZE {
             return Err(PlanError::RotateSize(args.rotate_size));
         }
+        if args.rotate_time < LEAST_ROTATE_TIME {
+            return Err(PlanError::RotateTime);
+        }
+        if args.flush < LEAST_FLUSH {
+            return Err(PlanError::Flush);
+        }
         let pipeline = PipelinePlan {
             reserved_bits: match args.reserved_bits {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
@@ -100,12 +135,26 @@ impl RunPlan {
             count: args.count,
             outputs: outputs(args, workers)?,
         };
+        let asked = pipeline.queue_memory(workers) as u64;
+        if let Ok(has) = procfs::Meminfo::current().map(|memory| memory.mem_total)
+            && asked > has
+        {
+            return Err(PlanError::Memory { queue: args.queue, asked, has });
+        }
         let steering = match args.steer {
             cli::Steer::Session => Steering::Session,
             cli::Steer::Flow => Steering::Flow,
         };
         Ok(Self { udp: UdpPlan { listen, workers, steering, receive_buffer }, pipeline, duration: args.duration })
     }
+}
+
+/// Whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands for all, and that of IPv6 for IPv4 too.
+fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
+    wide.port() == narrow.port()
+        && wide.port() != 0
+        && wide.ip().is_unspecified()
+        && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
 /// The outputs, with memory for `workers` workers.
@@ -234,5 +283,12 @@ mod tests {
         assert_eq!(refused(&["--rotate-size", "100"]), PlanError::RotateSize(100));
         assert_eq!(refused(&["--receive-buffer", "1GiB"]), PlanError::ReceiveBuffer(1 << 30));
         assert!(matches!(refused(&["--listen", "127.0.0.1:4789"]), PlanError::ListenTwice(_)));
+        for wide in ["0.0.0.0:4789", "[::]:4789"] {
+            assert!(matches!(refused(&["--listen", wide]), PlanError::ListenOverlap(..)));
+        }
+        assert!(plan(&["--listen", "[::1]:4789", "--listen", "0.0.0.0:8472"]).is_ok());
+        assert!(matches!(refused(&["--queue", "10TiB"]), PlanError::Memory { .. }));
+        assert_eq!(refused(&["--flush", "1us"]), PlanError::Flush);
+        assert_eq!(refused(&["--rotate-time", "1ms"]), PlanError::RotateTime);
     }
 }

@@ -18,13 +18,17 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 100MiB, 1GB or 65536"))
 }
 
-/// A duration above zero, as `1s`, `500ms` or `1h 30m`.
+/// The longest duration: ten years. More is a slip, and could not be added to the time of day.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A duration above zero and up to ten years, as `1s`, `500ms` or `1h 30m`.
 ///
 /// # Errors
 /// A text that says what is wrong.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(d) if d.is_zero() => Err("must be more than zero".into()),
+        Ok(d) if d > LONGEST => Err("must be ten years at most".into()),
         Ok(d) => Ok(d),
         Err(e) => Err(format!("{e}; write it as 500ms, 10s, 5m or 1h")),
     }
@@ -90,6 +94,7 @@ mod tests {
         assert!(bytes("lots").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(duration("0s").is_err());
+        assert!(duration("10000000000000000000s").is_err());
         assert!(duration("5").is_err());
     }
 

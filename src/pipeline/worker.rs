@@ -23,6 +23,8 @@ const LITTLE: usize = 64;
 /// How long a worker sleeps after little came. Being woken for every datagram costs more than the datagram; a nap lets a batch
 /// gather, as interrupt moderation does in a network card. The datagram that ends a silence is still received at once.
 const NAP: Duration = Duration::from_micros(500);
+/// A nap that is not worth it: the timer is no more precise than this.
+const SHORTEST_NAP: Duration = Duration::from_micros(100);
 /// How often the kernel's drop counter is read.
 const REFRESH: Duration = Duration::from_millis(200);
 /// How long a worker that stops goes on to drain its source, should datagrams keep coming.
@@ -186,7 +188,10 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
         if received == 0 {
             self.source.wait(due.map_or(wait, |due| wait.min(due - now)))?;
         } else if received < LITTLE {
-            thread::sleep(NAP.min(wait));
+            let nap = NAP.min(wait).min(self.source.patience());
+            if nap >= SHORTEST_NAP {
+                thread::sleep(nap);
+            }
         }
         Ok(received)
     }
@@ -257,6 +262,9 @@ mod tests {
         }
         fn wait(&mut self, _: Duration) -> io::Result<()> {
             Ok(())
+        }
+        fn patience(&self) -> Duration {
+            Duration::ZERO
         }
         fn kernel_dropped(&mut self) -> u64 {
             3

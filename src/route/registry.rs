@@ -59,11 +59,10 @@ impl Registry {
         Some(id)
     }
 
-    /// Visits the sessions after the first `known`, in their order.
-    pub fn since(&self, known: u32, mut visit: impl FnMut(SessionId, SessionKey)) {
-        for (id, key) in (1..).map(SessionId).zip(&self.lock().keys).skip(known as usize) {
-            visit(id, *key);
-        }
+    /// The sessions after the first `known`, in their order. Copied, so that nobody waits for what the caller does with them.
+    #[must_use]
+    pub fn since(&self, known: u32) -> Vec<(SessionId, SessionKey)> {
+        (1..).map(SessionId).zip(self.lock().keys.iter().copied()).skip(known as usize).collect()
     }
 
     /// The session of number `id`; `None` for the overflow session.

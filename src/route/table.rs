@@ -76,11 +76,10 @@ impl SessionTable {
             return SessionId::OVERFLOW;
         }
         let id = self.registry.register(key);
-        let (ids, counts) = (&mut self.ids, &mut self.counts);
-        self.registry.since(self.known, |id, key| {
-            ids.insert(key, id);
-            counts.push(Counts::default());
-        });
+        for (id, key) in self.registry.since(self.known) {
+            self.ids.insert(key, id);
+            self.counts.push(Counts::default());
+        }
         self.known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         id.unwrap_or(SessionId::OVERFLOW)
     }

@@ -3,12 +3,11 @@
 mod signals;
 mod status;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{never, select, tick};
+use crossbeam_channel::{after, never, select};
 
 pub use self::signals::Signals;
-use self::status::Status;
 use crate::config::RunPlan;
 use crate::console::Console;
 use crate::pipeline::{Destination, Outcome, OutputError, Pipeline, PipelinePlan};
@@ -72,23 +71,22 @@ impl Sensor {
     /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends it.
     #[must_use]
     pub fn conduct(self, signals: &Signals, console: &Console) -> Outcome {
-        let mut status = Status::new(&self.pipeline, console);
-        let over = self.duration.map_or_else(never, |d| crossbeam_channel::at(Instant::now() + d));
-        let look = tick(status::EVERY);
-        loop {
-            select! {
-                recv(signals.received) -> signal => {
-                    if let Ok(name) = signal {
-                        tracing::info!("{name}: draining; once more to leave at once");
-                    }
-                    break;
+        let status = status::show(&self.pipeline, console)
+            .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
+            .ok();
+        let over = self.duration.map_or_else(never, after);
+        select! {
+            recv(signals.received) -> signal => {
+                if let Ok(name) = signal {
+                    tracing::info!("{name}: draining; once more to leave at once");
                 }
-                recv(over) -> _ => break,
-                recv(self.pipeline.ended) -> _ => break,
-                recv(look) -> _ => status.update(&self.pipeline, Instant::now()),
             }
+            recv(over) -> _ => {}
+            recv(self.pipeline.ended) -> _ => {}
         }
-        status.clear();
+        if let Some(status) = status {
+            status.end();
+        }
         self.end()
     }
 

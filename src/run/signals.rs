@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks to end, the second ends at once.
+//! SIGINT, SIGTERM and, unless it was ignored before, SIGHUP: the first asks to end, the second ends at once.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +24,9 @@ impl Signals {
     /// # Errors
     /// What `sigaction(2)` or creating a thread returns.
     pub fn new() -> io::Result<Self> {
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        // nohup has a program ignore SIGHUP, so that it outlives the login: then it is not ours.
+        let hangup = if ignores(SIGHUP) { None } else { Some(SIGHUP) };
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
         let (sender, received) = bounded(1);
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
@@ -39,4 +41,10 @@ impl Signals {
         })?;
         Ok(Self { received, stop })
     }
+}
+
+/// Whether this process was started with `signal` ignored.
+fn ignores(signal: i32) -> bool {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign >> (signal - 1) & 1 == 1)
 }

@@ -1,17 +1,24 @@
 //! What a running sensor says of itself: a live line on a terminal, else a log line now and then; and what is worth a warning.
 
+use std::io;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::console::Console;
 use crate::ledger::{Ledger, OutputDrop, thousands};
 use crate::pipeline::Pipeline;
+use crate::route::Registry;
 
 /// How often the live line is drawn, and warnings are looked for.
-pub(super) const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_secs(1);
 /// How often a log line is written where nobody watches.
 const LOG: Duration = Duration::from_secs(10);
+/// How long the end of a sensor waits for the terminal.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// New sessions named in a second; the others are counted.
 const NAMED: u32 = 5;
 
@@ -39,17 +46,53 @@ impl Seen {
 
 /// Shows how a sensor does.
 #[derive(Debug)]
-pub(super) struct Status {
+struct Status {
     line: Option<ProgressBar>,
     /// At the last line or log line, and when.
     shown: (Seen, Instant),
     /// At the last look for warnings.
     warned: Seen,
     sessions: u32,
+    ledger: Arc<Ledger>,
+    registry: Arc<Registry>,
+}
+
+/// A status that is shown, by a thread of its own: a terminal that does not take what is written to it, as one that was stopped with
+/// Ctrl-S, must hold up nobody.
+#[derive(Debug)]
+pub(super) struct Shown {
+    stop: Sender<()>,
+    ended: Receiver<()>,
+}
+
+impl Shown {
+    /// Takes the live line away, if the terminal lets it.
+    pub(super) fn end(self) {
+        drop(self.stop);
+        let _ = self.ended.recv_timeout(PATIENCE);
+    }
+}
+
+/// Shows how the sensor does.
+///
+/// # Errors
+/// What creating a thread returns.
+pub(super) fn show(pipeline: &Pipeline, console: &Console) -> io::Result<Shown> {
+    let mut status = Status::new(pipeline, console);
+    let (stop, stopped) = bounded(0);
+    let (sender, ended) = bounded(1);
+    thread::Builder::new().name("vxtap-status".into()).spawn(move || {
+        while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+            status.update(Instant::now());
+        }
+        status.clear();
+        let _ = sender.try_send(());
+    })?;
+    Ok(Shown { stop, ended })
 }
 
 impl Status {
-    pub(super) fn new(pipeline: &Pipeline, console: &Console) -> Self {
+    fn new(pipeline: &Pipeline, console: &Console) -> Self {
         let seen = Seen::of(&pipeline.ledger);
         let line = console.is_terminal().then(|| {
             let line = console.show(ProgressBar::new_spinner());
@@ -58,20 +101,27 @@ impl Status {
             }
             line
         });
-        Self { line, shown: (seen, Instant::now()), warned: seen, sessions: 0 }
+        Self {
+            line,
+            shown: (seen, Instant::now()),
+            warned: seen,
+            sessions: 0,
+            ledger: Arc::clone(&pipeline.ledger),
+            registry: Arc::clone(&pipeline.registry),
+        }
     }
 
-    pub(super) fn update(&mut self, pipeline: &Pipeline, now: Instant) {
-        self.warn(pipeline);
+    fn update(&mut self, now: Instant) {
+        self.warn();
         let elapsed = now.duration_since(self.shown.1);
         if self.line.is_none() && elapsed < LOG {
             return;
         }
-        let seen = Seen::of(&pipeline.ledger);
+        let seen = Seen::of(&self.ledger);
         let rate = |now: u64, before: u64| (now - before) as f64 / elapsed.as_secs_f64();
         let (packets, megabytes) =
             (rate(seen.received, self.shown.0.received), rate(seen.bytes, self.shown.0.bytes) / 1e6);
-        let sessions = pipeline.registry.count();
+        let sessions = self.registry.count();
         match &self.line {
             Some(line) => {
                 line.set_message(format!(
@@ -97,8 +147,8 @@ impl Status {
     }
 
     /// Called once a second: one line at most for each cause.
-    fn warn(&mut self, pipeline: &Pipeline) {
-        let seen = Seen::of(&pipeline.ledger);
+    fn warn(&mut self) {
+        let seen = Seen::of(&self.ledger);
         let before = self.warned;
         if seen.kernel > before.kernel {
             let more = seen.kernel - before.kernel;
@@ -121,24 +171,24 @@ impl Status {
             );
         }
         self.warned = seen;
-        self.new_sessions(pipeline);
+        self.new_sessions();
     }
 
-    fn new_sessions(&mut self, pipeline: &Pipeline) {
+    fn new_sessions(&mut self) {
         let known = self.sessions;
-        pipeline.registry.since(known, |_, key| {
+        for (_, key) in self.registry.since(known) {
             if self.sessions - known < NAMED {
                 tracing::info!(source = %key.source(), vni = key.vni.get(), "new mirror session");
             }
             self.sessions += 1;
-        });
+        }
         if self.sessions - known > NAMED {
             tracing::info!(more = self.sessions - known - NAMED, total = self.sessions, "further new mirror sessions");
         }
     }
 
     /// Takes the live line away.
-    pub(super) fn clear(&self) {
+    fn clear(&self) {
         if let Some(line) = &self.line {
             line.finish_and_clear();
         }

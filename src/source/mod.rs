@@ -37,6 +37,9 @@ pub trait Source {
     /// A failure after which the source is of no more use.
     fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 
+    /// How long datagrams can be left to gather without loss, at the highest rate to be expected.
+    fn patience(&self) -> Duration;
+
     /// Datagrams the kernel has dropped so far instead of delivering them here.
     fn kernel_dropped(&mut self) -> u64;
 
