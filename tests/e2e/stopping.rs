@@ -187,3 +187,72 @@ fn with_nobody_to_print_to() {
     let frames = captures::session(&sensor.captures, load.pair.source(Ip::V4), 1);
     assert_eq!(frames.len(), load.frames.len());
 }
+
+/// A standard error that nobody reads, as that of a terminal stopped with Ctrl-S, holds up neither the way of a frame nor the end.
+#[test]
+fn standard_error_stalls() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let captures = directory.path().join("captures");
+    let frames = frames::assorted(2000);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    // Full from the beginning, and the reader's end stays open.
+    let (reader, writer) = pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, flags).unwrap();
+    let mut command = pair.sensor.command(crate::sensor::VXTAP);
+    command
+        .args(["run", "--ledger", "json", "--write"])
+        .arg(&captures)
+        .stdout(std::process::Stdio::piped())
+        .stderr(writer);
+    let mut sensor = command.spawn().unwrap();
+    drop(command);
+    let listens = || {
+        let sockets = pair.sensor.command("cat").args(["/proc/net/udp6"]).output().unwrap();
+        String::from_utf8_lossy(&sockets.stdout).contains(":12B5")
+    };
+    eventually("the sensor listens", listens);
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-50 --rate 2000", frames.len());
+    // Sessions that are new after the status was looked at.
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 51-99 --rate 2000", frames.len());
+    let pid = rustix::process::Pid::from_child(&sensor);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while sensor.try_wait().unwrap().is_none() {
+        if std::time::Instant::now() > end {
+            sensor.kill().unwrap();
+            panic!("the sensor does not end");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let output = sensor.wait_with_output().unwrap();
+    drop(reader);
+    assert_eq!(output.status.code(), Some(0));
+    let ledger = crate::ledger::Ledger(serde_json::from_slice(&output.stdout).unwrap());
+    ledger.assert_closes(&captures);
+    ledger.assert_lossless();
+    pair.assert_all_arrived(ledger.received(), 2 * frames.len());
+}
+
+/// nohup has its program ignore the end of the login.
+#[test]
+fn nohup() {
+    if !need::programs(&["nohup"]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let mut sensor = Setup::new(&pair.sensor).through("nohup").start();
+    sensor.process.signal(Signal::HUP);
+    sensor.process.signal(Signal::HUP);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(sensor.process.is_running());
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.messages("SIGHUP").is_empty(), "{:#?}", ended.log);
+}
