@@ -209,8 +209,9 @@ pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> 
     if let Some(bar) = &replay.bar {
         bar.finish_and_clear();
     }
+    let elapsed = started.elapsed();
     let mut report = replay.sender.finish()?;
-    report.elapsed = started.elapsed();
+    report.elapsed = elapsed;
     report.damaged = damaged;
     report.interrupted = stop.load(Ordering::Relaxed);
     Ok(report)

@@ -20,7 +20,7 @@ pub struct Report {
     pub frame_bytes: u64,
     /// Bytes of the UDP payloads: the frames with their VXLAN headers.
     pub datagram_bytes: u64,
-    /// Time from the first capture's opening to the last frame.
+    /// Time from the first capture's opening to the last frame, without the wait for late errors.
     #[serde(rename = "elapsed_seconds", serialize_with = "seconds")]
     pub elapsed: Duration,
     /// Frames that the capture had cut, sent as captured.
@@ -33,7 +33,8 @@ pub struct Report {
     pub refused: u64,
     /// Times that a full queue or buffer of this host made a frame wait.
     pub no_buffer_space: u64,
-    /// Other errors; the frame in hand was tried again.
+    /// Other errors. The frame in hand was tried again, but a report of the network, as "no route to host", is of
+    /// frames that the kernel had taken before.
     pub other_errors: u64,
     /// The last of the other errors.
     pub last_error: Option<String>,
@@ -57,10 +58,10 @@ impl Report {
         per_second(self.frame_bytes, self.elapsed) * 8.0 / 1e6
     }
 
-    /// Whether every frame that could be read went out, and nobody refused them.
+    /// Whether every frame that could be read went out, and no error says that one did not get far.
     #[must_use]
     pub fn all_sent(&self) -> bool {
-        self.too_large == 0 && self.unsent == 0 && self.refused == 0 && !self.interrupted
+        self.too_large == 0 && self.unsent == 0 && self.refused == 0 && self.other_errors == 0 && !self.interrupted
     }
 }
 
@@ -172,6 +173,7 @@ mod tests {
             ]
         );
         assert!(!report.all_sent());
+        assert!(!Report { other_errors: 1, ..Report::default() }.all_sent());
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["elapsed_seconds"], 1.23);
         assert_eq!(json["damaged"][0], "x.pcap: the file is empty");

@@ -1,12 +1,13 @@
-//! Damaged captures: what is whole is sent, and what is not is named.
+//! Damaged captures: what is whole is sent, and what is not is named. And frames that leave in vain.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::captures::{self, assert_holds};
 use crate::frames;
 use crate::need;
-use crate::netns::{Ip, Pair};
+use crate::netns::{Ip, Pair, address};
 use crate::replay::replay;
 use crate::sensor::Setup;
 
@@ -58,4 +59,20 @@ fn cut_in_a_record_header() {
 #[test]
 fn a_length_that_no_frame_has() {
     is_sent_up_to(|bytes, offset| bytes[offset + 8..offset + 12].copy_from_slice(&[0xff; 4]));
+}
+
+/// The kernel takes the frames, and says seconds later that it had nowhere to send them.
+#[test]
+fn nobody_has_the_address() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let file = frames::write(directory.path(), "x.pcap", &frames::assorted(3));
+    for ip in [Ip::V4, Ip::V6] {
+        let sent = replay(&pair.sender, SocketAddr::new(address(ip, 99), 4789), &[&file], "");
+        assert_eq!((sent.code, sent.frames), (Some(3), 3), "{}", sent.text);
+        assert!(sent.text.contains("No route to host"), "{}", sent.text);
+    }
 }
