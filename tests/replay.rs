@@ -426,3 +426,27 @@ fn a_port_in_use_is_named_and_replays_share_ports() {
         }
     });
 }
+
+#[test]
+fn a_port_that_is_not_free_later_costs_its_frames_only() {
+    let captures = Captures::new();
+    let frames = conversations(80);
+    let file = captures.add("x.pcap", &pcap(&frames, 0));
+    let receiver = Receiver::new();
+    // Another loopback address than the other tests use.
+    let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 78));
+    let plan = ReplayPlan { from: Some(from), ..plan(receiver.address(), &[&file]) };
+    let (_, got) = receiver.receive(&plan, 80);
+
+    let first = got[0].source.port();
+    let taken = got.iter().map(|datagram| datagram.source.port()).find(|port| *port != first).unwrap();
+    let rest: Vec<_> = got.iter().filter(|datagram| datagram.source.port() != taken).collect();
+    let socket = UdpSocket::bind((from, taken)).unwrap();
+    let (report, got) = receiver.receive(&plan, rest.len());
+    assert!(got.iter().eq(rest));
+    assert_eq!((report.frames, report.unsent), (got.len() as u64, (80 - got.len()) as u64));
+    assert!(!report.all_sent());
+    let last = report.last_error.unwrap();
+    assert!(last.contains(&format!("UDP port {taken} of 127.0.0.78")) && last.contains("in use"), "{last}");
+    drop(socket);
+}

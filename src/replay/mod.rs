@@ -177,8 +177,8 @@ fn advice(error: &io::Error) -> &'static str {
 /// Sends what the plan says, until it is done or `stop` becomes true.
 ///
 /// # Errors
-/// When a file cannot be opened, or a socket cannot be made or connected. Errors of single frames and damaged captures
-/// are in the report instead.
+/// When a file cannot be opened, or a socket cannot be made or connected, before anything is sent. What fails later,
+/// errors of single frames, and damaged captures are in the report instead.
 pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> {
     let sizes = plan.inputs.iter().map(Input::size).collect::<Result<Vec<u64>, _>>().map_err(ReplayError::Open)?;
     let mut replay = Replay {

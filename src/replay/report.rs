@@ -27,7 +27,7 @@ pub struct Report {
     pub cut: u64,
     /// Frames not sent because they do not fit in a UDP datagram.
     pub too_large: u64,
-    /// Frames given up after repeated errors.
+    /// Frames given up after repeated errors, or for want of a socket.
     pub unsent: u64,
     /// Reports from the target's host that nothing listens on the port. Several datagrams may share one report.
     pub refused: u64,

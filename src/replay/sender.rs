@@ -133,6 +133,10 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends what was taken. Afterwards nothing waits: each frame is sent or counted.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened and there is nothing to report so far. Later that costs the frames in hand, which
+    /// are counted; the next ones of that port try again.
     pub(super) fn flush(&mut self) -> Result<(), ReplayError> {
         if self.batch.is_empty() {
             return Ok(());
@@ -140,7 +144,16 @@ impl<'a> Sender<'a> {
         let port = self.port;
         let index = usize::from(port - FIRST_SOURCE_PORT);
         if self.sockets.get(index).is_some_and(Option::is_none) {
-            let socket = self.open(port)?;
+            let socket = match self.open(port) {
+                Ok(socket) => socket,
+                Err(error) if self.report.frames == 0 && self.report.all_sent() => return Err(error),
+                Err(error) => {
+                    self.report.other_errors += 1;
+                    self.report.last_error = Some(error.to_string());
+                    self.give_up_batch();
+                    return Ok(());
+                }
+            };
             if let Some(slot) = self.sockets.get_mut(index) {
                 *slot = Some(socket);
             }
@@ -174,6 +187,13 @@ impl<'a> Sender<'a> {
                     tries = Tries::default();
                 }
             }
+        }
+    }
+
+    fn give_up_batch(&mut self) {
+        while !self.batch.is_empty() {
+            self.batch.drop_front();
+            self.report.unsent += 1;
         }
     }
 
