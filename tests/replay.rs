@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -328,6 +329,31 @@ fn a_damaged_file_is_sent_up_to_the_damage_and_the_others_whole() {
 }
 
 #[test]
+fn a_file_that_vanishes_between_turns_is_reported_once() {
+    let captures = Captures::new();
+    let file = captures.add("x.pcap", &pcap(&conversations(1), 0));
+    let receiver = Receiver::new();
+    let plan = ReplayPlan { pace: Pace::Rate(10), loops: 20, ..plan(receiver.address(), &[&file]) };
+    let report = thread::scope(|scope| {
+        let report = scope.spawn(|| play(&plan));
+        receiver.next();
+        fs::remove_file(&file).unwrap();
+        report.join().unwrap()
+    });
+    assert!(report.frames < 20, "{report}");
+    assert!(matches!(&report.damaged[..], [ReadError::Io { source, .. }] if source.kind() == ErrorKind::NotFound));
+}
+
+#[test]
+fn damage_is_reported_for_each_input_also_if_they_are_one_file() {
+    let captures = Captures::new();
+    let file = captures.add("garbage.pcap", b"garbage");
+    let receiver = Receiver::new();
+    let report = play(&ReplayPlan { loops: 3, ..plan(receiver.address(), &[&file, &file]) });
+    assert_eq!(report.damaged.len(), 2, "{report}");
+}
+
+#[test]
 fn a_capture_in_memory_is_played() {
     let frames = conversations(3);
     let bytes: &'static [u8] = Box::leak(pcap(&frames, 0).into_boxed_slice());
@@ -387,6 +413,9 @@ fn mistakes_are_explained_before_anything_is_sent() {
     assert!(text.contains("not both IPv4 or both IPv6"), "{text}");
     let text = error(ReplayPlan { to: "255.255.255.255:4789".parse().unwrap(), ..good.clone() });
     assert!(text.contains("cannot send to 255.255.255.255:4789: "), "{text}");
+    // As a pipe, but one that a test cannot hang on.
+    let text = error(ReplayPlan { loops: 2, ..plan(receiver.address(), &[&file, Path::new("/dev/null")]) });
+    assert!(text.starts_with("/dev/null is not a regular file"), "{text}");
 
     receiver.0.set_nonblocking(true).unwrap();
     assert!(receiver.0.recv(&mut [0; 1]).is_err(), "nothing was sent");

@@ -38,7 +38,8 @@ pub struct Report {
     pub other_errors: u64,
     /// The last of the other errors.
     pub last_error: Option<String>,
-    /// Captures that could not be read, or not to their end; what is whole in them was sent.
+    /// Why captures could not be read, or not to their end; what is whole in them was sent. A cause that several turns
+    /// met is here once.
     #[serde(serialize_with = "texts")]
     pub damaged: Vec<ReadError>,
     /// Whether the replay was stopped before its end.
