@@ -6,6 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -419,6 +420,21 @@ fn mistakes_are_explained_before_anything_is_sent() {
 
     receiver.0.set_nonblocking(true).unwrap();
     assert!(receiver.0.recv(&mut [0; 1]).is_err(), "nothing was sent");
+}
+
+#[test]
+fn the_program_names_a_cause_once() {
+    let captures = Captures::new();
+    let file = captures.add("x.pcap", &pcap(&conversations(1), 0));
+    let missing = captures.0.path().join("missing.pcap");
+    // No such file, and permission denied.
+    for (file, to, cause) in [(&missing, "127.0.0.1:9", "(os error 2)"), (&file, "255.255.255.255:9", "(os error 13)")]
+    {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_vxtap")).arg("replay").arg(file).args(["--to", to]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.matches(cause).count()), (Some(1), 1), "{text}");
+    }
 }
 
 #[test]
