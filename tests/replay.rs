@@ -326,6 +326,8 @@ fn a_damaged_file_is_sent_up_to_the_damage_and_the_others_whole() {
     assert!(matches!(&report.damaged[0], ReadError::Damaged { offset, frames: 4, .. } if *offset == last as u64));
     let texts: Vec<String> = report.damaged.iter().map(ToString::to_string).collect();
     assert!(texts[0].contains(&format!("{}: damaged at byte {last}: ", damaged.display())), "{texts:?}");
+    let summary = report.to_string();
+    assert!(summary.contains(" 2 errors in captures: not played to their end"), "{summary}");
     assert!(texts[1].contains(&format!("{}: not a pcap or pcapng file", garbage.display())), "{texts:?}");
 }
 
