@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use vxtap::cli::{Cli, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs};
 use vxtap::config::RunPlan;
@@ -34,7 +33,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
+        // An error's text names its cause already; the chain of causes would name it again.
+        tracing::error!("{error}");
         ExitCode::from(CANNOT_START)
     })
 }
@@ -93,5 +93,5 @@ fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn signals() -> anyhow::Result<Signals> {
-    Signals::new().context("cannot take over signals")
+    Signals::new().map_err(|error| anyhow::anyhow!("cannot take over signals: {error}"))
 }

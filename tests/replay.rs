@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -324,7 +326,34 @@ fn a_damaged_file_is_sent_up_to_the_damage_and_the_others_whole() {
     assert!(matches!(&report.damaged[0], ReadError::Damaged { offset, frames: 4, .. } if *offset == last as u64));
     let texts: Vec<String> = report.damaged.iter().map(ToString::to_string).collect();
     assert!(texts[0].contains(&format!("{}: damaged at byte {last}: ", damaged.display())), "{texts:?}");
+    let summary = report.to_string();
+    assert!(summary.contains(" 2 errors in captures: not played to their end"), "{summary}");
     assert!(texts[1].contains(&format!("{}: not a pcap or pcapng file", garbage.display())), "{texts:?}");
+}
+
+#[test]
+fn a_file_that_vanishes_between_turns_is_reported_once() {
+    let captures = Captures::new();
+    let file = captures.add("x.pcap", &pcap(&conversations(1), 0));
+    let receiver = Receiver::new();
+    let plan = ReplayPlan { pace: Pace::Rate(10), loops: 20, ..plan(receiver.address(), &[&file]) };
+    let report = thread::scope(|scope| {
+        let report = scope.spawn(|| play(&plan));
+        receiver.next();
+        fs::remove_file(&file).unwrap();
+        report.join().unwrap()
+    });
+    assert!(report.frames < 20, "{report}");
+    assert!(matches!(&report.damaged[..], [ReadError::Io { source, .. }] if source.kind() == ErrorKind::NotFound));
+}
+
+#[test]
+fn damage_is_reported_for_each_input_also_if_they_are_one_file() {
+    let captures = Captures::new();
+    let file = captures.add("garbage.pcap", b"garbage");
+    let receiver = Receiver::new();
+    let report = play(&ReplayPlan { loops: 3, ..plan(receiver.address(), &[&file, &file]) });
+    assert_eq!(report.damaged.len(), 2, "{report}");
 }
 
 #[test]
@@ -387,9 +416,27 @@ fn mistakes_are_explained_before_anything_is_sent() {
     assert!(text.contains("not both IPv4 or both IPv6"), "{text}");
     let text = error(ReplayPlan { to: "255.255.255.255:4789".parse().unwrap(), ..good.clone() });
     assert!(text.contains("cannot send to 255.255.255.255:4789: "), "{text}");
+    // As a pipe, but one that a test cannot hang on.
+    let text = error(ReplayPlan { loops: 2, ..plan(receiver.address(), &[&file, Path::new("/dev/null")]) });
+    assert!(text.starts_with("/dev/null is not a regular file"), "{text}");
 
     receiver.0.set_nonblocking(true).unwrap();
     assert!(receiver.0.recv(&mut [0; 1]).is_err(), "nothing was sent");
+}
+
+#[test]
+fn the_program_names_a_cause_once() {
+    let captures = Captures::new();
+    let file = captures.add("x.pcap", &pcap(&conversations(1), 0));
+    let missing = captures.0.path().join("missing.pcap");
+    // No such file, and permission denied.
+    for (file, to, cause) in [(&missing, "127.0.0.1:9", "(os error 2)"), (&file, "255.255.255.255:9", "(os error 13)")]
+    {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_vxtap")).arg("replay").arg(file).args(["--to", to]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.matches(cause).count()), (Some(1), 1), "{text}");
+    }
 }
 
 #[test]
@@ -425,4 +472,28 @@ fn a_port_in_use_is_named_and_replays_share_ports() {
             assert!(replay.join().unwrap().all_sent());
         }
     });
+}
+
+#[test]
+fn a_port_that_is_not_free_later_costs_its_frames_only() {
+    let captures = Captures::new();
+    let frames = conversations(80);
+    let file = captures.add("x.pcap", &pcap(&frames, 0));
+    let receiver = Receiver::new();
+    // Another loopback address than the other tests use.
+    let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 78));
+    let plan = ReplayPlan { from: Some(from), ..plan(receiver.address(), &[&file]) };
+    let (_, got) = receiver.receive(&plan, 80);
+
+    let first = got[0].source.port();
+    let taken = got.iter().map(|datagram| datagram.source.port()).find(|port| *port != first).unwrap();
+    let rest: Vec<_> = got.iter().filter(|datagram| datagram.source.port() != taken).collect();
+    let socket = UdpSocket::bind((from, taken)).unwrap();
+    let (report, got) = receiver.receive(&plan, rest.len());
+    assert!(got.iter().eq(rest));
+    assert_eq!((report.frames, report.unsent), (got.len() as u64, (80 - got.len()) as u64));
+    assert!(!report.all_sent());
+    let last = report.last_error.unwrap();
+    assert!(last.contains(&format!("UDP port {taken} of 127.0.0.78")) && last.contains("in use"), "{last}");
+    drop(socket);
 }

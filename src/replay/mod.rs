@@ -112,6 +112,9 @@ pub enum ReplayError {
     /// A file cannot be opened.
     #[error(transparent)]
     Open(ReadError),
+    /// What is not a regular file is to be played several times, but can be read only once.
+    #[error("{} is not a regular file, so it can be played only once: copy it to a file, or leave out --loop", .0.display())]
+    Once(PathBuf),
     /// Source and target address are of different kinds.
     #[error("the source address {from} and the target {to} are not both IPv4 or both IPv6")]
     Family {
@@ -177,10 +180,15 @@ fn advice(error: &io::Error) -> &'static str {
 /// Sends what the plan says, until it is done or `stop` becomes true.
 ///
 /// # Errors
-/// When a file cannot be opened, or a socket cannot be made or connected. Errors of single frames and damaged captures
-/// are in the report instead.
+/// When a file cannot be opened, or a socket cannot be made or connected, before anything is sent. What fails later,
+/// errors of single frames, and damaged captures are in the report instead.
 pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> {
     let sizes = plan.inputs.iter().map(Input::size).collect::<Result<Vec<u64>, _>>().map_err(ReplayError::Open)?;
+    if plan.loops > 1 {
+        for input in &plan.inputs {
+            input.can_be_played_again()?;
+        }
+    }
     let mut replay = Replay {
         sender: Sender::new(plan, stop)?,
         schedule: Schedule::new(plan.pace, Instant::now()),
@@ -188,18 +196,21 @@ pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> 
         stop,
     };
     let started = Instant::now();
-    let mut damaged = Vec::new();
+    // With the number of the input. Each turn may find another error, but mostly it is the same again.
+    let mut damaged: Vec<(usize, ReadError)> = Vec::new();
     let mut played = 0u64;
-    'all: for turn in 0..plan.loops {
-        for (input, size) in plan.inputs.iter().zip(&sizes) {
+    'all: for _ in 0..plan.loops {
+        for (number, (input, size)) in plan.inputs.iter().zip(&sizes).enumerate() {
             let ended = match input {
                 Input::File(path) => replay.play(CaptureReader::open(path), played)?,
                 Input::Memory { name, bytes } => replay.play(CaptureReader::new(*bytes, *name), played)?,
             };
             played = played.saturating_add(*size);
-            match ended {
-                Err(error) if turn == 0 => damaged.push(error),
-                Err(_) | Ok(()) => {}
+            if let Err(error) = ended {
+                let text = error.to_string();
+                if !damaged.iter().any(|(of, known)| *of == number && known.to_string() == text) {
+                    damaged.push((number, error));
+                }
             }
             if stop.load(Ordering::Relaxed) {
                 break 'all;
@@ -209,9 +220,10 @@ pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> 
     if let Some(bar) = &replay.bar {
         bar.finish_and_clear();
     }
+    let elapsed = started.elapsed();
     let mut report = replay.sender.finish()?;
-    report.elapsed = started.elapsed();
-    report.damaged = damaged;
+    report.elapsed = elapsed;
+    report.damaged = damaged.into_iter().map(|(_, error)| error).collect();
     report.interrupted = stop.load(Ordering::Relaxed);
     Ok(report)
 }
@@ -296,6 +308,17 @@ impl Input {
             Ok(metadata.len())
         };
         look().map_err(|source| ReadError::Io { name: path.display().to_string(), source })
+    }
+
+    /// A pipe is empty, or its writer gone, when it is opened again.
+    fn can_be_played_again(&self) -> Result<(), ReplayError> {
+        match self {
+            // One that has vanished is reported when it is played.
+            Input::File(path) if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) => {
+                Err(ReplayError::Once(path.clone()))
+            }
+            Input::File(_) | Input::Memory { .. } => Ok(()),
+        }
     }
 }
 

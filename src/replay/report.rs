@@ -20,24 +20,26 @@ pub struct Report {
     pub frame_bytes: u64,
     /// Bytes of the UDP payloads: the frames with their VXLAN headers.
     pub datagram_bytes: u64,
-    /// Time from the first capture's opening to the last frame.
+    /// Time from the first capture's opening to the last frame, without the wait for late errors.
     #[serde(rename = "elapsed_seconds", serialize_with = "seconds")]
     pub elapsed: Duration,
     /// Frames that the capture had cut, sent as captured.
     pub cut: u64,
     /// Frames not sent because they do not fit in a UDP datagram.
     pub too_large: u64,
-    /// Frames given up after repeated errors.
+    /// Frames given up after repeated errors, or for want of a socket.
     pub unsent: u64,
     /// Reports from the target's host that nothing listens on the port. Several datagrams may share one report.
     pub refused: u64,
     /// Times that a full queue or buffer of this host made a frame wait.
     pub no_buffer_space: u64,
-    /// Other errors; the frame in hand was tried again.
+    /// Other errors. The frame in hand was tried again, but a report of the network, as "no route to host", is of
+    /// frames that the kernel had taken before.
     pub other_errors: u64,
     /// The last of the other errors.
     pub last_error: Option<String>,
-    /// Captures that could not be read, or not to their end; what is whole in them was sent.
+    /// Why captures could not be read, or not to their end; what is whole in them was sent. A cause that several turns
+    /// met is here once.
     #[serde(serialize_with = "texts")]
     pub damaged: Vec<ReadError>,
     /// Whether the replay was stopped before its end.
@@ -57,10 +59,10 @@ impl Report {
         per_second(self.frame_bytes, self.elapsed) * 8.0 / 1e6
     }
 
-    /// Whether every frame that could be read went out, and nobody refused them.
+    /// Whether every frame that could be read went out, and no error says that one did not get far.
     #[must_use]
     pub fn all_sent(&self) -> bool {
-        self.too_large == 0 && self.unsent == 0 && self.refused == 0 && !self.interrupted
+        self.too_large == 0 && self.unsent == 0 && self.refused == 0 && self.other_errors == 0 && !self.interrupted
     }
 }
 
@@ -92,7 +94,7 @@ impl fmt::Display for Report {
             write!(f, "\ninterrupted before the end")?;
         }
         for (count, what) in [
-            (self.damaged.len() as u64, "damaged captures: sent up to the damage"),
+            (self.damaged.len() as u64, "errors in captures: not played to their end"),
             (self.too_large, "frames not sent: too large for a UDP datagram"),
             (self.unsent, "frames not sent: given up after errors"),
             (self.cut, "frames were cut by the capture; sent as captured"),
@@ -165,13 +167,14 @@ mod tests {
             text.lines().skip(1).collect::<Vec<_>>(),
             [
                 "interrupted before the end",
-                "        1 damaged captures: sent up to the damage",
+                "        1 errors in captures: not played to their end",
                 "        2 frames not sent: too large for a UDP datagram",
                 "    1,000 frames were cut by the capture; sent as captured",
                 "        3 other errors, the last: Operation not permitted (os error 1)",
             ]
         );
         assert!(!report.all_sent());
+        assert!(!Report { other_errors: 1, ..Report::default() }.all_sent());
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["elapsed_seconds"], 1.23);
         assert_eq!(json["damaged"][0], "x.pcap: the file is empty");

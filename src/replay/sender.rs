@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -42,6 +43,16 @@ const OTHER_TRIES: u32 = 2;
 
 /// Sleep before a frame is tried again for want of room, doubled up to the second.
 const NO_ROOM_SLEEP: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(10)];
+
+/// How long the end waits for errors of the last datagrams, if there was none before: about a round trip.
+const LATE_ERRORS: Duration = Duration::from_millis(50);
+
+/// The same while this host holds datagrams back: Linux asks three times, a second apart, for the link address of a
+/// neighbour before it gives up and says so (`mcast_solicit` and `retrans_time_ms`, arp(7)).
+const HELD_ERRORS: Duration = Duration::from_secs(4);
+
+/// How often the end looks for errors meanwhile.
+const ERROR_CHECK: Duration = Duration::from_millis(5);
 
 /// Sends frames in the order in which they are offered.
 pub(super) struct Sender<'a> {
@@ -122,6 +133,10 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends what was taken. Afterwards nothing waits: each frame is sent or counted.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened and there is nothing to report so far. Later that costs the frames in hand, which
+    /// are counted; the next ones of that port try again.
     pub(super) fn flush(&mut self) -> Result<(), ReplayError> {
         if self.batch.is_empty() {
             return Ok(());
@@ -129,7 +144,16 @@ impl<'a> Sender<'a> {
         let port = self.port;
         let index = usize::from(port - FIRST_SOURCE_PORT);
         if self.sockets.get(index).is_some_and(Option::is_none) {
-            let socket = self.open(port)?;
+            let socket = match self.open(port) {
+                Ok(socket) => socket,
+                Err(error) if self.report.frames == 0 && self.report.all_sent() => return Err(error),
+                Err(error) => {
+                    self.report.other_errors += 1;
+                    self.report.last_error = Some(error.to_string());
+                    self.give_up_batch();
+                    return Ok(());
+                }
+            };
             if let Some(slot) = self.sockets.get_mut(index) {
                 *slot = Some(socket);
             }
@@ -166,15 +190,55 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Sends the rest and collects the errors that are still waiting at the sockets.
+    fn give_up_batch(&mut self) {
+        while !self.batch.is_empty() {
+            self.batch.drop_front();
+            self.report.unsent += 1;
+        }
+    }
+
+    /// Sends the rest and collects the errors that are still waiting at the sockets, or come soon.
+    ///
+    /// A replay can be over before the first answer to it: that nothing listens, or that nobody has the target's
+    /// address. So the end waits, unless it is known already that not all went well: [`LATE_ERRORS`], or
+    /// [`HELD_ERRORS`] while datagrams have not left this host.
     pub(super) fn finish(mut self) -> Result<Report, ReplayError> {
         self.flush()?;
+        let started = Instant::now();
+        loop {
+            self.collect_errors();
+            if self.report.frames == 0 || !self.report.all_sent() || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let waited = started.elapsed();
+            if waited >= HELD_ERRORS || (waited >= LATE_ERRORS && !self.holds_datagrams()) {
+                break;
+            }
+            thread::sleep(ERROR_CHECK);
+        }
+        Ok(self.report)
+    }
+
+    fn collect_errors(&mut self) {
         for socket in self.sockets.iter().flatten() {
             if let Ok(Some(error)) = socket.take_error() {
                 Tries::default().next(&error, &mut self.report);
             }
         }
-        Ok(self.report)
+    }
+
+    /// Whether this host holds datagrams that the sockets have sent, as the kernel's list of sockets shows; `false` if
+    /// that cannot be read.
+    fn holds_datagrams(&self) -> bool {
+        let listed = if self.to.is_ipv4() { procfs::net::udp() } else { procfs::net::udp6() };
+        let holding: Vec<u64> =
+            listed.unwrap_or_default().iter().filter(|entry| entry.tx_queue > 0).map(|entry| entry.inode).collect();
+        !holding.is_empty()
+            && self
+                .sockets
+                .iter()
+                .flatten()
+                .any(|socket| rustix::fs::fstat(socket.as_fd()).is_ok_and(|status| holding.contains(&status.st_ino)))
     }
 
     /// A connected socket that sends from this port, or from any for port 0.

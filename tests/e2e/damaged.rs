@@ -1,12 +1,13 @@
-//! Damaged captures: what is whole is sent, and what is not is named.
+//! Damaged captures: what is whole is sent, and what is not is named. And frames that leave in vain.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::captures::{self, assert_holds};
 use crate::frames;
 use crate::need;
-use crate::netns::{Ip, Pair};
+use crate::netns::{Ip, Pair, address};
 use crate::replay::replay;
 use crate::sensor::Setup;
 
@@ -35,6 +36,7 @@ fn is_sent_up_to(damage: impl FnOnce(&mut Vec<u8>, usize)) {
     let files: Vec<&Path> = [&good, &bad, &good].map(PathBuf::as_path).to_vec();
     let sent = replay(&pair.sender, pair.target(Ip::V4), &files, "");
     assert_eq!(sent.code, Some(4), "{}", sent.text);
+    assert!(sent.text.contains(" 1 errors in captures: not played to their end"), "{}", sent.text);
     let place = format!("byte {offset}");
     let named = sent.text.lines().find(|line| line.contains(bad.to_str().unwrap()) && line.contains(&place));
     assert!(named.is_some(), "{} and {place} are to be named: {}", bad.display(), sent.text);
@@ -58,4 +60,20 @@ fn cut_in_a_record_header() {
 #[test]
 fn a_length_that_no_frame_has() {
     is_sent_up_to(|bytes, offset| bytes[offset + 8..offset + 12].copy_from_slice(&[0xff; 4]));
+}
+
+/// The kernel takes the frames, and says seconds later that it had nowhere to send them.
+#[test]
+fn nobody_has_the_address() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let file = frames::write(directory.path(), "x.pcap", &frames::assorted(3));
+    for ip in [Ip::V4, Ip::V6] {
+        let sent = replay(&pair.sender, SocketAddr::new(address(ip, 99), 4789), &[&file], "");
+        assert_eq!((sent.code, sent.frames), (Some(3), 3), "{}", sent.text);
+        assert!(sent.text.contains("No route to host"), "{}", sent.text);
+    }
 }
