@@ -53,9 +53,9 @@ target/release/examples/make_load "$work/load.pcap" "$length" $frames
 # Nanoseconds on the CPU so far: the NAPI thread and all threads of process $1.
 busy() { cat $(printf '/proc/%s/schedstat ' $(pgrep 'napi/v1')) /proc/"$1"/task/*/schedstat | awk '{ n += $1 } END { printf "%.0f", n }'; }
 
-# Prints: frames sent, frames in the files, nanoseconds of CPU.
+# Prints: frames sent, frames in the files, nanoseconds of CPU, frames sent a second.
 trial() {
-  local side=$1 rate=$2 loops before after sent
+  local side=$1 rate=$2 loops before after sent achieved
   loops=$(((rate * seconds + frames - 1) / frames))
   mkdir "$work/out"
   case $side in
@@ -73,8 +73,8 @@ trial() {
   until grep -qE 'receiving|listening on' "$work/log"; do sleep 0.05; done
   sleep 0.2
   before=$(busy $pid)
-  sent=$(ip netns exec $send taskset -c 0 "$vxtap" replay "$work/load.pcap" --to 10.99.0.2 --vni 7 --rate "$rate" --loop $loops |
-    sed -n 's/^sent \([0-9,]*\) frames.*/\1/p' | tr -d ,)
+  read -r sent achieved <<<"$(ip netns exec $send taskset -c 0 "$vxtap" replay "$work/load.pcap" --to 10.99.0.2 --vni 7 --rate "$rate" \
+    --loop $loops | sed -n 's/^sent \([0-9,]*\) frames.* s: \([0-9,.]*\) frames.*/\1 \2/p' | tr -d ,)"
   sleep 0.3
   after=$(busy $pid)
   kill -INT $pid
@@ -83,23 +83,23 @@ trial() {
   local got
   got=$(find "$work/out" -name '*.pcap' -exec capinfos -cMTr {} + | awk '{ n += $NF } END { print n + 0 }')
   rm -rf "$work/out"
-  echo "$sent $got $((after - before))"
+  echo "$sent $got $((after - before)) $achieved"
 }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
 echo "frames of $length bytes, $seconds s a trial, medians of $repetitions; $(uname -r), $(nproc) CPUs, $(tcpdump --version 2>&1 | head -1)"
-printf '%10s  %-7s %14s %10s %12s\n' 'offered/s' side 'CPU ns/frame' 'lost %' 'lost % worst'
+printf '%10s  %-7s %10s %14s %10s %12s\n' 'asked/s' side 'sent/s' 'CPU ns/frame' 'lost %' 'lost % worst'
 for rate in "${rates[@]}"; do
   for ((i = 0; i < repetitions; i++)); do
     for side in vxtap kernel; do
-      read -r sent got ns <<<"$(trial $side "$rate")"
-      awk -v s="$sent" -v g="$got" -v t="$ns" \
-        'BEGIN { printf "%.0f %.4f\n", g ? t / g : 0, (s - g) * 100 / s }' >>"$work/$side-$rate"
+      read -r sent got ns achieved <<<"$(trial $side "$rate")"
+      awk -v s="$sent" -v g="$got" -v t="$ns" -v a="$achieved" \
+        'BEGIN { printf "%.0f %.4f %.0f\n", g ? t / g : 0, (s - g) * 100 / s, a }' >>"$work/$side-$rate"
     done
   done
   for side in vxtap kernel; do
-    printf '%10s  %-7s %14s %10s %12s\n' "$rate" $side "$(awk '{ print $1 }' "$work/$side-$rate" | median)" \
+    printf '%10s  %-7s %10s %14s %10s %12s\n' "$rate" $side "$(awk '{ print $3 }' "$work/$side-$rate" | median)" "$(awk '{ print $1 }' "$work/$side-$rate" | median)" \
       "$(awk '{ print $2 }' "$work/$side-$rate" | median)" "$(awk '{ print $2 }' "$work/$side-$rate" | sort -n | tail -1)"
   done
 done

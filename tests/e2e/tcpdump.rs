@@ -25,7 +25,19 @@ impl Tcpdump {
         let directory = tempfile::tempdir().unwrap();
         let mut command = namespace.command("tcpdump");
         // As root, or it could not write into our directory; with nanoseconds, as the sensor writes them.
-        command.args(["-n", "-U", "--immediate-mode", "-B", "32768", "-Z", "root", "--time-stamp-precision=nano"]);
+        // A slot of its ring is as large as the snap length: 64 KiB, so that there are 2000 of them and a burst fits.
+        command.args([
+            "-s",
+            "65535",
+            "-B",
+            "131072",
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-Z",
+            "root",
+            "--time-stamp-precision=nano",
+        ]);
         command.args(["-i", device, "-w"]).arg(file(&directory)).args(filter.split_whitespace());
         let process = Process::start(&mut command, None);
         process.stderr.find("listening on", 0, |line| line.contains("listening on").then_some(()));
