@@ -32,24 +32,33 @@ ping iputils-ping
 prlimit util-linux
 tc iproute2
 LIST
-  command -v suricata >/dev/null || missing+=(suricata)
-  [ ${#missing[@]} -gt 0 ] || { echo "all there"; return; }
+  local suricata=()
+  command -v suricata >/dev/null || suricata=(suricata)
+  [ $((${#missing[@]} + ${#suricata[@]})) -gt 0 ] || { echo "all there"; return; }
   if [ "$(id -u)" -ne 0 ]; then
-    skip "installing ${missing[*]}: needs root"
+    skip "installing ${missing[*]} ${suricata[*]}: needs root"
     return
   fi
   apt-get update -qq
-  case " ${missing[*]} " in *" suricata "*) backports ;; esac
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-  # The package starts its service; the tests start their own, in namespaces.
-  case " ${missing[*]} " in *" suricata "*) systemctl disable --now suricata >/dev/null 2>&1 || true ;; esac
+  [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+  if [ ${#suricata[@]} -gt 0 ]; then
+    backports
+    # Its libraries are to come from there too.
+    install_packages -t "$(codename)-backports" suricata
+    # The package starts its service; the tests start their own, in namespaces.
+    systemctl disable --now suricata >/dev/null 2>&1 || true
+  fi
 }
 
-# Suricata is in the backports of Debian 12 only: where the release has none, adds the machine's own source of Debian with another suite.
+install_packages() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+
+codename() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
+
+# Suricata is in the backports of Debian 12 only: adds the machine's own source of Debian with its suite changed.
 backports() {
-  [ -z "$(apt-cache madison suricata)" ] || return 0
   local suite entry=/etc/apt/sources.list.d/vxtap-backports
-  suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  suite=$(codename)
+  grep -rqs "$suite-backports" /etc/apt/sources.list /etc/apt/sources.list.d && return
   if [ -f /etc/apt/sources.list.d/debian.sources ]; then
     awk -v RS= -v ORS='\n\n' -v suite="$suite" '$0 ~ "Suites:[^\n]*" suite "( |$|\n)" && !done {
       sub(/Suites:[^\n]*/, "Suites: " suite "-backports"); print; done = 1 }' /etc/apt/sources.list.d/debian.sources >$entry.sources
