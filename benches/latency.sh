@@ -9,28 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 count=500
 while getopts n: option; do case $option in n) count=$OPTARG ;; *) exit 2 ;; esac done
-for tool in ip tcpdump tshark; do command -v $tool >/dev/null || { echo "needs $tool" >&2; exit 1; }; done
-
-vxtap=${VXTAP:-target/release/vxtap}
-send=vxtap-lat-send-$$ receive=vxtap-lat-receive-$$
-work=$(mktemp -d /dev/shm/vxtap-latency.XXXXXX)
-cleanup() {
-  jobs -p | xargs -r kill 2>/dev/null || true
-  ip netns del $send 2>/dev/null || true
-  ip netns del $receive 2>/dev/null || true
-  rm -rf "$work"
-}
-trap cleanup EXIT
-
-ip netns add $send
-ip netns add $receive
-ip link add v0 netns $send type veth peer name v1 netns $receive
-for side in "$send v0 10.99.0.1" "$receive v1 10.99.0.2"; do
-  read -r ns device address <<<"$side"
-  ip netns exec "$ns" sysctl -qw "net.ipv6.conf.$device.disable_ipv6=1"
-  ip -n "$ns" address add "$address/24" dev "$device"
-  ip -n "$ns" link set "$device" mtu 9001 up
-done
+. benches/pair.sh latency tcpdump tshark
 
 ip netns exec $receive "$vxtap" run --tap mirror0 --no-write --ledger none 2>"$work/vxtap.log" &
 sensor=$!

@@ -5,7 +5,8 @@
 #
 # Two network namespaces and a veth pair (MTU 9001). The sender (vxtap replay) has CPU 0; all receive work has CPU 1: the veth's
 # NAPI thread, the receiver, its writer. Both write to a tmpfs. Cost is the time that these threads were on the CPU, kernel included,
-# per frame in the file; frames are counted with capinfos. The two sides alternate; the table has medians.
+# per frame in the file; frames are counted with capinfos. The two sides alternate; the table has medians. VXTAP names another program
+# than target/release/vxtap, as that of the commit before; VXTAP_RUN has more options for vxtap run, as "--tap mirror0".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 repetitions=5 seconds=3 length=64
@@ -15,28 +16,7 @@ done
 shift $((OPTIND - 1))
 rates=("$@")
 [ ${#rates[@]} -gt 0 ] || rates=(100000 200000 300000 400000 500000)
-for tool in ip ethtool tcpdump capinfos taskset chrt; do command -v $tool >/dev/null || { echo "needs $tool" >&2; exit 1; }; done
-
-vxtap=${VXTAP:-target/release/vxtap}
-send=vxtap-live-send-$$ receive=vxtap-live-receive-$$
-work=$(mktemp -d /dev/shm/vxtap-live.XXXXXX)
-cleanup() {
-  jobs -p | xargs -r kill 2>/dev/null || true
-  ip netns del $send 2>/dev/null || true
-  ip netns del $receive 2>/dev/null || true
-  rm -rf "$work"
-}
-trap cleanup EXIT
-
-ip netns add $send
-ip netns add $receive
-ip link add v0 netns $send type veth peer name v1 netns $receive
-for side in "$send v0 10.99.0.1" "$receive v1 10.99.0.2"; do
-  read -r ns device address <<<"$side"
-  ip netns exec "$ns" sysctl -qw "net.ipv6.conf.$device.disable_ipv6=1"
-  ip -n "$ns" address add "$address/24" dev "$device"
-  ip -n "$ns" link set "$device" mtu 9001 up
-done
+. benches/pair.sh live ethtool tcpdump capinfos taskset chrt
 ip netns exec $send ethtool -K v0 tx off tso off gso off >/dev/null
 # GRO gives the veth its NAPI, which a thread can then do on a CPU of our choice.
 ip netns exec $receive ethtool -K v1 gro on >/dev/null

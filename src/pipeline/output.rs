@@ -74,6 +74,7 @@ impl OutputPlan {
             }
             Destination::Interface(plan) => {
                 let interface = Interface::open(plan)?;
+                tracing::debug!(interface = plan.name, created = interface.created(), "interface is open");
                 for complaint in interface.complaints() {
                     tracing::warn!("{complaint}");
                 }

@@ -154,14 +154,14 @@ pub struct Listening {
 /// The default: the VXLAN port on all addresses, IPv4 included; IPv4 only where the host has no IPv6.
 #[must_use]
 pub fn default_listen(port: u16) -> SocketAddr {
-    let dual = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    let probe = open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), false).and_then(|s| s.bind(&any_port(dual).into()));
-    if probe.is_ok() { dual } else { SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)) }
-}
-
-fn any_port(mut address: SocketAddr) -> SocketAddr {
-    address.set_port(0);
-    address
+    // Whether that port is free is not the question here.
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let has_ipv6 = open(any, false).and_then(|socket| socket.bind(&any.into())).is_ok();
+    if has_ipv6 {
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+    } else {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+    }
 }
 
 /// Opens the sockets of all workers.
