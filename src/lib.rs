@@ -14,5 +14,6 @@ pub mod route;
 pub mod run;
 pub mod sink;
 pub mod source;
+pub mod storage;
 pub mod sys;
 pub mod wire;

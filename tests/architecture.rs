@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pipeline", &["lane", "ledger", "record", "route", "sink", "source", "wire"]),
     ("source", &["record", "sys"]),
     ("sink", &["lane", "ledger", "record", "route", "sys", "wire"]),
+    ("storage", &["sys"]),
     ("lane", &["ledger", "record", "route"]),
     ("route", &["ledger", "record", "wire"]),
     ("ledger", &["record", "wire"]),

@@ -1,0 +1,97 @@
+//! Where captures are kept: files and directories behind one small trait.
+//!
+//! Everything that is done to the files of an output goes through [`Storage`], so that tests can put one in its place that writes
+//! short, fails, stalls, or forgets what was not synced.
+
+mod disk;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+
+pub use disk::Disk;
+
+/// A place for files. Shared by the threads of an output.
+pub trait Storage: Debug + Send + Sync {
+    /// Creates `directory` and what is missing above it.
+    ///
+    /// # Errors
+    /// What `mkdir(2)` returns.
+    fn create_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Creates a file to append to.
+    ///
+    /// # Errors
+    /// What `open(2)` returns; `EEXIST` where the file exists.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
+
+    /// Opens a file that [`Storage::create`] made, to append to it.
+    ///
+    /// # Errors
+    /// What `open(2)` returns.
+    fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
+
+    /// Whether there is something of this name; a dangling symbolic link counts.
+    ///
+    /// # Errors
+    /// What `lstat(2)` returns, but for `ENOENT`.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Renames a file, without replacing another.
+    ///
+    /// # Errors
+    /// What `renameat2(2)` returns; `EEXIST` where `to` exists.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What `unlink(2)` returns.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in `directory` survive a loss of power.
+    ///
+    /// # Errors
+    /// What `fsync(2)` returns.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// The room of the file system that holds `directory`.
+    ///
+    /// # Errors
+    /// What `statvfs(3)` returns.
+    fn space(&self, directory: &Path) -> io::Result<Space>;
+}
+
+/// A file that is appended to. `write` may take less than it is given; what it takes has a place in the file but need not be there
+/// yet. `flush` returns when readers of the file can see all of it.
+pub trait StoredFile: io::Write + Debug + Send {
+    /// Bytes from the beginning of the file that are in it for certain: a later failure takes none of them back.
+    fn settled(&self) -> u64;
+
+    /// Cuts the file to `length` bytes. What comes later is appended there.
+    ///
+    /// # Errors
+    /// What `ftruncate(2)` returns.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+
+    /// Flushes, and makes the file's bytes survive a loss of power.
+    ///
+    /// # Errors
+    /// What `fdatasync(2)` returns.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Reserves blocks for `more` bytes beyond the end of the file, whose length stays, so that appending them cannot find the disk full.
+    ///
+    /// # Errors
+    /// What `fallocate(2)` returns; `EOPNOTSUPP` where the file system cannot.
+    fn reserve(&mut self, more: u64) -> io::Result<()>;
+}
+
+/// Room of a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Free for this process.
+    pub free: u64,
+    /// In all.
+    pub total: u64,
+}
