@@ -178,7 +178,12 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
         outputs.push(OutputPlan {
             name: FILES.into(),
             selection: Selection::default(),
-            lane: LanePlan { chunks, linger: args.flush / 2, snaplen: args.snaplen as usize },
+            lane: LanePlan {
+                chunks,
+                linger: args.flush / 2,
+                snaplen: args.snaplen as usize,
+                sessions: args.max_sessions,
+            },
             to: Destination::Files(files),
         });
     }
@@ -194,6 +199,7 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                     chunks: queue / workers / CHUNK_MEMORY,
                     linger: INTERFACE_LINGER,
                     snaplen: usize::MAX,
+                    sessions: args.max_sessions,
                 },
                 to: Destination::Interface(InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu }),
                 name,

@@ -11,6 +11,15 @@ pub const CHUNK_RUNS: usize = 4096;
 /// Memory of a chunk, its index included.
 pub const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
 
+/// Frames of a session that were dropped for want of an empty chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// The session.
+    pub session: SessionId,
+    /// How many.
+    pub frames: u32,
+}
+
 /// Consecutive records of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
@@ -22,7 +31,9 @@ pub struct Run {
     pub end: u32,
     /// How many.
     pub frames: u32,
-    /// The latest receive time among them.
+    /// The earliest receive time among them.
+    pub earliest: Timestamp,
+    /// The latest.
     pub latest: Timestamp,
 }
 
@@ -34,13 +45,36 @@ pub struct Chunk {
     records: Vec<u8>,
     runs: Vec<Run>,
     frames: u32,
+    losses: Vec<Loss>,
 }
 
 impl Chunk {
     /// An empty chunk of lane number `lane`.
     #[must_use]
     pub fn new(lane: u16) -> Self {
-        Self { lane, records: Vec::with_capacity(CHUNK_BYTES), runs: Vec::with_capacity(CHUNK_RUNS), frames: 0 }
+        Self {
+            lane,
+            records: Vec::with_capacity(CHUNK_BYTES),
+            runs: Vec::with_capacity(CHUNK_RUNS),
+            frames: 0,
+            losses: Vec::new(),
+        }
+    }
+
+    /// A chunk without room, that only tells of losses.
+    pub(super) fn only_losses(lane: u16, losses: Vec<Loss>) -> Self {
+        Self { lane, records: Vec::new(), runs: Vec::new(), frames: 0, losses }
+    }
+
+    /// Says what was lost before the first record of this chunk.
+    pub(super) fn tell(&mut self, losses: Vec<Loss>) {
+        self.losses = losses;
+    }
+
+    /// What was lost between the last record of the lane's chunk before and the first of this one.
+    #[must_use]
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
     }
 
     /// Whether a frame of `length` bytes still fits.
@@ -64,9 +98,10 @@ impl Chunk {
             Some(run) if run.session == session => {
                 run.end = end;
                 run.frames += 1;
+                run.earliest = run.earliest.min(timestamp);
                 run.latest = run.latest.max(timestamp);
             }
-            _ => self.runs.push(Run { session, start, end, frames: 1, latest: timestamp }),
+            _ => self.runs.push(Run { session, start, end, frames: 1, earliest: timestamp, latest: timestamp }),
         }
     }
 
@@ -98,5 +133,6 @@ impl Chunk {
         self.records.clear();
         self.runs.clear();
         self.frames = 0;
+        self.losses.clear();
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A lane copies each frame once, as a record into its current [`Chunk`], and hands whole chunks to the output's thread by
 //! pointer. Empty chunks come back by a second queue. A lane owns a fixed number of chunks, which bounds its memory; when all
-//! are with the sink, frames are dropped for this output alone and counted. Nothing here ever waits.
+//! are with the sink, frames are dropped for this output alone and counted. Nothing here ever waits. The next chunk tells the sink which
+//! sessions lost how many, at the place in the order of frames where it happened.
 //!
 //! ## When a chunk is handed over
 //!
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-pub use chunk::{CHUNK_BYTES, CHUNK_MEMORY, CHUNK_RUNS, Chunk, Run};
+pub use chunk::{CHUNK_BYTES, CHUNK_MEMORY, CHUNK_RUNS, Chunk, Loss, Run};
 
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::Timestamp;
@@ -31,6 +32,8 @@ pub struct LanePlan {
     pub linger: Duration,
     /// Bytes of a frame that are kept at most.
     pub snaplen: usize,
+    /// Sessions told apart at most.
+    pub sessions: u32,
 }
 
 /// A worker's path into one output.
@@ -45,6 +48,42 @@ pub struct Lane {
     current: Option<Chunk>,
     /// When the first record of the current chunk came.
     since: Option<Instant>,
+    number: u16,
+    losses: Losses,
+}
+
+/// Frames lost since the last chunk was taken.
+#[derive(Debug)]
+struct Losses {
+    /// By session number.
+    frames: Box<[u32]>,
+    /// Sessions that have lost some.
+    sessions: Vec<SessionId>,
+}
+
+impl Losses {
+    /// Room for sessions of numbers up to `last`.
+    fn new(last: u32) -> Self {
+        Self { frames: vec![0; last as usize + 1].into_boxed_slice(), sessions: Vec::with_capacity(last as usize + 1) }
+    }
+
+    fn add(&mut self, session: SessionId) {
+        if let Some(frames) = self.frames.get_mut(session.index()) {
+            if *frames == 0 {
+                self.sessions.push(session);
+            }
+            *frames = frames.saturating_add(1);
+        }
+    }
+
+    fn take(&mut self) -> Vec<Loss> {
+        let frames = &mut self.frames;
+        let losses = self.sessions.drain(..).filter_map(|session| {
+            let frames = std::mem::take(frames.get_mut(session.index())?);
+            Some(Loss { session, frames })
+        });
+        losses.collect()
+    }
 }
 
 /// The sink's ends of the lanes of one output.
@@ -70,8 +109,8 @@ impl Inbox {
 /// The lanes of one output, one for each set of counters, and the inbox they lead to.
 #[must_use]
 pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, Inbox) {
-    // Room for every chunk there is: a send finds the queue full never.
-    let (full_sender, full) = bounded(plan.chunks * counters.len());
+    // Room for every chunk there is, and for what each lane has to tell at its end: a send finds the queue full never.
+    let (full_sender, full) = bounded((plan.chunks + 1) * counters.len());
     let (lanes, returns) = (0..)
         .zip(counters)
         .map(|(number, counters)| {
@@ -84,6 +123,8 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
                 empty: (0..plan.chunks).map(|_| Chunk::new(number)).collect(),
                 current: None,
                 since: None,
+                number,
+                losses: Losses::new(plan.sessions),
             };
             (lane, return_sender)
         })
@@ -99,6 +140,7 @@ impl Lane {
         let kept = frame.get(..self.plan.snaplen).unwrap_or(frame);
         let Some(chunk) = self.room_for(kept.len()) else {
             self.counters.dropped(OutputDrop::LaneFull).add(1);
+            self.losses.add(session);
             return;
         };
         chunk.push(session, timestamp, kept, orig_len);
@@ -128,7 +170,11 @@ impl Lane {
     fn take_empty(&mut self) -> Option<Chunk> {
         // The last returned ends on top.
         self.empty.extend(self.returned.try_iter());
-        self.empty.pop()
+        let mut chunk = self.empty.pop()?;
+        if !self.losses.sessions.is_empty() {
+            chunk.tell(self.losses.take());
+        }
+        Some(chunk)
     }
 
     /// Hands over the current chunk, full or not.
@@ -161,10 +207,14 @@ impl Lane {
     }
 }
 
-/// What is in the current chunk is handed over when the worker ends.
+/// What is in the current chunk is handed over when the worker ends, and what was lost since is told.
 impl Drop for Lane {
     fn drop(&mut self) {
         self.hand_over();
+        if !self.losses.sessions.is_empty() {
+            // Nobody listens where the output's thread has ended.
+            let _ = self.full.try_send(Chunk::only_losses(self.number, self.losses.take()));
+        }
     }
 }
 
@@ -175,7 +225,7 @@ mod tests {
 
     fn one(chunks: usize, snaplen: usize) -> (Lane, Inbox, Arc<OutputCounters>) {
         let counters = Arc::new(OutputCounters::default());
-        let plan = LanePlan { chunks, linger: Duration::from_millis(500), snaplen };
+        let plan = LanePlan { chunks, linger: Duration::from_millis(500), snaplen, sessions: 10 };
         let (mut lanes, inbox) = lanes(plan, vec![Arc::clone(&counters)]);
         (lanes.remove(0), inbox, counters)
     }
@@ -200,9 +250,24 @@ mod tests {
         lane.offer(SessionId::OVERFLOW, at(1), &frame, 1000);
         assert_eq!(counters.dropped(OutputDrop::LaneFull).get(), lost);
         drop(lane);
-        let rest: u64 = inbox.full.iter().map(|c| u64::from(c.frames())).sum();
-        assert_eq!(rest, per_chunk + 1);
+        let rest: Vec<Chunk> = inbox.full.iter().collect();
+        assert_eq!(rest.iter().map(|c| u64::from(c.frames())).sum::<u64>(), per_chunk + 1);
         assert_eq!(counters.offered.get(), 1001);
+        // Told where it happened: in front of the frame that had room again.
+        let lost = Loss { session: SessionId::OVERFLOW, frames: u32::try_from(lost).unwrap() };
+        assert_eq!(rest.iter().map(|c| c.losses().to_vec()).collect::<Vec<_>>(), [vec![], vec![lost]]);
+    }
+
+    #[test]
+    fn losses_at_the_end_are_told_too() {
+        let (mut lane, inbox, counters) = one(1, 9000);
+        for i in 0..1000 {
+            lane.offer(SessionId::OVERFLOW, at(i), &[7; 1000], 1000);
+        }
+        drop(lane);
+        let told: u64 = inbox.full.iter().flat_map(|c| c.losses().to_vec()).map(|loss| u64::from(loss.frames)).sum();
+        assert!(told > 0);
+        assert_eq!(told, counters.dropped(OutputDrop::LaneFull).get());
     }
 
     #[test]

@@ -283,7 +283,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let counters = ledger.worker();
         let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-        let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000 };
+        let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000, sessions: 10 };
         let (lanes, inbox) = lanes(plan, vec![output.end()]);
         let sink = output.end();
         ledger.outputs.push(output);
