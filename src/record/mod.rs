@@ -1,7 +1,11 @@
-//! Capture formats: encoding records and reading files.
+//! Capture formats: encoding records, compressing, reading and salvaging files.
 
+pub mod compress;
+pub mod format;
 pub mod pcap;
+pub mod pcapng;
 pub mod read;
+pub mod salvage;
 mod timestamp;
 
 pub use timestamp::Timestamp;

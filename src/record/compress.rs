@@ -1,0 +1,244 @@
+//! Compressing a capture file while it is written, with lz4 or zstd.
+//!
+//! A file is one frame from its first byte to its last, because Wireshark reads no further than the first. What is fed is
+//! flushed within the frame, so that a file that a crash left unfinished can be decoded up to the last feed.
+//!
+//! There is one compressor for each open file, so each is kept small: see [`memory`]. lz4 has linked blocks of 64 KiB,
+//! which find repetitions in the 64 KiB before, and a checksum for each block, by which damage is found where it is; both
+//! have a checksum of the content.
+
+mod reader;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, get_error_name};
+
+pub use self::reader::{Reader, reader};
+
+/// First bytes of an lz4 frame.
+pub const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+/// First bytes of a zstd frame.
+pub const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Level of zstd where none is given.
+pub const ZSTD_LEVEL: i32 = 3;
+/// Highest level; those above it need windows that a compressor here does not have.
+const ZSTD_MAX_LEVEL: i32 = 19;
+
+/// zstd looks back 128 KiB. By itself it looks back 512 KiB to 8 MiB, which takes 3 to 15 MiB of memory for files that are
+/// 1 to 2 % smaller.
+const ZSTD_WINDOW_LOG: u32 = 17;
+
+const LZ4_BLOCK: usize = 64 * 1024;
+
+/// How a file is compressed. Written as `lz4`, `zstd` or `zstd:LEVEL` with a level from 1 to 19.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// lz4 frame format.
+    Lz4,
+    /// zstd with this level.
+    Zstd(i32),
+}
+
+impl Compression {
+    /// Last part of a file's name, without the dot.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Compression::Lz4 => "lz4",
+            Compression::Zstd(_) => "zst",
+        }
+    }
+
+    /// What a file is compressed with by its first bytes; zstd does not tell its level, which is the default then.
+    #[must_use]
+    pub fn detect(beginning: &[u8]) -> Option<Compression> {
+        match *beginning.first_chunk()? {
+            LZ4_MAGIC => Some(Compression::Lz4),
+            ZSTD_MAGIC => Some(Compression::Zstd(ZSTD_LEVEL)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Compression::Lz4 => f.write_str("lz4"),
+            Compression::Zstd(ZSTD_LEVEL) => f.write_str("zstd"),
+            Compression::Zstd(level) => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
+/// Not a way of compressing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompressionError {
+    /// Not the name of a compression.
+    #[error("unknown compression {0:?}: one of lz4, zstd, zstd:LEVEL")]
+    Unknown(String),
+    /// Not a level of zstd.
+    #[error("zstd has no level {0:?} here: it is a number from 1 (fast) to {ZSTD_MAX_LEVEL} (small)")]
+    Level(String),
+    /// lz4 has only one level.
+    #[error("lz4 has no levels: write lz4, or zstd:LEVEL")]
+    Lz4Level,
+}
+
+impl FromStr for Compression {
+    type Err = CompressionError;
+
+    fn from_str(text: &str) -> Result<Compression, CompressionError> {
+        match text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level))) {
+            ("lz4", None) => Ok(Compression::Lz4),
+            ("lz4", Some(_)) => Err(CompressionError::Lz4Level),
+            ("zstd", None) => Ok(Compression::Zstd(ZSTD_LEVEL)),
+            ("zstd", Some(level)) => match level.parse() {
+                Ok(number @ 1..=ZSTD_MAX_LEVEL) => Ok(Compression::Zstd(number)),
+                _ => Err(CompressionError::Level(level.to_owned())),
+            },
+            _ => Err(CompressionError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl serde::Serialize for Compression {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Compression {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Compression, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Compresses one file.
+pub struct Compressor(Encoder);
+
+enum Encoder {
+    /// Boxed, for its table of 16 KiB is part of it.
+    Lz4(Box<FrameEncoder<Vec<u8>>>),
+    Zstd(CCtx<'static>),
+}
+
+impl Compressor {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// When there is no memory for a zstd context, or zstd does not take the level.
+    pub fn new(compression: Compression) -> io::Result<Compressor> {
+        Ok(Compressor(match compression {
+            Compression::Lz4 => {
+                let info = FrameInfo::new()
+                    .block_size(BlockSize::Max64KB)
+                    .block_mode(BlockMode::Linked)
+                    .block_checksums(true)
+                    .content_checksum(true);
+                Encoder::Lz4(Box::new(FrameEncoder::with_frame_info(info, Vec::new())))
+            }
+            Compression::Zstd(level) => {
+                // Two tables of 4-byte entries. The levels that search long gain from larger ones, the fast ones lose time.
+                let table_log = if level > 4 { 16 } else { 15 };
+                let mut context = CCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
+                for parameter in [
+                    CParameter::CompressionLevel(level),
+                    CParameter::WindowLog(ZSTD_WINDOW_LOG),
+                    CParameter::HashLog(table_log),
+                    CParameter::ChainLog(table_log),
+                    CParameter::ChecksumFlag(true),
+                ] {
+                    context.set_parameter(parameter).map_err(zstd_error)?;
+                }
+                Encoder::Zstd(context)
+            }
+        }))
+    }
+
+    /// Compresses `raw` and appends to `out` all that is needed to decode it and what was fed before.
+    ///
+    /// # Errors
+    /// When zstd fails, as when it gets no memory; the file cannot be continued then.
+    pub fn feed(&mut self, raw: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.0 {
+            Encoder::Lz4(encoder) => appending(encoder, out, |encoder| {
+                encoder.write_all(raw)?;
+                encoder.flush()
+            }),
+            Encoder::Zstd(context) => stream(context, raw, out, ZSTD_EndDirective::ZSTD_e_flush),
+        }
+    }
+
+    /// Ends the file: appends the end of the frame and the checksum of its content.
+    ///
+    /// # Errors
+    /// As [`Compressor::feed`].
+    pub fn finish(self, out: &mut Vec<u8>) -> io::Result<()> {
+        match self.0 {
+            Encoder::Lz4(mut encoder) => appending(&mut encoder, out, |encoder| Ok(encoder.try_finish()?)),
+            Encoder::Zstd(mut context) => stream(&mut context, &[], out, ZSTD_EndDirective::ZSTD_e_end),
+        }
+    }
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Encoder::Lz4(_) => "Compressor(lz4)",
+            Encoder::Zstd(_) => "Compressor(zstd)",
+        })
+    }
+}
+
+/// Lets the encoder, which owns what it writes into, write into `out`.
+fn appending(
+    encoder: &mut FrameEncoder<Vec<u8>>,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut FrameEncoder<Vec<u8>>) -> io::Result<()>,
+) -> io::Result<()> {
+    std::mem::swap(encoder.get_mut(), out);
+    let result = write(encoder);
+    std::mem::swap(encoder.get_mut(), out);
+    result
+}
+
+fn stream(context: &mut CCtx<'_>, raw: &[u8], out: &mut Vec<u8>, end: ZSTD_EndDirective) -> io::Result<()> {
+    /// Room for what zstd keeps back and for the ends of block and frame.
+    const ENDS: usize = 64;
+    let mut input = InBuffer::around(raw);
+    loop {
+        // Compressed data is seldom larger than a half, and zstd says how much it still has.
+        out.reserve((raw.len() - input.pos()) / 2 + ENDS);
+        let start = out.len();
+        let mut output = OutBuffer::around_pos(out, start);
+        let left = context.compress_stream2(&mut output, &mut input, end).map_err(zstd_error)?;
+        if left == 0 && input.pos() == raw.len() {
+            return Ok(());
+        }
+        out.reserve(left);
+    }
+}
+
+fn zstd_error(code: usize) -> io::Error {
+    io::Error::other(format!("zstd: {}", get_error_name(code)))
+}
+
+/// The most memory that one compressor takes, in bytes, without what it appends to. With zstd it is the address space; a
+/// third to a half of it is in use when files are fed in pieces of 64 KiB or less.
+#[must_use]
+pub fn memory(compression: Compression) -> usize {
+    match compression {
+        // Two blocks and the window before them, a compressed block, and the table.
+        Compression::Lz4 => 3 * LZ4_BLOCK + LZ4_BLOCK * 110 / 100 + 20 * 1024,
+        Compression::Zstd(..=12) => 1280 * 1024,
+        Compression::Zstd(_) => 2304 * 1024,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Decoding what [`super::Compressor`] wrote, and any other lz4 or zstd stream.
+
+use std::io::{self, Cursor, Read};
+
+use lz4_flex::frame::FrameDecoder;
+use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer};
+
+use super::{Compression, zstd_error};
+
+/// A stream that is decoded if it is compressed.
+///
+/// A stream that ends too early is read up to there, and then gives [`io::ErrorKind::UnexpectedEof`].
+pub struct Reader<R: Read> {
+    compression: Option<Compression>,
+    decoder: Decoder<R>,
+}
+
+enum Decoder<R: Read> {
+    Plain(Source<R>),
+    Lz4(Lz4<Source<R>>),
+    Zstd(Zstd<Source<R>>),
+}
+
+/// The bytes that were looked at, and the rest.
+type Source<R> = io::Chain<Cursor<Vec<u8>>, R>;
+
+/// Looks at the first bytes of `input` and decodes it if it is lz4 or zstd; all else is passed on as it is.
+///
+/// # Errors
+/// What reading gives, and if there is no memory for a zstd context.
+pub fn reader<R: Read>(mut input: R) -> io::Result<Reader<R>> {
+    let mut beginning = Vec::with_capacity(4);
+    (&mut input).take(4).read_to_end(&mut beginning)?;
+    let compression = Compression::detect(&beginning);
+    let source = Cursor::new(beginning).chain(input);
+    let decoder = match compression {
+        None => Decoder::Plain(source),
+        Some(Compression::Lz4) => Decoder::Lz4(Lz4::new(source)),
+        Some(Compression::Zstd(_)) => Decoder::Zstd(Zstd::new(source)?),
+    };
+    Ok(Reader { compression, decoder })
+}
+
+impl<R: Read> Reader<R> {
+    /// How the stream is compressed, if it is; zstd does not tell its level, which is the default here.
+    #[must_use]
+    pub fn compression(&self) -> Option<Compression> {
+        self.compression
+    }
+}
+
+impl<R: Read> Read for Reader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.decoder {
+            Decoder::Plain(source) => source.read(buffer),
+            Decoder::Lz4(decoder) => decoder.read(buffer),
+            Decoder::Zstd(decoder) => decoder.read(buffer),
+        }
+    }
+}
+
+impl<R: Read> std::fmt::Debug for Reader<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("compression", &self.compression).finish_non_exhaustive()
+    }
+}
+
+fn unfinished() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the compressed stream ends before its end mark")
+}
+
+/// lz4_flex takes the end of the input between two blocks for the end of the frame. So the input is watched.
+struct Lz4<R: Read> {
+    decoder: FrameDecoder<Watched<R>>,
+    /// Where in the input the last frame ended.
+    frame_end: u64,
+}
+
+struct Watched<R> {
+    source: io::BufReader<R>,
+    position: u64,
+    at_end: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.position += u64::try_from(read).unwrap_or(u64::MAX);
+        self.at_end |= read == 0 && !buffer.is_empty();
+        Ok(read)
+    }
+}
+
+impl<R: Read> Lz4<R> {
+    fn new(source: R) -> Lz4<R> {
+        let source = io::BufReader::with_capacity(64 * 1024, source);
+        Lz4 { decoder: FrameDecoder::new(Watched { source, position: 0, at_end: false }), frame_end: 0 }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.decoder.read(buffer)?;
+            let input = self.decoder.get_ref();
+            match (read, input.at_end) {
+                (0, false) if !buffer.is_empty() => self.frame_end = input.position,
+                (0, true) if self.frame_end != input.position => return Err(unfinished()),
+                _ => return Ok(read),
+            }
+        }
+    }
+}
+
+/// zstd loses what it decoded before the damage in the same call. So it gets one block in a call.
+struct Zstd<R> {
+    source: io::BufReader<R>,
+    context: DCtx<'static>,
+    input: Vec<u8>,
+    /// Bytes that zstd wants next: the rest of a block and the header of the one behind; 0 between frames.
+    wanted: usize,
+    output: Vec<u8>,
+    /// What of the output was read.
+    taken: usize,
+    /// The damage behind the output.
+    damage: Option<io::Error>,
+}
+
+impl<R: Read> Zstd<R> {
+    fn new(source: R) -> io::Result<Zstd<R>> {
+        let context = DCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
+        let source = io::BufReader::with_capacity(64 * 1024, source);
+        let output = Vec::with_capacity(DCtx::out_size());
+        Ok(Zstd { source, context, input: Vec::new(), wanted: 0, output, taken: 0, damage: None })
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.taken == self.output.len() {
+            if !self.decode()? {
+                return Ok(0);
+            }
+        }
+        let rest = self.output.get(self.taken..).unwrap_or_default();
+        let read = rest.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&rest[..read]);
+        self.taken += read;
+        Ok(read)
+    }
+
+    /// Decodes the next block into the output; `false` at the end between two frames.
+    fn decode(&mut self) -> io::Result<bool> {
+        /// The least that zstd needs to know of a frame.
+        const FRAME_HEADER: usize = 5;
+        const BLOCK_HEADER: usize = 3;
+        if let Some(error) = self.damage.take() {
+            return Err(error);
+        }
+        self.output.clear();
+        self.taken = 0;
+        self.input.clear();
+        let wanted = if self.wanted == 0 { FRAME_HEADER } else { self.wanted };
+        (&mut self.source).take(u64::try_from(wanted).unwrap_or(u64::MAX)).read_to_end(&mut self.input)?;
+        if self.input.is_empty() {
+            return if self.wanted == 0 { Ok(false) } else { Err(unfinished()) };
+        }
+        let (block, next_header) = self.input.split_at(self.input.len().min(wanted.saturating_sub(BLOCK_HEADER)));
+        for part in [block, next_header] {
+            match run(&mut self.context, part, &mut self.output) {
+                Ok(Some(wanted)) => self.wanted = wanted,
+                Ok(None) => {}
+                Err(error) if self.output.is_empty() => return Err(error),
+                Err(error) => {
+                    self.damage = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Decodes `input`, a part of a block, behind what is in `output`; the number of bytes that zstd wants next.
+fn run(context: &mut DCtx<'_>, input: &[u8], output: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let mut source = InBuffer::around(input);
+    let mut wanted = None;
+    while source.pos() < input.len() {
+        // No block is larger.
+        output.reserve(DCtx::out_size());
+        let start = output.len();
+        let mut room = OutBuffer::around_pos(output, start);
+        wanted = Some(context.decompress_stream(&mut room, &mut source).map_err(zstd_error)?);
+    }
+    Ok(wanted)
+}

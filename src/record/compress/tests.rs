@@ -1,0 +1,161 @@
+use super::*;
+use proptest::prelude::*;
+use std::io::Read;
+
+fn every() -> impl Iterator<Item = Compression> {
+    std::iter::once(Compression::Lz4).chain((1..=ZSTD_MAX_LEVEL).map(Compression::Zstd))
+}
+
+/// Bytes that repeat now and then, and now and then do not, by a generator with the state `seed`.
+fn bytes(length: usize, mut seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 64);
+    while bytes.len() < length {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let words = seed.rotate_left(17).to_le_bytes();
+        bytes.extend_from_slice(&words);
+        bytes.extend_from_slice(&[words[0] & 3; 20]);
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// The file, and where it and what was fed ends after each feed.
+fn compressed(compression: Compression, pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<(usize, usize)>) {
+    let mut compressor = Compressor::new(compression).unwrap();
+    let (mut file, mut raw, mut ends) = (Vec::new(), 0, Vec::new());
+    for piece in pieces {
+        compressor.feed(piece, &mut file).unwrap();
+        raw += piece.len();
+        ends.push((file.len(), raw));
+    }
+    compressor.finish(&mut file).unwrap();
+    (file, ends)
+}
+
+/// What can be decoded, and the error behind it.
+fn decoded(file: &[u8]) -> (Vec<u8>, io::Result<usize>) {
+    let mut bytes = Vec::new();
+    let end = reader(file).and_then(|mut reader| reader.read_to_end(&mut bytes));
+    (bytes, end)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A file decodes to what was fed, and its beginning to what was fed up to there, and that is told from a whole one.
+    #[test]
+    fn a_cut_file_has_every_feed_before_the_cut(
+        pieces in prop::collection::vec((0usize..200_000, any::<u64>()).prop_map(|(length, seed)| bytes(length, seed)), 0..6),
+        zstd in any::<bool>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let compression = if zstd { Compression::Zstd(1) } else { Compression::Lz4 };
+        let raw = pieces.concat();
+        let (file, ends) = compressed(compression, &pieces);
+        prop_assert_eq!(reader(file.as_slice()).unwrap().compression().map(Compression::extension), Some(compression.extension()));
+        let (found, end) = decoded(&file);
+        prop_assert!(found == raw && end.is_ok());
+
+        let cut = cut.index(file.len());
+        let (found, end) = decoded(&file[..cut]);
+        let fed = ends.iter().take_while(|(end, _)| *end <= cut).last().map_or(0, |(_, raw)| *raw);
+        if cut >= 4 {
+            prop_assert!(found.len() >= fed, "{} of {fed} bytes", found.len());
+            prop_assert!(raw.starts_with(&found));
+            prop_assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+        // Blocks that a crash left zero.
+        let (found, end) = decoded(&[&file[..cut], &[0; 5_000]].concat());
+        if cut >= 16 {
+            prop_assert!(found.len() >= fed && raw.starts_with(&found) && end.is_err());
+        }
+    }
+
+    #[test]
+    fn anything_can_be_read(mut bytes in prop::collection::vec(any::<u8>(), 0..400), magic in 0..3) {
+        let magic: &[u8] = [&[][..], &LZ4_MAGIC, &ZSTD_MAGIC][magic as usize];
+        bytes.splice(..0, magic.iter().copied());
+        let _ = decoded(&bytes);
+    }
+}
+
+#[test]
+fn the_size_of_a_compressor_is_bounded() {
+    let raw = bytes(600_000, 1);
+    for compression in every() {
+        let mut compressor = Compressor::new(compression).unwrap();
+        let mut out = Vec::new();
+        for piece in raw.chunks(100_000) {
+            compressor.feed(piece, &mut out).unwrap();
+        }
+        if let Encoder::Zstd(context) = &compressor.0 {
+            let size = context.sizeof();
+            assert!(size <= memory(compression), "{compression}: {size}");
+        }
+    }
+}
+
+#[test]
+fn names_and_levels() {
+    for compression in every() {
+        assert_eq!(compression.to_string().parse(), Ok(compression));
+        let json = serde_json::to_string(&compression).unwrap();
+        assert_eq!(serde_json::from_str::<Compression>(&json).unwrap(), compression);
+    }
+    assert_eq!("zstd".parse(), Ok(Compression::Zstd(3)));
+    assert_eq!(Compression::Zstd(9).to_string(), "zstd:9");
+    for (text, message) in [
+        ("gzip", "unknown compression \"gzip\": one of lz4, zstd, zstd:LEVEL"),
+        ("zstd:20", "zstd has no level \"20\" here: it is a number from 1 (fast) to 19 (small)"),
+        ("zstd:", "zstd has no level \"\" here: it is a number from 1 (fast) to 19 (small)"),
+        ("zstd:0", "zstd has no level \"0\" here: it is a number from 1 (fast) to 19 (small)"),
+        ("lz4:9", "lz4 has no levels: write lz4, or zstd:LEVEL"),
+    ] {
+        assert_eq!(text.parse::<Compression>().unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn a_file_without_content_is_whole() {
+    for compression in every() {
+        let (file, _) = compressed(compression, &[]);
+        let (found, end) = decoded(&file);
+        assert!(found.is_empty() && end.is_ok(), "{compression}");
+    }
+}
+
+#[test]
+fn streams_that_are_not_compressed_pass() {
+    for bytes in [&b""[..], b"\x04", b"plain text"] {
+        let reader = reader(bytes).unwrap();
+        assert_eq!(reader.compression(), None);
+        assert_eq!(decoded(bytes).0, bytes);
+    }
+}
+
+#[test]
+fn frames_behind_each_other_are_one_stream() {
+    for compression in [Compression::Lz4, Compression::Zstd(3)] {
+        let (first, _) = compressed(compression, &[b"first ".to_vec()]);
+        let (second, _) = compressed(compression, &[b"second".to_vec()]);
+        let both = [first, second].concat();
+        let (found, end) = decoded(&both);
+        assert_eq!((found.as_slice(), end.unwrap()), (&b"first second"[..], 12));
+        assert!(decoded(&both[..both.len() - 1]).1.is_err());
+    }
+}
+
+#[test]
+fn what_stands_before_damage_is_read() {
+    let pieces: Vec<Vec<u8>> = (0..20).map(|seed| bytes(3_000, seed)).collect();
+    for compression in every() {
+        let (mut file, ends) = compressed(compression, &pieces);
+        let (end, raw) = ends[9];
+        // lz4 has a checksum for each block. zstd finds damage of a block's content at the end only, but that of its header.
+        let damaged = if compression == Compression::Lz4 { end + 100 } else { end };
+        file[damaged..damaged + 40].fill(0xff);
+        let (found, error) = decoded(&file);
+        assert_eq!(found.len(), raw, "{compression}");
+        assert!(error.is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! The formats that a file of records can have.
+//!
+//! A chunk's records are nanosecond pcap. For [`Format::Pcap`] they are the bytes of the file as they are; for the other
+//! formats each is encoded anew, once, into the buffer that is written.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::pcap::{self, RECORD_HEADER_LEN, Record};
+use super::{Timestamp, pcapng};
+
+/// Microsecond pcap.
+pub const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
+
+/// Format of a capture file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Classic pcap with nanoseconds.
+    Pcap,
+    /// Classic pcap with microseconds, for readers that know no other.
+    PcapUs,
+    /// pcapng with nanoseconds, one interface a file.
+    #[serde(rename = "pcapng")]
+    PcapNg,
+}
+
+/// What the beginning of a file says. Of the texts classic pcap has none, and pcapng those that are not empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening<'a> {
+    /// The most bytes of a frame that the file has.
+    pub snaplen: u32,
+    /// Name of the interface (`if_name`).
+    pub interface: &'a str,
+    /// Where its frames come from (`if_description`).
+    pub description: &'a str,
+    /// Machine that captures (`shb_hardware`).
+    pub hardware: &'a str,
+    /// Its operating system (`shb_os`).
+    pub os: &'a str,
+    /// Program that captures (`shb_userappl`).
+    pub application: &'a str,
+}
+
+/// What the end of a pcapng file says about its interface: counts of frames since `start`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Begin of the capture (`isb_starttime`).
+    pub start: Timestamp,
+    /// End of the capture (`isb_endtime`), which is the time of the statistics too.
+    pub end: Timestamp,
+    /// Frames that arrived (`isb_ifrecv`).
+    pub received: u64,
+    /// Frames dropped for want of room (`isb_ifdrop`).
+    pub dropped: u64,
+    /// Frames that the filter let pass (`isb_filteraccept`).
+    pub accepted: u64,
+    /// Frames that the kernel dropped (`isb_osdrop`).
+    pub kernel_dropped: u64,
+    /// Frames that were written (`isb_usrdeliv`).
+    pub delivered: u64,
+}
+
+/// Which way a frame went, seen from the mirrored interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// The mirror does not say.
+    #[default]
+    Unknown,
+    /// Towards the interface.
+    Inbound,
+    /// From the interface.
+    Outbound,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Format; 3] = [Format::Pcap, Format::PcapUs, Format::PcapNg];
+
+    /// Name as in arguments and configuration files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Pcap => "pcap",
+            Format::PcapUs => "pcap-us",
+            Format::PcapNg => "pcapng",
+        }
+    }
+
+    /// End of a file's name, without the dot.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Pcap | Format::PcapUs => "pcap",
+            Format::PcapNg => "pcapng",
+        }
+    }
+
+    /// What stands before the first record.
+    #[must_use]
+    pub fn opening(self, opening: &Opening<'_>) -> Vec<u8> {
+        match self {
+            Format::Pcap => pcap::file_header(opening.snaplen).to_vec(),
+            Format::PcapUs => {
+                let mut header = pcap::file_header(opening.snaplen).to_vec();
+                header[0..4].copy_from_slice(&MAGIC_MICROSECONDS.to_le_bytes());
+                header
+            }
+            Format::PcapNg => pcapng::opening(opening),
+        }
+    }
+
+    /// Bytes that [`Format::push`] appends for a frame of `frame_len` bytes.
+    #[inline]
+    #[must_use]
+    pub fn record_len(self, frame_len: usize, direction: Direction, lost: u64) -> usize {
+        match self {
+            Format::Pcap | Format::PcapUs => RECORD_HEADER_LEN + frame_len,
+            Format::PcapNg => pcapng::packet_len(frame_len, direction, lost),
+        }
+    }
+
+    /// Appends a record. `lost` is the number of frames of this file that were dropped since the record before. Only
+    /// pcapng has a place for it and for the direction.
+    #[inline]
+    pub fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Direction, lost: u64) {
+        match self {
+            Format::Pcap => pcap::push(out, record.timestamp, record.frame, record.orig_len),
+            Format::PcapUs => push_microseconds(out, record),
+            Format::PcapNg => pcapng::push(out, record, direction, lost),
+        }
+    }
+
+    /// What stands behind the last record: nothing in classic pcap, the statistics in pcapng.
+    #[must_use]
+    pub fn closing(self, statistics: &Statistics) -> Vec<u8> {
+        match self {
+            Format::Pcap | Format::PcapUs => Vec::new(),
+            Format::PcapNg => pcapng::closing(statistics),
+        }
+    }
+
+    /// Bytes of [`Format::closing`].
+    #[must_use]
+    pub fn closing_len(self) -> usize {
+        match self {
+            Format::Pcap | Format::PcapUs => 0,
+            Format::PcapNg => pcapng::CLOSING_LEN,
+        }
+    }
+}
+
+/// The record with its fraction of a second in microseconds, rounded down as every converter does.
+fn push_microseconds(out: &mut Vec<u8>, record: &Record<'_>) {
+    let start = out.len();
+    pcap::push(out, record.timestamp, record.frame, record.orig_len);
+    let (_, nanoseconds) = record.timestamp.split();
+    if let Some(fraction) = out.get_mut(start + 4..start + 8) {
+        fraction.copy_from_slice(&(nanoseconds / 1_000).to_le_bytes());
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Not the name of a format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown format {0:?}: one of pcap, pcap-us, pcapng")]
+pub struct UnknownFormat(String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Format, UnknownFormat> {
+        Format::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

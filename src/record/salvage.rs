@@ -1,0 +1,330 @@
+//! What is whole in a file that a crash or a power failure left behind.
+//!
+//! [`scan`] walks the headers of a file that this program wrote up to the last whole record. A file that is not compressed
+//! is then cut to [`Whole::length`]; a compressed one, whose frame never ended, is written anew by [`rewrite`].
+//!
+//! A file system may give a file its length before its content, which is zero then. Zeros are no record: a record has a
+//! time. Only if that begins within a frame, the frame counts as whole, because its header says so.
+
+use std::io::{self, Read, Write};
+
+use super::compress::{Compression, Compressor, Reader, reader};
+use super::format::{Format, MAGIC_MICROSECONDS};
+use super::read::MAX_FRAME;
+use super::{Timestamp, pcap, pcapng};
+
+/// The largest block of a file of ours: a frame of the largest length, or names in a header.
+const MAX_BLOCK: usize = 2 * MAX_FRAME as usize;
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
+/// Bytes that [`rewrite`] compresses at a time.
+const PIECE: usize = 64 * 1024;
+
+/// The whole part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// Format of the file.
+    pub format: Format,
+    /// How it is compressed, if it is; zstd does not tell its level, which is the default here.
+    pub compression: Option<Compression>,
+    /// Bytes up to the end of the last whole record or block, decompressed.
+    pub length: u64,
+    /// Bytes that are there, decompressed.
+    pub total: u64,
+    /// Whether the file is as it was closed: nothing stands behind the last record, and a compressed stream has its end.
+    pub intact: bool,
+    /// Frames in the whole part.
+    pub frames: u64,
+    /// Bytes of these frames as captured.
+    pub frame_bytes: u64,
+    /// Time of the first frame.
+    pub first: Option<Timestamp>,
+    /// Time of the last frame.
+    pub last: Option<Timestamp>,
+}
+
+/// Why nothing of a file can be saved.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsalvageable {
+    /// Not a single byte.
+    #[error("the file is empty")]
+    Empty,
+    /// The first bytes are not those of a capture that this program writes.
+    #[error("not a pcap or pcapng file of vxtap")]
+    NotACapture,
+    /// The file ends within what stands before the first record.
+    #[error("the file ends within its header")]
+    CutHeader,
+    /// Compressed, but not a byte can be decoded.
+    #[error("the compressed stream cannot be decoded: {0}")]
+    Undecodable(io::Error),
+    /// The operating system could not read the file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Finds the last whole record of `input`, which may be compressed. Reads it to its end and holds at most 1 MiB of it.
+///
+/// # Errors
+/// When there is nothing to save, or the input cannot be read.
+pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
+    let mut input = Input::new(reader(input)?);
+    let compression = input.source.compression();
+    let Some(format) = input.format()? else {
+        return Err(match (input.total, input.damage) {
+            (0, Some(error)) => Unsalvageable::Undecodable(error),
+            (0, None) => Unsalvageable::Empty,
+            _ => Unsalvageable::NotACapture,
+        });
+    };
+    let (opening, _) = input.next(|bytes| opening(format, bytes))?.ok_or(Unsalvageable::CutHeader)?;
+    let mut whole = Whole {
+        format,
+        compression,
+        length: to_u64(opening),
+        total: 0,
+        intact: false,
+        frames: 0,
+        frame_bytes: 0,
+        first: None,
+        last: None,
+    };
+    while let Some((length, packet)) = input.next(|bytes| item(format, bytes))? {
+        whole.length += to_u64(length);
+        if let Some(packet) = packet {
+            whole.frames += 1;
+            whole.frame_bytes += u64::from(packet.caplen);
+            whole.first = whole.first.or(Some(packet.timestamp));
+            whole.last = Some(packet.timestamp);
+        }
+    }
+    whole.total = input.drain()?;
+    whole.intact = input.damage.is_none() && whole.length == whole.total;
+    Ok(whole)
+}
+
+/// Writes the first `length` bytes of `from`, which is decoded if it is compressed, to `to` as a complete compressed stream.
+///
+/// # Errors
+/// When reading or writing fails, or there are fewer bytes.
+pub fn rewrite(from: impl Read, length: u64, compression: Compression, mut to: impl Write) -> io::Result<()> {
+    let mut from = reader(from)?;
+    let mut compressor = Compressor::new(compression)?;
+    let (mut raw, mut out) = (vec![0; PIECE], Vec::new());
+    let mut left = length;
+    while left > 0 {
+        let piece = raw.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        from.read_exact(&mut raw[..piece])?;
+        compressor.feed(&raw[..piece], &mut out)?;
+        to.write_all(&out)?;
+        out.clear();
+        left -= to_u64(piece);
+    }
+    compressor.finish(&mut out)?;
+    to.write_all(&out)
+}
+
+/// A frame that a record or block has.
+struct Packet {
+    timestamp: Timestamp,
+    caplen: u32,
+}
+
+/// Why there is no record or block where one should begin.
+enum Stop {
+    /// It is so long, or its header is.
+    Needs(usize),
+    /// It makes no sense.
+    Damaged,
+}
+
+/// Length of a record or block, and its frame.
+type Item = (usize, Option<Packet>);
+
+/// The length of what stands before the first record.
+fn opening(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
+    match format {
+        Format::Pcap | Format::PcapUs => {
+            need(bytes, pcap::FILE_HEADER_LEN)?;
+            Ok((pcap::FILE_HEADER_LEN, None))
+        }
+        Format::PcapNg => {
+            let section = block(bytes, &[pcapng::SECTION_HEADER])?;
+            let rest = bytes.get(section..).unwrap_or_default();
+            match block(rest, &[pcapng::INTERFACE_DESCRIPTION]) {
+                Ok(interface) => Ok((section + interface, None)),
+                Err(Stop::Needs(length)) => Err(Stop::Needs(section + length)),
+                Err(Stop::Damaged) => Err(Stop::Damaged),
+            }
+        }
+    }
+}
+
+/// The record or block that `bytes` begin with.
+fn item(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
+    match format {
+        Format::Pcap => record(bytes, 1),
+        Format::PcapUs => record(bytes, 1_000),
+        Format::PcapNg => packet(bytes),
+    }
+}
+
+/// A pcap record whose fraction of a second counts units of so many nanoseconds.
+fn record(bytes: &[u8], unit: u64) -> Result<Item, Stop> {
+    need(bytes, pcap::RECORD_HEADER_LEN)?;
+    let [seconds, fraction, caplen, orig_len] = [0, 4, 8, 12].map(|at| u32_at(bytes, at));
+    let nanoseconds = u64::from(fraction) * unit;
+    if nanoseconds >= SECOND || caplen > MAX_FRAME || [seconds, fraction, caplen, orig_len] == [0; 4] {
+        return Err(Stop::Damaged);
+    }
+    let length = pcap::RECORD_HEADER_LEN + to_usize(caplen);
+    need(bytes, length)?;
+    let timestamp = Timestamp::from_ns(u64::from(seconds) * SECOND + nanoseconds);
+    Ok((length, Some(Packet { timestamp, caplen })))
+}
+
+/// A block of those that stand behind the interface description.
+fn packet(bytes: &[u8]) -> Result<Item, Stop> {
+    let length = block(bytes, &[pcapng::ENHANCED_PACKET, pcapng::INTERFACE_STATISTICS])?;
+    if u32_at(bytes, 0) != pcapng::ENHANCED_PACKET {
+        return Ok((length, None));
+    }
+    let fields = [8, 12, 16, 20].map(|at| u32_at(bytes, at));
+    let [interface, high, low, caplen] = fields;
+    let around = pcapng::BLOCK_HEADER_LEN + pcapng::PACKET_FIELDS_LEN + pcapng::BLOCK_TRAILER_LEN;
+    let fits = length.checked_sub(around).is_some_and(|room| room >= to_usize(caplen));
+    if interface != 0 || caplen > MAX_FRAME || !fits {
+        return Err(Stop::Damaged);
+    }
+    let timestamp = Timestamp::from_ns(u64::from(high) << 32 | u64::from(low));
+    Ok((length, Some(Packet { timestamp, caplen })))
+}
+
+/// Length of the block that `bytes` begin with, which is of one of these types and whole.
+fn block(bytes: &[u8], kinds: &[u32]) -> Result<usize, Stop> {
+    need(bytes, pcapng::BLOCK_HEADER_LEN)?;
+    let length = to_usize(u32_at(bytes, 4));
+    let least = pcapng::BLOCK_HEADER_LEN + pcapng::BLOCK_TRAILER_LEN;
+    if !kinds.contains(&u32_at(bytes, 0)) || !(least..=MAX_BLOCK).contains(&length) || !length.is_multiple_of(4) {
+        return Err(Stop::Damaged);
+    }
+    need(bytes, length)?;
+    if u32_at(bytes, length - pcapng::BLOCK_TRAILER_LEN) == u32_at(bytes, 4) { Ok(length) } else { Err(Stop::Damaged) }
+}
+
+/// Fails unless so many bytes are there.
+fn need(bytes: &[u8], length: usize) -> Result<(), Stop> {
+    if bytes.len() < length { Err(Stop::Needs(length)) } else { Ok(()) }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut field = [0; 4];
+    field.copy_from_slice(bytes.get(at..at + 4).unwrap_or(&[0; 4]));
+    u32::from_le_bytes(field)
+}
+
+fn to_usize(length: u32) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// A buffer over the decoded stream.
+struct Input<R: Read> {
+    source: Reader<R>,
+    buffer: Vec<u8>,
+    /// What is in the buffer and not used up.
+    start: usize,
+    end: usize,
+    /// Bytes that came from the source.
+    total: u64,
+    /// Why the stream could not be decoded further.
+    damage: Option<io::Error>,
+}
+
+impl<R: Read> Input<R> {
+    fn new(source: Reader<R>) -> Input<R> {
+        // Two of the largest blocks: the opening of a pcapng file is two blocks.
+        Input { source, buffer: vec![0; 2 * MAX_BLOCK], start: 0, end: 0, total: 0, damage: None }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The format by the first bytes.
+    fn format(&mut self) -> io::Result<Option<Format>> {
+        let byte_order_whole = self.fill(12)?;
+        Ok(match u32_at(self.bytes(), 0) {
+            pcap::MAGIC => Some(Format::Pcap),
+            MAGIC_MICROSECONDS => Some(Format::PcapUs),
+            pcapng::SECTION_HEADER if u32_at(self.bytes(), 8) == pcapng::BYTE_ORDER_MAGIC || !byte_order_whole => {
+                Some(Format::PcapNg)
+            }
+            _ => None,
+        })
+    }
+
+    /// Passes over what `parse` finds, which is asked again when there are as many bytes as it needs; `None` at the end of
+    /// what is whole.
+    fn next(&mut self, parse: impl Fn(&[u8]) -> Result<Item, Stop>) -> io::Result<Option<Item>> {
+        loop {
+            match parse(self.bytes()) {
+                Ok(item) => {
+                    self.start += item.0;
+                    return Ok(Some(item));
+                }
+                Err(Stop::Needs(length)) if self.fill(length)? => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads until `length` bytes are there; `false` if there are not as many.
+    fn fill(&mut self, length: usize) -> io::Result<bool> {
+        if self.buffer.len() - self.start < length {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        while self.end - self.start < length && self.read()? {}
+        Ok(self.end - self.start >= length)
+    }
+
+    /// Reads what fits behind what is there; `false` if the buffer is full, or the stream ends or cannot be decoded further.
+    fn read(&mut self) -> io::Result<bool> {
+        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+        if self.damage.is_some() || room.is_empty() {
+            return Ok(false);
+        }
+        match self.source.read(room) {
+            Ok(read) => {
+                self.end += read;
+                self.total += to_u64(read);
+                Ok(read > 0)
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
+            // What the system says is not damage of the stream.
+            Err(e) if e.raw_os_error().is_some() => Err(e),
+            Err(e) => {
+                self.damage = Some(e);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Reads to the end; the number of bytes in all.
+    fn drain(&mut self) -> io::Result<u64> {
+        loop {
+            (self.start, self.end) = (0, 0);
+            if !self.read()? {
+                return Ok(self.total);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
