@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::archive::Digest;
 use crate::config::units::{bytes, duration, interface, target, vni_range};
 use crate::replay::VniRange;
 use crate::wire::Vni;
@@ -34,8 +35,10 @@ Exit codes:
   2        the command line is wrong
   3        ended, but something failed on the way: an output lost frames or a
            file could not be published, a worker stopped, the ledger does not
-           close or could not be printed, replay could not send every frame
-  4        an input file is damaged; what was whole before the damage was used
+           close or could not be printed, replay could not send every frame,
+           verify was interrupted
+  4        an input file is damaged, or a directory does not match its
+           manifest; what was whole before the damage was used
   128 + n  a second signal n, as 130 for SIGINT: left at once, nothing drained";
 
 /// The commands.
@@ -45,6 +48,8 @@ pub enum Command {
     Run(RunArgs),
     /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN datagram.
     Replay(ReplayArgs),
+    /// Check captures against the manifest of their directory: that none was changed, removed or added.
+    Verify(VerifyArgs),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
 }
@@ -160,6 +165,18 @@ pub struct ReplayArgs {
     /// Show a progress bar.
     #[arg(long)]
     pub progress: bool,
+}
+
+/// `vxtap verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Directory with a manifest.jsonl, as that of `vxtap run --write`. A sensor may be writing to it.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Hash of the last line at an earlier time, noted elsewhere: it must still be there, which proves that no line up to it was
+    /// removed.
+    #[arg(long, value_name = "HASH")]
+    pub head: Option<Digest>,
 }
 
 /// `vxtap demo`.

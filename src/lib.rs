@@ -1,6 +1,7 @@
 //! vxtap, a VXLAN-decapsulating packet sensor.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation))]
 
+pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -16,4 +17,5 @@ pub mod sink;
 pub mod source;
 pub mod storage;
 pub mod sys;
+pub mod verify;
 pub mod wire;

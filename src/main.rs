@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use vxtap::cli::{Cli, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs};
+use vxtap::cli::{Cli, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs, VerifyArgs};
 use vxtap::config::RunPlan;
 use vxtap::console::Console;
 use vxtap::demo;
 use vxtap::pipeline::Outcome;
 use vxtap::replay::{self, ReplayPlan};
 use vxtap::run::{self, Signals};
+use vxtap::verify;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,7 +21,7 @@ const CANNOT_START: u8 = 1;
 /// It ended, but something failed on the way.
 const FAILED: u8 = 3;
 
-/// An input file is damaged.
+/// An input file is damaged, or a directory does not match its manifest.
 const DAMAGED_INPUT: u8 = 4;
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run(&args, &console),
         Command::Replay(args) => replay(&args),
+        Command::Verify(args) => verify(&args, &console),
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
@@ -84,6 +86,16 @@ fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         (false, _) => ExitCode::from(DAMAGED_INPUT),
         (true, false) => ExitCode::from(FAILED),
         (true, true) => ExitCode::SUCCESS,
+    })
+}
+
+fn verify(args: &VerifyArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    let report = verify::run(&args.directory, args.head, &signals()?.stop, console)?;
+    let _ = writeln!(io::stdout().lock(), "{report}");
+    Ok(match (report.mismatches.is_empty(), report.interrupted) {
+        (false, _) => ExitCode::from(DAMAGED_INPUT),
+        (true, true) => ExitCode::from(FAILED),
+        (true, false) => ExitCode::SUCCESS,
     })
 }
 

@@ -11,14 +11,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
     ("run", &["config", "console", "ledger", "pipeline", "route", "source"]),
     ("replay", &["cli", "ledger", "record", "sys", "wire"]),
+    ("verify", &["archive", "cli", "console", "ledger"]),
     // What it is asked to do
-    ("config", &["cli", "lane", "pipeline", "replay", "route", "sink", "source", "wire"]),
-    ("cli", &["config", "replay", "wire"]),
+    ("config", &["archive", "cli", "lane", "pipeline", "replay", "route", "sink", "source", "wire"]),
+    ("cli", &["archive", "config", "replay", "wire"]),
     ("console", &["cli"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "sink", "source", "wire"]),
     ("source", &["record", "sys"]),
     ("sink", &["lane", "ledger", "record", "route", "sys", "wire"]),
+    ("archive", &["ledger", "record", "storage", "sys", "wire"]),
     ("storage", &["sys"]),
     ("lane", &["ledger", "record", "route"]),
     ("route", &["ledger", "record", "wire"]),

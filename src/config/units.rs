@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::archive::MinFree;
 use crate::cli::InterfaceArg;
 use crate::replay::VniRange;
 use crate::wire::Vni;
@@ -16,6 +17,31 @@ pub const VXLAN_PORT: u16 = 4789;
 /// A text that says what is wrong.
 pub fn bytes(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 100MiB, 1GB or 65536"))
+}
+
+/// Room to leave free on a file system, as `10GiB` or as a share of its size, `5%` or `0.5%`.
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn min_free(text: &str) -> Result<MinFree, String> {
+    let Some(percent) = text.strip_suffix('%') else {
+        return match bytes(text)? {
+            0 => Err("must be more than zero".into()),
+            n => Ok(MinFree::Bytes(n)),
+        };
+    };
+    let (whole, tenth) = percent.split_once('.').unwrap_or((percent, "0"));
+    let digits = |text: &str, most: usize| {
+        let fits = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        fits.then(|| text.parse::<u16>().ok()).flatten()
+    };
+    match (digits(whole.trim(), 3), digits(tenth.trim(), 1)) {
+        (Some(whole), Some(tenth)) if (1..1000).contains(&(whole * 10 + tenth)) => {
+            Ok(MinFree::Permille(whole * 10 + tenth))
+        }
+        (Some(_), Some(_)) => Err("must be more than 0% and less than 100%".into()),
+        _ => Err("not a share; write it as 5% or 0.5%, or in bytes as 10GiB".into()),
+    }
 }
 
 /// The longest duration: ten years. More is a slip, and could not be added to the time of day.
@@ -96,6 +122,17 @@ mod tests {
         assert!(duration("0s").is_err());
         assert!(duration("10000000000000000000s").is_err());
         assert!(duration("5").is_err());
+    }
+
+    #[test]
+    fn room_to_leave_free() {
+        assert_eq!(min_free("10GiB"), Ok(MinFree::Bytes(10 << 30)));
+        assert_eq!(min_free("5%"), Ok(MinFree::Permille(50)));
+        assert_eq!(min_free("0.5 %"), Ok(MinFree::Permille(5)));
+        assert_eq!(min_free("99.9%"), Ok(MinFree::Permille(999)));
+        for wrong in ["", "0", "%", "0%", "0.0%", "100%", "-5%", "+5%", "5.%", ".5%", "5.55%", "9999%", "much"] {
+            assert!(min_free(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A point in time as captures keep it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since the epoch, UTC. Lasts until the year 2554.
@@ -74,6 +76,23 @@ impl serde::Serialize for Timestamp {
     }
 }
 
+/// A time of RFC 3339, to the nanosecond. None before the epoch or after the year 2554.
+impl FromStr for Timestamp {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let civil: jiff::Timestamp = text.parse().map_err(|_| "not a time of RFC 3339")?;
+        u64::try_from(civil.as_nanosecond()).map(Timestamp).map_err(|_| "a time before 1970 or after 2554")
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +103,20 @@ mod tests {
         assert_eq!(t.to_string(), "2026-11-24T03:18:29.000000001Z");
         assert_eq!(t.compact(), "20261124T031829Z");
         assert_eq!(Timestamp::from_ns(u64::MAX).compact(), "25540721T233433Z");
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for ns in [0, 1, 999_999_999, 1_795_490_309_000_000_001, u64::MAX - 1, u64::MAX] {
+            let t = Timestamp::from_ns(ns);
+            assert_eq!(t.to_string().parse(), Ok(t));
+            let json = serde_json::to_string(&t).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), t);
+        }
+        assert_eq!("2026-11-24T04:18:29.000000001+01:00".parse(), Ok(Timestamp::from_ns(1_795_490_309_000_000_001)));
+        for wrong in ["", "yesterday", "2026-11-24", "1969-12-31T23:59:59Z", "2554-07-21T23:34:34Z"] {
+            assert!(wrong.parse::<Timestamp>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

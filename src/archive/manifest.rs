@@ -1,0 +1,294 @@
+//! Evidence: which captures a directory had, what they held, what became of them.
+//!
+//! `manifest.jsonl` is only ever appended to. Each line is a JSON object that names the hash of the line before, so that whoever noted
+//! the hash of one line can prove that no line up to it was changed, removed or added since. A file's line is written before the file
+//! gets its name: a published capture without a line, or one that differs from its line, is not of our making.
+//!
+//! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line; what it was to announce has not
+//! happened then, and the next start cuts it off.
+
+mod digest;
+mod event;
+mod lines;
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+pub use digest::{Digest, Hasher, NotADigest};
+pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_inside};
+pub use lines::{Lines, Read};
+
+use crate::record::Timestamp;
+use crate::storage::{Storage, StoredFile};
+
+/// Name of the manifest in its directory.
+pub const NAME: &str = "manifest.jsonl";
+
+/// Bytes of the manifest that are reserved ahead, so that a disk full of captures has room for the lines that remove some.
+const RESERVE: u64 = 64 * 1024;
+/// Where less than this is left of it, more is reserved.
+const RESERVE_LEFT: u64 = 16 * 1024;
+
+/// How often the lock is asked for, and the time between.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Unreadable lines that are named one by one.
+const NAMED: u64 = 10;
+
+/// Why a manifest cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Another process writes to the directory.
+    #[error(
+        "{directory} is in use by another vxtap{holder}: stop that one, or name another directory with --write",
+        directory = directory.display(), holder = pid.map(|pid| format!(", process {pid}")).unwrap_or_default()
+    )]
+    Busy {
+        /// The directory.
+        directory: PathBuf,
+        /// The other process, where the system tells.
+        pid: Option<i32>,
+    },
+    /// The manifest cannot be opened, read or cut.
+    #[error("cannot {action} {path}: {source}; captures are recorded there", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The manifest.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A capture that a directory has according to its manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// When its line was written.
+    pub published: Timestamp,
+    /// The capture.
+    pub capture: Capture,
+}
+
+impl Kept {
+    /// The time by which it is old: that of its last frame, or that of its line where it has no frames.
+    #[must_use]
+    pub fn newest(&self) -> Timestamp {
+        if self.capture.frames == 0 { self.published } else { self.capture.last }
+    }
+}
+
+/// What a manifest tells of its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contents {
+    /// Captures that were published and not pruned since, in the order of their lines. Some may not have their name yet, some may be
+    /// gone. Paths are such as [`is_capture_path`] allows, none twice.
+    pub captures: Vec<Kept>,
+    /// What is wrong with the manifest, for people to read; nothing of it keeps a sensor from going on.
+    pub complaints: Vec<String>,
+}
+
+/// A manifest to append to. The directory is this process's until it is dropped.
+#[derive(Debug)]
+pub struct Manifest {
+    file: Box<dyn StoredFile>,
+    /// Bytes of whole lines.
+    length: u64,
+    head: Digest,
+    /// Bytes that may lie behind the whole lines, which an append that failed left there and which could not be cut off.
+    torn: bool,
+    /// Bytes reserved behind the end.
+    reserved: u64,
+    /// Holds the lock. The system lets go of it with the process, however that ends.
+    _lock: File,
+}
+
+impl Manifest {
+    /// Opens the manifest of `directory`, creating it where it is missing, and reads what the directory has. The directory must exist.
+    ///
+    /// Takes the directory for this process (`flock(2)` on the manifest), and cuts a torn last line.
+    ///
+    /// # Errors
+    /// Where another process has the directory, or the manifest cannot be opened, read or cut.
+    pub fn open(storage: &Arc<dyn Storage>, directory: &Path) -> Result<(Manifest, Contents), ManifestError> {
+        let path = directory.join(NAME);
+        let fail = |action| {
+            let path = path.clone();
+            move |source| ManifestError::Io { action, path, source }
+        };
+        let opened = match storage.create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => storage.append(&path),
+            created => created,
+        };
+        let mut file = opened.map_err(fail("open"))?;
+        // For writing, because NFS locks only such files exclusively.
+        let lock = OpenOptions::new().read(true).write(true).open(&path).map_err(fail("open"))?;
+        let mut contents = Contents::default();
+        match take(&lock) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(ManifestError::Busy { directory: directory.to_owned(), pid: holder(&lock) });
+            }
+            // Some network file systems cannot. That is no reason to go without captures.
+            Err(error) => contents.complaints.push(format!(
+                "{path} cannot be locked ({error}): make sure that no other vxtap writes to this directory",
+                path = path.display()
+            )),
+        }
+        let source = lock.try_clone().map_err(fail("read"))?;
+        let mut lines = Lines::new(BufReader::new(source));
+        let head = contents.read(&mut lines).map_err(fail("read"))?;
+        if lines.torn() > 0 {
+            file.cut(lines.end()).map_err(fail("cut the torn last line of"))?;
+            contents.complaints.push(format!(
+                "the last line of {path} was torn, {torn} bytes, and is cut off",
+                path = path.display(),
+                torn = lines.torn()
+            ));
+        }
+        let length = lines.end();
+        let mut manifest = Manifest { file, length, head, torn: false, reserved: 0, _lock: lock };
+        manifest.reserve();
+        Ok((manifest, contents))
+    }
+
+    /// Appends a line, and has it survive a loss of power if `sync`. Once this returns, readers of the file see it.
+    ///
+    /// # Errors
+    /// What writing or syncing returns. The line is not in the manifest then; the next append makes sure of that where the
+    /// file could not be cut at once.
+    pub fn append(&mut self, event: &Event, sync: bool) -> io::Result<()> {
+        self.mend()?;
+        let line = Line { time: Timestamp::now(), event, previous: self.head };
+        let mut bytes = serde_json::to_vec(&line)?;
+        let head = Digest::of(&bytes);
+        bytes.push(b'\n');
+        self.torn = true;
+        if let Err(error) = self.write(&bytes, sync) {
+            // Where this fails too, it is tried again before the next line.
+            let _ = self.mend();
+            return Err(error);
+        }
+        self.torn = false;
+        self.length += bytes.len() as u64;
+        self.reserved = self.reserved.saturating_sub(bytes.len() as u64);
+        self.head = head;
+        if self.reserved < RESERVE_LEFT {
+            self.reserve();
+        }
+        Ok(())
+    }
+
+    /// Hash of the last line; zeros where there is none.
+    #[must_use]
+    pub fn head(&self) -> Digest {
+        self.head
+    }
+
+    /// Writes a whole line, in one piece unless the storage takes less: then the rest by itself, which tells why.
+    fn write(&mut self, line: &[u8], sync: bool) -> io::Result<()> {
+        self.file.write_all(line)?;
+        if sync { self.file.sync() } else { self.file.flush() }
+    }
+
+    /// Cuts off what an append that failed may have left.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.cut(self.length)?;
+            self.torn = false;
+            // Cutting a file gives back what was reserved behind its end.
+            self.reserve();
+        }
+        Ok(())
+    }
+
+    /// Reserves room. Where that fails, lines are written without: the file system cannot, or is full.
+    fn reserve(&mut self) {
+        self.reserved = if self.file.reserve(RESERVE).is_ok() { RESERVE } else { 0 };
+    }
+}
+
+impl Contents {
+    /// Reads all lines and returns the hash of the last.
+    fn read(&mut self, lines: &mut Lines<BufReader<File>>) -> io::Result<Digest> {
+        let mut head = Digest::ZERO;
+        let mut captures: Vec<Option<Kept>> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut wrong = 0;
+        while let Some(read) = lines.next()? {
+            let broken = read.previous.is_some_and(|previous| previous != head);
+            head = read.hash;
+            let complaint = match read.line {
+                Ok(line) => {
+                    let time = line.time;
+                    match line.event {
+                        Event::Published(capture) | Event::Recovered(capture) if !is_capture_path(&capture.path) => {
+                            Some(format!("names a file that is no capture, {:?}", capture.path))
+                        }
+                        Event::Published(capture) | Event::Recovered(capture) => {
+                            // A file whose bytes a loss of power took is salvaged under its old name.
+                            if let Some(earlier) = places.insert(capture.path.clone(), captures.len()) {
+                                captures[earlier] = None;
+                            }
+                            captures.push(Some(Kept { published: time, capture }));
+                            None
+                        }
+                        Event::Pruned { path, .. } => {
+                            if let Some(place) = places.remove(&path) {
+                                captures[place] = None;
+                            }
+                            None
+                        }
+                        Event::SetAside { .. } | Event::Lost { .. } => None,
+                    }
+                }
+                Err(error) => Some(format!("cannot be read: {error}")),
+            };
+            let complaint = complaint.or_else(|| broken.then(|| "does not follow from the one before".into()));
+            if let Some(complaint) = complaint {
+                wrong += 1;
+                if wrong <= NAMED {
+                    self.complaints.push(format!("line {} of {NAME} {complaint}", read.number));
+                }
+            }
+        }
+        if wrong > NAMED {
+            self.complaints.push(format!("{} more lines of {NAME} are wrong: see `vxtap verify`", wrong - NAMED));
+        }
+        self.captures = captures.into_iter().flatten().collect();
+        Ok(head)
+    }
+}
+
+/// Takes the lock on `file`. A process that is about to end, or about to become a command that it runs, has it for a moment longer.
+fn take(file: &File) -> Result<(), Errno> {
+    for _ in 0..ATTEMPTS {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::WOULDBLOCK)
+}
+
+/// The process that has the lock on `file`.
+fn holder(file: &File) -> Option<i32> {
+    let inode = file.metadata().ok()?.ino();
+    // The device is not compared: some file systems show another one in /proc/locks than stat(2) does.
+    let locks = procfs::locks().ok()?;
+    locks.into_iter().find(|lock| lock.inode == inode && lock.lock_type == procfs::LockType::FLock)?.pid
+}
+
+#[cfg(test)]
+mod tests;

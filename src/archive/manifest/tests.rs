@@ -1,0 +1,337 @@
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::archive::budget::PruneReason;
+use crate::storage::{Disk, Space};
+
+fn disk() -> Arc<dyn Storage> {
+    Arc::new(Disk)
+}
+
+fn capture(number: u32) -> Capture {
+    Capture {
+        path: format!("vni7_192.0.2.1/{number}.pcap"),
+        session: Some(Session { source: "192.0.2.1".parse().unwrap(), vni: 7 }),
+        first: Timestamp::from_ns(1_795_490_309_000_000_001),
+        last: Timestamp::from_ns(1_795_490_309_999_999_999),
+        frames: 2,
+        frame_bytes: 1 << 60,
+        bytes: u64::MAX,
+        dropped: [("lane_full".to_owned(), 4)].into(),
+        kernel_dropped: 5,
+        format: "pcap".into(),
+        compression: Some("zstd:3".into()),
+        sha256: Digest::of(&number.to_be_bytes()),
+    }
+}
+
+fn published(number: u32) -> Event {
+    Event::Published(capture(number))
+}
+
+fn pruned(number: u32) -> Event {
+    Event::Pruned { path: capture(number).path, sha256: capture(number).sha256, reason: PruneReason::KeepBytes }
+}
+
+fn all_kinds() -> Vec<Event> {
+    vec![
+        published(1),
+        Event::Recovered(Capture { session: None, compression: None, dropped: [].into(), ..capture(2) }),
+        pruned(1),
+        Event::SetAside {
+            path: "x/y.pcap.part.damaged".into(),
+            bytes: 3,
+            sha256: Digest::of(b"abc"),
+            why: "no \"header\"\n".into(),
+        },
+        Event::Lost { session: Some(Session { source: "2001:db8::1".parse().unwrap(), vni: 0 }), dropped: [].into() },
+        Event::Lost { session: None, dropped: [("disk_full".to_owned(), u64::MAX)].into() },
+    ]
+}
+
+/// The lines of the manifest in `dir`, which must be whole.
+fn lines(dir: &Path) -> Vec<Vec<u8>> {
+    let text = fs::read(dir.join(NAME)).unwrap();
+    assert!(text.is_empty() || text.ends_with(b"\n"));
+    text.split_inclusive(|byte| *byte == b'\n').map(|line| line[..line.len() - 1].to_vec()).collect()
+}
+
+fn paths(contents: &Contents) -> Vec<&str> {
+    contents.captures.iter().map(|kept| kept.capture.path.as_str()).collect()
+}
+
+#[test]
+fn lines_name_the_hash_of_the_one_before_and_are_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut manifest, contents) = Manifest::open(&disk(), dir.path()).unwrap();
+    assert_eq!((contents, manifest.head()), (Contents::default(), Digest::ZERO));
+    let mut heads = vec![Digest::ZERO];
+    for event in &all_kinds() {
+        manifest.append(event, false).unwrap();
+        heads.push(manifest.head());
+    }
+    let written = lines(dir.path());
+    for (number, bytes) in written.iter().enumerate() {
+        let line: Line = serde_json::from_slice(bytes).unwrap();
+        assert_eq!(line.event, all_kinds()[number]);
+        assert_eq!(line.previous, heads[number]);
+        assert_eq!(Digest::of(bytes), heads[number + 1]);
+    }
+    let first = String::from_utf8(written[0].clone()).unwrap();
+    let (time, rest) = first.split_at(r#"{"time":"2026-11-24T03:18:29.000000001Z""#.len());
+    assert!(time.starts_with(r#"{"time":"2"#) && time.ends_with("Z\""), "{time}");
+    let want = format!(
+        r#","event":"published","path":"vni7_192.0.2.1/1.pcap","session":{{"source":"192.0.2.1","vni":7}},"first":"2026-11-24T03:18:29.000000001Z","last":"2026-11-24T03:18:29.999999999Z","frames":2,"frame_bytes":1152921504606846976,"bytes":18446744073709551615,"dropped":{{"lane_full":4}},"kernel_dropped":5,"format":"pcap","compression":"zstd:3","sha256":"{}","previous":"{}"}}"#,
+        capture(1).sha256,
+        Digest::ZERO
+    );
+    assert_eq!(rest, want);
+    drop(manifest);
+    let (manifest, contents) = Manifest::open(&disk(), dir.path()).unwrap();
+    assert_eq!(Some(&manifest.head()), heads.last());
+    assert_eq!(paths(&contents), ["vni7_192.0.2.1/2.pcap"]);
+    assert_eq!(contents.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn captures_are_in_the_order_in_which_they_were_published_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut manifest, _) = Manifest::open(&disk(), dir.path()).unwrap();
+    for event in [published(1), published(2), published(3), pruned(2), Event::Recovered(capture(1)), published(2)] {
+        manifest.append(&event, true).unwrap();
+    }
+    drop(manifest);
+    let (_, contents) = Manifest::open(&disk(), dir.path()).unwrap();
+    assert_eq!(paths(&contents), [3, 1, 2].map(|n| capture(n).path));
+}
+
+#[test]
+fn a_directory_is_one_process_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Manifest::open(&disk(), dir.path()).unwrap();
+    let error = Manifest::open(&disk(), dir.path()).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, ManifestError::Busy { .. }), "{text}");
+    if Path::new("/proc/locks").exists() {
+        assert!(text.contains(&format!("another vxtap, process {}: stop", std::process::id())), "{text}");
+    }
+    drop(first);
+    Manifest::open(&disk(), dir.path()).unwrap();
+    let error = Manifest::open(&disk(), &dir.path().join("missing")).unwrap_err();
+    assert!(matches!(error, ManifestError::Io { action: "open", .. }), "{error}");
+}
+
+#[test]
+fn a_torn_last_line_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut manifest, _) = Manifest::open(&disk(), dir.path()).unwrap();
+    manifest.append(&published(1), false).unwrap();
+    manifest.append(&published(2), false).unwrap();
+    drop(manifest);
+    let whole = fs::read(dir.path().join(NAME)).unwrap();
+    let first = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    for length in [first + 1, first + 100, whole.len() - 1] {
+        fs::write(dir.path().join(NAME), &whole[..length]).unwrap();
+        let (mut manifest, contents) = Manifest::open(&disk(), dir.path()).unwrap();
+        assert_eq!(paths(&contents), [capture(1).path]);
+        assert_eq!(contents.complaints.len(), 1);
+        manifest.append(&published(3), false).unwrap();
+        drop(manifest);
+        let (_, contents) = Manifest::open(&disk(), dir.path()).unwrap();
+        assert_eq!((paths(&contents).len(), contents.complaints), (2, vec![]));
+    }
+}
+
+#[test]
+fn a_damaged_manifest_is_complained_about_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut manifest, _) = Manifest::open(&disk(), dir.path()).unwrap();
+    for number in 1..=4 {
+        manifest.append(&published(number), false).unwrap();
+    }
+    let tampered = Capture { path: "../other/x.pcap".into(), ..capture(5) };
+    manifest.append(&Event::Published(tampered), false).unwrap();
+    drop(manifest);
+    let mut all = lines(dir.path());
+    all[1] = b"\xff{".to_vec();
+    all.push(vec![b'x'; 3 << 20]);
+    fs::write(dir.path().join(NAME), [all.join(&b"\n"[..]), b"\n".to_vec()].concat()).unwrap();
+
+    let (mut manifest, contents) = Manifest::open(&disk(), dir.path()).unwrap();
+    assert_eq!(paths(&contents), [1, 3, 4].map(|n| capture(n).path));
+    let complaints = &contents.complaints;
+    assert_eq!(complaints.len(), 4, "{complaints:#?}");
+    assert!(complaints[0].starts_with("line 2 of manifest.jsonl cannot be read: "));
+    assert_eq!(complaints[1], "line 3 of manifest.jsonl does not follow from the one before");
+    assert!(complaints[2].contains("\"../other/x.pcap\""));
+    assert!(complaints[3].contains("longer than"));
+    // The chain goes on from the bytes as they are.
+    assert_eq!(manifest.head(), Digest::of(&[b'x'; 3 << 20]));
+    manifest.append(&published(6), false).unwrap();
+    let last: Line = serde_json::from_slice(lines(dir.path()).last().unwrap()).unwrap();
+    assert_eq!(last.previous, Digest::of(&[b'x'; 3 << 20]));
+}
+
+/// What goes wrong next, and what was asked for.
+#[derive(Debug, Default)]
+struct Faults {
+    /// Bytes that still fit.
+    room: Option<usize>,
+    cut: bool,
+    sync: bool,
+    reserve: bool,
+    reserved: Vec<u64>,
+}
+
+/// The disk, with faults.
+#[derive(Debug, Default, Clone)]
+struct Flaky(Arc<Mutex<Faults>>);
+
+#[derive(Debug)]
+struct FlakyFile(Box<dyn StoredFile>, Flaky);
+
+impl Write for FlakyFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(room) = &mut self.1.0.lock().unwrap().room else { return self.0.write(bytes) };
+        if *room == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let n = self.0.write(&bytes[..bytes.len().min(*room)])?;
+        *room -= n;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl StoredFile for FlakyFile {
+    fn settled(&self) -> u64 {
+        self.0.settled()
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        if self.1.0.lock().unwrap().cut { Err(io::ErrorKind::Other.into()) } else { self.0.cut(length) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.1.0.lock().unwrap().sync { Err(io::ErrorKind::Other.into()) } else { self.0.sync() }
+    }
+
+    fn reserve(&mut self, more: u64) -> io::Result<()> {
+        let mut faults = self.1.0.lock().unwrap();
+        faults.reserved.push(self.0.settled());
+        if faults.reserve { Err(io::ErrorKind::Unsupported.into()) } else { self.0.reserve(more) }
+    }
+}
+
+impl Storage for Flaky {
+    fn create_directory(&self, directory: &Path) -> io::Result<()> {
+        Disk.create_directory(directory)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        Ok(Box::new(FlakyFile(Disk.create(path)?, self.clone())))
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        Ok(Box::new(FlakyFile(Disk.append(path)?, self.clone())))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        Disk.exists(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        Disk.sync_directory(directory)
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Space> {
+        Disk.space(directory)
+    }
+}
+
+fn flaky() -> (Flaky, tempfile::TempDir, Manifest) {
+    let (flaky, dir) = (Flaky::default(), tempfile::tempdir().unwrap());
+    let storage: Arc<dyn Storage> = Arc::new(flaky.clone());
+    let (manifest, _) = Manifest::open(&storage, dir.path()).unwrap();
+    (flaky, dir, manifest)
+}
+
+#[test]
+fn a_line_that_does_not_fit_is_cut_off() {
+    let (flaky, dir, mut manifest) = flaky();
+    manifest.append(&published(1), false).unwrap();
+    for room in [0, 1, 300] {
+        flaky.0.lock().unwrap().room = Some(room);
+        let error = manifest.append(&published(2), false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(lines(dir.path()).len(), 1);
+    }
+    flaky.0.lock().unwrap().room = None;
+    flaky.0.lock().unwrap().sync = true;
+    manifest.append(&published(2), true).unwrap_err();
+    assert_eq!(lines(dir.path()).len(), 1);
+    manifest.append(&published(2), false).unwrap();
+    let lines = lines(dir.path());
+    let second: Line = serde_json::from_slice(&lines[1]).unwrap();
+    assert_eq!((lines.len(), second.previous), (2, Digest::of(&lines[0])));
+}
+
+#[test]
+fn what_cannot_be_cut_off_at_once_is_cut_off_before_the_next_line() {
+    let (flaky, dir, mut manifest) = flaky();
+    manifest.append(&published(1), false).unwrap();
+    let whole = fs::read(dir.path().join(NAME)).unwrap();
+    *flaky.0.lock().unwrap() = Faults { room: Some(9), cut: true, ..Faults::default() };
+    manifest.append(&published(2), false).unwrap_err();
+    flaky.0.lock().unwrap().room = None;
+    manifest.append(&published(2), false).unwrap_err();
+    assert_eq!(fs::read(dir.path().join(NAME)).unwrap().len(), whole.len() + 9);
+    flaky.0.lock().unwrap().cut = false;
+    manifest.append(&published(2), false).unwrap();
+    let lines = lines(dir.path());
+    assert_eq!((lines.len(), manifest.head()), (2, Digest::of(&lines[1])));
+}
+
+#[test]
+fn room_is_reserved_ahead() {
+    let (flaky, _dir, mut manifest) = flaky();
+    let mut last = 0;
+    for _ in 0..200 {
+        manifest.append(&published(1), false).unwrap();
+        let length = manifest.length;
+        let reserved = flaky.0.lock().unwrap().reserved.clone();
+        last = *reserved.last().unwrap();
+        assert!(length + RESERVE_LEFT <= last + RESERVE);
+    }
+    // A hundred lines each.
+    assert!(last > 0 && flaky.0.lock().unwrap().reserved.len() <= 3);
+    flaky.0.lock().unwrap().reserve = true;
+    for _ in 0..200 {
+        manifest.append(&published(1), false).unwrap();
+    }
+}
+
+#[test]
+fn a_manifest_that_cannot_be_cut_is_not_written_to() {
+    let (flaky, dir) = (Flaky::default(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join(NAME), "torn").unwrap();
+    flaky.0.lock().unwrap().cut = true;
+    let storage: Arc<dyn Storage> = Arc::new(flaky);
+    let error = Manifest::open(&storage, dir.path()).unwrap_err();
+    let path: PathBuf = dir.path().join(NAME);
+    assert!(error.to_string().starts_with(&format!("cannot cut the torn last line of {}", path.display())), "{error}");
+}

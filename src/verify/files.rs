@@ -1,0 +1,190 @@
+//! The files of a directory: which there are, and what is in them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use indicatif::ProgressBar;
+
+use super::VerifyError;
+use crate::archive::manifest::{is_capture, is_inside};
+use crate::archive::{Digest, Hasher};
+
+/// Files that are read at the same time. More would only make a disk seek.
+const AT_ONCE: usize = 2;
+
+/// Bytes read at a time.
+const BLOCK: usize = 256 * 1024;
+
+/// Directories in directories that are looked into; ours are one deep.
+const DEEPEST: usize = 16;
+
+/// Ending of a file that is not published yet.
+pub(super) const PART: &str = ".part";
+
+/// What a line says of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) kind: Kind,
+    /// Number of the line.
+    pub(super) line: u64,
+    /// Relative to the directory.
+    pub(super) path: String,
+    /// Length of the file, where the line says.
+    pub(super) bytes: Option<u64>,
+    pub(super) sha256: Digest,
+}
+
+/// What became of a file, according to its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Published,
+    SetAside,
+    /// Pruned, and still there.
+    Pruned,
+}
+
+/// What is found in place of a file.
+#[derive(Debug)]
+pub(super) enum Look {
+    Missing,
+    /// It cannot be read, or is no file.
+    Unreadable(io::Error),
+    /// It has another length than it should; its hash was not computed.
+    Length(u64),
+    Hash(Digest),
+    /// Under its name the file is missing; this is what there is under the name that it had before.
+    Part(Box<Look>),
+}
+
+/// Paths of captures and parts below `directory`, relative to it, sorted. Symbolic links are not followed.
+///
+/// # Errors
+/// Where the directory, or one in it, cannot be listed.
+pub(super) fn captures_in(directory: &Path) -> Result<Vec<String>, VerifyError> {
+    let mut found = Vec::new();
+    list(directory, "", DEEPEST, &mut found)?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn list(directory: &Path, below: &str, depth: usize, found: &mut Vec<String>) -> Result<(), VerifyError> {
+    let fail = |source| VerifyError::Directory { path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        // No line has such a name, so that it is never taken for another's.
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
+        match entry.file_type().map_err(fail)?.is_dir() {
+            true if depth > 0 => list(&entry.path(), &path, depth - 1, found)?,
+            true => {}
+            false if is_capture(&name) => found.push(path),
+            false => {}
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the file of each job; none for those not looked at because `stop` became true.
+pub(super) fn look_at(directory: &Path, jobs: &[Job], stop: &AtomicBool, bar: &ProgressBar) -> Vec<Option<Look>> {
+    let looks = Mutex::new(jobs.iter().map(|_| None).collect::<Vec<_>>());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut buffer = vec![0; BLOCK];
+        while !stop.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(number) else { break };
+            let look = Hashing { buffer: &mut buffer, stop, bar }.look(directory, job);
+            if let Some(place) = looks.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
+                *place = look;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..AT_ONCE.min(jobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    looks.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread that reads files.
+struct Hashing<'a> {
+    buffer: &'a mut [u8],
+    stop: &'a AtomicBool,
+    bar: &'a ProgressBar,
+}
+
+impl Hashing<'_> {
+    /// None where it was stopped.
+    fn look(&mut self, directory: &Path, job: &Job) -> Option<Look> {
+        // The manifest may have been tampered with: nothing outside is read for it.
+        if !is_inside(&job.path) {
+            return Some(Look::Missing);
+        }
+        let path = directory.join(&job.path);
+        let look = self.file(&path, job.bytes)?;
+        if !matches!(look, Look::Missing) || job.kind != Kind::Published {
+            return Some(look);
+        }
+        match self.file(&directory.join(format!("{}{PART}", job.path)), job.bytes)? {
+            // It may have got its name between the two looks.
+            Look::Missing => self.file(&path, job.bytes),
+            part => Some(Look::Part(Box::new(part))),
+        }
+    }
+
+    fn file(&mut self, path: &Path, length: Option<u64>) -> Option<Look> {
+        match self.hash(path, length) {
+            Ok(look) => look,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Some(Look::Missing)
+            }
+            Err(error) => Some(Look::Unreadable(error)),
+        }
+    }
+
+    fn hash(&mut self, path: &Path, length: Option<u64>) -> io::Result<Option<Look>> {
+        let mut file = open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        if length.is_some_and(|length| length != metadata.len()) {
+            self.bar.inc(length.unwrap_or_default());
+            return Ok(Some(Look::Length(metadata.len())));
+        }
+        let mut hasher = Hasher::default();
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            match file.read(self.buffer) {
+                Ok(0) => return Ok(Some(Look::Hash(hasher.finish()))),
+                Ok(n) => {
+                    hasher.update(&self.buffer[..n]);
+                    if length.is_some() {
+                        self.bar.inc(n as u64);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Opens a file and nothing else: a symbolic link in its place is not followed, a pipe is not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).map_err(|error| {
+        match error.raw_os_error() {
+            Some(libc::ELOOP) => io::Error::other("not a file but a symbolic link"),
+            _ => error,
+        }
+    })
+}

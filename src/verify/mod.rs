@@ -1,0 +1,106 @@
+//! `vxtap verify`: whether a directory is as its manifest says.
+//!
+//! Each line of the manifest names the hash of the line before ([`crate::archive::manifest`]), so a line that was changed, removed or
+//! added shows in the one that follows. A chain cannot show that its end was cut off or changed; for that, whoever wants proof
+//! notes the hash of the last line elsewhere, and asks for it later.
+//!
+//! A sensor may be writing all the while. The directory is listed before the manifest is read, so that each published file of the list
+//! has its line, and the manifest is read on at the end, for what was pruned meanwhile.
+
+mod chain;
+mod files;
+mod report;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::archive::Digest;
+use crate::archive::manifest::NAME;
+use crate::console::Console;
+
+pub use report::{Break, Mismatch, Note, Report};
+
+use chain::Chain;
+
+/// Why a directory cannot be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It cannot be listed.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Directory {
+        /// The directory, or one in it.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It has no manifest.
+    #[error(
+        "there is no {NAME} in {directory}: name the directory that `vxtap run` writes to",
+        directory = directory.display()
+    )]
+    NoManifest {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The manifest cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Compares `directory` with its manifest, until that is done or `stop` becomes true. Where a `head` is given, it has to be the hash of
+/// one of the lines.
+///
+/// # Errors
+/// Where the directory or its manifest cannot be read. Files that cannot be read are mismatches.
+pub fn run(
+    directory: &Path,
+    head: Option<Digest>,
+    stop: &AtomicBool,
+    console: &Console,
+) -> Result<Report, VerifyError> {
+    // Errors of an unreadable directory would be those of its manifest too, and say less.
+    fs::read_dir(directory).map_err(|source| VerifyError::Directory { path: directory.to_owned(), source })?;
+    let manifest = directory.join(NAME);
+    let fail = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => VerifyError::NoManifest { directory: directory.to_owned() },
+        _ => VerifyError::Manifest { path: manifest.clone(), source },
+    };
+    let found = files::captures_in(directory)?;
+    let mut chain = Chain::default();
+    chain.read(&manifest).map_err(fail)?;
+    let mut report = Report::default();
+
+    let jobs = chain.expected(&found);
+    let bar = console.show(progress_bar(jobs.iter().filter_map(|job| job.bytes).fold(0, u64::saturating_add)));
+    let looks = files::look_at(directory, &jobs, stop, &bar);
+    bar.finish_and_clear();
+    report.interrupted = stop.load(Ordering::Relaxed);
+
+    chain.read(&manifest).map_err(fail)?;
+    for (job, look) in jobs.iter().zip(looks) {
+        match look {
+            Some(look) => chain.judge(job, look, &mut report),
+            None => report.unchecked += 1,
+        }
+    }
+    chain.strangers(&found, &mut report);
+    chain.end(head, &mut report);
+    Ok(report)
+}
+
+fn progress_bar(length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+#[cfg(test)]
+mod tests;
