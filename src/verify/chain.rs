@@ -144,9 +144,11 @@ impl Chain {
 
     /// Names the files among `found` that no line is about.
     pub(super) fn strangers(&self, found: &[String], report: &mut Report) {
+        let is_there = |name: &str| found.binary_search_by(|path| path.as_str().cmp(name)).is_ok();
         for path in found.iter().filter(|path| !self.places.contains_key(*path)) {
             match path.strip_suffix(PART) {
-                Some(name) if self.places.contains_key(name) => {}
+                // It was looked at as that capture, or became it meanwhile.
+                Some(name) if self.places.contains_key(name) && !is_there(name) => {}
                 Some(_) => report.notes.push(Note::Part { path: path.clone() }),
                 None => report.mismatches.push(Mismatch::Stranger { path: path.clone() }),
             }

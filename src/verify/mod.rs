@@ -11,7 +11,6 @@ mod chain;
 mod files;
 mod report;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,8 +66,6 @@ pub fn run(
     stop: &AtomicBool,
     console: &Console,
 ) -> Result<Report, VerifyError> {
-    // Errors of an unreadable directory would be those of its manifest too, and say less.
-    fs::read_dir(directory).map_err(|source| VerifyError::Directory { path: directory.to_owned(), source })?;
     let manifest = directory.join(NAME);
     let fail = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => VerifyError::NoManifest { directory: directory.to_owned() },

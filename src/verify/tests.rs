@@ -1,1 +1,371 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
+use tempfile::TempDir;
+
+use super::*;
+use crate::archive::{Capture, Event, Manifest, PruneReason, Session};
+use crate::record::Timestamp;
+use crate::storage::{Disk, Storage};
+
+/// A directory with the captures 1 to 5, of which 2 was pruned: six lines.
+struct Archive {
+    dir: TempDir,
+    manifest: Manifest,
+    heads: Vec<Digest>,
+}
+
+fn bytes(number: u32) -> Vec<u8> {
+    format!("capture {number}").into_bytes().repeat(number as usize)
+}
+
+fn capture(number: u32) -> Capture {
+    let bytes = bytes(number);
+    Capture {
+        path: format!("vni7_192.0.2.1/{number}.pcap"),
+        session: Some(Session { source: "192.0.2.1".parse().unwrap(), vni: 7 }),
+        first: Timestamp::from_ns(1),
+        last: Timestamp::from_ns(2),
+        frames: 2,
+        frame_bytes: 120,
+        bytes: bytes.len() as u64,
+        dropped: [].into(),
+        kernel_dropped: 0,
+        format: "pcap".into(),
+        compression: None,
+        sha256: Digest::of(&bytes),
+    }
+}
+
+fn pruned(number: u32) -> Event {
+    Event::Pruned { path: capture(number).path, sha256: capture(number).sha256, reason: PruneReason::KeepFiles }
+}
+
+impl Archive {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(Disk);
+        let (manifest, _) = Manifest::open(&storage, dir.path()).unwrap();
+        let mut archive = Archive { dir, manifest, heads: Vec::new() };
+        for number in 1..=3 {
+            archive.publish(number);
+        }
+        archive.append(&pruned(2));
+        fs::remove_file(archive.file(2)).unwrap();
+        archive.publish(4);
+        archive.publish(5);
+        archive
+    }
+
+    fn append(&mut self, event: &Event) {
+        self.manifest.append(event, false).unwrap();
+        self.heads.push(self.manifest.head());
+    }
+
+    fn publish(&mut self, number: u32) {
+        self.append(&Event::Published(capture(number)));
+        fs::create_dir_all(self.file(number).parent().unwrap()).unwrap();
+        fs::write(self.file(number), bytes(number)).unwrap();
+    }
+
+    fn file(&self, number: u32) -> PathBuf {
+        self.dir.path().join(capture(number).path)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.dir.path().join(NAME)).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn set_lines(&self, lines: &[String]) {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(self.dir.path().join(NAME), text).unwrap();
+    }
+
+    fn report(&self, head: Option<Digest>) -> Report {
+        verify(self.dir.path(), head).unwrap()
+    }
+
+    /// What does not match.
+    #[track_caller]
+    fn mismatches(&self) -> Vec<Mismatch> {
+        let report = self.report(None);
+        assert_eq!(report.notes, [], "{report}");
+        report.mismatches
+    }
+}
+
+fn verify(directory: &Path, head: Option<Digest>) -> Result<Report, VerifyError> {
+    run(directory, head, &AtomicBool::new(false), &Console::default())
+}
+
+fn path(number: u32) -> String {
+    capture(number).path
+}
+
+#[test]
+fn a_directory_as_it_was_left_matches() {
+    let archive = Archive::new();
+    let report = archive.report(None);
+    let sizes: usize = [1, 3, 4, 5].into_iter().map(|number| bytes(number).len()).sum();
+    let want = Report {
+        files: 4,
+        bytes: sizes as u64,
+        lines: 6,
+        pruned: 1,
+        head: archive.heads.last().copied(),
+        ..Report::default()
+    };
+    assert_eq!(report, want);
+    assert_eq!(
+        report.to_string(),
+        format!(
+            "4 files with 117 bytes match; 6 lines, 1 of them about pruned files; 0 mismatches\nlast line: {}",
+            archive.heads[5]
+        )
+    );
+    let empty = Archive { dir: tempfile::tempdir().unwrap(), ..archive };
+    fs::write(empty.dir.path().join(NAME), "").unwrap();
+    assert_eq!(empty.report(None), Report::default());
+}
+
+#[test]
+fn changed_and_missing_files_are_named() {
+    let archive = Archive::new();
+    fs::write(archive.file(1), "Capture 1").unwrap();
+    fs::write(archive.file(3), &bytes(3)[1..]).unwrap();
+    fs::remove_file(archive.file(4)).unwrap();
+    fs::remove_file(archive.file(5)).unwrap();
+    std::os::unix::fs::symlink(archive.dir.path().join(NAME), archive.file(5)).unwrap();
+    let (said, found) = (Digest::of(b"capture 1"), Digest::of(b"Capture 1"));
+    assert_eq!(
+        archive.mismatches(),
+        [
+            Mismatch::Content { line: 1, path: path(1), said, found },
+            Mismatch::Length { line: 3, path: path(3), said: 27, found: 26 },
+            Mismatch::Missing { line: 5, path: path(4) },
+            Mismatch::Unreadable { line: 6, path: path(5), error: "not a file but a symbolic link".into() },
+        ]
+    );
+    assert_eq!(archive.report(None).files, 0);
+}
+
+#[test]
+fn captures_without_a_line_are_named_wherever_they_are() {
+    let archive = Archive::new();
+    let deep = archive.dir.path().join("a/b");
+    fs::create_dir_all(&deep).unwrap();
+    for name in ["extra.pcap", "a/b/x.pcapng.zst", "vni7_192.0.2.1/6.pcap.lz4"] {
+        fs::write(archive.dir.path().join(name), "").unwrap();
+    }
+    fs::write(deep.join("notes.txt"), "").unwrap();
+    std::os::unix::fs::symlink("/", deep.join("link")).unwrap();
+    let strangers = ["a/b/x.pcapng.zst", "extra.pcap", "vni7_192.0.2.1/6.pcap.lz4"];
+    assert_eq!(archive.mismatches(), strangers.map(|path| Mismatch::Stranger { path: path.into() }));
+    // A pruned capture's name does not cover another file.
+    fs::write(archive.file(2), "other").unwrap();
+    let mismatches = archive.mismatches();
+    let mismatch = Mismatch::Content { line: 4, path: path(2), said: capture(2).sha256, found: Digest::of(b"other") };
+    assert_eq!((mismatches.len(), &mismatches[0]), (4, &mismatch));
+}
+
+#[test]
+fn lines_that_were_removed_are_missed() {
+    let archive = Archive::new();
+    let lines = archive.lines();
+    archive.set_lines(&lines[1..]);
+    let stranger = |number| Mismatch::Stranger { path: path(number) };
+    assert_eq!(archive.mismatches(), [Mismatch::Chain { line: 1, how: Break::Unknown }, stranger(1)]);
+    archive.set_lines(&[&lines[..2], &lines[3..]].concat());
+    assert_eq!(archive.mismatches(), [Mismatch::Chain { line: 3, how: Break::Unknown }, stranger(3)]);
+    // The end: nothing in the chain tells, but the file and the head do.
+    archive.set_lines(&lines[..5]);
+    assert_eq!(archive.mismatches(), [stranger(5)]);
+    assert_eq!(archive.report(Some(archive.heads[5])).mismatches, [stranger(5), Mismatch::Head(archive.heads[5])]);
+    archive.set_lines(&[]);
+    assert_eq!(archive.mismatches(), [1, 3, 4, 5].map(stranger));
+}
+
+#[test]
+fn lines_that_were_changed_moved_or_added_are_named() {
+    let archive = Archive::new();
+    let lines = archive.lines();
+    let chain = |line, how| Mismatch::Chain { line, how };
+
+    let mut edited = lines.clone();
+    edited[2] = edited[2].replace("\"kernel_dropped\":0", "\"kernel_dropped\":1");
+    archive.set_lines(&edited);
+    assert_eq!(archive.mismatches(), [chain(4, Break::Unknown)]);
+
+    let mut swapped = lines.clone();
+    swapped.swap(4, 5);
+    archive.set_lines(&swapped);
+    assert_eq!(archive.mismatches(), [chain(5, Break::Follows(6)), chain(6, Break::Follows(4))]);
+
+    let mut doubled = lines.clone();
+    doubled.insert(2, lines[1].clone());
+    archive.set_lines(&doubled);
+    assert_eq!(archive.mismatches(), [chain(3, Break::Follows(1))]);
+
+    // One that is made as a line should be.
+    let mut inserted = lines.clone();
+    let lost = r#"{"time":"2026-11-24T03:18:29Z","event":"lost","session":null,"dropped":{},"previous":"HASH"}"#;
+    inserted.insert(2, lost.replace("HASH", &archive.heads[1].to_string()));
+    archive.set_lines(&inserted);
+    assert_eq!(archive.mismatches(), [chain(4, Break::Follows(2))]);
+    inserted.remove(2);
+    inserted.insert(0, lost.replace("HASH", &Digest::ZERO.to_string()));
+    archive.set_lines(&inserted);
+    assert_eq!(archive.mismatches(), [chain(2, Break::First)]);
+
+    let mut broken = lines.clone();
+    broken[1] = "{}".into();
+    archive.set_lines(&broken);
+    let mismatches = archive.mismatches();
+    assert!(matches!(mismatches[0], Mismatch::Line { line: 2, .. }), "{mismatches:?}");
+    assert_eq!(mismatches[1..], [chain(3, Break::Unknown)]);
+}
+
+#[test]
+fn a_line_cannot_have_another_file_read() {
+    let mut archive = Archive::new();
+    let outside = archive.dir.path().parent().unwrap().join("x.pcap");
+    for path in ["../x.pcap", outside.to_str().unwrap(), "s/../../x.pcap", "s/passwd"] {
+        archive.append(&Event::Published(Capture { path: path.into(), ..capture(1) }));
+    }
+    let why = String::new();
+    let (bytes, sha256) = (0, Digest::ZERO);
+    archive.append(&Event::SetAside { path: "../y".into(), bytes, sha256, why });
+    let mismatches = archive.mismatches();
+    let lines: Vec<u64> = mismatches.iter().map(Mismatch::line).collect();
+    assert_eq!(lines, [7, 8, 9, 10, 11]);
+    assert!(mismatches.iter().all(|mismatch| matches!(mismatch, Mismatch::Path { .. })));
+}
+
+#[test]
+fn a_noted_head_proves_what_is_before_it() {
+    let archive = Archive::new();
+    for head in &archive.heads {
+        assert_eq!(archive.report(Some(*head)).mismatches, []);
+    }
+    let other = Digest::of(b"other");
+    let report = archive.report(Some(other));
+    assert_eq!(report.mismatches, [Mismatch::Head(other)]);
+    assert!(report.to_string().starts_with(&format!("no line has the hash {other}: ")));
+}
+
+#[test]
+fn what_a_crash_leaves_is_no_mismatch() {
+    let mut archive = Archive::new();
+    archive.append(&Event::SetAside {
+        path: "vni7_192.0.2.1/9.pcap.part.bad".into(),
+        bytes: 3,
+        sha256: Digest::of(b"abc"),
+        why: String::new(),
+    });
+    let part = |number: u32| archive.dir.path().join(format!("{}.part", path(number)));
+    fs::rename(archive.file(5), part(5)).unwrap();
+    fs::write(part(8), "half").unwrap();
+    fs::write(archive.file(2), bytes(2)).unwrap();
+    let manifest = archive.dir.path().join(NAME);
+    let mut text = fs::read(&manifest).unwrap();
+    text.extend(b"{\"time\":");
+    fs::write(&manifest, text).unwrap();
+    let report = archive.report(None);
+    assert_eq!(report.mismatches, []);
+    assert_eq!(
+        report.notes,
+        [
+            Note::PrunedStays { line: 4, path: path(2) },
+            Note::Unnamed { line: 6, path: format!("{}.part", path(5)) },
+            Note::SetAsideGone { line: 7, path: "vni7_192.0.2.1/9.pcap.part.bad".into() },
+            Note::Part { path: format!("{}.part", path(8)) },
+            Note::Torn { bytes: 8 },
+        ]
+    );
+    assert_eq!((report.files, report.lines), (4, 7));
+    // But not with other bytes.
+    fs::write(part(5), bytes(4)).unwrap();
+    let shown = format!("{}.part", path(5));
+    assert_eq!(archive.report(None).mismatches, [Mismatch::Length { line: 6, path: shown, said: 45, found: 36 }]);
+    // What was set aside is evidence too.
+    fs::rename(part(5), archive.file(5)).unwrap();
+    fs::write(archive.file(5), bytes(5)).unwrap();
+    fs::write(archive.dir.path().join("vni7_192.0.2.1/9.pcap.part.bad"), "abd").unwrap();
+    assert!(matches!(archive.report(None).mismatches[..], [Mismatch::Content { line: 7, .. }]));
+}
+
+#[test]
+fn a_sensor_may_prune_and_publish_meanwhile() {
+    let mut archive = Archive::new();
+    let manifest = archive.dir.path().join(NAME);
+    let found = files::captures_in(archive.dir.path()).unwrap();
+    let mut chain = Chain::default();
+    chain.read(&manifest).unwrap();
+    let jobs = chain.expected(&found);
+    archive.append(&pruned(1));
+    fs::remove_file(archive.file(1)).unwrap();
+    archive.publish(6);
+    let looks = files::look_at(archive.dir.path(), &jobs, &AtomicBool::new(false), &ProgressBar::hidden());
+    chain.read(&manifest).unwrap();
+    let mut report = Report::default();
+    for (job, look) in jobs.iter().zip(looks) {
+        chain.judge(job, look.unwrap(), &mut report);
+    }
+    chain.strangers(&found, &mut report);
+    chain.end(Some(archive.heads[7]), &mut report);
+    assert_eq!((report.mismatches, report.notes), (vec![], vec![]));
+    assert_eq!((report.files, report.lines, report.pruned), (3, 8, 2));
+}
+
+#[test]
+fn an_interrupted_check_says_so() {
+    let archive = Archive::new();
+    let report = run(archive.dir.path(), None, &AtomicBool::new(true), &Console::default()).unwrap();
+    assert!(report.interrupted && report.mismatches.is_empty());
+    assert_eq!((report.unchecked, report.files), (4, 0));
+    assert!(report.to_string().contains("interrupted: 4 files were not checked"));
+}
+
+#[test]
+fn control_characters_are_not_shown_as_they_are() {
+    let mismatch = Mismatch::Stranger { path: "a\x1b[2J\nb.pcap".into() };
+    assert_eq!(mismatch.to_string(), "a\\u{1b}[2J\\nb.pcap is not in the manifest");
+}
+
+#[test]
+fn without_a_manifest_there_is_nothing_to_compare() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(verify(dir.path(), None), Err(VerifyError::NoManifest { .. })));
+    assert!(matches!(verify(&dir.path().join("missing"), None), Err(VerifyError::Directory { .. })));
+}
+
+#[test]
+fn any_other_byte_is_noticed() {
+    let archive = Archive::new();
+    let manifest = archive.dir.path().join(NAME);
+    // The manifest is as likely as all files.
+    let files = prop_oneof![Just(None), prop::sample::select(vec![1, 3, 4, 5]).prop_map(Some)];
+    let cases = (files, any::<Index>(), 1..=255u8);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(500));
+    let outcome = runner.run(&cases, |(number, at, xor)| {
+        let file = number.map_or_else(|| manifest.clone(), |number| archive.file(number));
+        let original = fs::read(&file).unwrap();
+        let at = at.index(original.len());
+        let mut bytes = original.clone();
+        bytes[at] ^= xor;
+        fs::write(&file, &bytes).unwrap();
+        let (with, without) = (archive.report(Some(archive.heads[5])), archive.report(None));
+        fs::write(&file, &original).unwrap();
+        prop_assert!(!with.mismatches.is_empty());
+        // Without a noted head, the last line is the one that no other vouches for.
+        let before = original[..original.len() - 1].iter().rposition(|byte| *byte == b'\n');
+        if number.is_some() || Some(at) <= before {
+            prop_assert!(!without.mismatches.is_empty());
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}

@@ -1,0 +1,104 @@
+//! `vxtap verify` as it is run: what it prints, and its exit code.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use vxtap::archive::{Capture, Digest, Event, Manifest};
+use vxtap::record::Timestamp;
+use vxtap::storage::{Disk, Storage};
+
+fn verify(arguments: &[&str], directory: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vxtap")).arg("verify").args(arguments).arg(directory).output().unwrap()
+}
+
+/// Its exit code and the lines on standard output.
+#[track_caller]
+fn outcome(output: &Output) -> (Option<i32>, Vec<&str>) {
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    (output.status.code(), str::from_utf8(&output.stdout).unwrap().lines().collect())
+}
+
+/// Publishes captures in `directory` and returns the hash of each line.
+fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
+    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    let (mut manifest, _) = Manifest::open(&storage, directory).unwrap();
+    fs::create_dir(directory.join("overflow")).unwrap();
+    let heads = names.iter().map(|name| {
+        let capture = Capture {
+            path: format!("overflow/{name}.pcap"),
+            session: None,
+            first: Timestamp::from_ns(1),
+            last: Timestamp::from_ns(2),
+            frames: 1,
+            frame_bytes: 60,
+            bytes: name.len() as u64,
+            dropped: [].into(),
+            kernel_dropped: 0,
+            format: "pcap".into(),
+            compression: None,
+            sha256: Digest::of(name.as_bytes()),
+        };
+        fs::write(directory.join(&capture.path), name).unwrap();
+        manifest.append(&Event::Published(capture), true).unwrap();
+        manifest.head()
+    });
+    heads.collect()
+}
+
+#[test]
+fn a_directory_that_matches() {
+    let dir = tempfile::tempdir().unwrap();
+    let heads = publish(dir.path(), &["a", "bb"]);
+    let last = format!("last line: {}", heads[1]);
+    let totals = "2 files with 3 bytes match; 2 lines, 0 of them about pruned files; 0 mismatches";
+    for arguments in [vec![], vec!["--head".to_owned(), heads[0].to_string()]] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(outcome(&verify(&arguments, dir.path())), (Some(0), vec![totals, &last]));
+    }
+    // While a sensor has it.
+    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    let _sensor = Manifest::open(&storage, dir.path()).unwrap();
+    assert_eq!(outcome(&verify(&[], dir.path())), (Some(0), vec![totals, &last]));
+}
+
+#[test]
+fn a_directory_that_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let heads = publish(dir.path(), &["a", "bb", "c"]);
+    fs::write(dir.path().join("overflow/bb.pcap"), "xx").unwrap();
+    fs::remove_file(dir.path().join("overflow/c.pcap")).unwrap();
+    fs::write(dir.path().join("overflow/d.pcap"), "d").unwrap();
+    fs::write(dir.path().join("overflow/e.pcap.part"), "e").unwrap();
+    let other = Digest::of(b"other");
+    let output = verify(&["--head", &other.to_string()], dir.path());
+    let (code, lines) = outcome(&output);
+    let changed = format!(
+        "overflow/bb.pcap was changed: its hash is {}, and was {} (line 2)",
+        Digest::of(b"xx"),
+        Digest::of(b"bb")
+    );
+    let want = [
+        changed.as_str(),
+        "overflow/c.pcap is missing (line 3)",
+        "overflow/d.pcap is not in the manifest",
+        &format!("no line has the hash {other}: lines up to that one were changed or removed"),
+        "note: overflow/e.pcap.part is being written, or a crash left it",
+        "1 files with 1 bytes match; 3 lines, 0 of them about pruned files; 4 mismatches",
+        &format!("last line: {}", heads[2]),
+    ];
+    assert_eq!((code, lines), (Some(4), want.to_vec()));
+}
+
+#[test]
+fn nothing_to_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = verify(&[], dir.path());
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("there is no manifest.jsonl in "), "{complaint}");
+    assert_eq!(verify(&[], &dir.path().join("missing")).status.code(), Some(1));
+    assert_eq!(verify(&["--head", "12"], dir.path()).status.code(), Some(2));
+}
