@@ -225,7 +225,7 @@ impl Contents {
         let mut captures: Vec<Option<Kept>> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut wrong = 0;
-        while let Some(read) = lines.next()? {
+        while let Some(read) = lines.next_line()? {
             let broken = read.previous.is_some_and(|previous| previous != head);
             head = read.hash;
             let complaint = match read.line {

@@ -58,7 +58,7 @@ impl Chain {
                 lines.resume(BufReader::new(file))
             }
         };
-        while let Some(read) = lines.next()? {
+        while let Some(read) = lines.next_line()? {
             if let Some(previous) = read.previous.filter(|previous| *previous != self.head) {
                 self.breaks.push((read.number, previous));
             }

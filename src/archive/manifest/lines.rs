@@ -13,8 +13,6 @@ const LONGEST: usize = 1 << 20;
 pub struct Read {
     /// Its number, from 1.
     pub number: u64,
-    /// Offset of its end in the file, behind the newline.
-    pub end: u64,
     /// Hash of its bytes.
     pub hash: Digest,
     /// What it says, or why that cannot be read.
@@ -43,7 +41,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// What reading the source returns.
-    pub fn next(&mut self) -> io::Result<Option<Read>> {
+    pub fn next_line(&mut self) -> io::Result<Option<Read>> {
         let (mut kept, mut hasher, mut length) = (Vec::new(), Hasher::default(), 0u64);
         loop {
             let available = match self.source.fill_buf() {
@@ -78,7 +76,7 @@ impl<R: BufRead> Lines<R> {
             Ok(line) => Some(line.previous),
             Err(_) => serde_json::from_slice::<Link>(&kept).ok().map(|link| link.previous),
         };
-        Ok(Some(Read { number: self.number, end: self.end, hash: hasher.finish(), line, previous }))
+        Ok(Some(Read { number: self.number, hash: hasher.finish(), line, previous }))
     }
 
     /// Lines so far.
