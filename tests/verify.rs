@@ -53,7 +53,7 @@ fn a_directory_that_matches() {
     let dir = tempfile::tempdir().unwrap();
     let heads = publish(dir.path(), &["a", "bb"]);
     let last = format!("last line: {}", heads[1]);
-    let totals = "2 files with 3 bytes match; 2 lines, 0 of them about pruned files; 0 mismatches";
+    let totals = "2 files of 3 bytes as recorded; 2 lines, 0 of pruned files; 0 differences";
     for arguments in [vec![], vec!["--head".to_owned(), heads[0].to_string()]] {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         assert_eq!(outcome(&verify(&arguments, dir.path())), (Some(0), vec![totals, &last]));
@@ -86,7 +86,7 @@ fn a_directory_that_does_not() {
         "overflow/d.pcap is not in the manifest",
         &format!("no line has the hash {other}: lines up to that one were changed or removed"),
         "note: overflow/e.pcap.part is being written, or a crash left it",
-        "1 files with 1 bytes match; 3 lines, 0 of them about pruned files; 4 mismatches",
+        "1 file of 1 byte as recorded; 3 lines, 0 of pruned files; 4 differences",
         &format!("last line: {}", heads[2]),
     ];
     assert_eq!((code, lines), (Some(4), want.to_vec()));

@@ -245,6 +245,15 @@ impl fmt::Display for Note {
     }
 }
 
+/// A number of things.
+struct Count(u64, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", thousands(self.0), self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
 /// A line for each finding, then the totals; without a newline at the end.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,16 +264,16 @@ impl fmt::Display for Report {
             writeln!(f, "note: {note}")?;
         }
         if self.interrupted {
-            writeln!(f, "interrupted: {} files were not checked", thousands(self.unchecked))?;
+            writeln!(f, "interrupted: not checked {}", Count(self.unchecked, "file"))?;
         }
         writeln!(
             f,
-            "{} files with {} bytes match; {} lines, {} of them about pruned files; {} mismatches",
-            thousands(self.files),
-            thousands(self.bytes),
-            thousands(self.lines),
+            "{} of {} as recorded; {}, {} of pruned files; {}",
+            Count(self.files, "file"),
+            Count(self.bytes, "byte"),
+            Count(self.lines, "line"),
             thousands(self.pruned),
-            thousands(self.mismatches.len() as u64),
+            Count(self.mismatches.len() as u64, "difference"),
         )?;
         match &self.head {
             Some(head) => write!(f, "last line: {head}"),

@@ -122,7 +122,7 @@ fn a_directory_as_it_was_left_matches() {
     assert_eq!(
         report.to_string(),
         format!(
-            "4 files with 117 bytes match; 6 lines, 1 of them about pruned files; 0 mismatches\nlast line: {}",
+            "4 files of 117 bytes as recorded; 6 lines, 1 of pruned files; 0 differences\nlast line: {}",
             archive.heads[5]
         )
     );
@@ -326,7 +326,7 @@ fn an_interrupted_check_says_so() {
     let report = run(archive.dir.path(), None, &AtomicBool::new(true), &Console::default()).unwrap();
     assert!(report.interrupted && report.mismatches.is_empty());
     assert_eq!((report.unchecked, report.files), (4, 0));
-    assert!(report.to_string().contains("interrupted: 4 files were not checked"));
+    assert!(report.to_string().contains("interrupted: not checked 4 files"));
 }
 
 #[test]
