@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use vxtap::archive::ArchivePlan;
 use vxtap::lane::{Chunk, LanePlan, lanes};
-use vxtap::ledger::{Ledger, OutputCounters};
+use vxtap::ledger::{Ledger, Output, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::worker::Step;
 use vxtap::record::Timestamp;
+use vxtap::record::format::Format;
 use vxtap::route::{Registry, Selection, SessionId, SessionTable};
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
@@ -123,13 +125,18 @@ fn sink(c: &mut Criterion) {
             let plan = FilePlan {
                 directory: dir.path().to_path_buf(),
                 rotate_size: 64 << 20,
+                rotate_frames: None,
                 rotate_time: Duration::from_secs(3600),
                 snaplen: 262_144,
                 linger: Duration::from_secs(1),
                 buffer_memory: 16 << 20,
                 open_files: 16,
+                format: Format::Pcap,
+                compression: None,
+                archive: ArchivePlan::default(),
             };
-            let mut sink = FileSink::new(plan, Arc::new(Registry::new(1)), Arc::new(OutputCounters::default()));
+            let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+            let mut sink = FileSink::open(plan, Arc::new(Registry::new(1)), &mut output, Vec::new()).unwrap();
             let mut written = 0;
             b.iter_batched(
                 || {

@@ -1,19 +1,4 @@
 //! Measures what compressing captures costs and saves: `cargo run --release --example compress -- FILE...`
-//!
-//! Each capture is compressed as a file of its own, in pieces that are flushed as the writer of files does. Memory is resident
-//! memory of one compressor. 16 captures of web, TLS, QUIC, SMB, SSH, LDAP, DNS and SIP traffic, 8,878 frames of 652 bytes on
-//! average, on one of two busy virtual cores:
-//!
-//! | | fed | size | ns a frame | MB/s | KiB of memory |
-//! |---|---|---|---|---|---|
-//! | lz4 | 64 KiB | 71.4 % | 844 | 773 | 261 |
-//! | lz4 | 4 KiB | 71.7 % | 911 | 717 | 261 |
-//! | zstd:1 | 64 KiB | 67.6 % | 1101 | 593 | 349 |
-//! | zstd:1 | 4 KiB | 67.8 % | 1989 | 328 | 349 |
-//! | zstd:3 | 64 KiB | 66.7 % | 1728 | 378 | 464 |
-//! | zstd:3 | 4 KiB | 67.0 % | 2701 | 242 | 464 |
-//! | zstd:9 | 64 KiB | 66.0 % | 5683 | 115 | 523 |
-//! | zstd:9 | 4 KiB | 66.4 % | 5899 | 111 | 523 |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss, clippy::print_stdout)]
 
 use std::path::Path;
@@ -91,14 +76,13 @@ fn main() {
         let compression = method.parse().unwrap();
         let memory = weight(&captures, compression) >> 10;
         for piece in PIECES {
-            // The fastest round is the one that nothing else on the machine disturbed.
-            let (mut length, mut best, start) = (0, Duration::MAX, Instant::now());
+            let (mut rounds, start) = (0, Instant::now());
+            let mut length = 0;
             while start.elapsed() < DURATION {
-                let round = Instant::now();
                 length = compress(&captures, compression, piece, &mut out);
-                best = best.min(round.elapsed());
+                rounds += 1;
             }
-            let seconds = best.as_secs_f64();
+            let seconds = start.elapsed().as_secs_f64() / f64::from(rounds);
             println!(
                 "| {method} | {} KiB | {:.1} % | {:.0} | {:.0} | {memory} |",
                 piece >> 10,

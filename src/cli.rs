@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::archive::Digest;
-use crate::config::units::{bytes, duration, interface, target, vni_range};
+use crate::archive::{Digest, MinFree};
+use crate::config::units::{bytes, duration, interface, min_free, target, vni_range};
+use crate::record::compress::Compression;
 use crate::replay::VniRange;
 use crate::wire::Vni;
 
@@ -45,7 +46,7 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Receive VXLAN, decapsulate, and write one rotating pcap per mirror session, or feed interfaces.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN datagram.
     Replay(ReplayArgs),
     /// Check captures against the manifest of their directory: that none was changed, removed or added.
@@ -72,7 +73,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_value = "./captures")]
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
-    #[arg(long, conflicts_with = "write", requires = "interfaces")]
+    #[arg(long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
+        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
     /// `:vni=N,...` only these VNIs. An interface that does not exist is created, and removed at the end.
@@ -88,12 +90,41 @@ pub struct RunArgs {
     /// conversation meet on one.
     #[arg(long, value_name = "N", requires = "interfaces", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub tap_count: Option<u32>,
-    /// Begin a new file before one grows beyond this size, as 100MiB.
+    /// What the files look like.
+    #[arg(long, value_enum, default_value_t = FileFormat::Pcap)]
+    pub format: FileFormat,
+    /// Compress the files: lz4, zstd, or zstd:LEVEL from 1 (fast) to 19 (small).
+    #[arg(long, value_name = "lz4|zstd[:LEVEL]")]
+    pub compress: Option<Compression>,
+    /// Begin a new file before one grows beyond this size (before compression), as 100MiB.
     #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
     pub rotate_size: u64,
+    /// Begin a new file after this many frames.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rotate_frames: Option<u64>,
     /// Begin a new file when the UTC clock passes a multiple of this, as 5m.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub rotate_time: Duration,
+    /// What is sure to survive a loss of power. A file that has its final name survives the death of the program either way.
+    #[arg(long, value_enum, default_value_t = SyncFiles::None)]
+    pub sync: SyncFiles,
+    /// Remove the oldest published files while all files together have more bytes than this, as 500GiB.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub keep_bytes: Option<u64>,
+    /// Remove the oldest published files while there are more than this.
+    #[arg(long, value_name = "N")]
+    pub keep_files: Option<u64>,
+    /// Remove published files whose last frame is older than this, as 30days.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub keep_age: Option<Duration>,
+    /// Remove the oldest published files while the file system has less room than this, as 10GiB or 5%; with none left to remove, drop
+    /// frames (`disk_full`).
+    #[arg(long, value_name = "BYTES|PERCENT", value_parser = min_free)]
+    pub min_free: Option<MinFree>,
+    /// Run this shell command for each published file, in the background: the path is its last argument, VXTAP_SOURCE, VXTAP_VNI,
+    /// VXTAP_FRAMES and more are in its environment.
+    #[arg(long, value_name = "CMD")]
+    pub on_publish: Option<String>,
     /// Keep at most this many bytes of a frame.
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=262_144))]
     pub snaplen: u32,
@@ -195,6 +226,26 @@ pub enum Steer {
     /// Outer addresses and ports: one busy session is spread over all workers; its file is in order per
     /// outer source port only.
     Flow,
+}
+
+/// The format of capture files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FileFormat {
+    /// Classic pcap with nanoseconds.
+    Pcap,
+    /// Classic pcap with microseconds, for old readers.
+    PcapUs,
+    /// pcapng: says which session, which way each frame went, and what was lost where.
+    Pcapng,
+}
+
+/// When files are synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SyncFiles {
+    /// What the kernel has written by then: usually all that is older than half a minute.
+    None,
+    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
+    Publish,
 }
 
 /// Policy for reserved bits in the VXLAN header.

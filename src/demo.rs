@@ -163,8 +163,12 @@ fn sensor_plan(directory: &Path) -> Result<RunPlan, DemoError> {
 fn captures(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for session in fs::read_dir(directory)? {
-        for file in fs::read_dir(session?.path())? {
-            found.push(file?.path());
+        let session = session?;
+        // The manifest is no session.
+        if session.file_type()?.is_dir() {
+            for file in fs::read_dir(session.path())? {
+                found.push(file?.path());
+            }
         }
     }
     found.sort();

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
     ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
-    ("run", &["config", "console", "ledger", "pipeline", "route", "source"]),
+    ("run", &["config", "console", "ledger", "pipeline", "record", "route", "source"]),
     ("replay", &["cli", "ledger", "record", "sys", "wire"]),
     ("verify", &["archive", "cli", "console", "ledger"]),
     // What it is asked to do
-    ("config", &["archive", "cli", "lane", "pipeline", "replay", "route", "sink", "source", "wire"]),
-    ("cli", &["archive", "config", "replay", "wire"]),
+    ("config", &["archive", "cli", "lane", "pipeline", "record", "replay", "route", "sink", "source", "wire"]),
+    ("cli", &["archive", "config", "record", "replay", "wire"]),
     ("console", &["cli"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "sink", "source", "wire"]),
     ("source", &["record", "sys"]),
-    ("sink", &["lane", "ledger", "record", "route", "sys", "wire"]),
+    ("sink", &["archive", "lane", "ledger", "record", "route", "storage", "sys", "wire"]),
     ("archive", &["ledger", "record", "storage", "sys", "wire"]),
     ("storage", &["sys"]),
     ("lane", &["ledger", "record", "route"]),
@@ -49,7 +49,8 @@ fn modules() -> Vec<(String, PathBuf, String)> {
     sources(&src, &mut files);
     files
         .into_iter()
-        .filter(|path| path.file_name().is_some_and(|name| name != "tests.rs"))
+        .filter(|path| path.file_stem().is_some_and(|name| name != "tests"))
+        .filter(|path| path.components().all(|part| part.as_os_str() != "tests"))
         .map(|path| {
             let relative = path.strip_prefix(&src).unwrap();
             let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();

@@ -11,7 +11,7 @@ mod digest;
 mod event;
 mod lines;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
@@ -41,6 +41,9 @@ const RESERVE_LEFT: u64 = 16 * 1024;
 /// How often the lock is asked for, and the time between.
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Captures that were pruned last, of which one may be there still.
+const PRUNED_LAST: usize = 1000;
 
 /// Unreadable lines that are named one by one.
 const NAMED: u64 = 10;
@@ -94,6 +97,8 @@ pub struct Contents {
     /// Captures that were published and not pruned since, in the order of their lines. Some may not have their name yet, some may be
     /// gone. Paths are such as [`is_capture_path`] allows, none twice.
     pub captures: Vec<Kept>,
+    /// Paths of the captures that were pruned last, of which one may be there still.
+    pub pruned: Vec<String>,
     /// What is wrong with the manifest, for people to read; nothing of it keeps a sensor from going on.
     pub complaints: Vec<String>,
 }
@@ -224,6 +229,7 @@ impl Contents {
         let mut head = Digest::ZERO;
         let mut captures: Vec<Option<Kept>> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
+        let mut pruned = VecDeque::new();
         let mut wrong = 0;
         while let Some(read) = lines.next_line()? {
             let broken = read.previous.is_some_and(|previous| previous != head);
@@ -247,6 +253,10 @@ impl Contents {
                             if let Some(place) = places.remove(&path) {
                                 captures[place] = None;
                             }
+                            pruned.push_back(path);
+                            if pruned.len() > PRUNED_LAST {
+                                pruned.pop_front();
+                            }
                             None
                         }
                         Event::SetAside { .. } | Event::Lost { .. } => None,
@@ -266,6 +276,7 @@ impl Contents {
             self.complaints.push(format!("{} more lines of {NAME} are wrong: see `vxtap verify`", wrong - NAMED));
         }
         self.captures = captures.into_iter().flatten().collect();
+        self.pruned = pruned.into();
         Ok(head)
     }
 }

@@ -1,9 +1,180 @@
 //! What becomes of a capture once it is complete: it is put on record, published, and removed again when there are too many.
+//!
+//! An [`Archive`] has a thread of its own, so that nothing here (a disk that takes its time to sync, a manifest that cannot be written, a
+//! command that hangs) is in the way of frames.
+//!
+//! ## The order of things
+//!
+//! A file's line is in the manifest before the file has its name; the line that says it was pruned is there before it is removed. Whenever
+//! the process dies in between, the next start sees what was announced and completes it.
+//!
+//! | | `sync` none | `sync` publish |
+//! |---|---|---|
+//! | process killed | published files are whole | the same |
+//! | power lost | published files may lack what the kernel had not written; [verification](crate::verify) shows it | published files are whole: file, line and name were synced, in this order |
 
 pub mod budget;
+mod closed;
 pub mod hook;
+mod leftover;
 pub mod manifest;
+pub mod name;
+mod publisher;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 pub use budget::{BudgetPlan, Entry, MinFree, PruneReason, Shelf};
+pub use closed::{Broken, Closed, Gone, Losses};
 pub use hook::{Hook, HookCounters, HookTotals, Unfinished};
 pub use manifest::{Capture, Contents, Digest, Event, Hasher, Kept, Manifest, ManifestError, Session};
+pub use name::Names;
+
+use self::publisher::{Publisher, Task};
+use crate::ledger::{Counter, Output};
+use crate::storage::Storage;
+
+/// What a loss of power may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sync {
+    /// What the kernel has not written yet.
+    #[default]
+    None,
+    /// Nothing of what was published.
+    Publish,
+}
+
+/// What becomes of complete files.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ArchivePlan {
+    /// Whether files are synced before they are published.
+    pub sync: Sync,
+    /// How much is kept.
+    pub budget: BudgetPlan,
+    /// Run for each published file.
+    pub on_publish: Option<String>,
+}
+
+/// How the files of an archive are described.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// Their format, as `pcap`.
+    pub format: String,
+    /// How they are compressed, as `zstd:3`.
+    pub compression: Option<String>,
+}
+
+/// Why a directory cannot be an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Its manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// What the writer of captures and the archive's thread tell each other without a message.
+#[derive(Debug, Default)]
+struct Common {
+    /// Bytes of the files that are written to.
+    open_bytes: Counter,
+    /// There is less room than is to be left free, and nothing to remove.
+    starved: AtomicBool,
+}
+
+/// A directory of captures, which is this process's as long as this is there.
+#[derive(Debug)]
+pub struct Archive {
+    tasks: Option<Sender<Task>>,
+    gone: Receiver<Gone>,
+    common: Arc<Common>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Archive {
+    /// Takes `directory`, which must exist, and starts the thread: it completes what a crash interrupted, salvages what one left behind, and
+    /// waits for files. It counts in `output`.
+    ///
+    /// # Errors
+    /// Where another process has the directory, or its manifest cannot be used.
+    pub fn open(
+        directory: &Path,
+        plan: ArchivePlan,
+        labels: Labels,
+        storage: &Arc<dyn Storage>,
+        output: &mut Output,
+    ) -> Result<Self, ArchiveError> {
+        let (manifest, contents) = Manifest::open(storage, directory)?;
+        let common = Arc::new(Common::default());
+        let (tasks, receiver) = unbounded();
+        let (gone_sender, gone) = unbounded();
+        let mut publisher = Publisher::new(directory, plan, labels, Arc::clone(storage), manifest, output)?;
+        publisher.take_over(contents);
+        let shared = Arc::clone(&common);
+        let thread = thread::Builder::new()
+            .name("vxtap-archive".into())
+            .spawn(move || publisher.run(&receiver, &gone_sender, &shared))?;
+        Ok(Self { tasks: Some(tasks), gone, common, thread: Some(thread) })
+    }
+
+    fn send(&self, task: Task) {
+        // The thread ends when this end is dropped, and not before.
+        if let Some(tasks) = &self.tasks {
+            let _ = tasks.send(task);
+        }
+    }
+
+    /// Publishes a file.
+    pub fn publish(&self, closed: Closed) {
+        self.send(Task::Publish(Box::new(closed)));
+    }
+
+    /// Salvages a file that could not be completed.
+    pub fn salvage(&self, broken: Broken) {
+        self.send(Task::Salvage(broken));
+    }
+
+    /// Puts on record what was lost and belongs to no file.
+    pub fn lost(&self, session: Option<Session>, losses: Losses) {
+        self.send(Task::Lost(session, losses));
+    }
+
+    /// Says how many bytes the files have that are written to.
+    pub fn set_open_bytes(&self, bytes: u64) {
+        self.common.open_bytes.set(bytes);
+    }
+
+    /// Whether there is less room than is to be left free, and nothing to remove.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.common.starved.load(Ordering::Relaxed)
+    }
+
+    /// What turned out to be gone since this was asked last.
+    pub fn gone(&self) -> impl Iterator<Item = Gone> {
+        self.gone.try_iter()
+    }
+
+    /// Waits until all files are published, or cannot be.
+    pub fn finish(&mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the archive panicked: please report this");
+        }
+    }
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

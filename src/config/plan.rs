@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::units::VXLAN_PORT;
 use procfs::Current;
 
+use crate::archive::{ArchivePlan, BudgetPlan, Sync};
 use crate::cli::{self, RunArgs};
 use crate::lane::{CHUNK_MEMORY, LanePlan};
 use crate::pipeline::decap::ReservedBits;
 use crate::pipeline::{Destination, OutputPlan, PipelinePlan};
+use crate::record::format::Format;
 use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
@@ -168,12 +170,32 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
         let files = FilePlan {
             directory: args.write.clone(),
             rotate_size: args.rotate_size,
+            rotate_frames: args.rotate_frames,
             rotate_time: args.rotate_time,
             snaplen: args.snaplen,
             // A record waits in its lane for half of --flush at most, and for a quarter and a sweep in the output.
             linger: args.flush / 4,
             buffer_memory,
             open_files: allowed_open_files(),
+            format: match args.format {
+                cli::FileFormat::Pcap => Format::Pcap,
+                cli::FileFormat::PcapUs => Format::PcapUs,
+                cli::FileFormat::Pcapng => Format::PcapNg,
+            },
+            compression: args.compress,
+            archive: ArchivePlan {
+                sync: match args.sync {
+                    cli::SyncFiles::None => Sync::None,
+                    cli::SyncFiles::Publish => Sync::Publish,
+                },
+                budget: BudgetPlan {
+                    keep_bytes: args.keep_bytes,
+                    keep_files: args.keep_files,
+                    keep_age: args.keep_age,
+                    min_free: args.min_free,
+                },
+                on_publish: args.on_publish.clone(),
+            },
         };
         outputs.push(OutputPlan {
             name: FILES.into(),

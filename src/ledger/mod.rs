@@ -145,6 +145,18 @@ pub struct OutputCounters {
     pub files: Counter,
     /// Files that could not be published under their final name.
     pub unpublished: Counter,
+    /// Files that a crash had left behind, salvaged and published.
+    pub recovered: Counter,
+    /// Files that a crash had left behind and that could not be salvaged, moved aside.
+    pub set_aside: Counter,
+    /// Files removed to keep the budget.
+    pub pruned: Counter,
+    /// Commands that were run for a published file.
+    pub hooks: Counter,
+    /// Those of them that failed.
+    pub hooks_failed: Counter,
+    /// Published files for which no command was run: too many were waiting, or the sensor ended first.
+    pub hooks_skipped: Counter,
     /// Frames that the host sent into the output's interface, read and discarded.
     pub host_frames: Counter,
     dropped: [Counter; OutputDrop::ALL.len()],

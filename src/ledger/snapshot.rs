@@ -64,6 +64,18 @@ pub struct OutputTotals {
     pub files: u64,
     /// Files left under their `.part` name because they could not be published.
     pub unpublished: u64,
+    /// Files that a crash had left behind, salvaged and published.
+    pub recovered: u64,
+    /// Files that a crash had left behind and that could not be salvaged, moved aside.
+    pub set_aside: u64,
+    /// Files removed to keep the budget.
+    pub pruned: u64,
+    /// Commands that were run for a published file.
+    pub hooks: u64,
+    /// Those of them that failed.
+    pub hooks_failed: u64,
+    /// Published files for which no command was run.
+    pub hooks_skipped: u64,
     /// Frames that the host sent into the output's interface, read and discarded.
     pub host_frames: u64,
 }
@@ -118,6 +130,12 @@ impl OutputTotals {
             snapped: sum(&|e| e.snapped.get()),
             files: sum(&|e| e.files.get()),
             unpublished: sum(&|e| e.unpublished.get()),
+            recovered: sum(&|e| e.recovered.get()),
+            set_aside: sum(&|e| e.set_aside.get()),
+            pruned: sum(&|e| e.pruned.get()),
+            hooks: sum(&|e| e.hooks.get()),
+            hooks_failed: sum(&|e| e.hooks_failed.get()),
+            hooks_skipped: sum(&|e| e.hooks_skipped.get()),
             host_frames: sum(&|e| e.host_frames.get()),
         }
     }
@@ -175,7 +193,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Frames that outputs lost by failing: not `lane_full`, which is load, nor `not_ip`, which is as asked for.
+    /// Frames that outputs lost by failing, files not published, and commands that failed: not `lane_full`, which is load, nor `not_ip`, which is as asked for.
     #[must_use]
     pub fn failed(&self) -> u64 {
         let harmless = [OutputDrop::LaneFull.label(), OutputDrop::NotIp.label()];
@@ -185,7 +203,7 @@ impl Snapshot {
             .filter(|(r, _)| !harmless.contains(r))
             .map(|(_, n)| n)
             .sum::<u64>()
-            + self.outputs.values().map(|o| o.unpublished).sum::<u64>()
+            + self.outputs.values().map(|o| o.unpublished + o.hooks_failed + o.hooks_skipped).sum::<u64>()
     }
 }
 
@@ -235,11 +253,19 @@ impl fmt::Display for Snapshot {
             if output.snapped > 0 {
                 row(f, "snapped", output.snapped, "cut to --snaplen")?;
             }
-            if output.unpublished > 0 {
-                row(f, "unpublished", output.unpublished, "files left under their .part name")?;
-            }
-            if output.host_frames > 0 {
-                row(f, "host_frames", output.host_frames, "sent into the interface by this host, discarded")?;
+            for (name, n, note) in [
+                ("unpublished", output.unpublished, "files left under their .part name"),
+                ("recovered", output.recovered, "files that a crash had left, salvaged"),
+                ("set_aside", output.set_aside, "files that a crash had left, beyond salvage"),
+                ("pruned", output.pruned, "files removed to keep the budget"),
+                ("hooks", output.hooks, "commands run for published files"),
+                ("hooks_failed", output.hooks_failed, "of them"),
+                ("hooks_skipped", output.hooks_skipped, "published files without"),
+                ("host_frames", output.host_frames, "sent into the interface by this host, discarded"),
+            ] {
+                if n > 0 {
+                    row(f, name, n, note)?;
+                }
             }
         }
         writeln!(f, "sessions ({})", thousands(self.sessions.len() as u64))?;

@@ -20,6 +20,7 @@ use crate::lane::Lane;
 use crate::ledger::{Ledger, Overflow, SessionTotals, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, Selection, SessionTable};
+use crate::sink::Orders;
 use crate::source::Source;
 use crate::wire::Vni;
 
@@ -53,6 +54,8 @@ pub struct Pipeline {
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
     pub registry: Arc<Registry>,
+    /// What the outputs are asked to do meanwhile.
+    pub orders: Arc<Orders>,
     /// Receives when a worker has ended by itself.
     pub ended: Receiver<()>,
     started: Timestamp,
@@ -83,11 +86,13 @@ impl Pipeline {
         let stop = Arc::new(AtomicBool::new(false));
         let budget = plan.count.map(|n| Arc::new(Budget::new(n)));
         let mut ledger = Ledger::default();
+        let counters: Vec<_> = sources.iter().map(|_| ledger.worker()).collect();
+        let orders = Arc::new(Orders::default());
 
         let mut sinks = Vec::with_capacity(plan.outputs.len());
         let mut lanes: Vec<Vec<(Selection, Lane)>> = sources.iter().map(|_| Vec::new()).collect();
         for output in &plan.outputs {
-            let started = output.start(sources.len(), &registry)?;
+            let started = output.start(&counters, &registry, &orders)?;
             for (worker, lane) in lanes.iter_mut().zip(started.lanes) {
                 worker.push((output.selection.clone(), lane));
             }
@@ -98,9 +103,9 @@ impl Pipeline {
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
-        for (number, (source, lanes)) in sources.into_iter().zip(lanes).enumerate() {
+        for (number, ((source, lanes), counters)) in sources.into_iter().zip(lanes).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(plan.reserved_bits, plan.vnis.clone(), sessions, lanes, ledger.worker());
+            let step = Step::new(plan.reserved_bits, plan.vnis.clone(), sessions, lanes, counters);
             let worker = Worker::new(source, step, budget.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
@@ -110,7 +115,7 @@ impl Pipeline {
                 worker.run(&stop)
             })?);
         }
-        Ok(Self { ledger: Arc::new(ledger), registry, ended, started, stop, workers, sinks })
+        Ok(Self { ledger: Arc::new(ledger), registry, orders, ended, started, stop, workers, sinks })
     }
 
     /// Stops receiving, drains everything, completes the outputs and adds up the ledger.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
-use crate::ledger::Output;
+use crate::ledger::{Output, WorkerCounters};
 use crate::route::{Registry, Selection};
 use crate::sink;
-use crate::sink::file::{self, DirectoryError, FilePlan, FileSink};
+use crate::sink::Orders;
+use crate::sink::file::{FileError, FilePlan, FileSink};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
 use crate::sink::tap::TapSink;
 
@@ -39,7 +40,7 @@ pub enum Destination {
 pub enum OutputError {
     /// Not to write files.
     #[error(transparent)]
-    Directory(#[from] DirectoryError),
+    Files(#[from] FileError),
     /// Not to feed the interface.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
@@ -63,14 +64,18 @@ impl OutputPlan {
     ///
     /// # Errors
     /// Why it could not; nothing is left behind then.
-    pub(super) fn start(&self, workers: usize, registry: &Arc<Registry>) -> Result<Started, OutputError> {
+    pub(super) fn start(
+        &self,
+        workers: &[Arc<WorkerCounters>],
+        registry: &Arc<Registry>,
+        orders: &Arc<Orders>,
+    ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
-        let (lanes, inbox) = lanes(self.lane, (0..workers).map(|_| output.end()).collect());
+        let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
         let thread = match &self.to {
             Destination::Files(plan) => {
-                file::prepare(&plan.directory)?;
-                let files = FileSink::new(plan.clone(), Arc::clone(registry), output.end());
-                sink::spawn(&self.name, files, inbox)?
+                let files = FileSink::open(plan.clone(), Arc::clone(registry), &mut output, workers.to_vec())?;
+                sink::spawn(&self.name, files, inbox, Arc::clone(orders))?
             }
             Destination::Interface(plan) => {
                 let interface = Interface::open(plan)?;
@@ -78,7 +83,8 @@ impl OutputPlan {
                 for complaint in interface.complaints() {
                     tracing::warn!("{complaint}");
                 }
-                sink::spawn(&self.name, TapSink::new(plan.clone(), interface, output.end()), inbox)?
+                let tap = TapSink::new(plan.clone(), interface, output.end());
+                sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
             }
         };
         Ok(Started { output, lanes, thread })

@@ -10,7 +10,8 @@ use crossbeam_channel::{after, never, select};
 pub use self::signals::Signals;
 use crate::config::RunPlan;
 use crate::console::Console;
-use crate::pipeline::{Destination, Outcome, OutputError, Pipeline, PipelinePlan};
+use crate::pipeline::{Destination, Outcome, OutputError, OutputPlan, Pipeline, PipelinePlan};
+use crate::record::compress::{self, Compression};
 use crate::source::udp::{self, BindError, Listening};
 
 /// Why the sensor could not start.
@@ -47,6 +48,10 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
         );
     }
     let pipeline = Pipeline::start(&plan.pipeline, sources)?;
+    if let Some(compression) = plan.pipeline.outputs.iter().find_map(compression) {
+        let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
+        tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
+    }
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
         listen = %listen.join(" "),
@@ -56,6 +61,13 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
         "receiving"
     );
     Ok(Sensor { pipeline, addresses, duration: plan.duration })
+}
+
+fn compression(output: &OutputPlan) -> Option<Compression> {
+    match &output.to {
+        Destination::Files(files) => files.compression,
+        Destination::Interface(_) => None,
+    }
 }
 
 /// Where frames go, in words.
@@ -75,14 +87,24 @@ impl Sensor {
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
         let over = self.duration.map_or_else(never, after);
-        select! {
-            recv(signals.received) -> signal => {
-                if let Ok(name) = signal {
-                    tracing::info!("{name}: draining; once more to leave at once");
+        loop {
+            select! {
+                recv(signals.cut) -> asked => {
+                    if asked.is_ok() {
+                        tracing::info!("SIGUSR1: completing the files that are written to");
+                        self.pipeline.orders.cut();
+                        continue;
+                    }
                 }
+                recv(signals.received) -> signal => {
+                    if let Ok(name) = signal {
+                        tracing::info!("{name}: draining; once more to leave at once");
+                    }
+                }
+                recv(over) -> _ => {}
+                recv(self.pipeline.ended) -> _ => {}
             }
-            recv(over) -> _ => {}
-            recv(self.pipeline.ended) -> _ => {}
+            break;
         }
         if let Some(status) = status {
             status.end();

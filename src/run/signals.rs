@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM and, unless it was ignored before, SIGHUP: the first asks to end, the second ends at once.
+//! SIGINT, SIGTERM and, unless it was ignored before, SIGHUP: the first asks to end, the second ends at once. SIGUSR1: asks to complete the
+//! files that are written to.
 
 use std::io;
 use std::sync::Arc;
@@ -6,15 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level;
 
-/// Tells of the first signal. From its creation on, a second one ends the process at once, with 128 plus its number.
+/// Tells of signals. From its creation on, a second that asks to end ends the process at once, with 128 plus its number.
 #[derive(Debug)]
 pub struct Signals {
-    /// Receives the name of the first signal.
+    /// Receives when SIGUSR1 comes.
+    pub cut: Receiver<()>,
+    /// Receives the name of the first signal that asks to end.
     pub received: Receiver<&'static str>,
-    /// True from the first signal on.
+    /// True from then on.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -26,12 +29,18 @@ impl Signals {
     pub fn new() -> io::Result<Self> {
         // nohup has a program ignore SIGHUP, so that it outlives the login: then it is not ours.
         let hangup = if ignores(SIGHUP) { None } else { Some(SIGHUP) };
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup))?;
         let (sender, received) = bounded(1);
+        let (cut_sender, cut) = bounded(1);
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         thread::Builder::new().name("vxtap-signals".into()).spawn(move || {
             for signal in signals.forever() {
+                if signal == SIGUSR1 {
+                    // One that is not heard yet does for both.
+                    let _ = cut_sender.try_send(());
+                    continue;
+                }
                 if flag.swap(true, Ordering::Relaxed) {
                     low_level::exit(128 + signal);
                 }
@@ -39,7 +48,7 @@ impl Signals {
                 let _ = sender.try_send(low_level::signal_name(signal).unwrap_or("signal"));
             }
         })?;
-        Ok(Self { received, stop })
+        Ok(Self { cut, received, stop })
     }
 }
 

@@ -1,12 +1,15 @@
-//! The pcap output: one rotating file per mirror session.
+//! The pcap output: rotating files per mirror session.
 //!
 //! A file is written as `NAME.pcap.part` and renamed to `NAME.pcap` when it is complete. It is cut before it grows beyond the
-//! rotation size, and where the receive time passes a multiple of the rotation interval.
+//! rotation size or number of frames, where the receive time passes a multiple of the rotation interval, and when it is asked for. What
+//! becomes of it then is the [`Archive`]'s affair, which has a thread of its own.
 //!
 //! A chunk is in the order of receipt. Where one session fills it, its records go to the file as they are, in one write. Where many
 //! sessions mix, their records are first gathered per session, in buffers that grow with what a session sends and that are
-//! written when full, when old, or when all of them together reach the memory they may use.
+//! written when full, when old, or when all of them together reach the memory they may use. Formats other than nanosecond pcap are encoded
+//! into these buffers, and compressed from there.
 
+mod part;
 mod session;
 
 use std::fs;
@@ -17,13 +20,17 @@ use std::time::{Duration, Instant};
 
 use self::session::SessionFiles;
 use super::Sink;
-use super::name;
+use super::open_files::OpenFiles;
 pub use super::open_files::allowed as allowed_open_files;
-use super::open_files::{OpenFiles, create_directory};
+use crate::archive::manifest::Session;
+use crate::archive::{Archive, ArchiveError, ArchivePlan, Labels};
 use crate::lane::{Chunk, Run};
-use crate::ledger::{OutputCounters, OutputDrop};
+use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
+use crate::record::compress::Compression;
+use crate::record::format::Format;
 use crate::route::{Registry, SessionId};
+use crate::storage::{Disk, Storage};
 
 /// How long after a failure the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -36,8 +43,10 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct FilePlan {
     /// Where the sessions' directories are.
     pub directory: PathBuf,
-    /// Bytes of a file at most, unless a single record is larger.
+    /// Bytes of a file at most, before compression, unless a single record is larger.
     pub rotate_size: u64,
+    /// Frames of a file at most.
+    pub rotate_frames: Option<u64>,
     /// A file ends at a multiple of this since the epoch.
     pub rotate_time: Duration,
     /// Bytes kept of a frame, as the file header says.
@@ -48,6 +57,21 @@ pub struct FilePlan {
     pub buffer_memory: usize,
     /// Files open at the same time.
     pub open_files: usize,
+    /// What the files look like.
+    pub format: Format,
+    /// How they are compressed.
+    pub compression: Option<Compression>,
+    /// What becomes of complete files.
+    pub archive: ArchivePlan,
+}
+
+impl FilePlan {
+    /// How the names of files end.
+    #[must_use]
+    fn ending(&self) -> String {
+        let format = self.format.extension();
+        self.compression.map_or_else(|| format.into(), |compression| format!("{format}.{}", compression.extension()))
+    }
 }
 
 /// Why a directory cannot take captures.
@@ -57,6 +81,17 @@ pub struct DirectoryError {
     directory: PathBuf,
     error: io::Error,
     advice: &'static str,
+}
+
+/// Why the output could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Nothing can be written there.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// What is there cannot be continued.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
 }
 
 /// Creates `directory` where it is missing and proves that files can be created in it.
@@ -76,7 +111,7 @@ pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
         };
         DirectoryError { directory: directory.to_path_buf(), error, advice }
     };
-    create_directory(directory).map_err(fail)?;
+    Disk.create_directory(directory).map_err(fail)?;
     let probe = directory.join(format!(".vxtap-{}", std::process::id()));
     fs::File::create(&probe).map_err(fail)?;
     fs::remove_file(&probe).map_err(fail)
@@ -86,14 +121,39 @@ pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
 #[derive(Debug)]
 struct Shared {
     plan: FilePlan,
+    /// How the names of files end.
+    ending: String,
+    host: Host,
     counters: Arc<OutputCounters>,
+    /// What the kernel dropped is counted there.
+    workers: Vec<Arc<WorkerCounters>>,
+    storage: Arc<dyn Storage>,
     open: OpenFiles,
+    archive: Archive,
+    /// Where compressed bytes are until they are written.
+    scratch: Vec<u8>,
     /// Capacity of all buffers, in bytes.
     buffered: usize,
     /// Where the storage as a whole fails.
     outage: Option<Outage>,
     /// When a line about the failure of a session's own files may be logged again.
     next_log: Instant,
+}
+
+/// What captures say of this machine.
+#[derive(Debug)]
+struct Host {
+    name: String,
+    os: String,
+}
+
+impl Host {
+    fn this() -> Self {
+        let uname = rustix::system::uname();
+        let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+        let os = format!("{} {} {}", text(uname.sysname()), text(uname.release()), text(uname.machine()));
+        Self { name: text(uname.nodename()), os }
+    }
 }
 
 /// A failure: until `retry`, frames are dropped for `reason` without another attempt.
@@ -111,13 +171,12 @@ fn strikes_all(error: &io::Error) -> bool {
 }
 
 impl Shared {
-    /// Counts `frames` of a session as lost to `error`, and says so when this is news. `own` is the session's own outage.
-    fn fail(&mut self, own: &mut Option<Outage>, what: &str, path: &Path, error: &io::Error, frames: u64) {
+    /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own outage. Returns why the frames are lost.
+    fn fail(&mut self, own: &mut Option<Outage>, what: &str, path: &Path, error: &io::Error) -> OutputDrop {
         let reason = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputDrop::DiskFull,
             _ => OutputDrop::WriteError,
         };
-        self.counters.dropped(reason).add(frames);
         let now = Instant::now();
         let all = strikes_all(error);
         let outage = if all { &mut self.outage } else { own };
@@ -131,18 +190,21 @@ impl Shared {
         }
         let began = outage.map_or(now, |outage| outage.began);
         *outage = Some(Outage { reason, retry: now + RETRY, began });
+        reason
     }
 
-    /// Whether a session has to wait before it tries again.
-    fn waits(&self, own: Option<Outage>) -> bool {
-        let outages = [self.outage, own];
-        outages.iter().flatten().any(|outage| Instant::now() < outage.retry)
+    /// Why a session has to wait before it tries again, if it has to.
+    fn waits(&self, own: Option<Outage>) -> Option<OutputDrop> {
+        if self.archive.is_starved() {
+            return Some(OutputDrop::DiskFull);
+        }
+        let now = Instant::now();
+        [own, self.outage].into_iter().flatten().find(|outage| now < outage.retry).map(|outage| outage.reason)
     }
 
-    /// Counts `frames` as lost to the failure that was met last.
-    fn lose(&mut self, own: Option<Outage>, frames: u64) {
-        let reason = own.or(self.outage).map_or(OutputDrop::WriteError, |outage| outage.reason);
-        self.counters.dropped(reason).add(frames);
+    /// Datagrams that the kernel dropped so far.
+    fn kernel_dropped(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.kernel_dropped.get()).sum()
     }
 
     /// A write has succeeded.
@@ -166,25 +228,68 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// An output that writes by `plan` and names sessions from `registry`.
-    #[must_use]
-    pub fn new(plan: FilePlan, registry: Arc<Registry>, counters: Arc<OutputCounters>) -> Self {
-        let open = OpenFiles::new(plan.open_files);
-        let shared = Shared { plan, counters, open, buffered: 0, outage: None, next_log: Instant::now() };
-        Self { registry, shared, sessions: Vec::new(), next_sweep: Instant::now(), next_look: Instant::now() + LOOK }
+    /// An output that writes by `plan`, names sessions from `registry`, and counts in `output`. `workers` count what the kernel drops.
+    ///
+    /// # Errors
+    /// Why captures cannot be written there.
+    pub fn open(
+        plan: FilePlan,
+        registry: Arc<Registry>,
+        output: &mut Output,
+        workers: Vec<Arc<WorkerCounters>>,
+    ) -> Result<Self, FileError> {
+        prepare(&plan.directory)?;
+        Self::on(Arc::new(Disk), plan, registry, output, workers)
+    }
+
+    /// The same on another storage, in a directory that is there.
+    fn on(
+        storage: Arc<dyn Storage>,
+        plan: FilePlan,
+        registry: Arc<Registry>,
+        output: &mut Output,
+        workers: Vec<Arc<WorkerCounters>>,
+    ) -> Result<Self, FileError> {
+        let labels = Labels {
+            format: plan.format.to_string(),
+            compression: plan.compression.map(|compression| compression.to_string()),
+        };
+        let archive = Archive::open(&plan.directory, plan.archive.clone(), labels, &storage, output)?;
+        let shared = Shared {
+            ending: plan.ending(),
+            host: Host::this(),
+            counters: output.end(),
+            workers,
+            open: OpenFiles::new(Arc::clone(&storage), plan.open_files),
+            storage,
+            archive,
+            scratch: Vec::new(),
+            buffered: 0,
+            outage: None,
+            next_log: Instant::now(),
+            plan,
+        };
+        let now = Instant::now();
+        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
     }
 
     fn append(&mut self, run: &Run, records: &[u8]) {
-        session(&mut self.sessions, &self.registry, &self.shared.plan, run.session).append(
-            run,
-            records,
-            &mut self.shared,
-        );
+        let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
+        files.append(run, records, &mut self.shared);
         if self.shared.buffered > self.shared.plan.buffer_memory {
             for files in self.sessions.iter_mut().flatten() {
                 files.flush(&mut self.shared);
                 files.free(&mut self.shared);
             }
+        }
+    }
+
+    /// Takes back what was counted as written and is gone.
+    fn hear_of_gone(&self) {
+        for gone in self.shared.archive.gone() {
+            self.shared.counters.written.take_back(gone.frames);
+            self.shared.counters.written_bytes.take_back(gone.frame_bytes);
+            self.shared.counters.dropped(OutputDrop::WriteError).add(gone.frames);
         }
     }
 }
@@ -200,13 +305,17 @@ fn session<'a>(
         sessions.resize_with(id.index() + 1, || None);
     }
     sessions[id.index()].get_or_insert_with(|| {
-        let name = name::session(registry.key(id));
-        SessionFiles::new(id, plan.directory.join(&name), name)
+        let session = registry.key(id).map(|key| Session { source: key.source(), vni: key.vni.get() });
+        SessionFiles::new(id, session, &plan.directory)
     })
 }
 
 impl Sink for FileSink {
     fn consume(&mut self, chunk: &Chunk) {
+        for loss in chunk.losses() {
+            let files = session(&mut self.sessions, &self.registry, &self.shared.plan, loss.session);
+            files.note(OutputDrop::LaneFull, u64::from(loss.frames));
+        }
         for (run, records) in chunk.runs() {
             self.append(run, records);
         }
@@ -224,19 +333,31 @@ impl Sink for FileSink {
         if look {
             self.next_look = now + LOOK;
         }
+        let mut open_bytes = 0;
         for files in self.sessions.iter_mut().flatten() {
             if look {
                 files.look(&mut self.shared);
             }
             files.tend(now, clock, grace, &mut self.shared);
+            open_bytes += files.open_bytes();
         }
+        self.shared.archive.set_open_bytes(open_bytes);
+        self.hear_of_gone();
         self.next_sweep
+    }
+
+    fn cut(&mut self) {
+        for files in self.sessions.iter_mut().flatten() {
+            files.publish(&mut self.shared);
+        }
     }
 
     fn finish(&mut self) {
         for files in self.sessions.iter_mut().flatten() {
-            files.publish(&mut self.shared);
+            files.end(&mut self.shared);
         }
+        self.shared.archive.finish();
+        self.hear_of_gone();
     }
 }
 

@@ -2,13 +2,14 @@
 
 pub mod file;
 pub mod interface;
-mod name;
 #[cfg(test)]
 mod namespace;
 mod open_files;
 pub mod tap;
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -25,17 +26,45 @@ pub trait Sink: Send + 'static {
     /// called again.
     fn tick(&mut self, now: Instant) -> Instant;
 
+    /// Called when somebody asks for what there is so far: files that are written to are completed. Where there is nothing to complete,
+    /// nothing happens.
+    fn cut(&mut self) {}
+
     /// Called once, after the last chunk.
     fn finish(&mut self);
+}
+
+/// What outputs are asked to do while they run.
+#[derive(Debug, Default)]
+pub struct Orders {
+    cuts: AtomicU32,
+}
+
+impl Orders {
+    /// Asks all outputs to complete what they are writing.
+    pub fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was asked for.
+    fn cuts(&self) -> u32 {
+        self.cuts.load(Ordering::Relaxed)
+    }
 }
 
 /// Starts the thread of an output. It ends when all lanes have ended and their last chunks are consumed.
 ///
 /// # Errors
 /// What creating a thread returns.
-pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox) -> io::Result<JoinHandle<()>> {
+pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
+        let mut cuts = orders.cuts();
         loop {
+            let asked = orders.cuts();
+            if asked != cuts {
+                cuts = asked;
+                sink.cut();
+            }
             let due = sink.tick(Instant::now());
             match inbox.full.recv_deadline(due) {
                 Ok(chunk) => {

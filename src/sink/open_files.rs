@@ -1,41 +1,33 @@
 //! A bounded number of open files.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use lru::LruCache;
 
 use crate::route::SessionId;
+use crate::storage::{Storage, StoredFile};
 
-/// Descriptors left to the rest of the program: sockets, logs, the signal pipe, a directory being read.
-const RESERVED: u64 = 32;
-
-/// Captures hold what people said and typed: nothing for everybody. The umask can only take more away.
-const FILE_MODE: u32 = 0o640;
-const DIRECTORY_MODE: u32 = 0o750;
-
-/// Creates `directory` and what is missing above it.
-///
-/// # Errors
-/// What `mkdir(2)` returns.
-pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)
-}
+/// Descriptors left to the rest of the program: sockets, logs, the signal pipe, the manifest, commands, a directory being read.
+const RESERVED: u64 = 48;
 
 /// The open files, by session. When there are too many, the one used least recently is closed; it is opened again, to append, when
-/// its session has more. A file holds nothing back: what was written to it is in the kernel, so closing loses nothing.
+/// its session has more. A file is flushed before it is closed, so closing loses nothing that its session does not hear of.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
-    files: LruCache<SessionId, File>,
+    storage: Arc<dyn Storage>,
+    files: LruCache<SessionId, Box<dyn StoredFile>>,
+    /// Sessions whose file failed as it was closed for another, until they ask for it.
+    failed: HashMap<SessionId, io::Error>,
     limit: usize,
 }
 
 impl OpenFiles {
     /// At most `limit` files.
-    pub(super) fn new(limit: usize) -> Self {
-        Self { files: LruCache::unbounded(), limit: limit.max(1) }
+    pub(super) fn new(storage: Arc<dyn Storage>, limit: usize) -> Self {
+        Self { storage, files: LruCache::unbounded(), failed: HashMap::new(), limit: limit.max(1) }
     }
 
     /// Creates the file of `session`, which must not exist.
@@ -43,43 +35,58 @@ impl OpenFiles {
     /// # Errors
     /// What `open(2)` returns; `EEXIST` where the file exists.
     pub(super) fn create(&mut self, session: SessionId, path: &Path) -> io::Result<()> {
-        self.open(session, path, OpenOptions::new().append(true).create_new(true).mode(FILE_MODE))
+        self.open(session, |storage| storage.create(path))
     }
 
     /// The file of `session`, opened again where it was closed.
     ///
     /// # Errors
-    /// What `open(2)` returns.
-    pub(super) fn get(&mut self, session: SessionId, path: &Path) -> io::Result<&mut File> {
+    /// What `open(2)` returns, or what came of flushing the file when it was closed.
+    pub(super) fn get(&mut self, session: SessionId, path: &Path) -> io::Result<&mut Box<dyn StoredFile>> {
+        if let Some(error) = self.failed.remove(&session) {
+            return Err(error);
+        }
         if self.files.get(&session).is_none() {
-            self.open(session, path, OpenOptions::new().append(true))?;
+            self.open(session, |storage| storage.append(path))?;
         }
         self.files.get_mut(&session).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
-    /// Closes the file of `session`.
-    pub(super) fn close(&mut self, session: SessionId) {
-        self.files.pop(&session);
+    /// Closes the file of `session`, and gives it away if it was open.
+    pub(super) fn take(&mut self, session: SessionId) -> Option<Box<dyn StoredFile>> {
+        self.failed.remove(&session);
+        self.files.pop(&session)
     }
 
-    fn open(&mut self, session: SessionId, path: &Path, how: &OpenOptions) -> io::Result<()> {
+    fn open(
+        &mut self,
+        session: SessionId,
+        open: impl Fn(&dyn Storage) -> io::Result<Box<dyn StoredFile>>,
+    ) -> io::Result<()> {
         while self.files.len() >= self.limit {
-            self.files.pop_lru();
-            tracing::trace!(limit = self.limit, "a file is closed for another");
+            self.close_oldest();
         }
         loop {
-            match how.open(path) {
+            match open(&*self.storage) {
                 Ok(file) => {
                     self.files.push(session, file);
                     return Ok(());
                 }
                 // Others in the process used more than was reserved for them.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE)) && !self.files.is_empty() => {
-                    self.files.pop_lru();
+                    self.close_oldest();
                     self.limit = self.files.len().max(1);
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    fn close_oldest(&mut self) {
+        if let Some((session, mut file)) = self.files.pop_lru()
+            && let Err(error) = file.flush()
+        {
+            self.failed.insert(session, error);
         }
     }
 }
@@ -99,7 +106,6 @@ pub fn allowed() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn least_recently_used_files_are_closed_and_appended_to_again() {
@@ -114,7 +120,7 @@ mod tests {
             })
             .collect();
         let path = |id: SessionId| dir.path().join(id.index().to_string());
-        let mut open = OpenFiles::new(3);
+        let mut open = OpenFiles::new(Arc::new(crate::storage::Disk), 3);
         for id in &ids {
             open.create(*id, &path(*id)).unwrap();
         }
@@ -128,7 +134,7 @@ mod tests {
             assert_eq!(std::fs::read(path(*id)).unwrap(), [0, 1, 2]);
         }
         assert_eq!(open.create(ids[0], &path(ids[0])).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        open.close(ids[0]);
+        drop(open.take(ids[0]));
         assert!(open.files.len() <= 3);
     }
 }

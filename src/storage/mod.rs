@@ -4,6 +4,8 @@
 //! short, fails, stalls, or forgets what was not synced.
 
 mod disk;
+#[cfg(test)]
+pub(crate) mod faulty;
 
 use std::fmt::Debug;
 use std::io;

@@ -24,6 +24,8 @@
 //! assert_eq!(original_length(&frame[..17]), 17); // cut before the length: nothing to recover from
 //! ```
 
+use std::net::IpAddr;
+
 /// Length in bytes of an Ethernet header: two addresses and a type.
 pub const ETHERNET_LEN: usize = 14;
 
@@ -47,6 +49,9 @@ mod field {
     /// Bytes after the 40 of the fixed header, big-endian; 0 in a jumbogram (RFC 2675).
     pub(super) const V6_PAYLOAD_LENGTH: Range<usize> = 4..6;
     pub(super) const V6_HEADER_LEN: usize = 40;
+    /// Source, then destination.
+    pub(super) const V4_ADDRESSES: Range<usize> = 12..20;
+    pub(super) const V6_ADDRESSES: Range<usize> = 8..40;
 }
 
 /// Whether this EtherType announces a VLAN tag: 802.1Q, 802.1ad, or the 0x9100 that came before it.
@@ -113,6 +118,24 @@ pub fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
     matches!((ethertype, version), (ETHERTYPE_IPV4, 4) | (ETHERTYPE_IPV6, 6)).then_some(packet)
 }
 
+/// Source and destination of the IP packet in an Ethernet frame; `None` where there is none, or where it ends within its addresses.
+#[inline]
+#[must_use]
+pub fn addresses(frame: &[u8]) -> Option<[IpAddr; 2]> {
+    fn both<const N: usize>(bytes: &[u8]) -> Option<[IpAddr; 2]>
+    where
+        IpAddr: From<[u8; N]>,
+    {
+        let (source, rest) = bytes.split_first_chunk::<N>()?;
+        Some([(*source).into(), (*rest.first_chunk::<N>()?).into()])
+    }
+    let packet = ip_packet(frame)?;
+    match packet.first()? >> 4 {
+        4 => both::<4>(packet.get(field::V4_ADDRESSES)?),
+        _ => both::<16>(packet.get(field::V6_ADDRESSES)?),
+    }
+}
+
 /// Where the network header begins, and the EtherType that announces it.
 #[inline]
 fn network(frame: &[u8]) -> Option<(usize, u16)> {
@@ -160,6 +183,19 @@ mod tests {
     fn a_cut_packet_had_the_length_its_ip_header_says() {
         assert_eq!(original_length(&frame(&[&IPV4, &V4_1500], 96)), 14 + 1500);
         assert_eq!(original_length(&frame(&[&IPV6, &V6_1460], 96)), 14 + 40 + 1460);
+    }
+
+    #[test]
+    fn addresses_of_both_versions_behind_tags() {
+        let v4 = [&[0x45; 12][..], &[192, 0, 2, 1, 198, 51, 100, 2]].concat();
+        let v4_frame = frame(&[&[0x81, 0, 0, 7], &IPV4, &v4], 64);
+        assert_eq!(addresses(&v4_frame), Some([[192, 0, 2, 1].into(), [198, 51, 100, 2].into()]));
+        assert_eq!(addresses(&v4_frame[..37]), None, "ends within the addresses");
+        let (a, b): (std::net::Ipv6Addr, std::net::Ipv6Addr) =
+            ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+        let v6 = [&[0x60; 8][..], &a.octets(), &b.octets()].concat();
+        assert_eq!(addresses(&frame(&[&IPV6, &v6], 64)), Some([a.into(), b.into()]));
+        assert_eq!(addresses(&frame(&[&[0x08, 0x06], &v4], 64)), None, "ARP");
     }
 
     #[test]

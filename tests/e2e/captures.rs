@@ -62,14 +62,14 @@ pub(crate) fn session_directory(captures: &Path, source: IpAddr, vni: u32) -> Pa
     captures.join(format!("vni{vni}_{}", source.to_string().replace(':', "-")))
 }
 
-/// All files below a directory, by name, which is the order in which a session's were written.
+/// All captures below a directory, by name, which is the order in which a session's were written.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path));
-        } else {
+        } else if path.file_name().is_some_and(|name| name != "manifest.jsonl") {
             found.push(path);
         }
     }

@@ -1,190 +1,314 @@
 //! The files of one mirror session.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::part::{Batch, Part};
 use super::{Outage, Shared};
+use crate::archive::manifest::Session;
+use crate::archive::name::{self, Names};
+use crate::archive::{Broken, Closed, Gone, Losses};
 use crate::lane::Run;
 use crate::ledger::OutputDrop;
+use crate::record::compress::Compressor;
+use crate::record::format::{Direction, Format, Opening, Statistics};
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
-use crate::sink::name::{self, Names};
-use crate::sink::open_files::create_directory;
+use crate::storage::Storage;
+use crate::wire::inner;
 
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is written as it is.
 const BUFFER: usize = 64 * 1024;
+
+/// What captures say that wrote them.
+const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION"));
 
 /// The files of one mirror session: those published, and the current one if there is any.
 #[derive(Debug)]
 pub(super) struct SessionFiles {
     id: SessionId,
+    session: Option<Session>,
     directory: PathBuf,
     name: String,
     /// Number of the last file.
     sequence: u32,
-    current: Option<Current>,
+    current: Option<Part>,
     buffer: Buffer,
+    /// Frames lost since the last file ended.
+    losses: Losses,
+    /// Those of them that no record has told of.
+    untold: u64,
     /// Where these files fail, and others do not.
     outage: Option<Outage>,
 }
 
-/// A file that is written to.
-#[derive(Debug)]
-struct Current {
-    names: Names,
-    /// Bytes in the file.
-    written: u64,
-    /// Frames in the file, and bytes of them.
-    frames: u64,
-    frame_bytes: u64,
-    /// Receive time at which the file ends.
-    ends: Timestamp,
-}
-
-/// Records that are not in the file yet.
+/// What is not in the file yet: its beginning, and records.
 #[derive(Debug, Default)]
 struct Buffer {
-    records: Vec<u8>,
-    frames: u64,
-    /// Bytes of the records that are frames.
-    frame_bytes: u64,
-    /// When the oldest of them came.
+    bytes: Vec<u8>,
+    batch: Batch,
+    /// When the oldest of what is here or has not settled came.
     since: Option<Instant>,
 }
 
+/// What still fits into the current file.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    bytes: u64,
+    frames: u64,
+    ends: Timestamp,
+    /// The first record fits whatever its size.
+    empty: bool,
+}
+
+/// Some records in the form that chunks have.
+#[derive(Debug)]
+struct Piece<'a> {
+    records: &'a [u8],
+    frames: u64,
+    span: (Timestamp, Timestamp),
+}
+
 impl SessionFiles {
-    pub(super) fn new(id: SessionId, directory: PathBuf, name: String) -> Self {
-        Self { id, directory, name, sequence: 0, current: None, buffer: Buffer::default(), outage: None }
+    pub(super) fn new(id: SessionId, session: Option<Session>, captures: &Path) -> Self {
+        let name = name::session(session.as_ref());
+        Self {
+            id,
+            session,
+            directory: captures.join(&name),
+            name,
+            sequence: 0,
+            current: None,
+            buffer: Buffer::default(),
+            losses: Losses::default(),
+            untold: 0,
+            outage: None,
+        }
     }
 
     /// Appends the records of a run, cutting files where they are full or their time is over.
     pub(super) fn append(&mut self, run: &Run, mut records: &[u8], shared: &mut Shared) {
-        let mut frames = u64::from(run.frames);
-        if shared.waits(self.outage) {
-            return shared.lose(self.outage, frames);
+        let mut left = u64::from(run.frames);
+        if let Some(reason) = shared.waits(self.outage) {
+            return self.lose(reason, left, shared);
         }
         while let Some(first) = pcap::records(records).next() {
             if self.current.is_none()
                 && let Err(error) = self.create(first.timestamp, shared)
             {
-                shared.fail(&mut self.outage, "create a capture file", &self.directory, &error, frames);
-                return;
+                let reason = shared.fail(&mut self.outage, "create a capture file", &self.directory, &error);
+                return self.lose(reason, left, shared);
             }
-            let Some(current) = &self.current else { return };
-            let length = current.written + self.buffer.records.len() as u64;
-            let room = shared.plan.rotate_size.saturating_sub(length);
-            let (bytes, n) = if records.len() as u64 <= room && run.latest < current.ends {
-                (records.len(), frames)
-            } else {
-                prefix_that_fits(records, room, current.ends, length <= pcap::FILE_HEADER_LEN as u64)
-            };
-            let Some((now, later)) = records.split_at_checked(bytes) else { return };
-            if n > 0 && !self.add(now, n, shared) {
-                shared.lose(self.outage, frames);
-                return;
+            let Some(room) = self.room(shared) else { return };
+            let piece = room.take(shared.plan.format, run, records);
+            let Some((now, later)) = records.split_at_checked(piece.records.len()) else { return };
+            if !now.is_empty() {
+                left -= piece.frames;
+                let lost = self.add(&piece, shared);
+                if lost > 0 {
+                    let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
+                    return self.lose(reason, lost + left, shared);
+                }
             }
             records = later;
-            frames -= n;
             if !records.is_empty() {
                 self.publish(shared);
             }
         }
     }
 
-    /// Adds records that belong into the current file. False where the storage fails before they are added: the file is closed then.
-    fn add(&mut self, records: &[u8], frames: u64, shared: &mut Shared) -> bool {
-        if self.buffer.records.len() + records.len() > BUFFER {
-            self.flush(shared);
+    fn room(&self, shared: &Shared) -> Option<Room> {
+        let part = self.current.as_ref()?;
+        let plan = &shared.plan;
+        let length = part.raw() + self.buffer.bytes.len() as u64 + plan.format.closing_len() as u64;
+        let mut there = part.settled();
+        there.add(self.buffer.batch);
+        there.add(part.unsettled());
+        Some(Room {
+            bytes: plan.rotate_size.saturating_sub(length),
+            frames: plan.rotate_frames.map_or(u64::MAX, |limit| limit.saturating_sub(there.frames)),
+            ends: part.ends,
+            empty: there.frames == 0,
+        })
+    }
+
+    /// Adds records that belong into the current file. Where the storage fails before all of them are added, the file is closed, and how
+    /// many were not is returned.
+    fn add(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
+        if shared.plan.format == Format::Pcap {
+            self.add_as_they_are(piece, shared)
+        } else {
+            self.encode(piece, shared)
+        }
+    }
+
+    fn add_as_they_are(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
+        if self.buffer.bytes.len() + piece.records.len() > BUFFER {
+            self.write_buffer(shared);
             if self.current.is_none() {
-                return false;
+                return piece.frames;
             }
         }
-        let frame_bytes = (records.len() as u64).saturating_sub(frames * pcap::RECORD_HEADER_LEN as u64);
-        if records.len() >= BUFFER {
-            self.write(records, frames, frame_bytes, shared);
+        let frame_bytes = (piece.records.len() as u64).saturating_sub(piece.frames * pcap::RECORD_HEADER_LEN as u64);
+        let batch = Batch { frames: piece.frames, frame_bytes, told: 0, span: Some(piece.span) };
+        self.buffer.since.get_or_insert_with(Instant::now);
+        if piece.records.len() >= BUFFER {
+            self.write(piece.records, batch, shared);
         } else {
-            self.buffer.add(records, shared);
-            self.buffer.frames += frames;
-            self.buffer.frame_bytes += frame_bytes;
-            self.buffer.since.get_or_insert_with(Instant::now);
+            self.buffer.add(piece.records, shared);
+            self.buffer.batch.add(batch);
         }
-        true
+        0
+    }
+
+    /// Adds records in another form than that which chunks have.
+    fn encode(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
+        let mut left = piece.frames;
+        for record in pcap::records(piece.records) {
+            if self.current.is_none() {
+                return left;
+            }
+            let told = std::mem::take(&mut self.untold);
+            let before = self.buffer.bytes.capacity();
+            let direction = direction(self.session.as_ref(), record.frame);
+            shared.plan.format.push(&mut self.buffer.bytes, &record, direction, told);
+            shared.buffered += self.buffer.bytes.capacity() - before;
+            let span = Some((record.timestamp, record.timestamp));
+            self.buffer.batch.add(Batch { frames: 1, frame_bytes: record.frame.len() as u64, told, span });
+            self.buffer.since.get_or_insert_with(Instant::now);
+            left -= 1;
+            if self.buffer.bytes.len() >= BUFFER {
+                self.write_buffer(shared);
+            }
+        }
+        0
     }
 
     /// Writes what is buffered.
-    pub(super) fn flush(&mut self, shared: &mut Shared) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        if !buffer.records.is_empty() {
-            self.write(&buffer.records, buffer.frames, buffer.frame_bytes, shared);
+    fn write_buffer(&mut self, shared: &mut Shared) {
+        let Buffer { mut bytes, batch, since } = std::mem::take(&mut self.buffer);
+        self.buffer.since = since;
+        if !bytes.is_empty() {
+            self.write(&bytes, batch, shared);
         }
-        buffer.records.clear();
-        self.buffer.records = buffer.records;
+        bytes.clear();
+        self.buffer.bytes = bytes;
     }
 
-    /// As if the time to try again had come.
-    #[cfg(test)]
-    pub(super) fn retry_now(&mut self) {
-        self.outage.iter_mut().for_each(|outage| outage.retry = Instant::now());
+    /// Writes what is buffered, and sees to it that readers find it in the file.
+    pub(super) fn flush(&mut self, shared: &mut Shared) {
+        self.write_buffer(shared);
+        self.buffer.since = None;
+        let Some(part) = self.current.as_mut().filter(|part| part.is_unsettled()) else { return };
+        match shared.open.get(self.id, &part.names.part).and_then(|file| file.flush()) {
+            Ok(()) => self.settle(shared),
+            Err(error) => self.break_off("write to a capture file", &error, Batch::default(), shared),
+        }
     }
 
     /// Gives back the memory of an empty buffer.
     pub(super) fn free(&mut self, shared: &mut Shared) {
-        if self.buffer.records.is_empty() {
-            shared.buffered -= self.buffer.records.capacity();
-            self.buffer.records = Vec::new();
+        if self.buffer.bytes.is_empty() {
+            shared.buffered -= self.buffer.bytes.capacity();
+            self.buffer.bytes = Vec::new();
         }
     }
 
-    /// Writes records to the current file. Where that fails, the frames are counted as lost, the file is cut back to its last whole
-    /// record, and closed.
-    fn write(&mut self, records: &[u8], frames: u64, frame_bytes: u64, shared: &mut Shared) {
-        let Some(current) = &mut self.current else { return shared.lose(self.outage, frames) };
-        let file = shared.open.get(self.id, &current.names.part);
-        match file.and_then(|file| file.write_all(records)) {
+    /// Writes to the current file. Where that fails, the frames are counted as lost and the file is closed.
+    fn write(&mut self, bytes: &[u8], batch: Batch, shared: &mut Shared) {
+        let Some(part) = &mut self.current else {
+            let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
+            return self.lose_batch(reason, batch, shared);
+        };
+        let file = shared.open.get(self.id, &part.names.part);
+        match file.and_then(|file| part.write(&mut **file, bytes, batch, &mut shared.scratch)) {
             Ok(()) => {
-                current.written += records.len() as u64;
-                shared.counters.written.add(frames);
-                shared.counters.written_bytes.add(frame_bytes);
-                current.frames += frames;
-                current.frame_bytes += frame_bytes;
+                self.settle(shared);
                 shared.succeed(&mut self.outage);
             }
-            Err(error) => {
-                shared.fail(&mut self.outage, "write to a capture file", &current.names.part, &error, frames);
-                if let Some(current) = self.current.take() {
-                    self.close(&current, shared);
-                }
-            }
+            Err(error) => self.break_off("write to a capture file", &error, batch, shared),
+        }
+    }
+
+    /// Counts what is in the file by now.
+    fn settle(&mut self, shared: &mut Shared) {
+        let Some(part) = &mut self.current else { return };
+        if let Ok(file) = shared.open.get(self.id, &part.names.part) {
+            let written = part.settle(file.settled());
+            shared.counters.written.add(written.frames);
+            shared.counters.written_bytes.add(written.frame_bytes);
+        }
+        if !part.is_unsettled() && self.buffer.bytes.is_empty() {
+            self.buffer.since = None;
+        }
+    }
+
+    /// The storage failed: what is not in the file is lost, `batch` included; what is in it is kept.
+    fn break_off(&mut self, what: &str, error: &io::Error, mut batch: Batch, shared: &mut Shared) {
+        self.settle(shared);
+        let Some(mut part) = self.current.take() else { return };
+        let reason = shared.fail(&mut self.outage, what, &part.names.part, error);
+        batch.add(part.give_up());
+        self.lose_batch(reason, batch, shared);
+        let whole = part.whole();
+        if part.settled().frames == 0 {
+            drop(shared.open.take(self.id));
+            remove(&*shared.storage, &part.names.part);
+        } else if part.can_be_cut()
+            && shared.open.get(self.id, &part.names.part).and_then(|file| file.cut(whole)).is_ok()
+        {
+            self.close(&part, whole, shared);
+        } else {
+            // It is salvaged as one that a crash left behind.
+            drop(shared.open.take(self.id));
+            let Batch { frames, frame_bytes, .. } = part.settled();
+            let holds = Gone { frames, frame_bytes };
+            shared.archive.salvage(Broken { names: part.names, written: whole, holds, session: self.session });
         }
     }
 
     /// Makes sure that the current file is still there.
     pub(super) fn look(&mut self, shared: &mut Shared) {
-        let gone = |current: &Current| match fs::symlink_metadata(&current.names.part) {
-            Ok(_) => false,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
-        if let Some(current) = self.current.take_if(|current| gone(current)) {
-            self.forget(&current, shared);
+        if let Some(part) = self.current.take_if(|part| matches!(shared.storage.exists(&part.names.part), Ok(false))) {
+            self.forget(part, shared);
         }
     }
 
     /// Somebody removed the file: what was written to it is lost, and so is what is buffered for it.
-    fn forget(&mut self, current: &Current, shared: &mut Shared) {
-        shared.open.close(self.id);
+    fn forget(&mut self, mut part: Part, shared: &mut Shared) {
+        drop(shared.open.take(self.id));
+        let written = part.settled();
         tracing::error!(
-            path = %current.names.part.display(), frames = current.frames,
+            path = %part.names.part.display(), frames = written.frames,
             "somebody removed a capture file that is written to: its frames are lost; beginning another"
         );
-        let counters = &shared.counters;
-        counters.written.take_back(current.frames);
-        counters.written_bytes.take_back(current.frame_bytes);
-        counters.dropped(OutputDrop::WriteError).add(current.frames + self.buffer.frames);
-        let mut records = std::mem::take(&mut self.buffer).records;
-        records.clear();
-        self.buffer.records = records;
+        shared.counters.written.take_back(written.frames);
+        shared.counters.written_bytes.take_back(written.frame_bytes);
+        let Buffer { mut bytes, batch, .. } = std::mem::take(&mut self.buffer);
+        for lost in [written, part.give_up(), batch] {
+            self.lose_batch(OutputDrop::WriteError, lost, shared);
+        }
+        bytes.clear();
+        self.buffer.bytes = bytes;
+    }
+
+    /// Counts frames of this session as lost, which the lanes or this output had to drop.
+    fn lose(&mut self, reason: OutputDrop, frames: u64, shared: &Shared) {
+        shared.counters.dropped(reason).add(frames);
+        self.note(reason, frames);
+    }
+
+    /// Notes frames that are counted as lost.
+    pub(super) fn note(&mut self, reason: OutputDrop, frames: u64) {
+        self.losses.add(reason, frames);
+        self.untold += frames;
+    }
+
+    /// Counts frames as lost whose records may have told of losses: these are to be told again.
+    fn lose_batch(&mut self, reason: OutputDrop, batch: Batch, shared: &Shared) {
+        self.lose(reason, batch.frames, shared);
+        self.untold += batch.told;
     }
 
     /// Does what is due by time. `clock` is the time of day; a file ends `grace` later than its frames, so that those on
@@ -193,25 +317,31 @@ impl SessionFiles {
         if self.buffer.since.is_some_and(|since| now.duration_since(since) >= shared.plan.linger) {
             self.flush(shared);
         }
-        if self.current.as_ref().is_some_and(|current| current.ends.saturating_add(grace) <= clock) {
+        if self.current.as_ref().is_some_and(|part| part.ends.saturating_add(grace) <= clock) {
             self.publish(shared);
         }
     }
 
+    /// Bytes of the file that is written to.
+    pub(super) fn open_bytes(&self) -> u64 {
+        self.current.as_ref().map_or(0, Part::stored)
+    }
+
     /// Begins a file whose first frame came at `start`.
     fn create(&mut self, start: Timestamp, shared: &mut Shared) -> io::Result<()> {
+        let compressor = shared.plan.compression.map(Compressor::new).transpose()?;
         let names = loop {
             self.sequence += 1;
-            let names = name::names(&self.directory, &self.name, start, self.sequence);
+            let names = Names::new(&self.directory, &self.name, start, self.sequence, &shared.ending);
             // A run before this one may have used the name: what it captured is never overwritten.
-            if names.published.exists() {
+            if shared.storage.exists(&names.published)? {
                 continue;
             }
             match shared.open.create(self.id, &names.part) {
                 Ok(()) => break names,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.directory.exists() => {
-                    create_directory(&self.directory)?;
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !shared.storage.exists(&self.directory)? => {
+                    shared.storage.create_directory(&self.directory)?;
                     self.sequence -= 1;
                 }
                 Err(error) => return Err(error),
@@ -219,74 +349,146 @@ impl SessionFiles {
         };
         tracing::debug!(path = %names.part.display(), "capture file begun");
         let ends = start.next_multiple(shared.plan.rotate_time);
-        self.current = Some(Current { names, written: 0, frames: 0, frame_bytes: 0, ends });
-        self.buffer.add(&pcap::file_header(shared.plan.snaplen), shared);
+        self.current = Some(Part::new(names, ends, shared.kernel_dropped(), compressor));
+        let description = match &self.session {
+            Some(Session { source, vni }) => format!("VXLAN mirror session of {source}, VNI {vni}"),
+            None => "mirror sessions beyond --max-sessions".into(),
+        };
+        let opening = shared.plan.format.opening(&Opening {
+            snaplen: shared.plan.snaplen,
+            interface: &self.name,
+            description: &description,
+            hardware: &shared.host.name,
+            os: &shared.host.os,
+            application: APPLICATION,
+        });
+        self.buffer.add(&opening, shared);
         Ok(())
     }
 
-    /// Completes the current file: what is buffered is written, and the file gets its final name.
+    /// Completes the current file: what is buffered is written, and the file is given to who publishes it.
     pub(super) fn publish(&mut self, shared: &mut Shared) {
-        self.flush(shared);
-        if let Some(current) = self.current.take() {
-            self.close(&current, shared);
+        self.write_buffer(shared);
+        let Some(part) = &mut self.current else { return };
+        let closing = {
+            let frames = {
+                let mut all = part.settled();
+                all.add(part.unsettled());
+                all
+            };
+            let (start, end) = frames.span.unwrap_or_default();
+            let dropped = self.losses.total();
+            shared.plan.format.closing(&Statistics {
+                start,
+                end,
+                received: frames.frames + dropped,
+                dropped,
+                accepted: frames.frames + dropped,
+                kernel_dropped: shared.kernel_dropped() - part.kernel_dropped,
+                delivered: frames.frames,
+            })
+        };
+        let file = shared.open.get(self.id, &part.names.part);
+        if let Err(error) = file.and_then(|file| part.finish(&mut **file, &closing, &mut shared.scratch)) {
+            return self.break_off("complete a capture file", &error, Batch::default(), shared);
+        }
+        self.settle(shared);
+        self.buffer.since = None;
+        let Some(part) = self.current.take() else { return };
+        let length = part.stored();
+        self.close(&part, length, shared);
+    }
+
+    /// Gives the file, which is complete with `length` bytes, to who publishes it.
+    fn close(&mut self, part: &Part, length: u64, shared: &mut Shared) {
+        let file = shared.open.take(self.id);
+        self.untold = 0;
+        shared.archive.publish(Closed {
+            names: part.names.clone(),
+            session: self.session,
+            span: part.settled().span.unwrap_or_default(),
+            frames: part.settled().frames,
+            frame_bytes: part.settled().frame_bytes,
+            bytes: length,
+            losses: std::mem::take(&mut self.losses),
+            kernel_dropped: shared.kernel_dropped() - part.kernel_dropped,
+            digest: part.digest(length),
+            file,
+        });
+    }
+
+    /// Ends: the current file is published, and losses that belong to none are told.
+    pub(super) fn end(&mut self, shared: &mut Shared) {
+        self.publish(shared);
+        if self.losses.total() > 0 {
+            shared.archive.lost(self.session, std::mem::take(&mut self.losses));
         }
     }
 
-    fn close(&mut self, current: &Current, shared: &mut Shared) {
-        let part = &current.names.part;
-        // After a failed write the file may end in half a record.
-        let whole = shared.open.get(self.id, part).and_then(|file| cut(file, current.written));
-        shared.open.close(self.id);
-        let result = match whole {
-            Ok(()) if current.written <= pcap::FILE_HEADER_LEN as u64 => return remove(part),
-            Ok(()) => fs::rename(part, &current.names.published),
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(()) => {
-                tracing::debug!(path = %current.names.published.display(), frames = current.frames, "capture file published");
-                shared.counters.files.add(1);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(current, shared),
-            Err(error) => {
-                shared.counters.unpublished.add(1);
-                tracing::error!(path = %part.display(), %error, "cannot publish a capture file; it stays under this name");
-            }
-        }
+    /// As if the time to try again had come.
+    #[cfg(test)]
+    pub(super) fn retry_now(&mut self) {
+        self.outage.iter_mut().for_each(|outage| outage.retry = Instant::now());
     }
 }
 
 impl Buffer {
     fn add(&mut self, bytes: &[u8], shared: &mut Shared) {
-        let before = self.records.capacity();
-        self.records.extend_from_slice(bytes);
-        shared.buffered += self.records.capacity() - before;
+        let before = self.bytes.capacity();
+        self.bytes.extend_from_slice(bytes);
+        shared.buffered += self.bytes.capacity() - before;
     }
 }
 
-/// How much of `records` a file takes that has `room` bytes and ends at `ends`: bytes and frames. An `empty` file takes the first
-/// record whatever its size.
-fn prefix_that_fits(records: &[u8], room: u64, ends: Timestamp, empty: bool) -> (usize, u64) {
-    let (mut bytes, mut frames) = (0, 0);
-    for record in pcap::records(records) {
-        let fits = (bytes + record.len()) as u64 <= room && record.timestamp < ends;
-        let first = empty && frames == 0;
-        if !(fits || first) {
-            break;
+impl Room {
+    /// The records of the rest of a run that fit. A file that is empty takes the first whatever its size.
+    fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
+        let all = u64::from(run.frames);
+        let is_whole_run = records.len() == (run.end - run.start) as usize;
+        if format == Format::Pcap
+            && is_whole_run
+            && records.len() as u64 <= self.bytes
+            && all <= self.frames
+            && run.latest < self.ends
+        {
+            return Piece { records, frames: all, span: (run.earliest, run.latest) };
         }
-        bytes += record.len();
-        frames += 1;
+        let (mut length, mut encoded, mut frames) = (0, 0, 0);
+        let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
+        for record in pcap::records(records) {
+            // Whatever a record may have to tell besides the frame.
+            encoded += format.record_len(record.frame.len(), Direction::Inbound, 1) as u64;
+            let fits = encoded <= self.bytes && frames < self.frames && record.timestamp < self.ends;
+            let first = self.empty && frames == 0;
+            if !(fits || first) {
+                break;
+            }
+            length += record.len();
+            frames += 1;
+            span = (span.0.min(record.timestamp), span.1.max(record.timestamp));
+        }
+        Piece { records: records.get(..length).unwrap_or_default(), frames, span }
     }
-    (bytes, frames)
 }
 
-/// Cuts `file` to `length` bytes if it has more.
-fn cut(file: &mut fs::File, length: u64) -> io::Result<()> {
-    if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
-}
-
-fn remove(part: &Path) {
-    if let Err(error) = fs::remove_file(part) {
+/// Removes a file that holds no frame.
+fn remove(storage: &dyn Storage, part: &Path) {
+    if let Err(error) = storage.remove(part) {
         tracing::warn!(path = %part.display(), %error, "cannot remove an empty capture file");
+    }
+}
+
+/// Whether the mirrored instance sent the frame or received it, as seen from its interface. The outer source is an address of that
+/// interface: what came from it went out, what is for it came in. Of other frames, as those of an instance that forwards, it is not known.
+fn direction(session: Option<&Session>, frame: &[u8]) -> Direction {
+    let Some(([source, destination], session)) = inner::addresses(frame).zip(session) else {
+        return Direction::Unknown;
+    };
+    if source == session.source {
+        Direction::Outbound
+    } else if destination == session.source {
+        Direction::Inbound
+    } else {
+        Direction::Unknown
     }
 }

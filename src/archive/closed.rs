@@ -1,0 +1,80 @@
+//! What the writer of captures hands over.
+
+use std::collections::BTreeMap;
+
+use super::manifest::{Digest, Session};
+use super::name::Names;
+use crate::ledger::OutputDrop;
+use crate::record::Timestamp;
+use crate::storage::StoredFile;
+
+/// Frames of a session that were lost, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Losses([u64; OutputDrop::ALL.len()]);
+
+impl Losses {
+    /// Adds frames.
+    pub fn add(&mut self, reason: OutputDrop, frames: u64) {
+        self.0[reason as usize] += frames;
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Those that are not zero, by the labels of the ledger.
+    #[must_use]
+    pub fn by_label(&self) -> BTreeMap<String, u64> {
+        let all = OutputDrop::ALL.iter().zip(self.0);
+        all.filter(|(_, frames)| *frames > 0).map(|(reason, frames)| (reason.label().to_owned(), frames)).collect()
+    }
+}
+
+/// A file that is complete and has its part name still.
+#[derive(Debug)]
+pub struct Closed {
+    /// Its names.
+    pub names: Names,
+    /// Whose frames it has; none for the sessions beyond the limit.
+    pub session: Option<Session>,
+    /// Receive times of the first and the last frame.
+    pub span: (Timestamp, Timestamp),
+    /// Frames in it.
+    pub frames: u64,
+    /// Bytes of these frames.
+    pub frame_bytes: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Frames of the session lost since the file before.
+    pub losses: Losses,
+    /// Datagrams of all sessions that the kernel dropped in the span of the file.
+    pub kernel_dropped: u64,
+    /// Hash of its bytes; none where it has to be read for that.
+    pub digest: Option<Digest>,
+    /// The file, if it is open.
+    pub file: Option<Box<dyn StoredFile>>,
+}
+
+/// Frames that were written to a file which somebody removed before it was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of them.
+    pub frame_bytes: u64,
+}
+
+/// A file that could not be completed.
+#[derive(Debug, Clone)]
+pub struct Broken {
+    /// Its names.
+    pub names: Names,
+    /// Bytes of the file that count as written.
+    pub written: u64,
+    /// What they hold.
+    pub holds: Gone,
+    /// Whose frames they are.
+    pub session: Option<Session>,
+}

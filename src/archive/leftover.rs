@@ -1,0 +1,340 @@
+//! What a crash left behind: part files that nobody writes to any more.
+//!
+//! The directory is locked, so a part file that is there at the start is nobody's. It is cut at its last whole record and published with
+//! `.recovered` in its name. What has no whole record is moved aside. Nothing that may hold a frame is deleted.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crossbeam_channel::Sender;
+
+use super::closed::{Broken, Gone, Losses};
+use super::manifest::{Capture, Contents, Digest, Event, is_capture};
+use super::name::{self, Names};
+use super::publisher::{Publisher, digest_of};
+use crate::ledger::OutputDrop;
+use crate::record::compress::Compression;
+use crate::record::salvage::{self, Unsalvageable, Whole};
+
+/// Where files are moved that cannot be salvaged.
+const ASIDE: &str = "unsalvageable";
+/// Ending of a copy that is not complete.
+const COPY: &str = ".salvage";
+
+/// Files to salvage.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    waiting: VecDeque<Names>,
+    /// Files that could not be salvaged for now, as on a full disk.
+    later: Vec<Names>,
+    /// Whether the log says so.
+    said: bool,
+    /// What the manifest announced and does not have its name yet, by path.
+    announced: HashMap<String, Digest>,
+    /// Files of this process among those that wait, which it could not complete, by their part names.
+    own: HashMap<PathBuf, Broken>,
+    found: usize,
+}
+
+impl Leftovers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Adds a file of this process.
+    pub(super) fn add(&mut self, broken: Broken) {
+        self.waiting.push_back(broken.names.clone());
+        self.own.insert(broken.names.part.clone(), broken);
+    }
+
+    /// Lets those wait again that could not be salvaged.
+    pub(super) fn retry(&mut self) {
+        self.waiting.extend(self.later.drain(..));
+    }
+
+    /// Forgets the files that are not of this process.
+    pub(super) fn keep_own(&mut self) {
+        self.retry();
+        if self.waiting.len() > self.own.len() {
+            tracing::info!("what a crash left behind is not all salvaged yet: the next start goes on");
+        }
+        self.waiting.retain(|names| self.own.contains_key(&names.part));
+    }
+
+    /// Files of this process that are not salvaged.
+    pub(super) fn own(&self) -> u64 {
+        self.own.len() as u64
+    }
+}
+
+/// The left-overs in `directory`.
+pub(super) fn list(directory: &Path, contents: &Contents) -> Leftovers {
+    let mut left = Leftovers::default();
+    let entries = |directory: &Path| {
+        let read = fs::read_dir(directory).inspect_err(|error| {
+            tracing::warn!(path = %directory.display(), %error, "cannot look for what a crash left behind");
+        });
+        read.into_iter().flatten().flatten()
+    };
+    for session in entries(directory) {
+        let name = session.file_name().to_string_lossy().into_owned();
+        if name::parse_session(&name).is_none() || !session.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        for file in entries(&session.path()) {
+            let path = file.path();
+            // What is not named as our files are is not ours.
+            if !file.file_name().to_str().is_some_and(|file| file.starts_with(&name)) {
+                continue;
+            }
+            if !file.file_type().is_ok_and(|kind| kind.is_file()) {
+                continue;
+            }
+            if let Some(names) = Names::of_part(&path).filter(|_| path.to_str().is_some_and(is_capture)) {
+                left.waiting.push_back(names);
+            } else if path.to_str().is_some_and(|path| path.ends_with(COPY)) {
+                // The file it is a copy of is there still.
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+    left.found = left.waiting.len();
+    if left.found > 0 {
+        left.waiting.make_contiguous().sort_by(|a, b| a.part.cmp(&b.part));
+        tracing::info!(files = left.found, "a crash left capture files behind; salvaging them");
+    }
+    let there = |path: &str| directory.join(path).exists();
+    let announced = contents.captures.iter().map(|kept| &kept.capture).filter(|capture| !there(&capture.path));
+    left.announced = announced.map(|capture| (capture.path.clone(), capture.sha256)).collect();
+    left
+}
+
+/// How a file came out.
+enum Salvaged {
+    /// Published.
+    Recovered,
+    /// It holds no frame and no other byte that may be one.
+    Empty,
+    /// Moved there.
+    Aside,
+}
+
+/// Why a file is left as it is.
+#[derive(Debug)]
+enum Stop {
+    Io(io::Error),
+    Unsalvageable(String),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Stop::Io(error)
+    }
+}
+
+impl Publisher {
+    /// Salvages the next of the files that wait.
+    pub(super) fn salvage_one(&mut self, gone: &Sender<Gone>) {
+        let Some(names) = self.leftovers.waiting.pop_front() else { return };
+        let result = match self.salvage(&names) {
+            Err(Stop::Unsalvageable(why)) => self.set_aside(&names, why).map_err(Stop::Io),
+            result => result,
+        };
+        match result {
+            Ok(Salvaged::Recovered) => self.counters.recovered.add(1),
+            Ok(Salvaged::Aside) => self.counters.set_aside.add(1),
+            Ok(Salvaged::Empty) => {}
+            Err(Stop::Io(error)) if error.kind() == io::ErrorKind::NotFound && !names.part.exists() => {
+                tracing::error!(path = %names.part.display(), "somebody removed a capture file before it was salvaged");
+                if let Some(Broken { holds, session, .. }) = self.leftovers.own.get(&names.part) {
+                    let (holds, session) = (*holds, *session);
+                    // The writer of captures may have ended; then it asks once more after this thread has.
+                    let _ = gone.send(holds);
+                    let mut losses = Losses::default();
+                    losses.add(OutputDrop::WriteError, holds.frames);
+                    self.record_loss(session, losses);
+                }
+            }
+            Err(Stop::Io(error)) => {
+                if !std::mem::replace(&mut self.leftovers.said, true) {
+                    tracing::error!(
+                        path = %names.part.display(), %error,
+                        "cannot salvage a capture file: it stays under this name; trying again every second"
+                    );
+                }
+                return self.leftovers.later.push(names);
+            }
+            Err(Stop::Unsalvageable(_)) => {}
+        }
+        self.leftovers.said = false;
+        self.leftovers.own.remove(&names.part);
+        if self.leftovers.is_empty() && self.leftovers.later.is_empty() && self.leftovers.found > 0 {
+            self.leftovers.found = 0;
+            tracing::info!(
+                recovered = self.counters.recovered.get(),
+                set_aside = self.counters.set_aside.get(),
+                "salvage is complete"
+            );
+        }
+    }
+
+    fn salvage(&mut self, names: &Names) -> Result<Salvaged, Stop> {
+        if self.complete_announced(names)? {
+            return Ok(Salvaged::Recovered);
+        }
+        if let Some(broken) = self.leftovers.own.get(&names.part) {
+            // What lies behind is counted as lost.
+            self.storage.append(&names.part)?.cut(broken.written)?;
+        }
+        let whole = match salvage::scan(File::open(&names.part)?) {
+            Ok(whole) => whole,
+            Err(Unsalvageable::Io(error)) => return Err(error.into()),
+            Err(Unsalvageable::Empty | Unsalvageable::CutHeader) => return self.remove_empty(names),
+            Err(other) => return Err(Stop::Unsalvageable(other.to_string())),
+        };
+        if whole.frames == 0 {
+            return match whole.total == whole.length {
+                true => self.remove_empty(names),
+                false => Err(Stop::Unsalvageable("it has no whole frame".into())),
+            };
+        }
+        let (made, digest, bytes) = match whole.compression {
+            _ if whole.intact => {
+                let bytes = fs::metadata(&names.part)?.len();
+                (names.part.clone(), digest_of(&names.part)?, bytes)
+            }
+            None => self.cut(&names.part, whole.length)?,
+            Some(_) => self.copy(names, &whole)?,
+        };
+        let published = self.free_name(names)?;
+        let Some(path) = self.relative(&published) else { return Ok(Salvaged::Empty) };
+        let directory = names.part.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        let capture = Capture {
+            path,
+            session: directory.and_then(name::parse_session).flatten(),
+            first: whole.first.unwrap_or_default(),
+            last: whole.last.unwrap_or_default(),
+            frames: whole.frames,
+            frame_bytes: whole.frame_bytes,
+            bytes,
+            // What was lost in its span went with the process.
+            dropped: Default::default(),
+            kernel_dropped: 0,
+            format: whole.format.to_string(),
+            compression: compression_of(names).map(|compression| compression.to_string()),
+            sha256: digest,
+        };
+        self.append(&Event::Recovered(capture.clone()))?;
+        self.storage.rename(&made, &published)?;
+        if made != names.part {
+            self.storage.remove(&names.part)?;
+        }
+        tracing::info!(
+            path = %published.display(), frames = whole.frames, cut = whole.total - whole.length,
+            "salvaged a capture file"
+        );
+        self.announce(&published, capture);
+        Ok(Salvaged::Recovered)
+    }
+
+    /// A crash between a line and what it announces: does what was announced. False where there was nothing of the kind.
+    fn complete_announced(&mut self, names: &Names) -> Result<bool, Stop> {
+        let candidates = [Some(names.published.clone()), names.recovered(1)];
+        for to in candidates.into_iter().flatten() {
+            let Some(path) = self.relative(&to) else { continue };
+            let Some(digest) = self.leftovers.announced.remove(&path) else { continue };
+            let copy = with_ending(&names.part, COPY);
+            for from in [&names.part, &copy] {
+                if matches!(digest_of(from), Ok(found) if found == digest) {
+                    self.storage.rename(from, &to)?;
+                    tracing::info!(path = %to.display(), "published a capture file that a crash had kept from its name");
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Cuts a file after its last whole record.
+    fn cut(&self, part: &Path, length: u64) -> io::Result<(PathBuf, Digest, u64)> {
+        let mut file = self.storage.append(part)?;
+        file.cut(length)?;
+        file.sync()?;
+        Ok((part.to_path_buf(), digest_of(part)?, length))
+    }
+
+    /// Copies what is whole of a compressed file, which cannot be cut: its end says that it is complete.
+    fn copy(&self, names: &Names, whole: &Whole) -> io::Result<(PathBuf, Digest, u64)> {
+        let copy = with_ending(&names.part, COPY);
+        let result = self.copy_to(&copy, names, whole);
+        if result.is_err() {
+            let _ = self.storage.remove(&copy);
+        }
+        result
+    }
+
+    fn copy_to(&self, copy: &Path, names: &Names, whole: &Whole) -> io::Result<(PathBuf, Digest, u64)> {
+        let Some(compression) = compression_of(names) else {
+            return Err(io::Error::other("its name does not say how it is compressed"));
+        };
+        let mut file = BufWriter::with_capacity(256 * 1024, self.storage.create(copy)?);
+        salvage::rewrite(File::open(&names.part)?, whole.length, compression, &mut file)?;
+        file.flush()?;
+        file.get_mut().sync()?;
+        let bytes = file.get_ref().settled();
+        Ok((copy.to_path_buf(), digest_of(copy)?, bytes))
+    }
+
+    fn remove_empty(&self, names: &Names) -> Result<Salvaged, Stop> {
+        self.storage.remove(&names.part)?;
+        Ok(Salvaged::Empty)
+    }
+
+    /// Moves a file aside.
+    fn set_aside(&mut self, names: &Names, why: String) -> io::Result<Salvaged> {
+        let directory = self.directory.join(ASIDE);
+        self.storage.create_directory(&directory)?;
+        let name = names.part.file_name().unwrap_or_default().to_string_lossy();
+        let mut to = directory.join(&*name);
+        for attempt in 2.. {
+            if !self.storage.exists(&to)? {
+                break;
+            }
+            to = directory.join(format!("{name}-{attempt}"));
+        }
+        let Some(path) = self.relative(&to) else { return Ok(Salvaged::Empty) };
+        let (bytes, sha256) = (fs::metadata(&names.part)?.len(), digest_of(&names.part)?);
+        tracing::warn!(path = %to.display(), bytes, "moved a file aside that cannot be salvaged: {why}");
+        self.append(&Event::SetAside { path, bytes, sha256, why })?;
+        self.storage.rename(&names.part, &to)?;
+        Ok(Salvaged::Aside)
+    }
+
+    /// A name for a salvaged file that is not taken.
+    fn free_name(&self, names: &Names) -> io::Result<PathBuf> {
+        for attempt in 1.. {
+            let name = names.recovered(attempt).ok_or_else(|| io::Error::other("its name is not one of a capture"))?;
+            if !self.storage.exists(&name)? {
+                return Ok(name);
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// How a file is compressed, by its name. The level is not in the name: that of a copy is the default.
+fn compression_of(names: &Names) -> Option<Compression> {
+    match names.published.extension()?.to_str()? {
+        "lz4" => Some(Compression::Lz4),
+        "zst" => "zstd".parse().ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,410 @@
+//! The archive's thread.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::closed::{Broken, Closed, Gone, Losses};
+use super::hook::{Hook, HookCounters};
+use super::leftover::{self, Leftovers};
+use super::manifest::{Capture, Contents, Digest, Event, Hasher, Kept, Manifest, Session, is_capture_path};
+use super::{ArchivePlan, Common, Entry, Labels, PruneReason, Shelf, Sync};
+use crate::ledger::{Output, OutputCounters, OutputDrop};
+use crate::record::Timestamp;
+use crate::storage::{Space, Storage};
+
+/// How often the budget is looked at, and what failed is tried again.
+const TICK: Duration = Duration::from_secs(1);
+/// How long the end waits for commands that run.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the archive is asked to do.
+#[derive(Debug)]
+pub(super) enum Task {
+    Publish(Box<Closed>),
+    Salvage(Broken),
+    Lost(Option<Session>, Losses),
+}
+
+/// Publishes files of a directory, and keeps its budget.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    pub(super) directory: PathBuf,
+    plan: ArchivePlan,
+    labels: Labels,
+    pub(super) storage: Arc<dyn Storage>,
+    manifest: Manifest,
+    pub(super) shelf: Shelf,
+    pub(super) leftovers: Leftovers,
+    hook: Option<(Hook, Arc<HookCounters>)>,
+    pub(super) counters: Arc<OutputCounters>,
+    /// Files whose line could not be written yet.
+    unpublished: VecDeque<Box<Closed>>,
+    /// Lines that could not be written yet, about what has happened already.
+    unrecorded: VecDeque<Event>,
+    /// Files that are pruned and could not be removed yet.
+    unremoved: Vec<PathBuf>,
+    /// Whether the log says that something fails.
+    said: Said,
+}
+
+/// Failures that the log tells of, until they are over.
+#[derive(Debug, Default)]
+struct Said {
+    manifest: bool,
+    removal: bool,
+    starved: bool,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        directory: &Path,
+        plan: ArchivePlan,
+        labels: Labels,
+        storage: Arc<dyn Storage>,
+        manifest: Manifest,
+        output: &mut Output,
+    ) -> io::Result<Self> {
+        let hook = match &plan.on_publish {
+            Some(command) => {
+                let counters = Arc::new(HookCounters::default());
+                Some((Hook::start(command, Arc::clone(&counters))?, counters))
+            }
+            None => None,
+        };
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            shelf: Shelf::new(plan.budget),
+            plan,
+            labels,
+            storage,
+            manifest,
+            leftovers: Leftovers::default(),
+            hook,
+            counters: output.end(),
+            unpublished: VecDeque::new(),
+            unrecorded: VecDeque::new(),
+            unremoved: Vec::new(),
+            said: Said::default(),
+        })
+    }
+
+    /// Takes over what the directory has: what is published counts in the budget, what was announced is completed, and what a crash
+    /// left behind is listed, to be salvaged by and by.
+    pub(super) fn take_over(&mut self, contents: Contents) {
+        for complaint in &contents.complaints {
+            tracing::warn!("{complaint}");
+        }
+        for path in contents.pruned.iter().filter(|path| is_capture_path(path)) {
+            let path = self.directory.join(path);
+            if matches!(self.storage.exists(&path), Ok(true)) {
+                self.unremoved.push(path);
+            }
+        }
+        self.leftovers = leftover::list(&self.directory, &contents);
+        for kept in &contents.captures {
+            if matches!(self.storage.exists(&self.directory.join(&kept.capture.path)), Ok(true)) {
+                self.shelf.add(Entry::from(kept));
+            }
+        }
+    }
+
+    /// Works until the last file is handed over, then completes what can be.
+    pub(super) fn run(mut self, tasks: &Receiver<Task>, gone: &Sender<Gone>, common: &Common) {
+        let mut next_tick = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.tick(gone, common);
+            }
+            let due = if self.leftovers.is_empty() { next_tick } else { now };
+            match tasks.recv_deadline(due) {
+                Ok(Task::Publish(closed)) => {
+                    self.publish(closed, gone);
+                    self.keep_budget(common);
+                }
+                Ok(Task::Salvage(broken)) => self.leftovers.add(broken),
+                Ok(Task::Lost(session, losses)) => self.record_loss(session, losses),
+                Err(RecvTimeoutError::Timeout) => self.salvage_one(gone),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.end(gone, common);
+    }
+
+    fn tick(&mut self, gone: &Sender<Gone>, common: &Common) {
+        self.retry(gone);
+        self.leftovers.retry();
+        self.keep_budget(common);
+        self.count_hooks();
+    }
+
+    fn end(mut self, gone: &Sender<Gone>, common: &Common) {
+        // What an earlier process left can wait for the next.
+        self.leftovers.keep_own();
+        while !self.leftovers.is_empty() {
+            self.salvage_one(gone);
+        }
+        self.tick(gone, common);
+        self.counters.unpublished.add(self.unpublished.len() as u64 + self.leftovers.own());
+        for closed in &self.unpublished {
+            tracing::error!(
+                path = %closed.names.part.display(),
+                "a capture file could not be published: it stays under this name, and the next start salvages it"
+            );
+        }
+        if let Some((hook, counters)) = self.hook.take() {
+            let left = hook.finish(PATIENCE);
+            if left.running > 0 || left.waiting > 0 {
+                tracing::warn!(
+                    running = left.running,
+                    skipped = left.waiting,
+                    "commands of --on-publish did not end in time"
+                );
+            }
+            self.set_hook_counters(&counters);
+        }
+        tracing::info!(files = self.shelf.files(), head = %self.manifest.head(), "captures on record");
+    }
+
+    /// Publishes a file. Where its line cannot be written, it keeps its part name until it can.
+    fn publish(&mut self, mut closed: Box<Closed>, gone: &Sender<Gone>) {
+        if matches!(self.storage.exists(&closed.names.part), Ok(false)) {
+            return self.miss(&closed, gone);
+        }
+        match self.prepare(&mut closed) {
+            Ok(()) => {}
+            Err(error) => return self.fail(&closed, &error),
+        }
+        let Some((path, digest)) = self.relative(&closed.names.published).zip(closed.digest) else { return };
+        let (first, last) = closed.span;
+        let capture = Capture {
+            path,
+            session: closed.session,
+            first,
+            last,
+            frames: closed.frames,
+            frame_bytes: closed.frame_bytes,
+            bytes: closed.bytes,
+            dropped: closed.losses.by_label(),
+            kernel_dropped: closed.kernel_dropped,
+            format: self.labels.format.clone(),
+            compression: self.labels.compression.clone(),
+            sha256: digest,
+        };
+        let event = Event::Published(capture);
+        if let Err(error) = self.append(&event) {
+            if !std::mem::replace(&mut self.said.manifest, true) {
+                tracing::error!(%error, "cannot write the manifest; files keep their part names until it can be written");
+            }
+            return self.unpublished.push_back(closed);
+        }
+        let (Event::Published(capture) | Event::Recovered(capture)) = event else { return };
+        match self.storage.rename(&closed.names.part, &closed.names.published) {
+            Ok(()) => {
+                tracing::debug!(path = %closed.names.published.display(), frames = closed.frames, "capture file published");
+                self.counters.files.add(1);
+                self.announce(&closed.names.published, capture);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.miss(&closed, gone),
+            Err(error) => self.fail(&closed, &error),
+        }
+    }
+
+    /// Sees to it that the file's bytes are safe, as far as that is asked for, and known.
+    fn prepare(&self, closed: &mut Closed) -> io::Result<()> {
+        if let Some(mut file) = closed.file.take()
+            && self.plan.sync == Sync::Publish
+        {
+            file.sync()?;
+        }
+        if closed.digest.is_none() {
+            closed.digest = Some(digest_of(&closed.names.part)?);
+        }
+        Ok(())
+    }
+
+    /// A file has its name: the name is made to last, the budget counts it, and the command hears of it.
+    pub(super) fn announce(&mut self, path: &Path, capture: Capture) {
+        if self.plan.sync == Sync::Publish
+            && let Some(directory) = path.parent()
+            && let Err(error) =
+                self.storage.sync_directory(directory).and_then(|()| self.storage.sync_directory(&self.directory))
+        {
+            tracing::error!(path = %path.display(), %error, "cannot sync the directory: a loss of power may undo the publication");
+        }
+        self.shelf.add(Entry::from(&Kept { published: Timestamp::now(), capture: capture.clone() }));
+        if let Some((hook, _)) = &self.hook {
+            hook.run(path.to_path_buf(), capture);
+        }
+    }
+
+    /// Somebody removed the file before it was published: its frames are lost.
+    fn miss(&mut self, closed: &Closed, gone: &Sender<Gone>) {
+        tracing::error!(
+            path = %closed.names.part.display(), frames = closed.frames,
+            "somebody removed a capture file before it was published: its frames are lost"
+        );
+        // The writer of captures may have ended; then it asks once more after this thread has.
+        let _ = gone.send(Gone { frames: closed.frames, frame_bytes: closed.frame_bytes });
+        let mut losses = closed.losses;
+        losses.add(OutputDrop::WriteError, closed.frames);
+        self.record_loss(closed.session, losses);
+    }
+
+    fn fail(&mut self, closed: &Closed, error: &io::Error) {
+        self.counters.unpublished.add(1);
+        tracing::error!(
+            path = %closed.names.part.display(), %error,
+            "cannot publish a capture file: it stays under this name, and the next start salvages it"
+        );
+    }
+
+    pub(super) fn record_loss(&mut self, session: Option<Session>, losses: Losses) {
+        if losses.total() > 0 {
+            self.record(Event::Lost { session, dropped: losses.by_label() });
+        }
+    }
+
+    /// Writes a line about something that has happened: now, or as soon as it can be.
+    pub(super) fn record(&mut self, event: Event) {
+        if self.append(&event).is_err() {
+            self.unrecorded.push_back(event);
+        }
+    }
+
+    /// Writes a line.
+    pub(super) fn append(&mut self, event: &Event) -> io::Result<()> {
+        self.manifest.append(event, self.plan.sync == Sync::Publish)
+    }
+
+    /// Tries again what failed.
+    fn retry(&mut self, gone: &Sender<Gone>) {
+        while let Some(event) = self.unrecorded.pop_front() {
+            if self.append(&event).is_err() {
+                self.unrecorded.push_front(event);
+                break;
+            }
+        }
+        for _ in 0..self.unpublished.len() {
+            let before = self.unpublished.len();
+            let Some(closed) = self.unpublished.pop_front() else { break };
+            self.publish(closed, gone);
+            if self.unpublished.len() == before {
+                // It is at the end of the queue again. So would be the others.
+                self.unpublished.rotate_right(1);
+                return;
+            }
+        }
+        if std::mem::take(&mut self.said.manifest) {
+            tracing::info!("the manifest can be written again");
+        }
+    }
+
+    /// Removes files until the budget is kept.
+    fn keep_budget(&mut self, common: &Common) {
+        let paths = std::mem::take(&mut self.unremoved);
+        for path in paths {
+            self.remove(path);
+        }
+        let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
+        while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), common.open_bytes.get(), space) {
+            let entry = entry.clone();
+            if !self.prune(&entry, reason) {
+                break;
+            }
+            if let Some(space) = &mut space {
+                // The file system may take its time to show it.
+                space.free += entry.bytes;
+            }
+        }
+        let starved = self.is_short(space) && self.shelf.files() == 0;
+        common.starved.store(starved, Ordering::Relaxed);
+        if starved != std::mem::replace(&mut self.said.starved, starved) {
+            if starved {
+                tracing::error!(
+                    "the file system has less room than --min-free and there is no capture left to remove; dropping frames"
+                );
+            } else {
+                tracing::info!("the file system has room again; writing captures");
+            }
+        }
+    }
+
+    fn is_short(&self, space: Option<Space>) -> bool {
+        self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total))
+    }
+
+    /// Removes a file for the budget. False where that has to wait.
+    fn prune(&mut self, entry: &Entry, reason: PruneReason) -> bool {
+        let event = Event::Pruned { path: entry.path.to_string(), sha256: entry.sha256, reason };
+        if let Err(error) = self.append(&event) {
+            // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
+            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                if !std::mem::replace(&mut self.said.manifest, true) {
+                    tracing::error!(%error, "cannot write the manifest; captures are not removed until it can be written");
+                }
+                return false;
+            }
+            self.unrecorded.push_back(event);
+        }
+        self.shelf.remove(&entry.path);
+        tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
+        self.remove(self.directory.join(&*entry.path));
+        true
+    }
+
+    fn remove(&mut self, path: PathBuf) {
+        match self.storage.remove(&path) {
+            Ok(()) => {
+                self.counters.pruned.add(1);
+                self.said.removal = false;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                if !std::mem::replace(&mut self.said.removal, true) {
+                    tracing::error!(path = %path.display(), %error, "cannot remove a capture; trying again every second");
+                }
+                self.unremoved.push(path);
+            }
+        }
+    }
+
+    fn count_hooks(&self) {
+        if let Some((_, counters)) = &self.hook {
+            self.set_hook_counters(counters);
+        }
+    }
+
+    fn set_hook_counters(&self, counters: &HookCounters) {
+        let totals = counters.totals();
+        self.counters.hooks.set(totals.run);
+        self.counters.hooks_failed.set(totals.failed);
+        self.counters.hooks_skipped.set(totals.skipped);
+    }
+
+    /// A path as the manifest has it.
+    pub(super) fn relative(&self, path: &Path) -> Option<String> {
+        path.strip_prefix(&self.directory).ok()?.to_str().map(str::to_owned)
+    }
+}
+
+/// The hash of a file, read.
+pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(buffer.get(..n).unwrap_or_default()),
+        }
+    }
+}

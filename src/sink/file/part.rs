@@ -1,0 +1,194 @@
+//! The file that a session writes to at present.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::archive::name::Names;
+use crate::archive::{Digest, Hasher};
+use crate::record::Timestamp;
+use crate::record::compress::Compressor;
+use crate::storage::StoredFile;
+
+/// Frames that are written together.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Batch {
+    pub(super) frames: u64,
+    /// Bytes of the records that are frames.
+    pub(super) frame_bytes: u64,
+    /// Losses that the records tell of.
+    pub(super) told: u64,
+    /// The earliest and the latest receive time.
+    pub(super) span: Option<(Timestamp, Timestamp)>,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, more: Batch) {
+        self.frames += more.frames;
+        self.frame_bytes += more.frame_bytes;
+        self.told += more.told;
+        self.span = match (self.span, more.span) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (one, other) => one.or(other),
+        };
+    }
+}
+
+/// A file that is written to. What it was given is on its way into the file until the storage says that it has settled; only then do
+/// frames count as written.
+pub(super) struct Part {
+    pub(super) names: Names,
+    /// Receive time at which the file ends.
+    pub(super) ends: Timestamp,
+    /// What the kernel had dropped when the file began.
+    pub(super) kernel_dropped: u64,
+    compressor: Option<Compressor>,
+    compressed: bool,
+    /// Of all that the file was given.
+    hash: Hasher,
+    /// Bytes of the capture before compression.
+    raw: u64,
+    /// Bytes that the file was given.
+    stored: u64,
+    /// What has not settled: where it ends in the file, and what it is.
+    unsettled: VecDeque<(u64, Batch)>,
+    /// What has settled, and where it ends.
+    settled: Batch,
+    whole: u64,
+}
+
+impl Part {
+    pub(super) fn new(names: Names, ends: Timestamp, kernel_dropped: u64, compressor: Option<Compressor>) -> Self {
+        Self {
+            names,
+            ends,
+            kernel_dropped,
+            compressed: compressor.is_some(),
+            compressor,
+            hash: Hasher::default(),
+            raw: 0,
+            stored: 0,
+            unsettled: VecDeque::new(),
+            settled: Batch::default(),
+            whole: 0,
+        }
+    }
+
+    /// Gives `bytes` of the capture to the file. `scratch` is any memory.
+    ///
+    /// # Errors
+    /// What the storage says. The file may have taken some of the bytes.
+    pub(super) fn write(
+        &mut self,
+        file: &mut dyn StoredFile,
+        bytes: &[u8],
+        batch: Batch,
+        scratch: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let stored = match &mut self.compressor {
+            Some(compressor) => {
+                scratch.clear();
+                compressor.feed(bytes, scratch)?;
+                scratch
+            }
+            None => bytes,
+        };
+        self.store(file, stored)?;
+        self.raw += bytes.len() as u64;
+        self.unsettled.push_back((self.stored, batch));
+        Ok(())
+    }
+
+    fn store(&mut self, file: &mut dyn StoredFile, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.stored += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Completes the file: `closing` is how the capture ends.
+    ///
+    /// # Errors
+    /// As [`Part::write`].
+    pub(super) fn finish(
+        &mut self,
+        file: &mut dyn StoredFile,
+        closing: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        if !closing.is_empty() {
+            self.write(file, closing, Batch::default(), scratch)?;
+        }
+        if let Some(compressor) = self.compressor.take() {
+            scratch.clear();
+            compressor.finish(scratch)?;
+            self.store(file, scratch)?;
+        }
+        file.flush()
+    }
+
+    /// Hears that the first `settled` bytes of the file are there for good. Returns what this makes written.
+    pub(super) fn settle(&mut self, settled: u64) -> Batch {
+        let mut written = Batch::default();
+        while let Some((end, batch)) = self.unsettled.pop_front_if(|(end, _)| *end <= settled) {
+            self.whole = end;
+            written.add(batch);
+        }
+        self.settled.add(written);
+        written
+    }
+
+    /// Gives up what has not settled: what it is.
+    pub(super) fn give_up(&mut self) -> Batch {
+        let mut lost = Batch::default();
+        self.unsettled.drain(..).for_each(|(_, batch)| lost.add(batch));
+        lost
+    }
+
+    /// What has not settled.
+    pub(super) fn unsettled(&self) -> Batch {
+        let mut all = Batch::default();
+        self.unsettled.iter().for_each(|(_, batch)| all.add(*batch));
+        all
+    }
+
+    /// Whether something has not settled.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
+    /// What is in the file.
+    pub(super) fn settled(&self) -> Batch {
+        self.settled
+    }
+
+    /// Where the last whole record that is in the file ends.
+    pub(super) fn whole(&self) -> u64 {
+        self.whole
+    }
+
+    /// Bytes of the capture before compression.
+    pub(super) fn raw(&self) -> u64 {
+        self.raw
+    }
+
+    /// Bytes given to the file.
+    pub(super) fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Whether the file can be complete when it is cut to [`Part::whole`].
+    pub(super) fn can_be_cut(&self) -> bool {
+        !self.compressed
+    }
+
+    /// The digest of a file of `length` bytes, where it is known: where that is all that the file was given.
+    pub(super) fn digest(&self, length: u64) -> Option<Digest> {
+        (length == self.stored).then(|| self.hash.clone().finish())
+    }
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Part").field("names", &self.names).field("stored", &self.stored).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,187 @@
+//! What a crash leaves behind, and what the next start makes of it.
+
+use super::faults::{captures_in, every_kind};
+use super::*;
+use proptest::prelude::*;
+
+/// A copy of a directory of captures as a crash would leave it.
+fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        let target = to.path().join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            for file in fs::read_dir(entry.path()).unwrap().map(|file| file.unwrap()) {
+                fs::copy(file.path(), target.join(file.file_name())).unwrap();
+            }
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+    to
+}
+
+/// Starts on `dir`, and waits until what is there is salvaged.
+fn restart(dir: tempfile::TempDir) -> Rig {
+    let rig = rig_in(dir, |_| ());
+    let parts = |rig: &Rig| {
+        let sessions = fs::read_dir(rig.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let sessions = sessions.filter(|path| path.is_dir() && !path.ends_with("unsalvageable"));
+        sessions
+            .flat_map(|session| fs::read_dir(session).unwrap())
+            .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "part"))
+            .count()
+    };
+    let begin = Instant::now();
+    while parts(&rig) > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", captures_in(rig.dir.path()));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    rig
+}
+
+fn part_of(dir: &Path) -> PathBuf {
+    let session = dir.join("vni7_192.0.2.1");
+    let mut parts = fs::read_dir(session).unwrap().map(|file| file.unwrap().path());
+    parts.find(|path| path.extension().is_some_and(|ending| ending == "part")).unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Tail {
+    AsItIs,
+    Cut(u64),
+    Zeros(usize),
+    Garbage(Vec<u8>),
+}
+
+fn tail() -> impl Strategy<Value = Tail> {
+    prop_oneof![
+        Just(Tail::AsItIs),
+        (1u64..3000).prop_map(Tail::Cut),
+        (1usize..9000).prop_map(Tail::Zeros),
+        prop::collection::vec(any::<u8>(), 1..200).prop_map(Tail::Garbage),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn what_was_flushed_is_recovered_whatever_the_tail(
+        kind in prop::sample::select(every_kind().collect::<Vec<_>>()),
+        flushed in prop::collection::vec((1u64..30, 14usize..1500), 1..6),
+        tail in tail(),
+        publish in any::<bool>(),
+    ) {
+        let mut rig = rig(|plan| (plan.format, plan.compression) = kind);
+        if publish {
+            rig.send(&[(7, 0, 60)]);
+            rig.sink.cut();
+            rig.published(1);
+        }
+        let mut time = 1;
+        for (count, length) in &flushed {
+            let frames: Vec<_> = (time..time + count).map(|n| (7, n * 1000, *length)).collect();
+            time += count;
+            rig.send(&frames);
+            rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+        }
+        let dir = copy(rig.dir.path());
+        drop(rig);
+        let part = part_of(dir.path());
+        let length = fs::metadata(&part).unwrap().len();
+        let file = fs::OpenOptions::new().append(true).open(&part).unwrap();
+        match &tail {
+            Tail::AsItIs => {}
+            Tail::Cut(bytes) => file.set_len(length.saturating_sub(*bytes)).unwrap(),
+            Tail::Zeros(bytes) => io::Write::write_all(&mut &file, &vec![0; *bytes]).unwrap(),
+            Tail::Garbage(bytes) => io::Write::write_all(&mut &file, bytes).unwrap(),
+        }
+        let mut rig = restart(dir);
+        rig.sink.finish();
+        let found = captures_in(rig.dir.path());
+        let recovered: Vec<_> = found.iter().filter(|(name, _)| name.contains(".recovered.")).collect();
+        let times: Vec<u64> = recovered.iter().flat_map(|(_, times)| times.clone()).collect();
+        prop_assert_eq!(&times, &(1..=times.len() as u64).map(|n| n * 1000).collect::<Vec<_>>(), "a beginning, without gaps");
+        if !matches!(tail, Tail::Cut(_)) {
+            prop_assert_eq!(times.len() as u64, time - 1, "all that was flushed");
+        }
+        prop_assert_eq!(rig.count(|end| &end.recovered), u64::from(!times.is_empty()));
+        prop_assert_eq!(found.len(), recovered.len() + usize::from(publish));
+        // On record, and nothing is left to do for the next start.
+        let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+        prop_assert_eq!(manifest.matches("\"recovered\"").count(), recovered.len());
+        let Rig { dir, sink, .. } = rig;
+        drop(sink);
+        let mut rig = rig_in(dir, |_| ());
+        rig.sink.finish();
+        prop_assert_eq!(captures_in(rig.dir.path()), found);
+    }
+}
+
+#[test]
+fn what_cannot_be_salvaged_is_moved_aside_and_what_is_empty_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = dir.path().join("vni7_192.0.2.1");
+    fs::create_dir(&session).unwrap();
+    let name = |n: u32, ending: &str| session.join(format!("vni7_192.0.2.1_19700101T000001Z_{n:06}.{ending}.part"));
+    fs::write(name(1, "pcap"), b"this is not a capture at all, and nobody knows what it is").unwrap();
+    fs::write(name(2, "pcap"), b"").unwrap();
+    fs::write(name(3, "pcap"), pcap::file_header(262_144)).unwrap();
+    fs::write(name(4, "pcap.zst"), [0x28, 0xb5, 0x2f, 0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]).unwrap();
+    fs::write(session.join("notes.part"), b"somebody's notes").unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("x.pcap.part"), b"not ours").unwrap();
+    let mut rig = rig_in(dir, |_| ());
+    let begin = Instant::now();
+    while rig.count(|end| &end.set_aside) < 2 {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    rig.sink.finish();
+    let aside: Vec<_> =
+        fs::read_dir(rig.dir.path().join("unsalvageable")).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(aside.len(), 2, "{aside:?}");
+    assert!(elsewhere.join("x.pcap.part").exists());
+    let left: Vec<_> = fs::read_dir(session).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes.part"], "what is not named as ours stays");
+    assert_eq!(rig.count(|end| &end.recovered), 0);
+}
+
+#[test]
+fn a_crash_between_a_line_and_its_file_is_completed() {
+    // Between the line and the renaming.
+    let mut rig = rig(|_| ());
+    rig.send(&[(7, 1000, 60), (8, 2000, 60)]);
+    rig.storage.faults().rename = Some(libc::EIO);
+    rig.sink.cut();
+    let begin = Instant::now();
+    while rig.count(|end| &end.unpublished) < 2 {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let dir = copy(rig.dir.path());
+    drop(rig);
+    let mut rig = restart(dir);
+    rig.sink.finish();
+    let names: Vec<_> = captures_in(rig.dir.path()).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 2);
+    assert!(names.iter().all(|name| !name.contains("recovered")), "announced under their own names: {names:?}");
+
+    // Between the line and the removal.
+    let line = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+    let hash = line.lines().next().unwrap().split("\"sha256\":\"").nth(1).unwrap()[..64].to_owned();
+    let Rig { dir, sink, .. } = rig;
+    drop(sink);
+    let (mut manifest, _) = crate::archive::Manifest::open(&(Arc::new(Disk) as Arc<dyn Storage>), dir.path()).unwrap();
+    let event = crate::archive::Event::Pruned {
+        path: names[0].clone(),
+        sha256: hash.parse().unwrap(),
+        reason: crate::archive::PruneReason::KeepFiles,
+    };
+    manifest.append(&event, false).unwrap();
+    drop(manifest);
+    let mut rig = rig_in(dir, |_| ());
+    rig.sink.finish();
+    assert_eq!(captures_in(rig.dir.path()).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names[1..]);
+}

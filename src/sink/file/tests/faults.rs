@@ -1,0 +1,335 @@
+//! What disks do on bad days: whatever it is, the ledger closes, what is published is whole, and it goes on when the disk is well again.
+
+use super::*;
+use crate::archive::{BudgetPlan, MinFree, Sync};
+use crate::record::compress;
+use crate::record::read::CaptureReader;
+use crate::storage::Space;
+use proptest::prelude::*;
+
+const ENOSPC: i32 = libc::ENOSPC;
+const EIO: i32 = libc::EIO;
+
+/// Captures by name, with the times of the frames in them, read by the reader of `replay`; fails where one is not whole.
+pub(super) fn captures_in(dir: &Path) -> Vec<(String, Vec<u64>)> {
+    let mut found = Vec::new();
+    let sessions = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    for session in sessions.filter(|path| !path.ends_with("unsalvageable")) {
+        for path in fs::read_dir(session).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+            let decoded = compress::reader(fs::File::open(&path).unwrap()).unwrap();
+            let mut reader = CaptureReader::new(decoded, &*name).unwrap();
+            let mut times = Vec::new();
+            while let Some(frame) = reader.next_frame().unwrap_or_else(|error| panic!("{error}")) {
+                times.push(frame.timestamp);
+            }
+            found.push((name, times));
+        }
+    }
+    found.sort();
+    found
+}
+
+impl Rig {
+    /// Ends, and checks that everything adds up: the ledger, the files, and the manifest.
+    fn assert_closes(&mut self) {
+        self.sink.finish();
+        let lost: u64 = OutputDrop::ALL.iter().map(|reason| self.dropped(*reason)).sum();
+        assert_eq!(self.written() + lost, self.sent, "frames");
+        let files = captures_in(self.dir.path());
+        let frames: usize = files.iter().map(|(_, times)| times.len()).sum();
+        assert_eq!(frames as u64, self.written(), "frames in files: {files:?}");
+        assert!(files.iter().all(|(name, _)| !name.ends_with(".part")), "{files:?}");
+        let mut captures = 0;
+        let mut told = 0;
+        for line in fs::read_to_string(self.dir.path().join("manifest.jsonl")).unwrap().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let sum = |value: &serde_json::Value| -> u64 {
+                value.as_object().into_iter().flatten().map(|(_, n)| n.as_u64().unwrap()).sum()
+            };
+            told += sum(&line["dropped"]);
+            if let Some(path) = line["path"].as_str().filter(|_| line["event"] != "pruned") {
+                let bytes = fs::read(self.dir.path().join(path)).unwrap();
+                assert_eq!(line["sha256"], crate::archive::Digest::of(&bytes).to_string(), "{path}");
+                assert_eq!(line["bytes"], bytes.len() as u64, "{path}");
+                captures += 1;
+            }
+        }
+        assert_eq!(captures, files.len(), "files in the manifest");
+        assert_eq!(told, lost, "losses in the manifest");
+    }
+
+    fn frames(&mut self, count: u64, length: usize) {
+        let start = self.sent;
+        let frames: Vec<_> = (start..start + count).map(|n| ((n % 3) as u32, n, length)).collect();
+        self.send(&frames);
+    }
+}
+
+pub(super) fn every_kind() -> impl Iterator<Item = (Format, Option<Compression>)> {
+    let compressions = [None, Some(Compression::Lz4), Some(Compression::Zstd(3))];
+    Format::ALL.into_iter().flat_map(move |format| compressions.map(|compression| (format, compression)))
+}
+
+#[test]
+fn short_writes() {
+    for (format, compression) in every_kind() {
+        let mut rig = rig(|plan| (plan.format, plan.compression, plan.rotate_size) = (format, compression, 20_000));
+        rig.storage.faults().short = Some(1001);
+        rig.frames(200, 600);
+        rig.assert_closes();
+        assert_eq!(rig.written(), 200);
+    }
+}
+
+#[test]
+fn the_disk_fills_in_the_middle_of_a_record_and_is_emptied() {
+    for (format, compression) in every_kind() {
+        for error in [ENOSPC, EIO, libc::EDQUOT, libc::EROFS, libc::EBADF] {
+            let mut rig = rig(|plan| {
+                (plan.format, plan.compression, plan.linger) = (format, compression, Duration::from_millis(1));
+            });
+            rig.frames(9, 100);
+            std::thread::sleep(Duration::from_millis(3));
+            rig.sink.tick(Instant::now());
+            assert_eq!(rig.written(), 9);
+            rig.storage.faults().write = Some((777, error));
+            rig.frames(9000, 1000);
+            let full = [ENOSPC, libc::EDQUOT].contains(&error);
+            let (reason, other) = if full {
+                (OutputDrop::DiskFull, OutputDrop::WriteError)
+            } else {
+                (OutputDrop::WriteError, OutputDrop::DiskFull)
+            };
+            assert!(rig.dropped(reason) > 0, "{error} {format} {compression:?}");
+            assert_eq!(rig.dropped(other), 0);
+            rig.storage.faults().write = None;
+            rig.sink.next_sweep = Instant::now();
+            rig.retry_now();
+            rig.frames(30, 100);
+            rig.assert_closes();
+            assert!(rig.written() >= 39, "{} written", rig.written());
+            assert_eq!(rig.count(|end| &end.unpublished), 0);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_cut_is_salvaged() {
+    let mut rig = rig(|_| ());
+    rig.frames(300, 1000);
+    rig.storage.faults().write = Some((100, EIO));
+    rig.storage.faults().cut = Some(EIO);
+    rig.frames(300, 1000);
+    *rig.storage.faults() = Default::default();
+    rig.retry_now();
+    rig.frames(30, 100);
+    rig.assert_closes();
+}
+
+#[test]
+fn files_wait_for_a_manifest_that_cannot_be_written() {
+    let mut rig = rig(|plan| plan.archive.sync = Sync::Publish);
+    rig.frames(30, 100);
+    rig.storage.faults().write = Some((u64::MAX, EIO));
+    rig.sink.cut();
+    rig.published(3);
+    // The next three are whole when the disk fails.
+    rig.frames(30, 100);
+    for files in rig.sink.sessions.iter_mut().flatten() {
+        files.flush(&mut rig.sink.shared);
+    }
+    rig.storage.faults().write = Some((0, EIO));
+    rig.sink.cut();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(rig.count(|end| &end.files), 3);
+    rig.storage.faults().write = None;
+    rig.published(6);
+    rig.assert_closes();
+    assert_eq!(rig.written(), 60);
+}
+
+#[test]
+fn a_stall_holds_up_nothing_for_good() {
+    let mut rig = rig(|plan| plan.rotate_size = 4096);
+    rig.storage.faults().stall = Duration::from_millis(5);
+    rig.frames(100, 1000);
+    rig.assert_closes();
+    assert_eq!(rig.written(), 100);
+}
+
+#[test]
+fn what_is_published_was_synced_before_in_the_right_order() {
+    let mut rig = rig(|plan| plan.archive.sync = Sync::Publish);
+    rig.send(&[(7, SECOND, 60)]);
+    rig.sent = 1;
+    rig.assert_closes();
+    let done = rig.storage.faults().done.clone();
+    let file = "vni7_192.0.2.1_19700101T000001Z_000001.pcap";
+    let base = rig.dir.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let wanted = [
+        format!("create {file}.part"),
+        format!("write {file}.part"),
+        format!("sync {file}.part"),
+        "write manifest.jsonl".into(),
+        "sync manifest.jsonl".into(),
+        format!("rename {file}"),
+        "sync vni7_192.0.2.1".into(),
+        format!("sync {base}"),
+    ];
+    let done: Vec<_> = done.into_iter().filter(|what| what != "create manifest.jsonl").collect();
+    assert_eq!(done, wanted);
+}
+
+#[test]
+fn a_file_that_cannot_be_synced_keeps_its_part_name() {
+    let mut rig = rig(|plan| plan.archive.sync = Sync::Publish);
+    rig.send(&[(7, SECOND, 60)]);
+    rig.storage.faults().sync = Some(EIO);
+    rig.sink.finish();
+    assert_eq!(rig.count(|end| &end.unpublished), 1);
+    assert!(rig.files()[0].0.ends_with(".part"));
+}
+
+#[test]
+fn the_budget_removes_the_oldest_of_all_sessions_and_says_so() {
+    let mut rig = rig(|plan| {
+        plan.rotate_frames = Some(1);
+        plan.archive.budget = BudgetPlan { keep_files: Some(4), ..BudgetPlan::default() };
+    });
+    let stranger = rig.dir.path().join("vni9_192.0.2.9");
+    fs::create_dir(&stranger).unwrap();
+    let stranger = stranger.join("vni9_192.0.2.9_19700101T000000Z_000001.pcap");
+    fs::write(&stranger, pcap::file_header(262_144)).unwrap();
+    let frames: Vec<_> = (1..=20).map(|n| (n % 3, u64::from(n) * SECOND, 60)).collect();
+    rig.send(&frames);
+    rig.sink.finish();
+    let left: Vec<u64> =
+        rig.files().into_iter().filter(|(name, _)| !name.starts_with("vni9")).flat_map(|(_, t)| t).collect();
+    let mut left: Vec<_> = left.into_iter().map(|time| time / SECOND).collect();
+    left.sort_unstable();
+    assert_eq!(left, [17, 18, 19, 20]);
+    assert!(stranger.exists(), "not of this output");
+    assert_eq!((rig.count(|end| &end.pruned), rig.count(|end| &end.files)), (16, 20));
+
+    // After a restart the files of before count.
+    let Rig { dir, sink, .. } = rig;
+    drop(sink);
+    let mut rig = rig_in(dir, |plan| {
+        plan.archive.budget = BudgetPlan { keep_files: Some(3), ..BudgetPlan::default() };
+    });
+    rig.send(&[(7, 100 * SECOND, 60)]);
+    rig.sink.finish();
+    assert_eq!(rig.count(|end| &end.pruned), 2);
+    assert_eq!(rig.files().len(), 4);
+}
+
+#[test]
+fn a_budget_on_a_full_disk_makes_room_first() {
+    let mut rig = rig(|plan| {
+        plan.rotate_frames = Some(1);
+        plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(1000)), ..BudgetPlan::default() };
+    });
+    rig.send(&[(7, SECOND, 60), (7, 2 * SECOND, 60), (7, 3 * SECOND, 60)]);
+    rig.published(2);
+    rig.storage.faults().write = Some((0, ENOSPC));
+    // Two files make the difference.
+    rig.storage.faults().space = Some(Space { free: 850, total: 10_000 });
+    let begin = Instant::now();
+    while rig.count(|end| &end.pruned) < 2 {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rig.storage.faults().space = Some(Space { free: 5000, total: 10_000 });
+    rig.storage.faults().write = None;
+    rig.sink.finish();
+    assert_eq!(rig.files().into_iter().map(|(_, times)| times).collect::<Vec<_>>(), [[3 * SECOND]]);
+    let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+    assert_eq!(manifest.matches("\"pruned\"").count(), 2, "recorded when there was room again");
+}
+
+#[test]
+fn without_room_that_may_be_used_nothing_is_written() {
+    let mut rig =
+        rig(|plan| plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Permille(50)), ..BudgetPlan::default() });
+    rig.storage.faults().space = Some(Space { free: 499, total: 10_000 });
+    let wait = |rig: &Rig, starved| {
+        let begin = Instant::now();
+        while rig.sink.shared.archive.is_starved() != starved {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait(&rig, true);
+    rig.frames(30, 60);
+    assert_eq!(rig.dropped(OutputDrop::DiskFull), 30);
+    rig.storage.faults().space = Some(Space { free: 501, total: 10_000 });
+    wait(&rig, false);
+    rig.frames(30, 60);
+    rig.assert_closes();
+    assert_eq!(rig.written(), 30);
+}
+
+/// Something that happens to a sensor.
+#[derive(Debug, Clone)]
+enum Happening {
+    Frames(u64, usize),
+    Short(usize),
+    Writes(u64, i32),
+    Creates(i32),
+    Cuts(i32),
+    Well,
+    Cut,
+    Flush,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let error = || prop::sample::select(vec![ENOSPC, EIO, libc::EBADF]);
+    prop_oneof![
+        4 => (1u64..700, 14usize..1500).prop_map(|(count, length)| Happening::Frames(count, length)),
+        1 => (1usize..5000).prop_map(Happening::Short),
+        1 => (0u64..100_000, error()).prop_map(|(left, error)| Happening::Writes(left, error)),
+        1 => error().prop_map(Happening::Creates),
+        1 => error().prop_map(Happening::Cuts),
+        2 => Just(Happening::Well),
+        1 => Just(Happening::Cut),
+        1 => Just(Happening::Flush),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_happens_it_adds_up(
+        kind in prop::sample::select(every_kind().collect::<Vec<_>>()),
+        open_files in 1usize..5,
+        rotate in 4096u64..200_000,
+        happenings in prop::collection::vec(happening(), 1..30),
+    ) {
+        let mut rig = rig(|plan| {
+            (plan.format, plan.compression) = kind;
+            (plan.open_files, plan.rotate_size) = (open_files, rotate);
+        });
+        for happening in happenings {
+            match happening {
+                Happening::Frames(count, length) => rig.frames(count, length),
+                Happening::Short(length) => rig.storage.faults().short = Some(length),
+                Happening::Writes(left, error) => rig.storage.faults().write = Some((left, error)),
+                Happening::Creates(error) => rig.storage.faults().create = Some(error),
+                Happening::Cuts(error) => rig.storage.faults().cut = Some(error),
+                Happening::Well => {
+                    *rig.storage.faults() = Default::default();
+                    rig.retry_now();
+                }
+                Happening::Cut => rig.sink.cut(),
+                Happening::Flush => {
+                    for files in rig.sink.sessions.iter_mut().flatten() {
+                        files.flush(&mut rig.sink.shared);
+                    }
+                }
+            }
+        }
+        *rig.storage.faults() = Default::default();
+        rig.assert_closes();
+    }
+}

@@ -1,0 +1,149 @@
+//! A storage for tests that does what disks do on bad days.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::{Disk, Space, Storage, StoredFile};
+
+/// What goes wrong from now on. Nothing, by default.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Faults {
+    /// A write takes at most so many bytes.
+    pub(crate) short: Option<usize>,
+    /// Bytes that may still be written before writes fail with this error number; the write that hits the limit is torn.
+    pub(crate) write: Option<(u64, i32)>,
+    /// Files cannot be created.
+    pub(crate) create: Option<i32>,
+    /// Files cannot be cut.
+    pub(crate) cut: Option<i32>,
+    /// Files cannot be renamed.
+    pub(crate) rename: Option<i32>,
+    /// Files cannot be synced.
+    pub(crate) sync: Option<i32>,
+    /// Blocks cannot be reserved.
+    pub(crate) reserve: Option<i32>,
+    /// Each write takes so long.
+    pub(crate) stall: Duration,
+    /// The room that is said to be there.
+    pub(crate) space: Option<Space>,
+    /// What was done, for those who ask for the order of things.
+    pub(crate) done: Vec<String>,
+}
+
+/// Files of the host, with faults.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Faulty(Arc<Mutex<Faults>>);
+
+fn fails(fault: Option<i32>) -> io::Result<()> {
+    fault.map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(number)))
+}
+
+impl Faulty {
+    pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.0.lock().unwrap()
+    }
+
+    fn done(&self, what: &str, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.faults().done.push(format!("{what} {name}"));
+    }
+
+    fn file(&self, file: Box<dyn StoredFile>, path: &Path) -> Box<dyn StoredFile> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Box::new(FaultyFile { file, name, storage: self.clone() })
+    }
+}
+
+impl Storage for Faulty {
+    fn create_directory(&self, directory: &Path) -> io::Result<()> {
+        fails(self.faults().create)?;
+        Disk.create_directory(directory)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        fails(self.faults().create)?;
+        let file = Disk.create(path)?;
+        self.done("create", path);
+        Ok(self.file(file, path))
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        Ok(self.file(Disk.append(path)?, path))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        Disk.exists(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fails(self.faults().rename)?;
+        self.done("rename", to);
+        Disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.done("remove", path);
+        Disk.remove(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        fails(self.faults().sync)?;
+        self.done("sync", directory);
+        Disk.sync_directory(directory)
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Space> {
+        let said = self.faults().space;
+        said.map_or_else(|| Disk.space(directory), Ok)
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    file: Box<dyn StoredFile>,
+    name: String,
+    storage: Faulty,
+}
+
+impl Write for FaultyFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Faults { short, write, stall, .. } = self.storage.faults().clone();
+        std::thread::sleep(stall);
+        let mut length = bytes.len().min(short.unwrap_or(usize::MAX));
+        if let Some((left, number)) = write {
+            fails((left == 0).then_some(number))?;
+            length = length.min(left as usize);
+            self.storage.faults().write = Some((left - length as u64, number));
+        }
+        self.storage.faults().done.push(format!("write {}", self.name));
+        self.file.write(&bytes[..length])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl StoredFile for FaultyFile {
+    fn settled(&self) -> u64 {
+        self.file.settled()
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        fails(self.storage.faults().cut)?;
+        self.file.cut(length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        fails(self.storage.faults().sync)?;
+        self.storage.faults().done.push(format!("sync {}", self.name));
+        self.file.sync()
+    }
+
+    fn reserve(&mut self, more: u64) -> io::Result<()> {
+        fails(self.storage.faults().reserve)?;
+        self.file.reserve(more)
+    }
+}
