@@ -71,7 +71,9 @@ fn frame(c: &mut Criterion) {
                             let timestamp = Timestamp::from_ns(time);
                             step.datagram(black_box(&Datagram {
                                 payload,
+                                length: payload.len(),
                                 truncated: false,
+                                wrong_checksum: false,
                                 source: source(),
                                 timestamp,
                             }));

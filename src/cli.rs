@@ -63,6 +63,26 @@ pub struct RunArgs {
     /// included; `0.0.0.0:4789` where the host has no IPv6]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
+    /// How datagrams are received.
+    #[arg(long, value_enum, default_value_t = SourceWay::Udp)]
+    pub source: SourceWay,
+    /// With --source bpf: the interface that datagrams come in on; repeat for more. [default: the one that has the --listen
+    /// address, or the default route]
+    #[arg(long, value_name = "NAME")]
+    pub interface: Vec<String>,
+    /// With --source bpf: where on the interface.
+    #[arg(long, value_enum, default_value_t = AttachTo::Auto)]
+    pub attach: AttachTo,
+    /// With --source bpf: size of each ring, rounded up to a power of two. There is a ring for each worker, with --steer flow for each CPU.
+    #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = bytes)]
+    pub ring: u64,
+    /// With --source bpf: take datagrams to the port whatever address they are for, as on a switch's mirror port.
+    #[arg(long)]
+    pub any_address: bool,
+    /// With --source bpf: verify UDP checksums that are not zero, as the kernel does for sockets. Not for cables inside one
+    /// host, where the sender leaves the checksum to a network card that is never reached.
+    #[arg(long)]
+    pub verify_checksum: bool,
     /// Receiving threads, each with a socket of its own. [default: half the cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
@@ -226,6 +246,29 @@ pub enum Steer {
     /// Outer addresses and ports: one busy session is spread over all workers; its file is in order per
     /// outer source port only.
     Flow,
+}
+
+/// How datagrams are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SourceWay {
+    /// By UDP sockets. Needs no privilege.
+    Udp,
+    /// By a BPF program on the interface, for a fraction of the CPU. Needs CAP_BPF and CAP_NET_ADMIN. Firewall rules of this host do not
+    /// apply to what it takes.
+    Bpf,
+    /// By the program if it works here, else by sockets; says which, and why.
+    Auto,
+}
+
+/// Where on an interface the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachTo {
+    /// At XDP where the driver lets it, else at tc.
+    Auto,
+    /// In the driver, before the kernel makes a packet of it: the fastest.
+    Xdp,
+    /// Where the kernel has just made a packet: any driver, any MTU.
+    Tc,
 }
 
 /// The format of capture files.

@@ -16,14 +16,16 @@ use crate::record::format::Format;
 use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
+use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::{self, Steering, UdpPlan};
-use crate::wire::Vni;
+use crate::source::{SourcePlan, Way};
+use crate::wire::{Vni, vxlan};
 
 /// What `vxtap run` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunPlan {
-    /// Where it receives.
-    pub udp: UdpPlan,
+    /// Where and how it receives.
+    pub source: SourcePlan,
     /// What it does with what it receives.
     pub pipeline: PipelinePlan,
     /// How long it runs, where that is limited.
@@ -62,6 +64,17 @@ pub enum PlanError {
         /// What the host has, in bytes.
         has: u64,
     },
+    /// More memory than there is.
+    #[error("--ring is too large: the rings would take {asked} bytes, and this host has {has}")]
+    RingMemory {
+        /// For all rings together, in bytes.
+        asked: u64,
+        /// What the host has, in bytes.
+        has: u64,
+    },
+    /// The kernel makes no larger one, and a small one holds no datagram.
+    #[error("--ring must be from {LEAST_RING} to {MOST_RING} bytes")]
+    Ring,
     /// An idle output would be kept busy.
     #[error("--flush is too short; give at least {}ms", LEAST_FLUSH.as_millis())]
     Flush,
@@ -87,6 +100,11 @@ const LEAST_ROTATE_SIZE: u64 = 4096;
 const LEAST_ROTATE_TIME: Duration = Duration::from_secs(1);
 const LEAST_FLUSH: Duration = Duration::from_millis(10);
 const MOST_RECEIVE_BUFFER: u64 = (1 << 30) - 1;
+/// Bytes of a payload that are kept whatever the snap length.
+const KEPT_HEADERS: usize = 128;
+/// A page on any machine; eight jumbo datagrams in any case.
+const LEAST_RING: u64 = 1 << 17;
+const MOST_RING: u64 = 1 << 30;
 
 impl RunPlan {
     /// The plan that these arguments ask for.
@@ -147,8 +165,50 @@ impl RunPlan {
             cli::Steer::Session => Steering::Session,
             cli::Steer::Flow => Steering::Flow,
         };
-        Ok(Self { udp: UdpPlan { listen, workers, steering, receive_buffer }, pipeline, duration: args.duration })
+        let bpf = bpf(args, &pipeline)?;
+        let asked = u64::from(bpf.ring).saturating_mul(workers as u64);
+        if args.source != cli::SourceWay::Udp
+            && let Ok(has) = procfs::Meminfo::current().map(|memory| memory.mem_total)
+            && asked > has
+        {
+            return Err(PlanError::RingMemory { asked, has });
+        }
+        let way = match args.source {
+            cli::SourceWay::Udp => Way::Udp,
+            cli::SourceWay::Bpf => Way::Bpf,
+            cli::SourceWay::Auto => Way::Auto,
+        };
+        let udp = UdpPlan { listen, workers, steering, receive_buffer };
+        Ok(Self { source: SourcePlan { way, udp, bpf }, pipeline, duration: args.duration })
     }
+}
+
+/// What a program in the kernel can do for this pipeline.
+fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
+    let ring = u32::try_from(args.ring).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
+    // The longest that any output keeps, and one byte more, by which an output sees that it has cut something; in any case enough for
+    // the headers that tell of the frame's original length. A checksum needs all.
+    let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
+    let keep =
+        if args.verify_checksum { usize::MAX } else { snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS) };
+    Ok(BpfPlan {
+        interfaces: args.interface.clone(),
+        attach: match args.attach {
+            cli::AttachTo::Auto => Attach::Auto,
+            cli::AttachTo::Xdp => Attach::Xdp,
+            cli::AttachTo::Tc => Attach::Tc,
+        },
+        ring: ring.ok_or(PlanError::Ring)?.next_power_of_two(),
+        keep: u32::try_from(keep).unwrap_or(u32::MAX),
+        // A number of datagrams is exact only where each comes by here, and so is a checksum that nobody looked at yet.
+        vnis: pipeline
+            .vnis
+            .as_ref()
+            .filter(|_| args.count.is_none() && !args.verify_checksum)
+            .map(|vnis| vnis.iter().map(|vni| vni.get()).collect()),
+        any_address: args.any_address,
+        verify_checksum: args.verify_checksum,
+    })
 }
 
 /// Whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands for all, and that of IPv6 for IPv4 too.
@@ -292,6 +352,21 @@ mod tests {
         assert_eq!(names(&["--tap", "m", "--tap-count", "2"])[1..], [share("m0", 0), share("m1", 1)]);
         for twice in [["--tap", "m", "--tun", "m"], ["--tap", "pcap", "--tap", "n"]] {
             assert!(matches!(plan(&twice), Err(PlanError::InterfaceName(_))));
+        }
+    }
+
+    #[test]
+    fn the_program_keeps_what_the_outputs_need() {
+        let bpf = |more: &[&str]| plan(more).unwrap().source.bpf;
+        assert_eq!(bpf(&["--snaplen", "200"]).keep, 209);
+        assert_eq!(bpf(&["--snaplen", "1"]).keep, 128);
+        assert_eq!(bpf(&["--snaplen", "200", "--tap", "m"]).keep, u32::MAX, "an interface takes whole frames");
+        assert_eq!(bpf(&["--snaplen", "200", "--verify-checksum"]).keep, u32::MAX);
+        assert_eq!(bpf(&["--vni", "9,2"]).vnis, Some(vec![2, 9]));
+        assert_eq!(bpf(&["--vni", "9", "--count", "5"]).vnis, None, "each is to be counted as it comes");
+        assert_eq!(bpf(&["--ring", "5MB"]).ring, 8 << 20);
+        for size in ["64KiB", "2GiB"] {
+            assert_eq!(plan(&["--ring", size]), Err(PlanError::Ring));
         }
     }
 

@@ -149,11 +149,11 @@ impl Lane {
         }
     }
 
-    /// Counts frames that the configuration keeps out of the output.
+    /// Counts `frames` that the configuration keeps out of the output.
     #[inline]
-    pub fn filter(&self) {
-        self.counters.offered.add(1);
-        self.counters.filtered.add(1);
+    pub fn filter(&self, frames: u64) {
+        self.counters.offered.add(frames);
+        self.counters.filtered.add(frames);
     }
 
     /// The current chunk if a frame of `length` fits, else the next.

@@ -12,7 +12,7 @@
 
 mod snapshot;
 
-pub use snapshot::{Imbalance, OutputTotals, Overflow, SessionTotals, Snapshot, thousands};
+pub use snapshot::{FastPathTotals, Imbalance, OutputTotals, Overflow, SessionTotals, Snapshot, thousands};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,10 +69,20 @@ pub struct WorkerCounters {
     pub unselected: Counter,
     /// Frames of sessions beyond the limit.
     pub overflow: Counter,
-    /// Datagrams that the kernel dropped for want of room in the socket's receive buffer, or for a wrong checksum.
+    /// Datagrams that the kernel dropped for want of room in the socket's receive buffer or the program's ring, or for a wrong checksum.
     pub kernel_dropped: Counter,
     /// Datagrams that arrived between the decision to stop and the close of the socket.
     pub refused_at_stop: Counter,
+    /// Datagrams that the program in the kernel put into a ring.
+    pub ring_taken: Counter,
+    /// Of those, read; also those that came too late to be received.
+    pub ring_read: Counter,
+    /// Datagrams for which its ring had no room; each is also `kernel_dropped`.
+    pub ring_full: Counter,
+    /// Datagrams whose VNI it saw not to be asked for; each is also received, decapsulated and `unselected`.
+    pub ring_unselected: Counter,
+    /// Packets of any kind that it left to the stack.
+    pub passed: Counter,
 }
 
 impl WorkerCounters {

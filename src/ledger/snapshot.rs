@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub kernel_dropped: u64,
     /// Datagrams that came after the decision to stop.
     pub refused_at_stop: u64,
+    /// What the program in the kernel did; all zero without one.
+    pub fast_path: FastPathTotals,
     /// Datagrams that yielded an inner frame.
     pub decapsulated: u64,
     /// Datagrams that did not, by reason; all reasons are listed.
@@ -43,6 +45,21 @@ pub struct Snapshot {
     pub sessions: Vec<SessionTotals>,
     /// What came from sessions beyond the limit.
     pub overflow: Overflow,
+}
+
+/// Sums of what the program in the kernel did with packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FastPathTotals {
+    /// Datagrams put into a ring.
+    pub taken: u64,
+    /// Datagrams read from the rings.
+    pub read: u64,
+    /// Datagrams lost for want of room in a ring; part of `kernel_dropped`.
+    pub ring_full: u64,
+    /// Datagrams of VNIs not asked for, dropped on the spot; part of `received` and `unselected`.
+    pub unselected: u64,
+    /// Packets of any kind left to the stack.
+    pub passed: u64,
 }
 
 /// Sums of one output.
@@ -154,6 +171,13 @@ impl Snapshot {
             received_bytes: ledger.sum(|w| &w.received_bytes),
             kernel_dropped: ledger.sum(|w| &w.kernel_dropped),
             refused_at_stop: ledger.sum(|w| &w.refused_at_stop),
+            fast_path: FastPathTotals {
+                taken: ledger.sum(|w| &w.ring_taken),
+                read: ledger.sum(|w| &w.ring_read),
+                ring_full: ledger.sum(|w| &w.ring_full),
+                unselected: ledger.sum(|w| &w.ring_unselected),
+                passed: ledger.sum(|w| &w.passed),
+            },
             decapsulated: ledger.sum(|w| &w.decapsulated),
             dropped: DropReason::ALL.iter().map(|r| (r.label(), ledger.sum(|w| w.dropped(*r)))).collect(),
             reserved_bits: ledger.sum(|w| &w.reserved_bits),
@@ -175,6 +199,7 @@ impl Snapshot {
         };
         let lost: u64 = self.dropped.values().sum();
         equal("received = decapsulated + dropped".into(), self.received, self.decapsulated + lost)?;
+        equal("put into rings = read from rings".into(), self.fast_path.taken, self.fast_path.read)?;
         let in_sessions: u64 = self.sessions.iter().map(|s| s.frames).sum();
         equal(
             "decapsulated = frames of sessions + overflow + unselected".into(),
@@ -226,7 +251,9 @@ impl fmt::Display for Snapshot {
         }
         row(f, "kernel_dropped", self.kernel_dropped, "before the sensor saw them")?;
         for (name, n, note) in [
+            ("ring_full", self.fast_path.ring_full, "of them for want of room in a ring"),
             ("refused_at_stop", self.refused_at_stop, "came after the decision to stop"),
+            ("fast_path", self.fast_path.taken, "by way of the BPF program"),
             ("reserved_bits", self.reserved_bits, "set in the VXLAN header, accepted"),
             ("cut_by_mirror", self.cut_by_mirror, "frames that arrived truncated"),
             ("unselected", self.unselected, "of VNIs not asked for"),
@@ -346,7 +373,8 @@ mod tests {
 
     #[test]
     fn every_equation_is_checked() {
-        let break_it: [fn(&mut Snapshot); 5] = [
+        let break_it: [fn(&mut Snapshot); 6] = [
+            |s| s.fast_path.taken += 1,
             |s| s.decapsulated += 1,
             |s| s.sessions.clear(),
             |s| s.unselected += 1,

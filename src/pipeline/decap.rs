@@ -16,17 +16,28 @@ pub enum ReservedBits {
 /// The inner frame of a datagram.
 ///
 /// # Errors
-/// Why it yields none. A datagram whose end is missing yields none, for its frame would be half of one.
+/// Why it yields none. A datagram whose end is missing yields none, for its frame would be half of one; not so where the end is missing because
+/// nobody wanted it.
 #[inline]
 pub fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> Result<Decapsulated<'a>, DropReason> {
     if datagram.truncated {
         return Err(DropReason::TruncatedDatagram);
     }
-    let inner = vxlan::decapsulate(datagram.payload)?;
+    if datagram.wrong_checksum {
+        return Err(DropReason::WrongChecksum);
+    }
+    let mut inner = vxlan::decapsulate(datagram.payload)?;
+    inner.orig_len = inner.orig_len.max(u32::try_from(frame_len(datagram)).unwrap_or(u32::MAX));
     if inner.reserved_bits && policy == ReservedBits::Reject {
         return Err(DropReason::ReservedBits);
     }
     Ok(inner)
+}
+
+/// Bytes of the inner frame of a whole datagram as it arrived, kept or not.
+#[inline]
+pub fn frame_len(datagram: &Datagram<'_>) -> usize {
+    datagram.length.saturating_sub(vxlan::HEADER_LEN)
 }
 
 #[cfg(test)]
@@ -41,10 +52,19 @@ mod tests {
         payload[0] = vxlan::I_FLAG;
         let decap = |payload: &[u8], truncated, policy| {
             let (source, timestamp) = (Ipv6Addr::LOCALHOST, Timestamp::from_ns(1));
-            decapsulate(&Datagram { payload, truncated, source, timestamp }, policy).map(|inner| inner.frame.len())
+            let (length, wrong_checksum) = (payload.len(), false);
+            let datagram = Datagram { payload, length, truncated, wrong_checksum, source, timestamp };
+            let wrong = Datagram { wrong_checksum: true, ..datagram };
+            assert!(truncated || decapsulate(&wrong, policy) == Err(DropReason::WrongChecksum));
+            decapsulate(&datagram, policy).map(|inner| inner.frame.len())
         };
         assert_eq!(decap(&payload, false, ReservedBits::Reject), Ok(60));
         assert_eq!(decap(&payload, true, ReservedBits::Accept), Err(DropReason::TruncatedDatagram));
+        let (source, timestamp) = (Ipv6Addr::LOCALHOST, Timestamp::from_ns(1));
+        let part =
+            Datagram { payload: &payload, length: 1000, truncated: false, wrong_checksum: false, source, timestamp };
+        let inner = decapsulate(&part, ReservedBits::Accept).unwrap();
+        assert_eq!((inner.frame.len(), inner.orig_len, frame_len(&part)), (60, 992, 992), "as much as was kept of it");
         payload[1] = 1;
         assert_eq!(decap(&payload, false, ReservedBits::Accept), Ok(60));
         assert_eq!(decap(&payload, false, ReservedBits::Reject), Err(DropReason::ReservedBits));

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::decap::{ReservedBits, decapsulate};
+use super::decap::{ReservedBits, decapsulate, frame_len};
 use crate::lane::Lane;
 use crate::ledger::{Overflow, SessionTotals, WorkerCounters};
 use crate::route::{Candidate, Selection, SessionId, SessionKey, SessionTable};
-use crate::source::{Datagram, Refusing, Source};
+use crate::source::{Datagram, FastPath, Refusing, Source};
 use crate::wire::Vni;
 
 /// How long a worker waits at most: how late it may see that it should stop.
@@ -25,7 +25,7 @@ const LITTLE: usize = 64;
 const NAP: Duration = Duration::from_micros(500);
 /// A nap that is not worth it: the timer is no more precise than this.
 const SHORTEST_NAP: Duration = Duration::from_micros(100);
-/// How often the kernel's drop counter is read.
+/// How often the kernel's counters are read.
 const REFRESH: Duration = Duration::from_millis(200);
 /// How long a worker that stops goes on to drain its source, should datagrams keep coming.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ impl Step {
     pub fn datagram(&mut self, datagram: &Datagram<'_>) {
         let counters = &*self.counters;
         counters.received.add(1);
-        counters.received_bytes.add(datagram.payload.len() as u64);
+        counters.received_bytes.add(datagram.length as u64);
         let inner = match decapsulate(datagram, self.policy) {
             Ok(inner) => inner,
             Err(reason) => return counters.dropped(reason).add(1),
@@ -107,19 +107,16 @@ impl Step {
         if inner.reserved_bits {
             counters.reserved_bits.add(1);
         }
-        if inner.orig_len as usize > inner.frame.len() {
-            counters.cut_by_mirror.add(1);
-        }
         // Before the session is looked up: a VNI that nobody asked for must not use up a session.
         if self.vnis.as_ref().is_some_and(|vnis| vnis.binary_search(&inner.vni).is_err()) {
-            counters.unselected.add(1);
-            for (_, lane) in &self.lanes {
-                lane.filter();
-            }
-            return;
+            return self.unselected(1);
+        }
+        let length = frame_len(datagram);
+        if inner.orig_len as usize > length {
+            counters.cut_by_mirror.add(1);
         }
         let key = SessionKey { source: datagram.source, vni: inner.vni };
-        let session = self.sessions.count(key, inner.frame.len(), datagram.timestamp);
+        let session = self.sessions.count(key, length, datagram.timestamp);
         if session == SessionId::OVERFLOW {
             counters.overflow.add(1);
         }
@@ -128,9 +125,34 @@ impl Step {
             if selection.takes(&mut candidate) {
                 lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
             } else {
-                lane.filter();
+                lane.filter(1);
             }
         }
+    }
+
+    /// Counts decapsulated frames of a VNI that nobody asked for.
+    fn unselected(&self, frames: u64) {
+        self.counters.unselected.add(frames);
+        for (_, lane) in &self.lanes {
+            lane.filter(frames);
+        }
+    }
+
+    /// Takes over what a program in the kernel counted since `before`: it looked at VNIs as we would have.
+    fn fast_path(&self, before: FastPath, now: FastPath) {
+        let counters = &*self.counters;
+        let unselected = now.unselected.saturating_sub(before.unselected);
+        if unselected > 0 {
+            counters.received.add(unselected);
+            counters.received_bytes.add(now.unselected_bytes.saturating_sub(before.unselected_bytes));
+            counters.decapsulated.add(unselected);
+            self.unselected(unselected);
+        }
+        counters.ring_taken.set(now.taken);
+        counters.ring_read.set(now.read);
+        counters.ring_full.set(now.ring_full);
+        counters.ring_unselected.set(now.unselected);
+        counters.passed.set(now.passed);
     }
 
     /// Hands over chunks that have lingered, and returns when the next one will have.
@@ -161,15 +183,17 @@ pub struct Worker<S> {
     source: S,
     step: Step,
     budget: Option<Arc<Budget>>,
-    /// When the kernel's drop counter is read again.
+    /// When the kernel's counters are read again.
     refresh: Instant,
+    /// What they were, where a program in the kernel has some.
+    fast_path: FastPath,
 }
 
 impl<S: Source + Send + Debug + 'static> Worker<S> {
     /// A worker that receives from `source`, within `budget` if there is one.
     #[must_use]
     pub fn new(source: S, step: Step, budget: Option<Arc<Budget>>) -> Self {
-        Self { source, step, budget, refresh: Instant::now() }
+        Self { source, step, budget, refresh: Instant::now(), fast_path: FastPath::default() }
     }
 
     /// One turn of the loop: receives what has come; where nothing has, waits for it, up to `wait`; where little has, naps
@@ -183,7 +207,7 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
         let due = self.step.tend(now);
         if now >= self.refresh {
             self.refresh = now + REFRESH;
-            self.step.counters.kernel_dropped.set(self.source.kernel_dropped());
+            self.refresh_counters();
         }
         if received == 0 {
             self.source.wait(due.map_or(wait, |due| wait.min(due - now)))?;
@@ -194,6 +218,13 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
             }
         }
         Ok(received)
+    }
+
+    fn refresh_counters(&mut self) {
+        self.step.counters.kernel_dropped.set(self.source.kernel_dropped());
+        let now = self.source.fast_path();
+        self.step.fast_path(self.fast_path, now);
+        self.fast_path = now;
     }
 
     fn receive(&mut self) -> io::Result<usize> {
@@ -212,10 +243,9 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
         // What is still there came beyond the budget, or faster than it could be drained.
         let mut left = 0;
         while matches!(self.source.receive(TURN, &mut |_| left += 1), Ok(1..)) {}
-        let counters = &self.step.counters;
-        counters.kernel_dropped.set(self.source.kernel_dropped());
+        self.refresh_counters();
         let refused = Source::refused(&mut self.source);
-        counters.refused_at_stop.set(refused + left);
+        self.step.counters.refused_at_stop.set(refused + left);
         let (sessions, overflow) = self.step.sessions.totals();
         Ended { sessions, overflow, failure, source: Box::new(self.source), refused }
     }
@@ -256,7 +286,14 @@ mod tests {
             let n = limit.min(self.0.len()).min(64);
             for payload in self.0.drain(..n) {
                 let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
-                deliver(&Datagram { payload: &payload, truncated: false, source, timestamp: Timestamp::from_ns(1) });
+                deliver(&Datagram {
+                    payload: &payload,
+                    length: payload.len(),
+                    truncated: false,
+                    wrong_checksum: false,
+                    source,
+                    timestamp: Timestamp::from_ns(1),
+                });
             }
             Ok(n)
         }

@@ -12,14 +12,14 @@ use crate::config::RunPlan;
 use crate::console::Console;
 use crate::pipeline::{Destination, Outcome, OutputError, OutputPlan, Pipeline, PipelinePlan};
 use crate::record::compress::{self, Compression};
-use crate::source::udp::{self, BindError, Listening};
+use crate::source::{self, OpenError, Opened, Sources};
 
 /// Why the sensor could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Not to receive.
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Source(#[from] OpenError),
     /// Not to deliver.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -39,15 +39,19 @@ pub struct Sensor {
 /// # Errors
 /// Why it could not start; nothing is left behind then.
 pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
-    let Listening { sources, addresses, receive_buffer } = udp::listen(&plan.udp)?;
-    if receive_buffer < plan.udp.receive_buffer {
+    let Opened { sources, addresses, receive_buffer, description } = source::open(&plan.source)?;
+    let udp = &plan.source.udp;
+    if receive_buffer < udp.receive_buffer {
         tracing::warn!(
             "the receive buffer is {receive_buffer} bytes instead of {wanted}, so bursts may be lost in the kernel; \
              raise the limit with: sysctl -w net.core.rmem_max={wanted}",
-            wanted = plan.udp.receive_buffer,
+            wanted = udp.receive_buffer,
         );
     }
-    let pipeline = Pipeline::start(&plan.pipeline, sources)?;
+    let pipeline = match sources {
+        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, sources),
+        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, sources),
+    }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
         tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
@@ -55,8 +59,9 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
         listen = %listen.join(" "),
-        workers = plan.udp.workers,
-        queue_mib = plan.pipeline.queue_memory(plan.udp.workers) >> 20,
+        source = %description,
+        workers = udp.workers,
+        queue_mib = plan.pipeline.queue_memory(udp.workers) >> 20,
         outputs = %outputs(&plan.pipeline).join(" "),
         "receiving"
     );

@@ -1,7 +1,11 @@
 //! Where datagrams come from.
 
+pub mod bpf;
+mod choice;
 pub mod port_owner;
 pub mod udp;
+
+pub use choice::{OpenError, Opened, SourcePlan, Sources, Way, open};
 
 use std::fmt::Debug;
 use std::io;
@@ -15,12 +19,33 @@ use crate::record::Timestamp;
 pub struct Datagram<'a> {
     /// The UDP payload: a VXLAN header and the inner frame.
     pub payload: &'a [u8],
-    /// True where the end of the payload is missing.
+    /// Bytes of the payload as it arrived. Less than that is here only if the source was told to keep no more.
+    pub length: usize,
+    /// True where the end of the payload is missing, and not because we wanted so.
     pub truncated: bool,
+    /// The UDP checksum was verified here, and is not that of the datagram.
+    pub wrong_checksum: bool,
     /// Outer source address; IPv4 as IPv4-mapped IPv6.
     pub source: Ipv6Addr,
     /// Receive time by the kernel's clock.
     pub timestamp: Timestamp,
+}
+
+/// What a program in the kernel did with datagrams before the worker saw them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FastPath {
+    /// Put into a ring.
+    pub taken: u64,
+    /// Read from the ring.
+    pub read: u64,
+    /// Lost for want of room in the ring; part of what the kernel dropped.
+    pub ring_full: u64,
+    /// Whole VXLAN of a VNI that was not asked for, dropped.
+    pub unselected: u64,
+    /// Bytes of their payloads.
+    pub unselected_bytes: u64,
+    /// Packets of any kind that were left to the stack.
+    pub passed: u64,
 }
 
 /// A way to receive datagrams, owned by one worker.
@@ -48,6 +73,11 @@ pub trait Source {
 
     /// Datagrams refused since [`Source::refuse_further`].
     fn refused(&mut self) -> u64;
+
+    /// What a program in the kernel did so far, where there is one.
+    fn fast_path(&mut self) -> FastPath {
+        FastPath::default()
+    }
 }
 
 /// What is left of a source that refuses everything: a counter.

@@ -264,6 +264,11 @@ fn explain_bind(address: SocketAddr, error: io::Error) -> BindError {
 }
 
 impl UdpSource {
+    /// What to wait for, with others.
+    pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        self.sockets.iter().map(|bound| PollFd::new(&bound.socket, PollFlags::IN))
+    }
+
     fn dropped(&mut self) -> u64 {
         let mut total = 0;
         for bound in &mut self.sockets {
@@ -290,7 +295,10 @@ impl Source for UdpSource {
                 }
                 deliver(&Datagram {
                     payload: message.payload,
+                    length: message.payload.len(),
                     truncated: message.truncated,
+                    // The kernel has dropped those.
+                    wrong_checksum: false,
                     source: message.source,
                     // The kernel stamps every datagram once the option is set.
                     timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),

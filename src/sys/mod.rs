@@ -6,6 +6,7 @@
 
 pub mod inject;
 pub mod receive;
+pub mod ring;
 pub mod rtnetlink;
 pub mod send;
 pub mod socket;

@@ -31,6 +31,8 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_PROG_ID: u16 = 4;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_TUN_TYPE: u16 = 3;
@@ -72,12 +74,16 @@ pub struct TunLink {
 pub struct Link {
     /// Its number.
     pub index: u32,
+    /// `ARPHRD_ETHER` and others, netdevice(7): the kind of link-layer header.
+    pub hardware: u16,
     /// `IFF_UP` and others, netdevice(7).
     pub flags: u32,
     /// The MTU, in bytes.
     pub mtu: u32,
     /// What it is, as `ip link add type` calls it; a network card has none.
     pub kind: Option<String>,
+    /// The number of the XDP program on it, whatever the mode.
+    pub xdp: Option<u32>,
     /// Where its kind is `tun`.
     pub tun: Option<TunLink>,
     /// Frames received.
@@ -189,7 +195,8 @@ fn text(bytes: &[u8]) -> &[u8] {
 impl Link {
     /// From the body of an `RTM_NEWLINK` message.
     fn parse(body: &[u8]) -> Option<Self> {
-        let mut link = Self { index: u32_at(body, 4)?, flags: u32_at(body, 8)?, ..Self::default() };
+        let mut link =
+            Self { hardware: u16_at(body, 2)?, index: u32_at(body, 4)?, flags: u32_at(body, 8)?, ..Self::default() };
         for (kind, value) in attributes(body.get(IFINFO_LEN..)?) {
             match kind {
                 libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
@@ -198,6 +205,9 @@ impl Link {
                     link.rx_packets = u64_at(value, 0)?;
                     link.tx_packets = u64_at(value, 8)?;
                     link.rx_dropped = u64_at(value, 48)?;
+                }
+                IFLA_XDP => {
+                    link.xdp = attribute(value, IFLA_XDP_PROG_ID).and_then(|id| u32_at(id, 0)).filter(|id| *id != 0)
                 }
                 IFLA_LINKINFO => {
                     let name = attribute(value, IFLA_INFO_KIND).map(text).unwrap_or_default();

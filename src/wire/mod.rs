@@ -65,16 +65,19 @@ pub enum DropReason {
     ReservedBits,
     /// The inner frame is shorter than an Ethernet header.
     RuntInnerFrame,
+    /// The UDP checksum is not that of the datagram, where we verify it and not the kernel.
+    WrongChecksum,
 }
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [DropReason; 5] = [
+    pub const ALL: [DropReason; 6] = [
         DropReason::TruncatedDatagram,
         DropReason::ShortVxlanHeader,
         DropReason::VniFlagClear,
         DropReason::ReservedBits,
         DropReason::RuntInnerFrame,
+        DropReason::WrongChecksum,
     ];
 
     /// The stable label used in the ledger.
@@ -86,6 +89,7 @@ impl DropReason {
             DropReason::VniFlagClear => "vni_flag_clear",
             DropReason::ReservedBits => "reserved_bits",
             DropReason::RuntInnerFrame => "runt_inner_frame",
+            DropReason::WrongChecksum => "wrong_checksum",
         }
     }
 }

@@ -1,0 +1,240 @@
+//! Which interfaces the program is for, and whether this host lets it be there.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use aya::util::KernelVersion;
+
+use super::BpfError;
+use crate::sys::rtnetlink::{Link, RouteSocket};
+
+/// The oldest kernel that has all that the program uses: `bpf_xdp_load_bytes` and `xdp.frags`.
+const OLDEST_KERNEL: (u8, u8) = (5, 18);
+/// Numbers of capabilities in `/proc/self/status` (capabilities(7)).
+const NET_ADMIN: u32 = 12;
+const SYS_ADMIN: u32 = 21;
+const BPF: u32 = 39;
+/// Network hardware whose frames begin with an Ethernet header (netdevice(7)).
+const ARPHRD_ETHER: u16 = 1;
+const ARPHRD_LOOPBACK: u16 = 772;
+
+/// Whether the kernel is new enough, and this process may load and attach programs.
+pub(super) fn check_host() -> Result<(), BpfError> {
+    let (major, minor) = OLDEST_KERNEL;
+    let release = || fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(major, minor, 0)) {
+        return Err(BpfError::Kernel { release: release(), major, minor });
+    }
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    let Ok(effective) = status.map(|status| status.capeff) else { return Ok(()) };
+    let missing = missing_capabilities(effective);
+    if missing.is_empty() { Ok(()) } else { Err(BpfError::Capability(missing.join(" and "))) }
+}
+
+/// What a process with these effective capabilities lacks.
+fn missing_capabilities(effective: u64) -> Vec<&'static str> {
+    let has = |capability: u32| effective >> capability & 1 == 1;
+    let needed = [("CAP_BPF", has(BPF) || has(SYS_ADMIN)), ("CAP_NET_ADMIN", has(NET_ADMIN))];
+    needed.into_iter().filter(|(_, has)| !has).map(|(name, _)| name).collect()
+}
+
+/// An interface with its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Interface {
+    pub(super) name: String,
+    pub(super) addresses: Vec<IpAddr>,
+    is_up: bool,
+    is_loopback: bool,
+}
+
+/// All interfaces of the host.
+pub(super) fn all() -> Vec<Interface> {
+    pnet::datalink::interfaces()
+        .into_iter()
+        .map(|interface| Interface {
+            is_up: interface.is_up(),
+            is_loopback: interface.is_loopback(),
+            addresses: interface.ips.iter().map(pnet::ipnetwork::IpNetwork::ip).collect(),
+            name: interface.name,
+        })
+        .collect()
+}
+
+/// The interfaces on which datagrams to these addresses come in: the one that has the address, or the one of the default route.
+pub(super) fn choose(listen: &[SocketAddr], interfaces: &[Interface]) -> Result<Vec<String>, BpfError> {
+    choose_among(listen, interfaces, &default_routes())
+}
+
+fn choose_among(
+    listen: &[SocketAddr],
+    interfaces: &[Interface],
+    default_routes: &[String],
+) -> Result<Vec<String>, BpfError> {
+    let mut chosen = Vec::new();
+    let mut add = |name: &str| {
+        if !chosen.iter().any(|known| known == name) {
+            chosen.push(name.to_owned());
+        }
+    };
+    for address in listen.iter().map(|listen| listen.ip().to_canonical()) {
+        if address.is_unspecified() {
+            // Without a default route there is often just one that it could be.
+            let up = |i: &&Interface| i.is_up && !i.is_loopback && !i.addresses.is_empty();
+            let only: Vec<&Interface> = interfaces.iter().filter(up).collect();
+            match (default_routes, &*only) {
+                ([], [only]) => add(&only.name),
+                ([], _) => return Err(BpfError::WhichInterface(names(interfaces))),
+                (routes, _) => routes.iter().for_each(|name| add(name)),
+            }
+        } else {
+            let has = |i: &&Interface| i.addresses.contains(&address) || (i.is_loopback && address.is_loopback());
+            let interface = interfaces.iter().find(has).ok_or_else(|| BpfError::WhichInterface(names(interfaces)))?;
+            add(&interface.name);
+        }
+    }
+    Ok(chosen)
+}
+
+/// The names of interfaces, for people.
+pub(super) fn names(interfaces: &[Interface]) -> String {
+    interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The interfaces of the default routes, those of IPv4 first.
+fn default_routes() -> Vec<String> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let mut found = Vec::new();
+    for name in routes_v4(&read("/proc/net/route")).chain(routes_v6(&read("/proc/net/ipv6_route"))) {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// Default routes of `/proc/net/route`: interface, destination and, in the eighth column, mask in hexadecimal.
+fn routes_v4(table: &str) -> impl Iterator<Item = String> {
+    table.lines().skip(1).filter_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let is_default = columns.get(1) == Some(&"00000000") && columns.get(7) == Some(&"00000000");
+        columns.first().filter(|_| is_default).map(|name| (*name).to_owned())
+    })
+}
+
+/// Default routes of `/proc/net/ipv6_route`: destination and prefix length in hexadecimal, and at the end flags and interface. Routes that reject
+/// (`RTF_REJECT`, 0x200) are on the loopback interface.
+fn routes_v6(table: &str) -> impl Iterator<Item = String> {
+    table.lines().filter_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let is_any = columns.first()?.bytes().all(|digit| digit == b'0') && *columns.get(1)? == "00";
+        let flags = u32::from_str_radix(columns.get(8)?, 16).ok()?;
+        let name = columns.get(9)?;
+        (is_any && flags & 0x200 == 0 && *name != "lo").then(|| (*name).to_owned())
+    })
+}
+
+/// The link of this name, if its frames are what the program expects.
+pub(super) fn ethernet(name: &str) -> Result<Link, BpfError> {
+    let link = RouteSocket::open().and_then(|socket| socket.link(name)).map_err(|error| {
+        if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ERANGE)) {
+            BpfError::NoSuchInterface { name: name.to_owned(), ours: names(&all()) }
+        } else {
+            BpfError::Os { call: "RTM_GETLINK", error }
+        }
+    })?;
+    if matches!(link.hardware, ARPHRD_ETHER | ARPHRD_LOOPBACK) {
+        Ok(link)
+    } else {
+        Err(BpfError::NotEthernet(name.to_owned()))
+    }
+}
+
+/// What drives an interface, as `ena` or `veth`, for people.
+pub(super) fn driver(name: &str, link: &Link) -> String {
+    let driver = fs::read_link(format!("/sys/class/net/{name}/device/driver"));
+    let driver = driver.ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    driver.or_else(|| link.kind.clone()).unwrap_or_else(|| "unknown".into())
+}
+
+/// The name of a loaded program, as far as it can be told.
+pub(super) fn program_name(id: u32) -> String {
+    let programs = aya::programs::loaded_programs().flatten();
+    let name = programs.filter(|program| program.id() == id).find_map(|p| p.name_as_str().map(str::to_owned));
+    match name.filter(|name| !name.is_empty()) {
+        Some(name) => format!("{name} (id {id})"),
+        None => format!("id {id}"),
+    }
+}
+
+/// An error with its number, as the kernel tells it.
+pub(super) fn os_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut error = Some(error);
+    while let Some(current) = error {
+        if let Some(os) = current.downcast_ref::<io::Error>() {
+            return Some(os);
+        }
+        error = current.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(name: &str, address: &str, is_loopback: bool) -> Interface {
+        Interface { name: name.into(), addresses: vec![address.parse().unwrap()], is_up: true, is_loopback }
+    }
+
+    #[test]
+    fn the_interface_is_that_of_the_address_or_of_the_default_route() {
+        let lo = || interface("lo", "127.0.0.1", true);
+        let host = [lo(), interface("eth0", "10.0.0.1", false), interface("eth1", "fd00::1", false)];
+        let route = ["eth0".to_owned()];
+        let choose = |listen: &[&str], host: &[Interface], routes: &[String]| {
+            let listen: Vec<SocketAddr> = listen.iter().map(|a| a.parse().unwrap()).collect();
+            choose_among(&listen, host, routes).ok().map(|names| names.join(" "))
+        };
+        assert_eq!(choose(&["[::]:4789"], &host, &route).as_deref(), Some("eth0"));
+        assert_eq!(choose(&["[fd00::1]:4789"], &host, &route).as_deref(), Some("eth1"));
+        assert_eq!(choose(&["127.0.0.9:4789"], &host, &route).as_deref(), Some("lo"));
+        assert_eq!(choose(&["0.0.0.0:4789", "[fd00::1]:1", "10.0.0.1:2"], &host, &route).as_deref(), Some("eth0 eth1"));
+        assert_eq!(choose(&["[::]:4789"], &host, &[]), None, "two that it could be");
+        assert_eq!(choose(&["[::]:4789"], &host[..2], &[]).as_deref(), Some("eth0"), "one that it could be");
+        assert_eq!(choose(&["192.0.2.1:4789"], &host, &route), None);
+    }
+
+    #[test]
+    fn default_routes_are_read() {
+        let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                  eth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
+                  eth1\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(routes_v4(v4).collect::<Vec<_>>(), ["eth0"]);
+        let zero = "0".repeat(32);
+        let v6 = format!(
+            "{zero} 00 {zero} 00 {zero} 00000400 00000002 00000000 00000003     eth0\n\
+             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n\
+             fd73{} 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001     eth1\n",
+            "0".repeat(28)
+        );
+        assert_eq!(routes_v6(&v6).collect::<Vec<_>>(), ["eth0"]);
+    }
+
+    #[test]
+    fn capabilities_are_named() {
+        let bits = |numbers: &[u32]| numbers.iter().map(|n| 1u64 << n).sum::<u64>();
+        assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_NET_ADMIN"]);
+        assert_eq!(missing_capabilities(bits(&[BPF])), ["CAP_NET_ADMIN"]);
+        assert_eq!(missing_capabilities(bits(&[NET_ADMIN])), ["CAP_BPF"]);
+        assert!(missing_capabilities(bits(&[BPF, NET_ADMIN])).is_empty());
+        assert!(missing_capabilities(bits(&[SYS_ADMIN, NET_ADMIN])).is_empty());
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named_with_those_that_are() {
+        let text = ethernet("nosuch0").unwrap_err().to_string();
+        assert!(text.contains("nosuch0") && text.contains("lo"), "{text}");
+        assert!(ethernet("lo").is_ok());
+    }
+}

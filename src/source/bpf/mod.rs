@@ -1,0 +1,429 @@
+//! The fast path: a BPF program on the interface takes whole datagrams and puts them into rings, which the workers read in place.
+//!
+//! ## Two ways for a datagram
+//!
+//! The program (`bpf/capture.bpf.c`) takes what is simple and common: a whole UDP datagram to a port and address that the sensor listens on. All else
+//! goes to the stack and from there to the UDP sockets, which are part of this source: fragments, which the stack puts together, and
+//! everything before the program is attached and after it is gone. So a worker has two places to look at, and lends what it finds there in
+//! the order in which it was received.
+//!
+//! ## Which ring
+//!
+//! With [`Steering::Session`] there is a ring for each worker, and the program chooses by the same hash as the filter on the sockets: a session stays on
+//! one worker, whichever CPU received it and whichever way it came, and in order. CPUs that receive for the same worker take turns at its
+//! ring's lock, for some 30 ns a datagram. With [`Steering::Flow`] there is a ring for each CPU, which has no lock to wait for, and workers share
+//! the rings.
+//!
+//! ## Waking up
+//!
+//! A wake-up costs more than a datagram. So the program wakes nobody unless the reader asked for it, and the reader asks when it has found
+//! all its rings empty. A record that was committed between the two is seen at the latest when a first, short wait is over.
+
+mod clock;
+mod interface;
+mod program;
+mod record;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Once};
+use std::thread;
+use std::time::Duration;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use self::clock::Clock;
+use self::program::{Counts, Program};
+use self::record::Record;
+use super::udp::{Listening, Steering, UdpPlan, UdpSource};
+use super::{Datagram, FastPath, Source};
+use crate::sys::receive::BATCH;
+use crate::sys::ring::Ring;
+
+/// How late a record is seen at most whose program did not yet know that the reader was about to sleep.
+const SHORT_WAIT: Duration = Duration::from_millis(1);
+/// How often interfaces and addresses are looked at.
+const TEND: Duration = Duration::from_secs(1);
+
+/// Where the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// At XDP in the driver.
+    Xdp,
+    /// At tc ingress.
+    Tc,
+    /// At XDP where the driver lets it, else at tc.
+    Auto,
+}
+
+/// What is particular to this source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BpfPlan {
+    /// Interfaces to attach to; where there is none, those that the listen addresses are on.
+    pub interfaces: Vec<String>,
+    /// Where on them.
+    pub attach: Attach,
+    /// Bytes of each ring: a power of two, and at least a page.
+    pub ring: u32,
+    /// Bytes of a UDP payload that are kept at most.
+    pub keep: u32,
+    /// The VNIs to take, where the program is to drop the others.
+    pub vnis: Option<Vec<u32>>,
+    /// Take datagrams whatever address they are for.
+    pub any_address: bool,
+    /// Verify UDP checksums.
+    pub verify_checksum: bool,
+}
+
+/// Why the program cannot run here.
+#[derive(Debug, thiserror::Error)]
+pub enum BpfError {
+    /// Linux is too old.
+    #[error("the fast path needs Linux {major}.{minor} or later; this is {release}")]
+    Kernel {
+        /// What runs.
+        release: String,
+        /// What is needed.
+        major: u8,
+        /// What is needed.
+        minor: u8,
+    },
+    /// The process lacks capabilities.
+    #[error("the fast path needs {0}: run as root, or: setcap cap_bpf,cap_net_admin+ep PATH-OF-VXTAP")]
+    Capability(String),
+    /// Nothing tells which interface it is.
+    #[error("which interface do datagrams come in on? Say it with --interface; there are: {0}")]
+    WhichInterface(String),
+    /// No interface of that name.
+    #[error("there is no interface {name}; there are: {ours}")]
+    NoSuchInterface {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        ours: String,
+    },
+    /// Its packets begin with something else.
+    #[error("the packets of interface {0} have no Ethernet header, which the fast path needs")]
+    NotEthernet(String),
+    /// An interface has one XDP program at most.
+    #[error("interface {interface} has an XDP program already: {program}; use --attach tc beside it")]
+    XdpTaken {
+        /// The interface.
+        interface: String,
+        /// The program.
+        program: String,
+    },
+    /// The driver has no XDP.
+    #[error("interface {interface}: its driver ({driver}) has no native XDP; use --attach tc")]
+    NoXdp {
+        /// The interface.
+        interface: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// The driver does not want the program as things are.
+    #[error(
+        "interface {interface}: its driver ({driver}) refuses an XDP program at MTU {mtu}: {error}; use --attach tc, or a \
+         smaller MTU (ena: 3498 at most, and half of the queues)"
+    )]
+    XdpRefused {
+        /// The interface.
+        interface: String,
+        /// Its driver.
+        driver: String,
+        /// Its MTU.
+        mtu: u32,
+        /// What the kernel says.
+        error: String,
+    },
+    /// The object that is part of this program is not as expected.
+    #[error("the BPF object has no {0}: please report this")]
+    Object(&'static str),
+    /// Loading failed.
+    #[error("cannot load the BPF object: {}", chain(.0))]
+    Load(#[from] EbpfError),
+    /// A map failed.
+    #[error("a BPF map: {}", chain(.0))]
+    Map(#[from] MapError),
+    /// The kernel refused the program.
+    #[error("the BPF program: {}", chain(.0))]
+    Program(#[from] ProgramError),
+    /// Anything else.
+    #[error("{call}: {error}")]
+    Os {
+        /// The call that failed.
+        call: &'static str,
+        /// What it returned.
+        error: io::Error,
+    },
+}
+
+/// An error with its causes: those of the loader name them apart.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What the sources of all workers share.
+#[derive(Debug)]
+struct Shared {
+    program: Program,
+    refused: Once,
+    /// Closed when this is dropped, which ends the thread that tends to the program.
+    _tender: Sender<()>,
+}
+
+/// A ring and its number.
+#[derive(Debug)]
+struct Numbered {
+    number: u32,
+    ring: Ring,
+    /// Records read.
+    read: u64,
+}
+
+/// The rings and sockets of one worker.
+#[derive(Debug)]
+pub struct BpfSource {
+    udp: UdpSource,
+    rings: Vec<Numbered>,
+    clock: Clock,
+    verify_checksum: bool,
+    shared: Arc<Shared>,
+}
+
+/// Sources for all workers.
+#[derive(Debug)]
+pub struct Fast {
+    /// One for each worker.
+    pub sources: Vec<BpfSource>,
+    /// Interfaces, and where on them the program is attached.
+    pub attached: Vec<(String, &'static str)>,
+}
+
+/// Puts the program in front of these sockets, and takes them.
+///
+/// # Errors
+/// Why it cannot be. The sockets are where they were then.
+pub fn open(plan: &BpfPlan, udp: &UdpPlan, listening: &mut Listening) -> Result<Fast, BpfError> {
+    let (program, rings, attached) = program(plan, udp, &listening.addresses)?;
+    let sources = share(plan, program, rings, std::mem::take(&mut listening.sources));
+    Ok(Fast { sources, attached })
+}
+
+type Attached = Vec<(String, &'static str)>;
+
+/// The program, loaded and attached.
+fn program(
+    plan: &BpfPlan,
+    udp: &UdpPlan,
+    addresses: &[SocketAddr],
+) -> Result<(Program, Vec<Ring>, Attached), BpfError> {
+    interface::check_host()?;
+    let interfaces = match &*plan.interfaces {
+        [] => interface::choose(addresses, &interface::all())?,
+        named => named.to_vec(),
+    };
+    for name in &interfaces {
+        interface::ethernet(name)?;
+    }
+    let by_session = udp.steering == Steering::Session;
+    let rings = if by_session {
+        udp.workers
+    } else {
+        aya::util::nr_cpus().map_err(|(_, error)| BpfError::Os { call: "/sys/devices/system/cpu/possible", error })?
+    };
+    let (program, rings) = Program::load(plan, addresses, u32::try_from(rings).unwrap_or(1), by_session)?;
+    let mut attached = Vec::new();
+    for name in interfaces {
+        let mode = program.attach(&name)?;
+        attached.push((name, mode.label()));
+    }
+    Ok((program, rings, attached))
+}
+
+/// A source for each worker.
+fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> Vec<BpfSource> {
+    let (tender, told) = channel();
+    let shared = Arc::new(Shared { program, refused: Once::new(), _tender: tender });
+    let weak = Arc::downgrade(&shared);
+    let tend = move || {
+        while told.recv_timeout(TEND) == Err(RecvTimeoutError::Timeout) {
+            let Some(shared) = weak.upgrade() else { break };
+            shared.program.tend();
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("vxtap-bpf".into()).spawn(tend) {
+        tracing::warn!(%error, "nobody looks after the interfaces of the fast path");
+    }
+    let clock = Clock::new();
+    let workers = udp.len().max(1);
+    let mut sources: Vec<BpfSource> = udp
+        .into_iter()
+        .map(|udp| BpfSource {
+            udp,
+            rings: Vec::new(),
+            clock,
+            verify_checksum: plan.verify_checksum,
+            shared: Arc::clone(&shared),
+        })
+        .collect();
+    for (number, ring) in (0..).zip(rings) {
+        if let Some(source) = sources.get_mut(number as usize % workers) {
+            source.rings.push(Numbered { number, ring, read: 0 });
+        }
+    }
+    sources
+}
+
+impl Numbered {
+    /// Lends records up to this time by the program's clock, at most `limit`, and returns how many.
+    #[inline]
+    fn lend(
+        &mut self,
+        limit: usize,
+        until: u64,
+        clock: Clock,
+        verify: bool,
+        deliver: &mut impl FnMut(&Datagram<'_>),
+    ) -> usize {
+        let mut lent = 0;
+        while lent < limit {
+            let Some(bytes) = self.ring.peek() else { break };
+            if let Some(record) = Record::parse(bytes) {
+                if record.time > until {
+                    break;
+                }
+                deliver(&Datagram {
+                    payload: record.payload,
+                    length: record.length,
+                    truncated: false,
+                    wrong_checksum: verify && !record.checksum_is_right(),
+                    source: record.source,
+                    timestamp: clock.time_of_day(record.time),
+                });
+                lent += 1;
+            }
+            self.ring.skip();
+        }
+        self.read += lent as u64;
+        lent
+    }
+}
+
+impl BpfSource {
+    fn counts(&self, ring: u32) -> Counts {
+        self.shared.program.counts(ring).unwrap_or_default()
+    }
+
+    fn has_records(&self) -> bool {
+        self.rings.iter().any(|numbered| !numbered.ring.is_empty())
+    }
+
+    fn poll(&self, timeout: Duration) -> io::Result<bool> {
+        let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let rings = self.rings.iter().map(|numbered| PollFd::new(&numbered.ring, PollFlags::IN));
+        let mut ready: Vec<PollFd<'_>> = rings.chain(self.udp.poll_fds()).collect();
+        match rustix::event::poll(&mut ready, Some(&timeout)) {
+            Ok(n) => Ok(n > 0),
+            Err(rustix::io::Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Source for BpfSource {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+        // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
+        let until = self.clock.tick();
+        let Self { udp, rings, clock, verify_checksum, .. } = self;
+        let (clock, verify) = (*clock, *verify_checksum);
+        let of_sockets = limit.min(BATCH);
+        let mut room = limit - of_sockets;
+        let mut lent = 0;
+        let received = udp.receive(of_sockets, &mut |datagram: &Datagram<'_>| {
+            let until = clock.monotonic(datagram.timestamp).min(until);
+            for numbered in rings.iter_mut() {
+                let n = numbered.lend(room, until, clock, verify, deliver);
+                room -= n;
+                lent += n;
+            }
+            deliver(datagram);
+        })?;
+        // With more in the sockets than was asked for, what is next in the rings may have come later than that.
+        if received < of_sockets {
+            room += of_sockets - received;
+            for numbered in rings.iter_mut() {
+                let n = numbered.lend(room, until, clock, verify, deliver);
+                room -= n;
+                lent += n;
+            }
+        }
+        for numbered in rings {
+            numbered.ring.release();
+        }
+        Ok(received + lent)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        for numbered in &self.rings {
+            if let Err(error) = self.shared.program.wake(numbered.number) {
+                return Err(io::Error::other(error));
+            }
+        }
+        if self.has_records() || self.poll(timeout.min(SHORT_WAIT))? || self.has_records() {
+            return Ok(());
+        }
+        if let Some(rest) = timeout.checked_sub(SHORT_WAIT) {
+            self.poll(rest)?;
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        let smallest = self.rings.iter().map(|numbered| numbered.ring.size()).min().unwrap_or(usize::MAX);
+        // As with a receive buffer: 10 Gbit/s of small datagrams fill it by some 2.5 bytes a nanosecond. Half of the time that takes.
+        Duration::from_nanos(smallest as u64 / 5).min(self.udp.patience())
+    }
+
+    fn kernel_dropped(&mut self) -> u64 {
+        let full: u64 = self.rings.iter().map(|numbered| self.counts(numbered.number).ring_full).sum();
+        self.udp.kernel_dropped() + full
+    }
+
+    fn refuse_further(&mut self) {
+        // From here on all comes to the sockets, where it is counted.
+        self.shared.refused.call_once(|| self.shared.program.refuse());
+        self.udp.refuse_further();
+    }
+
+    fn refused(&mut self) -> u64 {
+        Source::refused(&mut self.udp)
+    }
+
+    fn fast_path(&mut self) -> FastPath {
+        let mut sum = FastPath::default();
+        for numbered in &self.rings {
+            let counts = self.counts(numbered.number);
+            sum.taken += counts.taken;
+            sum.read += numbered.read;
+            sum.ring_full += counts.ring_full;
+            sum.unselected += counts.unselected;
+            sum.unselected_bytes += counts.unselected_bytes;
+            sum.passed += counts.passed;
+        }
+        sum
+    }
+}

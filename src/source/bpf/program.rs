@@ -1,0 +1,369 @@
+//! The program in the kernel: its maps, and where it is attached.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
+use aya::programs::tc::{self, SchedClassifierLink, TcError};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader};
+
+use super::interface::{self, Interface};
+use super::{Attach, BpfError, BpfPlan};
+use crate::sys::ring::{self, Ring};
+
+/// Built from `capture.bpf.c` by `./ci.sh bpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/capture.bpf.o");
+/// The programs in it. The second name is also that of a filter on kernels without tcx.
+const XDP: &str = "vxtap_xdp";
+const TC: &str = "vxtap_tc";
+
+/// `struct endpoint`: address, then port in network order and zero.
+type Endpoint = [u32; 5];
+/// `struct state`: a word and padding.
+type State = [u32; 16];
+/// `struct count`.
+type Count = [u64; 5];
+
+/// What became of packets. Sums over all CPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) taken: u64,
+    pub(super) ring_full: u64,
+    pub(super) unselected: u64,
+    pub(super) unselected_bytes: u64,
+    pub(super) passed: u64,
+}
+
+/// Where the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Xdp,
+    Tc,
+}
+
+impl Mode {
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Mode::Xdp => "xdp",
+            Mode::Tc => "tc",
+        }
+    }
+}
+
+/// The kernel's end of an attachment: closing the descriptor ends it, also where the process is killed.
+#[derive(Debug)]
+enum Hold {
+    Xdp { _link: XdpLink },
+    Tc { _link: SchedClassifierLink },
+}
+
+#[derive(Debug)]
+struct Attached {
+    interface: String,
+    /// `None` while the interface is gone.
+    hold: Option<(u32, Hold)>,
+    /// That it cannot be attached again has been said.
+    told: bool,
+}
+
+/// The parts that change while the sensor runs.
+struct Changing {
+    ebpf: Ebpf,
+    listening: HashMap<MapData, Endpoint, u8>,
+    endpoints: HashSet<Endpoint>,
+    attached: Vec<Attached>,
+}
+
+/// The loaded program. Detached when this is dropped.
+pub(super) struct Program {
+    changing: Mutex<Changing>,
+    states: Mutex<Array<MapData, State>>,
+    counts: PerCpuArray<MapData, Count>,
+    listen: Vec<SocketAddr>,
+    any_address: bool,
+    attach: Attach,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("attached", &lock(&self.changing).attached).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Program {
+    /// Loads the program with `rings` rings, of which it picks one by session if `by_session`, else that of the CPU. It is attached
+    /// nowhere yet.
+    pub(super) fn load(
+        plan: &BpfPlan,
+        listen: &[SocketAddr],
+        rings: u32,
+        by_session: bool,
+    ) -> Result<(Self, Vec<Ring>), BpfError> {
+        let endpoints = endpoints(listen, plan.any_address, &interface::all());
+        let rings_by_session = if by_session { rings } else { 0 };
+        let select_vnis = u8::from(plan.vnis.is_some());
+        let any_address = u8::from(plan.any_address);
+        let vnis = plan.vnis.as_deref().unwrap_or_default();
+        let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
+        let mut ebpf = EbpfLoader::new()
+            // It is the same for all kernels.
+            .btf(None)
+            .map_max_entries("rings", rings)
+            .map_max_entries("counts", rings)
+            .map_max_entries("states", rings + 1)
+            .map_max_entries("vnis", entries(vnis.len()))
+            .map_max_entries("listening", entries(endpoints.len() * 2).max(1024))
+            .override_global("rings_by_session", &rings_by_session, true)
+            .override_global("keep", &plan.keep, true)
+            .override_global("select_vnis", &select_vnis, true)
+            .override_global("any_address", &any_address, true)
+            .load(OBJECT)?;
+
+        let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Object(name));
+        let mut listening: HashMap<MapData, Endpoint, u8> = take("listening")?.try_into()?;
+        let states = Mutex::new(take("states")?.try_into()?);
+        let counts = take("counts")?.try_into()?;
+        for endpoint in &endpoints {
+            listening.insert(endpoint, 1, 0)?;
+        }
+        let mut allowed: HashMap<&mut MapData, u32, u8> =
+            ebpf.map_mut("vnis").ok_or(BpfError::Object("vnis"))?.try_into()?;
+        for vni in vnis {
+            allowed.insert(vni, 1, 0)?;
+        }
+        let mut outer: ArrayOfMaps<&mut MapData, MapData> =
+            ebpf.map_mut("rings").ok_or(BpfError::Object("rings"))?.try_into()?;
+        let mut readers = Vec::new();
+        for number in 0..rings {
+            let (map, reader) = new_ring(plan.ring)?;
+            outer.set(number, &map, 0)?;
+            readers.push(reader);
+        }
+        let attached = Vec::new();
+        let changing = Mutex::new(Changing { ebpf, listening, endpoints, attached });
+        let (listen, any_address, attach) = (listen.to_vec(), plan.any_address, plan.attach);
+        Ok((Self { changing, states, counts, listen, any_address, attach }, readers))
+    }
+
+    /// Attaches the program to an interface.
+    pub(super) fn attach(&self, interface: &str) -> Result<Mode, BpfError> {
+        let mut changing = lock(&self.changing);
+        let (index, mode, hold) = attach(&mut changing.ebpf, interface, self.attach)?;
+        changing.attached.push(Attached { interface: interface.to_owned(), hold: Some((index, hold)), told: false });
+        Ok(mode)
+    }
+
+    /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be called now and then.
+    pub(super) fn tend(&self) {
+        let mut changing = lock(&self.changing);
+        let Changing { ebpf, listening, endpoints: known, attached } = &mut *changing;
+        let now = endpoints(&self.listen, self.any_address, &interface::all());
+        // What cannot be changed stays with the stack, or is taken for a little longer.
+        for endpoint in now.difference(known) {
+            let _ = listening.insert(endpoint, 1, 0);
+        }
+        for endpoint in known.difference(&now) {
+            let _ = listening.remove(endpoint);
+        }
+        *known = now;
+        for place in attached {
+            let link = interface::ethernet(&place.interface);
+            let index = link.as_ref().ok().map(|link| link.index);
+            if place.hold.as_ref().is_some_and(|(attached_to, _)| index != Some(*attached_to)) {
+                place.hold = None;
+                let interface = &place.interface;
+                tracing::warn!(interface, "the interface is gone; the program goes on when it is back");
+            }
+            if place.hold.is_none() && link.is_ok() {
+                match attach(ebpf, &place.interface, self.attach) {
+                    Ok((index, mode, hold)) => {
+                        place.hold = Some((index, hold));
+                        place.told = false;
+                        tracing::info!(interface = place.interface, attached = mode.label(), "the interface is back");
+                    }
+                    Err(error) if !place.told => {
+                        place.told = true;
+                        tracing::warn!(%error, "datagrams come through the socket");
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Asks the program to wake the reader of this ring with the next record.
+    pub(super) fn wake(&self, ring: u32) -> Result<(), MapError> {
+        self.set(ring + 1)
+    }
+
+    /// Has the program leave everything to the stack. What it has taken is in the rings when this returns.
+    pub(super) fn refuse(&self) {
+        if let Err(error) = self.set(0) {
+            tracing::warn!(%error, "cannot tell the program to stop; detaching it");
+            lock(&self.changing).attached.clear();
+        }
+        if ring::wait_for_running_programs().is_err() {
+            // Longer than any program takes.
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn set(&self, state: u32) -> Result<(), MapError> {
+        let mut on = State::default();
+        on[0] = 1;
+        lock(&self.states).set(state, on, 0)
+    }
+
+    /// What became of packets for this ring; what was left to the stack is with ring 0.
+    pub(super) fn counts(&self, ring: u32) -> Result<Counts, MapError> {
+        let mut sums = Count::default();
+        for cpu in self.counts.get(&ring, 0)?.iter() {
+            for (sum, n) in sums.iter_mut().zip(cpu) {
+                *sum += n;
+            }
+        }
+        let [taken, ring_full, unselected, unselected_bytes, passed] = sums;
+        Ok(Counts { taken, ring_full, unselected, unselected_bytes, passed })
+    }
+}
+
+/// A ring of this many bytes, a power of two, and its reader.
+fn new_ring(bytes: u32) -> Result<(MapData, Ring), BpfError> {
+    const BPF_MAP_TYPE_RINGBUF: u32 = 27;
+    let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, bytes, 0);
+    let map = MapData::create(map, "vxtap_ring", None)?;
+    let os = |error| BpfError::Os { call: "mmap of a ring", error };
+    let fd = map.fd().as_fd().try_clone_to_owned().map_err(os)?;
+    Ok((map, Ring::new(fd, bytes).map_err(os)?))
+}
+
+/// What a socket on each of these addresses receives.
+fn endpoints(listen: &[SocketAddr], any_address: bool, interfaces: &[Interface]) -> HashSet<Endpoint> {
+    let all = || interfaces.iter().flat_map(|interface| interface.addresses.iter().copied());
+    let mut found = HashSet::new();
+    for socket in listen {
+        let ip = socket.ip();
+        if any_address {
+            found.insert(endpoint(IpAddr::from([0u16; 8]), socket.port()));
+        } else if ip.is_unspecified() {
+            let of_this_kind = all().filter(|address| ip.is_ipv6() || address.is_ipv4());
+            found.extend(of_this_kind.map(|address| endpoint(address, socket.port())));
+        } else {
+            found.insert(endpoint(ip, socket.port()));
+        }
+    }
+    found
+}
+
+fn endpoint(address: IpAddr, port: u16) -> Endpoint {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let mut words = Endpoint::default();
+    for (to, from) in words.iter_mut().zip(octets.as_chunks::<4>().0) {
+        *to = u32::from_ne_bytes(*from);
+    }
+    let [high, low] = port.to_be_bytes();
+    words[4] = u32::from_ne_bytes([high, low, 0, 0]);
+    words
+}
+
+/// Attaches the program where it is wanted; `auto` tries XDP first.
+fn attach(ebpf: &mut Ebpf, name: &str, wanted: Attach) -> Result<(u32, Mode, Hold), BpfError> {
+    let link = interface::ethernet(name)?;
+    let xdp = |ebpf: &mut Ebpf| Ok((link.index, Mode::Xdp, Hold::Xdp { _link: attach_xdp(ebpf, name)? }));
+    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, Hold::Tc { _link: attach_tc(ebpf, name)? }));
+    match wanted {
+        Attach::Xdp => xdp(ebpf),
+        Attach::Tc => tc(ebpf),
+        Attach::Auto => match xdp(ebpf) {
+            Ok(attached) => Ok(attached),
+            Err(why @ (BpfError::XdpTaken { .. } | BpfError::XdpRefused { .. } | BpfError::NoXdp { .. })) => {
+                tracing::info!("not at XDP but at tc: {why}");
+                tc(ebpf)
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn attach_xdp(ebpf: &mut Ebpf, name: &str) -> Result<XdpLink, BpfError> {
+    let link = interface::ethernet(name)?;
+    let taken = |id| BpfError::XdpTaken { interface: name.to_owned(), program: interface::program_name(id) };
+    if let Some(id) = link.xdp {
+        return Err(taken(id));
+    }
+    let program: &mut Xdp = ebpf.program_mut(XDP).ok_or(BpfError::Object(XDP))?.try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    let driver = interface::driver(name, &link);
+    let id = program.attach(name, XdpMode::Driver).map_err(|error| {
+        let interface = name.to_owned();
+        match interface::os_error(&error).and_then(std::io::Error::raw_os_error) {
+            Some(libc::EOPNOTSUPP) => BpfError::NoXdp { interface, driver },
+            Some(libc::EBUSY | libc::EEXIST) => BpfError::XdpTaken { program: "which has just come".into(), interface },
+            Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => {
+                BpfError::XdpRefused { interface, driver, mtu: link.mtu, error: error.to_string() }
+            }
+            _ => error.into(),
+        }
+    })?;
+    Ok(program.take_link(id)?)
+}
+
+fn attach_tc(ebpf: &mut Ebpf, name: &str) -> Result<SchedClassifierLink, BpfError> {
+    // With tcx the kernel takes the program away with us; before, a filter stays behind where a sensor was killed.
+    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
+        match tc::qdisc_detach_program(name, TcAttachType::Ingress, TC) {
+            Ok(()) => tracing::warn!(interface = name, "removed the filter of a sensor that was killed"),
+            Err(_) => tracing::debug!(interface = name, "no filter of an earlier sensor"),
+        }
+        match tc::qdisc_add_clsact(name) {
+            Ok(()) | Err(TcError::AlreadyAttached) => {}
+            Err(error) => return Err(ProgramError::from(error).into()),
+        }
+    }
+    let program: &mut SchedClassifier = ebpf.program_mut(TC).ok_or(BpfError::Object(TC))?.try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    let id = program.attach(name, TcAttachType::Ingress)?;
+    Ok(program.take_link(id)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_what_the_sockets_receive() {
+        let interfaces = interface::all();
+        let of = |listen: &str, any| endpoints(&[listen.parse().unwrap()], any, &interfaces);
+        let here = endpoint(IpAddr::from([127, 0, 0, 1]), 4789);
+        assert!(of("[::]:4789", false).contains(&here) && of("0.0.0.0:4789", false).contains(&here));
+        assert!(!of("[::1]:4789", false).contains(&here) && !of("[::]:8472", false).contains(&here));
+        assert_eq!(of("127.0.0.9:4789", false), HashSet::from([endpoint(IpAddr::from([127, 0, 0, 9]), 4789)]));
+        assert_eq!(of("127.0.0.9:4789", true), HashSet::from([endpoint(IpAddr::from([0u16; 8]), 4789)]));
+    }
+
+    #[test]
+    fn an_endpoint_has_the_bytes_of_the_packet() {
+        let bytes: Vec<u8> =
+            endpoint(IpAddr::from([192, 0, 2, 7]), 4789).iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7, 0x12, 0xb5, 0, 0]);
+    }
+}

@@ -1,0 +1,89 @@
+//! The source that was asked for, or the best that works here.
+
+use std::net::SocketAddr;
+
+use super::bpf::{self, BpfError, BpfPlan, BpfSource};
+use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
+
+/// How datagrams are to be received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By sockets alone.
+    Udp,
+    /// By a BPF program on the interface, and sockets for the rest.
+    Bpf,
+    /// With the program if it works here, else by sockets alone.
+    Auto,
+}
+
+/// Where and how to receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourcePlan {
+    /// How.
+    pub way: Way,
+    /// The sockets, which every way has.
+    pub udp: UdpPlan,
+    /// The program.
+    pub bpf: BpfPlan,
+}
+
+/// Sources of one kind, one for each worker.
+#[derive(Debug)]
+pub enum Sources {
+    /// Sockets.
+    Udp(Vec<UdpSource>),
+    /// A BPF program with its rings, and sockets.
+    Bpf(Vec<BpfSource>),
+}
+
+/// Sources that receive.
+#[derive(Debug)]
+pub struct Opened {
+    /// One for each worker.
+    pub sources: Sources,
+    /// Where they listen: what was asked for, with the port the kernel chose for port 0.
+    pub addresses: Vec<SocketAddr>,
+    /// The smallest receive buffer that a socket got, in bytes.
+    pub receive_buffer: u32,
+    /// How, for people: `udp`, or interfaces with what the program is attached to, as `eth0:xdp`.
+    pub description: String,
+}
+
+/// Why there is no source.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No program, which was asked for.
+    #[error("--source bpf does not work here: {0}")]
+    Bpf(#[from] BpfError),
+}
+
+/// Opens the sources of all workers. The sockets come first: what arrives before the program is there is theirs.
+///
+/// # Errors
+/// What was asked for and cannot be, and why.
+pub fn open(plan: &SourcePlan) -> Result<Opened, OpenError> {
+    let mut listening = udp::listen(&plan.udp)?;
+    let fast = match plan.way {
+        Way::Udp => None,
+        Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, &mut listening)?),
+        Way::Auto => match bpf::open(&plan.bpf, &plan.udp, &mut listening) {
+            Ok(fast) => Some(fast),
+            Err(why) => {
+                tracing::info!("receiving by UDP sockets alone: {why}");
+                None
+            }
+        },
+    };
+    let Listening { sources, addresses, receive_buffer } = listening;
+    let (sources, description) = match fast {
+        None => (Sources::Udp(sources), "udp".to_owned()),
+        Some(fast) => {
+            let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
+            (Sources::Bpf(fast.sources), format!("bpf {}", places.join(" ")))
+        }
+    };
+    Ok(Opened { sources, addresses, receive_buffer, description })
+}
