@@ -22,11 +22,12 @@ typedef __u8 u8;
 // What precedes a datagram in the ring: 56 bytes, so that the payload begins 64 bytes after the kernel's own header of 8 does, and records
 // whose room for it is a multiple of 64 begin and end with a cache line. Mirrored in source/bpf/record.rs.
 struct record {
-  u64 time;    // CLOCK_MONOTONIC
+  u64 time;    // CLOCK_MONOTONIC, or CLOCK_REALTIME
   u32 length;  // of the UDP payload
   u32 kept;    // of that, bytes that follow
   u32 source[4], destination[4];                      // network order; IPv4 as IPv4-mapped IPv6
-  u16 source_port, destination_port, checksum, spare; // network order
+  u16 source_port, destination_port, checksum;        // network order
+  u16 real;                                           // it is CLOCK_REALTIME
 };
 
 // Set before the program is loaded, so the verifier drops what is not used.
@@ -120,7 +121,7 @@ static __always_inline u32 session(const struct record *r, bool v6, u32 vni) {
     } *into = bpf_ringbuf_reserve(ring, sizeof *into, 0);                                                                            \
     if (!into)                                                                                                                       \
       goto full;                                                                                                                     \
-    r.time = bpf_ktime_get_ns();                                                                                                     \
+    r.time = stamp ? stamp : bpf_ktime_get_ns();                                                                                     \
     into->head = r;                                                                                                                  \
     u64 n = r.kept;                                                                                                                  \
     asm volatile("" : "+r"(n));                                                                                                      \
@@ -131,8 +132,8 @@ static __always_inline u32 session(const struct record *r, bool v6, u32 vni) {
     bpf_ringbuf_submit(into, wake);                                                                                                  \
   }
 
-static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, const bool xdp) {
-  struct record r = {};
+static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 stamp, const bool xdp) {
+  struct record r = {.real = stamp != 0};
   struct count *count;
   struct state *state;
   u32 at = 14, room, zero = 0;
@@ -265,7 +266,7 @@ static __always_inline int passed(int action) {
 SEC("xdp.frags")
 int vxtap_xdp(struct xdp_md *ctx) {
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-  if (capture(ctx, data, end, bpf_xdp_get_buff_len(ctx), true) == TAKE)
+  if (capture(ctx, data, end, bpf_xdp_get_buff_len(ctx), 0, true) == TAKE)
     return XDP_DROP;
   return passed(XDP_PASS);
 }
@@ -279,7 +280,9 @@ int vxtap_tc(struct __sk_buff *ctx) {
   if (ctx->data_end - ctx->data < 62 && ctx->len > 62)
     bpf_skb_pull_data(ctx, 62);
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-  if (capture(ctx, data, end, ctx->len, false) == TAKE)
+  // The time that the kernel has given the packet, as it does while a socket anywhere asks for it: that of a fragment is the same clock, read
+  // at the same place, which keeps both ways in order.
+  if (capture(ctx, data, end, ctx->len, ctx->tstamp, false) == TAKE)
     return TC_ACT_SHOT;
   // Not "accept": other programs on the interface are asked too.
   return passed(TC_ACT_UNSPEC);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::OnceLock;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -24,6 +25,8 @@ pub(crate) struct Setup<'a> {
     arguments: Vec<String>,
     directory: Option<PathBuf>,
     stdout: Option<Stdio>,
+    /// What the program is attached to, if there is one.
+    interface: &'static str,
 }
 
 /// A running sensor, killed when this is dropped.
@@ -46,10 +49,18 @@ pub(crate) struct Ended {
     _directory: Option<TempDir>,
 }
 
+/// Where the program is attached in tests that do not ask for a source: `VXTAP_TEST_SOURCE` is `xdp` or `tc`. Without it they use sockets.
+pub(crate) fn attach_by_default() -> Option<&'static str> {
+    static ATTACH: OnceLock<Option<String>> = OnceLock::new();
+    let attach = ATTACH.get_or_init(|| std::env::var("VXTAP_TEST_SOURCE").ok().filter(|name| name != "udp"));
+    attach.as_deref()
+}
+
 impl<'a> Setup<'a> {
     /// A sensor in this namespace that listens on the default port.
     pub(crate) fn new(namespace: &'a Namespace) -> Setup<'a> {
-        Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None }
+        let interface = "eth0";
+        Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None, interface }
     }
 
     /// With these arguments, which are split at spaces.
@@ -82,6 +93,15 @@ impl<'a> Setup<'a> {
         command.args(words).args(["--ledger", "json", "--log-format", "json"]);
         if !self.arguments.iter().any(|argument| argument == "--no-write") {
             command.arg("--write").arg(captures);
+        }
+        let says = |option: &str| self.arguments.iter().any(|argument| argument == option);
+        if let Some(attach) = attach_by_default()
+            && !says("--source")
+        {
+            command.args(["--source", "bpf", "--attach", attach]);
+            if !says("--interface") {
+                command.args(["--interface", self.interface]);
+            }
         }
         command.args(&self.arguments).env_remove("VXTAP_LOG");
         command

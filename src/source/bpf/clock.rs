@@ -16,7 +16,7 @@ const STEP: u64 = 10_000;
 /// The two clocks at one time.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
-    /// CLOCK_MONOTONIC before the other was read.
+    /// CLOCK_MONOTONIC before CLOCK_REALTIME was read.
     before: u64,
     /// CLOCK_REALTIME less CLOCK_MONOTONIC, modulo 2^64.
     offset: u64,
@@ -52,11 +52,11 @@ impl Clock {
         Self { offset: all.min_by_key(|m| m.error).map_or(0, |m| m.offset) }
     }
 
-    /// CLOCK_MONOTONIC now, in ns. Notices that the clock was set.
-    pub(super) fn tick(&mut self) -> u64 {
+    /// The time of day. Notices that the clock was set.
+    pub(super) fn now(&mut self) -> Timestamp {
         let measured = Measured::now();
         self.correct(measured);
-        measured.before
+        self.time_of_day(measured.before)
     }
 
     fn correct(&mut self, measured: Measured) {
@@ -71,12 +71,6 @@ impl Clock {
     pub(super) fn time_of_day(self, monotonic: u64) -> Timestamp {
         Timestamp::from_ns(monotonic.wrapping_add(self.offset))
     }
-
-    /// CLOCK_MONOTONIC at this time of day.
-    #[inline]
-    pub(super) fn monotonic(self, time: Timestamp) -> u64 {
-        time.ns().wrapping_sub(self.offset)
-    }
 }
 
 #[cfg(test)]
@@ -86,10 +80,8 @@ mod tests {
     #[test]
     fn tells_the_time_of_day() {
         let mut clock = Clock::new();
-        let (monotonic, now) = (clock.tick(), Timestamp::now());
-        let told = clock.time_of_day(monotonic);
+        let (told, now) = (clock.now(), Timestamp::now());
         assert!(now.ns().abs_diff(told.ns()) < 1_000_000_000, "{told} is not {now}");
-        assert_eq!(clock.monotonic(told), monotonic);
     }
 
     #[test]

@@ -41,11 +41,14 @@ use self::program::{Counts, Program};
 use self::record::Record;
 use super::udp::{Listening, Steering, UdpPlan, UdpSource};
 use super::{Datagram, FastPath, Source};
+use crate::record::Timestamp;
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
 
 /// How late a record is seen at most whose program did not yet know that the reader was about to sleep.
 const SHORT_WAIT: Duration = Duration::from_millis(1);
+/// From how much later than now on a record cannot be of now.
+const FUTURE: Duration = Duration::from_millis(10);
 /// How often interfaces and addresses are looked at.
 const TEND: Duration = Duration::from_secs(1);
 
@@ -289,12 +292,12 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
 }
 
 impl Numbered {
-    /// Lends records up to this time by the program's clock, at most `limit`, and returns how many.
+    /// Lends records up to this time of day, and those of the far future, which only a clock that was set back explains; at most `limit`, and returns how many.
     #[inline]
     fn lend(
         &mut self,
         limit: usize,
-        until: u64,
+        (until, future): (Timestamp, Timestamp),
         clock: Clock,
         verify: bool,
         deliver: &mut impl FnMut(&Datagram<'_>),
@@ -303,7 +306,9 @@ impl Numbered {
         while lent < limit {
             let Some(bytes) = self.ring.peek() else { break };
             if let Some(record) = Record::parse(bytes) {
-                if record.time > until {
+                let timestamp =
+                    if record.real { Timestamp::from_ns(record.time) } else { clock.time_of_day(record.time) };
+                if timestamp > until && timestamp < future {
                     break;
                 }
                 deliver(&Datagram {
@@ -312,7 +317,7 @@ impl Numbered {
                     truncated: false,
                     wrong_checksum: verify && !record.checksum_is_right(),
                     source: record.source,
-                    timestamp: clock.time_of_day(record.time),
+                    timestamp,
                 });
                 lent += 1;
             }
@@ -347,16 +352,16 @@ impl BpfSource {
 impl Source for BpfSource {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
         // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
-        let until = self.clock.tick();
+        let until = self.clock.now();
+        let future = until.saturating_add(FUTURE);
         let Self { udp, rings, clock, verify_checksum, .. } = self;
         let (clock, verify) = (*clock, *verify_checksum);
         let of_sockets = limit.min(BATCH);
         let mut room = limit - of_sockets;
         let mut lent = 0;
         let received = udp.receive(of_sockets, &mut |datagram: &Datagram<'_>| {
-            let until = clock.monotonic(datagram.timestamp).min(until);
             for numbered in rings.iter_mut() {
-                let n = numbered.lend(room, until, clock, verify, deliver);
+                let n = numbered.lend(room, (datagram.timestamp, future), clock, verify, deliver);
                 room -= n;
                 lent += n;
             }
@@ -366,7 +371,7 @@ impl Source for BpfSource {
         if received < of_sockets {
             room += of_sockets - received;
             for numbered in rings.iter_mut() {
-                let n = numbered.lend(room, until, clock, verify, deliver);
+                let n = numbered.lend(room, (until, future), clock, verify, deliver);
                 room -= n;
                 lent += n;
             }

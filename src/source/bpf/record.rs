@@ -8,8 +8,9 @@ pub(super) const HEADER_LEN: usize = 56;
 /// A datagram in a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record<'a> {
-    /// Receive time by CLOCK_MONOTONIC, in ns.
+    /// Receive time by CLOCK_MONOTONIC, in ns; by CLOCK_REALTIME if `real`.
     pub(super) time: u64,
+    pub(super) real: bool,
     /// Bytes of the UDP payload as it arrived.
     pub(super) length: usize,
     /// The payload, as far as it was kept.
@@ -35,9 +36,11 @@ impl<'a> Record<'a> {
         let (destination, rest) = rest.split_first_chunk::<16>()?;
         let (source_port, rest) = rest.split_first_chunk::<2>()?;
         let (destination_port, rest) = rest.split_first_chunk::<2>()?;
-        let checksum = rest.first_chunk::<2>()?;
+        let (checksum, rest) = rest.split_first_chunk::<2>()?;
+        let real = rest.first_chunk::<2>()?;
         Some(Self {
             time: u64::from_ne_bytes(*time),
+            real: u16::from_ne_bytes(*real) != 0,
             length: u32::from_ne_bytes(*length) as usize,
             payload: room.get(..u32::from_ne_bytes(*kept) as usize)?,
             source: Ipv6Addr::from(*source),
@@ -107,7 +110,8 @@ mod tests {
     fn fields() {
         let bytes = record(b"hello", 128, mapped(1), mapped(2), 0);
         let record = Record::parse(&bytes).unwrap();
-        assert_eq!((record.time, record.length, record.payload), (1_000_000_007, 5, b"hello".as_slice()));
+        assert_eq!((record.time, record.real), (1_000_000_007, false));
+        assert_eq!((record.length, record.payload), (5, b"hello".as_slice()));
         assert_eq!((record.source_port, record.destination_port), (65_408, 4789));
         assert_eq!(record.source.to_canonical().to_string(), "192.0.2.1");
     }
