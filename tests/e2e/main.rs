@@ -28,6 +28,7 @@ mod replay;
 mod sensor;
 mod tcpdump;
 
+mod bpf;
 mod damaged;
 mod hostile;
 mod kernel_device;

@@ -96,6 +96,11 @@ impl Namespace {
         }
     }
 
+    /// Whether there is an interface of this name.
+    pub(crate) fn has_link(&self, device: &str) -> bool {
+        succeeds(Command::new("ip").args(["-n", &self.name, "link", "show", "dev", device]))
+    }
+
     /// A counter of an interface, as `rx.packets`.
     pub(crate) fn link_counter(&self, device: &str, direction: &str, name: &str) -> u64 {
         let output = run(Command::new("ip").args(["-n", &self.name, "-s", "-j", "link", "show", device]));
@@ -186,15 +191,20 @@ impl Pair {
     /// A pair with a cable that carries IP packets of up to `mtu` bytes.
     pub(crate) fn new(mtu: u32) -> Pair {
         let pair = Pair { sender: Namespace::new(), sensor: Namespace::new() };
-        pair.sender.ip(&format!(
+        pair.plug_in(mtu);
+        pair
+    }
+
+    /// Lays the cable, where there is none, or it has been cut by deleting an end.
+    pub(crate) fn plug_in(&self, mtu: u32) {
+        self.sender.ip(&format!(
             "link add eth0 address {} mtu {mtu} type veth peer name eth0 address {} mtu {mtu} netns {}",
             mac(SENDER),
             mac(SENSOR),
-            pair.sensor.name
+            self.sensor.name
         ));
-        configure(&pair.sender, SENDER, &[SENSOR]);
-        configure(&pair.sensor, SENSOR, &[SENDER]);
-        pair
+        configure(&self.sender, SENDER, &[SENSOR]);
+        configure(&self.sensor, SENSOR, &[SENDER]);
     }
 
     /// Where the sensor is, from the sender.

@@ -25,8 +25,6 @@ pub(crate) struct Setup<'a> {
     arguments: Vec<String>,
     directory: Option<PathBuf>,
     stdout: Option<Stdio>,
-    /// What the program is attached to, if there is one.
-    interface: &'static str,
 }
 
 /// A running sensor, killed when this is dropped.
@@ -59,8 +57,7 @@ pub(crate) fn attach_by_default() -> Option<&'static str> {
 impl<'a> Setup<'a> {
     /// A sensor in this namespace that listens on the default port.
     pub(crate) fn new(namespace: &'a Namespace) -> Setup<'a> {
-        let interface = "eth0";
-        Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None, interface }
+        Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None }
     }
 
     /// With these arguments, which are split at spaces.
@@ -94,14 +91,15 @@ impl<'a> Setup<'a> {
         if !self.arguments.iter().any(|argument| argument == "--no-write") {
             command.arg("--write").arg(captures);
         }
-        let says = |option: &str| self.arguments.iter().any(|argument| argument == option);
+        // Not where the test chooses, where there is nothing to attach to, and where the sensor is to have no privilege.
+        let chooses = self.arguments.iter().any(|argument| argument == "--source");
+        let powerless = self.before.iter().any(|word| word == "setpriv");
         if let Some(attach) = attach_by_default()
-            && !says("--source")
+            && !chooses
+            && !powerless
+            && self.namespace.has_link("eth0")
         {
-            command.args(["--source", "bpf", "--attach", attach]);
-            if !says("--interface") {
-                command.args(["--interface", self.interface]);
-            }
+            command.args(["--source", "bpf", "--attach", attach, "--interface", "eth0"]);
         }
         command.args(&self.arguments).env_remove("VXTAP_LOG");
         command
