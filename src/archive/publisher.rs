@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
-use super::manifest::{Capture, Contents, Digest, Event, Hasher, Kept, Manifest, Session, is_capture_path};
+use super::manifest::{self, Capture, Contents, Digest, Event, Hasher, Kept, Manifest, Session, is_capture_path};
 use super::{ArchivePlan, Common, Entry, Labels, PruneReason, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
@@ -140,10 +140,38 @@ impl Publisher {
     }
 
     fn tick(&mut self, gone: &Sender<Gone>, common: &Common) {
+        self.find_manifest();
         self.retry(gone);
         self.leftovers.retry();
         self.keep_budget(common);
         self.count_hooks();
+    }
+
+    /// Makes sure that the manifest is still there: somebody may have removed it, with the directory or without.
+    fn find_manifest(&mut self) {
+        if !matches!(self.storage.exists(&self.directory.join(manifest::NAME)), Ok(false)) {
+            return;
+        }
+        let created = self.storage.create_directory(&self.directory);
+        let opened = created
+            .map_err(|error| error.to_string())
+            .and_then(|()| Manifest::open(&self.storage, &self.directory).map_err(|error| error.to_string()));
+        match opened {
+            Ok((manifest, _)) => {
+                let before = std::mem::replace(&mut self.manifest, manifest);
+                tracing::error!(
+                    directory = %self.directory.display(), head = %before.head(),
+                    "somebody removed the manifest: what was on record up to this hash is lost; beginning another"
+                );
+            }
+            Err(error) if !std::mem::replace(&mut self.said.manifest, true) => {
+                tracing::error!(
+                    error,
+                    "somebody removed the manifest, and another cannot be begun; trying again every second"
+                );
+            }
+            Err(_) => {}
+        }
     }
 
     fn end(mut self, gone: &Sender<Gone>, common: &Common) {
@@ -179,6 +207,7 @@ impl Publisher {
         if matches!(self.storage.exists(&closed.names.part), Ok(false)) {
             return self.miss(&closed, gone);
         }
+        self.find_manifest();
         match self.prepare(&mut closed) {
             Ok(()) => {}
             Err(error) => return self.fail(&closed, &error),
