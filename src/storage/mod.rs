@@ -3,12 +3,14 @@
 //! Everything that is done to the files of an output goes through [`Storage`], so that tests can put one in its place that writes
 //! short, fails, stalls, or forgets what was not synced.
 
+mod direct;
 mod disk;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
+pub use direct::Direct;
 pub use disk::Disk;
 
 /// A place for files. Shared by the threads of an output.
