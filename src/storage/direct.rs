@@ -38,7 +38,7 @@ pub enum Direct {
     /// None.
     #[default]
     Off,
-    /// Those that are given 64 MiB within a second, until a second brings less than 16 MiB; four at a time.
+    /// Those that are given 64 MiB within a second, until a second brings less than 16 MiB, or the disk falls behind; four at a time.
     Auto,
 }
 
@@ -53,6 +53,12 @@ const FAST: u64 = 64 << 20;
 
 /// Bytes of a second with less than which a file gives its buffers back.
 const SLOW: u64 = FAST / 4;
+
+/// Waiting for the disk, within a second, that shows that it is slower than what comes.
+const LATE: Duration = Duration::from_millis(250);
+
+/// How long a file whose disk is late stays with the page cache, which can hold a burst of gigabytes, where the buffers hold 4 MiB.
+const PAUSE: Duration = Duration::from_secs(10);
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -121,6 +127,8 @@ pub(super) struct Adaptive {
     /// When the second that is counted began, and the bytes since.
     since: Instant,
     bytes: u64,
+    /// Not direct before this.
+    pause: Instant,
 }
 
 #[derive(Debug)]
@@ -134,7 +142,8 @@ impl Adaptive {
     /// `file` is open to write, without `O_APPEND`, which would take no heed of offsets (pwrite(2), BUGS). It has `length` bytes.
     pub(super) fn new(file: File, length: u64, mode: Direct, pool: Arc<Pool>) -> Self {
         let refused = mode == Direct::Off;
-        Self { file: Arc::new(file), pool, mode, way: Way::Cached(length), refused, since: Instant::now(), bytes: 0 }
+        let now = Instant::now();
+        Self { file: Arc::new(file), pool, mode, way: Way::Cached(length), refused, since: now, bytes: 0, pause: now }
     }
 
     /// Changes the way if it is time to.
@@ -142,16 +151,30 @@ impl Adaptive {
         if self.refused {
             return;
         }
-        let cached = matches!(self.way, Way::Cached(_));
-        if cached && (self.bytes >= FAST || self.mode == Direct::On) {
-            self.go_direct();
-        }
-        if self.since.elapsed() >= SECOND {
-            if !cached && self.mode == Direct::Auto && self.bytes < SLOW {
-                // Where this fails, so will the next write.
-                let _ = self.go_cached();
+        let now = Instant::now();
+        let over = now.duration_since(self.since) >= SECOND;
+        match &mut self.way {
+            Way::Cached(_) => {
+                if self.mode == Direct::On || (self.bytes >= FAST && now >= self.pause) {
+                    self.go_direct();
+                }
             }
-            self.since = Instant::now();
+            Way::Direct(direct) => {
+                let late = direct.waited >= LATE;
+                if over {
+                    direct.waited = Duration::ZERO;
+                }
+                if self.mode == Direct::Auto && (late || (over && self.bytes < SLOW)) {
+                    if late {
+                        self.pause = now + PAUSE;
+                    }
+                    // Where this fails, so will the next write.
+                    let _ = self.go_cached();
+                }
+            }
+        }
+        if over {
+            self.since = now;
             self.bytes = 0;
         }
     }
@@ -171,6 +194,7 @@ impl Adaptive {
             base: 0,
             filled: 0,
             cached: 0,
+            waited: Duration::ZERO,
         });
         match direct.start_at(length).and_then(|()| direct.set_direct(true)) {
             Ok(()) => self.way = Way::Direct(direct),
@@ -297,6 +321,8 @@ struct Uncached {
     filled: usize,
     /// Where the last write through the page cache ended.
     cached: u64,
+    /// For a buffer, in the second that is counted.
+    waited: Duration,
 }
 
 impl Uncached {
@@ -342,8 +368,13 @@ impl Uncached {
             return self.write_cached(bytes.get(..rest).unwrap_or(bytes));
         }
         let writes = self.writes()?;
-        // A buffer has to be free.
-        writes.wait(BUFFERS - 1)?;
+        writes.advance()?;
+        if writes.room().is_empty() {
+            let begin = Instant::now();
+            writes.wait(BUFFERS - 1)?;
+            self.waited += begin.elapsed();
+        }
+        let writes = self.writes()?;
         let room = writes.room().get_mut(filled..).unwrap_or_default();
         let n = room.len().min(bytes.len());
         if let (Some(to), Some(from)) = (room.get_mut(..n), bytes.get(..n)) {

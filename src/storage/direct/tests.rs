@@ -201,6 +201,20 @@ fn a_fast_file_becomes_direct_and_a_slow_one_cached() {
     file.write_all(b"slow").unwrap();
     assert!(!is_direct(&file));
     assert_eq!(fs::read(&path).unwrap(), b"slowfastfastslow");
+
+    file.bytes = FAST;
+    file.write_all(b"fast").unwrap();
+    let Way::Direct(direct) = &mut file.way else { panic!("not direct again") };
+    direct.waited = LATE;
+    file.write_all(b"late").unwrap();
+    file.bytes = FAST;
+    file.write_all(b"wait").unwrap();
+    assert!(!is_direct(&file));
+    file.pause -= PAUSE;
+    file.write_all(b"fast").unwrap();
+    assert!(is_direct(&file));
+    drop(file);
+    assert_eq!(fs::read(&path).unwrap(), b"slowfastfastslowfastlatewaitfast");
 }
 
 #[test]
