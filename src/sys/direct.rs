@@ -201,6 +201,7 @@ impl Writes {
     /// The caller has written what [`Writes::oldest`] returned.
     pub fn oldest_is_written(&mut self) {
         if self.flying == 0 {
+            self.failure = None;
             self.retire();
         }
     }
@@ -364,5 +365,66 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and whoever used it has done with it.
         let _ = unsafe { libc::munmap(self.map.as_ptr(), self.length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    fn file(flags: i32) -> (tempfile::TempDir, Arc<File>) {
+        let directory = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(directory.parent().unwrap()).unwrap();
+        let path = directory.path().join("a");
+        let file = File::options().read(true).write(true).create_new(true).custom_flags(flags).open(path).unwrap();
+        (directory, Arc::new(file))
+    }
+
+    #[test]
+    fn buffers_are_written_in_order_and_waited_for_when_dropped() {
+        let (directory, file) = file(libc::O_DIRECT);
+        let mut writes = Writes::new(4).unwrap();
+        writes.attach(file, 0, 4096);
+        for n in 0..20_u8 {
+            writes.wait(3).unwrap();
+            writes.room().fill(n);
+            writes.push(BUFFER, u64::from(n) * BUFFER as u64);
+            assert!(writes.settled() <= u64::from(n + 1) * BUFFER as u64);
+        }
+        writes.wait(0).unwrap();
+        assert_eq!(writes.settled(), 20 * BUFFER as u64);
+        writes.room().fill(20);
+        writes.push(4096, 20 * BUFFER as u64);
+        drop(writes);
+        let read = std::fs::read(directory.path().join("a")).unwrap();
+        assert_eq!(read.len(), 20 * BUFFER + 4096);
+        assert!(read.chunks(BUFFER).zip(0..).all(|(chunk, n)| chunk.iter().all(|byte| *byte == n)));
+    }
+
+    #[test]
+    fn a_failed_write_stays_pending_until_it_is_written_or_forgotten() {
+        let (_directory, file) = file(libc::O_DIRECT);
+        let mut writes = Writes::new(2).unwrap();
+        writes.attach(Arc::clone(&file), 0, 4096);
+        writes.room().fill(7);
+        // Not a multiple of anything.
+        writes.push(1001, 0);
+        for _ in 0..2 {
+            assert_eq!(writes.wait(0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+            assert_eq!(writes.settled(), 0);
+        }
+        writes.settle();
+        assert_eq!(writes.oldest(), Some((0, &[7; 1001][..])));
+        writes.push(4096, 4096);
+        assert!(writes.room().is_empty());
+        writes.settle();
+        writes.oldest_is_written();
+        writes.wait(0).unwrap();
+        assert_eq!(writes.settled(), 8192);
+        writes.detach();
+        writes.push(4096, 8192);
+        assert_eq!(writes.wait(0).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(file.metadata().unwrap().len(), 8192);
     }
 }
