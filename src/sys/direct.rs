@@ -326,7 +326,8 @@ impl Drop for Writes {
     }
 }
 
-/// Anonymous memory, in huge pages where there are some: a direct write then has one segment, where otherwise each page is one.
+/// Anonymous memory, in huge pages where there are some: a direct write then has one segment, where otherwise each page is one, and 256 are more
+/// than a disk may take at once. Measured with four buffers, medians of 7: 2.5 GB/s with them, 1.8 without.
 struct Memory {
     map: NonNull<libc::c_void>,
     length: usize,
