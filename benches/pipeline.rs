@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use vxtap::archive::ArchivePlan;
-use vxtap::lane::{Chunk, LanePlan, lanes};
+use vxtap::lane::{Chunk, LanePlan, Lent, lanes};
 use vxtap::ledger::{Ledger, Output, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::worker::Step;
@@ -22,6 +22,7 @@ use vxtap::route::{Registry, Selection, SessionId, SessionTable};
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
+use vxtap::storage::Direct;
 use vxtap::wire::{Vni, vxlan};
 
 /// Frame lengths that occur in turn.
@@ -78,7 +79,7 @@ fn frame(c: &mut Criterion) {
                         }
                         // Chunks go straight back, in this thread.
                         while let Ok(chunk) = inbox.full.try_recv() {
-                            inbox.give_back(chunk);
+                            drop(inbox.lend(chunk));
                         }
                     }
                     begin.elapsed().mul_f64(n as f64 / (batches * 64) as f64)
@@ -117,7 +118,7 @@ fn hand_over(c: &mut Criterion) {
 fn sink(c: &mut Criterion) {
     let mut group = c.benchmark_group("sink");
     for length in [64, 1514] {
-        let chunk = full_chunk(length);
+        let chunk = Arc::new(Lent::from(full_chunk(length)));
         let frames = u64::from(chunk.frames());
         group.throughput(Throughput::Elements(frames));
         group.bench_function(format!("{length}B frames to /dev/shm, per chunk of {frames}"), |b| {
@@ -133,6 +134,7 @@ fn sink(c: &mut Criterion) {
                 open_files: 16,
                 format: Format::Pcap,
                 compression: None,
+                direct: Direct::Off,
                 archive: ArchivePlan::default(),
             };
             let mut output = Output { name: "pcap".into(), ends: Vec::new() };

@@ -74,7 +74,7 @@ pub struct RunArgs {
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
     #[arg(long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
-        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish"])]
+        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
     /// `:vni=N,...` only these VNIs. An interface that does not exist is created, and removed at the end.
@@ -105,6 +105,9 @@ pub struct RunArgs {
     /// Begin a new file when the UTC clock passes a multiple of this, as 5m.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub rotate_time: Duration,
+    /// Write files past the page cache (O_DIRECT, io_uring).
+    #[arg(long, value_enum, default_value_t = DirectFiles::Auto)]
+    pub direct: DirectFiles,
     /// What is sure to survive a loss of power. A file that has its final name survives the death of the program either way.
     #[arg(long, value_enum, default_value_t = SyncFiles::None)]
     pub sync: SyncFiles,
@@ -237,6 +240,17 @@ pub enum FileFormat {
     PcapUs,
     /// pcapng: says which session, which way each frame went, and what was lost where.
     Pcapng,
+}
+
+/// Which files are written past the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DirectFiles {
+    /// The four busiest.
+    On,
+    /// None.
+    Off,
+    /// Those that get more than 64 MiB within a second, as long as the disk keeps up.
+    Auto,
 }
 
 /// When files are synced.

@@ -13,7 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("replay", &["cli", "ledger", "record", "sys", "wire"]),
     ("verify", &["archive", "cli", "console", "ledger"]),
     // What it is asked to do
-    ("config", &["archive", "cli", "lane", "pipeline", "record", "replay", "route", "sink", "source", "wire"]),
+    (
+        "config",
+        &["archive", "cli", "lane", "pipeline", "record", "replay", "route", "sink", "source", "storage", "wire"],
+    ),
     ("cli", &["archive", "config", "record", "replay", "wire"]),
     ("console", &["cli"]),
     // The way of a packet

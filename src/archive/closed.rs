@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::hashing::FileNumber;
 use super::manifest::{Digest, Session};
 use super::name::Names;
 use crate::ledger::OutputDrop;
@@ -51,6 +52,8 @@ pub struct Closed {
     pub losses: Losses,
     /// Datagrams of all sessions that the kernel dropped in the span of the file.
     pub kernel_dropped: u64,
+    /// Under which number its bytes were hashed; none where the file holds others.
+    pub number: Option<FileNumber>,
     /// Hash of its bytes; none where it has to be read for that.
     pub digest: Option<Digest>,
     /// The file, if it is open.

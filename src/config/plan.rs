@@ -17,6 +17,7 @@ use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
 use crate::source::udp::{self, Steering, UdpPlan};
+use crate::storage::Direct;
 use crate::wire::Vni;
 
 /// What `vxtap run` does.
@@ -183,6 +184,11 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                 cli::FileFormat::Pcapng => Format::PcapNg,
             },
             compression: args.compress,
+            direct: match args.direct {
+                cli::DirectFiles::On => Direct::On,
+                cli::DirectFiles::Off => Direct::Off,
+                cli::DirectFiles::Auto => Direct::Auto,
+            },
             archive: ArchivePlan {
                 sync: match args.sync {
                     cli::SyncFiles::None => Sync::None,

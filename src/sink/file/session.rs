@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::part::{Batch, Part};
 use super::{Outage, Shared};
 use crate::archive::manifest::Session;
@@ -64,8 +66,8 @@ struct Room {
 
 /// Some records in the form that chunks have.
 #[derive(Debug)]
-struct Piece<'a> {
-    records: &'a [u8],
+struct Piece {
+    records: Bytes,
     frames: u64,
     span: (Timestamp, Timestamp),
 }
@@ -88,30 +90,29 @@ impl SessionFiles {
     }
 
     /// Appends the records of a run, cutting files where they are full or their time is over.
-    pub(super) fn append(&mut self, run: &Run, mut records: &[u8], shared: &mut Shared) {
+    pub(super) fn append(&mut self, run: &Run, mut records: Bytes, shared: &mut Shared) {
         let mut left = u64::from(run.frames);
         if let Some(reason) = shared.waits(self.outage) {
             return self.lose(reason, left, shared);
         }
-        while let Some(first) = pcap::records(records).next() {
+        loop {
+            let Some(start) = pcap::records(&records).next().map(|first| first.timestamp) else { return };
             if self.current.is_none()
-                && let Err(error) = self.create(first.timestamp, shared)
+                && let Err(error) = self.create(start, shared)
             {
                 let reason = shared.fail(&mut self.outage, "create a capture file", &self.directory, &error);
                 return self.lose(reason, left, shared);
             }
             let Some(room) = self.room(shared) else { return };
-            let piece = room.take(shared.plan.format, run, records);
-            let Some((now, later)) = records.split_at_checked(piece.records.len()) else { return };
-            if !now.is_empty() {
+            let piece = room.take(shared.plan.format, run, &mut records);
+            if piece.frames > 0 {
                 left -= piece.frames;
-                let lost = self.add(&piece, shared);
+                let lost = self.add(piece, shared);
                 if lost > 0 {
                     let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
                     return self.lose(reason, lost + left, shared);
                 }
             }
-            records = later;
             if !records.is_empty() {
                 self.publish(shared);
             }
@@ -135,7 +136,7 @@ impl SessionFiles {
 
     /// Adds records that belong into the current file. Where the storage fails before all of them are added, the file is closed, and how
     /// many were not is returned.
-    fn add(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
+    fn add(&mut self, piece: Piece, shared: &mut Shared) -> u64 {
         if shared.plan.format == Format::Pcap {
             self.add_as_they_are(piece, shared)
         } else {
@@ -143,7 +144,7 @@ impl SessionFiles {
         }
     }
 
-    fn add_as_they_are(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
+    fn add_as_they_are(&mut self, piece: Piece, shared: &mut Shared) -> u64 {
         if self.buffer.bytes.len() + piece.records.len() > BUFFER {
             self.write_buffer(shared);
             if self.current.is_none() {
@@ -156,16 +157,16 @@ impl SessionFiles {
         if piece.records.len() >= BUFFER {
             self.write(piece.records, batch, shared);
         } else {
-            self.buffer.add(piece.records, shared);
+            self.buffer.add(&piece.records, shared);
             self.buffer.batch.add(batch);
         }
         0
     }
 
     /// Adds records in another form than that which chunks have.
-    fn encode(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
+    fn encode(&mut self, piece: Piece, shared: &mut Shared) -> u64 {
         let mut left = piece.frames;
-        for record in pcap::records(piece.records) {
+        for record in pcap::records(&piece.records) {
             if self.current.is_none() {
                 return left;
             }
@@ -187,13 +188,12 @@ impl SessionFiles {
 
     /// Writes what is buffered.
     fn write_buffer(&mut self, shared: &mut Shared) {
-        let Buffer { mut bytes, batch, since } = std::mem::take(&mut self.buffer);
-        self.buffer.since = since;
-        if !bytes.is_empty() {
-            self.write(&bytes, batch, shared);
+        if !self.buffer.bytes.is_empty() {
+            let bytes = std::mem::take(&mut self.buffer.bytes);
+            shared.buffered -= bytes.capacity();
+            let batch = std::mem::take(&mut self.buffer.batch);
+            self.write(bytes.into(), batch, shared);
         }
-        bytes.clear();
-        self.buffer.bytes = bytes;
     }
 
     /// Writes what is buffered, and sees to it that readers find it in the file.
@@ -207,22 +207,14 @@ impl SessionFiles {
         }
     }
 
-    /// Gives back the memory of an empty buffer.
-    pub(super) fn free(&mut self, shared: &mut Shared) {
-        if self.buffer.bytes.is_empty() {
-            shared.buffered -= self.buffer.bytes.capacity();
-            self.buffer.bytes = Vec::new();
-        }
-    }
-
     /// Writes to the current file. Where that fails, the frames are counted as lost and the file is closed.
-    fn write(&mut self, bytes: &[u8], batch: Batch, shared: &mut Shared) {
+    fn write(&mut self, bytes: Bytes, batch: Batch, shared: &mut Shared) {
         let Some(part) = &mut self.current else {
             let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
             return self.lose_batch(reason, batch, shared);
         };
         let file = shared.open.get(self.id, &part.names.part);
-        match file.and_then(|file| part.write(&mut **file, bytes, batch, &mut shared.scratch)) {
+        match file.and_then(|file| part.write(&mut **file, bytes, batch, &shared.archive)) {
             Ok(()) => {
                 self.settle(shared);
                 shared.succeed(&mut self.outage);
@@ -254,6 +246,7 @@ impl SessionFiles {
         let whole = part.whole();
         if part.settled().frames == 0 {
             drop(shared.open.take(self.id));
+            shared.archive.forget(part.number());
             remove(&*shared.storage, &part.names.part);
         } else if part.can_be_cut()
             && shared.open.get(self.id, &part.names.part).and_then(|file| file.cut(whole)).is_ok()
@@ -262,6 +255,7 @@ impl SessionFiles {
         } else {
             // It is salvaged as one that a crash left behind.
             drop(shared.open.take(self.id));
+            shared.archive.forget(part.number());
             let Batch { frames, frame_bytes, .. } = part.settled();
             let holds = Gone { frames, frame_bytes };
             shared.archive.salvage(Broken { names: part.names, written: whole, holds, session: self.session });
@@ -278,6 +272,7 @@ impl SessionFiles {
     /// Somebody removed the file: what was written to it is lost, and so is what is buffered for it.
     fn forget(&mut self, mut part: Part, shared: &mut Shared) {
         drop(shared.open.take(self.id));
+        shared.archive.forget(part.number());
         let written = part.settled();
         tracing::error!(
             path = %part.names.part.display(), frames = written.frames,
@@ -285,12 +280,11 @@ impl SessionFiles {
         );
         shared.counters.written.take_back(written.frames);
         shared.counters.written_bytes.take_back(written.frame_bytes);
-        let Buffer { mut bytes, batch, .. } = std::mem::take(&mut self.buffer);
+        let Buffer { bytes, batch, .. } = std::mem::take(&mut self.buffer);
+        shared.buffered -= bytes.capacity();
         for lost in [written, part.give_up(), batch] {
             self.lose_batch(OutputDrop::WriteError, lost, shared);
         }
-        bytes.clear();
-        self.buffer.bytes = bytes;
     }
 
     /// Counts frames of this session as lost, which the lanes or this output had to drop.
@@ -349,7 +343,7 @@ impl SessionFiles {
         };
         tracing::debug!(path = %names.part.display(), "capture file begun");
         let ends = start.next_multiple(shared.plan.rotate_time);
-        self.current = Some(Part::new(names, ends, shared.kernel_dropped(), compressor));
+        self.current = Some(Part::new(shared.next_number(), names, ends, shared.kernel_dropped(), compressor));
         let description = match &self.session {
             Some(Session { source, vni }) => format!("VXLAN mirror session of {source}, VNI {vni}"),
             None => "mirror sessions beyond --max-sessions".into(),
@@ -389,7 +383,7 @@ impl SessionFiles {
             })
         };
         let file = shared.open.get(self.id, &part.names.part);
-        if let Err(error) = file.and_then(|file| part.finish(&mut **file, &closing, &mut shared.scratch)) {
+        if let Err(error) = file.and_then(|file| part.finish(&mut **file, closing, &shared.archive)) {
             return self.break_off("complete a capture file", &error, Batch::default(), shared);
         }
         self.settle(shared);
@@ -403,6 +397,9 @@ impl SessionFiles {
     fn close(&mut self, part: &Part, length: u64, shared: &mut Shared) {
         let file = shared.open.take(self.id);
         self.untold = 0;
+        if length != part.stored() {
+            shared.archive.forget(part.number());
+        }
         shared.archive.publish(Closed {
             names: part.names.clone(),
             session: self.session,
@@ -412,7 +409,9 @@ impl SessionFiles {
             bytes: length,
             losses: std::mem::take(&mut self.losses),
             kernel_dropped: shared.kernel_dropped() - part.kernel_dropped,
-            digest: part.digest(length),
+            // Else the storage failed, and the file was cut.
+            number: (length == part.stored()).then(|| part.number()),
+            digest: None,
             file,
         });
     }
@@ -441,8 +440,8 @@ impl Buffer {
 }
 
 impl Room {
-    /// The records of the rest of a run that fit. A file that is empty takes the first whatever its size.
-    fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
+    /// Takes the records off the rest of a run that fit. A file that is empty takes the first whatever its size.
+    fn take(self, format: Format, run: &Run, records: &mut Bytes) -> Piece {
         let all = u64::from(run.frames);
         let is_whole_run = records.len() == (run.end - run.start) as usize;
         if format == Format::Pcap
@@ -451,7 +450,7 @@ impl Room {
             && all <= self.frames
             && run.latest < self.ends
         {
-            return Piece { records, frames: all, span: (run.earliest, run.latest) };
+            return Piece { records: std::mem::take(records), frames: all, span: (run.earliest, run.latest) };
         }
         let (mut length, mut encoded, mut frames) = (0, 0, 0);
         let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
@@ -467,7 +466,7 @@ impl Room {
             frames += 1;
             span = (span.0.min(record.timestamp), span.1.max(record.timestamp));
         }
-        Piece { records: records.get(..length).unwrap_or_default(), frames, span }
+        Piece { records: records.split_to(length), frames, span }
     }
 }
 

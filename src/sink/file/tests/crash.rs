@@ -173,7 +173,8 @@ fn a_crash_between_a_line_and_its_file_is_completed() {
     let hash = line.lines().next().unwrap().split("\"sha256\":\"").nth(1).unwrap()[..64].to_owned();
     let Rig { dir, sink, .. } = rig;
     drop(sink);
-    let (mut manifest, _) = crate::archive::Manifest::open(&(Arc::new(Disk) as Arc<dyn Storage>), dir.path()).unwrap();
+    let (mut manifest, _) =
+        crate::archive::Manifest::open(&(Arc::new(Disk::default()) as Arc<dyn Storage>), dir.path()).unwrap();
     let event = crate::archive::Event::Pruned {
         path: names[0].clone(),
         sha256: hash.parse().unwrap(),
