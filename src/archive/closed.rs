@@ -7,7 +7,6 @@ use super::manifest::{Digest, Session};
 use super::name::Names;
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
-use crate::storage::StoredFile;
 
 /// Frames of a session that were lost, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,8 +55,6 @@ pub struct Closed {
     pub number: Option<FileNumber>,
     /// Hash of its bytes; none where it has to be read for that.
     pub digest: Option<Digest>,
-    /// The file, if it is open.
-    pub file: Option<Box<dyn StoredFile>>,
 }
 
 /// Frames that were written to a file which somebody removed before it was published.

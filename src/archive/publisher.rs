@@ -210,6 +210,7 @@ impl Publisher {
         self.find_manifest();
         match self.prepare(&mut closed) {
             Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.miss(&closed, gone),
             Err(error) => return self.fail(&closed, &error),
         }
         let Some((path, digest)) = self.relative(&closed.names.published).zip(closed.digest) else { return };
@@ -249,10 +250,9 @@ impl Publisher {
 
     /// Sees to it that the file's bytes are safe, as far as that is asked for, and known.
     fn prepare(&self, closed: &mut Closed) -> io::Result<()> {
-        if let Some(mut file) = closed.file.take()
-            && self.plan.sync == Sync::Publish
-        {
-            file.sync()?;
+        // Opened again: of a thousand that are cut at once, each would keep its descriptor from those that are written to.
+        if self.plan.sync == Sync::Publish {
+            self.storage.append(&closed.names.part)?.sync()?;
         }
         if closed.digest.is_none() {
             closed.digest = Some(digest_of(&closed.names.part)?);

@@ -397,7 +397,7 @@ impl SessionFiles {
 
     /// Gives the file, which is complete with `length` bytes, to who publishes it.
     fn close(&mut self, part: &Part, length: u64, shared: &mut Shared) {
-        let file = shared.open.take(self.id);
+        drop(shared.open.take(self.id));
         self.untold = 0;
         if length != part.stored() {
             shared.archive.forget(part.number());
@@ -414,7 +414,6 @@ impl SessionFiles {
             // Else the storage failed, and the file was cut.
             number: (length == part.stored()).then(|| part.number()),
             digest: None,
-            file,
         });
     }
 
