@@ -98,6 +98,12 @@ impl SessionFiles {
             return self.lose(reason, left, shared);
         }
         while let Some(first) = pcap::records(records).next() {
+            // The storage may have failed since the run began.
+            if self.current.is_none()
+                && let Some(reason) = shared.waits(self.outage)
+            {
+                return self.lose(reason, left, shared);
+            }
             if self.current.is_none()
                 && let Err(error) = self.create(first.timestamp, shared)
             {
