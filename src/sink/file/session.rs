@@ -420,6 +420,7 @@ impl SessionFiles {
             // Else the storage failed, and the file was cut.
             number: (length == part.stored()).then(|| part.number()),
             digest: None,
+            announced: None,
         });
     }
 
