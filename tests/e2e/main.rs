@@ -33,6 +33,7 @@ mod tcpdump;
 mod budget;
 mod crash;
 mod damaged;
+mod disk;
 mod evidence;
 mod formats;
 mod hook;

@@ -176,8 +176,8 @@ fn by_time_without_further_traffic() {
     for line in events(&sensor.captures, "published") {
         let (first, published) = (time(&line["first"]), time(&line["time"]));
         let cut = (first / (2 * SECOND) + 1) * 2 * SECOND;
-        // Frames of before the cut may come for as long as the flush interval.
-        assert!((cut..cut + SECOND).contains(&published), "cut at {cut}, published at {published}: {line:#}");
+        // Frames of before the cut may come for as long as the flush interval, and the file system may take its time.
+        assert!((cut..cut + 2 * SECOND).contains(&published), "cut at {cut}, published at {published}: {line:#}");
     }
     let ended = sensor.stop();
     ended.assert_all_is_well();

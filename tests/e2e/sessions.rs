@@ -120,8 +120,8 @@ fn a_flood_of_vnis_costs_bounded_memory_files_and_log_lines() {
     assert!(received > VNIS as u64 / 2, "only {received} came through");
     assert_eq!(ended.ledger.sessions().len(), 100);
     assert_eq!(ended.ledger.get("/overflow/frames"), received - 100);
-    let sessions = fs::read_dir(&ended.captures).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
-    assert_eq!(sessions.count(), 101, "directories: a hundred and the overflow");
+    let directories = fs::read_dir(&ended.captures).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
+    assert_eq!(directories.count(), 101, "directories: a hundred and the overflow");
     let overflow = captures::files(&ended.captures.join("overflow"));
     let held: usize = overflow.iter().map(|path| captures::read(path).len()).sum();
     assert_eq!(held as u64, received - 100);
