@@ -1,7 +1,7 @@
 //! Killed at any moment: what was received before the flush interval is in the files, once, and the files are whole.
 #![allow(clippy::print_stdout, reason = "the seed, shown when the test fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,11 +9,13 @@ use std::{env, thread};
 
 use rustix::process::{Pid, Signal};
 
-use crate::captures::{self, assert_counted, assert_shown, session_directory};
+use crate::captures::{self, assert_counted, assert_same, assert_shown, session_directory};
+use crate::frames;
 use crate::manifest::{assert_verified, events, named, paths};
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::overload::Mount;
+use crate::replay::replay_all;
 use crate::sensor::{Sensor, Setup, message};
 use crate::stream::{self, Stream};
 
@@ -57,6 +59,8 @@ struct Life {
     to: u32,
     /// Sent when it was dead.
     after: u32,
+    /// Frames a second.
+    rate: u32,
 }
 
 /// How long the threads on a frame's way into a file have waited for a core so far, together.
@@ -74,14 +78,14 @@ fn waited(pid: Pid) -> Duration {
 }
 
 /// Kills it, and says how it lived.
-fn kill(mut sensor: Sensor, stream: &Stream, before: u32, from: u32, started: Duration) -> Life {
+fn kill(mut sensor: Sensor, stream: &Stream, rate: u32, before: u32, from: u32, started: Duration) -> Life {
     // A frame is in the file this much later at most, if the threads have their cores.
     let pid = sensor.process.pid();
     let late = FLUSH + MARGIN + (waited(pid) - started);
     let to = stream.sent_before(Instant::now() - late);
     sensor.process.signal(Signal::KILL);
     assert_eq!(sensor.process.wait().code(), None);
-    Life { before, from, to, after: stream.sent() }
+    Life { before, from, to, after: stream.sent(), rate }
 }
 
 fn parts(captures: &Path) -> usize {
@@ -112,7 +116,8 @@ fn killed_at_any_moment() {
         let compress = ["", "--compress lz4", "--compress zstd"][random.below(3) as usize];
         let arguments = format!("--flush 200ms --rotate-size 128KiB --workers 1 --format {format} {compress}");
         let before = stream.sent();
-        stream.set_rate(RATES[random.below(2) as usize]);
+        let rate = RATES[random.below(2) as usize];
+        stream.set_rate(rate);
         let sensor = Setup::new(&pair.sensor).with(&arguments).writing(disk.path()).start();
         let (from, started) = (stream.sent(), waited(sensor.process.pid()));
         if left > 0 {
@@ -126,7 +131,7 @@ fn killed_at_any_moment() {
             salvaged(&sensor);
         }
         thread::sleep(Duration::from_millis(300 + random.below(500)));
-        lives.push(kill(sensor, &stream, before, from, started));
+        lives.push(kill(sensor, &stream, rate, before, from, started));
         left = parts(disk.path());
     }
     drop(stream);
@@ -155,9 +160,9 @@ fn killed_at_any_moment() {
         };
         [of(false), of(true)].into_iter().flatten().for_each(|path| assert_shown(path));
     }
-    let mut lost = Vec::new();
+    let (mut lost, mut hiccups) = (Vec::new(), BTreeSet::new());
     for vni in 1..=VNIS {
-        lost.extend(assert_complete(&pair, disk.path(), vni, &lives));
+        lost.extend(assert_complete(&pair, disk.path(), vni, &lives, &mut hiccups));
     }
     let bytes: u64 = files.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
     println!(
@@ -169,9 +174,10 @@ fn killed_at_any_moment() {
 }
 
 /// Fails unless the files of a VNI have one run without a gap of each life, which begins and ends where it must, and nothing else.
-/// Returns how many frames were lost at the end of each life, which may be.
+/// Returns how many frames were lost at the end of each life, which may be. In one of ten lives at most, `hiccups`, the newest may be missing up to a
+/// second earlier.
 #[track_caller]
-fn assert_complete(pair: &Pair, captures: &Path, vni: u32, lives: &[Life]) -> Vec<u32> {
+fn assert_complete(pair: &Pair, captures: &Path, vni: u32, lives: &[Life], hiccups: &mut BTreeSet<usize>) -> Vec<u32> {
     let mut there: BTreeMap<u32, String> = BTreeMap::new();
     for path in captures::files(&session_directory(captures, pair.source(Ip::V4), vni)) {
         let numbers: Vec<u32> = captures::frames(&path).iter().map(|frame| stream::number(frame)).collect();
@@ -189,8 +195,14 @@ fn assert_complete(pair: &Pair, captures: &Path, vni: u32, lives: &[Life]) -> Ve
         let must: Vec<u32> = (life.from..life.to).filter(of_vni).collect();
         let got: Vec<u32> = there.range(life.before..life.after).map(|(number, _)| *number).collect();
         let missing: Vec<&u32> = must.iter().filter(|number| !there.contains_key(number)).collect();
+        // A core that somebody else has makes frames late on their way to the sensor too, where nothing tells how long.
+        let newest = life.to.saturating_sub(life.rate);
+        let late = !missing.is_empty()
+            && missing.iter().all(|number| **number >= newest)
+            && got.last() < missing.first().copied();
+        hiccups.extend(late.then_some(n));
         assert!(
-            missing.is_empty(),
+            missing.is_empty() || late && hiccups.len() <= ROUNDS / 10,
             "life {n}, VNI {vni}: {} frames are missing, {:?} to {:?}, of {} to {}; there are {:?} to {:?}; {life:?}",
             missing.len(),
             missing.first(),
@@ -211,4 +223,54 @@ fn assert_complete(pair: &Pair, captures: &Path, vni: u32, lives: &[Life]) -> Ve
     assert_eq!(seen, there.len(), "VNI {vni}: frames of no life");
     assert!(demanded > ROUNDS, "VNI {vni}: only {demanded} frames had to be there");
     lost
+}
+
+/// A loss of power leaves files that end anywhere, or in zeros: this is done to them here.
+#[test]
+fn torn_files() {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    let mut random = Random::new();
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(801);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    for format in ["pcap", "pcap-us", "pcapng"] {
+        for compress in ["", "--compress lz4", "--compress zstd"] {
+            let captures = directory.path().join(format!("{format}{}", compress.trim_start_matches("--compress ")));
+            let arguments = format!("--flush 100ms --workers 1 --format {format} {compress}");
+            let mut sensor = Setup::new(&pair.sensor).with(&arguments).writing(&captures).start();
+            // Over several flush intervals, so that a compressed file has several blocks.
+            replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-8 --rate 1600", frames.len());
+            thread::sleep(2 * FLUSH);
+            sensor.process.signal(Signal::KILL);
+            sensor.process.wait();
+            assert_eq!(parts(&captures), 8);
+            for (n, path) in captures::files(&captures).iter().enumerate() {
+                let file = fs::File::options().write(true).open(path).unwrap();
+                let length = file.metadata().unwrap().len();
+                // Every fourth gets a page of zeros, the others lose up to 200 bytes.
+                let to = if n % 4 == 3 { length + 4096 } else { length - 1 - random.below(200) };
+                file.set_len(to).unwrap();
+            }
+            let sensor = Setup::new(&pair.sensor).writing(&captures).start();
+            salvaged(&sensor);
+            assert_eq!(sensor.stop().ledger.get("/outputs/pcap/recovered"), 8);
+            let files = captures::files(&captures);
+            assert!(files.iter().all(|path| path.to_str().unwrap().contains(".recovered.")), "{files:#?}");
+            assert_counted(&files);
+            assert_shown(&files[0]);
+            assert_verified(&captures);
+            for vni in 1..=8 {
+                let got = captures::session(&captures, pair.source(Ip::V4), vni);
+                let sent: Vec<_> = frames.iter().skip(vni as usize - 1).step_by(8).collect();
+                // What was cut is at most two small frames; of a compressed file it is the block of a flush interval, and that before.
+                let least = if compress.is_empty() { sent.len() - 3 } else { sent.len() / 4 };
+                assert!(got.len() >= least, "{arguments}: VNI {vni}: {} of {} frames", got.len(), sent.len());
+                let got: Vec<&[u8]> = got.iter().map(|record| record.frame.as_slice()).collect();
+                assert_same(&format!("{arguments}: VNI {vni}"), &got, &sent[..got.len()]);
+            }
+        }
+    }
 }
