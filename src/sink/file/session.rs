@@ -336,7 +336,9 @@ impl SessionFiles {
             self.sequence += 1;
             let names = Names::new(&self.directory, &self.name, start, self.sequence, &shared.ending);
             // A run before this one may have used the name: what it captured is never overwritten.
-            if shared.storage.exists(&names.published)? {
+            let salvaged = names.recovered(1);
+            let taken = [Some(&names.published), salvaged.as_ref()].into_iter().flatten();
+            if taken.map(|name| shared.storage.exists(name)).collect::<io::Result<Vec<_>>>()?.contains(&true) {
                 continue;
             }
             match shared.open.create(self.id, &names.part) {
