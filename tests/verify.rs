@@ -23,7 +23,7 @@ fn outcome(output: &Output) -> (Option<i32>, Vec<&str>) {
 
 /// Publishes captures in `directory` and returns the hash of each line.
 fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
-    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    let storage: Arc<dyn Storage> = Arc::new(Disk::default());
     let (mut manifest, _) = Manifest::open(&storage, directory).unwrap();
     fs::create_dir(directory.join("overflow")).unwrap();
     let heads = names.iter().map(|name| {
@@ -59,7 +59,7 @@ fn a_directory_that_matches() {
         assert_eq!(outcome(&verify(&arguments, dir.path())), (Some(0), vec![totals, &last]));
     }
     // While a sensor has it.
-    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    let storage: Arc<dyn Storage> = Arc::new(Disk::default());
     let _sensor = Manifest::open(&storage, dir.path()).unwrap();
     assert_eq!(outcome(&verify(&[], dir.path())), (Some(0), vec![totals, &last]));
 }

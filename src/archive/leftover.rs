@@ -23,12 +23,18 @@ const ASIDE: &str = "unsalvageable";
 /// Ending of a copy that is not complete.
 const COPY: &str = ".salvage";
 
+/// Seconds between two attempts at a file, at most.
+const LONGEST_PATIENCE: u32 = 64;
+
 /// Files to salvage.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     waiting: VecDeque<Names>,
     /// Files that could not be salvaged for now, as on a full disk.
     later: Vec<Names>,
+    /// How many ticks they wait, and still have to.
+    patience: u32,
+    left: u32,
     /// Whether the log says so.
     said: bool,
     /// What the manifest announced and does not have its name yet, by path.
@@ -49,14 +55,20 @@ impl Leftovers {
         self.own.insert(broken.names.part.clone(), broken);
     }
 
-    /// Lets those wait again that could not be salvaged.
+    /// Called every second: lets those wait again that could not be salvaged, at longer and longer intervals, since each attempt may read
+    /// and write all of a file.
     pub(super) fn retry(&mut self) {
-        self.waiting.extend(self.later.drain(..));
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 && !self.later.is_empty() {
+            self.patience = (self.patience * 2).clamp(1, LONGEST_PATIENCE);
+            self.left = self.patience;
+            self.waiting.extend(self.later.drain(..));
+        }
     }
 
     /// Forgets the files that are not of this process.
     pub(super) fn keep_own(&mut self) {
-        self.retry();
+        self.waiting.extend(self.later.drain(..));
         if self.waiting.len() > self.own.len() {
             tracing::info!("what a crash left behind is not all salvaged yet: the next start goes on");
         }
@@ -161,7 +173,7 @@ impl Publisher {
                 if !std::mem::replace(&mut self.leftovers.said, true) {
                     tracing::error!(
                         path = %names.part.display(), %error,
-                        "cannot salvage a capture file: it stays under this name; trying again every second"
+                        "cannot salvage a capture file: it stays under this name; trying again"
                     );
                 }
                 return self.leftovers.later.push(names);
@@ -169,6 +181,7 @@ impl Publisher {
             Err(Stop::Unsalvageable(_)) => {}
         }
         self.leftovers.said = false;
+        self.leftovers.patience = 0;
         self.leftovers.own.remove(&names.part);
         if self.leftovers.is_empty() && self.leftovers.later.is_empty() && self.leftovers.found > 0 {
             self.leftovers.found = 0;
@@ -199,6 +212,10 @@ impl Publisher {
                 true => self.remove_empty(names),
                 false => Err(Stop::Unsalvageable("it has no whole frame".into())),
             };
+        }
+        // A name is used once, so this is the copy's: only to remove what it was made from was left to do.
+        if whole.compression.is_some() && self.has_copy(names)? {
+            return self.remove_empty(names);
         }
         let (made, digest, bytes) = match whole.compression {
             _ if whole.intact => {
@@ -285,6 +302,11 @@ impl Publisher {
         file.get_mut().sync()?;
         let bytes = file.get_ref().settled();
         Ok((copy.to_path_buf(), digest_of(copy)?, bytes))
+    }
+
+    /// Whether a salvaged copy of a file is published already.
+    fn has_copy(&self, names: &Names) -> io::Result<bool> {
+        names.recovered(1).map_or(Ok(false), |copy| self.storage.exists(&copy))
     }
 
     fn remove_empty(&self, names: &Names) -> Result<Salvaged, Stop> {

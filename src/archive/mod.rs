@@ -1,6 +1,6 @@
 //! What becomes of a capture once it is complete: it is put on record, published, and removed again when there are too many.
 //!
-//! An [`Archive`] has a thread of its own, so that nothing here (a disk that takes its time to sync, a manifest that cannot be written, a
+//! An [`Archive`] has threads of its own, so that nothing here (a disk that takes its time to sync, a manifest that cannot be written, a
 //! command that hangs) is in the way of frames.
 //!
 //! ## The order of things
@@ -15,6 +15,7 @@
 
 pub mod budget;
 mod closed;
+mod hashing;
 pub mod hook;
 mod leftover;
 pub mod manifest;
@@ -27,14 +28,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 pub use budget::{BudgetPlan, Entry, MinFree, PruneReason, Shelf};
 pub use closed::{Broken, Closed, Gone, Losses};
+pub use hashing::FileNumber;
 pub use hook::{Hook, HookCounters, HookTotals, Unfinished};
 pub use manifest::{Capture, Contents, Digest, Event, Hasher, Kept, Manifest, ManifestError, Session};
 pub use name::Names;
 
+use self::hashing::Message;
 use self::publisher::{Publisher, Task};
 use crate::ledger::{Counter, Output};
 use crate::storage::Storage;
@@ -92,14 +96,14 @@ struct Common {
 /// A directory of captures, which is this process's as long as this is there.
 #[derive(Debug)]
 pub struct Archive {
-    tasks: Option<Sender<Task>>,
+    messages: Option<Sender<Message>>,
     gone: Receiver<Gone>,
     common: Arc<Common>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Archive {
-    /// Takes `directory`, which must exist, and starts the thread: it completes what a crash interrupted, salvages what one left behind, and
+    /// Takes `directory`, which must exist, and starts the threads: the archive completes what a crash interrupted, salvages what one left behind, and
     /// waits for files. It counts in `output`.
     ///
     /// # Errors
@@ -118,17 +122,33 @@ impl Archive {
         let mut publisher = Publisher::new(directory, plan, labels, Arc::clone(storage), manifest, output)?;
         publisher.take_over(contents);
         let shared = Arc::clone(&common);
-        let thread = thread::Builder::new()
+        let archive = thread::Builder::new()
             .name("vxtap-archive".into())
             .spawn(move || publisher.run(&receiver, &gone_sender, &shared))?;
-        Ok(Self { tasks: Some(tasks), gone, common, thread: Some(thread) })
+        let (messages, hashed) = bounded(hashing::WAITING);
+        let hash = thread::Builder::new().name("vxtap-hash".into()).spawn(move || hashing::run(&hashed, &tasks))?;
+        Ok(Self { messages: Some(messages), gone, common, threads: vec![hash, archive] })
+    }
+
+    fn tell(&self, message: Message) {
+        // The threads end when this end is dropped, and not before.
+        if let Some(messages) = &self.messages {
+            let _ = messages.send(message);
+        }
     }
 
     fn send(&self, task: Task) {
-        // The thread ends when this end is dropped, and not before.
-        if let Some(tasks) = &self.tasks {
-            let _ = tasks.send(task);
-        }
+        self.tell(Message::Pass(task));
+    }
+
+    /// Hashes what was written to a file. Waits where much is waiting already.
+    pub fn hash(&self, file: FileNumber, bytes: Bytes) {
+        self.tell(Message::More(file, bytes));
+    }
+
+    /// Forgets what was hashed of a file that will not be published as it was written.
+    pub fn forget(&self, file: FileNumber) {
+        self.tell(Message::Forget(file));
     }
 
     /// Publishes a file.
@@ -164,11 +184,11 @@ impl Archive {
 
     /// Waits until all files are published, or cannot be.
     pub fn finish(&mut self) {
-        self.tasks = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the archive panicked: please report this");
+        self.messages = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("the archive panicked: please report this");
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct Run {
 
 /// Records as pcap keeps them, and an index of runs. Belongs to one lane for life: it comes back to it when the sink is
 /// done.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Chunk {
     lane: u16,
     records: Vec<u8>,
@@ -121,6 +121,12 @@ impl Chunk {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames == 0
+    }
+
+    /// All records.
+    #[must_use]
+    pub fn records(&self) -> &[u8] {
+        &self.records
     }
 
     /// The runs with their records, in the order of receipt.

@@ -12,6 +12,7 @@
 
 mod chunk;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,15 +92,46 @@ impl Losses {
 pub struct Inbox {
     /// Chunks with records, from all lanes.
     pub full: Receiver<Chunk>,
-    /// Where to return a chunk, by its lane.
+    /// Where chunks are returned, by lane.
     returns: Vec<Sender<Chunk>>,
 }
 
 impl Inbox {
-    /// Empties a chunk and gives it back to its lane.
-    pub fn give_back(&self, mut chunk: Chunk) {
-        chunk.clear();
-        if let Some(lane) = self.returns.get(usize::from(chunk.lane())) {
+    /// Lends a chunk, which goes back to its lane when the last who holds it lets go of it.
+    #[must_use]
+    pub fn lend(&self, chunk: Chunk) -> Arc<Lent> {
+        let lane = self.returns.get(usize::from(chunk.lane())).cloned();
+        Arc::new(Lent { chunk, lane })
+    }
+}
+
+/// A chunk that is the lane's and comes back to it by itself.
+#[derive(Debug)]
+pub struct Lent {
+    chunk: Chunk,
+    lane: Option<Sender<Chunk>>,
+}
+
+impl From<Chunk> for Lent {
+    /// A chunk that no lane waits for.
+    fn from(chunk: Chunk) -> Self {
+        Self { chunk, lane: None }
+    }
+}
+
+impl Deref for Lent {
+    type Target = Chunk;
+
+    fn deref(&self) -> &Chunk {
+        &self.chunk
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(lane) = &self.lane {
+            let mut chunk = std::mem::take(&mut self.chunk);
+            chunk.clear();
             // The lane is gone when its worker has ended; then nobody needs the chunk.
             let _ = lane.try_send(chunk);
         }
@@ -246,7 +278,7 @@ mod tests {
         assert_eq!(lost, 1000 - 2 * per_chunk);
         let chunk = inbox.full.try_recv().unwrap();
         assert_eq!(u64::from(chunk.frames()), per_chunk);
-        inbox.give_back(chunk);
+        drop(inbox.lend(chunk));
         lane.offer(SessionId::OVERFLOW, at(1), &frame, 1000);
         assert_eq!(counters.dropped(OutputDrop::LaneFull).get(), lost);
         drop(lane);

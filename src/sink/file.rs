@@ -18,19 +18,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use self::session::SessionFiles;
 use super::Sink;
 use super::open_files::OpenFiles;
 pub use super::open_files::allowed as allowed_open_files;
 use crate::archive::manifest::Session;
-use crate::archive::{Archive, ArchiveError, ArchivePlan, Labels};
-use crate::lane::{Chunk, Run};
+use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
+use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::{Registry, SessionId};
-use crate::storage::{Disk, Storage};
+use crate::storage::{Direct, Disk, Storage};
 
 /// How long after a failure the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -61,6 +63,8 @@ pub struct FilePlan {
     pub format: Format,
     /// How they are compressed.
     pub compression: Option<Compression>,
+    /// Which files are written past the page cache.
+    pub direct: Direct,
     /// What becomes of complete files.
     pub archive: ArchivePlan,
 }
@@ -111,7 +115,7 @@ pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
         };
         DirectoryError { directory: directory.to_path_buf(), error, advice }
     };
-    Disk.create_directory(directory).map_err(fail)?;
+    Disk::default().create_directory(directory).map_err(fail)?;
     let probe = directory.join(format!(".vxtap-{}", std::process::id()));
     fs::File::create(&probe).map_err(fail)?;
     fs::remove_file(&probe).map_err(fail)
@@ -130,8 +134,8 @@ struct Shared {
     storage: Arc<dyn Storage>,
     open: OpenFiles,
     archive: Archive,
-    /// Where compressed bytes are until they are written.
-    scratch: Vec<u8>,
+    /// Number of the file begun last.
+    number: FileNumber,
     /// Capacity of all buffers, in bytes.
     buffered: usize,
     /// Where the storage as a whole fails.
@@ -198,8 +202,13 @@ impl Shared {
         if self.archive.is_starved() {
             return Some(OutputDrop::DiskFull);
         }
-        let now = Instant::now();
-        [own, self.outage].into_iter().flatten().find(|outage| now < outage.retry).map(|outage| outage.reason)
+        // The clock is not asked while all is well.
+        own.iter().chain(&self.outage).find(|outage| Instant::now() < outage.retry).map(|outage| outage.reason)
+    }
+
+    fn next_number(&mut self) -> FileNumber {
+        self.number += 1;
+        self.number
     }
 
     /// Datagrams that the kernel dropped so far.
@@ -212,6 +221,15 @@ impl Shared {
         for outage in [self.outage.take(), own.take()].into_iter().flatten() {
             tracing::info!(seconds = outage.began.elapsed().as_secs(), "writing captures again");
         }
+    }
+}
+
+/// The records of a chunk, which who hashes them holds on to.
+struct Records(Arc<Lent>);
+
+impl AsRef<[u8]> for Records {
+    fn as_ref(&self) -> &[u8] {
+        self.0.records()
     }
 }
 
@@ -239,7 +257,7 @@ impl FileSink {
         workers: Vec<Arc<WorkerCounters>>,
     ) -> Result<Self, FileError> {
         prepare(&plan.directory)?;
-        Self::on(Arc::new(Disk), plan, registry, output, workers)
+        Self::on(Arc::new(Disk::new(plan.direct)), plan, registry, output, workers)
     }
 
     /// The same on another storage, in a directory that is there.
@@ -263,7 +281,7 @@ impl FileSink {
             open: OpenFiles::new(Arc::clone(&storage), plan.open_files),
             storage,
             archive,
-            scratch: Vec::new(),
+            number: 0,
             buffered: 0,
             outage: None,
             next_log: Instant::now(),
@@ -273,13 +291,13 @@ impl FileSink {
         Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
     }
 
-    fn append(&mut self, run: &Run, records: &[u8]) {
+    /// `records` are those of the run, and part of `all`.
+    fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
         let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
-        files.append(run, records, &mut self.shared);
+        files.append(run, records, all, &mut self.shared);
         if self.shared.buffered > self.shared.plan.buffer_memory {
             for files in self.sessions.iter_mut().flatten() {
                 files.flush(&mut self.shared);
-                files.free(&mut self.shared);
             }
         }
     }
@@ -311,13 +329,14 @@ fn session<'a>(
 }
 
 impl Sink for FileSink {
-    fn consume(&mut self, chunk: &Chunk) {
+    fn consume(&mut self, chunk: &Arc<Lent>) {
         for loss in chunk.losses() {
             let files = session(&mut self.sessions, &self.registry, &self.shared.plan, loss.session);
             files.note(OutputDrop::LaneFull, u64::from(loss.frames));
         }
+        let all = Bytes::from_owner(Records(Arc::clone(chunk)));
         for (run, records) in chunk.runs() {
-            self.append(run, records);
+            self.append(run, records, &all);
         }
     }
 

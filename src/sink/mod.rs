@@ -15,12 +15,13 @@ use std::time::Instant;
 
 use crossbeam_channel::RecvTimeoutError;
 
-use crate::lane::{Chunk, Inbox};
+use crate::lane::{Inbox, Lent};
 
 /// What an output's thread runs.
 pub trait Sink: Send + 'static {
-    /// Takes the records of a chunk. Each of its frames is written or counted as dropped, now or by [`Sink::finish`].
-    fn consume(&mut self, chunk: &Chunk);
+    /// Takes the records of a chunk. Each of its frames is written or counted as dropped, now or by [`Sink::finish`]. Who holds on to the
+    /// chunk keeps its memory from the lane.
+    fn consume(&mut self, chunk: &Arc<Lent>);
 
     /// Called between chunks, and at the time it returned last: the place for what is due by time. Returns when it wants to be
     /// called again.
@@ -67,10 +68,7 @@ pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>)
             }
             let due = sink.tick(Instant::now());
             match inbox.full.recv_deadline(due) {
-                Ok(chunk) => {
-                    sink.consume(&chunk);
-                    inbox.give_back(chunk);
-                }
+                Ok(chunk) => sink.consume(&inbox.lend(chunk)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }

@@ -120,7 +120,7 @@ mod tests {
             })
             .collect();
         let path = |id: SessionId| dir.path().join(id.index().to_string());
-        let mut open = OpenFiles::new(Arc::new(crate::storage::Disk), 3);
+        let mut open = OpenFiles::new(Arc::new(crate::storage::Disk::default()), 3);
         for id in &ids {
             open.create(*id, &path(*id)).unwrap();
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Sink;
 use super::interface::{Interface, InterfacePlan, Kind};
-use crate::lane::Chunk;
+use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::pcap;
 use crate::sys::inject::{BATCH, Ring};
@@ -249,7 +249,7 @@ impl Tally {
 }
 
 impl Sink for TapSink {
-    fn consume(&mut self, chunk: &Chunk) {
+    fn consume(&mut self, chunk: &Arc<Lent>) {
         let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
         let mut length = 0;
         for record in chunk.runs().flat_map(|(_, records)| pcap::records(records)) {

@@ -4,19 +4,42 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, RenameFlags, fallocate, renameat_with, statvfs};
 use rustix::io::Errno;
 
+use super::direct::{self, Adaptive, Direct, Pool};
 use super::{Space, Storage, StoredFile};
 
 /// Captures hold what people said and typed: nothing for everybody. The umask can only take more away.
 const FILE_MODE: u32 = 0o640;
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// The file systems of the host, through the page cache.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Disk;
+/// The file systems of the host. Through the page cache, unless it is told otherwise. Clones share what bounds their direct files.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    direct: Direct,
+    pool: Arc<Pool>,
+}
+
+impl Disk {
+    /// Files of which some are written past the page cache.
+    #[must_use]
+    pub fn new(direct: Direct) -> Self {
+        Self { direct, pool: Arc::new(Pool::new(direct::FILES)) }
+    }
+
+    fn adaptive(&self, file: File, length: u64) -> Box<dyn StoredFile> {
+        Box::new(Adaptive::new(file, length, self.direct, Arc::clone(&self.pool)))
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self::new(Direct::default())
+    }
+}
 
 impl Storage for Disk {
     fn create_directory(&self, directory: &Path) -> io::Result<()> {
@@ -24,11 +47,21 @@ impl Storage for Disk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        if self.direct != Direct::Off {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(FILE_MODE).open(path)?;
+            return Ok(self.adaptive(file, 0));
+        }
         let file = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(path)?;
         Ok(Box::new(Cached { file, length: 0 }))
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        if self.direct != Direct::Off {
+            let file = OpenOptions::new().write(true).open(path)?;
+            let length = file.metadata()?.len();
+            return Ok(self.adaptive(file, length));
+        }
         let file = OpenOptions::new().append(true).open(path)?;
         let length = file.metadata()?.len();
         Ok(Box::new(Cached { file, length }))
@@ -110,27 +143,28 @@ mod tests {
 
     #[test]
     fn files_are_appended_to_cut_and_never_replaced() {
+        let disk = Disk::default();
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-        let mut file = Disk.create(&a).unwrap();
+        let mut file = disk.create(&a).unwrap();
         file.write_all(b"one two").unwrap();
         file.cut(4).unwrap();
         assert_eq!(file.settled(), 4);
         drop(file);
-        let mut file = Disk.append(&a).unwrap();
+        let mut file = disk.append(&a).unwrap();
         assert_eq!(file.settled(), 4);
         file.reserve(100_000).unwrap();
         file.write_all(b"three").unwrap();
         file.sync().unwrap();
         assert_eq!(fs::read(&a).unwrap(), b"one three");
-        assert_eq!(Disk.create(&a).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(disk.create(&a).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         fs::write(&b, b"b").unwrap();
-        assert_eq!(Disk.rename(&a, &b).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        Disk.remove(&b).unwrap();
-        Disk.rename(&a, &b).unwrap();
-        assert!(!Disk.exists(&a).unwrap() && Disk.exists(&b).unwrap());
-        Disk.sync_directory(dir.path()).unwrap();
-        let space = Disk.space(dir.path()).unwrap();
+        assert_eq!(disk.rename(&a, &b).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        disk.remove(&b).unwrap();
+        disk.rename(&a, &b).unwrap();
+        assert!(!disk.exists(&a).unwrap() && disk.exists(&b).unwrap());
+        disk.sync_directory(dir.path()).unwrap();
+        let space = disk.space(dir.path()).unwrap();
         assert!(space.free > 0 && space.free <= space.total);
     }
 }

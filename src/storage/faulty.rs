@@ -24,6 +24,8 @@ pub(crate) struct Faults {
     pub(crate) sync: Option<i32>,
     /// Blocks cannot be reserved.
     pub(crate) reserve: Option<i32>,
+    /// Lengths of files at which blocks were reserved.
+    pub(crate) reserved: Vec<u64>,
     /// Each write takes so long.
     pub(crate) stall: Duration,
     /// The room that is said to be there.
@@ -59,44 +61,44 @@ impl Faulty {
 impl Storage for Faulty {
     fn create_directory(&self, directory: &Path) -> io::Result<()> {
         fails(self.faults().create)?;
-        Disk.create_directory(directory)
+        Disk::default().create_directory(directory)
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
         fails(self.faults().create)?;
-        let file = Disk.create(path)?;
+        let file = Disk::default().create(path)?;
         self.done("create", path);
         Ok(self.file(file, path))
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        Ok(self.file(Disk.append(path)?, path))
+        Ok(self.file(Disk::default().append(path)?, path))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        Disk.exists(path)
+        Disk::default().exists(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fails(self.faults().rename)?;
         self.done("rename", to);
-        Disk.rename(from, to)
+        Disk::default().rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.done("remove", path);
-        Disk.remove(path)
+        Disk::default().remove(path)
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         fails(self.faults().sync)?;
         self.done("sync", directory);
-        Disk.sync_directory(directory)
+        Disk::default().sync_directory(directory)
     }
 
     fn space(&self, directory: &Path) -> io::Result<Space> {
         let said = self.faults().space;
-        said.map_or_else(|| Disk.space(directory), Ok)
+        said.map_or_else(|| Disk::default().space(directory), Ok)
     }
 }
 
@@ -143,6 +145,7 @@ impl StoredFile for FaultyFile {
     }
 
     fn reserve(&mut self, more: u64) -> io::Result<()> {
+        self.storage.faults().reserved.push(self.file.settled());
         fails(self.storage.faults().reserve)?;
         self.file.reserve(more)
     }

@@ -3,6 +3,7 @@
 //! Everything that is done to the files of an output goes through [`Storage`], so that tests can put one in its place that writes
 //! short, fails, stalls, or forgets what was not synced.
 
+mod direct;
 mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -11,6 +12,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
+pub use direct::Direct;
 pub use disk::Disk;
 
 /// A place for files. Shared by the threads of an output.

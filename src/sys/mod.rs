@@ -4,6 +4,7 @@
 //! invariant holds and who upholds it. Nothing here imports another module of the crate.
 #![allow(unsafe_code, reason = "system calls live here, and only here")]
 
+pub mod direct;
 pub mod inject;
 pub mod receive;
 pub mod ring;

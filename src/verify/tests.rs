@@ -46,7 +46,7 @@ fn pruned(number: u32) -> Event {
 impl Archive {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(Disk);
+        let storage: Arc<dyn Storage> = Arc::new(Disk::default());
         let (manifest, _) = Manifest::open(&storage, dir.path()).unwrap();
         let mut archive = Archive { dir, manifest, heads: Vec::new() };
         for number in 1..=3 {

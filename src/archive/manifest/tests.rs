@@ -1,14 +1,15 @@
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::*;
 use crate::archive::budget::PruneReason;
-use crate::storage::{Disk, Space};
+use crate::storage::Disk;
+use crate::storage::faulty::{Faults, Faulty};
 
 fn disk() -> Arc<dyn Storage> {
-    Arc::new(Disk)
+    Arc::new(Disk::default())
 }
 
 fn capture(number: u32) -> Capture {
@@ -175,96 +176,8 @@ fn a_damaged_manifest_is_complained_about_and_goes_on() {
     assert_eq!(last.previous, Digest::of(&[b'x'; 3 << 20]));
 }
 
-/// What goes wrong next, and what was asked for.
-#[derive(Debug, Default)]
-struct Faults {
-    /// Bytes that still fit.
-    room: Option<usize>,
-    cut: bool,
-    sync: bool,
-    reserve: bool,
-    reserved: Vec<u64>,
-}
-
-/// The disk, with faults.
-#[derive(Debug, Default, Clone)]
-struct Flaky(Arc<Mutex<Faults>>);
-
-#[derive(Debug)]
-struct FlakyFile(Box<dyn StoredFile>, Flaky);
-
-impl Write for FlakyFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(room) = &mut self.1.0.lock().unwrap().room else { return self.0.write(bytes) };
-        if *room == 0 {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let n = self.0.write(&bytes[..bytes.len().min(*room)])?;
-        *room -= n;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl StoredFile for FlakyFile {
-    fn settled(&self) -> u64 {
-        self.0.settled()
-    }
-
-    fn cut(&mut self, length: u64) -> io::Result<()> {
-        if self.1.0.lock().unwrap().cut { Err(io::ErrorKind::Other.into()) } else { self.0.cut(length) }
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        if self.1.0.lock().unwrap().sync { Err(io::ErrorKind::Other.into()) } else { self.0.sync() }
-    }
-
-    fn reserve(&mut self, more: u64) -> io::Result<()> {
-        let mut faults = self.1.0.lock().unwrap();
-        faults.reserved.push(self.0.settled());
-        if faults.reserve { Err(io::ErrorKind::Unsupported.into()) } else { self.0.reserve(more) }
-    }
-}
-
-impl Storage for Flaky {
-    fn create_directory(&self, directory: &Path) -> io::Result<()> {
-        Disk.create_directory(directory)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        Ok(Box::new(FlakyFile(Disk.create(path)?, self.clone())))
-    }
-
-    fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        Ok(Box::new(FlakyFile(Disk.append(path)?, self.clone())))
-    }
-
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        Disk.exists(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Disk.remove(path)
-    }
-
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        Disk.sync_directory(directory)
-    }
-
-    fn space(&self, directory: &Path) -> io::Result<Space> {
-        Disk.space(directory)
-    }
-}
-
-fn flaky() -> (Flaky, tempfile::TempDir, Manifest) {
-    let (flaky, dir) = (Flaky::default(), tempfile::tempdir().unwrap());
+fn flaky() -> (Faulty, tempfile::TempDir, Manifest) {
+    let (flaky, dir) = (Faulty::default(), tempfile::tempdir().unwrap());
     let storage: Arc<dyn Storage> = Arc::new(flaky.clone());
     let (manifest, _) = Manifest::open(&storage, dir.path()).unwrap();
     (flaky, dir, manifest)
@@ -275,13 +188,13 @@ fn a_line_that_does_not_fit_is_cut_off() {
     let (flaky, dir, mut manifest) = flaky();
     manifest.append(&published(1), false).unwrap();
     for room in [0, 1, 300] {
-        flaky.0.lock().unwrap().room = Some(room);
+        flaky.faults().write = Some((room, libc::ENOSPC));
         let error = manifest.append(&published(2), false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert_eq!(lines(dir.path()).len(), 1);
     }
-    flaky.0.lock().unwrap().room = None;
-    flaky.0.lock().unwrap().sync = true;
+    flaky.faults().write = None;
+    flaky.faults().sync = Some(libc::EIO);
     manifest.append(&published(2), true).unwrap_err();
     assert_eq!(lines(dir.path()).len(), 1);
     manifest.append(&published(2), false).unwrap();
@@ -295,12 +208,12 @@ fn what_cannot_be_cut_off_at_once_is_cut_off_before_the_next_line() {
     let (flaky, dir, mut manifest) = flaky();
     manifest.append(&published(1), false).unwrap();
     let whole = fs::read(dir.path().join(NAME)).unwrap();
-    *flaky.0.lock().unwrap() = Faults { room: Some(9), cut: true, ..Faults::default() };
+    *flaky.faults() = Faults { write: Some((9, libc::ENOSPC)), cut: Some(libc::EIO), ..Faults::default() };
     manifest.append(&published(2), false).unwrap_err();
-    flaky.0.lock().unwrap().room = None;
+    flaky.faults().write = None;
     manifest.append(&published(2), false).unwrap_err();
     assert_eq!(fs::read(dir.path().join(NAME)).unwrap().len(), whole.len() + 9);
-    flaky.0.lock().unwrap().cut = false;
+    flaky.faults().cut = None;
     manifest.append(&published(2), false).unwrap();
     let lines = lines(dir.path());
     assert_eq!((lines.len(), manifest.head()), (2, Digest::of(&lines[1])));
@@ -313,13 +226,13 @@ fn room_is_reserved_ahead() {
     for _ in 0..200 {
         manifest.append(&published(1), false).unwrap();
         let length = manifest.length;
-        let reserved = flaky.0.lock().unwrap().reserved.clone();
+        let reserved = flaky.faults().reserved.clone();
         last = *reserved.last().unwrap();
         assert!(length + RESERVE_LEFT <= last + RESERVE);
     }
     // A hundred lines each.
-    assert!(last > 0 && flaky.0.lock().unwrap().reserved.len() <= 3);
-    flaky.0.lock().unwrap().reserve = true;
+    assert!(last > 0 && flaky.faults().reserved.len() <= 3);
+    flaky.faults().reserve = Some(libc::EOPNOTSUPP);
     for _ in 0..200 {
         manifest.append(&published(1), false).unwrap();
     }
@@ -327,9 +240,9 @@ fn room_is_reserved_ahead() {
 
 #[test]
 fn a_manifest_that_cannot_be_cut_is_not_written_to() {
-    let (flaky, dir) = (Flaky::default(), tempfile::tempdir().unwrap());
+    let (flaky, dir) = (Faulty::default(), tempfile::tempdir().unwrap());
     fs::write(dir.path().join(NAME), "torn").unwrap();
-    flaky.0.lock().unwrap().cut = true;
+    flaky.faults().cut = Some(libc::EIO);
     let storage: Arc<dyn Storage> = Arc::new(flaky);
     let error = Manifest::open(&storage, dir.path()).unwrap_err();
     let path: PathBuf = dir.path().join(NAME);

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 
+use bytes::Bytes;
+
 use crate::archive::name::Names;
-use crate::archive::{Digest, Hasher};
+use crate::archive::{Archive, FileNumber};
 use crate::record::Timestamp;
 use crate::record::compress::Compressor;
 use crate::storage::StoredFile;
@@ -43,12 +45,14 @@ pub(super) struct Part {
     pub(super) kernel_dropped: u64,
     compressor: Option<Compressor>,
     compressed: bool,
-    /// Of all that the file was given.
-    hash: Hasher,
+    /// Under which what the file was given is hashed.
+    number: FileNumber,
     /// Bytes of the capture before compression.
     raw: u64,
     /// Bytes that the file was given.
     stored: u64,
+    /// Frames that the file was given.
+    frames: u64,
     /// What has not settled: where it ends in the file, and what it is.
     unsettled: VecDeque<(u64, Batch)>,
     /// What has settled, and where it ends.
@@ -57,51 +61,60 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn new(names: Names, ends: Timestamp, kernel_dropped: u64, compressor: Option<Compressor>) -> Self {
+    pub(super) fn new(
+        number: FileNumber,
+        names: Names,
+        ends: Timestamp,
+        kernel_dropped: u64,
+        compressor: Option<Compressor>,
+    ) -> Self {
         Self {
+            number,
             names,
             ends,
             kernel_dropped,
             compressed: compressor.is_some(),
             compressor,
-            hash: Hasher::default(),
             raw: 0,
             stored: 0,
+            frames: 0,
             unsettled: VecDeque::new(),
             settled: Batch::default(),
             whole: 0,
         }
     }
 
-    /// Gives `bytes` of the capture to the file. `scratch` is any memory.
+    /// Gives `bytes` of the capture to the file, and to be hashed.
     ///
     /// # Errors
     /// What the storage says. The file may have taken some of the bytes.
     pub(super) fn write(
         &mut self,
         file: &mut dyn StoredFile,
-        bytes: &[u8],
+        bytes: Bytes,
         batch: Batch,
-        scratch: &mut Vec<u8>,
+        archive: &Archive,
     ) -> io::Result<()> {
+        let raw = bytes.len() as u64;
         let stored = match &mut self.compressor {
             Some(compressor) => {
-                scratch.clear();
-                compressor.feed(bytes, scratch)?;
-                scratch
+                let mut compressed = Vec::with_capacity(bytes.len());
+                compressor.feed(&bytes, &mut compressed)?;
+                compressed.into()
             }
             None => bytes,
         };
-        self.store(file, stored)?;
-        self.raw += bytes.len() as u64;
+        self.store(file, stored, archive)?;
+        self.raw += raw;
+        self.frames += batch.frames;
         self.unsettled.push_back((self.stored, batch));
         Ok(())
     }
 
-    fn store(&mut self, file: &mut dyn StoredFile, bytes: &[u8]) -> io::Result<()> {
-        file.write_all(bytes)?;
-        self.hash.update(bytes);
+    fn store(&mut self, file: &mut dyn StoredFile, bytes: Bytes, archive: &Archive) -> io::Result<()> {
+        file.write_all(&bytes)?;
         self.stored += bytes.len() as u64;
+        archive.hash(self.number, bytes);
         Ok(())
     }
 
@@ -109,19 +122,14 @@ impl Part {
     ///
     /// # Errors
     /// As [`Part::write`].
-    pub(super) fn finish(
-        &mut self,
-        file: &mut dyn StoredFile,
-        closing: &[u8],
-        scratch: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    pub(super) fn finish(&mut self, file: &mut dyn StoredFile, closing: Vec<u8>, archive: &Archive) -> io::Result<()> {
         if !closing.is_empty() {
-            self.write(file, closing, Batch::default(), scratch)?;
+            self.write(file, closing.into(), Batch::default(), archive)?;
         }
         if let Some(compressor) = self.compressor.take() {
-            scratch.clear();
-            compressor.finish(scratch)?;
-            self.store(file, scratch)?;
+            let mut end = Vec::new();
+            compressor.finish(&mut end)?;
+            self.store(file, end.into(), archive)?;
         }
         file.flush()
     }
@@ -156,6 +164,11 @@ impl Part {
         !self.unsettled.is_empty()
     }
 
+    /// Frames that the file was given.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
+    }
+
     /// What is in the file.
     pub(super) fn settled(&self) -> Batch {
         self.settled
@@ -181,9 +194,9 @@ impl Part {
         !self.compressed
     }
 
-    /// The digest of a file of `length` bytes, where it is known: where that is all that the file was given.
-    pub(super) fn digest(&self, length: u64) -> Option<Digest> {
-        (length == self.stored).then(|| self.hash.clone().finish())
+    /// Under which number what the file was given is hashed.
+    pub(super) fn number(&self) -> FileNumber {
+        self.number
     }
 }
 

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::part::{Batch, Part};
 use super::{Outage, Shared};
 use crate::archive::manifest::Session;
@@ -50,6 +52,8 @@ struct Buffer {
     batch: Batch,
     /// When the oldest of what is here or has not settled came.
     since: Option<Instant>,
+    /// How many bytes there were when they were written last: as many are expected again.
+    usual: usize,
 }
 
 /// What still fits into the current file.
@@ -87,13 +91,19 @@ impl SessionFiles {
         }
     }
 
-    /// Appends the records of a run, cutting files where they are full or their time is over.
-    pub(super) fn append(&mut self, run: &Run, mut records: &[u8], shared: &mut Shared) {
+    /// Appends the records of a run, which are part of `all`, cutting files where they are full or their time is over.
+    pub(super) fn append(&mut self, run: &Run, mut records: &[u8], all: &Bytes, shared: &mut Shared) {
         let mut left = u64::from(run.frames);
         if let Some(reason) = shared.waits(self.outage) {
             return self.lose(reason, left, shared);
         }
         while let Some(first) = pcap::records(records).next() {
+            // The storage may have failed since the run began.
+            if self.current.is_none()
+                && let Some(reason) = shared.waits(self.outage)
+            {
+                return self.lose(reason, left, shared);
+            }
             if self.current.is_none()
                 && let Err(error) = self.create(first.timestamp, shared)
             {
@@ -102,16 +112,16 @@ impl SessionFiles {
             }
             let Some(room) = self.room(shared) else { return };
             let piece = room.take(shared.plan.format, run, records);
-            let Some((now, later)) = records.split_at_checked(piece.records.len()) else { return };
-            if !now.is_empty() {
+            let Some((_, later)) = records.split_at_checked(piece.records.len()) else { return };
+            records = later;
+            if piece.frames > 0 {
                 left -= piece.frames;
-                let lost = self.add(&piece, shared);
+                let lost = self.add(&piece, all, shared);
                 if lost > 0 {
                     let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
                     return self.lose(reason, lost + left, shared);
                 }
             }
-            records = later;
             if !records.is_empty() {
                 self.publish(shared);
             }
@@ -122,28 +132,26 @@ impl SessionFiles {
         let part = self.current.as_ref()?;
         let plan = &shared.plan;
         let length = part.raw() + self.buffer.bytes.len() as u64 + plan.format.closing_len() as u64;
-        let mut there = part.settled();
-        there.add(self.buffer.batch);
-        there.add(part.unsettled());
+        let frames = part.frames() + self.buffer.batch.frames;
         Some(Room {
             bytes: plan.rotate_size.saturating_sub(length),
-            frames: plan.rotate_frames.map_or(u64::MAX, |limit| limit.saturating_sub(there.frames)),
+            frames: plan.rotate_frames.map_or(u64::MAX, |limit| limit.saturating_sub(frames)),
             ends: part.ends,
-            empty: there.frames == 0,
+            empty: frames == 0,
         })
     }
 
     /// Adds records that belong into the current file. Where the storage fails before all of them are added, the file is closed, and how
     /// many were not is returned.
-    fn add(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
+    fn add(&mut self, piece: &Piece<'_>, all: &Bytes, shared: &mut Shared) -> u64 {
         if shared.plan.format == Format::Pcap {
-            self.add_as_they_are(piece, shared)
+            self.add_as_they_are(piece, all, shared)
         } else {
             self.encode(piece, shared)
         }
     }
 
-    fn add_as_they_are(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
+    fn add_as_they_are(&mut self, piece: &Piece<'_>, all: &Bytes, shared: &mut Shared) -> u64 {
         if self.buffer.bytes.len() + piece.records.len() > BUFFER {
             self.write_buffer(shared);
             if self.current.is_none() {
@@ -154,7 +162,7 @@ impl SessionFiles {
         let batch = Batch { frames: piece.frames, frame_bytes, told: 0, span: Some(piece.span) };
         self.buffer.since.get_or_insert_with(Instant::now);
         if piece.records.len() >= BUFFER {
-            self.write(piece.records, batch, shared);
+            self.write(all.slice_ref(piece.records), batch, shared);
         } else {
             self.buffer.add(piece.records, shared);
             self.buffer.batch.add(batch);
@@ -187,13 +195,13 @@ impl SessionFiles {
 
     /// Writes what is buffered.
     fn write_buffer(&mut self, shared: &mut Shared) {
-        let Buffer { mut bytes, batch, since } = std::mem::take(&mut self.buffer);
-        self.buffer.since = since;
-        if !bytes.is_empty() {
-            self.write(&bytes, batch, shared);
+        if !self.buffer.bytes.is_empty() {
+            let bytes = std::mem::take(&mut self.buffer.bytes);
+            self.buffer.usual = bytes.len();
+            shared.buffered -= bytes.capacity();
+            let batch = std::mem::take(&mut self.buffer.batch);
+            self.write(bytes.into(), batch, shared);
         }
-        bytes.clear();
-        self.buffer.bytes = bytes;
     }
 
     /// Writes what is buffered, and sees to it that readers find it in the file.
@@ -207,22 +215,14 @@ impl SessionFiles {
         }
     }
 
-    /// Gives back the memory of an empty buffer.
-    pub(super) fn free(&mut self, shared: &mut Shared) {
-        if self.buffer.bytes.is_empty() {
-            shared.buffered -= self.buffer.bytes.capacity();
-            self.buffer.bytes = Vec::new();
-        }
-    }
-
     /// Writes to the current file. Where that fails, the frames are counted as lost and the file is closed.
-    fn write(&mut self, bytes: &[u8], batch: Batch, shared: &mut Shared) {
+    fn write(&mut self, bytes: Bytes, batch: Batch, shared: &mut Shared) {
         let Some(part) = &mut self.current else {
             let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
             return self.lose_batch(reason, batch, shared);
         };
         let file = shared.open.get(self.id, &part.names.part);
-        match file.and_then(|file| part.write(&mut **file, bytes, batch, &mut shared.scratch)) {
+        match file.and_then(|file| part.write(&mut **file, bytes, batch, &shared.archive)) {
             Ok(()) => {
                 self.settle(shared);
                 shared.succeed(&mut self.outage);
@@ -254,6 +254,7 @@ impl SessionFiles {
         let whole = part.whole();
         if part.settled().frames == 0 {
             drop(shared.open.take(self.id));
+            shared.archive.forget(part.number());
             remove(&*shared.storage, &part.names.part);
         } else if part.can_be_cut()
             && shared.open.get(self.id, &part.names.part).and_then(|file| file.cut(whole)).is_ok()
@@ -262,6 +263,7 @@ impl SessionFiles {
         } else {
             // It is salvaged as one that a crash left behind.
             drop(shared.open.take(self.id));
+            shared.archive.forget(part.number());
             let Batch { frames, frame_bytes, .. } = part.settled();
             let holds = Gone { frames, frame_bytes };
             shared.archive.salvage(Broken { names: part.names, written: whole, holds, session: self.session });
@@ -278,6 +280,7 @@ impl SessionFiles {
     /// Somebody removed the file: what was written to it is lost, and so is what is buffered for it.
     fn forget(&mut self, mut part: Part, shared: &mut Shared) {
         drop(shared.open.take(self.id));
+        shared.archive.forget(part.number());
         let written = part.settled();
         tracing::error!(
             path = %part.names.part.display(), frames = written.frames,
@@ -285,12 +288,11 @@ impl SessionFiles {
         );
         shared.counters.written.take_back(written.frames);
         shared.counters.written_bytes.take_back(written.frame_bytes);
-        let Buffer { mut bytes, batch, .. } = std::mem::take(&mut self.buffer);
+        let Buffer { bytes, batch, .. } = std::mem::take(&mut self.buffer);
+        shared.buffered -= bytes.capacity();
         for lost in [written, part.give_up(), batch] {
             self.lose_batch(OutputDrop::WriteError, lost, shared);
         }
-        bytes.clear();
-        self.buffer.bytes = bytes;
     }
 
     /// Counts frames of this session as lost, which the lanes or this output had to drop.
@@ -334,7 +336,9 @@ impl SessionFiles {
             self.sequence += 1;
             let names = Names::new(&self.directory, &self.name, start, self.sequence, &shared.ending);
             // A run before this one may have used the name: what it captured is never overwritten.
-            if shared.storage.exists(&names.published)? {
+            let salvaged = names.recovered(1);
+            let taken = [Some(&names.published), salvaged.as_ref()].into_iter().flatten();
+            if taken.map(|name| shared.storage.exists(name)).collect::<io::Result<Vec<_>>>()?.contains(&true) {
                 continue;
             }
             match shared.open.create(self.id, &names.part) {
@@ -349,7 +353,7 @@ impl SessionFiles {
         };
         tracing::debug!(path = %names.part.display(), "capture file begun");
         let ends = start.next_multiple(shared.plan.rotate_time);
-        self.current = Some(Part::new(names, ends, shared.kernel_dropped(), compressor));
+        self.current = Some(Part::new(shared.next_number(), names, ends, shared.kernel_dropped(), compressor));
         let description = match &self.session {
             Some(Session { source, vni }) => format!("VXLAN mirror session of {source}, VNI {vni}"),
             None => "mirror sessions beyond --max-sessions".into(),
@@ -389,7 +393,7 @@ impl SessionFiles {
             })
         };
         let file = shared.open.get(self.id, &part.names.part);
-        if let Err(error) = file.and_then(|file| part.finish(&mut **file, &closing, &mut shared.scratch)) {
+        if let Err(error) = file.and_then(|file| part.finish(&mut **file, closing, &shared.archive)) {
             return self.break_off("complete a capture file", &error, Batch::default(), shared);
         }
         self.settle(shared);
@@ -401,8 +405,11 @@ impl SessionFiles {
 
     /// Gives the file, which is complete with `length` bytes, to who publishes it.
     fn close(&mut self, part: &Part, length: u64, shared: &mut Shared) {
-        let file = shared.open.take(self.id);
+        drop(shared.open.take(self.id));
         self.untold = 0;
+        if length != part.stored() {
+            shared.archive.forget(part.number());
+        }
         shared.archive.publish(Closed {
             names: part.names.clone(),
             session: self.session,
@@ -412,8 +419,10 @@ impl SessionFiles {
             bytes: length,
             losses: std::mem::take(&mut self.losses),
             kernel_dropped: shared.kernel_dropped() - part.kernel_dropped,
-            digest: part.digest(length),
-            file,
+            // Else the storage failed, and the file was cut.
+            number: (length == part.stored()).then(|| part.number()),
+            digest: None,
+            announced: None,
         });
     }
 
@@ -435,6 +444,9 @@ impl SessionFiles {
 impl Buffer {
     fn add(&mut self, bytes: &[u8], shared: &mut Shared) {
         let before = self.bytes.capacity();
+        if before == 0 {
+            self.bytes.reserve(self.usual.max(bytes.len()));
+        }
         self.bytes.extend_from_slice(bytes);
         shared.buffered += self.bytes.capacity() - before;
     }

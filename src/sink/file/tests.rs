@@ -33,6 +33,7 @@ fn plan(directory: &Path) -> FilePlan {
         open_files: 10,
         format: Format::Pcap,
         compression: None,
+        direct: Direct::Off,
         archive: ArchivePlan::default(),
     }
 }
@@ -92,13 +93,12 @@ impl Rig {
         self.sent += frames.len() as u64;
         for (vni, time, length) in frames {
             if !chunk.fits(*length) {
-                self.sink.consume(&chunk);
-                chunk.clear();
+                self.sink.consume(&Arc::new(std::mem::replace(&mut chunk, Chunk::new(0)).into()));
             }
             let id = self.id(*vni);
             chunk.push(id, Timestamp::from_ns(*time), &vec![*vni as u8; *length], *length as u32);
         }
-        self.sink.consume(&chunk);
+        self.sink.consume(&Arc::new(chunk.into()));
     }
 
     /// All files under the directory in the order of their names: relative name, and receive times of the frames.
@@ -154,7 +154,7 @@ fn sessions_beyond_the_limit_share_the_overflow_file() {
     let mut rig = rig(|_| ());
     let mut chunk = Chunk::new(0);
     chunk.push(SessionId::OVERFLOW, Timestamp::from_ns(1), &[0; 60], 60);
-    rig.sink.consume(&chunk);
+    rig.sink.consume(&Arc::new(chunk.into()));
     rig.sink.finish();
     assert_eq!(rig.files()[0].0, "overflow/overflow_19700101T000000Z_000001.pcap");
 }

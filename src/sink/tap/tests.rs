@@ -1,6 +1,7 @@
 #![allow(clippy::print_stdout, reason = "a test says that it is skipped")]
 
 use super::*;
+use crate::lane::Chunk;
 use crate::record::Timestamp;
 use crate::route::SessionId;
 use crate::sink::namespace::{Namespace, Sniffer, sh, wait_until};
@@ -42,12 +43,11 @@ impl Rig {
         let mut chunk = Chunk::new(0);
         for (n, frame) in frames.iter().enumerate() {
             if !chunk.fits(frame.len()) {
-                self.sink.consume(&chunk);
-                chunk.clear();
+                self.sink.consume(&Arc::new(std::mem::replace(&mut chunk, Chunk::new(0)).into()));
             }
             chunk.push(SessionId::OVERFLOW, Timestamp::from_ns(n as u64), frame, frame.len() as u32);
         }
-        self.sink.consume(&chunk);
+        self.sink.consume(&Arc::new(chunk.into()));
         self.offered += frames.len() as u64;
         self.assert_closed();
     }

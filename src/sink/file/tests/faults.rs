@@ -150,6 +150,39 @@ fn files_wait_for_a_manifest_that_cannot_be_written() {
 }
 
 #[test]
+fn files_wait_for_a_name_that_cannot_be_given() {
+    let mut rig = rig(|_| ());
+    rig.frames(30, 100);
+    rig.storage.faults().rename = Some(libc::EROFS);
+    rig.sink.cut();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(rig.count(|end| &end.files), 0);
+    rig.storage.faults().rename = None;
+    rig.published(3);
+    rig.assert_closes();
+    assert_eq!(rig.count(|end| &end.unpublished), 0);
+}
+
+#[test]
+fn a_removed_directory_begins_anew() {
+    let mut rig = rig(|_| ());
+    rig.frames(30, 100);
+    rig.sink.cut();
+    rig.published(3);
+    fs::remove_dir_all(rig.dir.path()).unwrap();
+    let manifest = rig.dir.path().join("manifest.jsonl");
+    let begin = Instant::now();
+    while !manifest.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rig.frames(30, 100);
+    rig.sink.finish();
+    assert_eq!(captures_in(rig.dir.path()).iter().map(|(_, times)| times.len()).sum::<usize>(), 30);
+    assert_eq!(fs::read_to_string(manifest).unwrap().lines().count(), 3);
+}
+
+#[test]
 fn a_stall_holds_up_nothing_for_good() {
     let mut rig = rig(|plan| plan.rotate_size = 4096);
     rig.storage.faults().stall = Duration::from_millis(5);

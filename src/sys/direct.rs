@@ -1,0 +1,431 @@
+//! Writes past the page cache, one after the other, while the caller goes on: `O_DIRECT` and `io_uring(7)`.
+//!
+//! [`Writes`] owns a few large buffers. The caller fills one and hands it over; the kernel writes it to the file while the caller fills the
+//! next. The writes of a submission are linked (`IOSQE_IO_LINK`), and the next submission begins when all of the one before have
+//! completed. So the file grows from its end and nowhere else: a reader never finds a hole, and after a failure nothing lies beyond
+//! the failure. Several writes at once would gain nothing where a file grows: ext4 takes the inode's lock for each write that extends the file
+//! and waits for it (`ext4_dio_write_checks`, fs/ext4/file.c). Nor would `O_DIRECT` alone: a thread that waits cannot copy.
+//!
+//! A direct write begins at a multiple of the alignment that the file system asks for, in the file and in memory, and is as long
+//! (open(2), NOTES, `O_DIRECT`). Memory is page-aligned here; the file is up to the caller, and a violation fails with `EINVAL`.
+//!
+//! Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened hosts forbid io_uring altogether; there [`Writes::new`] fails.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+use std::thread;
+
+use io_uring::squeue::Flags;
+use io_uring::{IoUring, opcode, types};
+
+/// Bytes of a buffer.
+pub const BUFFER: usize = 1 << 20;
+
+/// Buffers at most.
+pub const MOST: usize = 64;
+
+/// How often a submission is tried again for want of memory.
+const TRIES: u32 = 100;
+
+/// No `write(2)` returns this.
+const UNKNOWN: i32 = i32::MIN;
+
+/// Buffers and a ring, and the file that they are written to now. May move between threads.
+pub struct Writes {
+    ring: IoUring,
+    memory: Memory,
+    buffers: usize,
+    /// Open for as long as the kernel may look up its descriptor: that of a linked request it looks up when its turn comes.
+    file: Option<Arc<File>>,
+    /// What a direct write is a multiple of.
+    alignment: usize,
+    /// What was handed over and is not in the file yet, oldest first. They have buffers in a row, which wraps round.
+    pending: VecDeque<Pending>,
+    /// The buffer of the oldest.
+    first: usize,
+    /// How many of the pending, from the oldest, the kernel has.
+    flying: usize,
+    /// By buffer: bytes taken, or an error number negated.
+    results: Vec<i32>,
+    settled: u64,
+    failure: Option<io::Error>,
+    usable: bool,
+}
+
+/// Bytes `done..length` of a buffer are to go to the file, the buffer's first byte at `offset`.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    offset: u64,
+    length: usize,
+    done: usize,
+}
+
+impl fmt::Debug for Writes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writes")
+            .field("file", &self.file)
+            .field("pending", &self.pending)
+            .field("flying", &self.flying)
+            .field("settled", &self.settled)
+            .field("usable", &self.usable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Writes {
+    /// A ring and `buffers` buffers of [`BUFFER`] bytes, 2 to [`MOST`], for no file yet.
+    ///
+    /// # Errors
+    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`.
+    pub fn new(buffers: usize) -> io::Result<Self> {
+        let buffers = buffers.clamp(2, MOST);
+        let entries = u32::try_from(buffers.next_power_of_two()).map_err(io::Error::other)?;
+        let ring = IoUring::builder().setup_coop_taskrun().build(entries)?;
+        Ok(Self {
+            ring,
+            memory: Memory::new(buffers * BUFFER)?,
+            buffers,
+            file: None,
+            alignment: 1,
+            pending: VecDeque::with_capacity(buffers),
+            first: 0,
+            flying: 0,
+            results: vec![UNKNOWN; buffers],
+            settled: 0,
+            failure: None,
+            usable: true,
+        })
+    }
+
+    /// Whether the ring can be used. Where not, what is pending has to be written in another way.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        self.usable
+    }
+
+    /// From now on writes go to `file`, which has `length` bytes. Direct writes are multiples of `alignment`. What was pending is forgotten.
+    pub fn attach(&mut self, file: Arc<File>, length: u64, alignment: usize) {
+        self.settle();
+        self.pending.clear();
+        self.file = Some(file);
+        self.alignment = alignment.max(1);
+        self.settled = length;
+        self.failure = None;
+    }
+
+    /// Waits until the kernel has done with the file, and lets go of it. What was pending is forgotten.
+    pub fn detach(&mut self) {
+        self.settle();
+        self.pending.clear();
+        self.failure = None;
+        self.file = None;
+    }
+
+    /// Bytes from the beginning of the file that are in it. Grows in the calls that take `&mut self`.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// The buffer to fill next, [`BUFFER`] bytes; none of them where all buffers are pending.
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.pending.len() >= self.buffers {
+            return &mut [];
+        }
+        let start = self.memory.buffer((self.first + self.pending.len()) % self.buffers);
+        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized. This buffer is not pending, so the kernel does
+        // not read it; and `self` is borrowed for as long as the slice lives.
+        unsafe { slice::from_raw_parts_mut(start, BUFFER) }
+    }
+
+    /// The first `length` bytes of [`Writes::room`] are to go to the file at `offset`. What goes wrong is returned by a later call.
+    pub fn push(&mut self, length: usize, offset: u64) {
+        if self.pending.len() < self.buffers && length > 0 {
+            self.pending.push_back(Pending { offset, length: length.min(BUFFER), done: 0 });
+        }
+        self.reap();
+        self.submit();
+    }
+
+    /// Takes note of what has completed, and begins what can begin. Does not wait.
+    ///
+    /// # Errors
+    /// What a write has failed with since the last call. Its bytes stay pending and are tried again, unless they are forgotten.
+    pub fn advance(&mut self) -> io::Result<()> {
+        self.reap();
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        self.submit();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Waits until at most `pending` buffers are pending.
+    ///
+    /// # Errors
+    /// As [`Writes::advance`].
+    pub fn wait(&mut self, pending: usize) -> io::Result<()> {
+        loop {
+            self.advance()?;
+            if self.pending.len() <= pending {
+                return Ok(());
+            }
+            self.wait_for_one();
+        }
+    }
+
+    /// Waits for what the kernel has, and begins no more.
+    pub fn settle(&mut self) {
+        self.reap();
+        while self.flying > 0 {
+            self.wait_for_one();
+            self.reap();
+        }
+    }
+
+    /// Where the bytes of the oldest pending buffer that are not in the file belong, and the bytes. None where the kernel has them.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(u64, &[u8])> {
+        let pending = self.pending.front().filter(|_| self.flying == 0)?;
+        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized. Nobody writes to them while `self` is borrowed.
+        let buffer = unsafe { slice::from_raw_parts(self.memory.buffer(self.first), BUFFER) };
+        Some((pending.offset + pending.done as u64, buffer.get(pending.done..pending.length)?))
+    }
+
+    /// The caller has written what [`Writes::oldest`] returned.
+    pub fn oldest_is_written(&mut self) {
+        if self.flying == 0 {
+            self.failure = None;
+            self.retire();
+        }
+    }
+
+    /// Hands all that is pending to the kernel, where it has nothing.
+    fn submit(&mut self) {
+        if self.flying > 0 || self.pending.is_empty() || self.failure.is_some() {
+            return;
+        }
+        let Some(file) = self.file.as_ref().filter(|_| self.usable) else {
+            self.failure = Some(io::Error::from_raw_os_error(libc::EBADF));
+            return;
+        };
+        {
+            let mut queue = self.ring.submission();
+            for (n, pending) in self.pending.iter().enumerate() {
+                let buffer = (self.first + n) % self.buffers;
+                let start = self.memory.buffer(buffer).wrapping_add(pending.done);
+                let length = u32::try_from(pending.length.saturating_sub(pending.done)).unwrap_or(0);
+                let flags = if n + 1 < self.pending.len() { Flags::IO_LINK } else { Flags::empty() };
+                let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), start, length)
+                    .offset(pending.offset + pending.done as u64)
+                    .build()
+                    .flags(flags)
+                    .user_data(buffer as u64);
+                // SAFETY: the entry points to `length` bytes of a buffer. They are not written to before the request has completed, as the buffer
+                // is pending until then; and `settle` is called before `memory` goes and before `file` is let go of.
+                if unsafe { queue.push(&entry) }.is_err() {
+                    break;
+                }
+                if let Some(result) = self.results.get_mut(buffer) {
+                    *result = UNKNOWN;
+                }
+                self.flying += 1;
+            }
+        }
+        // Where this fails the entries stay in the queue, and whoever waits tries again.
+        let _ = self.ring.submit();
+    }
+
+    /// Waits for a completion. Something is flying.
+    fn wait_for_one(&mut self) {
+        /// `IORING_ENTER_GETEVENTS`
+        const GETEVENTS: u32 = 1;
+        if !self.usable {
+            // SAFETY: nothing is submitted and no argument is passed; the call only waits. Whoever needs more calls it again.
+            let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 1, GETEVENTS, None) };
+            return;
+        }
+        for _ in 0..TRIES {
+            match self.ring.submit_and_wait(1) {
+                Ok(_) => return,
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => return,
+                Err(_) if !self.ring.completion().is_empty() => return,
+                Err(_) => thread::yield_now(),
+            }
+        }
+        // The kernel does not take what is in the queue, and now never will. Those are the last of the flying.
+        self.usable = false;
+        self.flying = self.flying.saturating_sub(self.ring.submission().len());
+    }
+
+    /// Takes note of what has completed.
+    fn reap(&mut self) {
+        for completion in self.ring.completion() {
+            let buffer = usize::try_from(completion.user_data()).ok();
+            if let Some(result) = buffer.and_then(|buffer| self.results.get_mut(buffer)) {
+                *result = completion.result();
+            }
+        }
+        while self.flying > 0 {
+            let (result, left) = match (self.results.get(self.first), self.pending.front()) {
+                (Some(result), Some(oldest)) => (*result, oldest.length.saturating_sub(oldest.done)),
+                _ => return,
+            };
+            let taken = usize::try_from(result).ok();
+            if taken.is_some_and(|taken| taken >= left) {
+                self.flying -= 1;
+                self.retire();
+            } else if (0..self.flying).all(|n| self.result(n) != UNKNOWN) {
+                // What was linked to it has been cancelled.
+                self.flying = 0;
+                self.fall_short(taken, result);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn result(&self, pending: usize) -> i32 {
+        self.results.get((self.first + pending) % self.buffers).copied().unwrap_or(UNKNOWN)
+    }
+
+    /// The oldest of the pending is in the file.
+    fn retire(&mut self) {
+        if let Some(oldest) = self.pending.pop_front() {
+            self.settled = self.settled.max(oldest.offset + oldest.length as u64);
+            self.first = (self.first + 1) % self.buffers;
+        }
+    }
+
+    /// The oldest has gone to the file in part, or not at all. The rest has to begin at a multiple of the alignment again.
+    fn fall_short(&mut self, taken: Option<usize>, result: i32) {
+        let whole = taken.map_or(0, |taken| taken - taken % self.alignment);
+        if let Some(oldest) = self.pending.front_mut() {
+            oldest.done += whole;
+            self.settled = self.settled.max(oldest.offset + oldest.done as u64);
+        }
+        self.failure = match taken {
+            Some(_) if whole > 0 => None,
+            Some(_) => Some(io::ErrorKind::WriteZero.into()),
+            None if result == -libc::EINTR => None,
+            None => Some(io::Error::from_raw_os_error(result.saturating_neg())),
+        };
+    }
+}
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        // The kernel reads the buffers.
+        self.settle();
+    }
+}
+
+/// Anonymous memory, in huge pages where there are some: a direct write then has one segment, where otherwise each page is one, and 256 are more
+/// than a disk may take at once. Measured with four buffers, medians of 7: 2.5 GB/s with them, 1.8 without.
+struct Memory {
+    map: NonNull<libc::c_void>,
+    length: usize,
+    start: *mut u8,
+}
+
+// SAFETY: the mapping belongs to this value alone and is tied to no thread.
+unsafe impl Send for Memory {}
+// SAFETY: a shared reference gives out addresses only; what is done with them is argued where it is done.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn new(bytes: usize) -> io::Result<Self> {
+        /// Of a huge page on x86-64 and, with small pages of 4 KiB, arm64.
+        const HUGE: usize = 2 << 20;
+        let length = bytes + HUGE;
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address that the kernel chooses touches no memory of anybody.
+        let map = unsafe { libc::mmap(ptr::null_mut(), length, access, flags, -1, 0) };
+        let map = NonNull::new(map).filter(|map| map.as_ptr() != libc::MAP_FAILED);
+        let map = map.ok_or_else(io::Error::last_os_error)?;
+        let start = map.as_ptr().cast::<u8>();
+        let start = start.wrapping_add(start.align_offset(HUGE).min(HUGE));
+        // SAFETY: the range is within the mapping. This is advice; a kernel without huge pages refuses it, which does no harm.
+        let _ = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE) };
+        Ok(Self { map, length, start })
+    }
+
+    /// Where buffer number `n` begins.
+    fn buffer(&self, n: usize) -> *mut u8 {
+        self.start.wrapping_add(n * BUFFER)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and whoever used it has done with it.
+        let _ = unsafe { libc::munmap(self.map.as_ptr(), self.length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    fn file(flags: i32) -> (tempfile::TempDir, Arc<File>) {
+        let directory = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(directory.parent().unwrap()).unwrap();
+        let path = directory.path().join("a");
+        let file = File::options().read(true).write(true).create_new(true).custom_flags(flags).open(path).unwrap();
+        (directory, Arc::new(file))
+    }
+
+    #[test]
+    fn buffers_are_written_in_order_and_waited_for_when_dropped() {
+        let (directory, file) = file(libc::O_DIRECT);
+        let mut writes = Writes::new(4).unwrap();
+        writes.attach(file, 0, 4096);
+        for n in 0..20_u8 {
+            writes.wait(3).unwrap();
+            writes.room().fill(n);
+            writes.push(BUFFER, u64::from(n) * BUFFER as u64);
+            assert!(writes.settled() <= u64::from(n + 1) * BUFFER as u64);
+        }
+        writes.wait(0).unwrap();
+        assert_eq!(writes.settled(), 20 * BUFFER as u64);
+        writes.room().fill(20);
+        writes.push(4096, 20 * BUFFER as u64);
+        drop(writes);
+        let read = std::fs::read(directory.path().join("a")).unwrap();
+        assert_eq!(read.len(), 20 * BUFFER + 4096);
+        assert!(read.chunks(BUFFER).zip(0..).all(|(chunk, n)| chunk.iter().all(|byte| *byte == n)));
+    }
+
+    #[test]
+    fn a_failed_write_stays_pending_until_it_is_written_or_forgotten() {
+        let (_directory, file) = file(libc::O_DIRECT);
+        let mut writes = Writes::new(2).unwrap();
+        writes.attach(Arc::clone(&file), 0, 4096);
+        writes.room().fill(7);
+        // Not a multiple of anything.
+        writes.push(1001, 0);
+        for _ in 0..2 {
+            assert_eq!(writes.wait(0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+            assert_eq!(writes.settled(), 0);
+        }
+        writes.settle();
+        assert_eq!(writes.oldest(), Some((0, &[7; 1001][..])));
+        writes.push(4096, 4096);
+        assert!(writes.room().is_empty());
+        writes.settle();
+        writes.oldest_is_written();
+        writes.wait(0).unwrap();
+        assert_eq!(writes.settled(), 8192);
+        writes.detach();
+        writes.push(4096, 8192);
+        assert_eq!(writes.wait(0).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(file.metadata().unwrap().len(), 8192);
+    }
+}
