@@ -415,7 +415,7 @@ fn an_idle_sensor_uses_no_cpu_and_wakes_at_once() {
     }
     for place in PLACES {
         let pair = Pair::new(1600);
-        let sensor = sensor(&pair, place, "--workers 2");
+        let sensor = sensor(&pair, place, "--workers 1");
         let (before, period) = (cpu_time(sensor.process.pid()), Duration::from_secs(3));
         thread::sleep(period);
         let used = cpu_time(sensor.process.pid()) - before;

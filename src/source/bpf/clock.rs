@@ -93,7 +93,7 @@ mod tests {
             (at(1_000_050_000, 45_000), false),
             (at(1_000_050_000, 1_000), true),
             (at(0, 100), true),
-            (at(1_000_000_000 - 3_600_000_000_000u64.wrapping_neg(), 100), true),
+            (at(1_000_000_000u64.wrapping_sub(3_600_000_000_000), 100), true),
         ] {
             let mut clock = Clock { offset: 1_000_000_000 };
             clock.correct(measured);
