@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-jobs_in_order=(packages fmt clippy doc deny unit golden e2e demo bench)
+jobs_in_order=(packages fmt clippy doc deny bpf unit golden e2e fast demo bench)
 cargo_deny_version=0.20.2
 tools=$PWD/target/tools
 skipped=()
@@ -31,7 +31,10 @@ iperf3 iperf3
 ping iputils-ping
 prlimit util-linux
 tc iproute2
+clang-14 clang-14
+llvm-strip-14 llvm-14
 LIST
+  [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
   local suricata=()
   command -v suricata >/dev/null || suricata=(suricata)
   [ $((${#missing[@]} + ${#suricata[@]})) -gt 0 ] || { echo "all there"; return; }
@@ -86,6 +89,21 @@ deny() {
   cargo deny --locked check bans licenses sources
 }
 
+# The committed object is what Debian's clang makes of the source beside it; building vxtap needs no clang.
+bpf() {
+  local made=target/bpf/capture.bpf.o committed=src/bpf/capture.bpf.o
+  if ! command -v clang-14 llvm-strip-14 >/dev/null || [ ! -e /usr/include/bpf/bpf_helpers.h ]; then
+    skip "building the BPF object: needs the packages clang-14, llvm-14 and libbpf-dev"
+    return
+  fi
+  mkdir -p target/bpf
+  clang-14 --target=bpfel -mcpu=v3 -g -O2 -Wall -Wextra -Werror -fdebug-prefix-map="$PWD=." \
+    -idirafter "/usr/include/$(uname -m)-linux-gnu" -c src/bpf/capture.bpf.c -o $made
+  # Types and line numbers (BTF) stay, which the kernel's verifier shows; DWARF goes.
+  llvm-strip-14 -g $made
+  cmp $made $committed || { echo "update it: cp $made $committed"; return 1; }
+}
+
 unit() {
   cargo test --locked --lib --bins --examples
   cargo test --locked --test architecture --test allocations --test properties --test replay
@@ -100,6 +118,19 @@ e2e() {
     return
   fi
   cargo test --locked --test e2e -- --nocapture
+}
+
+# The same sensor by way of the BPF program, at both places: what it receives must not depend on how.
+fast() {
+  local place
+  if [ "$(id -u)" -ne 0 ]; then
+    skip "end-to-end tests of the fast path: they need root"
+    return
+  fi
+  for place in xdp tc; do
+    VXTAP_TEST_SOURCE=$place cargo test --locked --test e2e -- --nocapture \
+      hostile kernel_device mirrored rotation sessions stopping starved
+  done
 }
 
 # The README's first command, in a directory that goes away.

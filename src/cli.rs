@@ -75,24 +75,24 @@ pub struct RunArgs {
     #[arg(help_heading = RECEIVING, long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
     /// How datagrams are received.
-    #[arg(long, value_enum, default_value_t = SourceWay::Udp)]
+    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = SourceWay::Udp)]
     pub source: SourceWay,
     /// With --source bpf: the interface that datagrams come in on; repeat for more. [default: the one that has the --listen
     /// address, or the default route]
-    #[arg(long, value_name = "NAME")]
+    #[arg(help_heading = RECEIVING, long, value_name = "NAME")]
     pub interface: Vec<String>,
     /// With --source bpf: where on the interface.
-    #[arg(long, value_enum, default_value_t = AttachTo::Auto)]
+    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = AttachTo::Auto)]
     pub attach: AttachTo,
     /// With --source bpf: size of each ring, rounded up to a power of two. There is a ring for each worker, with --steer flow for each CPU.
-    #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = bytes)]
+    #[arg(help_heading = RECEIVING, long, value_name = "BYTES", default_value = "16MiB", value_parser = bytes)]
     pub ring: u64,
     /// With --source bpf: take datagrams to the port whatever address they are for, as on a switch's mirror port.
-    #[arg(long)]
+    #[arg(help_heading = RECEIVING, long)]
     pub any_address: bool,
     /// With --source bpf: verify UDP checksums that are not zero, as the kernel does for sockets. Not for cables inside one
     /// host, where the sender leaves the checksum to a network card that is never reached.
-    #[arg(long)]
+    #[arg(help_heading = RECEIVING, long)]
     pub verify_checksum: bool,
     /// Receiving threads, each with a socket of its own. [default: half the cores]
     #[arg(help_heading = RECEIVING, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

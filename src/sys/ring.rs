@@ -158,6 +158,12 @@ impl Ring {
         self.producer.position().load(Ordering::Acquire) == self.next
     }
 
+    /// Bytes of records that have not been given back.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.producer.position().load(Ordering::Acquire).wrapping_sub(self.released)
+    }
+
     /// Bytes of data.
     #[must_use]
     pub const fn size(&self) -> usize {

@@ -289,7 +289,7 @@ fn the_storage_stalls() {
     let captures = disk.path().join("captures");
     let rig = Rig::start(|_| captures.clone(), "--sync publish --queue 6MiB");
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
-    let came = || rig.pair.sensor.udp_counters().delivered;
+    let came = || rig.pair.sensor.link_counter("eth0", "rx", "packets");
     let (came_before, before) = (came(), rig.tapped());
     thread::sleep(Duration::from_secs(3));
     let (came, shown) = (came() - came_before, rig.tapped() - before);

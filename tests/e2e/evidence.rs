@@ -108,7 +108,7 @@ fn one_directory_is_of_one_sensor() {
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
     first.is_writing();
     let before = captures::files(&first.captures);
-    let second = Setup::new(&pair.sensor).with("--listen 0.0.0.0:8472").writing(&first.captures);
+    let second = Setup::new(&pair.sensor).with("--source udp --listen 0.0.0.0:8472").writing(&first.captures);
     let (code, text) = second.fails();
     assert_eq!(code, Some(1), "{text}");
     let pid = first.process.pid().as_raw_nonzero().to_string();

@@ -57,6 +57,11 @@ fn more_sessions_than_descriptors() {
     assert_open(&captures::files(&ended.captures));
 }
 
+/// Memory of the rings of this many workers: each is mapped twice.
+fn rings(workers: u64) -> u64 {
+    if attach_by_default().is_some() { workers * 2 * 16 * MIB } else { 0 }
+}
+
 #[test]
 fn a_thousand_sessions() {
     if !need::programs(&["prlimit", "capinfos", "tshark"]) {
@@ -75,7 +80,8 @@ fn a_thousand_sessions() {
     let pid = sensor.process.pid();
     assert!(descriptors(pid) <= 256);
     let peak = peak_memory(pid);
-    assert!(peak < (64 + 64) * MIB, "{peak} bytes of memory");
+    let workers = std::thread::available_parallelism().map_or(1, |cores| (cores.get() as u64 / 2).max(1));
+    assert!(peak < (64 + 64) * MIB + rings(workers), "{peak} bytes of memory");
     let ended = sensor.stop();
     ended.assert_all_is_well();
     pair.assert_all_arrived(ended.ledger.received(), loops * frames.len());
@@ -107,9 +113,7 @@ fn a_flood_of_vnis_costs_bounded_memory_files_and_log_lines() {
     sensor.is_writing();
     let pid = sensor.process.pid();
     let peak = peak_memory(pid);
-    // A ring for each worker is mapped twice.
-    let rings = if attach_by_default().is_some() { 2 * 2 * 16 } else { 0 };
-    assert!(peak < (64 + 64 + rings) * MIB, "{peak} bytes of memory");
+    assert!(peak < (64 + 64) * MIB + rings(2), "{peak} bytes of memory");
     let open = descriptors(pid);
     assert!(open < 101 + 32, "{open} descriptors");
     let ended = sensor.stop();

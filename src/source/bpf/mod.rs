@@ -5,7 +5,7 @@
 //! The program (`bpf/capture.bpf.c`) takes what is simple and common: a whole UDP datagram to a port and address that the sensor listens on. All else
 //! goes to the stack and from there to the UDP sockets, which are part of this source: fragments, which the stack puts together, and
 //! everything before the program is attached and after it is gone. So a worker has two places to look at, and lends what it finds there in
-//! the order in which it was received.
+//! the order in which it was received. Just after the program was attached it lets the sockets go first.
 //!
 //! ## Which ring
 //!
@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Once};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::EbpfError;
 use aya::maps::MapError;
@@ -49,6 +49,9 @@ use crate::sys::ring::Ring;
 const SHORT_WAIT: Duration = Duration::from_millis(1);
 /// From how much later than now on a record cannot be of now.
 const FUTURE: Duration = Duration::from_millis(10);
+/// For how long after the program was attached its rings are held back. What the stack received before it can be queued there for longer than
+/// the program takes, and would come to the sockets after it.
+const SETTLE: Duration = Duration::from_millis(50);
 /// How often interfaces and addresses are looked at.
 const TEND: Duration = Duration::from_secs(1);
 
@@ -204,6 +207,8 @@ pub struct BpfSource {
     rings: Vec<Numbered>,
     clock: Clock,
     verify_checksum: bool,
+    /// Until when the rings are held back.
+    settles: Option<Instant>,
     shared: Arc<Shared>,
 }
 
@@ -271,7 +276,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
     if let Err(error) = thread::Builder::new().name("vxtap-bpf".into()).spawn(tend) {
         tracing::warn!(%error, "nobody looks after the interfaces of the fast path");
     }
-    let clock = Clock::new();
+    let (clock, settles) = (Clock::new(), Instant::now() + SETTLE);
     let workers = udp.len().max(1);
     let mut sources: Vec<BpfSource> = udp
         .into_iter()
@@ -280,6 +285,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
             rings: Vec::new(),
             clock,
             verify_checksum: plan.verify_checksum,
+            settles: Some(settles),
             shared: Arc::clone(&shared),
         })
         .collect();
@@ -337,6 +343,17 @@ impl BpfSource {
         self.rings.iter().any(|numbered| !numbered.ring.is_empty())
     }
 
+    /// Whether the rings are held back, which they are for a moment at the beginning, as long as they have room.
+    #[inline]
+    fn is_settling(&mut self) -> bool {
+        let has_room = |numbered: &Numbered| numbered.ring.used() < numbered.ring.size() / 2;
+        let is = self.settles.is_some_and(|end| Instant::now() < end) && self.rings.iter().all(has_room);
+        if !is {
+            self.settles = None;
+        }
+        is
+    }
+
     fn poll(&self, timeout: Duration) -> io::Result<bool> {
         let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let rings = self.rings.iter().map(|numbered| PollFd::new(&numbered.ring, PollFlags::IN));
@@ -351,6 +368,9 @@ impl BpfSource {
 
 impl Source for BpfSource {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+        if self.settles.is_some() && self.is_settling() {
+            return self.udp.receive(limit.min(BATCH), deliver);
+        }
         // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
         let until = self.clock.now();
         let future = until.saturating_add(FUTURE);
@@ -383,6 +403,9 @@ impl Source for BpfSource {
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        if self.settles.is_some() {
+            return self.udp.wait(timeout.min(SHORT_WAIT));
+        }
         for numbered in &self.rings {
             if let Err(error) = self.shared.program.wake(numbered.number) {
                 return Err(io::Error::other(error));
@@ -409,7 +432,8 @@ impl Source for BpfSource {
     }
 
     fn refuse_further(&mut self) {
-        // From here on all comes to the sockets, where it is counted.
+        // From here on all comes to the sockets, where it is counted. What is in the rings is to be drained.
+        self.settles = None;
         self.shared.refused.call_once(|| self.shared.program.refuse());
         self.udp.refuse_further();
     }
