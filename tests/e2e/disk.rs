@@ -62,6 +62,15 @@ fn fills(arguments: &str) {
     assert!(files.iter().all(|path| path.extension().is_some_and(|e| e != "part")), "{files:?}");
     assert_open(&files);
     assert_verified(&ended.captures);
+    let told = ended.log.iter().filter(|line| line.contains("disk_full")).count();
+    assert_eq!(told, 1, "an outage is told once: {:#?}", ended.log);
+}
+
+#[test]
+fn full_of_pcap() {
+    if need::programs(&["mount", "umount", "capinfos", "tshark"]) {
+        fills("");
+    }
 }
 
 #[test]
