@@ -138,7 +138,9 @@ impl Rig {
         let ledger = &ended.ledger;
         self.pair.assert_all_arrived(ledger.received(), sent.frames as usize);
         ledger.assert_output_closes("mirror0");
-        assert_eq!(ledger.get("/outputs/mirror0/written"), sent.frames, "{:#}", ledger.0);
+        // A thread that waits for a core may have to drop some, as any.
+        let (shown, late) = (ledger.get("/outputs/mirror0/written"), ledger.get("/outputs/mirror0/dropped/lane_full"));
+        assert!(shown + late == sent.frames && late <= sent.frames / 10, "{:#}", ledger.0);
         ledger.assert_output_closes("pcap");
         (ended, self.directory)
     }
