@@ -30,7 +30,7 @@ const LONGEST_PATIENCE: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     waiting: VecDeque<Names>,
-    /// Files that could not be salvaged for now, as on a full disk.
+    /// Files that could not be salvaged yet, as on a full disk.
     later: Vec<Names>,
     /// How many ticks they wait, and still have to.
     patience: u32,

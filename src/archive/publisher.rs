@@ -242,7 +242,7 @@ impl Publisher {
         }
     }
 
-    /// Has a file wait that cannot be published for now.
+    /// Has a file wait that cannot be published yet.
     fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.said.waiting, true) {
             tracing::error!(%error, "cannot {what}; files keep their part names; trying again every second");

@@ -62,6 +62,15 @@ fn fills(arguments: &str) {
     assert!(files.iter().all(|path| path.extension().is_some_and(|e| e != "part")), "{files:?}");
     assert_open(&files);
     assert_verified(&ended.captures);
+    let told = ended.log.iter().filter(|line| line.contains("disk_full")).count();
+    assert_eq!(told, 1, "an outage is told once: {:#?}", ended.log);
+}
+
+#[test]
+fn full_of_pcap() {
+    if need::programs(&["mount", "umount", "capinfos", "tshark"]) {
+        fills("");
+    }
 }
 
 #[test]
@@ -129,7 +138,9 @@ impl Rig {
         let ledger = &ended.ledger;
         self.pair.assert_all_arrived(ledger.received(), sent.frames as usize);
         ledger.assert_output_closes("mirror0");
-        assert_eq!(ledger.get("/outputs/mirror0/written"), sent.frames, "{:#}", ledger.0);
+        // A thread that waits for a core may have to drop some, as any.
+        let (shown, late) = (ledger.get("/outputs/mirror0/written"), ledger.get("/outputs/mirror0/dropped/lane_full"));
+        assert!(shown + late == sent.frames && late <= sent.frames / 10, "{:#}", ledger.0);
         ledger.assert_output_closes("pcap");
         (ended, self.directory)
     }

@@ -1,4 +1,4 @@
-//! Outputs that cannot keep up: full disks and starved writers. The sensor goes on to receive, and counts.
+//! Outputs that cannot keep up: starved writers. The sensor goes on to receive, and counts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
-use crate::captures::{self, assert_open};
 use crate::frames;
 use crate::need::{self, succeeds};
 use crate::netns::{Ip, Pair};
 use crate::process::{eventually, run};
-use crate::replay::{replay, replay_all};
+use crate::replay::replay;
 use crate::sensor::{Ended, Setup};
 
 /// A file system in memory, unmounted when this is dropped.
@@ -42,44 +41,6 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let _ = succeeds(Command::new("umount").arg("-l").arg(self.0.path()));
     }
-}
-
-#[test]
-fn a_full_disk() {
-    if !need::programs(&["mount", "umount", "capinfos", "tshark"]) {
-        return;
-    }
-    let pair = Pair::new(1600);
-    let directory = tempfile::tempdir().unwrap();
-    let (frames, loops) = (frames::assorted(1000), 6);
-    let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let disk = Mount::new("size=2m");
-    let sensor = Setup::new(&pair.sensor).with("--rotate-size 256KiB --flush 100ms").writing(disk.path()).start();
-    let arguments = format!("--loop {loops} --rate 20000");
-    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, loops * frames.len());
-    let mut sent = (loops * frames.len()) as u64;
-    sensor.process.stderr.find("disk_full", 0, |line| line.contains("disk_full").then_some(()));
-
-    // Now there is room again. A few frames at a time, until one of them finds out.
-    disk.remount("size=64m");
-    let few = frames::write(directory.path(), "few.pcap", &frames[..10]);
-    eventually("the sensor writes again", || {
-        replay_all(&pair.sender, pair.target(Ip::V4), &[&few], "--rate 100", 10);
-        sent += 10;
-        sensor.process.stderr.all().iter().any(|line| line.contains("writing captures again"))
-    });
-    let ended = sensor.stop();
-    assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
-    ended.ledger.assert_closes(&ended.captures);
-    pair.assert_arrived(ended.ledger.received(), sent);
-    let full = ended.ledger.get("/outputs/pcap/dropped/disk_full");
-    assert_eq!(full + ended.ledger.written(), ended.ledger.received());
-    assert!(full > 1000, "{full} frames lost of 4.7 MB on a disk of 2 MB");
-    let files = captures::files(&ended.captures);
-    assert!(files.iter().all(|path| path.extension().is_some_and(|e| e == "pcap")), "{files:?}");
-    assert_open(&files);
-    let told = ended.log.iter().filter(|line| line.contains("disk_full")).count();
-    assert_eq!(told, 1, "an outage is told once: {:#?}", ended.log);
 }
 
 /// The id of a sensor's thread, once that has taken its name.
