@@ -5,7 +5,7 @@
 //! The program (`bpf/capture.bpf.c`) takes what is simple and common: a whole UDP datagram to a port and address that the sensor listens on. All else
 //! goes to the stack and from there to the UDP sockets, which are part of this source: fragments, which the stack puts together, and
 //! everything before the program is attached and after it is gone. So a worker has two places to look at, and lends what it finds there in
-//! the order in which it was received. Just after the program was attached it lets the sockets go first.
+//! the order in which it was received. Just after the program was attached it waits for what the stack has queued.
 //!
 //! ## Which ring
 //!
@@ -49,8 +49,8 @@ use crate::sys::ring::Ring;
 const SHORT_WAIT: Duration = Duration::from_millis(1);
 /// From how much later than now on a record cannot be of now.
 const FUTURE: Duration = Duration::from_millis(10);
-/// For how long after the program was attached its rings are held back. What the stack received before it can be queued there for longer than
-/// the program takes, and would come to the sockets after it.
+/// For how long after the program was attached its rings are held back, except for what is older than a datagram of a socket. What the stack
+/// received before can be queued there for longer than the program takes, and would come to the sockets too late.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often interfaces and addresses are looked at.
 const TEND: Duration = Duration::from_secs(1);
@@ -209,6 +209,8 @@ pub struct BpfSource {
     verify_checksum: bool,
     /// Until when the rings are held back.
     settles: Option<Instant>,
+    /// What the sockets have may bear the time at which it is read: see [`Source::receive`] below.
+    unstamped: bool,
     shared: Arc<Shared>,
 }
 
@@ -286,6 +288,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
             clock,
             verify_checksum: plan.verify_checksum,
             settles: Some(settles),
+            unstamped: true,
             shared: Arc::clone(&shared),
         })
         .collect();
@@ -368,27 +371,29 @@ impl BpfSource {
 
 impl Source for BpfSource {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
-        if self.settles.is_some() && self.is_settling() {
-            return self.udp.receive(limit.min(BATCH), deliver);
-        }
+        let held_back = self.settles.is_some() && self.is_settling();
         // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
         let until = self.clock.now();
         let future = until.saturating_add(FUTURE);
-        let Self { udp, rings, clock, verify_checksum, .. } = self;
+        let Self { udp, rings, clock, verify_checksum, unstamped, .. } = self;
         let (clock, verify) = (*clock, *verify_checksum);
         let of_sockets = limit.min(BATCH);
         let mut room = limit - of_sockets;
         let mut lent = 0;
         let received = udp.receive(of_sockets, &mut |datagram: &Datagram<'_>| {
-            for numbered in rings.iter_mut() {
+            // The kernel begins to stamp what arrives a moment after the first socket on the host has asked for it. What came before gets its
+            // time when it is read; all of it is older than the program and at the head of the sockets' queues.
+            *unstamped &= datagram.timestamp >= until;
+            for numbered in rings.iter_mut().filter(|_| !*unstamped) {
                 let n = numbered.lend(room, (datagram.timestamp, future), clock, verify, deliver);
                 room -= n;
                 lent += n;
             }
             deliver(datagram);
         })?;
+        *unstamped &= received == of_sockets;
         // With more in the sockets than was asked for, what is next in the rings may have come later than that.
-        if received < of_sockets {
+        if received < of_sockets && !held_back {
             room += of_sockets - received;
             for numbered in rings.iter_mut() {
                 let n = numbered.lend(room, (until, future), clock, verify, deliver);
