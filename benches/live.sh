@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # vxtap run against the kernel's vxlan device with tcpdump -w: CPU per frame and loss at the same offered rates.
 #
-#   cargo build --release --examples --bins && sudo benches/live.sh [-n REPETITIONS] [-s SECONDS] [-l LENGTH] [RATE...]
+#   cargo build --release --examples --bins && sudo benches/live.sh [-n REPETITIONS] [-s SECONDS] [-l LENGTH] [-w SIDES] [RATE...]
+#
+# SIDES are some of: udp, tc, xdp (vxtap with this source), kernel. The default is "udp kernel".
 #
 # Two network namespaces and a veth pair (MTU 9001). The sender (vxtap replay) has CPU 0; all receive work has CPU 1: the veth's
 # NAPI thread, the receiver, its writer. Both write to a tmpfs. Cost is the time that these threads were on the CPU, kernel included,
-# per frame in the file; frames are counted with capinfos. The two sides alternate; the table has medians. VXTAP names another program
+# per frame in the file; frames are counted with capinfos. The sides alternate; the table has medians. VXTAP names another program
 # than target/release/vxtap, as that of the commit before; VXTAP_RUN has more options for vxtap run, as "--tap mirror0".
 set -euo pipefail
 cd "$(dirname "$0")/.."
-repetitions=5 seconds=3 length=64
-while getopts n:s:l: option; do
-  case $option in n) repetitions=$OPTARG ;; s) seconds=$OPTARG ;; l) length=$OPTARG ;; *) exit 2 ;; esac
+repetitions=5 seconds=3 length=64 sides="udp kernel"
+while getopts n:s:l:w: option; do
+  case $option in n) repetitions=$OPTARG ;; s) seconds=$OPTARG ;; l) length=$OPTARG ;; w) sides=$OPTARG ;; *) exit 2 ;; esac
 done
 shift $((OPTIND - 1))
 rates=("$@")
@@ -35,12 +37,14 @@ busy() { cat $(printf '/proc/%s/schedstat ' $(pgrep 'napi/v1')) /proc/"$1"/task/
 
 # Prints: frames sent, frames in the files, nanoseconds of CPU, frames sent a second.
 trial() {
-  local side=$1 rate=$2 loops before after sent achieved
+  local side=$1 rate=$2 source loops before after sent achieved
   loops=$(((rate * seconds + frames - 1) / frames))
   mkdir "$work/out"
   case $side in
-  vxtap)
-    ip netns exec $receive taskset -c 1 "$vxtap" run --workers 1 ${VXTAP_RUN:-} --write "$work/out" --ledger none 2>"$work/log" &
+  udp | tc | xdp)
+    source="--source udp"
+    [ "$side" = udp ] || source="--source bpf --interface v1 --attach $side"
+    ip netns exec $receive taskset -c 1 "$vxtap" run --workers 1 $source ${VXTAP_RUN:-} --write "$work/out" --ledger none 2>"$work/log" &
     ;;
   kernel)
     ip -n $receive link add vx0 type vxlan id 7 local 10.99.0.2 dev v1 dstport 4789 nolearning
@@ -59,7 +63,7 @@ trial() {
   after=$(busy $pid)
   kill -INT $pid
   wait $pid || true
-  [ "$side" = vxtap ] || ip -n $receive link del vx0
+  [ "$side" != kernel ] || ip -n $receive link del vx0
   local got
   got=$(find "$work/out" -name '*.pcap' -exec capinfos -cMTr {} + | awk '{ n += $NF } END { print n + 0 }')
   rm -rf "$work/out"
@@ -72,13 +76,13 @@ echo "frames of $length bytes, $seconds s a trial, medians of $repetitions; $(un
 printf '%10s  %-7s %10s %14s %10s %12s\n' 'asked/s' side 'sent/s' 'CPU ns/frame' 'lost %' 'lost % worst'
 for rate in "${rates[@]}"; do
   for ((i = 0; i < repetitions; i++)); do
-    for side in vxtap kernel; do
+    for side in $sides; do
       read -r sent got ns achieved <<<"$(trial $side "$rate")"
       awk -v s="$sent" -v g="$got" -v t="$ns" -v a="$achieved" \
         'BEGIN { printf "%.0f %.4f %.0f\n", g ? t / g : 0, (s - g) * 100 / s, a }' >>"$work/$side-$rate"
     done
   done
-  for side in vxtap kernel; do
+  for side in $sides; do
     printf '%10s  %-7s %10s %14s %10s %12s\n' "$rate" $side "$(awk '{ print $3 }' "$work/$side-$rate" | median)" "$(awk '{ print $1 }' "$work/$side-$rate" | median)" \
       "$(awk '{ print $2 }' "$work/$side-$rate" | median)" "$(awk '{ print $2 }' "$work/$side-$rate" | sort -n | tail -1)"
   done
