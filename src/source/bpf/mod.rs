@@ -47,7 +47,8 @@ use crate::sys::ring::Ring;
 
 /// How late a record is seen at most whose program did not yet know that the reader was about to sleep.
 const SHORT_WAIT: Duration = Duration::from_millis(1);
-/// From how much later than now on a record cannot be of now.
+/// A record that is later than now by this much is from before the clock was set back. Now, not when a turn began: a worker can lose its core in
+/// between for longer.
 const FUTURE: Duration = Duration::from_millis(10);
 /// For how long after the program was attached its rings are held back, except for what is older than a datagram of a socket. What the stack
 /// received before can be queued there for longer than the program takes, and would come to the sockets too late.
@@ -306,7 +307,7 @@ impl Numbered {
     fn lend(
         &mut self,
         limit: usize,
-        (until, future): (Timestamp, Timestamp),
+        until: Timestamp,
         clock: Clock,
         verify: bool,
         deliver: &mut impl FnMut(&Datagram<'_>),
@@ -317,7 +318,7 @@ impl Numbered {
             if let Some(record) = Record::parse(bytes) {
                 let timestamp =
                     if record.real { Timestamp::from_ns(record.time) } else { clock.time_of_day(record.time) };
-                if timestamp > until && timestamp < future {
+                if timestamp > until && timestamp < Timestamp::now().saturating_add(FUTURE) {
                     break;
                 }
                 deliver(&Datagram {
@@ -374,7 +375,6 @@ impl Source for BpfSource {
         let held_back = self.settles.is_some() && self.is_settling();
         // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
         let until = self.clock.now();
-        let future = until.saturating_add(FUTURE);
         let Self { udp, rings, clock, verify_checksum, unstamped, .. } = self;
         let (clock, verify) = (*clock, *verify_checksum);
         let of_sockets = limit.min(BATCH);
@@ -385,7 +385,7 @@ impl Source for BpfSource {
             // time when it is read; all of it is older than the program and at the head of the sockets' queues.
             *unstamped &= datagram.timestamp >= until;
             for numbered in rings.iter_mut().filter(|_| !*unstamped) {
-                let n = numbered.lend(room, (datagram.timestamp, future), clock, verify, deliver);
+                let n = numbered.lend(room, datagram.timestamp, clock, verify, deliver);
                 room -= n;
                 lent += n;
             }
@@ -396,7 +396,7 @@ impl Source for BpfSource {
         if received < of_sockets && !held_back {
             room += of_sockets - received;
             for numbered in rings.iter_mut() {
-                let n = numbered.lend(room, (until, future), clock, verify, deliver);
+                let n = numbered.lend(room, until, clock, verify, deliver);
                 room -= n;
                 lent += n;
             }
