@@ -267,7 +267,7 @@ pub enum Steer {
 pub enum SourceWay {
     /// By UDP sockets. Needs no privilege.
     Udp,
-    /// By a BPF program on the interface, for a fraction of the CPU. Needs CAP_BPF and CAP_NET_ADMIN. Firewall rules of this host do not
+    /// By a BPF program on the interface, for a fraction of the CPU. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Firewall rules of this host do not
     /// apply to what it takes.
     Bpf,
     /// By the program if it works here, else by sockets; says which, and why.

@@ -315,7 +315,15 @@ fn what_cannot_work_says_why() {
     }
     let powerless = "setpriv --bounding-set -all --inh-caps -all";
     let (code, text) = Setup::new(&pair.sensor).through(powerless).with("--source bpf --interface eth0").fails();
-    assert!(code == Some(1) && text.contains("CAP_BPF and CAP_NET_ADMIN"), "{text}");
+    assert!(code == Some(1) && text.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"), "{text}");
+    // No more than what that asks for.
+    let three = "-all,+bpf,+net_admin,+perfmon";
+    let enough =
+        format!("setpriv --securebits +noroot --bounding-set {three} --inh-caps {three} --ambient-caps {three}");
+    for place in PLACES {
+        let few = Setup::new(&pair.sensor).through(&enough).with("--source bpf --interface eth0 --attach").with(place);
+        assert_eq!(few.start().stop().code, Some(0));
+    }
 
     // Automatically, what works is used, and the log has the reason.
     let auto = |setup: Setup<'_>, interface: &str, by: &str, because: &str| {
@@ -325,7 +333,7 @@ fn what_cannot_work_says_why() {
         assert_eq!(ended.messages(because).len(), 1, "{:#?}", ended.log);
     };
     auto(Setup::new(&pair.sensor), "soft0", "bpf soft0:tc", "has no native XDP");
-    auto(Setup::new(&pair.sensor).through(powerless), "eth0", "udp", "CAP_BPF and CAP_NET_ADMIN");
+    auto(Setup::new(&pair.sensor).through(powerless), "eth0", "udp", "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON");
     auto(Setup::new(&pair.sensor), "bare0", "udp", "no Ethernet header");
     // The interface is found by itself where there is one that it could be.
     let sensor = Setup::new(&pair.sensor).with("--source auto --listen 10.73.0.2:4789").start();

@@ -14,6 +14,7 @@ const OLDEST_KERNEL: (u8, u8) = (5, 18);
 /// Numbers of capabilities in `/proc/self/status` (capabilities(7)).
 const NET_ADMIN: u32 = 12;
 const SYS_ADMIN: u32 = 21;
+const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 /// Network hardware whose frames begin with an Ethernet header (netdevice(7)).
 const ARPHRD_ETHER: u16 = 1;
@@ -29,13 +30,18 @@ pub(super) fn check_host() -> Result<(), BpfError> {
     let status = procfs::process::Process::myself().and_then(|process| process.status());
     let Ok(effective) = status.map(|status| status.capeff) else { return Ok(()) };
     let missing = missing_capabilities(effective);
-    if missing.is_empty() { Ok(()) } else { Err(BpfError::Capability(missing.join(" and "))) }
+    if missing.is_empty() { Ok(()) } else { Err(BpfError::Capability(missing.join(", "))) }
 }
 
 /// What a process with these effective capabilities lacks.
 fn missing_capabilities(effective: u64) -> Vec<&'static str> {
     let has = |capability: u32| effective >> capability & 1 == 1;
-    let needed = [("CAP_BPF", has(BPF) || has(SYS_ADMIN)), ("CAP_NET_ADMIN", has(NET_ADMIN))];
+    // Without CAP_PERFMON the verifier also follows what a processor might only guess at, and refuses pointers to where a header may begin.
+    let needed = [
+        ("CAP_BPF", has(BPF) || has(SYS_ADMIN)),
+        ("CAP_NET_ADMIN", has(NET_ADMIN)),
+        ("CAP_PERFMON", has(PERFMON) || has(SYS_ADMIN)),
+    ];
     needed.into_iter().filter(|(_, has)| !has).map(|(name, _)| name).collect()
 }
 
@@ -224,10 +230,11 @@ mod tests {
     #[test]
     fn capabilities_are_named() {
         let bits = |numbers: &[u32]| numbers.iter().map(|n| 1u64 << n).sum::<u64>();
-        assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_NET_ADMIN"]);
-        assert_eq!(missing_capabilities(bits(&[BPF])), ["CAP_NET_ADMIN"]);
-        assert_eq!(missing_capabilities(bits(&[NET_ADMIN])), ["CAP_BPF"]);
-        assert!(missing_capabilities(bits(&[BPF, NET_ADMIN])).is_empty());
+        assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
+        assert_eq!(missing_capabilities(bits(&[BPF])), ["CAP_NET_ADMIN", "CAP_PERFMON"]);
+        assert_eq!(missing_capabilities(bits(&[NET_ADMIN, PERFMON])), ["CAP_BPF"]);
+        assert_eq!(missing_capabilities(bits(&[BPF, NET_ADMIN])), ["CAP_PERFMON"]);
+        assert!(missing_capabilities(bits(&[BPF, NET_ADMIN, PERFMON])).is_empty());
         assert!(missing_capabilities(bits(&[SYS_ADMIN, NET_ADMIN])).is_empty());
     }
 

@@ -100,7 +100,7 @@ pub enum BpfError {
         minor: u8,
     },
     /// The process lacks capabilities.
-    #[error("the fast path needs {0}: run as root, or: setcap cap_bpf,cap_net_admin+ep PATH-OF-VXTAP")]
+    #[error("the fast path needs {0}: run as root, or: setcap cap_bpf,cap_net_admin,cap_perfmon+ep PATH-OF-VXTAP")]
     Capability(String),
     /// Nothing tells which interface it is.
     #[error("which interface do datagrams come in on? Say it with --interface; there are: {0}")]
