@@ -259,6 +259,22 @@ fn the_budget_removes_the_oldest_of_all_sessions_and_says_so() {
 }
 
 #[test]
+fn what_is_within_the_budget_stays() {
+    let budget = BudgetPlan { keep_bytes: Some(101_500), ..BudgetPlan::default() };
+    let mut rig = rig(|plan| (plan.archive.budget, plan.rotate_frames) = (budget, Some(10)));
+    // 99 records of 1016 bytes and a few headers, of which the budget must not count any twice: not when files are cut, and not at the end.
+    for _ in 0..9 {
+        rig.frames(11, 1000);
+        rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+        rig.sink.next_sweep = Instant::now();
+        rig.sink.tick(Instant::now());
+    }
+    rig.assert_closes();
+    assert_eq!(rig.count(|end| &end.pruned), 0);
+    assert_eq!(rig.written(), 99);
+}
+
+#[test]
 fn a_budget_on_a_full_disk_makes_room_first() {
     let mut rig = rig(|plan| {
         plan.rotate_frames = Some(1);
