@@ -299,7 +299,7 @@ pub enum FileFormat {
 /// Which files are written past the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DirectFiles {
-    /// The four busiest.
+    /// All, four at a time.
     On,
     /// None.
     Off,

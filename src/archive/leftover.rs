@@ -23,6 +23,8 @@ const ASIDE: &str = "unsalvageable";
 /// Ending of a copy that is not complete.
 const COPY: &str = ".salvage";
 
+/// What a compressed stream has around bytes that do not compress, at most.
+const STREAM: u64 = 64;
 /// Seconds between two attempts at a file, at most.
 const LONGEST_PATIENCE: u32 = 64;
 
@@ -204,11 +206,14 @@ impl Publisher {
         let whole = match salvage::scan(File::open(&names.part)?) {
             Ok(whole) => whole,
             Err(Unsalvageable::Io(error)) => return Err(error.into()),
-            Err(Unsalvageable::Empty | Unsalvageable::CutHeader) => return self.remove_empty(names),
+            Err(Unsalvageable::Empty) => return self.remove_empty(names),
             Err(other) => return Err(Stop::Unsalvageable(other.to_string())),
         };
         if whole.frames == 0 {
-            return match whole.total == whole.length {
+            // Damage behind the beginning may hide frames: only a file that is its beginning and nothing else holds none.
+            let there = fs::metadata(&names.part)?.len();
+            let most = whole.length + if whole.compression.is_some() { STREAM } else { 0 };
+            return match whole.total == whole.length && there <= most {
                 true => self.remove_empty(names),
                 false => Err(Stop::Unsalvageable("it has no whole frame".into())),
             };

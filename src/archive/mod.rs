@@ -151,8 +151,10 @@ impl Archive {
         self.tell(Message::Forget(file));
     }
 
-    /// Publishes a file.
+    /// Publishes a file. From here on its bytes are those of a published one: the budget must not count them twice.
     pub fn publish(&self, closed: Closed) {
+        let open_bytes = &self.common.open_bytes;
+        open_bytes.set(open_bytes.get().saturating_sub(closed.bytes));
         self.send(Task::Publish(Box::new(closed)));
     }
 

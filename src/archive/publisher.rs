@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -21,6 +22,9 @@ use crate::storage::{Space, Storage};
 
 /// How often the budget is looked at, and what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the end tries to publish what could not be published, and the time between: what is short, as descriptors, may come back.
+const ATTEMPTS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(250);
 /// How long the end waits for commands that run.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -176,12 +180,20 @@ impl Publisher {
     }
 
     fn end(mut self, gone: &Sender<Gone>, common: &Common) {
-        // What an earlier process left can wait for the next.
-        self.leftovers.keep_own();
-        while !self.leftovers.is_empty() {
-            self.salvage_one(gone);
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                thread::sleep(PAUSE);
+            }
+            // What an earlier process left can wait for the next.
+            self.leftovers.keep_own();
+            while !self.leftovers.is_empty() {
+                self.salvage_one(gone);
+            }
+            self.tick(gone, common);
+            if self.unpublished.is_empty() && self.unrecorded.is_empty() && self.leftovers.own() == 0 {
+                break;
+            }
         }
-        self.tick(gone, common);
         self.counters.unpublished.add(self.unpublished.len() as u64 + self.leftovers.own());
         for closed in &self.unpublished {
             tracing::error!(
@@ -339,15 +351,11 @@ impl Publisher {
             }
             self.said.manifest = false;
         }
-        for _ in 0..self.unpublished.len() {
-            let before = self.unpublished.len();
-            let Some(closed) = self.unpublished.pop_front() else { break };
+        for closed in std::mem::take(&mut self.unpublished) {
             self.publish(closed, gone);
-            if self.unpublished.len() == before {
-                // It is at the end of the queue again. So would be the others.
-                self.unpublished.rotate_right(1);
-                return;
-            }
+        }
+        if !self.unpublished.is_empty() {
+            return;
         }
         if std::mem::take(&mut self.said.waiting) {
             tracing::info!("captures are published again");

@@ -111,15 +111,20 @@ struct FaultyFile {
 
 impl Write for FaultyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Faults { short, write, stall, .. } = self.storage.faults().clone();
+        let stall = self.storage.faults().stall;
         std::thread::sleep(stall);
-        let mut length = bytes.len().min(short.unwrap_or(usize::MAX));
-        if let Some((left, number)) = write {
-            fails((left == 0).then_some(number))?;
-            length = length.min(left as usize);
-            self.storage.faults().write = Some((left - length as u64, number));
-        }
-        self.storage.faults().done.push(format!("write {}", self.name));
+        let length = {
+            // In one piece: else a fault that the test takes back meanwhile would come again.
+            let mut faults = self.storage.faults();
+            let mut length = bytes.len().min(faults.short.unwrap_or(usize::MAX));
+            if let Some((left, number)) = &mut faults.write {
+                fails((*left == 0).then_some(*number))?;
+                length = length.min(*left as usize);
+                *left -= length as u64;
+            }
+            faults.done.push(format!("write {}", self.name));
+            length
+        };
         self.file.write(&bytes[..length])
     }
 

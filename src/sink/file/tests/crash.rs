@@ -149,6 +149,32 @@ fn what_cannot_be_salvaged_is_moved_aside_and_what_is_empty_goes() {
 }
 
 #[test]
+fn a_damaged_beginning_does_not_cost_what_lies_behind() {
+    for (format, compression, at) in [
+        (Format::PcapNg, None, 28 + 4),
+        (Format::PcapNg, None, 0),
+        (Format::Pcap, None, 1),
+        (Format::Pcap, Some(Compression::Zstd(3)), 60),
+        (Format::Pcap, Some(Compression::Lz4), 60),
+    ] {
+        let mut rig = rig(|plan| (plan.format, plan.compression) = (format, compression));
+        let frames: Vec<_> = (1..300).map(|n| (7, n * 1000, 400 + n as usize)).collect();
+        rig.send(&frames);
+        rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+        let dir = copy(rig.dir.path());
+        drop(rig);
+        let part = part_of(dir.path());
+        let mut bytes = fs::read(&part).unwrap();
+        bytes[at..at + 40].fill(0xff);
+        fs::write(&part, &bytes).unwrap();
+        let mut rig = restart(dir, |_| ());
+        rig.sink.finish();
+        let kept = rig.count(|end| &end.recovered) + rig.count(|end| &end.set_aside);
+        assert_eq!(kept, 1, "{format} {compression:?} {at}: {} bytes are gone", bytes.len());
+    }
+}
+
+#[test]
 fn a_crash_between_a_copy_and_the_removal_of_its_source_doubles_nothing() {
     let mut rig = rig(|plan| plan.compression = Some(Compression::Zstd(3)));
     rig.send(&[(7, 1000, 60)]);
