@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::bpf::{self, BpfError, BpfPlan, BpfSource};
+use super::Allowed;
+use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate};
 use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
 
 /// How datagrams are to be received.
@@ -47,6 +48,8 @@ pub struct Opened {
     pub receive_buffer: u32,
     /// How, for people: `udp`, or interfaces with what the program is attached to, as `eth0:xdp`.
     pub description: String,
+    /// The program's part in what is allowed, where there is a program.
+    pub gate: Option<Gate>,
 }
 
 /// Why there is no source.
@@ -61,15 +64,16 @@ pub enum OpenError {
 }
 
 /// Opens the sources of all workers. The sockets come first: what arrives before the program is there is theirs.
+/// With a program, sessions that are not `allowed` are dropped there.
 ///
 /// # Errors
 /// What was asked for and cannot be, and why.
-pub fn open(plan: &SourcePlan) -> Result<Opened, OpenError> {
+pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
     let mut listening = udp::listen(&plan.udp)?;
     let fast = match plan.way {
         Way::Udp => None,
-        Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, &mut listening)?),
-        Way::Auto => match bpf::open(&plan.bpf, &plan.udp, &mut listening) {
+        Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening)?),
+        Way::Auto => match bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening) {
             Ok(fast) => Some(fast),
             Err(why) => {
                 tracing::info!("receiving by UDP sockets alone: {why}");
@@ -78,12 +82,12 @@ pub fn open(plan: &SourcePlan) -> Result<Opened, OpenError> {
         },
     };
     let Listening { sources, addresses, receive_buffer } = listening;
-    let (sources, description) = match fast {
-        None => (Sources::Udp(sources), "udp".to_owned()),
+    let (sources, description, gate) = match fast {
+        None => (Sources::Udp(sources), "udp".to_owned(), None),
         Some(fast) => {
             let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
-            (Sources::Bpf(fast.sources), format!("bpf {}", places.join(" ")))
+            (Sources::Bpf(fast.sources), format!("bpf {}", places.join(" ")), Some(fast.gate))
         }
     };
-    Ok(Opened { sources, addresses, receive_buffer, description })
+    Ok(Opened { sources, addresses, receive_buffer, description, gate })
 }

@@ -27,7 +27,7 @@ mod record;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ use self::clock::Clock;
 use self::program::{Counts, Program};
 use self::record::Record;
 use super::udp::{Listening, Steering, UdpPlan, UdpSource};
-use super::{Datagram, FastPath, Source};
+use super::{Allowed, Datagram, FastPath, Source};
 use crate::record::Timestamp;
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
@@ -78,8 +78,8 @@ pub struct BpfPlan {
     pub ring: u32,
     /// Bytes of a UDP payload that are kept at most.
     pub keep: u32,
-    /// The VNIs to take, where the program is to drop the others.
-    pub vnis: Option<Vec<u32>>,
+    /// Drop sessions that are not allowed in the program.
+    pub early: bool,
     /// Take datagrams whatever address they are for.
     pub any_address: bool,
     /// Verify UDP checksums.
@@ -222,16 +222,34 @@ pub struct Fast {
     pub sources: Vec<BpfSource>,
     /// Interfaces, and where on them the program is attached.
     pub attached: Vec<(String, &'static str)>,
+    /// Tells the program what is allowed.
+    pub gate: Gate,
 }
 
-/// Puts the program in front of these sockets, and takes them.
+/// Tells the program which sessions are allowed, while it runs.
+#[derive(Debug)]
+pub struct Gate {
+    early: bool,
+    shared: Weak<Shared>,
+}
+
+impl Gate {
+    /// Allows these sessions. What the program cannot be told it leaves to the workers.
+    pub fn allow(&self, allowed: &Allowed) {
+        if let Some(shared) = self.shared.upgrade().filter(|_| self.early) {
+            shared.program.allow(allowed);
+        }
+    }
+}
+
+/// Puts the program in front of these sockets, and takes them. It begins with what is `allowed`.
 ///
 /// # Errors
 /// Why it cannot be. The sockets are where they were then.
-pub fn open(plan: &BpfPlan, udp: &UdpPlan, listening: &mut Listening) -> Result<Fast, BpfError> {
-    let (program, rings, attached) = program(plan, udp, &listening.addresses)?;
-    let sources = share(plan, program, rings, std::mem::take(&mut listening.sources));
-    Ok(Fast { sources, attached })
+pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Listening) -> Result<Fast, BpfError> {
+    let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
+    let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
+    Ok(Fast { sources, attached, gate: Gate { early: plan.early, shared } })
 }
 
 type Attached = Vec<(String, &'static str)>;
@@ -240,6 +258,7 @@ type Attached = Vec<(String, &'static str)>;
 fn program(
     plan: &BpfPlan,
     udp: &UdpPlan,
+    allowed: &Allowed,
     addresses: &[SocketAddr],
 ) -> Result<(Program, Vec<Ring>, Attached), BpfError> {
     interface::check_host()?;
@@ -257,6 +276,9 @@ fn program(
         aya::util::nr_cpus().map_err(|(_, error)| BpfError::Os { call: "/sys/devices/system/cpu/possible", error })?
     };
     let (program, rings) = Program::load(plan, addresses, u32::try_from(rings).unwrap_or(1), by_session)?;
+    if plan.early {
+        program.allow(allowed);
+    }
     let mut attached = Vec::new();
     for name in interfaces {
         let mode = program.attach(&name)?;
@@ -265,14 +287,15 @@ fn program(
     Ok((program, rings, attached))
 }
 
-/// A source for each worker.
-fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> Vec<BpfSource> {
+/// A source for each worker, and what they share.
+fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> (Vec<BpfSource>, Weak<Shared>) {
     let (tender, told) = channel();
     let shared = Arc::new(Shared { program, refused: Once::new(), _tender: tender });
     let weak = Arc::downgrade(&shared);
+    let of_tender = Weak::clone(&weak);
     let tend = move || {
         while told.recv_timeout(TEND) == Err(RecvTimeoutError::Timeout) {
-            let Some(shared) = weak.upgrade() else { break };
+            let Some(shared) = of_tender.upgrade() else { break };
             shared.program.tend();
         }
     };
@@ -298,7 +321,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
             source.rings.push(Numbered { number, ring, read: 0 });
         }
     }
-    sources
+    (sources, weak)
 }
 
 impl Numbered {

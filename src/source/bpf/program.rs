@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,10 +14,11 @@ use aya::programs::tc::{self, SchedClassifierLink, TcError};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::util::KernelVersion;
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, Pod};
 
 use super::interface::{self, Interface};
 use super::{Attach, BpfError, BpfPlan};
+use crate::source::Allowed;
 use crate::sys::ring::{self, Ring};
 
 /// Built from `capture.bpf.c` by `./ci.sh bpf`.
@@ -27,8 +29,13 @@ const TC: &str = "vxtap_tc";
 
 /// `struct endpoint`: address, then port in network order and zero.
 type Endpoint = [u32; 5];
-/// `struct state`: a word and padding.
+/// `struct source`: an address.
+type Source = [u32; 4];
+/// `struct state`: two words and padding.
 type State = [u32; 16];
+/// `ONLY_VNIS` and `ONLY_SOURCES`.
+const ONLY_VNIS: u32 = 1;
+const ONLY_SOURCES: u32 = 2;
 /// `struct count`.
 type Count = [u64; 5];
 
@@ -77,9 +84,36 @@ struct Attached {
 /// The parts that change while the sensor runs.
 struct Changing {
     ebpf: Ebpf,
-    listening: HashMap<MapData, Endpoint, u8>,
-    endpoints: HashSet<Endpoint>,
+    listening: List<Endpoint>,
+    vnis: List<u32>,
+    sources: List<Source>,
     attached: Vec<Attached>,
+}
+
+/// A hash map of the program's whose keys are all that counts, and the keys in it.
+struct List<K> {
+    map: HashMap<MapData, K, u8>,
+    keys: HashSet<K>,
+}
+
+impl<K: Pod + Eq + Hash> List<K> {
+    fn add(&mut self, wanted: impl IntoIterator<Item = K>) -> Result<(), MapError> {
+        for key in wanted {
+            if !self.keys.contains(&key) {
+                self.map.insert(key, 1, 0)?;
+                self.keys.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all but these.
+    fn keep(&mut self, wanted: &HashSet<K>) -> Result<(), MapError> {
+        for key in self.keys.extract_if(|key| !wanted.contains(key)) {
+            self.map.remove(&key)?;
+        }
+        Ok(())
+    }
 }
 
 /// The loaded program. Detached when this is dropped.
@@ -113,9 +147,7 @@ impl Program {
     ) -> Result<(Self, Vec<Ring>), BpfError> {
         let endpoints = endpoints(listen, plan.any_address, &interface::all());
         let rings_by_session = if by_session { rings } else { 0 };
-        let select_vnis = u8::from(plan.vnis.is_some());
         let any_address = u8::from(plan.any_address);
-        let vnis = plan.vnis.as_deref().unwrap_or_default();
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             // It is the same for all kernels.
@@ -123,26 +155,19 @@ impl Program {
             .map_max_entries("rings", rings)
             .map_max_entries("counts", rings)
             .map_max_entries("states", rings + 1)
-            .map_max_entries("vnis", entries(vnis.len()))
             .map_max_entries("listening", entries(endpoints.len() * 2).max(1024))
             .override_global("rings_by_session", &rings_by_session, true)
             .override_global("keep", &plan.keep, true)
-            .override_global("select_vnis", &select_vnis, true)
             .override_global("any_address", &any_address, true)
             .load(OBJECT)?;
 
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Object(name));
-        let mut listening: HashMap<MapData, Endpoint, u8> = take("listening")?.try_into()?;
+        let mut listening = List { map: take("listening")?.try_into()?, keys: HashSet::new() };
+        let vnis = List { map: take("vnis")?.try_into()?, keys: HashSet::new() };
+        let sources = List { map: take("sources")?.try_into()?, keys: HashSet::new() };
         let states = Mutex::new(take("states")?.try_into()?);
         let counts = take("counts")?.try_into()?;
-        for endpoint in &endpoints {
-            listening.insert(endpoint, 1, 0)?;
-        }
-        let mut allowed: HashMap<&mut MapData, u32, u8> =
-            ebpf.map_mut("vnis").ok_or(BpfError::Object("vnis"))?.try_into()?;
-        for vni in vnis {
-            allowed.insert(vni, 1, 0)?;
-        }
+        listening.add(endpoints)?;
         let mut outer: ArrayOfMaps<&mut MapData, MapData> =
             ebpf.map_mut("rings").ok_or(BpfError::Object("rings"))?.try_into()?;
         let mut readers = Vec::new();
@@ -152,7 +177,7 @@ impl Program {
             readers.push(reader);
         }
         let attached = Vec::new();
-        let changing = Mutex::new(Changing { ebpf, listening, endpoints, attached });
+        let changing = Mutex::new(Changing { ebpf, listening, vnis, sources, attached });
         let (listen, any_address, attach) = (listen.to_vec(), plan.any_address, plan.attach);
         Ok((Self { changing, states, counts, listen, any_address, attach }, readers))
     }
@@ -168,16 +193,11 @@ impl Program {
     /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be called now and then.
     pub(super) fn tend(&self) {
         let mut changing = lock(&self.changing);
-        let Changing { ebpf, listening, endpoints: known, attached } = &mut *changing;
+        let Changing { ebpf, listening, attached, .. } = &mut *changing;
         let now = endpoints(&self.listen, self.any_address, &interface::all());
         // What cannot be changed stays with the stack, or is taken for a little longer.
-        for endpoint in now.difference(known) {
-            let _ = listening.insert(endpoint, 1, 0);
-        }
-        for endpoint in known.difference(&now) {
-            let _ = listening.remove(endpoint);
-        }
-        *known = now;
+        let _ = listening.add(now.iter().copied());
+        let _ = listening.keep(&now);
         for place in attached {
             let link = interface::ethernet(&place.interface);
             let index = link.as_ref().ok().map(|link| link.index);
@@ -203,14 +223,39 @@ impl Program {
         }
     }
 
+    /// Has the program drop sessions that are not allowed. Where it cannot be told, it drops none, and the workers do.
+    pub(super) fn allow(&self, allowed: &Allowed) {
+        let mut changing = lock(&self.changing);
+        let Changing { vnis, sources, .. } = &mut *changing;
+        let wanted_vnis: HashSet<u32> = allowed.vnis().unwrap_or_default().iter().map(|vni| vni.get()).collect();
+        let wanted_sources: HashSet<Source> =
+            allowed.sources().unwrap_or_default().iter().map(|source| words(*source)).collect();
+        let only =
+            u32::from(allowed.vnis().is_some()) * ONLY_VNIS + u32::from(allowed.sources().is_some()) * ONLY_SOURCES;
+        // In this order, so that what was allowed and still is is never dropped.
+        let told = vnis
+            .add(wanted_vnis.iter().copied())
+            .and_then(|()| sources.add(wanted_sources.iter().copied()))
+            .and_then(|()| self.state(0, 0, only))
+            .and_then(|()| vnis.keep(&wanted_vnis))
+            .and_then(|()| sources.keep(&wanted_sources));
+        if let Err(error) = told {
+            tracing::warn!("what is not allowed comes by way of the rings: {}", super::chain(&error));
+            if self.state(0, 0, 0).is_err() {
+                tracing::error!("the program may drop sessions that are allowed; detaching it");
+                changing.attached.clear();
+            }
+        }
+    }
+
     /// Asks the program to wake the reader of this ring with the next record.
     pub(super) fn wake(&self, ring: u32) -> Result<(), MapError> {
-        self.set(ring + 1)
+        self.state(ring + 1, 1, 0)
     }
 
     /// Has the program leave everything to the stack. What it has taken is in the rings when this returns.
     pub(super) fn refuse(&self) {
-        if let Err(error) = self.set(0) {
+        if let Err(error) = self.state(0, 1, 0) {
             tracing::warn!(%error, "cannot tell the program to stop; detaching it");
             lock(&self.changing).attached.clear();
         }
@@ -220,10 +265,10 @@ impl Program {
         }
     }
 
-    fn set(&self, state: u32) -> Result<(), MapError> {
-        let mut on = State::default();
-        on[0] = 1;
-        lock(&self.states).set(state, on, 0)
+    fn state(&self, number: u32, set: u32, only: u32) -> Result<(), MapError> {
+        let mut state = State::default();
+        (state[0], state[1]) = (set, only);
+        lock(&self.states).set(number, state, 0)
     }
 
     /// What became of packets for this ring; what was left to the stack is with ring 0.
@@ -268,16 +313,20 @@ fn endpoints(listen: &[SocketAddr], any_address: bool, interfaces: &[Interface])
 }
 
 fn endpoint(address: IpAddr, port: u16) -> Endpoint {
-    let octets = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    let mut words = Endpoint::default();
-    for (to, from) in words.iter_mut().zip(octets.as_chunks::<4>().0) {
+    let [a, b, c, d] = words(match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    });
+    let [high, low] = port.to_be_bytes();
+    [a, b, c, d, u32::from_ne_bytes([high, low, 0, 0])]
+}
+
+/// An address as the packet has it.
+fn words(address: Ipv6Addr) -> [u32; 4] {
+    let mut words = [0; 4];
+    for (to, from) in words.iter_mut().zip(address.octets().as_chunks::<4>().0) {
         *to = u32::from_ne_bytes(*from);
     }
-    let [high, low] = port.to_be_bytes();
-    words[4] = u32::from_ne_bytes([high, low, 0, 0]);
     words
 }
 
