@@ -340,6 +340,46 @@ fn what_cannot_work_says_why() {
     assert_eq!(source(&sensor), "bpf eth0:xdp");
 }
 
+/// Devices of software over `eth0`, `DEV`, by the words that make them.
+const STACKED: [(&str, &[&str]); 3] = [
+    ("bridge", &["link add DEV type bridge stp_state 0 mcast_snooping 0", "link set eth0 master DEV"]),
+    ("vlan", &["link add link eth0 name DEV type vlan id 5"]),
+    ("bond", &["link add DEV type bond mode active-backup", "link set eth0 down", "link set eth0 master DEV"]),
+];
+
+#[test]
+fn devices_of_software_are_served_at_tc() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    for (kind, words) in STACKED {
+        let pair = Pair::new(1600);
+        // Every kernel that can run these tests has bridges; the others are a matter of its configuration.
+        if kind != "bridge" && !pair.sensor.can_make(kind) {
+            need::part_is_left_out(&format!("this kernel has no {kind} devices"));
+            continue;
+        }
+        for (host, address) in [(&pair.sender, "10.74.0.1/24"), (&pair.sensor, "10.74.0.2/24")] {
+            for words in words {
+                host.ip(&words.replace("DEV", "soft0"));
+            }
+            host.ip(&format!("address add {address} dev soft0"));
+            host.ip("link set soft0 up");
+            host.ip("link set eth0 up");
+        }
+        let sensor = Setup::new(&pair.sensor).with("--source bpf --listen 10.74.0.2:4789").start();
+        assert_eq!(source(&sensor), "bpf soft0:tc");
+        replay_all(&pair.sender, "10.74.0.2:4789".parse().unwrap(), &[&file], "--rate 2000", frames.len());
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        assert_eq!(fast_path(&ended, "taken"), frames.len() as u64, "{kind}: {:#}", ended.ledger.0);
+        assert_holds(kind, &captures::session(&ended.captures, "10.74.0.1".parse().unwrap(), 1), &frames);
+    }
+}
+
 #[test]
 fn an_interface_that_goes_down_or_away_comes_back() {
     if !need::programs(&[]) {
