@@ -13,14 +13,14 @@ use pcap_file::pcap::PcapReader;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A network namespace that the calling thread, and what it starts, is in until the value is dropped.
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     name: String,
     home: File,
 }
 
 impl Namespace {
     /// A new namespace; none without root, which is said, and which is a failure where the environment has `CI`.
-    pub(super) fn enter() -> Option<Self> {
+    pub(crate) fn enter() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() || !fs::exists("/dev/net/tun").unwrap() {
             assert!(std::env::var_os("CI").is_none(), "this test needs root and /dev/net/tun");
@@ -46,7 +46,7 @@ impl Drop for Namespace {
 }
 
 /// Runs a command of the shell, which must succeed. Returns what it printed.
-pub(super) fn sh(command: &str) -> String {
+pub(crate) fn sh(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -1,7 +1,7 @@
 //! The fast path: what the program takes, what it leaves, and that nothing is lost or left behind.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ const IPPROTO_RAW: i32 = 255;
 fn send_raw(pair: &Pair, packet: &[u8]) {
     pair.sender.enter(|| {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(IPPROTO_RAW))).unwrap();
-        let to = std::net::SocketAddr::new(pair.target(Ip::V4).ip(), 0);
+        let to = SocketAddr::new(pair.target(Ip::V4).ip(), 0);
         assert_eq!(socket.send_to(packet, &to.into()).unwrap(), packet.len());
     });
 }
@@ -291,6 +291,60 @@ fn another_xdp_program_is_named_and_auto_goes_beside_it() {
     let ended = second.stop();
     assert_eq!(ended.messages("not at XDP but at tc: interface eth0 has an XDP program already").len(), 1);
     assert_eq!(first.stop().code, Some(0));
+}
+
+#[test]
+fn sensors_at_tc_share_an_interface() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let pair = Pair::new(1600);
+    let ports = [4789, 8472];
+    let start = |port: u16| {
+        let arguments = format!("--source bpf --attach tc --interface eth0 --listen [::]:{port}");
+        Setup::new(&pair.sensor).with(&arguments).start()
+    };
+    let sensors = ports.map(start);
+    for port in ports {
+        let to = SocketAddr::new(pair.target(Ip::V4).ip(), port);
+        replay_all(&pair.sender, to, &[&file], "--rate 2000", frames.len());
+    }
+    for sensor in sensors {
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        assert_eq!(fast_path(&ended, "taken"), frames.len() as u64, "{:#}", ended.ledger.0);
+    }
+}
+
+#[test]
+fn no_more_of_a_datagram_is_copied_than_is_kept() {
+    if !need::programs(&[]) {
+        return;
+    }
+    const SNAPLEN: usize = 100;
+    let directory = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = (0..300).map(|n| frames::numbered(n, 1400)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    for place in PLACES {
+        let pair = Pair::new(1600);
+        // The ring has room for what is kept of all frames, and for not even a third of them whole.
+        let sensor = sensor(&pair, place, &format!("--workers 1 --ring 128KiB --snaplen {SNAPLEN}"));
+        sensor.process.signal(Signal::STOP);
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 20000", frames.len());
+        sensor.process.signal(Signal::CONT);
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        let whole: usize = frames.iter().map(|frame| frame.len() + 8).sum();
+        assert_eq!(ended.ledger.get("/received_bytes"), whole as u64, "{place}");
+        assert_eq!(ended.ledger.get("/outputs/pcap/snapped"), frames.len() as u64, "{place}");
+        let records = captures::session(&ended.captures, pair.source(Ip::V4), 1);
+        assert!(records.iter().all(|record| record.orig_len == 1400), "{place}: the length is kept");
+        let kept: Vec<&[u8]> = frames.iter().map(|frame| &frame[..SNAPLEN]).collect();
+        assert_holds(place, &records, &kept);
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@
 //! all its rings empty. A record that was committed between the two is seen at the latest when a first, short wait is over.
 
 mod clock;
+mod filter;
 mod interface;
 mod program;
 mod record;
@@ -124,6 +125,12 @@ pub enum BpfError {
         /// The program.
         program: String,
     },
+    /// Before Linux 6.6 the filters of sensors cannot be told apart.
+    #[error(
+        "another vxtap receives at tc of interface {0}, and before Linux 6.6 there can be one; let it --listen on both \
+         addresses"
+    )]
+    FilterTaken(String),
     /// The driver has no XDP.
     #[error("interface {interface}: its driver ({driver}) has no native XDP; use --attach tc")]
     NoXdp {

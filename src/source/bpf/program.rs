@@ -10,12 +10,13 @@ use std::thread;
 use std::time::Duration;
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
-use aya::programs::tc::{self, SchedClassifierLink, TcError};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod};
 
+use super::filter::{self, Filter};
 use super::interface::{self, Interface};
 use super::{Attach, BpfError, BpfPlan};
 use crate::source::Allowed;
@@ -65,11 +66,12 @@ impl Mode {
     }
 }
 
-/// The kernel's end of an attachment: closing the descriptor ends it, also where the process is killed.
+/// The kernel's end of an attachment: dropping it ends it. Closing the descriptor of a link does, so also where the process is killed.
 #[derive(Debug)]
 enum Hold {
     Xdp { _link: XdpLink },
     Tc { _link: SchedClassifierLink },
+    Filter { _filter: Filter },
 }
 
 #[derive(Debug)]
@@ -334,7 +336,7 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
 fn attach(ebpf: &mut Ebpf, name: &str, wanted: Attach) -> Result<(u32, Mode, Hold), BpfError> {
     let link = interface::ethernet(name)?;
     let xdp = |ebpf: &mut Ebpf| Ok((link.index, Mode::Xdp, Hold::Xdp { _link: attach_xdp(ebpf, name)? }));
-    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, Hold::Tc { _link: attach_tc(ebpf, name)? }));
+    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, attach_tc(ebpf, name, link.index)?));
     match wanted {
         Attach::Xdp => xdp(ebpf),
         Attach::Tc => tc(ebpf),
@@ -374,29 +376,49 @@ fn attach_xdp(ebpf: &mut Ebpf, name: &str) -> Result<XdpLink, BpfError> {
     Ok(program.take_link(id)?)
 }
 
-fn attach_tc(ebpf: &mut Ebpf, name: &str) -> Result<SchedClassifierLink, BpfError> {
-    // With tcx the kernel takes the program away with us; before, a filter stays behind where a sensor was killed.
+fn attach_tc(ebpf: &mut Ebpf, name: &str, index: u32) -> Result<Hold, BpfError> {
+    let program = tc_program(ebpf)?;
     if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
-        match tc::qdisc_detach_program(name, TcAttachType::Ingress, TC) {
-            Ok(()) => tracing::warn!(interface = name, "removed the filter of a sensor that was killed"),
-            Err(_) => tracing::debug!(interface = name, "no filter of an earlier sensor"),
-        }
-        match tc::qdisc_add_clsact(name) {
-            Ok(()) | Err(TcError::AlreadyAttached) => {}
-            Err(error) => return Err(ProgramError::from(error).into()),
-        }
+        return Ok(Hold::Filter { _filter: filter::attach(program, TC, name, index)? });
     }
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(name, TcAttachType::Ingress, order)?;
+    Ok(Hold::Tc { _link: program.take_link(id)? })
+}
+
+/// The program for tc, which the kernel has.
+fn tc_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, BpfError> {
     let program: &mut SchedClassifier = ebpf.program_mut(TC).ok_or(BpfError::Object(TC))?.try_into()?;
     if program.fd().is_err() {
         program.load()?;
     }
-    let id = program.attach(name, TcAttachType::Ingress)?;
-    Ok(program.take_link(id)?)
+    Ok(program)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
+    pub(in super::super) fn on_loopback() -> (Program, Vec<Ring>) {
+        let plan = BpfPlan {
+            interfaces: Vec::new(),
+            attach: Attach::Tc,
+            ring: 1 << 17,
+            keep: u32::MAX,
+            early: true,
+            any_address: false,
+            verify_checksum: false,
+        };
+        Program::load(&plan, &["127.0.0.1:4789".parse().unwrap()], 1, true).unwrap()
+    }
+
+    impl Program {
+        /// Lends the program for tc.
+        pub(in super::super) fn with_tc<T>(&self, f: impl FnOnce(&mut SchedClassifier) -> T) -> T {
+            f(tc_program(&mut lock(&self.changing).ebpf).unwrap())
+        }
+    }
 
     #[test]
     fn endpoints_are_what_the_sockets_receive() {
