@@ -367,10 +367,9 @@ fn attach_xdp(ebpf: &mut Ebpf, name: &str) -> Result<XdpLink, BpfError> {
         match interface::os_error(&error).and_then(std::io::Error::raw_os_error) {
             Some(libc::EOPNOTSUPP) => BpfError::NoXdp { interface, driver },
             Some(libc::EBUSY | libc::EEXIST) => BpfError::XdpTaken { program: "which has just come".into(), interface },
-            Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => {
-                BpfError::XdpRefused { interface, driver, mtu: link.mtu, error: error.to_string() }
-            }
-            _ => error.into(),
+            // Drivers have many reasons and few numbers: too large an MTU, too few queues, no memory.
+            Some(_) => BpfError::XdpRefused { interface, driver, mtu: link.mtu, error: super::chain(&error) },
+            None => error.into(),
         }
     })?;
     Ok(program.take_link(id)?)
