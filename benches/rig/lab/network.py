@@ -7,7 +7,7 @@ import subprocess
 import lab.machine as machine
 
 SENDER, RECEIVER = "10.99.0.1", "10.99.0.2"
-RECEIVER_MAC = "02:00:00:00:00:02"
+SENDER_MAC, RECEIVER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 MTU = 9001
 
 
@@ -35,6 +35,7 @@ class Network:
         sh("ip", "netns", "add", self.receive)
         sh("ip", "link", "add", "v0", "netns", self.send, "type", "veth", "peer", "name", "v1", "netns", self.receive)
         sh("ip", "link", "add", "g0", "netns", self.send, "type", "veth", "peer", "name", "g1", "netns", self.send)
+        sh("ip", "-n", self.send, "link", "set", "v0", "address", SENDER_MAC)
         sh("ip", "-n", self.receive, "link", "set", "v1", "address", RECEIVER_MAC)
         for namespace, device in [(self.send, "v0"), (self.send, "g0"), (self.send, "g1"), (self.receive, "v1")]:
             self.quiet(namespace, device)
@@ -42,6 +43,8 @@ class Network:
         for namespace, device, address in [(self.send, "v0", SENDER), (self.receive, "v1", RECEIVER)]:
             sh("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", device)
         sh("ip", "-n", self.receive, "link", "set", "lo", "up")
+        # Nobody asks for addresses: a reply would be a frame that the generator did not send.
+        sh("ip", "-n", self.receive, "neigh", "add", SENDER, "lladdr", SENDER_MAC, "dev", "v1", "nud", "permanent")
         # With GRO a veth has a NAPI, without which nothing can be redirected into its other end.
         sh("ip", "netns", "exec", self.receive, "ethtool", "-K", "v1", "gro", "on")
         sh("ip", "netns", "exec", self.send, "ethtool", "-K", "g1", "gro", "on")

@@ -233,6 +233,9 @@ af-packet:
     tpacket-v3: yes
     block-size: 1048576
     ring-size: 20000
+# It would turn off the veth's NAPI.
+capture:
+  disable-offloading: false
 outputs:
   - pcap-log:
       enabled: yes
