@@ -54,7 +54,7 @@ class Experiment:
 
     def trial(self, side, rate, purpose):
         """One trial, once more where other work disturbed it. None where the side cannot take part."""
-        seconds = self.rig.options.seconds
+        rate, seconds = int(rate), self.rig.options.seconds
         if side.output == "pcap":
             seconds = max(0.5, min(seconds, LARGEST_TRIAL / (rate * (self.load.mean() + 16))))
         for attempt in range(1 + self.rig.options.retries):
@@ -113,7 +113,7 @@ class Experiment:
                     "filter": self.load.filter,
                     "base": base,
                     "ns": spread([t["ns"] for t in at[1]]),
-                    "ns_own": spread([t["own_ns"] / max(1, t["counted"]) for t in at[1]]),
+                    "ns_own": spread([t["own_ns"] / max(1, t["counted"] * t["sent"] / t["wanted"]) for t in at[1]]),
                     "lost": spread([t["lost"] for t in at[1]]),
                     "lossless": spread(self.lossless[name]),
                     "share_2x": spread([1 - t["lost"] for t in at[2]]),

@@ -60,7 +60,7 @@ class Generator:
         """Offers `rate * seconds` frames and returns what the generator says of it."""
         keys = {
             "lengths": ",".join(map(str, MIXES[load.mix])),
-            "rate": int(rate),
+            "rate": rate,
             "count": int(rate * seconds),
             "out": "v0",
             "to_mac": network.RECEIVER_MAC,

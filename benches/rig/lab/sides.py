@@ -184,6 +184,25 @@ class Outer(Side):
         tcpdump(self, "v1", load, "udp dst port 4789")
 
 
+class Floor(Side):
+    """A program that drops each frame at the interface: what is left is the rig's own cost."""
+
+    name = "floor"
+    filters = False
+
+    def start(self, load):
+        self.within = self.rig.net.within(self.rig.net.receive)
+        sh(*self.within, "ip", "link", "set", "v1", "xdpdrv", "object", self.rig.tool("drop.bpf.o"), "section", "xdp.frags")
+        self.before = self.rig.net.arrived()[0]
+
+    def clear(self):
+        self.arrived = self.rig.net.arrived()[0] - self.before
+        sh(*self.within, "ip", "link", "set", "v1", "xdpdrv", "off")
+
+    def count(self, sent):
+        return self.arrived, {}
+
+
 class Suricata(Side):
     """Suricata's pcap-log, which has the outer frames."""
 
@@ -258,4 +277,4 @@ def all_sides(rig, output):
     if output == "tap":
         return [*vxtap, Kernel(rig, output)]
     kernel = [Kernel(rig, output, sniffer) for sniffer in SNIFFERS]
-    return [*vxtap, *kernel, Kernel(rig, output, "tcpdump", each=True), Outer(rig, output), Suricata(rig, output)]
+    return [*vxtap, *kernel, Kernel(rig, output, "tcpdump", each=True), Outer(rig, output), Floor(rig, output), Suricata(rig, output)]

@@ -48,7 +48,7 @@ def measured(rig, side, load, rate, seconds):
     own = machine.threads_ns(pids + [softirq])
     processor = machine.Processor(RECEIVE_CPU)
     offered = rig.generator.offer(load, rate, seconds)
-    backlog = until_idle(pids)
+    backlog = until_idle(pids, offered["end_ns"] / 1e9)
     time.sleep(0.6)
     busy, stolen = processor.busy_and_stolen_ns()
     own = machine.threads_ns(pids + [softirq]) - own + offered["queue_thread_ns"]
@@ -62,6 +62,7 @@ def measured(rig, side, load, rate, seconds):
         "vnis": load.vnis,
         "filter": load.filter,
         "rate": int(rate),
+        "seconds": seconds,
         "sent": offered["sent"],
         "offered": offered["rate"],
         "late": offered["late"],
@@ -79,17 +80,17 @@ def measured(rig, side, load, rate, seconds):
     }
 
 
-def until_idle(pids, longest=10.0):
-    """Waits until the receivers have little left to do, and returns how long that took."""
-    begin = time.monotonic()
-    before, at = machine.threads_ns(pids), begin
-    while time.monotonic() - begin < longest:
+def until_idle(pids, since, longest=10.0):
+    """Waits until the receivers have little left to do, and returns how long after the last frame that was, in seconds.
+    About 0.1 is nothing: the generator looks that long whether its queue is empty."""
+    before, at = machine.threads_ns(pids), time.monotonic()
+    while at - since < longest:
         time.sleep(0.05)
         now, clock = machine.threads_ns(pids), time.monotonic()
         if now - before < (clock - at) * 0.1e9:
-            return round(at - begin, 3)
+            break
         before, at = now, clock
-    return longest
+    return round(at - since, 3)
 
 
 def attribute(side, trial):
@@ -97,13 +98,16 @@ def attribute(side, trial):
     sent, counted = trial["sent"], trial["counted"]
     if trial["sender_failed"] or not sent:
         raise Broken(f"the generator could not make {trial['sender_failed']} frames")
+    if sent != int(trial["rate"] * trial["seconds"]):
+        raise Broken(f"the generator was too slow: {sent} frames in {sent / trial['offered']:.1f} s")
     trial["lost"] = 1 - counted / trial["wanted"]
     trial["backlog_share"] = trial["backlog_s"] / (sent / trial["offered"])
     # What other programs did on this processor is not the side's.
     trial["foreign"] = trial["busy_ns"] / trial["own_ns"] - 1
     trial["disturbed"] = trial["foreign"] > DISTURBED
     cost = trial["own_ns"] if trial["disturbed"] else trial["busy_ns"]
-    trial["ns"] = cost / max(1, counted)
+    # With a filter, a frame that is left out is work as well.
+    trial["ns"] = cost / max(1, counted * sent / trial["wanted"])
     reached = sent - trial["lost_in_queue"] - trial["lost_in_veth"]
     if counted > trial["wanted"]:
         raise Broken(f"{side.name}: {counted} frames of {trial['wanted']}")

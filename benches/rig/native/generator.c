@@ -408,10 +408,11 @@ int main(int argc, char **argv)
     unsigned long end = kernel->bss->end_ns ? kernel->bss->end_ns : now_ns();
     double seconds = (end - kernel->bss->start_ns) / 1e9 + (double)(jumbo ? 0 : kernel->bss->late) / plan.rate;
     printf("{\"asked\": %lu, \"sent\": %llu, \"seconds\": %.6f, \"rate\": %.0f, \"late\": %llu, \"failed\": %llu, "
-           "\"taken\": %llu, \"queue_thread_ns\": %lu, \"waited_ns\": %lu}\n",
+           "\"taken\": %llu, \"queue_thread_ns\": %lu, \"waited_ns\": %lu, "
+           "\"end_ns\": %lu}\n",
            plan.count, (unsigned long long)kernel->bss->sent, seconds, kernel->bss->sent / seconds,
            (unsigned long long)kernel->bss->late, (unsigned long long)kernel->bss->failed,
-           (unsigned long long)kernel->bss->taken.frames, thread_after - thread_before, waited_after - waited_before);
+           (unsigned long long)kernel->bss->taken.frames, thread_after - thread_before, waited_after - waited_before, end);
     generator_bpf__destroy(kernel);
     return 0;
 }
