@@ -20,16 +20,18 @@ struct {
 } queue SEC(".maps");
 
 /* Set before it starts. */
-volatile __u32 receive_cpu, out_ifindex, length_count = 1, flows = 1024, ports = 64, vnis = 1, first_vni = 7, train = 1;
+volatile __u32 receive_cpu, length_count = 1, flows = 1024, ports = 64, vnis = 1, first_vni = 7, train = 1;
 volatile __u32 burst = 32, lengths[LENGTHS];
 volatile __u64 rate, wanted;
 __u8 templates[LENGTHS][TEMPLATE];
 
 /* Counted by the sender's processor. */
 volatile __u64 start_ns, end_ns, sent, allowed, late, failed;
-/* Counted by the receiver's; in cache lines of its own, so that neither processor waits for the other's. */
+/* The receiver's, in cache lines of its own, so that neither processor waits for the other's: what it has taken from
+ * the queue, and the interface that it hands frames to. */
 volatile struct {
-    __u64 frames, padding[15];
+    __u64 frames;
+    __u32 out_ifindex, padding[29];
 } taken __attribute__((aligned(128)));
 
 static __always_inline void headers(__u8 *frame, __u32 length, __u64 n)
@@ -111,7 +113,7 @@ SEC("xdp.frags/cpumap")
 int forward(struct xdp_md *ctx)
 {
     taken.frames++;
-    return bpf_redirect(out_ifindex, 0);
+    return bpf_redirect(taken.out_ifindex, 0);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -352,7 +352,7 @@ int main(int argc, char **argv)
     kernel->data->train = plan.train;
     kernel->data->burst = plan.burst;
     kernel->bss->receive_cpu = plan.cpu;
-    kernel->bss->out_ifindex = if_nametoindex(plan.out);
+    kernel->bss->taken.out_ifindex = if_nametoindex(plan.out);
     kernel->bss->rate = plan.rate;
     kernel->bss->wanted = plan.count;
 
