@@ -2,7 +2,7 @@
 //!
 //! - `frame`: one datagram through decapsulation, routing and the copy into a chunk, as the worker does it;
 //! - `hand_over`: a chunk to the sink's thread and back;
-//! - `sink`: chunks into a file in /dev/shm.
+//! - `sink`: chunks into files in /dev/shm, without the hash, which another thread computes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use std::hint::black_box;
@@ -10,15 +10,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use vxtap::archive::ArchivePlan;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use vxtap::archive::{ArchivePlan, BudgetPlan};
 use vxtap::lane::{Chunk, LanePlan, Lent, lanes};
 use vxtap::ledger::{Ledger, Output, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::worker::Step;
 use vxtap::record::Timestamp;
 use vxtap::record::format::Format;
-use vxtap::route::{Registry, Selection, SessionId, SessionTable};
+use vxtap::route::{Registry, Selection, SessionId, SessionKey, SessionTable};
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
@@ -115,49 +115,61 @@ fn hand_over(c: &mut Criterion) {
     });
 }
 
+/// A chunk of many sessions in turn, full, and who names them.
+fn mixed_chunk(length: usize, sessions: u32) -> (Chunk, Arc<Registry>) {
+    let registry = Arc::new(Registry::new(sessions));
+    let mut table = SessionTable::new(Arc::clone(&registry));
+    let mut chunk = Chunk::new(0);
+    let frame = vec![0x5a; length];
+    for n in 0.. {
+        if !chunk.fits(length) {
+            break;
+        }
+        let key = SessionKey { source: source(), vni: Vni::new(n % sessions).unwrap() };
+        let session = table.count(key, length, Timestamp::from_ns(1));
+        chunk.push(session, Timestamp::from_ns(1), &frame, length as u32);
+    }
+    (chunk, registry)
+}
+
 fn sink(c: &mut Criterion) {
     let mut group = c.benchmark_group("sink");
-    for length in [64, 1514] {
-        let chunk = Arc::new(Lent::from(full_chunk(length)));
+    for (length, sessions) in [(64, 1), (64, 256), (1514, 1)] {
+        let (chunk, registry) = match sessions {
+            1 => (full_chunk(length), Arc::new(Registry::new(1))),
+            _ => mixed_chunk(length, sessions),
+        };
+        let chunk = Arc::new(Lent::from(chunk));
         let frames = u64::from(chunk.frames());
         group.throughput(Throughput::Elements(frames));
-        group.bench_function(format!("{length}B frames to /dev/shm, per chunk of {frames}"), |b| {
-            let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-            let plan = FilePlan {
-                directory: dir.path().to_path_buf(),
-                rotate_size: 64 << 20,
-                rotate_frames: None,
-                rotate_time: Duration::from_secs(3600),
-                snaplen: 262_144,
-                linger: Duration::from_secs(1),
-                buffer_memory: 16 << 20,
-                open_files: 16,
-                format: Format::Pcap,
-                compression: None,
-                direct: Direct::Off,
-                archive: ArchivePlan::default(),
-            };
-            let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-            let mut sink = FileSink::open(plan, Arc::new(Registry::new(1)), &mut output, Vec::new()).unwrap();
-            let mut written = 0;
-            b.iter_batched(
-                || {
-                    // Bounded space: published files go before there are many.
-                    written += 1;
-                    if written % 1000 == 0 {
-                        for file in std::fs::read_dir(dir.path().join("overflow")).unwrap() {
-                            let file = file.unwrap().path();
-                            if file.extension().is_some_and(|e| e == "pcap") {
-                                std::fs::remove_file(file).unwrap();
-                            }
-                        }
-                    }
-                },
-                |()| sink.consume(&chunk),
-                BatchSize::PerIteration,
-            );
-            sink.finish();
-        });
+        group.bench_function(
+            format!("{length}B frames of {sessions} sessions to /dev/shm, per chunk of {frames}"),
+            |b| {
+                let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+                let plan = FilePlan {
+                    directory: dir.path().to_path_buf(),
+                    rotate_size: 64 << 20,
+                    rotate_frames: None,
+                    rotate_time: Duration::from_secs(1 << 40),
+                    snaplen: 262_144,
+                    linger: Duration::from_secs(1),
+                    buffer_memory: 16 << 20,
+                    open_files: 300,
+                    format: Format::Pcap,
+                    compression: None,
+                    direct: Direct::Off,
+                    // Bounded space.
+                    archive: ArchivePlan {
+                        budget: BudgetPlan { keep_bytes: Some(256 << 20), ..BudgetPlan::default() },
+                        ..ArchivePlan::default()
+                    },
+                };
+                let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+                let mut sink = FileSink::open(plan, Arc::clone(&registry), &mut output, Vec::new()).unwrap();
+                b.iter(|| sink.consume(&chunk));
+                sink.finish();
+            },
+        );
     }
     group.finish();
 }

@@ -42,6 +42,11 @@ Exit codes:
            manifest; what was whole before the damage was used
   128 + n  a second signal n, as 130 for SIGINT: left at once, nothing drained";
 
+const RECEIVING: &str = "Receiving";
+const FILES: &str = "Capture files";
+const BUDGET: &str = "Budget of capture files";
+const INTERFACES: &str = "Interfaces";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -55,99 +60,105 @@ pub enum Command {
     Demo(DemoArgs),
 }
 
+const SIGNALS: &str = "\
+Signals:
+  SIGINT, SIGTERM, SIGHUP   drain what was received, complete the files, end;
+                            once more: leave at once
+  SIGUSR1                   complete the files that are written to, and go on";
+
 /// `vxtap run`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("interfaces").multiple(true))]
+#[command(after_help = SIGNALS, group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
     /// Address and UDP port to receive on; repeat for more, as 0.0.0.0:8472. [default: `[::]:4789`, IPv4
     /// included; `0.0.0.0:4789` where the host has no IPv6]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(help_heading = RECEIVING, long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
     /// Receiving threads, each with a socket of its own. [default: half the cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(help_heading = RECEIVING, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
     /// What decides which worker receives a datagram.
-    #[arg(long, value_enum, default_value_t = Steer::Session)]
+    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Steer::Session)]
     pub steer: Steer,
     /// Directory for the pcap files; created if missing.
-    #[arg(long, value_name = "DIR", default_value = "./captures")]
+    #[arg(help_heading = FILES, long, value_name = "DIR", default_value = "./captures")]
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
-    #[arg(long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
+    #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
         "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
     /// `:vni=N,...` only these VNIs. An interface that does not exist is created, and removed at the end.
-    #[arg(long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
+    #[arg(help_heading = INTERFACES, long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
     pub tap: Vec<InterfaceArg>,
     /// The same without Ethernet: inner IP packets into this tun interface.
-    #[arg(long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
+    #[arg(help_heading = INTERFACES, long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
     pub tun: Vec<InterfaceArg>,
     /// MTU of the interfaces of --tap and --tun.
-    #[arg(long, value_name = "N", default_value_t = 9001, requires = "interfaces", value_parser = clap::value_parser!(u32).range(68..=65_521))]
+    #[arg(help_heading = INTERFACES, long, value_name = "N", default_value_t = 9001, requires = "interfaces", value_parser = clap::value_parser!(u32).range(68..=65_521))]
     pub tap_mtu: u32,
     /// Spread the conversations over this many interfaces, NAME0, NAME1, ..., for as many readers: both directions and all fragments of a
     /// conversation meet on one.
-    #[arg(long, value_name = "N", requires = "interfaces", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(help_heading = INTERFACES, long, value_name = "N", requires = "interfaces", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub tap_count: Option<u32>,
     /// What the files look like.
-    #[arg(long, value_enum, default_value_t = FileFormat::Pcap)]
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = FileFormat::Pcap)]
     pub format: FileFormat,
     /// Compress the files: lz4, zstd, or zstd:LEVEL from 1 (fast) to 19 (small).
-    #[arg(long, value_name = "lz4|zstd[:LEVEL]")]
+    #[arg(help_heading = FILES, long, value_name = "lz4|zstd[:LEVEL]")]
     pub compress: Option<Compression>,
     /// Begin a new file before one grows beyond this size (before compression), as 100MiB.
-    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
+    #[arg(help_heading = FILES, long, value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
     pub rotate_size: u64,
     /// Begin a new file after this many frames.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(help_heading = FILES, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub rotate_frames: Option<u64>,
     /// Begin a new file when the UTC clock passes a multiple of this, as 5m.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    #[arg(help_heading = FILES, long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub rotate_time: Duration,
     /// Write files past the page cache (O_DIRECT, io_uring).
-    #[arg(long, value_enum, default_value_t = DirectFiles::Auto)]
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = DirectFiles::Auto)]
     pub direct: DirectFiles,
     /// What is sure to survive a loss of power. A file that has its final name survives the death of the program either way.
-    #[arg(long, value_enum, default_value_t = SyncFiles::None)]
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = SyncFiles::None)]
     pub sync: SyncFiles,
     /// Remove the oldest published files while all files together have more bytes than this, as 500GiB.
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(help_heading = BUDGET, long, value_name = "BYTES", value_parser = bytes)]
     pub keep_bytes: Option<u64>,
     /// Remove the oldest published files while there are more than this.
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = BUDGET, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub keep_files: Option<u64>,
     /// Remove published files whose last frame is older than this, as 30days.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(help_heading = BUDGET, long, value_name = "DURATION", value_parser = duration)]
     pub keep_age: Option<Duration>,
     /// Remove the oldest published files while the file system has less room than this, as 10GiB or 5%; with none left to remove, drop
     /// frames (`disk_full`).
-    #[arg(long, value_name = "BYTES|PERCENT", value_parser = min_free)]
+    #[arg(help_heading = BUDGET, long, value_name = "BYTES|PERCENT", value_parser = min_free)]
     pub min_free: Option<MinFree>,
     /// Run this shell command for each published file, in the background: the path is its last argument, VXTAP_SOURCE, VXTAP_VNI,
     /// VXTAP_FRAMES and more are in its environment.
-    #[arg(long, value_name = "CMD")]
+    #[arg(help_heading = FILES, long, value_name = "CMD")]
     pub on_publish: Option<String>,
     /// Keep at most this many bytes of a frame.
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    #[arg(help_heading = FILES, long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=262_144))]
     pub snaplen: u32,
     /// Received frames are in the file at most this much later.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    #[arg(help_heading = FILES, long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub flush: Duration,
     /// Kernel receive buffer of each socket.
-    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = bytes)]
+    #[arg(help_heading = RECEIVING, long, value_name = "BYTES", default_value = "32MiB", value_parser = bytes)]
     pub receive_buffer: u64,
     /// Memory for frames on their way into an output; when it is full, frames are dropped and counted.
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
     pub queue: u64,
     /// What to do with a VXLAN header whose reserved bits are set (RFC 7348 says to ignore them).
-    #[arg(long, value_enum, default_value_t = ReservedBits::Accept)]
+    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = ReservedBits::Accept)]
     pub reserved_bits: ReservedBits,
     /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow file.
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_sessions: u32,
     /// Keep only these VNIs; others are counted as filtered.
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=0xff_ffff))]
+    #[arg(help_heading = RECEIVING, long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=0xff_ffff))]
     pub vni: Vec<u32>,
     /// Stop after this time.
     #[arg(long, value_name = "D", value_parser = duration)]

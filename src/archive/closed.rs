@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::hashing::FileNumber;
-use super::manifest::{Digest, Session};
+use super::manifest::{Capture, Digest, Session};
 use super::name::Names;
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
-use crate::storage::StoredFile;
 
 /// Frames of a session that were lost, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,8 +55,8 @@ pub struct Closed {
     pub number: Option<FileNumber>,
     /// Hash of its bytes; none where it has to be read for that.
     pub digest: Option<Digest>,
-    /// The file, if it is open.
-    pub file: Option<Box<dyn StoredFile>>,
+    /// Its line, if that is in the manifest.
+    pub announced: Option<Capture>,
 }
 
 /// Frames that were written to a file which somebody removed before it was published.

@@ -213,6 +213,10 @@ impl Publisher {
                 false => Err(Stop::Unsalvageable("it has no whole frame".into())),
             };
         }
+        // A name is used once, so this is the copy's: only to remove what it was made from was left to do.
+        if whole.compression.is_some() && self.has_copy(names)? {
+            return self.remove_empty(names);
+        }
         let (made, digest, bytes) = match whole.compression {
             _ if whole.intact => {
                 let bytes = fs::metadata(&names.part)?.len();
@@ -298,6 +302,11 @@ impl Publisher {
         file.get_mut().sync()?;
         let bytes = file.get_ref().settled();
         Ok((copy.to_path_buf(), digest_of(copy)?, bytes))
+    }
+
+    /// Whether a salvaged copy of a file is published already.
+    fn has_copy(&self, names: &Names) -> io::Result<bool> {
+        names.recovered(1).map_or(Ok(false), |copy| self.storage.exists(&copy))
     }
 
     fn remove_empty(&self, names: &Names) -> Result<Salvaged, Stop> {

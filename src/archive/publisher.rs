@@ -58,6 +58,7 @@ pub(super) struct Publisher {
 #[derive(Debug, Default)]
 struct Said {
     manifest: bool,
+    waiting: bool,
     removal: bool,
     starved: bool,
 }
@@ -202,20 +203,65 @@ impl Publisher {
         tracing::info!(files = self.shelf.files(), head = %self.manifest.head(), "captures on record");
     }
 
-    /// Publishes a file. Where its line cannot be written, it keeps its part name until it can.
+    /// Publishes a file. Where its line cannot be written, or the file renamed, it keeps its part name until it can.
     fn publish(&mut self, mut closed: Box<Closed>, gone: &Sender<Gone>) {
         if matches!(self.storage.exists(&closed.names.part), Ok(false)) {
             return self.miss(&closed, gone);
         }
         self.find_manifest();
-        match self.prepare(&mut closed) {
-            Ok(()) => {}
-            Err(error) => return self.fail(&closed, &error),
+        let capture = match closed.announced.take() {
+            Some(capture) => capture,
+            None => match self.prepare(&mut closed) {
+                Ok(capture) => {
+                    let event = Event::Published(capture);
+                    if let Err(error) = self.append(&event) {
+                        return self.wait(closed, "write the manifest", &error);
+                    }
+                    let Event::Published(capture) = event else { return };
+                    capture
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return self.miss(&closed, gone),
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    return self.wait(closed, "open a file to sync it", &error);
+                }
+                // A file that could not be synced may lack bytes, and syncing it again may not say so.
+                Err(error) => return self.fail(&closed, &error),
+            },
+        };
+        match self.storage.rename(&closed.names.part, &closed.names.published) {
+            Ok(()) => {
+                tracing::debug!(path = %closed.names.published.display(), frames = closed.frames, "capture file published");
+                self.counters.files.add(1);
+                self.announce(&closed.names.published, capture);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.miss(&closed, gone),
+            Err(error) => {
+                closed.announced = Some(capture);
+                self.wait(closed, "rename a capture file", &error);
+            }
         }
-        let Some((path, digest)) = self.relative(&closed.names.published).zip(closed.digest) else { return };
+    }
+
+    /// Has a file wait that cannot be published for now.
+    fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
+        if !std::mem::replace(&mut self.said.waiting, true) {
+            tracing::error!(%error, "cannot {what}; files keep their part names; trying again every second");
+        }
+        self.unpublished.push_back(closed);
+    }
+
+    /// Sees to it that the file's bytes are safe, as far as that is asked for, and known.
+    fn prepare(&self, closed: &mut Closed) -> io::Result<Capture> {
+        // Opened again: of a thousand that are cut at once, each would keep its descriptor from those that are written to.
+        if self.plan.sync == Sync::Publish {
+            self.storage.append(&closed.names.part)?.sync()?;
+        }
+        let sha256 = closed.digest.map_or_else(|| digest_of(&closed.names.part), Ok)?;
+        closed.digest = Some(sha256);
+        let path = self.relative(&closed.names.published);
         let (first, last) = closed.span;
-        let capture = Capture {
-            path,
+        Ok(Capture {
+            path: path.ok_or_else(|| io::Error::other("the name of the directory is not text"))?,
             session: closed.session,
             first,
             last,
@@ -226,38 +272,8 @@ impl Publisher {
             kernel_dropped: closed.kernel_dropped,
             format: self.labels.format.clone(),
             compression: self.labels.compression.clone(),
-            sha256: digest,
-        };
-        let event = Event::Published(capture);
-        if let Err(error) = self.append(&event) {
-            if !std::mem::replace(&mut self.said.manifest, true) {
-                tracing::error!(%error, "cannot write the manifest; files keep their part names until it can be written");
-            }
-            return self.unpublished.push_back(closed);
-        }
-        let (Event::Published(capture) | Event::Recovered(capture)) = event else { return };
-        match self.storage.rename(&closed.names.part, &closed.names.published) {
-            Ok(()) => {
-                tracing::debug!(path = %closed.names.published.display(), frames = closed.frames, "capture file published");
-                self.counters.files.add(1);
-                self.announce(&closed.names.published, capture);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.miss(&closed, gone),
-            Err(error) => self.fail(&closed, &error),
-        }
-    }
-
-    /// Sees to it that the file's bytes are safe, as far as that is asked for, and known.
-    fn prepare(&self, closed: &mut Closed) -> io::Result<()> {
-        if let Some(mut file) = closed.file.take()
-            && self.plan.sync == Sync::Publish
-        {
-            file.sync()?;
-        }
-        if closed.digest.is_none() {
-            closed.digest = Some(digest_of(&closed.names.part)?);
-        }
-        Ok(())
+            sha256,
+        })
     }
 
     /// A file has its name: the name is made to last, the budget counts it, and the command hears of it.
@@ -321,6 +337,7 @@ impl Publisher {
                 self.unrecorded.push_front(event);
                 break;
             }
+            self.said.manifest = false;
         }
         for _ in 0..self.unpublished.len() {
             let before = self.unpublished.len();
@@ -332,8 +349,8 @@ impl Publisher {
                 return;
             }
         }
-        if std::mem::take(&mut self.said.manifest) {
-            tracing::info!("the manifest can be written again");
+        if std::mem::take(&mut self.said.waiting) {
+            tracing::info!("captures are published again");
         }
     }
 

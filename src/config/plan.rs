@@ -47,6 +47,16 @@ pub enum PlanError {
     /// A file must have room for its header and a frame.
     #[error("--rotate-size {0} is too small; give at least {LEAST_ROTATE_SIZE}")]
     RotateSize(u64),
+    /// One file would be over the budget.
+    #[error(
+        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size"
+    )]
+    KeepBytes {
+        /// As asked, in bytes.
+        keep: u64,
+        /// A file's size, in bytes.
+        rotate: u64,
+    },
     /// The kernel takes an int and doubles it.
     #[error("--receive-buffer {0} is too large; the kernel takes at most {MOST_RECEIVE_BUFFER}")]
     ReceiveBuffer(u64),
@@ -121,6 +131,11 @@ impl RunPlan {
             .ok_or(PlanError::ReceiveBuffer(args.receive_buffer))?;
         if args.rotate_size < LEAST_ROTATE_SIZE {
             return Err(PlanError::RotateSize(args.rotate_size));
+        }
+        if let Some(keep) = args.keep_bytes
+            && keep < args.rotate_size
+        {
+            return Err(PlanError::KeepBytes { keep, rotate: args.rotate_size });
         }
         if args.rotate_time < LEAST_ROTATE_TIME {
             return Err(PlanError::RotateTime);
@@ -314,6 +329,8 @@ mod tests {
         let PlanError::Queue { least, .. } = refused(&["--queue", "1MiB", "--workers", "4"]) else { panic!() };
         assert!(plan(&["--queue", &least.to_string(), "--workers", "4"]).is_ok());
         assert!(plan(&["--queue", &(least - 8).to_string(), "--workers", "4"]).is_err());
+        assert!(matches!(refused(&["--keep-bytes", "500MiB"]), PlanError::KeepBytes { .. }));
+        assert!(plan(&["--keep-bytes", "500MiB", "--rotate-size", "100MiB"]).is_ok());
         assert_eq!(refused(&["--rotate-size", "100"]), PlanError::RotateSize(100));
         assert_eq!(refused(&["--receive-buffer", "1GiB"]), PlanError::ReceiveBuffer(1 << 30));
         assert!(matches!(refused(&["--listen", "127.0.0.1:4789"]), PlanError::ListenTwice(_)));

@@ -202,8 +202,8 @@ impl Shared {
         if self.archive.is_starved() {
             return Some(OutputDrop::DiskFull);
         }
-        let now = Instant::now();
-        [own, self.outage].into_iter().flatten().find(|outage| now < outage.retry).map(|outage| outage.reason)
+        // The clock is not asked while all is well.
+        own.iter().chain(&self.outage).find(|outage| Instant::now() < outage.retry).map(|outage| outage.reason)
     }
 
     fn next_number(&mut self) -> FileNumber {
@@ -291,9 +291,10 @@ impl FileSink {
         Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
     }
 
-    fn append(&mut self, run: &Run, records: Bytes) {
+    /// `records` are those of the run, and part of `all`.
+    fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
         let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
-        files.append(run, records, &mut self.shared);
+        files.append(run, records, all, &mut self.shared);
         if self.shared.buffered > self.shared.plan.buffer_memory {
             for files in self.sessions.iter_mut().flatten() {
                 files.flush(&mut self.shared);
@@ -335,7 +336,7 @@ impl Sink for FileSink {
         }
         let all = Bytes::from_owner(Records(Arc::clone(chunk)));
         for (run, records) in chunk.runs() {
-            self.append(run, all.slice_ref(records));
+            self.append(run, records, &all);
         }
     }
 

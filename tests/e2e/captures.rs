@@ -1,11 +1,13 @@
 //! What came out: the published files, read by other programs' code, and compared with what was sent.
 
 use std::fs;
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pcap_parser::{Block, PcapNGCapture, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
+use vxtap::record::compress::reader;
 
 use crate::process::run;
 
@@ -19,10 +21,23 @@ pub(crate) struct Record {
     pub(crate) frame: Vec<u8>,
 }
 
-/// All records of a pcap file, which must be whole to its last byte.
+/// The bytes of a capture, decompressed. A compressed file must be whole to its end mark.
+#[track_caller]
+pub(crate) fn content(path: &Path) -> Vec<u8> {
+    let fail = |error| panic!("{}: {error}", path.display());
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).unwrap_or_else(fail);
+    reader(file).and_then(|mut reader| reader.read_to_end(&mut bytes)).map_err(fail).unwrap();
+    bytes
+}
+
+/// All records of a capture, pcap or pcapng, compressed or not, which must be whole to its last byte.
 #[track_caller]
 pub(crate) fn read(path: &Path) -> Vec<Record> {
-    let file = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = content(path);
+    if file.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]) {
+        return packets(path, &file);
+    }
     let (mut rest, header) =
         parse_pcap_header(&file).unwrap_or_else(|error| panic!("{}: bad header: {error:?}", path.display()));
     let parse = if header.is_bigendian() { parse_pcap_frame_be } else { parse_pcap_frame };
@@ -40,20 +55,25 @@ pub(crate) fn read(path: &Path) -> Vec<Record> {
     records
 }
 
-/// The frames of a pcap file, or of a pcapng file with enhanced packet blocks.
+/// The enhanced packet blocks of a pcapng file. The time is right for files that count nanoseconds, as ours do.
+#[track_caller]
+fn packets(path: &Path, file: &[u8]) -> Vec<Record> {
+    let capture = PcapNGCapture::from_file(file).unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+    let blocks = capture.sections.iter().flat_map(|section| &section.blocks);
+    let record = |block: &Block| match block {
+        Block::EnhancedPacket(packet) => Some(Record {
+            time: u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low),
+            orig_len: packet.origlen,
+            frame: packet.data[..packet.caplen as usize].to_vec(),
+        }),
+        _ => None,
+    };
+    blocks.filter_map(record).collect()
+}
+
+/// The frames of a capture.
 #[track_caller]
 pub(crate) fn frames(path: &Path) -> Vec<Vec<u8>> {
-    if path.extension().is_some_and(|extension| extension == "pcapng") {
-        let file = fs::read(path).unwrap();
-        let capture = PcapNGCapture::from_file(&file).unwrap();
-        let blocks = capture.sections.iter().flat_map(|section| &section.blocks);
-        return blocks
-            .filter_map(|block| match block {
-                Block::EnhancedPacket(packet) => Some(packet.data[..packet.caplen as usize].to_vec()),
-                _ => None,
-            })
-            .collect();
-    }
     read(path).into_iter().map(|record| record.frame).collect()
 }
 
@@ -120,6 +140,15 @@ pub(crate) fn assert_holds<U: AsRef<[u8]>>(what: &str, records: &[Record], frame
 /// Fails unless other programs open these files without complaint and find as many frames as we do.
 #[track_caller]
 pub(crate) fn assert_open(paths: &[PathBuf]) {
+    assert_counted(paths);
+    // The same code reads all files, and it starts slowly: the first and the last one will do.
+    assert_shown(&paths[0]);
+    assert_shown(&paths[paths.len() - 1]);
+}
+
+/// Fails unless capinfos reads these files to their ends without complaint and counts as many frames as we do.
+#[track_caller]
+pub(crate) fn assert_counted(paths: &[PathBuf]) {
     assert!(!paths.is_empty(), "no file was published");
     let output = run(Command::new("capinfos").args(["-T", "-r", "-M", "-c"]).args(paths));
     let (table, complaints) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
@@ -127,14 +156,23 @@ pub(crate) fn assert_open(paths: &[PathBuf]) {
     let counted: Vec<usize> = table.lines().map(|line| line.rsplit('\t').next().unwrap().parse().unwrap()).collect();
     let ours: Vec<usize> = paths.iter().map(|path| read(path).len()).collect();
     assert_eq!(counted, ours, "frames that capinfos counts");
-    // The same code reads all files, and it starts slowly: the first and the last one will do.
-    for path in [&paths[0], &paths[paths.len() - 1]] {
-        let output =
-            run(Command::new("tshark").args(["-n", "-r"]).arg(path).args(["-T", "fields", "-e", "frame.number"]));
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        let complaints: Vec<&str> = complaints.lines().filter(|line| !line.contains("Running as user")).collect();
-        assert!(complaints.is_empty(), "tshark: {}: {complaints:?}", path.display());
-        let count = output.stdout.iter().filter(|byte| **byte == b'\n').count();
-        assert_eq!(count, read(path).len(), "frames that tshark shows of {}", path.display());
-    }
+}
+
+/// Fails unless tshark dissects this file to its end without complaint and shows as many frames as we find.
+#[track_caller]
+pub(crate) fn assert_shown(path: &Path) {
+    let shown = tshark(path, &["frame.number"]).len();
+    assert_eq!(shown, read(path).len(), "frames that tshark shows of {}", path.display());
+}
+
+/// A line of these fields for each frame that tshark finds in a file, which it must read without complaint.
+#[track_caller]
+pub(crate) fn tshark(path: &Path, fields: &[&str]) -> Vec<String> {
+    let mut command = Command::new("tshark");
+    command.args(["-n", "-r"]).arg(path).args(["-T", "fields"]).args(fields.iter().flat_map(|field| ["-e", field]));
+    let output = run(&mut command);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<&str> = complaints.lines().filter(|line| !line.contains("Running as user")).collect();
+    assert!(complaints.is_empty(), "tshark: {}: {complaints:?}", path.display());
+    String::from_utf8(output.stdout).unwrap().lines().map(String::from).collect()
 }

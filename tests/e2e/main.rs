@@ -10,8 +10,8 @@
 //! | `process` | children that end with their guard, lines they print, waiting with a limit |
 //! | `netns` | namespaces and cables that vanish with their guard |
 //! | `sensor`, `replay`, `tcpdump` | the programs under test, and the witness |
-//! | `captures`, `ledger` | what came out, and whether it adds up |
-//! | `frames`, `datagrams` | traffic of our own making |
+//! | `captures`, `manifest`, `ledger` | what came out, and whether it adds up |
+//! | `frames`, `datagrams`, `stream` | traffic of our own making |
 //! | the others | the tests, by topic |
 //!
 //! All need root. Nothing waits for a fixed time where something can be awaited, and all waits have a limit.
@@ -21,14 +21,22 @@ mod captures;
 mod datagrams;
 mod frames;
 mod ledger;
+mod manifest;
 mod need;
 mod netns;
 mod process;
 mod replay;
 mod sensor;
+mod stream;
 mod tcpdump;
 
+mod budget;
+mod crash;
 mod damaged;
+mod disk;
+mod evidence;
+mod formats;
+mod hook;
 mod hostile;
 mod kernel_device;
 mod mirror;

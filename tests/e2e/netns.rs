@@ -209,7 +209,7 @@ impl Pair {
 
     /// Packets that the cable had no room for, because the receiving core was behind. Since Linux 6.9 the sender is
     /// told, and replay sends them again; before, they are lost, which is not the sensor's loss and not in its ledger.
-    fn no_room(&self) -> u64 {
+    pub(crate) fn no_room(&self) -> u64 {
         self.sender.link_counter("eth0", "tx", "dropped")
     }
 

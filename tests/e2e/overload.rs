@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
@@ -15,7 +16,7 @@ use crate::need::{self, succeeds};
 use crate::netns::{Ip, Pair};
 use crate::process::{eventually, run};
 use crate::replay::{replay, replay_all};
-use crate::sensor::Setup;
+use crate::sensor::{Ended, Setup};
 
 /// A file system in memory, unmounted when this is dropped.
 pub(crate) struct Mount(TempDir);
@@ -32,7 +33,7 @@ impl Mount {
         self.0.path()
     }
 
-    fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) {
         run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.path()));
     }
 }
@@ -93,17 +94,21 @@ fn thread_named(pid: i32, name: &str) -> String {
     found.unwrap().file_name().unwrap().to_str().unwrap().to_string()
 }
 
-/// The writing thread gets what the other threads on its core leave, and one of them leaves nothing.
-#[test]
-fn a_starved_writer() {
-    if !need::programs(&["chrt", "taskset"]) {
-        return;
-    }
+/// A run of which the writer could not keep up, and the frames that were sent to it.
+pub(crate) struct Starved {
+    pub(crate) pair: Pair,
+    pub(crate) ended: Ended,
+    pub(crate) sent: u64,
+}
+
+/// Runs a sensor whose writing thread gets what the other threads on its core leave, and one of them leaves nothing for `starving`, then a
+/// little.
+pub(crate) fn starve(arguments: &str, load: &str, starving: Duration) -> Starved {
     let pair = Pair::new(1600);
     let directory = tempfile::tempdir().unwrap();
     let (frames, loops) = (frames::assorted(1000), 40);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let sensor = Setup::new(&pair.sensor).with("--workers 1 --queue 1500KiB").start();
+    let sensor = Setup::new(&pair.sensor).with("--workers 1 --queue 1500KiB").with(arguments).start();
     let writer = thread_named(sensor.process.pid().as_raw_nonzero().get(), "vxtap-pcap");
     let allowed = sched_getaffinity(None).unwrap();
     let core = (0..CpuSet::MAX_CPU).rfind(|cpu| allowed.is_set(*cpu)).unwrap();
@@ -116,19 +121,32 @@ fn a_starved_writer() {
             one.set(core);
             sched_setaffinity(None, &one).unwrap();
             while !done.load(Ordering::Relaxed) {
-                std::hint::spin_loop();
+                let end = Instant::now() + starving;
+                while Instant::now() < end && !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                thread::sleep(Duration::from_millis(50));
             }
         });
-        let sent = replay(&pair.sender, pair.target(Ip::V4), &[&file], &format!("--loop {loops} --rate 20000"));
+        let load = format!("--loop {loops} --rate 20000 {load}");
+        let sent = replay(&pair.sender, pair.target(Ip::V4), &[&file], &load);
         done.store(true, Ordering::Relaxed);
         sent
     });
     assert_eq!((sent.code, sent.frames), (Some(0), (loops * frames.len()) as u64), "{}", sent.text);
-    let ended = sensor.stop();
+    Starved { pair, ended: sensor.stop(), sent: sent.frames }
+}
+
+#[test]
+fn a_starved_writer() {
+    if !need::programs(&["chrt", "taskset"]) {
+        return;
+    }
+    let Starved { pair, ended, sent } = starve("", "", Duration::from_secs(60));
     let ledger = &ended.ledger;
     assert_eq!(ended.code, Some(0), "load is no failure: {:#?}", ended.log);
     ledger.assert_closes(&ended.captures);
-    pair.assert_arrived(ledger.received() + ledger.get("/kernel_dropped"), sent.frames);
+    pair.assert_arrived(ledger.received() + ledger.get("/kernel_dropped"), sent);
     let lost = ledger.get("/outputs/pcap/dropped/lane_full");
     assert!(lost > 0, "{:#}", ledger.0);
     assert_eq!(lost + ledger.written(), ledger.received(), "{:#}", ledger.0);

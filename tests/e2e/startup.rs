@@ -11,6 +11,7 @@ use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Namespace, Pair};
 use crate::overload::Mount;
+use crate::process::eventually;
 use crate::replay::replay_all;
 use crate::sensor::{Setup, VXTAP};
 
@@ -50,6 +51,9 @@ fn the_port_belongs_to_a_process() {
     let me = format!("process {}", std::process::id());
     assert_refused(Setup::new(&namespace), 1, &["4789", "taken", &me]);
     drop(socket);
+    // A child that another test is just starting has a copy until it becomes another program.
+    let sockets = || namespace.enter(|| fs::read_to_string("/proc/thread-self/net/udp").unwrap());
+    eventually("the port is free", || sockets().lines().count() == 1);
     let first = Setup::new(&namespace).start();
     let other = format!("process {} (vxtap)", first.process.pid().as_raw_nonzero());
     assert_refused(Setup::new(&namespace), 1, &["4789", "taken", &other]);

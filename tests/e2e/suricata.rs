@@ -20,13 +20,13 @@ use crate::replay::replay_all;
 use crate::sensor::Setup;
 
 /// How often each alert and each flow is reported; flows with what they counted.
-type Findings = BTreeMap<String, u32>;
+pub(crate) type Findings = BTreeMap<String, u32>;
 
 /// What Suricata reported.
 #[derive(Debug, PartialEq, Eq)]
-struct Report {
-    packets: u64,
-    findings: Findings,
+pub(crate) struct Report {
+    pub(crate) packets: u64,
+    pub(crate) findings: Findings,
 }
 
 /// A running Suricata, killed when this is dropped.
@@ -75,7 +75,7 @@ fn report(directory: &Path) -> Report {
 }
 
 /// What Suricata finds in a pcap file.
-fn reading(file: &Path) -> Report {
+pub(crate) fn reading(file: &Path) -> Report {
     let directory = tempfile::tempdir().unwrap();
     let mut command = suricata(Command::new("suricata"), directory.path());
     run(command.args(["single", "-r"]).arg(file));
@@ -109,7 +109,7 @@ impl Suricata {
 }
 
 /// The ordinary captures: name and frames.
-fn ordinary(corpus: &Path) -> Vec<(String, Vec<Vec<u8>>)> {
+pub(crate) fn ordinary(corpus: &Path) -> Vec<(String, Vec<Vec<u8>>)> {
     let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
     captures::files(&corpus.join("inner")).iter().map(|path| (name(path), captures::frames(path))).collect()
 }

@@ -51,6 +51,8 @@ pub(super) struct Part {
     raw: u64,
     /// Bytes that the file was given.
     stored: u64,
+    /// Frames that the file was given.
+    frames: u64,
     /// What has not settled: where it ends in the file, and what it is.
     unsettled: VecDeque<(u64, Batch)>,
     /// What has settled, and where it ends.
@@ -75,6 +77,7 @@ impl Part {
             compressor,
             raw: 0,
             stored: 0,
+            frames: 0,
             unsettled: VecDeque::new(),
             settled: Batch::default(),
             whole: 0,
@@ -103,6 +106,7 @@ impl Part {
         };
         self.store(file, stored, archive)?;
         self.raw += raw;
+        self.frames += batch.frames;
         self.unsettled.push_back((self.stored, batch));
         Ok(())
     }
@@ -158,6 +162,11 @@ impl Part {
     /// Whether something has not settled.
     pub(super) fn is_unsettled(&self) -> bool {
         !self.unsettled.is_empty()
+    }
+
+    /// Frames that the file was given.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
     }
 
     /// What is in the file.

@@ -52,6 +52,8 @@ struct Buffer {
     batch: Batch,
     /// When the oldest of what is here or has not settled came.
     since: Option<Instant>,
+    /// How many bytes there were when they were written last: as many are expected again.
+    usual: usize,
 }
 
 /// What still fits into the current file.
@@ -66,8 +68,8 @@ struct Room {
 
 /// Some records in the form that chunks have.
 #[derive(Debug)]
-struct Piece {
-    records: Bytes,
+struct Piece<'a> {
+    records: &'a [u8],
     frames: u64,
     span: (Timestamp, Timestamp),
 }
@@ -89,25 +91,32 @@ impl SessionFiles {
         }
     }
 
-    /// Appends the records of a run, cutting files where they are full or their time is over.
-    pub(super) fn append(&mut self, run: &Run, mut records: Bytes, shared: &mut Shared) {
+    /// Appends the records of a run, which are part of `all`, cutting files where they are full or their time is over.
+    pub(super) fn append(&mut self, run: &Run, mut records: &[u8], all: &Bytes, shared: &mut Shared) {
         let mut left = u64::from(run.frames);
         if let Some(reason) = shared.waits(self.outage) {
             return self.lose(reason, left, shared);
         }
-        loop {
-            let Some(start) = pcap::records(&records).next().map(|first| first.timestamp) else { return };
+        while let Some(first) = pcap::records(records).next() {
+            // The storage may have failed since the run began.
             if self.current.is_none()
-                && let Err(error) = self.create(start, shared)
+                && let Some(reason) = shared.waits(self.outage)
+            {
+                return self.lose(reason, left, shared);
+            }
+            if self.current.is_none()
+                && let Err(error) = self.create(first.timestamp, shared)
             {
                 let reason = shared.fail(&mut self.outage, "create a capture file", &self.directory, &error);
                 return self.lose(reason, left, shared);
             }
             let Some(room) = self.room(shared) else { return };
-            let piece = room.take(shared.plan.format, run, &mut records);
+            let piece = room.take(shared.plan.format, run, records);
+            let Some((_, later)) = records.split_at_checked(piece.records.len()) else { return };
+            records = later;
             if piece.frames > 0 {
                 left -= piece.frames;
-                let lost = self.add(piece, shared);
+                let lost = self.add(&piece, all, shared);
                 if lost > 0 {
                     let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
                     return self.lose(reason, lost + left, shared);
@@ -123,28 +132,26 @@ impl SessionFiles {
         let part = self.current.as_ref()?;
         let plan = &shared.plan;
         let length = part.raw() + self.buffer.bytes.len() as u64 + plan.format.closing_len() as u64;
-        let mut there = part.settled();
-        there.add(self.buffer.batch);
-        there.add(part.unsettled());
+        let frames = part.frames() + self.buffer.batch.frames;
         Some(Room {
             bytes: plan.rotate_size.saturating_sub(length),
-            frames: plan.rotate_frames.map_or(u64::MAX, |limit| limit.saturating_sub(there.frames)),
+            frames: plan.rotate_frames.map_or(u64::MAX, |limit| limit.saturating_sub(frames)),
             ends: part.ends,
-            empty: there.frames == 0,
+            empty: frames == 0,
         })
     }
 
     /// Adds records that belong into the current file. Where the storage fails before all of them are added, the file is closed, and how
     /// many were not is returned.
-    fn add(&mut self, piece: Piece, shared: &mut Shared) -> u64 {
+    fn add(&mut self, piece: &Piece<'_>, all: &Bytes, shared: &mut Shared) -> u64 {
         if shared.plan.format == Format::Pcap {
-            self.add_as_they_are(piece, shared)
+            self.add_as_they_are(piece, all, shared)
         } else {
             self.encode(piece, shared)
         }
     }
 
-    fn add_as_they_are(&mut self, piece: Piece, shared: &mut Shared) -> u64 {
+    fn add_as_they_are(&mut self, piece: &Piece<'_>, all: &Bytes, shared: &mut Shared) -> u64 {
         if self.buffer.bytes.len() + piece.records.len() > BUFFER {
             self.write_buffer(shared);
             if self.current.is_none() {
@@ -155,18 +162,18 @@ impl SessionFiles {
         let batch = Batch { frames: piece.frames, frame_bytes, told: 0, span: Some(piece.span) };
         self.buffer.since.get_or_insert_with(Instant::now);
         if piece.records.len() >= BUFFER {
-            self.write(piece.records, batch, shared);
+            self.write(all.slice_ref(piece.records), batch, shared);
         } else {
-            self.buffer.add(&piece.records, shared);
+            self.buffer.add(piece.records, shared);
             self.buffer.batch.add(batch);
         }
         0
     }
 
     /// Adds records in another form than that which chunks have.
-    fn encode(&mut self, piece: Piece, shared: &mut Shared) -> u64 {
+    fn encode(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
         let mut left = piece.frames;
-        for record in pcap::records(&piece.records) {
+        for record in pcap::records(piece.records) {
             if self.current.is_none() {
                 return left;
             }
@@ -190,6 +197,7 @@ impl SessionFiles {
     fn write_buffer(&mut self, shared: &mut Shared) {
         if !self.buffer.bytes.is_empty() {
             let bytes = std::mem::take(&mut self.buffer.bytes);
+            self.buffer.usual = bytes.len();
             shared.buffered -= bytes.capacity();
             let batch = std::mem::take(&mut self.buffer.batch);
             self.write(bytes.into(), batch, shared);
@@ -328,7 +336,9 @@ impl SessionFiles {
             self.sequence += 1;
             let names = Names::new(&self.directory, &self.name, start, self.sequence, &shared.ending);
             // A run before this one may have used the name: what it captured is never overwritten.
-            if shared.storage.exists(&names.published)? {
+            let salvaged = names.recovered(1);
+            let taken = [Some(&names.published), salvaged.as_ref()].into_iter().flatten();
+            if taken.map(|name| shared.storage.exists(name)).collect::<io::Result<Vec<_>>>()?.contains(&true) {
                 continue;
             }
             match shared.open.create(self.id, &names.part) {
@@ -395,7 +405,7 @@ impl SessionFiles {
 
     /// Gives the file, which is complete with `length` bytes, to who publishes it.
     fn close(&mut self, part: &Part, length: u64, shared: &mut Shared) {
-        let file = shared.open.take(self.id);
+        drop(shared.open.take(self.id));
         self.untold = 0;
         if length != part.stored() {
             shared.archive.forget(part.number());
@@ -412,7 +422,7 @@ impl SessionFiles {
             // Else the storage failed, and the file was cut.
             number: (length == part.stored()).then(|| part.number()),
             digest: None,
-            file,
+            announced: None,
         });
     }
 
@@ -434,14 +444,17 @@ impl SessionFiles {
 impl Buffer {
     fn add(&mut self, bytes: &[u8], shared: &mut Shared) {
         let before = self.bytes.capacity();
+        if before == 0 {
+            self.bytes.reserve(self.usual.max(bytes.len()));
+        }
         self.bytes.extend_from_slice(bytes);
         shared.buffered += self.bytes.capacity() - before;
     }
 }
 
 impl Room {
-    /// Takes the records off the rest of a run that fit. A file that is empty takes the first whatever its size.
-    fn take(self, format: Format, run: &Run, records: &mut Bytes) -> Piece {
+    /// The records of the rest of a run that fit. A file that is empty takes the first whatever its size.
+    fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
         let all = u64::from(run.frames);
         let is_whole_run = records.len() == (run.end - run.start) as usize;
         if format == Format::Pcap
@@ -450,7 +463,7 @@ impl Room {
             && all <= self.frames
             && run.latest < self.ends
         {
-            return Piece { records: std::mem::take(records), frames: all, span: (run.earliest, run.latest) };
+            return Piece { records, frames: all, span: (run.earliest, run.latest) };
         }
         let (mut length, mut encoded, mut frames) = (0, 0, 0);
         let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
@@ -466,7 +479,7 @@ impl Room {
             frames += 1;
             span = (span.0.min(record.timestamp), span.1.max(record.timestamp));
         }
-        Piece { records: records.split_to(length), frames, span }
+        Piece { records: records.get(..length).unwrap_or_default(), frames, span }
     }
 }
 

@@ -150,6 +150,20 @@ fn files_wait_for_a_manifest_that_cannot_be_written() {
 }
 
 #[test]
+fn files_wait_for_a_name_that_cannot_be_given() {
+    let mut rig = rig(|_| ());
+    rig.frames(30, 100);
+    rig.storage.faults().rename = Some(libc::EROFS);
+    rig.sink.cut();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(rig.count(|end| &end.files), 0);
+    rig.storage.faults().rename = None;
+    rig.published(3);
+    rig.assert_closes();
+    assert_eq!(rig.count(|end| &end.unpublished), 0);
+}
+
+#[test]
 fn a_removed_directory_begins_anew() {
     let mut rig = rig(|_| ());
     rig.frames(30, 100);

@@ -1,0 +1,308 @@
+//! Disks that fill, vanish, refuse and stall. The ledger stays exact, and the other outputs do not notice.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::captures::{self, assert_open};
+use crate::frames;
+use crate::manifest::{assert_verified, named};
+use crate::need::{self, succeeds};
+use crate::netns::{Ip, Pair};
+use crate::overload::Mount;
+use crate::process::eventually;
+use crate::replay::{self, Replay, replay_all};
+use crate::sensor::{Ended, Sensor, Setup};
+
+/// Numbered frames of many lengths that no compression makes smaller.
+fn noise(count: u32) -> Vec<Vec<u8>> {
+    let mut state = 1u64;
+    let mut frames = frames::assorted(count);
+    for byte in frames.iter_mut().flat_map(|frame| &mut frame[46..]) {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *byte = (state >> 56) as u8;
+    }
+    frames
+}
+
+fn fills(arguments: &str) {
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let (frames, loops) = (noise(1001), 6);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let disk = Mount::new("size=2m");
+    let arguments = format!("--rotate-size 256KiB --flush 100ms {arguments}");
+    let sensor = Setup::new(&pair.sensor).with(&arguments).writing(disk.path()).start();
+    let load = format!("--vni 1-2 --loop {loops} --rate 10000");
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &load, loops * frames.len());
+    let mut sent = (loops * frames.len()) as u64;
+    sensor.process.stderr.find("disk_full", 0, |line| line.contains("disk_full").then_some(()));
+
+    disk.remount("size=64m");
+    let few = frames::write(directory.path(), "few.pcap", &frames[..10]);
+    eventually("the sensor writes again", || {
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&few], "--vni 1-2 --rate 100", 10);
+        sent += 10;
+        sensor.process.stderr.all().iter().any(|line| line.contains("writing captures again"))
+    });
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
+    ended.ledger.assert_closes(&ended.captures);
+    pair.assert_arrived(ended.ledger.received(), sent);
+    let full = ended.ledger.get("/outputs/pcap/dropped/disk_full");
+    assert_eq!(full + ended.ledger.written(), ended.ledger.received(), "{:#}", ended.ledger.0);
+    assert!(full > 1000, "{full} frames lost of 4.7 MB on a disk of 2 MB");
+    assert!(ended.ledger.written() > 1000, "{:#}", ended.ledger.0);
+    let files = captures::files(&ended.captures);
+    assert!(files.iter().all(|path| path.extension().is_some_and(|e| e != "part")), "{files:?}");
+    assert_open(&files);
+    assert_verified(&ended.captures);
+}
+
+#[test]
+fn full_of_pcapng() {
+    if need::programs(&["mount", "umount", "capinfos", "tshark"]) {
+        fills("--format pcapng");
+    }
+}
+
+#[test]
+fn full_of_zstd() {
+    if need::programs(&["mount", "umount", "capinfos", "tshark"]) {
+        fills("--compress zstd");
+    }
+}
+
+#[test]
+fn full_of_pcapng_in_lz4() {
+    if need::programs(&["mount", "umount", "capinfos", "tshark"]) {
+        fills("--format pcapng --compress lz4");
+    }
+}
+
+/// A sensor with a tap beside its files, and traffic that does not end by itself.
+struct Rig {
+    pair: Pair,
+    sensor: Sensor,
+    replay: Replay,
+    directory: TempDir,
+}
+
+impl Rig {
+    fn start(captures: impl FnOnce(&Path) -> PathBuf, arguments: &str) -> Rig {
+        let pair = Pair::new(1600);
+        let directory = tempfile::tempdir().unwrap();
+        let file = frames::write(directory.path(), "frames.pcap", &noise(1001));
+        let captures = captures(directory.path());
+        let sensor = Setup::new(&pair.sensor)
+            .with(&format!("--tap mirror0 --flush 100ms --rotate-size 256KiB {arguments}"))
+            .writing(&captures)
+            .start();
+        let load = "--vni 1-3 --loop 1000000 --rate 6000";
+        let replay = replay::start(&pair.sender, pair.target(Ip::V4), &[&file], load);
+        eventually("files are published", || captures.join("manifest.jsonl").exists() && named(&captures).len() > 3);
+        Rig { pair, sensor, replay, directory }
+    }
+
+    /// Frames that the tap has shown so far.
+    fn tapped(&self) -> u64 {
+        self.pair.sensor.link_counter("mirror0", "rx", "packets")
+    }
+
+    /// Waits until the tap has shown a second's frames more.
+    #[track_caller]
+    fn the_tap_goes_on(&self) {
+        let before = self.tapped();
+        eventually("the tap goes on", || self.tapped() >= before + 6000);
+    }
+
+    /// Ends both. Fails unless all that was sent was received and went to the tap, and the files' losses are those that it says.
+    fn end(self) -> (Ended, TempDir) {
+        self.replay.0.signal(Signal::INT);
+        let sent = self.replay.ended();
+        let ended = self.sensor.stop();
+        let ledger = &ended.ledger;
+        self.pair.assert_all_arrived(ledger.received(), sent.frames as usize);
+        ledger.assert_output_closes("mirror0");
+        assert_eq!(ledger.get("/outputs/mirror0/written"), sent.frames, "{:#}", ledger.0);
+        ledger.assert_output_closes("pcap");
+        (ended, self.directory)
+    }
+}
+
+/// Frames of the captures that are complete.
+fn complete(captures: &Path) -> u64 {
+    let files = captures::files(captures).into_iter();
+    let complete = files.filter(|path| path.extension().is_some_and(|extension| extension == "pcap"));
+    complete.map(|path| captures::read(&path).len() as u64).sum()
+}
+
+/// Fails unless it lost some frames to errors and says so, and goes on with a directory that is as its manifest says.
+#[track_caller]
+fn assert_lost_some(ended: &Ended, in_the_files: u64) {
+    let errors = ended.ledger.get("/outputs/pcap/dropped/write_error");
+    assert!(errors > 0, "{:#}", ended.ledger.0);
+    assert_eq!(ended.ledger.get("/outputs/pcap/dropped/lane_full"), 0);
+    assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
+    assert_eq!(in_the_files, ended.ledger.written(), "{errors} lost");
+    assert_open(&captures::files(&ended.captures));
+    assert_verified(&ended.captures);
+}
+
+#[test]
+fn the_directory_is_removed() {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    let rig = Rig::start(|directory| directory.join("captures"), "");
+    let captures = rig.sensor.captures.clone();
+    // What is published is removed with it, and is not the sensor's loss: so it is counted here, and held back until then.
+    rig.sensor.process.signal(Signal::STOP);
+    let removed = complete(&captures);
+    fs::remove_dir_all(&captures).unwrap();
+    rig.sensor.process.signal(Signal::CONT);
+    rig.the_tap_goes_on();
+    eventually("files are published again", || captures.join("manifest.jsonl").exists() && named(&captures).len() > 3);
+    let (ended, _directory) = rig.end();
+    assert_lost_some(&ended, removed + complete(&ended.captures));
+}
+
+#[test]
+fn the_directory_is_replaced() {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    let rig = Rig::start(|directory| directory.join("captures"), "--compress lz4 --format pcapng --rotate-frames 300");
+    let captures = rig.sensor.captures.clone();
+    let moved = rig.directory.path().join("moved");
+    fs::rename(&captures, &moved).unwrap();
+    fs::create_dir(&captures).unwrap();
+    rig.the_tap_goes_on();
+    eventually("files are published again", || captures.join("manifest.jsonl").exists() && named(&captures).len() > 3);
+    let (ended, _directory) = rig.end();
+    let frames = |captures: &Path| named(captures).iter().map(|line| line["frames"].as_u64().unwrap()).sum::<u64>();
+    // A file whose line was written and that was moved before it got its name is lost, and has a line there.
+    let unnamed: u64 = named(&moved)
+        .iter()
+        .filter(|line| !moved.join(line["path"].as_str().unwrap()).exists())
+        .map(|line| line["frames"].as_u64().unwrap())
+        .sum();
+    assert_lost_some(&ended, frames(&moved) - unnamed + frames(&ended.captures));
+    let files: Vec<PathBuf> = captures::files(&moved).into_iter().filter(|p| p.extension().unwrap() == "lz4").collect();
+    assert_open(&files);
+}
+
+/// A directory in which nothing can be created, renamed or removed, until this is dropped.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn new(directory: &Path) -> Option<Immutable> {
+        succeeds(Command::new("chattr").arg("+i").arg(directory)).then(|| Immutable(directory.to_path_buf()))
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        let _ = succeeds(Command::new("chattr").arg("-i").arg(&self.0));
+    }
+}
+
+#[test]
+fn the_directory_is_read_only() {
+    if !need::programs(&["chattr", "capinfos", "tshark"]) {
+        return;
+    }
+    let rig = Rig::start(|directory| directory.join("captures"), "");
+    let captures = rig.sensor.captures.clone();
+    let sessions: Vec<PathBuf> =
+        (1..=3).map(|vni| captures::session_directory(&captures, rig.pair.source(Ip::V4), vni)).collect();
+    let Some(immutable) = sessions.iter().map(|directory| Immutable::new(directory)).collect::<Option<Vec<_>>>() else {
+        need::cannot("chattr +i fails here");
+        rig.end();
+        return;
+    };
+    rig.the_tap_goes_on();
+    drop(immutable);
+    let before = named(&captures).len();
+    eventually("files are published again", || named(&captures).len() > before + 3);
+    let (ended, _directory) = rig.end();
+    let errors = ended.ledger.get("/outputs/pcap/dropped/write_error");
+    assert!(errors > 0, "{:#}", ended.ledger.0);
+    assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
+    // Frames of a file that could not be renamed are in the file, which the next start publishes.
+    let all: u64 = captures::files(&captures).iter().map(|path| captures::read(path).len() as u64).sum();
+    assert_eq!(all, ended.ledger.written(), "{:#}", ended.ledger.0);
+    assert_verified(&captures);
+}
+
+/// A file system on a disk of its own, which can be frozen.
+struct Loop {
+    directory: TempDir,
+    _image: TempDir,
+}
+
+impl Loop {
+    fn new() -> Option<Loop> {
+        let (directory, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = image.path().join("image");
+        fs::File::create(&file).unwrap().set_len(256 << 20).unwrap();
+        let made = succeeds(Command::new("mkfs.ext4").arg("-q").arg(&file))
+            && succeeds(Command::new("mount").args(["-o", "loop"]).arg(&file).arg(directory.path()));
+        made.then_some(Loop { directory, _image: image })
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn freeze(&self) -> Option<Frozen> {
+        succeeds(Command::new("fsfreeze").arg("-f").arg(self.path())).then(|| Frozen(self.path().to_path_buf()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = succeeds(Command::new("umount").arg("-l").arg(self.path()));
+    }
+}
+
+/// Whoever writes to the file system waits, until this is dropped.
+struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = succeeds(Command::new("fsfreeze").arg("-u").arg(&self.0));
+    }
+}
+
+#[test]
+fn the_storage_stalls() {
+    if !need::programs(&["mkfs.ext4", "mount", "umount", "fsfreeze", "capinfos", "tshark"]) {
+        return;
+    }
+    let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
+    let captures = disk.path().join("captures");
+    let rig = Rig::start(|_| captures.clone(), "--sync publish --queue 6MiB");
+    let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
+    let came = || rig.pair.sensor.udp_counters().delivered;
+    let (came_before, before) = (came(), rig.tapped());
+    thread::sleep(Duration::from_secs(3));
+    let (came, shown) = (came() - came_before, rig.tapped() - before);
+    drop(frozen);
+    assert!(came > 1000 && shown as f64 > came as f64 * 0.8, "the tap showed {shown} frames of {came} that came");
+    let after = named(&captures).len();
+    eventually("files are published again", || named(&captures).len() > after + 3);
+    let (ended, _directory) = rig.end();
+    assert_eq!(ended.code, Some(0), "load is no failure: {:#?}", ended.log);
+    ended.ledger.assert_closes(&captures);
+    let lost = ended.ledger.get("/outputs/pcap/dropped/lane_full");
+    assert_eq!(lost + ended.ledger.written(), ended.ledger.received(), "{:#}", ended.ledger.0);
+    assert!(lost > 0, "6 MiB do not hold the frames of 3 s: {:#}", ended.ledger.0);
+    assert_open(&captures::files(&captures));
+    assert_verified(&captures);
+}

@@ -1,0 +1,96 @@
+//! Numbered frames at a steady rate, with the time at which each was sent.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::datagrams;
+use crate::frames;
+use crate::netns::Namespace;
+use crate::process::on_one_core;
+
+/// A thread that sends, until this is dropped. Frame `n` is of VNI `n % vnis + 1`.
+///
+/// Unlike `vxtap replay` it can say when a frame left, and it goes on whether somebody listens or not.
+pub(crate) struct Stream {
+    sent: Arc<Mutex<Vec<Instant>>>,
+    rate: Arc<AtomicU32>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    /// Sends this many frames a second, of all these VNIs together.
+    pub(crate) fn start(namespace: &Namespace, to: SocketAddr, vnis: u32, rate: u32) -> Stream {
+        let socket = namespace.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        let (sent, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let rate = Arc::new(AtomicU32::new(rate));
+        let (times, pace, over) = (Arc::clone(&sent), Arc::clone(&rate), Arc::clone(&stop));
+        // On one core, so that they arrive in order.
+        let thread = thread::spawn(move || on_one_core(|| send(&socket, to, vnis, &pace, &times, &over)));
+        Stream { sent, rate, stop, thread: Some(thread) }
+    }
+
+    /// Sends this many frames a second from now on.
+    pub(crate) fn set_rate(&self, rate: u32) {
+        self.rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// Frames sent so far.
+    pub(crate) fn sent(&self) -> u32 {
+        self.sent.lock().unwrap().len() as u32
+    }
+
+    /// Frames sent before this moment.
+    pub(crate) fn sent_before(&self, moment: Instant) -> u32 {
+        self.sent.lock().unwrap().partition_point(|time| *time < moment) as u32
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn send(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    vnis: u32,
+    rate: &AtomicU32,
+    sent: &Mutex<Vec<Instant>>,
+    over: &AtomicBool,
+) {
+    let (mut number, mut due, mut last) = (0, 0.0, Instant::now());
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_micros(500));
+        let (now, rate) = (Instant::now(), f64::from(rate.load(Ordering::Relaxed)));
+        // Whoever was kept from its core does not make up for it in one burst, which nobody could receive.
+        due = (due + now.duration_since(last).as_secs_f64() * rate).min(rate / 50.0 + 1.0);
+        last = now;
+        while due >= 1.0 {
+            let datagram = datagrams::vxlan(8, [0; 3], number % vnis + 1, 0, &frame(number));
+            let now = Instant::now();
+            socket.send_to(&datagram, to).unwrap();
+            sent.lock().unwrap().push(now);
+            number += 1;
+            due -= 1.0;
+        }
+    }
+}
+
+/// Frame number `n`.
+pub(crate) fn frame(number: u32) -> Vec<u8> {
+    frames::numbered(number, 60 + (number as usize * 389) % 700)
+}
+
+/// The number of a frame. Fails unless it is that frame to its last byte.
+#[track_caller]
+pub(crate) fn number(got: &[u8]) -> u32 {
+    let number = u32::from_be_bytes(got[42..46].try_into().unwrap());
+    assert_eq!(got, frame(number), "frame {number} has other bytes");
+    number
+}
