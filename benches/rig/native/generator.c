@@ -46,7 +46,7 @@ static const char usage[] =
     "  nice=N              its nice value otherwise, and that of the sender and its session (0)\n"
     "  flows=, ports=, vnis=, vni=, train=   inner flows (1024), outer ports (64), VNIs (1), the first (7), and frames\n"
     "                      that follow each other in one flow and VNI (1)\n"
-    "  burst=N             frames gathered before they are sent, as interrupt moderation does (32)\n"
+    "  burst=N             frames gathered before they are sent, as interrupt moderation does (64, at most 64)\n"
     "  jumbo_in=, jumbo_out=  a pair of interfaces for frames beyond 3,400 bytes\n"
     "  limit=SECONDS       gives up then (60)\n";
 
@@ -58,7 +58,7 @@ static struct {
     const char *out, *jumbo_in, *jumbo_out;
     unsigned char to_mac[6];
     struct in_addr to, from;
-} plan = {.cpu = 1, .depth = 8192, .flows = 1024, .ports = 64, .vnis = 1, .vni = 7, .train = 1, .burst = 32, .limit = 60};
+} plan = {.cpu = 1, .depth = 8192, .flows = 1024, .ports = 64, .vnis = 1, .vni = 7, .train = 1, .burst = 64, .limit = 60};
 
 static void fail(const char *what)
 {
@@ -118,7 +118,7 @@ static void parse(int argc, char **argv)
             exit(2);
         }
     }
-    int good = plan.rate && plan.count && plan.out && plan.length_count && plan.flows && plan.ports && plan.vnis &&
+    int good = plan.burst && plan.burst <= 64 && plan.rate && plan.count && plan.out && plan.length_count && plan.flows && plan.ports && plan.vnis &&
                plan.train && plan.flows <= 65536 && plan.ports <= 16384;
     for (unsigned i = 0; i < plan.length_count; i++)
         good &= plan.lengths[i] >= WRITTEN && plan.lengths[i] <= LARGEST;
@@ -257,8 +257,9 @@ static void send_live(unsigned largest)
     signal(SIGUSR1, wake);
     struct sigaction interrupt = {.sa_handler = wake};
     sigaction(SIGUSR1, &interrupt, NULL);
+    /* A batch is a burst, after which the queue's thread is woken. */
     LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame, .data_size_in = largest, .repeat = 0x7fffffff,
-                .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 64);
+                .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = plan.burst);
     pthread_create(&watcher, NULL, watch, &self);
     kernel->bss->start_ns = now_ns();
     int error = 0;
