@@ -53,6 +53,8 @@ static __always_inline void headers(__u8 *frame, __u32 length, __u64 n)
 
 /* Some milliseconds of looks at the clock: softirqs wait meanwhile. */
 #define LONGEST_WAIT 100000
+/* When all is sent, each buffer of a batch waits this long once more; the run can be ended between batches. */
+#define LAST_WAIT 1000
 
 static long idle(__u32 turn, void *nothing)
 {
@@ -97,7 +99,7 @@ int generate(struct xdp_md *ctx)
 {
     __u64 n = sent;
     if (n >= wanted) {
-        bpf_loop(LONGEST_WAIT, idle, 0, 0);
+        bpf_loop(LAST_WAIT, idle, 0, 0);
         return XDP_DROP;
     }
     if (!in_time(n))

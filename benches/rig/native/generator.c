@@ -118,8 +118,8 @@ static void parse(int argc, char **argv)
             exit(2);
         }
     }
-    int good = plan.burst && plan.burst <= 64 && plan.rate && plan.count && plan.out && plan.length_count && plan.flows && plan.ports && plan.vnis &&
-               plan.train && plan.flows <= 65536 && plan.ports <= 16384;
+    int good = plan.burst && plan.burst <= 64 && plan.rate && plan.count && plan.out && plan.length_count && plan.flows &&
+               plan.ports && plan.vnis && plan.train && plan.flows <= 65536 && plan.ports <= 16384;
     for (unsigned i = 0; i < plan.length_count; i++)
         good &= plan.lengths[i] >= WRITTEN && plan.lengths[i] <= LARGEST;
     if (!good) {
