@@ -35,7 +35,7 @@ class Experiment:
         options = self.rig.options
         base = BASE[self.load.mix]
         if search:
-            for _ in range(options.repetitions):
+            for _ in range(options.searches):
                 for side in list(self.sides):
                     self.lossless[side.name] += self.search(side)
             # What is far behind the others does not set the pace for all.

@@ -36,8 +36,9 @@ def run(rig, side, load, rate, seconds):
 
 
 def clean(directory):
-    shutil.rmtree(directory, ignore_errors=True)
-    os.makedirs(directory)
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
 def measured(rig, side, load, rate, seconds):
