@@ -12,6 +12,8 @@ BASE = {"64": 200_000, "imix": 150_000, "1514": 100_000, "8900": 25_000}
 FASTEST = {"64": 4_000_000, "imix": 3_000_000, "1514": 2_000_000, "8900": 400_000}
 # The search ends when the bracket is this narrow.
 PRECISION = 1.06
+# The search goes on after a trial with a slow sender, which may have been busy with something else, this often.
+SLOW_TRIALS = 3
 # Frames of a trial take no more memory than this.
 LARGEST_TRIAL = 6 << 30
 
@@ -30,6 +32,8 @@ class Experiment:
                 self.sides.append(side)
         self.trials = []
         self.lossless = {side.name: [] for side in self.sides}
+        # Searches that ended because the sender could give no more: the side holds at least that.
+        self.open_ended = dict.fromkeys(self.lossless, 0)
 
     def run(self, search):
         options = self.rig.options
@@ -66,7 +70,7 @@ class Experiment:
                 return None
             result["purpose"] = purpose
             result["repeated"] = attempt
-            if not result["disturbed"]:
+            if not result["disturbed"] and not result["slow_sender"]:
                 break
         self.trials.append(result)
         self.report(result)
@@ -76,17 +80,18 @@ class Experiment:
         """The highest rate that the side holds, as a list of one; empty if it holds none. Begins near what it held
         before."""
         limit, fastest = self.rig.options.loss, FASTEST[self.load.mix]
-        low, high = 0, None
+        low, high, slow = 0, None, 0
         rate, step = self.held(side.name) or BASE[self.load.mix], 1.25 if self.lossless[side.name] else 2.0
         while side in self.sides:
             result = self.trial(side, rate, "search")
             if result is None:
                 return []
             offered = min(rate, result["offered"])
-            slow_sender = offered < 0.97 * rate
             if trial.held(result, limit):
                 low = max(low, offered)
-                if slow_sender or rate >= fastest:
+                slow += result["slow_sender"]
+                if rate >= fastest or slow >= SLOW_TRIALS:
+                    self.open_ended[side.name] += 1
                     break
             else:
                 high = offered if high is None else min(high, offered)
@@ -116,6 +121,7 @@ class Experiment:
                     "ns_own": spread([t["own_ns"] / max(1, t["counted"] * t["sent"] / t["wanted"]) for t in at[1]]),
                     "lost": spread([t["lost"] for t in at[1]]),
                     "lossless": spread(self.lossless[name]),
+                    "lossless_at_least": 2 * self.open_ended[name] > len(self.lossless[name]),
                     "share_2x": spread([1 - t["lost"] for t in at[2]]),
                     "share_4x": spread([1 - t["lost"] for t in at[4]]),
                     "offered_2x": spread([t["offered"] for t in at[2]]),

@@ -45,7 +45,7 @@ def table(summary):
             row["side"],
             plain(row["ns"]) + ("~" if row["disturbed"] * 4 > row["trials"] else ""),
             f"{100 * row['lost']['median']:.2f}" if row["lost"] else "-",
-            thousands(row["lossless"]),
+            ("≥ " if row["lossless_at_least"] else "") + thousands(row["lossless"]),
             percent(row["share_2x"]) + short(row["offered_2x"], 2 * base),
             percent(row["share_4x"]) + short(row["offered_4x"], 4 * base),
             plain(row["peak_mib"]),

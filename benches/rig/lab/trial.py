@@ -10,6 +10,8 @@ from lab.load import RECEIVE_CPU
 
 # A backlog that takes longer than this share of the trial to work off is a deficit that memory has hidden.
 BACKLOG = 0.15
+# The sender is behind by more than this share: what was offered is not what was asked for.
+SLOW = 0.05
 # Other work on the receiving processor that disturbs a trial, as a share of the processor. Its clock ticks and interrupts,
 # which no thread is charged for, are about 0.03.
 DISTURBED = 0.06
@@ -109,6 +111,7 @@ def attribute(side, trial):
     # What other programs did on this processor is not the side's.
     trial["foreign"] = (trial["busy_ns"] - trial["own_ns"]) / 1e9 / trial["elapsed_s"]
     trial["disturbed"] = trial["foreign"] > DISTURBED
+    trial["slow_sender"] = trial["offered"] < (1 - SLOW) * trial["rate"]
     cost = trial["own_ns"] if trial["disturbed"] else trial["busy_ns"]
     # With a filter, a frame that is left out is work as well.
     trial["ns"] = cost / max(1, counted * sent / trial["wanted"])
