@@ -86,6 +86,9 @@ pub enum PlanError {
         /// What the host has, in bytes.
         has: u64,
     },
+    /// It would do nothing.
+    #[error("{0} is for --source bpf or auto")]
+    OnlyBpf(&'static str),
     /// The kernel makes no larger one, and a small one holds no datagram.
     #[error("--ring must be from {LEAST_RING} to {MOST_RING} bytes")]
     Ring,
@@ -122,6 +125,7 @@ const KEPT_HEADERS: usize = 128;
 /// A page on any machine; eight jumbo datagrams in any case.
 const LEAST_RING: u64 = 1 << 17;
 const MOST_RING: u64 = 1 << 30;
+const RING: u64 = 16 << 20;
 
 impl RunPlan {
     /// The plan that these arguments ask for.
@@ -202,7 +206,10 @@ impl RunPlan {
             return Err(PlanError::RingMemory { asked, has });
         }
         let way = match args.source {
-            cli::SourceWay::Udp => Way::Udp,
+            cli::SourceWay::Udp => match only_bpf(args) {
+                Some(option) => return Err(PlanError::OnlyBpf(option)),
+                None => Way::Udp,
+            },
             cli::SourceWay::Bpf => Way::Bpf,
             cli::SourceWay::Auto => Way::Auto,
         };
@@ -211,9 +218,22 @@ impl RunPlan {
     }
 }
 
+/// An option that was given and that sockets have no use for.
+fn only_bpf(args: &RunArgs) -> Option<&'static str> {
+    let given = [
+        ("--interface", !args.interface.is_empty()),
+        ("--attach", args.attach.is_some()),
+        ("--ring", args.ring.is_some()),
+        ("--any-address", args.any_address),
+        ("--verify-checksum", args.verify_checksum),
+    ];
+    given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
+}
+
 /// What a program in the kernel can do for this pipeline.
 fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
-    let ring = u32::try_from(args.ring).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
+    let ring =
+        u32::try_from(args.ring.unwrap_or(RING)).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
     // The longest that any output keeps, and one byte more, by which an output sees that it has cut something; in any case enough for
     // the headers that tell of the frame's original length. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
@@ -222,9 +242,9 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
     Ok(BpfPlan {
         interfaces: args.interface.clone(),
         attach: match args.attach {
-            cli::AttachTo::Auto => Attach::Auto,
-            cli::AttachTo::Xdp => Attach::Xdp,
-            cli::AttachTo::Tc => Attach::Tc,
+            None | Some(cli::AttachTo::Auto) => Attach::Auto,
+            Some(cli::AttachTo::Xdp) => Attach::Xdp,
+            Some(cli::AttachTo::Tc) => Attach::Tc,
         },
         ring: ring.ok_or(PlanError::Ring)?.next_power_of_two(),
         keep: u32::try_from(keep).unwrap_or(u32::MAX),
@@ -386,7 +406,7 @@ mod tests {
 
     #[test]
     fn the_program_keeps_what_the_outputs_need() {
-        let bpf = |more: &[&str]| plan(more).unwrap().source.bpf;
+        let bpf = |more: &[&str]| plan(&[&["--source", "auto"], more].concat()).unwrap().source.bpf;
         assert_eq!(bpf(&["--snaplen", "200"]).keep, 209);
         assert_eq!(bpf(&["--snaplen", "1"]).keep, 128);
         assert_eq!(bpf(&["--snaplen", "200", "--tap", "m"]).keep, u32::MAX, "an interface takes whole frames");
@@ -395,7 +415,12 @@ mod tests {
         assert!(!bpf(&["--vni", "9", "--count", "5"]).early, "each is to be counted as it comes");
         assert_eq!(bpf(&["--ring", "5MB"]).ring, 8 << 20);
         for size in ["64KiB", "2GiB"] {
-            assert_eq!(plan(&["--ring", size]), Err(PlanError::Ring));
+            assert_eq!(plan(&["--source", "bpf", "--ring", size]), Err(PlanError::Ring));
+        }
+        assert_eq!(bpf(&[]).ring, 16 << 20);
+        for option in ["--ring 5MB", "--attach tc", "--interface eth0", "--any-address", "--verify-checksum"] {
+            let words: Vec<&str> = option.split(' ').collect();
+            assert_eq!(plan(&words), Err(PlanError::OnlyBpf(words[0])), "sockets have no use for it");
         }
     }
 

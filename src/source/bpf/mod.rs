@@ -24,6 +24,8 @@ mod filter;
 mod interface;
 mod program;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
