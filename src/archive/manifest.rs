@@ -131,11 +131,7 @@ impl Manifest {
             let path = path.clone();
             move |source| ManifestError::Io { action, path, source }
         };
-        let opened = match storage.create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => storage.append(&path),
-            created => created,
-        };
-        let mut file = opened.map_err(fail("open"))?;
+        let mut file = storage.log(&path).map_err(fail("open"))?;
         // For writing, because NFS locks only such files exclusively.
         let lock = OpenOptions::new().read(true).write(true).open(&path).map_err(fail("open"))?;
         let mut contents = Contents::default();

@@ -21,6 +21,8 @@ mod leftover;
 pub mod manifest;
 pub mod name;
 mod publisher;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The archive's thread.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -65,6 +65,8 @@ struct Said {
     waiting: bool,
     removal: bool,
     starved: bool,
+    /// Session directories that are symbolic links.
+    links: HashSet<PathBuf>,
 }
 
 impl Publisher {
@@ -108,13 +110,14 @@ impl Publisher {
         }
         for path in contents.pruned.iter().filter(|path| is_capture_path(path)) {
             let path = self.directory.join(path);
-            if matches!(self.storage.exists(&path), Ok(true)) {
+            if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
                 self.unremoved.push(path);
             }
         }
         self.leftovers = leftover::list(&self.directory, &contents);
         for kept in &contents.captures {
-            if matches!(self.storage.exists(&self.directory.join(&kept.capture.path)), Ok(true)) {
+            let path = self.directory.join(&kept.capture.path);
+            if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
                 self.shelf.add(Entry::from(kept));
             }
         }
@@ -371,6 +374,10 @@ impl Publisher {
         let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
         while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), common.open_bytes.get(), space) {
             let entry = entry.clone();
+            if !self.is_ours(&self.directory.join(&*entry.path)) {
+                self.shelf.remove(&entry.path);
+                continue;
+            }
             if !self.prune(&entry, reason) {
                 break;
             }
@@ -394,6 +401,18 @@ impl Publisher {
 
     fn is_short(&self, space: Option<Space>) -> bool {
         self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total))
+    }
+
+    /// Whether a capture's directory is one, and not a symbolic link: what that leads to is not the budget's to remove.
+    fn is_ours(&mut self, path: &Path) -> bool {
+        let Some(directory) = path.parent().filter(|directory| directory.is_symlink()) else { return true };
+        if self.said.links.insert(directory.to_path_buf()) {
+            tracing::warn!(
+                path = %directory.display(),
+                "a session's directory is a symbolic link: what it leads to is neither counted in the budget nor removed"
+            );
+        }
+        false
     }
 
     /// Removes a file for the budget. False where that has to wait.
@@ -422,6 +441,8 @@ impl Publisher {
                 self.said.removal = false;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // It became one just now.
+            Err(_) if !self.is_ours(&path) => {}
             Err(error) => {
                 if !std::mem::replace(&mut self.said.removal, true) {
                     tracing::error!(path = %path.display(), %error, "cannot remove a capture; trying again every second");

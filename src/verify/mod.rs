@@ -71,12 +71,13 @@ pub fn run(
         io::ErrorKind::NotFound => VerifyError::NoManifest { directory: directory.to_owned() },
         _ => VerifyError::Manifest { path: manifest.clone(), source },
     };
-    let found = files::captures_in(directory)?;
+    let found = files::find(directory)?;
     let mut chain = Chain::default();
     chain.read(&manifest).map_err(fail)?;
     let mut report = Report::default();
 
-    let jobs = chain.expected(&found);
+    report.mismatches.extend(found.links.into_iter().map(|path| Mismatch::Link { path }));
+    let jobs = chain.expected(&found.captures);
     let bar = console.show(progress_bar(jobs.iter().filter_map(|job| job.bytes).fold(0, u64::saturating_add)));
     let looks = files::look_at(directory, &jobs, stop, &bar);
     bar.finish_and_clear();
@@ -89,7 +90,7 @@ pub fn run(
             None => report.unchecked += 1,
         }
     }
-    chain.strangers(&found, &mut report);
+    chain.strangers(&found.captures, &mut report);
     chain.end(head, &mut report);
     Ok(report)
 }
