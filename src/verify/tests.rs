@@ -361,6 +361,9 @@ fn without_a_manifest_there_is_nothing_to_compare() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(verify(dir.path(), None), Err(VerifyError::NoManifest { .. })));
     assert!(matches!(verify(&dir.path().join("missing"), None), Err(VerifyError::Directory { .. })));
+    let archive = Archive::new();
+    let text = verify(archive.file(1).parent().unwrap(), None).unwrap_err().to_string();
+    assert!(text.ends_with(&format!("{} has one", archive.dir.path().canonicalize().unwrap().display())), "{text}");
 }
 
 #[test]
