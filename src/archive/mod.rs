@@ -21,6 +21,7 @@ mod leftover;
 pub mod manifest;
 pub mod name;
 mod publisher;
+mod succession;
 #[cfg(test)]
 mod tests;
 
