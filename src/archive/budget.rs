@@ -158,6 +158,11 @@ impl Shelf {
         reasons.into_iter().find(|(exceeded, _)| *exceeded).map(|(_, reason)| (oldest, reason))
     }
 
+    /// The captures on the shelf, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     /// Captures on the shelf.
     #[must_use]
     pub fn files(&self) -> u64 {

@@ -11,9 +11,9 @@ mod digest;
 mod event;
 mod lines;
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read as _, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,11 +114,15 @@ pub struct Manifest {
     torn: bool,
     /// Bytes reserved behind the end.
     reserved: u64,
+    path: PathBuf,
     /// Holds the lock. The system lets go of it with the process, however that ends.
-    _lock: File,
+    lock: File,
 }
 
 impl Manifest {
+    /// The head of a manifest without lines.
+    pub const NO_LINE: Digest = Digest::ZERO;
+
     /// Opens the manifest of `directory`, creating it where it is missing, and reads what the directory has. The directory must exist.
     ///
     /// Takes the directory for this process (`flock(2)` on the manifest), and cuts a torn last line.
@@ -131,11 +135,7 @@ impl Manifest {
             let path = path.clone();
             move |source| ManifestError::Io { action, path, source }
         };
-        let opened = match storage.create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => storage.append(&path),
-            created => created,
-        };
-        let mut file = opened.map_err(fail("open"))?;
+        let mut file = storage.log(&path).map_err(fail("open"))?;
         // For writing, because NFS locks only such files exclusively.
         let lock = OpenOptions::new().read(true).write(true).open(&path).map_err(fail("open"))?;
         let mut contents = Contents::default();
@@ -162,7 +162,7 @@ impl Manifest {
             ));
         }
         let length = lines.end();
-        let mut manifest = Manifest { file, length, head, torn: false, reserved: 0, _lock: lock };
+        let mut manifest = Manifest { file, length, head, torn: false, reserved: 0, path, lock };
         manifest.reserve();
         Ok((manifest, contents))
     }
@@ -198,6 +198,80 @@ impl Manifest {
     #[must_use]
     pub fn head(&self) -> Digest {
         self.head
+    }
+
+    /// Whether this file still has the name under which it was opened. Where that cannot be told, it does.
+    #[must_use]
+    pub fn has_its_name(&self) -> bool {
+        match (fs::metadata(&self.path), self.lock.metadata()) {
+            (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+            (Err(error), _) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            _ => true,
+        }
+    }
+
+    /// The captures that were published and not pruned since, whole, in the order of their lines. Lines that cannot be read are passed over.
+    ///
+    /// # Errors
+    /// What reading returns.
+    pub fn captures(&self) -> io::Result<Vec<Capture>> {
+        let mut lines = Lines::new(BufReader::new(self.read()?));
+        let mut captures: BTreeMap<u64, Capture> = BTreeMap::new();
+        let mut numbers: HashMap<String, u64> = HashMap::new();
+        while let Some(read) = lines.next_line()? {
+            let Ok(line) = read.line else { continue };
+            let earlier = match line.event {
+                Event::Published(capture) | Event::Recovered(capture) if is_capture_path(&capture.path) => {
+                    let earlier = numbers.insert(capture.path.clone(), read.number);
+                    captures.insert(read.number, capture);
+                    earlier
+                }
+                Event::Pruned { path, .. } => numbers.remove(&path),
+                _ => None,
+            };
+            earlier.map(|number| captures.remove(&number));
+        }
+        Ok(captures.into_values().collect())
+    }
+
+    /// Writes the lines of `whole` that follow where this one ends. False, and nothing is done, where this one is not the beginning of `whole`.
+    ///
+    /// # Errors
+    /// What reading or writing returns. Some of the lines may be there then.
+    pub fn complete(&mut self, whole: &Manifest, sync: bool) -> io::Result<bool> {
+        if whole.lock.metadata()?.len() < whole.length {
+            return Ok(false);
+        }
+        let (mut mine, mut other) = (BufReader::new(self.read()?), BufReader::new(whole.read()?));
+        while !mine.fill_buf()?.is_empty() {
+            let (left, right) = (mine.buffer(), other.fill_buf()?);
+            let n = left.len().min(right.len());
+            if n == 0 || left.get(..n) != right.get(..n) {
+                return Ok(false);
+            }
+            mine.consume(n);
+            other.consume(n);
+        }
+        self.mend()?;
+        // What a failure leaves is cut off, or is part of a line, which the next start or attempt cuts.
+        self.torn = true;
+        io::copy(&mut other, &mut self.file)?;
+        if sync {
+            self.file.sync()?
+        } else {
+            self.file.flush()?
+        }
+        self.torn = false;
+        (self.length, self.head) = (whole.length, whole.head);
+        self.reserve();
+        Ok(true)
+    }
+
+    /// The bytes of the whole lines.
+    fn read(&self) -> io::Result<impl io::Read + use<>> {
+        let mut file = self.lock.try_clone()?;
+        file.rewind()?;
+        Ok(file.take(self.length))
     }
 
     /// Writes a whole line, in one piece unless the storage takes less: then the rest by itself, which tells why.

@@ -21,6 +21,9 @@ mod leftover;
 pub mod manifest;
 pub mod name;
 mod publisher;
+mod succession;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;
