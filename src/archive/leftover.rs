@@ -125,8 +125,8 @@ pub(super) fn list(directory: &Path, contents: &Contents) -> Leftovers {
         tracing::info!(files = left.found, "a crash left capture files behind; salvaging them");
     }
     let there = |path: &str| directory.join(path).exists();
-    let announced = contents.captures.iter().map(|kept| &kept.capture).filter(|capture| !there(&capture.path));
-    left.announced = announced.map(|capture| (capture.path.clone(), capture.sha256)).collect();
+    let announced = contents.captures.iter().filter(|entry| !there(&entry.path));
+    left.announced = announced.map(|entry| (entry.path.to_string(), entry.sha256)).collect();
     left
 }
 
