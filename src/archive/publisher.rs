@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
-use super::manifest::{Capture, Contents, Digest, Event, Hasher, Kept, Manifest, Session, is_capture_path};
+use super::manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, Session, is_capture_path};
 use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, PruneReason, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
@@ -131,7 +131,7 @@ impl Publisher {
     /// left behind is listed, to be salvaged by and by.
     pub(super) fn take_over(&mut self, contents: Contents) {
         self.adopt(&contents);
-        self.leftovers = leftover::list(&self.directory, &contents);
+        self.leftovers = leftover::list(&self.directory, &self.manifest);
     }
 
     /// Counts what is published in the budget, and completes what was to be removed.
@@ -145,10 +145,10 @@ impl Publisher {
                 self.unremoved.push(path);
             }
         }
-        for kept in &contents.captures {
-            let path = self.directory.join(&kept.capture.path);
+        for entry in &contents.captures {
+            let path = self.directory.join(&*entry.path);
             if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
-                self.shelf.add(Entry::from(kept));
+                self.shelf.add(entry.clone());
             }
         }
     }
@@ -326,7 +326,7 @@ impl Publisher {
         {
             tracing::error!(path = %path.display(), %error, "cannot sync the directory: a loss of power may undo the publication");
         }
-        self.shelf.add(Entry::from(&Kept { published: Timestamp::now(), capture: capture.clone() }));
+        self.shelf.add(Entry::of(&capture, Timestamp::now()));
         if let Some((hook, _)) = &self.hook {
             hook.run(path.to_path_buf(), capture);
         }

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::manifest::{Contents, Event, Kept, Manifest};
+use super::manifest::{Contents, Event, Manifest};
 use super::publisher::Publisher;
 use super::{Entry, Shelf};
 use crate::record::Timestamp;
@@ -99,15 +99,15 @@ impl Publisher {
 
     /// Takes over what `next` has, and writes a line for each capture that it lacks. Returns how many these are.
     fn announce_again(&mut self, next: &mut Manifest, contents: Contents) -> io::Result<u64> {
-        let known: HashSet<_> = contents.captures.iter().map(|kept| kept.capture.path.clone()).collect();
-        let known = |path: &String| known.contains(path) || contents.pruned.contains(path);
+        let known: HashSet<_> = contents.captures.iter().map(|entry| &*entry.path).collect();
+        let known = |path: &String| known.contains(path.as_str()) || contents.pruned.contains(path);
         let mut again = Vec::new();
         for capture in self.manifest.captures()? {
             let path = self.directory.join(&capture.path);
             if known(&capture.path) || !self.is_ours(&path) || !matches!(self.storage.exists(&path), Ok(true)) {
                 continue;
             }
-            again.push(Entry::from(&Kept { published: Timestamp::now(), capture: capture.clone() }));
+            again.push(Entry::of(&capture, Timestamp::now()));
             next.append(&Event::Published(capture), self.syncs())?;
         }
         self.shelf = Shelf::new(self.plan.budget);
