@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::allow::{AllowPlan, mapped};
-use super::units::VXLAN_PORT;
+use super::units::{self, VXLAN_PORT};
 use procfs::Current;
 
 use crate::archive::{ArchivePlan, BudgetPlan, Sync};
@@ -54,7 +54,8 @@ pub enum PlanError {
     RotateSize(u64),
     /// One file would be over the budget.
     #[error(
-        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size"
+        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size",
+        keep = units::size(*keep), rotate = units::size(*rotate)
     )]
     KeepBytes {
         /// As asked, in bytes.
@@ -441,6 +442,8 @@ mod tests {
         assert!(plan(&["--queue", &least.to_string(), "--workers", "4"]).is_ok());
         assert!(plan(&["--queue", &(least - 8).to_string(), "--workers", "4"]).is_err());
         assert!(matches!(refused(&["--keep-bytes", "500MiB"]), PlanError::KeepBytes { .. }));
+        let text = refused(&["--keep-bytes", "500MiB"]).to_string();
+        assert!(text.starts_with("--keep-bytes 500MiB is less than --rotate-size 1GiB, "), "{text}");
         assert!(plan(&["--keep-bytes", "500MiB", "--rotate-size", "100MiB"]).is_ok());
         assert_eq!(refused(&["--rotate-size", "100"]), PlanError::RotateSize(100));
         assert_eq!(refused(&["--receive-buffer", "1GiB"]), PlanError::ReceiveBuffer(1 << 30));

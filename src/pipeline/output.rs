@@ -35,7 +35,7 @@ pub enum Destination {
     Interface(InterfacePlan),
 }
 
-/// Why an output could not start.
+/// Why an output, or what feeds it, could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// Not to write files.
@@ -44,6 +44,9 @@ pub enum OutputError {
     /// Not to feed the interface.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// Not to receive.
+    #[error("cannot begin to receive: {0}")]
+    Receive(io::Error),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),

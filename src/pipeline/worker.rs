@@ -282,6 +282,9 @@ mod tests {
     struct Prepared(Vec<Vec<u8>>);
 
     impl Source for Prepared {
+        fn begin(&mut self) -> io::Result<()> {
+            Ok(())
+        }
         fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
             let n = limit.min(self.0.len()).min(64);
             for payload in self.0.drain(..n) {
