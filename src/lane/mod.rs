@@ -57,7 +57,7 @@ pub struct Lane {
 #[derive(Debug)]
 struct Losses {
     /// By session number.
-    frames: Box<[u32]>,
+    frames: Box<[u64]>,
     /// Sessions that have lost some.
     sessions: Vec<SessionId>,
 }
@@ -73,7 +73,7 @@ impl Losses {
             if *frames == 0 {
                 self.sessions.push(session);
             }
-            *frames = frames.saturating_add(1);
+            *frames += 1;
         }
     }
 
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(rest.iter().map(|c| u64::from(c.frames())).sum::<u64>(), per_chunk + 1);
         assert_eq!(counters.offered.get(), 1001);
         // Told where it happened: in front of the frame that had room again.
-        let lost = Loss { session: SessionId::OVERFLOW, frames: u32::try_from(lost).unwrap() };
+        let lost = Loss { session: SessionId::OVERFLOW, frames: lost };
         assert_eq!(rest.iter().map(|c| c.losses().to_vec()).collect::<Vec<_>>(), [vec![], vec![lost]]);
     }
 
@@ -297,7 +297,7 @@ mod tests {
             lane.offer(SessionId::OVERFLOW, at(i), &[7; 1000], 1000);
         }
         drop(lane);
-        let told: u64 = inbox.full.iter().flat_map(|c| c.losses().to_vec()).map(|loss| u64::from(loss.frames)).sum();
+        let told: u64 = inbox.full.iter().flat_map(|c| c.losses().to_vec()).map(|loss| loss.frames).sum();
         assert!(told > 0);
         assert_eq!(told, counters.dropped(OutputDrop::LaneFull).get());
     }

@@ -27,9 +27,9 @@ pub struct Capture {
     pub path: String,
     /// Whose frames it has; none for the sessions beyond the limit.
     pub session: Option<Session>,
-    /// Receive time of the first frame.
+    /// Earliest receive time of a frame.
     pub first: Timestamp,
-    /// Receive time of the last frame.
+    /// Latest receive time of a frame.
     pub last: Timestamp,
     /// Frames in it.
     pub frames: u64,
