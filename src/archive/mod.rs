@@ -25,7 +25,9 @@ mod succession;
 #[cfg(test)]
 mod tests;
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,6 +98,28 @@ struct Common {
     starved: AtomicBool,
 }
 
+/// Makes the manifest's name survive a loss of power, and those of `directory` and of what may have been created above it.
+fn sync_names(storage: &dyn Storage, directory: &Path) {
+    let synced = fs::canonicalize(directory).and_then(|path| {
+        let device = fs::metadata(&path)?.dev();
+        storage.sync_directory(&path)?;
+        for above in path.ancestors().skip(1) {
+            // What another file system holds, or this user cannot read, was there before.
+            if fs::metadata(above)?.dev() != device {
+                break;
+            }
+            match storage.sync_directory(above) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+                synced => synced?,
+            }
+        }
+        Ok(())
+    });
+    if let Err(error) = synced {
+        tracing::error!(path = %directory.display(), %error, "cannot sync the directory: a loss of power may take it away");
+    }
+}
+
 /// A directory of captures, which is this process's as long as this is there.
 #[derive(Debug)]
 pub struct Archive {
@@ -119,6 +143,9 @@ impl Archive {
         output: &mut Output,
     ) -> Result<Self, ArchiveError> {
         let (manifest, contents) = Manifest::open(storage, directory)?;
+        if plan.sync == Sync::Publish {
+            sync_names(&**storage, directory);
+        }
         let common = Arc::new(Common::default());
         let (tasks, receiver) = bounded(publisher::WAITING);
         let (gone_sender, gone) = unbounded();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::manifest::{Contents, Event, Manifest};
 use super::publisher::Publisher;
-use super::{Entry, Shelf};
+use super::{Entry, Shelf, sync_names};
 use crate::record::Timestamp;
 
 /// How long whoever removes a directory, or edits a manifest, has to finish.
@@ -78,6 +78,9 @@ impl Publisher {
         }
         self.storage.create_directory(&self.directory).map_err(text)?;
         let (mut next, contents) = Manifest::open(&self.storage, &self.directory).map_err(|error| error.to_string())?;
+        if self.syncs() {
+            sync_names(&*self.storage, &self.directory);
+        }
         let empty = next.head() == Manifest::NO_LINE;
         if !(empty && self.is_bare()) && next.complete(&self.manifest, self.syncs()).map_err(text)? {
             tracing::warn!(head = %next.head(), "the manifest has all its lines again");

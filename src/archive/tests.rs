@@ -243,3 +243,20 @@ fn room_that_nears_its_end_is_looked_at_before_it_is_used_up() {
     thread::sleep(Duration::from_millis(1500));
     assert!(looks() <= before + 3);
 }
+
+#[test]
+fn the_names_of_new_directories_survive_a_loss_of_power() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("new/captures");
+    fs::create_dir_all(&directory).unwrap();
+    let mut sensor = sensor(&directory, |plan| plan.sync = Sync::Publish);
+    let base = dir.path().file_name().unwrap().to_str().unwrap();
+    let wanted = ["sync captures", "sync new", &format!("sync {base}")].map(str::to_owned);
+    assert_eq!(sensor.storage.faults().done[..3], wanted);
+    // The same where it is removed and made again.
+    sensor.storage.faults().done.clear();
+    fs::remove_dir_all(dir.path().join("new")).unwrap();
+    eventually(|| directory.join(manifest::NAME).exists());
+    sensor.archive.finish();
+    assert_eq!(sensor.storage.faults().done[..3], wanted);
+}

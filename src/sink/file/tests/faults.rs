@@ -294,7 +294,8 @@ fn what_is_published_was_synced_before_in_the_right_order() {
         "sync vni7_192.0.2.1".into(),
         format!("sync {base}"),
     ];
-    let done: Vec<_> = done.into_iter().filter(|what| what != "create manifest.jsonl").collect();
+    // What was synced at the start came before.
+    let done: Vec<_> = done.into_iter().skip_while(|what| !what.starts_with("create")).collect();
     assert_eq!(done, wanted);
 }
 
