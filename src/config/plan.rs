@@ -16,7 +16,7 @@ use crate::record::format::Format;
 use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
-use crate::source::bpf::{Attach, BpfPlan};
+use crate::source::bpf::{Attach, BpfPlan, RedirectPlan};
 use crate::source::udp::{self, Steering, UdpPlan};
 use crate::source::{SourcePlan, Way};
 use crate::storage::Direct;
@@ -95,6 +95,14 @@ pub enum PlanError {
     /// One address is part of the other.
     #[error("--listen {0} includes {1}; give one of them")]
     ListenOverlap(SocketAddr, SocketAddr),
+    /// Something that only user space can do.
+    #[error("--tap-mode redirect does not go with {with}: {why}")]
+    Redirect {
+        /// The option.
+        with: &'static str,
+        /// What is in the way, and what to do.
+        why: &'static str,
+    },
     /// Two outputs of one name.
     #[error("the interface name {0} is taken by another output; choose another")]
     InterfaceName(String),
@@ -161,6 +169,7 @@ impl RunPlan {
         if args.flush < LEAST_FLUSH {
             return Err(PlanError::Flush);
         }
+        check_redirect(args)?;
         let pipeline = PipelinePlan {
             reserved_bits: match args.reserved_bits {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
@@ -199,23 +208,75 @@ impl RunPlan {
     }
 }
 
+/// Whether all that is asked for together with redirection can be done by a program in the kernel.
+fn check_redirect(args: &RunArgs) -> Result<(), PlanError> {
+    if args.tap_mode != cli::TapMode::Redirect {
+        return Ok(());
+    }
+    let way = match args.source {
+        cli::SourceWay::Udp => "--source udp",
+        _ => "--source auto",
+    };
+    let all = [
+        (args.source != cli::SourceWay::Bpf, way, "the program on the interface redirects; use --source bpf"),
+        (
+            args.attach == cli::AttachTo::Xdp,
+            "--attach xdp",
+            "there is no packet yet that could enter another interface; use --attach tc",
+        ),
+        (
+            !args.tun.is_empty(),
+            "--tun",
+            "a packet enters one interface, and that with its Ethernet header; use --tap alone",
+        ),
+        (args.tap.len() > 1, "more than one --tap", "a packet enters one interface; use --tap-mode inject"),
+        (args.tap_count.is_some(), "--tap-count", "conversations are spread by the sensor; use --tap-mode inject"),
+        (
+            args.tap.iter().any(|tap| !tap.vnis.is_empty()),
+            "--tap NAME:vni=N",
+            "the program selects for all outputs alike; use --vni N",
+        ),
+        (args.verify_checksum, "--verify-checksum", "checksums are verified by the sensor; use --tap-mode inject"),
+        (args.count.is_some(), "--count", "the program does not stop at a number; use --duration"),
+    ];
+    match all.into_iter().find(|(is_asked, ..)| *is_asked) {
+        Some((_, with, why)) => Err(PlanError::Redirect { with, why }),
+        None => Ok(()),
+    }
+}
+
+/// How the program redirects, if it does.
+fn redirect(args: &RunArgs, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
+    (args.tap_mode == cli::TapMode::Redirect).then(|| {
+        let files = pipeline.outputs.iter().filter(|output| !output.lane.redirect);
+        let snaplen = files.map(|output| output.lane.snaplen).max().unwrap_or(0);
+        RedirectPlan { sessions: args.max_sessions, copy: !args.no_write, keep: kept(snaplen) }
+    })
+}
+
+/// Bytes of a payload that an output needs which keeps `snaplen` bytes of a frame: one more, by which it sees that it has cut something; in any
+/// case enough for the headers that tell of the frame's original length.
+fn kept(snaplen: usize) -> u32 {
+    u32::try_from(snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS)).unwrap_or(u32::MAX)
+}
+
 /// What a program in the kernel can do for this pipeline.
 fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
     let ring = u32::try_from(args.ring).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
-    // The longest that any output keeps, and one byte more, by which an output sees that it has cut something; in any case enough for
-    // the headers that tell of the frame's original length. A checksum needs all.
+    // The longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
-    let keep =
-        if args.verify_checksum { usize::MAX } else { snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS) };
+    let keep = if args.verify_checksum { u32::MAX } else { kept(snaplen) };
     Ok(BpfPlan {
         interfaces: args.interface.clone(),
         attach: match args.attach {
+            _ if args.tap_mode == cli::TapMode::Redirect => Attach::Tc,
             cli::AttachTo::Auto => Attach::Auto,
             cli::AttachTo::Xdp => Attach::Xdp,
             cli::AttachTo::Tc => Attach::Tc,
         },
         ring: ring.ok_or(PlanError::Ring)?.next_power_of_two(),
-        keep: u32::try_from(keep).unwrap_or(u32::MAX),
+        keep,
+        redirect: redirect(args, pipeline),
         // A number of datagrams is exact only where each comes by here, and so is a checksum that nobody looked at yet.
         vnis: pipeline
             .vnis
@@ -286,6 +347,7 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                 linger: args.flush / 2,
                 snaplen: args.snaplen as usize,
                 sessions: args.max_sessions,
+                redirect: false,
             },
             to: Destination::Files(files),
         });
@@ -296,6 +358,8 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
             if name == FILES || outputs.iter().any(|output: &OutputPlan| output.name == name) {
                 return Err(PlanError::InterfaceName(name));
             }
+            let redirect = args.tap_mode == cli::TapMode::Redirect;
+            let plan = InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu };
             outputs.push(OutputPlan {
                 selection: Selection { vnis: selected(interface.vnis.iter().copied()), share },
                 lane: LanePlan {
@@ -303,8 +367,9 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                     linger: INTERFACE_LINGER,
                     snaplen: usize::MAX,
                     sessions: args.max_sessions,
+                    redirect,
                 },
-                to: Destination::Interface(InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu }),
+                to: if redirect { Destination::Redirect(plan) } else { Destination::Interface(plan) },
                 name,
             });
         }
@@ -389,6 +454,38 @@ mod tests {
         for size in ["64KiB", "2GiB"] {
             assert_eq!(plan(&["--ring", size]), Err(PlanError::Ring));
         }
+    }
+
+    #[test]
+    fn redirection() {
+        let all = |more: &[&str]| plan(&[&["--source", "bpf", "--tap", "m", "--tap-mode", "redirect"], more].concat());
+        let bpf = |more: &[&str]| all(more).unwrap().source.bpf;
+        let of = |copy, keep| Some(RedirectPlan { sessions: 1024, copy, keep });
+        assert_eq!(bpf(&["--snaplen", "200"]).redirect, of(true, 209));
+        assert_eq!(bpf(&["--snaplen", "200"]).keep, u32::MAX, "what is injected must be whole");
+        assert_eq!(bpf(&["--no-write"]).redirect, of(false, 128));
+        assert_eq!((bpf(&[]).attach, bpf(&["--attach", "tc"]).attach), (Attach::Tc, Attach::Tc));
+        assert_eq!(plan(&["--source", "bpf", "--tap", "m"]).unwrap().source.bpf.redirect, None);
+        let outputs = all(&[]).unwrap().pipeline.outputs;
+        assert_eq!(outputs.iter().map(|o| o.lane.redirect).collect::<Vec<_>>(), [false, true]);
+        for (more, named) in [
+            (&["--attach", "xdp"][..], "--attach xdp"),
+            (&["--tun", "t"], "--tun"),
+            (&["--tap", "n"], "more than one --tap"),
+            (&["--tap-count", "2"], "--tap-count"),
+            (&["--tap-count", "1"], "--tap-count"),
+            (&["--verify-checksum"], "--verify-checksum"),
+            (&["--count", "5"], "--count"),
+        ] {
+            let refused = all(more).unwrap_err();
+            assert!(matches!(refused, PlanError::Redirect { with, .. } if with == named), "{more:?}: {refused}");
+        }
+        for source in [&["--source", "udp"][..], &["--source", "auto"], &[]] {
+            let refused = plan(&[source, &["--tap", "m", "--tap-mode", "redirect"]].concat()).unwrap_err().to_string();
+            assert!(refused.contains("use --source bpf"), "{refused}");
+        }
+        let refused = plan(&["--source", "bpf", "--tap", "m:vni=3", "--tap-mode", "redirect"]).unwrap_err();
+        assert!(refused.to_string().contains("use --vni"), "{refused}");
     }
 
     #[test]

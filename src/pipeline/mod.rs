@@ -22,6 +22,7 @@ use crate::record::Timestamp;
 use crate::route::{Registry, Selection, SessionTable};
 use crate::sink::Orders;
 use crate::source::Source;
+use crate::source::bpf::Redirect;
 use crate::wire::Vni;
 
 /// What the sensor does with datagrams, whatever their source.
@@ -74,13 +75,14 @@ pub struct Outcome {
 }
 
 impl Pipeline {
-    /// Starts a worker for each source, and the outputs.
+    /// Starts a worker for each source, and the outputs, one of which may be what the program of the sources redirects to.
     ///
     /// # Errors
     /// Why an output could not start.
     pub fn start<S: Source + Send + Debug + 'static>(
         plan: &PipelinePlan,
         sources: Vec<S>,
+        mut redirect: Option<Redirect>,
     ) -> Result<Self, OutputError> {
         let registry = Arc::new(Registry::new(plan.max_sessions));
         let stop = Arc::new(AtomicBool::new(false));
@@ -92,7 +94,7 @@ impl Pipeline {
         let mut sinks = Vec::with_capacity(plan.outputs.len());
         let mut lanes: Vec<Vec<(Selection, Lane)>> = sources.iter().map(|_| Vec::new()).collect();
         for output in &plan.outputs {
-            let started = output.start(&counters, &registry, &orders)?;
+            let started = output.start(&counters, &registry, &orders, &mut redirect)?;
             for (worker, lane) in lanes.iter_mut().zip(started.lanes) {
                 worker.push((output.selection.clone(), lane));
             }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::decap::{ReservedBits, decapsulate, frame_len};
 use crate::lane::Lane;
-use crate::ledger::{Overflow, SessionTotals, WorkerCounters};
+use crate::ledger::{NotRedirected, Overflow, SessionTotals, WorkerCounters};
 use crate::route::{Candidate, Selection, SessionId, SessionKey, SessionTable};
-use crate::source::{Datagram, FastPath, Refusing, Source};
+use crate::source::{Counted, Datagram, FastPath, Redirected, Refusing, Source};
 use crate::wire::Vni;
 
 /// How long a worker waits at most: how late it may see that it should stop.
@@ -78,6 +78,8 @@ pub struct Step {
     sessions: SessionTable,
     lanes: Vec<(Selection, Lane)>,
     counters: Arc<WorkerCounters>,
+    /// Redirected frames that are lost, as far as that is known.
+    redirect_lost: u64,
 }
 
 impl Step {
@@ -90,7 +92,7 @@ impl Step {
         lanes: Vec<(Selection, Lane)>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        Self { policy, vnis, sessions, lanes, counters }
+        Self { policy, vnis, sessions, lanes, counters, redirect_lost: 0 }
     }
 
     /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts it, whatever it is.
@@ -107,8 +109,8 @@ impl Step {
         if inner.reserved_bits {
             counters.reserved_bits.add(1);
         }
-        // Before the session is looked up: a VNI that nobody asked for must not use up a session.
-        if self.vnis.as_ref().is_some_and(|vnis| vnis.binary_search(&inner.vni).is_err()) {
+        // Before the session is looked up: a VNI that nobody asked for must not use up a session. What was redirected has been looked at.
+        if !datagram.redirected && self.vnis.as_ref().is_some_and(|vnis| vnis.binary_search(&inner.vni).is_err()) {
             return self.unselected(1);
         }
         let length = frame_len(datagram);
@@ -122,7 +124,9 @@ impl Step {
         }
         let mut candidate = Candidate::new(inner.vni, inner.frame);
         for (selection, lane) in &mut self.lanes {
-            if selection.takes(&mut candidate) {
+            if datagram.redirected && lane.redirects() {
+                lane.redirected(1);
+            } else if selection.takes(&mut candidate) {
                 lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
             } else {
                 lane.filter(1);
@@ -139,8 +143,8 @@ impl Step {
     }
 
     /// Takes over what a program in the kernel counted since `before`: it looked at VNIs as we would have.
-    fn fast_path(&self, before: FastPath, now: FastPath) {
-        let counters = &*self.counters;
+    fn fast_path(&mut self, before: FastPath, now: FastPath) {
+        let counters = Arc::clone(&self.counters);
         let unselected = now.unselected.saturating_sub(before.unselected);
         if unselected > 0 {
             counters.received.add(unselected);
@@ -148,11 +152,59 @@ impl Step {
             counters.decapsulated.add(unselected);
             self.unselected(unselected);
         }
+        self.redirected(before.redirect, now.redirect);
         counters.ring_taken.set(now.taken);
         counters.ring_read.set(now.read);
         counters.ring_full.set(now.ring_full);
         counters.ring_unselected.set(now.unselected);
         counters.passed.set(now.passed);
+    }
+
+    /// Takes over what a program in the kernel counted of frames that it redirected.
+    fn redirected(&mut self, before: Redirected, now: Redirected) {
+        let counters = &*self.counters;
+        let new = now.since(before);
+        if new.uncopied > 0 {
+            counters.received.add(new.uncopied);
+            counters.received_bytes.add(new.uncopied_bytes);
+            counters.decapsulated.add(new.uncopied);
+            counters.cut_by_mirror.add(new.uncopied_cut);
+            counters.overflow.add(new.overflow);
+            self.sessions.add_overflow(new.overflow, new.overflow_bytes);
+        }
+        // What was redirected before the last time and has not entered by now is lost; what was redirected since can be on its way.
+        self.redirect_lost = self.redirect_lost.max(before.redirected.saturating_sub(now.entered));
+        for (_, lane) in &self.lanes {
+            lane.redirected(new.uncopied);
+            lane.entered(new.entered, new.entered_bytes, self.redirect_lost);
+        }
+        counters.redirected.set(now.redirected);
+        for (reason, n) in [
+            (NotRedirected::Odd, now.odd),
+            (NotRedirected::Failed, now.failed),
+            (NotRedirected::NoInterface, now.no_interface),
+        ] {
+            counters.not_redirected(reason).set(n);
+        }
+    }
+
+    /// Takes over whose the frames were that a program in the kernel redirected without a copy, and what is lost of all that it redirected, which
+    /// it does no more.
+    fn settle(&mut self, sessions: &[Counted], redirected: Redirected) {
+        self.redirect_lost = redirected.redirected.saturating_sub(redirected.entered);
+        for (_, lane) in &mut self.lanes {
+            lane.entered(0, 0, self.redirect_lost);
+            lane.missed(SessionId::OVERFLOW, redirected.overflow);
+        }
+        for counted in sessions {
+            let Some(vni) = Vni::new(counted.vni) else { continue };
+            let key = SessionKey { source: counted.source, vni };
+            let id = self.sessions.add(key, counted.frames, counted.bytes, [counted.first, counted.last]);
+            if id == SessionId::OVERFLOW {
+                self.counters.overflow.add(counted.frames);
+            }
+            self.lanes.iter_mut().for_each(|(_, lane)| lane.missed(id, counted.frames));
+        }
     }
 
     /// Hands over chunks that have lingered, and returns when the next one will have.
@@ -239,11 +291,18 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
 
     /// Receives until `stop`, then drains what had come by then.
     pub fn run(mut self, stop: &AtomicBool) -> Ended {
-        let failure = self.receive_until(stop).err();
+        let mut failure = self.receive_until(stop).err();
         // What is still there came beyond the budget, or faster than it could be drained.
         let mut left = 0;
-        while matches!(self.source.receive(TURN, &mut |_| left += 1), Ok(1..)) {}
+        let Self { source, step, .. } = &mut self;
+        // The original of a copy is where it should be.
+        let mut late = |datagram: &Datagram<'_>| if datagram.redirected { step.datagram(datagram) } else { left += 1 };
+        while matches!(source.receive(TURN, &mut late), Ok(1..)) {}
         self.refresh_counters();
+        match self.source.uncopied_sessions() {
+            Ok(sessions) => self.step.settle(&sessions, self.fast_path.redirect),
+            Err(error) => failure = failure.or(Some(error)),
+        }
         let refused = Source::refused(&mut self.source);
         self.step.counters.refused_at_stop.set(refused + left);
         let (sessions, overflow) = self.step.sessions.totals();
@@ -291,6 +350,7 @@ mod tests {
                     length: payload.len(),
                     truncated: false,
                     wrong_checksum: false,
+                    redirected: false,
                     source,
                     timestamp: Timestamp::from_ns(1),
                 });
@@ -320,7 +380,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let counters = ledger.worker();
         let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-        let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000, sessions: 10 };
+        let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000, sessions: 10, redirect: false };
         let (lanes, inbox) = lanes(plan, vec![output.end()]);
         let sink = output.end();
         ledger.outputs.push(output);

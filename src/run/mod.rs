@@ -40,7 +40,7 @@ pub struct Sensor {
 /// # Errors
 /// Why it could not start; nothing is left behind then.
 pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
-    let Opened { sources, addresses, receive_buffer, description } = source::open(&plan.source)?;
+    let Opened { sources, addresses, receive_buffer, redirect, description } = source::open(&plan.source)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -50,8 +50,8 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
         );
     }
     let pipeline = match sources {
-        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, sources),
-        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, sources),
+        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, sources, None),
+        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, sources, redirect),
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
@@ -75,7 +75,7 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
 fn compression(output: &OutputPlan) -> Option<Compression> {
     match &output.to {
         Destination::Files(files) => files.compression,
-        Destination::Interface(_) => None,
+        Destination::Interface(_) | Destination::Redirect(_) => None,
     }
 }
 
@@ -88,7 +88,7 @@ fn keeps_all(output: &OutputPlan) -> bool {
 fn outputs(plan: &PipelinePlan) -> Vec<String> {
     let name = |to: &Destination| match to {
         Destination::Files(files) => files.directory.display().to_string(),
-        Destination::Interface(interface) => interface.name.clone(),
+        Destination::Interface(interface) | Destination::Redirect(interface) => interface.name.clone(),
     };
     plan.outputs.iter().map(|output| name(&output.to)).collect()
 }

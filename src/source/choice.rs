@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::bpf::{self, BpfError, BpfPlan, BpfSource};
+use super::bpf::{self, BpfError, BpfPlan, BpfSource, Redirect};
 use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
 
 /// How datagrams are to be received.
@@ -45,6 +45,8 @@ pub struct Opened {
     pub addresses: Vec<SocketAddr>,
     /// The smallest receive buffer that a socket got, in bytes.
     pub receive_buffer: u32,
+    /// Where frames are to be redirected, if that was asked for.
+    pub redirect: Option<Redirect>,
     /// How, for people: `udp`, or interfaces with what the program is attached to, as `eth0:xdp`.
     pub description: String,
 }
@@ -78,12 +80,12 @@ pub fn open(plan: &SourcePlan) -> Result<Opened, OpenError> {
         },
     };
     let Listening { sources, addresses, receive_buffer } = listening;
-    let (sources, description) = match fast {
-        None => (Sources::Udp(sources), "udp".to_owned()),
+    let (sources, redirect, description) = match fast {
+        None => (Sources::Udp(sources), None, "udp".to_owned()),
         Some(fast) => {
             let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
-            (Sources::Bpf(fast.sources), format!("bpf {}", places.join(" ")))
+            (Sources::Bpf(fast.sources), fast.redirect, format!("bpf {}", places.join(" ")))
         }
     };
-    Ok(Opened { sources, addresses, receive_buffer, description })
+    Ok(Opened { sources, addresses, receive_buffer, redirect, description })
 }

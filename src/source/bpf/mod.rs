@@ -23,9 +23,11 @@ mod clock;
 mod interface;
 mod program;
 mod record;
+mod redirect;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Once};
 use std::thread;
@@ -40,7 +42,7 @@ use self::clock::Clock;
 use self::program::{Counts, Program};
 use self::record::Record;
 use super::udp::{Listening, Steering, UdpPlan, UdpSource};
-use super::{Datagram, FastPath, Source};
+use super::{Counted, Datagram, FastPath, Source};
 use crate::record::Timestamp;
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
@@ -84,6 +86,19 @@ pub struct BpfPlan {
     pub any_address: bool,
     /// Verify UDP checksums.
     pub verify_checksum: bool,
+    /// Redirect frames into an interface.
+    pub redirect: Option<RedirectPlan>,
+}
+
+/// How frames are redirected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedirectPlan {
+    /// Sessions told apart at most.
+    pub sessions: u32,
+    /// Copy what is redirected into the ring.
+    pub copy: bool,
+    /// Bytes of a UDP payload that such a copy keeps at most.
+    pub keep: u32,
 }
 
 /// Why the program cannot run here.
@@ -188,6 +203,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 struct Shared {
     program: Program,
     refused: Once,
+    /// The sessions of what was redirected have been told.
+    counted: AtomicBool,
     /// Closed when this is dropped, which ends the thread that tends to the program.
     _tender: Sender<()>,
 }
@@ -215,9 +232,35 @@ pub struct BpfSource {
     shared: Arc<Shared>,
 }
 
+/// Leads the program to the interface that frames are to enter.
+#[derive(Debug)]
+pub struct Redirect {
+    shared: Arc<Shared>,
+}
+
+impl Redirect {
+    /// Has frames enter the interface `name` from now on.
+    ///
+    /// # Errors
+    /// Why they cannot: no such interface, or no program may be attached to it.
+    pub fn begin(&self, name: &str) -> Result<(), BpfError> {
+        self.shared.program.redirect(name)
+    }
+
+    /// Leaves all frames to the workers, for the interface is down or gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn pause(&self) -> Result<(), BpfError> {
+        self.shared.program.pause()
+    }
+}
+
 /// Sources for all workers.
 #[derive(Debug)]
 pub struct Fast {
+    /// Where frames are to be redirected.
+    pub redirect: Option<Redirect>,
     /// One for each worker.
     pub sources: Vec<BpfSource>,
     /// Interfaces, and where on them the program is attached.
@@ -230,8 +273,8 @@ pub struct Fast {
 /// Why it cannot be. The sockets are where they were then.
 pub fn open(plan: &BpfPlan, udp: &UdpPlan, listening: &mut Listening) -> Result<Fast, BpfError> {
     let (program, rings, attached) = program(plan, udp, &listening.addresses)?;
-    let sources = share(plan, program, rings, std::mem::take(&mut listening.sources));
-    Ok(Fast { sources, attached })
+    let (shared, sources) = share(plan, program, rings, std::mem::take(&mut listening.sources));
+    Ok(Fast { redirect: plan.redirect.map(|_| Redirect { shared }), sources, attached })
 }
 
 type Attached = Vec<(String, &'static str)>;
@@ -266,9 +309,10 @@ fn program(
 }
 
 /// A source for each worker.
-fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> Vec<BpfSource> {
+fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> (Arc<Shared>, Vec<BpfSource>) {
     let (tender, told) = channel();
-    let shared = Arc::new(Shared { program, refused: Once::new(), _tender: tender });
+    let (refused, counted) = (Once::new(), AtomicBool::new(false));
+    let shared = Arc::new(Shared { program, refused, counted, _tender: tender });
     let weak = Arc::downgrade(&shared);
     let tend = move || {
         while told.recv_timeout(TEND) == Err(RecvTimeoutError::Timeout) {
@@ -298,7 +342,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
             source.rings.push(Numbered { number, ring, read: 0 });
         }
     }
-    sources
+    (shared, sources)
 }
 
 impl Numbered {
@@ -326,6 +370,7 @@ impl Numbered {
                     length: record.length,
                     truncated: false,
                     wrong_checksum: verify && !record.checksum_is_right(),
+                    redirected: record.redirected,
                     source: record.source,
                     timestamp,
                 });
@@ -457,7 +502,15 @@ impl Source for BpfSource {
             sum.unselected += counts.unselected;
             sum.unselected_bytes += counts.unselected_bytes;
             sum.passed += counts.passed;
+            sum.redirect += counts.redirect;
         }
         sum
+    }
+
+    fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
+        if self.shared.counted.swap(true, Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        self.shared.program.sessions().map_err(io::Error::other)
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
 use aya::programs::tc::{self, SchedClassifierLink, TcError};
@@ -16,21 +16,28 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 
 use super::interface::{self, Interface};
+use super::redirect::{Place, Target};
 use super::{Attach, BpfError, BpfPlan};
+use crate::source::{Counted, Redirected};
 use crate::sys::ring::{self, Ring};
 
 /// Built from `capture.bpf.c` by `./ci.sh bpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/capture.bpf.o");
-/// The programs in it. The second name is also that of a filter on kernels without tcx.
+/// The programs in it. The names of those at tc are also those of filters on kernels without tcx.
 const XDP: &str = "vxtap_xdp";
 const TC: &str = "vxtap_tc";
+const ENTERED: &str = "vxtap_entered";
 
 /// `struct endpoint`: address, then port in network order and zero.
 type Endpoint = [u32; 5];
 /// `struct state`: a word and padding.
 type State = [u32; 16];
-/// `struct count`.
-type Count = [u64; 5];
+/// `struct count`: see [`split`].
+type Count = [u64; 16];
+
+/// For how long nothing more must have entered the interface until what is missing is lost. Redirected packets wait in a queue of the receiving
+/// CPU, for well below a millisecond.
+const ENTERING: Duration = Duration::from_millis(200);
 
 /// What became of packets. Sums over all CPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +47,7 @@ pub(super) struct Counts {
     pub(super) unselected: u64,
     pub(super) unselected_bytes: u64,
     pub(super) passed: u64,
+    pub(super) redirect: Redirected,
 }
 
 /// Where the program is attached.
@@ -85,6 +93,10 @@ struct Changing {
 /// The loaded program. Detached when this is dropped.
 pub(super) struct Program {
     changing: Mutex<Changing>,
+    /// It is to redirect, and where. Without, the maps are needed all the same when it is loaded once more.
+    redirects: bool,
+    target: Target,
+    rings: u32,
     states: Mutex<Array<MapData, State>>,
     counts: PerCpuArray<MapData, Count>,
     listen: Vec<SocketAddr>,
@@ -98,7 +110,7 @@ impl fmt::Debug for Program {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -115,6 +127,8 @@ impl Program {
         let rings_by_session = if by_session { rings } else { 0 };
         let select_vnis = u8::from(plan.vnis.is_some());
         let any_address = u8::from(plan.any_address);
+        let redirect = u8::from(plan.redirect.is_some());
+        let (sessions, copy, keep_copy) = plan.redirect.map_or((1, 1, 0), |r| (r.sessions, u8::from(r.copy), r.keep));
         let vnis = plan.vnis.as_deref().unwrap_or_default();
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
@@ -125,7 +139,11 @@ impl Program {
             .map_max_entries("states", rings + 1)
             .map_max_entries("vnis", entries(vnis.len()))
             .map_max_entries("listening", entries(endpoints.len() * 2).max(1024))
+            .map_max_entries("sessions", sessions)
             .override_global("rings_by_session", &rings_by_session, true)
+            .override_global("redirect", &redirect, true)
+            .override_global("copy", &copy, true)
+            .override_global("keep_copy", &keep_copy, true)
             .override_global("keep", &plan.keep, true)
             .override_global("select_vnis", &select_vnis, true)
             .override_global("any_address", &any_address, true)
@@ -135,6 +153,7 @@ impl Program {
         let mut listening: HashMap<MapData, Endpoint, u8> = take("listening")?.try_into()?;
         let states = Mutex::new(take("states")?.try_into()?);
         let counts = take("counts")?.try_into()?;
+        let target = Target::new(take("target")?.try_into()?, take("sessions")?.try_into()?);
         for endpoint in &endpoints {
             listening.insert(endpoint, 1, 0)?;
         }
@@ -154,7 +173,46 @@ impl Program {
         let attached = Vec::new();
         let changing = Mutex::new(Changing { ebpf, listening, endpoints, attached });
         let (listen, any_address, attach) = (listen.to_vec(), plan.any_address, plan.attach);
-        Ok((Self { changing, states, counts, listen, any_address, attach }, readers))
+        let redirects = plan.redirect.is_some();
+        Ok((Self { changing, redirects, target, rings, states, counts, listen, any_address, attach }, readers))
+    }
+
+    /// Has frames enter this interface from now on.
+    pub(super) fn redirect(&self, interface: &str) -> Result<(), BpfError> {
+        let target = &self.target;
+        let index = interface::ethernet(interface)?.index;
+        if target.interface().is_some_and(|known| known == (interface.to_owned(), index)) {
+            return Ok(target.resume(index)?);
+        }
+        let _link = attach_tc(&mut lock(&self.changing).ebpf, interface, ENTERED)?;
+        Ok(target.begin(Place { interface: interface.to_owned(), index, _link })?)
+    }
+
+    /// Has all frames go into the rings from now on.
+    pub(super) fn pause(&self) -> Result<(), BpfError> {
+        Ok(self.target.pause()?)
+    }
+
+    /// What was redirected without a copy, by session.
+    pub(super) fn sessions(&self) -> Result<Vec<Counted>, MapError> {
+        if self.redirects { self.target.sessions() } else { Ok(Vec::new()) }
+    }
+
+    /// Waits until what was redirected has entered the interface, or is lost.
+    fn wait_for_entering(&self) {
+        let counts = || {
+            let mut sum = Redirected::default();
+            (0..self.rings).for_each(|ring| sum += self.counts(ring).unwrap_or_default().redirect);
+            (sum.redirected, sum.entered)
+        };
+        let (mut before, mut since) = (counts(), Instant::now());
+        while before.0 > before.1 && since.elapsed() < ENTERING {
+            thread::sleep(Duration::from_millis(1));
+            let now = counts();
+            if now != before {
+                (before, since) = (now, Instant::now());
+            }
+        }
     }
 
     /// Attaches the program to an interface.
@@ -178,7 +236,24 @@ impl Program {
             let _ = listening.remove(endpoint);
         }
         *known = now;
+        if let Some((interface, index)) = self.target.interface()
+            && interface::ethernet(&interface).is_ok_and(|link| link.index == index)
+            && !is_at_tc(ebpf, ENTERED, &interface)
+        {
+            tracing::warn!(
+                interface,
+                "somebody has detached the program that counts what enters the interface; what entered meanwhile is counted as redirect_lost"
+            );
+            match attach_tc(ebpf, &interface, ENTERED) {
+                Ok(link) => self.target.count_by(link),
+                Err(error) => tracing::warn!(%error, "cannot attach it again"),
+            }
+        }
         for place in attached {
+            if matches!(place.hold, Some((_, Hold::Tc { .. }))) && !is_at_tc(ebpf, TC, &place.interface) {
+                place.hold = None;
+                tracing::warn!(interface = place.interface, "somebody has detached the program; attaching it again");
+            }
             let link = interface::ethernet(&place.interface);
             let index = link.as_ref().ok().map(|link| link.index);
             if place.hold.as_ref().is_some_and(|(attached_to, _)| index != Some(*attached_to)) {
@@ -218,6 +293,9 @@ impl Program {
             // Longer than any program takes.
             thread::sleep(Duration::from_millis(20));
         }
+        if self.redirects {
+            self.wait_for_entering();
+        }
     }
 
     fn set(&self, state: u32) -> Result<(), MapError> {
@@ -234,9 +312,21 @@ impl Program {
                 *sum += n;
             }
         }
-        let [taken, ring_full, unselected, unselected_bytes, passed] = sums;
-        Ok(Counts { taken, ring_full, unselected, unselected_bytes, passed })
+        let ([taken, ring_full, unselected, unselected_bytes, passed], redirect) = split(sums);
+        Ok(Counts { taken, ring_full, unselected, unselected_bytes, passed, redirect: redirect.into() })
     }
+}
+
+/// Counters of all, and those of redirection.
+fn split([a, b, c, d, e, redirect @ ..]: Count) -> ([u64; 5], [u64; 11]) {
+    ([a, b, c, d, e], redirect)
+}
+
+/// Whether this program is still at tc of the interface. Without tcx nobody can tell.
+fn is_at_tc(ebpf: &Ebpf, program: &str, interface: &str) -> bool {
+    let Some(Ok(ours)) = ebpf.program(program).map(|program| program.info()) else { return true };
+    let there = SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
+    there.map_or(true, |(_, programs)| programs.iter().any(|program| program.id() == ours.id()))
 }
 
 /// A ring of this many bytes, a power of two, and its reader.
@@ -285,7 +375,7 @@ fn endpoint(address: IpAddr, port: u16) -> Endpoint {
 fn attach(ebpf: &mut Ebpf, name: &str, wanted: Attach) -> Result<(u32, Mode, Hold), BpfError> {
     let link = interface::ethernet(name)?;
     let xdp = |ebpf: &mut Ebpf| Ok((link.index, Mode::Xdp, Hold::Xdp { _link: attach_xdp(ebpf, name)? }));
-    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, Hold::Tc { _link: attach_tc(ebpf, name)? }));
+    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, Hold::Tc { _link: attach_tc(ebpf, name, TC)? }));
     match wanted {
         Attach::Xdp => xdp(ebpf),
         Attach::Tc => tc(ebpf),
@@ -325,10 +415,10 @@ fn attach_xdp(ebpf: &mut Ebpf, name: &str) -> Result<XdpLink, BpfError> {
     Ok(program.take_link(id)?)
 }
 
-fn attach_tc(ebpf: &mut Ebpf, name: &str) -> Result<SchedClassifierLink, BpfError> {
+fn attach_tc(ebpf: &mut Ebpf, name: &str, program: &'static str) -> Result<SchedClassifierLink, BpfError> {
     // With tcx the kernel takes the program away with us; before, a filter stays behind where a sensor was killed.
     if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
-        match tc::qdisc_detach_program(name, TcAttachType::Ingress, TC) {
+        match tc::qdisc_detach_program(name, TcAttachType::Ingress, program) {
             Ok(()) => tracing::warn!(interface = name, "removed the filter of a sensor that was killed"),
             Err(_) => tracing::debug!(interface = name, "no filter of an earlier sensor"),
         }
@@ -337,7 +427,7 @@ fn attach_tc(ebpf: &mut Ebpf, name: &str) -> Result<SchedClassifierLink, BpfErro
             Err(error) => return Err(ProgramError::from(error).into()),
         }
     }
-    let program: &mut SchedClassifier = ebpf.program_mut(TC).ok_or(BpfError::Object(TC))?.try_into()?;
+    let program: &mut SchedClassifier = ebpf.program_mut(program).ok_or(BpfError::Object(program))?.try_into()?;
     if program.fd().is_err() {
         program.load()?;
     }
