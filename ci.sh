@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-jobs_in_order=(packages fmt clippy doc deny bpf unit golden e2e fast demo bench)
+jobs_in_order=(packages fmt clippy doc deny bpf unit golden e2e fast demo bench rig)
 cargo_deny_version=0.20.2
 tools=$PWD/target/tools
 skipped=()
@@ -33,6 +33,7 @@ prlimit util-linux
 tc iproute2
 clang-14 clang-14
 llvm-strip-14 llvm-14
+python3 python3-minimal
 LIST
   [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
   local suricata=()
@@ -143,6 +144,19 @@ demo() {
 
 # Compiled, and each run once: that they work, not how fast.
 bench() { cargo test --locked --benches --profile release -- --test; }
+
+# The rig compares on a machine of its own; here it compiles: its Python, and its C where the machine happens to have what that needs.
+rig() {
+  local out
+  out=$(mktemp -d)
+  PYTHONPYCACHEPREFIX=$out python3 -m py_compile benches/rig/run benches/rig/draw benches/rig/lab/*.py
+  if command -v clang >/dev/null && command -v bpftool >/dev/null && [ -e /usr/include/bpf/bpf_helpers.h ]; then
+    benches/rig/native/build.sh "$out"
+  else
+    echo "the rig's C is not compiled: no clang, bpftool or libbpf-dev"
+  fi
+  rm -r "$out"
+}
 
 for job in "${@:-${jobs_in_order[@]}}"; do
   printf '\n== %s\n' "$job"

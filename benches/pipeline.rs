@@ -62,7 +62,7 @@ fn frame(c: &mut Criterion) {
             let (lanes, inbox) = lanes(plan, vec![counters]);
             let table = SessionTable::new(Arc::new(Registry::new(1024)));
             let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
-            let mut step = Step::new(ReservedBits::Accept, None, table, lanes, Ledger::default().worker());
+            let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, lanes, Ledger::default().worker());
             // A batch lies in slots as the receiving socket leaves it: it is in the cache.
             let batch: Vec<Vec<u8>> =
                 (0..64).map(|i| payload(i as u32 * 7 % sessions, lengths[i % lengths.len()])).collect();

@@ -64,7 +64,8 @@ const SIGNALS: &str = "\
 Signals:
   SIGINT, SIGTERM, SIGHUP   drain what was received, complete the files, end;
                             once more: leave at once
-  SIGUSR1                   complete the files that are written to, and go on";
+  SIGUSR1                   complete the files that are written to, and go on
+  SIGUSR2                   read the file of --allow again";
 
 /// `vxtap run`.
 #[derive(Debug, Args)]
@@ -180,9 +181,15 @@ pub struct RunArgs {
     /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow file.
     #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_sessions: u32,
-    /// Keep only these VNIs; others are counted as filtered.
+    /// Keep only these VNIs; others are counted as `unselected`.
     #[arg(help_heading = RECEIVING, long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=0xff_ffff))]
     pub vni: Vec<u32>,
+    /// Keep only what comes from these outer source addresses; others are counted as `unselected`.
+    #[arg(help_heading = RECEIVING, long, value_name = "ADDR,...", value_delimiter = ',')]
+    pub from: Vec<IpAddr>,
+    /// Keep only what this file lists, in lines as `vni 100, 200` and `from 10.0.0.7`. It is read again on SIGUSR2.
+    #[arg(help_heading = RECEIVING, long, value_name = "FILE", conflicts_with_all = ["vni", "from"])]
+    pub allow: Option<PathBuf>,
     /// Stop after this time.
     #[arg(long, value_name = "D", value_parser = duration)]
     pub duration: Option<Duration>,

@@ -68,7 +68,7 @@ fn the_receive_path_allocates_nothing_per_datagram() {
     let worker_counters = Ledger::default().worker();
     let sessions = SessionTable::new(Arc::clone(&registry));
     let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
-    let step = Step::new(ReservedBits::Accept, None, sessions, lanes, Arc::clone(&worker_counters));
+    let step = Step::new(ReservedBits::Accept, Arc::default(), sessions, lanes, Arc::clone(&worker_counters));
     let mut worker = Worker::new(listening.sources.remove(0), step, None);
 
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();

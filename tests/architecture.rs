@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &["cli"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "sink", "source", "wire"]),
-    ("source", &["record", "sys"]),
+    ("source", &["record", "sys", "wire"]),
     ("sink", &["archive", "lane", "ledger", "record", "route", "storage", "sys", "wire"]),
     ("archive", &["ledger", "record", "storage", "sys", "wire"]),
     ("storage", &["sys"]),

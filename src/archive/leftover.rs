@@ -3,7 +3,7 @@
 //! The directory is locked, so a part file that is there at the start is nobody's. It is cut at its last whole record and published with
 //! `.recovered` in its name. What has no whole record is moved aside. Nothing that may hold a frame is deleted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -39,8 +39,8 @@ pub(super) struct Leftovers {
     left: u32,
     /// Whether the log says so.
     said: bool,
-    /// What the manifest announced and does not have its name yet, by path.
-    announced: HashMap<String, Digest>,
+    /// What the manifest says of captures that may not have their name yet, or have it beside what they were made from, by path.
+    announced: HashMap<String, Capture>,
     /// Files of this process among those that wait, which it could not complete, by their part names.
     own: HashMap<PathBuf, Broken>,
     found: usize,
@@ -78,8 +78,8 @@ impl Leftovers {
     }
 
     /// Files of this process that are not salvaged.
-    pub(super) fn own(&self) -> u64 {
-        self.own.len() as u64
+    pub(super) fn own(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.own.keys().map(PathBuf::as_path)
     }
 }
 
@@ -120,8 +120,11 @@ pub(super) fn list(directory: &Path, contents: &Contents) -> Leftovers {
         tracing::info!(files = left.found, "a crash left capture files behind; salvaging them");
     }
     let there = |path: &str| directory.join(path).exists();
-    let announced = contents.captures.iter().map(|kept| &kept.capture).filter(|capture| !there(&capture.path));
-    left.announced = announced.map(|capture| (capture.path.clone(), capture.sha256)).collect();
+    let copies: HashSet<PathBuf> = left.waiting.iter().filter_map(|names| names.recovered(1)).collect();
+    let announced = contents.captures.iter().map(|kept| &kept.capture);
+    let announced =
+        announced.filter(|capture| !there(&capture.path) || copies.contains(&directory.join(&capture.path)));
+    left.announced = announced.map(|capture| (capture.path.clone(), capture.clone())).collect();
     left
 }
 
@@ -218,12 +221,9 @@ impl Publisher {
                 false => Err(Stop::Unsalvageable("it has no whole frame".into())),
             };
         }
-        // A name is used once, so this is the copy's: only to remove what it was made from was left to do.
-        if whole.compression.is_some() && self.has_copy(names)? {
-            return self.remove_empty(names);
-        }
         let (made, digest, bytes) = match whole.compression {
             _ if whole.intact => {
+                self.make_safe(&names.part).map_err(io::Error::from)?;
                 let bytes = fs::metadata(&names.part)?.len();
                 (names.part.clone(), digest_of(&names.part)?, bytes)
             }
@@ -249,34 +249,53 @@ impl Publisher {
             sha256: digest,
         };
         self.append(&Event::Recovered(capture.clone()))?;
-        self.storage.rename(&made, &published)?;
-        if made != names.part {
-            self.storage.remove(&names.part)?;
-        }
+        // Where one of the next steps fails, the next attempt goes on from here, and writes no second line.
+        self.leftovers.announced.insert(capture.path.clone(), capture.clone());
+        self.complete(names, &made, &published, capture)?;
         tracing::info!(
             path = %published.display(), frames = whole.frames, cut = whole.total - whole.length,
             "salvaged a capture file"
         );
-        self.announce(&published, capture);
         Ok(Salvaged::Recovered)
     }
 
-    /// A crash between a line and what it announces: does what was announced. False where there was nothing of the kind.
+    /// A crash, or a failure, between a line and what it announces: does what was announced. False where there was nothing of the kind.
     fn complete_announced(&mut self, names: &Names) -> Result<bool, Stop> {
-        let candidates = [Some(names.published.clone()), names.recovered(1)];
-        for to in candidates.into_iter().flatten() {
-            let Some(path) = self.relative(&to) else { continue };
-            let Some(digest) = self.leftovers.announced.remove(&path) else { continue };
-            let copy = with_ending(&names.part, COPY);
-            for from in [&names.part, &copy] {
-                if matches!(digest_of(from), Ok(found) if found == digest) {
-                    self.storage.rename(from, &to)?;
+        let copy = with_ending(&names.part, COPY);
+        for attempt in 0.. {
+            let to = if attempt == 0 { Some(names.published.clone()) } else { names.recovered(attempt) };
+            let Some((to, path)) = to.and_then(|to| Some((to.clone(), self.relative(&to)?))) else { break };
+            let Some(capture) = self.leftovers.announced.get(&path).cloned() else {
+                if attempt == 0 || self.storage.exists(&to)? {
+                    continue;
+                }
+                break;
+            };
+            // Only a copy has its name while what it was made from is still there.
+            let named = compression_of(names).map(|_| &to);
+            for from in named.into_iter().chain([&names.part, &copy]) {
+                if matches!(digest_of(from), Ok(found) if found == capture.sha256) {
+                    self.make_safe(from).map_err(io::Error::from)?;
+                    self.complete(names, from, &to, capture)?;
                     tracing::info!(path = %to.display(), "published a capture file that a crash had kept from its name");
                     return Ok(true);
                 }
             }
         }
         Ok(false)
+    }
+
+    /// Gives `made`, whose line is written, the name `to`, and removes what it was made from.
+    fn complete(&mut self, names: &Names, made: &Path, to: &Path, capture: Capture) -> io::Result<()> {
+        if made != to {
+            self.storage.rename(made, to)?;
+        }
+        if made != names.part {
+            self.storage.remove(&names.part)?;
+        }
+        self.leftovers.announced.remove(&capture.path);
+        self.announce(to, capture);
+        Ok(())
     }
 
     /// Cuts a file after its last whole record.
@@ -301,17 +320,16 @@ impl Publisher {
         let Some(compression) = compression_of(names) else {
             return Err(io::Error::other("its name does not say how it is compressed"));
         };
+        // One that is there is of an attempt before this, whose line could not be written.
+        if self.storage.exists(copy)? {
+            self.storage.remove(copy)?;
+        }
         let mut file = BufWriter::with_capacity(256 * 1024, self.storage.create(copy)?);
         salvage::rewrite(File::open(&names.part)?, whole.length, compression, &mut file)?;
         file.flush()?;
         file.get_mut().sync()?;
         let bytes = file.get_ref().settled();
         Ok((copy.to_path_buf(), digest_of(copy)?, bytes))
-    }
-
-    /// Whether a salvaged copy of a file is published already.
-    fn has_copy(&self, names: &Names) -> io::Result<bool> {
-        names.recovered(1).map_or(Ok(false), |copy| self.storage.exists(&copy))
     }
 
     fn remove_empty(&self, names: &Names) -> Result<Salvaged, Stop> {

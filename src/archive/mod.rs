@@ -117,7 +117,7 @@ impl Archive {
     ) -> Result<Self, ArchiveError> {
         let (manifest, contents) = Manifest::open(storage, directory)?;
         let common = Arc::new(Common::default());
-        let (tasks, receiver) = unbounded();
+        let (tasks, receiver) = bounded(publisher::WAITING);
         let (gone_sender, gone) = unbounded();
         let mut publisher = Publisher::new(directory, plan, labels, Arc::clone(storage), manifest, output)?;
         publisher.take_over(contents);

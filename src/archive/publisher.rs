@@ -27,6 +27,9 @@ const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long the end waits for commands that run.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Tasks, files, and lines that wait at most. Beyond, the writer of captures waits until a task is done, which fills the lanes as a slow
+/// disk does; files are left to the next start; and nothing is pruned.
+pub(super) const WAITING: usize = 10_000;
 
 /// What the archive is asked to do.
 #[derive(Debug)]
@@ -63,8 +66,26 @@ pub(super) struct Publisher {
 struct Said {
     manifest: bool,
     waiting: bool,
+    left: bool,
     removal: bool,
     starved: bool,
+}
+
+/// Why a file cannot be published now.
+#[derive(Debug)]
+pub(super) enum Unready {
+    /// It cannot be opened or read, which may change.
+    Read(io::Error),
+    /// It could not be synced.
+    Sync(io::Error),
+}
+
+impl From<Unready> for io::Error {
+    fn from(unready: Unready) -> Self {
+        match unready {
+            Unready::Read(error) | Unready::Sync(error) => error,
+        }
+    }
 }
 
 impl Publisher {
@@ -190,26 +211,26 @@ impl Publisher {
                 self.salvage_one(gone);
             }
             self.tick(gone, common);
-            if self.unpublished.is_empty() && self.unrecorded.is_empty() && self.leftovers.own() == 0 {
+            if self.unpublished.is_empty() && self.unrecorded.is_empty() && self.leftovers.own().len() == 0 {
                 break;
             }
         }
-        self.counters.unpublished.add(self.unpublished.len() as u64 + self.leftovers.own());
-        for closed in &self.unpublished {
+        for path in self.unpublished.iter().map(|closed| &*closed.names.part).chain(self.leftovers.own()) {
+            self.counters.unpublished.add(1);
             tracing::error!(
-                path = %closed.names.part.display(),
+                path = %path.display(),
                 "a capture file could not be published: it stays under this name, and the next start salvages it"
             );
         }
+        for event in &self.unrecorded {
+            let line = serde_json::to_string(event).unwrap_or_default();
+            tracing::error!(
+                line,
+                "a line about what has happened could not be written to the manifest, and is missing there"
+            );
+        }
         if let Some((hook, counters)) = self.hook.take() {
-            let left = hook.finish(PATIENCE);
-            if left.running > 0 || left.waiting > 0 {
-                tracing::warn!(
-                    running = left.running,
-                    skipped = left.waiting,
-                    "commands of --on-publish did not end in time"
-                );
-            }
+            hook.finish(PATIENCE);
             self.set_hook_counters(&counters);
         }
         tracing::info!(files = self.shelf.files(), head = %self.manifest.head(), "captures on record");
@@ -232,12 +253,12 @@ impl Publisher {
                     let Event::Published(capture) = event else { return };
                     capture
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return self.miss(&closed, gone),
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                    return self.wait(closed, "open a file to sync it", &error);
+                Err(Unready::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    return self.miss(&closed, gone);
                 }
-                // A file that could not be synced may lack bytes, and syncing it again may not say so.
-                Err(error) => return self.fail(&closed, &error),
+                Err(Unready::Read(error)) => return self.wait(closed, "read a capture file", &error),
+                // It may lack bytes, and syncing it again may not say so.
+                Err(Unready::Sync(error)) => return self.fail(&closed, &error),
             },
         };
         match self.storage.rename(&closed.names.part, &closed.names.published) {
@@ -259,21 +280,36 @@ impl Publisher {
         if !std::mem::replace(&mut self.said.waiting, true) {
             tracing::error!(%error, "cannot {what}; files keep their part names; trying again every second");
         }
-        self.unpublished.push_back(closed);
+        if self.unpublished.len() < WAITING {
+            return self.unpublished.push_back(closed);
+        }
+        self.counters.unpublished.add(1);
+        if !std::mem::replace(&mut self.said.left, true) {
+            tracing::error!(
+                path = %closed.names.part.display(),
+                "{WAITING} files wait to be published: this one and those after it are left to the next start, which salvages them"
+            );
+        }
+    }
+
+    /// Makes the file's bytes survive a loss of power, if that is asked for.
+    pub(super) fn make_safe(&self, path: &Path) -> Result<(), Unready> {
+        if self.plan.sync == Sync::Publish {
+            // Opened again: of a thousand that are cut at once, each would keep its descriptor from those that are written to.
+            self.storage.append(path).map_err(Unready::Read)?.sync().map_err(Unready::Sync)?;
+        }
+        Ok(())
     }
 
     /// Sees to it that the file's bytes are safe, as far as that is asked for, and known.
-    fn prepare(&self, closed: &mut Closed) -> io::Result<Capture> {
-        // Opened again: of a thousand that are cut at once, each would keep its descriptor from those that are written to.
-        if self.plan.sync == Sync::Publish {
-            self.storage.append(&closed.names.part)?.sync()?;
-        }
-        let sha256 = closed.digest.map_or_else(|| digest_of(&closed.names.part), Ok)?;
+    fn prepare(&self, closed: &mut Closed) -> Result<Capture, Unready> {
+        self.make_safe(&closed.names.part)?;
+        let sha256 = closed.digest.map_or_else(|| digest_of(&closed.names.part), Ok).map_err(Unready::Read)?;
         closed.digest = Some(sha256);
         let path = self.relative(&closed.names.published);
         let (first, last) = closed.span;
         Ok(Capture {
-            path: path.ok_or_else(|| io::Error::other("the name of the directory is not text"))?,
+            path: path.ok_or_else(|| Unready::Read(io::Error::other("the name of the directory is not text")))?,
             session: closed.session,
             first,
             last,
@@ -333,8 +369,25 @@ impl Publisher {
     /// Writes a line about something that has happened: now, or as soon as it can be.
     pub(super) fn record(&mut self, event: Event) {
         if self.append(&event).is_err() {
-            self.unrecorded.push_back(event);
+            self.remember(event);
         }
+    }
+
+    /// Keeps a line until it can be written. What one session lost is one line: there are never more of these than sessions.
+    fn remember(&mut self, event: Event) {
+        if let Event::Lost { session, dropped } = &event {
+            let same = self.unrecorded.iter_mut().find_map(|earlier| match earlier {
+                Event::Lost { session: other, dropped } if other == session => Some(dropped),
+                _ => None,
+            });
+            if let Some(earlier) = same {
+                for (reason, frames) in dropped {
+                    *earlier.entry(reason.clone()).or_default() += frames;
+                }
+                return;
+            }
+        }
+        self.unrecorded.push_back(event);
     }
 
     /// Writes a line.
@@ -357,6 +410,7 @@ impl Publisher {
         if !self.unpublished.is_empty() {
             return;
         }
+        self.said.left = false;
         if std::mem::take(&mut self.said.waiting) {
             tracing::info!("captures are published again");
         }
@@ -401,13 +455,14 @@ impl Publisher {
         let event = Event::Pruned { path: entry.path.to_string(), sha256: entry.sha256, reason };
         if let Err(error) = self.append(&event) {
             // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
-            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if !is_full || self.unrecorded.len() >= WAITING {
                 if !std::mem::replace(&mut self.said.manifest, true) {
                     tracing::error!(%error, "cannot write the manifest; captures are not removed until it can be written");
                 }
                 return false;
             }
-            self.unrecorded.push_back(event);
+            self.remember(event);
         }
         self.shelf.remove(&entry.path);
         tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");

@@ -40,13 +40,12 @@ enum {
 };
 
 // Set before the program is loaded, so the verifier drops what is not used.
-const volatile u32 rings_by_session = 0;  // rings to choose from by session; 0: the CPU's own
-const volatile u32 keep = ~0u;            // bytes of a payload to copy at most
-const volatile bool select_vnis = false;  // take only what `vnis` has
-const volatile bool any_address = false;  // whoever it is addressed to: `listening` has the address ::
-const volatile bool redirect = false;     // at tc: into the interface of `target`
-const volatile bool copy = true;          // of what is redirected a copy into the ring, in any case of the first frame of a session
-const volatile u32 keep_copy = ~0u;       // bytes of such a payload to copy at most
+const volatile u32 rings_by_session = 0; // rings to choose from by session; 0: the CPU's own
+const volatile u32 keep = ~0u;           // bytes of a payload to copy at most
+const volatile bool any_address = false; // whoever it is addressed to: `listening` has the address ::
+const volatile bool redirect = false;    // at tc: into the interface of `target`
+const volatile bool copy = true;         // of what is redirected a copy into the ring, in any case of the first frame of a session
+const volatile u32 keep_copy = ~0u;      // bytes of such a payload to copy at most
 
 struct ring {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -61,9 +60,11 @@ struct {
 
 // What user space says, a cache line each. The first is for the program, number n + 1 for ring n.
 struct state {
-  u32 set; // of the program: leave everything to the stack. Of a ring: its reader sleeps, wake it.
-  u32 pad[15];
+  u32 set;  // of the program: leave everything to the stack. Of a ring: its reader sleeps, wake it.
+  u32 only; // of the program: take only what these lists have
+  u32 pad[14];
 };
+enum { ONLY_VNIS = 1, ONLY_SOURCES = 2 };
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1);
@@ -75,7 +76,7 @@ struct {
 struct count {
   u64 taken;            // put into the ring
   u64 ring_full;        // lost, since the ring had no room
-  u64 unselected;       // whole VXLAN of a VNI that nobody asked for: dropped
+  u64 unselected;       // whole VXLAN of a session that is not allowed: dropped
   u64 unselected_bytes; // of their payloads
   u64 passed;           // left to the stack; in the count of ring 0
   // Of redirection. What is odd, failed or came while there was no interface went into the ring.
@@ -109,12 +110,26 @@ struct {
   __type(value, u8);
 } listening SEC(".maps");
 
+// The allow-lists. They change while the program runs: what is new is entered first, and what is not allowed any more removed last. Room for
+// two lists that have nothing in common (`source::allowed::MOST` each).
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 1);
+  __uint(max_entries, 2 * 65536);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, u32);
   __type(value, u8);
 } vnis SEC(".maps");
+
+struct source {
+  u32 address[4];
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 2 * 65536);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct source);
+  __type(value, u8);
+} sources SEC(".maps");
 
 // Where to redirect: the number of an interface, or 0.
 struct {
@@ -143,6 +158,14 @@ struct {
 #define MARK 0x76780000u
 
 enum { LEAVE, TAKE, ENTER };
+
+static __always_inline bool is_allowed(u32 only, u32 vni, const u32 *from) {
+  if (only & ONLY_VNIS && !bpf_map_lookup_elem(&vnis, &vni))
+    return false;
+  struct source source;
+  __builtin_memcpy(source.address, from, 16);
+  return !(only & ONLY_SOURCES) || bpf_map_lookup_elem(&sources, &source);
+}
 
 static __always_inline long load(void *ctx, bool xdp, u32 at, void *to, u32 length) {
   return xdp ? bpf_xdp_load_bytes(ctx, at, to, length) : bpf_skb_load_bytes(ctx, at, to, length);
@@ -295,6 +318,7 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
   state = bpf_map_lookup_elem(&states, &zero);
   if (!state || *(volatile u32 *)&state->set)
     return LEAVE;
+  u32 only = *(volatile u32 *)&state->only;
 
   at += 8;
   r.length = length - 8;
@@ -323,8 +347,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
 
   // A header without a fault (the I flag and nothing else), and a whole Ethernet header behind it.
   bool faultless = r.length >= 8 + 14 && vxlan[0] == bpf_htonl(0x08000000) && (bpf_ntohl(vxlan[1]) & 0xff) == 0;
-  // And a VNI that nobody asked for: user space would count it and no more. All that is odd goes there.
-  if (select_vnis && faultless && !bpf_map_lookup_elem(&vnis, &vni)) {
+  // And a session that is not allowed: user space would count it and no more. All that is odd goes there.
+  if (only && faultless && !is_allowed(only, vni, r.source)) {
     count->unselected++;
     count->unselected_bytes += r.length;
     return TAKE;

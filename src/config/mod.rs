@@ -1,5 +1,6 @@
 //! From arguments as typed to a plan that is valid.
 
+pub mod allow;
 mod plan;
 pub mod units;
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
+use super::allow::{AllowPlan, mapped};
 use super::units::VXLAN_PORT;
 use procfs::Current;
 
@@ -18,7 +19,7 @@ use crate::sink::file::{FilePlan, allowed_open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
 use crate::source::bpf::{Attach, BpfPlan, RedirectPlan};
 use crate::source::udp::{self, Steering, UdpPlan};
-use crate::source::{SourcePlan, Way};
+use crate::source::{Allowed, SourcePlan, TooMany, Way};
 use crate::storage::Direct;
 use crate::wire::{Vni, vxlan};
 
@@ -27,6 +28,8 @@ use crate::wire::{Vni, vxlan};
 pub struct RunPlan {
     /// Where and how it receives.
     pub source: SourcePlan,
+    /// Which sessions it lets in.
+    pub allow: AllowPlan,
     /// What it does with what it receives.
     pub pipeline: PipelinePlan,
     /// How long it runs, where that is limited.
@@ -86,6 +89,9 @@ pub enum PlanError {
     /// The kernel makes no larger one, and a small one holds no datagram.
     #[error("--ring must be from {LEAST_RING} to {MOST_RING} bytes")]
     Ring,
+    /// More than the program in the kernel has room for.
+    #[error("{0}")]
+    Allowed(#[from] TooMany),
     /// An idle output would be kept busy.
     #[error("--flush is too short; give at least {}ms", LEAST_FLUSH.as_millis())]
     Flush,
@@ -175,7 +181,6 @@ impl RunPlan {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
                 cli::ReservedBits::Reject => ReservedBits::Reject,
             },
-            vnis: selected(args.vni.iter().copied().filter_map(Vni::new)),
             max_sessions: args.max_sessions,
             count: args.count,
             outputs: outputs(args, workers)?,
@@ -186,6 +191,13 @@ impl RunPlan {
         {
             return Err(PlanError::Memory { queue: args.queue, asked, has });
         }
+        let allow = match &args.allow {
+            Some(file) => AllowPlan::File(file.clone()),
+            None => AllowPlan::Given(Allowed::new(
+                args.vni.iter().copied().filter_map(Vni::new).collect(),
+                args.from.iter().copied().map(mapped).collect(),
+            )?),
+        };
         let steering = match args.steer {
             cli::Steer::Session => Steering::Session,
             cli::Steer::Flow => Steering::Flow,
@@ -204,7 +216,7 @@ impl RunPlan {
             cli::SourceWay::Auto => Way::Auto,
         };
         let udp = UdpPlan { listen, workers, steering, receive_buffer };
-        Ok(Self { source: SourcePlan { way, udp, bpf }, pipeline, duration: args.duration })
+        Ok(Self { source: SourcePlan { way, udp, bpf }, allow, pipeline, duration: args.duration })
     }
 }
 
@@ -278,11 +290,7 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
         keep,
         redirect: redirect(args, pipeline),
         // A number of datagrams is exact only where each comes by here, and so is a checksum that nobody looked at yet.
-        vnis: pipeline
-            .vnis
-            .as_ref()
-            .filter(|_| args.count.is_none() && !args.verify_checksum)
-            .map(|vnis| vnis.iter().map(|vni| vni.get()).collect()),
+        early: args.count.is_none() && !args.verify_checksum,
         any_address: args.any_address,
         verify_checksum: args.verify_checksum,
     })
@@ -417,7 +425,7 @@ mod tests {
     #[test]
     fn defaults() {
         let plan = plan(&["--workers", "2"]).unwrap();
-        assert_eq!(plan.pipeline.vnis, None);
+        assert_eq!(plan.allow, AllowPlan::Given(Allowed::default()), "all");
         assert_eq!(plan.pipeline.max_sessions, 1024);
         assert!(plan.pipeline.queue_memory(2) <= 64 << 20, "--queue bounds the memory");
         assert!(plan.pipeline.queue_memory(2) > 60 << 20, "and is used");
@@ -448,8 +456,8 @@ mod tests {
         assert_eq!(bpf(&["--snaplen", "1"]).keep, 128);
         assert_eq!(bpf(&["--snaplen", "200", "--tap", "m"]).keep, u32::MAX, "an interface takes whole frames");
         assert_eq!(bpf(&["--snaplen", "200", "--verify-checksum"]).keep, u32::MAX);
-        assert_eq!(bpf(&["--vni", "9,2"]).vnis, Some(vec![2, 9]));
-        assert_eq!(bpf(&["--vni", "9", "--count", "5"]).vnis, None, "each is to be counted as it comes");
+        assert!(bpf(&["--vni", "9,2"]).early);
+        assert!(!bpf(&["--vni", "9", "--count", "5"]).early, "each is to be counted as it comes");
         assert_eq!(bpf(&["--ring", "5MB"]).ring, 8 << 20);
         for size in ["64KiB", "2GiB"] {
             assert_eq!(plan(&["--ring", size]), Err(PlanError::Ring));
@@ -489,10 +497,13 @@ mod tests {
     }
 
     #[test]
-    fn vnis_are_sorted() {
-        let plan = plan(&["--vni", "9,2", "--vni", "5"]).unwrap();
+    fn what_is_allowed_is_given_or_in_a_file() {
+        let allow = |more: &[&str]| plan(more).unwrap().allow;
         let vnis = [2, 5, 9].map(|n| Vni::new(n).unwrap()).to_vec();
-        assert_eq!(plan.pipeline.vnis, Some(vnis));
+        let sources = ["::ffff:10.0.0.1", "fd00::1"].map(|source| source.parse().unwrap()).to_vec();
+        let given = ["--vni", "9,2", "--vni", "5", "--from", "fd00::1,10.0.0.1"];
+        assert_eq!(allow(&given), AllowPlan::Given(Allowed::new(vnis, sources).unwrap()));
+        assert_eq!(allow(&["--allow", "list"]), AllowPlan::File("list".into()));
     }
 
     #[test]

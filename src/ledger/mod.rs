@@ -65,7 +65,7 @@ pub struct WorkerCounters {
     pub reserved_bits: Counter,
     /// Frames that arrived cut: the inner IP header tells of more bytes than came.
     pub cut_by_mirror: Counter,
-    /// Frames of a VNI that was not asked for; each is also `filtered` in every output.
+    /// Frames of sessions that are not allowed; each is also `filtered` in every output.
     pub unselected: Counter,
     /// Frames of sessions beyond the limit.
     pub overflow: Counter,
@@ -79,7 +79,7 @@ pub struct WorkerCounters {
     pub ring_read: Counter,
     /// Datagrams for which its ring had no room; each is also `kernel_dropped`.
     pub ring_full: Counter,
-    /// Datagrams whose VNI it saw not to be asked for; each is also received, decapsulated and `unselected`.
+    /// Datagrams of sessions that it saw not to be allowed; each is also received, decapsulated and `unselected`.
     pub ring_unselected: Counter,
     /// Packets of any kind that it left to the stack.
     pub passed: Counter,

@@ -56,7 +56,7 @@ pub struct FastPathTotals {
     pub read: u64,
     /// Datagrams lost for want of room in a ring; part of `kernel_dropped`.
     pub ring_full: u64,
-    /// Datagrams of VNIs not asked for, dropped on the spot; part of `received` and `unselected`.
+    /// Datagrams of sessions not allowed, dropped on the spot; part of `received` and `unselected`.
     pub unselected: u64,
     /// Packets of any kind left to the stack.
     pub passed: u64,
@@ -266,7 +266,7 @@ impl fmt::Display for Snapshot {
             ("redirected", self.fast_path.redirected, "by the BPF program"),
             ("reserved_bits", self.reserved_bits, "set in the VXLAN header, accepted"),
             ("cut_by_mirror", self.cut_by_mirror, "frames that arrived truncated"),
-            ("unselected", self.unselected, "of VNIs not asked for"),
+            ("unselected", self.unselected, "of sessions not allowed: VNI or source"),
             ("overflow", self.overflow.frames, "of sessions beyond --max-sessions"),
         ] {
             if n > 0 {

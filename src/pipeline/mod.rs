@@ -21,17 +21,14 @@ use crate::ledger::{Ledger, Overflow, SessionTotals, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, Selection, SessionTable};
 use crate::sink::Orders;
-use crate::source::Source;
 use crate::source::bpf::Redirect;
-use crate::wire::Vni;
+use crate::source::{AllowList, Source};
 
 /// What the sensor does with datagrams, whatever their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelinePlan {
     /// Reserved bits in the VXLAN header.
     pub reserved_bits: ReservedBits,
-    /// The VNIs asked for, sorted; all of them where there is none.
-    pub vnis: Option<Vec<Vni>>,
     /// Sessions told apart.
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
@@ -75,12 +72,14 @@ pub struct Outcome {
 }
 
 impl Pipeline {
-    /// Starts a worker for each source, and the outputs, one of which may be what the program of the sources redirects to.
+    /// Starts a worker for each source, which lets in what is on the list, and the outputs, one of which may be what the program of the sources
+    /// redirects to.
     ///
     /// # Errors
     /// Why an output could not start.
     pub fn start<S: Source + Send + Debug + 'static>(
         plan: &PipelinePlan,
+        allow_list: &Arc<AllowList>,
         sources: Vec<S>,
         mut redirect: Option<Redirect>,
     ) -> Result<Self, OutputError> {
@@ -107,7 +106,7 @@ impl Pipeline {
         let mut workers = Vec::with_capacity(sources.len());
         for (number, ((source, lanes), counters)) in sources.into_iter().zip(lanes).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(plan.reserved_bits, plan.vnis.clone(), sessions, lanes, counters);
+            let step = Step::new(plan.reserved_bits, Arc::clone(allow_list), sessions, lanes, counters);
             let worker = Worker::new(source, step, budget.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));

@@ -11,7 +11,7 @@ use super::decap::{ReservedBits, decapsulate, frame_len};
 use crate::lane::Lane;
 use crate::ledger::{NotRedirected, Overflow, SessionTotals, WorkerCounters};
 use crate::route::{Candidate, Selection, SessionId, SessionKey, SessionTable};
-use crate::source::{Counted, Datagram, FastPath, Redirected, Refusing, Source};
+use crate::source::{AllowList, AllowListReader, Counted, Datagram, FastPath, Redirected, Refusing, Source};
 use crate::wire::Vni;
 
 /// How long a worker waits at most: how late it may see that it should stop.
@@ -73,8 +73,7 @@ impl Budget {
 #[derive(Debug)]
 pub struct Step {
     policy: ReservedBits,
-    /// The VNIs asked for, sorted; all of them where there is none.
-    vnis: Option<Vec<Vni>>,
+    allowed: AllowListReader,
     sessions: SessionTable,
     lanes: Vec<(Selection, Lane)>,
     counters: Arc<WorkerCounters>,
@@ -83,16 +82,16 @@ pub struct Step {
 }
 
 impl Step {
-    /// A step from datagrams to `lanes`, each with the frames that it takes.
+    /// A step from datagrams of the sessions on this list to `lanes`, each with the frames that it takes.
     #[must_use]
     pub fn new(
         policy: ReservedBits,
-        vnis: Option<Vec<Vni>>,
+        allow_list: Arc<AllowList>,
         sessions: SessionTable,
         lanes: Vec<(Selection, Lane)>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        Self { policy, vnis, sessions, lanes, counters, redirect_lost: 0 }
+        Self { policy, allowed: allow_list.reader(), sessions, lanes, counters, redirect_lost: 0 }
     }
 
     /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts it, whatever it is.
@@ -109,8 +108,8 @@ impl Step {
         if inner.reserved_bits {
             counters.reserved_bits.add(1);
         }
-        // Before the session is looked up: a VNI that nobody asked for must not use up a session. What was redirected has been looked at.
-        if !datagram.redirected && self.vnis.as_ref().is_some_and(|vnis| vnis.binary_search(&inner.vni).is_err()) {
+        // Before the session is looked up: one that is not allowed must not use up a number. What was redirected was allowed at the time.
+        if !datagram.redirected && !self.allowed.takes(datagram.source, inner.vni) {
             return self.unselected(1);
         }
         let length = frame_len(datagram);
@@ -134,7 +133,7 @@ impl Step {
         }
     }
 
-    /// Counts decapsulated frames of a VNI that nobody asked for.
+    /// Counts decapsulated frames of sessions that are not allowed.
     fn unselected(&self, frames: u64) {
         self.counters.unselected.add(frames);
         for (_, lane) in &self.lanes {
@@ -142,7 +141,7 @@ impl Step {
         }
     }
 
-    /// Takes over what a program in the kernel counted since `before`: it looked at VNIs as we would have.
+    /// Takes over what a program in the kernel counted since `before`: it looked at sessions as we would have.
     fn fast_path(&mut self, before: FastPath, now: FastPath) {
         let counters = Arc::clone(&self.counters);
         let unselected = now.unselected.saturating_sub(before.unselected);
@@ -282,6 +281,7 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
     fn receive(&mut self) -> io::Result<usize> {
         let limit = self.budget.as_ref().map_or(TURN, |budget| budget.take(TURN));
         let step = &mut self.step;
+        step.allowed.refresh();
         let received = self.source.receive(limit, &mut |datagram| step.datagram(datagram));
         if let Some(budget) = &self.budget {
             budget.settle(limit, received.as_ref().map_or(0, |n| *n));
@@ -333,7 +333,8 @@ mod tests {
     use crate::ledger::{Ledger, Output, Snapshot};
     use crate::record::{Timestamp, pcap};
     use crate::route::Registry;
-    use crate::wire::vxlan;
+    use crate::source::Allowed;
+    use crate::wire::{Vni, vxlan};
     use std::net::{IpAddr, Ipv4Addr};
 
     /// A source that lends prepared payloads.
@@ -376,7 +377,7 @@ mod tests {
         [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &vec![0; frame]].concat()
     }
 
-    fn run(payloads: Vec<Vec<u8>>, vnis: Option<Vec<Vni>>, budget: Option<u64>) -> (Snapshot, u64) {
+    fn run(payloads: Vec<Vec<u8>>, vnis: &[u32], budget: Option<u64>) -> (Snapshot, u64) {
         let mut ledger = Ledger::default();
         let counters = ledger.worker();
         let mut output = Output { name: "pcap".into(), ends: Vec::new() };
@@ -386,7 +387,9 @@ mod tests {
         ledger.outputs.push(output);
         let sessions = SessionTable::new(Arc::new(Registry::new(2)));
         let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
-        let step = Step::new(ReservedBits::Accept, vnis, sessions, lanes, counters);
+        let vnis = vnis.iter().filter_map(|vni| Vni::new(*vni)).collect();
+        let list = Arc::new(AllowList::new(Allowed::new(vnis, Vec::new()).unwrap()));
+        let step = Step::new(ReservedBits::Accept, list, sessions, lanes, counters);
         let worker = Worker::new(Prepared(payloads), step, budget.map(|n| Arc::new(Budget::new(n))));
         let stop = AtomicBool::new(budget.is_none());
         let ended = worker.run(&stop);
@@ -402,7 +405,7 @@ mod tests {
     #[test]
     fn every_datagram_is_in_the_ledger() {
         let payloads = vec![vec![], payload(1, 60), vec![0; 100], payload(2, 13), payload(2, 14), payload(3, 60)];
-        let (snapshot, records) = run(payloads, None, None);
+        let (snapshot, records) = run(payloads, &[], None);
         snapshot.check().unwrap();
         assert_eq!((snapshot.received, snapshot.decapsulated, records), (6, 3, 3));
         assert_eq!(snapshot.dropped["short_vxlan_header"], 1);
@@ -414,9 +417,8 @@ mod tests {
 
     #[test]
     fn a_vni_not_asked_for_is_filtered_and_uses_no_session() {
-        let asked = [2, 9].map(|n| Vni::new(n).unwrap()).to_vec();
         let payloads = (0..10).map(|vni| payload(vni, 60)).collect();
-        let (snapshot, records) = run(payloads, Some(asked), None);
+        let (snapshot, records) = run(payloads, &[2, 9], None);
         snapshot.check().unwrap();
         assert_eq!((records, snapshot.unselected, snapshot.outputs["pcap"].filtered), (2, 8, 8));
         assert_eq!((snapshot.sessions.len(), snapshot.overflow.frames), (2, 0));
@@ -435,7 +437,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_exact_and_what_is_left_is_counted() {
-        let (snapshot, records) = run((0..500).map(|_| payload(1, 60)).collect(), None, Some(100));
+        let (snapshot, records) = run((0..500).map(|_| payload(1, 60)).collect(), &[], Some(100));
         snapshot.check().unwrap();
         assert_eq!((snapshot.received, records), (100, 100));
         assert_eq!(snapshot.refused_at_stop, 400 + 2);

@@ -3,6 +3,7 @@
 mod signals;
 mod status;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{after, never, select};
@@ -10,14 +11,19 @@ use crossbeam_channel::{after, never, select};
 pub use self::signals::Signals;
 use crate::archive::BudgetPlan;
 use crate::config::RunPlan;
+use crate::config::allow::{AllowError, AllowPlan};
 use crate::console::Console;
 use crate::pipeline::{Destination, Outcome, OutputError, OutputPlan, Pipeline, PipelinePlan};
 use crate::record::compress::{self, Compression};
-use crate::source::{self, OpenError, Opened, Sources};
+use crate::source::bpf::Gate;
+use crate::source::{self, AllowList, OpenError, Opened, Sources};
 
 /// Why the sensor could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Not to know what is allowed.
+    #[error(transparent)]
+    Allow(#[from] AllowError),
     /// Not to receive.
     #[error(transparent)]
     Source(#[from] OpenError),
@@ -32,7 +38,38 @@ pub struct Sensor {
     pipeline: Pipeline,
     /// Where it listens.
     pub addresses: Vec<std::net::SocketAddr>,
+    allow: Allow,
     duration: Option<Duration>,
+}
+
+/// What is allowed, and who is to be told when that changes.
+#[derive(Debug)]
+struct Allow {
+    plan: AllowPlan,
+    /// Of the workers.
+    list: Arc<AllowList>,
+    /// Of the program in the kernel.
+    gate: Option<Gate>,
+}
+
+impl Allow {
+    /// Takes over what the file says now. Where it cannot be used, nothing changes.
+    fn reread(&self) {
+        let AllowPlan::File(path) = &self.plan else {
+            return tracing::warn!("SIGUSR2: there is no file to read again; --allow names one");
+        };
+        match self.plan.read() {
+            Ok(allowed) => {
+                if let Some(gate) = &self.gate {
+                    gate.allow(&allowed);
+                }
+                let now = allowed.to_string();
+                self.list.replace(allowed);
+                tracing::info!("SIGUSR2: {} is read again; allowed are {now}", path.display());
+            }
+            Err(error) => tracing::error!("SIGUSR2: what was allowed stays so: {error}"),
+        }
+    }
 }
 
 /// Starts the sensor.
@@ -40,7 +77,9 @@ pub struct Sensor {
 /// # Errors
 /// Why it could not start; nothing is left behind then.
 pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
-    let Opened { sources, addresses, receive_buffer, redirect, description } = source::open(&plan.source)?;
+    let allowed = plan.allow.read()?;
+    let Opened { sources, addresses, receive_buffer, redirect, description, gate } =
+        source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -49,9 +88,10 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
             wanted = udp.receive_buffer,
         );
     }
+    let allow = Allow { plan: plan.allow.clone(), list: Arc::new(AllowList::new(allowed)), gate };
     let pipeline = match sources {
-        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, sources, None),
-        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, sources, redirect),
+        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, None),
+        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, redirect),
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
@@ -69,7 +109,7 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
         outputs = %outputs(&plan.pipeline).join(" "),
         "receiving"
     );
-    Ok(Sensor { pipeline, addresses, duration: plan.duration })
+    Ok(Sensor { pipeline, addresses, allow, duration: plan.duration })
 }
 
 fn compression(output: &OutputPlan) -> Option<Compression> {
@@ -107,6 +147,12 @@ impl Sensor {
                     if asked.is_ok() {
                         tracing::info!("SIGUSR1: completing the files that are written to");
                         self.pipeline.orders.cut();
+                        continue;
+                    }
+                }
+                recv(signals.reread) -> asked => {
+                    if asked.is_ok() {
+                        self.allow.reread();
                         continue;
                     }
                 }

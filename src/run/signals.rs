@@ -1,5 +1,5 @@
 //! SIGINT, SIGTERM and, unless it was ignored before, SIGHUP: the first asks to end, the second ends at once. SIGUSR1: asks to complete the
-//! files that are written to.
+//! files that are written to. SIGUSR2: asks to read again which sessions are allowed.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level;
 
 /// Tells of signals. From its creation on, a second that asks to end ends the process at once, with 128 plus its number.
@@ -15,6 +15,8 @@ use signal_hook::low_level;
 pub struct Signals {
     /// Receives when SIGUSR1 comes.
     pub cut: Receiver<()>,
+    /// Receives when SIGUSR2 comes.
+    pub reread: Receiver<()>,
     /// Receives the name of the first signal that asks to end.
     pub received: Receiver<&'static str>,
     /// True from then on.
@@ -29,16 +31,23 @@ impl Signals {
     pub fn new() -> io::Result<Self> {
         // nohup has a program ignore SIGHUP, so that it outlives the login: then it is not ours.
         let hangup = if ignores(SIGHUP) { None } else { Some(SIGHUP) };
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup))?;
+        let ours = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
+        let mut signals = signal_hook::iterator::Signals::new(ours.into_iter().chain(hangup))?;
         let (sender, received) = bounded(1);
         let (cut_sender, cut) = bounded(1);
+        let (reread_sender, reread) = bounded(1);
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         thread::Builder::new().name("vxtap-signals".into()).spawn(move || {
             for signal in signals.forever() {
-                if signal == SIGUSR1 {
+                let order = match signal {
+                    SIGUSR1 => Some(&cut_sender),
+                    SIGUSR2 => Some(&reread_sender),
+                    _ => None,
+                };
+                if let Some(order) = order {
                     // One that is not heard yet does for both.
-                    let _ = cut_sender.try_send(());
+                    let _ = order.try_send(());
                     continue;
                 }
                 if flag.swap(true, Ordering::Relaxed) {
@@ -48,7 +57,7 @@ impl Signals {
                 let _ = sender.try_send(low_level::signal_name(signal).unwrap_or("signal"));
             }
         })?;
-        Ok(Self { cut, received, stop })
+        Ok(Self { cut, reread, received, stop })
     }
 }
 

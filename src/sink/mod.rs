@@ -3,7 +3,7 @@
 pub mod file;
 pub mod interface;
 #[cfg(test)]
-mod namespace;
+pub(crate) mod namespace;
 mod open_files;
 pub mod tap;
 

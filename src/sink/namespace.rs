@@ -13,14 +13,14 @@ use pcap_file::pcap::PcapReader;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A network namespace that the calling thread, and what it starts, is in until the value is dropped.
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     name: String,
     home: File,
 }
 
 impl Namespace {
     /// A new namespace; none without root, which is said, and which is a failure where the environment has `CI`.
-    pub(super) fn enter() -> Option<Self> {
+    pub(crate) fn enter() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() || !fs::exists("/dev/net/tun").unwrap() {
             assert!(std::env::var_os("CI").is_none(), "this test needs root and /dev/net/tun");
@@ -46,7 +46,7 @@ impl Drop for Namespace {
 }
 
 /// Runs a command of the shell, which must succeed. Returns what it printed.
-pub(super) fn sh(command: &str) -> String {
+pub(crate) fn sh(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -62,14 +62,14 @@ pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A tcpdump, which reads by a TPACKET_V3 ring.
-pub(super) struct Sniffer {
+pub(crate) struct Sniffer {
     child: Child,
     file: tempfile::NamedTempFile,
 }
 
 impl Sniffer {
     /// Starts on an interface; `filter` as tcpdump takes it, options included.
-    pub(super) fn start(interface: &str, filter: &[&str]) -> Self {
+    pub(crate) fn start(interface: &str, filter: &[&str]) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut child = Command::new("tcpdump")
             .args(["-n", "-U", "-Z", "root", "-B", "16384", "-i", interface, "-w"])
@@ -88,13 +88,13 @@ impl Sniffer {
     }
 
     /// The frames that it has seen so far.
-    pub(super) fn frames(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
         let Ok(mut reader) = PcapReader::new(File::open(self.file.path()).unwrap()) else { return Vec::new() };
         std::iter::from_fn(|| reader.next_packet()?.ok().map(|packet| packet.data().to_vec())).collect()
     }
 
     /// Waits until it has seen as many frames.
-    pub(super) fn wait_for(&self, n: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn wait_for(&self, n: usize) -> Vec<Vec<u8>> {
         wait_until("what was sent", || self.frames().len() >= n);
         self.frames()
     }

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::bpf::{self, BpfError, BpfPlan, BpfSource, Redirect};
+use super::Allowed;
+use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
 use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
 
 /// How datagrams are to be received.
@@ -49,6 +50,8 @@ pub struct Opened {
     pub redirect: Option<Redirect>,
     /// How, for people: `udp`, or interfaces with what the program is attached to, as `eth0:xdp`.
     pub description: String,
+    /// The program's part in what is allowed, where there is a program.
+    pub gate: Option<Gate>,
 }
 
 /// Why there is no source.
@@ -63,15 +66,16 @@ pub enum OpenError {
 }
 
 /// Opens the sources of all workers. The sockets come first: what arrives before the program is there is theirs.
+/// With a program, sessions that are not `allowed` are dropped there.
 ///
 /// # Errors
 /// What was asked for and cannot be, and why.
-pub fn open(plan: &SourcePlan) -> Result<Opened, OpenError> {
+pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
     let mut listening = udp::listen(&plan.udp)?;
     let fast = match plan.way {
         Way::Udp => None,
-        Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, &mut listening)?),
-        Way::Auto => match bpf::open(&plan.bpf, &plan.udp, &mut listening) {
+        Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening)?),
+        Way::Auto => match bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening) {
             Ok(fast) => Some(fast),
             Err(why) => {
                 tracing::info!("receiving by UDP sockets alone: {why}");
@@ -80,12 +84,22 @@ pub fn open(plan: &SourcePlan) -> Result<Opened, OpenError> {
         },
     };
     let Listening { sources, addresses, receive_buffer } = listening;
-    let (sources, redirect, description) = match fast {
-        None => (Sources::Udp(sources), None, "udp".to_owned()),
+    let mut opened = Opened {
+        sources: Sources::Udp(Vec::new()),
+        addresses,
+        receive_buffer,
+        redirect: None,
+        description: "udp".into(),
+        gate: None,
+    };
+    match fast {
+        None => opened.sources = Sources::Udp(sources),
         Some(fast) => {
             let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
-            (Sources::Bpf(fast.sources), fast.redirect, format!("bpf {}", places.join(" ")))
+            opened.sources = Sources::Bpf(fast.sources);
+            opened.description = format!("bpf {}", places.join(" "));
+            (opened.redirect, opened.gate) = (fast.redirect, Some(fast.gate));
         }
-    };
-    Ok(Opened { sources, addresses, receive_buffer, redirect, description })
+    }
+    Ok(opened)
 }

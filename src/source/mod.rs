@@ -1,10 +1,12 @@
 //! Where datagrams come from.
 
+mod allowed;
 pub mod bpf;
 mod choice;
 pub mod port_owner;
 pub mod udp;
 
+pub use allowed::{AllowList, AllowListReader, Allowed, TooMany};
 pub use choice::{OpenError, Opened, SourcePlan, Sources, Way, open};
 
 use std::fmt::Debug;
@@ -43,7 +45,7 @@ pub struct FastPath {
     pub read: u64,
     /// Lost for want of room in the ring; part of what the kernel dropped.
     pub ring_full: u64,
-    /// Whole VXLAN of a VNI that was not asked for, dropped.
+    /// Whole VXLAN of a session that is not allowed, dropped.
     pub unselected: u64,
     /// Bytes of their payloads.
     pub unselected_bytes: u64,

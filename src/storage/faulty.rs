@@ -16,6 +16,8 @@ pub(crate) struct Faults {
     pub(crate) write: Option<(u64, i32)>,
     /// Files cannot be created.
     pub(crate) create: Option<i32>,
+    /// Files that are there cannot be opened to append to them.
+    pub(crate) append: Option<i32>,
     /// Files cannot be cut.
     pub(crate) cut: Option<i32>,
     /// Files cannot be renamed.
@@ -72,6 +74,7 @@ impl Storage for Faulty {
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        fails(self.faults().append)?;
         Ok(self.file(Disk::default().append(path)?, path))
     }
 

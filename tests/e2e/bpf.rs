@@ -1,7 +1,7 @@
 //! The fast path: what the program takes, what it leaves, and that nothing is lost or left behind.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ const IPPROTO_RAW: i32 = 255;
 fn send_raw(pair: &Pair, packet: &[u8]) {
     pair.sender.enter(|| {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(IPPROTO_RAW))).unwrap();
-        let to = std::net::SocketAddr::new(pair.target(Ip::V4).ip(), 0);
+        let to = SocketAddr::new(pair.target(Ip::V4).ip(), 0);
         assert_eq!(socket.send_to(packet, &to.into()).unwrap(), packet.len());
     });
 }
@@ -294,6 +294,60 @@ fn another_xdp_program_is_named_and_auto_goes_beside_it() {
 }
 
 #[test]
+fn sensors_at_tc_share_an_interface() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let pair = Pair::new(1600);
+    let ports = [4789, 8472];
+    let start = |port: u16| {
+        let arguments = format!("--source bpf --attach tc --interface eth0 --listen [::]:{port}");
+        Setup::new(&pair.sensor).with(&arguments).start()
+    };
+    let sensors = ports.map(start);
+    for port in ports {
+        let to = SocketAddr::new(pair.target(Ip::V4).ip(), port);
+        replay_all(&pair.sender, to, &[&file], "--rate 2000", frames.len());
+    }
+    for sensor in sensors {
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        assert_eq!(fast_path(&ended, "taken"), frames.len() as u64, "{:#}", ended.ledger.0);
+    }
+}
+
+#[test]
+fn no_more_of_a_datagram_is_copied_than_is_kept() {
+    if !need::programs(&[]) {
+        return;
+    }
+    const SNAPLEN: usize = 100;
+    let directory = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = (0..300).map(|n| frames::numbered(n, 1400)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    for place in PLACES {
+        let pair = Pair::new(1600);
+        // The ring has room for what is kept of all frames, and for not even a third of them whole.
+        let sensor = sensor(&pair, place, &format!("--workers 1 --ring 128KiB --snaplen {SNAPLEN}"));
+        sensor.process.signal(Signal::STOP);
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 20000", frames.len());
+        sensor.process.signal(Signal::CONT);
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        let whole: usize = frames.iter().map(|frame| frame.len() + 8).sum();
+        assert_eq!(ended.ledger.get("/received_bytes"), whole as u64, "{place}");
+        assert_eq!(ended.ledger.get("/outputs/pcap/snapped"), frames.len() as u64, "{place}");
+        let records = captures::session(&ended.captures, pair.source(Ip::V4), 1);
+        assert!(records.iter().all(|record| record.orig_len == 1400), "{place}: the length is kept");
+        let kept: Vec<&[u8]> = frames.iter().map(|frame| &frame[..SNAPLEN]).collect();
+        assert_holds(place, &records, &kept);
+    }
+}
+
+#[test]
 fn what_cannot_work_says_why() {
     if !need::programs(&["setpriv"]) {
         return;
@@ -338,6 +392,46 @@ fn what_cannot_work_says_why() {
     // The interface is found by itself where there is one that it could be.
     let sensor = Setup::new(&pair.sensor).with("--source auto --listen 10.73.0.2:4789").start();
     assert_eq!(source(&sensor), "bpf eth0:xdp");
+}
+
+/// Devices of software over `eth0`, `DEV`, by the words that make them.
+const STACKED: [(&str, &[&str]); 3] = [
+    ("bridge", &["link add DEV type bridge stp_state 0 mcast_snooping 0", "link set eth0 master DEV"]),
+    ("vlan", &["link add link eth0 name DEV type vlan id 5"]),
+    ("bond", &["link add DEV type bond mode active-backup", "link set eth0 down", "link set eth0 master DEV"]),
+];
+
+#[test]
+fn devices_of_software_are_served_at_tc() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    for (kind, words) in STACKED {
+        let pair = Pair::new(1600);
+        // Every kernel that can run these tests has bridges; the others are a matter of its configuration.
+        if kind != "bridge" && !pair.sensor.can_make(kind) {
+            need::part_is_left_out(&format!("this kernel has no {kind} devices"));
+            continue;
+        }
+        for (host, address) in [(&pair.sender, "10.74.0.1/24"), (&pair.sensor, "10.74.0.2/24")] {
+            for words in words {
+                host.ip(&words.replace("DEV", "soft0"));
+            }
+            host.ip(&format!("address add {address} dev soft0"));
+            host.ip("link set soft0 up");
+            host.ip("link set eth0 up");
+        }
+        let sensor = Setup::new(&pair.sensor).with("--source bpf --listen 10.74.0.2:4789").start();
+        assert_eq!(source(&sensor), "bpf soft0:tc");
+        replay_all(&pair.sender, "10.74.0.2:4789".parse().unwrap(), &[&file], "--rate 2000", frames.len());
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        assert_eq!(fast_path(&ended, "taken"), frames.len() as u64, "{kind}: {:#}", ended.ledger.0);
+        assert_holds(kind, &captures::session(&ended.captures, "10.74.0.1".parse().unwrap(), 1), &frames);
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod sensor;
 mod stream;
 mod tcpdump;
 
+mod allow;
 mod bpf;
 mod budget;
 mod crash;

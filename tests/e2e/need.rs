@@ -36,14 +36,23 @@ pub(crate) fn cannot(why: &str) {
     skip(why);
 }
 
-/// Says why a test does not run, past the test harness, which shows the output of failed tests only.
+/// Says that part of a test cannot run on this kernel, which is as its configuration is, in CI too.
+pub(crate) fn part_is_left_out(why: &str) {
+    say("left out in part", why);
+}
+
 fn skip(why: &str) -> bool {
     assert!(env::var_os("CI").is_none(), "nothing may be skipped in CI: {why}");
+    say("skipped", why);
+    false
+}
+
+/// Says why a test does not run, past the test harness, which shows the output of failed tests only.
+fn say(what: &str, why: &str) {
     let thread = std::thread::current();
     // In one piece, since other tests say so at the same time.
-    let line = format!("skipped: {}: {why}\n", thread.name().unwrap_or("a test"));
+    let line = format!("{what}: {}: {why}\n", thread.name().unwrap_or("a test"));
     let _ = io::stderr().write_all(line.as_bytes());
-    false
 }
 
 fn namespaces() -> Result<(), &'static str> {

@@ -101,6 +101,13 @@ impl Namespace {
         succeeds(Command::new("ip").args(["-n", &self.name, "link", "show", "dev", device]))
     }
 
+    /// Whether the kernel has this kind of device, of which it makes one and removes it.
+    pub(crate) fn can_make(&self, kind: &str) -> bool {
+        let ip = |words: &str| succeeds(Command::new("ip").args(["-n", &self.name]).args(words.split_whitespace()));
+        let details = if kind == "vlan" { "id 2" } else { "" };
+        ip(&format!("link add link eth0 name probe0 type {kind} {details}")) && ip("link del probe0")
+    }
+
     /// A counter of an interface, as `rx.packets`.
     pub(crate) fn link_counter(&self, device: &str, direction: &str, name: &str) -> u64 {
         let output = run(Command::new("ip").args(["-n", &self.name, "-s", "-j", "link", "show", device]));

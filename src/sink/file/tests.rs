@@ -43,11 +43,14 @@ fn rig(change: impl FnOnce(&mut FilePlan)) -> Rig {
 }
 
 fn rig_in(dir: tempfile::TempDir, change: impl FnOnce(&mut FilePlan)) -> Rig {
+    rig_on(Faulty::default(), dir, change)
+}
+
+fn rig_on(storage: Faulty, dir: tempfile::TempDir, change: impl FnOnce(&mut FilePlan)) -> Rig {
     let registry = Arc::new(Registry::new(1000));
     let mut plan = plan(dir.path());
     change(&mut plan);
     let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-    let storage = Faulty::default();
     let sink = FileSink::on(Arc::new(storage.clone()), plan, Arc::clone(&registry), &mut output, Vec::new()).unwrap();
     Rig { table: SessionTable::new(registry), dir, storage, output, sink, sent: 0 }
 }

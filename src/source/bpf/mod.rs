@@ -20,6 +20,7 @@
 //! all its rings empty. A record that was committed between the two is seen at the latest when a first, short wait is over.
 
 mod clock;
+mod filter;
 mod interface;
 mod program;
 mod record;
@@ -29,7 +30,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ use self::clock::Clock;
 use self::program::{Counts, Program};
 use self::record::Record;
 use super::udp::{Listening, Steering, UdpPlan, UdpSource};
-use super::{Counted, Datagram, FastPath, Source};
+use super::{Allowed, Counted, Datagram, FastPath, Source};
 use crate::record::Timestamp;
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
@@ -80,8 +81,8 @@ pub struct BpfPlan {
     pub ring: u32,
     /// Bytes of a UDP payload that are kept at most.
     pub keep: u32,
-    /// The VNIs to take, where the program is to drop the others.
-    pub vnis: Option<Vec<u32>>,
+    /// Drop sessions that are not allowed in the program.
+    pub early: bool,
     /// Take datagrams whatever address they are for.
     pub any_address: bool,
     /// Verify UDP checksums.
@@ -139,6 +140,12 @@ pub enum BpfError {
         /// The program.
         program: String,
     },
+    /// Before Linux 6.6 the filters of sensors cannot be told apart.
+    #[error(
+        "another vxtap receives at tc of interface {0}, and before Linux 6.6 there can be one; let it --listen on both \
+         addresses"
+    )]
+    FilterTaken(String),
     /// The driver has no XDP.
     #[error("interface {interface}: its driver ({driver}) has no native XDP; use --attach tc")]
     NoXdp {
@@ -235,7 +242,7 @@ pub struct BpfSource {
 /// Leads the program to the interface that frames are to enter.
 #[derive(Debug)]
 pub struct Redirect {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
 }
 
 impl Redirect {
@@ -244,7 +251,7 @@ impl Redirect {
     /// # Errors
     /// Why they cannot: no such interface, or no program may be attached to it.
     pub fn begin(&self, name: &str) -> Result<(), BpfError> {
-        self.shared.program.redirect(name)
+        self.shared.upgrade().map_or(Ok(()), |shared| shared.program.redirect(name))
     }
 
     /// Leaves all frames to the workers, for the interface is down or gone.
@@ -252,7 +259,7 @@ impl Redirect {
     /// # Errors
     /// What the kernel says.
     pub fn pause(&self) -> Result<(), BpfError> {
-        self.shared.program.pause()
+        self.shared.upgrade().map_or(Ok(()), |shared| shared.program.pause())
     }
 }
 
@@ -265,16 +272,35 @@ pub struct Fast {
     pub sources: Vec<BpfSource>,
     /// Interfaces, and where on them the program is attached.
     pub attached: Vec<(String, &'static str)>,
+    /// Tells the program what is allowed.
+    pub gate: Gate,
 }
 
-/// Puts the program in front of these sockets, and takes them.
+/// Tells the program which sessions are allowed, while it runs.
+#[derive(Debug)]
+pub struct Gate {
+    early: bool,
+    shared: Weak<Shared>,
+}
+
+impl Gate {
+    /// Allows these sessions. What the program cannot be told it leaves to the workers.
+    pub fn allow(&self, allowed: &Allowed) {
+        if let Some(shared) = self.shared.upgrade().filter(|_| self.early) {
+            shared.program.allow(allowed);
+        }
+    }
+}
+
+/// Puts the program in front of these sockets, and takes them. It begins with what is `allowed`.
 ///
 /// # Errors
 /// Why it cannot be. The sockets are where they were then.
-pub fn open(plan: &BpfPlan, udp: &UdpPlan, listening: &mut Listening) -> Result<Fast, BpfError> {
-    let (program, rings, attached) = program(plan, udp, &listening.addresses)?;
-    let (shared, sources) = share(plan, program, rings, std::mem::take(&mut listening.sources));
-    Ok(Fast { redirect: plan.redirect.map(|_| Redirect { shared }), sources, attached })
+pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Listening) -> Result<Fast, BpfError> {
+    let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
+    let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
+    let redirect = plan.redirect.map(|_| Redirect { shared: Weak::clone(&shared) });
+    Ok(Fast { redirect, sources, attached, gate: Gate { early: plan.early, shared } })
 }
 
 type Attached = Vec<(String, &'static str)>;
@@ -283,6 +309,7 @@ type Attached = Vec<(String, &'static str)>;
 fn program(
     plan: &BpfPlan,
     udp: &UdpPlan,
+    allowed: &Allowed,
     addresses: &[SocketAddr],
 ) -> Result<(Program, Vec<Ring>, Attached), BpfError> {
     interface::check_host()?;
@@ -300,6 +327,9 @@ fn program(
         aya::util::nr_cpus().map_err(|(_, error)| BpfError::Os { call: "/sys/devices/system/cpu/possible", error })?
     };
     let (program, rings) = Program::load(plan, addresses, u32::try_from(rings).unwrap_or(1), by_session)?;
+    if plan.early {
+        program.allow(allowed);
+    }
     let mut attached = Vec::new();
     for name in interfaces {
         let mode = program.attach(&name)?;
@@ -308,15 +338,16 @@ fn program(
     Ok((program, rings, attached))
 }
 
-/// A source for each worker.
-fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> (Arc<Shared>, Vec<BpfSource>) {
+/// A source for each worker, and what they share.
+fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> (Vec<BpfSource>, Weak<Shared>) {
     let (tender, told) = channel();
     let (refused, counted) = (Once::new(), AtomicBool::new(false));
     let shared = Arc::new(Shared { program, refused, counted, _tender: tender });
     let weak = Arc::downgrade(&shared);
+    let of_tender = Weak::clone(&weak);
     let tend = move || {
         while told.recv_timeout(TEND) == Err(RecvTimeoutError::Timeout) {
-            let Some(shared) = weak.upgrade() else { break };
+            let Some(shared) = of_tender.upgrade() else { break };
             shared.program.tend();
         }
     };
@@ -342,7 +373,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
             source.rings.push(Numbered { number, ring, read: 0 });
         }
     }
-    (shared, sources)
+    (sources, weak)
 }
 
 impl Numbered {

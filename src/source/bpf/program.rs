@@ -2,23 +2,25 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
-use aya::programs::tc::{self, SchedClassifierLink, TcError};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::util::KernelVersion;
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, Pod};
 
+use super::filter::{self, Filter};
 use super::interface::{self, Interface};
 use super::redirect::{Place, Target};
 use super::{Attach, BpfError, BpfPlan};
-use crate::source::{Counted, Redirected};
+use crate::source::{Allowed, Counted, Redirected};
 use crate::sys::ring::{self, Ring};
 
 /// Built from `capture.bpf.c` by `./ci.sh bpf`.
@@ -30,8 +32,13 @@ const ENTERED: &str = "vxtap_entered";
 
 /// `struct endpoint`: address, then port in network order and zero.
 type Endpoint = [u32; 5];
-/// `struct state`: a word and padding.
+/// `struct source`: an address.
+type Source = [u32; 4];
+/// `struct state`: two words and padding.
 type State = [u32; 16];
+/// `ONLY_VNIS` and `ONLY_SOURCES`.
+const ONLY_VNIS: u32 = 1;
+const ONLY_SOURCES: u32 = 2;
 /// `struct count`: see [`split`].
 type Count = [u64; 16];
 
@@ -66,11 +73,12 @@ impl Mode {
     }
 }
 
-/// The kernel's end of an attachment: closing the descriptor ends it, also where the process is killed.
+/// The kernel's end of an attachment: dropping it ends it. Closing the descriptor of a link does, so also where the process is killed.
 #[derive(Debug)]
-enum Hold {
+pub(super) enum Hold {
     Xdp { _link: XdpLink },
     Tc { _link: SchedClassifierLink },
+    Filter { _filter: Filter },
 }
 
 #[derive(Debug)]
@@ -85,9 +93,36 @@ struct Attached {
 /// The parts that change while the sensor runs.
 struct Changing {
     ebpf: Ebpf,
-    listening: HashMap<MapData, Endpoint, u8>,
-    endpoints: HashSet<Endpoint>,
+    listening: List<Endpoint>,
+    vnis: List<u32>,
+    sources: List<Source>,
     attached: Vec<Attached>,
+}
+
+/// A hash map of the program's whose keys are all that counts, and the keys in it.
+struct List<K> {
+    map: HashMap<MapData, K, u8>,
+    keys: HashSet<K>,
+}
+
+impl<K: Pod + Eq + Hash> List<K> {
+    fn add(&mut self, wanted: impl IntoIterator<Item = K>) -> Result<(), MapError> {
+        for key in wanted {
+            if !self.keys.contains(&key) {
+                self.map.insert(key, 1, 0)?;
+                self.keys.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all but these.
+    fn keep(&mut self, wanted: &HashSet<K>) -> Result<(), MapError> {
+        for key in self.keys.extract_if(|key| !wanted.contains(key)) {
+            self.map.remove(&key)?;
+        }
+        Ok(())
+    }
 }
 
 /// The loaded program. Detached when this is dropped.
@@ -125,11 +160,9 @@ impl Program {
     ) -> Result<(Self, Vec<Ring>), BpfError> {
         let endpoints = endpoints(listen, plan.any_address, &interface::all());
         let rings_by_session = if by_session { rings } else { 0 };
-        let select_vnis = u8::from(plan.vnis.is_some());
         let any_address = u8::from(plan.any_address);
         let redirect = u8::from(plan.redirect.is_some());
         let (sessions, copy, keep_copy) = plan.redirect.map_or((1, 1, 0), |r| (r.sessions, u8::from(r.copy), r.keep));
-        let vnis = plan.vnis.as_deref().unwrap_or_default();
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             // It is the same for all kernels.
@@ -137,7 +170,6 @@ impl Program {
             .map_max_entries("rings", rings)
             .map_max_entries("counts", rings)
             .map_max_entries("states", rings + 1)
-            .map_max_entries("vnis", entries(vnis.len()))
             .map_max_entries("listening", entries(endpoints.len() * 2).max(1024))
             .map_max_entries("sessions", sessions)
             .override_global("rings_by_session", &rings_by_session, true)
@@ -145,23 +177,17 @@ impl Program {
             .override_global("copy", &copy, true)
             .override_global("keep_copy", &keep_copy, true)
             .override_global("keep", &plan.keep, true)
-            .override_global("select_vnis", &select_vnis, true)
             .override_global("any_address", &any_address, true)
             .load(OBJECT)?;
 
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Object(name));
-        let mut listening: HashMap<MapData, Endpoint, u8> = take("listening")?.try_into()?;
+        let mut listening = List { map: take("listening")?.try_into()?, keys: HashSet::new() };
+        let vnis = List { map: take("vnis")?.try_into()?, keys: HashSet::new() };
+        let sources = List { map: take("sources")?.try_into()?, keys: HashSet::new() };
         let states = Mutex::new(take("states")?.try_into()?);
         let counts = take("counts")?.try_into()?;
         let target = Target::new(take("target")?.try_into()?, take("sessions")?.try_into()?);
-        for endpoint in &endpoints {
-            listening.insert(endpoint, 1, 0)?;
-        }
-        let mut allowed: HashMap<&mut MapData, u32, u8> =
-            ebpf.map_mut("vnis").ok_or(BpfError::Object("vnis"))?.try_into()?;
-        for vni in vnis {
-            allowed.insert(vni, 1, 0)?;
-        }
+        listening.add(endpoints)?;
         let mut outer: ArrayOfMaps<&mut MapData, MapData> =
             ebpf.map_mut("rings").ok_or(BpfError::Object("rings"))?.try_into()?;
         let mut readers = Vec::new();
@@ -171,7 +197,7 @@ impl Program {
             readers.push(reader);
         }
         let attached = Vec::new();
-        let changing = Mutex::new(Changing { ebpf, listening, endpoints, attached });
+        let changing = Mutex::new(Changing { ebpf, listening, vnis, sources, attached });
         let (listen, any_address, attach) = (listen.to_vec(), plan.any_address, plan.attach);
         let redirects = plan.redirect.is_some();
         Ok((Self { changing, redirects, target, rings, states, counts, listen, any_address, attach }, readers))
@@ -184,8 +210,8 @@ impl Program {
         if target.interface().is_some_and(|known| known == (interface.to_owned(), index)) {
             return Ok(target.resume(index)?);
         }
-        let _link = attach_tc(&mut lock(&self.changing).ebpf, interface, ENTERED)?;
-        Ok(target.begin(Place { interface: interface.to_owned(), index, _link })?)
+        let _hold = attach_tc(&mut lock(&self.changing).ebpf, ENTERED, interface, index)?;
+        Ok(target.begin(Place { interface: interface.to_owned(), index, _hold })?)
     }
 
     /// Has all frames go into the rings from now on.
@@ -226,16 +252,11 @@ impl Program {
     /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be called now and then.
     pub(super) fn tend(&self) {
         let mut changing = lock(&self.changing);
-        let Changing { ebpf, listening, endpoints: known, attached } = &mut *changing;
+        let Changing { ebpf, listening, attached, .. } = &mut *changing;
         let now = endpoints(&self.listen, self.any_address, &interface::all());
         // What cannot be changed stays with the stack, or is taken for a little longer.
-        for endpoint in now.difference(known) {
-            let _ = listening.insert(endpoint, 1, 0);
-        }
-        for endpoint in known.difference(&now) {
-            let _ = listening.remove(endpoint);
-        }
-        *known = now;
+        let _ = listening.add(now.iter().copied());
+        let _ = listening.keep(&now);
         if let Some((interface, index)) = self.target.interface()
             && interface::ethernet(&interface).is_ok_and(|link| link.index == index)
             && !is_at_tc(ebpf, ENTERED, &interface)
@@ -244,8 +265,8 @@ impl Program {
                 interface,
                 "somebody has detached the program that counts what enters the interface; what entered meanwhile is counted as redirect_lost"
             );
-            match attach_tc(ebpf, &interface, ENTERED) {
-                Ok(link) => self.target.count_by(link),
+            match attach_tc(ebpf, ENTERED, &interface, index) {
+                Ok(hold) => self.target.count_by(hold),
                 Err(error) => tracing::warn!(%error, "cannot attach it again"),
             }
         }
@@ -278,14 +299,39 @@ impl Program {
         }
     }
 
+    /// Has the program drop sessions that are not allowed. Where it cannot be told, it drops none, and the workers do.
+    pub(super) fn allow(&self, allowed: &Allowed) {
+        let mut changing = lock(&self.changing);
+        let Changing { vnis, sources, .. } = &mut *changing;
+        let wanted_vnis: HashSet<u32> = allowed.vnis().unwrap_or_default().iter().map(|vni| vni.get()).collect();
+        let wanted_sources: HashSet<Source> =
+            allowed.sources().unwrap_or_default().iter().map(|source| words(*source)).collect();
+        let only =
+            u32::from(allowed.vnis().is_some()) * ONLY_VNIS + u32::from(allowed.sources().is_some()) * ONLY_SOURCES;
+        // In this order, so that what was allowed and still is is never dropped.
+        let told = vnis
+            .add(wanted_vnis.iter().copied())
+            .and_then(|()| sources.add(wanted_sources.iter().copied()))
+            .and_then(|()| self.state(0, 0, only))
+            .and_then(|()| vnis.keep(&wanted_vnis))
+            .and_then(|()| sources.keep(&wanted_sources));
+        if let Err(error) = told {
+            tracing::warn!("what is not allowed comes by way of the rings: {}", super::chain(&error));
+            if self.state(0, 0, 0).is_err() {
+                tracing::error!("the program may drop sessions that are allowed; detaching it");
+                changing.attached.clear();
+            }
+        }
+    }
+
     /// Asks the program to wake the reader of this ring with the next record.
     pub(super) fn wake(&self, ring: u32) -> Result<(), MapError> {
-        self.set(ring + 1)
+        self.state(ring + 1, 1, 0)
     }
 
     /// Has the program leave everything to the stack. What it has taken is in the rings when this returns.
     pub(super) fn refuse(&self) {
-        if let Err(error) = self.set(0) {
+        if let Err(error) = self.state(0, 1, 0) {
             tracing::warn!(%error, "cannot tell the program to stop; detaching it");
             lock(&self.changing).attached.clear();
         }
@@ -298,10 +344,10 @@ impl Program {
         }
     }
 
-    fn set(&self, state: u32) -> Result<(), MapError> {
-        let mut on = State::default();
-        on[0] = 1;
-        lock(&self.states).set(state, on, 0)
+    fn state(&self, number: u32, set: u32, only: u32) -> Result<(), MapError> {
+        let mut state = State::default();
+        (state[0], state[1]) = (set, only);
+        lock(&self.states).set(number, state, 0)
     }
 
     /// What became of packets for this ring; what was left to the stack is with ring 0.
@@ -358,16 +404,20 @@ fn endpoints(listen: &[SocketAddr], any_address: bool, interfaces: &[Interface])
 }
 
 fn endpoint(address: IpAddr, port: u16) -> Endpoint {
-    let octets = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    let mut words = Endpoint::default();
-    for (to, from) in words.iter_mut().zip(octets.as_chunks::<4>().0) {
+    let [a, b, c, d] = words(match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    });
+    let [high, low] = port.to_be_bytes();
+    [a, b, c, d, u32::from_ne_bytes([high, low, 0, 0])]
+}
+
+/// An address as the packet has it.
+fn words(address: Ipv6Addr) -> [u32; 4] {
+    let mut words = [0; 4];
+    for (to, from) in words.iter_mut().zip(address.octets().as_chunks::<4>().0) {
         *to = u32::from_ne_bytes(*from);
     }
-    let [high, low] = port.to_be_bytes();
-    words[4] = u32::from_ne_bytes([high, low, 0, 0]);
     words
 }
 
@@ -375,7 +425,7 @@ fn endpoint(address: IpAddr, port: u16) -> Endpoint {
 fn attach(ebpf: &mut Ebpf, name: &str, wanted: Attach) -> Result<(u32, Mode, Hold), BpfError> {
     let link = interface::ethernet(name)?;
     let xdp = |ebpf: &mut Ebpf| Ok((link.index, Mode::Xdp, Hold::Xdp { _link: attach_xdp(ebpf, name)? }));
-    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, Hold::Tc { _link: attach_tc(ebpf, name, TC)? }));
+    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, attach_tc(ebpf, TC, name, link.index)?));
     match wanted {
         Attach::Xdp => xdp(ebpf),
         Attach::Tc => tc(ebpf),
@@ -406,38 +456,63 @@ fn attach_xdp(ebpf: &mut Ebpf, name: &str) -> Result<XdpLink, BpfError> {
         match interface::os_error(&error).and_then(std::io::Error::raw_os_error) {
             Some(libc::EOPNOTSUPP) => BpfError::NoXdp { interface, driver },
             Some(libc::EBUSY | libc::EEXIST) => BpfError::XdpTaken { program: "which has just come".into(), interface },
-            Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => {
-                BpfError::XdpRefused { interface, driver, mtu: link.mtu, error: error.to_string() }
-            }
-            _ => error.into(),
+            // Drivers have many reasons and few numbers: too large an MTU, too few queues, no memory.
+            Some(_) => BpfError::XdpRefused { interface, driver, mtu: link.mtu, error: super::chain(&error) },
+            None => error.into(),
         }
     })?;
     Ok(program.take_link(id)?)
 }
 
-fn attach_tc(ebpf: &mut Ebpf, name: &str, program: &'static str) -> Result<SchedClassifierLink, BpfError> {
-    // With tcx the kernel takes the program away with us; before, a filter stays behind where a sensor was killed.
+fn attach_tc(ebpf: &mut Ebpf, program_name: &'static str, name: &str, index: u32) -> Result<Hold, BpfError> {
+    let program = tc_program(ebpf, program_name)?;
     if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
-        match tc::qdisc_detach_program(name, TcAttachType::Ingress, program) {
-            Ok(()) => tracing::warn!(interface = name, "removed the filter of a sensor that was killed"),
-            Err(_) => tracing::debug!(interface = name, "no filter of an earlier sensor"),
-        }
-        match tc::qdisc_add_clsact(name) {
-            Ok(()) | Err(TcError::AlreadyAttached) => {}
-            Err(error) => return Err(ProgramError::from(error).into()),
-        }
+        return Ok(Hold::Filter { _filter: filter::attach(program, program_name, name, index)? });
     }
-    let program: &mut SchedClassifier = ebpf.program_mut(program).ok_or(BpfError::Object(program))?.try_into()?;
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(name, TcAttachType::Ingress, order)?;
+    Ok(Hold::Tc { _link: program.take_link(id)? })
+}
+
+/// A program for tc, which the kernel has.
+fn tc_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, BpfError> {
+    let program: &mut SchedClassifier = ebpf.program_mut(name).ok_or(BpfError::Object(name))?.try_into()?;
     if program.fd().is_err() {
         program.load()?;
     }
-    let id = program.attach(name, TcAttachType::Ingress)?;
-    Ok(program.take_link(id)?)
+    Ok(program)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::source::bpf::RedirectPlan;
+
+    /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
+    pub(in super::super) fn on_loopback(redirect: Option<RedirectPlan>) -> (Program, Vec<Ring>) {
+        let plan = BpfPlan {
+            interfaces: Vec::new(),
+            attach: Attach::Tc,
+            ring: 1 << 17,
+            keep: u32::MAX,
+            early: true,
+            any_address: false,
+            verify_checksum: false,
+            redirect,
+        };
+        Program::load(&plan, &["127.0.0.1:4789".parse().unwrap()], 1, true).unwrap()
+    }
+
+    impl Program {
+        pub(in super::super) fn target(&self) -> &Target {
+            &self.target
+        }
+
+        /// Lends a program for tc.
+        pub(in super::super) fn with_tc<T>(&self, name: &'static str, f: impl FnOnce(&mut SchedClassifier) -> T) -> T {
+            f(tc_program(&mut lock(&self.changing).ebpf, name).unwrap())
+        }
+    }
 
     #[test]
     fn endpoints_are_what_the_sockets_receive() {

@@ -4,9 +4,8 @@ use std::net::Ipv6Addr;
 use std::sync::Mutex;
 
 use aya::maps::{Array, MapData, MapError, PerCpuHashMap};
-use aya::programs::tc::SchedClassifierLink;
 
-use super::program::lock;
+use super::program::{Hold, lock};
 use crate::record::Timestamp;
 use crate::source::Counted;
 
@@ -27,7 +26,7 @@ pub(super) struct Place {
     pub(super) interface: String,
     pub(super) index: u32,
     /// Of the program there, which counts them.
-    pub(super) _link: SchedClassifierLink,
+    pub(super) _hold: Hold,
 }
 
 impl Target {
@@ -58,9 +57,9 @@ impl Target {
     }
 
     /// Another attachment of the program that counts there.
-    pub(super) fn count_by(&self, link: SchedClassifierLink) {
+    pub(super) fn count_by(&self, hold: Hold) {
         if let Some(place) = &mut *lock(&self.place) {
-            place._link = link;
+            place._hold = hold;
         }
     }
 
@@ -91,7 +90,57 @@ fn add_up<'a>(key: SessionKey, totals: impl Iterator<Item = &'a Total>) -> Count
 
 #[cfg(test)]
 mod tests {
+    use super::super::program::tests::on_loopback;
+    use super::super::{RedirectPlan, filter};
     use super::*;
+    use crate::sink::interface::{Interface, InterfacePlan, Kind};
+    use crate::sink::namespace::{Namespace, Sniffer};
+    use crate::wire::{Vni, vxlan};
+    use std::net::UdpSocket;
+
+    /// As on kernels before 6.6, where both programs are filters, and that which drops everything is one of the same kind.
+    #[test]
+    fn by_filters() {
+        let Some(_namespace) = Namespace::enter() else { return };
+        let plan = InterfacePlan { name: "mirror0".into(), kind: Kind::Tap, mtu: 9001 };
+        let tap = Interface::open(&plan).unwrap();
+        let redirect = RedirectPlan { sessions: 10, copy: false, keep: 128 };
+        let (program, mut rings) = on_loopback(Some(redirect));
+        let filter = |name, interface, index| Hold::Filter {
+            _filter: program.with_tc(name, |tc| filter::attach(tc, name, interface, index)).unwrap(),
+        };
+        let _capture = filter("vxtap_tc", "lo", 1);
+        let _hold = filter("vxtap_entered", "mirror0", tap.index());
+        let sniffer = Sniffer::start("mirror0", &[]);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let frame = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x12, 0x34].into_iter().chain(0..60).collect::<Vec<u8>>();
+        let datagram = [vxlan::header(Vni::new(7).unwrap()).as_slice(), &frame].concat();
+        let send = || assert_eq!(socket.send_to(&datagram, "127.0.0.1:4789").unwrap(), datagram.len());
+
+        send();
+        let counts = program.counts(0).unwrap();
+        assert_eq!((counts.taken, counts.redirect.no_interface), (1, 1), "into the ring before there is an interface");
+        program.target().begin(Place { interface: "mirror0".into(), index: tap.index(), _hold }).unwrap();
+        (0..3).for_each(|_| send());
+        program.refuse();
+        let counts = program.counts(0).unwrap();
+        assert_eq!(
+            (counts.redirect.redirected, counts.redirect.entered, counts.redirect.entered_bytes),
+            (3, 3, 3 * 74)
+        );
+        assert_eq!(
+            (counts.taken, counts.redirect.uncopied),
+            (2, 2),
+            "and the first of the session is known by its copy"
+        );
+        let sessions = program.sessions().unwrap();
+        assert_eq!((sessions.len(), sessions[0].vni, sessions[0].frames), (1, 7, 2));
+        assert_eq!(sniffer.wait_for(3), [frame.clone(), frame.clone(), frame]);
+        let is_copy = |bytes: &[u8]| super::super::Record::parse(bytes).unwrap().redirected;
+        assert!(!is_copy(rings[0].peek().unwrap()));
+        rings[0].skip();
+        assert!(is_copy(rings[0].peek().unwrap()));
+    }
 
     #[test]
     fn a_session_is_what_all_cpus_counted() {

@@ -2,6 +2,7 @@
 
 use super::faults::{captures_in, every_kind};
 use super::*;
+use crate::archive::{BudgetPlan, Sync};
 use proptest::prelude::*;
 
 /// A copy of a directory of captures as a crash would leave it.
@@ -24,6 +25,12 @@ fn copy(from: &Path) -> tempfile::TempDir {
 /// Starts on `dir`, and waits until what is there is salvaged.
 fn restart(dir: tempfile::TempDir, change: impl FnOnce(&mut FilePlan)) -> Rig {
     let rig = rig_in(dir, change);
+    settle(&rig);
+    rig
+}
+
+/// Waits until nothing is left to salvage.
+fn settle(rig: &Rig) {
     let parts = |rig: &Rig| {
         let sessions = fs::read_dir(rig.dir.path()).unwrap().map(|entry| entry.unwrap().path());
         let sessions = sessions.filter(|path| path.is_dir() && !path.ends_with("unsalvageable"));
@@ -33,11 +40,10 @@ fn restart(dir: tempfile::TempDir, change: impl FnOnce(&mut FilePlan)) -> Rig {
             .count()
     };
     let begin = Instant::now();
-    while parts(&rig) > 0 {
+    while parts(rig) > 0 {
         assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", captures_in(rig.dir.path()));
         std::thread::sleep(Duration::from_millis(1));
     }
-    rig
 }
 
 fn part_of(dir: &Path) -> PathBuf {
@@ -214,15 +220,24 @@ fn a_crash_between_a_line_and_its_file_is_completed() {
     }
     let dir = copy(rig.dir.path());
     drop(rig);
-    let mut rig = restart(dir, |_| ());
+    // They are published as any other: the command runs, the budget counts them.
+    let told = tempfile::NamedTempFile::new().unwrap();
+    let mut rig = restart(dir, |plan| {
+        plan.archive.on_publish = Some(format!("f() {{ echo \"$1\" >>{}; }}; f", told.path().display()));
+        plan.archive.budget = BudgetPlan { keep_files: Some(3), ..BudgetPlan::default() };
+    });
+    rig.send(&[(7, 3000, 60), (8, 4000, 60)]);
     rig.sink.finish();
+    assert_eq!(fs::read_to_string(told.path()).unwrap().lines().count(), 4);
     let names: Vec<_> = captures_in(rig.dir.path()).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 2);
+    assert_eq!(names.len(), 3, "the oldest is pruned: {names:?}");
+    let names: Vec<_> = names.into_iter().filter(|name| name.contains("vni8")).collect();
     assert!(names.iter().all(|name| !name.contains("recovered")), "announced under their own names: {names:?}");
 
     // Between the line and the removal.
     let line = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
-    let hash = line.lines().next().unwrap().split("\"sha256\":\"").nth(1).unwrap()[..64].to_owned();
+    let line = line.lines().find(|line| line.contains(&names[0])).unwrap();
+    let hash = line.split("\"sha256\":\"").nth(1).unwrap()[..64].to_owned();
     let Rig { dir, sink, .. } = rig;
     drop(sink);
     let (mut manifest, _) =
@@ -236,5 +251,60 @@ fn a_crash_between_a_line_and_its_file_is_completed() {
     drop(manifest);
     let mut rig = rig_in(dir, |_| ());
     rig.sink.finish();
-    assert_eq!(captures_in(rig.dir.path()).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), names[1..]);
+    let left = captures_in(rig.dir.path()).into_iter().map(|(name, _)| name);
+    assert_eq!(left.filter(|name| name.contains("vni8")).collect::<Vec<_>>(), names[1..]);
+}
+
+#[test]
+fn a_salvage_that_fails_half_way_goes_on_where_it_was() {
+    // Each waits for a second or two until the archive tries again.
+    std::thread::scope(|scope| {
+        for kind in every_kind() {
+            for (fails_at, torn) in [("write", false), ("write", true), ("rename", false), ("rename", true)] {
+                scope.spawn(move || salvage_fails_half_way(kind, fails_at, torn));
+            }
+        }
+    });
+}
+
+fn salvage_fails_half_way(kind: (Format, Option<Compression>), fails_at: &str, torn: bool) {
+    let mut rig = rig(|plan| (plan.format, plan.compression) = kind);
+    for time in [1000, 2000].iter().take(1 + usize::from(torn)) {
+        rig.send(&[(7, *time, 600)]);
+        rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+    }
+    let dir = copy(rig.dir.path());
+    drop(rig);
+    let part = part_of(dir.path());
+    if torn {
+        let file = fs::File::options().write(true).open(&part).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 3).unwrap();
+    }
+    let told = tempfile::NamedTempFile::new().unwrap();
+    let storage = Faulty::default();
+    match fails_at {
+        "rename" => storage.faults().rename = Some(libc::EROFS),
+        _ => storage.faults().write = Some((0, libc::EROFS)),
+    }
+    let mut rig = rig_on(storage, dir, |plan| {
+        (plan.format, plan.compression) = kind;
+        plan.archive.sync = Sync::Publish;
+        plan.archive.on_publish = Some(format!("f() {{ echo \"$1\" >>{}; }}; f", told.path().display()));
+    });
+    // Some attempts fail.
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(part.exists());
+    (rig.storage.faults().rename, rig.storage.faults().write) = (None, None);
+    settle(&rig);
+    rig.sink.finish();
+    let found = captures_in(rig.dir.path());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].1, [1000]);
+    assert_eq!(rig.count(|end| &end.recovered), 1);
+    let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+    assert_eq!(manifest.lines().filter(|line| line.contains("\"recovered\"")).count(), 1, "{manifest}");
+    assert_eq!(fs::read_to_string(told.path()).unwrap().lines().count(), 1);
+    let done = rig.storage.faults().done.clone();
+    let first = |what: &str| done.iter().position(|done| done.starts_with(what));
+    assert!(first("sync vni7").unwrap() < first("sync manifest").unwrap(), "{done:?}");
 }

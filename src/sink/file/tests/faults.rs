@@ -226,6 +226,71 @@ fn a_file_that_cannot_be_synced_keeps_its_part_name() {
 }
 
 #[test]
+fn a_file_that_cannot_be_opened_to_be_synced_waits() {
+    let mut rig = rig(|plan| plan.archive.sync = Sync::Publish);
+    rig.send(&[(7, SECOND, 60)]);
+    rig.storage.faults().append = Some(libc::EROFS);
+    rig.sink.cut();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(rig.count(|end| &end.files), 0);
+    rig.storage.faults().append = None;
+    rig.published(1);
+    assert_eq!(rig.count(|end| &end.unpublished), 0);
+}
+
+#[test]
+fn what_waits_is_bounded_and_left_to_the_next_start() {
+    let mut rig = rig(|plan| plan.rotate_frames = Some(1));
+    rig.storage.faults().rename = Some(libc::EROFS);
+    let files = 10_050;
+    rig.frames(files, 14);
+    rig.sink.finish();
+    assert_eq!(rig.count(|end| &end.files), 0);
+    assert_eq!(rig.count(|end| &end.unpublished), files);
+    let Rig { dir, sink, .. } = rig;
+    drop(sink);
+    let mut rig = rig_in(dir, |_| ());
+    let begin = Instant::now();
+    while rig.count(|end| &end.recovered) < files {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", rig.count(|end| &end.recovered));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    rig.sink.finish();
+    assert_eq!(captures_in(rig.dir.path()).len() as u64, files);
+}
+
+#[test]
+fn losses_that_cannot_be_put_on_record_wait_and_add_up() {
+    let mut rig = rig(|_| ());
+    rig.storage.faults().write = Some((u64::MAX, EIO));
+    let mut removed = 0;
+    for _ in 0..2 {
+        rig.frames(30, 100);
+        for files in rig.sink.sessions.iter_mut().flatten() {
+            files.flush(&mut rig.sink.shared);
+        }
+        rig.storage.faults().write = Some((0, EIO));
+        for (name, times) in rig.files().into_iter().filter(|(name, _)| name.starts_with("vni1_")) {
+            fs::remove_file(rig.dir.path().join(name)).unwrap();
+            removed += times.len() as u64;
+        }
+        rig.sink.cut();
+        std::thread::sleep(Duration::from_millis(50));
+        rig.storage.faults().write = Some((u64::MAX, EIO));
+    }
+    rig.sink.finish();
+    let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+    let lost: Vec<_> = manifest.lines().filter(|line| line.contains("\"lost\"")).collect();
+    assert!(lost.iter().all(|line| line.contains("write_error")), "{lost:?}");
+    let lost: u64 = lost
+        .iter()
+        .map(|line| line.split("\"write_error\":").nth(1).unwrap())
+        .map(|rest| rest.split('}').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!((lost, rig.dropped(OutputDrop::WriteError)), (removed, removed));
+}
+
+#[test]
 fn the_budget_removes_the_oldest_of_all_sessions_and_says_so() {
     let mut rig = rig(|plan| {
         plan.rotate_frames = Some(1);

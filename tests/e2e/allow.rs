@@ -1,0 +1,140 @@
+//! Which sessions are let in, and that this can change while the sensor runs, whatever it receives by.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::captures::{self, assert_holds};
+use crate::frames;
+use crate::need;
+use crate::netns::{Ip, Pair};
+use crate::process::eventually;
+use crate::replay::replay_all;
+use crate::sensor::{Ended, Sensor, Setup, message};
+
+const WAYS: [&str; 3] =
+    ["--source udp", "--source bpf --interface eth0 --attach xdp", "--source bpf --interface eth0 --attach tc"];
+/// Frames that are sent at a time. VNIs 1 to 4 take turns, and the last is of VNI 1.
+const FRAMES: u64 = 401;
+const LENGTH: usize = 60;
+
+/// What the ledger says was not allowed, and of that what was seen in the kernel.
+fn unselected(ended: &Ended) -> (u64, u64) {
+    (ended.ledger.get("/unselected"), ended.ledger.get("/fast_path/unselected"))
+}
+
+/// Waits until a session has this many frames on disk. With one worker all that was sent before the last of them is decided then.
+#[track_caller]
+fn has_written(sensor: &Sensor, pair: &Pair, ip: Ip, vni: u32, frames: u64) {
+    let directory = captures::session_directory(&sensor.captures, pair.source(ip), vni);
+    let size =
+        || captures::files(&directory).iter().map(|path| fs::metadata(path).map_or(0, |file| file.len())).sum::<u64>();
+    eventually("all frames are on disk", || size() >= 24 + frames * (16 + LENGTH as u64));
+}
+
+#[test]
+fn only_sessions_of_these_sources_and_vnis_are_kept() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = (0..FRAMES as u32).map(|n| frames::numbered(n, LENGTH)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    for way in WAYS {
+        let pair = Pair::new(1600);
+        let from = format!("{way} --from 192.0.2.1,{} --vni 4,1", pair.source(Ip::V6));
+        let sensor = Setup::new(&pair.sensor).with(&from).start();
+        for ip in [Ip::V4, Ip::V6] {
+            replay_all(&pair.sender, pair.target(ip), &[&file], "--vni 1-4 --rate 20000", frames.len());
+        }
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+        ended.ledger.assert_closes(&ended.captures);
+        let refused = FRAMES + 200;
+        assert_eq!(unselected(&ended), (refused, if way.contains("bpf") { refused } else { 0 }), "{way}");
+        assert_eq!(ended.ledger.get("/outputs/pcap/filtered"), refused);
+        pair.assert_all_arrived(ended.ledger.received(), 2 * frames.len());
+        for vni in [1, 4] {
+            let wanted: Vec<_> = frames.iter().skip(vni as usize - 1).step_by(4).collect();
+            assert_holds(way, &captures::session(&ended.captures, pair.source(Ip::V6), vni), &wanted);
+        }
+        assert_eq!(ended.ledger.0["sessions"].as_array().unwrap().len(), 2, "{way}: {:#}", ended.ledger.0);
+    }
+}
+
+#[test]
+fn the_allow_list_changes_live() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = (0..FRAMES as u32).map(|n| frames::numbered(n, LENGTH)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let list = directory.path().join("allowed");
+    for way in WAYS {
+        let pair = Pair::new(1600);
+        let send = || {
+            for ip in [Ip::V6, Ip::V4] {
+                replay_all(&pair.sender, pair.target(ip), &[&file], "--vni 1-4 --rate 20000", frames.len());
+            }
+        };
+        fs::write(&list, "# the first two\nvni 1, 2\n").unwrap();
+        let arguments = format!("{way} --allow {} --workers 1 --flush 100ms", list.display());
+        let sensor = Setup::new(&pair.sensor).with(&arguments).start();
+        let change = |to: &str, says: &str| {
+            let seen = sensor.process.stderr.all().len();
+            fs::write(&list, to).unwrap();
+            sensor.process.signal(Signal::USR2);
+            sensor.process.stderr.find(says, seen, |line| message(line)?.contains(says).then_some(()));
+        };
+        // 101 of VNI 1, 100 of each other, by each of IPv4 and IPv6.
+        send();
+        has_written(&sensor, &pair, Ip::V4, 1, 101);
+        change(&format!("vni 1\nvni 3 4\nfrom {}\n", pair.source(Ip::V4)), "allowed are VNIs: 3, sources: 1");
+        send();
+        has_written(&sensor, &pair, Ip::V4, 1, 2 * 101);
+        // What cannot be understood changes nothing.
+        change("vni 2\nvni all\n", "line 2: \"all\" is not a VNI");
+        send();
+        has_written(&sensor, &pair, Ip::V4, 1, 3 * 101);
+        change("# everything\n", "allowed are VNIs: all, sources: all");
+        send();
+        has_written(&sensor, &pair, Ip::V4, 1, 4 * 101);
+
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+        ended.ledger.assert_closes(&ended.captures);
+        pair.assert_all_arrived(ended.ledger.received(), 8 * frames.len());
+        // Twice 201 of IPv4 and IPv6 were of VNIs 1 and 2, and so on; the rest was refused.
+        let refused = 2 * 200 + 2 * (100 + FRAMES);
+        assert_eq!(unselected(&ended), (refused, if way.contains("bpf") { refused } else { 0 }), "{way}");
+        let times = [(Ip::V4, 1, 4), (Ip::V4, 2, 2), (Ip::V4, 3, 3), (Ip::V4, 4, 3)];
+        let times = times.into_iter().chain([(Ip::V6, 1, 2), (Ip::V6, 2, 2), (Ip::V6, 3, 1), (Ip::V6, 4, 1)]);
+        for (ip, vni, times) in times {
+            let once: Vec<_> = frames.iter().skip(vni as usize - 1).step_by(4).collect();
+            let wanted = vec![once; times].concat();
+            assert_holds(&format!("{way} {vni}"), &captures::session(&ended.captures, pair.source(ip), vni), &wanted);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_used_keeps_the_sensor_from_starting() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("allowed");
+    let pair = Pair::new(1600);
+    let start = || Setup::new(&pair.sensor).with(&format!("--allow {}", list.display()));
+    let (code, text) = start().fails();
+    assert!(code == Some(1) && text.contains("cannot read") && text.contains("allowed"), "{text}");
+    fs::write(&list, "vni 1\nsource 10.0.0.1\n").unwrap();
+    let (code, text) = start().fails();
+    assert!(code == Some(1) && text.contains("line 2"), "{text}");
+    // Without a file the signal does no harm.
+    let sensor = Setup::new(&pair.sensor).start();
+    sensor.process.signal(Signal::USR2);
+    sensor.process.stderr.find("its answer", 0, |line| message(line)?.contains("no file to read again").then_some(()));
+    sensor.stop().assert_all_is_well();
+}
