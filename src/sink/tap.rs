@@ -49,11 +49,11 @@ pub trait Feeder: Send + Debug {
     fn pause(&mut self) -> Result<(), Box<dyn Error>>;
 }
 
-/// A feeder, and whether it feeds.
+/// A feeder, and the number of the interface that it feeds.
 #[derive(Debug)]
 struct Fed {
     feeder: Box<dyn Feeder>,
-    begun: bool,
+    begun: Option<u32>,
     /// The last failure was told.
     told: bool,
 }
@@ -115,7 +115,8 @@ impl TapSink {
     /// With a feeder, which has begun.
     #[must_use]
     pub fn fed_by(self, feeder: impl Feeder + 'static) -> Self {
-        Self { fed: Some(Fed { feeder: Box::new(feeder), begun: true, told: false }), ..self }
+        let begun = self.interface.as_ref().map(Interface::index);
+        Self { fed: Some(Fed { feeder: Box::new(feeder), begun, told: false }), ..self }
     }
 
     /// As [`TapSink::new`], but without io_uring.
@@ -206,34 +207,29 @@ impl TapSink {
 
     /// Has the feeder begin or pause, as the interface is there and up or not.
     fn lead_feeder(&mut self) {
-        let Some(fed) = &mut self.fed else { return };
-        let name = self.plan.name.as_str();
-        let up = libc::IFF_UP.cast_unsigned();
-        let link = || RouteSocket::open().and_then(|socket| socket.link(name));
-        let can = self
-            .interface
-            .as_ref()
-            .is_some_and(|ours| link().is_ok_and(|l| l.index == ours.index() && l.flags & up == up));
-        if can == fed.begun {
+        let (Some(fed), name) = (&mut self.fed, self.plan.name.as_str()) else { return };
+        let is_up = |index: u32| {
+            let link = RouteSocket::open().and_then(|socket| socket.link(name));
+            link.is_ok_and(|link| link.index == index && link.flags & libc::IFF_UP.cast_unsigned() != 0)
+        };
+        let open = self.interface.as_ref().map(Interface::index).filter(|index| is_up(*index));
+        if open == fed.begun {
             return;
         }
-        let result = if can { fed.feeder.begin(name) } else { fed.feeder.pause() };
-        match result {
+        match if open.is_some() { fed.feeder.begin(name) } else { fed.feeder.pause() } {
+            Ok(()) if open.is_some() => tracing::info!(interface = name, "redirecting into the interface again"),
             Ok(()) => {
-                (fed.begun, fed.told) = (can, false);
-                let what = if can {
-                    "redirecting into the interface again"
-                } else {
-                    "the interface is down or gone: no more redirecting"
-                };
-                tracing::info!(interface = name, "{what}");
+                tracing::warn!(interface = name, "the interface is down or gone: no more redirecting until it is up")
             }
-            Err(error) if !fed.told => {
+            Err(error) => {
+                if !fed.told {
+                    tracing::warn!(interface = name, %error, "cannot have the program follow the interface; trying again");
+                }
                 fed.told = true;
-                tracing::warn!(interface = name, %error, "cannot have the program follow the interface; trying again");
+                return;
             }
-            Err(_) => {}
         }
+        (fed.begun, fed.told) = (open, false);
     }
 
     /// Takes and counts what the host sent into the interface.

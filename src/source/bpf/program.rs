@@ -210,6 +210,8 @@ impl Program {
         if target.interface().is_some_and(|known| known == (interface.to_owned(), index)) {
             return Ok(target.resume(index)?);
         }
+        // Into one that is gone frames would vanish.
+        target.pause()?;
         let _hold = attach_tc(&mut lock(&self.changing).ebpf, ENTERED, interface, index)?;
         Ok(target.begin(Place { interface: interface.to_owned(), index, _hold })?)
     }
@@ -314,10 +316,11 @@ impl Program {
             .and_then(|()| sources.add(wanted_sources.iter().copied()))
             .and_then(|()| self.state(0, 0, only))
             .and_then(|()| vnis.keep(&wanted_vnis))
-            .and_then(|()| sources.keep(&wanted_sources));
+            .and_then(|()| sources.keep(&wanted_sources))
+            .and_then(|()| self.target.block(false));
         if let Err(error) = told {
             tracing::warn!("what is not allowed comes by way of the rings: {}", super::chain(&error));
-            if self.state(0, 0, 0).is_err() {
+            if self.target.block(true).and_then(|()| self.state(0, 0, 0)).is_err() {
                 tracing::error!("the program may drop sessions that are allowed; detaching it");
                 changing.attached.clear();
             }
@@ -484,8 +487,10 @@ fn tc_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Sche
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stdout, reason = "a test says that it is skipped")]
 pub(super) mod tests {
     use super::*;
+    use crate::sink::namespace::{Namespace, sh};
     use crate::source::bpf::RedirectPlan;
 
     /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
@@ -512,6 +517,31 @@ pub(super) mod tests {
         pub(in super::super) fn with_tc<T>(&self, name: &'static str, f: impl FnOnce(&mut SchedClassifier) -> T) -> T {
             f(tc_program(&mut lock(&self.changing).ebpf, name).unwrap())
         }
+    }
+
+    #[test]
+    fn a_program_that_somebody_has_detached_is_attached_again() {
+        let Some(_namespace) = Namespace::enter() else { return };
+        if KernelVersion::current().unwrap() < KernelVersion::new(6, 6, 0) {
+            return println!("skipped: nobody can tell before Linux 6.6");
+        }
+        sh("ip link add v0 type veth peer name v1");
+        let (program, _rings) = on_loopback(Some(RedirectPlan { sessions: 1, copy: false, keep: 128 }));
+        program.attach("lo").unwrap();
+        program.redirect("v0").unwrap();
+        let attached = |name, interface| is_at_tc(&lock(&program.changing).ebpf, name, interface);
+        let both = || [attached(TC, "lo"), attached(ENTERED, "v0")];
+        assert_eq!(both(), [true, true]);
+        program.tend();
+        assert_eq!(both(), [true, true]);
+        // What looks attached is so elsewhere.
+        let elsewhere = |name| attach_tc(&mut lock(&program.changing).ebpf, name, "v1", 0).unwrap();
+        let hold = elsewhere(TC);
+        lock(&program.changing).attached[0].hold = Some((1, hold));
+        program.target.count_by(elsewhere(ENTERED));
+        assert_eq!(both(), [false, false]);
+        program.tend();
+        assert_eq!(both(), [true, true]);
     }
 
     #[test]

@@ -16,9 +16,23 @@ type Total = [u64; 4];
 
 /// Where the program redirects to.
 pub(super) struct Target {
-    number: Mutex<Array<MapData, u32>>,
+    number: Mutex<Number>,
     sessions: PerCpuHashMap<MapData, SessionKey, Total>,
     place: Mutex<Option<Place>>,
+}
+
+/// The number of the interface, as the program has it.
+struct Number {
+    map: Array<MapData, u32>,
+    /// 0: none.
+    wanted: u32,
+    blocked: bool,
+}
+
+impl Number {
+    fn tell(&mut self) -> Result<(), MapError> {
+        self.map.set(0, if self.blocked { 0 } else { self.wanted }, 0)
+    }
 }
 
 /// An interface that frames enter.
@@ -31,6 +45,7 @@ pub(super) struct Place {
 
 impl Target {
     pub(super) fn new(number: Array<MapData, u32>, sessions: PerCpuHashMap<MapData, SessionKey, Total>) -> Self {
+        let number = Number { map: number, wanted: 0, blocked: false };
         Self { number: Mutex::new(number), sessions, place: Mutex::new(None) }
     }
 
@@ -43,12 +58,21 @@ impl Target {
 
     /// Frames enter it again: the interface is the one that it was before.
     pub(super) fn resume(&self, index: u32) -> Result<(), MapError> {
-        lock(&self.number).set(0, index, 0)
+        let mut number = lock(&self.number);
+        number.wanted = index;
+        number.tell()
     }
 
     /// Frames go into the rings from now on. What is on its way is still counted when it enters.
     pub(super) fn pause(&self) -> Result<(), MapError> {
-        lock(&self.number).set(0, 0, 0)
+        self.resume(0)
+    }
+
+    /// Frames go into the rings as long as this is so: the program does not know which are allowed.
+    pub(super) fn block(&self, blocked: bool) -> Result<(), MapError> {
+        let mut number = lock(&self.number);
+        number.blocked = blocked;
+        number.tell()
     }
 
     /// The last interface that frames entered: name and number.
