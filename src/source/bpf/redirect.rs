@@ -118,8 +118,9 @@ mod tests {
     use super::super::{RedirectPlan, filter};
     use super::*;
     use crate::sink::interface::{Interface, InterfacePlan, Kind};
-    use crate::sink::namespace::{Namespace, Sniffer};
+    use crate::sink::namespace::{Namespace, Sniffer, sh};
     use crate::wire::{Vni, vxlan};
+    use aya::programs::{SchedClassifier, TcAttachType};
     use std::net::UdpSocket;
 
     /// As on kernels before 6.6, where both programs are filters, and that which drops everything is one of the same kind.
@@ -164,6 +165,24 @@ mod tests {
         assert!(!is_copy(rings[0].peek().unwrap()));
         rings[0].skip();
         assert!(is_copy(rings[0].peek().unwrap()));
+    }
+
+    #[test]
+    fn a_program_that_somebody_has_detached_is_attached_again() {
+        let Some(_namespace) = Namespace::enter() else { return };
+        sh("ip link add v0 type veth peer name v1");
+        let (program, _rings) = on_loopback(Some(RedirectPlan { sessions: 1, copy: false, keep: 128 }));
+        program.attach("lo").unwrap();
+        program.redirect("v0").unwrap();
+        let both = || [program.has_at_tc("vxtap_tc", "lo"), program.has_at_tc("vxtap_entered", "v0")];
+        assert_eq!(both(), [true, true]);
+        // Before Linux 6.6 nobody can tell.
+        if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() {
+            program.displace("v1");
+            assert_eq!(both(), [false, false]);
+        }
+        program.tend();
+        assert_eq!(both(), [true, true]);
     }
 
     #[test]
