@@ -82,12 +82,13 @@ pub struct RunArgs {
     /// address, or the default route]
     #[arg(help_heading = RECEIVING, long, value_name = "NAME")]
     pub interface: Vec<String>,
-    /// With --source bpf: where on the interface.
-    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = AttachTo::Auto)]
-    pub attach: AttachTo,
+    /// With --source bpf: where on the interface. [default: auto]
+    #[arg(help_heading = RECEIVING, long, value_enum)]
+    pub attach: Option<AttachTo>,
     /// With --source bpf: size of each ring, rounded up to a power of two. There is a ring for each worker, with --steer flow for each CPU.
-    #[arg(help_heading = RECEIVING, long, value_name = "BYTES", default_value = "16MiB", value_parser = bytes)]
-    pub ring: u64,
+    /// [default: 16MiB]
+    #[arg(help_heading = RECEIVING, long, value_name = "BYTES", value_parser = bytes)]
+    pub ring: Option<u64>,
     /// With --source bpf: take datagrams to the port whatever address they are for, as on a switch's mirror port.
     #[arg(help_heading = RECEIVING, long)]
     pub any_address: bool,

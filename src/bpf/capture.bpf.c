@@ -72,7 +72,7 @@ struct {
   __type(value, struct state);
 } states SEC(".maps");
 
-// What became of packets, for each ring. Mirrored in source/bpf/counts.rs.
+// What became of packets, for each ring. Mirrored in source/bpf/program.rs.
 struct count {
   u64 taken;            // put into the ring
   u64 ring_full;        // lost, since the ring had no room

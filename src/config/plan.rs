@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::allow::{AllowPlan, mapped};
+use super::redirect;
 use super::units::VXLAN_PORT;
 use procfs::Current;
 
@@ -17,7 +18,7 @@ use crate::record::format::Format;
 use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
-use crate::source::bpf::{Attach, BpfPlan, RedirectPlan};
+use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::{self, Steering, UdpPlan};
 use crate::source::{Allowed, SourcePlan, TooMany, Way};
 use crate::storage::Direct;
@@ -86,6 +87,9 @@ pub enum PlanError {
         /// What the host has, in bytes.
         has: u64,
     },
+    /// It would do nothing.
+    #[error("{0} is for --source bpf or auto")]
+    OnlyBpf(&'static str),
     /// The kernel makes no larger one, and a small one holds no datagram.
     #[error("--ring must be from {LEAST_RING} to {MOST_RING} bytes")]
     Ring,
@@ -130,6 +134,7 @@ const KEPT_HEADERS: usize = 128;
 /// A page on any machine; eight jumbo datagrams in any case.
 const LEAST_RING: u64 = 1 << 17;
 const MOST_RING: u64 = 1 << 30;
+const RING: u64 = 16 << 20;
 
 impl RunPlan {
     /// The plan that these arguments ask for.
@@ -175,7 +180,7 @@ impl RunPlan {
         if args.flush < LEAST_FLUSH {
             return Err(PlanError::Flush);
         }
-        check_redirect(args)?;
+        redirect::check(args)?;
         let pipeline = PipelinePlan {
             reserved_bits: match args.reserved_bits {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
@@ -211,7 +216,10 @@ impl RunPlan {
             return Err(PlanError::RingMemory { asked, has });
         }
         let way = match args.source {
-            cli::SourceWay::Udp => Way::Udp,
+            cli::SourceWay::Udp => match only_bpf(args) {
+                Some(option) => return Err(PlanError::OnlyBpf(option)),
+                None => Way::Udp,
+            },
             cli::SourceWay::Bpf => Way::Bpf,
             cli::SourceWay::Auto => Way::Auto,
         };
@@ -220,61 +228,28 @@ impl RunPlan {
     }
 }
 
-/// Whether all that is asked for together with redirection can be done by a program in the kernel.
-fn check_redirect(args: &RunArgs) -> Result<(), PlanError> {
-    if args.tap_mode != cli::TapMode::Redirect {
-        return Ok(());
-    }
-    let way = match args.source {
-        cli::SourceWay::Udp => "--source udp",
-        _ => "--source auto",
-    };
-    let all = [
-        (args.source != cli::SourceWay::Bpf, way, "the program on the interface redirects; use --source bpf"),
-        (
-            args.attach == cli::AttachTo::Xdp,
-            "--attach xdp",
-            "there is no packet yet that could enter another interface; use --attach tc",
-        ),
-        (
-            !args.tun.is_empty(),
-            "--tun",
-            "a packet enters one interface, and that with its Ethernet header; use --tap alone",
-        ),
-        (args.tap.len() > 1, "more than one --tap", "a packet enters one interface; use --tap-mode inject"),
-        (args.tap_count.is_some(), "--tap-count", "conversations are spread by the sensor; use --tap-mode inject"),
-        (
-            args.tap.iter().any(|tap| !tap.vnis.is_empty()),
-            "--tap NAME:vni=N",
-            "the program selects for all outputs alike; use --vni N",
-        ),
-        (args.verify_checksum, "--verify-checksum", "checksums are verified by the sensor; use --tap-mode inject"),
-        (args.count.is_some(), "--count", "the program does not stop at a number; use --duration"),
+/// An option that was given and that sockets have no use for.
+fn only_bpf(args: &RunArgs) -> Option<&'static str> {
+    let given = [
+        ("--interface", !args.interface.is_empty()),
+        ("--attach", args.attach.is_some()),
+        ("--ring", args.ring.is_some()),
+        ("--any-address", args.any_address),
+        ("--verify-checksum", args.verify_checksum),
     ];
-    match all.into_iter().find(|(is_asked, ..)| *is_asked) {
-        Some((_, with, why)) => Err(PlanError::Redirect { with, why }),
-        None => Ok(()),
-    }
-}
-
-/// How the program redirects, if it does.
-fn redirect(args: &RunArgs, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
-    (args.tap_mode == cli::TapMode::Redirect).then(|| {
-        let files = pipeline.outputs.iter().filter(|output| !output.lane.redirect);
-        let snaplen = files.map(|output| output.lane.snaplen).max().unwrap_or(0);
-        RedirectPlan { sessions: args.max_sessions, copy: !args.no_write, keep: kept(snaplen) }
-    })
+    given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
 }
 
 /// Bytes of a payload that an output needs which keeps `snaplen` bytes of a frame: one more, by which it sees that it has cut something; in any
 /// case enough for the headers that tell of the frame's original length.
-fn kept(snaplen: usize) -> u32 {
+pub(super) fn kept(snaplen: usize) -> u32 {
     u32::try_from(snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS)).unwrap_or(u32::MAX)
 }
 
 /// What a program in the kernel can do for this pipeline.
 fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
-    let ring = u32::try_from(args.ring).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
+    let ring =
+        u32::try_from(args.ring.unwrap_or(RING)).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
     // The longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
     let keep = if args.verify_checksum { u32::MAX } else { kept(snaplen) };
@@ -282,13 +257,13 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
         interfaces: args.interface.clone(),
         attach: match args.attach {
             _ if args.tap_mode == cli::TapMode::Redirect => Attach::Tc,
-            cli::AttachTo::Auto => Attach::Auto,
-            cli::AttachTo::Xdp => Attach::Xdp,
-            cli::AttachTo::Tc => Attach::Tc,
+            None | Some(cli::AttachTo::Auto) => Attach::Auto,
+            Some(cli::AttachTo::Xdp) => Attach::Xdp,
+            Some(cli::AttachTo::Tc) => Attach::Tc,
         },
         ring: ring.ok_or(PlanError::Ring)?.next_power_of_two(),
         keep,
-        redirect: redirect(args, pipeline),
+        redirect: redirect::plan(args, pipeline),
         // A number of datagrams is exact only where each comes by here, and so is a checksum that nobody looked at yet.
         early: args.count.is_none() && !args.verify_checksum,
         any_address: args.any_address,
@@ -410,11 +385,11 @@ fn default_workers() -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use clap::Parser;
 
-    fn plan(more: &[&str]) -> Result<RunPlan, PlanError> {
+    pub(in super::super) fn plan(more: &[&str]) -> Result<RunPlan, PlanError> {
         let words = ["vxtap", "run", "--listen", "127.0.0.1:4789"].iter().chain(more);
         match cli::Cli::try_parse_from(words).unwrap().command {
             cli::Command::Run(args) => RunPlan::resolve(&args),
@@ -451,7 +426,7 @@ mod tests {
 
     #[test]
     fn the_program_keeps_what_the_outputs_need() {
-        let bpf = |more: &[&str]| plan(more).unwrap().source.bpf;
+        let bpf = |more: &[&str]| plan(&[&["--source", "auto"], more].concat()).unwrap().source.bpf;
         assert_eq!(bpf(&["--snaplen", "200"]).keep, 209);
         assert_eq!(bpf(&["--snaplen", "1"]).keep, 128);
         assert_eq!(bpf(&["--snaplen", "200", "--tap", "m"]).keep, u32::MAX, "an interface takes whole frames");
@@ -460,40 +435,13 @@ mod tests {
         assert!(!bpf(&["--vni", "9", "--count", "5"]).early, "each is to be counted as it comes");
         assert_eq!(bpf(&["--ring", "5MB"]).ring, 8 << 20);
         for size in ["64KiB", "2GiB"] {
-            assert_eq!(plan(&["--ring", size]), Err(PlanError::Ring));
+            assert_eq!(plan(&["--source", "bpf", "--ring", size]), Err(PlanError::Ring));
         }
-    }
-
-    #[test]
-    fn redirection() {
-        let all = |more: &[&str]| plan(&[&["--source", "bpf", "--tap", "m", "--tap-mode", "redirect"], more].concat());
-        let bpf = |more: &[&str]| all(more).unwrap().source.bpf;
-        let of = |copy, keep| Some(RedirectPlan { sessions: 1024, copy, keep });
-        assert_eq!(bpf(&["--snaplen", "200"]).redirect, of(true, 209));
-        assert_eq!(bpf(&["--snaplen", "200"]).keep, u32::MAX, "what is injected must be whole");
-        assert_eq!(bpf(&["--no-write"]).redirect, of(false, 128));
-        assert_eq!((bpf(&[]).attach, bpf(&["--attach", "tc"]).attach), (Attach::Tc, Attach::Tc));
-        assert_eq!(plan(&["--source", "bpf", "--tap", "m"]).unwrap().source.bpf.redirect, None);
-        let outputs = all(&[]).unwrap().pipeline.outputs;
-        assert_eq!(outputs.iter().map(|o| o.lane.redirect).collect::<Vec<_>>(), [false, true]);
-        for (more, named) in [
-            (&["--attach", "xdp"][..], "--attach xdp"),
-            (&["--tun", "t"], "--tun"),
-            (&["--tap", "n"], "more than one --tap"),
-            (&["--tap-count", "2"], "--tap-count"),
-            (&["--tap-count", "1"], "--tap-count"),
-            (&["--verify-checksum"], "--verify-checksum"),
-            (&["--count", "5"], "--count"),
-        ] {
-            let refused = all(more).unwrap_err();
-            assert!(matches!(refused, PlanError::Redirect { with, .. } if with == named), "{more:?}: {refused}");
+        assert_eq!(bpf(&[]).ring, 16 << 20);
+        for option in ["--ring 5MB", "--attach tc", "--interface eth0", "--any-address", "--verify-checksum"] {
+            let words: Vec<&str> = option.split(' ').collect();
+            assert_eq!(plan(&words), Err(PlanError::OnlyBpf(words[0])), "sockets have no use for it");
         }
-        for source in [&["--source", "udp"][..], &["--source", "auto"], &[]] {
-            let refused = plan(&[source, &["--tap", "m", "--tap-mode", "redirect"]].concat()).unwrap_err().to_string();
-            assert!(refused.contains("use --source bpf"), "{refused}");
-        }
-        let refused = plan(&["--source", "bpf", "--tap", "m:vni=3", "--tap-mode", "redirect"]).unwrap_err();
-        assert!(refused.to_string().contains("use --vni"), "{refused}");
     }
 
     #[test]

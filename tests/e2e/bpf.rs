@@ -13,7 +13,7 @@ use crate::captures::{self, assert_holds};
 use crate::datagrams::vxlan;
 use crate::frames;
 use crate::need;
-use crate::netns::{Ip, Pair, SENSOR};
+use crate::netns::{self, Ip, Pair, SENSOR};
 use crate::process::eventually;
 use crate::replay::replay_all;
 use crate::sensor::{Ended, Sensor, Setup};
@@ -320,6 +320,35 @@ fn sensors_at_tc_share_an_interface() {
 }
 
 #[test]
+fn any_address_is_taken_where_asked_for() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    for (place, any) in PLACES.into_iter().flat_map(|place| [(place, ""), (place, "--any-address")]) {
+        let pair = Pair::new(1600);
+        // Addresses of another host, whose frames come by here.
+        let others = [(Ip::V4, 99), (Ip::V6, 99)].map(|(ip, host)| netns::address(ip, host));
+        for other in others {
+            pair.sender.ip(&format!("neigh replace {other} lladdr {} nud permanent dev eth0", netns::mac(SENSOR)));
+        }
+        let sensor = sensor(&pair, place, any);
+        let came = || pair.sensor.link_counter("eth0", "rx", "packets");
+        let before = came();
+        for other in others {
+            replay_all(&pair.sender, SocketAddr::new(other, 4789), &[&file], "--rate 2000", frames.len());
+        }
+        eventually("all have come", || came() - before >= 2 * frames.len() as u64);
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        let wanted = if any.is_empty() { 0 } else { 2 * frames.len() as u64 };
+        assert_eq!(fast_path(&ended, "taken"), wanted, "{place} {any}: {:#}", ended.ledger.0);
+    }
+}
+
+#[test]
 fn no_more_of_a_datagram_is_copied_than_is_kept() {
     if !need::programs(&[]) {
         return;
@@ -511,7 +540,7 @@ fn cpu_time(pid: rustix::process::Pid) -> u64 {
 }
 
 #[test]
-fn an_idle_sensor_uses_no_cpu_and_wakes_at_once() {
+fn an_idle_sensor_uses_no_cpu() {
     if !need::programs(&[]) {
         return;
     }

@@ -165,7 +165,7 @@ pub(crate) fn address(ip: Ip, host: u8) -> IpAddr {
     }
 }
 
-fn mac(host: u8) -> String {
+pub(crate) fn mac(host: u8) -> String {
     format!("02:00:00:00:73:{host:02x}")
 }
 

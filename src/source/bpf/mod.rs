@@ -25,6 +25,8 @@ mod interface;
 mod program;
 mod record;
 mod redirect;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
