@@ -224,6 +224,8 @@ fn a_file_that_is_written_to_can_be_read() {
         let sensor = Setup::new(&pair.sensor).with(&format!("--flush 200ms --format {format}")).start();
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
         let part = || parts(&sensor.captures).pop_first();
+        // Between its creation and the first bytes a file is empty.
+        sensor.is_writing();
         eventually("it is flushed", || part().is_some_and(|part| captures::read(&part).len() == frames.len()));
         assert_shown(&part().unwrap());
         sensor.stop().assert_all_is_well();
