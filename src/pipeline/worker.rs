@@ -443,4 +443,98 @@ mod tests {
         assert_eq!(snapshot.refused_at_stop, 400 + 2);
         assert_eq!(snapshot.sessions[0].source, IpAddr::from([192, 0, 2, 1]));
     }
+
+    /// A source whose program has redirected all of these payloads, of which these are the copies, and more that have none.
+    #[derive(Debug)]
+    struct Redirecting(Prepared, Redirected, Vec<Counted>);
+
+    impl Source for Redirecting {
+        fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+            self.0.receive(limit, &mut |datagram| deliver(&Datagram { redirected: true, ..*datagram }))
+        }
+        fn wait(&mut self, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+        fn patience(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn kernel_dropped(&mut self) -> u64 {
+            0
+        }
+        fn refuse_further(&mut self) {}
+        fn refused(&mut self) -> u64 {
+            0
+        }
+        fn fast_path(&mut self) -> FastPath {
+            FastPath { redirect: self.1, ..FastPath::default() }
+        }
+        fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
+            Ok(std::mem::take(&mut self.2))
+        }
+    }
+
+    #[test]
+    fn redirected_frames_are_in_the_ledger_with_a_copy_and_without() {
+        let mut ledger = Ledger::default();
+        let counters = ledger.worker();
+        let mut path = |name: &str, redirect| {
+            let mut output = Output { name: name.into(), ends: Vec::new() };
+            let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000, sessions: 10, redirect };
+            let (mut lanes, inbox) = lanes(plan, vec![output.end()]);
+            let sink = output.end();
+            ledger.outputs.push(output);
+            ((Selection::default(), lanes.remove(0)), inbox, sink)
+        };
+        let ((files, inbox, sink), (tap, tap_inbox, _)) = (path("pcap", false), path("mirror0", true));
+        let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        let at = Timestamp::from_ns;
+        // Two of the five copies are of a VNI that is no longer allowed.
+        let copies = Prepared([1, 7, 1, 7, 1].map(|vni| payload(vni, 60)).to_vec());
+        let sessions = [(1, 20), (2, 5), (3, 6)].map(|(vni, frames)| Counted {
+            source,
+            vni,
+            frames,
+            bytes: frames * 60,
+            first: at(5),
+            last: at(9),
+        });
+        // Beside these the program met four of sessions beyond its own limit.
+        let redirect = Redirected {
+            redirected: 40,
+            entered: 33,
+            entered_bytes: 33 * 60,
+            uncopied: 35,
+            uncopied_bytes: 35 * 68,
+            uncopied_cut: 2,
+            overflow: 4,
+            overflow_bytes: 4 * 60,
+            odd: 8,
+            ..Redirected::default()
+        };
+        let list = Arc::new(AllowList::new(Allowed::new(vec![Vni::new(1).unwrap()], Vec::new()).unwrap()));
+        let table = SessionTable::new(Arc::new(Registry::new(3)));
+        let step = Step::new(ReservedBits::Accept, list, table, vec![files, tap], counters);
+        let worker = Worker::new(Redirecting(copies, redirect, sessions.to_vec()), step, None);
+        let ended = worker.run(&AtomicBool::new(true));
+        assert!(ended.failure.is_none());
+        let chunks: Vec<_> = inbox.full.try_iter().collect();
+        let lost: u32 = chunks.iter().flat_map(|chunk| chunk.losses()).map(|loss| loss.frames).sum();
+        assert_eq!(lost, 35, "whose frames the files lack is told");
+        sink.written.add(chunks.iter().map(|chunk| u64::from(chunk.frames())).sum());
+        assert!(tap_inbox.full.is_empty(), "nothing is to be injected");
+        let snapshot = Snapshot::of(&ledger, at(0), ended.sessions, ended.overflow);
+        snapshot.check().unwrap();
+        assert_eq!((snapshot.received, snapshot.decapsulated, snapshot.unselected), (40, 40, 0));
+        assert_eq!(snapshot.received_bytes, 40 * 68);
+        let tap = &snapshot.outputs["mirror0"];
+        assert_eq!((tap.written, tap.written_bytes, tap.dropped["redirect_lost"]), (33, 33 * 60, 7));
+        let pcap = &snapshot.outputs["pcap"];
+        assert_eq!((pcap.written, pcap.dropped["lane_full"]), (5, 35));
+        // VNIs 1 and 7 came first, then one more had room.
+        assert_eq!(snapshot.sessions.len(), 3);
+        assert_eq!(snapshot.overflow.frames, 4 + 6);
+        assert_eq!((snapshot.cut_by_mirror, snapshot.fast_path.redirected), (2, 40));
+        assert_eq!(snapshot.fast_path.not_redirected["odd"], 8);
+        assert_eq!(snapshot.failed(), 0, "load");
+    }
 }
