@@ -358,18 +358,18 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
   u8 head[HEAD] = {};
   if (!xdp && redirect) {
     u32 *where = bpf_map_lookup_elem(&target, &zero);
-    u32 inner = r.length - 8;
+    u32 interface = where ? *(volatile u32 *)where : 0, inner = r.length - 8;
     // The kernel takes no header off where less than one of IP is left. Behind the datagram there must be nothing that would become part of
     // the frame, and before its addresses no tag that the kernel has left in the packet.
     if (!faultless || inner < 14 + 20 || at + r.length != whole || network != 14 || r.length > MOST)
       count->odd++;
-    else if (!where || !*where)
+    else if (!interface)
       count->no_interface++;
     else if (load(ctx, xdp, frame, head, HEAD) != 0 || !strip(ctx, frame, head, v6 && inner < 14 + 40 ? IPV4_IS_LEFT : 0))
       count->failed++;
     else {
       redirected = true;
-      *enter = *where;
+      *enter = interface;
       ((struct __sk_buff *)ctx)->mark = MARK + number;
       count->redirected++;
       // Now the packet begins with the frame.
