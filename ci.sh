@@ -93,7 +93,7 @@ deny() {
 # The committed object is what Debian's clang makes of the source beside it; building vxtap needs no clang.
 bpf() {
   local made=target/bpf/capture.bpf.o committed=src/bpf/capture.bpf.o
-  if ! command -v clang-14 llvm-strip-14 >/dev/null || [ ! -e /usr/include/bpf/bpf_helpers.h ]; then
+  if ! command -v clang-14 >/dev/null || ! command -v llvm-strip-14 >/dev/null || [ ! -e /usr/include/bpf/bpf_helpers.h ]; then
     skip "building the BPF object: needs the packages clang-14, llvm-14 and libbpf-dev"
     return
   fi

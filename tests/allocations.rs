@@ -13,6 +13,7 @@ use vxtap::ledger::{Ledger, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::worker::{Step, Worker};
 use vxtap::route::{Registry, Selection, SessionTable};
+use vxtap::source::Source;
 use vxtap::source::udp::{self, Steering, UdpPlan};
 use vxtap::wire::{Vni, vxlan};
 
@@ -60,6 +61,7 @@ fn the_receive_path_allocates_nothing_per_datagram() {
         receive_buffer: 200 * 1024,
     };
     let mut listening = udp::listen(&plan).unwrap();
+    listening.sources[0].begin().unwrap();
     let registry = Arc::new(Registry::new(16));
     let counters = Arc::new(OutputCounters::default());
     let lane_plan =

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{Digest, Kept};
+use super::manifest::{Capture, Digest};
 use crate::record::Timestamp;
 use crate::storage::Space;
 
@@ -81,16 +81,18 @@ pub struct Entry {
     pub path: Arc<str>,
     /// Bytes of the file.
     pub bytes: u64,
-    /// By which it is old, see [`Kept::newest`].
+    /// By which it is old: the time of its last frame, or of its line where it has no frames.
     pub last: Timestamp,
     /// Hash of its bytes.
     pub sha256: Digest,
 }
 
-impl From<&Kept> for Entry {
-    fn from(kept: &Kept) -> Self {
-        let capture = &kept.capture;
-        Entry { path: capture.path.as_str().into(), bytes: capture.bytes, last: kept.newest(), sha256: capture.sha256 }
+impl Entry {
+    /// That of a capture whose line was written at `published`.
+    #[must_use]
+    pub fn of(capture: &Capture, published: Timestamp) -> Self {
+        let last = if capture.frames == 0 { published } else { capture.last };
+        Entry { path: capture.path.as_str().into(), bytes: capture.bytes, last, sha256: capture.sha256 }
     }
 }
 
@@ -156,6 +158,11 @@ impl Shelf {
             (too_full, PruneReason::MinFree),
         ];
         reasons.into_iter().find(|(exceeded, _)| *exceeded).map(|(_, reason)| (oldest, reason))
+    }
+
+    /// The captures on the shelf, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
     }
 
     /// Captures on the shelf.

@@ -39,7 +39,7 @@ pub struct Closed {
     pub names: Names,
     /// Whose frames it has; none for the sessions beyond the limit.
     pub session: Option<Session>,
-    /// Receive times of the first and the last frame.
+    /// The earliest and the latest receive time of a frame.
     pub span: (Timestamp, Timestamp),
     /// Frames in it.
     pub frames: u64,

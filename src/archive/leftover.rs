@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crossbeam_channel::Sender;
 
 use super::closed::{Broken, Gone, Losses};
-use super::manifest::{Capture, Contents, Digest, Event, is_capture};
+use super::manifest::{Capture, Digest, Event, Manifest, is_capture};
 use super::name::{self, Names};
 use super::publisher::{Publisher, digest_of};
 use crate::ledger::OutputDrop;
@@ -77,14 +77,19 @@ impl Leftovers {
         self.waiting.retain(|names| self.own.contains_key(&names.part));
     }
 
+    /// Forgets what another manifest announced.
+    pub(super) fn forget_announced(&mut self) {
+        self.announced.clear();
+    }
+
     /// Files of this process that are not salvaged.
     pub(super) fn own(&self) -> impl ExactSizeIterator<Item = &Path> {
         self.own.keys().map(PathBuf::as_path)
     }
 }
 
-/// The left-overs in `directory`.
-pub(super) fn list(directory: &Path, contents: &Contents) -> Leftovers {
+/// The left-overs in `directory`, whose manifest is `manifest`.
+pub(super) fn list(directory: &Path, manifest: &Manifest) -> Leftovers {
     let mut left = Leftovers::default();
     let entries = |directory: &Path| {
         let read = fs::read_dir(directory).inspect_err(|error| {
@@ -115,16 +120,21 @@ pub(super) fn list(directory: &Path, contents: &Contents) -> Leftovers {
         }
     }
     left.found = left.waiting.len();
-    if left.found > 0 {
-        left.waiting.make_contiguous().sort_by(|a, b| a.part.cmp(&b.part));
-        tracing::info!(files = left.found, "a crash left capture files behind; salvaging them");
+    if left.found == 0 {
+        return left;
     }
-    let there = |path: &str| directory.join(path).exists();
+    left.waiting.make_contiguous().sort_by(|a, b| a.part.cmp(&b.part));
+    tracing::info!(files = left.found, "a crash left capture files behind; salvaging them");
     let copies: HashSet<PathBuf> = left.waiting.iter().filter_map(|names| names.recovered(1)).collect();
-    let announced = contents.captures.iter().map(|kept| &kept.capture);
-    let announced =
-        announced.filter(|capture| !there(&capture.path) || copies.contains(&directory.join(&capture.path)));
-    left.announced = announced.map(|capture| (capture.path.clone(), capture.clone())).collect();
+    let is_open = |path: &Path| !path.exists() || copies.contains(path);
+    match manifest.captures() {
+        Ok(captures) => {
+            let announced = captures.into_iter().filter(|capture| is_open(&directory.join(&capture.path)));
+            left.announced = announced.map(|capture| (capture.path.clone(), capture)).collect();
+        }
+        // Then what was announced is salvaged as if it had not been.
+        Err(error) => tracing::warn!(%error, "cannot read the manifest for what a crash interrupted"),
+    }
     left
 }
 

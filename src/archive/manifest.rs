@@ -7,13 +7,14 @@
 //! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line; what it was to announce has not
 //! happened then, and the next start cuts it off.
 
+mod contents;
 mod digest;
 mod event;
 mod lines;
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read as _, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+pub use contents::Contents;
 pub use digest::{Digest, Hasher, NotADigest};
 pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_inside};
 pub use lines::{Lines, Read};
@@ -38,15 +40,12 @@ const RESERVE: u64 = 64 * 1024;
 /// Where less than this is left of it, more is reserved.
 const RESERVE_LEFT: u64 = 16 * 1024;
 
+/// Bytes read at a time.
+const READ: usize = 256 * 1024;
+
 /// How often the lock is asked for, and the time between.
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// Captures that were pruned last, of which one may be there still.
-const PRUNED_LAST: usize = 1000;
-
-/// Unreadable lines that are named one by one.
-const NAMED: u64 = 10;
 
 /// Why a manifest cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -74,35 +73,6 @@ pub enum ManifestError {
     },
 }
 
-/// A capture that a directory has according to its manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// When its line was written.
-    pub published: Timestamp,
-    /// The capture.
-    pub capture: Capture,
-}
-
-impl Kept {
-    /// The time by which it is old: that of its last frame, or that of its line where it has no frames.
-    #[must_use]
-    pub fn newest(&self) -> Timestamp {
-        if self.capture.frames == 0 { self.published } else { self.capture.last }
-    }
-}
-
-/// What a manifest tells of its directory.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Contents {
-    /// Captures that were published and not pruned since, in the order of their lines. Some may not have their name yet, some may be
-    /// gone. Paths are such as [`is_capture_path`] allows, none twice.
-    pub captures: Vec<Kept>,
-    /// Paths of the captures that were pruned last, of which one may be there still.
-    pub pruned: Vec<String>,
-    /// What is wrong with the manifest, for people to read; nothing of it keeps a sensor from going on.
-    pub complaints: Vec<String>,
-}
-
 /// A manifest to append to. The directory is this process's until it is dropped.
 #[derive(Debug)]
 pub struct Manifest {
@@ -114,11 +84,15 @@ pub struct Manifest {
     torn: bool,
     /// Bytes reserved behind the end.
     reserved: u64,
+    path: PathBuf,
     /// Holds the lock. The system lets go of it with the process, however that ends.
-    _lock: File,
+    lock: File,
 }
 
 impl Manifest {
+    /// The head of a manifest without lines.
+    pub const NO_LINE: Digest = Digest::ZERO;
+
     /// Opens the manifest of `directory`, creating it where it is missing, and reads what the directory has. The directory must exist.
     ///
     /// Takes the directory for this process (`flock(2)` on the manifest), and cuts a torn last line.
@@ -131,11 +105,7 @@ impl Manifest {
             let path = path.clone();
             move |source| ManifestError::Io { action, path, source }
         };
-        let opened = match storage.create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => storage.append(&path),
-            created => created,
-        };
-        let mut file = opened.map_err(fail("open"))?;
+        let mut file = storage.log(&path).map_err(fail("open"))?;
         // For writing, because NFS locks only such files exclusively.
         let lock = OpenOptions::new().read(true).write(true).open(&path).map_err(fail("open"))?;
         let mut contents = Contents::default();
@@ -151,7 +121,7 @@ impl Manifest {
             )),
         }
         let source = lock.try_clone().map_err(fail("read"))?;
-        let mut lines = Lines::new(BufReader::new(source));
+        let mut lines = Lines::new(BufReader::with_capacity(READ, source));
         let head = contents.read(&mut lines).map_err(fail("read"))?;
         if lines.torn() > 0 {
             file.cut(lines.end()).map_err(fail("cut the torn last line of"))?;
@@ -162,7 +132,7 @@ impl Manifest {
             ));
         }
         let length = lines.end();
-        let mut manifest = Manifest { file, length, head, torn: false, reserved: 0, _lock: lock };
+        let mut manifest = Manifest { file, length, head, torn: false, reserved: 0, path, lock };
         manifest.reserve();
         Ok((manifest, contents))
     }
@@ -200,6 +170,80 @@ impl Manifest {
         self.head
     }
 
+    /// Whether this file still has the name under which it was opened. Where that cannot be told, it does.
+    #[must_use]
+    pub fn has_its_name(&self) -> bool {
+        match (fs::metadata(&self.path), self.lock.metadata()) {
+            (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+            (Err(error), _) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            _ => true,
+        }
+    }
+
+    /// The captures that were published and not pruned since, whole, in the order of their lines. Lines that cannot be read are passed over.
+    ///
+    /// # Errors
+    /// What reading returns.
+    pub fn captures(&self) -> io::Result<Vec<Capture>> {
+        let mut lines = Lines::new(BufReader::with_capacity(READ, self.read()?));
+        let mut captures: BTreeMap<u64, Capture> = BTreeMap::new();
+        let mut numbers: HashMap<String, u64> = HashMap::new();
+        while let Some(read) = lines.next_line()? {
+            let Ok(line) = read.line else { continue };
+            let earlier = match line.event {
+                Event::Published(capture) | Event::Recovered(capture) if is_capture_path(&capture.path) => {
+                    let earlier = numbers.insert(capture.path.clone(), read.number);
+                    captures.insert(read.number, capture);
+                    earlier
+                }
+                Event::Pruned { path, .. } => numbers.remove(&path),
+                _ => None,
+            };
+            earlier.map(|number| captures.remove(&number));
+        }
+        Ok(captures.into_values().collect())
+    }
+
+    /// Writes the lines of `whole` that follow where this one ends. False, and nothing is done, where this one is not the beginning of `whole`.
+    ///
+    /// # Errors
+    /// What reading or writing returns. Some of the lines may be there then.
+    pub fn complete(&mut self, whole: &Manifest, sync: bool) -> io::Result<bool> {
+        if whole.lock.metadata()?.len() < whole.length {
+            return Ok(false);
+        }
+        let (mut mine, mut other) = (BufReader::new(self.read()?), BufReader::new(whole.read()?));
+        while !mine.fill_buf()?.is_empty() {
+            let (left, right) = (mine.buffer(), other.fill_buf()?);
+            let n = left.len().min(right.len());
+            if n == 0 || left.get(..n) != right.get(..n) {
+                return Ok(false);
+            }
+            mine.consume(n);
+            other.consume(n);
+        }
+        self.mend()?;
+        // What a failure leaves is cut off, or is part of a line, which the next start or attempt cuts.
+        self.torn = true;
+        io::copy(&mut other, &mut self.file)?;
+        if sync {
+            self.file.sync()?
+        } else {
+            self.file.flush()?
+        }
+        self.torn = false;
+        (self.length, self.head) = (whole.length, whole.head);
+        self.reserve();
+        Ok(true)
+    }
+
+    /// The bytes of the whole lines.
+    fn read(&self) -> io::Result<impl io::Read + use<>> {
+        let mut file = self.lock.try_clone()?;
+        file.rewind()?;
+        Ok(file.take(self.length))
+    }
+
     /// Writes a whole line, in one piece unless the storage takes less: then the rest by itself, which tells why.
     fn write(&mut self, line: &[u8], sync: bool) -> io::Result<()> {
         self.file.write_all(line)?;
@@ -220,64 +264,6 @@ impl Manifest {
     /// Reserves room. Where that fails, lines are written without: the file system cannot, or is full.
     fn reserve(&mut self) {
         self.reserved = if self.file.reserve(RESERVE).is_ok() { RESERVE } else { 0 };
-    }
-}
-
-impl Contents {
-    /// Reads all lines and returns the hash of the last.
-    fn read(&mut self, lines: &mut Lines<BufReader<File>>) -> io::Result<Digest> {
-        let mut head = Digest::ZERO;
-        let mut captures: Vec<Option<Kept>> = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
-        let mut pruned = VecDeque::new();
-        let mut wrong = 0;
-        while let Some(read) = lines.next_line()? {
-            let broken = read.previous.is_some_and(|previous| previous != head);
-            head = read.hash;
-            let complaint = match read.line {
-                Ok(line) => {
-                    let time = line.time;
-                    match line.event {
-                        Event::Published(capture) | Event::Recovered(capture) if !is_capture_path(&capture.path) => {
-                            Some(format!("names a file that is no capture, {:?}", capture.path))
-                        }
-                        Event::Published(capture) | Event::Recovered(capture) => {
-                            // A file whose bytes a loss of power took is salvaged under its old name.
-                            if let Some(earlier) = places.insert(capture.path.clone(), captures.len()) {
-                                captures[earlier] = None;
-                            }
-                            captures.push(Some(Kept { published: time, capture }));
-                            None
-                        }
-                        Event::Pruned { path, .. } => {
-                            if let Some(place) = places.remove(&path) {
-                                captures[place] = None;
-                            }
-                            pruned.push_back(path);
-                            if pruned.len() > PRUNED_LAST {
-                                pruned.pop_front();
-                            }
-                            None
-                        }
-                        Event::SetAside { .. } | Event::Lost { .. } => None,
-                    }
-                }
-                Err(error) => Some(format!("cannot be read: {error}")),
-            };
-            let complaint = complaint.or_else(|| broken.then(|| "does not follow from the one before".into()));
-            if let Some(complaint) = complaint {
-                wrong += 1;
-                if wrong <= NAMED {
-                    self.complaints.push(format!("line {} of {NAME} {complaint}", read.number));
-                }
-            }
-        }
-        if wrong > NAMED {
-            self.complaints.push(format!("{} more lines of {NAME} are wrong: see `vxtap verify`", wrong - NAMED));
-        }
-        self.captures = captures.into_iter().flatten().collect();
-        self.pruned = pruned.into();
-        Ok(head)
     }
 }
 

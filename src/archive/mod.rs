@@ -21,6 +21,9 @@ mod leftover;
 pub mod manifest;
 pub mod name;
 mod publisher;
+mod succession;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;
@@ -35,7 +38,7 @@ pub use budget::{BudgetPlan, Entry, MinFree, PruneReason, Shelf};
 pub use closed::{Broken, Closed, Gone, Losses};
 pub use hashing::FileNumber;
 pub use hook::{Hook, HookCounters, HookTotals, Unfinished};
-pub use manifest::{Capture, Contents, Digest, Event, Hasher, Kept, Manifest, ManifestError, Session};
+pub use manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, ManifestError, Session};
 pub use name::Names;
 
 use self::hashing::Message;

@@ -1,6 +1,6 @@
 //! The archive's thread.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
-use super::manifest::{self, Capture, Contents, Digest, Event, Hasher, Kept, Manifest, Session, is_capture_path};
+use super::manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, Session, is_capture_path};
+use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, PruneReason, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
@@ -43,16 +44,18 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Publisher {
     pub(super) directory: PathBuf,
-    plan: ArchivePlan,
+    pub(super) plan: ArchivePlan,
     labels: Labels,
     pub(super) storage: Arc<dyn Storage>,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
+    /// The manifest is without its name.
+    pub(super) displaced: Option<Displaced>,
     pub(super) shelf: Shelf,
     pub(super) leftovers: Leftovers,
     hook: Option<(Hook, Arc<HookCounters>)>,
     pub(super) counters: Arc<OutputCounters>,
     /// Files whose line could not be written yet.
-    unpublished: VecDeque<Box<Closed>>,
+    pub(super) unpublished: VecDeque<Box<Closed>>,
     /// Lines that could not be written yet, about what has happened already.
     unrecorded: VecDeque<Event>,
     /// Files that are pruned and could not be removed yet.
@@ -69,6 +72,8 @@ struct Said {
     left: bool,
     removal: bool,
     starved: bool,
+    /// Session directories that are symbolic links.
+    links: HashSet<PathBuf>,
 }
 
 /// Why a file cannot be published now.
@@ -111,6 +116,7 @@ impl Publisher {
             labels,
             storage,
             manifest,
+            displaced: None,
             leftovers: Leftovers::default(),
             hook,
             counters: output.end(),
@@ -124,19 +130,25 @@ impl Publisher {
     /// Takes over what the directory has: what is published counts in the budget, what was announced is completed, and what a crash
     /// left behind is listed, to be salvaged by and by.
     pub(super) fn take_over(&mut self, contents: Contents) {
+        self.adopt(&contents);
+        self.leftovers = leftover::list(&self.directory, &self.manifest);
+    }
+
+    /// Counts what is published in the budget, and completes what was to be removed.
+    pub(super) fn adopt(&mut self, contents: &Contents) {
         for complaint in &contents.complaints {
             tracing::warn!("{complaint}");
         }
         for path in contents.pruned.iter().filter(|path| is_capture_path(path)) {
             let path = self.directory.join(path);
-            if matches!(self.storage.exists(&path), Ok(true)) {
+            if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
                 self.unremoved.push(path);
             }
         }
-        self.leftovers = leftover::list(&self.directory, &contents);
-        for kept in &contents.captures {
-            if matches!(self.storage.exists(&self.directory.join(&kept.capture.path)), Ok(true)) {
-                self.shelf.add(Entry::from(kept));
+        for entry in &contents.captures {
+            let path = self.directory.join(&*entry.path);
+            if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
+                self.shelf.add(entry.clone());
             }
         }
     }
@@ -148,6 +160,7 @@ impl Publisher {
             let now = Instant::now();
             if now >= next_tick {
                 next_tick = now + TICK;
+                self.find_manifest(succession::PAUSE);
                 self.tick(gone, common);
             }
             let due = if self.leftovers.is_empty() { next_tick } else { now };
@@ -166,38 +179,10 @@ impl Publisher {
     }
 
     fn tick(&mut self, gone: &Sender<Gone>, common: &Common) {
-        self.find_manifest();
         self.retry(gone);
         self.leftovers.retry();
         self.keep_budget(common);
         self.count_hooks();
-    }
-
-    /// Makes sure that the manifest is still there: somebody may have removed it, with the directory or without.
-    fn find_manifest(&mut self) {
-        if !matches!(self.storage.exists(&self.directory.join(manifest::NAME)), Ok(false)) {
-            return;
-        }
-        let created = self.storage.create_directory(&self.directory);
-        let opened = created
-            .map_err(|error| error.to_string())
-            .and_then(|()| Manifest::open(&self.storage, &self.directory).map_err(|error| error.to_string()));
-        match opened {
-            Ok((manifest, _)) => {
-                let before = std::mem::replace(&mut self.manifest, manifest);
-                tracing::error!(
-                    directory = %self.directory.display(), head = %before.head(),
-                    "somebody removed the manifest: what was on record up to this hash is lost; beginning another"
-                );
-            }
-            Err(error) if !std::mem::replace(&mut self.said.manifest, true) => {
-                tracing::error!(
-                    error,
-                    "somebody removed the manifest, and another cannot be begun; trying again every second"
-                );
-            }
-            Err(_) => {}
-        }
     }
 
     fn end(mut self, gone: &Sender<Gone>, common: &Common) {
@@ -210,8 +195,13 @@ impl Publisher {
             while !self.leftovers.is_empty() {
                 self.salvage_one(gone);
             }
+            self.find_manifest(Duration::ZERO);
             self.tick(gone, common);
-            if self.unpublished.is_empty() && self.unrecorded.is_empty() && self.leftovers.own().len() == 0 {
+            if self.unpublished.is_empty()
+                && self.unrecorded.is_empty()
+                && self.leftovers.own().len() == 0
+                && self.displaced.is_none()
+            {
                 break;
             }
         }
@@ -241,7 +231,10 @@ impl Publisher {
         if matches!(self.storage.exists(&closed.names.part), Ok(false)) {
             return self.miss(&closed, gone);
         }
-        self.find_manifest();
+        self.look_for_manifest();
+        if let Err(error) = self.owns_directory() {
+            return self.wait(closed, "write the manifest", &error);
+        }
         let capture = match closed.announced.take() {
             Some(capture) => capture,
             None => match self.prepare(&mut closed) {
@@ -333,7 +326,7 @@ impl Publisher {
         {
             tracing::error!(path = %path.display(), %error, "cannot sync the directory: a loss of power may undo the publication");
         }
-        self.shelf.add(Entry::from(&Kept { published: Timestamp::now(), capture: capture.clone() }));
+        self.shelf.add(Entry::of(&capture, Timestamp::now()));
         if let Some((hook, _)) = &self.hook {
             hook.run(path.to_path_buf(), capture);
         }
@@ -390,9 +383,17 @@ impl Publisher {
         self.unrecorded.push_back(event);
     }
 
+    /// Whether what is published is to survive a loss of power.
+    pub(super) fn syncs(&self) -> bool {
+        self.plan.sync == Sync::Publish
+    }
+
     /// Writes a line.
     pub(super) fn append(&mut self, event: &Event) -> io::Result<()> {
-        self.manifest.append(event, self.plan.sync == Sync::Publish)
+        self.owns_directory()?;
+        self.manifest.append(event, self.syncs())?;
+        self.said.manifest = false;
+        Ok(())
     }
 
     /// Tries again what failed.
@@ -402,7 +403,6 @@ impl Publisher {
                 self.unrecorded.push_front(event);
                 break;
             }
-            self.said.manifest = false;
         }
         for closed in std::mem::take(&mut self.unpublished) {
             self.publish(closed, gone);
@@ -425,6 +425,10 @@ impl Publisher {
         let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
         while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), common.open_bytes.get(), space) {
             let entry = entry.clone();
+            if !self.is_ours(&self.directory.join(&*entry.path)) {
+                self.shelf.remove(&entry.path);
+                continue;
+            }
             if !self.prune(&entry, reason) {
                 break;
             }
@@ -448,6 +452,18 @@ impl Publisher {
 
     fn is_short(&self, space: Option<Space>) -> bool {
         self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total))
+    }
+
+    /// Whether a capture's directory is one, and not a symbolic link: what that leads to is not the budget's to remove.
+    pub(super) fn is_ours(&mut self, path: &Path) -> bool {
+        let Some(directory) = path.parent().filter(|directory| directory.is_symlink()) else { return true };
+        if self.said.links.insert(directory.to_path_buf()) {
+            tracing::warn!(
+                path = %directory.display(),
+                "a session's directory is a symbolic link: what it leads to is neither counted in the budget nor removed"
+            );
+        }
+        false
     }
 
     /// Removes a file for the budget. False where that has to wait.
@@ -477,6 +493,8 @@ impl Publisher {
                 self.said.removal = false;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // It became one just now.
+            Err(_) if !self.is_ours(&path) => {}
             Err(error) => {
                 if !std::mem::replace(&mut self.said.removal, true) {
                     tracing::error!(path = %path.display(), %error, "cannot remove a capture; trying again every second");

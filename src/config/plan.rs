@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::allow::{AllowPlan, mapped};
 use super::redirect;
-use super::units::VXLAN_PORT;
+use super::units::{self, VXLAN_PORT};
 use procfs::Current;
 
 use crate::archive::{ArchivePlan, BudgetPlan, Sync};
@@ -55,7 +55,8 @@ pub enum PlanError {
     RotateSize(u64),
     /// One file would be over the budget.
     #[error(
-        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size"
+        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size",
+        keep = units::size(*keep), rotate = units::size(*rotate)
     )]
     KeepBytes {
         /// As asked, in bytes.
@@ -461,6 +462,8 @@ pub(super) mod tests {
         assert!(plan(&["--queue", &least.to_string(), "--workers", "4"]).is_ok());
         assert!(plan(&["--queue", &(least - 8).to_string(), "--workers", "4"]).is_err());
         assert!(matches!(refused(&["--keep-bytes", "500MiB"]), PlanError::KeepBytes { .. }));
+        let text = refused(&["--keep-bytes", "500MiB"]).to_string();
+        assert!(text.starts_with("--keep-bytes 500MiB is less than --rotate-size 1GiB, "), "{text}");
         assert!(plan(&["--keep-bytes", "500MiB", "--rotate-size", "100MiB"]).is_ok());
         assert_eq!(refused(&["--rotate-size", "100"]), PlanError::RotateSize(100));
         assert_eq!(refused(&["--receive-buffer", "1GiB"]), PlanError::ReceiveBuffer(1 << 30));

@@ -19,6 +19,16 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 100MiB, 1GB or 65536"))
 }
 
+/// A size as people write it: in the largest unit that it is a multiple of.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift)) {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// Room to leave free on a file system, as `10GiB` or as a share of its size, `5%` or `0.5%`.
 ///
 /// # Errors
@@ -117,6 +127,9 @@ mod tests {
     fn sizes_and_durations() {
         assert_eq!(bytes("100MiB"), Ok(100 << 20));
         assert_eq!(bytes("1GB"), Ok(1_000_000_000));
+        for (number, text) in [(1536 << 20, "1536MiB"), (1 << 40, "1TiB"), (1001, "1001 bytes"), (0, "0 bytes")] {
+            assert_eq!(size(number), text);
+        }
         assert!(bytes("lots").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(duration("0s").is_err());

@@ -17,7 +17,7 @@ pub struct Loss {
     /// The session.
     pub session: SessionId,
     /// How many.
-    pub frames: u32,
+    pub frames: u64,
 }
 
 /// Consecutive records of one session.

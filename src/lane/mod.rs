@@ -59,7 +59,7 @@ pub struct Lane {
 #[derive(Debug)]
 struct Losses {
     /// By session number.
-    frames: Box<[u32]>,
+    frames: Box<[u64]>,
     /// Sessions that have lost some.
     sessions: Vec<SessionId>,
 }
@@ -70,14 +70,14 @@ impl Losses {
         Self { frames: vec![0; last as usize + 1].into_boxed_slice(), sessions: Vec::with_capacity(last as usize + 1) }
     }
 
-    fn add(&mut self, session: SessionId, more: u32) {
+    fn add(&mut self, session: SessionId, more: u64) {
         if let Some(frames) = self.frames.get_mut(session.index())
             && more > 0
         {
             if *frames == 0 {
                 self.sessions.push(session);
             }
-            *frames = frames.saturating_add(more);
+            *frames += more;
         }
     }
 
@@ -212,7 +212,7 @@ impl Lane {
     /// Tells whose frames those were for which there was no room, already counted by [`Lane::redirected`].
     pub fn missed(&mut self, session: SessionId, frames: u64) {
         if !self.plan.redirect {
-            self.losses.add(session, u32::try_from(frames).unwrap_or(u32::MAX));
+            self.losses.add(session, frames);
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(rest.iter().map(|c| u64::from(c.frames())).sum::<u64>(), per_chunk + 1);
         assert_eq!(counters.offered.get(), 1001);
         // Told where it happened: in front of the frame that had room again.
-        let lost = Loss { session: SessionId::OVERFLOW, frames: u32::try_from(lost).unwrap() };
+        let lost = Loss { session: SessionId::OVERFLOW, frames: lost };
         assert_eq!(rest.iter().map(|c| c.losses().to_vec()).collect::<Vec<_>>(), [vec![], vec![lost]]);
     }
 
@@ -334,7 +334,7 @@ mod tests {
             lane.offer(SessionId::OVERFLOW, at(i), &[7; 1000], 1000);
         }
         drop(lane);
-        let told: u64 = inbox.full.iter().flat_map(|c| c.losses().to_vec()).map(|loss| u64::from(loss.frames)).sum();
+        let told: u64 = inbox.full.iter().flat_map(|c| c.losses().to_vec()).map(|loss| loss.frames).sum();
         assert!(told > 0);
         assert_eq!(told, counters.dropped(OutputDrop::LaneFull).get());
     }

@@ -72,15 +72,15 @@ pub struct Outcome {
 }
 
 impl Pipeline {
-    /// Starts a worker for each source, which lets in what is on the list, and the outputs, one of which may be what the program of the sources
-    /// redirects to.
+    /// Starts the outputs, one of which may be what the program of the sources redirects to, then a worker for each source, which lets in what is on
+    /// the list.
     ///
     /// # Errors
-    /// Why an output could not start.
+    /// What could not start.
     pub fn start<S: Source + Send + Debug + 'static>(
         plan: &PipelinePlan,
         allow_list: &Arc<AllowList>,
-        sources: Vec<S>,
+        mut sources: Vec<S>,
         mut redirect: Option<Redirect>,
     ) -> Result<Self, OutputError> {
         let registry = Arc::new(Registry::new(plan.max_sessions));
@@ -101,6 +101,8 @@ impl Pipeline {
             sinks.push(started.thread);
         }
 
+        // Only now: what outputs have to read first may take seconds, and receive buffers would overflow meanwhile.
+        sources.iter_mut().try_for_each(Source::begin).map_err(OutputError::Receive)?;
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
@@ -182,3 +184,6 @@ fn merge(sessions: &mut BTreeMap<(IpAddr, u32), SessionTotals>, more: Vec<Sessio
             .or_insert(session);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ pub enum Destination {
     Redirect(InterfacePlan),
 }
 
-/// Why an output could not start.
+/// Why an output, or what feeds it, could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// Not to write files.
@@ -51,6 +51,9 @@ pub enum OutputError {
     /// Not to redirect frames into the interface.
     #[error("--tap-mode redirect does not work here: {0}")]
     Redirect(#[from] BpfError),
+    /// Not to receive.
+    #[error("cannot begin to receive: {0}")]
+    Receive(io::Error),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),

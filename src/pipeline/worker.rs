@@ -342,6 +342,9 @@ mod tests {
     struct Prepared(Vec<Vec<u8>>);
 
     impl Source for Prepared {
+        fn begin(&mut self) -> io::Result<()> {
+            Ok(())
+        }
         fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
             let n = limit.min(self.0.len()).min(64);
             for payload in self.0.drain(..n) {
@@ -449,6 +452,9 @@ mod tests {
     struct Redirecting(Prepared, Redirected, Vec<Counted>);
 
     impl Source for Redirecting {
+        fn begin(&mut self) -> io::Result<()> {
+            Ok(())
+        }
         fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
             self.0.receive(limit, &mut |datagram| deliver(&Datagram { redirected: true, ..*datagram }))
         }
@@ -518,7 +524,7 @@ mod tests {
         let ended = worker.run(&AtomicBool::new(true));
         assert!(ended.failure.is_none());
         let chunks: Vec<_> = inbox.full.try_iter().collect();
-        let lost: u32 = chunks.iter().flat_map(|chunk| chunk.losses()).map(|loss| loss.frames).sum();
+        let lost: u64 = chunks.iter().flat_map(|chunk| chunk.losses()).map(|loss| loss.frames).sum();
         assert_eq!(lost, 35, "whose frames the files lack is told");
         sink.written.add(chunks.iter().map(|chunk| u64::from(chunk.frames())).sum());
         assert!(tap_inbox.full.is_empty(), "nothing is to be injected");

@@ -37,9 +37,9 @@ pub struct Whole {
     pub frames: u64,
     /// Bytes of these frames as captured.
     pub frame_bytes: u64,
-    /// Time of the first frame.
+    /// The earliest time of a frame.
     pub first: Option<Timestamp>,
-    /// Time of the last frame.
+    /// The latest time of a frame.
     pub last: Option<Timestamp>,
 }
 
@@ -94,8 +94,8 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
         if let Some(packet) = packet {
             whole.frames += 1;
             whole.frame_bytes += u64::from(packet.caplen);
-            whole.first = whole.first.or(Some(packet.timestamp));
-            whole.last = Some(packet.timestamp);
+            whole.first = Some(whole.first.map_or(packet.timestamp, |first| first.min(packet.timestamp)));
+            whole.last = whole.last.max(Some(packet.timestamp));
         }
     }
     whole.total = input.drain()?;

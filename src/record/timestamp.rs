@@ -50,6 +50,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// This time minus `duration`.
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        Timestamp(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// `YYYYMMDDThhmmssZ`, for file names.
     #[must_use]
     pub fn compact(self) -> String {

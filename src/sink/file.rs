@@ -37,6 +37,9 @@ use crate::storage::{Direct, Disk, Storage};
 /// How long after a failure the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long writes have to succeed until a failure is over: a full disk takes a little now and then.
+const CALM: Duration = Duration::from_secs(3);
+
 /// How often it is made sure that the files are still there: somebody may have removed the directory.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -166,6 +169,16 @@ struct Outage {
     reason: OutputDrop,
     retry: Instant,
     began: Instant,
+    /// The first write that succeeded since the last that did not.
+    calm: Option<Instant>,
+}
+
+/// Ends an outage that is over.
+fn end(outage: &mut Option<Outage>, now: Instant) {
+    let is_over = |outage: &mut Outage| outage.calm.is_some_and(|calm| now.duration_since(calm) >= CALM);
+    if let Some(outage) = outage.take_if(is_over) {
+        tracing::info!(seconds = outage.began.elapsed().as_secs(), "writing captures again");
+    }
 }
 
 /// Whether an error strikes every file of the output, and not just those of one session.
@@ -193,7 +206,7 @@ impl Shared {
             self.next_log = now + RETRY;
         }
         let began = outage.map_or(now, |outage| outage.began);
-        *outage = Some(Outage { reason, retry: now + RETRY, began });
+        *outage = Some(Outage { reason, retry: now + RETRY, began, calm: None });
         reason
     }
 
@@ -218,8 +231,8 @@ impl Shared {
 
     /// A write has succeeded.
     fn succeed(&mut self, own: &mut Option<Outage>) {
-        for outage in [self.outage.take(), own.take()].into_iter().flatten() {
-            tracing::info!(seconds = outage.began.elapsed().as_secs(), "writing captures again");
+        for outage in self.outage.iter_mut().chain(own) {
+            outage.calm.get_or_insert_with(Instant::now);
         }
     }
 }
@@ -302,6 +315,19 @@ impl FileSink {
         }
     }
 
+    /// Only published files can be removed for the budget: where those that are written to would have more than half of it, the largest
+    /// are cut. Takes and returns the bytes of the files that are written to.
+    fn leave_room_for_published(&mut self, mut open_bytes: u64) -> u64 {
+        let most = self.shared.plan.archive.budget.keep_bytes.map_or(u64::MAX, |keep| keep / 2);
+        while open_bytes > most {
+            let files = self.sessions.iter_mut().flatten().max_by_key(|files| files.open_bytes());
+            let Some(files) = files.filter(|files| files.open_bytes() > 0) else { break };
+            open_bytes -= files.open_bytes();
+            files.publish(&mut self.shared);
+        }
+        open_bytes
+    }
+
     /// Takes back what was counted as written and is gone.
     fn hear_of_gone(&self) {
         for gone in self.shared.archive.gone() {
@@ -332,7 +358,7 @@ impl Sink for FileSink {
     fn consume(&mut self, chunk: &Arc<Lent>) {
         for loss in chunk.losses() {
             let files = session(&mut self.sessions, &self.registry, &self.shared.plan, loss.session);
-            files.note(OutputDrop::LaneFull, u64::from(loss.frames));
+            files.note(OutputDrop::LaneFull, loss.frames);
         }
         let all = Bytes::from_owner(Records(Arc::clone(chunk)));
         for (run, records) in chunk.runs() {
@@ -360,6 +386,8 @@ impl Sink for FileSink {
             files.tend(now, clock, grace, &mut self.shared);
             open_bytes += files.open_bytes();
         }
+        end(&mut self.shared.outage, now);
+        open_bytes = self.leave_room_for_published(open_bytes);
         self.shared.archive.set_open_bytes(open_bytes);
         self.hear_of_gone();
         self.next_sweep

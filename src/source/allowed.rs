@@ -29,7 +29,7 @@ impl Allowed {
     /// Sessions with one of these VNIs and from one of these sources, IPv4 as IPv4-mapped IPv6; where there is none, from any.
     ///
     /// # Errors
-    /// More than [`MOST`] of a kind.
+    /// More than 65,536 of a kind.
     pub fn new(vnis: Vec<Vni>, sources: Vec<Ipv6Addr>) -> Result<Self, TooMany> {
         Ok(Self { vnis: listed(vnis, "VNIs")?, sources: listed(sources, "sources")? })
     }

@@ -141,6 +141,12 @@ pub struct Counted {
 
 /// A way to receive datagrams, owned by one worker.
 pub trait Source {
+    /// Accepts datagrams from now on. What came before was refused, and is nowhere counted: nobody was listening yet.
+    ///
+    /// # Errors
+    /// A failure after which the source is of no more use.
+    fn begin(&mut self) -> io::Result<()>;
+
     /// Lends what has come to `deliver`, at most `limit` datagrams, and returns how many; 0 where nothing has come.
     ///
     /// # Errors

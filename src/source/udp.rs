@@ -103,7 +103,7 @@ struct Bound {
 }
 
 impl Bound {
-    /// Ends the refusal that the socket began with. What was refused is not dropped: nobody was listening yet.
+    /// Ends the refusal that the socket began with. What was refused is not dropped.
     fn accept(&mut self) -> io::Result<()> {
         self.socket.detach_filter()?;
         self.drops.last = socket::drops(&self.socket)?;
@@ -164,7 +164,9 @@ pub fn default_listen(port: u16) -> SocketAddr {
     }
 }
 
-/// Opens the sockets of all workers.
+/// Opens the sockets of all workers. They refuse everything until [`Source::begin`]: while some sockets of a group are missing, the others get what is
+/// meant for them, and a session that begins in one worker and goes on in another reaches its file out of order. And while the
+/// outputs are being opened, which may have much to read, nobody takes what fills the receive buffers.
 ///
 /// # Errors
 /// The first address that cannot be listened on, with the reason.
@@ -212,14 +214,6 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             source.sockets.push(Bound { socket, drops: DropCounter::default() });
         }
         addresses.push(address);
-    }
-    // Only now: while some sockets of a group are missing, the others get what is meant for them, and a session that
-    // begins in one worker and goes on in another reaches its file out of order.
-    for source in &mut sources {
-        for (bound, address) in source.sockets.iter_mut().zip(&plan.listen) {
-            let os = |error| BindError::Os { address: *address, call: "SO_DETACH_FILTER", error };
-            bound.accept().map_err(os)?;
-        }
     }
     tracing::debug!(?addresses, receive_buffer = smallest, steering = ?plan.steering, workers = plan.workers, "sockets are bound");
     Ok(Listening { sources, addresses, receive_buffer: smallest })
@@ -282,6 +276,10 @@ impl UdpSource {
 }
 
 impl Source for UdpSource {
+    fn begin(&mut self) -> io::Result<()> {
+        self.sockets.iter_mut().try_for_each(Bound::accept)
+    }
+
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
         let mut total = 0;
         for bound in &mut self.sockets {
@@ -371,6 +369,7 @@ mod tests {
     #[test]
     fn dual_stack_receives_both_families() {
         let mut listening = listen(&plan("[::]:0", 1)).unwrap();
+        listening.sources[0].begin().unwrap();
         let port = listening.addresses[0].port();
         let mut sources = Vec::new();
         for from in ["127.0.0.1", "::1"] {
@@ -407,6 +406,13 @@ mod tests {
         let mut listening = listen(&UdpPlan { receive_buffer: 1, ..plan("127.0.0.1:0", 1) }).unwrap();
         let source = &mut listening.sources[0];
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // Nobody listens yet.
+        for _ in 0..3 {
+            sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
+        }
+        source.begin().unwrap();
+        assert_eq!(source.receive(64, &mut |_| ()).unwrap(), 0);
+        assert_eq!(source.kernel_dropped(), 0);
         for _ in 0..1000 {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
         }

@@ -105,6 +105,12 @@ impl Pool {
         Some(writes)
     }
 
+    /// Buffers in use.
+    #[cfg(test)]
+    pub(super) fn lent(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).lent
+    }
+
     fn give_back(&self, mut writes: Writes) {
         writes.detach();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,19 +1,24 @@
 //! Files as the kernel has them.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, RenameFlags, fallocate, renameat_with, statvfs};
+use rustix::fs::{
+    AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, fallocate, open, openat, renameat, renameat_with, statvfs,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 use super::direct::{self, Adaptive, Direct, Pool};
 use super::{Space, Storage, StoredFile};
 
 /// Captures hold what people said and typed: nothing for everybody. The umask can only take more away.
-const FILE_MODE: u32 = 0o640;
+const FILE_MODE: Mode = Mode::from_bits_retain(0o640);
 const DIRECTORY_MODE: u32 = 0o750;
 
 /// The file systems of the host. Through the page cache, unless it is told otherwise. Clones share what bounds their direct files.
@@ -30,8 +35,35 @@ impl Disk {
         Self { direct, pool: Arc::new(Pool::new(direct::FILES)) }
     }
 
-    fn adaptive(&self, file: File, length: u64) -> Box<dyn StoredFile> {
-        Box::new(Adaptive::new(file, length, self.direct, Arc::clone(&self.pool)))
+    /// Opens a file to append to. Where it may be written directly that is by offsets, of which `O_APPEND` would take no heed.
+    fn open(&self, path: &Path, how: OFlags) -> io::Result<Box<dyn StoredFile>> {
+        let (directory, name) = place(path)?;
+        let direct = self.direct != Direct::Off;
+        let mut flags = how | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        flags.set(OFlags::APPEND, !direct);
+        let file = File::from(openat(directory, name, flags, FILE_MODE)?);
+        let length = file.metadata()?.len();
+        Ok(match direct {
+            true => Box::new(Adaptive::new(file, length, self.direct, Arc::clone(&self.pool))),
+            false => Box::new(Cached { file, length }),
+        })
+    }
+}
+
+/// The directory of a file, opened, and the file's name in it.
+///
+/// A symbolic link in place of that directory is not followed, as it leads to where files are another's. What is above may be one.
+fn place(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match open(parent, flags, Mode::empty()) {
+        Err(Errno::NOTDIR) if parent.is_symlink() => {
+            Err(io::Error::new(io::ErrorKind::NotADirectory, "its directory is a symbolic link, which is not followed"))
+        }
+        directory => Ok((directory?, name)),
     }
 }
 
@@ -47,22 +79,16 @@ impl Storage for Disk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        if self.direct != Direct::Off {
-            let mut options = OpenOptions::new();
-            let file = options.write(true).create_new(true).mode(FILE_MODE).open(path)?;
-            return Ok(self.adaptive(file, 0));
-        }
-        let file = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(path)?;
-        Ok(Box::new(Cached { file, length: 0 }))
+        self.open(path, OFlags::CREATE | OFlags::EXCL)
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        if self.direct != Direct::Off {
-            let file = OpenOptions::new().write(true).open(path)?;
-            let length = file.metadata()?.len();
-            return Ok(self.adaptive(file, length));
-        }
-        let file = OpenOptions::new().append(true).open(path)?;
+        self.open(path, OFlags::empty())
+    }
+
+    fn log(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+        let file = File::from(open(path, flags, FILE_MODE)?);
         let length = file.metadata()?.len();
         Ok(Box::new(Cached { file, length }))
     }
@@ -76,16 +102,20 @@ impl Storage for Disk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        let ((from_directory, from_name), (to_directory, to_name)) = (place(from)?, place(to)?);
+        match renameat_with(&from_directory, from_name, &to_directory, to_name, RenameFlags::NOREPLACE) {
             // The file system cannot promise it: then it is looked up first.
-            Err(Errno::INVAL | Errno::NOSYS) if !self.exists(to)? => fs::rename(from, to),
+            Err(Errno::INVAL | Errno::NOSYS) if !self.exists(to)? => {
+                Ok(renameat(&from_directory, from_name, &to_directory, to_name)?)
+            }
             Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
             result => Ok(result?),
         }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(CWD, path, AtFlags::empty())?)
+        let (directory, name) = place(path)?;
+        Ok(unlinkat(directory, name, AtFlags::empty())?)
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
@@ -166,5 +196,54 @@ mod tests {
         disk.sync_directory(dir.path()).unwrap();
         let space = disk.space(dir.path()).unwrap();
         assert!(space.free > 0 && space.free <= space.total);
+    }
+
+    #[test]
+    fn a_log_takes_no_buffers_of_files_written_directly() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::new(Direct::On);
+        let log = dir.path().join("log");
+        for _ in 0..2 {
+            let mut file = disk.log(&log).unwrap();
+            file.write_all(b"line").unwrap();
+            assert_eq!(disk.pool.lent(), 0);
+            file.sync().unwrap();
+        }
+        assert_eq!(fs::read(&log).unwrap(), b"lineline");
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_directory_is_not_followed() {
+        let disk = Disk::default();
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, inside, link) = (dir.path().join("outside"), dir.path().join("inside"), dir.path().join("link"));
+        for directory in [&outside, &inside] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("a"), "a").unwrap();
+        }
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+        let file = link.join("a");
+        for refused in [
+            disk.create(&link.join("b")).map(drop),
+            disk.append(&file).map(drop),
+            disk.rename(&file, &inside.join("b")),
+            disk.rename(&inside.join("a"), &link.join("b")),
+            disk.remove(&file),
+        ] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+            assert_eq!(error.to_string(), "its directory is a symbolic link, which is not followed");
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        // A file that is one is removed itself, and not written to.
+        std::os::unix::fs::symlink(outside.join("a"), inside.join("c")).unwrap();
+        assert!(disk.append(&inside.join("c")).is_err());
+        disk.remove(&inside.join("c")).unwrap();
+        assert!(outside.join("a").exists());
+        // Above a file's own directory links are the user's.
+        fs::create_dir(outside.join("deep")).unwrap();
+        disk.create(&link.join("deep/b")).unwrap();
+        disk.log(&link.join("log")).unwrap();
+        disk.remove(&outside.join("deep/b")).unwrap();
     }
 }

@@ -78,6 +78,11 @@ impl Storage for Faulty {
         Ok(self.file(Disk::default().append(path)?, path))
     }
 
+    fn log(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
+        fails(self.faults().create)?;
+        Ok(self.file(Disk::default().log(path)?, path))
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         Disk::default().exists(path)
     }

@@ -16,6 +16,8 @@ pub use direct::Direct;
 pub use disk::Disk;
 
 /// A place for files. Shared by the threads of an output.
+///
+/// A file is created, opened, renamed and removed only where its directory is one: with a symbolic link in its place it would be another's file.
 pub trait Storage: Debug + Send + Sync {
     /// Creates `directory` and what is missing above it.
     ///
@@ -34,6 +36,13 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// What `open(2)` returns.
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
+
+    /// Opens a file to append lines to, and creates it where it is missing. It is written through the page cache, as it is small, and is where the
+    /// user wants it: a symbolic link in place of its directory is followed.
+    ///
+    /// # Errors
+    /// What `open(2)` returns.
+    fn log(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
 
     /// Whether there is something of this name; a dangling symbolic link counts.
     ///

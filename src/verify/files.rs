@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 
 use super::VerifyError;
 use crate::archive::manifest::{is_capture, is_inside};
-use crate::archive::{Digest, Hasher};
+use crate::archive::{Digest, Hasher, name};
 
 /// Files that are read at the same time. More would only make a disk seek.
 const AT_ONCE: usize = 2;
@@ -61,18 +61,28 @@ pub(super) enum Look {
     Part(Box<Look>),
 }
 
-/// Paths of captures and parts below `directory`, relative to it, sorted. Symbolic links are not followed.
+/// What a directory has, by paths relative to it, sorted.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Captures and parts. Symbolic links are not followed.
+    pub(super) captures: Vec<String>,
+    /// Symbolic links in place of sessions' directories.
+    pub(super) links: Vec<String>,
+}
+
+/// Looks for what there is below `directory`.
 ///
 /// # Errors
 /// Where the directory, or one in it, cannot be listed.
-pub(super) fn captures_in(directory: &Path) -> Result<Vec<String>, VerifyError> {
-    let mut found = Vec::new();
+pub(super) fn find(directory: &Path) -> Result<Found, VerifyError> {
+    let mut found = Found::default();
     list(directory, "", DEEPEST, &mut found)?;
-    found.sort_unstable();
+    found.captures.sort_unstable();
+    found.links.sort_unstable();
     Ok(found)
 }
 
-fn list(directory: &Path, below: &str, depth: usize, found: &mut Vec<String>) -> Result<(), VerifyError> {
+fn list(directory: &Path, below: &str, depth: usize, found: &mut Found) -> Result<(), VerifyError> {
     let fail = |source| VerifyError::Directory { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         // A session's directory may go with its last capture.
@@ -84,10 +94,14 @@ fn list(directory: &Path, below: &str, depth: usize, found: &mut Vec<String>) ->
         // No line has such a name, so that it is never taken for another's.
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
-        match entry.file_type().map_err(fail)?.is_dir() {
+        let kind = entry.file_type().map_err(fail)?;
+        match kind.is_dir() {
             true if depth > 0 => list(&entry.path(), &path, depth - 1, found)?,
             true => {}
-            false if is_capture(&name) => found.push(path),
+            false if is_capture(&name) => found.captures.push(path),
+            false if kind.is_symlink() && below.is_empty() && name::parse_session(&name).is_some() => {
+                found.links.push(path);
+            }
             false => {}
         }
     }
@@ -184,8 +198,11 @@ impl Hashing<'_> {
     }
 }
 
-/// Opens a file and nothing else: a symbolic link in its place is not followed, a pipe is not waited for.
+/// Opens a file and nothing else: a symbolic link in its place or its directory's is not followed, a pipe is not waited for.
 fn open(path: &Path) -> io::Result<File> {
+    if path.parent().is_some_and(Path::is_symlink) {
+        return Err(io::Error::other("its directory is a symbolic link"));
+    }
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).map_err(|error| {
         match error.raw_os_error() {
             Some(libc::ELOOP) => io::Error::other("not a file but a symbolic link"),

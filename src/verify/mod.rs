@@ -11,6 +11,7 @@ mod chain;
 mod files;
 mod report;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,13 +38,12 @@ pub enum VerifyError {
         source: io::Error,
     },
     /// It has no manifest.
-    #[error(
-        "there is no {NAME} in {directory}: name the directory that `vxtap run` writes to",
-        directory = directory.display()
-    )]
+    #[error("there is no {NAME} in {directory}: {advice}", directory = directory.display())]
     NoManifest {
         /// The directory.
         directory: PathBuf,
+        /// What to do.
+        advice: String,
     },
     /// The manifest cannot be read.
     #[error("cannot read {path}: {source}", path = path.display())]
@@ -68,15 +68,21 @@ pub fn run(
 ) -> Result<Report, VerifyError> {
     let manifest = directory.join(NAME);
     let fail = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => VerifyError::NoManifest { directory: directory.to_owned() },
+        io::ErrorKind::NotFound if directory.is_dir() => no_manifest(directory),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            VerifyError::Directory { path: directory.to_owned(), source }
+        }
         _ => VerifyError::Manifest { path: manifest.clone(), source },
     };
-    let found = files::captures_in(directory)?;
+    // Before the directory is listed, which may be the wrong one, and large.
+    fs::metadata(&manifest).map_err(fail)?;
+    let found = files::find(directory)?;
     let mut chain = Chain::default();
     chain.read(&manifest).map_err(fail)?;
     let mut report = Report::default();
 
-    let jobs = chain.expected(&found);
+    report.mismatches.extend(found.links.into_iter().map(|path| Mismatch::Link { path }));
+    let jobs = chain.expected(&found.captures);
     let bar = console.show(progress_bar(jobs.iter().filter_map(|job| job.bytes).fold(0, u64::saturating_add)));
     let looks = files::look_at(directory, &jobs, stop, &bar);
     bar.finish_and_clear();
@@ -89,9 +95,19 @@ pub fn run(
             None => report.unchecked += 1,
         }
     }
-    chain.strangers(&found, &mut report);
+    chain.strangers(&found.captures, &mut report);
     chain.end(head, &mut report);
     Ok(report)
+}
+
+fn no_manifest(directory: &Path) -> VerifyError {
+    // Someone may have named a session's directory.
+    let above = fs::canonicalize(directory).ok().and_then(|path| Some(path.parent()?.to_owned()));
+    let advice = match above.filter(|above| above.join(NAME).exists()) {
+        Some(above) => format!("{} has one", above.display()),
+        None => "name the directory that was given to `vxtap run --write`".into(),
+    };
+    VerifyError::NoManifest { directory: directory.to_owned(), advice }
 }
 
 fn progress_bar(length: u64) -> ProgressBar {

@@ -69,6 +69,11 @@ pub enum Mismatch {
         /// Their hash.
         found: Digest,
     },
+    /// A session's directory is a symbolic link, and what it leads to none of the archive's.
+    Link {
+        /// The link.
+        path: String,
+    },
     /// No line is about a capture.
     Stranger {
         /// The file.
@@ -157,7 +162,7 @@ impl Mismatch {
             | Mismatch::Unreadable { line, .. }
             | Mismatch::Length { line, .. }
             | Mismatch::Content { line, .. } => *line,
-            Mismatch::Head(_) | Mismatch::Stranger { .. } => u64::MAX,
+            Mismatch::Head(_) | Mismatch::Link { .. } | Mismatch::Stranger { .. } => u64::MAX,
         }
     }
 }
@@ -194,6 +199,9 @@ impl fmt::Display for Mismatch {
             }
             Mismatch::Content { line, path, said, found } => {
                 write!(f, "{} was changed: its hash is {found}, and was {said} (line {line})", Plain(path))
+            }
+            Mismatch::Link { path } => {
+                write!(f, "{} is a symbolic link in place of a session's directory", Plain(path))
             }
             Mismatch::Stranger { path } => write!(f, "{} is not in the manifest", Plain(path)),
         }

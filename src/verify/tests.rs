@@ -153,6 +153,27 @@ fn changed_and_missing_files_are_named() {
 }
 
 #[test]
+fn a_link_in_place_of_a_session_s_directory_is_named_and_not_followed() {
+    let archive = Archive::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let session = archive.file(1).parent().unwrap().to_path_buf();
+    let moved = elsewhere.path().join("moved");
+    fs::rename(&session, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &session).unwrap();
+    let empty = elsewhere.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    std::os::unix::fs::symlink(&empty, archive.dir.path().join("overflow")).unwrap();
+    let lines = [(1, 1), (3, 3), (5, 4), (6, 5)];
+    let error = "its directory is a symbolic link";
+    let mut wanted: Vec<_> = lines
+        .map(|(line, number)| Mismatch::Unreadable { line, path: path(number), error: error.into() })
+        .into_iter()
+        .collect();
+    wanted.extend(["overflow", "vni7_192.0.2.1"].map(|path| Mismatch::Link { path: path.into() }));
+    assert_eq!(archive.mismatches(), wanted);
+}
+
+#[test]
 fn captures_without_a_line_are_named_wherever_they_are() {
     let archive = Archive::new();
     let deep = archive.dir.path().join("a/b");
@@ -301,7 +322,7 @@ fn what_a_crash_leaves_is_no_mismatch() {
 fn a_sensor_may_prune_and_publish_meanwhile() {
     let mut archive = Archive::new();
     let manifest = archive.dir.path().join(NAME);
-    let found = files::captures_in(archive.dir.path()).unwrap();
+    let found = files::find(archive.dir.path()).unwrap().captures;
     let mut chain = Chain::default();
     chain.read(&manifest).unwrap();
     let jobs = chain.expected(&found);
@@ -340,6 +361,9 @@ fn without_a_manifest_there_is_nothing_to_compare() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(verify(dir.path(), None), Err(VerifyError::NoManifest { .. })));
     assert!(matches!(verify(&dir.path().join("missing"), None), Err(VerifyError::Directory { .. })));
+    let archive = Archive::new();
+    let text = verify(archive.file(1).parent().unwrap(), None).unwrap_err().to_string();
+    assert!(text.ends_with(&format!("{} has one", archive.dir.path().canonicalize().unwrap().display())), "{text}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 use crate::archive::budget::PruneReason;
+use crate::archive::name::parse_session;
 use crate::record::Timestamp;
 
 /// A mirror session.
@@ -26,9 +27,9 @@ pub struct Capture {
     pub path: String,
     /// Whose frames it has; none for the sessions beyond the limit.
     pub session: Option<Session>,
-    /// Receive time of the first frame.
+    /// Earliest receive time of a frame.
     pub first: Timestamp,
-    /// Receive time of the last frame.
+    /// Latest receive time of a frame.
     pub last: Timestamp,
     /// Frames in it.
     pub frames: u64,
@@ -118,7 +119,10 @@ pub fn is_capture(name: &str) -> bool {
 /// A manifest may have been tampered with. What it says must not lead to another file.
 #[must_use]
 pub fn is_capture_path(path: &str) -> bool {
-    is_inside(path) && path.matches('/').count() == 1 && path.rsplit('/').next().is_some_and(is_capture)
+    is_inside(path)
+        && path.split_once('/').is_some_and(|(directory, name)| {
+            !name.contains('/') && parse_session(directory).is_some() && is_capture(name)
+        })
 }
 
 /// Whether a path leads to something below the directory, and is written in the one way there is to write it.
@@ -138,11 +142,11 @@ mod tests {
         for fine in [
             "vni7_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000001.pcap",
             "overflow/x.pcapng",
-            "a/b.pcap.lz4",
-            "a/b.pcapng.zst",
-            "a/b.pcap.part",
-            "a/b.pcap.zst.part",
-            "a/..b.pcap",
+            "vni0_2001-db8--1/b.pcap.lz4",
+            "overflow/b.pcapng.zst",
+            "overflow/b.pcap.part",
+            "overflow/b.pcap.zst.part",
+            "overflow/..b.pcap",
         ] {
             assert!(is_capture_path(fine), "{fine}");
         }
@@ -152,19 +156,21 @@ mod tests {
             "/a/b.pcap",
             "/b.pcap",
             "../b.pcap",
-            "a/../b.pcap",
-            "a/../../b.pcap",
+            "overflow/../b.pcap",
+            "overflow/../../b.pcap",
             "./b.pcap",
-            "a//b.pcap",
-            "a/b/c.pcap",
-            "a/b.pcap/",
-            "a/.pcap",
-            "a/b.part",
-            "a/b.pcap.part.part",
-            "a/b.pcap.gz",
-            "a/manifest.jsonl",
-            "a/b.pcap\0",
-            "a/x\0/b.pcap",
+            "a/b.pcap",
+            "vni7_evil/b.pcap",
+            "overflow//b.pcap",
+            "overflow/b/c.pcap",
+            "overflow/b.pcap/",
+            "overflow/.pcap",
+            "overflow/b.part",
+            "overflow/b.pcap.part.part",
+            "overflow/b.pcap.gz",
+            "overflow/manifest.jsonl",
+            "overflow/b.pcap\0",
+            "overflow\0/b.pcap",
         ] {
             assert!(!is_capture_path(wrong), "{wrong:?}");
         }

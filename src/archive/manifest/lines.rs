@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead};
 
+use serde::de::DeserializeOwned;
+
 use super::event::{Line, Link};
 use super::{Digest, Hasher};
 
@@ -21,10 +23,36 @@ pub struct Read {
     pub previous: Option<Digest>,
 }
 
+/// A line as it is in the file.
+#[derive(Debug)]
+pub(super) struct Raw<'a> {
+    pub(super) number: u64,
+    pub(super) hash: Digest,
+    /// One more than [`LONGEST`] where there are more.
+    bytes: &'a [u8],
+}
+
+impl Raw<'_> {
+    /// What it says, or why that cannot be read.
+    pub(super) fn parse<L: DeserializeOwned>(&self) -> Result<L, String> {
+        if self.bytes.len() > LONGEST {
+            return Err(format!("it is longer than {LONGEST} bytes"));
+        }
+        serde_json::from_slice(self.bytes).map_err(|error| error.to_string())
+    }
+
+    /// The hash of the line before that it names, where at least that can be read.
+    pub(super) fn previous(&self) -> Option<Digest> {
+        self.parse::<Link>().ok().map(|link| link.previous)
+    }
+}
+
 /// The lines of a manifest, one at a time, so that its length does not matter.
 #[derive(Debug)]
 pub struct Lines<R> {
     source: R,
+    /// The line read last.
+    line: Vec<u8>,
     number: u64,
     end: u64,
     /// Bytes behind the last newline that was found.
@@ -34,7 +62,7 @@ pub struct Lines<R> {
 impl<R: BufRead> Lines<R> {
     /// Lines from the beginning of a manifest.
     pub fn new(source: R) -> Self {
-        Self { source, number: 0, end: 0, torn: 0 }
+        Self { source, line: Vec::new(), number: 0, end: 0, torn: 0 }
     }
 
     /// The next whole line; none at the end of the file.
@@ -42,7 +70,16 @@ impl<R: BufRead> Lines<R> {
     /// # Errors
     /// What reading the source returns.
     pub fn next_line(&mut self) -> io::Result<Option<Read>> {
-        let (mut kept, mut hasher, mut length) = (Vec::new(), Hasher::default(), 0u64);
+        let Some(raw) = self.next_bytes()? else { return Ok(None) };
+        let line = raw.parse::<Line>();
+        let previous = line.as_ref().map_or_else(|_| raw.previous(), |line| Some(line.previous));
+        Ok(Some(Read { number: raw.number, hash: raw.hash, line, previous }))
+    }
+
+    /// The same, before anybody looked at what it says.
+    pub(super) fn next_bytes(&mut self) -> io::Result<Option<Raw<'_>>> {
+        let (mut hasher, mut length) = (Hasher::default(), 0u64);
+        self.line.clear();
         loop {
             let available = match self.source.fill_buf() {
                 Ok(available) => available,
@@ -56,8 +93,7 @@ impl<R: BufRead> Lines<R> {
             let newline = available.iter().position(|byte| *byte == b'\n');
             let piece = &available[..newline.unwrap_or(available.len())];
             hasher.update(piece);
-            // One more than allowed tells that there were more.
-            kept.extend_from_slice(&piece[..piece.len().min(LONGEST + 1 - kept.len())]);
+            self.line.extend_from_slice(&piece[..piece.len().min(LONGEST + 1 - self.line.len())]);
             length += piece.len() as u64;
             let used = piece.len() + usize::from(newline.is_some());
             self.source.consume(used);
@@ -67,16 +103,7 @@ impl<R: BufRead> Lines<R> {
         }
         self.number += 1;
         self.end += length + 1;
-        let line = if kept.len() > LONGEST {
-            Err(format!("it is longer than {LONGEST} bytes"))
-        } else {
-            serde_json::from_slice::<Line>(&kept).map_err(|error| error.to_string())
-        };
-        let previous = match &line {
-            Ok(line) => Some(line.previous),
-            Err(_) => serde_json::from_slice::<Link>(&kept).ok().map(|link| link.previous),
-        };
-        Ok(Some(Read { number: self.number, hash: hasher.finish(), line, previous }))
+        Ok(Some(Raw { number: self.number, hash: hasher.finish(), bytes: &self.line }))
     }
 
     /// Lines so far.
@@ -100,6 +127,6 @@ impl<R: BufRead> Lines<R> {
     /// Goes on with another source, which begins where the whole lines of the last one ended.
     #[must_use]
     pub fn resume<S: BufRead>(self, source: S) -> Lines<S> {
-        Lines { source, number: self.number, end: self.end, torn: 0 }
+        Lines { source, line: self.line, number: self.number, end: self.end, torn: 0 }
     }
 }

@@ -61,7 +61,7 @@ fn lines(dir: &Path) -> Vec<Vec<u8>> {
 }
 
 fn paths(contents: &Contents) -> Vec<&str> {
-    contents.captures.iter().map(|kept| kept.capture.path.as_str()).collect()
+    contents.captures.iter().map(|entry| &*entry.path).collect()
 }
 
 #[test]
@@ -247,4 +247,27 @@ fn a_manifest_that_cannot_be_cut_is_not_written_to() {
     let error = Manifest::open(&storage, dir.path()).unwrap_err();
     let path: PathBuf = dir.path().join(NAME);
     assert!(error.to_string().starts_with(&format!("cannot cut the torn last line of {}", path.display())), "{error}");
+}
+
+#[test]
+fn a_line_without_what_a_start_needs_is_complained_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut manifest, _) = Manifest::open(&disk(), dir.path()).unwrap();
+    for event in [published(1), published(2), pruned(1)] {
+        manifest.append(&event, false).unwrap();
+    }
+    drop(manifest);
+    for (number, field) in
+        [(1, "bytes"), (1, "sha256"), (1, "last"), (1, "frames"), (1, "path"), (2, "path"), (2, "previous")]
+    {
+        let mut all = lines(dir.path());
+        let mut line: serde_json::Value = serde_json::from_slice(&all[number]).unwrap();
+        line.as_object_mut().unwrap().remove(field).unwrap();
+        all[number] = serde_json::to_vec(&line).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join(NAME), [all.join(&b"\n"[..]), b"\n".to_vec()].concat()).unwrap();
+        let (_, contents) = Manifest::open(&disk(), other.path()).unwrap();
+        let first = &contents.complaints[0];
+        assert!(first.starts_with(&format!("line {} of {NAME} cannot be read: ", number + 1)), "{field}: {first}");
+    }
 }

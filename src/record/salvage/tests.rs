@@ -50,8 +50,8 @@ fn expected(format: Format, file: &File, records: &[Made], present: usize) -> Wh
         intact: length == present,
         frames: to_u64(frames),
         frame_bytes: records[..frames].iter().map(|(_, frame)| to_u64(frame.len())).sum(),
-        first: records[..frames].first().map(time),
-        last: records[..frames].last().map(time),
+        first: records[..frames].iter().map(time).min(),
+        last: records[..frames].iter().map(time).max(),
     }
 }
 

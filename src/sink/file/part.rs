@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -45,6 +46,8 @@ pub(super) struct Part {
     pub(super) kernel_dropped: u64,
     compressor: Option<Compressor>,
     compressed: bool,
+    /// Whether the file was given its end.
+    complete: bool,
     /// Under which what the file was given is hashed.
     number: FileNumber,
     /// Bytes of the capture before compression.
@@ -75,6 +78,7 @@ impl Part {
             kernel_dropped,
             compressed: compressor.is_some(),
             compressor,
+            complete: false,
             raw: 0,
             stored: 0,
             frames: 0,
@@ -131,6 +135,7 @@ impl Part {
             compressor.finish(&mut end)?;
             self.store(file, end.into(), archive)?;
         }
+        self.complete = true;
         file.flush()
     }
 
@@ -192,6 +197,17 @@ impl Part {
     /// Whether the file can be complete when it is cut to [`Part::whole`].
     pub(super) fn can_be_cut(&self) -> bool {
         !self.compressed
+    }
+
+    /// Whether the file was given its end, which tells of the frames that were lost.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The least receive time that belongs into a file which is cut at every `interval`: an interval before its own begins, as frames may
+    /// come late. Before that, the clock was set back.
+    pub(super) fn begins(&self, interval: Duration) -> Timestamp {
+        self.ends.saturating_sub(interval.saturating_mul(2))
     }
 
     /// Under which number what the file was given is hashed.

@@ -39,8 +39,8 @@ pub(super) struct SessionFiles {
     buffer: Buffer,
     /// Frames lost since the last file ended.
     losses: Losses,
-    /// Those of them that no record has told of.
-    untold: u64,
+    /// Frames lost that no record and no end of a file has told of.
+    pub(super) untold: u64,
     /// Where these files fail, and others do not.
     outage: Option<Outage>,
 }
@@ -61,6 +61,7 @@ struct Buffer {
 struct Room {
     bytes: u64,
     frames: u64,
+    begins: Timestamp,
     ends: Timestamp,
     /// The first record fits whatever its size.
     empty: bool,
@@ -136,6 +137,7 @@ impl SessionFiles {
         Some(Room {
             bytes: plan.rotate_size.saturating_sub(length),
             frames: plan.rotate_frames.map_or(u64::MAX, |limit| limit.saturating_sub(frames)),
+            begins: part.begins(plan.rotate_time),
             ends: part.ends,
             empty: frames == 0,
         })
@@ -319,9 +321,12 @@ impl SessionFiles {
         if self.buffer.since.is_some_and(|since| now.duration_since(since) >= shared.plan.linger) {
             self.flush(shared);
         }
-        if self.current.as_ref().is_some_and(|part| part.ends.saturating_add(grace) <= clock) {
+        let interval = shared.plan.rotate_time;
+        let is_over = |part: &Part| part.ends.saturating_add(grace) <= clock || clock < part.begins(interval);
+        if self.current.as_ref().is_some_and(is_over) {
             self.publish(shared);
         }
+        super::end(&mut self.outage, now);
     }
 
     /// Bytes of the file that is written to.
@@ -381,7 +386,8 @@ impl SessionFiles {
                 all
             };
             let (start, end) = frames.span.unwrap_or_default();
-            let dropped = self.losses.total();
+            // Those of the file before too, where the storage failed before it could tell.
+            let dropped = frames.told + self.untold;
             shared.plan.format.closing(&Statistics {
                 start,
                 end,
@@ -406,7 +412,9 @@ impl SessionFiles {
     /// Gives the file, which is complete with `length` bytes, to who publishes it.
     fn close(&mut self, part: &Part, length: u64, shared: &mut Shared) {
         drop(shared.open.take(self.id));
-        self.untold = 0;
+        if part.is_complete() && length == part.stored() {
+            self.untold = 0;
+        }
         if length != part.stored() {
             shared.archive.forget(part.number());
         }
@@ -462,6 +470,7 @@ impl Room {
             && records.len() as u64 <= self.bytes
             && all <= self.frames
             && run.latest < self.ends
+            && run.earliest >= self.begins
         {
             return Piece { records, frames: all, span: (run.earliest, run.latest) };
         }
@@ -470,7 +479,8 @@ impl Room {
         for record in pcap::records(records) {
             // Whatever a record may have to tell besides the frame.
             encoded += format.record_len(record.frame.len(), Direction::Inbound, 1) as u64;
-            let fits = encoded <= self.bytes && frames < self.frames && record.timestamp < self.ends;
+            let fits =
+                encoded <= self.bytes && frames < self.frames && (self.begins..self.ends).contains(&record.timestamp);
             let first = self.empty && frames == 0;
             if !(fits || first) {
                 break;

@@ -198,6 +198,45 @@ fn rotation_by_time_cuts_at_multiples_of_the_interval() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_ends_a_file() {
+    let mut rig = rig(|plan| plan.rotate_time = Duration::from_secs(10));
+    rig.send(&[(7, 103 * SECOND, 60), (7, 51 * SECOND, 60), (7, 52 * SECOND, 60), (7, 61 * SECOND, 60)]);
+    rig.send(&[(8, 52 * SECOND, 60), (7, 20 * SECOND, 60)]);
+    // That it is idle makes no difference.
+    let now = Timestamp::now().ns();
+    rig.send(&[(9, now + 3600 * SECOND, 60)]);
+    rig.sink.tick(Instant::now());
+    rig.published(6);
+    let times: Vec<_> = rig.files().into_iter().map(|(_, times)| times).collect();
+    let seconds: Vec<_> = times[..5].iter().map(|t| t.iter().map(|t| t / SECOND).collect::<Vec<_>>()).collect();
+    assert_eq!(seconds, [vec![20], vec![51, 52], vec![61], vec![103], vec![52]]);
+    assert!(rig.files().iter().all(|(name, _)| name.ends_with(".pcap")), "{:?}", rig.files());
+}
+
+#[test]
+fn many_open_files_do_not_have_more_than_half_of_the_budget() {
+    let keep = 100_000;
+    let mut rig = rig(|plan| {
+        plan.linger = Duration::from_millis(1);
+        plan.open_files = 100;
+        plan.archive.budget.keep_bytes = Some(keep);
+    });
+    for round in 0..20 {
+        let frames: Vec<_> = (0..64).map(|n| (n, u64::from(n) + 64 * round, 600)).collect();
+        rig.send(&frames);
+        std::thread::sleep(Duration::from_millis(3));
+        rig.sink.tick(Instant::now());
+        let open: u64 = rig.sink.sessions.iter().flatten().map(SessionFiles::open_bytes).sum();
+        assert!(open <= keep / 2, "{open}");
+    }
+    rig.sink.finish();
+    let bytes: u64 = rig.files().iter().map(|(name, _)| fs::metadata(rig.dir.path().join(name)).unwrap().len()).sum();
+    assert!(bytes <= keep, "{bytes}");
+    assert!(bytes > keep / 3, "{bytes}");
+    assert_eq!(rig.written(), rig.sent);
+}
+
+#[test]
 fn an_idle_file_ends_with_its_interval() {
     let mut rig = rig(|plan| plan.rotate_time = Duration::from_secs(10));
     rig.send(&[(7, 3 * SECOND, 60)]);

@@ -30,7 +30,7 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Once, Weak};
 use std::thread;
@@ -55,7 +55,7 @@ const SHORT_WAIT: Duration = Duration::from_millis(1);
 /// A record that is later than now by this much is from before the clock was set back. Now, not when a turn began: a worker can lose its core in
 /// between for longer.
 const FUTURE: Duration = Duration::from_millis(10);
-/// For how long after the program was attached its rings are held back, except for what is older than a datagram of a socket. What the stack
+/// For how long after the program began its rings are held back, except for what is older than a datagram of a socket. What the stack
 /// received before can be queued there for longer than the program takes, and would come to the sockets too late.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often interfaces and addresses are looked at.
@@ -211,6 +211,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Debug)]
 struct Shared {
     program: Program,
+    /// Sources that have not begun yet.
+    to_begin: AtomicUsize,
     refused: Once,
     /// The sessions of what was redirected have been told.
     counted: AtomicBool,
@@ -343,8 +345,8 @@ fn program(
 /// A source for each worker, and what they share.
 fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> (Vec<BpfSource>, Weak<Shared>) {
     let (tender, told) = channel();
-    let (refused, counted) = (Once::new(), AtomicBool::new(false));
-    let shared = Arc::new(Shared { program, refused, counted, _tender: tender });
+    let (to_begin, refused, counted) = (AtomicUsize::new(udp.len()), Once::new(), AtomicBool::new(false));
+    let shared = Arc::new(Shared { program, to_begin, refused, counted, _tender: tender });
     let weak = Arc::downgrade(&shared);
     let of_tender = Weak::clone(&weak);
     let tend = move || {
@@ -356,7 +358,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
     if let Err(error) = thread::Builder::new().name("vxtap-bpf".into()).spawn(tend) {
         tracing::warn!(%error, "nobody looks after the interfaces of the fast path");
     }
-    let (clock, settles) = (Clock::new(), Instant::now() + SETTLE);
+    let clock = Clock::new();
     let workers = udp.len().max(1);
     let mut sources: Vec<BpfSource> = udp
         .into_iter()
@@ -365,7 +367,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
             rings: Vec::new(),
             clock,
             verify_checksum: plan.verify_checksum,
-            settles: Some(settles),
+            settles: None,
             unstamped: true,
             shared: Arc::clone(&shared),
         })
@@ -449,6 +451,16 @@ impl BpfSource {
 }
 
 impl Source for BpfSource {
+    fn begin(&mut self) -> io::Result<()> {
+        self.udp.begin()?;
+        self.settles = Some(Instant::now() + SETTLE);
+        // The program is the last, so that what it leaves finds all sockets open.
+        if self.shared.to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.program.leave_all(false).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
         let held_back = self.settles.is_some() && self.is_settling();
         // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.

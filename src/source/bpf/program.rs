@@ -99,6 +99,25 @@ struct Changing {
     attached: Vec<Attached>,
 }
 
+/// The map that tells the program and the rings what to do, and what it says to the program.
+struct States {
+    map: Array<MapData, State>,
+    leave_all: bool,
+    only: u32,
+}
+
+impl States {
+    fn tell(&mut self) -> Result<(), MapError> {
+        self.set(0, u32::from(self.leave_all), self.only)
+    }
+
+    fn set(&mut self, number: u32, set: u32, only: u32) -> Result<(), MapError> {
+        let mut state = State::default();
+        (state[0], state[1]) = (set, only);
+        self.map.set(number, state, 0)
+    }
+}
+
 /// A hash map of the program's whose keys are all that counts, and the keys in it.
 struct List<K> {
     map: HashMap<MapData, K, u8>,
@@ -132,7 +151,7 @@ pub(super) struct Program {
     redirects: bool,
     target: Target,
     rings: u32,
-    states: Mutex<Array<MapData, State>>,
+    states: Mutex<States>,
     counts: PerCpuArray<MapData, Count>,
     listen: Vec<SocketAddr>,
     any_address: bool,
@@ -151,7 +170,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Program {
     /// Loads the program with `rings` rings, of which it picks one by session if `by_session`, else that of the CPU. It is attached
-    /// nowhere yet.
+    /// nowhere yet, and leaves everything to the stack.
     pub(super) fn load(
         plan: &BpfPlan,
         listen: &[SocketAddr],
@@ -184,7 +203,9 @@ impl Program {
         let mut listening = List { map: take("listening")?.try_into()?, keys: HashSet::new() };
         let vnis = List { map: take("vnis")?.try_into()?, keys: HashSet::new() };
         let sources = List { map: take("sources")?.try_into()?, keys: HashSet::new() };
-        let states = Mutex::new(take("states")?.try_into()?);
+        let mut states = States { map: take("states")?.try_into()?, leave_all: true, only: 0 };
+        states.tell()?;
+        let states = Mutex::new(states);
         let counts = take("counts")?.try_into()?;
         let target = Target::new(take("target")?.try_into()?, take("sessions")?.try_into()?);
         listening.add(endpoints)?;
@@ -314,13 +335,13 @@ impl Program {
         let told = vnis
             .add(wanted_vnis.iter().copied())
             .and_then(|()| sources.add(wanted_sources.iter().copied()))
-            .and_then(|()| self.state(0, 0, only))
+            .and_then(|()| self.take_only(only))
             .and_then(|()| vnis.keep(&wanted_vnis))
             .and_then(|()| sources.keep(&wanted_sources))
             .and_then(|()| self.target.block(false));
         if let Err(error) = told {
             tracing::warn!("what is not allowed comes by way of the rings: {}", super::chain(&error));
-            if self.target.block(true).and_then(|()| self.state(0, 0, 0)).is_err() {
+            if self.target.block(true).and_then(|()| self.take_only(0)).is_err() {
                 tracing::error!("the program may drop sessions that are allowed; detaching it");
                 changing.attached.clear();
             }
@@ -329,12 +350,12 @@ impl Program {
 
     /// Asks the program to wake the reader of this ring with the next record.
     pub(super) fn wake(&self, ring: u32) -> Result<(), MapError> {
-        self.state(ring + 1, 1, 0)
+        lock(&self.states).set(ring + 1, 1, 0)
     }
 
     /// Has the program leave everything to the stack. What it has taken is in the rings when this returns.
     pub(super) fn refuse(&self) {
-        if let Err(error) = self.state(0, 1, 0) {
+        if let Err(error) = self.leave_all(true) {
             tracing::warn!(%error, "cannot tell the program to stop; detaching it");
             lock(&self.changing).attached.clear();
         }
@@ -347,10 +368,17 @@ impl Program {
         }
     }
 
-    fn state(&self, number: u32, set: u32, only: u32) -> Result<(), MapError> {
-        let mut state = State::default();
-        (state[0], state[1]) = (set, only);
-        lock(&self.states).set(number, state, 0)
+    /// Has the program leave everything to the stack, or not any more.
+    pub(super) fn leave_all(&self, leave: bool) -> Result<(), MapError> {
+        let mut states = lock(&self.states);
+        states.leave_all = leave;
+        states.tell()
+    }
+
+    fn take_only(&self, only: u32) -> Result<(), MapError> {
+        let mut states = lock(&self.states);
+        states.only = only;
+        states.tell()
     }
 
     /// What became of packets for this ring; what was left to the stack is with ring 0.
@@ -503,7 +531,9 @@ pub(super) mod tests {
             verify_checksum: false,
             redirect,
         };
-        Program::load(&plan, &["127.0.0.1:4789".parse().unwrap()], 1, true).unwrap()
+        let (program, rings) = Program::load(&plan, &["127.0.0.1:4789".parse().unwrap()], 1, true).unwrap();
+        program.leave_all(false).unwrap();
+        (program, rings)
     }
 
     impl Program {

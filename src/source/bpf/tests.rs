@@ -22,9 +22,29 @@ fn on_loopback() -> BpfSource {
 }
 
 #[test]
+fn nothing_is_taken_before_the_beginning() {
+    let Some(_namespace) = Namespace::enter() else { return };
+    let mut source = on_loopback();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = |what: &[u8]| sender.send_to(what, "127.0.0.1:4789").unwrap();
+    send(b"early");
+    source.begin().unwrap();
+    send(b"in time");
+    let mut got = Vec::new();
+    while got.is_empty() {
+        source.wait(SHORT_WAIT).unwrap();
+        source.receive(10, &mut |datagram| got.push(datagram.payload.to_vec())).unwrap();
+    }
+    assert_eq!((got, source.kernel_dropped()), (vec![b"in time".to_vec()], 0));
+    let counts = source.fast_path();
+    assert_eq!((counts.taken, counts.read), (1, 1), "by the program");
+}
+
+#[test]
 fn a_sleeper_is_woken_by_the_first_record() {
     let Some(_namespace) = Namespace::enter() else { return };
     let mut source = on_loopback();
+    source.begin().unwrap();
     while source.settles.is_some() {
         source.receive(1, &mut |_| panic!("nothing was sent")).unwrap();
         source.wait(SHORT_WAIT).unwrap();

@@ -155,6 +155,19 @@ fn what_cannot_be_salvaged_is_moved_aside_and_what_is_empty_goes() {
 }
 
 #[test]
+fn the_span_of_a_salvaged_file_is_that_of_its_frames_in_whatever_order() {
+    let mut rig = rig(|_| ());
+    rig.send(&[(7, 2 * SECOND, 60), (7, SECOND, 60), (7, 4 * SECOND, 60), (7, 3 * SECOND, 60)]);
+    rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+    let mut rig = restart(copy(rig.dir.path()), |_| ());
+    rig.sink.finish();
+    let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(manifest.lines().next().unwrap()).unwrap();
+    assert_eq!(line["first"], Timestamp::from_ns(SECOND).to_string());
+    assert_eq!(line["last"], Timestamp::from_ns(4 * SECOND).to_string());
+}
+
+#[test]
 fn a_damaged_beginning_does_not_cost_what_lies_behind() {
     for (format, compression, at) in [
         (Format::PcapNg, None, 28 + 4),

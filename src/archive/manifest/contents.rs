@@ -1,0 +1,126 @@
+//! What a manifest tells of its directory, as a sensor needs it at its start.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, BufRead};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Digest, Lines, NAME, is_capture_path};
+use crate::archive::budget::Entry;
+use crate::record::Timestamp;
+
+/// Captures that were pruned last, of which one may be there still.
+const PRUNED_LAST: usize = 1000;
+
+/// Unreadable lines that are named one by one.
+const NAMED: u64 = 10;
+
+/// What a manifest tells of its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contents {
+    /// Captures that were published and not pruned since, in the order of their lines. Some may not have their name yet, some may be
+    /// gone. Paths are such as [`is_capture_path`] allows, none twice.
+    pub captures: Vec<Entry>,
+    /// Paths of the captures that were pruned last, of which one may be there still.
+    pub pruned: Vec<String>,
+    /// What is wrong with the manifest, for people to read; nothing of it keeps a sensor from going on.
+    pub complaints: Vec<String>,
+}
+
+/// A line with the fields that matter here: there may be a million, and who starts waits for them.
+#[derive(Debug, Deserialize)]
+struct Brief {
+    time: Timestamp,
+    event: Kind,
+    path: Option<String>,
+    frames: Option<u64>,
+    bytes: Option<u64>,
+    last: Option<Timestamp>,
+    sha256: Option<Digest>,
+    previous: Digest,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Published,
+    Recovered,
+    Pruned,
+    SetAside,
+    Lost,
+}
+
+/// What became of a file.
+enum Change {
+    Published(Entry),
+    Pruned(String),
+    Nothing,
+}
+
+impl Brief {
+    /// None where a field is missing.
+    fn change(self) -> Option<Change> {
+        Some(match self.event {
+            Kind::Published | Kind::Recovered => {
+                let last = if self.frames? == 0 { self.time } else { self.last? };
+                Change::Published(Entry { path: self.path?.into(), bytes: self.bytes?, last, sha256: self.sha256? })
+            }
+            Kind::Pruned => Change::Pruned(self.path?),
+            Kind::SetAside | Kind::Lost => Change::Nothing,
+        })
+    }
+}
+
+impl Contents {
+    /// Reads all lines and returns the hash of the last.
+    pub(super) fn read(&mut self, lines: &mut Lines<impl BufRead>) -> io::Result<Digest> {
+        let mut head = Digest::ZERO;
+        let mut captures: HashMap<Arc<str>, (u64, Entry)> = HashMap::new();
+        let mut pruned = VecDeque::new();
+        let mut wrong = 0;
+        while let Some(line) = lines.next_bytes()? {
+            let (number, hash) = (line.number, line.hash);
+            let brief = line.parse::<Brief>();
+            let previous = brief.as_ref().map_or_else(|_| line.previous(), |brief| Some(brief.previous));
+            let follows = previous.is_none_or(|previous| previous == head);
+            head = hash;
+            let change = brief.and_then(|brief| brief.change().ok_or_else(|| "a field is missing".to_owned()));
+            let complaint = match change {
+                Ok(Change::Published(entry)) if !is_capture_path(&entry.path) => {
+                    Some(format!("names a file that is no capture, {:?}", entry.path))
+                }
+                Ok(Change::Published(entry)) => {
+                    // A file whose bytes a loss of power took is salvaged under its old name.
+                    captures.insert(Arc::clone(&entry.path), (number, entry));
+                    None
+                }
+                Ok(Change::Pruned(path)) => {
+                    captures.remove(&*path);
+                    pruned.push_back(path);
+                    if pruned.len() > PRUNED_LAST {
+                        pruned.pop_front();
+                    }
+                    None
+                }
+                Ok(Change::Nothing) => None,
+                Err(error) => Some(format!("cannot be read: {error}")),
+            };
+            let complaint = complaint.or_else(|| (!follows).then(|| "does not follow from the one before".into()));
+            if let Some(complaint) = complaint {
+                wrong += 1;
+                if wrong <= NAMED {
+                    self.complaints.push(format!("line {number} of {NAME} {complaint}"));
+                }
+            }
+        }
+        if wrong > NAMED {
+            self.complaints.push(format!("{} more lines of {NAME} are wrong: see `vxtap verify`", wrong - NAMED));
+        }
+        let mut captures: Vec<_> = captures.into_values().collect();
+        captures.sort_unstable_by_key(|(number, _)| *number);
+        self.captures = captures.into_iter().map(|(_, entry)| entry).collect();
+        self.pruned = pruned.into();
+        Ok(head)
+    }
+}

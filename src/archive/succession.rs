@@ -1,0 +1,122 @@
+//! What becomes of an archive when its manifest is removed or replaced while it is written to.
+//!
+//! The lock is on a file, not on its name: once another file has the name, or none has, another sensor may have the directory. So nothing is
+//! published, removed or put on record from then on, until the manifest that has the name by then is this process's. What was lost
+//! of the evidence is written again, from the file that is still open:
+//!
+//! - Where the manifest that is there is the beginning of the former one (a copy in its place, or nothing at all), it gets the lines that it lacks, as
+//!   they were. Hashes noted before hold.
+//! - Where it is another one, as that of a sensor that had the directory meanwhile, it stays as it is, and each capture that is there and that it
+//!   does not have gets a line again. The same where no capture is there any more, which is the directory removed: then a manifest begins anew.
+
+use std::collections::HashSet;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::manifest::{Contents, Event, Manifest};
+use super::publisher::Publisher;
+use super::{Entry, Shelf};
+use crate::record::Timestamp;
+
+/// How long whoever removes a directory, or edits a manifest, has to finish.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// Since the manifest has been without its name.
+#[derive(Debug)]
+pub(super) struct Displaced {
+    since: Instant,
+    /// Whether the log says why it goes on.
+    said: bool,
+}
+
+impl Publisher {
+    /// Makes sure that the manifest still has its name.
+    pub(super) fn look_for_manifest(&mut self) {
+        if self.displaced.is_none() && !self.manifest.has_its_name() {
+            tracing::error!(
+                directory = %self.directory.display(), head = %self.manifest.head(),
+                "somebody removed or replaced the manifest; files keep their part names meanwhile"
+            );
+            self.displaced = Some(Displaced { since: Instant::now(), said: false });
+        }
+    }
+
+    /// Fails while the manifest is without its name.
+    pub(super) fn owns_directory(&self) -> io::Result<()> {
+        match self.displaced {
+            Some(_) => Err(io::Error::other("somebody removed or replaced the manifest")),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on with the manifest that has the name now, where the former has been without for `pause`.
+    pub(super) fn find_manifest(&mut self, pause: Duration) {
+        self.look_for_manifest();
+        let Some(displaced) = &self.displaced else { return };
+        if displaced.since.elapsed() < pause {
+            return;
+        }
+        match self.succeed() {
+            Ok(()) => self.displaced = None,
+            Err(error) => {
+                if let Some(Displaced { said: said @ false, .. }) = &mut self.displaced {
+                    *said = true;
+                    tracing::error!(
+                        error,
+                        "cannot go on with the manifest that is there now; trying again every second"
+                    );
+                }
+            }
+        }
+    }
+
+    fn succeed(&mut self) -> Result<(), String> {
+        let text = |error: io::Error| error.to_string();
+        if self.manifest.has_its_name() {
+            tracing::info!("the manifest is back");
+            return Ok(());
+        }
+        self.storage.create_directory(&self.directory).map_err(text)?;
+        let (mut next, contents) = Manifest::open(&self.storage, &self.directory).map_err(|error| error.to_string())?;
+        let empty = next.head() == Manifest::NO_LINE;
+        if !(empty && self.is_bare()) && next.complete(&self.manifest, self.syncs()).map_err(text)? {
+            tracing::warn!(head = %next.head(), "the manifest has all its lines again");
+        } else {
+            let again = self.announce_again(&mut next, contents).map_err(text)?;
+            tracing::warn!(
+                before = %self.manifest.head(), again,
+                "going on with another manifest, in which the captures that are there and that it lacked were put on record again"
+            );
+        }
+        self.manifest = next;
+        Ok(())
+    }
+
+    /// Whether none of the captures is there any more.
+    fn is_bare(&self) -> bool {
+        !self.shelf.iter().any(|entry| matches!(self.storage.exists(&self.directory.join(&*entry.path)), Ok(true)))
+    }
+
+    /// Takes over what `next` has, and writes a line for each capture that it lacks. Returns how many these are.
+    fn announce_again(&mut self, next: &mut Manifest, contents: Contents) -> io::Result<u64> {
+        let known: HashSet<_> = contents.captures.iter().map(|entry| &*entry.path).collect();
+        let known = |path: &String| known.contains(path.as_str()) || contents.pruned.contains(path);
+        let mut again = Vec::new();
+        for capture in self.manifest.captures()? {
+            let path = self.directory.join(&capture.path);
+            if known(&capture.path) || !self.is_ours(&path) || !matches!(self.storage.exists(&path), Ok(true)) {
+                continue;
+            }
+            again.push(Entry::of(&capture, Timestamp::now()));
+            next.append(&Event::Published(capture), self.syncs())?;
+        }
+        self.shelf = Shelf::new(self.plan.budget);
+        self.adopt(&contents);
+        let count = again.len() as u64;
+        again.into_iter().for_each(|entry| self.shelf.add(entry));
+        // Their lines are in the former manifest only.
+        self.unpublished.iter_mut().for_each(|closed| closed.announced = None);
+        self.leftovers.forget_announced();
+        Ok(count)
+    }
+}

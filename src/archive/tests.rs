@@ -1,0 +1,219 @@
+//! What happens to an archive's directory while a sensor has it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::console::Console;
+use crate::record::Timestamp;
+use crate::storage::Disk;
+use crate::verify;
+
+/// A sensor's end of an archive.
+struct Sensor {
+    archive: Archive,
+    output: Output,
+    directory: PathBuf,
+}
+
+const SESSION: &str = "vni7_192.0.2.1";
+
+fn sensor(directory: &Path, change: impl FnOnce(&mut ArchivePlan)) -> Sensor {
+    let mut plan = ArchivePlan::default();
+    change(&mut plan);
+    let labels = Labels { format: "pcap".into(), compression: None };
+    let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+    let storage: Arc<dyn Storage> = Arc::new(Disk::default());
+    let archive = Archive::open(directory, plan, labels, &storage, &mut output).unwrap();
+    Sensor { archive, output, directory: directory.to_path_buf() }
+}
+
+impl Sensor {
+    /// Hands over a capture, which is as old as its number says.
+    fn publish(&self, number: u32) {
+        self.publish_in(SESSION, number);
+    }
+
+    fn publish_in(&self, session: &str, number: u32) {
+        let directory = self.directory.join(session);
+        let names = Names::new(&directory, session, Timestamp::from_ns(0), number, "pcap");
+        let bytes = format!("capture {number}").into_bytes();
+        fs::create_dir_all(directory).unwrap();
+        fs::write(&names.part, &bytes).unwrap();
+        let time = Timestamp::from_ns(u64::from(number));
+        self.archive.publish(Closed {
+            names,
+            session: name::parse_session(session).flatten(),
+            span: (time, time),
+            frames: 1,
+            frame_bytes: 60,
+            bytes: bytes.len() as u64,
+            losses: Losses::default(),
+            kernel_dropped: 0,
+            number: None,
+            digest: None,
+            announced: None,
+        });
+    }
+
+    fn count(&self, counter: impl Fn(&crate::ledger::OutputCounters) -> &Counter) -> u64 {
+        self.output.ends.iter().map(|end| counter(end).get()).sum()
+    }
+
+    #[track_caller]
+    fn published(&self, files: u64) {
+        eventually(|| self.count(|end| &end.files) == files);
+    }
+}
+
+#[track_caller]
+fn eventually(mut happens: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !happens() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What does not match the manifest.
+fn mismatches(directory: &Path) -> Vec<String> {
+    mismatches_since(directory, None)
+}
+
+/// The same, where a head was noted.
+fn mismatches_since(directory: &Path, head: Option<Digest>) -> Vec<String> {
+    let report = verify::run(directory, head, &AtomicBool::new(false), &Console::default()).unwrap();
+    report.mismatches.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_budget_removes_nothing_behind_a_symbolic_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (directory, outside) = (dir.path().join("captures"), dir.path().join("outside"));
+    fs::create_dir(&directory).unwrap();
+    let mut first = sensor(&directory, |_| ());
+    for number in 1..=3 {
+        first.publish(number);
+    }
+    first.archive.finish();
+    let session = directory.join(SESSION);
+    fs::rename(&session, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &session).unwrap();
+
+    // At the start, and while it runs.
+    let mut second = sensor(&directory, |plan| plan.budget.keep_files = Some(1));
+    fs::remove_file(&session).unwrap();
+    fs::rename(&outside, &session).unwrap();
+    second.publish(4);
+    second.published(1);
+    fs::rename(&session, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &session).unwrap();
+    second.publish_in("overflow", 5);
+    second.publish_in("overflow", 6);
+    second.archive.finish();
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 4);
+    assert_eq!(second.count(|end| &end.pruned), 1, "in its own directory");
+    let lines = fs::read_to_string(directory.join(manifest::NAME)).unwrap();
+    let pruned: Vec<_> = lines.lines().filter(|line| line.contains("\"pruned\"")).collect();
+    assert!(matches!(pruned[..], [line] if line.contains("overflow")), "{pruned:?}");
+    assert!(mismatches(&directory).iter().any(|what| what.contains("is a symbolic link in place of a session's")));
+}
+
+/// The hash of the last line.
+fn head(directory: &Path) -> Digest {
+    let text = fs::read(directory.join(manifest::NAME)).unwrap();
+    let last = text[..text.len() - 1].rsplit(|byte| *byte == b'\n').next();
+    Digest::of(last.unwrap())
+}
+
+/// A capture, then what `change` does to the manifest while another is published, then a third. Returns the hash of the second's line.
+fn a_manifest_changes(directory: &Path, change: impl FnOnce(&Path, &dyn Fn() -> Digest)) -> Digest {
+    let mut sensor = sensor(directory, |plan| plan.budget.keep_files = Some(3));
+    for number in 1..=3 {
+        sensor.publish(number);
+    }
+    sensor.published(3);
+    let noted = std::cell::Cell::new(Digest::ZERO);
+    let publish = || {
+        sensor.publish(4);
+        sensor.published(4);
+        eventually(|| sensor.count(|end| &end.pruned) == 1);
+        noted.set(head(directory));
+        noted.get()
+    };
+    change(&directory.join(manifest::NAME), &publish);
+    sensor.publish(5);
+    sensor.published(5);
+    sensor.archive.finish();
+    assert_eq!(sensor.count(|end| &end.pruned), 2);
+    noted.get()
+}
+
+#[test]
+fn a_copy_in_place_of_the_manifest_gets_the_lines_that_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let noted = a_manifest_changes(dir.path(), |manifest, publish| {
+        let copy = dir.path().join("copy");
+        fs::copy(manifest, &copy).unwrap();
+        // Lines about a capture and about one that was removed, which the copy does not have.
+        publish();
+        fs::rename(copy, manifest).unwrap();
+    });
+    assert_eq!(mismatches_since(dir.path(), Some(noted)), [""; 0]);
+}
+
+#[test]
+fn a_manifest_that_is_removed_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let noted = a_manifest_changes(dir.path(), |manifest, publish| {
+        publish();
+        fs::remove_file(manifest).unwrap();
+    });
+    assert_eq!(mismatches_since(dir.path(), Some(noted)), [""; 0]);
+}
+
+#[test]
+fn captures_that_another_manifest_lacks_get_lines_again() {
+    let dir = tempfile::tempdir().unwrap();
+    a_manifest_changes(dir.path(), |manifest, publish| {
+        publish();
+        let text = fs::read_to_string(manifest).unwrap();
+        let other = dir.path().join("other");
+        fs::write(&other, text.split_once('\n').unwrap().1).unwrap();
+        fs::rename(other, manifest).unwrap();
+    });
+    let wrong = mismatches(dir.path());
+    assert_eq!(
+        wrong,
+        ["line 1 was not the first: lines before it were removed"],
+        "but no capture is unknown or missing"
+    );
+}
+
+#[test]
+fn a_directory_that_another_sensor_has_taken_is_left_to_it_and_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("captures");
+    fs::create_dir(&directory).unwrap();
+    let mut first = sensor(&directory, |_| ());
+    first.publish(1);
+    first.published(1);
+    fs::remove_dir_all(&directory).unwrap();
+    fs::create_dir(&directory).unwrap();
+    let mut second = sensor(&directory, |_| ());
+    second.publish_in("overflow", 2);
+    second.published(1);
+    first.publish(3);
+    thread::sleep(Duration::from_millis(1500));
+    second.publish_in("overflow", 4);
+    second.published(2);
+    assert_eq!(first.count(|end| &end.files), 1, "while another has the directory");
+    assert_eq!(mismatches(&directory), [""; 0]);
+    second.archive.finish();
+    first.published(2);
+    first.archive.finish();
+    assert_eq!(mismatches(&directory), [""; 0]);
+    let lines = fs::read_to_string(directory.join(manifest::NAME)).unwrap();
+    assert_eq!(lines.lines().count(), 3);
+}
