@@ -32,6 +32,12 @@ impl MinFree {
             }
         }
     }
+
+    /// Whether `more` bytes would take of `space` what is to be left free.
+    #[must_use]
+    pub fn is_near(self, space: Space, more: u64) -> bool {
+        space.free < self.of(space.total).saturating_add(more)
+    }
 }
 
 /// How much is kept. Each limit stands by itself; without any, all is kept.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crossbeam_channel::Sender;
 
 use super::closed::{Broken, Gone, Losses};
-use super::manifest::{Capture, Digest, Event, Manifest, is_capture};
+use super::manifest::{Capture, Contents, Digest, Event, Manifest, is_capture};
 use super::name::{self, Names};
 use super::publisher::{Publisher, digest_of};
 use crate::ledger::OutputDrop;
@@ -88,8 +88,8 @@ impl Leftovers {
     }
 }
 
-/// The left-overs in `directory`, whose manifest is `manifest`.
-pub(super) fn list(directory: &Path, manifest: &Manifest) -> Leftovers {
+/// The left-overs in `directory`.
+pub(super) fn list(directory: &Path, contents: &Contents, manifest: &Manifest) -> Leftovers {
     let mut left = Leftovers::default();
     let entries = |directory: &Path| {
         let read = fs::read_dir(directory).inspect_err(|error| {
@@ -120,22 +120,37 @@ pub(super) fn list(directory: &Path, manifest: &Manifest) -> Leftovers {
         }
     }
     left.found = left.waiting.len();
-    if left.found == 0 {
-        return left;
+    if left.found > 0 {
+        left.waiting.make_contiguous().sort_by(|a, b| a.part.cmp(&b.part));
+        tracing::info!(files = left.found, "a crash left capture files behind; salvaging them");
     }
-    left.waiting.make_contiguous().sort_by(|a, b| a.part.cmp(&b.part));
-    tracing::info!(files = left.found, "a crash left capture files behind; salvaging them");
-    let copies: HashSet<PathBuf> = left.waiting.iter().filter_map(|names| names.recovered(1)).collect();
-    let is_open = |path: &Path| !path.exists() || copies.contains(path);
-    match manifest.captures() {
-        Ok(captures) => {
-            let announced = captures.into_iter().filter(|capture| is_open(&directory.join(&capture.path)));
-            left.announced = announced.map(|capture| (capture.path.clone(), capture)).collect();
-        }
-        // Then what was announced is salvaged as if it had not been.
-        Err(error) => tracing::warn!(%error, "cannot read the manifest for what a crash interrupted"),
-    }
+    left.announced = announced(directory, contents, manifest, &left.waiting);
     left
+}
+
+/// What the manifest announced and does not have its name yet, or has it as a copy of a file that waits. Nothing where none waits: the manifest is
+/// read once more for it.
+fn announced(
+    directory: &Path,
+    contents: &Contents,
+    manifest: &Manifest,
+    waiting: &VecDeque<Names>,
+) -> HashMap<String, Capture> {
+    if waiting.is_empty() {
+        return HashMap::new();
+    }
+    let copies: HashSet<PathBuf> = waiting.iter().filter_map(|names| names.recovered(1)).collect();
+    let unnamed = |path: &Path| !path.exists() || copies.contains(path);
+    let on_record = contents.captures.iter().map(|entry| &*entry.path);
+    let paths: HashSet<&str> = on_record.filter(|path| unnamed(&directory.join(path))).collect();
+    if paths.is_empty() {
+        return HashMap::new();
+    }
+    let captures = manifest.captures(|path| paths.contains(path)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read what the manifest announced");
+        Vec::new()
+    });
+    captures.into_iter().map(|capture| (capture.path.clone(), capture)).collect()
 }
 
 /// How a file came out.

@@ -180,18 +180,21 @@ impl Manifest {
         }
     }
 
-    /// The captures that were published and not pruned since, whole, in the order of their lines. Lines that cannot be read are passed over.
+    /// The captures at paths that are `wanted` which were published and not pruned since, in the order of their lines. Lines that cannot be
+    /// read are passed over.
     ///
     /// # Errors
     /// What reading returns.
-    pub fn captures(&self) -> io::Result<Vec<Capture>> {
+    pub fn captures(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Capture>> {
         let mut lines = Lines::new(BufReader::with_capacity(READ, self.read()?));
         let mut captures: BTreeMap<u64, Capture> = BTreeMap::new();
         let mut numbers: HashMap<String, u64> = HashMap::new();
         while let Some(read) = lines.next_line()? {
             let Ok(line) = read.line else { continue };
             let earlier = match line.event {
-                Event::Published(capture) | Event::Recovered(capture) if is_capture_path(&capture.path) => {
+                Event::Published(capture) | Event::Recovered(capture)
+                    if is_capture_path(&capture.path) && wanted(&capture.path) =>
+                {
                     let earlier = numbers.insert(capture.path.clone(), read.number);
                     captures.insert(read.number, capture);
                     earlier

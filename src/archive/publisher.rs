@@ -23,6 +23,10 @@ use crate::storage::{Space, Storage};
 
 /// How often the budget is looked at, and what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the room on the file system is looked at while it nears what is to be left free.
+const LOOK: Duration = Duration::from_millis(20);
+/// Less than this above it is near: twice what an output writes within [`TICK`].
+const NEAR: u64 = 4 << 30;
 /// How often the end tries to publish what could not be published, and the time between: what is short, as descriptors, may come back.
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -60,6 +64,8 @@ pub(super) struct Publisher {
     unrecorded: VecDeque<Event>,
     /// Files that are pruned and could not be removed yet.
     unremoved: Vec<PathBuf>,
+    /// When the budget is looked at again, where it cannot wait for the next tick.
+    look: Option<Instant>,
     /// Whether the log says that something fails.
     said: Said,
 }
@@ -123,6 +129,7 @@ impl Publisher {
             unpublished: VecDeque::new(),
             unrecorded: VecDeque::new(),
             unremoved: Vec::new(),
+            look: None,
             said: Said::default(),
         })
     }
@@ -131,7 +138,7 @@ impl Publisher {
     /// left behind is listed, to be salvaged by and by.
     pub(super) fn take_over(&mut self, contents: Contents) {
         self.adopt(&contents);
-        self.leftovers = leftover::list(&self.directory, &self.manifest);
+        self.leftovers = leftover::list(&self.directory, &contents, &self.manifest);
     }
 
     /// Counts what is published in the budget, and completes what was to be removed.
@@ -162,8 +169,11 @@ impl Publisher {
                 next_tick = now + TICK;
                 self.find_manifest(succession::PAUSE);
                 self.tick(gone, common);
+            } else if self.look.is_some_and(|look| now >= look) {
+                self.keep_budget(common);
             }
-            let due = if self.leftovers.is_empty() { next_tick } else { now };
+            let idle = self.look.map_or(next_tick, |look| look.min(next_tick));
+            let due = if self.leftovers.is_empty() { idle } else { now };
             match tasks.recv_deadline(due) {
                 Ok(Task::Publish(closed)) => {
                     self.publish(closed, gone);
@@ -181,6 +191,9 @@ impl Publisher {
     fn tick(&mut self, gone: &Sender<Gone>, common: &Common) {
         self.retry(gone);
         self.leftovers.retry();
+        for path in std::mem::take(&mut self.unremoved) {
+            self.remove(path);
+        }
         self.keep_budget(common);
         self.count_hooks();
     }
@@ -418,10 +431,7 @@ impl Publisher {
 
     /// Removes files until the budget is kept.
     fn keep_budget(&mut self, common: &Common) {
-        let paths = std::mem::take(&mut self.unremoved);
-        for path in paths {
-            self.remove(path);
-        }
+        let mut stuck = false;
         let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
         while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), common.open_bytes.get(), space) {
             let entry = entry.clone();
@@ -430,6 +440,7 @@ impl Publisher {
                 continue;
             }
             if !self.prune(&entry, reason) {
+                stuck = true;
                 break;
             }
             if let Some(space) = &mut space {
@@ -439,6 +450,8 @@ impl Publisher {
         }
         let starved = self.is_short(space) && self.shelf.files() == 0;
         common.starved.store(starved, Ordering::Relaxed);
+        let near = self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| min.is_near(space, NEAR));
+        self.look = (near && !starved && !stuck).then(|| Instant::now() + LOOK);
         if starved != std::mem::replace(&mut self.said.starved, starved) {
             if starved {
                 tracing::error!(

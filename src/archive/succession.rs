@@ -100,11 +100,11 @@ impl Publisher {
     /// Takes over what `next` has, and writes a line for each capture that it lacks. Returns how many these are.
     fn announce_again(&mut self, next: &mut Manifest, contents: Contents) -> io::Result<u64> {
         let known: HashSet<_> = contents.captures.iter().map(|entry| &*entry.path).collect();
-        let known = |path: &String| known.contains(path.as_str()) || contents.pruned.contains(path);
+        let lacks = |path: &str| !known.contains(path) && !contents.pruned.iter().any(|pruned| pruned == path);
         let mut again = Vec::new();
-        for capture in self.manifest.captures()? {
+        for capture in self.manifest.captures(lacks)? {
             let path = self.directory.join(&capture.path);
-            if known(&capture.path) || !self.is_ours(&path) || !matches!(self.storage.exists(&path), Ok(true)) {
+            if !self.is_ours(&path) || !matches!(self.storage.exists(&path), Ok(true)) {
                 continue;
             }
             again.push(Entry::of(&capture, Timestamp::now()));

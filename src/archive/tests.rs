@@ -7,15 +7,20 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::console::Console;
 use crate::record::Timestamp;
-use crate::storage::Disk;
+use crate::storage::Space;
+use crate::storage::faulty::Faulty;
 use crate::verify;
 
 /// A sensor's end of an archive.
 struct Sensor {
     archive: Archive,
+    storage: Faulty,
     output: Output,
     directory: PathBuf,
 }
+
+/// Room for days.
+const PLENTY: Space = Space { free: 1 << 50, total: 1 << 51 };
 
 const SESSION: &str = "vni7_192.0.2.1";
 
@@ -24,9 +29,11 @@ fn sensor(directory: &Path, change: impl FnOnce(&mut ArchivePlan)) -> Sensor {
     change(&mut plan);
     let labels = Labels { format: "pcap".into(), compression: None };
     let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-    let storage: Arc<dyn Storage> = Arc::new(Disk::default());
+    let faulty = Faulty::default();
+    faulty.faults().space = Some(PLENTY);
+    let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
     let archive = Archive::open(directory, plan, labels, &storage, &mut output).unwrap();
-    Sensor { archive, output, directory: directory.to_path_buf() }
+    Sensor { archive, storage: faulty, output, directory: directory.to_path_buf() }
 }
 
 impl Sensor {
@@ -216,4 +223,23 @@ fn a_directory_that_another_sensor_has_taken_is_left_to_it_and_taken_back() {
     assert_eq!(mismatches(&directory), [""; 0]);
     let lines = fs::read_to_string(directory.join(manifest::NAME)).unwrap();
     assert_eq!(lines.lines().count(), 3);
+}
+
+#[test]
+fn room_that_nears_its_end_is_looked_at_before_it_is_used_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let sensor = sensor(dir.path(), |plan| plan.budget.min_free = Some(MinFree::Bytes(1 << 30)));
+    let looks = || sensor.storage.faults().looks;
+    eventually(|| looks() > 0);
+    // A gigabyte above it: an output writes that within a second.
+    sensor.storage.faults().space = Some(Space { free: 2 << 30, total: 1 << 51 });
+    let (begin, before) = (Instant::now(), looks());
+    eventually(|| looks() > before + 10);
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?} for ten looks", begin.elapsed());
+    // With nothing to remove there is no hurry.
+    sensor.storage.faults().space = Some(Space { free: 1 << 20, total: 1 << 51 });
+    eventually(|| sensor.archive.is_starved());
+    let before = looks();
+    thread::sleep(Duration::from_millis(1500));
+    assert!(looks() <= before + 3);
 }

@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(crate) stall: Duration,
     /// The room that is said to be there.
     pub(crate) space: Option<Space>,
+    /// How often it was asked for.
+    pub(crate) looks: u64,
     /// What was done, for those who ask for the order of things.
     pub(crate) done: Vec<String>,
 }
@@ -105,6 +107,7 @@ impl Storage for Faulty {
     }
 
     fn space(&self, directory: &Path) -> io::Result<Space> {
+        self.faults().looks += 1;
         let said = self.faults().space;
         said.map_or_else(|| Disk::default().space(directory), Ok)
     }
