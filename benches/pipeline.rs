@@ -52,7 +52,13 @@ fn frame(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("frame/{sessions}-sessions"));
         for (name, lengths) in MIXES {
             let counters = Arc::new(OutputCounters::default());
-            let plan = LanePlan { chunks: 8, linger: Duration::from_secs(1), snaplen: 262_144, sessions: 1024 };
+            let plan = LanePlan {
+                chunks: 8,
+                linger: Duration::from_secs(1),
+                snaplen: 262_144,
+                sessions: 1024,
+                redirect: false,
+            };
             let (lanes, inbox) = lanes(plan, vec![counters]);
             let table = SessionTable::new(Arc::new(Registry::new(1024)));
             let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
@@ -75,6 +81,7 @@ fn frame(c: &mut Criterion) {
                                 length: payload.len(),
                                 truncated: false,
                                 wrong_checksum: false,
+                                redirected: false,
                                 source: source(),
                                 timestamp,
                             }));

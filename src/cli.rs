@@ -116,6 +116,9 @@ pub struct RunArgs {
     /// The same without Ethernet: inner IP packets into this tun interface.
     #[arg(help_heading = INTERFACES, long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
     pub tun: Vec<InterfaceArg>,
+    /// How frames enter the interface of --tap.
+    #[arg(help_heading = INTERFACES, long, value_enum, default_value_t = TapMode::Inject, requires = "tap")]
+    pub tap_mode: TapMode,
     /// MTU of the interfaces of --tap and --tun.
     #[arg(help_heading = INTERFACES, long, value_name = "N", default_value_t = 9001, requires = "interfaces", value_parser = clap::value_parser!(u32).range(68..=65_521))]
     pub tap_mtu: u32,
@@ -280,6 +283,16 @@ pub enum SourceWay {
     Bpf,
     /// By the program if it works here, else by sockets; says which, and why.
     Auto,
+}
+
+/// How frames enter an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TapMode {
+    /// The sensor puts them there.
+    Inject,
+    /// With --source bpf, for one --tap: the program takes the outer headers off and redirects the packet, without a thread of the sensor. What it
+    /// leaves (fragments, odd datagrams) is injected.
+    Redirect,
 }
 
 /// Where on an interface the program is attached.

@@ -64,7 +64,8 @@ fn the_receive_path_allocates_nothing_per_datagram() {
     listening.sources[0].begin().unwrap();
     let registry = Arc::new(Registry::new(16));
     let counters = Arc::new(OutputCounters::default());
-    let lane_plan = LanePlan { chunks: 4, linger: Duration::from_millis(1), snaplen: 262_144, sessions: 1024 };
+    let lane_plan =
+        LanePlan { chunks: 4, linger: Duration::from_millis(1), snaplen: 262_144, sessions: 1024, redirect: false };
     let (lanes, inbox) = lanes(lane_plan, vec![Arc::clone(&counters)]);
     let worker_counters = Ledger::default().worker();
     let sessions = SessionTable::new(Arc::clone(&registry));

@@ -7,6 +7,9 @@
 // in `listening`. Everything else goes on to the stack, where the sensor's UDP socket listens: fragments first of all. So what is left
 // alone here is never lost, and no judgement about VXLAN is made here either, but for one that saves the copy: see `unselected`.
 //
+// At tc it can also redirect: the outer headers are taken off the packet, and what is left, the inner frame, enters an interface that sniffers
+// watch. Only what is faultless goes that way; all else goes into the ring, and user space puts it into the interface.
+//
 // Rebuilt and compared by `./ci.sh bpf`.
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -15,7 +18,9 @@
 #include <bpf/bpf_helpers.h>
 
 typedef __u64 u64;
+typedef __s64 s64;
 typedef __u32 u32;
+typedef __s32 s32;
 typedef __u16 u16;
 typedef __u8 u8;
 
@@ -27,13 +32,20 @@ struct record {
   u32 kept;    // of that, bytes that follow
   u32 source[4], destination[4];                      // network order; IPv4 as IPv4-mapped IPv6
   u16 source_port, destination_port, checksum;        // network order
-  u16 real;                                           // it is CLOCK_REALTIME
+  u16 flags;
+};
+enum {
+  REAL = 1,       // the time is CLOCK_REALTIME
+  REDIRECTED = 2, // a copy: the frame itself enters the interface
 };
 
 // Set before the program is loaded, so the verifier drops what is not used.
 const volatile u32 rings_by_session = 0; // rings to choose from by session; 0: the CPU's own
 const volatile u32 keep = ~0u;           // bytes of a payload to copy at most
 const volatile bool any_address = false; // whoever it is addressed to: `listening` has the address ::
+const volatile bool redirect = false;    // at tc: into the interface of `target`
+const volatile bool copy = true;         // of what is redirected a copy into the ring, in any case of the first frame of a session
+const volatile u32 keep_copy = ~0u;      // bytes of such a payload to copy at most
 
 struct ring {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -67,6 +79,18 @@ struct count {
   u64 unselected;       // whole VXLAN of a session that is not allowed: dropped
   u64 unselected_bytes; // of their payloads
   u64 passed;           // left to the stack; in the count of ring 0
+  // Of redirection. What is odd, failed or came while there was no interface went into the ring.
+  u64 redirected;      // on its way into the interface
+  u64 entered;         // of that, come out of it, behind the sniffers
+  u64 entered_bytes;   // of these frames
+  u64 odd;             // not faultless
+  u64 failed;          // the headers could not be taken off
+  u64 no_interface;    // nothing in `target`
+  u64 uncopied;        // redirected and not in the ring; in `sessions`, or beyond its limit
+  u64 uncopied_bytes;  // of their payloads
+  u64 uncopied_cut;    // of these, by their IP header longer than what came
+  u64 overflow;        // of these, of sessions beyond the limit
+  u64 overflow_bytes;  // of their frames
 };
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -107,7 +131,33 @@ struct {
   __type(value, u8);
 } sources SEC(".maps");
 
-enum { LEAVE, TAKE };
+// Where to redirect: the number of an interface, or 0.
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, u32);
+  __type(value, u32);
+} target SEC(".maps");
+
+// What was redirected and is not in a ring, by session. Mirrored in source/bpf/redirect.rs.
+struct session {
+  u32 source[4], vni;
+};
+struct total {
+  u64 frames, bytes;
+  u64 first, last; // CLOCK_REALTIME
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+  __uint(max_entries, 1);
+  __type(key, struct session);
+  __type(value, struct total);
+} sessions SEC(".maps");
+
+// The mark of a redirected packet, plus the number of its ring: how it is known again when it has come through the interface.
+#define MARK 0x76780000u
+
+enum { LEAVE, TAKE, ENTER };
 
 static __always_inline bool is_allowed(u32 only, u32 vni, const u32 *from) {
   if (only & ONLY_VNIS && !bpf_map_lookup_elem(&vnis, &vni))
@@ -134,6 +184,53 @@ static __always_inline u32 session(const struct record *r, bool v6, u32 vni) {
   return ((x ^ bpf_ntohl(r->source[3])) * MIX) >> 16;
 }
 
+// Whether an inner frame of this many bytes, at least 34, had more of them by its IP header, behind two VLAN tags at most: see
+// `wire::inner::original_length`. `head` is its beginning.
+#define HEAD 28
+static __always_inline bool is_cut(const u8 *head, u32 length) {
+  u32 at = 14;
+  u16 type = *(u16 *)(head + 12);
+#pragma unroll
+  for (int tag = 0; tag < 2; tag++)
+    if (type == bpf_htons(0x8100) || type == bpf_htons(0x88a8) || type == bpf_htons(0x9100)) {
+      type = *(u16 *)(head + (tag ? 20 : 16));
+      at += 4;
+    }
+  const u8 *ip = at == 14 ? head + 14 : at == 18 ? head + 18 : head + 22;
+  if (type == bpf_htons(0x0800) && ip[0] >> 4 == 4) {
+    u32 header = (ip[0] & 15) * 4, total = bpf_ntohs(*(u16 *)(ip + 2));
+    return header >= 20 && total >= header && at + total > length;
+  }
+  return type == bpf_htons(0x86dd) && ip[0] >> 4 == 6 && at + 40 + bpf_ntohs(*(u16 *)(ip + 4)) > length;
+}
+
+// BPF_F_ADJ_ROOM_DECAP_L3_IPV4, of Linux 6.3: what is left can be as short as a header of IPv4.
+#define IPV4_IS_LEFT (1ULL << 7)
+
+// Makes the packet the inner frame, which begins at `frame`, in three steps, of which the last moves the frame: where one fails, the frame is
+// where it was.
+static __always_inline bool strip(struct __sk_buff *ctx, u32 frame, const u8 *head, u64 flags) {
+  // The kernel removes what follows the outer Ethernet header, whose place is the inner one's.
+  if (bpf_skb_store_bytes(ctx, 0, head, 14, BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH) != 0)
+    return false;
+  // A tag of the outer frame, which the kernel has taken off already, would be shown as the inner frame's.
+  if (ctx->vlan_present && bpf_skb_vlan_pop(ctx) != 0)
+    return false;
+  return bpf_skb_adjust_room(ctx, -(s32)frame, BPF_ADJ_ROOM_MAC, flags) == 0;
+}
+
+// What is counted of a session, or nothing beyond the limit. Says whether it is new.
+static __always_inline struct total *total_of(const struct record *r, u32 vni, bool *is_new) {
+  struct session key = {.vni = vni};
+  __builtin_memcpy(key.source, r->source, 16);
+  struct total *total = bpf_map_lookup_elem(&sessions, &key), none = {};
+  *is_new = !total && bpf_map_update_elem(&sessions, &key, &none, BPF_NOEXIST) == 0;
+  return total ? total : bpf_map_lookup_elem(&sessions, &key);
+}
+
+// The largest payload that goes into a ring, or is redirected.
+#define MOST 9216
+
 // A record with room for N bytes. The size of a record must be a constant, and the verifier must see the bounds of the copy right before
 // it: the empty asm keeps the compiler from deriving them from what was checked before.
 #define STORE(N)                                                                                                                     \
@@ -146,17 +243,20 @@ static __always_inline u32 session(const struct record *r, bool v6, u32 vni) {
       goto full;                                                                                                                     \
     r.time = stamp ? stamp : bpf_ktime_get_ns();                                                                                     \
     into->head = r;                                                                                                                  \
-    u64 n = r.kept;                                                                                                                  \
+    __builtin_memcpy(into->payload, vxlan, 8);                                                                                       \
+    s64 n = (s64)r.kept - 8;                                                                                                         \
     asm volatile("" : "+r"(n));                                                                                                      \
-    if (n > 0 && n <= N && load(ctx, xdp, at, into->payload, n) != 0) {                                                              \
-      bpf_ringbuf_discard(into, wake);                                                                                                \
-      return LEAVE;                                                                                                                  \
+    if (n > 0 && n <= N - 8 && load(ctx, xdp, frame, into->payload + 8, n) != 0) {                                                   \
+      bpf_ringbuf_discard(into, wake);                                                                                               \
+      goto full;                                                                                                                     \
     }                                                                                                                                \
     bpf_ringbuf_submit(into, wake);                                                                                                  \
   }
 
-static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 stamp, const bool xdp) {
-  struct record r = {.real = stamp != 0};
+// Does all but for the last step: the packet is left to the stack, is in the ring or counted, or is to enter interface number `*enter`.
+static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 stamp, u32 *enter, const bool xdp) {
+  struct record r = {.flags = stamp ? REAL : 0};
+  struct total *total = NULL;
   struct count *count;
   struct state *state;
   u32 at = 14, room, zero = 0;
@@ -174,6 +274,7 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
       at += 4;
     }
 
+  u32 network = at;
   u8 *ip = data + at;
   if (type == bpf_htons(0x0800)) {
     if (ip + 20 > end)
@@ -222,32 +323,67 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
   at += 8;
   r.length = length - 8;
   r.kept = r.length < keep ? r.length : keep;
-  // The VXLAN header: two words, in the packet's first piece or not.
-  u32 vxlan[2] = {};
-  if (r.length >= 8) {
+  // The VXLAN header: two words, in the packet's first piece or not; or what there is of it.
+  u32 vxlan[2] = {}, vni = 0;
+  u64 part = r.length;
+  asm volatile("" : "+r"(part));
+  if (part > 0 && part < 8) {
+    if (load(ctx, xdp, at, vxlan, part) != 0)
+      return LEAVE;
+  } else if (part > 0) {
     if (udp + 16 <= end)
       __builtin_memcpy(vxlan, udp + 8, 8);
     else if (load(ctx, xdp, at, vxlan, 8) != 0)
       return LEAVE;
+    vni = bpf_ntohl(vxlan[1]) >> 8;
   }
-  u32 vni = bpf_ntohl(vxlan[1]) >> 8;
+  u32 frame = at + 8;
 
   u32 number = rings_by_session ? session(&r, v6, vni) % rings_by_session : bpf_get_smp_processor_id();
   count = bpf_map_lookup_elem(&counts, &number);
   void *ring = bpf_map_lookup_elem(&rings, &number);
-  number++;
-  state = bpf_map_lookup_elem(&states, &number);
-  if (!count || !state || !ring)
+  if (!count || !ring)
     return LEAVE;
 
-  // A header without a fault (the I flag and nothing else), a whole Ethernet header behind it, and a session that is not allowed: user space
-  // would count it and no more. All that is odd goes there.
-  if (only && r.length >= 8 + 14 && vxlan[0] == bpf_htonl(0x08000000) && (bpf_ntohl(vxlan[1]) & 0xff) == 0 &&
-      !is_allowed(only, vni, r.source)) {
+  // A header without a fault (the I flag and nothing else), and a whole Ethernet header behind it.
+  bool faultless = r.length >= 8 + 14 && vxlan[0] == bpf_htonl(0x08000000) && (bpf_ntohl(vxlan[1]) & 0xff) == 0;
+  // And a session that is not allowed: user space would count it and no more. All that is odd goes there.
+  if (only && faultless && !is_allowed(only, vni, r.source)) {
     count->unselected++;
     count->unselected_bytes += r.length;
     return TAKE;
   }
+
+  bool redirected = false, record = true;
+  u8 head[HEAD] = {};
+  if (!xdp && redirect) {
+    u32 *where = bpf_map_lookup_elem(&target, &zero);
+    u32 interface = where ? *(volatile u32 *)where : 0, inner = r.length - 8;
+    // The kernel takes no header off where less than one of IP is left. Behind the datagram there must be nothing that would become part of
+    // the frame, and before its addresses no tag that the kernel has left in the packet.
+    if (!faultless || inner < 14 + 20 || at + r.length != whole || network != 14 || r.length > MOST)
+      count->odd++;
+    else if (!interface)
+      count->no_interface++;
+    else if (load(ctx, xdp, frame, head, HEAD) != 0 || !strip(ctx, frame, head, v6 && inner < 14 + 40 ? IPV4_IS_LEFT : 0))
+      count->failed++;
+    else {
+      redirected = true;
+      *enter = interface;
+      ((struct __sk_buff *)ctx)->mark = MARK + number;
+      count->redirected++;
+      // Now the packet begins with the frame.
+      frame = 0;
+      r.flags |= REDIRECTED;
+      r.kept = r.length < keep_copy ? r.length : keep_copy;
+      if (!copy)
+        total = total_of(&r, vni, &record);
+    }
+  }
+  number++;
+  state = bpf_map_lookup_elem(&states, &number);
+  if (!record || !state)
+    goto full;
 
   u64 wake = BPF_RB_NO_WAKEUP;
   if (*(volatile u32 *)&state->set) {
@@ -267,16 +403,36 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
     STORE(1600)
   else if (r.kept <= 4160)
     STORE(4160)
-  else if (r.kept <= 9216)
-    STORE(9216)
+  else if (r.kept <= MOST)
+    STORE(MOST)
   else
     return LEAVE;
   count->taken++;
-  return TAKE;
+  return redirected ? ENTER : TAKE;
 full:
-  // The reader is behind, so it is awake, or about to be woken by a record before this one.
-  count->ring_full++;
-  return TAKE;
+  if (!redirected) {
+    // The reader is behind, so it is awake, or about to be woken by a record before this one.
+    count->ring_full++;
+    return TAKE;
+  }
+  // User space will not see it, so it is counted here as it would be there.
+  count->uncopied++;
+  count->uncopied_bytes += r.length;
+  if (is_cut(head, r.length - 8))
+    count->uncopied_cut++;
+  if (!total)
+    total = total_of(&r, vni, &record);
+  if (total) {
+    total->frames++;
+    total->bytes += r.length - 8;
+    total->last = stamp;
+    if (!total->first)
+      total->first = stamp;
+  } else {
+    count->overflow++;
+    count->overflow_bytes += r.length - 8;
+  }
+  return ENTER;
 }
 
 static __always_inline int passed(int action) {
@@ -290,7 +446,8 @@ static __always_inline int passed(int action) {
 SEC("xdp.frags")
 int vxtap_xdp(struct xdp_md *ctx) {
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-  if (capture(ctx, data, end, bpf_xdp_get_buff_len(ctx), 0, true) == TAKE)
+  u32 nowhere;
+  if (capture(ctx, data, end, bpf_xdp_get_buff_len(ctx), 0, &nowhere, true) == TAKE)
     return XDP_DROP;
   return passed(XDP_PASS);
 }
@@ -304,12 +461,31 @@ int vxtap_tc(struct __sk_buff *ctx) {
   if (ctx->data_end - ctx->data < 62 && ctx->len > 62)
     bpf_skb_pull_data(ctx, 62);
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+  u32 enter = 0;
   // The time that the kernel has given the packet, as it does while a socket anywhere asks for it: that of a fragment is the same clock, read
   // at the same place, which keeps both ways in order.
-  if (capture(ctx, data, end, ctx->len, ctx->tstamp, false) == TAKE)
+  switch (capture(ctx, data, end, ctx->len, ctx->tstamp, &enter, false)) {
+  case TAKE:
     return TC_ACT_SHOT;
+  case ENTER:
+    return bpf_redirect(enter, BPF_F_INGRESS);
+  }
   // Not "accept": other programs on the interface are asked too.
   return passed(TC_ACT_UNSPEC);
+}
+
+// At tc ingress of the interface that is redirected to, where packet sockets have seen the frame already: counts what has come, and keeps it
+// from the host. Frames from user space have no mark.
+SEC("classifier")
+int vxtap_entered(struct __sk_buff *ctx) {
+  u32 number = ctx->mark - MARK;
+  struct count *count = bpf_map_lookup_elem(&counts, &number);
+  if (count) {
+    count->entered++;
+    // The kernel has taken a tag off.
+    count->entered_bytes += ctx->len + (ctx->vlan_present ? 4 : 0);
+  }
+  return TC_ACT_SHOT;
 }
 
 // No helper of those above is for GPL-compatible programs only.

@@ -2,6 +2,7 @@
 
 pub mod allow;
 mod plan;
+mod redirect;
 pub mod units;
 
 pub use plan::{PlanError, RunPlan};

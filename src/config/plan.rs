@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::allow::{AllowPlan, mapped};
+use super::redirect;
 use super::units::{self, VXLAN_PORT};
 use procfs::Current;
 
@@ -105,6 +106,14 @@ pub enum PlanError {
     /// One address is part of the other.
     #[error("--listen {0} includes {1}; give one of them")]
     ListenOverlap(SocketAddr, SocketAddr),
+    /// Something that only user space can do.
+    #[error("--tap-mode redirect does not go with {with}: {why}")]
+    Redirect {
+        /// The option.
+        with: &'static str,
+        /// What is in the way, and what to do.
+        why: &'static str,
+    },
     /// Two outputs of one name.
     #[error("the interface name {0} is taken by another output; choose another")]
     InterfaceName(String),
@@ -172,6 +181,7 @@ impl RunPlan {
         if args.flush < LEAST_FLUSH {
             return Err(PlanError::Flush);
         }
+        redirect::check(args)?;
         let pipeline = PipelinePlan {
             reserved_bits: match args.reserved_bits {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
@@ -231,24 +241,30 @@ fn only_bpf(args: &RunArgs) -> Option<&'static str> {
     given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
 }
 
+/// Bytes of a payload that an output needs which keeps `snaplen` bytes of a frame: one more, by which it sees that it has cut something; in any
+/// case enough for the headers that tell of the frame's original length.
+pub(super) fn kept(snaplen: usize) -> u32 {
+    u32::try_from(snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS)).unwrap_or(u32::MAX)
+}
+
 /// What a program in the kernel can do for this pipeline.
 fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
     let ring =
         u32::try_from(args.ring.unwrap_or(RING)).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
-    // The longest that any output keeps, and one byte more, by which an output sees that it has cut something; in any case enough for
-    // the headers that tell of the frame's original length. A checksum needs all.
+    // The longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
-    let keep =
-        if args.verify_checksum { usize::MAX } else { snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS) };
+    let keep = if args.verify_checksum { u32::MAX } else { kept(snaplen) };
     Ok(BpfPlan {
         interfaces: args.interface.clone(),
         attach: match args.attach {
+            _ if args.tap_mode == cli::TapMode::Redirect => Attach::Tc,
             None | Some(cli::AttachTo::Auto) => Attach::Auto,
             Some(cli::AttachTo::Xdp) => Attach::Xdp,
             Some(cli::AttachTo::Tc) => Attach::Tc,
         },
         ring: ring.ok_or(PlanError::Ring)?.next_power_of_two(),
-        keep: u32::try_from(keep).unwrap_or(u32::MAX),
+        keep,
+        redirect: redirect::plan(args, pipeline),
         // A number of datagrams is exact only where each comes by here, and so is a checksum that nobody looked at yet.
         early: args.count.is_none() && !args.verify_checksum,
         any_address: args.any_address,
@@ -315,6 +331,7 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                 linger: args.flush / 2,
                 snaplen: args.snaplen as usize,
                 sessions: args.max_sessions,
+                redirect: false,
             },
             to: Destination::Files(files),
         });
@@ -325,6 +342,8 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
             if name == FILES || outputs.iter().any(|output: &OutputPlan| output.name == name) {
                 return Err(PlanError::InterfaceName(name));
             }
+            let redirect = args.tap_mode == cli::TapMode::Redirect;
+            let plan = InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu };
             outputs.push(OutputPlan {
                 selection: Selection { vnis: selected(interface.vnis.iter().copied()), share },
                 lane: LanePlan {
@@ -332,8 +351,9 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                     linger: INTERFACE_LINGER,
                     snaplen: usize::MAX,
                     sessions: args.max_sessions,
+                    redirect,
                 },
-                to: Destination::Interface(InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu }),
+                to: if redirect { Destination::Redirect(plan) } else { Destination::Interface(plan) },
                 name,
             });
         }
@@ -366,11 +386,11 @@ fn default_workers() -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use clap::Parser;
 
-    fn plan(more: &[&str]) -> Result<RunPlan, PlanError> {
+    pub(in super::super) fn plan(more: &[&str]) -> Result<RunPlan, PlanError> {
         let words = ["vxtap", "run", "--listen", "127.0.0.1:4789"].iter().chain(more);
         match cli::Cli::try_parse_from(words).unwrap().command {
             cli::Command::Run(args) => RunPlan::resolve(&args),

@@ -35,6 +35,8 @@ pub struct LanePlan {
     pub snaplen: usize,
     /// Sessions told apart at most.
     pub sessions: u32,
+    /// A program in the kernel redirects frames into the output; they do not pass by here.
+    pub redirect: bool,
 }
 
 /// A worker's path into one output.
@@ -68,12 +70,14 @@ impl Losses {
         Self { frames: vec![0; last as usize + 1].into_boxed_slice(), sessions: Vec::with_capacity(last as usize + 1) }
     }
 
-    fn add(&mut self, session: SessionId) {
-        if let Some(frames) = self.frames.get_mut(session.index()) {
+    fn add(&mut self, session: SessionId, more: u64) {
+        if let Some(frames) = self.frames.get_mut(session.index())
+            && more > 0
+        {
             if *frames == 0 {
                 self.sessions.push(session);
             }
-            *frames += 1;
+            *frames += more;
         }
     }
 
@@ -172,7 +176,7 @@ impl Lane {
         let kept = frame.get(..self.plan.snaplen).unwrap_or(frame);
         let Some(chunk) = self.room_for(kept.len()) else {
             self.counters.dropped(OutputDrop::LaneFull).add(1);
-            self.losses.add(session);
+            self.losses.add(session, 1);
             return;
         };
         chunk.push(session, timestamp, kept, orig_len);
@@ -186,6 +190,39 @@ impl Lane {
     pub fn filter(&self, frames: u64) {
         self.counters.offered.add(frames);
         self.counters.filtered.add(frames);
+    }
+
+    /// Whether a program in the kernel redirects frames into the output.
+    #[inline]
+    #[must_use]
+    pub fn redirects(&self) -> bool {
+        self.plan.redirect
+    }
+
+    /// Counts frames that a program in the kernel has redirected. Where that was into this output, [`Lane::entered`] says what became of them;
+    /// for another there was no room for a copy.
+    #[inline]
+    pub fn redirected(&self, frames: u64) {
+        self.counters.offered.add(frames);
+        if !self.plan.redirect {
+            self.counters.dropped(OutputDrop::LaneFull).add(frames);
+        }
+    }
+
+    /// Tells whose frames those were for which there was no room, already counted by [`Lane::redirected`].
+    pub fn missed(&mut self, session: SessionId, frames: u64) {
+        if !self.plan.redirect {
+            self.losses.add(session, frames);
+        }
+    }
+
+    /// Counts redirected frames that have entered this output's interface, and how many are lost on the way, of all so far.
+    pub fn entered(&self, frames: u64, bytes: u64, lost: u64) {
+        if self.plan.redirect {
+            self.counters.written.add(frames);
+            self.counters.written_bytes.add(bytes);
+            self.counters.dropped(OutputDrop::RedirectLost).set(lost);
+        }
     }
 
     /// The current chunk if a frame of `length` fits, else the next.
@@ -257,7 +294,7 @@ mod tests {
 
     fn one(chunks: usize, snaplen: usize) -> (Lane, Inbox, Arc<OutputCounters>) {
         let counters = Arc::new(OutputCounters::default());
-        let plan = LanePlan { chunks, linger: Duration::from_millis(500), snaplen, sessions: 10 };
+        let plan = LanePlan { chunks, linger: Duration::from_millis(500), snaplen, sessions: 10, redirect: false };
         let (mut lanes, inbox) = lanes(plan, vec![Arc::clone(&counters)]);
         (lanes.remove(0), inbox, counters)
     }

@@ -83,6 +83,37 @@ pub struct WorkerCounters {
     pub ring_unselected: Counter,
     /// Packets of any kind that it left to the stack.
     pub passed: Counter,
+    /// Datagrams whose frames it redirected into an interface.
+    pub redirected: Counter,
+    /// Those that it left to the workers instead, by [`NotRedirected`].
+    not_redirected: [Counter; NotRedirected::ALL.len()],
+}
+
+/// Why the program in the kernel did not redirect a frame, which then took the way through the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum NotRedirected {
+    /// The datagram is not one with a faultless VXLAN header and a frame of usual length, and nothing else.
+    Odd,
+    /// The kernel could not take the outer headers off.
+    Failed,
+    /// The interface was down, gone, or not there yet.
+    NoInterface,
+}
+
+impl NotRedirected {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [NotRedirected; 3] = [NotRedirected::Odd, NotRedirected::Failed, NotRedirected::NoInterface];
+
+    /// The stable label used in the ledger.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            NotRedirected::Odd => "odd",
+            NotRedirected::Failed => "failed",
+            NotRedirected::NoInterface => "no_interface",
+        }
+    }
 }
 
 impl WorkerCounters {
@@ -91,6 +122,12 @@ impl WorkerCounters {
     #[must_use]
     pub fn dropped(&self, reason: DropReason) -> &Counter {
         &self.dropped[reason as usize]
+    }
+
+    /// The counter of `reason`.
+    #[must_use]
+    pub fn not_redirected(&self, reason: NotRedirected) -> &Counter {
+        &self.not_redirected[reason as usize]
     }
 }
 
@@ -110,17 +147,21 @@ pub enum OutputDrop {
     InterfaceDown,
     /// Not an IP packet, for an interface that takes nothing else.
     NotIp,
+    /// The program in the kernel redirected it, but it did not come out of the interface: the queue to it was full, or the interface had gone
+    /// down a moment before.
+    RedirectLost,
 }
 
 impl OutputDrop {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [OutputDrop; 6] = [
+    pub const ALL: [OutputDrop; 7] = [
         OutputDrop::LaneFull,
         OutputDrop::DiskFull,
         OutputDrop::WriteError,
         OutputDrop::OutputGone,
         OutputDrop::InterfaceDown,
         OutputDrop::NotIp,
+        OutputDrop::RedirectLost,
     ];
 
     /// The stable label used in the ledger.
@@ -133,6 +174,7 @@ impl OutputDrop {
             OutputDrop::OutputGone => "output_gone",
             OutputDrop::InterfaceDown => "interface_down",
             OutputDrop::NotIp => "not_ip",
+            OutputDrop::RedirectLost => "redirect_lost",
         }
     }
 }

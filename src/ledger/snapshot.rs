@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Ledger, Output, OutputDrop};
+use super::{Ledger, NotRedirected, Output, OutputDrop};
 use crate::record::Timestamp;
 use crate::wire::DropReason;
 
@@ -48,7 +48,7 @@ pub struct Snapshot {
 }
 
 /// Sums of what the program in the kernel did with packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FastPathTotals {
     /// Datagrams put into a ring.
     pub taken: u64,
@@ -60,6 +60,10 @@ pub struct FastPathTotals {
     pub unselected: u64,
     /// Packets of any kind left to the stack.
     pub passed: u64,
+    /// Datagrams whose frames were redirected into an interface.
+    pub redirected: u64,
+    /// Datagrams whose frames were not, though that was asked for, by reason; all reasons are listed.
+    pub not_redirected: BTreeMap<&'static str, u64>,
 }
 
 /// Sums of one output.
@@ -177,6 +181,11 @@ impl Snapshot {
                 ring_full: ledger.sum(|w| &w.ring_full),
                 unselected: ledger.sum(|w| &w.ring_unselected),
                 passed: ledger.sum(|w| &w.passed),
+                redirected: ledger.sum(|w| &w.redirected),
+                not_redirected: NotRedirected::ALL
+                    .iter()
+                    .map(|r| (r.label(), ledger.sum(|w| w.not_redirected(*r))))
+                    .collect(),
             },
             decapsulated: ledger.sum(|w| &w.decapsulated),
             dropped: DropReason::ALL.iter().map(|r| (r.label(), ledger.sum(|w| w.dropped(*r)))).collect(),
@@ -218,10 +227,10 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Frames that outputs lost by failing, files not published, and commands that failed: not `lane_full`, which is load, nor `not_ip`, which is as asked for.
+    /// Frames that outputs lost by failing, files not published, and commands that failed: not `lane_full` and `redirect_lost`, which are load, nor `not_ip`, which is as asked for.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        let harmless = [OutputDrop::LaneFull.label(), OutputDrop::NotIp.label()];
+        let harmless = [OutputDrop::LaneFull, OutputDrop::RedirectLost, OutputDrop::NotIp].map(OutputDrop::label);
         self.outputs
             .values()
             .flat_map(|o| &o.dropped)
@@ -254,6 +263,7 @@ impl fmt::Display for Snapshot {
             ("ring_full", self.fast_path.ring_full, "of them for want of room in a ring"),
             ("refused_at_stop", self.refused_at_stop, "came after the decision to stop"),
             ("fast_path", self.fast_path.taken, "by way of the BPF program"),
+            ("redirected", self.fast_path.redirected, "by the BPF program"),
             ("reserved_bits", self.reserved_bits, "set in the VXLAN header, accepted"),
             ("cut_by_mirror", self.cut_by_mirror, "frames that arrived truncated"),
             ("unselected", self.unselected, "of sessions not allowed: VNI or source"),
@@ -262,6 +272,9 @@ impl fmt::Display for Snapshot {
             if n > 0 {
                 row(f, name, n, note)?;
             }
+        }
+        for (reason, n) in seen(&self.fast_path.not_redirected) {
+            row(f, &format!("not redirected: {reason}"), n, "injected")?;
         }
         for (name, output) in &self.outputs {
             writeln!(f, "output {name}")?;

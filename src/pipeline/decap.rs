@@ -53,7 +53,8 @@ mod tests {
         let decap = |payload: &[u8], truncated, policy| {
             let (source, timestamp) = (Ipv6Addr::LOCALHOST, Timestamp::from_ns(1));
             let (length, wrong_checksum) = (payload.len(), false);
-            let datagram = Datagram { payload, length, truncated, wrong_checksum, source, timestamp };
+            let datagram =
+                Datagram { payload, length, truncated, wrong_checksum, redirected: false, source, timestamp };
             let wrong = Datagram { wrong_checksum: true, ..datagram };
             assert!(truncated || decapsulate(&wrong, policy) == Err(DropReason::WrongChecksum));
             decapsulate(&datagram, policy).map(|inner| inner.frame.len())
@@ -61,8 +62,15 @@ mod tests {
         assert_eq!(decap(&payload, false, ReservedBits::Reject), Ok(60));
         assert_eq!(decap(&payload, true, ReservedBits::Accept), Err(DropReason::TruncatedDatagram));
         let (source, timestamp) = (Ipv6Addr::LOCALHOST, Timestamp::from_ns(1));
-        let part =
-            Datagram { payload: &payload, length: 1000, truncated: false, wrong_checksum: false, source, timestamp };
+        let part = Datagram {
+            payload: &payload,
+            length: 1000,
+            truncated: false,
+            wrong_checksum: false,
+            redirected: false,
+            source,
+            timestamp,
+        };
         let inner = decapsulate(&part, ReservedBits::Accept).unwrap();
         assert_eq!((inner.frame.len(), inner.orig_len, frame_len(&part)), (60, 992, 992), "as much as was kept of it");
         payload[1] = 1;

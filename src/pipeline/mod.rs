@@ -21,6 +21,7 @@ use crate::ledger::{Ledger, Overflow, SessionTotals, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, Selection, SessionTable};
 use crate::sink::Orders;
+use crate::source::bpf::Redirect;
 use crate::source::{AllowList, Source};
 
 /// What the sensor does with datagrams, whatever their source.
@@ -71,7 +72,8 @@ pub struct Outcome {
 }
 
 impl Pipeline {
-    /// Starts the outputs, then a worker for each source, which lets in what is on the list.
+    /// Starts the outputs, one of which may be what the program of the sources redirects to, then a worker for each source, which lets in what is on
+    /// the list.
     ///
     /// # Errors
     /// What could not start.
@@ -79,6 +81,7 @@ impl Pipeline {
         plan: &PipelinePlan,
         allow_list: &Arc<AllowList>,
         mut sources: Vec<S>,
+        mut redirect: Option<Redirect>,
     ) -> Result<Self, OutputError> {
         let registry = Arc::new(Registry::new(plan.max_sessions));
         let stop = Arc::new(AtomicBool::new(false));
@@ -90,7 +93,7 @@ impl Pipeline {
         let mut sinks = Vec::with_capacity(plan.outputs.len());
         let mut lanes: Vec<Vec<(Selection, Lane)>> = sources.iter().map(|_| Vec::new()).collect();
         for output in &plan.outputs {
-            let started = output.start(&counters, &registry, &orders)?;
+            let started = output.start(&counters, &registry, &orders, &mut redirect)?;
             for (worker, lane) in lanes.iter_mut().zip(started.lanes) {
                 worker.push((output.selection.clone(), lane));
             }

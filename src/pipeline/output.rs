@@ -1,5 +1,6 @@
 //! The outputs: what each takes, and where it goes.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,7 +12,8 @@ use crate::sink;
 use crate::sink::Orders;
 use crate::sink::file::{FileError, FilePlan, FileSink};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
-use crate::sink::tap::TapSink;
+use crate::sink::tap::{Feeder, TapSink};
+use crate::source::bpf::{BpfError, Redirect};
 
 /// An output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum Destination {
     Files(FilePlan),
     /// An interface that sniffers watch.
     Interface(InterfacePlan),
+    /// The same, but a program in the kernel redirects frames into it; what it leaves is put there.
+    Redirect(InterfacePlan),
 }
 
 /// Why an output, or what feeds it, could not start.
@@ -44,6 +48,9 @@ pub enum OutputError {
     /// Not to feed the interface.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// Not to redirect frames into the interface.
+    #[error("--tap-mode redirect does not work here: {0}")]
+    Redirect(#[from] BpfError),
     /// Not to receive.
     #[error("cannot begin to receive: {0}")]
     Receive(io::Error),
@@ -52,13 +59,23 @@ pub enum OutputError {
     Thread(#[from] io::Error),
 }
 
+impl Feeder for Redirect {
+    fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>> {
+        Ok(Redirect::begin(self, interface)?)
+    }
+
+    fn pause(&mut self) -> Result<(), Box<dyn Error>> {
+        Ok(Redirect::pause(self)?)
+    }
+}
+
 impl OutputPlan {
     /// Memory for frames on their way into the output, in bytes, with `workers` workers.
     #[must_use]
     pub fn queue_memory(&self, workers: usize) -> usize {
         let gathered = match &self.to {
             Destination::Files(plan) => plan.buffer_memory,
-            Destination::Interface(_) => 0,
+            Destination::Interface(_) | Destination::Redirect(_) => 0,
         };
         workers * self.lane.chunks * CHUNK_MEMORY + gathered
     }
@@ -72,6 +89,7 @@ impl OutputPlan {
         workers: &[Arc<WorkerCounters>],
         registry: &Arc<Registry>,
         orders: &Arc<Orders>,
+        redirect: &mut Option<Redirect>,
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
@@ -80,13 +98,19 @@ impl OutputPlan {
                 let files = FileSink::open(plan.clone(), Arc::clone(registry), &mut output, workers.to_vec())?;
                 sink::spawn(&self.name, files, inbox, Arc::clone(orders))?
             }
-            Destination::Interface(plan) => {
+            Destination::Interface(plan) | Destination::Redirect(plan) => {
                 let interface = Interface::open(plan)?;
                 tracing::debug!(interface = plan.name, created = interface.created(), "interface is open");
                 for complaint in interface.complaints() {
                     tracing::warn!("{complaint}");
                 }
-                let tap = TapSink::new(plan.clone(), interface, output.end());
+                let mut tap = TapSink::new(plan.clone(), interface, output.end());
+                if let Destination::Redirect(_) = &self.to
+                    && let Some(redirect) = redirect.take()
+                {
+                    redirect.begin(&plan.name)?;
+                    tap = tap.fed_by(redirect);
+                }
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
             }
         };

@@ -56,11 +56,12 @@ fn datagrams_are_accepted_when_the_outputs_are_open() {
     let output = OutputPlan {
         name: "pcap".into(),
         selection: Selection::default(),
-        lane: LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 262_144, sessions: 10 },
+        lane: LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 262_144, sessions: 10, redirect: false },
         to: Destination::Files(files),
     };
     let plan =
         PipelinePlan { reserved_bits: ReservedBits::Accept, max_sessions: 10, count: None, outputs: vec![output] };
-    let error = Pipeline::start(&plan, &Arc::default(), vec![Asked(dir.path().join("manifest.jsonl"))]).unwrap_err();
+    let error =
+        Pipeline::start(&plan, &Arc::default(), vec![Asked(dir.path().join("manifest.jsonl"))], None).unwrap_err();
     assert_eq!(error.to_string(), "cannot begin to receive: manifest: true");
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::decap::{ReservedBits, decapsulate, frame_len};
 use crate::lane::Lane;
-use crate::ledger::{Overflow, SessionTotals, WorkerCounters};
+use crate::ledger::{NotRedirected, Overflow, SessionTotals, WorkerCounters};
 use crate::route::{Candidate, Selection, SessionId, SessionKey, SessionTable};
-use crate::source::{AllowList, AllowListReader, Datagram, FastPath, Refusing, Source};
+use crate::source::{AllowList, AllowListReader, Counted, Datagram, FastPath, Redirected, Refusing, Source};
+use crate::wire::Vni;
 
 /// How long a worker waits at most: how late it may see that it should stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -76,6 +77,8 @@ pub struct Step {
     sessions: SessionTable,
     lanes: Vec<(Selection, Lane)>,
     counters: Arc<WorkerCounters>,
+    /// Redirected frames that are lost, as far as that is known.
+    redirect_lost: u64,
 }
 
 impl Step {
@@ -88,7 +91,7 @@ impl Step {
         lanes: Vec<(Selection, Lane)>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        Self { policy, allowed: allow_list.reader(), sessions, lanes, counters }
+        Self { policy, allowed: allow_list.reader(), sessions, lanes, counters, redirect_lost: 0 }
     }
 
     /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts it, whatever it is.
@@ -105,8 +108,8 @@ impl Step {
         if inner.reserved_bits {
             counters.reserved_bits.add(1);
         }
-        // Before the session is looked up: one that is not allowed must not use up a number.
-        if !self.allowed.takes(datagram.source, inner.vni) {
+        // Before the session is looked up: one that is not allowed must not use up a number. What was redirected was allowed at the time.
+        if !datagram.redirected && !self.allowed.takes(datagram.source, inner.vni) {
             return self.unselected(1);
         }
         let length = frame_len(datagram);
@@ -120,7 +123,9 @@ impl Step {
         }
         let mut candidate = Candidate::new(inner.vni, inner.frame);
         for (selection, lane) in &mut self.lanes {
-            if selection.takes(&mut candidate) {
+            if datagram.redirected && lane.redirects() {
+                lane.redirected(1);
+            } else if selection.takes(&mut candidate) {
                 lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
             } else {
                 lane.filter(1);
@@ -137,8 +142,8 @@ impl Step {
     }
 
     /// Takes over what a program in the kernel counted since `before`: it looked at sessions as we would have.
-    fn fast_path(&self, before: FastPath, now: FastPath) {
-        let counters = &*self.counters;
+    fn fast_path(&mut self, before: FastPath, now: FastPath) {
+        let counters = Arc::clone(&self.counters);
         let unselected = now.unselected.saturating_sub(before.unselected);
         if unselected > 0 {
             counters.received.add(unselected);
@@ -146,11 +151,59 @@ impl Step {
             counters.decapsulated.add(unselected);
             self.unselected(unselected);
         }
+        self.redirected(before.redirect, now.redirect);
         counters.ring_taken.set(now.taken);
         counters.ring_read.set(now.read);
         counters.ring_full.set(now.ring_full);
         counters.ring_unselected.set(now.unselected);
         counters.passed.set(now.passed);
+    }
+
+    /// Takes over what a program in the kernel counted of frames that it redirected.
+    fn redirected(&mut self, before: Redirected, now: Redirected) {
+        let counters = &*self.counters;
+        let new = now.since(before);
+        if new.uncopied > 0 {
+            counters.received.add(new.uncopied);
+            counters.received_bytes.add(new.uncopied_bytes);
+            counters.decapsulated.add(new.uncopied);
+            counters.cut_by_mirror.add(new.uncopied_cut);
+            counters.overflow.add(new.overflow);
+            self.sessions.add_overflow(new.overflow, new.overflow_bytes);
+        }
+        // What was redirected before the last time and has not entered by now is lost; what was redirected since can be on its way.
+        self.redirect_lost = self.redirect_lost.max(before.redirected.saturating_sub(now.entered));
+        for (_, lane) in &self.lanes {
+            lane.redirected(new.uncopied);
+            lane.entered(new.entered, new.entered_bytes, self.redirect_lost);
+        }
+        counters.redirected.set(now.redirected);
+        for (reason, n) in [
+            (NotRedirected::Odd, now.odd),
+            (NotRedirected::Failed, now.failed),
+            (NotRedirected::NoInterface, now.no_interface),
+        ] {
+            counters.not_redirected(reason).set(n);
+        }
+    }
+
+    /// Takes over whose the frames were that a program in the kernel redirected without a copy, and what is lost of all that it redirected, which
+    /// it does no more.
+    fn settle(&mut self, sessions: &[Counted], redirected: Redirected) {
+        self.redirect_lost = redirected.redirected.saturating_sub(redirected.entered);
+        for (_, lane) in &mut self.lanes {
+            lane.entered(0, 0, self.redirect_lost);
+            lane.missed(SessionId::OVERFLOW, redirected.overflow);
+        }
+        for counted in sessions {
+            let Some(vni) = Vni::new(counted.vni) else { continue };
+            let key = SessionKey { source: counted.source, vni };
+            let id = self.sessions.add(key, counted.frames, counted.bytes, [counted.first, counted.last]);
+            if id == SessionId::OVERFLOW {
+                self.counters.overflow.add(counted.frames);
+            }
+            self.lanes.iter_mut().for_each(|(_, lane)| lane.missed(id, counted.frames));
+        }
     }
 
     /// Hands over chunks that have lingered, and returns when the next one will have.
@@ -238,11 +291,18 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
 
     /// Receives until `stop`, then drains what had come by then.
     pub fn run(mut self, stop: &AtomicBool) -> Ended {
-        let failure = self.receive_until(stop).err();
+        let mut failure = self.receive_until(stop).err();
         // What is still there came beyond the budget, or faster than it could be drained.
         let mut left = 0;
-        while matches!(self.source.receive(TURN, &mut |_| left += 1), Ok(1..)) {}
+        let Self { source, step, .. } = &mut self;
+        // The original of a copy is where it should be.
+        let mut late = |datagram: &Datagram<'_>| if datagram.redirected { step.datagram(datagram) } else { left += 1 };
+        while matches!(source.receive(TURN, &mut late), Ok(1..)) {}
         self.refresh_counters();
+        match self.source.uncopied_sessions() {
+            Ok(sessions) => self.step.settle(&sessions, self.fast_path.redirect),
+            Err(error) => failure = failure.or(Some(error)),
+        }
         let refused = Source::refused(&mut self.source);
         self.step.counters.refused_at_stop.set(refused + left);
         let (sessions, overflow) = self.step.sessions.totals();
@@ -294,6 +354,7 @@ mod tests {
                     length: payload.len(),
                     truncated: false,
                     wrong_checksum: false,
+                    redirected: false,
                     source,
                     timestamp: Timestamp::from_ns(1),
                 });
@@ -323,7 +384,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let counters = ledger.worker();
         let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-        let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000, sessions: 10 };
+        let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000, sessions: 10, redirect: false };
         let (lanes, inbox) = lanes(plan, vec![output.end()]);
         let sink = output.end();
         ledger.outputs.push(output);
@@ -384,5 +445,102 @@ mod tests {
         assert_eq!((snapshot.received, records), (100, 100));
         assert_eq!(snapshot.refused_at_stop, 400 + 2);
         assert_eq!(snapshot.sessions[0].source, IpAddr::from([192, 0, 2, 1]));
+    }
+
+    /// A source whose program has redirected all of these payloads, of which these are the copies, and more that have none.
+    #[derive(Debug)]
+    struct Redirecting(Prepared, Redirected, Vec<Counted>);
+
+    impl Source for Redirecting {
+        fn begin(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+        fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+            self.0.receive(limit, &mut |datagram| deliver(&Datagram { redirected: true, ..*datagram }))
+        }
+        fn wait(&mut self, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+        fn patience(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn kernel_dropped(&mut self) -> u64 {
+            0
+        }
+        fn refuse_further(&mut self) {}
+        fn refused(&mut self) -> u64 {
+            0
+        }
+        fn fast_path(&mut self) -> FastPath {
+            FastPath { redirect: self.1, ..FastPath::default() }
+        }
+        fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
+            Ok(std::mem::take(&mut self.2))
+        }
+    }
+
+    #[test]
+    fn redirected_frames_are_in_the_ledger_with_a_copy_and_without() {
+        let mut ledger = Ledger::default();
+        let counters = ledger.worker();
+        let mut path = |name: &str, redirect| {
+            let mut output = Output { name: name.into(), ends: Vec::new() };
+            let plan = LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 9000, sessions: 10, redirect };
+            let (mut lanes, inbox) = lanes(plan, vec![output.end()]);
+            let sink = output.end();
+            ledger.outputs.push(output);
+            ((Selection::default(), lanes.remove(0)), inbox, sink)
+        };
+        let ((files, inbox, sink), (tap, tap_inbox, _)) = (path("pcap", false), path("mirror0", true));
+        let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        let at = Timestamp::from_ns;
+        // Two of the five copies are of a VNI that is no longer allowed.
+        let copies = Prepared([1, 7, 1, 7, 1].map(|vni| payload(vni, 60)).to_vec());
+        let sessions = [(1, 20), (2, 5), (3, 6)].map(|(vni, frames)| Counted {
+            source,
+            vni,
+            frames,
+            bytes: frames * 60,
+            first: at(5),
+            last: at(9),
+        });
+        // Beside these the program met four of sessions beyond its own limit.
+        let redirect = Redirected {
+            redirected: 40,
+            entered: 33,
+            entered_bytes: 33 * 60,
+            uncopied: 35,
+            uncopied_bytes: 35 * 68,
+            uncopied_cut: 2,
+            overflow: 4,
+            overflow_bytes: 4 * 60,
+            odd: 8,
+            ..Redirected::default()
+        };
+        let list = Arc::new(AllowList::new(Allowed::new(vec![Vni::new(1).unwrap()], Vec::new()).unwrap()));
+        let table = SessionTable::new(Arc::new(Registry::new(3)));
+        let step = Step::new(ReservedBits::Accept, list, table, vec![files, tap], counters);
+        let worker = Worker::new(Redirecting(copies, redirect, sessions.to_vec()), step, None);
+        let ended = worker.run(&AtomicBool::new(true));
+        assert!(ended.failure.is_none());
+        let chunks: Vec<_> = inbox.full.try_iter().collect();
+        let lost: u64 = chunks.iter().flat_map(|chunk| chunk.losses()).map(|loss| loss.frames).sum();
+        assert_eq!(lost, 35, "whose frames the files lack is told");
+        sink.written.add(chunks.iter().map(|chunk| u64::from(chunk.frames())).sum());
+        assert!(tap_inbox.full.is_empty(), "nothing is to be injected");
+        let snapshot = Snapshot::of(&ledger, at(0), ended.sessions, ended.overflow);
+        snapshot.check().unwrap();
+        assert_eq!((snapshot.received, snapshot.decapsulated, snapshot.unselected), (40, 40, 0));
+        assert_eq!(snapshot.received_bytes, 40 * 68);
+        let tap = &snapshot.outputs["mirror0"];
+        assert_eq!((tap.written, tap.written_bytes, tap.dropped["redirect_lost"]), (33, 33 * 60, 7));
+        let pcap = &snapshot.outputs["pcap"];
+        assert_eq!((pcap.written, pcap.dropped["lane_full"]), (5, 35));
+        // VNIs 1 and 7 came first, then one more had room.
+        assert_eq!(snapshot.sessions.len(), 3);
+        assert_eq!(snapshot.overflow.frames, 4 + 6);
+        assert_eq!((snapshot.cut_by_mirror, snapshot.fast_path.redirected), (2, 40));
+        assert_eq!(snapshot.fast_path.not_redirected["odd"], 8);
+        assert_eq!(snapshot.failed(), 0, "load");
     }
 }

@@ -61,6 +61,29 @@ impl SessionTable {
         id
     }
 
+    /// Adds what was counted elsewhere of the session of `key`.
+    pub fn add(&mut self, key: SessionKey, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) -> SessionId {
+        let id = self.look_up(key);
+        if let Some(counts) = self.counts.get_mut(id.index())
+            && frames > 0
+        {
+            let is_first = counts.frames == 0;
+            counts.first = if is_first { first } else { counts.first.min(first) };
+            counts.last = counts.last.max(last);
+            counts.frames += frames;
+            counts.bytes += bytes;
+        }
+        id
+    }
+
+    /// Adds what was counted elsewhere of sessions beyond the limit.
+    pub fn add_overflow(&mut self, frames: u64, bytes: u64) {
+        if let Some(counts) = self.counts.get_mut(SessionId::OVERFLOW.index()) {
+            counts.frames += frames;
+            counts.bytes += bytes;
+        }
+    }
+
     fn look_up(&mut self, key: SessionKey) -> SessionId {
         let id = match self.ids.get(&key) {
             Some(id) => *id,
@@ -169,5 +192,17 @@ mod tests {
         let (sessions, _) = table.totals();
         let s = &sessions[0];
         assert_eq!((s.frames, s.bytes, s.first, s.last), (3, 150, at(10), at(30)));
+        // Together with what was counted elsewhere, of this session, another, and beyond the limit.
+        table.add(key(1), 2, 100, [at(5), at(8)]);
+        table.add(key(2), 1, 60, [at(7), at(9)]);
+        table.add(key(2), 0, 0, [at(0), at(99)]);
+        table.add(key(3), 1, 60, [at(1), at(1)]);
+        table.add(key(4), 4, 240, [at(1), at(1)]);
+        table.add_overflow(6, 360);
+        let (mut sessions, overflow) = table.totals();
+        sessions.sort_by_key(|s| s.vni);
+        let got: Vec<_> = sessions.iter().map(|s| (s.vni, s.frames, s.bytes, s.first, s.last)).collect();
+        assert_eq!(got, [(1, 5, 250, at(5), at(30)), (2, 1, 60, at(7), at(9)), (3, 1, 60, at(1), at(1))]);
+        assert_eq!((overflow.frames, overflow.bytes), (10, 600));
     }
 }

@@ -78,7 +78,8 @@ impl Allow {
 /// Why it could not start; nothing is left behind then.
 pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
     let allowed = plan.allow.read()?;
-    let Opened { sources, addresses, receive_buffer, description, gate } = source::open(&plan.source, &allowed)?;
+    let Opened { sources, addresses, receive_buffer, redirect, description, gate } =
+        source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -89,8 +90,8 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
     }
     let allow = Allow { plan: plan.allow.clone(), list: Arc::new(AllowList::new(allowed)), gate };
     let pipeline = match sources {
-        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources),
-        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources),
+        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, None),
+        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, redirect),
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
@@ -114,7 +115,7 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
 fn compression(output: &OutputPlan) -> Option<Compression> {
     match &output.to {
         Destination::Files(files) => files.compression,
-        Destination::Interface(_) => None,
+        Destination::Interface(_) | Destination::Redirect(_) => None,
     }
 }
 
@@ -127,7 +128,7 @@ fn keeps_all(output: &OutputPlan) -> bool {
 fn outputs(plan: &PipelinePlan) -> Vec<String> {
     let name = |to: &Destination| match to {
         Destination::Files(files) => files.directory.display().to_string(),
-        Destination::Interface(interface) => interface.name.clone(),
+        Destination::Interface(interface) | Destination::Redirect(interface) => interface.name.clone(),
     };
     plan.outputs.iter().map(|output| name(&output.to)).collect()
 }

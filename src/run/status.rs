@@ -30,6 +30,7 @@ struct Seen {
     kernel: u64,
     lanes: u64,
     overflow: u64,
+    redirect: u64,
 }
 
 impl Seen {
@@ -40,6 +41,7 @@ impl Seen {
             kernel: ledger.sum(|w| &w.kernel_dropped),
             lanes: ledger.outputs_dropped(OutputDrop::LaneFull),
             overflow: ledger.sum(|w| &w.overflow),
+            redirect: ledger.outputs_dropped(OutputDrop::RedirectLost),
         }
     }
 }
@@ -161,6 +163,15 @@ impl Status {
         if seen.lanes > before.lanes {
             let more = seen.lanes - before.lanes;
             tracing::warn!(more, total = seen.lanes, "an output is behind and its --queue is full: frames dropped");
+        }
+        if seen.redirect > before.redirect {
+            let more = seen.redirect - before.redirect;
+            tracing::warn!(
+                more,
+                total = seen.redirect,
+                "redirected frames did not enter the interface: it has just gone down, or the kernel's queue to it was full (raise it with: \
+                 sysctl -w net.core.netdev_max_backlog=10000)"
+            );
         }
         if seen.overflow > before.overflow {
             let more = seen.overflow - before.overflow;

@@ -154,6 +154,7 @@ impl fmt::Display for Complaint {
 #[derive(Debug)]
 pub struct Interface {
     tun: Tun,
+    index: u32,
     created: bool,
     complaints: Vec<Complaint>,
 }
@@ -194,13 +195,19 @@ impl Interface {
         let link = netlink.link(&plan.name).map_err(step("ask the kernel about"))?;
         let created = existing.is_none();
         let complaints = set_up(plan, &netlink, &link)?;
-        Ok(Self { tun, created, complaints })
+        Ok(Self { tun, index: link.index, created, complaints })
     }
 
     /// Whether it was created here, and will cease to exist with this value.
     #[must_use]
     pub fn created(&self) -> bool {
         self.created
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.index
     }
 
     /// What is not as it should be, for want of privilege.

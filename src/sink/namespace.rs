@@ -62,14 +62,14 @@ pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A tcpdump, which reads by a TPACKET_V3 ring.
-pub(super) struct Sniffer {
+pub(crate) struct Sniffer {
     child: Child,
     file: tempfile::NamedTempFile,
 }
 
 impl Sniffer {
     /// Starts on an interface; `filter` as tcpdump takes it, options included.
-    pub(super) fn start(interface: &str, filter: &[&str]) -> Self {
+    pub(crate) fn start(interface: &str, filter: &[&str]) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut child = Command::new("tcpdump")
             .args(["-n", "-U", "-Z", "root", "-B", "16384", "-i", interface, "-w"])
@@ -88,13 +88,13 @@ impl Sniffer {
     }
 
     /// The frames that it has seen so far.
-    pub(super) fn frames(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
         let Ok(mut reader) = PcapReader::new(File::open(self.file.path()).unwrap()) else { return Vec::new() };
         std::iter::from_fn(|| reader.next_packet()?.ok().map(|packet| packet.data().to_vec())).collect()
     }
 
     /// Waits until it has seen as many frames.
-    pub(super) fn wait_for(&self, n: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn wait_for(&self, n: usize) -> Vec<Vec<u8>> {
         wait_until("what was sent", || self.frames().len() >= n);
         self.frames()
     }

@@ -4,9 +4,14 @@
 //! never waits: the kernel hands the frame to the packet sockets there are and is done with it, so a slow sniffer loses frames by
 //! its own counter, and one that is gone is not missed.
 //!
+//! Where a program in the kernel redirects frames into the interface, this output has only those that it left; and tells it whether there is
+//! an interface to redirect to, every 100 ms.
+//!
 //! An interface that somebody takes down stays down; frames are counted as `interface_down` until it is up again. One that was deleted
 //! is opened again once a second.
 
+use std::error::Error;
+use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +22,7 @@ use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::pcap;
 use crate::sys::inject::{BATCH, Ring};
+use crate::sys::rtnetlink::RouteSocket;
 use crate::wire::inner::ip_packet;
 
 /// How often what the host sent is taken from the interface. Its queue holds 1000 frames.
@@ -27,6 +33,30 @@ const DRAIN_FRAMES: usize = 1000;
 const REOPEN: Duration = Duration::from_secs(1);
 /// A line in the log at most this often.
 const LOG: Duration = Duration::from_secs(1);
+
+/// Who puts frames into the interface besides this output.
+pub trait Feeder: Send + Debug {
+    /// The interface of this name is there and up.
+    ///
+    /// # Errors
+    /// Why nothing can be put there.
+    fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>>;
+
+    /// The interface is down or gone: frames must come to this output.
+    ///
+    /// # Errors
+    /// Why they may not.
+    fn pause(&mut self) -> Result<(), Box<dyn Error>>;
+}
+
+/// A feeder, and the number of the interface that it feeds.
+#[derive(Debug)]
+struct Fed {
+    feeder: Box<dyn Feeder>,
+    begun: Option<u32>,
+    /// The last failure was told.
+    told: bool,
+}
 
 /// The way frames take into the interface.
 #[derive(Debug)]
@@ -49,6 +79,7 @@ pub struct TapSink {
     next_drain: Instant,
     next_open: Instant,
     trouble: Trouble,
+    fed: Option<Fed>,
 }
 
 /// Frames that did not enter, until the log says so.
@@ -77,7 +108,15 @@ impl TapSink {
             next_drain: now,
             next_open: now,
             trouble,
+            fed: None,
         }
+    }
+
+    /// With a feeder, which has begun.
+    #[must_use]
+    pub fn fed_by(self, feeder: impl Feeder + 'static) -> Self {
+        let begun = self.interface.as_ref().map(Interface::index);
+        Self { fed: Some(Fed { feeder: Box::new(feeder), begun, told: false }), ..self }
     }
 
     /// As [`TapSink::new`], but without io_uring.
@@ -164,6 +203,33 @@ impl TapSink {
             }
             Err(error) => tracing::warn!(interface = self.plan.name, "{error}"),
         }
+    }
+
+    /// Has the feeder begin or pause, as the interface is there and up or not.
+    fn lead_feeder(&mut self) {
+        let (Some(fed), name) = (&mut self.fed, self.plan.name.as_str()) else { return };
+        let is_up = |index: u32| {
+            let link = RouteSocket::open().and_then(|socket| socket.link(name));
+            link.is_ok_and(|link| link.index == index && link.flags & libc::IFF_UP.cast_unsigned() != 0)
+        };
+        let open = self.interface.as_ref().map(Interface::index).filter(|index| is_up(*index));
+        if open == fed.begun {
+            return;
+        }
+        match if open.is_some() { fed.feeder.begin(name) } else { fed.feeder.pause() } {
+            Ok(()) if open.is_some() => tracing::info!(interface = name, "redirecting into the interface again"),
+            Ok(()) => {
+                tracing::warn!(interface = name, "the interface is down or gone: no more redirecting until it is up")
+            }
+            Err(error) => {
+                if !fed.told {
+                    tracing::warn!(interface = name, %error, "cannot have the program follow the interface; trying again");
+                }
+                fed.told = true;
+                return;
+            }
+        }
+        (fed.begun, fed.told) = (open, false);
     }
 
     /// Takes and counts what the host sent into the interface.
@@ -281,6 +347,7 @@ impl Sink for TapSink {
             self.drain();
             self.report(now);
             self.reopen(now);
+            self.lead_feeder();
         }
         self.next_drain
     }

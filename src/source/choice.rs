@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Allowed;
-use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate};
+use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
 use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
 
 /// How datagrams are to be received.
@@ -46,6 +46,8 @@ pub struct Opened {
     pub addresses: Vec<SocketAddr>,
     /// The smallest receive buffer that a socket got, in bytes.
     pub receive_buffer: u32,
+    /// Where frames are to be redirected, if that was asked for.
+    pub redirect: Option<Redirect>,
     /// How, for people: `udp`, or interfaces with what the program is attached to, as `eth0:xdp`.
     pub description: String,
     /// The program's part in what is allowed, where there is a program.
@@ -82,12 +84,22 @@ pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
         },
     };
     let Listening { sources, addresses, receive_buffer } = listening;
-    let (sources, description, gate) = match fast {
-        None => (Sources::Udp(sources), "udp".to_owned(), None),
+    let mut opened = Opened {
+        sources: Sources::Udp(Vec::new()),
+        addresses,
+        receive_buffer,
+        redirect: None,
+        description: "udp".into(),
+        gate: None,
+    };
+    match fast {
+        None => opened.sources = Sources::Udp(sources),
         Some(fast) => {
             let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
-            (Sources::Bpf(fast.sources), format!("bpf {}", places.join(" ")), Some(fast.gate))
+            opened.sources = Sources::Bpf(fast.sources);
+            opened.description = format!("bpf {}", places.join(" "));
+            (opened.redirect, opened.gate) = (fast.redirect, Some(fast.gate));
         }
-    };
-    Ok(Opened { sources, addresses, receive_buffer, description, gate })
+    }
+    Ok(opened)
 }

@@ -292,6 +292,7 @@ impl Source for UdpSource {
                     bound.drops.update(drops);
                 }
                 deliver(&Datagram {
+                    redirected: false,
                     payload: message.payload,
                     length: message.payload.len(),
                     truncated: message.truncated,

@@ -44,6 +44,7 @@ mod kernel_device;
 mod mirror;
 mod mirrored;
 mod overload;
+mod redirect;
 mod rotation;
 mod sessions;
 mod startup;

@@ -124,13 +124,13 @@ fn assert_equal(what: &str, live: &Findings, read: &Findings) {
 }
 
 /// Plays a capture to a sensor with a tap that Suricata sniffs, and compares. Returns how many alerts there were.
-fn compare(directory: &Path, name: &str, frames: &[Vec<u8>]) -> usize {
+fn compare(directory: &Path, name: &str, frames: &[Vec<u8>], arguments: &str) -> usize {
     // The times of the file are near those of the replay: no flow times out in one and not in the other.
     let file = frames::write(directory, &format!("{name}.pcap"), frames);
     let read = reading(&file);
     assert_eq!(read.packets, frames.len() as u64, "{name}");
     let pair = Pair::new(9001);
-    let sensor = Setup::new(&pair.sensor).with("--tap mirror0 --no-write").start();
+    let sensor = Setup::new(&pair.sensor).with("--tap mirror0 --no-write").with(arguments).start();
     let suricata = Suricata::sniffing(&pair.sensor, "mirror0");
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 2000", frames.len());
     eventually("Suricata has decoded all", || suricata.packets() >= frames.len() as u64);
@@ -144,6 +144,16 @@ fn compare(directory: &Path, name: &str, frames: &[Vec<u8>]) -> usize {
 
 #[test]
 fn each_capture_is_seen_on_the_tap_as_in_a_file() {
+    compare_all("");
+}
+
+#[test]
+fn each_capture_is_seen_on_the_tap_as_in_a_file_when_redirected() {
+    compare_all("--source bpf --interface eth0 --tap-mode redirect");
+}
+
+/// Plays each capture to a sensor of its own with these arguments.
+fn compare_all(arguments: &str) {
     let (true, Some(corpus)) = (need::programs(&["suricata"]), need::corpus()) else { return };
     let directory = tempfile::tempdir().unwrap();
     let aws = ("aws".to_owned(), frames::inner(&corpus.join("vxlan/aws-traffic-mirror.pcap")));
@@ -153,8 +163,10 @@ fn each_capture_is_seen_on_the_tap_as_in_a_file() {
     for some in captures.chunks(6) {
         let directory = directory.path();
         alerts += thread::scope(|scope| {
-            let running: Vec<_> =
-                some.iter().map(|capture| scope.spawn(move || compare(directory, &capture.0, &capture.1))).collect();
+            let running: Vec<_> = some
+                .iter()
+                .map(|capture| scope.spawn(move || compare(directory, &capture.0, &capture.1, arguments)))
+                .collect();
             let counts = running.into_iter().map(|one| one.join().unwrap_or_else(|cause| panic::resume_unwind(cause)));
             counts.sum::<usize>()
         });

@@ -105,13 +105,14 @@ class Side:
 
 
 class Vxtap(Side):
-    def __init__(self, rig, output, way):
+    def __init__(self, rig, output, way, redirect=False):
         super().__init__(rig, output)
-        self.name = f"vxtap {' '.join(way) or 'udp'}"
+        self.name = f"vxtap {' '.join(way) or 'udp'}" + (" redirect" if redirect else "")
         self.way = ["--source", way[0], "--attach", way[1], "--interface", "v1"] if way else []
+        self.tap_mode = ["--tap-mode", "redirect"] if redirect else []
 
     def start(self, load):
-        where = ["--write", self.rig.files] if self.output == "pcap" else ["--tap", "mirror0", "--no-write"]
+        where = ["--write", self.rig.files] if self.output == "pcap" else ["--tap", "mirror0", *self.tap_mode, "--no-write"]
         keep = load.wanted_vnis()
         vnis = ["--vni", ",".join(map(str, keep))] if keep else []
         self.launch(
@@ -272,9 +273,10 @@ max-pending-packets: 10000
 
 def all_sides(rig, output):
     """Every side that this machine may have, in the order in which they take turns."""
-    ways = [()] + [("bpf", attach) for attach in ("tc", "xdp") if rig.vxtap_has_bpf()]
+    ways = [()] + [("bpf", attach) for attach in ("tc", "xdp") if rig.vxtap_has("--source", "--attach")]
     vxtap = [Vxtap(rig, output, way) for way in ways]
     if output == "tap":
-        return [*vxtap, Kernel(rig, output)]
+        redirect = [Vxtap(rig, output, ("bpf", "tc"), redirect=True)] if rig.vxtap_has("--tap-mode") else []
+        return [*redirect, *vxtap, Kernel(rig, output)]
     kernel = [Kernel(rig, output, sniffer) for sniffer in SNIFFERS]
     return [*vxtap, *kernel, Kernel(rig, output, "tcpdump", each=True), Outer(rig, output), Floor(rig, output), Suricata(rig, output)]

@@ -67,8 +67,8 @@ mod tests {
     #[test]
     fn a_filter_takes_datagrams_and_that_of_a_dead_sensor_is_replaced() {
         let Some(_namespace) = Namespace::enter() else { return };
-        let (program, mut rings) = on_loopback();
-        let attach = || program.with_tc(|tc| attach(tc, "vxtap_tc", "lo", 1));
+        let (program, mut rings) = on_loopback(None);
+        let attach = || program.with_tc("vxtap_tc", |tc| attach(tc, "vxtap_tc", "lo", 1));
         let first = attach().unwrap();
         assert_eq!(filters(), 1);
         assert!(matches!(attach(), Err(BpfError::FilterTaken(name)) if name == "lo"), "of a sensor that lives");

@@ -24,12 +24,13 @@ mod filter;
 mod interface;
 mod program;
 mod record;
+mod redirect;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Once, Weak};
 use std::thread;
@@ -44,7 +45,7 @@ use self::clock::Clock;
 use self::program::{Counts, Program};
 use self::record::Record;
 use super::udp::{Listening, Steering, UdpPlan, UdpSource};
-use super::{Allowed, Datagram, FastPath, Source};
+use super::{Allowed, Counted, Datagram, FastPath, Source};
 use crate::record::Timestamp;
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
@@ -88,6 +89,19 @@ pub struct BpfPlan {
     pub any_address: bool,
     /// Verify UDP checksums.
     pub verify_checksum: bool,
+    /// Redirect frames into an interface.
+    pub redirect: Option<RedirectPlan>,
+}
+
+/// How frames are redirected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedirectPlan {
+    /// Sessions told apart at most.
+    pub sessions: u32,
+    /// Copy what is redirected into the ring.
+    pub copy: bool,
+    /// Bytes of a UDP payload that such a copy keeps at most.
+    pub keep: u32,
 }
 
 /// Why the program cannot run here.
@@ -200,6 +214,8 @@ struct Shared {
     /// Sources that have not begun yet.
     to_begin: AtomicUsize,
     refused: Once,
+    /// The sessions of what was redirected have been told.
+    counted: AtomicBool,
     /// Closed when this is dropped, which ends the thread that tends to the program.
     _tender: Sender<()>,
 }
@@ -227,9 +243,35 @@ pub struct BpfSource {
     shared: Arc<Shared>,
 }
 
+/// Leads the program to the interface that frames are to enter.
+#[derive(Debug)]
+pub struct Redirect {
+    shared: Weak<Shared>,
+}
+
+impl Redirect {
+    /// Has frames enter the interface `name` from now on.
+    ///
+    /// # Errors
+    /// Why they cannot: no such interface, or no program may be attached to it.
+    pub fn begin(&self, name: &str) -> Result<(), BpfError> {
+        self.shared.upgrade().map_or(Ok(()), |shared| shared.program.redirect(name))
+    }
+
+    /// Leaves all frames to the workers, for the interface is down or gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn pause(&self) -> Result<(), BpfError> {
+        self.shared.upgrade().map_or(Ok(()), |shared| shared.program.pause())
+    }
+}
+
 /// Sources for all workers.
 #[derive(Debug)]
 pub struct Fast {
+    /// Where frames are to be redirected.
+    pub redirect: Option<Redirect>,
     /// One for each worker.
     pub sources: Vec<BpfSource>,
     /// Interfaces, and where on them the program is attached.
@@ -261,7 +303,8 @@ impl Gate {
 pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Listening) -> Result<Fast, BpfError> {
     let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
-    Ok(Fast { sources, attached, gate: Gate { early: plan.early, shared } })
+    let redirect = plan.redirect.map(|_| Redirect { shared: Weak::clone(&shared) });
+    Ok(Fast { redirect, sources, attached, gate: Gate { early: plan.early, shared } })
 }
 
 type Attached = Vec<(String, &'static str)>;
@@ -302,8 +345,8 @@ fn program(
 /// A source for each worker, and what they share.
 fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> (Vec<BpfSource>, Weak<Shared>) {
     let (tender, told) = channel();
-    let to_begin = AtomicUsize::new(udp.len());
-    let shared = Arc::new(Shared { program, to_begin, refused: Once::new(), _tender: tender });
+    let (to_begin, refused, counted) = (AtomicUsize::new(udp.len()), Once::new(), AtomicBool::new(false));
+    let shared = Arc::new(Shared { program, to_begin, refused, counted, _tender: tender });
     let weak = Arc::downgrade(&shared);
     let of_tender = Weak::clone(&weak);
     let tend = move || {
@@ -362,6 +405,7 @@ impl Numbered {
                     length: record.length,
                     truncated: false,
                     wrong_checksum: verify && !record.checksum_is_right(),
+                    redirected: record.redirected,
                     source: record.source,
                     timestamp,
                 });
@@ -503,7 +547,15 @@ impl Source for BpfSource {
             sum.unselected += counts.unselected;
             sum.unselected_bytes += counts.unselected_bytes;
             sum.passed += counts.passed;
+            sum.redirect += counts.redirect;
         }
         sum
+    }
+
+    fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
+        if self.shared.counted.swap(true, Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        self.shared.program.sessions().map_err(io::Error::other)
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
@@ -18,15 +18,17 @@ use aya::{Ebpf, EbpfLoader, Pod};
 
 use super::filter::{self, Filter};
 use super::interface::{self, Interface};
+use super::redirect::{Place, Target};
 use super::{Attach, BpfError, BpfPlan};
-use crate::source::Allowed;
+use crate::source::{Allowed, Counted, Redirected};
 use crate::sys::ring::{self, Ring};
 
 /// Built from `capture.bpf.c` by `./ci.sh bpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/capture.bpf.o");
-/// The programs in it. The second name is also that of a filter on kernels without tcx.
+/// The programs in it. The names of those at tc are also those of filters on kernels without tcx.
 const XDP: &str = "vxtap_xdp";
 const TC: &str = "vxtap_tc";
+const ENTERED: &str = "vxtap_entered";
 
 /// `struct endpoint`: address, then port in network order and zero.
 type Endpoint = [u32; 5];
@@ -37,8 +39,12 @@ type State = [u32; 16];
 /// `ONLY_VNIS` and `ONLY_SOURCES`.
 const ONLY_VNIS: u32 = 1;
 const ONLY_SOURCES: u32 = 2;
-/// `struct count`.
-type Count = [u64; 5];
+/// `struct count`: see [`split`].
+type Count = [u64; 16];
+
+/// For how long nothing more must have entered the interface until what is missing is lost. Redirected packets wait in a queue of the receiving
+/// CPU, for well below a millisecond.
+const ENTERING: Duration = Duration::from_millis(200);
 
 /// What became of packets. Sums over all CPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +54,7 @@ pub(super) struct Counts {
     pub(super) unselected: u64,
     pub(super) unselected_bytes: u64,
     pub(super) passed: u64,
+    pub(super) redirect: Redirected,
 }
 
 /// Where the program is attached.
@@ -68,7 +75,7 @@ impl Mode {
 
 /// The kernel's end of an attachment: dropping it ends it. Closing the descriptor of a link does, so also where the process is killed.
 #[derive(Debug)]
-enum Hold {
+pub(super) enum Hold {
     Xdp { _link: XdpLink },
     Tc { _link: SchedClassifierLink },
     Filter { _filter: Filter },
@@ -140,6 +147,10 @@ impl<K: Pod + Eq + Hash> List<K> {
 /// The loaded program. Detached when this is dropped.
 pub(super) struct Program {
     changing: Mutex<Changing>,
+    /// It is to redirect, and where. Without, the maps are needed all the same when it is loaded once more.
+    redirects: bool,
+    target: Target,
+    rings: u32,
     states: Mutex<States>,
     counts: PerCpuArray<MapData, Count>,
     listen: Vec<SocketAddr>,
@@ -153,7 +164,7 @@ impl fmt::Debug for Program {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -169,6 +180,8 @@ impl Program {
         let endpoints = endpoints(listen, plan.any_address, &interface::all());
         let rings_by_session = if by_session { rings } else { 0 };
         let any_address = u8::from(plan.any_address);
+        let redirect = u8::from(plan.redirect.is_some());
+        let (sessions, copy, keep_copy) = plan.redirect.map_or((1, 1, 0), |r| (r.sessions, u8::from(r.copy), r.keep));
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             // It is the same for all kernels.
@@ -177,7 +190,11 @@ impl Program {
             .map_max_entries("counts", rings)
             .map_max_entries("states", rings + 1)
             .map_max_entries("listening", entries(endpoints.len() * 2).max(1024))
+            .map_max_entries("sessions", sessions)
             .override_global("rings_by_session", &rings_by_session, true)
+            .override_global("redirect", &redirect, true)
+            .override_global("copy", &copy, true)
+            .override_global("keep_copy", &keep_copy, true)
             .override_global("keep", &plan.keep, true)
             .override_global("any_address", &any_address, true)
             .load(OBJECT)?;
@@ -190,6 +207,7 @@ impl Program {
         states.tell()?;
         let states = Mutex::new(states);
         let counts = take("counts")?.try_into()?;
+        let target = Target::new(take("target")?.try_into()?, take("sessions")?.try_into()?);
         listening.add(endpoints)?;
         let mut outer: ArrayOfMaps<&mut MapData, MapData> =
             ebpf.map_mut("rings").ok_or(BpfError::Object("rings"))?.try_into()?;
@@ -202,7 +220,48 @@ impl Program {
         let attached = Vec::new();
         let changing = Mutex::new(Changing { ebpf, listening, vnis, sources, attached });
         let (listen, any_address, attach) = (listen.to_vec(), plan.any_address, plan.attach);
-        Ok((Self { changing, states, counts, listen, any_address, attach }, readers))
+        let redirects = plan.redirect.is_some();
+        Ok((Self { changing, redirects, target, rings, states, counts, listen, any_address, attach }, readers))
+    }
+
+    /// Has frames enter this interface from now on.
+    pub(super) fn redirect(&self, interface: &str) -> Result<(), BpfError> {
+        let target = &self.target;
+        let index = interface::ethernet(interface)?.index;
+        if target.interface().is_some_and(|known| known == (interface.to_owned(), index)) {
+            return Ok(target.resume(index)?);
+        }
+        // Into one that is gone frames would vanish.
+        target.pause()?;
+        let _hold = attach_tc(&mut lock(&self.changing).ebpf, ENTERED, interface, index)?;
+        Ok(target.begin(Place { interface: interface.to_owned(), index, _hold })?)
+    }
+
+    /// Has all frames go into the rings from now on.
+    pub(super) fn pause(&self) -> Result<(), BpfError> {
+        Ok(self.target.pause()?)
+    }
+
+    /// What was redirected without a copy, by session.
+    pub(super) fn sessions(&self) -> Result<Vec<Counted>, MapError> {
+        if self.redirects { self.target.sessions() } else { Ok(Vec::new()) }
+    }
+
+    /// Waits until what was redirected has entered the interface, or is lost.
+    fn wait_for_entering(&self) {
+        let counts = || {
+            let mut sum = Redirected::default();
+            (0..self.rings).for_each(|ring| sum += self.counts(ring).unwrap_or_default().redirect);
+            (sum.redirected, sum.entered)
+        };
+        let (mut before, mut since) = (counts(), Instant::now());
+        while before.0 > before.1 && since.elapsed() < ENTERING {
+            thread::sleep(Duration::from_millis(1));
+            let now = counts();
+            if now != before {
+                (before, since) = (now, Instant::now());
+            }
+        }
     }
 
     /// Attaches the program to an interface.
@@ -221,7 +280,24 @@ impl Program {
         // What cannot be changed stays with the stack, or is taken for a little longer.
         let _ = listening.add(now.iter().copied());
         let _ = listening.keep(&now);
+        if let Some((interface, index)) = self.target.interface()
+            && interface::ethernet(&interface).is_ok_and(|link| link.index == index)
+            && !is_at_tc(ebpf, ENTERED, &interface)
+        {
+            tracing::warn!(
+                interface,
+                "somebody has detached the program that counts what enters the interface; what entered meanwhile is counted as redirect_lost"
+            );
+            match attach_tc(ebpf, ENTERED, &interface, index) {
+                Ok(hold) => self.target.count_by(hold),
+                Err(error) => tracing::warn!(%error, "cannot attach it again"),
+            }
+        }
         for place in attached {
+            if matches!(place.hold, Some((_, Hold::Tc { .. }))) && !is_at_tc(ebpf, TC, &place.interface) {
+                place.hold = None;
+                tracing::warn!(interface = place.interface, "somebody has detached the program; attaching it again");
+            }
             let link = interface::ethernet(&place.interface);
             let index = link.as_ref().ok().map(|link| link.index);
             if place.hold.as_ref().is_some_and(|(attached_to, _)| index != Some(*attached_to)) {
@@ -261,10 +337,11 @@ impl Program {
             .and_then(|()| sources.add(wanted_sources.iter().copied()))
             .and_then(|()| self.take_only(only))
             .and_then(|()| vnis.keep(&wanted_vnis))
-            .and_then(|()| sources.keep(&wanted_sources));
+            .and_then(|()| sources.keep(&wanted_sources))
+            .and_then(|()| self.target.block(false));
         if let Err(error) = told {
             tracing::warn!("what is not allowed comes by way of the rings: {}", super::chain(&error));
-            if self.take_only(0).is_err() {
+            if self.target.block(true).and_then(|()| self.take_only(0)).is_err() {
                 tracing::error!("the program may drop sessions that are allowed; detaching it");
                 changing.attached.clear();
             }
@@ -285,6 +362,9 @@ impl Program {
         if ring::wait_for_running_programs().is_err() {
             // Longer than any program takes.
             thread::sleep(Duration::from_millis(20));
+        }
+        if self.redirects {
+            self.wait_for_entering();
         }
     }
 
@@ -309,9 +389,21 @@ impl Program {
                 *sum += n;
             }
         }
-        let [taken, ring_full, unselected, unselected_bytes, passed] = sums;
-        Ok(Counts { taken, ring_full, unselected, unselected_bytes, passed })
+        let ([taken, ring_full, unselected, unselected_bytes, passed], redirect) = split(sums);
+        Ok(Counts { taken, ring_full, unselected, unselected_bytes, passed, redirect: redirect.into() })
     }
+}
+
+/// Counters of all, and those of redirection.
+fn split([a, b, c, d, e, redirect @ ..]: Count) -> ([u64; 5], [u64; 11]) {
+    ([a, b, c, d, e], redirect)
+}
+
+/// Whether this program is still at tc of the interface. Without tcx nobody can tell.
+fn is_at_tc(ebpf: &Ebpf, program: &str, interface: &str) -> bool {
+    let Some(Ok(ours)) = ebpf.program(program).map(|program| program.info()) else { return true };
+    let there = SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
+    there.map_or(true, |(_, programs)| programs.iter().any(|program| program.id() == ours.id()))
 }
 
 /// A ring of this many bytes, a power of two, and its reader.
@@ -364,7 +456,7 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
 fn attach(ebpf: &mut Ebpf, name: &str, wanted: Attach) -> Result<(u32, Mode, Hold), BpfError> {
     let link = interface::ethernet(name)?;
     let xdp = |ebpf: &mut Ebpf| Ok((link.index, Mode::Xdp, Hold::Xdp { _link: attach_xdp(ebpf, name)? }));
-    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, attach_tc(ebpf, name, link.index)?));
+    let tc = |ebpf: &mut Ebpf| Ok((link.index, Mode::Tc, attach_tc(ebpf, TC, name, link.index)?));
     match wanted {
         Attach::Xdp => xdp(ebpf),
         Attach::Tc => tc(ebpf),
@@ -403,19 +495,19 @@ fn attach_xdp(ebpf: &mut Ebpf, name: &str) -> Result<XdpLink, BpfError> {
     Ok(program.take_link(id)?)
 }
 
-fn attach_tc(ebpf: &mut Ebpf, name: &str, index: u32) -> Result<Hold, BpfError> {
-    let program = tc_program(ebpf)?;
+fn attach_tc(ebpf: &mut Ebpf, program_name: &'static str, name: &str, index: u32) -> Result<Hold, BpfError> {
+    let program = tc_program(ebpf, program_name)?;
     if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
-        return Ok(Hold::Filter { _filter: filter::attach(program, TC, name, index)? });
+        return Ok(Hold::Filter { _filter: filter::attach(program, program_name, name, index)? });
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = program.attach_with_options(name, TcAttachType::Ingress, order)?;
     Ok(Hold::Tc { _link: program.take_link(id)? })
 }
 
-/// The program for tc, which the kernel has.
-fn tc_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, BpfError> {
-    let program: &mut SchedClassifier = ebpf.program_mut(TC).ok_or(BpfError::Object(TC))?.try_into()?;
+/// A program for tc, which the kernel has.
+fn tc_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, BpfError> {
+    let program: &mut SchedClassifier = ebpf.program_mut(name).ok_or(BpfError::Object(name))?.try_into()?;
     if program.fd().is_err() {
         program.load()?;
     }
@@ -425,9 +517,10 @@ fn tc_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, BpfError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::source::bpf::RedirectPlan;
 
     /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
-    pub(in super::super) fn on_loopback() -> (Program, Vec<Ring>) {
+    pub(in super::super) fn on_loopback(redirect: Option<RedirectPlan>) -> (Program, Vec<Ring>) {
         let plan = BpfPlan {
             interfaces: Vec::new(),
             attach: Attach::Tc,
@@ -436,6 +529,7 @@ pub(super) mod tests {
             early: true,
             any_address: false,
             verify_checksum: false,
+            redirect,
         };
         let (program, rings) = Program::load(&plan, &["127.0.0.1:4789".parse().unwrap()], 1, true).unwrap();
         program.leave_all(false).unwrap();
@@ -443,9 +537,27 @@ pub(super) mod tests {
     }
 
     impl Program {
-        /// Lends the program for tc.
-        pub(in super::super) fn with_tc<T>(&self, f: impl FnOnce(&mut SchedClassifier) -> T) -> T {
-            f(tc_program(&mut lock(&self.changing).ebpf).unwrap())
+        pub(in super::super) fn target(&self) -> &Target {
+            &self.target
+        }
+
+        pub(in super::super) fn has_at_tc(&self, name: &str, interface: &str) -> bool {
+            is_at_tc(&lock(&self.changing).ebpf, name, interface)
+        }
+
+        /// Has both programs look attached as they were, while they are so at another interface.
+        pub(in super::super) fn displace(&self, elsewhere: &str) {
+            let attach = |name| attach_tc(&mut lock(&self.changing).ebpf, name, elsewhere, 0).unwrap();
+            let hold = attach("vxtap_tc");
+            if let [Attached { hold: Some((_, place)), .. }] = &mut *lock(&self.changing).attached {
+                *place = hold;
+            }
+            self.target.count_by(attach("vxtap_entered"));
+        }
+
+        /// Lends a program for tc.
+        pub(in super::super) fn with_tc<T>(&self, name: &'static str, f: impl FnOnce(&mut SchedClassifier) -> T) -> T {
+            f(tc_program(&mut lock(&self.changing).ebpf, name).unwrap())
         }
     }
 

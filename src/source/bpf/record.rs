@@ -2,6 +2,10 @@
 
 use std::net::Ipv6Addr;
 
+/// Bits of the flags.
+const REAL: u16 = 1;
+const REDIRECTED: u16 = 2;
+
 /// Bytes before the payload.
 pub(super) const HEADER_LEN: usize = 56;
 
@@ -11,6 +15,8 @@ pub(super) struct Record<'a> {
     /// Receive time by CLOCK_MONOTONIC, in ns; by CLOCK_REALTIME if `real`.
     pub(super) time: u64,
     pub(super) real: bool,
+    /// A copy: the frame itself was redirected into an interface.
+    pub(super) redirected: bool,
     /// Bytes of the UDP payload as it arrived.
     pub(super) length: usize,
     /// The payload, as far as it was kept.
@@ -37,10 +43,11 @@ impl<'a> Record<'a> {
         let (source_port, rest) = rest.split_first_chunk::<2>()?;
         let (destination_port, rest) = rest.split_first_chunk::<2>()?;
         let (checksum, rest) = rest.split_first_chunk::<2>()?;
-        let real = rest.first_chunk::<2>()?;
+        let flags = u16::from_ne_bytes(*rest.first_chunk::<2>()?);
         Some(Self {
             time: u64::from_ne_bytes(*time),
-            real: u16::from_ne_bytes(*real) != 0,
+            real: flags & REAL != 0,
+            redirected: flags & REDIRECTED != 0,
             length: u32::from_ne_bytes(*length) as usize,
             payload: room.get(..u32::from_ne_bytes(*kept) as usize)?,
             source: Ipv6Addr::from(*source),
@@ -110,7 +117,13 @@ mod tests {
     fn fields() {
         let bytes = record(b"hello", 128, mapped(1), mapped(2), 0);
         let record = Record::parse(&bytes).unwrap();
-        assert_eq!((record.time, record.real), (1_000_000_007, false));
+        assert_eq!((record.time, record.real, record.redirected), (1_000_000_007, false, false));
+        for flags in 0..4u16 {
+            let mut bytes = bytes.clone();
+            bytes[54..56].copy_from_slice(&flags.to_ne_bytes());
+            let record = Record::parse(&bytes).unwrap();
+            assert_eq!((record.real, record.redirected), (flags & 1 != 0, flags & 2 != 0));
+        }
         assert_eq!((record.length, record.payload), (5, b"hello".as_slice()));
         assert_eq!((record.source_port, record.destination_port), (65_408, 4789));
         assert_eq!(record.source.to_canonical().to_string(), "192.0.2.1");

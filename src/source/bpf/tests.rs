@@ -15,6 +15,7 @@ fn on_loopback() -> BpfSource {
         early: true,
         any_address: false,
         verify_checksum: false,
+        redirect: None,
     };
     let mut listening = udp::listen(&udp).unwrap();
     open(&plan, &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)

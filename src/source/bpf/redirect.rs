@@ -1,0 +1,201 @@
+//! Redirection: which interface frames enter, and what was counted of those that have no copy in a ring.
+
+use std::net::Ipv6Addr;
+use std::sync::Mutex;
+
+use aya::maps::{Array, MapData, MapError, PerCpuHashMap};
+
+use super::program::{Hold, lock};
+use crate::record::Timestamp;
+use crate::source::Counted;
+
+/// `struct session`: outer source address, VNI.
+type SessionKey = [u32; 5];
+/// `struct total`: frames, bytes, times of the first and the last by CLOCK_REALTIME, 0 where the kernel did not stamp yet.
+type Total = [u64; 4];
+
+/// Where the program redirects to.
+pub(super) struct Target {
+    number: Mutex<Number>,
+    sessions: PerCpuHashMap<MapData, SessionKey, Total>,
+    place: Mutex<Option<Place>>,
+}
+
+/// The number of the interface, as the program has it.
+struct Number {
+    map: Array<MapData, u32>,
+    /// 0: none.
+    wanted: u32,
+    blocked: bool,
+}
+
+impl Number {
+    fn tell(&mut self) -> Result<(), MapError> {
+        self.map.set(0, if self.blocked { 0 } else { self.wanted }, 0)
+    }
+}
+
+/// An interface that frames enter.
+pub(super) struct Place {
+    pub(super) interface: String,
+    pub(super) index: u32,
+    /// Of the program there, which counts them.
+    pub(super) _hold: Hold,
+}
+
+impl Target {
+    pub(super) fn new(number: Array<MapData, u32>, sessions: PerCpuHashMap<MapData, SessionKey, Total>) -> Self {
+        let number = Number { map: number, wanted: 0, blocked: false };
+        Self { number: Mutex::new(number), sessions, place: Mutex::new(None) }
+    }
+
+    /// Frames enter there from now on.
+    pub(super) fn begin(&self, place: Place) -> Result<(), MapError> {
+        let index = place.index;
+        *lock(&self.place) = Some(place);
+        self.resume(index)
+    }
+
+    /// Frames enter it again: the interface is the one that it was before.
+    pub(super) fn resume(&self, index: u32) -> Result<(), MapError> {
+        let mut number = lock(&self.number);
+        number.wanted = index;
+        number.tell()
+    }
+
+    /// Frames go into the rings from now on. What is on its way is still counted when it enters.
+    pub(super) fn pause(&self) -> Result<(), MapError> {
+        self.resume(0)
+    }
+
+    /// Frames go into the rings as long as this is so: the program does not know which are allowed.
+    pub(super) fn block(&self, blocked: bool) -> Result<(), MapError> {
+        let mut number = lock(&self.number);
+        number.blocked = blocked;
+        number.tell()
+    }
+
+    /// The last interface that frames entered: name and number.
+    pub(super) fn interface(&self) -> Option<(String, u32)> {
+        lock(&self.place).as_ref().map(|place| (place.interface.clone(), place.index))
+    }
+
+    /// Another attachment of the program that counts there.
+    pub(super) fn count_by(&self, hold: Hold) {
+        if let Some(place) = &mut *lock(&self.place) {
+            place._hold = hold;
+        }
+    }
+
+    /// What was redirected without a copy, by session.
+    pub(super) fn sessions(&self) -> Result<Vec<Counted>, MapError> {
+        self.sessions.iter().map(|entry| entry.map(|(key, totals)| add_up(key, totals.iter()))).collect()
+    }
+}
+
+/// A session, from what each CPU counted of it.
+fn add_up<'a>(key: SessionKey, totals: impl Iterator<Item = &'a Total>) -> Counted {
+    let [a, b, c, d, vni] = key;
+    let mut octets = [0; 16];
+    octets.as_chunks_mut::<4>().0.iter_mut().zip([a, b, c, d]).for_each(|(to, word)| *to = word.to_ne_bytes());
+    let (mut frames, mut bytes, mut first, mut last) = (0, 0, u64::MAX, 0);
+    for [n, length, earliest, latest] in totals.copied() {
+        frames += n;
+        bytes += length;
+        if earliest > 0 {
+            first = first.min(earliest);
+        }
+        last = last.max(latest);
+    }
+    let now = Timestamp::now();
+    let time = |ns| if ns == 0 || ns == u64::MAX { now } else { Timestamp::from_ns(ns) };
+    Counted { source: Ipv6Addr::from(octets), vni, frames, bytes, first: time(first), last: time(last) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::program::tests::on_loopback;
+    use super::super::{RedirectPlan, filter};
+    use super::*;
+    use crate::sink::interface::{Interface, InterfacePlan, Kind};
+    use crate::sink::namespace::{Namespace, Sniffer, sh};
+    use crate::wire::{Vni, vxlan};
+    use aya::programs::{SchedClassifier, TcAttachType};
+    use std::net::UdpSocket;
+
+    /// As on kernels before 6.6, where both programs are filters, and that which drops everything is one of the same kind.
+    #[test]
+    fn by_filters() {
+        let Some(_namespace) = Namespace::enter() else { return };
+        let plan = InterfacePlan { name: "mirror0".into(), kind: Kind::Tap, mtu: 9001 };
+        let tap = Interface::open(&plan).unwrap();
+        let redirect = RedirectPlan { sessions: 10, copy: false, keep: 128 };
+        let (program, mut rings) = on_loopback(Some(redirect));
+        let filter = |name, interface, index| Hold::Filter {
+            _filter: program.with_tc(name, |tc| filter::attach(tc, name, interface, index)).unwrap(),
+        };
+        let _capture = filter("vxtap_tc", "lo", 1);
+        let _hold = filter("vxtap_entered", "mirror0", tap.index());
+        let sniffer = Sniffer::start("mirror0", &[]);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let frame = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x12, 0x34].into_iter().chain(0..60).collect::<Vec<u8>>();
+        let datagram = [vxlan::header(Vni::new(7).unwrap()).as_slice(), &frame].concat();
+        let send = || assert_eq!(socket.send_to(&datagram, "127.0.0.1:4789").unwrap(), datagram.len());
+
+        send();
+        let counts = program.counts(0).unwrap();
+        assert_eq!((counts.taken, counts.redirect.no_interface), (1, 1), "into the ring before there is an interface");
+        program.target().begin(Place { interface: "mirror0".into(), index: tap.index(), _hold }).unwrap();
+        (0..3).for_each(|_| send());
+        program.refuse();
+        let counts = program.counts(0).unwrap();
+        assert_eq!(
+            (counts.redirect.redirected, counts.redirect.entered, counts.redirect.entered_bytes),
+            (3, 3, 3 * 74)
+        );
+        assert_eq!(
+            (counts.taken, counts.redirect.uncopied),
+            (2, 2),
+            "and the first of the session is known by its copy"
+        );
+        let sessions = program.sessions().unwrap();
+        assert_eq!((sessions.len(), sessions[0].vni, sessions[0].frames), (1, 7, 2));
+        assert_eq!(sniffer.wait_for(3), [frame.clone(), frame.clone(), frame]);
+        let is_copy = |bytes: &[u8]| super::super::Record::parse(bytes).unwrap().redirected;
+        assert!(!is_copy(rings[0].peek().unwrap()));
+        rings[0].skip();
+        assert!(is_copy(rings[0].peek().unwrap()));
+    }
+
+    #[test]
+    fn a_program_that_somebody_has_detached_is_attached_again() {
+        let Some(_namespace) = Namespace::enter() else { return };
+        sh("ip link add v0 type veth peer name v1");
+        let (program, _rings) = on_loopback(Some(RedirectPlan { sessions: 1, copy: false, keep: 128 }));
+        program.attach("lo").unwrap();
+        program.redirect("v0").unwrap();
+        let both = || [program.has_at_tc("vxtap_tc", "lo"), program.has_at_tc("vxtap_entered", "v0")];
+        assert_eq!(both(), [true, true]);
+        // Before Linux 6.6 nobody can tell.
+        if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() {
+            program.displace("v1");
+            assert_eq!(both(), [false, false]);
+        }
+        program.tend();
+        assert_eq!(both(), [true, true]);
+    }
+
+    #[test]
+    fn a_session_is_what_all_cpus_counted() {
+        let word = |bytes| u32::from_ne_bytes(bytes);
+        let key = [0, 0, word([0, 0, 0xff, 0xff]), word([192, 0, 2, 7]), 9];
+        let totals = [[3, 180, 50, 70], [0, 0, 0, 0], [1, 60, 40, 40], [2, 120, 0, 0]];
+        let counted = add_up(key, totals.iter());
+        assert_eq!((counted.source.to_canonical().to_string().as_str(), counted.vni), ("192.0.2.7", 9));
+        assert_eq!((counted.frames, counted.bytes), (6, 360));
+        assert_eq!((counted.first, counted.last), (Timestamp::from_ns(40), Timestamp::from_ns(70)));
+        let before = Timestamp::now();
+        let counted = add_up(key, [[2, 120, 0, 0]].iter());
+        assert!(counted.first >= before && counted.last >= before, "not stamped");
+    }
+}
