@@ -101,6 +101,10 @@ pub enum FileError {
     Archive(#[from] ArchiveError),
 }
 
+/// Of /proc and its like, and of what `chattr +i` protects from everybody.
+const NO_PLACE: &str =
+    "that is no place for files: a virtual file system, or marked immutable; name another with --write";
+
 /// Creates `directory` where it is missing and proves that files can be created in it.
 ///
 /// # Errors
@@ -108,6 +112,9 @@ pub enum FileError {
 pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
     let fail = |error: io::Error| {
         let advice = match error.kind() {
+            _ if error.raw_os_error() == Some(libc::EPERM) => NO_PLACE,
+            // What is missing above it would have been created.
+            io::ErrorKind::NotFound => NO_PLACE,
             io::ErrorKind::PermissionDenied => "make it writable for this user, or name another with --write",
             io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; name another with --write",
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or name another with --write",
