@@ -493,6 +493,35 @@ fn without_room_that_may_be_used_nothing_is_written() {
     assert_eq!(rig.written(), 30);
 }
 
+#[test]
+fn files_that_are_written_to_make_room_where_nothing_else_can() {
+    let mut rig =
+        rig(|plan| plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(1000)), ..BudgetPlan::default() });
+    rig.frames(30, 1000);
+    rig.send(&[(7, SECOND, 1000), (8, 2 * SECOND, 60)]);
+    rig.flush();
+    let eventually = |rig: &Rig, is_so: &dyn Fn(&Rig) -> bool| {
+        let begin = Instant::now();
+        while !is_so(rig) {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    rig.storage.faults().space = Some(Space { free: 999, total: 100_000 });
+    eventually(&rig, &|rig| rig.sink.shared.archive.is_starved());
+    rig.sink.next_sweep = Instant::now();
+    rig.sink.tick(Instant::now() + LOOK);
+    // One is enough.
+    eventually(&rig, &|rig| rig.count(|end| &end.pruned) == 1);
+    rig.storage.faults().space = Some(Space { free: 11_000, total: 100_000 });
+    eventually(&rig, &|rig| !rig.sink.shared.archive.is_starved());
+    rig.sink.tick(Instant::now() + 3 * LOOK);
+    rig.sink.finish();
+    let left: Vec<_> = rig.files().into_iter().map(|(_, times)| times.len()).collect();
+    assert_eq!(left, [10, 10, 1, 1], "one of ten frames went");
+    assert_eq!(rig.dropped(OutputDrop::DiskFull), 0);
+}
+
 /// Something that happens to a sensor.
 #[derive(Debug, Clone)]
 enum Happening {
