@@ -340,6 +340,18 @@ mod tests {
     }
 
     #[test]
+    fn losses_are_counted_beyond_32_bits() {
+        let (mut lane, inbox, _) = one(0, 9000);
+        lane.offer(SessionId::OVERFLOW, at(0), &[7; 60], 60);
+        // As if it had gone on for a day.
+        lane.losses.frames[0] = u64::from(u32::MAX);
+        lane.offer(SessionId::OVERFLOW, at(1), &[7; 60], 60);
+        drop(lane);
+        let told: Vec<u64> = inbox.full.iter().flat_map(|c| c.losses().to_vec()).map(|loss| loss.frames).collect();
+        assert_eq!(told, [1 << 32]);
+    }
+
+    #[test]
     fn a_record_waits_no_longer_than_the_linger() {
         let (mut lane, inbox, _) = one(2, 9000);
         let start = Instant::now();

@@ -101,6 +101,10 @@ pub enum FileError {
     Archive(#[from] ArchiveError),
 }
 
+/// Of /proc and its like, and of what `chattr +i` protects from everybody.
+const NO_PLACE: &str =
+    "that is no place for files: a virtual file system, or marked immutable; name another with --write";
+
 /// Creates `directory` where it is missing and proves that files can be created in it.
 ///
 /// # Errors
@@ -108,6 +112,9 @@ pub enum FileError {
 pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
     let fail = |error: io::Error| {
         let advice = match error.kind() {
+            _ if error.raw_os_error() == Some(libc::EPERM) => NO_PLACE,
+            // What is missing above it would have been created.
+            io::ErrorKind::NotFound => NO_PLACE,
             io::ErrorKind::PermissionDenied => "make it writable for this user, or name another with --write",
             io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; name another with --write",
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or name another with --write",
@@ -320,12 +327,18 @@ impl FileSink {
     fn leave_room_for_published(&mut self, mut open_bytes: u64) -> u64 {
         let most = self.shared.plan.archive.budget.keep_bytes.map_or(u64::MAX, |keep| keep / 2);
         while open_bytes > most {
-            let files = self.sessions.iter_mut().flatten().max_by_key(|files| files.open_bytes());
-            let Some(files) = files.filter(|files| files.open_bytes() > 0) else { break };
-            open_bytes -= files.open_bytes();
-            files.publish(&mut self.shared);
+            let Some(cut) = self.cut_largest() else { break };
+            open_bytes -= cut;
         }
         open_bytes
+    }
+
+    /// Cuts the largest of the files that are written to. Returns how many bytes it had.
+    fn cut_largest(&mut self) -> Option<u64> {
+        let files = self.sessions.iter_mut().flatten().max_by_key(|files| files.open_bytes())?;
+        let bytes = files.open_bytes();
+        files.publish(&mut self.shared);
+        (bytes > 0).then_some(bytes)
     }
 
     /// Takes back what was counted as written and is gone.
@@ -388,6 +401,10 @@ impl Sink for FileSink {
         }
         end(&mut self.shared.outage, now);
         open_bytes = self.leave_room_for_published(open_bytes);
+        if look && self.shared.archive.is_starved() {
+            // All that could make room may be in these files. The archive takes its time to see what one makes.
+            open_bytes -= self.cut_largest().unwrap_or(0);
+        }
         self.shared.archive.set_open_bytes(open_bytes);
         self.hear_of_gone();
         self.next_sweep

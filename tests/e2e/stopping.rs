@@ -2,6 +2,7 @@
 
 use std::io::{Write, pipe};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -34,7 +35,12 @@ impl Load {
     }
 
     fn start(&self) -> Replay {
-        let arguments = format!("--vni 1-{VNIS} --loop 1000000 --rate 20000");
+        self.start_at(20_000)
+    }
+
+    /// Starts to send so many frames a second.
+    fn start_at(&self, rate: u32) -> Replay {
+        let arguments = format!("--vni 1-{VNIS} --loop 1000000 --rate {rate}");
         replay::start(&self.pair.sender, self.pair.target(Ip::V4), &[&self.file], &arguments)
     }
 
@@ -110,20 +116,23 @@ fn after_a_time() {
         return;
     }
     let load = Load::new();
-    // Traffic is there before the sensor, so the time is full of it.
-    let mut replay = load.start();
+    // Traffic is there before the sensor, so the time is full of it. The receive buffers hold that of five seconds, should the workers wait
+    // for a core so long.
+    let mut replay = load.start_at(5000);
     eventually("traffic comes", || load.pair.sensor.udp_counters().no_port > 0);
+    let begin = Instant::now();
     let sensor = Setup::new(&load.pair.sensor).with("--workers 2 --duration 1s").start();
     let ended = sensor.ended();
+    assert!(begin.elapsed() >= Duration::from_secs(1), "it ended after {:?}", begin.elapsed());
     assert!(replay.0.is_running(), "traffic was to go on");
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     ended.ledger.assert_closes(&ended.captures);
-    assert!(ended.ledger.received() > 1000, "{:#}", ended.ledger.0);
     assert_eq!(ended.ledger.get("/kernel_dropped"), 0);
-    // Each file begins somewhere in its session, and from there on has no gap.
+    // Each file begins somewhere in its session, and from there on has no gap. How many frames it has depends on the cores.
     for vni in 1..=VNIS {
         let records = captures::session(&ended.captures, load.pair.source(Ip::V4), vni as u32);
         let sent = |n: usize| &load.frames[(vni - 1 + n * VNIS) % load.frames.len()];
+        assert!(!records.is_empty(), "VNI {vni}: {:#}", ended.ledger.0);
         let begin = (0..load.frames.len()).find(|n| *sent(*n) == records[0].frame).unwrap();
         let sent: Vec<_> = (begin..begin + records.len()).map(sent).collect();
         // Not their times: the kernel begins to stamp packets a moment after the first socket of the host asks for it,

@@ -18,7 +18,7 @@ pub(super) struct Batch {
     pub(super) frames: u64,
     /// Bytes of the records that are frames.
     pub(super) frame_bytes: u64,
-    /// Losses that the records tell of.
+    /// Losses that the records, or the statistics at the end, tell of.
     pub(super) told: u64,
     /// The earliest and the latest receive time.
     pub(super) span: Option<(Timestamp, Timestamp)>,
@@ -46,8 +46,6 @@ pub(super) struct Part {
     pub(super) kernel_dropped: u64,
     compressor: Option<Compressor>,
     compressed: bool,
-    /// Whether the file was given its end.
-    complete: bool,
     /// Under which what the file was given is hashed.
     number: FileNumber,
     /// Bytes of the capture before compression.
@@ -78,7 +76,6 @@ impl Part {
             kernel_dropped,
             compressed: compressor.is_some(),
             compressor,
-            complete: false,
             raw: 0,
             stored: 0,
             frames: 0,
@@ -122,20 +119,16 @@ impl Part {
         Ok(())
     }
 
-    /// Completes the file: `closing` is how the capture ends.
+    /// Completes the file.
     ///
     /// # Errors
     /// As [`Part::write`].
-    pub(super) fn finish(&mut self, file: &mut dyn StoredFile, closing: Vec<u8>, archive: &Archive) -> io::Result<()> {
-        if !closing.is_empty() {
-            self.write(file, closing.into(), Batch::default(), archive)?;
-        }
+    pub(super) fn finish(&mut self, file: &mut dyn StoredFile, archive: &Archive) -> io::Result<()> {
         if let Some(compressor) = self.compressor.take() {
             let mut end = Vec::new();
             compressor.finish(&mut end)?;
             self.store(file, end.into(), archive)?;
         }
-        self.complete = true;
         file.flush()
     }
 
@@ -197,11 +190,6 @@ impl Part {
     /// Whether the file can be complete when it is cut to [`Part::whole`].
     pub(super) fn can_be_cut(&self) -> bool {
         !self.compressed
-    }
-
-    /// Whether the file was given its end, which tells of the frames that were lost.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
     }
 
     /// The least receive time that belongs into a file which is cut at every `interval`: an interval before its own begins, as frames may

@@ -39,7 +39,7 @@ pub(super) struct SessionFiles {
     buffer: Buffer,
     /// Frames lost since the last file ended.
     losses: Losses,
-    /// Frames lost that no record and no end of a file has told of.
+    /// Frames lost that nothing in a file tells of.
     pub(super) untold: u64,
     /// Where these files fail, and others do not.
     outage: Option<Outage>,
@@ -398,8 +398,14 @@ impl SessionFiles {
                 delivered: frames.frames,
             })
         };
+        if !closing.is_empty() {
+            // As with records, what it tells counts as told once it is in the file.
+            let told = std::mem::take(&mut self.untold);
+            self.write(closing.into(), Batch { told, ..Batch::default() }, shared);
+        }
+        let Some(part) = &mut self.current else { return };
         let file = shared.open.get(self.id, &part.names.part);
-        if let Err(error) = file.and_then(|file| part.finish(&mut **file, closing, &shared.archive)) {
+        if let Err(error) = file.and_then(|file| part.finish(&mut **file, &shared.archive)) {
             return self.break_off("complete a capture file", &error, Batch::default(), shared);
         }
         self.settle(shared);
@@ -412,9 +418,6 @@ impl SessionFiles {
     /// Gives the file, which is complete with `length` bytes, to who publishes it.
     fn close(&mut self, part: &Part, length: u64, shared: &mut Shared) {
         drop(shared.open.take(self.id));
-        if part.is_complete() && length == part.stored() {
-            self.untold = 0;
-        }
         if length != part.stored() {
             shared.archive.forget(part.number());
         }

@@ -336,6 +336,8 @@ fn a_directory_that_cannot_be_used_is_explained() {
     fs::write(&file, b"").unwrap();
     let text = prepare(&file.join("captures")).unwrap_err().to_string();
     assert!(text.contains("part of that path is a file") && text.contains("file/captures"), "{text}");
+    let text = prepare(Path::new("/proc/captures")).unwrap_err().to_string();
+    assert!(text.contains("no place for files"), "{text}");
     prepare(&dir.path().join("a/b")).unwrap();
     assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), 0);
 }

@@ -69,6 +69,10 @@ impl Rig {
         self.sink.sessions.iter().flatten().map(|files| files.untold).sum()
     }
 
+    fn flush(&mut self) {
+        self.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut self.sink.shared));
+    }
+
     /// Ends, and checks that everything adds up: the ledger, the files, and the manifest.
     fn assert_closes(&mut self) {
         self.sink.finish();
@@ -162,6 +166,28 @@ fn the_disk_fills_in_the_middle_of_a_record_and_is_emptied() {
 }
 
 #[test]
+fn the_disk_fills_at_any_byte_of_the_end_of_a_file() {
+    for (format, compression) in every_kind().filter(|(format, _)| *format == Format::PcapNg) {
+        for left in 0..250 {
+            let mut rig = rig(|plan| (plan.format, plan.compression) = (format, compression));
+            rig.send(&[(7, 1, 100)]);
+            rig.flush();
+            // Told by the statistics, if they are there.
+            rig.sink.shared.counters.dropped(OutputDrop::LaneFull).add(5);
+            rig.sink.sessions.iter_mut().flatten().for_each(|files| files.note(OutputDrop::LaneFull, 5));
+            rig.storage.faults().write = Some((left, ENOSPC));
+            rig.sink.sessions.iter_mut().flatten().for_each(|files| files.publish(&mut rig.sink.shared));
+            rig.storage.faults().write = None;
+            rig.retry_now();
+            rig.send(&[(7, 2, 100)]);
+            rig.sent += 5;
+            rig.assert_closes();
+            assert_eq!(rig.untold(), 0);
+        }
+    }
+}
+
+#[test]
 fn an_outage_is_over_when_writes_have_succeeded_for_a_while() {
     let mut rig = rig(|_| ());
     rig.frames(30, 100);
@@ -169,7 +195,7 @@ fn an_outage_is_over_when_writes_have_succeeded_for_a_while() {
     let flush = |rig: &mut Rig| {
         rig.retry_now();
         rig.frames(3, 100);
-        rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+        rig.flush();
     };
     flush(&mut rig);
     let began = rig.sink.shared.outage.unwrap().began;
@@ -220,9 +246,7 @@ fn files_wait_for_a_manifest_that_cannot_be_written() {
     rig.published(3);
     // The next three are whole when the disk fails.
     rig.frames(30, 100);
-    for files in rig.sink.sessions.iter_mut().flatten() {
-        files.flush(&mut rig.sink.shared);
-    }
+    rig.flush();
     rig.storage.faults().write = Some((0, EIO));
     rig.sink.cut();
     std::thread::sleep(Duration::from_millis(100));
@@ -414,7 +438,7 @@ fn what_is_within_the_budget_stays() {
     // 99 records of 1016 bytes and a few headers, of which the budget must not count any twice: not when files are cut, and not at the end.
     for _ in 0..9 {
         rig.frames(11, 1000);
-        rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+        rig.flush();
         rig.sink.next_sweep = Instant::now();
         rig.sink.tick(Instant::now());
     }
@@ -469,6 +493,35 @@ fn without_room_that_may_be_used_nothing_is_written() {
     assert_eq!(rig.written(), 30);
 }
 
+#[test]
+fn files_that_are_written_to_make_room_where_nothing_else_can() {
+    let mut rig =
+        rig(|plan| plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(1000)), ..BudgetPlan::default() });
+    rig.frames(30, 1000);
+    rig.send(&[(7, SECOND, 1000), (8, 2 * SECOND, 60)]);
+    rig.flush();
+    let eventually = |rig: &Rig, is_so: &dyn Fn(&Rig) -> bool| {
+        let begin = Instant::now();
+        while !is_so(rig) {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    rig.storage.faults().space = Some(Space { free: 999, total: 100_000 });
+    eventually(&rig, &|rig| rig.sink.shared.archive.is_starved());
+    rig.sink.next_sweep = Instant::now();
+    rig.sink.tick(Instant::now() + LOOK);
+    // One is enough.
+    eventually(&rig, &|rig| rig.count(|end| &end.pruned) == 1);
+    rig.storage.faults().space = Some(Space { free: 11_000, total: 100_000 });
+    eventually(&rig, &|rig| !rig.sink.shared.archive.is_starved());
+    rig.sink.tick(Instant::now() + 3 * LOOK);
+    rig.sink.finish();
+    let left: Vec<_> = rig.files().into_iter().map(|(_, times)| times.len()).collect();
+    assert_eq!(left, [10, 10, 1, 1], "one of ten frames went");
+    assert_eq!(rig.dropped(OutputDrop::DiskFull), 0);
+}
+
 /// Something that happens to a sensor.
 #[derive(Debug, Clone)]
 enum Happening {
@@ -521,11 +574,7 @@ proptest! {
                     rig.retry_now();
                 }
                 Happening::Cut => rig.sink.cut(),
-                Happening::Flush => {
-                    for files in rig.sink.sessions.iter_mut().flatten() {
-                        files.flush(&mut rig.sink.shared);
-                    }
-                }
+                Happening::Flush => rig.flush(),
             }
         }
         *rig.storage.faults() = Default::default();
