@@ -1,10 +1,15 @@
 //! How much is kept: the oldest captures go, no others, while it runs, after a restart and after a crash.
+//!
+//! The manifest tells in which order captures came and went, and so what there was when one had to go: what the budget did is judged by
+//! that, and not by when it did it, because the thread that sees to it may have to wait for a core. What is on the disk is looked at
+//! while the sensor is paused, and compared with the manifest of the same moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use rustix::fs::statvfs;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -17,14 +22,16 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::overload::Mount;
 use crate::process::eventually;
-use crate::replay::{self, Replay};
-use crate::sensor::{Ended, Sensor, Setup};
+use crate::replay::{self, Replay, replay_all};
+use crate::sensor::{Ended, Setup};
 
 const VNIS: u32 = 3;
 /// Bytes at which files are cut.
 const CUT: u64 = 128 << 10;
 /// Files to be published in a run, far more than are kept.
 const FILES: usize = 60;
+/// Bytes of the manifest that are reserved at a time.
+const RESERVE: u64 = 64 << 10;
 
 /// Traffic that does not end by itself.
 struct Load {
@@ -49,12 +56,12 @@ impl Load {
         Setup::new(&self.pair.sensor).with(&format!("--flush 100ms --rotate-size {CUT}")).with(arguments)
     }
 
-    /// Lets a sensor run until it has published enough, and looks at it all the while.
-    fn run(&self, arguments: &str, directory: &Path, mut look: impl FnMut(&Sensor)) -> Ended {
+    /// Lets a sensor run until it has published enough, and looks at what is there now and then, while it is paused.
+    fn run(&self, arguments: &str, directory: &Path, mut look: impl FnMut(&BTreeSet<PathBuf>)) -> Ended {
         let sensor = self.setup(arguments).writing(directory).start();
         let replay = self.start();
         eventually("many files are published", || {
-            look(&sensor);
+            sensor.paused(|| look(&on_record(&sensor.captures)));
             events(&sensor.captures, "published").len() >= FILES
         });
         replay.0.signal(Signal::INT);
@@ -67,41 +74,74 @@ impl Load {
     }
 }
 
-/// Captures by path, as the lines of a manifest tell it: those that are there after each line. Fails where one is pruned while an older one
-/// stays.
-fn replayed(captures: &Path, mut each: impl FnMut(&BTreeMap<String, Value>)) -> BTreeMap<String, Value> {
-    let mut there: BTreeMap<String, Value> = BTreeMap::new();
-    for line in lines(captures) {
-        let path = line["path"].as_str().unwrap_or_default().to_string();
-        match line["event"].as_str().unwrap() {
-            "published" | "recovered" => {
-                assert!(there.insert(path, line).is_none());
-            }
-            "pruned" => {
-                let pruned = there.remove(&path).unwrap_or_else(|| panic!("{path} is pruned and was not there"));
-                let last = |line: &Value| line["last"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-                let older: Vec<&String> =
-                    there.iter().filter(|(_, line)| last(line) < last(&pruned)).map(|(path, _)| path).collect();
-                assert!(older.is_empty(), "{path} is pruned before the older {older:?}");
-            }
-            other => panic!("{other}"),
-        }
-        each(&there);
-    }
-    there
+fn time(line: &Value, field: &str) -> Timestamp {
+    line[field].as_str().unwrap().parse().unwrap()
 }
 
-/// Fails unless this is kept, or within two seconds: the thread that sees to it may have to wait for a core.
-#[track_caller]
-fn soon(measure: impl Fn() -> u64, is_kept: impl Fn(u64) -> bool, what: &str) {
-    let begin = Instant::now();
-    loop {
-        let measured = measure();
-        if is_kept(measured) {
-            return;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(2), "{measured} {what}");
+fn path(line: &Value) -> &str {
+    line["path"].as_str().unwrap()
+}
+
+fn bytes<'a>(lines: impl IntoIterator<Item = &'a Value>) -> u64 {
+    lines.into_iter().map(|line| line["bytes"].as_u64().unwrap()).sum()
+}
+
+/// Bytes that a file of this size takes of a file system in memory.
+fn pages(line: &Value) -> u64 {
+    bytes([line]).next_multiple_of(4096)
+}
+
+/// What there was before a line of the manifest was written.
+struct Moment<'a> {
+    /// Lines of the captures that had come and not gone, the oldest first: by their last frames and in the order in which they came.
+    there: BTreeMap<(Timestamp, usize), &'a Value>,
+    /// How many had come.
+    came: usize,
+    /// When the last had come, after which the budget was seen to.
+    seen_to: Timestamp,
+    /// This line, and those after it.
+    rest: &'a [Value],
+}
+
+impl<'a> Moment<'a> {
+    fn now(&self) -> Timestamp {
+        time(&self.rest[0], "time")
     }
+
+    /// Lines of those that came later and had frames already: all that was written and not published is of these.
+    fn open(&self) -> impl Iterator<Item = &'a Value> {
+        let now = self.now();
+        self.rest.iter().filter(move |line| is_capture(line) && time(line, "first") <= now)
+    }
+}
+
+fn is_capture(line: &Value) -> bool {
+    line["event"] == "published" || line["event"] == "recovered"
+}
+
+/// Goes through a manifest. Fails unless each capture that went was the oldest and had to go, and unless the budget was kept when the next
+/// one was published, because it is seen to after each. Returns those that are there at last.
+#[track_caller]
+fn judged(lines: &[Value], had_to_go: impl Fn(&Moment) -> bool, is_kept: impl Fn(&Moment) -> bool) -> BTreeSet<&str> {
+    let mut moment = Moment { there: BTreeMap::new(), came: 0, seen_to: Timestamp::MIN, rest: lines };
+    // The budget is not seen to after what is recovered, but with the next one, or within a second.
+    let mut recovered = false;
+    for (n, line) in lines.iter().enumerate() {
+        moment.rest = &lines[n..];
+        if line["event"] == "pruned" {
+            assert!(had_to_go(&moment), "line {}: {} need not have gone", n + 1, path(line));
+            let (_, oldest) = moment.there.pop_first().unwrap_or_else(|| panic!("line {}: nothing is there", n + 1));
+            assert_eq!(path(line), path(oldest), "line {}: the oldest goes", n + 1);
+            assert_eq!(line["sha256"], oldest["sha256"], "line {}", n + 1);
+        } else {
+            assert!(is_capture(line), "line {}: {line:#}", n + 1);
+            assert!(recovered || is_kept(&moment), "line {}: the budget was not kept before", n + 1);
+            recovered = line["event"] == "recovered";
+            moment.there.insert((time(line, "last"), n), line);
+            (moment.came, moment.seen_to) = (moment.came + 1, time(line, "time"));
+        }
+    }
+    moment.there.into_values().map(path).collect()
 }
 
 /// Captures that have their name, by path.
@@ -113,17 +153,38 @@ fn published(captures: &Path) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Fails unless what is there is what the manifest says, and all that was written is there or was pruned.
-fn assert_adds_up(ended: &Ended) {
-    let there = replayed(&ended.captures, |_| {});
-    let paths: BTreeSet<PathBuf> = there.keys().map(|path| ended.captures.join(path)).collect();
-    assert_eq!(published(&ended.captures), paths);
+/// Captures that have their name. Fails unless they are those of the manifest, in a directory of a sensor that is paused: only what the last
+/// line announces may not have happened.
+#[track_caller]
+fn on_record(captures: &Path) -> BTreeSet<PathBuf> {
+    let there = published(captures);
+    let lines = lines(captures);
+    let recorded = |lines: &[Value]| -> BTreeSet<PathBuf> {
+        judged(lines, |_| true, |_| true).into_iter().map(|path| captures.join(path)).collect()
+    };
+    let (now, before) = (recorded(&lines), recorded(&lines[..lines.len().saturating_sub(1)]));
+    assert!(there == now || there == before, "there: {there:#?}, on record: {now:#?}");
+    there
+}
+
+/// Bytes of the captures that do not have their name yet, and that they take of the disk.
+fn unpublished(captures: &Path) -> (u64, u64) {
+    let parts = captures::files(captures).into_iter().filter(|path| path.extension().is_some_and(|end| end == "part"));
+    let sizes = parts.map(|path| fs::metadata(path).unwrap()).map(|file| (file.len(), file.blocks() * 512));
+    sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
+}
+
+/// Fails unless what is there is what the manifest says, and all that was written is there or was pruned, for this reason.
+fn assert_adds_up(ended: &Ended, reason: &str) {
+    let there = on_record(&ended.captures);
     let frames: u64 = named(&ended.captures).iter().map(|line| line["frames"].as_u64().unwrap()).sum();
     assert_eq!(frames, ended.ledger.written());
     let count = |what: &str| ended.ledger.get(&format!("/outputs/pcap/{what}"));
     assert_eq!(there.len() as u64, count("files") + count("recovered") - count("pruned"));
-    assert_eq!(count("pruned"), events(&ended.captures, "pruned").len() as u64);
-    assert_open(&paths.into_iter().collect::<Vec<_>>());
+    let pruned = events(&ended.captures, "pruned");
+    assert_eq!(count("pruned"), pruned.len() as u64);
+    assert!(pruned.iter().all(|line| line["reason"] == reason), "{pruned:#?}");
+    assert_open(&there.into_iter().collect::<Vec<_>>());
 }
 
 #[test]
@@ -138,14 +199,13 @@ fn of_files_beside_those_of_others() {
     fs::create_dir_all(&sessions).unwrap();
     let strangers = [captures.join("stranger.pcap"), sessions.join("stranger.pcap"), sessions.join("notes.txt")];
     strangers.iter().for_each(|path| fs::write(path, "not of the sensor").unwrap());
-    let ended = load.run(&format!("--keep-files {KEEP}"), &captures, |sensor| {
-        // One more is published before the oldest goes, and one may come while the directories are listed.
-        soon(|| published(&sensor.captures).len() as u64, |there| there <= KEEP as u64 + 2, "files");
+    let ended = load.run(&format!("--keep-files {KEEP}"), &captures, |there| {
+        // One more is published before the oldest goes.
+        assert!(there.len() <= KEEP + 1, "{} files", there.len());
     });
-    assert_adds_up(&ended);
-    replayed(&captures, |there| assert!(there.len() <= KEEP + 1, "{} files", there.len()));
+    assert_adds_up(&ended, "keep_files");
+    judged(&lines(&captures), |m| m.there.len() == KEEP + 1, |m| m.there.len() <= KEEP);
     assert_eq!(published(&captures).len(), KEEP);
-    assert!(events(&captures, "pruned").iter().all(|line| line["reason"] == "keep_files"));
 
     strangers.iter().for_each(|path| assert_eq!(fs::read_to_string(path).unwrap(), "not of the sensor"));
     let (code, text) = verify(&captures);
@@ -163,19 +223,17 @@ fn of_bytes() {
     const KEEP: u64 = 2 << 20;
     let load = Load::new();
     let captures = load.directory.path().join("captures");
-    let ended = load.run(&format!("--keep-bytes {KEEP}"), &captures, |sensor| {
-        let size = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
-        let bytes = || captures::files(&sensor.captures).iter().map(size).sum();
-        // Each session may come to its cut before the oldest go.
-        soon(bytes, |bytes| bytes <= KEEP + u64::from(VNIS + 1) * CUT, "bytes");
+    let ended = load.run(&format!("--keep-bytes {KEEP}"), &captures, |there| {
+        let bytes: u64 = there.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+        assert!(bytes <= KEEP + CUT, "{bytes} bytes");
     });
-    assert_adds_up(&ended);
-    let bytes =
-        |there: &BTreeMap<String, Value>| there.values().map(|line| line["bytes"].as_u64().unwrap()).sum::<u64>();
-    replayed(&captures, |there| assert!(bytes(there) <= KEEP + CUT, "{} bytes", bytes(there)));
-    let kept = bytes(&replayed(&captures, |_| {}));
-    assert!(kept <= KEEP && kept + u64::from(VNIS + 1) * CUT > KEEP, "{kept} bytes are kept, no more than needed go");
-    assert!(events(&captures, "pruned").iter().all(|line| line["reason"] == "keep_bytes"));
+    assert_adds_up(&ended, "keep_bytes");
+    let there = |m: &Moment| bytes(m.there.values().copied());
+    // How much of these was written then no manifest tells: see `of_bytes_and_of_room_to_the_file`.
+    let had_to_go = |m: &Moment| there(m) + bytes(m.open()) > KEEP;
+    judged(&lines(&captures), had_to_go, |m| there(m) <= KEEP);
+    let kept: u64 = published(&captures).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(kept <= KEEP, "{kept} bytes");
     assert_verified(&captures);
 }
 
@@ -187,17 +245,9 @@ fn of_age() {
     let load = Load::new();
     let sensor = load.setup("--keep-age 1s").start();
     let replay = load.start();
-    let age = |line: &Value| {
-        let last: jiff::Timestamp = line["last"].as_str().unwrap().parse().unwrap();
-        jiff::Timestamp::now().duration_since(last).as_secs_f64()
-    };
     eventually("many files are published", || {
-        let lines = named(&sensor.captures);
-        let there = lines.iter().filter(|line| sensor.captures.join(line["path"].as_str().unwrap()).exists());
-        // They are looked at each second.
-        let oldest = there.map(age).fold(0.0, f64::max);
-        assert!(oldest < 3.0, "{oldest} s old");
-        lines.len() >= FILES
+        sensor.paused(|| on_record(&sensor.captures));
+        named(&sensor.captures).len() >= FILES
     });
     replay.0.signal(Signal::INT);
     replay.ended();
@@ -210,7 +260,13 @@ fn of_age() {
     let ended = sensor.stop();
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     ended.ledger.assert_lossless();
-    assert!(replayed(&ended.captures, |_| {}).is_empty());
+    const AGE: SignedDuration = SignedDuration::from_secs(1);
+    let age = |m: &Moment, at: Timestamp| {
+        m.there.first_key_value().map_or(SignedDuration::ZERO, |((last, _), _)| at.duration_since(*last))
+    };
+    let lines = lines(&ended.captures);
+    let left = judged(&lines, |m| age(m, m.now()) > AGE, |m| age(m, m.seen_to) <= AGE);
+    assert!(left.is_empty(), "{left:#?}");
     assert!(events(&ended.captures, "pruned").iter().all(|line| line["reason"] == "keep_age"));
     assert_verified(&ended.captures);
 }
@@ -221,17 +277,70 @@ fn of_room_on_the_file_system() {
         return;
     }
     const FREE: u64 = 4 << 20;
+    const SIZE: u64 = 6 << 20;
     let load = Load::new();
-    let disk = Mount::new("size=6m");
+    let disk = Mount::new(&format!("size={SIZE}"));
     let room = || statvfs(disk.path()).map(|room| room.f_bavail * room.f_frsize).unwrap();
     let ended = load.run(&format!("--min-free {FREE}"), disk.path(), |_| {
-        soon(room, |free| free + u64::from(VNIS + 1) * CUT >= FREE, "bytes free");
+        // Of what was there when the budget was seen to last, one may have got its name, and others have grown. What is removed is free.
+        let (room, (_, open)) = (room(), unpublished(disk.path()));
+        assert!(room + open + CUT + RESERVE >= FREE, "{room} bytes free, and {open} not published");
     });
-    assert_adds_up(&ended);
-    let free = room();
-    assert!(free < FREE + u64::from(VNIS + 2) * CUT, "{free} bytes are free, no more than needed go");
-    assert!(events(disk.path(), "pruned").iter().all(|line| line["reason"] == "min_free"));
+    assert_adds_up(&ended, "min_free");
+    let manifest = fs::metadata(disk.path().join("manifest.jsonl")).unwrap().blocks() * 512;
+    let had_to_go = |m: &Moment| {
+        let used: u64 = m.there.values().copied().chain(m.open()).map(pages).sum();
+        used + manifest > SIZE - FREE
+    };
+    judged(&lines(disk.path()), had_to_go, |m| m.there.values().copied().map(pages).sum::<u64>() <= SIZE - FREE);
+    assert!(room() >= FREE, "{} bytes free", room());
     assert_verified(disk.path());
+}
+
+/// Files of one size, a round at a time, so that it is known to the byte how much there is, what is written to included.
+#[test]
+fn of_bytes_and_of_room_to_the_file() {
+    if !need::programs(&["mount", "umount", "capinfos", "tshark"]) {
+        return;
+    }
+    const FRAMES: u32 = 64;
+    const FILE: u64 = 24 + FRAMES as u64 * (16 + 1008);
+    const ROUND: usize = VNIS as usize;
+    const KEEP: usize = 4 * ROUND;
+    let load = Load::new();
+    let frames: Vec<Vec<u8>> = (0..VNIS * FRAMES).map(|number| frames::numbered(number, 1008)).collect();
+    let file = frames::write(load.directory.path(), "equal.pcap", &frames);
+    let disk = Mount::new("size=16m");
+
+    let sensor = load.setup(&format!("--keep-bytes {}", KEEP as u64 * FILE)).writing(disk.path()).start();
+    for came in (1..=8).map(|round| round * ROUND) {
+        replay_all(&load.pair.sender, load.pair.target(Ip::V4), &[&file], &format!("--vni 1-{VNIS}"), frames.len());
+        eventually("all is written, and has its place in the budget", || {
+            let open = unpublished(disk.path()).0;
+            open == u64::from(VNIS) * FILE && published(disk.path()).len() == (came - ROUND).min(KEEP - ROUND)
+        });
+        sensor.process.signal(Signal::USR1);
+        let count = || (named(disk.path()).len(), published(disk.path()).len());
+        eventually("all is published, and the oldest go", || count() == (came, KEEP.min(came)));
+    }
+    let ended = sensor.stop();
+    ended.ledger.assert_lossless();
+    assert_adds_up(&ended, "keep_bytes");
+    // With the files that the rest of the round is in, or the next round.
+    let had_to_go = |m: &Moment| m.there.len() + ROUND - m.came % ROUND > KEEP;
+    judged(&lines(disk.path()), had_to_go, |m| m.there.len() <= KEEP);
+    let newest: Vec<Value> = named(disk.path()).split_off(4 * ROUND);
+    assert_eq!(on_record(disk.path()), newest.iter().map(|line| disk.path().join(path(line))).collect());
+
+    const FREE: u64 = 8 << 20;
+    let sensor = load.setup(&format!("--min-free {FREE}")).writing(disk.path()).start();
+    let room = statvfs(disk.path()).map(|room| room.f_bavail * room.f_frsize).unwrap();
+    // A stranger takes all that is not to be left free, and what two files and a half have.
+    let stranger = disk.path().join("stranger");
+    fs::write(&stranger, vec![0; (room - FREE + 2 * FILE + FILE / 2) as usize]).unwrap();
+    eventually("three make room", || published(disk.path()).len() <= KEEP - 3);
+    assert_eq!(sensor.stop().ledger.get("/outputs/pcap/pruned"), 3);
+    assert_eq!(on_record(disk.path()), newest[3..].iter().map(|line| disk.path().join(path(line))).collect());
 }
 
 #[test]
@@ -242,15 +351,11 @@ fn that_is_smaller_after_a_restart_and_after_a_crash() {
     let load = Load::new();
     let captures = load.directory.path().join("captures");
     let ended = load.run("--keep-files 20", &captures, |_| {});
-    assert_adds_up(&ended);
-    let oldest_first: Vec<PathBuf> = {
-        let kept = named(&captures);
-        kept[kept.len() - 20..].iter().map(|line| captures.join(line["path"].as_str().unwrap())).collect()
-    };
+    assert_adds_up(&ended, "keep_files");
+    let first_life = lines(&captures).len();
 
     let sensor = load.setup("--keep-files 5").writing(&captures).start();
     eventually("the old files go", || published(&captures).len() == 5);
-    assert!(oldest_first[15..].iter().all(|path| path.exists()), "the newest stay");
     assert_eq!(sensor.stop().ledger.get("/outputs/pcap/pruned"), 15);
     assert_verified(&captures);
 
@@ -268,6 +373,7 @@ fn that_is_smaller_after_a_restart_and_after_a_crash() {
     sensor.process.wait();
     let (code, text) = verify(&captures);
     assert_eq!(code, Some(0), "after the crash: {text}");
+    let until_the_crash = lines(&captures).len();
     let sensor = load.setup("--keep-files 4").writing(&captures).start();
     eventually("files are recovered", || !events(&captures, "recovered").is_empty());
     eventually("files come and go again", || named(&captures).len() > before + 50);
@@ -275,7 +381,13 @@ fn that_is_smaller_after_a_restart_and_after_a_crash() {
     replay.ended();
     let ended = sensor.stop();
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
-    assert_eq!(published(&captures).len(), 4);
-    replayed(&captures, |_| {});
+    assert_eq!(on_record(&captures).len(), 4);
+    let lines = lines(&captures);
+    let keep = |m: &Moment| match lines.len() - m.rest.len() {
+        line if line < first_life => 20,
+        line if line < until_the_crash => 5,
+        _ => 4,
+    };
+    judged(&lines, |m| m.there.len() > keep(m), |m| m.there.len() <= keep(m));
     assert_verified(&captures);
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -13,7 +15,7 @@ use tempfile::TempDir;
 use crate::captures;
 use crate::ledger::Ledger;
 use crate::netns::Namespace;
-use crate::process::{Process, eventually};
+use crate::process::{PATIENCE, Process, eventually};
 
 /// The program under test.
 pub(crate) const VXTAP: &str = env!("CARGO_BIN_EXE_vxtap");
@@ -144,6 +146,26 @@ impl Sensor {
     pub(crate) fn is_writing(&self) {
         let has_frames = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() > 24);
         eventually("the sensor writes", || captures::files(&self.captures).iter().any(has_frames));
+    }
+
+    /// Runs this while none of its threads does: what is found in two places then is of the same moment.
+    #[track_caller]
+    pub(crate) fn paused<T>(&self, look: impl FnOnce() -> T) -> T {
+        let tasks = format!("/proc/{}/task", self.process.pid().as_raw_nonzero());
+        // The state follows the name, which ends at the last parenthesis (proc_pid_stat(5)). One that has ended has no file.
+        let rests = |task: &Path| {
+            let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        };
+        self.process.signal(Signal::STOP);
+        let end = Instant::now() + PATIENCE;
+        while !fs::read_dir(&tasks).unwrap().all(|task| rests(&task.unwrap().path())) {
+            assert!(Instant::now() < end, "not stopped after {PATIENCE:?}");
+            thread::yield_now();
+        }
+        let found = look();
+        self.process.signal(Signal::CONT);
+        found
     }
 
     /// Asks it to end, and waits until it has.
