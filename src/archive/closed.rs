@@ -62,6 +62,8 @@ pub struct Closed {
 /// Frames that were written to a file which somebody removed before it was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone {
+    /// Whose; none for the sessions beyond the limit.
+    pub session: Option<Session>,
     /// Frames.
     pub frames: u64,
     /// Bytes of them.
@@ -77,6 +79,4 @@ pub struct Broken {
     pub written: u64,
     /// What they hold.
     pub holds: Gone,
-    /// Whose frames they are.
-    pub session: Option<Session>,
 }

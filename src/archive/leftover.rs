@@ -44,6 +44,8 @@ pub(super) struct Leftovers {
     /// Files of this process among those that wait, which it could not complete, by their part names.
     own: HashMap<PathBuf, Broken>,
     found: usize,
+    /// Where files are to be moved to whose line says so already, by their part names.
+    aside: HashMap<PathBuf, PathBuf>,
 }
 
 impl Leftovers {
@@ -105,7 +107,8 @@ pub(super) fn list(directory: &Path, contents: &Contents, manifest: &Manifest) -
         for file in entries(&session.path()) {
             let path = file.path();
             // What is not named as our files are is not ours.
-            if !file.file_name().to_str().is_some_and(|file| file.starts_with(&name)) {
+            let is_ours = |file: &str| file.starts_with(&name) && !file.contains(char::is_control);
+            if !file.file_name().to_str().is_some_and(is_ours) {
                 continue;
             }
             if !file.file_type().is_ok_and(|kind| kind.is_file()) {
@@ -113,8 +116,10 @@ pub(super) fn list(directory: &Path, contents: &Contents, manifest: &Manifest) -
             }
             if let Some(names) = Names::of_part(&path).filter(|_| path.to_str().is_some_and(is_capture)) {
                 left.waiting.push_back(names);
-            } else if path.to_str().is_some_and(|path| path.ends_with(COPY)) {
-                // The file it is a copy of is there still.
+            } else if let Some(part) = path.to_str().and_then(|path| path.strip_suffix(COPY))
+                && Names::of_part(Path::new(part)).is_some_and(|names| names.part.exists())
+            {
+                // An incomplete copy of a file that is there still.
                 let _ = fs::remove_file(&path);
             }
         }
@@ -190,13 +195,13 @@ impl Publisher {
             Ok(Salvaged::Empty) => {}
             Err(Stop::Io(error)) if error.kind() == io::ErrorKind::NotFound && !names.part.exists() => {
                 tracing::error!(path = %names.part.display(), "somebody removed a capture file before it was salvaged");
-                if let Some(Broken { holds, session, .. }) = self.leftovers.own.get(&names.part) {
-                    let (holds, session) = (*holds, *session);
+                if let Some(Broken { holds, .. }) = self.leftovers.own.get(&names.part) {
+                    let holds = *holds;
                     // The writer of captures may have ended; then it asks once more after this thread has.
                     let _ = gone.send(holds);
                     let mut losses = Losses::default();
                     losses.add(OutputDrop::WriteError, holds.frames);
-                    self.record_loss(session, losses);
+                    self.record_loss(holds.session, losses);
                 }
             }
             Err(Stop::Io(error)) => {
@@ -364,8 +369,17 @@ impl Publisher {
 
     /// Moves a file aside.
     fn set_aside(&mut self, names: &Names, why: String) -> io::Result<Salvaged> {
+        if let Some(to) = self.leftovers.aside.get(&names.part) {
+            // The line is written; then the move failed.
+            self.storage.rename(&names.part, to)?;
+            self.leftovers.aside.remove(&names.part);
+            return Ok(Salvaged::Aside);
+        }
         let directory = self.directory.join(ASIDE);
         self.storage.create_directory(&directory)?;
+        if directory.is_symlink() {
+            return Err(io::Error::other(format!("{} is a symbolic link", directory.display())));
+        }
         let name = names.part.file_name().unwrap_or_default().to_string_lossy();
         let mut to = directory.join(&*name);
         for attempt in 2.. {
@@ -376,9 +390,11 @@ impl Publisher {
         }
         let Some(path) = self.relative(&to) else { return Ok(Salvaged::Empty) };
         let (bytes, sha256) = (fs::metadata(&names.part)?.len(), digest_of(&names.part)?);
-        tracing::warn!(path = %to.display(), bytes, "moved a file aside that cannot be salvaged: {why}");
-        self.append(&Event::SetAside { path, bytes, sha256, why })?;
+        self.append(&Event::SetAside { path, bytes, sha256, why: why.clone() })?;
+        self.leftovers.aside.insert(names.part.clone(), to.clone());
         self.storage.rename(&names.part, &to)?;
+        self.leftovers.aside.remove(&names.part);
+        tracing::warn!(path = %to.display(), bytes, "moved a file aside that cannot be salvaged: {why}");
         Ok(Salvaged::Aside)
     }
 

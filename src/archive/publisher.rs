@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
 /// Less than this above it is near: twice what an output writes within [`TICK`].
 const NEAR: u64 = 4 << 30;
+/// It is looked which captures are there for one part in so many of the time, at most.
+const STOCK: u32 = 50;
 /// How often the end tries to publish what could not be published, and the time between: what is short, as descriptors, may come back.
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -64,6 +66,8 @@ pub(super) struct Publisher {
     unrecorded: VecDeque<Event>,
     /// Files that are pruned and could not be removed yet.
     unremoved: Vec<PathBuf>,
+    /// When it is looked again which captures are there.
+    next_stock: Option<Instant>,
     /// When the budget is looked at again, where it cannot wait for the next tick.
     look: Option<Instant>,
     /// Whether the log says that something fails.
@@ -129,6 +133,7 @@ impl Publisher {
             unpublished: VecDeque::new(),
             unrecorded: VecDeque::new(),
             unremoved: Vec::new(),
+            next_stock: None,
             look: None,
             said: Said::default(),
         })
@@ -194,6 +199,7 @@ impl Publisher {
         for path in std::mem::take(&mut self.unremoved) {
             self.remove(path);
         }
+        self.said.removal &= !self.unremoved.is_empty();
         self.keep_budget(common);
         self.count_hooks();
     }
@@ -218,8 +224,10 @@ impl Publisher {
                 break;
             }
         }
-        for path in self.unpublished.iter().map(|closed| &*closed.names.part).chain(self.leftovers.own()) {
-            self.counters.unpublished.add(1);
+        let unpublished = std::mem::take(&mut self.unpublished);
+        unpublished.iter().for_each(|closed| self.give_up(closed));
+        self.counters.unpublished.add(self.leftovers.own().len() as u64);
+        for path in unpublished.iter().map(|closed| &*closed.names.part).chain(self.leftovers.own()) {
             tracing::error!(
                 path = %path.display(),
                 "a capture file could not be published: it stays under this name, and the next start salvages it"
@@ -241,10 +249,11 @@ impl Publisher {
 
     /// Publishes a file. Where its line cannot be written, or the file renamed, it keeps its part name until it can.
     fn publish(&mut self, mut closed: Box<Closed>, gone: &Sender<Gone>) {
+        // First: with the directory, the manifest is gone too, and what is missing belongs into another.
+        self.look_for_manifest();
         if matches!(self.storage.exists(&closed.names.part), Ok(false)) {
             return self.miss(&closed, gone);
         }
-        self.look_for_manifest();
         if let Err(error) = self.owns_directory() {
             return self.wait(closed, "write the manifest", &error);
         }
@@ -289,7 +298,7 @@ impl Publisher {
         if self.unpublished.len() < WAITING {
             return self.unpublished.push_back(closed);
         }
-        self.counters.unpublished.add(1);
+        self.give_up(&closed);
         if !std::mem::replace(&mut self.said.left, true) {
             tracing::error!(
                 path = %closed.names.part.display(),
@@ -352,18 +361,27 @@ impl Publisher {
             "somebody removed a capture file before it was published: its frames are lost"
         );
         // The writer of captures may have ended; then it asks once more after this thread has.
-        let _ = gone.send(Gone { frames: closed.frames, frame_bytes: closed.frame_bytes });
+        let (session, frames, frame_bytes) = (closed.session, closed.frames, closed.frame_bytes);
+        let _ = gone.send(Gone { session, frames, frame_bytes });
         let mut losses = closed.losses;
         losses.add(OutputDrop::WriteError, closed.frames);
         self.record_loss(closed.session, losses);
     }
 
     fn fail(&mut self, closed: &Closed, error: &io::Error) {
-        self.counters.unpublished.add(1);
+        self.give_up(closed);
         tracing::error!(
             path = %closed.names.part.display(), %error,
             "cannot publish a capture file: it stays under this name, and the next start salvages it"
         );
+    }
+
+    /// Leaves a file to the next start, whose line for it can only tell what is in the file: what was lost meanwhile gets a line now.
+    fn give_up(&mut self, closed: &Closed) {
+        self.counters.unpublished.add(1);
+        if closed.announced.is_none() {
+            self.record_loss(closed.session, closed.losses);
+        }
     }
 
     pub(super) fn record_loss(&mut self, session: Option<Session>, losses: Losses) {
@@ -435,6 +453,9 @@ impl Publisher {
         let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
         while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), common.open_bytes.get(), space) {
             let entry = entry.clone();
+            if self.take_stock() {
+                continue;
+            }
             if !self.is_ours(&self.directory.join(&*entry.path)) {
                 self.shelf.remove(&entry.path);
                 continue;
@@ -479,8 +500,30 @@ impl Publisher {
         false
     }
 
+    /// Before something is removed: forgets captures that somebody else removed, which take no room, and were not pruned. Says whether there
+    /// were any. Not every time, since each file is looked at.
+    fn take_stock(&mut self) -> bool {
+        let begin = Instant::now();
+        if self.next_stock.is_some_and(|next| begin < next) {
+            return false;
+        }
+        let missing = |entry: &&Entry| matches!(self.storage.exists(&self.directory.join(&*entry.path)), Ok(false));
+        let missing: Vec<_> = self.shelf.iter().filter(missing).map(|entry| Arc::clone(&entry.path)).collect();
+        self.next_stock = Some(Instant::now() + TICK + begin.elapsed() * STOCK);
+        if let Some(path) = missing.first() {
+            tracing::warn!(%path, files = missing.len(), "somebody removed captures: they are on record, and missing");
+        }
+        missing.iter().for_each(|path| drop(self.shelf.remove(path)));
+        !missing.is_empty()
+    }
+
     /// Removes a file for the budget. False where that has to wait.
     fn prune(&mut self, entry: &Entry, reason: PruneReason) -> bool {
+        // What somebody else removed stays missing.
+        if matches!(self.storage.exists(&self.directory.join(&*entry.path)), Ok(false)) {
+            self.shelf.remove(&entry.path);
+            return true;
+        }
         let event = Event::Pruned { path: entry.path.to_string(), sha256: entry.sha256, reason };
         if let Err(error) = self.append(&event) {
             // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
@@ -503,7 +546,6 @@ impl Publisher {
         match self.storage.remove(&path) {
             Ok(()) => {
                 self.counters.pruned.add(1);
-                self.said.removal = false;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // It became one just now.

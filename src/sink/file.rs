@@ -342,8 +342,9 @@ impl FileSink {
     }
 
     /// Takes back what was counted as written and is gone.
-    fn hear_of_gone(&self) {
+    fn hear_of_gone(&mut self) {
         for gone in self.shared.archive.gone() {
+            self.sessions.iter_mut().flatten().for_each(|files| files.hear_of_gone(gone));
             self.shared.counters.written.take_back(gone.frames);
             self.shared.counters.written_bytes.take_back(gone.frame_bytes);
             self.shared.counters.dropped(OutputDrop::WriteError).add(gone.frames);

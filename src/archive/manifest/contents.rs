@@ -117,6 +117,8 @@ impl Contents {
         if wrong > NAMED {
             self.complaints.push(format!("{} more lines of {NAME} are wrong: see `vxtap verify`", wrong - NAMED));
         }
+        // A name can come again, as when the clock was set back: the file that has it now was not pruned.
+        pruned.retain(|path: &String| !captures.contains_key(&**path));
         let mut captures: Vec<_> = captures.into_values().collect();
         captures.sort_unstable_by_key(|(number, _)| *number);
         self.captures = captures.into_iter().map(|(_, entry)| entry).collect();

@@ -267,8 +267,8 @@ impl SessionFiles {
             drop(shared.open.take(self.id));
             shared.archive.forget(part.number());
             let Batch { frames, frame_bytes, .. } = part.settled();
-            let holds = Gone { frames, frame_bytes };
-            shared.archive.salvage(Broken { names: part.names, written: whole, holds, session: self.session });
+            let holds = Gone { session: self.session, frames, frame_bytes };
+            shared.archive.salvage(Broken { names: part.names, written: whole, holds });
         }
     }
 
@@ -313,6 +313,13 @@ impl SessionFiles {
     fn lose_batch(&mut self, reason: OutputDrop, batch: Batch, shared: &Shared) {
         self.lose(reason, batch.frames, shared);
         self.untold += batch.told;
+    }
+
+    /// Frames turned out to be gone that were in a file already. The archive puts them on record.
+    pub(super) fn hear_of_gone(&mut self, gone: Gone) {
+        if gone.session == self.session {
+            self.untold += gone.frames;
+        }
     }
 
     /// Does what is due by time. `clock` is the time of day; a file ends `grace` later than its frames, so that those on

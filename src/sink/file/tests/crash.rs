@@ -168,6 +168,62 @@ fn the_span_of_a_salvaged_file_is_that_of_its_frames_in_whatever_order() {
 }
 
 #[test]
+fn a_name_that_comes_again_is_not_that_of_a_file_that_was_pruned() {
+    let run = |dir, keep| {
+        let mut rig = rig_in(dir, |plan| {
+            plan.rotate_frames = Some(1);
+            plan.archive.budget = BudgetPlan { keep_files: Some(keep), ..BudgetPlan::default() };
+        });
+        rig.send(&[(7, SECOND, 60), (7, SECOND, 60), (7, SECOND, 60)]);
+        rig.sink.finish();
+        let Rig { dir, sink, .. } = rig;
+        drop(sink);
+        dir
+    };
+    let dir = run(run(tempfile::tempdir().unwrap(), 1), 100);
+    let before = captures_in(dir.path());
+    assert_eq!(before.len(), 4);
+    let mut rig = rig_in(dir, |_| ());
+    rig.sink.finish();
+    assert_eq!(captures_in(rig.dir.path()), before);
+}
+
+#[test]
+fn what_is_moved_aside_gets_one_line_and_what_strangers_have_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = dir.path().join("vni7_192.0.2.1");
+    fs::create_dir(&session).unwrap();
+    let part = session.join("vni7_192.0.2.1_19700101T000001Z_000001.pcap.part");
+    fs::write(&part, vec![7; 1000]).unwrap();
+    let notes = session.join("vni7_192.0.2.1-notes.salvage");
+    fs::write(&notes, "mine").unwrap();
+    let aside = dir.path().join("unsalvageable");
+    std::os::unix::fs::symlink("/nowhere", &aside).unwrap();
+    let storage = Faulty::default();
+    let mut rig = rig_on(storage, dir, |_| ());
+    let lines = |rig: &Rig| {
+        let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+        manifest.lines().filter(|line| line.contains("\"set_aside\"")).count()
+    };
+    // What cannot be done is not on record.
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!((lines(&rig), part.exists()), (0, true));
+    rig.storage.faults().rename = Some(libc::EROFS);
+    fs::remove_file(&aside).unwrap();
+    let begin = Instant::now();
+    while lines(&rig) == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rig.storage.faults().rename = None;
+    settle(&rig);
+    rig.sink.finish();
+    assert_eq!((lines(&rig), rig.count(|end| &end.set_aside)), (1, 1));
+    assert_eq!(fs::read_dir(aside).unwrap().count(), 1);
+    assert_eq!(fs::read(notes).unwrap(), b"mine");
+}
+
+#[test]
 fn a_damaged_beginning_does_not_cost_what_lies_behind() {
     for (format, compression, at) in [
         (Format::PcapNg, None, 28 + 4),

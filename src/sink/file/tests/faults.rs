@@ -272,6 +272,79 @@ fn files_wait_for_a_name_that_cannot_be_given() {
 }
 
 #[test]
+fn what_somebody_else_removed_is_missing_and_not_pruned() {
+    let mut rig = rig(|plan| {
+        plan.rotate_frames = Some(1);
+        plan.archive.budget = BudgetPlan { keep_files: Some(5), ..BudgetPlan::default() };
+    });
+    let frames: Vec<_> = (1..=5).map(|n| (7, n * SECOND, 60)).collect();
+    rig.send(&frames);
+    rig.sink.cut();
+    rig.published(5);
+    // The newest: the budget has room for as many again.
+    let removed: Vec<_> = rig.files().into_iter().map(|(name, _)| name).skip(2).collect();
+    removed.iter().for_each(|name| fs::remove_file(rig.dir.path().join(name)).unwrap());
+    rig.send(&[(7, 6 * SECOND, 60), (7, 7 * SECOND, 60)]);
+    rig.sink.finish();
+    assert_eq!(rig.files().len(), 4);
+    let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+    assert_eq!((manifest.matches("\"pruned\"").count(), rig.count(|end| &end.pruned)), (0, 0), "{manifest}");
+    let quiet = (std::sync::atomic::AtomicBool::new(false), crate::console::Console::default());
+    let report = crate::verify::run(rig.dir.path(), None, &quiet.0, &quiet.1).unwrap();
+    assert_eq!(report.mismatches.len(), removed.len(), "{:?}", report.mismatches);
+}
+
+#[test]
+fn losses_are_on_record_whatever_becomes_of_the_file() {
+    let lost = |rig: &Rig| -> u64 {
+        let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+        let dropped = manifest.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let dropped = dropped.map(|line| line["dropped"].as_object().cloned().unwrap_or_default());
+        dropped.flat_map(|dropped| dropped.into_iter().map(|(_, n)| n.as_u64().unwrap())).sum()
+    };
+    let begin = |change: fn(&mut FilePlan)| {
+        let mut rig = rig(change);
+        rig.send(&[(7, SECOND, 60)]);
+        rig.flush();
+        rig.sink.sessions.iter_mut().flatten().for_each(|files| files.note(OutputDrop::LaneFull, 5));
+        rig
+    };
+    // It cannot be synced.
+    let mut it = begin(|plan| plan.archive.sync = Sync::Publish);
+    it.storage.faults().sync = Some(EIO);
+    it.sink.cut();
+    let start = Instant::now();
+    while it.count(|end| &end.unpublished) == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    it.storage.faults().sync = None;
+    it.sink.finish();
+    assert_eq!(lost(&it), 5);
+    // It cannot get its line until the end, but this.
+    let mut it = begin(|plan| plan.archive.sync = Sync::Publish);
+    it.storage.faults().append = Some(libc::EROFS);
+    it.sink.finish();
+    assert_eq!((lost(&it), it.count(|end| &end.unpublished)), (5, 1));
+    // It is removed with its directory, just before it is published.
+    let mut it = begin(|plan| plan.format = Format::PcapNg);
+    fs::remove_dir_all(it.dir.path()).unwrap();
+    it.sink.cut();
+    let start = Instant::now();
+    while !it.dir.path().join("manifest.jsonl").exists() || it.dropped(OutputDrop::WriteError) == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+        it.sink.hear_of_gone();
+    }
+    it.retry_now();
+    it.send(&[(7, 2 * SECOND, 60)]);
+    it.sink.finish();
+    let files = captures_in(it.dir.path());
+    assert_eq!((lost(&it), files.len()), (6, 1));
+    assert_eq!(lost_by_pcapng(&files, it.dir.path()), 1, "the frame that was in the file");
+}
+
+#[test]
 fn a_removed_directory_begins_anew() {
     let mut rig = rig(|_| ());
     rig.frames(30, 100);
