@@ -13,7 +13,7 @@ mod event;
 mod lines;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read as _, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 pub use contents::Contents;
@@ -30,7 +30,7 @@ pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_i
 pub use lines::{Lines, Read};
 
 use crate::record::Timestamp;
-use crate::storage::{Storage, StoredFile};
+use crate::storage::{NotRegular, Storage, StoredFile, open_regular};
 
 /// Name of the manifest in its directory.
 pub const NAME: &str = "manifest.jsonl";
@@ -60,6 +60,17 @@ pub enum ManifestError {
         directory: PathBuf,
         /// The other process, where the system tells.
         pid: Option<i32>,
+    },
+    /// What has the name of the manifest is no file of ours: what a symbolic link leads to would be cut and written to.
+    #[error(
+        "{path} is {what}: move it away, or name another directory with --write; captures are recorded there, and only in a file",
+        path = path.display(), what = what.0
+    )]
+    NotRegular {
+        /// The manifest.
+        path: PathBuf,
+        /// What it is.
+        what: NotRegular,
     },
     /// The manifest cannot be opened, read or cut.
     #[error("cannot {action} {path}: {source}; captures are recorded there", path = path.display())]
@@ -103,11 +114,14 @@ impl Manifest {
         let path = directory.join(NAME);
         let fail = |action| {
             let path = path.clone();
-            move |source| ManifestError::Io { action, path, source }
+            move |source: io::Error| match source.get_ref().and_then(|source| source.downcast_ref()) {
+                Some(&what) => ManifestError::NotRegular { path, what },
+                None => ManifestError::Io { action, path, source },
+            }
         };
         let mut file = storage.log(&path).map_err(fail("open"))?;
         // For writing, because NFS locks only such files exclusively.
-        let lock = OpenOptions::new().read(true).write(true).open(&path).map_err(fail("open"))?;
+        let lock = open_regular(&path, OFlags::RDWR).map_err(fail("open"))?;
         let mut contents = Contents::default();
         match take(&lock) {
             Ok(()) => {}
@@ -173,7 +187,7 @@ impl Manifest {
     /// Whether this file still has the name under which it was opened. Where that cannot be told, it does.
     #[must_use]
     pub fn has_its_name(&self) -> bool {
-        match (fs::metadata(&self.path), self.lock.metadata()) {
+        match (fs::symlink_metadata(&self.path), self.lock.metadata()) {
             (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
             (Err(error), _) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
             _ => true,

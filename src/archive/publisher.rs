@@ -1,7 +1,6 @@
 //! The archive's thread.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rustix::fs::OFlags;
 
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
@@ -19,7 +19,7 @@ use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, PruneReason, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
-use crate::storage::{Space, Storage};
+use crate::storage::{Space, Storage, open_regular};
 
 /// How often the budget is looked at, and what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
@@ -538,7 +538,7 @@ impl Publisher {
 
 /// The hash of a file, read.
 pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path, OFlags::RDONLY)?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 256 * 1024];
     loop {

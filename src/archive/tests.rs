@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::*;
 use crate::console::Console;
 use crate::record::Timestamp;
@@ -178,6 +180,58 @@ fn a_manifest_that_is_removed_is_written_again() {
         fs::remove_file(manifest).unwrap();
     });
     assert_eq!(mismatches_since(dir.path(), Some(noted)), [""; 0]);
+}
+
+/// Makes something of a name, or something that leads to a file.
+type Make = fn(&Path, &Path);
+
+/// What must not be taken for the manifest, by what makes it. Where it leads to something, that has a torn last line.
+fn no_manifests() -> [(&'static str, Make); 2] {
+    [
+        ("a symbolic link", |path, outside| std::os::unix::fs::symlink(outside, path).unwrap()),
+        ("a named pipe", |path, _| mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap()),
+    ]
+}
+
+#[test]
+fn what_is_no_file_is_not_taken_for_the_manifest() {
+    for (what, make) in no_manifests() {
+        let dir = tempfile::tempdir().unwrap();
+        let (directory, outside) = (dir.path().join("captures"), dir.path().join("outside"));
+        let path = directory.join(manifest::NAME);
+        fs::create_dir(&directory).unwrap();
+        fs::write(&outside, "another's, without a newline").unwrap();
+        make(&path, &outside);
+        let error = Manifest::open(&(Arc::new(Faulty::default()) as Arc<dyn Storage>), &directory).unwrap_err();
+        let wanted = format!("{} is {what}: move it away, or name another directory", path.display());
+        assert!(error.to_string().starts_with(&wanted), "{error}");
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "another's, without a newline");
+    }
+}
+
+#[test]
+fn what_is_no_file_does_not_become_the_manifest_while_a_sensor_runs() {
+    for (what, make) in no_manifests() {
+        let dir = tempfile::tempdir().unwrap();
+        let (directory, outside) = (dir.path().join("captures"), dir.path().join("outside"));
+        let (path, moved) = (directory.join(manifest::NAME), directory.join("moved"));
+        fs::create_dir(&directory).unwrap();
+        fs::write(&outside, "another's, without a newline").unwrap();
+        let mut sensor = sensor(&directory, |_| ());
+        sensor.publish(1);
+        sensor.published(1);
+        fs::rename(&path, &moved).unwrap();
+        make(&path, &outside);
+        sensor.publish(2);
+        // Longer than it waits for whoever edits a manifest, and two looks.
+        thread::sleep(Duration::from_millis(2500));
+        assert_eq!(sensor.count(|end| &end.files), 1, "with {what} in its place");
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "another's, without a newline");
+        fs::rename(&moved, &path).unwrap();
+        sensor.archive.finish();
+        assert_eq!(sensor.count(|end| &end.files), 2);
+        assert_eq!(mismatches(&directory), [""; 0]);
+    }
 }
 
 #[test]
