@@ -18,10 +18,8 @@ use std::io::{self, BufRead, BufReader, Read as _, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use contents::Contents;
@@ -29,6 +27,7 @@ pub use digest::{Digest, Hasher, NotADigest};
 pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_inside};
 pub use lines::{Lines, Read};
 
+use super::lock;
 use crate::record::Timestamp;
 use crate::storage::{NotRegular, Storage, StoredFile, open_regular};
 
@@ -42,10 +41,6 @@ const RESERVE_LEFT: u64 = 16 * 1024;
 
 /// Bytes read at a time.
 const READ: usize = 256 * 1024;
-
-/// How often the lock is asked for, and the time between.
-const ATTEMPTS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a manifest cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +77,13 @@ pub enum ManifestError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl ManifestError {
+    /// Another process has the lock on `file`, and with it `directory`.
+    pub(super) fn busy(directory: &Path, file: &File) -> Self {
+        ManifestError::Busy { directory: directory.to_owned(), pid: lock::holder(file) }
+    }
 }
 
 /// A manifest to append to. The directory is this process's until it is dropped.
@@ -123,16 +125,10 @@ impl Manifest {
         // For writing, because NFS locks only such files exclusively.
         let lock = open_regular(&path, OFlags::RDWR).map_err(fail("open"))?;
         let mut contents = Contents::default();
-        match take(&lock) {
+        match lock::take(&lock) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(ManifestError::Busy { directory: directory.to_owned(), pid: holder(&lock) });
-            }
-            // Some network file systems cannot. That is no reason to go without captures.
-            Err(error) => contents.complaints.push(format!(
-                "{path} cannot be locked ({error}): make sure that no other vxtap writes to this directory",
-                path = path.display()
-            )),
+            Err(Errno::WOULDBLOCK) => return Err(ManifestError::busy(directory, &lock)),
+            Err(error) => contents.complaints.push(lock::complaint(&path, error)),
         }
         let source = lock.try_clone().map_err(fail("read"))?;
         let mut lines = Lines::new(BufReader::with_capacity(READ, source));
@@ -282,26 +278,6 @@ impl Manifest {
     fn reserve(&mut self) {
         self.reserved = if self.file.reserve(RESERVE).is_ok() { RESERVE } else { 0 };
     }
-}
-
-/// Takes the lock on `file`. A process that is about to end, or about to become a command that it runs, has it for a moment longer.
-fn take(file: &File) -> Result<(), Errno> {
-    for _ in 0..ATTEMPTS {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    }
-    Err(Errno::WOULDBLOCK)
-}
-
-/// The process that has the lock on `file`.
-fn holder(file: &File) -> Option<i32> {
-    let inode = file.metadata().ok()?.ino();
-    // The device is not compared: some file systems show another one in /proc/locks than stat(2) does.
-    let locks = procfs::locks().ok()?;
-    locks.into_iter().find(|lock| lock.inode == inode && lock.lock_type == procfs::LockType::FLock)?.pid
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod closed;
 mod hashing;
 pub mod hook;
 mod leftover;
+mod lock;
 pub mod manifest;
 pub mod name;
 mod publisher;
@@ -44,6 +45,7 @@ pub use manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, ManifestE
 pub use name::Names;
 
 use self::hashing::Message;
+use self::lock::DirectoryLock;
 use self::publisher::{Publisher, Task};
 use crate::ledger::{Counter, Output};
 use crate::storage::Storage;
@@ -142,6 +144,7 @@ impl Archive {
         storage: &Arc<dyn Storage>,
         output: &mut Output,
     ) -> Result<Self, ArchiveError> {
+        let lock = DirectoryLock::take(directory)?;
         let (manifest, contents) = Manifest::open(storage, directory)?;
         if plan.sync == Sync::Publish {
             sync_names(&**storage, directory);
@@ -149,7 +152,7 @@ impl Archive {
         let common = Arc::new(Common::default());
         let (tasks, receiver) = bounded(publisher::WAITING);
         let (gone_sender, gone) = unbounded();
-        let mut publisher = Publisher::new(directory, plan, labels, Arc::clone(storage), manifest, output)?;
+        let mut publisher = Publisher::new(directory, lock, plan, labels, Arc::clone(storage), manifest, output)?;
         publisher.take_over(contents);
         let shared = Arc::clone(&common);
         let archive = thread::Builder::new()

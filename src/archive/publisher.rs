@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
+use super::lock::DirectoryLock;
 use super::manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, Session, is_capture_path};
 use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, PruneReason, Shelf, Sync};
@@ -48,6 +49,7 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Publisher {
     pub(super) directory: PathBuf,
+    pub(super) lock: DirectoryLock,
     pub(super) plan: ArchivePlan,
     labels: Labels,
     pub(super) storage: Arc<dyn Storage>,
@@ -102,6 +104,7 @@ impl From<Unready> for io::Error {
 impl Publisher {
     pub(super) fn new(
         directory: &Path,
+        lock: DirectoryLock,
         plan: ArchivePlan,
         labels: Labels,
         storage: Arc<dyn Storage>,
@@ -117,6 +120,7 @@ impl Publisher {
         };
         Ok(Self {
             directory: directory.to_path_buf(),
+            lock,
             shelf: Shelf::new(plan.budget),
             plan,
             labels,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -232,6 +233,52 @@ fn what_is_no_file_does_not_become_the_manifest_while_a_sensor_runs() {
         assert_eq!(sensor.count(|end| &end.files), 2);
         assert_eq!(mismatches(&directory), [""; 0]);
     }
+}
+
+#[test]
+fn a_directory_without_its_manifest_is_not_another_sensor_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(manifest::NAME);
+    let open = || {
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        let labels = Labels { format: "pcap".into(), compression: None };
+        let storage: Arc<dyn Storage> = Arc::new(Faulty::default());
+        Archive::open(dir.path(), ArchivePlan::default(), labels, &storage, &mut output)
+    };
+    let busy = || match open() {
+        Err(ArchiveError::Manifest(ManifestError::Busy { pid, .. })) => {
+            assert_eq!(pid, i32::try_from(process::id()).ok())
+        }
+        other => panic!("{other:?}"),
+    };
+    let mut first = sensor(dir.path(), |_| ());
+    first.publish(1);
+    first.published(1);
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    busy();
+    // It goes on with another manifest, and has the directory still.
+    eventually(|| path.exists());
+    first.publish(2);
+    first.published(2);
+    fs::remove_file(&path).unwrap();
+    busy();
+    first.archive.finish();
+    assert_eq!(mismatches(dir.path()), [""; 0]);
+    open().unwrap();
+}
+
+#[test]
+fn a_directory_that_is_made_again_is_locked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("captures");
+    fs::create_dir(&directory).unwrap();
+    let first = sensor(&directory, |_| ());
+    fs::remove_dir_all(&directory).unwrap();
+    eventually(|| directory.join(manifest::NAME).exists());
+    first.publish(1);
+    first.published(1);
+    fs::remove_file(directory.join(manifest::NAME)).unwrap();
+    assert!(matches!(DirectoryLock::take(&directory), Err(ManifestError::Busy { .. })));
 }
 
 #[test]
