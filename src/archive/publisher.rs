@@ -80,6 +80,7 @@ struct Said {
     left: bool,
     removal: bool,
     starved: bool,
+    pending: bool,
     /// Session directories that are symbolic links.
     links: HashSet<PathBuf>,
 }
@@ -437,7 +438,9 @@ impl Publisher {
     fn keep_budget(&mut self, common: &Common) {
         let mut stuck = false;
         let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
-        while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), common.open_bytes.get(), space) {
+        let (open, pending) = (common.open_bytes.get(), common.pending.bytes());
+        let unpublished = open.saturating_add(pending);
+        while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), unpublished, space) {
             let entry = entry.clone();
             if !self.is_ours(&self.directory.join(&*entry.path)) {
                 self.shelf.remove(&entry.path);
@@ -451,6 +454,17 @@ impl Publisher {
                 // The file system may take its time to show it.
                 space.free += entry.bytes;
             }
+        }
+        if self.shelf.files() > 0 {
+            self.said.pending = false;
+        } else if pending > 0
+            && self.plan.budget.keep_bytes.is_some_and(|keep| unpublished > keep)
+            && !std::mem::replace(&mut self.said.pending, true)
+        {
+            tracing::warn!(
+                pending,
+                "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
+            );
         }
         let starved = self.is_short(space) && self.shelf.files() == 0;
         common.starved.store(starved, Ordering::Relaxed);

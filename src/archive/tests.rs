@@ -64,6 +64,7 @@ impl Sensor {
             number: None,
             digest: None,
             announced: None,
+            claim: None,
         });
     }
 
@@ -324,6 +325,83 @@ fn a_directory_that_another_sensor_has_taken_is_left_to_it_and_taken_back() {
     assert_eq!(mismatches(&directory), [""; 0]);
     let lines = fs::read_to_string(directory.join(manifest::NAME)).unwrap();
     assert_eq!(lines.lines().count(), 3);
+}
+
+/// A sensor with ten captures, of ten bytes each, that are all it may keep.
+fn full_sensor(directory: &Path, sync: Sync) -> Sensor {
+    let sensor = sensor(directory, |plan| {
+        plan.sync = sync;
+        plan.budget.keep_bytes = Some(100);
+    });
+    for number in 11..=20 {
+        sensor.publish(number);
+    }
+    sensor.published(10);
+    sensor
+}
+
+/// Captures that were published and removed, as + and -, in this order.
+fn comings_and_goings(sensor: &Sensor) -> String {
+    let what = |done: &String| match done.split_once(' ') {
+        Some(("rename", _)) => Some('+'),
+        Some(("remove", _)) => Some('-'),
+        _ => None,
+    };
+    sensor.storage.faults().done.iter().filter_map(what).collect()
+}
+
+#[test]
+fn files_that_wait_for_a_slow_disk_count_in_the_budget() {
+    for (more, order) in [
+        // The first that is published finds four behind it.
+        (5, "+-----++++"),
+        // More than may be kept: each goes until the rest fits.
+        (13, "+-----------+-+-++++++++++"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sensor = full_sensor(dir.path(), Sync::Publish);
+        sensor.storage.faults().done.clear();
+        sensor.storage.faults().sync_stall = Duration::from_secs(1);
+        (21..21 + more).for_each(|number| sensor.publish(number));
+        sensor.storage.faults().sync_stall = Duration::ZERO;
+        sensor.archive.finish();
+        assert_eq!(comings_and_goings(&sensor), order);
+        assert_eq!(sensor.archive.common.pending.bytes(), 0);
+    }
+}
+
+#[test]
+fn files_that_wait_to_be_salvaged_count_in_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = full_sensor(dir.path(), Sync::None);
+    sensor.storage.faults().append = Some(5);
+    let names = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), 21, "pcap");
+    fs::write(&names.part, [0; 30]).unwrap();
+    let holds = Gone { frames: 1, frame_bytes: 30 };
+    sensor.archive.salvage(Broken { names, written: 30, holds, session: None, claim: None });
+    eventually(|| sensor.count(|end| &end.pruned) == 3);
+    sensor.storage.faults().append = None;
+    sensor.archive.finish();
+    assert_eq!((sensor.count(|end| &end.pruned), sensor.count(|end| &end.set_aside)), (3, 1));
+    assert_eq!(sensor.archive.common.pending.bytes(), 0);
+}
+
+#[test]
+fn files_that_are_given_up_or_missing_count_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = full_sensor(dir.path(), Sync::Publish);
+    sensor.storage.faults().sync_stall = Duration::from_secs(1);
+    sensor.publish(21);
+    sensor.publish(22);
+    let part = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), 22, "pcap").part;
+    fs::remove_file(part).unwrap();
+    sensor.storage.faults().sync = Some(5);
+    eventually(|| sensor.count(|end| &end.unpublished) == 1 && sensor.archive.gone().count() == 1);
+    eventually(|| sensor.archive.common.pending.bytes() == 0);
+    sensor.storage.faults().sync_stall = Duration::ZERO;
+    sensor.storage.faults().sync = None;
+    sensor.archive.finish();
+    assert_eq!(sensor.archive.common.pending.bytes(), 0);
 }
 
 #[test]

@@ -268,7 +268,13 @@ impl SessionFiles {
             shared.archive.forget(part.number());
             let Batch { frames, frame_bytes, .. } = part.settled();
             let holds = Gone { frames, frame_bytes };
-            shared.archive.salvage(Broken { names: part.names, written: whole, holds, session: self.session });
+            shared.archive.salvage(Broken {
+                names: part.names,
+                written: whole,
+                holds,
+                session: self.session,
+                claim: None,
+            });
         }
     }
 
@@ -434,6 +440,7 @@ impl SessionFiles {
             number: (length == part.stored()).then(|| part.number()),
             digest: None,
             announced: None,
+            claim: None,
         });
     }
 
