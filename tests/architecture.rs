@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
     ("run", &["archive", "config", "console", "ledger", "pipeline", "record", "route", "source"]),
     ("replay", &["cli", "ledger", "record", "sys", "wire"]),
-    ("verify", &["archive", "cli", "console", "ledger"]),
+    ("verify", &["archive", "cli", "console", "ledger", "storage"]),
     // What it is asked to do
     (
         "config",

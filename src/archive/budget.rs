@@ -43,7 +43,7 @@ impl MinFree {
 /// How much is kept. Each limit stands by itself; without any, all is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BudgetPlan {
-    /// Bytes of all captures, those that are still written to included.
+    /// Bytes of all captures, those that are still written to or wait to be published included.
     pub keep_bytes: Option<u64>,
     /// Published captures.
     pub keep_files: Option<u64>,
@@ -146,16 +146,16 @@ impl Shelf {
     /// The capture that has to go first, and why: the oldest, as long as any limit is exceeded. It stays on the shelf until it is
     /// removed.
     ///
-    /// `open_bytes` are those of captures still written to, which never go. `space` is what the file system has left, none where that
+    /// `unpublished` are the bytes of captures that are written to or wait to be published, which never go. `space` is what the file system has left, none where that
     /// is not known. It may take a while to show what was removed, so whoever removes several captures adds their bytes to `free`
     /// rather than asking again after each.
     #[must_use]
-    pub fn next(&self, now: Timestamp, open_bytes: u64, space: Option<Space>) -> Option<(&Entry, PruneReason)> {
+    pub fn next(&self, now: Timestamp, unpublished: u64, space: Option<Space>) -> Option<(&Entry, PruneReason)> {
         let (_, oldest) = self.entries.first_key_value()?;
         let plan = &self.plan;
         let too_old = plan.keep_age.is_some_and(|age| oldest.last.saturating_add(age) < now);
         let too_many = plan.keep_files.is_some_and(|files| self.files() > files);
-        let too_large = plan.keep_bytes.is_some_and(|bytes| self.bytes.saturating_add(open_bytes) > bytes);
+        let too_large = plan.keep_bytes.is_some_and(|bytes| self.bytes.saturating_add(unpublished) > bytes);
         let too_full = plan.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total));
         let reasons = [
             (too_old, PruneReason::KeepAge),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::hashing::FileNumber;
 use super::manifest::{Capture, Digest, Session};
 use super::name::Names;
+use super::pending::Claim;
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
 
@@ -57,6 +58,8 @@ pub struct Closed {
     pub digest: Option<Digest>,
     /// Its line, if that is in the manifest.
     pub announced: Option<Capture>,
+    /// Its bytes in the budget, since it was handed over.
+    pub claim: Option<Claim>,
 }
 
 /// Frames that were written to a file which somebody removed before it was published.
@@ -71,7 +74,7 @@ pub struct Gone {
 }
 
 /// A file that could not be completed.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Broken {
     /// Its names.
     pub names: Names,
@@ -79,4 +82,6 @@ pub struct Broken {
     pub written: u64,
     /// What they hold.
     pub holds: Gone,
+    /// Its bytes in the budget, since it was handed over.
+    pub claim: Option<Claim>,
 }

@@ -13,15 +13,13 @@ mod event;
 mod lines;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read as _, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use contents::Contents;
@@ -29,8 +27,9 @@ pub use digest::{Digest, Hasher, NotADigest};
 pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_inside};
 pub use lines::{Lines, Read};
 
+use super::lock;
 use crate::record::Timestamp;
-use crate::storage::{Storage, StoredFile};
+use crate::storage::{NotRegular, Storage, StoredFile, open_regular};
 
 /// Name of the manifest in its directory.
 pub const NAME: &str = "manifest.jsonl";
@@ -42,10 +41,6 @@ const RESERVE_LEFT: u64 = 16 * 1024;
 
 /// Bytes read at a time.
 const READ: usize = 256 * 1024;
-
-/// How often the lock is asked for, and the time between.
-const ATTEMPTS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a manifest cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +56,17 @@ pub enum ManifestError {
         /// The other process, where the system tells.
         pid: Option<i32>,
     },
+    /// What has the name of the manifest is no file of ours: what a symbolic link leads to would be cut and written to.
+    #[error(
+        "{path} is {what}: move it away, or name another directory with --write; captures are recorded there, and only in a file",
+        path = path.display(), what = what.0
+    )]
+    NotRegular {
+        /// The manifest.
+        path: PathBuf,
+        /// What it is.
+        what: NotRegular,
+    },
     /// The manifest cannot be opened, read or cut.
     #[error("cannot {action} {path}: {source}; captures are recorded there", path = path.display())]
     Io {
@@ -71,6 +77,13 @@ pub enum ManifestError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl ManifestError {
+    /// Another process has the lock on `file`, and with it `directory`.
+    pub(super) fn busy(directory: &Path, file: &File) -> Self {
+        ManifestError::Busy { directory: directory.to_owned(), pid: lock::holder(file) }
+    }
 }
 
 /// A manifest to append to. The directory is this process's until it is dropped.
@@ -103,22 +116,19 @@ impl Manifest {
         let path = directory.join(NAME);
         let fail = |action| {
             let path = path.clone();
-            move |source| ManifestError::Io { action, path, source }
+            move |source: io::Error| match source.get_ref().and_then(|source| source.downcast_ref()) {
+                Some(&what) => ManifestError::NotRegular { path, what },
+                None => ManifestError::Io { action, path, source },
+            }
         };
         let mut file = storage.log(&path).map_err(fail("open"))?;
         // For writing, because NFS locks only such files exclusively.
-        let lock = OpenOptions::new().read(true).write(true).open(&path).map_err(fail("open"))?;
+        let lock = open_regular(&path, OFlags::RDWR).map_err(fail("open"))?;
         let mut contents = Contents::default();
-        match take(&lock) {
+        match lock::take(&lock) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(ManifestError::Busy { directory: directory.to_owned(), pid: holder(&lock) });
-            }
-            // Some network file systems cannot. That is no reason to go without captures.
-            Err(error) => contents.complaints.push(format!(
-                "{path} cannot be locked ({error}): make sure that no other vxtap writes to this directory",
-                path = path.display()
-            )),
+            Err(Errno::WOULDBLOCK) => return Err(ManifestError::busy(directory, &lock)),
+            Err(error) => contents.complaints.push(lock::complaint(&path, error)),
         }
         let source = lock.try_clone().map_err(fail("read"))?;
         let mut lines = Lines::new(BufReader::with_capacity(READ, source));
@@ -173,7 +183,7 @@ impl Manifest {
     /// Whether this file still has the name under which it was opened. Where that cannot be told, it does.
     #[must_use]
     pub fn has_its_name(&self) -> bool {
-        match (fs::metadata(&self.path), self.lock.metadata()) {
+        match (fs::symlink_metadata(&self.path), self.lock.metadata()) {
             (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
             (Err(error), _) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
             _ => true,
@@ -268,26 +278,6 @@ impl Manifest {
     fn reserve(&mut self) {
         self.reserved = if self.file.reserve(RESERVE).is_ok() { RESERVE } else { 0 };
     }
-}
-
-/// Takes the lock on `file`. A process that is about to end, or about to become a command that it runs, has it for a moment longer.
-fn take(file: &File) -> Result<(), Errno> {
-    for _ in 0..ATTEMPTS {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    }
-    Err(Errno::WOULDBLOCK)
-}
-
-/// The process that has the lock on `file`.
-fn holder(file: &File) -> Option<i32> {
-    let inode = file.metadata().ok()?.ino();
-    // The device is not compared: some file systems show another one in /proc/locks than stat(2) does.
-    let locks = procfs::locks().ok()?;
-    locks.into_iter().find(|lock| lock.inode == inode && lock.lock_type == procfs::LockType::FLock)?.pid
 }
 
 #[cfg(test)]

@@ -18,8 +18,10 @@ mod closed;
 mod hashing;
 pub mod hook;
 mod leftover;
+mod lock;
 pub mod manifest;
 pub mod name;
+mod pending;
 mod publisher;
 mod succession;
 #[cfg(test)]
@@ -42,8 +44,11 @@ pub use hashing::FileNumber;
 pub use hook::{Hook, HookCounters, HookTotals, Unfinished};
 pub use manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, ManifestError, Session};
 pub use name::Names;
+pub use pending::Claim;
 
 use self::hashing::Message;
+use self::lock::DirectoryLock;
+use self::pending::Pending;
 use self::publisher::{Publisher, Task};
 use crate::ledger::{Counter, Output};
 use crate::storage::Storage;
@@ -94,6 +99,8 @@ pub enum ArchiveError {
 struct Common {
     /// Bytes of the files that are written to.
     open_bytes: Counter,
+    /// Bytes of those that are complete, or broken, and not published yet.
+    pending: Pending,
     /// There is less room than is to be left free, and nothing to remove.
     starved: AtomicBool,
 }
@@ -142,6 +149,7 @@ impl Archive {
         storage: &Arc<dyn Storage>,
         output: &mut Output,
     ) -> Result<Self, ArchiveError> {
+        let lock = DirectoryLock::take(directory)?;
         let (manifest, contents) = Manifest::open(storage, directory)?;
         if plan.sync == Sync::Publish {
             sync_names(&**storage, directory);
@@ -149,7 +157,7 @@ impl Archive {
         let common = Arc::new(Common::default());
         let (tasks, receiver) = bounded(publisher::WAITING);
         let (gone_sender, gone) = unbounded();
-        let mut publisher = Publisher::new(directory, plan, labels, Arc::clone(storage), manifest, output)?;
+        let mut publisher = Publisher::new(directory, lock, plan, labels, Arc::clone(storage), manifest, output)?;
         publisher.take_over(contents);
         let shared = Arc::clone(&common);
         let archive = thread::Builder::new()
@@ -181,15 +189,17 @@ impl Archive {
         self.tell(Message::Forget(file));
     }
 
-    /// Publishes a file. From here on its bytes are those of a published one: the budget must not count them twice.
-    pub fn publish(&self, closed: Closed) {
+    /// Publishes a file. From here on its bytes are not those of an open one: the budget must not count them twice.
+    pub fn publish(&self, mut closed: Closed) {
+        closed.claim = Some(self.common.pending.claim(closed.bytes));
         let open_bytes = &self.common.open_bytes;
         open_bytes.set(open_bytes.get().saturating_sub(closed.bytes));
         self.send(Task::Publish(Box::new(closed)));
     }
 
     /// Salvages a file that could not be completed.
-    pub fn salvage(&self, broken: Broken) {
+    pub fn salvage(&self, mut broken: Broken) {
+        broken.claim = Some(self.common.pending.claim(broken.written));
         self.send(Task::Salvage(broken));
     }
 

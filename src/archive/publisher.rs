@@ -1,7 +1,6 @@
 //! The archive's thread.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,16 +9,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rustix::fs::OFlags;
 
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
+use super::lock::DirectoryLock;
 use super::manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, Session, is_capture_path};
 use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, PruneReason, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
-use crate::storage::{Space, Storage};
+use crate::storage::{Space, Storage, open_regular};
 
 /// How often the budget is looked at, and what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
@@ -50,6 +51,7 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Publisher {
     pub(super) directory: PathBuf,
+    pub(super) lock: DirectoryLock,
     pub(super) plan: ArchivePlan,
     labels: Labels,
     pub(super) storage: Arc<dyn Storage>,
@@ -82,6 +84,7 @@ struct Said {
     left: bool,
     removal: bool,
     starved: bool,
+    pending: bool,
     /// Session directories that are symbolic links.
     links: HashSet<PathBuf>,
 }
@@ -106,6 +109,7 @@ impl From<Unready> for io::Error {
 impl Publisher {
     pub(super) fn new(
         directory: &Path,
+        lock: DirectoryLock,
         plan: ArchivePlan,
         labels: Labels,
         storage: Arc<dyn Storage>,
@@ -121,6 +125,7 @@ impl Publisher {
         };
         Ok(Self {
             directory: directory.to_path_buf(),
+            lock,
             shelf: Shelf::new(plan.budget),
             plan,
             labels,
@@ -451,7 +456,9 @@ impl Publisher {
     fn keep_budget(&mut self, common: &Common) {
         let mut stuck = false;
         let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
-        while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), common.open_bytes.get(), space) {
+        let (open, pending) = (common.open_bytes.get(), common.pending.bytes());
+        let unpublished = open.saturating_add(pending);
+        while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), unpublished, space) {
             let entry = entry.clone();
             if self.take_stock() {
                 continue;
@@ -468,6 +475,17 @@ impl Publisher {
                 // The file system may take its time to show it.
                 space.free += entry.bytes;
             }
+        }
+        if self.shelf.files() > 0 {
+            self.said.pending = false;
+        } else if pending > 0
+            && self.plan.budget.keep_bytes.is_some_and(|keep| unpublished > keep)
+            && !std::mem::replace(&mut self.said.pending, true)
+        {
+            tracing::warn!(
+                pending,
+                "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
+            );
         }
         let starved = self.is_short(space) && self.shelf.files() == 0;
         common.starved.store(starved, Ordering::Relaxed);
@@ -580,7 +598,7 @@ impl Publisher {
 
 /// The hash of a file, read.
 pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path, OFlags::RDONLY)?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 256 * 1024];
     loop {

@@ -1,7 +1,7 @@
 //! What becomes of an archive when its manifest is removed or replaced while it is written to.
 //!
-//! The lock is on a file, not on its name: once another file has the name, or none has, another sensor may have the directory. So nothing is
-//! published, removed or put on record from then on, until the manifest that has the name by then is this process's. What was lost
+//! The locks are on a file and a directory, not on their names: once others have the names, or none has, another sensor may have the directory. So
+//! nothing is published, removed or put on record from then on, until the manifest that has the name by then is this process's. What was lost
 //! of the evidence is written again, from the file that is still open:
 //!
 //! - Where the manifest that is there is the beginning of the former one (a copy in its place, or nothing at all), it gets the lines that it lacks, as
@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::lock::DirectoryLock;
 use super::manifest::{Contents, Event, Manifest};
 use super::publisher::Publisher;
 use super::{Entry, Shelf, sync_names};
@@ -77,6 +78,9 @@ impl Publisher {
             return Ok(());
         }
         self.storage.create_directory(&self.directory).map_err(text)?;
+        if !self.lock.is_on(&self.directory) {
+            self.lock = DirectoryLock::take(&self.directory).map_err(|error| error.to_string())?;
+        }
         let (mut next, contents) = Manifest::open(&self.storage, &self.directory).map_err(|error| error.to_string())?;
         if self.syncs() {
             sync_names(&*self.storage, &self.directory);

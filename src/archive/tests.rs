@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 use crate::console::Console;
@@ -61,6 +64,7 @@ impl Sensor {
             number: None,
             digest: None,
             announced: None,
+            claim: None,
         });
     }
 
@@ -180,6 +184,104 @@ fn a_manifest_that_is_removed_is_written_again() {
     assert_eq!(mismatches_since(dir.path(), Some(noted)), [""; 0]);
 }
 
+/// Makes something of a name, or something that leads to a file.
+type Make = fn(&Path, &Path);
+
+/// What must not be taken for the manifest, by what makes it. Where it leads to something, that has a torn last line.
+fn no_manifests() -> [(&'static str, Make); 2] {
+    [
+        ("a symbolic link", |path, outside| std::os::unix::fs::symlink(outside, path).unwrap()),
+        ("a named pipe", |path, _| mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap()),
+    ]
+}
+
+#[test]
+fn what_is_no_file_is_not_taken_for_the_manifest() {
+    for (what, make) in no_manifests() {
+        let dir = tempfile::tempdir().unwrap();
+        let (directory, outside) = (dir.path().join("captures"), dir.path().join("outside"));
+        let path = directory.join(manifest::NAME);
+        fs::create_dir(&directory).unwrap();
+        fs::write(&outside, "another's, without a newline").unwrap();
+        make(&path, &outside);
+        let error = Manifest::open(&(Arc::new(Faulty::default()) as Arc<dyn Storage>), &directory).unwrap_err();
+        let wanted = format!("{} is {what}: move it away, or name another directory", path.display());
+        assert!(error.to_string().starts_with(&wanted), "{error}");
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "another's, without a newline");
+    }
+}
+
+#[test]
+fn what_is_no_file_does_not_become_the_manifest_while_a_sensor_runs() {
+    for (what, make) in no_manifests() {
+        let dir = tempfile::tempdir().unwrap();
+        let (directory, outside) = (dir.path().join("captures"), dir.path().join("outside"));
+        let (path, moved) = (directory.join(manifest::NAME), directory.join("moved"));
+        fs::create_dir(&directory).unwrap();
+        fs::write(&outside, "another's, without a newline").unwrap();
+        let mut sensor = sensor(&directory, |_| ());
+        sensor.publish(1);
+        sensor.published(1);
+        fs::rename(&path, &moved).unwrap();
+        make(&path, &outside);
+        sensor.publish(2);
+        // Longer than it waits for whoever edits a manifest, and two looks.
+        thread::sleep(Duration::from_millis(2500));
+        assert_eq!(sensor.count(|end| &end.files), 1, "with {what} in its place");
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "another's, without a newline");
+        fs::rename(&moved, &path).unwrap();
+        sensor.archive.finish();
+        assert_eq!(sensor.count(|end| &end.files), 2);
+        assert_eq!(mismatches(&directory), [""; 0]);
+    }
+}
+
+#[test]
+fn a_directory_without_its_manifest_is_not_another_sensor_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(manifest::NAME);
+    let open = || {
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        let labels = Labels { format: "pcap".into(), compression: None };
+        let storage: Arc<dyn Storage> = Arc::new(Faulty::default());
+        Archive::open(dir.path(), ArchivePlan::default(), labels, &storage, &mut output)
+    };
+    let busy = || match open() {
+        Err(ArchiveError::Manifest(ManifestError::Busy { pid, .. })) => {
+            assert_eq!(pid, i32::try_from(process::id()).ok())
+        }
+        other => panic!("{other:?}"),
+    };
+    let mut first = sensor(dir.path(), |_| ());
+    first.publish(1);
+    first.published(1);
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    busy();
+    // It goes on with another manifest, and has the directory still.
+    eventually(|| path.exists());
+    first.publish(2);
+    first.published(2);
+    fs::remove_file(&path).unwrap();
+    busy();
+    first.archive.finish();
+    assert_eq!(mismatches(dir.path()), [""; 0]);
+    open().unwrap();
+}
+
+#[test]
+fn a_directory_that_is_made_again_is_locked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("captures");
+    fs::create_dir(&directory).unwrap();
+    let first = sensor(&directory, |_| ());
+    fs::remove_dir_all(&directory).unwrap();
+    eventually(|| directory.join(manifest::NAME).exists());
+    first.publish(1);
+    first.published(1);
+    fs::remove_file(directory.join(manifest::NAME)).unwrap();
+    assert!(matches!(DirectoryLock::take(&directory), Err(ManifestError::Busy { .. })));
+}
+
 #[test]
 fn captures_that_another_manifest_lacks_get_lines_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -223,6 +325,83 @@ fn a_directory_that_another_sensor_has_taken_is_left_to_it_and_taken_back() {
     assert_eq!(mismatches(&directory), [""; 0]);
     let lines = fs::read_to_string(directory.join(manifest::NAME)).unwrap();
     assert_eq!(lines.lines().count(), 3);
+}
+
+/// A sensor with ten captures, of ten bytes each, that are all it may keep.
+fn full_sensor(directory: &Path, sync: Sync) -> Sensor {
+    let sensor = sensor(directory, |plan| {
+        plan.sync = sync;
+        plan.budget.keep_bytes = Some(100);
+    });
+    for number in 11..=20 {
+        sensor.publish(number);
+    }
+    sensor.published(10);
+    sensor
+}
+
+/// Captures that were published and removed, as + and -, in this order.
+fn comings_and_goings(sensor: &Sensor) -> String {
+    let what = |done: &String| match done.split_once(' ') {
+        Some(("rename", _)) => Some('+'),
+        Some(("remove", _)) => Some('-'),
+        _ => None,
+    };
+    sensor.storage.faults().done.iter().filter_map(what).collect()
+}
+
+#[test]
+fn files_that_wait_for_a_slow_disk_count_in_the_budget() {
+    for (more, order) in [
+        // The first that is published finds four behind it.
+        (5, "+-----++++"),
+        // More than may be kept: each goes until the rest fits.
+        (13, "+-----------+-+-++++++++++"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sensor = full_sensor(dir.path(), Sync::Publish);
+        sensor.storage.faults().done.clear();
+        sensor.storage.faults().sync_stall = Duration::from_secs(1);
+        (21..21 + more).for_each(|number| sensor.publish(number));
+        sensor.storage.faults().sync_stall = Duration::ZERO;
+        sensor.archive.finish();
+        assert_eq!(comings_and_goings(&sensor), order);
+        assert_eq!(sensor.archive.common.pending.bytes(), 0);
+    }
+}
+
+#[test]
+fn files_that_wait_to_be_salvaged_count_in_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = full_sensor(dir.path(), Sync::None);
+    sensor.storage.faults().append = Some(5);
+    let names = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), 21, "pcap");
+    fs::write(&names.part, [0; 30]).unwrap();
+    let holds = Gone { session: None, frames: 1, frame_bytes: 30 };
+    sensor.archive.salvage(Broken { names, written: 30, holds, claim: None });
+    eventually(|| sensor.count(|end| &end.pruned) == 3);
+    sensor.storage.faults().append = None;
+    sensor.archive.finish();
+    assert_eq!((sensor.count(|end| &end.pruned), sensor.count(|end| &end.set_aside)), (3, 1));
+    assert_eq!(sensor.archive.common.pending.bytes(), 0);
+}
+
+#[test]
+fn files_that_are_given_up_or_missing_count_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = full_sensor(dir.path(), Sync::Publish);
+    sensor.storage.faults().sync_stall = Duration::from_secs(1);
+    sensor.publish(21);
+    sensor.publish(22);
+    let part = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), 22, "pcap").part;
+    fs::remove_file(part).unwrap();
+    sensor.storage.faults().sync = Some(5);
+    eventually(|| sensor.count(|end| &end.unpublished) == 1 && sensor.archive.gone().count() == 1);
+    eventually(|| sensor.archive.common.pending.bytes() == 0);
+    sensor.storage.faults().sync_stall = Duration::ZERO;
+    sensor.storage.faults().sync = None;
+    sensor.archive.finish();
+    assert_eq!(sensor.archive.common.pending.bytes(), 0);
 }
 
 #[test]

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, fallocate, open, openat, renameat, renameat_with, statvfs,
+    AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, fallocate, open, renameat, renameat_with, statvfs,
     unlinkat,
 };
 use rustix::io::Errno;
 
 use super::direct::{self, Adaptive, Direct, Pool};
+use super::regular::open_regular_at;
 use super::{Space, Storage, StoredFile};
 
 /// Captures hold what people said and typed: nothing for everybody. The umask can only take more away.
@@ -39,9 +40,9 @@ impl Disk {
     fn open(&self, path: &Path, how: OFlags) -> io::Result<Box<dyn StoredFile>> {
         let (directory, name) = place(path)?;
         let direct = self.direct != Direct::Off;
-        let mut flags = how | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut flags = how | OFlags::WRONLY;
         flags.set(OFlags::APPEND, !direct);
-        let file = File::from(openat(directory, name, flags, FILE_MODE)?);
+        let file = open_regular_at(directory, name, flags, FILE_MODE)?;
         let length = file.metadata()?.len();
         Ok(match direct {
             true => Box::new(Adaptive::new(file, length, self.direct, Arc::clone(&self.pool))),
@@ -87,8 +88,7 @@ impl Storage for Disk {
     }
 
     fn log(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
-        let file = File::from(open(path, flags, FILE_MODE)?);
+        let file = open_regular_at(CWD, path, OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND, FILE_MODE)?;
         let length = file.metadata()?.len();
         Ok(Box::new(Cached { file, length }))
     }

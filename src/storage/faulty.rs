@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) reserved: Vec<u64>,
     /// Each write takes so long.
     pub(crate) stall: Duration,
+    /// Syncing a file takes so long.
+    pub(crate) sync_stall: Duration,
     /// The room that is said to be there.
     pub(crate) space: Option<Space>,
     /// How often it was asked for.
@@ -155,6 +157,8 @@ impl StoredFile for FaultyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let stall = self.storage.faults().sync_stall;
+        std::thread::sleep(stall);
         fails(self.storage.faults().sync)?;
         self.storage.faults().done.push(format!("sync {}", self.name));
         self.file.sync()

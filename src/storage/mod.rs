@@ -7,6 +7,7 @@ mod direct;
 mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod regular;
 
 use std::fmt::Debug;
 use std::io;
@@ -14,10 +15,12 @@ use std::path::Path;
 
 pub use direct::Direct;
 pub use disk::Disk;
+pub use regular::{NotRegular, open_regular};
 
 /// A place for files. Shared by the threads of an output.
 ///
 /// A file is created, opened, renamed and removed only where its directory is one: with a symbolic link in its place it would be another's file.
+/// What has the name of a file and is no regular one is not opened: [`NotRegular`].
 pub trait Storage: Debug + Send + Sync {
     /// Creates `directory` and what is missing above it.
     ///

@@ -5,10 +5,13 @@ use std::fs::File;
 use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 use super::files::{Job, Kind, Look, PART};
 use super::report::{Break, Mismatch, Note, Report};
 use crate::archive::Digest;
 use crate::archive::manifest::{Event, Line, Lines, is_capture_path, is_inside};
+use crate::storage::open_regular;
 
 /// What was read of a manifest.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl Chain {
     /// # Errors
     /// What opening or reading the manifest returns.
     pub(super) fn read(&mut self, manifest: &Path) -> io::Result<()> {
-        let mut file = File::open(manifest)?;
+        let mut file = open_regular(manifest, OFlags::RDONLY)?;
         let mut lines = match self.lines.take() {
             None => Lines::new(BufReader::new(file)),
             Some(lines) => {

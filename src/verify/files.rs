@@ -1,18 +1,19 @@
 //! The files of a directory: which there are, and what is in them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use indicatif::ProgressBar;
+use rustix::fs::OFlags;
 
 use super::VerifyError;
 use crate::archive::manifest::{is_capture, is_inside};
 use crate::archive::{Digest, Hasher, name};
+use crate::storage::open_regular;
 
 /// Files that are read at the same time. More would only make a disk seek.
 const AT_ONCE: usize = 2;
@@ -171,9 +172,6 @@ impl Hashing<'_> {
     fn hash(&mut self, path: &Path, length: Option<u64>) -> io::Result<Option<Look>> {
         let mut file = open(path)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
         if length.is_some_and(|length| length != metadata.len()) {
             self.bar.inc(length.unwrap_or_default());
             return Ok(Some(Look::Length(metadata.len())));
@@ -203,10 +201,5 @@ fn open(path: &Path) -> io::Result<File> {
     if path.parent().is_some_and(Path::is_symlink) {
         return Err(io::Error::other("its directory is a symbolic link"));
     }
-    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).map_err(|error| {
-        match error.raw_os_error() {
-            Some(libc::ELOOP) => io::Error::other("not a file but a symbolic link"),
-            _ => error,
-        }
-    })
+    open_regular(path, OFlags::RDONLY)
 }

@@ -17,10 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::fs::OFlags;
 
 use crate::archive::Digest;
 use crate::archive::manifest::NAME;
 use crate::console::Console;
+use crate::storage::open_regular;
 
 pub use report::{Break, Mismatch, Note, Report};
 
@@ -75,7 +77,7 @@ pub fn run(
         _ => VerifyError::Manifest { path: manifest.clone(), source },
     };
     // Before the directory is listed, which may be the wrong one, and large.
-    fs::metadata(&manifest).map_err(fail)?;
+    open_regular(&manifest, OFlags::RDONLY).map_err(fail)?;
     let found = files::find(directory)?;
     let mut chain = Chain::default();
     chain.read(&manifest).map_err(fail)?;

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
@@ -146,7 +147,7 @@ fn changed_and_missing_files_are_named() {
             Mismatch::Content { line: 1, path: path(1), said, found },
             Mismatch::Length { line: 3, path: path(3), said: 27, found: 26 },
             Mismatch::Missing { line: 5, path: path(4) },
-            Mismatch::Unreadable { line: 6, path: path(5), error: "not a file but a symbolic link".into() },
+            Mismatch::Unreadable { line: 6, path: path(5), error: "not a regular file but a symbolic link".into() },
         ]
     );
     assert_eq!(archive.report(None).files, 0);
@@ -364,6 +365,21 @@ fn without_a_manifest_there_is_nothing_to_compare() {
     let archive = Archive::new();
     let text = verify(archive.file(1).parent().unwrap(), None).unwrap_err().to_string();
     assert!(text.ends_with(&format!("{} has one", archive.dir.path().canonicalize().unwrap().display())), "{text}");
+}
+
+#[test]
+fn a_manifest_that_is_no_file_is_named() {
+    let archive = Archive::new();
+    let (manifest, moved) = (archive.dir.path().join(NAME), archive.dir.path().join("moved"));
+    fs::rename(&manifest, &moved).unwrap();
+    let said = || verify(archive.dir.path(), None).unwrap_err().to_string();
+    let wanted = |what: &str| format!("cannot read {}: not a regular file but {what}", manifest.display());
+    std::os::unix::fs::symlink(&moved, &manifest).unwrap();
+    assert_eq!(said(), wanted("a symbolic link"));
+    fs::remove_file(&manifest).unwrap();
+    // Nobody has its other end.
+    mknodat(CWD, &manifest, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    assert_eq!(said(), wanted("a named pipe"));
 }
 
 #[test]

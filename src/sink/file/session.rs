@@ -268,7 +268,7 @@ impl SessionFiles {
             shared.archive.forget(part.number());
             let Batch { frames, frame_bytes, .. } = part.settled();
             let holds = Gone { session: self.session, frames, frame_bytes };
-            shared.archive.salvage(Broken { names: part.names, written: whole, holds });
+            shared.archive.salvage(Broken { names: part.names, written: whole, holds, claim: None });
         }
     }
 
@@ -441,6 +441,7 @@ impl SessionFiles {
             number: (length == part.stored()).then(|| part.number()),
             digest: None,
             announced: None,
+            claim: None,
         });
     }
 

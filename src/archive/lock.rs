@@ -1,0 +1,83 @@
+//! Whose a directory is.
+//!
+//! Two locks say so. That on the manifest goes with the file wherever it is moved, so that another sensor would find the name free while the first
+//! still writes its parts; that on the directory goes with the directory. The system lets go of both with the process, however that ends.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::manifest::ManifestError;
+
+/// How often a lock is asked for, and the time between.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The lock on a directory, `flock(2)`. None is held where the file system cannot: the manifest's may do there.
+#[derive(Debug)]
+pub(super) struct DirectoryLock(Option<File>);
+
+impl DirectoryLock {
+    /// Takes `directory` for this process.
+    ///
+    /// # Errors
+    /// Where another process has it.
+    pub(super) fn take(directory: &Path) -> Result<Self, ManifestError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let locked =
+            rustix::fs::open(directory, flags, Mode::empty()).map(File::from).and_then(|file| match take(&file) {
+                Err(Errno::WOULDBLOCK) => Ok(Err(ManifestError::busy(directory, &file))),
+                locked => locked.map(|()| Ok(file)),
+            });
+        match locked {
+            Ok(result) => Ok(Self(Some(result?))),
+            // Whoever must have the directory to write there says that it is missing. NFS locks only what can be written to.
+            Err(error) => {
+                if !matches!(error, Errno::NOENT | Errno::NOTDIR) {
+                    tracing::warn!("{}", complaint(directory, error));
+                }
+                Ok(Self(None))
+            }
+        }
+    }
+
+    /// Whether this is the lock on what has the name `directory` now.
+    pub(super) fn is_on(&self, directory: &Path) -> bool {
+        let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let held = self.0.as_ref().and_then(|file| file.metadata().ok()).map(inode);
+        held.is_some() && held == fs::metadata(directory).ok().map(inode)
+    }
+}
+
+/// What to say where `path` cannot be locked. Some network file systems cannot: that is no reason to go without captures.
+pub(super) fn complaint(path: &Path, error: Errno) -> String {
+    format!(
+        "{path} cannot be locked ({error}): make sure that no other vxtap writes to this directory",
+        path = path.display()
+    )
+}
+
+/// Takes the lock on `file`. A process that is about to end, or about to become a command that it runs, has it for a moment longer.
+pub(super) fn take(file: &File) -> Result<(), Errno> {
+    for _ in 0..ATTEMPTS {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::WOULDBLOCK)
+}
+
+/// The process that has the lock on `file`.
+pub(super) fn holder(file: &File) -> Option<i32> {
+    let inode = file.metadata().ok()?.ino();
+    // The device is not compared: some file systems show another one in /proc/locks than stat(2) does.
+    let locks = procfs::locks().ok()?;
+    locks.into_iter().find(|lock| lock.inode == inode && lock.lock_type == procfs::LockType::FLock)?.pid
+}
