@@ -4,11 +4,12 @@
 //! `.recovered` in its name. What has no whole record is moved aside. Nothing that may hold a frame is deleted.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::Sender;
+use rustix::fs::OFlags;
 
 use super::closed::{Broken, Gone, Losses};
 use super::manifest::{Capture, Contents, Digest, Event, Manifest, is_capture};
@@ -17,6 +18,7 @@ use super::publisher::{Publisher, digest_of};
 use crate::ledger::OutputDrop;
 use crate::record::compress::Compression;
 use crate::record::salvage::{self, Unsalvageable, Whole};
+use crate::storage::open_regular;
 
 /// Where files are moved that cannot be salvaged.
 const ASIDE: &str = "unsalvageable";
@@ -236,7 +238,7 @@ impl Publisher {
             // What lies behind is counted as lost.
             self.storage.append(&names.part)?.cut(broken.written)?;
         }
-        let whole = match salvage::scan(File::open(&names.part)?) {
+        let whole = match salvage::scan(open_regular(&names.part, OFlags::RDONLY)?) {
             Ok(whole) => whole,
             Err(Unsalvageable::Io(error)) => return Err(error.into()),
             Err(Unsalvageable::Empty) => return self.remove_empty(names),
@@ -355,7 +357,7 @@ impl Publisher {
             self.storage.remove(copy)?;
         }
         let mut file = BufWriter::with_capacity(256 * 1024, self.storage.create(copy)?);
-        salvage::rewrite(File::open(&names.part)?, whole.length, compression, &mut file)?;
+        salvage::rewrite(open_regular(&names.part, OFlags::RDONLY)?, whole.length, compression, &mut file)?;
         file.flush()?;
         file.get_mut().sync()?;
         let bytes = file.get_ref().settled();

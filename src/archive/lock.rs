@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::manifest::ManifestError;
 
 /// How often a lock is asked for, and the time between.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock on a directory, `flock(2)`. None is held where the file system cannot: the manifest's may do there.

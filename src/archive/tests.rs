@@ -314,7 +314,7 @@ fn a_directory_that_another_sensor_has_taken_is_left_to_it_and_taken_back() {
     second.publish_in("overflow", 2);
     second.published(1);
     first.publish(3);
-    thread::sleep(Duration::from_millis(1500));
+    thread::sleep(Duration::from_millis(2500));
     second.publish_in("overflow", 4);
     second.published(2);
     assert_eq!(first.count(|end| &end.files), 1, "while another has the directory");
