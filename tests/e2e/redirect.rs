@@ -455,9 +455,11 @@ fn an_interface_that_goes_down_or_away_costs_its_own_frames_only() {
     assert_eq!((ended.ledger.received(), ended.ledger.written()), (times * n, times * n), "the files have all");
     let get = |what: &str| ended.ledger.get(&format!("/outputs/mirror0/{what}"));
     let (lost, down) = (get("dropped/redirect_lost"), get("dropped/interface_down"));
-    assert!(down >= n && lost > 0 && lost + down <= 3 * n, "{:#}", ended.ledger.0);
+    // None where the sensor saw it before the first of them came.
+    assert!(down >= n && lost + down <= 3 * n, "{:#}", ended.ledger.0);
     assert!(fast_path(&ended, "not_redirected/no_interface") >= n);
-    assert!(!ended.messages("redirected frames did not enter the interface").is_empty(), "{:#?}", ended.log);
+    let said = !ended.messages("redirected frames did not enter the interface").is_empty();
+    assert_eq!(said, lost > 0, "{:#?}", ended.log);
 }
 
 #[test]
