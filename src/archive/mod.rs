@@ -22,6 +22,7 @@ mod lock;
 pub mod manifest;
 pub mod name;
 mod pending;
+mod pruning;
 mod publisher;
 mod succession;
 #[cfg(test)]

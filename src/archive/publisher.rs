@@ -4,7 +4,6 @@ use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,19 +16,13 @@ use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
 use super::manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, Session, is_capture_path};
 use super::succession::{self, Displaced};
-use super::{ArchivePlan, Common, Entry, Labels, PruneReason, Shelf, Sync};
+use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
-use crate::storage::{Space, Storage, open_regular};
+use crate::storage::{Storage, open_regular};
 
 /// How often the budget is looked at, and what failed is tried again.
-const TICK: Duration = Duration::from_secs(1);
-/// How often the room on the file system is looked at while it nears what is to be left free.
-const LOOK: Duration = Duration::from_millis(20);
-/// Less than this above it is near: twice what an output writes within [`TICK`].
-const NEAR: u64 = 4 << 30;
-/// It is looked which captures are there for one part in so many of the time, at most.
-const STOCK: u32 = 50;
+pub(super) const TICK: Duration = Duration::from_secs(1);
 /// How often the end tries to publish what could not be published, and the time between: what is short, as descriptors, may come back.
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -65,28 +58,28 @@ pub(super) struct Publisher {
     /// Files whose line could not be written yet.
     pub(super) unpublished: VecDeque<Box<Closed>>,
     /// Lines that could not be written yet, about what has happened already.
-    unrecorded: VecDeque<Event>,
+    pub(super) unrecorded: VecDeque<Event>,
     /// Files that are pruned and could not be removed yet.
-    unremoved: Vec<PathBuf>,
+    pub(super) unremoved: Vec<PathBuf>,
     /// When it is looked again which captures are there.
-    next_stock: Option<Instant>,
+    pub(super) next_stock: Option<Instant>,
     /// When the budget is looked at again, where it cannot wait for the next tick.
-    look: Option<Instant>,
+    pub(super) look: Option<Instant>,
     /// Whether the log says that something fails.
-    said: Said,
+    pub(super) said: Said,
 }
 
 /// Failures that the log tells of, until they are over.
 #[derive(Debug, Default)]
-struct Said {
-    manifest: bool,
-    waiting: bool,
-    left: bool,
-    removal: bool,
-    starved: bool,
-    pending: bool,
+pub(super) struct Said {
+    pub(super) manifest: bool,
+    pub(super) waiting: bool,
+    pub(super) left: bool,
+    pub(super) removal: bool,
+    pub(super) starved: bool,
+    pub(super) pending: bool,
     /// Session directories that are symbolic links.
-    links: HashSet<PathBuf>,
+    pub(super) links: HashSet<PathBuf>,
 }
 
 /// Why a file cannot be published now.
@@ -201,10 +194,7 @@ impl Publisher {
     fn tick(&mut self, gone: &Sender<Gone>, common: &Common) {
         self.retry(gone);
         self.leftovers.retry();
-        for path in std::mem::take(&mut self.unremoved) {
-            self.remove(path);
-        }
-        self.said.removal &= !self.unremoved.is_empty();
+        self.remove_pruned();
         self.keep_budget(common);
         self.count_hooks();
     }
@@ -314,7 +304,7 @@ impl Publisher {
 
     /// Makes the file's bytes survive a loss of power, if that is asked for.
     pub(super) fn make_safe(&self, path: &Path) -> Result<(), Unready> {
-        if self.plan.sync == Sync::Publish {
+        if self.syncs() {
             // Opened again: of a thousand that are cut at once, each would keep its descriptor from those that are written to.
             self.storage.append(path).map_err(Unready::Read)?.sync().map_err(Unready::Sync)?;
         }
@@ -346,7 +336,7 @@ impl Publisher {
 
     /// A file has its name: the name is made to last, the budget counts it, and the command hears of it.
     pub(super) fn announce(&mut self, path: &Path, capture: Capture) {
-        if self.plan.sync == Sync::Publish
+        if self.syncs()
             && let Some(directory) = path.parent()
             && let Err(error) =
                 self.storage.sync_directory(directory).and_then(|()| self.storage.sync_directory(&self.directory))
@@ -403,7 +393,7 @@ impl Publisher {
     }
 
     /// Keeps a line until it can be written. What one session lost is one line: there are never more of these than sessions.
-    fn remember(&mut self, event: Event) {
+    pub(super) fn remember(&mut self, event: Event) {
         if let Event::Lost { session, dropped } = &event {
             let same = self.unrecorded.iter_mut().find_map(|earlier| match earlier {
                 Event::Lost { session: other, dropped } if other == session => Some(dropped),
@@ -449,131 +439,6 @@ impl Publisher {
         self.said.left = false;
         if std::mem::take(&mut self.said.waiting) {
             tracing::info!("captures are published again");
-        }
-    }
-
-    /// Removes files until the budget is kept.
-    fn keep_budget(&mut self, common: &Common) {
-        let mut stuck = false;
-        let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
-        let (open, pending) = (common.open_bytes.get(), common.pending.bytes());
-        let unpublished = open.saturating_add(pending);
-        while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), unpublished, space) {
-            let entry = entry.clone();
-            if self.take_stock() {
-                continue;
-            }
-            if !self.is_ours(&self.directory.join(&*entry.path)) {
-                self.shelf.remove(&entry.path);
-                continue;
-            }
-            if !self.prune(&entry, reason) {
-                stuck = true;
-                break;
-            }
-            if let Some(space) = &mut space {
-                // The file system may take its time to show it.
-                space.free += entry.bytes;
-            }
-        }
-        if self.shelf.files() > 0 {
-            self.said.pending = false;
-        } else if pending > 0
-            && self.plan.budget.keep_bytes.is_some_and(|keep| unpublished > keep)
-            && !std::mem::replace(&mut self.said.pending, true)
-        {
-            tracing::warn!(
-                pending,
-                "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
-            );
-        }
-        let starved = self.is_short(space) && self.shelf.files() == 0;
-        common.starved.store(starved, Ordering::Relaxed);
-        let near = self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| min.is_near(space, NEAR));
-        self.look = (near && !starved && !stuck).then(|| Instant::now() + LOOK);
-        if starved != std::mem::replace(&mut self.said.starved, starved) {
-            if starved {
-                tracing::error!(
-                    "the file system has less room than --min-free and there is no capture left to remove; dropping frames"
-                );
-            } else {
-                tracing::info!("the file system has room again; writing captures");
-            }
-        }
-    }
-
-    fn is_short(&self, space: Option<Space>) -> bool {
-        self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total))
-    }
-
-    /// Whether a capture's directory is one, and not a symbolic link: what that leads to is not the budget's to remove.
-    pub(super) fn is_ours(&mut self, path: &Path) -> bool {
-        let Some(directory) = path.parent().filter(|directory| directory.is_symlink()) else { return true };
-        if self.said.links.insert(directory.to_path_buf()) {
-            tracing::warn!(
-                path = %directory.display(),
-                "a session's directory is a symbolic link: what it leads to is neither counted in the budget nor removed"
-            );
-        }
-        false
-    }
-
-    /// Before something is removed: forgets captures that somebody else removed, which take no room, and were not pruned. Says whether there
-    /// were any. Not every time, since each file is looked at.
-    fn take_stock(&mut self) -> bool {
-        let begin = Instant::now();
-        if self.next_stock.is_some_and(|next| begin < next) {
-            return false;
-        }
-        let missing = |entry: &&Entry| matches!(self.storage.exists(&self.directory.join(&*entry.path)), Ok(false));
-        let missing: Vec<_> = self.shelf.iter().filter(missing).map(|entry| Arc::clone(&entry.path)).collect();
-        self.next_stock = Some(Instant::now() + TICK + begin.elapsed() * STOCK);
-        if let Some(path) = missing.first() {
-            tracing::warn!(%path, files = missing.len(), "somebody removed captures: they are on record, and missing");
-        }
-        missing.iter().for_each(|path| drop(self.shelf.remove(path)));
-        !missing.is_empty()
-    }
-
-    /// Removes a file for the budget. False where that has to wait.
-    fn prune(&mut self, entry: &Entry, reason: PruneReason) -> bool {
-        // What somebody else removed stays missing.
-        if matches!(self.storage.exists(&self.directory.join(&*entry.path)), Ok(false)) {
-            self.shelf.remove(&entry.path);
-            return true;
-        }
-        let event = Event::Pruned { path: entry.path.to_string(), sha256: entry.sha256, reason };
-        if let Err(error) = self.append(&event) {
-            // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
-            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            if !is_full || self.unrecorded.len() >= WAITING {
-                if !std::mem::replace(&mut self.said.manifest, true) {
-                    tracing::error!(%error, "cannot write the manifest; captures are not removed until it can be written");
-                }
-                return false;
-            }
-            self.remember(event);
-        }
-        self.shelf.remove(&entry.path);
-        tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
-        self.remove(self.directory.join(&*entry.path));
-        true
-    }
-
-    fn remove(&mut self, path: PathBuf) {
-        match self.storage.remove(&path) {
-            Ok(()) => {
-                self.counters.pruned.add(1);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // It became one just now.
-            Err(_) if !self.is_ours(&path) => {}
-            Err(error) => {
-                if !std::mem::replace(&mut self.said.removal, true) {
-                    tracing::error!(path = %path.display(), %error, "cannot remove a capture; trying again every second");
-                }
-                self.unremoved.push(path);
-            }
         }
     }
 

@@ -1,0 +1,150 @@
+//! How much is kept: the oldest captures are removed, each when its line is written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::manifest::Event;
+use super::publisher::{Publisher, TICK, WAITING};
+use super::{Common, Entry, PruneReason};
+use crate::record::Timestamp;
+use crate::storage::Space;
+
+/// How often the room on the file system is looked at while it nears what is to be left free.
+const LOOK: Duration = Duration::from_millis(20);
+/// Less than this above it is near: twice what an output writes within [`TICK`].
+const NEAR: u64 = 4 << 30;
+/// It is looked which captures are there for one part in so many of the time, at most.
+const STOCK: u32 = 50;
+
+impl Publisher {
+    /// Removes what is pruned already and could not be removed.
+    pub(super) fn remove_pruned(&mut self) {
+        for path in std::mem::take(&mut self.unremoved) {
+            self.remove(path);
+        }
+        self.said.removal &= !self.unremoved.is_empty();
+    }
+
+    /// Removes files until the budget is kept.
+    pub(super) fn keep_budget(&mut self, common: &Common) {
+        let mut stuck = false;
+        let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
+        let (open, pending) = (common.open_bytes.get(), common.pending.bytes());
+        let unpublished = open.saturating_add(pending);
+        while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), unpublished, space) {
+            let entry = entry.clone();
+            if self.take_stock() {
+                continue;
+            }
+            let path = self.directory.join(&*entry.path);
+            // What somebody else removed stays missing.
+            if !self.is_ours(&path) || matches!(self.storage.exists(&path), Ok(false)) {
+                self.shelf.remove(&entry.path);
+                continue;
+            }
+            if !self.prune(&entry, reason) {
+                stuck = true;
+                break;
+            }
+            if let Some(space) = &mut space {
+                // The file system may take its time to show it.
+                space.free += entry.bytes;
+            }
+        }
+        if self.shelf.files() > 0 {
+            self.said.pending = false;
+        } else if pending > 0
+            && self.plan.budget.keep_bytes.is_some_and(|keep| unpublished > keep)
+            && !std::mem::replace(&mut self.said.pending, true)
+        {
+            tracing::warn!(
+                pending,
+                "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
+            );
+        }
+        let starved = self.is_short(space) && self.shelf.files() == 0;
+        common.starved.store(starved, Ordering::Relaxed);
+        let near = self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| min.is_near(space, NEAR));
+        self.look = (near && !starved && !stuck).then(|| Instant::now() + LOOK);
+        if starved != std::mem::replace(&mut self.said.starved, starved) {
+            if starved {
+                tracing::error!(
+                    "the file system has less room than --min-free and there is no capture left to remove; dropping frames"
+                );
+            } else {
+                tracing::info!("the file system has room again; writing captures");
+            }
+        }
+    }
+
+    fn is_short(&self, space: Option<Space>) -> bool {
+        self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total))
+    }
+
+    /// Whether a capture's directory is one, and not a symbolic link: what that leads to is not the budget's to remove.
+    pub(super) fn is_ours(&mut self, path: &Path) -> bool {
+        let Some(directory) = path.parent().filter(|directory| directory.is_symlink()) else { return true };
+        if self.said.links.insert(directory.to_path_buf()) {
+            tracing::warn!(
+                path = %directory.display(),
+                "a session's directory is a symbolic link: what it leads to is neither counted in the budget nor removed"
+            );
+        }
+        false
+    }
+
+    /// Before something is removed: forgets captures that somebody else removed, which take no room, and were not pruned. Says whether there
+    /// were any. Not every time, since each file is looked at.
+    fn take_stock(&mut self) -> bool {
+        let begin = Instant::now();
+        if self.next_stock.is_some_and(|next| begin < next) {
+            return false;
+        }
+        let missing = |entry: &&Entry| matches!(self.storage.exists(&self.directory.join(&*entry.path)), Ok(false));
+        let missing: Vec<_> = self.shelf.iter().filter(missing).map(|entry| Arc::clone(&entry.path)).collect();
+        self.next_stock = Some(Instant::now() + TICK + begin.elapsed() * STOCK);
+        if let Some(path) = missing.first() {
+            tracing::warn!(%path, files = missing.len(), "somebody removed captures: they are on record, and missing");
+        }
+        missing.iter().for_each(|path| drop(self.shelf.remove(path)));
+        !missing.is_empty()
+    }
+
+    /// Removes a file for the budget. False where that has to wait.
+    fn prune(&mut self, entry: &Entry, reason: PruneReason) -> bool {
+        let event = Event::Pruned { path: entry.path.to_string(), sha256: entry.sha256, reason };
+        if let Err(error) = self.append(&event) {
+            // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
+            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if !is_full || self.unrecorded.len() >= WAITING {
+                if !std::mem::replace(&mut self.said.manifest, true) {
+                    tracing::error!(%error, "cannot write the manifest; captures are not removed until it can be written");
+                }
+                return false;
+            }
+            self.remember(event);
+        }
+        self.shelf.remove(&entry.path);
+        tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
+        self.remove(self.directory.join(&*entry.path));
+        true
+    }
+
+    fn remove(&mut self, path: PathBuf) {
+        match self.storage.remove(&path) {
+            Ok(()) => self.counters.pruned.add(1),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // It became one just now.
+            Err(_) if !self.is_ours(&path) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut self.said.removal, true) {
+                    tracing::error!(path = %path.display(), %error, "cannot remove a capture; trying again every second");
+                }
+                self.unremoved.push(path);
+            }
+        }
+    }
+}
