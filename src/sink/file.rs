@@ -427,4 +427,4 @@ impl Sink for FileSink {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

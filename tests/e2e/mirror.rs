@@ -36,15 +36,22 @@ pub(crate) fn ordinary(corpus: &Path) -> (Vec<PathBuf>, Vec<Vec<u8>>) {
     (files, frames)
 }
 
+/// The same behind what a mirror of AWS sent, of which a file is written to `directory`.
+pub(crate) fn mirrored_and_ordinary(corpus: &Path, directory: &Path) -> (Vec<PathBuf>, Vec<Vec<u8>>) {
+    let mut all = frames::inner(&corpus.join("vxlan/aws-traffic-mirror.pcap"));
+    let mut files = vec![frames::write(directory, "aws.pcap", &all)];
+    let (more_files, more) = ordinary(corpus);
+    files.extend(more_files);
+    all.extend(more);
+    (files, all)
+}
+
 #[test]
 fn a_tap_shows_the_frames_that_were_sent() {
     let (true, Some(corpus)) = (need::programs(&["tcpdump"]), need::corpus()) else { return };
     let directory = tempfile::tempdir().unwrap();
-    let aws = frames::inner(&corpus.join("vxlan/aws-traffic-mirror.pcap"));
-    let aws_file = frames::write(directory.path(), "aws.pcap", &aws);
-    let (files, mut all) = ordinary(&corpus);
-    let sent: Vec<&Path> = [&aws_file].into_iter().chain(&files).map(PathBuf::as_path).collect();
-    all.splice(0..0, aws);
+    let (files, all) = mirrored_and_ordinary(&corpus, directory.path());
+    let sent: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     let pair = Pair::new(9001);
     persistent(&pair.sensor, "mirror0", "tap");
     let sensor = Setup::new(&pair.sensor).with("--tap mirror0").start();

@@ -12,7 +12,7 @@ use crate::captures::{self, assert_holds, assert_same};
 use crate::datagrams::{self, vxlan};
 use crate::frames;
 use crate::manifest;
-use crate::mirror::{assert_deaf, ordinary, persistent};
+use crate::mirror::{assert_deaf, mirrored_and_ordinary, persistent};
 use crate::need;
 use crate::netns::{Ip, Namespace, Pair, SENSOR};
 use crate::process::eventually;
@@ -74,11 +74,8 @@ fn assert_seen(what: &str, seen: &[Vec<u8>], sent: &[Vec<u8>], mtu: usize) {
 fn a_tap_shows_the_frames_that_were_sent() {
     let (true, Some(corpus)) = (need::programs(&["tcpdump"]), need::corpus()) else { return };
     let directory = tempfile::tempdir().unwrap();
-    let aws = frames::inner(&corpus.join("vxlan/aws-traffic-mirror.pcap"));
-    let aws_file = frames::write(directory.path(), "aws.pcap", &aws);
-    let (files, mut all) = ordinary(&corpus);
-    let sent: Vec<&Path> = [&aws_file].into_iter().chain(&files).map(PathBuf::as_path).collect();
-    all.splice(0..0, aws);
+    let (files, all) = mirrored_and_ordinary(&corpus, directory.path());
+    let sent: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     let bytes: usize = all.iter().map(Vec::len).sum();
     // Short frames over IPv6 are redirected from Linux 6.3 on.
     let ips = [Ip::V4, Ip::V6].into_iter().filter(|ip| *ip == Ip::V4 || is_at_least(6, 3));

@@ -6,6 +6,7 @@ use crate::storage::faulty::Faulty;
 use crate::wire::Vni;
 use std::net::Ipv4Addr;
 
+mod budget;
 mod crash;
 mod faults;
 
@@ -20,7 +21,8 @@ struct Rig {
 
 const SECOND: u64 = 1_000_000_000;
 
-fn plan(directory: &Path) -> FilePlan {
+/// Files of one kind that are cut by nothing.
+pub(crate) fn plan(directory: &Path) -> FilePlan {
     FilePlan {
         directory: directory.to_path_buf(),
         rotate_size: 1 << 30,

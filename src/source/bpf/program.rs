@@ -519,10 +519,9 @@ pub(super) mod tests {
     use super::*;
     use crate::source::bpf::RedirectPlan;
 
-    /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
-    pub(in super::super) fn on_loopback(redirect: Option<RedirectPlan>) -> (Program, Vec<Ring>) {
-        let plan = BpfPlan {
-            interfaces: Vec::new(),
+    pub(in super::super) fn plan(redirect: Option<RedirectPlan>) -> BpfPlan {
+        BpfPlan {
+            interfaces: vec!["lo".into()],
             attach: Attach::Tc,
             ring: 1 << 17,
             keep: u32::MAX,
@@ -530,8 +529,12 @@ pub(super) mod tests {
             any_address: false,
             verify_checksum: false,
             redirect,
-        };
-        let (program, rings) = Program::load(&plan, &["127.0.0.1:4789".parse().unwrap()], 1, true).unwrap();
+        }
+    }
+
+    /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
+    pub(in super::super) fn on_loopback(redirect: Option<RedirectPlan>) -> (Program, Vec<Ring>) {
+        let (program, rings) = Program::load(&plan(redirect), &["127.0.0.1:4789".parse().unwrap()], 1, true).unwrap();
         program.leave_all(false).unwrap();
         (program, rings)
     }

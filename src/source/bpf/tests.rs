@@ -7,18 +7,8 @@ use std::net::UdpSocket;
 fn on_loopback() -> BpfSource {
     let listen: SocketAddr = "127.0.0.1:4789".parse().unwrap();
     let udp = UdpPlan { listen: vec![listen], workers: 1, steering: Steering::Session, receive_buffer: 1 << 20 };
-    let plan = BpfPlan {
-        interfaces: vec!["lo".into()],
-        attach: Attach::Tc,
-        ring: 1 << 17,
-        keep: u32::MAX,
-        early: true,
-        any_address: false,
-        verify_checksum: false,
-        redirect: None,
-    };
     let mut listening = udp::listen(&udp).unwrap();
-    open(&plan, &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
+    open(&program::tests::plan(None), &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! What disks do on bad days: whatever it is, the ledger closes, what is published is whole, and it goes on when the disk is well again.
 
 use super::*;
-use crate::archive::{BudgetPlan, MinFree, Sync};
+use crate::archive::Sync;
 use crate::record::compress;
 use crate::record::read::CaptureReader;
-use crate::storage::Space;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use proptest::prelude::*;
 
-const ENOSPC: i32 = libc::ENOSPC;
+pub(super) const ENOSPC: i32 = libc::ENOSPC;
 const EIO: i32 = libc::EIO;
 
 /// Captures by name, with the times of the frames in them, read by the reader of `replay`; fails where one is not whole.
@@ -69,12 +68,12 @@ impl Rig {
         self.sink.sessions.iter().flatten().map(|files| files.untold).sum()
     }
 
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut self.sink.shared));
     }
 
     /// Ends, and checks that everything adds up: the ledger, the files, and the manifest.
-    fn assert_closes(&mut self) {
+    pub(super) fn assert_closes(&mut self) {
         self.sink.finish();
         let lost: u64 = OutputDrop::ALL.iter().map(|reason| self.dropped(*reason)).sum();
         assert_eq!(self.written() + lost, self.sent, "frames");
@@ -109,7 +108,7 @@ impl Rig {
         assert_eq!(told, lost, "losses in the manifest");
     }
 
-    fn frames(&mut self, count: u64, length: usize) {
+    pub(super) fn frames(&mut self, count: u64, length: usize) {
         let start = self.sent;
         let frames: Vec<_> = (start..start + count).map(|n| ((n % 3) as u32, n, length)).collect();
         self.send(&frames);
@@ -269,29 +268,6 @@ fn files_wait_for_a_name_that_cannot_be_given() {
     rig.published(3);
     rig.assert_closes();
     assert_eq!(rig.count(|end| &end.unpublished), 0);
-}
-
-#[test]
-fn what_somebody_else_removed_is_missing_and_not_pruned() {
-    let mut rig = rig(|plan| {
-        plan.rotate_frames = Some(1);
-        plan.archive.budget = BudgetPlan { keep_files: Some(5), ..BudgetPlan::default() };
-    });
-    let frames: Vec<_> = (1..=5).map(|n| (7, n * SECOND, 60)).collect();
-    rig.send(&frames);
-    rig.sink.cut();
-    rig.published(5);
-    // The newest: the budget has room for as many again.
-    let removed: Vec<_> = rig.files().into_iter().map(|(name, _)| name).skip(2).collect();
-    removed.iter().for_each(|name| fs::remove_file(rig.dir.path().join(name)).unwrap());
-    rig.send(&[(7, 6 * SECOND, 60), (7, 7 * SECOND, 60)]);
-    rig.sink.finish();
-    assert_eq!(rig.files().len(), 4);
-    let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
-    assert_eq!((manifest.matches("\"pruned\"").count(), rig.count(|end| &end.pruned)), (0, 0), "{manifest}");
-    let quiet = (std::sync::atomic::AtomicBool::new(false), crate::console::Console::default());
-    let report = crate::verify::run(rig.dir.path(), None, &quiet.0, &quiet.1).unwrap();
-    assert_eq!(report.mismatches.len(), removed.len(), "{:?}", report.mismatches);
 }
 
 #[test]
@@ -469,130 +445,6 @@ fn losses_that_cannot_be_put_on_record_wait_and_add_up() {
         .map(|rest| rest.split('}').next().unwrap().parse::<u64>().unwrap())
         .sum();
     assert_eq!((lost, rig.dropped(OutputDrop::WriteError)), (removed, removed));
-}
-
-#[test]
-fn the_budget_removes_the_oldest_of_all_sessions_and_says_so() {
-    let mut rig = rig(|plan| {
-        plan.rotate_frames = Some(1);
-        plan.archive.budget = BudgetPlan { keep_files: Some(4), ..BudgetPlan::default() };
-    });
-    let stranger = rig.dir.path().join("vni9_192.0.2.9");
-    fs::create_dir(&stranger).unwrap();
-    let stranger = stranger.join("vni9_192.0.2.9_19700101T000000Z_000001.pcap");
-    fs::write(&stranger, pcap::file_header(262_144)).unwrap();
-    let frames: Vec<_> = (1..=20).map(|n| (n % 3, u64::from(n) * SECOND, 60)).collect();
-    rig.send(&frames);
-    rig.sink.finish();
-    let left: Vec<u64> =
-        rig.files().into_iter().filter(|(name, _)| !name.starts_with("vni9")).flat_map(|(_, t)| t).collect();
-    let mut left: Vec<_> = left.into_iter().map(|time| time / SECOND).collect();
-    left.sort_unstable();
-    assert_eq!(left, [17, 18, 19, 20]);
-    assert!(stranger.exists(), "not of this output");
-    assert_eq!((rig.count(|end| &end.pruned), rig.count(|end| &end.files)), (16, 20));
-
-    // After a restart the files of before count.
-    let Rig { dir, sink, .. } = rig;
-    drop(sink);
-    let mut rig = rig_in(dir, |plan| {
-        plan.archive.budget = BudgetPlan { keep_files: Some(3), ..BudgetPlan::default() };
-    });
-    rig.send(&[(7, 100 * SECOND, 60)]);
-    rig.sink.finish();
-    assert_eq!(rig.count(|end| &end.pruned), 2);
-    assert_eq!(rig.files().len(), 4);
-}
-
-#[test]
-fn what_is_within_the_budget_stays() {
-    let budget = BudgetPlan { keep_bytes: Some(101_500), ..BudgetPlan::default() };
-    let mut rig = rig(|plan| (plan.archive.budget, plan.rotate_frames) = (budget, Some(10)));
-    // 99 records of 1016 bytes and a few headers, of which the budget must not count any twice: not when files are cut, and not at the end.
-    for _ in 0..9 {
-        rig.frames(11, 1000);
-        rig.flush();
-        rig.sink.next_sweep = Instant::now();
-        rig.sink.tick(Instant::now());
-    }
-    rig.assert_closes();
-    assert_eq!(rig.count(|end| &end.pruned), 0);
-    assert_eq!(rig.written(), 99);
-}
-
-#[test]
-fn a_budget_on_a_full_disk_makes_room_first() {
-    let mut rig = rig(|plan| {
-        plan.rotate_frames = Some(1);
-        plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(1000)), ..BudgetPlan::default() };
-    });
-    rig.send(&[(7, SECOND, 60), (7, 2 * SECOND, 60), (7, 3 * SECOND, 60)]);
-    rig.published(2);
-    rig.storage.faults().write = Some((0, ENOSPC));
-    // Two files make the difference.
-    rig.storage.faults().space = Some(Space { free: 850, total: 10_000 });
-    let begin = Instant::now();
-    while rig.count(|end| &end.pruned) < 2 {
-        assert!(begin.elapsed() < Duration::from_secs(10));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    rig.storage.faults().space = Some(Space { free: 5000, total: 10_000 });
-    rig.storage.faults().write = None;
-    rig.sink.finish();
-    assert_eq!(rig.files().into_iter().map(|(_, times)| times).collect::<Vec<_>>(), [[3 * SECOND]]);
-    let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
-    assert_eq!(manifest.matches("\"pruned\"").count(), 2, "recorded when there was room again");
-}
-
-#[test]
-fn without_room_that_may_be_used_nothing_is_written() {
-    let mut rig =
-        rig(|plan| plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Permille(50)), ..BudgetPlan::default() });
-    rig.storage.faults().space = Some(Space { free: 499, total: 10_000 });
-    let wait = |rig: &Rig, starved| {
-        let begin = Instant::now();
-        while rig.sink.shared.archive.is_starved() != starved {
-            assert!(begin.elapsed() < Duration::from_secs(10));
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    };
-    wait(&rig, true);
-    rig.frames(30, 60);
-    assert_eq!(rig.dropped(OutputDrop::DiskFull), 30);
-    rig.storage.faults().space = Some(Space { free: 501, total: 10_000 });
-    wait(&rig, false);
-    rig.frames(30, 60);
-    rig.assert_closes();
-    assert_eq!(rig.written(), 30);
-}
-
-#[test]
-fn files_that_are_written_to_make_room_where_nothing_else_can() {
-    let mut rig =
-        rig(|plan| plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(1000)), ..BudgetPlan::default() });
-    rig.frames(30, 1000);
-    rig.send(&[(7, SECOND, 1000), (8, 2 * SECOND, 60)]);
-    rig.flush();
-    let eventually = |rig: &Rig, is_so: &dyn Fn(&Rig) -> bool| {
-        let begin = Instant::now();
-        while !is_so(rig) {
-            assert!(begin.elapsed() < Duration::from_secs(10));
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    };
-    rig.storage.faults().space = Some(Space { free: 999, total: 100_000 });
-    eventually(&rig, &|rig| rig.sink.shared.archive.is_starved());
-    rig.sink.next_sweep = Instant::now();
-    rig.sink.tick(Instant::now() + LOOK);
-    // One is enough.
-    eventually(&rig, &|rig| rig.count(|end| &end.pruned) == 1);
-    rig.storage.faults().space = Some(Space { free: 11_000, total: 100_000 });
-    eventually(&rig, &|rig| !rig.sink.shared.archive.is_starved());
-    rig.sink.tick(Instant::now() + 3 * LOOK);
-    rig.sink.finish();
-    let left: Vec<_> = rig.files().into_iter().map(|(_, times)| times.len()).collect();
-    assert_eq!(left, [10, 10, 1, 1], "one of ten frames went");
-    assert_eq!(rig.dropped(OutputDrop::DiskFull), 0);
 }
 
 /// Something that happens to a sensor.
