@@ -50,8 +50,9 @@ impl Publisher {
                 break;
             }
             if let Some(space) = &mut space {
-                // The file system may take its time to show it.
-                space.free += entry.bytes;
+                // The file system may take its time to show it; or have given more than the bytes, as it counts in blocks.
+                let shown = self.storage.space(&self.directory).map_or(0, |shown| shown.free);
+                space.free = shown.max(space.free + entry.bytes);
             }
         }
         if self.shelf.files() > 0 {

@@ -34,6 +34,8 @@ pub(crate) struct Faults {
     pub(crate) sync_stall: Duration,
     /// The room that is said to be there.
     pub(crate) space: Option<Space>,
+    /// So much more of it is there with each file that is removed.
+    pub(crate) block: u64,
     /// How often it was asked for.
     pub(crate) looks: u64,
     /// What was done, for those who ask for the order of things.
@@ -99,6 +101,10 @@ impl Storage for Faulty {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.done("remove", path);
+        let mut faults = self.faults();
+        let block = faults.block;
+        faults.space.iter_mut().for_each(|space| space.free += block);
+        drop(faults);
         Disk::default().remove(path)
     }
 

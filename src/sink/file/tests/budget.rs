@@ -102,6 +102,32 @@ fn a_budget_on_a_full_disk_makes_room_first() {
 }
 
 #[test]
+fn what_a_file_system_gives_back_is_believed() {
+    let removed = |block| {
+        let mut rig = rig(|plan| {
+            plan.rotate_frames = Some(1);
+            plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(10_000)), ..BudgetPlan::default() };
+        });
+        rig.storage.faults().block = block;
+        rig.frames(9, 60);
+        rig.sink.cut();
+        rig.published(9);
+        // Three files have fewer bytes than are missing, and one has more blocks.
+        rig.storage.faults().space = Some(Space { free: 9_700, total: 100_000 });
+        let begin = Instant::now();
+        while rig.count(|end| &end.pruned) == 0 {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        rig.storage.faults().space = None;
+        rig.sink.finish();
+        rig.count(|end| &end.pruned)
+    };
+    assert_eq!(removed(4096), 1);
+    assert!(removed(0) >= 3, "by their bytes where it takes its time");
+}
+
+#[test]
 fn without_room_that_may_be_used_nothing_is_written() {
     let mut rig =
         rig(|plan| plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Permille(50)), ..BudgetPlan::default() });
