@@ -1,7 +1,8 @@
 //! How a sensor ends while traffic keeps coming.
 
+use std::fs;
 use std::io::{Write, pipe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -225,11 +226,11 @@ fn standard_error_stalls() {
         .stderr(writer);
     let mut sensor = command.spawn().unwrap();
     drop(command);
-    let listens = || {
-        let sockets = pair.sensor.command("cat").args(["/proc/net/udp6"]).output().unwrap();
-        String::from_utf8_lossy(&sockets.stdout).contains(":12B5")
-    };
-    eventually("the sensor listens", listens);
+    // It cannot say so. A bound socket is not enough, as it refuses until the outputs are ready; then the threads begin.
+    let tasks = format!("/proc/{}/task", sensor.id());
+    let is_receiver =
+        |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("vxtap-rx"));
+    eventually("the sensor receives", || fs::read_dir(&tasks).unwrap().flatten().any(|task| is_receiver(&task.path())));
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-50 --rate 2000", frames.len());
     // Sessions that are new after the status was looked at.
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 51-99 --rate 2000", frames.len());

@@ -103,7 +103,7 @@ fn a_budget_on_a_full_disk_makes_room_first() {
 
 #[test]
 fn what_a_file_system_gives_back_is_believed() {
-    let removed = |block| {
+    let removed = |block, least| {
         let mut rig = rig(|plan| {
             plan.rotate_frames = Some(1);
             plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(10_000)), ..BudgetPlan::default() };
@@ -115,16 +115,16 @@ fn what_a_file_system_gives_back_is_believed() {
         // Three files have fewer bytes than are missing, and one has more blocks.
         rig.storage.faults().space = Some(Space { free: 9_700, total: 100_000 });
         let begin = Instant::now();
-        while rig.count(|end| &end.pruned) == 0 {
-            assert!(begin.elapsed() < Duration::from_secs(10));
+        while rig.count(|end| &end.pruned) < least {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{} went", rig.count(|end| &end.pruned));
             std::thread::sleep(Duration::from_millis(5));
         }
-        rig.storage.faults().space = None;
         rig.sink.finish();
         rig.count(|end| &end.pruned)
     };
-    assert_eq!(removed(4096), 1);
-    assert!(removed(0) >= 3, "by their bytes where it takes its time");
+    assert_eq!(removed(4096, 1), 1);
+    // By their bytes, where it does not show.
+    assert!(removed(0, 3) >= 3);
 }
 
 #[test]
