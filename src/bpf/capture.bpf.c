@@ -231,6 +231,22 @@ static __always_inline struct total *total_of(const struct record *r, u32 vni, b
 // The largest payload that goes into a ring, or is redirected.
 #define MOST 9216
 
+// Copies n bytes, 8 to FEW, of what lies in the packet's first piece, a word at a time and the last word so that it ends with them: for
+// so few, half the time of the helper. False where they lie elsewhere.
+#define FEW 120
+static __always_inline bool copy_few(u8 *to, const u8 *from, const u8 *end, u64 n) {
+  u64 last = n - 8;
+  asm volatile("" : "+r"(last));
+  if (last > FEW - 8 || from + last + 8 > end)
+    return false;
+#pragma unroll
+  for (u64 i = 0; i < FEW / 8 - 1; i++)
+    if (8 * i < last && from + 8 * i + 8 <= end)
+      *(u64 *)(to + 8 * i) = *(u64 *)(from + 8 * i);
+  *(u64 *)(to + last) = *(u64 *)(from + last);
+  return true;
+}
+
 // A record with room for N bytes. The size of a record must be a constant, and the verifier must see the bounds of the copy right before
 // it: the empty asm keeps the compiler from deriving them from what was checked before.
 #define STORE(N)                                                                                                                     \
@@ -246,7 +262,9 @@ static __always_inline struct total *total_of(const struct record *r, u32 vni, b
     __builtin_memcpy(into->payload, vxlan, 8);                                                                                       \
     s64 n = (s64)r.kept - 8;                                                                                                         \
     asm volatile("" : "+r"(n));                                                                                                      \
-    if (n > 0 && n <= N - 8 && load(ctx, xdp, frame, into->payload + 8, n) != 0) {                                                   \
+    if (N - 8 <= FEW && (xdp || !redirect) && copy_few(into->payload + 8, data + frame, end, n))                                     \
+      ;                                                                                                                              \
+    else if (n > 0 && n <= N - 8 && load(ctx, xdp, frame, into->payload + 8, n) != 0) {                                              \
       bpf_ringbuf_discard(into, wake);                                                                                               \
       goto full;                                                                                                                     \
     }                                                                                                                                \

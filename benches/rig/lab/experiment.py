@@ -37,19 +37,22 @@ class Experiment:
 
     def run(self, search):
         options = self.rig.options
-        base = BASE[self.load.mix]
+        base = options.rate or BASE[self.load.mix]
         if search:
             for _ in range(options.searches):
                 for side in list(self.sides):
                     self.lossless[side.name] += self.search(side)
             # What is far behind the others does not set the pace for all.
             held = [rate for rate in map(self.held, self.lossless) if rate and rate > base / 4]
-            if held:
+            if held and not options.rate:
                 base = round(0.7 * min(held), -3)
         for factor in (1, 2, 4):
             for _ in range(options.repetitions):
                 for side in list(self.sides):
                     self.trial(side, base * factor, f"{factor}x")
+        for _ in range(options.repetitions):
+            for side in [side for side in self.sides if self.held(side.name)]:
+                self.trial(side, min(4 * self.held(side.name), FASTEST[self.load.mix]), "own 4x")
         return self.summary(base)
 
     def held(self, name):
@@ -126,6 +129,8 @@ class Experiment:
                     "share_4x": spread([1 - t["lost"] for t in at[4]]),
                     "offered_2x": spread([t["offered"] for t in at[2]]),
                     "offered_4x": spread([t["offered"] for t in at[4]]),
+                    # What still arrives under far too much, of what the side held: less than 1 is a collapse.
+                    "keeps": spread([(1 - t["lost"]) * t["offered"] / self.held(name) for t in mine if t["purpose"] == "own 4x"]),
                     "peak_mib": spread([t["peak_kib"] / 1024 for t in mine if t["purpose"] != "search"]),
                     "disturbed": sum(t["disturbed"] for t in mine),
                     "trials": len(mine),

@@ -38,6 +38,7 @@ def table(summary):
         "lossless k/s",
         f"arrives of {2 * base / 1000:,.0f}k/s, %",
         f"of {4 * base / 1000:,.0f}k/s, %",
+        "at 4x lossless keeps, %",
         "memory MiB",
     ]
     cells = [
@@ -48,6 +49,7 @@ def table(summary):
             ("≥ " if row["lossless_at_least"] else "") + thousands(row["lossless"]),
             percent(row["share_2x"]) + short(row["offered_2x"], 2 * base),
             percent(row["share_4x"]) + short(row["offered_4x"], 4 * base),
+            percent(row["keeps"]),
             plain(row["peak_mib"]),
         ]
         for row in rows
