@@ -107,7 +107,7 @@ pub struct RunArgs {
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
     #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
-        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct"])]
+        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "no_sha256"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
     /// `:vni=N,...` only these VNIs. An interface that does not exist is created, and removed at the end.
@@ -147,6 +147,10 @@ pub struct RunArgs {
     /// What is sure to survive a loss of power. A file that has its final name survives the death of the program either way.
     #[arg(help_heading = FILES, long, value_enum, default_value_t = SyncFiles::None)]
     pub sync: SyncFiles,
+    /// Do not hash the files, for a disk that takes more than one core can hash. All that `vxtap verify` can compare then is their sizes. That
+    /// goes for files salvaged after a crash, too.
+    #[arg(help_heading = FILES, long)]
+    pub no_sha256: bool,
     /// Remove the oldest published files while all files together have more bytes than this, as 500GiB.
     #[arg(help_heading = BUDGET, long, value_name = "BYTES", value_parser = bytes)]
     pub keep_bytes: Option<u64>,

@@ -39,7 +39,7 @@ fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
             kernel_dropped: 0,
             format: "pcap".into(),
             compression: None,
-            sha256: Digest::of(name.as_bytes()),
+            sha256: Some(Digest::of(name.as_bytes())),
         };
         fs::write(directory.join(&capture.path), name).unwrap();
         manifest.append(&Event::Published(capture), true).unwrap();

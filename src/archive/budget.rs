@@ -89,8 +89,8 @@ pub struct Entry {
     pub bytes: u64,
     /// By which it is old: the time of its last frame, or of its line where it has no frames.
     pub last: Timestamp,
-    /// Hash of its bytes.
-    pub sha256: Digest,
+    /// Hash of its bytes; none where it was not hashed.
+    pub sha256: Option<Digest>,
 }
 
 impl Entry {
@@ -190,7 +190,7 @@ mod tests {
     use proptest::{collection::vec, option, prelude::*};
 
     fn entry(path: &str, bytes: u64, last: u64) -> Entry {
-        Entry { path: path.into(), bytes, last: Timestamp::from_ns(last), sha256: Digest::of(path.as_bytes()) }
+        Entry { path: path.into(), bytes, last: Timestamp::from_ns(last), sha256: Some(Digest::of(path.as_bytes())) }
     }
 
     /// What goes at time `now`, in this order, with its reason.

@@ -52,9 +52,9 @@ pub struct Closed {
     pub losses: Losses,
     /// Datagrams of all sessions that the kernel dropped in the span of the file.
     pub kernel_dropped: u64,
-    /// Under which number its bytes were hashed; none where the file holds others.
+    /// Under which number its bytes were hashed, if they were; none where the file holds others.
     pub number: Option<FileNumber>,
-    /// Hash of its bytes; none where it has to be read for that.
+    /// Hash of its bytes, once it is known.
     pub digest: Option<Digest>,
     /// Its line, if that is in the manifest.
     pub announced: Option<Capture>,

@@ -2,7 +2,7 @@
 //!
 //! One core hashes 1.8 GB/s, which is less than it takes to write as much; in the writing thread the hash would be two thirds of the work. So
 //! that thread passes on what it wrote, by reference: a chunk goes back to its lane when it is written and hashed. All that the archive is
-//! told passes through here, so that a file is complete here when it is to be published.
+//! told passes through here, so that a file is complete here when it is to be published. Where files are not hashed there is no such thread.
 
 use std::collections::HashMap;
 

@@ -223,7 +223,7 @@ fn command(command: &str, path: &Path, capture: &Capture) -> Command {
         .env("VXTAP_DROPPED", dropped.to_string())
         .env("VXTAP_FIRST", capture.first.to_string())
         .env("VXTAP_LAST", capture.last.to_string())
-        .env("VXTAP_SHA256", capture.sha256.to_string())
+        .env("VXTAP_SHA256", capture.sha256.map(|sha256| sha256.to_string()).unwrap_or_default())
         .env("VXTAP_FORMAT", &capture.format)
         .stdin(Stdio::null())
         .stdout(io::stderr())
@@ -253,7 +253,7 @@ mod tests {
             kernel_dropped: 0,
             format: "pcap".into(),
             compression: None,
-            sha256: Digest::of(b"x"),
+            sha256: Some(Digest::of(b"x")),
         }
     }
 
@@ -287,12 +287,12 @@ mod tests {
         let (hook, counters) = start(&script);
         hook.run("/c/$HOME 'a' \"b\".pcap".into(), capture());
         wait(|| out.exists() && !fs::read(&out).unwrap().is_empty());
-        hook.run("x".into(), Capture { session: None, ..capture() });
+        hook.run("x".into(), Capture { session: None, sha256: None, ..capture() });
         assert_eq!(hook.finish(LONG), Unfinished::default());
         assert_eq!(counters.totals(), totals(2, 0, 0));
         let sha = Digest::of(b"x");
-        let rest = format!("3|102|9|1970-01-01T00:00:00.000000001Z|1970-01-01T00:00:01.000000002Z|{sha}|pcap|\n");
-        let want = format!("1 /c/$HOME 'a' \"b\".pcap|192.0.2.1|7|{rest}1 x|||{rest}");
+        let rest = "3|102|9|1970-01-01T00:00:00.000000001Z|1970-01-01T00:00:01.000000002Z";
+        let want = format!("1 /c/$HOME 'a' \"b\".pcap|192.0.2.1|7|{rest}|{sha}|pcap|\n1 x|||{rest}||pcap|\n");
         assert_eq!(fs::read_to_string(&out).unwrap(), want);
     }
 

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use rustix::fs::OFlags;
 
 use super::closed::{Broken, Gone, Losses};
-use super::manifest::{Capture, Contents, Digest, Event, Manifest, is_capture};
+use super::manifest::{Capture, Contents, Event, Manifest, is_capture};
 use super::name::{self, Names};
 use super::publisher::{Publisher, digest_of};
 use crate::ledger::OutputDrop;
@@ -253,11 +253,10 @@ impl Publisher {
                 false => Err(Stop::Unsalvageable("it has no whole frame".into())),
             };
         }
-        let (made, digest, bytes) = match whole.compression {
+        let (made, bytes) = match whole.compression {
             _ if whole.intact => {
                 self.make_safe(&names.part).map_err(io::Error::from)?;
-                let bytes = fs::metadata(&names.part)?.len();
-                (names.part.clone(), digest_of(&names.part)?, bytes)
+                (names.part.clone(), fs::metadata(&names.part)?.len())
             }
             None => self.cut(&names.part, whole.length)?,
             Some(_) => self.copy(names, &whole)?,
@@ -278,7 +277,7 @@ impl Publisher {
             kernel_dropped: 0,
             format: whole.format.to_string(),
             compression: compression_of(names).map(|compression| compression.to_string()),
-            sha256: digest,
+            sha256: self.hash_of(&made)?,
         };
         self.append(&Event::Recovered(capture.clone()))?;
         // Where one of the next steps fails, the next attempt goes on from here, and writes no second line.
@@ -306,7 +305,7 @@ impl Publisher {
             // Only a copy has its name while what it was made from is still there.
             let named = compression_of(names).map(|_| &to);
             for from in named.into_iter().chain([&names.part, &copy]) {
-                if matches!(digest_of(from), Ok(found) if found == capture.sha256) {
+                if is_what_was_announced(from, &capture) {
                     self.make_safe(from).map_err(io::Error::from)?;
                     self.complete(names, from, &to, capture)?;
                     tracing::info!(path = %to.display(), "published a capture file that a crash had kept from its name");
@@ -331,15 +330,15 @@ impl Publisher {
     }
 
     /// Cuts a file after its last whole record.
-    fn cut(&self, part: &Path, length: u64) -> io::Result<(PathBuf, Digest, u64)> {
+    fn cut(&self, part: &Path, length: u64) -> io::Result<(PathBuf, u64)> {
         let mut file = self.storage.append(part)?;
         file.cut(length)?;
         file.sync()?;
-        Ok((part.to_path_buf(), digest_of(part)?, length))
+        Ok((part.to_path_buf(), length))
     }
 
     /// Copies what is whole of a compressed file, which cannot be cut: its end says that it is complete.
-    fn copy(&self, names: &Names, whole: &Whole) -> io::Result<(PathBuf, Digest, u64)> {
+    fn copy(&self, names: &Names, whole: &Whole) -> io::Result<(PathBuf, u64)> {
         let copy = with_ending(&names.part, COPY);
         let result = self.copy_to(&copy, names, whole);
         if result.is_err() {
@@ -348,7 +347,7 @@ impl Publisher {
         result
     }
 
-    fn copy_to(&self, copy: &Path, names: &Names, whole: &Whole) -> io::Result<(PathBuf, Digest, u64)> {
+    fn copy_to(&self, copy: &Path, names: &Names, whole: &Whole) -> io::Result<(PathBuf, u64)> {
         let Some(compression) = compression_of(names) else {
             return Err(io::Error::other("its name does not say how it is compressed"));
         };
@@ -360,8 +359,7 @@ impl Publisher {
         salvage::rewrite(open_regular(&names.part, OFlags::RDONLY)?, whole.length, compression, &mut file)?;
         file.flush()?;
         file.get_mut().sync()?;
-        let bytes = file.get_ref().settled();
-        Ok((copy.to_path_buf(), digest_of(copy)?, bytes))
+        Ok((copy.to_path_buf(), file.get_ref().settled()))
     }
 
     fn remove_empty(&self, names: &Names) -> Result<Salvaged, Stop> {
@@ -410,6 +408,18 @@ impl Publisher {
         }
         Err(io::ErrorKind::AlreadyExists.into())
     }
+}
+
+/// Whether a file is the one that a line announced: by its hash, or else by its size and the frames that it holds.
+fn is_what_was_announced(path: &Path, capture: &Capture) -> bool {
+    if let Some(said) = capture.sha256 {
+        return digest_of(path).is_ok_and(|found| found == said);
+    }
+    let Ok(file) = open_regular(path, OFlags::RDONLY) else { return false };
+    file.metadata().is_ok_and(|file| file.len() == capture.bytes)
+        && salvage::scan(file).is_ok_and(|whole| {
+            whole.intact && (whole.frames, whole.frame_bytes) == (capture.frames, capture.frame_bytes)
+        })
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

@@ -64,11 +64,23 @@ pub enum Sync {
     Publish,
 }
 
+/// By what captures can be told from changed ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hashing {
+    /// The SHA-256 of their bytes.
+    #[default]
+    Sha256,
+    /// Nothing but their size. What cannot be salvaged after a crash is rare, and is hashed all the same.
+    None,
+}
+
 /// What becomes of complete files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ArchivePlan {
     /// Whether files are synced before they are published.
     pub sync: Sync,
+    /// Whether they are hashed.
+    pub hashing: Hashing,
     /// How much is kept.
     pub budget: BudgetPlan,
     /// Run for each published file.
@@ -128,10 +140,19 @@ fn sync_names(storage: &dyn Storage, directory: &Path) {
     }
 }
 
+/// How the archive's thread is told what to do. The threads end when this end of it is dropped, and not before.
+#[derive(Debug)]
+enum Way {
+    /// By the thread that hashes what is written before.
+    Hashed(Sender<Message>),
+    /// At once.
+    Straight(Sender<Task>),
+}
+
 /// A directory of captures, which is this process's as long as this is there.
 #[derive(Debug)]
 pub struct Archive {
-    messages: Option<Sender<Message>>,
+    way: Option<Way>,
     gone: Receiver<Gone>,
     common: Arc<Common>,
     threads: Vec<JoinHandle<()>>,
@@ -158,29 +179,42 @@ impl Archive {
         let common = Arc::new(Common::default());
         let (tasks, receiver) = bounded(publisher::WAITING);
         let (gone_sender, gone) = unbounded();
+        let hashing = plan.hashing;
         let mut publisher = Publisher::new(directory, lock, plan, labels, Arc::clone(storage), manifest, output)?;
         publisher.take_over(contents);
         let shared = Arc::clone(&common);
         let archive = thread::Builder::new()
             .name("vxtap-archive".into())
             .spawn(move || publisher.run(&receiver, &gone_sender, &shared))?;
-        let (messages, hashed) = bounded(hashing::WAITING);
-        let hash = thread::Builder::new().name("vxtap-hash".into()).spawn(move || hashing::run(&hashed, &tasks))?;
-        Ok(Self { messages: Some(messages), gone, common, threads: vec![hash, archive] })
+        let mut threads = vec![archive];
+        let way = match hashing {
+            Hashing::Sha256 => {
+                let (messages, hashed) = bounded(hashing::WAITING);
+                let hash = thread::Builder::new().name("vxtap-hash".into());
+                threads.push(hash.spawn(move || hashing::run(&hashed, &tasks))?);
+                Way::Hashed(messages)
+            }
+            Hashing::None => Way::Straight(tasks),
+        };
+        Ok(Self { way: Some(way), gone, common, threads })
     }
 
+    fn send(&self, task: Task) {
+        match &self.way {
+            Some(Way::Hashed(messages)) => drop(messages.send(Message::Pass(task))),
+            Some(Way::Straight(tasks)) => drop(tasks.send(task)),
+            None => {}
+        }
+    }
+
+    /// Tells the thread that hashes, if there is one.
     fn tell(&self, message: Message) {
-        // The threads end when this end is dropped, and not before.
-        if let Some(messages) = &self.messages {
+        if let Some(Way::Hashed(messages)) = &self.way {
             let _ = messages.send(message);
         }
     }
 
-    fn send(&self, task: Task) {
-        self.tell(Message::Pass(task));
-    }
-
-    /// Hashes what was written to a file. Waits where much is waiting already.
+    /// Hashes what was written to a file, if files are hashed. Waits where much is waiting already.
     pub fn hash(&self, file: FileNumber, bytes: Bytes) {
         self.tell(Message::More(file, bytes));
     }
@@ -227,7 +261,7 @@ impl Archive {
 
     /// Waits until all files are published, or cannot be.
     pub fn finish(&mut self) {
-        self.messages = None;
+        self.way = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("the archive panicked: please report this");

@@ -16,7 +16,7 @@ use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
 use super::manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, Session, is_capture_path};
 use super::succession::{self, Displaced};
-use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
+use super::{ArchivePlan, Common, Entry, Hashing, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
 use crate::storage::{Storage, open_regular};
@@ -311,11 +311,20 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sees to it that the file's bytes are safe, as far as that is asked for, and known.
+    /// The hash of a file, read, if files are hashed.
+    pub(super) fn hash_of(&self, path: &Path) -> io::Result<Option<Digest>> {
+        match self.plan.hashing {
+            Hashing::Sha256 => digest_of(path).map(Some),
+            Hashing::None => Ok(None),
+        }
+    }
+
+    /// Sees to it that the file's bytes are safe, and known, as far as that is asked for.
     fn prepare(&self, closed: &mut Closed) -> Result<Capture, Unready> {
         self.make_safe(&closed.names.part)?;
-        let sha256 = closed.digest.map_or_else(|| digest_of(&closed.names.part), Ok).map_err(Unready::Read)?;
-        closed.digest = Some(sha256);
+        if closed.digest.is_none() {
+            closed.digest = self.hash_of(&closed.names.part).map_err(Unready::Read)?;
+        }
         let path = self.relative(&closed.names.published);
         let (first, last) = closed.span;
         Ok(Capture {
@@ -330,7 +339,7 @@ impl Publisher {
             kernel_dropped: closed.kernel_dropped,
             format: self.labels.format.clone(),
             compression: self.labels.compression.clone(),
-            sha256,
+            sha256: closed.digest,
         })
     }
 

@@ -9,7 +9,7 @@ use super::redirect;
 use super::units::{self, VXLAN_PORT};
 use procfs::Current;
 
-use crate::archive::{ArchivePlan, BudgetPlan, Sync};
+use crate::archive::{ArchivePlan, BudgetPlan, Hashing, Sync};
 use crate::cli::{self, RunArgs};
 use crate::lane::{CHUNK_MEMORY, LanePlan};
 use crate::pipeline::decap::ReservedBits;
@@ -314,6 +314,7 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                     cli::SyncFiles::None => Sync::None,
                     cli::SyncFiles::Publish => Sync::Publish,
                 },
+                hashing: if args.no_sha256 { Hashing::None } else { Hashing::Sha256 },
                 budget: BudgetPlan {
                     keep_bytes: args.keep_bytes,
                     keep_files: args.keep_files,
@@ -443,6 +444,18 @@ pub(super) mod tests {
             let words: Vec<&str> = option.split(' ').collect();
             assert_eq!(plan(&words), Err(PlanError::OnlyBpf(words[0])), "sockets have no use for it");
         }
+    }
+
+    #[test]
+    fn captures_are_hashed_unless_they_are_not_to_be() {
+        let hashing = |more: &[&str]| match plan(more).unwrap().pipeline.outputs.remove(0).to {
+            Destination::Files(files) => files.archive.hashing,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(hashing(&[]), Hashing::Sha256);
+        assert_eq!(hashing(&["--no-sha256"]), Hashing::None);
+        let nothing = ["vxtap", "run", "--tap", "m", "--no-write", "--no-sha256"];
+        assert!(cli::Cli::try_parse_from(nothing).is_err(), "no files, no hashes");
     }
 
     #[test]

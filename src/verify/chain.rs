@@ -85,7 +85,7 @@ impl Chain {
                 self.pruned += 1;
                 (Kind::Pruned, path, None, sha256)
             }
-            Event::SetAside { path, bytes, sha256, .. } => (Kind::SetAside, path, Some(bytes), sha256),
+            Event::SetAside { path, bytes, sha256, .. } => (Kind::SetAside, path, Some(bytes), Some(sha256)),
             Event::Lost { .. } => return,
         };
         let fine = if kind == Kind::SetAside { is_inside(&path) } else { is_capture_path(&path) };
@@ -131,12 +131,13 @@ impl Chain {
                 let said = job.bytes.unwrap_or_default();
                 report.mismatches.push(Mismatch::Length { line, path: shown, said, found });
             }
-            (Look::Hash(found), _) if found != job.sha256 => {
-                report.mismatches.push(Mismatch::Content { line, path: shown, said: job.sha256, found });
+            (Look::Hash { said, found }, _) if found != said => {
+                report.mismatches.push(Mismatch::Content { line, path: shown, said, found });
             }
-            (Look::Hash(_), Kind::Pruned) => report.notes.push(Note::PrunedStays { line, path }),
-            (Look::Hash(_), _) => {
+            (Look::Hash { .. } | Look::Unhashed, Kind::Pruned) => report.notes.push(Note::PrunedStays { line, path }),
+            (look @ (Look::Hash { .. } | Look::Unhashed), _) => {
                 report.files += 1;
+                report.unhashed += u64::from(matches!(look, Look::Unhashed));
                 report.bytes = report.bytes.saturating_add(job.bytes.unwrap_or_default());
                 if part {
                     report.notes.push(Note::Unnamed { line, path: shown });

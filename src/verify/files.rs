@@ -37,7 +37,8 @@ pub(super) struct Job {
     pub(super) path: String,
     /// Length of the file, where the line says.
     pub(super) bytes: Option<u64>,
-    pub(super) sha256: Digest,
+    /// Hash of the file, where the line has one.
+    pub(super) sha256: Option<Digest>,
 }
 
 /// What became of a file, according to its line.
@@ -57,7 +58,13 @@ pub(super) enum Look {
     Unreadable(io::Error),
     /// It has another length than it should; its hash was not computed.
     Length(u64),
-    Hash(Digest),
+    /// It has the length that it should, and this hash.
+    Hash {
+        said: Digest,
+        found: Digest,
+    },
+    /// It has the length that it should; there is no hash to compare with.
+    Unhashed,
     /// Under its name the file is missing; this is what there is under the name that it had before.
     Part(Box<Look>),
 }
@@ -118,7 +125,7 @@ pub(super) fn look_at(directory: &Path, jobs: &[Job], stop: &AtomicBool, bar: &P
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(number) else { break };
-            let look = Hashing { buffer: &mut buffer, stop, bar }.look(directory, job);
+            let look = Reading { buffer: &mut buffer, stop, bar }.look(directory, job);
             if let Some(place) = looks.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
                 *place = look;
             }
@@ -134,13 +141,13 @@ pub(super) fn look_at(directory: &Path, jobs: &[Job], stop: &AtomicBool, bar: &P
 }
 
 /// A thread that reads files.
-struct Hashing<'a> {
+struct Reading<'a> {
     buffer: &'a mut [u8],
     stop: &'a AtomicBool,
     bar: &'a ProgressBar,
 }
 
-impl Hashing<'_> {
+impl Reading<'_> {
     /// None where it was stopped.
     fn look(&mut self, directory: &Path, job: &Job) -> Option<Look> {
         // The manifest may have been tampered with: nothing outside is read for it.
@@ -148,19 +155,19 @@ impl Hashing<'_> {
             return Some(Look::Missing);
         }
         let path = directory.join(&job.path);
-        let look = self.file(&path, job.bytes)?;
+        let look = self.file(&path, job)?;
         if !matches!(look, Look::Missing) || job.kind != Kind::Published {
             return Some(look);
         }
-        match self.file(&directory.join(format!("{}{PART}", job.path)), job.bytes)? {
+        match self.file(&directory.join(format!("{}{PART}", job.path)), job)? {
             // It may have got its name between the two looks.
-            Look::Missing => self.file(&path, job.bytes),
+            Look::Missing => self.file(&path, job),
             part => Some(Look::Part(Box::new(part))),
         }
     }
 
-    fn file(&mut self, path: &Path, length: Option<u64>) -> Option<Look> {
-        match self.hash(path, length) {
+    fn file(&mut self, path: &Path, job: &Job) -> Option<Look> {
+        match self.read(path, job) {
             Ok(look) => look,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Some(Look::Missing)
@@ -169,23 +176,27 @@ impl Hashing<'_> {
         }
     }
 
-    fn hash(&mut self, path: &Path, length: Option<u64>) -> io::Result<Option<Look>> {
+    fn read(&mut self, path: &Path, job: &Job) -> io::Result<Option<Look>> {
         let mut file = open(path)?;
         let metadata = file.metadata()?;
-        if length.is_some_and(|length| length != metadata.len()) {
-            self.bar.inc(length.unwrap_or_default());
+        if job.bytes.is_some_and(|length| length != metadata.len()) {
+            self.bar.inc(job.bytes.unwrap_or_default());
             return Ok(Some(Look::Length(metadata.len())));
         }
+        let Some(said) = job.sha256 else {
+            self.bar.inc(job.bytes.unwrap_or_default());
+            return Ok(Some(Look::Unhashed));
+        };
         let mut hasher = Hasher::default();
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             match file.read(self.buffer) {
-                Ok(0) => return Ok(Some(Look::Hash(hasher.finish()))),
+                Ok(0) => return Ok(Some(Look::Hash { said, found: hasher.finish() })),
                 Ok(n) => {
                     hasher.update(&self.buffer[..n]);
-                    if length.is_some() {
+                    if job.bytes.is_some() {
                         self.bar.inc(n as u64);
                     }
                 }

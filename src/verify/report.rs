@@ -139,6 +139,8 @@ pub struct Report {
     pub files: u64,
     /// Bytes of these.
     pub bytes: u64,
+    /// Those of them whose line has no hash: only their sizes were compared.
+    pub unhashed: u64,
     /// Lines of the manifest.
     pub lines: u64,
     /// Lines about pruned files.
@@ -283,6 +285,11 @@ impl fmt::Display for Report {
             thousands(self.pruned),
             Count(self.mismatches.len() as u64, "difference"),
         )?;
+        match self.unhashed {
+            0 => {}
+            1 => writeln!(f, "1 file was written with --no-sha256: only its size was compared")?,
+            n => writeln!(f, "{} were written with --no-sha256: only their sizes were compared", Count(n, "file"))?,
+        }
         match &self.head {
             Some(head) => write!(f, "last line: {head}"),
             None => write!(f, "the manifest is empty"),

@@ -36,7 +36,7 @@ fn capture(number: u32) -> Capture {
         kernel_dropped: 0,
         format: "pcap".into(),
         compression: None,
-        sha256: Digest::of(&bytes),
+        sha256: Some(Digest::of(&bytes)),
     }
 }
 
@@ -154,6 +154,53 @@ fn changed_and_missing_files_are_named() {
 }
 
 #[test]
+fn of_a_file_without_a_hash_the_size_is_compared_and_the_report_says_so() {
+    let mut archive = Archive::new();
+    for number in [6, 7] {
+        archive.append(&Event::Published(Capture { sha256: None, ..capture(number) }));
+        fs::write(archive.file(number), bytes(number)).unwrap();
+    }
+    let part = archive.dir.path().join(format!("{}.part", path(7)));
+    fs::rename(archive.file(7), &part).unwrap();
+    // Pruned, and still there: nothing is known of it but its name.
+    archive.append(&Event::Pruned { path: path(8), sha256: None, reason: PruneReason::KeepFiles });
+    fs::write(archive.file(8), "other").unwrap();
+    let report = archive.report(None);
+    assert_eq!((&report.mismatches[..], report.files, report.unhashed), (&[][..], 6, 2));
+    let notes =
+        [Note::Unnamed { line: 8, path: format!("{}.part", path(7)) }, Note::PrunedStays { line: 9, path: path(8) }];
+    assert_eq!(report.notes, notes);
+    let said = "; 0 differences\n2 files were written with --no-sha256: only their sizes were compared\nlast line: ";
+    assert!(report.to_string().contains(said), "{report}");
+
+    // Of the same size, which nothing tells; and of another.
+    fs::write(archive.file(6), [0; 54]).unwrap();
+    fs::write(&part, "short").unwrap();
+    let report = archive.report(None);
+    let shown = format!("{}.part", path(7));
+    assert_eq!(report.mismatches, [Mismatch::Length { line: 8, path: shown, said: 63, found: 5 }]);
+    let said = "; 1 difference\n1 file was written with --no-sha256: only its size was compared\nlast line: ";
+    assert!(report.to_string().contains(said), "{report}");
+}
+
+#[test]
+fn a_hash_that_is_taken_out_of_a_line_is_missed() {
+    let archive = Archive::new();
+    let mut lines = archive.lines();
+    let hash = format!(",\"sha256\":\"{}\"", Digest::of(&bytes(3)));
+    lines[2] = lines[2].replace(&hash, "");
+    archive.set_lines(&lines);
+    assert_eq!(archive.mismatches(), [Mismatch::Chain { line: 4, how: Break::Unknown }]);
+    // The last line is vouched for by the head alone, as ever.
+    let archive = Archive::new();
+    let mut lines = archive.lines();
+    lines[5] = lines[5].replace(&format!(",\"sha256\":\"{}\"", Digest::of(&bytes(5))), "");
+    archive.set_lines(&lines);
+    assert_eq!(archive.report(Some(archive.heads[5])).mismatches, [Mismatch::Head(archive.heads[5])]);
+    assert_eq!(archive.report(None).unhashed, 1);
+}
+
+#[test]
 fn a_link_in_place_of_a_session_s_directory_is_named_and_not_followed() {
     let archive = Archive::new();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -189,7 +236,8 @@ fn captures_without_a_line_are_named_wherever_they_are() {
     // A pruned capture's name does not cover another file.
     fs::write(archive.file(2), "other").unwrap();
     let mismatches = archive.mismatches();
-    let mismatch = Mismatch::Content { line: 4, path: path(2), said: capture(2).sha256, found: Digest::of(b"other") };
+    let mismatch =
+        Mismatch::Content { line: 4, path: path(2), said: Digest::of(&bytes(2)), found: Digest::of(b"other") };
     assert_eq!((mismatches.len(), &mismatches[0]), (4, &mismatch));
 }
 

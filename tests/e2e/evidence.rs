@@ -13,7 +13,7 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{eventually, run};
 use crate::replay::{self, replay_all};
-use crate::sensor::Setup;
+use crate::sensor::{Sensor, Setup};
 
 /// Fails unless a copy of these captures, changed by this, is found to differ in this.
 #[track_caller]
@@ -93,6 +93,72 @@ fn tampering_is_found_and_named() {
         });
     };
     assert_found(&ended.captures, change, &["line 9".into()]);
+}
+
+/// The names of a sensor's threads.
+fn threads(sensor: &Sensor) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", sensor.process.pid().as_raw_nonzero())).unwrap();
+    tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap().trim_end().into()).collect()
+}
+
+#[test]
+fn what_was_not_hashed_is_told_apart() {
+    if !need::programs(&["cp"]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(1000);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let captures = directory.path().join("captures");
+    let run = |arguments: &str| {
+        let sensor = Setup::new(&pair.sensor).with("--rotate-frames 200").with(arguments).writing(&captures).start();
+        let hashes = threads(&sensor).iter().any(|name| name == "vxtap-hash");
+        assert_eq!(hashes, arguments.is_empty(), "{:?}", threads(&sensor));
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
+        eventually("files are published", || !named(&captures).is_empty());
+        assert_verified(&captures);
+        sensor.stop()
+    };
+    run("--no-sha256").assert_all_is_well();
+    let unhashed = named(&captures).len();
+    assert!(unhashed >= 5 && named(&captures).iter().all(|line| line.get("sha256").is_none()));
+    let said = |count: usize| format!("{count} files were written with --no-sha256: only their sizes were compared");
+    let (code, text) = verify(&captures);
+    assert!(code == Some(0) && text.contains(&said(unhashed)), "{text}");
+
+    // Both kinds in a directory.
+    assert_eq!(run("").code, Some(0));
+    let lines = named(&captures);
+    assert!(lines.len() > unhashed && lines[unhashed..].iter().all(|line| line["sha256"].is_string()));
+    let (code, text) = verify(&captures);
+    assert!(code == Some(0) && text.contains(&said(unhashed)), "{text}");
+
+    let path = |n: usize| lines[n]["path"].as_str().unwrap();
+    let longer = |copy: &Path| {
+        let mut file = fs::File::options().append(true).open(copy.join(path(1))).unwrap();
+        std::io::Write::write_all(&mut file, &[0]).unwrap();
+    };
+    assert_found(&captures, longer, &[format!("{} was changed: it has ", path(1))]);
+    let frames = lines[2]["frames"].as_u64().unwrap();
+    let change = |copy: &Path| {
+        edit(copy, |lines| {
+            let edited = lines[2].replace(&format!("\"frames\":{frames},"), &format!("\"frames\":{},", frames + 1));
+            assert_ne!(edited, lines[2]);
+            lines[2] = edited;
+        });
+    };
+    assert_found(&captures, change, &["line 4 does not follow from line 3".into()]);
+    // The hash taken out of a line, so that its file could be changed.
+    let unhash = |copy: &Path| {
+        edit(copy, |all| {
+            let hash = format!(",\"sha256\":\"{}\"", lines[unhashed]["sha256"].as_str().unwrap());
+            let edited = all[unhashed].replace(&hash, "");
+            assert_ne!(edited, all[unhashed]);
+            all[unhashed] = edited;
+        });
+    };
+    assert_found(&captures, unhash, &[format!("line {} does not follow", unhashed + 2)]);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Brief {
         Some(match self.event {
             Kind::Published | Kind::Recovered => {
                 let last = if self.frames? == 0 { self.time } else { self.last? };
-                Change::Published(Entry { path: self.path?.into(), bytes: self.bytes?, last, sha256: self.sha256? })
+                Change::Published(Entry { path: self.path?.into(), bytes: self.bytes?, last, sha256: self.sha256 })
             }
             Kind::Pruned => Change::Pruned(self.path?),
             Kind::SetAside | Kind::Lost => Change::Nothing,

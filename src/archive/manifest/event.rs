@@ -45,8 +45,9 @@ pub struct Capture {
     pub format: String,
     /// `lz4` or `zstd:LEVEL`; none for a file as it is.
     pub compression: Option<String>,
-    /// Hash of the file's bytes.
-    pub sha256: Digest,
+    /// Hash of the file's bytes; none where files are not hashed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
 }
 
 /// What happened to the files of a directory.
@@ -61,8 +62,9 @@ pub enum Event {
     Pruned {
         /// Where it was.
         path: String,
-        /// Hash of its bytes.
-        sha256: Digest,
+        /// Hash of its bytes, where its line has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<Digest>,
         /// Which limit it was over.
         reason: PruneReason,
     },

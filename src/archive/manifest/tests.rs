@@ -25,7 +25,7 @@ fn capture(number: u32) -> Capture {
         kernel_dropped: 5,
         format: "pcap".into(),
         compression: Some("zstd:3".into()),
-        sha256: Digest::of(&number.to_be_bytes()),
+        sha256: Some(Digest::of(&number.to_be_bytes())),
     }
 }
 
@@ -86,7 +86,7 @@ fn lines_name_the_hash_of_the_one_before_and_are_read_again() {
     assert!(time.starts_with(r#"{"time":"2"#) && time.ends_with("Z\""), "{time}");
     let want = format!(
         r#","event":"published","path":"vni7_192.0.2.1/1.pcap","session":{{"source":"192.0.2.1","vni":7}},"first":"2026-11-24T03:18:29.000000001Z","last":"2026-11-24T03:18:29.999999999Z","frames":2,"frame_bytes":1152921504606846976,"bytes":18446744073709551615,"dropped":{{"lane_full":4}},"kernel_dropped":5,"format":"pcap","compression":"zstd:3","sha256":"{}","previous":"{}"}}"#,
-        capture(1).sha256,
+        Digest::of(&1u32.to_be_bytes()),
         Digest::ZERO
     );
     assert_eq!(rest, want);
@@ -95,6 +95,27 @@ fn lines_name_the_hash_of_the_one_before_and_are_read_again() {
     assert_eq!(Some(&manifest.head()), heads.last());
     assert_eq!(paths(&contents), ["vni7_192.0.2.1/2.pcap"]);
     assert_eq!(contents.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn a_capture_that_was_not_hashed_has_no_hash_in_any_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let unhashed = |number| Capture { sha256: None, ..capture(number) };
+    let pruned = Event::Pruned { path: capture(1).path, sha256: None, reason: PruneReason::KeepBytes };
+    let events = [Event::Published(unhashed(1)), Event::Recovered(unhashed(2)), pruned, published(3)];
+    let (mut manifest, _) = Manifest::open(&disk(), dir.path()).unwrap();
+    events.iter().for_each(|event| manifest.append(event, false).unwrap());
+    assert_eq!(manifest.captures(|_| true).unwrap(), [unhashed(2), capture(3)]);
+    drop(manifest);
+    let written = lines(dir.path());
+    for (bytes, event) in written.iter().zip(&events) {
+        assert_eq!(serde_json::from_slice::<Line>(bytes).unwrap().event, *event);
+    }
+    let has_hash = |line: &Vec<u8>| String::from_utf8_lossy(line).contains("sha256");
+    assert_eq!(written.iter().map(has_hash).collect::<Vec<_>>(), [false, false, false, true]);
+    let (_, contents) = Manifest::open(&disk(), dir.path()).unwrap();
+    let hashes: Vec<_> = contents.captures.iter().map(|entry| entry.sha256).collect();
+    assert_eq!((hashes, contents.complaints), (vec![None, capture(3).sha256], vec![]));
 }
 
 #[test]
@@ -257,9 +278,7 @@ fn a_line_without_what_a_start_needs_is_complained_about() {
         manifest.append(&event, false).unwrap();
     }
     drop(manifest);
-    for (number, field) in
-        [(1, "bytes"), (1, "sha256"), (1, "last"), (1, "frames"), (1, "path"), (2, "path"), (2, "previous")]
-    {
+    for (number, field) in [(1, "bytes"), (1, "last"), (1, "frames"), (1, "path"), (2, "path"), (2, "previous")] {
         let mut all = lines(dir.path());
         let mut line: serde_json::Value = serde_json::from_slice(&all[number]).unwrap();
         line.as_object_mut().unwrap().remove(field).unwrap();

@@ -2,7 +2,7 @@
 
 use super::faults::{captures_in, every_kind};
 use super::*;
-use crate::archive::{BudgetPlan, Sync};
+use crate::archive::{BudgetPlan, Hashing, Sync};
 use proptest::prelude::*;
 
 /// A copy of a directory of captures as a crash would leave it.
@@ -251,6 +251,10 @@ fn a_damaged_beginning_does_not_cost_what_lies_behind() {
 
 #[test]
 fn a_crash_between_a_copy_and_the_removal_of_its_source_doubles_nothing() {
+    [Hashing::Sha256, Hashing::None].into_iter().for_each(a_crash_between_a_copy_and_the_removal_of_its_source);
+}
+
+fn a_crash_between_a_copy_and_the_removal_of_its_source(hashing: Hashing) {
     let mut rig = rig(|plan| plan.compression = Some(Compression::Zstd(3)));
     rig.send(&[(7, 1000, 60)]);
     rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
@@ -258,7 +262,7 @@ fn a_crash_between_a_copy_and_the_removal_of_its_source_doubles_nothing() {
     drop(rig);
     let part = part_of(dir.path());
     let bytes = fs::read(&part).unwrap();
-    let mut rig = restart(dir, |_| ());
+    let mut rig = restart(dir, |plan| plan.archive.hashing = hashing);
     rig.sink.finish();
     let found = captures_in(rig.dir.path());
     assert_eq!(found.len(), 1);
@@ -276,8 +280,12 @@ fn a_crash_between_a_copy_and_the_removal_of_its_source_doubles_nothing() {
 
 #[test]
 fn a_crash_between_a_line_and_its_file_is_completed() {
+    [Hashing::Sha256, Hashing::None].into_iter().for_each(a_crash_between_a_line_and_its_file);
+}
+
+fn a_crash_between_a_line_and_its_file(hashing: Hashing) {
     // Between the line and the renaming.
-    let mut rig = rig(|_| ());
+    let mut rig = rig(|plan| plan.archive.hashing = hashing);
     rig.send(&[(7, 1000, 60), (8, 2000, 60)]);
     rig.storage.faults().rename = Some(libc::EIO);
     rig.sink.cut();
@@ -306,14 +314,15 @@ fn a_crash_between_a_line_and_its_file_is_completed() {
     // Between the line and the removal.
     let line = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
     let line = line.lines().find(|line| line.contains(&names[0])).unwrap();
-    let hash = line.split("\"sha256\":\"").nth(1).unwrap()[..64].to_owned();
+    let hash = line.split("\"sha256\":\"").nth(1).map(|hash| hash[..64].parse().unwrap());
+    assert_eq!(hash.is_some(), hashing == Hashing::Sha256);
     let Rig { dir, sink, .. } = rig;
     drop(sink);
     let (mut manifest, _) =
         crate::archive::Manifest::open(&(Arc::new(Disk::default()) as Arc<dyn Storage>), dir.path()).unwrap();
     let event = crate::archive::Event::Pruned {
         path: names[0].clone(),
-        sha256: hash.parse().unwrap(),
+        sha256: hash,
         reason: crate::archive::PruneReason::KeepFiles,
     };
     manifest.append(&event, false).unwrap();
@@ -322,6 +331,32 @@ fn a_crash_between_a_line_and_its_file_is_completed() {
     rig.sink.finish();
     let left = captures_in(rig.dir.path()).into_iter().map(|(name, _)| name);
     assert_eq!(left.filter(|name| name.contains("vni8")).collect::<Vec<_>>(), names[1..]);
+}
+
+#[test]
+fn what_was_announced_without_a_hash_and_is_not_what_is_there_is_salvaged() {
+    let mut rig = rig(|plan| plan.archive.hashing = Hashing::None);
+    rig.send(&[(7, 1000, 60), (7, 2000, 60)]);
+    rig.storage.faults().rename = Some(libc::EIO);
+    rig.sink.cut();
+    let manifest = rig.dir.path().join("manifest.jsonl");
+    let begin = Instant::now();
+    while fs::read_to_string(&manifest).unwrap().lines().count() < 1 {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let dir = copy(rig.dir.path());
+    drop(rig);
+    // The size is that of the line, as where a loss of power took what was written last.
+    let part = part_of(dir.path());
+    let mut bytes = fs::read(&part).unwrap();
+    let last = bytes.len() - 76;
+    bytes[last..].fill(0);
+    fs::write(&part, bytes).unwrap();
+    let mut rig = restart(dir, |plan| plan.archive.hashing = Hashing::None);
+    rig.sink.finish();
+    let found = captures_in(rig.dir.path());
+    assert!(found.len() == 1 && found[0].0.contains(".recovered.") && found[0].1 == [1000], "{found:?}");
 }
 
 #[test]
