@@ -14,6 +14,7 @@
 //! - `ring N`: `sys::direct` with N buffers, as the output does
 //! - `off N`, `on N`, `auto N`: `storage::Disk` as the output uses it, with a flush every N ms
 //! - `output-off`, `output-on`, `output-auto`: the output whole, which hashes in another thread
+//! - `output-off-nosha`, `output-on-nosha`, `output-auto-nosha`: the same with `--no-sha256`
 //!
 //! `+ same` computes SHA-256 in the writing thread, `+ other` in another thread that gets the same chunks.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_precision_loss)]
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
-use vxtap::archive::ArchivePlan;
+use vxtap::archive::{ArchivePlan, Hashing};
 use vxtap::lane::{Chunk, Lent};
 use vxtap::ledger;
 use vxtap::record::Timestamp;
@@ -174,7 +175,7 @@ impl Way for Stored {
     }
 }
 
-/// The output whole: sessions, rotation, manifest, and the hash in its thread.
+/// The output whole: sessions, rotation, manifest, and the hash in its thread, if any.
 struct Output {
     sink: FileSink,
     directory: PathBuf,
@@ -184,7 +185,7 @@ struct Output {
 }
 
 impl Output {
-    fn new(direct: Direct, path: &Path, length: usize) -> Self {
+    fn new(direct: Direct, hashing: Hashing, path: &Path, length: usize) -> Self {
         let directory = path.with_extension("d");
         let plan = FilePlan {
             directory: directory.clone(),
@@ -198,7 +199,7 @@ impl Output {
             format: Format::Pcap,
             compression: None,
             direct,
-            archive: ArchivePlan::default(),
+            archive: ArchivePlan { hashing, ..ArchivePlan::default() },
         };
         let mut output = ledger::Output { name: "pcap".into(), ends: Vec::new() };
         let sink = FileSink::open(plan, Arc::new(Registry::new(1)), &mut output, Vec::new()).unwrap();
@@ -243,9 +244,12 @@ fn way(name: &str, path: &Path, length: usize) -> Box<dyn Way> {
         "off" => Box::new(Stored::new(Direct::Off, path, n)),
         "on" => Box::new(Stored::new(Direct::On, path, n)),
         "auto" => Box::new(Stored::new(Direct::Auto, path, n)),
-        "output-off" => Box::new(Output::new(Direct::Off, path, length)),
-        "output-on" => Box::new(Output::new(Direct::On, path, length)),
-        "output-auto" => Box::new(Output::new(Direct::Auto, path, length)),
+        "output-off" => Box::new(Output::new(Direct::Off, Hashing::Sha256, path, length)),
+        "output-on" => Box::new(Output::new(Direct::On, Hashing::Sha256, path, length)),
+        "output-auto" => Box::new(Output::new(Direct::Auto, Hashing::Sha256, path, length)),
+        "output-off-nosha" => Box::new(Output::new(Direct::Off, Hashing::None, path, length)),
+        "output-on-nosha" => Box::new(Output::new(Direct::On, Hashing::None, path, length)),
+        "output-auto-nosha" => Box::new(Output::new(Direct::Auto, Hashing::None, path, length)),
         _ => panic!("no such way: {name}"),
     }
 }
@@ -313,7 +317,10 @@ fn main() {
     let (bytes, path) = (mebibytes << 20, Path::new(directory).join("measured.pcap"));
     let raw = ["buffered", "direct", "off 100", "on 100", "auto 100", "ring 2", "ring 4", "ring 8"];
     let hashed = raw.iter().flat_map(|way| ["", "+same", "+other"].map(|hash| format!("{way}{hash}")));
-    let all: Vec<String> = hashed.chain(["output-off", "output-on", "output-auto"].map(String::from)).collect();
+    let whole = ["off", "on", "auto"]
+        .into_iter()
+        .flat_map(|direct| ["", "-nosha"].map(|hash| format!("output-{direct}{hash}")));
+    let all: Vec<String> = hashed.chain(whole).collect();
     if ways.is_empty() {
         ways = &all;
     }
