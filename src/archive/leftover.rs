@@ -14,8 +14,9 @@ use rustix::fs::OFlags;
 
 use super::closed::{Broken, Gone, Losses};
 use super::manifest::{Capture, Contents, Event, Manifest, is_capture};
-use super::name::{self, Names};
+use super::name::{self, COPY, Names};
 use super::publisher::{Publisher, Unready, digest_of};
+use super::unlisted;
 use crate::ledger::OutputDrop;
 use crate::record::compress::Compression;
 use crate::record::salvage::{self, Unsalvageable, Whole};
@@ -23,8 +24,6 @@ use crate::storage::open_regular;
 
 /// Where files are moved that cannot be salvaged.
 const ASIDE: &str = "unsalvageable";
-/// Ending of a copy that is not complete.
-const COPY: &str = ".salvage";
 
 /// What a compressed stream has around bytes that do not compress, at most.
 const STREAM: u64 = 64;
@@ -130,6 +129,7 @@ pub(super) fn list(directory: &Path, contents: &Contents, manifest: &Manifest) -
             }
         }
     }
+    unlisted::warn(directory, contents);
     left.found = left.waiting.len();
     if left.found > 0 {
         left.waiting.make_contiguous().sort_by(|a, b| a.part.cmp(&b.part));
