@@ -1,11 +1,12 @@
 //! What a crash left behind: part files that nobody writes to any more.
 //!
 //! The directory is locked, so a part file that is there at the start is nobody's. It is cut at its last whole record and published with
-//! `.recovered` in its name. What has no whole record is moved aside. Nothing that may hold a frame is deleted.
+//! `.recovered` in its name. Where it is damaged, with more behind than a torn record, what is whole is copied, and the file itself moved aside.
+//! So is what has no whole record.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::Sender;
@@ -13,8 +14,9 @@ use rustix::fs::OFlags;
 
 use super::closed::{Broken, Gone, Losses};
 use super::manifest::{Capture, Contents, Event, Manifest, is_capture};
-use super::name::{self, Names};
-use super::publisher::{Publisher, digest_of};
+use super::name::{self, COPY, Names};
+use super::publisher::{Publisher, Unready, digest_of};
+use super::unlisted;
 use crate::ledger::OutputDrop;
 use crate::record::compress::Compression;
 use crate::record::salvage::{self, Unsalvageable, Whole};
@@ -22,8 +24,6 @@ use crate::storage::open_regular;
 
 /// Where files are moved that cannot be salvaged.
 const ASIDE: &str = "unsalvageable";
-/// Ending of a copy that is not complete.
-const COPY: &str = ".salvage";
 
 /// What a compressed stream has around bytes that do not compress, at most.
 const STREAM: u64 = 64;
@@ -46,6 +46,9 @@ pub(super) struct Leftovers {
     /// Files of this process among those that wait, which it could not complete, by their part names.
     own: HashMap<PathBuf, Broken>,
     found: usize,
+    /// Files that a sync failed for, by their part names. The system tells of lost bytes once: the next sync of the same file may succeed
+    /// without them. So such a file is never published itself, but copied, as far as it can be read, into new pages that are synced.
+    unsynced: HashSet<PathBuf>,
     /// Where files are to be moved to whose line says so already, by their part names.
     aside: HashMap<PathBuf, PathBuf>,
 }
@@ -126,6 +129,7 @@ pub(super) fn list(directory: &Path, contents: &Contents, manifest: &Manifest) -
             }
         }
     }
+    unlisted::warn(directory, contents);
     left.found = left.waiting.len();
     if left.found > 0 {
         left.waiting.make_contiguous().sort_by(|a, b| a.part.cmp(&b.part));
@@ -220,6 +224,7 @@ impl Publisher {
         self.leftovers.said = false;
         self.leftovers.patience = 0;
         self.leftovers.own.remove(&names.part);
+        self.leftovers.unsynced.remove(&names.part);
         if self.leftovers.is_empty() && self.leftovers.later.is_empty() && self.leftovers.found > 0 {
             self.leftovers.found = 0;
             tracing::info!(
@@ -253,14 +258,7 @@ impl Publisher {
                 false => Err(Stop::Unsalvageable("it has no whole frame".into())),
             };
         }
-        let (made, bytes) = match whole.compression {
-            _ if whole.intact => {
-                self.make_safe(&names.part).map_err(io::Error::from)?;
-                (names.part.clone(), fs::metadata(&names.part)?.len())
-            }
-            None => self.cut(&names.part, whole.length)?,
-            Some(_) => self.copy(names, &whole)?,
-        };
+        let (made, bytes) = self.make(names, &whole)?;
         let published = self.free_name(names)?;
         let Some(path) = self.relative(&published) else { return Ok(Salvaged::Empty) };
         let directory = names.part.parent().and_then(Path::file_name).and_then(|name| name.to_str());
@@ -282,7 +280,7 @@ impl Publisher {
         self.append(&Event::Recovered(capture.clone()))?;
         // Where one of the next steps fails, the next attempt goes on from here, and writes no second line.
         self.leftovers.announced.insert(capture.path.clone(), capture.clone());
-        self.complete(names, &made, &published, capture)?;
+        self.complete(names, &made, &published, capture, whole.damaged)?;
         tracing::info!(
             path = %published.display(), frames = whole.frames, cut = whole.total - whole.length,
             "salvaged a capture file"
@@ -302,26 +300,36 @@ impl Publisher {
                 }
                 break;
             };
-            // Only a copy has its name while what it was made from is still there.
-            let named = compression_of(names).map(|_| &to);
-            for from in named.into_iter().chain([&names.part, &copy]) {
-                if is_what_was_announced(from, &capture) {
-                    self.make_safe(from).map_err(io::Error::from)?;
-                    self.complete(names, from, &to, capture)?;
-                    tracing::info!(path = %to.display(), "published a capture file that a crash had kept from its name");
-                    return Ok(true);
+            // A copy has its name, or not yet, while what it was made from is still there.
+            for from in [&to, &names.part, &copy] {
+                if !is_what_was_announced(from, &capture) {
+                    continue;
                 }
+                let (made, damaged) = if from == &names.part {
+                    (self.make_announced_safe(names, &capture)?, false)
+                } else {
+                    // It was synced before it got its line.
+                    let Some(damaged) = is_copy_of(&capture, &names.part)? else { continue };
+                    (from.clone(), damaged)
+                };
+                self.complete(names, &made, &to, capture, damaged)?;
+                tracing::info!(path = %to.display(), "published a capture file that a crash had kept from its name");
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Gives `made`, whose line is written, the name `to`, and removes what it was made from.
-    fn complete(&mut self, names: &Names, made: &Path, to: &Path, capture: Capture) -> io::Result<()> {
+    /// Gives `made`, whose line is written, the name `to`, and removes what it was made from, or moves that aside where it is damaged.
+    fn complete(&mut self, names: &Names, made: &Path, to: &Path, capture: Capture, damaged: bool) -> io::Result<()> {
         if made != to {
             self.storage.rename(made, to)?;
         }
-        if made != names.part {
+        if damaged {
+            let why = format!("damaged behind its first {} frames, which are in {}", capture.frames, capture.path);
+            self.set_aside(names, why)?;
+            self.counters.set_aside.add(1);
+        } else if made != names.part {
             self.storage.remove(&names.part)?;
         }
         self.leftovers.announced.remove(&capture.path);
@@ -329,34 +337,89 @@ impl Publisher {
         Ok(())
     }
 
-    /// Cuts a file after its last whole record.
-    fn cut(&self, part: &Path, length: u64) -> io::Result<(PathBuf, u64)> {
-        let mut file = self.storage.append(part)?;
-        file.cut(length)?;
-        file.sync()?;
-        Ok((part.to_path_buf(), length))
+    /// Makes a file of what is whole, and its bytes safe: of the part file itself, or as a copy where that must not be cut or could not be synced.
+    /// Returns its name and length.
+    fn make(&mut self, names: &Names, whole: &Whole) -> Result<(PathBuf, u64), Stop> {
+        // A compressed stream cannot be cut: its end says that it is complete.
+        let in_place = !whole.damaged && (whole.intact || whole.compression.is_none());
+        if in_place && let Some(bytes) = self.make_in_place(&names.part, whole)? {
+            return Ok((names.part.clone(), bytes));
+        }
+        self.copy(names, whole.length, whole.compression).map_err(|error| match error.kind() {
+            // Trying again would not make room. The file itself needs none where it is moved to.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if whole.damaged => Stop::Unsalvageable(format!(
+                "damaged behind its first {} frames; no room for a copy: {error}",
+                whole.frames
+            )),
+            _ => Stop::Io(error),
+        })
     }
 
-    /// Copies what is whole of a compressed file, which cannot be cut: its end says that it is complete.
-    fn copy(&self, names: &Names, whole: &Whole) -> io::Result<(PathBuf, u64)> {
+    /// Cuts a file after its last whole record, where it is not intact. None where it cannot be synced, now or before.
+    fn make_in_place(&mut self, part: &Path, whole: &Whole) -> io::Result<Option<u64>> {
+        if self.leftovers.unsynced.contains(part) {
+            return Ok(None);
+        }
+        let safe = if whole.intact {
+            self.make_safe(part)
+        } else {
+            let mut file = self.storage.append(part)?;
+            file.cut(whole.length)?;
+            file.sync().map_err(Unready::Sync)
+        };
+        match safe {
+            Ok(()) => Ok(Some(fs::metadata(part)?.len())),
+            Err(Unready::Read(error)) => Err(error),
+            Err(Unready::Sync(error)) => {
+                tracing::error!(path = %part.display(), %error, "cannot sync a capture file: it is copied");
+                self.leftovers.unsynced.insert(part.to_path_buf());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes the bytes of a part file safe that are what was announced. Returns its name, or that of a copy.
+    fn make_announced_safe(&mut self, names: &Names, capture: &Capture) -> io::Result<PathBuf> {
+        if !self.leftovers.unsynced.contains(&names.part) {
+            match self.make_safe(&names.part) {
+                Ok(()) => return Ok(names.part.clone()),
+                Err(Unready::Read(error)) => return Err(error),
+                Err(Unready::Sync(_)) => drop(self.leftovers.unsynced.insert(names.part.clone())),
+            }
+        }
+        Ok(self.copy(names, capture.bytes, None)?.0)
+    }
+
+    /// Copies the beginning of a part file: so many bytes, decoded and compressed anew where it is compressed.
+    fn copy(&self, names: &Names, length: u64, compression: Option<Compression>) -> io::Result<(PathBuf, u64)> {
         let copy = with_ending(&names.part, COPY);
-        let result = self.copy_to(&copy, names, whole);
+        let result = self.copy_to(&copy, &names.part, length, compression);
         if result.is_err() {
             let _ = self.storage.remove(&copy);
         }
         result
     }
 
-    fn copy_to(&self, copy: &Path, names: &Names, whole: &Whole) -> io::Result<(PathBuf, u64)> {
-        let Some(compression) = compression_of(names) else {
-            return Err(io::Error::other("its name does not say how it is compressed"));
-        };
+    fn copy_to(
+        &self,
+        copy: &Path,
+        part: &Path,
+        length: u64,
+        compression: Option<Compression>,
+    ) -> io::Result<(PathBuf, u64)> {
         // One that is there is of an attempt before this, whose line could not be written.
         if self.storage.exists(copy)? {
             self.storage.remove(copy)?;
         }
         let mut file = BufWriter::with_capacity(256 * 1024, self.storage.create(copy)?);
-        salvage::rewrite(open_regular(&names.part, OFlags::RDONLY)?, whole.length, compression, &mut file)?;
+        let from = open_regular(part, OFlags::RDONLY)?;
+        match compression {
+            Some(compression) => salvage::rewrite(from, length, compression, &mut file)?,
+            None if io::copy(&mut from.take(length), &mut file)? < length => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            None => {}
+        }
         file.flush()?;
         file.get_mut().sync()?;
         Ok((copy.to_path_buf(), file.get_ref().settled()))
@@ -394,7 +457,7 @@ impl Publisher {
         self.leftovers.aside.insert(names.part.clone(), to.clone());
         self.storage.rename(&names.part, &to)?;
         self.leftovers.aside.remove(&names.part);
-        tracing::warn!(path = %to.display(), bytes, "moved a file aside that cannot be salvaged: {why}");
+        tracing::warn!(path = %to.display(), bytes, "moved a file aside: {why}");
         Ok(Salvaged::Aside)
     }
 
@@ -420,6 +483,18 @@ fn is_what_was_announced(path: &Path, capture: &Capture) -> bool {
         && salvage::scan(file).is_ok_and(|whole| {
             whole.intact && (whole.frames, whole.frame_bytes) == (capture.frames, capture.frame_bytes)
         })
+}
+
+/// Whether a capture that was announced holds what is whole of `part`, and then whether that is damaged. None where it holds something else.
+fn is_copy_of(capture: &Capture, part: &Path) -> io::Result<Option<bool>> {
+    let whole = match salvage::scan(open_regular(part, OFlags::RDONLY)?) {
+        Ok(whole) => whole,
+        Err(Unsalvageable::Io(error)) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let holds = (whole.frames, whole.frame_bytes, whole.first, whole.last);
+    let same = holds == (capture.frames, capture.frame_bytes, Some(capture.first), Some(capture.last));
+    Ok(same.then_some(whole.damaged))
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

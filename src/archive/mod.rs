@@ -27,6 +27,7 @@ mod publisher;
 mod succession;
 #[cfg(test)]
 mod tests;
+mod unlisted;
 
 use std::fs;
 use std::io;

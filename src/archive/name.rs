@@ -3,11 +3,14 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::manifest::Session;
+use super::manifest::{Session, is_capture};
 use crate::record::Timestamp;
 
 /// Ending of a file that is still written to.
 pub const PART: &str = ".part";
+
+/// Ending of a part file's copy that does not have its name yet.
+pub const COPY: &str = ".salvage";
 
 /// What is put before a salvaged file's endings.
 const RECOVERED: &str = ".recovered";
@@ -74,6 +77,42 @@ impl Names {
     }
 }
 
+/// The names that a capture may have while its line is written and its own name is not there yet: of a salvaged one that of the part file, or of
+/// a copy of it.
+#[must_use]
+pub fn before(published: &str) -> Vec<String> {
+    match unrecovered(published) {
+        Some(name) => vec![format!("{name}{PART}{COPY}"), format!("{name}{PART}")],
+        None => vec![format!("{published}{PART}")],
+    }
+}
+
+/// `X.pcap` for `X.recovered.pcap` and `X.recovered-2.pcap`: the reverse of [`Names::recovered`].
+fn unrecovered(name: &str) -> Option<String> {
+    let (stem, rest) = name.rsplit_once('_')?;
+    let (number, rest) = rest.split_once(RECOVERED)?;
+    let (again, endings) = rest.split_once('.')?;
+    let is_again = again.is_empty() || again.strip_prefix('-').is_some_and(is_number);
+    (is_number(number) && is_again).then(|| format!("{stem}_{number}.{endings}"))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a file in the directory of `session` has a name such as is given to a capture that is complete, salvaged ones included.
+#[must_use]
+pub fn is_published(session: &str, name: &str) -> bool {
+    let plain = unrecovered(name);
+    let name = plain.as_deref().unwrap_or(name);
+    let rest = name.strip_prefix(session).and_then(|rest| rest.strip_prefix('_'));
+    rest.and_then(|rest| rest.split_once('_')).is_some_and(|(time, rest)| {
+        let is_time = time.len() == "20261124T031829Z".len() && time.ends_with('Z');
+        let is_sequence = rest.split_once('.').is_some_and(|(number, _)| number.len() >= 6 && is_number(number));
+        is_time && is_sequence && is_capture(name) && !name.ends_with(PART)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +139,36 @@ mod tests {
         let recovered = "/c/vni7_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000012.recovered";
         assert_eq!(names.recovered(1).unwrap().to_str(), Some(format!("{recovered}.pcap.zst").as_str()));
         assert_eq!(names.recovered(2).unwrap().to_str(), Some(format!("{recovered}-2.pcap.zst").as_str()));
+        for attempt in [1, 2, 30] {
+            let recovered = names.recovered(attempt).unwrap();
+            assert_eq!(
+                before(recovered.to_str().unwrap()),
+                [format!("{published}.part.salvage"), format!("{published}.part")]
+            );
+        }
+        for other in [published, "overflow/x.recovered.pcap", "x_1.recovered-.pcap", "x_1.recovered-b.pcap"] {
+            assert_eq!(before(other), [format!("{other}.part")]);
+        }
+    }
+
+    #[test]
+    fn only_names_that_are_given_are_ours() {
+        let session = "vni7_2001-db8--1";
+        let names = Names::new(Path::new("/c"), session, Timestamp::from_ns(0), 1_234_567, "pcapng.lz4");
+        let ours = [Some(names.published.clone()), names.recovered(1), names.recovered(2)].map(Option::unwrap);
+        for name in &ours {
+            assert!(is_published(session, name.file_name().unwrap().to_str().unwrap()), "{name:?}");
+        }
+        assert!(!is_published(session, names.part.file_name().unwrap().to_str().unwrap()));
+        for other in [
+            "x.pcap",
+            "_mine.pcap",
+            "_19700101T000001Z_000001.txt",
+            "_19700101T000001Z_1.pcap",
+            "_19700101_000001.pcap",
+        ] {
+            assert!(!is_published(session, &format!("{session}{other}")), "{other}");
+        }
+        assert!(!is_published("vni8_2001-db8--1", ours[0].file_name().unwrap().to_str().unwrap()));
     }
 }

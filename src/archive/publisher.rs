@@ -277,10 +277,12 @@ impl Publisher {
                 self.counters.files.add(1);
                 self.announce(&closed.names.published, capture);
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.miss(&closed, gone),
             Err(error) => {
                 closed.announced = Some(capture);
-                self.wait(closed, "rename a capture file", &error);
+                match error.kind() {
+                    io::ErrorKind::NotFound => self.miss(&closed, gone),
+                    _ => self.wait(closed, "rename a capture file", &error),
+                }
             }
         }
     }
@@ -367,7 +369,9 @@ impl Publisher {
         // The writer of captures may have ended; then it asks once more after this thread has.
         let (session, frames, frame_bytes) = (closed.session, closed.frames, closed.frame_bytes);
         let _ = gone.send(Gone { session, frames, frame_bytes });
-        let mut losses = closed.losses;
+        // Its line tells what was lost in its span, if it has one in the manifest that is there.
+        let told = closed.announced.is_some() && self.displaced.is_none();
+        let mut losses = if told { Losses::default() } else { closed.losses };
         losses.add(OutputDrop::WriteError, closed.frames);
         self.record_loss(closed.session, losses);
     }

@@ -447,3 +447,40 @@ fn the_names_of_new_directories_survive_a_loss_of_power() {
     sensor.archive.finish();
     assert_eq!(sensor.storage.faults().done[..3], wanted);
 }
+
+#[test]
+fn captures_whose_lines_a_loss_of_power_took_are_counted_and_can_be_put_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = sensor(dir.path(), |_| ());
+    (1..=3).for_each(|number| first.publish(number));
+    first.archive.finish();
+    // A whole capture, whose line is gone as that of the second is, and what strangers have.
+    let session = dir.path().join(SESSION);
+    let names = Names::new(&session, SESSION, Timestamp::from_ns(0), 4, "pcap");
+    let record = crate::record::pcap::Record { timestamp: Timestamp::from_ns(1_000), orig_len: 60, frame: &[1; 60] };
+    let mut bytes = crate::record::pcap::file_header(262_144).to_vec();
+    crate::record::format::Format::Pcap.push(&mut bytes, &record, crate::record::format::Direction::Unknown, 0);
+    fs::write(&names.published, &bytes).unwrap();
+    fs::write(session.join("stranger.pcap"), "mine").unwrap();
+    let path = dir.path().join(manifest::NAME);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
+    let unlisted = || {
+        let (_, contents) = Manifest::open(&(Arc::new(Faulty::default()) as Arc<dyn Storage>), dir.path()).unwrap();
+        unlisted::count(dir.path(), &contents)
+    };
+    assert_eq!(unlisted(), unlisted::Unlisted { files: 2, bytes: 9 + bytes.len() as u64 });
+
+    // By itself nothing becomes of them.
+    let mut second = sensor(dir.path(), |plan| plan.budget.keep_files = Some(1));
+    eventually(|| second.count(|end| &end.pruned) == 1);
+    second.archive.finish();
+    assert_eq!(unlisted().files, 2);
+    // As they are told.
+    fs::rename(&names.published, &names.part).unwrap();
+    let mut third = sensor(dir.path(), |_| ());
+    eventually(|| third.count(|end| &end.recovered) == 1);
+    third.archive.finish();
+    assert_eq!(unlisted(), unlisted::Unlisted { files: 1, bytes: 9 });
+    assert_eq!(mismatches(dir.path()).len(), 2, "the other, and the stranger's");
+}

@@ -3,6 +3,9 @@
 //! [`scan`] walks the headers of a file that this program wrote up to the last whole record. A file that is not compressed
 //! is then cut to [`Whole::length`]; a compressed one, whose frame never ended, is written anew by [`rewrite`].
 //!
+//! What a crash tears is the last record or compressed block, of which a beginning is there. Where more stands behind the last whole record,
+//! the file is damaged in its middle, and frames may be there that are not found: [`Whole::damaged`].
+//!
 //! A file system may give a file its length before its content, which is zero then. Zeros are no record: a record has a
 //! time. Only if that begins within a frame, the frame counts as whole, because its header says so.
 
@@ -15,6 +18,8 @@ use super::{Timestamp, pcap, pcapng};
 
 /// The largest block of a file of ours: a frame of the largest length, or names in a header.
 const MAX_BLOCK: usize = 2 * MAX_FRAME as usize;
+/// More than the largest record that was ours: a frame came in one UDP datagram, and has a header and options around it.
+const LARGEST: usize = 65 * 1024;
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 /// Bytes that [`rewrite`] compresses at a time.
@@ -33,6 +38,8 @@ pub struct Whole {
     pub total: u64,
     /// Whether the file is as it was closed: nothing stands behind the last record, and a compressed stream has its end.
     pub intact: bool,
+    /// Whether more stands behind the last whole record than the beginning of another, or one torn block of a compressed stream, and zeros.
+    pub damaged: bool,
     /// Frames in the whole part.
     pub frames: u64,
     /// Bytes of these frames as captured.
@@ -84,6 +91,7 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
         length: to_u64(opening),
         total: 0,
         intact: false,
+        damaged: false,
         frames: 0,
         frame_bytes: 0,
         first: None,
@@ -98,7 +106,9 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
             whole.last = whole.last.max(Some(packet.timestamp));
         }
     }
-    whole.total = input.drain()?;
+    let torn = input.ends_torn(|bytes| item(format, bytes))?;
+    whole.total = input.total;
+    whole.damaged = !torn || input.source.has_more()?;
     whole.intact = input.damage.is_none() && whole.length == whole.total;
     Ok(whole)
 }
@@ -315,13 +325,19 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Reads to the end; the number of bytes in all.
-    fn drain(&mut self) -> io::Result<u64> {
+    /// Reads to the end. Whether what is left is but the beginning of what `parse` finds, or nothing, and zeros.
+    fn ends_torn(&mut self, parse: impl Fn(&[u8]) -> Result<Item, Stop>) -> io::Result<bool> {
+        self.fill(LARGEST)?;
+        let rest = self.bytes();
+        let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let beginning = rest.get(..end).unwrap_or_default();
+        let mut torn = end <= LARGEST && matches!(parse(beginning), Err(Stop::Needs(_)));
         loop {
             (self.start, self.end) = (0, 0);
             if !self.read()? {
-                return Ok(self.total);
+                return Ok(torn);
             }
+            torn = torn && self.bytes().iter().all(|byte| *byte == 0);
         }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Faults {
     pub(crate) short: Option<usize>,
     /// Bytes that may still be written before writes fail with this error number; the write that hits the limit is torn.
     pub(crate) write: Option<(u64, i32)>,
+    /// Files whose names end so find the disk full, and others the room that is reserved for them.
+    pub(crate) full: Option<&'static str>,
     /// Files cannot be created.
     pub(crate) create: Option<i32>,
     /// Files that are there cannot be opened to append to them.
@@ -135,6 +137,7 @@ impl Write for FaultyFile {
         let length = {
             // In one piece: else a fault that the test takes back meanwhile would come again.
             let mut faults = self.storage.faults();
+            fails(faults.full.filter(|ending| self.name.ends_with(ending)).map(|_| libc::ENOSPC))?;
             let mut length = bytes.len().min(faults.short.unwrap_or(usize::MAX));
             if let Some((left, number)) = &mut faults.write {
                 fails((*left == 0).then_some(*number))?;

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::files::{Job, Kind, Look, PART};
+use super::files::{Job, Kind, Look};
 use super::report::{Break, Mismatch, Note, Report};
 use crate::archive::Digest;
 use crate::archive::manifest::{Event, Line, Lines, is_capture_path, is_inside};
+use crate::archive::name::PART;
 use crate::storage::open_regular;
 
 /// What was read of a manifest.
@@ -114,16 +115,16 @@ impl Chain {
         }
         let (line, path) = (job.line, job.path.clone());
         let (look, shown) = match look {
-            Look::Part(look) => (*look, format!("{path}{PART}")),
+            Look::Part(before, look) => (*look, before),
             look => (look, path.clone()),
         };
         let part = shown != path;
         match (look, job.kind) {
-            (Look::Missing | Look::Part(_), Kind::Published) => {
+            (Look::Missing | Look::Part(..), Kind::Published) => {
                 report.mismatches.push(Mismatch::Missing { line, path })
             }
-            (Look::Missing | Look::Part(_), Kind::SetAside) => report.notes.push(Note::SetAsideGone { line, path }),
-            (Look::Missing | Look::Part(_), Kind::Pruned) => {}
+            (Look::Missing | Look::Part(..), Kind::SetAside) => report.notes.push(Note::SetAsideGone { line, path }),
+            (Look::Missing | Look::Part(..), Kind::Pruned) => {}
             (Look::Unreadable(error), _) => {
                 report.mismatches.push(Mismatch::Unreadable { line, path: shown, error: error.to_string() });
             }
@@ -153,6 +154,12 @@ impl Chain {
             match path.strip_suffix(PART) {
                 // It was looked at as that capture, or became it meanwhile.
                 Some(name) if self.places.contains_key(name) && !is_there(name) => {}
+                // Or as a salvaged one, which has another name.
+                Some(_)
+                    if report
+                        .notes
+                        .iter()
+                        .any(|note| matches!(note, Note::Unnamed { path: part, .. } if part == path)) => {}
                 Some(_) => report.notes.push(Note::Part { path: path.clone() }),
                 None => report.mismatches.push(Mismatch::Stranger { path: path.clone() }),
             }

@@ -24,9 +24,6 @@ const BLOCK: usize = 256 * 1024;
 /// Directories in directories that are looked into; ours are one deep.
 const DEEPEST: usize = 16;
 
-/// Ending of a file that is not published yet.
-pub(super) const PART: &str = ".part";
-
 /// What a line says of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Job {
@@ -65,8 +62,8 @@ pub(super) enum Look {
     },
     /// It has the length that it should; there is no hash to compare with.
     Unhashed,
-    /// Under its name the file is missing; this is what there is under the name that it had before.
-    Part(Box<Look>),
+    /// Under its name the file is missing; this is the name that it had before, and what there is under that.
+    Part(String, Box<Look>),
 }
 
 /// What a directory has, by paths relative to it, sorted.
@@ -159,11 +156,19 @@ impl Reading<'_> {
         if !matches!(look, Look::Missing) || job.kind != Kind::Published {
             return Some(look);
         }
-        match self.file(&directory.join(format!("{}{PART}", job.path)), job)? {
-            // It may have got its name between the two looks.
-            Look::Missing => self.file(&path, job),
-            part => Some(Look::Part(Box::new(part))),
+        let mut part = Look::Missing;
+        for before in name::before(&job.path) {
+            part = self.file(&directory.join(&before), job)?;
+            if !matches!(part, Look::Missing) {
+                part = Look::Part(before, Box::new(part));
+                break;
+            }
         }
+        // It may have got its name between the two looks; what a copy was made from has the other name still.
+        Some(match self.file(&path, job)? {
+            Look::Missing => part,
+            named => named,
+        })
     }
 
     fn file(&mut self, path: &Path, job: &Job) -> Option<Look> {

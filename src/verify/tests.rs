@@ -368,6 +368,33 @@ fn what_a_crash_leaves_is_no_mismatch() {
 }
 
 #[test]
+fn what_is_salvaged_may_lack_its_name_too() {
+    let name = |again: &str| format!("vni7_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000001{again}.pcap.zst");
+    for again in [".recovered", ".recovered-2"] {
+        // As it is when it was cut, and when it was copied: then what it was copied from is there too.
+        for (before, source) in [(".part", None), (".part.salvage", Some(".part"))] {
+            let mut archive = Archive::new();
+            archive.append(&Event::Recovered(Capture { path: name(again), ..capture(6) }));
+            let at = |ending: &str| archive.dir.path().join(name("") + ending);
+            fs::write(at(before), bytes(6)).unwrap();
+            let mut notes = vec![Note::Unnamed { line: 7, path: name("") + before }];
+            if let Some(ending) = source {
+                fs::write(at(ending), "torn").unwrap();
+                notes.push(Note::Part { path: name("") + ending });
+            }
+            let report = archive.report(None);
+            assert_eq!((report.mismatches, report.notes), (vec![], notes));
+            // But not with other bytes.
+            fs::write(at(before), bytes(5)).unwrap();
+            assert!(matches!(archive.report(None).mismatches[..], [Mismatch::Length { line: 7, .. }]));
+            fs::remove_file(at(before)).unwrap();
+            source.into_iter().for_each(|ending| fs::remove_file(at(ending)).unwrap());
+            assert_eq!(archive.report(None).mismatches, [Mismatch::Missing { line: 7, path: name(again) }]);
+        }
+    }
+}
+
+#[test]
 fn a_sensor_may_prune_and_publish_meanwhile() {
     let mut archive = Archive::new();
     let manifest = archive.dir.path().join(NAME);

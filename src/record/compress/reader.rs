@@ -47,6 +47,31 @@ impl<R: Read> Reader<R> {
     pub fn compression(&self) -> Option<Compression> {
         self.compression
     }
+
+    /// Whether anything but zeros stands behind what was decoded, and behind the block that could not be. Reads to the end.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn has_more(&mut self) -> io::Result<bool> {
+        match &mut self.decoder {
+            Decoder::Plain(source) => has_more(source),
+            Decoder::Lz4(lz4) => has_more(lz4.decoder.get_mut()),
+            Decoder::Zstd(zstd) => has_more(&mut zstd.source),
+        }
+    }
+}
+
+fn has_more(mut source: impl Read) -> io::Result<bool> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(read) if buffer.iter().take(read).any(|byte| *byte != 0) => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 impl<R: Read> Read for Reader<R> {

@@ -48,6 +48,7 @@ fn expected(format: Format, file: &File, records: &[Made], present: usize) -> Wh
         length: to_u64(length),
         total: to_u64(present),
         intact: length == present,
+        damaged: false,
         frames: to_u64(frames),
         frame_bytes: records[..frames].iter().map(|(_, frame)| to_u64(frame.len())).sum(),
         first: records[..frames].iter().map(time).min(),
@@ -221,4 +222,39 @@ fn an_error_of_the_system_is_not_damage() {
 fn a_rewrite_of_more_than_there_is_fails() {
     let error = rewrite(&[1, 2, 3][..], 4, Compression::Lz4, io::sink()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+/// Damage is told from what a crash tears: the beginning of a record or block, and zeros.
+#[test]
+fn damage_with_something_behind_is_no_torn_end() {
+    let noise = |n: usize| (0..1_400).map(|i| ((n * 7_919 + i * i * 31) % 251) as u8).collect::<Vec<_>>();
+    let records: Vec<Made> = (1..400).map(|n| (n * 1_000_000, noise(n as usize))).collect();
+    for format in Format::ALL {
+        for compression in [None, Some(Compression::Lz4), Some(Compression::Zstd(3))] {
+            let mut bytes = file(format, &records, true).raw;
+            if let Some(compression) = compression {
+                let raw = std::mem::take(&mut bytes);
+                let mut compressor = Compressor::new(compression).unwrap();
+                raw.chunks(20_000).for_each(|piece| compressor.feed(piece, &mut bytes).unwrap());
+                compressor.finish(&mut bytes).unwrap();
+            }
+            let damaged = |bytes: &[u8]| scan(bytes).unwrap().damaged;
+            let (half, zeros) = (bytes.len() / 2, [0; 300_000]);
+            let what = format!("{format} {compression:?}");
+            assert!(!damaged(&bytes), "{what}");
+            assert!(!damaged(&bytes[..half]), "{what}, torn");
+            assert!(!damaged(&[&bytes[..half], &zeros].concat()), "{what}, torn, and zeros");
+            for fill in [0, 0xff] {
+                let mut bytes = bytes.clone();
+                // More than a record, so that one begins there.
+                bytes[half..half + 4_096].fill(fill);
+                assert!(damaged(&bytes), "{what}, {fill:#x}");
+                assert!(damaged(&[&bytes[..], &zeros].concat()), "{what}, {fill:#x}, and zeros");
+            }
+        }
+    }
+    // However little stands behind.
+    let mut few = file(Format::Pcap, &records[..3], true);
+    few.raw[few.ends[0]..few.ends[1]].fill(0);
+    assert!(scan(few.raw.as_slice()).unwrap().damaged);
 }

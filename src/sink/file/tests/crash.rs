@@ -412,3 +412,106 @@ fn salvage_fails_half_way(kind: (Format, Option<Compression>), fails_at: &str, t
     let first = |what: &str| done.iter().position(|done| done.starts_with(what));
     assert!(first("sync vni7").unwrap() < first("sync manifest").unwrap(), "{done:?}");
 }
+
+/// Frames that were flushed in several pieces, and the part file that holds them, in a directory as a crash leaves it.
+fn left_behind(kind: (Format, Option<Compression>)) -> (tempfile::TempDir, PathBuf) {
+    let mut rig = rig(|plan| (plan.format, plan.compression) = kind);
+    for n in 0..20 {
+        // Of lengths that do not compress away.
+        rig.send(&(1..50).map(|m| (7, (n * 50 + m) * 1000, 100 + (n * m * 37 % 1300) as usize)).collect::<Vec<_>>());
+        rig.flush();
+    }
+    let dir = copy(rig.dir.path());
+    let part = part_of(dir.path());
+    (dir, part)
+}
+
+/// The lines of the manifest about such an event.
+fn lines_of(rig: &Rig, event: &str) -> Vec<serde_json::Value> {
+    let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
+    let lines = manifest.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.filter(|line| line["event"] == event).collect()
+}
+
+#[test]
+fn what_lies_behind_damage_is_kept() {
+    for kind in every_kind() {
+        let (dir, part) = left_behind(kind);
+        let mut bytes = fs::read(&part).unwrap();
+        let half = bytes.len() / 2;
+        let end = bytes.len().min(half + 1500);
+        bytes[half..end].fill(0);
+        fs::write(&part, &bytes).unwrap();
+        let mut rig = restart(dir, |_| ());
+        rig.sink.finish();
+        let found = captures_in(rig.dir.path());
+        assert!(
+            found.len() == 1 && found[0].0.contains(".recovered.") && !found[0].1.is_empty(),
+            "{kind:?}: {found:?}"
+        );
+        assert_eq!((rig.count(|end| &end.recovered), rig.count(|end| &end.set_aside)), (1, 1), "{kind:?}");
+        let aside = lines_of(&rig, "set_aside");
+        assert_eq!(fs::read(rig.dir.path().join(aside[0]["path"].as_str().unwrap())).unwrap(), bytes, "{kind:?}");
+        assert_eq!((aside.len(), lines_of(&rig, "recovered").len()), (1, 1));
+
+        // A crash between the copy's name and the move doubles nothing, and deletes nothing.
+        let Rig { dir, sink, .. } = rig;
+        drop(sink);
+        fs::write(dir.path().join(&found[0].0).with_file_name(part.file_name().unwrap()), &bytes).unwrap();
+        let mut rig = restart(dir, |_| ());
+        rig.sink.finish();
+        assert_eq!(captures_in(rig.dir.path()), found, "{kind:?}");
+        assert_eq!(fs::read_dir(rig.dir.path().join("unsalvageable")).unwrap().count(), 2, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_damaged_file_that_no_copy_fits_beside_is_moved_aside() {
+    let (dir, part) = left_behind((Format::Pcap, None));
+    let mut bytes = fs::read(&part).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..half + 1500].fill(0);
+    fs::write(&part, &bytes).unwrap();
+    let storage = Faulty::default();
+    storage.faults().full = Some(".salvage");
+    let mut rig = rig_on(storage, dir, |_| ());
+    settle(&rig);
+    rig.sink.finish();
+    assert!(captures_in(rig.dir.path()).is_empty());
+    let aside = lines_of(&rig, "set_aside");
+    assert_eq!(fs::read(rig.dir.path().join(aside[0]["path"].as_str().unwrap())).unwrap(), bytes);
+    assert!(aside[0]["why"].as_str().unwrap().contains("no room for a copy"), "{aside:?}");
+}
+
+/// The kernel tells once that it has lost bytes: that the next sync succeeds says nothing.
+#[test]
+fn what_could_not_be_synced_is_published_as_a_copy() {
+    for (kind, torn) in every_kind().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let (dir, part) = left_behind(kind);
+        if torn {
+            let file = fs::File::options().write(true).open(&part).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 3).unwrap();
+        }
+        let storage = Faulty::default();
+        storage.faults().sync = Some(libc::EIO);
+        let mut rig = rig_on(storage, dir, |plan| plan.archive.sync = Sync::Publish);
+        // At the first attempt neither can be synced.
+        let name = part.file_name().unwrap().to_str().unwrap().to_owned();
+        let create = format!("create {name}.salvage");
+        let begin = Instant::now();
+        while !rig.storage.faults().done.contains(&create) {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        rig.storage.faults().sync = None;
+        settle(&rig);
+        rig.sink.finish();
+        let done = rig.storage.faults().done.clone();
+        assert!(done.contains(&format!("sync {name}.salvage")), "{kind:?}: {done:?}");
+        assert!(!done.contains(&format!("sync {name}")), "{kind:?}: {done:?}");
+        let found = captures_in(rig.dir.path());
+        assert!(found.len() == 1 && found[0].1.len() > 900, "{kind:?}: {} files", found.len());
+        assert_eq!((rig.count(|end| &end.recovered), rig.count(|end| &end.set_aside)), (1, 0));
+    }
+}

@@ -325,6 +325,24 @@ fn losses_are_on_record_whatever_becomes_of_the_file() {
     it.storage.faults().append = Some(libc::EROFS);
     it.sink.finish();
     assert_eq!((lost(&it), it.count(|end| &end.unpublished)), (5, 1));
+    // It has its line and cannot get its name, and somebody removes it meanwhile: the frame in it is lost too.
+    let mut it = begin(|_| ());
+    it.storage.faults().rename = Some(libc::EROFS);
+    it.sink.cut();
+    let start = Instant::now();
+    while lost(&it) == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::remove_file(it.dir.path().join(&it.files()[0].0)).unwrap();
+    it.storage.faults().rename = None;
+    it.sink.finish();
+    assert_eq!(lost(&it), 6);
+    // The same just when it gets its name.
+    let mut it = begin(|_| ());
+    it.storage.faults().rename = Some(libc::ENOENT);
+    it.sink.finish();
+    assert_eq!(lost(&it), 6);
     // It is removed with its directory, just before it is published.
     let mut it = begin(|plan| plan.format = Format::PcapNg);
     fs::remove_dir_all(it.dir.path()).unwrap();
