@@ -106,6 +106,8 @@ fn tagged_outer_frames() {
     for place in PLACES {
         let pair = Pair::new(1600);
         let sensor = sensor(&pair, place, "");
+        let came = || pair.sensor.link_counter("eth0", "rx", "packets");
+        let before = came();
         for (vni, tags) in [vec![], TAG.to_vec(), [OUTER_TAG, TAG].concat()].iter().enumerate() {
             let payload = vxlan(8, [0; 3], vni as u32, 0, &good);
             let mut packet = packet(&pair, 0, &payload, payload.len() + 8, 0);
@@ -123,7 +125,7 @@ fn tagged_outer_frames() {
                 sender.send_to(&frame, None).unwrap().unwrap();
             });
         }
-        eventually("all have come", || pair.sensor.link_counter("eth0", "rx", "packets") >= 3);
+        eventually("all have come", || came() - before >= 3);
         let ended = sensor.stop();
         ended.assert_all_is_well();
         assert_eq!(fast_path(&ended, "taken"), 3, "{place}: {:#}", ended.ledger.0);
@@ -263,9 +265,11 @@ fn a_sensor_that_is_killed_leaves_no_program() {
         first.process.signal(Signal::KILL);
         first.process.wait();
         // Nobody takes these: the kernel finds nobody to give them to. It answers, which replay hears of.
-        let before = pair.sensor.udp_counters().no_port;
-        crate::replay::replay(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 2000");
-        eventually("all come to the stack", || pair.sensor.udp_counters().no_port - before >= frames.len() as u64);
+        eventually("all come to the stack", || {
+            let before = pair.sensor.udp_counters().no_port;
+            crate::replay::replay(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 2000");
+            pair.sensor.udp_counters().no_port - before >= frames.len() as u64
+        });
         let second = sensor(&pair, place, "");
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 2000", frames.len());
         let ended = second.stop();
@@ -488,8 +492,9 @@ fn an_interface_that_goes_down_or_away_comes_back() {
         // Its addresses are new to the program too.
         eventually("the program takes datagrams again", || {
             let before = pair.sensor.udp_counters().delivered;
-            thread::sleep(Duration::from_millis(200));
             send();
+            // So that what came to a socket is read, and counted.
+            thread::sleep(Duration::from_millis(500));
             pair.sensor.udp_counters().delivered == before
         });
         let ended = sensor.stop();

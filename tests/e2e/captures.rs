@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::Read;
+use std::iter;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pcap_parser::{Block, PcapNGCapture, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
 use vxtap::record::compress::reader;
+use vxtap::record::read::CaptureReader;
 
 use crate::process::run;
 
@@ -75,6 +77,17 @@ fn packets(path: &Path, file: &[u8]) -> Vec<Record> {
 #[track_caller]
 pub(crate) fn frames(path: &Path) -> Vec<Vec<u8>> {
     read(path).into_iter().map(|record| record.frame).collect()
+}
+
+/// How many frames can be read from a file that is still written to, and may end in half a record.
+pub(crate) fn readable(path: &Path) -> usize {
+    // It may be published meanwhile.
+    let Ok(file) = fs::File::open(path) else { return 0 };
+    let mut bytes = Vec::new();
+    // Of a compressed one the end is missing.
+    let _ = reader(file).and_then(|mut reader| reader.read_to_end(&mut bytes));
+    let Ok(mut capture) = CaptureReader::new(bytes.as_slice(), "a part") else { return 0 };
+    iter::from_fn(|| capture.next_frame().ok().flatten().map(drop)).count()
 }
 
 /// The directory of a session.

@@ -101,8 +101,8 @@ fn hangs() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    // A little longer than the sensor waits: the command has its standard error, and the test waits for the end of that.
-    let ended = run(directory.path(), "sleep 36", "");
+    // Far longer than the sensor waits. Not with its standard error, of which the test waits for the end.
+    let ended = run(directory.path(), "exec sleep 120 >/dev/null 2>&1", "");
     assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
     let files = ended.ledger.get("/outputs/pcap/files");
     assert_eq!(counted(&ended), [4, 0, files - 4], "four run at the same time, the others wait");

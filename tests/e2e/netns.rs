@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
@@ -78,22 +79,7 @@ impl Namespace {
     /// What the kernel counted of UDP here, over IPv4 and IPv6 together.
     pub(crate) fn udp_counters(&self) -> UdpCounters {
         let read = |path: &str| String::from_utf8(run(self.command("cat").arg(path)).stdout).unwrap();
-        let (v4, v6) = (read("/proc/net/snmp"), read("/proc/net/snmp6"));
-        let mut rows = v4.lines().filter_map(|line| line.strip_prefix("Udp: ")).map(str::split_whitespace);
-        let (names, numbers) = (rows.next().unwrap(), rows.next().unwrap());
-        let mut counters: BTreeMap<String, u64> =
-            names.zip(numbers).map(|(name, n)| (name.to_string(), n.parse().unwrap())).collect();
-        for line in v6.lines() {
-            let mut words = line.split_whitespace();
-            if let (Some(name), Some(n)) = (words.next().and_then(|w| w.strip_prefix("Udp6")), words.next()) {
-                *counters.entry(name.to_string()).or_default() += n.parse::<u64>().unwrap();
-            }
-        }
-        UdpCounters {
-            delivered: counters["InDatagrams"],
-            refused_or_no_room: counters["InErrors"],
-            no_port: counters["NoPorts"],
-        }
+        UdpCounters::parse(&read("/proc/net/snmp"), &read("/proc/net/snmp6"))
     }
 
     /// Whether there is an interface of this name.
@@ -131,6 +117,33 @@ pub(crate) struct UdpCounters {
     pub(crate) refused_or_no_room: u64,
     /// Nobody listened.
     pub(crate) no_port: u64,
+}
+
+impl UdpCounters {
+    /// Those of a process's namespace, without the time that it takes to start a program.
+    #[track_caller]
+    pub(crate) fn of(pid: Pid) -> UdpCounters {
+        let read = |name: &str| fs::read_to_string(format!("/proc/{}/net/{name}", pid.as_raw_nonzero())).unwrap();
+        UdpCounters::parse(&read("snmp"), &read("snmp6"))
+    }
+
+    fn parse(v4: &str, v6: &str) -> UdpCounters {
+        let mut rows = v4.lines().filter_map(|line| line.strip_prefix("Udp: ")).map(str::split_whitespace);
+        let (names, numbers) = (rows.next().unwrap(), rows.next().unwrap());
+        let mut counters: BTreeMap<String, u64> =
+            names.zip(numbers).map(|(name, n)| (name.to_string(), n.parse().unwrap())).collect();
+        for line in v6.lines() {
+            let mut words = line.split_whitespace();
+            if let (Some(name), Some(n)) = (words.next().and_then(|w| w.strip_prefix("Udp6")), words.next()) {
+                *counters.entry(name.to_string()).or_default() += n.parse::<u64>().unwrap();
+            }
+        }
+        UdpCounters {
+            delivered: counters["InDatagrams"],
+            refused_or_no_room: counters["InErrors"],
+            no_port: counters["NoPorts"],
+        }
+    }
 }
 
 fn name() -> String {

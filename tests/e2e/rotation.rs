@@ -14,7 +14,7 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
 use crate::replay::{self, replay_all};
-use crate::sensor::Setup;
+use crate::sensor::{Setup, message};
 
 #[test]
 fn by_size() {
@@ -126,8 +126,10 @@ fn when_asked_to_under_full_load() {
     sensor.is_writing();
     for n in 0..SIGNALS {
         eventually("all sessions have files that are written to", || parts(&sensor.captures).len() == VNIS);
-        let before = parts(&sensor.captures);
+        let (before, seen) = (parts(&sensor.captures), sensor.process.stderr.all().len());
         sensor.process.signal(Signal::USR1);
+        // A cut at its time has the same effect, and two signals that nobody has seen yet are one.
+        sensor.process.stderr.find("the signal", seen, |line| message(line)?.contains("SIGUSR1").then_some(()));
         let what = format!("signal {n} has them published: {before:?}");
         eventually(&what, || parts(&sensor.captures).is_disjoint(&before));
         let named = |part: &PathBuf| part.with_extension("").exists();
@@ -170,18 +172,21 @@ fn by_time_without_further_traffic() {
     let sensor = Setup::new(&pair.sensor).with("--rotate-time 2s --flush 100ms").start();
     for turn in 1..=2 {
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
-        eventually("the file is published", || events(&sensor.captures, "published").len() == turn);
-        assert_eq!(parts(&sensor.captures), BTreeSet::new());
+        // In two files, where the cut was due just then.
+        eventually("all is published", || {
+            let published = events(&sensor.captures, "published");
+            let there: u64 = published.iter().map(|line| line["frames"].as_u64().unwrap()).sum();
+            there == (turn * frames.len()) as u64 && parts(&sensor.captures).is_empty()
+        });
     }
     for line in events(&sensor.captures, "published") {
         let (first, published) = (time(&line["first"]), time(&line["time"]));
         let cut = (first / (2 * SECOND) + 1) * 2 * SECOND;
-        // Frames of before the cut may come for as long as the flush interval, and the file system may take its time.
-        assert!((cut..cut + 2 * SECOND).contains(&published), "cut at {cut}, published at {published}: {line:#}");
+        // Frames of before the cut may come for as long as the flush interval, and the threads may have to wait for a core.
+        assert!((cut..cut + 20 * SECOND).contains(&published), "cut at {cut}, published at {published}: {line:#}");
     }
     let ended = sensor.stop();
     ended.assert_all_is_well();
-    assert_eq!(captures::files(&ended.captures).len(), 2);
 }
 
 #[test]
@@ -197,8 +202,9 @@ fn when_asked_to_while_idle() {
     sensor.process.signal(Signal::USR1);
     for turn in 1..=2 {
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-5", frames.len());
-        let written = || captures::files(&sensor.captures).len() == 5 * turn;
-        eventually("all sessions have files", written);
+        // All of it: what comes to its file after the signal begins another.
+        let written = || captures::files(&sensor.captures).iter().map(|path| captures::readable(path)).sum::<usize>();
+        eventually("all is in the files", || written() == turn * frames.len());
         sensor.process.signal(Signal::USR1);
         eventually("the files are published", || parts(&sensor.captures).is_empty());
         // There is nothing to complete now.
@@ -226,7 +232,7 @@ fn a_file_that_is_written_to_can_be_read() {
         let part = || parts(&sensor.captures).pop_first();
         // Between its creation and the first bytes a file is empty.
         sensor.is_writing();
-        eventually("it is flushed", || part().is_some_and(|part| captures::read(&part).len() == frames.len()));
+        eventually("it is flushed", || part().is_some_and(|part| captures::readable(&part) == frames.len()));
         assert_shown(&part().unwrap());
         sensor.stop().assert_all_is_well();
     }

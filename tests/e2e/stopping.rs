@@ -13,7 +13,7 @@ use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
-use crate::replay::{self, Replay, Sent, replay_all};
+use crate::replay::{self, Replay, replay_all};
 use crate::sensor::{Ended, Setup};
 
 /// VNIs that the traffic is of.
@@ -46,8 +46,9 @@ impl Load {
     }
 
     /// Ends the traffic. Fails unless the sensor ended as asked, before, and every frame that was sent is accounted
-    /// for: in the ledger or, after the sensor's end, in the kernel's counters.
-    fn assert_ended_well(&self, replay: Replay, ended: &Ended) -> Sent {
+    /// for: in the ledger or, before the sensor's begin and after its end, in the kernel's counters. Returns how many these counted as refused and
+    /// the ledger did not.
+    fn assert_accounted_for(&self, replay: Replay, ended: &Ended) -> u64 {
         replay.0.signal(Signal::INT);
         let sent = replay.ended();
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
@@ -66,19 +67,22 @@ impl Load {
         self.pair.assert_arrived(came, sent.frames);
         assert!(received + dropped + refused <= came, "{came} came: {:#}", ledger.0);
         assert!(delivered >= received && delivered <= received + refused, "{kernel:?} {:#}", ledger.0);
-        // Refused between the last look at the counter and the close of the socket: no more than a few.
-        let unseen = delivered + kernel.refused_or_no_room - received - dropped - refused;
-        assert!(unseen <= 500, "{unseen} datagrams refused and not in the ledger");
-
-        // Each file is the beginning of what was sent to its session, without a gap.
         assert_eq!(dropped, 0, "{:#}", ledger.0);
+        delivered + kernel.refused_or_no_room - received - refused
+    }
+
+    /// The same, of a sensor that was there before the traffic.
+    fn assert_ended_well(&self, replay: Replay, ended: &Ended) {
+        // Between the last look at the counter and the close of the socket: no more than a few.
+        let unseen = self.assert_accounted_for(replay, ended);
+        assert!(unseen <= 500, "{unseen} datagrams refused and not in the ledger");
+        // Each file is the beginning of what was sent to its session, without a gap.
         for vni in 1..=VNIS {
             let records = captures::session(&ended.captures, self.pair.source(Ip::V4), vni as u32);
             let got: Vec<&[u8]> = records.iter().map(|record| record.frame.as_slice()).collect();
             let sent = (0..got.len()).map(|n| &self.frames[(vni - 1 + n * VNIS) % self.frames.len()]);
             assert_same(&format!("VNI {vni}"), &got, &sent.collect::<Vec<_>>());
         }
-        sent
     }
 }
 
@@ -116,20 +120,29 @@ fn after_a_time() {
     if !need::programs(&["capinfos", "tshark"]) {
         return;
     }
+    // In a second in which the sender or the sensor has to wait for a core too little comes: then it is tried with a longer time.
+    let seconds = [1, 4, 16];
+    assert!(seconds.into_iter().any(runs_for), "too little came in {seconds:?} s");
+}
+
+/// Fails unless a sensor with this `--duration` ends by itself, no earlier, while traffic keeps coming, and accounts for what came. False
+/// where that was too little.
+fn runs_for(seconds: u64) -> bool {
     let load = Load::new();
     // Traffic is there before the sensor, so the time is full of it. The receive buffers hold that of five seconds, should the workers wait
     // for a core so long.
     let mut replay = load.start_at(5000);
     eventually("traffic comes", || load.pair.sensor.udp_counters().no_port > 0);
     let begin = Instant::now();
-    let sensor = Setup::new(&load.pair.sensor).with("--workers 2 --duration 1s").start();
+    let sensor = Setup::new(&load.pair.sensor).with(&format!("--workers 2 --duration {seconds}s")).start();
     let ended = sensor.ended();
-    assert!(begin.elapsed() >= Duration::from_secs(1), "it ended after {:?}", begin.elapsed());
+    assert!(begin.elapsed() >= Duration::from_secs(seconds), "it ended after {:?}", begin.elapsed());
     assert!(replay.0.is_running(), "traffic was to go on");
-    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
-    ended.ledger.assert_closes(&ended.captures);
-    assert_eq!(ended.ledger.get("/kernel_dropped"), 0);
-    // Each file begins somewhere in its session, and from there on has no gap. How many frames it has depends on the cores.
+    load.assert_accounted_for(replay, &ended);
+    if ended.ledger.received() < 1000 {
+        return false;
+    }
+    // Each file begins somewhere in its session, and from there on has no gap.
     for vni in 1..=VNIS {
         let records = captures::session(&ended.captures, load.pair.source(Ip::V4), vni as u32);
         let sent = |n: usize| &load.frames[(vni - 1 + n * VNIS) % load.frames.len()];
@@ -142,6 +155,7 @@ fn after_a_time() {
         assert_same(&format!("VNI {vni}"), &got, &sent);
     }
     assert_open(&captures::files(&ended.captures));
+    true
 }
 
 #[test]
@@ -236,13 +250,13 @@ fn standard_error_stalls() {
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 51-99 --rate 2000", frames.len());
     let pid = rustix::process::Pid::from_child(&sensor);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(60);
     while sensor.try_wait().unwrap().is_none() {
-        if std::time::Instant::now() > end {
+        if Instant::now() > end {
             sensor.kill().unwrap();
             panic!("the sensor does not end");
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     let output = sensor.wait_with_output().unwrap();
     drop(reader);
@@ -263,7 +277,7 @@ fn nohup() {
     let mut sensor = Setup::new(&pair.sensor).through("nohup").start();
     sensor.process.signal(Signal::HUP);
     sensor.process.signal(Signal::HUP);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     assert!(sensor.process.is_running());
     let ended = sensor.stop();
     assert_eq!(ended.code, Some(0));
