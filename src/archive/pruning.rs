@@ -32,7 +32,7 @@ impl Publisher {
     pub(super) fn keep_budget(&mut self, common: &Common) {
         let mut stuck = false;
         let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
-        let (open, pending) = (common.open_bytes.get(), common.pending.bytes());
+        let (open, pending) = common.unpublished();
         let unpublished = open.saturating_add(pending);
         while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), unpublished, space) {
             let entry = entry.clone();

@@ -386,6 +386,8 @@ fn files_that_wait_to_be_salvaged_count_in_the_budget() {
     let names = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), 21, "pcap");
     fs::write(&names.part, [0; 30]).unwrap();
     let holds = Gone { session: None, frames: 1, frame_bytes: 30 };
+    // Once, wherever it is.
+    sensor.archive.set_open_bytes(30);
     sensor.archive.salvage(Broken { names, written: 30, holds, claim: None });
     eventually(|| sensor.count(|end| &end.pruned) == 3);
     sensor.storage.faults().append = None;
