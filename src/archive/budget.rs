@@ -147,8 +147,7 @@ impl Shelf {
     /// removed.
     ///
     /// `unpublished` are the bytes of captures that are written to or wait to be published, which never go. `space` is what the file system has left, none where that
-    /// is not known. It may take a while to show what was removed, so whoever removes several captures adds their bytes to `free`
-    /// rather than asking again after each.
+    /// is not known, or does not matter. It may take a while to show what was removed: `free` includes what it has not given back yet.
     #[must_use]
     pub fn next(&self, now: Timestamp, unpublished: u64, space: Option<Space>) -> Option<(&Entry, PruneReason)> {
         let (_, oldest) = self.entries.first_key_value()?;

@@ -21,6 +21,7 @@ mod leftover;
 mod lock;
 pub mod manifest;
 pub mod name;
+mod owed;
 mod pending;
 mod pruning;
 mod publisher;

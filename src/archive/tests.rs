@@ -436,6 +436,27 @@ fn room_that_nears_its_end_is_looked_at_before_it_is_used_up() {
 }
 
 #[test]
+fn what_cannot_be_removed_makes_no_other_capture_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = sensor(dir.path(), |plan| plan.budget.min_free = Some(MinFree::Bytes(1000)));
+    (10..20).for_each(|number| sensor.publish(number));
+    sensor.published(10);
+    sensor.storage.faults().remove = Some(1);
+    sensor.storage.faults().space = Some(Space { free: 995, total: 1 << 51 });
+    eventually(|| sensor.archive.is_starved());
+    thread::sleep(Duration::from_millis(1500));
+    let manifest = || fs::read_to_string(dir.path().join(manifest::NAME)).unwrap();
+    assert_eq!(manifest().matches("\"pruned\"").count(), 1);
+    // The one is enough, even where that does not show at once.
+    sensor.storage.faults().remove = None;
+    eventually(|| !sensor.archive.is_starved());
+    thread::sleep(Duration::from_millis(300));
+    sensor.archive.finish();
+    assert_eq!((manifest().matches("\"pruned\"").count(), sensor.count(|end| &end.pruned)), (1, 1));
+    assert!(mismatches(dir.path()).is_empty());
+}
+
+#[test]
 fn the_names_of_new_directories_survive_a_loss_of_power() {
     let dir = tempfile::tempdir().unwrap();
     let directory = dir.path().join("new/captures");
