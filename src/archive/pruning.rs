@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::manifest::Event;
 use super::publisher::{Publisher, TICK, WAITING};
@@ -12,10 +12,6 @@ use super::{Common, Entry, PruneReason};
 use crate::record::Timestamp;
 use crate::storage::Space;
 
-/// How often the room on the file system is looked at while it nears what is to be left free.
-const LOOK: Duration = Duration::from_millis(20);
-/// Less than this above it is near: twice what an output writes within [`TICK`].
-const NEAR: u64 = 4 << 30;
 /// It is looked which captures are there for one part in so many of the time, at most.
 const STOCK: u32 = 50;
 
@@ -68,8 +64,8 @@ impl Publisher {
         // Nothing is left that can be removed, or recorded.
         let starved = self.is_short(space);
         common.starved.store(starved, Ordering::Relaxed);
-        let near = self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| min.is_near(space, NEAR));
-        self.look = (near && !starved && !stuck).then(|| Instant::now() + LOOK);
+        let next = self.plan.budget.min_free.zip(space).map(|(min, space)| Instant::now() + min.look_after(space));
+        self.look = next.filter(|_| !starved && !stuck);
         if starved != std::mem::replace(&mut self.said.starved, starved) {
             if starved {
                 tracing::error!(

@@ -188,7 +188,11 @@ impl Publisher {
                 }
                 Ok(Task::Salvage(broken)) => self.leftovers.add(broken),
                 Ok(Task::Lost(session, losses)) => self.record_loss(session, losses),
-                Err(RecvTimeoutError::Timeout) => self.salvage_one(gone),
+                Err(RecvTimeoutError::Timeout) if self.leftovers.is_empty() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.salvage_one(gone);
+                    self.keep_budget(common);
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }

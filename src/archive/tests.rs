@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 use crate::console::Console;
-use crate::record::Timestamp;
+use crate::record::{Timestamp, pcap};
 use crate::storage::Space;
 use crate::storage::faulty::Faulty;
 use crate::verify;
@@ -376,6 +376,22 @@ fn files_that_wait_for_a_slow_disk_count_in_the_budget() {
         assert_eq!((there, wait), (10, 0), "{order}");
         assert_eq!(sensor.archive.common.pending.bytes(), 0);
     }
+}
+
+#[test]
+fn the_budget_is_kept_while_files_are_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(SESSION)).unwrap();
+    for number in 1..=3 {
+        let names = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), number, "pcap");
+        let mut file = pcap::file_header(262_144).to_vec();
+        file.extend([[number as u8, 0, 0, 0], [0; 4], [4, 0, 0, 0], [4, 0, 0, 0], *b"abcd"].concat());
+        fs::write(&names.part, file).unwrap();
+    }
+    let mut sensor = sensor(dir.path(), |plan| plan.budget.keep_files = Some(1));
+    eventually(|| sensor.count(|end| &end.recovered) == 3);
+    sensor.archive.finish();
+    assert_eq!(comings_and_goings(&sensor), "++-+-");
 }
 
 #[test]

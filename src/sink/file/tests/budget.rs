@@ -152,6 +152,42 @@ fn without_room_that_may_be_used_nothing_is_written() {
 }
 
 #[test]
+fn while_the_archive_is_busy_the_last_room_is_left() {
+    let room = |free| Some(Space { free, total: 100_000 });
+    let storage = Faulty::default();
+    storage.faults().space = room(1500);
+    let mut rig = rig_on(storage, tempfile::tempdir().unwrap(), |plan| {
+        plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(1000)), ..BudgetPlan::default() };
+        plan.archive.sync = crate::archive::Sync::Publish;
+    });
+    rig.storage.faults().sync_stall = Duration::from_secs(2);
+    rig.frames(10, 60);
+    rig.sink.cut();
+    // It looks fifty times a second until it syncs the file.
+    let looks = |rig: &Rig| {
+        std::thread::sleep(Duration::from_millis(200));
+        rig.storage.faults().looks
+    };
+    let mut before = 0;
+    while std::mem::replace(&mut before, looks(&rig)) != before {}
+    rig.storage.faults().sync_stall = Duration::ZERO;
+    rig.storage.faults().space = room(500);
+    rig.frames(10, 60);
+    assert_eq!(rig.dropped(OutputDrop::DiskFull), 0, "the archive is about to make room");
+    std::thread::sleep(Duration::from_millis(25));
+    rig.storage.faults().space = room(499);
+    rig.frames(10, 60);
+    assert_eq!(rig.dropped(OutputDrop::DiskFull), 10);
+    assert!(!rig.sink.shared.archive.is_starved());
+    rig.storage.faults().space = room(1500);
+    std::thread::sleep(Duration::from_millis(25));
+    rig.retry_now();
+    rig.frames(10, 60);
+    rig.assert_closes();
+    assert_eq!(rig.written(), 30);
+}
+
+#[test]
 fn files_that_are_written_to_make_room_where_nothing_else_can() {
     let mut rig =
         rig(|plan| plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(1000)), ..BudgetPlan::default() });
