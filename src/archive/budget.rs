@@ -10,6 +10,9 @@ use super::manifest::{Capture, Digest};
 use crate::record::Timestamp;
 use crate::storage::Space;
 
+/// Less than this above what is to be left free is near: twice what an output writes in a second.
+const NEAR: u64 = 4 << 30;
+
 /// Room to leave free on the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MinFree {
@@ -33,10 +36,11 @@ impl MinFree {
         }
     }
 
-    /// Whether `more` bytes would take of `space` what is to be left free.
+    /// How long it takes at least until more of `space` is gone than may be, so that it is to be looked at again.
     #[must_use]
-    pub fn is_near(self, space: Space, more: u64) -> bool {
-        space.free < self.of(space.total).saturating_add(more)
+    pub fn look_after(self, space: Space) -> Duration {
+        let is_near = space.free < self.of(space.total).saturating_add(NEAR);
+        Duration::from_millis(if is_near { 20 } else { 1000 })
     }
 }
 
@@ -147,8 +151,7 @@ impl Shelf {
     /// removed.
     ///
     /// `unpublished` are the bytes of captures that are written to or wait to be published, which never go. `space` is what the file system has left, none where that
-    /// is not known. It may take a while to show what was removed, so whoever removes several captures adds their bytes to `free`
-    /// rather than asking again after each.
+    /// is not known, or does not matter. It may take a while to show what was removed: `free` includes what it has not given back yet.
     #[must_use]
     pub fn next(&self, now: Timestamp, unpublished: u64, space: Option<Space>) -> Option<(&Entry, PruneReason)> {
         let (_, oldest) = self.entries.first_key_value()?;

@@ -21,6 +21,7 @@ mod leftover;
 mod lock;
 pub mod manifest;
 pub mod name;
+mod owed;
 mod pending;
 mod pruning;
 mod publisher;
@@ -117,6 +118,15 @@ struct Common {
     pending: Pending,
     /// There is less room than is to be left free, and nothing to remove.
     starved: AtomicBool,
+}
+
+impl Common {
+    /// Bytes of the files that are written to, and of those that are pending.
+    fn unpublished(&self) -> (u64, u64) {
+        // In the reverse of the order in which a file is handed over.
+        let pending = self.pending.bytes();
+        (self.open_bytes.get(), pending)
+    }
 }
 
 /// Makes the manifest's name survive a loss of power, and those of `directory` and of what may have been created above it.
@@ -225,17 +235,22 @@ impl Archive {
         self.tell(Message::Forget(file));
     }
 
-    /// Publishes a file. From here on its bytes are not those of an open one: the budget must not count them twice.
+    /// From here on the bytes of a file are not those of an open one. The budget may miss them for a moment, which is made good for when it is
+    /// looked at next, but never counts them twice, which would cost a capture.
+    fn hand_over(&self, bytes: u64) -> Claim {
+        self.common.open_bytes.take_back(bytes);
+        self.common.pending.claim(bytes)
+    }
+
+    /// Publishes a file.
     pub fn publish(&self, mut closed: Closed) {
-        closed.claim = Some(self.common.pending.claim(closed.bytes));
-        let open_bytes = &self.common.open_bytes;
-        open_bytes.set(open_bytes.get().saturating_sub(closed.bytes));
+        closed.claim = Some(self.hand_over(closed.bytes));
         self.send(Task::Publish(Box::new(closed)));
     }
 
     /// Salvages a file that could not be completed.
     pub fn salvage(&self, mut broken: Broken) {
-        broken.claim = Some(self.common.pending.claim(broken.written));
+        broken.claim = Some(self.hand_over(broken.written));
         self.send(Task::Salvage(broken));
     }
 

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Pending(Arc<AtomicU64>);
 
 impl Pending {
-    /// Counts the bytes of a file as long as the claim is there.
+    /// Counts the bytes of a file as long as the claim is there. Who sees them sees what was stored before.
     pub(super) fn claim(&self, bytes: u64) -> Claim {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.fetch_add(bytes, Ordering::Release);
         Claim { bytes, pending: Arc::clone(&self.0) }
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
 

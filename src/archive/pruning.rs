@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::manifest::Event;
 use super::publisher::{Publisher, TICK, WAITING};
@@ -12,10 +12,6 @@ use super::{Common, Entry, PruneReason};
 use crate::record::Timestamp;
 use crate::storage::Space;
 
-/// How often the room on the file system is looked at while it nears what is to be left free.
-const LOOK: Duration = Duration::from_millis(20);
-/// Less than this above it is near: twice what an output writes within [`TICK`].
-const NEAR: u64 = 4 << 30;
 /// It is looked which captures are there for one part in so many of the time, at most.
 const STOCK: u32 = 50;
 
@@ -31,10 +27,13 @@ impl Publisher {
     /// Removes files until the budget is kept.
     pub(super) fn keep_budget(&mut self, common: &Common) {
         let mut stuck = false;
-        let mut space = self.plan.budget.min_free.and_then(|_| self.storage.space(&self.directory).ok());
-        let (open, pending) = (common.open_bytes.get(), common.pending.bytes());
+        let mut space = self.room();
+        let (open, pending) = common.unpublished();
         let unpublished = open.saturating_add(pending);
-        while let Some((entry, reason)) = self.shelf.next(Timestamp::now(), unpublished, space) {
+        loop {
+            // More that cannot be removed makes no room either.
+            let to_keep = space.filter(|_| self.unremoved.is_empty());
+            let Some((entry, reason)) = self.shelf.next(Timestamp::now(), unpublished, to_keep) else { break };
             let entry = entry.clone();
             if self.take_stock() {
                 continue;
@@ -49,11 +48,7 @@ impl Publisher {
                 stuck = true;
                 break;
             }
-            if let Some(space) = &mut space {
-                // The file system may take its time to show it; or have given more than the bytes, as it counts in blocks.
-                let shown = self.storage.space(&self.directory).map_or(0, |shown| shown.free);
-                space.free = shown.max(space.free + entry.bytes);
-            }
+            space = self.room();
         }
         if self.shelf.files() > 0 {
             self.said.pending = false;
@@ -66,19 +61,27 @@ impl Publisher {
                 "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
             );
         }
-        let starved = self.is_short(space) && self.shelf.files() == 0;
+        // Nothing is left that can be removed, or recorded.
+        let starved = self.is_short(space);
         common.starved.store(starved, Ordering::Relaxed);
-        let near = self.plan.budget.min_free.zip(space).is_some_and(|(min, space)| min.is_near(space, NEAR));
-        self.look = (near && !starved && !stuck).then(|| Instant::now() + LOOK);
+        let next = self.plan.budget.min_free.zip(space).map(|(min, space)| Instant::now() + min.look_after(space));
+        self.look = next.filter(|_| !starved && !stuck);
         if starved != std::mem::replace(&mut self.said.starved, starved) {
             if starved {
                 tracing::error!(
-                    "the file system has less room than --min-free and there is no capture left to remove; dropping frames"
+                    "the file system has less room than --min-free and there is no capture left that can be removed; dropping frames"
                 );
             } else {
                 tracing::info!("the file system has room again; writing captures");
             }
         }
+    }
+
+    /// The room of the file system, with what it has not given back yet, where that is the budget's affair.
+    fn room(&mut self) -> Option<Space> {
+        self.plan.budget.min_free?;
+        let Space { free, total } = self.storage.space(&self.directory).ok()?;
+        Some(Space { free: self.owed.look(free, Instant::now()), total })
     }
 
     fn is_short(&self, space: Option<Space>) -> bool {
@@ -135,8 +138,15 @@ impl Publisher {
     }
 
     fn remove(&mut self, path: PathBuf) {
+        let bytes = path.symlink_metadata().map_or(0, |file| file.len());
+        let room = self.room();
         match self.storage.remove(&path) {
-            Ok(()) => self.counters.pruned.add(1),
+            Ok(()) => {
+                self.counters.pruned.add(1);
+                if room.is_some() {
+                    self.owed.add(bytes, Instant::now());
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // It became one just now.
             Err(_) if !self.is_ours(&path) => {}

@@ -15,6 +15,7 @@ use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
 use super::manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, Session, is_capture_path};
+use super::owed::Owed;
 use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Hashing, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
@@ -61,6 +62,8 @@ pub(super) struct Publisher {
     pub(super) unrecorded: VecDeque<Event>,
     /// Files that are pruned and could not be removed yet.
     pub(super) unremoved: Vec<PathBuf>,
+    /// Room that was made and does not show yet.
+    pub(super) owed: Owed,
     /// When it is looked again which captures are there.
     pub(super) next_stock: Option<Instant>,
     /// When the budget is looked at again, where it cannot wait for the next tick.
@@ -131,6 +134,7 @@ impl Publisher {
             unpublished: VecDeque::new(),
             unrecorded: VecDeque::new(),
             unremoved: Vec::new(),
+            owed: Owed::default(),
             next_stock: None,
             look: None,
             said: Said::default(),
@@ -184,7 +188,11 @@ impl Publisher {
                 }
                 Ok(Task::Salvage(broken)) => self.leftovers.add(broken),
                 Ok(Task::Lost(session, losses)) => self.record_loss(session, losses),
-                Err(RecvTimeoutError::Timeout) => self.salvage_one(gone),
+                Err(RecvTimeoutError::Timeout) if self.leftovers.is_empty() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.salvage_one(gone);
+                    self.keep_budget(common);
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }

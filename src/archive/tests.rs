@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 use crate::console::Console;
-use crate::record::Timestamp;
+use crate::record::{Timestamp, pcap};
 use crate::storage::Space;
 use crate::storage::faulty::Faulty;
 use crate::verify;
@@ -379,6 +379,22 @@ fn files_that_wait_for_a_slow_disk_count_in_the_budget() {
 }
 
 #[test]
+fn the_budget_is_kept_while_files_are_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(SESSION)).unwrap();
+    for number in 1..=3 {
+        let names = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), number, "pcap");
+        let mut file = pcap::file_header(262_144).to_vec();
+        file.extend([[number as u8, 0, 0, 0], [0; 4], [4, 0, 0, 0], [4, 0, 0, 0], *b"abcd"].concat());
+        fs::write(&names.part, file).unwrap();
+    }
+    let mut sensor = sensor(dir.path(), |plan| plan.budget.keep_files = Some(1));
+    eventually(|| sensor.count(|end| &end.recovered) == 3);
+    sensor.archive.finish();
+    assert_eq!(comings_and_goings(&sensor), "++-+-");
+}
+
+#[test]
 fn files_that_wait_to_be_salvaged_count_in_the_budget() {
     let dir = tempfile::tempdir().unwrap();
     let mut sensor = full_sensor(dir.path(), Sync::None);
@@ -386,6 +402,8 @@ fn files_that_wait_to_be_salvaged_count_in_the_budget() {
     let names = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), 21, "pcap");
     fs::write(&names.part, [0; 30]).unwrap();
     let holds = Gone { session: None, frames: 1, frame_bytes: 30 };
+    // Once, wherever it is.
+    sensor.archive.set_open_bytes(30);
     sensor.archive.salvage(Broken { names, written: 30, holds, claim: None });
     eventually(|| sensor.count(|end| &end.pruned) == 3);
     sensor.storage.faults().append = None;
@@ -431,6 +449,27 @@ fn room_that_nears_its_end_is_looked_at_before_it_is_used_up() {
     let looked = looks() - before;
     // One a second, and one that was about to come.
     assert!(looked <= begin.elapsed().as_secs() + 2, "{looked} looks in {:?}", begin.elapsed());
+}
+
+#[test]
+fn what_cannot_be_removed_makes_no_other_capture_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = sensor(dir.path(), |plan| plan.budget.min_free = Some(MinFree::Bytes(1000)));
+    (10..20).for_each(|number| sensor.publish(number));
+    sensor.published(10);
+    sensor.storage.faults().remove = Some(1);
+    sensor.storage.faults().space = Some(Space { free: 995, total: 1 << 51 });
+    eventually(|| sensor.archive.is_starved());
+    thread::sleep(Duration::from_millis(1500));
+    let manifest = || fs::read_to_string(dir.path().join(manifest::NAME)).unwrap();
+    assert_eq!(manifest().matches("\"pruned\"").count(), 1);
+    // The one is enough, even where that does not show at once.
+    sensor.storage.faults().remove = None;
+    eventually(|| !sensor.archive.is_starved());
+    thread::sleep(Duration::from_millis(300));
+    sensor.archive.finish();
+    assert_eq!((manifest().matches("\"pruned\"").count(), sensor.count(|end| &end.pruned)), (1, 1));
+    assert!(mismatches(dir.path()).is_empty());
 }
 
 #[test]

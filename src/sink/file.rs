@@ -10,6 +10,7 @@
 //! into these buffers, and compressed from there.
 
 mod part;
+mod reserve;
 mod session;
 
 use std::fs;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::reserve::Reserve;
 use self::session::SessionFiles;
 use super::Sink;
 use super::open_files::OpenFiles;
@@ -144,6 +146,7 @@ struct Shared {
     storage: Arc<dyn Storage>,
     open: OpenFiles,
     archive: Archive,
+    reserve: Reserve,
     /// Number of the file begun last.
     number: FileNumber,
     /// Capacity of all buffers, in bytes.
@@ -215,6 +218,14 @@ impl Shared {
         let began = outage.map_or(now, |outage| outage.began);
         *outage = Some(Outage { reason, retry: now + RETRY, began, calm: None });
         reason
+    }
+
+    /// Drops frames where the room of the file system is about to end and the archive does not make any.
+    fn keep_reserve(&mut self) {
+        if let Err(error) = self.reserve.look(&*self.storage, &self.plan.directory) {
+            let directory = self.plan.directory.clone();
+            self.fail(&mut None, "write captures", &directory, &error);
+        }
     }
 
     /// Why a session has to wait before it tries again, if it has to.
@@ -301,6 +312,7 @@ impl FileSink {
             open: OpenFiles::new(Arc::clone(&storage), plan.open_files),
             storage,
             archive,
+            reserve: Reserve::new(plan.archive.budget.min_free),
             number: 0,
             buffered: 0,
             outage: None,
@@ -370,6 +382,7 @@ fn session<'a>(
 
 impl Sink for FileSink {
     fn consume(&mut self, chunk: &Arc<Lent>) {
+        self.shared.keep_reserve();
         for loss in chunk.losses() {
             let files = session(&mut self.sessions, &self.registry, &self.shared.plan, loss.session);
             files.note(OutputDrop::LaneFull, loss.frames);

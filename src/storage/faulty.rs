@@ -24,6 +24,8 @@ pub(crate) struct Faults {
     pub(crate) cut: Option<i32>,
     /// Files cannot be renamed.
     pub(crate) rename: Option<i32>,
+    /// Files cannot be removed.
+    pub(crate) remove: Option<i32>,
     /// Files cannot be synced.
     pub(crate) sync: Option<i32>,
     /// Blocks cannot be reserved.
@@ -102,6 +104,7 @@ impl Storage for Faulty {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        fails(self.faults().remove)?;
         self.done("remove", path);
         let mut faults = self.faults();
         let block = faults.block;

@@ -143,8 +143,9 @@ fn without_hashes_each_file_is_on_record_too() {
             plan.archive.hashing = Hashing::None;
         });
         rig.frames(200, 600);
-        // These are cut, or salvaged where they are compressed.
-        rig.storage.faults().write = Some((777, ENOSPC));
+        rig.flush();
+        // These are cut, or salvaged where they are compressed, which takes few bytes.
+        rig.storage.faults().write = Some((77, ENOSPC));
         rig.frames(200, 1000);
         rig.storage.faults().write = None;
         rig.retry_now();
