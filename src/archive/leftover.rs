@@ -357,37 +357,39 @@ impl Publisher {
 
     /// Cuts a file after its last whole record, where it is not intact. None where it cannot be synced, now or before.
     fn make_in_place(&mut self, part: &Path, whole: &Whole) -> io::Result<Option<u64>> {
-        if self.leftovers.unsynced.contains(part) {
-            return Ok(None);
-        }
-        let safe = if whole.intact {
-            self.make_safe(part)
-        } else {
-            let mut file = self.storage.append(part)?;
-            file.cut(whole.length)?;
-            file.sync().map_err(Unready::Sync)
-        };
-        match safe {
-            Ok(()) => Ok(Some(fs::metadata(part)?.len())),
-            Err(Unready::Read(error)) => Err(error),
-            Err(Unready::Sync(error)) => {
-                tracing::error!(path = %part.display(), %error, "cannot sync a capture file: it is copied");
-                self.leftovers.unsynced.insert(part.to_path_buf());
-                Ok(None)
+        let safe = self.is_synced(part, |archive| {
+            if whole.intact {
+                return archive.make_safe(part);
             }
-        }
+            let mut file = archive.storage.append(part).map_err(Unready::Read)?;
+            file.cut(whole.length).map_err(Unready::Read)?;
+            file.sync().map_err(Unready::Sync)
+        })?;
+        safe.then(|| Ok(fs::metadata(part)?.len())).transpose()
     }
 
     /// Makes the bytes of a part file safe that are what was announced. Returns its name, or that of a copy.
     fn make_announced_safe(&mut self, names: &Names, capture: &Capture) -> io::Result<PathBuf> {
-        if !self.leftovers.unsynced.contains(&names.part) {
-            match self.make_safe(&names.part) {
-                Ok(()) => return Ok(names.part.clone()),
-                Err(Unready::Read(error)) => return Err(error),
-                Err(Unready::Sync(_)) => drop(self.leftovers.unsynced.insert(names.part.clone())),
-            }
+        if self.is_synced(&names.part, |archive| archive.make_safe(&names.part))? {
+            return Ok(names.part.clone());
         }
         Ok(self.copy(names, capture.bytes, None)?.0)
+    }
+
+    /// Whether a part file could be synced, by `sync`, which is not tried again once it failed.
+    fn is_synced(&mut self, part: &Path, sync: impl FnOnce(&Self) -> Result<(), Unready>) -> io::Result<bool> {
+        if self.leftovers.unsynced.contains(part) {
+            return Ok(false);
+        }
+        match sync(self) {
+            Ok(()) => Ok(true),
+            Err(Unready::Read(error)) => Err(error),
+            Err(Unready::Sync(error)) => {
+                tracing::error!(path = %part.display(), %error, "cannot sync a capture file: it is copied");
+                self.leftovers.unsynced.insert(part.to_path_buf());
+                Ok(false)
+            }
+        }
     }
 
     /// Copies the beginning of a part file: so many bytes, decoded and compressed anew where it is compressed.
