@@ -232,7 +232,7 @@ static __always_inline struct total *total_of(const struct record *r, u32 vni, b
 #define MOST 9216
 
 // Copies n bytes, 8 to FEW, of what lies in the packet's first piece, a word at a time and the last word so that it ends with them: for
-// so few, half the time of the helper. False where they lie elsewhere.
+// so few, less work than a call of the helper. False where they lie elsewhere.
 #define FEW 120
 static __always_inline bool copy_few(u8 *to, const u8 *from, const u8 *end, u64 n) {
   u64 last = n - 8;
