@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -21,7 +22,8 @@ const TURN: usize = 1024;
 /// Fewer datagrams than this in a turn are little.
 const LITTLE: usize = 64;
 /// How long a worker sleeps after little came. Being woken for every datagram costs more than the datagram; a nap lets a batch
-/// gather, as interrupt moderation does in a network card. The datagram that ends a silence is still received at once.
+/// gather, as interrupt moderation does in a network card. Asking to be woken is for silence only, for who wakes pays as well; the datagram
+/// that ends one is still received at once.
 const NAP: Duration = Duration::from_micros(500);
 /// A nap that is not worth it: the timer is no more precise than this.
 const SHORTEST_NAP: Duration = Duration::from_micros(100);
@@ -234,6 +236,8 @@ pub struct Worker<S> {
     source: S,
     step: Step,
     budget: Option<Arc<Budget>>,
+    /// It has napped or waited since the last turn that brought much.
+    rested: bool,
     /// When the kernel's counters are read again.
     refresh: Instant,
     /// What they were, where a program in the kernel has some.
@@ -244,11 +248,11 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
     /// A worker that receives from `source`, within `budget` if there is one.
     #[must_use]
     pub fn new(source: S, step: Step, budget: Option<Arc<Budget>>) -> Self {
-        Self { source, step, budget, refresh: Instant::now(), fast_path: FastPath::default() }
+        Self { source, step, budget, rested: true, refresh: Instant::now(), fast_path: FastPath::default() }
     }
 
-    /// One turn of the loop: receives what has come; where nothing has, waits for it, up to `wait`; where little has, naps
-    /// so that more comes. Returns how many datagrams.
+    /// One turn of the loop: receives what has come. Where that is little, naps so that more comes; where nothing came during a nap, waits for
+    /// the next datagram, up to `wait`. Returns how many datagrams.
     ///
     /// # Errors
     /// A failure of the source.
@@ -260,13 +264,12 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
             self.refresh = now + REFRESH;
             self.refresh_counters();
         }
-        if received == 0 {
+        let rested = mem::replace(&mut self.rested, received < LITTLE);
+        let nap = NAP.min(wait).min(self.source.patience());
+        if received < LITTLE && nap >= SHORTEST_NAP && (received > 0 || !rested) {
+            thread::sleep(nap);
+        } else if received == 0 {
             self.source.wait(due.map_or(wait, |due| wait.min(due - now)))?;
-        } else if received < LITTLE {
-            let nap = NAP.min(wait).min(self.source.patience());
-            if nap >= SHORTEST_NAP {
-                thread::sleep(nap);
-            }
         }
         Ok(received)
     }
@@ -403,6 +406,60 @@ mod tests {
         }
         sink.written.add(records);
         (Snapshot::of(&ledger, Timestamp::from_ns(0), ended.sessions, ended.overflow), records)
+    }
+
+    /// A source that has so many datagrams in its turns, and counts how often it is waited for.
+    #[derive(Debug)]
+    struct Steady {
+        turns: Vec<usize>,
+        patience: Duration,
+        waits: usize,
+    }
+
+    impl Source for Steady {
+        fn begin(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+        fn receive(&mut self, _: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+            let n = self.turns.remove(0);
+            Prepared((0..n).map(|_| payload(1, 60)).collect()).receive(n, deliver)
+        }
+        fn wait(&mut self, _: Duration) -> io::Result<()> {
+            self.waits += 1;
+            Ok(())
+        }
+        fn patience(&self) -> Duration {
+            self.patience
+        }
+        fn kernel_dropped(&mut self) -> u64 {
+            0
+        }
+        fn refuse_further(&mut self) {}
+        fn refused(&mut self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn a_wake_up_is_asked_for_in_silence_only() {
+        let waits = |patience, turns: [usize; 8]| {
+            let step = Step::new(
+                ReservedBits::Accept,
+                Arc::default(),
+                SessionTable::new(Arc::new(Registry::new(1))),
+                Vec::new(),
+                Ledger::default().worker(),
+            );
+            let mut worker = Worker::new(Steady { turns: turns.to_vec(), patience, waits: 0 }, step, None);
+            turns.map(|_| {
+                worker.turn(WAIT).unwrap();
+                worker.source.waits
+            })
+        };
+        let steady = [0, 64, 0, 64, 64, 0, 0, 0];
+        assert_eq!(waits(NAP, steady), [1, 1, 1, 1, 1, 1, 2, 3], "at first, and after an empty nap");
+        assert_eq!(waits(NAP, [0, 1, 0, 1, 1, 0, 0, 0]), [1, 1, 2, 2, 2, 3, 4, 5], "each of few has its nap");
+        assert_eq!(waits(Duration::ZERO, steady), [1, 1, 2, 2, 2, 3, 4, 5], "no nap with small buffers");
     }
 
     #[test]
