@@ -60,9 +60,10 @@ struct {
 
 // What user space says, a cache line each. The first is for the program, number n + 1 for ring n.
 struct state {
-  u32 set;  // of the program: leave everything to the stack. Of a ring: its reader sleeps, wake it.
-  u32 only; // of the program: take only what these lists have
-  u32 pad[14];
+  u32 set;        // of the program: leave everything to the stack. Of a ring: its reader sleeps, wake it.
+  u32 only;       // of the program: take only what these lists have
+  u32 generation; // of `listening`: changes when something has been removed
+  u32 pad[13];
 };
 enum { ONLY_VNIS = 1, ONLY_SOURCES = 2 };
 struct {
@@ -109,6 +110,18 @@ struct {
   __type(key, struct endpoint);
   __type(value, u8);
 } listening SEC(".maps");
+
+// What was found in `listening` last, by a CPU: most come to the same endpoint, and comparing takes a tenth of the time.
+struct known {
+  struct endpoint to;
+  u32 generation;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, u32);
+  __type(value, struct known);
+} found SEC(".maps");
 
 // The allow-lists. They change while the program runs: what is new is entered first, and what is not allowed any more removed last. Room for
 // two lists that have nothing in common (`source::allowed::MOST` each).
@@ -158,6 +171,29 @@ struct {
 #define MARK 0x76780000u
 
 enum { LEAVE, TAKE, ENTER };
+
+static __always_inline bool is_same(const struct endpoint *a, const struct endpoint *b) {
+  u32 other = a->port ^ b->port;
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+    other |= a->address[i] ^ b->address[i];
+  return !other;
+}
+
+static __always_inline bool is_listening(const struct endpoint *to, u32 generation) {
+  u32 zero = 0;
+  struct known *known = bpf_map_lookup_elem(&found, &zero);
+  if (!known)
+    return false;
+  if (known->generation != generation || !is_same(&known->to, to)) {
+    if (!bpf_map_lookup_elem(&listening, to))
+      return false;
+    known->to = *to;
+    // Read before the lookup: what was removed meanwhile is looked up again.
+    known->generation = generation;
+  }
+  return true;
+}
 
 static __always_inline bool is_allowed(u32 only, u32 vni, const u32 *from) {
   if (only & ONLY_VNIS && !bpf_map_lookup_elem(&vnis, &vni))
@@ -331,10 +367,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
   struct endpoint to = {.port = r.destination_port};
   if (!any_address)
     __builtin_memcpy(to.address, r.destination, 16);
-  if (!bpf_map_lookup_elem(&listening, &to))
-    return LEAVE;
   state = bpf_map_lookup_elem(&states, &zero);
-  if (!state || *(volatile u32 *)&state->set)
+  if (!state || *(volatile u32 *)&state->set || !is_listening(&to, *(volatile u32 *)&state->generation))
     return LEAVE;
   u32 only = *(volatile u32 *)&state->only;
 

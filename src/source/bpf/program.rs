@@ -34,7 +34,7 @@ const ENTERED: &str = "vxtap_entered";
 type Endpoint = [u32; 5];
 /// `struct source`: an address.
 type Source = [u32; 4];
-/// `struct state`: two words and padding.
+/// `struct state`: three words and padding.
 type State = [u32; 16];
 /// `ONLY_VNIS` and `ONLY_SOURCES`.
 const ONLY_VNIS: u32 = 1;
@@ -104,17 +104,28 @@ struct States {
     map: Array<MapData, State>,
     leave_all: bool,
     only: u32,
+    /// Not zero, which is what the program knows of at first.
+    generation: u32,
 }
 
 impl States {
     fn tell(&mut self) -> Result<(), MapError> {
-        self.set(0, u32::from(self.leave_all), self.only)
+        let mut state = State::default();
+        (state[0], state[1], state[2]) = (u32::from(self.leave_all), self.only, self.generation);
+        self.map.set(0, state, 0)
     }
 
-    fn set(&mut self, number: u32, set: u32, only: u32) -> Result<(), MapError> {
+    /// Has the program forget what it found in `listening`.
+    fn forget(&mut self) -> Result<(), MapError> {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.tell()
+    }
+
+    /// Asks for a wake-up when something comes into the ring.
+    fn wake(&mut self, ring: u32) -> Result<(), MapError> {
         let mut state = State::default();
-        (state[0], state[1]) = (set, only);
-        self.map.set(number, state, 0)
+        state[0] = 1;
+        self.map.set(ring + 1, state, 0)
     }
 }
 
@@ -135,12 +146,14 @@ impl<K: Pod + Eq + Hash> List<K> {
         Ok(())
     }
 
-    /// Removes all but these.
-    fn keep(&mut self, wanted: &HashSet<K>) -> Result<(), MapError> {
+    /// Removes all but these. Returns whether there were others.
+    fn keep(&mut self, wanted: &HashSet<K>) -> Result<bool, MapError> {
+        let mut others = false;
         for key in self.keys.extract_if(|key| !wanted.contains(key)) {
             self.map.remove(&key)?;
+            others = true;
         }
-        Ok(())
+        Ok(others)
     }
 }
 
@@ -203,7 +216,7 @@ impl Program {
         let mut listening = List { map: take("listening")?.try_into()?, keys: HashSet::new() };
         let vnis = List { map: take("vnis")?.try_into()?, keys: HashSet::new() };
         let sources = List { map: take("sources")?.try_into()?, keys: HashSet::new() };
-        let mut states = States { map: take("states")?.try_into()?, leave_all: true, only: 0 };
+        let mut states = States { map: take("states")?.try_into()?, leave_all: true, only: 0, generation: 1 };
         states.tell()?;
         let states = Mutex::new(states);
         let counts = take("counts")?.try_into()?;
@@ -279,7 +292,9 @@ impl Program {
         let now = endpoints(&self.listen, self.any_address, &interface::all());
         // What cannot be changed stays with the stack, or is taken for a little longer.
         let _ = listening.add(now.iter().copied());
-        let _ = listening.keep(&now);
+        if listening.keep(&now).unwrap_or(true) {
+            let _ = lock(&self.states).forget();
+        }
         if let Some((interface, index)) = self.target.interface()
             && interface::ethernet(&interface).is_ok_and(|link| link.index == index)
             && !is_at_tc(ebpf, ENTERED, &interface)
@@ -336,8 +351,8 @@ impl Program {
             .add(wanted_vnis.iter().copied())
             .and_then(|()| sources.add(wanted_sources.iter().copied()))
             .and_then(|()| self.take_only(only))
-            .and_then(|()| vnis.keep(&wanted_vnis))
-            .and_then(|()| sources.keep(&wanted_sources))
+            .and_then(|()| vnis.keep(&wanted_vnis).map(drop))
+            .and_then(|()| sources.keep(&wanted_sources).map(drop))
             .and_then(|()| self.target.block(false));
         if let Err(error) = told {
             tracing::warn!("what is not allowed comes by way of the rings: {}", super::chain(&error));
@@ -350,7 +365,7 @@ impl Program {
 
     /// Asks the program to wake the reader of this ring with the next record.
     pub(super) fn wake(&self, ring: u32) -> Result<(), MapError> {
-        lock(&self.states).set(ring + 1, 1, 0)
+        lock(&self.states).wake(ring)
     }
 
     /// Has the program leave everything to the stack. What it has taken is in the rings when this returns.

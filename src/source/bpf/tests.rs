@@ -1,12 +1,16 @@
 use super::*;
-use crate::sink::namespace::Namespace;
+use crate::sink::namespace::{Namespace, sh};
 use crate::source::udp;
 use std::net::UdpSocket;
 
 /// A source with the program on the loopback interface of this thread's namespace.
-fn on_loopback() -> BpfSource {
-    let listen: SocketAddr = "127.0.0.1:4789".parse().unwrap();
-    let udp = UdpPlan { listen: vec![listen], workers: 1, steering: Steering::Session, receive_buffer: 1 << 20 };
+fn on_loopback(listen: &str) -> BpfSource {
+    let udp = UdpPlan {
+        listen: vec![listen.parse().unwrap()],
+        workers: 1,
+        steering: Steering::Session,
+        receive_buffer: 1 << 20,
+    };
     let mut listening = udp::listen(&udp).unwrap();
     open(&program::tests::plan(None), &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
 }
@@ -14,7 +18,7 @@ fn on_loopback() -> BpfSource {
 #[test]
 fn nothing_is_taken_before_the_beginning() {
     let Some(_namespace) = Namespace::enter() else { return };
-    let mut source = on_loopback();
+    let mut source = on_loopback("127.0.0.1:4789");
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let send = |what: &[u8]| sender.send_to(what, "127.0.0.1:4789").unwrap();
     send(b"early");
@@ -33,7 +37,7 @@ fn nothing_is_taken_before_the_beginning() {
 #[test]
 fn a_sleeper_is_woken_by_the_first_record() {
     let Some(_namespace) = Namespace::enter() else { return };
-    let mut source = on_loopback();
+    let mut source = on_loopback("127.0.0.1:4789");
     source.begin().unwrap();
     while source.settles.is_some() {
         source.receive(1, &mut |_| panic!("nothing was sent")).unwrap();
@@ -61,4 +65,38 @@ fn a_sleeper_is_woken_by_the_first_record() {
     }
     let counts = source.fast_path();
     assert_eq!((counts.taken, counts.read), (10, 10), "none came by the socket");
+}
+
+#[test]
+fn what_is_for_an_address_that_was_removed_is_left_to_the_stack() {
+    let Some(_namespace) = Namespace::enter() else { return };
+    // All of 127.0.0.0/8 comes in here, whether it is an address of the interface or not.
+    sh("ip address add 127.0.0.9/8 dev lo");
+    let mut source = on_loopback("0.0.0.0:4789");
+    source.begin().unwrap();
+    // What a CPU found last is that CPU's.
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(rustix::thread::sched_getcpu());
+    rustix::thread::sched_setaffinity(None, &one).unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken_and_passed = |source: &mut BpfSource, address: &str| {
+        sender.send_to(b"payload", (address, 4789)).unwrap();
+        let mut received = 0;
+        while received == 0 {
+            source.wait(SHORT_WAIT).unwrap();
+            received = source.receive(10, &mut |_| ()).unwrap();
+        }
+        let counts = source.fast_path();
+        (counts.taken, counts.passed)
+    };
+    assert_eq!(taken_and_passed(&mut source, "127.0.0.8"), (0, 1));
+    assert_eq!(taken_and_passed(&mut source, "127.0.0.9"), (1, 1));
+    assert_eq!(taken_and_passed(&mut source, "127.0.0.9"), (2, 1));
+    sh("ip address del 127.0.0.9/8 dev lo");
+    source.shared.program.tend();
+    assert_eq!(taken_and_passed(&mut source, "127.0.0.9"), (2, 2), "though it is what the program found last");
+    assert_eq!(taken_and_passed(&mut source, "127.0.0.1"), (3, 2));
+    sh("ip address add 127.0.0.9/8 dev lo");
+    source.shared.program.tend();
+    assert_eq!(taken_and_passed(&mut source, "127.0.0.9"), (4, 2));
 }
