@@ -30,6 +30,7 @@ ethtool ethtool
 iperf3 iperf3
 ping iputils-ping
 prlimit util-linux
+b3sum b3sum
 tc iproute2
 clang-14 clang-14
 llvm-strip-14 llvm-14

@@ -14,7 +14,8 @@
 //! - `ring N`: `sys::direct` with N buffers, as the output does
 //! - `off N`, `on N`, `auto N`: `storage::Disk` as the output uses it, with a flush every N ms
 //! - `output-off`, `output-on`, `output-auto`: the output whole, which hashes in another thread
-//! - `output-off-nosha`, `output-on-nosha`, `output-auto-nosha`: the same with `--no-sha256`
+//! - `output-off-blake3`, `output-on-blake3`, `output-auto-blake3`: the same with `--hash blake3`
+//! - `output-off-nohash`, `output-on-nohash`, `output-auto-nohash`: the same with `--hash none`
 //!
 //! `+ same` computes SHA-256 in the writing thread, `+ other` in another thread that gets the same chunks.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_precision_loss)]
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
-use vxtap::archive::{ArchivePlan, Hashing};
+use vxtap::archive::{Algorithm, ArchivePlan};
 use vxtap::lane::{Chunk, Lent};
 use vxtap::ledger;
 use vxtap::record::Timestamp;
@@ -185,7 +186,7 @@ struct Output {
 }
 
 impl Output {
-    fn new(direct: Direct, hashing: Hashing, path: &Path, length: usize) -> Self {
+    fn new(direct: Direct, hash: Option<Algorithm>, path: &Path, length: usize) -> Self {
         let directory = path.with_extension("d");
         let plan = FilePlan {
             directory: directory.clone(),
@@ -199,7 +200,7 @@ impl Output {
             format: Format::Pcap,
             compression: None,
             direct,
-            archive: ArchivePlan { hashing, ..ArchivePlan::default() },
+            archive: ArchivePlan { hash, ..ArchivePlan::default() },
         };
         let mut output = ledger::Output { name: "pcap".into(), ends: Vec::new() };
         let sink = FileSink::open(plan, Arc::new(Registry::new(1)), &mut output, Vec::new()).unwrap();
@@ -244,14 +245,27 @@ fn way(name: &str, path: &Path, length: usize) -> Box<dyn Way> {
         "off" => Box::new(Stored::new(Direct::Off, path, n)),
         "on" => Box::new(Stored::new(Direct::On, path, n)),
         "auto" => Box::new(Stored::new(Direct::Auto, path, n)),
-        "output-off" => Box::new(Output::new(Direct::Off, Hashing::Sha256, path, length)),
-        "output-on" => Box::new(Output::new(Direct::On, Hashing::Sha256, path, length)),
-        "output-auto" => Box::new(Output::new(Direct::Auto, Hashing::Sha256, path, length)),
-        "output-off-nosha" => Box::new(Output::new(Direct::Off, Hashing::None, path, length)),
-        "output-on-nosha" => Box::new(Output::new(Direct::On, Hashing::None, path, length)),
-        "output-auto-nosha" => Box::new(Output::new(Direct::Auto, Hashing::None, path, length)),
-        _ => panic!("no such way: {name}"),
+        _ => Box::new(output(name, path, length).unwrap_or_else(|| panic!("no such way: {name}"))),
     }
+}
+
+/// `output-DIRECT` or `output-DIRECT-HASH`.
+fn output(name: &str, path: &Path, length: usize) -> Option<Output> {
+    let name = name.strip_prefix("output-")?;
+    let (direct, hash) = name.split_once('-').unwrap_or((name, "sha256"));
+    let direct = match direct {
+        "off" => Direct::Off,
+        "on" => Direct::On,
+        "auto" => Direct::Auto,
+        _ => return None,
+    };
+    let hash = match hash {
+        "sha256" => Some(Algorithm::Sha256),
+        "blake3" => Some(Algorithm::Blake3),
+        "nohash" => None,
+        _ => return None,
+    };
+    Some(Output::new(direct, hash, path, length))
 }
 
 /// GB/s until written, GB/s until synced, and nanoseconds of the thread, the process and the machine in all.
@@ -319,7 +333,7 @@ fn main() {
     let hashed = raw.iter().flat_map(|way| ["", "+same", "+other"].map(|hash| format!("{way}{hash}")));
     let whole = ["off", "on", "auto"]
         .into_iter()
-        .flat_map(|direct| ["", "-nosha"].map(|hash| format!("output-{direct}{hash}")));
+        .flat_map(|direct| ["", "-blake3", "-nohash"].map(|hash| format!("output-{direct}{hash}")));
     let all: Vec<String> = hashed.chain(whole).collect();
     if ways.is_empty() {
         ways = &all;

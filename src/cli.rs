@@ -107,7 +107,7 @@ pub struct RunArgs {
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
     #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
-        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "no_sha256"])]
+        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
     /// `:vni=N,...` only these VNIs. An interface that does not exist is created, and removed at the end.
@@ -147,10 +147,9 @@ pub struct RunArgs {
     /// What is sure to survive a loss of power. A file that has its final name survives the death of the program either way.
     #[arg(help_heading = FILES, long, value_enum, default_value_t = SyncFiles::None)]
     pub sync: SyncFiles,
-    /// Do not hash the files, for a disk that takes more than one core can hash. All that `vxtap verify` can compare then is their sizes. That
-    /// goes for files salvaged after a crash, too.
-    #[arg(help_heading = FILES, long)]
-    pub no_sha256: bool,
+    /// By what files are hashed, also those salvaged after a crash, so that `vxtap verify` can tell changed ones.
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = HashFiles::Sha256)]
+    pub hash: HashFiles,
     /// Remove the oldest published files while all files together have more bytes than this, as 500GiB.
     #[arg(help_heading = BUDGET, long, value_name = "BYTES", value_parser = bytes)]
     pub keep_bytes: Option<u64>,
@@ -339,6 +338,17 @@ pub enum SyncFiles {
     None,
     /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
     Publish,
+}
+
+/// By what files are hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HashFiles {
+    /// SHA-256, as `sha256sum` prints it. One core hashes 1.8 GB/s.
+    Sha256,
+    /// BLAKE3, as `b3sum` prints it. One core hashes three times as much.
+    Blake3,
+    /// Nothing: all that can be compared are sizes.
+    None,
 }
 
 /// Policy for reserved bits in the VXLAN header.

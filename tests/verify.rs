@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use vxtap::archive::{Capture, Digest, Event, Manifest};
+use vxtap::archive::{Algorithm, Capture, Digest, Event, FileHash, Manifest};
 use vxtap::record::Timestamp;
 use vxtap::storage::{Disk, Storage};
 
@@ -21,12 +21,15 @@ fn outcome(output: &Output) -> (Option<i32>, Vec<&str>) {
     (output.status.code(), str::from_utf8(&output.stdout).unwrap().lines().collect())
 }
 
+/// By what captures are hashed, one after the other.
+const BY: [Option<Algorithm>; 3] = [Some(Algorithm::Sha256), Some(Algorithm::Blake3), None];
+
 /// Publishes captures in `directory` and returns the hash of each line.
 fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
     let storage: Arc<dyn Storage> = Arc::new(Disk::default());
     let (mut manifest, _) = Manifest::open(&storage, directory).unwrap();
     fs::create_dir(directory.join("overflow")).unwrap();
-    let heads = names.iter().map(|name| {
+    let heads = names.iter().zip(BY).map(|(name, by)| {
         let capture = Capture {
             path: format!("overflow/{name}.pcap"),
             session: None,
@@ -39,7 +42,7 @@ fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
             kernel_dropped: 0,
             format: "pcap".into(),
             compression: None,
-            sha256: Some(Digest::of(name.as_bytes())),
+            hash: by.map(|algorithm| FileHash::of(algorithm, name.as_bytes())),
         };
         fs::write(directory.join(&capture.path), name).unwrap();
         manifest.append(&Event::Published(capture), true).unwrap();
@@ -51,17 +54,18 @@ fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
 #[test]
 fn a_directory_that_matches() {
     let dir = tempfile::tempdir().unwrap();
-    let heads = publish(dir.path(), &["a", "bb"]);
-    let last = format!("last line: {}", heads[1]);
-    let totals = "2 files of 3 bytes as recorded; 2 lines, 0 of pruned files; 0 differences";
+    let heads = publish(dir.path(), &["a", "bb", "c"]);
+    let last = format!("last line: {}", heads[2]);
+    let totals = "3 files of 4 bytes as recorded; 3 lines, 0 of pruned files; 0 differences";
+    let unhashed = "1 file was written with --hash none: only its size was compared";
     for arguments in [vec![], vec!["--head".to_owned(), heads[0].to_string()]] {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        assert_eq!(outcome(&verify(&arguments, dir.path())), (Some(0), vec![totals, &last]));
+        assert_eq!(outcome(&verify(&arguments, dir.path())), (Some(0), vec![totals, unhashed, &last]));
     }
     // While a sensor has it.
     let storage: Arc<dyn Storage> = Arc::new(Disk::default());
     let _sensor = Manifest::open(&storage, dir.path()).unwrap();
-    assert_eq!(outcome(&verify(&[], dir.path())), (Some(0), vec![totals, &last]));
+    assert_eq!(outcome(&verify(&[], dir.path())), (Some(0), vec![totals, unhashed, &last]));
 }
 
 #[test]
@@ -75,11 +79,8 @@ fn a_directory_that_does_not() {
     let other = Digest::of(b"other");
     let output = verify(&["--head", &other.to_string()], dir.path());
     let (code, lines) = outcome(&output);
-    let changed = format!(
-        "overflow/bb.pcap was changed: its hash is {}, and was {} (line 2)",
-        Digest::of(b"xx"),
-        Digest::of(b"bb")
-    );
+    let [found, said] = [b"xx", b"bb"].map(|bytes| FileHash::of(Algorithm::Blake3, bytes));
+    let changed = format!("overflow/bb.pcap was changed: its hash is {found}, and was {said} (line 2)");
     let want = [
         changed.as_str(),
         "overflow/c.pcap is missing (line 3)",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{Capture, Digest};
+use super::manifest::{Capture, FileHash};
 use crate::record::Timestamp;
 use crate::storage::Space;
 
@@ -94,7 +94,7 @@ pub struct Entry {
     /// By which it is old: the time of its last frame, or of its line where it has no frames.
     pub last: Timestamp,
     /// Hash of its bytes; none where it was not hashed.
-    pub sha256: Option<Digest>,
+    pub hash: Option<FileHash>,
 }
 
 impl Entry {
@@ -102,7 +102,7 @@ impl Entry {
     #[must_use]
     pub fn of(capture: &Capture, published: Timestamp) -> Self {
         let last = if capture.frames == 0 { published } else { capture.last };
-        Entry { path: capture.path.as_str().into(), bytes: capture.bytes, last, sha256: capture.sha256 }
+        Entry { path: capture.path.as_str().into(), bytes: capture.bytes, last, hash: capture.hash }
     }
 }
 
@@ -190,10 +190,16 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::manifest::Algorithm;
     use proptest::{collection::vec, option, prelude::*};
 
     fn entry(path: &str, bytes: u64, last: u64) -> Entry {
-        Entry { path: path.into(), bytes, last: Timestamp::from_ns(last), sha256: Some(Digest::of(path.as_bytes())) }
+        Entry {
+            path: path.into(),
+            bytes,
+            last: Timestamp::from_ns(last),
+            hash: Some(FileHash::of(Algorithm::Sha256, path.as_bytes())),
+        }
     }
 
     /// What goes at time `now`, in this order, with its reason.

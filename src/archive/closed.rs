@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hashing::FileNumber;
-use super::manifest::{Capture, Digest, Session};
+use super::manifest::{Capture, FileHash, Session};
 use super::name::Names;
 use super::pending::Claim;
 use crate::ledger::OutputDrop;
@@ -55,7 +55,7 @@ pub struct Closed {
     /// Under which number its bytes were hashed, if they were; none where the file holds others.
     pub number: Option<FileNumber>,
     /// Hash of its bytes, once it is known.
-    pub digest: Option<Digest>,
+    pub hash: Option<FileHash>,
     /// Its line, if that is in the manifest.
     pub announced: Option<Capture>,
     /// Its bytes in the budget, since it was handed over.

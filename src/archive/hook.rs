@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use super::manifest::Capture;
+use super::manifest::{Algorithm, Capture};
 use crate::ledger::Counter;
 
 /// Commands that run at the same time.
@@ -223,18 +223,23 @@ fn command(command: &str, path: &Path, capture: &Capture) -> Command {
         .env("VXTAP_DROPPED", dropped.to_string())
         .env("VXTAP_FIRST", capture.first.to_string())
         .env("VXTAP_LAST", capture.last.to_string())
-        .env("VXTAP_SHA256", capture.sha256.map(|sha256| sha256.to_string()).unwrap_or_default())
         .env("VXTAP_FORMAT", &capture.format)
         .stdin(Stdio::null())
         .stdout(io::stderr())
         .process_group(0);
+    // One of them, as in the line; the others are empty, whatever this process was started with.
+    for algorithm in Algorithm::ALL {
+        let hash = capture.hash.filter(|hash| hash.algorithm() == algorithm);
+        let name = format!("VXTAP_{}", algorithm.key().to_uppercase());
+        shell.env(name, hash.map(|hash| hash.to_string()).unwrap_or_default());
+    }
     shell
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::manifest::Digest;
+    use crate::archive::manifest::FileHash;
     use crate::record::Timestamp;
     use std::fs;
 
@@ -253,7 +258,7 @@ mod tests {
             kernel_dropped: 0,
             format: "pcap".into(),
             compression: None,
-            sha256: Some(Digest::of(b"x")),
+            hash: Some(FileHash::of(Algorithm::Sha256, b"x")),
         }
     }
 
@@ -281,18 +286,28 @@ mod tests {
         let out = dir.path().join("out");
         let script = format!(
             "f() {{ echo \"$# $1|$VXTAP_SOURCE|$VXTAP_VNI|$VXTAP_FRAMES|$VXTAP_BYTES|$VXTAP_DROPPED|$VXTAP_FIRST|$VXTAP_LAST|\
-             $VXTAP_SHA256|$VXTAP_FORMAT|$(cat)\" >>{}; }}; f",
+             $VXTAP_SHA256|$VXTAP_BLAKE3|$VXTAP_FORMAT|$(cat)\" >>{}; }}; f",
             out.display()
         );
         let (hook, counters) = start(&script);
+        let blake3 = FileHash::of(Algorithm::Blake3, b"x");
+        let others = [
+            Capture { session: None, hash: None, ..capture() },
+            Capture { session: None, hash: Some(blake3), ..capture() },
+        ];
         hook.run("/c/$HOME 'a' \"b\".pcap".into(), capture());
-        wait(|| out.exists() && !fs::read(&out).unwrap().is_empty());
-        hook.run("x".into(), Capture { session: None, sha256: None, ..capture() });
+        let lines = || fs::read_to_string(&out).unwrap_or_default().lines().count();
+        for (n, capture) in (1..).zip(others) {
+            wait(|| lines() == n);
+            hook.run("x".into(), capture);
+        }
         assert_eq!(hook.finish(LONG), Unfinished::default());
-        assert_eq!(counters.totals(), totals(2, 0, 0));
-        let sha = Digest::of(b"x");
+        assert_eq!(counters.totals(), totals(3, 0, 0));
+        let sha256 = FileHash::of(Algorithm::Sha256, b"x");
         let rest = "3|102|9|1970-01-01T00:00:00.000000001Z|1970-01-01T00:00:01.000000002Z";
-        let want = format!("1 /c/$HOME 'a' \"b\".pcap|192.0.2.1|7|{rest}|{sha}|pcap|\n1 x|||{rest}||pcap|\n");
+        let want = format!(
+            "1 /c/$HOME 'a' \"b\".pcap|192.0.2.1|7|{rest}|{sha256}||pcap|\n1 x|||{rest}|||pcap|\n1 x|||{rest}||{blake3}|pcap|\n"
+        );
         assert_eq!(fs::read_to_string(&out).unwrap(), want);
     }
 

@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use super::closed::{Broken, Gone, Losses};
 use super::manifest::{Capture, Contents, Event, Manifest, is_capture};
 use super::name::{self, COPY, Names};
-use super::publisher::{Publisher, Unready, digest_of};
+use super::publisher::{Publisher, Unready, hash_file};
 use super::unlisted;
 use crate::ledger::OutputDrop;
 use crate::record::compress::Compression;
@@ -275,7 +275,7 @@ impl Publisher {
             kernel_dropped: 0,
             format: whole.format.to_string(),
             compression: compression_of(names).map(|compression| compression.to_string()),
-            sha256: self.hash_of(&made)?,
+            hash: self.hash_of(&made)?,
         };
         self.append(&Event::Recovered(capture.clone()))?;
         // Where one of the next steps fails, the next attempt goes on from here, and writes no second line.
@@ -454,8 +454,9 @@ impl Publisher {
             to = directory.join(format!("{name}-{attempt}"));
         }
         let Some(path) = self.relative(&to) else { return Ok(Salvaged::Empty) };
-        let (bytes, sha256) = (fs::metadata(&names.part)?.len(), digest_of(&names.part)?);
-        self.append(&Event::SetAside { path, bytes, sha256, why: why.clone() })?;
+        let bytes = fs::metadata(&names.part)?.len();
+        let hash = hash_file(&names.part, self.plan.hash.unwrap_or_default())?;
+        self.append(&Event::SetAside { path, bytes, hash, why: why.clone() })?;
         self.leftovers.aside.insert(names.part.clone(), to.clone());
         self.storage.rename(&names.part, &to)?;
         self.leftovers.aside.remove(&names.part);
@@ -477,8 +478,8 @@ impl Publisher {
 
 /// Whether a file is the one that a line announced: by its hash, or else by its size and the frames that it holds.
 fn is_what_was_announced(path: &Path, capture: &Capture) -> bool {
-    if let Some(said) = capture.sha256 {
-        return digest_of(path).is_ok_and(|found| found == said);
+    if let Some(said) = capture.hash {
+        return hash_file(path, said.algorithm()).is_ok_and(|found| found == said);
     }
     let Ok(file) = open_regular(path, OFlags::RDONLY) else { return false };
     file.metadata().is_ok_and(|file| file.len() == capture.bytes)

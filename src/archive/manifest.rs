@@ -11,6 +11,7 @@
 mod contents;
 mod digest;
 mod event;
+mod file_hash;
 mod lines;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +27,7 @@ use rustix::io::Errno;
 pub use contents::Contents;
 pub use digest::{Digest, Hasher, NotADigest};
 pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_inside};
+pub use file_hash::{Algorithm, FileHash, FileHasher};
 pub use lines::{Lines, Read};
 
 use super::lock;

@@ -45,7 +45,9 @@ pub use budget::{BudgetPlan, Entry, MinFree, PruneReason, Shelf};
 pub use closed::{Broken, Closed, Gone, Losses};
 pub use hashing::FileNumber;
 pub use hook::{Hook, HookCounters, HookTotals, Unfinished};
-pub use manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, ManifestError, Session};
+pub use manifest::{
+    Algorithm, Capture, Contents, Digest, Event, FileHash, FileHasher, Manifest, ManifestError, Session,
+};
 pub use name::Names;
 pub use pending::Claim;
 
@@ -66,27 +68,29 @@ pub enum Sync {
     Publish,
 }
 
-/// By what captures can be told from changed ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Hashing {
-    /// The SHA-256 of their bytes.
-    #[default]
-    Sha256,
-    /// Nothing but their size. What cannot be salvaged after a crash is rare, and is hashed all the same.
-    None,
-}
-
 /// What becomes of complete files.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivePlan {
     /// Whether files are synced before they are published.
     pub sync: Sync,
-    /// Whether they are hashed.
-    pub hashing: Hashing,
+    /// By what they are hashed, so that they can be told from changed ones. None: by nothing but their size. What cannot be salvaged after a crash is
+    /// rare, and is hashed all the same.
+    pub hash: Option<Algorithm>,
     /// How much is kept.
     pub budget: BudgetPlan,
     /// Run for each published file.
     pub on_publish: Option<String>,
+}
+
+impl Default for ArchivePlan {
+    fn default() -> Self {
+        Self {
+            sync: Sync::default(),
+            hash: Some(Algorithm::default()),
+            budget: BudgetPlan::default(),
+            on_publish: None,
+        }
+    }
 }
 
 /// How the files of an archive are described.
@@ -190,7 +194,7 @@ impl Archive {
         let common = Arc::new(Common::default());
         let (tasks, receiver) = bounded(publisher::WAITING);
         let (gone_sender, gone) = unbounded();
-        let hashing = plan.hashing;
+        let hash = plan.hash;
         let mut publisher = Publisher::new(directory, lock, plan, labels, Arc::clone(storage), manifest, output)?;
         publisher.take_over(contents);
         let shared = Arc::clone(&common);
@@ -198,14 +202,14 @@ impl Archive {
             .name("vxtap-archive".into())
             .spawn(move || publisher.run(&receiver, &gone_sender, &shared))?;
         let mut threads = vec![archive];
-        let way = match hashing {
-            Hashing::Sha256 => {
+        let way = match hash {
+            Some(algorithm) => {
                 let (messages, hashed) = bounded(hashing::WAITING);
-                let hash = thread::Builder::new().name("vxtap-hash".into());
-                threads.push(hash.spawn(move || hashing::run(&hashed, &tasks))?);
+                let thread = thread::Builder::new().name("vxtap-hash".into());
+                threads.push(thread.spawn(move || hashing::run(algorithm, &hashed, &tasks))?);
                 Way::Hashed(messages)
             }
-            Hashing::None => Way::Straight(tasks),
+            None => Way::Straight(tasks),
         };
         Ok(Self { way: Some(way), gone, common, threads })
     }

@@ -119,7 +119,7 @@ impl Publisher {
 
     /// Removes a file for the budget. False where that has to wait.
     fn prune(&mut self, entry: &Entry, reason: PruneReason) -> bool {
-        let event = Event::Pruned { path: entry.path.to_string(), sha256: entry.sha256, reason };
+        let event = Event::Pruned { path: entry.path.to_string(), hash: entry.hash, reason };
         if let Err(error) = self.append(&event) {
             // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);

@@ -14,10 +14,10 @@ use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
-use super::manifest::{Capture, Contents, Digest, Event, Hasher, Manifest, Session, is_capture_path};
+use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session, is_capture_path};
 use super::owed::Owed;
 use super::succession::{self, Displaced};
-use super::{ArchivePlan, Common, Entry, Hashing, Labels, Shelf, Sync};
+use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
 use crate::storage::{Storage, open_regular};
@@ -322,18 +322,15 @@ impl Publisher {
     }
 
     /// The hash of a file, read, if files are hashed.
-    pub(super) fn hash_of(&self, path: &Path) -> io::Result<Option<Digest>> {
-        match self.plan.hashing {
-            Hashing::Sha256 => digest_of(path).map(Some),
-            Hashing::None => Ok(None),
-        }
+    pub(super) fn hash_of(&self, path: &Path) -> io::Result<Option<FileHash>> {
+        self.plan.hash.map(|algorithm| hash_file(path, algorithm)).transpose()
     }
 
     /// Sees to it that the file's bytes are safe, and known, as far as that is asked for.
     fn prepare(&self, closed: &mut Closed) -> Result<Capture, Unready> {
         self.make_safe(&closed.names.part)?;
-        if closed.digest.is_none() {
-            closed.digest = self.hash_of(&closed.names.part).map_err(Unready::Read)?;
+        if closed.hash.is_none() {
+            closed.hash = self.hash_of(&closed.names.part).map_err(Unready::Read)?;
         }
         let path = self.relative(&closed.names.published);
         let (first, last) = closed.span;
@@ -349,7 +346,7 @@ impl Publisher {
             kernel_dropped: closed.kernel_dropped,
             format: self.labels.format.clone(),
             compression: self.labels.compression.clone(),
-            sha256: closed.digest,
+            hash: closed.hash,
         })
     }
 
@@ -483,9 +480,9 @@ impl Publisher {
 }
 
 /// The hash of a file, read.
-pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
+pub(super) fn hash_file(path: &Path, algorithm: Algorithm) -> io::Result<FileHash> {
     let mut file = open_regular(path, OFlags::RDONLY)?;
-    let mut hasher = Hasher::default();
+    let mut hasher = FileHasher::new(algorithm);
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match file.read(&mut buffer)? {

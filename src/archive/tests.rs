@@ -62,7 +62,7 @@ impl Sensor {
             losses: Losses::default(),
             kernel_dropped: 0,
             number: None,
-            digest: None,
+            hash: None,
             announced: None,
             claim: None,
         });

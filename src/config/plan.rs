@@ -9,7 +9,7 @@ use super::redirect;
 use super::units::{self, VXLAN_PORT};
 use procfs::Current;
 
-use crate::archive::{ArchivePlan, BudgetPlan, Hashing, Sync};
+use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, Sync};
 use crate::cli::{self, RunArgs};
 use crate::lane::{CHUNK_MEMORY, LanePlan};
 use crate::pipeline::decap::ReservedBits;
@@ -314,7 +314,11 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                     cli::SyncFiles::None => Sync::None,
                     cli::SyncFiles::Publish => Sync::Publish,
                 },
-                hashing: if args.no_sha256 { Hashing::None } else { Hashing::Sha256 },
+                hash: match args.hash {
+                    cli::HashFiles::Sha256 => Some(Algorithm::Sha256),
+                    cli::HashFiles::Blake3 => Some(Algorithm::Blake3),
+                    cli::HashFiles::None => None,
+                },
                 budget: BudgetPlan {
                     keep_bytes: args.keep_bytes,
                     keep_files: args.keep_files,
@@ -447,14 +451,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn captures_are_hashed_unless_they_are_not_to_be() {
-        let hashing = |more: &[&str]| match plan(more).unwrap().pipeline.outputs.remove(0).to {
-            Destination::Files(files) => files.archive.hashing,
+    fn captures_are_hashed_as_they_are_to_be() {
+        let hash = |more: &[&str]| match plan(more).unwrap().pipeline.outputs.remove(0).to {
+            Destination::Files(files) => files.archive.hash,
             other => panic!("{other:?}"),
         };
-        assert_eq!(hashing(&[]), Hashing::Sha256);
-        assert_eq!(hashing(&["--no-sha256"]), Hashing::None);
-        let nothing = ["vxtap", "run", "--tap", "m", "--no-write", "--no-sha256"];
+        assert_eq!(hash(&[]), Some(Algorithm::Sha256));
+        assert_eq!(hash(&["--hash", "sha256"]), Some(Algorithm::Sha256));
+        assert_eq!(hash(&["--hash", "blake3"]), Some(Algorithm::Blake3));
+        assert_eq!(hash(&["--hash", "none"]), None);
+        let nothing = ["vxtap", "run", "--tap", "m", "--no-write", "--hash", "blake3"];
         assert!(cli::Cli::try_parse_from(nothing).is_err(), "no files, no hashes");
     }
 

@@ -78,15 +78,15 @@ impl Chain {
     }
 
     fn take(&mut self, number: u64, line: Line) {
-        let (kind, path, bytes, sha256) = match line.event {
+        let (kind, path, bytes, hash) = match line.event {
             Event::Published(capture) | Event::Recovered(capture) => {
-                (Kind::Published, capture.path, Some(capture.bytes), capture.sha256)
+                (Kind::Published, capture.path, Some(capture.bytes), capture.hash)
             }
-            Event::Pruned { path, sha256, .. } => {
+            Event::Pruned { path, hash, .. } => {
                 self.pruned += 1;
-                (Kind::Pruned, path, None, sha256)
+                (Kind::Pruned, path, None, hash)
             }
-            Event::SetAside { path, bytes, sha256, .. } => (Kind::SetAside, path, Some(bytes), Some(sha256)),
+            Event::SetAside { path, bytes, hash, .. } => (Kind::SetAside, path, Some(bytes), Some(hash)),
             Event::Lost { .. } => return,
         };
         let fine = if kind == Kind::SetAside { is_inside(&path) } else { is_capture_path(&path) };
@@ -97,7 +97,7 @@ impl Chain {
         if let Some(earlier) = self.places.insert(path.clone(), number) {
             self.files.remove(&earlier);
         }
-        self.files.insert(number, Job { kind, line: number, path, bytes, sha256 });
+        self.files.insert(number, Job { kind, line: number, path, bytes, hash });
     }
 
     /// The files to look at, in the order of the lines: those that should be there, and those that should not but are among `found`.

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 
 use super::VerifyError;
 use crate::archive::manifest::{is_capture, is_inside};
-use crate::archive::{Digest, Hasher, name};
+use crate::archive::{FileHash, FileHasher, name};
 use crate::storage::open_regular;
 
 /// Files that are read at the same time. More would only make a disk seek.
@@ -35,7 +35,7 @@ pub(super) struct Job {
     /// Length of the file, where the line says.
     pub(super) bytes: Option<u64>,
     /// Hash of the file, where the line has one.
-    pub(super) sha256: Option<Digest>,
+    pub(super) hash: Option<FileHash>,
 }
 
 /// What became of a file, according to its line.
@@ -57,8 +57,8 @@ pub(super) enum Look {
     Length(u64),
     /// It has the length that it should, and this hash.
     Hash {
-        said: Digest,
-        found: Digest,
+        said: FileHash,
+        found: FileHash,
     },
     /// It has the length that it should; there is no hash to compare with.
     Unhashed,
@@ -188,11 +188,11 @@ impl Reading<'_> {
             self.bar.inc(job.bytes.unwrap_or_default());
             return Ok(Some(Look::Length(metadata.len())));
         }
-        let Some(said) = job.sha256 else {
+        let Some(said) = job.hash else {
             self.bar.inc(job.bytes.unwrap_or_default());
             return Ok(Some(Look::Unhashed));
         };
-        let mut hasher = Hasher::default();
+        let mut hasher = FileHasher::new(said.algorithm());
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);

@@ -4,7 +4,7 @@
 //! added shows in the one that follows. A chain cannot show that its end was cut off or changed; for that, whoever wants proof
 //! notes the hash of the last line elsewhere, and asks for it later.
 //!
-//! Of a file whose line has no hash only the size is compared, and the report says how many these are. Taking the hash out of a line changes the
+//! Of a file whose line has no hash only the size is compared, and the report says how many these are. All others are hashed as their lines say. Taking the hash out of a line changes the
 //! line, and shows as any change does.
 //!
 //! A sensor may be writing all the while. The directory is listed before the manifest is read, so that each published file of the list

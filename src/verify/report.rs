@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::archive::Digest;
+use crate::archive::{Digest, FileHash};
 use crate::ledger::thousands;
 
 /// Something that is not as it was recorded, or is not recorded.
@@ -65,9 +65,9 @@ pub enum Mismatch {
         /// The file.
         path: String,
         /// Their hash, by the line.
-        said: Digest,
+        said: FileHash,
         /// Their hash.
-        found: Digest,
+        found: FileHash,
     },
     /// A session's directory is a symbolic link, and what it leads to none of the archive's.
     Link {
@@ -287,8 +287,8 @@ impl fmt::Display for Report {
         )?;
         match self.unhashed {
             0 => {}
-            1 => writeln!(f, "1 file was written with --no-sha256: only its size was compared")?,
-            n => writeln!(f, "{} were written with --no-sha256: only their sizes were compared", Count(n, "file"))?,
+            1 => writeln!(f, "1 file was written with --hash none: only its size was compared")?,
+            n => writeln!(f, "{} were written with --hash none: only their sizes were compared", Count(n, "file"))?,
         }
         match &self.head {
             Some(head) => write!(f, "last line: {head}"),

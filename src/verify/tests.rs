@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
-use crate::archive::{Capture, Event, Manifest, PruneReason, Session};
+use crate::archive::{Algorithm, Capture, Event, FileHash, Manifest, PruneReason, Session};
 use crate::record::Timestamp;
 use crate::storage::{Disk, Storage};
 
@@ -20,6 +20,10 @@ struct Archive {
 
 fn bytes(number: u32) -> Vec<u8> {
     format!("capture {number}").into_bytes().repeat(number as usize)
+}
+
+fn sha256(bytes: &[u8]) -> FileHash {
+    FileHash::of(Algorithm::Sha256, bytes)
 }
 
 fn capture(number: u32) -> Capture {
@@ -36,12 +40,12 @@ fn capture(number: u32) -> Capture {
         kernel_dropped: 0,
         format: "pcap".into(),
         compression: None,
-        sha256: Some(Digest::of(&bytes)),
+        hash: Some(sha256(&bytes)),
     }
 }
 
 fn pruned(number: u32) -> Event {
-    Event::Pruned { path: capture(number).path, sha256: capture(number).sha256, reason: PruneReason::KeepFiles }
+    Event::Pruned { path: capture(number).path, hash: capture(number).hash, reason: PruneReason::KeepFiles }
 }
 
 impl Archive {
@@ -140,7 +144,7 @@ fn changed_and_missing_files_are_named() {
     fs::remove_file(archive.file(4)).unwrap();
     fs::remove_file(archive.file(5)).unwrap();
     std::os::unix::fs::symlink(archive.dir.path().join(NAME), archive.file(5)).unwrap();
-    let (said, found) = (Digest::of(b"capture 1"), Digest::of(b"Capture 1"));
+    let (said, found) = (sha256(b"capture 1"), sha256(b"Capture 1"));
     assert_eq!(
         archive.mismatches(),
         [
@@ -157,20 +161,20 @@ fn changed_and_missing_files_are_named() {
 fn of_a_file_without_a_hash_the_size_is_compared_and_the_report_says_so() {
     let mut archive = Archive::new();
     for number in [6, 7] {
-        archive.append(&Event::Published(Capture { sha256: None, ..capture(number) }));
+        archive.append(&Event::Published(Capture { hash: None, ..capture(number) }));
         fs::write(archive.file(number), bytes(number)).unwrap();
     }
     let part = archive.dir.path().join(format!("{}.part", path(7)));
     fs::rename(archive.file(7), &part).unwrap();
     // Pruned, and still there: nothing is known of it but its name.
-    archive.append(&Event::Pruned { path: path(8), sha256: None, reason: PruneReason::KeepFiles });
+    archive.append(&Event::Pruned { path: path(8), hash: None, reason: PruneReason::KeepFiles });
     fs::write(archive.file(8), "other").unwrap();
     let report = archive.report(None);
     assert_eq!((&report.mismatches[..], report.files, report.unhashed), (&[][..], 6, 2));
     let notes =
         [Note::Unnamed { line: 8, path: format!("{}.part", path(7)) }, Note::PrunedStays { line: 9, path: path(8) }];
     assert_eq!(report.notes, notes);
-    let said = "; 0 differences\n2 files were written with --no-sha256: only their sizes were compared\nlast line: ";
+    let said = "; 0 differences\n2 files were written with --hash none: only their sizes were compared\nlast line: ";
     assert!(report.to_string().contains(said), "{report}");
 
     // Of the same size, which nothing tells; and of another.
@@ -179,22 +183,65 @@ fn of_a_file_without_a_hash_the_size_is_compared_and_the_report_says_so() {
     let report = archive.report(None);
     let shown = format!("{}.part", path(7));
     assert_eq!(report.mismatches, [Mismatch::Length { line: 8, path: shown, said: 63, found: 5 }]);
-    let said = "; 1 difference\n1 file was written with --no-sha256: only its size was compared\nlast line: ";
+    let said = "; 1 difference\n1 file was written with --hash none: only its size was compared\nlast line: ";
     assert!(report.to_string().contains(said), "{report}");
+}
+
+#[test]
+fn each_file_is_compared_by_the_hash_of_its_line() {
+    let mut archive = Archive::new();
+    let blake3 = |bytes: &[u8]| FileHash::of(Algorithm::Blake3, bytes);
+    for (number, hash) in [(6, Some(blake3(&bytes(6)))), (7, None), (8, Some(sha256(&bytes(8))))] {
+        archive.append(&Event::Published(Capture { hash, ..capture(number) }));
+        fs::write(archive.file(number), bytes(number)).unwrap();
+    }
+    let aside = archive.dir.path().join("unsalvageable");
+    let (path_aside, why) = ("unsalvageable/9.pcap.part".to_owned(), String::new());
+    archive.append(&Event::SetAside { path: path_aside.clone(), bytes: 3, hash: blake3(b"abc"), why });
+    fs::create_dir(&aside).unwrap();
+    fs::write(archive.dir.path().join(&path_aside), "abc").unwrap();
+    let report = archive.report(None);
+    assert_eq!((&report.mismatches[..], &report.notes[..], report.files, report.unhashed), (&[][..], &[][..], 8, 1));
+
+    // A wrong byte, one in a file that was set aside, and a pruned file with other bytes.
+    let mut wrong = bytes(6);
+    wrong[20] ^= 1;
+    fs::write(archive.file(6), &wrong).unwrap();
+    fs::write(archive.dir.path().join(&path_aside), "abd").unwrap();
+    archive.append(&Event::Pruned { path: path(10), hash: Some(blake3(&bytes(10))), reason: PruneReason::KeepFiles });
+    fs::write(archive.file(10), "other").unwrap();
+    let content = |line, path, said: &[u8], found: &[u8]| Mismatch::Content {
+        line,
+        path,
+        said: blake3(said),
+        found: blake3(found),
+    };
+    let mismatches = [
+        content(7, path(6), &bytes(6), &wrong),
+        content(10, path_aside, b"abc", b"abd"),
+        content(11, path(10), &bytes(10), b"other"),
+    ];
+    assert_eq!(archive.mismatches(), mismatches);
+    // A hash does not become another by having another name.
+    let mut lines = archive.lines();
+    lines[10] = lines[10].replace("blake3", "sha256");
+    archive.set_lines(&lines);
+    fs::write(archive.file(10), bytes(10)).unwrap();
+    assert!(matches!(archive.mismatches()[2], Mismatch::Content { line: 11, .. }));
 }
 
 #[test]
 fn a_hash_that_is_taken_out_of_a_line_is_missed() {
     let archive = Archive::new();
     let mut lines = archive.lines();
-    let hash = format!(",\"sha256\":\"{}\"", Digest::of(&bytes(3)));
+    let hash = format!(",\"sha256\":\"{}\"", sha256(&bytes(3)));
     lines[2] = lines[2].replace(&hash, "");
     archive.set_lines(&lines);
     assert_eq!(archive.mismatches(), [Mismatch::Chain { line: 4, how: Break::Unknown }]);
     // The last line is vouched for by the head alone, as ever.
     let archive = Archive::new();
     let mut lines = archive.lines();
-    lines[5] = lines[5].replace(&format!(",\"sha256\":\"{}\"", Digest::of(&bytes(5))), "");
+    lines[5] = lines[5].replace(&format!(",\"sha256\":\"{}\"", sha256(&bytes(5))), "");
     archive.set_lines(&lines);
     assert_eq!(archive.report(Some(archive.heads[5])).mismatches, [Mismatch::Head(archive.heads[5])]);
     assert_eq!(archive.report(None).unhashed, 1);
@@ -236,8 +283,7 @@ fn captures_without_a_line_are_named_wherever_they_are() {
     // A pruned capture's name does not cover another file.
     fs::write(archive.file(2), "other").unwrap();
     let mismatches = archive.mismatches();
-    let mismatch =
-        Mismatch::Content { line: 4, path: path(2), said: Digest::of(&bytes(2)), found: Digest::of(b"other") };
+    let mismatch = Mismatch::Content { line: 4, path: path(2), said: sha256(&bytes(2)), found: sha256(b"other") };
     assert_eq!((mismatches.len(), &mismatches[0]), (4, &mismatch));
 }
 
@@ -306,8 +352,7 @@ fn a_line_cannot_have_another_file_read() {
         archive.append(&Event::Published(Capture { path: path.into(), ..capture(1) }));
     }
     let why = String::new();
-    let (bytes, sha256) = (0, Digest::ZERO);
-    archive.append(&Event::SetAside { path: "../y".into(), bytes, sha256, why });
+    archive.append(&Event::SetAside { path: "../y".into(), bytes: 0, hash: sha256(b""), why });
     let mismatches = archive.mismatches();
     let lines: Vec<u64> = mismatches.iter().map(Mismatch::line).collect();
     assert_eq!(lines, [7, 8, 9, 10, 11]);
@@ -332,7 +377,7 @@ fn what_a_crash_leaves_is_no_mismatch() {
     archive.append(&Event::SetAside {
         path: "vni7_192.0.2.1/9.pcap.part.bad".into(),
         bytes: 3,
-        sha256: Digest::of(b"abc"),
+        hash: sha256(b"abc"),
         why: String::new(),
     });
     let part = |number: u32| archive.dir.path().join(format!("{}.part", path(number)));

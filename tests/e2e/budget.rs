@@ -132,7 +132,9 @@ fn judged(lines: &[Value], had_to_go: impl Fn(&Moment) -> bool, is_kept: impl Fn
             assert!(had_to_go(&moment), "line {}: {} need not have gone", n + 1, path(line));
             let (_, oldest) = moment.there.pop_first().unwrap_or_else(|| panic!("line {}: nothing is there", n + 1));
             assert_eq!(path(line), path(oldest), "line {}: the oldest goes", n + 1);
-            assert_eq!(line["sha256"], oldest["sha256"], "line {}", n + 1);
+            for hash in ["sha256", "blake3"] {
+                assert_eq!(line[hash], oldest[hash], "line {}", n + 1);
+            }
         } else {
             assert!(is_capture(line), "line {}: {line:#}", n + 1);
             assert!(recovered || is_kept(&moment), "line {}: the budget was not kept before", n + 1);

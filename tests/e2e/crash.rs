@@ -147,7 +147,9 @@ fn killed_at_any_moment() {
         let format = ["pcap", "pcap-us", "pcapng"][random.below(3) as usize];
         let compress = ["", "--compress lz4", "--compress zstd"][random.below(3) as usize];
         let direct = ["--direct off", "--direct on"][random.below(2) as usize];
-        let arguments = format!("--flush 200ms --rotate-size 128KiB --workers 1 --format {format} {compress} {direct}");
+        let hash = ["", "--hash blake3", "--hash none"][random.below(3) as usize];
+        let arguments =
+            format!("--flush 200ms --rotate-size 128KiB --workers 1 --format {format} {compress} {direct} {hash}");
         let read = pair.sensor.udp_counters().delivered as u32;
         stream.set_rate(RATES[random.below(2) as usize]);
         let sensor = Setup::new(&pair.sensor).with(&arguments).writing(disk.path()).start();

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::captures;
 use crate::frames;
-use crate::manifest::{assert_verified, named, verify};
+use crate::manifest::{assert_verified, lines, named, verify};
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{eventually, run};
@@ -101,9 +102,18 @@ fn threads(sensor: &Sensor) -> Vec<String> {
     tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap().trim_end().into()).collect()
 }
 
+/// What such a program prints of each file.
+fn printed(program: &str, captures: &Path, lines: &[Value]) -> Vec<String> {
+    let files = lines.iter().map(|line| captures.join(line["path"].as_str().unwrap()));
+    let output = Command::new(program).args(files).output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split(' ').next().unwrap().into()).collect()
+}
+
 #[test]
-fn what_was_not_hashed_is_told_apart() {
-    if !need::programs(&["cp"]) {
+fn each_file_is_compared_by_the_hash_of_its_run() {
+    if !need::programs(&["cp", "sha256sum", "b3sum"]) {
         return;
     }
     let pair = Pair::new(1600);
@@ -111,54 +121,70 @@ fn what_was_not_hashed_is_told_apart() {
     let frames = frames::assorted(1000);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let captures = directory.path().join("captures");
-    let run = |arguments: &str| {
+    // Three runs in one directory: the lines of each, which have this field and no other for a hash.
+    let run = |arguments: &str, field: Option<&str>| {
+        let before = if captures.exists() { named(&captures).len() } else { 0 };
         let sensor = Setup::new(&pair.sensor).with("--rotate-frames 200").with(arguments).writing(&captures).start();
         let hashes = threads(&sensor).iter().any(|name| name == "vxtap-hash");
-        assert_eq!(hashes, arguments.is_empty(), "{:?}", threads(&sensor));
+        assert_eq!(hashes, field.is_some(), "{:?}", threads(&sensor));
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
-        eventually("files are published", || !named(&captures).is_empty());
+        eventually("files are published", || named(&captures).len() > before);
         assert_verified(&captures);
-        sensor.stop()
+        assert_eq!(sensor.stop().code, Some(0));
+        assert_verified(&captures);
+        let lines = named(&captures).split_off(before);
+        assert!(lines.len() >= 5);
+        for line in &lines {
+            let there: Vec<_> = ["sha256", "blake3"].into_iter().filter(|field| line.get(field).is_some()).collect();
+            assert_eq!(there, Vec::from_iter(field), "{line}");
+        }
+        lines
     };
-    run("--no-sha256").assert_all_is_well();
-    let unhashed = named(&captures).len();
-    assert!(unhashed >= 5 && named(&captures).iter().all(|line| line.get("sha256").is_none()));
-    let said = |count: usize| format!("{count} files were written with --no-sha256: only their sizes were compared");
+    let sha256 = run("", Some("sha256"));
+    let blake3 = run("--hash blake3", Some("blake3"));
+    let unhashed = run("--hash none", None);
+    for (program, field, lines) in [("sha256sum", "sha256", &sha256), ("b3sum", "blake3", &blake3)] {
+        let said: Vec<_> = lines.iter().map(|line| line[field].as_str().unwrap()).collect();
+        assert_eq!(said, printed(program, &captures, lines), "{program}");
+    }
+    let said = format!("{} files were written with --hash none: only their sizes were compared", unhashed.len());
     let (code, text) = verify(&captures);
-    assert!(code == Some(0) && text.contains(&said(unhashed)), "{text}");
+    assert!(code == Some(0) && text.contains(&said), "{text}");
 
-    // Both kinds in a directory.
-    assert_eq!(run("").code, Some(0));
-    let lines = named(&captures);
-    assert!(lines.len() > unhashed && lines[unhashed..].iter().all(|line| line["sha256"].is_string()));
-    let (code, text) = verify(&captures);
-    assert!(code == Some(0) && text.contains(&said(unhashed)), "{text}");
-
-    let path = |n: usize| lines[n]["path"].as_str().unwrap();
+    let path = |line: &Value| line["path"].as_str().unwrap().to_string();
+    let (hashed, unhashed) = (&blake3[2], &unhashed[1]);
+    let flip = |copy: &Path| {
+        let path = copy.join(path(hashed));
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    };
+    assert_found(&captures, flip, &[format!("{} was changed: its hash is ", path(hashed))]);
     let longer = |copy: &Path| {
-        let mut file = fs::File::options().append(true).open(copy.join(path(1))).unwrap();
+        let mut file = fs::File::options().append(true).open(copy.join(path(unhashed))).unwrap();
         std::io::Write::write_all(&mut file, &[0]).unwrap();
     };
-    assert_found(&captures, longer, &[format!("{} was changed: it has ", path(1))]);
-    let frames = lines[2]["frames"].as_u64().unwrap();
-    let change = |copy: &Path| {
-        edit(copy, |lines| {
-            let edited = lines[2].replace(&format!("\"frames\":{frames},"), &format!("\"frames\":{},", frames + 1));
-            assert_ne!(edited, lines[2]);
-            lines[2] = edited;
-        });
+    assert_found(&captures, longer, &[format!("{} was changed: it has ", path(unhashed))]);
+    // The number of a line.
+    let number = |line: &Value| lines(&captures).iter().position(|other| other == line).unwrap();
+    let change = |line: &Value, from: &str, to: &str| {
+        let n = number(line);
+        let edit = |copy: &Path| {
+            edit(copy, |lines| {
+                let edited = lines[n].replace(from, to);
+                assert_ne!(edited, lines[n]);
+                lines[n] = edited;
+            });
+        };
+        assert_found(&captures, edit, &[format!("line {} does not follow from line {}", n + 2, n + 1)]);
     };
-    assert_found(&captures, change, &["line 4 does not follow from line 3".into()]);
+    let frames = unhashed["frames"].as_u64().unwrap();
+    change(unhashed, &format!("\"frames\":{frames},"), &format!("\"frames\":{},", frames + 1));
     // The hash taken out of a line, so that its file could be changed.
-    let unhash = |copy: &Path| {
-        edit(copy, |all| {
-            let hash = format!(",\"sha256\":\"{}\"", lines[unhashed]["sha256"].as_str().unwrap());
-            let edited = all[unhashed].replace(&hash, "");
-            assert_ne!(edited, all[unhashed]);
-            all[unhashed] = edited;
-        });
-    };
-    assert_found(&captures, unhash, &[format!("line {} does not follow", unhashed + 2)]);
+    for (line, field) in [(&sha256[1], "sha256"), (&blake3[1], "blake3")] {
+        change(line, &format!(",\"{field}\":\"{}\"", line[field].as_str().unwrap()), "");
+    }
 }
 
 #[test]

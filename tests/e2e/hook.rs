@@ -50,8 +50,8 @@ fn is_told_what_the_manifest_says() {
     if !need::programs(&[]) {
         return;
     }
-    let variables = ["SOURCE", "VNI", "FRAMES", "BYTES", "DROPPED", "FIRST", "LAST", "SHA256", "FORMAT"];
-    for (compression, arguments) in [(false, "--format pcap"), (true, "--format pcapng --compress lz4")] {
+    let variables = ["SOURCE", "VNI", "FRAMES", "BYTES", "DROPPED", "FIRST", "LAST", "SHA256", "BLAKE3", "FORMAT"];
+    for (compression, arguments) in [(false, "--format pcap"), (true, "--format pcapng --compress lz4 --hash blake3")] {
         let directory = tempfile::tempdir().unwrap();
         let told = directory.path().join("told");
         let values: Vec<String> = variables.iter().map(|name| format!("$VXTAP_{name}")).collect();
@@ -60,15 +60,19 @@ fn is_told_what_the_manifest_says() {
         let text = format!("echo \"$#|$1|{size}|{}\" >>{}", values.join("|"), told.display());
         let ended = run(directory.path(), &text, arguments);
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
-        let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
+        // Empty where the line has no such field.
+        let word = |value: &Value| match value {
+            Value::Null => String::new(),
+            value => value.as_str().map_or_else(|| value.to_string(), String::from),
+        };
         let mut want: Vec<String> = Vec::new();
         for line in events(&ended.captures, "published") {
-            assert_eq!(line["compression"].is_string(), compression);
+            assert_eq!((line["compression"].is_string(), line["blake3"].is_string()), (compression, compression));
             let path = ended.captures.join(line["path"].as_str().unwrap());
             let lost: u64 = line["dropped"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
             let session = &line["session"];
             let values = [&session["source"], &session["vni"], &line["frames"], &line["bytes"], &lost.into()].map(word);
-            let others = ["first", "last", "sha256", "format"].map(|key| word(&line[key]));
+            let others = ["first", "last", "sha256", "blake3", "format"].map(|key| word(&line[key]));
             want.push(format!("1|{}|{}|{}|{}", path.display(), line["bytes"], values.join("|"), others.join("|")));
         }
         let mut told: Vec<String> = fs::read_to_string(&told).unwrap().lines().map(String::from).collect();

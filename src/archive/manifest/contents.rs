@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::file_hash::{Blake3, Fields};
 use super::{Digest, Lines, NAME, is_capture_path};
 use crate::archive::budget::Entry;
 use crate::record::Timestamp;
@@ -38,6 +39,7 @@ struct Brief {
     bytes: Option<u64>,
     last: Option<Timestamp>,
     sha256: Option<Digest>,
+    blake3: Option<Blake3>,
     previous: Digest,
 }
 
@@ -59,14 +61,17 @@ enum Change {
 }
 
 impl Brief {
-    /// None where a field is missing.
-    fn change(self) -> Option<Change> {
-        Some(match self.event {
+    /// What it means, or what is wrong with its fields.
+    fn change(self) -> Result<Change, &'static str> {
+        let missing = "a field is missing";
+        Ok(match self.event {
             Kind::Published | Kind::Recovered => {
-                let last = if self.frames? == 0 { self.time } else { self.last? };
-                Change::Published(Entry { path: self.path?.into(), bytes: self.bytes?, last, sha256: self.sha256 })
+                let last = if self.frames.ok_or(missing)? == 0 { self.time } else { self.last.ok_or(missing)? };
+                let hash = Fields { sha256: self.sha256, blake3: self.blake3 }.hash()?;
+                let (path, bytes) = (self.path.ok_or(missing)?.into(), self.bytes.ok_or(missing)?);
+                Change::Published(Entry { path, bytes, last, hash })
             }
-            Kind::Pruned => Change::Pruned(self.path?),
+            Kind::Pruned => Change::Pruned(self.path.ok_or(missing)?),
             Kind::SetAside | Kind::Lost => Change::Nothing,
         })
     }
@@ -85,7 +90,7 @@ impl Contents {
             let previous = brief.as_ref().map_or_else(|_| line.previous(), |brief| Some(brief.previous));
             let follows = previous.is_none_or(|previous| previous == head);
             head = hash;
-            let change = brief.and_then(|brief| brief.change().ok_or_else(|| "a field is missing".to_owned()));
+            let change = brief.and_then(|brief| brief.change().map_err(str::to_owned));
             let complaint = match change {
                 Ok(Change::Published(entry)) if !is_capture_path(&entry.path) => {
                     Some(format!("names a file that is no capture, {:?}", entry.path))

@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
+use super::file_hash::{FileHash, optional};
 use crate::archive::budget::PruneReason;
 use crate::archive::name::parse_session;
 use crate::record::Timestamp;
@@ -46,8 +47,8 @@ pub struct Capture {
     /// `lz4` or `zstd:LEVEL`; none for a file as it is.
     pub compression: Option<String>,
     /// Hash of the file's bytes; none where files are not hashed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Digest>,
+    #[serde(flatten, with = "optional")]
+    pub hash: Option<FileHash>,
 }
 
 /// What happened to the files of a directory.
@@ -63,8 +64,8 @@ pub enum Event {
         /// Where it was.
         path: String,
         /// Hash of its bytes, where its line has one.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sha256: Option<Digest>,
+        #[serde(flatten, with = "optional")]
+        hash: Option<FileHash>,
         /// Which limit it was over.
         reason: PruneReason,
     },
@@ -75,7 +76,8 @@ pub enum Event {
         /// Bytes of the file.
         bytes: u64,
         /// Hash of these.
-        sha256: Digest,
+        #[serde(flatten)]
+        hash: FileHash,
         /// What is wrong with it.
         why: String,
     },

@@ -25,7 +25,7 @@ fn capture(number: u32) -> Capture {
         kernel_dropped: 5,
         format: "pcap".into(),
         compression: Some("zstd:3".into()),
-        sha256: Some(Digest::of(&number.to_be_bytes())),
+        hash: Some(FileHash::of(Algorithm::Sha256, &number.to_be_bytes())),
     }
 }
 
@@ -34,7 +34,7 @@ fn published(number: u32) -> Event {
 }
 
 fn pruned(number: u32) -> Event {
-    Event::Pruned { path: capture(number).path, sha256: capture(number).sha256, reason: PruneReason::KeepBytes }
+    Event::Pruned { path: capture(number).path, hash: capture(number).hash, reason: PruneReason::KeepBytes }
 }
 
 fn all_kinds() -> Vec<Event> {
@@ -45,7 +45,7 @@ fn all_kinds() -> Vec<Event> {
         Event::SetAside {
             path: "x/y.pcap.part.damaged".into(),
             bytes: 3,
-            sha256: Digest::of(b"abc"),
+            hash: FileHash::of(Algorithm::Sha256, b"abc"),
             why: "no \"header\"\n".into(),
         },
         Event::Lost { session: Some(Session { source: "2001:db8::1".parse().unwrap(), vni: 0 }), dropped: [].into() },
@@ -98,24 +98,56 @@ fn lines_name_the_hash_of_the_one_before_and_are_read_again() {
 }
 
 #[test]
-fn a_capture_that_was_not_hashed_has_no_hash_in_any_line() {
+fn a_line_has_the_hash_that_its_capture_has_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    let unhashed = |number| Capture { sha256: None, ..capture(number) };
-    let pruned = Event::Pruned { path: capture(1).path, sha256: None, reason: PruneReason::KeepBytes };
-    let events = [Event::Published(unhashed(1)), Event::Recovered(unhashed(2)), pruned, published(3)];
+    let blake3 = FileHash::of(Algorithm::Blake3, b"abc");
+    let with = |number, hash| Capture { hash, ..capture(number) };
+    let pruned = |number, hash| Event::Pruned { path: capture(number).path, hash, reason: PruneReason::KeepBytes };
+    let aside = |hash| Event::SetAside { path: "x/y.pcap.part".into(), bytes: 3, hash, why: "".into() };
+    let events = [
+        (Event::Published(with(1, None)), None),
+        (Event::Recovered(with(2, None)), None),
+        (pruned(1, None), None),
+        (published(3), Some(Algorithm::Sha256)),
+        (Event::Published(with(4, Some(blake3))), Some(Algorithm::Blake3)),
+        (Event::Recovered(with(5, Some(blake3))), Some(Algorithm::Blake3)),
+        (pruned(4, Some(blake3)), Some(Algorithm::Blake3)),
+        (aside(blake3), Some(Algorithm::Blake3)),
+        (aside(FileHash::of(Algorithm::Sha256, b"abc")), Some(Algorithm::Sha256)),
+    ];
     let (mut manifest, _) = Manifest::open(&disk(), dir.path()).unwrap();
-    events.iter().for_each(|event| manifest.append(event, false).unwrap());
-    assert_eq!(manifest.captures(|_| true).unwrap(), [unhashed(2), capture(3)]);
+    events.iter().for_each(|(event, _)| manifest.append(event, false).unwrap());
+    assert_eq!(manifest.captures(|_| true).unwrap(), [with(2, None), capture(3), with(5, Some(blake3))]);
     drop(manifest);
-    let written = lines(dir.path());
-    for (bytes, event) in written.iter().zip(&events) {
+    for (bytes, (event, algorithm)) in lines(dir.path()).iter().zip(&events) {
         assert_eq!(serde_json::from_slice::<Line>(bytes).unwrap().event, *event);
+        let line: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let there: Vec<_> = Algorithm::ALL.into_iter().filter(|algorithm| line[algorithm.key()].is_string()).collect();
+        assert_eq!(there, algorithm.iter().copied().collect::<Vec<_>>(), "{line}");
     }
-    let has_hash = |line: &Vec<u8>| String::from_utf8_lossy(line).contains("sha256");
-    assert_eq!(written.iter().map(has_hash).collect::<Vec<_>>(), [false, false, false, true]);
     let (_, contents) = Manifest::open(&disk(), dir.path()).unwrap();
-    let hashes: Vec<_> = contents.captures.iter().map(|entry| entry.sha256).collect();
-    assert_eq!((hashes, contents.complaints), (vec![None, capture(3).sha256], vec![]));
+    let hashes: Vec<_> = contents.captures.iter().map(|entry| entry.hash).collect();
+    assert_eq!((hashes, contents.complaints), (vec![None, capture(3).hash, Some(blake3)], vec![]));
+}
+
+#[test]
+fn a_line_with_two_hashes_or_none_that_can_be_read_is_complained_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut manifest, _) = Manifest::open(&disk(), dir.path()).unwrap();
+    manifest.append(&published(1), false).unwrap();
+    drop(manifest);
+    let whole = String::from_utf8(lines(dir.path()).remove(0)).unwrap();
+    let FileHash::Sha256(digest) = capture(1).hash.unwrap() else { panic!() };
+    let (sha256, blake3) = (format!("\"sha256\":\"{digest}\""), FileHash::of(Algorithm::Blake3, b"abc"));
+    for hash in [format!("{sha256},\"blake3\":\"{blake3}\""), "\"sha256\":\"1\"".into(), "\"blake3\":\"1\"".into()] {
+        let line = whole.replace(&sha256, &hash);
+        assert_ne!(line, whole);
+        fs::write(dir.path().join(NAME), line.clone() + "\n").unwrap();
+        let (_, contents) = Manifest::open(&disk(), dir.path()).unwrap();
+        assert!(contents.captures.is_empty(), "{hash}");
+        assert!(contents.complaints[0].starts_with("line 1 of manifest.jsonl cannot be read: "), "{contents:?}");
+        assert!(serde_json::from_str::<Line>(&line).is_err(), "{hash}");
+    }
 }
 
 #[test]

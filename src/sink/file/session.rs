@@ -439,7 +439,7 @@ impl SessionFiles {
             kernel_dropped: shared.kernel_dropped() - part.kernel_dropped,
             // Else the storage failed, and the file was cut.
             number: (length == part.stored()).then(|| part.number()),
-            digest: None,
+            hash: None,
             announced: None,
             claim: None,
         });

@@ -2,8 +2,29 @@
 
 use super::faults::{captures_in, every_kind};
 use super::*;
-use crate::archive::{BudgetPlan, Hashing, Sync};
+use crate::archive::{Algorithm, BudgetPlan, Event, Manifest, PruneReason, Sync};
 use proptest::prelude::*;
+
+/// By what a run hashes, and the one after the crash.
+fn hashes() -> impl Iterator<Item = (Option<Algorithm>, Option<Algorithm>)> {
+    let all = [Some(Algorithm::Sha256), Some(Algorithm::Blake3), None];
+    all.into_iter().flat_map(move |before| all.map(|after| (before, after)))
+}
+
+/// Fails unless the directory is as its manifest says, and the lines that are `wanted` have a hash of this kind.
+#[track_caller]
+fn assert_hashed(directory: &Path, wanted: impl Fn(&str) -> bool, by: Option<Algorithm>) {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let report = crate::verify::run(directory, None, &stop, &crate::console::Console::default()).unwrap();
+    assert!(report.mismatches.is_empty(), "{report}");
+    let text = fs::read_to_string(directory.join("manifest.jsonl")).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| wanted(line)).collect();
+    assert!(!lines.is_empty());
+    for line in lines {
+        let has = |algorithm: &Algorithm| line.contains(&format!("\"{}\":", algorithm.key()));
+        assert_eq!(Algorithm::ALL.into_iter().filter(has).collect::<Vec<_>>(), Vec::from_iter(by), "{line}");
+    }
+}
 
 /// A copy of a directory of captures as a crash would leave it.
 fn copy(from: &Path) -> tempfile::TempDir {
@@ -251,10 +272,10 @@ fn a_damaged_beginning_does_not_cost_what_lies_behind() {
 
 #[test]
 fn a_crash_between_a_copy_and_the_removal_of_its_source_doubles_nothing() {
-    [Hashing::Sha256, Hashing::None].into_iter().for_each(a_crash_between_a_copy_and_the_removal_of_its_source);
+    hashes().for_each(|(before, after)| a_crash_between_a_copy_and_the_removal_of_its_source(before, after));
 }
 
-fn a_crash_between_a_copy_and_the_removal_of_its_source(hashing: Hashing) {
+fn a_crash_between_a_copy_and_the_removal_of_its_source(before: Option<Algorithm>, after: Option<Algorithm>) {
     let mut rig = rig(|plan| plan.compression = Some(Compression::Zstd(3)));
     rig.send(&[(7, 1000, 60)]);
     rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
@@ -262,30 +283,47 @@ fn a_crash_between_a_copy_and_the_removal_of_its_source(hashing: Hashing) {
     drop(rig);
     let part = part_of(dir.path());
     let bytes = fs::read(&part).unwrap();
-    let mut rig = restart(dir, |plan| plan.archive.hashing = hashing);
+    let mut rig = restart(dir, |plan| plan.archive.hash = before);
     rig.sink.finish();
     let found = captures_in(rig.dir.path());
     assert_eq!(found.len(), 1);
     let Rig { dir, sink, .. } = rig;
     drop(sink);
     fs::write(dir.path().join(&found[0].0).with_file_name(part.file_name().unwrap()), bytes).unwrap();
-    let mut rig = restart(dir, |plan| plan.compression = Some(Compression::Zstd(3)));
+    let mut rig = restart(dir, |plan| (plan.compression, plan.archive.hash) = (Some(Compression::Zstd(3)), after));
     // Nor does a new file take the name that the salvaged one had.
     rig.send(&[(7, 1000, 60)]);
     rig.sink.finish();
     let names: Vec<_> = captures_in(rig.dir.path()).into_iter().map(|(name, _)| name).collect();
     assert_eq!((names.len(), &names[0]), (2, &found[0].0), "{names:?}");
     assert!(names[1].contains("_000002."), "{names:?}");
+    assert_hashed(rig.dir.path(), |line| line.contains("_000001."), before);
+    assert_hashed(rig.dir.path(), |line| line.contains("_000002."), after);
+}
+
+#[test]
+fn what_is_set_aside_has_a_hash_in_any_case() {
+    for (by, wanted) in [(None, Algorithm::Sha256), (Some(Algorithm::Blake3), Algorithm::Blake3)] {
+        let mut rig = rig(|_| ());
+        rig.send(&[(7, 1000, 60)]);
+        rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+        let dir = copy(rig.dir.path());
+        drop(rig);
+        fs::write(part_of(dir.path()), "no capture").unwrap();
+        let mut rig = restart(dir, |plan| plan.archive.hash = by);
+        rig.sink.finish();
+        assert_hashed(rig.dir.path(), |line| line.contains("\"set_aside\""), Some(wanted));
+    }
 }
 
 #[test]
 fn a_crash_between_a_line_and_its_file_is_completed() {
-    [Hashing::Sha256, Hashing::None].into_iter().for_each(a_crash_between_a_line_and_its_file);
+    hashes().for_each(|(before, after)| a_crash_between_a_line_and_its_file(before, after));
 }
 
-fn a_crash_between_a_line_and_its_file(hashing: Hashing) {
+fn a_crash_between_a_line_and_its_file(before: Option<Algorithm>, after: Option<Algorithm>) {
     // Between the line and the renaming.
-    let mut rig = rig(|plan| plan.archive.hashing = hashing);
+    let mut rig = rig(|plan| plan.archive.hash = before);
     rig.send(&[(7, 1000, 60), (8, 2000, 60)]);
     rig.storage.faults().rename = Some(libc::EIO);
     rig.sink.cut();
@@ -300,6 +338,7 @@ fn a_crash_between_a_line_and_its_file(hashing: Hashing) {
     // They are published as any other: the command runs, the budget counts them.
     let told = tempfile::NamedTempFile::new().unwrap();
     let mut rig = restart(dir, |plan| {
+        plan.archive.hash = after;
         plan.archive.on_publish = Some(format!("f() {{ echo \"$1\" >>{}; }}; f", told.path().display()));
         plan.archive.budget = BudgetPlan { keep_files: Some(3), ..BudgetPlan::default() };
     });
@@ -311,20 +350,17 @@ fn a_crash_between_a_line_and_its_file(hashing: Hashing) {
     let names: Vec<_> = names.into_iter().filter(|name| name.contains("vni8")).collect();
     assert!(names.iter().all(|name| !name.contains("recovered")), "announced under their own names: {names:?}");
 
+    // Each is of the run that announced it, the one that the budget removed too.
+    assert_hashed(rig.dir.path(), |line| line.contains("_000001."), before);
+    assert_hashed(rig.dir.path(), |line| line.contains("_000002."), after);
+
     // Between the line and the removal.
-    let line = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
-    let line = line.lines().find(|line| line.contains(&names[0])).unwrap();
-    let hash = line.split("\"sha256\":\"").nth(1).map(|hash| hash[..64].parse().unwrap());
-    assert_eq!(hash.is_some(), hashing == Hashing::Sha256);
     let Rig { dir, sink, .. } = rig;
     drop(sink);
-    let (mut manifest, _) =
-        crate::archive::Manifest::open(&(Arc::new(Disk::default()) as Arc<dyn Storage>), dir.path()).unwrap();
-    let event = crate::archive::Event::Pruned {
-        path: names[0].clone(),
-        sha256: hash,
-        reason: crate::archive::PruneReason::KeepFiles,
-    };
+    let (mut manifest, contents) =
+        Manifest::open(&(Arc::new(Disk::default()) as Arc<dyn Storage>), dir.path()).unwrap();
+    let hash = contents.captures.iter().find(|entry| *entry.path == *names[0]).unwrap().hash;
+    let event = Event::Pruned { path: names[0].clone(), hash, reason: PruneReason::KeepFiles };
     manifest.append(&event, false).unwrap();
     drop(manifest);
     let mut rig = rig_in(dir, |_| ());
@@ -335,7 +371,7 @@ fn a_crash_between_a_line_and_its_file(hashing: Hashing) {
 
 #[test]
 fn what_was_announced_without_a_hash_and_is_not_what_is_there_is_salvaged() {
-    let mut rig = rig(|plan| plan.archive.hashing = Hashing::None);
+    let mut rig = rig(|plan| plan.archive.hash = None);
     rig.send(&[(7, 1000, 60), (7, 2000, 60)]);
     rig.storage.faults().rename = Some(libc::EIO);
     rig.sink.cut();
@@ -353,7 +389,7 @@ fn what_was_announced_without_a_hash_and_is_not_what_is_there_is_salvaged() {
     let last = bytes.len() - 76;
     bytes[last..].fill(0);
     fs::write(&part, bytes).unwrap();
-    let mut rig = restart(dir, |plan| plan.archive.hashing = Hashing::None);
+    let mut rig = restart(dir, |plan| plan.archive.hash = None);
     rig.sink.finish();
     let found = captures_in(rig.dir.path());
     assert!(found.len() == 1 && found[0].0.contains(".recovered.") && found[0].1 == [1000], "{found:?}");

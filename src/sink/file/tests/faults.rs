@@ -1,7 +1,7 @@
 //! What disks do on bad days: whatever it is, the ledger closes, what is published is whole, and it goes on when the disk is well again.
 
 use super::*;
-use crate::archive::{Hashing, Sync};
+use crate::archive::{Algorithm, FileHash, Sync};
 use crate::record::compress;
 use crate::record::read::CaptureReader;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
@@ -99,11 +99,11 @@ impl Rig {
             told += sum(&line["dropped"]);
             if let Some(path) = line["path"].as_str().filter(|_| line["event"] != "pruned") {
                 let bytes = fs::read(self.dir.path().join(path)).unwrap();
-                let hash = match self.sink.shared.plan.archive.hashing {
-                    Hashing::Sha256 => Some(crate::archive::Digest::of(&bytes).to_string()),
-                    Hashing::None => None,
-                };
-                assert_eq!(line["sha256"].as_str(), hash.as_deref(), "{path}");
+                for algorithm in Algorithm::ALL {
+                    let is_its = |by: &Algorithm| *by == algorithm;
+                    let hash = self.sink.shared.plan.archive.hash.filter(is_its).map(|by| FileHash::of(by, &bytes));
+                    assert_eq!(line[algorithm.key()].as_str(), hash.map(|hash| hash.to_string()).as_deref(), "{path}");
+                }
                 assert_eq!(line["bytes"], bytes.len() as u64, "{path}");
                 captures += 1;
             }
@@ -136,11 +136,12 @@ fn short_writes() {
 }
 
 #[test]
-fn without_hashes_each_file_is_on_record_too() {
-    for (format, compression) in every_kind() {
+fn each_file_is_on_record_however_it_is_hashed() {
+    let hashes = [Some(Algorithm::Blake3), None];
+    for ((format, compression), hash) in every_kind().flat_map(|kind| hashes.map(|hash| (kind, hash))) {
         let mut rig = rig(|plan| {
             (plan.format, plan.compression, plan.rotate_size) = (format, compression, 20_000);
-            plan.archive.hashing = Hashing::None;
+            plan.archive.hash = hash;
         });
         rig.frames(200, 600);
         rig.flush();
