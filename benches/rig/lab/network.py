@@ -1,5 +1,6 @@
 """Two network namespaces and a veth pair between them."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -19,7 +20,13 @@ def sh(*command):
 
 
 class Network:
-    """v0 in the sender's namespace, v1 in the receiver's; g0 and g1 feed the generator's larger frames into its queue."""
+    """v0 in the sender's namespace, v1 in the receiver's; g0 and g1 feed the generator's larger frames into its
+    queues."""
+
+    def __init__(self, receivers):
+        # Each receiving processor is to have a queue of v1 to itself, and its NAPI: the kernel takes the queue whose number is the
+        # processor's modulo the number of queues.
+        self.queues = next(n for n in itertools.count(1) if len({number % n for number in receivers}) == len(receivers))
 
     def __enter__(self):
         self.send, self.receive = (f"rig-{side}-{os.getpid()}" for side in ("send", "receive"))
@@ -33,7 +40,8 @@ class Network:
     def _make(self):
         sh("ip", "netns", "add", self.send)
         sh("ip", "netns", "add", self.receive)
-        sh("ip", "link", "add", "v0", "netns", self.send, "type", "veth", "peer", "name", "v1", "netns", self.receive)
+        peer = ["name", "v1", "netns", self.receive, "numrxqueues", str(self.queues)]
+        sh("ip", "link", "add", "v0", "netns", self.send, "type", "veth", "peer", *peer)
         sh("ip", "link", "add", "g0", "netns", self.send, "type", "veth", "peer", "name", "g1", "netns", self.send)
         sh("ip", "-n", self.send, "link", "set", "v0", "address", SENDER_MAC)
         sh("ip", "-n", self.receive, "link", "set", "v1", "address", RECEIVER_MAC)

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import lab.machine as machine
-from lab.load import FIRST_VNI, RECEIVE_CPU
+from lab.load import FIRST_VNI
 from lab.network import RECEIVER, sh
 
 
@@ -50,12 +50,13 @@ class Side:
         """Removes what `start` made beside programs."""
 
     def launch(self, ready, *command):
-        """Starts a program on the receiving processor, and waits until it has said `ready`."""
+        """Starts a program on the receiving processors, and waits until it has said `ready`."""
         number = len(self.programs)
         log, out = (os.path.join(self.rig.work, f"{number}.{kind}") for kind in ("log", "out"))
+        processors = ",".join(map(str, self.rig.options.receivers))
         with open(log, "w") as log_file, open(out, "w") as out_file:
             program = subprocess.Popen(
-                self.rig.net.within(self.rig.net.receive, "taskset", "-c", str(RECEIVE_CPU), *command),
+                self.rig.net.within(self.rig.net.receive, "taskset", "-c", processors, *command),
                 stdout=out_file, stderr=log_file, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         self.programs.append(program)
@@ -115,8 +116,9 @@ class Vxtap(Side):
         where = ["--write", self.rig.files] if self.output == "pcap" else ["--tap", "mirror0", *self.tap_mode, "--no-write"]
         keep = load.wanted_vnis()
         vnis = ["--vni", ",".join(map(str, keep))] if keep else []
+        workers = str(len(self.rig.options.receivers))
         self.launch(
-            "receiving", self.rig.vxtap, "run", "--workers", "1", "--ledger", "json", *self.way, *where, *vnis, *self.rig.vxtap_options
+            "receiving", self.rig.vxtap, "run", "--workers", workers, "--ledger", "json", *self.way, *where, *vnis, *self.rig.vxtap_options
         )  # fmt: skip
         if self.output == "tap":
             self.sniff("mirror0")
@@ -215,7 +217,7 @@ class Suricata(Side):
     def start(self, load):
         config = os.path.join(self.rig.work, "suricata.yaml")
         with open(config, "w") as file:
-            file.write(SURICATA)
+            file.write(SURICATA % len(self.rig.options.receivers))
         self.launch(
             "Engine started", "suricata", "-c", config, "--af-packet=v1", "-l", self.rig.files, "-k", "none", "--runmode", "workers", "-v"
         )  # fmt: skip
@@ -243,11 +245,11 @@ def netsniff(side, device, load):
 
 SNIFFERS = {"tcpdump": tcpdump, "dumpcap": dumpcap, "netsniff-ng": netsniff}
 
-SURICATA = """%YAML 1.1
+SURICATA = """%%YAML 1.1
 ---
 af-packet:
   - interface: v1
-    threads: 1
+    threads: %d
     cluster-id: 99
     cluster-type: cluster_flow
     tpacket-v3: yes
