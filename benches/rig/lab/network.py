@@ -40,8 +40,7 @@ class Network:
     def _make(self):
         sh("ip", "netns", "add", self.send)
         sh("ip", "netns", "add", self.receive)
-        peer = ["name", "v1", "netns", self.receive, "numrxqueues", str(self.queues)]
-        sh("ip", "link", "add", "v0", "netns", self.send, "type", "veth", "peer", *peer)
+        sh("ip", "link", "add", "v0", "netns", self.send, "type", "veth", "peer", "name", "v1", "netns", self.receive)
         sh("ip", "link", "add", "g0", "netns", self.send, "type", "veth", "peer", "name", "g1", "netns", self.send)
         sh("ip", "-n", self.send, "link", "set", "v0", "address", SENDER_MAC)
         sh("ip", "-n", self.receive, "link", "set", "v1", "address", RECEIVER_MAC)
@@ -53,6 +52,8 @@ class Network:
         sh("ip", "-n", self.receive, "link", "set", "lo", "up")
         # Nobody asks for addresses: a reply would be a frame that the generator did not send.
         sh("ip", "-n", self.receive, "neigh", "add", SENDER, "lladdr", SENDER_MAC, "dev", "v1", "nud", "permanent")
+        if self.queues > 1:
+            sh("ip", "netns", "exec", self.receive, "ethtool", "-L", "v1", "rx", str(self.queues))
         # With GRO a veth has a NAPI, without which nothing can be redirected into its other end.
         sh("ip", "netns", "exec", self.receive, "ethtool", "-K", "v1", "gro", "on")
         sh("ip", "netns", "exec", self.send, "ethtool", "-K", "g1", "gro", "on")
