@@ -27,6 +27,8 @@ class Side:
     # The largest inner frame.
     largest = 9000
     filters = True
+    # Seconds after which a block of a program's ring that is not full is handed over: the last frames come out then.
+    tail = 0.0
 
     def __init__(self, rig, output):
         self.rig, self.output = rig, output
@@ -226,6 +228,8 @@ class Suricata(Side):
 def tcpdump(side, device, _load, *filter):
     path = os.path.join(side.rig.files, f"{device}.pcap")
     kib = str(side.rig.options.ring * 1024)
+    # What its ring still has when it is ended, it does not write.
+    side.tail = 1.0
     side.launch("listening on", "tcpdump", "-i", device, "-n", "-B", kib, "-Z", "root", "-w", path, *filter)
 
 

@@ -29,6 +29,7 @@ def run(rig, side, load, rate, seconds):
         side.start(load)
         time.sleep(0.3)
         trial = measured(rig, side, load, rate, seconds)
+        time.sleep(side.tail)
     finally:
         side.stop()
     trial["counted"], trial["files"] = side.count(trial["sent"])
