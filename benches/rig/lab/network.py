@@ -24,8 +24,8 @@ class Network:
     queues."""
 
     def __init__(self, receivers):
-        # Each receiving processor is to have a queue of v1 to itself, and its NAPI: the kernel takes the queue whose number is the
-        # processor's modulo the number of queues.
+        # Each receiving processor is to have a queue of v1, and so a NAPI, to itself: the kernel takes the processor's
+        # number modulo the number of queues.
         self.queues = next(n for n in itertools.count(1) if len({number % n for number in receivers}) == len(receivers))
 
     def __enter__(self):
