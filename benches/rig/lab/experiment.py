@@ -136,7 +136,14 @@ class Experiment:
                     "trials": len(mine),
                 }
             )
-        return {"load": self.load.name(), "base": base, "lengths": MIXES[self.load.mix], "rows": rows, "absent": self.absent}
+        return {
+            "load": self.load.name(),
+            "base": base,
+            "receivers": self.rig.options.receivers,
+            "lengths": MIXES[self.load.mix],
+            "rows": rows,
+            "absent": self.absent,
+        }
 
 
 def spread(values):

@@ -14,7 +14,9 @@ MIXES = {
     "8900": [8900],
 }
 FIRST_VNI = 7
-RECEIVE_CPU, SEND_CPU = 1, 0
+SEND_CPU = 0
+# The generator has room for no more.
+MOST_RECEIVERS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Generator:
             "to_mac": network.RECEIVER_MAC,
             "to_ip": network.RECEIVER,
             "from_ip": network.SENDER,
-            "cpu": RECEIVE_CPU,
+            "cpus": ",".join(map(str, self.options.receivers)),
             "depth": self.options.depth,
             "fifo": self.options.fifo,
             "nice": self.options.nice,

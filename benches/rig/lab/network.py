@@ -1,5 +1,6 @@
 """Two network namespaces and a veth pair between them."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -19,7 +20,13 @@ def sh(*command):
 
 
 class Network:
-    """v0 in the sender's namespace, v1 in the receiver's; g0 and g1 feed the generator's larger frames into its queue."""
+    """v0 in the sender's namespace, v1 in the receiver's; g0 and g1 feed the generator's larger frames into its
+    queues."""
+
+    def __init__(self, receivers):
+        # Each receiving processor is to have a queue of v1, and so a NAPI, to itself: the kernel takes the processor's
+        # number modulo the number of queues.
+        self.queues = next(n for n in itertools.count(1) if len({number % n for number in receivers}) == len(receivers))
 
     def __enter__(self):
         self.send, self.receive = (f"rig-{side}-{os.getpid()}" for side in ("send", "receive"))
@@ -45,6 +52,8 @@ class Network:
         sh("ip", "-n", self.receive, "link", "set", "lo", "up")
         # Nobody asks for addresses: a reply would be a frame that the generator did not send.
         sh("ip", "-n", self.receive, "neigh", "add", SENDER, "lladdr", SENDER_MAC, "dev", "v1", "nud", "permanent")
+        if self.queues > 1:
+            sh("ip", "netns", "exec", self.receive, "ethtool", "-L", "v1", "rx", str(self.queues))
         # With GRO a veth has a NAPI, without which nothing can be redirected into its other end.
         sh("ip", "netns", "exec", self.receive, "ethtool", "-K", "v1", "gro", "on")
         sh("ip", "netns", "exec", self.send, "ethtool", "-K", "g1", "gro", "on")

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import lab.machine as machine
-from lab.load import FIRST_VNI, RECEIVE_CPU
+from lab.load import FIRST_VNI
 from lab.network import RECEIVER, sh
 
 
@@ -27,6 +27,8 @@ class Side:
     # The largest inner frame.
     largest = 9000
     filters = True
+    # Seconds after which a block of a program's ring that is not full is handed over: the last frames come out then.
+    tail = 0.0
 
     def __init__(self, rig, output):
         self.rig, self.output = rig, output
@@ -50,12 +52,13 @@ class Side:
         """Removes what `start` made beside programs."""
 
     def launch(self, ready, *command):
-        """Starts a program on the receiving processor, and waits until it has said `ready`."""
+        """Starts a program on the receiving processors, and waits until it has said `ready`."""
         number = len(self.programs)
         log, out = (os.path.join(self.rig.work, f"{number}.{kind}") for kind in ("log", "out"))
+        processors = ",".join(map(str, self.rig.options.receivers))
         with open(log, "w") as log_file, open(out, "w") as out_file:
             program = subprocess.Popen(
-                self.rig.net.within(self.rig.net.receive, "taskset", "-c", str(RECEIVE_CPU), *command),
+                self.rig.net.within(self.rig.net.receive, "taskset", "-c", processors, *command),
                 stdout=out_file, stderr=log_file, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         self.programs.append(program)
@@ -115,8 +118,9 @@ class Vxtap(Side):
         where = ["--write", self.rig.files] if self.output == "pcap" else ["--tap", "mirror0", *self.tap_mode, "--no-write"]
         keep = load.wanted_vnis()
         vnis = ["--vni", ",".join(map(str, keep))] if keep else []
+        workers = str(len(self.rig.options.receivers))
         self.launch(
-            "receiving", self.rig.vxtap, "run", "--workers", "1", "--ledger", "json", *self.way, *where, *vnis, *self.rig.vxtap_options
+            "receiving", self.rig.vxtap, "run", "--workers", workers, "--ledger", "json", *self.way, *where, *vnis, *self.rig.vxtap_options
         )  # fmt: skip
         if self.output == "tap":
             self.sniff("mirror0")
@@ -215,7 +219,7 @@ class Suricata(Side):
     def start(self, load):
         config = os.path.join(self.rig.work, "suricata.yaml")
         with open(config, "w") as file:
-            file.write(SURICATA)
+            file.write(SURICATA % len(self.rig.options.receivers))
         self.launch(
             "Engine started", "suricata", "-c", config, "--af-packet=v1", "-l", self.rig.files, "-k", "none", "--runmode", "workers", "-v"
         )  # fmt: skip
@@ -224,6 +228,8 @@ class Suricata(Side):
 def tcpdump(side, device, _load, *filter):
     path = os.path.join(side.rig.files, f"{device}.pcap")
     kib = str(side.rig.options.ring * 1024)
+    # What its ring still has when it is ended, it does not write.
+    side.tail = 1.0
     side.launch("listening on", "tcpdump", "-i", device, "-n", "-B", kib, "-Z", "root", "-w", path, *filter)
 
 
@@ -243,11 +249,11 @@ def netsniff(side, device, load):
 
 SNIFFERS = {"tcpdump": tcpdump, "dumpcap": dumpcap, "netsniff-ng": netsniff}
 
-SURICATA = """%YAML 1.1
+SURICATA = """%%YAML 1.1
 ---
 af-packet:
   - interface: v1
-    threads: 1
+    threads: %d
     cluster-id: 99
     cluster-type: cluster_flow
     tpacket-v3: yes

@@ -1,5 +1,9 @@
 """Results as text."""
 
+from lab.load import SEND_CPU
+
+SHARED = f"NOT A MEASUREMENT, the sender shares processor {SEND_CPU}"
+
 
 def line(trial):
     """One trial, as it ends."""
@@ -54,9 +58,15 @@ def table(summary):
         ]
         for row in rows
     ]
-    lines = [f"{rows[0]['output']}, {summary['load']}:", "", row_of(head), row_of(["---"] * len(head)), *map(row_of, cells)]
+    lines = [f"{rows[0]['output']}, {summary['load']}, {receiving(summary['receivers'])}:", "", row_of(head), row_of(["---"] * len(head)), *map(row_of, cells)]
     lines += [""] + [f"not here: {name}: {why}" for name, why in summary["absent"].items()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def receiving(processors):
+    """Which processors the figures are of."""
+    many = f"processors {', '.join(map(str, processors))} receive" if len(processors) > 1 else f"processor {processors[0]} receives"
+    return many + (f" ({SHARED})" if SEND_CPU in processors else "")
 
 
 def short(offered, asked):

@@ -6,13 +6,12 @@ import shutil
 import time
 
 import lab.machine as machine
-from lab.load import RECEIVE_CPU
 
 # A backlog that takes longer than this share of the trial to work off is a deficit that memory has hidden.
 BACKLOG = 0.15
 # The sender is behind by more than this share: what was offered is not what was asked for.
 SLOW = 0.05
-# Other work on the receiving processor that disturbs a trial, as a share of the processor. Its clock ticks and interrupts,
+# Other work on a receiving processor that disturbs a trial, as a share of the processor. Its clock ticks and interrupts,
 # which no thread is charged for, are about 0.03.
 DISTURBED = 0.06
 
@@ -30,6 +29,7 @@ def run(rig, side, load, rate, seconds):
         side.start(load)
         time.sleep(0.3)
         trial = measured(rig, side, load, rate, seconds)
+        time.sleep(side.tail)
     finally:
         side.stop()
     trial["counted"], trial["files"] = side.count(trial["sent"])
@@ -47,18 +47,20 @@ def clean(directory):
 def measured(rig, side, load, rate, seconds):
     """The part under load."""
     pids = side.pids()
-    softirq = machine.kernel_thread(f"ksoftirqd/{RECEIVE_CPU}")
+    receivers = rig.options.receivers
+    softirqs = [machine.kernel_thread(f"ksoftirqd/{number}") for number in receivers]
     arrived, refused = rig.net.arrived()
-    own = machine.threads_ns(pids + [softirq])
-    processor, begin = machine.Processor(RECEIVE_CPU), time.monotonic()
+    own = machine.threads_ns(pids + softirqs)
+    processors, begin = [machine.Processor(number) for number in receivers], time.monotonic()
     offered = rig.generator.offer(load, rate, seconds)
-    backlog = until_idle(pids, offered["end_ns"] / 1e9)
+    backlog = until_idle(pids, len(receivers), offered["end_ns"] / 1e9)
     time.sleep(0.6)
-    busy, stolen = processor.busy_and_stolen_ns()
+    busy, stolen = map(sum, zip(*(processor.busy_and_stolen_ns() for processor in processors)))
     elapsed = time.monotonic() - begin
-    own = machine.threads_ns(pids + [softirq]) - own + offered["queue_thread_ns"]
+    own = machine.threads_ns(pids + softirqs) - own + offered["queue_thread_ns"]
     arrived_now, refused_now = rig.net.arrived()
-    # The queue's thread runs what the interrupt of a network card would, and the card's drops happen before it.
+    taken = sum(offered["taken"])
+    # A queue's thread runs what the interrupt of a network card would, and the card's drops happen before it.
     return {
         "side": side.name,
         "output": side.output,
@@ -74,8 +76,10 @@ def measured(rig, side, load, rate, seconds):
         "sender_failed": offered["failed"],
         "sender_waited_ns": offered["waited_ns"],
         "wanted": load.wanted_of(offered["sent"]),
-        "lost_in_queue": offered["sent"] - offered["taken"],
-        "lost_in_veth": offered["taken"] - (arrived_now - arrived),
+        "receivers": receivers,
+        "taken": offered["taken"],
+        "lost_in_queue": offered["sent"] - taken,
+        "lost_in_veth": taken - (arrived_now - arrived),
         "lost_at_socket": refused_now - refused,
         "backlog_s": backlog,
         "busy_ns": busy,
@@ -86,14 +90,14 @@ def measured(rig, side, load, rate, seconds):
     }
 
 
-def until_idle(pids, since, longest=10.0):
+def until_idle(pids, processors, since, longest=10.0):
     """Waits until the receivers have little left to do, and returns how long after the last frame that was, in seconds.
-    About 0.1 is nothing: the generator looks that long whether its queue is empty."""
+    About 0.1 is nothing: the generator looks that long whether its queues are empty."""
     before, at = machine.threads_ns(pids), time.monotonic()
     while at - since < longest:
         time.sleep(0.05)
         now, clock = machine.threads_ns(pids), time.monotonic()
-        if now - before < (clock - at) * 0.1e9:
+        if now - before < (clock - at) * 0.1e9 * processors:
             break
         before, at = now, clock
     return round(at - since, 3)
@@ -108,8 +112,8 @@ def attribute(side, trial):
         raise Broken(f"the generator was too slow: {sent} frames in {sent / trial['offered']:.1f} s")
     trial["lost"] = 1 - counted / trial["wanted"]
     trial["backlog_share"] = trial["backlog_s"] / (sent / trial["offered"])
-    # What other programs did on this processor is not the side's.
-    trial["foreign"] = (trial["busy_ns"] - trial["own_ns"]) / 1e9 / trial["elapsed_s"]
+    # What other programs did on these processors is not the side's; a share of one of them, on average.
+    trial["foreign"] = (trial["busy_ns"] - trial["own_ns"]) / 1e9 / trial["elapsed_s"] / len(trial["receivers"])
     trial["disturbed"] = trial["foreign"] > DISTURBED
     trial["slow_sender"] = trial["offered"] < (1 - SLOW) * trial["rate"]
     cost = trial["own_ns"] if trial["disturbed"] else trial["busy_ns"]

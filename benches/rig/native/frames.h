@@ -13,6 +13,11 @@
 #define WRITTEN (NUMBER + 8)
 #define LENGTHS 16
 
+/* Processors that the queues' map has room for, and entries of the table that spreads outer ports over them: a power
+ * of two. */
+#define PROCESSORS 256
+#define INDIRECTION 128
+
 #define OUTER_SOURCE_PORT 34
 #define VNI_AT 46
 #define INNER_CHECKSUM (OUTER + 14 + 10)

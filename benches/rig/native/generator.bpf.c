@@ -2,7 +2,7 @@
  *
  * `generate` runs over and over under BPF_PROG_TEST_RUN in live mode and makes a frame of each buffer as long as the
  * pace allows, else gives the buffer back. `number` does the same to frames that come over an interface, for those
- * larger than live mode can make. Both put the frame into a cpumap, which is a deep queue with a thread on the
+ * larger than live mode can make. Both put the frame into a cpumap, which is a deep queue with a thread on each
  * receiving processor, as a network card's ring is. `forward` runs in that thread and hands the frame to the interface
  * under test. */
 #include <linux/bpf.h>
@@ -14,32 +14,35 @@
 
 struct {
     __uint(type, BPF_MAP_TYPE_CPUMAP);
-    __uint(max_entries, 256);
+    __uint(max_entries, PROCESSORS);
     __type(key, __u32);
     __type(value, struct bpf_cpumap_val);
 } queue SEC(".maps");
 
 /* Set before it starts. */
-volatile __u32 receive_cpu, length_count = 1, flows = 1024, ports = 64, vnis = 1, first_vni = 7, train = 1;
+volatile __u32 length_count = 1, flows = 1024, ports = 64, vnis = 1, first_vni = 7, train = 1;
 volatile __u32 burst = 64, lengths[LENGTHS];
 volatile __u64 rate, wanted;
+/* Which processor receives an outer port, as the indirection table of a network card says it of a hash. */
+volatile __u32 receivers[INDIRECTION];
 __u8 templates[LENGTHS][TEMPLATE];
 
 /* Counted by the sender's processor. */
 volatile __u64 start_ns, end_ns, sent, allowed, late, failed;
-/* The receiver's, in cache lines of its own, so that neither processor waits for the other's: what it has taken from
- * the queue, and the interface that it hands frames to. */
+/* A receiver's, by its number, in cache lines of its own, so that no processor waits for another's: what it has taken
+ * from its queue, and the interface that it hands frames to. */
 volatile struct {
     __u64 frames;
     __u32 out_ifindex, padding[29];
-} taken __attribute__((aligned(128)));
+} taken[PROCESSORS] __attribute__((aligned(128)));
 
-static __always_inline void headers(__u8 *frame, __u32 length, __u64 n)
+/* Writes them, and puts the frame into the queue of its outer port's receiver. */
+static __always_inline int send(__u8 *frame, __u32 length, __u64 n)
 {
     __u64 conversation = n / train;
-    __u16 flow = conversation % flows;
+    __u16 flow = conversation % flows, port = flow % ports;
     __builtin_memcpy(frame, templates[length], TEMPLATE);
-    *(__u16 *)(frame + OUTER_SOURCE_PORT) = bpf_htons(49152 + flow % ports);
+    *(__u16 *)(frame + OUTER_SOURCE_PORT) = bpf_htons(49152 + port);
     *(__u32 *)(frame + VNI_AT) = bpf_htonl((__u32)(first_vni + conversation % vnis) << 8);
     /* The low half of the inner source address is the flow's number; the checksum follows (RFC 1624). */
     __u16 low = bpf_htons(flow);
@@ -49,6 +52,10 @@ static __always_inline void headers(__u8 *frame, __u32 length, __u64 n)
     *(__u16 *)(frame + INNER_CHECKSUM) = ~(__u16)sum;
     *(__u16 *)(frame + INNER_SOURCE_LOW) = low;
     *(__u64 *)(frame + NUMBER) = n;
+    sent = n + 1;
+    if (n + 1 >= wanted)
+        end_ns = bpf_ktime_get_ns();
+    return bpf_redirect_map(&queue, receivers[port % INDIRECTION], 0);
 }
 
 /* Some milliseconds of looks at the clock: softirqs wait meanwhile. */
@@ -115,11 +122,7 @@ int generate(struct xdp_md *ctx)
     __u8 *frame = (void *)(long)ctx->data;
     if (frame + WRITTEN > (__u8 *)(long)ctx->data_end)
         return XDP_ABORTED;
-    headers(frame, length, n);
-    sent = n + 1;
-    if (n + 1 >= wanted)
-        end_ns = bpf_ktime_get_ns();
-    return bpf_redirect_map(&queue, receive_cpu, 0);
+    return send(frame, length, n);
 }
 
 SEC("xdp.frags")
@@ -129,18 +132,15 @@ int number(struct xdp_md *ctx)
     __u64 n = sent;
     if (frame + WRITTEN > (__u8 *)(long)ctx->data_end || n >= wanted)
         return XDP_DROP;
-    headers(frame, 0, n);
-    sent = n + 1;
-    if (n + 1 >= wanted)
-        end_ns = bpf_ktime_get_ns();
-    return bpf_redirect_map(&queue, receive_cpu, 0);
+    return send(frame, 0, n);
 }
 
 SEC("xdp.frags/cpumap")
 int forward(struct xdp_md *ctx)
 {
-    taken.frames++;
-    return bpf_redirect(taken.out_ifindex, 0);
+    __u32 here = bpf_get_smp_processor_id() % PROCESSORS;
+    taken[here].frames++;
+    return bpf_redirect(taken[here].out_ifindex, 0);
 }
 
 char LICENSE[] SEC("license") = "GPL";

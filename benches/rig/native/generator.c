@@ -1,10 +1,10 @@
-/* Offers VXLAN frames to an interface at a given rate, a given number of them, from one processor to another.
+/* Offers VXLAN frames to an interface at a given rate, a given number of them, from one processor to others.
  *
  *   generator KEY=VALUE...      prints one JSON object
  *
  * See `usage` for the keys. Frames up to 3,400 bytes come from BPF_PROG_TEST_RUN in live mode, about 5 million a
  * second; larger ones from a packet socket into the interface `jumbo_in`, whose far end `jumbo_out` numbers them.
- * Both kinds go through the same queue to the same processor. */
+ * Both kinds go through the same queues; all frames of an outer port go to one processor. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -32,6 +32,7 @@
 /* What live mode can make: a page less its headroom, its tailroom and the kernel's own notes. */
 #define LIVE_FRAME 3400
 #define LARGEST 9200
+#define RECEIVERS 16
 
 static const char usage[] =
     "usage: generator KEY=VALUE...\n"
@@ -40,10 +41,10 @@ static const char usage[] =
     "  count=N             frames in all\n"
     "  out=NAME            the interface to redirect into; its far end is under test\n"
     "  to_mac=, to_ip=     outer destination; from_ip= outer source\n"
-    "  cpu=N               the receiving processor (1)\n"
-    "  depth=N             frames that the queue before it holds (8192)\n"
-    "  fifo=N              real-time priority of the queue's thread, 0 for none (0)\n"
-    "  nice=N              its nice value otherwise, and that of the sender and its session (0)\n"
+    "  cpus=N,...          the receiving processors (up to 16)\n"
+    "  depth=N             frames that the queue before each holds (8192)\n"
+    "  fifo=N              real-time priority of the queues' threads, 0 for none (0)\n"
+    "  nice=N              their nice value otherwise, and that of the sender and its session (0)\n"
     "  flows=, ports=, vnis=, vni=, train=   inner flows (1024), outer ports (64), VNIs (1), the first (7), and frames\n"
     "                      that follow each other in one flow and VNI (1)\n"
     "  burst=N             frames gathered before they are sent, as interrupt moderation does (64, at most 64)\n"
@@ -51,14 +52,14 @@ static const char usage[] =
     "  limit=SECONDS       gives up then (60)\n";
 
 static struct {
-    unsigned lengths[LENGTHS], length_count, cpu, depth, fifo, flows, ports, vnis, vni, train, burst;
+    unsigned lengths[LENGTHS], length_count, cpus[RECEIVERS], cpu_count, depth, fifo, flows, ports, vnis, vni, train, burst;
     unsigned long rate, count;
     int nice;
     double limit;
     const char *out, *jumbo_in, *jumbo_out;
     unsigned char to_mac[6];
     struct in_addr to, from;
-} plan = {.cpu = 1, .depth = 8192, .flows = 1024, .ports = 64, .vnis = 1, .vni = 7, .train = 1, .burst = 64, .limit = 60};
+} plan = {.depth = 8192, .flows = 1024, .ports = 64, .vnis = 1, .vni = 7, .train = 1, .burst = 64, .limit = 60};
 
 static void fail(const char *what)
 {
@@ -71,9 +72,8 @@ static void parse(int argc, char **argv)
     static const struct {
         const char *key;
         unsigned *value;
-    } numbers[] = {{"cpu", &plan.cpu},     {"depth", &plan.depth}, {"fifo", &plan.fifo}, {"flows", &plan.flows},
-                   {"ports", &plan.ports}, {"vnis", &plan.vnis},   {"vni", &plan.vni},   {"train", &plan.train},
-                   {"burst", &plan.burst}};
+    } numbers[] = {{"depth", &plan.depth}, {"fifo", &plan.fifo}, {"flows", &plan.flows}, {"ports", &plan.ports},
+                   {"vnis", &plan.vnis},   {"vni", &plan.vni},   {"train", &plan.train}, {"burst", &plan.burst}};
     for (int i = 1; i < argc; i++) {
         char *value = strchr(argv[i], '=');
         int known = 0;
@@ -83,6 +83,9 @@ static void parse(int argc, char **argv)
             if (!strcmp(argv[i], "lengths")) {
                 for (char *s = strtok(value, ","); s && plan.length_count < LENGTHS; s = strtok(NULL, ","))
                     plan.lengths[plan.length_count++] = OUTER + atoi(s);
+            } else if (!strcmp(argv[i], "cpus")) {
+                for (char *s = strtok(value, ","); s && plan.cpu_count < RECEIVERS; s = strtok(NULL, ","))
+                    plan.cpus[plan.cpu_count++] = atoi(s);
             } else if (!strcmp(argv[i], "rate"))
                 plan.rate = strtoul(value, NULL, 10);
             else if (!strcmp(argv[i], "count"))
@@ -118,10 +121,12 @@ static void parse(int argc, char **argv)
             exit(2);
         }
     }
-    int good = plan.burst && plan.burst <= 64 && plan.rate && plan.count && plan.out && plan.length_count && plan.flows &&
-               plan.ports && plan.vnis && plan.train && plan.flows <= 65536 && plan.ports <= 16384;
+    int good = plan.burst && plan.burst <= 64 && plan.rate && plan.count && plan.out && plan.length_count && plan.cpu_count &&
+               plan.flows && plan.ports && plan.vnis && plan.train && plan.flows <= 65536 && plan.ports <= 16384;
     for (unsigned i = 0; i < plan.length_count; i++)
         good &= plan.lengths[i] >= WRITTEN && plan.lengths[i] <= LARGEST;
+    for (unsigned i = 0; i < plan.cpu_count; i++)
+        good &= plan.cpus[i] < PROCESSORS;
     if (!good) {
         fputs(usage, stderr);
         exit(2);
@@ -193,11 +198,11 @@ static unsigned long now_ns(void)
     return t.tv_sec * 1000000000UL + t.tv_nsec;
 }
 
-/* The queue's thread: the kernel names it after the processor and the map. */
-static int queue_thread(unsigned map)
+/* The thread of a queue: the kernel names it after the processor and the map. */
+static int queue_thread(unsigned cpu, unsigned map)
 {
     char wanted[64], path[300], name[64];
-    snprintf(wanted, sizeof wanted, "cpumap/%u/map:%u\n", plan.cpu, map);
+    snprintf(wanted, sizeof wanted, "cpumap/%u/map:%u\n", cpu, map);
     DIR *processes = opendir("/proc");
     int found = 0;
     for (struct dirent *entry; processes && !found && (entry = readdir(processes));) {
@@ -230,7 +235,52 @@ static void ran(int pid, unsigned long *running, unsigned long *waiting)
 }
 
 static struct generator_bpf *kernel;
+static int threads[RECEIVERS]; /* of the queues */
 static volatile sig_atomic_t over;
+
+/* A queue for each receiving processor, each with its thread. */
+static void make_queues(void)
+{
+    struct bpf_cpumap_val entry = {.qsize = plan.depth, .bpf_prog.fd = bpf_program__fd(kernel->progs.forward)};
+    int queue = bpf_map__fd(kernel->maps.queue);
+    struct bpf_map_info info = {0};
+    unsigned size = sizeof info;
+    bpf_obj_get_info_by_fd(queue, &info, &size);
+    struct sched_param priority = {.sched_priority = plan.fifo};
+    for (unsigned i = 0; i < plan.cpu_count; i++) {
+        kernel->bss->taken[plan.cpus[i]].out_ifindex = if_nametoindex(plan.out);
+        if (bpf_map_update_elem(queue, &plan.cpus[i], &entry, 0))
+            fail("cpumap");
+        threads[i] = queue_thread(plan.cpus[i], info.id);
+        if (!threads[i])
+            fail("the queue's thread is not found");
+        if (plan.fifo && sched_setscheduler(threads[i], SCHED_FIFO, &priority))
+            fail("sched_setscheduler");
+        if (plan.nice && setpriority(PRIO_PROCESS, threads[i], plan.nice))
+            fail("setpriority");
+    }
+    /* In turn, shifted by one after a while: VNIs and lengths take turns too, and are not to go with a processor. */
+    for (unsigned i = 0; i < INDIRECTION; i++)
+        kernel->bss->receivers[i] = plan.cpus[(i + i / 16) % plan.cpu_count];
+}
+
+static unsigned long queue_threads_ns(void)
+{
+    unsigned long sum = 0, running, waiting;
+    for (unsigned i = 0; i < plan.cpu_count; i++) {
+        ran(threads[i], &running, &waiting);
+        sum += running;
+    }
+    return sum;
+}
+
+static unsigned long taken(void)
+{
+    unsigned long sum = 0;
+    for (unsigned i = 0; i < plan.cpu_count; i++)
+        sum += kernel->bss->taken[plan.cpus[i]].frames;
+    return sum;
+}
 
 static void wake(int signal) { (void)signal; }
 
@@ -352,26 +402,9 @@ int main(int argc, char **argv)
     kernel->data->first_vni = plan.vni;
     kernel->data->train = plan.train;
     kernel->data->burst = plan.burst;
-    kernel->bss->receive_cpu = plan.cpu;
-    kernel->bss->taken.out_ifindex = if_nametoindex(plan.out);
     kernel->bss->rate = plan.rate;
     kernel->bss->wanted = plan.count;
-
-    struct bpf_cpumap_val entry = {.qsize = plan.depth, .bpf_prog.fd = bpf_program__fd(kernel->progs.forward)};
-    int queue = bpf_map__fd(kernel->maps.queue);
-    if (bpf_map_update_elem(queue, &plan.cpu, &entry, 0))
-        fail("cpumap");
-    struct bpf_map_info info = {0};
-    unsigned size = sizeof info;
-    bpf_obj_get_info_by_fd(queue, &info, &size);
-    int thread = queue_thread(info.id);
-    if (!thread)
-        fail("the queue's thread is not found");
-    struct sched_param priority = {.sched_priority = plan.fifo};
-    if (plan.fifo && sched_setscheduler(thread, SCHED_FIFO, &priority))
-        fail("sched_setscheduler");
-    if (plan.nice && setpriority(PRIO_PROCESS, thread, plan.nice))
-        fail("setpriority");
+    make_queues();
 
     if (plan.nice) {
         /* Where the scheduler groups processes by session, a process's own value counts within the group only. */
@@ -383,8 +416,7 @@ int main(int argc, char **argv)
         setpriority(PRIO_PROCESS, 0, plan.nice);
     }
 
-    unsigned long thread_before, thread_after, own_before, own_after, waited_before, waited_after, ignored;
-    ran(thread, &thread_before, &ignored);
+    unsigned long threads_before = queue_threads_ns(), own_before, own_after, waited_before, waited_after;
     ran(getpid(), &own_before, &waited_before);
     if (jumbo) {
         unsigned out = if_nametoindex(plan.jumbo_out);
@@ -397,23 +429,25 @@ int main(int argc, char **argv)
     }
     ran(getpid(), &own_after, &waited_after);
 
-    /* The queue empties: nothing was taken for a while. */
+    /* The queues empty: nothing was taken for a while. */
     unsigned long before;
     int still = 0;
     for (int i = 0; i < 1000 && still < 25; i++) {
-        before = kernel->bss->taken.frames;
+        before = taken();
         usleep(2000);
-        still = kernel->bss->taken.frames == before ? still + 1 : 0;
+        still = taken() == before ? still + 1 : 0;
     }
-    ran(thread, &thread_after, &ignored);
+    unsigned long threads_ns = queue_threads_ns() - threads_before;
     unsigned long end = kernel->bss->end_ns ? kernel->bss->end_ns : now_ns();
     double seconds = (end - kernel->bss->start_ns) / 1e9 + (double)(jumbo ? 0 : kernel->bss->late) / plan.rate;
     printf("{\"asked\": %lu, \"sent\": %llu, \"seconds\": %.6f, \"rate\": %.0f, \"late\": %llu, \"failed\": %llu, "
-           "\"taken\": %llu, \"queue_thread_ns\": %lu, \"waited_ns\": %lu, "
-           "\"end_ns\": %lu}\n",
+           "\"queue_thread_ns\": %lu, \"waited_ns\": %lu, \"end_ns\": %lu, \"taken\": [",
            plan.count, (unsigned long long)kernel->bss->sent, seconds, kernel->bss->sent / seconds,
            (unsigned long long)kernel->bss->late, (unsigned long long)kernel->bss->failed,
-           (unsigned long long)kernel->bss->taken.frames, thread_after - thread_before, waited_after - waited_before, end);
+           threads_ns, waited_after - waited_before, end);
+    for (unsigned i = 0; i < plan.cpu_count; i++)
+        printf("%s%llu", i ? ", " : "", (unsigned long long)kernel->bss->taken[plan.cpus[i]].frames);
+    puts("]}");
     generator_bpf__destroy(kernel);
     return 0;
 }
