@@ -89,7 +89,8 @@ pub struct RunArgs {
     /// [default: 16MiB]
     #[arg(help_heading = RECEIVING, long, value_name = "BYTES", value_parser = bytes)]
     pub ring: Option<u64>,
-    /// With --source bpf: take datagrams to the port whatever address they are for, as on a switch's mirror port.
+    /// With --source bpf: take datagrams to the port whatever address they are for, as on a switch's mirror port. What is for another host's
+    /// Ethernet address comes only if the interface is promiscuous (`ip link set IFACE promisc on`); fragments of it do not come.
     #[arg(help_heading = RECEIVING, long)]
     pub any_address: bool,
     /// With --source bpf: verify UDP checksums that are not zero, as the kernel does for sockets. Not for cables inside one

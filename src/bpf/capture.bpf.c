@@ -406,6 +406,9 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
     return TAKE;
   }
 
+  if (r.kept > MOST)
+    return LEAVE;
+
   bool redirected = false, record = true;
   u8 head[HEAD] = {};
   if (!xdp && redirect) {
@@ -455,10 +458,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
     STORE(1600)
   else if (r.kept <= 4160)
     STORE(4160)
-  else if (r.kept <= MOST)
-    STORE(MOST)
   else
-    return LEAVE;
+    STORE(MOST)
   count->taken++;
   return redirected ? ENTER : TAKE;
 full:
@@ -477,7 +478,8 @@ full:
   if (total) {
     total->frames++;
     total->bytes += r.length - 8;
-    total->last = stamp;
+    if (stamp)
+      total->last = stamp;
     if (!total->first)
       total->first = stamp;
   } else {

@@ -18,7 +18,7 @@ use crate::record::format::Format;
 use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
-use crate::source::bpf::{Attach, BpfPlan};
+use crate::source::bpf::{Attach, BpfPlan, rings};
 use crate::source::udp::{self, Steering, UdpPlan};
 use crate::source::{Allowed, SourcePlan, TooMany, Way};
 use crate::storage::Direct;
@@ -209,7 +209,8 @@ impl RunPlan {
             cli::Steer::Flow => Steering::Flow,
         };
         let bpf = bpf(args, &pipeline)?;
-        let asked = u64::from(bpf.ring).saturating_mul(workers as u64);
+        let rings = rings(steering, workers).unwrap_or(workers);
+        let asked = u64::from(bpf.ring).saturating_mul(rings as u64);
         if args.source != cli::SourceWay::Udp
             && let Ok(has) = procfs::Meminfo::current().map(|memory| memory.mem_total)
             && asked > has

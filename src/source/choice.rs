@@ -79,6 +79,11 @@ pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
             Ok(fast) => Some(fast),
             Err(why) => {
                 tracing::info!("receiving by UDP sockets alone: {why}");
+                if plan.bpf.any_address {
+                    tracing::warn!(
+                        "sockets receive what is for this host's addresses, and --any-address changes nothing about that"
+                    );
+                }
                 None
             }
         },

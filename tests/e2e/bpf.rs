@@ -264,6 +264,10 @@ fn a_sensor_that_is_killed_leaves_no_program() {
         let mut first = sensor(&pair, place, "");
         first.process.signal(Signal::KILL);
         first.process.wait();
+        if place == "tc" && !need::is_at_least(6, 6) {
+            need::part_is_left_out("before Linux 6.6 a filter at tc stays until the next start");
+            continue;
+        }
         // Nobody takes these: the kernel finds nobody to give them to. It answers, which replay hears of.
         eventually("all come to the stack", || {
             let before = pair.sensor.udp_counters().no_port;
@@ -457,7 +461,7 @@ fn devices_of_software_are_served_at_tc() {
             host.ip("link set soft0 up");
             host.ip("link set eth0 up");
         }
-        let sensor = Setup::new(&pair.sensor).with("--source bpf --listen 10.74.0.2:4789").start();
+        let sensor = Setup::new(&pair.sensor).with("--source bpf --attach tc --listen 10.74.0.2:4789").start();
         assert_eq!(source(&sensor), "bpf soft0:tc");
         replay_all(&pair.sender, "10.74.0.2:4789".parse().unwrap(), &[&file], "--rate 2000", frames.len());
         let ended = sensor.stop();

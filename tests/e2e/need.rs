@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use aya::util::KernelVersion;
+
 use crate::netns;
 
 /// Whether a test can run that needs namespaces and these programs. Says why not; with `CI` set it fails instead.
@@ -39,6 +41,11 @@ pub(crate) fn cannot(why: &str) {
 /// Says that part of a test cannot run on this kernel, which is as its configuration is, in CI too.
 pub(crate) fn part_is_left_out(why: &str) {
     say("left out in part", why);
+}
+
+/// Whether this is Linux `major`.`minor` or later.
+pub(crate) fn is_at_least(major: u8, minor: u8) -> bool {
+    KernelVersion::current().unwrap() >= KernelVersion::new(major, minor, 0)
 }
 
 fn skip(why: &str) -> bool {

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use aya::util::KernelVersion;
 use pnet::datalink::{Channel, Config, channel};
 use rustix::process::Signal;
 
@@ -19,10 +18,6 @@ use crate::process::eventually;
 use crate::replay::{replay, replay_all};
 use crate::sensor::{Ended, Sensor, Setup, message};
 use crate::tcpdump::Tcpdump;
-
-fn is_at_least(major: u8, minor: u8) -> bool {
-    KernelVersion::current().unwrap() >= KernelVersion::new(major, minor, 0)
-}
 
 /// A sensor that redirects.
 const REDIRECT: &str = "--source bpf --interface eth0 --tap mirror0 --tap-mode redirect";
@@ -78,7 +73,7 @@ fn a_tap_shows_the_frames_that_were_sent() {
     let sent: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     let bytes: usize = all.iter().map(Vec::len).sum();
     // Short frames over IPv6 are redirected from Linux 6.3 on.
-    let ips = [Ip::V4, Ip::V6].into_iter().filter(|ip| *ip == Ip::V4 || is_at_least(6, 3));
+    let ips = [Ip::V4, Ip::V6].into_iter().filter(|ip| *ip == Ip::V4 || need::is_at_least(6, 3));
     for (ip, arguments) in ips.flat_map(|ip| WAYS.map(|arguments| (ip, arguments))) {
         let pair = Pair::new(9001);
         let sensor = sensor(&pair, arguments);
@@ -371,7 +366,7 @@ fn a_sensor_that_is_killed_leaves_no_program() {
     if !need::programs(&[]) {
         return;
     }
-    if !is_at_least(6, 6) {
+    if !need::is_at_least(6, 6) {
         return need::cannot("before Linux 6.6 filters stay until the next start");
     }
     let directory = tempfile::tempdir().unwrap();

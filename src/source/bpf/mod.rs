@@ -5,7 +5,7 @@
 //! The program (`bpf/capture.bpf.c`) takes what is simple and common: a whole UDP datagram to a port and address that the sensor listens on. All else
 //! goes to the stack and from there to the UDP sockets, which are part of this source: fragments, which the stack puts together, and
 //! everything before the program is attached and after it is gone. So a worker has two places to look at, and lends what it finds there in
-//! the order in which it was received. Just after the program was attached it waits for what the stack has queued.
+//! the order in which it was received, as long as the rings are not a thousand records behind. Just after the program was attached it waits for what the stack has queued.
 //!
 //! ## Which ring
 //!
@@ -28,6 +28,7 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -240,6 +241,8 @@ pub struct BpfSource {
     settles: Option<Instant>,
     /// What the sockets have may bear the time at which it is read: see [`Source::receive`] below.
     unstamped: bool,
+    /// Nothing more comes: what is there is lent, whatever its time.
+    drains: bool,
     shared: Arc<Shared>,
 }
 
@@ -307,6 +310,19 @@ pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Li
     Ok(Fast { redirect, sources, attached, gate: Gate { early: plan.early, shared } })
 }
 
+/// How many rings there are: one for each worker, or for each CPU that the host can have.
+///
+/// # Errors
+/// The kernel does not say how many CPUs that is.
+pub fn rings(steering: Steering, workers: usize) -> Result<usize, BpfError> {
+    match steering {
+        Steering::Session => Ok(workers),
+        Steering::Flow => {
+            aya::util::nr_cpus().map_err(|(_, error)| BpfError::Os { call: "/sys/devices/system/cpu/possible", error })
+        }
+    }
+}
+
 type Attached = Vec<(String, &'static str)>;
 
 /// The program, loaded and attached.
@@ -319,17 +335,14 @@ fn program(
     interface::check_host()?;
     let interfaces = match &*plan.interfaces {
         [] => interface::choose(addresses, &interface::all())?,
-        named => named.to_vec(),
+        // One that is named twice is one.
+        named => named.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
     };
     for name in &interfaces {
         interface::ethernet(name)?;
     }
     let by_session = udp.steering == Steering::Session;
-    let rings = if by_session {
-        udp.workers
-    } else {
-        aya::util::nr_cpus().map_err(|(_, error)| BpfError::Os { call: "/sys/devices/system/cpu/possible", error })?
-    };
+    let rings = rings(udp.steering, udp.workers)?;
     let (program, rings) = Program::load(plan, addresses, u32::try_from(rings).unwrap_or(1), by_session)?;
     if plan.early {
         program.allow(allowed);
@@ -369,6 +382,7 @@ fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>
             verify_checksum: plan.verify_checksum,
             settles: None,
             unstamped: true,
+            drains: false,
             shared: Arc::clone(&shared),
         })
         .collect();
@@ -464,7 +478,10 @@ impl Source for BpfSource {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
         let held_back = self.settles.is_some() && self.is_settling();
         // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
-        let until = self.clock.now();
+        let until = if self.drains { Timestamp::from_ns(u64::MAX) } else { self.clock.now() };
+        // Where there is more than a turn can take, each ring is the first in its turn.
+        let next = usize::from(self.rings.len() > 1);
+        self.rings.rotate_left(next);
         let Self { udp, rings, clock, verify_checksum, unstamped, .. } = self;
         let (clock, verify) = (*clock, *verify_checksum);
         let of_sockets = limit.min(BATCH);
@@ -529,6 +546,7 @@ impl Source for BpfSource {
     fn refuse_further(&mut self) {
         // From here on all comes to the sockets, where it is counted. What is in the rings is to be drained.
         self.settles = None;
+        self.drains = true;
         self.shared.refused.call_once(|| self.shared.program.refuse());
         self.udp.refuse_further();
     }

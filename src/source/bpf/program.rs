@@ -149,8 +149,9 @@ impl<K: Pod + Eq + Hash> List<K> {
     /// Removes all but these. Returns whether there were others.
     fn keep(&mut self, wanted: &HashSet<K>) -> Result<bool, MapError> {
         let mut others = false;
-        for key in self.keys.extract_if(|key| !wanted.contains(key)) {
+        for key in self.keys.difference(wanted).copied().collect::<Vec<_>>() {
             self.map.remove(&key)?;
+            self.keys.remove(&key);
             others = true;
         }
         Ok(others)
@@ -314,6 +315,10 @@ impl Program {
                 tracing::warn!(interface = place.interface, "somebody has detached the program; attaching it again");
             }
             let link = interface::ethernet(&place.interface);
+            // What cannot be asked now is not gone: to detach and attach again resets some drivers.
+            if matches!(link, Err(BpfError::Os { .. })) {
+                continue;
+            }
             let index = link.as_ref().ok().map(|link| link.index);
             if place.hold.as_ref().is_some_and(|(attached_to, _)| index != Some(*attached_to)) {
                 place.hold = None;
@@ -477,11 +482,10 @@ fn attach(ebpf: &mut Ebpf, name: &str, wanted: Attach) -> Result<(u32, Mode, Hol
         Attach::Tc => tc(ebpf),
         Attach::Auto => match xdp(ebpf) {
             Ok(attached) => Ok(attached),
-            Err(why @ (BpfError::XdpTaken { .. } | BpfError::XdpRefused { .. } | BpfError::NoXdp { .. })) => {
+            Err(why) => {
                 tracing::info!("not at XDP but at tc: {why}");
                 tc(ebpf)
             }
-            Err(error) => Err(error),
         },
     }
 }

@@ -4,21 +4,23 @@ use crate::source::udp;
 use std::net::UdpSocket;
 
 /// A source with the program on the loopback interface of this thread's namespace.
-fn on_loopback(listen: &str) -> BpfSource {
-    let udp = UdpPlan {
-        listen: vec![listen.parse().unwrap()],
-        workers: 1,
-        steering: Steering::Session,
-        receive_buffer: 1 << 20,
-    };
+fn on_loopback(listen: &str, steering: Steering) -> BpfSource {
+    let udp = UdpPlan { listen: vec![listen.parse().unwrap()], workers: 1, steering, receive_buffer: 1 << 20 };
     let mut listening = udp::listen(&udp).unwrap();
     open(&program::tests::plan(None), &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
+}
+
+/// Has this thread run on one CPU, which then receives what it sends to itself.
+fn stay_on(cpu: usize) {
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(cpu);
+    rustix::thread::sched_setaffinity(None, &one).unwrap();
 }
 
 #[test]
 fn nothing_is_taken_before_the_beginning() {
     let Some(_namespace) = Namespace::enter() else { return };
-    let mut source = on_loopback("127.0.0.1:4789");
+    let mut source = on_loopback("127.0.0.1:4789", Steering::Session);
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let send = |what: &[u8]| sender.send_to(what, "127.0.0.1:4789").unwrap();
     send(b"early");
@@ -37,7 +39,7 @@ fn nothing_is_taken_before_the_beginning() {
 #[test]
 fn a_sleeper_is_woken_by_the_first_record() {
     let Some(_namespace) = Namespace::enter() else { return };
-    let mut source = on_loopback("127.0.0.1:4789");
+    let mut source = on_loopback("127.0.0.1:4789", Steering::Session);
     source.begin().unwrap();
     while source.settles.is_some() {
         source.receive(1, &mut |_| panic!("nothing was sent")).unwrap();
@@ -72,12 +74,10 @@ fn what_is_for_an_address_that_was_removed_is_left_to_the_stack() {
     let Some(_namespace) = Namespace::enter() else { return };
     // All of 127.0.0.0/8 comes in here, whether it is an address of the interface or not.
     sh("ip address add 127.0.0.9/8 dev lo");
-    let mut source = on_loopback("0.0.0.0:4789");
+    let mut source = on_loopback("0.0.0.0:4789", Steering::Session);
     source.begin().unwrap();
     // What a CPU found last is that CPU's.
-    let mut one = rustix::thread::CpuSet::new();
-    one.set(rustix::thread::sched_getcpu());
-    rustix::thread::sched_setaffinity(None, &one).unwrap();
+    stay_on(rustix::thread::sched_getcpu());
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let taken_and_passed = |source: &mut BpfSource, address: &str| {
         sender.send_to(b"payload", (address, 4789)).unwrap();
@@ -99,4 +99,34 @@ fn what_is_for_an_address_that_was_removed_is_left_to_the_stack() {
     sh("ip address add 127.0.0.9/8 dev lo");
     source.shared.program.tend();
     assert_eq!(taken_and_passed(&mut source, "127.0.0.9"), (4, 2));
+}
+
+#[test]
+fn a_full_ring_does_not_keep_another_waiting() {
+    let Some(_namespace) = Namespace::enter() else { return };
+    let cpus = rustix::thread::sched_getaffinity(None).unwrap();
+    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| cpus.is_set(*cpu)).collect();
+    let [first, second, ..] = *cpus else { return };
+    let mut source = on_loopback("127.0.0.1:4789", Steering::Flow);
+    source.begin().unwrap();
+    while source.settles.is_some() {
+        source.receive(1, &mut |_| panic!("nothing was sent")).unwrap();
+        source.wait(SHORT_WAIT).unwrap();
+    }
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Whichever of the rings would be the first every time: that with many or that with one.
+    for (many, one) in [(first, second), (second, first)] {
+        for (cpu, payload, n) in [(many, &b"many"[..], 300), (one, b"one", 1)] {
+            stay_on(cpu);
+            (0..n).for_each(|_| assert_eq!(sender.send_to(payload, "127.0.0.1:4789").unwrap(), payload.len()));
+        }
+        let mut received = Vec::new();
+        for _ in 0..2 {
+            source.receive(100, &mut |datagram| received.push(datagram.payload.to_vec())).unwrap();
+        }
+        let so_far = received.len();
+        assert!(received.iter().any(|payload| payload == b"one"), "after {so_far} of many");
+        assert!(so_far <= 200, "many are still there");
+        while source.receive(100, &mut |_| ()).unwrap() > 0 {}
+    }
 }
