@@ -131,7 +131,7 @@ fast() {
   fi
   for place in xdp tc; do
     VXTAP_TEST_SOURCE=$place cargo test --locked --test e2e -- --nocapture \
-      hostile kernel_device mirrored rotation sessions stopping starved
+      evidence hostile kernel_device ledger mirror rotation sessions stopping starved
   done
 }
 
