@@ -360,8 +360,8 @@ mod tests {
     #[test]
     fn the_drop_counter_wraps_and_ignores_old_news() {
         let mut drops = DropCounter::default();
-        for now in [5, 3, 1 << 30, 1 << 31, 3 << 30, 4] {
-            drops.update(now);
+        for counter in [5, 3, 1 << 30, 1 << 31, 3 << 30, 4] {
+            drops.update(counter);
         }
         assert_eq!(drops.total, (1 << 32) + 4);
     }

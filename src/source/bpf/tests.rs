@@ -10,6 +10,15 @@ fn on_loopback(listen: &str, steering: Steering) -> BpfSource {
     open(&program::tests::plan(None), &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
 }
 
+/// Begins, and waits until the rings are no longer held back.
+fn begin_and_settle(source: &mut BpfSource) {
+    source.begin().unwrap();
+    while source.settles.is_some() {
+        source.receive(1, &mut |_| panic!("nothing was sent")).unwrap();
+        source.wait(SHORT_WAIT).unwrap();
+    }
+}
+
 /// Has this thread run on one CPU, which then receives what it sends to itself.
 fn stay_on(cpu: usize) {
     let mut one = rustix::thread::CpuSet::new();
@@ -40,11 +49,7 @@ fn nothing_is_taken_before_the_beginning() {
 fn a_sleeper_is_woken_by_the_first_record() {
     let Some(_namespace) = Namespace::enter() else { return };
     let mut source = on_loopback("127.0.0.1:4789", Steering::Session);
-    source.begin().unwrap();
-    while source.settles.is_some() {
-        source.receive(1, &mut |_| panic!("nothing was sent")).unwrap();
-        source.wait(SHORT_WAIT).unwrap();
-    }
+    begin_and_settle(&mut source);
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     for _ in 0..10 {
         let sends = thread::spawn({
@@ -108,11 +113,7 @@ fn a_full_ring_does_not_keep_another_waiting() {
     let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| cpus.is_set(*cpu)).collect();
     let [first, second, ..] = *cpus else { return };
     let mut source = on_loopback("127.0.0.1:4789", Steering::Flow);
-    source.begin().unwrap();
-    while source.settles.is_some() {
-        source.receive(1, &mut |_| panic!("nothing was sent")).unwrap();
-        source.wait(SHORT_WAIT).unwrap();
-    }
+    begin_and_settle(&mut source);
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     // Whichever of the rings would be the first every time: that with many or that with one.
     for (many, one) in [(first, second), (second, first)] {
