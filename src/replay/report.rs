@@ -36,6 +36,8 @@ pub struct Report {
     /// Other errors. The frame in hand was tried again, but a report of the network, as "no route to host", is of
     /// frames that the kernel had taken before.
     pub other_errors: u64,
+    /// Whether this host still held datagrams when the end had waited long enough for them to leave.
+    pub held: bool,
     /// The last of the other errors.
     pub last_error: Option<String>,
     /// Why captures could not be read, or not to their end; what is whole in them was sent. A cause that several turns
@@ -62,7 +64,12 @@ impl Report {
     /// Whether every frame that could be read went out, and no error says that one did not get far.
     #[must_use]
     pub fn all_sent(&self) -> bool {
-        self.too_large == 0 && self.unsent == 0 && self.refused == 0 && self.other_errors == 0 && !self.interrupted
+        !self.has_errors() && !self.held && !self.interrupted
+    }
+
+    /// Whether some frames did not go out, or an error says that one did not get far.
+    pub(super) fn has_errors(&self) -> bool {
+        self.too_large > 0 || self.unsent > 0 || self.refused > 0 || self.other_errors > 0
     }
 }
 
@@ -104,6 +111,12 @@ impl fmt::Display for Report {
             if count > 0 {
                 write!(f, "\n{:>9} {what}", thousands(count))?;
             }
+        }
+        if self.held {
+            write!(
+                f,
+                "\nsome datagrams have not left this host: nobody answers for the target's link address, or a queue is slow"
+            )?;
         }
         if self.other_errors > 0 {
             let last = self.last_error.as_deref().unwrap_or_default();

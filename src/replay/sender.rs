@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,9 +46,13 @@ const NO_ROOM_SLEEP: [Duration; 2] = [Duration::from_micros(100), Duration::from
 /// How long the end waits for errors of the last datagrams, if there was none before: about a round trip.
 const LATE_ERRORS: Duration = Duration::from_millis(50);
 
-/// The same while this host holds datagrams back: Linux asks three times, a second apart, for the link address of a
-/// neighbour before it gives up and says so (`mcast_solicit` and `retrans_time_ms`, arp(7)).
-const HELD_ERRORS: Duration = Duration::from_secs(4);
+/// The same after datagrams that this host had to hold back are gone, which means that they have left or were given up.
+/// The kernel's report takes the way of a packet over loopback, by a thread of low priority where the host is busy.
+const GIVEN_UP_ERRORS: Duration = Duration::from_millis(500);
+
+/// How long the end waits while this host holds datagrams back: Linux asks three times, a second apart, for the link
+/// address of a neighbour before it gives up and says so (`mcast_solicit` and `retrans_time_ms`, arp(7)).
+const HELD_MOST: Duration = Duration::from_secs(5);
 
 /// How often the end looks for errors meanwhile.
 const ERROR_CHECK: Duration = Duration::from_millis(5);
@@ -200,23 +203,28 @@ impl<'a> Sender<'a> {
     /// Sends the rest and collects the errors that are still waiting at the sockets, or come soon.
     ///
     /// A replay can be over before the first answer to it: that nothing listens, or that nobody has the target's
-    /// address. So the end waits, unless it is known already that not all went well: [`LATE_ERRORS`], or
-    /// [`HELD_ERRORS`] while datagrams have not left this host.
+    /// address. So the end waits, unless it is known already that not all went well, until [`LATE_ERRORS`] have
+    /// passed since the last datagram left this host. The kernel gives up a datagram first and reports it then, so
+    /// that datagrams are gone and errors not yet there is a state that has to be waited through, too. What this
+    /// host still holds after [`HELD_MOST`] is reported as that.
     pub(super) fn finish(mut self) -> Result<Report, ReplayError> {
         self.flush()?;
         let started = Instant::now();
+        // Since when nothing is held, and how long errors may take from then on.
+        let (mut since, mut patience) = (started, LATE_ERRORS);
         loop {
-            self.collect_errors();
-            if self.report.frames == 0 || !self.report.all_sent() || self.stop.load(Ordering::Relaxed) {
-                break;
+            let now = Instant::now();
+            self.report.held = self.holds_datagrams();
+            if self.report.held {
+                (since, patience) = (now, GIVEN_UP_ERRORS);
             }
-            let waited = started.elapsed();
-            if waited >= HELD_ERRORS || (waited >= LATE_ERRORS && !self.holds_datagrams()) {
-                break;
+            let is_over = now - since >= patience || now - started >= HELD_MOST;
+            self.collect_errors();
+            if is_over || self.report.frames == 0 || self.report.has_errors() || self.stop.load(Ordering::Relaxed) {
+                return Ok(self.report);
             }
             thread::sleep(ERROR_CHECK);
         }
-        Ok(self.report)
     }
 
     fn collect_errors(&mut self) {
@@ -227,18 +235,9 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Whether this host holds datagrams that the sockets have sent, as the kernel's list of sockets shows; `false` if
-    /// that cannot be read.
+    /// Whether this host holds datagrams that the sockets have sent; `false` if the kernel does not say.
     fn holds_datagrams(&self) -> bool {
-        let listed = if self.to.is_ipv4() { procfs::net::udp() } else { procfs::net::udp6() };
-        let holding: Vec<u64> =
-            listed.unwrap_or_default().iter().filter(|entry| entry.tx_queue > 0).map(|entry| entry.inode).collect();
-        !holding.is_empty()
-            && self
-                .sockets
-                .iter()
-                .flatten()
-                .any(|socket| rustix::fs::fstat(socket.as_fd()).is_ok_and(|status| holding.contains(&status.st_ino)))
+        self.sockets.iter().flatten().any(|socket| socket::held(socket).is_ok_and(|bytes| bytes > 0))
     }
 
     /// A connected socket that sends from this port, or from any for port 0.

@@ -109,14 +109,35 @@ pub fn receive_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)
 }
 
-/// The socket's drop counter now (`SO_MEMINFO`, index `SK_MEMINFO_DROPS`): the counter of `SO_RXQ_OVFL`, also when no
+/// Index of `getsockopt`'s `SO_MEMINFO`, of linux/sock_diag.h.
+#[derive(Clone, Copy)]
+enum MemInfo {
+    /// Bytes of datagrams that were sent and are still held, with the kernel's own bookkeeping.
+    WriteAllocated = 2,
+    /// Datagrams dropped.
+    Drops = 8,
+}
+
+/// The socket's drop counter now (`SK_MEMINFO_DROPS`): the counter of `SO_RXQ_OVFL`, also when no
 /// datagram follows that could carry it. Wraps at 2^32.
 ///
 /// # Errors
 /// What `getsockopt` returns.
 pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
-    const SK_MEMINFO_DROPS: usize = 8;
-    let mut info = [0u32; SK_MEMINFO_DROPS + 1];
+    memory(socket, MemInfo::Drops)
+}
+
+/// Bytes of datagrams that the socket has sent and this host still holds (`SK_MEMINFO_WMEM_ALLOC`): in the queue
+/// of a device, or while the link address of a neighbour is asked for.
+///
+/// # Errors
+/// What `getsockopt` returns.
+pub fn held(socket: &impl AsFd) -> io::Result<u32> {
+    memory(socket, MemInfo::WriteAllocated)
+}
+
+fn memory(socket: &impl AsFd, what: MemInfo) -> io::Result<u32> {
+    let mut info = [0u32; MemInfo::Drops as usize + 1];
     let mut length = libc::socklen_t::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `info` and its length, which the
     // kernel writes within that length.
@@ -129,7 +150,7 @@ pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if result == 0 { Ok(info[SK_MEMINFO_DROPS]) } else { Err(io::Error::last_os_error()) }
+    if result == 0 { Ok(info[what as usize]) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes the kernel refuse every further datagram while what is queued can still be received: a socket filter that

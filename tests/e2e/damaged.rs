@@ -77,3 +77,18 @@ fn nobody_has_the_address() {
         assert!(sent.text.contains("No route to host"), "{}", sent.text);
     }
 }
+
+/// The kernel goes on asking for the address, and has said nothing yet when the replay ends.
+#[test]
+fn nobody_has_said_yet_that_nobody_has_the_address() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    pair.sender.sysctl("net.ipv4.neigh.eth0.mcast_solicit", "30");
+    let directory = tempfile::tempdir().unwrap();
+    let file = frames::write(directory.path(), "x.pcap", &frames::assorted(3));
+    let sent = replay(&pair.sender, SocketAddr::new(address(Ip::V4, 99), 4789), &[&file], "");
+    assert_eq!((sent.code, sent.frames), (Some(3), 3), "{}", sent.text);
+    assert!(sent.text.contains("some datagrams have not left this host"), "{}", sent.text);
+}
