@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-jobs_in_order=(packages fmt clippy doc deny bpf unit golden e2e fast demo bench rig)
+jobs_in_order=(packages fmt clippy doc deny bpf unit golden service e2e fast demo bench rig)
 cargo_deny_version=0.20.2
 tools=$PWD/target/tools
 skipped=()
@@ -35,6 +35,7 @@ tc iproute2
 clang-14 clang-14
 llvm-strip-14 llvm-14
 python3 python3-minimal
+systemd-analyze systemd
 LIST
   [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
   local suricata=()
@@ -108,10 +109,25 @@ bpf() {
 
 unit() {
   cargo test --locked --lib --bins --examples
-  cargo test --locked --test architecture --test allocations --test properties --test replay
+  cargo test --locked --test architecture --test allocations --test properties --test replay --test documents
+  cargo test --locked --test verify
 }
 
 golden() { cargo test --locked --test golden -- --nocapture; }
+
+# What systemd thinks of the unit; the paths that its first lines install to are those of this checkout here.
+service() {
+  if ! command -v systemd-analyze >/dev/null; then
+    skip "the unit: no systemd-analyze"
+    return
+  fi
+  local out
+  out=$(mktemp -d)
+  sed "s:/usr/local/bin/vxtap:$PWD/target/debug/vxtap:; s:/usr/local/share/doc/vxtap:$PWD:" systemd/vxtap.service >"$out/vxtap.service"
+  systemd-analyze verify "$out/vxtap.service"
+  systemd-sysusers --dry-run "$PWD/systemd/vxtap.sysusers"
+  rm -r "$out"
+}
 
 # Namespaces, veth pairs and the kernel's vxlan device need root.
 e2e() {

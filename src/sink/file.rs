@@ -107,6 +107,10 @@ pub enum FileError {
 const NO_PLACE: &str =
     "that is no place for files: a virtual file system, or marked immutable; name another with --write";
 
+/// Of a mount that is read-only, for all or, by the protection of a unit, for this process alone.
+const READ_ONLY: &str = "it is read-only for this process: name another with --write, or in a unit of systemd allow this one \
+                         (`systemctl edit` the unit: [Service] ReadWritePaths=DIR)";
+
 /// Creates `directory` where it is missing and proves that files can be created in it.
 ///
 /// # Errors
@@ -118,7 +122,7 @@ pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
             // What is missing above it would have been created.
             io::ErrorKind::NotFound => NO_PLACE,
             io::ErrorKind::PermissionDenied => "make it writable for this user, or name another with --write",
-            io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; name another with --write",
+            io::ErrorKind::ReadOnlyFilesystem => READ_ONLY,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or name another with --write",
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
                 "part of that path is a file; name another with --write"
