@@ -150,11 +150,14 @@ pub enum OutputDrop {
     /// The program in the kernel redirected it, but it did not come out of the interface: the queue to it was full, or the interface had gone
     /// down a moment before.
     RedirectLost,
+    /// A VLAN tag and not what it tags: the kernel drops such a frame, which ends within 20 bytes,
+    /// before any sniffer sees it.
+    RuntTaggedFrame,
 }
 
 impl OutputDrop {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [OutputDrop; 7] = [
+    pub const ALL: [OutputDrop; 8] = [
         OutputDrop::LaneFull,
         OutputDrop::DiskFull,
         OutputDrop::WriteError,
@@ -162,6 +165,7 @@ impl OutputDrop {
         OutputDrop::InterfaceDown,
         OutputDrop::NotIp,
         OutputDrop::RedirectLost,
+        OutputDrop::RuntTaggedFrame,
     ];
 
     /// The stable label used in the ledger.
@@ -175,6 +179,7 @@ impl OutputDrop {
             OutputDrop::InterfaceDown => "interface_down",
             OutputDrop::NotIp => "not_ip",
             OutputDrop::RedirectLost => "redirect_lost",
+            OutputDrop::RuntTaggedFrame => "runt_tagged_frame",
         }
     }
 }

@@ -227,10 +227,13 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Frames that outputs lost by failing, files not published, and commands that failed: not `lane_full` and `redirect_lost`, which are load, nor `not_ip`, which is as asked for.
+    /// Frames that outputs lost by failing, files not published, and commands that failed: not
+    /// `lane_full` and `redirect_lost`, which are load, nor `not_ip` and `runt_tagged_frame`, which
+    /// are the frames' own.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        let harmless = [OutputDrop::LaneFull, OutputDrop::RedirectLost, OutputDrop::NotIp].map(OutputDrop::label);
+        let harmless = [OutputDrop::LaneFull, OutputDrop::RedirectLost, OutputDrop::NotIp, OutputDrop::RuntTaggedFrame]
+            .map(OutputDrop::label);
         self.outputs
             .values()
             .flat_map(|o| &o.dropped)

@@ -23,7 +23,7 @@ use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::pcap;
 use crate::sys::inject::{BATCH, Ring};
 use crate::sys::rtnetlink::RouteSocket;
-use crate::wire::inner::ip_packet;
+use crate::wire::inner::{ip_packet, is_runt_tagged};
 
 /// How often what the host sent is taken from the interface. Its queue holds 1000 frames.
 const DRAIN: Duration = Duration::from_millis(100);
@@ -320,6 +320,10 @@ impl Sink for TapSink {
         let mut length = 0;
         for record in chunk.runs().flat_map(|(_, records)| pcap::records(records)) {
             let frame = match self.plan.kind {
+                Kind::Tap if is_runt_tagged(record.frame) => {
+                    self.counters.dropped(OutputDrop::RuntTaggedFrame).add(1);
+                    continue;
+                }
                 Kind::Tap => record.frame,
                 Kind::Tun => match ip_packet(record.frame) {
                     Some(packet) => packet,

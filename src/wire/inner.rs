@@ -61,6 +61,17 @@ pub const fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }
 
+/// Whether this frame has a tag of 802.1Q or 802.1ad and ends before what is tagged: its type and
+/// two bytes more.
+///
+/// Linux takes such a tag off what an interface receives before any sniffer sees the frame, and
+/// drops a frame that is too short for that (`skb_vlan_untag` in net/core/skbuff.c).
+#[inline]
+#[must_use]
+pub fn is_runt_tagged(frame: &[u8]) -> bool {
+    frame.len() < ETHERNET_LEN + VLAN_TAG_LEN + 2 && matches!(u16_at(frame, ETHERNET_LEN - 2), Some(0x8100 | 0x88a8))
+}
+
 /// Length in bytes that this Ethernet frame had before it was cut: its own length, or that of its Ethernet header and
 /// VLAN tags plus the length its IP header declares, whichever is larger.
 ///
@@ -217,6 +228,20 @@ mod tests {
         );
         assert_eq!(original_length(&frame(&[&tag.repeat(MAX_VLAN_TAGS + 1), &IPV4, &V4_1500], 96)), 96);
         assert_eq!(original_length(&frame(&[&tag.repeat(1000)], 4012)), 4012);
+    }
+
+    #[test]
+    fn a_runt_tagged_frame_ends_before_two_bytes_of_what_is_tagged() {
+        for (tag, length, runt) in [
+            ([0x81, 0], 14, true),
+            ([0x88, 0xa8], 19, true),
+            ([0x81, 0], 20, false),
+            ([0x91, 0], 14, false),
+            (IPV4, 14, false),
+        ] {
+            assert_eq!(is_runt_tagged(&frame(&[&tag], length)), runt, "{tag:02x?} {length}");
+        }
+        assert!(!is_runt_tagged(&frame(&[&[0x81, 0]], 13)), "no type");
     }
 
     #[test]

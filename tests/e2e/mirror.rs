@@ -195,6 +195,41 @@ pub(crate) fn assert_deaf(arguments: &str) -> Ended {
 }
 
 #[test]
+fn tagged_frames_that_no_sniffer_sees_are_counted_as_such() {
+    if need::programs(&["tcpdump"]) {
+        assert_runts_are_counted("--tap mirror0");
+    }
+}
+
+/// Fails unless tagged frames without what is tagged are not shown by the interface `mirror0` of a
+/// sensor with these arguments, and are counted as such, while the files have all.
+pub(crate) fn assert_runts_are_counted(arguments: &str) {
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let with_type = |kind: [u8; 2], length: usize| {
+        let mut frame = [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], &kind[..]].concat();
+        frame.resize(length, 0);
+        frame
+    };
+    let types = [[0x81, 0], [0x88, 0xa8], [0x91, 0], [8, 0]];
+    let sent: Vec<_> = (14..22).flat_map(|length| types.map(|kind| with_type(kind, length))).collect();
+    let is_shown = |frame: &&Vec<u8>| frame.len() > 19 || !matches!(frame[12..14], [0x81, 0] | [0x88, 0xa8]);
+    let shown: Vec<_> = sent.iter().filter(is_shown).collect();
+    let file = frames::write(directory.path(), "short.pcap", &sent);
+    let sensor = Setup::new(&pair.sensor).with(arguments).start();
+    let tcpdump = Tcpdump::start(&pair.sensor, "mirror0", "");
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 1000", sent.len());
+    assert_same(arguments, &tcpdump.frames(), &shown);
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    ended.ledger.assert_output_closes("mirror0");
+    ended.ledger.assert_closes(&ended.captures);
+    let of = |what: &str| ended.ledger.get(&format!("/outputs/mirror0/{what}"));
+    assert_eq!((of("written"), of("dropped/runt_tagged_frame")), (shown.len() as u64, 12), "{:#}", ended.ledger.0);
+    assert_eq!(ended.ledger.written(), sent.len() as u64, "the files have all");
+}
+
+#[test]
 fn an_interface_that_is_down_or_gone_costs_its_own_frames_only() {
     if !need::programs(&[]) {
         return;

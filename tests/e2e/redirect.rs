@@ -11,7 +11,7 @@ use crate::captures::{self, assert_holds, assert_same};
 use crate::datagrams::{self, vxlan};
 use crate::frames;
 use crate::manifest;
-use crate::mirror::{assert_deaf, mirrored_and_ordinary, persistent};
+use crate::mirror::{assert_deaf, assert_runts_are_counted, mirrored_and_ordinary, persistent};
 use crate::need;
 use crate::netns::{Ip, Namespace, Pair, SENSOR};
 use crate::process::eventually;
@@ -104,6 +104,13 @@ fn the_host_does_not_react() {
     let ended = assert_deaf(&format!("{REDIRECT} --no-write"));
     assert_all_is_well(&ended, "--no-write");
     assert_eq!(fast_path(&ended, "redirected"), ended.ledger.received());
+}
+
+#[test]
+fn tagged_frames_that_no_sniffer_sees_are_counted_as_such() {
+    if need::programs(&["tcpdump"]) {
+        assert_runts_are_counted(REDIRECT);
+    }
 }
 
 #[test]
