@@ -272,7 +272,7 @@ pub struct DemoArgs {
 pub enum Steer {
     /// Outer source address and VNI: each mirror session stays in order on one worker.
     Session,
-    /// Outer addresses and ports: one busy session is spread over all workers; its file is in order per
+    /// Outer source address and port: one busy session is spread over all workers; its file is in order per
     /// outer source port only.
     Flow,
 }

@@ -73,6 +73,9 @@ pub struct WorkerCounters {
     pub kernel_dropped: Counter,
     /// Datagrams that arrived between the decision to stop and the close of the socket.
     pub refused_at_stop: Counter,
+    /// Copies of broadcast and multicast datagrams, which the kernel delivers to every worker, and
+    /// another worker has received.
+    pub broadcast_copies: Counter,
     /// Datagrams that the program in the kernel put into a ring.
     pub ring_taken: Counter,
     /// Of those, read; also those that came too late to be received.

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub kernel_dropped: u64,
     /// Datagrams that came after the decision to stop.
     pub refused_at_stop: u64,
+    /// Copies of broadcast and multicast datagrams, of which one is received.
+    pub broadcast_copies: u64,
     /// What the program in the kernel did; all zero without one.
     pub fast_path: FastPathTotals,
     /// Datagrams that yielded an inner frame.
@@ -175,6 +177,7 @@ impl Snapshot {
             received_bytes: ledger.sum(|w| &w.received_bytes),
             kernel_dropped: ledger.sum(|w| &w.kernel_dropped),
             refused_at_stop: ledger.sum(|w| &w.refused_at_stop),
+            broadcast_copies: ledger.sum(|w| &w.broadcast_copies),
             fast_path: FastPathTotals {
                 taken: ledger.sum(|w| &w.ring_taken),
                 read: ledger.sum(|w| &w.ring_read),
@@ -265,6 +268,7 @@ impl fmt::Display for Snapshot {
         for (name, n, note) in [
             ("ring_full", self.fast_path.ring_full, "of them for want of room in a ring"),
             ("refused_at_stop", self.refused_at_stop, "came after the decision to stop"),
+            ("broadcast_copies", self.broadcast_copies, "of datagrams that were received by another worker"),
             ("fast_path", self.fast_path.taken, "by way of the BPF program"),
             ("redirected", self.fast_path.redirected, "by the BPF program"),
             ("reserved_bits", self.reserved_bits, "set in the VXLAN header, accepted"),

@@ -276,6 +276,7 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
 
     fn refresh_counters(&mut self) {
         self.step.counters.kernel_dropped.set(self.source.kernel_dropped());
+        self.step.counters.broadcast_copies.set(self.source.copies());
         let now = self.source.fast_path();
         self.step.fast_path(self.fast_path, now);
         self.fast_path = now;

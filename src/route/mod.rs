@@ -15,12 +15,12 @@ pub use registry::Registry;
 pub use selection::{Candidate, Selection, Share};
 pub use table::SessionTable;
 
-use crate::wire::Vni;
+use crate::wire::{Vni, source};
 
 /// What tells mirror sessions apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey {
-    /// Outer source address; IPv4 as IPv4-mapped IPv6.
+    /// Outer source address, as [`source`] has it.
     pub source: Ipv6Addr,
     /// VNI.
     pub vni: Vni,
@@ -30,7 +30,7 @@ impl SessionKey {
     /// The source address as people write it.
     #[must_use]
     pub fn source(&self) -> IpAddr {
-        self.source.to_canonical()
+        source::address(self.source)
     }
 }
 

@@ -3,6 +3,7 @@
 mod allowed;
 pub mod bpf;
 mod choice;
+mod owner;
 pub mod port_owner;
 pub mod udp;
 
@@ -30,7 +31,7 @@ pub struct Datagram<'a> {
     pub wrong_checksum: bool,
     /// A copy: a program in the kernel has redirected the frame into an interface.
     pub redirected: bool,
-    /// Outer source address; IPv4 as IPv4-mapped IPv6.
+    /// Outer source address, as [`crate::wire::source`] has it.
     pub source: Ipv6Addr,
     /// Receive time by the kernel's clock.
     pub timestamp: Timestamp,
@@ -164,6 +165,12 @@ pub trait Source {
 
     /// Datagrams the kernel has dropped so far instead of delivering them here.
     fn kernel_dropped(&mut self) -> u64;
+
+    /// Copies of broadcast and multicast datagrams that the kernel has delivered here, and another
+    /// worker has received.
+    fn copies(&self) -> u64 {
+        0
+    }
 
     /// Refuses every further datagram; what has come before can still be received.
     fn refuse_further(&mut self);

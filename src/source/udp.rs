@@ -6,7 +6,10 @@
 //! ports (128 on AWS), and one inner conversation can use two of them, so that choice spreads one session unevenly over the workers
 //! and its frames reach the outputs out of order. So the group gets a small filter program that hashes the outer source address and
 //! the VNI ([`Steering::Session`]): a session stays on one worker and in order, and sessions spread over the workers. Where one
-//! session is more than a core can take, [`Steering::Flow`] leaves the choice to the kernel.
+//! session is more than a core can take, [`Steering::Flow`] hashes the outer source address and
+//! port instead.
+//!
+//! A broadcast or multicast datagram comes to every socket of the group: see `owner`.
 //!
 //! ## What the kernel drops
 //!
@@ -23,10 +26,15 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::owner::Owner;
 use super::{Datagram, Source, port_owner};
 use crate::record::Timestamp;
-use crate::sys::receive::ReceiveBatch;
+use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
+use crate::wire::source;
+
+/// Batches of nothing but copies that are received one after the other at most.
+const COPIES: usize = 16;
 
 /// Addresses that can be listened on at most.
 pub const MAX_LISTEN: usize = 16;
@@ -36,7 +44,7 @@ pub const MAX_LISTEN: usize = 16;
 pub enum Steering {
     /// Outer source address and VNI.
     Session,
-    /// Outer addresses and ports, by the kernel's own hash.
+    /// Outer source address and port.
     Flow,
 }
 
@@ -138,6 +146,11 @@ pub struct UdpSource {
     receive_buffer: u32,
     /// Total of drops when refusing began, once it has.
     before_refusing: Option<u64>,
+    owner: Owner,
+    /// Copies of what another worker has.
+    copies: u64,
+    /// There may be more than was received last.
+    has_more: bool,
 }
 
 /// Sockets for all workers.
@@ -171,12 +184,16 @@ pub fn default_listen(port: u16) -> SocketAddr {
 /// # Errors
 /// The first address that cannot be listened on, with the reason.
 pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
-    let mut sources: Vec<UdpSource> = (0..plan.workers)
-        .map(|_| UdpSource {
+    let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
+    let mut sources: Vec<UdpSource> = (0..workers)
+        .map(|number| UdpSource {
             sockets: Vec::new(),
             batch: ReceiveBatch::new(),
             receive_buffer: u32::MAX,
             before_refusing: None,
+            owner: Owner { number, workers, steering: plan.steering },
+            copies: 0,
+            has_more: false,
         })
         .collect();
     let mut addresses = Vec::new();
@@ -200,16 +217,22 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             socket::receive_drop_counter(&socket).map_err(os("SO_RXQ_OVFL"))?;
             if address.is_ipv6() {
                 socket::receive_zero_checksum_v6(&socket).map_err(os("UDP_NO_CHECK6_RX"))?;
+                socket::receive_hop_limit_v6(&socket).map_err(os("IPV6_RECVHOPLIMIT"))?;
             }
             socket::refuse_further(&socket).map_err(os("SO_ATTACH_FILTER"))?;
             socket.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
             if index == 0 {
                 let local = socket.local_addr().map_err(os("getsockname"))?;
                 address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
-                if plan.steering == Steering::Session && plan.workers > 1 {
-                    let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
-                    socket::steer_by_session(&socket, workers).map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
+                if workers > 1 {
+                    let steer = match plan.steering {
+                        Steering::Session => socket::steer_by_session,
+                        Steering::Flow => socket::steer_by_flow,
+                    };
+                    steer(&socket, workers).map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
                 }
+            } else if plan.steering == Steering::Flow && address.is_ipv6() {
+                socket::refuse_multicast_v6(&socket).map_err(os("IPV6_MULTICAST_ALL"))?;
             }
             source.sockets.push(Bound { socket, drops: DropCounter::default() });
         }
@@ -263,6 +286,11 @@ impl UdpSource {
         self.sockets.iter().map(|bound| PollFd::new(&bound.socket, PollFlags::IN))
     }
 
+    /// Whether the sockets may have more than was received last, whatever came of it.
+    pub(super) fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     fn dropped(&mut self) -> u64 {
         let mut total = 0;
         for bound in &mut self.sockets {
@@ -282,26 +310,46 @@ impl Source for UdpSource {
 
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
         let mut total = 0;
+        self.has_more = false;
+        // Of nothing but copies there may be a queue full, behind which is what the caller would
+        // take for the end. While more can come, the caller has other things to do, too.
+        let mut tries = if self.before_refusing.is_some() { usize::MAX } else { COPIES };
         for bound in &mut self.sockets {
             if total >= limit {
+                self.has_more = true;
                 break;
             }
-            total += self.batch.receive(bound.socket.as_fd(), limit - total)?;
-            for message in self.batch.messages() {
-                if let Some(drops) = message.drops {
-                    bound.drops.update(drops);
+            let before = total;
+            loop {
+                let wanted = BATCH.min(limit - total);
+                let received = self.batch.receive(bound.socket.as_fd(), wanted)?;
+                for message in self.batch.messages() {
+                    if let Some(drops) = message.drops {
+                        bound.drops.update(drops);
+                    }
+                    if self.owner.is_copy(&message) {
+                        self.copies += 1;
+                        continue;
+                    }
+                    total += 1;
+                    deliver(&Datagram {
+                        redirected: false,
+                        payload: message.payload,
+                        length: message.payload.len(),
+                        truncated: message.truncated,
+                        // The kernel has dropped those.
+                        wrong_checksum: false,
+                        source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
+                        // The kernel stamps every datagram once the option is set.
+                        timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
+                    });
                 }
-                deliver(&Datagram {
-                    redirected: false,
-                    payload: message.payload,
-                    length: message.payload.len(),
-                    truncated: message.truncated,
-                    // The kernel has dropped those.
-                    wrong_checksum: false,
-                    source: message.source,
-                    // The kernel stamps every datagram once the option is set.
-                    timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
-                });
+                tries = tries.saturating_sub(1);
+                let is_full = received == wanted;
+                if !is_full || total > before || tries == 0 {
+                    self.has_more |= is_full;
+                    break;
+                }
             }
         }
         Ok(total)
@@ -331,6 +379,10 @@ impl Source for UdpSource {
     fn kernel_dropped(&mut self) -> u64 {
         let dropped = self.dropped();
         self.before_refusing.unwrap_or(dropped)
+    }
+
+    fn copies(&self) -> u64 {
+        self.copies
     }
 
     fn refuse_further(&mut self) {

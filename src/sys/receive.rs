@@ -18,9 +18,9 @@ const WHOLE: usize = 65_536;
 /// Messages in a batch at most. The kernel caps it at UIO_MAXIOV (1024); beyond 64 the saving per message is small.
 pub const BATCH: usize = 64;
 
-/// Room for the two control messages asked for: a timespec (16 bytes) and a counter (4 bytes), each with a 16-byte
-/// header and padding.
-const CONTROL: usize = 64;
+/// Room for the three control messages asked for: a timespec (16 bytes), a counter and a hop limit
+/// (4 bytes each), each with a 16-byte header and padding.
+const CONTROL: usize = 96;
 
 /// The kernel aligns control messages to `size_t`.
 #[derive(Clone, Copy)]
@@ -38,8 +38,15 @@ struct Meta {
     truncated: bool,
     source: Ipv6Addr,
     source_port: u16,
+    told: Told,
+}
+
+/// What control messages say of a datagram.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
     timestamp: Option<u64>,
     drops: Option<u32>,
+    over_ipv6: bool,
 }
 
 /// A received datagram, lent until the next receive.
@@ -53,6 +60,9 @@ pub struct Message<'a> {
     pub source: Ipv6Addr,
     /// Source UDP port.
     pub source_port: u16,
+    /// It came in an IPv6 packet, where the source can be an IPv4-mapped address, too
+    /// (`IPV6_RECVHOPLIMIT`).
+    pub over_ipv6: bool,
     /// When the kernel received it (`SO_TIMESTAMPNS`), in ns since the epoch.
     pub timestamp: Option<u64>,
     /// The socket's drop counter when this datagram was queued (`SO_RXQ_OVFL`); absent while it is 0.
@@ -151,7 +161,7 @@ impl ReceiveBatch {
             // SAFETY: the kernel wrote `msg_controllen` bytes of control messages.
             let control = unsafe { std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), control_length) };
             let (source, source_port) = source_address(name);
-            let (timestamp, drops) = control_messages(control);
+            let told = control_messages(control);
             let length = header.msg_len as usize;
             if length > SLOT {
                 let slot = self.slots.get(i * SLOT..(i + 1) * SLOT).unwrap_or_default();
@@ -164,8 +174,7 @@ impl ReceiveBatch {
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
                 source,
                 source_port,
-                timestamp,
-                drops,
+                told,
             });
         }
         Ok(count)
@@ -185,8 +194,9 @@ impl ReceiveBatch {
                 truncated: meta.truncated,
                 source: meta.source,
                 source_port: meta.source_port,
-                timestamp: meta.timestamp,
-                drops: meta.drops,
+                over_ipv6: meta.told.over_ipv6,
+                timestamp: meta.told.timestamp,
+                drops: meta.told.drops,
             }
         })
     }
@@ -204,12 +214,13 @@ fn source_address(name: &[u8]) -> (Ipv6Addr, u16) {
     (address.unwrap_or(Ipv6Addr::UNSPECIFIED), port)
 }
 
-/// Timestamp (ns since the epoch) and drop counter among control messages.
+/// Timestamp (ns since the epoch), drop counter and IP version among control messages. Only an IPv6
+/// packet comes with a hop limit.
 ///
 /// A control message is `cmsg_len` (`size_t`, header included), `cmsg_level`, `cmsg_type` (`int` each), then data,
 /// padded to 8 bytes (`cmsg(3)`).
-fn control_messages(mut rest: &[u8]) -> (Option<u64>, Option<u32>) {
-    let (mut timestamp, mut drops) = (None, None);
+fn control_messages(mut rest: &[u8]) -> Told {
+    let mut told = Told::default();
     while let Some(header) = rest.first_chunk::<16>() {
         let [l0, l1, l2, l3, l4, l5, l6, l7, v0, v1, v2, v3, t0, t1, t2, t3] = *header;
         let length = usize::from_ne_bytes([l0, l1, l2, l3, l4, l5, l6, l7]);
@@ -219,18 +230,19 @@ fn control_messages(mut rest: &[u8]) -> (Option<u64>, Option<u32>) {
                 if let [s, n] = data.as_chunks::<8>().0 {
                     let seconds = u64::try_from(i64::from_ne_bytes(*s)).unwrap_or(0);
                     let nanoseconds = u64::try_from(i64::from_ne_bytes(*n)).unwrap_or(0);
-                    timestamp = Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds));
+                    told.timestamp = Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds));
                 }
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
-                drops = data.first_chunk().map(|b| u32::from_ne_bytes(*b));
+                told.drops = data.first_chunk().map(|b| u32::from_ne_bytes(*b));
             }
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => told.over_ipv6 = true,
             _ => {}
         }
         let Some(next) = rest.get(length.next_multiple_of(8)..) else { break };
         rest = next;
     }
-    (timestamp, drops)
+    told
 }
 
 #[cfg(test)]
@@ -291,10 +303,10 @@ mod tests {
 
     #[test]
     fn control_messages_that_lie_about_their_length_are_ignored() {
-        assert_eq!(control_messages(&[]), (None, None));
-        assert_eq!(control_messages(&[0; 64]), (None, None));
+        assert_eq!(control_messages(&[]), Told::default());
+        assert_eq!(control_messages(&[0; 64]), Told::default());
         let mut long = [0u8; 24];
         long[..8].copy_from_slice(&1000usize.to_ne_bytes());
-        assert_eq!(control_messages(&long), (None, None));
+        assert_eq!(control_messages(&long), Told::default());
     }
 }

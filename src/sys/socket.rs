@@ -109,6 +109,15 @@ pub fn receive_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)
 }
 
+/// Has the hop limit delivered with each datagram that came over IPv6 (`IPV6_RECVHOPLIMIT`), also
+/// where the socket takes IPv4 too.
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn receive_hop_limit_v6(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1)
+}
+
 /// Index of `getsockopt`'s `SO_MEMINFO`, of linux/sock_diag.h.
 #[derive(Clone, Copy)]
 enum MemInfo {
@@ -172,49 +181,76 @@ pub fn refuse_further(socket: &impl AsFd) -> io::Result<()> {
 /// # Errors
 /// What `setsockopt` returns.
 pub fn steer_by_session(socket: &impl AsFd, workers: u32) -> io::Result<()> {
+    use libc::{BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_RSH, BPF_W};
+    let vni = [statement(BPF_LD | BPF_W | BPF_ABS, 4), statement(BPF_ALU | BPF_RSH | BPF_K, 8)];
+    steer(socket, workers, [&vni, &vni])
+}
+
+/// Where the IP header is.
+const NET: u32 = libc::SKF_NET_OFF.cast_unsigned();
+
+/// A program that mixes what `first` loads, for IPv4 and for IPv6, with the source address.
+fn steer(socket: &impl AsFd, workers: u32, first: [&[libc::sock_filter]; 2]) -> io::Result<()> {
     use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MISC, BPF_MOD};
     use libc::{BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR};
-    const NET: u32 = libc::SKF_NET_OFF.cast_unsigned();
     /// 2^32 divided by the golden ratio: Knuth's multiplicative hash.
     const MIX: u32 = 0x9e37_79b1;
     let load = |at| statement(BPF_LD | BPF_W | BPF_ABS, at);
     let multiply = statement(BPF_ALU | BPF_MUL | BPF_K, MIX);
     let to_x = statement(BPF_MISC | BPF_TAX, 0);
     let xor_x = statement(BPF_ALU | BPF_XOR | BPF_X, 0);
+    let [first_v4, first_v6] = first;
+    // X = what is loaded first, mixed; A = the source address, on to the end.
+    let v4 = [first_v4, &[multiply, to_x, load(NET + 12)]].concat();
+    // X = the same, mixed with three words of the source address; A = the fourth.
+    let word = |at| [multiply, to_x, load(NET + at), xor_x];
+    let v6 = [first_v6, &word(8), &word(12), &word(16), &[multiply, to_x, load(NET + 20)]].concat();
+    let short = |n: usize| u8::try_from(n).map_err(io::Error::other);
     let program = [
-        // X = VNI, mixed
-        load(4),
-        statement(BPF_ALU | BPF_RSH | BPF_K, 8),
-        multiply,
-        to_x,
-        // IP version 4: A = source address, on to the end
-        statement(BPF_LD | BPF_B | BPF_ABS, NET),
-        statement(BPF_ALU | BPF_AND | BPF_K, 0xf0),
-        jump(BPF_JMP | BPF_JEQ | BPF_K, 0x40, 0, 2),
-        load(NET + 12),
-        jump(BPF_JMP | BPF_JA, 13, 0, 0),
-        // IPv6: mix three words of the source address into X, A = the fourth
-        load(NET + 8),
-        xor_x,
-        multiply,
-        to_x,
-        load(NET + 12),
-        xor_x,
-        multiply,
-        to_x,
-        load(NET + 16),
-        xor_x,
-        multiply,
-        to_x,
-        load(NET + 20),
-        // the end: mix, and the high half modulo the number of sockets
-        xor_x,
-        multiply,
-        statement(BPF_ALU | BPF_RSH | BPF_K, 16),
-        statement(BPF_ALU | BPF_MOD | BPF_K, workers.max(1)),
-        statement(BPF_RET | BPF_A, 0),
-    ];
+        &[
+            statement(BPF_LD | BPF_B | BPF_ABS, NET),
+            statement(BPF_ALU | BPF_AND | BPF_K, 0xf0),
+            // IP version 4, or over to that of IPv6.
+            jump(BPF_JMP | BPF_JEQ | BPF_K, 0x40, 0, short(v4.len() + 1)?),
+        ],
+        &*v4,
+        &[jump(BPF_JMP | BPF_JA, u32::from(short(v6.len())?), 0, 0)],
+        &*v6,
+        &[
+            // The end: mix, and the high half modulo the number of sockets.
+            xor_x,
+            multiply,
+            statement(BPF_ALU | BPF_RSH | BPF_K, 16),
+            statement(BPF_ALU | BPF_MOD | BPF_K, workers.max(1)),
+            statement(BPF_RET | BPF_A, 0),
+        ],
+    ]
+    .concat();
     attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+}
+
+/// Steers the datagrams of a group of `workers` `SO_REUSEPORT` sockets by outer source address and
+/// port: as [`steer_by_session`], with the source port in the place of the VNI. Over IPv6 it takes
+/// the bytes behind the fixed header for the port, also where these are an extension header.
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn steer_by_flow(socket: &impl AsFd, workers: u32) -> io::Result<()> {
+    use libc::{BPF_B, BPF_H, BPF_IND, BPF_LD, BPF_LDX, BPF_MSH};
+    // The port: behind 4 times the low half of the first byte.
+    let port_v4 = [statement(BPF_LDX | BPF_B | BPF_MSH, NET), statement(BPF_LD | BPF_H | BPF_IND, NET)];
+    let port_v6 = [statement(BPF_LD | BPF_H | libc::BPF_ABS, NET + 40)];
+    steer(socket, workers, [&port_v4, &port_v6])
+}
+
+/// Has an IPv6 socket receive no multicast datagram of a group that it has not joined itself, which
+/// the host may have (`IPV6_MULTICAST_ALL`).
+///
+/// # Errors
+/// What `setsockopt` returns.
+pub fn refuse_multicast_v6(socket: &impl AsFd) -> io::Result<()> {
+    const IPV6_MULTICAST_ALL: i32 = 29;
+    set_int(socket, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
 }
 
 /// One instruction of classic BPF without jump targets.

@@ -7,6 +7,7 @@
 pub mod flow;
 pub mod inner;
 pub mod outer;
+pub mod source;
 pub mod vxlan;
 
 use std::fmt;

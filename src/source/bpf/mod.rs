@@ -498,9 +498,9 @@ impl Source for BpfSource {
             }
             deliver(datagram);
         })?;
-        *unstamped &= received == of_sockets;
+        *unstamped &= udp.has_more();
         // With more in the sockets than was asked for, what is next in the rings may have come later than that.
-        if received < of_sockets && !held_back {
+        if !udp.has_more() && !held_back {
             room += of_sockets - received;
             for numbered in rings.iter_mut() {
                 let n = numbered.lend(room, until, clock, verify, deliver);
@@ -541,6 +541,10 @@ impl Source for BpfSource {
     fn kernel_dropped(&mut self) -> u64 {
         let full: u64 = self.rings.iter().map(|numbered| self.counts(numbered.number).ring_full).sum();
         self.udp.kernel_dropped() + full
+    }
+
+    fn copies(&self) -> u64 {
+        self.udp.copies()
     }
 
     fn refuse_further(&mut self) {
