@@ -7,6 +7,11 @@
 // in `listening`. Everything else goes on to the stack, where the sensor's UDP socket listens: fragments first of all. So what is left
 // alone here is never lost, and no judgement about VXLAN is made here either, but for one that saves the copy: see `unselected`.
 //
+// What the stack would refuse is left to the stack as well. The keys of `listening` have the place
+// where a datagram comes in, so that another host's Ethernet address, a VLAN that the host is not
+// in, and a loopback address from outside are not found there. Sources that no other host has are
+// `is_martian`.
+//
 // At tc it can also redirect: the outer headers are taken off the packet, and what is left, the inner frame, enters an interface that sniffers
 // watch. Only what is faultless goes that way; all else goes into the ring, and user space puts it into the interface.
 //
@@ -63,7 +68,8 @@ struct state {
   u32 set;        // of the program: leave everything to the stack. Of a ring: its reader sleeps, wake it.
   u32 only;       // of the program: take only what these lists have
   u32 generation; // of `listening`: changes when something has been removed
-  u32 pad[13];
+  u32 own[8];     // of the program: a bit by `own_bit` for each address in `own`
+  u32 pad[5];
 };
 enum { ONLY_VNIS = 1, ONLY_SOURCES = 2 };
 struct {
@@ -80,6 +86,7 @@ struct count {
   u64 unselected;       // whole VXLAN of a session that is not allowed: dropped
   u64 unselected_bytes; // of their payloads
   u64 passed;           // left to the stack; in the count of ring 0
+  u64 martian;          // of these, to `listening` and from an address that no other host has
   // Of redirection. What is odd, failed or came while there was no interface went into the ring.
   u64 redirected;      // on its way into the interface
   u64 entered;         // of that, come out of it, behind the sniffers
@@ -100,9 +107,17 @@ struct {
   __type(value, struct count);
 } counts SEC(".maps");
 
+// Whom a datagram is for, and where it comes in. In words, which are compared one by one; with
+// `any_address` all are zero but for the port. Mirrored in source/bpf/place.rs.
 struct endpoint {
-  u32 address[4];
-  u16 port, zero;
+  u64 address[2]; // network order; IPv4 as IPv4-mapped IPv6
+  // In network order. From bit 16 on whether it is an IPv6 packet, which can have a mapped address
+  // too; from bit 32 on the number of the interface.
+  u64 port;
+  // VLANs, 32 bits each from the outermost on: the number, and from bit 16 on the EtherType in
+  // network order.
+  u64 tags;
+  u64 ethernet; // destination of the frame
 };
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -134,7 +149,7 @@ struct {
 } vnis SEC(".maps");
 
 struct source {
-  u32 address[4];
+  u32 address[4]; // network order; IPv4 as IPv4-mapped IPv6
 };
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -143,6 +158,14 @@ struct {
   __type(key, struct source);
   __type(value, u8);
 } sources SEC(".maps");
+
+// Addresses of this host, and its networks' for broadcasts.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 1024);
+  __type(key, struct source);
+  __type(value, u8);
+} own SEC(".maps");
 
 // Where to redirect: the number of an interface, or 0.
 struct {
@@ -167,17 +190,17 @@ struct {
   __type(value, struct total);
 } sessions SEC(".maps");
 
+// The number of the loopback interface, in every network namespace.
+#define LOOPBACK 1
+
 // The mark of a redirected packet, plus the number of its ring: how it is known again when it has come through the interface.
 #define MARK 0x76780000u
 
-enum { LEAVE, TAKE, ENTER };
+enum { LEAVE, MARTIAN, TAKE, ENTER };
 
 static __always_inline bool is_same(const struct endpoint *a, const struct endpoint *b) {
-  u32 other = a->port ^ b->port;
-#pragma unroll
-  for (int i = 0; i < 4; i++)
-    other |= a->address[i] ^ b->address[i];
-  return !other;
+  return !((a->address[0] ^ b->address[0]) | (a->address[1] ^ b->address[1]) | (a->port ^ b->port) | (a->tags ^ b->tags) |
+           (a->ethernet ^ b->ethernet));
 }
 
 static __always_inline bool is_listening(const struct endpoint *to, u32 generation) {
@@ -203,13 +226,47 @@ static __always_inline bool is_allowed(u32 only, u32 vni, const u32 *from) {
   return !(only & ONLY_SOURCES) || bpf_map_lookup_elem(&sources, &source);
 }
 
+// The hash of the filter on the UDP sockets (`sys::socket::steer_by_session`): a session's
+// fragments, which come through the socket, belong to the same worker.
+#define MIX 0x9e3779b1u
+
+// Which of 256 bits of `state.own` stands for this address, by its last word.
+static __always_inline u32 own_bit(u32 last) { return (last * MIX) >> 24; }
+
+// Whether the source is one that no other host has, but for this one's own addresses. `listening`
+// has destinations of that kind for the loopback interface alone, and with `any_address` it has
+// none at all.
+static __always_inline bool is_martian(const struct record *r, bool v6, u32 interface) {
+  const u32 *from = r->source, *to = r->destination;
+  bool local = interface == LOOPBACK;
+  // Multicast; ::, ::1, and an IPv4 address, which here would pass for that IPv4 host.
+  if (v6)
+    return (from[0] & 0xff) == 0xff || (!(from[0] | from[1]) && (!local || from[2])) ||
+           (any_address && !local && !(to[0] | to[1]));
+  // This network, multicast and beyond; loopback.
+  u8 first = from[3];
+  return !local && (first == 0 || first >= 224 || first == 127 || (any_address && (u8)to[3] == 127));
+}
+
+// Whether an address is one of this host's.
+static __always_inline bool is_own(const struct state *state, const u32 *address) {
+  u32 bit = own_bit(address[3]);
+  if (!(*(volatile u32 *)&state->own[bit >> 5] >> (bit & 31) & 1))
+    return false;
+  struct source source;
+  __builtin_memcpy(source.address, address, 16);
+  return bpf_map_lookup_elem(&own, &source);
+}
+
+// Bytes of the packet with all its pieces; asked for only where the first is not all that matters.
+static __always_inline u32 whole(void *ctx, bool xdp) {
+  return xdp ? bpf_xdp_get_buff_len(ctx) : ((struct __sk_buff *)ctx)->len;
+}
+
 static __always_inline long load(void *ctx, bool xdp, u32 at, void *to, u32 length) {
   return xdp ? bpf_xdp_load_bytes(ctx, at, to, length) : bpf_skb_load_bytes(ctx, at, to, length);
 }
 
-// The hash of the filter on the UDP sockets (`sys::socket::steer_by_session`): a session's fragments, which come through the socket,
-// belong to the same worker.
-#define MIX 0x9e3779b1u
 static __always_inline u32 session(const struct record *r, bool v6, u32 vni) {
   u32 x = vni * MIX;
   if (v6) {
@@ -220,15 +277,27 @@ static __always_inline u32 session(const struct record *r, bool v6, u32 vni) {
   return ((x ^ bpf_ntohl(r->source[3])) * MIX) >> 16;
 }
 
-// Whether an inner frame of this many bytes, at least 34, had more of them by its IP header, behind two VLAN tags at most: see
-// `wire::inner::original_length`. `head` is its beginning.
+static __always_inline bool is_vlan(u16 type) {
+  return type == bpf_htons(0x8100) || type == bpf_htons(0x88a8) || type == bpf_htons(0x9100);
+}
+
+// Bytes of an inner frame's beginning that tell of two VLAN tags and the length in the IP header
+// behind them.
 #define HEAD 28
+
+// Whether an inner frame has more tags than `is_cut` looks through.
+static __always_inline bool has_three_tags(const u8 *head) {
+  return is_vlan(*(u16 *)(head + 12)) && is_vlan(*(u16 *)(head + 16)) && is_vlan(*(u16 *)(head + 20));
+}
+
+// Whether an inner frame of this many bytes, at least 34, had more of them by its IP header, behind
+// two VLAN tags at most: see `wire::inner::original_length`.
 static __always_inline bool is_cut(const u8 *head, u32 length) {
   u32 at = 14;
   u16 type = *(u16 *)(head + 12);
 #pragma unroll
   for (int tag = 0; tag < 2; tag++)
-    if (type == bpf_htons(0x8100) || type == bpf_htons(0x88a8) || type == bpf_htons(0x9100)) {
+    if (is_vlan(type)) {
       type = *(u16 *)(head + (tag ? 20 : 16));
       at += 4;
     }
@@ -308,22 +377,25 @@ static __always_inline bool copy_few(u8 *to, const u8 *from, const u8 *end, u64 
   }
 
 // Does all but for the last step: the packet is left to the stack, is in the ring or counted, or is to enter interface number `*enter`.
-static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 stamp, u32 *enter, const bool xdp) {
+// `tag` is the outermost VLAN, where the kernel has taken it off already.
+static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 interface, u32 tag, u32 *enter, const bool xdp) {
   struct record r = {.flags = stamp ? REAL : 0};
   struct total *total = NULL;
   struct count *count;
   struct state *state;
   u32 at = 14, room, zero = 0;
+  u64 tags = tag;
   bool v6 = false;
 
   if (data + at > end)
     return LEAVE;
   u16 type = *(u16 *)(data + 12);
 #pragma unroll
-  for (int tag = 0; tag < 2; tag++)
+  for (int i = 0; i < 2; i++)
     if (type == bpf_htons(0x8100) || type == bpf_htons(0x88a8)) {
-      if (data + at + 4 > end)
+      if (data + at + 4 > end || tags >> 32)
         return LEAVE;
+      tags |= ((u64)type << 16 | (bpf_ntohs(*(u16 *)(data + at)) & 0xfff)) << (tags ? 32 : 0);
       type = *(u16 *)(data + at + 2);
       at += 4;
     }
@@ -345,8 +417,11 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
   } else if (type == bpf_htons(0x86dd)) {
     if (ip + 40 > end || ip[0] >> 4 != 6 || ip[6] != 17)
       return LEAVE;
-    __builtin_memcpy(r.source, ip + 8, 16);
-    __builtin_memcpy(r.destination, ip + 24, 16);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      r.source[i] = *(u32 *)(ip + 8 + 4 * i);
+      r.destination[i] = *(u32 *)(ip + 24 + 4 * i);
+    }
     room = bpf_ntohs(*(u16 *)(ip + 4));
     at += 40;
     v6 = true;
@@ -359,17 +434,24 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
     return LEAVE;
   u32 length = bpf_ntohs(*(u16 *)(udp + 4));
   // The datagram ends where its own length says, whatever follows it in the packet; one that says more than there is is the stack's.
-  if (length < 8 || length > room || at + length > whole)
+  if (length < 8 || length > room || (at + length > (u64)(end - data) && at + length > whole(ctx, xdp)))
     return LEAVE;
   r.source_port = *(u16 *)udp;
   r.destination_port = *(u16 *)(udp + 2);
   r.checksum = *(u16 *)(udp + 6);
   struct endpoint to = {.port = r.destination_port};
-  if (!any_address)
-    __builtin_memcpy(to.address, r.destination, 16);
+  if (!any_address) {
+    to.address[0] = (u64)r.destination[1] << 32 | r.destination[0];
+    to.address[1] = (u64)r.destination[3] << 32 | r.destination[2];
+    to.port |= (u32)v6 << 16 | (u64)interface << 32;
+    to.tags = tags;
+    to.ethernet = *(u64 *)data & 0xffffffffffff;
+  }
   state = bpf_map_lookup_elem(&states, &zero);
   if (!state || *(volatile u32 *)&state->set || !is_listening(&to, *(volatile u32 *)&state->generation))
     return LEAVE;
+  if (is_martian(&r, v6, interface) || (interface != LOOPBACK && is_own(state, r.source)))
+    return MARTIAN;
   u32 only = *(volatile u32 *)&state->only;
 
   at += 8;
@@ -416,11 +498,16 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u32 whole, u64 
     u32 interface = where ? *(volatile u32 *)where : 0, inner = r.length - 8;
     // The kernel takes no header off where less than one of IP is left. Behind the datagram there must be nothing that would become part of
     // the frame, and before its addresses no tag that the kernel has left in the packet.
-    if (!faultless || inner < 14 + 20 || at + r.length != whole || network != 14 || r.length > MOST)
+    if (!faultless || inner < 14 + 20 || at + r.length != whole(ctx, xdp) || network != 14 || r.length > MOST)
       count->odd++;
     else if (!interface)
       count->no_interface++;
-    else if (load(ctx, xdp, frame, head, HEAD) != 0 || !strip(ctx, frame, head, v6 && inner < 14 + 40 ? IPV4_IS_LEFT : 0))
+    else if (load(ctx, xdp, frame, head, HEAD) != 0)
+      count->failed++;
+    // Only user space can tell whether that was cut.
+    else if (has_three_tags(head))
+      count->odd++;
+    else if (!strip(ctx, frame, head, v6 && inner < 14 + 40 ? IPV4_IS_LEFT : 0))
       count->failed++;
     else {
       redirected = true;
@@ -489,11 +576,13 @@ full:
   return ENTER;
 }
 
-static __always_inline int passed(int action) {
+static __always_inline int passed(int action, bool martian) {
   u32 zero = 0;
   struct count *count = bpf_map_lookup_elem(&counts, &zero);
-  if (count)
+  if (count) {
     count->passed++;
+    count->martian += martian;
+  }
   return action;
 }
 
@@ -501,31 +590,31 @@ SEC("xdp.frags")
 int vxtap_xdp(struct xdp_md *ctx) {
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
   u32 nowhere;
-  if (capture(ctx, data, end, bpf_xdp_get_buff_len(ctx), 0, &nowhere, true) == TAKE)
-    return XDP_DROP;
-  return passed(XDP_PASS);
+  int what = capture(ctx, data, end, 0, ctx->ingress_ifindex, 0, &nowhere, true);
+  return what == TAKE ? XDP_DROP : passed(XDP_PASS, what == MARTIAN);
 }
 
 SEC("classifier")
 int vxtap_tc(struct __sk_buff *ctx) {
   // Several datagrams that the kernel has merged into one (GRO): the stack takes them apart again.
   if (ctx->gso_size)
-    return passed(TC_ACT_UNSPEC);
+    return passed(TC_ACT_UNSPEC, false);
   // The headers can be outside of the first piece.
   if (ctx->data_end - ctx->data < 62 && ctx->len > 62)
     bpf_skb_pull_data(ctx, 62);
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-  u32 enter = 0;
+  u32 enter = 0, tag = ctx->vlan_present ? ctx->vlan_proto << 16 | (ctx->vlan_tci & 0xfff) : 0;
   // The time that the kernel has given the packet, as it does while a socket anywhere asks for it: that of a fragment is the same clock, read
   // at the same place, which keeps both ways in order.
-  switch (capture(ctx, data, end, ctx->len, ctx->tstamp, &enter, false)) {
+  int what = capture(ctx, data, end, ctx->tstamp, ctx->ifindex, tag, &enter, false);
+  switch (what) {
   case TAKE:
     return TC_ACT_SHOT;
   case ENTER:
     return bpf_redirect(enter, BPF_F_INGRESS);
   }
   // Not "accept": other programs on the interface are asked too.
-  return passed(TC_ACT_UNSPEC);
+  return passed(TC_ACT_UNSPEC, what == MARTIAN);
 }
 
 // At tc ingress of the interface that is redirected to, where packet sockets have seen the frame already: counts what has come, and keeps it

@@ -86,6 +86,9 @@ pub struct WorkerCounters {
     pub ring_unselected: Counter,
     /// Packets of any kind that it left to the stack.
     pub passed: Counter,
+    /// Of these, datagrams for the sensor from an address that no other host has: the stack
+    /// decides, which takes few of them.
+    pub martian: Counter,
     /// Datagrams whose frames it redirected into an interface.
     pub redirected: Counter,
     /// Those that it left to the workers instead, by [`NotRedirected`].

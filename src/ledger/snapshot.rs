@@ -62,6 +62,8 @@ pub struct FastPathTotals {
     pub unselected: u64,
     /// Packets of any kind left to the stack.
     pub passed: u64,
+    /// Of these, datagrams for the sensor from an address that no other host has.
+    pub martian: u64,
     /// Datagrams whose frames were redirected into an interface.
     pub redirected: u64,
     /// Datagrams whose frames were not, though that was asked for, by reason; all reasons are listed.
@@ -184,6 +186,7 @@ impl Snapshot {
                 ring_full: ledger.sum(|w| &w.ring_full),
                 unselected: ledger.sum(|w| &w.ring_unselected),
                 passed: ledger.sum(|w| &w.passed),
+                martian: ledger.sum(|w| &w.martian),
                 redirected: ledger.sum(|w| &w.redirected),
                 not_redirected: NotRedirected::ALL
                     .iter()
@@ -271,6 +274,7 @@ impl fmt::Display for Snapshot {
             ("broadcast_copies", self.broadcast_copies, "of datagrams that were received by another worker"),
             ("fast_path", self.fast_path.taken, "by way of the BPF program"),
             ("redirected", self.fast_path.redirected, "by the BPF program"),
+            ("martian", self.fast_path.martian, "from addresses that no other host has: left to the stack"),
             ("reserved_bits", self.reserved_bits, "set in the VXLAN header, accepted"),
             ("cut_by_mirror", self.cut_by_mirror, "frames that arrived truncated"),
             ("unselected", self.unselected, "of sessions not allowed: VNI or source"),

@@ -159,6 +159,7 @@ impl Step {
         counters.ring_full.set(now.ring_full);
         counters.ring_unselected.set(now.unselected);
         counters.passed.set(now.passed);
+        counters.martian.set(now.martian);
     }
 
     /// Takes over what a program in the kernel counted of frames that it redirected.

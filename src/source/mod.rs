@@ -52,6 +52,8 @@ pub struct FastPath {
     pub unselected_bytes: u64,
     /// Packets of any kind that were left to the stack.
     pub passed: u64,
+    /// Of these, datagrams for the sensor from an address that no other host has.
+    pub martian: u64,
     /// What was redirected into an interface, where that was asked for.
     pub redirect: Redirected,
 }

@@ -28,13 +28,19 @@ const ALL_PROTOCOLS: u16 = 3u16.to_be();
 
 /// linux/if_link.h, linux/pkt_cls.h and linux/tc_act/tc_gact.h, where libc lacks them.
 const NLA_TYPE_MASK: u16 = 0x3fff;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
 const IFLA_TUN_TYPE: u16 = 3;
 const IFLA_TUN_MULTI_QUEUE: u16 = 7;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -69,11 +75,30 @@ pub struct TunLink {
     pub multi_queue: bool,
 }
 
+/// A VLAN device, by what it says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vlan {
+    /// The number of the interface below it, in this network namespace.
+    pub below: u32,
+    /// What announces its tag: 0x8100 or 0x88a8.
+    pub ethertype: u16,
+    /// The number of the VLAN.
+    pub number: u16,
+}
+
 /// An interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its number.
     pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address; zero where it has none.
+    pub address: [u8; 6],
+    /// The number of the bond or bridge that it is a part of.
+    pub master: Option<u32>,
+    /// Where its kind is `vlan`.
+    pub vlan: Option<Vlan>,
     /// `ARPHRD_ETHER` and others, netdevice(7): the kind of link-layer header.
     pub hardware: u16,
     /// `IFF_UP` and others, netdevice(7).
@@ -197,8 +222,14 @@ impl Link {
     fn parse(body: &[u8]) -> Option<Self> {
         let mut link =
             Self { hardware: u16_at(body, 2)?, index: u32_at(body, 4)?, flags: u32_at(body, 8)?, ..Self::default() };
+        let (mut below, mut vlan, mut elsewhere) = (None, None, false);
         for (kind, value) in attributes(body.get(IFINFO_LEN..)?) {
             match kind {
+                libc::IFLA_IFNAME => link.name = String::from_utf8_lossy(text(value)).into_owned(),
+                IFLA_ADDRESS => link.address = value.try_into().unwrap_or_default(),
+                IFLA_MASTER => link.master = u32_at(value, 0),
+                IFLA_LINK => below = u32_at(value, 0),
+                IFLA_LINK_NETNSID => elsewhere = true,
                 libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
                 IFLA_STATS64 => {
                     // struct rtnl_link_stats64
@@ -218,9 +249,18 @@ impl Link {
                         let multi_queue = number(IFLA_TUN_MULTI_QUEUE).is_some_and(|n| n != 0);
                         link.tun = Some(TunLink { tap: i32::from(kind) == libc::IFF_TAP, multi_queue });
                     }
+                    let number = |kind| attribute(data, kind).and_then(|value| u16_at(value, 0));
+                    if let (b"vlan", Some(id), Some(protocol)) =
+                        (name, number(IFLA_VLAN_ID), number(IFLA_VLAN_PROTOCOL))
+                    {
+                        vlan = Some((id, u16::from_be(protocol)));
+                    }
                 }
                 _ => {}
             }
+        }
+        if let (Some((number, ethertype)), Some(below), false) = (vlan, below, elsewhere) {
+            link.vlan = Some(Vlan { below, ethertype, number });
         }
         Some(link)
     }
@@ -295,6 +335,19 @@ impl RouteSocket {
         let mut link = None;
         self.exchange(message, libc::RTM_NEWLINK, |body| link = Link::parse(body))?;
         link.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+
+    /// All interfaces.
+    ///
+    /// # Errors
+    /// What netlink says.
+    pub fn links(&self) -> io::Result<Vec<Link>> {
+        let dump = libc::NLM_F_DUMP;
+        let mut links = Vec::new();
+        self.exchange(Message::new(libc::RTM_GETLINK, dump, &[0; IFINFO_LEN]), libc::RTM_NEWLINK, |body| {
+            links.extend(Link::parse(body));
+        })?;
+        Ok(links)
     }
 
     /// Sets those flags of an interface that `mask` has (`IFF_UP` and others) to their values in `flags`.

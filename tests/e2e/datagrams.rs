@@ -1,6 +1,9 @@
 //! Datagrams of our own making, good and hostile.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use etherparse::PacketBuilder;
+use pnet::datalink::{Channel, Config, channel};
 
 use crate::netns::Namespace;
 
@@ -20,4 +23,39 @@ pub(crate) fn vxlan(flags: u8, reserved: [u8; 3], vni: u32, last: u8, frame: &[u
     let [_, a, b, c] = vni.to_be_bytes();
     let [x, y, z] = reserved;
     [&[flags, x, y, z, a, b, c, last], frame].concat()
+}
+
+/// An Ethernet frame with a UDP datagram without checksum from port `port` to 4789, and the tags
+/// that are to be in it.
+pub(crate) fn outer(ethernet: [u8; 6], tags: &[u8], [from, to]: [IpAddr; 2], port: u16, payload: &[u8]) -> Vec<u8> {
+    let (kind, mut packet) = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let builder = PacketBuilder::ipv4(from.octets(), to.octets(), 64).udp(port, 4789);
+            ([8, 0], built(|bytes| builder.write(bytes, payload).unwrap()))
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let builder = PacketBuilder::ipv6(from.octets(), to.octets(), 64).udp(port, 4789);
+            ([0x86, 0xdd], built(|bytes| builder.write(bytes, payload).unwrap()))
+        }
+        other => panic!("{other:?}"),
+    };
+    let checksum = packet.len() - payload.len() - 2;
+    packet[checksum..checksum + 2].fill(0);
+    [&ethernet, &[2, 0, 0, 0, 0x73, 1], tags, &kind, &packet].concat()
+}
+
+fn built(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(&mut bytes);
+    bytes
+}
+
+/// Puts frames on the cable as they are.
+pub(crate) fn send_frames(from: &Namespace, frames: &[Vec<u8>]) {
+    from.enter(|| {
+        let all = pnet::datalink::interfaces();
+        let eth0 = all.iter().find(|interface| interface.name == "eth0").unwrap();
+        let Ok(Channel::Ethernet(mut sender, _)) = channel(eth0, Config::default()) else { panic!("no socket") };
+        frames.iter().for_each(|frame| sender.send_to(frame, None).unwrap().unwrap());
+    });
 }

@@ -32,6 +32,7 @@ mod tcpdump;
 
 mod allow;
 mod bpf;
+mod broadcast;
 mod budget;
 mod crash;
 mod damaged;
@@ -43,6 +44,7 @@ mod hostile;
 mod kernel_device;
 mod mirror;
 mod mirrored;
+mod outsiders;
 mod overload;
 mod redirect;
 mod rotation;

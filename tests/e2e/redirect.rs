@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::{SchedClassifier, TcAttachType};
 use pnet::datalink::{Channel, Config, channel};
 use rustix::process::Signal;
+use vxtap::wire::inner::{MAX_VLAN_TAGS, original_length};
 
 use crate::captures::{self, assert_holds, assert_same};
 use crate::datagrams::{self, vxlan};
@@ -168,7 +169,8 @@ fn what_is_odd_is_decided_by_user_space() {
     let tagged = [&good[..12], &TAG, &good[12..]].concat();
     for arguments in WAYS {
         let pair = Pair::new(1600);
-        let sensor = sensor(&pair, arguments);
+        // Also of VLANs that this host is not in.
+        let sensor = sensor(&pair, &format!("--any-address {arguments}"));
         let tcpdump = Tcpdump::start(&pair.sensor, "mirror0", "");
         let seen = |n: u64| {
             eventually("all have come", || pair.sensor.link_counter("eth0", "rx", "packets") >= n);
@@ -229,7 +231,11 @@ fn cut_frames_are_counted_as_user_space_does() {
     v6.resize(14 + 40 + 960, 0);
     let mut all = Vec::new();
     for frame in [whole, v6] {
-        for tags in [vec![], vec![0x81, 0, 0, 5], vec![0x88, 0xa8, 0, 6, 0x91, 0, 0, 5]] {
+        // As many tags as user space looks through, and one more; the program itself looks through
+        // two.
+        let tag = |n: usize| [[0x81, 0, 0, 5], [0x88, 0xa8, 0, 6], [0x91, 0, 0, 5]][n % 3];
+        for count in 0..=MAX_VLAN_TAGS + 1 {
+            let tags = (0..count).flat_map(tag).collect::<Vec<_>>();
             let tagged = [&frame[..12], &tags, &frame[12..]].concat();
             all.extend([60, tagged.len() - 1, tagged.len()].map(|length| tagged[..length].to_vec()));
             all.push([tagged.as_slice(), &[0xee; 8]].concat());
@@ -241,8 +247,8 @@ fn cut_frames_are_counted_as_user_space_does() {
         frame[at..at + bytes.len()].copy_from_slice(bytes);
         all.push(frame);
     }
-    let cut = all.iter().filter(|frame| vxtap::wire::inner::original_length(frame) as usize > frame.len()).count();
-    assert_eq!(cut, 12);
+    let cut = all.iter().filter(|frame| original_length(frame) as usize > frame.len()).count();
+    assert_eq!(cut, 2 * 2 * (MAX_VLAN_TAGS + 1));
     let file = frames::write(directory.path(), "cut.pcap", &all);
     for arguments in WAYS {
         let pair = Pair::new(1600);
@@ -250,10 +256,17 @@ fn cut_frames_are_counted_as_user_space_does() {
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 2000", all.len());
         let ended = sensor.stop();
         assert_all_is_well(&ended, arguments);
-        assert_eq!(fast_path(&ended, "redirected"), all.len() as u64);
         // The first is counted by the worker in any case.
         assert_eq!(ended.ledger.get("/cut_by_mirror"), cut as u64, "{arguments}");
+        // Only user space can tell of those with more than two tags.
+        let odd = 2 * 4 * (MAX_VLAN_TAGS - 1);
+        assert_eq!(fast_path(&ended, "redirected"), (all.len() - odd) as u64);
+        assert_eq!(fast_path(&ended, "not_redirected/odd"), odd as u64);
     }
+    let pair = Pair::new(1600);
+    let sensor = Setup::new(&pair.sensor).with("--source udp").start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 2000", all.len());
+    assert_eq!(sensor.stop().ledger.get("/cut_by_mirror"), cut as u64, "--source udp");
 }
 
 #[test]

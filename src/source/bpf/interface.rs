@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use aya::util::KernelVersion;
+use pnet::ipnetwork::IpNetwork;
 
 use super::BpfError;
 use crate::sys::rtnetlink::{Link, RouteSocket};
@@ -49,7 +50,8 @@ fn missing_capabilities(effective: u64) -> Vec<&'static str> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Interface {
     pub(super) name: String,
-    pub(super) addresses: Vec<IpAddr>,
+    /// With the size of its network.
+    pub(super) addresses: Vec<IpNetwork>,
     is_up: bool,
     is_loopback: bool,
 }
@@ -61,7 +63,7 @@ pub(super) fn all() -> Vec<Interface> {
         .map(|interface| Interface {
             is_up: interface.is_up(),
             is_loopback: interface.is_loopback(),
-            addresses: interface.ips.iter().map(pnet::ipnetwork::IpNetwork::ip).collect(),
+            addresses: interface.ips,
             name: interface.name,
         })
         .collect()
@@ -94,12 +96,20 @@ fn choose_among(
                 (routes, _) => routes.iter().for_each(|name| add(name)),
             }
         } else {
-            let has = |i: &&Interface| i.addresses.contains(&address) || (i.is_loopback && address.is_loopback());
+            let has = |i: &&Interface| {
+                i.addresses.iter().any(|has| has.ip() == address) || (i.is_loopback && address.is_loopback())
+            };
             let interface = interfaces.iter().find(has).ok_or_else(|| BpfError::WhichInterface(names(interfaces)))?;
             add(&interface.name);
         }
     }
     Ok(chosen)
+}
+
+/// All links of the host, with what they are stacked on.
+pub(super) fn links() -> Result<Vec<Link>, BpfError> {
+    let links = RouteSocket::open().and_then(|socket| socket.links());
+    links.map_err(|error| BpfError::Os { call: "RTM_GETLINK", error })
 }
 
 /// The names of interfaces, for people.
@@ -189,14 +199,22 @@ pub(super) fn os_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
 mod tests {
     use super::*;
 
-    fn interface(name: &str, address: &str, is_loopback: bool) -> Interface {
-        Interface { name: name.into(), addresses: vec![address.parse().unwrap()], is_up: true, is_loopback }
+    impl Interface {
+        /// One that is up and has these addresses.
+        pub(in super::super) fn of(name: &str, addresses: &[&str]) -> Self {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            Self { name: name.into(), addresses, is_up: true, is_loopback: name == "lo" }
+        }
+    }
+
+    fn interface(name: &str, address: &str) -> Interface {
+        Interface::of(name, &[address])
     }
 
     #[test]
     fn the_interface_is_that_of_the_address_or_of_the_default_route() {
-        let lo = || interface("lo", "127.0.0.1", true);
-        let host = [lo(), interface("eth0", "10.0.0.1", false), interface("eth1", "fd00::1", false)];
+        let lo = || interface("lo", "127.0.0.1");
+        let host = [lo(), interface("eth0", "10.0.0.1"), interface("eth1", "fd00::1")];
         let route = ["eth0".to_owned()];
         let choose = |listen: &[&str], host: &[Interface], routes: &[String]| {
             let listen: Vec<SocketAddr> = listen.iter().map(|a| a.parse().unwrap()).collect();

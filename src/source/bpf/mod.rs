@@ -22,6 +22,7 @@
 mod clock;
 mod filter;
 mod interface;
+mod place;
 mod program;
 mod record;
 mod redirect;
@@ -343,7 +344,7 @@ fn program(
     }
     let by_session = udp.steering == Steering::Session;
     let rings = rings(udp.steering, udp.workers)?;
-    let (program, rings) = Program::load(plan, addresses, u32::try_from(rings).unwrap_or(1), by_session)?;
+    let (program, rings) = Program::load(plan, addresses, &interfaces, u32::try_from(rings).unwrap_or(1), by_session)?;
     if plan.early {
         program.allow(allowed);
     }
@@ -569,6 +570,7 @@ impl Source for BpfSource {
             sum.unselected += counts.unselected;
             sum.unselected_bytes += counts.unselected_bytes;
             sum.passed += counts.passed;
+            sum.martian += counts.martian;
             sum.redirect += counts.redirect;
         }
         sum

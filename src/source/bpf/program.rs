@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -17,7 +17,8 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod};
 
 use super::filter::{self, Filter};
-use super::interface::{self, Interface};
+use super::interface;
+use super::place::{self, Endpoint, Source, words};
 use super::redirect::{Place, Target};
 use super::{Attach, BpfError, BpfPlan};
 use crate::source::{Allowed, Counted, Redirected};
@@ -30,17 +31,13 @@ const XDP: &str = "vxtap_xdp";
 const TC: &str = "vxtap_tc";
 const ENTERED: &str = "vxtap_entered";
 
-/// `struct endpoint`: address, then port in network order and zero.
-type Endpoint = [u32; 5];
-/// `struct source`: an address.
-type Source = [u32; 4];
-/// `struct state`: three words and padding.
+/// `struct state`: three words, eight of bits, and padding.
 type State = [u32; 16];
 /// `ONLY_VNIS` and `ONLY_SOURCES`.
 const ONLY_VNIS: u32 = 1;
 const ONLY_SOURCES: u32 = 2;
 /// `struct count`: see [`split`].
-type Count = [u64; 16];
+type Count = [u64; 17];
 
 /// For how long nothing more must have entered the interface until what is missing is lost. Redirected packets wait in a queue of the receiving
 /// CPU, for well below a millisecond.
@@ -54,6 +51,7 @@ pub(super) struct Counts {
     pub(super) unselected: u64,
     pub(super) unselected_bytes: u64,
     pub(super) passed: u64,
+    pub(super) martian: u64,
     pub(super) redirect: Redirected,
 }
 
@@ -94,6 +92,7 @@ struct Attached {
 struct Changing {
     ebpf: Ebpf,
     listening: List<Endpoint>,
+    own: List<Source>,
     vnis: List<u32>,
     sources: List<Source>,
     attached: Vec<Attached>,
@@ -106,18 +105,27 @@ struct States {
     only: u32,
     /// Not zero, which is what the program knows of at first.
     generation: u32,
+    /// A bit for each address of this host.
+    own: [u32; 8],
 }
 
 impl States {
     fn tell(&mut self) -> Result<(), MapError> {
         let mut state = State::default();
         (state[0], state[1], state[2]) = (u32::from(self.leave_all), self.only, self.generation);
+        state[3..11].copy_from_slice(&self.own);
         self.map.set(0, state, 0)
     }
 
     /// Has the program forget what it found in `listening`.
     fn forget(&mut self) -> Result<(), MapError> {
         self.generation = self.generation.wrapping_add(1).max(1);
+        self.tell()
+    }
+
+    /// Has the program look these addresses up.
+    fn know(&mut self, own: [u32; 8]) -> Result<(), MapError> {
+        self.own = own;
         self.tell()
     }
 
@@ -167,9 +175,25 @@ pub(super) struct Program {
     rings: u32,
     states: Mutex<States>,
     counts: PerCpuArray<MapData, Count>,
+    here: Here,
+    attach: Attach,
+}
+
+/// What is the sensor's of all that comes to the host.
+struct Here {
     listen: Vec<SocketAddr>,
     any_address: bool,
-    attach: Attach,
+    interfaces: Vec<String>,
+}
+
+impl Here {
+    /// What the program takes now, and the addresses of the host.
+    fn look(&self) -> Result<(HashSet<Endpoint>, HashSet<Source>), BpfError> {
+        let interfaces = interface::all();
+        let endpoints =
+            place::endpoints(&self.listen, self.any_address, &self.interfaces, &interfaces, &interface::links()?);
+        Ok((endpoints, place::own(&interfaces)))
+    }
 }
 
 impl fmt::Debug for Program {
@@ -184,14 +208,18 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Program {
     /// Loads the program with `rings` rings, of which it picks one by session if `by_session`, else that of the CPU. It is attached
-    /// nowhere yet, and leaves everything to the stack.
+    /// nowhere yet, and leaves everything to the stack. `interfaces` are those that it is going to
+    /// be attached to.
     pub(super) fn load(
         plan: &BpfPlan,
         listen: &[SocketAddr],
+        interfaces: &[String],
         rings: u32,
         by_session: bool,
     ) -> Result<(Self, Vec<Ring>), BpfError> {
-        let endpoints = endpoints(listen, plan.any_address, &interface::all());
+        let (listen, any_address, interfaces) = (listen.to_vec(), plan.any_address, interfaces.to_vec());
+        let here = Here { listen, any_address, interfaces };
+        let (endpoints, addresses) = here.look()?;
         let rings_by_session = if by_session { rings } else { 0 };
         let any_address = u8::from(plan.any_address);
         let redirect = u8::from(plan.redirect.is_some());
@@ -204,6 +232,7 @@ impl Program {
             .map_max_entries("counts", rings)
             .map_max_entries("states", rings + 1)
             .map_max_entries("listening", entries(endpoints.len() * 2).max(1024))
+            .map_max_entries("own", entries(addresses.len() * 2).max(1024))
             .map_max_entries("sessions", sessions)
             .override_global("rings_by_session", &rings_by_session, true)
             .override_global("redirect", &redirect, true)
@@ -215,9 +244,13 @@ impl Program {
 
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Object(name));
         let mut listening = List { map: take("listening")?.try_into()?, keys: HashSet::new() };
+        let mut own = List { map: take("own")?.try_into()?, keys: HashSet::new() };
         let vnis = List { map: take("vnis")?.try_into()?, keys: HashSet::new() };
         let sources = List { map: take("sources")?.try_into()?, keys: HashSet::new() };
-        let mut states = States { map: take("states")?.try_into()?, leave_all: true, only: 0, generation: 1 };
+        own.add(addresses.iter().copied())?;
+        let map = take("states")?.try_into()?;
+        let bits = place::own_bits(&addresses);
+        let mut states = States { map, leave_all: true, only: 0, generation: 1, own: bits };
         states.tell()?;
         let states = Mutex::new(states);
         let counts = take("counts")?.try_into()?;
@@ -232,10 +265,9 @@ impl Program {
             readers.push(reader);
         }
         let attached = Vec::new();
-        let changing = Mutex::new(Changing { ebpf, listening, vnis, sources, attached });
-        let (listen, any_address, attach) = (listen.to_vec(), plan.any_address, plan.attach);
-        let redirects = plan.redirect.is_some();
-        Ok((Self { changing, redirects, target, rings, states, counts, listen, any_address, attach }, readers))
+        let changing = Mutex::new(Changing { ebpf, listening, own, vnis, sources, attached });
+        let (redirects, attach) = (plan.redirect.is_some(), plan.attach);
+        Ok((Self { changing, redirects, target, rings, states, counts, here, attach }, readers))
     }
 
     /// Has frames enter this interface from now on.
@@ -289,12 +321,16 @@ impl Program {
     /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be called now and then.
     pub(super) fn tend(&self) {
         let mut changing = lock(&self.changing);
-        let Changing { ebpf, listening, attached, .. } = &mut *changing;
-        let now = endpoints(&self.listen, self.any_address, &interface::all());
-        // What cannot be changed stays with the stack, or is taken for a little longer.
-        let _ = listening.add(now.iter().copied());
-        if listening.keep(&now).unwrap_or(true) {
-            let _ = lock(&self.states).forget();
+        let Changing { ebpf, listening, own, attached, .. } = &mut *changing;
+        // What cannot be asked or changed stays with the stack, or is taken for a little longer.
+        if let Ok((now, addresses)) = self.here.look() {
+            let _ = own.add(addresses.iter().copied());
+            let _ = lock(&self.states).know(place::own_bits(&addresses));
+            let _ = own.keep(&addresses);
+            let _ = listening.add(now.iter().copied());
+            if listening.keep(&now).unwrap_or(true) {
+                let _ = lock(&self.states).forget();
+            }
         }
         if let Some((interface, index)) = self.target.interface()
             && interface::ethernet(&interface).is_ok_and(|link| link.index == index)
@@ -409,14 +445,14 @@ impl Program {
                 *sum += n;
             }
         }
-        let ([taken, ring_full, unselected, unselected_bytes, passed], redirect) = split(sums);
-        Ok(Counts { taken, ring_full, unselected, unselected_bytes, passed, redirect: redirect.into() })
+        let ([taken, ring_full, unselected, unselected_bytes, passed, martian], redirect) = split(sums);
+        Ok(Counts { taken, ring_full, unselected, unselected_bytes, passed, martian, redirect: redirect.into() })
     }
 }
 
 /// Counters of all, and those of redirection.
-fn split([a, b, c, d, e, redirect @ ..]: Count) -> ([u64; 5], [u64; 11]) {
-    ([a, b, c, d, e], redirect)
+fn split([a, b, c, d, e, f, redirect @ ..]: Count) -> ([u64; 6], [u64; 11]) {
+    ([a, b, c, d, e, f], redirect)
 }
 
 /// Whether this program is still at tc of the interface. Without tcx nobody can tell.
@@ -434,42 +470,6 @@ fn new_ring(bytes: u32) -> Result<(MapData, Ring), BpfError> {
     let os = |error| BpfError::Os { call: "mmap of a ring", error };
     let fd = map.fd().as_fd().try_clone_to_owned().map_err(os)?;
     Ok((map, Ring::new(fd, bytes).map_err(os)?))
-}
-
-/// What a socket on each of these addresses receives.
-fn endpoints(listen: &[SocketAddr], any_address: bool, interfaces: &[Interface]) -> HashSet<Endpoint> {
-    let all = || interfaces.iter().flat_map(|interface| interface.addresses.iter().copied());
-    let mut found = HashSet::new();
-    for socket in listen {
-        let ip = socket.ip();
-        if any_address {
-            found.insert(endpoint(IpAddr::from([0u16; 8]), socket.port()));
-        } else if ip.is_unspecified() {
-            let of_this_kind = all().filter(|address| ip.is_ipv6() || address.is_ipv4());
-            found.extend(of_this_kind.map(|address| endpoint(address, socket.port())));
-        } else {
-            found.insert(endpoint(ip, socket.port()));
-        }
-    }
-    found
-}
-
-fn endpoint(address: IpAddr, port: u16) -> Endpoint {
-    let [a, b, c, d] = words(match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    });
-    let [high, low] = port.to_be_bytes();
-    [a, b, c, d, u32::from_ne_bytes([high, low, 0, 0])]
-}
-
-/// An address as the packet has it.
-fn words(address: Ipv6Addr) -> [u32; 4] {
-    let mut words = [0; 4];
-    for (to, from) in words.iter_mut().zip(address.octets().as_chunks::<4>().0) {
-        *to = u32::from_ne_bytes(*from);
-    }
-    words
 }
 
 /// Attaches the program where it is wanted; `auto` tries XDP first.
@@ -553,7 +553,8 @@ pub(super) mod tests {
 
     /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
     pub(in super::super) fn on_loopback(redirect: Option<RedirectPlan>) -> (Program, Vec<Ring>) {
-        let (program, rings) = Program::load(&plan(redirect), &["127.0.0.1:4789".parse().unwrap()], 1, true).unwrap();
+        let listen = ["127.0.0.1:4789".parse().unwrap()];
+        let (program, rings) = Program::load(&plan(redirect), &listen, &["lo".into()], 1, true).unwrap();
         program.leave_all(false).unwrap();
         (program, rings)
     }
@@ -581,23 +582,5 @@ pub(super) mod tests {
         pub(in super::super) fn with_tc<T>(&self, name: &'static str, f: impl FnOnce(&mut SchedClassifier) -> T) -> T {
             f(tc_program(&mut lock(&self.changing).ebpf, name).unwrap())
         }
-    }
-
-    #[test]
-    fn endpoints_are_what_the_sockets_receive() {
-        let interfaces = interface::all();
-        let of = |listen: &str, any| endpoints(&[listen.parse().unwrap()], any, &interfaces);
-        let here = endpoint(IpAddr::from([127, 0, 0, 1]), 4789);
-        assert!(of("[::]:4789", false).contains(&here) && of("0.0.0.0:4789", false).contains(&here));
-        assert!(!of("[::1]:4789", false).contains(&here) && !of("[::]:8472", false).contains(&here));
-        assert_eq!(of("127.0.0.9:4789", false), HashSet::from([endpoint(IpAddr::from([127, 0, 0, 9]), 4789)]));
-        assert_eq!(of("127.0.0.9:4789", true), HashSet::from([endpoint(IpAddr::from([0u16; 8]), 4789)]));
-    }
-
-    #[test]
-    fn an_endpoint_has_the_bytes_of_the_packet() {
-        let bytes: Vec<u8> =
-            endpoint(IpAddr::from([192, 0, 2, 7]), 4789).iter().flat_map(|word| word.to_ne_bytes()).collect();
-        assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7, 0x12, 0xb5, 0, 0]);
     }
 }
