@@ -101,16 +101,15 @@ impl OutputPlan {
             Destination::Interface(plan) | Destination::Redirect(plan) => {
                 let interface = Interface::open(plan)?;
                 tracing::debug!(interface = plan.name, created = interface.created(), "interface is open");
-                for complaint in interface.complaints() {
-                    tracing::warn!("{complaint}");
-                }
-                let mut tap = TapSink::new(plan.clone(), interface, output.end());
+                interface.complain();
+                let mut feeder: Option<Box<dyn Feeder>> = None;
                 if let Destination::Redirect(_) = &self.to
                     && let Some(redirect) = redirect.take()
                 {
                     redirect.begin(&plan.name)?;
-                    tap = tap.fed_by(redirect);
+                    feeder = Some(Box::new(redirect));
                 }
+                let tap = TapSink::new(plan.clone(), interface, output.end()).watched(feeder)?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
             }
         };

@@ -35,6 +35,7 @@ mod bpf;
 mod budget;
 mod crash;
 mod damaged;
+mod deaf;
 mod disk;
 mod evidence;
 mod formats;
