@@ -59,6 +59,18 @@ pub enum OutputError {
     Thread(#[from] io::Error),
 }
 
+impl OutputError {
+    /// Whether it may be possible later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Interface(error) => error.may_pass(),
+            Self::Redirect(error) => error.may_pass(),
+            Self::Files(_) | Self::Receive(_) | Self::Thread(_) => false,
+        }
+    }
+}
+
 impl Feeder for Redirect {
     fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>> {
         Ok(Redirect::begin(self, interface)?)

@@ -137,6 +137,15 @@ pub enum InterfaceError {
     },
 }
 
+impl InterfaceError {
+    /// Whether it may be possible later: the interface, which may not be created, is not there yet,
+    /// or somebody still has it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Privilege { .. } | Self::Busy { .. })
+    }
+}
+
 /// Something about an interface that is not as it should be and that the process may not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {

@@ -124,7 +124,7 @@ fn other_settings_are_kept_as_well() {
             eventually("these enter", || entered(&pair) > now);
             entered(&pair) - before >= frames.len() as u64
         });
-        // Not a line a second.
+        // A second later the next line can be written.
         thread::sleep(Duration::from_millis(1000));
     }
     let output = run(pair.sensor.command("ip").args(["address", "show", "mirror0"]));

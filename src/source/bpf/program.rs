@@ -246,8 +246,7 @@ impl Program {
             return Ok(target.resume(index)?);
         }
         // Into one that is gone frames would vanish.
-        target.pause()?;
-        target.leave();
+        target.leave()?;
         let _hold = attach_tc(&mut lock(&self.changing).ebpf, ENTERED, interface, index)?;
         Ok(target.begin(Place { interface: interface.to_owned(), index, _hold })?)
     }

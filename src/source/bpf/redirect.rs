@@ -86,9 +86,11 @@ impl Target {
         lock(&self.place).as_ref().is_some_and(|place| matches!(place._hold, Hold::Filter { .. }))
     }
 
-    /// Detaches the program that counts, so that it can be attached anew.
-    pub(super) fn leave(&self) {
+    /// As [`Target::pause`], and detaches the program that counts, so that it can be attached anew.
+    pub(super) fn leave(&self) -> Result<(), MapError> {
+        self.pause()?;
         *lock(&self.place) = None;
+        Ok(())
     }
 
     /// Another attachment of the program that counts there.
