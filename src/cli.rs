@@ -32,7 +32,7 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0        ended as asked; what was dropped is in the ledger
-  1        could not start (port taken, directory not writable, file unreadable)
+  1        could not start (directory not writable, file unreadable)
   2        the command line is wrong
   3        ended, but something failed on the way: an output lost frames or a
            file could not be published, a worker stopped, the ledger does not
@@ -40,6 +40,8 @@ Exit codes:
            verify was interrupted
   4        an input file is damaged, or a directory does not match its
            manifest; what was whole before the damage was used
+  75       could not start, but may later: the port is taken, or an address or
+           interface is not there yet; to be tried again
   128 + n  a second signal n, as 130 for SIGINT: left at once, nothing drained";
 
 const RECEIVING: &str = "Receiving";
@@ -62,10 +64,12 @@ pub enum Command {
 
 const SIGNALS: &str = "\
 Signals:
-  SIGINT, SIGTERM, SIGHUP   drain what was received, complete the files, end;
-                            once more: leave at once
-  SIGUSR1                   complete the files that are written to, and go on
-  SIGUSR2                   read the file of --allow again";
+  SIGINT, SIGTERM   drain what was received, complete the files, end; once more:
+                    leave at once
+  SIGUSR1           complete the files that are written to, and go on
+  SIGUSR2           read the file of --allow again
+  SIGHUP            as SIGTERM on a terminal, which has hung up; without one, as
+                    in a service, as SIGUSR2; nothing under nohup";
 
 /// `vxtap run`.
 #[derive(Debug, Args)]

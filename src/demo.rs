@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use clap::Parser;
@@ -19,7 +18,7 @@ use crate::pipeline::Outcome;
 use crate::record::Timestamp;
 use crate::record::read::{CaptureReader, ReadError};
 use crate::replay::{self, Input, Pace, ReplayError, ReplayPlan, Report, VniRange};
-use crate::run::{self, StartError};
+use crate::run::{self, Signals, StartError};
 use crate::wire::Vni;
 
 /// A mirrored instance of the demonstration.
@@ -86,11 +85,11 @@ pub enum DemoError {
 ///
 /// # Errors
 /// What could not be started, sent or read back.
-pub fn run(args: &DemoArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<bool, DemoError> {
+pub fn run(args: &DemoArgs, signals: &Signals, out: &mut impl Write) -> Result<bool, DemoError> {
     // A new one each time: the files in it are counted.
     let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
     let directory = args.write.clone().unwrap_or_else(std::env::temp_dir).join(name);
-    let sensor = run::start(&sensor_plan(&directory)?)?;
+    let sensor = run::start(&sensor_plan(&directory)?, signals)?;
     let Some(to) = sensor.addresses.first().copied() else { return Ok(false) };
     writeln!(out, "A sensor listens on {to} and writes to {}.", directory.display())?;
     writeln!(out, "Three instances mirror their traffic to it for a few seconds:")?;
@@ -113,7 +112,7 @@ pub fn run(args: &DemoArgs, stop: &AtomicBool, out: &mut impl Write) -> Result<b
                     checksum: false,
                     progress: false,
                 };
-                replay::run(&plan, stop)
+                replay::run(&plan, &signals.stop)
             })
         });
         senders.into_iter().filter_map(|sender| sender.join().ok()).collect()

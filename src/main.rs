@@ -7,10 +7,10 @@ use clap::{CommandFactory, Parser};
 use vxtap::cli::{Cli, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs, VerifyArgs};
 use vxtap::config::RunPlan;
 use vxtap::console::Console;
-use vxtap::demo;
+use vxtap::demo::{self, DemoError};
 use vxtap::pipeline::Outcome;
 use vxtap::replay::{self, ReplayPlan};
-use vxtap::run::{self, Signals};
+use vxtap::run::{self, Ending, Hangup, Signals, StartError};
 use vxtap::verify;
 
 #[global_allocator]
@@ -23,6 +23,8 @@ const FAILED: u8 = 3;
 
 /// An input file is damaged, or a directory does not match its manifest.
 const DAMAGED_INPUT: u8 = 4;
+/// It could not start, but may later: `EX_TEMPFAIL` of sysexits.h.
+const NOT_YET: u8 = 75;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -37,15 +39,31 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error| {
         // An error's text names its cause already; the chain of causes would name it again.
         tracing::error!("{error}");
-        ExitCode::from(CANNOT_START)
+        ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
+}
+
+/// Whether the same command may succeed later.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let of_demo = error.downcast_ref().and_then(|error| match error {
+        DemoError::Start(error) => Some(error),
+        _ => None,
+    });
+    error.downcast_ref().or(of_demo).is_some_and(StartError::may_pass)
 }
 
 fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     let plan = RunPlan::resolve(args)
         .unwrap_or_else(|error| Cli::command().error(clap::error::ErrorKind::ValueValidation, error).exit());
-    let signals = signals()?;
-    let mut outcome = run::start(&plan)?.conduct(&signals, console);
+    let signals = signals(Hangup::EndOrReread)?;
+    let sensor = match run::start(&plan, &signals) {
+        Err(StartError::Ended(Ending::Asked(name))) => {
+            tracing::info!("{name}: {}", StartError::Ended(Ending::Asked(name)));
+            return Ok(ExitCode::SUCCESS);
+        }
+        started => started?,
+    };
+    let mut outcome = sensor.conduct(&signals, console);
     // A reader that has gone away is not an error of the sensor's.
     if let Err(error) = print(&outcome, args.ledger)
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -77,7 +95,7 @@ fn end(outcome: &Outcome) -> ExitCode {
 }
 
 fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let report = replay::run(&ReplayPlan::from_args(args), &signals()?.stop)?;
+    let report = replay::run(&ReplayPlan::from_args(args), &signals(Hangup::End)?.stop)?;
     let _ = writeln!(io::stdout().lock(), "{report}");
     for error in &report.damaged {
         tracing::error!("{error}");
@@ -90,7 +108,7 @@ fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn verify(args: &VerifyArgs, console: &Console) -> anyhow::Result<ExitCode> {
-    let report = verify::run(&args.directory, args.head, &signals()?.stop, console)?;
+    let report = verify::run(&args.directory, args.head, &signals(Hangup::End)?.stop, console)?;
     let _ = writeln!(io::stdout().lock(), "{report}");
     Ok(match (report.mismatches.is_empty(), report.interrupted) {
         (false, _) => ExitCode::from(DAMAGED_INPUT),
@@ -100,10 +118,10 @@ fn verify(args: &VerifyArgs, console: &Console) -> anyhow::Result<ExitCode> {
 }
 
 fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let complete = demo::run(args, &signals()?.stop, &mut io::stdout().lock())?;
+    let complete = demo::run(args, &signals(Hangup::End)?, &mut io::stdout().lock())?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn signals() -> anyhow::Result<Signals> {
-    Signals::new().map_err(|error| anyhow::anyhow!("cannot take over signals: {error}"))
+fn signals(hangup: Hangup) -> anyhow::Result<Signals> {
+    Signals::new(hangup).map_err(|error| anyhow::anyhow!("cannot take over signals: {error}"))
 }

@@ -20,7 +20,7 @@ use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
-use crate::storage::{Storage, open_regular};
+use crate::storage::{Storage, explain, open_regular};
 
 /// How often the budget is looked at, and what failed is tried again.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -298,7 +298,10 @@ impl Publisher {
     /// Has a file wait that cannot be published yet.
     fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.said.waiting, true) {
-            tracing::error!(%error, "cannot {what}; files keep their part names; trying again every second");
+            tracing::error!(
+                error = explain(error),
+                "cannot {what}; files keep their part names; trying again every second"
+            );
         }
         if self.unpublished.len() < WAITING {
             return self.unpublished.push_back(closed);
@@ -384,7 +387,7 @@ impl Publisher {
     fn fail(&mut self, closed: &Closed, error: &io::Error) {
         self.give_up(closed);
         tracing::error!(
-            path = %closed.names.part.display(), %error,
+            path = %closed.names.part.display(), error = explain(error),
             "cannot publish a capture file: it stays under this name, and the next start salvages it"
         );
     }

@@ -6,13 +6,16 @@
 //! from 10.0.0.7 2001:db8::7
 //! ```
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use crate::source::{Allowed, TooMany};
+use crate::storage::read_small;
 use crate::wire::Vni;
+
+/// Bytes of a file at most: the longest entries, as many as can be listed, and as much again.
+const MOST: usize = 8 << 20;
 
 /// Which sessions `vxtap run` lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +58,7 @@ pub enum AllowError {
 }
 
 impl AllowPlan {
-    /// What is allowed now.
+    /// What is allowed now. A file system that does not answer is waited for.
     ///
     /// # Errors
     /// Why the file cannot be used.
@@ -64,7 +67,7 @@ impl AllowPlan {
             Self::Given(allowed) => return Ok(allowed.clone()),
             Self::File(path) => path,
         };
-        let text = fs::read_to_string(path).map_err(|error| AllowError::Read { path: path.clone(), error })?;
+        let text = read_small(path, MOST).map_err(|error| AllowError::Read { path: path.clone(), error })?;
         parse(path, &text)
     }
 }

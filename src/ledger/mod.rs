@@ -151,6 +151,9 @@ pub enum OutputDrop {
     OutputGone,
     /// The interface is down or was deleted.
     InterfaceDown,
+    /// The host would hear what enters the interface, or speak there: somebody changed its
+    /// settings.
+    InterfaceNotDeaf,
     /// Not an IP packet, for an interface that takes nothing else.
     NotIp,
     /// The program in the kernel redirected it, but it did not come out of the interface: the queue to it was full, or the interface had gone
@@ -163,12 +166,13 @@ pub enum OutputDrop {
 
 impl OutputDrop {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [OutputDrop; 8] = [
+    pub const ALL: [OutputDrop; 9] = [
         OutputDrop::LaneFull,
         OutputDrop::DiskFull,
         OutputDrop::WriteError,
         OutputDrop::OutputGone,
         OutputDrop::InterfaceDown,
+        OutputDrop::InterfaceNotDeaf,
         OutputDrop::NotIp,
         OutputDrop::RedirectLost,
         OutputDrop::RuntTaggedFrame,
@@ -183,6 +187,7 @@ impl OutputDrop {
             OutputDrop::WriteError => "write_error",
             OutputDrop::OutputGone => "output_gone",
             OutputDrop::InterfaceDown => "interface_down",
+            OutputDrop::InterfaceNotDeaf => "interface_not_deaf",
             OutputDrop::NotIp => "not_ip",
             OutputDrop::RedirectLost => "redirect_lost",
             OutputDrop::RuntTaggedFrame => "runt_tagged_frame",

@@ -59,6 +59,18 @@ pub enum OutputError {
     Thread(#[from] io::Error),
 }
 
+impl OutputError {
+    /// Whether it may be possible later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Interface(error) => error.may_pass(),
+            Self::Redirect(error) => error.may_pass(),
+            Self::Files(_) | Self::Receive(_) | Self::Thread(_) => false,
+        }
+    }
+}
+
 impl Feeder for Redirect {
     fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>> {
         Ok(Redirect::begin(self, interface)?)
@@ -101,16 +113,15 @@ impl OutputPlan {
             Destination::Interface(plan) | Destination::Redirect(plan) => {
                 let interface = Interface::open(plan)?;
                 tracing::debug!(interface = plan.name, created = interface.created(), "interface is open");
-                for complaint in interface.complaints() {
-                    tracing::warn!("{complaint}");
-                }
-                let mut tap = TapSink::new(plan.clone(), interface, output.end());
+                interface.complain();
+                let mut feeder: Option<Box<dyn Feeder>> = None;
                 if let Destination::Redirect(_) = &self.to
                     && let Some(redirect) = redirect.take()
                 {
                     redirect.begin(&plan.name)?;
-                    tap = tap.fed_by(redirect);
+                    feeder = Some(Box::new(redirect));
                 }
+                let tap = TapSink::new(plan.clone(), interface, output.end()).watched(feeder)?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
             }
         };

@@ -1,22 +1,24 @@
 //! `vxtap run`: the sensor from start to end.
 
+mod allow;
 mod signals;
 mod status;
 
-use std::sync::Arc;
+use std::io;
 use std::time::Duration;
 
 use crossbeam_channel::{after, never, select};
 
-pub use self::signals::Signals;
+use self::allow::{Allow, AllowFile};
+pub use self::signals::{Ending, Hangup, Signals};
 use crate::archive::BudgetPlan;
 use crate::config::RunPlan;
-use crate::config::allow::{AllowError, AllowPlan};
+use crate::config::allow::AllowError;
 use crate::console::Console;
 use crate::pipeline::{Destination, Outcome, OutputError, OutputPlan, Pipeline, PipelinePlan};
 use crate::record::compress::{self, Compression};
-use crate::source::bpf::Gate;
-use crate::source::{self, AllowList, OpenError, Opened, Sources};
+use crate::source::{self, OpenError, Opened, Sources};
+use crate::storage;
 
 /// Why the sensor could not start.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,30 @@ pub enum StartError {
     /// Not to deliver.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// It was to end before that.
+    #[error("ended before anything was received")]
+    Ended(Ending),
 }
+
+impl StartError {
+    /// Whether it may start later without any change to how it is started: something is not there
+    /// yet, or is still in use.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Source(error) => error.may_pass(),
+            Self::Output(error) => error.may_pass(),
+            Self::Allow(_) | Self::Thread(_) | Self::Ended(_) => false,
+        }
+    }
+}
+
+/// What SIGXCPU means.
+const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used up (RLIMIT_CPU or RLIMIT_RTTIME: \
+                            `ulimit -t`, LimitCPU= of a unit)";
 
 /// A sensor that receives.
 #[derive(Debug)]
@@ -42,42 +67,12 @@ pub struct Sensor {
     duration: Option<Duration>,
 }
 
-/// What is allowed, and who is to be told when that changes.
-#[derive(Debug)]
-struct Allow {
-    plan: AllowPlan,
-    /// Of the workers.
-    list: Arc<AllowList>,
-    /// Of the program in the kernel.
-    gate: Option<Gate>,
-}
-
-impl Allow {
-    /// Takes over what the file says now. Where it cannot be used, nothing changes.
-    fn reread(&self) {
-        let AllowPlan::File(path) = &self.plan else {
-            return tracing::warn!("SIGUSR2: there is no file to read again; --allow names one");
-        };
-        match self.plan.read() {
-            Ok(allowed) => {
-                if let Some(gate) = &self.gate {
-                    gate.allow(&allowed);
-                }
-                let now = allowed.to_string();
-                self.list.replace(allowed);
-                tracing::info!("SIGUSR2: {} is read again; allowed are {now}", path.display());
-            }
-            Err(error) => tracing::error!("SIGUSR2: what was allowed stays so: {error}"),
-        }
-    }
-}
-
-/// Starts the sensor.
+/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
 ///
 /// # Errors
 /// Why it could not start; nothing is left behind then.
-pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
-    let allowed = plan.allow.read()?;
+pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
+    let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
     let Opened { sources, addresses, receive_buffer, redirect, description, gate } =
         source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
@@ -88,7 +83,7 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
             wanted = udp.receive_buffer,
         );
     }
-    let allow = Allow { plan: plan.allow.clone(), list: Arc::new(AllowList::new(allowed)), gate };
+    let allow = Allow::new(allowed, file, gate);
     let pipeline = match sources {
         Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, None),
         Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, redirect),
@@ -97,6 +92,7 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
         tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
     }
+    warn_of_file_limit(&plan.pipeline);
     if plan.pipeline.outputs.iter().any(keeps_all) {
         tracing::info!("captures are kept until the disk is full; --keep-bytes, --keep-age or --min-free set a limit");
     }
@@ -110,6 +106,22 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
         "receiving"
     );
     Ok(Sensor { pipeline, addresses, allow, duration: plan.duration })
+}
+
+/// Says where files meet the limit of the process before they are cut, which costs frames.
+fn warn_of_file_limit(plan: &PipelinePlan) {
+    let sizes = plan.outputs.iter().filter_map(|output| match &output.to {
+        Destination::Files(files) => Some(files.rotate_size),
+        Destination::Interface(_) | Destination::Redirect(_) => None,
+    });
+    if let (Some(size), Some(limit)) = (sizes.max(), storage::file_size_limit())
+        && size > limit
+    {
+        tracing::warn!(
+            "a file can have {limit} bytes here (RLIMIT_FSIZE, `ulimit -f`, LimitFSIZE= of a unit), and frames are lost where it is to \
+             have more; give a smaller --rotate-size than {size}, or raise the limit"
+        );
+    }
 }
 
 fn compression(output: &OutputPlan) -> Option<Compression> {
@@ -136,12 +148,14 @@ fn outputs(plan: &PipelinePlan) -> Vec<String> {
 impl Sensor {
     /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends it.
     #[must_use]
-    pub fn conduct(self, signals: &Signals, console: &Console) -> Outcome {
+    pub fn conduct(mut self, signals: &Signals, console: &Console) -> Outcome {
         let status = status::show(&self.pipeline, console)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
         let over = self.duration.map_or_else(never, after);
+        let mut failure = None;
         loop {
+            let slow = self.allow.slow();
             select! {
                 recv(signals.cut) -> asked => {
                     if asked.is_ok() {
@@ -151,16 +165,27 @@ impl Sensor {
                     }
                 }
                 recv(signals.reread) -> asked => {
-                    if asked.is_ok() {
-                        self.allow.reread();
+                    if let Ok(signal) = asked {
+                        self.allow.reread(signal);
                         continue;
                     }
                 }
-                recv(signals.received) -> signal => {
-                    if let Ok(name) = signal {
-                        tracing::info!("{name}: draining; once more to leave at once");
-                    }
+                recv(self.allow.answers()) -> answer => {
+                    self.allow.take(answer);
+                    continue;
                 }
+                recv(slow) -> _ => {
+                    self.allow.say_slow();
+                    continue;
+                }
+                recv(signals.received) -> ending => match ending {
+                    Ok(Ending::Asked(name)) => tracing::info!("{name}: draining; once more to leave at once"),
+                    Ok(Ending::NoTimeLeft) => {
+                        tracing::error!("SIGXCPU: {NO_TIME_LEFT}: draining");
+                        failure = Some(format!("ended, because {NO_TIME_LEFT}"));
+                    }
+                    Err(_) => {}
+                },
                 recv(over) -> _ => {}
                 recv(self.pipeline.ended) -> _ => {}
             }
@@ -169,7 +194,9 @@ impl Sensor {
         if let Some(status) = status {
             status.end();
         }
-        self.end()
+        let mut outcome = self.end();
+        outcome.failures.extend(failure);
+        outcome
     }
 
     /// Drains what has been received and ends the sensor.

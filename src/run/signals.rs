@@ -1,5 +1,8 @@
-//! SIGINT, SIGTERM and, unless it was ignored before, SIGHUP: the first asks to end, the second ends at once. SIGUSR1: asks to complete the
-//! files that are written to. SIGUSR2: asks to read again which sessions are allowed.
+//! Signals. SIGINT, SIGTERM and, unless it was ignored before, SIGHUP: the first asks to end, the
+//! second ends at once. SIGUSR1: asks to complete the files that are written to. SIGUSR2: asks to
+//! read again which sessions are allowed, and so does SIGHUP to a sensor without a terminal, as to
+//! other services. SIGXCPU: asks to end, for a limit of the process will end it soon. SIGXFSZ: does
+//! not end the process, so that the write that met the limit fails as any other does.
 
 use std::io;
 use std::sync::Arc;
@@ -7,62 +10,91 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use procfs::process::Process;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
 use signal_hook::low_level;
+
+/// What SIGHUP asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// To end.
+    End,
+    /// To end where there is a terminal that can hang up, else to read again what is allowed.
+    EndOrReread,
+}
+
+/// Why a sensor is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// This signal asked for it.
+    Asked(&'static str),
+    /// The process has used up the processor time that it may use.
+    NoTimeLeft,
+}
 
 /// Tells of signals. From its creation on, a second that asks to end ends the process at once, with 128 plus its number.
 #[derive(Debug)]
 pub struct Signals {
     /// Receives when SIGUSR1 comes.
     pub cut: Receiver<()>,
-    /// Receives when SIGUSR2 comes.
-    pub reread: Receiver<()>,
-    /// Receives the name of the first signal that asks to end.
-    pub received: Receiver<&'static str>,
+    /// Receives the name of a signal that asks to read again what is allowed.
+    pub reread: Receiver<&'static str>,
+    /// Receives when the process is to end.
+    pub received: Receiver<Ending>,
     /// True from then on.
     pub stop: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Takes over the signals of the process.
+    /// Takes over the signals of the process. All are caught and none is ignored, for what is
+    /// ignored stays so in the commands that the process runs.
     ///
     /// # Errors
     /// What `sigaction(2)` or creating a thread returns.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(hangup: Hangup) -> io::Result<Self> {
+        let this = Process::myself().ok();
         // nohup has a program ignore SIGHUP, so that it outlives the login: then it is not ours.
-        let hangup = if ignores(SIGHUP) { None } else { Some(SIGHUP) };
-        let ours = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
-        let mut signals = signal_hook::iterator::Signals::new(ours.into_iter().chain(hangup))?;
+        let ignores_hangup = this.as_ref().and_then(|this| this.status().ok()).is_some_and(|status| {
+            let bit = status.sigign >> (SIGHUP - 1);
+            bit & 1 == 1
+        });
+        // Without a terminal nothing can hang up, so it is somebody who asks a service for what
+        // services do.
+        let has_terminal = this.and_then(|this| this.stat().ok()).is_none_or(|stat| stat.tty_nr != 0);
+        let rereads = hangup == Hangup::EndOrReread && !has_terminal;
+        let ours = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ];
+        let mut signals =
+            signal_hook::iterator::Signals::new(ours.into_iter().chain((!ignores_hangup).then_some(SIGHUP)))?;
         let (sender, received) = bounded(1);
         let (cut_sender, cut) = bounded(1);
         let (reread_sender, reread) = bounded(1);
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         thread::Builder::new().name("vxtap-signals".into()).spawn(move || {
+            let mut asked = false;
             for signal in signals.forever() {
-                let order = match signal {
-                    SIGUSR1 => Some(&cut_sender),
-                    SIGUSR2 => Some(&reread_sender),
-                    _ => None,
-                };
-                if let Some(order) = order {
-                    // One that is not heard yet does for both.
-                    let _ = order.try_send(());
-                    continue;
+                let name = low_level::signal_name(signal).unwrap_or("signal");
+                // Where a channel is full: one that is not heard yet does for both. Nobody listens
+                // any more when the sensor is ending for another reason.
+                match signal {
+                    SIGUSR1 => drop(cut_sender.try_send(())),
+                    SIGUSR2 => drop(reread_sender.try_send(name)),
+                    SIGHUP if rereads => drop(reread_sender.try_send(name)),
+                    SIGXFSZ => {}
+                    // It comes again each second.
+                    SIGXCPU => {
+                        flag.store(true, Ordering::Relaxed);
+                        let _ = sender.try_send(Ending::NoTimeLeft);
+                    }
+                    _ if asked => low_level::exit(128 + signal),
+                    _ => {
+                        asked = true;
+                        flag.store(true, Ordering::Relaxed);
+                        let _ = sender.try_send(Ending::Asked(name));
+                    }
                 }
-                if flag.swap(true, Ordering::Relaxed) {
-                    low_level::exit(128 + signal);
-                }
-                // Nobody listens any more when the sensor is ending for another reason.
-                let _ = sender.try_send(low_level::signal_name(signal).unwrap_or("signal"));
             }
         })?;
         Ok(Self { cut, reread, received, stop })
     }
-}
-
-/// Whether this process was started with `signal` ignored.
-fn ignores(signal: i32) -> bool {
-    let status = procfs::process::Process::myself().and_then(|process| process.status());
-    status.is_ok_and(|status| status.sigign >> (signal - 1) & 1 == 1)
 }

@@ -34,7 +34,7 @@ use crate::record::Timestamp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::{Registry, SessionId};
-use crate::storage::{Direct, Disk, Storage};
+use crate::storage::{Direct, Disk, Storage, explain};
 
 /// How long after a failure the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -214,7 +214,7 @@ impl Shared {
         if outage.is_none() && (all || now >= self.next_log) {
             let whose = if all { "all sessions" } else { "this session" };
             tracing::error!(
-                path = %path.display(), %error, reason = reason.label(),
+                path = %path.display(), error = explain(error), reason = reason.label(),
                 "cannot {what}; dropping frames of {whose} and trying again every second"
             );
             self.next_log = now + RETRY;

@@ -15,14 +15,16 @@
 //! - **deaf**: a filter at ingress drops every frame after packet sockets have seen it. Otherwise the host would answer and forward what is
 //!   addressed to it, whose addresses the mirrored frames carry where a host mirrors itself or addresses repeat.
 
+pub(super) mod fault;
+pub(super) mod watch;
+
 use std::ffi::CString;
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::fault::Fault;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 use crate::sys::tun::{AttachError, DEVICE, NAME_MAX, Tun};
 
@@ -135,13 +137,24 @@ pub enum InterfaceError {
     },
 }
 
+impl InterfaceError {
+    /// Whether it may be possible later: the interface, which may not be created, is not there yet,
+    /// or somebody still has it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Privilege { .. } | Self::Busy { .. })
+    }
+}
+
 /// Something about an interface that is not as it should be and that the process may not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
     /// What is wrong, in half a sentence.
-    pub what: &'static str,
+    pub what: String,
     /// What to do about it, as root.
     pub command: String,
+    /// Whether no frame is to enter the interface until that is done.
+    pub closes: bool,
 }
 
 impl fmt::Display for Complaint {
@@ -154,6 +167,7 @@ impl fmt::Display for Complaint {
 #[derive(Debug)]
 pub struct Interface {
     tun: Tun,
+    name: String,
     index: u32,
     created: bool,
     complaints: Vec<Complaint>,
@@ -195,7 +209,7 @@ impl Interface {
         let link = netlink.link(&plan.name).map_err(step("ask the kernel about"))?;
         let created = existing.is_none();
         let complaints = set_up(plan, &netlink, &link)?;
-        Ok(Self { tun, index: link.index, created, complaints })
+        Ok(Self { tun, name: plan.name.clone(), index: link.index, created, complaints })
     }
 
     /// Whether it was created here, and will cease to exist with this value.
@@ -214,6 +228,19 @@ impl Interface {
     #[must_use]
     pub fn complaints(&self) -> &[Complaint] {
         &self.complaints
+    }
+
+    /// Says what it lacks. What closes it for frames is said by who looks after it.
+    pub fn complain(&self) {
+        for complaint in self.complaints.iter().filter(|complaint| !complaint.closes) {
+            tracing::warn!(interface = self.name, "{complaint}");
+        }
+    }
+
+    /// Whether no frame is to enter it as it is: the host would hear it.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.complaints.iter().any(|complaint| complaint.closes)
     }
 
     /// The descriptor through which frames enter it.
@@ -296,73 +323,56 @@ fn is_denied(error: &io::Error) -> bool {
 fn set_up(plan: &InterfacePlan, netlink: &RouteSocket, link: &Link) -> Result<Vec<Complaint>, InterfaceError> {
     let name = &plan.name;
     let mut complaints = Vec::new();
-    let mut settle = |action, result: io::Result<()>, what, command: String| match result {
+    let mut settle = |action, result: io::Result<()>, complaint: Complaint| match result {
         Ok(()) => Ok(()),
         Err(error) if is_denied(&error) => {
-            complaints.push(Complaint { what, command });
+            complaints.push(complaint);
             Ok(())
         }
         Err(error) => Err(InterfaceError::Step { action, name: name.clone(), error }),
     };
 
     // Before it is up: then it has no addresses yet, and nobody is asked for routers.
-    settle(
-        "switch off IPv6 on",
-        switch_off_ipv6(name, netlink, link),
-        "IPv6 is on: this host sends frames of its own into it",
-        format!("sysctl net.ipv6.conf.{}.disable_ipv6=1", name.replace('.', "/")),
-    )?;
+    settle("switch off IPv6 on", fault::switch_off_ipv6(netlink, link), Fault::Ipv6.complaint(name))?;
     // Deaf before it is up: there is no moment in which the host hears.
     let deaf = match netlink.drops_ingress(link.index) {
         Ok(true) => Ok(()),
-        Ok(false) => netlink.drop_ingress(link.index),
+        Ok(false) => Fault::Heard.mend(netlink, link),
         Err(error) => Err(error),
     };
     match deaf {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) => {
             return Err(InterfaceError::NoFilter { name: name.clone(), error });
         }
-        deaf => settle(
-            "filter what this host sees of",
-            deaf,
-            "this host answers and forwards frames in it that carry its addresses",
-            format!(
-                "tc qdisc add dev {name} clsact && tc filter add dev {name} ingress bpf direct-action bytecode '1,6 0 0 2'"
-            ),
-        )?,
+        deaf => settle("filter what this host sees of", deaf, Fault::Heard.complaint(name))?,
+    }
+    let addresses = netlink.addresses(link.index);
+    let addresses = addresses.map_err(|error| InterfaceError::Step {
+        action: "ask for the addresses of",
+        name: name.clone(),
+        error,
+    })?;
+    if !addresses.is_empty() {
+        let fault = Fault::Addressed(addresses);
+        settle("take the addresses of", fault.mend(netlink, link), fault.complaint(name))?;
     }
     let mtu = if link.mtu < plan.mtu { netlink.set_mtu(link.index, plan.mtu) } else { Ok(()) };
+    let complaint = |what: &str, command, closes| Complaint { what: what.into(), command, closes };
     settle(
         "set the MTU of",
         mtu,
-        "its MTU is smaller than asked for: sniffers may cut frames",
-        format!("ip link set dev {name} mtu {}", plan.mtu),
+        complaint(
+            "its MTU is smaller than asked for: sniffers may cut frames",
+            format!("ip link set dev {name} mtu {}", plan.mtu),
+            false,
+        ),
     )?;
     let flags = (libc::IFF_UP | libc::IFF_PROMISC | libc::IFF_NOARP).cast_unsigned();
     let up = if link.flags & flags == flags { Ok(()) } else { netlink.set_flags(link.index, flags, flags) };
-    let what = if link.flags & libc::IFF_UP.cast_unsigned() == 0 {
-        "it is down: all frames are dropped"
-    } else {
-        "it is not promiscuous, or speaks ARP"
-    };
-    settle("bring up", up, what, format!("ip link set dev {name} up promisc on arp off"))?;
+    let is_down = link.flags & libc::IFF_UP.cast_unsigned() == 0;
+    let what = if is_down { "it is down: all frames are dropped" } else { "it is not promiscuous, or speaks ARP" };
+    settle("bring up", up, complaint(what, format!("ip link set dev {name} up promisc on arp off"), !is_down))?;
     Ok(complaints)
-}
-
-/// Has the host send no IPv6 of its own.
-fn switch_off_ipv6(name: &str, netlink: &RouteSocket, link: &Link) -> io::Result<()> {
-    let path: PathBuf = ["/proc/sys/net/ipv6/conf", name, "disable_ipv6"].iter().collect();
-    match fs::read_to_string(&path) {
-        Ok(value) if value.trim() == "1" => return Ok(()),
-        // No IPv6 in this kernel.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        _ => {}
-    }
-    match fs::write(&path, "1") {
-        // In a container /proc/sys is read-only; this comes close: no address of its own, so nothing to ask routers for.
-        Err(error) if is_denied(&error) => netlink.no_link_local(link.index),
-        other => other,
-    }
 }
 
 #[cfg(test)]

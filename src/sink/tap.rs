@@ -4,26 +4,28 @@
 //! never waits: the kernel hands the frame to the packet sockets there are and is done with it, so a slow sniffer loses frames by
 //! its own counter, and one that is gone is not missed.
 //!
-//! Where a program in the kernel redirects frames into the interface, this output has only those that it left; and tells it whether there is
-//! an interface to redirect to, every 100 ms.
+//! Where a program in the kernel redirects frames into the interface, this output has only those
+//! that it left.
 //!
 //! An interface that somebody takes down stays down; frames are counted as `interface_down` until it is up again. One that was deleted
-//! is opened again once a second.
+//! is opened again once a second. One that the host would hear is closed until that is mended,
+//! which is looked after beside the way of frames (`interface/watch.rs`); frames are counted
+//! as `interface_not_deaf` meanwhile.
 
-use std::error::Error;
-use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Sink;
+use super::interface::watch::Watch;
 use super::interface::{Interface, InterfacePlan, Kind};
 use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::pcap;
 use crate::sys::inject::{BATCH, Ring};
-use crate::sys::rtnetlink::RouteSocket;
 use crate::wire::inner::{ip_packet, is_runt_tagged};
+
+pub use super::interface::watch::Feeder;
 
 /// How often what the host sent is taken from the interface. Its queue holds 1000 frames.
 const DRAIN: Duration = Duration::from_millis(100);
@@ -33,30 +35,6 @@ const DRAIN_FRAMES: usize = 1000;
 const REOPEN: Duration = Duration::from_secs(1);
 /// A line in the log at most this often.
 const LOG: Duration = Duration::from_secs(1);
-
-/// Who puts frames into the interface besides this output.
-pub trait Feeder: Send + Debug {
-    /// The interface of this name is there and up.
-    ///
-    /// # Errors
-    /// Why nothing can be put there.
-    fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>>;
-
-    /// The interface is down or gone: frames must come to this output.
-    ///
-    /// # Errors
-    /// Why they may not.
-    fn pause(&mut self) -> Result<(), Box<dyn Error>>;
-}
-
-/// A feeder, and the number of the interface that it feeds.
-#[derive(Debug)]
-struct Fed {
-    feeder: Box<dyn Feeder>,
-    begun: Option<u32>,
-    /// The last failure was told.
-    told: bool,
-}
 
 /// The way frames take into the interface.
 #[derive(Debug)]
@@ -79,7 +57,7 @@ pub struct TapSink {
     next_drain: Instant,
     next_open: Instant,
     trouble: Trouble,
-    fed: Option<Fed>,
+    watch: Option<Watch>,
 }
 
 /// Frames that did not enter, until the log says so.
@@ -88,6 +66,7 @@ struct Trouble {
     next_log: Instant,
     /// What happened last, and how often since the last line.
     down: u64,
+    closed: u64,
     failed: u64,
     last_error: Option<i32>,
     /// A line was written that a later one should take back.
@@ -99,7 +78,7 @@ impl TapSink {
     #[must_use]
     pub fn new(plan: InterfacePlan, interface: Interface, counters: Arc<OutputCounters>) -> Self {
         let now = Instant::now();
-        let trouble = Trouble { next_log: now, down: 0, failed: 0, last_error: None, said_down: false };
+        let trouble = Trouble { next_log: now, down: 0, closed: 0, failed: 0, last_error: None, said_down: false };
         Self {
             plan,
             counters,
@@ -108,15 +87,18 @@ impl TapSink {
             next_drain: now,
             next_open: now,
             trouble,
-            fed: None,
+            watch: None,
         }
     }
 
-    /// With a feeder, which has begun.
-    #[must_use]
-    pub fn fed_by(self, feeder: impl Feeder + 'static) -> Self {
-        let begun = self.interface.as_ref().map(Interface::index);
-        Self { fed: Some(Fed { feeder: Box::new(feeder), begun, told: false }), ..self }
+    /// With a thread that looks after the interface, and leads `feeder`, which has begun, if there
+    /// is one. Without it nobody would notice that the host hears.
+    ///
+    /// # Errors
+    /// What creating a thread or a socket returns.
+    pub fn watched(self, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
+        let watch = self.interface.as_ref().map(|interface| Watch::start(interface, feeder)).transpose()?;
+        Ok(Self { watch, ..self })
     }
 
     /// As [`TapSink::new`], but without io_uring.
@@ -130,6 +112,10 @@ impl TapSink {
         let Some(interface) = &self.interface else {
             return self.counters.dropped(OutputDrop::InterfaceDown).add(frames.len() as u64);
         };
+        if self.watch.as_ref().is_some_and(Watch::is_closed) {
+            self.trouble.closed += frames.len() as u64;
+            return self.counters.dropped(OutputDrop::InterfaceNotDeaf).add(frames.len() as u64);
+        }
         let mut tally = Tally::default();
         if let Way::Undecided = self.way {
             self.way = match Ring::new(interface.tun()) {
@@ -184,6 +170,14 @@ impl TapSink {
             self.way = Way::Undecided;
         }
         self.interface = None;
+        self.follow();
+    }
+
+    /// Has the interface looked after that there is now.
+    fn follow(&self) {
+        if let Some(watch) = &self.watch {
+            watch.follow(self.interface.as_ref());
+        }
     }
 
     /// Opens a deleted interface again, once a second.
@@ -194,42 +188,14 @@ impl TapSink {
         self.next_open = now + REOPEN;
         match Interface::open_now(&self.plan) {
             Ok(interface) => {
-                for complaint in interface.complaints() {
-                    tracing::warn!(interface = self.plan.name, "{complaint}");
-                }
+                interface.complain();
                 self.trouble.said_down = false;
                 tracing::info!(interface = self.plan.name, "the interface is there again");
                 self.interface = Some(interface);
+                self.follow();
             }
             Err(error) => tracing::warn!(interface = self.plan.name, "{error}"),
         }
-    }
-
-    /// Has the feeder begin or pause, as the interface is there and up or not.
-    fn lead_feeder(&mut self) {
-        let (Some(fed), name) = (&mut self.fed, self.plan.name.as_str()) else { return };
-        let is_up = |index: u32| {
-            let link = RouteSocket::open().and_then(|socket| socket.link(name));
-            link.is_ok_and(|link| link.index == index && link.flags & libc::IFF_UP.cast_unsigned() != 0)
-        };
-        let open = self.interface.as_ref().map(Interface::index).filter(|index| is_up(*index));
-        if open == fed.begun {
-            return;
-        }
-        match if open.is_some() { fed.feeder.begin(name) } else { fed.feeder.pause() } {
-            Ok(()) if open.is_some() => tracing::info!(interface = name, "redirecting into the interface again"),
-            Ok(()) => {
-                tracing::warn!(interface = name, "the interface is down or gone: no more redirecting until it is up")
-            }
-            Err(error) => {
-                if !fed.told {
-                    tracing::warn!(interface = name, %error, "cannot have the program follow the interface; trying again");
-                }
-                fed.told = true;
-                return;
-            }
-        }
-        (fed.begun, fed.told) = (open, false);
     }
 
     /// Takes and counts what the host sent into the interface.
@@ -264,13 +230,22 @@ impl TapSink {
             );
             self.trouble.said_down = true;
         }
+        if self.trouble.closed > 0 {
+            let frames = self.trouble.closed;
+            tracing::warn!(
+                interface = self.plan.name,
+                frames,
+                "frames are dropped: this host would hear them (interface_not_deaf)"
+            );
+        }
         if self.trouble.failed > 0 {
             let error = io::Error::from_raw_os_error(self.trouble.last_error.unwrap_or(libc::EIO));
             tracing::warn!(interface = self.plan.name, frames = self.trouble.failed, %error, "frames were not taken");
         }
-        if self.trouble.down > 0 || self.trouble.failed > 0 {
+        if self.trouble.down > 0 || self.trouble.closed > 0 || self.trouble.failed > 0 {
             self.trouble.next_log = now + LOG;
             self.trouble.down = 0;
+            self.trouble.closed = 0;
             self.trouble.failed = 0;
             self.trouble.last_error = None;
         }
@@ -351,7 +326,6 @@ impl Sink for TapSink {
             self.drain();
             self.report(now);
             self.reopen(now);
-            self.lead_feeder();
         }
         self.next_drain
     }
@@ -360,6 +334,7 @@ impl Sink for TapSink {
         self.drain();
         self.trouble.next_log = Instant::now();
         self.report(self.trouble.next_log);
+        self.watch = None;
         self.release();
     }
 }

@@ -65,6 +65,17 @@ pub enum OpenError {
     Bpf(#[from] BpfError),
 }
 
+impl OpenError {
+    /// Whether it may be possible later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Bind(error) => error.may_pass(),
+            Self::Bpf(error) => error.may_pass(),
+        }
+    }
+}
+
 /// Opens the sources of all workers. The sockets come first: what arrives before the program is there is theirs.
 /// With a program, sessions that are not `allowed` are dropped there.
 ///

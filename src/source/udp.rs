@@ -103,6 +103,20 @@ pub enum BindError {
     },
 }
 
+impl BindError {
+    /// Whether it may be possible later: the address or its interface is not there yet, or somebody
+    /// still has the port.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::PortTaken { .. } | Self::NotOurAddress { .. } => true,
+            Self::Privileged { .. } => false,
+            // The interface that a link-local address names.
+            Self::Os { error, .. } => error.raw_os_error() == Some(libc::ENODEV),
+        }
+    }
+}
+
 /// One socket, and what it has dropped.
 #[derive(Debug)]
 struct Bound {

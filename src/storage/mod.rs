@@ -7,7 +7,9 @@ mod direct;
 mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod limit;
 mod regular;
+mod small;
 
 use std::fmt::Debug;
 use std::io;
@@ -15,7 +17,9 @@ use std::path::Path;
 
 pub use direct::Direct;
 pub use disk::Disk;
+pub use limit::{explain, file_size_limit};
 pub use regular::{NotRegular, open_regular};
+pub use small::{TooLarge, read_small};
 
 /// A place for files. Shared by the threads of an output.
 ///

@@ -18,7 +18,7 @@ use rustix::path::Arg;
 pub struct NotRegular(pub &'static str);
 
 impl NotRegular {
-    fn of(mode: u32) -> Result<(), Self> {
+    pub(super) fn of(mode: u32) -> Result<(), Self> {
         Err(NotRegular(match FileType::from_raw_mode(mode) {
             FileType::RegularFile => return Ok(()),
             FileType::Symlink => "a symbolic link",

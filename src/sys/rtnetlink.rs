@@ -3,6 +3,12 @@
 //!
 //! A handful of fixed messages, encoded here. All numbers are in the byte order of the machine, attributes are padded to 4 bytes.
 
+mod address;
+mod notices;
+
+pub use address::Address;
+pub use notices::Notices;
+
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -47,6 +53,8 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_CHAIN: u16 = 11;
+const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_OPS_LEN: u16 = 4;
 const TCA_BPF_OPS: u16 = 5;
 const TCA_BPF_FLAGS: u16 = 8;
@@ -57,6 +65,9 @@ const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_GACT_PARMS: u16 = 2;
 const TC_ACT_SHOT: u32 = 2;
 const FIRST_ACTION: u16 = 1;
+/// Programs of these names drop what they see at the ingress of an interface that frames are
+/// redirected into.
+const OUR_PROGRAMS: &[u8] = b"vxtap_";
 
 /// The classic BPF program `ret #2`: one instruction that returns `TC_ACT_SHOT`.
 const DROP_PROGRAM: [u8; 8] = {
@@ -266,13 +277,40 @@ impl Link {
     }
 }
 
-/// Whether the body of an `RTM_NEWTFILTER` message is of a filter that drops everything, in one of the two ways `tc` has for it.
-fn drops_everything(body: &[u8]) -> bool {
-    let (Some(protocol), Some(rest)) = (u16_at(body, 16), body.get(TCMSG_LEN..)) else { return false };
+/// What a filter does with frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It drops all.
+    DropsAll,
+    /// It drops some, or is one that lets none pass to the host and is known by its name; the next
+    /// is asked for the others.
+    DropsOrNext,
+    /// It may let some through.
+    MayPass,
+}
+
+/// The verdict of a filter, by the body of an `RTM_NEWTFILTER` message. None where it is not asked
+/// first, or where the message is the head of filters, which are told of next.
+fn verdict(body: &[u8]) -> Option<Verdict> {
+    let rest = body.get(TCMSG_LEN..)?;
+    let options = attribute(rest, TCA_OPTIONS)?;
+    if attribute(rest, TCA_CHAIN).and_then(|chain| u32_at(chain, 0)).is_some_and(|chain| chain != 0) {
+        return None;
+    }
     // tcm_info has the protocol in its low half.
-    let protocol = if cfg!(target_endian = "little") { Some(protocol) } else { u16_at(body, 18) };
-    let options = attribute(rest, TCA_OPTIONS).unwrap_or_default();
-    let drops = match attribute(rest, TCA_KIND).map(text) {
+    let protocol = u16_at(body, if cfg!(target_endian = "little") { 16 } else { 18 });
+    let is_ours = || attribute(options, TCA_BPF_NAME).map(text).is_some_and(|name| name.starts_with(OUR_PROGRAMS));
+    Some(match drops(rest, options) {
+        true if protocol == Some(ALL_PROTOCOLS) => Verdict::DropsAll,
+        true => Verdict::DropsOrNext,
+        false if is_ours() => Verdict::DropsOrNext,
+        false => Verdict::MayPass,
+    })
+}
+
+/// Whether a filter drops what it is asked about, in one of the two ways `tc` has for it.
+fn drops(attributes: &[u8], options: &[u8]) -> bool {
+    match attribute(attributes, TCA_KIND).map(text) {
         Some(b"bpf") => {
             let direct = attribute(options, TCA_BPF_FLAGS).and_then(|flags| u32_at(flags, 0)).unwrap_or(0);
             direct & TCA_BPF_FLAG_ACT_DIRECT != 0 && attribute(options, TCA_BPF_OPS) == Some(&DROP_PROGRAM)
@@ -286,8 +324,7 @@ fn drops_everything(body: &[u8]) -> bool {
             .and_then(|parameters| u32_at(parameters, 8))
             .is_some_and(|action| action == TC_ACT_SHOT),
         _ => false,
-    };
-    protocol == Some(ALL_PROTOCOLS) && drops
+    }
 }
 
 impl RouteSocket {
@@ -330,8 +367,19 @@ impl RouteSocket {
     /// # Errors
     /// `ENODEV`: there is none. Else what netlink says.
     pub fn link(&self, name: &str) -> io::Result<Link> {
-        let message = Message::link(libc::RTM_GETLINK, 0, 0, 0)
-            .attribute(libc::IFLA_IFNAME, [name.as_bytes(), &[0]].concat().as_slice());
+        let name = [name.as_bytes(), &[0]].concat();
+        self.get_link(Message::link(libc::RTM_GETLINK, 0, 0, 0).attribute(libc::IFLA_IFNAME, &name))
+    }
+
+    /// The interface of this number, whatever its name by now.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is none. Else what netlink says.
+    pub fn link_of(&self, index: u32) -> io::Result<Link> {
+        self.get_link(Message::link(libc::RTM_GETLINK, index, 0, 0))
+    }
+
+    fn get_link(&self, message: Message) -> io::Result<Link> {
         let mut link = None;
         self.exchange(message, libc::RTM_NEWLINK, |body| link = Link::parse(body))?;
         link.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
@@ -389,15 +437,28 @@ impl RouteSocket {
     }
 
     /// Whether everything that the interface receives is dropped before the host sees it: see [`RouteSocket::drop_ingress`], or by
-    /// `tc filter add ... ingress matchall action drop`.
+    /// `tc filter add ... ingress matchall action drop`. A filter that is asked before and may let
+    /// frames through undoes it.
     ///
     /// # Errors
     /// What netlink says.
     pub fn drops_ingress(&self, index: u32) -> io::Result<bool> {
         let message = Message::traffic_control(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, index, 0, INGRESS, 0);
-        let mut found = false;
-        self.exchange(message, libc::RTM_NEWTFILTER, |body| found |= drops_everything(body))?;
-        Ok(found)
+        let mut decided = None;
+        // The kernel tells of the filters of a chain in the order in which they are asked.
+        self.exchange(message, libc::RTM_NEWTFILTER, |body| {
+            decided = decided.or(verdict(body).filter(|verdict| *verdict != Verdict::DropsOrNext));
+        })?;
+        Ok(decided == Some(Verdict::DropsAll))
+    }
+
+    /// Takes all filters off the interface, in both directions.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_NET_ADMIN. Else what netlink says.
+    pub fn remove_filters(&self, index: u32) -> io::Result<()> {
+        let message = Message::traffic_control(libc::RTM_DELQDISC, libc::NLM_F_ACK, index, CLSACT_HANDLE, CLSACT, 0);
+        self.exchange(message, 0, |_| ())
     }
 
     /// Has everything that the interface receives dropped before the host sees it, but after packet sockets have. As

@@ -103,7 +103,15 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and follows its standard error, and its standard output unless that goes to `stdout`.
     pub(crate) fn start(command: &mut Command, stdout: Option<Stdio>) -> Process {
-        command.stdin(Stdio::null()).stdout(stdout.unwrap_or_else(Stdio::piped)).stderr(Stdio::piped());
+        Process::start_reading(command, None, stdout)
+    }
+
+    /// As [`Process::start`], with its standard input from there.
+    pub(crate) fn start_reading(command: &mut Command, stdin: Option<Stdio>, stdout: Option<Stdio>) -> Process {
+        command
+            .stdin(stdin.unwrap_or_else(Stdio::null))
+            .stdout(stdout.unwrap_or_else(Stdio::piped))
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let mut readers = vec![stderr.follow(child.stderr.take().unwrap())];

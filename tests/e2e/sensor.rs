@@ -27,6 +27,7 @@ pub(crate) struct Setup<'a> {
     arguments: Vec<String>,
     directory: Option<PathBuf>,
     stdout: Option<Stdio>,
+    stdin: Option<Stdio>,
 }
 
 /// A running sensor, killed when this is dropped.
@@ -59,7 +60,7 @@ pub(crate) fn attach_by_default() -> Option<&'static str> {
 impl<'a> Setup<'a> {
     /// A sensor in this namespace that listens on the default port.
     pub(crate) fn new(namespace: &'a Namespace) -> Setup<'a> {
-        Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None }
+        Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None, stdin: None }
     }
 
     /// With these arguments, which are split at spaces.
@@ -83,6 +84,12 @@ impl<'a> Setup<'a> {
     /// With its standard output going there; the ledger is lost then.
     pub(crate) fn printing(mut self, stdout: impl Into<Stdio>) -> Self {
         self.stdout = Some(stdout.into());
+        self
+    }
+
+    /// With its standard input from there.
+    pub(crate) fn reading(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = Some(stdin.into());
         self
     }
 
@@ -116,10 +123,16 @@ impl<'a> Setup<'a> {
             (None, Some(new)) => new.path().join("captures"),
             (None, None) => unreachable!(),
         };
-        let stdout = self.stdout.take();
-        let process = Process::start(&mut self.command(&captures), stdout);
+        let (stdin, stdout) = (self.stdin.take(), self.stdout.take());
+        let process = Process::start_reading(&mut self.command(&captures), stdin, stdout);
         process.stderr.find("receiving", 0, |line| (message(line)? == "receiving").then_some(()));
         Sensor { process, captures, directory }
+    }
+
+    /// Starts it without waiting for anything. Nothing may come to its captures.
+    #[track_caller]
+    pub(crate) fn begin(self) -> Process {
+        Process::start(&mut self.command(Path::new("/nonexistent")), None)
     }
 
     /// Starts it and expects that it does not come to receive: its exit code, and all it prints on standard error.

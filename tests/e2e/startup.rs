@@ -15,6 +15,9 @@ use crate::process::eventually;
 use crate::replay::replay_all;
 use crate::sensor::{Setup, VXTAP};
 
+/// The exit code that says so.
+const NOT_YET: i32 = 75;
+
 /// Fails unless the sensor ends with this code and an error that has all these words.
 #[track_caller]
 fn assert_refused(setup: Setup<'_>, code: i32, words: &[&str]) {
@@ -34,8 +37,8 @@ fn the_port_belongs_to_a_kernel_device() {
     namespace.ip("link add vx0 type vxlan id 5 dstport 4789 local 127.0.0.1 nolearning");
     namespace.ip("link set vx0 up");
     let words = ["4789", "taken", "ip -d link show type vxlan"];
-    assert_refused(Setup::new(&namespace), 1, &words);
-    assert_refused(Setup::new(&namespace).with("--listen 0.0.0.0:4789"), 1, &words);
+    assert_refused(Setup::new(&namespace), NOT_YET, &words);
+    assert_refused(Setup::new(&namespace).with("--listen 0.0.0.0:4789"), NOT_YET, &words);
     // Another port is free.
     let ended = Setup::new(&namespace).with("--listen 0.0.0.0:8472").start().stop();
     assert_eq!((ended.code, ended.ledger.received()), (Some(0), 0));
@@ -49,14 +52,14 @@ fn the_port_belongs_to_a_process() {
     let namespace = Namespace::new();
     let socket = namespace.enter(|| UdpSocket::bind("0.0.0.0:4789").unwrap());
     let me = format!("process {}", std::process::id());
-    assert_refused(Setup::new(&namespace), 1, &["4789", "taken", &me]);
+    assert_refused(Setup::new(&namespace), NOT_YET, &["4789", "taken", &me]);
     drop(socket);
     // A child that another test is just starting has a copy until it becomes another program.
     let sockets = || namespace.enter(|| fs::read_to_string("/proc/thread-self/net/udp").unwrap());
     eventually("the port is free", || sockets().lines().count() == 1);
     let first = Setup::new(&namespace).start();
     let other = format!("process {} (vxtap)", first.process.pid().as_raw_nonzero());
-    assert_refused(Setup::new(&namespace), 1, &["4789", "taken", &other]);
+    assert_refused(Setup::new(&namespace), NOT_YET, &["4789", "taken", &other]);
 }
 
 #[test]
@@ -66,7 +69,41 @@ fn the_address_is_not_ours() {
     }
     let pair = Pair::new(1500);
     let words = ["192.0.2.99", "does not have that address", "10.73.0.2", "fd73::2"];
-    assert_refused(Setup::new(&pair.sensor).with("--listen 192.0.2.99:4789"), 1, &words);
+    assert_refused(Setup::new(&pair.sensor).with("--listen 192.0.2.99:4789"), NOT_YET, &words);
+    // When it is, the same command starts.
+    pair.sensor.ip("address add 192.0.2.99/32 dev eth0");
+    assert_eq!(Setup::new(&pair.sensor).with("--listen 192.0.2.99:4789").start().stop().code, Some(0));
+    assert_refused(Setup::new(&pair.sensor).with("--listen [fe80::1%99]:4789"), NOT_YET, &["cannot listen on"]);
+}
+
+#[test]
+fn an_interface_comes_late() {
+    if !need::programs(&["setpriv"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let bpf = || Setup::new(&pair.sensor).with("--source bpf --attach tc --interface eth9");
+    assert_refused(bpf(), NOT_YET, &["there is no interface eth9"]);
+    pair.sensor.ip("link add eth9 type bridge");
+    assert_eq!(bpf().start().stop().code, Some(0));
+    let powerless = "setpriv --bounding-set=-net_admin";
+    let tap = || Setup::new(&pair.sensor).through(powerless).with("--tap mirror0 --no-write");
+    assert_refused(tap(), NOT_YET, &["creating tap mirror0 needs CAP_NET_ADMIN"]);
+    pair.sensor.ip("tuntap add dev mirror0 mode tap");
+    let sensor = tap().start();
+    assert_refused(tap().with("--listen [::]:8472"), NOT_YET, &["mirror0 is in use by another process"]);
+    assert_eq!(sensor.stop().code, Some(0));
+}
+
+/// The unit tries again for as long as it takes, and only where that can help.
+#[test]
+fn the_unit_knows_the_exit_codes() {
+    let unit = include_str!("../../systemd/vxtap.service");
+    let of = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key}"));
+    assert_eq!(of("Restart="), "on-failure");
+    assert!(of("RestartPreventExitStatus=").split(' ').all(|code| matches!(code, "1" | "2")));
+    assert_eq!(of("StartLimitIntervalSec="), "0");
+    assert_eq!(of("ExecReload="), "/bin/kill -HUP $MAINPID");
 }
 
 #[test]

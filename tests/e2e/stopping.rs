@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::captures::{self, assert_open, assert_same};
 use crate::frames;
+use crate::hangup::terminal;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
@@ -87,11 +88,14 @@ impl Load {
 }
 
 fn stops_by(signal: Signal) {
-    if !need::programs(&["capinfos", "tshark"]) {
+    if !need::programs(&["capinfos", "tshark", "setsid"]) {
         return;
     }
     let load = Load::new();
-    let sensor = Setup::new(&load.pair.sensor).with("--workers 2 --flush 200ms").start();
+    // On a terminal, without which SIGHUP asks for something else.
+    let (_person, programs) = terminal();
+    let setup = Setup::new(&load.pair.sensor).through("setsid --ctty").reading(programs);
+    let sensor = setup.with("--workers 2 --flush 200ms").start();
     let mut replay = load.start();
     sensor.is_writing();
     let ended = sensor.stop_by(signal);

@@ -121,7 +121,7 @@ fn without_privilege() {
     assert_eq!(commands.len(), 4, "{commands:?}");
     assert_eq!(
         interface.complaints()[1].to_string(),
-        "this host answers and forwards frames in it that carry its addresses; as root: tc qdisc add dev mirror0 clsact && \
+        "this host answers and forwards frames in it that carry its addresses; as root: tc qdisc replace dev mirror0 clsact && \
          tc filter add dev mirror0 ingress bpf direct-action bytecode '1,6 0 0 2'"
     );
     drop(interface);

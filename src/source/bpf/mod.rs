@@ -195,6 +195,15 @@ pub enum BpfError {
     },
 }
 
+impl BpfError {
+    /// Whether it may be possible later: an interface, its address or the default route is not
+    /// there yet, or another sensor is not gone yet.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::WhichInterface(_) | Self::NoSuchInterface { .. } | Self::FilterTaken(_))
+    }
+}
+
 /// An error with its causes: those of the loader name them apart.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

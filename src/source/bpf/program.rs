@@ -274,11 +274,11 @@ impl Program {
     pub(super) fn redirect(&self, interface: &str) -> Result<(), BpfError> {
         let target = &self.target;
         let index = interface::ethernet(interface)?.index;
-        if target.interface().is_some_and(|known| known == (interface.to_owned(), index)) {
+        if target.interface().is_some_and(|known| known == (interface.to_owned(), index)) && !target.may_be_gone() {
             return Ok(target.resume(index)?);
         }
         // Into one that is gone frames would vanish.
-        target.pause()?;
+        target.leave()?;
         let _hold = attach_tc(&mut lock(&self.changing).ebpf, ENTERED, interface, index)?;
         Ok(target.begin(Place { interface: interface.to_owned(), index, _hold })?)
     }

@@ -80,6 +80,19 @@ impl Target {
         lock(&self.place).as_ref().map(|place| (place.interface.clone(), place.index))
     }
 
+    /// Whether nobody can tell if the program that counts there is still attached: as a filter it
+    /// goes with the others of the interface.
+    pub(super) fn may_be_gone(&self) -> bool {
+        lock(&self.place).as_ref().is_some_and(|place| matches!(place._hold, Hold::Filter { .. }))
+    }
+
+    /// As [`Target::pause`], and detaches the program that counts, so that it can be attached anew.
+    pub(super) fn leave(&self) -> Result<(), MapError> {
+        self.pause()?;
+        *lock(&self.place) = None;
+        Ok(())
+    }
+
     /// Another attachment of the program that counts there.
     pub(super) fn count_by(&self, hold: Hold) {
         if let Some(place) = &mut *lock(&self.place) {
@@ -119,6 +132,7 @@ mod tests {
     use super::*;
     use crate::sink::interface::{Interface, InterfacePlan, Kind};
     use crate::sink::namespace::{Namespace, Sniffer, sh};
+    use crate::sys::rtnetlink::RouteSocket;
     use crate::wire::{Vni, vxlan};
     use aya::programs::{SchedClassifier, TcAttachType};
     use std::net::UdpSocket;
@@ -183,6 +197,28 @@ mod tests {
         }
         program.tend();
         assert_eq!(both(), [true, true]);
+    }
+
+    #[test]
+    fn a_filter_that_somebody_took_away_is_there_when_redirection_goes_on() {
+        let Some(_namespace) = Namespace::enter() else { return };
+        let plan = InterfacePlan { name: "mirror0".into(), kind: Kind::Tap, mtu: 9001 };
+        let tap = Interface::open(&plan).unwrap();
+        let (program, _rings) = on_loopback(Some(RedirectPlan { sessions: 10, copy: false, keep: 128 }));
+        let attach =
+            || program.with_tc("vxtap_entered", |tc| filter::attach(tc, "vxtap_entered", "mirror0", tap.index()));
+        let _hold = Hold::Filter { _filter: attach().unwrap() };
+        program.target().begin(Place { interface: "mirror0".into(), index: tap.index(), _hold }).unwrap();
+        assert!(
+            RouteSocket::open().unwrap().drops_ingress(tap.index()).unwrap(),
+            "it is no filter that lets frames pass"
+        );
+        sh("tc qdisc del dev mirror0 clsact");
+        program.pause().unwrap();
+        program.redirect("mirror0").unwrap();
+        let is_filter = sh("tc filter show dev mirror0 ingress").contains("vxtap_entered");
+        assert!(is_filter || program.has_at_tc("vxtap_entered", "mirror0"));
+        assert_eq!(program.target().interface(), Some(("mirror0".into(), tap.index())));
     }
 
     #[test]

@@ -1,0 +1,299 @@
+//! Looks after an interface while frames enter it.
+//!
+//! Whoever may change interfaces can take away what keeps the host from hearing and speaking there:
+//! the filter, as with `tc qdisc del dev NAME clsact`, or another setting. So a thread of its own
+//! looks at all of them when the kernel says that something about the interface has changed, and
+//! four times a second in any case. Where something is wrong, the interface is closed for frames
+//! first, those of a [`Feeder`] too, then what is wrong is mended, if the process may, and the
+//! interface is opened again.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::fault::Fault;
+use super::{Interface, is_denied};
+use crate::sys::rtnetlink::{Link, Notices, RouteSocket};
+
+/// How often the settings are looked at in any case: not of each is there a notice.
+const EVERY: Duration = Duration::from_millis(250);
+/// How long it is at least from one look to the next, whatever happens to the interface.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A line in the log at most this often.
+const LOG: Duration = Duration::from_secs(1);
+
+/// Who puts frames into the interface besides the output.
+pub trait Feeder: Send + Debug {
+    /// The interface of this name is there and up, and the host is deaf to it.
+    ///
+    /// # Errors
+    /// Why nothing can be put there.
+    fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>>;
+
+    /// The interface is down or gone, or the host is not deaf to it: frames must come to the
+    /// output.
+    ///
+    /// # Errors
+    /// Why they may not.
+    fn pause(&mut self) -> Result<(), Box<dyn Error>>;
+}
+
+/// What the thread and the output tell each other.
+#[derive(Debug)]
+struct Shared {
+    /// Twice the number of the interface, 0 while there is none, and 1 more where no frame is to
+    /// enter it: one word, so that what is found out about one interface is never taken to be about
+    /// the next.
+    state: AtomicU64,
+    over: AtomicBool,
+    /// Can be read when the thread is to look at once.
+    wake: OwnedFd,
+}
+
+/// What [`Shared::state`] is.
+fn state(index: u32, closed: bool) -> u64 {
+    u64::from(index) << 1 | u64::from(closed)
+}
+
+impl Shared {
+    fn index(&self) -> u32 {
+        u32::try_from(self.state.load(Ordering::Acquire) >> 1).unwrap_or(0)
+    }
+
+    /// Closes or opens the interface of this number, if it is still the one to look after.
+    fn close(&self, index: u32, closed: bool) {
+        let (from, to) = (state(index, !closed), state(index, closed));
+        let _ = self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    fn look(&self) {
+        // It can only fail by being full, which wakes as well.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+/// A thread that looks after an interface, which ends with this value.
+#[derive(Debug)]
+pub(in crate::sink) struct Watch {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Looks after `interface`, and leads `feeder`, which has begun, if there is one.
+    ///
+    /// # Errors
+    /// What creating a thread or a socket returns.
+    pub(in crate::sink) fn start(interface: &Interface, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let state = AtomicU64::new(state(interface.index, interface.is_closed()));
+        let shared = Arc::new(Shared { state, over: AtomicBool::new(false), wake });
+        let watcher = Watcher {
+            netlink: RouteSocket::open()?,
+            notices: Notices::open()?,
+            name: interface.name.clone(),
+            fed: feeder.map(|feeder| Fed { feeder, begun: Some(interface.index), told: false }),
+            said: None,
+            next_log: Instant::now(),
+            shared: Arc::clone(&shared),
+        };
+        let thread = thread::Builder::new().name("vxtap-watch".into()).spawn(move || watcher.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Whether no frame is to enter the interface.
+    #[inline]
+    pub(in crate::sink) fn is_closed(&self) -> bool {
+        self.shared.state.load(Ordering::Relaxed) & 1 == 1
+    }
+
+    /// Looks after this interface from now on, if there is one.
+    pub(in crate::sink) fn follow(&self, interface: Option<&Interface>) {
+        let now = interface.map_or(0, |interface| state(interface.index, interface.is_closed()));
+        self.shared.state.store(now, Ordering::Release);
+        self.shared.look();
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Release);
+        self.shared.look();
+        // It has no panic to tell of.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// A feeder, and the number of the interface that it feeds.
+#[derive(Debug)]
+struct Fed {
+    feeder: Box<dyn Feeder>,
+    begun: Option<u32>,
+    /// The last failure was told.
+    told: bool,
+}
+
+impl Fed {
+    /// Has the feeder feed the interface of this number, or pause for this reason.
+    fn lead(&mut self, name: &str, index: Result<u32, &str>) {
+        if index.ok() == self.begun {
+            return;
+        }
+        match if index.is_ok() { self.feeder.begin(name) } else { self.feeder.pause() } {
+            Ok(()) => match index {
+                Ok(_) => tracing::info!(interface = name, "redirecting into the interface again"),
+                Err(why) => tracing::warn!(interface = name, "{why}: no more redirecting until that is over"),
+            },
+            Err(error) => {
+                if !self.told {
+                    tracing::warn!(interface = name, %error, "cannot have the program follow the interface; trying again");
+                }
+                self.told = true;
+                return;
+            }
+        }
+        (self.begun, self.told) = (index.ok(), false);
+    }
+}
+
+/// What the thread has.
+#[derive(Debug)]
+struct Watcher {
+    netlink: RouteSocket,
+    notices: Notices,
+    name: String,
+    fed: Option<Fed>,
+    /// What was said last to keep the interface closed.
+    said: Option<String>,
+    next_log: Instant,
+    shared: Arc<Shared>,
+}
+
+/// What a look at an interface shows.
+enum Seen {
+    /// There is none.
+    Gone,
+    /// It cannot be looked at.
+    Hidden(io::Error),
+    /// What it is like, and what is wrong with it.
+    There(Link, Vec<Fault>),
+}
+
+impl Watcher {
+    fn run(mut self) {
+        while !self.shared.over.load(Ordering::Acquire) {
+            self.look();
+            self.notices.wait(self.shared.index(), &self.shared.wake, Instant::now() + EVERY);
+            // Resets the counter.
+            let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+            if !self.shared.over.load(Ordering::Acquire) {
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    fn see(&self, index: u32) -> Seen {
+        if index == 0 {
+            return Seen::Gone;
+        }
+        let look = || {
+            let link = self.netlink.link_of(index)?;
+            let faults = Fault::find(&self.netlink, &link)?;
+            Ok((link, faults))
+        };
+        // Once more: it can have gone meanwhile, and a list can have changed while it was read.
+        match look().or_else(|_: io::Error| look()) {
+            Ok((link, faults)) => Seen::There(link, faults),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Seen::Gone,
+            Err(error) => Seen::Hidden(error),
+        }
+    }
+
+    /// Looks at the interface, closes it where something is wrong, mends that, and opens it.
+    fn look(&mut self) {
+        let index = self.shared.index();
+        let mut seen = self.see(index);
+        if let Seen::There(link, faults) = &seen
+            && !faults.is_empty()
+        {
+            self.shared.close(index, true);
+            self.lead(Err("this host is not deaf to the interface"));
+            let denied = faults.iter().all(|fault| match fault.mend(&self.netlink, link) {
+                Err(error) => is_denied(&error),
+                Ok(()) => false,
+            });
+            let before: Vec<String> = faults.iter().map(|fault| fault.complaint(&link.name).what).collect();
+            // Without privilege nothing has changed.
+            if !denied {
+                seen = self.see(index);
+            }
+            if matches!(&seen, Seen::There(_, left) if left.is_empty()) {
+                self.say_mended(&before.join("; "));
+            }
+        }
+        match seen {
+            Seen::Gone => {
+                self.said = None;
+                self.lead(Err("the interface is gone"));
+            }
+            Seen::Hidden(error) => {
+                self.shared.close(index, true);
+                self.lead(Err("the interface cannot be looked at"));
+                self.say_closed(format!("its settings cannot be looked at: {error}"));
+            }
+            Seen::There(link, faults) if faults.is_empty() => {
+                self.open(index);
+                let is_up = link.flags & libc::IFF_UP.cast_unsigned() != 0;
+                self.lead(if is_up { Ok(index) } else { Err("the interface is down") });
+            }
+            Seen::There(link, faults) => {
+                let all: Vec<String> = faults.iter().map(|fault| fault.complaint(&link.name).to_string()).collect();
+                self.say_closed(all.join("; and "));
+            }
+        }
+    }
+
+    fn open(&mut self, index: u32) {
+        self.shared.close(index, false);
+        if self.said.take().is_some() {
+            tracing::info!(interface = self.name, "this host is deaf to the interface again: frames enter");
+        }
+    }
+
+    fn lead(&mut self, index: Result<u32, &str>) {
+        if let Some(fed) = &mut self.fed {
+            fed.lead(&self.name, index);
+        }
+    }
+
+    fn say_mended(&mut self, what: &str) {
+        let now = Instant::now();
+        if now >= self.next_log && self.said.is_none() {
+            self.next_log = now + LOG;
+            tracing::warn!(
+                interface = self.name,
+                "somebody has changed the interface, which was closed for frames until that was mended: {what}"
+            );
+        }
+    }
+
+    fn say_closed(&mut self, what: String) {
+        if self.said.as_ref() != Some(&what) {
+            tracing::warn!(
+                interface = self.name,
+                "no frame enters the interface (interface_not_deaf) until this is mended: {what}"
+            );
+            self.said = Some(what);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! The limit of a file's size that the process has.
+
+use std::io;
+
+use rustix::process::{Resource, getrlimit};
+
+/// Bytes that a file of this process can have at most; none where there is no limit.
+#[must_use]
+pub fn file_size_limit() -> Option<u64> {
+    getrlimit(Resource::Fsize).current
+}
+
+/// An error of a storage, for people: where a limit is the reason, with that.
+#[must_use]
+pub fn explain(error: &io::Error) -> String {
+    match file_size_limit() {
+        Some(limit) if error.kind() == io::ErrorKind::FileTooLarge => {
+            format!("{error} (RLIMIT_FSIZE, `ulimit -f`, LimitFSIZE= of a unit: {limit} bytes)")
+        }
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,68 @@
+//! Reading a small file that the user names, and nothing else.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, fstat, open, stat};
+
+use super::regular::NotRegular;
+
+/// A file that is larger than it can sensibly be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("larger than {0} bytes, which is more than it can sensibly have")]
+pub struct TooLarge(pub usize);
+
+/// The text of a regular file of at most `most` bytes. The path may lead there by symbolic links,
+/// as those of programs that manage configurations do.
+///
+/// # Errors
+/// What `open(2)` or `read(2)` returns; [`NotRegular`] or [`TooLarge`] within an error where the
+/// file is not such; `InvalidData` where it is not UTF-8.
+pub fn read_small(path: &Path, most: usize) -> io::Result<String> {
+    let check = |mode| NotRegular::of(mode).map_err(io::Error::other);
+    // Before it is opened: the opening of a device can do something.
+    check(stat(path)?.st_mode)?;
+    // And in case that it has become something else: nobody waits for who writes to a pipe.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    check(fstat(&file)?.st_mode)?;
+    let mut text = Vec::new();
+    // One more byte shows that there is more, whatever length the file says that it has.
+    file.take((most as u64).saturating_add(1)).read_to_end(&mut text)?;
+    if text.len() > most {
+        return Err(io::Error::other(TooLarge(most)));
+    }
+    String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, mknodat, symlinkat};
+    use std::fs;
+
+    #[test]
+    fn a_regular_file_of_a_bounded_length_is_read_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "0123456789").unwrap();
+        symlinkat("file", CWD, at("link")).unwrap();
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        symlinkat("pipe", CWD, at("to-pipe")).unwrap();
+        fs::write(at("binary"), [0xff, 0xfe]).unwrap();
+        for name in ["file", "link"] {
+            assert_eq!(read_small(&at(name), 10).unwrap(), "0123456789");
+        }
+        let fails = |path: &Path| read_small(path, 9).unwrap_err().to_string();
+        assert_eq!(fails(&at("file")), "larger than 9 bytes, which is more than it can sensibly have");
+        assert_eq!(fails(&at("pipe")), "not a regular file but a named pipe");
+        assert_eq!(fails(&at("to-pipe")), "not a regular file but a named pipe");
+        assert_eq!(fails(Path::new("/dev/zero")), "not a regular file but a device");
+        assert_eq!(fails(dir.path()), "not a regular file but a directory");
+        assert_eq!(fails(&at("binary")), "it is not text in UTF-8");
+        // It has no length of its own, and is read all the same.
+        assert!(read_small(Path::new("/proc/self/status"), 1 << 16).unwrap().contains("VmPeak"));
+        assert_eq!(read_small(&at("missing"), 9).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,74 @@
+//! SIGHUP: the end where a terminal has hung up, and no end of a service.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::need;
+use crate::netns::Namespace;
+use crate::sensor::{Sensor, Setup, message};
+
+#[track_caller]
+fn says(sensor: &Sensor, from: usize, words: &str) {
+    sensor.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
+}
+
+/// A terminal: the end that a person sits at, and that of programs.
+pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&person).unwrap();
+    unlockpt(&person).unwrap();
+    let name = ptsname(&person, Vec::new()).unwrap();
+    let programs = open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    (person, programs)
+}
+
+#[test]
+fn a_service_reads_its_list_again_and_goes_on() {
+    if !need::programs(&["setsid"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("allowed");
+    let namespace = Namespace::new();
+    fs::write(&list, "vni 7\n").unwrap();
+    let sensor = Setup::new(&namespace).through("setsid").with(&format!("--allow {}", list.display())).start();
+    for _ in 0..2 {
+        let from = sensor.process.stderr.all().len();
+        sensor.process.signal(Signal::HUP);
+        says(&sensor, from, "SIGHUP: ");
+        says(&sensor, from, "is read again");
+    }
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    // Without a list there is nothing to do but to say so.
+    let sensor = Setup::new(&namespace).through("setsid").start();
+    for _ in 0..2 {
+        let from = sensor.process.stderr.all().len();
+        sensor.process.signal(Signal::HUP);
+        says(&sensor, from, "SIGHUP: there is no file to read again");
+    }
+    assert_eq!(sensor.stop().code, Some(0));
+}
+
+#[test]
+fn it_ends_with_its_terminal() {
+    if !need::programs(&["setsid"]) {
+        return;
+    }
+    let namespace = Namespace::new();
+    let on = |programs| Setup::new(&namespace).through("setsid --ctty").reading(programs).start();
+    let (_person, programs) = terminal();
+    let ended = on(programs).stop_by(Signal::HUP);
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    assert_eq!(ended.messages("SIGHUP: draining").len(), 1, "{:#?}", ended.log);
+    let (person, programs) = terminal();
+    let sensor = on(programs);
+    drop(person);
+    let ended = sensor.ended();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    assert_eq!(ended.messages("SIGHUP: draining").len(), 1, "{:#?}", ended.log);
+}
