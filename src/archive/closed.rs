@@ -100,7 +100,8 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// What has the file's name in its place, if anything; a file that is shorter than what counts as written included, where `length` is to be looked at.
+    /// What has the file's name in its place, if anything; a file that is shorter than what counts
+    /// as written included, where `length` is to be looked at.
     pub(super) fn changed(&self, storage: &dyn Storage, length: bool) -> Option<Changed> {
         let least = if length { self.written } else { 0 };
         changed(storage, &self.names.part, &self.file, least..=u64::MAX)

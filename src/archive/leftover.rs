@@ -347,7 +347,8 @@ impl Publisher {
         Ok(false)
     }
 
-    /// The names that may have been announced for a part file, and the same as the manifest has them.
+    /// The names that may have been announced for a part file, and the same as the manifest has
+    /// them.
     fn announced_names(&self, names: &Names) -> io::Result<Vec<(PathBuf, String)>> {
         let mut found = Vec::new();
         found.extend(self.relative(&names.published).map(|path| (names.published.clone(), path)));
@@ -384,8 +385,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Makes a file of what is whole, and its bytes safe: of the part file itself, or as a copy where that must not be cut, has another name, or could
-    /// not be synced.
+    /// Makes a file of what is whole, and its bytes safe: of the part file itself, or as a copy
+    /// where that must not be cut, has another name, or could not be synced.
     /// Returns its name and length.
     fn make(&mut self, names: &Names, whole: &Whole) -> Result<(PathBuf, u64), Stop> {
         // A compressed stream cannot be cut: its end says that it is complete.
@@ -408,7 +409,8 @@ impl Publisher {
         Ok(self.storage.status(path)?.ok_or(io::ErrorKind::NotFound)?.length)
     }
 
-    /// Whether a file is another's too, as that of a snapshot made of hard links: that stays as it is.
+    /// Whether a file is another's too, as that of a snapshot made of hard links: that stays as it
+    /// is.
     fn has_other_names(&self, path: &Path) -> io::Result<bool> {
         Ok(self.storage.status(path)?.is_some_and(|file| file.links > 1))
     }

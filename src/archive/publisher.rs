@@ -300,7 +300,8 @@ impl Publisher {
                 closed.announced = Some(capture);
                 self.miss(&closed, changed, gone);
             }
-            // Its line is there and names what is another's: it gets another line, with another name. What was lost in its span is told.
+            // Its line is there and names what is another's: it gets another line, with another
+            // name. What was lost in its span is told.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 closed.losses = Losses::default();
                 closed.kernel_dropped = 0;
@@ -316,7 +317,8 @@ impl Publisher {
         }
     }
 
-    /// Gives a file its name. Returns what has it in the file's place, where somebody exchanged the two just now: that gets its former name back.
+    /// Gives a file its name. Returns what has it in the file's place, where somebody exchanged the
+    /// two just now: that gets its former name back.
     fn name(&self, closed: &Closed) -> io::Result<Option<Changed>> {
         let Names { part, published } = &closed.names;
         self.storage.rename(part, published)?;
@@ -418,7 +420,8 @@ impl Publisher {
         }
     }
 
-    /// Somebody removed the file before it was published, or changed it: its frames are lost. What has its name stays as it is.
+    /// Somebody removed the file before it was published, or changed it: its frames are lost. What
+    /// has its name stays as it is.
     fn miss(&mut self, closed: &Closed, changed: Changed, gone: &Sender<Gone>) {
         tell_changed(&closed.names.part, changed, closed.frames, "published");
         // The writer of captures may have ended; then it asks once more after this thread has.

@@ -41,7 +41,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long writes have to succeed until a failure is over: a full disk takes a little now and then.
 const CALM: Duration = Duration::from_secs(3);
 
-/// How often it is made sure that the files are still there, and as they were written: somebody may have removed the directory.
+/// How often it is made sure that the files are still there, and as they were written: somebody may
+/// have removed the directory.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How captures are written.

@@ -39,7 +39,8 @@ impl OpenFiles {
         self.opened(session)?.identity()
     }
 
-    /// The file of `session`, opened again where it was closed. It has to be the one that was created, whatever has its name now.
+    /// The file of `session`, opened again where it was closed. It has to be the one that was
+    /// created, whatever has its name now.
     ///
     /// # Errors
     /// What `open(2)` returns, or what came of flushing the file when it was closed.

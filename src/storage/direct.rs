@@ -148,8 +148,9 @@ enum Way {
 impl Adaptive {
     /// `file` is open to append, and has `length` bytes.
     ///
-    /// `O_APPEND` is on while it is written through the page cache: what somebody cut off shows in the length then, and is not filled with zeros by
-    /// the next write. Direct writes have offsets, of which it would take no heed (pwrite(2), BUGS).
+    /// `O_APPEND` is on while it is written through the page cache: what somebody cut off shows in
+    /// the length then, and is not filled with zeros by the next write. Direct writes have offsets,
+    /// of which it would take no heed (pwrite(2), BUGS).
     pub(super) fn new(file: File, length: u64, mode: Direct, pool: Arc<Pool>) -> Self {
         let refused = mode == Direct::Off;
         let now = Instant::now();
@@ -366,7 +367,8 @@ impl Uncached {
         Ok(fcntl_setfl(&*self.file, flags)?)
     }
 
-    /// Makes sure that what has settled is there, since a write behind its end would fill what somebody cut off with zeros.
+    /// Makes sure that what has settled is there, since a write behind its end would fill what
+    /// somebody cut off with zeros.
     fn check_uncut(&mut self) -> io::Result<()> {
         match self.file.metadata()?.len() < self.settled() {
             true => Err(io::Error::other("somebody cut the file")),
@@ -461,7 +463,8 @@ impl Uncached {
         Ok(())
     }
 
-    /// Writes all that is not in the file yet through the page cache, and leaves it to `O_APPEND`. May be called again after a failure.
+    /// Writes all that is not in the file yet through the page cache, and leaves it to `O_APPEND`.
+    /// May be called again after a failure.
     fn write_through_cache(&mut self) -> io::Result<()> {
         self.writes()?.settle();
         self.set_direct(false)?;

@@ -40,7 +40,8 @@ impl Disk {
         Self { root: None, direct, pool: Arc::new(Pool::new(direct::FILES)) }
     }
 
-    /// The same, for what is below `root`: links that lead to it are followed, and none from there on.
+    /// The same, for what is below `root`: links that lead to it are followed, and none from there
+    /// on.
     #[must_use]
     pub fn below(root: &Path, direct: Direct) -> Self {
         Self { root: Some(root.to_path_buf()), ..Self::new(direct) }
@@ -73,7 +74,8 @@ pub fn probe(directory: &Path) -> io::Result<()> {
     if openat(&directory, c".", write | OFlags::TMPFILE, FILE_MODE).is_ok() {
         return Ok(());
     }
-    // The file system has no files without a name, or something is wrong, which this one tells, too.
+    // The file system has no files without a name, or something is wrong, which this one tells,
+    // too.
     let number = RandomState::new().build_hasher().finish();
     probe_by_name(&directory, &format!(".vxtap-{number:016x}"))
 }

@@ -26,8 +26,9 @@ pub use status::{Changed, Identity, Status, changed};
 
 /// A place for files. Shared by the threads of an output.
 ///
-/// Nothing is opened, created, renamed or removed through a symbolic link below the directory that the user named: it would be another's file. What has
-/// the name of a file and is no regular one is not opened: [`NotRegular`].
+/// Nothing is opened, created, renamed or removed through a symbolic link below the directory that
+/// the user named: it would be another's file. What has the name of a file and is no regular one is
+/// not opened: [`NotRegular`].
 pub trait Storage: Debug + Send + Sync {
     /// Creates `directory` and what is missing above it.
     ///
@@ -47,7 +48,8 @@ pub trait Storage: Debug + Send + Sync {
     /// What `open(2)` returns.
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
 
-    /// Opens a file to append lines to, and creates it where it is missing. It is written through the page cache, as it is small.
+    /// Opens a file to append lines to, and creates it where it is missing. It is written through
+    /// the page cache, as it is small.
     ///
     /// # Errors
     /// What `open(2)` returns.

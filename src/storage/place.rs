@@ -1,8 +1,9 @@
 //! Names in a directory that others may write to, without ever going through a link.
 //!
-//! The directory that the user names is the root: links that lead to it are the user's. Below it every step is taken from an open directory to a name in
-//! it, which must not be a link, as `openat2(2)` does it with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`. The steps are ours, since older kernels
-//! and containers refuse that call, and captures lie one directory deep.
+//! The directory that the user names is the root: links that lead to it are the user's. Below it
+//! every step is taken from an open directory to a name in it, which must not be a link, as
+//! `openat2(2)` does it with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`. The steps are ours, since
+//! older kernels and containers refuse that call, and captures lie one directory deep.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,7 +25,8 @@ pub struct Named {
     pub kind: FileType,
 }
 
-/// The directory of a file, opened, and the file's name in it. Without a root only the file's own directory must not be a link.
+/// The directory of a file, opened, and the file's name in it. Without a root only the file's own
+/// directory must not be a link.
 pub(super) fn place<'a>(root: Option<&Path>, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

@@ -11,8 +11,8 @@ use rustix::path::Arg;
 
 use super::{NotRegular, Storage};
 
-/// Which file it is, whatever its name: its device, its inode, and when that was born, where the file system knows. The number of a removed
-/// inode is soon another's.
+/// Which file it is, whatever its name: its device, its inode, and when that was born, where the
+/// file system knows. The number of a removed inode is soon another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     device: (u32, u32),
@@ -33,7 +33,8 @@ pub struct Status {
     pub length: u64,
 }
 
-/// That of `name` in `directory`, or of `directory` itself, which may be an open file, where `name` is empty.
+/// That of `name` in `directory`, or of `directory` itself, which may be an open file, where `name`
+/// is empty.
 pub(super) fn status(directory: impl AsFd, name: impl Arg) -> io::Result<Status> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
     let found = statx(directory, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
@@ -77,10 +78,11 @@ impl fmt::Display for Changed {
     }
 }
 
-/// Compares what has the name `path` with a file that was written: it has to be that one, have no other name, and a length of `lengths`. None where it is as
-/// it was, or that cannot be told.
+/// Compares what has the name `path` with a file that was written: it has to be that one, have no
+/// other name, and a length of `lengths`. None where it is as it was, or that cannot be told.
 ///
-/// A change in place that keeps the length does not show here, but in the hash, which was computed of what was written.
+/// A change in place that keeps the length does not show here, but in the hash, which was computed
+/// of what was written.
 #[must_use]
 pub fn changed(storage: &dyn Storage, path: &Path, file: &Identity, lengths: RangeInclusive<u64>) -> Option<Changed> {
     let found = match storage.status(path) {

@@ -1,7 +1,7 @@
 //! A manifest that has a second name, as a snapshot made of hard links (`cp -al`) gives it.
 //!
-//! What is appended here would be appended there, and a torn line cut off. So the name gets a copy, before anything is written, and the snapshot keeps the
-//! file as it was.
+//! What is appended here would be appended there, and a torn line cut off. So the name gets a copy,
+//! before anything is written, and the snapshot keeps the file as it was.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,7 +21,8 @@ pub(super) fn names(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.nlink())
 }
 
-/// Gives `path`, which is the name of `old`, a file of its own, with `content`. Returns it, to append to and locked.
+/// Gives `path`, which is the name of `old`, a file of its own, with `content`. Returns it, to
+/// append to and locked.
 pub(super) fn copy(
     storage: &dyn Storage,
     path: &Path,

@@ -188,8 +188,8 @@ impl Part {
         self.whole
     }
 
-    /// What has the file's name in its place, or what somebody made of it. It may have any length from what has settled to `most`: direct writes are on
-    /// their way.
+    /// What has the file's name in its place, or what somebody made of it. It may have any length
+    /// from what has settled to `most`: direct writes are on their way.
     pub(super) fn changed(&self, storage: &dyn Storage, most: u64) -> Option<Changed> {
         changed(storage, &self.names.part, &self.file, self.reached..=most)
     }

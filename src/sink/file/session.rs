@@ -286,7 +286,8 @@ impl SessionFiles {
         }
     }
 
-    /// Somebody removed the file, or changed it: what was written to it is lost, and so is what is buffered for it. What has its name stays as it is.
+    /// Somebody removed the file, or changed it: what was written to it is lost, and so is what is
+    /// buffered for it. What has its name stays as it is.
     fn forget(&mut self, mut part: Part, changed: Changed, shared: &mut Shared) {
         drop(shared.open.take(self.id));
         shared.archive.forget(part.number());

@@ -134,7 +134,8 @@ fn nothing_is_reached_through_a_name_that_somebody_planted() {
             let found: Vec<_> = fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             assert_eq!(found, ["secret"], "{what}");
             assert_eq!(fs::read(outside.join("secret")).unwrap(), b"text", "{what}");
-            // A copy that was not completed is the program's to remove, and what it finds under that name.
+            // A copy that was not completed is the program's to remove, and what it finds under
+            // that name.
             if !name.ends_with(".salvage") {
                 assert_eq!(at.symlink_metadata().map(|at| at.ino()).ok(), before, "{what} is gone or another");
             }
