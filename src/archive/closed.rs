@@ -1,6 +1,7 @@
 //! What the writer of captures hands over.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::hashing::FileNumber;
 use super::manifest::{Capture, FileHash, Session};
@@ -8,6 +9,7 @@ use super::name::Names;
 use super::pending::Claim;
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
+use crate::storage::{Changed, Identity, Storage, changed};
 
 /// Frames of a session that were lost, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +40,8 @@ impl Losses {
 pub struct Closed {
     /// Its names.
     pub names: Names,
+    /// Which file it is, whatever has its name.
+    pub file: Identity,
     /// Whose frames it has; none for the sessions beyond the limit.
     pub session: Option<Session>,
     /// The earliest and the latest receive time of a frame.
@@ -62,7 +66,14 @@ pub struct Closed {
     pub claim: Option<Claim>,
 }
 
-/// Frames that were written to a file which somebody removed before it was published.
+impl Closed {
+    /// What has the name `path` in place of the file as it was written, if anything.
+    pub(super) fn changed(&self, storage: &dyn Storage, path: &Path) -> Option<Changed> {
+        changed(storage, path, &self.file, self.bytes..=self.bytes)
+    }
+}
+
+/// Frames that were written to a file which somebody removed, or changed, before it was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone {
     /// Whose; none for the sessions beyond the limit.
@@ -78,10 +89,21 @@ pub struct Gone {
 pub struct Broken {
     /// Its names.
     pub names: Names,
+    /// Which file it is, whatever has its name.
+    pub file: Identity,
     /// Bytes of the file that count as written.
     pub written: u64,
     /// What they hold.
     pub holds: Gone,
     /// Its bytes in the budget, since it was handed over.
     pub claim: Option<Claim>,
+}
+
+impl Broken {
+    /// What has the file's name in its place, if anything; a file that is shorter than what counts
+    /// as written included, where `length` is to be looked at.
+    pub(super) fn changed(&self, storage: &dyn Storage, length: bool) -> Option<Changed> {
+        let least = if length { self.written } else { 0 };
+        changed(storage, &self.names.part, &self.file, least..=u64::MAX)
+    }
 }

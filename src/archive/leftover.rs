@@ -5,22 +5,21 @@
 //! So is what has no whole record.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::Sender;
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
 use super::closed::{Broken, Gone, Losses};
 use super::manifest::{Capture, Contents, Event, Manifest, is_capture};
 use super::name::{self, COPY, Names};
-use super::publisher::{Publisher, Unready, hash_file};
+use super::publisher::{Publisher, Unready, hash_file, tell_changed};
 use super::unlisted;
 use crate::ledger::OutputDrop;
 use crate::record::compress::Compression;
 use crate::record::salvage::{self, Unsalvageable, Whole};
-use crate::storage::open_regular;
+use crate::storage::{Changed, NotRegular, Storage};
 
 /// Where files are moved that cannot be salvaged.
 const ASIDE: &str = "unsalvageable";
@@ -96,52 +95,51 @@ impl Leftovers {
 }
 
 /// The left-overs in `directory`.
-pub(super) fn list(directory: &Path, contents: &Contents, manifest: &Manifest) -> Leftovers {
+pub(super) fn list(storage: &dyn Storage, directory: &Path, contents: &Contents, manifest: &Manifest) -> Leftovers {
     let mut left = Leftovers::default();
     let entries = |directory: &Path| {
-        let read = fs::read_dir(directory).inspect_err(|error| {
+        storage.list(directory).unwrap_or_else(|error| {
             tracing::warn!(path = %directory.display(), %error, "cannot look for what a crash left behind");
-        });
-        read.into_iter().flatten().flatten()
+            Vec::new()
+        })
     };
     for session in entries(directory) {
-        let name = session.file_name().to_string_lossy().into_owned();
-        if name::parse_session(&name).is_none() || !session.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let name = session.name.to_string_lossy().into_owned();
+        if name::parse_session(&name).is_none() || session.kind != FileType::Directory {
             continue;
         }
-        for file in entries(&session.path()) {
-            let path = file.path();
+        let session = directory.join(session.name);
+        for file in entries(&session) {
+            let path = session.join(&file.name);
             // What is not named as our files are is not ours.
             let is_ours = |file: &str| file.starts_with(&name) && !file.contains(char::is_control);
-            if !file.file_name().to_str().is_some_and(is_ours) {
-                continue;
-            }
-            if !file.file_type().is_ok_and(|kind| kind.is_file()) {
+            if !file.name.to_str().is_some_and(is_ours) {
                 continue;
             }
             if let Some(names) = Names::of_part(&path).filter(|_| path.to_str().is_some_and(is_capture)) {
                 left.waiting.push_back(names);
             } else if let Some(part) = path.to_str().and_then(|path| path.strip_suffix(COPY))
-                && Names::of_part(Path::new(part)).is_some_and(|names| names.part.exists())
+                && Names::of_part(Path::new(part)).is_some_and(|names| matches!(storage.exists(&names.part), Ok(true)))
             {
                 // An incomplete copy of a file that is there still.
-                let _ = fs::remove_file(&path);
+                let _ = storage.remove(&path);
             }
         }
     }
-    unlisted::warn(directory, contents);
+    unlisted::warn(storage, directory, contents);
     left.found = left.waiting.len();
     if left.found > 0 {
         left.waiting.make_contiguous().sort_by(|a, b| a.part.cmp(&b.part));
         tracing::info!(files = left.found, "a crash left capture files behind; salvaging them");
     }
-    left.announced = announced(directory, contents, manifest, &left.waiting);
+    left.announced = announced(storage, directory, contents, manifest, &left.waiting);
     left
 }
 
 /// What the manifest announced and does not have its name yet, or has it as a copy of a file that waits. Nothing where none waits: the manifest is
 /// read once more for it.
 fn announced(
+    storage: &dyn Storage,
     directory: &Path,
     contents: &Contents,
     manifest: &Manifest,
@@ -151,7 +149,7 @@ fn announced(
         return HashMap::new();
     }
     let copies: HashSet<PathBuf> = waiting.iter().filter_map(|names| names.recovered(1)).collect();
-    let unnamed = |path: &Path| !path.exists() || copies.contains(path);
+    let unnamed = |path: &Path| matches!(storage.exists(path), Ok(false)) || copies.contains(path);
     let on_record = contents.captures.iter().map(|entry| &*entry.path);
     let paths: HashSet<&str> = on_record.filter(|path| unnamed(&directory.join(path))).collect();
     if paths.is_empty() {
@@ -178,6 +176,8 @@ enum Salvaged {
 #[derive(Debug)]
 enum Stop {
     Io(io::Error),
+    /// Somebody changed a file of this process.
+    Changed(Changed),
     Unsalvageable(String),
 }
 
@@ -199,16 +199,14 @@ impl Publisher {
             Ok(Salvaged::Recovered) => self.counters.recovered.add(1),
             Ok(Salvaged::Aside) => self.counters.set_aside.add(1),
             Ok(Salvaged::Empty) => {}
-            Err(Stop::Io(error)) if error.kind() == io::ErrorKind::NotFound && !names.part.exists() => {
-                tracing::error!(path = %names.part.display(), "somebody removed a capture file before it was salvaged");
-                if let Some(Broken { holds, .. }) = self.leftovers.own.get(&names.part) {
-                    let holds = *holds;
-                    // The writer of captures may have ended; then it asks once more after this thread has.
-                    let _ = gone.send(holds);
-                    let mut losses = Losses::default();
-                    losses.add(OutputDrop::WriteError, holds.frames);
-                    self.record_loss(holds.session, losses);
-                }
+            Err(Stop::Changed(changed)) => self.miss_left(&names, changed, gone),
+            Err(Stop::Io(error))
+                if error.kind() == io::ErrorKind::NotFound && matches!(self.storage.exists(&names.part), Ok(false)) =>
+            {
+                self.miss_left(&names, Changed::Missing, gone);
+            }
+            Err(Stop::Io(error)) if error.get_ref().is_some_and(|error| error.is::<NotRegular>()) => {
+                tracing::error!(path = %names.part.display(), %error, "cannot salvage this: it stays as it is");
             }
             Err(Stop::Io(error)) => {
                 if !std::mem::replace(&mut self.leftovers.said, true) {
@@ -235,7 +233,33 @@ impl Publisher {
         }
     }
 
+    /// Somebody removed or changed a file before it was salvaged.
+    fn miss_left(&mut self, names: &Names, changed: Changed, gone: &Sender<Gone>) {
+        match self.leftovers.own.remove(&names.part) {
+            Some(broken) => self.miss_broken(&broken, changed, gone),
+            None => {
+                tracing::error!(path = %names.part.display(), "somebody removed a capture file before it was salvaged");
+            }
+        }
+    }
+
+    /// The same, of a file of this process: what counts as written is lost.
+    pub(super) fn miss_broken(&mut self, broken: &Broken, changed: Changed, gone: &Sender<Gone>) {
+        let holds = broken.holds;
+        tell_changed(&broken.names.part, changed, holds.frames, "salvaged");
+        // The writer of captures may have ended; then it asks once more after this thread has.
+        let _ = gone.send(holds);
+        let mut losses = Losses::default();
+        losses.add(OutputDrop::WriteError, holds.frames);
+        self.record_loss(holds.session, losses);
+    }
+
     fn salvage(&mut self, names: &Names) -> Result<Salvaged, Stop> {
+        if let Some(changed) =
+            self.leftovers.own.get(&names.part).and_then(|broken| broken.changed(&*self.storage, false))
+        {
+            return Err(Stop::Changed(changed));
+        }
         if self.complete_announced(names)? {
             return Ok(Salvaged::Recovered);
         }
@@ -243,7 +267,7 @@ impl Publisher {
             // What lies behind is counted as lost.
             self.storage.append(&names.part)?.cut(broken.written)?;
         }
-        let whole = match salvage::scan(open_regular(&names.part, OFlags::RDONLY)?) {
+        let whole = match salvage::scan(self.storage.open(&names.part, OFlags::RDONLY)?) {
             Ok(whole) => whole,
             Err(Unsalvageable::Io(error)) => return Err(error.into()),
             Err(Unsalvageable::Empty) => return self.remove_empty(names),
@@ -251,7 +275,7 @@ impl Publisher {
         };
         if whole.frames == 0 {
             // Damage behind the beginning may hide frames: only a file that is its beginning and nothing else holds none.
-            let there = fs::metadata(&names.part)?.len();
+            let there = self.length(&names.part)?;
             let most = whole.length + if whole.compression.is_some() { STREAM } else { 0 };
             return match whole.total == whole.length && there <= most {
                 true => self.remove_empty(names),
@@ -291,33 +315,57 @@ impl Publisher {
     /// A crash, or a failure, between a line and what it announces: does what was announced. False where there was nothing of the kind.
     fn complete_announced(&mut self, names: &Names) -> Result<bool, Stop> {
         let copy = with_ending(&names.part, COPY);
-        for attempt in 0.. {
-            let to = if attempt == 0 { Some(names.published.clone()) } else { names.recovered(attempt) };
-            let Some((to, path)) = to.and_then(|to| Some((to.clone(), self.relative(&to)?))) else { break };
-            let Some(capture) = self.leftovers.announced.get(&path).cloned() else {
-                if attempt == 0 || self.storage.exists(&to)? {
-                    continue;
-                }
-                break;
-            };
+        for (to, path) in self.announced_names(names)? {
+            let Some(capture) = self.leftovers.announced.get(&path).cloned() else { continue };
             // A copy has its name, or not yet, while what it was made from is still there.
             for from in [&to, &names.part, &copy] {
-                if !is_what_was_announced(from, &capture) {
+                if !is_what_was_announced(&*self.storage, from, &capture) {
                     continue;
                 }
                 let (made, damaged) = if from == &names.part {
                     (self.make_announced_safe(names, &capture)?, false)
                 } else {
                     // It was synced before it got its line.
-                    let Some(damaged) = is_copy_of(&capture, &names.part)? else { continue };
+                    let Some(damaged) = is_copy_of(&*self.storage, &capture, &names.part)? else { continue };
                     (from.clone(), damaged)
                 };
-                self.complete(names, &made, &to, capture, damaged)?;
+                match self.complete(names, &made, &to, capture, damaged) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        tracing::warn!(
+                            path = %to.display(),
+                            "something else has the name that was announced for a capture file: it is salvaged under another"
+                        );
+                        self.leftovers.announced.remove(&path);
+                        return Ok(false);
+                    }
+                    done => done?,
+                }
                 tracing::info!(path = %to.display(), "published a capture file that a crash had kept from its name");
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The names that may have been announced for a part file, and the same as the manifest has
+    /// them.
+    fn announced_names(&self, names: &Names) -> io::Result<Vec<(PathBuf, String)>> {
+        let mut found = Vec::new();
+        found.extend(self.relative(&names.published).map(|path| (names.published.clone(), path)));
+        // Of these, one that is neither there nor announced is the last.
+        for (first, name) in [(2, Names::another as fn(&Names, u32) -> Option<PathBuf>), (1, Names::recovered)] {
+            for attempt in first.. {
+                let Some((to, path)) = name(names, attempt).and_then(|to| Some((to.clone(), self.relative(&to)?)))
+                else {
+                    break;
+                };
+                if !self.leftovers.announced.contains_key(&path) && !self.storage.exists(&to)? {
+                    break;
+                }
+                found.push((to, path));
+            }
+        }
+        Ok(found)
     }
 
     /// Gives `made`, whose line is written, the name `to`, and removes what it was made from, or moves that aside where it is damaged.
@@ -337,11 +385,13 @@ impl Publisher {
         Ok(())
     }
 
-    /// Makes a file of what is whole, and its bytes safe: of the part file itself, or as a copy where that must not be cut or could not be synced.
+    /// Makes a file of what is whole, and its bytes safe: of the part file itself, or as a copy
+    /// where that must not be cut, has another name, or could not be synced.
     /// Returns its name and length.
     fn make(&mut self, names: &Names, whole: &Whole) -> Result<(PathBuf, u64), Stop> {
         // A compressed stream cannot be cut: its end says that it is complete.
-        let in_place = !whole.damaged && (whole.intact || whole.compression.is_none());
+        let in_place =
+            !whole.damaged && (whole.intact || whole.compression.is_none()) && !self.has_other_names(&names.part)?;
         if in_place && let Some(bytes) = self.make_in_place(&names.part, whole)? {
             return Ok((names.part.clone(), bytes));
         }
@@ -355,6 +405,16 @@ impl Publisher {
         })
     }
 
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.storage.status(path)?.ok_or(io::ErrorKind::NotFound)?.length)
+    }
+
+    /// Whether a file is another's too, as that of a snapshot made of hard links: that stays as it
+    /// is.
+    fn has_other_names(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.storage.status(path)?.is_some_and(|file| file.links > 1))
+    }
+
     /// Cuts a file after its last whole record, where it is not intact. None where it cannot be synced, now or before.
     fn make_in_place(&mut self, part: &Path, whole: &Whole) -> io::Result<Option<u64>> {
         let safe = self.is_synced(part, |archive| {
@@ -365,12 +425,14 @@ impl Publisher {
             file.cut(whole.length).map_err(Unready::Read)?;
             file.sync().map_err(Unready::Sync)
         })?;
-        safe.then(|| Ok(fs::metadata(part)?.len())).transpose()
+        safe.then(|| self.length(part)).transpose()
     }
 
     /// Makes the bytes of a part file safe that are what was announced. Returns its name, or that of a copy.
     fn make_announced_safe(&mut self, names: &Names, capture: &Capture) -> io::Result<PathBuf> {
-        if self.is_synced(&names.part, |archive| archive.make_safe(&names.part))? {
+        if !self.has_other_names(&names.part)?
+            && self.is_synced(&names.part, |archive| archive.make_safe(&names.part))?
+        {
             return Ok(names.part.clone());
         }
         Ok(self.copy(names, capture.bytes, None)?.0)
@@ -414,7 +476,7 @@ impl Publisher {
             self.storage.remove(copy)?;
         }
         let mut file = BufWriter::with_capacity(256 * 1024, self.storage.create(copy)?);
-        let from = open_regular(part, OFlags::RDONLY)?;
+        let from = self.storage.open(part, OFlags::RDONLY)?;
         match compression {
             Some(compression) => salvage::rewrite(from, length, compression, &mut file)?,
             None if io::copy(&mut from.take(length), &mut file)? < length => {
@@ -436,14 +498,20 @@ impl Publisher {
     fn set_aside(&mut self, names: &Names, why: String) -> io::Result<Salvaged> {
         if let Some(to) = self.leftovers.aside.get(&names.part) {
             // The line is written; then the move failed.
-            self.storage.rename(&names.part, to)?;
+            match self.storage.rename(&names.part, to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                moved => moved?,
+            }
+            let moved = !self.storage.exists(&names.part)?;
             self.leftovers.aside.remove(&names.part);
-            return Ok(Salvaged::Aside);
+            if moved {
+                return Ok(Salvaged::Aside);
+            }
         }
         let directory = self.directory.join(ASIDE);
         self.storage.create_directory(&directory)?;
-        if directory.is_symlink() {
-            return Err(io::Error::other(format!("{} is a symbolic link", directory.display())));
+        if self.storage.status(&directory)?.is_none_or(|found| found.kind != FileType::Directory) {
+            return Err(io::Error::other(format!("{} is no directory", directory.display())));
         }
         let name = names.part.file_name().unwrap_or_default().to_string_lossy();
         let mut to = directory.join(&*name);
@@ -454,8 +522,8 @@ impl Publisher {
             to = directory.join(format!("{name}-{attempt}"));
         }
         let Some(path) = self.relative(&to) else { return Ok(Salvaged::Empty) };
-        let bytes = fs::metadata(&names.part)?.len();
-        let hash = hash_file(&names.part, self.plan.hash.unwrap_or_default())?;
+        let bytes = self.length(&names.part)?;
+        let hash = hash_file(&*self.storage, &names.part, self.plan.hash.unwrap_or_default())?;
         self.append(&Event::SetAside { path, bytes, hash, why: why.clone() })?;
         self.leftovers.aside.insert(names.part.clone(), to.clone());
         self.storage.rename(&names.part, &to)?;
@@ -477,11 +545,11 @@ impl Publisher {
 }
 
 /// Whether a file is the one that a line announced: by its hash, or else by its size and the frames that it holds.
-fn is_what_was_announced(path: &Path, capture: &Capture) -> bool {
+fn is_what_was_announced(storage: &dyn Storage, path: &Path, capture: &Capture) -> bool {
     if let Some(said) = capture.hash {
-        return hash_file(path, said.algorithm()).is_ok_and(|found| found == said);
+        return hash_file(storage, path, said.algorithm()).is_ok_and(|found| found == said);
     }
-    let Ok(file) = open_regular(path, OFlags::RDONLY) else { return false };
+    let Ok(file) = storage.open(path, OFlags::RDONLY) else { return false };
     file.metadata().is_ok_and(|file| file.len() == capture.bytes)
         && salvage::scan(file).is_ok_and(|whole| {
             whole.intact && (whole.frames, whole.frame_bytes) == (capture.frames, capture.frame_bytes)
@@ -489,8 +557,8 @@ fn is_what_was_announced(path: &Path, capture: &Capture) -> bool {
 }
 
 /// Whether a capture that was announced holds what is whole of `part`, and then whether that is damaged. None where it holds something else.
-fn is_copy_of(capture: &Capture, part: &Path) -> io::Result<Option<bool>> {
-    let whole = match salvage::scan(open_regular(part, OFlags::RDONLY)?) {
+fn is_copy_of(storage: &dyn Storage, capture: &Capture, part: &Path) -> io::Result<Option<bool>> {
+    let whole = match salvage::scan(storage.open(part, OFlags::RDONLY)?) {
         Ok(whole) => whole,
         Err(Unsalvageable::Io(error)) => return Err(error),
         Err(_) => return Ok(None),

@@ -13,6 +13,7 @@ mod digest;
 mod event;
 mod file_hash;
 mod lines;
+mod unshare;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -32,7 +33,7 @@ pub use lines::{Lines, Read};
 
 use super::lock;
 use crate::record::Timestamp;
-use crate::storage::{NotRegular, Storage, StoredFile, open_regular};
+use crate::storage::{NotRegular, Storage, StoredFile};
 
 /// Name of the manifest in its directory.
 pub const NAME: &str = "manifest.jsonl";
@@ -101,6 +102,7 @@ pub struct Manifest {
     /// Bytes reserved behind the end.
     reserved: u64,
     path: PathBuf,
+    storage: Arc<dyn Storage>,
     /// Holds the lock. The system lets go of it with the process, however that ends.
     lock: File,
 }
@@ -126,12 +128,21 @@ impl Manifest {
         };
         let mut file = storage.log(&path).map_err(fail("open"))?;
         // For writing, because NFS locks only such files exclusively.
-        let lock = open_regular(&path, OFlags::RDWR).map_err(fail("open"))?;
+        let mut lock = storage.open(&path, OFlags::RDWR).map_err(fail("open"))?;
         let mut contents = Contents::default();
         match lock::take(&lock) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(ManifestError::busy(directory, &lock)),
             Err(error) => contents.complaints.push(lock::complaint(&path, error)),
+        }
+        if unshare::names(&lock).map_err(fail("read"))? > 1 {
+            let content = lock.try_clone().map_err(fail("read"))?;
+            (file, lock) = unshare::copy(&**storage, &path, &lock, content).map_err(fail("write to"))?;
+            lock.rewind().map_err(fail("read"))?;
+            contents.complaints.push(format!(
+                "{path} had another name, as in a snapshot made of hard links: it was copied, and the snapshot stays as it is",
+                path = path.display()
+            ));
         }
         let source = lock.try_clone().map_err(fail("read"))?;
         let mut lines = Lines::new(BufReader::with_capacity(READ, source));
@@ -145,7 +156,8 @@ impl Manifest {
             ));
         }
         let length = lines.end();
-        let mut manifest = Manifest { file, length, head, torn: false, reserved: 0, path, lock };
+        let storage = Arc::clone(storage);
+        let mut manifest = Manifest { file, length, head, torn: false, reserved: 0, path, storage, lock };
         manifest.reserve();
         Ok((manifest, contents))
     }
@@ -156,6 +168,7 @@ impl Manifest {
     /// What writing or syncing returns. The line is not in the manifest then; the next append makes sure of that where the
     /// file could not be cut at once.
     pub fn append(&mut self, event: &Event, sync: bool) -> io::Result<()> {
+        self.unshare()?;
         self.mend()?;
         let line = Line { time: Timestamp::now(), event, previous: self.head };
         let mut bytes = serde_json::to_vec(&line)?;
@@ -238,6 +251,7 @@ impl Manifest {
             mine.consume(n);
             other.consume(n);
         }
+        self.unshare()?;
         self.mend()?;
         // What a failure leaves is cut off, or is part of a line, which the next start or attempt cuts.
         self.torn = true;
@@ -264,6 +278,22 @@ impl Manifest {
     fn write(&mut self, line: &[u8], sync: bool) -> io::Result<()> {
         self.file.write_all(line)?;
         if sync { self.file.sync() } else { self.file.flush() }
+    }
+
+    /// Makes sure that the file has no other name, which a snapshot may have given it a moment ago.
+    fn unshare(&mut self) -> io::Result<()> {
+        if unshare::names(&self.lock)? <= 1 || !self.has_its_name() {
+            return Ok(());
+        }
+        let content = self.read()?;
+        (self.file, self.lock) = unshare::copy(&*self.storage, &self.path, &self.lock, content)?;
+        self.torn = false;
+        self.reserve();
+        tracing::info!(
+            path = %self.path.display(),
+            "the manifest has another name, as in a snapshot made of hard links: it was copied, and the snapshot stays as it is"
+        );
+        Ok(())
     }
 
     /// Cuts off what an append that failed may have left.

@@ -66,14 +66,26 @@ impl Names {
     /// The name under which a salvaged file is published: `X.recovered.pcap` for `X.pcap`, with a number from the second `attempt` on.
     #[must_use]
     pub fn recovered(&self, attempt: u32) -> Option<PathBuf> {
+        let again = if attempt > 1 { format!("-{attempt}") } else { String::new() };
+        self.with(&format!("{RECOVERED}{again}"))
+    }
+
+    /// The name under which a file is published where something else has its own: `X-2.pcap` for
+    /// `X.pcap`. Attempts begin with the second.
+    #[must_use]
+    pub fn another(&self, attempt: u32) -> Option<PathBuf> {
+        self.with(&format!("-{attempt}"))
+    }
+
+    /// The name with something before its endings.
+    fn with(&self, what: &str) -> Option<PathBuf> {
         let name = self.published.file_name()?.to_str()?;
         // The endings begin behind the last part of the name that holds no dot of an address: the sequence number.
         let (stem, endings) = name.rsplit_once('_').and_then(|(stem, rest)| {
             let (number, endings) = rest.split_once('.')?;
             Some((format!("{stem}_{number}"), endings))
         })?;
-        let again = if attempt > 1 { format!("-{attempt}") } else { String::new() };
-        Some(self.published.with_file_name(format!("{stem}{RECOVERED}{again}.{endings}")))
+        Some(self.published.with_file_name(format!("{stem}{what}.{endings}")))
     }
 }
 
@@ -81,10 +93,10 @@ impl Names {
 /// a copy of it.
 #[must_use]
 pub fn before(published: &str) -> Vec<String> {
-    match unrecovered(published) {
-        Some(name) => vec![format!("{name}{PART}{COPY}"), format!("{name}{PART}")],
-        None => vec![format!("{published}{PART}")],
+    if let Some(name) = unrecovered(published) {
+        return vec![format!("{name}{PART}{COPY}"), format!("{name}{PART}")];
     }
+    vec![format!("{}{PART}", first(published).as_deref().unwrap_or(published))]
 }
 
 /// `X.pcap` for `X.recovered.pcap` and `X.recovered-2.pcap`: the reverse of [`Names::recovered`].
@@ -96,6 +108,14 @@ fn unrecovered(name: &str) -> Option<String> {
     (is_number(number) && is_again).then(|| format!("{stem}_{number}.{endings}"))
 }
 
+/// `X.pcap` for `X-2.pcap`: the reverse of [`Names::another`].
+fn first(name: &str) -> Option<String> {
+    let (stem, rest) = name.rsplit_once('_')?;
+    let (number, endings) = rest.split_once('.')?;
+    let (number, attempt) = number.split_once('-')?;
+    (is_number(number) && is_number(attempt)).then(|| format!("{stem}_{number}.{endings}"))
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -103,7 +123,7 @@ fn is_number(text: &str) -> bool {
 /// Whether a file in the directory of `session` has a name such as is given to a capture that is complete, salvaged ones included.
 #[must_use]
 pub fn is_published(session: &str, name: &str) -> bool {
-    let plain = unrecovered(name);
+    let plain = unrecovered(name).or_else(|| first(name));
     let name = plain.as_deref().unwrap_or(name);
     let rest = name.strip_prefix(session).and_then(|rest| rest.strip_prefix('_'));
     rest.and_then(|rest| rest.split_once('_')).is_some_and(|(time, rest)| {
@@ -146,7 +166,17 @@ mod tests {
                 [format!("{published}.part.salvage"), format!("{published}.part")]
             );
         }
-        for other in [published, "overflow/x.recovered.pcap", "x_1.recovered-.pcap", "x_1.recovered-b.pcap"] {
+        let another = names.another(2).unwrap();
+        assert!(another.to_str().unwrap().ends_with("_000012-2.pcap.zst"), "{another:?}");
+        assert_eq!(before(another.to_str().unwrap()), [format!("{published}.part")]);
+        for other in [
+            published,
+            "x_1-.pcap",
+            "x_1-b.pcap",
+            "overflow/x.recovered.pcap",
+            "x_1.recovered-.pcap",
+            "x_1.recovered-b.pcap",
+        ] {
             assert_eq!(before(other), [format!("{other}.part")]);
         }
     }
@@ -155,7 +185,8 @@ mod tests {
     fn only_names_that_are_given_are_ours() {
         let session = "vni7_2001-db8--1";
         let names = Names::new(Path::new("/c"), session, Timestamp::from_ns(0), 1_234_567, "pcapng.lz4");
-        let ours = [Some(names.published.clone()), names.recovered(1), names.recovered(2)].map(Option::unwrap);
+        let ours = [Some(names.published.clone()), names.recovered(1), names.recovered(2), names.another(3)]
+            .map(Option::unwrap);
         for name in &ours {
             assert!(is_published(session, name.file_name().unwrap().to_str().unwrap()), "{name:?}");
         }

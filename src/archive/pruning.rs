@@ -138,7 +138,7 @@ impl Publisher {
     }
 
     fn remove(&mut self, path: PathBuf) {
-        let bytes = path.symlink_metadata().map_or(0, |file| file.len());
+        let bytes = self.storage.status(&path).ok().flatten().map_or(0, |file| file.length);
         // Looked at before, so that what rises from here on is what this removal gives back.
         let room = self.room();
         match self.storage.remove(&path) {

@@ -15,12 +15,13 @@ use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
 use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session, is_capture_path};
+use super::name::Names;
 use super::owed::Owed;
 use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::Timestamp;
-use crate::storage::{Storage, explain, open_regular};
+use crate::storage::{Changed, Storage, explain};
 
 /// How often the budget is looked at, and what failed is tried again.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long the end waits for commands that run.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Names that are tried for a file whose own something else has.
+const NAMES: u32 = 1000;
 /// Tasks, files, and lines that wait at most. Beyond, the writer of captures waits until a task is done, which fills the lanes as a slow
 /// disk does; files are left to the next start; and nothing is pruned.
 pub(super) const WAITING: usize = 10_000;
@@ -145,7 +148,7 @@ impl Publisher {
     /// left behind is listed, to be salvaged by and by.
     pub(super) fn take_over(&mut self, contents: Contents) {
         self.adopt(&contents);
-        self.leftovers = leftover::list(&self.directory, &contents, &self.manifest);
+        self.leftovers = leftover::list(&*self.storage, &self.directory, &contents, &self.manifest);
     }
 
     /// Counts what is published in the budget, and completes what was to be removed.
@@ -186,7 +189,10 @@ impl Publisher {
                     self.publish(closed, gone);
                     self.keep_budget(common);
                 }
-                Ok(Task::Salvage(broken)) => self.leftovers.add(broken),
+                Ok(Task::Salvage(broken)) => match broken.changed(&*self.storage, true) {
+                    Some(changed) => self.miss_broken(&broken, changed, gone),
+                    None => self.leftovers.add(broken),
+                },
                 Ok(Task::Lost(session, losses)) => self.record_loss(session, losses),
                 Err(RecvTimeoutError::Timeout) if self.leftovers.is_empty() => {}
                 Err(RecvTimeoutError::Timeout) => {
@@ -254,11 +260,16 @@ impl Publisher {
     fn publish(&mut self, mut closed: Box<Closed>, gone: &Sender<Gone>) {
         // First: with the directory, the manifest is gone too, and what is missing belongs into another.
         self.look_for_manifest();
-        if matches!(self.storage.exists(&closed.names.part), Ok(false)) {
-            return self.miss(&closed, gone);
+        if let Some(changed) = closed.changed(&*self.storage, &closed.names.part) {
+            return self.miss(&closed, changed, gone);
         }
         if let Err(error) = self.owns_directory() {
             return self.wait(closed, "write the manifest", &error);
+        }
+        if closed.announced.is_none()
+            && let Err(error) = self.find_free_name(&mut closed.names)
+        {
+            return self.wait(closed, "name a capture file", &error);
         }
         let capture = match closed.announced.take() {
             Some(capture) => capture,
@@ -272,27 +283,71 @@ impl Publisher {
                     capture
                 }
                 Err(Unready::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
-                    return self.miss(&closed, gone);
+                    return self.miss(&closed, Changed::Missing, gone);
                 }
                 Err(Unready::Read(error)) => return self.wait(closed, "read a capture file", &error),
                 // It may lack bytes, and syncing it again may not say so.
                 Err(Unready::Sync(error)) => return self.fail(&closed, &error),
             },
         };
-        match self.storage.rename(&closed.names.part, &closed.names.published) {
-            Ok(()) => {
+        match self.name(&closed) {
+            Ok(None) => {
                 tracing::debug!(path = %closed.names.published.display(), frames = closed.frames, "capture file published");
                 self.counters.files.add(1);
                 self.announce(&closed.names.published, capture);
             }
+            Ok(Some(changed)) => {
+                closed.announced = Some(capture);
+                self.miss(&closed, changed, gone);
+            }
+            // Its line is there and names what is another's: it gets another line, with another
+            // name. What was lost in its span is told.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                closed.losses = Losses::default();
+                closed.kernel_dropped = 0;
+                self.wait(closed, "rename a capture file", &error);
+            }
             Err(error) => {
                 closed.announced = Some(capture);
                 match error.kind() {
-                    io::ErrorKind::NotFound => self.miss(&closed, gone),
+                    io::ErrorKind::NotFound => self.miss(&closed, Changed::Missing, gone),
                     _ => self.wait(closed, "rename a capture file", &error),
                 }
             }
         }
+    }
+
+    /// Gives a file its name. Returns what has it in the file's place, where somebody exchanged the
+    /// two just now: that gets its former name back.
+    fn name(&self, closed: &Closed) -> io::Result<Option<Changed>> {
+        let Names { part, published } = &closed.names;
+        self.storage.rename(part, published)?;
+        let changed = closed.changed(&*self.storage, published);
+        if changed.is_some()
+            && let Err(error) = self.storage.rename(published, part)
+        {
+            tracing::error!(path = %published.display(), %error, "cannot take its name from what is not the capture file");
+        }
+        Ok(changed)
+    }
+
+    /// Where something has a file's name already, another is found.
+    fn find_free_name(&self, names: &mut Names) -> io::Result<()> {
+        if !self.storage.exists(&names.published)? {
+            return Ok(());
+        }
+        for attempt in 2..=NAMES {
+            let Some(another) = names.another(attempt) else { break };
+            if !self.storage.exists(&another)? {
+                tracing::warn!(
+                    path = %names.published.display(), name = %another.display(),
+                    "something has the name of a capture file already: it stays, and the file is published under another name"
+                );
+                names.published = another;
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     /// Has a file wait that cannot be published yet.
@@ -326,7 +381,7 @@ impl Publisher {
 
     /// The hash of a file, read, if files are hashed.
     pub(super) fn hash_of(&self, path: &Path) -> io::Result<Option<FileHash>> {
-        self.plan.hash.map(|algorithm| hash_file(path, algorithm)).transpose()
+        self.plan.hash.map(|algorithm| hash_file(&*self.storage, path, algorithm)).transpose()
     }
 
     /// Sees to it that the file's bytes are safe, and known, as far as that is asked for.
@@ -368,12 +423,10 @@ impl Publisher {
         }
     }
 
-    /// Somebody removed the file before it was published: its frames are lost.
-    fn miss(&mut self, closed: &Closed, gone: &Sender<Gone>) {
-        tracing::error!(
-            path = %closed.names.part.display(), frames = closed.frames,
-            "somebody removed a capture file before it was published: its frames are lost"
-        );
+    /// Somebody removed the file before it was published, or changed it: its frames are lost. What
+    /// has its name stays as it is.
+    fn miss(&mut self, closed: &Closed, changed: Changed, gone: &Sender<Gone>) {
+        tell_changed(&closed.names.part, changed, closed.frames, "published");
         // The writer of captures may have ended; then it asks once more after this thread has.
         let (session, frames, frame_bytes) = (closed.session, closed.frames, closed.frame_bytes);
         let _ = gone.send(Gone { session, frames, frame_bytes });
@@ -482,9 +535,24 @@ impl Publisher {
     }
 }
 
+/// Says that a file's frames are lost since somebody removed or changed it.
+pub(super) fn tell_changed(part: &Path, changed: Changed, frames: u64, before: &str) {
+    let path = part.display();
+    match changed {
+        Changed::Missing => tracing::error!(
+            %path, frames,
+            "somebody removed a capture file before it was {before}: its frames are lost"
+        ),
+        found => tracing::error!(
+            %path, %found, frames,
+            "somebody changed a capture file before it was {before}: its frames are lost, and what is found stays as it is"
+        ),
+    }
+}
+
 /// The hash of a file, read.
-pub(super) fn hash_file(path: &Path, algorithm: Algorithm) -> io::Result<FileHash> {
-    let mut file = open_regular(path, OFlags::RDONLY)?;
+pub(super) fn hash_file(storage: &dyn Storage, path: &Path, algorithm: Algorithm) -> io::Result<FileHash> {
+    let mut file = storage.open(path, OFlags::RDONLY)?;
     let mut hasher = FileHasher::new(algorithm);
     let mut buffer = vec![0; 256 * 1024];
     loop {

@@ -53,6 +53,7 @@ impl Sensor {
         fs::write(&names.part, &bytes).unwrap();
         let time = Timestamp::from_ns(u64::from(number));
         self.archive.publish(Closed {
+            file: self.storage.status(&names.part).unwrap().unwrap().identity,
             names,
             session: name::parse_session(session).flatten(),
             span: (time, time),
@@ -404,7 +405,8 @@ fn files_that_wait_to_be_salvaged_count_in_the_budget() {
     let holds = Gone { session: None, frames: 1, frame_bytes: 30 };
     // Once, wherever it is.
     sensor.archive.set_open_bytes(30);
-    sensor.archive.salvage(Broken { names, written: 30, holds, claim: None });
+    let file = sensor.storage.status(&names.part).unwrap().unwrap().identity;
+    sensor.archive.salvage(Broken { names, file, written: 30, holds, claim: None });
     eventually(|| sensor.count(|end| &end.pruned) == 3);
     sensor.storage.faults().append = None;
     sensor.archive.finish();
@@ -508,7 +510,7 @@ fn captures_whose_lines_a_loss_of_power_took_are_counted_and_can_be_put_on_recor
     fs::write(&path, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
     let unlisted = || {
         let (_, contents) = Manifest::open(&(Arc::new(Faulty::default()) as Arc<dyn Storage>), dir.path()).unwrap();
-        unlisted::count(dir.path(), &contents)
+        unlisted::count(&crate::storage::Disk::default(), dir.path(), &contents)
     };
     assert_eq!(unlisted(), unlisted::Unlisted { files: 2, bytes: 9 + bytes.len() as u64 });
 

@@ -4,11 +4,13 @@
 //! manifest. So they are not put on record, nor under the budget, which might remove them, without being told to: the start names them.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
+
+use rustix::fs::FileType;
 
 use super::manifest::Contents;
 use super::name;
+use crate::storage::Storage;
 
 /// How many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,26 +20,23 @@ pub(super) struct Unlisted {
 }
 
 /// Looks for them in the directories of sessions. What cannot be looked at is passed over.
-pub(super) fn count(directory: &Path, contents: &Contents) -> Unlisted {
+pub(super) fn count(storage: &dyn Storage, directory: &Path, contents: &Contents) -> Unlisted {
     let captures = contents.captures.iter().map(|entry| &*entry.path);
     let listed: HashSet<&str> = captures.chain(contents.pruned.iter().map(String::as_str)).collect();
-    let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten();
+    let named = |directory: &Path, kind| {
+        let found = storage.list(directory).unwrap_or_default().into_iter();
+        found.filter(move |named| named.kind == kind).filter_map(|named| named.name.into_string().ok())
+    };
     let mut unlisted = Unlisted::default();
-    for directory in entries(directory).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        let Some(session) = directory.file_name().to_str().map(str::to_owned) else { continue };
-        if name::parse_session(&session).is_none() {
-            continue;
-        }
-        for file in entries(&directory.path()) {
-            let is_unlisted = |name: &str| {
-                name::is_published(&session, name) && !listed.contains(format!("{session}/{name}").as_str())
-            };
-            if file.file_name().to_str().is_some_and(is_unlisted)
-                && let Ok(metadata) = file.metadata()
-                && metadata.is_file()
+    for session in named(directory, FileType::Directory).filter(|name| name::parse_session(name).is_some()) {
+        let directory = directory.join(&session);
+        for file in named(&directory, FileType::RegularFile) {
+            if name::is_published(&session, &file)
+                && !listed.contains(format!("{session}/{file}").as_str())
+                && let Ok(Some(status)) = storage.status(&directory.join(&file))
             {
                 unlisted.files += 1;
-                unlisted.bytes += metadata.len();
+                unlisted.bytes += status.length;
             }
         }
     }
@@ -45,8 +44,8 @@ pub(super) fn count(directory: &Path, contents: &Contents) -> Unlisted {
 }
 
 /// Says so in the log, and what can be done.
-pub(super) fn warn(directory: &Path, contents: &Contents) {
-    let Unlisted { files, bytes } = count(directory, contents);
+pub(super) fn warn(storage: &dyn Storage, directory: &Path, contents: &Contents) {
+    let Unlisted { files, bytes } = count(storage, directory, contents);
     if files > 0 {
         tracing::warn!(
             files,

@@ -13,7 +13,6 @@ mod part;
 mod reserve;
 mod session;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +33,7 @@ use crate::record::Timestamp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::{Registry, SessionId};
-use crate::storage::{Direct, Disk, Storage, explain};
+use crate::storage::{Direct, Disk, Storage, explain, probe};
 
 /// How long after a failure the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,7 +41,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long writes have to succeed until a failure is over: a full disk takes a little now and then.
 const CALM: Duration = Duration::from_secs(3);
 
-/// How often it is made sure that the files are still there: somebody may have removed the directory.
+/// How often it is made sure that the files are still there, and as they were written: somebody may
+/// have removed the directory.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How captures are written.
@@ -132,9 +132,7 @@ pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
         DirectoryError { directory: directory.to_path_buf(), error, advice }
     };
     Disk::default().create_directory(directory).map_err(fail)?;
-    let probe = directory.join(format!(".vxtap-{}", std::process::id()));
-    fs::File::create(&probe).map_err(fail)?;
-    fs::remove_file(&probe).map_err(fail)
+    probe(directory).map_err(fail)
 }
 
 /// The output's end of the ledger and the state that all sessions share.
@@ -292,7 +290,7 @@ impl FileSink {
         workers: Vec<Arc<WorkerCounters>>,
     ) -> Result<Self, FileError> {
         prepare(&plan.directory)?;
-        Self::on(Arc::new(Disk::new(plan.direct)), plan, registry, output, workers)
+        Self::on(Arc::new(Disk::below(&plan.directory, plan.direct)), plan, registry, output, workers)
     }
 
     /// The same on another storage, in a directory that is there.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use crate::route::SessionId;
-use crate::storage::{Storage, StoredFile};
+use crate::storage::{Identity, Storage, StoredFile};
 
 /// Descriptors left to the rest of the program: sockets, logs, the signal pipe, the manifest, commands, a directory being read.
 const RESERVED: u64 = 48;
@@ -34,21 +34,35 @@ impl OpenFiles {
     ///
     /// # Errors
     /// What `open(2)` returns; `EEXIST` where the file exists.
-    pub(super) fn create(&mut self, session: SessionId, path: &Path) -> io::Result<()> {
-        self.open(session, |storage| storage.create(path))
+    pub(super) fn create(&mut self, session: SessionId, path: &Path) -> io::Result<Identity> {
+        self.open(session, |storage| storage.create(path))?;
+        self.opened(session)?.identity()
     }
 
-    /// The file of `session`, opened again where it was closed.
+    /// The file of `session`, opened again where it was closed. It has to be the one that was
+    /// created, whatever has its name now.
     ///
     /// # Errors
     /// What `open(2)` returns, or what came of flushing the file when it was closed.
-    pub(super) fn get(&mut self, session: SessionId, path: &Path) -> io::Result<&mut Box<dyn StoredFile>> {
+    pub(super) fn get(
+        &mut self,
+        session: SessionId,
+        path: &Path,
+        file: &Identity,
+    ) -> io::Result<&mut Box<dyn StoredFile>> {
         if let Some(error) = self.failed.remove(&session) {
             return Err(error);
         }
         if self.files.get(&session).is_none() {
-            self.open(session, |storage| storage.append(path))?;
+            self.open(session, |storage| match storage.append(path)? {
+                found if found.identity()? == *file => Ok(found),
+                _ => Err(io::Error::other("another file has its name")),
+            })?;
         }
+        self.opened(session)
+    }
+
+    fn opened(&mut self, session: SessionId) -> io::Result<&mut Box<dyn StoredFile>> {
         self.files.get_mut(&session).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
@@ -121,13 +135,11 @@ mod tests {
             .collect();
         let path = |id: SessionId| dir.path().join(id.index().to_string());
         let mut open = OpenFiles::new(Arc::new(crate::storage::Disk::default()), 3);
-        for id in &ids {
-            open.create(*id, &path(*id)).unwrap();
-        }
+        let files: Vec<Identity> = ids.iter().map(|id| open.create(*id, &path(*id)).unwrap()).collect();
         assert_eq!(open.files.len(), 3);
         for round in 0..3u8 {
-            for id in &ids {
-                open.get(*id, &path(*id)).unwrap().write_all(&[round]).unwrap();
+            for (id, file) in ids.iter().zip(&files) {
+                open.get(*id, &path(*id), file).unwrap().write_all(&[round]).unwrap();
             }
         }
         for id in &ids {
@@ -136,5 +148,9 @@ mod tests {
         assert_eq!(open.create(ids[0], &path(ids[0])).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         drop(open.take(ids[0]));
         assert!(open.files.len() <= 3);
+        // What took its name is not written to.
+        std::fs::remove_file(path(ids[0])).unwrap();
+        std::fs::write(path(ids[0]), "another's").unwrap();
+        assert_eq!(open.get(ids[0], &path(ids[0]), &files[0]).unwrap_err().to_string(), "another file has its name");
     }
 }

@@ -27,7 +27,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, fcntl_getfl, fcntl_setfl, statx};
 
-use super::StoredFile;
+use super::status::status;
+use super::{Identity, StoredFile};
 use crate::sys::direct::{BUFFER, Writes};
 
 /// Which files are written past the page cache.
@@ -145,7 +146,11 @@ enum Way {
 }
 
 impl Adaptive {
-    /// `file` is open to write, without `O_APPEND`, which would take no heed of offsets (pwrite(2), BUGS). It has `length` bytes.
+    /// `file` is open to append, and has `length` bytes.
+    ///
+    /// `O_APPEND` is on while it is written through the page cache: what somebody cut off shows in
+    /// the length then, and is not filled with zeros by the next write. Direct writes have offsets,
+    /// of which it would take no heed (pwrite(2), BUGS).
     pub(super) fn new(file: File, length: u64, mode: Direct, pool: Arc<Pool>) -> Self {
         let refused = mode == Direct::Off;
         let now = Instant::now();
@@ -242,7 +247,7 @@ impl Adaptive {
 
     fn write_cached(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Way::Cached(length) = &mut self.way else { return Ok(0) };
-        let n = self.file.write_at(bytes, *length)?;
+        let n = (&*self.file).write(bytes)?;
         *length += n as u64;
         Ok(n)
     }
@@ -264,6 +269,10 @@ impl Write for Adaptive {
 }
 
 impl StoredFile for Adaptive {
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(status(&*self.file, c"")?.identity)
+    }
+
     fn settled(&self) -> u64 {
         match &self.way {
             Way::Cached(length) => *length,
@@ -351,11 +360,20 @@ impl Uncached {
             || matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
     }
 
-    /// Sets or clears `O_DIRECT`. A file system without it says `EINVAL`.
+    /// Sets or clears `O_DIRECT`, by offsets in any case. A file system without it says `EINVAL`.
     fn set_direct(&self, direct: bool) -> io::Result<()> {
-        let mut flags = fcntl_getfl(&*self.file)?;
+        let mut flags = fcntl_getfl(&*self.file)? - OFlags::APPEND;
         flags.set(OFlags::DIRECT, direct);
         Ok(fcntl_setfl(&*self.file, flags)?)
+    }
+
+    /// Makes sure that what has settled is there, since a write behind its end would fill what
+    /// somebody cut off with zeros.
+    fn check_uncut(&mut self) -> io::Result<()> {
+        match self.file.metadata()?.len() < self.settled() {
+            true => Err(io::Error::other("somebody cut the file")),
+            false => Ok(()),
+        }
     }
 
     /// Goes on at the end of the file, which has `length` bytes. What was pending is forgotten.
@@ -395,6 +413,7 @@ impl Uncached {
 
     /// The first `length` bytes of the room become pending.
     fn hand_over(&mut self, length: usize) -> io::Result<()> {
+        self.check_uncut()?;
         let base = self.base;
         self.writes()?.push(length, base);
         self.base += length as u64;
@@ -404,6 +423,7 @@ impl Uncached {
 
     /// Writes at `base`, where nothing is filled and nothing pending, through the page cache.
     fn write_cached(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check_uncut()?;
         self.set_direct(false)?;
         let written = self.file.write_at(bytes, self.base);
         self.set_direct(true)?;
@@ -425,6 +445,7 @@ impl Uncached {
         }
         self.writes()?.wait(0)?;
         if tail > 0 {
+            self.check_uncut()?;
             self.set_direct(false)?;
             let written = self.write_filled();
             self.set_direct(true)?;
@@ -442,7 +463,8 @@ impl Uncached {
         Ok(())
     }
 
-    /// Writes all that is not in the file yet through the page cache, and leaves `O_DIRECT` off. May be called again after a failure.
+    /// Writes all that is not in the file yet through the page cache, and leaves it to `O_APPEND`.
+    /// May be called again after a failure.
     fn write_through_cache(&mut self) -> io::Result<()> {
         self.writes()?.settle();
         self.set_direct(false)?;
@@ -452,7 +474,8 @@ impl Uncached {
             file.write_all_at(bytes, offset)?;
             writes.oldest_is_written();
         }
-        self.write_filled()
+        self.write_filled()?;
+        Ok(fcntl_setfl(&*self.file, fcntl_getfl(&*self.file)? | OFlags::APPEND)?)
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {

@@ -1,21 +1,23 @@
 //! Files as the kernel has them.
 
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, fallocate, open, renameat, renameat_with, statvfs,
-    unlinkat,
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fallocate, mkdirat, open, openat, renameat,
+    renameat_with, statvfs, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::direct::{self, Adaptive, Direct, Pool};
+use super::place::{self, Named, place};
 use super::regular::open_regular_at;
+use super::status::{self, Identity, Status};
 use super::{Space, Storage, StoredFile};
 
 /// Captures hold what people said and typed: nothing for everybody. The umask can only take more away.
@@ -25,6 +27,8 @@ const DIRECTORY_MODE: u32 = 0o750;
 /// The file systems of the host. Through the page cache, unless it is told otherwise. Clones share what bounds their direct files.
 #[derive(Debug, Clone)]
 pub struct Disk {
+    /// The directory that the user named.
+    root: Option<PathBuf>,
     direct: Direct,
     pool: Arc<Pool>,
 }
@@ -33,16 +37,25 @@ impl Disk {
     /// Files of which some are written past the page cache.
     #[must_use]
     pub fn new(direct: Direct) -> Self {
-        Self { direct, pool: Arc::new(Pool::new(direct::FILES)) }
+        Self { root: None, direct, pool: Arc::new(Pool::new(direct::FILES)) }
     }
 
-    /// Opens a file to append to. Where it may be written directly that is by offsets, of which `O_APPEND` would take no heed.
-    fn open(&self, path: &Path, how: OFlags) -> io::Result<Box<dyn StoredFile>> {
-        let (directory, name) = place(path)?;
+    /// The same, for what is below `root`: links that lead to it are followed, and none from there
+    /// on.
+    #[must_use]
+    pub fn below(root: &Path, direct: Direct) -> Self {
+        Self { root: Some(root.to_path_buf()), ..Self::new(direct) }
+    }
+
+    fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// Opens a file to append to.
+    fn open_to_write(&self, path: &Path, how: OFlags) -> io::Result<Box<dyn StoredFile>> {
+        let (directory, name) = place(self.root(), path)?;
         let direct = self.direct != Direct::Off;
-        let mut flags = how | OFlags::WRONLY;
-        flags.set(OFlags::APPEND, !direct);
-        let file = open_regular_at(directory, name, flags, FILE_MODE)?;
+        let file = open_regular_at(directory, name, how | OFlags::WRONLY | OFlags::APPEND, FILE_MODE)?;
         let length = file.metadata()?.len();
         Ok(match direct {
             true => Box::new(Adaptive::new(file, length, self.direct, Arc::clone(&self.pool))),
@@ -51,21 +64,27 @@ impl Disk {
     }
 }
 
-/// The directory of a file, opened, and the file's name in it.
+/// Proves that files can be created in `directory`, and leaves nothing there.
 ///
-/// A symbolic link in place of that directory is not followed, as it leads to where files are another's. What is above may be one.
-fn place(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match open(parent, flags, Mode::empty()) {
-        Err(Errno::NOTDIR) if parent.is_symlink() => {
-            Err(io::Error::new(io::ErrorKind::NotADirectory, "its directory is a symbolic link, which is not followed"))
-        }
-        directory => Ok((directory?, name)),
+/// # Errors
+/// What `open(2)` returns.
+pub fn probe(directory: &Path) -> io::Result<()> {
+    let directory = open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let write = OFlags::WRONLY | OFlags::CLOEXEC;
+    if openat(&directory, c".", write | OFlags::TMPFILE, FILE_MODE).is_ok() {
+        return Ok(());
     }
+    // The file system has no files without a name, or something is wrong, which this one tells,
+    // too.
+    let number = RandomState::new().build_hasher().finish();
+    probe_by_name(&directory, &format!(".vxtap-{number:016x}"))
+}
+
+/// The same with a file that has a name. Whatever has it already is left alone.
+fn probe_by_name(directory: impl AsFd, name: &str) -> io::Result<()> {
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    openat(&directory, name, OFlags::WRONLY | OFlags::CLOEXEC | new, FILE_MODE)?;
+    Ok(unlinkat(directory, name, AtFlags::empty())?)
 }
 
 impl Default for Disk {
@@ -76,33 +95,59 @@ impl Default for Disk {
 
 impl Storage for Disk {
     fn create_directory(&self, directory: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)
+        let all = |directory: &Path| DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+        let Some(root) = self.root().filter(|root| directory != *root && directory.starts_with(root)) else {
+            return all(directory);
+        };
+        all(root)?;
+        let (parent, name) = place(Some(root), directory)?;
+        match mkdirat(&parent, name, Mode::from_bits_retain(DIRECTORY_MODE)) {
+            Err(Errno::EXIST) if status::status(&parent, name)?.kind == FileType::Directory => Ok(()),
+            made => Ok(made?),
+        }
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        self.open(path, OFlags::CREATE | OFlags::EXCL)
+        self.open_to_write(path, OFlags::CREATE | OFlags::EXCL)
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        self.open(path, OFlags::empty())
+        self.open_to_write(path, OFlags::empty())
     }
 
     fn log(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
-        let file = open_regular_at(CWD, path, OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND, FILE_MODE)?;
+        let (directory, name) = place(self.root(), path)?;
+        let flags = OFlags::WRONLY | OFlags::APPEND;
+        let file = match open_regular_at(&directory, name, flags, FILE_MODE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                open_regular_at(&directory, name, flags | OFlags::CREATE | OFlags::EXCL, FILE_MODE)
+            }
+            file => file,
+        }?;
         let length = file.metadata()?.len();
         Ok(Box::new(Cached { file, length }))
     }
 
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        match fs::symlink_metadata(path) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+    fn open(&self, path: &Path, flags: OFlags) -> io::Result<File> {
+        let (directory, name) = place(self.root(), path)?;
+        open_regular_at(directory, name, flags, Mode::empty())
+    }
+
+    fn status(&self, path: &Path) -> io::Result<Option<Status>> {
+        match place(self.root(), path).and_then(|(directory, name)| status::status(directory, name)) {
+            Ok(status) => Ok(Some(status)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    fn list(&self, directory: &Path) -> io::Result<Vec<Named>> {
+        place::list(place::directory(self.root(), directory)?)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let ((from_directory, from_name), (to_directory, to_name)) = (place(from)?, place(to)?);
+        let (from_directory, from_name) = place(self.root(), from)?;
+        let (to_directory, to_name) = place(self.root(), to)?;
         match renameat_with(&from_directory, from_name, &to_directory, to_name, RenameFlags::NOREPLACE) {
             // The file system cannot promise it: then it is looked up first.
             Err(Errno::INVAL | Errno::NOSYS) if !self.exists(to)? => {
@@ -113,13 +158,22 @@ impl Storage for Disk {
         }
     }
 
+    fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_directory, from_name) = place(self.root(), from)?;
+        let (to_directory, to_name) = place(self.root(), to)?;
+        Ok(renameat(from_directory, from_name, to_directory, to_name)?)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let (directory, name) = place(path)?;
+        let (directory, name) = place(self.root(), path)?;
         Ok(unlinkat(directory, name, AtFlags::empty())?)
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        File::open(directory)?.sync_all()
+        let directory = place::directory(self.root(), directory)?;
+        // Opened again, as what is open for finding names only cannot be synced.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        File::from(openat(directory, c".", flags, Mode::empty())?).sync_all()
     }
 
     fn space(&self, directory: &Path) -> io::Result<Space> {
@@ -152,6 +206,10 @@ impl StoredFile for Cached {
         self.length
     }
 
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(status::status(&self.file, c"")?.identity)
+    }
+
     fn cut(&mut self, length: u64) -> io::Result<()> {
         self.file.set_len(length)?;
         self.length = length;
@@ -170,6 +228,8 @@ impl StoredFile for Cached {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, mknodat};
+    use std::fs;
 
     #[test]
     fn files_are_appended_to_cut_and_never_replaced() {
@@ -213,6 +273,28 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_leaves_nothing_and_touches_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "text").unwrap();
+        let directory = dir.path().join("directory");
+        fs::create_dir(&directory).unwrap();
+        probe(&directory).unwrap();
+        let open = File::open(&directory).unwrap();
+        probe_by_name(&open, "free").unwrap();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        std::os::unix::fs::symlink(&outside, directory.join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", directory.join("dangling")).unwrap();
+        mknodat(CWD, directory.join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        for name in ["link", "dangling", "pipe"] {
+            assert_eq!(probe_by_name(&open, name).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        }
+        assert_eq!(fs::read(&outside).unwrap(), b"text");
+        assert!(!directory.join("nowhere").exists());
+        assert!(probe(&outside).is_err());
+    }
+
+    #[test]
     fn a_link_in_place_of_a_directory_is_not_followed() {
         let disk = Disk::default();
         let dir = tempfile::tempdir().unwrap();
@@ -243,7 +325,6 @@ mod tests {
         // Above a file's own directory links are the user's.
         fs::create_dir(outside.join("deep")).unwrap();
         disk.create(&link.join("deep/b")).unwrap();
-        disk.log(&link.join("log")).unwrap();
         disk.remove(&outside.join("deep/b")).unwrap();
     }
 }

@@ -1,11 +1,14 @@
 //! A storage for tests that does what disks do on bad days.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::{Disk, Space, Storage, StoredFile};
+use rustix::fs::OFlags;
+
+use super::{Disk, Identity, Named, Space, Status, Storage, StoredFile};
 
 /// What goes wrong from now on. Nothing, by default.
 #[derive(Debug, Default, Clone)]
@@ -24,6 +27,8 @@ pub(crate) struct Faults {
     pub(crate) cut: Option<i32>,
     /// Files cannot be renamed.
     pub(crate) rename: Option<i32>,
+    /// Files are exchanged for others just before they are renamed.
+    pub(crate) exchange: bool,
     /// Files cannot be removed.
     pub(crate) remove: Option<i32>,
     /// Files cannot be synced.
@@ -93,14 +98,32 @@ impl Storage for Faulty {
         Ok(self.file(Disk::default().log(path)?, path))
     }
 
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        Disk::default().exists(path)
+    fn open(&self, path: &Path, flags: OFlags) -> io::Result<File> {
+        Disk::default().open(path, flags)
+    }
+
+    fn status(&self, path: &Path) -> io::Result<Option<Status>> {
+        Disk::default().status(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<Named>> {
+        Disk::default().list(directory)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fails(self.faults().rename)?;
         self.done("rename", to);
+        if self.faults().exchange {
+            // By somebody, between the last look and the name.
+            std::fs::remove_file(from)?;
+            std::fs::write(from, "another")?;
+        }
         Disk::default().rename(from, to)
+    }
+
+    fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fails(self.faults().rename)?;
+        Disk::default().replace(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -161,6 +184,10 @@ impl Write for FaultyFile {
 impl StoredFile for FaultyFile {
     fn settled(&self) -> u64 {
         self.file.settled()
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        self.file.identity()
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {

@@ -8,23 +8,31 @@ mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod limit;
+mod place;
 mod regular;
 mod small;
+mod status;
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 pub use direct::Direct;
-pub use disk::Disk;
+pub use disk::{Disk, probe};
 pub use limit::{explain, file_size_limit};
+pub use place::Named;
 pub use regular::{NotRegular, open_regular};
 pub use small::{TooLarge, read_small};
+pub use status::{Changed, Identity, Status, changed};
 
 /// A place for files. Shared by the threads of an output.
 ///
-/// A file is created, opened, renamed and removed only where its directory is one: with a symbolic link in its place it would be another's file.
-/// What has the name of a file and is no regular one is not opened: [`NotRegular`].
+/// Nothing is opened, created, renamed or removed through a symbolic link below the directory that
+/// the user named: it would be another's file. What has the name of a file and is no regular one is
+/// not opened: [`NotRegular`].
 pub trait Storage: Debug + Send + Sync {
     /// Creates `directory` and what is missing above it.
     ///
@@ -44,24 +52,50 @@ pub trait Storage: Debug + Send + Sync {
     /// What `open(2)` returns.
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
 
-    /// Opens a file to append lines to, and creates it where it is missing. It is written through the page cache, as it is small, and is where the
-    /// user wants it: a symbolic link in place of its directory is followed.
+    /// Opens a file to append lines to, and creates it where it is missing. It is written through
+    /// the page cache, as it is small.
     ///
     /// # Errors
     /// What `open(2)` returns.
     fn log(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
 
+    /// Opens a file that is there, as `flags` have it: to read it, or to lock it.
+    ///
+    /// # Errors
+    /// What `open(2)` returns.
+    fn open(&self, path: &Path, flags: OFlags) -> io::Result<File>;
+
+    /// What has this name, a symbolic link being one itself; none where nothing has it.
+    ///
+    /// # Errors
+    /// What `statx(2)` returns, but for `ENOENT`.
+    fn status(&self, path: &Path) -> io::Result<Option<Status>>;
+
     /// Whether there is something of this name; a dangling symbolic link counts.
     ///
     /// # Errors
-    /// What `lstat(2)` returns, but for `ENOENT`.
-    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// As [`Storage::status`].
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.status(path)?.is_some())
+    }
+
+    /// What is in `directory`.
+    ///
+    /// # Errors
+    /// What `open(2)` and `getdents(2)` return.
+    fn list(&self, directory: &Path) -> io::Result<Vec<Named>>;
 
     /// Renames a file, without replacing another.
     ///
     /// # Errors
     /// What `renameat2(2)` returns; `EEXIST` where `to` exists.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Renames a file, in place of what has the other name.
+    ///
+    /// # Errors
+    /// What `rename(2)` returns.
+    fn replace(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
@@ -87,6 +121,12 @@ pub trait Storage: Debug + Send + Sync {
 pub trait StoredFile: io::Write + Debug + Send {
     /// Bytes from the beginning of the file that are in it for certain: a later failure takes none of them back.
     fn settled(&self) -> u64;
+
+    /// Which file it is.
+    ///
+    /// # Errors
+    /// What `statx(2)` returns.
+    fn identity(&self) -> io::Result<Identity>;
 
     /// Cuts the file to `length` bytes. What comes later is appended there.
     ///

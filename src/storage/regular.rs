@@ -18,8 +18,9 @@ use rustix::path::Arg;
 pub struct NotRegular(pub &'static str);
 
 impl NotRegular {
-    pub(super) fn of(mode: u32) -> Result<(), Self> {
-        Err(NotRegular(match FileType::from_raw_mode(mode) {
+    /// What is wrong with something of this kind, if it is no regular file.
+    pub(super) fn of(kind: FileType) -> Result<(), Self> {
+        Err(NotRegular(match kind {
             FileType::RegularFile => return Ok(()),
             FileType::Symlink => "a symbolic link",
             FileType::Fifo => "a named pipe",
@@ -45,17 +46,17 @@ pub(super) fn open_regular_at(
     flags: OFlags,
     mode: Mode,
 ) -> io::Result<File> {
-    let check = |mode| NotRegular::of(mode).map_err(io::Error::other);
-    let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(&directory, name, flags | safe, mode) {
-        Ok(file) => File::from(file),
-        // A link, a pipe that nobody reads or a socket, a directory: the error does not say which.
-        Err(error @ (Errno::LOOP | Errno::NXIO | Errno::ISDIR)) => {
-            check(statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode)?;
-            return Err(error.into());
+    let check = |mode| NotRegular::of(FileType::from_raw_mode(mode)).map_err(io::Error::other);
+    if !flags.contains(OFlags::EXCL) {
+        // Before it is opened: to open a device can set something off.
+        match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => {}
+            found => check(found?.st_mode)?,
         }
-        Err(error) => return Err(error.into()),
-    };
+    }
+    // For whoever exchanges it now.
+    let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(openat(&directory, name, flags | safe, mode)?);
     check(fstat(&file)?.st_mode)?;
     // The kernel does not heed it for regular files, but a file system in user space may.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;

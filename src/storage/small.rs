@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, fstat, open, stat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open, stat};
 
 use super::regular::NotRegular;
 
@@ -20,7 +20,7 @@ pub struct TooLarge(pub usize);
 /// What `open(2)` or `read(2)` returns; [`NotRegular`] or [`TooLarge`] within an error where the
 /// file is not such; `InvalidData` where it is not UTF-8.
 pub fn read_small(path: &Path, most: usize) -> io::Result<String> {
-    let check = |mode| NotRegular::of(mode).map_err(io::Error::other);
+    let check = |mode| NotRegular::of(FileType::from_raw_mode(mode)).map_err(io::Error::other);
     // Before it is opened: the opening of a device can do something.
     check(stat(path)?.st_mode)?;
     // And in case that it has become something else: nobody waits for who writes to a pipe.

@@ -12,7 +12,7 @@ use super::report::{Break, Mismatch, Note, Report};
 use crate::archive::Digest;
 use crate::archive::manifest::{Event, Line, Lines, is_capture_path, is_inside};
 use crate::archive::name::PART;
-use crate::storage::open_regular;
+use crate::storage::Storage;
 
 /// What was read of a manifest.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl Chain {
     ///
     /// # Errors
     /// What opening or reading the manifest returns.
-    pub(super) fn read(&mut self, manifest: &Path) -> io::Result<()> {
-        let mut file = open_regular(manifest, OFlags::RDONLY)?;
+    pub(super) fn read(&mut self, storage: &dyn Storage, manifest: &Path) -> io::Result<()> {
+        let mut file = storage.open(manifest, OFlags::RDONLY)?;
         let mut lines = match self.lines.take() {
             None => Lines::new(BufReader::new(file)),
             Some(lines) => {

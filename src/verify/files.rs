@@ -1,6 +1,6 @@
 //! The files of a directory: which there are, and what is in them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,12 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use indicatif::ProgressBar;
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
 use super::VerifyError;
 use crate::archive::manifest::{is_capture, is_inside};
 use crate::archive::{FileHash, FileHasher, name};
-use crate::storage::open_regular;
+use crate::storage::Storage;
 
 /// Files that are read at the same time. More would only make a disk seek.
 const AT_ONCE: usize = 2;
@@ -79,32 +79,35 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// Where the directory, or one in it, cannot be listed.
-pub(super) fn find(directory: &Path) -> Result<Found, VerifyError> {
+pub(super) fn find(storage: &dyn Storage, directory: &Path) -> Result<Found, VerifyError> {
     let mut found = Found::default();
-    list(directory, "", DEEPEST, &mut found)?;
+    list(storage, directory, "", DEEPEST, &mut found)?;
     found.captures.sort_unstable();
     found.links.sort_unstable();
     Ok(found)
 }
 
-fn list(directory: &Path, below: &str, depth: usize, found: &mut Found) -> Result<(), VerifyError> {
-    let fail = |source| VerifyError::Directory { path: directory.to_owned(), source };
-    let entries = match fs::read_dir(directory) {
+fn list(
+    storage: &dyn Storage,
+    directory: &Path,
+    below: &str,
+    depth: usize,
+    found: &mut Found,
+) -> Result<(), VerifyError> {
+    let entries = match storage.list(directory) {
         // A session's directory may go with its last capture.
         Err(error) if error.kind() == io::ErrorKind::NotFound && !below.is_empty() => return Ok(()),
-        entries => entries.map_err(fail)?,
+        entries => entries.map_err(|source| VerifyError::Directory { path: directory.to_owned(), source })?,
     };
     for entry in entries {
-        let entry = entry.map_err(fail)?;
         // No line has such a name, so that it is never taken for another's.
-        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = entry.name.to_string_lossy().into_owned();
         let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
-        let kind = entry.file_type().map_err(fail)?;
-        match kind.is_dir() {
-            true if depth > 0 => list(&entry.path(), &path, depth - 1, found)?,
+        match entry.kind == FileType::Directory {
+            true if depth > 0 => list(storage, &directory.join(&entry.name), &path, depth - 1, found)?,
             true => {}
             false if is_capture(&name) => found.captures.push(path),
-            false if kind.is_symlink() && below.is_empty() && name::parse_session(&name).is_some() => {
+            false if entry.kind == FileType::Symlink && below.is_empty() && name::parse_session(&name).is_some() => {
                 found.links.push(path);
             }
             false => {}
@@ -114,7 +117,13 @@ fn list(directory: &Path, below: &str, depth: usize, found: &mut Found) -> Resul
 }
 
 /// Looks at the file of each job; none for those not looked at because `stop` became true.
-pub(super) fn look_at(directory: &Path, jobs: &[Job], stop: &AtomicBool, bar: &ProgressBar) -> Vec<Option<Look>> {
+pub(super) fn look_at(
+    storage: &dyn Storage,
+    directory: &Path,
+    jobs: &[Job],
+    stop: &AtomicBool,
+    bar: &ProgressBar,
+) -> Vec<Option<Look>> {
     let looks = Mutex::new(jobs.iter().map(|_| None).collect::<Vec<_>>());
     let next = AtomicUsize::new(0);
     let work = || {
@@ -122,7 +131,7 @@ pub(super) fn look_at(directory: &Path, jobs: &[Job], stop: &AtomicBool, bar: &P
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(number) else { break };
-            let look = Reading { buffer: &mut buffer, stop, bar }.look(directory, job);
+            let look = Reading { storage, buffer: &mut buffer, stop, bar }.look(directory, job);
             if let Some(place) = looks.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
                 *place = look;
             }
@@ -139,6 +148,7 @@ pub(super) fn look_at(directory: &Path, jobs: &[Job], stop: &AtomicBool, bar: &P
 
 /// A thread that reads files.
 struct Reading<'a> {
+    storage: &'a dyn Storage,
     buffer: &'a mut [u8],
     stop: &'a AtomicBool,
     bar: &'a ProgressBar,
@@ -182,7 +192,7 @@ impl Reading<'_> {
     }
 
     fn read(&mut self, path: &Path, job: &Job) -> io::Result<Option<Look>> {
-        let mut file = open(path)?;
+        let mut file = open(self.storage, path)?;
         let metadata = file.metadata()?;
         if job.bytes.is_some_and(|length| length != metadata.len()) {
             self.bar.inc(job.bytes.unwrap_or_default());
@@ -213,9 +223,12 @@ impl Reading<'_> {
 }
 
 /// Opens a file and nothing else: a symbolic link in its place or its directory's is not followed, a pipe is not waited for.
-fn open(path: &Path) -> io::Result<File> {
-    if path.parent().is_some_and(Path::is_symlink) {
-        return Err(io::Error::other("its directory is a symbolic link"));
-    }
-    open_regular(path, OFlags::RDONLY)
+fn open(storage: &dyn Storage, path: &Path) -> io::Result<File> {
+    storage.open(path, OFlags::RDONLY).map_err(|error| match error.kind() {
+        // Which is not the system's word, and does not say that nothing is there.
+        io::ErrorKind::NotADirectory if error.raw_os_error().is_none() => {
+            io::Error::other("its directory is a symbolic link")
+        }
+        _ => error,
+    })
 }

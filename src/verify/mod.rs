@@ -25,7 +25,7 @@ use rustix::fs::OFlags;
 use crate::archive::Digest;
 use crate::archive::manifest::NAME;
 use crate::console::Console;
-use crate::storage::open_regular;
+use crate::storage::{Direct, Disk, Storage};
 
 pub use report::{Break, Mismatch, Note, Report};
 
@@ -79,21 +79,22 @@ pub fn run(
         }
         _ => VerifyError::Manifest { path: manifest.clone(), source },
     };
+    let storage = Disk::below(directory, Direct::Off);
     // Before the directory is listed, which may be the wrong one, and large.
-    open_regular(&manifest, OFlags::RDONLY).map_err(fail)?;
-    let found = files::find(directory)?;
+    storage.open(&manifest, OFlags::RDONLY).map_err(fail)?;
+    let found = files::find(&storage, directory)?;
     let mut chain = Chain::default();
-    chain.read(&manifest).map_err(fail)?;
+    chain.read(&storage, &manifest).map_err(fail)?;
     let mut report = Report::default();
 
     report.mismatches.extend(found.links.into_iter().map(|path| Mismatch::Link { path }));
     let jobs = chain.expected(&found.captures);
     let bar = console.show(progress_bar(jobs.iter().filter_map(|job| job.bytes).fold(0, u64::saturating_add)));
-    let looks = files::look_at(directory, &jobs, stop, &bar);
+    let looks = files::look_at(&storage, directory, &jobs, stop, &bar);
     bar.finish_and_clear();
     report.interrupted = stop.load(Ordering::Relaxed);
 
-    chain.read(&manifest).map_err(fail)?;
+    chain.read(&storage, &manifest).map_err(fail)?;
     for (job, look) in jobs.iter().zip(looks) {
         match look {
             Some(look) => chain.judge(job, look, &mut report),

@@ -443,15 +443,16 @@ fn what_is_salvaged_may_lack_its_name_too() {
 fn a_sensor_may_prune_and_publish_meanwhile() {
     let mut archive = Archive::new();
     let manifest = archive.dir.path().join(NAME);
-    let found = files::find(archive.dir.path()).unwrap().captures;
+    let storage = Disk::below(archive.dir.path(), Direct::Off);
+    let found = files::find(&storage, archive.dir.path()).unwrap().captures;
     let mut chain = Chain::default();
-    chain.read(&manifest).unwrap();
+    chain.read(&storage, &manifest).unwrap();
     let jobs = chain.expected(&found);
     archive.append(&pruned(1));
     fs::remove_file(archive.file(1)).unwrap();
     archive.publish(6);
-    let looks = files::look_at(archive.dir.path(), &jobs, &AtomicBool::new(false), &ProgressBar::hidden());
-    chain.read(&manifest).unwrap();
+    let looks = files::look_at(&storage, archive.dir.path(), &jobs, &AtomicBool::new(false), &ProgressBar::hidden());
+    chain.read(&storage, &manifest).unwrap();
     let mut report = Report::default();
     for (job, look) in jobs.iter().zip(looks) {
         chain.judge(job, look.unwrap(), &mut report);

@@ -10,7 +10,7 @@ use crate::archive::name::Names;
 use crate::archive::{Archive, FileNumber};
 use crate::record::Timestamp;
 use crate::record::compress::Compressor;
-use crate::storage::StoredFile;
+use crate::storage::{Changed, Identity, Storage, StoredFile, changed};
 
 /// Frames that are written together.
 #[derive(Debug, Default, Clone, Copy)]
@@ -40,6 +40,8 @@ impl Batch {
 /// frames count as written.
 pub(super) struct Part {
     pub(super) names: Names,
+    /// Which file it is, whatever has its name.
+    pub(super) file: Identity,
     /// Receive time at which the file ends.
     pub(super) ends: Timestamp,
     /// What the kernel had dropped when the file began.
@@ -59,12 +61,15 @@ pub(super) struct Part {
     /// What has settled, and where it ends.
     settled: Batch,
     whole: u64,
+    /// Bytes that were said to have settled.
+    reached: u64,
 }
 
 impl Part {
     pub(super) fn new(
         number: FileNumber,
         names: Names,
+        file: Identity,
         ends: Timestamp,
         kernel_dropped: u64,
         compressor: Option<Compressor>,
@@ -72,6 +77,7 @@ impl Part {
         Self {
             number,
             names,
+            file,
             ends,
             kernel_dropped,
             compressed: compressor.is_some(),
@@ -82,6 +88,7 @@ impl Part {
             unsettled: VecDeque::new(),
             settled: Batch::default(),
             whole: 0,
+            reached: 0,
         }
     }
 
@@ -96,6 +103,9 @@ impl Part {
         batch: Batch,
         archive: &Archive,
     ) -> io::Result<()> {
+        if file.settled() < self.reached {
+            return Err(io::Error::other("somebody cut the file"));
+        }
         let raw = bytes.len() as u64;
         let stored = match &mut self.compressor {
             Some(compressor) => {
@@ -134,6 +144,7 @@ impl Part {
 
     /// Hears that the first `settled` bytes of the file are there for good. Returns what this makes written.
     pub(super) fn settle(&mut self, settled: u64) -> Batch {
+        self.reached = self.reached.max(settled);
         let mut written = Batch::default();
         while let Some((end, batch)) = self.unsettled.pop_front_if(|(end, _)| *end <= settled) {
             self.whole = end;
@@ -175,6 +186,12 @@ impl Part {
     /// Where the last whole record that is in the file ends.
     pub(super) fn whole(&self) -> u64 {
         self.whole
+    }
+
+    /// What has the file's name in its place, or what somebody made of it. It may have any length
+    /// from what has settled to `most`: direct writes are on their way.
+    pub(super) fn changed(&self, storage: &dyn Storage, most: u64) -> Option<Changed> {
+        changed(storage, &self.names.part, &self.file, self.reached..=most)
     }
 
     /// Bytes of the capture before compression.

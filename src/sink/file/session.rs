@@ -17,7 +17,7 @@ use crate::record::compress::Compressor;
 use crate::record::format::{Direction, Format, Opening, Statistics};
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
-use crate::storage::Storage;
+use crate::storage::{Changed, Storage};
 use crate::wire::inner;
 
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is written as it is.
@@ -211,7 +211,7 @@ impl SessionFiles {
         self.write_buffer(shared);
         self.buffer.since = None;
         let Some(part) = self.current.as_mut().filter(|part| part.is_unsettled()) else { return };
-        match shared.open.get(self.id, &part.names.part).and_then(|file| file.flush()) {
+        match shared.open.get(self.id, &part.names.part, &part.file).and_then(|file| file.flush()) {
             Ok(()) => self.settle(shared),
             Err(error) => self.break_off("write to a capture file", &error, Batch::default(), shared),
         }
@@ -223,7 +223,7 @@ impl SessionFiles {
             let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
             return self.lose_batch(reason, batch, shared);
         };
-        let file = shared.open.get(self.id, &part.names.part);
+        let file = shared.open.get(self.id, &part.names.part, &part.file);
         match file.and_then(|file| part.write(&mut **file, bytes, batch, &shared.archive)) {
             Ok(()) => {
                 self.settle(shared);
@@ -236,7 +236,7 @@ impl SessionFiles {
     /// Counts what is in the file by now.
     fn settle(&mut self, shared: &mut Shared) {
         let Some(part) = &mut self.current else { return };
-        if let Ok(file) = shared.open.get(self.id, &part.names.part) {
+        if let Ok(file) = shared.open.get(self.id, &part.names.part, &part.file) {
             let written = part.settle(file.settled());
             shared.counters.written.add(written.frames);
             shared.counters.written_bytes.add(written.frame_bytes);
@@ -250,6 +250,11 @@ impl SessionFiles {
     fn break_off(&mut self, what: &str, error: &io::Error, mut batch: Batch, shared: &mut Shared) {
         self.settle(shared);
         let Some(mut part) = self.current.take() else { return };
+        // What failed may have left more behind what has settled.
+        if let Some(changed) = part.changed(&*shared.storage, u64::MAX) {
+            self.lose_batch(OutputDrop::WriteError, batch, shared);
+            return self.forget(part, changed, shared);
+        }
         let reason = shared.fail(&mut self.outage, what, &part.names.part, error);
         batch.add(part.give_up());
         self.lose_batch(reason, batch, shared);
@@ -259,7 +264,7 @@ impl SessionFiles {
             shared.archive.forget(part.number());
             remove(&*shared.storage, &part.names.part);
         } else if part.can_be_cut()
-            && shared.open.get(self.id, &part.names.part).and_then(|file| file.cut(whole)).is_ok()
+            && shared.open.get(self.id, &part.names.part, &part.file).and_then(|file| file.cut(whole)).is_ok()
         {
             self.close(&part, whole, shared);
         } else {
@@ -268,26 +273,36 @@ impl SessionFiles {
             shared.archive.forget(part.number());
             let Batch { frames, frame_bytes, .. } = part.settled();
             let holds = Gone { session: self.session, frames, frame_bytes };
-            shared.archive.salvage(Broken { names: part.names, written: whole, holds, claim: None });
+            let Part { names, file, .. } = part;
+            shared.archive.salvage(Broken { names, file, written: whole, holds, claim: None });
         }
     }
 
-    /// Makes sure that the current file is still there.
+    /// Makes sure that the current file still has its name, and is as it was written.
     pub(super) fn look(&mut self, shared: &mut Shared) {
-        if let Some(part) = self.current.take_if(|part| matches!(shared.storage.exists(&part.names.part), Ok(false))) {
-            self.forget(part, shared);
+        let changed = self.current.as_ref().and_then(|part| part.changed(&*shared.storage, part.stored()));
+        if let Some((changed, part)) = changed.and_then(|changed| Some((changed, self.current.take()?))) {
+            self.forget(part, changed, shared);
         }
     }
 
-    /// Somebody removed the file: what was written to it is lost, and so is what is buffered for it.
-    fn forget(&mut self, mut part: Part, shared: &mut Shared) {
+    /// Somebody removed the file, or changed it: what was written to it is lost, and so is what is
+    /// buffered for it. What has its name stays as it is.
+    fn forget(&mut self, mut part: Part, changed: Changed, shared: &mut Shared) {
         drop(shared.open.take(self.id));
         shared.archive.forget(part.number());
         let written = part.settled();
-        tracing::error!(
-            path = %part.names.part.display(), frames = written.frames,
-            "somebody removed a capture file that is written to: its frames are lost; beginning another"
-        );
+        let (path, frames) = (part.names.part.display(), written.frames);
+        match changed {
+            Changed::Missing => tracing::error!(
+                %path, frames,
+                "somebody removed a capture file that is written to: its frames are lost; beginning another"
+            ),
+            found => tracing::error!(
+                %path, %found, frames,
+                "somebody changed a capture file that is written to: its frames are lost, and what is found stays as it is; beginning another"
+            ),
+        }
         shared.counters.written.take_back(written.frames);
         shared.counters.written_bytes.take_back(written.frame_bytes);
         let Buffer { bytes, batch, .. } = std::mem::take(&mut self.buffer);
@@ -344,7 +359,7 @@ impl SessionFiles {
     /// Begins a file whose first frame came at `start`.
     fn create(&mut self, start: Timestamp, shared: &mut Shared) -> io::Result<()> {
         let compressor = shared.plan.compression.map(Compressor::new).transpose()?;
-        let names = loop {
+        let (names, file) = loop {
             self.sequence += 1;
             let names = Names::new(&self.directory, &self.name, start, self.sequence, &shared.ending);
             // A run before this one may have used the name: what it captured is never overwritten.
@@ -354,7 +369,7 @@ impl SessionFiles {
                 continue;
             }
             match shared.open.create(self.id, &names.part) {
-                Ok(()) => break names,
+                Ok(file) => break (names, file),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !shared.storage.exists(&self.directory)? => {
                     shared.storage.create_directory(&self.directory)?;
@@ -365,7 +380,7 @@ impl SessionFiles {
         };
         tracing::debug!(path = %names.part.display(), "capture file begun");
         let ends = start.next_multiple(shared.plan.rotate_time);
-        self.current = Some(Part::new(shared.next_number(), names, ends, shared.kernel_dropped(), compressor));
+        self.current = Some(Part::new(shared.next_number(), names, file, ends, shared.kernel_dropped(), compressor));
         let description = match &self.session {
             Some(Session { source, vni }) => format!("VXLAN mirror session of {source}, VNI {vni}"),
             None => "mirror sessions beyond --max-sessions".into(),
@@ -411,12 +426,16 @@ impl SessionFiles {
             self.write(closing.into(), Batch { told, ..Batch::default() }, shared);
         }
         let Some(part) = &mut self.current else { return };
-        let file = shared.open.get(self.id, &part.names.part);
+        let file = shared.open.get(self.id, &part.names.part, &part.file);
         if let Err(error) = file.and_then(|file| part.finish(&mut **file, &shared.archive)) {
             return self.break_off("complete a capture file", &error, Batch::default(), shared);
         }
         self.settle(shared);
         self.buffer.since = None;
+        if self.current.as_ref().is_some_and(Part::is_unsettled) {
+            let error = io::Error::other("somebody cut the file");
+            return self.break_off("complete a capture file", &error, Batch::default(), shared);
+        }
         let Some(part) = self.current.take() else { return };
         let length = part.stored();
         self.close(&part, length, shared);
@@ -430,6 +449,7 @@ impl SessionFiles {
         }
         shared.archive.publish(Closed {
             names: part.names.clone(),
+            file: part.file,
             session: self.session,
             span: part.settled().span.unwrap_or_default(),
             frames: part.settled().frames,

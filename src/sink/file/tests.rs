@@ -4,11 +4,13 @@ use crate::record::pcap;
 use crate::route::{SessionKey, SessionTable};
 use crate::storage::faulty::Faulty;
 use crate::wire::Vni;
+use std::fs;
 use std::net::Ipv4Addr;
 
 mod budget;
 mod crash;
 mod faults;
+mod tampered;
 
 struct Rig {
     dir: tempfile::TempDir,

@@ -28,7 +28,7 @@ fn directories() -> [TempDir; 2] {
 }
 
 fn open(path: &Path, mode: Direct, pool: &Arc<Pool>) -> Adaptive {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
+    let file = OpenOptions::new().create(true).append(true).open(path).unwrap();
     let length = file.metadata().unwrap().len();
     Adaptive::new(file, length, mode, Arc::clone(pool))
 }
