@@ -177,9 +177,10 @@ pub struct RunArgs {
     /// Kernel receive buffer of each socket.
     #[arg(help_heading = RECEIVING, long, value_name = "BYTES", default_value = "32MiB", value_parser = bytes)]
     pub receive_buffer: u64,
-    /// Memory for frames on their way into an output; when it is full, frames are dropped and counted.
-    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
-    pub queue: u64,
+    /// Memory for frames on their way into an output, of which only what is needed is touched; when it is full, frames are dropped and
+    /// counted. [default: 256MiB, and less where that were more than a quarter of this host's memory for all outputs]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub queue: Option<u64>,
     /// What to do with a VXLAN header whose reserved bits are set (RFC 7348 says to ignore them).
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = ReservedBits::Accept)]
     pub reserved_bits: ReservedBits,
@@ -328,7 +329,7 @@ pub enum DirectFiles {
     On,
     /// None.
     Off,
-    /// Those that get more than 64 MiB within a second, as long as the disk keeps up.
+    /// Those that get more than 64 MiB within a second, as long as less than half of --queue waits for the disk.
     Auto,
 }
 

@@ -124,6 +124,8 @@ pub enum PlanError {
 
 /// The name of the pcap output.
 const FILES: &str = "pcap";
+/// Of an output: a disk that pauses for a third of a second costs nothing at 3 Gbit/s. What is not needed is not touched.
+const QUEUE: u64 = 256 << 20;
 /// How long a frame for an interface waits for more: a reader expects it at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 const LEAST_ROTATE_SIZE: u64 = 4096;
@@ -182,6 +184,8 @@ impl RunPlan {
             return Err(PlanError::Flush);
         }
         redirect::check(args)?;
+        let memory = procfs::Meminfo::current().map(|memory| memory.mem_total).ok();
+        let queue = args.queue.unwrap_or_else(|| default_queue(workers, outputs_asked_for(args), memory));
         let pipeline = PipelinePlan {
             reserved_bits: match args.reserved_bits {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
@@ -189,13 +193,13 @@ impl RunPlan {
             },
             max_sessions: args.max_sessions,
             count: args.count,
-            outputs: outputs(args, workers)?,
+            outputs: outputs(args, workers, queue)?,
         };
         let asked = pipeline.queue_memory(workers) as u64;
-        if let Ok(has) = procfs::Meminfo::current().map(|memory| memory.mem_total)
+        if let Some(has) = memory
             && asked > has
         {
-            return Err(PlanError::Memory { queue: args.queue, asked, has });
+            return Err(PlanError::Memory { queue, asked, has });
         }
         let allow = match &args.allow {
             Some(file) => AllowPlan::File(file.clone()),
@@ -212,7 +216,7 @@ impl RunPlan {
         let rings = rings(steering, workers).unwrap_or(workers);
         let asked = u64::from(bpf.ring).saturating_mul(rings as u64);
         if args.source != cli::SourceWay::Udp
-            && let Ok(has) = procfs::Meminfo::current().map(|memory| memory.mem_total)
+            && let Some(has) = memory
             && asked > has
         {
             return Err(PlanError::RingMemory { asked, has });
@@ -281,9 +285,25 @@ fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
         && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
-/// The outputs, with memory for `workers` workers.
-fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError> {
-    let queue = usize::try_from(args.queue).unwrap_or(usize::MAX);
+/// Memory of an output's queue where nobody says how much: on a host with this much `memory`, all of them may have a quarter of it.
+fn default_queue(workers: usize, outputs: usize, memory: Option<u64>) -> u64 {
+    let share = memory.map_or(QUEUE, |memory| memory / 4 / outputs.max(1) as u64);
+    QUEUE.min(share).max(least_queue(workers))
+}
+
+/// Bytes with which each worker has two chunks, and a quarter gathers.
+fn least_queue(workers: usize) -> u64 {
+    (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1
+}
+
+fn outputs_asked_for(args: &RunArgs) -> usize {
+    let interfaces = (args.tap.len() + args.tun.len()) * args.tap_count.unwrap_or(1) as usize;
+    interfaces + usize::from(!args.no_write)
+}
+
+/// The outputs, with `queue` bytes each for `workers` workers.
+fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<OutputPlan>, PlanError> {
+    let queue = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
     let mut outputs = Vec::new();
     if !args.no_write {
         // A quarter of the output's memory gathers records per session, the rest is chunks.
@@ -365,8 +385,7 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
         }
     }
     if outputs.iter().any(|output| output.lane.chunks < 2) {
-        let least = (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1;
-        return Err(PlanError::Queue { queue: args.queue, workers, least });
+        return Err(PlanError::Queue { queue: queue_bytes, workers, least: least_queue(workers) });
     }
     Ok(outputs)
 }
@@ -409,8 +428,26 @@ pub(super) mod tests {
         let plan = plan(&["--workers", "2"]).unwrap();
         assert_eq!(plan.allow, AllowPlan::Given(Allowed::default()), "all");
         assert_eq!(plan.pipeline.max_sessions, 1024);
-        assert!(plan.pipeline.queue_memory(2) <= 64 << 20, "--queue bounds the memory");
-        assert!(plan.pipeline.queue_memory(2) > 60 << 20, "and is used");
+        let queue = default_queue(2, 1, procfs::Meminfo::current().map(|memory| memory.mem_total).ok());
+        let memory = plan.pipeline.queue_memory(2) as u64;
+        assert!(memory <= queue, "--queue bounds the memory");
+        assert!(memory > queue - (4 << 20), "and is used");
+    }
+
+    #[test]
+    fn the_queue_is_as_large_as_the_host_allows() {
+        assert_eq!(default_queue(2, 1, Some(16 << 30)), 256 << 20);
+        assert_eq!(default_queue(2, 1, None), 256 << 20);
+        // A t3.micro has less than its 1 GiB.
+        assert_eq!(default_queue(1, 1, Some(948 << 20)), 237 << 20);
+        assert_eq!(default_queue(1, 3, Some(948 << 20)), 79 << 20, "all outputs together have a quarter");
+        assert_eq!(default_queue(256, 2, Some(1 << 30)), least_queue(256), "not too small to start");
+        let memory = |more: &[&str]| {
+            let plan = plan(&[&["--workers", "2"], more].concat()).unwrap();
+            plan.pipeline.outputs.iter().map(|output| output.queue_memory(2) as u64).collect::<Vec<_>>()
+        };
+        let asked = memory(&["--queue", "64MiB", "--tap", "m", "--tap-count", "2"]);
+        assert!(asked.len() == 3 && asked.iter().all(|bytes| (60 << 20..=64 << 20).contains(bytes)), "{asked:?}");
     }
 
     #[test]

@@ -385,6 +385,10 @@ fn session<'a>(
 }
 
 impl Sink for FileSink {
+    fn behind(&mut self, thousandths: u32) {
+        self.shared.storage.behind(thousandths);
+    }
+
     fn consume(&mut self, chunk: &Arc<Lent>) {
         self.shared.keep_reserve();
         for loss in chunk.losses() {
