@@ -65,7 +65,12 @@ Signals:
   SIGINT, SIGTERM, SIGHUP   drain what was received, complete the files, end;
                             once more: leave at once
   SIGUSR1                   complete the files that are written to, and go on
-  SIGUSR2                   read the file of --allow again";
+  SIGUSR2                   read the file of --allow again
+
+Sizes and durations:
+  1G, 1GB       10^9 bytes; 1GiB is 2^30; so K, M and T
+  10s, 5m, 1h   seconds, minutes, hours; 1d a day, 1w a week
+  1m, 1M        a minute, a month";
 
 /// `vxtap run`.
 #[derive(Debug, Args)]
@@ -161,7 +166,8 @@ pub struct RunArgs {
     #[arg(help_heading = BUDGET, long, value_name = "DURATION", value_parser = duration)]
     pub keep_age: Option<Duration>,
     /// Remove the oldest published files while the file system has less room than this, as 10GiB or 5%; with none left to remove, drop
-    /// frames (`disk_full`).
+    /// frames (`disk_full`). 0 leaves no room and removes nothing. [default: nothing is removed, and frames are dropped where less than 5%
+    /// or 10GiB, whichever is less, would be left, unless a --keep-bytes that fits sees to it]
     #[arg(help_heading = BUDGET, long, value_name = "BYTES|PERCENT", value_parser = min_free)]
     pub min_free: Option<MinFree>,
     /// Run this shell command for each published file, in the background: the path is its last argument, VXTAP_SOURCE, VXTAP_VNI,

@@ -16,6 +16,7 @@ use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
 use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session, is_capture_path};
 use super::owed::Owed;
+use super::removed::Removed;
 use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
@@ -64,6 +65,8 @@ pub(super) struct Publisher {
     pub(super) unremoved: Vec<PathBuf>,
     /// Room that was made and does not show yet.
     pub(super) owed: Owed,
+    /// What went since the log told last.
+    pub(super) removed: Removed,
     /// When it is looked again which captures are there.
     pub(super) next_stock: Option<Instant>,
     /// When the budget is looked at again, where it cannot wait for the next tick.
@@ -135,6 +138,7 @@ impl Publisher {
             unrecorded: VecDeque::new(),
             unremoved: Vec::new(),
             owed: Owed::default(),
+            removed: Removed::default(),
             next_stock: None,
             look: None,
             said: Said::default(),
@@ -145,6 +149,7 @@ impl Publisher {
     /// left behind is listed, to be salvaged by and by.
     pub(super) fn take_over(&mut self, contents: Contents) {
         self.adopt(&contents);
+        self.announce_removal();
         self.leftovers = leftover::list(&self.directory, &contents, &self.manifest);
     }
 
@@ -204,6 +209,7 @@ impl Publisher {
         self.leftovers.retry();
         self.remove_pruned();
         self.keep_budget(common);
+        self.removed.say();
         self.count_hooks();
     }
 

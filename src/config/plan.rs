@@ -9,7 +9,7 @@ use super::redirect;
 use super::units::{self, VXLAN_PORT};
 use procfs::Current;
 
-use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, Sync};
+use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, MinFree, Sync};
 use crate::cli::{self, RunArgs};
 use crate::lane::{CHUNK_MEMORY, LanePlan};
 use crate::pipeline::decap::ReservedBits;
@@ -344,7 +344,9 @@ fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<Outpu
                     keep_bytes: args.keep_bytes,
                     keep_files: args.keep_files,
                     keep_age: args.keep_age,
-                    min_free: args.min_free,
+                    // Zero leaves nothing free, and nothing is removed for it.
+                    min_free: args.min_free.filter(|min| *min != MinFree::Bytes(0)),
+                    reserve: args.min_free.is_none().then_some(MinFree::Usual),
                 },
                 on_publish: args.on_publish.clone(),
             },
@@ -500,6 +502,43 @@ pub(super) mod tests {
         assert_eq!(hash(&["--hash", "none"]), None);
         let nothing = ["vxtap", "run", "--tap", "m", "--no-write", "--hash", "blake3"];
         assert!(cli::Cli::try_parse_from(nothing).is_err(), "no files, no hashes");
+    }
+
+    #[test]
+    fn the_last_room_of_the_file_system_is_left_unless_somebody_says_how_much() {
+        let budget = |more: &[&str]| match plan(more).unwrap().pipeline.outputs.remove(0).to {
+            Destination::Files(files) => files.archive.budget,
+            other => panic!("{other:?}"),
+        };
+        let usual = BudgetPlan { reserve: Some(MinFree::Usual), ..BudgetPlan::default() };
+        assert_eq!(budget(&[]), usual);
+        assert_eq!(budget(&["--keep-files", "5"]), BudgetPlan { keep_files: Some(5), ..usual });
+        assert_eq!(budget(&["--min-free", "0"]), BudgetPlan::default(), "all of it may be used");
+        let ten = BudgetPlan { min_free: Some(MinFree::Permille(100)), ..BudgetPlan::default() };
+        assert_eq!(budget(&["--min-free", "10%"]), ten);
+    }
+
+    #[test]
+    fn the_unit_leaves_a_tenth_of_the_file_system_free() {
+        let unit = include_str!("../../systemd/vxtap.service");
+        let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        // What systemd makes of it.
+        let line = line.replace("%%", "%");
+        let cli::Command::Run(args) = cli::Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        let Destination::Files(files) = RunPlan::resolve(&args).unwrap().pipeline.outputs.remove(0).to else {
+            panic!()
+        };
+        assert_eq!(files.archive.budget.min_free, Some(MinFree::Permille(100)));
+    }
+
+    #[test]
+    fn the_help_says_what_units_are() {
+        let mut command = <cli::Cli as clap::CommandFactory>::command();
+        let help = command.find_subcommand_mut("run").unwrap().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in ["10^9", "1GiB is 2^30", "1m, 1M a minute, a month", "0 leaves no room and removes nothing"] {
+            assert!(help.contains(words), "{words:?} is to be in: {help}");
+        }
     }
 
     #[test]

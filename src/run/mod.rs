@@ -9,7 +9,6 @@ use std::time::Duration;
 use crossbeam_channel::{after, never, select};
 
 pub use self::signals::Signals;
-use crate::archive::BudgetPlan;
 use crate::config::RunPlan;
 use crate::config::allow::{AllowError, AllowPlan};
 use crate::console::Console;
@@ -97,9 +96,6 @@ pub fn start(plan: &RunPlan) -> Result<Sensor, StartError> {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
         tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
     }
-    if plan.pipeline.outputs.iter().any(keeps_all) {
-        tracing::info!("captures are kept until the disk is full; --keep-bytes, --keep-age or --min-free set a limit");
-    }
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
         listen = %listen.join(" "),
@@ -117,11 +113,6 @@ fn compression(output: &OutputPlan) -> Option<Compression> {
         Destination::Files(files) => files.compression,
         Destination::Interface(_) | Destination::Redirect(_) => None,
     }
-}
-
-/// Whether nothing limits what this output keeps.
-fn keeps_all(output: &OutputPlan) -> bool {
-    matches!(&output.to, Destination::Files(files) if files.archive.budget == BudgetPlan::default())
 }
 
 /// Where frames go, in words.
