@@ -48,5 +48,6 @@ mod redirect;
 mod rotation;
 mod sessions;
 mod startup;
+mod status;
 mod stopping;
 mod suricata;
