@@ -166,8 +166,9 @@ pub struct RunArgs {
     #[arg(help_heading = BUDGET, long, value_name = "DURATION", value_parser = duration)]
     pub keep_age: Option<Duration>,
     /// Remove the oldest published files while the file system has less room than this, as 10GiB or 5%; with none left to remove, drop
-    /// frames (`disk_full`). 0 leaves no room and removes nothing. [default: nothing is removed, and frames are dropped where less than 5%
-    /// or 10GiB, whichever is less, would be left, unless a --keep-bytes that fits sees to it]
+    /// frames (`disk_full`). 0 leaves no room and removes nothing. [default: nothing is removed,
+    /// and frames are dropped where less than 5% or 10GiB, whichever is less, would be left, unless
+    /// a --keep-bytes that fits sees to it]
     #[arg(help_heading = BUDGET, long, value_name = "BYTES|PERCENT", value_parser = min_free)]
     pub min_free: Option<MinFree>,
     /// Run this shell command for each published file, in the background: the path is its last argument, VXTAP_SOURCE, VXTAP_VNI,
@@ -183,8 +184,9 @@ pub struct RunArgs {
     /// Kernel receive buffer of each socket.
     #[arg(help_heading = RECEIVING, long, value_name = "BYTES", default_value = "32MiB", value_parser = bytes)]
     pub receive_buffer: u64,
-    /// Memory for frames on their way into an output, of which only what is needed is touched; when it is full, frames are dropped and
-    /// counted. [default: 256MiB, and less where that were more than a quarter of this host's memory for all outputs]
+    /// Memory for frames on their way into an output, of which only what is needed is touched; when
+    /// it is full, frames are dropped and counted. [default: 256MiB, and less where that were more
+    /// than a quarter of this host's memory for all outputs]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub queue: Option<u64>,
     /// What to do with a VXLAN header whose reserved bits are set (RFC 7348 says to ignore them).
@@ -335,7 +337,8 @@ pub enum DirectFiles {
     On,
     /// None.
     Off,
-    /// Those that get more than 64 MiB within a second, as long as less than half of --queue waits for the disk.
+    /// Those that get more than 64 MiB within a second, as long as less than half of --queue waits
+    /// for the disk.
     Auto,
 }
 

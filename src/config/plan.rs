@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::allow::{AllowPlan, mapped};
-use super::redirect;
 use super::units::{self, VXLAN_PORT};
+use super::{queue, redirect};
 use procfs::Current;
 
 use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, MinFree, Sync};
@@ -124,8 +124,6 @@ pub enum PlanError {
 
 /// The name of the pcap output.
 const FILES: &str = "pcap";
-/// Of an output: a disk that pauses for a third of a second costs nothing at 3 Gbit/s. What is not needed is not touched.
-const QUEUE: u64 = 256 << 20;
 /// How long a frame for an interface waits for more: a reader expects it at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 const LEAST_ROTATE_SIZE: u64 = 4096;
@@ -185,7 +183,7 @@ impl RunPlan {
         }
         redirect::check(args)?;
         let memory = procfs::Meminfo::current().map(|memory| memory.mem_total).ok();
-        let queue = args.queue.unwrap_or_else(|| default_queue(workers, outputs_asked_for(args), memory));
+        let queue = args.queue.unwrap_or_else(|| queue::by_default(workers, queue::outputs(args), memory));
         let pipeline = PipelinePlan {
             reserved_bits: match args.reserved_bits {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
@@ -285,23 +283,7 @@ fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
         && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
-/// Memory of an output's queue where nobody says how much: on a host with this much `memory`, all of them may have a quarter of it.
-fn default_queue(workers: usize, outputs: usize, memory: Option<u64>) -> u64 {
-    let share = memory.map_or(QUEUE, |memory| memory / 4 / outputs.max(1) as u64);
-    QUEUE.min(share).max(least_queue(workers))
-}
-
-/// Bytes with which each worker has two chunks, and a quarter gathers.
-fn least_queue(workers: usize) -> u64 {
-    (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1
-}
-
-fn outputs_asked_for(args: &RunArgs) -> usize {
-    let interfaces = (args.tap.len() + args.tun.len()) * args.tap_count.unwrap_or(1) as usize;
-    interfaces + usize::from(!args.no_write)
-}
-
-/// The outputs, with `queue` bytes each for `workers` workers.
+/// The outputs, with `queue_bytes` each for `workers` workers.
 fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<OutputPlan>, PlanError> {
     let queue = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
     let mut outputs = Vec::new();
@@ -387,7 +369,7 @@ fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<Outpu
         }
     }
     if outputs.iter().any(|output| output.lane.chunks < 2) {
-        return Err(PlanError::Queue { queue: queue_bytes, workers, least: least_queue(workers) });
+        return Err(PlanError::Queue { queue: queue_bytes, workers, least: queue::least(workers) });
     }
     Ok(outputs)
 }
@@ -430,26 +412,10 @@ pub(super) mod tests {
         let plan = plan(&["--workers", "2"]).unwrap();
         assert_eq!(plan.allow, AllowPlan::Given(Allowed::default()), "all");
         assert_eq!(plan.pipeline.max_sessions, 1024);
-        let queue = default_queue(2, 1, procfs::Meminfo::current().map(|memory| memory.mem_total).ok());
+        let queue = queue::by_default(2, 1, procfs::Meminfo::current().map(|memory| memory.mem_total).ok());
         let memory = plan.pipeline.queue_memory(2) as u64;
         assert!(memory <= queue, "--queue bounds the memory");
         assert!(memory > queue - (4 << 20), "and is used");
-    }
-
-    #[test]
-    fn the_queue_is_as_large_as_the_host_allows() {
-        assert_eq!(default_queue(2, 1, Some(16 << 30)), 256 << 20);
-        assert_eq!(default_queue(2, 1, None), 256 << 20);
-        // A t3.micro has less than its 1 GiB.
-        assert_eq!(default_queue(1, 1, Some(948 << 20)), 237 << 20);
-        assert_eq!(default_queue(1, 3, Some(948 << 20)), 79 << 20, "all outputs together have a quarter");
-        assert_eq!(default_queue(256, 2, Some(1 << 30)), least_queue(256), "not too small to start");
-        let memory = |more: &[&str]| {
-            let plan = plan(&[&["--workers", "2"], more].concat()).unwrap();
-            plan.pipeline.outputs.iter().map(|output| output.queue_memory(2) as u64).collect::<Vec<_>>()
-        };
-        let asked = memory(&["--queue", "64MiB", "--tap", "m", "--tap-count", "2"]);
-        assert!(asked.len() == 3 && asked.iter().all(|bytes| (60 << 20..=64 << 20).contains(bytes)), "{asked:?}");
     }
 
     #[test]
