@@ -69,7 +69,12 @@ Signals:
   SIGUSR1           complete the files that are written to, and go on
   SIGUSR2           read the file of --allow again
   SIGHUP            as SIGTERM on a terminal, which has hung up; without one, as
-                    in a service, as SIGUSR2; nothing under nohup";
+                    in a service, as SIGUSR2; nothing under nohup
+
+Sizes and durations:
+  1G, 1GB       10^9 bytes; 1GiB is 2^30; so K, M and T
+  10s, 5m, 1h   seconds, minutes, hours; 1d a day, 1w a week
+  1m, 1M        a minute, a month";
 
 /// `vxtap run`.
 #[derive(Debug, Args)]
@@ -165,7 +170,9 @@ pub struct RunArgs {
     #[arg(help_heading = BUDGET, long, value_name = "DURATION", value_parser = duration)]
     pub keep_age: Option<Duration>,
     /// Remove the oldest published files while the file system has less room than this, as 10GiB or 5%; with none left to remove, drop
-    /// frames (`disk_full`).
+    /// frames (`disk_full`). 0 leaves no room and removes nothing. [default: nothing is removed,
+    /// and frames are dropped where less than 5% or 10GiB, whichever is less, would be left, unless
+    /// a --keep-bytes that fits sees to it]
     #[arg(help_heading = BUDGET, long, value_name = "BYTES|PERCENT", value_parser = min_free)]
     pub min_free: Option<MinFree>,
     /// Run this shell command for each published file, in the background: the path is its last argument, VXTAP_SOURCE, VXTAP_VNI,
@@ -181,9 +188,11 @@ pub struct RunArgs {
     /// Kernel receive buffer of each socket.
     #[arg(help_heading = RECEIVING, long, value_name = "BYTES", default_value = "32MiB", value_parser = bytes)]
     pub receive_buffer: u64,
-    /// Memory for frames on their way into an output; when it is full, frames are dropped and counted.
-    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
-    pub queue: u64,
+    /// Memory for frames on their way into an output, of which only what is needed is touched; when
+    /// it is full, frames are dropped and counted. [default: 256MiB, and less where that were more
+    /// than a quarter of this host's memory for all outputs]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub queue: Option<u64>,
     /// What to do with a VXLAN header whose reserved bits are set (RFC 7348 says to ignore them).
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = ReservedBits::Accept)]
     pub reserved_bits: ReservedBits,
@@ -332,7 +341,8 @@ pub enum DirectFiles {
     On,
     /// None.
     Off,
-    /// Those that get more than 64 MiB within a second, as long as the disk keeps up.
+    /// Those that get more than 64 MiB within a second, as long as less than half of --queue waits
+    /// for the disk.
     Auto,
 }
 

@@ -8,6 +8,7 @@ use vxtap::cli::{Cli, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs, Veri
 use vxtap::config::RunPlan;
 use vxtap::console::Console;
 use vxtap::demo::{self, DemoError};
+use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
 use vxtap::replay::{self, ReplayPlan};
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
@@ -70,7 +71,18 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     {
         outcome.failures.push(format!("cannot print the ledger: {error}"));
     }
+    if args.ledger != LedgerFormat::Text {
+        say(&Losses::of(&outcome.snapshot));
+    }
     Ok(end(&outcome))
+}
+
+/// Says what was lost, where the ledger does not in words.
+fn say(losses: &Losses) {
+    match losses.total() {
+        0 => tracing::info!("{losses}"),
+        _ => tracing::warn!("{losses}"),
+    }
 }
 
 /// Prints the ledger on standard output.

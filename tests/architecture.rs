@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
     ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
-    ("run", &["archive", "config", "console", "ledger", "pipeline", "record", "route", "source", "storage"]),
+    ("run", &["config", "console", "ledger", "pipeline", "record", "route", "source", "storage"]),
     ("replay", &["cli", "ledger", "record", "sys", "wire"]),
     ("verify", &["archive", "cli", "console", "ledger", "storage"]),
     // What it is asked to do

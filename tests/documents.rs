@@ -66,7 +66,8 @@ fn commands_are_understood() {
 #[test]
 fn the_units_command_is_understood() {
     let unit = fs::read_to_string(root().join("systemd/vxtap.service")).unwrap();
-    let unit = unit.replace("\\\n", " ");
+    // As systemd reads it.
+    let unit = unit.replace("\\\n", " ").replace("%%", "%");
     let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     assert_is_understood(arguments(command).unwrap());
     // A page that the steps in the unit's own first lines install, and a directory that is writable for it and of the documents.

@@ -20,6 +20,8 @@ pub enum MinFree {
     Bytes(u64),
     /// Thousandths of its size, from 1 to 999.
     Permille(u16),
+    /// 5 %, and 10 GiB at most: what a host needs to go on, whoever did not say how much.
+    Usual,
 }
 
 impl MinFree {
@@ -33,6 +35,7 @@ impl MinFree {
                 let share = u64::from(share.min(1000));
                 total / 1000 * share + total % 1000 * share / 1000
             }
+            MinFree::Usual => (total / 20).min(10 << 30),
         }
     }
 
@@ -55,6 +58,48 @@ pub struct BudgetPlan {
     pub keep_age: Option<Duration>,
     /// Room to leave free on the file system, whoever uses the rest.
     pub min_free: Option<MinFree>,
+    /// Room that frames do not get, though nothing is removed for it, where no other limit sees to
+    /// that.
+    pub reserve: Option<MinFree>,
+}
+
+impl BudgetPlan {
+    /// Whether anything is ever removed.
+    #[must_use]
+    pub fn removes(&self) -> bool {
+        self.keep_bytes.is_some() || self.keep_files.is_some() || self.keep_age.is_some() || self.min_free.is_some()
+    }
+
+    /// The reserve, on a file system of `total` bytes: none where captures cannot grow as large, or
+    /// room is made for others.
+    #[must_use]
+    pub fn reserve_of(&self, total: u64) -> Option<MinFree> {
+        let is_bounded = self.min_free.is_some() || self.keep_bytes.is_some_and(|keep| keep <= total);
+        self.reserve.filter(|_| !is_bounded)
+    }
+
+    /// The limit that is exceeded by so many captures with so many bytes, the oldest of which is
+    /// this, if any is.
+    fn exceeded(
+        &self,
+        oldest: &Entry,
+        now: Timestamp,
+        files: u64,
+        bytes: u64,
+        space: Option<Space>,
+    ) -> Option<PruneReason> {
+        let too_old = self.keep_age.is_some_and(|age| oldest.last.saturating_add(age) < now);
+        let too_many = self.keep_files.is_some_and(|keep| files > keep);
+        let too_large = self.keep_bytes.is_some_and(|keep| bytes > keep);
+        let too_full = self.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total));
+        let reasons = [
+            (too_old, PruneReason::KeepAge),
+            (too_many, PruneReason::KeepFiles),
+            (too_large, PruneReason::KeepBytes),
+            (too_full, PruneReason::MinFree),
+        ];
+        reasons.into_iter().find(|(exceeded, _)| *exceeded).map(|(_, reason)| reason)
+    }
 }
 
 /// The limit that a capture had to go for.
@@ -80,6 +125,17 @@ impl PruneReason {
             PruneReason::KeepFiles => "keep_files",
             PruneReason::KeepAge => "keep_age",
             PruneReason::MinFree => "min_free",
+        }
+    }
+
+    /// The option that sets it.
+    #[must_use]
+    pub const fn option(self) -> &'static str {
+        match self {
+            PruneReason::KeepBytes => "--keep-bytes",
+            PruneReason::KeepFiles => "--keep-files",
+            PruneReason::KeepAge => "--keep-age",
+            PruneReason::MinFree => "--min-free",
         }
     }
 }
@@ -155,18 +211,26 @@ impl Shelf {
     #[must_use]
     pub fn next(&self, now: Timestamp, unpublished: u64, space: Option<Space>) -> Option<(&Entry, PruneReason)> {
         let (_, oldest) = self.entries.first_key_value()?;
-        let plan = &self.plan;
-        let too_old = plan.keep_age.is_some_and(|age| oldest.last.saturating_add(age) < now);
-        let too_many = plan.keep_files.is_some_and(|files| self.files() > files);
-        let too_large = plan.keep_bytes.is_some_and(|bytes| self.bytes.saturating_add(unpublished) > bytes);
-        let too_full = plan.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total));
-        let reasons = [
-            (too_old, PruneReason::KeepAge),
-            (too_many, PruneReason::KeepFiles),
-            (too_large, PruneReason::KeepBytes),
-            (too_full, PruneReason::MinFree),
-        ];
-        reasons.into_iter().find(|(exceeded, _)| *exceeded).map(|(_, reason)| (oldest, reason))
+        let bytes = self.bytes.saturating_add(unpublished);
+        self.plan.exceeded(oldest, now, self.files(), bytes, space).map(|reason| (oldest, reason))
+    }
+
+    /// All that would have to go now, one after the other, if each made as much room as it has
+    /// bytes.
+    pub fn due(
+        &self,
+        now: Timestamp,
+        unpublished: u64,
+        mut space: Option<Space>,
+    ) -> impl Iterator<Item = (&Entry, PruneReason)> {
+        let (mut files, mut bytes) = (self.files(), self.bytes.saturating_add(unpublished));
+        self.entries.values().map_while(move |oldest| {
+            let reason = self.plan.exceeded(oldest, now, files, bytes, space)?;
+            files -= 1;
+            bytes = bytes.saturating_sub(oldest.bytes);
+            space.iter_mut().for_each(|space| space.free = space.free.saturating_add(oldest.bytes));
+            Some((oldest, reason))
+        })
     }
 
     /// The captures on the shelf, the oldest first.
@@ -256,6 +320,33 @@ mod tests {
     }
 
     #[test]
+    fn the_host_keeps_some_room_where_no_limit_sees_to_it() {
+        assert_eq!(MinFree::Usual.of(100 << 30), 5 << 30);
+        assert_eq!(MinFree::Usual.of(10 << 40), 10 << 30, "of a large disk 10 GiB");
+        let plan = BudgetPlan { reserve: Some(MinFree::Usual), ..BudgetPlan::default() };
+        assert_eq!(plan.reserve_of(1000), Some(MinFree::Usual));
+        for other in [
+            BudgetPlan { keep_files: Some(1000), ..plan },
+            BudgetPlan { keep_age: Some(Duration::from_secs(1)), ..plan },
+            BudgetPlan { keep_bytes: Some(1001), ..plan },
+        ] {
+            assert_eq!(
+                other.reserve_of(1000),
+                Some(MinFree::Usual),
+                "the disk is full before it is exceeded: {other:?}"
+            );
+        }
+        for other in
+            [BudgetPlan { keep_bytes: Some(1000), ..plan }, BudgetPlan { min_free: Some(MinFree::Bytes(1)), ..plan }]
+        {
+            assert_eq!(other.reserve_of(1000), None, "{other:?}");
+        }
+        // Nothing is removed for it.
+        assert!(!plan.removes());
+        assert_eq!(pruned(&mut shelf(plan), 9, 0, Some(Space { free: 0, total: 1000 })), []);
+    }
+
+    #[test]
     fn a_path_is_there_once_and_sizes_add_up() {
         let mut shelf = shelf(BudgetPlan::default());
         shelf.add(entry("a", 5, 9));
@@ -301,6 +392,7 @@ mod tests {
                 keep_files,
                 keep_age: age.map(Duration::from_nanos),
                 min_free: share.map(MinFree::Permille),
+                reserve: None,
             }
         }
     }
@@ -352,6 +444,10 @@ mod tests {
                     }
                     Step::Prune { now, open, free } => {
                         let space = free.map(|free| Space { free, total: 100 });
+                        let due: Vec<_> = shelf.due(Timestamp::from_ns(now), open, space).map(|(e, r)| (e.path.to_string(), r)).collect();
+                        let mut other = Shelf::new(plan);
+                        shelf.iter().cloned().for_each(|entry| other.add(entry));
+                        prop_assert_eq!(due, pruned(&mut other, now, open, space));
                         loop {
                             let next = shelf.next(Timestamp::from_ns(now), open, space);
                             let next = next.map(|(entry, reason)| (entry.clone(), reason));

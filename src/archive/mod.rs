@@ -25,6 +25,7 @@ mod owed;
 mod pending;
 mod pruning;
 mod publisher;
+mod removed;
 mod succession;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::manifest::Event;
 use super::publisher::{Publisher, TICK, WAITING};
+use super::removed::Removed;
 use super::{Common, Entry, PruneReason};
 use crate::record::Timestamp;
 use crate::storage::Space;
@@ -22,6 +23,14 @@ impl Publisher {
             self.remove(path);
         }
         self.said.removal &= !self.unremoved.is_empty();
+    }
+
+    /// Says which captures are about to go, before the first does.
+    pub(super) fn announce_removal(&mut self) {
+        let space = self.room();
+        let mut due = Removed::default();
+        self.shelf.due(Timestamp::now(), 0, space).for_each(|(entry, reason)| due.add(entry, reason));
+        due.announce();
     }
 
     /// Removes files until the budget is kept.
@@ -133,6 +142,7 @@ impl Publisher {
         }
         self.shelf.remove(&entry.path);
         tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
+        self.removed.add(entry, reason);
         self.remove(self.directory.join(&*entry.path));
         true
     }

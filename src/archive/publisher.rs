@@ -17,6 +17,7 @@ use super::lock::DirectoryLock;
 use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session, is_capture_path};
 use super::name::Names;
 use super::owed::Owed;
+use super::removed::Removed;
 use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
@@ -67,6 +68,8 @@ pub(super) struct Publisher {
     pub(super) unremoved: Vec<PathBuf>,
     /// Room that was made and does not show yet.
     pub(super) owed: Owed,
+    /// What went since the log told last.
+    pub(super) removed: Removed,
     /// When it is looked again which captures are there.
     pub(super) next_stock: Option<Instant>,
     /// When the budget is looked at again, where it cannot wait for the next tick.
@@ -138,6 +141,7 @@ impl Publisher {
             unrecorded: VecDeque::new(),
             unremoved: Vec::new(),
             owed: Owed::default(),
+            removed: Removed::default(),
             next_stock: None,
             look: None,
             said: Said::default(),
@@ -148,6 +152,7 @@ impl Publisher {
     /// left behind is listed, to be salvaged by and by.
     pub(super) fn take_over(&mut self, contents: Contents) {
         self.adopt(&contents);
+        self.announce_removal();
         self.leftovers = leftover::list(&*self.storage, &self.directory, &contents, &self.manifest);
     }
 
@@ -210,6 +215,7 @@ impl Publisher {
         self.leftovers.retry();
         self.remove_pruned();
         self.keep_budget(common);
+        self.removed.say();
         self.count_hooks();
     }
 

@@ -2,6 +2,7 @@
 
 pub mod allow;
 mod plan;
+mod queue;
 mod redirect;
 pub mod units;
 

@@ -5,11 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::allow::{AllowPlan, mapped};
-use super::redirect;
 use super::units::{self, VXLAN_PORT};
+use super::{queue, redirect};
 use procfs::Current;
 
-use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, Sync};
+use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, MinFree, Sync};
 use crate::cli::{self, RunArgs};
 use crate::lane::{CHUNK_MEMORY, LanePlan};
 use crate::pipeline::decap::ReservedBits;
@@ -182,6 +182,8 @@ impl RunPlan {
             return Err(PlanError::Flush);
         }
         redirect::check(args)?;
+        let memory = procfs::Meminfo::current().map(|memory| memory.mem_total).ok();
+        let queue = args.queue.unwrap_or_else(|| queue::by_default(workers, queue::outputs(args), memory));
         let pipeline = PipelinePlan {
             reserved_bits: match args.reserved_bits {
                 cli::ReservedBits::Accept => ReservedBits::Accept,
@@ -189,13 +191,13 @@ impl RunPlan {
             },
             max_sessions: args.max_sessions,
             count: args.count,
-            outputs: outputs(args, workers)?,
+            outputs: outputs(args, workers, queue)?,
         };
         let asked = pipeline.queue_memory(workers) as u64;
-        if let Ok(has) = procfs::Meminfo::current().map(|memory| memory.mem_total)
+        if let Some(has) = memory
             && asked > has
         {
-            return Err(PlanError::Memory { queue: args.queue, asked, has });
+            return Err(PlanError::Memory { queue, asked, has });
         }
         let allow = match &args.allow {
             Some(file) => AllowPlan::File(file.clone()),
@@ -212,7 +214,7 @@ impl RunPlan {
         let rings = rings(steering, workers).unwrap_or(workers);
         let asked = u64::from(bpf.ring).saturating_mul(rings as u64);
         if args.source != cli::SourceWay::Udp
-            && let Ok(has) = procfs::Meminfo::current().map(|memory| memory.mem_total)
+            && let Some(has) = memory
             && asked > has
         {
             return Err(PlanError::RingMemory { asked, has });
@@ -281,9 +283,9 @@ fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
         && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
-/// The outputs, with memory for `workers` workers.
-fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError> {
-    let queue = usize::try_from(args.queue).unwrap_or(usize::MAX);
+/// The outputs, with `queue_bytes` each for `workers` workers.
+fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<OutputPlan>, PlanError> {
+    let queue = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
     let mut outputs = Vec::new();
     if !args.no_write {
         // A quarter of the output's memory gathers records per session, the rest is chunks.
@@ -324,7 +326,9 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
                     keep_bytes: args.keep_bytes,
                     keep_files: args.keep_files,
                     keep_age: args.keep_age,
-                    min_free: args.min_free,
+                    // Zero leaves nothing free, and nothing is removed for it.
+                    min_free: args.min_free.filter(|min| *min != MinFree::Bytes(0)),
+                    reserve: args.min_free.is_none().then_some(MinFree::Usual),
                 },
                 on_publish: args.on_publish.clone(),
             },
@@ -365,8 +369,7 @@ fn outputs(args: &RunArgs, workers: usize) -> Result<Vec<OutputPlan>, PlanError>
         }
     }
     if outputs.iter().any(|output| output.lane.chunks < 2) {
-        let least = (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1;
-        return Err(PlanError::Queue { queue: args.queue, workers, least });
+        return Err(PlanError::Queue { queue: queue_bytes, workers, least: queue::least(workers) });
     }
     Ok(outputs)
 }
@@ -409,8 +412,10 @@ pub(super) mod tests {
         let plan = plan(&["--workers", "2"]).unwrap();
         assert_eq!(plan.allow, AllowPlan::Given(Allowed::default()), "all");
         assert_eq!(plan.pipeline.max_sessions, 1024);
-        assert!(plan.pipeline.queue_memory(2) <= 64 << 20, "--queue bounds the memory");
-        assert!(plan.pipeline.queue_memory(2) > 60 << 20, "and is used");
+        let queue = queue::by_default(2, 1, procfs::Meminfo::current().map(|memory| memory.mem_total).ok());
+        let memory = plan.pipeline.queue_memory(2) as u64;
+        assert!(memory <= queue, "--queue bounds the memory");
+        assert!(memory > queue - (4 << 20), "and is used");
     }
 
     #[test]
@@ -463,6 +468,43 @@ pub(super) mod tests {
         assert_eq!(hash(&["--hash", "none"]), None);
         let nothing = ["vxtap", "run", "--tap", "m", "--no-write", "--hash", "blake3"];
         assert!(cli::Cli::try_parse_from(nothing).is_err(), "no files, no hashes");
+    }
+
+    #[test]
+    fn the_last_room_of_the_file_system_is_left_unless_somebody_says_how_much() {
+        let budget = |more: &[&str]| match plan(more).unwrap().pipeline.outputs.remove(0).to {
+            Destination::Files(files) => files.archive.budget,
+            other => panic!("{other:?}"),
+        };
+        let usual = BudgetPlan { reserve: Some(MinFree::Usual), ..BudgetPlan::default() };
+        assert_eq!(budget(&[]), usual);
+        assert_eq!(budget(&["--keep-files", "5"]), BudgetPlan { keep_files: Some(5), ..usual });
+        assert_eq!(budget(&["--min-free", "0"]), BudgetPlan::default(), "all of it may be used");
+        let ten = BudgetPlan { min_free: Some(MinFree::Permille(100)), ..BudgetPlan::default() };
+        assert_eq!(budget(&["--min-free", "10%"]), ten);
+    }
+
+    #[test]
+    fn the_unit_leaves_a_tenth_of_the_file_system_free() {
+        let unit = include_str!("../../systemd/vxtap.service");
+        let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        // What systemd makes of it.
+        let line = line.replace("%%", "%");
+        let cli::Command::Run(args) = cli::Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        let Destination::Files(files) = RunPlan::resolve(&args).unwrap().pipeline.outputs.remove(0).to else {
+            panic!()
+        };
+        assert_eq!(files.archive.budget.min_free, Some(MinFree::Permille(100)));
+    }
+
+    #[test]
+    fn the_help_says_what_units_are() {
+        let mut command = <cli::Cli as clap::CommandFactory>::command();
+        let help = command.find_subcommand_mut("run").unwrap().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in ["10^9", "1GiB is 2^30", "1m, 1M a minute, a month", "0 leaves no room and removes nothing"] {
+            assert!(help.contains(words), "{words:?} is to be in: {help}");
+        }
     }
 
     #[test]

@@ -29,14 +29,23 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// Room to leave free on a file system, as `10GiB` or as a share of its size, `5%` or `0.5%`.
+/// Room to leave free on a file system, as `10GiB` or as a share of its size, `5%` or `0.5%`. Zero
+/// is none.
 ///
 /// # Errors
 /// A text that says what is wrong.
 pub fn min_free(text: &str) -> Result<MinFree, String> {
+    /// Nobody means less than this by a number without a unit.
+    const LEAST: u64 = 1 << 20;
     let Some(percent) = text.strip_suffix('%') else {
+        let has_unit = text.contains(|c: char| c.is_ascii_alphabetic());
         return match bytes(text)? {
-            0 => Err("must be more than zero".into()),
+            n @ 1..LEAST if !has_unit => {
+                let share = if n < 100 { n } else { 5 };
+                Err(format!(
+                    "that is {n} bytes; {share}%? Write it as {share}% or 10GiB, or 0 to use all of the file system"
+                ))
+            }
             n => Ok(MinFree::Bytes(n)),
         };
     };
@@ -49,7 +58,7 @@ pub fn min_free(text: &str) -> Result<MinFree, String> {
         (Some(whole), Some(tenth)) if (1..1000).contains(&(whole * 10 + tenth)) => {
             Ok(MinFree::Permille(whole * 10 + tenth))
         }
-        (Some(_), Some(_)) => Err("must be more than 0% and less than 100%".into()),
+        (Some(_), Some(_)) => Err("must be more than 0% and less than 100%; 0 uses all of the file system".into()),
         _ => Err("not a share; write it as 5% or 0.5%, or in bytes as 10GiB".into()),
     }
 }
@@ -127,6 +136,10 @@ mod tests {
     fn sizes_and_durations() {
         assert_eq!(bytes("100MiB"), Ok(100 << 20));
         assert_eq!(bytes("1GB"), Ok(1_000_000_000));
+        // As --help says.
+        assert_eq!((bytes("1G"), bytes("1GiB")), (Ok(1_000_000_000), Ok(1 << 30)));
+        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
+        assert!(duration("1M").unwrap() > Duration::from_secs(30 * 24 * 3600));
         for (number, text) in [(1536 << 20, "1536MiB"), (1 << 40, "1TiB"), (1001, "1001 bytes"), (0, "0 bytes")] {
             assert_eq!(size(number), text);
         }
@@ -143,7 +156,14 @@ mod tests {
         assert_eq!(min_free("5%"), Ok(MinFree::Permille(50)));
         assert_eq!(min_free("0.5 %"), Ok(MinFree::Permille(5)));
         assert_eq!(min_free("99.9%"), Ok(MinFree::Permille(999)));
-        for wrong in ["", "0", "%", "0%", "0.0%", "100%", "-5%", "+5%", "5.%", ".5%", "5.55%", "9999%", "much"] {
+        assert_eq!(min_free("0"), Ok(MinFree::Bytes(0)));
+        assert_eq!(min_free("1048576"), Ok(MinFree::Bytes(1 << 20)));
+        assert_eq!(min_free("5k"), Ok(MinFree::Bytes(5000)), "who writes a unit means it");
+        for (bytes, share) in [("5", "5%?"), ("99", "99%?"), ("100", "5%?"), ("1048575", "5%?"), ("5_0", "50%?")] {
+            let said = min_free(bytes).unwrap_err();
+            assert!(said.contains(share) && said.contains("bytes"), "{said}");
+        }
+        for wrong in ["", "%", "0%", "0.0%", "100%", "-5%", "+5%", "5.%", ".5%", "5.55%", "9999%", "much"] {
             assert!(min_free(wrong).is_err(), "{wrong}");
         }
     }

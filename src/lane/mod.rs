@@ -5,12 +5,16 @@
 //! are with the sink, frames are dropped for this output alone and counted. Nothing here ever waits. The next chunk tells the sink which
 //! sessions lost how many, at the place in the order of frames where it happened.
 //!
+//! A chunk is made when it is needed for the first time, and the one that was used last is used
+//! next. So an output that keeps up uses the memory of a few chunks, however many it may have.
+//!
 //! ## When a chunk is handed over
 //!
 //! When it is full, or when its first record is older than the lane's *linger*. Under load chunks fill before that, so they
 //! grow by themselves; when it is quiet a record waits no longer than the linger.
 
 mod chunk;
+mod waiting;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -20,6 +24,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 pub use chunk::{CHUNK_BYTES, CHUNK_MEMORY, CHUNK_RUNS, Chunk, Loss, Run};
 
+use self::waiting::Waiting;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::Timestamp;
 use crate::route::SessionId;
@@ -48,6 +53,9 @@ pub struct Lane {
     returned: Receiver<Chunk>,
     /// Empty chunks, the one used last on top: its memory is the likeliest to be in the cache.
     empty: Vec<Chunk>,
+    /// Chunks that were not needed yet.
+    unmade: usize,
+    waiting: Arc<Waiting>,
     current: Option<Chunk>,
     /// When the first record of the current chunk came.
     since: Option<Instant>,
@@ -98,14 +106,27 @@ pub struct Inbox {
     pub full: Receiver<Chunk>,
     /// Where chunks are returned, by lane.
     returns: Vec<Sender<Chunk>>,
+    waiting: Vec<Arc<Waiting>>,
 }
 
 impl Inbox {
-    /// Lends a chunk, which goes back to its lane when the last who holds it lets go of it.
+    /// Lends a chunk that was received, which goes back to its lane when the last who holds it lets
+    /// go of it.
     #[must_use]
     pub fn lend(&self, chunk: Chunk) -> Arc<Lent> {
-        let lane = self.returns.get(usize::from(chunk.lane())).cloned();
-        Arc::new(Lent { chunk, lane })
+        let number = usize::from(chunk.lane());
+        if let Some(waiting) = self.waiting.get(number).filter(|_| !chunk.is_empty()) {
+            waiting.taken();
+        }
+        Arc::new(Lent { chunk, lane: self.returns.get(number).cloned() })
+    }
+
+    /// How far the sink is behind, in thousandths: the share of its chunks that the lane has handed
+    /// over and that wait here, of the lane of which most do. Frames are dropped where one lane's
+    /// chunks are out, however many others have.
+    #[must_use]
+    pub fn behind(&self) -> u32 {
+        self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
     }
 }
 
@@ -147,16 +168,20 @@ impl Drop for Lent {
 pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, Inbox) {
     // Room for every chunk there is, and for what each lane has to tell at its end: a send finds the queue full never.
     let (full_sender, full) = bounded((plan.chunks + 1) * counters.len());
+    let waiting: Vec<_> = counters.iter().map(|_| Arc::new(Waiting::new(plan.chunks))).collect();
     let (lanes, returns) = (0..)
         .zip(counters)
-        .map(|(number, counters)| {
+        .zip(&waiting)
+        .map(|((number, counters), waiting)| {
             let (return_sender, returned) = bounded(plan.chunks);
             let lane = Lane {
                 plan,
                 counters,
                 full: full_sender.clone(),
                 returned,
-                empty: (0..plan.chunks).map(|_| Chunk::new(number)).collect(),
+                empty: Vec::with_capacity(plan.chunks),
+                unmade: plan.chunks,
+                waiting: Arc::clone(waiting),
                 current: None,
                 since: None,
                 number,
@@ -165,7 +190,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
             (lane, return_sender)
         })
         .unzip();
-    (lanes, Inbox { full, returns })
+    (lanes, Inbox { full, returns, waiting })
 }
 
 impl Lane {
@@ -239,20 +264,29 @@ impl Lane {
     fn take_empty(&mut self) -> Option<Chunk> {
         // The last returned ends on top.
         self.empty.extend(self.returned.try_iter());
-        let mut chunk = self.empty.pop()?;
+        let mut chunk = self.empty.pop().or_else(|| self.make())?;
         if !self.losses.sessions.is_empty() {
             chunk.tell(self.losses.take());
         }
         Some(chunk)
     }
 
+    /// A chunk that was not needed until now.
+    fn make(&mut self) -> Option<Chunk> {
+        self.unmade = self.unmade.checked_sub(1)?;
+        Some(Chunk::new(self.number))
+    }
+
     /// Hands over the current chunk, full or not.
     fn hand_over(&mut self) {
         self.since = None;
         let Some(chunk) = self.current.take_if(|chunk| !chunk.is_empty()) else { return };
+        // Before the sink can take it.
+        self.waiting.handed_over();
         match self.full.try_send(chunk) {
             Ok(()) => {}
             Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) => {
+                self.waiting.taken();
                 self.counters.dropped(OutputDrop::OutputGone).add(u64::from(chunk.frames()));
                 let mut chunk = chunk;
                 chunk.clear();
@@ -325,6 +359,50 @@ mod tests {
         // Told where it happened: in front of the frame that had room again.
         let lost = Loss { session: SessionId::OVERFLOW, frames: lost };
         assert_eq!(rest.iter().map(|c| c.losses().to_vec()).collect::<Vec<_>>(), [vec![], vec![lost]]);
+    }
+
+    #[test]
+    fn a_chunk_is_made_when_it_is_needed() {
+        let (mut lane, inbox, _) = one(1000, 9000);
+        let made = |lane: &Lane| 1000 - lane.unmade;
+        assert_eq!(made(&lane), 0);
+        let fill = |lane: &mut Lane| {
+            while inbox.full.is_empty() {
+                lane.offer(SessionId::OVERFLOW, at(1), &[7; 1000], 1000);
+            }
+            inbox.full.try_recv().unwrap()
+        };
+        // A sink that keeps up returns each before the next but one is full.
+        for _ in 0..20 {
+            let chunk = fill(&mut lane);
+            drop(inbox.lend(chunk));
+        }
+        assert_eq!(made(&lane), 2);
+        let held: Vec<_> = (0..5).map(|_| inbox.lend(fill(&mut lane))).collect();
+        assert_eq!(made(&lane), 6, "{} with the sink, one being filled", held.len());
+    }
+
+    #[test]
+    fn how_far_the_sink_is_behind_is_that_of_the_fullest_lane() {
+        let counters = vec![Arc::default(), Arc::default()];
+        let plan = LanePlan { chunks: 4, linger: Duration::ZERO, snaplen: 9000, sessions: 10, redirect: false };
+        let (mut lanes, inbox) = lanes(plan, counters);
+        assert_eq!(inbox.behind(), 0);
+        let mut fill = |n: usize, chunks: usize| {
+            let before = inbox.full.len();
+            while inbox.full.len() < before + chunks {
+                lanes[n].offer(SessionId::OVERFLOW, at(1), &[7; 1000], 1000);
+            }
+        };
+        fill(0, 1);
+        fill(1, 3);
+        assert_eq!(inbox.behind(), 750, "three of four of the second");
+        let held: Vec<_> = inbox.full.try_iter().take(3).map(|chunk| inbox.lend(chunk)).collect();
+        assert_eq!(inbox.behind(), 250, "what the sink has does not wait");
+        drop(held);
+        drop(lanes);
+        inbox.full.try_iter().for_each(|chunk| drop(inbox.lend(chunk)));
+        assert_eq!(inbox.behind(), 0);
     }
 
     #[test]

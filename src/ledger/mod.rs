@@ -10,8 +10,12 @@
 //!
 //! Beside the first stands what the kernel dropped before the sensor saw it (`kernel_dropped`, `refused_at_stop`).
 
+mod busiest;
+mod losses;
 mod snapshot;
 
+pub use busiest::{Busiest, VniFrames};
+pub use losses::{Losses, Place};
 pub use snapshot::{FastPathTotals, Imbalance, OutputTotals, Overflow, SessionTotals, Snapshot, thousands};
 
 use std::sync::Arc;
@@ -67,6 +71,8 @@ pub struct WorkerCounters {
     pub cut_by_mirror: Counter,
     /// Frames of sessions that are not allowed; each is also `filtered` in every output.
     pub unselected: Counter,
+    /// Whose these are, as far as a program in the kernel did not see to them.
+    pub unselected_vnis: Busiest,
     /// Frames of sessions beyond the limit.
     pub overflow: Counter,
     /// Datagrams that the kernel dropped for want of room in the socket's receive buffer or the program's ring, or for a wrong checksum.

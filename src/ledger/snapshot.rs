@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Ledger, NotRedirected, Output, OutputDrop};
+use super::{Busiest, Ledger, Losses, NotRedirected, Output, OutputDrop, VniFrames};
 use crate::record::Timestamp;
 use crate::wire::DropReason;
 
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub cut_by_mirror: u64,
     /// Frames of VNIs that were not asked for.
     pub unselected: u64,
+    /// The VNIs that most of these have, as far as a program in the kernel did not see to them.
+    pub unselected_vnis: Vec<VniFrames>,
     /// The outputs by name.
     pub outputs: BTreeMap<String, OutputTotals>,
     /// The mirror sessions in the order of source and VNI.
@@ -198,6 +200,7 @@ impl Snapshot {
             reserved_bits: ledger.sum(|w| &w.reserved_bits),
             cut_by_mirror: ledger.sum(|w| &w.cut_by_mirror),
             unselected: ledger.sum(|w| &w.unselected),
+            unselected_vnis: Busiest::of(ledger.workers.iter().map(|worker| &worker.unselected_vnis)),
             outputs: ledger.outputs.iter().map(|o| (o.name.clone(), OutputTotals::of(o))).collect(),
             sessions,
             overflow,
@@ -261,6 +264,8 @@ impl fmt::Display for Snapshot {
         fn seen<'a>(drops: &'a BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'static str, u64)> + 'a {
             drops.iter().filter(|(_, n)| **n > 0).map(|(r, n)| (*r, *n))
         }
+        let losses = Losses::of(self);
+        writeln!(f, "{losses}")?;
         writeln!(f, "datagrams")?;
         row(f, "received", self.received, &format!("{} bytes", thousands(self.received_bytes)))?;
         row(f, "decapsulated", self.decapsulated, "")?;
@@ -330,7 +335,9 @@ impl fmt::Display for Snapshot {
             writeln!(f, "  ... {} more; --ledger json lists all", self.sessions.len() - SESSIONS_SHOWN)?;
         }
         match self.check() {
-            Ok(()) => writeln!(f, "the ledger closes: every datagram received is accounted for"),
+            Ok(()) => {
+                writeln!(f, "{}, and the ledger closes: every datagram received is accounted for", losses.share())
+            }
             Err(e) => writeln!(f, "{e}"),
         }
     }
@@ -396,6 +403,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lost_comes_first_and_with_the_last_line() {
+        let (ledger, sessions) = sample();
+        let text = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions, Overflow::default()).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        let lost = "LOST 41 %: 3 frames of output pcap (lane_full); 2 datagrams without a frame (vni_flag_clear)";
+        assert_eq!(lines.first(), Some(&lost));
+        let last = "LOST 41 %, and the ledger closes: every datagram received is accounted for";
+        assert_eq!(lines.last(), Some(&last));
+    }
+
+    #[test]
     fn every_equation_is_checked() {
         let break_it: [fn(&mut Snapshot); 6] = [
             |s| s.fast_path.taken += 1,
@@ -420,6 +438,7 @@ mod tests {
         let json = serde_json::to_value(&snapshot).unwrap();
         assert_eq!(json["received"], 12);
         assert_eq!(json["dropped"]["vni_flag_clear"], 2);
+        assert_eq!(json["unselected_vnis"], serde_json::json!([]));
         assert_eq!(json["outputs"]["pcap"]["dropped"]["lane_full"], 3);
         assert_eq!(json["sessions"][0]["source"], "192.0.2.1");
         assert_eq!(json["sessions"][0]["first"], "1970-01-01T00:00:00.000000001Z");

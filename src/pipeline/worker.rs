@@ -112,6 +112,7 @@ impl Step {
         }
         // Before the session is looked up: one that is not allowed must not use up a number. What was redirected was allowed at the time.
         if !datagram.redirected && !self.allowed.takes(datagram.source, inner.vni) {
+            counters.unselected_vnis.add(inner.vni);
             return self.unselected(1);
         }
         let length = frame_len(datagram);
@@ -483,6 +484,7 @@ mod tests {
         let (snapshot, records) = run(payloads, &[2, 9], None);
         snapshot.check().unwrap();
         assert_eq!((records, snapshot.unselected, snapshot.outputs["pcap"].filtered), (2, 8, 8));
+        assert_eq!(snapshot.unselected_vnis.iter().map(|vni| vni.frames).sum::<u64>(), 8);
         assert_eq!((snapshot.sessions.len(), snapshot.overflow.frames), (2, 0));
     }
 

@@ -11,7 +11,6 @@ use crossbeam_channel::{after, never, select};
 
 use self::allow::{Allow, AllowFile};
 pub use self::signals::{Ending, Hangup, Signals};
-use crate::archive::BudgetPlan;
 use crate::config::RunPlan;
 use crate::config::allow::AllowError;
 use crate::console::Console;
@@ -93,9 +92,6 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
     }
     warn_of_file_limit(&plan.pipeline);
-    if plan.pipeline.outputs.iter().any(keeps_all) {
-        tracing::info!("captures are kept until the disk is full; --keep-bytes, --keep-age or --min-free set a limit");
-    }
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
         listen = %listen.join(" "),
@@ -129,11 +125,6 @@ fn compression(output: &OutputPlan) -> Option<Compression> {
         Destination::Files(files) => files.compression,
         Destination::Interface(_) | Destination::Redirect(_) => None,
     }
-}
-
-/// Whether nothing limits what this output keeps.
-fn keeps_all(output: &OutputPlan) -> bool {
-    matches!(&output.to, Destination::Files(files) if files.archive.budget == BudgetPlan::default())
 }
 
 /// Where frames go, in words.

@@ -9,8 +9,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::console::Console;
-use crate::ledger::{Ledger, OutputDrop, thousands};
+use crate::ledger::{Ledger, Losses, OutputDrop, Overflow, Snapshot, thousands};
 use crate::pipeline::Pipeline;
+use crate::record::Timestamp;
 use crate::route::Registry;
 
 /// How often the live line is drawn, and warnings are looked for.
@@ -46,12 +47,69 @@ impl Seen {
     }
 }
 
+/// What was lost so far.
+fn losses(ledger: &Ledger) -> Losses {
+    let overflow = Overflow { frames: ledger.sum(|w| &w.overflow), bytes: 0 };
+    Losses::of(&Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new(), overflow))
+}
+
+/// What a line tells.
+#[derive(Debug)]
+struct Report {
+    seen: Seen,
+    losses: Losses,
+    at: Instant,
+}
+
+impl Report {
+    /// Datagrams and megabytes a second since `before`.
+    fn rates(&self, before: &Self) -> (f64, f64) {
+        let elapsed = self.at.duration_since(before.at).as_secs_f64().max(1e-3);
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed;
+        (rate(self.seen.received, before.seen.received), rate(self.seen.bytes, before.seen.bytes) / 1e6)
+    }
+
+    /// For a terminal, which may be narrow: what was lost is at its beginning.
+    fn line(&self, before: &Self, sessions: u32) -> String {
+        let lost = self.losses.lost_since(&before.losses);
+        let besides = self.losses.besides_since(&before.losses);
+        let (packets, megabytes) = self.rates(before);
+        let received = thousands(self.seen.received);
+        let parts = [
+            if lost.is_empty() { "nothing lost".into() } else { format!("LOST {lost}") },
+            besides,
+            format!("{packets:.0} datagrams/s"),
+            format!("{megabytes:.1} MB/s"),
+            format!("{sessions} session{}", if sessions == 1 { "" } else { "s" }),
+            format!("{received} received"),
+        ];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
+    }
+
+    fn log(&self, before: &Self, sessions: u32) {
+        let said = |text: String| Some(text).filter(|text| !text.is_empty());
+        let (packets, megabytes) = self.rates(before);
+        tracing::info!(
+            datagrams_per_s = packets.round(),
+            mb_per_s = (megabytes * 10.0).round() / 10.0,
+            sessions,
+            received = self.seen.received,
+            lost = self.losses.total(),
+            losses = said(self.losses.lost_since(&before.losses)),
+            besides = said(self.losses.besides_since(&before.losses)),
+            kernel_dropped = self.seen.kernel,
+            lane_full = self.seen.lanes,
+            "status"
+        );
+    }
+}
+
 /// Shows how a sensor does.
 #[derive(Debug)]
 struct Status {
     line: Option<ProgressBar>,
-    /// At the last line or log line, and when.
-    shown: (Seen, Instant),
+    /// In the last line or log line.
+    shown: Report,
     /// At the last look for warnings.
     warned: Seen,
     sessions: u32,
@@ -98,14 +156,14 @@ impl Status {
         let seen = Seen::of(&pipeline.ledger);
         let line = console.is_terminal().then(|| {
             let line = console.show(ProgressBar::new_spinner());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
                 line.set_style(style);
             }
             line
         });
         Self {
             line,
-            shown: (seen, Instant::now()),
+            shown: Report { seen, losses: losses(&pipeline.ledger), at: Instant::now() },
             warned: seen,
             sessions: 0,
             ledger: Arc::clone(&pipeline.ledger),
@@ -115,37 +173,19 @@ impl Status {
 
     fn update(&mut self, now: Instant) {
         self.warn();
-        let elapsed = now.duration_since(self.shown.1);
-        if self.line.is_none() && elapsed < LOG {
+        if self.line.is_none() && now.duration_since(self.shown.at) < LOG {
             return;
         }
-        let seen = Seen::of(&self.ledger);
-        let rate = |now: u64, before: u64| (now - before) as f64 / elapsed.as_secs_f64();
-        let (packets, megabytes) =
-            (rate(seen.received, self.shown.0.received), rate(seen.bytes, self.shown.0.bytes) / 1e6);
+        let report = Report { seen: Seen::of(&self.ledger), losses: losses(&self.ledger), at: now };
         let sessions = self.registry.count();
         match &self.line {
             Some(line) => {
-                line.set_message(format!(
-                    "{packets:.0} datagrams/s  {megabytes:.1} MB/s  {sessions} sessions  {} received  \
-                     dropped: {} kernel, {} lanes",
-                    thousands(seen.received),
-                    thousands(seen.kernel),
-                    thousands(seen.lanes),
-                ));
+                line.set_message(report.line(&self.shown, sessions));
                 line.tick();
             }
-            None => tracing::info!(
-                datagrams_per_s = packets.round(),
-                mb_per_s = (megabytes * 10.0).round() / 10.0,
-                sessions,
-                received = seen.received,
-                kernel_dropped = seen.kernel,
-                lane_full = seen.lanes,
-                "status"
-            ),
+            None => report.log(&self.shown, sessions),
         }
-        self.shown = (seen, now);
+        self.shown = report;
     }
 
     /// Called once a second: one line at most for each cause.
@@ -203,5 +243,43 @@ impl Status {
         if let Some(line) = &self.line {
             line.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Output;
+    use crate::wire::{DropReason, Vni};
+
+    #[test]
+    fn the_line_begins_with_what_is_lost_whatever_the_reason() {
+        let mut ledger = Ledger::default();
+        let worker = ledger.worker();
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        let pcap = output.end();
+        ledger.outputs.push(output);
+        let start = Instant::now();
+        let report = |seconds| Report {
+            seen: Seen::of(&ledger),
+            losses: losses(&ledger),
+            at: start + Duration::from_secs(seconds),
+        };
+        let before = report(0);
+        worker.received.add(10_792);
+        worker.received_bytes.add(15_000_000);
+        let well = report(2);
+        assert_eq!(well.line(&before, 3), "nothing lost  5396 datagrams/s  7.5 MB/s  3 sessions  10,792 received");
+        pcap.dropped(OutputDrop::DiskFull).add(5442);
+        worker.dropped(DropReason::VniFlagClear).add(7);
+        worker.unselected.add(40);
+        (0..40).for_each(|_| worker.unselected_vnis.add(Vni::new(7).unwrap()));
+        worker.overflow.add(3);
+        let full = report(3);
+        let line = full.line(&well, 3);
+        let lost = "LOST pcap disk_full 5,442 (+5,442), vni_flag_clear 7 (+7)  unselected 40 (+40) [VNI 7], overflow 3 (+3)  0 datagrams/s";
+        assert!(line.starts_with(lost), "{line}");
+        let later = report(4).line(&full, 3);
+        assert!(later.starts_with("LOST pcap disk_full 5,442, vni_flag_clear 7  unselected 40"), "{later}");
     }
 }

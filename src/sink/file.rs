@@ -9,6 +9,7 @@
 //! written when full, when old, or when all of them together reach the memory they may use. Formats other than nanosecond pcap are encoded
 //! into these buffers, and compressed from there.
 
+mod advice;
 mod part;
 mod reserve;
 mod session;
@@ -306,7 +307,8 @@ impl FileSink {
             compression: plan.compression.map(|compression| compression.to_string()),
         };
         let archive = Archive::open(&plan.directory, plan.archive.clone(), labels, &storage, output)?;
-        let shared = Shared {
+        advice::give(&plan, storage.space(&plan.directory).ok());
+        let mut shared = Shared {
             ending: plan.ending(),
             host: Host::this(),
             counters: output.end(),
@@ -314,13 +316,17 @@ impl FileSink {
             open: OpenFiles::new(Arc::clone(&storage), plan.open_files),
             storage,
             archive,
-            reserve: Reserve::new(plan.archive.budget.min_free),
+            reserve: Reserve::new(plan.archive.budget),
             number: 0,
             buffered: 0,
             outage: None,
             next_log: Instant::now(),
             plan,
         };
+        if shared.plan.archive.budget.min_free.is_none() {
+            // Nobody makes room, so it is said at once.
+            shared.keep_reserve();
+        }
         let now = Instant::now();
         Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
     }
@@ -383,6 +389,10 @@ fn session<'a>(
 }
 
 impl Sink for FileSink {
+    fn behind(&mut self, thousandths: u32) {
+        self.shared.storage.behind(thousandths);
+    }
+
     fn consume(&mut self, chunk: &Arc<Lent>) {
         self.shared.keep_reserve();
         for loss in chunk.losses() {

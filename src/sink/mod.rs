@@ -23,6 +23,9 @@ pub trait Sink: Send + 'static {
     /// chunk keeps its memory from the lane.
     fn consume(&mut self, chunk: &Arc<Lent>);
 
+    /// Called before each chunk: how far the output is behind, as [`Inbox::behind`] has it.
+    fn behind(&mut self, _thousandths: u32) {}
+
     /// Called between chunks, and at the time it returned last: the place for what is due by time. Returns when it wants to be
     /// called again.
     fn tick(&mut self, now: Instant) -> Instant;
@@ -68,11 +71,52 @@ pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>)
             }
             let due = sink.tick(Instant::now());
             match inbox.full.recv_deadline(due) {
-                Ok(chunk) => sink.consume(&inbox.lend(chunk)),
+                Ok(chunk) => {
+                    let chunk = inbox.lend(chunk);
+                    sink.behind(inbox.behind());
+                    sink.consume(&chunk);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         sink.finish();
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::{LanePlan, lanes};
+    use crate::record::Timestamp;
+    use crate::route::SessionId;
+    use std::time::Duration;
+
+    /// Notes what it hears.
+    struct Listener(Arc<std::sync::Mutex<Vec<u32>>>);
+
+    impl Sink for Listener {
+        fn behind(&mut self, thousandths: u32) {
+            self.0.lock().unwrap().push(thousandths);
+        }
+        fn consume(&mut self, _: &Arc<Lent>) {}
+        fn tick(&mut self, now: Instant) -> Instant {
+            now + Duration::from_secs(1)
+        }
+        fn finish(&mut self) {}
+    }
+
+    #[test]
+    fn an_output_hears_before_each_chunk_how_far_it_is_behind() {
+        let plan = LanePlan { chunks: 4, linger: Duration::ZERO, snaplen: 9000, sessions: 1, redirect: false };
+        let (mut lanes, inbox) = lanes(plan, vec![Arc::default()]);
+        while inbox.full.len() < 3 {
+            lanes[0].offer(SessionId::OVERFLOW, Timestamp::from_ns(1), &[7; 9000], 9000);
+        }
+        // The one that is being filled comes as well.
+        drop(lanes);
+        let heard = Arc::default();
+        spawn("test", Listener(Arc::clone(&heard)), inbox, Arc::default()).unwrap().join().unwrap();
+        assert_eq!(*heard.lock().unwrap(), [750, 500, 250, 0]);
+    }
 }

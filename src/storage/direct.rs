@@ -3,7 +3,10 @@
 //! Through the page cache every byte is copied by the writing thread into a page that has to be found first, and is written to the disk by the
 //! kernel, which stops the writer when it falls behind. Past it the bytes are copied into one of a few large buffers and go to the disk from
 //! there ([`Writes`]): a fifth of the time in the writing thread, a third more bytes a second in the long run, and the page cache stays what it was
-//! (`examples/write.rs`). The page cache is better at one thing: it holds a burst of gigabytes that the disk cannot take at once.
+//! (`examples/write.rs`). The page cache is better at one thing: it holds a burst of gigabytes that
+//! the disk cannot take at once. So the way is chosen by how full the queue is of what is to be
+//! written (`burst.rs`). That a write waits for the disk says little by itself: whoever writes faster
+//! than the disk waits for it, and nothing is lost by that.
 //!
 //! # The end of the file
 //!
@@ -19,6 +22,8 @@
 //! when nothing is in flight. As direct writes are made one after the other from the end of the file ([`Writes`]), a reader finds at any
 //! time a prefix of what was written, and never padding or a hole. A reader that is itself direct makes the kernel write the page first.
 
+mod burst;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -27,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, fcntl_getfl, fcntl_setfl, statx};
 
+use self::burst::Burst;
 use super::status::status;
 use super::{Identity, StoredFile};
 use crate::sys::direct::{BUFFER, Writes};
@@ -39,7 +45,8 @@ pub enum Direct {
     /// None.
     #[default]
     Off,
-    /// Those that are given 64 MiB within a second, until a second brings less than 16 MiB, or the disk falls behind; four at a time.
+    /// Those that are given 64 MiB within a second, until a second brings less than 16 MiB, or half
+    /// of the queue waits for the disk; four at a time.
     Auto,
 }
 
@@ -55,11 +62,9 @@ const FAST: u64 = 64 << 20;
 /// Bytes of a second with less than which a file gives its buffers back.
 const SLOW: u64 = FAST / 4;
 
-/// Waiting for the disk, within a second, that shows that it is slower than what comes.
-const LATE: Duration = Duration::from_millis(250);
-
-/// How long a file whose disk is late stays with the page cache, which can hold a burst of gigabytes, where the buffers hold 4 MiB.
-const PAUSE: Duration = Duration::from_secs(10);
+/// Waiting for the disk, within a second, that shows that the queue is full for that and not for want
+/// of a processor, of which the page cache takes more.
+const LATE: Duration = Duration::from_millis(50);
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,6 +79,8 @@ const LARGEST_BLOCK: usize = 64 * 1024;
 pub(super) struct Pool {
     files: usize,
     state: Mutex<PoolState>,
+    /// Whether what comes is more than the disk takes; of all files, as they have one queue.
+    burst: Burst,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +93,12 @@ struct PoolState {
 
 impl Pool {
     pub(super) fn new(files: usize) -> Self {
-        Self { files, state: Mutex::default() }
+        Self { files, state: Mutex::default(), burst: Burst::default() }
+    }
+
+    /// So many thousandths of what the queue holds wait to be written.
+    pub(super) fn behind(&self, thousandths: u32) {
+        self.burst.hear(thousandths, Instant::now());
     }
 
     fn take(&self) -> Option<Writes> {
@@ -134,8 +146,6 @@ pub(super) struct Adaptive {
     /// When the second that is counted began, and the bytes since.
     since: Instant,
     bytes: u64,
-    /// Not direct before this.
-    pause: Instant,
 }
 
 #[derive(Debug)]
@@ -154,7 +164,7 @@ impl Adaptive {
     pub(super) fn new(file: File, length: u64, mode: Direct, pool: Arc<Pool>) -> Self {
         let refused = mode == Direct::Off;
         let now = Instant::now();
-        Self { file: Arc::new(file), pool, mode, way: Way::Cached(length), refused, since: now, bytes: 0, pause: now }
+        Self { file: Arc::new(file), pool, mode, way: Way::Cached(length), refused, since: now, bytes: 0 }
     }
 
     /// Changes the way if it is time to.
@@ -166,18 +176,18 @@ impl Adaptive {
         let over = now.duration_since(self.since) >= SECOND;
         match &mut self.way {
             Way::Cached(_) => {
-                if self.mode == Direct::On || (self.bytes >= FAST && now >= self.pause) {
+                if self.mode == Direct::On || (self.bytes >= FAST && self.pool.burst.is_over(now)) {
                     self.go_direct();
                 }
             }
             Way::Direct(direct) => {
-                let late = direct.waited >= LATE;
+                let burst = direct.waited >= LATE && self.pool.burst.is_high();
                 if over {
                     direct.waited = Duration::ZERO;
                 }
-                if self.mode == Direct::Auto && (late || (over && self.bytes < SLOW)) {
-                    if late {
-                        self.pause = now + PAUSE;
+                if self.mode == Direct::Auto && (burst || (over && self.bytes < SLOW)) {
+                    if burst {
+                        self.pool.burst.begin(now);
                     }
                     // Where this fails, so will the next write.
                     let _ = self.go_cached();
@@ -336,7 +346,7 @@ struct Uncached {
     filled: usize,
     /// Where the last write through the page cache ended.
     cached: u64,
-    /// For a buffer, in the second that is counted.
+    /// For the disk, in the second that is counted.
     waited: Duration,
 }
 
@@ -394,9 +404,7 @@ impl Uncached {
         let writes = self.writes()?;
         writes.advance()?;
         if writes.room().is_empty() {
-            let begin = Instant::now();
-            writes.wait(BUFFERS - 1)?;
-            self.waited += begin.elapsed();
+            self.wait(BUFFERS - 1)?;
         }
         let writes = self.writes()?;
         let room = writes.room().get_mut(filled..).unwrap_or_default();
@@ -409,6 +417,14 @@ impl Uncached {
             self.hand_over(BUFFER)?;
         }
         Ok(n)
+    }
+
+    /// Waits until at most `pending` buffers are pending.
+    fn wait(&mut self, pending: usize) -> io::Result<()> {
+        let begin = Instant::now();
+        let waited = self.writes()?.wait(pending);
+        self.waited += begin.elapsed();
+        waited
     }
 
     /// The first `length` bytes of the room become pending.
@@ -437,13 +453,12 @@ impl Uncached {
         let (filled, tail) = (self.filled, self.filled % self.block);
         if filled > tail {
             // There has to be a buffer for the tail to move into.
-            let writes = self.writes()?;
-            writes.wait(BUFFERS - 2)?;
-            let bytes = writes.room().get(filled - tail..filled).unwrap_or_default().to_vec();
+            self.wait(BUFFERS - 2)?;
+            let bytes = self.writes()?.room().get(filled - tail..filled).unwrap_or_default().to_vec();
             self.hand_over(filled - tail)?;
             self.writes()?.room().iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
         }
-        self.writes()?.wait(0)?;
+        self.wait(0)?;
         if tail > 0 {
             self.check_uncut()?;
             self.set_direct(false)?;

@@ -180,6 +180,10 @@ impl Storage for Disk {
         let room = statvfs(directory)?;
         Ok(Space { free: room.f_bavail * room.f_frsize, total: room.f_blocks * room.f_frsize })
     }
+
+    fn behind(&self, thousandths: u32) {
+        self.pool.behind(thousandths);
+    }
 }
 
 /// A file written through the page cache: what `write(2)` took is in it.

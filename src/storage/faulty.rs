@@ -47,6 +47,8 @@ pub(crate) struct Faults {
     pub(crate) block: u64,
     /// How often it was asked for.
     pub(crate) looks: u64,
+    /// How full the queue is, as it was told last.
+    pub(crate) behind: u32,
     /// What was done, for those who ask for the order of things.
     pub(crate) done: Vec<String>,
 }
@@ -146,6 +148,10 @@ impl Storage for Faulty {
         self.faults().looks += 1;
         let said = self.faults().space;
         said.map_or_else(|| Disk::default().space(directory), Ok)
+    }
+
+    fn behind(&self, thousandths: u32) {
+        self.faults().behind = thousandths;
     }
 }
 

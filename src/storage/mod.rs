@@ -114,6 +114,10 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// What `statvfs(3)` returns.
     fn space(&self, directory: &Path) -> io::Result<Space>;
+
+    /// Hears how full the queue is of what is to be written, in thousandths. A storage that has
+    /// several ways to write chooses by that.
+    fn behind(&self, _thousandths: u32) {}
 }
 
 /// A file that is appended to. `write` may take less than it is given; what it takes has a place in the file but need not be there

@@ -299,6 +299,25 @@ fn of_room_on_the_file_system() {
     assert_verified(disk.path());
 }
 
+/// Fails unless the log says what these lines say went for `--keep-files`: what was to go first,
+/// and then what had gone.
+#[track_caller]
+fn assert_said(ended: &Ended, went: &[Value]) {
+    let field = |line: &str, name: &str| serde_json::from_str::<Value>(line).unwrap()["fields"][name].clone();
+    let [about_to] = &ended.messages("about to be removed")[..] else { panic!("{:#?}", ended.log) };
+    assert_eq!(field(about_to, "files"), went.len());
+    assert_eq!(field(about_to, "budget"), "--keep-files");
+    assert_eq!(
+        (field(about_to, "oldest"), field(about_to, "newest")),
+        (went[0]["path"].clone(), went[went.len() - 1]["path"].clone())
+    );
+    let gone = ended.messages("captures removed to keep the budget");
+    let sum = |name: &str| gone.iter().map(|line| field(line, name).as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("files"), Some(sum("bytes"))), (went.len() as u64, field(about_to, "bytes").as_u64()));
+    let place = |line: &String| ended.log.iter().position(|other| other == line);
+    assert!(place(about_to) < place(&gone[0]), "{:#?}", ended.log);
+}
+
 /// Files of one size, a round at a time, so that it is known to the byte how much there is, what is written to included.
 #[test]
 fn of_bytes_and_of_room_to_the_file() {
@@ -358,7 +377,9 @@ fn that_is_smaller_after_a_restart_and_after_a_crash() {
 
     let sensor = load.setup("--keep-files 5").writing(&captures).start();
     eventually("the old files go", || published(&captures).len() == 5);
-    assert_eq!(sensor.stop().ledger.get("/outputs/pcap/pruned"), 15);
+    let ended = sensor.stop();
+    assert_eq!(ended.ledger.get("/outputs/pcap/pruned"), 15);
+    assert_said(&ended, &lines(&captures)[first_life..]);
     assert_verified(&captures);
 
     let mut sensor = load.setup("--keep-files 5").writing(&captures).start();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::statvfs;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -34,7 +35,7 @@ fn fills(arguments: &str) {
     let (frames, loops) = (noise(1001), 6);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let disk = Mount::new("size=2m");
-    let arguments = format!("--rotate-size 256KiB --flush 100ms {arguments}");
+    let arguments = format!("--rotate-size 256KiB --flush 100ms --min-free 0 {arguments}");
     let sensor = Setup::new(&pair.sensor).with(&arguments).writing(disk.path()).start();
     let load = format!("--vni 1-2 --loop {loops} --rate 10000");
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &load, loops * frames.len());
@@ -60,8 +61,51 @@ fn fills(arguments: &str) {
     assert!(files.iter().all(|path| path.extension().is_some_and(|e| e != "part")), "{files:?}");
     assert_open(&files);
     assert_verified(&ended.captures);
-    let told = ended.log.iter().filter(|line| line.contains("disk_full")).count();
+    let told = ended.messages("dropping frames of all sessions").len();
     assert_eq!((told, ended.messages("writing captures again").len()), (1, 1), "once each: {:#?}", ended.log);
+}
+
+/// Without a budget nothing is removed, and the host keeps the last 5 %.
+#[test]
+fn the_last_room_is_the_hosts() {
+    if !need::programs(&["mount", "umount", "capinfos", "tshark"]) {
+        return;
+    }
+    const SIZE: u64 = 32 << 20;
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let (frames, loops) = (noise(1001), 50);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let disk = Mount::new(&format!("size={SIZE}"));
+    let sensor = Setup::new(&pair.sensor).with("--rotate-size 4MiB --flush 100ms").writing(disk.path()).start();
+    replay_all(
+        &pair.sender,
+        pair.target(Ip::V4),
+        &[&file],
+        &format!("--loop {loops} --rate 15000"),
+        loops * frames.len(),
+    );
+    // What has come is lost by now, or in a file.
+    sensor.process.signal(Signal::USR1);
+    let ended = sensor.stop();
+    let room = statvfs(disk.path()).map(|room| room.f_bavail * room.f_frsize).unwrap();
+    // It is looked at every 20 ms, in which 250 kB come, and as much waits to be written.
+    let (least, most) = (SIZE / 20 - 800_000, SIZE / 20);
+    assert!((least..=most).contains(&room), "{room} bytes are left");
+    assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
+    ended.ledger.assert_closes(&ended.captures);
+    let full = ended.ledger.get("/outputs/pcap/dropped/disk_full");
+    assert!(full > 0 && ended.ledger.get("/outputs/pcap/pruned") == 0, "{:#}", ended.ledger.0);
+    assert_verified(&ended.captures);
+    let told = ended.messages("cannot write captures");
+    assert_eq!(told.len(), 1, "{:#?}", ended.log);
+    assert!(told[0].contains("--min-free 10%") && told[0].contains("--min-free 0"), "{told:#?}");
+    assert_eq!(
+        ended.messages("nothing is removed: captures are kept until 1,677,721 bytes").len(),
+        1,
+        "{:#?}",
+        ended.log
+    );
 }
 
 #[test]

@@ -53,6 +53,7 @@ mod redirect;
 mod rotation;
 mod sessions;
 mod startup;
+mod status;
 mod stopping;
 mod suricata;
 mod waiting;

@@ -62,6 +62,26 @@ fn rings(workers: u64) -> u64 {
     if attach_by_default().is_some() { workers * 2 * 16 * MIB } else { 0 }
 }
 
+/// The memory of the queue is taken when it is needed: a sensor whose outputs keep up has little of
+/// it.
+#[test]
+fn a_large_queue_costs_nothing_while_the_outputs_keep_up() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(1001);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let sensor = Setup::new(&pair.sensor).with("--workers 2 --queue 1GiB").start();
+    let idle = peak_memory(sensor.process.pid());
+    assert!(idle < 64 * MIB + rings(2), "{} MiB before anything came", idle / MIB);
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--loop 20 --rate 10000", 20 * frames.len());
+    let busy = peak_memory(sensor.process.pid());
+    assert!(busy < 128 * MIB + rings(2), "{} MiB with the outputs keeping up", busy / MIB);
+    sensor.stop().assert_all_is_well();
+}
+
 #[test]
 fn a_thousand_sessions() {
     if !need::programs(&["prlimit", "capinfos", "tshark"]) {

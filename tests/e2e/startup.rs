@@ -143,6 +143,7 @@ fn the_command_line_is_wrong() {
         ("--vni 16777216", "16777216"),
         ("--listen nowhere", "nowhere"),
         ("--workers 0", "--workers"),
+        ("--min-free 5", "5%?"),
         ("--frobnicate", "--frobnicate"),
     ] {
         assert_refused(Setup::new(&namespace).with(arguments), 2, &[word]);

@@ -138,6 +138,13 @@ impl Rig {
 }
 
 #[test]
+fn the_storage_hears_how_full_the_queue_is() {
+    let mut rig = rig(|_| ());
+    rig.sink.behind(600);
+    assert_eq!(rig.storage.faults().behind, 600);
+}
+
+#[test]
 fn one_file_per_session_named_and_published_at_the_end() {
     let mut rig = rig(|_| ());
     rig.send(&[(7, SECOND, 60), (8, 2 * SECOND, 60), (7, 3 * SECOND, 9000)]);

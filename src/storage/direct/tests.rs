@@ -204,17 +204,64 @@ fn a_fast_file_becomes_direct_and_a_slow_one_cached() {
 
     file.bytes = FAST;
     file.write_all(b"fast").unwrap();
-    let Way::Direct(direct) = &mut file.way else { panic!("not direct again") };
-    direct.waited = LATE;
+    assert!(is_direct(&file));
+    drop(file);
+    assert_eq!(fs::read(&path).unwrap(), b"slowfastfastslowfast");
+}
+
+#[test]
+fn the_page_cache_takes_what_fills_the_queue() {
+    let [disk, _] = directories();
+    let path = disk.path().join("a");
+    let pool = Arc::new(Pool::new(1));
+    let long_ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+    let mut file = open(&path, Direct::Auto, &pool);
+    file.bytes = FAST;
+    file.write_all(b"fast").unwrap();
+    assert!(is_direct(&file));
+    file.flush().unwrap();
+    let Way::Direct(direct) = &file.way else { panic!("not direct") };
+    assert!(direct.waited > Duration::ZERO, "a flush waits for the disk");
+    let wait = |file: &mut Adaptive, time| match &mut file.way {
+        Way::Direct(direct) => direct.waited = time,
+        Way::Cached(_) => panic!("not direct"),
+    };
+    // However long it waits for the disk: a queue that is not half full loses nothing.
+    wait(&mut file, SECOND);
+    pool.burst.hear(499, Instant::now());
     file.write_all(b"late").unwrap();
+    assert!(is_direct(&file));
+    // Nor does the page cache help where a processor is what is waited for.
+    wait(&mut file, Duration::ZERO);
+    pool.burst.hear(1000, Instant::now());
+    file.write_all(b"slow").unwrap();
+    assert!(is_direct(&file));
+    wait(&mut file, LATE);
+    pool.burst.hear(500, Instant::now());
+    file.write_all(b"much").unwrap();
+    assert!(!is_direct(&file), "at once");
+    assert_eq!((file.settled(), fs::read(&path).unwrap()), (16, b"fastlateslowmuch".to_vec()));
+    pool.burst.hear(0, Instant::now());
     file.bytes = FAST;
     file.write_all(b"wait").unwrap();
-    assert!(!is_direct(&file));
-    file.pause -= PAUSE;
+    assert!(!is_direct(&file), "calm for a moment");
+    // The next file knows what this one learned.
+    let mut next = open(&disk.path().join("b"), Direct::Auto, &pool);
+    next.bytes = FAST;
+    next.write_all(b"wait").unwrap();
+    assert!(!is_direct(&next));
+    pool.burst.calm_since(long_ago(10));
+    file.bytes = FAST;
     file.write_all(b"fast").unwrap();
     assert!(is_direct(&file));
     drop(file);
-    assert_eq!(fs::read(&path).unwrap(), b"slowfastfastslowfastlatewaitfast");
+    assert_eq!(fs::read(&path).unwrap(), b"fastlateslowmuchwaitfast");
+
+    // Who asks for direct writes gets them.
+    let mut on = open(&disk.path().join("c"), Direct::On, &pool);
+    pool.burst.hear(1000, Instant::now());
+    on.write_all(b"on").unwrap();
+    assert!(is_direct(&on));
 }
 
 #[test]

@@ -215,3 +215,52 @@ fn files_that_are_written_to_make_room_where_nothing_else_can() {
     assert_eq!(left, [10, 10, 1, 1], "one of ten frames went");
     assert_eq!(rig.dropped(OutputDrop::DiskFull), 0);
 }
+
+#[test]
+fn the_last_room_is_the_hosts_where_nothing_is_removed() {
+    let room = |free| Some(Space { free, total: 100_000 });
+    let storage = Faulty::default();
+    storage.faults().space = room(5000);
+    let mut rig = rig_on(storage, tempfile::tempdir().unwrap(), |plan| {
+        plan.archive.budget = BudgetPlan { reserve: Some(MinFree::Usual), ..BudgetPlan::default() };
+    });
+    let look_again = || std::thread::sleep(Duration::from_millis(25));
+    rig.frames(10, 60);
+    assert_eq!(rig.dropped(OutputDrop::DiskFull), 0);
+    look_again();
+    rig.storage.faults().space = room(4999);
+    rig.frames(10, 60);
+    assert_eq!(rig.dropped(OutputDrop::DiskFull), 10);
+    // What is complete gets its line and its name, and nothing goes.
+    rig.sink.cut();
+    rig.published(1);
+    assert!(!rig.sink.shared.archive.is_starved());
+    rig.storage.faults().space = room(5000);
+    look_again();
+    rig.retry_now();
+    rig.frames(10, 60);
+    rig.assert_closes();
+    assert_eq!((rig.written(), rig.count(|end| &end.pruned)), (20, 0));
+}
+
+#[test]
+fn a_start_without_room_says_so_before_the_first_frame() {
+    let storage = Faulty::default();
+    storage.faults().space = Some(Space { free: 4999, total: 100_000 });
+    let budget = BudgetPlan { reserve: Some(MinFree::Usual), ..BudgetPlan::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let session = dir.path().join("vni7_192.0.2.1");
+    fs::create_dir(&session).unwrap();
+    let mut left = pcap::file_header(262_144).to_vec();
+    pcap::push(&mut left, Timestamp::from_ns(SECOND), &[7; 60], 60);
+    fs::write(session.join("vni7_192.0.2.1_19700101T000001Z_000001.pcap.part"), left).unwrap();
+    let mut rig = rig_on(storage, dir, |plan| plan.archive.budget = budget);
+    assert_eq!(rig.sink.shared.outage.map(|outage| outage.reason), Some(OutputDrop::DiskFull));
+    let begin = Instant::now();
+    while rig.count(|end| &end.recovered) == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(10), "what a crash left is salvaged all the same");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rig.sink.finish();
+    assert_eq!(rig.files().len(), 1);
+}

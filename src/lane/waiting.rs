@@ -1,0 +1,32 @@
+//! How much of a lane waits for the sink.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Chunks of one lane that are handed over, and that the sink has not taken. The lane adds and the
+/// sink takes away, a chunk at a time.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    now: AtomicUsize,
+    /// Chunks of the lane.
+    of: usize,
+}
+
+impl Waiting {
+    pub(super) fn new(of: usize) -> Self {
+        Self { now: AtomicUsize::new(0), of }
+    }
+
+    pub(super) fn handed_over(&self) {
+        self.now.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn taken(&self) {
+        self.now.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The share that waits, in thousandths.
+    pub(super) fn share(&self) -> u32 {
+        let share = self.now.load(Ordering::Relaxed) * 1000 / self.of.max(1);
+        u32::try_from(share).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,276 @@
+//! What came and is not where it was to go: the first thing that a sensor says of itself.
+
+use std::cmp::Reverse;
+use std::fmt::{self, Write};
+
+use super::{OutputDrop, Snapshot, thousands};
+use crate::wire::DropReason;
+
+/// VNIs that are named at most.
+const NAMED: usize = 3;
+
+/// Where something was lost, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Datagrams, before the sensor saw them.
+    Kernel,
+    /// Datagrams that yielded no frame, for this reason.
+    Datagrams(&'static str),
+    /// Frames of an output, for this reason.
+    Output(String, &'static str),
+}
+
+/// All that was lost, by place, and what was kept out as it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Datagrams that came to this host.
+    arrived: u64,
+    /// Those that did not reach the output that lost most.
+    missing: u64,
+    /// Without those of which there are none, the largest first.
+    lost: Vec<(Place, u64)>,
+    /// The same of what was not to be kept, or not by itself.
+    besides: Vec<(String, u64)>,
+    /// Whose frames are not allowed, as far as that is known.
+    whose: String,
+}
+
+/// What is `unselected`, whose VNIs are known.
+const UNSELECTED: &str = "unselected";
+
+impl Losses {
+    /// Those of a ledger, also of one that still grows.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let mut lost = vec![(Place::Kernel, snapshot.kernel_dropped)];
+        let mut besides =
+            vec![(UNSELECTED.to_owned(), snapshot.unselected), ("overflow".to_owned(), snapshot.overflow.frames)];
+        for (reason, n) in &snapshot.dropped {
+            // Refused because somebody asked for that.
+            match *reason == DropReason::ReservedBits.label() {
+                true => besides.push(((*reason).to_owned(), *n)),
+                false => lost.push((Place::Datagrams(reason), *n)),
+            }
+        }
+        let before: u64 = lost.iter().map(|(_, n)| n).sum();
+        let mut most = 0;
+        for (name, output) in &snapshot.outputs {
+            let mut sum = 0;
+            for (reason, n) in &output.dropped {
+                // An interface that takes IP packets alone.
+                if *reason == OutputDrop::NotIp.label() {
+                    besides.push((format!("{name} {reason}"), *n));
+                } else {
+                    lost.push((Place::Output(name.clone(), reason), *n));
+                    sum += n;
+                }
+            }
+            most = most.max(sum);
+        }
+        lost.retain(|(_, n)| *n > 0);
+        besides.retain(|(_, n)| *n > 0);
+        lost.sort_unstable_by(|(a, m), (b, n)| (Reverse(m), a).cmp(&(Reverse(n), b)));
+        besides.sort_by_key(|(_, n)| Reverse(*n));
+        let arrived = snapshot.received + snapshot.kernel_dropped;
+        Self { arrived, missing: before + most, lost, besides, whose: whose(snapshot) }
+    }
+
+    /// Datagrams and frames lost, of all places together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.lost.iter().map(|(_, n)| n).sum()
+    }
+
+    /// How much was lost, in few words.
+    #[must_use]
+    pub fn share(&self) -> String {
+        if self.total() == 0 {
+            return if self.arrived == 0 { "nothing was received".into() } else { "nothing was lost".into() };
+        }
+        let permille = u128::from(self.missing) * 1000 / u128::from(self.arrived.max(1));
+        match permille.min(1000) {
+            0 => "LOST less than 0.1 %".into(),
+            few @ 1..100 => format!("LOST {}.{} %", few / 10, few % 10),
+            many => format!("LOST {} %", many / 10),
+        }
+    }
+
+    /// Each loss with how much of it is new since `before`, the largest first.
+    #[must_use]
+    pub fn lost_since(&self, before: &Self) -> String {
+        let earlier = |place: &Place| before.lost.iter().find(|(other, _)| other == place).map_or(0, |(_, n)| *n);
+        let all = self.lost.iter().map(|(place, n)| grown(&place.to_string(), *n, earlier(place)));
+        all.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The same of what was kept out as it was asked for, or is not by itself.
+    #[must_use]
+    pub fn besides_since(&self, before: &Self) -> String {
+        let earlier = |name: &str| before.besides.iter().find(|(other, _)| other == name).map_or(0, |(_, n)| *n);
+        let all = self.besides.iter().map(|(name, n)| {
+            let text = grown(name, *n, earlier(name));
+            if name == UNSELECTED && !self.whose.is_empty() { format!("{text} {}", self.whose) } else { text }
+        });
+        all.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A number, and by how much it has grown.
+fn grown(name: &str, now: u64, before: u64) -> String {
+    let mut text = format!("{name} {}", thousands(now));
+    if now > before {
+        // Writing to a string does not fail.
+        let _ = write!(text, " (+{})", thousands(now - before));
+    }
+    text
+}
+
+/// Whose the frames are that are not allowed: the VNIs with a good part of them.
+fn whose(snapshot: &Snapshot) -> String {
+    let by_program = snapshot.fast_path.unselected;
+    let known = snapshot.unselected.saturating_sub(by_program);
+    let vnis = snapshot.unselected_vnis.iter().filter(|vni| vni.frames.saturating_mul(20) >= known);
+    let vnis: Vec<String> = vnis.take(NAMED).map(|vni| vni.vni.to_string()).collect();
+    match (vnis.is_empty(), by_program > 0) {
+        (true, true) => "[by the program]".into(),
+        (true, false) => String::new(),
+        (false, true) => format!("[VNI {}, and by the program]", vnis.join(", ")),
+        (false, false) => format!("[VNI {}]", vnis.join(", ")),
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Kernel => f.write_str("kernel"),
+            Place::Datagrams(reason) => f.write_str(reason),
+            Place::Output(name, reason) => write!(f, "{name} {reason}"),
+        }
+    }
+}
+
+/// The headline: how much was lost, and where.
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.share())?;
+        for (n, (place, lost)) in self.lost.iter().enumerate() {
+            f.write_str(if n == 0 { ": " } else { "; " })?;
+            let s = if *lost == 1 { "" } else { "s" };
+            let lost = thousands(*lost);
+            match place {
+                Place::Kernel => write!(f, "{lost} datagram{s} in the kernel")?,
+                Place::Datagrams(reason) => write!(f, "{lost} datagram{s} without a frame ({reason})")?,
+                Place::Output(name, reason) => write!(f, "{lost} frame{s} of output {name} ({reason})")?,
+            }
+        }
+        let besides = self.besides_since(self);
+        if besides.is_empty() { Ok(()) } else { write!(f, "; besides: {besides}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Ledger, Output, Overflow};
+    use crate::record::Timestamp;
+    use crate::wire::Vni;
+
+    fn losses(ledger: &Ledger) -> Losses {
+        let overflow = Overflow { frames: ledger.sum(|w| &w.overflow), bytes: 0 };
+        Losses::of(&Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new(), overflow))
+    }
+
+    fn ledger(received: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.worker().received.add(received);
+        for name in ["pcap", "mirror0"] {
+            let mut output = Output { name: name.into(), ends: Vec::new() };
+            output.end();
+            ledger.outputs.push(output);
+        }
+        ledger
+    }
+
+    #[test]
+    fn the_headline_is_what_was_lost_the_largest_first() {
+        assert_eq!(losses(&ledger(0)).to_string(), "nothing was received");
+        assert_eq!(losses(&ledger(5)).to_string(), "nothing was lost");
+        let ledger = ledger(16_823);
+        ledger.workers[0].kernel_dropped.add(7204);
+        ledger.outputs[0].ends[0].dropped(OutputDrop::DiskFull).add(3211);
+        let text = "LOST 43 %: 7,204 datagrams in the kernel; 3,211 frames of output pcap (disk_full)";
+        assert_eq!(losses(&ledger).to_string(), text);
+        // Each frame went to both: it is lost once if one lost it.
+        ledger.outputs[1].ends[0].dropped(OutputDrop::LaneFull).add(1);
+        assert_eq!(losses(&ledger).to_string(), format!("{text}; 1 frame of output mirror0 (lane_full)"));
+        ledger.workers[0].dropped(DropReason::VniFlagClear).add(8000);
+        assert!(
+            losses(&ledger)
+                .to_string()
+                .starts_with("LOST 76 %: 8,000 datagrams without a frame (vni_flag_clear); 7,204 ")
+        );
+    }
+
+    #[test]
+    fn shares_are_never_said_to_be_nothing() {
+        let share = |received, dropped| {
+            let ledger = ledger(received);
+            ledger.workers[0].dropped(DropReason::RuntInnerFrame).add(dropped);
+            losses(&ledger).share()
+        };
+        assert_eq!(share(1_000_000, 1), "LOST less than 0.1 %");
+        assert_eq!(share(1000, 1), "LOST 0.1 %");
+        assert_eq!(share(1000, 99), "LOST 9.9 %");
+        assert_eq!(share(1000, 999), "LOST 99 %");
+        assert_eq!(share(1000, 1000), "LOST 100 %");
+    }
+
+    #[test]
+    fn every_reason_is_lost_or_besides() {
+        let ledger = ledger(1_000_000);
+        let worker = &ledger.workers[0];
+        DropReason::ALL.iter().for_each(|reason| worker.dropped(*reason).add(1));
+        OutputDrop::ALL.iter().for_each(|reason| ledger.outputs[0].ends[0].dropped(*reason).add(1));
+        worker.unselected.add(100);
+        worker.overflow.add(50);
+        let losses = losses(&ledger);
+        assert_eq!(losses.total(), (DropReason::ALL.len() - 1 + OutputDrop::ALL.len() - 1) as u64);
+        let none = Losses::default();
+        let besides = "unselected 100 (+100), overflow 50 (+50), reserved_bits 1 (+1), pcap not_ip 1 (+1)";
+        assert_eq!(losses.besides_since(&none), besides);
+        let said = losses.lost_since(&none);
+        let reasons = DropReason::ALL.map(DropReason::label).into_iter().chain(OutputDrop::ALL.map(OutputDrop::label));
+        for reason in reasons {
+            assert!(said.contains(reason) || besides.contains(reason), "{reason}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_new_is_told_apart_and_those_who_ask_most_are_named() {
+        let ledger = ledger(10_000);
+        let (worker, pcap) = (&ledger.workers[0], &ledger.outputs[0].ends[0]);
+        pcap.dropped(OutputDrop::DiskFull).add(5442);
+        worker.kernel_dropped.add(12);
+        let before = losses(&ledger);
+        pcap.dropped(OutputDrop::DiskFull).add(1501);
+        assert_eq!(losses(&ledger).lost_since(&before), "pcap disk_full 6,943 (+1,501), kernel 12");
+        assert_eq!(losses(&ledger).besides_since(&before), "");
+
+        worker.unselected.add(1000);
+        for (vni, frames) in [(7, 900), (9, 70), (8, 30)] {
+            (0..frames).for_each(|_| worker.unselected_vnis.add(Vni::new(vni).unwrap()));
+        }
+        assert_eq!(
+            losses(&ledger).besides_since(&before),
+            "unselected 1,000 (+1,000) [VNI 7, 9]",
+            "8 has less than 5 %"
+        );
+        worker.unselected.add(1_000_000);
+        worker.ring_unselected.add(1_000_000);
+        let both = "unselected 1,001,000 (+1,001,000) [VNI 7, 9, and by the program]";
+        assert_eq!(losses(&ledger).besides_since(&before), both);
+        assert!(
+            losses(&ledger).to_string().ends_with("; besides: unselected 1,001,000 [VNI 7, 9, and by the program]")
+        );
+    }
+}
