@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rustix::fs::OFlags;
 
+use super::batch::Ready;
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
@@ -17,9 +18,8 @@ use super::lock::DirectoryLock;
 use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session, is_capture_path};
 use super::owed::Owed;
 use super::succession::{self, Displaced};
-use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
+use super::{ArchivePlan, Common, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
-use crate::record::Timestamp;
 use crate::storage::{Storage, open_regular};
 
 /// How often the budget is looked at, and what failed is tried again.
@@ -54,7 +54,7 @@ pub(super) struct Publisher {
     pub(super) displaced: Option<Displaced>,
     pub(super) shelf: Shelf,
     pub(super) leftovers: Leftovers,
-    hook: Option<(Hook, Arc<HookCounters>)>,
+    pub(super) hook: Option<(Hook, Arc<HookCounters>)>,
     pub(super) counters: Arc<OutputCounters>,
     /// Files whose line could not be written yet.
     pub(super) unpublished: VecDeque<Box<Closed>>,
@@ -182,12 +182,7 @@ impl Publisher {
             let idle = self.look.map_or(next_tick, |look| look.min(next_tick));
             let due = if self.leftovers.is_empty() { idle } else { now };
             match tasks.recv_deadline(due) {
-                Ok(Task::Publish(closed)) => {
-                    self.publish(closed, gone);
-                    self.keep_budget(common);
-                }
-                Ok(Task::Salvage(broken)) => self.leftovers.add(broken),
-                Ok(Task::Lost(session, losses)) => self.record_loss(session, losses),
+                Ok(task) => self.work_off(task, tasks, gone, common),
                 Err(RecvTimeoutError::Timeout) if self.leftovers.is_empty() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     self.salvage_one(gone);
@@ -200,7 +195,7 @@ impl Publisher {
     }
 
     fn tick(&mut self, gone: &Sender<Gone>, common: &Common) {
-        self.retry(gone);
+        self.retry(gone, common);
         self.leftovers.retry();
         self.remove_pruned();
         self.keep_budget(common);
@@ -250,53 +245,31 @@ impl Publisher {
         tracing::info!(files = self.shelf.files(), head = %self.manifest.head(), "captures on record");
     }
 
-    /// Publishes a file. Where its line cannot be written, or the file renamed, it keeps its part name until it can.
-    fn publish(&mut self, mut closed: Box<Closed>, gone: &Sender<Gone>) {
-        // First: with the directory, the manifest is gone too, and what is missing belongs into another.
-        self.look_for_manifest();
+    /// Makes a file ready for its line. None where that has to wait, or cannot be. What is `synced` is safe already.
+    pub(super) fn make_ready(&mut self, mut closed: Box<Closed>, synced: bool, gone: &Sender<Gone>) -> Option<Ready> {
         if matches!(self.storage.exists(&closed.names.part), Ok(false)) {
-            return self.miss(&closed, gone);
+            self.miss(&closed, gone);
+            return None;
         }
         if let Err(error) = self.owns_directory() {
-            return self.wait(closed, "write the manifest", &error);
+            self.wait(closed, "write the manifest", &error);
+            return None;
         }
-        let capture = match closed.announced.take() {
-            Some(capture) => capture,
-            None => match self.prepare(&mut closed) {
-                Ok(capture) => {
-                    let event = Event::Published(capture);
-                    if let Err(error) = self.append(&event) {
-                        return self.wait(closed, "write the manifest", &error);
-                    }
-                    let Event::Published(capture) = event else { return };
-                    capture
-                }
-                Err(Unready::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
-                    return self.miss(&closed, gone);
-                }
-                Err(Unready::Read(error)) => return self.wait(closed, "read a capture file", &error),
-                // It may lack bytes, and syncing it again may not say so.
-                Err(Unready::Sync(error)) => return self.fail(&closed, &error),
-            },
-        };
-        match self.storage.rename(&closed.names.part, &closed.names.published) {
-            Ok(()) => {
-                tracing::debug!(path = %closed.names.published.display(), frames = closed.frames, "capture file published");
-                self.counters.files.add(1);
-                self.announce(&closed.names.published, capture);
-            }
-            Err(error) => {
-                closed.announced = Some(capture);
-                match error.kind() {
-                    io::ErrorKind::NotFound => self.miss(&closed, gone),
-                    _ => self.wait(closed, "rename a capture file", &error),
-                }
-            }
+        if let Some(capture) = closed.announced.take() {
+            return Some(Ready { closed, event: Event::Published(capture), announced: true });
         }
+        match self.prepare(&mut closed, synced) {
+            Ok(capture) => return Some(Ready { closed, event: Event::Published(capture), announced: false }),
+            Err(Unready::Read(error)) if error.kind() == io::ErrorKind::NotFound => self.miss(&closed, gone),
+            Err(Unready::Read(error)) => self.wait(closed, "read a capture file", &error),
+            // It may lack bytes, and syncing it again may not say so.
+            Err(Unready::Sync(error)) => self.fail(&closed, &error),
+        }
+        None
     }
 
     /// Has a file wait that cannot be published yet.
-    fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
+    pub(super) fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.said.waiting, true) {
             tracing::error!(%error, "cannot {what}; files keep their part names; trying again every second");
         }
@@ -327,8 +300,12 @@ impl Publisher {
     }
 
     /// Sees to it that the file's bytes are safe, and known, as far as that is asked for.
-    fn prepare(&self, closed: &mut Closed) -> Result<Capture, Unready> {
-        self.make_safe(&closed.names.part)?;
+    fn prepare(&self, closed: &mut Closed, synced: bool) -> Result<Capture, Unready> {
+        if synced {
+            self.storage.append(&closed.names.part).map_err(Unready::Read)?.check().map_err(Unready::Sync)?;
+        } else {
+            self.make_safe(&closed.names.part)?;
+        }
         if closed.hash.is_none() {
             closed.hash = self.hash_of(&closed.names.part).map_err(Unready::Read)?;
         }
@@ -350,23 +327,8 @@ impl Publisher {
         })
     }
 
-    /// A file has its name: the name is made to last, the budget counts it, and the command hears of it.
-    pub(super) fn announce(&mut self, path: &Path, capture: Capture) {
-        if self.syncs()
-            && let Some(directory) = path.parent()
-            && let Err(error) =
-                self.storage.sync_directory(directory).and_then(|()| self.storage.sync_directory(&self.directory))
-        {
-            tracing::error!(path = %path.display(), %error, "cannot sync the directory: a loss of power may undo the publication");
-        }
-        self.shelf.add(Entry::of(&capture, Timestamp::now()));
-        if let Some((hook, _)) = &self.hook {
-            hook.run(path.to_path_buf(), capture);
-        }
-    }
-
     /// Somebody removed the file before it was published: its frames are lost.
-    fn miss(&mut self, closed: &Closed, gone: &Sender<Gone>) {
+    pub(super) fn miss(&mut self, closed: &Closed, gone: &Sender<Gone>) {
         tracing::error!(
             path = %closed.names.part.display(), frames = closed.frames,
             "somebody removed a capture file before it was published: its frames are lost"
@@ -441,16 +403,15 @@ impl Publisher {
     }
 
     /// Tries again what failed.
-    fn retry(&mut self, gone: &Sender<Gone>) {
+    fn retry(&mut self, gone: &Sender<Gone>, common: &Common) {
         while let Some(event) = self.unrecorded.pop_front() {
             if self.append(&event).is_err() {
                 self.unrecorded.push_front(event);
                 break;
             }
         }
-        for closed in std::mem::take(&mut self.unpublished) {
-            self.publish(closed, gone);
-        }
+        let waiting = std::mem::take(&mut self.unpublished);
+        self.publish_all(waiting, gone, common);
         if !self.unpublished.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@ use crate::storage::faulty::Faulty;
 use crate::wire::Vni;
 use std::net::Ipv4Addr;
 
+mod batch;
 mod budget;
 mod crash;
 mod faults;
