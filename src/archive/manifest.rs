@@ -8,6 +8,7 @@
 //! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line; what it was to announce has not
 //! happened then, and the next start cuts it off.
 
+mod append;
 mod contents;
 mod digest;
 mod event;
@@ -32,7 +33,6 @@ pub use file_hash::{Algorithm, FileHash, FileHasher};
 pub use lines::{Lines, Read};
 
 use super::lock;
-use crate::record::Timestamp;
 use crate::storage::{NotRegular, Storage, StoredFile};
 
 /// Name of the manifest in its directory.
@@ -168,26 +168,7 @@ impl Manifest {
     /// What writing or syncing returns. The line is not in the manifest then; the next append makes sure of that where the
     /// file could not be cut at once.
     pub fn append(&mut self, event: &Event, sync: bool) -> io::Result<()> {
-        self.unshare()?;
-        self.mend()?;
-        let line = Line { time: Timestamp::now(), event, previous: self.head };
-        let mut bytes = serde_json::to_vec(&line)?;
-        let head = Digest::of(&bytes);
-        bytes.push(b'\n');
-        self.torn = true;
-        if let Err(error) = self.write(&bytes, sync) {
-            // Where this fails too, it is tried again before the next line.
-            let _ = self.mend();
-            return Err(error);
-        }
-        self.torn = false;
-        self.length += bytes.len() as u64;
-        self.reserved = self.reserved.saturating_sub(bytes.len() as u64);
-        self.head = head;
-        if self.reserved < RESERVE_LEFT {
-            self.reserve();
-        }
-        Ok(())
+        self.append_all(std::iter::once(event), sync).1
     }
 
     /// Hash of the last line; zeros where there is none.
@@ -272,12 +253,6 @@ impl Manifest {
         let mut file = self.lock.try_clone()?;
         file.rewind()?;
         Ok(file.take(self.length))
-    }
-
-    /// Writes a whole line, in one piece unless the storage takes less: then the rest by itself, which tells why.
-    fn write(&mut self, line: &[u8], sync: bool) -> io::Result<()> {
-        self.file.write_all(line)?;
-        if sync { self.file.sync() } else { self.file.flush() }
     }
 
     /// Makes sure that the file has no other name, which a snapshot may have given it a moment ago.

@@ -13,6 +13,7 @@
 //! | process killed | published files are whole | the same |
 //! | power lost | published files may lack what the kernel had not written; [verification](crate::verify) shows it | published files are whole: file, line and name were synced, in this order |
 
+mod batch;
 pub mod budget;
 mod closed;
 mod hashing;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rustix::fs::OFlags;
 
+use super::batch::Ready;
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
@@ -19,9 +20,8 @@ use super::name::Names;
 use super::owed::Owed;
 use super::removed::Removed;
 use super::succession::{self, Displaced};
-use super::{ArchivePlan, Common, Entry, Labels, Shelf, Sync};
+use super::{ArchivePlan, Common, Labels, Shelf, Sync};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
-use crate::record::Timestamp;
 use crate::storage::{Changed, Storage, explain};
 
 /// How often the budget is looked at, and what failed is tried again.
@@ -58,7 +58,7 @@ pub(super) struct Publisher {
     pub(super) displaced: Option<Displaced>,
     pub(super) shelf: Shelf,
     pub(super) leftovers: Leftovers,
-    hook: Option<(Hook, Arc<HookCounters>)>,
+    pub(super) hook: Option<(Hook, Arc<HookCounters>)>,
     pub(super) counters: Arc<OutputCounters>,
     /// Files whose line could not be written yet.
     pub(super) unpublished: VecDeque<Box<Closed>>,
@@ -190,15 +190,7 @@ impl Publisher {
             let idle = self.look.map_or(next_tick, |look| look.min(next_tick));
             let due = if self.leftovers.is_empty() { idle } else { now };
             match tasks.recv_deadline(due) {
-                Ok(Task::Publish(closed)) => {
-                    self.publish(closed, gone);
-                    self.keep_budget(common);
-                }
-                Ok(Task::Salvage(broken)) => match broken.changed(&*self.storage, true) {
-                    Some(changed) => self.miss_broken(&broken, changed, gone),
-                    None => self.leftovers.add(broken),
-                },
-                Ok(Task::Lost(session, losses)) => self.record_loss(session, losses),
+                Ok(task) => self.work_off(task, tasks, gone, common),
                 Err(RecvTimeoutError::Timeout) if self.leftovers.is_empty() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     self.salvage_one(gone);
@@ -211,7 +203,7 @@ impl Publisher {
     }
 
     fn tick(&mut self, gone: &Sender<Gone>, common: &Common) {
-        self.retry(gone);
+        self.retry(gone, common);
         self.leftovers.retry();
         self.remove_pruned();
         self.keep_budget(common);
@@ -262,70 +254,38 @@ impl Publisher {
         tracing::info!(files = self.shelf.files(), head = %self.manifest.head(), "captures on record");
     }
 
-    /// Publishes a file. Where its line cannot be written, or the file renamed, it keeps its part name until it can.
-    fn publish(&mut self, mut closed: Box<Closed>, gone: &Sender<Gone>) {
-        // First: with the directory, the manifest is gone too, and what is missing belongs into another.
-        self.look_for_manifest();
+    /// Makes a file ready for its line. None where that has to wait, or cannot be. What is `synced` is safe already.
+    pub(super) fn make_ready(&mut self, mut closed: Box<Closed>, synced: bool, gone: &Sender<Gone>) -> Option<Ready> {
         if let Some(changed) = closed.changed(&*self.storage, &closed.names.part) {
-            return self.miss(&closed, changed, gone);
+            self.miss(&closed, changed, gone);
+            return None;
         }
         if let Err(error) = self.owns_directory() {
-            return self.wait(closed, "write the manifest", &error);
+            self.wait(closed, "write the manifest", &error);
+            return None;
         }
-        if closed.announced.is_none()
-            && let Err(error) = self.find_free_name(&mut closed.names)
-        {
-            return self.wait(closed, "name a capture file", &error);
+        if let Some(capture) = closed.announced.take() {
+            return Some(Ready { closed, event: Event::Published(capture), announced: true });
         }
-        let capture = match closed.announced.take() {
-            Some(capture) => capture,
-            None => match self.prepare(&mut closed) {
-                Ok(capture) => {
-                    let event = Event::Published(capture);
-                    if let Err(error) = self.append(&event) {
-                        return self.wait(closed, "write the manifest", &error);
-                    }
-                    let Event::Published(capture) = event else { return };
-                    capture
-                }
-                Err(Unready::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
-                    return self.miss(&closed, Changed::Missing, gone);
-                }
-                Err(Unready::Read(error)) => return self.wait(closed, "read a capture file", &error),
-                // It may lack bytes, and syncing it again may not say so.
-                Err(Unready::Sync(error)) => return self.fail(&closed, &error),
-            },
-        };
-        match self.name(&closed) {
-            Ok(None) => {
-                tracing::debug!(path = %closed.names.published.display(), frames = closed.frames, "capture file published");
-                self.counters.files.add(1);
-                self.announce(&closed.names.published, capture);
-            }
-            Ok(Some(changed)) => {
-                closed.announced = Some(capture);
-                self.miss(&closed, changed, gone);
-            }
-            // Its line is there and names what is another's: it gets another line, with another
-            // name. What was lost in its span is told.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                closed.losses = Losses::default();
-                closed.kernel_dropped = 0;
-                self.wait(closed, "rename a capture file", &error);
-            }
-            Err(error) => {
-                closed.announced = Some(capture);
-                match error.kind() {
-                    io::ErrorKind::NotFound => self.miss(&closed, Changed::Missing, gone),
-                    _ => self.wait(closed, "rename a capture file", &error),
-                }
-            }
+        if let Err(error) = self.find_free_name(&mut closed.names) {
+            self.wait(closed, "name a capture file", &error);
+            return None;
         }
+        match self.prepare(&mut closed, synced) {
+            Ok(capture) => return Some(Ready { closed, event: Event::Published(capture), announced: false }),
+            Err(Unready::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
+                self.miss(&closed, Changed::Missing, gone);
+            }
+            Err(Unready::Read(error)) => self.wait(closed, "read a capture file", &error),
+            // It may lack bytes, and syncing it again may not say so.
+            Err(Unready::Sync(error)) => self.fail(&closed, &error),
+        }
+        None
     }
 
     /// Gives a file its name. Returns what has it in the file's place, where somebody exchanged the
     /// two just now: that gets its former name back.
-    fn name(&self, closed: &Closed) -> io::Result<Option<Changed>> {
+    pub(super) fn name(&self, closed: &Closed) -> io::Result<Option<Changed>> {
         let Names { part, published } = &closed.names;
         self.storage.rename(part, published)?;
         let changed = closed.changed(&*self.storage, published);
@@ -357,7 +317,7 @@ impl Publisher {
     }
 
     /// Has a file wait that cannot be published yet.
-    fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
+    pub(super) fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.said.waiting, true) {
             tracing::error!(
                 error = explain(error),
@@ -391,8 +351,12 @@ impl Publisher {
     }
 
     /// Sees to it that the file's bytes are safe, and known, as far as that is asked for.
-    fn prepare(&self, closed: &mut Closed) -> Result<Capture, Unready> {
-        self.make_safe(&closed.names.part)?;
+    fn prepare(&self, closed: &mut Closed, synced: bool) -> Result<Capture, Unready> {
+        if synced {
+            self.storage.append(&closed.names.part).map_err(Unready::Read)?.check().map_err(Unready::Sync)?;
+        } else {
+            self.make_safe(&closed.names.part)?;
+        }
         if closed.hash.is_none() {
             closed.hash = self.hash_of(&closed.names.part).map_err(Unready::Read)?;
         }
@@ -414,24 +378,9 @@ impl Publisher {
         })
     }
 
-    /// A file has its name: the name is made to last, the budget counts it, and the command hears of it.
-    pub(super) fn announce(&mut self, path: &Path, capture: Capture) {
-        if self.syncs()
-            && let Some(directory) = path.parent()
-            && let Err(error) =
-                self.storage.sync_directory(directory).and_then(|()| self.storage.sync_directory(&self.directory))
-        {
-            tracing::error!(path = %path.display(), %error, "cannot sync the directory: a loss of power may undo the publication");
-        }
-        self.shelf.add(Entry::of(&capture, Timestamp::now()));
-        if let Some((hook, _)) = &self.hook {
-            hook.run(path.to_path_buf(), capture);
-        }
-    }
-
     /// Somebody removed the file before it was published, or changed it: its frames are lost. What
     /// has its name stays as it is.
-    fn miss(&mut self, closed: &Closed, changed: Changed, gone: &Sender<Gone>) {
+    pub(super) fn miss(&mut self, closed: &Closed, changed: Changed, gone: &Sender<Gone>) {
         tell_changed(&closed.names.part, changed, closed.frames, "published");
         // The writer of captures may have ended; then it asks once more after this thread has.
         let (session, frames, frame_bytes) = (closed.session, closed.frames, closed.frame_bytes);
@@ -503,16 +452,15 @@ impl Publisher {
     }
 
     /// Tries again what failed.
-    fn retry(&mut self, gone: &Sender<Gone>) {
+    fn retry(&mut self, gone: &Sender<Gone>, common: &Common) {
         while let Some(event) = self.unrecorded.pop_front() {
             if self.append(&event).is_err() {
                 self.unrecorded.push_front(event);
                 break;
             }
         }
-        for closed in std::mem::take(&mut self.unpublished) {
-            self.publish(closed, gone);
-        }
+        let waiting = std::mem::take(&mut self.unpublished);
+        self.publish_all(waiting, gone, common);
         if !self.unpublished.is_empty() {
             return;
         }

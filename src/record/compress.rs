@@ -174,14 +174,48 @@ impl Compressor {
         }
     }
 
-    /// Ends the file: appends the end of the frame and the checksum of its content.
+    /// Ends the file: appends the end of the frame and the checksum of its content. What is fed next begins another.
     ///
     /// # Errors
     /// As [`Compressor::feed`].
-    pub fn finish(self, out: &mut Vec<u8>) -> io::Result<()> {
-        match self.0 {
-            Encoder::Lz4(mut encoder) => appending(&mut encoder, out, |encoder| Ok(encoder.try_finish()?)),
-            Encoder::Zstd(mut context) => stream(&mut context, &[], out, ZSTD_EndDirective::ZSTD_e_end),
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.0 {
+            Encoder::Lz4(encoder) => appending(encoder, out, |encoder| Ok(encoder.try_finish()?)),
+            Encoder::Zstd(context) => stream(context, &[], out, ZSTD_EndDirective::ZSTD_e_end),
+        }
+    }
+}
+
+/// Compressors that have finished a file, for the next: where thousands of files are completed one after the other, most of the time
+/// would go to memory that each makes the kernel clear anew.
+#[derive(Debug)]
+pub struct Compressors {
+    compression: Compression,
+    idle: Vec<Compressor>,
+}
+
+impl Compressors {
+    /// So many are kept.
+    const KEPT: usize = 8;
+
+    /// For files that are compressed so.
+    #[must_use]
+    pub fn new(compression: Compression) -> Self {
+        Self { compression, idle: Vec::new() }
+    }
+
+    /// A compressor that is about to begin a file.
+    ///
+    /// # Errors
+    /// As [`Compressor::new`].
+    pub fn take(&mut self) -> io::Result<Compressor> {
+        self.idle.pop().map_or_else(|| Compressor::new(self.compression), Ok)
+    }
+
+    /// Takes back one that has finished a file.
+    pub fn give_back(&mut self, compressor: Compressor) {
+        if self.idle.len() < Self::KEPT {
+            self.idle.push(compressor);
         }
     }
 }

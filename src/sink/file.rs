@@ -31,7 +31,7 @@ use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
-use crate::record::compress::Compression;
+use crate::record::compress::{Compression, Compressors};
 use crate::record::format::Format;
 use crate::route::{Registry, SessionId};
 use crate::storage::{Direct, Disk, Storage, explain, probe};
@@ -150,6 +150,8 @@ struct Shared {
     open: OpenFiles,
     archive: Archive,
     reserve: Reserve,
+    /// Where files are compressed.
+    compressors: Option<Compressors>,
     /// Number of the file begun last.
     number: FileNumber,
     /// Capacity of all buffers, in bytes.
@@ -317,6 +319,7 @@ impl FileSink {
             storage,
             archive,
             reserve: Reserve::new(plan.archive.budget),
+            compressors: plan.compression.map(Compressors::new),
             number: 0,
             buffered: 0,
             outage: None,

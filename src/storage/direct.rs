@@ -36,6 +36,7 @@ use self::burst::Burst;
 use super::status::status;
 use super::{Identity, StoredFile};
 use crate::sys::direct::{BUFFER, Writes};
+use crate::sys::written;
 
 /// Which files are written past the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -304,6 +305,10 @@ impl StoredFile for Adaptive {
     fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
         self.file.sync_data()
+    }
+
+    fn check(&mut self) -> io::Result<()> {
+        written::check(&self.file)
     }
 
     fn reserve(&mut self, more: u64) -> io::Result<()> {

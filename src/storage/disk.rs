@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fallocate, mkdirat, open, openat, renameat,
-    renameat_with, statvfs, unlinkat,
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fallocate, fstatfs, mkdirat, open, openat, renameat,
+    renameat_with, statvfs, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -19,10 +19,15 @@ use super::place::{self, Named, place};
 use super::regular::open_regular_at;
 use super::status::{self, Identity, Status};
 use super::{Space, Storage, StoredFile};
+use crate::sys::written;
 
 /// Captures hold what people said and typed: nothing for everybody. The umask can only take more away.
 const FILE_MODE: Mode = Mode::from_bits_retain(0o640);
 const DIRECTORY_MODE: u32 = 0o750;
+
+/// File systems whose syncfs(2) waits for bytes and journal and has the disk write its cache, as fsync(2) does: ext4, XFS, Btrfs (statfs(2)). Others
+/// may leave it at handing over the bytes, as FUSE does.
+const SYNCED_AS_A_WHOLE: [rustix::fs::FsWord; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 
 /// The file systems of the host. Through the page cache, unless it is told otherwise. Clones share what bounds their direct files.
 #[derive(Debug, Clone)]
@@ -176,6 +181,15 @@ impl Storage for Disk {
         File::from(openat(directory, c".", flags, Mode::empty())?).sync_all()
     }
 
+    fn sync_all(&self, directory: &Path) -> io::Result<bool> {
+        let directory = File::open(directory)?;
+        let certain = SYNCED_AS_A_WHOLE.contains(&fstatfs(&directory)?.f_type);
+        if certain {
+            syncfs(&directory)?;
+        }
+        Ok(certain)
+    }
+
     fn space(&self, directory: &Path) -> io::Result<Space> {
         let room = statvfs(directory)?;
         Ok(Space { free: room.f_bavail * room.f_frsize, total: room.f_blocks * room.f_frsize })
@@ -222,6 +236,10 @@ impl StoredFile for Cached {
 
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn check(&mut self) -> io::Result<()> {
+        written::check(&self.file)
     }
 
     fn reserve(&mut self, more: u64) -> io::Result<()> {

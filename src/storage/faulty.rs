@@ -33,6 +33,10 @@ pub(crate) struct Faults {
     pub(crate) remove: Option<i32>,
     /// Files cannot be synced.
     pub(crate) sync: Option<i32>,
+    /// The file system cannot be synced.
+    pub(crate) sync_all: Option<i32>,
+    /// Files whose names have this in them have lost bytes, as they say when they are synced or asked.
+    pub(crate) lost: Option<&'static str>,
     /// Blocks cannot be reserved.
     pub(crate) reserve: Option<i32>,
     /// Lengths of files at which blocks were reserved.
@@ -144,6 +148,12 @@ impl Storage for Faulty {
         Disk::default().sync_directory(directory)
     }
 
+    fn sync_all(&self, directory: &Path) -> io::Result<bool> {
+        fails(self.faults().sync_all)?;
+        self.done("sync all", directory);
+        Ok(true)
+    }
+
     fn space(&self, directory: &Path) -> io::Result<Space> {
         self.faults().looks += 1;
         let said = self.faults().space;
@@ -204,9 +214,15 @@ impl StoredFile for FaultyFile {
     fn sync(&mut self) -> io::Result<()> {
         let stall = self.storage.faults().sync_stall;
         std::thread::sleep(stall);
+        self.check()?;
         fails(self.storage.faults().sync)?;
         self.storage.faults().done.push(format!("sync {}", self.name));
         self.file.sync()
+    }
+
+    fn check(&mut self) -> io::Result<()> {
+        fails(self.storage.faults().lost.filter(|part| self.name.contains(part)).map(|_| libc::EIO))?;
+        self.file.check()
     }
 
     fn reserve(&mut self, more: u64) -> io::Result<()> {

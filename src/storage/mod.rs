@@ -109,6 +109,14 @@ pub trait Storage: Debug + Send + Sync {
     /// What `fsync(2)` returns.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
 
+    /// Makes all that the file system of `directory` holds survive a loss of power: bytes, lengths and names. False, and nothing is done, where it
+    /// is not certain that this is as good as syncing each file. Whether bytes of a file were lost before is to be asked of the file:
+    /// [`StoredFile::check`].
+    ///
+    /// # Errors
+    /// What `syncfs(2)` returns. It may be about a file of somebody else.
+    fn sync_all(&self, directory: &Path) -> io::Result<bool>;
+
     /// The room of the file system that holds `directory`.
     ///
     /// # Errors
@@ -143,6 +151,12 @@ pub trait StoredFile: io::Write + Debug + Send {
     /// # Errors
     /// What `fdatasync(2)` returns.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Fails where bytes of the file could not be written to the disk since that was said last. What is still to be written is not waited for.
+    ///
+    /// # Errors
+    /// What `sync_file_range(2)` returns.
+    fn check(&mut self) -> io::Result<()>;
 
     /// Reserves blocks for `more` bytes beyond the end of the file, whose length stays, so that appending them cannot find the disk full.
     ///

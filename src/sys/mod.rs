@@ -12,3 +12,4 @@ pub mod rtnetlink;
 pub mod send;
 pub mod socket;
 pub mod tun;
+pub mod written;

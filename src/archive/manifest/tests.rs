@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::archive::budget::PruneReason;
+use crate::record::Timestamp;
 use crate::storage::Disk;
 use crate::storage::faulty::{Faults, Faulty};
 

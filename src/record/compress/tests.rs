@@ -96,6 +96,25 @@ fn the_size_of_a_compressor_is_bounded() {
 }
 
 #[test]
+fn a_compressor_that_has_finished_a_file_makes_the_next_as_a_new_one_would() {
+    for compression in every() {
+        let mut compressors = Compressors::new(compression);
+        for seed in 0..3 {
+            let pieces = [bytes(70_000, seed), bytes(10, seed), bytes(5_000, seed + 1)];
+            let mut compressor = compressors.take().unwrap();
+            let mut file = Vec::new();
+            pieces.iter().for_each(|piece| compressor.feed(piece, &mut file).unwrap());
+            compressor.finish(&mut file).unwrap();
+            compressors.give_back(compressor);
+            assert!(file == compressed(compression, &pieces).0, "{compression}");
+            assert_eq!(compressors.idle.len(), 1, "it is taken again");
+        }
+        (0..100).for_each(|_| compressors.give_back(Compressor::new(compression).unwrap()));
+        assert_eq!(compressors.idle.len(), Compressors::KEPT);
+    }
+}
+
+#[test]
 fn names_and_levels() {
     for compression in every() {
         assert_eq!(compression.to_string().parse(), Ok(compression));

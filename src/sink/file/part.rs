@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::archive::name::Names;
 use crate::archive::{Archive, FileNumber};
 use crate::record::Timestamp;
-use crate::record::compress::Compressor;
+use crate::record::compress::{Compressor, Compressors};
 use crate::storage::{Changed, Identity, Storage, StoredFile, changed};
 
 /// Frames that are written together.
@@ -46,6 +46,7 @@ pub(super) struct Part {
     pub(super) ends: Timestamp,
     /// What the kernel had dropped when the file began.
     pub(super) kernel_dropped: u64,
+    /// From the first write until the file is complete.
     compressor: Option<Compressor>,
     compressed: bool,
     /// Under which what the file was given is hashed.
@@ -72,7 +73,7 @@ impl Part {
         file: Identity,
         ends: Timestamp,
         kernel_dropped: u64,
-        compressor: Option<Compressor>,
+        compressed: bool,
     ) -> Self {
         Self {
             number,
@@ -80,8 +81,8 @@ impl Part {
             file,
             ends,
             kernel_dropped,
-            compressed: compressor.is_some(),
-            compressor,
+            compressed,
+            compressor: None,
             raw: 0,
             stored: 0,
             frames: 0,
@@ -102,13 +103,18 @@ impl Part {
         bytes: Bytes,
         batch: Batch,
         archive: &Archive,
+        compressors: Option<&mut Compressors>,
     ) -> io::Result<()> {
         if file.settled() < self.reached {
             return Err(io::Error::other("somebody cut the file"));
         }
         let raw = bytes.len() as u64;
-        let stored = match &mut self.compressor {
-            Some(compressor) => {
+        let stored = match compressors {
+            Some(compressors) => {
+                let compressor = match &mut self.compressor {
+                    Some(compressor) => compressor,
+                    none => none.insert(compressors.take()?),
+                };
                 let mut compressed = Vec::with_capacity(bytes.len());
                 compressor.feed(&bytes, &mut compressed)?;
                 compressed.into()
@@ -133,10 +139,16 @@ impl Part {
     ///
     /// # Errors
     /// As [`Part::write`].
-    pub(super) fn finish(&mut self, file: &mut dyn StoredFile, archive: &Archive) -> io::Result<()> {
-        if let Some(compressor) = self.compressor.take() {
+    pub(super) fn finish(
+        &mut self,
+        file: &mut dyn StoredFile,
+        archive: &Archive,
+        compressors: Option<&mut Compressors>,
+    ) -> io::Result<()> {
+        if let Some((mut compressor, compressors)) = self.compressor.take().zip(compressors) {
             let mut end = Vec::new();
             compressor.finish(&mut end)?;
+            compressors.give_back(compressor);
             self.store(file, end.into(), archive)?;
         }
         file.flush()

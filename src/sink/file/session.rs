@@ -13,7 +13,6 @@ use crate::archive::name::{self, Names};
 use crate::archive::{Broken, Closed, Gone, Losses};
 use crate::lane::Run;
 use crate::ledger::OutputDrop;
-use crate::record::compress::Compressor;
 use crate::record::format::{Direction, Format, Opening, Statistics};
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
@@ -224,7 +223,8 @@ impl SessionFiles {
             return self.lose_batch(reason, batch, shared);
         };
         let file = shared.open.get(self.id, &part.names.part, &part.file);
-        match file.and_then(|file| part.write(&mut **file, bytes, batch, &shared.archive)) {
+        match file.and_then(|file| part.write(&mut **file, bytes, batch, &shared.archive, shared.compressors.as_mut()))
+        {
             Ok(()) => {
                 self.settle(shared);
                 shared.succeed(&mut self.outage);
@@ -358,7 +358,10 @@ impl SessionFiles {
 
     /// Begins a file whose first frame came at `start`.
     fn create(&mut self, start: Timestamp, shared: &mut Shared) -> io::Result<()> {
-        let compressor = shared.plan.compression.map(Compressor::new).transpose()?;
+        if self.sequence == 0 {
+            // There is none yet, as a rule, and that is found out only by four calls otherwise.
+            shared.storage.create_directory(&self.directory)?;
+        }
         let (names, file) = loop {
             self.sequence += 1;
             let names = Names::new(&self.directory, &self.name, start, self.sequence, &shared.ending);
@@ -380,7 +383,14 @@ impl SessionFiles {
         };
         tracing::debug!(path = %names.part.display(), "capture file begun");
         let ends = start.next_multiple(shared.plan.rotate_time);
-        self.current = Some(Part::new(shared.next_number(), names, file, ends, shared.kernel_dropped(), compressor));
+        self.current = Some(Part::new(
+            shared.next_number(),
+            names,
+            file,
+            ends,
+            shared.kernel_dropped(),
+            shared.compressors.is_some(),
+        ));
         let description = match &self.session {
             Some(Session { source, vni }) => format!("VXLAN mirror session of {source}, VNI {vni}"),
             None => "mirror sessions beyond --max-sessions".into(),
@@ -427,7 +437,8 @@ impl SessionFiles {
         }
         let Some(part) = &mut self.current else { return };
         let file = shared.open.get(self.id, &part.names.part, &part.file);
-        if let Err(error) = file.and_then(|file| part.finish(&mut **file, &shared.archive)) {
+        if let Err(error) = file.and_then(|file| part.finish(&mut **file, &shared.archive, shared.compressors.as_mut()))
+        {
             return self.break_off("complete a capture file", &error, Batch::default(), shared);
         }
         self.settle(shared);

@@ -7,6 +7,7 @@ use crate::wire::Vni;
 use std::fs;
 use std::net::Ipv4Addr;
 
+mod batch;
 mod budget;
 mod crash;
 mod faults;

@@ -13,7 +13,7 @@ fn hashes() -> impl Iterator<Item = (Option<Algorithm>, Option<Algorithm>)> {
 
 /// Fails unless the directory is as its manifest says, and the lines that are `wanted` have a hash of this kind.
 #[track_caller]
-fn assert_hashed(directory: &Path, wanted: impl Fn(&str) -> bool, by: Option<Algorithm>) {
+pub(super) fn assert_hashed(directory: &Path, wanted: impl Fn(&str) -> bool, by: Option<Algorithm>) {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let report = crate::verify::run(directory, None, &stop, &crate::console::Console::default()).unwrap();
     assert!(report.mismatches.is_empty(), "{report}");
@@ -27,7 +27,7 @@ fn assert_hashed(directory: &Path, wanted: impl Fn(&str) -> bool, by: Option<Alg
 }
 
 /// A copy of a directory of captures as a crash would leave it.
-fn copy(from: &Path) -> tempfile::TempDir {
+pub(super) fn copy(from: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
         let target = to.path().join(entry.file_name());
@@ -44,7 +44,7 @@ fn copy(from: &Path) -> tempfile::TempDir {
 }
 
 /// Starts on `dir`, and waits until what is there is salvaged.
-fn restart(dir: tempfile::TempDir, change: impl FnOnce(&mut FilePlan)) -> Rig {
+pub(super) fn restart(dir: tempfile::TempDir, change: impl FnOnce(&mut FilePlan)) -> Rig {
     let rig = rig_in(dir, change);
     settle(&rig);
     rig
