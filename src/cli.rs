@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::archive::{Digest, MinFree};
-use crate::config::units::{bytes, duration, interface, min_free, target, vni_range};
+use crate::config::sessions::{self, Item};
+use crate::config::units::{bytes, duration, interface, min_free, target};
 use crate::record::compress::Compression;
-use crate::replay::VniRange;
-use crate::wire::Vni;
+use crate::wire::{VniRange, VniSet};
 
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror interfaces out.
 #[derive(Debug, Parser)]
@@ -120,7 +121,7 @@ pub struct RunArgs {
         "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
-    /// `:vni=N,...` only these VNIs. An interface that does not exist is created, and removed at the end.
+    /// `:vni=N,A-B,...` only these VNIs. An interface that does not exist is created, and removed at the end.
     #[arg(help_heading = INTERFACES, long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
     pub tap: Vec<InterfaceArg>,
     /// The same without Ethernet: inner IP packets into this tun interface.
@@ -199,13 +200,14 @@ pub struct RunArgs {
     /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow file.
     #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_sessions: u32,
-    /// Keep only these VNIs; others are counted as `unselected`.
-    #[arg(help_heading = RECEIVING, long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=0xff_ffff))]
-    pub vni: Vec<u32>,
-    /// Keep only what comes from these outer source addresses; others are counted as `unselected`.
-    #[arg(help_heading = RECEIVING, long, value_name = "ADDR,...", value_delimiter = ',')]
-    pub from: Vec<IpAddr>,
-    /// Keep only what this file lists, in lines as `vni 100, 200` and `from 10.0.0.7`. It is read again on SIGUSR2.
+    /// Keep only these VNIs, as 100,200-299; others are counted as `unselected`.
+    #[arg(help_heading = RECEIVING, long, value_name = "N|A-B,...", value_delimiter = ',', allow_hyphen_values = true, value_parser = sessions::vni)]
+    pub vni: Vec<Item<VniRange>>,
+    /// Keep only what comes from these outer source addresses or networks, as 10.0.0.7,10.1.0.0/16; others are counted as `unselected`.
+    #[arg(help_heading = RECEIVING, long, value_name = "ADDR[/N],...", value_delimiter = ',', value_parser = sessions::source)]
+    pub from: Vec<Item<IpNet>>,
+    /// Keep only what this file lists, in lines as `vni 100, 200-299` and `from 10.0.0.7 10.1.0.0/16`; a kind without a line is not looked
+    /// at, and `vni all` says that all are wanted. It is read again on SIGUSR2.
     #[arg(help_heading = RECEIVING, long, value_name = "FILE", conflicts_with_all = ["vni", "from"])]
     pub allow: Option<PathBuf>,
     /// Stop after this time.
@@ -224,8 +226,8 @@ pub struct RunArgs {
 pub struct InterfaceArg {
     /// Name of the interface.
     pub name: String,
-    /// Only these VNIs; all where there are none.
-    pub vnis: Vec<Vni>,
+    /// Only these VNIs; `None` stands for all.
+    pub vnis: Option<VniSet>,
 }
 
 /// `vxtap replay`.
@@ -238,7 +240,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = target)]
     pub to: SocketAddr,
     /// VNI of the mirror session; with a range, frames take turns.
-    #[arg(long, value_name = "N|A-B", default_value = "1", value_parser = vni_range)]
+    #[arg(long, value_name = "N|A-B", default_value = "1", allow_hyphen_values = true, value_parser = sessions::range)]
     pub vni: VniRange,
     /// Send this many frames a second. [default: as fast as possible]
     #[arg(long, value_name = "PPS", conflicts_with = "realtime", value_parser = clap::value_parser!(u64).range(1..))]

@@ -4,6 +4,7 @@ pub mod allow;
 mod plan;
 mod queue;
 mod redirect;
+pub mod sessions;
 pub mod units;
 
 pub use plan::{PlanError, RunPlan};

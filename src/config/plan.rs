@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use super::allow::{AllowPlan, mapped};
+use super::allow::AllowPlan;
+use super::sessions::{self, AllAndOthers};
 use super::units::{self, VXLAN_PORT};
 use super::{queue, redirect};
 use procfs::Current;
@@ -22,7 +23,7 @@ use crate::source::bpf::{Attach, BpfPlan, rings};
 use crate::source::udp::{self, Steering, UdpPlan};
 use crate::source::{Allowed, SourcePlan, TooMany, Way};
 use crate::storage::Direct;
-use crate::wire::{Vni, vxlan};
+use crate::wire::vxlan;
 
 /// What `vxtap run` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,14 @@ pub enum PlanError {
     /// More than the program in the kernel has room for.
     #[error("{0}")]
     Allowed(#[from] TooMany),
+    /// A list of all and of some.
+    #[error("{option}: {error}")]
+    AllAndOthers {
+        /// The option.
+        option: &'static str,
+        /// What is wrong.
+        error: AllAndOthers,
+    },
     /// An idle output would be kept busy.
     #[error("--flush is too short; give at least {}ms", LEAST_FLUSH.as_millis())]
     Flush,
@@ -201,10 +210,7 @@ impl RunPlan {
         }
         let allow = match &args.allow {
             Some(file) => AllowPlan::File(file.clone()),
-            None => AllowPlan::Given(Allowed::new(
-                args.vni.iter().copied().filter_map(Vni::new).collect(),
-                args.from.iter().copied().map(mapped).collect(),
-            )?),
+            None => AllowPlan::Given(given(args)?),
         };
         let steering = match args.steer {
             cli::Steer::Session => Steering::Session,
@@ -257,6 +263,8 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
     // The longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
     let keep = if args.verify_checksum { u32::MAX } else { kept(snaplen) };
+    // Without any there is nothing to drop, and the program needs no memory for lists.
+    let lists = args.allow.is_some() || !args.vni.is_empty() || !args.from.is_empty();
     Ok(BpfPlan {
         interfaces: args.interface.clone(),
         attach: match args.attach {
@@ -269,7 +277,7 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
         keep,
         redirect: redirect::plan(args, pipeline),
         // A number of datagrams is exact only where each comes by here, and so is a checksum that nobody looked at yet.
-        early: args.count.is_none() && !args.verify_checksum,
+        early: lists && args.count.is_none() && !args.verify_checksum,
         any_address: args.any_address,
         verify_checksum: args.verify_checksum,
     })
@@ -355,7 +363,7 @@ fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<Outpu
             let redirect = args.tap_mode == cli::TapMode::Redirect;
             let plan = InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu };
             outputs.push(OutputPlan {
-                selection: Selection { vnis: selected(interface.vnis.iter().copied()), share },
+                selection: Selection { vnis: interface.vnis.clone(), share },
                 lane: LanePlan {
                     chunks: queue / workers / CHUNK_MEMORY,
                     linger: INTERFACE_LINGER,
@@ -382,11 +390,12 @@ fn shares(name: &str, count: Option<u32>) -> Vec<(String, Option<Share>)> {
     (0..of).map(|index| (format!("{stem}{}", first.saturating_add(index)), Some(Share { index, of }))).collect()
 }
 
-/// These VNIs, sorted; `None`, which stands for all, where there are none.
-fn selected(vnis: impl Iterator<Item = Vni>) -> Option<Vec<Vni>> {
-    let mut vnis: Vec<Vni> = vnis.collect();
-    vnis.sort_unstable();
-    Some(vnis).filter(|vnis| !vnis.is_empty())
+/// What `--vni` and `--from` let in.
+fn given(args: &RunArgs) -> Result<Allowed, PlanError> {
+    let both = |option| move |error| PlanError::AllAndOthers { option, error };
+    let vnis = sessions::only(args.vni.iter().copied()).map_err(both("--vni"))?;
+    let sources = sessions::only(args.from.iter().copied()).map_err(both("--from"))?;
+    Ok(Allowed::new(vnis.map(FromIterator::from_iter), sources.map(FromIterator::from_iter))?)
 }
 
 /// Half the cores: the kernel's own part of receiving, which is the larger, and the outputs take the rest.
@@ -444,6 +453,7 @@ pub(super) mod tests {
         assert_eq!(bpf(&["--snaplen", "200", "--tap", "m"]).keep, u32::MAX, "an interface takes whole frames");
         assert_eq!(bpf(&["--snaplen", "200", "--verify-checksum"]).keep, u32::MAX);
         assert!(bpf(&["--vni", "9,2"]).early);
+        assert!(bpf(&["--allow", "list"]).early && !bpf(&[]).early, "without lists there is nothing to drop");
         assert!(!bpf(&["--vni", "9", "--count", "5"]).early, "each is to be counted as it comes");
         assert_eq!(bpf(&["--ring", "5MB"]).ring, 8 << 20);
         for size in ["64KiB", "2GiB"] {
@@ -510,10 +520,14 @@ pub(super) mod tests {
     #[test]
     fn what_is_allowed_is_given_or_in_a_file() {
         let allow = |more: &[&str]| plan(more).unwrap().allow;
-        let vnis = [2, 5, 9].map(|n| Vni::new(n).unwrap()).to_vec();
-        let sources = ["::ffff:10.0.0.1", "fd00::1"].map(|source| source.parse().unwrap()).to_vec();
-        let given = ["--vni", "9,2", "--vni", "5", "--from", "fd00::1,10.0.0.1"];
-        assert_eq!(allow(&given), AllowPlan::Given(Allowed::new(vnis, sources).unwrap()));
+        let vnis = sessions::vnis("2,5-7,9").unwrap();
+        let sources = ["10.0.0.1/32", "fd00::/64"].map(|source| source.parse().unwrap()).into_iter().collect();
+        let given = ["--vni", "9,2", "--vni", "5-7", "--from", "fd00::/64,10.0.0.1"];
+        assert_eq!(allow(&given), AllowPlan::Given(Allowed::new(vnis, Some(sources)).unwrap()));
+        assert_eq!(allow(&["--vni", "all", "--from", "all"]), AllowPlan::Given(Allowed::default()));
+        for twice in [["--vni", "all,5"], ["--from", "10.0.0.1,all"]] {
+            assert!(matches!(plan(&twice), Err(PlanError::AllAndOthers { option, .. }) if option == twice[0]));
+        }
         assert_eq!(allow(&["--allow", "list"]), AllowPlan::File("list".into()));
     }
 

@@ -3,10 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::sessions;
 use crate::archive::MinFree;
 use crate::cli::InterfaceArg;
-use crate::replay::VniRange;
-use crate::wire::Vni;
 
 /// The IANA port of VXLAN (RFC 7348 section 8).
 pub const VXLAN_PORT: u16 = 4789;
@@ -93,11 +92,6 @@ pub fn target(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "not an address; write 192.0.2.1, 192.0.2.1:4789, 2001:db8::1 or [2001:db8::1]:4789".into())
 }
 
-fn vni(text: &str) -> Result<Vni, String> {
-    let number = text.trim().parse().ok().and_then(Vni::new);
-    number.ok_or_else(|| format!("{text:?} is not a VNI; a VNI is a number from 0 to {}", Vni::MAX))
-}
-
 /// The name of an interface, with or without `:vni=N,...`.
 ///
 /// # Errors
@@ -105,27 +99,13 @@ fn vni(text: &str) -> Result<Vni, String> {
 pub fn interface(text: &str) -> Result<InterfaceArg, String> {
     let (name, vnis) = match text.split_once(':') {
         Some((name, more)) => {
-            let list = more.strip_prefix("vni=").ok_or_else(|| format!("{more:?}: write it as mirror0:vni=100,200"))?;
-            (name, list.split(',').map(vni).collect::<Result<_, _>>()?)
+            let list =
+                more.strip_prefix("vni=").ok_or_else(|| format!("{more:?}: write it as mirror0:vni=100,200-299"))?;
+            (name, sessions::vnis(list)?)
         }
-        None => (text, Vec::new()),
+        None => (text, None),
     };
     Ok(InterfaceArg { name: name.to_owned(), vnis })
-}
-
-/// One VNI or a range `A-B`.
-///
-/// # Errors
-/// A text that says what is wrong.
-pub fn vni_range(text: &str) -> Result<VniRange, String> {
-    let (first, last) = match text.split_once('-') {
-        Some((a, b)) => (vni(a)?, vni(b)?),
-        None => (vni(text)?, vni(text)?),
-    };
-    if first > last {
-        return Err(format!("the range {text} is empty; write the smaller VNI first"));
-    }
-    Ok(VniRange { first, last })
 }
 
 #[cfg(test)]
@@ -184,21 +164,12 @@ mod tests {
 
     #[test]
     fn interfaces() {
-        let vnis = |numbers: &[u32]| numbers.iter().copied().filter_map(Vni::new).collect();
-        assert_eq!(interface("mirror0"), Ok(InterfaceArg { name: "mirror0".into(), vnis: Vec::new() }));
-        assert_eq!(interface("m:vni=1,200"), Ok(InterfaceArg { name: "m".into(), vnis: vnis(&[1, 200]) }));
+        let vnis = |text| sessions::vnis(text).unwrap();
+        assert_eq!(interface("mirror0"), Ok(InterfaceArg { name: "mirror0".into(), vnis: None }));
+        assert_eq!(interface("m:vni=1-5,200"), Ok(InterfaceArg { name: "m".into(), vnis: vnis("200,1-5") }));
+        assert_eq!(interface("m:vni=all"), Ok(InterfaceArg { name: "m".into(), vnis: None }));
         for wrong in ["m:", "m:vni=", "m:vni=x", "m:vlan=1", "m:vni=1,16777216"] {
             assert!(interface(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn vnis() {
-        let range = |a, b| VniRange { first: Vni::new(a).unwrap(), last: Vni::new(b).unwrap() };
-        assert_eq!(vni_range("7"), Ok(range(7, 7)));
-        assert_eq!(vni_range("0-16777215"), Ok(range(0, 0xff_ffff)));
-        assert!(vni_range("16777216").is_err());
-        assert!(vni_range("9-7").is_err());
-        assert!(vni_range("x").is_err());
     }
 }
