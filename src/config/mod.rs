@@ -1,5 +1,6 @@
 //! From arguments as typed to a plan that is valid.
 
+pub mod address;
 pub mod allow;
 mod plan;
 mod queue;

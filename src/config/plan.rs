@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::allow::AllowPlan;
 use super::sessions::{self, AllAndOthers};
-use super::units::{self, VXLAN_PORT};
-use super::{queue, redirect};
+use super::{address, queue, redirect, units};
 use procfs::Current;
 
 use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, MinFree, Sync};
@@ -42,7 +41,10 @@ pub struct RunPlan {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Not enough memory for two chunks per worker.
-    #[error("--queue {queue} is too small for {workers} worker(s); give at least {least}")]
+    #[error(
+        "--queue {} is too small for {}; give at least {}{}",
+        units::size(*queue), units::plural(*workers, "worker"), units::size(least.next_multiple_of(1024)), units::meant(*queue)
+    )]
     Queue {
         /// As asked, in bytes.
         queue: u64,
@@ -52,12 +54,12 @@ pub enum PlanError {
         least: u64,
     },
     /// A file must have room for its header and a frame.
-    #[error("--rotate-size {0} is too small; give at least {LEAST_ROTATE_SIZE}")]
+    #[error("--rotate-size {} is too small; give at least {}{}", units::size(*.0), units::size(LEAST_ROTATE_SIZE), units::meant(*.0))]
     RotateSize(u64),
     /// One file would be over the budget.
     #[error(
-        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size",
-        keep = units::size(*keep), rotate = units::size(*rotate)
+        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size{meant}",
+        meant = units::meant(*keep), keep = units::size(*keep), rotate = units::size(*rotate)
     )]
     KeepBytes {
         /// As asked, in bytes.
@@ -66,13 +68,13 @@ pub enum PlanError {
         rotate: u64,
     },
     /// The kernel takes an int and doubles it.
-    #[error("--receive-buffer {0} is too large; the kernel takes at most {MOST_RECEIVE_BUFFER}")]
+    #[error("--receive-buffer {} is too large; the kernel takes less than 1GiB, as 512MiB", units::size(*.0))]
     ReceiveBuffer(u64),
     /// More addresses than a worker waits on.
     #[error("--listen is given more than {} times", udp::MAX_LISTEN)]
     ListenMany,
     /// More memory than there is.
-    #[error("--queue {queue} is too large: the outputs would take {asked} bytes, and this host has {has}")]
+    #[error("--queue {} is too large: the outputs would take {} MiB, and this host has {} MiB", units::size(*queue), asked >> 20, has >> 20)]
     Memory {
         /// As asked, in bytes.
         queue: u64,
@@ -82,7 +84,7 @@ pub enum PlanError {
         has: u64,
     },
     /// More memory than there is.
-    #[error("--ring is too large: the rings would take {asked} bytes, and this host has {has}")]
+    #[error("--ring is too large: the rings would take {} MiB, and this host has {} MiB", asked >> 20, has >> 20)]
     RingMemory {
         /// For all rings together, in bytes.
         asked: u64,
@@ -90,10 +92,10 @@ pub enum PlanError {
         has: u64,
     },
     /// It would do nothing.
-    #[error("{0} is for --source bpf or auto")]
+    #[error("{0} is for the BPF program; add --source bpf, or --source auto")]
     OnlyBpf(&'static str),
     /// The kernel makes no larger one, and a small one holds no datagram.
-    #[error("--ring must be from {LEAST_RING} to {MOST_RING} bytes")]
+    #[error("--ring must be from {} to {}", units::size(LEAST_RING), units::size(MOST_RING))]
     Ring,
     /// More than the program in the kernel has room for.
     #[error("{0}")]
@@ -115,6 +117,16 @@ pub enum PlanError {
     /// One address is part of the other.
     #[error("--listen {0} includes {1}; give one of them")]
     ListenOverlap(SocketAddr, SocketAddr),
+    /// A link-local address is that of an interface.
+    #[error("cannot listen on {listen}: there is no interface {name}; there are: {ours}")]
+    NoInterface {
+        /// The address and the interface.
+        listen: String,
+        /// The interface.
+        name: String,
+        /// The interfaces of the host.
+        ours: String,
+    },
     /// Something that only user space can do.
     #[error("--tap-mode redirect does not go with {with}: {why}")]
     Redirect {
@@ -152,25 +164,7 @@ impl RunPlan {
     /// # Errors
     /// What makes no sense, and what would.
     pub fn resolve(args: &RunArgs) -> Result<Self, PlanError> {
-        let mut listen = Vec::new();
-        for address in &args.listen {
-            if address.port() != 0 && listen.contains(address) {
-                return Err(PlanError::ListenTwice(*address));
-            }
-            if let Some(wider) = listen.iter().find(|other| includes(other, address)) {
-                return Err(PlanError::ListenOverlap(*wider, *address));
-            }
-            if let Some(narrower) = listen.iter().find(|other| includes(address, other)) {
-                return Err(PlanError::ListenOverlap(*address, *narrower));
-            }
-            listen.push(*address);
-        }
-        if listen.is_empty() {
-            listen.push(udp::default_listen(VXLAN_PORT));
-        }
-        if listen.len() > udp::MAX_LISTEN {
-            return Err(PlanError::ListenMany);
-        }
+        let listen = address::resolve(&args.listen)?;
         let workers = args.workers.map_or_else(default_workers, usize::from);
         let receive_buffer = u32::try_from(args.receive_buffer)
             .ok()
@@ -281,14 +275,6 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
         any_address: args.any_address,
         verify_checksum: args.verify_checksum,
     })
-}
-
-/// Whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands for all, and that of IPv6 for IPv4 too.
-fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
-    wide.port() == narrow.port()
-        && wide.port() != 0
-        && wide.ip().is_unspecified()
-        && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
 /// The outputs, with `queue_bytes` each for `workers` workers.

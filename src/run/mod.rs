@@ -100,7 +100,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         listen = %listen.join(" "),
         source = %description,
         workers = udp.workers,
-        queue_mib = plan.pipeline.queue_memory(udp.workers) >> 20,
+        memory = %format!("{}MiB", plan.pipeline.queue_memory(udp.workers) >> 20),
         outputs = %outputs(&plan.pipeline).join(" "),
         "receiving"
     );
