@@ -110,7 +110,7 @@ bpf() {
 unit() {
   cargo test --locked --lib --bins --examples
   cargo test --locked --test architecture --test allocations --test properties --test replay --test documents
-  cargo test --locked --test verify
+  cargo test --locked --test verify --test invocations
 }
 
 golden() { cargo test --locked --test golden -- --nocapture; }

@@ -2,17 +2,22 @@
 //!
 //! What the arguments mean together is decided in [`crate::config`].
 
+mod advice;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::advice::{parse, wrong};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::archive::{Digest, MinFree};
-use crate::config::units::{bytes, duration, interface, min_free, target, vni_range};
+use crate::config::address::{self, Listen, target};
+use crate::config::sessions::{self, Item};
+use crate::config::units::{bytes, duration, interface, min_free, number};
 use crate::record::compress::Compression;
-use crate::replay::VniRange;
-use crate::wire::Vni;
+use crate::wire::{VniRange, VniSet};
 
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror interfaces out.
 #[derive(Debug, Parser)]
@@ -80,10 +85,10 @@ Sizes and durations:
 #[derive(Debug, Args)]
 #[command(after_help = SIGNALS, group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
-    /// Address and UDP port to receive on; repeat for more, as 0.0.0.0:8472. [default: `[::]:4789`, IPv4
-    /// included; `0.0.0.0:4789` where the host has no IPv6]
-    #[arg(help_heading = RECEIVING, long, value_name = "ADDR:PORT")]
-    pub listen: Vec<SocketAddr>,
+    /// Address and UDP port to receive on, or one of them, as 0.0.0.0:8472, 10.0.0.7, 8472 or [fe80::1%eth0]:4789; repeat for more. [default:
+    /// `[::]:4789`, IPv4 included; `0.0.0.0:4789` where the host has no IPv6]
+    #[arg(help_heading = RECEIVING, long, value_name = "ADDR:PORT", allow_hyphen_values = true, value_parser = address::listen)]
+    pub listen: Vec<Listen>,
     /// How datagrams are received.
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = SourceWay::Udp)]
     pub source: SourceWay,
@@ -107,7 +112,7 @@ pub struct RunArgs {
     #[arg(help_heading = RECEIVING, long)]
     pub verify_checksum: bool,
     /// Receiving threads, each with a socket of its own. [default: half the cores]
-    #[arg(help_heading = RECEIVING, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(help_heading = RECEIVING, long, value_name = "N", value_parser = number::<u16, 1, 256>)]
     pub workers: Option<u16>,
     /// What decides which worker receives a datagram.
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Steer::Session)]
@@ -120,7 +125,7 @@ pub struct RunArgs {
         "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
-    /// `:vni=N,...` only these VNIs. An interface that does not exist is created, and removed at the end.
+    /// `:vni=N,A-B,...` only these VNIs. An interface that does not exist is created, and removed at the end.
     #[arg(help_heading = INTERFACES, long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
     pub tap: Vec<InterfaceArg>,
     /// The same without Ethernet: inner IP packets into this tun interface.
@@ -130,11 +135,11 @@ pub struct RunArgs {
     #[arg(help_heading = INTERFACES, long, value_enum, default_value_t = TapMode::Inject, requires = "tap")]
     pub tap_mode: TapMode,
     /// MTU of the interfaces of --tap and --tun.
-    #[arg(help_heading = INTERFACES, long, value_name = "N", default_value_t = 9001, requires = "interfaces", value_parser = clap::value_parser!(u32).range(68..=65_521))]
+    #[arg(help_heading = INTERFACES, long, value_name = "N", default_value_t = 9001, requires = "interfaces", value_parser = number::<u32, 68, 65_521>)]
     pub tap_mtu: u32,
     /// Spread the conversations over this many interfaces, NAME0, NAME1, ..., for as many readers: both directions and all fragments of a
     /// conversation meet on one.
-    #[arg(help_heading = INTERFACES, long, value_name = "N", requires = "interfaces", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(help_heading = INTERFACES, long, value_name = "N", requires = "interfaces", value_parser = number::<u32, 1, 64>)]
     pub tap_count: Option<u32>,
     /// What the files look like.
     #[arg(help_heading = FILES, long, value_enum, default_value_t = FileFormat::Pcap)]
@@ -146,7 +151,7 @@ pub struct RunArgs {
     #[arg(help_heading = FILES, long, value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
     pub rotate_size: u64,
     /// Begin a new file after this many frames.
-    #[arg(help_heading = FILES, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(help_heading = FILES, long, value_name = "N", value_parser = number::<u64, 1, { u64::MAX }>)]
     pub rotate_frames: Option<u64>,
     /// Begin a new file when the UTC clock passes a multiple of this, as 5m.
     #[arg(help_heading = FILES, long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
@@ -164,7 +169,7 @@ pub struct RunArgs {
     #[arg(help_heading = BUDGET, long, value_name = "BYTES", value_parser = bytes)]
     pub keep_bytes: Option<u64>,
     /// Remove the oldest published files while there are more than this.
-    #[arg(help_heading = BUDGET, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(help_heading = BUDGET, long, value_name = "N", value_parser = number::<u64, 1, { u64::MAX }>)]
     pub keep_files: Option<u64>,
     /// Remove published files whose last frame is older than this, as 30days.
     #[arg(help_heading = BUDGET, long, value_name = "DURATION", value_parser = duration)]
@@ -180,7 +185,7 @@ pub struct RunArgs {
     #[arg(help_heading = FILES, long, value_name = "CMD")]
     pub on_publish: Option<String>,
     /// Keep at most this many bytes of a frame.
-    #[arg(help_heading = FILES, long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    #[arg(help_heading = FILES, long, value_name = "N", default_value_t = 262_144, value_parser = number::<u32, 1, 262_144>)]
     pub snaplen: u32,
     /// Received frames are in the file at most this much later.
     #[arg(help_heading = FILES, long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
@@ -197,22 +202,23 @@ pub struct RunArgs {
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = ReservedBits::Accept)]
     pub reserved_bits: ReservedBits,
     /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow file.
-    #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = 1024, value_parser = number::<u32, 1, 65_536>)]
     pub max_sessions: u32,
-    /// Keep only these VNIs; others are counted as `unselected`.
-    #[arg(help_heading = RECEIVING, long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=0xff_ffff))]
-    pub vni: Vec<u32>,
-    /// Keep only what comes from these outer source addresses; others are counted as `unselected`.
-    #[arg(help_heading = RECEIVING, long, value_name = "ADDR,...", value_delimiter = ',')]
-    pub from: Vec<IpAddr>,
-    /// Keep only what this file lists, in lines as `vni 100, 200` and `from 10.0.0.7`. It is read again on SIGUSR2.
+    /// Keep only these VNIs, as 100,200-299; others are counted as `unselected`.
+    #[arg(help_heading = RECEIVING, long, value_name = "N|A-B,...", value_delimiter = ',', allow_hyphen_values = true, value_parser = sessions::vni)]
+    pub vni: Vec<Item<VniRange>>,
+    /// Keep only what comes from these outer source addresses or networks, as 10.0.0.7,10.1.0.0/16; others are counted as `unselected`.
+    #[arg(help_heading = RECEIVING, long, value_name = "ADDR[/N],...", value_delimiter = ',', value_parser = sessions::source)]
+    pub from: Vec<Item<IpNet>>,
+    /// Keep only what this file lists, in lines as `vni 100, 200-299` and `from 10.0.0.7 10.1.0.0/16`; a kind without a line is not looked
+    /// at, and `vni all` says that all are wanted. It is read again on SIGUSR2.
     #[arg(help_heading = RECEIVING, long, value_name = "FILE", conflicts_with_all = ["vni", "from"])]
     pub allow: Option<PathBuf>,
     /// Stop after this time.
     #[arg(long, value_name = "D", value_parser = duration)]
     pub duration: Option<Duration>,
     /// Stop after this many datagrams.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u64, 1, { u64::MAX }>)]
     pub count: Option<u64>,
     /// How the ledger is printed on standard output at the end.
     #[arg(long, value_enum, default_value_t = LedgerFormat::Text)]
@@ -224,8 +230,8 @@ pub struct RunArgs {
 pub struct InterfaceArg {
     /// Name of the interface.
     pub name: String,
-    /// Only these VNIs; all where there are none.
-    pub vnis: Vec<Vni>,
+    /// Only these VNIs; `None` stands for all.
+    pub vnis: Option<VniSet>,
 }
 
 /// `vxtap replay`.
@@ -238,16 +244,16 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = target)]
     pub to: SocketAddr,
     /// VNI of the mirror session; with a range, frames take turns.
-    #[arg(long, value_name = "N|A-B", default_value = "1", value_parser = vni_range)]
+    #[arg(long, value_name = "N|A-B", default_value = "1", allow_hyphen_values = true, value_parser = sessions::range)]
     pub vni: VniRange,
     /// Send this many frames a second. [default: as fast as possible]
-    #[arg(long, value_name = "PPS", conflicts_with = "realtime", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "PPS", conflicts_with = "realtime", value_parser = number::<u64, 1, { u64::MAX }>)]
     pub rate: Option<u64>,
     /// Keep the time between frames that the capture shows.
     #[arg(long)]
     pub realtime: bool,
     /// Play the files this many times.
-    #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = number::<u64, 1, { u64::MAX }>)]
     pub loops: u64,
     /// Source address of the mirror traffic; one of this host's.
     #[arg(long, value_name = "ADDR")]

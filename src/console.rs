@@ -3,8 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressBar};
+use tracing::Dispatch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::LogFormat;
 
@@ -28,23 +31,17 @@ impl Console {
             .buffered_lines_limit(LINES)
             .thread_name("vxtap-log")
             .finish(Lines(self.clone()));
-        let level = match verbose {
-            0 => "info",
-            1 => "debug",
-            _ => "trace",
-        };
-        let filter = EnvFilter::try_from_env("VXTAP_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_target(false)
-            .with_ansi(io::stderr().is_terminal())
-            .with_writer(lines);
         // It fails where a logger is set already, as in tests; then that one stays.
-        let _ = match format {
-            LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().try_init(),
-        };
+        let _ = logger(format, verbose, lines).try_init();
         guard
+    }
+
+    /// Has the lines that `say` logs be the last of standard error: those that wait are written before, and what other threads log from then on is
+    /// lost.
+    pub fn last(&self, lines: WorkerGuard, format: LogFormat, verbose: u8, say: impl FnOnce()) {
+        drop(lines);
+        let console = self.clone();
+        tracing::dispatcher::with_default(&logger(format, verbose, move || Lines(console.clone())), say);
     }
 
     /// Whether a person is watching.
@@ -57,6 +54,28 @@ impl Console {
     #[must_use]
     pub fn show(&self, bar: ProgressBar) -> ProgressBar {
         self.bars.add(bar)
+    }
+}
+
+/// Formats log lines for `writer`.
+fn logger<W>(format: LogFormat, verbose: u8, writer: W) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let level = match verbose {
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("VXTAP_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(writer);
+    match format {
+        LogFormat::Text => builder.finish().into(),
+        LogFormat::Json => builder.json().finish().into(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::ledger::thousands;
 use crate::pipeline::Outcome;
 use crate::record::Timestamp;
 use crate::record::read::{CaptureReader, ReadError};
-use crate::replay::{self, Input, Pace, ReplayError, ReplayPlan, Report, VniRange};
+use crate::replay::{self, Input, Pace, ReplayError, ReplayPlan, Report};
 use crate::run::{self, Signals, StartError};
 use crate::wire::Vni;
 
@@ -105,7 +105,7 @@ pub fn run(args: &DemoArgs, signals: &Signals, out: &mut impl Write) -> Result<b
                 let plan = ReplayPlan {
                     inputs: vec![Input::Memory { name: instance.what, bytes: instance.capture }],
                     to,
-                    vni: VniRange { first: instance.vni, last: instance.vni },
+                    vni: instance.vni.into(),
                     pace: Pace::Realtime,
                     loops: 1,
                     from: Some(IpAddr::V4(instance.address)),

@@ -3,9 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-use vxtap::cli::{Cli, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs, VerifyArgs};
-use vxtap::config::RunPlan;
+use vxtap::cli::{self, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs, VerifyArgs};
+use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::Console;
 use vxtap::demo::{self, DemoError};
 use vxtap::ledger::Losses;
@@ -28,9 +27,9 @@ const DAMAGED_INPUT: u8 = 4;
 const NOT_YET: u8 = 75;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let console = Console::default();
-    let _lines = console.log(cli.log_format, cli.verbose);
+    let lines = console.log(cli.log_format, cli.verbose);
     let result = match cli.command {
         Command::Run(args) => run(&args, &console),
         Command::Replay(args) => replay(&args),
@@ -38,8 +37,9 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
-        // An error's text names its cause already; the chain of causes would name it again.
-        tracing::error!("{error}");
+        // An error's text names its cause already; the chain of causes would name it again. Threads that are just ending have nothing more to
+        // say that matters more.
+        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
 }
@@ -50,12 +50,17 @@ fn may_pass(error: &anyhow::Error) -> bool {
         DemoError::Start(error) => Some(error),
         _ => None,
     });
-    error.downcast_ref().or(of_demo).is_some_and(StartError::may_pass)
+    let late = matches!(error.downcast_ref(), Some(PlanError::NoInterface { .. }));
+    late || error.downcast_ref().or(of_demo).is_some_and(StartError::may_pass)
 }
 
 fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
-    let plan = RunPlan::resolve(args)
-        .unwrap_or_else(|error| Cli::command().error(clap::error::ErrorKind::ValueValidation, error).exit());
+    let plan = match RunPlan::resolve(args) {
+        Ok(plan) => plan,
+        // The command line may be right and the interface late.
+        Err(error @ PlanError::NoInterface { .. }) => return Err(error.into()),
+        Err(error) => cli::wrong("run", error).exit(),
+    };
     let signals = signals(Hangup::EndOrReread)?;
     let sensor = match run::start(&plan, &signals) {
         Err(StartError::Ended(Ending::Asked(name))) => {

@@ -18,8 +18,8 @@ use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
 use tempfile::TempDir;
 use vxtap::record::read::ReadError;
-use vxtap::replay::{Input, Pace, ReplayError, ReplayPlan, Report, VniRange, run};
-use vxtap::wire::Vni;
+use vxtap::replay::{Input, Pace, ReplayError, ReplayPlan, Report, run};
+use vxtap::wire::{Vni, VniRange};
 
 /// Source address of the tests. Not the unspecified one, so that the test that takes a port away disturbs no other.
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -228,7 +228,7 @@ impl Publisher {
             tracing::info!(
                 recovered = self.counters.recovered.get(),
                 set_aside = self.counters.set_aside.get(),
-                "salvage is complete"
+                "salvage is complete; -v names each file, and so does the manifest"
             );
         }
     }
@@ -305,7 +305,7 @@ impl Publisher {
         // Where one of the next steps fails, the next attempt goes on from here, and writes no second line.
         self.leftovers.announced.insert(capture.path.clone(), capture.clone());
         self.complete(names, &made, &published, capture, whole.damaged)?;
-        tracing::info!(
+        tracing::debug!(
             path = %published.display(), frames = whole.frames, cut = whole.total - whole.length,
             "salvaged a capture file"
         );
@@ -340,7 +340,7 @@ impl Publisher {
                     }
                     done => done?,
                 }
-                tracing::info!(path = %to.display(), "published a capture file that a crash had kept from its name");
+                tracing::debug!(path = %to.display(), "published a capture file that a crash had kept from its name");
                 return Ok(true);
             }
         }

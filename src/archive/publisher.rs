@@ -251,7 +251,11 @@ impl Publisher {
             hook.finish(PATIENCE);
             self.set_hook_counters(&counters);
         }
-        tracing::info!(files = self.shelf.files(), head = %self.manifest.head(), "captures on record");
+        tracing::info!(
+            files = self.shelf.files(),
+            last_line = %self.manifest.head(),
+            "captures on record; the hash of the manifest's last line, noted elsewhere, is for vxtap verify --head"
+        );
     }
 
     /// Makes a file ready for its line. None where that has to wait, or cannot be. What is `synced` is safe already.

@@ -35,7 +35,7 @@ impl Publisher {
     pub(super) fn look_for_manifest(&mut self) {
         if self.displaced.is_none() && !self.manifest.has_its_name() {
             tracing::error!(
-                directory = %self.directory.display(), head = %self.manifest.head(),
+                directory = %self.directory.display(), last_line = %self.manifest.head(),
                 "somebody removed or replaced the manifest; files keep their part names meanwhile"
             );
             self.displaced = Some(Displaced { since: Instant::now(), said: false });
@@ -87,7 +87,7 @@ impl Publisher {
         }
         let empty = next.head() == Manifest::NO_LINE;
         if !(empty && self.is_bare()) && next.complete(&self.manifest, self.syncs()).map_err(text)? {
-            tracing::warn!(head = %next.head(), "the manifest has all its lines again");
+            tracing::warn!(last_line = %next.head(), "the manifest has all its lines again");
         } else {
             let again = self.announce_again(&mut next, contents).map_err(text)?;
             tracing::warn!(

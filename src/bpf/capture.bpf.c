@@ -71,7 +71,7 @@ struct state {
   u32 own[8];     // of the program: a bit by `own_bit` for each address in `own`
   u32 pad[5];
 };
-enum { ONLY_VNIS = 1, ONLY_SOURCES = 2 };
+enum { ONLY_VNIS = 1, ONLY_SOURCES = 2, NETWORKS = 4 }; // NETWORKS: `networks` has some
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1);
@@ -138,16 +138,21 @@ struct {
   __type(value, struct known);
 } found SEC(".maps");
 
-// The allow-lists. They change while the program runs: what is new is entered first, and what is not allowed any more removed last. Room for
-// two lists that have nothing in common (`source::allowed::MOST` each).
+// The allow-lists. They change while the program runs: what is new is entered first, and what is not allowed any more removed last. User
+// space makes them small where there are none. A bit for each VNI, the lowest of a word first: a range costs no more than one VNI.
+#define VNIS 512
+struct vni_bits {
+  u64 words[VNIS / 64];
+};
 struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 2 * 65536);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, (1 << 24) / VNIS);
   __type(key, u32);
-  __type(value, u8);
+  __type(value, struct vni_bits);
 } vnis SEC(".maps");
 
+// Single addresses, which a hash finds at once, and networks. Room for two lists of each that have nothing in common
+// (`source::allowed::MOST`).
 struct source {
   u32 address[4]; // network order; IPv4 as IPv4-mapped IPv6
 };
@@ -158,6 +163,18 @@ struct {
   __type(key, struct source);
   __type(value, u8);
 } sources SEC(".maps");
+
+struct prefix {
+  u32 length; // in bits
+  u32 address[4];
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+  __uint(max_entries, 2 * 65536);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct prefix);
+  __type(value, u8);
+} networks SEC(".maps");
 
 // Addresses of this host, and its networks' for broadcasts.
 struct {
@@ -219,11 +236,17 @@ static __always_inline bool is_listening(const struct endpoint *to, u32 generati
 }
 
 static __always_inline bool is_allowed(u32 only, u32 vni, const u32 *from) {
-  if (only & ONLY_VNIS && !bpf_map_lookup_elem(&vnis, &vni))
-    return false;
-  struct source source;
+  if (only & ONLY_VNIS) {
+    u32 at = vni / VNIS;
+    struct vni_bits *bits = bpf_map_lookup_elem(&vnis, &at);
+    if (!bits || !(bits->words[vni / 64 % (VNIS / 64)] >> vni % 64 & 1))
+      return false;
+  }
+  if (!(only & ONLY_SOURCES))
+    return true;
+  struct prefix source = {.length = 128};
   __builtin_memcpy(source.address, from, 16);
-  return !(only & ONLY_SOURCES) || bpf_map_lookup_elem(&sources, &source);
+  return bpf_map_lookup_elem(&sources, source.address) || (only & NETWORKS && bpf_map_lookup_elem(&networks, &source));
 }
 
 // The hash of the filter on the UDP sockets (`sys::socket::steer_by_session`): a session's

@@ -1,18 +1,19 @@
 //! The file of `--allow`: which mirror sessions are let in.
 //!
 //! ```text
-//! # Both of these must match; without a line of one kind, it does not matter.
-//! vni 100, 200
-//! from 10.0.0.7 2001:db8::7
+//! # Both of these must match. A kind that has no line does not matter, but a file that has no line at all is refused.
+//! vni 100, 200-299
+//! from 10.0.0.7 10.1.0.0/16 2001:db8::/32
 //! ```
+//!
+//! `vni all` and `from all` let in whatever comes, in so many words.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use super::sessions::{self, AllAndOthers};
 use crate::source::{Allowed, TooMany};
 use crate::storage::read_small;
-use crate::wire::Vni;
 
 /// Bytes of a file at most: the longest entries, as many as can be listed, and as much again.
 const MOST: usize = 8 << 20;
@@ -38,7 +39,7 @@ pub enum AllowError {
         error: io::Error,
     },
     /// A line of it makes no sense.
-    #[error("{path} line {line}: {fault}; expected are lines as \"vni 100, 200\" and \"from 10.0.0.7\"")]
+    #[error("{path} line {line}: {fault} (lines are as \"vni 100, 200-299\" or \"from 10.0.0.7, 10.1.0.0/16\")")]
     Line {
         /// The file.
         path: PathBuf,
@@ -46,6 +47,22 @@ pub enum AllowError {
         line: usize,
         /// What is wrong with it.
         fault: String,
+    },
+    /// It has no line that says anything: an emptied file must not let everybody in.
+    #[error("{path} names no VNI and no source; to let all sessions in, let it say so: \"vni all\"")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It has `all` and something else.
+    #[error("{path}: \"{kind}\": {error}")]
+    AllAndOthers {
+        /// The file.
+        path: PathBuf,
+        /// Of which kind of line.
+        kind: &'static str,
+        /// What is wrong.
+        error: AllAndOthers,
     },
     /// It has too many lines.
     #[error("{path}: {error}")]
@@ -81,15 +98,10 @@ fn parse(path: &Path, text: &str) -> Result<Allowed, AllowError> {
         let Some(kind) = words.next() else { continue };
         let before = vnis.len() + sources.len();
         for word in words {
+            let wrong = |what: String| fault(format!("{word:?} is {what}"));
             match kind {
-                "vni" => {
-                    let vni = word.parse().ok().and_then(Vni::new);
-                    vnis.push(vni.ok_or_else(|| fault(format!("{word:?} is not a VNI")))?);
-                }
-                "from" => {
-                    let address = word.parse().map_err(|_| fault(format!("{word:?} is not an IP address")))?;
-                    sources.push(mapped(address));
-                }
+                "vni" => vnis.push(sessions::vni(word).map_err(wrong)?),
+                "from" => sources.push(sessions::source(word).map_err(wrong)?),
                 _ => break,
             }
         }
@@ -98,39 +110,67 @@ fn parse(path: &Path, text: &str) -> Result<Allowed, AllowError> {
             return Err(fault(if known { format!("nothing behind {kind:?}") } else { format!("unknown {kind:?}") }));
         }
     }
-    Allowed::new(vnis, sources).map_err(|error| AllowError::Long { path: path.to_owned(), error })
-}
-
-/// An address as sources are told apart by: IPv4 as IPv4-mapped IPv6.
-pub(super) fn mapped(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
+    if vnis.is_empty() && sources.is_empty() {
+        return Err(AllowError::Empty { path: path.to_owned() });
     }
+    let both = |kind| move |error| AllowError::AllAndOthers { path: path.to_owned(), kind, error };
+    let vnis = sessions::only(vnis).map_err(both("vni"))?.map(FromIterator::from_iter);
+    let sources = sessions::only(sources).map_err(both("from"))?.map(FromIterator::from_iter);
+    Allowed::new(vnis, sources).map_err(|error| AllowError::Long { path: path.to_owned(), error })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Vni, VniRange};
+
+    fn read(text: &str) -> Result<Allowed, AllowError> {
+        parse(Path::new("f"), text)
+    }
 
     #[test]
     fn a_file_has_vnis_and_sources() {
-        let text = "# all of the web servers\r\nvni 100,200 , 7 # and one more\n\n\tfrom 10.0.0.7 2001:db8::7\nvni 0\n";
-        let vnis = [100, 200, 7, 0].map(|vni| Vni::new(vni).unwrap()).to_vec();
-        let sources = ["::ffff:10.0.0.7", "2001:db8::7"].map(|source| source.parse().unwrap()).to_vec();
-        assert_eq!(parse(Path::new("f"), text).unwrap(), Allowed::new(vnis, sources).unwrap());
-        assert_eq!(parse(Path::new("f"), "# nothing\n").unwrap(), Allowed::default(), "all");
+        let text =
+            "# all of the web servers\r\nvni 100,200-299 , 7 # and one more\n\n\tfrom 10.0.0.7 2001:db8::/32\nvni 0\n";
+        let vnis = [(100, 100), (200, 299), (7, 7), (0, 0)]
+            .map(|(first, last)| VniRange { first: Vni::new(first).unwrap(), last: Vni::new(last).unwrap() });
+        let sources = ["10.0.0.7/32", "2001:db8::/32"].map(|source| source.parse().unwrap());
+        let wanted = Allowed::new(Some(vnis.into_iter().collect()), Some(sources.into_iter().collect())).unwrap();
+        assert_eq!(read(text).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_kind_without_a_line_does_not_matter() {
+        let vnis = read("vni 5").unwrap();
+        assert!(vnis.vnis().is_some() && vnis.sources().is_none());
+        let sources = read("from ::1").unwrap();
+        assert!(sources.vnis().is_none() && sources.sources().is_some());
+    }
+
+    #[test]
+    fn a_file_that_names_nothing_is_refused_and_all_is_said() {
+        for text in ["", "\n\n", "# vni 100\n#from 10.0.0.7\n", " \t\r\n", "#"] {
+            let said = read(text).unwrap_err().to_string();
+            assert!(said.starts_with("f names no VNI and no source; ") && said.contains("vni all"), "{text:?}: {said}");
+        }
+        for text in ["vni all", "from all", "vni all\nfrom all", "vni all all"] {
+            assert_eq!(read(text).unwrap(), Allowed::default(), "{text}");
+        }
+        for text in ["vni all\nvni 5", "from 10.0.0.7, all\n"] {
+            let said = read(text).unwrap_err().to_string();
+            assert!(said.contains("\"all\" is listed beside others"), "{said}");
+        }
     }
 
     #[test]
     fn a_fault_is_named_with_its_line() {
         for (text, fault) in [
-            ("vni 1\nvni 16777216\n", "f line 2: \"16777216\" is not a VNI"),
-            ("from 10.0.0.0/8", "f line 1: \"10.0.0.0/8\" is not an IP address"),
+            ("vni 1\nvni 16777216\n", "f line 2: \"16777216\" is not a VNI; the largest is 16777215"),
+            ("from 10.0.0.1/8", "f line 1: \"10.0.0.1/8\" is not a network"),
             ("vnis 1", "f line 1: unknown \"vnis\""),
             ("vni # 5", "f line 1: nothing behind \"vni\""),
         ] {
-            let said = parse(Path::new("f"), text).unwrap_err().to_string();
+            let said = read(text).unwrap_err().to_string();
             assert!(said.starts_with(fault), "{said}");
         }
         let said = AllowPlan::File("/nosuch/file".into()).read().unwrap_err().to_string();

@@ -1,9 +1,11 @@
 //! From arguments as typed to a plan that is valid.
 
+pub mod address;
 pub mod allow;
 mod plan;
 mod queue;
 mod redirect;
+pub mod sessions;
 pub mod units;
 
 pub use plan::{PlanError, RunPlan};

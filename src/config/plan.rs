@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use super::allow::{AllowPlan, mapped};
-use super::units::{self, VXLAN_PORT};
-use super::{queue, redirect};
+use super::allow::AllowPlan;
+use super::sessions::{self, AllAndOthers};
+use super::{address, queue, redirect, units};
 use procfs::Current;
 
 use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, MinFree, Sync};
@@ -22,7 +22,7 @@ use crate::source::bpf::{Attach, BpfPlan, rings};
 use crate::source::udp::{self, Steering, UdpPlan};
 use crate::source::{Allowed, SourcePlan, TooMany, Way};
 use crate::storage::Direct;
-use crate::wire::{Vni, vxlan};
+use crate::wire::vxlan;
 
 /// What `vxtap run` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,10 @@ pub struct RunPlan {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Not enough memory for two chunks per worker.
-    #[error("--queue {queue} is too small for {workers} worker(s); give at least {least}")]
+    #[error(
+        "--queue {} is too small for {}; give at least {}{}",
+        units::size(*queue), units::plural(*workers, "worker"), units::size(least.next_multiple_of(1024)), units::meant(*queue)
+    )]
     Queue {
         /// As asked, in bytes.
         queue: u64,
@@ -51,12 +54,12 @@ pub enum PlanError {
         least: u64,
     },
     /// A file must have room for its header and a frame.
-    #[error("--rotate-size {0} is too small; give at least {LEAST_ROTATE_SIZE}")]
+    #[error("--rotate-size {} is too small; give at least {}{}", units::size(*.0), units::size(LEAST_ROTATE_SIZE), units::meant(*.0))]
     RotateSize(u64),
     /// One file would be over the budget.
     #[error(
-        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size",
-        keep = units::size(*keep), rotate = units::size(*rotate)
+        "--keep-bytes {keep} is less than --rotate-size {rotate}, so one file would be too much; give a smaller --rotate-size{meant}",
+        meant = units::meant(*keep), keep = units::size(*keep), rotate = units::size(*rotate)
     )]
     KeepBytes {
         /// As asked, in bytes.
@@ -65,13 +68,13 @@ pub enum PlanError {
         rotate: u64,
     },
     /// The kernel takes an int and doubles it.
-    #[error("--receive-buffer {0} is too large; the kernel takes at most {MOST_RECEIVE_BUFFER}")]
+    #[error("--receive-buffer {} is too large; the kernel takes less than 1GiB, as 512MiB", units::size(*.0))]
     ReceiveBuffer(u64),
     /// More addresses than a worker waits on.
     #[error("--listen is given more than {} times", udp::MAX_LISTEN)]
     ListenMany,
     /// More memory than there is.
-    #[error("--queue {queue} is too large: the outputs would take {asked} bytes, and this host has {has}")]
+    #[error("--queue {} is too large: the outputs would take {} MiB, and this host has {} MiB", units::size(*queue), asked >> 20, has >> 20)]
     Memory {
         /// As asked, in bytes.
         queue: u64,
@@ -81,7 +84,7 @@ pub enum PlanError {
         has: u64,
     },
     /// More memory than there is.
-    #[error("--ring is too large: the rings would take {asked} bytes, and this host has {has}")]
+    #[error("--ring is too large: the rings would take {} MiB, and this host has {} MiB", asked >> 20, has >> 20)]
     RingMemory {
         /// For all rings together, in bytes.
         asked: u64,
@@ -89,14 +92,22 @@ pub enum PlanError {
         has: u64,
     },
     /// It would do nothing.
-    #[error("{0} is for --source bpf or auto")]
+    #[error("{0} is for the BPF program; add --source bpf, or --source auto")]
     OnlyBpf(&'static str),
     /// The kernel makes no larger one, and a small one holds no datagram.
-    #[error("--ring must be from {LEAST_RING} to {MOST_RING} bytes")]
+    #[error("--ring must be from {} to {}", units::size(LEAST_RING), units::size(MOST_RING))]
     Ring,
     /// More than the program in the kernel has room for.
     #[error("{0}")]
     Allowed(#[from] TooMany),
+    /// A list of all and of some.
+    #[error("{option}: {error}")]
+    AllAndOthers {
+        /// The option.
+        option: &'static str,
+        /// What is wrong.
+        error: AllAndOthers,
+    },
     /// An idle output would be kept busy.
     #[error("--flush is too short; give at least {}ms", LEAST_FLUSH.as_millis())]
     Flush,
@@ -106,6 +117,16 @@ pub enum PlanError {
     /// One address is part of the other.
     #[error("--listen {0} includes {1}; give one of them")]
     ListenOverlap(SocketAddr, SocketAddr),
+    /// A link-local address is that of an interface.
+    #[error("cannot listen on {listen}: there is no interface {name}; there are: {ours}")]
+    NoInterface {
+        /// The address and the interface.
+        listen: String,
+        /// The interface.
+        name: String,
+        /// The interfaces of the host.
+        ours: String,
+    },
     /// Something that only user space can do.
     #[error("--tap-mode redirect does not go with {with}: {why}")]
     Redirect {
@@ -143,25 +164,7 @@ impl RunPlan {
     /// # Errors
     /// What makes no sense, and what would.
     pub fn resolve(args: &RunArgs) -> Result<Self, PlanError> {
-        let mut listen = Vec::new();
-        for address in &args.listen {
-            if address.port() != 0 && listen.contains(address) {
-                return Err(PlanError::ListenTwice(*address));
-            }
-            if let Some(wider) = listen.iter().find(|other| includes(other, address)) {
-                return Err(PlanError::ListenOverlap(*wider, *address));
-            }
-            if let Some(narrower) = listen.iter().find(|other| includes(address, other)) {
-                return Err(PlanError::ListenOverlap(*address, *narrower));
-            }
-            listen.push(*address);
-        }
-        if listen.is_empty() {
-            listen.push(udp::default_listen(VXLAN_PORT));
-        }
-        if listen.len() > udp::MAX_LISTEN {
-            return Err(PlanError::ListenMany);
-        }
+        let listen = address::resolve(&args.listen)?;
         let workers = args.workers.map_or_else(default_workers, usize::from);
         let receive_buffer = u32::try_from(args.receive_buffer)
             .ok()
@@ -201,10 +204,7 @@ impl RunPlan {
         }
         let allow = match &args.allow {
             Some(file) => AllowPlan::File(file.clone()),
-            None => AllowPlan::Given(Allowed::new(
-                args.vni.iter().copied().filter_map(Vni::new).collect(),
-                args.from.iter().copied().map(mapped).collect(),
-            )?),
+            None => AllowPlan::Given(given(args)?),
         };
         let steering = match args.steer {
             cli::Steer::Session => Steering::Session,
@@ -257,6 +257,8 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
     // The longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
     let keep = if args.verify_checksum { u32::MAX } else { kept(snaplen) };
+    // Without any there is nothing to drop, and the program needs no memory for lists.
+    let lists = args.allow.is_some() || !args.vni.is_empty() || !args.from.is_empty();
     Ok(BpfPlan {
         interfaces: args.interface.clone(),
         attach: match args.attach {
@@ -269,18 +271,10 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
         keep,
         redirect: redirect::plan(args, pipeline),
         // A number of datagrams is exact only where each comes by here, and so is a checksum that nobody looked at yet.
-        early: args.count.is_none() && !args.verify_checksum,
+        early: lists && args.count.is_none() && !args.verify_checksum,
         any_address: args.any_address,
         verify_checksum: args.verify_checksum,
     })
-}
-
-/// Whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands for all, and that of IPv6 for IPv4 too.
-fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
-    wide.port() == narrow.port()
-        && wide.port() != 0
-        && wide.ip().is_unspecified()
-        && (wide.is_ipv6() || narrow.is_ipv4())
 }
 
 /// The outputs, with `queue_bytes` each for `workers` workers.
@@ -355,7 +349,7 @@ fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<Outpu
             let redirect = args.tap_mode == cli::TapMode::Redirect;
             let plan = InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu };
             outputs.push(OutputPlan {
-                selection: Selection { vnis: selected(interface.vnis.iter().copied()), share },
+                selection: Selection { vnis: interface.vnis.clone(), share },
                 lane: LanePlan {
                     chunks: queue / workers / CHUNK_MEMORY,
                     linger: INTERFACE_LINGER,
@@ -382,11 +376,12 @@ fn shares(name: &str, count: Option<u32>) -> Vec<(String, Option<Share>)> {
     (0..of).map(|index| (format!("{stem}{}", first.saturating_add(index)), Some(Share { index, of }))).collect()
 }
 
-/// These VNIs, sorted; `None`, which stands for all, where there are none.
-fn selected(vnis: impl Iterator<Item = Vni>) -> Option<Vec<Vni>> {
-    let mut vnis: Vec<Vni> = vnis.collect();
-    vnis.sort_unstable();
-    Some(vnis).filter(|vnis| !vnis.is_empty())
+/// What `--vni` and `--from` let in.
+fn given(args: &RunArgs) -> Result<Allowed, PlanError> {
+    let both = |option| move |error| PlanError::AllAndOthers { option, error };
+    let vnis = sessions::only(args.vni.iter().copied()).map_err(both("--vni"))?;
+    let sources = sessions::only(args.from.iter().copied()).map_err(both("--from"))?;
+    Ok(Allowed::new(vnis.map(FromIterator::from_iter), sources.map(FromIterator::from_iter))?)
 }
 
 /// Half the cores: the kernel's own part of receiving, which is the larger, and the outputs take the rest.
@@ -444,6 +439,7 @@ pub(super) mod tests {
         assert_eq!(bpf(&["--snaplen", "200", "--tap", "m"]).keep, u32::MAX, "an interface takes whole frames");
         assert_eq!(bpf(&["--snaplen", "200", "--verify-checksum"]).keep, u32::MAX);
         assert!(bpf(&["--vni", "9,2"]).early);
+        assert!(bpf(&["--allow", "list"]).early && !bpf(&[]).early, "without lists there is nothing to drop");
         assert!(!bpf(&["--vni", "9", "--count", "5"]).early, "each is to be counted as it comes");
         assert_eq!(bpf(&["--ring", "5MB"]).ring, 8 << 20);
         for size in ["64KiB", "2GiB"] {
@@ -510,10 +506,14 @@ pub(super) mod tests {
     #[test]
     fn what_is_allowed_is_given_or_in_a_file() {
         let allow = |more: &[&str]| plan(more).unwrap().allow;
-        let vnis = [2, 5, 9].map(|n| Vni::new(n).unwrap()).to_vec();
-        let sources = ["::ffff:10.0.0.1", "fd00::1"].map(|source| source.parse().unwrap()).to_vec();
-        let given = ["--vni", "9,2", "--vni", "5", "--from", "fd00::1,10.0.0.1"];
-        assert_eq!(allow(&given), AllowPlan::Given(Allowed::new(vnis, sources).unwrap()));
+        let vnis = sessions::vnis("2,5-7,9").unwrap();
+        let sources = ["10.0.0.1/32", "fd00::/64"].map(|source| source.parse().unwrap()).into_iter().collect();
+        let given = ["--vni", "9,2", "--vni", "5-7", "--from", "fd00::/64,10.0.0.1"];
+        assert_eq!(allow(&given), AllowPlan::Given(Allowed::new(vnis, Some(sources)).unwrap()));
+        assert_eq!(allow(&["--vni", "all", "--from", "all"]), AllowPlan::Given(Allowed::default()));
+        for twice in [["--vni", "all,5"], ["--from", "10.0.0.1,all"]] {
+            assert!(matches!(plan(&twice), Err(PlanError::AllAndOthers { option, .. }) if option == twice[0]));
+        }
         assert_eq!(allow(&["--allow", "list"]), AllowPlan::File("list".into()));
     }
 

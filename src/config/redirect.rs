@@ -29,7 +29,7 @@ pub(super) fn check(args: &RunArgs) -> Result<(), PlanError> {
         (args.tap.len() > 1, "more than one --tap", "a packet enters one interface; use --tap-mode inject"),
         (args.tap_count.is_some(), "--tap-count", "conversations are spread by the sensor; use --tap-mode inject"),
         (
-            args.tap.iter().any(|tap| !tap.vnis.is_empty()),
+            args.tap.iter().any(|tap| tap.vnis.is_some()),
             "--tap NAME:vni=N",
             "the program selects for all outputs alike; use --vni N",
         ),

@@ -1,22 +1,43 @@
 //! Values as people type them: sizes, durations, addresses, VNIs.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::sessions;
 use crate::archive::MinFree;
 use crate::cli::InterfaceArg;
-use crate::replay::VniRange;
-use crate::wire::Vni;
-
-/// The IANA port of VXLAN (RFC 7348 section 8).
-pub const VXLAN_PORT: u16 = 4789;
 
 /// A size in bytes, as `100MiB`, `64k` or `1GB`.
 ///
 /// # Errors
 /// A text that says what is wrong.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 100MiB, 1GB or 65536"))
+    parse_size::parse_size(text).map_err(|_| "not a size; write it as 100MiB, 1GB or 65536".into())
+}
+
+/// A whole number from `LEAST` to `MOST`.
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
+    let of = if MOST == u64::MAX { format!("at least {LEAST}") } else { format!("from {LEAST} to {MOST}") };
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("not a whole number; write one {}, in digits", of.replace("at least", "that is at least")));
+    }
+    let number = text.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| format!("must be {of}"))
+}
+
+/// So many of something, as `1 worker` or `2 workers`.
+#[must_use]
+pub fn plural(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// What a number of bytes is likely to mean that is far too small: somebody forgot the unit.
+#[must_use]
+pub fn meant(bytes: u64) -> String {
+    if (1..4096).contains(&bytes) { format!("; do you mean {bytes}MiB?") } else { String::new() }
 }
 
 /// A size as people write it: in the largest unit that it is a multiple of.
@@ -25,6 +46,7 @@ pub fn size(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units.into_iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift)) {
         Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None if bytes == 1 => "1 byte".into(),
         None => format!("{bytes} bytes"),
     }
 }
@@ -75,27 +97,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Ok(d) if d.is_zero() => Err("must be more than zero".into()),
         Ok(d) if d > LONGEST => Err("must be ten years at most".into()),
         Ok(d) => Ok(d),
-        Err(e) => Err(format!("{e}; write it as 500ms, 10s, 5m or 1h")),
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(format!("has no unit; write {text}s, {text}m or {text}h"))
+        }
+        Err(_) => Err("not a duration; write it as 500ms, 10s, 5m, 1h or 30days".into()),
     }
-}
-
-/// An address with or without a port; the port is [`VXLAN_PORT`] unless given.
-///
-/// # Errors
-/// A text that says what is wrong.
-pub fn target(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(full) = text.parse::<SocketAddr>() {
-        return Ok(full);
-    }
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>()
-        .map(|ip| SocketAddr::new(ip, VXLAN_PORT))
-        .map_err(|_| "not an address; write 192.0.2.1, 192.0.2.1:4789, 2001:db8::1 or [2001:db8::1]:4789".into())
-}
-
-fn vni(text: &str) -> Result<Vni, String> {
-    let number = text.trim().parse().ok().and_then(Vni::new);
-    number.ok_or_else(|| format!("{text:?} is not a VNI; a VNI is a number from 0 to {}", Vni::MAX))
 }
 
 /// The name of an interface, with or without `:vni=N,...`.
@@ -105,27 +111,13 @@ fn vni(text: &str) -> Result<Vni, String> {
 pub fn interface(text: &str) -> Result<InterfaceArg, String> {
     let (name, vnis) = match text.split_once(':') {
         Some((name, more)) => {
-            let list = more.strip_prefix("vni=").ok_or_else(|| format!("{more:?}: write it as mirror0:vni=100,200"))?;
-            (name, list.split(',').map(vni).collect::<Result<_, _>>()?)
+            let list =
+                more.strip_prefix("vni=").ok_or_else(|| format!("{more:?}: write it as mirror0:vni=100,200-299"))?;
+            (name, sessions::vnis(list)?)
         }
-        None => (text, Vec::new()),
+        None => (text, None),
     };
     Ok(InterfaceArg { name: name.to_owned(), vnis })
-}
-
-/// One VNI or a range `A-B`.
-///
-/// # Errors
-/// A text that says what is wrong.
-pub fn vni_range(text: &str) -> Result<VniRange, String> {
-    let (first, last) = match text.split_once('-') {
-        Some((a, b)) => (vni(a)?, vni(b)?),
-        None => (vni(text)?, vni(text)?),
-    };
-    if first > last {
-        return Err(format!("the range {text} is empty; write the smaller VNI first"));
-    }
-    Ok(VniRange { first, last })
 }
 
 #[cfg(test)]
@@ -169,36 +161,50 @@ mod tests {
     }
 
     #[test]
-    fn targets() {
-        for (text, want) in [
-            ("192.0.2.1", "192.0.2.1:4789"),
-            ("192.0.2.1:8472", "192.0.2.1:8472"),
-            ("2001:db8::1", "[2001:db8::1]:4789"),
-            ("[2001:db8::1]", "[2001:db8::1]:4789"),
-            ("[2001:db8::1]:8472", "[2001:db8::1]:8472"),
+    fn numbers() {
+        assert_eq!(number::<u16, 1, 256>("256"), Ok(256));
+        for (text, answer) in [
+            ("0", "must be from 1 to 256"),
+            ("257", "must be from 1 to 256"),
+            ("-1", "must be from 1 to 256"),
+            ("99999999999999999999", "must be from 1 to 256"),
+            ("auto", "not a whole number; write one from 1 to 256"),
+            ("1.5", "not a whole number"),
+            ("", "not a whole number"),
         ] {
-            assert_eq!(target(text).as_ref().map(ToString::to_string).as_deref(), Ok(want));
+            let said = number::<u16, 1, 256>(text).unwrap_err();
+            assert!(said.contains(answer), "{text}: {said}");
         }
-        assert!(target("bastion").is_err());
+        assert_eq!(number::<u64, 1, { u64::MAX }>("0").unwrap_err(), "must be at least 1");
+        assert_eq!(plural(1, "worker") + &plural(2, "worker"), "1 worker2 workers");
+    }
+
+    #[test]
+    fn what_is_no_size_or_duration_is_answered_with_what_to_write() {
+        for (text, answer) in [("lots", "not a size; write it as 100MiB"), ("-1", "not a size"), ("10ZB", "not a size")]
+        {
+            let said = bytes(text).unwrap_err();
+            assert!(said.contains(answer), "{text}: {said}");
+        }
+        for (text, answer) in [
+            ("5", "has no unit; write 5s, 5m or 5h"),
+            ("-1s", "not a duration"),
+            ("1x", "not a duration"),
+            ("0s", "zero"),
+        ] {
+            let said = duration(text).unwrap_err();
+            assert!(said.contains(answer), "{text}: {said}");
+        }
     }
 
     #[test]
     fn interfaces() {
-        let vnis = |numbers: &[u32]| numbers.iter().copied().filter_map(Vni::new).collect();
-        assert_eq!(interface("mirror0"), Ok(InterfaceArg { name: "mirror0".into(), vnis: Vec::new() }));
-        assert_eq!(interface("m:vni=1,200"), Ok(InterfaceArg { name: "m".into(), vnis: vnis(&[1, 200]) }));
+        let vnis = |text| sessions::vnis(text).unwrap();
+        assert_eq!(interface("mirror0"), Ok(InterfaceArg { name: "mirror0".into(), vnis: None }));
+        assert_eq!(interface("m:vni=1-5,200"), Ok(InterfaceArg { name: "m".into(), vnis: vnis("200,1-5") }));
+        assert_eq!(interface("m:vni=all"), Ok(InterfaceArg { name: "m".into(), vnis: None }));
         for wrong in ["m:", "m:vni=", "m:vni=x", "m:vlan=1", "m:vni=1,16777216"] {
             assert!(interface(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn vnis() {
-        let range = |a, b| VniRange { first: Vni::new(a).unwrap(), last: Vni::new(b).unwrap() };
-        assert_eq!(vni_range("7"), Ok(range(7, 7)));
-        assert_eq!(vni_range("0-16777215"), Ok(range(0, 0xff_ffff)));
-        assert!(vni_range("16777216").is_err());
-        assert!(vni_range("9-7").is_err());
-        assert!(vni_range("x").is_err());
     }
 }

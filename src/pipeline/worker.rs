@@ -396,8 +396,8 @@ mod tests {
         ledger.outputs.push(output);
         let sessions = SessionTable::new(Arc::new(Registry::new(2)));
         let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
-        let vnis = vnis.iter().filter_map(|vni| Vni::new(*vni)).collect();
-        let list = Arc::new(AllowList::new(Allowed::new(vnis, Vec::new()).unwrap()));
+        let vnis = (!vnis.is_empty()).then(|| vnis.iter().filter_map(|vni| Vni::new(*vni)).collect());
+        let list = Arc::new(AllowList::new(Allowed::new(vnis, None).unwrap()));
         let step = Step::new(ReservedBits::Accept, list, sessions, lanes, counters);
         let worker = Worker::new(Prepared(payloads), step, budget.map(|n| Arc::new(Budget::new(n))));
         let stop = AtomicBool::new(budget.is_none());
@@ -578,7 +578,7 @@ mod tests {
             odd: 8,
             ..Redirected::default()
         };
-        let list = Arc::new(AllowList::new(Allowed::new(vec![Vni::new(1).unwrap()], Vec::new()).unwrap()));
+        let list = Arc::new(AllowList::new(Allowed::new(Some(Vni::new(1).into_iter().collect()), None).unwrap()));
         let table = SessionTable::new(Arc::new(Registry::new(3)));
         let step = Step::new(ReservedBits::Accept, list, table, vec![files, tap], counters);
         let worker = Worker::new(Redirecting(copies, redirect, sessions.to_vec()), step, None);

@@ -30,7 +30,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::ReplayArgs;
 use crate::record::read::{CaptureReader, ReadError};
-use crate::wire::Vni;
+use crate::wire::VniRange;
 
 pub use pace::Pace;
 pub use report::Report;
@@ -40,15 +40,6 @@ use sender::Sender;
 
 /// The longest sleep before the stop flag is looked at again.
 const STOP_CHECK: Duration = Duration::from_millis(50);
-
-/// VNIs that frames take turns in: `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VniRange {
-    /// The first VNI.
-    pub first: Vni,
-    /// The last VNI, not below the first.
-    pub last: Vni,
-}
 
 /// A capture to play.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -101,7 +101,14 @@ impl fmt::Display for Report {
             write!(f, "\ninterrupted before the end")?;
         }
         for (count, what) in [
-            (self.damaged.len() as u64, "errors in captures: not played to their end"),
+            (
+                self.damaged.len() as u64,
+                if self.damaged.len() == 1 {
+                    "error in a capture: not played to its end"
+                } else {
+                    "errors in captures: not played to their end"
+                },
+            ),
             (self.too_large, "frames not sent: too large for a UDP datagram"),
             (self.unsent, "frames not sent: given up after errors"),
             (self.cut, "frames were cut by the capture; sent as captured"),
@@ -180,7 +187,7 @@ mod tests {
             text.lines().skip(1).collect::<Vec<_>>(),
             [
                 "interrupted before the end",
-                "        1 errors in captures: not played to their end",
+                "        1 error in a capture: not played to its end",
                 "        2 frames not sent: too large for a UDP datagram",
                 "    1,000 frames were cut by the capture; sent as captured",
                 "        3 other errors, the last: Operation not permitted (os error 1)",

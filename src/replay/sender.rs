@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::report::Report;
-use super::{ReplayError, ReplayPlan, VniRange};
+use super::{ReplayError, ReplayPlan};
 use crate::record::read::Frame;
 use crate::sys::send::{HEADER, SendBatch};
 use crate::sys::socket;
 use crate::wire::flow::{FIRST_SOURCE_PORT, outer_source_port};
-use crate::wire::{Vni, vxlan};
+use crate::wire::{Vni, VniRange, vxlan};
 
 /// Outer source ports, and so sockets.
 const PORTS: usize = 128;

@@ -1,12 +1,12 @@
 //! Which frames an output wants.
 
-use crate::wire::{Vni, flow};
+use crate::wire::{Vni, VniSet, flow};
 
 /// The frames that an output takes; by default all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only these VNIs, sorted; all where there is none.
-    pub vnis: Option<Vec<Vni>>,
+    /// Only these VNIs; all where there is none.
+    pub vnis: Option<VniSet>,
     /// Only a share of the conversations.
     pub share: Option<Share>,
 }
@@ -41,7 +41,7 @@ impl Selection {
     /// frame that is not IP by the first.
     #[inline]
     pub fn takes(&self, candidate: &mut Candidate<'_>) -> bool {
-        if self.vnis.as_ref().is_some_and(|vnis| vnis.binary_search(&candidate.vni).is_err()) {
+        if self.vnis.as_ref().is_some_and(|vnis| !vnis.contains(candidate.vni)) {
             return false;
         }
         self.share.is_none_or(|share| {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn vnis() {
-        let some = Selection { vnis: Some([2, 5].map(|n| Vni::new(n).unwrap()).to_vec()), share: None };
+        let some = Selection { vnis: Some([2, 5].into_iter().filter_map(Vni::new).collect()), share: None };
         for (vni, wanted) in [(2, true), (3, false), (5, true)] {
             let vni = Vni::new(vni).unwrap();
             assert_eq!(some.takes(&mut Candidate::new(vni, &[])), wanted);

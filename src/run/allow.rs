@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, after, at, bounded, never, select};
 
-use super::{Ending, StartError};
+use super::{Ending, StartError, allow_log};
 use crate::config::allow::{AllowError, AllowPlan};
 use crate::source::bpf::Gate;
 use crate::source::{AllowList, Allowed};
@@ -166,9 +166,9 @@ impl Allow {
                 if let Some(gate) = &self.gate {
                     gate.allow(&allowed);
                 }
-                let now = allowed.to_string();
-                self.list.replace(allowed);
-                tracing::info!("{signal}: {} is read again; allowed are {now}", file.path.display());
+                self.list.replace(allowed.clone());
+                tracing::info!("{signal}: {} is read again", file.path.display());
+                allow_log::log(&allowed);
             }
             Err(error) => tracing::error!("{signal}: what was allowed stays so: {error}"),
         }
@@ -182,7 +182,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn only(vni: u32) -> Allowed {
-        Allowed::new(vec![Vni::new(vni).unwrap()], Vec::new()).unwrap()
+        Allowed::new(Some(Vni::new(vni).into_iter().collect()), None).unwrap()
     }
 
     /// A file whose reads return what is sent here, and how many have begun.

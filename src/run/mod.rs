@@ -1,6 +1,8 @@
 //! `vxtap run`: the sensor from start to end.
 
 mod allow;
+mod allow_log;
+mod lines;
 mod signals;
 mod status;
 
@@ -82,6 +84,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
             wanted = udp.receive_buffer,
         );
     }
+    allow_log::log(&allowed);
     let allow = Allow::new(allowed, file, gate);
     let pipeline = match sources {
         Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, None),
@@ -97,7 +100,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         listen = %listen.join(" "),
         source = %description,
         workers = udp.workers,
-        queue_mib = plan.pipeline.queue_memory(udp.workers) >> 20,
+        memory = %format!("{}MiB", plan.pipeline.queue_memory(udp.workers) >> 20),
         outputs = %outputs(&plan.pipeline).join(" "),
         "receiving"
     );

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::lines;
 use crate::console::Console;
 use crate::ledger::{Ledger, Losses, OutputDrop, Overflow, Snapshot, thousands};
 use crate::pipeline::Pipeline;
@@ -20,8 +21,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const LOG: Duration = Duration::from_secs(10);
 /// How long the end of a sensor waits for the terminal.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// New sessions named in a second; the others are counted.
-const NAMED: u32 = 5;
+/// New sessions that have a line of their own in a second; the others share some.
+const NAMED: usize = 5;
 
 /// Counters that the status shows.
 #[derive(Debug, Clone, Copy, Default)]
@@ -226,15 +227,14 @@ impl Status {
     }
 
     fn new_sessions(&mut self) {
-        let known = self.sessions;
-        for (_, key) in self.registry.since(known) {
-            if self.sessions - known < NAMED {
-                tracing::info!(source = %key.source(), vni = key.vni.get(), "new mirror session");
-            }
-            self.sessions += 1;
+        let new = self.registry.since(self.sessions);
+        self.sessions += u32::try_from(new.len()).unwrap_or(u32::MAX);
+        let (named, further) = new.split_at(new.len().min(NAMED));
+        for (_, key) in named {
+            tracing::info!(source = %key.source(), vni = key.vni.get(), "new mirror session");
         }
-        if self.sessions - known > NAMED {
-            tracing::info!(more = self.sessions - known - NAMED, total = self.sessions, "further new mirror sessions");
+        for line in lines::of(further.iter().map(|(_, key)| format!("{} vni {}", key.source(), key.vni))) {
+            tracing::info!(total = self.sessions, "further new mirror sessions: {line}");
         }
     }
 

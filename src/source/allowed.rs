@@ -3,75 +3,62 @@
 //! The list can be replaced while the sensor runs. A worker looks once a turn whether it was, which costs an atomic load, and decides each
 //! datagram by the list it has. A program in the kernel decides earlier what it can; whatever it lets through comes by the worker.
 
-use std::fmt;
 use std::net::Ipv6Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::wire::Vni;
+use super::SourceSet;
+use crate::wire::{Vni, VniSet};
 
-/// VNIs or sources on a list at most: the program in the kernel has room for that twice.
+/// Ranges of VNIs, or prefixes of sources, that a list has at most: it is logged in full, and the program in the kernel has room for two.
 const MOST: usize = 1 << 16;
 
 /// The sessions that are let in. By default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
-    vnis: Option<Vec<Vni>>,
-    sources: Option<Vec<Ipv6Addr>>,
+    vnis: Option<VniSet>,
+    sources: Option<SourceSet>,
 }
 
 /// A list that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} {1} are too many; at most {MOST} can be listed")]
+#[error("{0} {1} are too many; at most {MOST} can be listed, and neighbours as a range or prefix count once")]
 pub struct TooMany(usize, &'static str);
 
 impl Allowed {
-    /// Sessions with one of these VNIs and from one of these sources, IPv4 as IPv4-mapped IPv6; where there is none, from any.
+    /// Sessions with one of these VNIs and from one of these sources. `None` stands for all, an empty set for none.
     ///
     /// # Errors
-    /// More than 65,536 of a kind.
-    pub fn new(vnis: Vec<Vni>, sources: Vec<Ipv6Addr>) -> Result<Self, TooMany> {
-        Ok(Self { vnis: listed(vnis, "VNIs")?, sources: listed(sources, "sources")? })
+    /// More than 65,536 ranges or prefixes.
+    pub fn new(vnis: Option<VniSet>, sources: Option<SourceSet>) -> Result<Self, TooMany> {
+        let lengths = [
+            (vnis.as_ref().map_or(0, |set| set.ranges().len()), "VNIs"),
+            (sources.as_ref().map_or(0, |set| set.networks().len()), "sources"),
+        ];
+        match lengths.into_iter().find(|(length, _)| *length > MOST) {
+            Some((length, what)) => Err(TooMany(length, what)),
+            None => Ok(Self { vnis, sources }),
+        }
     }
 
     /// Whether a session is let in.
     #[inline]
     #[must_use]
     pub fn takes(&self, source: Ipv6Addr, vni: Vni) -> bool {
-        has(self.vnis.as_deref(), &vni) && has(self.sources.as_deref(), &source)
+        self.vnis.as_ref().is_none_or(|set| set.contains(vni))
+            && self.sources.as_ref().is_none_or(|set| set.contains(source))
     }
 
-    /// The VNIs, sorted; `None` stands for all.
+    /// The VNIs; `None` stands for all.
     #[must_use]
-    pub fn vnis(&self) -> Option<&[Vni]> {
-        self.vnis.as_deref()
+    pub fn vnis(&self) -> Option<&VniSet> {
+        self.vnis.as_ref()
     }
 
-    /// The sources, sorted; `None` stands for all.
+    /// The sources; `None` stands for all.
     #[must_use]
-    pub fn sources(&self) -> Option<&[Ipv6Addr]> {
-        self.sources.as_deref()
-    }
-}
-
-/// Sorted and without doubles; `None` where there is nothing.
-fn listed<T: Ord>(mut list: Vec<T>, what: &'static str) -> Result<Option<Vec<T>>, TooMany> {
-    list.sort_unstable();
-    list.dedup();
-    if list.len() > MOST { Err(TooMany(list.len(), what)) } else { Ok(Some(list).filter(|list| !list.is_empty())) }
-}
-
-#[inline]
-fn has<T: Ord>(list: Option<&[T]>, wanted: &T) -> bool {
-    list.is_none_or(|list| list.binary_search(wanted).is_ok())
-}
-
-/// How many, for people.
-impl fmt::Display for Allowed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |list: Option<usize>| list.map_or("all".into(), |n| n.to_string());
-        let (vnis, sources) = (count(self.vnis().map(<[_]>::len)), count(self.sources().map(<[_]>::len)));
-        write!(f, "VNIs: {vnis}, sources: {sources}")
+    pub fn sources(&self) -> Option<&SourceSet> {
+        self.sources.as_ref()
     }
 }
 
@@ -138,26 +125,34 @@ mod tests {
     use super::*;
 
     fn allowed(vnis: &[u32], sources: &[&str]) -> Allowed {
-        let vnis = vnis.iter().filter_map(|vni| Vni::new(*vni)).collect();
-        Allowed::new(vnis, sources.iter().map(|source| source.parse().unwrap()).collect()).unwrap()
+        let vnis = (!vnis.is_empty()).then(|| vnis.iter().filter_map(|vni| Vni::new(*vni)).collect());
+        let networks = sources.iter().map(|source| source.parse().unwrap());
+        Allowed::new(vnis, (!sources.is_empty()).then(|| networks.collect())).unwrap()
     }
 
     #[test]
-    fn both_lists_decide_and_an_empty_one_does_not() {
+    fn both_lists_decide_and_one_that_is_not_there_does_not() {
         let takes =
             |allowed: &Allowed, source: &str, vni| allowed.takes(source.parse().unwrap(), Vni::new(vni).unwrap());
         let (one, other) = ("::ffff:192.0.2.1", "2001:db8::1");
         assert!(takes(&Allowed::default(), one, 5));
         let vnis = allowed(&[9, 2, 9], &[]);
         assert!(takes(&vnis, one, 9) && takes(&vnis, other, 2) && !takes(&vnis, one, 5));
-        let sources = allowed(&[], &[one]);
+        let sources = allowed(&[], &["192.0.2.0/24"]);
         assert!(takes(&sources, one, 5) && !takes(&sources, other, 5));
-        let both = allowed(&[9], &[other, one]);
+        let both = allowed(&[9], &["2001:db8::1/128", "192.0.2.1/32"]);
         assert!(takes(&both, one, 9) && takes(&both, other, 9) && !takes(&both, one, 5) && !takes(&both, "::1", 9));
-        assert_eq!(both.to_string(), "VNIs: 1, sources: 2");
-        assert_eq!(Allowed::default().to_string(), "VNIs: all, sources: all");
-        let too_many = (0..=MOST as u32).filter_map(Vni::new).collect();
-        assert!(Allowed::new(too_many, Vec::new()).is_err());
+        let nobody = Allowed::new(Some(VniSet::default()), None).unwrap();
+        assert!(!takes(&nobody, one, 9), "an empty list is not all");
+    }
+
+    #[test]
+    fn a_list_has_a_limit_and_a_range_counts_once() {
+        let every_second = (0..=2 * MOST as u32).step_by(2).filter_map(Vni::new);
+        assert!(Allowed::new(Some(every_second.clone().take(MOST).collect()), None).is_ok());
+        let error = Allowed::new(Some(every_second.collect()), None).unwrap_err().to_string();
+        assert!(error.starts_with("65537 VNIs are too many"), "{error}");
+        assert!(Allowed::new(Some((0..=MOST as u32).filter_map(Vni::new).collect()), None).is_ok());
     }
 
     #[test]

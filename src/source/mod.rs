@@ -5,10 +5,12 @@ pub mod bpf;
 mod choice;
 mod owner;
 pub mod port_owner;
+mod source_set;
 pub mod udp;
 
 pub use allowed::{AllowList, AllowListReader, Allowed, TooMany};
 pub use choice::{OpenError, Opened, SourcePlan, Sources, Way, open};
+pub use source_set::SourceSet;
 
 use std::fmt::Debug;
 use std::io;

@@ -1,16 +1,19 @@
 //! Wire formats: pure functions from bytes to views of those bytes.
 //!
-//! Nothing here reads, writes, allocates or panics, whatever the bytes are; the fuzzers and property tests run
-//! exactly this code. A view borrows the packet it was made from, so decapsulation copies nothing.
+//! Nothing here reads, writes, allocates (but for making a [`VniSet`]) or panics, whatever the bytes are; the fuzzers and
+//! property tests run exactly this code. A view borrows the packet it was made from, so decapsulation copies nothing.
 #![forbid(unsafe_code)]
 
 pub mod flow;
 pub mod inner;
 pub mod outer;
 pub mod source;
+mod vni_set;
 pub mod vxlan;
 
 use std::fmt;
+
+pub use vni_set::{VniRange, VniSet};
 
 /// A VXLAN Network Identifier: 24 bits, all values legal (RFC 7348 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,7 @@
 //! Which sessions are let in, and that this can change while the sensor runs, whatever it receives by.
 
 use std::fs;
+use std::net::IpAddr;
 
 use rustix::process::Signal;
 
@@ -23,6 +24,12 @@ fn unselected(ended: &Ended) -> (u64, u64) {
     (ended.ledger.get("/unselected"), ended.ledger.get("/fast_path/unselected"))
 }
 
+/// What the log says in full about what is allowed, since line number `from`.
+fn allowed(log: &[String], from: usize) -> Vec<String> {
+    let messages = log.iter().skip(from).filter_map(|line| message(line));
+    messages.filter(|message| message.starts_with("allowed ")).collect()
+}
+
 /// Waits until a session has this many frames on disk. With one worker all that was sent before the last of them is decided then.
 #[track_caller]
 fn has_written(sensor: &Sensor, pair: &Pair, ip: Ip, vni: u32, frames: u64) {
@@ -42,7 +49,8 @@ fn only_sessions_of_these_sources_and_vnis_are_kept() {
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     for way in WAYS {
         let pair = Pair::new(1600);
-        let from = format!("{way} --from 192.0.2.1,{} --vni 4,1", pair.source(Ip::V6));
+        let from = format!("{way} --from 192.0.2.1,fd73::/64 --vni 4,0-1");
+        assert_eq!(pair.source(Ip::V6), "fd73::1".parse::<IpAddr>().unwrap(), "in that network");
         let sensor = Setup::new(&pair.sensor).with(&from).start();
         for ip in [Ip::V4, Ip::V6] {
             replay_all(&pair.sender, pair.target(ip), &[&file], "--vni 1-4 --rate 20000", frames.len());
@@ -50,6 +58,7 @@ fn only_sessions_of_these_sources_and_vnis_are_kept() {
         let ended = sensor.stop();
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
         ended.ledger.assert_closes(&ended.captures);
+        assert_eq!(allowed(&ended.log, 0), ["allowed VNIs: 0-1, 4", "allowed sources: 192.0.2.1, fd73::/64"]);
         let refused = FRAMES + 200;
         assert_eq!(unselected(&ended), (refused, if way.contains("bpf") { refused } else { 0 }), "{way}");
         assert_eq!(ended.ledger.get("/outputs/pcap/filtered"), refused);
@@ -86,18 +95,24 @@ fn the_allow_list_changes_live() {
             fs::write(&list, to).unwrap();
             sensor.process.signal(Signal::USR2);
             sensor.process.stderr.find(says, seen, |line| message(line)?.contains(says).then_some(()));
+            allowed(&sensor.process.stderr.all(), seen)
         };
+        assert_eq!(allowed(&sensor.process.stderr.all(), 0), ["allowed VNIs: 1-2", "allowed sources: all"]);
         // 101 of VNI 1, 100 of each other, by each of IPv4 and IPv6.
         send();
         has_written(&sensor, &pair, Ip::V4, 1, 101);
-        change(&format!("vni 1\nvni 3 4\nfrom {}\n", pair.source(Ip::V4)), "allowed are VNIs: 3, sources: 1");
+        let now = change("vni 1\nvni 3-4\nfrom 10.73.0.0/30 10.0.0.9\n", "allowed sources");
+        assert_eq!(now, ["allowed VNIs: 1, 3-4", "allowed sources: 10.0.0.9, 10.73.0.0/30"]);
         send();
         has_written(&sensor, &pair, Ip::V4, 1, 2 * 101);
-        // What cannot be understood changes nothing.
-        change("vni 2\nvni all\n", "line 2: \"all\" is not a VNI");
+        // What cannot be understood changes nothing, and neither does what says nothing.
+        change("vni 2\nvni some\n", "line 2: \"some\" is not a VNI");
+        change("# everything\n", "what was allowed stays so");
+        change("", "names no VNI and no source");
         send();
         has_written(&sensor, &pair, Ip::V4, 1, 3 * 101);
-        change("# everything\n", "allowed are VNIs: all, sources: all");
+        let now = change("vni all\n", "allowed sources");
+        assert_eq!(now, ["allowed VNIs: all", "allowed sources: all"]);
         send();
         has_written(&sensor, &pair, Ip::V4, 1, 4 * 101);
 
@@ -132,6 +147,11 @@ fn a_file_that_cannot_be_used_keeps_the_sensor_from_starting() {
     fs::write(&list, "vni 1\nsource 10.0.0.1\n").unwrap();
     let (code, text) = start().fails();
     assert!(code == Some(1) && text.contains("line 2"), "{text}");
+    for nothing in ["", "# vni 1\n"] {
+        fs::write(&list, nothing).unwrap();
+        let (code, text) = start().fails();
+        assert!(code == Some(1) && text.contains("names no VNI and no source"), "{text}");
+    }
     // Without a file the signal does no harm.
     let sensor = Setup::new(&pair.sensor).start();
     sensor.process.signal(Signal::USR2);

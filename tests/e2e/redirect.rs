@@ -294,7 +294,7 @@ fn what_is_not_allowed_does_not_enter_also_when_that_changes() {
         // All that was sent has been decided by now: the program runs on the sender's core.
         fs::write(&list, "vni 3\n").unwrap();
         sensor.process.signal(Signal::USR2);
-        let changed = |line: &str| message(line)?.contains("allowed are VNIs: 1").then_some(());
+        let changed = |line: &str| message(line)?.contains("allowed VNIs: 3").then_some(());
         sensor.process.stderr.find("the change", seen, changed);
         send();
         let first = (0..400).filter(|n| n % 4 < 2).map(|n| frames[n].clone());

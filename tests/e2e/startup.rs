@@ -1,7 +1,7 @@
 //! Why a sensor cannot start, in words that a person can act on; and what does not keep it from starting.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::chown;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::netns::{Ip, Namespace, Pair};
 use crate::overload::Mount;
 use crate::process::eventually;
 use crate::replay::replay_all;
-use crate::sensor::{Setup, VXTAP};
+use crate::sensor::{Setup, VXTAP, message};
 
 /// The exit code that says so.
 const NOT_YET: i32 = 75;
@@ -207,4 +207,86 @@ fn an_ordinary_user_receives_and_is_told_of_the_small_buffer() {
     assert_holds("frames", &captures::session(&ended.captures, pair.source(Ip::V4), 1), &frames);
     let advice = ended.messages("sysctl -w net.core.rmem_max=536870912");
     assert_eq!(advice.len(), 1, "{:#?}", ended.log);
+}
+
+#[test]
+fn a_port_an_address_and_a_link_local_address_are_enough() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let pair = Pair::new(1600);
+    for (namespace, host) in [(&pair.sender, 1), (&pair.sensor, 2)] {
+        namespace.ip(&format!("address add fe80::73:{host}/64 dev eth0 nodad"));
+    }
+    let index =
+        pair.sender.enter(|| rustix::net::netdevice::name_to_index(UdpSocket::bind("[::1]:0").unwrap(), "eth0"));
+    let link_local = SocketAddr::V6(SocketAddrV6::new("fe80::73:2".parse().unwrap(), 4789, 0, index.unwrap()));
+    for (listen, to) in [
+        ("--listen 4789", pair.target(Ip::V6)),
+        ("--listen 4789", pair.target(Ip::V4)),
+        ("--listen 0.0.0.0", pair.target(Ip::V4)),
+        ("--listen [fe80::73:2%eth0]:4789", link_local),
+        ("--listen [fe80::73:2%eth0] --source bpf", link_local),
+    ] {
+        let sensor = Setup::new(&pair.sensor).with(listen).start();
+        replay_all(&pair.sender, to, &[&file], "--rate 10000", frames.len());
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        assert_eq!(ended.ledger.received(), frames.len() as u64, "{listen}");
+    }
+    assert_refused(
+        Setup::new(&pair.sensor).with("--listen [fe80::73:2%eth9]:4789"),
+        75,
+        &["no interface eth9", "eth0"],
+    );
+}
+
+#[test]
+fn every_session_is_named_and_no_salvaged_file_has_a_line() {
+    if !need::programs(&[]) {
+        return;
+    }
+    const SESSIONS: usize = 40;
+    let directory = tempfile::tempdir().unwrap();
+    let captures = directory.path().join("captures");
+    let frames = frames::assorted(SESSIONS as u32);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let pair = Pair::new(1600);
+    let sensor = Setup::new(&pair.sensor).writing(&captures).start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &format!("--vni 1-{SESSIONS}"), frames.len());
+    let source = pair.source(Ip::V4);
+    let named = || {
+        let log = sensor.process.stderr.all();
+        let alone = log.iter().filter(|line| message(line).is_some_and(|said| said == "new mirror session")).count();
+        let together = log
+            .iter()
+            .filter_map(|line| message(line)?.strip_prefix("further new mirror sessions: ").map(String::from));
+        let together: Vec<String> =
+            together.flat_map(|names| names.split(", ").map(String::from).collect::<Vec<_>>()).collect();
+        assert!(together.iter().all(|name| name.starts_with(&format!("{source} vni "))), "{together:?}");
+        alone + together.len()
+    };
+    eventually("all sessions are named", || named() == SESSIONS);
+    sensor.stop().assert_all_is_well();
+
+    // As a crash would have left them.
+    for path in captures::files(&captures) {
+        fs::rename(&path, path.with_extension("pcap.part")).unwrap();
+    }
+    for (verbose, lines) in [("", 0), ("-v", SESSIONS)] {
+        fs::remove_file(captures.join("manifest.jsonl")).unwrap();
+        let sensor = Setup::new(&pair.sensor).with(verbose).writing(&captures).start();
+        let complete = |line: &str| message(line)?.contains("salvage is complete").then(|| line.to_owned());
+        let summary = sensor.process.stderr.find("salvage is complete", 0, complete);
+        assert!(summary.contains(&format!("\"recovered\":{SESSIONS}")), "{summary}");
+        let ended = sensor.stop();
+        assert_eq!(ended.messages("salvaged a capture file").len(), lines, "{:#?}", ended.log);
+        for path in captures::files(&captures) {
+            let name = path.to_str().unwrap().replace(".recovered", "");
+            fs::rename(&path, format!("{name}.part")).unwrap();
+        }
+    }
 }

@@ -22,6 +22,7 @@
 mod clock;
 mod filter;
 mod interface;
+mod lists;
 mod place;
 mod program;
 mod record;

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::hash::Hash;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,11 +13,12 @@ use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::util::KernelVersion;
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya::{Ebpf, EbpfLoader};
 
 use super::filter::{self, Filter};
 use super::interface;
-use super::place::{self, Endpoint, Source, words};
+use super::lists::{self, AllowLists, List};
+use super::place::{self, Endpoint, Source};
 use super::redirect::{Place, Target};
 use super::{Attach, BpfError, BpfPlan};
 use crate::source::{Allowed, Counted, Redirected};
@@ -33,9 +33,6 @@ const ENTERED: &str = "vxtap_entered";
 
 /// `struct state`: three words, eight of bits, and padding.
 type State = [u32; 16];
-/// `ONLY_VNIS` and `ONLY_SOURCES`.
-const ONLY_VNIS: u32 = 1;
-const ONLY_SOURCES: u32 = 2;
 /// `struct count`: see [`split`].
 type Count = [u64; 17];
 
@@ -91,10 +88,9 @@ struct Attached {
 /// The parts that change while the sensor runs.
 struct Changing {
     ebpf: Ebpf,
-    listening: List<Endpoint>,
-    own: List<Source>,
-    vnis: List<u32>,
-    sources: List<Source>,
+    listening: List<HashMap<MapData, Endpoint, u8>>,
+    own: List<HashMap<MapData, Source, u8>>,
+    lists: AllowLists,
     attached: Vec<Attached>,
 }
 
@@ -134,35 +130,6 @@ impl States {
         let mut state = State::default();
         state[0] = 1;
         self.map.set(ring + 1, state, 0)
-    }
-}
-
-/// A hash map of the program's whose keys are all that counts, and the keys in it.
-struct List<K> {
-    map: HashMap<MapData, K, u8>,
-    keys: HashSet<K>,
-}
-
-impl<K: Pod + Eq + Hash> List<K> {
-    fn add(&mut self, wanted: impl IntoIterator<Item = K>) -> Result<(), MapError> {
-        for key in wanted {
-            if !self.keys.contains(&key) {
-                self.map.insert(key, 1, 0)?;
-                self.keys.insert(key);
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes all but these. Returns whether there were others.
-    fn keep(&mut self, wanted: &HashSet<K>) -> Result<bool, MapError> {
-        let mut others = false;
-        for key in self.keys.difference(wanted).copied().collect::<Vec<_>>() {
-            self.map.remove(&key)?;
-            self.keys.remove(&key);
-            others = true;
-        }
-        Ok(others)
     }
 }
 
@@ -225,6 +192,7 @@ impl Program {
         let redirect = u8::from(plan.redirect.is_some());
         let (sessions, copy, keep_copy) = plan.redirect.map_or((1, 1, 0), |r| (r.sessions, u8::from(r.copy), r.keep));
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
+        let room = |entries: u32| if plan.early { entries } else { 1 };
         let mut ebpf = EbpfLoader::new()
             // It is the same for all kernels.
             .btf(None)
@@ -234,6 +202,9 @@ impl Program {
             .map_max_entries("listening", entries(endpoints.len() * 2).max(1024))
             .map_max_entries("own", entries(addresses.len() * 2).max(1024))
             .map_max_entries("sessions", sessions)
+            .map_max_entries("vnis", room(lists::VNI_ENTRIES))
+            .map_max_entries("sources", room(lists::ADDRESSES))
+            .map_max_entries("networks", room(lists::ADDRESSES))
             .override_global("rings_by_session", &rings_by_session, true)
             .override_global("redirect", &redirect, true)
             .override_global("copy", &copy, true)
@@ -243,10 +214,10 @@ impl Program {
             .load(OBJECT)?;
 
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Object(name));
-        let mut listening = List { map: take("listening")?.try_into()?, keys: HashSet::new() };
-        let mut own = List { map: take("own")?.try_into()?, keys: HashSet::new() };
-        let vnis = List { map: take("vnis")?.try_into()?, keys: HashSet::new() };
-        let sources = List { map: take("sources")?.try_into()?, keys: HashSet::new() };
+        let mut listening = List::new(take("listening")?.try_into()?);
+        let mut own = List::new(take("own")?.try_into()?);
+        let lists =
+            AllowLists::new(take("vnis")?.try_into()?, take("sources")?.try_into()?, take("networks")?.try_into()?);
         own.add(addresses.iter().copied())?;
         let map = take("states")?.try_into()?;
         let bits = place::own_bits(&addresses);
@@ -265,7 +236,7 @@ impl Program {
             readers.push(reader);
         }
         let attached = Vec::new();
-        let changing = Mutex::new(Changing { ebpf, listening, own, vnis, sources, attached });
+        let changing = Mutex::new(Changing { ebpf, listening, own, lists, attached });
         let (redirects, attach) = (plan.redirect.is_some(), plan.attach);
         Ok((Self { changing, redirects, target, rings, states, counts, here, attach }, readers))
     }
@@ -381,19 +352,12 @@ impl Program {
     /// Has the program drop sessions that are not allowed. Where it cannot be told, it drops none, and the workers do.
     pub(super) fn allow(&self, allowed: &Allowed) {
         let mut changing = lock(&self.changing);
-        let Changing { vnis, sources, .. } = &mut *changing;
-        let wanted_vnis: HashSet<u32> = allowed.vnis().unwrap_or_default().iter().map(|vni| vni.get()).collect();
-        let wanted_sources: HashSet<Source> =
-            allowed.sources().unwrap_or_default().iter().map(|source| words(*source)).collect();
-        let only =
-            u32::from(allowed.vnis().is_some()) * ONLY_VNIS + u32::from(allowed.sources().is_some()) * ONLY_SOURCES;
+        let lists = &mut changing.lists;
         // In this order, so that what was allowed and still is is never dropped.
-        let told = vnis
-            .add(wanted_vnis.iter().copied())
-            .and_then(|()| sources.add(wanted_sources.iter().copied()))
-            .and_then(|()| self.take_only(only))
-            .and_then(|()| vnis.keep(&wanted_vnis).map(drop))
-            .and_then(|()| sources.keep(&wanted_sources).map(drop))
+        let told = lists
+            .add(allowed)
+            .and_then(|()| self.take_only(lists::only(allowed)))
+            .and_then(|()| lists.remove_others(allowed))
             .and_then(|()| self.target.block(false));
         if let Err(error) = told {
             tracing::warn!("what is not allowed comes by way of the rings: {}", super::chain(&error));

@@ -1,0 +1,329 @@
+//! Addresses as people type them: where to listen, and where to send.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use super::plan::PlanError;
+use crate::source::udp;
+
+/// The IANA port of VXLAN (RFC 7348 section 8).
+pub const VXLAN_PORT: u16 = 4789;
+
+/// What to receive on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// This port of all addresses.
+    Any(u16),
+    /// This address.
+    At(SocketAddr),
+    /// This link-local address of the interface of this name.
+    On(Ipv6Addr, String, u16),
+}
+
+/// What was typed, taken apart; `None` stands for all addresses.
+struct Parts<'a> {
+    address: Option<IpAddr>,
+    interface: Option<&'a str>,
+    port: Option<u16>,
+}
+
+/// An address, a port, or both, as `4789`, `0.0.0.0`, `10.0.0.7:4789`, `[::1]:4789` or `[fe80::1%eth0]:4789`.
+///
+/// # Errors
+/// What is wrong, and what to type.
+pub fn listen(text: &str) -> Result<Listen, String> {
+    let Parts { address, interface, port } = parts(text.trim())?;
+    let port = port.unwrap_or(VXLAN_PORT);
+    match (address, interface) {
+        (None, _) => Ok(Listen::Any(port)),
+        (Some(IpAddr::V6(address)), Some(interface)) => {
+            if !address.is_unicast_link_local() {
+                return Err(format!("only a link-local address has an interface behind %; write [{address}]:{port}"));
+            }
+            match interface.parse() {
+                Ok(index) => Ok(Listen::At(SocketAddrV6::new(address, port, 0, index).into())),
+                Err(_) => Ok(Listen::On(address, interface.to_owned(), port)),
+            }
+        }
+        (Some(IpAddr::V6(address)), None) if address.is_unicast_link_local() => {
+            Err(format!("a link-local address needs its interface; write [{address}%eth0]:{port}"))
+        }
+        (Some(address), _) => Ok(Listen::At(SocketAddr::new(address, port))),
+    }
+}
+
+/// An address with or without a port; the port is [`VXLAN_PORT`] unless given.
+///
+/// # Errors
+/// What is wrong, and what to type.
+pub fn target(text: &str) -> Result<SocketAddr, String> {
+    let Parts { address, interface, port } = parts(text.trim())?;
+    let port = port.unwrap_or(VXLAN_PORT);
+    let address = match address {
+        None => return Err(format!("says no host to send to; write 192.0.2.10:{port}")),
+        Some(address) if address.is_unspecified() => {
+            return Err(format!("is no host's address; write 192.0.2.10:{port}, or 127.0.0.1:{port} for this host"));
+        }
+        Some(address) => address,
+    };
+    match (address, interface.map(str::parse)) {
+        (IpAddr::V6(address), Some(Ok(index))) => Ok(SocketAddrV6::new(address, port, 0, index).into()),
+        (address, Some(_)) => Err(format!(
+            "names an interface; write its number, which `ip link` shows in front of the name: [{address}%2]:{port}"
+        )),
+        (address, None) => Ok(SocketAddr::new(address, port)),
+    }
+}
+
+fn parts(text: &str) -> Result<Parts<'_>, String> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (inside, behind) = rest.split_once(']').ok_or("has no ] behind the address; write [::1]:4789")?;
+        let (address, interface) = scoped(inside);
+        let port = match behind {
+            "" => None,
+            _ => Some(port(behind.strip_prefix(':').unwrap_or(behind), &format!("[{inside}]"))?),
+        };
+        return match address.parse() {
+            Ok(IpAddr::V6(v6)) => Ok(Parts { address: Some(v6.into()), interface, port }),
+            Ok(IpAddr::V4(v4)) => Err(format!("brackets are for IPv6; write {v4}:{}", port.unwrap_or(VXLAN_PORT))),
+            Err(_) => Err("not an IPv6 address between the brackets; write [::1]:4789".into()),
+        };
+    }
+    let (host, interface) = scoped(text);
+    if let Ok(address) = host.parse::<IpAddr>() {
+        if let Some((before, number)) = ambiguous(host) {
+            return Err(format!(
+                "is an address, or one with a port; write [{before}]:{number} for the port, [{host}]:4789 for the address"
+            ));
+        }
+        if interface.is_some() && address.is_ipv4() {
+            return Err(format!("an IPv4 address has no interface behind %; write {address}:4789"));
+        }
+        return Ok(Parts { address: Some(address), interface, port: None });
+    }
+    if text == "*" {
+        return Ok(Parts { address: None, interface: None, port: None });
+    }
+    if is_number(text) {
+        return Ok(Parts { address: None, interface: None, port: Some(port(text, "0.0.0.0")?) });
+    }
+    if let Some((host, number)) = text.rsplit_once(':') {
+        if matches!(host, "" | "*") {
+            return Ok(Parts { address: None, interface: None, port: Some(port(number, "0.0.0.0")?) });
+        }
+        if let Ok(IpAddr::V4(v4)) = host.parse() {
+            return Ok(Parts { address: Some(v4.into()), interface: None, port: Some(port(number, host)?) });
+        }
+    }
+    Err(neither(text))
+}
+
+/// An address and the interface behind it.
+fn scoped(text: &str) -> (&str, Option<&str>) {
+    text.split_once('%').map_or((text, None), |(address, interface)| (address, Some(interface)))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// An IPv6 address without brackets whose last group may be meant as a port: what stands before, and that group.
+fn ambiguous(host: &str) -> Option<(&str, &str)> {
+    let (before, last) = host.rsplit_once(':').filter(|(_, last)| is_number(last))?;
+    if before.ends_with(':') {
+        return (before == ":" && last.len() > 2).then_some(("::", last));
+    }
+    before.parse::<Ipv6Addr>().is_ok().then_some((before, last))
+}
+
+fn port(text: &str, host: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(port),
+        Err(_) if is_number(text) => Err(format!("{text} is not a port, the largest is 65535; write {host}:4789")),
+        Err(_) => Err(format!("{text:?} is not the number of a port; write {host}:4789")),
+    }
+}
+
+/// What is neither an address nor a port.
+fn neither(text: &str) -> String {
+    let first = text.split([',', ' ', '/']).next().unwrap_or_default();
+    match text {
+        "" => return "is empty; write 0.0.0.0:4789, or 4789 for all addresses".into(),
+        "any" | "all" => return "not an address; write 4789 for that port of all addresses".into(),
+        _ => {}
+    }
+    if text.starts_with('-') {
+        return "not an address; write 0.0.0.0:4789, or 4789 for all addresses".into();
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        return format!("not an address; write it without what is before ://, as {rest}");
+    }
+    if text.contains(',') {
+        return format!("more than one address; give the option for each, the first with {first}");
+    }
+    if let Some((address, number)) = text.split_once(' ')
+        && address.parse::<IpAddr>().is_ok()
+    {
+        return format!("has a space; write {address}:{}", number.trim());
+    }
+    if text.contains('/') && first.parse::<IpAddr>().is_ok() {
+        return format!(
+            "a network and not an address of this host; write {first}:4789 (--from {text} keeps what comes from there)"
+        );
+    }
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    if host == "localhost" {
+        return "names are not looked up; write 127.0.0.1:4789 or [::1]:4789".into();
+    }
+    if host.contains(':') {
+        return "not an address; IPv6 with a port is written [2001:db8::10]:4789".into();
+    }
+    format!(
+        "not an address, and names are not looked up; write one as 192.0.2.10:4789 (`ip -brief address` lists this host's, also \
+         that of an interface {host:?})"
+    )
+}
+
+/// The addresses to listen on; where none was given, the default.
+///
+/// # Errors
+/// An interface that is not there, and addresses that exclude each other.
+pub(super) fn resolve(given: &[Listen]) -> Result<Vec<SocketAddr>, PlanError> {
+    let mut listen: Vec<SocketAddr> = Vec::new();
+    for one in given {
+        let address = &match one {
+            Listen::Any(port) => udp::default_listen(*port),
+            Listen::At(address) => *address,
+            Listen::On(address, interface, port) => {
+                SocketAddrV6::new(*address, *port, 0, index(interface, *address)?).into()
+            }
+        };
+        if address.port() != 0 && listen.contains(address) {
+            return Err(PlanError::ListenTwice(*address));
+        }
+        if let Some(wider) = listen.iter().find(|other| includes(other, address)) {
+            return Err(PlanError::ListenOverlap(*wider, *address));
+        }
+        if let Some(narrower) = listen.iter().find(|other| includes(address, other)) {
+            return Err(PlanError::ListenOverlap(*address, *narrower));
+        }
+        listen.push(*address);
+    }
+    if listen.is_empty() {
+        listen.push(udp::default_listen(VXLAN_PORT));
+    }
+    if listen.len() > udp::MAX_LISTEN {
+        return Err(PlanError::ListenMany);
+    }
+    Ok(listen)
+}
+
+/// The number of the interface of this name.
+fn index(name: &str, address: Ipv6Addr) -> Result<u32, PlanError> {
+    let all = pnet::datalink::interfaces();
+    match all.iter().find(|interface| interface.name == name) {
+        Some(interface) => Ok(interface.index),
+        None => {
+            let ours = all.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ");
+            Err(PlanError::NoInterface { listen: format!("[{address}%{name}]"), name: name.to_owned(), ours })
+        }
+    }
+}
+
+/// Whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands for all, and that of IPv6 for IPv4 too.
+fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
+    wide.port() == narrow.port()
+        && wide.port() != 0
+        && wide.ip().is_unspecified()
+        && (wide.is_ipv6() || narrow.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_type_to_listen_on() {
+        let at = |text: &str| Ok(Listen::At(text.parse().unwrap()));
+        for (text, wanted) in [
+            ("4789", Ok(Listen::Any(4789))),
+            (":4789", Ok(Listen::Any(4789))),
+            ("*:8472", Ok(Listen::Any(8472))),
+            ("*", Ok(Listen::Any(4789))),
+            ("0.0.0.0", at("0.0.0.0:4789")),
+            ("0.0.0.0:8472", at("0.0.0.0:8472")),
+            ("::", at("[::]:4789")),
+            ("[::]", at("[::]:4789")),
+            ("::1", at("[::1]:4789")),
+            ("2001:db8::10", at("[2001:db8::10]:4789")),
+            ("[::1:4789]", at("[::1:4789]:4789")),
+            ("[::1]:0", at("[::1]:0")),
+            ("[fe80::1%2]:4789", at("[fe80::1%2]:4789")),
+            ("[fe80::1%eth0]:4789", Ok(Listen::On("fe80::1".parse().unwrap(), "eth0".into(), 4789))),
+            ("fe80::1%eth0", Ok(Listen::On("fe80::1".parse().unwrap(), "eth0".into(), 4789))),
+        ] {
+            assert_eq!(listen(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_answered_with_what_to_type() {
+        for (text, answer) in [
+            ("", "write 0.0.0.0:4789"),
+            ("localhost:4789", "write 127.0.0.1:4789 or [::1]:4789"),
+            ("localhost", "write 127.0.0.1:4789 or [::1]:4789"),
+            ("eth0", "write one as 192.0.2.10:4789"),
+            ("bastion:4789", "write one as 192.0.2.10:4789"),
+            ("any", "write 4789"),
+            ("-1", "write 0.0.0.0:4789"),
+            ("99999", "write 0.0.0.0:4789"),
+            ("10.0.0.7:99999", "write 10.0.0.7:4789"),
+            ("0.0.0.0:vxlan", "write 0.0.0.0:4789"),
+            ("[0.0.0.0]:4789", "write 0.0.0.0:4789"),
+            ("[::1", "write [::1]:4789"),
+            ("::1:4789", "write [::1]:4789 for the port, [::1:4789]:4789 for the address"),
+            ("::4789", "write [::]:4789 for the port"),
+            ("2001:db8::g:4789", "written [2001:db8::10]:4789"),
+            ("udp://0.0.0.0:4789", "as 0.0.0.0:4789"),
+            ("10.0.0.7 4789", "write 10.0.0.7:4789"),
+            ("10.0.0.7,10.0.0.8", "give the option for each"),
+            ("10.0.0.0/8", "--from 10.0.0.0/8"),
+            ("fe80::1", "write [fe80::1%eth0]:4789"),
+            ("[fd00::1%eth0]:4789", "write [fd00::1]:4789"),
+            ("10.0.0.7%eth0", "write 10.0.0.7:4789"),
+        ] {
+            let said = listen(text).unwrap_err();
+            assert!(said.contains(answer), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn targets() {
+        for (text, want) in [
+            ("192.0.2.1", "192.0.2.1:4789"),
+            ("192.0.2.1:8472", "192.0.2.1:8472"),
+            ("2001:db8::1", "[2001:db8::1]:4789"),
+            ("[2001:db8::1]", "[2001:db8::1]:4789"),
+            ("[2001:db8::1]:8472", "[2001:db8::1]:8472"),
+            ("[fe80::1%2]:4789", "[fe80::1%2]:4789"),
+        ] {
+            assert_eq!(target(text).as_ref().map(ToString::to_string).as_deref(), Ok(want));
+        }
+        for (text, answer) in [
+            ("bastion", "write one as 192.0.2.10:4789"),
+            ("4789", "write 192.0.2.10:4789"),
+            ("0.0.0.0", "127.0.0.1:4789 for this host"),
+            ("fe80::1%eth0", "[fe80::1%2]:4789"),
+        ] {
+            let said = target(text).unwrap_err();
+            assert!(said.contains(answer), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_interface_is_looked_up() {
+        let on = |name: &str| resolve(&[Listen::On("fe80::1".parse().unwrap(), name.into(), 4789)]);
+        assert!(matches!(&*on("lo").unwrap(), [SocketAddr::V6(v6)] if v6.scope_id() == 1));
+        let said = on("nosuch0").unwrap_err().to_string();
+        assert!(said.contains("there is no interface nosuch0; there are: lo"), "{said}");
+    }
+}

@@ -1,0 +1,279 @@
+//! Which sessions: VNIs and sources as people write them, on the command line and in the file of `--allow`.
+//!
+//! A fault is worded so that it goes on from `"WORD" is` and says what to write instead.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::wire::{Vni, VniRange, VniSet};
+
+/// One item of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item<T> {
+    /// `all`, the one item of its list.
+    All,
+    /// One of those that the list has.
+    One(T),
+}
+
+/// A list that has `all` and something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("\"all\" is listed beside others; leave out \"all\", or the others")]
+pub struct AllAndOthers;
+
+/// What a list has; `None` stands for all, and so does an empty list.
+///
+/// # Errors
+/// It has `all` and something else.
+pub fn only<T>(items: impl IntoIterator<Item = Item<T>>) -> Result<Option<Vec<T>>, AllAndOthers> {
+    let (mut all, mut some) = (false, Vec::new());
+    for item in items {
+        match item {
+            Item::All => all = true,
+            Item::One(one) => some.push(one),
+        }
+    }
+    if all && !some.is_empty() { Err(AllAndOthers) } else { Ok(Some(some).filter(|some| !some.is_empty())) }
+}
+
+/// The largest VNI.
+const MOST: u32 = Vni::MAX.get();
+
+/// A VNI, a range `A-B`, or `all`.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn vni(text: &str) -> Result<Item<VniRange>, String> {
+    let text = text.trim();
+    if text == "all" { Ok(Item::All) } else { range(text).map(Item::One) }
+}
+
+/// A VNI, or a range `A-B`.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn range(text: &str) -> Result<VniRange, String> {
+    let text = text.trim();
+    if let Some(vni) = number(text) {
+        return single(vni).map(VniRange::from);
+    }
+    if let Some((first, last)) = text.split_once('-')
+        && let (Some(a), Some(b)) = (number(first.trim()), number(last.trim()))
+    {
+        return match (single(a)?, single(b)?) {
+            (first, last) if first <= last => Ok(VniRange { first, last }),
+            _ => Err(format!("an empty range; write the smaller VNI first: {b}-{a}")),
+        };
+    }
+    Err(not_a_vni(text))
+}
+
+/// A number in decimal digits and nothing else; one that is far too large as the largest of its type.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+fn single(number: u64) -> Result<Vni, String> {
+    let vni = u32::try_from(number).ok().and_then(Vni::new);
+    vni.ok_or_else(|| format!("not a VNI; the largest is {MOST}"))
+}
+
+fn not_a_vni(text: &str) -> String {
+    for between in ["..=", "..", ":", "–", " "] {
+        if let Some((a, b)) = text.split_once(between)
+            && let (Some(a), Some(b)) = (number(a), number(b))
+        {
+            return format!("not a VNI; write a range as {}-{}", a.min(b), a.max(b));
+        }
+    }
+    if let Some(hex) = text.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok()) {
+        return format!("not decimal; write {hex}");
+    }
+    match text {
+        "" => "empty; write 100,200 or 1-5".into(),
+        "any" | "*" => "not a VNI; write all".into(),
+        _ => format!("not a VNI; write a number from 0 to {MOST}, a range as 1-5, or all"),
+    }
+}
+
+/// The VNIs of a comma-separated list; `None` where it is `all`.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn vnis(text: &str) -> Result<Option<VniSet>, String> {
+    let item = |word: &str| vni(word).map_err(|fault| format!("{word:?} is {fault}"));
+    let items = text.split(',').map(item).collect::<Result<Vec<_>, _>>()?;
+    Ok(only(items).map_err(|error| error.to_string())?.map(VniSet::from_iter))
+}
+
+/// A source address, a network as `10.0.0.0/16`, or `all`.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn source(text: &str) -> Result<Item<IpNet>, String> {
+    let text = text.trim();
+    if text == "all" {
+        return Ok(Item::All);
+    }
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let Ok(address) = address.parse::<IpAddr>() else { return Err(not_a_source(text)) };
+    let network = match length {
+        Some(length) => network(address, length)?,
+        None if address.is_unspecified() => return Err("no host's address; write all".into()),
+        None => IpNet::from(address),
+    };
+    if network.trunc() != network {
+        let (length, meant) = (network.prefix_len(), network.trunc());
+        return Err(format!(
+            "not a network, for it has bits behind the first {length}; write {meant} for the network, {address} for the host"
+        ));
+    }
+    match network {
+        IpNet::V6(network) => unmapped(network).map(Item::One),
+        v4 @ IpNet::V4(_) => Ok(Item::One(v4)),
+    }
+}
+
+fn network(address: IpAddr, length: &str) -> Result<IpNet, String> {
+    if let Ok(mask) = length.parse::<Ipv4Addr>()
+        && let Ok(length) = ipnet::ipv4_mask_to_prefix(mask)
+        && address.is_ipv4()
+    {
+        return Err(format!("a network with a mask; write {address}/{length}"));
+    }
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = number(length).and_then(|bits| u8::try_from(bits).ok());
+    let network = bits.and_then(|bits| IpNet::new(address, bits).ok());
+    network.ok_or_else(|| format!("not a network; what is behind / is a number from 0 to {most}"))
+}
+
+/// IPv4 that was written as IPv4-mapped IPv6 is IPv4. A prefix of IPv6 that has all of IPv4 in it by its bits is refused: sources of IPv4 are
+/// let in by what says IPv4.
+fn unmapped(network: Ipv6Net) -> Result<IpNet, String> {
+    let beyond = network.prefix_len().checked_sub(96);
+    match (network.addr().to_ipv4_mapped(), beyond) {
+        (Some(v4), Some(length)) => Ipv4Net::new(v4, length).map(IpNet::V4).map_err(|error| error.to_string()),
+        _ if network.contains(&Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0, 0])) => {
+            Err("more than IPv6, for IPv4 is part of it as ::ffff:0:0/96; write all for everybody, 2000::/3 for the internet's \
+                 IPv6"
+                .into())
+        }
+        _ => Ok(IpNet::V6(network)),
+    }
+}
+
+fn not_a_source(text: &str) -> String {
+    let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    if let Some((address, _)) = text.rsplit_once(':')
+        && let Some(address) = bare(address)
+    {
+        return format!("an address with a port; senders choose theirs, write {address}");
+    }
+    if let Some(address) = text.split('%').next().and_then(bare) {
+        return format!("not just an address; write {address}");
+    }
+    if let Some((a, b)) = text.split_once('-')
+        && bare(a.trim()).is_some()
+        && b.trim().parse::<IpAddr>().is_ok()
+    {
+        return "not an address; write a range as networks, as 10.0.0.0/28, or its addresses with commas".into();
+    }
+    match text {
+        "" => "empty; write 10.0.0.7,10.1.0.0/16".into(),
+        "any" | "*" => "not an address; write all".into(),
+        _ => "not an IP address; write 10.0.0.7, 10.0.0.0/16, 2001:db8::/32, or all (names are not looked up)".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vnis_are_numbers_ranges_or_all() {
+        let of = |text| vnis(text).map(|set| set.map(|set| set.ranges().iter().map(ToString::to_string).collect()));
+        let some = |ranges: &[&str]| Ok(Some(ranges.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        assert_eq!(of("1-5,9"), some(&["1-5", "9"]));
+        assert_eq!(of(" 9 , 10, 1 - 2"), some(&["1-2", "9-10"]));
+        assert_eq!(of("0-16777215"), some(&["0-16777215"]));
+        assert_eq!(of("all"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_vni_is_answered_with_what_to_write() {
+        for (text, answer) in [
+            ("5-1", "\"5-1\" is an empty range; write the smaller VNI first: 1-5"),
+            ("1..5", "write a range as 1-5"),
+            ("1:5", "write a range as 1-5"),
+            ("1,,2", "\"\" is empty; write 100,200 or 1-5"),
+            ("-1", "\"-1\" is not a VNI; write a number from 0 to 16777215, a range as 1-5, or all"),
+            ("+1", "not a VNI"),
+            ("1-", "not a VNI"),
+            ("1-2-3", "not a VNI"),
+            ("any", "write all"),
+            ("0x10", "write 16"),
+            ("16777216", "the largest is 16777215"),
+            ("1-16777216", "the largest is 16777215"),
+            ("99999999999999999999999", "the largest is 16777215"),
+            ("all,5", "\"all\" is listed beside others"),
+        ] {
+            let said = vnis(text).unwrap_err();
+            assert!(said.contains(answer), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn sources_are_addresses_networks_or_all() {
+        for (text, means) in [
+            ("10.0.0.7", "10.0.0.7/32"),
+            ("10.0.0.0/16", "10.0.0.0/16"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("fd00::1", "fd00::1/128"),
+            ("::ffff:10.0.0.7", "10.0.0.7/32"),
+            ("::ffff:10.0.0.0/112", "10.0.0.0/16"),
+        ] {
+            assert_eq!(source(text), Ok(Item::One(means.parse().unwrap())), "{text}");
+        }
+        assert_eq!(source("all"), Ok(Item::All));
+    }
+
+    #[test]
+    fn what_is_no_source_is_answered_with_what_to_write() {
+        for (text, answer) in [
+            ("10.0.0.1/16", "write 10.0.0.0/16 for the network, 10.0.0.1 for the host"),
+            ("2001:db8::1/32", "write 2001:db8::/32 for the network, 2001:db8::1 for the host"),
+            ("10.0.0.0/255.255.0.0", "write 10.0.0.0/16"),
+            ("10.0.0.0/33", "a number from 0 to 32"),
+            ("2001:db8::/129", "a number from 0 to 128"),
+            ("10.0.0.0/", "a number from 0 to 32"),
+            ("10.0.0.1:4789", "write 10.0.0.1"),
+            ("[fd00::1]:4789", "write fd00::1"),
+            ("[fd00::1]", "write fd00::1"),
+            ("fe80::1%eth0", "write fe80::1"),
+            ("10.0.0.1-10.0.0.9", "write a range as networks, as 10.0.0.0/28"),
+            ("0.0.0.0", "write all"),
+            ("::/0", "write all for everybody, 2000::/3"),
+            ("any", "write all"),
+            ("web1", "write 10.0.0.7, 10.0.0.0/16, 2001:db8::/32, or all (names are not looked up)"),
+            ("10.0.0", "not an IP address"),
+            ("", "empty; write"),
+        ] {
+            let said = source(text).unwrap_err();
+            assert!(said.contains(answer), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn all_stands_alone() {
+        assert_eq!(only::<u8>([]), Ok(None));
+        assert_eq!(only::<u8>([Item::All, Item::All]), Ok(None));
+        assert_eq!(only([Item::One(1), Item::One(2)]), Ok(Some(vec![1, 2])));
+        assert_eq!(only([Item::One(1), Item::All]), Err(AllAndOthers));
+    }
+}

@@ -1,0 +1,189 @@
+//! What people type that is wrong or of another program, and the answer: the cause, and what to type.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::process::{Command, Stdio};
+
+/// Arguments, exit code, a piece of the cause, and a piece of what to type.
+type Row = (&'static str, i32, &'static str, &'static str);
+
+/// After `vxtap run`.
+const RUN: &[Row] = &[
+    // Where to receive.
+    ("--listen localhost:4789", 2, "names are not looked up", "127.0.0.1:4789"),
+    ("--listen eth0", 2, "not an address", "ip -brief address"),
+    ("--listen any", 2, "not an address", "write 4789"),
+    ("--listen -1", 2, "not an address", "write 0.0.0.0:4789"),
+    ("--listen 99999", 2, "the largest is 65535", "0.0.0.0:4789"),
+    ("--listen 0.0.0.0:99999", 2, "the largest is 65535", "0.0.0.0:4789"),
+    ("--listen 0.0.0.0:vxlan", 2, "not the number of a port", "0.0.0.0:4789"),
+    ("--listen [0.0.0.0]:4789", 2, "brackets are for IPv6", "write 0.0.0.0:4789"),
+    ("--listen ::1:4789", 2, "an address, or one with a port", "[::1]:4789"),
+    ("--listen fe80::1", 2, "needs its interface", "[fe80::1%eth0]:4789"),
+    ("--listen [fe80::1%nosuch0]:4789", 75, "no interface nosuch0", "there are: lo"),
+    ("--listen [fd00::1%eth0]:4789", 2, "only a link-local address", "[fd00::1]:4789"),
+    ("--listen udp://0.0.0.0:4789", 2, "not an address", "as 0.0.0.0:4789"),
+    ("--listen 10.0.0.0/8", 2, "a network", "--from 10.0.0.0/8"),
+    ("--listen 127.0.0.1,127.0.0.2", 2, "more than one address", "the option for each"),
+    ("--listen 4789 --listen 4789", 2, "given twice", "Usage: vxtap run [OPTIONS]"),
+    ("--listen 0.0.0.0 --listen 127.0.0.1", 2, "includes 127.0.0.1:4789", "give one of them"),
+    ("-i eth0", 2, "unexpected argument '-i'", "--listen 0.0.0.0:4789"),
+    ("--af-packet=eth0", 2, "unexpected argument '--af-packet'", "--source bpf --interface eth0"),
+    ("-p 4789", 2, "unexpected argument '-p'", "--listen 4789"),
+    ("--port 4789", 2, "unexpected argument '--port'", "--listen 4789"),
+    ("-4", 2, "unexpected argument '-4'", "--listen 0.0.0.0:4789"),
+    ("--list-interfaces", 2, "unexpected argument '--list-interfaces'", "ip -brief address"),
+    ("--source xdp", 2, "invalid value 'xdp'", "--attach xdp"),
+    ("--source af_packet", 2, "invalid value 'af_packet'", "--source bpf --interface eth0"),
+    ("--source auto --attach driver", 2, "invalid value 'driver'", "xdp, tc"),
+    ("--attach xdp", 2, "--attach is for the BPF program", "--source bpf"),
+    ("--interface eth0", 2, "--interface is for the BPF program", "--source bpf"),
+    ("--ring 1MiB", 2, "--ring is for the BPF program", "--source bpf"),
+    ("--source bpf --ring 1", 2, "--ring must be", "from 128KiB to 1GiB"),
+    ("--receive-buffer 2GiB", 2, "2GiB is too large", "512MiB"),
+    ("-B 100", 2, "unexpected argument '-B'", "--receive-buffer 64MiB"),
+    ("--lisen 4789", 2, "unexpected argument '--lisen'", "'--listen'"),
+    // Which sessions.
+    ("--vni 5-1", 2, "an empty range", "1-5"),
+    ("--vni 1..5", 2, "not a VNI", "1-5"),
+    ("--vni -1", 2, "not a VNI", "a number from 0 to 16777215"),
+    ("--vni x", 2, "not a VNI", "a number from 0 to 16777215"),
+    ("--vni 16777216", 2, "not a VNI", "the largest is 16777215"),
+    ("--vni 0x10", 2, "not decimal", "write 16"),
+    ("--vni 1,,2", 2, "empty", "write 100,200"),
+    ("--vni all,5", 2, "\"all\" is listed beside others", "leave out"),
+    ("--from 10.0.0.1/16", 2, "bits behind the first 16", "10.0.0.0/16 for the network"),
+    ("--from 10.0.0.0/255.255.0.0", 2, "a network with a mask", "10.0.0.0/16"),
+    ("--from 10.0.0.1:4789", 2, "an address with a port", "write 10.0.0.1"),
+    ("--from 10.0.0.1-10.0.0.9", 2, "not an address", "10.0.0.0/28"),
+    ("--from 0.0.0.0", 2, "no host's address", "write all"),
+    ("--from ::/0", 2, "more than IPv6", "2000::/3"),
+    ("--from web1", 2, "names are not looked up", "10.0.0.7"),
+    ("--allow /nonexistent", 1, "cannot read /nonexistent", "No such file"),
+    ("--allow list --vni 1", 2, "cannot be used with", "Usage: vxtap run"),
+    ("-f udp", 2, "unexpected argument '-f'", "--vni 1-5 --from 10.0.0.0/16"),
+    ("--filter udp", 2, "unexpected argument '--filter'", "--vni 1-5 --from 10.0.0.0/16"),
+    ("--bpf x", 2, "unexpected argument '--bpf'", "--vni 1-5 --from 10.0.0.0/16"),
+    ("udp port 4789", 2, "unexpected argument 'udp'", "--vni and --from"),
+    ("--config x", 2, "unexpected argument '--config'", "--allow FILE"),
+    // Numbers.
+    ("--count 0", 2, "invalid value '0' for '--count", "must be at least 1"),
+    ("--count -1", 2, "invalid value '-1' for '--count", "must be at least 1"),
+    ("--rotate-frames 0", 2, "invalid value '0'", "must be at least 1"),
+    ("--keep-files 0", 2, "invalid value '0'", "must be at least 1"),
+    ("--workers 0", 2, "invalid value '0'", "from 1 to 256"),
+    ("--workers -1", 2, "invalid value '-1' for '--workers", "from 1 to 256"),
+    ("--workers auto", 2, "not a whole number", "from 1 to 256"),
+    ("--threads 4", 2, "unexpected argument '--threads'", "--workers 4"),
+    ("--max-sessions 100000", 2, "invalid value '100000'", "from 1 to 65536"),
+    ("--snaplen 64K", 2, "not a whole number", "from 1 to 262144"),
+    ("--snaplen -1", 2, "invalid value '-1'", "from 1 to 262144"),
+    ("-s 0", 2, "unexpected argument '-s'", "--snaplen 200"),
+    ("-c 5", 2, "unexpected argument '-c'", "--count 1000"),
+    ("-a duration:5", 2, "unexpected argument '-a'", "--duration 60s"),
+    ("--queue lots", 2, "not a size", "100MiB"),
+    ("--queue 64", 2, "64 bytes is too small for", "64MiB?"),
+    ("--queue -1", 2, "invalid value '-1' for '--queue", "100MiB"),
+    ("--queue 10TiB", 2, "10TiB is too large", "this host has"),
+    ("--duration 5", 2, "has no unit", "5s, 5m or 5h"),
+    ("--duration -5s", 2, "invalid value '-5s' for '--duration", "10s, 5m"),
+    ("--duration 0s", 2, "invalid value '0s'", "more than zero"),
+    ("--flush 1ms", 2, "--flush is too short", "at least 10ms"),
+    // Files.
+    ("-w x.pcap", 2, "unexpected argument '-w'", "--write DIR"),
+    ("-l /var/log", 2, "unexpected argument '-l'", "--write DIR"),
+    ("--output x", 2, "unexpected argument '--output'", "--write DIR"),
+    ("-r x.pcap", 2, "unexpected argument '-r'", "vxtap replay FILE --to ADDR"),
+    ("--pcap x", 2, "unexpected argument '--pcap'", "vxtap replay FILE --to ADDR"),
+    ("-G 60", 2, "unexpected argument '-G'", "--rotate-time 60s"),
+    ("-C 100", 2, "unexpected argument '-C'", "--rotate-size 100MB"),
+    ("-W 5", 2, "unexpected argument '-W'", "--keep-files 10"),
+    ("-b filesize:1", 2, "unexpected argument '-b'", "--rotate-size 100MB"),
+    ("-z gzip", 2, "unexpected argument '-z'", "--on-publish CMD"),
+    ("--gzip", 2, "unexpected argument '--gzip'", "--compress zstd"),
+    ("--compress gzip", 2, "unknown compression \"gzip\"", "lz4, zstd"),
+    ("--compress zstd:20", 2, "no level \"20\"", "from 1 (fast) to 19"),
+    ("--format pcap-ng", 2, "invalid value 'pcap-ng'", "pcapng"),
+    ("--hash md5", 2, "invalid value 'md5'", "sha256, blake3"),
+    ("--sync yes", 2, "invalid value 'yes'", "publish"),
+    ("--rotate-size 1", 2, "1 byte is too small", "1MiB?"),
+    ("--rotate-time 1x", 2, "not a duration", "5m"),
+    ("--rotate-time 60", 2, "has no unit", "60s, 60m or 60h"),
+    ("--keep-bytes 500MiB", 2, "less than --rotate-size 1GiB", "smaller --rotate-size"),
+    ("--write", 2, "a value is required", "<DIR>"),
+    // Interfaces.
+    ("--tap", 2, "a value is required", "<NAME"),
+    ("--tap m:1", 2, "\"1\"", "mirror0:vni=100,200-299"),
+    ("--tap m:vni=5-1", 2, "an empty range", "1-5"),
+    ("--tap interface-name-too-long", 1, "cannot be named", "15 bytes"),
+    ("--tap a/b", 1, "cannot be named", "one of / : %"),
+    ("--tap m --tap m", 2, "taken by another output", "choose another"),
+    ("--tap-count 2", 2, "required arguments were not provided", "--tap"),
+    ("--tap m --tap-mtu 10", 2, "invalid value '10'", "from 68 to 65521"),
+    ("--tap m --tap-mode redirect", 2, "does not go with --source udp", "use --source bpf"),
+    // The rest.
+    ("-n", 2, "unexpected argument '-n'", "leave it out"),
+    ("-q", 2, "unexpected argument '-q'", "--ledger none"),
+    ("--quiet", 2, "unexpected argument '--quiet'", "--ledger none"),
+    ("-D", 2, "unexpected argument '-D'", "systemd/vxtap.service"),
+    ("-u nobody", 2, "unexpected argument '-u'", "User="),
+    ("-A", 2, "unexpected argument '-A'", "--tap mirror0"),
+    ("-k none", 2, "unexpected argument '-k'", "--verify-checksum"),
+    ("--ledger yaml", 2, "invalid value 'yaml'", "json"),
+    ("--log-format xml", 2, "invalid value 'xml'", "json"),
+];
+
+/// After `vxtap`.
+const OTHERS: &[Row] = &[
+    ("-i eth0", 2, "unexpected argument '-i'", "--listen 0.0.0.0:4789"),
+    ("start", 2, "unrecognized subcommand 'start'", "vxtap run"),
+    ("replay x.pcap", 2, "required arguments were not provided", "--to <ADDR[:PORT]>"),
+    ("replay x.pcap --to bastion", 2, "not an address", "192.0.2.10:4789"),
+    ("replay x.pcap --to 4789", 2, "no host to send to", "192.0.2.10:4789"),
+    ("replay x.pcap --to 0.0.0.0", 2, "no host's address", "127.0.0.1:4789"),
+    ("replay x.pcap --to 192.0.2.1 --vni 9-7", 2, "an empty range", "7-9"),
+    ("replay x.pcap --to 192.0.2.1 --rate 0", 2, "invalid value '0'", "must be at least 1"),
+    ("replay x.pcap --to 192.0.2.1 --loop -1", 2, "invalid value '-1'", "must be at least 1"),
+    ("replay -i eth0 x.pcap", 2, "unexpected argument '-i'", "--to 192.0.2.10"),
+    ("replay x.pcap --pps 5", 2, "unexpected argument '--pps'", "--rate 10000"),
+    ("verify --write captures", 2, "unexpected argument '--write'", "vxtap verify DIR"),
+    ("verify /nonexistent", 1, "/nonexistent", "No such file"),
+];
+
+/// Both kinds, with all words of the command line.
+fn rows() -> impl Iterator<Item = (Vec<&'static str>, Row)> {
+    let words = |row: &Row| row.0.split(' ').collect::<Vec<_>>();
+    let run = RUN.iter().map(move |row| ([vec!["run"], words(row)].concat(), *row));
+    run.chain(OTHERS.iter().map(move |row| (words(row), *row)))
+}
+
+#[test]
+fn what_is_wrong_is_answered_with_the_cause_and_what_to_type() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut wrong = Vec::new();
+    for (words, (_, code, cause, advice)) in rows() {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vxtap"));
+        if words[0] == "run" && !words.contains(&"--duration") {
+            // One that starts after all ends.
+            command.args(["run", "--duration", "1s"]).args(&words[1..]);
+        } else {
+            command.args(&words);
+        }
+        let command = command.current_dir(&directory).env_remove("VXTAP_LOG").stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let says = one_line.contains(cause) && one_line.contains(advice);
+        // An error that ends the start is the last that is read; usage lines are of the command that was asked for.
+        let is_last =
+            code == 2 || text.lines().last().is_some_and(|line| line.contains("ERROR") && line.contains(cause));
+        let usage = words[0] != "run" || !text.contains("Usage:") || text.contains("Usage: vxtap run");
+        if output.status.code() != Some(code) || !says || !is_last || !usage {
+            wrong.push(format!(
+                "vxtap {} ended with {:?}, {cause:?} and {advice:?} wanted:\n{text}",
+                words.join(" "),
+                output.status
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows().count(), wrong.join("\n"));
+}
