@@ -36,7 +36,7 @@ fn is_sent_up_to(damage: impl FnOnce(&mut Vec<u8>, usize)) {
     let files: Vec<&Path> = [&good, &bad, &good].map(PathBuf::as_path).to_vec();
     let sent = replay(&pair.sender, pair.target(Ip::V4), &files, "");
     assert_eq!(sent.code, Some(4), "{}", sent.text);
-    assert!(sent.text.contains(" 1 errors in captures: not played to their end"), "{}", sent.text);
+    assert!(sent.text.contains(" 1 error in a capture: not played to its end"), "{}", sent.text);
     let place = format!("byte {offset}");
     let named = sent.text.lines().find(|line| line.contains(bad.to_str().unwrap()) && line.contains(&place));
     assert!(named.is_some(), "{} and {place} are to be named: {}", bad.display(), sent.text);
