@@ -182,9 +182,10 @@ pub struct RunArgs {
     /// a --keep-bytes that fits sees to it]
     #[arg(help_heading = BUDGET, long, value_name = "BYTES|PERCENT", value_parser = min_free)]
     pub min_free: Option<MinFree>,
-    /// Run this shell command for each published file, in the background, as 'aws s3 cp "$1" s3://bucket/': "$1" and VXTAP_FILE are
-    /// the path, which is the last argument of a command that mentions neither. VXTAP_SOURCE, VXTAP_VNI, VXTAP_FRAMES and more are in
-    /// its environment. At the end the sensor waits 3 s for commands.
+    /// Run this shell command for each published file, in the background, as 'aws s3 cp "$1"
+    /// s3://bucket/': "$1" and VXTAP_FILE are the path, which is the last argument of a command
+    /// that mentions neither. VXTAP_SOURCE, VXTAP_VNI, VXTAP_FRAMES and more are in its
+    /// environment. At the end the sensor waits 3 s for commands.
     #[arg(help_heading = FILES, long, value_name = "CMD", value_parser = command)]
     pub on_publish: Option<String>,
     /// Keep at most this many bytes of a frame.

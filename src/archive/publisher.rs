@@ -30,7 +30,7 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long the end waits for commands that run.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Names that are tried for a file whose own something else has.
 const NAMES: u32 = 1000;
 /// Tasks, files, and lines that wait at most. Beyond, the writer of captures waits until a task is done, which fills the lanes as a slow
@@ -485,6 +485,7 @@ impl Publisher {
         self.counters.hooks.set(totals.run);
         self.counters.hooks_failed.set(totals.failed);
         self.counters.hooks_skipped.set(totals.skipped);
+        self.counters.hooks_unfinished.set(totals.unfinished);
     }
 
     /// A path as the manifest has it.

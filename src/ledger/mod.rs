@@ -231,6 +231,8 @@ pub struct OutputCounters {
     pub hooks_failed: Counter,
     /// Published files for which no command was run: too many were waiting, or the sensor ended first.
     pub hooks_skipped: Counter,
+    /// Commands that still ran when the sensor ended.
+    pub hooks_unfinished: Counter,
     /// Frames that the host sent into the output's interface, read and discarded.
     pub host_frames: Counter,
     dropped: [Counter; OutputDrop::ALL.len()],

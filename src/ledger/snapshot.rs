@@ -103,6 +103,8 @@ pub struct OutputTotals {
     pub hooks_failed: u64,
     /// Published files for which no command was run.
     pub hooks_skipped: u64,
+    /// Commands that still ran when the sensor ended.
+    pub hooks_unfinished: u64,
     /// Frames that the host sent into the output's interface, read and discarded.
     pub host_frames: u64,
 }
@@ -163,6 +165,7 @@ impl OutputTotals {
             hooks: sum(&|e| e.hooks.get()),
             hooks_failed: sum(&|e| e.hooks_failed.get()),
             hooks_skipped: sum(&|e| e.hooks_skipped.get()),
+            hooks_unfinished: sum(&|e| e.hooks_unfinished.get()),
             host_frames: sum(&|e| e.host_frames.get()),
         }
     }
@@ -236,9 +239,9 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Frames that outputs lost by failing, files not published, and commands that failed: not
-    /// `lane_full` and `redirect_lost`, which are load, nor `not_ip` and `runt_tagged_frame`, which
-    /// are the frames' own.
+    /// Frames that outputs lost by failing, files not published, and commands that failed or did
+    /// not end: not `lane_full` and `redirect_lost`, which are load, nor `not_ip` and
+    /// `runt_tagged_frame`, which are the frames' own.
     #[must_use]
     pub fn failed(&self) -> u64 {
         let harmless = [OutputDrop::LaneFull, OutputDrop::RedirectLost, OutputDrop::NotIp, OutputDrop::RuntTaggedFrame]
@@ -249,7 +252,11 @@ impl Snapshot {
             .filter(|(r, _)| !harmless.contains(r))
             .map(|(_, n)| n)
             .sum::<u64>()
-            + self.outputs.values().map(|o| o.unpublished + o.hooks_failed + o.hooks_skipped).sum::<u64>()
+            + self
+                .outputs
+                .values()
+                .map(|o| o.unpublished + o.hooks_failed + o.hooks_skipped + o.hooks_unfinished)
+                .sum::<u64>()
     }
 }
 
@@ -317,6 +324,7 @@ impl fmt::Display for Snapshot {
                 ("hooks", output.hooks, "commands run for published files"),
                 ("hooks_failed", output.hooks_failed, "of them"),
                 ("hooks_skipped", output.hooks_skipped, "published files without"),
+                ("hooks_unfinished", output.hooks_unfinished, "commands that still ran at the end"),
                 ("host_frames", output.host_frames, "sent into the interface by this host, discarded"),
             ] {
                 if n > 0 {
