@@ -41,6 +41,7 @@ mod disk;
 mod evidence;
 mod formats;
 mod hangup;
+mod headers;
 mod hook;
 mod hostile;
 mod kernel_device;
