@@ -28,6 +28,7 @@ use rustix::io::Errno;
 
 pub use contents::Contents;
 pub use digest::{Digest, Hasher, NotADigest};
+use event::is_complete_path;
 pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_inside};
 pub use file_hash::{Algorithm, FileHash, FileHasher};
 pub use lines::{Lines, Read};
@@ -200,7 +201,7 @@ impl Manifest {
             let Ok(line) = read.line else { continue };
             let earlier = match line.event {
                 Event::Published(capture) | Event::Recovered(capture)
-                    if is_capture_path(&capture.path) && wanted(&capture.path) =>
+                    if is_complete_path(&capture.path) && wanted(&capture.path) =>
                 {
                     let earlier = numbers.insert(capture.path.clone(), read.number);
                     captures.insert(read.number, capture);

@@ -15,7 +15,7 @@ use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
-use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session, is_capture_path};
+use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session};
 use super::name::Names;
 use super::owed::Owed;
 use super::removed::Removed;
@@ -161,12 +161,7 @@ impl Publisher {
         for complaint in &contents.complaints {
             tracing::warn!("{complaint}");
         }
-        for path in contents.pruned.iter().filter(|path| is_capture_path(path)) {
-            let path = self.directory.join(path);
-            if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
-                self.unremoved.push(path);
-            }
-        }
+        self.complete_removals(contents);
         for entry in &contents.captures {
             let path = self.directory.join(&*entry.path);
             if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {

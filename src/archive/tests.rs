@@ -1,5 +1,7 @@
 //! What happens to an archive's directory while a sensor has it.
 
+mod forged;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process;

@@ -1,4 +1,5 @@
-//! Files that a crash left and whose headers are damaged: other programs open what is published of them.
+//! Files that a crash left and whose headers are damaged: other programs open what is published of
+//! them.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +19,8 @@ use crate::sensor::Setup;
 
 const FRAMES: u32 = 20;
 
-/// What a sensor that was killed left: the bytes of its part file in this format, all frames included.
+/// What a sensor that was killed left: the bytes of its part file in this format, all frames
+/// included.
 fn left(pair: &Pair, capture: &Path, format: &str) -> Vec<u8> {
     let mut sensor = Setup::new(&pair.sensor).with(&format!("--flush 100ms --format {format}")).start();
     replay_all(&pair.sender, pair.target(Ip::V4), &[capture], "", FRAMES as usize);
@@ -88,7 +90,8 @@ fn of_a_damaged_header_what_is_ours_is_mended() {
         for path in &there {
             assert_same(&path.display().to_string(), &captures::frames(path), &frames);
         }
-        // The types of their links, and the times of their frames, as another program understands them.
+        // The types of their links, and the times of their frames, as another program understands
+        // them.
         let table = run(Command::new("capinfos").args(["-T", "-r", "-M", "-E", "-a", "-e", "-S"]).args(&there));
         let table = String::from_utf8(table.stdout).unwrap();
         let same: Vec<&str> = table.lines().map(|line| line.split_once('\t').unwrap().1).collect();

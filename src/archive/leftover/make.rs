@@ -54,7 +54,8 @@ impl Publisher {
         Ok(self.storage.status(path)?.is_some_and(|file| file.links > 1))
     }
 
-    /// Cuts a file after its last whole record, where it is not intact. None where it cannot be synced, now or before.
+    /// Cuts a file after its last whole record, where it is not intact. None where it cannot be
+    /// synced, now or before.
     fn make_in_place(&mut self, part: &Path, whole: &Whole) -> io::Result<Option<u64>> {
         let safe = self.is_synced(part, |archive| {
             if whole.intact {
@@ -67,7 +68,8 @@ impl Publisher {
         safe.then(|| self.length(part)).transpose()
     }
 
-    /// Makes the bytes of a part file safe that are what was announced. Returns its name, or that of a copy.
+    /// Makes the bytes of a part file safe that are what was announced. Returns its name, or that
+    /// of a copy.
     pub(super) fn make_announced_safe(&mut self, names: &Names, capture: &Capture) -> io::Result<PathBuf> {
         if !self.has_other_names(&names.part)?
             && self.is_synced(&names.part, |archive| archive.make_safe(&names.part))?

@@ -286,7 +286,8 @@ mod tests {
                     }
                 }
                 // All bytes that are constant, but for magic and lengths, in each of five ways.
-                // 2.4, zone, accuracy, link type; or 1.0, length of the section, link type, reserved.
+                // 2.4, zone, accuracy, link type; or 1.0, length of the section, link type,
+                // reserved.
                 let constant = 16;
                 assert!(mended >= 5 * constant, "{format} {compression:?}: {mended}");
             }
