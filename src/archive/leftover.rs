@@ -196,6 +196,10 @@ impl Publisher {
     /// Salvages the next of the files that wait.
     pub(super) fn salvage_one(&mut self, gone: &Sender<Gone>) {
         let Some(names) = self.leftovers.waiting.pop_front() else { return };
+        // Nothing can be put on record: it is left to the next start.
+        if self.edited.is_some() {
+            return self.leftovers.later.push(names);
+        }
         let result = match self.salvage(&names) {
             Err(Stop::Unsalvageable(why)) => self.set_aside(&names, why).map_err(Stop::Io),
             result => result,

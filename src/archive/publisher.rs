@@ -15,7 +15,7 @@ use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
-use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session};
+use super::manifest::{Algorithm, Capture, Contents, Edited, Event, FileHash, FileHasher, Manifest, Session};
 use super::name::Names;
 use super::owed::Owed;
 use super::removed::Removed;
@@ -56,6 +56,8 @@ pub(super) struct Publisher {
     pub(super) manifest: Manifest,
     /// The manifest is without its name.
     pub(super) displaced: Option<Displaced>,
+    /// The manifest was changed in place.
+    pub(super) edited: Option<Edited>,
     pub(super) shelf: Shelf,
     pub(super) leftovers: Leftovers,
     pub(super) hook: Option<(Hook, Arc<HookCounters>)>,
@@ -134,6 +136,7 @@ impl Publisher {
             storage,
             manifest,
             displaced: None,
+            edited: None,
             leftovers: Leftovers::default(),
             hook,
             counters: output.end(),
@@ -218,11 +221,12 @@ impl Publisher {
             }
             self.find_manifest(Duration::ZERO);
             self.tick(gone, common);
-            if self.unpublished.is_empty()
+            let is_done = self.unpublished.is_empty()
                 && self.unrecorded.is_empty()
                 && self.leftovers.own().len() == 0
-                && self.displaced.is_none()
-            {
+                && self.displaced.is_none();
+            // Trying again would not help.
+            if is_done || self.edited.is_some() {
                 break;
             }
         }
@@ -317,7 +321,7 @@ impl Publisher {
 
     /// Has a file wait that cannot be published yet.
     pub(super) fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
-        if !std::mem::replace(&mut self.said.waiting, true) {
+        if self.edited.is_none() && !std::mem::replace(&mut self.said.waiting, true) {
             tracing::error!(
                 error = explain(error),
                 "cannot {what}; files keep their part names; trying again every second"
@@ -445,7 +449,8 @@ impl Publisher {
     /// Writes a line.
     pub(super) fn append(&mut self, event: &Event) -> io::Result<()> {
         self.owns_directory()?;
-        self.manifest.append(event, self.syncs())?;
+        // What somebody did to it is said as that, whoever finds it.
+        self.manifest.append(event, self.syncs()).inspect_err(|_| self.look_for_manifest())?;
         self.said.manifest = false;
         Ok(())
     }

@@ -1,4 +1,8 @@
-//! What becomes of an archive when its manifest is removed or replaced while it is written to.
+//! What becomes of an archive when its manifest is removed, replaced or changed while it is written
+//! to.
+//!
+//! One that somebody changed in place ([`Edited`]) is evidence of that, and stays as it is: nothing
+//! is published, removed or put on record any more. The next start takes up what is there.
 //!
 //! The locks are on a file and a directory, not on their names: once others have the names, or none has, another sensor may have the directory. So
 //! nothing is published, removed or put on record from then on, until the manifest that has the name by then is this process's. What was lost
@@ -14,7 +18,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::lock::DirectoryLock;
-use super::manifest::{Contents, Event, Manifest};
+use super::manifest::{Contents, Edited, Event, Manifest};
 use super::publisher::Publisher;
 use super::{Entry, Shelf, sync_names};
 use crate::record::Timestamp;
@@ -31,9 +35,15 @@ pub(super) struct Displaced {
 }
 
 impl Publisher {
-    /// Makes sure that the manifest still has its name.
+    /// Makes sure that the manifest is as it was written, and still has its name.
     pub(super) fn look_for_manifest(&mut self) {
-        if self.displaced.is_none() && !self.manifest.has_its_name() {
+        if self.edited.is_some() {
+            return;
+        }
+        self.edited = self.manifest.edited();
+        if let Some(edited) = self.edited {
+            self.say_edited(edited);
+        } else if self.displaced.is_none() && !self.manifest.has_its_name() {
             tracing::error!(
                 directory = %self.directory.display(), last_line = %self.manifest.head(),
                 "somebody removed or replaced the manifest; files keep their part names meanwhile"
@@ -42,18 +52,30 @@ impl Publisher {
         }
     }
 
-    /// Fails while the manifest is without its name.
+    /// What somebody did to the manifest is a failure of the sensor's task, also where no file is
+    /// left to be published.
+    fn say_edited(&self, edited: Edited) {
+        self.counters.manifest_changed.add(1);
+        tracing::error!(
+            directory = %self.directory.display(), last_line = %self.manifest.head(),
+            "somebody changed the manifest: {edited}. Nothing is appended to it, captures keep their part names and none is removed \
+             from here on; `vxtap verify` tells what differs, and the next start puts these captures on record"
+        );
+    }
+
+    /// Fails while the manifest is without its name, and once it was changed.
     pub(super) fn owns_directory(&self) -> io::Result<()> {
-        match self.displaced {
-            Some(_) => Err(io::Error::other("somebody removed or replaced the manifest")),
-            None => Ok(()),
+        match (self.edited, &self.displaced) {
+            (Some(edited), _) => Err(io::Error::other(edited)),
+            (None, Some(_)) => Err(io::Error::other("somebody removed or replaced the manifest")),
+            (None, None) => Ok(()),
         }
     }
 
     /// Goes on with the manifest that has the name now, where the former has been without for `pause`.
     pub(super) fn find_manifest(&mut self, pause: Duration) {
         self.look_for_manifest();
-        let Some(displaced) = &self.displaced else { return };
+        let Some(displaced) = self.displaced.as_ref().filter(|_| self.edited.is_none()) else { return };
         if displaced.since.elapsed() < pause {
             return;
         }

@@ -225,6 +225,8 @@ pub struct OutputCounters {
     pub set_aside: Counter,
     /// Files removed to keep the budget.
     pub pruned: Counter,
+    /// Manifests that somebody changed while the sensor had them.
+    pub manifest_changed: Counter,
     /// Commands that were run for a published file.
     pub hooks: Counter,
     /// Those of them that failed.

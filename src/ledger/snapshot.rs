@@ -97,6 +97,8 @@ pub struct OutputTotals {
     pub set_aside: u64,
     /// Files removed to keep the budget.
     pub pruned: u64,
+    /// Manifests that somebody changed while the sensor had them.
+    pub manifest_changed: u64,
     /// Commands that were run for a published file.
     pub hooks: u64,
     /// Those of them that failed.
@@ -162,6 +164,7 @@ impl OutputTotals {
             recovered: sum(&|e| e.recovered.get()),
             set_aside: sum(&|e| e.set_aside.get()),
             pruned: sum(&|e| e.pruned.get()),
+            manifest_changed: sum(&|e| e.manifest_changed.get()),
             hooks: sum(&|e| e.hooks.get()),
             hooks_failed: sum(&|e| e.hooks_failed.get()),
             hooks_skipped: sum(&|e| e.hooks_skipped.get()),
@@ -255,7 +258,7 @@ impl Snapshot {
             + self
                 .outputs
                 .values()
-                .map(|o| o.unpublished + o.hooks_failed + o.hooks_skipped + o.hooks_unfinished)
+                .map(|o| o.unpublished + o.manifest_changed + o.hooks_failed + o.hooks_skipped + o.hooks_unfinished)
                 .sum::<u64>()
     }
 }
@@ -321,6 +324,7 @@ impl fmt::Display for Snapshot {
                 ("recovered", output.recovered, "files that a crash had left, salvaged"),
                 ("set_aside", output.set_aside, "files that a crash had left, beyond salvage"),
                 ("pruned", output.pruned, "files removed to keep the budget"),
+                ("manifest_changed", output.manifest_changed, "times, by somebody else: see the log"),
                 ("hooks", output.hooks, "commands run for published files"),
                 ("hooks_failed", output.hooks_failed, "of them"),
                 ("hooks_skipped", output.hooks_skipped, "published files without"),

@@ -57,4 +57,5 @@ mod startup;
 mod status;
 mod stopping;
 mod suricata;
+mod tampered;
 mod waiting;

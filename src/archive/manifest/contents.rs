@@ -28,7 +28,7 @@ const NAMED: u64 = 10;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
     /// Captures that were published and not pruned since, in the order of their lines. Some may not have their name yet, some may be
-    /// gone. Paths are such as [`is_complete_path`] allows, none twice.
+    /// gone. Paths are those of complete captures, none twice.
     pub captures: Vec<Entry>,
     /// Paths of the captures that were pruned last, of which one may be there still.
     pub pruned: Vec<String>,

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A directory in which three captures were published, with a part file that a crash left, a capture
-/// that nobody published, and files that are no captures.
+/// A directory in which three captures were published, with a part file that a crash left, a
+/// capture that nobody published, and files that are no captures.
 fn directory() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut first = sensor(dir.path(), |_| ());
