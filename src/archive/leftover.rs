@@ -155,7 +155,8 @@ fn announced(
     }
     let copies: HashSet<PathBuf> = waiting.iter().filter_map(|names| names.recovered(1)).collect();
     let unnamed = |path: &Path| matches!(storage.exists(path), Ok(false)) || copies.contains(path);
-    let on_record = contents.captures.iter().map(|entry| &*entry.path);
+    // What a line behind a break announces is salvaged as if it were not announced.
+    let on_record = contents.captures.iter().take(contents.chained).map(|entry| &*entry.path);
     let paths: HashSet<&str> = on_record.filter(|path| unnamed(&directory.join(path))).collect();
     if paths.is_empty() {
         return HashMap::new();

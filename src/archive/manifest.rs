@@ -30,8 +30,9 @@ use rustix::io::Errno;
 pub use contents::Contents;
 pub use digest::{Digest, Hasher, NotADigest};
 pub use edited::Edited;
-use event::is_complete_path;
-pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_inside};
+pub use event::{
+    Capture, Event, Line, Session, is_capture, is_capture_path, is_complete_path, is_inside, is_removable_path,
+};
 pub use file_hash::{Algorithm, FileHash, FileHasher};
 pub use lines::{Lines, Read};
 

@@ -165,12 +165,7 @@ impl Publisher {
             tracing::warn!("{complaint}");
         }
         self.complete_removals(contents);
-        for entry in &contents.captures {
-            let path = self.directory.join(&*entry.path);
-            if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
-                self.shelf.add(entry.clone());
-            }
-        }
+        self.count_published(contents);
     }
 
     /// Works until the last file is handed over, then completes what can be.

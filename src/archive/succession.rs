@@ -129,19 +129,28 @@ impl Publisher {
     /// Takes over what `next` has, and writes a line for each capture that it lacks. Returns how many these are.
     fn announce_again(&mut self, next: &mut Manifest, contents: Contents) -> io::Result<u64> {
         let known: HashSet<_> = contents.captures.iter().map(|entry| &*entry.path).collect();
-        let lacks = |path: &str| !known.contains(path) && !contents.pruned.iter().any(|pruned| pruned == path);
-        let mut again = Vec::new();
+        // What is not on the shelf may be another's file, which a line behind a break in the chain names.
+        let lacks = |path: &str| {
+            !known.contains(path) && !contents.pruned.iter().any(|pruned| pruned == path) && self.shelf.has(path)
+        };
+        let (mut again, mut count) = (Vec::new(), 0);
         for capture in self.manifest.captures(lacks)? {
             let path = self.directory.join(&capture.path);
             if !self.is_ours(&path) || !matches!(self.storage.exists(&path), Ok(true)) {
                 continue;
             }
             again.push(Entry::of(&capture, Timestamp::now()));
+            count += 1;
             next.append(&Event::Published(capture), self.syncs())?;
         }
-        self.shelf = Shelf::new(self.plan.budget);
+        let before = std::mem::replace(&mut self.shelf, Shelf::new(self.plan.budget));
         self.adopt(&contents);
-        let count = again.len() as u64;
+        // Those of before were vouched for, however broken the other chain is.
+        for entry in before.iter().filter(|entry| known.contains(&*entry.path) && !self.shelf.has(&entry.path)) {
+            if matches!(self.storage.exists(&self.directory.join(&*entry.path)), Ok(true)) {
+                again.push(entry.clone());
+            }
+        }
         again.into_iter().for_each(|entry| self.shelf.add(entry));
         // Their lines are in the former manifest only.
         self.unpublished.iter_mut().for_each(|closed| closed.announced = None);

@@ -39,6 +39,7 @@ mod damaged;
 mod deaf;
 mod disk;
 mod evidence;
+mod forged;
 mod formats;
 mod hangup;
 mod headers;

@@ -30,6 +30,12 @@ pub struct Contents {
     /// Captures that were published and not pruned since, in the order of their lines. Some may not have their name yet, some may be
     /// gone. Paths are those of complete captures, none twice.
     pub captures: Vec<Entry>,
+    /// How many of these, from the first, have a line in front of any break in the chain: what a line
+    /// behind one names may be another's file.
+    pub chained: usize,
+    /// The first line behind another that does not name its hash. What stood before the first line is
+    /// not known, and breaks nothing between lines.
+    pub broken_at: Option<u64>,
     /// Paths of the captures that were pruned last, of which one may be there still.
     pub pruned: Vec<String>,
     /// Those of them that are to be removed if they are there, as their lines published them.
@@ -110,7 +116,10 @@ impl Contents {
             let brief = line.parse::<Brief>();
             let previous = brief.as_ref().map_or_else(|_| line.previous(), |brief| Some(brief.previous));
             let follows = previous.is_none_or(|previous| previous == head);
-            self.is_broken |= previous != Some(head);
+            if previous != Some(head) {
+                self.is_broken = true;
+                self.broken_at = self.broken_at.or((number > 1).then_some(number));
+            }
             head = hash;
             let change = brief.and_then(|brief| brief.change().map_err(str::to_owned));
             let complaint = match change {
@@ -157,6 +166,7 @@ impl Contents {
         pruned.retain(|pruned: &Pruned| !captures.contains_key(&*pruned.path));
         let mut captures: Vec<_> = captures.into_values().collect();
         captures.sort_unstable_by_key(|(number, _)| *number);
+        self.chained = captures.partition_point(|(number, _)| self.broken_at.is_none_or(|broken| *number < broken));
         self.captures = captures.into_iter().map(|(_, entry)| entry).collect();
         if !self.is_broken {
             self.unremoved = pruned.iter().filter_map(|pruned| pruned.published.clone()).collect();

@@ -131,14 +131,14 @@ pub fn is_capture_path(path: &str) -> bool {
 
 /// Whether a path is that of a capture that is complete. No line publishes or removes another.
 #[must_use]
-pub(super) fn is_complete_path(path: &str) -> bool {
+pub fn is_complete_path(path: &str) -> bool {
     is_capture_path(path) && !path.ends_with(PART)
 }
 
-/// The same, where the name is such as this program gives: what a line says was removed may be
-/// removed.
+/// The same, where the name is such as this program gives: what a line says was published or removed
+/// may be removed.
 #[must_use]
-pub(super) fn is_removable_path(path: &str) -> bool {
+pub fn is_removable_path(path: &str) -> bool {
     is_complete_path(path) && path.split_once('/').is_some_and(|(directory, name)| is_published(directory, name))
 }
 

@@ -177,3 +177,74 @@ fn the_budget_takes_no_part_file_for_a_capture() {
     assert_eq!(contents.captures.len(), 3);
     assert!(contents.complaints[0].starts_with("line 4 of manifest.jsonl names a file that is no capture"));
 }
+
+/// Lets a sensor publish captures until its budget has removed so many. All files that these names have must stay.
+#[track_caller]
+fn under_pressure(dir: &Path, pruned: u64, stay: &[&str]) {
+    // What is salvaged, and what is published.
+    let mut next = sensor(dir, |plan| plan.budget.keep_files = Some(2));
+    eventually(|| next.count(|end| &end.recovered) == 1);
+    (100..102).for_each(|number| next.publish(number));
+    next.published(2);
+    eventually(|| next.count(|end| &end.pruned) >= pruned);
+    next.archive.finish();
+    assert_eq!(next.count(|end| &end.pruned), pruned);
+    assert!(stay.iter().all(|path| dir.join(path).exists()), "{stay:?}, {:?}", files(dir));
+}
+
+#[test]
+fn the_budget_removes_nothing_that_a_forged_line_published() {
+    let notes = format!("{SESSION}/notes.pcap");
+    let part = format!("{}.part", path(8));
+    // The captures 1 to 3, and one of the three that the next start has.
+    for forged in [(&*notes, "a stranger's"), (&part, ""), ("unsalvageable/x.pcap", "set aside")] {
+        let dir = directory();
+        append(dir.path(), &published(forged.0, forged.1), head(dir.path()));
+        under_pressure(dir.path(), 4, &[&notes, "unsalvageable/x.pcap"]);
+    }
+    // Under a name as captures have it, behind a break in the chain, and behind what follows from that.
+    let dir = directory();
+    append(dir.path(), &published(&notes, "a stranger's"), Digest::of(b"another"));
+    append(dir.path(), &published(&path(9), "nobody's"), head(dir.path()));
+    under_pressure(dir.path(), 4, &[&notes, &path(9), "unsalvageable/x.pcap"]);
+}
+
+/// What a part file is to become is not what a line behind a break says.
+#[test]
+fn a_part_file_is_not_published_as_a_line_that_does_not_follow_says() {
+    let dir = directory();
+    let part = names(dir.path(), 8).part;
+    let content = fs::read(&part).unwrap();
+    let Event::Published(capture) = published(&path(8), "") else { panic!() };
+    let hash = Some(FileHash::of(Algorithm::Sha256, &content));
+    let forged = Capture { bytes: content.len() as u64, hash, ..capture };
+    append(dir.path(), &Event::Published(forged), Digest::of(b"another"));
+    assert_eq!(removed(dir.path()), 0);
+    assert!(!names(dir.path(), 8).published.exists(), "it was salvaged under a name that says so");
+}
+
+/// A broken manifest that is put in place, or gives way to another, makes nothing a capture; those that the budget has stay in it.
+#[test]
+fn what_a_broken_manifest_names_is_no_capture_of_the_next() {
+    let dir = directory();
+    append(dir.path(), &published(&path(9), "nobody's"), Digest::of(b"another"));
+    let mut next = sensor(dir.path(), |plan| plan.budget.keep_files = Some(4));
+    eventually(|| next.count(|end| &end.recovered) == 1);
+    let manifest = dir.path().join(manifest::NAME);
+    for (number, published) in [(101, 1), (102, 2)] {
+        if number == 101 {
+            let copy = dir.path().join("copy");
+            let text = fs::read_to_string(&manifest).unwrap();
+            fs::write(&copy, text.split_once('\n').unwrap().1).unwrap();
+            fs::rename(&copy, &manifest).unwrap();
+        } else {
+            fs::remove_file(&manifest).unwrap();
+        }
+        next.publish(number);
+        next.published(published);
+    }
+    next.archive.finish();
+    // Of the three that were there, the one that was salvaged and these two.
+    assert_eq!(next.count(|end| &end.pruned), 2);
+    assert!(names(dir.path(), 9).published.exists());
+}
