@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::advice::{parse, wrong};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::archive::{Digest, MinFree};
 use crate::config::address::{self, Listen, target};
+use crate::config::files::{command, directory};
 use crate::config::sessions::{self, Item};
 use crate::config::units::{bytes, duration, interface, min_free, number};
 use crate::record::compress::Compression;
@@ -118,7 +120,7 @@ pub struct RunArgs {
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Steer::Session)]
     pub steer: Steer,
     /// Directory for the pcap files; created if missing.
-    #[arg(help_heading = FILES, long, value_name = "DIR", default_value = "./captures")]
+    #[arg(help_heading = FILES, long, value_name = "DIR", default_value = "./captures", value_parser = PathBufValueParser::new().try_map(directory))]
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
     #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
@@ -180,9 +182,11 @@ pub struct RunArgs {
     /// a --keep-bytes that fits sees to it]
     #[arg(help_heading = BUDGET, long, value_name = "BYTES|PERCENT", value_parser = min_free)]
     pub min_free: Option<MinFree>,
-    /// Run this shell command for each published file, in the background: the path is its last argument, VXTAP_SOURCE, VXTAP_VNI,
-    /// VXTAP_FRAMES and more are in its environment.
-    #[arg(help_heading = FILES, long, value_name = "CMD")]
+    /// Run this shell command for each published file, in the background, as 'aws s3 cp "$1"
+    /// s3://bucket/': "$1" and VXTAP_FILE are the path, which is the last argument of a command
+    /// that mentions neither. VXTAP_SOURCE, VXTAP_VNI, VXTAP_FRAMES and more are in its
+    /// environment. At the end the sensor waits 3 s for commands.
+    #[arg(help_heading = FILES, long, value_name = "CMD", value_parser = command)]
     pub on_publish: Option<String>,
     /// Keep at most this many bytes of a frame.
     #[arg(help_heading = FILES, long, value_name = "N", default_value_t = 262_144, value_parser = number::<u32, 1, 262_144>)]
@@ -282,7 +286,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Where a new directory for the captures is made. [default: the temporary directory]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new().try_map(directory))]
     pub write: Option<PathBuf>,
 }
 

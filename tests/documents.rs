@@ -18,16 +18,18 @@ fn documents() -> Vec<PathBuf> {
     files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "md")).collect()
 }
 
-/// Command lines of shell blocks, with lines joined that end with a backslash.
+/// Command lines of shell blocks, with lines joined that end with a backslash or within quotes.
 fn commands(text: &str) -> Vec<String> {
-    let mut commands = Vec::new();
-    let mut within = false;
+    let mut commands: Vec<String> = Vec::new();
+    let (mut within, mut quoted) = (false, false);
     for line in text.replace("\\\n", " ").lines().map(str::trim) {
-        match line.strip_prefix("```") {
-            Some(language) => within = language == "sh",
-            None if within => commands.push(line.to_string()),
-            None => {}
+        match (line.strip_prefix("```"), commands.last_mut()) {
+            (Some(language), _) => within = language == "sh",
+            (None, Some(open)) if quoted => open.push_str(&format!("\n{line}")),
+            (None, _) if within => commands.push(line.to_string()),
+            (None, _) => {}
         }
+        quoted = within && commands.last().is_some_and(|command| shlex::split(command).is_none());
     }
     commands
 }

@@ -105,6 +105,7 @@ impl Publisher {
         match result {
             Ok(()) => self.said.manifest = false,
             Err(error) => {
+                self.look_for_manifest();
                 without.into_iter().for_each(|Ready { closed, .. }| self.wait(closed, "write the manifest", &error))
             }
         }

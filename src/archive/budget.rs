@@ -203,6 +203,12 @@ impl Shelf {
         Some(entry)
     }
 
+    /// Whether a capture is on the shelf.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
     /// The capture that has to go first, and why: the oldest, as long as any limit is exceeded. It stays on the shelf until it is
     /// removed.
     ///

@@ -1,20 +1,25 @@
 //! What a crash left behind: part files that nobody writes to any more.
 //!
 //! The directory is locked, so a part file that is there at the start is nobody's. It is cut at its last whole record and published with
-//! `.recovered` in its name. Where it is damaged, with more behind than a torn record, what is whole is copied, and the file itself moved aside.
+//! `.recovered` in its name. Where it is damaged, with more behind than a torn record or in a field
+//! of its header, what is whole is copied, with the header as it has to be, and the file itself
+//! moved aside.
 //! So is what has no whole record.
 
+mod make;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, BufWriter, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::Sender;
 use rustix::fs::{FileType, OFlags};
 
+use self::make::flaw;
 use super::closed::{Broken, Gone, Losses};
 use super::manifest::{Capture, Contents, Event, Manifest, is_capture};
 use super::name::{self, COPY, Names};
-use super::publisher::{Publisher, Unready, hash_file, tell_changed};
+use super::publisher::{Publisher, hash_file, tell_changed};
 use super::unlisted;
 use crate::ledger::OutputDrop;
 use crate::record::compress::Compression;
@@ -150,7 +155,8 @@ fn announced(
     }
     let copies: HashSet<PathBuf> = waiting.iter().filter_map(|names| names.recovered(1)).collect();
     let unnamed = |path: &Path| matches!(storage.exists(path), Ok(false)) || copies.contains(path);
-    let on_record = contents.captures.iter().map(|entry| &*entry.path);
+    // What a line behind a break announces is salvaged as if it were not announced.
+    let on_record = contents.captures.iter().take(contents.chained).map(|entry| &*entry.path);
     let paths: HashSet<&str> = on_record.filter(|path| unnamed(&directory.join(path))).collect();
     if paths.is_empty() {
         return HashMap::new();
@@ -191,6 +197,10 @@ impl Publisher {
     /// Salvages the next of the files that wait.
     pub(super) fn salvage_one(&mut self, gone: &Sender<Gone>) {
         let Some(names) = self.leftovers.waiting.pop_front() else { return };
+        // Nothing can be put on record: it is left to the next start.
+        if self.edited.is_some() {
+            return self.leftovers.later.push(names);
+        }
         let result = match self.salvage(&names) {
             Err(Stop::Unsalvageable(why)) => self.set_aside(&names, why).map_err(Stop::Io),
             result => result,
@@ -277,7 +287,7 @@ impl Publisher {
             // Damage behind the beginning may hide frames: only a file that is its beginning and nothing else holds none.
             let there = self.length(&names.part)?;
             let most = whole.length + if whole.compression.is_some() { STREAM } else { 0 };
-            return match whole.total == whole.length && there <= most {
+            return match whole.total == whole.length && there <= most && whole.mended.is_none() {
                 true => self.remove_empty(names),
                 false => Err(Stop::Unsalvageable("it has no whole frame".into())),
             };
@@ -304,7 +314,7 @@ impl Publisher {
         self.append(&Event::Recovered(capture.clone()))?;
         // Where one of the next steps fails, the next attempt goes on from here, and writes no second line.
         self.leftovers.announced.insert(capture.path.clone(), capture.clone());
-        self.complete(names, &made, &published, capture, whole.damaged)?;
+        self.complete(names, &made, &published, capture, flaw(&whole))?;
         tracing::debug!(
             path = %published.display(), frames = whole.frames, cut = whole.total - whole.length,
             "salvaged a capture file"
@@ -322,14 +332,14 @@ impl Publisher {
                 if !is_what_was_announced(&*self.storage, from, &capture) {
                     continue;
                 }
-                let (made, damaged) = if from == &names.part {
-                    (self.make_announced_safe(names, &capture)?, false)
+                let (made, flaw) = if from == &names.part {
+                    (self.make_announced_safe(names, &capture)?, None)
                 } else {
                     // It was synced before it got its line.
-                    let Some(damaged) = is_copy_of(&*self.storage, &capture, &names.part)? else { continue };
-                    (from.clone(), damaged)
+                    let Some(whole) = is_copy_of(&*self.storage, &capture, &names.part)? else { continue };
+                    (from.clone(), flaw(&whole))
                 };
-                match self.complete(names, &made, &to, capture, damaged) {
+                match self.complete(names, &made, &to, capture, flaw) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         tracing::warn!(
                             path = %to.display(),
@@ -368,14 +378,21 @@ impl Publisher {
         Ok(found)
     }
 
-    /// Gives `made`, whose line is written, the name `to`, and removes what it was made from, or moves that aside where it is damaged.
-    fn complete(&mut self, names: &Names, made: &Path, to: &Path, capture: Capture, damaged: bool) -> io::Result<()> {
+    /// Gives `made`, whose line is written, the name `to`, and removes what it was made from, or
+    /// moves that aside where it has a flaw.
+    fn complete(
+        &mut self,
+        names: &Names,
+        made: &Path,
+        to: &Path,
+        capture: Capture,
+        flaw: Option<String>,
+    ) -> io::Result<()> {
         if made != to {
             self.storage.rename(made, to)?;
         }
-        if damaged {
-            let why = format!("damaged behind its first {} frames, which are in {}", capture.frames, capture.path);
-            self.set_aside(names, why)?;
+        if let Some(flaw) = flaw {
+            self.set_aside(names, format!("{flaw}; {} has its {} whole frames", capture.path, capture.frames))?;
             self.counters.set_aside.add(1);
         } else if made != names.part {
             self.storage.remove(&names.part)?;
@@ -385,108 +402,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Makes a file of what is whole, and its bytes safe: of the part file itself, or as a copy
-    /// where that must not be cut, has another name, or could not be synced.
-    /// Returns its name and length.
-    fn make(&mut self, names: &Names, whole: &Whole) -> Result<(PathBuf, u64), Stop> {
-        // A compressed stream cannot be cut: its end says that it is complete.
-        let in_place =
-            !whole.damaged && (whole.intact || whole.compression.is_none()) && !self.has_other_names(&names.part)?;
-        if in_place && let Some(bytes) = self.make_in_place(&names.part, whole)? {
-            return Ok((names.part.clone(), bytes));
-        }
-        self.copy(names, whole.length, whole.compression).map_err(|error| match error.kind() {
-            // Trying again would not make room. The file itself needs none where it is moved to.
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if whole.damaged => Stop::Unsalvageable(format!(
-                "damaged behind its first {} frames; no room for a copy: {error}",
-                whole.frames
-            )),
-            _ => Stop::Io(error),
-        })
-    }
-
     fn length(&self, path: &Path) -> io::Result<u64> {
         Ok(self.storage.status(path)?.ok_or(io::ErrorKind::NotFound)?.length)
-    }
-
-    /// Whether a file is another's too, as that of a snapshot made of hard links: that stays as it
-    /// is.
-    fn has_other_names(&self, path: &Path) -> io::Result<bool> {
-        Ok(self.storage.status(path)?.is_some_and(|file| file.links > 1))
-    }
-
-    /// Cuts a file after its last whole record, where it is not intact. None where it cannot be synced, now or before.
-    fn make_in_place(&mut self, part: &Path, whole: &Whole) -> io::Result<Option<u64>> {
-        let safe = self.is_synced(part, |archive| {
-            if whole.intact {
-                return archive.make_safe(part);
-            }
-            let mut file = archive.storage.append(part).map_err(Unready::Read)?;
-            file.cut(whole.length).map_err(Unready::Read)?;
-            file.sync().map_err(Unready::Sync)
-        })?;
-        safe.then(|| self.length(part)).transpose()
-    }
-
-    /// Makes the bytes of a part file safe that are what was announced. Returns its name, or that of a copy.
-    fn make_announced_safe(&mut self, names: &Names, capture: &Capture) -> io::Result<PathBuf> {
-        if !self.has_other_names(&names.part)?
-            && self.is_synced(&names.part, |archive| archive.make_safe(&names.part))?
-        {
-            return Ok(names.part.clone());
-        }
-        Ok(self.copy(names, capture.bytes, None)?.0)
-    }
-
-    /// Whether a part file could be synced, by `sync`, which is not tried again once it failed.
-    fn is_synced(&mut self, part: &Path, sync: impl FnOnce(&Self) -> Result<(), Unready>) -> io::Result<bool> {
-        if self.leftovers.unsynced.contains(part) {
-            return Ok(false);
-        }
-        match sync(self) {
-            Ok(()) => Ok(true),
-            Err(Unready::Read(error)) => Err(error),
-            Err(Unready::Sync(error)) => {
-                tracing::error!(path = %part.display(), %error, "cannot sync a capture file: it is copied");
-                self.leftovers.unsynced.insert(part.to_path_buf());
-                Ok(false)
-            }
-        }
-    }
-
-    /// Copies the beginning of a part file: so many bytes, decoded and compressed anew where it is compressed.
-    fn copy(&self, names: &Names, length: u64, compression: Option<Compression>) -> io::Result<(PathBuf, u64)> {
-        let copy = with_ending(&names.part, COPY);
-        let result = self.copy_to(&copy, &names.part, length, compression);
-        if result.is_err() {
-            let _ = self.storage.remove(&copy);
-        }
-        result
-    }
-
-    fn copy_to(
-        &self,
-        copy: &Path,
-        part: &Path,
-        length: u64,
-        compression: Option<Compression>,
-    ) -> io::Result<(PathBuf, u64)> {
-        // One that is there is of an attempt before this, whose line could not be written.
-        if self.storage.exists(copy)? {
-            self.storage.remove(copy)?;
-        }
-        let mut file = BufWriter::with_capacity(256 * 1024, self.storage.create(copy)?);
-        let from = self.storage.open(part, OFlags::RDONLY)?;
-        match compression {
-            Some(compression) => salvage::rewrite(from, length, compression, &mut file)?,
-            None if io::copy(&mut from.take(length), &mut file)? < length => {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            None => {}
-        }
-        file.flush()?;
-        file.get_mut().sync()?;
-        Ok((copy.to_path_buf(), file.get_ref().settled()))
     }
 
     fn remove_empty(&self, names: &Names) -> Result<Salvaged, Stop> {
@@ -552,12 +469,15 @@ fn is_what_was_announced(storage: &dyn Storage, path: &Path, capture: &Capture) 
     let Ok(file) = storage.open(path, OFlags::RDONLY) else { return false };
     file.metadata().is_ok_and(|file| file.len() == capture.bytes)
         && salvage::scan(file).is_ok_and(|whole| {
-            whole.intact && (whole.frames, whole.frame_bytes) == (capture.frames, capture.frame_bytes)
+            whole.intact
+                && whole.mended.is_none()
+                && (whole.frames, whole.frame_bytes) == (capture.frames, capture.frame_bytes)
         })
 }
 
-/// Whether a capture that was announced holds what is whole of `part`, and then whether that is damaged. None where it holds something else.
-fn is_copy_of(storage: &dyn Storage, capture: &Capture, part: &Path) -> io::Result<Option<bool>> {
+/// What is whole of `part`, where a capture that was announced holds that. None where it holds
+/// something else.
+fn is_copy_of(storage: &dyn Storage, capture: &Capture, part: &Path) -> io::Result<Option<Whole>> {
     let whole = match salvage::scan(storage.open(part, OFlags::RDONLY)?) {
         Ok(whole) => whole,
         Err(Unsalvageable::Io(error)) => return Err(error),
@@ -565,7 +485,7 @@ fn is_copy_of(storage: &dyn Storage, capture: &Capture, part: &Path) -> io::Resu
     };
     let holds = (whole.frames, whole.frame_bytes, whole.first, whole.last);
     let same = holds == (capture.frames, capture.frame_bytes, Some(capture.first), Some(capture.last));
-    Ok(same.then_some(whole.damaged))
+    Ok(same.then_some(whole))
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

@@ -11,6 +11,7 @@
 mod append;
 mod contents;
 mod digest;
+mod edited;
 mod event;
 mod file_hash;
 mod lines;
@@ -28,7 +29,10 @@ use rustix::io::Errno;
 
 pub use contents::Contents;
 pub use digest::{Digest, Hasher, NotADigest};
-pub use event::{Capture, Event, Line, Session, is_capture, is_capture_path, is_inside};
+pub use edited::Edited;
+pub use event::{
+    Capture, Event, Line, Session, is_capture, is_capture_path, is_complete_path, is_inside, is_removable_path,
+};
 pub use file_hash::{Algorithm, FileHash, FileHasher};
 pub use lines::{Lines, Read};
 
@@ -96,6 +100,8 @@ pub struct Manifest {
     file: Box<dyn StoredFile>,
     /// Bytes of whole lines.
     length: u64,
+    /// Where the last of them begins.
+    last: u64,
     head: Digest,
     /// Bytes that may lie behind the whole lines, which an append that failed left there and which could not be cut off.
     torn: bool,
@@ -155,9 +161,9 @@ impl Manifest {
                 torn = lines.torn()
             ));
         }
-        let length = lines.end();
+        let (length, last) = (lines.end(), lines.begin());
         let storage = Arc::clone(storage);
-        let mut manifest = Manifest { file, length, head, torn: false, reserved: 0, path, storage, lock };
+        let mut manifest = Manifest { file, length, last, head, torn: false, reserved: 0, path, storage, lock };
         manifest.reserve();
         Ok((manifest, contents))
     }
@@ -165,7 +171,8 @@ impl Manifest {
     /// Appends a line, and has it survive a loss of power if `sync`. Once this returns, readers of the file see it.
     ///
     /// # Errors
-    /// What writing or syncing returns. The line is not in the manifest then; the next append makes sure of that where the
+    /// What writing or syncing returns, and [`Edited`] within an error where somebody changed the
+    /// file. The line is not in the manifest then; the next append makes sure of that where the
     /// file could not be cut at once.
     pub fn append(&mut self, event: &Event, sync: bool) -> io::Result<()> {
         self.append_all(std::iter::once(event), sync).1
@@ -200,7 +207,7 @@ impl Manifest {
             let Ok(line) = read.line else { continue };
             let earlier = match line.event {
                 Event::Published(capture) | Event::Recovered(capture)
-                    if is_capture_path(&capture.path) && wanted(&capture.path) =>
+                    if is_complete_path(&capture.path) && wanted(&capture.path) =>
                 {
                     let earlier = numbers.insert(capture.path.clone(), read.number);
                     captures.insert(read.number, capture);
@@ -243,7 +250,7 @@ impl Manifest {
             self.file.flush()?
         }
         self.torn = false;
-        (self.length, self.head) = (whole.length, whole.head);
+        (self.length, self.last, self.head) = (whole.length, whole.last, whole.head);
         self.reserve();
         Ok(true)
     }

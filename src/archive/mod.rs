@@ -31,6 +31,7 @@ mod succession;
 #[cfg(test)]
 mod tests;
 mod unlisted;
+mod unremoved;
 
 use std::fs;
 use std::io;

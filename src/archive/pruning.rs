@@ -133,7 +133,7 @@ impl Publisher {
             // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             if !is_full || self.unrecorded.len() >= WAITING {
-                if !std::mem::replace(&mut self.said.manifest, true) {
+                if self.edited.is_none() && !std::mem::replace(&mut self.said.manifest, true) {
                     tracing::error!(%error, "cannot write the manifest; captures are not removed until it can be written");
                 }
                 return false;

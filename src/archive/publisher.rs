@@ -15,7 +15,7 @@ use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
 use super::lock::DirectoryLock;
-use super::manifest::{Algorithm, Capture, Contents, Event, FileHash, FileHasher, Manifest, Session, is_capture_path};
+use super::manifest::{Algorithm, Capture, Contents, Edited, Event, FileHash, FileHasher, Manifest, Session};
 use super::name::Names;
 use super::owed::Owed;
 use super::removed::Removed;
@@ -30,7 +30,7 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long the end waits for commands that run.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Names that are tried for a file whose own something else has.
 const NAMES: u32 = 1000;
 /// Tasks, files, and lines that wait at most. Beyond, the writer of captures waits until a task is done, which fills the lanes as a slow
@@ -56,6 +56,8 @@ pub(super) struct Publisher {
     pub(super) manifest: Manifest,
     /// The manifest is without its name.
     pub(super) displaced: Option<Displaced>,
+    /// The manifest was changed in place.
+    pub(super) edited: Option<Edited>,
     pub(super) shelf: Shelf,
     pub(super) leftovers: Leftovers,
     pub(super) hook: Option<(Hook, Arc<HookCounters>)>,
@@ -134,6 +136,7 @@ impl Publisher {
             storage,
             manifest,
             displaced: None,
+            edited: None,
             leftovers: Leftovers::default(),
             hook,
             counters: output.end(),
@@ -161,18 +164,8 @@ impl Publisher {
         for complaint in &contents.complaints {
             tracing::warn!("{complaint}");
         }
-        for path in contents.pruned.iter().filter(|path| is_capture_path(path)) {
-            let path = self.directory.join(path);
-            if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
-                self.unremoved.push(path);
-            }
-        }
-        for entry in &contents.captures {
-            let path = self.directory.join(&*entry.path);
-            if self.is_ours(&path) && matches!(self.storage.exists(&path), Ok(true)) {
-                self.shelf.add(entry.clone());
-            }
-        }
+        self.complete_removals(contents);
+        self.count_published(contents);
     }
 
     /// Works until the last file is handed over, then completes what can be.
@@ -223,11 +216,12 @@ impl Publisher {
             }
             self.find_manifest(Duration::ZERO);
             self.tick(gone, common);
-            if self.unpublished.is_empty()
+            let is_done = self.unpublished.is_empty()
                 && self.unrecorded.is_empty()
                 && self.leftovers.own().len() == 0
-                && self.displaced.is_none()
-            {
+                && self.displaced.is_none();
+            // Trying again would not help.
+            if is_done || self.edited.is_some() {
                 break;
             }
         }
@@ -322,7 +316,7 @@ impl Publisher {
 
     /// Has a file wait that cannot be published yet.
     pub(super) fn wait(&mut self, closed: Box<Closed>, what: &str, error: &io::Error) {
-        if !std::mem::replace(&mut self.said.waiting, true) {
+        if self.edited.is_none() && !std::mem::replace(&mut self.said.waiting, true) {
             tracing::error!(
                 error = explain(error),
                 "cannot {what}; files keep their part names; trying again every second"
@@ -450,7 +444,8 @@ impl Publisher {
     /// Writes a line.
     pub(super) fn append(&mut self, event: &Event) -> io::Result<()> {
         self.owns_directory()?;
-        self.manifest.append(event, self.syncs())?;
+        // What somebody did to it is said as that, whoever finds it.
+        self.manifest.append(event, self.syncs()).inspect_err(|_| self.look_for_manifest())?;
         self.said.manifest = false;
         Ok(())
     }
@@ -485,6 +480,7 @@ impl Publisher {
         self.counters.hooks.set(totals.run);
         self.counters.hooks_failed.set(totals.failed);
         self.counters.hooks_skipped.set(totals.skipped);
+        self.counters.hooks_unfinished.set(totals.unfinished);
     }
 
     /// A path as the manifest has it.

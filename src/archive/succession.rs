@@ -1,4 +1,8 @@
-//! What becomes of an archive when its manifest is removed or replaced while it is written to.
+//! What becomes of an archive when its manifest is removed, replaced or changed while it is written
+//! to.
+//!
+//! One that somebody changed in place ([`Edited`]) is evidence of that, and stays as it is: nothing
+//! is published, removed or put on record any more. The next start takes up what is there.
 //!
 //! The locks are on a file and a directory, not on their names: once others have the names, or none has, another sensor may have the directory. So
 //! nothing is published, removed or put on record from then on, until the manifest that has the name by then is this process's. What was lost
@@ -14,7 +18,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::lock::DirectoryLock;
-use super::manifest::{Contents, Event, Manifest};
+use super::manifest::{Contents, Edited, Event, Manifest};
 use super::publisher::Publisher;
 use super::{Entry, Shelf, sync_names};
 use crate::record::Timestamp;
@@ -31,9 +35,15 @@ pub(super) struct Displaced {
 }
 
 impl Publisher {
-    /// Makes sure that the manifest still has its name.
+    /// Makes sure that the manifest is as it was written, and still has its name.
     pub(super) fn look_for_manifest(&mut self) {
-        if self.displaced.is_none() && !self.manifest.has_its_name() {
+        if self.edited.is_some() {
+            return;
+        }
+        self.edited = self.manifest.edited();
+        if let Some(edited) = self.edited {
+            self.say_edited(edited);
+        } else if self.displaced.is_none() && !self.manifest.has_its_name() {
             tracing::error!(
                 directory = %self.directory.display(), last_line = %self.manifest.head(),
                 "somebody removed or replaced the manifest; files keep their part names meanwhile"
@@ -42,18 +52,30 @@ impl Publisher {
         }
     }
 
-    /// Fails while the manifest is without its name.
+    /// What somebody did to the manifest is a failure of the sensor's task, also where no file is
+    /// left to be published.
+    fn say_edited(&self, edited: Edited) {
+        self.counters.manifest_changed.add(1);
+        tracing::error!(
+            directory = %self.directory.display(), last_line = %self.manifest.head(),
+            "somebody changed the manifest: {edited}. Nothing is appended to it, captures keep their part names and none is removed \
+             from here on; `vxtap verify` tells what differs, and the next start puts these captures on record"
+        );
+    }
+
+    /// Fails while the manifest is without its name, and once it was changed.
     pub(super) fn owns_directory(&self) -> io::Result<()> {
-        match self.displaced {
-            Some(_) => Err(io::Error::other("somebody removed or replaced the manifest")),
-            None => Ok(()),
+        match (self.edited, &self.displaced) {
+            (Some(edited), _) => Err(io::Error::other(edited)),
+            (None, Some(_)) => Err(io::Error::other("somebody removed or replaced the manifest")),
+            (None, None) => Ok(()),
         }
     }
 
     /// Goes on with the manifest that has the name now, where the former has been without for `pause`.
     pub(super) fn find_manifest(&mut self, pause: Duration) {
         self.look_for_manifest();
-        let Some(displaced) = &self.displaced else { return };
+        let Some(displaced) = self.displaced.as_ref().filter(|_| self.edited.is_none()) else { return };
         if displaced.since.elapsed() < pause {
             return;
         }
@@ -107,19 +129,28 @@ impl Publisher {
     /// Takes over what `next` has, and writes a line for each capture that it lacks. Returns how many these are.
     fn announce_again(&mut self, next: &mut Manifest, contents: Contents) -> io::Result<u64> {
         let known: HashSet<_> = contents.captures.iter().map(|entry| &*entry.path).collect();
-        let lacks = |path: &str| !known.contains(path) && !contents.pruned.iter().any(|pruned| pruned == path);
-        let mut again = Vec::new();
+        // What is not on the shelf may be another's file, which a line behind a break in the chain names.
+        let lacks = |path: &str| {
+            !known.contains(path) && !contents.pruned.iter().any(|pruned| pruned == path) && self.shelf.has(path)
+        };
+        let (mut again, mut count) = (Vec::new(), 0);
         for capture in self.manifest.captures(lacks)? {
             let path = self.directory.join(&capture.path);
             if !self.is_ours(&path) || !matches!(self.storage.exists(&path), Ok(true)) {
                 continue;
             }
             again.push(Entry::of(&capture, Timestamp::now()));
+            count += 1;
             next.append(&Event::Published(capture), self.syncs())?;
         }
-        self.shelf = Shelf::new(self.plan.budget);
+        let before = std::mem::replace(&mut self.shelf, Shelf::new(self.plan.budget));
         self.adopt(&contents);
-        let count = again.len() as u64;
+        // Those of before were vouched for, however broken the other chain is.
+        for entry in before.iter().filter(|entry| known.contains(&*entry.path) && !self.shelf.has(&entry.path)) {
+            if matches!(self.storage.exists(&self.directory.join(&*entry.path)), Ok(true)) {
+                again.push(entry.clone());
+            }
+        }
         again.into_iter().for_each(|entry| self.shelf.add(entry));
         // Their lines are in the former manifest only.
         self.unpublished.iter_mut().for_each(|closed| closed.announced = None);

@@ -1,5 +1,8 @@
 //! What happens to an archive's directory while a sensor has it.
 
+mod edited;
+mod forged;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process;

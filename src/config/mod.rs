@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod allow;
+pub mod files;
 mod plan;
 mod queue;
 mod redirect;

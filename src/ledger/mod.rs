@@ -225,12 +225,16 @@ pub struct OutputCounters {
     pub set_aside: Counter,
     /// Files removed to keep the budget.
     pub pruned: Counter,
+    /// Manifests that somebody changed while the sensor had them.
+    pub manifest_changed: Counter,
     /// Commands that were run for a published file.
     pub hooks: Counter,
     /// Those of them that failed.
     pub hooks_failed: Counter,
     /// Published files for which no command was run: too many were waiting, or the sensor ended first.
     pub hooks_skipped: Counter,
+    /// Commands that still ran when the sensor ended.
+    pub hooks_unfinished: Counter,
     /// Frames that the host sent into the output's interface, read and discarded.
     pub host_frames: Counter,
     dropped: [Counter; OutputDrop::ALL.len()],

@@ -97,12 +97,16 @@ pub struct OutputTotals {
     pub set_aside: u64,
     /// Files removed to keep the budget.
     pub pruned: u64,
+    /// Manifests that somebody changed while the sensor had them.
+    pub manifest_changed: u64,
     /// Commands that were run for a published file.
     pub hooks: u64,
     /// Those of them that failed.
     pub hooks_failed: u64,
     /// Published files for which no command was run.
     pub hooks_skipped: u64,
+    /// Commands that still ran when the sensor ended.
+    pub hooks_unfinished: u64,
     /// Frames that the host sent into the output's interface, read and discarded.
     pub host_frames: u64,
 }
@@ -160,9 +164,11 @@ impl OutputTotals {
             recovered: sum(&|e| e.recovered.get()),
             set_aside: sum(&|e| e.set_aside.get()),
             pruned: sum(&|e| e.pruned.get()),
+            manifest_changed: sum(&|e| e.manifest_changed.get()),
             hooks: sum(&|e| e.hooks.get()),
             hooks_failed: sum(&|e| e.hooks_failed.get()),
             hooks_skipped: sum(&|e| e.hooks_skipped.get()),
+            hooks_unfinished: sum(&|e| e.hooks_unfinished.get()),
             host_frames: sum(&|e| e.host_frames.get()),
         }
     }
@@ -236,9 +242,9 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Frames that outputs lost by failing, files not published, and commands that failed: not
-    /// `lane_full` and `redirect_lost`, which are load, nor `not_ip` and `runt_tagged_frame`, which
-    /// are the frames' own.
+    /// Frames that outputs lost by failing, files not published, and commands that failed or did
+    /// not end: not `lane_full` and `redirect_lost`, which are load, nor `not_ip` and
+    /// `runt_tagged_frame`, which are the frames' own.
     #[must_use]
     pub fn failed(&self) -> u64 {
         let harmless = [OutputDrop::LaneFull, OutputDrop::RedirectLost, OutputDrop::NotIp, OutputDrop::RuntTaggedFrame]
@@ -249,7 +255,11 @@ impl Snapshot {
             .filter(|(r, _)| !harmless.contains(r))
             .map(|(_, n)| n)
             .sum::<u64>()
-            + self.outputs.values().map(|o| o.unpublished + o.hooks_failed + o.hooks_skipped).sum::<u64>()
+            + self
+                .outputs
+                .values()
+                .map(|o| o.unpublished + o.manifest_changed + o.hooks_failed + o.hooks_skipped + o.hooks_unfinished)
+                .sum::<u64>()
     }
 }
 
@@ -314,9 +324,11 @@ impl fmt::Display for Snapshot {
                 ("recovered", output.recovered, "files that a crash had left, salvaged"),
                 ("set_aside", output.set_aside, "files that a crash had left, beyond salvage"),
                 ("pruned", output.pruned, "files removed to keep the budget"),
+                ("manifest_changed", output.manifest_changed, "times, by somebody else: see the log"),
                 ("hooks", output.hooks, "commands run for published files"),
                 ("hooks_failed", output.hooks_failed, "of them"),
                 ("hooks_skipped", output.hooks_skipped, "published files without"),
+                ("hooks_unfinished", output.hooks_unfinished, "commands that still ran at the end"),
                 ("host_frames", output.host_frames, "sent into the interface by this host, discarded"),
             ] {
                 if n > 0 {

@@ -36,12 +36,14 @@ pub const PACKET_FIELDS_LEN: usize = 20;
 /// LINKTYPE_ETHERNET.
 const LINKTYPE_ETHERNET: u16 = 1;
 
-const SHB_HARDWARE: u16 = 2;
-const SHB_OS: u16 = 3;
-const SHB_USERAPPL: u16 = 4;
-const IF_NAME: u16 = 2;
-const IF_DESCRIPTION: u16 = 3;
-const IF_TSRESOL: u16 = 9;
+pub(super) const SHB_HARDWARE: u16 = 2;
+pub(super) const SHB_OS: u16 = 3;
+pub(super) const SHB_USERAPPL: u16 = 4;
+pub(super) const IF_NAME: u16 = 2;
+pub(super) const IF_DESCRIPTION: u16 = 3;
+pub(super) const IF_TSRESOL: u16 = 9;
+/// Value of [`IF_TSRESOL`]: 10 to the power of minus so much, in seconds.
+pub(super) const NANOSECONDS: u8 = 9;
 const EPB_FLAGS: u16 = 2;
 const EPB_DROPCOUNT: u16 = 4;
 const ISB_STARTTIME: u16 = 2;
@@ -82,7 +84,7 @@ pub fn opening(opening: &Opening<'_>) -> Vec<u8> {
         out.extend_from_slice(&opening.snaplen.to_le_bytes());
         text(out, IF_NAME, opening.interface);
         text(out, IF_DESCRIPTION, opening.description);
-        option(out, IF_TSRESOL, &[9]);
+        option(out, IF_TSRESOL, &[NANOSECONDS]);
         end_of_options(out);
     });
     out

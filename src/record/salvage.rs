@@ -1,7 +1,12 @@
 //! What is whole in a file that a crash or a power failure left behind.
 //!
 //! [`scan`] walks the headers of a file that this program wrote up to the last whole record. A file that is not compressed
-//! is then cut to [`Whole::length`]; a compressed one, whose frame never ended, is written anew by [`rewrite`].
+//! is then cut to [`Whole::length`]; a compressed one, whose frame never ended, is written anew by
+//! [`extract`].
+//!
+//! What stands before the first record has to be what this program writes there. A single field
+//! that is not is mended in what [`extract`] writes: the program knows what it was. More than one
+//! are no slip of a disk, and the file may be another's.
 //!
 //! What a crash tears is the last record or compressed block, of which a beginning is there. Where more stands behind the last whole record,
 //! the file is damaged in its middle, and frames may be there that are not found: [`Whole::damaged`].
@@ -9,7 +14,11 @@
 //! A file system may give a file its length before its content, which is zero then. Zeros are no record: a record has a
 //! time. Only if that begins within a frame, the frame counts as whole, because its header says so.
 
+mod header;
+
 use std::io::{self, Read, Write};
+
+use self::header::Header;
 
 use super::compress::{Compression, Compressor, Reader, reader};
 use super::format::{Format, MAGIC_MICROSECONDS};
@@ -40,10 +49,17 @@ pub struct Whole {
     pub intact: bool,
     /// Whether more stands behind the last whole record than the beginning of another, or one torn block of a compressed stream, and zeros.
     pub damaged: bool,
+    /// The field of the header that is not as this program writes it, where there is one: `extract`
+    /// mends it.
+    pub mended: Option<&'static str>,
+    /// Bytes of the header, decompressed.
+    pub opening: u64,
     /// Frames in the whole part.
     pub frames: u64,
     /// Bytes of these frames as captured.
     pub frame_bytes: u64,
+    /// Bytes of the longest as captured.
+    pub longest: u32,
     /// The earliest time of a frame.
     pub first: Option<Timestamp>,
     /// The latest time of a frame.
@@ -62,6 +78,10 @@ pub enum Unsalvageable {
     /// The file ends within what stands before the first record.
     #[error("the file ends within its header")]
     CutHeader,
+    /// What stands before the first record is not what this program writes there, in more than one
+    /// field, or its lengths make no sense.
+    #[error("its header is damaged, or not of vxtap: {0}")]
+    Header(String),
     /// Compressed, but not a byte can be decoded.
     #[error("the compressed stream cannot be decoded: {0}")]
     Undecodable(io::Error),
@@ -84,7 +104,18 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
             _ => Unsalvageable::NotACapture,
         });
     };
-    let (opening, _) = input.next(|bytes| opening(format, bytes))?.ok_or(Unsalvageable::CutHeader)?;
+    let mut header = Header::default();
+    let found = input.next(|bytes| {
+        let found = opening(format, bytes)?;
+        header = Header::of(format, bytes.get(..found.0).unwrap_or_default());
+        Ok(found)
+    })?;
+    let Some((opening, _)) = found else {
+        return Err(match opening(format, input.bytes()) {
+            Err(Stop::Damaged) => Unsalvageable::Header("the lengths of its blocks".into()),
+            _ => Unsalvageable::CutHeader,
+        });
+    };
     let mut whole = Whole {
         format,
         compression,
@@ -92,8 +123,11 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
         total: 0,
         intact: false,
         damaged: false,
+        mended: None,
+        opening: to_u64(opening),
         frames: 0,
         frame_bytes: 0,
+        longest: 0,
         first: None,
         last: None,
     };
@@ -102,6 +136,7 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
         if let Some(packet) = packet {
             whole.frames += 1;
             whole.frame_bytes += u64::from(packet.caplen);
+            whole.longest = whole.longest.max(packet.caplen);
             whole.first = Some(whole.first.map_or(packet.timestamp, |first| first.min(packet.timestamp)));
             whole.last = whole.last.max(Some(packet.timestamp));
         }
@@ -110,14 +145,43 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
     whole.total = input.total;
     whole.damaged = !torn || input.source.has_more()?;
     whole.intact = input.damage.is_none() && whole.length == whole.total;
+    whole.mended = match header.wrong(whole.longest).as_slice() {
+        [] => None,
+        [field] => Some(field),
+        fields => return Err(Unsalvageable::Header(fields.join(", "))),
+    };
     Ok(whole)
+}
+
+/// Writes what is whole of `from` to `to`, as it is to be published: with a header as this program
+/// writes it, and compressed anew where `from` is compressed.
+///
+/// # Errors
+/// When reading or writing fails, or there are fewer bytes.
+pub fn extract(from: impl Read, whole: &Whole, mut to: impl Write) -> io::Result<()> {
+    let mut from = reader(from)?;
+    let mut header = Vec::new();
+    let mut left = whole.length;
+    if whole.mended.is_some() {
+        let mut found = vec![0; usize::try_from(whole.opening).unwrap_or(usize::MAX)];
+        from.read_exact(&mut found)?;
+        header = Header::of(whole.format, &found).mended(whole.format, whole.longest);
+        left = left.saturating_sub(whole.opening);
+    }
+    let length = left + to_u64(header.len());
+    let mut from = header.as_slice().chain(from.take(left));
+    match whole.compression {
+        Some(compression) => rewrite(from, length, compression, to),
+        None if io::copy(&mut from, &mut to)? < length => Err(io::ErrorKind::UnexpectedEof.into()),
+        None => Ok(()),
+    }
 }
 
 /// Writes the first `length` bytes of `from`, which is decoded if it is compressed, to `to` as a complete compressed stream.
 ///
 /// # Errors
 /// When reading or writing fails, or there are fewer bytes.
-pub fn rewrite(from: impl Read, length: u64, compression: Compression, mut to: impl Write) -> io::Result<()> {
+fn rewrite(from: impl Read, length: u64, compression: Compression, mut to: impl Write) -> io::Result<()> {
     let mut from = reader(from)?;
     let mut compressor = Compressor::new(compression)?;
     let (mut raw, mut out) = (vec![0; PIECE], Vec::new());
@@ -279,7 +343,7 @@ impl<R: Read> Input<R> {
 
     /// Passes over what `parse` finds, which is asked again when there are as many bytes as it needs; `None` at the end of
     /// what is whole.
-    fn next(&mut self, parse: impl Fn(&[u8]) -> Result<Item, Stop>) -> io::Result<Option<Item>> {
+    fn next(&mut self, mut parse: impl FnMut(&[u8]) -> Result<Item, Stop>) -> io::Result<Option<Item>> {
         loop {
             match parse(self.bytes()) {
                 Ok(item) => {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::captures;
 use crate::frames;
-use crate::manifest::{assert_verified, events};
+use crate::manifest::{assert_verified, events, named, paths};
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::replay::replay_all;
@@ -98,18 +98,65 @@ fn fails() {
     assert!((1..=10).contains(&told), "{told} lines about {files} failures");
 }
 
-/// Takes half a minute: that long the end waits for commands.
+/// The end waits for commands, but not for long, and says for which files none has ended.
 #[test]
 fn hangs() {
     if !need::programs(&[]) {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    // Far longer than the sensor waits. Not with its standard error, of which the test waits for the end.
-    let ended = run(directory.path(), "exec sleep 120 >/dev/null 2>&1", "");
+    // Far longer than the sensor waits. The test waits for the end of standard error, which the
+    // shell has as long.
+    let ended = run(directory.path(), "exec sleep 15 >/dev/null 2>&1", "");
     assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
     let files = ended.ledger.get("/outputs/pcap/files");
     assert_eq!(counted(&ended), [4, 0, files - 4], "four run at the same time, the others wait");
+    assert_eq!(ended.ledger.get("/outputs/pcap/hooks_unfinished"), 4);
     let told = ended.messages("not waiting any longer");
     assert_eq!(told.len(), 1, "{:#?}", ended.log);
+    let published = paths(&named(&ended.captures));
+    let is_named = |path: &&String| told[0].contains(ended.captures.join(path).to_str().unwrap());
+    assert_eq!(
+        published.iter().filter(is_named).count(),
+        4 + 5,
+        "those that run, and the first of the others: {told:?}"
+    );
+    assert!(told[0].contains(&format!(" and {} more", files - 4 - 5)), "{told:?}");
+    let time = |what: &str| {
+        let line: Value = serde_json::from_str(&ended.messages(what)[0]).unwrap();
+        line["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
+    };
+    let waited = time("not waiting any longer").duration_since(time("SIGTERM: draining"));
+    assert!((3.0..8.0).contains(&waited.as_secs_f64()), "{waited:?}");
+}
+
+/// The sensor has a capability that it passes on to what it starts, as a service's ambient ones;
+/// the command has none.
+#[test]
+fn has_no_capability() {
+    if !need::programs(&["setpriv"]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(10);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let told = directory.path().join("told");
+    let hook = script(directory.path(), &format!("exec grep Cap /proc/self/status >{}", told.display()));
+    // Root without what makes it one: it has what it is given.
+    let few = "setpriv --securebits +noroot --inh-caps -all,+net_admin --ambient-caps -all,+net_admin";
+    let arguments = format!("--on-publish {}", hook.display());
+    let sensor = Setup::new(&pair.sensor).through(few).with(&arguments).start();
+    let own = fs::read_to_string(format!("/proc/{}/status", sensor.process.pid().as_raw_nonzero())).unwrap();
+    let sets = |status: &str| -> Vec<String> {
+        let line = |set: &str| status.lines().find(|line| line.starts_with(set)).unwrap().split_once('\t').unwrap().1;
+        ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"].map(|set| line(set).to_owned()).to_vec()
+    };
+    // CAP_NET_ADMIN is number 12.
+    assert_eq!(sets(&own), ["0000000000001000"; 4], "{own}");
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
+    let ended = sensor.stop();
+    assert_eq!((ended.code, counted(&ended)), (Some(0), [1, 0, 0]), "{:#?}", ended.log);
+    let status = fs::read_to_string(told).unwrap();
+    assert_eq!(sets(&status), ["0000000000000000"; 4], "{status}");
 }

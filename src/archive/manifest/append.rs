@@ -9,6 +9,8 @@ use crate::record::Timestamp;
 struct Piece {
     bytes: Vec<u8>,
     lines: usize,
+    /// Where the last of them begins.
+    last: usize,
     /// Hash of the last of them.
     head: Digest,
 }
@@ -22,7 +24,10 @@ impl Manifest {
         events: impl IntoIterator<Item = &'a Event>,
         sync: bool,
     ) -> (usize, io::Result<()>) {
-        let (length, head) = (self.length, self.head);
+        if let Err(error) = self.check() {
+            return (0, Err(error));
+        }
+        let (length, last, head) = (self.length, self.last, self.head);
         let mut events = events.into_iter().peekable();
         let mut lines = 0;
         let mut result = self.unshare().and_then(|()| self.mend());
@@ -33,7 +38,7 @@ impl Manifest {
             && sync
             && let Err(error) = self.file.sync()
         {
-            (self.length, self.head, self.torn) = (length, head, true);
+            (self.length, self.last, self.head, self.torn) = (length, last, head, true);
             (lines, result) = (0, Err(error));
         }
         if result.is_err() {
@@ -48,13 +53,13 @@ impl Manifest {
 
     /// The next lines, as many as fit into what is reserved, but one in any case.
     fn piece<'a>(&self, events: &mut impl Iterator<Item = &'a Event>) -> io::Result<Piece> {
-        let mut piece = Piece { bytes: Vec::new(), lines: 0, head: self.head };
+        let mut piece = Piece { bytes: Vec::new(), lines: 0, last: 0, head: self.head };
         // A line is a few hundred bytes, and the last may be the first beyond the half.
         while piece.bytes.len() as u64 <= RESERVE_LEFT / 2
             && let Some(event) = events.next()
         {
             let line = serde_json::to_vec(&Line { time: Timestamp::now(), event, previous: piece.head })?;
-            piece.head = Digest::of(&line);
+            (piece.head, piece.last) = (Digest::of(&line), piece.bytes.len());
             piece.bytes.extend_from_slice(&line);
             piece.bytes.push(b'\n');
             piece.lines += 1;
@@ -72,6 +77,7 @@ impl Manifest {
         self.file.flush()?;
         self.torn = false;
         let bytes = piece.bytes.len() as u64;
+        self.last = self.length + piece.last as u64;
         self.length += bytes;
         self.reserved = self.reserved.saturating_sub(bytes);
         self.head = piece.head;

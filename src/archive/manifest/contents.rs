@@ -1,4 +1,10 @@
 //! What a manifest tells of its directory, as a sensor needs it at its start.
+//!
+//! Whoever can write to the manifest can have the next start remove files, since that completes
+//! removals that were put on record. So it removes no more than the archive itself would have: what
+//! an earlier line published, under a name as captures have it, with the hash of that line. And
+//! nothing at all where one line does not follow from the one before, since all that a manifest has
+//! behind a break, or before it, may be another's.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead};
@@ -6,8 +12,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::event::{is_complete_path, is_removable_path};
 use super::file_hash::{Blake3, Fields};
-use super::{Digest, Lines, NAME, is_capture_path};
+use super::{Digest, FileHash, Lines, NAME};
 use crate::archive::budget::Entry;
 use crate::record::Timestamp;
 
@@ -21,10 +28,21 @@ const NAMED: u64 = 10;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
     /// Captures that were published and not pruned since, in the order of their lines. Some may not have their name yet, some may be
-    /// gone. Paths are such as [`is_capture_path`] allows, none twice.
+    /// gone. Paths are those of complete captures, none twice.
     pub captures: Vec<Entry>,
+    /// How many of these, from the first, have a line in front of any break in the chain: what a line
+    /// behind one names may be another's file.
+    pub chained: usize,
+    /// The first line behind another that does not name its hash. What stood before the first line is
+    /// not known, and breaks nothing between lines.
+    pub broken_at: Option<u64>,
     /// Paths of the captures that were pruned last, of which one may be there still.
     pub pruned: Vec<String>,
+    /// Those of them that are to be removed if they are there, as their lines published them.
+    pub unremoved: Vec<Entry>,
+    /// Whether a line does not follow from the one before, or cannot tell. Then nothing is to be
+    /// removed for what a line says.
+    pub is_broken: bool,
     /// What is wrong with the manifest, for people to read; nothing of it keeps a sensor from going on.
     pub complaints: Vec<String>,
 }
@@ -56,8 +74,14 @@ enum Kind {
 /// What became of a file.
 enum Change {
     Published(Entry),
-    Pruned(String),
+    Pruned(String, Option<FileHash>),
     Nothing,
+}
+
+/// A capture that was pruned, with what published it before, where that is known.
+struct Pruned {
+    path: String,
+    published: Option<Entry>,
 }
 
 impl Brief {
@@ -71,7 +95,10 @@ impl Brief {
                 let (path, bytes) = (self.path.ok_or(missing)?.into(), self.bytes.ok_or(missing)?);
                 Change::Published(Entry { path, bytes, last, hash })
             }
-            Kind::Pruned => Change::Pruned(self.path.ok_or(missing)?),
+            Kind::Pruned => {
+                let hash = Fields { sha256: self.sha256, blake3: self.blake3 }.hash()?;
+                Change::Pruned(self.path.ok_or(missing)?, hash)
+            }
             Kind::SetAside | Kind::Lost => Change::Nothing,
         })
     }
@@ -89,10 +116,14 @@ impl Contents {
             let brief = line.parse::<Brief>();
             let previous = brief.as_ref().map_or_else(|_| line.previous(), |brief| Some(brief.previous));
             let follows = previous.is_none_or(|previous| previous == head);
+            if previous != Some(head) {
+                self.is_broken = true;
+                self.broken_at = self.broken_at.or((number > 1).then_some(number));
+            }
             head = hash;
             let change = brief.and_then(|brief| brief.change().map_err(str::to_owned));
             let complaint = match change {
-                Ok(Change::Published(entry)) if !is_capture_path(&entry.path) => {
+                Ok(Change::Published(entry)) if !is_complete_path(&entry.path) => {
                     Some(format!("names a file that is no capture, {:?}", entry.path))
                 }
                 Ok(Change::Published(entry)) => {
@@ -100,13 +131,22 @@ impl Contents {
                     captures.insert(Arc::clone(&entry.path), (number, entry));
                     None
                 }
-                Ok(Change::Pruned(path)) => {
-                    captures.remove(&*path);
-                    pruned.push_back(path);
+                Ok(Change::Pruned(path, hash)) => {
+                    let published = captures.remove(&*path).map(|(_, entry)| entry);
+                    let complaint = match &published {
+                        _ if !is_complete_path(&path) => Some(format!("prunes what is no capture, {path:?}")),
+                        None => Some(format!("prunes a capture that no line before it published, {path:?}")),
+                        Some(entry) if entry.hash != hash => {
+                            Some(format!("prunes another capture than was published as {path:?}"))
+                        }
+                        Some(_) => None,
+                    };
+                    let published = published.filter(|_| complaint.is_none() && is_removable_path(&path));
+                    pruned.push_back(Pruned { path, published });
                     if pruned.len() > PRUNED_LAST {
                         pruned.pop_front();
                     }
-                    None
+                    complaint
                 }
                 Ok(Change::Nothing) => None,
                 Err(error) => Some(format!("cannot be read: {error}")),
@@ -123,11 +163,15 @@ impl Contents {
             self.complaints.push(format!("{} more lines of {NAME} are wrong: see `vxtap verify`", wrong - NAMED));
         }
         // A name can come again, as when the clock was set back: the file that has it now was not pruned.
-        pruned.retain(|path: &String| !captures.contains_key(&**path));
+        pruned.retain(|pruned: &Pruned| !captures.contains_key(&*pruned.path));
         let mut captures: Vec<_> = captures.into_values().collect();
         captures.sort_unstable_by_key(|(number, _)| *number);
+        self.chained = captures.partition_point(|(number, _)| self.broken_at.is_none_or(|broken| *number < broken));
         self.captures = captures.into_iter().map(|(_, entry)| entry).collect();
-        self.pruned = pruned.into();
+        if !self.is_broken {
+            self.unremoved = pruned.iter().filter_map(|pruned| pruned.published.clone()).collect();
+        }
+        self.pruned = pruned.into_iter().map(|pruned| pruned.path).collect();
         Ok(head)
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Digest;
 use super::file_hash::{FileHash, optional};
 use crate::archive::budget::PruneReason;
-use crate::archive::name::parse_session;
+use crate::archive::name::{PART, is_published, parse_session};
 use crate::record::Timestamp;
 
 /// A mirror session.
@@ -129,6 +129,19 @@ pub fn is_capture_path(path: &str) -> bool {
         })
 }
 
+/// Whether a path is that of a capture that is complete. No line publishes or removes another.
+#[must_use]
+pub fn is_complete_path(path: &str) -> bool {
+    is_capture_path(path) && !path.ends_with(PART)
+}
+
+/// The same, where the name is such as this program gives: what a line says was published or removed
+/// may be removed.
+#[must_use]
+pub fn is_removable_path(path: &str) -> bool {
+    is_complete_path(path) && path.split_once('/').is_some_and(|(directory, name)| is_published(directory, name))
+}
+
 /// Whether a path leads to something below the directory, and is written in the one way there is to write it.
 #[must_use]
 pub fn is_inside(path: &str) -> bool {
@@ -177,6 +190,21 @@ mod tests {
             "overflow\0/b.pcap",
         ] {
             assert!(!is_capture_path(wrong), "{wrong:?}");
+        }
+        let name = "vni7_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000001";
+        assert!(is_removable_path(&format!("{name}.pcap")) && is_removable_path(&format!("{name}.recovered.pcap")));
+        for wrong in [
+            format!("{name}.pcap.part"),
+            format!("x/../{name}.pcap"),
+            format!("/{name}.pcap"),
+            "vni7_192.0.2.1/mine.pcap".into(),
+            "vni8_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000001.pcap".into(),
+            "unsalvageable/vni7_192.0.2.1_20261124T031829Z_000001.pcap".into(),
+        ] {
+            assert!(!is_removable_path(&wrong), "{wrong}");
+        }
+        for part in ["overflow/b.pcap.part", "overflow/b.pcap.zst.part"] {
+            assert!(!is_complete_path(part) && is_complete_path(part.strip_suffix(".part").unwrap()), "{part}");
         }
         assert!(is_inside("damaged/b.pcap.part.1") && is_inside("b") && !is_inside("../b") && !is_inside(""));
     }

@@ -55,6 +55,8 @@ pub struct Lines<R> {
     line: Vec<u8>,
     number: u64,
     end: u64,
+    /// Where the line read last begins.
+    begin: u64,
     /// Bytes behind the last newline that was found.
     torn: u64,
 }
@@ -62,7 +64,7 @@ pub struct Lines<R> {
 impl<R: BufRead> Lines<R> {
     /// Lines from the beginning of a manifest.
     pub fn new(source: R) -> Self {
-        Self { source, line: Vec::new(), number: 0, end: 0, torn: 0 }
+        Self { source, line: Vec::new(), number: 0, end: 0, begin: 0, torn: 0 }
     }
 
     /// The next whole line; none at the end of the file.
@@ -102,6 +104,7 @@ impl<R: BufRead> Lines<R> {
             }
         }
         self.number += 1;
+        self.begin = self.end;
         self.end += length + 1;
         Ok(Some(Raw { number: self.number, hash: hasher.finish(), bytes: &self.line }))
     }
@@ -110,6 +113,12 @@ impl<R: BufRead> Lines<R> {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Where the last of them begins.
+    #[must_use]
+    pub(super) fn begin(&self) -> u64 {
+        self.begin
     }
 
     /// Bytes of whole lines so far.
@@ -127,6 +136,6 @@ impl<R: BufRead> Lines<R> {
     /// Goes on with another source, which begins where the whole lines of the last one ended.
     #[must_use]
     pub fn resume<S: BufRead>(self, source: S) -> Lines<S> {
-        Lines { source, line: self.line, number: self.number, end: self.end, torn: 0 }
+        Lines { source, line: self.line, number: self.number, end: self.end, begin: self.begin, torn: 0 }
     }
 }

@@ -323,3 +323,66 @@ fn a_line_without_what_a_start_needs_is_complained_about() {
         assert!(first.starts_with(&format!("line {} of {NAME} cannot be read: ", number + 1)), "{field}: {first}");
     }
 }
+
+/// What somebody does to the bytes of a manifest.
+type Change = fn(&mut Vec<u8>);
+
+#[test]
+fn what_somebody_changed_in_place_is_found_before_the_next_line() {
+    let change: [(Change, &str); 6] = [
+        (|bytes| bytes.extend(b"x"), "the manifest has "),
+        (|bytes| bytes.extend_from_slice(&bytes.clone()), "the manifest has "),
+        (|bytes| bytes.truncate(bytes.len() - 1), "the manifest has "),
+        (|bytes| bytes.clear(), "the manifest has 0 bytes"),
+        (|bytes| *bytes.last_mut().unwrap() = b' ', "the manifest's last line is another"),
+        (|bytes| *bytes.iter_mut().rfind(|byte| **byte == b':').unwrap() = b';', "the manifest's last line is another"),
+    ];
+    for (number, (change, what)) in change.into_iter().enumerate() {
+        for again in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut manifest, _) = Manifest::open(&disk(), dir.path()).unwrap();
+            manifest.append_all(&[published(1), published(2), published(3)], false).1.unwrap();
+            if again {
+                drop(manifest);
+                manifest = Manifest::open(&disk(), dir.path()).unwrap().0;
+            }
+            assert_eq!(manifest.edited(), None);
+            let path = dir.path().join(NAME);
+            let mut bytes = fs::read(&path).unwrap();
+            change(&mut bytes);
+            fs::write(&path, &bytes).unwrap();
+            let error = manifest.append(&published(4), true).unwrap_err();
+            assert!(error.to_string().starts_with(what), "change {number}: {error}");
+            assert_eq!(manifest.edited().unwrap().to_string(), error.to_string());
+            assert_eq!(fs::read(&path).unwrap(), bytes, "it stays as it is");
+        }
+    }
+}
+
+#[test]
+fn what_an_append_that_failed_has_left_is_not_taken_for_a_change() {
+    let (flaky, dir, mut manifest) = flaky();
+    for number in [1, 2] {
+        manifest.append(&published(number), false).unwrap();
+        *flaky.faults() = Faults { write: Some((9, libc::ENOSPC)), cut: Some(libc::EIO), ..Faults::default() };
+        manifest.append(&published(3), false).unwrap_err();
+        assert_eq!(manifest.edited(), None);
+        *flaky.faults() = Faults::default();
+    }
+    flaky.faults().sync = Some(libc::EIO);
+    manifest.append_all(&[published(3), published(4)], true).1.unwrap_err();
+    assert_eq!(manifest.edited(), None);
+    *flaky.faults() = Faults::default();
+    manifest.append(&published(5), true).unwrap();
+    assert_eq!((manifest.edited(), lines(dir.path()).len()), (None, 3));
+    // Nor is a snapshot, or what the manifest of a copy lacked.
+    fs::hard_link(dir.path().join(NAME), dir.path().join("snapshot")).unwrap();
+    manifest.append(&published(6), false).unwrap();
+    assert_eq!(manifest.edited(), None);
+    let other = tempfile::tempdir().unwrap();
+    let (mut copy, _) = Manifest::open(&disk(), other.path()).unwrap();
+    assert!(copy.complete(&manifest, false).unwrap());
+    assert_eq!(copy.edited(), None);
+    copy.append(&published(7), false).unwrap();
+    assert_eq!(lines(other.path()).len(), 5);
+}

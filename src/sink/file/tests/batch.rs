@@ -29,7 +29,9 @@ fn cut_all(storage: &Faulty, sync: Sync, faults: impl FnOnce(&mut crate::storage
 /// The sessions whose `published` lines the manifest has, in the order of these.
 fn lines(dir: &Path) -> Vec<u64> {
     let text = fs::read_to_string(dir.join("manifest.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    // One whose newline is not there is being written.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["event"] == "published").map(|line| line["session"]["vni"].as_u64().unwrap()).collect()
 }
 

@@ -1,0 +1,399 @@
+//! What stands before the first record of a file, compared with what this program writes there.
+//!
+//! A reader takes from it what the records mean: their link type and their unit of time. So a file
+//! is not published with a header that is another than ours, even if its records are whole. All of
+//! it is either constant, or a length within bounds, or a text.
+
+use super::u32_at;
+use crate::record::format::{Format, Opening};
+use crate::record::pcapng::{self, BLOCK_TRAILER_LEN};
+use crate::record::read::MAX_FRAME;
+
+/// Bytes of code and length in front of an option's value.
+const OPTION_HEADER: usize = 4;
+
+/// A header, as far as it can be read.
+#[derive(Debug, Default)]
+pub(super) struct Header {
+    /// Fields that are not as this program writes them.
+    wrong: Vec<&'static str>,
+    snaplen: u32,
+    hardware: String,
+    os: String,
+    application: String,
+    interface: String,
+    description: String,
+}
+
+impl Header {
+    /// Reads the header of a file of this format, all of it and nothing else. Its blocks are whole,
+    /// where it has blocks.
+    pub(super) fn of(format: Format, bytes: &[u8]) -> Self {
+        let mut header = Self::default();
+        match format {
+            Format::Pcap | Format::PcapUs => header.classic(bytes),
+            Format::PcapNg => {
+                let section = usize::try_from(u32_at(bytes, 4)).unwrap_or(usize::MAX);
+                let (section, interface) = bytes.split_at_checked(section).unwrap_or((bytes, &[]));
+                header.section(section);
+                header.interface(interface);
+            }
+        }
+        header
+    }
+
+    /// What is wrong with it, where the longest frame of the file has `longest` bytes.
+    pub(super) fn wrong(mut self, longest: u32) -> Vec<&'static str> {
+        self.judge(longest);
+        self.wrong
+    }
+
+    /// The header that this program would have written. A snap length that is wrong becomes the
+    /// largest.
+    pub(super) fn mended(mut self, format: Format, longest: u32) -> Vec<u8> {
+        self.judge(longest);
+        format.opening(&Opening {
+            snaplen: self.snaplen,
+            interface: &self.interface,
+            description: &self.description,
+            hardware: &self.hardware,
+            os: &self.os,
+            application: &self.application,
+        })
+    }
+
+    fn judge(&mut self, longest: u32) {
+        if !(longest.max(1)..=MAX_FRAME).contains(&self.snaplen) {
+            self.snaplen = MAX_FRAME;
+            self.wrong.push("snap length");
+        }
+    }
+
+    /// Notes that a field differs from what it always is.
+    fn expect(&mut self, field: &'static str, bytes: &[u8], at: usize, constant: &[u8]) {
+        if bytes.get(at..at + constant.len()) != Some(constant) {
+            self.wrong.push(field);
+        }
+    }
+
+    /// That of classic pcap, of which the magic is known.
+    fn classic(&mut self, bytes: &[u8]) {
+        self.expect("version", bytes, 4, &[2, 0, 4, 0]);
+        self.expect("time zone", bytes, 8, &[0; 4]);
+        self.expect("accuracy", bytes, 12, &[0; 4]);
+        self.snaplen = u32_at(bytes, 16);
+        self.expect("link type", bytes, 20, &1u32.to_le_bytes());
+    }
+
+    /// A section header block, of which type, lengths and byte order are known.
+    fn section(&mut self, block: &[u8]) {
+        self.expect("version", block, 12, &[1, 0, 0, 0]);
+        self.expect("section length", block, 16, &u64::MAX.to_le_bytes());
+        let (mut hardware, mut os, mut application) = Default::default();
+        let fine = options(block, 24, |code, value| match code {
+            pcapng::SHB_HARDWARE => text(value, &mut hardware),
+            pcapng::SHB_OS => text(value, &mut os),
+            pcapng::SHB_USERAPPL => text(value, &mut application),
+            _ => false,
+        });
+        if !fine {
+            self.wrong.push("options of the section");
+        }
+        (self.hardware, self.os, self.application) = (hardware, os, application);
+    }
+
+    /// An interface description block, of which type and lengths are known.
+    fn interface(&mut self, block: &[u8]) {
+        self.expect("link type", block, 8, &1u16.to_le_bytes());
+        self.expect("reserved bytes", block, 10, &[0; 2]);
+        self.snaplen = u32_at(block, 12);
+        let (mut interface, mut description, mut nanoseconds) = (String::new(), String::new(), false);
+        let fine = options(block, 16, |code, value| match code {
+            pcapng::IF_NAME => text(value, &mut interface),
+            pcapng::IF_DESCRIPTION => text(value, &mut description),
+            pcapng::IF_TSRESOL => {
+                nanoseconds = value == [pcapng::NANOSECONDS];
+                nanoseconds
+            }
+            _ => false,
+        });
+        if !(fine && nanoseconds) {
+            self.wrong.push("options of the interface");
+        }
+        (self.interface, self.description) = (interface, description);
+    }
+}
+
+/// Hands each option from `at` on to `take`, and says whether all are as they are written here:
+/// taken, in the order of their codes, padded with zeros, and ended by the end of options and of
+/// the block. Stops where that is not so.
+fn options(block: &[u8], at: usize, mut take: impl FnMut(u16, &[u8]) -> bool) -> bool {
+    let end = block.len().saturating_sub(BLOCK_TRAILER_LEN);
+    let mut rest = block.get(at..end).unwrap_or_default();
+    let mut last = 0;
+    while let Some((&[a, b, c, d], behind)) = rest.split_first_chunk::<OPTION_HEADER>() {
+        let (code, length) = (u16::from_le_bytes([a, b]), usize::from(u16::from_le_bytes([c, d])));
+        if code == 0 {
+            return length == 0 && behind.is_empty();
+        }
+        let Some((value, behind)) = behind.split_at_checked(length.next_multiple_of(4)) else { return false };
+        let (value, padding) = value.split_at(length);
+        if code <= last || padding.iter().any(|byte| *byte != 0) || !take(code, value) {
+            return false;
+        }
+        (last, rest) = (code, behind);
+    }
+    false
+}
+
+/// A text, which is not empty where there is one.
+fn text(value: &[u8], to: &mut String) -> bool {
+    match str::from_utf8(value) {
+        Ok(text) if !text.is_empty() && !text.contains('\0') => {
+            text.clone_into(to);
+            true
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Read};
+
+    use pcap_parser::{Block, Linktype, PcapNGCapture, parse_pcap_frame, parse_pcap_header};
+
+    use super::*;
+    use crate::record::Timestamp;
+    use crate::record::compress::{Compression, Compressor, reader};
+    use crate::record::format::{Direction, Statistics};
+    use crate::record::pcap::Record;
+    use crate::record::salvage::{Unsalvageable, extract, scan};
+
+    const OPENING: Opening<'static> = Opening {
+        snaplen: 65_535,
+        interface: "vni7_192.0.2.1",
+        description: "VXLAN mirror session of 192.0.2.1, VNI 7",
+        hardware: "bastion",
+        os: "Linux 6.1",
+        application: "vxtap",
+    };
+
+    /// A file with two frames, and the length of its header.
+    fn file(format: Format, opening: &Opening<'_>) -> (Vec<u8>, usize) {
+        let mut raw = format.opening(opening);
+        let header = raw.len();
+        for (time, length) in [(1_795_490_309_123_456_789, 60), (1_795_490_310_000_000_999, 1_400)] {
+            let frame = vec![7; length];
+            let record = Record { timestamp: Timestamp::from_ns(time), orig_len: 2_000, frame: &frame };
+            format.push(&mut raw, &record, Direction::Inbound, 1);
+        }
+        raw.extend(format.closing(&Statistics::default()));
+        (raw, header)
+    }
+
+    fn compress(raw: &[u8], compression: Option<Compression>) -> Vec<u8> {
+        let Some(compression) = compression else { return raw.to_vec() };
+        let (mut compressor, mut out) = (Compressor::new(compression).unwrap(), Vec::new());
+        compressor.feed(raw, &mut out).unwrap();
+        compressor.finish(&mut out).unwrap();
+        out
+    }
+
+    /// The records as an independent reader finds them, which goes by the header.
+    fn read(file: &[u8]) -> Vec<(u64, u32, Vec<u8>)> {
+        let mut raw = Vec::new();
+        reader(file).unwrap().read_to_end(&mut raw).unwrap();
+        if raw.starts_with(&pcapng::SECTION_HEADER.to_le_bytes()) {
+            let capture = PcapNGCapture::from_file(&raw).unwrap();
+            let [section] = capture.sections.as_slice() else { panic!() };
+            let mut records = Vec::new();
+            for block in &section.blocks {
+                match block {
+                    Block::SectionHeader(section) => {
+                        assert_eq!((section.major_version, section.minor_version, section.section_len), (1, 0, -1));
+                    }
+                    Block::InterfaceDescription(interface) => {
+                        assert_eq!((interface.linktype, interface.if_tsresol), (Linktype::ETHERNET, 9));
+                    }
+                    Block::EnhancedPacket(packet) => {
+                        let time = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
+                        records.push((time, packet.origlen, packet.data[..packet.caplen as usize].to_vec()));
+                    }
+                    Block::InterfaceStatistics(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            return records;
+        }
+        let (mut rest, header) = parse_pcap_header(&raw).unwrap();
+        let constant = (header.version_major, header.version_minor, header.network);
+        assert_eq!(constant, (2, 4, Linktype::ETHERNET));
+        assert!(header.thiszone == 0 && header.sigfigs == 0);
+        let unit = if header.is_nanosecond_precision() { 1 } else { 1_000 };
+        let mut records = Vec::new();
+        while let Ok((next, record)) = parse_pcap_frame(rest) {
+            assert!(record.caplen <= header.snaplen);
+            let time = u64::from(record.ts_sec) * 1_000_000_000 + u64::from(record.ts_usec) * unit;
+            records.push((time, record.origlen, record.data.to_vec()));
+            rest = next;
+        }
+        assert!(rest.is_empty());
+        records
+    }
+
+    /// What is published of a file, and the field that was mended.
+    fn published(file: &[u8]) -> Result<(Vec<u8>, Option<&'static str>), Unsalvageable> {
+        let whole = scan(file)?;
+        if whole.intact && whole.mended.is_none() {
+            return Ok((file.to_vec(), None));
+        }
+        let mut out = Vec::new();
+        extract(file, &whole, &mut out).unwrap();
+        Ok((out, whole.mended))
+    }
+
+    const KINDS: [Option<Compression>; 3] = [None, Some(Compression::Lz4), Some(Compression::Zstd(3))];
+
+    #[test]
+    fn a_damaged_byte_of_a_header_is_mended_or_the_file_is_set_aside() {
+        for format in Format::ALL {
+            for compression in KINDS {
+                let (raw, length) = file(format, &OPENING);
+                let whole = compress(&raw, compression);
+                assert_eq!(scan(whole.as_slice()).unwrap().mended, None, "{format} {compression:?}");
+                let frames = read(&whole);
+                assert_eq!(frames.len(), 2);
+                let mut mended = 0;
+                for at in 0..length {
+                    for damage in [1, 2, 0x10, 0x80, 0xff] {
+                        let mut raw = raw.clone();
+                        raw[at] ^= damage;
+                        let what = format!("{format} {compression:?}, byte {at}, {damage:#x}");
+                        match published(&compress(&raw, compression)) {
+                            Ok((file, field)) => {
+                                assert!(read(&file) == frames, "{what}");
+                                mended += u32::from(field.is_some());
+                            }
+                            Err(error) => assert!(
+                                matches!(
+                                    error,
+                                    Unsalvageable::NotACapture | Unsalvageable::Header(_) | Unsalvageable::CutHeader
+                                ),
+                                "{what}: {error}"
+                            ),
+                        }
+                    }
+                }
+                // All bytes that are constant, but for magic and lengths, in each of five ways.
+                // 2.4, zone, accuracy, link type; or 1.0, length of the section, link type,
+                // reserved.
+                let constant = 16;
+                assert!(mended >= 5 * constant, "{format} {compression:?}: {mended}");
+            }
+        }
+    }
+
+    /// Damage to what a compressed stream begins with, which is not in the header but before it.
+    #[test]
+    fn a_damaged_byte_of_a_compressed_stream_s_beginning_leaves_nothing_that_does_not_open() {
+        for format in Format::ALL {
+            for compression in &KINDS[1..] {
+                let (raw, _) = file(format, &OPENING);
+                let whole = compress(&raw, *compression);
+                let frames = read(&whole);
+                // Magic, descriptors, and of lz4 their checksum.
+                let length = if matches!(compression, Some(Compression::Lz4)) { 7 } else { 6 };
+                for at in 0..length {
+                    for damage in [1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0xff] {
+                        let mut file = whole.clone();
+                        file[at] ^= damage;
+                        let Ok((file, _)) = published(&file) else { continue };
+                        let found = read(&file);
+                        let same = found == frames[..found.len()];
+                        assert!(same, "{format} {compression:?}, byte {at}, {damage:#x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_mended_is_named_and_the_rest_of_the_header_stays() {
+        let whole = |format| file(format, &OPENING);
+        let mended = |format, at: usize, value: &[u8]| {
+            let (mut raw, _) = whole(format);
+            raw[at..at + value.len()].copy_from_slice(value);
+            published(&raw)
+        };
+        for (at, field) in [(4, "version"), (8, "time zone"), (12, "accuracy"), (20, "link type")] {
+            for format in [Format::Pcap, Format::PcapUs] {
+                let (file, found) = mended(format, at, &[0x33]).unwrap();
+                assert_eq!((file, found), (whole(format).0, Some(field)), "{format}");
+            }
+        }
+        // Less than the longest frame, none, and more than there is: the largest.
+        let most = |format| file(format, &Opening { snaplen: MAX_FRAME, ..OPENING }).0;
+        let interface = pcapng_interface(&whole(Format::PcapNg).0);
+        for (format, at) in [(Format::Pcap, 16), (Format::PcapUs, 16), (Format::PcapNg, interface + 12)] {
+            for snaplen in [0, 1_399, MAX_FRAME + 1, u32::MAX] {
+                let (file, field) = mended(format, at, &snaplen.to_le_bytes()).unwrap();
+                assert_eq!((file, field), (most(format), Some("snap length")), "{format}, {snaplen}");
+            }
+            assert_eq!(mended(format, at, &1_400u32.to_le_bytes()).unwrap().1, None);
+        }
+        for (at, value, field) in [
+            (12, 9, "version"),
+            (16, 0, "section length"),
+            (interface + 8, 113, "link type"),
+            (interface + 11, 1, "reserved bytes"),
+        ] {
+            let found = mended(Format::PcapNg, at, &[value]).unwrap();
+            assert_eq!(found, (whole(Format::PcapNg).0, Some(field)));
+        }
+        // The unit of time: everything before it is kept.
+        let tsresol = whole(Format::PcapNg).1 - 4 - 4 - 4;
+        for (at, value) in [(tsresol, 6), (tsresol + 1, 1), (tsresol - 4, 10), (tsresol - 2, 2)] {
+            let found = mended(Format::PcapNg, at, &[value]).unwrap();
+            assert_eq!(found, (whole(Format::PcapNg).0, Some("options of the interface")), "{at}");
+        }
+        // A text that can no longer be read is left out, with those behind it.
+        let (file, field) = mended(Format::PcapNg, 28, &[0xff]).unwrap();
+        assert_eq!(field, Some("options of the section"));
+        let bare = Opening { hardware: "", os: "", application: "", ..OPENING };
+        assert_eq!(file, super::tests::file(Format::PcapNg, &bare).0);
+    }
+
+    /// Where the interface description begins.
+    fn pcapng_interface(file: &[u8]) -> usize {
+        u32_at(file, 4) as usize
+    }
+
+    #[test]
+    fn a_header_with_more_than_one_other_field_may_be_another_s() {
+        let (mut raw, _) = file(Format::Pcap, &OPENING);
+        (raw[4], raw[20]) = (9, 113);
+        let error = scan(raw.as_slice()).unwrap_err().to_string();
+        assert_eq!(error, "its header is damaged, or not of vxtap: version, link type");
+        let (mut raw, length) = file(Format::PcapNg, &OPENING);
+        // Microseconds, and an option that others write.
+        (raw[12], raw[length - 12]) = (9, 6);
+        let error = scan(raw.as_slice()).unwrap_err().to_string();
+        assert_eq!(error, "its header is damaged, or not of vxtap: version, options of the interface");
+        let (mut raw, _) = file(Format::PcapNg, &OPENING);
+        raw[4] += 1;
+        let error = scan(raw.as_slice()).unwrap_err().to_string();
+        assert_eq!(error, "its header is damaged, or not of vxtap: the lengths of its blocks");
+    }
+
+    #[test]
+    fn headers_without_texts_are_ours_too() {
+        for format in Format::ALL {
+            for opening in [Opening { snaplen: 2_000, ..Opening::default() }, OPENING] {
+                let (raw, length) = file(format, &opening);
+                assert_eq!(scan(Cursor::new(&raw)).unwrap().mended, None);
+                assert_eq!(Header::of(format, &raw[..length]).mended(format, 0), raw[..length]);
+            }
+        }
+    }
+}
