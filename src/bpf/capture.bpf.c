@@ -3,7 +3,7 @@
 // The fast path: takes whole VXLAN datagrams off an interface and puts them into a ring that vxtap reads in place.
 //
 // One body, two sections: `xdp.frags` runs in the driver, `classifier` at tc ingress. What it takes is an Ethernet frame with up to two
-// VLAN tags, IPv4 (options allowed, no fragment) or IPv6 (no extension header), and a whole UDP datagram to an address and port that is
+// VLAN tags, IPv4 (no options, no fragment) or IPv6 (no extension header), and a whole UDP datagram to an address and port that is
 // in `listening`. Everything else goes on to the stack, where the sensor's UDP socket listens: fragments first of all. So what is left
 // alone here is never lost, and no judgement about VXLAN is made here either, but for one that saves the copy: see `unselected`.
 //
@@ -428,9 +428,10 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
   if (type == bpf_htons(0x0800)) {
     if (ip + 20 > end)
       return LEAVE;
-    u32 head = (ip[0] & 15) * 4, total = bpf_ntohs(*(u16 *)(ip + 2));
-    // 0x3fff: an offset, or more to come.
-    if (ip[0] >> 4 != 4 || head < 20 || total < head + 8 || ip[9] != 17 || *(u16 *)(ip + 6) & bpf_htons(0x3fff))
+    u32 head = 20, total = bpf_ntohs(*(u16 *)(ip + 2));
+    // Options are the stack's to judge, which refuses source routes and what makes no sense. 0x3fff:
+    // an offset, or more to come.
+    if (ip[0] != 0x45 || total < head + 8 || ip[9] != 17 || *(u16 *)(ip + 6) & bpf_htons(0x3fff))
       return LEAVE;
     r.source[2] = r.destination[2] = bpf_htonl(0xffff);
     r.source[3] = *(u32 *)(ip + 12);

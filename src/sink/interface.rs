@@ -16,6 +16,7 @@
 //!   addressed to it, whose addresses the mirrored frames carry where a host mirrors itself or addresses repeat.
 
 pub(super) mod fault;
+mod tcx;
 pub(super) mod watch;
 
 use std::ffi::CString;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::{Complaint, is_denied};
+use super::{Complaint, is_denied, tcx};
 use crate::sys::rtnetlink::{Address, Link, RouteSocket};
 
 /// A setting that is not as it should be. No frame is to enter the interface as long as there is
@@ -13,6 +13,9 @@ use crate::sys::rtnetlink::{Address, Link, RouteSocket};
 pub(in crate::sink) enum Fault {
     /// Nothing keeps frames from the host.
     Heard,
+    /// A program of other software is asked about frames before the filter that keeps them from the
+    /// host.
+    Preceded(String),
     /// IPv6 is on.
     Ipv6,
     /// It has addresses.
@@ -34,6 +37,7 @@ impl Fault {
         if !netlink.drops_ingress(link.index)? {
             found.push(Self::Heard);
         }
+        found.extend(tcx::first(&link.name).map(Self::Preceded));
         // Before addresses: those of IPv6 go with it.
         if !is_without_ipv6(&link.name) {
             found.push(Self::Ipv6);
@@ -66,6 +70,8 @@ impl Fault {
                 }
                 Ok(())
             }
+            // It is not the sensor's to remove: whoever attached it may need it, or attaches it again.
+            Self::Preceded(_) => Ok(()),
             Self::Ipv6 => switch_off_ipv6(netlink, link),
             Self::Addressed(addresses) => {
                 addresses.iter().try_for_each(|address| match netlink.remove_address(link.index, *address) {
@@ -90,6 +96,13 @@ impl Fault {
                     "tc qdisc replace dev {interface} clsact && tc filter add dev {interface} ingress bpf direct-action \
                      bytecode '1,6 0 0 2'"
                 ),
+            ),
+            Self::Preceded(program) => (
+                format!(
+                    "the BPF program {program} is attached to it by tcx and decides before the filter, so this host may hear \
+                     frames: have the software that attaches it leave {interface} out"
+                ),
+                format!("bpftool net show dev {interface}"),
             ),
             Self::Ipv6 => (
                 "IPv6 is on: this host sends frames of its own into it".into(),

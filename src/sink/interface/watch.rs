@@ -101,6 +101,7 @@ impl Watch {
             name: interface.name.clone(),
             fed: feeder.map(|feeder| Fed { feeder, begun: Some(interface.index), told: false }),
             said: None,
+            mended: Vec::new(),
             next_log: Instant::now(),
             shared: Arc::clone(&shared),
         };
@@ -172,6 +173,8 @@ struct Watcher {
     fed: Option<Fed>,
     /// What was said last to keep the interface closed.
     said: Option<String>,
+    /// What was mended and is not told yet.
+    mended: Vec<String>,
     next_log: Instant,
     shared: Arc<Shared>,
 }
@@ -197,6 +200,8 @@ impl Watcher {
                 thread::sleep(PAUSE);
             }
         }
+        self.next_log = Instant::now();
+        self.say_mended();
     }
 
     fn see(&self, index: u32) -> Seen {
@@ -234,10 +239,12 @@ impl Watcher {
             if !denied {
                 seen = self.see(index);
             }
-            if matches!(&seen, Seen::There(_, left) if left.is_empty()) {
-                self.say_mended(&before.join("; "));
+            if let Seen::There(link, left) = &seen {
+                let left: Vec<String> = left.iter().map(|fault| fault.complaint(&link.name).what).collect();
+                self.mended.extend(before.into_iter().filter(|what| !left.contains(what)));
             }
         }
+        self.say_mended();
         match seen {
             Seen::Gone => {
                 self.said = None;
@@ -273,15 +280,23 @@ impl Watcher {
         }
     }
 
-    fn say_mended(&mut self, what: &str) {
+    /// Tells what was mended, at the earliest a second after it was last told.
+    fn say_mended(&mut self) {
         let now = Instant::now();
-        if now >= self.next_log && self.said.is_none() {
-            self.next_log = now + LOG;
-            tracing::warn!(
-                interface = self.name,
-                "somebody has changed the interface, which was closed for frames until that was mended: {what}"
-            );
+        if self.mended.is_empty() || now < self.next_log {
+            return;
         }
+        self.next_log = now + LOG;
+        let times = self.mended.len();
+        let mut what = std::mem::take(&mut self.mended);
+        what.sort_unstable();
+        what.dedup();
+        tracing::warn!(
+            interface = self.name,
+            times,
+            "somebody has changed the interface, which was closed for frames until that was mended: {}",
+            what.join("; ")
+        );
     }
 
     fn say_closed(&mut self, what: String) {

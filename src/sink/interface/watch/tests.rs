@@ -1,6 +1,10 @@
 use super::super::{InterfacePlan, Kind};
 use super::*;
 use crate::sink::namespace::{Namespace, sh, wait_until};
+use aya::Ebpf;
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use std::path::Path;
 use std::sync::Mutex;
 
 fn plan(kind: Kind) -> InterfacePlan {
@@ -104,4 +108,33 @@ fn a_feeder_pauses_before_the_interface_is_mended_and_while_it_is_down_or_gone()
     sh("tc qdisc del dev mirror0 clsact");
     thread::sleep(EVERY * 2);
     assert_eq!(faults(), [Fault::Heard], "nobody looks any more");
+}
+
+/// A program as an agent attaches it to all interfaces: it lets every frame pass.
+fn passing(directory: &Path) -> Ebpf {
+    let (source, object) = (directory.join("agent.c"), directory.join("agent.o"));
+    let text = "__attribute__((section(\"classifier\"), used)) int agent(void *frame) { return 0; }
+                char program_license[] __attribute__((section(\"license\"), used)) = \"GPL\";";
+    std::fs::write(&source, text).unwrap();
+    sh(&format!("clang-14 --target=bpfel -O2 -c {} -o {}", source.display(), object.display()));
+    Ebpf::load_file(object).unwrap()
+}
+
+/// The kernel asks such a program before the filter, and netlink knows nothing of it.
+#[test]
+fn a_program_in_front_of_the_filter_closes_the_interface() {
+    let Some(_namespace) = Namespace::enter() else { return };
+    let interface = Interface::open(&plan(Kind::Tap)).unwrap();
+    let watch = Watch::start(&interface, None).unwrap();
+    wait_until("that it is open", || !watch.is_closed());
+    let directory = tempfile::tempdir().unwrap();
+    let mut agent = passing(directory.path());
+    let program: &mut SchedClassifier = agent.program_mut("agent").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let link = program.attach_with_options("mirror0", TcAttachType::Ingress, order).unwrap();
+    wait_until("that it is closed", || watch.is_closed());
+    assert_eq!(faults(), [Fault::Preceded("agent".into())]);
+    program.detach(link).unwrap();
+    wait_until("that it is open again", || !watch.is_closed());
 }
