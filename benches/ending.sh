@@ -4,9 +4,10 @@
 #   cargo build --release --bins && sudo benches/ending.sh [-n SESSIONS] [-r] [-c] [-d DIRECTORY] [-- OPTIONS OF vxtap run]
 #
 # Each session, which is a VNI, gets three datagrams or four. SIGTERM comes when the last is sent, so that the end has to make files that are still missing;
-# with -r the sensor rests first until all of them are there. With -c SIGUSR1 cuts all files, each session gets as many datagrams again, and SIGUSR1
-# and SIGTERM come at once: more files than sessions are under way then. DIRECTORY is where captures go, by default one in memory. VXTAP names
-# another program than target/release/vxtap. The machine has to be quiet: processor seconds of the end are printed beside its duration.
+# with -r the sensor rests first until all of them are there; of more than 256 compressed ones, those that rest for 10 s are complete by then. With -c
+# SIGUSR1 cuts all files, each session gets as many datagrams again, and SIGUSR1 and SIGTERM come at once: more files than sessions are under way
+# then. DIRECTORY is where captures go, by default one in memory. VXTAP names another program than target/release/vxtap. The machine has to be
+# quiet: processor seconds of the end are printed beside its duration.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sessions=65536 cut= rest= directory=
@@ -19,11 +20,11 @@ log=$work/vxtap.log
 ip netns exec $receive "$vxtap" run --write "$captures" --max-sessions "$sessions" --rotate-time 1d --ledger none --receive-buffer 256MiB "$@" 2>"$log" &
 sensor=$!
 until grep -qs receiving "$log"; do kill -0 $sensor || { cat "$log"; exit 1; }; sleep 0.05; done
-parts() { find "$captures" -name '*.part' | wc -l; }
+begun() { find "$captures" -name '*.pcap*' | wc -l; }
 feed() {
   local loops=$(((3 * sessions + 379) / 380))
   ip netns exec $send "$vxtap" replay fixtures/demo/web.pcap --to 10.99.0.2 --vni "1-$sessions" --rate 20000 --loop $loops >/dev/null
-  [ ! "$rest" ] || until [ "$(parts)" -ge "$sessions" ]; do sleep 0.5; done
+  [ ! "$rest" ] || until [ "$(begun)" -ge "$sessions" ]; do sleep 0.5; done
 }
 now() { date +%s%N; }
 feed

@@ -192,6 +192,8 @@ impl Compressor {
 pub struct Compressors {
     compression: Compression,
     idle: Vec<Compressor>,
+    /// Whether one was freed since that was asked.
+    freed: bool,
 }
 
 impl Compressors {
@@ -201,7 +203,7 @@ impl Compressors {
     /// For files that are compressed so.
     #[must_use]
     pub fn new(compression: Compression) -> Self {
-        Self { compression, idle: Vec::new() }
+        Self { compression, idle: Vec::new(), freed: false }
     }
 
     /// A compressor that is about to begin a file.
@@ -216,7 +218,14 @@ impl Compressors {
     pub fn give_back(&mut self, compressor: Compressor) {
         if self.idle.len() < Self::KEPT {
             self.idle.push(compressor);
+        } else {
+            self.freed = true;
         }
+    }
+
+    /// Whether one was freed since this was asked last.
+    pub fn have_freed(&mut self) -> bool {
+        std::mem::take(&mut self.freed)
     }
 }
 

@@ -12,6 +12,7 @@
 mod advice;
 mod part;
 mod reserve;
+mod rest;
 mod session;
 
 use std::io;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::reserve::Reserve;
+use self::rest::Resting;
 use self::session::SessionFiles;
 use super::Sink;
 use super::open_files::OpenFiles;
@@ -421,14 +423,18 @@ impl Sink for FileSink {
             self.next_look = now + LOOK;
         }
         let mut open_bytes = 0;
-        for files in self.sessions.iter_mut().flatten() {
+        let mut resting = Resting::default();
+        for (place, files) in self.sessions.iter_mut().enumerate() {
+            let Some(files) = files else { continue };
             if look {
                 files.look(&mut self.shared);
             }
             files.tend(now, clock, grace, &mut self.shared);
+            resting.look(place, files, now);
             open_bytes += files.open_bytes();
         }
         end(&mut self.shared.outage, now);
+        open_bytes -= resting.complete(&mut self.sessions, &mut self.shared);
         open_bytes = self.leave_room_for_published(open_bytes);
         if look && self.shared.archive.is_starved() {
             // All that could make room may be in these files. The archive takes its time to see what one makes.

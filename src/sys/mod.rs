@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "system calls live here, and only here")]
 
 pub mod direct;
+pub mod heap;
 pub mod inject;
 pub mod receive;
 pub mod ring;

@@ -22,11 +22,21 @@ fn dealt(frames: &[Vec<u8>], loops: usize, turn: usize, vnis: usize) -> Vec<&Vec
 
 const MIB: u64 = 1 << 20;
 
+/// A line of a process's status that tells of memory, in bytes.
+fn status(pid: Pid, line: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+    let found = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+    found.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
 /// The most memory that a process ever had, in bytes.
 fn peak_memory(pid: Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    status(pid, "VmHWM:")
+}
+
+/// The memory that a process has, in bytes.
+fn memory(pid: Pid) -> u64 {
+    status(pid, "VmRSS:")
 }
 
 fn descriptors(pid: Pid) -> usize {
@@ -111,6 +121,45 @@ fn a_thousand_sessions() {
         assert_holds(&format!("VNI {vni}"), &records, &dealt(&frames, loops, vni - 1, VNIS));
     }
     assert_open(&captures::files(&ended.captures));
+    assert_verified(&ended.captures);
+}
+
+/// A compressor has 0.2 MiB and more as long as its file is open.
+#[test]
+fn sessions_that_rest_give_the_memory_of_their_compressors_back() {
+    if !need::programs(&["capinfos", "tshark"]) {
+        return;
+    }
+    const VNIS: usize = 1000;
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(1001);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let sensor = Setup::new(&pair.sensor).with("--compress zstd").start();
+    let pid = sensor.process.pid();
+    let arguments = format!("--vni 1-{VNIS} --loop 4 --rate 20000");
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, 4 * frames.len());
+    let complete =
+        || captures::files(&sensor.captures).iter().filter(|path| path.extension() != Some("part".as_ref())).count();
+    eventually("all sessions have files", || captures::files(&sensor.captures).len() == VNIS);
+    let busy = memory(pid);
+    assert_eq!(complete(), 0, "nothing is completed while frames came lately");
+    eventually("the files of those that are too many are complete", || complete() == VNIS - 256);
+    eventually("memory is given back", || memory(pid) + 100 * MIB < busy);
+    // Those that come back begin another file.
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, 4 * frames.len());
+    let ended = sensor.stop();
+    ended.assert_all_is_well();
+    pair.assert_all_arrived(ended.ledger.received(), 8 * frames.len());
+    for vni in 1..=VNIS {
+        let records = captures::session(&ended.captures, pair.source(Ip::V4), vni as u32);
+        let once = dealt(&frames, 4, vni - 1, VNIS);
+        assert_holds(&format!("VNI {vni}"), &records, &[once.clone(), once].concat());
+    }
+    let files = captures::files(&ended.captures);
+    // The others may give way to those that come back before them.
+    assert!((2 * VNIS - 256..=2 * VNIS).contains(&files.len()), "{} files", files.len());
+    assert_open(&files);
     assert_verified(&ended.captures);
 }
 

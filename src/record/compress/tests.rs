@@ -109,8 +109,10 @@ fn a_compressor_that_has_finished_a_file_makes_the_next_as_a_new_one_would() {
             assert!(file == compressed(compression, &pieces).0, "{compression}");
             assert_eq!(compressors.idle.len(), 1, "it is taken again");
         }
+        assert!(!compressors.have_freed());
         (0..100).for_each(|_| compressors.give_back(Compressor::new(compression).unwrap()));
         assert_eq!(compressors.idle.len(), Compressors::KEPT);
+        assert_eq!((compressors.have_freed(), compressors.have_freed()), (true, false));
     }
 }
 

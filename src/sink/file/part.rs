@@ -216,6 +216,11 @@ impl Part {
         self.stored
     }
 
+    /// Whether a compressor is in use.
+    pub(super) fn compresses(&self) -> bool {
+        self.compressor.is_some()
+    }
+
     /// Whether the file can be complete when it is cut to [`Part::whole`].
     pub(super) fn can_be_cut(&self) -> bool {
         !self.compressed

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::part::{Batch, Part};
+use super::rest::Rest;
 use super::{Outage, Shared};
 use crate::archive::manifest::Session;
 use crate::archive::name::{self, Names};
@@ -42,6 +43,8 @@ pub(super) struct SessionFiles {
     pub(super) untold: u64,
     /// Where these files fail, and others do not.
     outage: Option<Outage>,
+    /// Whether frames come.
+    rest: Rest,
 }
 
 /// What is not in the file yet: its beginning, and records.
@@ -88,6 +91,7 @@ impl SessionFiles {
             losses: Losses::default(),
             untold: 0,
             outage: None,
+            rest: Rest::new(),
         }
     }
 
@@ -349,6 +353,23 @@ impl SessionFiles {
             self.publish(shared);
         }
         super::end(&mut self.outage, now);
+    }
+
+    /// Whether the current file has a compressor.
+    pub(super) fn compresses(&self) -> bool {
+        self.current.as_ref().is_some_and(Part::compresses)
+    }
+
+    /// Since when no frame came, if that is long enough for the file to be completed.
+    pub(super) fn rests(&mut self, now: Instant) -> Option<Instant> {
+        let part = self.current.as_ref()?;
+        self.rest.look(now, part.number(), part.frames(), self.buffer.batch)
+    }
+
+    /// Completes the current file since no frames come.
+    pub(super) fn complete_for_rest(&mut self, shared: &mut Shared) {
+        self.rest.heed();
+        self.publish(shared);
     }
 
     /// Bytes of the file that is written to.

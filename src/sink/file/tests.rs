@@ -11,6 +11,7 @@ mod batch;
 mod budget;
 mod crash;
 mod faults;
+mod rest;
 mod tampered;
 
 struct Rig {
