@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -23,6 +24,9 @@ const FILES: usize = 1024;
 
 /// So many files are synced with the whole file system, fewer one by one. Syncing all takes along what others write there, so it has to be worth it.
 const MANY: usize = 64;
+
+/// How long the budget is not looked at while files are made ready.
+const BUSY: Duration = Duration::from_millis(20);
 
 /// A file whose bytes are safe and known.
 #[derive(Debug)]
@@ -73,12 +77,26 @@ impl Publisher {
         // First: with the directory, the manifest is gone too, and what is missing belongs into another.
         self.look_for_manifest();
         let synced = self.sync_together(files.len());
-        let ready = files.into_iter().filter_map(|closed| self.make_ready(closed, synced, gone)).collect();
+        let mut ready = Vec::with_capacity(files.len());
+        let mut kept = Instant::now();
+        for closed in files {
+            ready.extend(self.make_ready(closed, synced, gone));
+            // Some are synced or read to be hashed, which takes its time.
+            if kept.elapsed() >= BUSY {
+                self.keep_budget(common);
+                kept = Instant::now();
+            }
+        }
         let mut named = Vec::new();
         for ready in self.write_lines(ready) {
             if let Some((path, capture)) = self.give_name(ready, gone) {
                 self.shelf.add(Entry::of(&capture, Timestamp::now()));
-                named.push((path, capture));
+                if self.syncs() {
+                    named.push((path, capture));
+                } else {
+                    // Before the budget may remove the file again.
+                    self.tell(path, capture);
+                }
                 // It is kept after each of them, for what they take on the disk is there already.
                 self.keep_budget(common);
             }
