@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -17,7 +18,7 @@ use super::manifest::{Capture, Event};
 use super::publisher::{Publisher, Task};
 use super::{Common, Entry};
 use crate::record::Timestamp;
-use crate::storage::Changed;
+use crate::storage::{Changed, Identity, Storage, changed};
 
 /// Files published together at most: the first of them waits for the lines of the last.
 const FILES: usize = 1024;
@@ -36,6 +37,14 @@ pub(super) struct Ready {
     pub(super) event: Event,
     /// Its line is in the manifest already.
     pub(super) announced: bool,
+}
+
+/// A published file.
+struct Named {
+    path: PathBuf,
+    capture: Capture,
+    /// Which file it is; none where the system does not tell.
+    file: Option<Identity>,
 }
 
 impl Publisher {
@@ -89,20 +98,20 @@ impl Publisher {
         }
         let mut named = Vec::new();
         for ready in self.write_lines(ready) {
-            if let Some((path, capture)) = self.give_name(ready, gone) {
-                self.shelf.add(Entry::of(&capture, Timestamp::now()));
+            if let Some(file) = self.give_name(ready, gone) {
+                self.shelf.add(Entry::of(&file.capture, Timestamp::now()));
                 if self.syncs() {
-                    named.push((path, capture));
+                    named.push(file);
                 } else {
                     // Before the budget may remove the file again.
-                    self.tell(path, capture);
+                    self.tell(file);
                 }
                 // It is kept after each of them, for what they take on the disk is there already.
                 self.keep_budget(common);
             }
         }
         self.sync_names(&named);
-        named.into_iter().for_each(|(path, capture)| self.tell(path, capture));
+        named.into_iter().for_each(|file| self.tell(file));
     }
 
     /// Syncs the file system where that is asked for, worth it and possible. Where it fails, each file is synced, which tells whose bytes are lost.
@@ -131,13 +140,13 @@ impl Publisher {
     }
 
     /// Gives a file its name, which its line has announced.
-    fn give_name(&mut self, ready: Ready, gone: &Sender<Gone>) -> Option<(PathBuf, Capture)> {
+    fn give_name(&mut self, ready: Ready, gone: &Sender<Gone>) -> Option<Named> {
         let Ready { mut closed, event: Event::Published(capture), .. } = ready else { return None };
         match self.name(&closed) {
             Ok(None) => {
                 tracing::debug!(path = %closed.names.published.display(), frames = closed.frames, "capture file published");
                 self.counters.files.add(1);
-                return Some((closed.names.published, capture));
+                return Some(Named { path: closed.names.published, capture, file: Some(closed.file) });
             }
             Ok(Some(changed)) => {
                 closed.announced = Some(capture);
@@ -164,28 +173,65 @@ impl Publisher {
     /// A file has its name: the name is made to last, the budget counts it, and the command hears of it.
     pub(super) fn announce(&mut self, path: &Path, capture: Capture) {
         self.shelf.add(Entry::of(&capture, Timestamp::now()));
-        let named = [(path.to_path_buf(), capture)];
+        let file = self.storage.status(path).ok().flatten().map(|status| status.identity);
+        let named = [Named { path: path.to_path_buf(), capture, file }];
         self.sync_names(&named);
-        named.into_iter().for_each(|(path, capture)| self.tell(path, capture));
+        named.into_iter().for_each(|file| self.tell(file));
     }
 
     /// Makes names last, if that is asked for.
-    fn sync_names(&self, named: &[(PathBuf, Capture)]) {
-        let Some((path, _)) = named.first().filter(|_| self.syncs()) else { return };
+    fn sync_names(&self, named: &[Named]) {
+        let Some(Named { path, .. }) = named.first().filter(|_| self.syncs()) else { return };
         if self.sync_together(named.len()) {
             return;
         }
-        let directories: BTreeSet<_> = named.iter().filter_map(|(path, _)| path.parent()).collect();
+        let directories: BTreeSet<_> = named.iter().filter_map(|file| file.path.parent()).collect();
         let mut all = directories.into_iter().chain([&*self.directory]);
         if let Err(error) = all.try_for_each(|directory| self.storage.sync_directory(directory)) {
             tracing::error!(path = %path.display(), %error, "cannot sync the directory: a loss of power may undo the publication");
         }
     }
 
-    /// The command hears of a file.
-    fn tell(&self, path: PathBuf, capture: Capture) {
+    /// The command hears of a file, and is not run where something else has its name by then.
+    fn tell(&self, Named { path, capture, file }: Named) {
         if let Some((hook, _)) = &self.hook {
-            hook.run(path, capture);
+            let storage = Arc::clone(&self.storage);
+            hook.run(path, capture, Box::new(move |path, bytes| replaced(&*storage, path, file?, bytes)));
         }
+    }
+}
+
+/// What has a published file's name in its place, if anything. Other names of the file itself, as a
+/// snapshot gives it, are no harm.
+fn replaced(storage: &dyn Storage, path: &Path, file: Identity, bytes: u64) -> Option<Changed> {
+    changed(storage, path, &file, bytes..=bytes).filter(|changed| !matches!(changed, Changed::Links(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Disk;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_in_a_captures_place_is_seen_and_a_snapshot_is_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, secret) = (dir.path().join("a.pcap"), dir.path().join("secret"));
+        fs::write(&path, "abcd").unwrap();
+        fs::write(&secret, "abcd").unwrap();
+        let storage = Disk::default();
+        let file = storage.status(&path).unwrap().unwrap().identity;
+        let replaced = || replaced(&storage, &path, file, 4);
+        assert_eq!(replaced(), None);
+        fs::hard_link(&path, dir.path().join("snapshot")).unwrap();
+        assert_eq!(replaced(), None);
+        fs::rename(&path, dir.path().join("away")).unwrap();
+        assert_eq!(replaced(), Some(Changed::Missing));
+        symlink(&secret, &path).unwrap();
+        assert!(matches!(replaced(), Some(Changed::Kind(_))));
+        fs::remove_file(&path).unwrap();
+        fs::copy(&secret, &path).unwrap();
+        assert_eq!(replaced(), Some(Changed::Other));
     }
 }

@@ -6,6 +6,7 @@
 mod command;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use self::command::{command, shed_capabilities};
 use super::manifest::Capture;
 use crate::ledger::Counter;
+use crate::storage::Changed;
 
 /// Commands that run at the same time.
 const AT_ONCE: usize = 4;
@@ -79,11 +81,14 @@ pub struct Unfinished {
 }
 
 /// A published capture that a command is to run for.
-#[derive(Debug)]
 struct Job {
     path: PathBuf,
     capture: Capture,
+    replaced: Replaced,
 }
+
+/// Says what has the name of a capture of so many bytes in its place, if anything.
+pub type Replaced = Box<dyn Fn(&Path, u64) -> Option<Changed> + Send>;
 
 /// The command, and the threads that run it.
 #[derive(Debug)]
@@ -99,6 +104,12 @@ struct Shared {
     /// Notified when [`Jobs`] change.
     changed: Condvar,
     failures: Mutex<Failures>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// What is to be done, and what is being done.
@@ -138,12 +149,13 @@ impl Hook {
         Ok(Self { shared })
     }
 
-    /// Has the command run for `capture`, which is at `path`. Never waits for a command. One thread
-    /// only calls this and [`Hook::finish`].
-    pub fn run(&self, path: PathBuf, capture: Capture) {
+    /// Has the command run for `capture`, which is at `path`, unless something else is there by then:
+    /// a command with more rights than whoever put it there would read it. Never waits for a command.
+    /// One thread only calls this and [`Hook::finish`].
+    pub fn run(&self, path: PathBuf, capture: Capture, replaced: Replaced) {
         let mut jobs = self.shared.jobs();
         if jobs.waiting.len() < WAITING {
-            jobs.waiting.push_back(Job { path, capture });
+            jobs.waiting.push_back(Job { path, capture, replaced });
             drop(jobs);
             return self.shared.changed.notify_all();
         }
@@ -243,6 +255,9 @@ impl Shared {
 
     /// Runs the command for one capture and waits for its end; else why it is no success.
     fn execute(&self, job: &Job) -> Result<(), String> {
+        if let Some(found) = (job.replaced)(&job.path, job.capture.bytes) {
+            return Err(format!("not run, for under the capture's name there is {found}"));
+        }
         let mut child = command(&self.command, &job.path, &job.capture)
             .spawn()
             .map_err(|error| format!("cannot start /bin/sh: {error}"))?;
@@ -337,11 +352,11 @@ mod tests {
             Capture { session: None, hash: None, ..capture() },
             Capture { session: None, hash: Some(blake3), ..capture() },
         ];
-        hook.run("/c/$HOME 'a' \"b\".pcap".into(), capture());
+        hook.run("/c/$HOME 'a' \"b\".pcap".into(), capture(), Box::new(|_, _| None));
         let lines = || fs::read_to_string(&out).unwrap_or_default().lines().count();
         for (n, capture) in (1..).zip(others) {
             wait(|| lines() == n);
-            hook.run("x".into(), capture);
+            hook.run("x".into(), capture, Box::new(|_, _| None));
         }
         assert_eq!(hook.finish(LONG), Unfinished::default());
         assert_eq!(counters.totals(), totals(3, 0, 0));
@@ -354,12 +369,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_put_in_a_captures_place_is_read_by_no_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let (hook, counters) = start(&format!("cat \"$1\" >>{}", out.display()));
+        hook.run("/dev/null".into(), capture(), Box::new(|_, _| Some(Changed::Other)));
+        assert_eq!(hook.finish(LONG), Unfinished::default());
+        assert_eq!(counters.totals(), totals(1, 1, 0));
+        assert!(!out.exists(), "no command was run");
+    }
+
+    #[test]
     fn the_path_is_an_argument_and_a_variable() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let told = |command: &str| {
             let (hook, counters) = start(command);
-            hook.run("/c/$HOME 'a' \"b\".pcap".into(), capture());
+            hook.run("/c/$HOME 'a' \"b\".pcap".into(), capture(), Box::new(|_, _| None));
             assert_eq!(hook.finish(LONG), Unfinished::default());
             assert_eq!(counters.totals(), totals(1, 0, 0), "{command}");
             fs::read_to_string(&out).unwrap()
@@ -389,7 +415,7 @@ mod tests {
         fs::write(&aws, text).unwrap();
         let recipe = recipe.replace("aws s3", &format!("sh {} s3", aws.display())).replace("sleep $pause", ":");
         let (hook, counters) = start(&recipe);
-        hook.run("/data/captures/vni7_192.0.2.1/a b.pcap".into(), capture());
+        hook.run("/data/captures/vni7_192.0.2.1/a b.pcap".into(), capture(), Box::new(|_, _| None));
         assert_eq!(hook.finish(LONG), Unfinished::default());
         assert_eq!(counters.totals(), totals(1, 0, 0));
         let upload =
@@ -413,7 +439,7 @@ mod tests {
         configure_capability_in_ambient_set(inheritable, true).unwrap();
         // The threads of the hook take it over from this one.
         let (hook, counters) = start(&format!("grep Cap /proc/self/status >{}; :", out.display()));
-        hook.run("x".into(), capture());
+        hook.run("x".into(), capture(), Box::new(|_, _| None));
         hook.finish(LONG);
         assert_eq!(counters.totals(), totals(1, 0, 0));
         let text = fs::read_to_string(&out).unwrap();
@@ -435,7 +461,7 @@ mod tests {
     fn failures_are_counted() {
         for (command, failed) in [("true", 0), ("exit 3;", 1), ("kill -9 $$;", 1), ("/does/not/exist", 1), ("(", 1)] {
             let (hook, counters) = start(command);
-            hook.run("x".into(), capture());
+            hook.run("x".into(), capture(), Box::new(|_, _| None));
             hook.finish(LONG);
             assert_eq!(counters.totals(), totals(1, failed, 0), "{command}");
         }
@@ -448,11 +474,11 @@ mod tests {
         let command = format!("for i in $(seq 3000); do test -e {} && break; sleep 0.01; done; :", gate.display());
         let (hook, counters) = start(&command);
         for _ in 0..AT_ONCE {
-            hook.run("x".into(), capture());
+            hook.run("x".into(), capture(), Box::new(|_, _| None));
         }
         wait(|| counters.totals().run == AT_ONCE as u64);
         for _ in 0..WAITING + 3 {
-            hook.run("x".into(), capture());
+            hook.run("x".into(), capture(), Box::new(|_, _| None));
         }
         assert_eq!(counters.totals(), totals(4, 0, 3));
         let began = Instant::now();
@@ -472,7 +498,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (hook, counters) = start(&format!("echo >>{}", dir.path().join("out").display()));
         for _ in 0..20 {
-            hook.run("x".into(), capture());
+            hook.run("x".into(), capture(), Box::new(|_, _| None));
         }
         assert_eq!(hook.finish(LONG), Unfinished::default());
         assert_eq!(counters.totals(), totals(20, 0, 0));
