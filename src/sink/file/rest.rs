@@ -20,6 +20,10 @@ pub(super) const LEFT_ALONE: usize = 256;
 /// How long a session has to be without a frame until its file may be completed for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The longest that a session is waited for, whatever it did before: a few files an hour are not
+/// many.
+pub(super) const LONGEST: Duration = Duration::from_secs(600);
+
 /// So many files are completed in a sweep at most, for frames wait meanwhile. Each takes some ten
 /// microseconds, and the archive publishes up to 1024 together.
 pub(super) const AT_ONCE: usize = 512;
@@ -30,8 +34,8 @@ pub(super) struct Rest {
     /// The file, and how many frames it had, when a sweep last found another number.
     seen: Option<(FileNumber, u64)>,
     since: Instant,
-    /// After how long its file may be completed. It doubles with each file that is: a session that
-    /// sends a frame now and then would else have a file for each.
+    /// After how long its file may be completed. It doubles, up to [`LONGEST`], with each file that
+    /// is: a session that sends a frame now and then would else have a file for each.
     patience: Duration,
 }
 
@@ -54,7 +58,7 @@ impl Rest {
 
     /// The file is completed because of it.
     pub(super) fn heed(&mut self) {
-        self.patience = self.patience.saturating_mul(2);
+        self.patience = self.patience.saturating_mul(2).min(LONGEST);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::rest::{AT_ONCE, LEFT_ALONE, PATIENCE};
+use super::super::part::Batch;
+use super::super::rest::{AT_ONCE, LEFT_ALONE, LONGEST, PATIENCE, Rest};
 use super::*;
 use crate::record::compress;
 
@@ -115,6 +116,16 @@ fn a_session_that_sends_now_and_then_does_not_have_a_file_for_each_frame() {
         assert!(files.len() <= 2, "{name} has {} files", files.len());
         assert_eq!(files.concat(), (0..ROUNDS).collect::<Vec<_>>(), "{name}");
     }
+}
+
+#[test]
+fn no_session_is_waited_for_without_end() {
+    let now = Instant::now();
+    let mut rest = Rest::new();
+    (0..100).for_each(|_| rest.heed());
+    assert_eq!(rest.look(now, 1, 1, Batch::default()), None);
+    assert_eq!(rest.look(now + LONGEST - Duration::from_secs(1), 1, 1, Batch::default()), None);
+    assert_eq!(rest.look(now + LONGEST, 1, 1, Batch::default()), Some(now));
 }
 
 #[test]
