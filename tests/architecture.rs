@@ -33,10 +33,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("route", &["ledger", "record", "wire"]),
     ("ledger", &["record", "wire"]),
     // What everything stands on
+    ("episode", &[]),
     ("record", &[]),
     ("wire", &[]),
     ("sys", &[]),
 ];
+
+/// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
+const EVERYWHERE: &[&str] = &["episode"];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
@@ -97,7 +101,7 @@ fn arrows_point_one_way() {
         let may = allowed.get(module.as_str()).unwrap_or_else(|| panic!("{module} is not in the table of arrows"));
         seen.insert(module.clone());
         for other in used(&code) {
-            let fine = other == module || may.contains(&other.as_str());
+            let fine = other == module || may.contains(&other.as_str()) || EVERYWHERE.contains(&other.as_str());
             assert!(fine, "{} uses {other}, which {module} may not", file.display());
         }
     }
