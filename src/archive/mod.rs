@@ -52,7 +52,7 @@ use self::pending::Pending;
 use self::publisher::{Publisher, Task};
 use crate::evidence::lock::{DirectoryLock, LockError};
 use crate::evidence::{Algorithm, Manifest, ManifestError, Session};
-use crate::ledger::{Counter, Output};
+use crate::ledger::{Gauge, Output};
 use crate::storage::Storage;
 
 /// What a loss of power may cost.
@@ -117,7 +117,7 @@ pub enum ArchiveError {
 #[derive(Debug, Default)]
 struct Common {
     /// Bytes of the files that are written to.
-    open_bytes: Counter,
+    open_bytes: Gauge,
     /// Bytes of those that are complete, or broken, and not published yet.
     pending: Pending,
     /// There is less room than is to be left free, and nothing to remove.
@@ -242,7 +242,7 @@ impl Archive {
     /// From here on the bytes of a file are not those of an open one. The budget may miss them for a moment, which is made good for when it is
     /// looked at next, but never counts them twice, which would cost a capture.
     fn hand_over(&self, bytes: u64) -> Claim {
-        self.common.open_bytes.take_back(bytes);
+        self.common.open_bytes.lower(bytes);
         self.common.pending.claim(bytes)
     }
 

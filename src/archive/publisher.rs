@@ -477,10 +477,10 @@ impl Publisher {
 
     fn set_hook_counters(&self, counters: &HookCounters) {
         let totals = counters.totals();
-        self.counters.hooks.set(totals.run);
-        self.counters.hooks_failed.set(totals.failed);
-        self.counters.hooks_skipped.set(totals.skipped);
-        self.counters.hooks_unfinished.set(totals.unfinished);
+        self.counters.hooks.raise(totals.run);
+        self.counters.hooks_failed.raise(totals.failed);
+        self.counters.hooks_skipped.raise(totals.skipped);
+        self.counters.hooks_unfinished.raise(totals.unfinished);
     }
 
     /// A path as the manifest has it.

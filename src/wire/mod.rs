@@ -7,12 +7,15 @@
 pub mod flow;
 pub mod inner;
 pub mod outer;
+mod reason;
 pub mod source;
 mod vni_set;
 pub mod vxlan;
 
 use std::fmt;
 
+pub(crate) use reason::reasons;
+pub use reason::{DropReason, Reason};
 pub use vni_set::{VniRange, VniSet};
 
 /// A VXLAN Network Identifier: 24 bits, all values legal (RFC 7348 section 5).
@@ -52,48 +55,5 @@ impl Vni {
 impl fmt::Display for Vni {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Why a received datagram yielded no inner frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum DropReason {
-    /// The datagram was larger than the receive slot, so its end is missing (`MSG_TRUNC`).
-    TruncatedDatagram,
-    /// Fewer bytes than the 8 of a VXLAN header.
-    ShortVxlanHeader,
-    /// The I flag is clear: the header carries no valid VNI (RFC 7348 section 5).
-    VniFlagClear,
-    /// A reserved bit is set and the policy is to reject.
-    ReservedBits,
-    /// The inner frame is shorter than an Ethernet header.
-    RuntInnerFrame,
-    /// The UDP checksum is not that of the datagram, where we verify it and not the kernel.
-    WrongChecksum,
-}
-
-impl DropReason {
-    /// All reasons, in the order of their discriminants.
-    pub const ALL: [DropReason; 6] = [
-        DropReason::TruncatedDatagram,
-        DropReason::ShortVxlanHeader,
-        DropReason::VniFlagClear,
-        DropReason::ReservedBits,
-        DropReason::RuntInnerFrame,
-        DropReason::WrongChecksum,
-    ];
-
-    /// The stable label used in the ledger.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            DropReason::TruncatedDatagram => "truncated_datagram",
-            DropReason::ShortVxlanHeader => "short_vxlan_header",
-            DropReason::VniFlagClear => "vni_flag_clear",
-            DropReason::ReservedBits => "reserved_bits",
-            DropReason::RuntInnerFrame => "runt_inner_frame",
-            DropReason::WrongChecksum => "wrong_checksum",
-        }
     }
 }

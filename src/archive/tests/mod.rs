@@ -74,7 +74,7 @@ impl Sensor {
         });
     }
 
-    fn count(&self, counter: impl Fn(&crate::ledger::OutputCounters) -> &Counter) -> u64 {
+    fn count(&self, counter: impl Fn(&crate::ledger::OutputCounters) -> &crate::ledger::Counter) -> u64 {
         self.output.ends.iter().map(|end| counter(end).get()).sum()
     }
 
