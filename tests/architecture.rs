@@ -17,19 +17,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
     ("run", &["config", "console", "ledger", "pipeline", "record", "route", "source", "storage"]),
     ("replay", &["cli", "ledger", "record", "sys", "wire"]),
-    ("verify", &["archive", "cli", "console", "ledger", "storage"]),
+    ("verify", &["console", "evidence", "ledger", "storage"]),
     // What it is asked to do
     (
         "config",
-        &["archive", "cli", "lane", "pipeline", "record", "replay", "route", "sink", "source", "storage", "wire"],
+        &[
+            "archive", "cli", "evidence", "lane", "pipeline", "record", "replay", "route", "sink", "source", "storage",
+            "wire",
+        ],
     ),
-    ("cli", &["archive", "config", "record", "replay", "wire"]),
+    ("cli", &["archive", "config", "evidence", "record", "replay", "wire"]),
     ("console", &["cli"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "sink", "source", "wire"]),
     ("source", &["record", "sys", "wire"]),
-    ("sink", &["archive", "lane", "ledger", "record", "route", "storage", "sys", "wire"]),
-    ("archive", &["ledger", "record", "storage", "sys", "wire"]),
+    ("sink", &["archive", "evidence", "lane", "ledger", "record", "route", "storage", "sys", "wire"]),
+    ("archive", &["evidence", "ledger", "record", "storage"]),
+    ("evidence", &["record", "storage"]),
     ("storage", &["sys"]),
     ("lane", &["ledger", "record", "route"]),
     ("route", &["ledger", "record", "wire"]),
