@@ -160,7 +160,8 @@ fn no_files_import_each_other_in_a_circle() {
     let edges = imports.edges();
     let mut unknown = String::new();
     for circle in circles(&edges) {
-        let is_within = |folders: &[&str]| circle.iter().all(|file| folders.iter().any(|folder| file.starts_with(folder)));
+        let is_within =
+            |folders: &[&str]| circle.iter().all(|file| folders.iter().any(|folder| file.starts_with(folder)));
         if !KNOWN_CIRCLES.iter().any(|folders| is_within(folders)) {
             unknown.push_str("a circle of files:\n");
             for file in &circle {
@@ -235,10 +236,7 @@ fn a_name_is_sought_where_it_is_defined() {
     assert_eq!(circles_of(&[lib, face, ("room/one.rs", one), ("room/two.rs", two)]), Vec::<Vec<String>>::new());
     // Each takes the other's name from the face.
     let back = "use super::One; pub struct Two;";
-    assert_eq!(
-        circles_of(&[lib, face, ("room/one.rs", one), ("room/two.rs", back)]),
-        [["room/one.rs", "room/two.rs"]]
-    );
+    assert_eq!(circles_of(&[lib, face, ("room/one.rs", one), ("room/two.rs", back)]), [["room/one.rs", "room/two.rs"]]);
     // A child takes from its parent what the parent defines itself.
     let parent = ("room/mod.rs", "mod one; mod two; pub struct Own(one::One);");
     assert_eq!(

@@ -61,7 +61,8 @@ impl Imports {
 
     /// Says whether the crate has this module when it is not compiled for tests.
     fn is_declared(&self, module: &[String]) -> bool {
-        let declares = |parent: &[String], name| self.modules.get(parent).is_some_and(|source| source.children.contains(name));
+        let declares =
+            |parent: &[String], name| self.modules.get(parent).is_some_and(|source| source.children.contains(name));
         module.split_last().is_none_or(|(name, parent)| declares(parent, name) && self.is_declared(parent))
     }
 
@@ -122,7 +123,8 @@ impl Source {
                     at += 3;
                 }
                 TokenTree::Ident(word) if word == "use" => {
-                    let end = tokens[at..].iter().position(|token| is_punct(Some(token), ';')).unwrap_or(tokens.len() - at);
+                    let end =
+                        tokens[at..].iter().position(|token| is_punct(Some(token), ';')).unwrap_or(tokens.len() - at);
                     self.bind(&[], &tokens[at + 1..at + end]);
                     at += end + 1;
                 }
@@ -240,7 +242,9 @@ pub(crate) fn circles<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<B
     let mut found: BTreeSet<BTreeSet<&str>> = BTreeSet::new();
     for (from, to) in &reached {
         if to.contains(from) {
-            found.insert(to.iter().filter(|to| reached.get(*to).is_some_and(|back| back.contains(from))).copied().collect());
+            found.insert(
+                to.iter().filter(|to| reached.get(*to).is_some_and(|back| back.contains(from))).copied().collect(),
+            );
         }
     }
     found.into_iter().collect()
