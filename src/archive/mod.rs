@@ -51,8 +51,9 @@ use self::hashing::Message;
 use self::pending::Pending;
 use self::publisher::{Publisher, Task};
 use crate::evidence::lock::{DirectoryLock, LockError};
-use crate::evidence::{Algorithm, Manifest, ManifestError, Session};
+use crate::evidence::{Algorithm, Manifest, ManifestError};
 use crate::ledger::{Counter, Output};
+use crate::session::Session;
 use crate::storage::Storage;
 
 /// What a loss of power may cost.
