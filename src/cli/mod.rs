@@ -13,11 +13,12 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::archive::{Digest, MinFree};
+use crate::archive::MinFree;
 use crate::config::address::{self, Listen, target};
 use crate::config::files::{command, directory};
 use crate::config::sessions::{self, Item};
 use crate::config::units::{bytes, duration, interface, min_free, number};
+use crate::evidence::Digest;
 use crate::record::compress::Compression;
 use crate::wire::{VniRange, VniSet};
 

@@ -9,8 +9,9 @@ use super::sessions::{self, AllAndOthers};
 use super::{address, queue, redirect, units};
 use procfs::Current;
 
-use crate::archive::{Algorithm, ArchivePlan, BudgetPlan, MinFree, Sync};
+use crate::archive::{ArchivePlan, BudgetPlan, MinFree, Sync};
 use crate::cli::{self, RunArgs};
+use crate::evidence::Algorithm;
 use crate::lane::{CHUNK_MEMORY, LanePlan};
 use crate::pipeline::decap::ReservedBits;
 use crate::pipeline::{Destination, OutputPlan, PipelinePlan};

@@ -10,7 +10,7 @@ use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Digest, Hasher};
+use super::digest::{Digest, Hasher};
 
 /// By what files are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
