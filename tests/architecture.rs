@@ -54,7 +54,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["evidence/"],
     &["cli/", "config/"],
     &["ledger/"],
-    &["record/"],
     &["replay/"],
     &["route/"],
     &["run/"],

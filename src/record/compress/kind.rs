@@ -14,7 +14,7 @@ pub const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Level of zstd where none is given.
 pub const ZSTD_LEVEL: i32 = 3;
 /// Highest level; those above it need windows that a compressor here does not have.
-const ZSTD_MAX_LEVEL: i32 = 19;
+pub(super) const ZSTD_MAX_LEVEL: i32 = 19;
 
 /// How a file is compressed. Written as `lz4`, `zstd` or `zstd:LEVEL` with a level from 1 to 19.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
