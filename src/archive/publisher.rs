@@ -239,9 +239,7 @@ impl Publisher {
             }
             self.look_for_manifest();
             self.tick(gone, common);
-            let is_done = self.unpublished.is_empty()
-                && self.unrecorded.is_empty()
-                && self.leftovers.own().len() == 0;
+            let is_done = self.unpublished.is_empty() && self.unrecorded.is_empty() && self.leftovers.own().len() == 0;
             // Trying again would not help.
             if is_done || self.edited.is_some() {
                 break;
