@@ -60,7 +60,6 @@ pub(super) fn is_at_tc(ebpf: &Ebpf, program: &str, interface: &str) -> bool {
     there.map_or(true, |(_, programs)| programs.iter().any(|program| program.id() == ours.id()))
 }
 
-
 /// Attaches the program where it is wanted; `auto` tries XDP first.
 pub(super) fn attach(ebpf: &mut Ebpf, name: &str, wanted: Attach) -> Result<(u32, Mode, Hold), BpfError> {
     let link = interface::ethernet(name)?;

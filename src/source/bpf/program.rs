@@ -31,7 +31,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/capture.bpf.o");
 /// CPU, for well below a millisecond.
 const ENTERING: Duration = Duration::from_millis(200);
 
-
 /// The parts that change while the sensor runs.
 struct Changing {
     ebpf: Ebpf,

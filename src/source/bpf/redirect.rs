@@ -128,9 +128,9 @@ fn add_up<'a>(key: SessionKey, totals: impl Iterator<Item = &'a Total>) -> Count
 
 #[cfg(test)]
 mod tests {
-    use super::super::program::tests::on_loopback;
     use super::super::clsact;
     use super::super::plan::RedirectPlan;
+    use super::super::program::tests::on_loopback;
     use super::*;
     use crate::sink::interface::{Interface, InterfacePlan, Kind};
     use crate::sink::namespace::{Namespace, Sniffer, sh};

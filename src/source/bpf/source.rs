@@ -41,16 +41,7 @@ pub struct BpfSource {
 impl BpfSource {
     /// A source without rings as yet.
     pub(super) fn new(udp: UdpSource, clock: Clock, verify_checksum: bool, shared: Arc<Shared>) -> Self {
-        Self {
-            udp,
-            rings: Vec::new(),
-            clock,
-            verify_checksum,
-            settles: None,
-            unstamped: true,
-            drains: false,
-            shared,
-        }
+        Self { udp, rings: Vec::new(), clock, verify_checksum, settles: None, unstamped: true, drains: false, shared }
     }
 
     /// Gives the source a ring, which no other source has.
