@@ -24,7 +24,6 @@ mod pending;
 mod pruning;
 mod publisher;
 mod removed;
-mod succession;
 #[cfg(test)]
 mod tests;
 mod unlisted;
@@ -51,17 +50,19 @@ use self::hashing::Message;
 use self::pending::Pending;
 use self::publisher::{Publisher, Task};
 use crate::evidence::lock::{DirectoryLock, LockError};
-use crate::evidence::{Algorithm, Manifest, ManifestError, Session};
+use crate::evidence::{Algorithm, Manifest, ManifestError};
 use crate::ledger::{Gauge, Output};
+use crate::session::Session;
 use crate::storage::Storage;
 
-/// What a loss of power may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What is sure to survive a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Sync {
-    /// What the kernel has not written yet.
+    /// What the kernel has written by then: usually all that is older than half a minute.
     #[default]
     None,
-    /// Nothing of what was published.
+    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
     Publish,
 }
 

@@ -1,7 +1,6 @@
 //! The ledger added up.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -9,6 +8,7 @@ use super::catalogue::Cell;
 use super::counters::{OutputTotals, Overflow, OverflowCounters, WorkerCounters, WorkerTotals};
 use super::{Busiest, Ledger, VniFrames};
 use crate::record::Timestamp;
+use crate::session::Session;
 
 /// Sums over all workers and outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,10 +35,9 @@ pub struct Snapshot {
 /// One mirror session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionTotals {
-    /// Outer source address.
-    pub source: IpAddr,
-    /// VNI.
-    pub vni: u32,
+    /// Which session it is.
+    #[serde(flatten)]
+    pub session: Session,
     /// Frames.
     pub frames: u64,
     /// Bytes of the frames as they arrived.

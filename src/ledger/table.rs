@@ -64,10 +64,9 @@ impl fmt::Display for Snapshot {
         }
         writeln!(f, "sessions ({})", thousands(self.sessions.len() as u64))?;
         for s in self.sessions.iter().take(SESSIONS_SHOWN) {
-            let name = format!("{} vni {}", s.source, s.vni);
             let seconds = (s.last.ns() - s.first.ns()) as f64 / 1e9;
             let note = format!("{} bytes in {seconds:.3} s from {}", thousands(s.bytes), s.first.compact());
-            row(f, &name, s.frames, &note)?;
+            row(f, &s.session.to_string(), s.frames, &note)?;
         }
         if self.sessions.len() > SESSIONS_SHOWN {
             writeln!(f, "  ... {} more; --ledger json lists all", self.sessions.len() - SESSIONS_SHOWN)?;

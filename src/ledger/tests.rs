@@ -1,9 +1,10 @@
 //! What scripts and people read of a ledger stays as it is, byte for byte.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::record::Timestamp;
+use crate::session::{Scope, Session};
 use crate::wire::{DropReason, Vni};
 
 /// A ledger in which every counter has a value of its own, and which closes.
@@ -74,18 +75,18 @@ fn filled() -> Snapshot {
     end.files.add(1);
     ledger.outputs.extend([pcap, tap]);
 
-    let session = |source: IpAddr, vni, frames| SessionTotals {
-        source,
-        vni,
+    let session = |source: Ipv6Addr, vni, frames| SessionTotals {
+        session: Session::vxlan(source, Vni::new(vni).unwrap()),
         frames,
         bytes: frames * 100,
         first: Timestamp::from_ns(1_700_000_000_123_456_789),
         last: Timestamp::from_ns(1_700_000_012_623_456_789),
     };
-    let mut sessions: Vec<_> =
-        (0..40).map(|vni| session(IpAddr::from([192, 0, 2, 1]), vni, 1000 + 3 * u64::from(vni))).collect();
+    let mut sessions: Vec<_> = (0..40)
+        .map(|vni| session(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), vni, 1000 + 3 * u64::from(vni)))
+        .collect();
     let rest = 2_134_567 - 100_000 - 4567 - sessions.iter().map(|session| session.frames).sum::<u64>();
-    sessions.push(session(IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)), 5, rest));
+    sessions.push(session(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7), 5, rest));
     let started = Timestamp::from_ns(1_699_999_999_000_000_000);
     let ended = Timestamp::from_ns(1_700_000_013_000_000_000);
     Snapshot { version: "0", ended, ..Snapshot::of(&ledger, started, sessions) }
@@ -112,8 +113,7 @@ fn sample() -> (Ledger, Vec<SessionTotals>) {
     sink.written.add(7);
     ledger.outputs.push(output);
     let session = SessionTotals {
-        source: IpAddr::from([192, 0, 2, 1]),
-        vni: 7,
+        session: Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap()),
         frames: 10,
         bytes: 640,
         first: Timestamp::from_ns(1),
@@ -177,4 +177,16 @@ fn json_has_what_scripts_read() {
     assert_eq!(json["outputs"]["pcap"]["dropped"]["lane_full"], 3);
     assert_eq!(json["sessions"][0]["source"], "192.0.2.1");
     assert_eq!(json["sessions"][0]["first"], "1970-01-01T00:00:00.000000001Z");
+}
+
+#[test]
+fn a_session_has_a_scope_in_json_where_it_has_one() {
+    let (_, sessions) = sample();
+    let plain = sessions[0].clone();
+    let scoped = SessionTotals { session: Session { scope: Some(Scope(100)), ..plain.session }, ..plain.clone() };
+    let rest = r#""vni":7,"frames":10,"bytes":640,"first":"1970-01-01T00:00:00.000000001Z","last":"1970-01-01T00:00:00.000000002Z"}"#;
+    for (totals, source) in [(plain, r#""192.0.2.1""#), (scoped, r#""192.0.2.1","scope":"0x64""#)] {
+        let wanted = format!(r#"{{"source":{source},{rest}"#);
+        assert_eq!(serde_json::to_string(&totals).unwrap(), wanted);
+    }
 }
