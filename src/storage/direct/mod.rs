@@ -350,7 +350,8 @@ fn block(file: &File) -> Option<usize> {
     (block.is_power_of_two() && block <= LARGEST_BLOCK).then_some(block)
 }
 
-/// A file written directly. Bytes `..base` are in it or pending, and the `filled` bytes from there on are in the room of `writes`.
+/// A file written directly. Bytes `..base` are in it or pending, and the `filled` bytes from there
+/// on are in the room of `writes`.
 #[derive(Debug)]
 struct Uncached {
     file: Arc<File>,
