@@ -24,7 +24,6 @@ mod pending;
 mod pruning;
 mod publisher;
 mod removed;
-mod succession;
 #[cfg(test)]
 mod tests;
 mod unlisted;

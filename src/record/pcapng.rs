@@ -12,7 +12,7 @@
 //! in a body is code, length, and a value padded to 4 bytes; code 0 ends them.
 
 use super::Timestamp;
-use super::format::{Direction, Opening, Statistics};
+use super::contents::{Direction, Opening, Statistics};
 use super::pcap::Record;
 
 /// Section Header Block; the same in both byte orders.
@@ -55,7 +55,7 @@ const ISB_OSDROP: u16 = 7;
 const ISB_USRDELIV: u16 = 8;
 
 /// Code and length of an option; by themselves the end of options.
-const OPTION_HEADER_LEN: usize = 4;
+pub(super) const OPTION_HEADER_LEN: usize = 4;
 const FLAGS_LEN: usize = OPTION_HEADER_LEN + 4;
 const DROPCOUNT_LEN: usize = OPTION_HEADER_LEN + 8;
 

@@ -2,14 +2,14 @@
 
 mod allowed;
 pub mod bpf;
-mod choice;
+mod open;
 mod owner;
 pub mod port_owner;
 mod source_set;
 pub mod udp;
 
 pub use allowed::{AllowList, AllowListReader, Allowed, TooMany};
-pub use choice::{OpenError, Opened, SourcePlan, Sources, Way, open};
+pub use open::{OpenError, Opened, SourcePlan, Sources, Way, open};
 pub use source_set::SourceSet;
 
 use std::fmt::Debug;

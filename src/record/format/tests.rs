@@ -1,4 +1,5 @@
 use super::*;
+use crate::record::Timestamp;
 use crate::record::read::CaptureReader;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;

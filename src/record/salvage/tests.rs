@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::format::{Direction, Opening, Statistics};
+use crate::record::contents::{Direction, Opening, Statistics};
 use crate::record::pcap::Record;
 use crate::record::read::CaptureReader;
 use proptest::prelude::*;

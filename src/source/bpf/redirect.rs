@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use aya::maps::{Array, MapData, MapError, PerCpuHashMap};
 
-use super::program::{Hold, lock};
+use super::attach::Hold;
+use super::lock::lock;
 use crate::record::Timestamp;
 use crate::source::Counted;
 
@@ -83,7 +84,7 @@ impl Target {
     /// Whether nobody can tell if the program that counts there is still attached: as a filter it
     /// goes with the others of the interface.
     pub(super) fn may_be_gone(&self) -> bool {
-        lock(&self.place).as_ref().is_some_and(|place| matches!(place._hold, Hold::Filter { .. }))
+        lock(&self.place).as_ref().is_some_and(|place| matches!(place._hold, Hold::Clsact { .. }))
     }
 
     /// As [`Target::pause`], and detaches the program that counts, so that it can be attached anew.
@@ -127,8 +128,9 @@ fn add_up<'a>(key: SessionKey, totals: impl Iterator<Item = &'a Total>) -> Count
 
 #[cfg(test)]
 mod tests {
+    use super::super::clsact;
+    use super::super::plan::RedirectPlan;
     use super::super::program::tests::on_loopback;
-    use super::super::{RedirectPlan, filter};
     use super::*;
     use crate::sink::interface::{Interface, InterfacePlan, Kind};
     use crate::sink::namespace::{Namespace, Sniffer, sh};
@@ -136,6 +138,8 @@ mod tests {
     use crate::wire::{Vni, vxlan};
     use aya::programs::{SchedClassifier, TcAttachType};
     use std::net::UdpSocket;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     /// As on kernels before 6.6, where both programs are filters, and that which drops everything is one of the same kind.
     #[test]
@@ -145,8 +149,8 @@ mod tests {
         let tap = Interface::open(&plan).unwrap();
         let redirect = RedirectPlan { sessions: 10, copy: false, keep: 128 };
         let (program, mut rings) = on_loopback(Some(redirect));
-        let filter = |name, interface, index| Hold::Filter {
-            _filter: program.with_tc(name, |tc| filter::attach(tc, name, interface, index)).unwrap(),
+        let filter = |name, interface, index| Hold::Clsact {
+            _clsact: program.with_tc(name, |tc| clsact::attach(tc, name, interface, index)).unwrap(),
         };
         let _capture = filter("vxtap_tc", "lo", 1);
         let _hold = filter("vxtap_entered", "mirror0", tap.index());
@@ -175,7 +179,7 @@ mod tests {
         let sessions = program.sessions().unwrap();
         assert_eq!((sessions.len(), sessions[0].vni, sessions[0].frames), (1, 7, 2));
         assert_eq!(sniffer.wait_for(3), [frame.clone(), frame.clone(), frame]);
-        let is_copy = |bytes: &[u8]| super::super::Record::parse(bytes).unwrap().redirected;
+        let is_copy = |bytes: &[u8]| super::super::record::Record::parse(bytes).unwrap().redirected;
         assert!(!is_copy(rings[0].peek().unwrap()));
         rings[0].skip();
         assert!(is_copy(rings[0].peek().unwrap()));
@@ -193,6 +197,12 @@ mod tests {
         // Before Linux 6.6 nobody can tell.
         if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() {
             program.displace("v1");
+            program.displace_entered("v1");
+            // Between fork and exec, a child of another test holds a copy of the descriptor, and with it the attachment.
+            let end = Instant::now() + Duration::from_secs(10);
+            while both() != [false, false] && Instant::now() < end {
+                thread::sleep(Duration::from_millis(1));
+            }
             assert_eq!(both(), [false, false]);
         }
         program.tend();
@@ -206,8 +216,8 @@ mod tests {
         let tap = Interface::open(&plan).unwrap();
         let (program, _rings) = on_loopback(Some(RedirectPlan { sessions: 10, copy: false, keep: 128 }));
         let attach =
-            || program.with_tc("vxtap_entered", |tc| filter::attach(tc, "vxtap_entered", "mirror0", tap.index()));
-        let _hold = Hold::Filter { _filter: attach().unwrap() };
+            || program.with_tc("vxtap_entered", |tc| clsact::attach(tc, "vxtap_entered", "mirror0", tap.index()));
+        let _hold = Hold::Clsact { _clsact: attach().unwrap() };
         program.target().begin(Place { interface: "mirror0".into(), index: tap.index(), _hold }).unwrap();
         assert!(
             RouteSocket::open().unwrap().drops_ingress(tap.index()).unwrap(),
