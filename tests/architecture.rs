@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ledger", &["record", "wire"]),
     // What everything stands on
     ("episode", &[]),
-    ("record", &[]),
+    ("record", &["wire"]),
     ("wire", &[]),
     ("sys", &[]),
 ];

@@ -1,6 +1,7 @@
 //! Capture formats: encoding records, compressing, reading and salvaging files.
 
 pub mod compress;
+pub mod contents;
 pub mod format;
 pub mod pcap;
 pub mod pcapng;

@@ -5,9 +5,14 @@
 //! it is either constant, or a length within bounds, or a text.
 
 use super::u32_at;
-use crate::record::format::{Format, Opening};
+use crate::record::contents::Opening;
+use crate::record::format::Format;
 use crate::record::pcapng::{self, BLOCK_TRAILER_LEN};
 use crate::record::read::MAX_FRAME;
+use crate::wire::LinkType;
+
+/// The link type of every capture that this program writes.
+const LINK_TYPE: LinkType = LinkType::Ethernet;
 
 /// Bytes of code and length in front of an option's value.
 const OPTION_HEADER: usize = 4;
@@ -53,6 +58,7 @@ impl Header {
     pub(super) fn mended(mut self, format: Format, longest: u32) -> Vec<u8> {
         self.judge(longest);
         format.opening(&Opening {
+            link_type: LINK_TYPE,
             snaplen: self.snaplen,
             interface: &self.interface,
             description: &self.description,
@@ -82,7 +88,7 @@ impl Header {
         self.expect("time zone", bytes, 8, &[0; 4]);
         self.expect("accuracy", bytes, 12, &[0; 4]);
         self.snaplen = u32_at(bytes, 16);
-        self.expect("link type", bytes, 20, &1u32.to_le_bytes());
+        self.expect("link type", bytes, 20, &u32::from(LINK_TYPE.number()).to_le_bytes());
     }
 
     /// A section header block, of which type, lengths and byte order are known.
@@ -104,7 +110,7 @@ impl Header {
 
     /// An interface description block, of which type and lengths are known.
     fn interface(&mut self, block: &[u8]) {
-        self.expect("link type", block, 8, &1u16.to_le_bytes());
+        self.expect("link type", block, 8, &LINK_TYPE.number().to_le_bytes());
         self.expect("reserved bytes", block, 10, &[0; 2]);
         self.snaplen = u32_at(block, 12);
         let (mut interface, mut description, mut nanoseconds) = (String::new(), String::new(), false);
@@ -166,11 +172,13 @@ mod tests {
     use super::*;
     use crate::record::Timestamp;
     use crate::record::compress::{Compression, Compressor, reader};
-    use crate::record::format::{Direction, Statistics};
+    use crate::record::contents::Statistics;
     use crate::record::pcap::Record;
     use crate::record::salvage::{Unsalvageable, extract, scan};
+    use crate::wire::Direction;
 
     const OPENING: Opening<'static> = Opening {
+        link_type: LINK_TYPE,
         snaplen: 65_535,
         interface: "vni7_192.0.2.1",
         description: "VXLAN mirror session of 192.0.2.1, VNI 7",
@@ -186,7 +194,7 @@ mod tests {
         for (time, length) in [(1_795_490_309_123_456_789, 60), (1_795_490_310_000_000_999, 1_400)] {
             let frame = vec![7; length];
             let record = Record { timestamp: Timestamp::from_ns(time), orig_len: 2_000, frame: &frame };
-            format.push(&mut raw, &record, Direction::Inbound, 1);
+            format.push(&mut raw, &record, Some(Direction::Inbound), 1);
         }
         raw.extend(format.closing(&Statistics::default()));
         (raw, header)

@@ -52,6 +52,7 @@ use super::{Allowed, Counted, Datagram, FastPath, Source};
 use crate::record::Timestamp;
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
+use crate::wire::Encapsulation;
 
 /// How late a record is seen at most whose program did not yet know that the reader was about to sleep.
 const SHORT_WAIT: Duration = Duration::from_millis(1);
@@ -432,6 +433,8 @@ impl Numbered {
                     wrong_checksum: verify && !record.checksum_is_right(),
                     redirected: record.redirected,
                     source: record.source,
+                    port: record.destination_port,
+                    encapsulation: Encapsulation::Vxlan,
                     timestamp,
                 });
                 lent += 1;
