@@ -7,6 +7,7 @@ pub mod config;
 pub mod console;
 pub mod demo;
 pub mod episode;
+pub mod evidence;
 pub mod lane;
 pub mod ledger;
 pub mod pipeline;

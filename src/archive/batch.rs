@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::Common;
 use super::closed::{Closed, Gone, Losses};
-use super::manifest::{Capture, Event};
 use super::publisher::{Publisher, Task};
-use super::{Common, Entry};
+use crate::evidence::{Capture, Entry, Event};
 use crate::record::Timestamp;
 use crate::storage::{Changed, Identity, Storage, changed};
 

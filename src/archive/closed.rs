@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::hashing::FileNumber;
-use super::manifest::{Capture, FileHash, Session};
-use super::name::Names;
 use super::pending::Claim;
+use crate::evidence::names::Names;
+use crate::evidence::{Capture, FileHash, Session};
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
 use crate::storage::{Changed, Identity, Storage, changed};

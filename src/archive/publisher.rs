@@ -14,13 +14,13 @@ use super::batch::Ready;
 use super::closed::{Broken, Closed, Gone, Losses};
 use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
-use super::lock::DirectoryLock;
-use super::manifest::{Algorithm, Capture, Contents, Edited, Event, FileHash, FileHasher, Manifest, Session};
-use super::name::Names;
 use super::owed::Owed;
 use super::removed::Removed;
 use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Labels, Shelf, Sync};
+use crate::evidence::lock::DirectoryLock;
+use crate::evidence::names::Names;
+use crate::evidence::{Algorithm, Capture, Contents, Edited, Event, FileHash, FileHasher, Manifest, Session};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::storage::{Changed, Storage, explain};
 

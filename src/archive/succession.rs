@@ -17,10 +17,10 @@ use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::lock::DirectoryLock;
-use super::manifest::{Contents, Edited, Event, Manifest};
 use super::publisher::Publisher;
-use super::{Entry, Shelf, sync_names};
+use super::{Shelf, sync_names};
+use crate::evidence::lock::DirectoryLock;
+use crate::evidence::{Contents, Edited, Entry, Event, Manifest};
 use crate::record::Timestamp;
 
 /// How long whoever removes a directory, or edits a manifest, has to finish.

@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
-use crate::archive::{Algorithm, Capture, Event, FileHash, Manifest, PruneReason, Session};
+use crate::evidence::{Algorithm, Capture, Event, FileHash, Manifest, PruneReason, Session};
 use crate::record::Timestamp;
 use crate::storage::{Disk, Storage};
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-use crate::archive::manifest::{Algorithm, Capture};
+use crate::evidence::{Algorithm, Capture};
 
 /// `/bin/sh -c COMMAND vxtap PATH`: the path is `$1` and `VXTAP_FILE`, whatever characters it has.
 ///

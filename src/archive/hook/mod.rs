@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::command::{command, shed_capabilities};
-use super::manifest::Capture;
+use crate::evidence::Capture;
 use crate::ledger::Counter;
 use crate::storage::Changed;
 
@@ -293,7 +293,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::manifest::{Algorithm, FileHash};
+    use crate::evidence::{Algorithm, FileHash};
     use crate::record::Timestamp;
     use rustix::thread::{
         CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set, set_capabilities,

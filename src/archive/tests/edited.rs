@@ -6,7 +6,7 @@ use super::*;
 fn state(directory: &Path) -> (Vec<u8>, usize) {
     let session = fs::read_dir(directory.join(SESSION)).unwrap();
     let is_part = |entry: io::Result<fs::DirEntry>| entry.unwrap().path().extension().is_some_and(|e| e == "part");
-    (fs::read(directory.join(manifest::NAME)).unwrap(), session.map(is_part).filter(|is_part| *is_part).count())
+    (fs::read(directory.join(NAME)).unwrap(), session.map(is_part).filter(|is_part| *is_part).count())
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn nothing_is_appended_or_removed_and_the_next_start_takes_it_up() {
         let mut first = sensor(dir.path(), |plan| plan.budget.keep_files = Some(3));
         (1..=3).for_each(|number| first.publish(number));
         first.published(3);
-        let path = dir.path().join(manifest::NAME);
+        let path = dir.path().join(NAME);
         fs::write(&path, change(fs::read_to_string(&path).unwrap())).unwrap();
         let changed = fs::read(&path).unwrap();
         (4..=6).for_each(|number| first.publish(number));
@@ -47,7 +47,7 @@ fn nothing_is_appended_or_removed_and_the_next_start_takes_it_up() {
 #[test]
 fn a_change_after_the_last_file_is_noticed_too() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(manifest::NAME);
+    let path = dir.path().join(NAME);
     let mut first = sensor(dir.path(), |_| ());
     first.publish(1);
     first.published(1);
@@ -65,7 +65,7 @@ fn a_change_after_the_last_file_is_noticed_too() {
     let mut second = sensor(dir.path(), |_| ());
     second.publish(1);
     second.published(1);
-    fs::write(dir.path().join(manifest::NAME), "").unwrap();
+    fs::write(dir.path().join(NAME), "").unwrap();
     second.archive.finish();
     assert_eq!(second.count(|end| &end.manifest_changed), 1);
 }

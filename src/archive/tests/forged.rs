@@ -54,8 +54,8 @@ fn published(path: &str, content: &str) -> Event {
 
 /// Appends a line, which names this hash for the line before.
 fn append(directory: &Path, event: &Event, previous: Digest) {
-    let line = manifest::Line { time: Timestamp::now(), event, previous };
-    let manifest = directory.join(manifest::NAME);
+    let line = Line { time: Timestamp::now(), event, previous };
+    let manifest = directory.join(NAME);
     let text = fs::read_to_string(&manifest).unwrap() + &serde_json::to_string(&line).unwrap() + "\n";
     fs::write(manifest, text).unwrap();
 }
@@ -70,7 +70,7 @@ fn files(directory: &Path) -> Vec<String> {
             false => found.push(path.file_name().unwrap().to_str().unwrap().to_owned()),
         }
     }
-    found.retain(|name| name != manifest::NAME);
+    found.retain(|name| name != NAME);
     found.sort();
     found
 }
@@ -117,7 +117,7 @@ fn a_chain_that_is_broken_anywhere_removes_nothing() {
     ];
     for (number, change) in change.into_iter().enumerate() {
         let dir = directory();
-        let manifest = dir.path().join(manifest::NAME);
+        let manifest = dir.path().join(NAME);
         fs::write(&manifest, change(fs::read_to_string(&manifest).unwrap())).unwrap();
         // It follows from the line before it.
         append(dir.path(), &pruned(&path(3), "capture 3"), head(dir.path()));
@@ -230,7 +230,7 @@ fn what_a_broken_manifest_names_is_no_capture_of_the_next() {
     append(dir.path(), &published(&path(9), "nobody's"), Digest::of(b"another"));
     let mut next = sensor(dir.path(), |plan| plan.budget.keep_files = Some(4));
     eventually(|| next.count(|end| &end.recovered) == 1);
-    let manifest = dir.path().join(manifest::NAME);
+    let manifest = dir.path().join(NAME);
     for (number, published) in [(101, 1), (102, 2)] {
         if number == 101 {
             let copy = dir.path().join("copy");

@@ -12,6 +12,8 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 use crate::console::Console;
+use crate::evidence::names::{self, Names};
+use crate::evidence::*;
 use crate::record::{Timestamp, pcap};
 use crate::storage::Space;
 use crate::storage::faulty::Faulty;
@@ -58,7 +60,7 @@ impl Sensor {
         self.archive.publish(Closed {
             file: self.storage.status(&names.part).unwrap().unwrap().identity,
             names,
-            session: name::parse_session(session).flatten(),
+            session: names::parse_session(session).flatten(),
             span: (time, time),
             frames: 1,
             frame_bytes: 60,
@@ -129,7 +131,7 @@ fn the_budget_removes_nothing_behind_a_symbolic_link() {
     second.archive.finish();
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 4);
     assert_eq!(second.count(|end| &end.pruned), 1, "in its own directory");
-    let lines = fs::read_to_string(directory.join(manifest::NAME)).unwrap();
+    let lines = fs::read_to_string(directory.join(NAME)).unwrap();
     let pruned: Vec<_> = lines.lines().filter(|line| line.contains("\"pruned\"")).collect();
     assert!(matches!(pruned[..], [line] if line.contains("overflow")), "{pruned:?}");
     assert!(mismatches(&directory).iter().any(|what| what.contains("is a symbolic link in place of a session's")));
@@ -137,7 +139,7 @@ fn the_budget_removes_nothing_behind_a_symbolic_link() {
 
 /// The hash of the last line.
 fn head(directory: &Path) -> Digest {
-    let text = fs::read(directory.join(manifest::NAME)).unwrap();
+    let text = fs::read(directory.join(NAME)).unwrap();
     let last = text[..text.len() - 1].rsplit(|byte| *byte == b'\n').next();
     Digest::of(last.unwrap())
 }
@@ -157,7 +159,7 @@ fn a_manifest_changes(directory: &Path, change: impl FnOnce(&Path, &dyn Fn() -> 
         noted.set(head(directory));
         noted.get()
     };
-    change(&directory.join(manifest::NAME), &publish);
+    change(&directory.join(NAME), &publish);
     sensor.publish(5);
     sensor.published(5);
     sensor.archive.finish();
@@ -204,7 +206,7 @@ fn what_is_no_file_is_not_taken_for_the_manifest() {
     for (what, make) in no_manifests() {
         let dir = tempfile::tempdir().unwrap();
         let (directory, outside) = (dir.path().join("captures"), dir.path().join("outside"));
-        let path = directory.join(manifest::NAME);
+        let path = directory.join(NAME);
         fs::create_dir(&directory).unwrap();
         fs::write(&outside, "another's, without a newline").unwrap();
         make(&path, &outside);
@@ -220,7 +222,7 @@ fn what_is_no_file_does_not_become_the_manifest_while_a_sensor_runs() {
     for (what, make) in no_manifests() {
         let dir = tempfile::tempdir().unwrap();
         let (directory, outside) = (dir.path().join("captures"), dir.path().join("outside"));
-        let (path, moved) = (directory.join(manifest::NAME), directory.join("moved"));
+        let (path, moved) = (directory.join(NAME), directory.join("moved"));
         fs::create_dir(&directory).unwrap();
         fs::write(&outside, "another's, without a newline").unwrap();
         let mut sensor = sensor(&directory, |_| ());
@@ -243,7 +245,7 @@ fn what_is_no_file_does_not_become_the_manifest_while_a_sensor_runs() {
 #[test]
 fn a_directory_without_its_manifest_is_not_another_sensor_s() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(manifest::NAME);
+    let path = dir.path().join(NAME);
     let open = || {
         let mut output = Output { name: "pcap".into(), ends: Vec::new() };
         let labels = Labels { format: "pcap".into(), compression: None };
@@ -251,7 +253,7 @@ fn a_directory_without_its_manifest_is_not_another_sensor_s() {
         Archive::open(dir.path(), ArchivePlan::default(), labels, &storage, &mut output)
     };
     let busy = || match open() {
-        Err(ArchiveError::Manifest(ManifestError::Busy { pid, .. })) => {
+        Err(ArchiveError::Busy(LockError { pid, .. })) => {
             assert_eq!(pid, i32::try_from(process::id()).ok())
         }
         other => panic!("{other:?}"),
@@ -279,11 +281,11 @@ fn a_directory_that_is_made_again_is_locked_again() {
     fs::create_dir(&directory).unwrap();
     let first = sensor(&directory, |_| ());
     fs::remove_dir_all(&directory).unwrap();
-    eventually(|| directory.join(manifest::NAME).exists());
+    eventually(|| directory.join(NAME).exists());
     first.publish(1);
     first.published(1);
-    fs::remove_file(directory.join(manifest::NAME)).unwrap();
-    assert!(matches!(DirectoryLock::take(&directory), Err(ManifestError::Busy { .. })));
+    fs::remove_file(directory.join(NAME)).unwrap();
+    assert!(matches!(DirectoryLock::take(&directory), Err(LockError { .. })));
 }
 
 #[test]
@@ -327,7 +329,7 @@ fn a_directory_that_another_sensor_has_taken_is_left_to_it_and_taken_back() {
     first.published(2);
     first.archive.finish();
     assert_eq!(mismatches(&directory), [""; 0]);
-    let lines = fs::read_to_string(directory.join(manifest::NAME)).unwrap();
+    let lines = fs::read_to_string(directory.join(NAME)).unwrap();
     assert_eq!(lines.lines().count(), 3);
 }
 
@@ -466,7 +468,7 @@ fn what_cannot_be_removed_makes_no_other_capture_go() {
     sensor.storage.faults().space = Some(Space { free: 995, total: 1 << 51 });
     eventually(|| sensor.archive.is_starved());
     thread::sleep(Duration::from_millis(1500));
-    let manifest = || fs::read_to_string(dir.path().join(manifest::NAME)).unwrap();
+    let manifest = || fs::read_to_string(dir.path().join(NAME)).unwrap();
     assert_eq!(manifest().matches("\"pruned\"").count(), 1);
     // The one is enough, even where that does not show at once.
     sensor.storage.faults().remove = None;
@@ -489,7 +491,7 @@ fn the_names_of_new_directories_survive_a_loss_of_power() {
     // The same where it is removed and made again.
     sensor.storage.faults().done.clear();
     fs::remove_dir_all(dir.path().join("new")).unwrap();
-    eventually(|| directory.join(manifest::NAME).exists());
+    eventually(|| directory.join(NAME).exists());
     sensor.archive.finish();
     assert_eq!(sensor.storage.faults().done[..3], wanted);
 }
@@ -508,7 +510,7 @@ fn captures_whose_lines_a_loss_of_power_took_are_counted_and_can_be_put_on_recor
     crate::record::format::Format::Pcap.push(&mut bytes, &record, None, 0);
     fs::write(&names.published, &bytes).unwrap();
     fs::write(session.join("stranger.pcap"), "mine").unwrap();
-    let path = dir.path().join(manifest::NAME);
+    let path = dir.path().join(NAME);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
     let unlisted = || {

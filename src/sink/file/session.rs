@@ -9,9 +9,9 @@ use bytes::Bytes;
 use super::part::{Batch, Part};
 use super::rest::Rest;
 use super::{Outage, Shared};
-use crate::archive::manifest::Session;
-use crate::archive::name::{self, Names};
 use crate::archive::{Broken, Closed, Gone, Losses};
+use crate::evidence::Session;
+use crate::evidence::names::{self, Names};
 use crate::lane::Run;
 use crate::ledger::OutputDrop;
 use crate::record::contents::{Opening, Statistics};
@@ -80,7 +80,7 @@ struct Piece<'a> {
 
 impl SessionFiles {
     pub(super) fn new(id: SessionId, session: Option<Session>, captures: &Path) -> Self {
-        let name = name::session(session.as_ref());
+        let name = names::session(session.as_ref());
         Self {
             id,
             session,

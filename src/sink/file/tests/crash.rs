@@ -2,7 +2,8 @@
 
 use super::faults::{captures_in, every_kind};
 use super::*;
-use crate::archive::{Algorithm, BudgetPlan, Event, Manifest, PruneReason, Sync};
+use crate::archive::{BudgetPlan, Sync};
+use crate::evidence::{Algorithm, Event, Manifest, PruneReason};
 use proptest::prelude::*;
 
 /// By what a run hashes, and the one after the crash.

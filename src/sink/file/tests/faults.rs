@@ -1,7 +1,8 @@
 //! What disks do on bad days: whatever it is, the ledger closes, what is published is whole, and it goes on when the disk is well again.
 
 use super::*;
-use crate::archive::{Algorithm, FileHash, Sync};
+use crate::archive::Sync;
+use crate::evidence::{Algorithm, FileHash};
 use crate::record::compress;
 use crate::record::read::CaptureReader;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;

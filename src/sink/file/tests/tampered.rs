@@ -1,7 +1,8 @@
 //! What somebody does to the names in the directory, beforehand and while files are written.
 
 use super::*;
-use crate::archive::{BudgetPlan, Event, Manifest};
+use crate::archive::BudgetPlan;
+use crate::evidence::{Event, Manifest};
 use crate::storage::Disk;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use std::os::unix::fs::{MetadataExt, symlink};

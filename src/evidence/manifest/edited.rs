@@ -13,7 +13,8 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::{Digest, Manifest};
+use super::Manifest;
+use crate::evidence::digest::Digest;
 
 /// What differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

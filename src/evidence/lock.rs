@@ -5,33 +5,51 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::manifest::ManifestError;
-
 /// How often a lock is asked for, and the time between.
 const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Another process writes to the directory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{directory} is in use by another vxtap{holder}: stop that one, or name another directory with --write",
+    directory = directory.display(), holder = pid.map(|pid| format!(", process {pid}")).unwrap_or_default()
+)]
+pub struct LockError {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The other process, where the system tells.
+    pub pid: Option<i32>,
+}
+
+impl LockError {
+    /// Another process has the lock on `file`, and with it `directory`.
+    pub(crate) fn of(directory: &Path, file: &File) -> Self {
+        Self { directory: directory.to_owned(), pid: holder(file) }
+    }
+}
+
 /// The lock on a directory, `flock(2)`. None is held where the file system cannot: the manifest's may do there.
 #[derive(Debug)]
-pub(super) struct DirectoryLock(Option<File>);
+pub(crate) struct DirectoryLock(Option<File>);
 
 impl DirectoryLock {
     /// Takes `directory` for this process.
     ///
     /// # Errors
     /// Where another process has it.
-    pub(super) fn take(directory: &Path) -> Result<Self, ManifestError> {
+    pub(crate) fn take(directory: &Path) -> Result<Self, LockError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let locked =
             rustix::fs::open(directory, flags, Mode::empty()).map(File::from).and_then(|file| match take(&file) {
-                Err(Errno::WOULDBLOCK) => Ok(Err(ManifestError::busy(directory, &file))),
+                Err(Errno::WOULDBLOCK) => Ok(Err(LockError::of(directory, &file))),
                 locked => locked.map(|()| Ok(file)),
             });
         match locked {
@@ -47,7 +65,7 @@ impl DirectoryLock {
     }
 
     /// Whether this is the lock on what has the name `directory` now.
-    pub(super) fn is_on(&self, directory: &Path) -> bool {
+    pub(crate) fn is_on(&self, directory: &Path) -> bool {
         let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let held = self.0.as_ref().and_then(|file| file.metadata().ok()).map(inode);
         held.is_some() && held == fs::metadata(directory).ok().map(inode)
@@ -55,7 +73,7 @@ impl DirectoryLock {
 }
 
 /// What to say where `path` cannot be locked. Some network file systems cannot: that is no reason to go without captures.
-pub(super) fn complaint(path: &Path, error: Errno) -> String {
+pub(crate) fn complaint(path: &Path, error: Errno) -> String {
     format!(
         "{path} cannot be locked ({error}): make sure that no other vxtap writes to this directory",
         path = path.display()
@@ -63,7 +81,7 @@ pub(super) fn complaint(path: &Path, error: Errno) -> String {
 }
 
 /// Takes the lock on `file`. A process that is about to end, or about to become a command that it runs, has it for a moment longer.
-pub(super) fn take(file: &File) -> Result<(), Errno> {
+pub(crate) fn take(file: &File) -> Result<(), Errno> {
     for _ in 0..ATTEMPTS {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
@@ -75,7 +93,7 @@ pub(super) fn take(file: &File) -> Result<(), Errno> {
 }
 
 /// The process that has the lock on `file`.
-pub(super) fn holder(file: &File) -> Option<i32> {
+fn holder(file: &File) -> Option<i32> {
     let inode = file.metadata().ok()?.ino();
     // The device is not compared: some file systems show another one in /proc/locks than stat(2) does.
     let locks = procfs::locks().ok()?;

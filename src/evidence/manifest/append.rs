@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::{Digest, Event, Line, Manifest, RESERVE_LEFT};
+use super::{Manifest, RESERVE_LEFT};
+use crate::evidence::digest::Digest;
+use crate::evidence::event::{Event, Line};
 use crate::record::Timestamp;
 
 /// Whole lines that are not in the manifest yet.

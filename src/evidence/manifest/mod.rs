@@ -1,20 +1,7 @@
-//! Evidence: which captures a directory had, what they held, what became of them.
-//!
-//! `manifest.jsonl` is only ever appended to. Each line is a JSON object that names the hash of the line before, so that whoever noted
-//! the hash of one line can prove that no line up to it was changed, removed or added since. A file's line is written before the file
-//! gets its name: a published capture without a line, or one that differs from its line, is not of our making,
-//! unless power was lost and nothing was synced.
-//!
-//! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line; what it was to announce has not
-//! happened then, and the next start cuts it off.
+//! The manifest of a directory, which one process appends to.
 
 mod append;
-mod contents;
-mod digest;
 mod edited;
-mod event;
-mod file_hash;
-mod lines;
 mod unshare;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,20 +14,15 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-pub use contents::Contents;
-pub use digest::{Digest, Hasher, NotADigest};
 pub use edited::Edited;
-pub use event::{
-    Capture, Event, Line, Session, is_capture, is_capture_path, is_complete_path, is_inside, is_removable_path,
-};
-pub use file_hash::{Algorithm, FileHash, FileHasher};
-pub use lines::{Lines, Read};
 
-use super::lock;
+use super::contents::Contents;
+use super::digest::Digest;
+use super::event::{Capture, Event};
+use super::lines::{Lines, NAME};
+use super::lock::{self, LockError};
+use super::names::is_complete_path;
 use crate::storage::{NotRegular, Storage, StoredFile};
-
-/// Name of the manifest in its directory.
-pub const NAME: &str = "manifest.jsonl";
 
 /// Bytes of the manifest that are reserved ahead, so that a disk full of captures has room for the lines that remove some.
 const RESERVE: u64 = 64 * 1024;
@@ -54,16 +36,8 @@ const READ: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// Another process writes to the directory.
-    #[error(
-        "{directory} is in use by another vxtap{holder}: stop that one, or name another directory with --write",
-        directory = directory.display(), holder = pid.map(|pid| format!(", process {pid}")).unwrap_or_default()
-    )]
-    Busy {
-        /// The directory.
-        directory: PathBuf,
-        /// The other process, where the system tells.
-        pid: Option<i32>,
-    },
+    #[error(transparent)]
+    Busy(#[from] LockError),
     /// What has the name of the manifest is no file of ours: what a symbolic link leads to would be cut and written to.
     #[error(
         "{path} is {what}: move it away, or name another directory with --write; captures are recorded there, and only in a file",
@@ -85,13 +59,6 @@ pub enum ManifestError {
         /// What the system said.
         source: io::Error,
     },
-}
-
-impl ManifestError {
-    /// Another process has the lock on `file`, and with it `directory`.
-    pub(super) fn busy(directory: &Path, file: &File) -> Self {
-        ManifestError::Busy { directory: directory.to_owned(), pid: lock::holder(file) }
-    }
 }
 
 /// A manifest to append to. The directory is this process's until it is dropped.
@@ -138,7 +105,7 @@ impl Manifest {
         let mut contents = Contents::default();
         match lock::take(&lock) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(ManifestError::busy(directory, &lock)),
+            Err(Errno::WOULDBLOCK) => return Err(LockError::of(directory, &lock).into()),
             Err(error) => contents.complaints.push(lock::complaint(&path, error)),
         }
         if unshare::names(&lock).map_err(fail("read"))? > 1 {

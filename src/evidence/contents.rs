@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::event::{is_complete_path, is_removable_path};
-use super::file_hash::{Blake3, Fields};
-use super::{Digest, FileHash, Lines, NAME};
-use crate::archive::budget::Entry;
+use super::digest::Digest;
+use super::event::Capture;
+use super::file_hash::{Blake3, Fields, FileHash};
+use super::lines::{Lines, NAME};
+use super::names::{is_complete_path, is_removable_path};
 use crate::record::Timestamp;
 
 /// Captures that were pruned last, of which one may be there still.
@@ -23,6 +24,28 @@ const PRUNED_LAST: usize = 1000;
 
 /// Unreadable lines that are named one by one.
 const NAMED: u64 = 10;
+
+/// A published capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is, relative to the directory of the manifest.
+    pub path: Arc<str>,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// By which it is old: the time of its last frame, or of its line where it has no frames.
+    pub last: Timestamp,
+    /// Hash of its bytes; none where it was not hashed.
+    pub hash: Option<FileHash>,
+}
+
+impl Entry {
+    /// That of a capture whose line was written at `published`.
+    #[must_use]
+    pub fn of(capture: &Capture, published: Timestamp) -> Self {
+        let last = if capture.frames == 0 { published } else { capture.last };
+        Entry { path: capture.path.as_str().into(), bytes: capture.bytes, last, hash: capture.hash }
+    }
+}
 
 /// What a manifest tells of its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::archive::budget::PruneReason;
+use crate::evidence::*;
 use crate::record::Timestamp;
 use crate::storage::Disk;
 use crate::storage::faulty::{Faults, Faulty};
@@ -169,7 +169,7 @@ fn a_directory_is_one_process_s() {
     let first = Manifest::open(&disk(), dir.path()).unwrap();
     let error = Manifest::open(&disk(), dir.path()).unwrap_err();
     let text = error.to_string();
-    assert!(matches!(error, ManifestError::Busy { .. }), "{text}");
+    assert!(matches!(error, ManifestError::Busy(_)), "{text}");
     if Path::new("/proc/locks").exists() {
         assert!(text.contains(&format!("another vxtap, process {}: stop", std::process::id())), "{text}");
     }

@@ -1,9 +1,9 @@
 //! Names of capture files.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::manifest::{Session, is_capture};
+use super::event::Session;
 use crate::record::Timestamp;
 
 /// Ending of a file that is still written to.
@@ -133,6 +133,48 @@ pub fn is_published(session: &str, name: &str) -> bool {
     })
 }
 
+/// Endings of captures, after which `.part` may stand.
+const ENDINGS: [&str; 6] = [".pcap", ".pcapng", ".pcap.lz4", ".pcapng.lz4", ".pcap.zst", ".pcapng.zst"];
+
+/// Whether a file of this name is a capture, complete or not.
+#[must_use]
+pub fn is_capture(name: &str) -> bool {
+    let whole = name.strip_suffix(".part").unwrap_or(name);
+    ENDINGS.iter().any(|ending| whole.len() > ending.len() && whole.ends_with(ending))
+}
+
+/// Whether a path that a manifest names may be touched: a session's directory and a capture in it, and nothing else.
+///
+/// A manifest may have been tampered with. What it says must not lead to another file.
+#[must_use]
+pub fn is_capture_path(path: &str) -> bool {
+    is_inside(path)
+        && path.split_once('/').is_some_and(|(directory, name)| {
+            !name.contains('/') && parse_session(directory).is_some() && is_capture(name)
+        })
+}
+
+/// Whether a path is that of a capture that is complete. No line publishes or removes another.
+#[must_use]
+pub fn is_complete_path(path: &str) -> bool {
+    is_capture_path(path) && !path.ends_with(PART)
+}
+
+/// The same, where the name is such as this program gives: what a line says was published or removed
+/// may be removed.
+#[must_use]
+pub fn is_removable_path(path: &str) -> bool {
+    is_complete_path(path) && path.split_once('/').is_some_and(|(directory, name)| is_published(directory, name))
+}
+
+/// Whether a path leads to something below the directory, and is written in the one way there is to write it.
+#[must_use]
+pub fn is_inside(path: &str) -> bool {
+    let normal = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
+    // Components skip `//`, `/./` and a trailing `/`, and the system ends names at NUL.
+    normal && path.split('/').all(|name| !matches!(name, "" | "." | "..")) && !path.contains('\0')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,5 +243,60 @@ mod tests {
             assert!(!is_published(session, &format!("{session}{other}")), "{other}");
         }
         assert!(!is_published("vni8_2001-db8--1", ours[0].file_name().unwrap().to_str().unwrap()));
+    }
+
+    #[test]
+    fn only_captures_may_be_touched() {
+        for fine in [
+            "vni7_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000001.pcap",
+            "overflow/x.pcapng",
+            "vni0_2001-db8--1/b.pcap.lz4",
+            "overflow/b.pcapng.zst",
+            "overflow/b.pcap.part",
+            "overflow/b.pcap.zst.part",
+            "overflow/..b.pcap",
+        ] {
+            assert!(is_capture_path(fine), "{fine}");
+        }
+        for wrong in [
+            "",
+            "b.pcap",
+            "/a/b.pcap",
+            "/b.pcap",
+            "../b.pcap",
+            "overflow/../b.pcap",
+            "overflow/../../b.pcap",
+            "./b.pcap",
+            "a/b.pcap",
+            "vni7_evil/b.pcap",
+            "overflow//b.pcap",
+            "overflow/b/c.pcap",
+            "overflow/b.pcap/",
+            "overflow/.pcap",
+            "overflow/b.part",
+            "overflow/b.pcap.part.part",
+            "overflow/b.pcap.gz",
+            "overflow/manifest.jsonl",
+            "overflow/b.pcap\0",
+            "overflow\0/b.pcap",
+        ] {
+            assert!(!is_capture_path(wrong), "{wrong:?}");
+        }
+        let name = "vni7_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000001";
+        assert!(is_removable_path(&format!("{name}.pcap")) && is_removable_path(&format!("{name}.recovered.pcap")));
+        for wrong in [
+            format!("{name}.pcap.part"),
+            format!("x/../{name}.pcap"),
+            format!("/{name}.pcap"),
+            "vni7_192.0.2.1/mine.pcap".into(),
+            "vni8_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000001.pcap".into(),
+            "unsalvageable/vni7_192.0.2.1_20261124T031829Z_000001.pcap".into(),
+        ] {
+            assert!(!is_removable_path(&wrong), "{wrong}");
+        }
+        for part in ["overflow/b.pcap.part", "overflow/b.pcap.zst.part"] {
+            assert!(!is_complete_path(part) && is_complete_path(part.strip_suffix(".part").unwrap()), "{part}");
+        }
+        assert!(is_inside("damaged/b.pcap.part.1") && is_inside("b") && !is_inside("../b") && !is_inside(""));
     }
 }

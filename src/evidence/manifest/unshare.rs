@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown};
 
-use super::super::lock;
+use crate::evidence::lock;
 use crate::storage::{Storage, StoredFile, changed};
 
 /// Ending of the copy until it has the name.

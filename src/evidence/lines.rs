@@ -4,8 +4,11 @@ use std::io::{self, BufRead};
 
 use serde::de::DeserializeOwned;
 
+use super::digest::{Digest, Hasher};
 use super::event::{Line, Link};
-use super::{Digest, Hasher};
+
+/// Name of the manifest in its directory.
+pub const NAME: &str = "manifest.jsonl";
 
 /// Bytes of a line that are kept. No line of ours comes near it; more of it would be read into memory in vain.
 const LONGEST: usize = 1 << 20;
