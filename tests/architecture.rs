@@ -51,7 +51,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["evidence/"],
     &["cli/", "config/"],
     &["ledger/"],
-    &["record/"],
     &["replay/"],
     &["route/"],
     &["run/"],

@@ -8,5 +8,6 @@ pub mod pcapng;
 pub mod read;
 pub mod salvage;
 mod timestamp;
+mod window;
 
 pub use timestamp::Timestamp;

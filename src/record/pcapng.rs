@@ -53,7 +53,7 @@ const ISB_OSDROP: u16 = 7;
 const ISB_USRDELIV: u16 = 8;
 
 /// Code and length of an option; by themselves the end of options.
-const OPTION_HEADER_LEN: usize = 4;
+pub(super) const OPTION_HEADER_LEN: usize = 4;
 const FLAGS_LEN: usize = OPTION_HEADER_LEN + 4;
 const DROPCOUNT_LEN: usize = OPTION_HEADER_LEN + 8;
 

@@ -4,18 +4,15 @@
 //! is not published with a header that is another than ours, even if its records are whole. All of
 //! it is either constant, or a length within bounds, or a text.
 
-use super::u32_at;
 use crate::record::contents::Opening;
 use crate::record::format::Format;
-use crate::record::pcapng::{self, BLOCK_TRAILER_LEN};
+use crate::record::pcapng::{self, BLOCK_TRAILER_LEN, OPTION_HEADER_LEN};
 use crate::record::read::MAX_FRAME;
+use crate::record::window::{to_usize, u32_at};
 use crate::wire::LinkType;
 
 /// The link type of every capture that this program writes.
 const LINK_TYPE: LinkType = LinkType::Ethernet;
-
-/// Bytes of code and length in front of an option's value.
-const OPTION_HEADER: usize = 4;
 
 /// A header, as far as it can be read.
 #[derive(Debug, Default)]
@@ -38,7 +35,7 @@ impl Header {
         match format {
             Format::Pcap | Format::PcapUs => header.classic(bytes),
             Format::PcapNg => {
-                let section = usize::try_from(u32_at(bytes, 4)).unwrap_or(usize::MAX);
+                let section = to_usize(u32_at(bytes, 4));
                 let (section, interface) = bytes.split_at_checked(section).unwrap_or((bytes, &[]));
                 header.section(section);
                 header.interface(interface);
@@ -137,7 +134,7 @@ fn options(block: &[u8], at: usize, mut take: impl FnMut(u16, &[u8]) -> bool) ->
     let end = block.len().saturating_sub(BLOCK_TRAILER_LEN);
     let mut rest = block.get(at..end).unwrap_or_default();
     let mut last = 0;
-    while let Some((&[a, b, c, d], behind)) = rest.split_first_chunk::<OPTION_HEADER>() {
+    while let Some((&[a, b, c, d], behind)) = rest.split_first_chunk::<OPTION_HEADER_LEN>() {
         let (code, length) = (u16::from_le_bytes([a, b]), usize::from(u16::from_le_bytes([c, d])));
         if code == 0 {
             return length == 0 && behind.is_empty();
