@@ -14,6 +14,8 @@ mod vni;
 mod vni_set;
 pub mod vxlan;
 
-pub use tunnel::{Decapsulated, Direction, DropReason, Encapsulation, LinkType, Scope};
-pub use vni::Vni;
+pub use tunnel::{
+    Decapsulated, Direction, DropReason, Encapsulation, LinkType, NotAScope, Scope, UnknownEncapsulation,
+};
+pub use vni::{NotAVni, Vni};
 pub use vni_set::{VniRange, VniSet};
