@@ -81,11 +81,10 @@ fn frame(c: &mut Criterion) {
                             step.datagram(black_box(&Datagram {
                                 payload,
                                 length: payload.len(),
-                                truncated: false,
-                                wrong_checksum: false,
-                                redirected: false,
                                 source: source(),
+                                port: 4789,
                                 timestamp,
+                                ..Datagram::empty()
                             }));
                         }
                         // Chunks go straight back, in this thread.

@@ -24,9 +24,10 @@ use std::{
 use pcap_parser::PcapCapture;
 use serde_json::Value;
 use vxtap::wire::{
+    Decapsulated,
     inner::original_length,
     outer::{self, Udp},
-    vxlan::{self, Decapsulated},
+    vxlan,
 };
 
 #[path = "../examples/make_fixtures/main.rs"]
@@ -108,7 +109,7 @@ fn verdict(frame: &[u8], port: u16) -> Result<(Udp<'_>, Decapsulated<'_>), &'sta
     if udp.destination_port != port {
         return Err("other_port");
     }
-    let inner = vxlan::decapsulate(udp.payload).map_err(vxtap::wire::DropReason::label)?;
+    let inner = vxlan::decapsulate(udp.payload, udp.payload.len()).map_err(vxtap::wire::DropReason::label)?;
     Ok((udp, inner))
 }
 
@@ -165,7 +166,7 @@ fn fixtures_yield_the_expected_frames() {
                 Ok((udp, decapsulated)) => {
                     let yielded = Record {
                         time: record.time,
-                        orig_len: decapsulated.orig_len,
+                        orig_len: decapsulated.original,
                         bytes: decapsulated.frame.to_vec(),
                     };
                     assert_eq!(Some(yielded), inner.next(), "{place}");
@@ -174,7 +175,7 @@ fn fixtures_yield_the_expected_frames() {
                         udp.source.to_string(),
                         decapsulated.vni.to_string(),
                         decapsulated.frame.len().to_string(),
-                        decapsulated.orig_len.to_string(),
+                        decapsulated.original.to_string(),
                         u8::from(decapsulated.reserved_bits).to_string(),
                     ]
                 }
@@ -275,7 +276,7 @@ fn corpus_agrees_with_the_oracle() {
                     // column.
                     let flags = u16::from_str_radix(fields["vxlan.flags"][0].trim_start_matches("0x"), 16).unwrap();
                     assert!(inner.reserved_bits || flags == 0x0800, "{place}");
-                    assert_eq!(inner.orig_len as usize, inner.frame.len(), "{place}: nothing here was cut");
+                    assert_eq!(inner.original as usize, inner.frame.len(), "{place}: nothing here was cut");
 
                     let mut headers = Headers::default();
                     headers.frame(&record.bytes[..14]); // the addresses only: the rest is for our parser

@@ -116,18 +116,18 @@ proptest! {
     fn decapsulation_undoes_encapsulation(vni in vnis(), frame in frames()) {
         prop_assume!(frame.len() >= 14);
         let payload = [&vxlan::header(vni), frame.as_slice()].concat();
-        let inner = vxlan::decapsulate(&payload).unwrap();
+        let inner = vxlan::decapsulate(&payload, payload.len()).unwrap();
         prop_assert_eq!(inner.vni, vni);
         prop_assert_eq!(inner.frame, frame.as_slice());
         prop_assert!(!inner.reserved_bits);
-        prop_assert_eq!(inner.orig_len, original_length(&frame));
+        prop_assert_eq!(inner.original, original_length(&frame));
     }
 
     /// Every payload has one verdict, which follows from its length and first bytes, and a frame is
     /// the whole rest.
     #[test]
     fn a_payload_is_a_frame_or_one_reason(payload in payloads()) {
-        match vxlan::decapsulate(&payload) {
+        match vxlan::decapsulate(&payload, payload.len()) {
             Err(DropReason::ShortVxlanHeader) => prop_assert!(payload.len() < HEADER_LEN),
             Err(DropReason::VniFlagClear) => prop_assert_eq!(payload[0] & I_FLAG, 0),
             Err(DropReason::RuntInnerFrame) => prop_assert!((8..22).contains(&payload.len())),

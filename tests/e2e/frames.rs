@@ -49,6 +49,9 @@ pub(crate) fn write(directory: &Path, name: &str, frames: &[Vec<u8>]) -> PathBuf
 
 /// The inner frames of a capture of mirror traffic.
 pub(crate) fn inner(path: &Path) -> Vec<Vec<u8>> {
-    let inner = |frame: &Vec<u8>| vxlan::decapsulate(outer::udp(frame).unwrap().payload).unwrap().frame.to_vec();
+    let inner = |frame: &Vec<u8>| {
+        let payload = outer::udp(frame).unwrap().payload;
+        vxlan::decapsulate(payload, payload.len()).unwrap().frame.to_vec()
+    };
     captures::frames(path).iter().map(inner).collect()
 }
