@@ -55,22 +55,3 @@ macro_rules! reasons {
 }
 
 pub(crate) use reasons;
-
-reasons! {
-    /// Why a received datagram yielded no inner frame.
-    pub enum DropReason {
-        /// The datagram was larger than the receive slot, so its end is missing (`MSG_TRUNC`).
-        TruncatedDatagram = "truncated_datagram",
-        /// Fewer bytes than the 8 of a VXLAN header.
-        ShortVxlanHeader = "short_vxlan_header",
-        /// The I flag is clear: the header carries no valid VNI (RFC 7348 section 5).
-        VniFlagClear = "vni_flag_clear",
-        /// A reserved bit is set and the policy is to reject (`--reserved-bits reject`).
-        ReservedBits = "reserved_bits",
-        /// The inner frame is shorter than an Ethernet header.
-        RuntInnerFrame = "runt_inner_frame",
-        /// The UDP checksum is not that of the datagram, where the sensor verifies it and not the kernel
-        /// (`--verify-checksum`).
-        WrongChecksum = "wrong_checksum",
-    }
-}
