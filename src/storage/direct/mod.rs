@@ -55,8 +55,8 @@ pub enum Direct {
     #[default]
     Off,
     // A file goes back to the page cache where a second brings less than 16 MiB.
-    /// A file that gets more than 64 MiB within a second, as long as less than half of --queue waits
-    /// for the disk.
+    /// A file that gets more than 64 MiB within a second, as long as less than half of --queue
+    /// waits for the disk.
     Auto,
 }
 
