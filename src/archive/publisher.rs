@@ -19,8 +19,9 @@ use super::removed::Removed;
 use super::{ArchivePlan, Common, Labels, Shelf, Sync};
 use crate::evidence::lock::DirectoryLock;
 use crate::evidence::names::Names;
-use crate::evidence::{Algorithm, Capture, Contents, Edited, Event, FileHash, FileHasher, Manifest, Session};
+use crate::evidence::{Algorithm, Capture, Contents, Edited, Event, FileHash, FileHasher, Manifest};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
+use crate::session::Session;
 use crate::storage::{Changed, Storage, explain};
 
 /// How often the budget is looked at, and what failed is tried again.

@@ -3,22 +3,24 @@
 use std::net::Ipv6Addr;
 use std::sync::Mutex;
 
-use aya::maps::{Array, MapData, MapError, PerCpuHashMap};
+use aya::maps::{Array, MapData, MapError, PerCpuHashMap, PerCpuValues};
 
 use super::attach::Hold;
 use super::lock::lock;
 use crate::record::Timestamp;
+use crate::session::Session;
 use crate::source::Counted;
+use crate::wire::Vni;
 
 /// `struct session`: outer source address, VNI.
-type SessionKey = [u32; 5];
+type RawSession = [u32; 5];
 /// `struct total`: frames, bytes, times of the first and the last by CLOCK_REALTIME, 0 where the kernel did not stamp yet.
 type Total = [u64; 4];
 
 /// Where the program redirects to.
 pub(super) struct Target {
     number: Mutex<Number>,
-    sessions: PerCpuHashMap<MapData, SessionKey, Total>,
+    sessions: PerCpuHashMap<MapData, RawSession, Total>,
     place: Mutex<Option<Place>>,
 }
 
@@ -45,7 +47,7 @@ pub(super) struct Place {
 }
 
 impl Target {
-    pub(super) fn new(number: Array<MapData, u32>, sessions: PerCpuHashMap<MapData, SessionKey, Total>) -> Self {
+    pub(super) fn new(number: Array<MapData, u32>, sessions: PerCpuHashMap<MapData, RawSession, Total>) -> Self {
         let number = Number { map: number, wanted: 0, blocked: false };
         Self { number: Mutex::new(number), sessions, place: Mutex::new(None) }
     }
@@ -103,12 +105,13 @@ impl Target {
 
     /// What was redirected without a copy, by session.
     pub(super) fn sessions(&self) -> Result<Vec<Counted>, MapError> {
-        self.sessions.iter().map(|entry| entry.map(|(key, totals)| add_up(key, totals.iter()))).collect()
+        let counted = |(key, totals): (RawSession, PerCpuValues<Total>)| add_up(key, totals.iter());
+        self.sessions.iter().filter_map(|entry| entry.map(counted).transpose()).collect()
     }
 }
 
-/// A session, from what each CPU counted of it.
-fn add_up<'a>(key: SessionKey, totals: impl Iterator<Item = &'a Total>) -> Counted {
+/// A session, from what each CPU counted of it. None where the number is no VNI, which the program never makes.
+fn add_up<'a>(key: RawSession, totals: impl Iterator<Item = &'a Total>) -> Option<Counted> {
     let [a, b, c, d, vni] = key;
     let mut octets = [0; 16];
     octets.as_chunks_mut::<4>().0.iter_mut().zip([a, b, c, d]).for_each(|(to, word)| *to = word.to_ne_bytes());
@@ -123,7 +126,8 @@ fn add_up<'a>(key: SessionKey, totals: impl Iterator<Item = &'a Total>) -> Count
     }
     let now = Timestamp::now();
     let time = |ns| if ns == 0 || ns == u64::MAX { now } else { Timestamp::from_ns(ns) };
-    Counted { source: Ipv6Addr::from(octets), vni, frames, bytes, first: time(first), last: time(last) }
+    let session = Session::vxlan(Ipv6Addr::from(octets), Vni::new(vni)?);
+    Some(Counted { session, frames, bytes, first: time(first), last: time(last) })
 }
 
 #[cfg(test)]
@@ -135,7 +139,7 @@ mod tests {
     use crate::sink::interface::{Interface, InterfacePlan, Kind};
     use crate::sink::namespace::{Namespace, Sniffer, sh};
     use crate::sys::rtnetlink::RouteSocket;
-    use crate::wire::{Vni, vxlan};
+    use crate::wire::vxlan;
     use aya::programs::{SchedClassifier, TcAttachType};
     use std::net::UdpSocket;
     use std::thread;
@@ -177,7 +181,7 @@ mod tests {
             "and the first of the session is known by its copy"
         );
         let sessions = program.sessions().unwrap();
-        assert_eq!((sessions.len(), sessions[0].vni, sessions[0].frames), (1, 7, 2));
+        assert_eq!((sessions.len(), sessions[0].session.vni.get(), sessions[0].frames), (1, 7, 2));
         assert_eq!(sniffer.wait_for(3), [frame.clone(), frame.clone(), frame]);
         let is_copy = |bytes: &[u8]| super::super::record::Record::parse(bytes).unwrap().redirected;
         assert!(!is_copy(rings[0].peek().unwrap()));
@@ -236,12 +240,12 @@ mod tests {
         let word = |bytes| u32::from_ne_bytes(bytes);
         let key = [0, 0, word([0, 0, 0xff, 0xff]), word([192, 0, 2, 7]), 9];
         let totals = [[3, 180, 50, 70], [0, 0, 0, 0], [1, 60, 40, 40], [2, 120, 0, 0]];
-        let counted = add_up(key, totals.iter());
-        assert_eq!((counted.source.to_canonical().to_string().as_str(), counted.vni), ("192.0.2.7", 9));
+        let counted = add_up(key, totals.iter()).unwrap();
+        assert_eq!(counted.session.to_string(), "192.0.2.7 vni 9");
         assert_eq!((counted.frames, counted.bytes), (6, 360));
         assert_eq!((counted.first, counted.last), (Timestamp::from_ns(40), Timestamp::from_ns(70)));
         let before = Timestamp::now();
-        let counted = add_up(key, [[2, 120, 0, 0]].iter());
+        let counted = add_up(key, [[2, 120, 0, 0]].iter()).unwrap();
         assert!(counted.first >= before && counted.last >= before, "not stamped");
     }
 }
