@@ -131,8 +131,7 @@ impl Inner {
 /// Datagrams that were dropped at least, where this many have been given to all so far.
 fn dropped(workers: &[Worker], given: u64) -> u64 {
     let ended = |worker: &Worker| worker.ended.unwrap_or(given);
-    let to_each: u64 =
-        workers.iter().filter_map(|worker| Some(ended(worker).saturating_sub(worker.begun?))).sum();
+    let to_each: u64 = workers.iter().filter_map(|worker| Some(ended(worker).saturating_sub(worker.begun?))).sum();
     // Each has one worker whose it is; before all have begun, that can be one that has not.
     let begun = workers.iter().map(|worker| worker.begun.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX);
     let to_all = workers.iter().map(ended).min().unwrap_or(0).saturating_sub(begun);
