@@ -110,8 +110,7 @@ impl Clerk {
                 self.recovery.salvage_one(&mut self.books, &mut self.stock);
             }
             self.tick();
-            let is_done =
-                self.queue.is_empty() && self.books.unwritten().len() == 0 && self.recovery.own().len() == 0;
+            let is_done = self.queue.is_empty() && self.books.unwritten().len() == 0 && self.recovery.own().len() == 0;
             // Trying again would not help once somebody changed the manifest.
             if is_done || self.books.is_edited() {
                 break;

@@ -55,7 +55,12 @@ impl Shelf {
     /// `unpublished` are the bytes of captures that are written to or wait to be published, which never go. `space` is what the file system has left, none where that
     /// is not known, or does not matter. It may take a while to show what was removed: `free` includes what it has not given back yet.
     #[must_use]
-    pub(in crate::archive) fn next(&self, now: Timestamp, unpublished: u64, space: Option<Space>) -> Option<(&Entry, PruneReason)> {
+    pub(in crate::archive) fn next(
+        &self,
+        now: Timestamp,
+        unpublished: u64,
+        space: Option<Space>,
+    ) -> Option<(&Entry, PruneReason)> {
         let (_, oldest) = self.entries.first_key_value()?;
         let bytes = self.bytes.saturating_add(unpublished);
         self.plan.exceeded(oldest, now, self.files(), bytes, space).map(|reason| (oldest, reason))

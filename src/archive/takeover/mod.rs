@@ -52,8 +52,7 @@ fn count_published(contents: &Contents, books: &mut Books, stock: &mut Stock) {
 
 /// Has what was pruned and is there still removed, where it is what was published.
 fn complete_removals(contents: &Contents, books: &mut Books, stock: &mut Stock) {
-    let published: HashMap<&str, u64> =
-        contents.unremoved.iter().map(|entry| (&*entry.path, entry.bytes)).collect();
+    let published: HashMap<&str, u64> = contents.unremoved.iter().map(|entry| (&*entry.path, entry.bytes)).collect();
     let mut stay = Vec::new();
     for name in contents.pruned.iter().filter(|path| is_capture_path(path)) {
         let path = books.directory.join(name);
