@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use vxtap::archive::{Algorithm, Capture, Digest, Event, FileHash, Manifest};
+use vxtap::evidence::{Algorithm, Capture, Digest, Event, FileHash, Manifest};
 use vxtap::record::Timestamp;
 use vxtap::storage::{Disk, Storage};
 

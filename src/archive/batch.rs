@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::Common;
 use super::closed::{Closed, Gone, Losses};
-use super::manifest::{Capture, Event};
 use super::publisher::{Publisher, Task};
-use super::{Common, Entry};
+use crate::evidence::{Capture, Entry, Event};
 use crate::record::Timestamp;
 use crate::storage::{Changed, Identity, Storage, changed};
 
@@ -83,7 +83,7 @@ impl Publisher {
         if files.is_empty() {
             return;
         }
-        // First: with the directory, the manifest is gone too, and what is missing belongs into another.
+        // First: with the directory the manifest is gone too, and what is missing is its affair.
         self.look_for_manifest();
         let synced = self.sync_together(files.len());
         let mut ready = Vec::with_capacity(files.len());

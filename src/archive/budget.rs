@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::manifest::{Capture, FileHash};
+use crate::evidence::{Entry, PruneReason};
 use crate::record::Timestamp;
 use crate::storage::Space;
 
@@ -99,66 +97,6 @@ impl BudgetPlan {
             (too_full, PruneReason::MinFree),
         ];
         reasons.into_iter().find(|(exceeded, _)| *exceeded).map(|(_, reason)| reason)
-    }
-}
-
-/// The limit that a capture had to go for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PruneReason {
-    /// The captures had too many bytes together.
-    KeepBytes,
-    /// There were too many.
-    KeepFiles,
-    /// It was too old.
-    KeepAge,
-    /// The file system had too little room.
-    MinFree,
-}
-
-impl PruneReason {
-    /// The name of the limit, as in manifests.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            PruneReason::KeepBytes => "keep_bytes",
-            PruneReason::KeepFiles => "keep_files",
-            PruneReason::KeepAge => "keep_age",
-            PruneReason::MinFree => "min_free",
-        }
-    }
-
-    /// The option that sets it.
-    #[must_use]
-    pub const fn option(self) -> &'static str {
-        match self {
-            PruneReason::KeepBytes => "--keep-bytes",
-            PruneReason::KeepFiles => "--keep-files",
-            PruneReason::KeepAge => "--keep-age",
-            PruneReason::MinFree => "--min-free",
-        }
-    }
-}
-
-/// A published capture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it is, relative to the directory of the manifest.
-    pub path: Arc<str>,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// By which it is old: the time of its last frame, or of its line where it has no frames.
-    pub last: Timestamp,
-    /// Hash of its bytes; none where it was not hashed.
-    pub hash: Option<FileHash>,
-}
-
-impl Entry {
-    /// That of a capture whose line was written at `published`.
-    #[must_use]
-    pub fn of(capture: &Capture, published: Timestamp) -> Self {
-        let last = if capture.frames == 0 { published } else { capture.last };
-        Entry { path: capture.path.as_str().into(), bytes: capture.bytes, last, hash: capture.hash }
     }
 }
 
@@ -260,7 +198,7 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::manifest::Algorithm;
+    use crate::evidence::{Algorithm, FileHash};
     use proptest::{collection::vec, option, prelude::*};
 
     fn entry(path: &str, bytes: u64, last: u64) -> Entry {

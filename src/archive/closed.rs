@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::hashing::FileNumber;
-use super::manifest::{Capture, FileHash, Session};
-use super::name::Names;
 use super::pending::Claim;
+use crate::evidence::names::Names;
+use crate::evidence::{Capture, FileHash};
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
+use crate::session::Session;
 use crate::storage::{Changed, Identity, Storage, changed};
 
 /// Frames of a session that were lost, by reason.

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::manifest::{Algorithm, FileHasher};
 use super::publisher::Task;
+use crate::evidence::{Algorithm, FileHasher};
 
 /// What is waiting to be hashed at most. The writer waits beyond, and then the lanes fill, as when the disk is slow.
 pub(super) const WAITING: usize = 64;

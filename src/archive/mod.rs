@@ -19,15 +19,11 @@ mod closed;
 mod hashing;
 pub mod hook;
 mod leftover;
-mod lock;
-pub mod manifest;
-pub mod name;
 mod owed;
 mod pending;
 mod pruning;
 mod publisher;
 mod removed;
-mod succession;
 #[cfg(test)]
 mod tests;
 mod unlisted;
@@ -44,30 +40,29 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-pub use budget::{BudgetPlan, Entry, MinFree, PruneReason, Shelf};
+pub use budget::{BudgetPlan, MinFree, Shelf};
 pub use closed::{Broken, Closed, Gone, Losses};
 pub use hashing::FileNumber;
 pub use hook::{Hook, HookCounters, HookTotals, Unfinished};
-pub use manifest::{
-    Algorithm, Capture, Contents, Digest, Event, FileHash, FileHasher, Manifest, ManifestError, Session,
-};
-pub use name::Names;
 pub use pending::Claim;
 
 use self::hashing::Message;
-use self::lock::DirectoryLock;
 use self::pending::Pending;
 use self::publisher::{Publisher, Task};
+use crate::evidence::lock::{DirectoryLock, LockError};
+use crate::evidence::{Algorithm, Manifest, ManifestError};
 use crate::ledger::{Counter, Output};
+use crate::session::Session;
 use crate::storage::Storage;
 
-/// What a loss of power may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What is sure to survive a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Sync {
-    /// What the kernel has not written yet.
+    /// What the kernel has written by then: usually all that is older than half a minute.
     #[default]
     None,
-    /// Nothing of what was published.
+    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
     Publish,
 }
 
@@ -108,6 +103,9 @@ pub struct Labels {
 /// Why a directory cannot be an archive.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
+    /// Another process has it.
+    #[error(transparent)]
+    Busy(#[from] LockError),
     /// Its manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),

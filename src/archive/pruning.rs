@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::manifest::Event;
+use super::Common;
 use super::publisher::{Publisher, TICK, WAITING};
 use super::removed::Removed;
-use super::{Common, Entry, PruneReason};
+use crate::evidence::{Entry, Event, PruneReason};
 use crate::record::Timestamp;
 use crate::storage::Space;
 

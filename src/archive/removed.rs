@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, PruneReason};
+use crate::evidence::{Entry, PruneReason};
 
 /// Captures that went, or are to go, in the order in which they do.
 #[derive(Debug, Default)]

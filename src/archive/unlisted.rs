@@ -8,8 +8,8 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use super::manifest::Contents;
-use super::name;
+use crate::evidence::Contents;
+use crate::evidence::names;
 use crate::storage::Storage;
 
 /// How many there are.
@@ -28,10 +28,10 @@ pub(super) fn count(storage: &dyn Storage, directory: &Path, contents: &Contents
         found.filter(move |named| named.kind == kind).filter_map(|named| named.name.into_string().ok())
     };
     let mut unlisted = Unlisted::default();
-    for session in named(directory, FileType::Directory).filter(|name| name::parse_session(name).is_some()) {
+    for session in named(directory, FileType::Directory).filter(|name| names::parse_session(name).is_some()) {
         let directory = directory.join(&session);
         for file in named(&directory, FileType::RegularFile) {
-            if name::is_published(&session, &file)
+            if names::is_published(&session, &file)
                 && !listed.contains(format!("{session}/{file}").as_str())
                 && let Ok(Some(status)) = storage.status(&directory.join(&file))
             {

@@ -13,8 +13,9 @@ use std::collections::HashMap;
 
 use rustix::fs::FileType;
 
-use super::manifest::{Contents, NAME, is_capture_path, is_removable_path};
 use super::publisher::Publisher;
+use crate::evidence::names::{is_capture_path, is_removable_path};
+use crate::evidence::{Contents, NAME};
 
 impl Publisher {
     /// Puts into the budget what is published, as far as it may be removed.

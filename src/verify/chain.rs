@@ -9,9 +9,8 @@ use rustix::fs::OFlags;
 
 use super::files::{Job, Kind, Look};
 use super::report::{Break, Mismatch, Note, Report};
-use crate::archive::Digest;
-use crate::archive::manifest::{Event, Line, Lines, is_capture_path, is_inside};
-use crate::archive::name::PART;
+use crate::evidence::names::{PART, is_capture_path, is_inside};
+use crate::evidence::{Digest, Event, Line, Lines};
 use crate::storage::Storage;
 
 /// What was read of a manifest.

@@ -11,8 +11,8 @@ use indicatif::ProgressBar;
 use rustix::fs::{FileType, OFlags};
 
 use super::VerifyError;
-use crate::archive::manifest::{is_capture, is_inside};
-use crate::archive::{FileHash, FileHasher, name};
+use crate::evidence::names::{self, is_capture, is_inside};
+use crate::evidence::{FileHash, FileHasher};
 use crate::storage::Storage;
 
 /// Files that are read at the same time. More would only make a disk seek.
@@ -107,7 +107,7 @@ fn list(
             true if depth > 0 => list(storage, &directory.join(&entry.name), &path, depth - 1, found)?,
             true => {}
             false if is_capture(&name) => found.captures.push(path),
-            false if entry.kind == FileType::Symlink && below.is_empty() && name::parse_session(&name).is_some() => {
+            false if entry.kind == FileType::Symlink && below.is_empty() && names::parse_session(&name).is_some() => {
                 found.links.push(path);
             }
             false => {}
@@ -167,7 +167,7 @@ impl Reading<'_> {
             return Some(look);
         }
         let mut part = Look::Missing;
-        for before in name::before(&job.path) {
+        for before in names::before(&job.path) {
             part = self.file(&directory.join(&before), job)?;
             if !matches!(part, Look::Missing) {
                 part = Look::Part(before, Box::new(part));

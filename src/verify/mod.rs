@@ -1,6 +1,6 @@
 //! `vxtap verify`: whether a directory is as its manifest says.
 //!
-//! Each line of the manifest names the hash of the line before ([`crate::archive::manifest`]), so a line that was changed, removed or
+//! Each line of the manifest names the hash of the line before ([`crate::evidence`]), so a line that was changed, removed or
 //! added shows in the one that follows. A chain cannot show that its end was cut off or changed; for that, whoever wants proof
 //! notes the hash of the last line elsewhere, and asks for it later.
 //!
@@ -22,9 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::fs::OFlags;
 
-use crate::archive::Digest;
-use crate::archive::manifest::NAME;
 use crate::console::Console;
+use crate::evidence::{Digest, NAME};
 use crate::storage::{Direct, Disk, Storage};
 
 pub use report::{Break, Mismatch, Note, Report};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::archive::{Digest, FileHash};
+use crate::evidence::{Digest, FileHash};
 use crate::ledger::thousands;
 
 /// Something that is not as it was recorded, or is not recorded.

@@ -1,4 +1,4 @@
-//! `vxtap replay` in a namespace.
+//! `vxtap replay` runs in a namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,8 +42,9 @@ pub(crate) fn replay_all(namespace: &Namespace, to: SocketAddr, files: &[&Path],
     assert_eq!((sent.code, sent.frames), (Some(0), frames as u64), "{}", sent.text);
 }
 
-/// Waits until each CPU has had nothing queued for a moment. What is sent over a virtual cable waits in such a queue
-/// for the CPU to receive it, and on a busy machine that can be long after the sender has ended.
+/// Waits until each CPU has had nothing queued for a moment. What is sent over a virtual cable waits
+/// in such a queue for the CPU to receive it, and on a busy machine that can be long after the
+/// sender has ended.
 #[track_caller]
 fn all_has_come_through() {
     let mut behind: BTreeSet<usize> = queued().into_keys().collect();
@@ -57,7 +58,8 @@ fn all_has_come_through() {
     });
 }
 
-/// Received packets that wait for the stack, by CPU: the columns of net/core/net-procfs.c, in hexadecimal.
+/// Received packets that wait for the stack, by CPU: the columns of net/core/net-procfs.c, in
+/// hexadecimal.
 fn queued() -> BTreeMap<usize, u32> {
     let text = fs::read_to_string("/proc/net/softnet_stat").unwrap();
     let number = |word: &str| u32::from_str_radix(word, 16).unwrap();

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-use crate::archive::manifest::{Algorithm, Capture};
+use crate::evidence::{Algorithm, Capture};
 
 /// `/bin/sh -c COMMAND vxtap PATH`: the path is `$1` and `VXTAP_FILE`, whatever characters it has.
 ///
@@ -25,7 +25,7 @@ pub(super) fn command(command: &str, path: &Path, capture: &Capture) -> Command 
         .args(["-c", &script, "vxtap"])
         .arg(path)
         .env("VXTAP_FILE", path)
-        .env("VXTAP_SOURCE", session.map(|session| session.source.to_string()).unwrap_or_default())
+        .env("VXTAP_SOURCE", session.map(|session| session.address().to_string()).unwrap_or_default())
         .env("VXTAP_VNI", session.map(|session| session.vni.to_string()).unwrap_or_default())
         .env("VXTAP_FRAMES", capture.frames.to_string())
         .env("VXTAP_BYTES", capture.bytes.to_string())

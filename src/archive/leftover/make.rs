@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::{Stop, with_ending};
-use crate::archive::manifest::Capture;
-use crate::archive::name::{COPY, Names};
 use crate::archive::publisher::{Publisher, Unready};
+use crate::evidence::Capture;
+use crate::evidence::names::{COPY, Names};
 use crate::record::salvage::{self, Whole};
 use crate::storage::StoredFile;
 

@@ -17,10 +17,10 @@ use rustix::fs::{FileType, OFlags};
 
 use self::make::flaw;
 use super::closed::{Broken, Gone, Losses};
-use super::manifest::{Capture, Contents, Event, Manifest, is_capture};
-use super::name::{self, COPY, Names};
 use super::publisher::{Publisher, hash_file, tell_changed};
 use super::unlisted;
+use crate::evidence::names::{self, COPY, Names, is_capture};
+use crate::evidence::{Capture, Contents, Event, Manifest};
 use crate::ledger::OutputDrop;
 use crate::record::compress::Compression;
 use crate::record::salvage::{self, Unsalvageable, Whole};
@@ -88,11 +88,6 @@ impl Leftovers {
         self.waiting.retain(|names| self.own.contains_key(&names.part));
     }
 
-    /// Forgets what another manifest announced.
-    pub(super) fn forget_announced(&mut self) {
-        self.announced.clear();
-    }
-
     /// Files of this process that are not salvaged.
     pub(super) fn own(&self) -> impl ExactSizeIterator<Item = &Path> {
         self.own.keys().map(PathBuf::as_path)
@@ -110,7 +105,7 @@ pub(super) fn list(storage: &dyn Storage, directory: &Path, contents: &Contents,
     };
     for session in entries(directory) {
         let name = session.name.to_string_lossy().into_owned();
-        if name::parse_session(&name).is_none() || session.kind != FileType::Directory {
+        if names::parse_session(&name).is_none() || session.kind != FileType::Directory {
             continue;
         }
         let session = directory.join(session.name);
@@ -298,7 +293,7 @@ impl Publisher {
         let directory = names.part.parent().and_then(Path::file_name).and_then(|name| name.to_str());
         let capture = Capture {
             path,
-            session: directory.and_then(name::parse_session).flatten(),
+            session: directory.and_then(names::parse_session).flatten(),
             first: whole.first.unwrap_or_default(),
             last: whole.last.unwrap_or_default(),
             frames: whole.frames,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::archive::name::Names;
 use crate::archive::{Archive, FileNumber};
+use crate::evidence::names::Names;
 use crate::record::Timestamp;
 use crate::record::compress::{Compressor, Compressors};
 use crate::storage::{Changed, Identity, Storage, StoredFile, changed};

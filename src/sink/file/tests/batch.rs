@@ -3,7 +3,8 @@
 use super::crash::{assert_hashed, copy, restart};
 use super::faults::captures_in;
 use super::*;
-use crate::archive::{Algorithm, Sync};
+use crate::archive::Sync;
+use crate::evidence::Algorithm;
 
 const SESSIONS: u32 = 300;
 

@@ -20,13 +20,14 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::fault::Fault;
 use super::{Interface, is_denied};
+use crate::episode::Episode;
 use crate::sys::rtnetlink::{Link, Notices, RouteSocket};
 
 /// How often the settings are looked at in any case: not of each is there a notice.
 const EVERY: Duration = Duration::from_millis(250);
 /// How long it is at least from one look to the next, whatever happens to the interface.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A line in the log at most this often.
+/// How often the log says what was mended, at most.
 const LOG: Duration = Duration::from_secs(1);
 
 /// Who puts frames into the interface besides the output.
@@ -99,10 +100,10 @@ impl Watch {
             netlink: RouteSocket::open()?,
             notices: Notices::open()?,
             name: interface.name.clone(),
-            fed: feeder.map(|feeder| Fed { feeder, begun: Some(interface.index), told: false }),
+            fed: feeder.map(|feeder| Fed { feeder, begun: Some(interface.index), failing: Episode::default() }),
             said: None,
             mended: Vec::new(),
-            next_log: Instant::now(),
+            mending: Episode::default(),
             shared: Arc::clone(&shared),
         };
         let thread = thread::Builder::new().name("vxtap-watch".into()).spawn(move || watcher.run())?;
@@ -137,8 +138,7 @@ impl Drop for Watch {
 struct Fed {
     feeder: Box<dyn Feeder>,
     begun: Option<u32>,
-    /// The last failure was told.
-    told: bool,
+    failing: Episode,
 }
 
 impl Fed {
@@ -153,14 +153,14 @@ impl Fed {
                 Err(why) => tracing::warn!(interface = name, "{why}: no more redirecting until that is over"),
             },
             Err(error) => {
-                if !self.told {
+                if self.failing.begins() {
                     tracing::warn!(interface = name, %error, "cannot have the program follow the interface; trying again");
                 }
-                self.told = true;
                 return;
             }
         }
-        (self.begun, self.told) = (index.ok(), false);
+        self.begun = index.ok();
+        self.failing.ends();
     }
 }
 
@@ -175,7 +175,7 @@ struct Watcher {
     said: Option<String>,
     /// What was mended and is not told yet.
     mended: Vec<String>,
-    next_log: Instant,
+    mending: Episode,
     shared: Arc<Shared>,
 }
 
@@ -200,7 +200,7 @@ impl Watcher {
                 thread::sleep(PAUSE);
             }
         }
-        self.next_log = Instant::now();
+        self.mending.ends();
         self.say_mended();
     }
 
@@ -282,11 +282,9 @@ impl Watcher {
 
     /// Tells what was mended, at the earliest a second after it was last told.
     fn say_mended(&mut self) {
-        let now = Instant::now();
-        if self.mended.is_empty() || now < self.next_log {
+        if self.mended.is_empty() || !self.mending.every(LOG) {
             return;
         }
-        self.next_log = now + LOG;
         let times = self.mended.len();
         let mut what = std::mem::take(&mut self.mended);
         what.sort_unstable();

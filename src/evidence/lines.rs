@@ -1,0 +1,144 @@
+//! Reading a manifest, whoever wrote it.
+
+use std::io::{self, BufRead};
+
+use serde::de::DeserializeOwned;
+
+use super::digest::{Digest, Hasher};
+use super::event::{Line, Link};
+
+/// Name of the manifest in its directory.
+pub const NAME: &str = "manifest.jsonl";
+
+/// Bytes of a line that are kept. No line of ours comes near it; more of it would be read into memory in vain.
+const LONGEST: usize = 1 << 20;
+
+/// A line of the file.
+#[derive(Debug)]
+pub struct Read {
+    /// Its number, from 1.
+    pub number: u64,
+    /// Hash of its bytes.
+    pub hash: Digest,
+    /// What it says, or why that cannot be read.
+    pub line: Result<Line, String>,
+    /// The hash of the line before that it names, where at least that can be read.
+    pub previous: Option<Digest>,
+}
+
+/// A line as it is in the file.
+#[derive(Debug)]
+pub(super) struct Raw<'a> {
+    pub(super) number: u64,
+    pub(super) hash: Digest,
+    /// One more than [`LONGEST`] where there are more.
+    bytes: &'a [u8],
+}
+
+impl Raw<'_> {
+    /// What it says, or why that cannot be read.
+    pub(super) fn parse<L: DeserializeOwned>(&self) -> Result<L, String> {
+        if self.bytes.len() > LONGEST {
+            return Err(format!("it is longer than {LONGEST} bytes"));
+        }
+        serde_json::from_slice(self.bytes).map_err(|error| error.to_string())
+    }
+
+    /// The hash of the line before that it names, where at least that can be read.
+    pub(super) fn previous(&self) -> Option<Digest> {
+        self.parse::<Link>().ok().map(|link| link.previous)
+    }
+}
+
+/// The lines of a manifest, one at a time, so that its length does not matter.
+#[derive(Debug)]
+pub struct Lines<R> {
+    source: R,
+    /// The line read last.
+    line: Vec<u8>,
+    number: u64,
+    end: u64,
+    /// Where the line read last begins.
+    begin: u64,
+    /// Bytes behind the last newline that was found.
+    torn: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Lines from the beginning of a manifest.
+    pub fn new(source: R) -> Self {
+        Self { source, line: Vec::new(), number: 0, end: 0, begin: 0, torn: 0 }
+    }
+
+    /// The next whole line; none at the end of the file.
+    ///
+    /// # Errors
+    /// What reading the source returns.
+    pub fn next_line(&mut self) -> io::Result<Option<Read>> {
+        let Some(raw) = self.next_bytes()? else { return Ok(None) };
+        let line = raw.parse::<Line>();
+        let previous = line.as_ref().map_or_else(|_| raw.previous(), |line| Some(line.previous));
+        Ok(Some(Read { number: raw.number, hash: raw.hash, line, previous }))
+    }
+
+    /// The same, before anybody looked at what it says.
+    pub(super) fn next_bytes(&mut self) -> io::Result<Option<Raw<'_>>> {
+        let (mut hasher, mut length) = (Hasher::default(), 0u64);
+        self.line.clear();
+        loop {
+            let available = match self.source.fill_buf() {
+                Ok(available) => available,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            if available.is_empty() {
+                self.torn = length;
+                return Ok(None);
+            }
+            let newline = available.iter().position(|byte| *byte == b'\n');
+            let piece = &available[..newline.unwrap_or(available.len())];
+            hasher.update(piece);
+            self.line.extend_from_slice(&piece[..piece.len().min(LONGEST + 1 - self.line.len())]);
+            length += piece.len() as u64;
+            let used = piece.len() + usize::from(newline.is_some());
+            self.source.consume(used);
+            if newline.is_some() {
+                break;
+            }
+        }
+        self.number += 1;
+        self.begin = self.end;
+        self.end += length + 1;
+        Ok(Some(Raw { number: self.number, hash: hasher.finish(), bytes: &self.line }))
+    }
+
+    /// Lines so far.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where the last of them begins.
+    #[must_use]
+    pub(super) fn begin(&self) -> u64 {
+        self.begin
+    }
+
+    /// Bytes of whole lines so far.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes behind the last newline, once the end of the file was reached.
+    #[must_use]
+    pub fn torn(&self) -> u64 {
+        self.torn
+    }
+
+    /// Goes on with another source, which begins where the whole lines of the last one ended.
+    #[must_use]
+    pub fn resume<S: BufRead>(self, source: S) -> Lines<S> {
+        Lines { source, line: self.line, number: self.number, end: self.end, begin: self.begin, torn: 0 }
+    }
+}

@@ -1,0 +1,232 @@
+//! The manifest of a directory, which one process appends to.
+
+mod append;
+mod edited;
+mod unshare;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read as _, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+pub use edited::Edited;
+
+use super::contents::Contents;
+use super::digest::Digest;
+use super::event::{Capture, Event};
+use super::lines::{Lines, NAME};
+use super::lock::{self, LockError};
+use super::names::is_complete_path;
+use crate::storage::{NotRegular, Storage, StoredFile};
+
+/// Bytes of the manifest that are reserved ahead, so that a disk full of captures has room for the lines that remove some.
+const RESERVE: u64 = 64 * 1024;
+/// Where less than this is left of it, more is reserved.
+const RESERVE_LEFT: u64 = 16 * 1024;
+
+/// Bytes read at a time.
+const READ: usize = 256 * 1024;
+
+/// Why a manifest cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Another process writes to the directory.
+    #[error(transparent)]
+    Busy(#[from] LockError),
+    /// What has the name of the manifest is no file of ours: what a symbolic link leads to would be cut and written to.
+    #[error(
+        "{path} is {what}: move it away, or name another directory with --write; captures are recorded there, and only in a file",
+        path = path.display(), what = what.0
+    )]
+    NotRegular {
+        /// The manifest.
+        path: PathBuf,
+        /// What it is.
+        what: NotRegular,
+    },
+    /// The manifest cannot be opened, read or cut.
+    #[error("cannot {action} {path}: {source}; captures are recorded there", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The manifest.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A manifest to append to. The directory is this process's until it is dropped.
+#[derive(Debug)]
+pub struct Manifest {
+    file: Box<dyn StoredFile>,
+    /// Bytes of whole lines.
+    length: u64,
+    /// Where the last of them begins.
+    last: u64,
+    head: Digest,
+    /// Bytes that may lie behind the whole lines, which an append that failed left there and which could not be cut off.
+    torn: bool,
+    /// Bytes reserved behind the end.
+    reserved: u64,
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    /// Holds the lock. The system lets go of it with the process, however that ends.
+    lock: File,
+}
+
+impl Manifest {
+    /// The head of a manifest without lines.
+    pub const NO_LINE: Digest = Digest::ZERO;
+
+    /// Opens the manifest of `directory`, creating it where it is missing, and reads what the directory has. The directory must exist.
+    ///
+    /// Takes the directory for this process (`flock(2)` on the manifest), and cuts a torn last line.
+    ///
+    /// # Errors
+    /// Where another process has the directory, or the manifest cannot be opened, read or cut.
+    pub fn open(storage: &Arc<dyn Storage>, directory: &Path) -> Result<(Manifest, Contents), ManifestError> {
+        let path = directory.join(NAME);
+        let fail = |action| {
+            let path = path.clone();
+            move |source: io::Error| match source.get_ref().and_then(|source| source.downcast_ref()) {
+                Some(&what) => ManifestError::NotRegular { path, what },
+                None => ManifestError::Io { action, path, source },
+            }
+        };
+        let mut file = storage.log(&path).map_err(fail("open"))?;
+        // For writing, because NFS locks only such files exclusively.
+        let mut lock = storage.open(&path, OFlags::RDWR).map_err(fail("open"))?;
+        let mut contents = Contents::default();
+        match lock::take(&lock) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(LockError::of(directory, &lock).into()),
+            Err(error) => contents.complaints.push(lock::complaint(&path, error)),
+        }
+        if unshare::names(&lock).map_err(fail("read"))? > 1 {
+            let content = lock.try_clone().map_err(fail("read"))?;
+            (file, lock) = unshare::copy(&**storage, &path, &lock, content).map_err(fail("write to"))?;
+            lock.rewind().map_err(fail("read"))?;
+            contents.complaints.push(format!(
+                "{path} had another name, as in a snapshot made of hard links: it was copied, and the snapshot stays as it is",
+                path = path.display()
+            ));
+        }
+        let source = lock.try_clone().map_err(fail("read"))?;
+        let mut lines = Lines::new(BufReader::with_capacity(READ, source));
+        let head = contents.read(&mut lines).map_err(fail("read"))?;
+        if lines.torn() > 0 {
+            file.cut(lines.end()).map_err(fail("cut the torn last line of"))?;
+            contents.complaints.push(format!(
+                "the last line of {path} was torn, {torn} bytes, and is cut off",
+                path = path.display(),
+                torn = lines.torn()
+            ));
+        }
+        let (length, last) = (lines.end(), lines.begin());
+        let storage = Arc::clone(storage);
+        let mut manifest = Manifest { file, length, last, head, torn: false, reserved: 0, path, storage, lock };
+        manifest.reserve();
+        Ok((manifest, contents))
+    }
+
+    /// Appends a line, and has it survive a loss of power if `sync`. Once this returns, readers of the file see it.
+    ///
+    /// # Errors
+    /// What writing or syncing returns, and [`Edited`] within an error where somebody changed the
+    /// file. The line is not in the manifest then; the next append makes sure of that where the
+    /// file could not be cut at once.
+    pub fn append(&mut self, event: &Event, sync: bool) -> io::Result<()> {
+        self.append_all(std::iter::once(event), sync).1
+    }
+
+    /// Hash of the last line; zeros where there is none.
+    #[must_use]
+    pub fn head(&self) -> Digest {
+        self.head
+    }
+
+    /// Says whether this file still has the name under which it was opened. Where that cannot be
+    /// told, it does.
+    fn has_its_name(&self) -> bool {
+        match (fs::symlink_metadata(&self.path), self.lock.metadata()) {
+            (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+            (Err(error), _) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            _ => true,
+        }
+    }
+
+    /// The captures at paths that are `wanted` which were published and not pruned since, in the order of their lines. Lines that cannot be
+    /// read are passed over.
+    ///
+    /// # Errors
+    /// What reading returns.
+    pub fn captures(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Capture>> {
+        let mut lines = Lines::new(BufReader::with_capacity(READ, self.read()?));
+        let mut captures: BTreeMap<u64, Capture> = BTreeMap::new();
+        let mut numbers: HashMap<String, u64> = HashMap::new();
+        while let Some(read) = lines.next_line()? {
+            let Ok(line) = read.line else { continue };
+            let earlier = match line.event {
+                Event::Published(capture) | Event::Recovered(capture)
+                    if is_complete_path(&capture.path) && wanted(&capture.path) =>
+                {
+                    let earlier = numbers.insert(capture.path.clone(), read.number);
+                    captures.insert(read.number, capture);
+                    earlier
+                }
+                Event::Pruned { path, .. } => numbers.remove(&path),
+                _ => None,
+            };
+            earlier.map(|number| captures.remove(&number));
+        }
+        Ok(captures.into_values().collect())
+    }
+
+    /// The bytes of the whole lines.
+    fn read(&self) -> io::Result<impl io::Read + use<>> {
+        let mut file = self.lock.try_clone()?;
+        file.rewind()?;
+        Ok(file.take(self.length))
+    }
+
+    /// Makes sure that the file has no other name, which a snapshot may have given it a moment ago.
+    fn unshare(&mut self) -> io::Result<()> {
+        if unshare::names(&self.lock)? <= 1 {
+            return Ok(());
+        }
+        let content = self.read()?;
+        (self.file, self.lock) = unshare::copy(&*self.storage, &self.path, &self.lock, content)?;
+        self.torn = false;
+        self.reserve();
+        tracing::info!(
+            path = %self.path.display(),
+            "the manifest has another name, as in a snapshot made of hard links: it was copied, and the snapshot stays as it is"
+        );
+        Ok(())
+    }
+
+    /// Cuts off what an append that failed may have left.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.cut(self.length)?;
+            self.torn = false;
+            // Cutting a file gives back what was reserved behind its end.
+            self.reserve();
+        }
+        Ok(())
+    }
+
+    /// Reserves room. Where that fails, lines are written without: the file system cannot, or is full.
+    fn reserve(&mut self) {
+        self.reserved = if self.file.reserve(RESERVE).is_ok() { RESERVE } else { 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests;

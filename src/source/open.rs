@@ -1,0 +1,123 @@
+//! The source that was asked for, or the best that works here.
+
+use std::net::SocketAddr;
+
+use super::Allowed;
+use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
+use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
+
+/// How datagrams are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// By UDP sockets. Needs no privilege.
+    Udp,
+    /// By a BPF program on the interface, for a fraction of the CPU. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Firewall rules of this host do not
+    /// apply to what it takes.
+    Bpf,
+    /// By the program if it works here, else by sockets; says which, and why.
+    Auto,
+}
+
+/// Where and how to receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourcePlan {
+    /// How.
+    pub way: Way,
+    /// The sockets, which every way has.
+    pub udp: UdpPlan,
+    /// The program.
+    pub bpf: BpfPlan,
+}
+
+/// Sources of one kind, one for each worker.
+#[derive(Debug)]
+pub enum Sources {
+    /// Sockets.
+    Udp(Vec<UdpSource>),
+    /// A BPF program with its rings, and sockets.
+    Bpf(Vec<BpfSource>),
+}
+
+/// Sources that receive.
+#[derive(Debug)]
+pub struct Opened {
+    /// One for each worker.
+    pub sources: Sources,
+    /// Where they listen: what was asked for, with the port the kernel chose for port 0.
+    pub addresses: Vec<SocketAddr>,
+    /// The smallest receive buffer that a socket got, in bytes.
+    pub receive_buffer: u32,
+    /// Where frames are to be redirected, if that was asked for.
+    pub redirect: Option<Redirect>,
+    /// How, for people: `udp`, or interfaces with what the program is attached to, as `eth0:xdp`.
+    pub description: String,
+    /// The program's part in what is allowed, where there is a program.
+    pub gate: Option<Gate>,
+}
+
+/// Why there is no source.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No program, which was asked for.
+    #[error("--source bpf does not work here: {0}")]
+    Bpf(#[from] BpfError),
+}
+
+impl OpenError {
+    /// Whether it may be possible later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Bind(error) => error.may_pass(),
+            Self::Bpf(error) => error.may_pass(),
+        }
+    }
+}
+
+/// Opens the sources of all workers. The sockets come first: what arrives before the program is there is theirs.
+/// With a program, sessions that are not `allowed` are dropped there.
+///
+/// # Errors
+/// What was asked for and cannot be, and why.
+pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
+    let mut listening = udp::listen(&plan.udp)?;
+    let fast = match plan.way {
+        Way::Udp => None,
+        Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening)?),
+        Way::Auto => match bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening) {
+            Ok(fast) => Some(fast),
+            Err(why) => {
+                tracing::info!("receiving by UDP sockets alone: {why}");
+                if plan.bpf.any_address {
+                    tracing::warn!(
+                        "sockets receive what is for this host's addresses, and --any-address changes nothing about that"
+                    );
+                }
+                None
+            }
+        },
+    };
+    let Listening { sources, addresses, receive_buffer } = listening;
+    let mut opened = Opened {
+        sources: Sources::Udp(Vec::new()),
+        addresses,
+        receive_buffer,
+        redirect: None,
+        description: "udp".into(),
+        gate: None,
+    };
+    match fast {
+        None => opened.sources = Sources::Udp(sources),
+        Some(fast) => {
+            let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
+            opened.sources = Sources::Bpf(fast.sources);
+            opened.description = format!("bpf {}", places.join(" "));
+            (opened.redirect, opened.gate) = (fast.redirect, Some(fast.gate));
+        }
+    }
+    Ok(opened)
+}
