@@ -261,6 +261,38 @@ fn a_dead_link_is_found() {
     );
 }
 
+/// Says whether there is such a file or folder: below the root, below `src/`, or beside the
+/// document.
+fn is_there(document: &Path, path: &str) -> bool {
+    let beside = document.parent().unwrap().join(path);
+    [Path::new(path), &Path::new("src").join(path), &beside].iter().any(|path| root().join(path).exists())
+}
+
+/// A map that leads nowhere helps nobody: each file and folder of ours that it names is there, and
+/// so is each that a decision names.
+#[test]
+fn paths_in_the_map_exist() {
+    let (mut found, mut dead) = (0, Vec::new());
+    for (path, text) in documents() {
+        if path != Path::new("ARCHITECTURE.md") && !path.starts_with("docs/decisions") {
+            continue;
+        }
+        for line in lines(&text).iter().filter(|line| line.block.is_none()) {
+            for code in line.text.split('`').skip(1).step_by(2).filter(|code| !code.contains([' ', '*', ':', '<'])) {
+                let ends = [".rs", ".c", ".sh", ".md", "/"];
+                if ends.iter().any(|end| code.ends_with(end)) && !code.starts_with(['/', '.']) {
+                    found += 1;
+                    if !is_there(&path, line.text, code) {
+                        dead.push(format!("{}:{}: {code}", path.display(), line.number));
+                    }
+                }
+            }
+        }
+    }
+    assert!(dead.is_empty(), "there are no such files: {dead:#?}");
+    assert!(found > 40, "only {found} paths are found");
+}
+
 /// Each page of `docs/` can be reached from README.md, and each decision from the list of them.
 #[test]
 fn every_page_is_linked() {
