@@ -27,7 +27,7 @@ use self::rest::Resting;
 use self::session::SessionFiles;
 use super::Sink;
 use super::open_files::OpenFiles;
-pub use super::open_files::allowed as allowed_open_files;
+pub use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
 use crate::evidence::Session;
 use crate::lane::{Lent, Run};
