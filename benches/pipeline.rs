@@ -1,6 +1,7 @@
 //! What vxtap's own code costs: `cargo bench --bench pipeline`.
 //!
-//! - `frame`: one datagram through decapsulation, routing and the copy into a chunk, as the worker does it;
+//! - `frame`: one datagram through decapsulation, routing and the copy into a chunk, as the worker
+//!   does it;
 //! - `hand_over`: a chunk to the sink's thread and back;
 //! - `sink`: chunks into files in /dev/shm, without the hash, which another thread computes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
@@ -18,7 +19,8 @@ use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::worker::Step;
 use vxtap::record::Timestamp;
 use vxtap::record::format::Format;
-use vxtap::route::{Registry, Selection, SessionId, SessionKey, SessionTable};
+use vxtap::route::{Registry, Selection, SessionId, SessionTable};
+use vxtap::session::Session;
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
@@ -79,11 +81,10 @@ fn frame(c: &mut Criterion) {
                             step.datagram(black_box(&Datagram {
                                 payload,
                                 length: payload.len(),
-                                truncated: false,
-                                wrong_checksum: false,
-                                redirected: false,
                                 source: source(),
+                                port: 4789,
                                 timestamp,
+                                ..Datagram::empty()
                             }));
                         }
                         // Chunks go straight back, in this thread.
@@ -134,7 +135,7 @@ fn mixed_chunk(length: usize, sessions: u32) -> (Chunk, Arc<Registry>) {
         if !chunk.fits(length) {
             break;
         }
-        let key = SessionKey { source: source(), vni: Vni::new(n % sessions).unwrap() };
+        let key = Session::vxlan(source(), Vni::new(n % sessions).unwrap());
         let session = table.count(key, length, Timestamp::from_ns(1));
         chunk.push(session, Timestamp::from_ns(1), &frame, length as u32);
     }

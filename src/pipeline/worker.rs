@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::decap::{ReservedBits, decapsulate, frame_len};
+use super::decap::{ReservedBits, decapsulate};
 use crate::lane::Lane;
 use crate::ledger::{NotRedirected, Overflow, SessionTotals, WorkerCounters};
-use crate::route::{Candidate, Selection, SessionId, SessionKey, SessionTable};
+use crate::route::{Candidate, Selection, SessionId, SessionTable};
+use crate::session::Session;
 use crate::source::{AllowList, AllowListReader, Counted, Datagram, FastPath, Redirected, Refusing, Source};
-use crate::wire::Vni;
 
 /// How long a worker waits at most: how late it may see that it should stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -115,12 +115,16 @@ impl Step {
             counters.unselected_vnis.add(inner.vni);
             return self.unselected(1);
         }
-        let length = frame_len(datagram);
-        if inner.orig_len as usize > length {
+        if inner.original > inner.arrived {
             counters.cut_by_mirror.add(1);
         }
-        let key = SessionKey { source: datagram.source, vni: inner.vni };
-        let session = self.sessions.count(key, length, datagram.timestamp);
+        let session = Session {
+            encapsulation: datagram.encapsulation,
+            source: datagram.source,
+            scope: inner.scope,
+            vni: inner.vni,
+        };
+        let session = self.sessions.count(session, inner.arrived as usize, datagram.timestamp);
         if session == SessionId::OVERFLOW {
             counters.overflow.add(1);
         }
@@ -129,7 +133,7 @@ impl Step {
             if datagram.redirected && lane.redirects() {
                 lane.redirected(1);
             } else if selection.takes(&mut candidate) {
-                lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
+                lane.offer(session, datagram.timestamp, inner.frame, inner.original);
             } else {
                 lane.filter(1);
             }
@@ -200,9 +204,7 @@ impl Step {
             lane.missed(SessionId::OVERFLOW, redirected.overflow);
         }
         for counted in sessions {
-            let Some(vni) = Vni::new(counted.vni) else { continue };
-            let key = SessionKey { source: counted.source, vni };
-            let id = self.sessions.add(key, counted.frames, counted.bytes, [counted.first, counted.last]);
+            let id = self.sessions.add(counted.session, counted.frames, counted.bytes, [counted.first, counted.last]);
             if id == SessionId::OVERFLOW {
                 self.counters.overflow.add(counted.frames);
             }
@@ -358,11 +360,9 @@ mod tests {
                 deliver(&Datagram {
                     payload: &payload,
                     length: payload.len(),
-                    truncated: false,
-                    wrong_checksum: false,
-                    redirected: false,
                     source,
                     timestamp: Timestamp::from_ns(1),
+                    ..Datagram::empty()
                 });
             }
             Ok(n)
@@ -505,7 +505,7 @@ mod tests {
         snapshot.check().unwrap();
         assert_eq!((snapshot.received, records), (100, 100));
         assert_eq!(snapshot.refused_at_stop, 400 + 2);
-        assert_eq!(snapshot.sessions[0].source, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(snapshot.sessions[0].session.address(), IpAddr::from([192, 0, 2, 1]));
     }
 
     /// A source whose program has redirected all of these payloads, of which these are the copies, and more that have none.
@@ -558,8 +558,7 @@ mod tests {
         // Two of the five copies are of a VNI that is no longer allowed.
         let copies = Prepared([1, 7, 1, 7, 1].map(|vni| payload(vni, 60)).to_vec());
         let sessions = [(1, 20), (2, 5), (3, 6)].map(|(vni, frames)| Counted {
-            source,
-            vni,
+            session: Session::vxlan(source, Vni::new(vni).unwrap()),
             frames,
             bytes: frames * 60,
             first: at(5),

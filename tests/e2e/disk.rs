@@ -1,4 +1,5 @@
-//! Disks that fill, vanish, refuse and stall. The ledger stays exact, and the other outputs do not notice.
+//! Disks fill, vanish, refuse and stall. The ledger stays exact, and the other outputs do not
+//! notice.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,7 +151,8 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let file = frames::write(directory.path(), "frames.pcap", &noise(1001));
         let captures = captures(directory.path());
-        // Before others on the machine, so that its threads do not have to wait for a core and drop frames for that.
+        // Before others on the machine, so that its threads do not have to wait for a core and drop
+        // frames for that.
         let sensor = Setup::new(&pair.sensor)
             .through("nice -n -20")
             .with(&format!("--tap mirror0 --flush 100ms --rotate-size 256KiB {arguments}"))
@@ -174,7 +176,8 @@ impl Rig {
         eventually("the tap goes on", || self.tapped() >= before + frames);
     }
 
-    /// Ends both. Fails unless all that was sent was received and shown by the tap, and the files' losses are those that it says.
+    /// Ends both. Fails unless all that was sent was received and shown by the tap, and the files'
+    /// losses are those that it says.
     fn end(self) -> (Ended, TempDir) {
         self.replay.0.signal(Signal::INT);
         let sent = self.replay.ended();
@@ -195,14 +198,33 @@ fn complete(captures: &Path) -> u64 {
     complete.map(|path| captures::read(&path).len() as u64).sum()
 }
 
-/// Fails unless it lost some frames to errors and says so, and goes on with a directory that is as its manifest says.
+/// Frames of all captures, those included that are not complete.
+fn frames_in(captures: &Path) -> u64 {
+    captures::files(captures).iter().map(|path| captures::read(path).len() as u64).sum()
+}
+
+/// Fails unless the sensor lost some frames to errors, published nothing more and says so, and the
+/// next start puts on record what it left. `before` are the frames that it had published.
 #[track_caller]
-fn assert_lost_some(ended: &Ended, in_the_files: u64) {
+fn assert_taken_up(ended: &Ended, pair: &Pair, before: u64) {
     let errors = ended.ledger.get("/outputs/pcap/dropped/write_error");
     assert!(errors > 0, "{:#}", ended.ledger.0);
     assert_eq!(ended.ledger.get("/outputs/pcap/dropped/lane_full"), 0);
     assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
-    assert_eq!(in_the_files, ended.ledger.written(), "{errors} lost");
+    assert_eq!(ended.ledger.get("/outputs/pcap/manifest_changed"), 1);
+    assert_eq!(ended.messages("somebody changed the manifest").len(), 1, "{:#?}", ended.log);
+    let left = captures::files(&ended.captures);
+    let is_part = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "part");
+    assert!(left.len() > 3 && left.iter().all(is_part), "{left:?}");
+    assert_eq!(ended.ledger.get("/outputs/pcap/unpublished"), left.len() as u64);
+    assert!(!ended.captures.join("manifest.jsonl").exists(), "nothing is put on record");
+
+    let sensor = Setup::new(&pair.sensor).writing(&ended.captures).start();
+    eventually("all is salvaged", || !captures::files(&sensor.captures).iter().any(is_part));
+    let next = sensor.stop();
+    assert_eq!(next.code, Some(0), "{:#?}", next.log);
+    assert_eq!(next.ledger.get("/outputs/pcap/recovered"), left.len() as u64);
+    assert_eq!(before + frames_in(&ended.captures), ended.ledger.written(), "{errors} lost");
     assert_open(&captures::files(&ended.captures));
     assert_verified(&ended.captures);
 }
@@ -214,16 +236,17 @@ fn the_directory_is_removed() {
     }
     let rig = Rig::start(|directory| directory.join("captures"), "");
     let captures = rig.sensor.captures.clone();
-    // What is published is removed with it, and is not the sensor's loss: so it is counted here, and held back until then.
+    // What is published is removed with it, and is not the sensor's loss: so it is counted here,
+    // and held back until then.
     let removed = rig.sensor.paused(|| {
         let removed = complete(&captures);
         fs::remove_dir_all(&captures).unwrap();
         removed
     });
     rig.the_tap_shows(6000);
-    eventually("files are published again", || captures.join("manifest.jsonl").exists() && named(&captures).len() > 3);
+    let pair = Pair::new(1600);
     let (ended, _directory) = rig.end();
-    assert_lost_some(&ended, removed + complete(&ended.captures));
+    assert_taken_up(&ended, &pair, removed);
 }
 
 #[test]
@@ -237,16 +260,17 @@ fn the_directory_is_replaced() {
     fs::rename(&captures, &moved).unwrap();
     fs::create_dir(&captures).unwrap();
     rig.the_tap_shows(6000);
-    eventually("files are published again", || captures.join("manifest.jsonl").exists() && named(&captures).len() > 3);
+    let pair = Pair::new(1600);
     let (ended, _directory) = rig.end();
     let frames = |captures: &Path| named(captures).iter().map(|line| line["frames"].as_u64().unwrap()).sum::<u64>();
-    // A file whose line was written and that was moved before it got its name is lost, and has a line there.
+    // A file whose line was written and that was moved before it got its name is lost, and has a
+    // line there.
     let unnamed: u64 = named(&moved)
         .iter()
         .filter(|line| !moved.join(line["path"].as_str().unwrap()).exists())
         .map(|line| line["frames"].as_u64().unwrap())
         .sum();
-    assert_lost_some(&ended, frames(&moved) - unnamed + frames(&ended.captures));
+    assert_taken_up(&ended, &pair, frames(&moved) - unnamed);
     let files: Vec<PathBuf> = captures::files(&moved).into_iter().filter(|p| p.extension().unwrap() == "lz4").collect();
     assert_open(&files);
 }
@@ -341,10 +365,12 @@ fn the_storage_stalls() {
     }
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
     let captures = disk.path().join("captures");
-    // Each output has its own: the tap's holds the frames of two seconds, if it has to wait for a core.
+    // Each output has its own: the tap's holds the frames of two seconds, if it has to wait for a
+    // core.
     let rig = Rig::start(|_| captures.clone(), "--sync publish --queue 12MiB");
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
-    // More than the queue of the files holds: 20 MB. That none of them is missing is seen at the end.
+    // More than the queue of the files holds: 20 MB. That none of them is missing is seen at the
+    // end.
     rig.the_tap_shows(26_000);
     drop(frozen);
     let after = named(&captures).len();

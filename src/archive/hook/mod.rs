@@ -295,17 +295,20 @@ mod tests {
     use super::*;
     use crate::evidence::{Algorithm, FileHash};
     use crate::record::Timestamp;
+    use crate::session::Session;
+    use crate::wire::Vni;
     use rustix::thread::{
         CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set, set_capabilities,
     };
     use std::fs;
+    use std::net::Ipv4Addr;
 
     const LONG: Duration = Duration::from_secs(30);
 
     fn capture() -> Capture {
         Capture {
             path: "s/a b.pcap".into(),
-            session: Some(super::super::Session { source: "192.0.2.1".parse().unwrap(), vni: 7 }),
+            session: Some(Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap())),
             first: Timestamp::from_ns(1),
             last: Timestamp::from_ns(1_000_000_002),
             frames: 3,
@@ -403,11 +406,11 @@ mod tests {
         assert_eq!(told(&format!("f() {{ printf '%s|' \"$#\" \"$1\" >{out}; }}; f")), format!("1|{path}|"));
     }
 
-    /// The upload that README shows, with a program in place of `aws` that fails twice.
+    /// The upload that the documents show, with a program in place of `aws` that fails twice.
     #[test]
     fn the_recipe_tries_again_and_takes_the_manifest_along() {
-        let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-        let (_, recipe) = readme.split_once("--on-publish '\n").unwrap();
+        let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evidence.md")).unwrap();
+        let (_, recipe) = page.split_once("--on-publish '\n").unwrap();
         let (recipe, _) = recipe.split_once("'\n```").unwrap();
         let dir = tempfile::tempdir().unwrap();
         let (aws, out) = (dir.path().join("aws"), dir.path().join("out"));

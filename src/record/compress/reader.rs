@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 use lz4_flex::frame::FrameDecoder;
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer};
 
-use super::{Compression, zstd_error};
+use super::kind::{Compression, zstd_error};
 
 /// A stream that is decoded if it is compressed.
 ///

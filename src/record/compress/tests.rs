@@ -1,3 +1,4 @@
+use super::kind::ZSTD_MAX_LEVEL;
 use super::*;
 use proptest::prelude::*;
 use std::io::Read;

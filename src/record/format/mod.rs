@@ -6,8 +6,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::contents::{Opening, Statistics};
 use super::pcap::{self, RECORD_HEADER_LEN, Record};
-use super::{Timestamp, pcapng};
+use super::pcapng;
+use crate::wire::Direction;
 
 /// Microsecond pcap.
 pub const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
@@ -24,54 +26,6 @@ pub enum Format {
     #[serde(rename = "pcapng")]
     #[value(name = "pcapng")]
     PcapNg,
-}
-
-/// What the beginning of a file says. Of the texts classic pcap has none, and pcapng those that are not empty.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Opening<'a> {
-    /// The most bytes of a frame that the file has.
-    pub snaplen: u32,
-    /// Name of the interface (`if_name`).
-    pub interface: &'a str,
-    /// Where its frames come from (`if_description`).
-    pub description: &'a str,
-    /// Machine that captures (`shb_hardware`).
-    pub hardware: &'a str,
-    /// Its operating system (`shb_os`).
-    pub os: &'a str,
-    /// Program that captures (`shb_userappl`).
-    pub application: &'a str,
-}
-
-/// What the end of a pcapng file says about its interface: counts of frames since `start`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Begin of the capture (`isb_starttime`).
-    pub start: Timestamp,
-    /// End of the capture (`isb_endtime`), which is the time of the statistics too.
-    pub end: Timestamp,
-    /// Frames that arrived (`isb_ifrecv`).
-    pub received: u64,
-    /// Frames dropped for want of room (`isb_ifdrop`).
-    pub dropped: u64,
-    /// Frames that the filter let pass (`isb_filteraccept`).
-    pub accepted: u64,
-    /// Frames that the kernel dropped (`isb_osdrop`).
-    pub kernel_dropped: u64,
-    /// Frames that were written (`isb_usrdeliv`).
-    pub delivered: u64,
-}
-
-/// Which way a frame went, seen from the mirrored interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Direction {
-    /// The mirror does not say.
-    #[default]
-    Unknown,
-    /// Towards the interface.
-    Inbound,
-    /// From the interface.
-    Outbound,
 }
 
 impl Format {
@@ -101,9 +55,9 @@ impl Format {
     #[must_use]
     pub fn opening(self, opening: &Opening<'_>) -> Vec<u8> {
         match self {
-            Format::Pcap => pcap::file_header(opening.snaplen).to_vec(),
+            Format::Pcap => pcap::file_header(opening.link_type, opening.snaplen).to_vec(),
             Format::PcapUs => {
-                let mut header = pcap::file_header(opening.snaplen).to_vec();
+                let mut header = pcap::file_header(opening.link_type, opening.snaplen).to_vec();
                 header[0..4].copy_from_slice(&MAGIC_MICROSECONDS.to_le_bytes());
                 header
             }
@@ -114,7 +68,7 @@ impl Format {
     /// Bytes that [`Format::push`] appends for a frame of `frame_len` bytes.
     #[inline]
     #[must_use]
-    pub fn record_len(self, frame_len: usize, direction: Direction, lost: u64) -> usize {
+    pub fn record_len(self, frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
         match self {
             Format::Pcap | Format::PcapUs => RECORD_HEADER_LEN + frame_len,
             Format::PcapNg => pcapng::packet_len(frame_len, direction, lost),
@@ -124,7 +78,7 @@ impl Format {
     /// Appends a record. `lost` is the number of frames of this file that were dropped since the record before. Only
     /// pcapng has a place for it and for the direction.
     #[inline]
-    pub fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Direction, lost: u64) {
+    pub fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
         match self {
             Format::Pcap => pcap::push(out, record.timestamp, record.frame, record.orig_len),
             Format::PcapUs => push_microseconds(out, record),

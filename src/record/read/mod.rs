@@ -27,6 +27,10 @@ use pcap_file::pcapng::blocks::{
 use pcap_file::pcapng::{PcapNgParseError, PcapNgParser};
 use pcap_file::{DataLink, Endianness};
 
+use super::pcap::{FILE_HEADER_LEN, RECORD_HEADER_LEN};
+use super::pcapng::{BLOCK_HEADER_LEN, BLOCK_TRAILER_LEN, PACKET_FIELDS_LEN};
+use super::window::{Window, field, to_u64, to_usize};
+
 pub use self::error::{Damage, ReadError};
 
 /// The largest frame that is read, in bytes: the largest snapshot length of libpcap and Wireshark.
@@ -34,14 +38,6 @@ pub const MAX_FRAME: u32 = 262_144;
 
 /// The largest pcapng block that is held in memory: a frame of [`MAX_FRAME`] with room for its options.
 const MAX_BLOCK: u32 = MAX_FRAME + 0x4_0000;
-
-/// Length of a pcap file header, and of a pcap record header.
-const PCAP_HEADER: usize = 24;
-const PCAP_RECORD_HEADER: usize = 16;
-
-/// Type and length in front of a pcapng block's body, and the length repeated behind it.
-const BLOCK_HEADER: usize = 8;
-const BLOCK_TRAILER: usize = 4;
 
 /// One captured Ethernet frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,9 +122,12 @@ impl Interface {
     }
 }
 
-/// A frame found in the buffer.
+/// A frame within the record that the input begins with.
 struct Found {
     timestamp: Option<u64>,
+    /// Bytes of the record.
+    record: usize,
+    /// Where in the record the frame begins.
     start: usize,
     length: usize,
     orig_len: u32,
@@ -177,8 +176,8 @@ impl<R: Read> CaptureReader<R> {
         let mut input = Input::new(source);
         let format = match Format::detect(&mut input) {
             Ok(Some(format)) => format,
-            Ok(None) if input.bytes().is_empty() => return Err(ReadError::Empty { name }),
-            Ok(None) => return Err(ReadError::NotACapture { name, hint: hint(input.bytes()) }),
+            Ok(None) if input.window.bytes().is_empty() => return Err(ReadError::Empty { name }),
+            Ok(None) => return Err(ReadError::NotACapture { name, hint: hint(input.window.bytes()) }),
             Err(stop) => return Err(stop.error(&name, 0, 0)),
         };
         Ok(CaptureReader { name, input, format, frames: 0, timestamp: 0, ended: false })
@@ -205,15 +204,16 @@ impl<R: Read> CaptureReader<R> {
         };
         self.frames += 1;
         self.timestamp = found.timestamp.unwrap_or(self.timestamp);
-        // The range lies within the record, which is in the buffer whole.
-        let data = self.input.buffer.get(found.start..found.start + found.length).unwrap_or_default();
+        // The frame lies within the record, which is there whole.
+        let record = self.input.window.take(found.record);
+        let data = record.get(found.start..found.start + found.length).unwrap_or_default();
         let orig_len = found.orig_len.max(u32::try_from(data.len()).unwrap_or(u32::MAX));
         Ok(Some(Frame { timestamp: self.timestamp, data, orig_len }))
     }
 
     /// Bytes of the capture used up so far.
     pub fn offset(&self) -> u64 {
-        self.input.offset
+        self.input.window.offset()
     }
 }
 
@@ -242,8 +242,8 @@ fn hint(bytes: &[u8]) -> &'static str {
 impl Format {
     /// The format of the input by its first bytes, with its header read; `None` if it is no capture.
     fn detect<R: Read>(input: &mut Input<R>) -> Result<Option<Format>, Stop> {
-        input.fill_to(4)?;
-        match *input.bytes() {
+        input.window.fill(4)?;
+        match *input.window.bytes() {
             [0x0a, 0x0d, 0x0d, 0x0a, ..] => Format::detect_pcapng(input).map(Some),
             [0xa1, 0xb2, 0xc3, 0xd4, ..]
             | [0xd4, 0xc3, 0xb2, 0xa1, ..]
@@ -254,14 +254,14 @@ impl Format {
     }
 
     fn detect_pcap<R: Read>(input: &mut Input<R>) -> Result<Format, Stop> {
-        input.need(PCAP_HEADER, "pcap file header")?;
-        let (_, header) = PcapHeader::from_slice(input.bytes()).map_err(|e| Damage::Block(e.to_string()))?;
+        input.need(FILE_HEADER_LEN, "pcap file header")?;
+        let (_, header) = PcapHeader::from_slice(input.window.bytes()).map_err(|e| Damage::Block(e.to_string()))?;
         // The upper half of the field holds the length of a frame check sequence; the type is the lower half.
         match DataLink::from(u32::from(header.datalink) & 0xffff) {
             DataLink::ETHERNET => {}
             other => return Err(Stop::LinkType(other)),
         }
-        input.consume(PCAP_HEADER);
+        input.window.take(FILE_HEADER_LEN);
         Ok(Format::Pcap {
             endianness: header.endianness,
             nanoseconds: header.ts_resolution == PcapTsResolution::NanoSecond,
@@ -271,8 +271,8 @@ impl Format {
     fn detect_pcapng<R: Read>(input: &mut Input<R>) -> Result<Format, Stop> {
         let (_, length) = input.block(Endianness::native())?;
         input.need_block(length)?;
-        let (_, parser) = PcapNgParser::new(input.bytes()).map_err(block_damage)?;
-        input.consume(to_usize(length));
+        let (_, parser) = PcapNgParser::new(input.window.bytes()).map_err(block_damage)?;
+        input.window.take(to_usize(length));
         Ok(Format::PcapNg { parser, interfaces: Vec::new() })
     }
 
@@ -300,22 +300,21 @@ fn next_record<R: Read>(
     if input.at_end()? {
         return Ok(None);
     }
-    input.need(PCAP_RECORD_HEADER, "record header")?;
-    let field = |at| u32_at(input.bytes(), at, endianness);
+    input.need(RECORD_HEADER_LEN, "record header")?;
+    let field = |at| u32_at(input.window.bytes(), at, endianness);
     let (seconds, fraction, caplen, orig_len) = (field(0), field(4), field(8), field(12));
     if caplen > MAX_FRAME {
         return Err(Damage::TooLong { claimed: caplen, limit: MAX_FRAME }.into());
     }
     let length = to_usize(caplen);
-    let present = input.fill_to(PCAP_RECORD_HEADER + length)? - PCAP_RECORD_HEADER;
+    let present = input.window.fill(RECORD_HEADER_LEN + length)? - RECORD_HEADER_LEN;
     if present < length {
         return Err(Damage::CutRecord { claimed: caplen.into(), present: to_u64(present) }.into());
     }
     let unit = if nanoseconds { 1 } else { 1_000 };
     let timestamp = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit;
-    let start = input.start + PCAP_RECORD_HEADER;
-    input.consume(PCAP_RECORD_HEADER + length);
-    Ok(Some(Found { timestamp: Some(timestamp), start, length, orig_len }))
+    let (start, record) = (RECORD_HEADER_LEN, RECORD_HEADER_LEN + length);
+    Ok(Some(Found { timestamp: Some(timestamp), record, start, length, orig_len }))
 }
 
 /// The next block of a pcapng file, if it holds a frame.
@@ -334,7 +333,7 @@ fn next_block<R: Read>(
         return Ok(None);
     }
     input.need_block(length)?;
-    let (_, block) = parser.next_raw_block(input.bytes()).map_err(block_damage)?;
+    let (_, block) = parser.next_raw_block(input.window.bytes()).map_err(block_damage)?;
     let body = &block.body[..];
     let found = match kind {
         SECTION_HEADER_BLOCK => {
@@ -348,9 +347,10 @@ fn next_block<R: Read>(
         SIMPLE_PACKET_BLOCK => Some(simple_packet(body, interfaces, endianness)?),
         _ => Some(packet(kind, body, interfaces, endianness)?),
     };
-    let body_start = input.start + BLOCK_HEADER;
-    input.consume(to_usize(length));
-    Ok(found.map(|found| Found { start: body_start + found.start, ..found }))
+    if found.is_none() {
+        input.window.take(to_usize(length));
+    }
+    Ok(found.map(|found| Found { record: to_usize(length), start: BLOCK_HEADER_LEN + found.start, ..found }))
 }
 
 /// The frame of a simple packet block; its place is relative to the body.
@@ -362,21 +362,21 @@ fn simple_packet(body: &[u8], interfaces: &[Interface], endianness: Endianness) 
     // The captured length is not written down: it is the original length, or the snapshot length if that is less.
     let claimed = if interface.snaplen == 0 { orig_len } else { orig_len.min(interface.snaplen) };
     frame_within(claimed, present)?;
-    Ok(Found { timestamp: None, start: FIXED, length: to_usize(claimed), orig_len })
+    Ok(Found { timestamp: None, record: 0, start: FIXED, length: to_usize(claimed), orig_len })
 }
 
 /// The frame of an enhanced packet block, or of the obsolete packet block, which has a 16-bit interface number; its
 /// place is relative to the body.
 fn packet(kind: u32, body: &[u8], interfaces: &[Interface], endianness: Endianness) -> Result<Found, Stop> {
-    const FIXED: usize = 20;
-    let present = fixed_part(body, FIXED)?;
+    let present = fixed_part(body, PACKET_FIELDS_LEN)?;
     let id = if kind == PACKET_BLOCK { u16_at(body, 0, endianness).into() } else { u32_at(body, 0, endianness) };
     let interface = ethernet(interfaces, id)?;
     let timestamp = interface.timestamp(u32_at(body, 4, endianness), u32_at(body, 8, endianness));
     let claimed = u32_at(body, 12, endianness);
     frame_within(claimed, present)?;
     let orig_len = u32_at(body, 16, endianness);
-    Ok(Found { timestamp: Some(timestamp), start: FIXED, length: to_usize(claimed), orig_len })
+    let (start, length) = (PACKET_FIELDS_LEN, to_usize(claimed));
+    Ok(Found { timestamp: Some(timestamp), record: 0, start, length, orig_len })
 }
 
 /// Bytes of the body behind its fixed part.
@@ -411,41 +411,23 @@ fn block_damage(error: PcapNgParseError) -> Damage {
 }
 
 fn u32_at(bytes: &[u8], at: usize, endianness: Endianness) -> u32 {
-    let mut field = [0; 4];
-    field.copy_from_slice(bytes.get(at..at + 4).unwrap_or(&[0; 4]));
     match endianness {
-        Endianness::Big => u32::from_be_bytes(field),
-        Endianness::Little => u32::from_le_bytes(field),
+        Endianness::Big => u32::from_be_bytes(field(bytes, at)),
+        Endianness::Little => u32::from_le_bytes(field(bytes, at)),
     }
 }
 
 fn u16_at(bytes: &[u8], at: usize, endianness: Endianness) -> u16 {
-    let mut field = [0; 2];
-    field.copy_from_slice(bytes.get(at..at + 2).unwrap_or(&[0; 2]));
     match endianness {
-        Endianness::Big => u16::from_be_bytes(field),
-        Endianness::Little => u16::from_le_bytes(field),
+        Endianness::Big => u16::from_be_bytes(field(bytes, at)),
+        Endianness::Little => u16::from_le_bytes(field(bytes, at)),
     }
 }
 
-fn to_usize(length: u32) -> usize {
-    usize::try_from(length).unwrap_or(usize::MAX)
-}
-
-fn to_u64(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-/// A buffer over the source that knows where in the file it is.
+/// The bytes of the file, and where in it the last record begins.
 #[derive(Debug)]
 struct Input<R> {
-    source: R,
-    buffer: Vec<u8>,
-    /// What is in the buffer and not used up.
-    start: usize,
-    end: usize,
-    /// Place in the file of `buffer[start]`.
-    offset: u64,
+    window: Window<R>,
     /// Place in the file of the record that was looked at last.
     record: u64,
 }
@@ -453,51 +435,27 @@ struct Input<R> {
 impl<R: Read> Input<R> {
     fn new(source: R) -> Input<R> {
         // Twice the largest record, so that most reads are large even then.
-        let buffer = vec![0; 2 * to_usize(MAX_BLOCK)];
-        Input { source, buffer, start: 0, end: 0, offset: 0, record: 0 }
+        Input { window: Window::new(source, 2 * to_usize(MAX_BLOCK)), record: 0 }
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    /// Reads until `length` bytes are there or the source ends, and says how many of them there are.
-    fn fill_to(&mut self, length: usize) -> io::Result<usize> {
-        if self.end - self.start < length && self.buffer.len() - self.start < length {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        while self.end - self.start < length {
-            let Some(room) = self.buffer.get_mut(self.end..).filter(|room| !room.is_empty()) else { break };
-            match self.source.read(room) {
-                Ok(0) => break,
-                Ok(read) => self.end += read,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(length.min(self.end - self.start))
-    }
-
-    /// As [`Input::fill_to`], for a header that must be there whole.
+    /// Reads a header, which must be there whole.
     fn need(&mut self, needed: usize, what: &'static str) -> Result<(), Stop> {
-        let present = self.fill_to(needed)?;
+        let present = self.window.fill(needed)?;
         if present < needed { Err(Damage::CutHeader { what, needed, present }.into()) } else { Ok(()) }
     }
 
     /// Whether the source ends where the next record would start. That is the place errors name from here on.
     fn at_end(&mut self) -> io::Result<bool> {
-        self.record = self.offset;
-        Ok(self.fill_to(1)? == 0)
+        self.record = self.window.offset();
+        Ok(self.window.fill(1)? == 0)
     }
 
     /// Type and total length of the pcapng block that starts here.
     fn block(&mut self, endianness: Endianness) -> Result<(u32, u32), Stop> {
-        self.need(BLOCK_HEADER + BLOCK_TRAILER, "block header")?;
-        let kind = u32_at(self.bytes(), 0, endianness);
+        self.need(BLOCK_HEADER_LEN + BLOCK_TRAILER_LEN, "block header")?;
+        let kind = u32_at(self.window.bytes(), 0, endianness);
         // A section header tells its own byte order, by the magic number behind the length.
-        let endianness = match self.bytes().get(8..12) {
+        let endianness = match self.window.bytes().get(8..12) {
             Some([0x1a, 0x2b, 0x3c, 0x4d]) if kind == SECTION_HEADER_BLOCK => Endianness::Big,
             Some([0x4d, 0x3c, 0x2b, 0x1a]) if kind == SECTION_HEADER_BLOCK => Endianness::Little,
             Some(_) if kind == SECTION_HEADER_BLOCK => {
@@ -505,8 +463,8 @@ impl<R: Read> Input<R> {
             }
             _ => endianness,
         };
-        let length = u32_at(self.bytes(), 4, endianness);
-        if to_usize(length) < BLOCK_HEADER + BLOCK_TRAILER || !length.is_multiple_of(4) {
+        let length = u32_at(self.window.bytes(), 4, endianness);
+        if to_usize(length) < BLOCK_HEADER_LEN + BLOCK_TRAILER_LEN || !length.is_multiple_of(4) {
             return Err(Damage::Block(format!("block length {length} is not a multiple of 4 above 8")).into());
         }
         Ok((kind, length))
@@ -517,7 +475,7 @@ impl<R: Read> Input<R> {
         if length > MAX_BLOCK {
             return Err(Damage::TooLong { claimed: length, limit: MAX_BLOCK }.into());
         }
-        let present = self.fill_to(to_usize(length))?;
+        let present = self.window.fill(to_usize(length))?;
         if present < to_usize(length) {
             return Err(Damage::CutRecord { claimed: length.into(), present: to_u64(present) }.into());
         }
@@ -526,34 +484,29 @@ impl<R: Read> Input<R> {
 
     /// Passes over a block of any length.
     fn skip_block(&mut self, length: u32, endianness: Endianness) -> Result<(), Stop> {
-        let mut left = to_usize(length) - BLOCK_TRAILER;
+        let mut left = to_usize(length) - BLOCK_TRAILER_LEN;
         let cut = |left: usize, present: usize| Damage::CutRecord {
             claimed: length.into(),
-            present: u64::from(length) - to_u64(left + BLOCK_TRAILER) + to_u64(present),
+            present: u64::from(length) - to_u64(left + BLOCK_TRAILER_LEN) + to_u64(present),
         };
         while left > 0 {
-            let step = self.fill_to(left.min(self.buffer.len()))?;
+            let step = self.window.fill(left.min(self.window.capacity()))?;
             if step == 0 {
                 return Err(cut(left, 0).into());
             }
-            self.consume(step);
+            self.window.take(step);
             left -= step;
         }
-        let present = self.fill_to(BLOCK_TRAILER)?;
-        if present < BLOCK_TRAILER {
+        let present = self.window.fill(BLOCK_TRAILER_LEN)?;
+        if present < BLOCK_TRAILER_LEN {
             return Err(cut(0, present).into());
         }
-        let trailer = u32_at(self.bytes(), 0, endianness);
+        let trailer = u32_at(self.window.bytes(), 0, endianness);
         if trailer != length {
             return Err(Damage::Block(format!("block length is {length} in front but {trailer} behind")).into());
         }
-        self.consume(BLOCK_TRAILER);
+        self.window.take(BLOCK_TRAILER_LEN);
         Ok(())
-    }
-
-    fn consume(&mut self, length: usize) {
-        self.start = self.end.min(self.start + length);
-        self.offset += to_u64(length);
     }
 }
 

@@ -23,6 +23,7 @@ use self::header::Header;
 use super::compress::{Compression, Compressor, Reader, reader};
 use super::format::{Format, MAGIC_MICROSECONDS};
 use super::read::MAX_FRAME;
+use super::window::{Window, to_u64, to_usize, u32_at};
 use super::{Timestamp, pcap, pcapng};
 
 /// The largest block of a file of ours: a frame of the largest length, or names in a header.
@@ -96,9 +97,9 @@ pub enum Unsalvageable {
 /// When there is nothing to save, or the input cannot be read.
 pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
     let mut input = Input::new(reader(input)?);
-    let compression = input.source.compression();
+    let compression = input.window.source().compression();
     let Some(format) = input.format()? else {
-        return Err(match (input.total, input.damage) {
+        return Err(match (input.total(), input.damage) {
             (0, Some(error)) => Unsalvageable::Undecodable(error),
             (0, None) => Unsalvageable::Empty,
             _ => Unsalvageable::NotACapture,
@@ -111,7 +112,7 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
         Ok(found)
     })?;
     let Some((opening, _)) = found else {
-        return Err(match opening(format, input.bytes()) {
+        return Err(match opening(format, input.window.bytes()) {
             Err(Stop::Damaged) => Unsalvageable::Header("the lengths of its blocks".into()),
             _ => Unsalvageable::CutHeader,
         });
@@ -142,8 +143,8 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
         }
     }
     let torn = input.ends_torn(|bytes| item(format, bytes))?;
-    whole.total = input.total;
-    whole.damaged = !torn || input.source.has_more()?;
+    whole.total = input.total();
+    whole.damaged = !torn || input.window.source().has_more()?;
     whole.intact = input.damage.is_none() && whole.length == whole.total;
     whole.mended = match header.wrong(whole.longest).as_slice() {
         [] => None,
@@ -291,29 +292,9 @@ fn need(bytes: &[u8], length: usize) -> Result<(), Stop> {
     if bytes.len() < length { Err(Stop::Needs(length)) } else { Ok(()) }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut field = [0; 4];
-    field.copy_from_slice(bytes.get(at..at + 4).unwrap_or(&[0; 4]));
-    u32::from_le_bytes(field)
-}
-
-fn to_usize(length: u32) -> usize {
-    usize::try_from(length).unwrap_or(usize::MAX)
-}
-
-fn to_u64(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-/// A buffer over the decoded stream.
+/// The decoded stream, and where decoding ended.
 struct Input<R: Read> {
-    source: Reader<R>,
-    buffer: Vec<u8>,
-    /// What is in the buffer and not used up.
-    start: usize,
-    end: usize,
-    /// Bytes that came from the source.
-    total: u64,
+    window: Window<Reader<R>>,
     /// Why the stream could not be decoded further.
     damage: Option<io::Error>,
 }
@@ -321,20 +302,22 @@ struct Input<R: Read> {
 impl<R: Read> Input<R> {
     fn new(source: Reader<R>) -> Input<R> {
         // Two of the largest blocks: the opening of a pcapng file is two blocks.
-        Input { source, buffer: vec![0; 2 * MAX_BLOCK], start: 0, end: 0, total: 0, damage: None }
+        Input { window: Window::new(source, 2 * MAX_BLOCK), damage: None }
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+    /// Bytes that came from the stream.
+    fn total(&self) -> u64 {
+        self.window.offset() + to_u64(self.window.bytes().len())
     }
 
     /// The format by the first bytes.
     fn format(&mut self) -> io::Result<Option<Format>> {
         let byte_order_whole = self.fill(12)?;
-        Ok(match u32_at(self.bytes(), 0) {
+        let bytes = self.window.bytes();
+        Ok(match u32_at(bytes, 0) {
             pcap::MAGIC => Some(Format::Pcap),
             MAGIC_MICROSECONDS => Some(Format::PcapUs),
-            pcapng::SECTION_HEADER if u32_at(self.bytes(), 8) == pcapng::BYTE_ORDER_MAGIC || !byte_order_whole => {
+            pcapng::SECTION_HEADER if u32_at(bytes, 8) == pcapng::BYTE_ORDER_MAGIC || !byte_order_whole => {
                 Some(Format::PcapNg)
             }
             _ => None,
@@ -345,9 +328,9 @@ impl<R: Read> Input<R> {
     /// what is whole.
     fn next(&mut self, mut parse: impl FnMut(&[u8]) -> Result<Item, Stop>) -> io::Result<Option<Item>> {
         loop {
-            match parse(self.bytes()) {
+            match parse(self.window.bytes()) {
                 Ok(item) => {
-                    self.start += item.0;
+                    self.window.take(item.0);
                     return Ok(Some(item));
                 }
                 Err(Stop::Needs(length)) if self.fill(length)? => {}
@@ -356,52 +339,33 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Reads until `length` bytes are there; `false` if there are not as many.
+    /// Reads until `length` bytes are there. Returns false if there are not as many: the stream ends, or cannot be decoded
+    /// further.
     fn fill(&mut self, length: usize) -> io::Result<bool> {
-        if self.buffer.len() - self.start < length {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        while self.end - self.start < length && self.read()? {}
-        Ok(self.end - self.start >= length)
-    }
-
-    /// Reads what fits behind what is there; `false` if the buffer is full, or the stream ends or cannot be decoded further.
-    fn read(&mut self) -> io::Result<bool> {
-        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-        if self.damage.is_some() || room.is_empty() {
-            return Ok(false);
-        }
-        match self.source.read(room) {
-            Ok(read) => {
-                self.end += read;
-                self.total += to_u64(read);
-                Ok(read > 0)
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
-            // What the system says is not damage of the stream.
-            Err(e) if e.raw_os_error().is_some() => Err(e),
-            Err(e) => {
-                self.damage = Some(e);
-                Ok(false)
+        if self.damage.is_none() {
+            match self.window.fill(length) {
+                Ok(_) => {}
+                // What the system says is not damage of the stream.
+                Err(error) if error.raw_os_error().is_some() => return Err(error),
+                Err(error) => self.damage = Some(error),
             }
         }
+        Ok(self.window.bytes().len() >= length)
     }
 
-    /// Reads to the end. Whether what is left is but the beginning of what `parse` finds, or nothing, and zeros.
+    /// Reads to the end. Returns true if what is left is but the beginning of what `parse` finds, or nothing, and zeros.
     fn ends_torn(&mut self, parse: impl Fn(&[u8]) -> Result<Item, Stop>) -> io::Result<bool> {
         self.fill(LARGEST)?;
-        let rest = self.bytes();
+        let rest = self.window.bytes();
         let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let beginning = rest.get(..end).unwrap_or_default();
         let mut torn = end <= LARGEST && matches!(parse(beginning), Err(Stop::Needs(_)));
         loop {
-            (self.start, self.end) = (0, 0);
-            if !self.read()? {
+            self.window.take(usize::MAX);
+            if !self.fill(1)? {
                 return Ok(torn);
             }
-            torn = torn && self.bytes().iter().all(|byte| *byte == 0);
+            torn = torn && self.window.bytes().iter().all(|byte| *byte == 0);
         }
     }
 }

@@ -1,7 +1,8 @@
 use super::*;
 use crate::lane::Chunk;
 use crate::record::pcap;
-use crate::route::{SessionKey, SessionTable};
+use crate::route::SessionTable;
+use crate::session::Session;
 use crate::storage::faulty::Faulty;
 use crate::wire::Vni;
 use std::fs;
@@ -64,7 +65,7 @@ fn rig_on(storage: Faulty, dir: tempfile::TempDir, change: impl FnOnce(&mut File
 impl Rig {
     fn id(&mut self, vni: u32) -> SessionId {
         let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
-        self.table.count(SessionKey { source, vni: Vni::new(vni).unwrap() }, 0, Timestamp::from_ns(0))
+        self.table.count(Session::vxlan(source, Vni::new(vni).unwrap()), 0, Timestamp::from_ns(0))
     }
 
     /// A counter, over all ends.
@@ -121,7 +122,7 @@ impl Rig {
                     let bytes = fs::read(&path).unwrap();
                     let times = match bytes.split_at_checked(pcap::FILE_HEADER_LEN) {
                         Some((header, records)) => {
-                            assert_eq!(header, pcap::file_header(262_144));
+                            assert_eq!(header, pcap::file_header(crate::wire::LinkType::Ethernet, 262_144));
                             let times: Vec<u64> = pcap::records(records).map(|r| r.timestamp.ns()).collect();
                             let whole: usize = pcap::records(records).map(|r| r.len()).sum();
                             assert_eq!(whole, records.len(), "{} ends in half a record", path.display());
@@ -291,8 +292,12 @@ fn names_that_are_taken_are_left_alone() {
     let dir = rig.dir.path().join("vni7_192.0.2.1");
     fs::create_dir(&dir).unwrap();
     let taken = dir.join("vni7_192.0.2.1_19700101T000000Z_000001.pcap");
-    fs::write(&taken, pcap::file_header(262_144)).unwrap();
-    fs::write(dir.join("vni7_192.0.2.1_19700101T000000Z_000002.pcap.part"), pcap::file_header(262_144)).unwrap();
+    fs::write(&taken, pcap::file_header(crate::wire::LinkType::Ethernet, 262_144)).unwrap();
+    fs::write(
+        dir.join("vni7_192.0.2.1_19700101T000000Z_000002.pcap.part"),
+        pcap::file_header(crate::wire::LinkType::Ethernet, 262_144),
+    )
+    .unwrap();
     rig.send(&[(7, 1, 60)]);
     rig.sink.finish();
     let files = rig.files();

@@ -47,7 +47,7 @@ fn run(directory: PathBuf) -> Result<(u64, u64, u64), FileError> {
         let mut chunk = Chunk::new(0);
         for vni in [7, 8] {
             let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
-            let id = table.count(SessionKey { source, vni: Vni::new(vni).unwrap() }, 0, Timestamp::from_ns(0));
+            let id = table.count(Session::vxlan(source, Vni::new(vni).unwrap()), 0, Timestamp::from_ns(0));
             chunk.push(id, Timestamp::from_ns(second * SECOND), &[0; 60], 60);
         }
         sink.consume(&Arc::new(chunk.into()));
@@ -100,7 +100,7 @@ fn nothing_is_reached_through_a_name_that_somebody_planted() {
             // Left-overs: one that is whole, and one to be set aside, where their names are free.
             if !name.starts_with(SESSION) || name.contains('/') {
                 fs::create_dir_all(directory.join(SESSION)).unwrap();
-                let whole = pcap::file_header(262_144);
+                let whole = pcap::file_header(crate::wire::LinkType::Ethernet, 262_144);
                 let part = directory.join(format!("{left}.part"));
                 if part.symlink_metadata().is_err() {
                     fs::write(&part, [&whole[..], &[0; 9]].concat()).unwrap();

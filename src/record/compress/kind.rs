@@ -1,0 +1,105 @@
+//! How a file can be compressed, and what that is called.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use zstd::zstd_safe::get_error_name;
+
+/// First bytes of an lz4 frame.
+pub const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+/// First bytes of a zstd frame.
+pub const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Level of zstd where none is given.
+pub const ZSTD_LEVEL: i32 = 3;
+/// Highest level; those above it need windows that a compressor here does not have.
+pub(super) const ZSTD_MAX_LEVEL: i32 = 19;
+
+/// How a file is compressed. Written as `lz4`, `zstd` or `zstd:LEVEL` with a level from 1 to 19.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// lz4 frame format.
+    Lz4,
+    /// zstd with this level.
+    Zstd(i32),
+}
+
+impl Compression {
+    /// Last part of a file's name, without the dot.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Compression::Lz4 => "lz4",
+            Compression::Zstd(_) => "zst",
+        }
+    }
+
+    /// What a file is compressed with by its first bytes; zstd does not tell its level, which is the default then.
+    #[must_use]
+    pub fn detect(beginning: &[u8]) -> Option<Compression> {
+        match *beginning.first_chunk()? {
+            LZ4_MAGIC => Some(Compression::Lz4),
+            ZSTD_MAGIC => Some(Compression::Zstd(ZSTD_LEVEL)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Compression::Lz4 => f.write_str("lz4"),
+            Compression::Zstd(ZSTD_LEVEL) => f.write_str("zstd"),
+            Compression::Zstd(level) => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
+/// Not a way of compressing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompressionError {
+    /// Not the name of a compression.
+    #[error("unknown compression {0:?}: one of lz4, zstd, zstd:LEVEL")]
+    Unknown(String),
+    /// Not a level of zstd.
+    #[error("zstd has no level {0:?} here: it is a number from 1 (fast) to {ZSTD_MAX_LEVEL} (small)")]
+    Level(String),
+    /// lz4 has only one level.
+    #[error("lz4 has no levels: write lz4, or zstd:LEVEL")]
+    Lz4Level,
+}
+
+impl FromStr for Compression {
+    type Err = CompressionError;
+
+    fn from_str(text: &str) -> Result<Compression, CompressionError> {
+        match text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level))) {
+            ("lz4", None) => Ok(Compression::Lz4),
+            ("lz4", Some(_)) => Err(CompressionError::Lz4Level),
+            ("zstd", None) => Ok(Compression::Zstd(ZSTD_LEVEL)),
+            ("zstd", Some(level)) => match level.parse() {
+                Ok(number @ 1..=ZSTD_MAX_LEVEL) => Ok(Compression::Zstd(number)),
+                _ => Err(CompressionError::Level(level.to_owned())),
+            },
+            _ => Err(CompressionError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl serde::Serialize for Compression {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Compression {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Compression, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What zstd says by an error code.
+pub(super) fn zstd_error(code: usize) -> io::Error {
+    io::Error::other(format!("zstd: {}", get_error_name(code)))
+}

@@ -1,0 +1,42 @@
+//! What a capture says beside its records.
+
+use super::Timestamp;
+use crate::wire::LinkType;
+
+/// What the beginning of a file says. Of the texts classic pcap has none, and pcapng those that are not empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening<'a> {
+    /// What its frames begin with.
+    pub link_type: LinkType,
+    /// The most bytes of a frame that the file has.
+    pub snaplen: u32,
+    /// Name of the interface (`if_name`).
+    pub interface: &'a str,
+    /// Where its frames come from (`if_description`).
+    pub description: &'a str,
+    /// Machine that captures (`shb_hardware`).
+    pub hardware: &'a str,
+    /// Its operating system (`shb_os`).
+    pub os: &'a str,
+    /// Program that captures (`shb_userappl`).
+    pub application: &'a str,
+}
+
+/// What the end of a pcapng file says about its interface: counts of frames since `start`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Begin of the capture (`isb_starttime`).
+    pub start: Timestamp,
+    /// End of the capture (`isb_endtime`), which is the time of the statistics too.
+    pub end: Timestamp,
+    /// Frames that arrived (`isb_ifrecv`).
+    pub received: u64,
+    /// Frames dropped for want of room (`isb_ifdrop`).
+    pub dropped: u64,
+    /// Frames that the filter let pass (`isb_filteraccept`).
+    pub accepted: u64,
+    /// Frames that the kernel dropped (`isb_osdrop`).
+    pub kernel_dropped: u64,
+    /// Frames that were written (`isb_usrdeliv`).
+    pub delivered: u64,
+}
