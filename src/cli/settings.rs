@@ -188,7 +188,7 @@ mod tests {
                 _ if key.path.starts_with("output.interface.") => key.of("m"),
                 _ => key.path.to_owned(),
             };
-            assert_eq!(found.into_iter().collect::<Vec<_>>(), [path.clone()], "{sample}");
+            assert_eq!(found, BTreeSet::from([path.clone()]), "{sample}");
             let said = if path == "output.n" { key.of("n") } else { path };
             assert_eq!(
                 (before.origins.of(&said), after.origins.of(&said)),

@@ -53,14 +53,17 @@ impl Origins {
     }
 
     fn at(&self, key: &Key, path: String) -> Said {
-        Said { origin: self.of(&path), path, flag: Cow::Borrowed(key.flag) }
+        Said(Box::new(Place { origin: self.of(&path), path, flag: Cow::Borrowed(key.flag) }))
     }
 }
 
 /// A setting, as whoever gave its value knows it: `--queue`, or `vxtap.toml:12 delivery.queue`. One that nobody gave has
 /// the name of its flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct Said(Box<Place>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
     path: String,
     flag: Cow<'static, str>,
     origin: Origin,
@@ -69,16 +72,17 @@ pub struct Said {
 impl Said {
     /// The same setting, called `words` where it is a flag.
     #[must_use]
-    pub fn typed(self, words: impl Into<Cow<'static, str>>) -> Self {
-        Self { flag: words.into(), ..self }
+    pub fn typed(mut self, words: impl Into<Cow<'static, str>>) -> Self {
+        self.0.flag = words.into();
+        self
     }
 }
 
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.origin {
-            Origin::Default | Origin::Flag => f.write_str(&self.flag),
-            Origin::File { path, line } => write!(f, "{}:{line} {}", path.display(), self.path),
+        match &self.0.origin {
+            Origin::Default | Origin::Flag => f.write_str(&self.0.flag),
+            Origin::File { path, line } => write!(f, "{}:{line} {}", path.display(), self.0.path),
         }
     }
 }
