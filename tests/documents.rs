@@ -261,11 +261,13 @@ fn a_dead_link_is_found() {
     );
 }
 
-/// Says whether there is such a file or folder: below the root, below `src/`, or beside the
-/// document.
-fn is_there(document: &Path, path: &str) -> bool {
-    let beside = document.parent().unwrap().join(path);
-    [Path::new(path), &Path::new("src").join(path), &beside].iter().any(|path| root().join(path).exists())
+/// Says whether there is such a file or folder: below the root, below `src/`, beside the document,
+/// or in the room that a row of a table is about.
+fn is_there(document: &Path, line: &str, path: &str) -> bool {
+    let (src, beside) = (Path::new("src"), document.parent().unwrap());
+    let room = line.strip_prefix("| `").and_then(|row| row.split('`').next()).unwrap_or_default();
+    let folders = [Path::new(""), src, beside, &src.join(room), Path::new(room)];
+    folders.iter().any(|folder| root().join(folder).join(path).exists())
 }
 
 /// A map that leads nowhere helps nobody: each file and folder of ours that it names is there, and
