@@ -338,7 +338,7 @@ fn readme_is_short() {
 #[test]
 fn the_map_is_short() {
     let count = read("ARCHITECTURE.md").lines().count();
-    assert!(count <= 140, "ARCHITECTURE.md has {count} lines");
+    assert!(count <= 125, "ARCHITECTURE.md has {count} lines");
 }
 
 #[test]
@@ -360,6 +360,7 @@ const WIDE_COMMENTS: &[&str] = &[
     "src/demo.rs",
     "src/episode.rs",
     "src/evidence",
+    "src/host",
     "src/lane",
     "src/ledger",
     "src/main.rs",
