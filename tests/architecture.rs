@@ -58,10 +58,7 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["route/"],
     &["run/"],
     &["sink/file/"],
-    &["sink/interface/"],
     &["source/"],
-    &["storage/"],
-    &["sys/rtnetlink/"],
     &["verify/"],
     &["wire/"],
 ];

@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, fcntl_getfl, fcntl_setfl, statx};
 
 use self::burst::Burst;
-use super::status::status;
-use super::{Identity, StoredFile};
+use super::files::StoredFile;
+use super::status::{Identity, status};
 use crate::sys::direct::{BUFFER, Writes};
 use crate::sys::written;
 
