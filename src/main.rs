@@ -9,7 +9,7 @@ use vxtap::console::Console;
 use vxtap::demo::{self, DemoError};
 use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
-use vxtap::replay::{self, ReplayPlan};
+use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
 use vxtap::verify;
 
@@ -112,7 +112,7 @@ fn end(outcome: &Outcome) -> ExitCode {
 }
 
 fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let report = replay::run(&ReplayPlan::from_args(args), &signals(Hangup::End)?.stop)?;
+    let report = replay::run(&args.plan(), &signals(Hangup::End)?.stop)?;
     let _ = writeln!(io::stdout().lock(), "{report}");
     for error in &report.damaged {
         tracing::error!("{error}");

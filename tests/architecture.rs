@@ -16,18 +16,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
     ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
     ("run", &["config", "console", "ledger", "pipeline", "record", "route", "source", "storage"]),
-    ("replay", &["cli", "ledger", "record", "sys", "wire"]),
+    ("replay", &["ledger", "record", "sys", "wire"]),
     ("verify", &["console", "evidence", "ledger", "storage"]),
     // What it is asked to do
     (
         "config",
-        &[
-            "archive", "cli", "evidence", "lane", "pipeline", "record", "replay", "route", "sink", "source", "storage",
-            "wire",
-        ],
+        &["archive", "cli", "evidence", "lane", "pipeline", "record", "route", "sink", "source", "storage", "wire"],
     ),
-    ("cli", &["archive", "config", "evidence", "record", "replay", "wire"]),
-    ("console", &["cli"]),
+    ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
+    ("console", &[]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "sink", "source", "wire"]),
     ("source", &["record", "sys", "wire"]),

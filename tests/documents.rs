@@ -1,8 +1,10 @@
-//! What the documents and the unit say, held against the program: commands, options and versions that they name exist.
+//! The documents and the unit are held against the program: commands, options, versions, files and
+//! anchors that they name exist, and lines are as wide as one can read.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::Parser;
 use vxtap::cli::Cli;
@@ -11,11 +13,57 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The documents that show commands: those at the top and under `docs/`.
-fn documents() -> Vec<PathBuf> {
-    let folders = [root().to_path_buf(), root().join("docs")];
-    let files = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
-    files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "md")).collect()
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// All files below the folders that end so, as paths below the root; `""` is the root without its folders.
+fn files(folders: &[&str], end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && folder != root() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == end) {
+                found.push(path.strip_prefix(root()).unwrap().to_path_buf());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every document of the project.
+fn documents() -> Vec<(PathBuf, String)> {
+    let paths = files(&["", "docs", "benches", "fixtures"], "md");
+    paths.into_iter().map(|path| (path.clone(), read(path.to_str().unwrap()))).collect()
+}
+
+/// A line of a document.
+struct Line<'a> {
+    number: usize,
+    text: &'a str,
+    /// The language of the block that the line is in, or of which it is the fence.
+    block: Option<&'a str>,
+}
+
+fn lines(text: &str) -> Vec<Line<'_>> {
+    let mut block = None;
+    let mut lines = Vec::new();
+    for (number, text) in (1..).zip(text.lines()) {
+        match (text.trim().strip_prefix("```"), block) {
+            (Some(language), None) => {
+                block = Some(language);
+                lines.push(Line { number, text, block });
+            }
+            (Some(_), Some(_)) => lines.push(Line { number, text, block: block.take() }),
+            (None, _) => lines.push(Line { number, text, block }),
+        }
+    }
+    assert!(block.is_none(), "a block is not closed");
+    lines
 }
 
 /// Command lines of shell blocks, with lines joined that end with a backslash or within quotes.
@@ -43,47 +91,242 @@ fn arguments(command: &str) -> Option<Vec<String>> {
 }
 
 #[track_caller]
-fn assert_is_understood(mut words: Vec<String>) {
+fn assert_is_understood(document: &Path, mut words: Vec<String>) {
     // Stands for the hash of a line.
     words.iter_mut().filter(|word| *word == "HASH").for_each(|word| *word = "0".repeat(64));
     if let Err(error) = Cli::try_parse_from(&words) {
-        panic!("{words:?}: {error}");
+        panic!("{}: {words:?}: {error}", document.display());
     }
 }
 
 #[test]
 fn commands_are_understood() {
     let mut found = 0;
-    for document in documents() {
-        for command in commands(&fs::read_to_string(&document).unwrap()) {
+    for (document, text) in documents() {
+        for command in commands(&text) {
             if let Some(words) = arguments(&command) {
-                assert_is_understood(words);
+                assert_is_understood(&document, words);
                 found += 1;
             }
         }
     }
-    assert!(found > 10, "only {found} commands are found");
+    assert!(found > 15, "only {found} commands are found");
+}
+
+/// The options of all commands, as `--write`.
+fn options() -> HashSet<String> {
+    use clap::CommandFactory;
+    let mut commands = vec![Cli::command()];
+    let mut options = HashSet::from(["--help".to_string(), "--version".to_string()]);
+    while let Some(command) = commands.pop() {
+        options.extend(command.get_arguments().filter_map(clap::Arg::get_long).map(|long| format!("--{long}")));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    options
+}
+
+/// Options of other programs that the documents name in the running text or in tables.
+const OTHERS: [&str; 4] = ["--af-packet", "--exclude", "--kill-whom", "--virtual-network-id"];
+
+#[test]
+fn options_exist() {
+    let known = options();
+    for (path, text) in
+        documents().iter().filter(|(path, _)| path.starts_with("docs") || path.parent() == Some(Path::new("")))
+    {
+        // A changelog names what there was.
+        if path.ends_with("CHANGELOG.md") {
+            continue;
+        }
+        for line in lines(text).iter().filter(|line| line.block.is_none()) {
+            for code in line.text.split('`').skip(1).step_by(2) {
+                let words = code.split([' ', '=', '\\', '"', '[', '|']).filter(|word| word.starts_with("--"));
+                for word in words.filter(|word| !word.starts_with("--keep-*") && word.len() > 2) {
+                    assert!(
+                        known.contains(word) || OTHERS.contains(&word) || code.starts_with("cargo "),
+                        "{}:{}: there is no option {word}",
+                        path.display(),
+                        line.number
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The anchor that a title gets: lower case, blanks as `-`, and nothing but letters, digits, `-` and `_`.
+fn anchor(title: &str) -> String {
+    let kept = title.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn anchors(text: &str) -> HashSet<String> {
+    let titles = lines(text).into_iter().filter(|line| line.block.is_none() && line.text.starts_with('#'));
+    titles.map(|line| anchor(line.text.trim_start_matches('#'))).collect()
+}
+
+/// The targets of links and pictures of a document, with their lines. What is between backquotes is no link.
+fn links(text: &str) -> Vec<(usize, String)> {
+    let mut links = Vec::new();
+    for line in lines(text).iter().filter(|line| line.block.is_none()) {
+        let mut rest = line.text;
+        while let Some((_, behind)) = rest.split_once("](") {
+            let (target, after) = behind.split_once(')').unwrap();
+            links.push((line.number, target.to_string()));
+            rest = after;
+        }
+    }
+    links
+}
+
+/// A path without `.` and `..`; none where it leads out of the project.
+fn normal(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => normal.push(name),
+            Component::CurDir => {}
+            Component::ParentDir => normal.pop().then_some(())?,
+            _ => return None,
+        }
+    }
+    Some(normal)
+}
+
+/// Says what is wrong with a link of a document at `from`.
+fn dead(from: &Path, target: &str, anchors_of: &HashMap<PathBuf, HashSet<String>>) -> Option<&'static str> {
+    if target.starts_with("https://") {
+        return None;
+    }
+    let (path, fragment) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
+    let to = if path.is_empty() { from.to_path_buf() } else { from.parent().unwrap().join(path) };
+    let Some(to) = normal(&to) else { return Some("it leads out of the project") };
+    if !root().join(&to).exists() {
+        return Some("there is no such file");
+    }
+    let known = |fragment: &str| anchors_of.get(&to).is_some_and(|anchors| anchors.contains(fragment));
+    fragment.is_some_and(|fragment| !known(fragment)).then_some("there is no such title")
+}
+
+#[test]
+fn no_link_is_dead() {
+    let documents = documents();
+    let anchors_of = documents.iter().map(|(path, text)| (path.clone(), anchors(text))).collect();
+    let mut found = 0;
+    for (path, text) in &documents {
+        for (number, target) in links(text) {
+            found += 1;
+            if let Some(why) = dead(path, &target, &anchors_of) {
+                panic!("{}:{number}: {target}: {why}", path.display());
+            }
+        }
+    }
+    assert!(found > 50, "only {found} links are found");
+}
+
+#[test]
+fn a_dead_link_is_found() {
+    let (from, anchors_of) = (
+        Path::new("docs/x.md"),
+        HashMap::from([(PathBuf::from("README.md"), anchors("# A b\n```sh\n# c\n```\n## `d`, e"))]),
+    );
+    for (target, why) in [
+        ("../README.md", None),
+        ("../README.md#a-b", None),
+        ("../README.md#d-e", None),
+        ("../README.md#c", Some("there is no such title")),
+        ("../docs", None),
+        ("READ.md", Some("there is no such file")),
+        ("../../etc", Some("it leads out of the project")),
+    ] {
+        assert_eq!(dead(from, target, &anchors_of), why, "{target}");
+    }
+    assert_eq!(
+        links("a [b](c) [d](e#f)\n```sh\n[g](h)\n```\n![i](j)"),
+        [(1, "c".into()), (1, "e#f".into()), (5, "j".into())]
+    );
+}
+
+/// Each page of `docs/` can be reached from README.md, and each decision from the list of them.
+#[test]
+fn every_page_is_linked() {
+    let pages: HashMap<PathBuf, String> = documents().into_iter().collect();
+    let mut reached = HashSet::from([PathBuf::from("README.md")]);
+    let mut open: Vec<PathBuf> = reached.iter().cloned().collect();
+    while let Some(page) = open.pop() {
+        for (_, target) in links(&pages[&page]) {
+            let path = target.split('#').next().unwrap();
+            let to = normal(&page.parent().unwrap().join(path)).unwrap_or_default();
+            if pages.contains_key(&to) && reached.insert(to.clone()) {
+                open.push(to);
+            }
+        }
+    }
+    for page in pages.keys().filter(|page| page.starts_with("docs")) {
+        assert!(reached.contains(page), "nothing leads to {}", page.display());
+    }
+}
+
+fn width(line: &str) -> usize {
+    line.chars().count()
+}
+
+/// A line of a document may be wider where it cannot be broken: in a table, a block of code, a line with one long link.
+fn may_be_wide(line: &Line<'_>) -> bool {
+    line.block.is_some() || line.text.starts_with('|') || line.text.starts_with("![")
+}
+
+#[test]
+fn readme_is_short() {
+    let text = read("README.md");
+    assert!(text.lines().count() <= 180, "README.md has {} lines", text.lines().count());
+    assert!(text.split_whitespace().count() <= 1500, "README.md has {} words", text.split_whitespace().count());
+    for line in lines(&text) {
+        assert!(width(line.text) <= 120, "README.md:{} has {} columns", line.number, width(line.text));
+    }
+}
+
+#[test]
+fn the_map_is_short() {
+    let count = read("ARCHITECTURE.md").lines().count();
+    assert!(count <= 140, "ARCHITECTURE.md has {count} lines");
+}
+
+#[test]
+fn documents_are_narrow() {
+    for (path, text) in &documents() {
+        for line in lines(text).iter().filter(|line| !may_be_wide(line)) {
+            assert!(width(line.text) <= 120, "{}:{} has {} columns", path.display(), line.number, width(line.text));
+        }
+    }
 }
 
 #[test]
 fn the_units_command_is_understood() {
-    let unit = fs::read_to_string(root().join("systemd/vxtap.service")).unwrap();
+    let path = "systemd/vxtap.service";
+    let unit = read(path);
     // As systemd reads it.
-    let unit = unit.replace("\\\n", " ").replace("%%", "%");
-    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    assert_is_understood(arguments(command).unwrap());
-    // A page that the steps in the unit's own first lines install, and a directory that is writable for it and of the documents.
-    let page = unit.lines().find_map(|line| line.strip_prefix("Documentation=file:")).unwrap();
-    assert!(unit.contains(&format!("install -m 644 -D README.md {page}\n")), "{page} is not installed");
-    let writable = unit.lines().find_map(|line| line.strip_prefix("ReadWritePaths=")).unwrap();
+    let joined = unit.replace("\\\n", " ").replace("%%", "%");
+    let command = joined.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    assert_is_understood(Path::new(path), arguments(command).unwrap());
+    // The steps in the unit's own first lines install the pages that it names.
+    let folder = "/usr/local/share/doc/vxtap";
+    assert!(unit.contains(&format!("cp -r README.md ARCHITECTURE.md docs {folder}/\n")), "no page is installed");
+    let pages = joined.lines().find_map(|line| line.strip_prefix("Documentation=")).unwrap();
+    for page in pages.split_whitespace() {
+        let installed = page.strip_prefix(&format!("file:{folder}/")).unwrap();
+        assert!(root().join(installed).is_file(), "{page} is not installed");
+    }
+    // Its directory is writable for it, and that of the documents.
+    let writable = joined.lines().find_map(|line| line.strip_prefix("ReadWritePaths=")).unwrap();
     assert!(command.contains(&format!("--write {writable} ")), "{command} does not write to {writable}");
-    assert!(fs::read_to_string(root().join("README.md")).unwrap().contains(&format!("vxtap run --write {writable}\n")));
+    assert!(read("README.md").contains(&format!("vxtap run --write {writable}\n")));
 }
 
 #[test]
 fn the_version_of_rust_is_in_words() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest = read("Cargo.toml");
     let version =
         manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")).unwrap().trim_end_matches('"');
-    assert!(fs::read_to_string(root().join("README.md")).unwrap().contains(&format!("Rust {version} or later")));
+    assert!(read("README.md").contains(&format!("Rust {version} or later")));
 }

@@ -55,13 +55,14 @@ use crate::evidence::{Algorithm, Manifest, ManifestError, Session};
 use crate::ledger::{Counter, Output};
 use crate::storage::Storage;
 
-/// What a loss of power may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What is sure to survive a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Sync {
-    /// What the kernel has not written yet.
+    /// What the kernel has written by then: usually all that is older than half a minute.
     #[default]
     None,
-    /// Nothing of what was published.
+    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
     Publish,
 }
 

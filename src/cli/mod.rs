@@ -3,23 +3,32 @@
 //! What the arguments mean together is decided in [`crate::config`].
 
 mod advice;
+mod replay;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::advice::{parse, wrong};
+pub use self::replay::ReplayArgs;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::archive::MinFree;
-use crate::config::address::{self, Listen, target};
+use crate::archive::{MinFree, Sync};
+use crate::config::address::{self, Listen};
 use crate::config::files::{command, directory};
+use crate::config::hashing::Hashing;
 use crate::config::sessions::{self, Item};
 use crate::config::units::{bytes, duration, interface, min_free, number};
-use crate::evidence::Digest;
+use crate::console::LogFormat;
+use crate::evidence::{Algorithm, Digest};
+use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
+use crate::record::format::Format;
+use crate::source::Way;
+use crate::source::bpf::Attach;
+use crate::source::udp::Steering;
+use crate::storage::Direct;
 use crate::wire::{VniRange, VniSet};
 
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror interfaces out.
@@ -93,15 +102,15 @@ pub struct RunArgs {
     #[arg(help_heading = RECEIVING, long, value_name = "ADDR:PORT", allow_hyphen_values = true, value_parser = address::listen)]
     pub listen: Vec<Listen>,
     /// How datagrams are received.
-    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = SourceWay::Udp)]
-    pub source: SourceWay,
+    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Way::Udp)]
+    pub source: Way,
     /// With --source bpf: the interface that datagrams come in on; repeat for more. [default: the one that has the --listen
     /// address, or the default route]
     #[arg(help_heading = RECEIVING, long, value_name = "NAME")]
     pub interface: Vec<String>,
     /// With --source bpf: where on the interface. [default: auto]
     #[arg(help_heading = RECEIVING, long, value_enum)]
-    pub attach: Option<AttachTo>,
+    pub attach: Option<Attach>,
     /// With --source bpf: size of each ring, rounded up to a power of two. There is a ring for each worker, with --steer flow for each CPU.
     /// [default: 16MiB]
     #[arg(help_heading = RECEIVING, long, value_name = "BYTES", value_parser = bytes)]
@@ -118,8 +127,8 @@ pub struct RunArgs {
     #[arg(help_heading = RECEIVING, long, value_name = "N", value_parser = number::<u16, 1, 256>)]
     pub workers: Option<u16>,
     /// What decides which worker receives a datagram.
-    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Steer::Session)]
-    pub steer: Steer,
+    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Steering::Session)]
+    pub steer: Steering,
     /// Directory for the pcap files; created if missing.
     #[arg(help_heading = FILES, long, value_name = "DIR", default_value = "./captures", value_parser = PathBufValueParser::new().try_map(directory))]
     pub write: PathBuf,
@@ -145,8 +154,8 @@ pub struct RunArgs {
     #[arg(help_heading = INTERFACES, long, value_name = "N", requires = "interfaces", value_parser = number::<u32, 1, 64>)]
     pub tap_count: Option<u32>,
     /// What the files look like.
-    #[arg(help_heading = FILES, long, value_enum, default_value_t = FileFormat::Pcap)]
-    pub format: FileFormat,
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = Format::Pcap)]
+    pub format: Format,
     /// Compress the files: lz4, zstd, or zstd:LEVEL from 1 (fast) to 19 (small).
     #[arg(help_heading = FILES, long, value_name = "lz4|zstd[:LEVEL]")]
     pub compress: Option<Compression>,
@@ -160,14 +169,14 @@ pub struct RunArgs {
     #[arg(help_heading = FILES, long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub rotate_time: Duration,
     /// Write files past the page cache (O_DIRECT, io_uring).
-    #[arg(help_heading = FILES, long, value_enum, default_value_t = DirectFiles::Auto)]
-    pub direct: DirectFiles,
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = Direct::Auto)]
+    pub direct: Direct,
     /// What is sure to survive a loss of power. A file that has its final name survives the death of the program either way.
-    #[arg(help_heading = FILES, long, value_enum, default_value_t = SyncFiles::None)]
-    pub sync: SyncFiles,
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = Sync::None)]
+    pub sync: Sync,
     /// By what files are hashed, also those salvaged after a crash, so that `vxtap verify` can tell changed ones.
-    #[arg(help_heading = FILES, long, value_enum, default_value_t = HashFiles::Sha256)]
-    pub hash: HashFiles,
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = Hashing(Some(Algorithm::Sha256)))]
+    pub hash: Hashing,
     /// Remove the oldest published files while all files together have more bytes than this, as 500GiB.
     #[arg(help_heading = BUDGET, long, value_name = "BYTES", value_parser = bytes)]
     pub keep_bytes: Option<u64>,
@@ -239,38 +248,6 @@ pub struct InterfaceArg {
     pub vnis: Option<VniSet>,
 }
 
-/// `vxtap replay`.
-#[derive(Debug, Args)]
-pub struct ReplayArgs {
-    /// Captures to send, in this order: pcap or pcapng with Ethernet frames.
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// Where the mirror traffic goes; the port is 4789 unless given. IPv6 with a port as `[ADDR]:PORT`.
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = target)]
-    pub to: SocketAddr,
-    /// VNI of the mirror session; with a range, frames take turns.
-    #[arg(long, value_name = "N|A-B", default_value = "1", allow_hyphen_values = true, value_parser = sessions::range)]
-    pub vni: VniRange,
-    /// Send this many frames a second. [default: as fast as possible]
-    #[arg(long, value_name = "PPS", conflicts_with = "realtime", value_parser = number::<u64, 1, { u64::MAX }>)]
-    pub rate: Option<u64>,
-    /// Keep the time between frames that the capture shows.
-    #[arg(long)]
-    pub realtime: bool,
-    /// Play the files this many times.
-    #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = number::<u64, 1, { u64::MAX }>)]
-    pub loops: u64,
-    /// Source address of the mirror traffic; one of this host's.
-    #[arg(long, value_name = "ADDR")]
-    pub from: Option<IpAddr>,
-    /// Send with a computed outer UDP checksum. [default: zero, as AWS does]
-    #[arg(long)]
-    pub checksum: bool,
-    /// Show a progress bar.
-    #[arg(long)]
-    pub progress: bool,
-}
-
 /// `vxtap verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -291,28 +268,6 @@ pub struct DemoArgs {
     pub write: Option<PathBuf>,
 }
 
-/// What decides which worker receives a datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Steer {
-    /// Outer source address and VNI: each mirror session stays in order on one worker.
-    Session,
-    /// Outer source address and port: one busy session is spread over all workers; its file is in order per
-    /// outer source port only.
-    Flow,
-}
-
-/// How datagrams are received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SourceWay {
-    /// By UDP sockets. Needs no privilege.
-    Udp,
-    /// By a BPF program on the interface, for a fraction of the CPU. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Firewall rules of this host do not
-    /// apply to what it takes.
-    Bpf,
-    /// By the program if it works here, else by sockets; says which, and why.
-    Auto,
-}
-
 /// How frames enter an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TapMode {
@@ -321,78 +276,6 @@ pub enum TapMode {
     /// With --source bpf, for one --tap: the program takes the outer headers off and redirects the packet, without a thread of the sensor. What it
     /// leaves (fragments, odd datagrams) is injected.
     Redirect,
-}
-
-/// Where on an interface the program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AttachTo {
-    /// At XDP where the driver lets it, else at tc.
-    Auto,
-    /// In the driver, before the kernel makes a packet of it: the fastest.
-    Xdp,
-    /// Where the kernel has just made a packet: any driver, any MTU.
-    Tc,
-}
-
-/// The format of capture files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FileFormat {
-    /// Classic pcap with nanoseconds.
-    Pcap,
-    /// Classic pcap with microseconds, for old readers.
-    PcapUs,
-    /// pcapng: says which session, which way each frame went, and what was lost where.
-    Pcapng,
-}
-
-/// Which files are written past the page cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DirectFiles {
-    /// All, four at a time.
-    On,
-    /// None.
-    Off,
-    /// Those that get more than 64 MiB within a second, as long as less than half of --queue waits
-    /// for the disk.
-    Auto,
-}
-
-/// When files are synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SyncFiles {
-    /// What the kernel has written by then: usually all that is older than half a minute.
-    None,
-    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
-    Publish,
-}
-
-/// By what files are hashed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HashFiles {
-    /// SHA-256, as `sha256sum` prints it. One core hashes 1.8 GB/s.
-    Sha256,
-    /// BLAKE3, as `b3sum` prints it. One core hashes three times as much.
-    Blake3,
-    /// Nothing: all that can be compared are sizes.
-    None,
-}
-
-/// Policy for reserved bits in the VXLAN header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReservedBits {
-    /// Decapsulate and count.
-    Accept,
-    /// Drop and count.
-    Reject,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// How the ledger is printed.

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod allow;
 pub mod files;
+pub mod hashing;
 mod plan;
 mod queue;
 mod redirect;

@@ -9,20 +9,16 @@ use super::sessions::{self, AllAndOthers};
 use super::{address, queue, redirect, units};
 use procfs::Current;
 
-use crate::archive::{ArchivePlan, BudgetPlan, MinFree, Sync};
-use crate::cli::{self, RunArgs};
-use crate::evidence::Algorithm;
+use crate::archive::{ArchivePlan, BudgetPlan, MinFree};
+use crate::cli::{RunArgs, TapMode};
 use crate::lane::{CHUNK_MEMORY, LanePlan};
-use crate::pipeline::decap::ReservedBits;
 use crate::pipeline::{Destination, OutputPlan, PipelinePlan};
-use crate::record::format::Format;
 use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
 use crate::source::bpf::{Attach, BpfPlan, rings};
-use crate::source::udp::{self, Steering, UdpPlan};
+use crate::source::udp::{self, UdpPlan};
 use crate::source::{Allowed, SourcePlan, TooMany, Way};
-use crate::storage::Direct;
 use crate::wire::vxlan;
 
 /// What `vxtap run` does.
@@ -189,10 +185,7 @@ impl RunPlan {
         let memory = procfs::Meminfo::current().map(|memory| memory.mem_total).ok();
         let queue = args.queue.unwrap_or_else(|| queue::by_default(workers, queue::outputs(args), memory));
         let pipeline = PipelinePlan {
-            reserved_bits: match args.reserved_bits {
-                cli::ReservedBits::Accept => ReservedBits::Accept,
-                cli::ReservedBits::Reject => ReservedBits::Reject,
-            },
+            reserved_bits: args.reserved_bits,
             max_sessions: args.max_sessions,
             count: args.count,
             outputs: outputs(args, workers, queue)?,
@@ -207,29 +200,23 @@ impl RunPlan {
             Some(file) => AllowPlan::File(file.clone()),
             None => AllowPlan::Given(given(args)?),
         };
-        let steering = match args.steer {
-            cli::Steer::Session => Steering::Session,
-            cli::Steer::Flow => Steering::Flow,
-        };
+        let steering = args.steer;
         let bpf = bpf(args, &pipeline)?;
         let rings = rings(steering, workers).unwrap_or(workers);
         let asked = u64::from(bpf.ring).saturating_mul(rings as u64);
-        if args.source != cli::SourceWay::Udp
+        if args.source != Way::Udp
             && let Some(has) = memory
             && asked > has
         {
             return Err(PlanError::RingMemory { asked, has });
         }
-        let way = match args.source {
-            cli::SourceWay::Udp => match only_bpf(args) {
-                Some(option) => return Err(PlanError::OnlyBpf(option)),
-                None => Way::Udp,
-            },
-            cli::SourceWay::Bpf => Way::Bpf,
-            cli::SourceWay::Auto => Way::Auto,
-        };
+        if args.source == Way::Udp
+            && let Some(option) = only_bpf(args)
+        {
+            return Err(PlanError::OnlyBpf(option));
+        }
         let udp = UdpPlan { listen, workers, steering, receive_buffer };
-        Ok(Self { source: SourcePlan { way, udp, bpf }, allow, pipeline, duration: args.duration })
+        Ok(Self { source: SourcePlan { way: args.source, udp, bpf }, allow, pipeline, duration: args.duration })
     }
 }
 
@@ -262,11 +249,9 @@ fn bpf(args: &RunArgs, pipeline: &PipelinePlan) -> Result<BpfPlan, PlanError> {
     let lists = args.allow.is_some() || !args.vni.is_empty() || !args.from.is_empty();
     Ok(BpfPlan {
         interfaces: args.interface.clone(),
-        attach: match args.attach {
-            _ if args.tap_mode == cli::TapMode::Redirect => Attach::Tc,
-            None | Some(cli::AttachTo::Auto) => Attach::Auto,
-            Some(cli::AttachTo::Xdp) => Attach::Xdp,
-            Some(cli::AttachTo::Tc) => Attach::Tc,
+        attach: match args.tap_mode {
+            TapMode::Redirect => Attach::Tc,
+            TapMode::Inject => args.attach.unwrap_or(Attach::Auto),
         },
         ring: ring.ok_or(PlanError::Ring)?.next_power_of_two(),
         keep,
@@ -296,27 +281,12 @@ fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<Outpu
             linger: args.flush / 4,
             buffer_memory,
             open_files: allowed_open_files(),
-            format: match args.format {
-                cli::FileFormat::Pcap => Format::Pcap,
-                cli::FileFormat::PcapUs => Format::PcapUs,
-                cli::FileFormat::Pcapng => Format::PcapNg,
-            },
+            format: args.format,
             compression: args.compress,
-            direct: match args.direct {
-                cli::DirectFiles::On => Direct::On,
-                cli::DirectFiles::Off => Direct::Off,
-                cli::DirectFiles::Auto => Direct::Auto,
-            },
+            direct: args.direct,
             archive: ArchivePlan {
-                sync: match args.sync {
-                    cli::SyncFiles::None => Sync::None,
-                    cli::SyncFiles::Publish => Sync::Publish,
-                },
-                hash: match args.hash {
-                    cli::HashFiles::Sha256 => Some(Algorithm::Sha256),
-                    cli::HashFiles::Blake3 => Some(Algorithm::Blake3),
-                    cli::HashFiles::None => None,
-                },
+                sync: args.sync,
+                hash: args.hash.0,
                 budget: BudgetPlan {
                     keep_bytes: args.keep_bytes,
                     keep_files: args.keep_files,
@@ -347,7 +317,7 @@ fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<Outpu
             if name == FILES || outputs.iter().any(|output: &OutputPlan| output.name == name) {
                 return Err(PlanError::InterfaceName(name));
             }
-            let redirect = args.tap_mode == cli::TapMode::Redirect;
+            let redirect = args.tap_mode == TapMode::Redirect;
             let plan = InterfacePlan { name: name.clone(), kind, mtu: args.tap_mtu };
             outputs.push(OutputPlan {
                 selection: Selection { vnis: interface.vnis.clone(), share },
@@ -393,6 +363,8 @@ fn default_workers() -> usize {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::cli;
+    use crate::evidence::Algorithm;
     use clap::Parser;
 
     pub(in super::super) fn plan(more: &[&str]) -> Result<RunPlan, PlanError> {

@@ -1,23 +1,24 @@
 //! `--tap-mode redirect`: what goes together with it, and what it means for the program.
 
 use super::plan::{PlanError, kept};
-use crate::cli::{self, RunArgs};
+use crate::cli::{RunArgs, TapMode};
 use crate::pipeline::PipelinePlan;
-use crate::source::bpf::RedirectPlan;
+use crate::source::Way;
+use crate::source::bpf::{Attach, RedirectPlan};
 
 /// Whether all that is asked for together with redirection can be done by a program in the kernel.
 pub(super) fn check(args: &RunArgs) -> Result<(), PlanError> {
-    if args.tap_mode != cli::TapMode::Redirect {
+    if args.tap_mode != TapMode::Redirect {
         return Ok(());
     }
     let way = match args.source {
-        cli::SourceWay::Udp => "--source udp",
+        Way::Udp => "--source udp",
         _ => "--source auto",
     };
     let all = [
-        (args.source != cli::SourceWay::Bpf, way, "the program on the interface redirects; use --source bpf"),
+        (args.source != Way::Bpf, way, "the program on the interface redirects; use --source bpf"),
         (
-            args.attach == Some(cli::AttachTo::Xdp),
+            args.attach == Some(Attach::Xdp),
             "--attach xdp",
             "there is no packet yet that could enter another interface; use --attach tc",
         ),
@@ -44,7 +45,7 @@ pub(super) fn check(args: &RunArgs) -> Result<(), PlanError> {
 
 /// How the program redirects, if it does.
 pub(super) fn plan(args: &RunArgs, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
-    (args.tap_mode == cli::TapMode::Redirect).then(|| {
+    (args.tap_mode == TapMode::Redirect).then(|| {
         let files = pipeline.outputs.iter().filter(|output| !output.lane.redirect);
         let snaplen = files.map(|output| output.lane.snaplen).max().unwrap_or(0);
         RedirectPlan { sessions: args.max_sessions, copy: !args.no_write, keep: kept(snaplen) }
@@ -55,7 +56,6 @@ pub(super) fn plan(args: &RunArgs, pipeline: &PipelinePlan) -> Option<RedirectPl
 mod tests {
     use super::super::plan::tests::plan as resolve;
     use super::*;
-    use crate::source::bpf::Attach;
 
     #[test]
     fn redirection() {

@@ -13,12 +13,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::digest::{Digest, Hasher};
 
 /// By what files are hashed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Algorithm {
-    /// SHA-256 (FIPS 180-4).
+    // FIPS 180-4.
+    /// SHA-256, as `sha256sum` prints it. One core hashes 1.8 GB/s.
     #[default]
     Sha256,
-    /// BLAKE3, with its default length of 32 bytes and without a key.
+    // With its default length of 32 bytes and without a key.
+    /// BLAKE3, as `b3sum` prints it. One core hashes three times as much.
     Blake3,
 }
 

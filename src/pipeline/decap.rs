@@ -4,12 +4,14 @@ use crate::source::Datagram;
 use crate::wire::DropReason;
 use crate::wire::vxlan::{self, Decapsulated};
 
-/// What to do about reserved bits in a VXLAN header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The policy for reserved bits in the VXLAN header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ReservedBits {
-    /// Ignore and count them, as RFC 7348 section 5 says.
+    // RFC 7348 section 5 says to ignore them.
+    /// Decapsulate and count.
     Accept,
-    /// Drop the datagram.
+    /// Drop and count.
     Reject,
 }
 

@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::ReplayArgs;
 use crate::record::read::{CaptureReader, ReadError};
 use crate::wire::VniRange;
 
@@ -74,27 +73,6 @@ pub struct ReplayPlan {
     pub checksum: bool,
     /// Whether a progress bar is drawn, if standard error is a terminal.
     pub progress: bool,
-}
-
-impl ReplayPlan {
-    /// The plan that the command line asks for.
-    #[must_use]
-    pub fn from_args(args: &ReplayArgs) -> ReplayPlan {
-        ReplayPlan {
-            inputs: args.files.iter().cloned().map(Input::File).collect(),
-            to: args.to,
-            vni: args.vni,
-            pace: match args.rate {
-                Some(rate) => Pace::Rate(rate),
-                None if args.realtime => Pace::Realtime,
-                None => Pace::AsFast,
-            },
-            loops: args.loops,
-            from: args.from,
-            checksum: args.checksum,
-            progress: args.progress,
-        }
-    }
 }
 
 /// Why nothing, or nothing more, can be sent.

@@ -6,14 +6,16 @@ use super::Allowed;
 use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
 use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
 
-/// How datagrams are to be received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How datagrams are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Way {
-    /// By sockets alone.
+    /// By UDP sockets. Needs no privilege.
     Udp,
-    /// By a BPF program on the interface, and sockets for the rest.
+    /// By a BPF program on the interface, for a fraction of the CPU. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Firewall rules of this host do not
+    /// apply to what it takes.
     Bpf,
-    /// With the program if it works here, else by sockets alone.
+    /// By the program if it works here, else by sockets; says which, and why.
     Auto,
 }
 

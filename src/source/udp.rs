@@ -40,11 +40,13 @@ const COPIES: usize = 16;
 pub const MAX_LISTEN: usize = 16;
 
 /// What decides which worker receives a datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Steering {
-    /// Outer source address and VNI.
+    /// Outer source address and VNI: each mirror session stays in order on one worker.
     Session,
-    /// Outer source address and port.
+    /// Outer source address and port: one busy session is spread over all workers; its file is in order per
+    /// outer source port only.
     Flow,
 }
 

@@ -403,11 +403,11 @@ mod tests {
         assert_eq!(told(&format!("f() {{ printf '%s|' \"$#\" \"$1\" >{out}; }}; f")), format!("1|{path}|"));
     }
 
-    /// The upload that README shows, with a program in place of `aws` that fails twice.
+    /// The upload that the documents show, with a program in place of `aws` that fails twice.
     #[test]
     fn the_recipe_tries_again_and_takes_the_manifest_along() {
-        let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-        let (_, recipe) = readme.split_once("--on-publish '\n").unwrap();
+        let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evidence.md")).unwrap();
+        let (_, recipe) = page.split_once("--on-publish '\n").unwrap();
         let (recipe, _) = recipe.split_once("'\n```").unwrap();
         let dir = tempfile::tempdir().unwrap();
         let (aws, out) = (dir.path().join("aws"), dir.path().join("out"));

@@ -13,16 +13,17 @@ use super::pcapng;
 /// Microsecond pcap.
 pub const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 
-/// Format of a capture file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+/// The format of a capture file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Classic pcap with nanoseconds.
     Pcap,
-    /// Classic pcap with microseconds, for readers that know no other.
+    /// Classic pcap with microseconds, for old readers.
     PcapUs,
-    /// pcapng with nanoseconds, one interface a file.
+    /// pcapng: says which session, which way each frame went, and what was lost where.
     #[serde(rename = "pcapng")]
+    #[value(name = "pcapng")]
     PcapNg,
 }
 

@@ -64,15 +64,16 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// How often interfaces and addresses are looked at.
 const TEND: Duration = Duration::from_secs(1);
 
-/// Where the program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where on an interface the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Attach {
-    /// At XDP in the driver.
-    Xdp,
-    /// At tc ingress.
-    Tc,
     /// At XDP where the driver lets it, else at tc.
     Auto,
+    /// In the driver, before the kernel makes a packet of it: the fastest.
+    Xdp,
+    /// Where the kernel has just made a packet: any driver, any MTU.
+    Tc,
 }
 
 /// What is particular to this source.

@@ -39,15 +39,17 @@ use crate::sys::direct::{BUFFER, Writes};
 use crate::sys::written;
 
 /// Which files are written past the page cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Direct {
-    /// All, as far as there are buffers: four at a time.
+    /// All, four at a time.
     On,
     /// None.
     #[default]
     Off,
-    /// Those that are given 64 MiB within a second, until a second brings less than 16 MiB, or half
-    /// of the queue waits for the disk; four at a time.
+    // A file goes back to the page cache where a second brings less than 16 MiB.
+    /// Those that get more than 64 MiB within a second, as long as less than half of --queue waits
+    /// for the disk.
     Auto,
 }
 
