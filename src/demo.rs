@@ -13,6 +13,7 @@ use clap::Parser;
 
 use crate::cli::{DemoArgs, RunArgs};
 use crate::config::{PlanError, RunPlan};
+use crate::console::Console;
 use crate::ledger::thousands;
 use crate::pipeline::Outcome;
 use crate::record::Timestamp;
@@ -112,7 +113,7 @@ pub fn run(args: &DemoArgs, signals: &Signals, out: &mut impl Write) -> Result<b
                     checksum: false,
                     progress: false,
                 };
-                replay::run(&plan, &signals.stop)
+                replay::run(&plan, &signals.stop, &Console::default())
             })
         });
         senders.into_iter().filter_map(|sender| sender.join().ok()).collect()

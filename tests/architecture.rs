@@ -14,9 +14,9 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
+    ("demo", &["cli", "config", "console", "ledger", "pipeline", "record", "replay", "run", "wire"]),
     ("run", &["config", "console", "ledger", "pipeline", "record", "route", "source", "storage"]),
-    ("replay", &["ledger", "record", "sys", "wire"]),
+    ("replay", &["console", "ledger", "record", "sys", "wire"]),
     ("verify", &["console", "evidence", "ledger", "storage"]),
     // What it is asked to do
     (
@@ -51,7 +51,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["evidence/"],
     &["cli/", "config/"],
     &["ledger/"],
-    &["replay/"],
     &["route/"],
     &["run/"],
     &["sink/file/"],
