@@ -58,7 +58,7 @@ pub enum ReplayError {
 }
 
 /// What to do about an error of the system, to be appended to it.
-pub(super) fn advice(error: &io::Error) -> &'static str {
+fn advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {
             "; another program holds it: `ss -unap` shows which. Replays share ports only if the same user runs them"

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
+use parking_lot::Mutex;
 
 use super::filter::{self, Filter};
 use super::interface;
@@ -165,12 +165,8 @@ impl Here {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("attached", &lock(&self.changing).attached).finish_non_exhaustive()
+        f.debug_struct("Program").field("attached", &self.changing.lock().attached).finish_non_exhaustive()
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Program {
@@ -250,7 +246,7 @@ impl Program {
         }
         // Into one that is gone frames would vanish.
         target.leave()?;
-        let _hold = attach_tc(&mut lock(&self.changing).ebpf, ENTERED, interface, index)?;
+        let _hold = attach_tc(&mut self.changing.lock().ebpf, ENTERED, interface, index)?;
         Ok(target.begin(Place { interface: interface.to_owned(), index, _hold })?)
     }
 
@@ -283,7 +279,7 @@ impl Program {
 
     /// Attaches the program to an interface.
     pub(super) fn attach(&self, interface: &str) -> Result<Mode, BpfError> {
-        let mut changing = lock(&self.changing);
+        let mut changing = self.changing.lock();
         let (index, mode, hold) = attach(&mut changing.ebpf, interface, self.attach)?;
         changing.attached.push(Attached { interface: interface.to_owned(), hold: Some((index, hold)), told: false });
         Ok(mode)
@@ -291,16 +287,16 @@ impl Program {
 
     /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be called now and then.
     pub(super) fn tend(&self) {
-        let mut changing = lock(&self.changing);
+        let mut changing = self.changing.lock();
         let Changing { ebpf, listening, own, attached, .. } = &mut *changing;
         // What cannot be asked or changed stays with the stack, or is taken for a little longer.
         if let Ok((now, addresses)) = self.here.look() {
             let _ = own.add(addresses.iter().copied());
-            let _ = lock(&self.states).know(place::own_bits(&addresses));
+            let _ = self.states.lock().know(place::own_bits(&addresses));
             let _ = own.keep(&addresses);
             let _ = listening.add(now.iter().copied());
             if listening.keep(&now).unwrap_or(true) {
-                let _ = lock(&self.states).forget();
+                let _ = self.states.lock().forget();
             }
         }
         if let Some((interface, index)) = self.target.interface()
@@ -351,7 +347,7 @@ impl Program {
 
     /// Has the program drop sessions that are not allowed. Where it cannot be told, it drops none, and the workers do.
     pub(super) fn allow(&self, allowed: &Allowed) {
-        let mut changing = lock(&self.changing);
+        let mut changing = self.changing.lock();
         let lists = &mut changing.lists;
         // In this order, so that what was allowed and still is is never dropped.
         let told = lists
@@ -370,14 +366,14 @@ impl Program {
 
     /// Asks the program to wake the reader of this ring with the next record.
     pub(super) fn wake(&self, ring: u32) -> Result<(), MapError> {
-        lock(&self.states).wake(ring)
+        self.states.lock().wake(ring)
     }
 
     /// Has the program leave everything to the stack. What it has taken is in the rings when this returns.
     pub(super) fn refuse(&self) {
         if let Err(error) = self.leave_all(true) {
             tracing::warn!(%error, "cannot tell the program to stop; detaching it");
-            lock(&self.changing).attached.clear();
+            self.changing.lock().attached.clear();
         }
         if ring::wait_for_running_programs().is_err() {
             // Longer than any program takes.
@@ -390,13 +386,13 @@ impl Program {
 
     /// Has the program leave everything to the stack, or not any more.
     pub(super) fn leave_all(&self, leave: bool) -> Result<(), MapError> {
-        let mut states = lock(&self.states);
+        let mut states = self.states.lock();
         states.leave_all = leave;
         states.tell()
     }
 
     fn take_only(&self, only: u32) -> Result<(), MapError> {
-        let mut states = lock(&self.states);
+        let mut states = self.states.lock();
         states.only = only;
         states.tell()
     }
@@ -529,14 +525,14 @@ pub(super) mod tests {
         }
 
         pub(in super::super) fn has_at_tc(&self, name: &str, interface: &str) -> bool {
-            is_at_tc(&lock(&self.changing).ebpf, name, interface)
+            is_at_tc(&self.changing.lock().ebpf, name, interface)
         }
 
         /// Has both programs look attached as they were, while they are so at another interface.
         pub(in super::super) fn displace(&self, elsewhere: &str) {
-            let attach = |name| attach_tc(&mut lock(&self.changing).ebpf, name, elsewhere, 0).unwrap();
+            let attach = |name| attach_tc(&mut self.changing.lock().ebpf, name, elsewhere, 0).unwrap();
             let hold = attach("vxtap_tc");
-            if let [Attached { hold: Some((_, place)), .. }] = &mut *lock(&self.changing).attached {
+            if let [Attached { hold: Some((_, place)), .. }] = &mut *self.changing.lock().attached {
                 *place = hold;
             }
             self.target.count_by(attach("vxtap_entered"));
@@ -544,7 +540,7 @@ pub(super) mod tests {
 
         /// Lends a program for tc.
         pub(in super::super) fn with_tc<T>(&self, name: &'static str, f: impl FnOnce(&mut SchedClassifier) -> T) -> T {
-            f(tc_program(&mut lock(&self.changing).ebpf, name).unwrap())
+            f(tc_program(&mut self.changing.lock().ebpf, name).unwrap())
         }
     }
 }
