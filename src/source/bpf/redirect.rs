@@ -1,11 +1,11 @@
 //! Redirection: which interface frames enter, and what was counted of those that have no copy in a ring.
 
 use std::net::Ipv6Addr;
-use std::sync::Mutex;
 
 use aya::maps::{Array, MapData, MapError, PerCpuHashMap};
+use parking_lot::Mutex;
 
-use super::program::{Hold};
+use super::program::Hold;
 use crate::record::Timestamp;
 use crate::source::Counted;
 

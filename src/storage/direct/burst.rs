@@ -73,7 +73,7 @@ impl Burst {
     /// As if too many had waited at `high` for the last time.
     #[cfg(test)]
     pub(super) fn calm_since(&self, high: Instant) {
-        self.last.lock().unwrap().iter_mut().for_each(|last| last.high = high);
+        self.last.lock().iter_mut().for_each(|last| last.high = high);
     }
 }
 
