@@ -118,7 +118,7 @@ fn plan(to: SocketAddr, files: &[&Path]) -> ReplayPlan {
 }
 
 fn play(plan: &ReplayPlan) -> Report {
-    run(plan, &AtomicBool::new(false)).unwrap()
+    run(plan, &AtomicBool::new(false), &Console::default()).unwrap()
 }
 
 /// One received datagram.
