@@ -18,7 +18,8 @@ use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::worker::Step;
 use vxtap::record::Timestamp;
 use vxtap::record::format::Format;
-use vxtap::route::{Registry, Selection, SessionId, SessionKey, SessionTable};
+use vxtap::route::{Registry, Selection, SessionId, SessionTable};
+use vxtap::session::Session;
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
@@ -134,7 +135,7 @@ fn mixed_chunk(length: usize, sessions: u32) -> (Chunk, Arc<Registry>) {
         if !chunk.fits(length) {
             break;
         }
-        let key = SessionKey { source: source(), vni: Vni::new(n % sessions).unwrap() };
+        let key = Session::vxlan(source(), Vni::new(n % sessions).unwrap());
         let session = table.count(key, length, Timestamp::from_ns(1));
         chunk.push(session, Timestamp::from_ns(1), &frame, length as u32);
     }

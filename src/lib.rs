@@ -15,6 +15,7 @@ pub mod record;
 pub mod replay;
 pub mod route;
 pub mod run;
+pub mod session;
 pub mod sink;
 pub mod source;
 pub mod storage;

@@ -83,7 +83,7 @@ impl Publisher {
         if files.is_empty() {
             return;
         }
-        // First: with the directory, the manifest is gone too, and what is missing belongs into another.
+        // First: with the directory the manifest is gone too, and what is missing is its affair.
         self.look_for_manifest();
         let synced = self.sync_together(files.len());
         let mut ready = Vec::with_capacity(files.len());

@@ -6,9 +6,10 @@ use std::path::Path;
 use super::hashing::FileNumber;
 use super::pending::Claim;
 use crate::evidence::names::Names;
-use crate::evidence::{Capture, FileHash, Session};
+use crate::evidence::{Capture, FileHash};
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
+use crate::session::Session;
 use crate::storage::{Changed, Identity, Storage, changed};
 
 /// Frames of a session that were lost, by reason.

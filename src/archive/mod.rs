@@ -24,7 +24,6 @@ mod pending;
 mod pruning;
 mod publisher;
 mod removed;
-mod succession;
 #[cfg(test)]
 mod tests;
 mod unlisted;
@@ -51,8 +50,9 @@ use self::hashing::Message;
 use self::pending::Pending;
 use self::publisher::{Publisher, Task};
 use crate::evidence::lock::{DirectoryLock, LockError};
-use crate::evidence::{Algorithm, Manifest, ManifestError, Session};
+use crate::evidence::{Algorithm, Manifest, ManifestError};
 use crate::ledger::{Counter, Output};
+use crate::session::Session;
 use crate::storage::Storage;
 
 /// What is sure to survive a loss of power.

@@ -16,12 +16,12 @@ use super::hook::{Hook, HookCounters};
 use super::leftover::{self, Leftovers};
 use super::owed::Owed;
 use super::removed::Removed;
-use super::succession::{self, Displaced};
 use super::{ArchivePlan, Common, Labels, Shelf, Sync};
 use crate::evidence::lock::DirectoryLock;
 use crate::evidence::names::Names;
-use crate::evidence::{Algorithm, Capture, Contents, Edited, Event, FileHash, FileHasher, Manifest, Session};
+use crate::evidence::{Algorithm, Capture, Contents, Edited, Event, FileHash, FileHasher, Manifest};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
+use crate::session::Session;
 use crate::storage::{Changed, Storage, explain};
 
 /// How often the budget is looked at, and what failed is tried again.
@@ -49,14 +49,13 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Publisher {
     pub(super) directory: PathBuf,
-    pub(super) lock: DirectoryLock,
+    _lock: DirectoryLock,
     pub(super) plan: ArchivePlan,
     labels: Labels,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) manifest: Manifest,
-    /// The manifest is without its name.
-    pub(super) displaced: Option<Displaced>,
-    /// The manifest was changed in place.
+    /// What somebody did to the manifest. From then on nothing is published, removed or put on
+    /// record.
     pub(super) edited: Option<Edited>,
     pub(super) shelf: Shelf,
     pub(super) leftovers: Leftovers,
@@ -129,13 +128,12 @@ impl Publisher {
         };
         Ok(Self {
             directory: directory.to_path_buf(),
-            lock,
+            _lock: lock,
             shelf: Shelf::new(plan.budget),
             plan,
             labels,
             storage,
             manifest,
-            displaced: None,
             edited: None,
             leftovers: Leftovers::default(),
             hook,
@@ -175,7 +173,7 @@ impl Publisher {
             let now = Instant::now();
             if now >= next_tick {
                 next_tick = now + TICK;
-                self.find_manifest(succession::PAUSE);
+                self.look_for_manifest();
                 self.tick(gone, common);
             } else if self.look.is_some_and(|look| now >= look) {
                 self.keep_budget(common);
@@ -193,6 +191,32 @@ impl Publisher {
             }
         }
         self.end(gone, common);
+    }
+
+    /// Makes sure that the manifest is as it was written, and has its name.
+    ///
+    /// The locks are on a file and a directory, not on their names. Once others have the names, or
+    /// none has, another sensor may have the directory; and what somebody changed is evidence of
+    /// that. So this process puts nothing more on record there: files keep their part names, none
+    /// is removed, and the next start takes up what is there. It is a failure of the sensor's task
+    /// also where no file is left to be published.
+    pub(super) fn look_for_manifest(&mut self) {
+        if self.edited.is_some() {
+            return;
+        }
+        self.edited = self.manifest.edited();
+        let Some(edited) = self.edited else { return };
+        self.counters.manifest_changed.add(1);
+        tracing::error!(
+            directory = %self.directory.display(), last_line = %self.manifest.head(),
+            "somebody changed the manifest: {edited}. Nothing is appended to it, captures keep their part names and none is removed \
+             from here on; `vxtap verify` tells what differs, and the next start puts these captures on record"
+        );
+    }
+
+    /// Fails once somebody changed the manifest.
+    pub(super) fn owns_directory(&self) -> io::Result<()> {
+        self.edited.map_or(Ok(()), |edited| Err(io::Error::other(edited)))
     }
 
     fn tick(&mut self, gone: &Sender<Gone>, common: &Common) {
@@ -214,12 +238,9 @@ impl Publisher {
             while !self.leftovers.is_empty() {
                 self.salvage_one(gone);
             }
-            self.find_manifest(Duration::ZERO);
+            self.look_for_manifest();
             self.tick(gone, common);
-            let is_done = self.unpublished.is_empty()
-                && self.unrecorded.is_empty()
-                && self.leftovers.own().len() == 0
-                && self.displaced.is_none();
+            let is_done = self.unpublished.is_empty() && self.unrecorded.is_empty() && self.leftovers.own().len() == 0;
             // Trying again would not help.
             if is_done || self.edited.is_some() {
                 break;
@@ -383,9 +404,8 @@ impl Publisher {
         // The writer of captures may have ended; then it asks once more after this thread has.
         let (session, frames, frame_bytes) = (closed.session, closed.frames, closed.frame_bytes);
         let _ = gone.send(Gone { session, frames, frame_bytes });
-        // Its line tells what was lost in its span, if it has one in the manifest that is there.
-        let told = closed.announced.is_some() && self.displaced.is_none();
-        let mut losses = if told { Losses::default() } else { closed.losses };
+        // Its line tells what was lost in its span, if it has one.
+        let mut losses = if closed.announced.is_some() { Losses::default() } else { closed.losses };
         losses.add(OutputDrop::WriteError, closed.frames);
         self.record_loss(closed.session, losses);
     }

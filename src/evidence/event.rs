@@ -1,22 +1,13 @@
 //! The lines of a manifest.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::file_hash::{FileHash, optional};
 use crate::record::Timestamp;
-
-/// A mirror session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// Outer source address.
-    pub source: IpAddr,
-    /// VXLAN network identifier.
-    pub vni: u32,
-}
+use crate::session::Session;
 
 /// A complete capture file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! Two locks say so. That on the manifest goes with the file wherever it is moved, so that another sensor would find the name free while the first
 //! still writes its parts; that on the directory goes with the directory. The system lets go of both with the process, however that ends.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -38,7 +38,9 @@ impl LockError {
 
 /// The lock on a directory, `flock(2)`. None is held where the file system cannot: the manifest's may do there.
 #[derive(Debug)]
-pub(crate) struct DirectoryLock(Option<File>);
+pub(crate) struct DirectoryLock {
+    _file: Option<File>,
+}
 
 impl DirectoryLock {
     /// Takes `directory` for this process.
@@ -53,22 +55,15 @@ impl DirectoryLock {
                 locked => locked.map(|()| Ok(file)),
             });
         match locked {
-            Ok(result) => Ok(Self(Some(result?))),
+            Ok(result) => Ok(Self { _file: Some(result?) }),
             // Whoever must have the directory to write there says that it is missing. NFS locks only what can be written to.
             Err(error) => {
                 if !matches!(error, Errno::NOENT | Errno::NOTDIR) {
                     tracing::warn!("{}", complaint(directory, error));
                 }
-                Ok(Self(None))
+                Ok(Self { _file: None })
             }
         }
-    }
-
-    /// Whether this is the lock on what has the name `directory` now.
-    pub(crate) fn is_on(&self, directory: &Path) -> bool {
-        let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        let held = self.0.as_ref().and_then(|file| file.metadata().ok()).map(inode);
-        held.is_some() && held == fs::metadata(directory).ok().map(inode)
     }
 }
 

@@ -20,7 +20,7 @@ pub mod names;
 
 pub use contents::{Contents, Entry};
 pub use digest::{Digest, Hasher, NotADigest};
-pub use event::{Capture, Event, Line, PruneReason, Session};
+pub use event::{Capture, Event, Line, PruneReason};
 pub use file_hash::{Algorithm, FileHash, FileHasher};
 pub use lines::{Lines, NAME, Read};
 pub use manifest::{Edited, Manifest, ManifestError};

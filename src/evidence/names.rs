@@ -1,10 +1,9 @@
 //! Names of capture files.
 
-use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-use super::event::Session;
 use crate::record::Timestamp;
+use crate::session::Session;
 
 /// Ending of a file that is still written to.
 pub const PART: &str = ".part";
@@ -17,25 +16,18 @@ const RECOVERED: &str = ".recovered";
 
 const OVERFLOW: &str = "overflow";
 
-/// The name of a session's directory, and how its files' names begin: `vni<VNI>_<source>`, with the `:` of IPv6 addresses replaced by
-/// `-`, as some file systems and tools require; `overflow` for the frames of sessions beyond the limit.
+/// The name of a session's directory, and how its files' names begin; `overflow` for the frames of
+/// sessions beyond the limit.
 #[must_use]
 pub fn session(session: Option<&Session>) -> String {
-    match session {
-        Some(Session { source, vni }) => format!("vni{vni}_{}", source.to_string().replace(':', "-")),
-        None => OVERFLOW.into(),
-    }
+    session.map_or_else(|| OVERFLOW.to_owned(), Session::directory_name)
 }
 
-/// The session that a directory of this name belongs to, the overflow session being `None`; nothing where it is no session's.
+/// The session that a directory of this name belongs to, the overflow session being `None`; nothing
+/// where it is no session's.
 #[must_use]
 pub fn parse_session(name: &str) -> Option<Option<Session>> {
-    if name == OVERFLOW {
-        return Some(None);
-    }
-    let (vni, source) = name.strip_prefix("vni")?.split_once('_')?;
-    let source: IpAddr = source.replace('-', ":").parse().ok()?;
-    Some(Some(Session { source, vni: vni.parse().ok()? }))
+    if name == OVERFLOW { Some(None) } else { Session::from_directory_name(name).map(Some) }
 }
 
 /// The name under which a capture is written, and the one under which it is published.
@@ -178,11 +170,12 @@ pub fn is_inside(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Vni, source};
 
     #[test]
     fn names_are_safe_sort_and_can_be_read_back() {
         for (source, name) in [("192.0.2.1", "vni7_192.0.2.1"), ("2001:db8::1", "vni7_2001-db8--1")] {
-            let key = Session { source: source.parse().unwrap(), vni: 7 };
+            let key = Session::vxlan(source::of(source.parse().unwrap()), Vni::new(7).unwrap());
             assert_eq!(session(Some(&key)), name);
             assert_eq!(parse_session(name), Some(Some(key)));
         }

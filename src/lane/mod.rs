@@ -477,7 +477,7 @@ mod tests {
         let ids: Vec<SessionId> = (0..2)
             .map(|vni| {
                 let vni = crate::wire::Vni::new(vni).unwrap();
-                let key = crate::route::SessionKey { source: std::net::Ipv6Addr::LOCALHOST, vni };
+                let key = crate::session::Session::vxlan(std::net::Ipv6Addr::LOCALHOST, vni);
                 table.count(key, 1, at(0))
             })
             .collect();

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::Serialize;
 
 use super::{Busiest, Ledger, Losses, NotRedirected, Output, OutputDrop, VniFrames};
 use crate::record::Timestamp;
+use crate::session::Session;
 use crate::wire::DropReason;
 
 /// Sums over all workers and outputs.
@@ -114,10 +114,9 @@ pub struct OutputTotals {
 /// One mirror session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionTotals {
-    /// Outer source address.
-    pub source: IpAddr,
-    /// VNI.
-    pub vni: u32,
+    /// Which.
+    #[serde(flatten)]
+    pub session: Session,
     /// Frames.
     pub frames: u64,
     /// Bytes of the frames as they arrived.
@@ -338,10 +337,9 @@ impl fmt::Display for Snapshot {
         }
         writeln!(f, "sessions ({})", thousands(self.sessions.len() as u64))?;
         for s in self.sessions.iter().take(SESSIONS_SHOWN) {
-            let name = format!("{} vni {}", s.source, s.vni);
             let seconds = (s.last.ns() - s.first.ns()) as f64 / 1e9;
             let note = format!("{} bytes in {seconds:.3} s from {}", thousands(s.bytes), s.first.compact());
-            row(f, &name, s.frames, &note)?;
+            row(f, &s.session.to_string(), s.frames, &note)?;
         }
         if self.sessions.len() > SESSIONS_SHOWN {
             writeln!(f, "  ... {} more; --ledger json lists all", self.sessions.len() - SESSIONS_SHOWN)?;
@@ -367,6 +365,9 @@ pub fn thousands(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Scope;
+    use crate::wire::Vni;
+    use std::net::Ipv4Addr;
 
     fn sample() -> (Ledger, Vec<SessionTotals>) {
         let mut ledger = Ledger::default();
@@ -381,8 +382,7 @@ mod tests {
         sink.written.add(7);
         ledger.outputs.push(output);
         let session = SessionTotals {
-            source: IpAddr::from([192, 0, 2, 1]),
-            vni: 7,
+            session: Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap()),
             frames: 10,
             bytes: 640,
             first: Timestamp::from_ns(1),
@@ -446,6 +446,18 @@ mod tests {
         assert_eq!(json["outputs"]["pcap"]["dropped"]["lane_full"], 3);
         assert_eq!(json["sessions"][0]["source"], "192.0.2.1");
         assert_eq!(json["sessions"][0]["first"], "1970-01-01T00:00:00.000000001Z");
+    }
+
+    #[test]
+    fn a_session_has_a_scope_in_json_where_it_has_one() {
+        let (_, sessions) = sample();
+        let plain = sessions[0].clone();
+        let scoped = SessionTotals { session: Session { scope: Some(Scope(100)), ..plain.session }, ..plain.clone() };
+        let rest = r#""vni":7,"frames":10,"bytes":640,"first":"1970-01-01T00:00:00.000000001Z","last":"1970-01-01T00:00:00.000000002Z"}"#;
+        for (totals, source) in [(plain, r#""192.0.2.1""#), (scoped, r#""192.0.2.1","scope":"0x64""#)] {
+            let wanted = format!(r#"{{"source":{source},{rest}"#);
+            assert_eq!(serde_json::to_string(&totals).unwrap(), wanted);
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ pub mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -20,6 +19,7 @@ use crate::lane::Lane;
 use crate::ledger::{Ledger, Overflow, SessionTotals, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, Selection, SessionTable};
+use crate::session::Session;
 use crate::sink::Orders;
 use crate::source::bpf::Redirect;
 use crate::source::{AllowList, Source};
@@ -171,10 +171,10 @@ impl Drop for Tell {
 }
 
 /// Adds a worker's sessions: one session can have been on several workers.
-fn merge(sessions: &mut BTreeMap<(IpAddr, u32), SessionTotals>, more: Vec<SessionTotals>) {
+fn merge(sessions: &mut BTreeMap<Session, SessionTotals>, more: Vec<SessionTotals>) {
     for session in more {
         sessions
-            .entry((session.source, session.vni))
+            .entry(session.session)
             .and_modify(|known| {
                 known.frames += session.frames;
                 known.bytes += session.bytes;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::decap::{ReservedBits, decapsulate, frame_len};
 use crate::lane::Lane;
 use crate::ledger::{NotRedirected, Overflow, SessionTotals, WorkerCounters};
-use crate::route::{Candidate, Selection, SessionId, SessionKey, SessionTable};
+use crate::route::{Candidate, Selection, SessionId, SessionTable};
+use crate::session::Session;
 use crate::source::{AllowList, AllowListReader, Counted, Datagram, FastPath, Redirected, Refusing, Source};
-use crate::wire::Vni;
 
 /// How long a worker waits at most: how late it may see that it should stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -119,8 +119,8 @@ impl Step {
         if inner.orig_len as usize > length {
             counters.cut_by_mirror.add(1);
         }
-        let key = SessionKey { source: datagram.source, vni: inner.vni };
-        let session = self.sessions.count(key, length, datagram.timestamp);
+        let session = Session::vxlan(datagram.source, inner.vni);
+        let session = self.sessions.count(session, length, datagram.timestamp);
         if session == SessionId::OVERFLOW {
             counters.overflow.add(1);
         }
@@ -200,9 +200,7 @@ impl Step {
             lane.missed(SessionId::OVERFLOW, redirected.overflow);
         }
         for counted in sessions {
-            let Some(vni) = Vni::new(counted.vni) else { continue };
-            let key = SessionKey { source: counted.source, vni };
-            let id = self.sessions.add(key, counted.frames, counted.bytes, [counted.first, counted.last]);
+            let id = self.sessions.add(counted.session, counted.frames, counted.bytes, [counted.first, counted.last]);
             if id == SessionId::OVERFLOW {
                 self.counters.overflow.add(counted.frames);
             }
@@ -505,7 +503,7 @@ mod tests {
         snapshot.check().unwrap();
         assert_eq!((snapshot.received, records), (100, 100));
         assert_eq!(snapshot.refused_at_stop, 400 + 2);
-        assert_eq!(snapshot.sessions[0].source, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(snapshot.sessions[0].session.address(), IpAddr::from([192, 0, 2, 1]));
     }
 
     /// A source whose program has redirected all of these payloads, of which these are the copies, and more that have none.
@@ -558,8 +556,7 @@ mod tests {
         // Two of the five copies are of a VNI that is no longer allowed.
         let copies = Prepared([1, 7, 1, 7, 1].map(|vni| payload(vni, 60)).to_vec());
         let sessions = [(1, 20), (2, 5), (3, 6)].map(|(vni, frames)| Counted {
-            source,
-            vni,
+            session: Session::vxlan(source, Vni::new(vni).unwrap()),
             frames,
             bytes: frames * 60,
             first: at(5),

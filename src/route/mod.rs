@@ -8,37 +8,9 @@ mod registry;
 mod selection;
 mod table;
 
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
-
 pub use registry::Registry;
 pub use selection::{Candidate, Selection, Share};
 pub use table::SessionTable;
-
-use crate::wire::{Vni, source};
-
-/// What tells mirror sessions apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionKey {
-    /// Outer source address, as [`source`] has it.
-    pub source: Ipv6Addr,
-    /// VNI.
-    pub vni: Vni,
-}
-
-impl SessionKey {
-    /// The source address as people write it.
-    #[must_use]
-    pub fn source(&self) -> IpAddr {
-        source::address(self.source)
-    }
-}
-
-impl fmt::Display for SessionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} vni {}", self.source(), self.vni)
-    }
-}
 
 /// The number of a session: 0 for all sessions beyond the limit together, then in the order of first sight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{SessionId, SessionKey};
+use super::SessionId;
+use crate::session::Session;
 
 /// Gives sessions their numbers, up to a limit. Locked only when a session is seen first, or named.
 #[derive(Debug)]
@@ -19,8 +20,8 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Sessions {
     /// Session number n is at n - 1.
-    keys: Vec<SessionKey>,
-    ids: HashMap<SessionKey, SessionId, foldhash::fast::RandomState>,
+    all: Vec<Session>,
+    ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
 }
 
 impl Registry {
@@ -42,10 +43,10 @@ impl Registry {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The number of `key`, a new one where it is not known; `None` at the limit.
-    pub(super) fn register(&self, key: SessionKey) -> Option<SessionId> {
+    /// The number of `session`, a new one where it is not known; `None` at the limit.
+    pub(super) fn register(&self, session: Session) -> Option<SessionId> {
         let mut sessions = self.lock();
-        if let Some(id) = sessions.ids.get(&key) {
+        if let Some(id) = sessions.ids.get(&session) {
             return Some(*id);
         }
         let count = self.count.load(Ordering::Relaxed);
@@ -53,22 +54,22 @@ impl Registry {
             return None;
         }
         let id = SessionId(count + 1);
-        sessions.keys.push(key);
-        sessions.ids.insert(key, id);
+        sessions.all.push(session);
+        sessions.ids.insert(session, id);
         self.count.store(count + 1, Ordering::Release);
         Some(id)
     }
 
     /// The sessions after the first `known`, in their order. Copied, so that nobody waits for what the caller does with them.
     #[must_use]
-    pub fn since(&self, known: u32) -> Vec<(SessionId, SessionKey)> {
-        (1..).map(SessionId).zip(self.lock().keys.iter().copied()).skip(known as usize).collect()
+    pub fn since(&self, known: u32) -> Vec<(SessionId, Session)> {
+        (1..).map(SessionId).zip(self.lock().all.iter().copied()).skip(known as usize).collect()
     }
 
     /// The session of number `id`; `None` for the overflow session.
     #[must_use]
-    pub fn key(&self, id: SessionId) -> Option<SessionKey> {
-        self.lock().keys.get(id.index().checked_sub(1)?).copied()
+    pub fn session(&self, id: SessionId) -> Option<Session> {
+        self.lock().all.get(id.index().checked_sub(1)?).copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {

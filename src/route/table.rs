@@ -4,23 +4,24 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Registry, SessionId, SessionKey};
+use super::{Registry, SessionId};
 use crate::ledger::{Overflow, SessionTotals};
 use crate::record::Timestamp;
+use crate::session::Session;
 
 /// Finds the session of a frame and counts it. Owned by one worker: no lock, and no allocation but when a session is
 /// seen first.
 ///
-/// When the registry is full, a key that is not in this table is known to be beyond the limit by one atomic load, so a
-/// flood of new keys never takes the lock.
+/// When the registry is full, a session that is not in this table is known to be beyond the limit by one atomic load, so a
+/// flood of new sessions never takes the lock.
 #[derive(Debug)]
 pub struct SessionTable {
     registry: Arc<Registry>,
     /// Sessions taken over from the registry so far.
     known: u32,
-    ids: HashMap<SessionKey, SessionId, foldhash::fast::RandomState>,
+    ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
     /// The session of the frame before: mirror traffic comes in trains.
-    last: Option<(SessionKey, SessionId)>,
+    last: Option<(Session, SessionId)>,
     /// By number; the overflow session first.
     counts: Vec<Counts>,
 }
@@ -40,13 +41,13 @@ impl SessionTable {
         Self { registry, known: 0, ids: HashMap::default(), last: None, counts: vec![Counts::default()] }
     }
 
-    /// The session of `key`, created on first sight, or [`SessionId::OVERFLOW`] beyond the limit. Counts a frame of
+    /// The number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the limit. Counts a frame of
     /// `bytes` bytes received at `time`.
     #[inline]
-    pub fn count(&mut self, key: SessionKey, bytes: usize, time: Timestamp) -> SessionId {
+    pub fn count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
         let id = match self.last {
-            Some((last, id)) if last == key => id,
-            _ => self.look_up(key),
+            Some((last, id)) if last == session => id,
+            _ => self.look_up(session),
         };
         if let Some(counts) = self.counts.get_mut(id.index()) {
             if counts.frames == 0 {
@@ -61,9 +62,9 @@ impl SessionTable {
         id
     }
 
-    /// Adds what was counted elsewhere of the session of `key`.
-    pub fn add(&mut self, key: SessionKey, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) -> SessionId {
-        let id = self.look_up(key);
+    /// Adds what was counted elsewhere of `session`.
+    pub fn add(&mut self, session: Session, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) -> SessionId {
+        let id = self.look_up(session);
         if let Some(counts) = self.counts.get_mut(id.index())
             && frames > 0
         {
@@ -84,23 +85,23 @@ impl SessionTable {
         }
     }
 
-    fn look_up(&mut self, key: SessionKey) -> SessionId {
-        let id = match self.ids.get(&key) {
+    fn look_up(&mut self, session: Session) -> SessionId {
+        let id = match self.ids.get(&session) {
             Some(id) => *id,
-            None => self.first_sight(key),
+            None => self.first_sight(session),
         };
-        self.last = Some((key, id));
+        self.last = Some((session, id));
         id
     }
 
     #[cold]
-    fn first_sight(&mut self, key: SessionKey) -> SessionId {
+    fn first_sight(&mut self, session: Session) -> SessionId {
         if self.known == self.registry.limit() {
             return SessionId::OVERFLOW;
         }
-        let id = self.registry.register(key);
-        for (id, key) in self.registry.since(self.known) {
-            self.ids.insert(key, id);
+        let id = self.registry.register(session);
+        for (id, session) in self.registry.since(self.known) {
+            self.ids.insert(session, id);
             self.counts.push(Counts::default());
         }
         self.known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
@@ -113,11 +114,10 @@ impl SessionTable {
         let sessions = self
             .ids
             .iter()
-            .filter_map(|(key, id)| {
+            .filter_map(|(session, id)| {
                 let counts = self.counts.get(id.index()).filter(|c| c.frames > 0)?;
                 Some(SessionTotals {
-                    source: key.source(),
-                    vni: key.vni.get(),
+                    session: *session,
                     frames: counts.frames,
                     bytes: counts.bytes,
                     first: counts.first,
@@ -136,8 +136,8 @@ mod tests {
     use crate::wire::Vni;
     use std::net::Ipv4Addr;
 
-    fn key(vni: u32) -> SessionKey {
-        SessionKey { source: Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), vni: Vni::new(vni).unwrap() }
+    fn session(vni: u32) -> Session {
+        Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(vni).unwrap())
     }
 
     fn at(ns: u64) -> Timestamp {
@@ -149,21 +149,21 @@ mod tests {
         let registry = Arc::new(Registry::new(10));
         let mut a = SessionTable::new(Arc::clone(&registry));
         let mut b = SessionTable::new(Arc::clone(&registry));
-        let seven = a.count(key(7), 64, at(5));
-        let eight = b.count(key(8), 64, at(6));
+        let seven = a.count(session(7), 64, at(5));
+        let eight = b.count(session(8), 64, at(6));
         assert_ne!(seven, eight);
-        assert_eq!(b.count(key(7), 100, at(3)), seven);
-        assert_eq!(a.count(key(8), 1, at(9)), eight);
+        assert_eq!(b.count(session(7), 100, at(3)), seven);
+        assert_eq!(a.count(session(8), 1, at(9)), eight);
         assert_eq!(registry.count(), 2);
-        assert_eq!(registry.key(seven), Some(key(7)));
-        assert_eq!(registry.key(SessionId::OVERFLOW), None);
+        assert_eq!(registry.session(seven), Some(session(7)));
+        assert_eq!(registry.session(SessionId::OVERFLOW), None);
     }
 
     #[test]
     fn the_same_vni_from_two_sources_is_two_sessions() {
         let mut table = SessionTable::new(Arc::new(Registry::new(10)));
-        let other = SessionKey { source: Ipv4Addr::new(192, 0, 2, 2).to_ipv6_mapped(), ..key(1) };
-        assert_ne!(table.count(key(1), 64, at(1)), table.count(other, 64, at(1)));
+        let other = Session { source: Ipv4Addr::new(192, 0, 2, 2).to_ipv6_mapped(), ..session(1) };
+        assert_ne!(table.count(session(1), 64, at(1)), table.count(other, 64, at(1)));
     }
 
     #[test]
@@ -171,37 +171,37 @@ mod tests {
         let registry = Arc::new(Registry::new(3));
         let mut a = SessionTable::new(Arc::clone(&registry));
         let mut b = SessionTable::new(Arc::clone(&registry));
-        a.count(key(0), 64, at(1));
+        a.count(session(0), 64, at(1));
         for vni in 0..10_000 {
-            b.count(key(vni), 64, at(1));
-            a.count(key(vni), 64, at(1));
+            b.count(session(vni), 64, at(1));
+            a.count(session(vni), 64, at(1));
         }
         let (sessions, overflow) = b.totals();
         assert_eq!(sessions.len(), 3);
         assert_eq!((overflow.frames, overflow.bytes), (9_997, 9_997 * 64));
         assert!(b.ids.len() == 3 && b.counts.len() == 4);
-        assert_eq!(a.count(key(2), 64, at(1)), b.count(key(2), 64, at(1)));
+        assert_eq!(a.count(session(2), 64, at(1)), b.count(session(2), 64, at(1)));
     }
 
     #[test]
     fn totals_have_first_and_last() {
         let mut table = SessionTable::new(Arc::new(Registry::new(3)));
         for (bytes, time) in [(60, 20), (40, 10), (50, 30)] {
-            table.count(key(1), bytes, at(time));
+            table.count(session(1), bytes, at(time));
         }
         let (sessions, _) = table.totals();
         let s = &sessions[0];
         assert_eq!((s.frames, s.bytes, s.first, s.last), (3, 150, at(10), at(30)));
         // Together with what was counted elsewhere, of this session, another, and beyond the limit.
-        table.add(key(1), 2, 100, [at(5), at(8)]);
-        table.add(key(2), 1, 60, [at(7), at(9)]);
-        table.add(key(2), 0, 0, [at(0), at(99)]);
-        table.add(key(3), 1, 60, [at(1), at(1)]);
-        table.add(key(4), 4, 240, [at(1), at(1)]);
+        table.add(session(1), 2, 100, [at(5), at(8)]);
+        table.add(session(2), 1, 60, [at(7), at(9)]);
+        table.add(session(2), 0, 0, [at(0), at(99)]);
+        table.add(session(3), 1, 60, [at(1), at(1)]);
+        table.add(session(4), 4, 240, [at(1), at(1)]);
         table.add_overflow(6, 360);
         let (mut sessions, overflow) = table.totals();
-        sessions.sort_by_key(|s| s.vni);
-        let got: Vec<_> = sessions.iter().map(|s| (s.vni, s.frames, s.bytes, s.first, s.last)).collect();
+        sessions.sort_by_key(|s| s.session.vni);
+        let got: Vec<_> = sessions.iter().map(|s| (s.session.vni.get(), s.frames, s.bytes, s.first, s.last)).collect();
         assert_eq!(got, [(1, 5, 250, at(5), at(30)), (2, 1, 60, at(7), at(9)), (3, 1, 60, at(1), at(1))]);
         assert_eq!((overflow.frames, overflow.bytes), (10, 600));
     }

@@ -230,10 +230,10 @@ impl Status {
         let new = self.registry.since(self.sessions);
         self.sessions += u32::try_from(new.len()).unwrap_or(u32::MAX);
         let (named, further) = new.split_at(new.len().min(NAMED));
-        for (_, key) in named {
-            tracing::info!(source = %key.source(), vni = key.vni.get(), "new mirror session");
+        for (_, session) in named {
+            tracing::info!(source = %session.address(), vni = session.vni.get(), "new mirror session");
         }
-        for line in lines::of(further.iter().map(|(_, key)| format!("{} vni {}", key.source(), key.vni))) {
+        for line in lines::of(further.iter().map(|(_, session)| session.to_string())) {
             tracing::info!(total = self.sessions, "further new mirror sessions: {line}");
         }
     }

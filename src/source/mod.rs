@@ -2,14 +2,14 @@
 
 mod allowed;
 pub mod bpf;
-mod choice;
+mod open;
 mod owner;
 pub mod port_owner;
 mod source_set;
 pub mod udp;
 
 pub use allowed::{AllowList, AllowListReader, Allowed, TooMany};
-pub use choice::{OpenError, Opened, SourcePlan, Sources, Way, open};
+pub use open::{OpenError, Opened, SourcePlan, Sources, Way, open};
 pub use source_set::SourceSet;
 
 use std::fmt::Debug;
@@ -19,6 +19,7 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::record::Timestamp;
+use crate::session::Session;
 
 /// A received datagram, lent to the worker. Its memory goes back to the kernel afterwards.
 #[derive(Debug, Clone, Copy)]
@@ -130,10 +131,8 @@ impl AddAssign for Redirected {
 /// What was counted of a session without the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
-    /// Outer source address; IPv4 as IPv4-mapped IPv6.
-    pub source: Ipv6Addr,
-    /// VNI.
-    pub vni: u32,
+    /// Which.
+    pub session: Session,
     /// Frames.
     pub frames: u64,
     /// Their bytes.

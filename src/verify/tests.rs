@@ -1,4 +1,5 @@
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,9 +8,11 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
-use crate::evidence::{Algorithm, Capture, Event, FileHash, Manifest, PruneReason, Session};
+use crate::evidence::{Algorithm, Capture, Event, FileHash, Manifest, PruneReason};
 use crate::record::Timestamp;
+use crate::session::Session;
 use crate::storage::{Disk, Storage};
+use crate::wire::Vni;
 
 /// A directory with the captures 1 to 5, of which 2 was pruned: six lines.
 struct Archive {
@@ -30,7 +33,7 @@ fn capture(number: u32) -> Capture {
     let bytes = bytes(number);
     Capture {
         path: format!("vni7_192.0.2.1/{number}.pcap"),
-        session: Some(Session { source: "192.0.2.1".parse().unwrap(), vni: 7 }),
+        session: Some(Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap())),
         first: Timestamp::from_ns(1),
         last: Timestamp::from_ns(2),
         frames: 2,

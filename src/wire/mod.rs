@@ -13,11 +13,33 @@ pub mod vxlan;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use vni_set::{VniRange, VniSet};
 
 /// A VXLAN Network Identifier: 24 bits, all values legal (RFC 7348 section 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Vni(u32);
+
+/// A number that is no VNI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no VNI: the largest is {max}", max = Vni::MAX)]
+pub struct NotAVni(u32);
+
+impl TryFrom<u32> for Vni {
+    type Error = NotAVni;
+
+    fn try_from(number: u32) -> Result<Self, NotAVni> {
+        Vni::new(number).ok_or(NotAVni(number))
+    }
+}
+
+impl From<Vni> for u32 {
+    fn from(vni: Vni) -> Self {
+        vni.get()
+    }
+}
 
 impl Vni {
     /// The largest VNI, 2^24 - 1.

@@ -14,6 +14,7 @@
 //! assert_eq!(source::address(host.to_ipv6_mapped()), IpAddr::V4(host));
 //! let pretender = source::over_ipv6(host.to_ipv6_mapped());
 //! assert_ne!(pretender, host.to_ipv6_mapped());
+//! assert_eq!(source::of(IpAddr::V4(host)), host.to_ipv6_mapped());
 //! assert_eq!(source::address(pretender).to_string(), "::ffff:192.0.2.1");
 //! assert_eq!(source::over_ipv6(Ipv6Addr::LOCALHOST), Ipv6Addr::LOCALHOST);
 //! ```
@@ -28,6 +29,15 @@ const PRETENDER: u8 = 0xff;
 #[must_use]
 pub fn over_ipv6(address: Ipv6Addr) -> Ipv6Addr {
     if address.to_ipv4_mapped().is_some() { with_first_byte(address, PRETENDER) } else { address }
+}
+
+/// How the source address of a packet of the address's version is told: the reverse of [`address`].
+#[must_use]
+pub fn of(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => over_ipv6(address),
+    }
 }
 
 /// The address that the packet has.

@@ -195,14 +195,33 @@ fn complete(captures: &Path) -> u64 {
     complete.map(|path| captures::read(&path).len() as u64).sum()
 }
 
-/// Fails unless it lost some frames to errors and says so, and goes on with a directory that is as its manifest says.
+/// Frames of all captures, those included that are not complete.
+fn frames_in(captures: &Path) -> u64 {
+    captures::files(captures).iter().map(|path| captures::read(path).len() as u64).sum()
+}
+
+/// Fails unless the sensor lost some frames to errors, published nothing more and says so, and the
+/// next start puts on record what it left. `before` are the frames that it had published.
 #[track_caller]
-fn assert_lost_some(ended: &Ended, in_the_files: u64) {
+fn assert_taken_up(ended: &Ended, pair: &Pair, before: u64) {
     let errors = ended.ledger.get("/outputs/pcap/dropped/write_error");
     assert!(errors > 0, "{:#}", ended.ledger.0);
     assert_eq!(ended.ledger.get("/outputs/pcap/dropped/lane_full"), 0);
     assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
-    assert_eq!(in_the_files, ended.ledger.written(), "{errors} lost");
+    assert_eq!(ended.ledger.get("/outputs/pcap/manifest_changed"), 1);
+    assert_eq!(ended.messages("somebody changed the manifest").len(), 1, "{:#?}", ended.log);
+    let left = captures::files(&ended.captures);
+    let is_part = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "part");
+    assert!(left.len() > 3 && left.iter().all(is_part), "{left:?}");
+    assert_eq!(ended.ledger.get("/outputs/pcap/unpublished"), left.len() as u64);
+    assert!(!ended.captures.join("manifest.jsonl").exists(), "nothing is put on record");
+
+    let sensor = Setup::new(&pair.sensor).writing(&ended.captures).start();
+    eventually("all is salvaged", || !captures::files(&sensor.captures).iter().any(is_part));
+    let next = sensor.stop();
+    assert_eq!(next.code, Some(0), "{:#?}", next.log);
+    assert_eq!(next.ledger.get("/outputs/pcap/recovered"), left.len() as u64);
+    assert_eq!(before + frames_in(&ended.captures), ended.ledger.written(), "{errors} lost");
     assert_open(&captures::files(&ended.captures));
     assert_verified(&ended.captures);
 }
@@ -221,9 +240,9 @@ fn the_directory_is_removed() {
         removed
     });
     rig.the_tap_shows(6000);
-    eventually("files are published again", || captures.join("manifest.jsonl").exists() && named(&captures).len() > 3);
+    let pair = Pair::new(1600);
     let (ended, _directory) = rig.end();
-    assert_lost_some(&ended, removed + complete(&ended.captures));
+    assert_taken_up(&ended, &pair, removed);
 }
 
 #[test]
@@ -237,7 +256,7 @@ fn the_directory_is_replaced() {
     fs::rename(&captures, &moved).unwrap();
     fs::create_dir(&captures).unwrap();
     rig.the_tap_shows(6000);
-    eventually("files are published again", || captures.join("manifest.jsonl").exists() && named(&captures).len() > 3);
+    let pair = Pair::new(1600);
     let (ended, _directory) = rig.end();
     let frames = |captures: &Path| named(captures).iter().map(|line| line["frames"].as_u64().unwrap()).sum::<u64>();
     // A file whose line was written and that was moved before it got its name is lost, and has a line there.
@@ -246,7 +265,7 @@ fn the_directory_is_replaced() {
         .filter(|line| !moved.join(line["path"].as_str().unwrap()).exists())
         .map(|line| line["frames"].as_u64().unwrap())
         .sum();
-    assert_lost_some(&ended, frames(&moved) - unnamed + frames(&ended.captures));
+    assert_taken_up(&ended, &pair, frames(&moved) - unnamed);
     let files: Vec<PathBuf> = captures::files(&moved).into_iter().filter(|p| p.extension().unwrap() == "lz4").collect();
     assert_open(&files);
 }

@@ -25,7 +25,7 @@ pub(super) fn command(command: &str, path: &Path, capture: &Capture) -> Command 
         .args(["-c", &script, "vxtap"])
         .arg(path)
         .env("VXTAP_FILE", path)
-        .env("VXTAP_SOURCE", session.map(|session| session.source.to_string()).unwrap_or_default())
+        .env("VXTAP_SOURCE", session.map(|session| session.address().to_string()).unwrap_or_default())
         .env("VXTAP_VNI", session.map(|session| session.vni.to_string()).unwrap_or_default())
         .env("VXTAP_FRAMES", capture.frames.to_string())
         .env("VXTAP_BYTES", capture.bytes.to_string())

@@ -295,17 +295,20 @@ mod tests {
     use super::*;
     use crate::evidence::{Algorithm, FileHash};
     use crate::record::Timestamp;
+    use crate::session::Session;
+    use crate::wire::Vni;
     use rustix::thread::{
         CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set, set_capabilities,
     };
     use std::fs;
+    use std::net::Ipv4Addr;
 
     const LONG: Duration = Duration::from_secs(30);
 
     fn capture() -> Capture {
         Capture {
             path: "s/a b.pcap".into(),
-            session: Some(super::super::Session { source: "192.0.2.1".parse().unwrap(), vni: 7 }),
+            session: Some(Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap())),
             first: Timestamp::from_ns(1),
             last: Timestamp::from_ns(1_000_000_002),
             frames: 3,

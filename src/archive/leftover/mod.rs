@@ -88,11 +88,6 @@ impl Leftovers {
         self.waiting.retain(|names| self.own.contains_key(&names.part));
     }
 
-    /// Forgets what another manifest announced.
-    pub(super) fn forget_announced(&mut self) {
-        self.announced.clear();
-    }
-
     /// Files of this process that are not salvaged.
     pub(super) fn own(&self) -> impl ExactSizeIterator<Item = &Path> {
         self.own.keys().map(PathBuf::as_path)

@@ -1,12 +1,15 @@
-//! A manifest that somebody changes in place under a sensor.
+//! A manifest that somebody changes, removes or replaces under a sensor.
 
 use super::*;
 
 /// Lines and part files of a directory.
 fn state(directory: &Path) -> (Vec<u8>, usize) {
+    (fs::read(directory.join(NAME)).unwrap(), parts(directory))
+}
+
+fn parts(directory: &Path) -> usize {
     let session = fs::read_dir(directory.join(SESSION)).unwrap();
-    let is_part = |entry: io::Result<fs::DirEntry>| entry.unwrap().path().extension().is_some_and(|e| e == "part");
-    (fs::read(directory.join(NAME)).unwrap(), session.map(is_part).filter(|is_part| *is_part).count())
+    session.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "part")).count()
 }
 
 #[test]
@@ -68,4 +71,101 @@ fn a_change_after_the_last_file_is_noticed_too() {
     fs::write(dir.path().join(NAME), "").unwrap();
     second.archive.finish();
     assert_eq!(second.count(|end| &end.manifest_changed), 1);
+}
+
+/// What somebody does to a directory.
+type Deed = fn(&Path);
+
+/// Deeds that take the manifest's name away.
+const DEEDS: [(&str, Deed); 8] = [
+    ("removed", |directory| fs::remove_file(directory.join(NAME)).unwrap()),
+    ("moved", |directory| fs::rename(directory.join(NAME), directory.join("moved")).unwrap()),
+    ("replaced by a copy", |directory| {
+        fs::copy(directory.join(NAME), directory.join("copy")).unwrap();
+        fs::rename(directory.join("copy"), directory.join(NAME)).unwrap();
+    }),
+    ("replaced by a part of it", |directory| {
+        let text = fs::read_to_string(directory.join(NAME)).unwrap();
+        fs::remove_file(directory.join(NAME)).unwrap();
+        fs::write(directory.join(NAME), text.split_once('\n').unwrap().1).unwrap();
+    }),
+    ("replaced by a link", |directory| {
+        fs::rename(directory.join(NAME), directory.join("moved")).unwrap();
+        std::os::unix::fs::symlink("moved", directory.join(NAME)).unwrap();
+    }),
+    ("replaced by a pipe", |directory| {
+        fs::remove_file(directory.join(NAME)).unwrap();
+        mknodat(CWD, directory.join(NAME), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    }),
+    ("removed with its directory", |directory| fs::remove_dir_all(directory).unwrap()),
+    ("replaced with its directory", |directory| {
+        fs::rename(directory, directory.with_extension("moved")).unwrap();
+        fs::create_dir(directory).unwrap();
+    }),
+];
+
+/// What has the manifest's name, without opening it.
+fn at(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    path.symlink_metadata().ok().map(|found| (found.ino(), found.len()))
+}
+
+#[test]
+fn nothing_is_put_into_another_manifest_and_the_next_start_takes_it_up() {
+    for (what, deed) in DEEDS {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join("captures");
+        let path = directory.join(NAME);
+        fs::create_dir(&directory).unwrap();
+        let mut first = sensor(&directory, |plan| plan.budget.keep_files = Some(3));
+        (1..=3).for_each(|number| first.publish(number));
+        first.published(3);
+        deed(&directory);
+        let found = at(&path);
+        (4..=6).for_each(|number| first.publish(number));
+        eventually(|| first.count(|end| &end.manifest_changed) == 1);
+        let begin = Instant::now();
+        first.archive.finish();
+        assert!(begin.elapsed() < Duration::from_secs(1), "{what}: trying again would not help");
+        assert_eq!(at(&path), found, "{what}: what has the name stays as it is");
+        let counted =
+            [first.count(|end| &end.files), first.count(|end| &end.unpublished), first.count(|end| &end.pruned)];
+        assert_eq!(counted, [3, 3, 0], "{what}");
+        assert_eq!(first.count(|end| &end.manifest_changed), 1, "{what}: once");
+        assert_eq!(parts(&directory), 3, "{what}");
+        drop(first);
+
+        // What is no file has to be moved away before.
+        if what == "replaced by a link" || what == "replaced by a pipe" {
+            fs::remove_file(&path).unwrap();
+        }
+        // They hold no frames, and are kept all the same.
+        let mut second = sensor(&directory, |_| ());
+        eventually(|| second.count(|end| &end.set_aside) == 3);
+        second.publish(7);
+        second.archive.finish();
+        assert_eq!((second.count(|end| &end.files), parts(&directory)), (1, 0), "{what}");
+    }
+}
+
+#[test]
+fn another_sensor_may_have_a_directory_that_was_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("captures");
+    fs::create_dir(&directory).unwrap();
+    let mut first = sensor(&directory, |_| ());
+    first.publish(1);
+    first.published(1);
+    fs::remove_dir_all(&directory).unwrap();
+    fs::create_dir(&directory).unwrap();
+    let mut second = sensor(&directory, |_| ());
+    second.publish_in("overflow", 2);
+    second.published(1);
+    first.publish(3);
+    first.archive.finish();
+    assert_eq!((first.count(|end| &end.files), first.count(|end| &end.unpublished)), (1, 1));
+    second.publish_in("overflow", 4);
+    second.archive.finish();
+    assert_eq!(mismatches(&directory), [""; 0]);
+    assert_eq!(fs::read_to_string(directory.join(NAME)).unwrap().lines().count(), 2);
 }

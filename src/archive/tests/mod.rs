@@ -95,13 +95,15 @@ fn eventually(mut happens: impl FnMut() -> bool) {
 
 /// What does not match the manifest.
 fn mismatches(directory: &Path) -> Vec<String> {
-    mismatches_since(directory, None)
+    let report = verify::run(directory, None, &AtomicBool::new(false), &Console::default()).unwrap();
+    report.mismatches.iter().map(ToString::to_string).collect()
 }
 
-/// The same, where a head was noted.
-fn mismatches_since(directory: &Path, head: Option<Digest>) -> Vec<String> {
-    let report = verify::run(directory, head, &AtomicBool::new(false), &Console::default()).unwrap();
-    report.mismatches.iter().map(ToString::to_string).collect()
+/// The hash of the last line.
+fn head(directory: &Path) -> Digest {
+    let text = fs::read(directory.join(NAME)).unwrap();
+    let last = text[..text.len() - 1].rsplit(|byte| *byte == b'\n').next();
+    Digest::of(last.unwrap())
 }
 
 #[test]
@@ -137,59 +139,6 @@ fn the_budget_removes_nothing_behind_a_symbolic_link() {
     assert!(mismatches(&directory).iter().any(|what| what.contains("is a symbolic link in place of a session's")));
 }
 
-/// The hash of the last line.
-fn head(directory: &Path) -> Digest {
-    let text = fs::read(directory.join(NAME)).unwrap();
-    let last = text[..text.len() - 1].rsplit(|byte| *byte == b'\n').next();
-    Digest::of(last.unwrap())
-}
-
-/// A capture, then what `change` does to the manifest while another is published, then a third. Returns the hash of the second's line.
-fn a_manifest_changes(directory: &Path, change: impl FnOnce(&Path, &dyn Fn() -> Digest)) -> Digest {
-    let mut sensor = sensor(directory, |plan| plan.budget.keep_files = Some(3));
-    for number in 1..=3 {
-        sensor.publish(number);
-    }
-    sensor.published(3);
-    let noted = std::cell::Cell::new(Digest::ZERO);
-    let publish = || {
-        sensor.publish(4);
-        sensor.published(4);
-        eventually(|| sensor.count(|end| &end.pruned) == 1);
-        noted.set(head(directory));
-        noted.get()
-    };
-    change(&directory.join(NAME), &publish);
-    sensor.publish(5);
-    sensor.published(5);
-    sensor.archive.finish();
-    assert_eq!(sensor.count(|end| &end.pruned), 2);
-    noted.get()
-}
-
-#[test]
-fn a_copy_in_place_of_the_manifest_gets_the_lines_that_it_lacks() {
-    let dir = tempfile::tempdir().unwrap();
-    let noted = a_manifest_changes(dir.path(), |manifest, publish| {
-        let copy = dir.path().join("copy");
-        fs::copy(manifest, &copy).unwrap();
-        // Lines about a capture and about one that was removed, which the copy does not have.
-        publish();
-        fs::rename(copy, manifest).unwrap();
-    });
-    assert_eq!(mismatches_since(dir.path(), Some(noted)), [""; 0]);
-}
-
-#[test]
-fn a_manifest_that_is_removed_is_written_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let noted = a_manifest_changes(dir.path(), |manifest, publish| {
-        publish();
-        fs::remove_file(manifest).unwrap();
-    });
-    assert_eq!(mismatches_since(dir.path(), Some(noted)), [""; 0]);
-}
-
 /// Makes something of a name, or something that leads to a file.
 type Make = fn(&Path, &Path);
 
@@ -218,31 +167,6 @@ fn what_is_no_file_is_not_taken_for_the_manifest() {
 }
 
 #[test]
-fn what_is_no_file_does_not_become_the_manifest_while_a_sensor_runs() {
-    for (what, make) in no_manifests() {
-        let dir = tempfile::tempdir().unwrap();
-        let (directory, outside) = (dir.path().join("captures"), dir.path().join("outside"));
-        let (path, moved) = (directory.join(NAME), directory.join("moved"));
-        fs::create_dir(&directory).unwrap();
-        fs::write(&outside, "another's, without a newline").unwrap();
-        let mut sensor = sensor(&directory, |_| ());
-        sensor.publish(1);
-        sensor.published(1);
-        fs::rename(&path, &moved).unwrap();
-        make(&path, &outside);
-        sensor.publish(2);
-        // Longer than it waits for whoever edits a manifest, and two looks.
-        thread::sleep(Duration::from_millis(2500));
-        assert_eq!(sensor.count(|end| &end.files), 1, "with {what} in its place");
-        assert_eq!(fs::read_to_string(&outside).unwrap(), "another's, without a newline");
-        fs::rename(&moved, &path).unwrap();
-        sensor.archive.finish();
-        assert_eq!(sensor.count(|end| &end.files), 2);
-        assert_eq!(mismatches(&directory), [""; 0]);
-    }
-}
-
-#[test]
 fn a_directory_without_its_manifest_is_not_another_sensor_s() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(NAME);
@@ -262,75 +186,10 @@ fn a_directory_without_its_manifest_is_not_another_sensor_s() {
     first.publish(1);
     first.published(1);
     fs::rename(&path, dir.path().join("moved")).unwrap();
-    busy();
-    // It goes on with another manifest, and has the directory still.
-    eventually(|| path.exists());
-    first.publish(2);
-    first.published(2);
-    fs::remove_file(&path).unwrap();
+    eventually(|| first.count(|end| &end.manifest_changed) == 1);
     busy();
     first.archive.finish();
-    assert_eq!(mismatches(dir.path()), [""; 0]);
     open().unwrap();
-}
-
-#[test]
-fn a_directory_that_is_made_again_is_locked_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let directory = dir.path().join("captures");
-    fs::create_dir(&directory).unwrap();
-    let first = sensor(&directory, |_| ());
-    fs::remove_dir_all(&directory).unwrap();
-    eventually(|| directory.join(NAME).exists());
-    first.publish(1);
-    first.published(1);
-    fs::remove_file(directory.join(NAME)).unwrap();
-    assert!(matches!(DirectoryLock::take(&directory), Err(LockError { .. })));
-}
-
-#[test]
-fn captures_that_another_manifest_lacks_get_lines_again() {
-    let dir = tempfile::tempdir().unwrap();
-    a_manifest_changes(dir.path(), |manifest, publish| {
-        publish();
-        let text = fs::read_to_string(manifest).unwrap();
-        let other = dir.path().join("other");
-        fs::write(&other, text.split_once('\n').unwrap().1).unwrap();
-        fs::rename(other, manifest).unwrap();
-    });
-    let wrong = mismatches(dir.path());
-    assert_eq!(
-        wrong,
-        ["line 1 was not the first: lines before it were removed"],
-        "but no capture is unknown or missing"
-    );
-}
-
-#[test]
-fn a_directory_that_another_sensor_has_taken_is_left_to_it_and_taken_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let directory = dir.path().join("captures");
-    fs::create_dir(&directory).unwrap();
-    let mut first = sensor(&directory, |_| ());
-    first.publish(1);
-    first.published(1);
-    fs::remove_dir_all(&directory).unwrap();
-    fs::create_dir(&directory).unwrap();
-    let mut second = sensor(&directory, |_| ());
-    second.publish_in("overflow", 2);
-    second.published(1);
-    first.publish(3);
-    thread::sleep(Duration::from_millis(2500));
-    second.publish_in("overflow", 4);
-    second.published(2);
-    assert_eq!(first.count(|end| &end.files), 1, "while another has the directory");
-    assert_eq!(mismatches(&directory), [""; 0]);
-    second.archive.finish();
-    first.published(2);
-    first.archive.finish();
-    assert_eq!(mismatches(&directory), [""; 0]);
-    let lines = fs::read_to_string(directory.join(NAME)).unwrap();
-    assert_eq!(lines.lines().count(), 3);
 }
 
 /// A sensor with ten captures, of ten bytes each, that are all it may keep.
@@ -488,12 +347,7 @@ fn the_names_of_new_directories_survive_a_loss_of_power() {
     let base = dir.path().file_name().unwrap().to_str().unwrap();
     let wanted = ["sync captures", "sync new", &format!("sync {base}")].map(str::to_owned);
     assert_eq!(sensor.storage.faults().done[..3], wanted);
-    // The same where it is removed and made again.
-    sensor.storage.faults().done.clear();
-    fs::remove_dir_all(dir.path().join("new")).unwrap();
-    eventually(|| directory.join(NAME).exists());
     sensor.archive.finish();
-    assert_eq!(sensor.storage.faults().done[..3], wanted);
 }
 
 #[test]

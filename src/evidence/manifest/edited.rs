@@ -1,9 +1,10 @@
-//! A manifest that somebody changed in place while this process has it.
+//! A manifest that somebody changed, removed or replaced while this process has it.
 //!
-//! The lock keeps no editor, `tee -a` or `truncate` from the file. A line that is appended behind
-//! such a change would vouch for it, or be torn from the line before. So before each write, and once
-//! a second, the file has to have the length and the last line that were written last: a look at the
-//! file, and a read of a few hundred bytes.
+//! The lock keeps no editor, `tee -a`, `truncate` or `rm` from the file. A line that is appended
+//! behind such a change would vouch for it, or be torn from the line before; one in a file that has
+//! lost its name would be read by nobody. So before each write, and once a second, the file has to
+//! have its name, and the length and the last line that were written last: two looks at files, and
+//! a read of a few hundred bytes.
 //!
 //! A change of earlier lines that keeps the length is not looked for here. The time of the last
 //! change would tell, but also after a `touch`, and differently on network file systems, and all
@@ -19,6 +20,9 @@ use crate::evidence::digest::Digest;
 /// What differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Edited {
+    /// The name, which another file has, or none.
+    #[error("it was removed or replaced, alone or with its directory")]
+    Name,
     /// The length.
     #[error("the manifest has {found} bytes, and {written} were written")]
     Length {
@@ -38,9 +42,12 @@ pub enum Edited {
 }
 
 impl Manifest {
-    /// What somebody changed. None also where the file cannot be looked at.
+    /// Looks what somebody changed. None also where the file cannot be looked at.
     #[must_use]
     pub fn edited(&self) -> Option<Edited> {
+        if !self.has_its_name() {
+            return Some(Edited::Name);
+        }
         let found = self.lock.metadata().ok()?.len();
         // What an append that failed has left is not known to the byte.
         if found < self.length || (found > self.length && !self.torn) {

@@ -6,7 +6,7 @@ mod unshare;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read as _, Seek};
+use std::io::{self, BufReader, Read as _, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,9 +151,9 @@ impl Manifest {
         self.head
     }
 
-    /// Whether this file still has the name under which it was opened. Where that cannot be told, it does.
-    #[must_use]
-    pub fn has_its_name(&self) -> bool {
+    /// Says whether this file still has the name under which it was opened. Where that cannot be
+    /// told, it does.
+    fn has_its_name(&self) -> bool {
         match (fs::symlink_metadata(&self.path), self.lock.metadata()) {
             (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
             (Err(error), _) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
@@ -188,40 +188,6 @@ impl Manifest {
         Ok(captures.into_values().collect())
     }
 
-    /// Writes the lines of `whole` that follow where this one ends. False, and nothing is done, where this one is not the beginning of `whole`.
-    ///
-    /// # Errors
-    /// What reading or writing returns. Some of the lines may be there then.
-    pub fn complete(&mut self, whole: &Manifest, sync: bool) -> io::Result<bool> {
-        if whole.lock.metadata()?.len() < whole.length {
-            return Ok(false);
-        }
-        let (mut mine, mut other) = (BufReader::new(self.read()?), BufReader::new(whole.read()?));
-        while !mine.fill_buf()?.is_empty() {
-            let (left, right) = (mine.buffer(), other.fill_buf()?);
-            let n = left.len().min(right.len());
-            if n == 0 || left.get(..n) != right.get(..n) {
-                return Ok(false);
-            }
-            mine.consume(n);
-            other.consume(n);
-        }
-        self.unshare()?;
-        self.mend()?;
-        // What a failure leaves is cut off, or is part of a line, which the next start or attempt cuts.
-        self.torn = true;
-        io::copy(&mut other, &mut self.file)?;
-        if sync {
-            self.file.sync()?
-        } else {
-            self.file.flush()?
-        }
-        self.torn = false;
-        (self.length, self.last, self.head) = (whole.length, whole.last, whole.head);
-        self.reserve();
-        Ok(true)
-    }
-
     /// The bytes of the whole lines.
     fn read(&self) -> io::Result<impl io::Read + use<>> {
         let mut file = self.lock.try_clone()?;
@@ -231,7 +197,7 @@ impl Manifest {
 
     /// Makes sure that the file has no other name, which a snapshot may have given it a moment ago.
     fn unshare(&mut self) -> io::Result<()> {
-        if unshare::names(&self.lock)? <= 1 || !self.has_its_name() {
+        if unshare::names(&self.lock)? <= 1 {
             return Ok(());
         }
         let content = self.read()?;

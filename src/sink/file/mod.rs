@@ -29,7 +29,6 @@ use super::Sink;
 use super::open_files::OpenFiles;
 pub use super::open_files::allowed as allowed_open_files;
 use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
-use crate::evidence::Session;
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
@@ -387,10 +386,7 @@ fn session<'a>(
     if sessions.len() <= id.index() {
         sessions.resize_with(id.index() + 1, || None);
     }
-    sessions[id.index()].get_or_insert_with(|| {
-        let session = registry.key(id).map(|key| Session { source: key.source(), vni: key.vni.get() });
-        SessionFiles::new(id, session, &plan.directory)
-    })
+    sessions[id.index()].get_or_insert_with(|| SessionFiles::new(id, registry.session(id), &plan.directory))
 }
 
 impl Sink for FileSink {

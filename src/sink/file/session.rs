@@ -10,7 +10,6 @@ use super::part::{Batch, Part};
 use super::rest::Rest;
 use super::{Outage, Shared};
 use crate::archive::{Broken, Closed, Gone, Losses};
-use crate::evidence::Session;
 use crate::evidence::names::{self, Names};
 use crate::lane::Run;
 use crate::ledger::OutputDrop;
@@ -18,6 +17,7 @@ use crate::record::contents::{Direction, Opening, Statistics};
 use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
+use crate::session::Session;
 use crate::storage::{Changed, Storage};
 use crate::wire::inner;
 
@@ -414,7 +414,7 @@ impl SessionFiles {
             shared.compressors.is_some(),
         ));
         let description = match &self.session {
-            Some(Session { source, vni }) => format!("VXLAN mirror session of {source}, VNI {vni}"),
+            Some(session) => describe(session),
             None => "mirror sessions beyond --max-sessions".into(),
         };
         let opening = shared.plan.format.opening(&Opening {
@@ -564,15 +564,23 @@ fn remove(storage: &dyn Storage, part: &Path) {
     }
 }
 
+/// The description of a session in pcapng files.
+fn describe(session: &Session) -> String {
+    let scope = session.scope.map(|scope| format!(", scope {scope}")).unwrap_or_default();
+    let encapsulation = session.encapsulation.label().to_uppercase();
+    format!("{encapsulation} mirror session of {}{scope}, VNI {}", session.address(), session.vni)
+}
+
 /// Whether the mirrored instance sent the frame or received it, as seen from its interface. The outer source is an address of that
 /// interface: what came from it went out, what is for it came in. Of other frames, as those of an instance that forwards, it is not known.
 fn direction(session: Option<&Session>, frame: &[u8]) -> Direction {
     let Some(([source, destination], session)) = inner::addresses(frame).zip(session) else {
         return Direction::Unknown;
     };
-    if source == session.source {
+    let address = session.address();
+    if source == address {
         Direction::Outbound
-    } else if destination == session.source {
+    } else if destination == address {
         Direction::Inbound
     } else {
         Direction::Unknown

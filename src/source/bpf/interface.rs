@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use aya::util::KernelVersion;
 use pnet::ipnetwork::IpNetwork;
 
-use super::BpfError;
+use super::error::BpfError;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 
 /// The oldest kernel that has all that the program uses: `bpf_xdp_load_bytes` and `xdp.frags`.

@@ -1,7 +1,12 @@
-use super::*;
+use super::open;
+use super::program;
+use super::source::{BpfSource, SHORT_WAIT};
 use crate::sink::namespace::{Namespace, sh};
-use crate::source::udp;
+use crate::source::udp::{self, Steering, UdpPlan};
+use crate::source::{Allowed, Source};
 use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A source with the program on the loopback interface of this thread's namespace.
 fn on_loopback(listen: &str, steering: Steering) -> BpfSource {

@@ -1,7 +1,8 @@
 use super::*;
 use crate::lane::Chunk;
 use crate::record::pcap;
-use crate::route::{SessionKey, SessionTable};
+use crate::route::SessionTable;
+use crate::session::Session;
 use crate::storage::faulty::Faulty;
 use crate::wire::Vni;
 use std::fs;
@@ -64,7 +65,7 @@ fn rig_on(storage: Faulty, dir: tempfile::TempDir, change: impl FnOnce(&mut File
 impl Rig {
     fn id(&mut self, vni: u32) -> SessionId {
         let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
-        self.table.count(SessionKey { source, vni: Vni::new(vni).unwrap() }, 0, Timestamp::from_ns(0))
+        self.table.count(Session::vxlan(source, Vni::new(vni).unwrap()), 0, Timestamp::from_ns(0))
     }
 
     /// A counter, over all ends.

@@ -11,11 +11,11 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
-use super::BpfError;
+use super::error::BpfError;
 
 /// A filter, gone when this is dropped, and the right to it.
 #[derive(Debug)]
-pub(super) struct Filter {
+pub(super) struct Clsact {
     _link: SchedClassifierLink,
     _claim: UnixDatagram,
 }
@@ -26,7 +26,7 @@ pub(super) fn attach(
     program_name: &str,
     interface: &str,
     index: u32,
-) -> Result<Filter, BpfError> {
+) -> Result<Clsact, BpfError> {
     let claim = claim(interface, index)?;
     match tc::qdisc_add_clsact(interface) {
         Ok(()) => {}
@@ -40,7 +40,7 @@ pub(super) fn attach(
     }
     let options = TcAttachOptions::Netlink(NlOptions::default());
     let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
-    Ok(Filter { _link: program.take_link(id)?, _claim: claim })
+    Ok(Clsact { _link: program.take_link(id)?, _claim: claim })
 }
 
 /// A name that one process at a time can have in a network namespace.
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(filters(), 1);
 
         // Killed: nobody takes the filter away.
-        let Filter { _link, _claim } = first;
+        let Clsact { _link, _claim } = first;
         mem::forget(_link);
         drop(_claim);
         assert_eq!(filters(), 1);
@@ -85,7 +85,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.send_to(b"a datagram", "127.0.0.1:4789").unwrap();
         assert_eq!(program.counts(0).unwrap().taken, 1);
-        let record = super::super::Record::parse(rings[0].peek().unwrap()).unwrap();
+        let record = super::super::record::Record::parse(rings[0].peek().unwrap()).unwrap();
         assert_eq!(record.payload, b"a datagram");
         drop(second);
         assert_eq!(filters(), 0);

@@ -1,0 +1,442 @@
+//! A mirror session: what one mirror sends, told apart from what all others send.
+//!
+//! A session is known by four things, and all of them are in its one type, so that what is derived
+//! from them (names of directories, lines of manifests, the ledger) need not change its shape when
+//! another encapsulation comes:
+//!
+//! | | plain VXLAN | others |
+//! |---|---|---|
+//! | encapsulation | not told | its label, as `geneve` |
+//! | source | the outer source address | the same |
+//! | scope | none | a number that the encapsulation has beside the VNI |
+//! | VNI | the VNI | the same |
+//!
+//! What is not told is left out wherever a session is written down. So a directory of plain VXLAN
+//! is `vni7_192.0.2.1`, and its object in JSON is `{"source":"192.0.2.1","vni":7}`. With a scope
+//! these are `vni7_192.0.2.1_0x64` and `{"source":"192.0.2.1","scope":"0x64","vni":7}`. Another
+//! encapsulation stands in front: `LABEL_vni7_192.0.2.1_0x64`.
+//!
+//! An encapsulation that this program does not know is an error wherever it is read. Such a session
+//! must not pass for one of plain VXLAN, whose directory has a name that looks alike, and what this
+//! program cannot name it must not vouch for or remove.
+//!
+//! ```
+//! use vxtap::session::{Scope, Session};
+//! use vxtap::wire::Vni;
+//!
+//! let source = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+//! let plain = Session::vxlan(source, Vni::new(7).unwrap());
+//! assert_eq!(plain.to_string(), "192.0.2.1 vni 7");
+//! assert_eq!(plain.directory_name(), "vni7_192.0.2.1");
+//! let scoped = Session { scope: Some(Scope(100)), ..plain };
+//! assert_eq!(Session::from_directory_name("vni7_192.0.2.1_0x64"), Some(scoped));
+//! ```
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::wire::{Vni, source};
+
+/// How a mirror wraps frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Encapsulation {
+    /// VXLAN (RFC 7348).
+    #[default]
+    Vxlan,
+}
+
+impl Encapsulation {
+    /// All of them.
+    pub const ALL: [Encapsulation; 1] = [Encapsulation::Vxlan];
+
+    /// The stable label in names, lines and the ledger.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Encapsulation::Vxlan => "vxlan",
+        }
+    }
+
+    /// The label where sessions are written down; none for VXLAN, which goes without saying.
+    #[must_use]
+    pub fn told(self) -> Option<&'static str> {
+        (self != Self::default()).then(|| self.label())
+    }
+}
+
+/// A label that is no encapsulation's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown encapsulation {0:?}: this vxtap knows {known}", known = Encapsulation::ALL.map(Encapsulation::label).join(", "))]
+pub struct UnknownEncapsulation(String);
+
+impl FromStr for Encapsulation {
+    type Err = UnknownEncapsulation;
+
+    fn from_str(label: &str) -> Result<Self, UnknownEncapsulation> {
+        let found = Self::ALL.into_iter().find(|encapsulation| encapsulation.label() == label);
+        found.ok_or_else(|| UnknownEncapsulation(label.to_owned()))
+    }
+}
+
+/// A number that tells apart sessions of the same source and VNI, in encapsulations that have one.
+///
+/// It has 64 bits, the most that any of them has: the id of a Gateway Load Balancer's endpoint
+/// (GENEVE option class 0x0108, 64 bits), of a cloud network (class 0x0132, 28 bits), of an ERSPAN
+/// session (10 bits). It is written in hexadecimal, as the first of these is everywhere, behind
+/// `0x`, so that nobody takes it for a decimal number. JSON has it as a string, because readers
+/// that know only doubles would round a number of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope(pub u64);
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Text that is no scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a scope; it has 0x and up to 16 hexadecimal digits, in lower case and without zeros in front")]
+pub struct NotAScope;
+
+/// From the one way to write it: a scope that could be written in several would have several
+/// directories.
+impl FromStr for Scope {
+    type Err = NotAScope;
+
+    fn from_str(text: &str) -> Result<Self, NotAScope> {
+        let digits = text.strip_prefix("0x").ok_or(NotAScope)?;
+        let scope = Scope(u64::from_str_radix(digits, 16).map_err(|_| NotAScope)?);
+        if scope.to_string() == text { Ok(scope) } else { Err(NotAScope) }
+    }
+}
+
+impl Serialize for Scope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A mirror session.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "Fields<'_>", into = "Fields<'_>")]
+pub struct Session {
+    /// How its frames are wrapped.
+    pub encapsulation: Encapsulation,
+    /// The outer source address, as [`source`] has it.
+    pub source: Ipv6Addr,
+    /// What tells it apart beside source and VNI, where the encapsulation has that.
+    pub scope: Option<Scope>,
+    /// The VNI.
+    pub vni: Vni,
+}
+
+impl Session {
+    /// The session of plain VXLAN from `source`, an address as [`source`] has it.
+    #[inline]
+    #[must_use]
+    pub const fn vxlan(source: Ipv6Addr, vni: Vni) -> Self {
+        Self { encapsulation: Encapsulation::Vxlan, source, scope: None, vni }
+    }
+
+    /// The source address as people write it.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        source::address(self.source)
+    }
+
+    /// The name of the session's directory, and how its files' names begin.
+    #[must_use]
+    pub fn directory_name(&self) -> String {
+        name(self.encapsulation.told(), self.address(), self.scope, self.vni)
+    }
+
+    /// The session whose directory has this name; none where the name is no session's.
+    #[must_use]
+    pub fn from_directory_name(name: &str) -> Option<Self> {
+        let (label, address, scope, vni) = parts(name)?;
+        let encapsulation = match label {
+            None => Encapsulation::default(),
+            // One session has one name.
+            Some(label) => label.parse().ok().filter(|other| *other != Encapsulation::default())?,
+        };
+        Some(Self { encapsulation, source: source::of(address), scope, vni })
+    }
+
+    /// All of it, in the order in which sessions are listed: IPv4 first, then by address and VNI.
+    fn place(&self) -> (IpAddr, Vni, Encapsulation, Option<Scope>) {
+        (self.address(), self.vni, self.encapsulation, self.scope)
+    }
+
+    /// All of it in words that are quick to compare, which is done for each frame.
+    fn words(&self) -> (u128, u64, u64) {
+        let Self { encapsulation, source, scope, vni } = self;
+        let (is_scoped, scope) = scope.map_or((0, 0), |Scope(scope)| (1, scope));
+        let rest = u64::from(vni.get()) | (*encapsulation as u64) << 32 | is_scoped << 40;
+        (u128::from_ne_bytes(source.octets()), scope, rest)
+    }
+}
+
+impl PartialEq for Session {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.words() == other.words()
+    }
+}
+
+impl Eq for Session {}
+
+impl Hash for Session {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.words().hash(state);
+    }
+}
+
+impl Ord for Session {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for Session {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// As `192.0.2.1 vni 7`; with what else tells it apart as `geneve 192.0.2.1 scope 0x64 vni 7`.
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(label) = self.encapsulation.told() {
+            write!(f, "{label} ")?;
+        }
+        write!(f, "{}", self.address())?;
+        if let Some(scope) = self.scope {
+            write!(f, " scope {scope}")?;
+        }
+        write!(f, " vni {}", self.vni)
+    }
+}
+
+/// The name of a session's directory.
+fn name(label: Option<&str>, address: IpAddr, scope: Option<Scope>, vni: Vni) -> String {
+    let label = label.map(|label| format!("{label}_")).unwrap_or_default();
+    // Some file systems and tools allow no colons.
+    let address = address.to_string().replace(':', "-");
+    let scope = scope.map(|scope| format!("_{scope}")).unwrap_or_default();
+    format!("{label}vni{vni}_{address}{scope}")
+}
+
+/// What [`name`] was made of.
+fn parts(name: &str) -> Option<(Option<&str>, IpAddr, Option<Scope>, Vni)> {
+    let (label, rest) = match name.strip_prefix("vni") {
+        Some(rest) => (None, rest),
+        None => name.split_once("_vni").map(|(label, rest)| (Some(label), rest))?,
+    };
+    let (vni, rest) = rest.split_once('_')?;
+    let (address, scope) = match rest.split_once('_') {
+        Some((address, scope)) => (address, Some(scope.parse().ok()?)),
+        None => (rest, None),
+    };
+    Some((label, address.replace('-', ":").parse().ok()?, scope, Vni::new(vni.parse().ok()?)?))
+}
+
+/// A session as JSON has it.
+#[derive(Serialize, Deserialize)]
+struct Fields<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encapsulation: Option<Cow<'a, str>>,
+    source: IpAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
+    vni: Vni,
+}
+
+impl From<Session> for Fields<'_> {
+    fn from(session: Session) -> Self {
+        let encapsulation = session.encapsulation.told().map(Cow::Borrowed);
+        Fields { encapsulation, source: session.address(), scope: session.scope, vni: session.vni }
+    }
+}
+
+impl TryFrom<Fields<'_>> for Session {
+    type Error = UnknownEncapsulation;
+
+    fn try_from(fields: Fields<'_>) -> Result<Self, UnknownEncapsulation> {
+        let encapsulation = match fields.encapsulation {
+            Some(label) => label.parse()?,
+            None => Encapsulation::default(),
+        };
+        Ok(Self { encapsulation, source: source::of(fields.source), scope: fields.scope, vni: fields.vni })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{option, prelude::*, sample};
+    use serde_json::{from_str, to_string};
+
+    fn plain(source: &str) -> Session {
+        Session::vxlan(source::of(source.parse().unwrap()), Vni::new(7).unwrap())
+    }
+
+    #[test]
+    fn plain_vxlan_is_written_without_what_goes_without_saying() {
+        for (source, name) in [
+            ("192.0.2.1", "vni7_192.0.2.1"),
+            ("2001:db8::1", "vni7_2001-db8--1"),
+            ("::ffff:192.0.2.1", "vni7_--ffff-192.0.2.1"),
+        ] {
+            let session = plain(source);
+            assert_eq!(session.directory_name(), name);
+            assert_eq!(Session::from_directory_name(name), Some(session));
+            assert_eq!(session.to_string(), format!("{source} vni 7"));
+            let json = format!(r#"{{"source":"{source}","vni":7}}"#);
+            assert_eq!(to_string(&session).unwrap(), json);
+            assert_eq!(from_str::<Session>(&json).unwrap(), session);
+            let told = json.replacen('{', r#"{"encapsulation":"vxlan","#, 1);
+            assert_eq!(from_str::<Session>(&told).unwrap(), session);
+        }
+    }
+
+    #[test]
+    fn a_scope_is_written_behind_the_source() {
+        for (source, scope, name) in [
+            ("192.0.2.1", "0x76bc493b822cd32", "vni7_192.0.2.1_0x76bc493b822cd32"),
+            ("2001:db8::1", "0x0", "vni7_2001-db8--1_0x0"),
+            ("192.0.2.1", "0xffffffffffffffff", "vni7_192.0.2.1_0xffffffffffffffff"),
+        ] {
+            let session = Session { scope: Some(scope.parse().unwrap()), ..plain(source) };
+            assert_eq!(session.directory_name(), name);
+            assert_eq!(Session::from_directory_name(name), Some(session));
+            assert_eq!(session.to_string(), format!("{source} scope {scope} vni 7"));
+            let json = format!(r#"{{"source":"{source}","scope":"{scope}","vni":7}}"#);
+            assert_eq!(to_string(&session).unwrap(), json);
+            assert_eq!(from_str::<Session>(&json).unwrap(), session);
+        }
+    }
+
+    #[test]
+    fn another_encapsulation_has_its_place_and_is_an_error_until_it_is_known() {
+        let (address, vni) = ("192.0.2.1".parse().unwrap(), Vni::new(7).unwrap());
+        for (scope, wanted, json) in [
+            (None, "geneve_vni7_192.0.2.1", r#"{"encapsulation":"geneve","source":"192.0.2.1","vni":7}"#),
+            (
+                Some(Scope(100)),
+                "geneve_vni7_192.0.2.1_0x64",
+                r#"{"encapsulation":"geneve","source":"192.0.2.1","scope":"0x64","vni":7}"#,
+            ),
+        ] {
+            assert_eq!(name(Some("geneve"), address, scope, vni), wanted);
+            assert_eq!(parts(wanted), Some((Some("geneve"), address, scope, vni)));
+            let fields = Fields { encapsulation: Some("geneve".into()), source: address, scope, vni };
+            assert_eq!(to_string(&fields).unwrap(), json);
+            assert_eq!(Session::from_directory_name(wanted), None);
+            let error = from_str::<Session>(json).unwrap_err().to_string();
+            assert!(error.contains("unknown encapsulation \"geneve\": this vxtap knows vxlan"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_session_has_one_name() {
+        for other in [
+            "vxlan_vni7_192.0.2.1",
+            "_vni7_192.0.2.1",
+            "vni7_192.0.2.1_",
+            "vni7_192.0.2.1_64",
+            "vni7_192.0.2.1_0x",
+            "vni7_192.0.2.1_0x064",
+            "vni7_192.0.2.1_0xA",
+            "vni7_192.0.2.1_0x+1",
+            "vni7_192.0.2.1_0x10000000000000000",
+            "vni7_192.0.2.1_0x1_0x2",
+            "vni16777216_192.0.2.1",
+            "vni7",
+            "vnix_192.0.2.1",
+            "vni7_192.0.2",
+            "lost+found",
+        ] {
+            assert_eq!(Session::from_directory_name(other), None, "{other}");
+        }
+        for wrong in [
+            r#"{"source":"192.0.2.1","vni":16777216}"#,
+            r#"{"source":"192.0.2.1","scope":100,"vni":7}"#,
+            r#"{"source":"192.0.2.1","scope":"100","vni":7}"#,
+            r#"{"source":"192.0.2","vni":7}"#,
+            r#"{"vni":7}"#,
+        ] {
+            assert!(from_str::<Session>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sessions_are_listed_by_address_and_vni() {
+        let other = |source: &str, vni| Session { vni: Vni::new(vni).unwrap(), ..plain(source) };
+        let sorted = [
+            other("9.0.0.1", 8),
+            other("192.0.2.1", 7),
+            Session { scope: Some(Scope(0)), ..other("192.0.2.1", 7) },
+            Session { scope: Some(Scope(1)), ..other("192.0.2.1", 7) },
+            other("192.0.2.1", 9),
+            other("::ffff:1.2.3.4", 1),
+            other("2001:db8::1", 1),
+        ];
+        assert!(sorted.is_sorted(), "{sorted:?}");
+    }
+
+    fn any_session() -> impl Strategy<Value = Session> {
+        let address = prop_oneof![
+            any::<[u8; 4]>().prop_map(IpAddr::from),
+            any::<[u8; 16]>().prop_map(IpAddr::from),
+            any::<[u8; 4]>().prop_map(|host| IpAddr::V6(std::net::Ipv4Addr::from(host).to_ipv6_mapped())),
+        ];
+        let vni = (0..=Vni::MAX.get()).prop_map(|vni| Vni::new(vni).unwrap());
+        let scope = option::of(any::<u64>().prop_map(Scope));
+        (sample::select(&Encapsulation::ALL[..]), address, scope, vni).prop_map(
+            |(encapsulation, address, scope, vni)| Session { encapsulation, source: source::of(address), scope, vni },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(session in any_session()) {
+            prop_assert_eq!(Session::from_directory_name(&session.directory_name()), Some(session));
+            prop_assert_eq!(from_str::<Session>(&to_string(&session).unwrap()).unwrap(), session);
+        }
+
+        #[test]
+        fn only_one_is_equal(a in any_session(), b in any_session()) {
+            let scoped = Session { scope: a.scope.xor(Some(Scope(0))), ..a };
+            let moved = Session { source: b.source, ..a };
+            let other = Session { vni: b.vni, ..a };
+            for (a, b) in [(a, b), (a, scoped), (a, moved), (a, other), (scoped, a), (a, a)] {
+                let fields = |s: Session| (s.encapsulation, s.source, s.scope, s.vni);
+                prop_assert_eq!(a == b, fields(a) == fields(b));
+                prop_assert_eq!(a == b, a.cmp(&b) == Ordering::Equal);
+                prop_assert_eq!(a == b, a.directory_name() == b.directory_name());
+                prop_assert!(a != b || hash(a) == hash(b));
+            }
+        }
+    }
+
+    fn hash(session: Session) -> u64 {
+        use std::hash::BuildHasher;
+        foldhash::fast::FixedState::default().hash_one(session)
+    }
+}

@@ -1,0 +1,28 @@
+//! What is the sensor's of all that comes to the host, as the host is now.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::error::BpfError;
+use super::interface;
+use super::place::{self, Endpoint, Source};
+
+/// Where the sensor listens, whatever addresses the host has.
+pub(super) struct Here {
+    /// The addresses that its sockets are bound to.
+    pub(super) listen: Vec<SocketAddr>,
+    /// Datagrams for any address are the sensor's.
+    pub(super) any_address: bool,
+    /// The interfaces that the program is attached to, or is going to be.
+    pub(super) interfaces: Vec<String>,
+}
+
+impl Here {
+    /// Returns what the program is to take now, and the addresses of the host.
+    pub(super) fn look(&self) -> Result<(HashSet<Endpoint>, HashSet<Source>), BpfError> {
+        let interfaces = interface::all();
+        let endpoints =
+            place::endpoints(&self.listen, self.any_address, &self.interfaces, &interfaces, &interface::links()?);
+        Ok((endpoints, place::own(&interfaces)))
+    }
+}

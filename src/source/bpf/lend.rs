@@ -1,0 +1,60 @@
+//! A ring, of which records are lent in the order of time.
+
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::record::Record;
+use crate::record::Timestamp;
+use crate::source::Datagram;
+use crate::sys::ring::Ring;
+
+/// A record that is later than now by this much is from before the clock was set back. Now, not when a turn began: a worker can lose its core in
+/// between for longer.
+const FUTURE: Duration = Duration::from_millis(10);
+
+/// A ring and its number.
+#[derive(Debug)]
+pub(super) struct Numbered {
+    pub(super) number: u32,
+    pub(super) ring: Ring,
+    /// Records read.
+    pub(super) read: u64,
+}
+
+impl Numbered {
+    /// Lends records up to this time of day, and those of the far future, which only a clock that was set back explains; at most `limit`, and returns how many.
+    #[inline]
+    pub(super) fn lend(
+        &mut self,
+        limit: usize,
+        until: Timestamp,
+        clock: Clock,
+        verify: bool,
+        deliver: &mut impl FnMut(&Datagram<'_>),
+    ) -> usize {
+        let mut lent = 0;
+        while lent < limit {
+            let Some(bytes) = self.ring.peek() else { break };
+            if let Some(record) = Record::parse(bytes) {
+                let timestamp =
+                    if record.real { Timestamp::from_ns(record.time) } else { clock.time_of_day(record.time) };
+                if timestamp > until && timestamp < Timestamp::now().saturating_add(FUTURE) {
+                    break;
+                }
+                deliver(&Datagram {
+                    payload: record.payload,
+                    length: record.length,
+                    truncated: false,
+                    wrong_checksum: verify && !record.checksum_is_right(),
+                    redirected: record.redirected,
+                    source: record.source,
+                    timestamp,
+                });
+                lent += 1;
+            }
+            self.ring.skip();
+        }
+        self.read += lent as u64;
+        lent
+    }
+}

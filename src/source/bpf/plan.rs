@@ -1,0 +1,45 @@
+//! What is asked of the fast path.
+
+/// Where on an interface the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attach {
+    /// At XDP where the driver lets it, else at tc.
+    Auto,
+    /// In the driver, before the kernel makes a packet of it: the fastest.
+    Xdp,
+    /// Where the kernel has just made a packet: any driver, any MTU.
+    Tc,
+}
+
+/// What is particular to this source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BpfPlan {
+    /// Interfaces to attach to; where there is none, those that the listen addresses are on.
+    pub interfaces: Vec<String>,
+    /// Where on them.
+    pub attach: Attach,
+    /// Bytes of each ring: a power of two, and at least a page.
+    pub ring: u32,
+    /// Bytes of a UDP payload that are kept at most.
+    pub keep: u32,
+    /// Drop sessions that are not allowed in the program.
+    pub early: bool,
+    /// Take datagrams whatever address they are for.
+    pub any_address: bool,
+    /// Verify UDP checksums.
+    pub verify_checksum: bool,
+    /// Redirect frames into an interface.
+    pub redirect: Option<RedirectPlan>,
+}
+
+/// How frames are redirected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedirectPlan {
+    /// Sessions told apart at most.
+    pub sessions: u32,
+    /// Copy what is redirected into the ring.
+    pub copy: bool,
+    /// Bytes of a UDP payload that such a copy keeps at most.
+    pub keep: u32,
+}

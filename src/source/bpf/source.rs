@@ -1,0 +1,193 @@
+//! The source of one worker: its rings and its sockets.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::clock::Clock;
+use super::counts::Counts;
+use super::lend::Numbered;
+use super::shared::Shared;
+use crate::record::Timestamp;
+use crate::source::udp::UdpSource;
+use crate::source::{Counted, Datagram, FastPath, Source};
+use crate::sys::receive::BATCH;
+use crate::sys::ring::Ring;
+
+/// How late a record is seen at most whose program did not yet know that the reader was about to sleep.
+pub(super) const SHORT_WAIT: Duration = Duration::from_millis(1);
+/// For how long after the program began its rings are held back, except for what is older than a datagram of a socket. What the stack
+/// received before can be queued there for longer than the program takes, and would come to the sockets too late.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// The rings and sockets of one worker.
+#[derive(Debug)]
+pub struct BpfSource {
+    udp: UdpSource,
+    rings: Vec<Numbered>,
+    clock: Clock,
+    verify_checksum: bool,
+    /// Until when the rings are held back.
+    pub(super) settles: Option<Instant>,
+    /// What the sockets have may bear the time at which it is read: see [`Source::receive`] below.
+    unstamped: bool,
+    /// Nothing more comes: what is there is lent, whatever its time.
+    drains: bool,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl BpfSource {
+    /// A source without rings as yet.
+    pub(super) fn new(udp: UdpSource, clock: Clock, verify_checksum: bool, shared: Arc<Shared>) -> Self {
+        Self { udp, rings: Vec::new(), clock, verify_checksum, settles: None, unstamped: true, drains: false, shared }
+    }
+
+    /// Gives the source a ring, which no other source has.
+    pub(super) fn add_ring(&mut self, number: u32, ring: Ring) {
+        self.rings.push(Numbered { number, ring, read: 0 });
+    }
+
+    fn counts(&self, ring: u32) -> Counts {
+        self.shared.program.counts(ring).unwrap_or_default()
+    }
+
+    fn has_records(&self) -> bool {
+        self.rings.iter().any(|numbered| !numbered.ring.is_empty())
+    }
+
+    /// Whether the rings are held back, which they are for a moment at the beginning, as long as they have room.
+    #[inline]
+    fn is_settling(&mut self) -> bool {
+        let has_room = |numbered: &Numbered| numbered.ring.used() < numbered.ring.size() / 2;
+        let is = self.settles.is_some_and(|end| Instant::now() < end) && self.rings.iter().all(has_room);
+        if !is {
+            self.settles = None;
+        }
+        is
+    }
+
+    fn poll(&self, timeout: Duration) -> io::Result<bool> {
+        let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let rings = self.rings.iter().map(|numbered| PollFd::new(&numbered.ring, PollFlags::IN));
+        let mut ready: Vec<PollFd<'_>> = rings.chain(self.udp.poll_fds()).collect();
+        match rustix::event::poll(&mut ready, Some(&timeout)) {
+            Ok(n) => Ok(n > 0),
+            Err(rustix::io::Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Source for BpfSource {
+    fn begin(&mut self) -> io::Result<()> {
+        self.udp.begin()?;
+        self.settles = Some(Instant::now() + SETTLE);
+        self.shared.begin().map_err(io::Error::other)
+    }
+
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+        let held_back = self.settles.is_some() && self.is_settling();
+        // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
+        let until = if self.drains { Timestamp::from_ns(u64::MAX) } else { self.clock.now() };
+        // Where there is more than a turn can take, each ring is the first in its turn.
+        let next = usize::from(self.rings.len() > 1);
+        self.rings.rotate_left(next);
+        let Self { udp, rings, clock, verify_checksum, unstamped, .. } = self;
+        let (clock, verify) = (*clock, *verify_checksum);
+        let of_sockets = limit.min(BATCH);
+        let mut room = limit - of_sockets;
+        let mut lent = 0;
+        let received = udp.receive(of_sockets, &mut |datagram: &Datagram<'_>| {
+            // The kernel begins to stamp what arrives a moment after the first socket on the host has asked for it. What came before gets its
+            // time when it is read; all of it is older than the program and at the head of the sockets' queues.
+            *unstamped &= datagram.timestamp >= until;
+            for numbered in rings.iter_mut().filter(|_| !*unstamped) {
+                let n = numbered.lend(room, datagram.timestamp, clock, verify, deliver);
+                room -= n;
+                lent += n;
+            }
+            deliver(datagram);
+        })?;
+        *unstamped &= udp.has_more();
+        // With more in the sockets than was asked for, what is next in the rings may have come later than that.
+        if !udp.has_more() && !held_back {
+            room += of_sockets - received;
+            for numbered in rings.iter_mut() {
+                let n = numbered.lend(room, until, clock, verify, deliver);
+                room -= n;
+                lent += n;
+            }
+        }
+        for numbered in rings {
+            numbered.ring.release();
+        }
+        Ok(received + lent)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        if self.settles.is_some() {
+            return self.udp.wait(timeout.min(SHORT_WAIT));
+        }
+        for numbered in &self.rings {
+            if let Err(error) = self.shared.program.wake(numbered.number) {
+                return Err(io::Error::other(error));
+            }
+        }
+        if self.has_records() || self.poll(timeout.min(SHORT_WAIT))? || self.has_records() {
+            return Ok(());
+        }
+        if let Some(rest) = timeout.checked_sub(SHORT_WAIT) {
+            self.poll(rest)?;
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        let smallest = self.rings.iter().map(|numbered| numbered.ring.size()).min().unwrap_or(usize::MAX);
+        // As with a receive buffer: 10 Gbit/s of small datagrams fill it by some 2.5 bytes a nanosecond. Half of the time that takes.
+        Duration::from_nanos(smallest as u64 / 5).min(self.udp.patience())
+    }
+
+    fn kernel_dropped(&mut self) -> u64 {
+        let full: u64 = self.rings.iter().map(|numbered| self.counts(numbered.number).ring_full).sum();
+        self.udp.kernel_dropped() + full
+    }
+
+    fn copies(&self) -> u64 {
+        self.udp.copies()
+    }
+
+    fn refuse_further(&mut self) {
+        // From here on all comes to the sockets, where it is counted. What is in the rings is to be drained.
+        self.settles = None;
+        self.drains = true;
+        self.shared.refuse();
+        self.udp.refuse_further();
+    }
+
+    fn refused(&mut self) -> u64 {
+        Source::refused(&mut self.udp)
+    }
+
+    fn fast_path(&mut self) -> FastPath {
+        let mut sum = FastPath::default();
+        for numbered in &self.rings {
+            let counts = self.counts(numbered.number);
+            sum.taken += counts.taken;
+            sum.read += numbered.read;
+            sum.ring_full += counts.ring_full;
+            sum.unselected += counts.unselected;
+            sum.unselected_bytes += counts.unselected_bytes;
+            sum.passed += counts.passed;
+            sum.martian += counts.martian;
+            sum.redirect += counts.redirect;
+        }
+        sum
+    }
+
+    fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
+        self.shared.uncopied_sessions().map_err(io::Error::other)
+    }
+}

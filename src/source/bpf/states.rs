@@ -1,0 +1,64 @@
+//! The map by which user space tells the program and the rings what to do: `struct state` of `capture.bpf.c`.
+
+use aya::maps::{Array, MapData, MapError};
+
+/// `struct state`: three words, eight of bits, and padding.
+type State = [u32; 16];
+
+/// The map, and what it says to the program.
+pub(super) struct States {
+    map: Array<MapData, State>,
+    leave_all: bool,
+    only: u32,
+    /// Not zero, which is what the program knows of at first.
+    generation: u32,
+    /// A bit for each address of this host.
+    own: [u32; 8],
+}
+
+impl States {
+    /// Tells a program that begins: it is to leave everything to the stack, and the host has these addresses.
+    pub(super) fn begin(map: Array<MapData, State>, own: [u32; 8]) -> Result<Self, MapError> {
+        let mut states = Self { map, leave_all: true, only: 0, generation: 1, own };
+        states.tell()?;
+        Ok(states)
+    }
+
+    fn tell(&mut self) -> Result<(), MapError> {
+        let mut state = State::default();
+        (state[0], state[1], state[2]) = (u32::from(self.leave_all), self.only, self.generation);
+        state[3..11].copy_from_slice(&self.own);
+        self.map.set(0, state, 0)
+    }
+
+    /// Has the program leave everything to the stack, or not any more.
+    pub(super) fn leave_all(&mut self, leave: bool) -> Result<(), MapError> {
+        self.leave_all = leave;
+        self.tell()
+    }
+
+    /// Has the program take only what these lists have: see `super::lists::only`.
+    pub(super) fn take_only(&mut self, only: u32) -> Result<(), MapError> {
+        self.only = only;
+        self.tell()
+    }
+
+    /// Has the program forget what it found in `listening`.
+    pub(super) fn forget(&mut self) -> Result<(), MapError> {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.tell()
+    }
+
+    /// Has the program look these addresses up.
+    pub(super) fn know(&mut self, own: [u32; 8]) -> Result<(), MapError> {
+        self.own = own;
+        self.tell()
+    }
+
+    /// Asks for a wake-up when something comes into the ring.
+    pub(super) fn wake(&mut self, ring: u32) -> Result<(), MapError> {
+        let mut state = State::default();
+        state[0] = 1;
+        self.map.set(ring + 1, state, 0)
+    }
+}
