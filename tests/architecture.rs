@@ -38,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What everything stands on
     ("episode", &[]),
     ("session", &["wire"]),
-    ("record", &[]),
+    ("record", &["wire"]),
     ("wire", &[]),
     ("sys", &[]),
 ];

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::decap::{ReservedBits, decapsulate, frame_len};
+use super::decap::{ReservedBits, decapsulate};
 use crate::lane::Lane;
 use crate::ledger::{NotRedirected, Overflow, SessionTotals, WorkerCounters};
 use crate::route::{Candidate, Selection, SessionId, SessionTable};
@@ -115,12 +115,16 @@ impl Step {
             counters.unselected_vnis.add(inner.vni);
             return self.unselected(1);
         }
-        let length = frame_len(datagram);
-        if inner.orig_len as usize > length {
+        if inner.original > inner.arrived {
             counters.cut_by_mirror.add(1);
         }
-        let session = Session::vxlan(datagram.source, inner.vni);
-        let session = self.sessions.count(session, length, datagram.timestamp);
+        let session = Session {
+            encapsulation: datagram.encapsulation,
+            source: datagram.source,
+            scope: inner.scope,
+            vni: inner.vni,
+        };
+        let session = self.sessions.count(session, inner.arrived as usize, datagram.timestamp);
         if session == SessionId::OVERFLOW {
             counters.overflow.add(1);
         }
@@ -129,7 +133,7 @@ impl Step {
             if datagram.redirected && lane.redirects() {
                 lane.redirected(1);
             } else if selection.takes(&mut candidate) {
-                lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
+                lane.offer(session, datagram.timestamp, inner.frame, inner.original);
             } else {
                 lane.filter(1);
             }
@@ -356,11 +360,9 @@ mod tests {
                 deliver(&Datagram {
                     payload: &payload,
                     length: payload.len(),
-                    truncated: false,
-                    wrong_checksum: false,
-                    redirected: false,
                     source,
                     timestamp: Timestamp::from_ns(1),
+                    ..Datagram::empty()
                 });
             }
             Ok(n)

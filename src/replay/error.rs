@@ -1,4 +1,4 @@
-//! Why a replay cannot begin, or cannot go on.
+//! The reasons why a replay cannot begin, or cannot go on.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use crate::record::read::ReadError;
 
-/// Why nothing, or nothing more, can be sent.
+/// The reasons why nothing, or nothing more, can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// A file cannot be opened.
     #[error(transparent)]
     Open(ReadError),
-    /// What is not a regular file is to be played several times, but can be read only once.
+    /// An input that is not a regular file is to be played several times, but can be read only
+    /// once.
     #[error("{} is not a regular file, so it can be played only once: copy it to a file, or leave out --loop", .0.display())]
     Once(PathBuf),
     /// Source and target address are of different kinds.
@@ -36,7 +37,7 @@ pub enum ReplayError {
         from: IpAddr,
         /// The port.
         port: u16,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
     /// The target cannot be reached from here.
@@ -44,20 +45,20 @@ pub enum ReplayError {
     Connect {
         /// The target.
         to: SocketAddr,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
     /// A socket cannot be made as needed.
     #[error("cannot {action}: {source}{}", advice(.source))]
     Socket {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
 }
 
-/// What to do about an error of the system, to be appended to it.
+/// Says what to do about an error of the system; the text is appended to the error.
 fn advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {

@@ -1,18 +1,20 @@
-//! `vxtap replay`: captures played as mirror traffic.
+//! `vxtap replay` plays captures as mirror traffic.
 //!
-//! Each Ethernet frame of the captures becomes the payload of one VXLAN datagram, as a cloud's traffic mirror would
-//! send it: outer UDP source port chosen by the inner flow ([`crate::wire::flow`]), UDP checksum zero, hop limit 255,
-//! DF clear. The frames leave in the order of the files.
+//! Each Ethernet frame of the captures becomes the payload of one VXLAN datagram, as a cloud's
+//! traffic mirror would send it: outer UDP source port chosen by the inner flow
+//! ([`crate::wire::flow`]), UDP checksum zero, hop limit 255, DF clear. The frames leave in the
+//! order of the files.
 //!
 //! ```text
 //! CaptureReader ──frame──▶ Schedule ──when due──▶ Sender: batch ──sendmmsg──▶ one socket per outer source port
 //! ```
 //!
-//! A datagram's source port is its socket's, so there are up to 128 connected sockets, opened when first needed. One
-//! batch goes through one socket; to keep the order, a frame of another port ends the batch.
+//! A datagram's source port is its socket's, so there are up to 128 connected sockets, opened when
+//! first needed. One batch goes through one socket; to keep the order, a frame of another port ends
+//! the batch.
 //!
-//! Nothing is lost silently. What the kernel does not take is in the [`Report`], by reason, and a damaged capture is
-//! sent up to the damage.
+//! Nothing is lost silently. Frames that the kernel does not take are in the [`Report`], by reason,
+//! and a damaged capture is sent up to the damage.
 
 mod error;
 mod pace;
@@ -44,8 +46,8 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// Sends what the plan says, until it is done or `stop` becomes true.
 ///
 /// # Errors
-/// When a file cannot be opened, or a socket cannot be made or connected, before anything is sent. What fails later,
-/// errors of single frames, and damaged captures are in the report instead.
+/// A file cannot be opened, or a socket cannot be made or connected, before anything is sent. Later
+/// failures, errors of single frames, and damaged captures are in the report instead.
 pub fn run(plan: &ReplayPlan, stop: &AtomicBool, console: &Console) -> Result<Report, ReplayError> {
     let sizes = plan.inputs.iter().map(Input::size).collect::<Result<Vec<u64>, _>>().map_err(ReplayError::Open)?;
     if plan.loops > 1 {
@@ -60,7 +62,8 @@ pub fn run(plan: &ReplayPlan, stop: &AtomicBool, console: &Console) -> Result<Re
         stop,
     };
     let started = Instant::now();
-    // With the number of the input. Each turn may find another error, but mostly it is the same again.
+    // Each error is kept with the number of its input. Each turn may find another error, but mostly
+    // it is the same again.
     let mut damaged: Vec<(usize, ReadError)> = Vec::new();
     let mut played = 0u64;
     'all: for _ in 0..plan.loops {
@@ -100,8 +103,8 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Sends one capture. `played` is what the progress bar shows at its start. The inner result is how the capture
-    /// ended.
+    /// Sends one capture. The progress bar shows `played` at its start. The inner result says how
+    /// the capture ended.
     fn play<R: Read>(
         &mut self,
         reader: Result<CaptureReader<R>, ReadError>,
@@ -123,7 +126,7 @@ impl Replay<'_> {
                 Err(error) => break Err(error),
             };
             if let Some(due) = self.schedule.due(frame.timestamp) {
-                // What is in the batch is due already and must not wait for this frame.
+                // The frames in the batch are due already and must not wait for this one.
                 self.sender.flush()?;
                 if !self.wait(due) {
                     return Ok(Ok(()));
@@ -138,7 +141,7 @@ impl Replay<'_> {
         Ok(ended)
     }
 
-    /// Sleeps until then; `false` if told to stop before.
+    /// Sleeps until `due`; returns `false` if told to stop before.
     fn wait(&self, due: Instant) -> bool {
         loop {
             if self.stop.load(Ordering::Relaxed) {

@@ -31,7 +31,7 @@ use super::{Datagram, Source, port_owner};
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
-use crate::wire::source;
+use crate::wire::{Encapsulation, source};
 
 /// Batches of nothing but copies that are received one after the other at most.
 const COPIES: usize = 16;
@@ -123,6 +123,7 @@ impl BindError {
 #[derive(Debug)]
 struct Bound {
     socket: Socket,
+    port: u16,
     drops: DropCounter,
 }
 
@@ -250,7 +251,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             } else if plan.steering == Steering::Flow && address.is_ipv6() {
                 socket::refuse_multicast_v6(&socket).map_err(os("IPV6_MULTICAST_ALL"))?;
             }
-            source.sockets.push(Bound { socket, drops: DropCounter::default() });
+            source.sockets.push(Bound { socket, port: address.port(), drops: DropCounter::default() });
         }
         addresses.push(address);
     }
@@ -356,6 +357,8 @@ impl Source for UdpSource {
                         // The kernel has dropped those.
                         wrong_checksum: false,
                         source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
+                        port: bound.port,
+                        encapsulation: Encapsulation::Vxlan,
                         // The kernel stamps every datagram once the option is set.
                         timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
                     });
@@ -444,7 +447,10 @@ mod tests {
             let sender = UdpSocket::bind((from, 0)).unwrap();
             sender.send_to(b"hello", (from, port)).unwrap();
             listening.sources[0].wait(Duration::from_secs(5)).unwrap();
-            let n = listening.sources[0].receive(64, &mut |d| sources.push(d.source.to_canonical().to_string()));
+            let n = listening.sources[0].receive(64, &mut |d| {
+                assert_eq!((d.port, d.encapsulation), (port, Encapsulation::Vxlan));
+                sources.push(d.source.to_canonical().to_string());
+            });
             assert_eq!(n.unwrap(), 1);
         }
         assert_eq!(sources, ["127.0.0.1", "::1"]);

@@ -9,20 +9,20 @@ use super::files::Storage;
 use super::regular::NotRegular;
 use super::status::Identity;
 
-/// What is found in place of a file that was written.
+/// The state that is found in place of a file that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
-    /// Nothing.
+    /// Nothing has the name.
     Missing,
-    /// Its directory leads elsewhere.
+    /// The directory of the name leads elsewhere.
     Directory,
-    /// What is no file.
+    /// The name is that of something that is no file.
     Kind(NotRegular),
-    /// Another file.
+    /// The name is that of another file.
     Other,
-    /// The file, which has so many names.
+    /// It is the file, which has so many names.
     Links(u64),
-    /// The file, with so many bytes.
+    /// It is the file, with so many bytes.
     Length(u64),
 }
 
@@ -39,8 +39,9 @@ impl fmt::Display for Changed {
     }
 }
 
-/// Compares what has the name `path` with a file that was written: it has to be that one, have no
-/// other name, and a length of `lengths`. None where it is as it was, or that cannot be told.
+/// Compares what has the name `path` with a file that was written: it has to be that file, have no
+/// other name, and a length within `lengths`. It returns none where the file is as it was, or where
+/// that cannot be told.
 ///
 /// A change in place that keeps the length does not show here, but in the hash, which was computed
 /// of what was written.
@@ -89,7 +90,7 @@ mod tests {
         assert_eq!(look(), Some(Changed::Length(3)));
         file.write_all(b"r").unwrap();
         assert_eq!(look(), None);
-        // The name of an inode that nobody has open any more: its number is given again.
+        // The inode's last name goes, and nobody has it open any more: its number is given again.
         drop(file);
         fs::remove_file(&path).unwrap();
         assert_eq!(look(), Some(Changed::Missing));

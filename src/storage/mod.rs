@@ -1,7 +1,7 @@
-//! Where captures are kept: files and directories behind one small trait.
+//! Captures are kept here: files and directories behind one small trait.
 //!
-//! Everything that is done to the files of an output goes through [`Storage`], so that tests can put one in its place that writes
-//! short, fails, stalls, or forgets what was not synced.
+//! Everything that is done to the files of an output goes through [`Storage`]. So tests can put one
+//! in its place that writes short, fails, stalls, or forgets what was not synced.
 
 mod changed;
 mod direct;

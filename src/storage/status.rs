@@ -1,4 +1,4 @@
-//! Which file has a name.
+//! Says which file has a name.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use rustix::path::Arg;
 
-/// Which file it is, whatever its name: its device, its inode, and when that was born, where the
-/// file system knows. The number of a removed inode is soon another's.
+/// Tells a file from others, whatever its name: its device, its inode, and when that was born,
+/// where the file system knows. The number of a removed inode is soon another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     device: (u32, u32),
@@ -15,21 +15,21 @@ pub struct Identity {
     born: Option<(i64, u32)>,
 }
 
-/// What has a name.
+/// The state of what has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// Which it is.
+    /// The file that it is.
     pub identity: Identity,
-    /// A link is one itself.
+    /// Its kind; a link is not followed.
     pub kind: FileType,
-    /// Names that it has.
+    /// The names that it has.
     pub links: u64,
-    /// Bytes.
+    /// Its length in bytes.
     pub length: u64,
 }
 
-/// Returns the status of `name` in `directory`, or of `directory` itself, which may be an open file, where `name`
-/// is empty.
+/// Returns the status of `name` in `directory`; where `name` is empty, that of `directory` itself,
+/// which may be an open file.
 pub(super) fn status(directory: impl AsFd, name: impl Arg) -> io::Result<Status> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
     let found = statx(directory, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;

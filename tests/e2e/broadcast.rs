@@ -1,5 +1,4 @@
-//! Broadcast and multicast datagrams: the kernel delivers them to every worker, and one receives
-//! them.
+//! The kernel delivers broadcast and multicast datagrams to every worker, and one receives them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

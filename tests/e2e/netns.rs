@@ -1,4 +1,4 @@
-//! Network namespaces, cables between them, and what their kernel counts.
+//! Network namespaces, cables between them, and what their kernel counts, are made and read here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,8 +26,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// An empty one: quiet (no router solicitations, no duplicate address detection, no addresses of its own making),
-    /// `lo` up.
+    /// An empty one: quiet (no router solicitations, no duplicate address detection, no addresses
+    /// of its own making), `lo` up.
     pub(crate) fn new() -> Namespace {
         let namespace = Namespace { name: name() };
         run(Command::new("ip").args(["netns", "add", &namespace.name]));
@@ -52,14 +52,16 @@ impl Namespace {
         run(Command::new("bridge").args(["-n", &self.name]).args(words.split_whitespace()));
     }
 
-    /// Lets frames leave and come in as they are on the wire: none merged, none split, checksums complete.
+    /// Lets frames leave and come in as they are on the wire: none merged, none split, checksums
+    /// complete.
     pub(crate) fn no_offloads(&self, device: &str) {
         for feature in ["tx", "sg", "tso", "gso", "gro"] {
             run(self.command("ethtool").args(["-K", device, feature, "off"]));
         }
     }
 
-    /// A command to be run within. The process becomes that program, so it has the program's exit code and pid.
+    /// A command to be run within. The process becomes that program, so it has the program's exit
+    /// code and pid.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
@@ -113,7 +115,8 @@ impl Drop for Namespace {
 pub(crate) struct UdpCounters {
     /// Read by a program.
     pub(crate) delivered: u64,
-    /// Dropped at a socket: its buffer was full, its filter refused them, or their checksum is wrong.
+    /// Dropped at a socket: its buffer was full, its filter refused them, or their checksum is
+    /// wrong.
     pub(crate) refused_or_no_room: u64,
     /// Nobody listened.
     pub(crate) no_port: u64,
@@ -182,8 +185,8 @@ pub(crate) fn mac(host: u8) -> String {
     format!("02:00:00:00:73:{host:02x}")
 }
 
-/// Gives a host its addresses on `eth0`, and the others' by heart: no question is asked on the wire, and no datagram
-/// waits for an answer.
+/// Gives a host its addresses on `eth0`, and the others' by heart: no question is asked on the
+/// wire, and no datagram waits for an answer.
 fn configure(namespace: &Namespace, host: u8, others: &[u8]) {
     namespace.ip(&format!("addr add {}/24 dev eth0", address(Ip::V4, host)));
     namespace.ip(&format!("addr add {}/64 dev eth0 nodad", address(Ip::V6, host)));
@@ -237,8 +240,9 @@ impl Pair {
         address(ip, SENDER)
     }
 
-    /// Packets that the cable had no room for, because the receiving core was behind. Since Linux 6.9 the sender is
-    /// told, and replay sends them again; before, they are lost, which is not the sensor's loss and not in its ledger.
+    /// Packets that the cable had no room for, because the receiving core was behind. Since Linux
+    /// 6.9 the sender is told, and replay sends them again; before, they are lost, which is not the
+    /// sensor's loss and not in its ledger.
     pub(crate) fn no_room(&self) -> u64 {
         self.sender.link_counter("eth0", "tx", "dropped")
     }

@@ -1,4 +1,4 @@
-//! `vxtap replay` in a namespace.
+//! `vxtap replay` runs in a namespace.
 
 use std::net::SocketAddr;
 use std::path::Path;

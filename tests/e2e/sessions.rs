@@ -1,4 +1,4 @@
-//! Many mirror sessions at once.
+//! Many mirror sessions come at once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,8 @@ use crate::process::eventually;
 use crate::replay::replay_all;
 use crate::sensor::{Setup, attach_by_default};
 
-/// What VNI number `turn` of `vnis` gets when replay plays these frames `loops` times and VNIs take turns.
+/// What VNI number `turn` of `vnis` gets when replay plays these frames `loops` times and VNIs take
+/// turns.
 fn dealt(frames: &[Vec<u8>], loops: usize, turn: usize, vnis: usize) -> Vec<&Vec<u8>> {
     (turn..frames.len() * loops).step_by(vnis).map(|n| &frames[n % frames.len()]).collect()
 }
@@ -145,8 +146,8 @@ fn sessions_that_rest_give_the_memory_of_their_compressors_back() {
     eventually("the files of those that are too many are complete", || parts() == 256);
     // All of them had one at the peak.
     eventually("memory is given back", || memory(pid) + 100 * MIB < peak_memory(pid));
-    // Those that come back begin another file. What the C library has freed before lies between what
-    // is in use by then, and they are waited for twice as long.
+    // Those that come back begin another file. What the C library has freed before lies between
+    // what is in use by then, and they are waited for twice as long.
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, 4 * frames.len());
     eventually("they have files again", || captures::files(&sensor.captures).len() >= 2 * VNIS - 256);
     eventually("the files of those that are too many are complete again", || parts() == 256);

@@ -249,7 +249,7 @@ fn the_budget_is_kept_while_files_are_salvaged() {
     fs::create_dir(dir.path().join(SESSION)).unwrap();
     for number in 1..=3 {
         let names = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), number, "pcap");
-        let mut file = pcap::file_header(262_144).to_vec();
+        let mut file = pcap::file_header(crate::wire::LinkType::Ethernet, 262_144).to_vec();
         file.extend([[number as u8, 0, 0, 0], [0; 4], [4, 0, 0, 0], [4, 0, 0, 0], *b"abcd"].concat());
         fs::write(&names.part, file).unwrap();
     }
@@ -360,8 +360,8 @@ fn captures_whose_lines_a_loss_of_power_took_are_counted_and_can_be_put_on_recor
     let session = dir.path().join(SESSION);
     let names = Names::new(&session, SESSION, Timestamp::from_ns(0), 4, "pcap");
     let record = crate::record::pcap::Record { timestamp: Timestamp::from_ns(1_000), orig_len: 60, frame: &[1; 60] };
-    let mut bytes = crate::record::pcap::file_header(262_144).to_vec();
-    crate::record::format::Format::Pcap.push(&mut bytes, &record, crate::record::contents::Direction::Unknown, 0);
+    let mut bytes = crate::record::pcap::file_header(crate::wire::LinkType::Ethernet, 262_144).to_vec();
+    crate::record::format::Format::Pcap.push(&mut bytes, &record, None, 0);
     fs::write(&names.published, &bytes).unwrap();
     fs::write(session.join("stranger.pcap"), "mine").unwrap();
     let path = dir.path().join(NAME);

@@ -5,13 +5,14 @@ use std::io;
 use super::message::{Message, TCMSG_LEN, attribute, text, u16_at, u32_at};
 use super::socket::RouteSocket;
 
-/// `struct tcmsg`, parent of filters on what an interface receives: `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`.
+/// The parent, in `struct tcmsg`, of filters on what an interface receives: `TC_H_MAKE(TC_H_CLSACT,
+/// TC_H_MIN_INGRESS)`.
 const INGRESS: u32 = 0xffff_fff2;
 /// Parent of a `clsact` queueing discipline, `TC_H_CLSACT`, and its handle.
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
-/// `tcm_info` of a filter for all protocols: `ETH_P_ALL` in network byte order, priority 0 in the high half, which has the kernel put it
-/// before the filters that are there.
+/// The `tcm_info` of a filter for all protocols: `ETH_P_ALL` in network byte order. Priority 0, in
+/// the high half, has the kernel put the filter before those that are there.
 const ALL_PROTOCOLS: u16 = 3u16.to_be();
 
 /// linux/pkt_cls.h and linux/tc_act/tc_gact.h.
@@ -41,20 +42,20 @@ const DROP_PROGRAM: [u8; 8] = {
     [code_low, code_high, 0, 0, a, b, c, d]
 };
 
-/// What a filter does with frames.
+/// The effect of a filter on frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It drops all.
+    /// The filter drops all.
     DropsAll,
-    /// It drops some, or is one that lets none pass to the host and is known by its name; the next
-    /// is asked for the others.
+    /// The filter drops some, or is one that lets none pass to the host and is known by its name.
+    /// The next filter is asked for the others.
     DropsOrNext,
-    /// It may let some through.
+    /// The filter may let some through.
     MayPass,
 }
 
-/// The verdict of a filter, by the body of an `RTM_NEWTFILTER` message. None where it is not asked
-/// first, or where the message is the head of filters, which are told of next.
+/// Judges a filter by the body of an `RTM_NEWTFILTER` message. There is no verdict where the filter
+/// is not asked first, or where the message is the head of filters, which are told of next.
 fn verdict(body: &[u8]) -> Option<Verdict> {
     let rest = body.get(TCMSG_LEN..)?;
     let options = attribute(rest, TCA_OPTIONS)?;
@@ -72,7 +73,7 @@ fn verdict(body: &[u8]) -> Option<Verdict> {
     })
 }
 
-/// Whether a filter drops what it is asked about, in one of the two ways `tc` has for it.
+/// Says whether a filter drops what it is asked about, in one of the two ways that `tc` has for it.
 fn drops(attributes: &[u8], options: &[u8]) -> bool {
     match attribute(attributes, TCA_KIND).map(text) {
         Some(b"bpf") => {
@@ -92,12 +93,12 @@ fn drops(attributes: &[u8], options: &[u8]) -> bool {
 }
 
 impl RouteSocket {
-    /// Whether everything that the interface receives is dropped before the host sees it: see [`RouteSocket::drop_ingress`], or by
-    /// `tc filter add ... ingress matchall action drop`. A filter that is asked before and may let
-    /// frames through undoes it.
+    /// Says whether everything that the interface receives is dropped before the host sees it: by
+    /// [`RouteSocket::drop_ingress`], or by `tc filter add ... ingress matchall action drop`. A
+    /// filter that is asked before and may let frames through undoes it.
     ///
     /// # Errors
-    /// What netlink says.
+    /// The error that netlink reports.
     pub fn drops_ingress(&self, index: u32) -> io::Result<bool> {
         let message = Message::traffic_control(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, index, 0, INGRESS, 0);
         let mut decided = None;
@@ -111,21 +112,24 @@ impl RouteSocket {
     /// Takes all filters off the interface, in both directions.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN. Otherwise the error that netlink reports.
     pub fn remove_filters(&self, index: u32) -> io::Result<()> {
         let message = Message::traffic_control(libc::RTM_DELQDISC, libc::NLM_F_ACK, index, CLSACT_HANDLE, CLSACT, 0);
         self.exchange(message, 0, |_| ())
     }
 
-    /// Has everything that the interface receives dropped before the host sees it, but after packet sockets have. As
-    /// `tc qdisc add dev NAME clsact; tc filter add dev NAME ingress bpf direct-action bytecode '1,6 0 0 2'`.
+    /// Has everything that the interface receives dropped before the host sees it, but after packet
+    /// sockets have seen it. That is what `tc qdisc add dev NAME clsact; tc filter add dev NAME
+    /// ingress bpf direct-action bytecode '1,6 0 0 2'` does.
     ///
-    /// `__netif_receive_skb_core` (net/core/dev.c) hands a frame to packet sockets first, then to the ingress filters, and then to VLAN
-    /// interfaces, bridges and protocols. A filter of one classic BPF instruction needs the `cls_bpf` module only; `matchall` would need
-    /// two, and an action object.
+    /// `__netif_receive_skb_core` (net/core/dev.c) hands a frame to packet sockets first, then to
+    /// the ingress filters, and then to VLAN interfaces, bridges and protocols. A filter of one
+    /// classic BPF instruction needs the `cls_bpf` module only; `matchall` would need two, and an
+    /// action object.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN, `ENOENT` where the kernel has no `sch_ingress` or `cls_bpf`. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN, `ENOENT` where the kernel has no `sch_ingress` or `cls_bpf`.
+    /// Otherwise the error that netlink reports.
     pub fn drop_ingress(&self, index: u32) -> io::Result<()> {
         let create = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let message = Message::traffic_control(libc::RTM_NEWQDISC, create, index, CLSACT_HANDLE, CLSACT, 0)

@@ -1,4 +1,4 @@
-//! Interfaces: what they are, and the settings that can be changed.
+//! Interfaces, and those of their settings that can be changed.
 
 use std::io;
 
@@ -24,21 +24,21 @@ const IFLA_TUN_MULTI_QUEUE: u16 = 7;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
-/// A tun or tap interface, by what it says of itself.
+/// A tun or tap interface, as it describes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TunLink {
-    /// An Ethernet header comes first.
+    /// True where a frame begins with an Ethernet header.
     pub tap: bool,
-    /// It was made with `IFF_MULTI_QUEUE`, and must be attached to with it.
+    /// True where it was made with `IFF_MULTI_QUEUE`, and must be attached to with it.
     pub multi_queue: bool,
 }
 
-/// A VLAN device, by what it says of itself.
+/// A VLAN device, as it describes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vlan {
     /// The number of the interface below it, in this network namespace.
     pub below: u32,
-    /// What announces its tag: 0x8100 or 0x88a8.
+    /// The type that announces its tag: 0x8100 or 0x88a8.
     pub ethertype: u16,
     /// The number of the VLAN.
     pub number: u16,
@@ -55,7 +55,7 @@ pub struct Link {
     pub address: [u8; 6],
     /// The number of the bond or bridge that it is a part of.
     pub master: Option<u32>,
-    /// Where its kind is `vlan`.
+    /// The VLAN, where the interface's kind is `vlan`.
     pub vlan: Option<Vlan>,
     /// `ARPHRD_ETHER` and others, netdevice(7): the kind of link-layer header.
     pub hardware: u16,
@@ -63,11 +63,11 @@ pub struct Link {
     pub flags: u32,
     /// The MTU, in bytes.
     pub mtu: u32,
-    /// What it is, as `ip link add type` calls it; a network card has none.
+    /// Its kind, as `ip link add type` calls it; a network card has none.
     pub kind: Option<String>,
     /// The number of the XDP program on it, whatever the mode.
     pub xdp: Option<u32>,
-    /// Where its kind is `tun`.
+    /// The tun or tap interface, where the kind is `tun`.
     pub tun: Option<TunLink>,
     /// Frames received.
     pub rx_packets: u64,
@@ -78,7 +78,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// From the body of an `RTM_NEWLINK` message.
+    /// Reads the body of an `RTM_NEWLINK` message.
     fn parse(body: &[u8]) -> Option<Self> {
         let mut link =
             Self { hardware: u16_at(body, 2)?, index: u32_at(body, 4)?, flags: u32_at(body, 8)?, ..Self::default() };
@@ -127,19 +127,19 @@ impl Link {
 }
 
 impl RouteSocket {
-    /// The interface of this name.
+    /// Finds the interface of this name.
     ///
     /// # Errors
-    /// `ENODEV`: there is none. Else what netlink says.
+    /// `ENODEV`: there is none. Otherwise the error that netlink reports.
     pub fn link(&self, name: &str) -> io::Result<Link> {
         let name = [name.as_bytes(), &[0]].concat();
         self.get_link(Message::link(libc::RTM_GETLINK, 0, 0, 0).attribute(libc::IFLA_IFNAME, &name))
     }
 
-    /// The interface of this number, whatever its name by now.
+    /// Finds the interface of this number, whatever its name by now.
     ///
     /// # Errors
-    /// `ENODEV`: there is none. Else what netlink says.
+    /// `ENODEV`: there is none. Otherwise the error that netlink reports.
     pub fn link_of(&self, index: u32) -> io::Result<Link> {
         self.get_link(Message::link(libc::RTM_GETLINK, index, 0, 0))
     }
@@ -150,10 +150,10 @@ impl RouteSocket {
         link.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
 
-    /// All interfaces.
+    /// Lists all interfaces.
     ///
     /// # Errors
-    /// What netlink says.
+    /// The error that netlink reports.
     pub fn links(&self) -> io::Result<Vec<Link>> {
         let dump = libc::NLM_F_DUMP;
         let mut links = Vec::new();
@@ -163,10 +163,11 @@ impl RouteSocket {
         Ok(links)
     }
 
-    /// Sets those flags of an interface that `mask` has (`IFF_UP` and others) to their values in `flags`.
+    /// Sets those flags of an interface that `mask` has (`IFF_UP` and others) to their values in
+    /// `flags`.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN. Otherwise the error that netlink reports.
     pub fn set_flags(&self, index: u32, flags: u32, mask: u32) -> io::Result<()> {
         self.exchange(Message::link(libc::RTM_NEWLINK, index, flags, mask), 0, |_| ())
     }
@@ -174,17 +175,19 @@ impl RouteSocket {
     /// Sets the MTU of an interface, in bytes.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN, `EINVAL` where the interface cannot have it. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN, `EINVAL` where the interface cannot have it. Otherwise the
+    /// error that netlink reports.
     pub fn set_mtu(&self, index: u32, mtu: u32) -> io::Result<()> {
         let message = Message::link(libc::RTM_NEWLINK, index, 0, 0).attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
         self.exchange(message, 0, |_| ())
     }
 
-    /// Has an interface go without an IPv6 link-local address when it comes up, and so without router solicitations
-    /// (`ip link set addrgenmode none`).
+    /// Has an interface go without an IPv6 link-local address when it comes up, and so without
+    /// router solicitations (`ip link set addrgenmode none`).
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN, `EAFNOSUPPORT` where there is no IPv6. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN, `EAFNOSUPPORT` where there is no IPv6. Otherwise the error
+    /// that netlink reports.
     pub fn no_link_local(&self, index: u32) -> io::Result<()> {
         let family = u16::try_from(libc::AF_INET6).unwrap_or(0);
         let message = Message::link(libc::RTM_NEWLINK, index, 0, 0).nested(IFLA_AF_SPEC, |families| {

@@ -1,10 +1,12 @@
-//! Messages to the kernel and what comes back: a header, a body, and attributes, in the byte order of the machine.
+//! Messages to the kernel and its answers: a header, a body, and attributes, in the byte order of the
+//! machine.
 
 /// Length of a message header: length u32, type u16, flags u16, sequence number u32, port u32.
 pub(super) const HEADER_LEN: usize = 16;
 /// Length of an attribute header: length u16, type u16.
 const ATTRIBUTE_LEN: usize = 4;
-/// Length of `struct ifinfomsg`: family u8, padding u8, type u16, index i32, flags u32, change mask u32.
+/// Length of `struct ifinfomsg`: family u8, padding u8, type u16, index i32, flags u32, change mask
+/// u32.
 pub(super) const IFINFO_LEN: usize = 16;
 /// Length of `struct tcmsg`: family u8, padding, index i32, handle u32, parent u32, info u32.
 pub(super) const TCMSG_LEN: usize = 20;
@@ -16,7 +18,7 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 pub(super) struct Message(Vec<u8>);
 
 impl Message {
-    /// A message of type `kind` that begins with `body`.
+    /// Begins a message of type `kind` with `body`.
     pub(super) fn new(kind: u16, flags: i32, body: &[u8]) -> Self {
         let flags = u16::try_from(flags | libc::NLM_F_REQUEST).unwrap_or(0);
         let mut bytes = vec![0; 4];
@@ -53,7 +55,7 @@ impl Message {
         self
     }
 
-    /// An attribute that holds attributes.
+    /// Adds an attribute that holds attributes.
     pub(super) fn nested(mut self, kind: u16, inside: impl FnOnce(Message) -> Message) -> Self {
         let at = self.0.len();
         self.0.extend_from_slice(&[0, 0]);
@@ -83,7 +85,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// Type and value of each attribute in `bytes`. Ends at the first that is not whole.
+/// Yields type and value of each attribute in `bytes`, up to the first that is not whole.
 pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -94,12 +96,12 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-/// The value of the first attribute of this type.
+/// Finds the value of the first attribute of this type.
 pub(super) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-/// Text without its terminating zero.
+/// Returns text without its terminating zero.
 pub(super) fn text(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }

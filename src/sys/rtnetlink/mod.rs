@@ -1,7 +1,8 @@
-//! What the kernel knows of network interfaces and how it is told: `rtnetlink(7)`, include/uapi/linux/rtnetlink.h, if_link.h, pkt_sched.h,
-//! pkt_cls.h.
+//! The kernel is asked about network interfaces here, and told what to change: `rtnetlink(7)`,
+//! include/uapi/linux/rtnetlink.h, if_link.h, pkt_sched.h, pkt_cls.h.
 //!
-//! A handful of fixed messages, encoded here. All numbers are in the byte order of the machine, attributes are padded to 4 bytes.
+//! A handful of fixed messages is encoded here. All numbers are in the byte order of the machine,
+//! and attributes are padded to 4 bytes.
 
 mod address;
 mod filter;

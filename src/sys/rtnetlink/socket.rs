@@ -14,16 +14,17 @@ pub struct RouteSocket {
 }
 
 impl RouteSocket {
-    /// A socket for the network namespace of the calling thread.
+    /// Opens a socket for the network namespace of the calling thread.
     ///
     /// # Errors
-    /// What `socket(2)` returns.
+    /// The error of `socket(2)`.
     pub fn open() -> io::Result<Self> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         Ok(Self { socket })
     }
 
-    /// Sends a message and passes the body of each answer of type `wanted` to `found`, up to the acknowledgement or the end of a list.
+    /// Sends a message and passes the body of each answer of type `wanted` to `found`, up to the
+    /// acknowledgement or the end of a list.
     pub(super) fn exchange(&self, message: Message, wanted: u16, mut found: impl FnMut(&[u8])) -> io::Result<()> {
         send(&self.socket, &message.finish(), SendFlags::empty())?;
         let mut buffer = vec![0; 64 * 1024];

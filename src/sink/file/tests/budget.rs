@@ -37,7 +37,7 @@ fn the_budget_removes_the_oldest_of_all_sessions_and_says_so() {
     let stranger = rig.dir.path().join("vni9_192.0.2.9");
     fs::create_dir(&stranger).unwrap();
     let stranger = stranger.join("vni9_192.0.2.9_19700101T000000Z_000001.pcap");
-    fs::write(&stranger, pcap::file_header(262_144)).unwrap();
+    fs::write(&stranger, pcap::file_header(crate::wire::LinkType::Ethernet, 262_144)).unwrap();
     let frames: Vec<_> = (1..=20).map(|n| (n % 3, u64::from(n) * SECOND, 60)).collect();
     rig.send(&frames);
     rig.sink.finish();
@@ -251,7 +251,7 @@ fn a_start_without_room_says_so_before_the_first_frame() {
     let dir = tempfile::tempdir().unwrap();
     let session = dir.path().join("vni7_192.0.2.1");
     fs::create_dir(&session).unwrap();
-    let mut left = pcap::file_header(262_144).to_vec();
+    let mut left = pcap::file_header(crate::wire::LinkType::Ethernet, 262_144).to_vec();
     pcap::push(&mut left, Timestamp::from_ns(SECOND), &[7; 60], 60);
     fs::write(session.join("vni7_192.0.2.1_19700101T000001Z_000001.pcap.part"), left).unwrap();
     let mut rig = rig_on(storage, dir, |plan| plan.archive.budget = budget);

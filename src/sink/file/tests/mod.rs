@@ -122,7 +122,7 @@ impl Rig {
                     let bytes = fs::read(&path).unwrap();
                     let times = match bytes.split_at_checked(pcap::FILE_HEADER_LEN) {
                         Some((header, records)) => {
-                            assert_eq!(header, pcap::file_header(262_144));
+                            assert_eq!(header, pcap::file_header(crate::wire::LinkType::Ethernet, 262_144));
                             let times: Vec<u64> = pcap::records(records).map(|r| r.timestamp.ns()).collect();
                             let whole: usize = pcap::records(records).map(|r| r.len()).sum();
                             assert_eq!(whole, records.len(), "{} ends in half a record", path.display());
@@ -292,8 +292,12 @@ fn names_that_are_taken_are_left_alone() {
     let dir = rig.dir.path().join("vni7_192.0.2.1");
     fs::create_dir(&dir).unwrap();
     let taken = dir.join("vni7_192.0.2.1_19700101T000000Z_000001.pcap");
-    fs::write(&taken, pcap::file_header(262_144)).unwrap();
-    fs::write(dir.join("vni7_192.0.2.1_19700101T000000Z_000002.pcap.part"), pcap::file_header(262_144)).unwrap();
+    fs::write(&taken, pcap::file_header(crate::wire::LinkType::Ethernet, 262_144)).unwrap();
+    fs::write(
+        dir.join("vni7_192.0.2.1_19700101T000000Z_000002.pcap.part"),
+        pcap::file_header(crate::wire::LinkType::Ethernet, 262_144),
+    )
+    .unwrap();
     rig.send(&[(7, 1, 60)]);
     rig.sink.finish();
     let files = rig.files();

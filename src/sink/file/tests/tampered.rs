@@ -100,7 +100,7 @@ fn nothing_is_reached_through_a_name_that_somebody_planted() {
             // Left-overs: one that is whole, and one to be set aside, where their names are free.
             if !name.starts_with(SESSION) || name.contains('/') {
                 fs::create_dir_all(directory.join(SESSION)).unwrap();
-                let whole = pcap::file_header(262_144);
+                let whole = pcap::file_header(crate::wire::LinkType::Ethernet, 262_144);
                 let part = directory.join(format!("{left}.part"));
                 if part.symlink_metadata().is_err() {
                     fs::write(&part, [&whole[..], &[0; 9]].concat()).unwrap();
