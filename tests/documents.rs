@@ -155,6 +155,17 @@ fn options_exist() {
     }
 }
 
+/// Each option of a command is explained in a document, and not only in `--help`.
+#[test]
+fn options_are_documented() {
+    let pages: String =
+        documents().into_iter().filter(|(path, _)| path.starts_with("docs")).map(|(_, text)| text).collect();
+    for option in options().iter().filter(|option| !["--help", "--version"].contains(&option.as_str())) {
+        let named = |end: char| pages.contains(&format!("{option}{end}"));
+        assert!(['`', ' ', '=', ',', '\n'].into_iter().any(named), "{option} is in no page of docs/");
+    }
+}
+
 /// The anchor that a title gets: lower case, blanks as `-`, and nothing but letters, digits, `-`
 /// and `_`.
 fn anchor(title: &str) -> String {

@@ -2,6 +2,8 @@
 
 mod allowed;
 pub mod bpf;
+mod copies;
+mod drops;
 mod open;
 mod owner;
 pub mod port_owner;

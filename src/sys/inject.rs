@@ -1,12 +1,14 @@
 //! Many frames into an interface in one system call: `io_uring(7)` over a [`Tun`].
 //!
-//! The frames enter in the order of the batch. The kernel issues the requests of one submission one after the other, and a request that
-//! it cannot complete at once it normally hands to a thread of its own, which would let later ones pass; but the descriptor is
-//! `O_NONBLOCK`, so such a request fails with `EAGAIN` instead (`REQ_F_NOWAIT`, io_uring/rw.c). The next submission begins when all requests of
-//! the one before have completed.
+//! The frames enter in the order of the batch. The kernel issues the requests of one submission one
+//! after the other, and a request that it cannot complete at once it normally hands to a thread of
+//! its own, which would let later ones pass; but the descriptor is `O_NONBLOCK`, so such a request
+//! fails with `EAGAIN` instead (`REQ_F_NOWAIT`, io_uring/rw.c). The next submission begins when all
+//! requests of the one before have completed.
 //!
-//! Linux 6.1 or later, for `IORING_SETUP_DEFER_TASKRUN`: older kernels are not worth a second way of using it. Containers and
-//! hardened hosts forbid io_uring altogether. Where [`Ring::new`] fails, [`Tun::inject`] does the same at more cost.
+//! Linux 6.1 or later, for `IORING_SETUP_DEFER_TASKRUN`: older kernels are not worth a second way
+//! of using it. Containers and hardened hosts forbid io_uring altogether. Where [`Ring::new`]
+//! fails, [`Tun::inject`] does the same at more cost.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -27,7 +29,8 @@ impl Ring {
     /// A ring for `tun`, which it keeps open for as long as it lives.
     ///
     /// # Errors
-    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`: the limit of locked memory is too low.
+    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`: the
+    /// limit of locked memory is too low.
     pub fn new(tun: &Tun) -> io::Result<Self> {
         let entries = u32::try_from(BATCH).map_err(io::Error::other)?;
         let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries)?;
@@ -36,10 +39,12 @@ impl Ring {
         Ok(Self(Uring::new(ring, BATCH)))
     }
 
-    /// The interface receives `frames`. Calls `outcome` once for each, in order, with its place and what [`Tun::inject`] would return.
+    /// The interface receives `frames`. Calls `outcome` once for each, in order, with its place and
+    /// what [`Tun::inject`] would return.
     ///
     /// # Errors
-    /// When the ring is of no more use. The frames that it did not take have had this error as their outcome too.
+    /// When the ring is of no more use. The frames that it did not take have had this error as
+    /// their outcome too.
     pub fn inject(
         &mut self,
         frames: &[&[u8]],
@@ -60,7 +65,8 @@ impl Ring {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Submits at most [`BATCH`] frames and waits until the kernel has done with them, so that none is read after the return.
+    /// Submits at most [`BATCH`] frames and waits until the kernel has done with them, so that none
+    /// is read after the return.
     fn submit(&mut self, batch: &[&[u8]]) -> io::Result<()> {
         if !self.0.usable() {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
