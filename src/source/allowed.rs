@@ -4,8 +4,8 @@
 //! datagram by the list it has. A program in the kernel decides earlier what it can; whatever it lets through comes by the worker.
 
 use std::net::Ipv6Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
