@@ -33,6 +33,9 @@ use crate::sys::tun::{AttachError, DEVICE, NAME_MAX, Tun};
 pub use self::complaint::Complaint;
 pub use crate::sys::tun::Kind;
 
+/// MTU of the interface where nothing else is asked for, in bytes: that of AWS's networks.
+pub const DEFAULT_MTU: u32 = 9001;
+
 /// How long to wait for an interface that is attached to. The kernel may take a moment to let go of it after a process was killed, where that
 /// used io_uring.
 const BUSY: Duration = Duration::from_secs(1);
