@@ -57,10 +57,10 @@ impl Deliveries {
 
 fn set(hook: &HookCounters, counters: &OutputCounters) {
     let totals = hook.totals();
-    counters.hooks.set(totals.run);
-    counters.hooks_failed.set(totals.failed);
-    counters.hooks_skipped.set(totals.skipped);
-    counters.hooks_unfinished.set(totals.unfinished);
+    counters.hooks.raise(totals.run);
+    counters.hooks_failed.raise(totals.failed);
+    counters.hooks_skipped.raise(totals.skipped);
+    counters.hooks_unfinished.raise(totals.unfinished);
 }
 
 /// What has a published file's name in its place, if anything. Other names of the file itself, as a
