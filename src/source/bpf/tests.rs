@@ -1,6 +1,6 @@
-use super::{BpfPlan, open};
 use super::program;
 use super::source::{BpfSource, SHORT_WAIT};
+use super::{BpfPlan, open};
 use crate::sink::namespace::{Namespace, sh};
 use crate::source::udp::{self, Steering, UdpPlan};
 use crate::source::{Allowed, Source};
