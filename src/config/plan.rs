@@ -11,7 +11,7 @@ use procfs::Current;
 
 use crate::archive::{ArchivePlan, BudgetPlan, MinFree};
 use crate::cli::{RunArgs, TapMode};
-use crate::lane::{CHUNK_MEMORY, LanePlan};
+use crate::lane::{CHUNK_MEMORY, LanePlan, WhenFull};
 use crate::pipeline::{Destination, OutputPlan, PipelinePlan};
 use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, allowed_open_files};
@@ -306,7 +306,7 @@ fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<Outpu
                 linger: args.flush / 2,
                 snaplen: args.snaplen as usize,
                 sessions: args.max_sessions,
-                redirect: false,
+                when_full: WhenFull::Drop,
             },
             to: Destination::Files(files),
         });
@@ -326,7 +326,7 @@ fn outputs(args: &RunArgs, workers: usize, queue_bytes: u64) -> Result<Vec<Outpu
                     linger: INTERFACE_LINGER,
                     snaplen: usize::MAX,
                     sessions: args.max_sessions,
-                    redirect,
+                    when_full: WhenFull::Drop,
                 },
                 to: if redirect { Destination::Redirect(plan) } else { Destination::Interface(plan) },
                 name,

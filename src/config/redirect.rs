@@ -46,7 +46,7 @@ pub(super) fn check(args: &RunArgs) -> Result<(), PlanError> {
 /// How the program redirects, if it does.
 pub(super) fn plan(args: &RunArgs, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
     (args.tap_mode == TapMode::Redirect).then(|| {
-        let files = pipeline.outputs.iter().filter(|output| !output.lane.redirect);
+        let files = pipeline.outputs.iter().filter(|output| output.to.files().is_some());
         let snaplen = files.map(|output| output.lane.snaplen).max().unwrap_or(0);
         RedirectPlan { sessions: args.max_sessions, copy: !args.no_write, keep: kept(snaplen) }
     })
@@ -56,6 +56,7 @@ pub(super) fn plan(args: &RunArgs, pipeline: &PipelinePlan) -> Option<RedirectPl
 mod tests {
     use super::super::plan::tests::plan as resolve;
     use super::*;
+    use crate::pipeline::Destination;
 
     #[test]
     fn redirection() {
@@ -69,7 +70,7 @@ mod tests {
         assert_eq!((bpf(&[]).attach, bpf(&["--attach", "tc"]).attach), (Attach::Tc, Attach::Tc));
         assert_eq!(resolve(&["--source", "bpf", "--tap", "m"]).unwrap().source.bpf.redirect, None);
         let outputs = all(&[]).unwrap().pipeline.outputs;
-        assert_eq!(outputs.iter().map(|o| o.lane.redirect).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(outputs.iter().map(|o| matches!(o.to, Destination::Redirect(_))).collect::<Vec<_>>(), [false, true]);
         for (more, named) in [
             (&["--attach", "xdp"][..], "--attach xdp"),
             (&["--tun", "t"], "--tun"),

@@ -26,8 +26,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::datagram::{Datagram, Received, Source};
+use super::live::LiveSource;
 use super::owner::Owner;
-use super::{Datagram, Source, port_owner};
+use super::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
@@ -194,7 +196,7 @@ pub fn default_listen(port: u16) -> SocketAddr {
     }
 }
 
-/// Opens the sockets of all workers. They refuse everything until [`Source::begin`]: while some sockets of a group are missing, the others get what is
+/// Opens the sockets of all workers. They refuse everything until [`LiveSource::begin`]: while some sockets of a group are missing, the others get what is
 /// meant for them, and a session that begins in one worker and goes on in another reaches its file out of order. And while the
 /// outputs are being opened, which may have much to read, nobody takes what fills the receive buffers.
 ///
@@ -321,11 +323,7 @@ impl UdpSource {
 }
 
 impl Source for UdpSource {
-    fn begin(&mut self) -> io::Result<()> {
-        self.sockets.iter_mut().try_for_each(Bound::accept)
-    }
-
-    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
         let mut total = 0;
         self.has_more = false;
         // Of nothing but copies there may be a queue full, behind which is what the caller would
@@ -350,7 +348,7 @@ impl Source for UdpSource {
                     }
                     total += 1;
                     deliver(&Datagram {
-                        redirected: false,
+                        delivered: false,
                         payload: message.payload,
                         length: message.payload.len(),
                         truncated: message.truncated,
@@ -371,7 +369,13 @@ impl Source for UdpSource {
                 }
             }
         }
-        Ok(total)
+        Ok(Received::Datagrams(total))
+    }
+}
+
+impl LiveSource for UdpSource {
+    fn begin(&mut self) -> io::Result<()> {
+        self.sockets.iter_mut().try_for_each(Bound::accept)
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -451,11 +455,11 @@ mod tests {
                 assert_eq!((d.port, d.encapsulation), (port, Encapsulation::Vxlan));
                 sources.push(d.source.to_canonical().to_string());
             });
-            assert_eq!(n.unwrap(), 1);
+            assert_eq!(n.unwrap(), Received::Datagrams(1));
         }
         assert_eq!(sources, ["127.0.0.1", "::1"]);
         listening.sources[0].wait(Duration::from_millis(1)).unwrap();
-        assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), 0);
+        assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
     }
 
     #[test]
@@ -485,7 +489,7 @@ mod tests {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
         }
         source.begin().unwrap();
-        assert_eq!(source.receive(64, &mut |_| ()).unwrap(), 0);
+        assert_eq!(source.receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
         assert_eq!(source.kernel_dropped(), 0);
         for _ in 0..1000 {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
@@ -495,10 +499,7 @@ mod tests {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
         }
         let mut received = 0;
-        while let Ok(n) = source.receive(64, &mut |_| ()) {
-            if n == 0 {
-                break;
-            }
+        while let Ok(Received::Datagrams(n @ 1..)) = source.receive(64, &mut |_| ()) {
             received += n as u64;
         }
         assert!(source.kernel_dropped() > 0);

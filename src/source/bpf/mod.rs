@@ -19,6 +19,7 @@
 //! A wake-up costs more than a datagram. So the program wakes nobody unless the reader asked for it, and the reader asks when it has found
 //! all its rings empty. A record that was committed between the two is seen at the latest when a first, short wait is over.
 
+mod account;
 mod attach;
 mod attached;
 mod clock;
