@@ -1,4 +1,5 @@
-//! Measures what compressing captures costs and saves: `cargo run --release --example compress -- FILE...`
+//! Measures what compressing captures costs and saves: `cargo run --release --example compress --
+//! FILE...`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss, clippy::print_stdout)]
 
 use std::path::Path;

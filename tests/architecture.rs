@@ -1,5 +1,5 @@
-//! The arrow rule: which module may use which, that no files import each other in a circle, how long a file may be, and where
-//! `unsafe` may be.
+//! The arrow rule: which module may use which, that no files import each other in a circle, how
+//! long a file may be, and where `unsafe` may be.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "architecture/imports.rs"]
@@ -63,7 +63,8 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["verify/"],
     &["wire/"],
 ];
-/// Modules whose arrows are still to be put in order, and files that are still too long. Both lists only shrink.
+/// Modules whose arrows are still to be put in order, and files that are still too long. Both lists
+/// only shrink.
 const WITHOUT_ORDER: &[&str] = &["cli", "config", "replay"];
 const TOO_LONG: &[&str] = &["src/bpf/capture.bpf.c"];
 /// Lines that a file may have.

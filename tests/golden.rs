@@ -1,11 +1,13 @@
-//! Whole frames in, inner frames out, against judges that share no code with the sensor.
+//! Whole frames go in, and inner frames come out, against judges that share no code with the
+//! sensor.
 //!
-//! - `fixtures/`, always: made by `examples/make_fixtures`, which says for every outer frame what it must yield.
-//! - The corpus of real captures, where it is (`VXTAP_CORPUS`, or `../shared/corpus`): tshark's fields, kept beside the
-//!   captures, must agree.
+//! - `fixtures/`, always: made by `examples/make_fixtures`, which says for every outer frame what
+//!   it must yield.
+//! - The corpus of real captures, where it is (`VXTAP_CORPUS`, or `../shared/corpus`): tshark's
+//!   fields, kept beside the captures, must agree.
 //! - tshark itself, where it is installed: byte for byte, over both.
 //!
-//! What cannot run says `skipped: ...`; with `CI` set it fails instead.
+//! A judge that cannot run says `skipped: ...`; with `CI` set it fails instead.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -100,7 +102,8 @@ fn tshark() -> bool {
     works
 }
 
-/// The way of a frame through the wire layer: what it yields, or the label of what it is counted as.
+/// Sends a frame through the wire layer, and returns what it yields, or the label of what it is
+/// counted as.
 fn verdict(frame: &[u8], port: u16) -> Result<(Udp<'_>, Decapsulated<'_>), &'static str> {
     let udp = outer::udp(frame).map_err(outer::OuterError::label)?;
     if udp.destination_port != port {
@@ -196,7 +199,8 @@ fn demo_traffic_is_whole() {
     }
 }
 
-/// tshark's view of a capture, kept as tab-separated fields: one map of column to values per frame.
+/// Reads tshark's view of a capture, kept as tab-separated fields: one map of column to values per
+/// frame.
 fn oracle(path: &Path) -> Vec<BTreeMap<String, Vec<String>>> {
     let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
@@ -211,7 +215,8 @@ fn oracle(path: &Path) -> Vec<BTreeMap<String, Vec<String>>> {
         .collect()
 }
 
-/// What the oracle's columns say about the headers of one frame after another: those of ours are appended here.
+/// The oracle's columns about the headers of one frame after another; those of ours are appended
+/// here.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Headers {
     ipv4: Vec<String>,
@@ -267,7 +272,8 @@ fn corpus_agrees_with_the_oracle() {
             match verdict(&record.bytes, 4789) {
                 Ok((udp, inner)) => {
                     assert_eq!([inner.vni.get()], *expected_vni, "{place}");
-                    // The oracle has bytes 0 and 1 of the header; the other reserved ones have no column.
+                    // The oracle has bytes 0 and 1 of the header; the other reserved ones have no
+                    // column.
                     let flags = u16::from_str_radix(fields["vxlan.flags"][0].trim_start_matches("0x"), 16).unwrap();
                     assert!(inner.reserved_bits || flags == 0x0800, "{place}");
                     assert_eq!(inner.original as usize, inner.frame.len(), "{place}: nothing here was cut");
@@ -323,8 +329,8 @@ fn first<'a>(layers: &'a Value, name: &str) -> &'a Value {
     }
 }
 
-/// What tshark finds in each frame: the outermost VXLAN header, and the bytes from the second Ethernet header to where
-/// the outer UDP length ends.
+/// Asks tshark what it finds in each frame: the outermost VXLAN header, and the bytes from the
+/// second Ethernet header to where the outer UDP length ends.
 fn dissect(path: &Path, port: u16) -> Vec<Option<Dissected>> {
     let output = Command::new("tshark")
         .args(["-n", "-T", "json", "-x", "--no-duplicate-keys", "-J", "eth udp vxlan"])
@@ -358,7 +364,8 @@ fn dissect(path: &Path, port: u16) -> Vec<Option<Dissected>> {
             Some(Dissected {
                 destination_port: number(&udp["udp.dstport"]) as u16,
                 vni: number(&vxlan["vxlan.vni"]) as u32,
-                // A UDP length beyond the frame is the whole datagram's in a first fragment: tshark dissects that.
+                // A UDP length beyond the frame is the whole datagram's in a first fragment: tshark
+                // dissects that.
                 inner: frame.get(position(ethernet)..end)?.to_vec(),
             })
         })
@@ -399,7 +406,8 @@ fn fixtures_agree_with_tshark_byte_for_byte() {
     }
     for path in captures(&fixtures().join("outer")) {
         for (index, (record, dissected)) in records(&path).iter().zip(dissect(&path, 4789)).enumerate() {
-            // tshark dissects some frames that a receiver must not, such as those with the I flag clear.
+            // tshark dissects some frames that a receiver must not, such as those with the I flag
+            // clear.
             let Ok((udp, inner)) = verdict(&record.bytes, 4789) else { continue };
             let found =
                 Dissected { destination_port: udp.destination_port, vni: inner.vni.get(), inner: inner.frame.to_vec() };

@@ -56,20 +56,20 @@ impl Bypass {
         // on its way.
         self.lost = self.lost.max(before.redirect.redirected.saturating_sub(now.redirect.entered));
         self.redirected(now.redirect.since(before.redirect), step);
-        let counters = &*step.counters;
-        counters.ring_taken.set(now.taken);
-        counters.ring_read.set(now.read);
-        counters.ring_full.set(now.ring_full);
-        counters.ring_unselected.set(now.unselected);
-        counters.passed.set(now.passed);
-        counters.martian.set(now.martian);
-        counters.redirected.set(now.redirect.redirected);
+        let counters = &step.counters.fast_path;
+        counters.taken.raise(now.taken);
+        counters.read.raise(now.read);
+        counters.ring_full.raise(now.ring_full);
+        counters.unselected.raise(now.unselected);
+        counters.passed.raise(now.passed);
+        counters.martian.raise(now.martian);
+        counters.redirected.raise(now.redirect.redirected);
         for (reason, n) in [
             (NotRedirected::Odd, now.redirect.odd),
             (NotRedirected::Failed, now.redirect.failed),
             (NotRedirected::NoInterface, now.redirect.no_interface),
         ] {
-            counters.not_redirected(reason).set(n);
+            step.counters.not_redirected(reason).raise(n);
         }
     }
 
@@ -81,8 +81,8 @@ impl Bypass {
             counters.received_bytes.add(new.uncopied_bytes);
             counters.decapsulated.add(new.uncopied);
             counters.cut_by_mirror.add(new.uncopied_cut);
-            counters.overflow.add(new.overflow);
-            step.sessions.add_overflow(new.overflow, new.overflow_bytes);
+            counters.overflow.frames.add(new.overflow);
+            counters.overflow.bytes.add(new.overflow_bytes);
         }
         for outlet in &mut step.outlets {
             match outlet {
@@ -91,7 +91,7 @@ impl Bypass {
                     counters.offered.add(new.uncopied);
                     counters.written.add(new.entered);
                     counters.written_bytes.add(new.entered_bytes);
-                    counters.dropped(OutputDrop::RedirectLost).set(self.lost);
+                    counters.dropped(OutputDrop::RedirectLost).raise(self.lost);
                 }
             }
         }
@@ -110,13 +110,14 @@ impl Bypass {
         for outlet in &mut step.outlets {
             match outlet {
                 Outlet::Lane { lane, .. } => lane.tell(SessionId::OVERFLOW, redirected.overflow),
-                Outlet::Bypassed { counters, .. } => counters.dropped(OutputDrop::RedirectLost).set(self.lost),
+                Outlet::Bypassed { counters, .. } => counters.dropped(OutputDrop::RedirectLost).raise(self.lost),
             }
         }
         for Counted { session, frames, bytes, first, last } in account.uncopied_sessions()? {
             let id = step.sessions.add(session, frames, bytes, [first, last]);
             if id == SessionId::OVERFLOW {
-                step.counters.overflow.add(frames);
+                step.counters.overflow.frames.add(frames);
+                step.counters.overflow.bytes.add(bytes);
             }
             for outlet in &mut step.outlets {
                 if let Outlet::Lane { lane, .. } = outlet {
@@ -218,10 +219,13 @@ mod tests {
         assert_eq!(lost, 35, "whose frames the files lack is told");
         sink.written.add(chunks.iter().map(|chunk| u64::from(chunk.frames())).sum());
         assert!(tap_inbox.full.is_empty(), "nothing is to be injected");
-        let snapshot = Snapshot::of(&ledger, at(0), ended.sessions, ended.overflow);
+        let snapshot = Snapshot::of(&ledger, at(0), ended.sessions);
         snapshot.check().unwrap();
-        assert_eq!((snapshot.received, snapshot.decapsulated, snapshot.unselected), (40, 40, 0));
-        assert_eq!(snapshot.received_bytes, 40 * 68);
+        assert_eq!(
+            (snapshot.datagrams.received, snapshot.datagrams.decapsulated, snapshot.datagrams.unselected),
+            (40, 40, 0)
+        );
+        assert_eq!(snapshot.datagrams.received_bytes, 40 * 68);
         let tap = &snapshot.outputs["mirror0"];
         assert_eq!((tap.written, tap.written_bytes, tap.dropped["redirect_lost"]), (33, 33 * 60, 7));
         let pcap = &snapshot.outputs["pcap"];
@@ -229,8 +233,8 @@ mod tests {
         // VNIs 1 and 7 came first, then one more had room.
         assert_eq!(snapshot.sessions.len(), 3);
         assert_eq!(snapshot.overflow.frames, 4 + 6);
-        assert_eq!((snapshot.cut_by_mirror, snapshot.fast_path.redirected), (2, 40));
-        assert_eq!(snapshot.fast_path.not_redirected["odd"], 8);
+        assert_eq!((snapshot.datagrams.cut_by_mirror, snapshot.datagrams.fast_path.redirected), (2, 40));
+        assert_eq!(snapshot.datagrams.fast_path.not_redirected["odd"], 8);
         assert_eq!(snapshot.failed(), 0, "load");
     }
 }

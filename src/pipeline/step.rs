@@ -64,7 +64,8 @@ impl Step {
         };
         let session = self.sessions.count(session, inner.arrived as usize, datagram.timestamp);
         if session == SessionId::OVERFLOW {
-            counters.overflow.add(1);
+            counters.overflow.frames.add(1);
+            counters.overflow.bytes.add(u64::from(inner.arrived));
         }
         let mut candidate = Candidate::new(inner.vni, inner.frame);
         for outlet in &mut self.outlets {

@@ -53,7 +53,10 @@ fn a_source_that_ends_ends_the_sensor_and_all_it_had_is_written() {
     let outcome = pipeline.end();
     assert_eq!(outcome.failures, Vec::<String>::new());
     let written = outcome.snapshot.outputs["pcap"].written;
-    assert_eq!((outcome.snapshot.received, written, outcome.snapshot.refused_at_stop), (4_000, 4_000, 0));
+    assert_eq!(
+        (outcome.snapshot.datagrams.received, written, outcome.snapshot.datagrams.refused_at_stop),
+        (4_000, 4_000, 0)
+    );
 }
 
 #[test]
@@ -65,5 +68,9 @@ fn a_recorded_source_that_is_stopped_does_not_go_on() {
     let pipeline = Pipeline::start(&plan, &Arc::default(), vec![source], Front::default()).unwrap();
     pipeline.ended.recv_timeout(Duration::from_secs(60)).expect("the quota is spent");
     let snapshot = pipeline.end().snapshot;
-    assert_eq!((snapshot.received, snapshot.refused_at_stop), (10, 0), "nobody sends what is in a file");
+    assert_eq!(
+        (snapshot.datagrams.received, snapshot.datagrams.refused_at_stop),
+        (10, 0),
+        "nobody sends what is in a file"
+    );
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::bypass::Bypass;
 use super::quota::Quota;
 use super::step::Step;
-use crate::ledger::{Overflow, SessionTotals};
+use crate::ledger::SessionTotals;
 use crate::source::{Datagram, LiveSource, Received, Refusing};
 
 /// How long a worker waits at most: how late it may see that it should stop.
@@ -38,8 +38,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Ended {
     /// What it counted per session.
     pub sessions: Vec<SessionTotals>,
-    /// What it counted of sessions beyond the limit.
-    pub overflow: Overflow,
     /// Why its source was of no more use, if that is why it ended.
     pub failure: Option<io::Error>,
     /// Its source, which still holds its place: once it is gone, what would come to it goes to a worker that may not have
@@ -95,8 +93,8 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     }
 
     fn refresh_counters(&mut self) {
-        self.step.counters.kernel_dropped.set(self.source.kernel_dropped());
-        self.step.counters.broadcast_copies.set(self.source.copies());
+        self.step.counters.kernel_dropped.raise(self.source.kernel_dropped());
+        self.step.counters.broadcast_copies.raise(self.source.copies());
     }
 
     fn receive(&mut self) -> io::Result<Received> {
@@ -122,9 +120,9 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         self.refresh_counters();
         failure = failure.or(self.bypass.settle(&mut self.step).err());
         let refused = LiveSource::refused(&mut self.source);
-        self.step.counters.refused_at_stop.set(refused + left);
-        let (sessions, overflow) = self.step.sessions.totals();
-        Ended { sessions, overflow, failure, source: Box::new(self.source), refused }
+        self.step.counters.refused_at_stop.raise(refused + left);
+        let sessions = self.step.sessions.totals();
+        Ended { sessions, failure, source: Box::new(self.source), refused }
     }
 
     fn receive_until(&mut self, stop: &AtomicBool) -> io::Result<()> {
@@ -186,7 +184,7 @@ pub(super) mod tests {
             records += chunk.runs().map(|(_, bytes)| pcap::records(bytes).count() as u64).sum::<u64>();
         }
         sink.written.add(records);
-        (Snapshot::of(&ledger, Timestamp::from_ns(0), ended.sessions, ended.overflow), records)
+        (Snapshot::of(&ledger, Timestamp::from_ns(0), ended.sessions), records)
     }
 
     #[test]
@@ -218,12 +216,12 @@ pub(super) mod tests {
         let payloads = vec![vec![], payload(1, 60), vec![0; 100], payload(2, 13), payload(2, 14), payload(3, 60)];
         let (snapshot, records) = run(payloads, &[], None);
         snapshot.check().unwrap();
-        assert_eq!((snapshot.received, snapshot.decapsulated, records), (6, 3, 3));
-        assert_eq!(snapshot.dropped["short_vxlan_header"], 1);
-        assert_eq!(snapshot.dropped["vni_flag_clear"], 1);
-        assert_eq!(snapshot.dropped["runt_inner_frame"], 1);
+        assert_eq!((snapshot.datagrams.received, snapshot.datagrams.decapsulated, records), (6, 3, 3));
+        assert_eq!(snapshot.datagrams.dropped["short_vxlan_header"], 1);
+        assert_eq!(snapshot.datagrams.dropped["vni_flag_clear"], 1);
+        assert_eq!(snapshot.datagrams.dropped["runt_inner_frame"], 1);
         assert_eq!(snapshot.overflow.frames, 1, "VNI 3 is beyond the limit of two");
-        assert_eq!((snapshot.kernel_dropped, snapshot.refused_at_stop), (3, 2));
+        assert_eq!((snapshot.datagrams.kernel_dropped, snapshot.datagrams.refused_at_stop), (3, 2));
     }
 
     #[test]
@@ -231,7 +229,7 @@ pub(super) mod tests {
         let payloads = (0..10).map(|vni| payload(vni, 60)).collect();
         let (snapshot, records) = run(payloads, &[2, 9], None);
         snapshot.check().unwrap();
-        assert_eq!((records, snapshot.unselected, snapshot.outputs["pcap"].filtered), (2, 8, 8));
+        assert_eq!((records, snapshot.datagrams.unselected, snapshot.outputs["pcap"].filtered), (2, 8, 8));
         assert_eq!(snapshot.unselected_vnis.iter().map(|vni| vni.frames).sum::<u64>(), 8);
         assert_eq!((snapshot.sessions.len(), snapshot.overflow.frames), (2, 0));
     }
@@ -240,8 +238,8 @@ pub(super) mod tests {
     fn the_quota_is_exact_and_what_is_left_is_counted() {
         let (snapshot, records) = run((0..500).map(|_| payload(1, 60)).collect(), &[], Some(100));
         snapshot.check().unwrap();
-        assert_eq!((snapshot.received, records), (100, 100));
-        assert_eq!(snapshot.refused_at_stop, 400 + 2);
+        assert_eq!((snapshot.datagrams.received, records), (100, 100));
+        assert_eq!(snapshot.datagrams.refused_at_stop, 400 + 2);
         assert_eq!(snapshot.sessions[0].session.address(), IpAddr::from([192, 0, 2, 1]));
     }
 }

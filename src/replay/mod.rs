@@ -6,7 +6,7 @@
 //! order of the files.
 //!
 //! ```text
-//! CaptureReader ──frame──▶ Schedule ──when due──▶ Sender: batch ──sendmmsg──▶ one socket per outer source port
+//! CaptureReader ──frame──▶ Schedule ──when due──▶ Sender: batch ──sendmmsg──▶ socket of a port
 //! ```
 //!
 //! A datagram's source port is its socket's, so there are up to 128 connected sockets, opened when

@@ -2,7 +2,9 @@
 
 mod allowed;
 pub mod bpf;
+mod copies;
 mod datagram;
+mod drops;
 mod fast_path;
 mod live;
 mod open;

@@ -21,12 +21,15 @@ use std::array;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::copies::{Copies, Told};
 use super::datagram::{Datagram, Received, Source};
+use super::drops::DropCounter;
 use super::live::LiveSource;
 use super::owner::Owner;
 use super::port_owner;
@@ -133,26 +136,8 @@ impl Bound {
     /// Ends the refusal that the socket began with. What was refused is not dropped.
     fn accept(&mut self) -> io::Result<()> {
         self.socket.detach_filter()?;
-        self.drops.last = socket::drops(&self.socket)?;
+        self.drops.begin_at(socket::drops(&self.socket)?);
         Ok(())
-    }
-}
-
-/// A 32-bit counter of the kernel's that wraps, followed in 64 bits.
-#[derive(Debug, Clone, Copy, Default)]
-struct DropCounter {
-    last: u32,
-    total: u64,
-}
-
-impl DropCounter {
-    fn update(&mut self, now: u32) {
-        let more = now.wrapping_sub(self.last);
-        // A datagram that was queued earlier tells of an earlier count than one read directly.
-        if more < u32::MAX / 2 {
-            self.total += u64::from(more);
-            self.last = now;
-        }
     }
 }
 
@@ -166,8 +151,12 @@ pub struct UdpSource {
     /// Total of drops when refusing began, once it has.
     before_refusing: Option<u64>,
     owner: Owner,
-    /// Copies of what another worker has.
+    /// Copies of what another worker has, which this one has read.
     copies: u64,
+    /// What all workers know of copies that were lost; `None` where there is one worker.
+    lost_copies: Option<Arc<Copies>>,
+    /// Drops that this worker counts, where there are several.
+    counted: u64,
     /// There may be more than was received last.
     has_more: bool,
 }
@@ -204,6 +193,7 @@ pub fn default_listen(port: u16) -> SocketAddr {
 /// The first address that cannot be listened on, with the reason.
 pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
     let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
+    let copies = (workers > 1).then(|| Arc::new(Copies::new(plan.workers)));
     let mut sources: Vec<UdpSource> = (0..workers)
         .map(|number| UdpSource {
             sockets: Vec::new(),
@@ -212,6 +202,8 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             before_refusing: None,
             owner: Owner { number, workers, steering: plan.steering },
             copies: 0,
+            lost_copies: copies.clone(),
+            counted: 0,
             has_more: false,
         })
         .collect();
@@ -255,6 +247,9 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             }
             source.sockets.push(Bound { socket, port: address.port(), drops: DropCounter::default() });
         }
+        if let Some(copies) = &copies {
+            copies.count_by(open_behind(address, plan.steering).map_err(os("socket behind those of the workers"))?);
+        }
         addresses.push(address);
     }
     tracing::debug!(?addresses, receive_buffer = smallest, steering = ?plan.steering, workers = plan.workers, "sockets are bound");
@@ -268,6 +263,21 @@ fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_port(reuse_port)?;
+    Ok(socket)
+}
+
+/// Opens the socket of a group that only what is given to all comes to, and that takes nothing: see
+/// `copies`. It must be the last of its group.
+fn open_behind(address: SocketAddr, steering: Steering) -> io::Result<Socket> {
+    let socket = open(address, true)?;
+    if address.is_ipv6() {
+        socket::receive_zero_checksum_v6(&socket)?;
+        if steering == Steering::Flow {
+            socket::refuse_multicast_v6(&socket)?;
+        }
+    }
+    socket::refuse_further(&socket)?;
+    socket.bind(&address.into())?;
     Ok(socket)
 }
 
@@ -316,7 +326,7 @@ impl UdpSource {
             if let Ok(drops) = socket::drops(&bound.socket) {
                 bound.drops.update(drops);
             }
-            total += bound.drops.total;
+            total += bound.drops.total();
         }
         total
     }
@@ -375,7 +385,8 @@ impl Source for UdpSource {
 
 impl LiveSource for UdpSource {
     fn begin(&mut self) -> io::Result<()> {
-        self.sockets.iter_mut().try_for_each(Bound::accept)
+        self.sockets.iter_mut().try_for_each(Bound::accept)?;
+        self.lost_copies.as_ref().map_or(Ok(()), |copies| copies.begin(self.owner.number as usize))
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -401,7 +412,10 @@ impl LiveSource for UdpSource {
 
     fn kernel_dropped(&mut self) -> u64 {
         let dropped = self.dropped();
-        self.before_refusing.unwrap_or(dropped)
+        let drops = self.before_refusing.unwrap_or(dropped);
+        let Some(copies) = &self.lost_copies else { return drops };
+        self.counted += copies.dropped(self.owner.number as usize, Told { drops, copies: self.copies });
+        self.counted
     }
 
     fn copies(&self) -> u64 {
@@ -410,6 +424,9 @@ impl LiveSource for UdpSource {
 
     fn refuse_further(&mut self) {
         self.before_refusing = Some(self.dropped());
+        if let Some(copies) = &self.lost_copies {
+            copies.end(self.owner.number as usize);
+        }
         for bound in &self.sockets {
             if let Err(error) = socket::refuse_further(&bound.socket) {
                 tracing::warn!(%error, "cannot refuse further datagrams; draining what comes for a moment");
@@ -430,15 +447,6 @@ mod tests {
     fn plan(listen: &str, workers: usize) -> UdpPlan {
         let listen = vec![listen.parse().unwrap()];
         UdpPlan { listen, workers, steering: Steering::Session, receive_buffer: 1 << 20 }
-    }
-
-    #[test]
-    fn the_drop_counter_wraps_and_ignores_old_news() {
-        let mut drops = DropCounter::default();
-        for counter in [5, 3, 1 << 30, 1 << 31, 3 << 30, 4] {
-            drops.update(counter);
-        }
-        assert_eq!(drops.total, (1 << 32) + 4);
     }
 
     #[test]

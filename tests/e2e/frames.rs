@@ -1,4 +1,4 @@
-//! Frames of our own making, and captures of them.
+//! Frames of our own making, and captures of them, come from here.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -13,7 +13,8 @@ use crate::captures;
 /// Conversations that the numbered frames take turns in.
 const FLOWS: u32 = 16;
 
-/// A frame of `length` bytes, at least 46: Ethernet, IPv4, UDP of one of sixteen conversations, then its number.
+/// A frame of `length` bytes, at least 46: Ethernet, IPv4, UDP of one of sixteen conversations,
+/// then its number.
 pub(crate) fn numbered(number: u32, length: usize) -> Vec<u8> {
     let flow = (number % FLOWS) as u8;
     let mut frame = vec![2, 0, 0, 0, 9, 2, 2, 0, 0, 0, 9, flow, 0x08, 0x00];

@@ -1,5 +1,5 @@
-//! What the budget removes, in the log: what is about to go at the start, and what has gone since a
-//! moment ago.
+//! The log tells what the budget removes: what is about to go at the start, and what has gone since
+//! a moment ago.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::evidence::{Entry, PruneReason};
 
 /// Captures that went, or are to go, in the order in which they do.
 #[derive(Debug, Default)]
-pub(super) struct Removed {
+pub(super) struct Report {
     files: u64,
     bytes: u64,
     /// Each limit once.
@@ -16,7 +16,7 @@ pub(super) struct Removed {
     newest: Option<Arc<str>>,
 }
 
-impl Removed {
+impl Report {
     pub(super) fn add(&mut self, entry: &Entry, reason: PruneReason) {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(entry.bytes);

@@ -1,16 +1,29 @@
-//! What the writer of captures hands over.
+//! What the writer of captures hands over to the archive, and what it hears back.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::hashing::FileNumber;
-use super::pending::Claim;
+use super::room::Claim;
 use crate::evidence::names::Names;
 use crate::evidence::{Capture, FileHash};
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
 use crate::session::Session;
 use crate::storage::{Changed, Identity, Storage, changed};
+
+/// Number of a file among those that this process writes.
+pub type FileNumber = u64;
+
+/// What the archive is asked to do.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Publish a complete file.
+    Publish(Box<Closed>),
+    /// Salvage a file that could not be completed.
+    Salvage(Broken),
+    /// Put on record what was lost and belongs to no file.
+    Lost(Option<Session>, Losses),
+}
 
 /// Frames of a session that were lost, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +49,7 @@ impl Losses {
     }
 }
 
-/// A file that is complete and has its part name still.
+/// A file that is complete and still has its part name.
 #[derive(Debug)]
 pub struct Closed {
     /// Its names.
@@ -57,20 +70,25 @@ pub struct Closed {
     pub losses: Losses,
     /// Datagrams of all sessions that the kernel dropped in the span of the file.
     pub kernel_dropped: u64,
-    /// Under which number its bytes were hashed, if they were; none where the file holds others.
+    /// The number under which its bytes were hashed, if they were; none where the file holds others.
     pub number: Option<FileNumber>,
     /// Hash of its bytes, once it is known.
     pub hash: Option<FileHash>,
-    /// Its line, if that is in the manifest.
+    /// What its line says, once that is in the manifest.
     pub announced: Option<Capture>,
     /// Its bytes in the budget, since it was handed over.
     pub claim: Option<Claim>,
 }
 
 impl Closed {
-    /// What has the name `path` in place of the file as it was written, if anything.
+    /// Looks what has the name `path` in place of the file as it was written, if anything.
     pub(super) fn changed(&self, storage: &dyn Storage, path: &Path) -> Option<Changed> {
         changed(storage, path, &self.file, self.bytes..=self.bytes)
+    }
+
+    /// The frames that it holds.
+    pub(super) fn holds(&self) -> Gone {
+        Gone { session: self.session, frames: self.frames, frame_bytes: self.frame_bytes }
     }
 }
 
@@ -101,8 +119,8 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// What has the file's name in its place, if anything; a file that is shorter than what counts
-    /// as written included, where `length` is to be looked at.
+    /// Looks what has the file's name in its place, if anything. Where `length` is to be looked at,
+    /// a file that is shorter than what counts as written is another, too.
     pub(super) fn changed(&self, storage: &dyn Storage, length: bool) -> Option<Changed> {
         let least = if length { self.written } else { 0 };
         changed(storage, &self.names.part, &self.file, least..=u64::MAX)

@@ -3,8 +3,6 @@
 //! Commands run in the background. However slow they are, publishing never waits for them; beyond a thousand that wait, captures are
 //! skipped and counted.
 
-mod command;
-
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -13,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::command::{command, shed_capabilities};
+use super::command::{command, shed_capabilities};
 use crate::evidence::Capture;
 use crate::ledger::Counter;
 use crate::storage::Changed;
@@ -29,7 +27,7 @@ const NAMED: usize = 5;
 
 /// What became of the captures that a command was to run for: once it has finished, `published = run + skipped`.
 #[derive(Debug, Default)]
-pub struct HookCounters {
+pub(super) struct HookCounters {
     runners: [RunnerCounters; AT_ONCE],
     /// Captures without a command: too many were waiting, or the sensor ended before its turn.
     skipped: Counter,
@@ -46,21 +44,21 @@ struct RunnerCounters {
 
 /// [`HookCounters`], added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HookTotals {
+pub(super) struct HookTotals {
     /// Captures whose command was started, or tried to be.
-    pub run: u64,
+    pub(super) run: u64,
     /// Of these: could not be started, ended with another status than 0, or was killed.
-    pub failed: u64,
+    pub(super) failed: u64,
     /// Of these: still ran when the hook was told to finish and had waited as long as it was to.
-    pub unfinished: u64,
+    pub(super) unfinished: u64,
     /// Captures whose command was never tried.
-    pub skipped: u64,
+    pub(super) skipped: u64,
 }
 
 impl HookCounters {
     /// The sums.
     #[must_use]
-    pub fn totals(&self) -> HookTotals {
+    pub(super) fn totals(&self) -> HookTotals {
         let sum = |of: fn(&RunnerCounters) -> &Counter| self.runners.iter().map(|runner| of(runner).get()).sum();
         HookTotals {
             run: sum(|r| &r.run),
@@ -73,11 +71,11 @@ impl HookCounters {
 
 /// What a hook left when it was told to finish.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Unfinished {
+pub(super) struct Unfinished {
     /// Captures whose commands still run. Nobody waits for them any more.
-    pub running: Vec<PathBuf>,
+    pub(super) running: Vec<PathBuf>,
     /// Captures whose command had not begun. They are counted as skipped.
-    pub waiting: Vec<PathBuf>,
+    pub(super) waiting: Vec<PathBuf>,
 }
 
 /// A published capture that a command is to run for.
@@ -88,11 +86,11 @@ struct Job {
 }
 
 /// Says what has the name of a capture of so many bytes in its place, if anything.
-pub type Replaced = Box<dyn Fn(&Path, u64) -> Option<Changed> + Send>;
+pub(super) type Replaced = Box<dyn Fn(&Path, u64) -> Option<Changed> + Send>;
 
 /// The command, and the threads that run it.
 #[derive(Debug)]
-pub struct Hook {
+pub(super) struct Hook {
     shared: Arc<Shared>,
 }
 
@@ -134,7 +132,7 @@ impl Hook {
     ///
     /// # Errors
     /// What creating a thread returns.
-    pub fn start(command: &str, counters: Arc<HookCounters>) -> io::Result<Self> {
+    pub(super) fn start(command: &str, counters: Arc<HookCounters>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             command: command.to_owned(),
             counters,
@@ -152,7 +150,7 @@ impl Hook {
     /// Has the command run for `capture`, which is at `path`, unless something else is there by then:
     /// a command with more rights than whoever put it there would read it. Never waits for a command.
     /// One thread only calls this and [`Hook::finish`].
-    pub fn run(&self, path: PathBuf, capture: Capture, replaced: Replaced) {
+    pub(super) fn run(&self, path: PathBuf, capture: Capture, replaced: Replaced) {
         let mut jobs = self.shared.jobs();
         if jobs.waiting.len() < WAITING {
             jobs.waiting.push_back(Job { path, capture, replaced });
@@ -165,7 +163,7 @@ impl Hook {
     }
 
     /// Waits until the command has run for all captures, for `patience` at most, and says what is left then.
-    pub fn finish(self, patience: Duration) -> Unfinished {
+    pub(super) fn finish(self, patience: Duration) -> Unfinished {
         let shared = &self.shared;
         let mut jobs = shared.jobs();
         jobs.over = true;

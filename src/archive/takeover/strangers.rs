@@ -14,20 +14,20 @@ use crate::storage::Storage;
 
 /// How many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Unlisted {
-    pub(super) files: u64,
-    pub(super) bytes: u64,
+pub(in crate::archive) struct Strangers {
+    pub(in crate::archive) files: u64,
+    pub(in crate::archive) bytes: u64,
 }
 
 /// Looks for them in the directories of sessions. What cannot be looked at is passed over.
-pub(super) fn count(storage: &dyn Storage, directory: &Path, contents: &Contents) -> Unlisted {
+pub(in crate::archive) fn count(storage: &dyn Storage, directory: &Path, contents: &Contents) -> Strangers {
     let captures = contents.captures.iter().map(|entry| &*entry.path);
     let listed: HashSet<&str> = captures.chain(contents.pruned.iter().map(String::as_str)).collect();
     let named = |directory: &Path, kind| {
         let found = storage.list(directory).unwrap_or_default().into_iter();
         found.filter(move |named| named.kind == kind).filter_map(|named| named.name.into_string().ok())
     };
-    let mut unlisted = Unlisted::default();
+    let mut strangers = Strangers::default();
     for session in named(directory, FileType::Directory).filter(|name| names::parse_session(name).is_some()) {
         let directory = directory.join(&session);
         for file in named(&directory, FileType::RegularFile) {
@@ -35,17 +35,17 @@ pub(super) fn count(storage: &dyn Storage, directory: &Path, contents: &Contents
                 && !listed.contains(format!("{session}/{file}").as_str())
                 && let Ok(Some(status)) = storage.status(&directory.join(&file))
             {
-                unlisted.files += 1;
-                unlisted.bytes += status.length;
+                strangers.files += 1;
+                strangers.bytes += status.length;
             }
         }
     }
-    unlisted
+    strangers
 }
 
 /// Says so in the log, and what can be done.
-pub(super) fn warn(storage: &dyn Storage, directory: &Path, contents: &Contents) {
-    let Unlisted { files, bytes } = count(storage, directory, contents);
+pub(in crate::archive) fn warn(storage: &dyn Storage, directory: &Path, contents: &Contents) {
+    let Strangers { files, bytes } = count(storage, directory, contents);
     if files > 0 {
         tracing::warn!(
             files,

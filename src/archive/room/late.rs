@@ -8,14 +8,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes that the file system owes, for each file that was removed.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
-    /// The bytes still owed for it, and until when these are waited for.
+pub(super) struct LateRoom {
+    /// The bytes still to come for it, and until when these are waited for.
     files: VecDeque<(u64, Instant)>,
     /// What was free when it was looked last.
     free: u64,
 }
 
-impl Owed {
+impl LateRoom {
     /// A file of so many bytes was removed.
     pub(super) fn add(&mut self, bytes: u64, now: Instant) {
         self.files.push_back((bytes, now + PATIENCE));
@@ -44,30 +44,30 @@ mod tests {
     #[test]
     fn room_counts_once_whenever_it_shows() {
         let now = Instant::now();
-        let mut owed = Owed::default();
-        assert_eq!(owed.look(1000, now), 1000);
-        owed.add(100, now);
-        owed.add(100, now);
-        assert_eq!(owed.look(1000, now), 1200);
+        let mut late = LateRoom::default();
+        assert_eq!(late.look(1000, now), 1000);
+        late.add(100, now);
+        late.add(100, now);
+        assert_eq!(late.look(1000, now), 1200);
         // A little at a time.
-        assert_eq!(owed.look(1040, now), 1200);
-        // What others write is gone, and what is owed is not.
-        assert_eq!(owed.look(900, now), 1060);
+        assert_eq!(late.look(1040, now), 1200);
+        // What others write is gone, and what is late is not.
+        assert_eq!(late.look(900, now), 1060);
         // Most of the first file's, into which was written meanwhile.
-        assert_eq!(owed.look(950, now), 1050);
-        assert_eq!(owed.look(1060, now), 1060);
-        assert_eq!(owed.look(5000, now), 5000);
+        assert_eq!(late.look(950, now), 1050);
+        assert_eq!(late.look(1060, now), 1060);
+        assert_eq!(late.look(5000, now), 5000);
     }
 
     #[test]
     fn what_does_not_come_is_given_up() {
         let now = Instant::now();
-        let mut owed = Owed::default();
-        owed.look(1000, now);
-        owed.add(100, now);
-        owed.add(10, now + Duration::from_secs(1));
-        assert_eq!(owed.look(1000, now + PATIENCE / 2), 1110);
-        assert_eq!(owed.look(1000, now + PATIENCE), 1010);
-        assert_eq!(owed.look(1000, now + PATIENCE + Duration::from_secs(1)), 1000);
+        let mut late = LateRoom::default();
+        late.look(1000, now);
+        late.add(100, now);
+        late.add(10, now + Duration::from_secs(1));
+        assert_eq!(late.look(1000, now + PATIENCE / 2), 1110);
+        assert_eq!(late.look(1000, now + PATIENCE), 1010);
+        assert_eq!(late.look(1000, now + PATIENCE + Duration::from_secs(1)), 1000);
     }
 }

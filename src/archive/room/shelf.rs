@@ -2,110 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::plan::BudgetPlan;
 use crate::evidence::{Entry, PruneReason};
 use crate::record::Timestamp;
 use crate::storage::Space;
-
-/// Less than this above what is to be left free is near: twice what an output writes in a second.
-const NEAR: u64 = 4 << 30;
-
-/// Room to leave free on the file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MinFree {
-    /// Bytes.
-    Bytes(u64),
-    /// Thousandths of its size, from 1 to 999.
-    Permille(u16),
-    /// 5 %, and 10 GiB at most: what a host needs to go on, whoever did not say how much.
-    Usual,
-}
-
-impl MinFree {
-    /// Bytes to leave free of `total`.
-    #[must_use]
-    pub fn of(self, total: u64) -> u64 {
-        match self {
-            MinFree::Bytes(bytes) => bytes,
-            // In two parts, which cannot overflow.
-            MinFree::Permille(share) => {
-                let share = u64::from(share.min(1000));
-                total / 1000 * share + total % 1000 * share / 1000
-            }
-            MinFree::Usual => (total / 20).min(10 << 30),
-        }
-    }
-
-    /// How long it takes at least until more of `space` is gone than may be, so that it is to be looked at again.
-    #[must_use]
-    pub fn look_after(self, space: Space) -> Duration {
-        let is_near = space.free < self.of(space.total).saturating_add(NEAR);
-        Duration::from_millis(if is_near { 20 } else { 1000 })
-    }
-}
-
-/// How much is kept. Each limit stands by itself; without any, all is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BudgetPlan {
-    /// Bytes of all captures, those that are still written to or wait to be published included.
-    pub keep_bytes: Option<u64>,
-    /// Published captures.
-    pub keep_files: Option<u64>,
-    /// How long ago the last frame of a capture may be.
-    pub keep_age: Option<Duration>,
-    /// Room to leave free on the file system, whoever uses the rest.
-    pub min_free: Option<MinFree>,
-    /// Room that frames do not get, though nothing is removed for it, where no other limit sees to
-    /// that.
-    pub reserve: Option<MinFree>,
-}
-
-impl BudgetPlan {
-    /// Whether anything is ever removed.
-    #[must_use]
-    pub fn removes(&self) -> bool {
-        self.keep_bytes.is_some() || self.keep_files.is_some() || self.keep_age.is_some() || self.min_free.is_some()
-    }
-
-    /// The reserve, on a file system of `total` bytes: none where captures cannot grow as large, or
-    /// room is made for others.
-    #[must_use]
-    pub fn reserve_of(&self, total: u64) -> Option<MinFree> {
-        let is_bounded = self.min_free.is_some() || self.keep_bytes.is_some_and(|keep| keep <= total);
-        self.reserve.filter(|_| !is_bounded)
-    }
-
-    /// The limit that is exceeded by so many captures with so many bytes, the oldest of which is
-    /// this, if any is.
-    fn exceeded(
-        &self,
-        oldest: &Entry,
-        now: Timestamp,
-        files: u64,
-        bytes: u64,
-        space: Option<Space>,
-    ) -> Option<PruneReason> {
-        let too_old = self.keep_age.is_some_and(|age| oldest.last.saturating_add(age) < now);
-        let too_many = self.keep_files.is_some_and(|keep| files > keep);
-        let too_large = self.keep_bytes.is_some_and(|keep| bytes > keep);
-        let too_full = self.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total));
-        let reasons = [
-            (too_old, PruneReason::KeepAge),
-            (too_many, PruneReason::KeepFiles),
-            (too_large, PruneReason::KeepBytes),
-            (too_full, PruneReason::MinFree),
-        ];
-        reasons.into_iter().find(|(exceeded, _)| *exceeded).map(|(_, reason)| reason)
-    }
-}
 
 /// Place of an entry: by its last frame, and among equals in the order in which they came.
 type Place = (Timestamp, u64);
 
 /// The published captures, the oldest first. An operation takes time logarithmic in their number.
 #[derive(Debug)]
-pub struct Shelf {
+pub(in crate::archive) struct Shelf {
     plan: BudgetPlan,
     entries: BTreeMap<Place, Entry>,
     places: HashMap<Arc<str>, Place>,
@@ -116,12 +24,12 @@ pub struct Shelf {
 impl Shelf {
     /// An empty shelf.
     #[must_use]
-    pub fn new(plan: BudgetPlan) -> Self {
+    pub(in crate::archive) fn new(plan: BudgetPlan) -> Self {
         Self { plan, entries: BTreeMap::new(), places: HashMap::new(), bytes: 0, sequence: 0 }
     }
 
     /// Puts a capture on the shelf; one of the same path makes way.
-    pub fn add(&mut self, entry: Entry) {
+    pub(in crate::archive) fn add(&mut self, entry: Entry) {
         self.remove(&entry.path);
         let place = (entry.last, self.sequence);
         self.sequence += 1;
@@ -131,7 +39,7 @@ impl Shelf {
     }
 
     /// Takes a capture off the shelf, because it is gone.
-    pub fn remove(&mut self, path: &str) -> Option<Entry> {
+    pub(in crate::archive) fn remove(&mut self, path: &str) -> Option<Entry> {
         let entry = self.entries.remove(&self.places.remove(path)?)?;
         // Adding up may have saturated, with sizes that a manifest made up.
         self.bytes = match self.bytes {
@@ -141,19 +49,18 @@ impl Shelf {
         Some(entry)
     }
 
-    /// Whether a capture is on the shelf.
-    #[must_use]
-    pub fn has(&self, path: &str) -> bool {
-        self.places.contains_key(path)
-    }
-
     /// The capture that has to go first, and why: the oldest, as long as any limit is exceeded. It stays on the shelf until it is
     /// removed.
     ///
     /// `unpublished` are the bytes of captures that are written to or wait to be published, which never go. `space` is what the file system has left, none where that
     /// is not known, or does not matter. It may take a while to show what was removed: `free` includes what it has not given back yet.
     #[must_use]
-    pub fn next(&self, now: Timestamp, unpublished: u64, space: Option<Space>) -> Option<(&Entry, PruneReason)> {
+    pub(in crate::archive) fn next(
+        &self,
+        now: Timestamp,
+        unpublished: u64,
+        space: Option<Space>,
+    ) -> Option<(&Entry, PruneReason)> {
         let (_, oldest) = self.entries.first_key_value()?;
         let bytes = self.bytes.saturating_add(unpublished);
         self.plan.exceeded(oldest, now, self.files(), bytes, space).map(|reason| (oldest, reason))
@@ -161,7 +68,7 @@ impl Shelf {
 
     /// All that would have to go now, one after the other, if each made as much room as it has
     /// bytes.
-    pub fn due(
+    pub(in crate::archive) fn due(
         &self,
         now: Timestamp,
         unpublished: u64,
@@ -178,28 +85,24 @@ impl Shelf {
     }
 
     /// The captures on the shelf, the oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub(in crate::archive) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }
 
     /// Captures on the shelf.
     #[must_use]
-    pub fn files(&self) -> u64 {
+    pub(in crate::archive) fn files(&self) -> u64 {
         self.entries.len() as u64
-    }
-
-    /// Bytes of these.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MinFree;
     use super::*;
     use crate::evidence::{Algorithm, FileHash};
     use proptest::{collection::vec, option, prelude::*};
+    use std::time::Duration;
 
     fn entry(path: &str, bytes: u64, last: u64) -> Entry {
         Entry {
@@ -294,12 +197,12 @@ mod tests {
     fn a_path_is_there_once_and_sizes_add_up() {
         let mut shelf = shelf(BudgetPlan::default());
         shelf.add(entry("a", 5, 9));
-        assert_eq!((shelf.files(), shelf.bytes()), (4, 95));
+        assert_eq!((shelf.files(), shelf.bytes), (4, 95));
         assert_eq!(shelf.remove("nobody"), None);
         shelf.add(entry("huge", u64::MAX, 9));
-        assert_eq!(shelf.bytes(), u64::MAX);
+        assert_eq!(shelf.bytes, u64::MAX);
         shelf.remove("huge");
-        assert_eq!(shelf.bytes(), 95);
+        assert_eq!(shelf.bytes, 95);
     }
 
     #[test]
@@ -403,7 +306,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(shelf.files(), list.len() as u64);
-                prop_assert_eq!(shelf.bytes(), list.iter().map(|entry| entry.bytes).sum::<u64>());
+                prop_assert_eq!(shelf.bytes, list.iter().map(|entry| entry.bytes).sum::<u64>());
             }
         }
     }
