@@ -143,8 +143,8 @@ fn dropped(workers: &[Worker], given: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{LiveSource, Source};
     use crate::source::udp::{Steering, UdpPlan, UdpSource, listen};
+    use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
 
     /// What a worker that has ended has told.

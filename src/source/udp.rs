@@ -19,7 +19,7 @@
 
 use std::array;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,19 +170,6 @@ pub struct Listening {
     pub addresses: Vec<SocketAddr>,
     /// The smallest receive buffer that a socket got, in bytes.
     pub receive_buffer: u32,
-}
-
-/// The default: the VXLAN port on all addresses, IPv4 included; IPv4 only where the host has no IPv6.
-#[must_use]
-pub fn default_listen(port: u16) -> SocketAddr {
-    // Whether that port is free is not the question here.
-    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let has_ipv6 = open(any, false).and_then(|socket| socket.bind(&any.into())).is_ok();
-    if has_ipv6 {
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
-    } else {
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
-    }
 }
 
 /// Opens the sockets of all workers. They refuse everything until [`LiveSource::begin`]: while some sockets of a group are missing, the others get what is

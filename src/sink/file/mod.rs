@@ -25,7 +25,7 @@ use self::rest::Resting;
 use self::session::SessionFiles;
 use super::Sink;
 use super::open_files::OpenFiles;
-pub use super::open_files::allowed as allowed_open_files;
+pub use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};

@@ -44,7 +44,7 @@ mod states;
 mod tests;
 
 pub use self::error::BpfError;
-pub use self::open::{Fast, open, rings};
+pub use self::open::{Fast, open};
 pub use self::plan::{Attach, BpfPlan, RedirectPlan};
 pub use self::shared::{Gate, Redirect};
 pub use self::source::BpfSource;
