@@ -14,9 +14,9 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("demo", &["config", "host", "ledger", "pipeline", "record", "replay", "run", "wire"]),
+    ("demo", &["config", "console", "host", "ledger", "pipeline", "record", "replay", "run", "wire"]),
     ("run", &["config", "console", "host", "ledger", "pipeline", "record", "route", "source", "storage"]),
-    ("replay", &["ledger", "record", "sys", "wire"]),
+    ("replay", &["console", "ledger", "record", "sys", "wire"]),
     ("verify", &["console", "evidence", "ledger", "storage"]),
     // What it is asked to do
     (
@@ -54,10 +54,7 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["ledger/"],
     &["route/"],
     &["sink/file/"],
-    &["sink/interface/"],
     &["source/"],
-    &["storage/"],
-    &["sys/rtnetlink/"],
     &["verify/"],
     &["wire/"],
 ];

@@ -1,4 +1,4 @@
-//! The reasons why a replay fails, and what to do about each.
+//! The reasons why a replay cannot begin, or cannot go on.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -22,23 +22,23 @@ mod plan;
 mod report;
 mod sender;
 
-use std::fs;
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
+use crate::console::Console;
 use crate::record::read::{CaptureReader, ReadError};
 
-pub use error::ReplayError;
-pub use pace::Pace;
-pub use plan::{Input, ReplayPlan};
-pub use report::Report;
+pub use self::error::ReplayError;
+pub use self::pace::Pace;
+pub use self::plan::{Input, ReplayPlan};
+pub use self::report::Report;
 
-use pace::Schedule;
-use sender::Sender;
+use self::pace::Schedule;
+use self::sender::Sender;
 
 /// The longest sleep before the stop flag is looked at again.
 const STOP_CHECK: Duration = Duration::from_millis(50);
@@ -48,7 +48,7 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// # Errors
 /// A file cannot be opened, or a socket cannot be made or connected, before anything is sent. Later
 /// failures, errors of single frames, and damaged captures are in the report instead.
-pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> {
+pub fn run(plan: &ReplayPlan, stop: &AtomicBool, console: &Console) -> Result<Report, ReplayError> {
     let sizes = plan.inputs.iter().map(Input::size).collect::<Result<Vec<u64>, _>>().map_err(ReplayError::Open)?;
     if plan.loops > 1 {
         for input in &plan.inputs {
@@ -58,7 +58,7 @@ pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> 
     let mut replay = Replay {
         sender: Sender::new(plan, stop)?,
         schedule: Schedule::new(plan.pace, Instant::now()),
-        bar: plan.progress.then(|| progress_bar(sizes.iter().sum::<u64>().saturating_mul(plan.loops))),
+        bar: plan.progress.then(|| console.progress(sizes.iter().sum::<u64>().saturating_mul(plan.loops))),
         stop,
     };
     let started = Instant::now();
@@ -154,46 +154,4 @@ impl Replay<'_> {
             thread::sleep(left.min(STOP_CHECK));
         }
     }
-}
-
-impl Input {
-    /// Returns the length in bytes, or 0 if it is not known; an error if the input cannot be
-    /// opened.
-    fn size(&self) -> Result<u64, ReadError> {
-        let path = match self {
-            Input::Memory { bytes, .. } => return Ok(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Input::File(path) => path,
-        };
-        let look = || {
-            let metadata = fs::metadata(path)?;
-            if metadata.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-            // A pipe can be opened only once.
-            if metadata.is_file() {
-                fs::File::open(path)?;
-            }
-            Ok(metadata.len())
-        };
-        look().map_err(|source| ReadError::Io { name: path.display().to_string(), source })
-    }
-
-    /// Says whether the input can be read again. A pipe is empty, or its writer gone, when it is
-    /// opened again.
-    fn can_be_played_again(&self) -> Result<(), ReplayError> {
-        match self {
-            // A file that has vanished is reported when it is played.
-            Input::File(path) if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) => {
-                Err(ReplayError::Once(path.clone()))
-            }
-            Input::File(_) | Input::Memory { .. } => Ok(()),
-        }
-    }
-}
-
-fn progress_bar(length: u64) -> ProgressBar {
-    // Indicatif hides the bar where standard error is not a terminal.
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
