@@ -3,13 +3,13 @@
 //! that an IDS sniffs, and says of every datagram what became of it.
 //!
 //! ```text
-//!  source           wire             route            lane              sink            archive
-//!  ┌────────┐ lends ┌────────────┐   ┌────────────┐   ┌─────────────┐   ┌───────────┐   ┌─────────┐
-//!  │ udp,   │──────▶│ headers -> │──▶│ session of │──▶│ copied once │──▶│ files, or │──▶│ hash,   │
-//!  │ bpf    │       │ a frame or │   │ the frame  │   │ into a      │   │ an inter- │   │ line,   │
-//!  │        │       │ a reason   │   │            │   │ chunk       │   │ face      │   │ name    │
-//!  └────────┘       └────────────┘   └────────────┘   └─────────────┘   └───────────┘   └─────────┘
-//!  a worker thread each, which waits for datagrams alone           a thread for each    two threads
+//!  source         wire             route           lane            sink           archive
+//!  ┌───────┐lends ┌────────────┐  ┌────────────┐  ┌────────────┐  ┌───────────┐  ┌──────────┐
+//!  │ udp,  │─────▶│ headers -> │─▶│ session of │─▶│ copied     │─▶│ files, or │─▶│ hash,    │
+//!  │ bpf   │      │ a frame or │  │ the frame  │  │ once, into │  │ an inter- │  │ line,    │
+//!  │       │      │ a reason   │  │            │  │ a chunk    │  │ face      │  │ name     │
+//!  └───────┘      └────────────┘  └────────────┘  └────────────┘  └───────────┘  └──────────┘
+//!  a worker thread each, which waits for datagrams alone          a thread each  two threads
 //! ```
 //!
 //! The rooms, in the order of the way:
@@ -35,6 +35,7 @@ pub mod console;
 pub mod demo;
 pub mod episode;
 pub mod evidence;
+pub mod host;
 pub mod lane;
 pub mod ledger;
 pub mod pipeline;

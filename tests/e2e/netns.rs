@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 use crate::need::succeeds;
-use crate::process::run;
+use crate::process::{eventually, run};
 
 /// Where `ip` keeps them.
 const FOLDER: &str = "/var/run/netns";
@@ -50,6 +50,17 @@ impl Namespace {
     /// `bridge` with these words, on this namespace.
     pub(crate) fn bridge(&self, words: &str) {
         run(Command::new("bridge").args(["-n", &self.name]).args(words.split_whitespace()));
+    }
+
+    /// Waits until the kernel has noticed that the device has a carrier. Until then it drops what
+    /// is sent there, and says nothing.
+    #[track_caller]
+    fn carries(&self, device: &str) {
+        let link = || run(Command::new("ip").args(["-n", &self.name, "-j", "link", "show", device])).stdout;
+        eventually("the device is up", || {
+            let links: Value = serde_json::from_slice(&link()).unwrap();
+            links[0]["operstate"] == "UP"
+        });
     }
 
     /// Lets frames leave and come in as they are on the wire: none merged, none split, checksums
@@ -228,6 +239,7 @@ impl Pair {
         ));
         configure(&self.sender, SENDER, &[SENSOR]);
         configure(&self.sensor, SENSOR, &[SENDER]);
+        [&self.sender, &self.sensor].into_iter().for_each(|host| host.carries("eth0"));
     }
 
     /// Where the sensor is, from the sender.
@@ -288,6 +300,8 @@ impl Switched {
             configure(&namespace, host, &[1, 2, 3].into_iter().filter(|other| *other != host).collect::<Vec<u8>>());
             namespace
         });
+        hosts.iter().for_each(|host| host.carries("eth0"));
+        (1..=3).for_each(|host| switch.carries(&format!("port{host}")));
         Switched { hosts, switch }
     }
 

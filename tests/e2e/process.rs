@@ -4,12 +4,14 @@
 use std::io::{BufRead, BufReader, Read};
 use std::panic;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use signal_hook::consts::SIGHUP;
 
 /// The longest that a test waits for anything. Far beyond what it takes, since other tests may have
 /// the cores.
@@ -30,6 +32,16 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what}: not so after {PATIENCE:?}");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Has SIGHUP end this process even where it was ignored, as under nohup: what starts is to hear
+/// it, and a process inherits what its parent ignores.
+fn hears_hangups() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        signal_hook::flag::register_conditional_shutdown(SIGHUP, 128 + SIGHUP, Arc::new(AtomicBool::new(true)))
+            .unwrap();
+    });
 }
 
 /// Runs this, and the processes it starts, on one core: what one core sends over virtual cables
@@ -117,6 +129,7 @@ impl Process {
             .stdin(stdin.unwrap_or_else(Stdio::null))
             .stdout(stdout.unwrap_or_else(Stdio::piped))
             .stderr(Stdio::piped());
+        hears_hangups();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let mut readers = vec![stderr.follow(child.stderr.take().unwrap())];

@@ -52,9 +52,9 @@ impl HookCounters {
     /// Shows the sums in the ledger.
     pub(super) fn show(&self, counters: &OutputCounters) {
         let totals = self.totals();
-        counters.hooks.set(totals.run);
-        counters.hooks_failed.set(totals.failed);
-        counters.hooks_skipped.set(totals.skipped);
-        counters.hooks_unfinished.set(totals.unfinished);
+        counters.hooks.raise(totals.run);
+        counters.hooks_failed.raise(totals.failed);
+        counters.hooks_skipped.raise(totals.skipped);
+        counters.hooks_unfinished.raise(totals.unfinished);
     }
 }
