@@ -269,7 +269,7 @@ fn without_min_free_the_last_room_is_the_hosts_and_not_a_commands() {
 fn a_command_that_is_behind_by_more_than_a_thousand_holds_none() {
     let place = Place::new();
     let command = place.command("*");
-    let mut sensor = sensor(&place.captures(), |plan| {
+    let sensor = sensor(&place.captures(), |plan| {
         (plan.on_publish, plan.budget.keep_files) = (command, Some(5));
     });
     (1..=1020).for_each(|number| sensor.publish(number));
