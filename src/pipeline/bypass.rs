@@ -208,7 +208,8 @@ mod tests {
             ..Redirected::default()
         };
         let list = Arc::new(AllowList::new(Allowed::new(Some(Vni::new(1).into_iter().collect()), None).unwrap()));
-        let table = SessionTable::new(Arc::new(Registry::new(3)));
+        let registry = Arc::new(Registry::new(3));
+        let table = SessionTable::new(Arc::clone(&registry));
         let step = Step::new(ReservedBits::Accept, list, table, vec![files.into(), tap], counters);
         let bypass = Bypass::new(Some(Box::new(Done(redirect, sessions.to_vec()))));
         let worker = Worker::new(copies, step, bypass, None);
@@ -219,7 +220,7 @@ mod tests {
         assert_eq!(lost, 35, "whose frames the files lack is told");
         sink.written.add(chunks.iter().map(|chunk| u64::from(chunk.frames())).sum());
         assert!(tap_inbox.full.is_empty(), "nothing is to be injected");
-        let snapshot = Snapshot::of(&ledger, at(0), ended.sessions);
+        let snapshot = Snapshot::of(&ledger, at(0), ledger.sessions(registry.sessions()));
         snapshot.check().unwrap();
         assert_eq!(
             (snapshot.datagrams.received, snapshot.datagrams.decapsulated, snapshot.datagrams.unselected),

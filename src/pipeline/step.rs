@@ -26,10 +26,11 @@ impl Step {
     pub fn new(
         policy: ReservedBits,
         allow_list: Arc<AllowList>,
-        sessions: SessionTable,
+        mut sessions: SessionTable,
         outlets: Vec<Outlet>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
+        sessions.count_in(Arc::clone(&counters.sessions));
         Self { policy, allowed: allow_list.reader(), sessions, outlets, counters }
     }
 

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use super::bypass::Bypass;
 use super::quota::Quota;
 use super::step::Step;
-use crate::ledger::SessionTotals;
 use crate::source::{Datagram, LiveSource, Received, Refusing};
 
 /// How long a worker waits at most: how late it may see that it should stop.
@@ -36,8 +35,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What a worker leaves behind.
 #[derive(Debug)]
 pub struct Ended {
-    /// What it counted per session.
-    pub sessions: Vec<SessionTotals>,
     /// Why its source was of no more use, if that is why it ended.
     pub failure: Option<io::Error>,
     /// Its source, which still holds its place: once it is gone, what would come to it goes to a worker that may not have
@@ -121,8 +118,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         failure = failure.or(self.bypass.settle(&mut self.step).err());
         let refused = LiveSource::refused(&mut self.source);
         self.step.counters.refused_at_stop.raise(refused + left);
-        let sessions = self.step.sessions.totals();
-        Ended { sessions, failure, source: Box::new(self.source), refused }
+        Ended { failure, source: Box::new(self.source), refused }
     }
 
     fn receive_until(&mut self, stop: &AtomicBool) -> io::Result<()> {
@@ -169,7 +165,8 @@ pub(super) mod tests {
         let (lanes, inbox) = lanes(LanePlan { chunks: 2, ..LanePlan::default() }, vec![output.end()]);
         let sink = output.end();
         ledger.outputs.push(output);
-        let sessions = SessionTable::new(Arc::new(Registry::new(2)));
+        let registry = Arc::new(Registry::new(2));
+        let sessions = SessionTable::new(Arc::clone(&registry));
         let outlets = lanes.into_iter().map(Outlet::from).collect();
         let vnis = (!vnis.is_empty()).then(|| vnis.iter().filter_map(|vni| Vni::new(*vni)).collect());
         let list = Arc::new(AllowList::new(Allowed::new(vnis, None).unwrap()));
@@ -184,7 +181,7 @@ pub(super) mod tests {
             records += chunk.runs().map(|(_, bytes)| pcap::records(bytes).count() as u64).sum::<u64>();
         }
         sink.written.add(records);
-        (Snapshot::of(&ledger, Timestamp::from_ns(0), ended.sessions), records)
+        (Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(registry.sessions())), records)
     }
 
     #[test]

@@ -9,7 +9,6 @@ mod fast_path;
 mod live;
 mod open;
 mod owner;
-pub mod port_owner;
 #[cfg(test)]
 pub(crate) mod prepared;
 mod source_set;

@@ -32,7 +32,7 @@ use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
 use super::live::LiveSource;
 use super::owner::Owner;
-use super::port_owner;
+use crate::host::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
