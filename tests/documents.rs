@@ -362,7 +362,6 @@ const WIDE_COMMENTS: &[&str] = &[
     "src/evidence",
     "src/host",
     "src/lane",
-    "src/ledger",
     "src/main.rs",
     "src/pipeline",
     "src/record",

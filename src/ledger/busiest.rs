@@ -27,7 +27,7 @@ struct Entry {
     /// Frames and VNI in one word, so that they are never read apart. Zero frames are an entry
     /// without a VNI.
     packed: AtomicU64,
-    /// Of these frames at most so many were of others before it.
+    /// At most so many of these frames were of VNIs that had the entry before.
     others: AtomicU64,
 }
 
@@ -70,7 +70,7 @@ impl Busiest {
         })
     }
 
-    /// What several have counted, those with the most frames first.
+    /// Adds up what several have counted; the VNI with the most frames is the first.
     pub fn of<'a>(all: impl Iterator<Item = &'a Busiest>) -> Vec<VniFrames> {
         let mut sums: Vec<VniFrames> = Vec::new();
         for (vni, frames) in all.flat_map(Busiest::list) {

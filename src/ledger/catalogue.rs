@@ -1,11 +1,12 @@
-//! What is known of a counter beside its value: its label, its help text, its unit, its places in the equations and in
-//! the table. The counters themselves are declared in `counters.rs`.
+//! The catalogue says what is known of a counter beside its value: its label, its help text, its
+//! unit, its places in the equations and in the table. The counters themselves are declared in
+//! `counters.rs`.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::wire::Reason;
 
-/// What a counter counts.
+/// The unit of a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// UDP datagrams.
@@ -40,7 +41,7 @@ impl Unit {
     }
 }
 
-/// How a number moves.
+/// Says how a number moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It only rises.
@@ -49,7 +50,7 @@ pub enum Kind {
     Gauge,
 }
 
-/// What it means that something was counted.
+/// Says what it means that something was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
     /// Nothing by itself.
@@ -58,22 +59,23 @@ pub enum Weight {
     Besides,
     /// It was lost: by load, or because of what it is.
     Lost,
-    /// It was lost because something failed, or another thing failed: the sensor ends with exit code 3.
+    /// It was lost because something failed, or another thing failed: the sensor ends with exit
+    /// code 3.
     Failed,
 }
 
 /// An equation that holds when the sensor has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Equation {
-    /// What became of datagrams.
+    /// Says what became of datagrams.
     Datagrams,
-    /// What the program in the kernel put into rings.
+    /// Says that what the program in the kernel put into rings was read.
     Rings,
-    /// Whose the frames were.
+    /// Says whose the frames were.
     Sessions,
     /// That an output is offered every frame.
     Offers,
-    /// What became of an output's frames.
+    /// Says what became of an output's frames.
     Frames,
 }
 
@@ -94,22 +96,22 @@ impl Equation {
 pub struct Row {
     /// Lines are in the order of this number.
     pub rank: u8,
-    /// How the line begins; for a counter by reason, what stands before the reason.
+    /// The beginning of the line; for a counter by reason, what stands before the reason.
     pub name: &'static str,
-    /// What stands behind the number.
+    /// The text behind the number.
     pub note: &'static str,
-    /// Whether there is a line also where the number is zero.
+    /// True where there is a line also for zero.
     pub always: bool,
 }
 
-/// What a declaration says of a counter.
+/// The part of a declaration that is no label, no type and no help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// What it counts.
+    /// The unit.
     pub unit: Unit,
-    /// How it moves.
+    /// Says how the number moves.
     pub kind: Kind,
-    /// What that means.
+    /// Says what the number means.
     pub weight: Weight,
     /// Equations in which it is on the left.
     pub left: &'static [Equation],
@@ -117,10 +119,11 @@ pub struct Facts {
     pub right: &'static [Equation],
     /// Its line in the table.
     pub row: Option<Row>,
-    /// What a running sensor says as a warning when it has grown.
+    /// The warning of a running sensor in which the number has grown.
     pub warning: Option<&'static str>,
-    /// It counts what moved from the first counter to the second, if there is one: neither falls, and the ledger shows both
-    /// with the move. A counter by reason is named as `dropped.write_error`.
+    /// It counts what moved from the first counter to the second, if there is one: neither falls,
+    /// and the ledger shows both with the move. A counter by reason is named as
+    /// `dropped.write_error`.
     pub moves: Option<(&'static str, Option<&'static str>)>,
 }
 
@@ -196,11 +199,11 @@ pub struct Reading {
     pub label: &'static str,
     /// For a counter by reason, the reason's label: the key within [`Reading::label`].
     pub reason: Option<&'static str>,
-    /// What it counts, in sentences.
+    /// The help text, in sentences.
     pub help: String,
-    /// What else is known.
+    /// The facts of its declaration.
     pub facts: Facts,
-    /// What was counted.
+    /// The value.
     pub value: u64,
 }
 
@@ -212,9 +215,9 @@ impl Reading {
     }
 }
 
-/// What a field of a set of counters is: a counter, one for each reason, or a further set.
+/// A field of a set of counters: a counter, one for each reason, or a further set.
 pub trait Cell {
-    /// What several of them add up to.
+    /// The sum of several of them.
     type Total;
 
     /// Adds up the values.
@@ -224,7 +227,8 @@ pub trait Cell {
     fn readings(total: &Self::Total, declared: Reading) -> Vec<Reading>;
 }
 
-/// Readings with what moved where it belongs, and without the counters of moves: what the ledger shows.
+/// Readings with what moved where it belongs, and without the counters of moves: what the ledger
+/// shows.
 pub(super) fn settled(mut readings: Vec<Reading>) -> Vec<Reading> {
     let (moves, mut shown): (Vec<_>, Vec<_>) = readings.drain(..).partition(|reading| reading.facts.moves.is_some());
     for moved in moves {
@@ -266,7 +270,7 @@ impl Sides {
 /// Readings as an object of JSON, in which groups and counters by reason are objects of their own.
 pub(super) struct Object<'a> {
     pub(super) readings: &'a [Reading],
-    /// What is on its way, which has a key where there is some.
+    /// The number on its way, which has a key where it is not zero.
     pub(super) in_flight: i64,
 }
 

@@ -12,14 +12,15 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Adds `n`. With a single writer a load and a store do, which costs no locked instruction.
     ///
-    /// The store is a release and [`Counter::get`] an acquire: whoever reads the new value finds all that the writer
-    /// counted before. On x86 both are plain moves.
+    /// The store is a release and [`Counter::get`] an acquire: whoever reads the new value finds
+    /// all that the writer counted before. On x86 both are plain moves.
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
     }
 
-    /// Takes over a count that is kept elsewhere, as in the kernel. A smaller one than before changes nothing.
+    /// Takes over a count that is kept elsewhere, as in the kernel. A smaller one than before
+    /// changes nothing.
     #[inline]
     pub fn raise(&self, n: u64) {
         self.add(n.saturating_sub(self.0.load(Ordering::Relaxed)));

@@ -1,15 +1,17 @@
 //! The catalogue: every counter of the ledger, each declared once.
 //!
-//! A line `label: Counter = facts;` with a comment above makes a field in a set of counters, which threads count in, and
-//! a field in the set's total. The comment is the counter's help text. JSON, table, equations, warnings and
-//! `docs/ledger.md` are made from these lines, so a new counter needs a line here and a call where it is counted.
+//! A line `label: Counter = facts;` with a comment above makes a field in a set of counters, which
+//! threads count in, and a field in the set's total. The comment is the counter's help text. JSON,
+//! table, equations, warnings and `docs/ledger.md` are made from these lines, so a new counter
+//! needs a line here and a call where it is counted.
 //!
-//! The sets are structs and not arrays by an enum: a counter is then `counters.received`, checked by the compiler, and
-//! two sets cannot be mixed up. What an array would give, to go through all of them, [`Totals::readings`] gives.
+//! The sets are structs and not arrays by an enum: a counter is then `counters.received`, checked
+//! by the compiler, and two sets cannot be mixed up. What an array would give, to go through all of
+//! them, [`Totals::readings`] gives.
 //!
-//! **Order.** A counter is declared after those that are counted before it: `offered` before `written`. Totals are read
-//! in the reverse order, which is why a total of a running sensor never has more on the right of an equation than on the
-//! left (see `snapshot.rs`).
+//! **Order.** A counter is declared after those that are counted before it: `offered` before
+//! `written`. Totals are read in the reverse order, which is why a total of a running sensor never
+//! has more on the right of an equation than on the left (see `snapshot.rs`).
 
 use std::sync::Arc;
 
@@ -30,13 +32,15 @@ pub trait Totals {
     /// All counters of the set in the order of their declaration. None of these values ever falls.
     fn readings(&self) -> Vec<Reading>;
 
-    /// What the ledger shows: the readings, with what moved from one counter to another where it belongs.
+    /// Returns what the ledger shows: the readings, with what moved from one counter to another
+    /// where it belongs.
     fn shown(&self) -> Vec<Reading> {
         settled(self.readings())
     }
 
-    /// What is counted on the left of the set's equation and not yet on its right: what is on its
-    /// way. It is zero when the sensor has ended, and where the set has no equation of its own.
+    /// Returns what is counted on the left of the set's equation and not yet on its right: what is
+    /// on its way. It is zero when the sensor has ended, and where the set has no equation of its
+    /// own.
     fn in_flight(&self) -> i64 {
         let readings = self.readings();
         BALANCED.iter().map(|equation| Sides::of(*equation, &readings).difference()).sum()
@@ -52,7 +56,7 @@ pub trait Totals {
         Some(Reading { group: None, label: IN_FLIGHT, reason: None, help, facts, value })
     }
 
-    /// What the ledger shows of the counter of this name, as `dropped.write_error`.
+    /// Returns what the ledger shows of the counter of this name, as `dropped.write_error`.
     fn value(&self, name: &str) -> Option<u64> {
         self.shown().into_iter().find(|reading| reading.name() == name).map(|reading| reading.value)
     }
@@ -63,7 +67,8 @@ fn sum_of<Set, C: Cell>(sets: &[&Set], field: fn(&Set) -> &C) -> C::Total {
     C::sum(&sets.iter().map(|set| field(set)).collect::<Vec<_>>())
 }
 
-/// Declares a set of counters and its total. `also` has fields that are no counters of the catalogue.
+/// Declares a set of counters and its total. `also` has fields that are no counters of the
+/// catalogue.
 macro_rules! counters {
     (
         $(#[$meta:meta])* pub struct $Set:ident, added up: $Total:ident {
@@ -121,27 +126,27 @@ const COMMANDS: Facts = Facts::of(Unit::Commands);
 const TIMES: Facts = Facts::of(Unit::Times);
 
 counters! {
-    /// What one worker received.
+    /// The counters of one worker.
     #[repr(align(128))]
     pub struct WorkerCounters, added up: WorkerTotals {
-        /// Datagrams that the sensor took from its sockets and rings, or that its program in the kernel redirected or
-        /// found not allowed.
+        /// Datagrams that the sensor took from its sockets and rings, or that its program in the
+        /// kernel redirected or found not allowed.
         received: Counter = DATAGRAMS.left(&[Equation::Datagrams]).row(10, "received", "");
         /// Bytes of their UDP payloads.
         received_bytes: Counter = BYTES;
-        /// Datagrams that the kernel dropped before the sensor saw them: no room in the socket's receive buffer or in the
-        /// program's ring, or a wrong UDP checksum.
+        /// Datagrams that the kernel dropped before the sensor saw them: no room in the socket's
+        /// receive buffer or in the program's ring, or a wrong UDP checksum.
         kernel_dropped: Counter = DATAGRAMS
             .weight(Weight::Lost)
             .row(40, "kernel_dropped", "before the sensor saw them")
             .warning("the kernel dropped datagrams: the sensor is too slow, or --receive-buffer too small for the burst");
         /// Datagrams that came after the decision to stop.
         refused_at_stop: Counter = DATAGRAMS.row_if_any(60, "refused_at_stop", "came after the decision to stop");
-        /// The kernel delivers a broadcast or multicast datagram to every worker: one receives it, and these are the
-        /// others' copies.
+        /// The kernel delivers a broadcast or multicast datagram to every worker: one receives it,
+        /// and these are the others' copies.
         broadcast_copies: Counter = DATAGRAMS
             .row_if_any(70, "broadcast_copies", "of datagrams that were received by another worker");
-        /// What the program in the kernel did; all zero without one.
+        /// The counters of the program in the kernel; all zero without one.
         fast_path: FastPathCounters = PACKETS;
         /// Datagrams that yielded an inner frame.
         decapsulated: Counter = DATAGRAMS
@@ -155,24 +160,26 @@ counters! {
         reserved_bits: Counter = FRAMES.row_if_any(110, "reserved_bits", "set in the VXLAN header, accepted");
         /// Frames that arrived cut: the inner IP header tells of more bytes than came.
         cut_by_mirror: Counter = FRAMES.row_if_any(120, "cut_by_mirror", "frames that arrived truncated");
-        /// Frames of sessions that are not allowed, by VNI or source; each is also `filtered` in every output.
+        /// Frames of sessions that are not allowed, by VNI or source; each is also `filtered` in
+        /// every output.
         unselected: Counter = FRAMES
             .weight(Weight::Besides)
             .right(&[Equation::Sessions])
             .row_if_any(130, "unselected", "of sessions not allowed: VNI or source");
     }
     also {
-        /// Whose the `unselected` frames are, as far as a program in the kernel did not see to them.
+        /// The VNIs of the `unselected` frames, as far as a program in the kernel did not see to
+        /// them.
         unselected_vnis: Busiest;
-        /// What came from sessions beyond the limit.
+        /// The counters of sessions beyond the limit.
         overflow: OverflowCounters;
-        /// What came from each of the others.
+        /// The counters of each other session.
         sessions: Arc<SessionCounts>;
     }
 }
 
 counters! {
-    /// What the program in the kernel did with packets that one worker is to receive.
+    /// The counters of the program in the kernel, for the packets that one worker is to receive.
     pub struct FastPathCounters, added up: FastPathTotals {
         /// Datagrams put into a ring.
         taken: Counter = DATAGRAMS.left(&[Equation::Rings]).row_if_any(80, "fast_path", "by way of the BPF program");
@@ -180,11 +187,14 @@ counters! {
         read: Counter = DATAGRAMS.right(&[Equation::Rings]);
         /// Datagrams lost for want of room in a ring; each is also `kernel_dropped`.
         ring_full: Counter = DATAGRAMS.row_if_any(50, "ring_full", "of them for want of room in a ring");
-        /// Datagrams of sessions not allowed, dropped on the spot; each is also received, decapsulated and `unselected`.
+        /// Datagrams of sessions not allowed, dropped on the spot; each is also received,
+        /// decapsulated and `unselected`.
         unselected: Counter = DATAGRAMS;
-        /// Packets of any kind left to the stack, which decides about them and counts what it refuses.
+        /// Packets of any kind left to the stack, which decides about them and counts what it
+        /// refuses.
         passed: Counter = PACKETS;
-        /// Of these, datagrams for the sensor from an address that no other host has: the stack takes few of them.
+        /// Of these, datagrams for the sensor from an address that no other host has: the stack
+        /// takes few of them.
         martian: Counter = DATAGRAMS
             .row_if_any(100, "martian", "from addresses that no other host has: left to the stack");
         /// Datagrams whose frames were redirected into an interface (`--tap-mode redirect`).
@@ -196,7 +206,7 @@ counters! {
 }
 
 counters! {
-    /// What one worker received from sessions beyond the limit (`--max-sessions`).
+    /// The counters of what one worker received from sessions beyond the limit (`--max-sessions`).
     pub struct OverflowCounters, added up: Overflow {
         /// Frames of sessions beyond the limit.
         frames: Counter = FRAMES
@@ -210,7 +220,8 @@ counters! {
 }
 
 counters! {
-    /// What happened at one end of an output: in a worker's lane, or in the sink. The ends of an output add up.
+    /// The counters of one end of an output: in a worker's lane, or in the sink. The ends of an
+    /// output add up.
     #[repr(align(128))]
     pub struct OutputCounters, added up: OutputTotals {
         /// Frames offered to the output.
@@ -224,7 +235,8 @@ counters! {
         /// Frames that the output lost, by reason.
         dropped: ByReason<OutputDrop, { OutputDrop::ALL.len() }> =
             FRAMES.right(&[Equation::Frames]).row_if_any(40, "dropped ", "");
-        /// Frames that were written to a capture which is gone or changed: no longer `written`, but `write_error`.
+        /// Frames that were written to a capture which is gone or changed: no longer `written`, but
+        /// `write_error`.
         gone: Counter = FRAMES.moves("written", Some("dropped.write_error"));
         /// Bytes of the frames that are gone.
         gone_bytes: Counter = BYTES.moves("written_bytes", None);
@@ -250,7 +262,8 @@ counters! {
         hooks: Counter = COMMANDS.row_if_any(110, "hooks", "commands run for published files");
         /// Of these, commands that failed.
         hooks_failed: Counter = COMMANDS.weight(Weight::Failed).row_if_any(120, "hooks_failed", "of them");
-        /// Published files for which no command was run: too many were waiting, or the sensor ended first.
+        /// Published files for which no command was run: too many were waiting, or the sensor ended
+        /// first.
         hooks_skipped: Counter =
             FILES.weight(Weight::Failed).row_if_any(130, "hooks_skipped", "published files without");
         /// Commands that still ran when the sensor ended.

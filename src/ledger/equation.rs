@@ -16,7 +16,8 @@ pub struct Imbalance {
     pub right: u64,
 }
 
-/// `equation` in words, with the terms that are among these readings; `output` is the output that it is of.
+/// `equation` in words, with the terms that are among these readings; `output` is the output that
+/// it is of.
 #[must_use]
 pub fn words(equation: Equation, readings: &[Reading], output: Option<&str>) -> String {
     let side = |side: fn(&Facts) -> &'static [Equation]| {
@@ -43,7 +44,7 @@ fn frames_of_sessions(value: u64) -> Reading {
 }
 
 impl Snapshot {
-    /// What the equations of the whole sensor are made of.
+    /// Returns the terms of the equations of the whole sensor.
     #[must_use]
     pub fn terms(&self) -> Vec<Reading> {
         let overflow = self.overflow.shown().into_iter().map(|reading| Reading { group: Some("overflow"), ..reading });
@@ -72,8 +73,9 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Frames that outputs lost by failing, files not published, and commands that failed or did not end: what the
-    /// catalogue calls [`Weight::Failed`]. Load is none of it, nor what is the frames' own.
+    /// Frames that outputs lost by failing, files not published, and commands that failed or did
+    /// not end: what the catalogue calls [`Weight::Failed`]. Load is none of it, nor what is the
+    /// frames' own.
     #[must_use]
     pub fn failed(&self) -> u64 {
         let readings = self.outputs.values().flat_map(|output| output.shown());

@@ -1,4 +1,5 @@
-//! What came and is not where it was to go: the first thing that a sensor says of itself.
+//! The losses are what came and is not where it was to go: the first thing that a sensor says of
+//! itself.
 
 use std::cmp::Reverse;
 use std::fmt::{self, Write};
@@ -11,7 +12,7 @@ use super::table::thousands;
 /// VNIs that are named at most.
 const NAMED: usize = 3;
 
-/// Where something was lost, and why.
+/// A place where something was lost, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Datagrams, before the sensor saw them.
@@ -27,13 +28,13 @@ pub enum Place {
 pub struct Losses {
     /// Datagrams that came to this host.
     arrived: u64,
-    /// Those that did not reach the output that lost most.
+    /// Datagrams that did not reach the output that lost most.
     missing: u64,
-    /// Without those of which there are none, the largest first.
+    /// The losses that are not zero, the largest first.
     lost: Vec<(Place, u64)>,
-    /// The same of what was not to be kept, or not by itself.
+    /// What was not to be kept, or not by itself: name and number, the largest first.
     besides: Vec<(String, u64)>,
-    /// Whose frames are not allowed, as far as that is known.
+    /// The VNIs whose frames are not allowed, as far as they are known.
     whose: String,
 }
 
@@ -43,7 +44,7 @@ const UNSELECTED: &str = "unselected";
 const KERNEL: &str = "kernel_dropped";
 
 impl Losses {
-    /// Those of a ledger, also of one that still grows.
+    /// The losses of a ledger, also of one that still grows.
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let (mut lost, mut besides) = (Vec::new(), Vec::new());
@@ -86,7 +87,7 @@ impl Losses {
         self.lost.iter().map(|(_, n)| n).sum()
     }
 
-    /// How much was lost, in few words.
+    /// Says in few words how much was lost.
     #[must_use]
     pub fn share(&self) -> String {
         if self.total() == 0 {
@@ -108,7 +109,8 @@ impl Losses {
         all.collect::<Vec<_>>().join(", ")
     }
 
-    /// The same of what was kept out as it was asked for, or is not by itself.
+    /// Each number that was kept out as somebody asked for, or is not kept by itself, with how much
+    /// of it is new since `before`.
     #[must_use]
     pub fn besides_since(&self, before: &Self) -> String {
         let earlier = |name: &str| before.besides.iter().find(|(other, _)| other == name).map_or(0, |(_, n)| *n);
@@ -130,7 +132,7 @@ fn grown(name: &str, now: u64, before: u64) -> String {
     text
 }
 
-/// Whose the frames are that are not allowed: the VNIs with a good part of them.
+/// The VNIs that have a good part of the frames that are not allowed.
 fn whose(snapshot: &Snapshot) -> String {
     let by_program = snapshot.datagrams.fast_path.unselected;
     let known = snapshot.datagrams.unselected.saturating_sub(by_program);

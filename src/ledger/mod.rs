@@ -1,14 +1,16 @@
-//! The ledger: what became of every datagram.
+//! The ledger says what became of every datagram.
 //!
-//! Counters are kept where the work is done, one set per worker and one per end of each output, so that no two threads
-//! write the same cache line. Whoever reads them adds them up. Two equations hold once the sensor has stopped, exactly:
+//! Counters are kept where the work is done, one set per worker and one per end of each output, so
+//! that no two threads write the same cache line. Whoever reads them adds them up. Two equations
+//! hold once the sensor has stopped, exactly:
 //!
 //! ```text
 //! received = decapsulated + Σ dropped[reason]
 //! offered  = written + filtered + Σ dropped[reason]       for each output
 //! ```
 //!
-//! Beside the first stands what the kernel dropped before the sensor saw it (`kernel_dropped`, `refused_at_stop`).
+//! Beside the first equation stands what the kernel dropped before the sensor saw it
+//! (`kernel_dropped`, `refused_at_stop`).
 
 mod busiest;
 mod catalogue;
@@ -59,7 +61,7 @@ impl Output {
         counters
     }
 
-    /// What the ends count, added up.
+    /// Adds up what the ends count.
     #[must_use]
     pub fn totals(&self) -> OutputTotals {
         OutputCounters::sum(&self.ends.iter().map(|end| &**end).collect::<Vec<_>>())
@@ -82,8 +84,8 @@ impl Ledger {
         self.workers.push(Arc::clone(&counters));
         counters
     }
-    /// What the workers counted by session, in the order of the sessions, as long as the sensor
-    /// runs and afterwards. `named` are the sessions in the order of their numbers, from 1.
+    /// Returns what the workers counted by session, in the order of the sessions, as long as the
+    /// sensor runs and afterwards. `named` are the sessions in the order of their numbers, from 1.
     #[must_use]
     pub fn sessions(&self, named: impl IntoIterator<Item = Session>) -> Vec<SessionTotals> {
         let of = |(number, session)| {

@@ -4,9 +4,11 @@ use super::catalogue::{Facts, Weighed, Weight};
 use crate::wire::{DropReason, reasons};
 
 reasons! {
-    /// Why the program in the kernel did not redirect a frame, which then took the way through the worker.
+    /// Why the program in the kernel did not redirect a frame, which then took the way through the
+    /// worker.
     pub enum NotRedirected {
-        /// The datagram is not one with a faultless VXLAN header and a frame of usual length, and nothing else.
+        /// The datagram is not one with a faultless VXLAN header and a frame of usual length, and
+        /// nothing else.
         Odd = "odd",
         /// The kernel could not take the outer headers off.
         Failed = "failed",
@@ -22,21 +24,24 @@ reasons! {
         LaneFull = "lane_full",
         /// No space on the file system, or a quota reached.
         DiskFull = "disk_full",
-        /// Any other failure of open or write, or a capture that was written and is gone or changed.
+        /// Any other failure of open or write, or a capture that was written and is gone or
+        /// changed.
         WriteError = "write_error",
         /// The output's thread has ended.
         OutputGone = "output_gone",
         /// The interface is down or was deleted.
         InterfaceDown = "interface_down",
-        /// The host would hear what enters the interface, or speak there: somebody changed its settings.
+        /// The host would hear what enters the interface, or speak there: somebody changed its
+        /// settings.
         InterfaceNotDeaf = "interface_not_deaf",
         /// Not an IP packet, for an interface that takes nothing else.
         NotIp = "not_ip",
-        /// The program in the kernel redirected the frame, but it did not come out of the interface: the queue to the
-        /// interface was full, or the interface had gone down a moment before.
+        /// The program in the kernel redirected the frame, but it did not come out of the
+        /// interface: the queue to the interface was full, or the interface had gone down a moment
+        /// before.
         RedirectLost = "redirect_lost",
-        /// A VLAN tag and less than 2 bytes of what it tags: the kernel drops such a frame, which ends within 20 bytes,
-        /// before any sniffer sees it.
+        /// A VLAN tag and less than 2 bytes of what it tags: the kernel drops such a frame, which
+        /// ends within 20 bytes, before any sniffer sees it.
         RuntTaggedFrame = "runt_tagged_frame",
     }
 }

@@ -1,4 +1,4 @@
-//! What a worker counts by session, in cells that any thread can read meanwhile.
+//! A worker counts by session in cells that any thread can read meanwhile.
 //!
 //! Sessions come as long as the sensor runs, and the cells of a session must not move under a
 //! reader. So they are in blocks, each twice as large as the one before, which are made when they
@@ -35,7 +35,7 @@ pub struct SessionTotals {
     pub last: Timestamp,
 }
 
-/// What one worker has of one session.
+/// The cells of one worker for one session.
 ///
 /// `frames` is written last and read first. So a reader finds in the others at least what belongs
 /// to the frames that it saw, and perhaps what belongs to a few that came meanwhile.
@@ -52,7 +52,7 @@ struct SessionCells {
 #[repr(align(128))]
 struct Line([SessionCells; LINE]);
 
-/// What one worker counts by session. One thread counts, and any reads.
+/// The cells of one worker for all sessions. One thread counts, and any reads.
 #[derive(Debug)]
 pub struct SessionCounts {
     blocks: [OnceLock<Box<[Line]>>; BLOCKS],
@@ -99,7 +99,7 @@ impl SessionCounts {
         lines.get_or_init(|| (0..FIRST << block).map(|_| Line::default()).collect())
     }
 
-    /// What was counted of `session`, which has this number; none where nothing was.
+    /// Returns what was counted of `session`, which has this number; none where nothing was.
     pub(super) fn totals(&self, number: usize, session: Session) -> Option<SessionTotals> {
         let (block, line, cells) = place(number);
         let cells = self.blocks.get(block)?.get()?.get(line)?.0.get(cells)?;

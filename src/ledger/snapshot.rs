@@ -12,12 +12,13 @@
 //!    by counter, the one declared last first.
 //!
 //! So each frame that was read on the right was on the left by then, if memory keeps the order.
-//! [`Counter::add`](super::Counter::add) is a release store and [`Counter::get`](super::Counter::get)
-//! an acquire load: whoever reads a value sees everything that the writer did before it. That also
-//! holds across threads, because a frame goes from a lane to a sink by a channel, which is a release
-//! and an acquire as well. On x86 stores and loads are seen in order anyway, and both are plain
-//! moves: what the words promise is that the compiler keeps the order, too. On ARM they are `stlr`
-//! and `ldar` (or `ldapr`), without which a reader could see `written` grow before `offered`.
+//! [`Counter::add`](super::Counter::add) is a release store and
+//! [`Counter::get`](super::Counter::get) an acquire load: whoever reads a value sees everything
+//! that the writer did before it. That also holds across threads, because a frame goes from a lane
+//! to a sink by a channel, which is a release and an acquire as well. On x86 stores and loads are
+//! seen in order anyway, and both are plain moves: what the words promise is that the compiler
+//! keeps the order, too. On ARM they are `stlr` and `ldar` (or `ldapr`), without which a reader
+//! could see `written` grow before `offered`.
 //!
 //! What moves from one counter to another later, as frames that are `gone`, is counted on its own
 //! and is in no equation, so it needs no order.
@@ -45,7 +46,8 @@ pub struct Snapshot {
     /// What the workers counted.
     #[serde(flatten)]
     pub datagrams: WorkerTotals,
-    /// The VNIs that most of the frames have that are not allowed, as far as a program in the kernel did not see to them.
+    /// The VNIs that most of the frames have that are not allowed, as far as a program in the
+    /// kernel did not see to them.
     pub unselected_vnis: Vec<VniFrames>,
     /// The outputs by name.
     pub outputs: BTreeMap<String, OutputTotals>,
@@ -56,8 +58,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Adds up the counters of `ledger`; `sessions` is what the workers counted per session, in the order of source and
-    /// VNI.
+    /// Adds up the counters of `ledger`; `sessions` is what the workers counted per session, in the
+    /// order of source and VNI.
     #[must_use]
     pub fn of(ledger: &Ledger, started: Timestamp, sessions: Vec<SessionTotals>) -> Self {
         let outputs = ledger.outputs.iter().map(|output| (output.name.clone(), output.totals())).collect();

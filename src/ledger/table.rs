@@ -15,8 +15,8 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str) -> fmt::Resul
     writeln!(f, "{}", line.trim_end())
 }
 
-/// The rows of these counters, in the order of their ranks. A row has the note that is in the catalogue, and before it
-/// what `besides` has to say of the counter of this label.
+/// The rows of these counters, in the order of their ranks. A row has the note that is in the
+/// catalogue, and before it what `besides` has to say of the counter of this label.
 fn rows(f: &mut fmt::Formatter<'_>, readings: &[Reading], besides: impl Fn(&str) -> String) -> fmt::Result {
     let with_row = readings.iter().filter_map(|reading| Some((reading.facts.row?, reading)));
     let mut rows: Vec<_> = with_row.collect();

@@ -1,13 +1,14 @@
 //! The bypass: what a program in the kernel does in front of the workers.
 //!
-//! Such a program can drop what is not allowed, and can redirect frames into an interface, with a copy for the worker or
-//! without. The worker does not see all of that. So it takes over what the program counted, now and then and once more
-//! at its end, as if the datagrams had come by it:
+//! Such a program can drop what is not allowed, and can redirect frames into an interface, with a
+//! copy for the worker or without. The worker does not see all of that. So it takes over what the
+//! program counted, now and then and once more at its end, as if the datagrams had come by it:
 //!
 //! - what was dropped as not allowed is received, decapsulated and filtered;
-//! - what was redirected without a copy is received and decapsulated, and is offered to every output. The output that it
-//!   was redirected into had it; the others had no room for it;
-//! - what has entered the interface is written. What was redirected and does not come out of it is lost.
+//! - what was redirected without a copy is received and decapsulated, and is offered to every
+//!   output. The output that it was redirected into had it; the others had no room for it;
+//! - what has entered the interface is written. What was redirected and does not come out of it is
+//!   lost.
 //!
 //! Whose the frames without a copy were is known at the end only.
 
@@ -52,8 +53,8 @@ impl Bypass {
             step.counters.decapsulated.add(unselected);
             step.unselected(unselected);
         }
-        // What was redirected before the last time and has not entered by now is lost; what was redirected since can be
-        // on its way.
+        // What was redirected before the last time and has not entered by now is lost; what was
+        // redirected since can be on its way.
         self.lost = self.lost.max(before.redirect.redirected.saturating_sub(now.redirect.entered));
         self.redirected(now.redirect.since(before.redirect), step);
         let counters = &step.counters.fast_path;
@@ -95,11 +96,13 @@ impl Bypass {
         }
     }
 
-    /// Counts what became of the frames that were redirected into this output, and were offered to it by now.
+    /// Counts what became of the frames that were redirected into this output, and were offered to
+    /// it by now.
     ///
-    /// A frame may enter the interface before the worker has seen its copy, which is when the frame is offered. Such a
-    /// frame is counted as written the next time, so that there is never more written than offered. What was said to be
-    /// lost and entered after all is late, and counted as such instead of once more as written.
+    /// A frame may enter the interface before the worker has seen its copy, which is when the frame
+    /// is offered. Such a frame is counted as written the next time, so that there is never more
+    /// written than offered. What was said to be lost and entered after all is late, and counted as
+    /// such instead of once more as written.
     fn outcome(&self, counters: &OutputCounters) {
         let Redirected { entered, entered_bytes, .. } = self.before.redirect;
         let (written, late) = (&counters.written, &counters.redirect_late);
@@ -112,8 +115,8 @@ impl Bypass {
         counters.written_bytes.raise(entered_bytes);
     }
 
-    /// Takes over the rest, when the program redirects no more: whose the frames without a copy were, and what is lost
-    /// of all that it redirected.
+    /// Takes over the rest, when the program redirects no more: whose the frames without a copy
+    /// were, and what is lost of all that it redirected.
     ///
     /// # Errors
     /// The program's sessions cannot be read; then nobody knows whose these frames were.

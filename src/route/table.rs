@@ -9,11 +9,11 @@ use crate::ledger::SessionCounts;
 use crate::record::Timestamp;
 use crate::session::Session;
 
-/// Finds the session of a frame and counts it. Owned by one worker: no lock, and no allocation but when a session is
-/// seen first.
+/// Finds the session of a frame and counts it. Owned by one worker: no lock, and no allocation but
+/// when a session is seen first.
 ///
-/// When the registry is full, a session that is not in this table is known to be beyond the limit by one atomic load, so a
-/// flood of new sessions never takes the lock.
+/// When the registry is full, a session that is not in this table is known to be beyond the limit
+/// by one atomic load, so a flood of new sessions never takes the lock.
 #[derive(Debug)]
 pub struct SessionTable {
     registry: Arc<Registry>,
@@ -38,8 +38,8 @@ impl SessionTable {
         self.counts = counts;
     }
 
-    /// The number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the limit. Counts a frame of
-    /// `bytes` bytes received at `time`.
+    /// The number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the limit.
+    /// Counts a frame of `bytes` bytes received at `time`.
     #[inline]
     pub fn count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
         let id = match self.last {

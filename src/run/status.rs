@@ -1,4 +1,5 @@
-//! What a running sensor says of itself: a live line on a terminal, else a log line now and then; and what is worth a warning.
+//! What a running sensor says of itself: a live line on a terminal, else a log line now and then;
+//! and what is worth a warning.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -113,8 +114,8 @@ struct Status {
     registry: Arc<Registry>,
 }
 
-/// A status that is shown, by a thread of its own: a terminal that does not take what is written to it, as one that was stopped with
-/// Ctrl-S, must hold up nobody.
+/// A status that is shown, by a thread of its own: a terminal that does not take what is written to
+/// it, as one that was stopped with Ctrl-S, must hold up nobody.
 #[derive(Debug)]
 pub(super) struct Shown {
     stop: Sender<()>,
