@@ -105,12 +105,12 @@ impl<'de> Deserialize<'de> for Blake3 {
 
 /// The fields that a line may have for the hash of a file.
 #[derive(Debug, Deserialize)]
-pub(super) struct Fields {
+pub(super) struct Hashes {
     pub(super) sha256: Option<Digest>,
     pub(super) blake3: Option<Blake3>,
 }
 
-impl Fields {
+impl Hashes {
     /// What they say; none where there is none.
     pub(super) fn hash(self) -> Result<Option<FileHash>, &'static str> {
         match (self.sha256, self.blake3) {
@@ -140,7 +140,7 @@ pub(super) mod optional {
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<FileHash>, D::Error> {
-        Fields::deserialize(deserializer)?.hash().map_err(D::Error::custom)
+        Hashes::deserialize(deserializer)?.hash().map_err(D::Error::custom)
     }
 }
 

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use indicatif::ProgressBar;
 use rustix::fs::{FileType, OFlags};
 
 use super::VerifyError;
+use crate::evidence::catalogue::Fate;
 use crate::evidence::names::{self, is_capture, is_inside};
 use crate::evidence::{FileHash, FileHasher};
 use crate::storage::Storage;
@@ -27,24 +28,15 @@ const DEEPEST: usize = 16;
 /// What a line says of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Job {
-    pub(super) kind: Kind,
+    pub(super) fate: Fate,
     /// Number of the line.
     pub(super) line: u64,
     /// Relative to the directory.
-    pub(super) path: String,
+    pub(super) path: Arc<str>,
     /// Length of the file, where the line says.
     pub(super) bytes: Option<u64>,
     /// Hash of the file, where the line has one.
     pub(super) hash: Option<FileHash>,
-}
-
-/// What became of a file, according to its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Published,
-    SetAside,
-    /// Pruned, and still there.
-    Pruned,
 }
 
 /// What is found in place of a file.
@@ -161,9 +153,9 @@ impl Reading<'_> {
         if !is_inside(&job.path) {
             return Some(Look::Missing);
         }
-        let path = directory.join(&job.path);
+        let path = directory.join(&*job.path);
         let look = self.file(&path, job)?;
-        if !matches!(look, Look::Missing) || job.kind != Kind::Published {
+        if !matches!(look, Look::Missing) || job.fate != Fate::Published {
             return Some(look);
         }
         let mut part = Look::Missing;

@@ -4,7 +4,6 @@ mod append;
 mod edited;
 mod unshare;
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _, Seek};
 use std::os::unix::fs::MetadataExt;
@@ -16,12 +15,12 @@ use rustix::io::Errno;
 
 pub use edited::Edited;
 
+use super::catalogue::{Catalogue, Fate, Reader};
 use super::contents::Contents;
 use super::digest::Digest;
-use super::event::{Capture, Event};
+use super::event::{Capture, Event, Line};
 use super::lines::{Lines, NAME};
 use super::lock::{self, LockError};
-use super::names::is_complete_path;
 use crate::storage::{NotRegular, Storage, StoredFile};
 
 /// Bytes of the manifest that are reserved ahead, so that a disk full of captures has room for the lines that remove some.
@@ -168,24 +167,9 @@ impl Manifest {
     /// What reading returns.
     pub fn captures(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Capture>> {
         let mut lines = Lines::new(BufReader::with_capacity(READ, self.read()?));
-        let mut captures: BTreeMap<u64, Capture> = BTreeMap::new();
-        let mut numbers: HashMap<String, u64> = HashMap::new();
-        while let Some(read) = lines.next_line()? {
-            let Ok(line) = read.line else { continue };
-            let earlier = match line.event {
-                Event::Published(capture) | Event::Recovered(capture)
-                    if is_complete_path(&capture.path) && wanted(&capture.path) =>
-                {
-                    let earlier = numbers.insert(capture.path.clone(), read.number);
-                    captures.insert(read.number, capture);
-                    earlier
-                }
-                Event::Pruned { path, .. } => numbers.remove(&path),
-                _ => None,
-            };
-            earlier.map(|number| captures.remove(&number));
-        }
-        Ok(captures.into_values().collect())
+        let mut catalogue = Catalogue::default();
+        catalogue.read(&mut lines, &mut Wanted(wanted))?;
+        Ok(catalogue.into_order().into_iter().map(|(_, capture)| capture).collect())
     }
 
     /// The bytes of the whole lines.
@@ -225,6 +209,28 @@ impl Manifest {
     /// Reserves room. Where that fails, lines are written without: the file system cannot, or is full.
     fn reserve(&mut self) {
         self.reserved = if self.file.reserve(RESERVE).is_ok() { RESERVE } else { 0 };
+    }
+}
+
+/// Keeps the captures at paths for which it returns true.
+struct Wanted<W>(W);
+
+impl<W: Fn(&str) -> bool> Reader for Wanted<W> {
+    type File = Capture;
+
+    fn file(
+        &mut self,
+        _: u64,
+        _: Fate,
+        path: &Arc<str>,
+        line: Line,
+        before: Option<Capture>,
+    ) -> Result<Option<Capture>, String> {
+        Ok(match line.event {
+            Event::Published(capture) | Event::Recovered(capture) => Some(capture).filter(|_| (self.0)(path)),
+            Event::Pruned { .. } => None,
+            Event::SetAside { .. } | Event::Lost { .. } => before,
+        })
     }
 }
 
