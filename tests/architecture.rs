@@ -49,18 +49,15 @@ const EVERYWHERE: &[&str] = &["episode"];
 /// Where circles of files are still to be opened: the list only shrinks.
 const KNOWN_CIRCLES: &[&[&str]] = &[
     &["archive/"],
-    &["evidence/"],
     &["cli/", "config/"],
     &["ledger/"],
     &["replay/"],
-    &["route/"],
     &["run/"],
     &["sink/file/"],
     &["sink/interface/"],
     &["source/"],
     &["storage/"],
     &["sys/rtnetlink/"],
-    &["verify/"],
     &["wire/"],
 ];
 /// Modules whose arrows are still to be put in order, and files that are still too long. Both lists only shrink.

@@ -10,7 +10,7 @@ use std::thread;
 use indicatif::ProgressBar;
 use rustix::fs::{FileType, OFlags};
 
-use super::VerifyError;
+use super::error::VerifyError;
 use crate::evidence::catalogue::Fate;
 use crate::evidence::names::{self, is_capture, is_inside};
 use crate::evidence::{FileHash, FileHasher};
@@ -18,9 +18,6 @@ use crate::storage::Storage;
 
 /// Files that are read at the same time. More would only make a disk seek.
 const AT_ONCE: usize = 2;
-
-/// Bytes read at a time.
-const BLOCK: usize = 256 * 1024;
 
 /// Directories in directories that are looked into; ours are one deep.
 const DEEPEST: usize = 16;
@@ -119,11 +116,10 @@ pub(super) fn look_at(
     let looks = Mutex::new(jobs.iter().map(|_| None).collect::<Vec<_>>());
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut buffer = vec![0; BLOCK];
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(number) else { break };
-            let look = Reading { storage, buffer: &mut buffer, stop, bar }.look(directory, job);
+            let look = Reading { storage, stop, bar }.look(directory, job);
             if let Some(place) = looks.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
                 *place = look;
             }
@@ -141,14 +137,13 @@ pub(super) fn look_at(
 /// A thread that reads files.
 struct Reading<'a> {
     storage: &'a dyn Storage,
-    buffer: &'a mut [u8],
     stop: &'a AtomicBool,
     bar: &'a ProgressBar,
 }
 
 impl Reading<'_> {
     /// None where it was stopped.
-    fn look(&mut self, directory: &Path, job: &Job) -> Option<Look> {
+    fn look(&self, directory: &Path, job: &Job) -> Option<Look> {
         // The manifest may have been tampered with: nothing outside is read for it.
         if !is_inside(&job.path) {
             return Some(Look::Missing);
@@ -173,7 +168,7 @@ impl Reading<'_> {
         })
     }
 
-    fn file(&mut self, path: &Path, job: &Job) -> Option<Look> {
+    fn file(&self, path: &Path, job: &Job) -> Option<Look> {
         match self.read(path, job) {
             Ok(look) => look,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -183,8 +178,8 @@ impl Reading<'_> {
         }
     }
 
-    fn read(&mut self, path: &Path, job: &Job) -> io::Result<Option<Look>> {
-        let mut file = open(self.storage, path)?;
+    fn read(&self, path: &Path, job: &Job) -> io::Result<Option<Look>> {
+        let file = open(self.storage, path)?;
         let metadata = file.metadata()?;
         if job.bytes.is_some_and(|length| length != metadata.len()) {
             self.bar.inc(job.bytes.unwrap_or_default());
@@ -194,23 +189,30 @@ impl Reading<'_> {
             self.bar.inc(job.bytes.unwrap_or_default());
             return Ok(Some(Look::Unhashed));
         };
-        let mut hasher = FileHasher::new(said.algorithm());
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            match file.read(self.buffer) {
-                Ok(0) => return Ok(Some(Look::Hash { said, found: hasher.finish() })),
-                Ok(n) => {
-                    hasher.update(&self.buffer[..n]);
-                    if job.bytes.is_some() {
-                        self.bar.inc(n as u64);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let bar = Some(self.bar).filter(|_| job.bytes.is_some());
+        let mut watched = Watched { file, stop: self.stop, bar, stopped: false };
+        let found = FileHasher::new(said.algorithm()).read(&mut watched)?;
+        Ok((!watched.stopped).then_some(Look::Hash { said, found }))
+    }
+}
+
+/// A file that is read while the bar moves on, and ends early when it is told to stop.
+struct Watched<'a> {
+    file: File,
+    stop: &'a AtomicBool,
+    bar: Option<&'a ProgressBar>,
+    stopped: bool,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            self.stopped = true;
+            return Ok(0);
         }
+        let n = self.file.read(buffer)?;
+        self.bar.inspect(|bar| bar.inc(n as u64));
+        Ok(n)
     }
 }
 
