@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # All checks of the project: ./ci.sh, or ./ci.sh JOB...
 #
-# As root it installs the Debian packages that the tests need and are missing. As an ordinary user it runs what needs no privilege and
-# says what it skipped. With CI set in the environment a skipped test is a failure.
+# As root it installs the Debian packages that the tests need and that are missing. As an ordinary user
+# it runs what needs no privilege, and says what it skipped. With CI set in the environment a skipped
+# test is a failure.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -60,7 +61,8 @@ install_packages() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-
 
 codename() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
 
-# Suricata is in the backports of Debian 12 only: adds the machine's own source of Debian with its suite changed.
+# Suricata is in the backports of Debian 12 only. This adds the machine's own source of Debian, with its
+# suite changed.
 backports() {
   local suite entry=/etc/apt/sources.list.d/vxtap-backports
   suite=$(codename)
@@ -83,7 +85,8 @@ doc() {
   cargo test --doc --locked
 }
 
-# Licences, sources, duplicates. (Advisories need a database from the network: cargo deny check advisories.)
+# Checks licences, sources and duplicates. (Advisories need a database from the network: cargo deny
+# check advisories.)
 deny() {
   if ! cargo deny --version 2>/dev/null | grep -q "$cargo_deny_version"; then
     [ -x "$tools/bin/cargo-deny" ] || cargo install --quiet --locked --root "$tools" "cargo-deny@$cargo_deny_version"
@@ -92,7 +95,8 @@ deny() {
   cargo deny --locked check bans licenses sources
 }
 
-# The committed object is what Debian's clang makes of the source beside it; building vxtap needs no clang.
+# Checks that the committed object is what Debian's clang makes of the source beside it. Building vxtap
+# needs no clang.
 bpf() {
   local made=target/bpf/capture.bpf.o committed=src/bpf/capture.bpf.o
   if ! command -v clang-14 >/dev/null || ! command -v llvm-strip-14 >/dev/null || [ ! -e /usr/include/bpf/bpf_helpers.h ]; then
@@ -115,7 +119,8 @@ unit() {
 
 golden() { cargo test --locked --test golden -- --nocapture; }
 
-# What systemd thinks of the unit; the paths that its first lines install to are those of this checkout here.
+# Asks systemd about the unit. The paths that its first lines install to are those of this checkout
+# here.
 service() {
   if ! command -v systemd-analyze >/dev/null; then
     skip "the unit: no systemd-analyze"
@@ -138,7 +143,8 @@ e2e() {
   cargo test --locked --test e2e -- --nocapture
 }
 
-# The same sensor by way of the BPF program, at both places: what it receives must not depend on how.
+# Tests the same sensor by way of the BPF program, at both places: what it receives must not depend on
+# how.
 fast() {
   local place
   if [ "$(id -u)" -ne 0 ]; then
@@ -162,7 +168,8 @@ demo() {
 # Compiled, and each run once: that they work, not how fast.
 bench() { cargo test --locked --benches --profile release -- --test; }
 
-# The rig compares on a machine of its own; here it compiles: its Python, and its C where the machine happens to have what that needs.
+# The rig compares on a machine of its own. Here it compiles: its Python, and its C where the machine
+# happens to have what that needs.
 rig() {
   local out
   out=$(mktemp -d)

@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# How long the end takes with many sessions: from SIGTERM until the process is gone.
+# Measures how long the end takes with many sessions: from SIGTERM until the process is gone.
 #
-#   cargo build --release --bins && sudo benches/ending.sh [-n SESSIONS] [-r] [-c] [-d DIRECTORY] [-- OPTIONS OF vxtap run]
+#   cargo build --release --bins
+#   sudo benches/ending.sh [-n SESSIONS] [-r] [-c] [-d DIRECTORY] [-- OPTIONS OF vxtap run]
 #
-# Each session, which is a VNI, gets three datagrams or four. SIGTERM comes when the last is sent, so that the end has to make files that are still missing;
-# with -r the sensor rests first until all of them are there; of more than 256 compressed ones, those that rest for 10 s are complete by then. With -c
-# SIGUSR1 cuts all files, each session gets as many datagrams again, and SIGUSR1 and SIGTERM come at once: more files than sessions are under way
-# then. DIRECTORY is where captures go, by default one in memory. VXTAP names another program than target/release/vxtap. The machine has to be
-# quiet: processor seconds of the end are printed beside its duration.
+# Each session, which is a VNI, gets three datagrams or four. SIGTERM comes when the last is sent, so
+# that the end has to make files that are still missing.
+#
+# -r  The sensor rests first until all files are there. Of more than 256 compressed files, those that
+#     rest for 10 s are complete by then.
+# -c  SIGUSR1 cuts all files, each session gets as many datagrams again, and SIGUSR1 and SIGTERM come
+#     at once: more files than sessions are under way then.
+# -d  Captures go to DIRECTORY, by default one in memory.
+#
+# VXTAP names another program than target/release/vxtap. The machine has to be quiet: processor
+# seconds of the end are printed beside its duration.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sessions=65536 cut= rest= directory=

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# How long a datagram takes from the receiving interface to the mirror interface of an idle sensor.
+# Measures how long a datagram takes from the receiving interface to the mirror interface of an idle
+# sensor.
 #
 #   cargo build --release --bins && sudo benches/latency.sh [-n DATAGRAMS]
 #
-# Two network namespaces and a veth pair. Datagrams come one at a time, every 20 ms; a tcpdump on the outer interface and one on the tap
-# stamp them by the same clock, in the kernel.
+# There are two network namespaces and a veth pair. Datagrams come one at a time, every 20 ms. A
+# tcpdump on the outer interface and one on the tap stamp them by the same clock, in the kernel.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 count=500

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# vxtap run against the kernel's vxlan device with tcpdump -w: CPU per frame and loss at the same offered rates.
+# Compares vxtap run with the kernel's vxlan device and tcpdump -w: CPU per frame and loss at the same
+# offered rates.
 #
-#   cargo build --release --examples --bins && sudo benches/live.sh [-n REPETITIONS] [-s SECONDS] [-l LENGTH] [-w SIDES] [RATE...]
+#   cargo build --release --examples --bins
+#   sudo benches/live.sh [-n REPETITIONS] [-s SECONDS] [-l LENGTH] [-w SIDES] [RATE...]
 #
 # SIDES are some of: udp, tc, xdp (vxtap with this source), kernel. The default is "udp kernel".
 #
-# Two network namespaces and a veth pair (MTU 9001). The sender (vxtap replay) has CPU 0; all receive work has CPU 1: the veth's
-# NAPI thread, the receiver, its writer. Both write to a tmpfs. Cost is the time that these threads were on the CPU, kernel included,
-# per frame in the file; frames are counted with capinfos. The sides alternate; the table has medians. VXTAP names another program
-# than target/release/vxtap, as that of the commit before; VXTAP_RUN has more options for vxtap run, as "--tap mirror0".
+# There are two network namespaces and a veth pair (MTU 9001). The sender (vxtap replay) has CPU 0; all
+# receive work has CPU 1: the veth's NAPI thread, the receiver, its writer. Both write to a tmpfs. Cost
+# is the time that these threads were on the CPU, kernel included, for each frame in the file; frames
+# are counted with capinfos. The sides alternate, and the table has medians. VXTAP names another
+# program than target/release/vxtap, such as that of the commit before. VXTAP_RUN has more options for
+# vxtap run, such as "--tap mirror0".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 repetitions=5 seconds=3 length=64 sides="udp kernel"
@@ -23,8 +27,8 @@ ip netns exec $send ethtool -K v0 tx off tso off gso off >/dev/null
 # GRO gives the veth its NAPI, which a thread can then do on a CPU of our choice.
 ip netns exec $receive ethtool -K v1 gro on >/dev/null
 ip netns exec $receive sh -c 'echo 1 >/sys/class/net/v1/threaded'
-# As a network card's interrupt moderation: without it a veth wakes its NAPI for every few packets, by an interrupt from the sender's
-# CPU that costs a virtual machine more than the packets.
+# This is like a network card's interrupt moderation. Without it a veth wakes its NAPI for every few
+# packets, by an interrupt from the sender's CPU that costs a virtual machine more than the packets.
 ip netns exec $receive sh -c 'echo 50000 >/sys/class/net/v1/gro_flush_timeout; echo 1000 >/sys/class/net/v1/napi_defer_hard_irqs'
 sleep 0.2
 for pid in $(pgrep 'napi/v1'); do taskset -pc 1 "$pid" >/dev/null && chrt -f -p 50 "$pid"; done

@@ -1,6 +1,7 @@
-# Sourced by the scripts beside it: two network namespaces, $send and $receive, and a veth pair of MTU 9001 between them, v0 (10.99.0.1) and v1
-# (10.99.0.2). $work is a directory in memory. All of it, and what the script has in the background, goes when the script ends. The first
-# argument is the script's name, the others are programs that it needs.
+# The scripts beside it source this. It makes two network namespaces, $send and $receive, and a veth
+# pair of MTU 9001 between them, v0 (10.99.0.1) and v1 (10.99.0.2). $work is a directory in memory. All
+# of that, and the script's programs in the background, go when the script ends. The first argument is
+# the script's name, the others are programs that it needs.
 name=$1
 shift
 for tool in ip "$@"; do command -v "$tool" >/dev/null || { echo "needs $tool" >&2; exit 1; }; done

@@ -1,6 +1,7 @@
 //! What vxtap's own code costs: `cargo bench --bench pipeline`.
 //!
-//! - `frame`: one datagram through decapsulation, routing and the copy into a chunk, as the worker does it;
+//! - `frame`: one datagram through decapsulation, routing and the copy into a chunk, as the worker
+//!   does it;
 //! - `hand_over`: a chunk to the sink's thread and back;
 //! - `sink`: chunks into files in /dev/shm, without the hash, which another thread computes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
@@ -80,11 +81,10 @@ fn frame(c: &mut Criterion) {
                             step.datagram(black_box(&Datagram {
                                 payload,
                                 length: payload.len(),
-                                truncated: false,
-                                wrong_checksum: false,
-                                redirected: false,
                                 source: source(),
+                                port: 4789,
                                 timestamp,
+                                ..Datagram::empty()
                             }));
                         }
                         // Chunks go straight back, in this thread.

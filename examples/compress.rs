@@ -1,4 +1,5 @@
-//! Measures what compressing captures costs and saves: `cargo run --release --example compress -- FILE...`
+//! Measures what compressing captures costs and saves: `cargo run --release --example compress --
+//! FILE...`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss, clippy::print_stdout)]
 
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use vxtap::record::compress::{Compression, Compressor};
 use vxtap::record::{Timestamp, pcap, read::CaptureReader};
+use vxtap::wire::LinkType;
 
 const METHODS: [&str; 4] = ["lz4", "zstd:1", "zstd:3", "zstd:9"];
 /// Bytes fed at a time.
@@ -21,7 +23,7 @@ struct Capture {
 
 fn read(path: &str) -> Capture {
     let mut reader = CaptureReader::open(Path::new(path)).expect("a capture");
-    let mut capture = Capture { file: pcap::file_header(262_144).to_vec(), frames: 0 };
+    let mut capture = Capture { file: pcap::file_header(LinkType::Ethernet, 262_144).to_vec(), frames: 0 };
     while let Some(frame) = reader.next_frame().expect("a frame") {
         pcap::push(&mut capture.file, Timestamp::from_ns(frame.timestamp), frame.data, frame.orig_len);
         capture.frames += 1;

@@ -8,10 +8,12 @@
 //! ip netns del measure
 //! ```
 //!
-//! The ways take turns. For each it prints the median, least and most of the processor time that the writing threads use for a frame, and
-//! the median of frames per second. The kernel's receive path runs within the write, so the time holds all but the sniffer.
+//! The ways take turns. For each it prints the median, least and most of the processor time that
+//! the writing threads use for a frame, and the median of frames per second. The kernel's receive
+//! path runs within the write, so the time holds all but the sniffer.
 //!
-//! - `blocking`: one `write(2)` a frame, without `O_NONBLOCK`, with which the kernel allocates in a cheaper way
+//! - `blocking`: one `write(2)` a frame, without `O_NONBLOCK`, with which the kernel allocates in a
+//!   cheaper way
 //! - `write`: one `write(2)` a frame, as the output does where there is no io_uring
 //! - `plain ring`: io_uring, 64 frames a submission
 //! - `ring`: with a registered file and `IORING_SETUP_DEFER_TASKRUN`, as the output does
@@ -73,7 +75,8 @@ fn by_ring(tun: &Tun, frame: &[u8], time: Duration) -> Cost {
 fn submit(mut ring: IoUring, request: &squeue::Entry, frame: &[u8], time: Duration) -> Cost {
     repeat(time, || {
         for _ in 0..BATCH {
-            // SAFETY: the request reads `frame`, which outlives it: all requests are waited for below.
+            // SAFETY: the request reads `frame`, which outlives it: all requests are waited for
+            // below.
             unsafe { ring.submission().push(request) }.unwrap();
         }
         ring.submit_and_wait(BATCH).unwrap();

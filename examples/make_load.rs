@@ -1,7 +1,8 @@
-//! Writes a capture of equal UDP frames for load tests: `cargo run --release --example make_load -- FILE LENGTH FRAMES`.
+//! Writes a capture of equal UDP frames for load tests: `cargo run --release --example make_load --
+//! FILE LENGTH FRAMES`.
 //!
-//! 64 inner flows take turns in trains of 16 frames, so that a replay of the file uses about as many outer source ports and sends
-//! in batches.
+//! 64 inner flows take turns in trains of 16 frames, so that a replay of the file uses about as
+//! many outer source ports and sends in batches.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation, clippy::print_stderr)]
 
 use std::io::BufWriter;

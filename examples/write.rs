@@ -4,10 +4,12 @@
 //! target/release/examples/write DIRECTORY MEBIBYTES REPETITIONS LENGTH [WAY...]
 //! ```
 //!
-//! Chunks of 256 KiB with pcap records of frames of LENGTH bytes are written to a file in DIRECTORY, again and again the same few. The ways take
-//! turns, each with a new file that is removed afterwards, and `dd oflag=direct bs=1M` is one of them. For each it prints medians: the rate until
-//! all bytes are in the file and until they would survive a loss of power; the share of dd's rate; and for a record the processor time of the writing
-//! thread, of the process (with its io_uring workers), and of the machine (with the kernel's writeback, and all else that runs).
+//! Chunks of 256 KiB with pcap records of frames of LENGTH bytes are written to a file in
+//! DIRECTORY, again and again the same few. The ways take turns, each with a new file that is
+//! removed afterwards, and `dd oflag=direct bs=1M` is one of them. For each it prints medians: the
+//! rate until all bytes are in the file and until they would survive a loss of power; the share of
+//! dd's rate; and for a record the processor time of the writing thread, of the process (with its
+//! io_uring workers), and of the machine (with the kernel's writeback, and all else that runs).
 //!
 //! - `buffered`: `write(2)` of each chunk
 //! - `direct`: copied into 1 MiB, `O_DIRECT`, `pwrite(2)`
@@ -17,7 +19,8 @@
 //! - `output-off-blake3`, `output-on-blake3`, `output-auto-blake3`: the same with `--hash blake3`
 //! - `output-off-nohash`, `output-on-nohash`, `output-auto-nohash`: the same with `--hash none`
 //!
-//! `+ same` computes SHA-256 in the writing thread, `+ other` in another thread that gets the same chunks.
+//! `+ same` computes SHA-256 in the writing thread, `+ other` in another thread that gets the same
+//! chunks.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_precision_loss)]
 
 use std::fs::{self, File, OpenOptions};
@@ -269,7 +272,8 @@ fn output(name: &str, path: &Path, length: usize) -> Option<Output> {
     Some(Output::new(direct, hash, path, length))
 }
 
-/// GB/s until written, GB/s until synced, and nanoseconds of the thread, the process and the machine in all.
+/// GB/s until written, GB/s until synced, and nanoseconds of the thread, the process and the
+/// machine in all.
 type Figures = [f64; 5];
 
 fn run(name: &str, hash: &str, path: &Path, bytes: u64, length: usize, chunks: &[Arc<Vec<u8>>]) -> Figures {

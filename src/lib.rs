@@ -1,4 +1,31 @@
-//! vxtap, a VXLAN-decapsulating packet sensor.
+//! vxtap is a VXLAN-decapsulating packet sensor. It sits behind a cloud traffic mirror, takes the
+//! inner frames out of VXLAN, keeps a rotating capture for each mirror session, feeds an interface
+//! that an IDS sniffs, and says of every datagram what became of it.
+//!
+//! ```text
+//!  source         wire             route           lane            sink           archive
+//!  ┌───────┐lends ┌────────────┐  ┌────────────┐  ┌────────────┐  ┌───────────┐  ┌──────────┐
+//!  │ udp,  │─────▶│ headers -> │─▶│ session of │─▶│ copied     │─▶│ files, or │─▶│ hash,    │
+//!  │ bpf   │      │ a frame or │  │ the frame  │  │ once, into │  │ an inter- │  │ line,    │
+//!  │       │      │ a reason   │  │            │  │ a chunk    │  │ face      │  │ name     │
+//!  └───────┘      └────────────┘  └────────────┘  └────────────┘  └───────────┘  └──────────┘
+//!  a worker thread each, which waits for datagrams alone          a thread each  two threads
+//! ```
+//!
+//! The rooms, in the order of the way:
+//!
+//! - [`source`] receives datagrams and lends them; [`pipeline`] starts the threads, runs the step
+//!   from a datagram to the lanes, and ends them.
+//! - [`wire`] reads headers, [`route`] tells sessions apart, [`lane`] hands frames over.
+//! - [`sink`] writes files and feeds interfaces, [`archive`] publishes files, [`evidence`] is what
+//!   proves them, [`storage`] is where they are.
+//! - [`record`] has the formats of captures, [`ledger`] the counters and their equations.
+//! - [`sys`] has the system calls: the only unsafe code.
+//! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`] and [`demo`] do
+//!   it; [`console`] and [`episode`] are how they speak.
+//!
+//! The library is made for the program of the same name, and for its tests and benches. It promises
+//! no stable interface. `ARCHITECTURE.md` is the map, `docs/decisions/` says why it is so.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation))]
 
 pub mod archive;
@@ -8,6 +35,7 @@ pub mod console;
 pub mod demo;
 pub mod episode;
 pub mod evidence;
+pub mod host;
 pub mod lane;
 pub mod ledger;
 pub mod pipeline;

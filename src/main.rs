@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use vxtap::cli::{self, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs, VerifyArgs};
+use vxtap::cli::{self, Command, DemoArgs, ReplayArgs, RunArgs, VerifyArgs};
+use vxtap::config::settings::LedgerFormat;
 use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::Console;
 use vxtap::demo::{self, DemoError};
+use vxtap::host::HostFacts;
 use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
@@ -55,7 +57,8 @@ fn may_pass(error: &anyhow::Error) -> bool {
 }
 
 fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
-    let plan = match RunPlan::resolve(args) {
+    let settings = args.settings();
+    let plan = match RunPlan::new(&settings, &HostFacts::read()) {
         Ok(plan) => plan,
         // The command line may be right and the interface late.
         Err(error @ PlanError::NoInterface { .. }) => return Err(error.into()),
@@ -71,12 +74,12 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     };
     let mut outcome = sensor.conduct(&signals, console);
     // A reader that has gone away is not an error of the sensor's.
-    if let Err(error) = print(&outcome, args.ledger)
+    if let Err(error) = print(&outcome, settings.run.ledger)
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         outcome.failures.push(format!("cannot print the ledger: {error}"));
     }
-    if args.ledger != LedgerFormat::Text {
+    if settings.run.ledger != LedgerFormat::Text {
         say(&Losses::of(&outcome.snapshot));
     }
     Ok(end(&outcome))
@@ -135,7 +138,7 @@ fn verify(args: &VerifyArgs, console: &Console) -> anyhow::Result<ExitCode> {
 }
 
 fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let complete = demo::run(args, &signals(Hangup::End)?, &mut io::stdout().lock())?;
+    let complete = demo::run(args.write.as_deref(), &signals(Hangup::End)?, &mut io::stdout().lock())?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 

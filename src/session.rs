@@ -37,99 +37,11 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
-use std::str::FromStr;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::wire::{Vni, source};
-
-/// How a mirror wraps frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum Encapsulation {
-    /// VXLAN (RFC 7348).
-    #[default]
-    Vxlan,
-}
-
-impl Encapsulation {
-    /// All of them.
-    pub const ALL: [Encapsulation; 1] = [Encapsulation::Vxlan];
-
-    /// The stable label in names, lines and the ledger.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Encapsulation::Vxlan => "vxlan",
-        }
-    }
-
-    /// The label where sessions are written down; none for VXLAN, which goes without saying.
-    #[must_use]
-    pub fn told(self) -> Option<&'static str> {
-        (self != Self::default()).then(|| self.label())
-    }
-}
-
-/// A label that is no encapsulation's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown encapsulation {0:?}: this vxtap knows {known}", known = Encapsulation::ALL.map(Encapsulation::label).join(", "))]
-pub struct UnknownEncapsulation(String);
-
-impl FromStr for Encapsulation {
-    type Err = UnknownEncapsulation;
-
-    fn from_str(label: &str) -> Result<Self, UnknownEncapsulation> {
-        let found = Self::ALL.into_iter().find(|encapsulation| encapsulation.label() == label);
-        found.ok_or_else(|| UnknownEncapsulation(label.to_owned()))
-    }
-}
-
-/// A number that tells apart sessions of the same source and VNI, in encapsulations that have one.
-///
-/// It has 64 bits, the most that any of them has: the id of a Gateway Load Balancer's endpoint
-/// (GENEVE option class 0x0108, 64 bits), of a cloud network (class 0x0132, 28 bits), of an ERSPAN
-/// session (10 bits). It is written in hexadecimal, as the first of these is everywhere, behind
-/// `0x`, so that nobody takes it for a decimal number. JSON has it as a string, because readers
-/// that know only doubles would round a number of 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Scope(pub u64);
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
-    }
-}
-
-/// Text that is no scope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a scope; it has 0x and up to 16 hexadecimal digits, in lower case and without zeros in front")]
-pub struct NotAScope;
-
-/// From the one way to write it: a scope that could be written in several would have several
-/// directories.
-impl FromStr for Scope {
-    type Err = NotAScope;
-
-    fn from_str(text: &str) -> Result<Self, NotAScope> {
-        let digits = text.strip_prefix("0x").ok_or(NotAScope)?;
-        let scope = Scope(u64::from_str_radix(digits, 16).map_err(|_| NotAScope)?);
-        if scope.to_string() == text { Ok(scope) } else { Err(NotAScope) }
-    }
-}
-
-impl Serialize for Scope {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Scope {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
-    }
-}
+pub use crate::wire::{Encapsulation, Scope};
+use crate::wire::{UnknownEncapsulation, Vni, source};
 
 /// A mirror session.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

@@ -1,4 +1,5 @@
-//! The receive path allocates nothing per datagram: the worker's loop on real sockets, under a counting allocator.
+//! The receive path allocates nothing per datagram. This test runs the worker's loop on real
+//! sockets, under a counting allocator.
 #![allow(clippy::unwrap_used)]
 #![allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
 
@@ -79,13 +80,14 @@ fn the_receive_path_allocates_nothing_per_datagram() {
         |vni: u32, length: usize| [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &vec![0; length]].concat();
     let mut sent = 0;
     let mut counted = 0;
-    // None goes back until the lane has made all of its chunks, and drops frames for want of
+    // No chunk goes back until the lane has made all of its chunks, and drops frames for want of
     // another.
     let mut held = Vec::new();
     let (mut rounds, mut has_told) = (0, false);
     for round in 0..ROUNDS {
         for i in 0..BURST {
-            // Also sessions beyond the limit, frames of all sizes, and what is dropped.
+            // The datagrams are also of sessions beyond the limit, of frames of all sizes, and such
+            // that are dropped.
             let datagram = match i % 8 {
                 0 => payload(i, 9_000),
                 1 => payload(0xff_0000 + round * BURST + i, 60),
@@ -104,9 +106,10 @@ fn the_receive_path_allocates_nothing_per_datagram() {
         while worker_counters.received.get() < sent {
             worker.turn(Duration::from_millis(5)).unwrap();
         }
-        // A turn that waits in vain.
+        // This turn waits in vain.
         worker.turn(Duration::from_micros(10)).unwrap();
-        // The first rounds meet the sessions, make the chunks, and tell what was lost for want of one.
+        // The first rounds meet the sessions, make the chunks, and tell what was lost for want of
+        // one.
         if has_told && round >= 20 {
             counted += ALLOCATIONS.get() - before;
             rounds += 1;

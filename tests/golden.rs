@@ -1,11 +1,13 @@
-//! Whole frames in, inner frames out, against judges that share no code with the sensor.
+//! Whole frames go in, and inner frames come out, against judges that share no code with the
+//! sensor.
 //!
-//! - `fixtures/`, always: made by `examples/make_fixtures`, which says for every outer frame what it must yield.
-//! - The corpus of real captures, where it is (`VXTAP_CORPUS`, or `../shared/corpus`): tshark's fields, kept beside the
-//!   captures, must agree.
+//! - `fixtures/`, always: made by `examples/make_fixtures`, which says for every outer frame what
+//!   it must yield.
+//! - The corpus of real captures, where it is (`VXTAP_CORPUS`, or `../shared/corpus`): tshark's
+//!   fields, kept beside the captures, must agree.
 //! - tshark itself, where it is installed: byte for byte, over both.
 //!
-//! What cannot run says `skipped: ...`; with `CI` set it fails instead.
+//! A judge that cannot run says `skipped: ...`; with `CI` set it fails instead.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -22,9 +24,10 @@ use std::{
 use pcap_parser::PcapCapture;
 use serde_json::Value;
 use vxtap::wire::{
+    Decapsulated,
     inner::original_length,
     outer::{self, Udp},
-    vxlan::{self, Decapsulated},
+    vxlan,
 };
 
 #[path = "../examples/make_fixtures/main.rs"]
@@ -99,13 +102,14 @@ fn tshark() -> bool {
     works
 }
 
-/// The way of a frame through the wire layer: what it yields, or the label of what it is counted as.
+/// Sends a frame through the wire layer, and returns what it yields, or the label of what it is
+/// counted as.
 fn verdict(frame: &[u8], port: u16) -> Result<(Udp<'_>, Decapsulated<'_>), &'static str> {
     let udp = outer::udp(frame).map_err(outer::OuterError::label)?;
     if udp.destination_port != port {
         return Err("other_port");
     }
-    let inner = vxlan::decapsulate(udp.payload).map_err(vxtap::wire::DropReason::label)?;
+    let inner = vxlan::decapsulate(udp.payload, udp.payload.len()).map_err(vxtap::wire::DropReason::label)?;
     Ok((udp, inner))
 }
 
@@ -162,7 +166,7 @@ fn fixtures_yield_the_expected_frames() {
                 Ok((udp, decapsulated)) => {
                     let yielded = Record {
                         time: record.time,
-                        orig_len: decapsulated.orig_len,
+                        orig_len: decapsulated.original,
                         bytes: decapsulated.frame.to_vec(),
                     };
                     assert_eq!(Some(yielded), inner.next(), "{place}");
@@ -171,7 +175,7 @@ fn fixtures_yield_the_expected_frames() {
                         udp.source.to_string(),
                         decapsulated.vni.to_string(),
                         decapsulated.frame.len().to_string(),
-                        decapsulated.orig_len.to_string(),
+                        decapsulated.original.to_string(),
                         u8::from(decapsulated.reserved_bits).to_string(),
                     ]
                 }
@@ -195,7 +199,8 @@ fn demo_traffic_is_whole() {
     }
 }
 
-/// tshark's view of a capture, kept as tab-separated fields: one map of column to values per frame.
+/// Reads tshark's view of a capture, kept as tab-separated fields: one map of column to values per
+/// frame.
 fn oracle(path: &Path) -> Vec<BTreeMap<String, Vec<String>>> {
     let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
@@ -210,7 +215,8 @@ fn oracle(path: &Path) -> Vec<BTreeMap<String, Vec<String>>> {
         .collect()
 }
 
-/// What the oracle's columns say about the headers of one frame after another: those of ours are appended here.
+/// The oracle's columns about the headers of one frame after another; those of ours are appended
+/// here.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Headers {
     ipv4: Vec<String>,
@@ -266,10 +272,11 @@ fn corpus_agrees_with_the_oracle() {
             match verdict(&record.bytes, 4789) {
                 Ok((udp, inner)) => {
                     assert_eq!([inner.vni.get()], *expected_vni, "{place}");
-                    // The oracle has bytes 0 and 1 of the header; the other reserved ones have no column.
+                    // The oracle has bytes 0 and 1 of the header; the other reserved ones have no
+                    // column.
                     let flags = u16::from_str_radix(fields["vxlan.flags"][0].trim_start_matches("0x"), 16).unwrap();
                     assert!(inner.reserved_bits || flags == 0x0800, "{place}");
-                    assert_eq!(inner.orig_len as usize, inner.frame.len(), "{place}: nothing here was cut");
+                    assert_eq!(inner.original as usize, inner.frame.len(), "{place}: nothing here was cut");
 
                     let mut headers = Headers::default();
                     headers.frame(&record.bytes[..14]); // the addresses only: the rest is for our parser
@@ -322,8 +329,8 @@ fn first<'a>(layers: &'a Value, name: &str) -> &'a Value {
     }
 }
 
-/// What tshark finds in each frame: the outermost VXLAN header, and the bytes from the second Ethernet header to where
-/// the outer UDP length ends.
+/// Asks tshark what it finds in each frame: the outermost VXLAN header, and the bytes from the
+/// second Ethernet header to where the outer UDP length ends.
 fn dissect(path: &Path, port: u16) -> Vec<Option<Dissected>> {
     let output = Command::new("tshark")
         .args(["-n", "-T", "json", "-x", "--no-duplicate-keys", "-J", "eth udp vxlan"])
@@ -357,7 +364,8 @@ fn dissect(path: &Path, port: u16) -> Vec<Option<Dissected>> {
             Some(Dissected {
                 destination_port: number(&udp["udp.dstport"]) as u16,
                 vni: number(&vxlan["vxlan.vni"]) as u32,
-                // A UDP length beyond the frame is the whole datagram's in a first fragment: tshark dissects that.
+                // A UDP length beyond the frame is the whole datagram's in a first fragment: tshark
+                // dissects that.
                 inner: frame.get(position(ethernet)..end)?.to_vec(),
             })
         })
@@ -398,7 +406,8 @@ fn fixtures_agree_with_tshark_byte_for_byte() {
     }
     for path in captures(&fixtures().join("outer")) {
         for (index, (record, dissected)) in records(&path).iter().zip(dissect(&path, 4789)).enumerate() {
-            // tshark dissects some frames that a receiver must not, such as those with the I flag clear.
+            // tshark dissects some frames that a receiver must not, such as those with the I flag
+            // clear.
             let Ok((udp, inner)) = verdict(&record.bytes, 4789) else { continue };
             let found =
                 Dissected { destination_port: udp.destination_port, vni: inner.vni.get(), inner: inner.frame.to_vec() };

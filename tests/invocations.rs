@@ -1,4 +1,5 @@
-//! What people type that is wrong or of another program, and the answer: the cause, and what to type.
+//! People type what is wrong or of another program, and the answer names the cause and what to
+//! type.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::process::{Command, Stdio};
@@ -173,7 +174,8 @@ fn what_is_wrong_is_answered_with_the_cause_and_what_to_type() {
         let text = String::from_utf8_lossy(&output.stderr);
         let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let says = one_line.contains(cause) && one_line.contains(advice);
-        // An error that ends the start is the last that is read; usage lines are of the command that was asked for.
+        // An error that ends the start is the last that is read; usage lines are of the command
+        // that was asked for.
         let is_last =
             code == 2 || text.lines().last().is_some_and(|line| line.contains("ERROR") && line.contains(cause));
         let usage = words[0] != "run" || !text.contains("Usage:") || text.contains("Usage: vxtap run");

@@ -1,4 +1,4 @@
-//! What holds of the wire layer for all bytes, whoever sent them.
+//! The wire layer keeps its promises for all bytes, whoever sent them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 use std::net::IpAddr;
@@ -17,8 +17,8 @@ fn vnis() -> impl Strategy<Value = Vni> {
     (0..=Vni::MAX.get()).prop_map(|number| Vni::new(number).unwrap())
 }
 
-/// Frames that are noise, and frames whose first bytes lead a parser on: Ethernet, up to ten tags, the start of an IP
-/// header. Noise alone has an EtherType of interest once in 13000 times.
+/// Frames that are noise, and frames whose first bytes lead a parser on: Ethernet, up to ten tags,
+/// the start of an IP header. Noise alone has an EtherType of interest once in 13000 times.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let tag = prop_oneof![Just(0x8100u16), Just(0x88a8), Just(0x9100)];
     let ip = prop_oneof![
@@ -102,7 +102,7 @@ fn payloads() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..64), almost_clean]
 }
 
-/// Where `part` lies within `whole`: start and end, or `None` if it is not a view of it.
+/// Says where `part` lies within `whole`: start and end, or `None` if it is not a view of it.
 fn place(part: &[u8], whole: &[u8]) -> Option<(usize, usize)> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     (start + part.len() <= whole.len()).then_some((start, start + part.len()))
@@ -111,22 +111,23 @@ fn place(part: &[u8], whole: &[u8]) -> Option<(usize, usize)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What a sender wraps, a receiver gets: the same frame under the same VNI.
+    /// A receiver gets what a sender wraps: the same frame under the same VNI.
     #[test]
     fn decapsulation_undoes_encapsulation(vni in vnis(), frame in frames()) {
         prop_assume!(frame.len() >= 14);
         let payload = [&vxlan::header(vni), frame.as_slice()].concat();
-        let inner = vxlan::decapsulate(&payload).unwrap();
+        let inner = vxlan::decapsulate(&payload, payload.len()).unwrap();
         prop_assert_eq!(inner.vni, vni);
         prop_assert_eq!(inner.frame, frame.as_slice());
         prop_assert!(!inner.reserved_bits);
-        prop_assert_eq!(inner.orig_len, original_length(&frame));
+        prop_assert_eq!(inner.original, original_length(&frame));
     }
 
-    /// Every payload has one verdict, which follows from its length and first bytes, and a frame is the whole rest.
+    /// Every payload has one verdict, which follows from its length and first bytes, and a frame is
+    /// the whole rest.
     #[test]
     fn a_payload_is_a_frame_or_one_reason(payload in payloads()) {
-        match vxlan::decapsulate(&payload) {
+        match vxlan::decapsulate(&payload, payload.len()) {
             Err(DropReason::ShortVxlanHeader) => prop_assert!(payload.len() < HEADER_LEN),
             Err(DropReason::VniFlagClear) => prop_assert_eq!(payload[0] & I_FLAG, 0),
             Err(DropReason::RuntInnerFrame) => prop_assert!((8..22).contains(&payload.len())),
@@ -150,7 +151,8 @@ proptest! {
         prop_assert!(length == frame.len() || length <= 14 + 8 * 4 + 40 + 65535);
     }
 
-    /// A frame cut anywhere after its IP length has the length it had whole; cut before, that of what is left.
+    /// A frame cut anywhere after its IP length has the length it had whole; cut before, that of
+    /// what is left.
     #[test]
     fn original_length_survives_the_cut(built in datagrams(), tags in vec(any::<u16>(), 0..=8), cut in any::<Index>()) {
         let mut frame = built.frame;
@@ -164,7 +166,8 @@ proptest! {
         prop_assert_eq!(original_length(&frame[..cut]) as usize, expected);
     }
 
-    /// Whatever the frame, a datagram found in it is a view of it that starts after Ethernet, IP and UDP.
+    /// Whatever the frame, a datagram found in it is a view of it that starts after Ethernet, IP
+    /// and UDP.
     #[test]
     fn a_datagram_is_a_view_of_its_frame(frame in frames()) {
         match outer::udp(&frame) {
@@ -178,7 +181,8 @@ proptest! {
         }
     }
 
-    /// A datagram that another encoder built is found, with or without tags before it and bytes after it.
+    /// A datagram that another encoder built is found, with or without tags before it and bytes
+    /// after it.
     #[test]
     fn a_datagram_is_found(built in datagrams(), tags in 0..=8usize, trailer in vec(any::<u8>(), 0..80)) {
         let mut frame = [built.frame, trailer].concat();
@@ -198,7 +202,8 @@ proptest! {
         prop_assert_eq!(outer::udp(&built.frame[..cut]), Err(OuterError::CutShort));
     }
 
-    /// A fragment is never a datagram, whichever part it is; an IPv4 packet is one if more follow or some went before.
+    /// A fragment is never a datagram, whichever part it is; an IPv4 packet is one if more follow
+    /// or some went before.
     #[test]
     fn a_fragment_is_not_a_datagram(built in over_ipv4(), bits in any::<u16>()) {
         let mut frame = built.frame;
@@ -207,7 +212,8 @@ proptest! {
         prop_assert_eq!(outer::udp(&frame).err(), fragment.then_some(OuterError::OuterFragment));
     }
 
-    /// Any UDP length but those within the IP payload is malformed, and those within it end the payload.
+    /// Any UDP length but those within the IP payload is malformed, and those within it end the
+    /// payload.
     #[test]
     fn the_udp_length_rules(built in datagrams(), length in prop_oneof![0..500u16, any::<u16>()],
                             trailer in vec(any::<u8>(), 0..80)) {

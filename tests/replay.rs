@@ -1,4 +1,4 @@
-//! Replay over loopback, as an ordinary user: what leaves is what the captures hold.
+//! Replay runs over loopback, as an ordinary user, and what leaves is what the captures hold.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::cast_possible_truncation)]
 
 use std::collections::BTreeSet;
@@ -21,7 +21,8 @@ use vxtap::record::read::ReadError;
 use vxtap::replay::{Input, Pace, ReplayError, ReplayPlan, Report, run};
 use vxtap::wire::{Vni, VniRange};
 
-/// Source address of the tests. Not the unspecified one, so that the test that takes a port away disturbs no other.
+/// Source address of the tests. Not the unspecified one, so that the test that takes a port away
+/// disturbs no other.
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// An Ethernet frame with IPv4 and UDP, of `length` bytes in all, numbered in its payload.
@@ -40,8 +41,8 @@ fn frame(number: u32, from: (u8, u16), to: (u8, u16), length: usize) -> Vec<u8> 
     f
 }
 
-/// Requests and answers of several conversations, of several sizes. A hundred of them fit in a socket's default receive
-/// buffer, so that none is lost however slow the receiver is.
+/// Requests and answers of several conversations, of several sizes. A hundred of them fit in a
+/// socket's default receive buffer, so that none is lost however slow the receiver is.
 fn conversations(count: u32) -> Vec<Vec<u8>> {
     (0..count)
         .map(|n| {
@@ -461,7 +462,8 @@ fn a_port_in_use_is_named_and_replays_share_ports() {
     }
     drop(taken);
 
-    // Each of the two keeps the port to the end of its replay, which the rate makes long enough to overlap.
+    // Each of the two keeps the port to the end of its replay, which the rate makes long enough to
+    // overlap.
     let slow = ReplayPlan { pace: Pace::Rate(20), loops: 3, ..plan };
     thread::scope(|scope| {
         let replays = [scope.spawn(|| play(&slow)), scope.spawn(|| play(&slow))];

@@ -1,6 +1,7 @@
 //! Traffic for demonstrations: three networks of a small company over about two and a half seconds.
 //!
-//! Complete frames with valid checksums, so that an analyser fed with them has nothing to complain about.
+//! Complete frames with valid checksums, so that an analyser fed with them has nothing to complain
+//! about.
 
 use etherparse::TcpOptionElement;
 
@@ -65,7 +66,8 @@ impl<'a> Tcp<'a> {
         if self.ends[0].ip.is_ipv4() { 1460 } else { 1440 }
     }
 
-    /// Sends these bytes in as many segments as needed; the other end acknowledges every second one.
+    /// Sends these bytes in as many segments as needed; the other end acknowledges every second
+    /// one.
     fn send(&mut self, from: From, bytes: &[u8]) {
         let other = if from == From::Client { From::Server } else { From::Client };
         let count = bytes.len().div_ceil(self.mss().into());

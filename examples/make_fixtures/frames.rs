@@ -119,7 +119,8 @@ pub fn arp_frame(from: Endpoint, to: Endpoint) -> Vec<u8> {
 pub fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
     let mut out = frame[..12].to_vec();
     for (ethertype, control) in tags {
-        // The type of a tag stands before it: pnet's VLAN packet is the control field and the type that follows.
+        // The type of a tag stands before it: pnet's VLAN packet is the control field and the type
+        // that follows.
         out.extend(ethertype.to_be_bytes());
         let mut tag = [0; 4];
         let mut vlan = MutableVlanPacket::new(&mut tag).unwrap();
@@ -160,7 +161,8 @@ pub fn vxlan_with(flags: u8, reserved1: u32, vni: u32, reserved2: u8, frame: &[u
     bytes
 }
 
-/// How a mirror wraps a UDP payload. The defaults are those of AWS: checksum 0, TTL 255, identification 0, DF.
+/// How a mirror wraps a UDP payload. The defaults are those of AWS: checksum 0, TTL 255,
+/// identification 0, DF.
 #[derive(Debug, Clone)]
 pub struct Mirror {
     /// Outer source address, the mirrored interface.
@@ -171,7 +173,8 @@ pub struct Mirror {
     pub source_port: u16,
     /// Outer UDP destination port.
     pub destination_port: u16,
-    /// Options of the IPv4 header, or a chain of IPv6 extension headers (whose last next-header byte must be 17).
+    /// Options of the IPv4 header, or a chain of IPv6 extension headers (whose last next-header
+    /// byte must be 17).
     pub options: Vec<u8>,
     /// Number of the first IPv6 extension header.
     pub extension: u8,
@@ -247,7 +250,8 @@ impl Mirror {
         }
     }
 
-    /// The frames around this UDP payload when a router on the way splits it after this many bytes of IP payload.
+    /// The frames around this UDP payload when a router on the way splits it after this many bytes
+    /// of IP payload.
     pub fn fragments(&self, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
         assert!(size.is_multiple_of(8));
         let datagram = self.datagram(payload);

@@ -1,13 +1,14 @@
-//! Writes `fixtures/`: mirror traffic, what a correct decapsulator makes of it, and traffic for demonstrations.
+//! Writes `fixtures/`: mirror traffic, what a correct decapsulator makes of it, and traffic for
+//! demonstrations.
 //!
 //! ```text
 //! cargo run --example make_fixtures [DIRECTORY]
 //! ```
 //!
-//! Every byte is a function of this source: no clock, no randomness, so a second run changes nothing and
-//! `tests/golden.rs` can ask whether the committed files are current. Inner frames are built by etherparse, outer
-//! packets by pnet, files by pcap-file, and nothing here uses the sensor's own code: what it is judged by must not be
-//! its own opinion.
+//! Every byte is a function of this source: no clock, no randomness, so a second run changes
+//! nothing and `tests/golden.rs` can ask whether the committed files are current. Inner frames are
+//! built by etherparse, outer packets by pnet, files by pcap-file, and nothing here uses the
+//! sensor's own code: what it is judged by must not be its own opinion.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 #![allow(clippy::print_stdout)]
 

@@ -1,4 +1,5 @@
-//! Mirror traffic, one scene per peculiarity of the wire, and what a correct decapsulator makes of each frame.
+//! Mirror traffic, one scene per peculiarity of the wire, and what a correct decapsulator makes of
+//! each frame.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -157,7 +158,8 @@ fn ip_options() -> Scene {
     scene
 }
 
-/// The largest inner packet that AWS mirrors whole to a target of MTU 9001, and one of 1500 for scale.
+/// The largest inner packet that AWS mirrors whole to a target of MTU 9001, and one of 1500 for
+/// scale.
 fn jumbo() -> Scene {
     let mut scene = Scene::default();
     scene.wraps(&Mirror::default(), VNI, &tcp_frame(v4(10, 51000), v4(20, 80), &noise(5, 1500 - 40)));
@@ -209,7 +211,8 @@ fn flags() -> Scene {
     scene
 }
 
-/// Bytes after the outer IP packet: padding, a frame check sequence, a timestamp that a switch appends.
+/// Bytes after the outer IP packet: padding, a frame check sequence, a timestamp that a switch
+/// appends.
 fn trailers() -> Scene {
     let mut scene = Scene::default();
     for trailer in [vec![0], vec![0xde, 0xad, 0xbe, 0xef], noise(8, 18), vec![0; 100]] {
@@ -231,7 +234,8 @@ fn udp_length() -> Scene {
                 let mirror = Mirror { udp_length: Some(wrong), ..mirror.clone() };
                 scene.yields_none(mirror.frame(&payload), "bad_udp_length");
             }
-            // Beyond the IP packet but within the frame: the bytes are there, but they are not the datagram's.
+            // Beyond the IP packet but within the frame: the bytes are there, but they are not the
+            // datagram's.
             let mirror = Mirror { udp_length: Some(length + 4), trailer: vec![0xee; 8], ..mirror.clone() };
             scene.yields_none(mirror.frame(&payload), "bad_udp_length");
             // An IP packet longer than its datagram.
@@ -242,7 +246,8 @@ fn udp_length() -> Scene {
     scene
 }
 
-/// Inner frames that the mirror cut: the datagram is well formed, the inner IP header tells the length.
+/// Inner frames that the mirror cut: the datagram is well formed, the inner IP header tells the
+/// length.
 fn truncated() -> Scene {
     let mut scene = Scene::default();
     let long = noise(9, 1400);

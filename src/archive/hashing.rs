@@ -9,14 +9,11 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::publisher::Task;
+use super::handover::{FileNumber, Task};
 use crate::evidence::{Algorithm, FileHasher};
 
 /// What is waiting to be hashed at most. The writer waits beyond, and then the lanes fill, as when the disk is slow.
 pub(super) const WAITING: usize = 64;
-
-/// Number of a file among those that this process writes.
-pub type FileNumber = u64;
 
 /// What the hashing thread is told.
 #[derive(Debug)]

@@ -13,92 +13,51 @@
 //! | process killed | published files are whole | the same |
 //! | power lost | published files may lack what the kernel had not written; [verification](crate::verify) shows it | published files are whole: file, line and name were synced, in this order |
 
-mod batch;
-pub mod budget;
-mod closed;
+mod books;
+mod clerk;
+mod delivery;
+mod handover;
 mod hashing;
-pub mod hook;
-mod leftover;
-mod owed;
-mod pending;
-mod pruning;
-mod publisher;
-mod removed;
+mod plan;
+mod prune;
+mod queue;
+mod recovery;
+mod room;
+mod stock;
+mod takeover;
 #[cfg(test)]
 mod tests;
-mod unlisted;
-mod unremoved;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-pub use budget::{BudgetPlan, MinFree, Shelf};
-pub use closed::{Broken, Closed, Gone, Losses};
-pub use hashing::FileNumber;
-pub use hook::{Hook, HookCounters, HookTotals, Unfinished};
-pub use pending::Claim;
+pub use handover::{Broken, Closed, FileNumber, Gone, Losses};
+pub use plan::{ArchivePlan, Labels, Sync};
+pub use room::{BudgetPlan, MinFree, Room};
 
+use self::books::Books;
+use self::clerk::Clerk;
+use self::delivery::Deliveries;
+use self::handover::Task;
 use self::hashing::Message;
-use self::pending::Pending;
-use self::publisher::{Publisher, Task};
+use self::prune::Pruning;
+use self::stock::Stock;
 use crate::evidence::lock::{DirectoryLock, LockError};
-use crate::evidence::{Algorithm, Manifest, ManifestError};
-use crate::ledger::{Counter, Output};
+use crate::evidence::{Manifest, ManifestError};
+use crate::ledger::Output;
 use crate::session::Session;
 use crate::storage::Storage;
 
-/// What is sure to survive a loss of power.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sync {
-    /// What the kernel has written by then: usually all that is older than half a minute.
-    #[default]
-    None,
-    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
-    Publish,
-}
-
-/// What becomes of complete files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArchivePlan {
-    /// Whether files are synced before they are published.
-    pub sync: Sync,
-    /// By what they are hashed, so that they can be told from changed ones. None: by nothing but their size. What cannot be salvaged after a crash is
-    /// rare, and is hashed all the same.
-    pub hash: Option<Algorithm>,
-    /// How much is kept.
-    pub budget: BudgetPlan,
-    /// Run for each published file.
-    pub on_publish: Option<String>,
-}
-
-impl Default for ArchivePlan {
-    fn default() -> Self {
-        Self {
-            sync: Sync::default(),
-            hash: Some(Algorithm::default()),
-            budget: BudgetPlan::default(),
-            on_publish: None,
-        }
-    }
-}
-
-/// How the files of an archive are described.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels {
-    /// Their format, as `pcap`.
-    pub format: String,
-    /// How they are compressed, as `zstd:3`.
-    pub compression: Option<String>,
-}
+/// Tasks that wait at most. Beyond, the writer of captures waits until one is done, which fills the
+/// lanes as a slow disk does.
+const WAITING: usize = 10_000;
 
 /// Why a directory cannot be an archive.
 #[derive(Debug, thiserror::Error)]
@@ -112,26 +71,6 @@ pub enum ArchiveError {
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
-}
-
-/// What the writer of captures and the archive's thread tell each other without a message.
-#[derive(Debug, Default)]
-struct Common {
-    /// Bytes of the files that are written to.
-    open_bytes: Counter,
-    /// Bytes of those that are complete, or broken, and not published yet.
-    pending: Pending,
-    /// There is less room than is to be left free, and nothing to remove.
-    starved: AtomicBool,
-}
-
-impl Common {
-    /// Bytes of the files that are written to, and of those that are pending.
-    fn unpublished(&self) -> (u64, u64) {
-        // In the reverse of the order in which a file is handed over.
-        let pending = self.pending.bytes();
-        (self.open_bytes.get(), pending)
-    }
 }
 
 /// Makes the manifest's name survive a loss of power, and those of `directory` and of what may have been created above it.
@@ -170,7 +109,7 @@ enum Way {
 pub struct Archive {
     way: Option<Way>,
     gone: Receiver<Gone>,
-    common: Arc<Common>,
+    room: Room,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -192,16 +131,14 @@ impl Archive {
         if plan.sync == Sync::Publish {
             sync_names(&**storage, directory);
         }
-        let common = Arc::new(Common::default());
-        let (tasks, receiver) = bounded(publisher::WAITING);
+        let (tasks, receiver) = bounded(WAITING);
         let (gone_sender, gone) = unbounded();
+        let (room, keeper) = Room::new(plan.budget, directory, storage);
+        let books = Books::new(directory, Arc::clone(storage), (lock, manifest), &plan, output.end(), gone_sender);
+        let deliveries = Deliveries::start(plan.on_publish.as_deref())?;
+        let clerk = Clerk::new(books, Stock { pruning: Pruning::new(keeper), deliveries }, labels, &contents);
         let hash = plan.hash;
-        let mut publisher = Publisher::new(directory, lock, plan, labels, Arc::clone(storage), manifest, output)?;
-        publisher.take_over(contents);
-        let shared = Arc::clone(&common);
-        let archive = thread::Builder::new()
-            .name("vxtap-archive".into())
-            .spawn(move || publisher.run(&receiver, &gone_sender, &shared))?;
+        let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(move || clerk.run(&receiver))?;
         let mut threads = vec![archive];
         let way = match hash {
             Some(algorithm) => {
@@ -212,7 +149,7 @@ impl Archive {
             }
             None => Way::Straight(tasks),
         };
-        Ok(Self { way: Some(way), gone, common, threads })
+        Ok(Self { way: Some(way), gone, room, threads })
     }
 
     fn send(&self, task: Task) {
@@ -240,22 +177,15 @@ impl Archive {
         self.tell(Message::Forget(file));
     }
 
-    /// From here on the bytes of a file are not those of an open one. The budget may miss them for a moment, which is made good for when it is
-    /// looked at next, but never counts them twice, which would cost a capture.
-    fn hand_over(&self, bytes: u64) -> Claim {
-        self.common.open_bytes.take_back(bytes);
-        self.common.pending.claim(bytes)
-    }
-
     /// Publishes a file.
     pub fn publish(&self, mut closed: Closed) {
-        closed.claim = Some(self.hand_over(closed.bytes));
+        closed.claim = Some(self.room.hand_over(closed.bytes));
         self.send(Task::Publish(Box::new(closed)));
     }
 
     /// Salvages a file that could not be completed.
     pub fn salvage(&self, mut broken: Broken) {
-        broken.claim = Some(self.hand_over(broken.written));
+        broken.claim = Some(self.room.hand_over(broken.written));
         self.send(Task::Salvage(broken));
     }
 
@@ -264,15 +194,15 @@ impl Archive {
         self.send(Task::Lost(session, losses));
     }
 
-    /// Says how many bytes the files have that are written to.
-    pub fn set_open_bytes(&self, bytes: u64) {
-        self.common.open_bytes.set(bytes);
+    /// The room for frames.
+    #[must_use]
+    pub fn room(&self) -> &Room {
+        &self.room
     }
 
-    /// Whether there is less room than is to be left free, and nothing to remove.
-    #[must_use]
-    pub fn is_starved(&self) -> bool {
-        self.common.starved.load(Ordering::Relaxed)
+    /// The same, to look at it.
+    pub fn room_mut(&mut self) -> &mut Room {
+        &mut self.room
     }
 
     /// What turned out to be gone since this was asked last.

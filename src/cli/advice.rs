@@ -4,9 +4,11 @@ use std::ffi::OsString;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Command, CommandFactory, FromArgMatches};
 
-use super::Cli;
+use super::args;
+use super::args::Cli;
 
 /// Arguments of tcpdump, dumpcap, tshark, Suricata and their like, and what they are here.
 const HABITS: &[(&[&str], &str)] = &[
@@ -127,7 +129,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = command();
     let matches = command.try_get_matches_from_mut(&words).map_err(|error| advise(error, &mut command, &words))?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    if let (args::Command::Run(args), Some(matches)) = (&mut cli.command, matches.subcommand_matches("run")) {
+        let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        args.given = matches.ids().filter(is_given).map(ToString::to_string).collect();
+    }
+    Ok(cli)
 }
 
 /// An error about what the arguments of a command mean together, in the same form.

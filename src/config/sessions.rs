@@ -2,10 +2,12 @@
 //!
 //! A fault is worded so that it goes on from `"WORD" is` and says what to write instead.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::typed::as_typed;
 use crate::wire::{Vni, VniRange, VniSet};
 
 /// One item of a list.
@@ -16,6 +18,23 @@ pub enum Item<T> {
     /// One of those that the list has.
     One(T),
 }
+
+/// VNIs that are listed.
+pub type Vnis = Vec<Item<VniRange>>;
+/// Source addresses and networks that are listed.
+pub type Networks = Vec<Item<IpNet>>;
+
+impl<T: fmt::Display> fmt::Display for Item<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::One(one) => one.fmt(f),
+        }
+    }
+}
+
+as_typed!(Item<VniRange>, vni);
+as_typed!(Item<IpNet>, source);
 
 /// A list that has `all` and something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -129,7 +129,11 @@ impl Hashes {
 /// A hash that may be missing, for `#[serde(flatten, with = "optional")]`. Serde's own `Option` would take one that cannot be read for none, and
 /// its file would pass for one that was not hashed.
 pub(super) mod optional {
-    use super::*;
+    use serde::de::Error as _;
+    use serde::ser::SerializeMap;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::evidence::file_hash::{FileHash, Hashes};
 
     pub(crate) fn serialize<S: Serializer>(hash: &Option<FileHash>, serializer: S) -> Result<S::Ok, S::Error> {
         match hash {

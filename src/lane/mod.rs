@@ -246,7 +246,7 @@ impl Lane {
         if self.plan.redirect {
             self.counters.written.add(frames);
             self.counters.written_bytes.add(bytes);
-            self.counters.dropped(OutputDrop::RedirectLost).set(lost);
+            self.counters.dropped(OutputDrop::RedirectLost).raise(lost);
         }
     }
 

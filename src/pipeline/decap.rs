@@ -1,8 +1,7 @@
 //! The pure step from a datagram to a frame, or to the reason why there is none.
 
 use crate::source::Datagram;
-use crate::wire::DropReason;
-use crate::wire::vxlan::{self, Decapsulated};
+use crate::wire::{Decapsulated, DropReason, Encapsulation, vxlan};
 
 /// The policy for reserved bits in the VXLAN header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -15,11 +14,11 @@ pub enum ReservedBits {
     Reject,
 }
 
-/// The inner frame of a datagram.
+/// Takes the encapsulation off a datagram.
 ///
 /// # Errors
-/// Why it yields none. A datagram whose end is missing yields none, for its frame would be half of one; not so where the end is missing because
-/// nobody wanted it.
+/// The reason why it yields no frame. A datagram whose end is missing yields none, for its frame would be half of one;
+/// where the end is missing because nobody wanted it, the frame is whole as far as it is wanted.
 #[inline]
 pub fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> Result<Decapsulated<'a>, DropReason> {
     if datagram.truncated {
@@ -28,53 +27,37 @@ pub fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> Result<
     if datagram.wrong_checksum {
         return Err(DropReason::WrongChecksum);
     }
-    let mut inner = vxlan::decapsulate(datagram.payload)?;
-    inner.orig_len = inner.orig_len.max(u32::try_from(frame_len(datagram)).unwrap_or(u32::MAX));
+    let inner = match datagram.encapsulation {
+        Encapsulation::Vxlan => vxlan::decapsulate(datagram.payload, datagram.length)?,
+    };
     if inner.reserved_bits && policy == ReservedBits::Reject {
         return Err(DropReason::ReservedBits);
     }
     Ok(inner)
 }
 
-/// Bytes of the inner frame of a whole datagram as it arrived, kept or not.
-#[inline]
-pub fn frame_len(datagram: &Datagram<'_>) -> usize {
-    datagram.length.saturating_sub(vxlan::HEADER_LEN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Timestamp;
-    use std::net::Ipv6Addr;
 
     #[test]
     fn policies() {
         let mut payload = [0; 8 + 60];
         payload[0] = vxlan::I_FLAG;
+        fn whole(payload: &[u8]) -> Datagram<'_> {
+            Datagram { payload, length: payload.len(), ..Datagram::empty() }
+        }
         let decap = |payload: &[u8], truncated, policy| {
-            let (source, timestamp) = (Ipv6Addr::LOCALHOST, Timestamp::from_ns(1));
-            let (length, wrong_checksum) = (payload.len(), false);
-            let datagram =
-                Datagram { payload, length, truncated, wrong_checksum, redirected: false, source, timestamp };
+            let datagram = Datagram { truncated, ..whole(payload) };
             let wrong = Datagram { wrong_checksum: true, ..datagram };
             assert!(truncated || decapsulate(&wrong, policy) == Err(DropReason::WrongChecksum));
             decapsulate(&datagram, policy).map(|inner| inner.frame.len())
         };
         assert_eq!(decap(&payload, false, ReservedBits::Reject), Ok(60));
         assert_eq!(decap(&payload, true, ReservedBits::Accept), Err(DropReason::TruncatedDatagram));
-        let (source, timestamp) = (Ipv6Addr::LOCALHOST, Timestamp::from_ns(1));
-        let part = Datagram {
-            payload: &payload,
-            length: 1000,
-            truncated: false,
-            wrong_checksum: false,
-            redirected: false,
-            source,
-            timestamp,
-        };
+        let part = Datagram { length: 1000, ..whole(&payload) };
         let inner = decapsulate(&part, ReservedBits::Accept).unwrap();
-        assert_eq!((inner.frame.len(), inner.orig_len, frame_len(&part)), (60, 992, 992), "as much as was kept of it");
+        assert_eq!((inner.frame.len(), inner.original, inner.arrived), (60, 992, 992), "as much as was kept of it");
         payload[1] = 1;
         assert_eq!(decap(&payload, false, ReservedBits::Accept), Ok(60));
         assert_eq!(decap(&payload, false, ReservedBits::Reject), Err(DropReason::ReservedBits));

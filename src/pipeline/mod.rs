@@ -16,7 +16,7 @@ use self::decap::ReservedBits;
 pub use self::output::{Destination, OutputError, OutputPlan};
 use self::worker::{Budget, Ended, Step, Worker};
 use crate::lane::Lane;
-use crate::ledger::{Ledger, Overflow, SessionTotals, Snapshot};
+use crate::ledger::{Ledger, SessionTotals, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, Selection, SessionTable};
 use crate::session::Session;
@@ -126,15 +126,13 @@ impl Pipeline {
     pub fn end(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
-        let (mut sessions, mut overflow) = (BTreeMap::new(), Overflow::default());
+        let mut sessions = BTreeMap::new();
         let mut sources = Vec::with_capacity(self.workers.len());
         for (worker, counters) in self.workers.into_iter().zip(&self.ledger.workers) {
             match worker.join() {
                 Ok(ended) => {
                     sources.push((ended.source, ended.refused, counters));
                     merge(&mut sessions, ended.sessions);
-                    overflow.frames += ended.overflow.frames;
-                    overflow.bytes += ended.overflow.bytes;
                     failures.extend(ended.failure.map(|error| format!("a worker could not receive: {error}")));
                 }
                 Err(_) => failures.push("a worker panicked: please report this".into()),
@@ -149,7 +147,7 @@ impl Pipeline {
                 failures.push("an output panicked: please report this".into());
             }
         }
-        let snapshot = Snapshot::of(&self.ledger, self.started, sessions.into_values().collect(), overflow);
+        let snapshot = Snapshot::of(&self.ledger, self.started, sessions.into_values().collect());
         if let Err(imbalance) = snapshot.check() {
             failures.push(format!("{imbalance}: please report this"));
         }

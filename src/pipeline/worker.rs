@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::decap::{ReservedBits, decapsulate, frame_len};
+use super::decap::{ReservedBits, decapsulate};
 use crate::lane::Lane;
-use crate::ledger::{NotRedirected, Overflow, SessionTotals, WorkerCounters};
+use crate::ledger::{NotRedirected, SessionTotals, WorkerCounters};
 use crate::route::{Candidate, Selection, SessionId, SessionTable};
 use crate::session::Session;
 use crate::source::{AllowList, AllowListReader, Counted, Datagram, FastPath, Redirected, Refusing, Source};
@@ -115,21 +115,26 @@ impl Step {
             counters.unselected_vnis.add(inner.vni);
             return self.unselected(1);
         }
-        let length = frame_len(datagram);
-        if inner.orig_len as usize > length {
+        if inner.original > inner.arrived {
             counters.cut_by_mirror.add(1);
         }
-        let session = Session::vxlan(datagram.source, inner.vni);
-        let session = self.sessions.count(session, length, datagram.timestamp);
+        let session = Session {
+            encapsulation: datagram.encapsulation,
+            source: datagram.source,
+            scope: inner.scope,
+            vni: inner.vni,
+        };
+        let session = self.sessions.count(session, inner.arrived as usize, datagram.timestamp);
         if session == SessionId::OVERFLOW {
-            counters.overflow.add(1);
+            counters.overflow.frames.add(1);
+            counters.overflow.bytes.add(u64::from(inner.arrived));
         }
         let mut candidate = Candidate::new(inner.vni, inner.frame);
         for (selection, lane) in &mut self.lanes {
             if datagram.redirected && lane.redirects() {
                 lane.redirected(1);
             } else if selection.takes(&mut candidate) {
-                lane.offer(session, datagram.timestamp, inner.frame, inner.orig_len);
+                lane.offer(session, datagram.timestamp, inner.frame, inner.original);
             } else {
                 lane.filter(1);
             }
@@ -155,12 +160,12 @@ impl Step {
             self.unselected(unselected);
         }
         self.redirected(before.redirect, now.redirect);
-        counters.ring_taken.set(now.taken);
-        counters.ring_read.set(now.read);
-        counters.ring_full.set(now.ring_full);
-        counters.ring_unselected.set(now.unselected);
-        counters.passed.set(now.passed);
-        counters.martian.set(now.martian);
+        counters.fast_path.taken.raise(now.taken);
+        counters.fast_path.read.raise(now.read);
+        counters.fast_path.ring_full.raise(now.ring_full);
+        counters.fast_path.unselected.raise(now.unselected);
+        counters.fast_path.passed.raise(now.passed);
+        counters.fast_path.martian.raise(now.martian);
     }
 
     /// Takes over what a program in the kernel counted of frames that it redirected.
@@ -172,8 +177,8 @@ impl Step {
             counters.received_bytes.add(new.uncopied_bytes);
             counters.decapsulated.add(new.uncopied);
             counters.cut_by_mirror.add(new.uncopied_cut);
-            counters.overflow.add(new.overflow);
-            self.sessions.add_overflow(new.overflow, new.overflow_bytes);
+            counters.overflow.frames.add(new.overflow);
+            counters.overflow.bytes.add(new.overflow_bytes);
         }
         // What was redirected before the last time and has not entered by now is lost; what was redirected since can be on its way.
         self.redirect_lost = self.redirect_lost.max(before.redirected.saturating_sub(now.entered));
@@ -181,13 +186,13 @@ impl Step {
             lane.redirected(new.uncopied);
             lane.entered(new.entered, new.entered_bytes, self.redirect_lost);
         }
-        counters.redirected.set(now.redirected);
+        counters.fast_path.redirected.raise(now.redirected);
         for (reason, n) in [
             (NotRedirected::Odd, now.odd),
             (NotRedirected::Failed, now.failed),
             (NotRedirected::NoInterface, now.no_interface),
         ] {
-            counters.not_redirected(reason).set(n);
+            counters.not_redirected(reason).raise(n);
         }
     }
 
@@ -202,7 +207,8 @@ impl Step {
         for counted in sessions {
             let id = self.sessions.add(counted.session, counted.frames, counted.bytes, [counted.first, counted.last]);
             if id == SessionId::OVERFLOW {
-                self.counters.overflow.add(counted.frames);
+                self.counters.overflow.frames.add(counted.frames);
+                self.counters.overflow.bytes.add(counted.bytes);
             }
             self.lanes.iter_mut().for_each(|(_, lane)| lane.missed(id, counted.frames));
         }
@@ -219,8 +225,6 @@ impl Step {
 pub struct Ended {
     /// What it counted per session.
     pub sessions: Vec<SessionTotals>,
-    /// What it counted of sessions beyond the limit.
-    pub overflow: Overflow,
     /// Why its source was of no more use, if that is why it ended.
     pub failure: Option<io::Error>,
     /// Its source, which still holds its place: once it is gone, what would come to it goes to a worker that may not have
@@ -275,8 +279,8 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
     }
 
     fn refresh_counters(&mut self) {
-        self.step.counters.kernel_dropped.set(self.source.kernel_dropped());
-        self.step.counters.broadcast_copies.set(self.source.copies());
+        self.step.counters.kernel_dropped.raise(self.source.kernel_dropped());
+        self.step.counters.broadcast_copies.raise(self.source.copies());
         let now = self.source.fast_path();
         self.step.fast_path(self.fast_path, now);
         self.fast_path = now;
@@ -308,9 +312,9 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
             Err(error) => failure = failure.or(Some(error)),
         }
         let refused = Source::refused(&mut self.source);
-        self.step.counters.refused_at_stop.set(refused + left);
-        let (sessions, overflow) = self.step.sessions.totals();
-        Ended { sessions, overflow, failure, source: Box::new(self.source), refused }
+        self.step.counters.refused_at_stop.raise(refused + left);
+        let sessions = self.step.sessions.totals();
+        Ended { sessions, failure, source: Box::new(self.source), refused }
     }
 
     fn receive_until(&mut self, stop: &AtomicBool) -> io::Result<()> {
@@ -356,11 +360,9 @@ mod tests {
                 deliver(&Datagram {
                     payload: &payload,
                     length: payload.len(),
-                    truncated: false,
-                    wrong_checksum: false,
-                    redirected: false,
                     source,
                     timestamp: Timestamp::from_ns(1),
+                    ..Datagram::empty()
                 });
             }
             Ok(n)
@@ -406,7 +408,7 @@ mod tests {
             records += chunk.runs().map(|(_, bytes)| pcap::records(bytes).count() as u64).sum::<u64>();
         }
         sink.written.add(records);
-        (Snapshot::of(&ledger, Timestamp::from_ns(0), ended.sessions, ended.overflow), records)
+        (Snapshot::of(&ledger, Timestamp::from_ns(0), ended.sessions), records)
     }
 
     /// A source that has so many datagrams in its turns, and counts how often it is waited for.
@@ -468,12 +470,12 @@ mod tests {
         let payloads = vec![vec![], payload(1, 60), vec![0; 100], payload(2, 13), payload(2, 14), payload(3, 60)];
         let (snapshot, records) = run(payloads, &[], None);
         snapshot.check().unwrap();
-        assert_eq!((snapshot.received, snapshot.decapsulated, records), (6, 3, 3));
-        assert_eq!(snapshot.dropped["short_vxlan_header"], 1);
-        assert_eq!(snapshot.dropped["vni_flag_clear"], 1);
-        assert_eq!(snapshot.dropped["runt_inner_frame"], 1);
+        assert_eq!((snapshot.datagrams.received, snapshot.datagrams.decapsulated, records), (6, 3, 3));
+        assert_eq!(snapshot.datagrams.dropped["short_vxlan_header"], 1);
+        assert_eq!(snapshot.datagrams.dropped["vni_flag_clear"], 1);
+        assert_eq!(snapshot.datagrams.dropped["runt_inner_frame"], 1);
         assert_eq!(snapshot.overflow.frames, 1, "VNI 3 is beyond the limit of two");
-        assert_eq!((snapshot.kernel_dropped, snapshot.refused_at_stop), (3, 2));
+        assert_eq!((snapshot.datagrams.kernel_dropped, snapshot.datagrams.refused_at_stop), (3, 2));
     }
 
     #[test]
@@ -481,7 +483,7 @@ mod tests {
         let payloads = (0..10).map(|vni| payload(vni, 60)).collect();
         let (snapshot, records) = run(payloads, &[2, 9], None);
         snapshot.check().unwrap();
-        assert_eq!((records, snapshot.unselected, snapshot.outputs["pcap"].filtered), (2, 8, 8));
+        assert_eq!((records, snapshot.datagrams.unselected, snapshot.outputs["pcap"].filtered), (2, 8, 8));
         assert_eq!(snapshot.unselected_vnis.iter().map(|vni| vni.frames).sum::<u64>(), 8);
         assert_eq!((snapshot.sessions.len(), snapshot.overflow.frames), (2, 0));
     }
@@ -501,8 +503,8 @@ mod tests {
     fn the_budget_is_exact_and_what_is_left_is_counted() {
         let (snapshot, records) = run((0..500).map(|_| payload(1, 60)).collect(), &[], Some(100));
         snapshot.check().unwrap();
-        assert_eq!((snapshot.received, records), (100, 100));
-        assert_eq!(snapshot.refused_at_stop, 400 + 2);
+        assert_eq!((snapshot.datagrams.received, records), (100, 100));
+        assert_eq!(snapshot.datagrams.refused_at_stop, 400 + 2);
         assert_eq!(snapshot.sessions[0].session.address(), IpAddr::from([192, 0, 2, 1]));
     }
 
@@ -586,10 +588,13 @@ mod tests {
         assert_eq!(lost, 35, "whose frames the files lack is told");
         sink.written.add(chunks.iter().map(|chunk| u64::from(chunk.frames())).sum());
         assert!(tap_inbox.full.is_empty(), "nothing is to be injected");
-        let snapshot = Snapshot::of(&ledger, at(0), ended.sessions, ended.overflow);
+        let snapshot = Snapshot::of(&ledger, at(0), ended.sessions);
         snapshot.check().unwrap();
-        assert_eq!((snapshot.received, snapshot.decapsulated, snapshot.unselected), (40, 40, 0));
-        assert_eq!(snapshot.received_bytes, 40 * 68);
+        assert_eq!(
+            (snapshot.datagrams.received, snapshot.datagrams.decapsulated, snapshot.datagrams.unselected),
+            (40, 40, 0)
+        );
+        assert_eq!(snapshot.datagrams.received_bytes, 40 * 68);
         let tap = &snapshot.outputs["mirror0"];
         assert_eq!((tap.written, tap.written_bytes, tap.dropped["redirect_lost"]), (33, 33 * 60, 7));
         let pcap = &snapshot.outputs["pcap"];
@@ -597,8 +602,8 @@ mod tests {
         // VNIs 1 and 7 came first, then one more had room.
         assert_eq!(snapshot.sessions.len(), 3);
         assert_eq!(snapshot.overflow.frames, 4 + 6);
-        assert_eq!((snapshot.cut_by_mirror, snapshot.fast_path.redirected), (2, 40));
-        assert_eq!(snapshot.fast_path.not_redirected["odd"], 8);
+        assert_eq!((snapshot.datagrams.cut_by_mirror, snapshot.datagrams.fast_path.redirected), (2, 40));
+        assert_eq!(snapshot.datagrams.fast_path.not_redirected["odd"], 8);
         assert_eq!(snapshot.failed(), 0, "load");
     }
 }

@@ -1,10 +1,13 @@
-//! What a capture says besides its frames.
+//! What a capture says beside its records.
 
 use super::Timestamp;
+use crate::wire::LinkType;
 
 /// What the beginning of a file says. Of the texts classic pcap has none, and pcapng those that are not empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Opening<'a> {
+    /// What its frames begin with.
+    pub link_type: LinkType,
     /// The most bytes of a frame that the file has.
     pub snaplen: u32,
     /// Name of the interface (`if_name`).
@@ -36,16 +39,4 @@ pub struct Statistics {
     pub kernel_dropped: u64,
     /// Frames that were written (`isb_usrdeliv`).
     pub delivered: u64,
-}
-
-/// Which way a frame went, seen from the mirrored interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Direction {
-    /// The mirror does not say.
-    #[default]
-    Unknown,
-    /// Towards the interface.
-    Inbound,
-    /// From the interface.
-    Outbound,
 }

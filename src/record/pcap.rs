@@ -4,6 +4,7 @@
 //! is written from there. The reader here walks records that this encoder made.
 
 use super::Timestamp;
+use crate::wire::LinkType;
 
 /// Nanosecond pcap.
 pub const MAGIC: u32 = 0xa1b2_3c4d;
@@ -11,18 +12,16 @@ pub const MAGIC: u32 = 0xa1b2_3c4d;
 pub const FILE_HEADER_LEN: usize = 24;
 /// Length of a record header; the frame follows.
 pub const RECORD_HEADER_LEN: usize = 16;
-/// LINKTYPE_ETHERNET.
-const LINKTYPE_ETHERNET: u32 = 1;
 
-/// The header of a file of Ethernet frames cut to `snaplen` bytes.
+/// The header of a file of such frames, cut to `snaplen` bytes.
 #[must_use]
-pub fn file_header(snaplen: u32) -> [u8; FILE_HEADER_LEN] {
+pub fn file_header(link_type: LinkType, snaplen: u32) -> [u8; FILE_HEADER_LEN] {
     let mut header = [0; FILE_HEADER_LEN];
     header[0..4].copy_from_slice(&MAGIC.to_le_bytes());
     header[4..6].copy_from_slice(&2u16.to_le_bytes());
     header[6..8].copy_from_slice(&4u16.to_le_bytes());
     header[16..20].copy_from_slice(&snaplen.to_le_bytes());
-    header[20..24].copy_from_slice(&LINKTYPE_ETHERNET.to_le_bytes());
+    header[20..24].copy_from_slice(&u32::from(link_type.number()).to_le_bytes());
     header
 }
 
@@ -89,7 +88,7 @@ mod tests {
         /// Two independent readers, pcap-file and pcap-parser, and our own agree with what was pushed.
         #[test]
         fn readers_agree(frames in prop::collection::vec((0u64..(1 << 32) * 1_000_000_000, prop::collection::vec(any::<u8>(), 0..200), 0u32..70_000), 0..20)) {
-            let mut file = file_header(262_144).to_vec();
+            let mut file = file_header(LinkType::Ethernet, 262_144).to_vec();
             for (time, frame, more) in &frames {
                 push(&mut file, Timestamp::from_ns(*time), frame, frame.len() as u32 + more);
             }
@@ -126,7 +125,7 @@ mod tests {
     #[test]
     fn the_output_is_what_pcap_file_writes() {
         use pcap_file::pcap::{PcapPacket, PcapWriter};
-        let mut ours = file_header(65_535).to_vec();
+        let mut ours = file_header(LinkType::Ethernet, 65_535).to_vec();
         let header = pcap_file::pcap::PcapReader::new(ours.as_slice()).unwrap().header();
         let mut writer = PcapWriter::with_header(Vec::new(), header).unwrap();
         for i in 0..10u8 {

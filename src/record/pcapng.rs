@@ -12,8 +12,9 @@
 //! in a body is code, length, and a value padded to 4 bytes; code 0 ends them.
 
 use super::Timestamp;
-use super::contents::{Direction, Opening, Statistics};
+use super::contents::{Opening, Statistics};
 use super::pcap::Record;
+use crate::wire::Direction;
 
 /// Section Header Block; the same in both byte orders.
 pub const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -32,9 +33,6 @@ pub const BLOCK_HEADER_LEN: usize = 8;
 pub const BLOCK_TRAILER_LEN: usize = 4;
 /// Fields of a packet block's body before the frame: interface, time in two halves, captured and original length.
 pub const PACKET_FIELDS_LEN: usize = 20;
-
-/// LINKTYPE_ETHERNET.
-const LINKTYPE_ETHERNET: u16 = 1;
 
 pub(super) const SHB_HARDWARE: u16 = 2;
 pub(super) const SHB_OS: u16 = 3;
@@ -79,7 +77,7 @@ pub fn opening(opening: &Opening<'_>) -> Vec<u8> {
         end_of_options(out);
     });
     block(&mut out, INTERFACE_DESCRIPTION, |out| {
-        out.extend_from_slice(&LINKTYPE_ETHERNET.to_le_bytes());
+        out.extend_from_slice(&opening.link_type.number().to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&opening.snaplen.to_le_bytes());
         text(out, IF_NAME, opening.interface);
@@ -93,8 +91,8 @@ pub fn opening(opening: &Opening<'_>) -> Vec<u8> {
 /// Bytes of the packet block of a frame of `frame_len` bytes.
 #[inline]
 #[must_use]
-pub fn packet_len(frame_len: usize, direction: Direction, lost: u64) -> usize {
-    let flags = if direction == Direction::Unknown { 0 } else { FLAGS_LEN };
+pub fn packet_len(frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
+    let flags = if direction.is_none() { 0 } else { FLAGS_LEN };
     let dropcount = if lost == 0 { 0 } else { DROPCOUNT_LEN };
     let end = if flags + dropcount == 0 { 0 } else { OPTION_HEADER_LEN };
     let frame = frame_len.next_multiple_of(4);
@@ -105,7 +103,7 @@ pub fn packet_len(frame_len: usize, direction: Direction, lost: u64) -> usize {
 ///
 /// A frame is at most 64 KiB, a UDP payload, so that lengths fit.
 #[inline]
-pub fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Direction, lost: u64) {
+pub fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
     let length = packet_len(record.frame.len(), direction, lost);
     let total = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
     let (high, low) = halves(record.timestamp);
@@ -122,14 +120,14 @@ pub fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Direction, lost: 
     pad(out, record.frame.len());
     // Bits 0 and 1 of the flags are the direction.
     match direction {
-        Direction::Unknown => {}
-        Direction::Inbound => option(out, EPB_FLAGS, &1u32.to_le_bytes()),
-        Direction::Outbound => option(out, EPB_FLAGS, &2u32.to_le_bytes()),
+        None => {}
+        Some(Direction::Inbound) => option(out, EPB_FLAGS, &1u32.to_le_bytes()),
+        Some(Direction::Outbound) => option(out, EPB_FLAGS, &2u32.to_le_bytes()),
     }
     if lost > 0 {
         option(out, EPB_DROPCOUNT, &lost.to_le_bytes());
     }
-    if lost > 0 || direction != Direction::Unknown {
+    if lost > 0 || direction.is_some() {
         end_of_options(out);
     }
     out.extend_from_slice(&total);

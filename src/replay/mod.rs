@@ -1,18 +1,20 @@
-//! `vxtap replay`: captures played as mirror traffic.
+//! `vxtap replay` plays captures as mirror traffic.
 //!
-//! Each Ethernet frame of the captures becomes the payload of one VXLAN datagram, as a cloud's traffic mirror would
-//! send it: outer UDP source port chosen by the inner flow ([`crate::wire::flow`]), UDP checksum zero, hop limit 255,
-//! DF clear. The frames leave in the order of the files.
+//! Each Ethernet frame of the captures becomes the payload of one VXLAN datagram, as a cloud's
+//! traffic mirror would send it: outer UDP source port chosen by the inner flow
+//! ([`crate::wire::flow`]), UDP checksum zero, hop limit 255, DF clear. The frames leave in the
+//! order of the files.
 //!
 //! ```text
-//! CaptureReader ──frame──▶ Schedule ──when due──▶ Sender: batch ──sendmmsg──▶ one socket per outer source port
+//! CaptureReader ──frame──▶ Schedule ──when due──▶ Sender: batch ──sendmmsg──▶ socket of a port
 //! ```
 //!
-//! A datagram's source port is its socket's, so there are up to 128 connected sockets, opened when first needed. One
-//! batch goes through one socket; to keep the order, a frame of another port ends the batch.
+//! A datagram's source port is its socket's, so there are up to 128 connected sockets, opened when
+//! first needed. One batch goes through one socket; to keep the order, a frame of another port ends
+//! the batch.
 //!
-//! Nothing is lost silently. What the kernel does not take is in the [`Report`], by reason, and a damaged capture is
-//! sent up to the damage.
+//! Nothing is lost silently. Frames that the kernel does not take are in the [`Report`], by reason,
+//! and a damaged capture is sent up to the damage.
 
 mod pace;
 mod report;
@@ -47,41 +49,42 @@ pub enum Input {
     File(PathBuf),
     /// A capture that is part of the program.
     Memory {
-        /// What messages call it.
+        /// The name that messages give it.
         name: &'static str,
         /// The file's bytes.
         bytes: &'static [u8],
     },
 }
 
-/// What to send, where to, and how.
+/// What to send, where to, and how, is in a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayPlan {
     /// Captures, in the order in which they are sent.
     pub inputs: Vec<Input>,
-    /// Where the datagrams go.
+    /// The address that the datagrams go to.
     pub to: SocketAddr,
     /// VNIs that frames take turns in.
     pub vni: VniRange,
-    /// When frames are due.
+    /// The pace at which frames are due.
     pub pace: Pace,
     /// How many times all inputs are sent.
     pub loops: u64,
     /// Source address of the datagrams; the route decides if there is none.
     pub from: Option<IpAddr>,
-    /// Whether the outer UDP checksum is computed; it is zero if not.
+    /// True where the outer UDP checksum is computed; otherwise it is zero.
     pub checksum: bool,
-    /// Whether a progress bar is drawn, if standard error is a terminal.
+    /// True where a progress bar is drawn, if standard error is a terminal.
     pub progress: bool,
 }
 
-/// Why nothing, or nothing more, can be sent.
+/// The reasons why nothing, or nothing more, can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// A file cannot be opened.
     #[error(transparent)]
     Open(ReadError),
-    /// What is not a regular file is to be played several times, but can be read only once.
+    /// An input that is not a regular file is to be played several times, but can be read only
+    /// once.
     #[error("{} is not a regular file, so it can be played only once: copy it to a file, or leave out --loop", .0.display())]
     Once(PathBuf),
     /// Source and target address are of different kinds.
@@ -105,7 +108,7 @@ pub enum ReplayError {
         from: IpAddr,
         /// The port.
         port: u16,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
     /// The target cannot be reached from here.
@@ -113,20 +116,20 @@ pub enum ReplayError {
     Connect {
         /// The target.
         to: SocketAddr,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
     /// A socket cannot be made as needed.
     #[error("cannot {action}: {source}{}", advice(.source))]
     Socket {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
 }
 
-/// What to do about an error of the system, to be appended to it.
+/// Says what to do about an error of the system; the text is appended to the error.
 fn advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {
@@ -149,8 +152,8 @@ fn advice(error: &io::Error) -> &'static str {
 /// Sends what the plan says, until it is done or `stop` becomes true.
 ///
 /// # Errors
-/// When a file cannot be opened, or a socket cannot be made or connected, before anything is sent. What fails later,
-/// errors of single frames, and damaged captures are in the report instead.
+/// A file cannot be opened, or a socket cannot be made or connected, before anything is sent. Later
+/// failures, errors of single frames, and damaged captures are in the report instead.
 pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> {
     let sizes = plan.inputs.iter().map(Input::size).collect::<Result<Vec<u64>, _>>().map_err(ReplayError::Open)?;
     if plan.loops > 1 {
@@ -165,7 +168,8 @@ pub fn run(plan: &ReplayPlan, stop: &AtomicBool) -> Result<Report, ReplayError> 
         stop,
     };
     let started = Instant::now();
-    // With the number of the input. Each turn may find another error, but mostly it is the same again.
+    // Each error is kept with the number of its input. Each turn may find another error, but mostly
+    // it is the same again.
     let mut damaged: Vec<(usize, ReadError)> = Vec::new();
     let mut played = 0u64;
     'all: for _ in 0..plan.loops {
@@ -205,8 +209,8 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Sends one capture. `played` is what the progress bar shows at its start. The inner result is how the capture
-    /// ended.
+    /// Sends one capture. The progress bar shows `played` at its start. The inner result says how
+    /// the capture ended.
     fn play<R: Read>(
         &mut self,
         reader: Result<CaptureReader<R>, ReadError>,
@@ -228,7 +232,7 @@ impl Replay<'_> {
                 Err(error) => break Err(error),
             };
             if let Some(due) = self.schedule.due(frame.timestamp) {
-                // What is in the batch is due already and must not wait for this frame.
+                // The frames in the batch are due already and must not wait for this one.
                 self.sender.flush()?;
                 if !self.wait(due) {
                     return Ok(Ok(()));
@@ -243,7 +247,7 @@ impl Replay<'_> {
         Ok(ended)
     }
 
-    /// Sleeps until then; `false` if told to stop before.
+    /// Sleeps until `due`; returns `false` if told to stop before.
     fn wait(&self, due: Instant) -> bool {
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -259,7 +263,8 @@ impl Replay<'_> {
 }
 
 impl Input {
-    /// Length in bytes, 0 if it is not known; an error if it cannot be opened.
+    /// Returns the length in bytes, or 0 if it is not known; an error if the input cannot be
+    /// opened.
     fn size(&self) -> Result<u64, ReadError> {
         let path = match self {
             Input::Memory { bytes, .. } => return Ok(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
@@ -279,10 +284,11 @@ impl Input {
         look().map_err(|source| ReadError::Io { name: path.display().to_string(), source })
     }
 
-    /// A pipe is empty, or its writer gone, when it is opened again.
+    /// Says whether the input can be read again. A pipe is empty, or its writer gone, when it is
+    /// opened again.
     fn can_be_played_again(&self) -> Result<(), ReplayError> {
         match self {
-            // One that has vanished is reported when it is played.
+            // A file that has vanished is reported when it is played.
             Input::File(path) if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) => {
                 Err(ReplayError::Once(path.clone()))
             }

@@ -1,24 +1,25 @@
-//! When each frame is due.
+//! The schedule says when each frame is due.
 //!
-//! Due times come from an absolute schedule: a late frame does not make the next one later, so the rate holds on
-//! average even though a sleep always lasts too long by some tens of microseconds. What is overdue is sent at once, as
-//! a burst; a program that was suspended for a minute must not send a minute's traffic as one, so a schedule that is
-//! too late moves.
+//! Due times come from an absolute schedule: a late frame does not make the next one later, so the
+//! rate holds on average even though a sleep always lasts too long by some tens of microseconds.
+//! What is overdue is sent at once, as a burst; a program that was suspended for a minute must not
+//! send a minute's traffic as one, so a schedule that is too late moves.
 
 use std::time::{Duration, Instant};
 
-/// How fast frames are sent.
+/// The pace at which frames are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// As fast as the kernel takes them.
+    /// Frames go as fast as the kernel takes them.
     AsFast,
-    /// So many frames a second, at least one.
+    /// So many frames go in a second, at least one.
     Rate(u64),
-    /// With the time between frames that the capture shows.
+    /// Frames go with the time between them that the capture shows.
     Realtime,
 }
 
-/// A rate schedule that is late catches up with at most so many frames, or this much time's worth where that is more.
+/// A rate schedule that is late catches up with at most so many frames, or this much time's worth
+/// where that is more.
 const BURST_FRAMES: u64 = 64;
 const BURST_TIME: Duration = Duration::from_millis(20);
 
@@ -28,7 +29,7 @@ const REALTIME_LAG: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Schedule {
     pace: Pace,
-    /// When the first frame was due, moved on by what was given up.
+    /// The time at which the first frame was due, moved on by what was given up.
     base: Instant,
     /// Frames before the next one, for a rate.
     count: u64,
@@ -43,13 +44,14 @@ impl Schedule {
         Schedule { pace, base: now, count: 0, first: None, latest: Duration::ZERO }
     }
 
-    /// In real time, the first frame of each capture is due at once.
+    /// Begins a capture: in real time, the first frame of each is due at once.
     pub(super) fn begin_capture(&mut self) {
         self.first = None;
         self.latest = Duration::ZERO;
     }
 
-    /// When the next frame is due, or `None` if it is due already. `timestamp` is its time in the capture, in ns.
+    /// Says when the next frame is due, or `None` if it is due already. `timestamp` is its time in
+    /// the capture, in ns.
     pub(super) fn due(&mut self, timestamp: u64) -> Option<Instant> {
         if self.pace == Pace::AsFast { None } else { self.due_at(timestamp, Instant::now()) }
     }
@@ -83,7 +85,7 @@ impl Schedule {
     }
 }
 
-/// How long so many frames take at a rate, without the rounding of one frame's time.
+/// Says how long so many frames take at a rate, without the rounding of one frame's time.
 fn frames_time(count: u64, rate: u64) -> Duration {
     let nanoseconds = u128::from(count) * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
@@ -129,7 +131,8 @@ mod tests {
             schedule.begin_capture();
             assert_eq!(schedule.due_at(100 * SECOND, begin), None);
             assert_eq!(schedule.due_at(100 * SECOND + 7_000_000, begin), Some(begin + 7 * MS));
-            // Backwards, also beyond the first frame: with the one before it.
+            // A frame goes backwards, also beyond the first frame: it is due with the one before
+            // it.
             assert_eq!(schedule.due_at(100 * SECOND + 1, begin), Some(begin + 7 * MS));
             assert_eq!(schedule.due_at(0, begin + 8 * MS), None);
             assert_eq!(schedule.due_at(100 * SECOND + 9_000_000, begin + 8 * MS), Some(begin + 9 * MS));

@@ -1,4 +1,4 @@
-//! What a replay did.
+//! The report of a replay.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use serde::{Serialize, Serializer};
 use crate::ledger::thousands;
 use crate::record::read::ReadError;
 
-/// What was sent, and what was not, by reason.
+/// Counts what was sent, and by reason what was not.
 ///
-/// Every frame read from the captures is in exactly one of `frames`, `too_large` and `unsent`, unless the replay was
-/// interrupted.
+/// Every frame read from the captures is in exactly one of `frames`, `too_large` and `unsent`,
+/// unless the replay was interrupted.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Frames that the kernel took.
@@ -29,45 +29,48 @@ pub struct Report {
     pub too_large: u64,
     /// Frames given up after repeated errors, or for want of a socket.
     pub unsent: u64,
-    /// Reports from the target's host that nothing listens on the port. Several datagrams may share one report.
+    /// Reports from the target's host that nothing listens on the port. Several datagrams may share
+    /// one report.
     pub refused: u64,
     /// Times that a full queue or buffer of this host made a frame wait.
     pub no_buffer_space: u64,
-    /// Other errors. The frame in hand was tried again, but a report of the network, as "no route to host", is of
-    /// frames that the kernel had taken before.
+    /// Other errors. The frame in hand was tried again, but a report of the network, as "no route
+    /// to host", is of frames that the kernel had taken before.
     pub other_errors: u64,
-    /// Whether this host still held datagrams when the end had waited long enough for them to leave.
+    /// True where this host still held datagrams when the end had waited long enough for them to
+    /// leave.
     pub held: bool,
     /// The last of the other errors.
     pub last_error: Option<String>,
-    /// Why captures could not be read, or not to their end; what is whole in them was sent. A cause that several turns
-    /// met is here once.
+    /// The reasons why captures could not be read, or not to their end; what is whole in them was
+    /// sent. A cause that several turns met is here once.
     #[serde(serialize_with = "texts")]
     pub damaged: Vec<ReadError>,
-    /// Whether the replay was stopped before its end.
+    /// True where the replay was stopped before its end.
     pub interrupted: bool,
 }
 
 impl Report {
-    /// Frames sent per second.
+    /// Computes frames sent per second.
     #[must_use]
     pub fn frames_per_second(&self) -> f64 {
         per_second(self.frames, self.elapsed)
     }
 
-    /// Bits of frames sent per second, in millions.
+    /// Computes bits of frames sent per second, in millions.
     #[must_use]
     pub fn mbit_per_second(&self) -> f64 {
         per_second(self.frame_bytes, self.elapsed) * 8.0 / 1e6
     }
 
-    /// Whether every frame that could be read went out, and no error says that one did not get far.
+    /// Says whether every frame that could be read went out, and no error says that one did not get
+    /// far.
     #[must_use]
     pub fn all_sent(&self) -> bool {
         !self.has_errors() && !self.held && !self.interrupted
     }
 
-    /// Whether some frames did not go out, or an error says that one did not get far.
+    /// Says whether some frames did not go out, or an error says that one did not get far.
     pub(super) fn has_errors(&self) -> bool {
         self.too_large > 0 || self.unsent > 0 || self.refused > 0 || self.other_errors > 0
     }

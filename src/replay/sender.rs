@@ -1,4 +1,4 @@
-//! From frames to datagrams: the sockets, the batch, and what to do when the kernel says no.
+//! Frames become datagrams here: the sockets, the batch, and what to do when the kernel says no.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,13 +16,14 @@ use crate::sys::socket;
 use crate::wire::flow::{FIRST_SOURCE_PORT, outer_source_port};
 use crate::wire::{Vni, VniRange, vxlan};
 
-/// Outer source ports, and so sockets.
+/// There are so many outer source ports, and so many sockets.
 const PORTS: usize = 128;
 
 /// Hop limit of the datagrams, as AWS sets it.
 const HOP_LIMIT: u32 = 255;
 
-/// The largest UDP payload: 65,535 less the UDP header, for IPv4 also less the IP header (RFC 768, RFC 791, RFC 8200).
+/// The largest UDP payload: 65,535 less the UDP header, for IPv4 also less the IP header (RFC 768,
+/// RFC 791, RFC 8200).
 const PAYLOAD_V4: usize = 65_507;
 const PAYLOAD_V6: usize = 65_527;
 
@@ -33,28 +34,32 @@ const RECEIVE_BUFFER: usize = 16 << 10;
 /// The longest that a call blocks on a full send buffer.
 const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How often one frame is tried when the kernel says that it does not fit, reports that an earlier one was refused, has
-/// no room, or says anything else.
+/// One frame is tried so often when the kernel says that it does not fit, reports that an earlier
+/// one was refused, has no room, or says anything else.
 const TOO_LARGE_TRIES: u32 = 2;
 const REFUSED_TRIES: u32 = 10;
 const NO_ROOM_TRIES: u32 = 50;
 const OTHER_TRIES: u32 = 2;
 
-/// Sleep before a frame is tried again for want of room, doubled up to the second.
+/// The sleep before a frame is tried again for want of room. It is doubled from the first to the
+/// second.
 const NO_ROOM_SLEEP: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(10)];
 
-/// How long the end waits for errors of the last datagrams, if there was none before: about a round trip.
+/// The end waits this long for errors of the last datagrams, if there was none before: about a
+/// round trip.
 const LATE_ERRORS: Duration = Duration::from_millis(50);
 
-/// The same after datagrams that this host had to hold back are gone, which means that they have left or were given up.
-/// The kernel's report takes the way of a packet over loopback, by a thread of low priority where the host is busy.
+/// The end waits this long after datagrams that this host had to hold back are gone, which means
+/// that they have left or were given up. The kernel's report takes the way of a packet over
+/// loopback, by a thread of low priority where the host is busy.
 const GIVEN_UP_ERRORS: Duration = Duration::from_millis(500);
 
-/// How long the end waits while this host holds datagrams back: Linux asks three times, a second apart, for the link
-/// address of a neighbour before it gives up and says so (`mcast_solicit` and `retrans_time_ms`, arp(7)).
+/// The end waits at most this long while this host holds datagrams back. Linux asks three times, a
+/// second apart, for the link address of a neighbour before it gives up and says so
+/// (`mcast_solicit` and `retrans_time_ms`, arp(7)).
 const HELD_MOST: Duration = Duration::from_secs(5);
 
-/// How often the end looks for errors meanwhile.
+/// The end looks for errors this often meanwhile.
 const ERROR_CHECK: Duration = Duration::from_millis(5);
 
 /// Sends frames in the order in which they are offered.
@@ -67,7 +72,7 @@ pub(super) struct Sender<'a> {
     /// The VNI of the next frame.
     vni: Vni,
     largest_frame: usize,
-    /// By outer source port less [`FIRST_SOURCE_PORT`].
+    /// The sockets, by outer source port less [`FIRST_SOURCE_PORT`].
     sockets: Vec<Option<Socket>>,
     batch: SendBatch,
     /// Outer source port of the batch.
@@ -77,7 +82,8 @@ pub(super) struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     /// # Errors
-    /// When the target cannot be reached from the source address, so that a mistake shows before anything is sent.
+    /// The target cannot be reached from the source address. The mistake thus shows before anything
+    /// is sent.
     pub(super) fn new(plan: &ReplayPlan, stop: &'a AtomicBool) -> Result<Sender<'a>, ReplayError> {
         // An IPv4 address in IPv6 notation is sent to over IPv4, where it would go anyway.
         let to = match plan.to.ip().to_canonical() {
@@ -138,8 +144,8 @@ impl<'a> Sender<'a> {
     /// Sends what was taken. Afterwards nothing waits: each frame is sent or counted.
     ///
     /// # Errors
-    /// When a socket cannot be opened and there is nothing to report so far. Later that costs the frames in hand, which
-    /// are counted; the next ones of that port try again.
+    /// A socket cannot be opened and there is nothing to report so far. Later that costs the frames
+    /// in hand, which are counted; the next frames of that port try again.
     pub(super) fn flush(&mut self) -> Result<(), ReplayError> {
         if self.batch.is_empty() {
             return Ok(());
@@ -202,15 +208,16 @@ impl<'a> Sender<'a> {
 
     /// Sends the rest and collects the errors that are still waiting at the sockets, or come soon.
     ///
-    /// A replay can be over before the first answer to it: that nothing listens, or that nobody has the target's
-    /// address. So the end waits, unless it is known already that not all went well, until [`LATE_ERRORS`] have
-    /// passed since the last datagram left this host. The kernel gives up a datagram first and reports it then, so
-    /// that datagrams are gone and errors not yet there is a state that has to be waited through, too. What this
-    /// host still holds after [`HELD_MOST`] is reported as that.
+    /// A replay can be over before the first answer to it: that nothing listens, or that nobody has
+    /// the target's address. So the end waits, unless it is known already that not all went well,
+    /// until [`LATE_ERRORS`] have passed since the last datagram left this host. The kernel gives
+    /// up a datagram first and reports it then. So there is a state in which datagrams are gone and
+    /// errors are not there yet, which has to be waited through, too. Datagrams that this host
+    /// still holds after [`HELD_MOST`] are reported as held.
     pub(super) fn finish(mut self) -> Result<Report, ReplayError> {
         self.flush()?;
         let started = Instant::now();
-        // Since when nothing is held, and how long errors may take from then on.
+        // The time since which nothing is held, and how long errors may take from then on.
         let (mut since, mut patience) = (started, LATE_ERRORS);
         loop {
             let now = Instant::now();
@@ -235,18 +242,20 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Whether this host holds datagrams that the sockets have sent; `false` if the kernel does not say.
+    /// Says whether this host holds datagrams that the sockets have sent; `false` if the kernel
+    /// does not say.
     fn holds_datagrams(&self) -> bool {
         self.sockets.iter().flatten().any(|socket| socket::held(socket).is_ok_and(|bytes| bytes > 0))
     }
 
-    /// A connected socket that sends from this port, or from any for port 0.
+    /// Opens a connected socket that sends from this port, or from any for port 0.
     fn open(&self, port: u16) -> Result<Socket, ReplayError> {
         let set = |action| move |source| ReplayError::Socket { action, source };
         let v4 = self.to.is_ipv4();
         let socket = Socket::new(Domain::for_address(self.to), Type::DGRAM, Some(Protocol::UDP))
             .map_err(set("open a UDP socket"))?;
-        // A second replay may run beside this one; connected to other targets or not, both only send.
+        // A second replay may run beside this one; connected to other targets or not, both only
+        // send.
         socket.set_reuse_port(true).map_err(set("share UDP ports (SO_REUSEPORT)"))?;
         socket.set_send_buffer_size(SEND_BUFFER).map_err(set("set the send buffer (SO_SNDBUF)"))?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(set("set the receive buffer (SO_RCVBUF)"))?;
@@ -289,7 +298,7 @@ impl Report {
     }
 }
 
-/// What to do with the frame that the kernel did not take.
+/// The decision about a frame that the kernel did not take.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Again,
@@ -298,7 +307,7 @@ enum Next {
     GiveUp,
 }
 
-/// How often the frame at the front was refused, by cause.
+/// Counts how often the frame at the front was refused, by cause.
 #[derive(Debug, Default)]
 struct Tries {
     too_large: u32,
@@ -316,13 +325,14 @@ impl Tries {
         };
         match error.raw_os_error() {
             Some(libc::EINTR) => Next::Again,
-            // Over IPv6 the first may be a router's "packet too big" for an earlier datagram; the kernel has taken note
-            // and fragments this one.
+            // Over IPv6 the first such error may be a router's "packet too big" for an earlier
+            // datagram; the kernel has taken note and fragments this one.
             Some(libc::EMSGSIZE) => match again(&mut self.too_large, TOO_LARGE_TRIES) {
                 Next::GiveUp => Next::TooLarge,
                 other => other,
             },
-            // The error of an earlier datagram, for which the network has answered meanwhile.
+            // This is the error of an earlier datagram, for which the network has answered
+            // meanwhile.
             Some(libc::ECONNREFUSED) => {
                 report.refused += 1;
                 again(&mut self.refused, REFUSED_TRIES)
@@ -336,7 +346,7 @@ impl Tries {
                     other => other,
                 }
             }
-            // Possibly of an earlier datagram too, as "host unreachable" is.
+            // This is possibly of an earlier datagram too, as "host unreachable" is.
             _ => {
                 report.other_errors += 1;
                 report.last_error = Some(error.to_string());

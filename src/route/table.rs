@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::{Registry, SessionId};
-use crate::ledger::{Overflow, SessionTotals};
+use crate::ledger::SessionTotals;
 use crate::record::Timestamp;
 use crate::session::Session;
 
@@ -77,14 +77,6 @@ impl SessionTable {
         id
     }
 
-    /// Adds what was counted elsewhere of sessions beyond the limit.
-    pub fn add_overflow(&mut self, frames: u64, bytes: u64) {
-        if let Some(counts) = self.counts.get_mut(SessionId::OVERFLOW.index()) {
-            counts.frames += frames;
-            counts.bytes += bytes;
-        }
-    }
-
     fn look_up(&mut self, session: Session) -> SessionId {
         let id = match self.ids.get(&session) {
             Some(id) => *id,
@@ -108,11 +100,10 @@ impl SessionTable {
         id.unwrap_or(SessionId::OVERFLOW)
     }
 
-    /// What this worker counted per session, and of sessions beyond the limit.
+    /// What this worker counted per session.
     #[must_use]
-    pub fn totals(&self) -> (Vec<SessionTotals>, Overflow) {
-        let sessions = self
-            .ids
+    pub fn totals(&self) -> Vec<SessionTotals> {
+        self.ids
             .iter()
             .filter_map(|(session, id)| {
                 let counts = self.counts.get(id.index()).filter(|c| c.frames > 0)?;
@@ -124,9 +115,7 @@ impl SessionTable {
                     last: counts.last,
                 })
             })
-            .collect();
-        let overflow = self.counts.first().copied().unwrap_or_default();
-        (sessions, Overflow { frames: overflow.frames, bytes: overflow.bytes })
+            .collect()
     }
 }
 
@@ -172,13 +161,13 @@ mod tests {
         let mut a = SessionTable::new(Arc::clone(&registry));
         let mut b = SessionTable::new(Arc::clone(&registry));
         a.count(session(0), 64, at(1));
+        let mut overflow = 0;
         for vni in 0..10_000 {
-            b.count(session(vni), 64, at(1));
+            overflow += u64::from(b.count(session(vni), 64, at(1)) == SessionId::OVERFLOW);
             a.count(session(vni), 64, at(1));
         }
-        let (sessions, overflow) = b.totals();
-        assert_eq!(sessions.len(), 3);
-        assert_eq!((overflow.frames, overflow.bytes), (9_997, 9_997 * 64));
+        assert_eq!(b.totals().len(), 3);
+        assert_eq!(overflow, 9_997);
         assert!(b.ids.len() == 3 && b.counts.len() == 4);
         assert_eq!(a.count(session(2), 64, at(1)), b.count(session(2), 64, at(1)));
     }
@@ -189,7 +178,7 @@ mod tests {
         for (bytes, time) in [(60, 20), (40, 10), (50, 30)] {
             table.count(session(1), bytes, at(time));
         }
-        let (sessions, _) = table.totals();
+        let sessions = table.totals();
         let s = &sessions[0];
         assert_eq!((s.frames, s.bytes, s.first, s.last), (3, 150, at(10), at(30)));
         // Together with what was counted elsewhere, of this session, another, and beyond the limit.
@@ -197,12 +186,10 @@ mod tests {
         table.add(session(2), 1, 60, [at(7), at(9)]);
         table.add(session(2), 0, 0, [at(0), at(99)]);
         table.add(session(3), 1, 60, [at(1), at(1)]);
-        table.add(session(4), 4, 240, [at(1), at(1)]);
-        table.add_overflow(6, 360);
-        let (mut sessions, overflow) = table.totals();
+        assert_eq!(table.add(session(4), 4, 240, [at(1), at(1)]), SessionId::OVERFLOW);
+        let mut sessions = table.totals();
         sessions.sort_by_key(|s| s.session.vni);
         let got: Vec<_> = sessions.iter().map(|s| (s.session.vni.get(), s.frames, s.bytes, s.first, s.last)).collect();
         assert_eq!(got, [(1, 5, 250, at(5), at(30)), (2, 1, 60, at(7), at(9)), (3, 1, 60, at(1), at(1))]);
-        assert_eq!((overflow.frames, overflow.bytes), (10, 600));
     }
 }

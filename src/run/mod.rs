@@ -16,6 +16,7 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::allow::AllowError;
 use crate::console::Console;
+use crate::host;
 use crate::pipeline::{Destination, Outcome, OutputError, OutputPlan, Pipeline, PipelinePlan};
 use crate::record::compress::{self, Compression};
 use crate::source::{self, OpenError, Opened, Sources};
@@ -74,6 +75,7 @@ pub struct Sensor {
 /// Why it could not start; nothing is left behind then.
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
+    host::raise_descriptor_limit();
     let Opened { sources, addresses, receive_buffer, redirect, description, gate } =
         source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;

@@ -2,6 +2,8 @@
 
 mod allowed;
 pub mod bpf;
+mod copies;
+mod drops;
 mod open;
 mod owner;
 pub mod port_owner;
@@ -20,24 +22,47 @@ use std::time::Duration;
 
 use crate::record::Timestamp;
 use crate::session::Session;
+use crate::wire::Encapsulation;
 
 /// A received datagram, lent to the worker. Its memory goes back to the kernel afterwards.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {
-    /// The UDP payload: a VXLAN header and the inner frame.
+    /// The UDP payload: the header of the encapsulation and the inner frame.
     pub payload: &'a [u8],
-    /// Bytes of the payload as it arrived. Less than that is here only if the source was told to keep no more.
+    /// Bytes of the payload as it arrived. Fewer are here only if the source was told to keep no more.
     pub length: usize,
-    /// True where the end of the payload is missing, and not because we wanted so.
+    /// True where the end of the payload is missing although it was wanted.
     pub truncated: bool,
-    /// The UDP checksum was verified here, and is not that of the datagram.
+    /// True where the source verified the UDP checksum, and it is not that of the datagram.
     pub wrong_checksum: bool,
     /// A copy: a program in the kernel has redirected the frame into an interface.
     pub redirected: bool,
     /// Outer source address, as [`crate::wire::source`] has it.
     pub source: Ipv6Addr,
+    /// The UDP port of this host that it came to.
+    pub port: u16,
+    /// How the frame in it is wrapped, which the port decides.
+    pub encapsulation: Encapsulation,
     /// Receive time by the kernel's clock.
     pub timestamp: Timestamp,
+}
+
+impl Datagram<'_> {
+    /// A datagram without payload, from nobody: what a literal builds on that names only some of the fields.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            payload: &[],
+            length: 0,
+            truncated: false,
+            wrong_checksum: false,
+            redirected: false,
+            source: Ipv6Addr::UNSPECIFIED,
+            port: 0,
+            encapsulation: Encapsulation::Vxlan,
+            timestamp: Timestamp::from_ns(0),
+        }
+    }
 }
 
 /// What a program in the kernel did with datagrams before the worker saw them.

@@ -19,19 +19,22 @@
 
 use std::array;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::copies::{Copies, Told};
+use super::drops::DropCounter;
 use super::owner::Owner;
 use super::{Datagram, Source, port_owner};
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
-use crate::wire::source;
+use crate::wire::{Encapsulation, source};
 
 /// Batches of nothing but copies that are received one after the other at most.
 const COPIES: usize = 16;
@@ -123,6 +126,7 @@ impl BindError {
 #[derive(Debug)]
 struct Bound {
     socket: Socket,
+    port: u16,
     drops: DropCounter,
 }
 
@@ -130,26 +134,8 @@ impl Bound {
     /// Ends the refusal that the socket began with. What was refused is not dropped.
     fn accept(&mut self) -> io::Result<()> {
         self.socket.detach_filter()?;
-        self.drops.last = socket::drops(&self.socket)?;
+        self.drops.begin_at(socket::drops(&self.socket)?);
         Ok(())
-    }
-}
-
-/// A 32-bit counter of the kernel's that wraps, followed in 64 bits.
-#[derive(Debug, Clone, Copy, Default)]
-struct DropCounter {
-    last: u32,
-    total: u64,
-}
-
-impl DropCounter {
-    fn update(&mut self, now: u32) {
-        let more = now.wrapping_sub(self.last);
-        // A datagram that was queued earlier tells of an earlier count than one read directly.
-        if more < u32::MAX / 2 {
-            self.total += u64::from(more);
-            self.last = now;
-        }
     }
 }
 
@@ -163,8 +149,12 @@ pub struct UdpSource {
     /// Total of drops when refusing began, once it has.
     before_refusing: Option<u64>,
     owner: Owner,
-    /// Copies of what another worker has.
+    /// Copies of what another worker has, which this one has read.
     copies: u64,
+    /// What all workers know of copies that were lost; `None` where there is one worker.
+    lost_copies: Option<Arc<Copies>>,
+    /// Drops that this worker counts, where there are several.
+    counted: u64,
     /// There may be more than was received last.
     has_more: bool,
 }
@@ -180,19 +170,6 @@ pub struct Listening {
     pub receive_buffer: u32,
 }
 
-/// The default: the VXLAN port on all addresses, IPv4 included; IPv4 only where the host has no IPv6.
-#[must_use]
-pub fn default_listen(port: u16) -> SocketAddr {
-    // Whether that port is free is not the question here.
-    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let has_ipv6 = open(any, false).and_then(|socket| socket.bind(&any.into())).is_ok();
-    if has_ipv6 {
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
-    } else {
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
-    }
-}
-
 /// Opens the sockets of all workers. They refuse everything until [`Source::begin`]: while some sockets of a group are missing, the others get what is
 /// meant for them, and a session that begins in one worker and goes on in another reaches its file out of order. And while the
 /// outputs are being opened, which may have much to read, nobody takes what fills the receive buffers.
@@ -201,6 +178,7 @@ pub fn default_listen(port: u16) -> SocketAddr {
 /// The first address that cannot be listened on, with the reason.
 pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
     let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
+    let copies = (workers > 1).then(|| Arc::new(Copies::new(plan.workers)));
     let mut sources: Vec<UdpSource> = (0..workers)
         .map(|number| UdpSource {
             sockets: Vec::new(),
@@ -209,6 +187,8 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             before_refusing: None,
             owner: Owner { number, workers, steering: plan.steering },
             copies: 0,
+            lost_copies: copies.clone(),
+            counted: 0,
             has_more: false,
         })
         .collect();
@@ -250,7 +230,10 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             } else if plan.steering == Steering::Flow && address.is_ipv6() {
                 socket::refuse_multicast_v6(&socket).map_err(os("IPV6_MULTICAST_ALL"))?;
             }
-            source.sockets.push(Bound { socket, drops: DropCounter::default() });
+            source.sockets.push(Bound { socket, port: address.port(), drops: DropCounter::default() });
+        }
+        if let Some(copies) = &copies {
+            copies.count_by(open_behind(address, plan.steering).map_err(os("socket behind those of the workers"))?);
         }
         addresses.push(address);
     }
@@ -265,6 +248,21 @@ fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_port(reuse_port)?;
+    Ok(socket)
+}
+
+/// Opens the socket of a group that only what is given to all comes to, and that takes nothing: see
+/// `copies`. It must be the last of its group.
+fn open_behind(address: SocketAddr, steering: Steering) -> io::Result<Socket> {
+    let socket = open(address, true)?;
+    if address.is_ipv6() {
+        socket::receive_zero_checksum_v6(&socket)?;
+        if steering == Steering::Flow {
+            socket::refuse_multicast_v6(&socket)?;
+        }
+    }
+    socket::refuse_further(&socket)?;
+    socket.bind(&address.into())?;
     Ok(socket)
 }
 
@@ -313,7 +311,7 @@ impl UdpSource {
             if let Ok(drops) = socket::drops(&bound.socket) {
                 bound.drops.update(drops);
             }
-            total += bound.drops.total;
+            total += bound.drops.total();
         }
         total
     }
@@ -321,7 +319,8 @@ impl UdpSource {
 
 impl Source for UdpSource {
     fn begin(&mut self) -> io::Result<()> {
-        self.sockets.iter_mut().try_for_each(Bound::accept)
+        self.sockets.iter_mut().try_for_each(Bound::accept)?;
+        self.lost_copies.as_ref().map_or(Ok(()), |copies| copies.begin(self.owner.number as usize))
     }
 
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
@@ -356,6 +355,8 @@ impl Source for UdpSource {
                         // The kernel has dropped those.
                         wrong_checksum: false,
                         source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
+                        port: bound.port,
+                        encapsulation: Encapsulation::Vxlan,
                         // The kernel stamps every datagram once the option is set.
                         timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
                     });
@@ -394,7 +395,10 @@ impl Source for UdpSource {
 
     fn kernel_dropped(&mut self) -> u64 {
         let dropped = self.dropped();
-        self.before_refusing.unwrap_or(dropped)
+        let drops = self.before_refusing.unwrap_or(dropped);
+        let Some(copies) = &self.lost_copies else { return drops };
+        self.counted += copies.dropped(self.owner.number as usize, Told { drops, copies: self.copies });
+        self.counted
     }
 
     fn copies(&self) -> u64 {
@@ -403,6 +407,9 @@ impl Source for UdpSource {
 
     fn refuse_further(&mut self) {
         self.before_refusing = Some(self.dropped());
+        if let Some(copies) = &self.lost_copies {
+            copies.end(self.owner.number as usize);
+        }
         for bound in &self.sockets {
             if let Err(error) = socket::refuse_further(&bound.socket) {
                 tracing::warn!(%error, "cannot refuse further datagrams; draining what comes for a moment");
@@ -426,15 +433,6 @@ mod tests {
     }
 
     #[test]
-    fn the_drop_counter_wraps_and_ignores_old_news() {
-        let mut drops = DropCounter::default();
-        for counter in [5, 3, 1 << 30, 1 << 31, 3 << 30, 4] {
-            drops.update(counter);
-        }
-        assert_eq!(drops.total, (1 << 32) + 4);
-    }
-
-    #[test]
     fn dual_stack_receives_both_families() {
         let mut listening = listen(&plan("[::]:0", 1)).unwrap();
         listening.sources[0].begin().unwrap();
@@ -444,7 +442,10 @@ mod tests {
             let sender = UdpSocket::bind((from, 0)).unwrap();
             sender.send_to(b"hello", (from, port)).unwrap();
             listening.sources[0].wait(Duration::from_secs(5)).unwrap();
-            let n = listening.sources[0].receive(64, &mut |d| sources.push(d.source.to_canonical().to_string()));
+            let n = listening.sources[0].receive(64, &mut |d| {
+                assert_eq!((d.port, d.encapsulation), (port, Encapsulation::Vxlan));
+                sources.push(d.source.to_canonical().to_string());
+            });
             assert_eq!(n.unwrap(), 1);
         }
         assert_eq!(sources, ["127.0.0.1", "::1"]);

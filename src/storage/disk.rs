@@ -1,4 +1,4 @@
-//! Files as the kernel has them.
+//! Files are here as the kernel has them.
 
 use std::fs::{DirBuilder, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -21,15 +21,18 @@ use super::status::{self, Identity, Status};
 use super::{Space, Storage, StoredFile};
 use crate::sys::written;
 
-/// Captures hold what people said and typed: nothing for everybody. The umask can only take more away.
+/// Captures hold what people said and typed, so nothing is for everybody. The umask can only take
+/// more away.
 const FILE_MODE: Mode = Mode::from_bits_retain(0o640);
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// File systems whose syncfs(2) waits for bytes and journal and has the disk write its cache, as fsync(2) does: ext4, XFS, Btrfs (statfs(2)). Others
-/// may leave it at handing over the bytes, as FUSE does.
+/// On these file systems, syncfs(2) waits for bytes and journal and has the disk write its cache,
+/// as fsync(2) does: ext4, XFS, Btrfs (statfs(2)). Others may leave it at handing over the bytes,
+/// as FUSE does.
 const SYNCED_AS_A_WHOLE: [rustix::fs::FsWord; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 
-/// The file systems of the host. Through the page cache, unless it is told otherwise. Clones share what bounds their direct files.
+/// The file systems of the host. Files go through the page cache unless [`Direct`] says otherwise.
+/// Clones share what bounds their direct files.
 #[derive(Debug, Clone)]
 pub struct Disk {
     /// The directory that the user named.
@@ -39,14 +42,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Files of which some are written past the page cache.
+    /// Makes a storage that writes those files past the page cache that `direct` names.
     #[must_use]
     pub fn new(direct: Direct) -> Self {
         Self { root: None, direct, pool: Arc::new(Pool::new(direct::FILES)) }
     }
 
-    /// The same, for what is below `root`: links that lead to it are followed, and none from there
-    /// on.
+    /// Makes a storage for what is below `root`: links that lead to `root` are followed, and none
+    /// from there on.
     #[must_use]
     pub fn below(root: &Path, direct: Direct) -> Self {
         Self { root: Some(root.to_path_buf()), ..Self::new(direct) }
@@ -72,20 +75,20 @@ impl Disk {
 /// Proves that files can be created in `directory`, and leaves nothing there.
 ///
 /// # Errors
-/// What `open(2)` returns.
+/// The error of `open(2)`.
 pub fn probe(directory: &Path) -> io::Result<()> {
     let directory = open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let write = OFlags::WRONLY | OFlags::CLOEXEC;
     if openat(&directory, c".", write | OFlags::TMPFILE, FILE_MODE).is_ok() {
         return Ok(());
     }
-    // The file system has no files without a name, or something is wrong, which this one tells,
-    // too.
+    // The file system has no files without a name, or something is wrong. A file with a name tells
+    // which.
     let number = RandomState::new().build_hasher().finish();
     probe_by_name(&directory, &format!(".vxtap-{number:016x}"))
 }
 
-/// The same with a file that has a name. Whatever has it already is left alone.
+/// Proves that a file with a name can be created. Whatever has the name already is left alone.
 fn probe_by_name(directory: impl AsFd, name: &str) -> io::Result<()> {
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     openat(&directory, name, OFlags::WRONLY | OFlags::CLOEXEC | new, FILE_MODE)?;
@@ -154,7 +157,7 @@ impl Storage for Disk {
         let (from_directory, from_name) = place(self.root(), from)?;
         let (to_directory, to_name) = place(self.root(), to)?;
         match renameat_with(&from_directory, from_name, &to_directory, to_name, RenameFlags::NOREPLACE) {
-            // The file system cannot promise it: then it is looked up first.
+            // The file system cannot promise not to replace: then the name is looked up first.
             Err(Errno::INVAL | Errno::NOSYS) if !self.exists(to)? => {
                 Ok(renameat(&from_directory, from_name, &to_directory, to_name)?)
             }
@@ -176,7 +179,8 @@ impl Storage for Disk {
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let directory = place::directory(self.root(), directory)?;
-        // Opened again, as what is open for finding names only cannot be synced.
+        // The directory is opened again, as one that is open for finding names only cannot be
+        // synced.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         File::from(openat(directory, c".", flags, Mode::empty())?).sync_all()
     }
@@ -339,7 +343,7 @@ mod tests {
             assert_eq!(error.to_string(), "its directory is a symbolic link, which is not followed");
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
-        // A file that is one is removed itself, and not written to.
+        // A file that is a link is removed itself, and not written to.
         std::os::unix::fs::symlink(outside.join("a"), inside.join("c")).unwrap();
         assert!(disk.append(&inside.join("c")).is_err());
         disk.remove(&inside.join("c")).unwrap();

@@ -1,4 +1,4 @@
-//! A storage for tests that does what disks do on bad days.
+//! A storage for tests does here what disks do on bad days.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,14 +10,16 @@ use rustix::fs::OFlags;
 
 use super::{Disk, Identity, Named, Space, Status, Storage, StoredFile};
 
-/// What goes wrong from now on. Nothing, by default.
+/// The faults that happen from now on; none by default.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Faults {
     /// A write takes at most so many bytes.
     pub(crate) short: Option<usize>,
-    /// Bytes that may still be written before writes fail with this error number; the write that hits the limit is torn.
+    /// So many bytes may still be written before writes fail with this error number. The write that
+    /// hits the limit is torn.
     pub(crate) write: Option<(u64, i32)>,
-    /// Files whose names end so find the disk full, and others the room that is reserved for them.
+    /// Files whose names end so find the disk full; others do for the room that is reserved for
+    /// them.
     pub(crate) full: Option<&'static str>,
     /// Files cannot be created.
     pub(crate) create: Option<i32>,
@@ -35,25 +37,25 @@ pub(crate) struct Faults {
     pub(crate) sync: Option<i32>,
     /// The file system cannot be synced.
     pub(crate) sync_all: Option<i32>,
-    /// Files whose names have this in them have lost bytes, as they say when they are synced or asked.
+    /// Files whose names contain this have lost bytes, as they say when they are synced or checked.
     pub(crate) lost: Option<&'static str>,
     /// Blocks cannot be reserved.
     pub(crate) reserve: Option<i32>,
     /// Lengths of files at which blocks were reserved.
     pub(crate) reserved: Vec<u64>,
-    /// Each write takes so long.
+    /// Each write takes this long.
     pub(crate) stall: Duration,
-    /// Syncing a file takes so long.
+    /// Syncing a file takes this long.
     pub(crate) sync_stall: Duration,
-    /// The room that is said to be there.
+    /// The room that the storage says is there.
     pub(crate) space: Option<Space>,
-    /// So much more of it is there with each file that is removed.
+    /// The room grows by so much with each file that is removed.
     pub(crate) block: u64,
-    /// How often it was asked for.
+    /// So often the room was asked for.
     pub(crate) looks: u64,
-    /// How full the queue is, as it was told last.
+    /// The fullness of the queue, as it was told last.
     pub(crate) behind: u32,
-    /// What was done, for those who ask for the order of things.
+    /// Everything that was done, for tests that ask for the order.
     pub(crate) done: Vec<String>,
 }
 
@@ -120,7 +122,7 @@ impl Storage for Faulty {
         fails(self.faults().rename)?;
         self.done("rename", to);
         if self.faults().exchange {
-            // By somebody, between the last look and the name.
+            // Somebody exchanges the file between the last look and the new name.
             std::fs::remove_file(from)?;
             std::fs::write(from, "another")?;
         }
@@ -177,7 +179,7 @@ impl Write for FaultyFile {
         let stall = self.storage.faults().stall;
         std::thread::sleep(stall);
         let length = {
-            // In one piece: else a fault that the test takes back meanwhile would come again.
+            // This is one piece: else a fault that the test takes back meanwhile would come again.
             let mut faults = self.storage.faults();
             fails(faults.full.filter(|ending| self.name.ends_with(ending)).map(|_| libc::ENOSPC))?;
             let mut length = bytes.len().min(faults.short.unwrap_or(usize::MAX));

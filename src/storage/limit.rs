@@ -1,16 +1,16 @@
-//! The limit of a file's size that the process has.
+//! The limit of a file's size that the process has is read and named here.
 
 use std::io;
 
 use rustix::process::{Resource, getrlimit};
 
-/// Bytes that a file of this process can have at most; none where there is no limit.
+/// So many bytes a file of this process can have at most; none where there is no limit.
 #[must_use]
 pub fn file_size_limit() -> Option<u64> {
     getrlimit(Resource::Fsize).current
 }
 
-/// An error of a storage, for people: where a limit is the reason, with that.
+/// Puts an error of a storage into words; where a limit is the reason, the words name the limit.
 #[must_use]
 pub fn explain(error: &io::Error) -> String {
     match file_size_limit() {

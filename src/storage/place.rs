@@ -1,9 +1,9 @@
-//! Names in a directory that others may write to, without ever going through a link.
+//! Names in a directory that others may write to are found here without ever going through a link.
 //!
-//! The directory that the user names is the root: links that lead to it are the user's. Below it
-//! every step is taken from an open directory to a name in it, which must not be a link, as
-//! `openat2(2)` does it with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`. The steps are ours, since
-//! older kernels and containers refuse that call, and captures lie one directory deep.
+//! The directory that the user names is the root: links that lead to the root are the user's. Below
+//! the root every step is taken from an open directory to a name in it, which must not be a link,
+//! as `openat2(2)` does it with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`. The steps are ours,
+//! since older kernels and containers refuse that call, and captures lie one directory deep.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -21,12 +21,12 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 pub struct Named {
     /// Its name.
     pub name: OsString,
-    /// What it is; a link is one itself.
+    /// Its kind; a link is not followed.
     pub kind: FileType,
 }
 
-/// The directory of a file, opened, and the file's name in it. Without a root only the file's own
-/// directory must not be a link.
+/// Opens the directory of a file, and returns it with the file's name in it. Without a root only
+/// the file's own directory must not be a link.
 pub(super) fn place<'a>(root: Option<&Path>, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -38,12 +38,13 @@ pub(super) fn place<'a>(root: Option<&Path>, path: &'a Path) -> io::Result<(Owne
     step(open(parent, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()), || parent.is_symlink()).map(|open| (open, name))
 }
 
-/// A directory, opened to find names in it. What is not below the root is found as the system does.
+/// Opens a directory to find names in it. A directory that is not below the root is found as the
+/// system does.
 pub(super) fn directory(root: Option<&Path>, path: &Path) -> io::Result<OwnedFd> {
     let below = root.and_then(|root| Some((root, path.strip_prefix(root).ok()?)));
     let Some((root, below)) = below else { return Ok(open(path, DIRECTORY, Mode::empty())?) };
     let mut names = below.components();
-    // The first step by the root's path, which saves to open it.
+    // The first step goes by the root's path, which saves opening the root.
     let Some(first) = names.next() else { return Ok(open(root, DIRECTORY, Mode::empty())?) };
     let first = root.join(normal(first)?);
     let mut at = step(open(&first, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()), || first.is_symlink())?;
@@ -62,7 +63,8 @@ fn normal(component: Component<'_>) -> io::Result<&OsStr> {
     }
 }
 
-/// A directory that was opened, or why not. The system does not say that it is a link.
+/// Returns a directory that was opened, or why it was not. The system does not say that the name is
+/// a link.
 fn step(opened: Result<OwnedFd, Errno>, is_link: impl FnOnce() -> bool) -> io::Result<OwnedFd> {
     if matches!(opened, Err(Errno::NOTDIR | Errno::LOOP)) && is_link() {
         let what = "its directory is a symbolic link, which is not followed";
@@ -75,7 +77,7 @@ fn kind(directory: impl AsFd, name: &OsStr) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode))
 }
 
-/// What is in `directory`.
+/// Lists what is in `directory`.
 pub(super) fn list(directory: impl AsFd) -> io::Result<Vec<Named>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = openat(&directory, c".", flags, Mode::empty())?;
@@ -87,7 +89,7 @@ pub(super) fn list(directory: impl AsFd) -> io::Result<Vec<Named>> {
             continue;
         }
         let kind = match entry.file_type() {
-            // The file system does not say, or somebody removed it.
+            // The file system does not say the kind, or somebody removed the name.
             FileType::Unknown => match kind(&open, name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 kind => kind?,

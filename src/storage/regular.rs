@@ -1,7 +1,7 @@
-//! Opening a regular file, and nothing else.
+//! A regular file is opened here, and nothing else.
 //!
-//! Names in a directory of captures may be others' to give: a symbolic link leads to a file that is not ours, and who opens a pipe waits until somebody
-//! opens its other end.
+//! Names in a directory of captures may be others' to give: a symbolic link leads to a file that is
+//! not ours, and whoever opens a pipe waits until somebody opens its other end.
 
 use std::fs::File;
 use std::io;
@@ -12,13 +12,13 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl,
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// What has the name of a file and is none.
+/// Something has the name of a file and is none; the text says what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a regular file but {0}")]
 pub struct NotRegular(pub &'static str);
 
 impl NotRegular {
-    /// What is wrong with something of this kind, if it is no regular file.
+    /// Refuses a kind that is not a regular file, and says what it is.
     pub(super) fn of(kind: FileType) -> Result<(), Self> {
         Err(NotRegular(match kind {
             FileType::RegularFile => return Ok(()),
@@ -34,12 +34,12 @@ impl NotRegular {
 /// Opens a regular file that is there.
 ///
 /// # Errors
-/// What `open(2)` returns; [`NotRegular`] within an error where the name is that of something else.
+/// The error of `open(2)`; [`NotRegular`] within it where the name is that of something else.
 pub fn open_regular(path: &Path, flags: OFlags) -> io::Result<File> {
     open_regular_at(CWD, path, flags, Mode::empty())
 }
 
-/// Opens a regular file in `directory`, as `flags` have it.
+/// Opens a regular file in `directory`, with these `flags`.
 pub(super) fn open_regular_at(
     directory: impl AsFd,
     name: impl Arg + Copy,
@@ -48,17 +48,17 @@ pub(super) fn open_regular_at(
 ) -> io::Result<File> {
     let check = |mode| NotRegular::of(FileType::from_raw_mode(mode)).map_err(io::Error::other);
     if !flags.contains(OFlags::EXCL) {
-        // Before it is opened: to open a device can set something off.
+        // The kind is asked for before the file is opened: opening a device can set something off.
         match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => {}
             found => check(found?.st_mode)?,
         }
     }
-    // For whoever exchanges it now.
+    // These flags are for the case that somebody exchanges the file now.
     let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(openat(&directory, name, flags | safe, mode)?);
     check(fstat(&file)?.st_mode)?;
-    // The kernel does not heed it for regular files, but a file system in user space may.
+    // The kernel does not heed `O_NONBLOCK` for regular files, but a file system in user space may.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! Reading a small file that the user names, and nothing else.
+//! A small file that the user names is read here, and nothing else is.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,17 +13,18 @@ use super::regular::NotRegular;
 #[error("larger than {0} bytes, which is more than it can sensibly have")]
 pub struct TooLarge(pub usize);
 
-/// The text of a regular file of at most `most` bytes. The path may lead there by symbolic links,
-/// as those of programs that manage configurations do.
+/// Reads the text of a regular file of at most `most` bytes. The path may lead there by symbolic
+/// links, as those of programs that manage configurations do.
 ///
 /// # Errors
-/// What `open(2)` or `read(2)` returns; [`NotRegular`] or [`TooLarge`] within an error where the
-/// file is not such; `InvalidData` where it is not UTF-8.
+/// The error of `open(2)` or `read(2)`. Within it is [`NotRegular`] where the path is not that of a
+/// file, [`TooLarge`] where the file is longer, `InvalidData` where it is not UTF-8.
 pub fn read_small(path: &Path, most: usize) -> io::Result<String> {
     let check = |mode| NotRegular::of(FileType::from_raw_mode(mode)).map_err(io::Error::other);
-    // Before it is opened: the opening of a device can do something.
+    // The kind is asked for before the file is opened: opening a device can set something off.
     check(stat(path)?.st_mode)?;
-    // And in case that it has become something else: nobody waits for who writes to a pipe.
+    // These flags are for the case that it has become something else meanwhile: nobody waits for
+    // the writer of a pipe.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty())?);
     check(fstat(&file)?.st_mode)?;
@@ -61,7 +62,7 @@ mod tests {
         assert_eq!(fails(Path::new("/dev/zero")), "not a regular file but a device");
         assert_eq!(fails(dir.path()), "not a regular file but a directory");
         assert_eq!(fails(&at("binary")), "it is not text in UTF-8");
-        // It has no length of its own, and is read all the same.
+        // This file has no length of its own, and is read all the same.
         assert!(read_small(Path::new("/proc/self/status"), 1 << 16).unwrap().contains("VmPeak"));
         assert_eq!(read_small(&at("missing"), 9).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

@@ -1,4 +1,4 @@
-//! Which file has a name, and whether it is still the one that was written.
+//! Says which file has a name, and whether it is still the one that was written.
 
 use std::fmt;
 use std::io;
@@ -11,8 +11,8 @@ use rustix::path::Arg;
 
 use super::{NotRegular, Storage};
 
-/// Which file it is, whatever its name: its device, its inode, and when that was born, where the
-/// file system knows. The number of a removed inode is soon another's.
+/// Tells a file from others, whatever its name: its device, its inode, and when that was born,
+/// where the file system knows. The number of a removed inode is soon another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     device: (u32, u32),
@@ -20,21 +20,21 @@ pub struct Identity {
     born: Option<(i64, u32)>,
 }
 
-/// What has a name.
+/// The state of what has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// Which it is.
+    /// The file that it is.
     pub identity: Identity,
-    /// A link is one itself.
+    /// Its kind; a link is not followed.
     pub kind: FileType,
-    /// Names that it has.
+    /// The names that it has.
     pub links: u64,
-    /// Bytes.
+    /// Its length in bytes.
     pub length: u64,
 }
 
-/// That of `name` in `directory`, or of `directory` itself, which may be an open file, where `name`
-/// is empty.
+/// Returns the status of `name` in `directory`; where `name` is empty, that of `directory` itself,
+/// which may be an open file.
 pub(super) fn status(directory: impl AsFd, name: impl Arg) -> io::Result<Status> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
     let found = statx(directory, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
@@ -48,20 +48,20 @@ pub(super) fn status(directory: impl AsFd, name: impl Arg) -> io::Result<Status>
     })
 }
 
-/// What is found in place of a file that was written.
+/// The state that is found in place of a file that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
-    /// Nothing.
+    /// Nothing has the name.
     Missing,
-    /// Its directory leads elsewhere.
+    /// The directory of the name leads elsewhere.
     Directory,
-    /// What is no file.
+    /// The name is that of something that is no file.
     Kind(NotRegular),
-    /// Another file.
+    /// The name is that of another file.
     Other,
-    /// The file, which has so many names.
+    /// It is the file, which has so many names.
     Links(u64),
-    /// The file, with so many bytes.
+    /// It is the file, with so many bytes.
     Length(u64),
 }
 
@@ -78,8 +78,9 @@ impl fmt::Display for Changed {
     }
 }
 
-/// Compares what has the name `path` with a file that was written: it has to be that one, have no
-/// other name, and a length of `lengths`. None where it is as it was, or that cannot be told.
+/// Compares what has the name `path` with a file that was written: it has to be that file, have no
+/// other name, and a length within `lengths`. It returns none where the file is as it was, or where
+/// that cannot be told.
 ///
 /// A change in place that keeps the length does not show here, but in the hash, which was computed
 /// of what was written.
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(look(), Some(Changed::Length(3)));
         file.write_all(b"r").unwrap();
         assert_eq!(look(), None);
-        // The name of an inode that nobody has open any more: its number is given again.
+        // The inode's last name goes, and nobody has it open any more: its number is given again.
         drop(file);
         fs::remove_file(&path).unwrap();
         assert_eq!(look(), Some(Changed::Missing));

@@ -1,15 +1,21 @@
-//! Writes past the page cache, one after the other, while the caller goes on: `O_DIRECT` and `io_uring(7)`.
+//! Writes past the page cache, one after the other, while the caller goes on: `O_DIRECT` and
+//! `io_uring(7)`.
 //!
-//! [`Writes`] owns a few large buffers. The caller fills one and hands it over; the kernel writes it to the file while the caller fills the
-//! next. The writes of a submission are linked (`IOSQE_IO_LINK`), and the next submission begins when all of the one before have
-//! completed. So the file grows from its end and nowhere else: a reader never finds a hole, and after a failure nothing lies beyond
-//! the failure. Several writes at once would gain nothing where a file grows: ext4 takes the inode's lock for each write that extends the file
-//! and waits for it (`ext4_dio_write_checks`, fs/ext4/file.c). Nor would `O_DIRECT` alone: a thread that waits cannot copy.
+//! [`Writes`] owns a few large buffers. The caller fills one and hands it over; the kernel writes
+//! it to the file while the caller fills the next. The writes of a submission are linked
+//! (`IOSQE_IO_LINK`), and the next submission begins when all of the one before have completed. So
+//! the file grows from its end and nowhere else: a reader never finds a hole, and after a failure
+//! nothing lies beyond the failure. Several writes at once would gain nothing where a file grows:
+//! ext4 takes the inode's lock for each write that extends the file and waits for it
+//! (`ext4_dio_write_checks`, fs/ext4/file.c). Nor would `O_DIRECT` alone: a thread that waits
+//! cannot copy.
 //!
-//! A direct write begins at a multiple of the alignment that the file system asks for, in the file and in memory, and is as long
-//! (open(2), NOTES, `O_DIRECT`). Memory is page-aligned here; the file is up to the caller, and a violation fails with `EINVAL`.
+//! A direct write begins at a multiple of the alignment that the file system asks for, in the file
+//! and in memory, and is as long (open(2), NOTES, `O_DIRECT`). Memory is page-aligned here; the
+//! file is up to the caller, and a violation fails with `EINVAL`.
 //!
-//! Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened hosts forbid io_uring altogether; there [`Writes::new`] fails.
+//! Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened hosts forbid
+//! io_uring altogether; there [`Writes::new`] fails.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -41,11 +47,13 @@ pub struct Writes {
     ring: IoUring,
     memory: Memory,
     buffers: usize,
-    /// Open for as long as the kernel may look up its descriptor: that of a linked request it looks up when its turn comes.
+    /// Open for as long as the kernel may look up its descriptor: that of a linked request it looks
+    /// up when its turn comes.
     file: Option<Arc<File>>,
     /// What a direct write is a multiple of.
     alignment: usize,
-    /// What was handed over and is not in the file yet, oldest first. They have buffers in a row, which wraps round.
+    /// What was handed over and is not in the file yet, oldest first. They have buffers in a row,
+    /// which wraps round.
     pending: VecDeque<Pending>,
     /// The buffer of the oldest.
     first: usize,
@@ -109,7 +117,8 @@ impl Writes {
         self.usable
     }
 
-    /// From now on writes go to `file`, which has `length` bytes. Direct writes are multiples of `alignment`. What was pending is forgotten.
+    /// From now on writes go to `file`, which has `length` bytes. Direct writes are multiples of
+    /// `alignment`. What was pending is forgotten.
     pub fn attach(&mut self, file: Arc<File>, length: u64, alignment: usize) {
         self.settle();
         self.pending.clear();
@@ -119,7 +128,8 @@ impl Writes {
         self.failure = None;
     }
 
-    /// Waits until the kernel has done with the file, and lets go of it. What was pending is forgotten.
+    /// Waits until the kernel has done with the file, and lets go of it. What was pending is
+    /// forgotten.
     pub fn detach(&mut self) {
         self.settle();
         self.pending.clear();
@@ -127,7 +137,8 @@ impl Writes {
         self.file = None;
     }
 
-    /// Bytes from the beginning of the file that are in it. Grows in the calls that take `&mut self`.
+    /// Bytes from the beginning of the file that are in it. Grows in the calls that take `&mut
+    /// self`.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.settled
@@ -139,12 +150,14 @@ impl Writes {
             return &mut [];
         }
         let start = self.memory.buffer((self.first + self.pending.len()) % self.buffers);
-        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized. This buffer is not pending, so the kernel does
-        // not read it; and `self` is borrowed for as long as the slice lives.
+        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized.
+        // This buffer is not pending, so the kernel does not read it; and `self` is borrowed for as
+        // long as the slice lives.
         unsafe { slice::from_raw_parts_mut(start, BUFFER) }
     }
 
-    /// The first `length` bytes of [`Writes::room`] are to go to the file at `offset`. What goes wrong is returned by a later call.
+    /// The first `length` bytes of [`Writes::room`] are to go to the file at `offset`. What goes
+    /// wrong is returned by a later call.
     pub fn push(&mut self, length: usize, offset: u64) {
         if self.pending.len() < self.buffers && length > 0 {
             self.pending.push_back(Pending { offset, length: length.min(BUFFER), done: 0 });
@@ -156,7 +169,8 @@ impl Writes {
     /// Takes note of what has completed, and begins what can begin. Does not wait.
     ///
     /// # Errors
-    /// What a write has failed with since the last call. Its bytes stay pending and are tried again, unless they are forgotten.
+    /// What a write has failed with since the last call. Its bytes stay pending and are tried
+    /// again, unless they are forgotten.
     pub fn advance(&mut self) -> io::Result<()> {
         self.reap();
         if let Some(failure) = self.failure.take() {
@@ -189,11 +203,13 @@ impl Writes {
         }
     }
 
-    /// Where the bytes of the oldest pending buffer that are not in the file belong, and the bytes. None where the kernel has them.
+    /// Where the bytes of the oldest pending buffer that are not in the file belong, and the bytes.
+    /// None where the kernel has them.
     #[must_use]
     pub fn oldest(&self) -> Option<(u64, &[u8])> {
         let pending = self.pending.front().filter(|_| self.flying == 0)?;
-        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized. Nobody writes to them while `self` is borrowed.
+        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized.
+        // Nobody writes to them while `self` is borrowed.
         let buffer = unsafe { slice::from_raw_parts(self.memory.buffer(self.first), BUFFER) };
         Some((pending.offset + pending.done as u64, buffer.get(pending.done..pending.length)?))
     }
@@ -227,8 +243,9 @@ impl Writes {
                     .build()
                     .flags(flags)
                     .user_data(buffer as u64);
-                // SAFETY: the entry points to `length` bytes of a buffer. They are not written to before the request has completed, as the buffer
-                // is pending until then; and `settle` is called before `memory` goes and before `file` is let go of.
+                // SAFETY: the entry points to `length` bytes of a buffer. They are not written to
+                // before the request has completed, as the buffer is pending until then; and
+                // `settle` is called before `memory` goes and before `file` is let go of.
                 if unsafe { queue.push(&entry) }.is_err() {
                     break;
                 }
@@ -247,7 +264,8 @@ impl Writes {
         /// `IORING_ENTER_GETEVENTS`
         const GETEVENTS: u32 = 1;
         if !self.usable {
-            // SAFETY: nothing is submitted and no argument is passed; the call only waits. Whoever needs more calls it again.
+            // SAFETY: nothing is submitted and no argument is passed; the call only waits. Whoever
+            // needs more calls it again.
             let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 1, GETEVENTS, None) };
             return;
         }
@@ -259,7 +277,8 @@ impl Writes {
                 Err(_) => thread::yield_now(),
             }
         }
-        // The kernel does not take what is in the queue, and now never will. Those are the last of the flying.
+        // The kernel does not take what is in the queue, and now never will. Those are the last of
+        // the flying.
         self.usable = false;
         self.flying = self.flying.saturating_sub(self.ring.submission().len());
     }
@@ -303,7 +322,8 @@ impl Writes {
         }
     }
 
-    /// The oldest has gone to the file in part, or not at all. The rest has to begin at a multiple of the alignment again.
+    /// The oldest has gone to the file in part, or not at all. The rest has to begin at a multiple
+    /// of the alignment again.
     fn fall_short(&mut self, taken: Option<usize>, result: i32) {
         let whole = taken.map_or(0, |taken| taken - taken % self.alignment);
         if let Some(oldest) = self.pending.front_mut() {
@@ -326,8 +346,9 @@ impl Drop for Writes {
     }
 }
 
-/// Anonymous memory, in huge pages where there are some: a direct write then has one segment, where otherwise each page is one, and 256 are more
-/// than a disk may take at once. Measured with four buffers, medians of 7: 2.5 GB/s with them, 1.8 without.
+/// Anonymous memory, in huge pages where there are some: a direct write then has one segment, where
+/// otherwise each page is one, and 256 are more than a disk may take at once. Measured with four
+/// buffers, medians of 7: 2.5 GB/s with them, 1.8 without.
 struct Memory {
     map: NonNull<libc::c_void>,
     length: usize,
@@ -336,7 +357,8 @@ struct Memory {
 
 // SAFETY: the mapping belongs to this value alone and is tied to no thread.
 unsafe impl Send for Memory {}
-// SAFETY: a shared reference gives out addresses only; what is done with them is argued where it is done.
+// SAFETY: a shared reference gives out addresses only; what is done with them is argued where it is
+// done.
 unsafe impl Sync for Memory {}
 
 impl Memory {
@@ -351,7 +373,8 @@ impl Memory {
         let map = map.ok_or_else(io::Error::last_os_error)?;
         let start = map.as_ptr().cast::<u8>();
         let start = start.wrapping_add(start.align_offset(HUGE).min(HUGE));
-        // SAFETY: the range is within the mapping. This is advice; a kernel without huge pages refuses it, which does no harm.
+        // SAFETY: the range is within the mapping. This is advice; a kernel without huge pages
+        // refuses it, which does no harm.
         let _ = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE) };
         Ok(Self { map, length, start })
     }

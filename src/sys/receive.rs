@@ -1,10 +1,11 @@
-//! Batched receive: `recvmmsg(2)` into slots that stay in place.
+//! Datagrams are received in batches: `recvmmsg(2)` into slots that stay in place.
 //!
-//! A mirrored datagram is at most 9001 bytes on AWS, yet UDP allows 64 KiB. A slot for each message of a batch that
-//! holds the largest would put the slots 64 KiB apart, where their first lines share the same few cache sets. So a
-//! message is received into two pieces: a slot of [`SLOT`] bytes, an odd number of cache lines, and a tail that
-//! only datagrams larger than a slot reach. The tails are never touched, hence not even mapped, until then. When one
-//! is, the slot's bytes are copied in front of it, so that a datagram is always one slice.
+//! A mirrored datagram is at most 9001 bytes on AWS, yet UDP allows 64 KiB. Slots that each hold
+//! the largest datagram would lie 64 KiB apart, where their first lines share the same few cache
+//! sets. So a message is received into two pieces: a slot of [`SLOT`] bytes, an odd number of cache
+//! lines, and a tail that only datagrams larger than a slot reach. The tails are never touched,
+//! hence not even mapped, until then. When one is, the slot's bytes are copied in front of the
+//! tail, so that a datagram is always one slice.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -15,11 +16,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub const SLOT: usize = 145 * 64;
 /// Bytes of a slot with its tail: more than the largest UDP payload, 65,527 bytes over IPv6.
 const WHOLE: usize = 65_536;
-/// Messages in a batch at most. The kernel caps it at UIO_MAXIOV (1024); beyond 64 the saving per message is small.
+/// A batch has at most so many messages. The kernel caps it at UIO_MAXIOV (1024); beyond 64 the
+/// saving per message is small.
 pub const BATCH: usize = 64;
 
-/// Room for the three control messages asked for: a timespec (16 bytes), a counter and a hop limit
-/// (4 bytes each), each with a 16-byte header and padding.
+/// Room for the three control messages that are asked for: a timespec (16 bytes), a counter and a
+/// hop limit (4 bytes each), each with a 16-byte header and padding.
 const CONTROL: usize = 96;
 
 /// The kernel aligns control messages to `size_t`.
@@ -31,7 +33,7 @@ struct Control([u8; CONTROL]);
 type Name = [u8; NAME as usize];
 const NAME: libc::socklen_t = 28;
 
-/// What the kernel said about one received datagram.
+/// The kernel's words about one received datagram.
 #[derive(Debug, Clone, Copy)]
 struct Meta {
     length: u32,
@@ -41,7 +43,7 @@ struct Meta {
     told: Told,
 }
 
-/// What control messages say of a datagram.
+/// The control messages of a datagram.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Told {
     timestamp: Option<u64>,
@@ -60,12 +62,13 @@ pub struct Message<'a> {
     pub source: Ipv6Addr,
     /// Source UDP port.
     pub source_port: u16,
-    /// It came in an IPv6 packet, where the source can be an IPv4-mapped address, too
-    /// (`IPV6_RECVHOPLIMIT`).
+    /// True where the datagram came in an IPv6 packet, whose source can be an IPv4-mapped address,
+    /// too (`IPV6_RECVHOPLIMIT`).
     pub over_ipv6: bool,
-    /// When the kernel received it (`SO_TIMESTAMPNS`), in ns since the epoch.
+    /// The time at which the kernel received it (`SO_TIMESTAMPNS`), in ns since the epoch.
     pub timestamp: Option<u64>,
-    /// The socket's drop counter when this datagram was queued (`SO_RXQ_OVFL`); absent while it is 0.
+    /// The socket's drop counter when this datagram was queued (`SO_RXQ_OVFL`); absent while it is
+    /// 0.
     pub drops: Option<u32>,
 }
 
@@ -84,23 +87,24 @@ impl Default for ReceiveBatch {
 }
 
 impl ReceiveBatch {
-    /// A batch of [`BATCH`] messages.
+    /// Makes a batch of [`BATCH`] messages.
     #[must_use]
     pub fn new() -> Self {
         Self { slots: vec![0; BATCH * SLOT], wholes: vec![0; BATCH * WHOLE], received: Vec::with_capacity(BATCH) }
     }
 
-    /// Receives what is queued on `socket`, at most `limit` datagrams and at most [`BATCH`], without waiting.
-    /// Returns how many; none where nothing is queued.
+    /// Receives what is queued on `socket`, at most `limit` datagrams and at most [`BATCH`],
+    /// without waiting. It returns how many; none where nothing is queued.
     ///
-    /// From `recvmmsg(2)`: with `MSG_DONTWAIT` the call returns as many messages as there are, or `EAGAIN` if there
-    /// is none. An error after the first message is kept by the kernel and returned by the next call. `msg_len` is
-    /// the number of bytes received, and `MSG_TRUNC` in `msg_flags` says that the datagram was longer than its
-    /// buffers. The kernel overwrites `msg_namelen`, `msg_controllen` and `msg_flags`, so the headers are written
-    /// anew for each call.
+    /// `recvmmsg(2)` says: with `MSG_DONTWAIT` the call returns as many messages as there are, or
+    /// `EAGAIN` if there is none. An error after the first message is kept by the kernel and
+    /// returned by the next call. `msg_len` is the number of bytes received, and `MSG_TRUNC` in
+    /// `msg_flags` says that the datagram was longer than its buffers. The kernel overwrites
+    /// `msg_namelen`, `msg_controllen` and `msg_flags`, so the headers are written anew for each
+    /// call.
     ///
     /// # Errors
-    /// What `recvmmsg` returns, but for `EAGAIN` and `EINTR`, which count as nothing received.
+    /// The error of `recvmmsg(2)`, but for `EAGAIN` and `EINTR`, which count as nothing received.
     pub fn receive(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
         self.received.clear();
         let limit = limit.min(BATCH);
@@ -120,7 +124,8 @@ impl ReceiveBatch {
                 libc::iovec { iov_base: tail.as_mut_ptr().cast(), iov_len: tail.len() },
             ];
             // musl's msghdr has private padding, so it cannot be written as a literal everywhere.
-            // SAFETY: msghdr is a C struct of pointers and integers, for which all zeroes is a valid value.
+            // SAFETY: msghdr is a C struct of pointers and integers, for which all zeroes is a
+            // valid value.
             let mut message: libc::msghdr = unsafe { mem::zeroed() };
             message.msg_name = name.as_mut_ptr().cast();
             message.msg_namelen = NAME;
@@ -131,9 +136,9 @@ impl ReceiveBatch {
             header.write(libc::mmsghdr { msg_hdr: message, msg_len: 0 });
         }
 
-        // SAFETY: the first `limit` headers were written above; each points to a name, a control buffer and two
-        // pieces that are disjoint, writable for the stated lengths and alive until this function returns. The
-        // kernel writes within those lengths only.
+        // SAFETY: the first `limit` headers were written above; each points to a name, a control
+        // buffer and two pieces that are disjoint, writable for the stated lengths and alive until
+        // this function returns. The kernel writes within those lengths only.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -180,7 +185,7 @@ impl ReceiveBatch {
         Ok(count)
     }
 
-    /// The datagrams of the last receive, in the order of the socket's queue.
+    /// Lends the datagrams of the last receive, in the order of the socket's queue.
     pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         self.received.iter().enumerate().map(|(i, meta)| {
             let length = meta.length as usize;
@@ -202,7 +207,8 @@ impl ReceiveBatch {
     }
 }
 
-/// Address and port from a `sockaddr_in` or `sockaddr_in6`; unspecified for anything else.
+/// Reads address and port from a `sockaddr_in` or `sockaddr_in6`; they are unspecified for anything
+/// else.
 fn source_address(name: &[u8]) -> (Ipv6Addr, u16) {
     let family = name.first_chunk::<2>().map_or(0, |b| u16::from_ne_bytes(*b));
     let port = name.get(2..4).and_then(|b| b.first_chunk()).map_or(0, |b| u16::from_be_bytes(*b));
@@ -214,11 +220,11 @@ fn source_address(name: &[u8]) -> (Ipv6Addr, u16) {
     (address.unwrap_or(Ipv6Addr::UNSPECIFIED), port)
 }
 
-/// Timestamp (ns since the epoch), drop counter and IP version among control messages. Only an IPv6
-/// packet comes with a hop limit.
+/// Finds timestamp (ns since the epoch), drop counter and IP version among control messages. Only
+/// an IPv6 packet comes with a hop limit.
 ///
-/// A control message is `cmsg_len` (`size_t`, header included), `cmsg_level`, `cmsg_type` (`int` each), then data,
-/// padded to 8 bytes (`cmsg(3)`).
+/// A control message is `cmsg_len` (`size_t`, header included), `cmsg_level`, `cmsg_type` (`int`
+/// each), then data, padded to 8 bytes (`cmsg(3)`).
 fn control_messages(mut rest: &[u8]) -> Told {
     let mut told = Told::default();
     while let Some(header) = rest.first_chunk::<16>() {

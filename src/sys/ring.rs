@@ -1,11 +1,14 @@
-//! A BPF ring buffer, read in place: Documentation/bpf/ringbuf.rst, kernel/bpf/ringbuf.c.
+//! A BPF ring buffer is read in place here: Documentation/bpf/ringbuf.rst, kernel/bpf/ringbuf.c.
 //!
-//! The kernel offers three mappings of the map's descriptor: a page with the consumer's position, which we write; a page with the
-//! producer's position, which it writes; and the data, twice in a row, so that a record that goes around the end is one slice. Positions count
-//! bytes and never go back. Each record has a header of 8 bytes: length u32 with two flags, page offset u32; it begins at a multiple of 8.
+//! The kernel offers three mappings of the map's descriptor: a page with the consumer's position,
+//! which we write; a page with the producer's position, which it writes; and the data, twice in a
+//! row, so that a record that goes around the end is one slice. Positions count bytes and never go
+//! back. Each record has a header of 8 bytes: length u32 with two flags, page offset u32; it begins
+//! at a multiple of 8.
 //!
-//! The kernel does not touch a committed record before the consumer's position is beyond it. So records can be looked at, passed over
-//! ([`Ring::skip`]) and given back many at a time ([`Ring::release`]); the producers, which read the consumer's position for each record, then
+//! The kernel does not touch a committed record before the consumer's position is beyond it. So
+//! records can be looked at, passed over ([`Ring::skip`]) and given back many at a time
+//! ([`Ring::release`]); the producers, which read the consumer's position for each record, then
 //! find its cache line where it was.
 
 use std::io;
@@ -20,7 +23,7 @@ const DISCARDED: u32 = 1 << 30;
 /// Length of a record's header.
 const HEADER_LEN: usize = 8;
 
-/// A mapping of a descriptor, removed when this is dropped.
+/// A mapping of a descriptor, which is removed when this is dropped.
 #[derive(Debug)]
 struct Mapping {
     address: NonNull<u8>,
@@ -30,7 +33,8 @@ struct Mapping {
 impl Mapping {
     fn new(fd: BorrowedFd<'_>, length: usize, protection: i32, offset: usize) -> io::Result<Self> {
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
-        // SAFETY: no address is asked for, so no mapping of ours is replaced; the kernel checks the other arguments.
+        // SAFETY: no address is asked for, so no mapping of ours is replaced; the kernel checks the
+        // other arguments.
         let address =
             unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset) };
         if address == libc::MAP_FAILED {
@@ -40,10 +44,11 @@ impl Mapping {
         Ok(Self { address, length })
     }
 
-    /// The position in the first word of the mapping.
+    /// Returns the position in the first word of the mapping.
     fn position(&self) -> &AtomicUsize {
-        // SAFETY: the mapping is at least a page long, aligned to a page, readable, and lives as long as `self`; the kernel reads and
-        // writes the word (an unsigned long) atomically. The mapping of the producer's position is not writable, and is only loaded.
+        // SAFETY: the mapping is at least a page long, aligned to a page, readable, and lives as
+        // long as `self`; the kernel reads and writes the word (an unsigned long) atomically. The
+        // mapping of the producer's position is not writable, and is only loaded.
         unsafe { self.address.cast().as_ref() }
     }
 }
@@ -65,7 +70,7 @@ pub struct Ring {
     page: usize,
     /// Bytes of data; a power of two.
     size: usize,
-    /// Where the next record begins.
+    /// The position at which the next record begins.
     next: usize,
     /// The producer's position when it was last looked at.
     end: usize,
@@ -73,14 +78,16 @@ pub struct Ring {
     released: usize,
 }
 
-// SAFETY: the mappings are not bound to a thread. What moves along with them is the right to read, of which there is one.
+// SAFETY: the mappings are not bound to a thread. What moves along with them is the right to read,
+// of which there is one.
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// The ring of this descriptor of a `BPF_MAP_TYPE_RINGBUF` map that was created with `size` bytes.
+    /// Maps the ring of this descriptor of a `BPF_MAP_TYPE_RINGBUF` map that was created with
+    /// `size` bytes.
     ///
     /// # Errors
-    /// `EINVAL`, `EPERM`: not a ring of this size. Else what `mmap(2)` returns.
+    /// `EINVAL`, `EPERM`: this is not a ring of this size. Otherwise the error of `mmap(2)`.
     pub fn new(fd: OwnedFd, size: u32) -> io::Result<Self> {
         let page = rustix::param::page_size();
         let size = usize::try_from(size).map_err(io::Error::other)?;
@@ -93,12 +100,12 @@ impl Ring {
         Ok(Self { fd, consumer, producer, page, size, next, end: next, released: next })
     }
 
-    /// The next record, if one is whole. It is the next until [`Ring::skip`].
+    /// Returns the next record, if one is whole. It stays the next until [`Ring::skip`].
     #[inline]
     pub fn peek(&mut self) -> Option<&[u8]> {
         loop {
             if self.next == self.end {
-                // Pairs with the kernel's store after it has marked the record's header busy.
+                // This pairs with the kernel's store after it has marked the record's header busy.
                 self.end = self.producer.position().load(Ordering::Acquire);
                 if self.next == self.end {
                     return None;
@@ -114,14 +121,16 @@ impl Ring {
                 continue;
             }
             let at = self.page + (self.next & (self.size - 1)) + HEADER_LEN;
-            // The kernel never makes such a record; a slice beyond the mapping must not exist even so.
+            // The kernel never makes such a record; a slice beyond the mapping must not exist even
+            // so.
             if at + length > self.producer.length {
                 return None;
             }
             // SAFETY: in bounds, as just checked.
             let record = unsafe { self.producer.address.add(at) };
-            // SAFETY: in bounds to its end, as just checked. The kernel does not write to a record that is not busy before the consumer's position is
-            // beyond it, and only `release`, which needs `self` to itself, moves that.
+            // SAFETY: in bounds to its end, as just checked. The kernel does not write to a record
+            // that is not busy before the consumer's position is beyond it, and only `release`,
+            // which needs `self` to itself, moves that.
             return Some(unsafe { std::slice::from_raw_parts(record.as_ptr(), length) });
         }
     }
@@ -135,7 +144,8 @@ impl Ring {
                 self.advance(header as usize & (self.size - 1));
             }
         }
-        // In pieces that are an eighth of the ring, so that a long batch does not hold up the producers.
+        // Records go back in pieces that are an eighth of the ring, so that a long batch does not
+        // hold up the producers.
         if self.next.wrapping_sub(self.released) > self.size / 8 {
             self.release();
         }
@@ -146,38 +156,41 @@ impl Ring {
     pub fn release(&mut self) {
         if self.released != self.next {
             self.released = self.next;
-            // Pairs with the kernel's load when it looks for room: what was read was read before.
+            // This pairs with the kernel's load when it looks for room: the reading of the records
+            // comes before.
             self.consumer.position().store(self.next, Ordering::Release);
         }
     }
 
-    /// Whether there is no record, not even one that is being written. Whoever has asked to be woken and then finds it so will be woken.
+    /// Says whether there is no record, not even one that is being written. Whoever has asked to be
+    /// woken and then finds the ring empty will be woken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         std::sync::atomic::fence(Ordering::SeqCst);
         self.producer.position().load(Ordering::Acquire) == self.next
     }
 
-    /// Bytes of records that have not been given back.
+    /// Says how many bytes of records have not been given back.
     #[must_use]
     pub fn used(&self) -> usize {
         self.producer.position().load(Ordering::Acquire).wrapping_sub(self.released)
     }
 
-    /// Bytes of data.
+    /// Says how many bytes of data the ring has.
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// Length and flags of the next record; there must be one.
+    /// Reads length and flags of the next record; there must be one.
     #[inline]
     fn header(&self) -> u32 {
         let at = self.page + (self.next & (self.size - 1));
         // SAFETY: in bounds, since the offset is below the size and the data is mapped twice.
         let header = unsafe { self.producer.address.add(at) };
-        // SAFETY: positions are multiples of 8, so the word is aligned; the kernel writes it atomically. It is only loaded. What the kernel
-        // wrote before it cleared the busy flag is visible after.
+        // SAFETY: positions are multiples of 8, so the word is aligned; the kernel writes it
+        // atomically. It is only loaded. What the kernel wrote before it cleared the busy flag is
+        // visible after.
         unsafe { header.cast::<AtomicU32>().as_ref() }.load(Ordering::Acquire)
     }
 
@@ -188,14 +201,16 @@ impl Ring {
 }
 
 impl AsFd for Ring {
-    /// Readable, for `poll(2)`, while there are records; a sleeper is woken when a program says so.
+    /// The descriptor is readable, for `poll(2)`, while there are records. A sleeper is woken when
+    /// a program says so.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-/// Waits until every program that runs now on any CPU has ended: `MEMBARRIER_CMD_GLOBAL` of `membarrier(2)` waits for an RCU grace period, and
-/// a BPF program on a packet runs within a read-side section. What a program looks up afterwards is what was written before.
+/// Waits until every program that runs now on any CPU has ended. `MEMBARRIER_CMD_GLOBAL` of
+/// `membarrier(2)` waits for an RCU grace period, and a BPF program on a packet runs within a
+/// read-side section. A program that starts afterwards finds what was written before.
 ///
 /// # Errors
 /// `EINVAL` on a kernel with `nohz_full` CPUs, `ENOSYS` on one without the call.

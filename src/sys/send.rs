@@ -1,14 +1,14 @@
-//! Many datagrams in one system call: `sendmmsg(2)` on a connected UDP socket.
+//! Many datagrams leave in one system call: `sendmmsg(2)` on a connected UDP socket.
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
-/// Messages that one batch can hold.
+/// One batch can hold so many messages.
 pub const BATCH: usize = 64;
 
-/// Bytes of frames that a batch can hold, unless it is a single frame that is longer.
+/// A batch can hold so many bytes of frames, unless it is a single frame that is longer.
 const STAGING: usize = 256 * 1024;
 
 /// Length of the header in front of each frame, in bytes.
@@ -16,15 +16,15 @@ pub const HEADER: usize = 8;
 
 /// Datagrams waiting to be sent: each is an 8-byte header and a frame.
 ///
-/// Frames are copied once, into memory that the batch owns and reuses; the kernel joins header and frame from there.
-/// Messages leave in the order in which they were added. A message that was not sent stays at the front until it is
-/// sent or dropped, so the caller decides what an error means.
+/// Frames are copied once, into memory that the batch owns and reuses; the kernel joins header and
+/// frame from there. Messages leave in the order in which they were added. A message that was not
+/// sent stays at the front until it is sent or dropped, so the caller decides what an error means.
 #[derive(Debug)]
 pub struct SendBatch {
     /// The frames, back to back.
     staging: Vec<u8>,
     headers: [[u8; HEADER]; BATCH],
-    /// Where each frame ends in `staging`; it starts where the one before it ends.
+    /// The end of each frame in `staging`; a frame starts where the one before it ends.
     ends: [usize; BATCH],
     /// Messages added.
     count: usize,
@@ -32,14 +32,15 @@ pub struct SendBatch {
     done: usize,
 }
 
-/// What one call of [`SendBatch::send`] did.
+/// The outcome of one call of [`SendBatch::send`].
 #[derive(Debug)]
 pub struct Sent {
     /// Messages that the kernel took.
     pub messages: usize,
     /// Bytes of their frames, without the headers.
     pub frame_bytes: usize,
-    /// The error that stopped it, which belongs to the message now at the front; `None` when all are sent.
+    /// The error that stopped it, which belongs to the message now at the front; `None` when all
+    /// are sent.
     pub error: Option<io::Error>,
 }
 
@@ -56,13 +57,13 @@ impl Default for SendBatch {
 }
 
 impl SendBatch {
-    /// Whether nothing waits to be sent.
+    /// Says whether nothing waits to be sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.done == self.count
     }
 
-    /// Whether a frame of this length can be added.
+    /// Says whether a frame of this length can be added.
     #[must_use]
     pub fn has_room(&self, length: usize) -> bool {
         self.is_empty() || (self.count < BATCH && self.staging.len() + length <= STAGING)
@@ -94,7 +95,7 @@ impl SendBatch {
         self.done = self.count.min(self.done + 1);
     }
 
-    /// Start and end of the frame of message `n` in the staging memory.
+    /// Finds start and end of the frame of message `n` in the staging memory.
     fn frame_range(&self, n: usize) -> (usize, usize) {
         let start = n.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         let end = self.ends.get(n).copied().unwrap_or(start);
@@ -105,15 +106,17 @@ impl SendBatch {
     ///
     /// `socket` must be connected: the messages carry no address.
     ///
-    /// sendmmsg(2): "On success, sendmmsg() returns the number of messages sent from msgvec; if this is less than vlen,
-    /// the caller can retry with a further sendmmsg() call to send the remaining messages. On error, -1 is returned,
-    /// and errno is set." And: "If an error occurs after at least one message has been sent, the call succeeds, and
-    /// returns the number of messages sent. The error code is lost. The caller can retry the transmission, starting at
-    /// the first failed message, but there is no guarantee that, if an error is returned, it will be the same as the
-    /// one that was lost." So a short count is followed by another call, and the error is that of a call that sent
-    /// nothing. An error that the network reported for an earlier datagram is lost for good if it stops a call that had
-    /// sent something: the kernel forgets it, and the next call succeeds. Such errors are reported at least once a
-    /// batch, not once a datagram.
+    /// sendmmsg(2): "On success, sendmmsg() returns the number of messages sent from msgvec; if
+    /// this is less than vlen, the caller can retry with a further sendmmsg() call to send the
+    /// remaining messages. On error, -1 is returned, and errno is set." And: "If an error occurs
+    /// after at least one message has been sent, the call succeeds, and returns the number of
+    /// messages sent. The error code is lost. The caller can retry the transmission, starting at
+    /// the first failed message, but there is no guarantee that, if an error is returned, it will
+    /// be the same as the one that was lost." So a short count is followed by another call, and the
+    /// error is that of a call that sent nothing. An error that the network reported for an earlier
+    /// datagram is lost for good if it stops a call that had sent something: the kernel forgets it,
+    /// and the next call succeeds. Such errors are reported at least once a batch, not once a
+    /// datagram.
     #[must_use = "messages that were not sent are still in the batch"]
     pub fn send(&mut self, socket: &impl AsFd) -> Sent {
         let mut sent = Sent { messages: 0, frame_bytes: 0, error: None };
@@ -135,17 +138,18 @@ impl SendBatch {
         sent
     }
 
-    /// One system call. At least one message waits.
+    /// Makes one system call. At least one message waits.
     fn send_once(&mut self, socket: &impl AsFd) -> io::Result<usize> {
         let mut vectors = [[libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; 2]; BATCH];
-        // SAFETY: `mmsghdr` is a C struct of integers and raw pointers, for which all bytes zero are a valid value: no
-        // address, no vectors, no control data, no flags.
+        // SAFETY: `mmsghdr` is a C struct of integers and raw pointers, for which all bytes zero
+        // are a valid value: no address, no vectors, no control data, no flags.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
         let mut length: libc::c_uint = 0;
         for (n, (vector, message)) in (self.done..self.count).zip(vectors.iter_mut().zip(&mut messages)) {
             let (start, end) = self.frame_range(n);
             let (Some(header), Some(frame)) = (self.headers.get(n), self.staging.get(start..end)) else { break };
-            // sendmmsg only reads what a vector points to, though the type has room for receiving too.
+            // sendmmsg only reads what a vector points to, though the type has room for receiving
+            // too.
             *vector = [header.as_slice(), frame]
                 .map(|bytes| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
             message.msg_hdr.msg_iov = vector.as_mut_ptr();
@@ -153,10 +157,11 @@ impl SendBatch {
             length += 1;
         }
         let fd = socket.as_fd().as_raw_fd();
-        // SAFETY: the descriptor is open for the life of `socket`. The first `length` elements of `messages` are filled
-        // in above, `length` being at most BATCH; each points to two elements of `vectors`, and those to a header and a
-        // frame inside `self`. Messages, vectors and `self` stay borrowed and in place until the call returns; the
-        // kernel keeps no pointer. It writes only `msg_len` of the messages, which are ours alone.
+        // SAFETY: the descriptor is open for the life of `socket`. The first `length` elements of
+        // `messages` are filled in above, `length` being at most BATCH; each points to two elements
+        // of `vectors`, and those to a header and a frame inside `self`. Messages, vectors and
+        // `self` stay borrowed and in place until the call returns; the kernel keeps no pointer. It
+        // writes only `msg_len` of the messages, which are ours alone.
         let result = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), length, 0) };
         match usize::try_from(result) {
             // Zero messages sent without an error would be asked for again without end.

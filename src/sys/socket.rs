@@ -1,6 +1,7 @@
-//! Socket options that socket2 lacks.
+//! Socket options that socket2 lacks are set here.
 //!
-//! Sources: `socket(7)`, `udp(7)`, and the kernel's `net/core/sock.c`, `net/core/sock_reuseport.c` where they are silent.
+//! Sources: `socket(7)`, `udp(7)`, and the kernel's `net/core/sock.c`, `net/core/sock_reuseport.c`
+//! where they are silent.
 
 use std::io;
 use std::mem;
@@ -9,15 +10,15 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Sets an `int` option, as `setsockopt(2)` takes it.
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 fn set_int(socket: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     set(socket, level, name, &value)
 }
 
 fn set<T: Copy>(socket: &impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     let length = libc::socklen_t::try_from(mem::size_of::<T>()).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the life of `socket`; the pointer and length describe `value`, which the
-    // kernel only reads during the call.
+    // SAFETY: the descriptor is open for the life of `socket`; the pointer and length describe
+    // `value`, which the kernel only reads during the call.
     let result =
         unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -26,7 +27,7 @@ fn set<T: Copy>(socket: &impl AsFd, level: i32, name: i32, value: &T) -> io::Res
 /// Sends IPv4 datagrams with a zero UDP checksum (`SO_NO_CHECK`), as AWS does for mirror traffic.
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn send_zero_checksum_v4(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
 }
@@ -34,53 +35,55 @@ pub fn send_zero_checksum_v4(socket: &impl AsFd) -> io::Result<()> {
 /// Sends IPv6 datagrams with a zero UDP checksum (`UDP_NO_CHECK6_TX`, RFC 6935).
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn send_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)
 }
 
-/// Lets the kernel fragment IPv4 datagrams that exceed the route's MTU, and clears their DF bit (`IP_MTU_DISCOVER`,
-/// ip(7)).
+/// Lets the kernel fragment IPv4 datagrams that exceed the route's MTU, and clears their DF bit
+/// (`IP_MTU_DISCOVER`, ip(7)).
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn fragment_v4(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
 }
 
-/// Lets the kernel fragment IPv6 datagrams that exceed the route's MTU (`IPV6_MTU_DISCOVER`, ipv6(7)).
+/// Lets the kernel fragment IPv6 datagrams that exceed the route's MTU (`IPV6_MTU_DISCOVER`,
+/// ipv6(7)).
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn fragment_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
 }
 
 /// Reports IPv4 datagrams that this host or the network could not deliver (`IP_RECVERR`, ip(7)).
 ///
-/// Without it Linux says that a datagram was sent when the interface's queue was full and it was dropped on the spot;
-/// with it the call fails with `ENOBUFS`. It also reports every ICMP error, not only port unreachable: each fails one
-/// later call. The reports queue up within the receive buffer, which a socket that only sends should make small.
+/// Without it Linux says that a datagram was sent when the interface's queue was full and it was
+/// dropped on the spot; with it the call fails with `ENOBUFS`. It also reports every ICMP error,
+/// not only port unreachable: each fails one later call. The reports queue up within the receive
+/// buffer, which a socket that only sends should make small.
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn report_errors_v4(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
 }
 
-/// As [`report_errors_v4`], for IPv6 (`IPV6_RECVERR`, ipv6(7)).
+/// Reports IPv6 datagrams as [`report_errors_v4`] does IPv4 ones (`IPV6_RECVERR`, ipv6(7)).
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn report_errors_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)
 }
 
-/// Sets the receive buffer beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`; needs CAP_NET_ADMIN). The kernel doubles the
-/// value for its own bookkeeping.
+/// Sets the receive buffer beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`; needs CAP_NET_ADMIN). The
+/// kernel doubles the value for its own bookkeeping.
 ///
 /// # Errors
-/// `EPERM` without the capability, else what `setsockopt` returns.
+/// `EPERM` without the capability; otherwise the error of `setsockopt(2)`.
 pub fn force_receive_buffer(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, i32::try_from(bytes).unwrap_or(i32::MAX))
 }
@@ -88,7 +91,7 @@ pub fn force_receive_buffer(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
 /// Has the kernel's receive time delivered with each datagram (`SO_TIMESTAMPNS`).
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn receive_timestamps(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
 }
@@ -96,15 +99,16 @@ pub fn receive_timestamps(socket: &impl AsFd) -> io::Result<()> {
 /// Has the socket's drop counter delivered with each datagram once it is not 0 (`SO_RXQ_OVFL`).
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn receive_drop_counter(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
 }
 
-/// Accepts IPv6 datagrams with a zero UDP checksum (`UDP_NO_CHECK6_RX`, RFC 6935), which the kernel drops otherwise.
+/// Accepts IPv6 datagrams with a zero UDP checksum (`UDP_NO_CHECK6_RX`, RFC 6935), which the kernel
+/// drops otherwise.
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn receive_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)
 }
@@ -113,12 +117,12 @@ pub fn receive_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
 /// where the socket takes IPv4 too.
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn receive_hop_limit_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1)
 }
 
-/// Index of `getsockopt`'s `SO_MEMINFO`, of linux/sock_diag.h.
+/// The index into what `getsockopt(2)` returns for `SO_MEMINFO`, of linux/sock_diag.h.
 #[derive(Clone, Copy)]
 enum MemInfo {
     /// Bytes of datagrams that were sent and are still held, with the kernel's own bookkeeping.
@@ -127,20 +131,21 @@ enum MemInfo {
     Drops = 8,
 }
 
-/// The socket's drop counter now (`SK_MEMINFO_DROPS`): the counter of `SO_RXQ_OVFL`, also when no
-/// datagram follows that could carry it. Wraps at 2^32.
+/// Reads the socket's drop counter (`SK_MEMINFO_DROPS`): the counter of `SO_RXQ_OVFL`, also when no
+/// datagram follows that could carry it. It wraps at 2^32.
 ///
 /// # Errors
-/// What `getsockopt` returns.
+/// The error of `getsockopt(2)`.
 pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
     memory(socket, MemInfo::Drops)
 }
 
-/// Bytes of datagrams that the socket has sent and this host still holds (`SK_MEMINFO_WMEM_ALLOC`): in the queue
-/// of a device, or while the link address of a neighbour is asked for.
+/// Says how many bytes of datagrams the socket has sent and this host still holds
+/// (`SK_MEMINFO_WMEM_ALLOC`): in the queue of a device, or while the link address of a neighbour is
+/// asked for.
 ///
 /// # Errors
-/// What `getsockopt` returns.
+/// The error of `getsockopt(2)`.
 pub fn held(socket: &impl AsFd) -> io::Result<u32> {
     memory(socket, MemInfo::WriteAllocated)
 }
@@ -148,8 +153,8 @@ pub fn held(socket: &impl AsFd) -> io::Result<u32> {
 fn memory(socket: &impl AsFd, what: MemInfo) -> io::Result<u32> {
     let mut info = [0u32; MemInfo::Drops as usize + 1];
     let mut length = libc::socklen_t::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `info` and its length, which the
-    // kernel writes within that length.
+    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `info` and its
+    // length, which the kernel writes within that length.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -162,34 +167,37 @@ fn memory(socket: &impl AsFd, what: MemInfo) -> io::Result<u32> {
     if result == 0 { Ok(info[what as usize]) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes the kernel refuse every further datagram while what is queued can still be received: a socket filter that
-/// accepts nothing (`SO_ATTACH_FILTER`). What it refuses shows in [`drops`].
+/// Makes the kernel refuse every further datagram while what is queued can still be received, by a
+/// socket filter that accepts nothing (`SO_ATTACH_FILTER`). Refused datagrams show in [`drops`].
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn refuse_further(socket: &impl AsFd) -> io::Result<()> {
     attach(socket, libc::SO_ATTACH_FILTER, &[statement(libc::BPF_RET | libc::BPF_K, 0)])
 }
 
-/// Steers the datagrams of a group of `workers` `SO_REUSEPORT` sockets by outer source address and VNI
-/// (`SO_ATTACH_REUSEPORT_CBPF`): one session, one socket. The sockets are numbered in the order they were bound.
+/// Steers the datagrams of a group of `workers` `SO_REUSEPORT` sockets by outer source address and
+/// VNI (`SO_ATTACH_REUSEPORT_CBPF`): one session, one socket. The sockets are numbered in the order
+/// in which they were bound.
 ///
-/// The program sees the UDP payload at offset 0 and the IP header through `SKF_NET_OFF`. It loads the word that holds
-/// the VNI, mixes in the source address (all of IPv4, each word of IPv6), multiplies, and takes the high bits modulo the
-/// number of sockets. Where a load fails, as in a payload of less than 8 bytes, a program ends with 0: the first socket.
+/// The program sees the UDP payload at offset 0 and the IP header through `SKF_NET_OFF`. It loads
+/// the word that holds the VNI, mixes in the source address (all of IPv4, each word of IPv6),
+/// multiplies, and takes the high bits modulo the number of sockets. Where a load fails, as in a
+/// payload of less than 8 bytes, a program ends with 0: the first socket.
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn steer_by_session(socket: &impl AsFd, workers: u32) -> io::Result<()> {
     use libc::{BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_RSH, BPF_W};
     let vni = [statement(BPF_LD | BPF_W | BPF_ABS, 4), statement(BPF_ALU | BPF_RSH | BPF_K, 8)];
     steer(socket, workers, [&vni, &vni])
 }
 
-/// Where the IP header is.
+/// The offset at which classic BPF finds the IP header.
 const NET: u32 = libc::SKF_NET_OFF.cast_unsigned();
 
-/// A program that mixes what `first` loads, for IPv4 and for IPv6, with the source address.
+/// Attaches a program that mixes what `first` loads, for IPv4 and for IPv6, with the source
+/// address.
 fn steer(socket: &impl AsFd, workers: u32, first: [&[libc::sock_filter]; 2]) -> io::Result<()> {
     use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MISC, BPF_MOD};
     use libc::{BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR};
@@ -217,7 +225,7 @@ fn steer(socket: &impl AsFd, workers: u32, first: [&[libc::sock_filter]; 2]) -> 
         &[jump(BPF_JMP | BPF_JA, u32::from(short(v6.len())?), 0, 0)],
         &*v6,
         &[
-            // The end: mix, and the high half modulo the number of sockets.
+            // This is the end: mix, and the high half modulo the number of sockets.
             xor_x,
             multiply,
             statement(BPF_ALU | BPF_RSH | BPF_K, 16),
@@ -230,35 +238,35 @@ fn steer(socket: &impl AsFd, workers: u32, first: [&[libc::sock_filter]; 2]) -> 
 }
 
 /// Steers the datagrams of a group of `workers` `SO_REUSEPORT` sockets by outer source address and
-/// port: as [`steer_by_session`], with the source port in the place of the VNI. Over IPv6 it takes
-/// the bytes behind the fixed header for the port, also where these are an extension header.
+/// port: as [`steer_by_session`] does, with the source port in the place of the VNI. Over IPv6 it
+/// takes the bytes behind the fixed header for the port, also where these are an extension header.
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn steer_by_flow(socket: &impl AsFd, workers: u32) -> io::Result<()> {
     use libc::{BPF_B, BPF_H, BPF_IND, BPF_LD, BPF_LDX, BPF_MSH};
-    // The port: behind 4 times the low half of the first byte.
+    // The port is behind 4 times the low half of the first byte.
     let port_v4 = [statement(BPF_LDX | BPF_B | BPF_MSH, NET), statement(BPF_LD | BPF_H | BPF_IND, NET)];
     let port_v6 = [statement(BPF_LD | BPF_H | libc::BPF_ABS, NET + 40)];
     steer(socket, workers, [&port_v4, &port_v6])
 }
 
-/// Has an IPv6 socket receive no multicast datagram of a group that it has not joined itself, which
-/// the host may have (`IPV6_MULTICAST_ALL`).
+/// Has an IPv6 socket receive no multicast datagram of a group that the host may have joined and
+/// the socket has not (`IPV6_MULTICAST_ALL`).
 ///
 /// # Errors
-/// What `setsockopt` returns.
+/// The error of `setsockopt(2)`.
 pub fn refuse_multicast_v6(socket: &impl AsFd) -> io::Result<()> {
     const IPV6_MULTICAST_ALL: i32 = 29;
     set_int(socket, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
 }
 
-/// One instruction of classic BPF without jump targets.
+/// Makes one instruction of classic BPF without jump targets.
 fn statement(code: u32, k: u32) -> libc::sock_filter {
     jump(code, k, 0, 0)
 }
 
-/// One instruction of classic BPF; `jt` and `jf` count the instructions to skip.
+/// Makes one instruction of classic BPF; `jt` and `jf` count the instructions to skip.
 fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     // All opcodes fit in 16 bits; libc types the constants they are made of as 32.
     libc::sock_filter { code: (code & 0xffff) as u16, jt, jf, k }
@@ -292,7 +300,7 @@ mod tests {
         sockets
     }
 
-    /// Which socket of the group receives each VNI.
+    /// Says which socket of the group receives each VNI.
     fn steered(address: IpAddr) -> Vec<usize> {
         let sockets = group(address, 4);
         steer_by_session(&sockets[0], 4).unwrap();
@@ -301,7 +309,7 @@ mod tests {
         for vni in 0..64u32 {
             let mut seen = None;
             for port in 0..3 {
-                // A sender each time: another source port must not matter.
+                // The sender is another each time: another source port must not matter.
                 let sender = UdpSocket::bind((address, 0)).unwrap();
                 let mut payload = [0x08, 0, 0, 0, 0, 0, 0, port];
                 payload[4..7].copy_from_slice(&vni.to_be_bytes()[1..]);

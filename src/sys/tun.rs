@@ -1,7 +1,9 @@
-//! A descriptor of a tun or tap interface: `tun(4)`, Documentation/networking/tuntap.rst, drivers/net/tun.c.
+//! The descriptor of a tun or tap interface: `tun(4)`, Documentation/networking/tuntap.rst,
+//! drivers/net/tun.c.
 //!
-//! Each `write(2)` is one frame that the interface receives, each `read(2)` one that the host sends into it. There is no header
-//! in front of a frame: `IFF_NO_PI`, and no `IFF_VNET_HDR`, without which the kernel neither merges nor segments what is written.
+//! Each `write(2)` is one frame that the interface receives, each `read(2)` one that the host sends
+//! into it. There is no header in front of a frame: `IFF_NO_PI`, and no `IFF_VNET_HDR`, without
+//! which the kernel neither merges nor segments what is written.
 
 use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
@@ -16,12 +18,12 @@ pub const DEVICE: &str = "/dev/net/tun";
 /// The longest name of an interface, in bytes (`IFNAMSIZ` less the terminating zero).
 pub const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 
-/// What a frame of the interface begins with.
+/// The header that a frame of the interface begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// An Ethernet header (`IFF_TAP`).
+    /// A frame begins with an Ethernet header (`IFF_TAP`).
     Tap,
-    /// An IP header (`IFF_TUN`).
+    /// A frame begins with an IP header (`IFF_TUN`).
     Tun,
 }
 
@@ -46,13 +48,14 @@ impl Kind {
 /// A step of [`Tun::attach`] that failed.
 #[derive(Debug)]
 pub enum AttachError {
-    /// Opening [`DEVICE`].
+    /// [`DEVICE`] could not be opened.
     Device(io::Error),
-    /// Attaching to the interface, or creating it (`TUNSETIFF`). `EPERM`: it does not exist, or belongs to another user, and the
-    /// process lacks CAP_NET_ADMIN. `EINVAL`: an interface of another kind has the name, or the name is none. `EBUSY`: another process has
+    /// The interface could not be attached to, or created (`TUNSETIFF`). `EPERM`: it does not
+    /// exist, or belongs to another user, and the process lacks CAP_NET_ADMIN. `EINVAL`: an
+    /// interface of another kind has the name, or the name is none. `EBUSY`: another process has
     /// attached to it.
     Attach(io::Error),
-    /// An ioctl that says how to treat frames.
+    /// An ioctl that says how to treat frames failed.
     Configure(io::Error),
 }
 
@@ -63,11 +66,12 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Attaches to the interface `name`, which is created in the network namespace of the calling thread if it does not exist. An
-    /// interface made so ceases to exist when the value is dropped. `multi_queue` must be what the interface was made with, if it exists.
+    /// Attaches to the interface `name`, which is created in the network namespace of the calling
+    /// thread if it does not exist. An interface made so ceases to exist when the value is dropped.
+    /// `multi_queue` must be what the interface was made with, if it exists.
     ///
     /// # Errors
-    /// [`AttachError`].
+    /// The [`AttachError`] of the step that failed.
     pub fn attach(name: &CStr, kind: Kind, multi_queue: bool) -> Result<Self, AttachError> {
         let file = OpenOptions::new()
             .read(true)
@@ -75,7 +79,8 @@ impl Tun {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(Path::new(DEVICE))
             .map_err(AttachError::Device)?;
-        // SAFETY: `ifreq` is a C struct of integers and a union of such and a pointer, for which all bytes zero are a valid value.
+        // SAFETY: `ifreq` is a C struct of integers and a union of such and a pointer, for which
+        // all bytes zero are a valid value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         // The last byte of the field stays zero.
         for (to, from) in request.ifr_name[..NAME_MAX].iter_mut().zip(name.to_bytes()) {
@@ -87,8 +92,9 @@ impl Tun {
         let tun = Self { file };
         tun.ioctl_struct(libc::TUNSETIFF, &mut request).map_err(AttachError::Attach)?;
         tun.ioctl_int(libc::TUNSETOFFLOAD, 0).map_err(AttachError::Configure)?;
-        // No limit on what is on its way through the kernel's receive path, as a new interface has it: with a limit, a write allocates in
-        // a slower way (tun_can_build_skb), and can find the limit reached.
+        // No limit on what is on its way through the kernel's receive path, as a new interface has
+        // it: with a limit, a write allocates in a slower way (tun_can_build_skb), and can find the
+        // limit reached.
         let mut unlimited: libc::c_int = libc::c_int::MAX;
         tun.ioctl_struct(libc::TUNSETSNDBUF, &mut unlimited).map_err(AttachError::Configure)?;
         Ok(tun)
@@ -96,32 +102,37 @@ impl Tun {
 
     /// An ioctl that takes a pointer to `argument`, which the kernel may write to.
     fn ioctl_struct<T>(&self, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
-        // SAFETY: the descriptor is open for the life of `self`. The callers, all in this file, pair each request with the type that the
-        // kernel copies from and to; it keeps no pointer.
+        // SAFETY: the descriptor is open for the life of `self`. The callers, all in this file,
+        // pair each request with the type that the kernel copies from and to; it keeps no pointer.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request, std::ptr::from_mut(argument)) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// An ioctl that takes a number.
     fn ioctl_int(&self, request: libc::Ioctl, argument: libc::c_ulong) -> io::Result<()> {
-        // SAFETY: the descriptor is open for the life of `self`, and the requests that the callers, all in this file, use take a number.
+        // SAFETY: the descriptor is open for the life of `self`, and the requests that the callers,
+        // all in this file, use take a number.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request, argument) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// The interface receives `frame`. Returns how many bytes of it the kernel took: all of them.
+    /// Puts `frame` into the interface, which receives it. It returns how many bytes of it the
+    /// kernel took: all of them.
     ///
     /// # Errors
-    /// `EIO`: the interface is down. `EBADFD`: it was deleted. `EINVAL`: not a frame of its kind. Else what `write(2)` returns.
+    /// `EIO`: the interface is down. `EBADFD`: it was deleted. `EINVAL`: this is not a frame of its
+    /// kind. Otherwise the error of `write(2)`.
     #[inline]
     pub fn inject(&self, frame: &[u8]) -> io::Result<usize> {
         (&self.file).write(frame)
     }
 
-    /// Takes a frame that the host sends into the interface. What does not fit in `buffer` is cut off.
+    /// Takes a frame that the host sends into the interface. What does not fit in `buffer` is cut
+    /// off.
     ///
     /// # Errors
-    /// `EAGAIN`: there is none. `EBADFD`: the interface was deleted. Else what `read(2)` returns.
+    /// `EAGAIN`: there is none. `EBADFD`: the interface was deleted. Otherwise the error of
+    /// `read(2)`.
     pub fn take(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.file).read(buffer)
     }

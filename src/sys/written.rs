@@ -1,14 +1,15 @@
-//! Whether the kernel could write what it was given.
+//! Says whether the kernel could write what it was given.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Fails where bytes of the file could not be written to the disk, and no open file was told of it before (sync_file_range(2); the
-/// kernel's `file_check_and_advance_wb_err`). Waits for what is being written, and begins nothing.
+/// Fails where bytes of the file could not be written to the disk, and no open file was told of it
+/// before (sync_file_range(2); the kernel's `file_check_and_advance_wb_err`). It waits for what is
+/// being written, and begins nothing.
 ///
 /// # Errors
-/// What writing came to.
+/// The error that writing the bytes ended with.
 pub fn check(file: &File) -> io::Result<()> {
     // SAFETY: The call takes no pointer, and `file` keeps its descriptor open.
     match unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WAIT_BEFORE) } {

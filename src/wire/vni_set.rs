@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Vni;
+use super::vni::Vni;
 
 /// The VNIs from `first` to `last`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -22,12 +22,14 @@
 //! let vni = Vni::new(5_569_041).unwrap();
 //! let payload = [vxlan::header(vni).as_slice(), &frame].concat();
 //!
-//! let inner = vxlan::decapsulate(&payload).unwrap();
-//! assert_eq!((inner.vni, inner.frame), (vni, frame.as_slice()));
+//! let inner = vxlan::decapsulate(&payload, payload.len()).unwrap();
+//! assert_eq!((inner.vni, inner.frame, inner.arrived), (vni, frame.as_slice(), 14));
 //! assert!(!inner.reserved_bits);
 //! ```
 
-use super::{DropReason, Vni, inner};
+use super::inner;
+use super::tunnel::{Decapsulated, DropReason, LinkType};
+use super::vni::Vni;
 
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -38,22 +40,8 @@ pub const I_FLAG: u8 = 0x08;
 /// Every bit of the header, read as one big-endian number, that is neither the I flag nor the VNI.
 const RESERVED: u64 = 0xf7ff_ffff_0000_00ff;
 
-/// What a VXLAN datagram carries: a view of its payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decapsulated<'a> {
-    /// The network the frame belongs to.
-    pub vni: Vni,
-    /// The inner Ethernet frame as it arrived, from the destination address to the end of the UDP payload; at least
-    /// 14 bytes. Inner VLAN tags are part of it; there is no frame check sequence.
-    pub frame: &'a [u8],
-    /// Length of the inner frame in bytes before the mirror cut it, never less than `frame.len()`: see
-    /// [`inner::original_length`].
-    pub orig_len: u32,
-    /// A reserved bit was set: one of the flags other than I, or of bytes 1-3 or 7.
-    pub reserved_bits: bool,
-}
-
-/// Takes the VXLAN header off a UDP payload, copying nothing.
+/// Takes the VXLAN header off a UDP payload, copying nothing. The datagram arrived with `arrived` bytes of payload,
+/// which is more than there are where not all of them were kept.
 ///
 /// # Errors
 ///
@@ -61,7 +49,7 @@ pub struct Decapsulated<'a> {
 /// - [`DropReason::VniFlagClear`]: the I flag is 0, so there is no valid VNI;
 /// - [`DropReason::RuntInnerFrame`]: what follows is shorter than an Ethernet header.
 #[inline]
-pub fn decapsulate(payload: &[u8]) -> Result<Decapsulated<'_>, DropReason> {
+pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, DropReason> {
     let Some((header, frame)) = payload.split_first_chunk::<HEADER_LEN>() else {
         return Err(DropReason::ShortVxlanHeader);
     };
@@ -72,11 +60,16 @@ pub fn decapsulate(payload: &[u8]) -> Result<Decapsulated<'_>, DropReason> {
     if frame.len() < inner::ETHERNET_LEN {
         return Err(DropReason::RuntInnerFrame);
     }
+    let arrived = u32::try_from(arrived.max(payload.len()) - HEADER_LEN).unwrap_or(u32::MAX);
     Ok(Decapsulated {
         vni: Vni::from_be_bytes([high, middle, low]),
+        scope: None,
         frame,
-        orig_len: inner::original_length(frame),
+        arrived,
+        original: inner::original_length(frame).max(arrived),
         reserved_bits: u64::from_be_bytes(*header) & RESERVED != 0,
+        link_type: LinkType::Ethernet,
+        direction: None,
     })
 }
 
@@ -91,6 +84,11 @@ pub const fn header(vni: Vni) -> [u8; HEADER_LEN] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a datagram yields that was kept whole.
+    fn decapsulate(payload: &[u8]) -> Result<Decapsulated<'_>, DropReason> {
+        super::decapsulate(payload, payload.len())
+    }
 
     #[rustfmt::skip]
     const DATAGRAM: [u8; 8 + 14 + 20] = [
@@ -108,8 +106,20 @@ mod tests {
         let inner = decapsulate(&DATAGRAM).unwrap();
         assert_eq!(inner.vni.get(), 123);
         assert_eq!(inner.frame, &DATAGRAM[8..]);
-        assert_eq!(inner.orig_len, 14 + 1400);
+        assert_eq!((inner.arrived, inner.original), (14 + 20, 14 + 1400));
+        assert_eq!((inner.scope, inner.direction, inner.link_type), (None, None, LinkType::Ethernet));
         assert!(!inner.reserved_bits);
+    }
+
+    #[test]
+    fn what_arrived_counts_and_not_what_was_kept() {
+        let lengths = |payload: &[u8], arrived| {
+            let inner = super::decapsulate(payload, arrived).unwrap();
+            (inner.frame.len(), inner.arrived, inner.original)
+        };
+        assert_eq!(lengths(&DATAGRAM, 8 + 100), (34, 100, 1414), "the inner header tells of more");
+        assert_eq!(lengths(&DATAGRAM, 8 + 2000), (34, 2000, 2000), "more came than it tells of");
+        assert_eq!(lengths(&DATAGRAM, 0), (34, 34, 1414), "never less than there is");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Which sessions are let in, and that this can change while the sensor runs, whatever it receives by.
+//! Allow-lists say which sessions are let in, and that can change while the sensor runs, whatever
+//! it receives by.
 
 use std::fs;
 use std::net::IpAddr;
@@ -30,7 +31,8 @@ fn allowed(log: &[String], from: usize) -> Vec<String> {
     messages.filter(|message| message.starts_with("allowed ")).collect()
 }
 
-/// Waits until a session has this many frames on disk. With one worker all that was sent before the last of them is decided then.
+/// Waits until a session has this many frames on disk. With one worker all that was sent before the
+/// last of them is decided then.
 #[track_caller]
 fn has_written(sensor: &Sensor, pair: &Pair, ip: Ip, vni: u32, frames: u64) {
     let directory = captures::session_directory(&sensor.captures, pair.source(ip), vni);

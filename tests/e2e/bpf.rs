@@ -1,4 +1,5 @@
-//! The fast path: what the program takes, what it leaves, and that nothing is lost or left behind.
+//! The fast path is tested here: what the program takes, what it leaves, and that nothing is lost
+//! or left behind.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -75,7 +76,8 @@ fn jumbo_frames() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    // Each size of record from one byte below its limit to one byte above, and the largest that the cable takes.
+    // Each size of record from one byte below its limit to one byte above, and the largest that the
+    // cable takes.
     let around = [128, 256, 640, 1152, 1600, 4160].map(|room| [room - 9, room - 8, room - 7]).concat();
     let sizes: Vec<usize> = around.into_iter().chain([3500, 8900, 8931]).collect();
     let frames: Vec<_> = (0..10 * sizes.len()).map(|n| frames::numbered(n as u32, sizes[n % sizes.len()])).collect();
@@ -139,7 +141,8 @@ fn tagged_outer_frames() {
     }
 }
 
-/// An IPv4 packet with a UDP datagram from the sender to the sensor, with a UDP length and a checksum that may be wrong.
+/// An IPv4 packet with a UDP datagram from the sender to the sensor, with a UDP length and a
+/// checksum that may be wrong.
 fn packet(pair: &Pair, options: usize, payload: &[u8], udp_length: usize, checksum: u16) -> Vec<u8> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (pair.source(Ip::V4), pair.target(Ip::V4).ip()) else { unreachable!() };
     let head = 20 + 4 * options;
@@ -183,8 +186,9 @@ fn lengths_options_and_checksums() {
         let sensor = sensor(&pair, place, verify);
         let came = || pair.sensor.link_counter("eth0", "rx", "packets");
         let before = came();
-        // Taken: plain; with 10 bytes behind the datagram; a wrong checksum. Left to the stack: with IP
-        // options, which it delivers, and a UDP length that is more than there is, which it drops.
+        // Taken: plain; with 10 bytes behind the datagram; a wrong checksum. Left to the stack:
+        // with IP options, which it delivers, and a UDP length that is more than there is, which it
+        // drops.
         let trailed = [payload.as_slice(), &[0xee; 10]].concat();
         for packet in [
             packet(&pair, 0, &payload, whole, 0),
@@ -271,7 +275,8 @@ fn a_sensor_that_is_killed_leaves_no_program() {
             need::part_is_left_out("before Linux 6.6 a filter at tc stays until the next start");
             continue;
         }
-        // Nobody takes these: the kernel finds nobody to give them to. It answers, which replay hears of.
+        // Nobody takes these: the kernel finds nobody to give them to. It answers, which replay
+        // hears of.
         eventually("all come to the stack", || {
             let before = pair.sensor.udp_counters().no_port;
             crate::replay::replay(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 2000");
@@ -451,7 +456,8 @@ fn devices_of_software_are_served_at_tc() {
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     for (kind, words) in STACKED {
         let pair = Pair::new(1600);
-        // Every kernel that can run these tests has bridges; the others are a matter of its configuration.
+        // Every kernel that can run these tests has bridges; the others are a matter of its
+        // configuration.
         if kind != "bridge" && !pair.sensor.can_make(kind) {
             need::part_is_left_out(&format!("this kernel has no {kind} devices"));
             continue;
@@ -559,8 +565,9 @@ fn an_idle_sensor_waits() {
     for place in PLACES {
         let pair = Pair::new(1600);
         let sensor = sensor(&pair, place, "--workers 1");
-        // No measurement, which a loaded machine and a build without optimisation would spoil: whoever turns in a circle while there is nothing to
-        // do uses all that there is, in each period.
+        // No measurement, which a loaded machine and a build without optimisation would spoil:
+        // whoever turns in a circle while there is nothing to do uses all that there is, in each
+        // period.
         let period = Duration::from_secs(1);
         let used = || {
             let before = cpu_time(sensor.process.pid());

@@ -1,5 +1,4 @@
-//! Broadcast and multicast datagrams: the kernel delivers them to every worker, and one receives
-//! them.
+//! The kernel delivers broadcast and multicast datagrams to every worker, and one receives them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -106,5 +105,61 @@ fn broadcast_and_multicast_datagrams_are_received_once() {
         if source.contains("udp") && steer == "session" {
             assert_eq!(copies, (WORKERS - 1) * u64::from(EACH) * to_all.len() as u64, "{arguments}");
         }
+    }
+}
+
+/// A sensor that is stopped for a while, and whose receive buffers overflow meanwhile: every socket
+/// loses some of what is given to all, and some of what is its own.
+#[test]
+fn copies_that_are_lost_are_no_datagrams_that_are_lost() {
+    if !need::programs(&[]) {
+        return;
+    }
+    const EACH: u32 = 1000;
+    for (source, steer) in [
+        "--source udp",
+        "--source udp --listen 0.0.0.0:4789",
+        "--source bpf --interface eth0 --attach xdp",
+        "--source bpf --interface eth0 --attach tc",
+    ]
+    .into_iter()
+    .flat_map(|source| [(source, "session"), (source, "flow")])
+    {
+        let pair = Pair::new(1600);
+        let arguments = format!("{source} --workers {WORKERS} --steer {steer} --receive-buffer 64KiB");
+        let sensor = Setup::new(&pair.sensor).with(&arguments).start();
+        let came = || pair.sensor.link_counter("eth0", "rx", "packets");
+        let before = came();
+        let frame = frames::numbered(1, 60);
+        let [to_one, to_all] = ways(!source.contains("0.0.0.0"));
+        let ways: Vec<_> = to_one.iter().chain(&to_all).collect();
+        let send = |numbers: std::ops::Range<u32>| {
+            let frames: Vec<_> = numbers
+                .flat_map(|n| ways.iter().map(move |way| (n, way)))
+                .map(|(n, (ethernet, addresses))| {
+                    let payload = vxlan(8, [0; 3], n % 50, 0, &frame);
+                    outer(*ethernet, &[], *addresses, 65_408 + (n % 100) as u16, &payload)
+                })
+                .collect();
+            send_frames(&pair.sender, &frames);
+            frames.len() as u64
+        };
+        let mut sent = send(0..50);
+        let all_came = |sent| eventually("all have come", || came() - before >= sent);
+        all_came(sent);
+        sensor.paused(|| {
+            sent += send(50..EACH);
+            all_came(sent);
+        });
+        sent += send(0..50);
+        all_came(sent);
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{arguments}: {:#?}", ended.log);
+        let ledger = &ended.ledger;
+        ledger.assert_closes(&ended.captures);
+        let (received, dropped) = (ledger.received(), ledger.get("/kernel_dropped"));
+        assert!(dropped > 1000, "{arguments}: {:#}", ledger.0);
+        assert_eq!(received + dropped, sent, "{arguments}: {:#}", ledger.0);
+        assert_eq!(ledger.get("/refused_at_stop"), 0, "{arguments}");
     }
 }

@@ -1,8 +1,10 @@
-//! How much is kept: the oldest captures go, no others, while it runs, after a restart and after a crash.
+//! The budget keeps so much and no more: the oldest captures go, no others, while the sensor runs,
+//! after a restart and after a crash.
 //!
-//! The manifest tells in which order captures came and went, and so what there was when one had to go: what the budget did is judged by
-//! that, and not by when it did it, because the thread that sees to it may have to wait for a core. What is on the disk is looked at
-//! while the sensor is paused, and compared with the manifest of the same moment.
+//! The manifest tells in which order captures came and went, and so what there was when one had to
+//! go. The budget is judged by that, and not by when it acted, because the thread that sees to it
+//! may have to wait for a core. The disk is looked at while the sensor is paused, and compared with
+//! the manifest of the same moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -56,7 +58,8 @@ impl Load {
         Setup::new(&self.pair.sensor).with(&format!("--flush 100ms --rotate-size {CUT}")).with(arguments)
     }
 
-    /// Lets a sensor run until it has published enough, and looks at what is there now and then, while it is paused.
+    /// Lets a sensor run until it has published enough, and looks at what is there now and then,
+    /// while it is paused.
     fn run(&self, arguments: &str, directory: &Path, mut look: impl FnMut(&BTreeSet<PathBuf>)) -> Ended {
         let sensor = self.setup(arguments).writing(directory).start();
         let replay = self.start();
@@ -93,7 +96,8 @@ fn pages(line: &Value) -> u64 {
 
 /// What there was before a line of the manifest was written.
 struct Moment<'a> {
-    /// Lines of the captures that had come and not gone, the oldest first: by their last frames and in the order in which they came.
+    /// Lines of the captures that had come and not gone, the oldest first: by their last frames and
+    /// in the order in which they came.
     there: BTreeMap<(Timestamp, usize), &'a Value>,
     /// How many had come.
     came: usize,
@@ -108,7 +112,8 @@ impl<'a> Moment<'a> {
         time(&self.rest[0], "time")
     }
 
-    /// Lines of those that came later and had frames already: all that was written and not published is of these.
+    /// Lines of those that came later and had frames already: all that was written and not
+    /// published is of these.
     fn open(&self) -> impl Iterator<Item = &'a Value> {
         let now = self.now();
         self.rest.iter().filter(move |line| is_capture(line) && time(line, "first") <= now)
@@ -119,8 +124,10 @@ fn is_capture(line: &Value) -> bool {
     line["event"] == "published" || line["event"] == "recovered"
 }
 
-/// Goes through a manifest. Fails unless each capture that went was the oldest and had to go, and unless the budget was kept when the next
-/// ones were published. Several that are complete get their lines together, and the budget is seen to after each of their names. Returns those that are there at last.
+/// Goes through a manifest. Fails unless each capture that went was the oldest and had to go, and
+/// unless the budget was kept when the next ones were published. Several that are complete get
+/// their lines together, and the budget is seen to after each of their names. Returns those that
+/// are there at last.
 #[track_caller]
 fn judged(lines: &[Value], had_to_go: impl Fn(&Moment) -> bool, is_kept: impl Fn(&Moment) -> bool) -> BTreeSet<&str> {
     let mut moment = Moment { there: BTreeMap::new(), came: 0, seen_to: Timestamp::MIN, rest: lines };
@@ -156,8 +163,9 @@ fn published(captures: &Path) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Captures that have their name. Fails unless they are those of the manifest, in a directory of a sensor that is paused: only what the last
-/// lines announce may not have happened, of which several that announce captures are written together.
+/// Captures that have their name. Fails unless they are those of the manifest, in a directory of a
+/// sensor that is paused: only what the last lines announce may not have happened, of which several
+/// that announce captures are written together.
 #[track_caller]
 fn on_record(captures: &Path) -> BTreeSet<PathBuf> {
     let there = published(captures);
@@ -182,7 +190,8 @@ fn unpublished(captures: &Path) -> (u64, u64) {
     sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
 }
 
-/// Fails unless what is there is what the manifest says, and all that was written is there or was pruned, for this reason.
+/// Fails unless what is there is what the manifest says, and all that was written is there or was
+/// pruned, for this reason.
 fn assert_adds_up(ended: &Ended, reason: &str) {
     let there = on_record(&ended.captures);
     let frames: u64 = named(&ended.captures).iter().map(|line| line["frames"].as_u64().unwrap()).sum();
@@ -290,7 +299,8 @@ fn of_room_on_the_file_system() {
     let disk = Mount::new(&format!("size={SIZE}"));
     let room = || statvfs(disk.path()).map(|room| room.f_bavail * room.f_frsize).unwrap();
     let ended = load.run(&format!("--min-free {FREE}"), disk.path(), |_| {
-        // Of what was there when the budget was seen to last, one may have got its name, and others have grown. What is removed is free.
+        // Of what was there when the budget was seen to last, one may have got its name, and others
+        // have grown. What is removed is free.
         let (room, (_, open)) = (room(), unpublished(disk.path()));
         assert!(room + open + CUT + RESERVE >= FREE, "{room} bytes free, and {open} not published");
     });
@@ -324,7 +334,8 @@ fn assert_said(ended: &Ended, went: &[Value]) {
     assert!(place(about_to) < place(&gone[0]), "{:#?}", ended.log);
 }
 
-/// Files of one size, a round at a time, so that it is known to the byte how much there is, what is written to included.
+/// Files of one size, a round at a time, so that it is known to the byte how much there is, what is
+/// written to included.
 #[test]
 fn of_bytes_and_of_room_to_the_file() {
     if !need::programs(&["mount", "umount", "capinfos", "tshark"]) {

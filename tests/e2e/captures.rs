@@ -1,4 +1,4 @@
-//! What came out: the published files, read by other programs' code, and compared with what was sent.
+//! The published files are read here by other programs' code, and compared with what was sent.
 
 use std::fs;
 use std::io::Read;
@@ -33,7 +33,8 @@ pub(crate) fn content(path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// All records of a capture, pcap or pcapng, compressed or not, which must be whole to its last byte.
+/// All records of a capture, pcap or pcapng, compressed or not, which must be whole to its last
+/// byte.
 #[track_caller]
 pub(crate) fn read(path: &Path) -> Vec<Record> {
     let file = content(path);
@@ -57,7 +58,8 @@ pub(crate) fn read(path: &Path) -> Vec<Record> {
     records
 }
 
-/// The enhanced packet blocks of a pcapng file. The time is right for files that count nanoseconds, as ours do.
+/// The enhanced packet blocks of a pcapng file. The time is right for files that count nanoseconds,
+/// as ours do.
 #[track_caller]
 fn packets(path: &Path, file: &[u8]) -> Vec<Record> {
     let capture = PcapNGCapture::from_file(file).unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
@@ -159,7 +161,8 @@ pub(crate) fn assert_open(paths: &[PathBuf]) {
     assert_shown(&paths[paths.len() - 1]);
 }
 
-/// Fails unless capinfos reads these files to their ends without complaint and counts as many frames as we do.
+/// Fails unless capinfos reads these files to their ends without complaint and counts as many
+/// frames as we do.
 #[track_caller]
 pub(crate) fn assert_counted(paths: &[PathBuf]) {
     assert!(!paths.is_empty(), "no file was published");
@@ -171,14 +174,16 @@ pub(crate) fn assert_counted(paths: &[PathBuf]) {
     assert_eq!(counted, ours, "frames that capinfos counts");
 }
 
-/// Fails unless tshark dissects this file to its end without complaint and shows as many frames as we find.
+/// Fails unless tshark dissects this file to its end without complaint and shows as many frames as
+/// we find.
 #[track_caller]
 pub(crate) fn assert_shown(path: &Path) {
     let shown = tshark(path, &["frame.number"]).len();
     assert_eq!(shown, read(path).len(), "frames that tshark shows of {}", path.display());
 }
 
-/// A line of these fields for each frame that tshark finds in a file, which it must read without complaint.
+/// A line of these fields for each frame that tshark finds in a file, which it must read without
+/// complaint.
 #[track_caller]
 pub(crate) fn tshark(path: &Path, fields: &[&str]) -> Vec<String> {
     let mut command = Command::new("tshark");

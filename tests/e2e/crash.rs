@@ -1,4 +1,5 @@
-//! Killed at any moment: what was received before the flush interval is in the files, once, and the files are whole.
+//! A sensor is killed at any moment: what was received before the flush interval is in the files,
+//! once, and the files are whole.
 #![allow(clippy::print_stdout, reason = "the seed, shown when the test fails")]
 
 use std::collections::BTreeMap;
@@ -25,7 +26,8 @@ const VNIS: u32 = 8;
 /// Frames a second: so few that only the flush interval writes them, or so many that files are cut.
 const RATES: [u32; 2] = [1000, 12_000];
 const FLUSH: Duration = Duration::from_millis(200);
-/// Time is counted in sleeps of this length: one that took longer, because the machine did something else, counts as one.
+/// Time is counted in sleeps of this length: one that took longer, because the machine did
+/// something else, counts as one.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Random numbers (splitmix64). The seed is printed, and `VXTAP_SEED` sets it.
@@ -80,8 +82,9 @@ impl Look {
     }
 }
 
-/// Datagrams that the sensor and those before it have received so far. Sockets: what has been read from them, so it does not matter how long
-/// one takes to get there. The program takes them before they are counted anywhere, on the core and in the call that sends them.
+/// Datagrams that the sensor and those before it have received so far. Sockets: what has been read
+/// from them, so it does not matter how long one takes to get there. The program takes them before
+/// they are counted anywhere, on the core and in the call that sends them.
 fn received(counted: UdpCounters, stream: &Stream) -> u32 {
     if attach_by_default().is_some() { stream.sent() } else { counted.delivered as u32 }
 }
@@ -101,8 +104,9 @@ fn waited(pid: Pid) -> Duration {
     Duration::from_nanos(on_the_way.map(waited).sum())
 }
 
-/// Lets it live for these many ticks and a part of one, kills it, and says how many datagrams had been received so early that they must
-/// be in the files. `first` is what was seen of it at its start.
+/// Lets it live for these many ticks and a part of one, kills it, and says how many datagrams had
+/// been received so early that they must be in the files. `first` is what was seen of it at its
+/// start.
 fn kill(mut sensor: Sensor, stream: &Stream, first: Look, ticks: u32, part: Duration) -> u32 {
     let mut looks = vec![first];
     for _ in 0..ticks {
@@ -113,8 +117,9 @@ fn kill(mut sensor: Sensor, stream: &Stream, first: Look, ticks: u32, part: Dura
     thread::sleep(part);
     sensor.process.signal(Signal::KILL);
     assert_eq!(sensor.process.wait().code(), None);
-    // The time between, less that for which a thread had no core, is the flush interval. The sensor holds a frame for three quarters
-    // of it; the rest is for the work, of a program that is not optimised.
+    // The time between, less that for which a thread had no core, is the flush interval. The sensor
+    // holds a frame for three quarters of it; the rest is for the work, of a program that is not
+    // optimised.
     let enough = |(ticks, look): &(u32, &Look)| *ticks * TICK >= FLUSH + (last.waited - look.waited);
     (1..).zip(looks.iter().rev()).find(enough).map_or(first, |(_, look)| *look).received
 }
@@ -136,7 +141,8 @@ fn killed_at_any_moment() {
         return;
     }
     let mut random = Random::new();
-    // This thread, and what it starts, goes before others on the machine: the less the sensor waits for a core, the more is asked of it.
+    // This thread, and what it starts, goes before others on the machine: the less the sensor waits
+    // for a core, the more is asked of it.
     let goes_before = nice(-20).is_ok();
     let pair = Pair::new(1600);
     // In memory, so that no disk makes a thread wait.
@@ -221,7 +227,8 @@ fn killed_at_any_moment() {
     assert!(demanding > ROUNDS / 10 || !goes_before, "only of {demanding} lives frames had to be there");
 }
 
-/// Numbers of the frames of a VNI in the files. Fails where one is there twice, out of order in its file, or not of the VNI.
+/// Numbers of the frames of a VNI in the files. Fails where one is there twice, out of order in its
+/// file, or not of the VNI.
 #[track_caller]
 fn kept(pair: &Pair, captures: &Path, vni: u32) -> BTreeMap<u32, String> {
     let mut there: BTreeMap<u32, String> = BTreeMap::new();
@@ -238,15 +245,16 @@ fn kept(pair: &Pair, captures: &Path, vni: u32) -> BTreeMap<u32, String> {
     there
 }
 
-/// Fails unless the files have of each VNI one run without a gap of this life, from the first frame that the sensor was there for, and of all
-/// VNIs those that it received early.
+/// Fails unless the files have of each VNI one run without a gap of this life, from the first frame
+/// that the sensor was there for, and of all VNIs those that it received early.
 #[track_caller]
 fn assert_complete(kept: &[BTreeMap<u32, String>], life: &Life, what: &str) {
     let runs: Vec<Vec<u32>> =
         kept.iter().map(|kept| kept.range(life.before..life.after).map(|(number, _)| *number).collect()).collect();
     let got: usize = runs.iter().map(Vec::len).sum();
     assert!(got <= life.received as usize, "{what}: {got} frames of {life:?}");
-    // What it received first: nothing is lost on the way to it, and its threads take frames in the order in which they come.
+    // What it received first: nothing is lost on the way to it, and its threads take frames in the
+    // order in which they come.
     let Some(first) = runs.iter().filter_map(|run| run.first()).min() else {
         return assert_eq!(life.early, 0, "{what}: there is none of {life:?}");
     };
@@ -308,7 +316,8 @@ fn torn_files() {
             for vni in 1..=8 {
                 let got = captures::session(&captures, pair.source(Ip::V4), vni);
                 let sent: Vec<_> = frames.iter().skip(vni as usize - 1).step_by(8).collect();
-                // What was cut is at most three small frames; of a compressed file it is what was written last.
+                // What was cut is at most three small frames; of a compressed file it is what was
+                // written last.
                 let least = if compress.is_empty() { sent.len() - 3 } else { sent.len() / 2 };
                 assert!(got.len() >= least, "{arguments}: VNI {vni}: {} of {} frames", got.len(), sent.len());
                 let got: Vec<&[u8]> = got.iter().map(|record| record.frame.as_slice()).collect();

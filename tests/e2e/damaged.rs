@@ -1,4 +1,5 @@
-//! Damaged captures: what is whole is sent, and what is not is named. And frames that leave in vain.
+//! Damaged captures are sent as far as they are whole, and the rest is named. Frames that leave in
+//! vain are reported.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,8 +17,8 @@ const FRAMES: u32 = 300;
 /// Of the damaged one, those before the damage.
 const WHOLE: usize = 200;
 
-/// Plays a damaged capture between two good ones. `damage` gets the file's bytes and where record number [`WHOLE`]
-/// starts.
+/// Plays a damaged capture between two good ones. `damage` gets the file's bytes and where record
+/// number [`WHOLE`] starts.
 fn is_sent_up_to(damage: impl FnOnce(&mut Vec<u8>, usize)) {
     if !need::programs(&[]) {
         return;

@@ -1,4 +1,4 @@
-//! Datagrams of our own making, good and hostile.
+//! Datagrams of our own making are sent from here, good and hostile.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 

@@ -1,4 +1,5 @@
-//! Disks that fill, vanish, refuse and stall. The ledger stays exact, and the other outputs do not notice.
+//! Disks fill, vanish, refuse and stall. The ledger stays exact, and the other outputs do not
+//! notice.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,7 +151,8 @@ impl Rig {
         let directory = tempfile::tempdir().unwrap();
         let file = frames::write(directory.path(), "frames.pcap", &noise(1001));
         let captures = captures(directory.path());
-        // Before others on the machine, so that its threads do not have to wait for a core and drop frames for that.
+        // Before others on the machine, so that its threads do not have to wait for a core and drop
+        // frames for that.
         let sensor = Setup::new(&pair.sensor)
             .through("nice -n -20")
             .with(&format!("--tap mirror0 --flush 100ms --rotate-size 256KiB {arguments}"))
@@ -174,7 +176,8 @@ impl Rig {
         eventually("the tap goes on", || self.tapped() >= before + frames);
     }
 
-    /// Ends both. Fails unless all that was sent was received and shown by the tap, and the files' losses are those that it says.
+    /// Ends both. Fails unless all that was sent was received and shown by the tap, and the files'
+    /// losses are those that it says.
     fn end(self) -> (Ended, TempDir) {
         self.replay.0.signal(Signal::INT);
         let sent = self.replay.ended();
@@ -233,7 +236,8 @@ fn the_directory_is_removed() {
     }
     let rig = Rig::start(|directory| directory.join("captures"), "");
     let captures = rig.sensor.captures.clone();
-    // What is published is removed with it, and is not the sensor's loss: so it is counted here, and held back until then.
+    // What is published is removed with it, and is not the sensor's loss: so it is counted here,
+    // and held back until then.
     let removed = rig.sensor.paused(|| {
         let removed = complete(&captures);
         fs::remove_dir_all(&captures).unwrap();
@@ -259,7 +263,8 @@ fn the_directory_is_replaced() {
     let pair = Pair::new(1600);
     let (ended, _directory) = rig.end();
     let frames = |captures: &Path| named(captures).iter().map(|line| line["frames"].as_u64().unwrap()).sum::<u64>();
-    // A file whose line was written and that was moved before it got its name is lost, and has a line there.
+    // A file whose line was written and that was moved before it got its name is lost, and has a
+    // line there.
     let unnamed: u64 = named(&moved)
         .iter()
         .filter(|line| !moved.join(line["path"].as_str().unwrap()).exists())
@@ -360,10 +365,12 @@ fn the_storage_stalls() {
     }
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
     let captures = disk.path().join("captures");
-    // Each output has its own: the tap's holds the frames of two seconds, if it has to wait for a core.
+    // Each output has its own: the tap's holds the frames of two seconds, if it has to wait for a
+    // core.
     let rig = Rig::start(|_| captures.clone(), "--sync publish --queue 12MiB");
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
-    // More than the queue of the files holds: 20 MB. That none of them is missing is seen at the end.
+    // More than the queue of the files holds: 20 MB. That none of them is missing is seen at the
+    // end.
     rig.the_tap_shows(26_000);
     drop(frozen);
     let after = named(&captures).len();

@@ -1,4 +1,4 @@
-//! What `vxtap verify` says of the directory of a real run, before and after somebody tampers with it.
+//! `vxtap verify` judges the directory of a real run, before and after somebody tampers with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -123,7 +123,8 @@ fn each_file_is_compared_by_the_hash_of_its_run() {
     let frames = frames::assorted(1000);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let captures = directory.path().join("captures");
-    // Three runs in one directory: the lines of each, which have this field and no other for a hash.
+    // Three runs in one directory: the lines of each, which have this field and no other for a
+    // hash.
     let run = |arguments: &str, field: Option<&str>| {
         let before = if captures.exists() { named(&captures).len() } else { 0 };
         let sensor = Setup::new(&pair.sensor).with("--rotate-frames 200").with(arguments).writing(&captures).start();

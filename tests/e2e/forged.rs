@@ -1,4 +1,4 @@
-//! Lines that somebody wrote into the manifest before a start: nothing is removed, and that is said.
+//! Somebody wrote lines into the manifest before a start: nothing is removed, and that is said.
 
 use std::fs;
 

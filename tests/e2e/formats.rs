@@ -1,4 +1,4 @@
-//! Each format, compressed or not, as other programs read it, and what pcapng has to say besides frames.
+//! Each format, compressed or not, is read as other programs read it; pcapng says more than frames.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Frames of our own making, and captures of them.
+//! Frames of our own making, and captures of them, come from here.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -13,7 +13,8 @@ use crate::captures;
 /// Conversations that the numbered frames take turns in.
 const FLOWS: u32 = 16;
 
-/// A frame of `length` bytes, at least 46: Ethernet, IPv4, UDP of one of sixteen conversations, then its number.
+/// A frame of `length` bytes, at least 46: Ethernet, IPv4, UDP of one of sixteen conversations,
+/// then its number.
 pub(crate) fn numbered(number: u32, length: usize) -> Vec<u8> {
     let flow = (number % FLOWS) as u8;
     let mut frame = vec![2, 0, 0, 0, 9, 2, 2, 0, 0, 0, 9, flow, 0x08, 0x00];
@@ -48,6 +49,9 @@ pub(crate) fn write(directory: &Path, name: &str, frames: &[Vec<u8>]) -> PathBuf
 
 /// The inner frames of a capture of mirror traffic.
 pub(crate) fn inner(path: &Path) -> Vec<Vec<u8>> {
-    let inner = |frame: &Vec<u8>| vxlan::decapsulate(outer::udp(frame).unwrap().payload).unwrap().frame.to_vec();
+    let inner = |frame: &Vec<u8>| {
+        let payload = outer::udp(frame).unwrap().payload;
+        vxlan::decapsulate(payload, payload.len()).unwrap().frame.to_vec()
+    };
     captures::frames(path).iter().map(inner).collect()
 }

@@ -1,4 +1,4 @@
-//! SIGHUP: the end where a terminal has hung up, and no end of a service.
+//! SIGHUP ends a sensor whose terminal has hung up, and does not end a service.
 
 use std::fs;
 use std::os::fd::OwnedFd;

@@ -1,5 +1,4 @@
-//! Files that a crash left and whose headers are damaged: other programs open what is published of
-//! them.
+//! A crash left files whose headers are damaged: other programs open what is published of them.
 
 use std::fs;
 use std::path::Path;

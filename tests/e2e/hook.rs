@@ -1,4 +1,4 @@
-//! The command for each published file: what it is told, and that it is in nobody's way.
+//! The command for each published file is told what it needs, and is in nobody's way.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Datagrams that no mirror sends: each costs one counter, the right one, and nothing else.
+//! Datagrams come that no mirror sends: each costs one counter, the right one, and nothing else.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The sensor and replay against the kernel's own `vxlan` device.
+//! The sensor and replay are held against the kernel's own `vxlan` device.
 
 use std::path::PathBuf;
 
@@ -37,14 +37,14 @@ fn inner_mac(host: u8) -> String {
     format!("02:00:00:00:99:{host:02x}")
 }
 
-/// Hosts 1 and 3 talk to each other over their devices, which copy all they send to the sensor. What it writes must be
-/// what tcpdump sees leave by each device.
+/// Hosts 1 and 3 talk to each other over their devices, which copy all they send to the sensor.
+/// What it writes must be what tcpdump sees leave by each device.
 fn device_and_sensor_agree(ip: Ip, options: &str) {
     if !need::programs(&["bridge", "ethtool", "tcpdump", "ping", "iperf3", "capinfos", "tshark"]) {
         return;
     }
-    // Where the cables lose packets, as they may while other tests have the cores, the sensor cannot see what the
-    // witness saw.
+    // Where the cables lose packets, as they may while other tests have the cores, the sensor
+    // cannot see what the witness saw.
     assert!((0..5).any(|_| cables_lose_nothing(ip, options)), "the cables lose packets time and again");
 }
 
@@ -57,7 +57,8 @@ fn cables_lose_nothing(ip: Ip, options: &str) -> bool {
         namespace.no_offloads("eth0");
         add_device(namespace, ip, VNI, host, &[peer, SENSOR], options);
         namespace.ip(&format!("addr add {}/24 dev vx0", inner_address(host)));
-        // The peer by heart, so that nothing is asked later, between the end of one witness and the other's.
+        // The peer by heart, so that nothing is asked later, between the end of one witness and the
+        // other's.
         let (to, mac) = (inner_address(peer), inner_mac(peer));
         namespace.ip(&format!("neigh replace {to} lladdr {mac} nud permanent dev vx0"));
     }

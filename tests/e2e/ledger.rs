@@ -1,4 +1,4 @@
-//! The ledger that the sensor prints, checked with arithmetic of our own.
+//! The ledger that the sensor prints is checked with arithmetic of our own.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -43,8 +43,8 @@ impl Ledger {
             .collect()
     }
 
-    /// Fails unless every datagram received is accounted for, and unless the files hold what the ledger says was
-    /// written: in total and, where no output lost anything, session by session.
+    /// Fails unless every datagram received is accounted for, and unless the files hold what the
+    /// ledger says was written: in total and, where no output lost anything, session by session.
     #[track_caller]
     pub(crate) fn assert_closes(&self, captures: &Path) {
         let (received, decapsulated) = (self.received(), self.get("/decapsulated"));
@@ -72,7 +72,8 @@ impl Ledger {
         }
     }
 
-    /// Fails unless what was offered to this output is accounted for, as all that was decapsulated was.
+    /// Fails unless what was offered to this output is accounted for, as all that was decapsulated
+    /// was.
     #[track_caller]
     pub(crate) fn assert_output_closes(&self, name: &str) {
         let get = |what: &str| self.get(&format!("/outputs/{name}/{what}"));
@@ -81,7 +82,8 @@ impl Ledger {
         assert_eq!(get("offered"), get("written") + get("filtered") + dropped, "{name}: {:#}", self.0);
     }
 
-    /// Fails unless nothing was lost: all that was received is written, and the kernel dropped nothing.
+    /// Fails unless nothing was lost: all that was received is written, and the kernel dropped
+    /// nothing.
     #[track_caller]
     pub(crate) fn assert_lossless(&self) {
         let losses = [

@@ -1,4 +1,4 @@
-//! Limits of the process whose signals would kill it.
+//! Limits of the process send signals that would kill it.
 
 use std::fs;
 

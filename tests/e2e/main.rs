@@ -1,12 +1,14 @@
-//! The sensor end to end, as a program, in network namespaces that the tests create themselves.
+//! The sensor is tested end to end, as a program, in network namespaces that the tests create
+//! themselves.
 //!
-//! A test builds a small network, runs `vxtap run` in one of its namespaces, lets something send in another (a kernel
-//! `vxlan` device, `vxtap replay`, or raw datagrams), and then compares frame by frame what was sent, or what tcpdump
-//! saw, with what the published files hold. The ledger is checked in the test again, from the numbers that it prints.
+//! A test builds a small network, runs `vxtap run` in one of its namespaces, lets something send in
+//! another (a kernel `vxlan` device, `vxtap replay`, or raw datagrams), and then compares frame by
+//! frame what was sent, or what tcpdump saw, with what the published files hold. The ledger is
+//! checked in the test again, from the numbers that it prints.
 //!
 //! | module | what it offers or shows |
 //! |---|---|
-//! | `need` | whether a test can run here; what cannot says `skipped: ...`, and fails where `CI` is set |
+//! | `need` | says whether a test can run here: `skipped: ...`, which is a failure with `CI` set |
 //! | `process` | children that end with their guard, lines they print, waiting with a limit |
 //! | `netns` | namespaces and cables that vanish with their guard |
 //! | `sensor`, `replay`, `tcpdump` | the programs under test, and the witness |
@@ -14,7 +16,8 @@
 //! | `frames`, `datagrams`, `stream` | traffic of our own making |
 //! | the others | the tests, by topic |
 //!
-//! All need root. Nothing waits for a fixed time where something can be awaited, and all waits have a limit.
+//! All tests need root. Nothing waits for a fixed time where something can be awaited, and all
+//! waits have a limit.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod captures;

@@ -1,4 +1,4 @@
-//! The manifest of a directory as any program reads it, and `vxtap verify` on it.
+//! The manifest of a directory is read as any program reads it, and `vxtap verify` judges it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::sensor::VXTAP;
 
-/// The lines of a directory's manifest. Fails where one is no JSON. One whose newline is not there is being written.
+/// The lines of a directory's manifest. Fails where one is no JSON. One whose newline is not there
+/// is being written.
 #[track_caller]
 pub(crate) fn lines(captures: &Path) -> Vec<Value> {
     let text = fs::read_to_string(captures.join("manifest.jsonl")).unwrap();

@@ -1,4 +1,4 @@
-//! The mirror interface: what is sent comes out of it, and the host leaves it alone.
+//! The mirror interface gives out what is sent, and the host leaves it alone.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,8 @@ pub(crate) fn persistent(namespace: &Namespace, name: &str, kind: &str) {
     namespace.ip(&format!("tuntap add dev {name} mode {kind}"));
 }
 
-/// Fails unless the interface counted as many frames as the ledger says were written, and dropped as many as it was down for.
+/// Fails unless the interface counted as many frames as the ledger says were written, and dropped
+/// as many as it was down for.
 #[track_caller]
 fn assert_interface_agrees(namespace: &Namespace, name: &str, ended: &Ended) {
     ended.ledger.assert_output_closes(name);
@@ -145,7 +146,8 @@ fn the_host_does_not_react() {
     }
 }
 
-/// Fails unless the host leaves frames alone that ask it for an answer, in the interface `mirror0` of a sensor with these arguments.
+/// Fails unless the host leaves frames alone that ask it for an answer, in the interface `mirror0`
+/// of a sensor with these arguments.
 pub(crate) fn assert_deaf(arguments: &str) -> Ended {
     let pair = Pair::new(1600);
     let directory = tempfile::tempdir().unwrap();
@@ -169,7 +171,8 @@ pub(crate) fn assert_deaf(arguments: &str) -> Ended {
         // Who has 10.73.0.2? Tell 10.73.0.1.
         let arp: [u8; 28] = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0x73, 1, 10, 73, 0, 1, 0, 0, 0, 0, 0, 0, 10, 73, 0, 2];
         sent.push(frame([0x08, 0x06], &arp));
-        // Echo request, a SYN and a datagram to a closed port for the host itself; a datagram for somebody else to be forwarded.
+        // Echo request, a SYN and a datagram to a closed port for the host itself; a datagram for
+        // somebody else to be forwarded.
         for (protocol, to) in [(1, [10, 73, 0, 2]), (6, [10, 73, 0, 2]), (17, [10, 73, 0, 2]), (17, [10, 73, 0, 1])] {
             let builder = etherparse::PacketBuilder::ipv4([10, 73, 0, 1], to, 64);
             let mut packet = Vec::new();

@@ -1,4 +1,4 @@
-//! Captures played as mirror traffic: what comes out is what they hold.
+//! Captures are played as mirror traffic, and what comes out is what they hold.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,8 @@ fn all_ordinary_captures() {
     for ip in [Ip::V4, Ip::V6] {
         let records = captures::session(&ended.captures, pair.source(ip), 0);
         assert_holds(&format!("{ip:?}"), &records, &frames);
-        // The mirror cut none of them; what the capture cut may be told again from the inner IP header.
+        // The mirror cut none of them; what the capture cut may be told again from the inner IP
+        // header.
         assert!(records.iter().all(|record| record.orig_len as usize >= record.frame.len()));
     }
     assert_open(&captures::files(&ended.captures));
@@ -79,7 +80,8 @@ fn outer_fragments_are_put_together() {
     }
     let pair = Pair::new(1500);
     let directory = tempfile::tempdir().unwrap();
-    // Around the MTU less 50 or 70 bytes of headers, jumbo frames, and the largest that UDP over IPv4 takes.
+    // Around the MTU less 50 or 70 bytes of headers, jumbo frames, and the largest that UDP over
+    // IPv4 takes.
     let sizes = [60, 1400, 1429, 1430, 1431, 1449, 1450, 1451, 1500, 2900, 8961, 9000, 9015, 20_000, 32_000, 65_499];
     let frames: Vec<_> = (0..10 * sizes.len()).map(|n| frames::numbered(n as u32, sizes[n % sizes.len()])).collect();
     let file = frames::write(directory.path(), "large.pcap", &frames);

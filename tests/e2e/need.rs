@@ -1,4 +1,4 @@
-//! What a test needs of the host.
+//! A test asks here for what it needs of the host.
 
 use std::env;
 use std::io::{self, Write};
@@ -10,7 +10,8 @@ use aya::util::KernelVersion;
 
 use crate::netns;
 
-/// Whether a test can run that needs namespaces and these programs. Says why not; with `CI` set it fails instead.
+/// Whether a test can run that needs namespaces and these programs. Says why not; with `CI` set it
+/// fails instead.
 #[must_use]
 pub(crate) fn programs(names: &[&str]) -> bool {
     let missing = names.iter().find(|name| !is_installed(name));
@@ -33,7 +34,8 @@ pub(crate) fn corpus() -> Option<PathBuf> {
     None
 }
 
-/// Says that a test cannot run here, for a reason that only trying shows; with `CI` set it fails instead.
+/// Says that a test cannot run here, for a reason that only trying shows; with `CI` set it fails
+/// instead.
 pub(crate) fn cannot(why: &str) {
     skip(why);
 }
@@ -54,7 +56,8 @@ fn skip(why: &str) -> bool {
     false
 }
 
-/// Says why a test does not run, past the test harness, which shows the output of failed tests only.
+/// Says why a test does not run, past the test harness, which shows the output of failed tests
+/// only.
 fn say(what: &str, why: &str) {
     let thread = std::thread::current();
     // In one piece, since other tests say so at the same time.

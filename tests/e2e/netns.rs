@@ -1,4 +1,4 @@
-//! Network namespaces, cables between them, and what their kernel counts.
+//! Network namespaces, cables between them, and what their kernel counts, are made and read here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 use crate::need::succeeds;
-use crate::process::run;
+use crate::process::{eventually, run};
 
 /// Where `ip` keeps them.
 const FOLDER: &str = "/var/run/netns";
@@ -26,8 +26,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// An empty one: quiet (no router solicitations, no duplicate address detection, no addresses of its own making),
-    /// `lo` up.
+    /// An empty one: quiet (no router solicitations, no duplicate address detection, no addresses
+    /// of its own making), `lo` up.
     pub(crate) fn new() -> Namespace {
         let namespace = Namespace { name: name() };
         run(Command::new("ip").args(["netns", "add", &namespace.name]));
@@ -52,14 +52,27 @@ impl Namespace {
         run(Command::new("bridge").args(["-n", &self.name]).args(words.split_whitespace()));
     }
 
-    /// Lets frames leave and come in as they are on the wire: none merged, none split, checksums complete.
+    /// Waits until the kernel has noticed that the device has a carrier. Until then it drops what is
+    /// sent there, and says nothing.
+    #[track_caller]
+    fn carries(&self, device: &str) {
+        let link = || run(Command::new("ip").args(["-n", &self.name, "-j", "link", "show", device])).stdout;
+        eventually("the device is up", || {
+            let links: Value = serde_json::from_slice(&link()).unwrap();
+            links[0]["operstate"] == "UP"
+        });
+    }
+
+    /// Lets frames leave and come in as they are on the wire: none merged, none split, checksums
+    /// complete.
     pub(crate) fn no_offloads(&self, device: &str) {
         for feature in ["tx", "sg", "tso", "gso", "gro"] {
             run(self.command("ethtool").args(["-K", device, feature, "off"]));
         }
     }
 
-    /// A command to be run within. The process becomes that program, so it has the program's exit code and pid.
+    /// A command to be run within. The process becomes that program, so it has the program's exit
+    /// code and pid.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
@@ -113,7 +126,8 @@ impl Drop for Namespace {
 pub(crate) struct UdpCounters {
     /// Read by a program.
     pub(crate) delivered: u64,
-    /// Dropped at a socket: its buffer was full, its filter refused them, or their checksum is wrong.
+    /// Dropped at a socket: its buffer was full, its filter refused them, or their checksum is
+    /// wrong.
     pub(crate) refused_or_no_room: u64,
     /// Nobody listened.
     pub(crate) no_port: u64,
@@ -182,8 +196,8 @@ pub(crate) fn mac(host: u8) -> String {
     format!("02:00:00:00:73:{host:02x}")
 }
 
-/// Gives a host its addresses on `eth0`, and the others' by heart: no question is asked on the wire, and no datagram
-/// waits for an answer.
+/// Gives a host its addresses on `eth0`, and the others' by heart: no question is asked on the
+/// wire, and no datagram waits for an answer.
 fn configure(namespace: &Namespace, host: u8, others: &[u8]) {
     namespace.ip(&format!("addr add {}/24 dev eth0", address(Ip::V4, host)));
     namespace.ip(&format!("addr add {}/64 dev eth0 nodad", address(Ip::V6, host)));
@@ -225,6 +239,7 @@ impl Pair {
         ));
         configure(&self.sender, SENDER, &[SENSOR]);
         configure(&self.sensor, SENSOR, &[SENDER]);
+        [&self.sender, &self.sensor].into_iter().for_each(|host| host.carries("eth0"));
     }
 
     /// Where the sensor is, from the sender.
@@ -237,8 +252,9 @@ impl Pair {
         address(ip, SENDER)
     }
 
-    /// Packets that the cable had no room for, because the receiving core was behind. Since Linux 6.9 the sender is
-    /// told, and replay sends them again; before, they are lost, which is not the sensor's loss and not in its ledger.
+    /// Packets that the cable had no room for, because the receiving core was behind. Since Linux
+    /// 6.9 the sender is told, and replay sends them again; before, they are lost, which is not the
+    /// sensor's loss and not in its ledger.
     pub(crate) fn no_room(&self) -> u64 {
         self.sender.link_counter("eth0", "tx", "dropped")
     }
@@ -284,6 +300,8 @@ impl Switched {
             configure(&namespace, host, &[1, 2, 3].into_iter().filter(|other| *other != host).collect::<Vec<u8>>());
             namespace
         });
+        hosts.iter().for_each(|host| host.carries("eth0"));
+        (1..=3).for_each(|host| switch.carries(&format!("port{host}")));
         Switched { hosts, switch }
     }
 

@@ -1,4 +1,4 @@
-//! Datagrams that the host's stack refuses, and sources that are not what they seem: whichever way
+//! The host's stack refuses some datagrams, and some sources are not what they seem. Whichever way
 //! they come, the sensor receives what the stack would deliver.
 
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Outputs that cannot keep up: starved writers. The sensor goes on to receive, and counts.
+//! Outputs cannot keep up, as their writers are starved. The sensor goes on to receive, and counts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,8 +62,8 @@ pub(crate) struct Starved {
     pub(crate) sent: u64,
 }
 
-/// Runs a sensor whose writing thread gets what the other threads on its core leave, and one of them leaves nothing for `starving`, then a
-/// little.
+/// Runs a sensor whose writing thread gets what the other threads on its core leave, and one of
+/// them leaves nothing for `starving`, then a little.
 pub(crate) fn starve(arguments: &str, load: &str, starving: Duration) -> Starved {
     let pair = Pair::new(1600);
     let directory = tempfile::tempdir().unwrap();

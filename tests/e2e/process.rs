@@ -1,16 +1,20 @@
-//! Child processes: what they print, how they end, and that they do end.
+//! Child processes run with a guard: it reads what they print and how they end, and sees that they
+//! end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::panic;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use signal_hook::consts::SIGHUP;
 
-/// The longest that a test waits for anything. Far beyond what it takes, since other tests may have the cores.
+/// The longest that a test waits for anything. Far beyond what it takes, since other tests may have
+/// the cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Runs a command to its end; fails unless it succeeds.
@@ -30,7 +34,18 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Runs this, and the processes it starts, on one core: what one core sends over virtual cables arrives in that order.
+/// Has SIGHUP end this process even where it was ignored, as under nohup: what starts is to hear
+/// it, and a process inherits what its parent ignores.
+fn hears_hangups() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        signal_hook::flag::register_conditional_shutdown(SIGHUP, 128 + SIGHUP, Arc::new(AtomicBool::new(true)))
+            .unwrap();
+    });
+}
+
+/// Runs this, and the processes it starts, on one core: what one core sends over virtual cables
+/// arrives in that order.
 pub(crate) fn on_one_core<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     let pinned = || {
         let allowed = sched_getaffinity(None).unwrap();
@@ -71,7 +86,8 @@ impl Lines {
         self.0.0.lock().unwrap().lines.clone()
     }
 
-    /// Waits for a line, from line number `from` on, that this finds something in. Fails when the process ends without.
+    /// Waits for a line, from line number `from` on, that this finds something in. Fails when the
+    /// process ends without.
     #[track_caller]
     pub(crate) fn find<T>(&self, what: &str, from: usize, mut find: impl FnMut(&str) -> Option<T>) -> T {
         let (printed, news) = &*self.0;
@@ -101,7 +117,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it and follows its standard error, and its standard output unless that goes to `stdout`.
+    /// Starts it and follows its standard error, and its standard output unless that goes to
+    /// `stdout`.
     pub(crate) fn start(command: &mut Command, stdout: Option<Stdio>) -> Process {
         Process::start_reading(command, None, stdout)
     }
@@ -112,6 +129,7 @@ impl Process {
             .stdin(stdin.unwrap_or_else(Stdio::null))
             .stdout(stdout.unwrap_or_else(Stdio::piped))
             .stderr(Stdio::piped());
+        hears_hangups();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let mut readers = vec![stderr.follow(child.stderr.take().unwrap())];

@@ -1,4 +1,5 @@
-//! The mirror interface without user space: the program redirects, what it leaves is injected, and the ledger has both.
+//! The mirror interface is fed without user space: the program redirects, what it leaves is
+//! injected, and the ledger has both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,8 @@ fn fast_path(ended: &Ended, what: &str) -> u64 {
     ended.ledger.get(&format!("/fast_path/{what}"))
 }
 
-/// Fails unless all that was received is in the interface, and the files where there are some, and the ledger says so.
+/// Fails unless all that was received is in the interface, and the files where there are some, and
+/// the ledger says so.
 #[track_caller]
 fn assert_all_is_well(ended: &Ended, arguments: &str) {
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
@@ -53,7 +55,8 @@ fn is_whole(frame: &[u8], mtu: usize) -> bool {
     frame.len() + 8 + 8 + 40 <= mtu
 }
 
-/// Fails unless these frames were seen, unaltered, and in order as far as they are redirected: one that comes in fragments takes its time.
+/// Fails unless these frames were seen, unaltered, and in order as far as they are redirected: one
+/// that comes in fragments takes its time.
 #[track_caller]
 fn assert_seen(what: &str, seen: &[Vec<u8>], sent: &[Vec<u8>], mtu: usize) {
     let whole = |frames: &[Vec<u8>]| frames.iter().filter(|frame| is_whole(frame, mtu)).cloned().collect::<Vec<_>>();
@@ -88,7 +91,8 @@ fn a_tap_shows_the_frames_that_were_sent() {
         assert_eq!(fast_path(&ended, "redirected"), whole, "{:#}", ended.ledger.0);
         assert_eq!(ended.ledger.get("/outputs/mirror0/written_bytes"), bytes as u64);
         assert_eq!(ended.ledger.sessions(), [(pair.source(ip), 1, all.len() as u64)]);
-        // With files each has a copy; without, the first of the session, by which it is known at once.
+        // With files each has a copy; without, the first of the session, by which it is known at
+        // once.
         let copies = if arguments.is_empty() { whole } else { 1 };
         assert_eq!(fast_path(&ended, "taken"), copies, "{:#}", ended.ledger.0);
         if arguments.is_empty() {
@@ -138,7 +142,8 @@ fn fragments_come_through_the_socket_and_are_injected() {
     }
 }
 
-/// Sends an IPv4 packet for UDP port 4789 of the sensor with this payload, in an Ethernet frame with these tags, and bytes behind it.
+/// Sends an IPv4 packet for UDP port 4789 of the sensor with this payload, in an Ethernet frame
+/// with these tags, and bytes behind it.
 fn send_tagged(pair: &Pair, tags: &[u8], payload: &[u8], behind: &[u8]) {
     let builder = etherparse::PacketBuilder::ipv4([10, 73, 0, 1], [10, 73, 0, 2], 64).udp(65_408, 4789);
     let mut packet = Vec::new();

@@ -1,10 +1,12 @@
-//! `vxtap replay` in a namespace.
+//! `vxtap replay` runs in a namespace.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::netns::Namespace;
-use crate::process::{Process, on_one_core};
+use crate::process::{Process, eventually, on_one_core};
 use crate::sensor::VXTAP;
 
 /// A running replay.
@@ -40,6 +42,32 @@ pub(crate) fn replay_all(namespace: &Namespace, to: SocketAddr, files: &[&Path],
     assert_eq!((sent.code, sent.frames), (Some(0), frames as u64), "{}", sent.text);
 }
 
+/// Waits until each CPU has had nothing queued for a moment. What is sent over a virtual cable waits
+/// in such a queue for the CPU to receive it, and on a busy machine that can be long after the
+/// sender has ended.
+#[track_caller]
+fn all_has_come_through() {
+    let mut behind: BTreeSet<usize> = queued().into_keys().collect();
+    eventually("what was sent has come through", || {
+        for (cpu, packets) in queued() {
+            if packets == 0 {
+                behind.remove(&cpu);
+            }
+        }
+        behind.is_empty()
+    });
+}
+
+/// Received packets that wait for the stack, by CPU: the columns of net/core/net-procfs.c, in
+/// hexadecimal.
+fn queued() -> BTreeMap<usize, u32> {
+    let text = fs::read_to_string("/proc/net/softnet_stat").unwrap();
+    let number = |word: &str| u32::from_str_radix(word, 16).unwrap();
+    // Before Linux 5.10 there are fewer columns, and the length of the queue is not told.
+    let lengths = text.lines().map(|line| line.split_whitespace().nth(11).map_or(0, number));
+    lengths.enumerate().collect()
+}
+
 impl Replay {
     #[track_caller]
     pub(crate) fn ended(mut self) -> Sent {
@@ -52,6 +80,7 @@ impl Replay {
         };
         let frames = lines.iter().find_map(|line| number(line));
         let frames = frames.unwrap_or_else(|| panic!("replay does not say what it sent: {code:?}: {text}"));
+        all_has_come_through();
         Sent { code, frames, text }
     }
 }

@@ -1,4 +1,4 @@
-//! Rotation under load: one file after the other, and together all that was sent.
+//! Files rotate under load: one comes after the other, and together they hold all that was sent.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -182,7 +182,8 @@ fn by_time_without_further_traffic() {
     for line in events(&sensor.captures, "published") {
         let (first, published) = (time(&line["first"]), time(&line["time"]));
         let cut = (first / (2 * SECOND) + 1) * 2 * SECOND;
-        // Frames of before the cut may come for as long as the flush interval, and the threads may have to wait for a core.
+        // Frames of before the cut may come for as long as the flush interval, and the threads may
+        // have to wait for a core.
         assert!((cut..cut + 20 * SECOND).contains(&published), "cut at {cut}, published at {published}: {line:#}");
     }
     let ended = sensor.stop();

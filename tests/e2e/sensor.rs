@@ -1,4 +1,4 @@
-//! `vxtap run` in a namespace.
+//! `vxtap run` runs in a namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,8 @@ pub(crate) struct Ended {
     _directory: Option<TempDir>,
 }
 
-/// Where the program is attached in tests that do not ask for a source: `VXTAP_TEST_SOURCE` is `xdp` or `tc`. Without it they use sockets.
+/// Where the program is attached in tests that do not ask for a source: `VXTAP_TEST_SOURCE` is
+/// `xdp` or `tc`. Without it they use sockets.
 pub(crate) fn attach_by_default() -> Option<&'static str> {
     static ATTACH: OnceLock<Option<String>> = OnceLock::new();
     let attach = ATTACH.get_or_init(|| std::env::var("VXTAP_TEST_SOURCE").ok().filter(|name| name != "udp"));
@@ -69,7 +70,8 @@ impl<'a> Setup<'a> {
         self
     }
 
-    /// Started by this command, as `prlimit --nofile=64:64`, which is split at spaces and must become the sensor.
+    /// Started by this command, as `prlimit --nofile=64:64`, which is split at spaces and must
+    /// become the sensor.
     pub(crate) fn through(mut self, command: &str) -> Self {
         self.before.extend(command.split_whitespace().map(String::from));
         self
@@ -100,7 +102,8 @@ impl<'a> Setup<'a> {
         if !self.arguments.iter().any(|argument| argument == "--no-write") {
             command.arg("--write").arg(captures);
         }
-        // Not where the test chooses, where there is nothing to attach to, and where the sensor is to have no privilege.
+        // Not where the test chooses, where there is nothing to attach to, and where the sensor is
+        // to have no privilege.
         let chooses = self.arguments.iter().any(|argument| argument == "--source");
         let powerless = self.before.iter().any(|word| word == "setpriv");
         if let Some(attach) = attach_by_default()
@@ -135,7 +138,8 @@ impl<'a> Setup<'a> {
         Process::start(&mut self.command(Path::new("/nonexistent")), None)
     }
 
-    /// Starts it and expects that it does not come to receive: its exit code, and all it prints on standard error.
+    /// Starts it and expects that it does not come to receive: its exit code, and all it prints on
+    /// standard error.
     #[track_caller]
     pub(crate) fn fails(mut self) -> (Option<i32>, String) {
         let directory = tempfile::tempdir().unwrap();
@@ -161,11 +165,13 @@ impl Sensor {
         eventually("the sensor writes", || captures::files(&self.captures).iter().any(has_frames));
     }
 
-    /// Runs this while none of its threads does: what is found in two places then is of the same moment.
+    /// Runs this while none of its threads does: what is found in two places then is of the same
+    /// moment.
     #[track_caller]
     pub(crate) fn paused<T>(&self, look: impl FnOnce() -> T) -> T {
         let tasks = format!("/proc/{}/task", self.process.pid().as_raw_nonzero());
-        // The state follows the name, which ends at the last parenthesis (proc_pid_stat(5)). One that has ended has no file.
+        // The state follows the name, which ends at the last parenthesis (proc_pid_stat(5)). One
+        // that has ended has no file.
         let rests = |task: &Path| {
             let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
             stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))

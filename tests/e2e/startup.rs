@@ -1,4 +1,5 @@
-//! Why a sensor cannot start, in words that a person can act on; and what does not keep it from starting.
+//! A sensor that cannot start says why, in words that a person can act on; other things do not keep
+//! it from starting.
 
 use std::fs;
 use std::net::{SocketAddr, SocketAddrV6, UdpSocket};

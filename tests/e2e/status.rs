@@ -1,4 +1,4 @@
-//! What a sensor says of its losses, while it runs and at its end.
+//! A sensor says what it loses, while it runs and at its end.
 
 use serde_json::Value;
 

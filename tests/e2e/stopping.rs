@@ -1,4 +1,4 @@
-//! How a sensor ends while traffic keeps coming.
+//! A sensor ends while traffic keeps coming.
 
 use std::fs;
 use std::io::{Write, pipe};
@@ -46,9 +46,9 @@ impl Load {
         replay::start(&self.pair.sender, self.pair.target(Ip::V4), &[&self.file], &arguments)
     }
 
-    /// Ends the traffic. Fails unless the sensor ended as asked, before, and every frame that was sent is accounted
-    /// for: in the ledger or, before the sensor's begin and after its end, in the kernel's counters. Returns how many these counted as refused and
-    /// the ledger did not.
+    /// Ends the traffic. Fails unless the sensor ended as asked, before, and every frame that was
+    /// sent is accounted for: in the ledger or, before the sensor's begin and after its end, in the
+    /// kernel's counters. Returns how many these counted as refused and the ledger did not.
     fn assert_accounted_for(&self, replay: Replay, ended: &Ended) -> u64 {
         replay.0.signal(Signal::INT);
         let sent = replay.ended();
@@ -124,17 +124,18 @@ fn after_a_time() {
     if !need::programs(&["capinfos", "tshark"]) {
         return;
     }
-    // In a second in which the sender or the sensor has to wait for a core too little comes: then it is tried with a longer time.
+    // In a second in which the sender or the sensor has to wait for a core too little comes: then
+    // it is tried with a longer time.
     let seconds = [1, 4, 16];
     assert!(seconds.into_iter().any(runs_for), "too little came in {seconds:?} s");
 }
 
-/// Fails unless a sensor with this `--duration` ends by itself, no earlier, while traffic keeps coming, and accounts for what came. False
-/// where that was too little.
+/// Fails unless a sensor with this `--duration` ends by itself, no earlier, while traffic keeps
+/// coming, and accounts for what came. False where that was too little.
 fn runs_for(seconds: u64) -> bool {
     let load = Load::new();
-    // Traffic is there before the sensor, so the time is full of it. The receive buffers hold that of five seconds, should the workers wait
-    // for a core so long.
+    // Traffic is there before the sensor, so the time is full of it. The receive buffers hold that
+    // of five seconds, should the workers wait for a core so long.
     let mut replay = load.start_at(5000);
     eventually("traffic comes", || load.pair.sensor.udp_counters().no_port > 0);
     let begin = Instant::now();
@@ -153,8 +154,9 @@ fn runs_for(seconds: u64) -> bool {
         assert!(!records.is_empty(), "VNI {vni}: {:#}", ended.ledger.0);
         let begin = (0..load.frames.len()).find(|n| *sent(*n) == records[0].frame).unwrap();
         let sent: Vec<_> = (begin..begin + records.len()).map(sent).collect();
-        // Not their times: the kernel begins to stamp packets a moment after the first socket of the host asks for it,
-        // and until then the time is that of reading (`net_enable_timestamp` in net/core/dev.c).
+        // Not their times: the kernel begins to stamp packets a moment after the first socket of
+        // the host asks for it, and until then the time is that of reading (`net_enable_timestamp`
+        // in net/core/dev.c).
         let got: Vec<&[u8]> = records.iter().map(|record| record.frame.as_slice()).collect();
         assert_same(&format!("VNI {vni}"), &got, &sent);
     }
@@ -177,8 +179,8 @@ fn after_a_number_of_datagrams() {
     }
 }
 
-/// A sensor that cannot end because nobody reads the ledger it prints: the first signal drains and publishes, the
-/// second leaves.
+/// A sensor that cannot end because nobody reads the ledger it prints: the first signal drains and
+/// publishes, the second leaves.
 #[test]
 fn a_second_signal_leaves_at_once() {
     if !need::programs(&["capinfos", "tshark"]) {
@@ -219,7 +221,8 @@ fn with_nobody_to_print_to() {
     assert_eq!(frames.len(), load.frames.len());
 }
 
-/// A standard error that nobody reads, as that of a terminal stopped with Ctrl-S, holds up neither the way of a frame nor the end.
+/// A standard error that nobody reads, as that of a terminal stopped with Ctrl-S, holds up neither
+/// the way of a frame nor the end.
 #[test]
 fn standard_error_stalls() {
     if !need::programs(&[]) {
@@ -244,7 +247,8 @@ fn standard_error_stalls() {
         .stderr(writer);
     let mut sensor = command.spawn().unwrap();
     drop(command);
-    // It cannot say so. A bound socket is not enough, as it refuses until the outputs are ready; then the threads begin.
+    // It cannot say so. A bound socket is not enough, as it refuses until the outputs are ready;
+    // then the threads begin.
     let tasks = format!("/proc/{}/task", sensor.id());
     let is_receiver =
         |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("vxtap-rx"));

@@ -1,4 +1,4 @@
-//! Numbered frames at a steady rate.
+//! Numbered frames come at a steady rate.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::process::on_one_core;
 
 /// A thread that sends, until this is dropped. Frame `n` is of VNI `n % vnis + 1`.
 ///
-/// Unlike `vxtap replay` it can say how many have left, and it goes on whether somebody listens or not.
+/// Unlike `vxtap replay` it can say how many have left, and it goes on whether somebody listens or
+/// not.
 pub(crate) struct Stream {
     sent: Arc<AtomicU32>,
     rate: Arc<AtomicU32>,
@@ -56,7 +57,8 @@ fn send(socket: &UdpSocket, to: SocketAddr, vnis: u32, rate: &AtomicU32, sent: &
     while !over.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_micros(500));
         let (now, rate) = (Instant::now(), f64::from(rate.load(Ordering::Relaxed)));
-        // Whoever was kept from its core does not make up for it in one burst, which nobody could receive.
+        // Whoever was kept from its core does not make up for it in one burst, which nobody could
+        // receive.
         due = (due + now.duration_since(last).as_secs_f64() * rate).min(rate / 50.0 + 1.0);
         last = now;
         while due >= 1.0 {

@@ -1,4 +1,4 @@
-//! Suricata on the mirror interface sees what Suricata sees in a file of the same frames.
+//! Suricata sees on the mirror interface what it sees in a file of the same frames.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -123,9 +123,11 @@ fn assert_equal(what: &str, live: &Findings, read: &Findings) {
     assert!(more.is_empty() && less.is_empty(), "{what}: on the tap {more:#?}, in the file {less:#?}");
 }
 
-/// Plays a capture to a sensor with a tap that Suricata sniffs, and compares. Returns how many alerts there were.
+/// Plays a capture to a sensor with a tap that Suricata sniffs, and compares. Returns how many
+/// alerts there were.
 fn compare(directory: &Path, name: &str, frames: &[Vec<u8>], arguments: &str) -> usize {
-    // The times of the file are near those of the replay: no flow times out in one and not in the other.
+    // The times of the file are near those of the replay: no flow times out in one and not in the
+    // other.
     let file = frames::write(directory, &format!("{name}.pcap"), frames);
     let read = reading(&file);
     assert_eq!(read.packets, frames.len() as u64, "{name}");

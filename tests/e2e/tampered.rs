@@ -1,4 +1,4 @@
-//! A manifest that somebody writes to: while a sensor has it, and before the next start.
+//! Somebody writes to a manifest, while a sensor has it and before the next start.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! tcpdump as the witness of what went over a device.
+//! tcpdump is the witness of what went over a device.
 
 use std::path::PathBuf;
 use std::thread;
@@ -18,14 +18,16 @@ pub(crate) struct Tcpdump {
 }
 
 impl Tcpdump {
-    /// Records what goes over `device` and passes `filter`, and waits until it does. The filter must not ask for the
-    /// direction, nor may tcpdump's option for it be used: libpcap applies the filter to the first packet itself,
-    /// without knowing the direction, and applies the option after the kernel has counted.
+    /// Records what goes over `device` and passes `filter`, and waits until it does. The filter
+    /// must not ask for the direction, nor may tcpdump's option for it be used: libpcap applies the
+    /// filter to the first packet itself, without knowing the direction, and applies the option
+    /// after the kernel has counted.
     pub(crate) fn start(namespace: &Namespace, device: &str, filter: &str) -> Tcpdump {
         let directory = tempfile::tempdir().unwrap();
         let mut command = namespace.command("tcpdump");
-        // As root, or it could not write into our directory; with nanoseconds, as the sensor writes them.
-        // A slot of its ring is as large as the snap length: 64 KiB, so that there are 2000 of them and a burst fits.
+        // As root, or it could not write into our directory; with nanoseconds, as the sensor writes
+        // them. A slot of its ring is as large as the snap length: 64 KiB, so that there are 2000
+        // of them and a burst fits.
         command.args([
             "-s",
             "65535",
@@ -48,8 +50,8 @@ impl Tcpdump {
         &self.process
     }
 
-    /// Waits until nothing more comes and what came is written, and returns its frames; fails if the kernel dropped
-    /// any.
+    /// Waits until nothing more comes and what came is written, and returns its frames; fails if
+    /// the kernel dropped any.
     #[track_caller]
     pub(crate) fn frames(mut self) -> Vec<Vec<u8>> {
         let mut before = None;

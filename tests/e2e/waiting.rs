@@ -1,4 +1,4 @@
-//! What the sensor waits for while it runs or starts, and that this is never in the way of its end.
+//! Some things make the sensor wait while it runs or starts; none is ever in the way of its end.
 
 use std::ffi::CString;
 use std::fs;

@@ -10,7 +10,7 @@ fn directory() -> tempfile::TempDir {
     (1..=3).for_each(|number| first.publish(number));
     first.archive.finish();
     let session = dir.path().join(SESSION);
-    let mut part = pcap::file_header(262_144).to_vec();
+    let mut part = pcap::file_header(crate::wire::LinkType::Ethernet, 262_144).to_vec();
     part.extend([[9, 0, 0, 0], [0; 4], [4, 0, 0, 0], [4, 0, 0, 0], *b"abcd"].concat());
     fs::write(names(dir.path(), 8).part, part).unwrap();
     fs::write(names(dir.path(), 9).published, "nobody's").unwrap();

@@ -6,6 +6,7 @@ mod forged;
 use std::fs;
 use std::path::PathBuf;
 use std::process;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -74,7 +75,7 @@ impl Sensor {
         });
     }
 
-    fn count(&self, counter: impl Fn(&crate::ledger::OutputCounters) -> &Counter) -> u64 {
+    fn count(&self, counter: impl Fn(&crate::ledger::OutputCounters) -> &crate::ledger::Counter) -> u64 {
         self.output.ends.iter().map(|end| counter(end).get()).sum()
     }
 
@@ -239,7 +240,7 @@ fn files_that_wait_for_a_slow_disk_count_in_the_budget() {
             (there, wait) = (there + 1, wait - 1);
         }
         assert_eq!((there, wait), (10, 0), "{order}");
-        assert_eq!(sensor.archive.common.pending.bytes(), 0);
+        assert_eq!(sensor.archive.room.unpublished.claimed(), 0);
     }
 }
 
@@ -249,7 +250,7 @@ fn the_budget_is_kept_while_files_are_salvaged() {
     fs::create_dir(dir.path().join(SESSION)).unwrap();
     for number in 1..=3 {
         let names = Names::new(&dir.path().join(SESSION), SESSION, Timestamp::from_ns(0), number, "pcap");
-        let mut file = pcap::file_header(262_144).to_vec();
+        let mut file = pcap::file_header(crate::wire::LinkType::Ethernet, 262_144).to_vec();
         file.extend([[number as u8, 0, 0, 0], [0; 4], [4, 0, 0, 0], [4, 0, 0, 0], *b"abcd"].concat());
         fs::write(&names.part, file).unwrap();
     }
@@ -268,14 +269,14 @@ fn files_that_wait_to_be_salvaged_count_in_the_budget() {
     fs::write(&names.part, [0; 30]).unwrap();
     let holds = Gone { session: None, frames: 1, frame_bytes: 30 };
     // Once, wherever it is.
-    sensor.archive.set_open_bytes(30);
+    sensor.archive.room().set_open_bytes(30);
     let file = sensor.storage.status(&names.part).unwrap().unwrap().identity;
     sensor.archive.salvage(Broken { names, file, written: 30, holds, claim: None });
     eventually(|| sensor.count(|end| &end.pruned) == 3);
     sensor.storage.faults().append = None;
     sensor.archive.finish();
     assert_eq!((sensor.count(|end| &end.pruned), sensor.count(|end| &end.set_aside)), (3, 1));
-    assert_eq!(sensor.archive.common.pending.bytes(), 0);
+    assert_eq!(sensor.archive.room.unpublished.claimed(), 0);
 }
 
 #[test]
@@ -289,11 +290,11 @@ fn files_that_are_given_up_or_missing_count_no_longer() {
     fs::remove_file(part).unwrap();
     sensor.storage.faults().sync = Some(5);
     eventually(|| sensor.count(|end| &end.unpublished) == 1 && sensor.archive.gone().count() == 1);
-    eventually(|| sensor.archive.common.pending.bytes() == 0);
+    eventually(|| sensor.archive.room.unpublished.claimed() == 0);
     sensor.storage.faults().sync_stall = Duration::ZERO;
     sensor.storage.faults().sync = None;
     sensor.archive.finish();
-    assert_eq!(sensor.archive.common.pending.bytes(), 0);
+    assert_eq!(sensor.archive.room.unpublished.claimed(), 0);
 }
 
 #[test]
@@ -309,7 +310,7 @@ fn room_that_nears_its_end_is_looked_at_before_it_is_used_up() {
     assert!(begin.elapsed() < Duration::from_secs(6), "{:?} for ten looks", begin.elapsed());
     // With nothing to remove there is no hurry.
     sensor.storage.faults().space = Some(Space { free: 1 << 20, total: 1 << 51 });
-    eventually(|| sensor.archive.is_starved());
+    eventually(|| sensor.archive.room().is_starved());
     let (begin, before) = (Instant::now(), looks());
     thread::sleep(Duration::from_millis(1500));
     let looked = looks() - before;
@@ -325,13 +326,13 @@ fn what_cannot_be_removed_makes_no_other_capture_go() {
     sensor.published(10);
     sensor.storage.faults().remove = Some(1);
     sensor.storage.faults().space = Some(Space { free: 995, total: 1 << 51 });
-    eventually(|| sensor.archive.is_starved());
+    eventually(|| sensor.archive.room().is_starved());
     thread::sleep(Duration::from_millis(1500));
     let manifest = || fs::read_to_string(dir.path().join(NAME)).unwrap();
     assert_eq!(manifest().matches("\"pruned\"").count(), 1);
     // The one is enough, even where that does not show at once.
     sensor.storage.faults().remove = None;
-    eventually(|| !sensor.archive.is_starved());
+    eventually(|| !sensor.archive.room().is_starved());
     thread::sleep(Duration::from_millis(300));
     sensor.archive.finish();
     assert_eq!((manifest().matches("\"pruned\"").count(), sensor.count(|end| &end.pruned)), (1, 1));
@@ -360,29 +361,29 @@ fn captures_whose_lines_a_loss_of_power_took_are_counted_and_can_be_put_on_recor
     let session = dir.path().join(SESSION);
     let names = Names::new(&session, SESSION, Timestamp::from_ns(0), 4, "pcap");
     let record = crate::record::pcap::Record { timestamp: Timestamp::from_ns(1_000), orig_len: 60, frame: &[1; 60] };
-    let mut bytes = crate::record::pcap::file_header(262_144).to_vec();
-    crate::record::format::Format::Pcap.push(&mut bytes, &record, crate::record::contents::Direction::Unknown, 0);
+    let mut bytes = crate::record::pcap::file_header(crate::wire::LinkType::Ethernet, 262_144).to_vec();
+    crate::record::format::Format::Pcap.push(&mut bytes, &record, None, 0);
     fs::write(&names.published, &bytes).unwrap();
     fs::write(session.join("stranger.pcap"), "mine").unwrap();
     let path = dir.path().join(NAME);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
-    let unlisted = || {
+    let strangers = || {
         let (_, contents) = Manifest::open(&(Arc::new(Faulty::default()) as Arc<dyn Storage>), dir.path()).unwrap();
-        unlisted::count(&crate::storage::Disk::default(), dir.path(), &contents)
+        takeover::strangers::count(&crate::storage::Disk::default(), dir.path(), &contents)
     };
-    assert_eq!(unlisted(), unlisted::Unlisted { files: 2, bytes: 9 + bytes.len() as u64 });
+    assert_eq!(strangers(), takeover::strangers::Strangers { files: 2, bytes: 9 + bytes.len() as u64 });
 
     // By itself nothing becomes of them.
     let mut second = sensor(dir.path(), |plan| plan.budget.keep_files = Some(1));
     eventually(|| second.count(|end| &end.pruned) == 1);
     second.archive.finish();
-    assert_eq!(unlisted().files, 2);
+    assert_eq!(strangers().files, 2);
     // As they are told.
     fs::rename(&names.published, &names.part).unwrap();
     let mut third = sensor(dir.path(), |_| ());
     eventually(|| third.count(|end| &end.recovered) == 1);
     third.archive.finish();
-    assert_eq!(unlisted(), unlisted::Unlisted { files: 1, bytes: 9 });
+    assert_eq!(strangers(), takeover::strangers::Strangers { files: 1, bytes: 9 });
     assert_eq!(mismatches(dir.path()).len(), 2, "the other, and the stranger's");
 }

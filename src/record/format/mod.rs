@@ -6,9 +6,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::contents::{Direction, Opening, Statistics};
+use super::contents::{Opening, Statistics};
 use super::pcap::{self, RECORD_HEADER_LEN, Record};
 use super::pcapng;
+use crate::wire::Direction;
 
 /// Microsecond pcap.
 pub const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
@@ -54,9 +55,9 @@ impl Format {
     #[must_use]
     pub fn opening(self, opening: &Opening<'_>) -> Vec<u8> {
         match self {
-            Format::Pcap => pcap::file_header(opening.snaplen).to_vec(),
+            Format::Pcap => pcap::file_header(opening.link_type, opening.snaplen).to_vec(),
             Format::PcapUs => {
-                let mut header = pcap::file_header(opening.snaplen).to_vec();
+                let mut header = pcap::file_header(opening.link_type, opening.snaplen).to_vec();
                 header[0..4].copy_from_slice(&MAGIC_MICROSECONDS.to_le_bytes());
                 header
             }
@@ -67,7 +68,7 @@ impl Format {
     /// Bytes that [`Format::push`] appends for a frame of `frame_len` bytes.
     #[inline]
     #[must_use]
-    pub fn record_len(self, frame_len: usize, direction: Direction, lost: u64) -> usize {
+    pub fn record_len(self, frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
         match self {
             Format::Pcap | Format::PcapUs => RECORD_HEADER_LEN + frame_len,
             Format::PcapNg => pcapng::packet_len(frame_len, direction, lost),
@@ -77,7 +78,7 @@ impl Format {
     /// Appends a record. `lost` is the number of frames of this file that were dropped since the record before. Only
     /// pcapng has a place for it and for the direction.
     #[inline]
-    pub fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Direction, lost: u64) {
+    pub fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
         match self {
             Format::Pcap => pcap::push(out, record.timestamp, record.frame, record.orig_len),
             Format::PcapUs => push_microseconds(out, record),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::record::Timestamp;
 use crate::record::read::CaptureReader;
+use crate::wire::LinkType;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -10,9 +11,10 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
-const DIRECTIONS: [Direction; 3] = [Direction::Unknown, Direction::Inbound, Direction::Outbound];
+const DIRECTIONS: [Option<Direction>; 3] = [None, Some(Direction::Inbound), Some(Direction::Outbound)];
 
 const OPENING: Opening<'static> = Opening {
+    link_type: LinkType::Ethernet,
     snaplen: 262_144,
     interface: "vni7_192.0.2.1",
     description: "VXLAN 7 from 192.0.2.1 to port 4789",
@@ -34,7 +36,7 @@ fn statistics() -> Statistics {
 }
 
 /// Time, frame, original length, direction and loss of a record.
-type Made = (u64, Vec<u8>, u32, Direction, u64);
+type Made = (u64, Vec<u8>, u32, Option<Direction>, u64);
 
 fn made() -> impl Strategy<Value = Vec<Made>> {
     let time = 0u64..(1 << 32) * 1_000_000_000;
@@ -145,11 +147,11 @@ proptest! {
         while let Some(block) = reader.next_block() {
             match block.unwrap().0 {
                 Block::EnhancedPacket(packet) => {
-                    let (mut direction, mut lost) = (Direction::Unknown, 0);
+                    let (mut direction, mut lost) = (None, 0);
                     for option in &packet.options {
                         match option {
-                            EnhancedPacketOption::Flags(1) => direction = Direction::Inbound,
-                            EnhancedPacketOption::Flags(2) => direction = Direction::Outbound,
+                            EnhancedPacketOption::Flags(1) => direction = Some(Direction::Inbound),
+                            EnhancedPacketOption::Flags(2) => direction = Some(Direction::Outbound),
                             EnhancedPacketOption::DropCount(count) => lost = *count,
                             other => panic!("{other:?}"),
                         }

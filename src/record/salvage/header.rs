@@ -9,6 +9,10 @@ use crate::record::format::Format;
 use crate::record::pcapng::{self, BLOCK_TRAILER_LEN, OPTION_HEADER_LEN};
 use crate::record::read::MAX_FRAME;
 use crate::record::window::{to_usize, u32_at};
+use crate::wire::LinkType;
+
+/// The link type of every capture that this program writes.
+const LINK_TYPE: LinkType = LinkType::Ethernet;
 
 /// A header, as far as it can be read.
 #[derive(Debug, Default)]
@@ -51,6 +55,7 @@ impl Header {
     pub(super) fn mended(mut self, format: Format, longest: u32) -> Vec<u8> {
         self.judge(longest);
         format.opening(&Opening {
+            link_type: LINK_TYPE,
             snaplen: self.snaplen,
             interface: &self.interface,
             description: &self.description,
@@ -80,7 +85,7 @@ impl Header {
         self.expect("time zone", bytes, 8, &[0; 4]);
         self.expect("accuracy", bytes, 12, &[0; 4]);
         self.snaplen = u32_at(bytes, 16);
-        self.expect("link type", bytes, 20, &1u32.to_le_bytes());
+        self.expect("link type", bytes, 20, &u32::from(LINK_TYPE.number()).to_le_bytes());
     }
 
     /// A section header block, of which type, lengths and byte order are known.
@@ -102,7 +107,7 @@ impl Header {
 
     /// An interface description block, of which type and lengths are known.
     fn interface(&mut self, block: &[u8]) {
-        self.expect("link type", block, 8, &1u16.to_le_bytes());
+        self.expect("link type", block, 8, &LINK_TYPE.number().to_le_bytes());
         self.expect("reserved bytes", block, 10, &[0; 2]);
         self.snaplen = u32_at(block, 12);
         let (mut interface, mut description, mut nanoseconds) = (String::new(), String::new(), false);
@@ -164,11 +169,13 @@ mod tests {
     use super::*;
     use crate::record::Timestamp;
     use crate::record::compress::{Compression, Compressor, reader};
-    use crate::record::contents::{Direction, Statistics};
+    use crate::record::contents::Statistics;
     use crate::record::pcap::Record;
     use crate::record::salvage::{Unsalvageable, extract, scan};
+    use crate::wire::Direction;
 
     const OPENING: Opening<'static> = Opening {
+        link_type: LINK_TYPE,
         snaplen: 65_535,
         interface: "vni7_192.0.2.1",
         description: "VXLAN mirror session of 192.0.2.1, VNI 7",
@@ -184,7 +191,7 @@ mod tests {
         for (time, length) in [(1_795_490_309_123_456_789, 60), (1_795_490_310_000_000_999, 1_400)] {
             let frame = vec![7; length];
             let record = Record { timestamp: Timestamp::from_ns(time), orig_len: 2_000, frame: &frame };
-            format.push(&mut raw, &record, Direction::Inbound, 1);
+            format.push(&mut raw, &record, Some(Direction::Inbound), 1);
         }
         raw.extend(format.closing(&Statistics::default()));
         (raw, header)

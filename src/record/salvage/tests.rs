@@ -1,7 +1,8 @@
 use super::*;
-use crate::record::contents::{Direction, Opening, Statistics};
+use crate::record::contents::{Opening, Statistics};
 use crate::record::pcap::Record;
 use crate::record::read::CaptureReader;
+use crate::wire::Direction;
 use proptest::prelude::*;
 
 /// Time and frame of a record.
@@ -21,7 +22,7 @@ fn file(format: Format, records: &[Made], closed: bool) -> File {
     let mut ends = Vec::new();
     for (i, (time, frame)) in records.iter().enumerate() {
         let record = Record { timestamp: Timestamp::from_ns(*time), orig_len: frame.len() as u32, frame };
-        let direction = [Direction::Unknown, Direction::Inbound][i % 2];
+        let direction = [None, Some(Direction::Inbound)][i % 2];
         format.push(&mut raw, &record, direction, (i % 3) as u64);
         ends.push(raw.len());
     }
@@ -194,7 +195,7 @@ fn what_cannot_be_saved_says_why() {
         (b"#!/bin/sh".to_vec(), "not a pcap or pcapng file of vxtap"),
         (lz4(b"#!/bin/sh"), "not a pcap or pcapng file of vxtap"),
         (lz4(b""), "the file is empty"),
-        (pcap::file_header(1)[..20].to_vec(), "the file ends within its header"),
+        (pcap::file_header(crate::wire::LinkType::Ethernet, 1)[..20].to_vec(), "the file ends within its header"),
         (cut, "the compressed stream cannot be decoded: the compressed stream ends before its end mark"),
     ] {
         assert_eq!(scan(bytes.as_slice()).unwrap_err().to_string(), message);

@@ -11,7 +11,6 @@
 
 mod advice;
 mod part;
-mod reserve;
 mod rest;
 mod session;
 
@@ -22,12 +21,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use self::reserve::Reserve;
 use self::rest::Resting;
 use self::session::SessionFiles;
 use super::Sink;
 use super::open_files::OpenFiles;
-pub use super::open_files::allowed as allowed_open_files;
+pub use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
@@ -150,7 +148,6 @@ struct Shared {
     storage: Arc<dyn Storage>,
     open: OpenFiles,
     archive: Archive,
-    reserve: Reserve,
     /// Where files are compressed.
     compressors: Option<Compressors>,
     /// Number of the file begun last.
@@ -204,6 +201,12 @@ fn strikes_all(error: &io::Error) -> bool {
 }
 
 impl Shared {
+    /// Counts frames as lost that were written to a file which is gone or changed.
+    fn count_gone(&self, frames: u64, bytes: u64) {
+        self.counters.gone.add(frames);
+        self.counters.gone_bytes.add(bytes);
+    }
+
     /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own outage. Returns why the frames are lost.
     fn fail(&mut self, own: &mut Option<Outage>, what: &str, path: &Path, error: &io::Error) -> OutputDrop {
         let reason = match error.kind() {
@@ -228,7 +231,7 @@ impl Shared {
 
     /// Drops frames where the room of the file system is about to end and the archive does not make any.
     fn keep_reserve(&mut self) {
-        if let Err(error) = self.reserve.look(&*self.storage, &self.plan.directory) {
+        if let Err(error) = self.archive.room_mut().may_write() {
             let directory = self.plan.directory.clone();
             self.fail(&mut None, "write captures", &directory, &error);
         }
@@ -236,7 +239,7 @@ impl Shared {
 
     /// Why a session has to wait before it tries again, if it has to.
     fn waits(&self, own: Option<Outage>) -> Option<OutputDrop> {
-        if self.archive.is_starved() {
+        if self.archive.room().is_starved() {
             return Some(OutputDrop::DiskFull);
         }
         // The clock is not asked while all is well.
@@ -319,7 +322,6 @@ impl FileSink {
             open: OpenFiles::new(Arc::clone(&storage), plan.open_files),
             storage,
             archive,
-            reserve: Reserve::new(plan.archive.budget),
             compressors: plan.compression.map(Compressors::new),
             number: 0,
             buffered: 0,
@@ -346,11 +348,10 @@ impl FileSink {
         }
     }
 
-    /// Only published files can be removed for the budget: where those that are written to would have more than half of it, the largest
-    /// are cut. Takes and returns the bytes of the files that are written to.
+    /// Cuts the largest files where those that are written to leave published ones too little room.
+    /// Takes and returns the bytes of the files that are written to.
     fn leave_room_for_published(&mut self, mut open_bytes: u64) -> u64 {
-        let most = self.shared.plan.archive.budget.keep_bytes.map_or(u64::MAX, |keep| keep / 2);
-        while open_bytes > most {
+        while self.shared.archive.room().is_crowded(open_bytes) {
             let Some(cut) = self.cut_largest() else { break };
             open_bytes -= cut;
         }
@@ -365,13 +366,11 @@ impl FileSink {
         (bytes > 0).then_some(bytes)
     }
 
-    /// Takes back what was counted as written and is gone.
+    /// Counts what was written and is gone.
     fn hear_of_gone(&mut self) {
         for gone in self.shared.archive.gone() {
             self.sessions.iter_mut().flatten().for_each(|files| files.hear_of_gone(gone));
-            self.shared.counters.written.take_back(gone.frames);
-            self.shared.counters.written_bytes.take_back(gone.frame_bytes);
-            self.shared.counters.dropped(OutputDrop::WriteError).add(gone.frames);
+            self.shared.count_gone(gone.frames, gone.frame_bytes);
         }
     }
 }
@@ -432,11 +431,11 @@ impl Sink for FileSink {
         end(&mut self.shared.outage, now);
         open_bytes -= resting.complete(&mut self.sessions, &mut self.shared);
         open_bytes = self.leave_room_for_published(open_bytes);
-        if look && self.shared.archive.is_starved() {
+        if look && self.shared.archive.room().is_starved() {
             // All that could make room may be in these files. The archive takes its time to see what one makes.
             open_bytes -= self.cut_largest().unwrap_or(0);
         }
-        self.shared.archive.set_open_bytes(open_bytes);
+        self.shared.archive.room().set_open_bytes(open_bytes);
         self.hear_of_gone();
         self.next_sweep
     }

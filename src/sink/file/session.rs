@@ -13,13 +13,13 @@ use crate::archive::{Broken, Closed, Gone, Losses};
 use crate::evidence::names::{self, Names};
 use crate::lane::Run;
 use crate::ledger::OutputDrop;
-use crate::record::contents::{Direction, Opening, Statistics};
+use crate::record::contents::{Opening, Statistics};
 use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 use crate::session::Session;
 use crate::storage::{Changed, Storage};
-use crate::wire::inner;
+use crate::wire::{Direction, inner};
 
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is written as it is.
 const BUFFER: usize = 64 * 1024;
@@ -308,11 +308,12 @@ impl SessionFiles {
                 "somebody changed a capture file that is written to: its frames are lost, and what is found stays as it is; beginning another"
             ),
         }
-        shared.counters.written.take_back(written.frames);
-        shared.counters.written_bytes.take_back(written.frame_bytes);
+        shared.count_gone(written.frames, written.frame_bytes);
+        self.note(OutputDrop::WriteError, written.frames);
+        self.untold += written.told;
         let Buffer { bytes, batch, .. } = std::mem::take(&mut self.buffer);
         shared.buffered -= bytes.capacity();
-        for lost in [written, part.give_up(), batch] {
+        for lost in [part.give_up(), batch] {
             self.lose_batch(OutputDrop::WriteError, lost, shared);
         }
     }
@@ -418,6 +419,7 @@ impl SessionFiles {
             None => "mirror sessions beyond --max-sessions".into(),
         };
         let opening = shared.plan.format.opening(&Opening {
+            link_type: self.session.map(|session| session.encapsulation.link_type()).unwrap_or_default(),
             snaplen: shared.plan.snaplen,
             interface: &self.name,
             description: &description,
@@ -542,7 +544,7 @@ impl Room {
         let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
         for record in pcap::records(records) {
             // Whatever a record may have to tell besides the frame.
-            encoded += format.record_len(record.frame.len(), Direction::Inbound, 1) as u64;
+            encoded += format.record_len(record.frame.len(), Some(Direction::Inbound), 1) as u64;
             let fits =
                 encoded <= self.bytes && frames < self.frames && (self.begins..self.ends).contains(&record.timestamp);
             let first = self.empty && frames == 0;
@@ -573,16 +575,14 @@ fn describe(session: &Session) -> String {
 
 /// Whether the mirrored instance sent the frame or received it, as seen from its interface. The outer source is an address of that
 /// interface: what came from it went out, what is for it came in. Of other frames, as those of an instance that forwards, it is not known.
-fn direction(session: Option<&Session>, frame: &[u8]) -> Direction {
-    let Some(([source, destination], session)) = inner::addresses(frame).zip(session) else {
-        return Direction::Unknown;
-    };
+fn direction(session: Option<&Session>, frame: &[u8]) -> Option<Direction> {
+    let ([source, destination], session) = inner::addresses(frame).zip(session)?;
     let address = session.address();
     if source == address {
-        Direction::Outbound
+        Some(Direction::Outbound)
     } else if destination == address {
-        Direction::Inbound
+        Some(Direction::Inbound)
     } else {
-        Direction::Unknown
+        None
     }
 }

@@ -7,6 +7,7 @@ use super::record::Record;
 use crate::record::Timestamp;
 use crate::source::Datagram;
 use crate::sys::ring::Ring;
+use crate::wire::Encapsulation;
 
 /// A record that is later than now by this much is from before the clock was set back. Now, not when a turn began: a worker can lose its core in
 /// between for longer.
@@ -48,6 +49,8 @@ impl Numbered {
                     wrong_checksum: verify && !record.checksum_is_right(),
                     redirected: record.redirected,
                     source: record.source,
+                    port: record.destination_port,
+                    encapsulation: Encapsulation::Vxlan,
                     timestamp,
                 });
                 lent += 1;

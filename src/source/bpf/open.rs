@@ -43,7 +43,7 @@ pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Li
 ///
 /// # Errors
 /// The kernel does not say how many CPUs the host can have.
-pub fn rings(steering: Steering, workers: usize) -> Result<usize, BpfError> {
+fn rings(steering: Steering, workers: usize) -> Result<usize, BpfError> {
     match steering {
         Steering::Session => Ok(workers),
         Steering::Flow => {

@@ -4,6 +4,7 @@ use super::source::{BpfSource, SHORT_WAIT};
 use crate::sink::namespace::{Namespace, sh};
 use crate::source::udp::{self, Steering, UdpPlan};
 use crate::source::{Allowed, Source};
+use crate::wire::Encapsulation;
 use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,7 +44,12 @@ fn nothing_is_taken_before_the_beginning() {
     let mut got = Vec::new();
     while got.is_empty() {
         source.wait(SHORT_WAIT).unwrap();
-        source.receive(10, &mut |datagram| got.push(datagram.payload.to_vec())).unwrap();
+        source
+            .receive(10, &mut |datagram| {
+                assert_eq!((datagram.port, datagram.encapsulation), (4789, Encapsulation::Vxlan));
+                got.push(datagram.payload.to_vec());
+            })
+            .unwrap();
     }
     assert_eq!((got, source.kernel_dropped()), (vec![b"in time".to_vec()], 0));
     let counts = source.fast_path();

@@ -1,21 +1,21 @@
-//! Whether more comes than the disk takes, so that the page cache has to take it.
+//! Bursts: this says whether more comes than the disk takes, so that the page cache has to take it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Thousandths of the queue that are too many to wait. What is left has to hold what comes until the
-/// writes on their way are done.
+/// So many thousandths of the queue are too many to wait. The rest of the queue has to hold what
+/// comes until the writes on their way are done.
 const HALF: u32 = 500;
 
-/// How long it has to be calm until a burst is over.
+/// A burst is over when it has been calm for this long.
 const CALM: Duration = Duration::from_secs(10);
 
-/// The same where bursts follow each other: the disk is slower than what comes for good, and each
-/// change of the way costs some of the queue.
+/// The calm that is asked for grows to this where bursts follow each other: the disk is slower than
+/// what comes for good, and each change of the way costs some of the queue.
 const LONGEST: Duration = Duration::from_secs(320);
 
-/// What the queue of an output tells.
+/// What the queue of an output says about bursts.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
     waiting: AtomicU32,
@@ -25,7 +25,7 @@ pub(super) struct Burst {
 /// The last burst that the disk could not take.
 #[derive(Debug, Clone, Copy)]
 struct Last {
-    /// When too many waited the last time.
+    /// The time at which too many waited last.
     high: Instant,
     calm: Duration,
 }
@@ -37,39 +37,39 @@ impl Last {
 }
 
 impl Burst {
-    /// So many thousandths of the queue wait at `now`.
+    /// Hears that so many thousandths of the queue wait at `now`.
     pub(super) fn hear(&self, waiting: u32, now: Instant) {
         self.waiting.store(waiting, Ordering::Relaxed);
         if waiting >= HALF {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            // One that is over does not begin again by itself: the disk need not be the reason.
+            // A burst that is over does not begin again by itself: the disk need not be the reason.
             last.iter_mut().filter(|last| !last.is_over(now)).for_each(|last| last.high = now);
         }
     }
 
-    /// Whether too many wait.
+    /// Says whether too many wait.
     pub(super) fn is_high(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= HALF
     }
 
-    /// Too many wait, and for the disk.
+    /// Begins a burst: too many wait, and they wait for the disk.
     pub(super) fn begin(&self, now: Instant) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = match *last {
-            // The calm before it was not worth much more than it took.
+            // The calm before this burst was not worth much more than it took.
             Some(last) if now.duration_since(last.high) < 2 * last.calm => LONGEST.min(2 * last.calm),
             Some(_) | None => CALM,
         };
         *last = Some(Last { high: now, calm });
     }
 
-    /// Whether it is calm at `now`, and has been for long enough.
+    /// Says whether it is calm at `now`, and has been for long enough.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.is_none_or(|last| last.is_over(now))
     }
 
-    /// As if too many had waited at `high` for the last time.
+    /// Acts as if too many had waited at `high` for the last time.
     #[cfg(test)]
     pub(super) fn calm_since(&self, high: Instant) {
         self.last.lock().unwrap().iter_mut().for_each(|last| last.high = high);
@@ -96,7 +96,7 @@ mod tests {
         assert!(!burst.is_over(at(14)) && burst.is_over(at(15)));
         burst.hear(1000, at(15));
         assert!(burst.is_over(at(15)), "it does not begin again by itself");
-        // Each time at once again.
+        // It is said each time at once again.
         for (begins, calm) in [(15, 20), (35, 40), (75, 80), (155, 160), (315, 320), (635, 320)] {
             burst.begin(at(begins));
             assert!(!burst.is_over(at(begins + calm - 1)) && burst.is_over(at(begins + calm)), "{calm}");

@@ -1,26 +1,33 @@
-//! Files written past the page cache, where that is worth its memory.
+//! Files are written past the page cache here, where that is worth its memory.
 //!
-//! Through the page cache every byte is copied by the writing thread into a page that has to be found first, and is written to the disk by the
-//! kernel, which stops the writer when it falls behind. Past it the bytes are copied into one of a few large buffers and go to the disk from
-//! there ([`Writes`]): a fifth of the time in the writing thread, a third more bytes a second in the long run, and the page cache stays what it was
-//! (`examples/write.rs`). The page cache is better at one thing: it holds a burst of gigabytes that
-//! the disk cannot take at once. So the way is chosen by how full the queue is of what is to be
-//! written (`burst.rs`). That a write waits for the disk says little by itself: whoever writes faster
-//! than the disk waits for it, and nothing is lost by that.
+//! Through the page cache, the writing thread copies every byte into a page that has to be found
+//! first. The kernel writes the page to the disk, and stops the writer when it falls behind. Past
+//! the page cache, the bytes are copied into one of a few large buffers and go to the disk from
+//! there ([`Writes`]). That takes a fifth of the time in the writing thread, brings a third more
+//! bytes a second in the long run, and leaves the page cache as it was (`examples/write.rs`). The
+//! page cache is better at one thing: it holds a burst of gigabytes that the disk cannot take at
+//! once. So the way is chosen by how full the queue is of what is to be written (`burst.rs`). That
+//! a write waits for the disk says little by itself: whoever writes faster than the disk waits for
+//! it, and nothing is lost by that.
 //!
 //! # The end of the file
 //!
-//! A direct write is a multiple of a block, and a file of records is not. Its last bytes could be written as a padded block that `ftruncate(2)`
-//! cuts afterwards; that shows readers the padding meanwhile, and leaves it to them after a crash. So `flush` waits for the direct writes and
-//! then writes the tail, which is less than a block, through the page cache: by the same open file, `O_DIRECT` taken off for the moment
-//! (`F_SETFL`, fcntl(2)). When more comes, its first bytes complete that block in the same way, and direct writes go on at the next.
+//! A direct write is a multiple of a block, and a file of records is not. The last bytes could be
+//! written as a padded block that `ftruncate(2)` cuts afterwards. That shows readers the padding
+//! meanwhile, and leaves it to them after a crash. So `flush` waits for the direct writes and then
+//! writes the tail, which is less than a block, through the page cache. It uses the same open file,
+//! with `O_DIRECT` taken off for the moment (`F_SETFL`, fcntl(2)). When more comes, its first bytes
+//! complete that block in the same way, and direct writes go on at the next block.
 //!
-//! open(2) advises against mixing both kinds of access "especially to overlapping byte regions in the same file". Regions do not overlap here, nor do
-//! pages, as a block is as large as a page at least. Were the tail's block written again directly, as is usual, a reader could find a page of before in the
-//! cache when the file's length is already that of after, and take the zeros at the end of that page for data: the kernel grows the file before it
-//! drops the page (`iomap_dio_complete`, fs/iomap/direct-io.c). Nor do the two kinds run at the same time: tails are written
-//! when nothing is in flight. As direct writes are made one after the other from the end of the file ([`Writes`]), a reader finds at any
-//! time a prefix of what was written, and never padding or a hole. A reader that is itself direct makes the kernel write the page first.
+//! open(2) advises against mixing both kinds of access "especially to overlapping byte regions in
+//! the same file". Regions do not overlap here, nor do pages, as a block is at least as large as a
+//! page. If the tail's block were written again directly, as is usual, a reader could find a page
+//! of before in the cache when the file's length is already that of after, and take the zeros at
+//! the end of that page for data: the kernel grows the file before it drops the page
+//! (`iomap_dio_complete`, fs/iomap/direct-io.c). Nor do the two kinds run at the same time: tails
+//! are written when nothing is in flight. Direct writes are made one after the other from the end
+//! of the file ([`Writes`]). So a reader finds at any time a prefix of what was written, and never
+//! padding or a hole. A reader that is itself direct makes the kernel write the page first.
 
 mod burst;
 
@@ -38,43 +45,46 @@ use super::{Identity, StoredFile};
 use crate::sys::direct::{BUFFER, Writes};
 use crate::sys::written;
 
-/// Which files are written past the page cache.
+/// Says which files are written past the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direct {
-    /// All, four at a time.
+    /// All files, four at a time.
     On,
-    /// None.
+    /// No file.
     #[default]
     Off,
     // A file goes back to the page cache where a second brings less than 16 MiB.
-    /// Those that get more than 64 MiB within a second, as long as less than half of --queue waits
-    /// for the disk.
+    /// A file that gets more than 64 MiB within a second, as long as less than half of --queue
+    /// waits for the disk.
     Auto,
 }
 
-/// Files written directly at the same time: no disk is faster for more, and each has [`BUFFERS`] buffers.
+/// So many files are written directly at the same time: no disk is faster for more, and each has
+/// [`BUFFERS`] buffers.
 pub(super) const FILES: usize = 4;
 
-/// Buffers of a file written directly, of 1 MiB each. With two the disk waits where the writer is late; more than four gain nothing.
+/// A file that is written directly has so many buffers of 1 MiB each. With two the disk waits where
+/// the writer is late; more than four gain nothing.
 pub(super) const BUFFERS: usize = 4;
 
-/// Bytes within a second that make a file worth buffers: 45,000 frames of 1514 bytes, of which each costs the writing thread 300 ns less then.
+/// So many bytes within a second make a file worth buffers: 45,000 frames of 1514 bytes, of which
+/// each then costs the writing thread 300 ns less.
 const FAST: u64 = 64 << 20;
 
-/// Bytes of a second with less than which a file gives its buffers back.
+/// A file gives its buffers back where a second brings fewer bytes than this.
 const SLOW: u64 = FAST / 4;
 
-/// Waiting for the disk, within a second, that shows that the queue is full for that and not for want
-/// of a processor, of which the page cache takes more.
+/// Waiting for the disk for so long, within a second, shows that the queue is full for that, and
+/// not for want of a processor, of which the page cache takes more.
 const LATE: Duration = Duration::from_millis(50);
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A page, and what `O_DIRECT` is a multiple of where nothing else is known.
+/// A page, which is also what `O_DIRECT` is a multiple of where nothing else is known.
 const PAGE: usize = 4096;
 
-/// A block at most. It has to be much smaller than a buffer.
+/// A block is at most this large. It has to be much smaller than a buffer.
 const LARGEST_BLOCK: usize = 64 * 1024;
 
 /// The buffers of all files of a storage.
@@ -82,7 +92,7 @@ const LARGEST_BLOCK: usize = 64 * 1024;
 pub(super) struct Pool {
     files: usize,
     state: Mutex<PoolState>,
-    /// Whether what comes is more than the disk takes; of all files, as they have one queue.
+    /// Says whether more comes than the disk takes. It is of all files, as they have one queue.
     burst: Burst,
 }
 
@@ -90,7 +100,7 @@ pub(super) struct Pool {
 struct PoolState {
     idle: Vec<Writes>,
     lent: usize,
-    /// The kernel has refused a ring. It is not asked again.
+    /// The kernel has refused a ring, and is not asked again.
     refused: bool,
 }
 
@@ -99,7 +109,7 @@ impl Pool {
         Self { files, state: Mutex::default(), burst: Burst::default() }
     }
 
-    /// So many thousandths of what the queue holds wait to be written.
+    /// Hears that so many thousandths of what the queue holds wait to be written.
     pub(super) fn behind(&self, thousandths: u32) {
         self.burst.hear(thousandths, Instant::now());
     }
@@ -144,26 +154,26 @@ pub(super) struct Adaptive {
     pool: Arc<Pool>,
     mode: Direct,
     way: Way,
-    /// Direct writes are not for this file.
+    /// True once direct writes have turned out not to be for this file.
     refused: bool,
-    /// When the second that is counted began, and the bytes since.
+    /// The time when the second that is counted began, and the bytes since.
     since: Instant,
     bytes: u64,
 }
 
 #[derive(Debug)]
 enum Way {
-    /// Through the page cache: bytes in the file.
+    /// The file is written through the page cache, and has so many bytes.
     Cached(u64),
     Direct(Box<Uncached>),
 }
 
 impl Adaptive {
-    /// `file` is open to append, and has `length` bytes.
+    /// Takes over `file`, which is open to append and has `length` bytes.
     ///
-    /// `O_APPEND` is on while it is written through the page cache: what somebody cut off shows in
-    /// the length then, and is not filled with zeros by the next write. Direct writes have offsets,
-    /// of which it would take no heed (pwrite(2), BUGS).
+    /// `O_APPEND` is on while the file is written through the page cache: what somebody cut off
+    /// shows in the length then, and is not filled with zeros by the next write. Direct writes have
+    /// offsets, which the kernel would ignore with `O_APPEND` on (pwrite(2), BUGS).
     pub(super) fn new(file: File, length: u64, mode: Direct, pool: Arc<Pool>) -> Self {
         let refused = mode == Direct::Off;
         let now = Instant::now();
@@ -192,7 +202,7 @@ impl Adaptive {
                     if burst {
                         self.pool.burst.begin(now);
                     }
-                    // Where this fails, so will the next write.
+                    // Where this fails, the next write fails too.
                     let _ = self.go_cached();
                 }
             }
@@ -226,7 +236,7 @@ impl Adaptive {
         }
     }
 
-    /// Writes all that was taken through the page cache, as what comes next will be.
+    /// Writes all that was taken through the page cache; what comes next will go that way too.
     fn go_cached(&mut self) -> io::Result<()> {
         if let Way::Direct(direct) = &mut self.way {
             direct.write_through_cache()?;
@@ -240,7 +250,8 @@ impl Adaptive {
         tracing::debug!(%error, "a capture file cannot be written directly: it is written through the page cache");
     }
 
-    /// What a direct file answers; where it cannot be written directly after all, what the same has to say through the page cache.
+    /// Returns what a direct file answers. Where the file cannot be written directly after all, it
+    /// asks the same of the file through the page cache.
     fn or_cached<T>(
         &mut self,
         mut ask: impl FnMut(&mut Uncached) -> io::Result<T>,
@@ -322,8 +333,8 @@ impl StoredFile for Adaptive {
     }
 }
 
-/// What direct writes to `file` are to be multiples of; none where the file system has none (`STATX_DIOALIGN`, statx(2), Linux 6.1; file systems
-/// that do not answer are tried).
+/// The block that direct writes to `file` are to be multiples of; none where the file system has
+/// none (`STATX_DIOALIGN`, statx(2), Linux 6.1). File systems that do not answer are tried.
 fn block(file: &File) -> Option<usize> {
     /// `STATX_DIOALIGN`, include/uapi/linux/stat.h
     const DIOALIGN: StatxFlags = StatxFlags::from_bits_retain(0x2000);
@@ -339,21 +350,22 @@ fn block(file: &File) -> Option<usize> {
     (block.is_power_of_two() && block <= LARGEST_BLOCK).then_some(block)
 }
 
-/// A file written directly. Bytes `..base` are in it or pending, and the `filled` bytes from there on are in the room of `writes`.
+/// A file written directly. Bytes `..base` are in it or pending, and the `filled` bytes from there
+/// on are in the room of `writes`.
 #[derive(Debug)]
 struct Uncached {
     file: Arc<File>,
     pool: Arc<Pool>,
-    /// None only once it has gone back to the pool.
+    /// None only once the buffers have gone back to the pool.
     writes: Option<Writes>,
-    /// Bytes that a direct write is a multiple of, in length and offset.
+    /// A direct write is a multiple of this, in length and offset.
     block: usize,
     /// A multiple of `block` where something is filled.
     base: u64,
     filled: usize,
     /// Where the last write through the page cache ended.
     cached: u64,
-    /// For the disk, in the second that is counted.
+    /// Time that was waited for the disk, in the second that is counted.
     waited: Duration,
 }
 
@@ -371,21 +383,23 @@ impl Uncached {
         self.writes.as_ref().map_or(0, Writes::settled).max(self.cached)
     }
 
-    /// Whether an error says that the file is not to be written directly, rather than that it cannot be written.
+    /// Says whether an error means that the file is not to be written directly, rather than that it
+    /// cannot be written.
     fn unsuitable(&self, error: &io::Error) -> bool {
         self.writes.as_ref().is_none_or(|writes| !writes.usable())
             || matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
     }
 
-    /// Sets or clears `O_DIRECT`, by offsets in any case. A file system without it says `EINVAL`.
+    /// Sets or clears `O_DIRECT`, and clears `O_APPEND` in any case, so that writes go by offsets.
+    /// A file system without `O_DIRECT` says `EINVAL`.
     fn set_direct(&self, direct: bool) -> io::Result<()> {
         let mut flags = fcntl_getfl(&*self.file)? - OFlags::APPEND;
         flags.set(OFlags::DIRECT, direct);
         Ok(fcntl_setfl(&*self.file, flags)?)
     }
 
-    /// Makes sure that what has settled is there, since a write behind its end would fill what
-    /// somebody cut off with zeros.
+    /// Makes sure that what has settled is in the file, since a write behind the file's end would
+    /// fill what somebody cut off with zeros.
     fn check_uncut(&mut self) -> io::Result<()> {
         match self.file.metadata()?.len() < self.settled() {
             true => Err(io::Error::other("somebody cut the file")),
@@ -393,7 +407,7 @@ impl Uncached {
         }
     }
 
-    /// Goes on at the end of the file, which has `length` bytes. What was pending is forgotten.
+    /// Goes on at the end of the file, which has `length` bytes, and forgets what was pending.
     fn start_at(&mut self, length: u64) -> io::Result<()> {
         let (file, block) = (Arc::clone(&self.file), self.block);
         self.writes()?.attach(file, length, block);
@@ -401,7 +415,7 @@ impl Uncached {
         Ok(())
     }
 
-    /// Takes what has room, and waits where nothing has.
+    /// Takes the bytes that have room, and waits where none have.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (base, filled, block) = (self.base, self.filled, self.block as u64);
         if !base.is_multiple_of(block) {
@@ -434,7 +448,7 @@ impl Uncached {
         waited
     }
 
-    /// The first `length` bytes of the room become pending.
+    /// Makes the first `length` bytes of the room pending.
     fn hand_over(&mut self, length: usize) -> io::Result<()> {
         self.check_uncut()?;
         let base = self.base;
@@ -444,7 +458,7 @@ impl Uncached {
         Ok(())
     }
 
-    /// Writes at `base`, where nothing is filled and nothing pending, through the page cache.
+    /// Writes at `base` through the page cache, where nothing is filled and nothing pending.
     fn write_cached(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.check_uncut()?;
         self.set_direct(false)?;
@@ -485,8 +499,8 @@ impl Uncached {
         Ok(())
     }
 
-    /// Writes all that is not in the file yet through the page cache, and leaves it to `O_APPEND`.
-    /// May be called again after a failure.
+    /// Writes all that is not in the file yet through the page cache, and leaves the file to
+    /// `O_APPEND`. It may be called again after a failure.
     fn write_through_cache(&mut self) -> io::Result<()> {
         self.writes()?.settle();
         self.set_direct(false)?;
@@ -505,7 +519,7 @@ impl Uncached {
         if length > self.settled() {
             self.flush()?;
         }
-        // What is pending is given up only where this succeeds.
+        // What is pending is given up only where the cut succeeds.
         self.file.set_len(length)?;
         self.start_at(length)
     }
@@ -513,7 +527,7 @@ impl Uncached {
 
 impl Drop for Uncached {
     fn drop(&mut self) {
-        // Whoever wants to know whether this succeeds has flushed.
+        // Whoever wants to know whether the flush succeeds has flushed.
         if self.flush().is_err_and(|error| self.unsuitable(&error)) {
             let _ = self.write_through_cache();
         }

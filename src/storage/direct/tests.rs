@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// What a byte is at `offset` when it is written for the `turn`th time. Never zero, as padding and holes are.
+/// The byte at `offset` when it is written for the `turn`th time. It is never zero, as padding and
+/// holes are.
 fn byte(offset: usize, turn: usize) -> u8 {
     u8::try_from((offset / 3 + offset / 4096 + turn) % 251 + 1).unwrap()
 }
@@ -19,7 +20,8 @@ fn bytes(offset: usize, length: usize, turn: usize) -> Vec<u8> {
     (offset..offset + length).map(|offset| byte(offset, turn)).collect()
 }
 
-/// Where the build writes, which is a disk if anything is; and memory.
+/// Two directories: the one where the build writes, which is on a disk if any is, and one in
+/// memory.
 fn directories() -> [TempDir; 2] {
     let disk = std::env::current_exe().unwrap();
     let memory = Path::new("/dev/shm");
@@ -46,7 +48,7 @@ enum Step {
     Write(usize),
     Flush,
     Sync,
-    /// To so many thousandths.
+    /// Cuts the file to so many thousandths of its length.
     Cut(u64),
     Reserve(u64),
     Reopen,
@@ -226,12 +228,12 @@ fn the_page_cache_takes_what_fills_the_queue() {
         Way::Direct(direct) => direct.waited = time,
         Way::Cached(_) => panic!("not direct"),
     };
-    // However long it waits for the disk: a queue that is not half full loses nothing.
+    // However long the file waits for the disk: a queue that is not half full loses nothing.
     wait(&mut file, SECOND);
     pool.burst.hear(499, Instant::now());
     file.write_all(b"late").unwrap();
     assert!(is_direct(&file));
-    // Nor does the page cache help where a processor is what is waited for.
+    // Nor does the page cache help where a processor is waited for.
     wait(&mut file, Duration::ZERO);
     pool.burst.hear(1000, Instant::now());
     file.write_all(b"slow").unwrap();
@@ -298,7 +300,7 @@ fn a_file_that_turns_out_unsuitable_goes_on_cached() {
     assert_eq!(file.settled(), 4096 + 10);
 }
 
-/// Set for the process that the limit is for.
+/// The test sets this for the process that the limit is for.
 const LIMIT: &str = "VXTAP_TEST_FILE_SIZE";
 
 /// A limit of the length of files, which is the process's, makes writes short and then fail.
@@ -321,7 +323,7 @@ fn within_a_limit() {
     let Ok(text) = std::env::var(LIMIT) else { return };
     let (limit, path) = text.split_once(' ').unwrap();
     let (limit, path): (usize, PathBuf) = (limit.parse().unwrap(), path.into());
-    // Instead of the end of the process, which SIGXFSZ is by default.
+    // A handler stands in for the end of the process, which SIGXFSZ brings by default.
     signal_hook::flag::register(libc::SIGXFSZ, Arc::new(AtomicBool::new(false))).unwrap();
     let before = getrlimit(Resource::Fsize);
     setrlimit(Resource::Fsize, Rlimit { current: Some(limit as u64), ..before }).unwrap();

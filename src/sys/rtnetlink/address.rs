@@ -1,4 +1,4 @@
-//! The addresses of an interface.
+//! The addresses of an interface are read and taken off here.
 
 use std::fmt;
 use std::io;
@@ -28,7 +28,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// From the body of an `RTM_NEWADDR` message, with the number of its interface.
+    /// Reads the body of an `RTM_NEWADDR` message, which has the number of the interface too.
     fn parse(body: &[u8]) -> Option<(u32, Self)> {
         let mut found = None;
         for (kind, value) in attributes(body.get(IFADDR_LEN..)?) {
@@ -37,7 +37,7 @@ impl Address {
                 (16, IFA_ADDRESS | IFA_LOCAL) => IpAddr::from(*value.first_chunk::<16>()?),
                 _ => continue,
             };
-            // Where both are there, the other is the far end's.
+            // Where both attributes are there, the other address is the far end's.
             if found.is_none() || kind == IFA_LOCAL {
                 found = Some(ip);
             }
@@ -51,10 +51,10 @@ impl Address {
 }
 
 impl RouteSocket {
-    /// The addresses of an interface.
+    /// Lists the addresses of an interface.
     ///
     /// # Errors
-    /// What netlink says.
+    /// The error that netlink reports.
     pub fn addresses(&self, index: u32) -> io::Result<Vec<Address>> {
         let message = Message::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; IFADDR_LEN]);
         let mut found = Vec::new();
@@ -67,8 +67,8 @@ impl RouteSocket {
     /// Takes an address off an interface.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN, `EADDRNOTAVAIL` where it does not have the address. Else what
-    /// netlink says.
+    /// `EPERM` without CAP_NET_ADMIN, `EADDRNOTAVAIL` where the interface does not have the
+    /// address. Otherwise the error that netlink reports.
     pub fn remove_address(&self, index: u32, address: Address) -> io::Result<()> {
         let mut body = [u8::try_from(address.family()).unwrap_or(0), address.prefix, 0, 0, 0, 0, 0, 0];
         body[4..].copy_from_slice(&index.to_ne_bytes());

@@ -1,7 +1,8 @@
-//! What the kernel knows of network interfaces and how it is told: `rtnetlink(7)`, include/uapi/linux/rtnetlink.h, if_link.h, pkt_sched.h,
-//! pkt_cls.h.
+//! The kernel is asked about network interfaces here, and told what to change: `rtnetlink(7)`,
+//! include/uapi/linux/rtnetlink.h, if_link.h, pkt_sched.h, pkt_cls.h.
 //!
-//! A handful of fixed messages, encoded here. All numbers are in the byte order of the machine, attributes are padded to 4 bytes.
+//! A handful of fixed messages is encoded here. All numbers are in the byte order of the machine,
+//! and attributes are padded to 4 bytes.
 
 mod address;
 mod notices;
@@ -18,18 +19,20 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 const HEADER_LEN: usize = 16;
 /// Length of an attribute header: length u16, type u16.
 const ATTRIBUTE_LEN: usize = 4;
-/// Length of `struct ifinfomsg`: family u8, padding u8, type u16, index i32, flags u32, change mask u32.
+/// Length of `struct ifinfomsg`: family u8, padding u8, type u16, index i32, flags u32, change mask
+/// u32.
 const IFINFO_LEN: usize = 16;
 /// Length of `struct tcmsg`: family u8, padding, index i32, handle u32, parent u32, info u32.
 const TCMSG_LEN: usize = 20;
 
-/// `struct tcmsg`, parent of filters on what an interface receives: `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`.
+/// The parent, in `struct tcmsg`, of filters on what an interface receives: `TC_H_MAKE(TC_H_CLSACT,
+/// TC_H_MIN_INGRESS)`.
 const INGRESS: u32 = 0xffff_fff2;
 /// Parent of a `clsact` queueing discipline, `TC_H_CLSACT`, and its handle.
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
-/// `tcm_info` of a filter for all protocols: `ETH_P_ALL` in network byte order, priority 0 in the high half, which has the kernel put it
-/// before the filters that are there.
+/// The `tcm_info` of a filter for all protocols: `ETH_P_ALL` in network byte order. Priority 0, in
+/// the high half, has the kernel put the filter before those that are there.
 const ALL_PROTOCOLS: u16 = 3u16.to_be();
 
 /// linux/if_link.h, linux/pkt_cls.h and linux/tc_act/tc_gact.h, where libc lacks them.
@@ -77,21 +80,21 @@ const DROP_PROGRAM: [u8; 8] = {
     [code_low, code_high, 0, 0, a, b, c, d]
 };
 
-/// A tun or tap interface, by what it says of itself.
+/// A tun or tap interface, as it describes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TunLink {
-    /// An Ethernet header comes first.
+    /// True where a frame begins with an Ethernet header.
     pub tap: bool,
-    /// It was made with `IFF_MULTI_QUEUE`, and must be attached to with it.
+    /// True where it was made with `IFF_MULTI_QUEUE`, and must be attached to with it.
     pub multi_queue: bool,
 }
 
-/// A VLAN device, by what it says of itself.
+/// A VLAN device, as it describes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vlan {
     /// The number of the interface below it, in this network namespace.
     pub below: u32,
-    /// What announces its tag: 0x8100 or 0x88a8.
+    /// The type that announces its tag: 0x8100 or 0x88a8.
     pub ethertype: u16,
     /// The number of the VLAN.
     pub number: u16,
@@ -108,7 +111,7 @@ pub struct Link {
     pub address: [u8; 6],
     /// The number of the bond or bridge that it is a part of.
     pub master: Option<u32>,
-    /// Where its kind is `vlan`.
+    /// The VLAN, where the interface's kind is `vlan`.
     pub vlan: Option<Vlan>,
     /// `ARPHRD_ETHER` and others, netdevice(7): the kind of link-layer header.
     pub hardware: u16,
@@ -116,11 +119,11 @@ pub struct Link {
     pub flags: u32,
     /// The MTU, in bytes.
     pub mtu: u32,
-    /// What it is, as `ip link add type` calls it; a network card has none.
+    /// Its kind, as `ip link add type` calls it; a network card has none.
     pub kind: Option<String>,
     /// The number of the XDP program on it, whatever the mode.
     pub xdp: Option<u32>,
-    /// Where its kind is `tun`.
+    /// The tun or tap interface, where the kind is `tun`.
     pub tun: Option<TunLink>,
     /// Frames received.
     pub rx_packets: u64,
@@ -140,7 +143,7 @@ pub struct RouteSocket {
 struct Message(Vec<u8>);
 
 impl Message {
-    /// A message of type `kind` that begins with `body`.
+    /// Begins a message of type `kind` with `body`.
     fn new(kind: u16, flags: i32, body: &[u8]) -> Self {
         let flags = u16::try_from(flags | libc::NLM_F_REQUEST).unwrap_or(0);
         let mut bytes = vec![0; 4];
@@ -177,7 +180,7 @@ impl Message {
         self
     }
 
-    /// An attribute that holds attributes.
+    /// Adds an attribute that holds attributes.
     fn nested(mut self, kind: u16, inside: impl FnOnce(Message) -> Message) -> Self {
         let at = self.0.len();
         self.0.extend_from_slice(&[0, 0]);
@@ -207,7 +210,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// Type and value of each attribute in `bytes`. Ends at the first that is not whole.
+/// Yields type and value of each attribute in `bytes`, up to the first that is not whole.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -218,18 +221,18 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// The value of the first attribute of this type.
+/// Finds the value of the first attribute of this type.
 fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-/// Text without its terminating zero.
+/// Returns text without its terminating zero.
 fn text(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 impl Link {
-    /// From the body of an `RTM_NEWLINK` message.
+    /// Reads the body of an `RTM_NEWLINK` message.
     fn parse(body: &[u8]) -> Option<Self> {
         let mut link =
             Self { hardware: u16_at(body, 2)?, index: u32_at(body, 4)?, flags: u32_at(body, 8)?, ..Self::default() };
@@ -277,20 +280,20 @@ impl Link {
     }
 }
 
-/// What a filter does with frames.
+/// The effect of a filter on frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It drops all.
+    /// The filter drops all.
     DropsAll,
-    /// It drops some, or is one that lets none pass to the host and is known by its name; the next
-    /// is asked for the others.
+    /// The filter drops some, or is one that lets none pass to the host and is known by its name.
+    /// The next filter is asked for the others.
     DropsOrNext,
-    /// It may let some through.
+    /// The filter may let some through.
     MayPass,
 }
 
-/// The verdict of a filter, by the body of an `RTM_NEWTFILTER` message. None where it is not asked
-/// first, or where the message is the head of filters, which are told of next.
+/// Judges a filter by the body of an `RTM_NEWTFILTER` message. There is no verdict where the filter
+/// is not asked first, or where the message is the head of filters, which are told of next.
 fn verdict(body: &[u8]) -> Option<Verdict> {
     let rest = body.get(TCMSG_LEN..)?;
     let options = attribute(rest, TCA_OPTIONS)?;
@@ -308,7 +311,7 @@ fn verdict(body: &[u8]) -> Option<Verdict> {
     })
 }
 
-/// Whether a filter drops what it is asked about, in one of the two ways `tc` has for it.
+/// Says whether a filter drops what it is asked about, in one of the two ways that `tc` has for it.
 fn drops(attributes: &[u8], options: &[u8]) -> bool {
     match attribute(attributes, TCA_KIND).map(text) {
         Some(b"bpf") => {
@@ -328,16 +331,17 @@ fn drops(attributes: &[u8], options: &[u8]) -> bool {
 }
 
 impl RouteSocket {
-    /// A socket for the network namespace of the calling thread.
+    /// Opens a socket for the network namespace of the calling thread.
     ///
     /// # Errors
-    /// What `socket(2)` returns.
+    /// The error of `socket(2)`.
     pub fn open() -> io::Result<Self> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         Ok(Self { socket })
     }
 
-    /// Sends a message and passes the body of each answer of type `wanted` to `found`, up to the acknowledgement or the end of a list.
+    /// Sends a message and passes the body of each answer of type `wanted` to `found`, up to the
+    /// acknowledgement or the end of a list.
     fn exchange(&self, message: Message, wanted: u16, mut found: impl FnMut(&[u8])) -> io::Result<()> {
         send(&self.socket, &message.finish(), SendFlags::empty())?;
         let mut buffer = vec![0; 64 * 1024];
@@ -362,19 +366,19 @@ impl RouteSocket {
         }
     }
 
-    /// The interface of this name.
+    /// Finds the interface of this name.
     ///
     /// # Errors
-    /// `ENODEV`: there is none. Else what netlink says.
+    /// `ENODEV`: there is none. Otherwise the error that netlink reports.
     pub fn link(&self, name: &str) -> io::Result<Link> {
         let name = [name.as_bytes(), &[0]].concat();
         self.get_link(Message::link(libc::RTM_GETLINK, 0, 0, 0).attribute(libc::IFLA_IFNAME, &name))
     }
 
-    /// The interface of this number, whatever its name by now.
+    /// Finds the interface of this number, whatever its name by now.
     ///
     /// # Errors
-    /// `ENODEV`: there is none. Else what netlink says.
+    /// `ENODEV`: there is none. Otherwise the error that netlink reports.
     pub fn link_of(&self, index: u32) -> io::Result<Link> {
         self.get_link(Message::link(libc::RTM_GETLINK, index, 0, 0))
     }
@@ -385,10 +389,10 @@ impl RouteSocket {
         link.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
 
-    /// All interfaces.
+    /// Lists all interfaces.
     ///
     /// # Errors
-    /// What netlink says.
+    /// The error that netlink reports.
     pub fn links(&self) -> io::Result<Vec<Link>> {
         let dump = libc::NLM_F_DUMP;
         let mut links = Vec::new();
@@ -398,10 +402,11 @@ impl RouteSocket {
         Ok(links)
     }
 
-    /// Sets those flags of an interface that `mask` has (`IFF_UP` and others) to their values in `flags`.
+    /// Sets those flags of an interface that `mask` has (`IFF_UP` and others) to their values in
+    /// `flags`.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN. Otherwise the error that netlink reports.
     pub fn set_flags(&self, index: u32, flags: u32, mask: u32) -> io::Result<()> {
         self.exchange(Message::link(libc::RTM_NEWLINK, index, flags, mask), 0, |_| ())
     }
@@ -409,17 +414,19 @@ impl RouteSocket {
     /// Sets the MTU of an interface, in bytes.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN, `EINVAL` where the interface cannot have it. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN, `EINVAL` where the interface cannot have it. Otherwise the
+    /// error that netlink reports.
     pub fn set_mtu(&self, index: u32, mtu: u32) -> io::Result<()> {
         let message = Message::link(libc::RTM_NEWLINK, index, 0, 0).attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
         self.exchange(message, 0, |_| ())
     }
 
-    /// Has an interface go without an IPv6 link-local address when it comes up, and so without router solicitations
-    /// (`ip link set addrgenmode none`).
+    /// Has an interface go without an IPv6 link-local address when it comes up, and so without
+    /// router solicitations (`ip link set addrgenmode none`).
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN, `EAFNOSUPPORT` where there is no IPv6. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN, `EAFNOSUPPORT` where there is no IPv6. Otherwise the error
+    /// that netlink reports.
     pub fn no_link_local(&self, index: u32) -> io::Result<()> {
         let family = u16::try_from(libc::AF_INET6).unwrap_or(0);
         let message = Message::link(libc::RTM_NEWLINK, index, 0, 0).nested(IFLA_AF_SPEC, |families| {
@@ -436,12 +443,12 @@ impl RouteSocket {
         self.exchange(Message::link(libc::RTM_DELLINK, index, 0, 0), 0, |_| ())
     }
 
-    /// Whether everything that the interface receives is dropped before the host sees it: see [`RouteSocket::drop_ingress`], or by
-    /// `tc filter add ... ingress matchall action drop`. A filter that is asked before and may let
-    /// frames through undoes it.
+    /// Says whether everything that the interface receives is dropped before the host sees it: by
+    /// [`RouteSocket::drop_ingress`], or by `tc filter add ... ingress matchall action drop`. A
+    /// filter that is asked before and may let frames through undoes it.
     ///
     /// # Errors
-    /// What netlink says.
+    /// The error that netlink reports.
     pub fn drops_ingress(&self, index: u32) -> io::Result<bool> {
         let message = Message::traffic_control(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, index, 0, INGRESS, 0);
         let mut decided = None;
@@ -455,21 +462,24 @@ impl RouteSocket {
     /// Takes all filters off the interface, in both directions.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN. Otherwise the error that netlink reports.
     pub fn remove_filters(&self, index: u32) -> io::Result<()> {
         let message = Message::traffic_control(libc::RTM_DELQDISC, libc::NLM_F_ACK, index, CLSACT_HANDLE, CLSACT, 0);
         self.exchange(message, 0, |_| ())
     }
 
-    /// Has everything that the interface receives dropped before the host sees it, but after packet sockets have. As
-    /// `tc qdisc add dev NAME clsact; tc filter add dev NAME ingress bpf direct-action bytecode '1,6 0 0 2'`.
+    /// Has everything that the interface receives dropped before the host sees it, but after packet
+    /// sockets have seen it. That is what `tc qdisc add dev NAME clsact; tc filter add dev NAME
+    /// ingress bpf direct-action bytecode '1,6 0 0 2'` does.
     ///
-    /// `__netif_receive_skb_core` (net/core/dev.c) hands a frame to packet sockets first, then to the ingress filters, and then to VLAN
-    /// interfaces, bridges and protocols. A filter of one classic BPF instruction needs the `cls_bpf` module only; `matchall` would need
-    /// two, and an action object.
+    /// `__netif_receive_skb_core` (net/core/dev.c) hands a frame to packet sockets first, then to
+    /// the ingress filters, and then to VLAN interfaces, bridges and protocols. A filter of one
+    /// classic BPF instruction needs the `cls_bpf` module only; `matchall` would need two, and an
+    /// action object.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN, `ENOENT` where the kernel has no `sch_ingress` or `cls_bpf`. Else what netlink says.
+    /// `EPERM` without CAP_NET_ADMIN, `ENOENT` where the kernel has no `sch_ingress` or `cls_bpf`.
+    /// Otherwise the error that netlink reports.
     pub fn drop_ingress(&self, index: u32) -> io::Result<()> {
         let create = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let message = Message::traffic_control(libc::RTM_NEWQDISC, create, index, CLSACT_HANDLE, CLSACT, 0)

@@ -1,4 +1,4 @@
-//! Notices of the kernel that something about an interface has changed.
+//! The kernel gives notice here that something about an interface has changed.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,22 +11,22 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv,
 
 use super::{HEADER_LEN, u32_at};
 
-/// Interfaces, filters, and addresses of both kinds.
+/// The groups of notices: interfaces, filters, and addresses of both kinds.
 const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_TC | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
 /// Place of the interface's number in `struct ifinfomsg`, `struct tcmsg` and `struct ifaddrmsg`.
 const INDEX: usize = 4;
 
-/// Tells that something has changed in the network namespace in which it was made, not what.
+/// Tells that something has changed in the network namespace in which it was made, and not what.
 #[derive(Debug)]
 pub struct Notices {
     socket: OwnedFd,
 }
 
 impl Notices {
-    /// Tells of what changes from now on.
+    /// Begins to listen: changes from now on give notice.
     ///
     /// # Errors
-    /// What `socket(2)` or `bind(2)` returns.
+    /// The error of `socket(2)` or `bind(2)`.
     pub fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
@@ -49,7 +49,7 @@ impl Notices {
         }
     }
 
-    /// Reads what there is. Whether something is about this interface, or may be.
+    /// Reads what there is, and says whether something is about this interface, or may be.
     fn tells_of(&self, index: u32) -> bool {
         let mut buffer = [0; 16 * 1024];
         match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
@@ -65,7 +65,7 @@ impl Notices {
                 false
             }
             Err(Errno::AGAIN | Errno::INTR) => false,
-            // ENOBUFS: there were more than the socket holds.
+            // ENOBUFS: there were more notices than the socket holds.
             Err(_) => true,
         }
     }

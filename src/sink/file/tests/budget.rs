@@ -37,7 +37,7 @@ fn the_budget_removes_the_oldest_of_all_sessions_and_says_so() {
     let stranger = rig.dir.path().join("vni9_192.0.2.9");
     fs::create_dir(&stranger).unwrap();
     let stranger = stranger.join("vni9_192.0.2.9_19700101T000000Z_000001.pcap");
-    fs::write(&stranger, pcap::file_header(262_144)).unwrap();
+    fs::write(&stranger, pcap::file_header(crate::wire::LinkType::Ethernet, 262_144)).unwrap();
     let frames: Vec<_> = (1..=20).map(|n| (n % 3, u64::from(n) * SECOND, 60)).collect();
     rig.send(&frames);
     rig.sink.finish();
@@ -136,7 +136,7 @@ fn without_room_that_may_be_used_nothing_is_written() {
     rig.storage.faults().space = Some(Space { free: 499, total: 10_000 });
     let wait = |rig: &Rig, starved| {
         let begin = Instant::now();
-        while rig.sink.shared.archive.is_starved() != starved {
+        while rig.sink.shared.archive.room().is_starved() != starved {
             assert!(begin.elapsed() < Duration::from_secs(10));
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -178,7 +178,7 @@ fn while_the_archive_is_busy_the_last_room_is_left() {
     rig.storage.faults().space = room(499);
     rig.frames(10, 60);
     assert_eq!(rig.dropped(OutputDrop::DiskFull), 10);
-    assert!(!rig.sink.shared.archive.is_starved());
+    assert!(!rig.sink.shared.archive.room().is_starved());
     rig.storage.faults().space = room(1500);
     std::thread::sleep(Duration::from_millis(25));
     rig.retry_now();
@@ -202,13 +202,13 @@ fn files_that_are_written_to_make_room_where_nothing_else_can() {
         }
     };
     rig.storage.faults().space = Some(Space { free: 999, total: 100_000 });
-    eventually(&rig, &|rig| rig.sink.shared.archive.is_starved());
+    eventually(&rig, &|rig| rig.sink.shared.archive.room().is_starved());
     rig.sink.next_sweep = Instant::now();
     rig.sink.tick(Instant::now() + LOOK);
     // One is enough.
     eventually(&rig, &|rig| rig.count(|end| &end.pruned) == 1);
     rig.storage.faults().space = Some(Space { free: 11_000, total: 100_000 });
-    eventually(&rig, &|rig| !rig.sink.shared.archive.is_starved());
+    eventually(&rig, &|rig| !rig.sink.shared.archive.room().is_starved());
     rig.sink.tick(Instant::now() + 3 * LOOK);
     rig.sink.finish();
     let left: Vec<_> = rig.files().into_iter().map(|(_, times)| times.len()).collect();
@@ -234,7 +234,7 @@ fn the_last_room_is_the_hosts_where_nothing_is_removed() {
     // What is complete gets its line and its name, and nothing goes.
     rig.sink.cut();
     rig.published(1);
-    assert!(!rig.sink.shared.archive.is_starved());
+    assert!(!rig.sink.shared.archive.room().is_starved());
     rig.storage.faults().space = room(5000);
     look_again();
     rig.retry_now();
@@ -251,7 +251,7 @@ fn a_start_without_room_says_so_before_the_first_frame() {
     let dir = tempfile::tempdir().unwrap();
     let session = dir.path().join("vni7_192.0.2.1");
     fs::create_dir(&session).unwrap();
-    let mut left = pcap::file_header(262_144).to_vec();
+    let mut left = pcap::file_header(crate::wire::LinkType::Ethernet, 262_144).to_vec();
     pcap::push(&mut left, Timestamp::from_ns(SECOND), &[7; 60], 60);
     fs::write(session.join("vni7_192.0.2.1_19700101T000001Z_000001.pcap.part"), left).unwrap();
     let mut rig = rig_on(storage, dir, |plan| plan.archive.budget = budget);

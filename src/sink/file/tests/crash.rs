@@ -154,7 +154,7 @@ fn what_cannot_be_salvaged_is_moved_aside_and_what_is_empty_goes() {
     let name = |n: u32, ending: &str| session.join(format!("vni7_192.0.2.1_19700101T000001Z_{n:06}.{ending}.part"));
     fs::write(name(1, "pcap"), b"this is not a capture at all, and nobody knows what it is").unwrap();
     fs::write(name(2, "pcap"), b"").unwrap();
-    fs::write(name(3, "pcap"), pcap::file_header(262_144)).unwrap();
+    fs::write(name(3, "pcap"), pcap::file_header(crate::wire::LinkType::Ethernet, 262_144)).unwrap();
     fs::write(name(4, "pcap.zst"), [0x28, 0xb5, 0x2f, 0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]).unwrap();
     fs::write(session.join("notes.part"), b"somebody's notes").unwrap();
     let elsewhere = dir.path().join("elsewhere");

@@ -1,5 +1,6 @@
 use super::*;
 use crate::lane::Chunk;
+use crate::ledger::Totals;
 use crate::record::pcap;
 use crate::route::SessionTable;
 use crate::session::Session;
@@ -74,11 +75,11 @@ impl Rig {
     }
 
     fn dropped(&self, reason: OutputDrop) -> u64 {
-        self.count(|end| end.dropped(reason))
+        self.output.totals().value(&format!("dropped.{}", reason.label())).unwrap()
     }
 
     fn written(&self) -> u64 {
-        self.count(|end| &end.written)
+        self.output.totals().value("written").unwrap()
     }
 
     /// Waits until so many files are published: the archive has a thread of its own.
@@ -122,7 +123,7 @@ impl Rig {
                     let bytes = fs::read(&path).unwrap();
                     let times = match bytes.split_at_checked(pcap::FILE_HEADER_LEN) {
                         Some((header, records)) => {
-                            assert_eq!(header, pcap::file_header(262_144));
+                            assert_eq!(header, pcap::file_header(crate::wire::LinkType::Ethernet, 262_144));
                             let times: Vec<u64> = pcap::records(records).map(|r| r.timestamp.ns()).collect();
                             let whole: usize = pcap::records(records).map(|r| r.len()).sum();
                             assert_eq!(whole, records.len(), "{} ends in half a record", path.display());
@@ -292,8 +293,12 @@ fn names_that_are_taken_are_left_alone() {
     let dir = rig.dir.path().join("vni7_192.0.2.1");
     fs::create_dir(&dir).unwrap();
     let taken = dir.join("vni7_192.0.2.1_19700101T000000Z_000001.pcap");
-    fs::write(&taken, pcap::file_header(262_144)).unwrap();
-    fs::write(dir.join("vni7_192.0.2.1_19700101T000000Z_000002.pcap.part"), pcap::file_header(262_144)).unwrap();
+    fs::write(&taken, pcap::file_header(crate::wire::LinkType::Ethernet, 262_144)).unwrap();
+    fs::write(
+        dir.join("vni7_192.0.2.1_19700101T000000Z_000002.pcap.part"),
+        pcap::file_header(crate::wire::LinkType::Ethernet, 262_144),
+    )
+    .unwrap();
     rig.send(&[(7, 1, 60)]);
     rig.sink.finish();
     let files = rig.files();

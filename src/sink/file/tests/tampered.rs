@@ -57,12 +57,9 @@ fn run(directory: PathBuf) -> Result<(u64, u64, u64), FileError> {
         }
     }
     sink.finish();
-    let sum = |counter: fn(&OutputCounters) -> u64| output.ends.iter().map(|end| counter(end)).sum();
-    Ok((
-        sum(|end| end.written.get()),
-        sum(|end| OutputDrop::ALL.iter().map(|reason| end.dropped(*reason).get()).sum()),
-        sum(|end| end.files.get()),
-    ))
+    let totals = output.totals();
+    let dropped = totals.shown().iter().filter(|reading| reading.label == "dropped").map(|reading| reading.value).sum();
+    Ok((totals.value("written").unwrap(), dropped, totals.files))
 }
 
 #[test]
@@ -100,7 +97,7 @@ fn nothing_is_reached_through_a_name_that_somebody_planted() {
             // Left-overs: one that is whole, and one to be set aside, where their names are free.
             if !name.starts_with(SESSION) || name.contains('/') {
                 fs::create_dir_all(directory.join(SESSION)).unwrap();
-                let whole = pcap::file_header(262_144);
+                let whole = pcap::file_header(crate::wire::LinkType::Ethernet, 262_144);
                 let part = directory.join(format!("{left}.part"));
                 if part.symlink_metadata().is_err() {
                     fs::write(&part, [&whole[..], &[0; 9]].concat()).unwrap();

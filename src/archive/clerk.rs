@@ -1,0 +1,141 @@
+//! The archive's thread.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::books::Books;
+use super::handover::Task;
+use super::plan::Labels;
+use super::queue::{FILES, Queue};
+use super::recovery::Recovery;
+use super::stock::Stock;
+use super::takeover;
+use crate::evidence::Contents;
+
+/// How often the budget is looked at, and what failed is tried again.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the end tries to publish what could not be published, and the time between: what is short, as descriptors, may come back.
+const ATTEMPTS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long the end waits for consumers.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Does what the archive is asked to do, one thing after the other.
+#[derive(Debug)]
+pub(super) struct Clerk {
+    books: Books,
+    stock: Stock,
+    queue: Queue,
+    recovery: Recovery,
+}
+
+impl Clerk {
+    /// Takes over what the directory has: what is published counts in the budget, what was announced
+    /// is completed, and what a crash left behind is listed, to be salvaged by and by.
+    pub(super) fn new(mut books: Books, mut stock: Stock, labels: Labels, contents: &Contents) -> Self {
+        takeover::take_over(contents, &mut books, &mut stock);
+        let recovery = Recovery::find(&books, contents);
+        Self { books, stock, queue: Queue::new(labels), recovery }
+    }
+
+    /// Works until the last file is handed over, then completes what can be.
+    pub(super) fn run(mut self, tasks: &Receiver<Task>) {
+        let mut next_tick = Instant::now();
+        loop {
+            let now = Instant::now();
+            let look = self.stock.pruning.keeper.look();
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.tick();
+            } else if look.is_some_and(|look| now >= look) {
+                self.stock.keep_budget(&mut self.books);
+            }
+            let idle = self.stock.pruning.keeper.look().map_or(next_tick, |look| look.min(next_tick));
+            let due = if self.recovery.is_empty() { idle } else { now };
+            match tasks.recv_deadline(due) {
+                Ok(task) => self.work_off(task, tasks),
+                Err(RecvTimeoutError::Timeout) if self.recovery.is_empty() => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.recovery.salvage_one(&mut self.books, &mut self.stock);
+                    self.stock.keep_budget(&mut self.books);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.end();
+    }
+
+    /// Does a task, and what waits behind it.
+    fn work_off(&mut self, task: Task, tasks: &Receiver<Task>) {
+        let (mut files, mut next) = (VecDeque::new(), Some(task));
+        let last = loop {
+            match next {
+                Some(Task::Publish(closed)) => files.push_back(closed),
+                other => break other,
+            }
+            next = if files.len() < FILES { tasks.try_recv().ok() } else { None };
+        };
+        // Lines are in the order of what they tell of.
+        self.queue.publish(files, &mut self.books, &mut self.stock);
+        match last {
+            Some(Task::Salvage(broken)) => self.recovery.add(broken, &mut self.books),
+            Some(Task::Lost(session, losses)) => self.books.record_loss(session, losses),
+            Some(Task::Publish(_)) | None => {}
+        }
+    }
+
+    /// Tries again what failed, and keeps the budget.
+    fn tick(&mut self) {
+        self.books.look_for_manifest();
+        self.books.write_again();
+        self.queue.retry(&mut self.books, &mut self.stock);
+        self.recovery.retry();
+        self.stock.pruning.remove_pruned(&mut self.books);
+        self.stock.keep_budget(&mut self.books);
+        self.stock.pruning.report();
+        self.stock.deliveries.count(&self.books.counters);
+    }
+
+    fn end(mut self) {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                thread::sleep(PAUSE);
+            }
+            // What an earlier process left can wait for the next.
+            self.recovery.keep_own();
+            while !self.recovery.is_empty() {
+                self.recovery.salvage_one(&mut self.books, &mut self.stock);
+            }
+            self.tick();
+            let is_done = self.queue.is_empty() && self.books.unwritten().len() == 0 && self.recovery.own().len() == 0;
+            // Trying again would not help once somebody changed the manifest.
+            if is_done || self.books.is_edited() {
+                break;
+            }
+        }
+        let unpublished = self.queue.give_up_all(&mut self.books);
+        self.books.counters.unpublished.add(self.recovery.own().len() as u64);
+        for path in unpublished.iter().map(|names| &*names.part).chain(self.recovery.own()) {
+            tracing::error!(
+                path = %path.display(),
+                "a capture file could not be published: it stays under this name, and the next start salvages it"
+            );
+        }
+        for event in self.books.unwritten() {
+            let line = serde_json::to_string(event).unwrap_or_default();
+            tracing::error!(
+                line,
+                "a line about what has happened could not be written to the manifest, and is missing there"
+            );
+        }
+        self.stock.deliveries.finish(PATIENCE, &self.books.counters);
+        tracing::info!(
+            files = self.stock.pruning.keeper.shelf.files(),
+            last_line = %self.books.manifest.head(),
+            "captures on record; the hash of the manifest's last line, noted elsewhere, is for vxtap verify --head"
+        );
+    }
+}

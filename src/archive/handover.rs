@@ -1,0 +1,128 @@
+//! What the writer of captures hands over to the archive, and what it hears back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::room::Claim;
+use crate::evidence::names::Names;
+use crate::evidence::{Capture, FileHash};
+use crate::ledger::OutputDrop;
+use crate::record::Timestamp;
+use crate::session::Session;
+use crate::storage::{Changed, Identity, Storage, changed};
+
+/// Number of a file among those that this process writes.
+pub type FileNumber = u64;
+
+/// What the archive is asked to do.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Publish a complete file.
+    Publish(Box<Closed>),
+    /// Salvage a file that could not be completed.
+    Salvage(Broken),
+    /// Put on record what was lost and belongs to no file.
+    Lost(Option<Session>, Losses),
+}
+
+/// Frames of a session that were lost, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Losses([u64; OutputDrop::ALL.len()]);
+
+impl Losses {
+    /// Adds frames.
+    pub fn add(&mut self, reason: OutputDrop, frames: u64) {
+        self.0[reason as usize] += frames;
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Those that are not zero, by the labels of the ledger.
+    #[must_use]
+    pub fn by_label(&self) -> BTreeMap<String, u64> {
+        let all = OutputDrop::ALL.iter().zip(self.0);
+        all.filter(|(_, frames)| *frames > 0).map(|(reason, frames)| (reason.label().to_owned(), frames)).collect()
+    }
+}
+
+/// A file that is complete and still has its part name.
+#[derive(Debug)]
+pub struct Closed {
+    /// Its names.
+    pub names: Names,
+    /// Which file it is, whatever has its name.
+    pub file: Identity,
+    /// Whose frames it has; none for the sessions beyond the limit.
+    pub session: Option<Session>,
+    /// The earliest and the latest receive time of a frame.
+    pub span: (Timestamp, Timestamp),
+    /// Frames in it.
+    pub frames: u64,
+    /// Bytes of these frames.
+    pub frame_bytes: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Frames of the session lost since the file before.
+    pub losses: Losses,
+    /// Datagrams of all sessions that the kernel dropped in the span of the file.
+    pub kernel_dropped: u64,
+    /// The number under which its bytes were hashed, if they were; none where the file holds others.
+    pub number: Option<FileNumber>,
+    /// Hash of its bytes, once it is known.
+    pub hash: Option<FileHash>,
+    /// What its line says, once that is in the manifest.
+    pub announced: Option<Capture>,
+    /// Its bytes in the budget, since it was handed over.
+    pub claim: Option<Claim>,
+}
+
+impl Closed {
+    /// Looks what has the name `path` in place of the file as it was written, if anything.
+    pub(super) fn changed(&self, storage: &dyn Storage, path: &Path) -> Option<Changed> {
+        changed(storage, path, &self.file, self.bytes..=self.bytes)
+    }
+
+    /// The frames that it holds.
+    pub(super) fn holds(&self) -> Gone {
+        Gone { session: self.session, frames: self.frames, frame_bytes: self.frame_bytes }
+    }
+}
+
+/// Frames that were written to a file which somebody removed, or changed, before it was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// Whose; none for the sessions beyond the limit.
+    pub session: Option<Session>,
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of them.
+    pub frame_bytes: u64,
+}
+
+/// A file that could not be completed.
+#[derive(Debug)]
+pub struct Broken {
+    /// Its names.
+    pub names: Names,
+    /// Which file it is, whatever has its name.
+    pub file: Identity,
+    /// Bytes of the file that count as written.
+    pub written: u64,
+    /// What they hold.
+    pub holds: Gone,
+    /// Its bytes in the budget, since it was handed over.
+    pub claim: Option<Claim>,
+}
+
+impl Broken {
+    /// Looks what has the file's name in its place, if anything. Where `length` is to be looked at,
+    /// a file that is shorter than what counts as written is another, too.
+    pub(super) fn changed(&self, storage: &dyn Storage, length: bool) -> Option<Changed> {
+        let least = if length { self.written } else { 0 };
+        changed(storage, &self.names.part, &self.file, least..=u64::MAX)
+    }
+}

@@ -1,0 +1,50 @@
+//! What becomes of complete files, as it was asked for.
+
+use super::room::BudgetPlan;
+use crate::evidence::Algorithm;
+
+/// What is sure to survive a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sync {
+    /// What the kernel has written by then: usually all that is older than half a minute.
+    #[default]
+    None,
+    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
+    Publish,
+}
+
+/// What becomes of complete files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivePlan {
+    /// Says whether files are synced before they are published.
+    pub sync: Sync,
+    /// The algorithm by which files are hashed, so that they can be told from changed ones. With
+    /// none, files are known by nothing but their size. What cannot be salvaged after a crash is
+    /// rare, and is hashed all the same.
+    pub hash: Option<Algorithm>,
+    /// How much is kept.
+    pub budget: BudgetPlan,
+    /// The command that is run for each published file.
+    pub on_publish: Option<String>,
+}
+
+impl Default for ArchivePlan {
+    fn default() -> Self {
+        Self {
+            sync: Sync::default(),
+            hash: Some(Algorithm::default()),
+            budget: BudgetPlan::default(),
+            on_publish: None,
+        }
+    }
+}
+
+/// The words by which lines describe the files of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// Their format, as `pcap`.
+    pub format: String,
+    /// How they are compressed, as `zstd:3`.
+    pub compression: Option<String>,
+}

@@ -1,0 +1,185 @@
+//! The oldest captures are removed, each when its line is written.
+
+mod report;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::report::Report;
+use super::books::Books;
+use super::room::Keeper;
+use crate::episode::Episode;
+use crate::evidence::{Entry, Event, PruneReason};
+
+/// It takes at most one part in so many of the time to look which captures are there.
+const STOCK: u32 = 50;
+/// It is looked once in this time at most.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Lines that may wait to be written where captures are removed all the same.
+const WAITING: usize = 10_000;
+
+/// Removes captures until the budget is kept.
+#[derive(Debug)]
+pub(super) struct Pruning {
+    pub(super) keeper: Keeper,
+    /// Files that are pruned and could not be removed yet.
+    unremoved: Vec<PathBuf>,
+    /// What went since the log told last.
+    report: Report,
+    /// When it is looked again which captures are there.
+    next_stock: Option<Instant>,
+    /// A capture cannot be removed.
+    stuck: Episode,
+    /// There is no room, and nothing that can be removed.
+    starved: Episode,
+    /// What is not published has more bytes than are kept.
+    crowded: Episode,
+}
+
+impl Pruning {
+    pub(super) fn new(keeper: Keeper) -> Self {
+        Self {
+            keeper,
+            unremoved: Vec::new(),
+            report: Report::default(),
+            next_stock: None,
+            stuck: Episode::default(),
+            starved: Episode::default(),
+            crowded: Episode::default(),
+        }
+    }
+
+    /// Has a file removed that is pruned already.
+    pub(super) fn remove_later(&mut self, path: PathBuf) {
+        self.unremoved.push(path);
+    }
+
+    /// Removes what is pruned already and could not be removed.
+    pub(super) fn remove_pruned(&mut self, books: &mut Books) {
+        for path in std::mem::take(&mut self.unremoved) {
+            self.remove(path, books);
+        }
+        if self.unremoved.is_empty() {
+            self.stuck.ends();
+        }
+    }
+
+    /// Says which captures are about to go, before the first does.
+    pub(super) fn announce(&mut self) {
+        let mut due = Report::default();
+        self.keeper.due().for_each(|(entry, reason)| due.add(entry, reason));
+        due.announce();
+    }
+
+    /// Says what went since this was called last.
+    pub(super) fn report(&mut self) {
+        self.report.say();
+    }
+
+    /// Removes files until the budget is kept.
+    pub(super) fn keep_budget(&mut self, books: &mut Books) {
+        let mut waits = false;
+        let mut space = self.keeper.space();
+        let (open, pending) = self.keeper.unpublished();
+        let unpublished = open.saturating_add(pending);
+        loop {
+            // Where a file cannot be removed, another is not removed for want of room: it may be no
+            // different.
+            let to_keep = space.filter(|_| self.unremoved.is_empty());
+            let Some((entry, reason)) = self.keeper.must_go(unpublished, to_keep) else { break };
+            if self.take_stock(books) {
+                continue;
+            }
+            let path = books.directory.join(&*entry.path);
+            // What somebody else removed stays missing.
+            if !books.is_ours(&path) || matches!(books.storage.exists(&path), Ok(false)) {
+                self.keeper.shelf.remove(&entry.path);
+                continue;
+            }
+            if !self.prune(&entry, reason, books) {
+                waits = true;
+                break;
+            }
+            space = self.keeper.space();
+        }
+        if self.keeper.shelf.files() > 0 {
+            self.crowded.ends();
+        } else if pending > 0 && self.keeper.is_crowded(unpublished) && self.crowded.begins() {
+            tracing::warn!(
+                pending,
+                "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
+            );
+        }
+        if self.keeper.settle(space, waits) {
+            if self.starved.begins() {
+                tracing::error!(
+                    "the file system has less room than --min-free and there is no capture left that can be removed; dropping frames"
+                );
+            }
+        } else if self.starved.ends() {
+            tracing::info!("the file system has room again; writing captures");
+        }
+    }
+
+    /// Forgets captures that somebody else removed, before something is removed: they take no room,
+    /// and were not pruned. Says whether there were any. Not every time, since each file is looked
+    /// at.
+    fn take_stock(&mut self, books: &Books) -> bool {
+        let begin = Instant::now();
+        if self.next_stock.is_some_and(|next| begin < next) {
+            return false;
+        }
+        let missing = |entry: &&Entry| matches!(books.storage.exists(&books.directory.join(&*entry.path)), Ok(false));
+        let missing: Vec<_> = self.keeper.shelf.iter().filter(missing).map(|entry| Arc::clone(&entry.path)).collect();
+        self.next_stock = Some(Instant::now() + AGAIN + begin.elapsed() * STOCK);
+        if let Some(path) = missing.first() {
+            tracing::warn!(%path, files = missing.len(), "somebody removed captures: they are on record, and missing");
+        }
+        missing.iter().for_each(|path| drop(self.keeper.shelf.remove(path)));
+        !missing.is_empty()
+    }
+
+    /// Removes a file for the budget. False where that has to wait.
+    fn prune(&mut self, entry: &Entry, reason: PruneReason, books: &mut Books) -> bool {
+        let event = Event::Pruned { path: entry.path.to_string(), hash: entry.hash, reason };
+        if let Err(error) = books.append(&event) {
+            // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
+            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if !is_full || books.unwritten().len() >= WAITING {
+                books.keeps_captures_for(&error);
+                return false;
+            }
+            books.remember(event);
+        }
+        self.keeper.shelf.remove(&entry.path);
+        tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
+        self.report.add(entry, reason);
+        self.remove(books.directory.join(&*entry.path), books);
+        true
+    }
+
+    fn remove(&mut self, path: PathBuf, books: &mut Books) {
+        let bytes = books.storage.status(&path).ok().flatten().map_or(0, |file| file.length);
+        // Looked at before, so that what rises from here on is what this removal gives back.
+        let room = self.keeper.space();
+        match books.storage.remove(&path) {
+            Ok(()) => {
+                books.counters.pruned.add(1);
+                if room.is_some() {
+                    self.keeper.gave_back(bytes);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // It became a symbolic link just now.
+            Err(_) if !books.is_ours(&path) => {}
+            Err(error) => {
+                if self.stuck.begins() {
+                    tracing::error!(path = %path.display(), %error, "cannot remove a capture; trying again every second");
+                }
+                self.unremoved.push(path);
+            }
+        }
+    }
+}

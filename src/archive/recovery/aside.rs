@@ -1,0 +1,79 @@
+//! Files that cannot be salvaged are moved aside, and their lines say why.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use super::outcome::Salvaged;
+use crate::archive::books::Books;
+use crate::evidence::Event;
+use crate::evidence::names::Names;
+
+/// Where files are moved that cannot be salvaged.
+const ASIDE: &str = "unsalvageable";
+
+/// Moves files aside.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// Where files are to be moved to whose line says so already, by their part names.
+    announced: HashMap<PathBuf, PathBuf>,
+}
+
+impl Aside {
+    /// Moves a file aside.
+    ///
+    /// # Errors
+    /// What the storage or the manifest says. The next attempt goes on from there.
+    pub(super) fn set_aside(&mut self, names: &Names, why: &str, books: &mut Books) -> io::Result<Salvaged> {
+        if let Some(to) = self.announced.get(&names.part) {
+            // The line is written; then the move failed.
+            match books.storage.rename(&names.part, to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                moved => moved?,
+            }
+            let moved = !books.storage.exists(&names.part)?;
+            self.announced.remove(&names.part);
+            if moved {
+                return Ok(Salvaged::Aside);
+            }
+        }
+        let to = free_place(names, books)?;
+        let Some(path) = books.relative(&to) else { return Ok(Salvaged::Empty) };
+        let bytes = length(&names.part, books)?;
+        let hash = books.hash_in_any_case(&names.part)?;
+        books.append(&Event::SetAside { path, bytes, hash, why: why.to_owned() })?;
+        self.announced.insert(names.part.clone(), to.clone());
+        books.storage.rename(&names.part, &to)?;
+        self.announced.remove(&names.part);
+        tracing::warn!(path = %to.display(), bytes, "moved a file aside: {why}");
+        Ok(Salvaged::Aside)
+    }
+}
+
+/// A name that is free, where files are moved to.
+fn free_place(names: &Names, books: &Books) -> io::Result<PathBuf> {
+    let directory = books.directory.join(ASIDE);
+    books.storage.create_directory(&directory)?;
+    if books.storage.status(&directory)?.is_none_or(|found| found.kind != FileType::Directory) {
+        return Err(io::Error::other(format!("{} is no directory", directory.display())));
+    }
+    let name = names.part.file_name().unwrap_or_default().to_string_lossy();
+    let mut to = directory.join(&*name);
+    for attempt in 2.. {
+        if !books.storage.exists(&to)? {
+            break;
+        }
+        to = directory.join(format!("{name}-{attempt}"));
+    }
+    Ok(to)
+}
+
+/// The length of a file.
+///
+/// # Errors
+/// What looking at it returns, `NotFound` where it is missing.
+pub(super) fn length(path: &Path, books: &Books) -> io::Result<u64> {
+    Ok(books.storage.status(path)?.ok_or(io::ErrorKind::NotFound)?.length)
+}

@@ -1,0 +1,98 @@
+//! Must something go? The end of the archive's thread, which removes it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::claims::Unpublished;
+use super::late::LateRoom;
+use super::plan::BudgetPlan;
+use super::shelf::Shelf;
+use crate::evidence::{Entry, PruneReason};
+use crate::record::Timestamp;
+use crate::storage::{Space, Storage};
+
+/// The published captures and the limits on them.
+#[derive(Debug)]
+pub(in crate::archive) struct Keeper {
+    plan: BudgetPlan,
+    directory: PathBuf,
+    storage: Arc<dyn Storage>,
+    unpublished: Arc<Unpublished>,
+    /// The published captures.
+    pub(in crate::archive) shelf: Shelf,
+    /// Room that was made and does not show yet.
+    late: LateRoom,
+    /// When it is looked again, where that cannot wait for the next tick.
+    look: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        plan: BudgetPlan,
+        directory: &Path,
+        storage: Arc<dyn Storage>,
+        unpublished: Arc<Unpublished>,
+    ) -> Self {
+        let directory = directory.to_path_buf();
+        Self { plan, directory, storage, unpublished, shelf: Shelf::new(plan), late: LateRoom::default(), look: None }
+    }
+
+    /// Bytes of the files that are written to, and of those that are handed over and not published.
+    pub(in crate::archive) fn unpublished(&self) -> (u64, u64) {
+        // In the reverse of the order in which a file is handed over.
+        let claimed = self.unpublished.claimed();
+        (self.unpublished.open.get(), claimed)
+    }
+
+    /// The room of the file system, with what it has not given back yet, where that is the budget's
+    /// affair.
+    pub(in crate::archive) fn space(&mut self) -> Option<Space> {
+        self.plan.min_free?;
+        let Space { free, total } = self.storage.space(&self.directory).ok()?;
+        Some(Space { free: self.late.look(free, Instant::now()), total })
+    }
+
+    /// A file of so many bytes was removed.
+    pub(in crate::archive) fn gave_back(&mut self, bytes: u64) {
+        if self.plan.min_free.is_some() {
+            self.late.add(bytes, Instant::now());
+        }
+    }
+
+    /// The capture that has to go first, and for which limit, where so much of the disk is not
+    /// published and `space` is left.
+    pub(in crate::archive) fn must_go(&self, unpublished: u64, space: Option<Space>) -> Option<(Entry, PruneReason)> {
+        let (entry, reason) = self.shelf.next(Timestamp::now(), unpublished, space)?;
+        Some((entry.clone(), reason))
+    }
+
+    /// All that has to go now, one after the other.
+    pub(in crate::archive) fn due(&mut self) -> impl Iterator<Item = (&Entry, PruneReason)> {
+        let space = self.space();
+        self.shelf.due(Timestamp::now(), 0, space)
+    }
+
+    /// Says whether `--keep-bytes` is exceeded by what cannot be removed, with so many bytes.
+    pub(in crate::archive) fn is_crowded(&self, unpublished: u64) -> bool {
+        self.plan.keep_bytes.is_some_and(|keep| unpublished > keep)
+    }
+
+    /// Nothing more is removed now: sees whether there is room for frames, which [`Room`] then knows,
+    /// and when to look again. `stuck` where a removal has to wait. Returns whether there is no room.
+    ///
+    /// [`Room`]: super::Room
+    pub(in crate::archive) fn settle(&mut self, space: Option<Space>, stuck: bool) -> bool {
+        let starved = self.plan.is_short(space);
+        self.unpublished.starved.store(starved, Ordering::Relaxed);
+        let next = self.plan.min_free.zip(space).map(|(min, space)| Instant::now() + min.look_after(space));
+        self.look = next.filter(|_| !starved && !stuck);
+        starved
+    }
+
+    /// When it is to be looked again, where that cannot wait for the next tick.
+    pub(in crate::archive) fn look(&self) -> Option<Instant> {
+        self.look
+    }
+}

@@ -1,0 +1,105 @@
+//! How much is kept, and how much room is left free.
+
+use std::time::Duration;
+
+use crate::evidence::{Entry, PruneReason};
+use crate::record::Timestamp;
+use crate::storage::Space;
+
+/// Less than this above what is to be left free is near: twice what an output writes in a second.
+const NEAR: u64 = 4 << 30;
+
+/// Room to leave free on the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinFree {
+    /// Bytes.
+    Bytes(u64),
+    /// Thousandths of its size, from 1 to 999.
+    Permille(u16),
+    /// 5 %, and 10 GiB at most: what a host needs to go on, whoever did not say how much.
+    Usual,
+}
+
+impl MinFree {
+    /// Bytes to leave free of `total`.
+    #[must_use]
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            MinFree::Bytes(bytes) => bytes,
+            // In two parts, which cannot overflow.
+            MinFree::Permille(share) => {
+                let share = u64::from(share.min(1000));
+                total / 1000 * share + total % 1000 * share / 1000
+            }
+            MinFree::Usual => (total / 20).min(10 << 30),
+        }
+    }
+
+    /// How long it takes at least until more of `space` is gone than may be: then it has to be
+    /// looked at again.
+    #[must_use]
+    pub fn look_after(self, space: Space) -> Duration {
+        let is_near = space.free < self.of(space.total).saturating_add(NEAR);
+        Duration::from_millis(if is_near { 20 } else { 1000 })
+    }
+}
+
+/// How much is kept. Each limit stands by itself; without any, all is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BudgetPlan {
+    /// Bytes of all captures, those that are still written to or wait to be published included.
+    pub keep_bytes: Option<u64>,
+    /// Published captures.
+    pub keep_files: Option<u64>,
+    /// How long ago the last frame of a capture may be.
+    pub keep_age: Option<Duration>,
+    /// Room to leave free on the file system, whoever uses the rest.
+    pub min_free: Option<MinFree>,
+    /// Room that frames do not get, though nothing is removed for it, where no other limit sees to
+    /// that.
+    pub reserve: Option<MinFree>,
+}
+
+impl BudgetPlan {
+    /// Says whether anything is ever removed.
+    #[must_use]
+    pub fn removes(&self) -> bool {
+        self.keep_bytes.is_some() || self.keep_files.is_some() || self.keep_age.is_some() || self.min_free.is_some()
+    }
+
+    /// The reserve, on a file system of `total` bytes: none where captures cannot grow as large, or
+    /// room is made for others.
+    #[must_use]
+    pub fn reserve_of(&self, total: u64) -> Option<MinFree> {
+        let is_bounded = self.min_free.is_some() || self.keep_bytes.is_some_and(|keep| keep <= total);
+        self.reserve.filter(|_| !is_bounded)
+    }
+
+    /// The limit that is exceeded by so many captures with so many bytes, if any is. `oldest` is the
+    /// one that would go for it.
+    pub(super) fn exceeded(
+        &self,
+        oldest: &Entry,
+        now: Timestamp,
+        files: u64,
+        bytes: u64,
+        space: Option<Space>,
+    ) -> Option<PruneReason> {
+        let too_old = self.keep_age.is_some_and(|age| oldest.last.saturating_add(age) < now);
+        let too_many = self.keep_files.is_some_and(|keep| files > keep);
+        let too_large = self.keep_bytes.is_some_and(|keep| bytes > keep);
+        let too_full = self.is_short(space);
+        let reasons = [
+            (too_old, PruneReason::KeepAge),
+            (too_many, PruneReason::KeepFiles),
+            (too_large, PruneReason::KeepBytes),
+            (too_full, PruneReason::MinFree),
+        ];
+        reasons.into_iter().find(|(exceeded, _)| *exceeded).map(|(_, reason)| reason)
+    }
+
+    /// Says whether `space` is less than is to be left free.
+    pub(super) fn is_short(&self, space: Option<Space>) -> bool {
+        self.min_free.zip(space).is_some_and(|(min, space)| space.free < min.of(space.total))
+    }
+}

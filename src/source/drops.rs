@@ -1,0 +1,44 @@
+//! The kernel's counter of what a socket has dropped.
+
+/// A 32-bit counter of the kernel's that wraps, followed in 64 bits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DropCounter {
+    last: u32,
+    total: u64,
+}
+
+impl DropCounter {
+    /// Takes what the kernel's counter says.
+    pub(super) fn update(&mut self, now: u32) {
+        let more = now.wrapping_sub(self.last);
+        // A datagram that was queued earlier tells of an earlier count than one read directly.
+        if more < u32::MAX / 2 {
+            self.total += u64::from(more);
+            self.last = now;
+        }
+    }
+
+    /// Takes what the kernel's counter says, and counts nothing of it.
+    pub(super) fn begin_at(&mut self, now: u32) {
+        self.last = now;
+    }
+
+    /// Drops that have been counted.
+    pub(super) fn total(self) -> u64 {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drop_counter_wraps_and_ignores_old_news() {
+        let mut drops = DropCounter::default();
+        for counter in [5, 3, 1 << 30, 1 << 31, 3 << 30, 4] {
+            drops.update(counter);
+        }
+        assert_eq!(drops.total, (1 << 32) + 4);
+    }
+}
