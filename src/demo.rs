@@ -12,6 +12,7 @@ use crate::config::address::Listen;
 use crate::config::settings::{FILES, Files, Output, Outputs};
 use crate::config::units::Size;
 use crate::config::{PlanError, RunPlan, Settings};
+use crate::console::Console;
 use crate::host::HostFacts;
 use crate::ledger::thousands;
 use crate::pipeline::Outcome;
@@ -110,7 +111,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
                     checksum: false,
                     progress: false,
                 };
-                replay::run(&plan, &signals.stop)
+                replay::run(&plan, &signals.stop, &Console::default())
             })
         });
         senders.into_iter().filter_map(|sender| sender.join().ok()).collect()

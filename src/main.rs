@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let lines = console.log(cli.log_format, cli.verbose);
     let result = match cli.command {
         Command::Run(args) => run(&args, &console),
-        Command::Replay(args) => replay(&args),
+        Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
         Command::Demo(args) => demo(&args),
     };
@@ -114,8 +114,8 @@ fn end(outcome: &Outcome) -> ExitCode {
     if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
-fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let report = replay::run(&args.plan(), &signals(Hangup::End)?.stop)?;
+fn replay(args: &ReplayArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    let report = replay::run(&args.plan(), &signals(Hangup::End)?.stop, console)?;
     let _ = writeln!(io::stdout().lock(), "{report}");
     for error in &report.damaged {
         tracing::error!("{error}");

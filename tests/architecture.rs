@@ -14,9 +14,9 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("demo", &["config", "host", "ledger", "pipeline", "record", "replay", "run", "wire"]),
+    ("demo", &["config", "console", "host", "ledger", "pipeline", "record", "replay", "run", "wire"]),
     ("run", &["config", "console", "host", "ledger", "pipeline", "record", "route", "source", "storage"]),
-    ("replay", &["ledger", "record", "sys", "wire"]),
+    ("replay", &["console", "ledger", "record", "sys", "wire"]),
     ("verify", &["console", "evidence", "ledger", "storage"]),
     // What it is asked to do
     (
@@ -48,18 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const EVERYWHERE: &[&str] = &["episode"];
 
 /// Where circles of files are still to be opened: the list only shrinks.
-const KNOWN_CIRCLES: &[&[&str]] = &[
-    &["archive/"],
-    &["ledger/"],
-    &["replay/"],
-    &["run/"],
-    &["sink/file/"],
-    &["sink/interface/"],
-    &["source/"],
-    &["storage/"],
-    &["sys/rtnetlink/"],
-    &["wire/"],
-];
+const KNOWN_CIRCLES: &[&[&str]] = &[&["archive/"], &["ledger/"], &["run/"], &["sink/file/"], &["source/"], &["wire/"]];
 /// Modules whose arrows are still to be put in order, and files that are still too long. Both lists
 /// only shrink.
 const WITHOUT_ORDER: &[&str] = &[];

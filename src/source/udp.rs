@@ -157,6 +157,17 @@ pub struct UdpSource {
     counted: u64,
     /// There may be more than was received last.
     has_more: bool,
+    /// What was received and not lent yet.
+    held: Option<Held>,
+}
+
+/// A message of the batch, from which on none has been lent.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// Number of the socket that the batch is from.
+    socket: usize,
+    /// Number of the message in the batch.
+    message: usize,
 }
 
 /// Sockets for all workers.
@@ -190,6 +201,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             lost_copies: copies.clone(),
             counted: 0,
             has_more: false,
+            held: None,
         })
         .collect();
     let mut addresses = Vec::new();
@@ -305,6 +317,86 @@ impl UdpSource {
         self.has_more
     }
 
+    /// Lends what has come to `take`, at most `limit` datagrams, and returns how many. One that `take` refuses is
+    /// held with those behind it, and is the first of the next call.
+    #[inline]
+    pub(super) fn offer(&mut self, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> io::Result<usize> {
+        let (mut total, mut first) = (0, 0);
+        self.has_more = false;
+        if let Some(held) = self.held.take() {
+            total = self.lend(held, limit, take);
+            if self.held.is_some() {
+                return Ok(total);
+            }
+            // It has had its turn.
+            first = held.socket + 1;
+        }
+        // Of nothing but copies there may be a queue full, behind which is what the caller would
+        // take for the end. While more can come, the caller has other things to do, too.
+        let mut tries = if self.before_refusing.is_some() { usize::MAX } else { COPIES };
+        let sockets = self.sockets.len();
+        for socket in (first..sockets).chain(0..first.min(sockets)) {
+            if total >= limit {
+                self.has_more = true;
+                break;
+            }
+            let before = total;
+            loop {
+                let wanted = BATCH.min(limit - total);
+                let Some(bound) = self.sockets.get(socket) else { break };
+                let received = self.batch.receive(bound.socket.as_fd(), wanted)?;
+                total += self.lend(Held { socket, message: 0 }, limit - total, take);
+                if self.held.is_some() {
+                    return Ok(total);
+                }
+                tries = tries.saturating_sub(1);
+                let is_full = received == wanted;
+                if !is_full || total > before || tries == 0 {
+                    self.has_more |= is_full;
+                    break;
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    /// Lends the messages of the batch from this one on. What is not taken, or beyond `limit`, is held.
+    #[inline]
+    fn lend(&mut self, from: Held, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> usize {
+        let Some(bound) = self.sockets.get_mut(from.socket) else { return 0 };
+        let mut lent = 0;
+        for (number, message) in self.batch.messages().enumerate().skip(from.message) {
+            if let Some(drops) = message.drops {
+                bound.drops.update(drops);
+            }
+            if self.owner.is_copy(&message) {
+                self.copies += 1;
+                continue;
+            }
+            let is_taken = lent < limit
+                && take(&Datagram {
+                    redirected: false,
+                    payload: message.payload,
+                    length: message.payload.len(),
+                    truncated: message.truncated,
+                    // The kernel has dropped those.
+                    wrong_checksum: false,
+                    source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
+                    port: bound.port,
+                    encapsulation: Encapsulation::Vxlan,
+                    // The kernel stamps every datagram once the option is set.
+                    timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
+                });
+            if !is_taken {
+                self.held = Some(Held { message: number, ..from });
+                self.has_more = true;
+                break;
+            }
+            lent += 1;
+        }
+        lent
+    }
+
     fn dropped(&mut self) -> u64 {
         let mut total = 0;
         for bound in &mut self.sockets {
@@ -324,52 +416,10 @@ impl Source for UdpSource {
     }
 
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
-        let mut total = 0;
-        self.has_more = false;
-        // Of nothing but copies there may be a queue full, behind which is what the caller would
-        // take for the end. While more can come, the caller has other things to do, too.
-        let mut tries = if self.before_refusing.is_some() { usize::MAX } else { COPIES };
-        for bound in &mut self.sockets {
-            if total >= limit {
-                self.has_more = true;
-                break;
-            }
-            let before = total;
-            loop {
-                let wanted = BATCH.min(limit - total);
-                let received = self.batch.receive(bound.socket.as_fd(), wanted)?;
-                for message in self.batch.messages() {
-                    if let Some(drops) = message.drops {
-                        bound.drops.update(drops);
-                    }
-                    if self.owner.is_copy(&message) {
-                        self.copies += 1;
-                        continue;
-                    }
-                    total += 1;
-                    deliver(&Datagram {
-                        redirected: false,
-                        payload: message.payload,
-                        length: message.payload.len(),
-                        truncated: message.truncated,
-                        // The kernel has dropped those.
-                        wrong_checksum: false,
-                        source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
-                        port: bound.port,
-                        encapsulation: Encapsulation::Vxlan,
-                        // The kernel stamps every datagram once the option is set.
-                        timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
-                    });
-                }
-                tries = tries.saturating_sub(1);
-                let is_full = received == wanted;
-                if !is_full || total > before || tries == 0 {
-                    self.has_more |= is_full;
-                    break;
-                }
-            }
-        }
-        Ok(total)
+        self.offer(limit, &mut |datagram| {
+            deliver(datagram);
+            true
+        })
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {

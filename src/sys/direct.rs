@@ -25,10 +25,11 @@ use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
-use std::thread;
 
 use io_uring::squeue::Flags;
 use io_uring::{IoUring, opcode, types};
+
+use super::uring::Uring;
 
 /// Bytes of a buffer.
 pub const BUFFER: usize = 1 << 20;
@@ -36,15 +37,10 @@ pub const BUFFER: usize = 1 << 20;
 /// Buffers at most.
 pub const MOST: usize = 64;
 
-/// How often a submission is tried again for want of memory.
-const TRIES: u32 = 100;
-
-/// No `write(2)` returns this.
-const UNKNOWN: i32 = i32::MIN;
-
 /// Buffers and a ring, and the file that they are written to now. May move between threads.
 pub struct Writes {
-    ring: IoUring,
+    /// A buffer's number is its slot.
+    ring: Uring,
     memory: Memory,
     buffers: usize,
     /// Open for as long as the kernel may look up its descriptor: that of a linked request it looks
@@ -59,11 +55,8 @@ pub struct Writes {
     first: usize,
     /// How many of the pending, from the oldest, the kernel has.
     flying: usize,
-    /// By buffer: bytes taken, or an error number negated.
-    results: Vec<i32>,
     settled: u64,
     failure: Option<io::Error>,
-    usable: bool,
 }
 
 /// Bytes `done..length` of a buffer are to go to the file, the buffer's first byte at `offset`.
@@ -81,7 +74,7 @@ impl fmt::Debug for Writes {
             .field("pending", &self.pending)
             .field("flying", &self.flying)
             .field("settled", &self.settled)
-            .field("usable", &self.usable)
+            .field("ring", &self.ring)
             .finish_non_exhaustive()
     }
 }
@@ -96,7 +89,7 @@ impl Writes {
         let entries = u32::try_from(buffers.next_power_of_two()).map_err(io::Error::other)?;
         let ring = IoUring::builder().setup_coop_taskrun().build(entries)?;
         Ok(Self {
-            ring,
+            ring: Uring::new(ring, buffers),
             memory: Memory::new(buffers * BUFFER)?,
             buffers,
             file: None,
@@ -104,17 +97,15 @@ impl Writes {
             pending: VecDeque::with_capacity(buffers),
             first: 0,
             flying: 0,
-            results: vec![UNKNOWN; buffers],
             settled: 0,
             failure: None,
-            usable: true,
         })
     }
 
-    /// Whether the ring can be used. Where not, what is pending has to be written in another way.
+    /// Says whether the ring can be used. Where not, what is pending has to be written in another way.
     #[must_use]
     pub fn usable(&self) -> bool {
-        self.usable
+        self.ring.usable()
     }
 
     /// From now on writes go to `file`, which has `length` bytes. Direct writes are multiples of
@@ -227,91 +218,57 @@ impl Writes {
         if self.flying > 0 || self.pending.is_empty() || self.failure.is_some() {
             return;
         }
-        let Some(file) = self.file.as_ref().filter(|_| self.usable) else {
+        let Some(file) = self.file.as_ref().filter(|_| self.ring.usable()) else {
             self.failure = Some(io::Error::from_raw_os_error(libc::EBADF));
             return;
         };
-        {
-            let mut queue = self.ring.submission();
-            for (n, pending) in self.pending.iter().enumerate() {
-                let buffer = (self.first + n) % self.buffers;
-                let start = self.memory.buffer(buffer).wrapping_add(pending.done);
-                let length = u32::try_from(pending.length.saturating_sub(pending.done)).unwrap_or(0);
-                let flags = if n + 1 < self.pending.len() { Flags::IO_LINK } else { Flags::empty() };
-                let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), start, length)
-                    .offset(pending.offset + pending.done as u64)
-                    .build()
-                    .flags(flags)
-                    .user_data(buffer as u64);
-                // SAFETY: the entry points to `length` bytes of a buffer. They are not written to
-                // before the request has completed, as the buffer is pending until then; and
-                // `settle` is called before `memory` goes and before `file` is let go of.
-                if unsafe { queue.push(&entry) }.is_err() {
-                    break;
-                }
-                if let Some(result) = self.results.get_mut(buffer) {
-                    *result = UNKNOWN;
-                }
-                self.flying += 1;
+        for (n, pending) in self.pending.iter().enumerate() {
+            let buffer = (self.first + n) % self.buffers;
+            let start = self.memory.buffer(buffer).wrapping_add(pending.done);
+            let length = u32::try_from(pending.length.saturating_sub(pending.done)).unwrap_or(0);
+            let flags = if n + 1 < self.pending.len() { Flags::IO_LINK } else { Flags::empty() };
+            let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), start, length)
+                .offset(pending.offset + pending.done as u64)
+                .build()
+                .flags(flags);
+            // SAFETY: the entry points to `length` bytes of a buffer. They are not written to before the request has completed, as the buffer
+            // is pending until then; and `settle` is called before `memory` goes and before `file` is let go of.
+            if !unsafe { self.ring.push(entry, buffer) } {
+                break;
             }
+            self.flying += 1;
         }
-        // Where this fails the entries stay in the queue, and whoever waits tries again.
-        let _ = self.ring.submit();
+        self.ring.submit();
     }
 
     /// Waits for a completion. Something is flying.
     fn wait_for_one(&mut self) {
-        /// `IORING_ENTER_GETEVENTS`
-        const GETEVENTS: u32 = 1;
-        if !self.usable {
-            // SAFETY: nothing is submitted and no argument is passed; the call only waits. Whoever
-            // needs more calls it again.
-            let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 1, GETEVENTS, None) };
-            return;
+        if self.ring.wait(1).is_err() {
+            // What the kernel does not take are the last of the flying.
+            self.flying = self.flying.saturating_sub(self.ring.unseen());
         }
-        for _ in 0..TRIES {
-            match self.ring.submit_and_wait(1) {
-                Ok(_) => return,
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => return,
-                Err(_) if !self.ring.completion().is_empty() => return,
-                Err(_) => thread::yield_now(),
-            }
-        }
-        // The kernel does not take what is in the queue, and now never will. Those are the last of
-        // the flying.
-        self.usable = false;
-        self.flying = self.flying.saturating_sub(self.ring.submission().len());
     }
 
     /// Takes note of what has completed.
     fn reap(&mut self) {
-        for completion in self.ring.completion() {
-            let buffer = usize::try_from(completion.user_data()).ok();
-            if let Some(result) = buffer.and_then(|buffer| self.results.get_mut(buffer)) {
-                *result = completion.result();
-            }
-        }
+        self.ring.reap();
         while self.flying > 0 {
-            let (result, left) = match (self.results.get(self.first), self.pending.front()) {
-                (Some(result), Some(oldest)) => (*result, oldest.length.saturating_sub(oldest.done)),
-                _ => return,
-            };
-            let taken = usize::try_from(result).ok();
-            if taken.is_some_and(|taken| taken >= left) {
+            let Some(oldest) = self.pending.front() else { return };
+            let left = oldest.length.saturating_sub(oldest.done);
+            let result = self.ring.result(self.first);
+            if matches!(result, Some(Ok(taken)) if taken >= left) {
                 self.flying -= 1;
                 self.retire();
-            } else if (0..self.flying).all(|n| self.result(n) != UNKNOWN) {
+            } else if let Some(result) = result
+                && (0..self.flying).all(|n| self.ring.result((self.first + n) % self.buffers).is_some())
+            {
                 // What was linked to it has been cancelled.
                 self.flying = 0;
-                self.fall_short(taken, result);
+                self.fall_short(result);
             } else {
                 return;
             }
         }
-    }
-
-    fn result(&self, pending: usize) -> i32 {
-        self.results.get((self.first + pending) % self.buffers).copied().unwrap_or(UNKNOWN)
     }
 
     /// The oldest of the pending is in the file.
@@ -324,17 +281,17 @@ impl Writes {
 
     /// The oldest has gone to the file in part, or not at all. The rest has to begin at a multiple
     /// of the alignment again.
-    fn fall_short(&mut self, taken: Option<usize>, result: i32) {
-        let whole = taken.map_or(0, |taken| taken - taken % self.alignment);
+    fn fall_short(&mut self, result: io::Result<usize>) {
+        let whole = result.as_ref().map_or(0, |taken| taken - taken % self.alignment);
         if let Some(oldest) = self.pending.front_mut() {
             oldest.done += whole;
             self.settled = self.settled.max(oldest.offset + oldest.done as u64);
         }
-        self.failure = match taken {
-            Some(_) if whole > 0 => None,
-            Some(_) => Some(io::ErrorKind::WriteZero.into()),
-            None if result == -libc::EINTR => None,
-            None => Some(io::Error::from_raw_os_error(result.saturating_neg())),
+        self.failure = match result {
+            Ok(_) if whole > 0 => None,
+            Ok(_) => Some(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => None,
+            Err(error) => Some(error),
         };
     }
 }

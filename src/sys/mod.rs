@@ -15,4 +15,5 @@ pub mod rtnetlink;
 pub mod send;
 pub mod socket;
 pub mod tun;
+mod uring;
 pub mod written;

@@ -454,7 +454,8 @@ fn a_sensor_may_prune_and_publish_meanwhile() {
     archive.append(&pruned(1));
     fs::remove_file(archive.file(1)).unwrap();
     archive.publish(6);
-    let looks = files::look_at(&storage, archive.dir.path(), &jobs, &AtomicBool::new(false), &ProgressBar::hidden());
+    let looks =
+        files::look_at(&storage, archive.dir.path(), &jobs, &AtomicBool::new(false), &indicatif::ProgressBar::hidden());
     chain.read(&storage, &manifest).unwrap();
     let mut report = Report::default();
     for (job, look) in jobs.iter().zip(looks) {
