@@ -1,4 +1,5 @@
-//! Redirection by the program in the kernel: what goes together with it, and what it means for the program.
+//! Redirection is done by the program in the kernel, and does not go together with what only user
+//! space can do.
 
 use super::super::error::PlanError;
 use super::super::key;
@@ -17,10 +18,11 @@ fn asked(settings: &Settings) -> Option<(&str, &Interface)> {
     interfaces.find_map(|(name, interface, _)| (interface.mode == TapMode::Redirect).then_some((name, interface)))
 }
 
-/// Says whether all that is asked for together with redirection can be done by a program in the kernel.
+/// Says whether all that is asked for together with redirection can be done by a program in the
+/// kernel.
 ///
 /// # Errors
-/// Something cannot.
+/// A setting asks for something that cannot.
 pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
     let Some((name, interface)) = asked(settings) else { return Ok(()) };
     let (receive, origins) = (&settings.receive, &settings.origins);
@@ -79,7 +81,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
     }
 }
 
-/// How the program redirects, if it does.
+/// The program's part in redirection, if frames are redirected.
 pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
     asked(settings)?;
     let files = pipeline.outputs.iter().filter(|output| !output.lane.redirect);
@@ -88,8 +90,9 @@ pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<Redir
     Some(RedirectPlan { sessions: settings.sessions.max, copy, keep: kept(snaplen) })
 }
 
-/// Bytes of a UDP payload that an output needs which keeps `snaplen` bytes of a frame: one more, by which the output
-/// sees that it has cut something; in any case enough for the headers that tell of the frame's original length.
+/// Bytes of a UDP payload that an output needs which keeps `snaplen` bytes of a frame: one more, by
+/// which the output sees that it has cut something; in any case enough for the headers that tell of
+/// the frame's original length.
 pub(super) fn kept(snaplen: usize) -> u32 {
     u32::try_from(snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS)).unwrap_or(u32::MAX)
 }
