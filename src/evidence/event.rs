@@ -98,7 +98,7 @@ pub enum Event {
         reason: PruneReason,
         /// Consumers of published captures that had not heard of it. Lines of before have no such
         /// field.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         undelivered: Vec<String>,
     },
     /// What a crash left behind, and is no capture.
@@ -160,6 +160,8 @@ struct Fields<'a> {
     sha256: Option<Digest>,
     blake3: Option<Blake3>,
     reason: Option<PruneReason>,
+    #[serde(default)]
+    undelivered: Vec<String>,
     #[serde(borrow)]
     why: Option<Cow<'a, str>>,
     previous: Digest,
@@ -212,7 +214,8 @@ impl Fields<'_> {
             Kind::Published => Event::Published(self.capture()?),
             Kind::Recovered => Event::Recovered(self.capture()?),
             Kind::Pruned => {
-                Event::Pruned { path: self.path()?, hash: self.hash()?, reason: need(self.reason, "reason")? }
+                let (path, hash, reason) = (self.path()?, self.hash()?, need(self.reason, "reason")?);
+                Event::Pruned { path, hash, reason, undelivered: std::mem::take(&mut self.undelivered) }
             }
             Kind::SetAside => Event::SetAside {
                 path: self.path()?,
