@@ -17,8 +17,9 @@ pub enum ReservedBits {
 /// Takes the encapsulation off a datagram.
 ///
 /// # Errors
-/// The reason why it yields no frame. A datagram whose end is missing yields none, for its frame would be half of one;
-/// where the end is missing because nobody wanted it, the frame is whole as far as it is wanted.
+/// The reason why it yields no frame. A datagram whose end is missing yields none, for its frame
+/// would be half of one; where the end is missing because nobody wanted it, the frame is whole as
+/// far as it is wanted.
 #[inline]
 pub fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> Result<Decapsulated<'a>, DropReason> {
     if datagram.truncated {

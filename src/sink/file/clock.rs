@@ -8,8 +8,8 @@ pub enum Clock {
     /// The time of day: frames are written when they come.
     #[default]
     Wall,
-    /// The frames' own: the latest receive time of all of them so far. For frames of another day, which the time of day
-    /// would find to be over at every look.
+    /// The frames' own: the latest receive time of all of them so far. For frames of another day,
+    /// which the time of day would find to be over at every look.
     Frames,
 }
 
