@@ -12,7 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::digest::{Digest, Hasher};
 
-/// By what files are hashed.
+/// The hash of files.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Algorithm {
     // FIPS 180-4.
