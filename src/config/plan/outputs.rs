@@ -9,7 +9,7 @@ use super::super::settings::{FILES, Files, Interface, Output, Settings, TapMode}
 use super::queue;
 use crate::archive::{ArchivePlan, BudgetPlan, MinFree};
 use crate::host::HostFacts;
-use crate::lane::{CHUNK_MEMORY, LanePlan};
+use crate::lane::{CHUNK_MEMORY, LanePlan, WhenFull};
 use crate::pipeline::{Destination, OutputPlan};
 use crate::route::{Selection, Share};
 use crate::sink::file::{FilePlan, open_files};
@@ -114,7 +114,7 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
             linger: flush / 2,
             snaplen: files.snaplen as usize,
             sessions: settings.sessions.max,
-            redirect: false,
+            when_full: WhenFull::Drop,
         },
         to: Destination::Files(plan),
     }
@@ -158,7 +158,7 @@ fn interfaces(
                 linger: INTERFACE_LINGER,
                 snaplen: usize::MAX,
                 sessions: settings.sessions.max,
-                redirect,
+                when_full: WhenFull::Drop,
             },
             to: if redirect { Destination::Redirect(plan) } else { Destination::Interface(plan) },
             name,

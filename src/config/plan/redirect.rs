@@ -84,7 +84,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
 /// The program's part in redirection, if frames are redirected.
 pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
     asked(settings)?;
-    let files = pipeline.outputs.iter().filter(|output| !output.lane.redirect);
+    let files = pipeline.outputs.iter().filter(|output| output.to.files().is_some());
     let snaplen = files.map(|output| output.lane.snaplen).max().unwrap_or(0);
     let copy = settings.output.files().next().is_some();
     Some(RedirectPlan { sessions: settings.sessions.max, copy, keep: kept(snaplen) })
@@ -101,6 +101,7 @@ pub(super) fn kept(snaplen: usize) -> u32 {
 mod tests {
     use super::super::tests::plan as resolve;
     use super::*;
+    use crate::pipeline::Destination;
 
     #[test]
     fn redirection() {
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!((bpf(&[]).attach, bpf(&["--attach", "tc"]).attach), (Attach::Tc, Attach::Tc));
         assert_eq!(resolve(&["--source", "bpf", "--tap", "m"]).unwrap().source.bpf.redirect, None);
         let outputs = all(&[]).unwrap().pipeline.outputs;
-        assert_eq!(outputs.iter().map(|o| o.lane.redirect).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(outputs.iter().map(|o| matches!(o.to, Destination::Redirect(_))).collect::<Vec<_>>(), [false, true]);
         for (more, named) in [
             (&["--attach", "xdp"][..], "--attach xdp"),
             (&["--tun", "t"], "--tun"),
