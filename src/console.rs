@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::{MultiProgress, ProgressBar};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -55,6 +55,14 @@ impl Console {
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         io::stderr().is_terminal()
+    }
+
+    /// Shows how much of `length` bytes has been done. The bar is hidden where standard error is not a terminal.
+    #[must_use]
+    pub fn progress(&self, length: u64) -> ProgressBar {
+        let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.show(ProgressBar::new(length).with_style(style))
     }
 
     /// Shows a bar below the log lines.

@@ -1,18 +1,20 @@
 //! `vxtap demo`: the sensor and three mirrored instances on one machine, over loopback.
 //!
-//! Nothing here is special to the demonstration: it runs what `vxtap run` and three times `vxtap replay` would.
+//! Nothing here is special to the demonstration: it runs what `vxtap run` and three times `vxtap
+//! replay` would.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use clap::Parser;
-
-use crate::cli::{DemoArgs, RunArgs};
-use crate::config::{PlanError, RunPlan};
+use crate::config::address::Listen;
+use crate::config::settings::{FILES, Files, Output, Outputs};
+use crate::config::units::Size;
+use crate::config::{PlanError, RunPlan, Settings};
+use crate::console::Console;
+use crate::host::HostFacts;
 use crate::ledger::thousands;
 use crate::pipeline::Outcome;
 use crate::record::Timestamp;
@@ -58,12 +60,9 @@ const INSTANCES: [Instance; 3] = [
     },
 ];
 
-/// Why the demonstration failed.
+/// The reasons for which the demonstration fails.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The sensor's arguments.
-    #[error(transparent)]
-    Arguments(#[from] clap::Error),
     /// The sensor's plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -81,15 +80,17 @@ pub enum DemoError {
     Io(#[from] io::Error),
 }
 
-/// Runs the demonstration and tells about it on `out`. True when everything that was sent came out.
+/// Runs the demonstration with a new directory `within` another, by default the temporary one, and
+/// tells about it on `out`. Returns true when everything that was sent came out.
 ///
 /// # Errors
-/// What could not be started, sent or read back.
-pub fn run(args: &DemoArgs, signals: &Signals, out: &mut impl Write) -> Result<bool, DemoError> {
+/// The sensor could not be started, a sender failed, or a capture could not be read back.
+pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Result<bool, DemoError> {
     // A new one each time: the files in it are counted.
     let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
-    let directory = args.write.clone().unwrap_or_else(std::env::temp_dir).join(name);
-    let sensor = run::start(&sensor_plan(&directory)?, signals)?;
+    let directory = within.map_or_else(std::env::temp_dir, Path::to_owned).join(name);
+    let plan = RunPlan::new(&settings(&directory), &HostFacts::read())?;
+    let sensor = run::start(&plan, signals)?;
     let Some(to) = sensor.addresses.first().copied() else { return Ok(false) };
     writeln!(out, "A sensor listens on {to} and writes to {}.", directory.display())?;
     writeln!(out, "Three instances mirror their traffic to it for a few seconds:")?;
@@ -112,7 +113,7 @@ pub fn run(args: &DemoArgs, signals: &Signals, out: &mut impl Write) -> Result<b
                     checksum: false,
                     progress: false,
                 };
-                replay::run(&plan, &signals.stop)
+                replay::run(&plan, &signals.stop, &Console::default())
             })
         });
         senders.into_iter().filter_map(|sender| sender.join().ok()).collect()
@@ -144,18 +145,15 @@ pub fn run(args: &DemoArgs, signals: &Signals, out: &mut impl Write) -> Result<b
     Ok(complete)
 }
 
-/// `vxtap run` without the other commands.
-#[derive(Debug, Parser)]
-struct OnlyRun {
-    #[command(flatten)]
-    args: RunArgs,
-}
-
-/// What `vxtap run` would do on a free port of the loopback interface, with a receive buffer that every user may have.
-fn sensor_plan(directory: &Path) -> Result<RunPlan, DemoError> {
-    let words = ["run", "--listen", "127.0.0.1:0", "--receive-buffer", "200KiB", "--write"].map(OsStr::new);
-    let run = OnlyRun::try_parse_from(words.into_iter().chain([directory.as_os_str()]))?;
-    Ok(RunPlan::resolve(&run.args)?)
+/// The settings of the sensor: a free port of the loopback interface, and a receive buffer that
+/// every user may have.
+fn settings(directory: &Path) -> Settings {
+    let mut settings = Settings::default();
+    settings.receive.listen = vec![Listen::At((Ipv4Addr::LOCALHOST, 0).into())];
+    settings.receive.buffer = Size(200 << 10);
+    let files = Files { directory: directory.to_owned(), ..Files::default() };
+    settings.output = Outputs(vec![(FILES.to_owned(), Output::Pcap(Box::new(files)))]);
+    settings
 }
 
 /// All captures below `directory`, in the order of their names.

@@ -35,6 +35,7 @@ pub mod console;
 pub mod demo;
 pub mod episode;
 pub mod evidence;
+pub mod host;
 pub mod lane;
 pub mod ledger;
 pub mod pipeline;

@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use vxtap::cli::{self, Command, DemoArgs, LedgerFormat, ReplayArgs, RunArgs, VerifyArgs};
+use vxtap::cli::{self, Command, DemoArgs, ReplayArgs, RunArgs, VerifyArgs};
+use vxtap::config::settings::LedgerFormat;
 use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::Console;
 use vxtap::demo::{self, DemoError};
+use vxtap::host::HostFacts;
 use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
@@ -16,14 +18,14 @@ use vxtap::verify;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// It could not start.
+/// The exit code where the program could not start.
 const CANNOT_START: u8 = 1;
-/// It ended, but something failed on the way.
+/// The exit code where the program ended, but something failed on the way.
 const FAILED: u8 = 3;
 
-/// An input file is damaged, or a directory does not match its manifest.
+/// The exit code where an input file is damaged, or a directory does not match its manifest.
 const DAMAGED_INPUT: u8 = 4;
-/// It could not start, but may later: `EX_TEMPFAIL` of sysexits.h.
+/// The exit code where the program could not start, but may later: `EX_TEMPFAIL` of sysexits.h.
 const NOT_YET: u8 = 75;
 
 fn main() -> ExitCode {
@@ -32,19 +34,19 @@ fn main() -> ExitCode {
     let lines = console.log(cli.log_format, cli.verbose);
     let result = match cli.command {
         Command::Run(args) => run(&args, &console),
-        Command::Replay(args) => replay(&args),
+        Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
-        // An error's text names its cause already; the chain of causes would name it again. Threads that are just ending have nothing more to
-        // say that matters more.
+        // An error's text names its cause already; the chain of causes would name it again. Threads
+        // that are just ending have nothing more to say that matters more.
         console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
 }
 
-/// Whether the same command may succeed later.
+/// Says whether the same command may succeed later.
 fn may_pass(error: &anyhow::Error) -> bool {
     let of_demo = error.downcast_ref().and_then(|error| match error {
         DemoError::Start(error) => Some(error),
@@ -55,7 +57,8 @@ fn may_pass(error: &anyhow::Error) -> bool {
 }
 
 fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
-    let plan = match RunPlan::resolve(args) {
+    let settings = args.settings();
+    let plan = match RunPlan::new(&settings, &HostFacts::read()) {
         Ok(plan) => plan,
         // The command line may be right and the interface late.
         Err(error @ PlanError::NoInterface { .. }) => return Err(error.into()),
@@ -71,12 +74,12 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     };
     let mut outcome = sensor.conduct(&signals, console);
     // A reader that has gone away is not an error of the sensor's.
-    if let Err(error) = print(&outcome, args.ledger)
+    if let Err(error) = print(&outcome, settings.run.ledger)
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         outcome.failures.push(format!("cannot print the ledger: {error}"));
     }
-    if args.ledger != LedgerFormat::Text {
+    if settings.run.ledger != LedgerFormat::Text {
         say(&Losses::of(&outcome.snapshot));
     }
     Ok(end(&outcome))
@@ -111,8 +114,8 @@ fn end(outcome: &Outcome) -> ExitCode {
     if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
-fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let report = replay::run(&args.plan(), &signals(Hangup::End)?.stop)?;
+fn replay(args: &ReplayArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    let report = replay::run(&args.plan(), &signals(Hangup::End)?.stop, console)?;
     let _ = writeln!(io::stdout().lock(), "{report}");
     for error in &report.damaged {
         tracing::error!("{error}");
@@ -135,7 +138,7 @@ fn verify(args: &VerifyArgs, console: &Console) -> anyhow::Result<ExitCode> {
 }
 
 fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let complete = demo::run(args, &signals(Hangup::End)?, &mut io::stdout().lock())?;
+    let complete = demo::run(args.write.as_deref(), &signals(Hangup::End)?, &mut io::stdout().lock())?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 

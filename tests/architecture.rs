@@ -1,5 +1,5 @@
-//! The arrow rule: which module may use which, that no files import each other in a circle, how long a file may be, and where
-//! `unsafe` may be.
+//! The arrow rule: which module may use which, that no files import each other in a circle, how
+//! long a file may be, and where `unsafe` may be.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "architecture/imports.rs"]
@@ -14,20 +14,20 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("demo", &["cli", "config", "ledger", "pipeline", "record", "replay", "run", "wire"]),
-    ("run", &["config", "console", "ledger", "pipeline", "record", "route", "source", "storage"]),
-    ("replay", &["ledger", "record", "sys", "wire"]),
+    ("demo", &["config", "console", "host", "ledger", "pipeline", "record", "replay", "run", "wire"]),
+    ("run", &["config", "console", "host", "ledger", "pipeline", "record", "route", "source", "storage"]),
+    ("replay", &["console", "ledger", "record", "sys", "wire"]),
     ("verify", &["console", "evidence", "ledger", "storage"]),
     // What it is asked to do
     (
         "config",
-        &["archive", "cli", "evidence", "lane", "pipeline", "record", "route", "sink", "source", "storage", "wire"],
+        &["archive", "evidence", "host", "lane", "pipeline", "record", "route", "sink", "source", "storage", "wire"],
     ),
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
-    ("source", &["record", "session", "sys", "wire"]),
+    ("source", &["host", "record", "session", "sys", "wire"]),
     ("sink", &["archive", "evidence", "lane", "ledger", "record", "route", "session", "storage", "sys", "wire"]),
     ("archive", &["evidence", "ledger", "record", "session", "storage"]),
     ("evidence", &["record", "session", "storage"]),
@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ledger", &["record", "session", "wire"]),
     // What everything stands on
     ("episode", &[]),
+    ("host", &[]),
     ("session", &["wire"]),
     ("record", &["wire"]),
     ("wire", &[]),
@@ -50,22 +51,17 @@ const EVERYWHERE: &[&str] = &["episode"];
 const KNOWN_CIRCLES: &[&[&str]] = &[
     &["archive/"],
     &["evidence/"],
-    &["cli/", "config/"],
     &["ledger/"],
-    &["replay/"],
     &["route/"],
-    &["run/"],
     &["sink/file/"],
-    &["sink/interface/"],
     &["source/"],
-    &["storage/"],
-    &["sys/rtnetlink/"],
     &["verify/"],
     &["wire/"],
 ];
-/// Modules whose arrows are still to be put in order, and files that are still too long. Both lists only shrink.
-const WITHOUT_ORDER: &[&str] = &["cli", "config", "replay"];
-const TOO_LONG: &[&str] = &["src/pipeline/worker.rs", "src/bpf/capture.bpf.c"];
+/// Modules whose arrows are still to be put in order, and files that are still too long. Both lists
+/// only shrink.
+const WITHOUT_ORDER: &[&str] = &[];
+const TOO_LONG: &[&str] = &["src/bpf/capture.bpf.c"];
 /// Lines that a file may have.
 const LINES: usize = 600;
 

@@ -261,6 +261,40 @@ fn a_dead_link_is_found() {
     );
 }
 
+/// Says whether there is such a file or folder: below the root, below `src/`, beside the document,
+/// or in the room that a row of a table is about.
+fn is_there(document: &Path, line: &str, path: &str) -> bool {
+    let (src, beside) = (Path::new("src"), document.parent().unwrap());
+    let room = line.strip_prefix("| `").and_then(|row| row.split('`').next()).unwrap_or_default();
+    let folders = [Path::new(""), src, beside, &src.join(room), Path::new(room)];
+    folders.iter().any(|folder| root().join(folder).join(path).exists())
+}
+
+/// A map that leads nowhere helps nobody: each file and folder of ours that it names is there, and
+/// so is each that a decision names.
+#[test]
+fn paths_in_the_map_exist() {
+    let (mut found, mut dead) = (0, Vec::new());
+    for (path, text) in documents() {
+        if path != Path::new("ARCHITECTURE.md") && !path.starts_with("docs/decisions") {
+            continue;
+        }
+        for line in lines(&text).iter().filter(|line| line.block.is_none()) {
+            for code in line.text.split('`').skip(1).step_by(2).filter(|code| !code.contains([' ', '*', ':', '<'])) {
+                let ends = [".rs", ".c", ".sh", ".md", "/"];
+                if ends.iter().any(|end| code.ends_with(end)) && !code.starts_with(['/', '.']) {
+                    found += 1;
+                    if !is_there(&path, line.text, code) {
+                        dead.push(format!("{}:{}: {code}", path.display(), line.number));
+                    }
+                }
+            }
+        }
+    }
+    assert!(dead.is_empty(), "there are no such files: {dead:#?}");
+    assert!(found > 40, "only {found} paths are found");
+}
+
 /// Each page of `docs/` can be reached from README.md, and each decision from the list of them.
 #[test]
 fn every_page_is_linked() {
@@ -304,7 +338,7 @@ fn readme_is_short() {
 #[test]
 fn the_map_is_short() {
     let count = read("ARCHITECTURE.md").lines().count();
-    assert!(count <= 140, "ARCHITECTURE.md has {count} lines");
+    assert!(count <= 125, "ARCHITECTURE.md has {count} lines");
 }
 
 #[test]
@@ -326,6 +360,7 @@ const WIDE_COMMENTS: &[&str] = &[
     "src/demo.rs",
     "src/episode.rs",
     "src/evidence",
+    "src/host",
     "src/lane",
     "src/ledger",
     "src/main.rs",
@@ -336,8 +371,6 @@ const WIDE_COMMENTS: &[&str] = &[
     "src/session.rs",
     "src/sink",
     "src/source",
-    "src/sys/direct.rs",
-    "src/sys/inject.rs",
     "src/verify",
     "src/wire",
     "tests/architecture",

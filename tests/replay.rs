@@ -17,6 +17,7 @@ use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
 use tempfile::TempDir;
+use vxtap::console::Console;
 use vxtap::record::read::ReadError;
 use vxtap::replay::{Input, Pace, ReplayError, ReplayPlan, Report, run};
 use vxtap::wire::{Vni, VniRange};
@@ -118,7 +119,7 @@ fn plan(to: SocketAddr, files: &[&Path]) -> ReplayPlan {
 }
 
 fn play(plan: &ReplayPlan) -> Report {
-    run(plan, &AtomicBool::new(false)).unwrap()
+    run(plan, &AtomicBool::new(false), &Console::default()).unwrap()
 }
 
 /// One received datagram.
@@ -389,7 +390,7 @@ fn it_stops_when_told_to() {
     let stop = AtomicBool::new(false);
     let started = Instant::now();
     let report = thread::scope(|scope| {
-        let report = scope.spawn(|| run(&plan, &stop));
+        let report = scope.spawn(|| run(&plan, &stop, &Console::default()));
         receiver.next();
         stop.store(true, Ordering::Relaxed);
         report.join().unwrap().unwrap()
@@ -404,7 +405,7 @@ fn mistakes_are_explained_before_anything_is_sent() {
     let file = captures.add("x.pcap", &pcap(&conversations(1), 0));
     let receiver = Receiver::new();
     let good = plan(receiver.address(), &[&file]);
-    let error = |plan: ReplayPlan| run(&plan, &AtomicBool::new(false)).unwrap_err().to_string();
+    let error = |plan: ReplayPlan| run(&plan, &AtomicBool::new(false), &Console::default()).unwrap_err().to_string();
 
     let missing = captures.0.path().join("missing.pcap");
     let text = error(plan(receiver.address(), &[&file, &missing]));
@@ -453,7 +454,7 @@ fn a_port_in_use_is_named_and_replays_share_ports() {
 
     let port = got[0].source.port();
     let taken = UdpSocket::bind((from, port)).unwrap();
-    match run(&plan, &AtomicBool::new(false)) {
+    match run(&plan, &AtomicBool::new(false), &Console::default()) {
         Err(e @ ReplayError::Bind { .. }) => {
             let text = e.to_string();
             assert!(text.contains(&format!("UDP port {port} of 127.0.0.77")) && text.contains("in use"), "{text}");

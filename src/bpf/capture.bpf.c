@@ -65,7 +65,7 @@ struct {
 
 // What user space says, a cache line each. The first is for the program, number n + 1 for ring n.
 struct state {
-  u32 set;        // of the program: leave everything to the stack. Of a ring: its reader sleeps, wake it.
+  u32 set;        // of the program: leave everything to the stack. Of a ring: its reader sleeps or is about to, wake it; a number for each time
   u32 only;       // of the program: take only what these lists have
   u32 generation; // of `listening`: changes when something has been removed
   u32 own[8];     // of the program: a bit by `own_bit` for each address in `own`
@@ -399,6 +399,22 @@ static __always_inline bool copy_few(u8 *to, const u8 *from, const u8 *end, u64 
     bpf_ringbuf_submit(into, wake);                                                                                                  \
   }
 
+// Wakes a reader whose wish came after the program had looked for one, and takes back the wish that is fulfilled. The reader wishes first
+// and then looks for records, here the record comes first and then the look; to submit it is a full barrier. So one of both sees the
+// other, however long this CPU was stolen in between. A wish that came since is another number, and stays.
+static __always_inline void wake_late(void *ring, struct state *state, u32 seen) {
+  u32 wish = *(volatile u32 *)&state->set;
+  if (!wish)
+    return;
+  if (wish != seen) {
+    void *nothing = bpf_ringbuf_reserve(ring, 8, 0);
+    if (!nothing)
+      return;
+    bpf_ringbuf_discard(nothing, BPF_RB_FORCE_WAKEUP);
+  }
+  __sync_val_compare_and_swap(&state->set, wish, 0);
+}
+
 // Does all but for the last step: the packet is left to the stack, is in the ring or counted, or is to enter interface number `*enter`.
 // `tag` is the outermost VLAN, where the kernel has taken it off already.
 static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 interface, u32 tag, u32 *enter, const bool xdp) {
@@ -551,12 +567,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
   if (!record || !state)
     goto full;
 
-  u64 wake = BPF_RB_NO_WAKEUP;
-  if (*(volatile u32 *)&state->set) {
-    // Once is enough.
-    *(volatile u32 *)&state->set = 0;
-    wake = BPF_RB_FORCE_WAKEUP;
-  }
+  u32 wish = *(volatile u32 *)&state->set;
+  u64 wake = wish ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
   if (r.kept <= 128)
     STORE(128)
   else if (r.kept <= 256)
@@ -572,6 +584,7 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
   else
     STORE(MOST)
   count->taken++;
+  wake_late(ring, state, wish);
   return redirected ? ENTER : TAKE;
 full:
   if (!redirected) {

@@ -1,12 +1,15 @@
-//! What to type instead: answers to arguments that other programs have, and to slips.
+//! The command line gives advice on what to type instead of arguments that other programs have, and
+//! of slips.
 
 use std::ffi::OsString;
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Command, CommandFactory, FromArgMatches};
 
-use super::Cli;
+use super::args;
+use super::args::Cli;
 
 /// Arguments of tcpdump, dumpcap, tshark, Suricata and their like, and what they are here.
 const HABITS: &[(&[&str], &str)] = &[
@@ -116,21 +119,29 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["test", "example"], "the sensor on sample traffic: vxtap demo"),
 ];
 
-/// Options that are numbers, by how help names their values: a minus is part of the value then, and is answered as one.
+/// Options that are numbers, by how help names their values: a minus is part of the value then, and
+/// is answered as one.
 const NUMBERS: &[&str] = &["N", "BYTES", "BYTES|PERCENT", "DURATION", "D", "PPS"];
 
 /// Reads the command line.
 ///
 /// # Errors
-/// What is wrong, and what to type; or the text that `--help` asks for.
+/// The command line is wrong, and the error says what to type; or it asks for help, and the error
+/// is the text.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = command();
     let matches = command.try_get_matches_from_mut(&words).map_err(|error| advise(error, &mut command, &words))?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    if let (args::Command::Run(args), Some(matches)) = (&mut cli.command, matches.subcommand_matches("run")) {
+        let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        args.given = matches.ids().filter(is_given).map(ToString::to_string).collect();
+    }
+    Ok(cli)
 }
 
-/// An error about what the arguments of a command mean together, in the same form.
+/// Gives an error about what the arguments of the command `name` mean together the form of clap's
+/// own.
 pub fn wrong(name: &str, error: impl std::fmt::Display) -> clap::Error {
     let mut command = command();
     command.build();
@@ -215,7 +226,7 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether an argument looks like a slip for the other, or the beginning of it.
+/// Says whether an argument looks like a slip for the other, or is the beginning of it.
 fn is_close(typed: &str, similar: &str) -> bool {
     similar.starts_with(typed) || strsim::osa_distance(typed, similar) <= 2
 }

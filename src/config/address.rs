@@ -1,14 +1,14 @@
 //! Addresses as people type them: where to listen, and where to send.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use super::plan::PlanError;
-use crate::source::udp;
+use super::typed::as_typed;
 
 /// The IANA port of VXLAN (RFC 7348 section 8).
 pub const VXLAN_PORT: u16 = 4789;
 
-/// What to receive on.
+/// An address to receive on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// This port of all addresses.
@@ -19,17 +19,31 @@ pub enum Listen {
     On(Ipv6Addr, String, u16),
 }
 
-/// What was typed, taken apart; `None` stands for all addresses.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any(port) => port.fmt(f),
+            Self::At(address) => address.fmt(f),
+            Self::On(address, interface, port) => write!(f, "[{address}%{interface}]:{port}"),
+        }
+    }
+}
+
+as_typed!(Listen, listen);
+
+/// The parts of what was typed.
 struct Parts<'a> {
+    /// `None` stands for all addresses.
     address: Option<IpAddr>,
     interface: Option<&'a str>,
     port: Option<u16>,
 }
 
-/// An address, a port, or both, as `4789`, `0.0.0.0`, `10.0.0.7:4789`, `[::1]:4789` or `[fe80::1%eth0]:4789`.
+/// An address, a port, or both, as `4789`, `0.0.0.0`, `10.0.0.7:4789`, `[::1]:4789` or
+/// `[fe80::1%eth0]:4789`.
 ///
 /// # Errors
-/// What is wrong, and what to type.
+/// The text is no address, or one that cannot be listened on; the error says what to type.
 pub fn listen(text: &str) -> Result<Listen, String> {
     let Parts { address, interface, port } = parts(text.trim())?;
     let port = port.unwrap_or(VXLAN_PORT);
@@ -54,7 +68,7 @@ pub fn listen(text: &str) -> Result<Listen, String> {
 /// An address with or without a port; the port is [`VXLAN_PORT`] unless given.
 ///
 /// # Errors
-/// What is wrong, and what to type.
+/// The text is no address, or one that cannot be listened on; the error says what to type.
 pub fn target(text: &str) -> Result<SocketAddr, String> {
     let Parts { address, interface, port } = parts(text.trim())?;
     let port = port.unwrap_or(VXLAN_PORT);
@@ -126,7 +140,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An IPv6 address without brackets whose last group may be meant as a port: what stands before, and that group.
+/// An IPv6 address without brackets whose last group may be meant as a port: what stands before,
+/// and that group.
 fn ambiguous(host: &str) -> Option<(&str, &str)> {
     let (before, last) = host.rsplit_once(':').filter(|(_, last)| is_number(last))?;
     if before.ends_with(':') {
@@ -143,7 +158,7 @@ fn port(text: &str, host: &str) -> Result<u16, String> {
     }
 }
 
-/// What is neither an address nor a port.
+/// Advises on a text that is neither an address nor a port.
 fn neither(text: &str) -> String {
     let first = text.split([',', ' ', '/']).next().unwrap_or_default();
     match text {
@@ -183,60 +198,6 @@ fn neither(text: &str) -> String {
     )
 }
 
-/// The addresses to listen on; where none was given, the default.
-///
-/// # Errors
-/// An interface that is not there, and addresses that exclude each other.
-pub(super) fn resolve(given: &[Listen]) -> Result<Vec<SocketAddr>, PlanError> {
-    let mut listen: Vec<SocketAddr> = Vec::new();
-    for one in given {
-        let address = &match one {
-            Listen::Any(port) => udp::default_listen(*port),
-            Listen::At(address) => *address,
-            Listen::On(address, interface, port) => {
-                SocketAddrV6::new(*address, *port, 0, index(interface, *address)?).into()
-            }
-        };
-        if address.port() != 0 && listen.contains(address) {
-            return Err(PlanError::ListenTwice(*address));
-        }
-        if let Some(wider) = listen.iter().find(|other| includes(other, address)) {
-            return Err(PlanError::ListenOverlap(*wider, *address));
-        }
-        if let Some(narrower) = listen.iter().find(|other| includes(address, other)) {
-            return Err(PlanError::ListenOverlap(*address, *narrower));
-        }
-        listen.push(*address);
-    }
-    if listen.is_empty() {
-        listen.push(udp::default_listen(VXLAN_PORT));
-    }
-    if listen.len() > udp::MAX_LISTEN {
-        return Err(PlanError::ListenMany);
-    }
-    Ok(listen)
-}
-
-/// The number of the interface of this name.
-fn index(name: &str, address: Ipv6Addr) -> Result<u32, PlanError> {
-    let all = pnet::datalink::interfaces();
-    match all.iter().find(|interface| interface.name == name) {
-        Some(interface) => Ok(interface.index),
-        None => {
-            let ours = all.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ");
-            Err(PlanError::NoInterface { listen: format!("[{address}%{name}]"), name: name.to_owned(), ours })
-        }
-    }
-}
-
-/// Whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands for all, and that of IPv6 for IPv4 too.
-fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
-    wide.port() == narrow.port()
-        && wide.port() != 0
-        && wide.ip().is_unspecified()
-        && (wide.is_ipv6() || narrow.is_ipv4())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +222,8 @@ mod tests {
             ("[fe80::1%eth0]:4789", Ok(Listen::On("fe80::1".parse().unwrap(), "eth0".into(), 4789))),
             ("fe80::1%eth0", Ok(Listen::On("fe80::1".parse().unwrap(), "eth0".into(), 4789))),
         ] {
+            let written = wanted.as_ref().map(ToString::to_string).unwrap_or_default();
+            assert_eq!(listen(&written), wanted, "{text} is written {written}");
             assert_eq!(listen(text), wanted, "{text}");
         }
     }
@@ -317,13 +280,5 @@ mod tests {
             let said = target(text).unwrap_err();
             assert!(said.contains(answer), "{text}: {said}");
         }
-    }
-
-    #[test]
-    fn an_interface_is_looked_up() {
-        let on = |name: &str| resolve(&[Listen::On("fe80::1".parse().unwrap(), name.into(), 4789)]);
-        assert!(matches!(&*on("lo").unwrap(), [SocketAddr::V6(v6)] if v6.scope_id() == 1));
-        let said = on("nosuch0").unwrap_err().to_string();
-        assert!(said.contains("there is no interface nosuch0; there are: lo"), "{said}");
     }
 }

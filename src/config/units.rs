@@ -1,15 +1,68 @@
-//! Values as people type them: sizes, durations, addresses, VNIs.
+//! Quantities as people type them: numbers, sizes, durations, shares.
 
+use std::fmt;
 use std::time::Duration;
 
-use super::sessions;
+use super::typed::as_typed;
 use crate::archive::MinFree;
-use crate::cli::InterfaceArg;
+
+/// A number of bytes, as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// As it is typed: in the largest unit that it is a multiple of.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match unit(self.0) {
+            Some((number, unit)) => write!(f, "{number}{unit}"),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+as_typed!(Size, |text: &str| bytes(text).map(Size));
+
+/// A time span, as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// So many seconds.
+    #[must_use]
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+as_typed!(Span, |text: &str| duration(text).map(Span));
+
+/// Room to leave free on a file system, as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Free(pub MinFree);
+
+impl fmt::Display for Free {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            MinFree::Bytes(bytes) => Size(bytes).fmt(f),
+            MinFree::Permille(share) if share % 10 == 0 => write!(f, "{}%", share / 10),
+            MinFree::Permille(share) => write!(f, "{}.{}%", share / 10, share % 10),
+            MinFree::Usual => f.write_str("5%"),
+        }
+    }
+}
+
+as_typed!(Free, |text: &str| min_free(text).map(Free));
 
 /// A size in bytes, as `100MiB`, `64k` or `1GB`.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text is none; the error says how to write one.
 pub fn bytes(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "not a size; write it as 100MiB, 1GB or 65536".into())
 }
@@ -17,7 +70,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 /// A whole number from `LEAST` to `MOST`.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text is none; the error says how to write one.
 pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
     let of = if MOST == u64::MAX { format!("at least {LEAST}") } else { format!("from {LEAST} to {MOST}") };
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -34,7 +87,7 @@ pub fn plural(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// What a number of bytes is likely to mean that is far too small: somebody forgot the unit.
+/// Guesses what is meant by a number of bytes that is far too small: somebody forgot the unit.
 #[must_use]
 pub fn meant(bytes: u64) -> String {
     if (1..4096).contains(&bytes) { format!("; do you mean {bytes}MiB?") } else { String::new() }
@@ -43,19 +96,25 @@ pub fn meant(bytes: u64) -> String {
 /// A size as people write it: in the largest unit that it is a multiple of.
 #[must_use]
 pub fn size(bytes: u64) -> String {
-    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-    match units.into_iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift)) {
-        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+    match unit(bytes) {
+        Some((number, unit)) => format!("{number}{unit}"),
         None if bytes == 1 => "1 byte".into(),
         None => format!("{bytes} bytes"),
     }
+}
+
+/// The largest unit that a number of bytes is a multiple of, and how many of it.
+fn unit(bytes: u64) -> Option<(u64, &'static str)> {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let (shift, unit) = units.into_iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift))?;
+    Some((bytes >> shift, unit))
 }
 
 /// Room to leave free on a file system, as `10GiB` or as a share of its size, `5%` or `0.5%`. Zero
 /// is none.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text is none; the error says how to write one.
 pub fn min_free(text: &str) -> Result<MinFree, String> {
     /// Nobody means less than this by a number without a unit.
     const LEAST: u64 = 1 << 20;
@@ -91,7 +150,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// A duration above zero and up to ten years, as `1s`, `500ms` or `1h 30m`.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text is none; the error says how to write one.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(d) if d.is_zero() => Err("must be more than zero".into()),
@@ -102,22 +161,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         }
         Err(_) => Err("not a duration; write it as 500ms, 10s, 5m, 1h or 30days".into()),
     }
-}
-
-/// The name of an interface, with or without `:vni=N,...`.
-///
-/// # Errors
-/// A text that says what is wrong.
-pub fn interface(text: &str) -> Result<InterfaceArg, String> {
-    let (name, vnis) = match text.split_once(':') {
-        Some((name, more)) => {
-            let list =
-                more.strip_prefix("vni=").ok_or_else(|| format!("{more:?}: write it as mirror0:vni=100,200-299"))?;
-            (name, sessions::vnis(list)?)
-        }
-        None => (text, None),
-    };
-    Ok(InterfaceArg { name: name.to_owned(), vnis })
 }
 
 #[cfg(test)]
@@ -198,13 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn interfaces() {
-        let vnis = |text| sessions::vnis(text).unwrap();
-        assert_eq!(interface("mirror0"), Ok(InterfaceArg { name: "mirror0".into(), vnis: None }));
-        assert_eq!(interface("m:vni=1-5,200"), Ok(InterfaceArg { name: "m".into(), vnis: vnis("200,1-5") }));
-        assert_eq!(interface("m:vni=all"), Ok(InterfaceArg { name: "m".into(), vnis: None }));
-        for wrong in ["m:", "m:vni=", "m:vni=x", "m:vlan=1", "m:vni=1,16777216"] {
-            assert!(interface(wrong).is_err(), "{wrong}");
+    fn what_is_written_can_be_read() {
+        for text in ["1GiB", "1536MiB", "1001", "0"] {
+            assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
+        }
+        for text in ["1s", "1h", "1m 30s", "500ms"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
+        for text in ["10GiB", "5%", "0.5%", "99.9%", "0"] {
+            assert_eq!(text.parse::<Free>().unwrap().to_string(), text);
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Write};
 
-use super::{OutputDrop, Snapshot, thousands};
-use crate::wire::DropReason;
+use super::catalogue::Weight;
+use super::counters::Totals;
+use super::snapshot::Snapshot;
+use super::table::thousands;
 
 /// VNIs that are named at most.
 const NAMED: usize = 3;
@@ -35,34 +37,37 @@ pub struct Losses {
     whose: String,
 }
 
-/// What is `unselected`, whose VNIs are known.
+/// The counter of frames that are not allowed, whose VNIs are known.
 const UNSELECTED: &str = "unselected";
+/// The counter of datagrams that the sensor never saw.
+const KERNEL: &str = "kernel_dropped";
 
 impl Losses {
     /// Those of a ledger, also of one that still grows.
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
-        let mut lost = vec![(Place::Kernel, snapshot.kernel_dropped)];
-        let mut besides =
-            vec![(UNSELECTED.to_owned(), snapshot.unselected), ("overflow".to_owned(), snapshot.overflow.frames)];
-        for (reason, n) in &snapshot.dropped {
-            // Refused because somebody asked for that.
-            match *reason == DropReason::ReservedBits.label() {
-                true => besides.push(((*reason).to_owned(), *n)),
-                false => lost.push((Place::Datagrams(reason), *n)),
+        let (mut lost, mut besides) = (Vec::new(), Vec::new());
+        let (by_reason, plain): (Vec<_>, Vec<_>) = snapshot.terms().into_iter().partition(|r| r.reason.is_some());
+        for reading in plain.into_iter().chain(by_reason) {
+            let name = reading.reason.unwrap_or(reading.group.unwrap_or(reading.label));
+            match reading.facts.weight {
+                Weight::Lost | Weight::Failed if reading.label == KERNEL => lost.push((Place::Kernel, reading.value)),
+                Weight::Lost | Weight::Failed => lost.push((Place::Datagrams(name), reading.value)),
+                Weight::Besides => besides.push((name.to_owned(), reading.value)),
+                Weight::Plain => {}
             }
         }
         let before: u64 = lost.iter().map(|(_, n)| n).sum();
         let mut most = 0;
         for (name, output) in &snapshot.outputs {
             let mut sum = 0;
-            for (reason, n) in &output.dropped {
-                // An interface that takes IP packets alone.
-                if *reason == OutputDrop::NotIp.label() {
-                    besides.push((format!("{name} {reason}"), *n));
+            for reading in output.shown() {
+                let Some(reason) = reading.reason else { continue };
+                if reading.facts.weight == Weight::Besides {
+                    besides.push((format!("{name} {reason}"), reading.value));
                 } else {
-                    lost.push((Place::Output(name.clone(), reason), *n));
-                    sum += n;
+                    lost.push((Place::Output(name.clone(), reason), reading.value));
+                    sum += reading.value;
                 }
             }
             most = most.max(sum);
@@ -71,7 +76,7 @@ impl Losses {
         besides.retain(|(_, n)| *n > 0);
         lost.sort_unstable_by(|(a, m), (b, n)| (Reverse(m), a).cmp(&(Reverse(n), b)));
         besides.sort_by_key(|(_, n)| Reverse(*n));
-        let arrived = snapshot.received + snapshot.kernel_dropped;
+        let arrived = snapshot.datagrams.received + snapshot.datagrams.kernel_dropped;
         Self { arrived, missing: before + most, lost, besides, whose: whose(snapshot) }
     }
 
@@ -127,8 +132,8 @@ fn grown(name: &str, now: u64, before: u64) -> String {
 
 /// Whose the frames are that are not allowed: the VNIs with a good part of them.
 fn whose(snapshot: &Snapshot) -> String {
-    let by_program = snapshot.fast_path.unselected;
-    let known = snapshot.unselected.saturating_sub(by_program);
+    let by_program = snapshot.datagrams.fast_path.unselected;
+    let known = snapshot.datagrams.unselected.saturating_sub(by_program);
     let vnis = snapshot.unselected_vnis.iter().filter(|vni| vni.frames.saturating_mul(20) >= known);
     let vnis: Vec<String> = vnis.take(NAMED).map(|vni| vni.vni.to_string()).collect();
     match (vnis.is_empty(), by_program > 0) {
@@ -171,13 +176,12 @@ impl fmt::Display for Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Ledger, Output, Overflow};
+    use crate::ledger::{Ledger, Output, OutputDrop};
     use crate::record::Timestamp;
-    use crate::wire::Vni;
+    use crate::wire::{DropReason, Vni};
 
     fn losses(ledger: &Ledger) -> Losses {
-        let overflow = Overflow { frames: ledger.sum(|w| &w.overflow), bytes: 0 };
-        Losses::of(&Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new(), overflow))
+        Losses::of(&Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new()))
     }
 
     fn ledger(received: u64) -> Ledger {
@@ -232,7 +236,7 @@ mod tests {
         DropReason::ALL.iter().for_each(|reason| worker.dropped(*reason).add(1));
         OutputDrop::ALL.iter().for_each(|reason| ledger.outputs[0].ends[0].dropped(*reason).add(1));
         worker.unselected.add(100);
-        worker.overflow.add(50);
+        worker.overflow.frames.add(50);
         let losses = losses(&ledger);
         assert_eq!(losses.total(), (DropReason::ALL.len() - 1 + OutputDrop::ALL.len() - 1) as u64);
         let none = Losses::default();
@@ -266,7 +270,7 @@ mod tests {
             "8 has less than 5 %"
         );
         worker.unselected.add(1_000_000);
-        worker.ring_unselected.add(1_000_000);
+        worker.fast_path.unselected.add(1_000_000);
         let both = "unselected 1,001,000 (+1,001,000) [VNI 7, 9, and by the program]";
         assert_eq!(losses(&ledger).besides_since(&before), both);
         assert!(

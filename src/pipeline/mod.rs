@@ -1,10 +1,13 @@
 //! The running sensor: workers, outputs, and how they start and end.
 
+pub mod bypass;
 pub mod decap;
+pub mod outlet;
 mod output;
+pub mod quota;
+pub mod step;
 pub mod worker;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +15,18 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use self::bypass::Bypass;
 use self::decap::ReservedBits;
+use self::outlet::Outlet;
 pub use self::output::{Destination, OutputError, OutputPlan};
-use self::worker::{Budget, Ended, Step, Worker};
-use crate::lane::Lane;
-use crate::ledger::{Ledger, Overflow, SessionTotals, Snapshot};
+use self::quota::Quota;
+use self::step::Step;
+use self::worker::{Ended, Worker};
+use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
-use crate::route::{Registry, Selection, SessionTable};
-use crate::session::Session;
+use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
-use crate::source::bpf::Redirect;
-use crate::source::{AllowList, Source};
+use crate::source::{AllowList, Front, LiveSource};
 
 /// What the sensor does with datagrams, whatever their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,44 +76,45 @@ pub struct Outcome {
 }
 
 impl Pipeline {
-    /// Starts the outputs, one of which may be what the program of the sources redirects to, then a worker for each source, which lets in what is on
-    /// the list.
+    /// Starts the outputs, then a worker for each source, which lets in what is on the list. `front` is what works in
+    /// front of the workers.
     ///
     /// # Errors
-    /// What could not start.
-    pub fn start<S: Source + Send + Debug + 'static>(
+    /// An output, a source or a thread that could not start.
+    pub fn start<S: LiveSource + Send + Debug + 'static>(
         plan: &PipelinePlan,
         allow_list: &Arc<AllowList>,
         mut sources: Vec<S>,
-        mut redirect: Option<Redirect>,
+        mut front: Front,
     ) -> Result<Self, OutputError> {
         let registry = Arc::new(Registry::new(plan.max_sessions));
         let stop = Arc::new(AtomicBool::new(false));
-        let budget = plan.count.map(|n| Arc::new(Budget::new(n)));
+        let quota = plan.count.map(|n| Arc::new(Quota::new(n)));
         let mut ledger = Ledger::default();
         let counters: Vec<_> = sources.iter().map(|_| ledger.worker()).collect();
         let orders = Arc::new(Orders::default());
 
         let mut sinks = Vec::with_capacity(plan.outputs.len());
-        let mut lanes: Vec<Vec<(Selection, Lane)>> = sources.iter().map(|_| Vec::new()).collect();
+        let mut outlets: Vec<Vec<Outlet>> = sources.iter().map(|_| Vec::new()).collect();
         for output in &plan.outputs {
-            let started = output.start(&counters, &registry, &orders, &mut redirect)?;
-            for (worker, lane) in lanes.iter_mut().zip(started.lanes) {
-                worker.push((output.selection.clone(), lane));
+            let started = output.start(&counters, &registry, &orders, &mut front)?;
+            for (worker, outlet) in outlets.iter_mut().zip(started.outlets) {
+                worker.push(outlet);
             }
             ledger.outputs.push(started.output);
             sinks.push(started.thread);
         }
 
         // Only now: what outputs have to read first may take seconds, and receive buffers would overflow meanwhile.
-        sources.iter_mut().try_for_each(Source::begin).map_err(OutputError::Receive)?;
+        sources.iter_mut().try_for_each(LiveSource::begin).map_err(OutputError::Receive)?;
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
-        for (number, ((source, lanes), counters)) in sources.into_iter().zip(lanes).zip(counters).enumerate() {
+        let mut accounts = front.accounts.into_iter();
+        for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(plan.reserved_bits, Arc::clone(allow_list), sessions, lanes, counters);
-            let worker = Worker::new(source, step, budget.clone());
+            let step = Step::new(plan.reserved_bits, Arc::clone(allow_list), sessions, outlets, counters);
+            let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
             let ended = Tell(ended_sender.clone());
@@ -126,15 +131,11 @@ impl Pipeline {
     pub fn end(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
-        let (mut sessions, mut overflow) = (BTreeMap::new(), Overflow::default());
         let mut sources = Vec::with_capacity(self.workers.len());
         for (worker, counters) in self.workers.into_iter().zip(&self.ledger.workers) {
             match worker.join() {
                 Ok(ended) => {
                     sources.push((ended.source, ended.refused, counters));
-                    merge(&mut sessions, ended.sessions);
-                    overflow.frames += ended.overflow.frames;
-                    overflow.bytes += ended.overflow.bytes;
                     failures.extend(ended.failure.map(|error| format!("a worker could not receive: {error}")));
                 }
                 Err(_) => failures.push("a worker panicked: please report this".into()),
@@ -149,7 +150,7 @@ impl Pipeline {
                 failures.push("an output panicked: please report this".into());
             }
         }
-        let snapshot = Snapshot::of(&self.ledger, self.started, sessions.into_values().collect(), overflow);
+        let snapshot = Snapshot::of(&self.ledger, self.started, self.ledger.sessions(self.registry.sessions()));
         if let Err(imbalance) = snapshot.check() {
             failures.push(format!("{imbalance}: please report this"));
         }
@@ -167,21 +168,6 @@ impl Drop for Tell {
     fn drop(&mut self) {
         // Nobody listens where the sensor was told to end.
         let _ = self.0.try_send(());
-    }
-}
-
-/// Adds a worker's sessions: one session can have been on several workers.
-fn merge(sessions: &mut BTreeMap<Session, SessionTotals>, more: Vec<SessionTotals>) {
-    for session in more {
-        sessions
-            .entry(session.session)
-            .and_modify(|known| {
-                known.frames += session.frames;
-                known.bytes += session.bytes;
-                known.first = known.first.min(session.first);
-                known.last = known.last.max(session.last);
-            })
-            .or_insert(session);
     }
 }
 

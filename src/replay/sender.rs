@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::error::ReplayError;
+use super::plan::ReplayPlan;
 use super::report::Report;
-use super::{ReplayError, ReplayPlan};
 use crate::record::read::Frame;
 use crate::sys::send::{HEADER, SendBatch};
 use crate::sys::socket;

@@ -1,9 +1,9 @@
 //! The sessions of all workers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::SessionId;
 use crate::session::Session;
@@ -60,6 +60,12 @@ impl Registry {
         Some(id)
     }
 
+    /// All sessions, in the order of their numbers.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        self.lock().all.clone()
+    }
+
     /// The sessions after the first `known`, in their order. Copied, so that nobody waits for what the caller does with them.
     #[must_use]
     pub fn since(&self, known: u32) -> Vec<(SessionId, Session)> {
@@ -74,6 +80,6 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         // Every change is complete before the next that could panic, so a poisoned lock still guards whole data.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.lock()
     }
 }

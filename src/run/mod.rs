@@ -2,59 +2,27 @@
 
 mod allow;
 mod allow_log;
+mod error;
 mod lines;
 mod signals;
 mod status;
 
-use std::io;
 use std::time::Duration;
 
 use crossbeam_channel::{after, never, select};
 
 use self::allow::{Allow, AllowFile};
+pub use self::error::StartError;
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
-use crate::config::allow::AllowError;
 use crate::console::Console;
-use crate::pipeline::{Destination, Outcome, OutputError, OutputPlan, Pipeline, PipelinePlan};
-use crate::record::compress::{self, Compression};
-use crate::source::{self, OpenError, Opened, Sources};
+use crate::host;
+use crate::pipeline::{Outcome, Pipeline, PipelinePlan};
+use crate::record::compress;
+use crate::source::{self, Opened, Sources};
 use crate::storage;
 
-/// Why the sensor could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Not to know what is allowed.
-    #[error(transparent)]
-    Allow(#[from] AllowError),
-    /// Not to receive.
-    #[error(transparent)]
-    Source(#[from] OpenError),
-    /// Not to deliver.
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    /// No thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-    /// It was to end before that.
-    #[error("ended before anything was received")]
-    Ended(Ending),
-}
-
-impl StartError {
-    /// Whether it may start later without any change to how it is started: something is not there
-    /// yet, or is still in use.
-    #[must_use]
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Source(error) => error.may_pass(),
-            Self::Output(error) => error.may_pass(),
-            Self::Allow(_) | Self::Thread(_) | Self::Ended(_) => false,
-        }
-    }
-}
-
-/// What SIGXCPU means.
+/// The text that says what SIGXCPU means.
 const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used up (RLIMIT_CPU or RLIMIT_RTTIME: \
                             `ulimit -t`, LimitCPU= of a unit)";
 
@@ -62,7 +30,7 @@ const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used u
 #[derive(Debug)]
 pub struct Sensor {
     pipeline: Pipeline,
-    /// Where it listens.
+    /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
     allow: Allow,
     duration: Option<Duration>,
@@ -71,11 +39,12 @@ pub struct Sensor {
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
 ///
 /// # Errors
-/// Why it could not start; nothing is left behind then.
+/// What is allowed is not known, nothing can be received or delivered, there is no thread, or the
+/// sensor was to end before; nothing is left behind then.
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
-    let Opened { sources, addresses, receive_buffer, redirect, description, gate } =
-        source::open(&plan.source, &allowed)?;
+    host::raise_descriptor_limit();
+    let Opened { sources, addresses, receive_buffer, front, description, gate } = source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -87,21 +56,22 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     allow_log::log(&allowed);
     let allow = Allow::new(allowed, file, gate);
     let pipeline = match sources {
-        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, None),
-        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, redirect),
+        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, front),
+        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, front),
     }?;
-    if let Some(compression) = plan.pipeline.outputs.iter().find_map(compression) {
+    if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
         tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
     }
     warn_of_file_limit(&plan.pipeline);
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
         listen = %listen.join(" "),
         source = %description,
         workers = udp.workers,
         memory = %format!("{}MiB", plan.pipeline.queue_memory(udp.workers) >> 20),
-        outputs = %outputs(&plan.pipeline).join(" "),
+        outputs = %outputs.join(" "),
         "receiving"
     );
     Ok(Sensor { pipeline, addresses, allow, duration: plan.duration })
@@ -109,10 +79,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
 
 /// Says where files meet the limit of the process before they are cut, which costs frames.
 fn warn_of_file_limit(plan: &PipelinePlan) {
-    let sizes = plan.outputs.iter().filter_map(|output| match &output.to {
-        Destination::Files(files) => Some(files.rotate_size),
-        Destination::Interface(_) | Destination::Redirect(_) => None,
-    });
+    let sizes = plan.outputs.iter().filter_map(|output| output.to.files()).map(|files| files.rotate_size);
     if let (Some(size), Some(limit)) = (sizes.max(), storage::file_size_limit())
         && size > limit
     {
@@ -123,24 +90,9 @@ fn warn_of_file_limit(plan: &PipelinePlan) {
     }
 }
 
-fn compression(output: &OutputPlan) -> Option<Compression> {
-    match &output.to {
-        Destination::Files(files) => files.compression,
-        Destination::Interface(_) | Destination::Redirect(_) => None,
-    }
-}
-
-/// Where frames go, in words.
-fn outputs(plan: &PipelinePlan) -> Vec<String> {
-    let name = |to: &Destination| match to {
-        Destination::Files(files) => files.directory.display().to_string(),
-        Destination::Interface(interface) | Destination::Redirect(interface) => interface.name.clone(),
-    };
-    plan.outputs.iter().map(|output| name(&output.to)).collect()
-}
-
 impl Sensor {
-    /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends it.
+    /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends
+    /// it.
     #[must_use]
     pub fn conduct(mut self, signals: &Signals, console: &Console) -> Outcome {
         let status = status::show(&self.pipeline, console)

@@ -1,5 +1,6 @@
 //! What a running sensor says of itself: a live line on a terminal, else a log line now and then; and what is worth a warning.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -10,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines;
 use crate::console::Console;
-use crate::ledger::{Ledger, Losses, OutputDrop, Overflow, Snapshot, thousands};
+use crate::ledger::{Ledger, Losses, OutputDrop, Snapshot, Totals, thousands};
 use crate::pipeline::Pipeline;
 use crate::record::Timestamp;
 use crate::route::Registry;
@@ -24,50 +25,43 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// New sessions that have a line of their own in a second; the others share some.
 const NAMED: usize = 5;
 
-/// Counters that the status shows.
-#[derive(Debug, Clone, Copy, Default)]
-struct Seen {
-    received: u64,
-    bytes: u64,
-    kernel: u64,
-    lanes: u64,
-    overflow: u64,
-    redirect: u64,
+/// The ledger as it is now, without the sessions.
+fn look(ledger: &Ledger) -> Snapshot {
+    Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new())
 }
 
-impl Seen {
-    fn of(ledger: &Ledger) -> Self {
-        Self {
-            received: ledger.sum(|w| &w.received),
-            bytes: ledger.sum(|w| &w.received_bytes),
-            kernel: ledger.sum(|w| &w.kernel_dropped),
-            lanes: ledger.outputs_dropped(OutputDrop::LaneFull),
-            overflow: ledger.sum(|w| &w.overflow),
-            redirect: ledger.outputs_dropped(OutputDrop::RedirectLost),
+/// How often what the catalogue has a warning for has happened, by that warning.
+fn alarms(snapshot: &Snapshot) -> BTreeMap<&'static str, u64> {
+    let outputs = snapshot.outputs.values().flat_map(|output| output.shown());
+    let mut alarms = BTreeMap::new();
+    for reading in snapshot.terms().into_iter().chain(outputs) {
+        if let Some(warning) = reading.facts.warning {
+            *alarms.entry(warning).or_default() += reading.value;
         }
     }
-}
-
-/// What was lost so far.
-fn losses(ledger: &Ledger) -> Losses {
-    let overflow = Overflow { frames: ledger.sum(|w| &w.overflow), bytes: 0 };
-    Losses::of(&Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new(), overflow))
+    alarms
 }
 
 /// What a line tells.
 #[derive(Debug)]
 struct Report {
-    seen: Seen,
+    ledger: Snapshot,
     losses: Losses,
     at: Instant,
 }
 
 impl Report {
+    fn of(ledger: &Ledger, at: Instant) -> Self {
+        let ledger = look(ledger);
+        Self { losses: Losses::of(&ledger), ledger, at }
+    }
+
     /// Datagrams and megabytes a second since `before`.
     fn rates(&self, before: &Self) -> (f64, f64) {
         let elapsed = self.at.duration_since(before.at).as_secs_f64().max(1e-3);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed;
-        (rate(self.seen.received, before.seen.received), rate(self.seen.bytes, before.seen.bytes) / 1e6)
+        let (now, before) = (&self.ledger.datagrams, &before.ledger.datagrams);
+        (rate(now.received, before.received), rate(now.received_bytes, before.received_bytes) / 1e6)
     }
 
     /// For a terminal, which may be narrow: what was lost is at its beginning.
@@ -75,7 +69,7 @@ impl Report {
         let lost = self.losses.lost_since(&before.losses);
         let besides = self.losses.besides_since(&before.losses);
         let (packets, megabytes) = self.rates(before);
-        let received = thousands(self.seen.received);
+        let received = thousands(self.ledger.datagrams.received);
         let parts = [
             if lost.is_empty() { "nothing lost".into() } else { format!("LOST {lost}") },
             besides,
@@ -90,16 +84,17 @@ impl Report {
     fn log(&self, before: &Self, sessions: u32) {
         let said = |text: String| Some(text).filter(|text| !text.is_empty());
         let (packets, megabytes) = self.rates(before);
+        let lane_full: u64 = self.ledger.outputs.values().map(|o| o.dropped[OutputDrop::LaneFull.label()]).sum();
         tracing::info!(
             datagrams_per_s = packets.round(),
             mb_per_s = (megabytes * 10.0).round() / 10.0,
             sessions,
-            received = self.seen.received,
+            received = self.ledger.datagrams.received,
             lost = self.losses.total(),
             losses = said(self.losses.lost_since(&before.losses)),
             besides = said(self.losses.besides_since(&before.losses)),
-            kernel_dropped = self.seen.kernel,
-            lane_full = self.seen.lanes,
+            kernel_dropped = self.ledger.datagrams.kernel_dropped,
+            lane_full,
             "status"
         );
     }
@@ -112,7 +107,7 @@ struct Status {
     /// In the last line or log line.
     shown: Report,
     /// At the last look for warnings.
-    warned: Seen,
+    warned: BTreeMap<&'static str, u64>,
     sessions: u32,
     ledger: Arc<Ledger>,
     registry: Arc<Registry>,
@@ -154,7 +149,7 @@ pub(super) fn show(pipeline: &Pipeline, console: &Console) -> io::Result<Shown> 
 
 impl Status {
     fn new(pipeline: &Pipeline, console: &Console) -> Self {
-        let seen = Seen::of(&pipeline.ledger);
+        let shown = Report::of(&pipeline.ledger, Instant::now());
         let line = console.is_terminal().then(|| {
             let line = console.show(ProgressBar::new_spinner());
             if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
@@ -164,8 +159,8 @@ impl Status {
         });
         Self {
             line,
-            shown: Report { seen, losses: losses(&pipeline.ledger), at: Instant::now() },
-            warned: seen,
+            warned: alarms(&shown.ledger),
+            shown,
             sessions: 0,
             ledger: Arc::clone(&pipeline.ledger),
             registry: Arc::clone(&pipeline.registry),
@@ -173,11 +168,11 @@ impl Status {
     }
 
     fn update(&mut self, now: Instant) {
-        self.warn();
+        let report = Report::of(&self.ledger, now);
+        self.warn(&report.ledger);
         if self.line.is_none() && now.duration_since(self.shown.at) < LOG {
             return;
         }
-        let report = Report { seen: Seen::of(&self.ledger), losses: losses(&self.ledger), at: now };
         let sessions = self.registry.count();
         match &self.line {
             Some(line) => {
@@ -190,39 +185,15 @@ impl Status {
     }
 
     /// Called once a second: one line at most for each cause.
-    fn warn(&mut self) {
-        let seen = Seen::of(&self.ledger);
-        let before = self.warned;
-        if seen.kernel > before.kernel {
-            let more = seen.kernel - before.kernel;
-            tracing::warn!(
-                more,
-                total = seen.kernel,
-                "the kernel dropped datagrams: the sensor is too slow, or --receive-buffer too small for the burst"
-            );
+    fn warn(&mut self, ledger: &Snapshot) {
+        let alarms = alarms(ledger);
+        for (warning, total) in &alarms {
+            let more = total.saturating_sub(self.warned.get(warning).copied().unwrap_or(0));
+            if more > 0 {
+                tracing::warn!(more, total, "{warning}");
+            }
         }
-        if seen.lanes > before.lanes {
-            let more = seen.lanes - before.lanes;
-            tracing::warn!(more, total = seen.lanes, "an output is behind and its --queue is full: frames dropped");
-        }
-        if seen.redirect > before.redirect {
-            let more = seen.redirect - before.redirect;
-            tracing::warn!(
-                more,
-                total = seen.redirect,
-                "redirected frames did not enter the interface: it has just gone down, or the kernel's queue to it was full (raise it with: \
-                 sysctl -w net.core.netdev_max_backlog=10000)"
-            );
-        }
-        if seen.overflow > before.overflow {
-            let more = seen.overflow - before.overflow;
-            tracing::warn!(
-                more,
-                total = seen.overflow,
-                "frames of sessions beyond --max-sessions go to the overflow file"
-            );
-        }
-        self.warned = seen;
+        self.warned = alarms;
         self.new_sessions();
     }
 
@@ -260,11 +231,7 @@ mod tests {
         let pcap = output.end();
         ledger.outputs.push(output);
         let start = Instant::now();
-        let report = |seconds| Report {
-            seen: Seen::of(&ledger),
-            losses: losses(&ledger),
-            at: start + Duration::from_secs(seconds),
-        };
+        let report = |seconds| Report::of(&ledger, start + Duration::from_secs(seconds));
         let before = report(0);
         worker.received.add(10_792);
         worker.received_bytes.add(15_000_000);
@@ -274,7 +241,7 @@ mod tests {
         worker.dropped(DropReason::VniFlagClear).add(7);
         worker.unselected.add(40);
         (0..40).for_each(|_| worker.unselected_vnis.add(Vni::new(7).unwrap()));
-        worker.overflow.add(3);
+        worker.overflow.frames.add(3);
         let full = report(3);
         let line = full.line(&well, 3);
         let lost = "LOST pcap disk_full 5,442 (+5,442), vni_flag_clear 7 (+7)  unselected 40 (+40) [VNI 7], overflow 3 (+3)  0 datagrams/s";

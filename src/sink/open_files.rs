@@ -105,16 +105,10 @@ impl OpenFiles {
     }
 }
 
-/// Raises the descriptor limit to what the host allows, and returns how many files an output may keep open.
+/// Files that an output may keep open in a process that may have so many descriptors.
 #[must_use]
-pub fn allowed() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    // Unlimited reads as none.
-    let files = current.unwrap_or(1 << 20).saturating_sub(RESERVED).max(1);
-    usize::try_from(files).unwrap_or(usize::MAX)
+pub fn allowed(descriptors: u64) -> usize {
+    usize::try_from(descriptors.saturating_sub(RESERVED).max(1)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

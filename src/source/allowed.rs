@@ -4,8 +4,10 @@
 //! datagram by the list it has. A program in the kernel decides earlier what it can; whatever it lets through comes by the worker.
 
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::SourceSet;
 use crate::wire::{Vni, VniSet};
@@ -87,7 +89,7 @@ impl AllowList {
 
     /// Allows this from now on.
     pub fn replace(&self, allowed: Allowed) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         *current = Arc::new(allowed);
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -108,7 +110,7 @@ impl AllowListReader {
         let version = self.list.version.load(Ordering::Acquire);
         if version != self.version {
             self.version = version;
-            self.allowed = Arc::clone(&self.list.current.lock().unwrap_or_else(PoisonError::into_inner));
+            self.allowed = Arc::clone(&self.list.current.lock());
         }
     }
 

@@ -19,7 +19,7 @@
 
 use std::array;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +28,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::copies::{Copies, Told};
+use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
+use super::live::LiveSource;
 use super::owner::Owner;
-use super::{Datagram, Source, port_owner};
+use crate::host::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
@@ -157,6 +159,17 @@ pub struct UdpSource {
     counted: u64,
     /// There may be more than was received last.
     has_more: bool,
+    /// What was received and not lent yet.
+    held: Option<Held>,
+}
+
+/// A message of the batch, from which on none has been lent.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// Number of the socket that the batch is from.
+    socket: usize,
+    /// Number of the message in the batch.
+    message: usize,
 }
 
 /// Sockets for all workers.
@@ -170,20 +183,7 @@ pub struct Listening {
     pub receive_buffer: u32,
 }
 
-/// The default: the VXLAN port on all addresses, IPv4 included; IPv4 only where the host has no IPv6.
-#[must_use]
-pub fn default_listen(port: u16) -> SocketAddr {
-    // Whether that port is free is not the question here.
-    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let has_ipv6 = open(any, false).and_then(|socket| socket.bind(&any.into())).is_ok();
-    if has_ipv6 {
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
-    } else {
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
-    }
-}
-
-/// Opens the sockets of all workers. They refuse everything until [`Source::begin`]: while some sockets of a group are missing, the others get what is
+/// Opens the sockets of all workers. They refuse everything until [`LiveSource::begin`]: while some sockets of a group are missing, the others get what is
 /// meant for them, and a session that begins in one worker and goes on in another reaches its file out of order. And while the
 /// outputs are being opened, which may have much to read, nobody takes what fills the receive buffers.
 ///
@@ -203,6 +203,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             lost_copies: copies.clone(),
             counted: 0,
             has_more: false,
+            held: None,
         })
         .collect();
     let mut addresses = Vec::new();
@@ -318,6 +319,86 @@ impl UdpSource {
         self.has_more
     }
 
+    /// Lends what has come to `take`, at most `limit` datagrams, and returns how many. One that `take` refuses is
+    /// held with those behind it, and is the first of the next call.
+    #[inline]
+    pub(super) fn offer(&mut self, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> io::Result<usize> {
+        let (mut total, mut first) = (0, 0);
+        self.has_more = false;
+        if let Some(held) = self.held.take() {
+            total = self.lend(held, limit, take);
+            if self.held.is_some() {
+                return Ok(total);
+            }
+            // It has had its turn.
+            first = held.socket + 1;
+        }
+        // Of nothing but copies there may be a queue full, behind which is what the caller would
+        // take for the end. While more can come, the caller has other things to do, too.
+        let mut tries = if self.before_refusing.is_some() { usize::MAX } else { COPIES };
+        let sockets = self.sockets.len();
+        for socket in (first..sockets).chain(0..first.min(sockets)) {
+            if total >= limit {
+                self.has_more = true;
+                break;
+            }
+            let before = total;
+            loop {
+                let wanted = BATCH.min(limit - total);
+                let Some(bound) = self.sockets.get(socket) else { break };
+                let received = self.batch.receive(bound.socket.as_fd(), wanted)?;
+                total += self.lend(Held { socket, message: 0 }, limit - total, take);
+                if self.held.is_some() {
+                    return Ok(total);
+                }
+                tries = tries.saturating_sub(1);
+                let is_full = received == wanted;
+                if !is_full || total > before || tries == 0 {
+                    self.has_more |= is_full;
+                    break;
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    /// Lends the messages of the batch from this one on. What is not taken, or beyond `limit`, is held.
+    #[inline]
+    fn lend(&mut self, from: Held, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> usize {
+        let Some(bound) = self.sockets.get_mut(from.socket) else { return 0 };
+        let mut lent = 0;
+        for (number, message) in self.batch.messages().enumerate().skip(from.message) {
+            if let Some(drops) = message.drops {
+                bound.drops.update(drops);
+            }
+            if self.owner.is_copy(&message) {
+                self.copies += 1;
+                continue;
+            }
+            let is_taken = lent < limit
+                && take(&Datagram {
+                    delivered: false,
+                    payload: message.payload,
+                    length: message.payload.len(),
+                    truncated: message.truncated,
+                    // The kernel has dropped those.
+                    wrong_checksum: false,
+                    source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
+                    port: bound.port,
+                    encapsulation: Encapsulation::Vxlan,
+                    // The kernel stamps every datagram once the option is set.
+                    timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
+                });
+            if !is_taken {
+                self.held = Some(Held { message: number, ..from });
+                self.has_more = true;
+                break;
+            }
+            lent += 1;
+        }
+        lent
+    }
+
     fn dropped(&mut self) -> u64 {
         let mut total = 0;
         for bound in &mut self.sockets {
@@ -331,58 +412,19 @@ impl UdpSource {
 }
 
 impl Source for UdpSource {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
+        let received = self.offer(limit, &mut |datagram| {
+            deliver(datagram);
+            true
+        })?;
+        Ok(Received::Datagrams(received))
+    }
+}
+
+impl LiveSource for UdpSource {
     fn begin(&mut self) -> io::Result<()> {
         self.sockets.iter_mut().try_for_each(Bound::accept)?;
         self.lost_copies.as_ref().map_or(Ok(()), |copies| copies.begin(self.owner.number as usize))
-    }
-
-    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
-        let mut total = 0;
-        self.has_more = false;
-        // Of nothing but copies there may be a queue full, behind which is what the caller would
-        // take for the end. While more can come, the caller has other things to do, too.
-        let mut tries = if self.before_refusing.is_some() { usize::MAX } else { COPIES };
-        for bound in &mut self.sockets {
-            if total >= limit {
-                self.has_more = true;
-                break;
-            }
-            let before = total;
-            loop {
-                let wanted = BATCH.min(limit - total);
-                let received = self.batch.receive(bound.socket.as_fd(), wanted)?;
-                for message in self.batch.messages() {
-                    if let Some(drops) = message.drops {
-                        bound.drops.update(drops);
-                    }
-                    if self.owner.is_copy(&message) {
-                        self.copies += 1;
-                        continue;
-                    }
-                    total += 1;
-                    deliver(&Datagram {
-                        redirected: false,
-                        payload: message.payload,
-                        length: message.payload.len(),
-                        truncated: message.truncated,
-                        // The kernel has dropped those.
-                        wrong_checksum: false,
-                        source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
-                        port: bound.port,
-                        encapsulation: Encapsulation::Vxlan,
-                        // The kernel stamps every datagram once the option is set.
-                        timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
-                    });
-                }
-                tries = tries.saturating_sub(1);
-                let is_full = received == wanted;
-                if !is_full || total > before || tries == 0 {
-                    self.has_more |= is_full;
-                    break;
-                }
-            }
-        }
-        Ok(total)
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -459,11 +501,11 @@ mod tests {
                 assert_eq!((d.port, d.encapsulation), (port, Encapsulation::Vxlan));
                 sources.push(d.source.to_canonical().to_string());
             });
-            assert_eq!(n.unwrap(), 1);
+            assert_eq!(n.unwrap(), Received::Datagrams(1));
         }
         assert_eq!(sources, ["127.0.0.1", "::1"]);
         listening.sources[0].wait(Duration::from_millis(1)).unwrap();
-        assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), 0);
+        assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
     }
 
     #[test]
@@ -493,7 +535,7 @@ mod tests {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
         }
         source.begin().unwrap();
-        assert_eq!(source.receive(64, &mut |_| ()).unwrap(), 0);
+        assert_eq!(source.receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
         assert_eq!(source.kernel_dropped(), 0);
         for _ in 0..1000 {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
@@ -503,10 +545,7 @@ mod tests {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
         }
         let mut received = 0;
-        while let Ok(n) = source.receive(64, &mut |_| ()) {
-            if n == 0 {
-                break;
-            }
+        while let Ok(Received::Datagrams(n @ 1..)) = source.receive(64, &mut |_| ()) {
             received += n as u64;
         }
         assert!(source.kernel_dropped() > 0);

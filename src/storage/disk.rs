@@ -15,10 +15,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::direct::{self, Adaptive, Direct, Pool};
+use super::files::{Space, Storage, StoredFile};
 use super::place::{self, Named, place};
 use super::regular::open_regular_at;
 use super::status::{self, Identity, Status};
-use super::{Space, Storage, StoredFile};
 use crate::sys::written;
 
 /// Captures hold what people said and typed, so nothing is for everybody. The umask can only take

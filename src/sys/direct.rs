@@ -1,15 +1,22 @@
-//! Writes past the page cache, one after the other, while the caller goes on: `O_DIRECT` and `io_uring(7)`.
+//! Writes go past the page cache here, one after the other, while the caller goes on: `O_DIRECT`
+//! and `io_uring(7)`.
 //!
-//! [`Writes`] owns a few large buffers. The caller fills one and hands it over; the kernel writes it to the file while the caller fills the
-//! next. The writes of a submission are linked (`IOSQE_IO_LINK`), and the next submission begins when all of the one before have
-//! completed. So the file grows from its end and nowhere else: a reader never finds a hole, and after a failure nothing lies beyond
-//! the failure. Several writes at once would gain nothing where a file grows: ext4 takes the inode's lock for each write that extends the file
-//! and waits for it (`ext4_dio_write_checks`, fs/ext4/file.c). Nor would `O_DIRECT` alone: a thread that waits cannot copy.
+//! [`Writes`] owns a few large buffers. The caller fills one and hands it over; the kernel writes
+//! it to the file while the caller fills the next. The writes of a submission are linked
+//! (`IOSQE_IO_LINK`), and the next submission begins when all of the one before have completed. So
+//! the file grows from its end and nowhere else: a reader never finds a hole, and after a failure
+//! nothing lies beyond the failure. Several writes at once would gain nothing where a file grows:
+//! ext4 takes the inode's lock for each write that extends the file and waits for it
+//! (`ext4_dio_write_checks`, fs/ext4/file.c). Nor would `O_DIRECT` alone: a thread that waits
+//! cannot copy.
 //!
-//! A direct write begins at a multiple of the alignment that the file system asks for, in the file and in memory, and is as long
-//! (open(2), NOTES, `O_DIRECT`). Memory is page-aligned here; the file is up to the caller, and a violation fails with `EINVAL`.
+//! A direct write begins at a multiple of the alignment that the file system asks for, in the file
+//! and in memory, and its length is such a multiple (open(2), NOTES, `O_DIRECT`). Memory is
+//! page-aligned here. The place in the file is up to the caller, and a violation fails with
+//! `EINVAL`.
 //!
-//! Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened hosts forbid io_uring altogether; there [`Writes::new`] fails.
+//! It needs Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened hosts
+//! forbid io_uring altogether; there [`Writes::new`] fails.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,46 +26,43 @@ use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
-use std::thread;
 
 use io_uring::squeue::Flags;
 use io_uring::{IoUring, opcode, types};
 
-/// Bytes of a buffer.
+use super::uring::Uring;
+
+/// A buffer has so many bytes.
 pub const BUFFER: usize = 1 << 20;
 
-/// Buffers at most.
+/// There are at most so many buffers.
 pub const MOST: usize = 64;
 
-/// How often a submission is tried again for want of memory.
-const TRIES: u32 = 100;
-
-/// No `write(2)` returns this.
-const UNKNOWN: i32 = i32::MIN;
-
-/// Buffers and a ring, and the file that they are written to now. May move between threads.
+/// Buffers and a ring, and the file that they are written to now. The value may move between
+/// threads.
 pub struct Writes {
-    ring: IoUring,
+    /// A buffer's number is its slot.
+    ring: Uring,
     memory: Memory,
     buffers: usize,
-    /// Open for as long as the kernel may look up its descriptor: that of a linked request it looks up when its turn comes.
+    /// The file, open for as long as the kernel may look up its descriptor. The kernel looks up
+    /// that of a linked request when the request's turn comes.
     file: Option<Arc<File>>,
-    /// What a direct write is a multiple of.
+    /// A direct write is a multiple of this.
     alignment: usize,
-    /// What was handed over and is not in the file yet, oldest first. They have buffers in a row, which wraps round.
+    /// The writes that were handed over and are not in the file yet, oldest first. They have
+    /// buffers in a row, which wraps round.
     pending: VecDeque<Pending>,
-    /// The buffer of the oldest.
+    /// The buffer of the oldest pending write.
     first: usize,
-    /// How many of the pending, from the oldest, the kernel has.
+    /// The kernel has so many of the pending writes, from the oldest.
     flying: usize,
-    /// By buffer: bytes taken, or an error number negated.
-    results: Vec<i32>,
     settled: u64,
     failure: Option<io::Error>,
-    usable: bool,
 }
 
-/// Bytes `done..length` of a buffer are to go to the file, the buffer's first byte at `offset`.
+/// A pending write: bytes `done..length` of a buffer are to go to the file, with the buffer's first
+/// byte at `offset`.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     offset: u64,
@@ -73,22 +77,23 @@ impl fmt::Debug for Writes {
             .field("pending", &self.pending)
             .field("flying", &self.flying)
             .field("settled", &self.settled)
-            .field("usable", &self.usable)
+            .field("ring", &self.ring)
             .finish_non_exhaustive()
     }
 }
 
 impl Writes {
-    /// A ring and `buffers` buffers of [`BUFFER`] bytes, 2 to [`MOST`], for no file yet.
+    /// Makes a ring and `buffers` buffers of [`BUFFER`] bytes, 2 to [`MOST`], for no file yet.
     ///
     /// # Errors
-    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`.
+    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`:
+    /// there is not enough memory.
     pub fn new(buffers: usize) -> io::Result<Self> {
         let buffers = buffers.clamp(2, MOST);
         let entries = u32::try_from(buffers.next_power_of_two()).map_err(io::Error::other)?;
         let ring = IoUring::builder().setup_coop_taskrun().build(entries)?;
         Ok(Self {
-            ring,
+            ring: Uring::new(ring, buffers),
             memory: Memory::new(buffers * BUFFER)?,
             buffers,
             file: None,
@@ -96,20 +101,20 @@ impl Writes {
             pending: VecDeque::with_capacity(buffers),
             first: 0,
             flying: 0,
-            results: vec![UNKNOWN; buffers],
             settled: 0,
             failure: None,
-            usable: true,
         })
     }
 
-    /// Whether the ring can be used. Where not, what is pending has to be written in another way.
+    /// Says whether the ring can be used. Where it cannot, pending bytes have to be written in
+    /// another way.
     #[must_use]
     pub fn usable(&self) -> bool {
-        self.usable
+        self.ring.usable()
     }
 
-    /// From now on writes go to `file`, which has `length` bytes. Direct writes are multiples of `alignment`. What was pending is forgotten.
+    /// Writes go to `file` from now on, which has `length` bytes. Direct writes are multiples of
+    /// `alignment`. Pending writes are forgotten.
     pub fn attach(&mut self, file: Arc<File>, length: u64, alignment: usize) {
         self.settle();
         self.pending.clear();
@@ -119,7 +124,8 @@ impl Writes {
         self.failure = None;
     }
 
-    /// Waits until the kernel has done with the file, and lets go of it. What was pending is forgotten.
+    /// Waits until the kernel has done with the file, and lets go of it. Pending writes are
+    /// forgotten.
     pub fn detach(&mut self) {
         self.settle();
         self.pending.clear();
@@ -127,24 +133,27 @@ impl Writes {
         self.file = None;
     }
 
-    /// Bytes from the beginning of the file that are in it. Grows in the calls that take `&mut self`.
+    /// Says how many bytes from the beginning of the file are in it. The number grows in the calls
+    /// that take `&mut self`.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.settled
     }
 
-    /// The buffer to fill next, [`BUFFER`] bytes; none of them where all buffers are pending.
+    /// Lends the buffer to fill next, [`BUFFER`] bytes; none where all buffers are pending.
     pub fn room(&mut self) -> &mut [u8] {
         if self.pending.len() >= self.buffers {
             return &mut [];
         }
         let start = self.memory.buffer((self.first + self.pending.len()) % self.buffers);
-        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized. This buffer is not pending, so the kernel does
-        // not read it; and `self` is borrowed for as long as the slice lives.
+        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized.
+        // This buffer is not pending, so the kernel does not read it; and `self` is borrowed for as
+        // long as the slice lives.
         unsafe { slice::from_raw_parts_mut(start, BUFFER) }
     }
 
-    /// The first `length` bytes of [`Writes::room`] are to go to the file at `offset`. What goes wrong is returned by a later call.
+    /// Sends the first `length` bytes of [`Writes::room`] to the file at `offset`. A later call
+    /// returns what goes wrong.
     pub fn push(&mut self, length: usize, offset: u64) {
         if self.pending.len() < self.buffers && length > 0 {
             self.pending.push_back(Pending { offset, length: length.min(BUFFER), done: 0 });
@@ -153,10 +162,11 @@ impl Writes {
         self.submit();
     }
 
-    /// Takes note of what has completed, and begins what can begin. Does not wait.
+    /// Takes note of what has completed, and begins what can begin. It does not wait.
     ///
     /// # Errors
-    /// What a write has failed with since the last call. Its bytes stay pending and are tried again, unless they are forgotten.
+    /// The error of a write since the last call. The write's bytes stay pending and are tried
+    /// again, unless they are forgotten.
     pub fn advance(&mut self) -> io::Result<()> {
         self.reap();
         if let Some(failure) = self.failure.take() {
@@ -169,7 +179,7 @@ impl Writes {
     /// Waits until at most `pending` buffers are pending.
     ///
     /// # Errors
-    /// As [`Writes::advance`].
+    /// Those of [`Writes::advance`].
     pub fn wait(&mut self, pending: usize) -> io::Result<()> {
         loop {
             self.advance()?;
@@ -189,16 +199,18 @@ impl Writes {
         }
     }
 
-    /// Where the bytes of the oldest pending buffer that are not in the file belong, and the bytes. None where the kernel has them.
+    /// Returns the bytes of the oldest pending buffer that are not in the file, and where they
+    /// belong. None where the kernel has them.
     #[must_use]
     pub fn oldest(&self) -> Option<(u64, &[u8])> {
         let pending = self.pending.front().filter(|_| self.flying == 0)?;
-        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized. Nobody writes to them while `self` is borrowed.
+        // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized.
+        // Nobody writes to them while `self` is borrowed.
         let buffer = unsafe { slice::from_raw_parts(self.memory.buffer(self.first), BUFFER) };
         Some((pending.offset + pending.done as u64, buffer.get(pending.done..pending.length)?))
     }
 
-    /// The caller has written what [`Writes::oldest`] returned.
+    /// Takes note that the caller has written what [`Writes::oldest`] returned.
     pub fn oldest_is_written(&mut self) {
         if self.flying == 0 {
             self.failure = None;
@@ -206,96 +218,66 @@ impl Writes {
         }
     }
 
-    /// Hands all that is pending to the kernel, where it has nothing.
+    /// Hands all that is pending to the kernel, where the kernel has nothing.
     fn submit(&mut self) {
         if self.flying > 0 || self.pending.is_empty() || self.failure.is_some() {
             return;
         }
-        let Some(file) = self.file.as_ref().filter(|_| self.usable) else {
+        let Some(file) = self.file.as_ref().filter(|_| self.ring.usable()) else {
             self.failure = Some(io::Error::from_raw_os_error(libc::EBADF));
             return;
         };
-        {
-            let mut queue = self.ring.submission();
-            for (n, pending) in self.pending.iter().enumerate() {
-                let buffer = (self.first + n) % self.buffers;
-                let start = self.memory.buffer(buffer).wrapping_add(pending.done);
-                let length = u32::try_from(pending.length.saturating_sub(pending.done)).unwrap_or(0);
-                let flags = if n + 1 < self.pending.len() { Flags::IO_LINK } else { Flags::empty() };
-                let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), start, length)
-                    .offset(pending.offset + pending.done as u64)
-                    .build()
-                    .flags(flags)
-                    .user_data(buffer as u64);
-                // SAFETY: the entry points to `length` bytes of a buffer. They are not written to before the request has completed, as the buffer
-                // is pending until then; and `settle` is called before `memory` goes and before `file` is let go of.
-                if unsafe { queue.push(&entry) }.is_err() {
-                    break;
-                }
-                if let Some(result) = self.results.get_mut(buffer) {
-                    *result = UNKNOWN;
-                }
-                self.flying += 1;
+        for (n, pending) in self.pending.iter().enumerate() {
+            let buffer = (self.first + n) % self.buffers;
+            let start = self.memory.buffer(buffer).wrapping_add(pending.done);
+            let length = u32::try_from(pending.length.saturating_sub(pending.done)).unwrap_or(0);
+            let flags = if n + 1 < self.pending.len() { Flags::IO_LINK } else { Flags::empty() };
+            let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), start, length)
+                .offset(pending.offset + pending.done as u64)
+                .build()
+                .flags(flags);
+            // SAFETY: the entry points to `length` bytes of a buffer. They are not written to
+            // before the request has completed, as the buffer is pending until then; and `settle`
+            // is called before `memory` goes and before `file` is let go of.
+            if !unsafe { self.ring.push(entry, buffer) } {
+                break;
             }
+            self.flying += 1;
         }
-        // Where this fails the entries stay in the queue, and whoever waits tries again.
-        let _ = self.ring.submit();
+        self.ring.submit();
     }
 
-    /// Waits for a completion. Something is flying.
+    /// Waits for a completion. The kernel has something then.
     fn wait_for_one(&mut self) {
-        /// `IORING_ENTER_GETEVENTS`
-        const GETEVENTS: u32 = 1;
-        if !self.usable {
-            // SAFETY: nothing is submitted and no argument is passed; the call only waits. Whoever needs more calls it again.
-            let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 1, GETEVENTS, None) };
-            return;
+        if self.ring.wait(1).is_err() {
+            // The writes that the kernel does not take are the last of the flying ones.
+            self.flying = self.flying.saturating_sub(self.ring.unseen());
         }
-        for _ in 0..TRIES {
-            match self.ring.submit_and_wait(1) {
-                Ok(_) => return,
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => return,
-                Err(_) if !self.ring.completion().is_empty() => return,
-                Err(_) => thread::yield_now(),
-            }
-        }
-        // The kernel does not take what is in the queue, and now never will. Those are the last of the flying.
-        self.usable = false;
-        self.flying = self.flying.saturating_sub(self.ring.submission().len());
     }
 
     /// Takes note of what has completed.
     fn reap(&mut self) {
-        for completion in self.ring.completion() {
-            let buffer = usize::try_from(completion.user_data()).ok();
-            if let Some(result) = buffer.and_then(|buffer| self.results.get_mut(buffer)) {
-                *result = completion.result();
-            }
-        }
+        self.ring.reap();
         while self.flying > 0 {
-            let (result, left) = match (self.results.get(self.first), self.pending.front()) {
-                (Some(result), Some(oldest)) => (*result, oldest.length.saturating_sub(oldest.done)),
-                _ => return,
-            };
-            let taken = usize::try_from(result).ok();
-            if taken.is_some_and(|taken| taken >= left) {
+            let Some(oldest) = self.pending.front() else { return };
+            let left = oldest.length.saturating_sub(oldest.done);
+            let result = self.ring.result(self.first);
+            if matches!(result, Some(Ok(taken)) if taken >= left) {
                 self.flying -= 1;
                 self.retire();
-            } else if (0..self.flying).all(|n| self.result(n) != UNKNOWN) {
-                // What was linked to it has been cancelled.
+            } else if let Some(result) = result
+                && (0..self.flying).all(|n| self.ring.result((self.first + n) % self.buffers).is_some())
+            {
+                // The writes that were linked to it have been cancelled.
                 self.flying = 0;
-                self.fall_short(taken, result);
+                self.fall_short(result);
             } else {
                 return;
             }
         }
     }
 
-    fn result(&self, pending: usize) -> i32 {
-        self.results.get((self.first + pending) % self.buffers).copied().unwrap_or(UNKNOWN)
-    }
-
-    /// The oldest of the pending is in the file.
+    /// Takes note that the oldest pending write is in the file.
     fn retire(&mut self) {
         if let Some(oldest) = self.pending.pop_front() {
             self.settled = self.settled.max(oldest.offset + oldest.length as u64);
@@ -303,18 +285,19 @@ impl Writes {
         }
     }
 
-    /// The oldest has gone to the file in part, or not at all. The rest has to begin at a multiple of the alignment again.
-    fn fall_short(&mut self, taken: Option<usize>, result: i32) {
-        let whole = taken.map_or(0, |taken| taken - taken % self.alignment);
+    /// Takes note that the oldest write has gone to the file in part, or not at all. The rest has
+    /// to begin at a multiple of the alignment again.
+    fn fall_short(&mut self, result: io::Result<usize>) {
+        let whole = result.as_ref().map_or(0, |taken| taken - taken % self.alignment);
         if let Some(oldest) = self.pending.front_mut() {
             oldest.done += whole;
             self.settled = self.settled.max(oldest.offset + oldest.done as u64);
         }
-        self.failure = match taken {
-            Some(_) if whole > 0 => None,
-            Some(_) => Some(io::ErrorKind::WriteZero.into()),
-            None if result == -libc::EINTR => None,
-            None => Some(io::Error::from_raw_os_error(result.saturating_neg())),
+        self.failure = match result {
+            Ok(_) if whole > 0 => None,
+            Ok(_) => Some(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => None,
+            Err(error) => Some(error),
         };
     }
 }
@@ -326,8 +309,9 @@ impl Drop for Writes {
     }
 }
 
-/// Anonymous memory, in huge pages where there are some: a direct write then has one segment, where otherwise each page is one, and 256 are more
-/// than a disk may take at once. Measured with four buffers, medians of 7: 2.5 GB/s with them, 1.8 without.
+/// Anonymous memory, in huge pages where there are some. A direct write then has one segment.
+/// Otherwise each page is a segment, and 256 are more than a disk may take at once. Measured with
+/// four buffers, medians of 7: 2.5 GB/s with huge pages, 1.8 without.
 struct Memory {
     map: NonNull<libc::c_void>,
     length: usize,
@@ -336,12 +320,13 @@ struct Memory {
 
 // SAFETY: the mapping belongs to this value alone and is tied to no thread.
 unsafe impl Send for Memory {}
-// SAFETY: a shared reference gives out addresses only; what is done with them is argued where it is done.
+// SAFETY: a shared reference gives out addresses only; what is done with them is argued where it is
+// done.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(bytes: usize) -> io::Result<Self> {
-        /// Of a huge page on x86-64 and, with small pages of 4 KiB, arm64.
+        /// The size of a huge page on x86-64 and, with small pages of 4 KiB, arm64.
         const HUGE: usize = 2 << 20;
         let length = bytes + HUGE;
         let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -351,12 +336,13 @@ impl Memory {
         let map = map.ok_or_else(io::Error::last_os_error)?;
         let start = map.as_ptr().cast::<u8>();
         let start = start.wrapping_add(start.align_offset(HUGE).min(HUGE));
-        // SAFETY: the range is within the mapping. This is advice; a kernel without huge pages refuses it, which does no harm.
+        // SAFETY: the range is within the mapping. This is advice; a kernel without huge pages
+        // refuses it, which does no harm.
         let _ = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE) };
         Ok(Self { map, length, start })
     }
 
-    /// Where buffer number `n` begins.
+    /// Returns where buffer number `n` begins.
     fn buffer(&self, n: usize) -> *mut u8 {
         self.start.wrapping_add(n * BUFFER)
     }
@@ -409,7 +395,7 @@ mod tests {
         let mut writes = Writes::new(2).unwrap();
         writes.attach(Arc::clone(&file), 0, 4096);
         writes.room().fill(7);
-        // Not a multiple of anything.
+        // This length is not a multiple of anything.
         writes.push(1001, 0);
         for _ in 0..2 {
             assert_eq!(writes.wait(0).unwrap_err().raw_os_error(), Some(libc::EINVAL));

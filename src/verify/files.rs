@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 use rustix::fs::{FileType, OFlags};
 
 use super::VerifyError;
@@ -132,7 +132,7 @@ pub(super) fn look_at(
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(number) else { break };
             let look = Reading { storage, buffer: &mut buffer, stop, bar }.look(directory, job);
-            if let Some(place) = looks.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
+            if let Some(place) = looks.lock().get_mut(number) {
                 *place = look;
             }
         }
@@ -143,7 +143,7 @@ pub(super) fn look_at(
         }
         work();
     });
-    looks.into_inner().unwrap_or_else(PoisonError::into_inner)
+    looks.into_inner()
 }
 
 /// A thread that reads files.

@@ -19,7 +19,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use rustix::fs::OFlags;
 
 use crate::console::Console;
@@ -88,7 +87,7 @@ pub fn run(
 
     report.mismatches.extend(found.links.into_iter().map(|path| Mismatch::Link { path }));
     let jobs = chain.expected(&found.captures);
-    let bar = console.show(progress_bar(jobs.iter().filter_map(|job| job.bytes).fold(0, u64::saturating_add)));
+    let bar = console.progress(jobs.iter().filter_map(|job| job.bytes).fold(0, u64::saturating_add));
     let looks = files::look_at(&storage, directory, &jobs, stop, &bar);
     bar.finish_and_clear();
     report.interrupted = stop.load(Ordering::Relaxed);
@@ -113,11 +112,6 @@ fn no_manifest(directory: &Path) -> VerifyError {
         None => "name the directory that was given to `vxtap run --write`".into(),
     };
     VerifyError::NoManifest { directory: directory.to_owned(), advice }
-}
-
-fn progress_bar(length: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
-    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 #[cfg(test)]

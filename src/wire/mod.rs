@@ -8,12 +8,15 @@
 pub mod flow;
 pub mod inner;
 pub mod outer;
+mod reason;
 pub mod source;
 pub mod tunnel;
 mod vni;
 mod vni_set;
 pub mod vxlan;
 
+pub use reason::Reason;
+pub(crate) use reason::reasons;
 pub use tunnel::{
     Decapsulated, Direction, DropReason, Encapsulation, LinkType, NotAScope, Scope, UnknownEncapsulation,
 };

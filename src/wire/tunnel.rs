@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::reason::reasons;
 use super::vni::Vni;
 
 /// How a mirror wraps frames.
@@ -156,45 +157,21 @@ pub struct Decapsulated<'a> {
     pub direction: Option<Direction>,
 }
 
-/// Why a received datagram yielded no inner frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum DropReason {
-    /// The datagram was larger than the receive slot, so its end is missing (`MSG_TRUNC`).
-    TruncatedDatagram,
-    /// Fewer bytes than the 8 of a VXLAN header.
-    ShortVxlanHeader,
-    /// The I flag is clear: the header carries no valid VNI (RFC 7348 section 5).
-    VniFlagClear,
-    /// A reserved bit is set and the policy is to reject.
-    ReservedBits,
-    /// The inner frame is shorter than an Ethernet header.
-    RuntInnerFrame,
-    /// The UDP checksum is not that of the datagram, where the sensor verifies it and not the kernel.
-    WrongChecksum,
-}
-
-impl DropReason {
-    /// All reasons, in the order of their discriminants.
-    pub const ALL: [DropReason; 6] = [
-        DropReason::TruncatedDatagram,
-        DropReason::ShortVxlanHeader,
-        DropReason::VniFlagClear,
-        DropReason::ReservedBits,
-        DropReason::RuntInnerFrame,
-        DropReason::WrongChecksum,
-    ];
-
-    /// The stable label used in the ledger.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            DropReason::TruncatedDatagram => "truncated_datagram",
-            DropReason::ShortVxlanHeader => "short_vxlan_header",
-            DropReason::VniFlagClear => "vni_flag_clear",
-            DropReason::ReservedBits => "reserved_bits",
-            DropReason::RuntInnerFrame => "runt_inner_frame",
-            DropReason::WrongChecksum => "wrong_checksum",
-        }
+reasons! {
+    /// Why a received datagram yielded no inner frame.
+    pub enum DropReason {
+        /// The datagram was larger than the receive slot, so its end is missing (`MSG_TRUNC`).
+        TruncatedDatagram = "truncated_datagram",
+        /// Fewer bytes than the 8 of a VXLAN header.
+        ShortVxlanHeader = "short_vxlan_header",
+        /// The I flag is clear: the header carries no valid VNI (RFC 7348 section 5).
+        VniFlagClear = "vni_flag_clear",
+        /// A reserved bit is set and the policy is to reject (`--reserved-bits reject`).
+        ReservedBits = "reserved_bits",
+        /// The inner frame is shorter than an Ethernet header.
+        RuntInnerFrame = "runt_inner_frame",
+        /// The UDP checksum is not that of the datagram, where the sensor verifies it and not the kernel
+        /// (`--verify-checksum`).
+        WrongChecksum = "wrong_checksum",
     }
 }

@@ -1,8 +1,9 @@
 //! Which file imports what of which other file, read from the tokens of the sources.
 //!
-//! A path that begins with `crate`, `super` or `self`, with a module that the file declares, or with one that it imports, is
-//! followed to the file that defines the name: a re-export is followed further. So the file that stands before a folder is
-//! imported only for what it defines itself. Declaring a module is no import, re-exporting its names is. Tests are left out.
+//! A path that begins with `crate`, `super` or `self`, with a module that the file declares, or
+//! with one that it imports, is followed to the file that defines the name: a re-export is followed
+//! further. So the file that stands before a folder is imported only for what it defines itself.
+//! Declaring a module is no import, re-exporting its names is. Tests are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -236,7 +237,8 @@ fn child(module: &[String], name: &str) -> Module {
     [module, &[name.to_owned()]].concat()
 }
 
-/// The circles among the nodes of a graph: the largest sets of two or more of which each leads to each.
+/// The circles among the nodes of a graph: the largest sets of two or more of which each leads to
+/// each.
 pub(crate) fn circles<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<BTreeSet<&'a str>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> = edges.keys().map(|from| (*from, reachable(edges, from))).collect();
     let mut found: BTreeSet<BTreeSet<&str>> = BTreeSet::new();

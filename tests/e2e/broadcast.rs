@@ -108,8 +108,8 @@ fn broadcast_and_multicast_datagrams_are_received_once() {
     }
 }
 
-/// A sensor that is stopped for a while, and whose receive buffers overflow meanwhile: every socket loses some of
-/// what is given to all, and some of what is its own.
+/// A sensor that is stopped for a while, and whose receive buffers overflow meanwhile: every socket
+/// loses some of what is given to all, and some of what is its own.
 #[test]
 fn copies_that_are_lost_are_no_datagrams_that_are_lost() {
     if !need::programs(&[]) {

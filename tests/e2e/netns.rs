@@ -52,8 +52,8 @@ impl Namespace {
         run(Command::new("bridge").args(["-n", &self.name]).args(words.split_whitespace()));
     }
 
-    /// Waits until the kernel has noticed that the device has a carrier. Until then it drops what is
-    /// sent there, and says nothing.
+    /// Waits until the kernel has noticed that the device has a carrier. Until then it drops what
+    /// is sent there, and says nothing.
     #[track_caller]
     fn carries(&self, device: &str) {
         let link = || run(Command::new("ip").args(["-n", &self.name, "-j", "link", "show", device])).stdout;

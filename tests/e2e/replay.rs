@@ -42,9 +42,9 @@ pub(crate) fn replay_all(namespace: &Namespace, to: SocketAddr, files: &[&Path],
     assert_eq!((sent.code, sent.frames), (Some(0), frames as u64), "{}", sent.text);
 }
 
-/// Waits until each CPU has had nothing queued for a moment. What is sent over a virtual cable waits
-/// in such a queue for the CPU to receive it, and on a busy machine that can be long after the
-/// sender has ended.
+/// Waits until each CPU has had nothing queued for a moment. What is sent over a virtual cable
+/// waits in such a queue for the CPU to receive it, and on a busy machine that can be long after
+/// the sender has ended.
 #[track_caller]
 fn all_has_come_through() {
     let mut behind: BTreeSet<usize> = queued().into_keys().collect();

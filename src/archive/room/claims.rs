@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::ledger::Counter;
+use crate::ledger::Gauge;
 
 /// Bytes that are on the disk and not published, and whether there is room for more.
 #[derive(Debug, Default)]
 pub(in crate::archive) struct Unpublished {
     /// Bytes of the files that are written to.
-    pub(super) open: Counter,
+    pub(super) open: Gauge,
     /// Bytes of the files that are handed over, that wait, or that are to be salvaged.
     claimed: Arc<AtomicU64>,
     /// There is less room than is to be left free, and nothing to remove.

@@ -100,7 +100,7 @@ impl Room {
     /// moment, which is made good for when it is looked at next, but never counts them twice, which
     /// would cost a capture.
     pub(in crate::archive) fn hand_over(&self, bytes: u64) -> Claim {
-        self.unpublished.open.take_back(bytes);
+        self.unpublished.open.lower(bytes);
         self.unpublished.claim(bytes)
     }
 }

@@ -25,7 +25,7 @@ use self::rest::Resting;
 use self::session::SessionFiles;
 use super::Sink;
 use super::open_files::OpenFiles;
-pub use super::open_files::allowed as allowed_open_files;
+pub use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
@@ -201,6 +201,12 @@ fn strikes_all(error: &io::Error) -> bool {
 }
 
 impl Shared {
+    /// Counts frames as lost that were written to a file which is gone or changed.
+    fn count_gone(&self, frames: u64, bytes: u64) {
+        self.counters.gone.add(frames);
+        self.counters.gone_bytes.add(bytes);
+    }
+
     /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own outage. Returns why the frames are lost.
     fn fail(&mut self, own: &mut Option<Outage>, what: &str, path: &Path, error: &io::Error) -> OutputDrop {
         let reason = match error.kind() {
@@ -360,13 +366,11 @@ impl FileSink {
         (bytes > 0).then_some(bytes)
     }
 
-    /// Takes back what was counted as written and is gone.
+    /// Counts what was written and is gone.
     fn hear_of_gone(&mut self) {
         for gone in self.shared.archive.gone() {
             self.sessions.iter_mut().flatten().for_each(|files| files.hear_of_gone(gone));
-            self.shared.counters.written.take_back(gone.frames);
-            self.shared.counters.written_bytes.take_back(gone.frame_bytes);
-            self.shared.counters.dropped(OutputDrop::WriteError).add(gone.frames);
+            self.shared.count_gone(gone.frames, gone.frame_bytes);
         }
     }
 }

@@ -308,11 +308,12 @@ impl SessionFiles {
                 "somebody changed a capture file that is written to: its frames are lost, and what is found stays as it is; beginning another"
             ),
         }
-        shared.counters.written.take_back(written.frames);
-        shared.counters.written_bytes.take_back(written.frame_bytes);
+        shared.count_gone(written.frames, written.frame_bytes);
+        self.note(OutputDrop::WriteError, written.frames);
+        self.untold += written.told;
         let Buffer { bytes, batch, .. } = std::mem::take(&mut self.buffer);
         shared.buffered -= bytes.capacity();
-        for lost in [written, part.give_up(), batch] {
+        for lost in [part.give_up(), batch] {
             self.lose_batch(OutputDrop::WriteError, lost, shared);
         }
     }

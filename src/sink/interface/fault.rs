@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::{Complaint, is_denied, tcx};
+use super::complaint::{Complaint, is_denied};
+use super::tcx;
 use crate::sys::rtnetlink::{Address, Link, RouteSocket};
 
 /// A setting that is not as it should be. No frame is to enter the interface as long as there is

@@ -15,20 +15,22 @@
 //! - **deaf**: a filter at ingress drops every frame after packet sockets have seen it. Otherwise the host would answer and forward what is
 //!   addressed to it, whose addresses the mirrored frames carry where a host mirrors itself or addresses repeat.
 
+mod complaint;
 pub(super) mod fault;
 mod tcx;
 pub(super) mod watch;
 
 use std::ffi::CString;
-use std::fmt;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::complaint::is_denied;
 use self::fault::Fault;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 use crate::sys::tun::{AttachError, DEVICE, NAME_MAX, Tun};
 
+pub use self::complaint::Complaint;
 pub use crate::sys::tun::Kind;
 
 /// MTU of the interface where nothing else is asked for, in bytes: that of AWS's networks.
@@ -144,23 +146,6 @@ impl InterfaceError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Privilege { .. } | Self::Busy { .. })
-    }
-}
-
-/// Something about an interface that is not as it should be and that the process may not change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
-    /// What is wrong, in half a sentence.
-    pub what: String,
-    /// What to do about it, as root.
-    pub command: String,
-    /// Whether no frame is to enter the interface until that is done.
-    pub closes: bool,
-}
-
-impl fmt::Display for Complaint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; as root: {}", self.what, self.command)
     }
 }
 
@@ -313,11 +298,6 @@ fn explain(plan: &InterfacePlan, exists: bool, error: AttachError) -> InterfaceE
         },
         AttachError::Configure(error) => InterfaceError::Step { action: "switch off the offloads of", name, error },
     }
-}
-
-/// Whether this failure is for want of privilege, or of a writable /proc, as in a container.
-fn is_denied(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EROFS))
 }
 
 /// Makes an interface as it should be. Returns what it may not change.

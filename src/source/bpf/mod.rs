@@ -5,7 +5,7 @@
 //! The program (`bpf/capture.bpf.c`) takes what is simple and common: a whole UDP datagram to a port and address that the sensor listens on. All else
 //! goes to the stack and from there to the UDP sockets, which are part of this source: fragments, which the stack puts together, and
 //! everything before the program is attached and after it is gone. So a worker has two places to look at, and lends what it finds there in
-//! the order in which it was received, as long as the rings are not a thousand records behind. Just after the program was attached it waits for what the stack has queued.
+//! the order in which it was received: a datagram of a socket is held until the rings have reached its time. Just after the program was attached it waits for what the stack has queued.
 //!
 //! ## Which ring
 //!
@@ -16,9 +16,12 @@
 //!
 //! ## Waking up
 //!
-//! A wake-up costs more than a datagram. So the program wakes nobody unless the reader asked for it, and the reader asks when it has found
-//! all its rings empty. A record that was committed between the two is seen at the latest when a first, short wait is over.
+//! A wake-up costs more than a datagram. So the program wakes nobody unless the reader asked for it, and the reader asks
+//! when it has found all its rings empty. It asks and then looks for records once more. The program looks for a wish before
+//! it reserves a record, so that the record itself can wake, and once more after it has submitted it. So one of both sees
+//! the other, and no wait has to be short.
 
+mod account;
 mod attach;
 mod attached;
 mod clock;
@@ -43,7 +46,7 @@ mod states;
 mod tests;
 
 pub use self::error::BpfError;
-pub use self::open::{Fast, open, rings};
+pub use self::open::{Fast, open};
 pub use self::plan::{Attach, BpfPlan, RedirectPlan};
 pub use self::shared::{Gate, Redirect};
 pub use self::source::BpfSource;

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::account::ProgramAccount;
 use super::clock::Clock;
 use super::counts::Counts;
 use super::lend::Numbered;
 use super::shared::Shared;
 use crate::record::Timestamp;
+use crate::source::datagram::{Datagram, Received, Source};
+use crate::source::live::LiveSource;
 use crate::source::udp::UdpSource;
-use crate::source::{Counted, Datagram, FastPath, Source};
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
 
-/// How late a record is seen at most whose program did not yet know that the reader was about to sleep.
+/// How often the rings are looked at while they are held back.
 pub(super) const SHORT_WAIT: Duration = Duration::from_millis(1);
 /// For how long after the program began its rings are held back, except for what is older than a datagram of a socket. What the stack
 /// received before can be queued there for longer than the program takes, and would come to the sockets too late.
@@ -46,7 +48,13 @@ impl BpfSource {
 
     /// Gives the source a ring, which no other source has.
     pub(super) fn add_ring(&mut self, number: u32, ring: Ring) {
-        self.rings.push(Numbered { number, ring, read: 0 });
+        self.rings.push(Numbered::new(number, ring));
+    }
+
+    /// The account of what the program does in front of this source, which has all its rings by now.
+    pub(super) fn account(&self) -> ProgramAccount {
+        let rings = self.rings.iter().map(|numbered| (numbered.number, Arc::clone(&numbered.read))).collect();
+        ProgramAccount::new(rings, Arc::clone(&self.shared))
     }
 
     fn counts(&self, ring: u32) -> Counts {
@@ -68,26 +76,19 @@ impl BpfSource {
         is
     }
 
-    fn poll(&self, timeout: Duration) -> io::Result<bool> {
+    fn poll(&self, timeout: Duration) -> io::Result<()> {
         let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let rings = self.rings.iter().map(|numbered| PollFd::new(&numbered.ring, PollFlags::IN));
         let mut ready: Vec<PollFd<'_>> = rings.chain(self.udp.poll_fds()).collect();
         match rustix::event::poll(&mut ready, Some(&timeout)) {
-            Ok(n) => Ok(n > 0),
-            Err(rustix::io::Errno::INTR) => Ok(true),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
 impl Source for BpfSource {
-    fn begin(&mut self) -> io::Result<()> {
-        self.udp.begin()?;
-        self.settles = Some(Instant::now() + SETTLE);
-        self.shared.begin().map_err(io::Error::other)
-    }
-
-    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
         let held_back = self.settles.is_some() && self.is_settling();
         // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
         let until = if self.drains { Timestamp::from_ns(u64::MAX) } else { self.clock.now() };
@@ -96,34 +97,41 @@ impl Source for BpfSource {
         self.rings.rotate_left(next);
         let Self { udp, rings, clock, verify_checksum, unstamped, .. } = self;
         let (clock, verify) = (*clock, *verify_checksum);
-        let of_sockets = limit.min(BATCH);
-        let mut room = limit - of_sockets;
-        let mut lent = 0;
-        let received = udp.receive(of_sockets, &mut |datagram: &Datagram<'_>| {
+        let mut room = limit;
+        udp.offer(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
             // The kernel begins to stamp what arrives a moment after the first socket on the host has asked for it. What came before gets its
             // time when it is read; all of it is older than the program and at the head of the sockets' queues.
             *unstamped &= datagram.timestamp >= until;
             for numbered in rings.iter_mut().filter(|_| !*unstamped) {
-                let n = numbered.lend(room, datagram.timestamp, clock, verify, deliver);
-                room -= n;
-                lent += n;
+                room -= numbered.lend(room, datagram.timestamp, clock, verify, deliver);
             }
+            // The rings may have more that is older, so the datagram is held until the next time.
+            if room == 0 {
+                return false;
+            }
+            room -= 1;
             deliver(datagram);
+            true
         })?;
         *unstamped &= udp.has_more();
         // With more in the sockets than was asked for, what is next in the rings may have come later than that.
         if !udp.has_more() && !held_back {
-            room += of_sockets - received;
             for numbered in rings.iter_mut() {
-                let n = numbered.lend(room, until, clock, verify, deliver);
-                room -= n;
-                lent += n;
+                room -= numbered.lend(room, until, clock, verify, deliver);
             }
         }
         for numbered in rings {
             numbered.ring.release();
         }
-        Ok(received + lent)
+        Ok(Received::Datagrams(limit - room))
+    }
+}
+
+impl LiveSource for BpfSource {
+    fn begin(&mut self) -> io::Result<()> {
+        self.udp.begin()?;
+        self.settles = Some(Instant::now() + SETTLE);
+        self.shared.begin().map_err(io::Error::other)
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -135,11 +143,9 @@ impl Source for BpfSource {
                 return Err(io::Error::other(error));
             }
         }
-        if self.has_records() || self.poll(timeout.min(SHORT_WAIT))? || self.has_records() {
-            return Ok(());
-        }
-        if let Some(rest) = timeout.checked_sub(SHORT_WAIT) {
-            self.poll(rest)?;
+        // A record that has been reserved by now is seen here. The program of one that is reserved later sees the wish.
+        if !self.has_records() {
+            self.poll(timeout)?;
         }
         Ok(())
     }
@@ -168,26 +174,6 @@ impl Source for BpfSource {
     }
 
     fn refused(&mut self) -> u64 {
-        Source::refused(&mut self.udp)
-    }
-
-    fn fast_path(&mut self) -> FastPath {
-        let mut sum = FastPath::default();
-        for numbered in &self.rings {
-            let counts = self.counts(numbered.number);
-            sum.taken += counts.taken;
-            sum.read += numbered.read;
-            sum.ring_full += counts.ring_full;
-            sum.unselected += counts.unselected;
-            sum.unselected_bytes += counts.unselected_bytes;
-            sum.passed += counts.passed;
-            sum.martian += counts.martian;
-            sum.redirect += counts.redirect;
-        }
-        sum
-    }
-
-    fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
-        self.shared.uncopied_sessions().map_err(io::Error::other)
+        LiveSource::refused(&mut self.udp)
     }
 }

@@ -14,12 +14,14 @@ pub(super) struct States {
     generation: u32,
     /// A bit for each address of this host.
     own: [u32; 8],
+    /// The last wish of a reader to be woken, of which no two are the same for a long time.
+    wish: u32,
 }
 
 impl States {
     /// Tells a program that begins: it is to leave everything to the stack, and the host has these addresses.
     pub(super) fn begin(map: Array<MapData, State>, own: [u32; 8]) -> Result<Self, MapError> {
-        let mut states = Self { map, leave_all: true, only: 0, generation: 1, own };
+        let mut states = Self { map, leave_all: true, only: 0, generation: 1, own, wish: 0 };
         states.tell()?;
         Ok(states)
     }
@@ -55,10 +57,12 @@ impl States {
         self.tell()
     }
 
-    /// Asks for a wake-up when something comes into the ring.
+    /// Asks for a wake-up when something comes into the ring. The program takes back the wish that it has fulfilled, and
+    /// no later one: so each is a number of its own, and none is 0.
     pub(super) fn wake(&mut self, ring: u32) -> Result<(), MapError> {
+        self.wish = self.wish.wrapping_add(1).max(1);
         let mut state = State::default();
-        state[0] = 1;
+        state[0] = self.wish;
         self.map.set(ring + 1, state, 0)
     }
 }

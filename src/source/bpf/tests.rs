@@ -1,11 +1,12 @@
-use super::open;
 use super::program;
 use super::source::{BpfSource, SHORT_WAIT};
+use super::{BpfPlan, open};
 use crate::sink::namespace::{Namespace, sh};
 use crate::source::udp::{self, Steering, UdpPlan};
-use crate::source::{Allowed, Source};
+use crate::source::{Account, Allowed, LiveSource, Source};
 use crate::wire::Encapsulation;
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 fn on_loopback(listen: &str, steering: Steering) -> BpfSource {
     let udp = UdpPlan { listen: vec![listen.parse().unwrap()], workers: 1, steering, receive_buffer: 1 << 20 };
     let mut listening = udp::listen(&udp).unwrap();
-    open(&program::tests::plan(None), &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
+    let plan = BpfPlan { ring: 1 << 19, ..program::tests::plan(None) };
+    open(&plan, &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
 }
 
 /// Begins, and waits until the rings are no longer held back.
@@ -52,7 +54,7 @@ fn nothing_is_taken_before_the_beginning() {
             .unwrap();
     }
     assert_eq!((got, source.kernel_dropped()), (vec![b"in time".to_vec()], 0));
-    let counts = source.fast_path();
+    let counts = source.account().so_far();
     assert_eq!((counts.taken, counts.read), (1, 1), "by the program");
 }
 
@@ -75,13 +77,14 @@ fn a_sleeper_is_woken_by_the_first_record() {
         let mut received = 0;
         while received == 0 {
             source.wait(Duration::from_secs(30)).unwrap();
-            received = source.receive(10, &mut |datagram| assert_eq!(datagram.payload, b"wake up")).unwrap();
+            received =
+                source.receive(10, &mut |datagram| assert_eq!(datagram.payload, b"wake up")).unwrap().datagrams();
         }
         let late = sends.join().unwrap().elapsed();
         // Nothing but the wake-up ends such a wait. On a busy machine it can be late, but not by that much.
         assert!(late < Duration::from_secs(10), "{late:?}");
     }
-    let counts = source.fast_path();
+    let counts = source.account().so_far();
     assert_eq!((counts.taken, counts.read), (10, 10), "none came by the socket");
 }
 
@@ -100,9 +103,9 @@ fn what_is_for_an_address_that_was_removed_is_left_to_the_stack() {
         let mut received = 0;
         while received == 0 {
             source.wait(SHORT_WAIT).unwrap();
-            received = source.receive(10, &mut |_| ()).unwrap();
+            received = source.receive(10, &mut |_| ()).unwrap().datagrams();
         }
-        let counts = source.fast_path();
+        let counts = source.account().so_far();
         (counts.taken, counts.passed)
     };
     assert_eq!(taken_and_passed(&mut source, "127.0.0.8"), (0, 1));
@@ -139,6 +142,83 @@ fn a_full_ring_does_not_keep_another_waiting() {
         let so_far = received.len();
         assert!(received.iter().any(|payload| payload == b"one"), "after {so_far} of many");
         assert!(so_far <= 200, "many are still there");
-        while source.receive(100, &mut |_| ()).unwrap() > 0 {}
+        while source.receive(100, &mut |_| ()).unwrap().datagrams() > 0 {}
     }
+}
+
+#[test]
+fn a_reader_that_falls_asleep_while_a_record_comes_is_woken() {
+    const ROUNDS: usize = 10_000;
+    let Some(_namespace) = Namespace::enter() else { return };
+    let mut source = on_loopback("127.0.0.1:4789", Steering::Session);
+    begin_and_settle(&mut source);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let round = &AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for n in 1..=ROUNDS {
+                while round.load(Ordering::Acquire) < n {
+                    thread::yield_now();
+                }
+                sender.send_to(b"wake up", "127.0.0.1:4789").unwrap();
+            }
+        });
+        for n in 1..=ROUNDS {
+            let begin = Instant::now();
+            round.store(n, Ordering::Release);
+            // The record is on its way, and comes before or after the wish to be woken, or while the program runs.
+            (0..n % 500).for_each(|_| std::hint::spin_loop());
+            let mut received = 0;
+            while received == 0 {
+                source.wait(Duration::from_secs(30)).unwrap();
+                received = source.receive(10, &mut |_| ()).unwrap().datagrams();
+            }
+            // Nothing but a wake-up ends such a wait.
+            let late = begin.elapsed();
+            assert!(late < Duration::from_secs(20), "round {n}: {late:?}");
+        }
+    });
+    let counts = source.account().so_far();
+    assert_eq!((counts.taken, counts.read), (ROUNDS as u64, ROUNDS as u64), "none came by the socket");
+}
+
+#[test]
+fn a_socket_waits_for_a_ring_that_is_far_behind() {
+    let Some(_namespace) = Namespace::enter() else { return };
+    let mut source = on_loopback("0.0.0.0:4789", Steering::Session);
+    begin_and_settle(&mut source);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut sent = 0u32;
+    // All of 127.0.0.0/8 comes in here, and only one of these addresses is what the program knows.
+    let mut send = |n, address: &str| {
+        for _ in 0..n {
+            sender.send_to(&sent.to_be_bytes(), (address, 4789)).unwrap();
+            sent += 1;
+        }
+    };
+    for limit in [1, 7, 64, 65, 1000, 1024] {
+        let (by_ring, by_socket) = ("127.0.0.1", "127.0.0.8");
+        for (n, address) in [(1200, by_ring), (1, by_socket), (200, by_ring), (100, by_socket), (100, by_ring)] {
+            send(n, address);
+        }
+        let (mut received, mut turns) = (Vec::new(), 0);
+        loop {
+            let n = source
+                .receive(limit, &mut |datagram| {
+                    received.push(u32::from_be_bytes(datagram.payload.try_into().unwrap()));
+                })
+                .unwrap()
+                .datagrams();
+            assert!(n <= limit);
+            turns += 1;
+            if n == 0 {
+                break;
+            }
+        }
+        assert_eq!(received.len(), 1601, "limit {limit}");
+        assert!(received.is_sorted(), "limit {limit}: {received:?}");
+        assert!(turns <= 1601 / limit + 20, "limit {limit}: {turns} turns");
+    }
+    let counts = source.account().so_far();
+    assert_eq!((counts.taken, counts.passed), (6 * 1500, 6 * 101));
 }

@@ -1,8 +1,9 @@
 //! Bursts: this says whether more comes than the disk takes, so that the page cache has to take it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// So many thousandths of the queue are too many to wait. The rest of the queue has to hold what
 /// comes until the writes on their way are done.
@@ -41,7 +42,7 @@ impl Burst {
     pub(super) fn hear(&self, waiting: u32, now: Instant) {
         self.waiting.store(waiting, Ordering::Relaxed);
         if waiting >= HALF {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.last.lock();
             // A burst that is over does not begin again by itself: the disk need not be the reason.
             last.iter_mut().filter(|last| !last.is_over(now)).for_each(|last| last.high = now);
         }
@@ -54,7 +55,7 @@ impl Burst {
 
     /// Begins a burst: too many wait, and they wait for the disk.
     pub(super) fn begin(&self, now: Instant) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let calm = match *last {
             // The calm before this burst was not worth much more than it took.
             Some(last) if now.duration_since(last.high) < 2 * last.calm => LONGEST.min(2 * last.calm),
@@ -65,14 +66,14 @@ impl Burst {
 
     /// Says whether it is calm at `now`, and has been for long enough.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         last.is_none_or(|last| last.is_over(now))
     }
 
     /// Acts as if too many had waited at `high` for the last time.
     #[cfg(test)]
     pub(super) fn calm_since(&self, high: Instant) {
-        self.last.lock().unwrap().iter_mut().for_each(|last| last.high = high);
+        self.last.lock().iter_mut().for_each(|last| last.high = high);
     }
 }
 

@@ -34,14 +34,15 @@ mod burst;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, fcntl_getfl, fcntl_setfl, statx};
 
 use self::burst::Burst;
-use super::status::status;
-use super::{Identity, StoredFile};
+use super::files::StoredFile;
+use super::status::{Identity, status};
 use crate::sys::direct::{BUFFER, Writes};
 use crate::sys::written;
 
@@ -49,13 +50,13 @@ use crate::sys::written;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direct {
-    /// All files, four at a time.
+    /// All, four at a time.
     On,
-    /// No file.
+    /// None.
     #[default]
     Off,
     // A file goes back to the page cache where a second brings less than 16 MiB.
-    /// A file that gets more than 64 MiB within a second, as long as less than half of --queue
+    /// Those that get more than 64 MiB within a second, as long as less than half of --queue
     /// waits for the disk.
     Auto,
 }
@@ -115,7 +116,7 @@ impl Pool {
     }
 
     fn take(&self) -> Option<Writes> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.refused || state.lent >= self.files {
             return None;
         }
@@ -134,12 +135,12 @@ impl Pool {
     /// Buffers in use.
     #[cfg(test)]
     pub(super) fn lent(&self) -> usize {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).lent
+        self.state.lock().lent
     }
 
     fn give_back(&self, mut writes: Writes) {
         writes.detach();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.lent -= 1;
         if writes.usable() {
             state.idle.push(writes);

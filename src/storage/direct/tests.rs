@@ -180,7 +180,7 @@ fn buffers_are_bounded_and_go_back() {
     b.flush().unwrap();
     assert_eq!(fs::read(disk.path().join("b")).unwrap(), b"onetwo");
     drop(b);
-    let state = pool.state.lock().unwrap();
+    let state = pool.state.lock();
     assert_eq!((state.idle.len(), state.lent), (1, 0));
 }
 
@@ -276,7 +276,7 @@ fn without_direct_access_or_a_ring_the_page_cache_serves() {
     let [disk, _] = directories();
     let path = disk.path().join("a");
     let pool = Arc::new(Pool::new(1));
-    pool.state.lock().unwrap().refused = true;
+    pool.state.lock().refused = true;
     let mut file = open(&path, Direct::On, &pool);
     file.write_all(b"one").unwrap();
     assert!(!is_direct(&file));

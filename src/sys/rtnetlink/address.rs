@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
-use super::{Message, RouteSocket, attributes, u32_at};
+use super::message::{Message, attributes, u32_at};
+use super::socket::RouteSocket;
 
 /// Length of `struct ifaddrmsg`: family u8, prefix length u8, flags u8, scope u8, index u32.
 const IFADDR_LEN: usize = 8;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
-use super::{HEADER_LEN, u32_at};
+use super::message::{HEADER_LEN, u32_at};
 
 /// The groups of notices: interfaces, filters, and addresses of both kinds.
 const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_TC | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;

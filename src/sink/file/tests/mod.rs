@@ -1,5 +1,6 @@
 use super::*;
 use crate::lane::Chunk;
+use crate::ledger::Totals;
 use crate::record::pcap;
 use crate::route::SessionTable;
 use crate::session::Session;
@@ -74,11 +75,11 @@ impl Rig {
     }
 
     fn dropped(&self, reason: OutputDrop) -> u64 {
-        self.count(|end| end.dropped(reason))
+        self.output.totals().value(&format!("dropped.{}", reason.label())).unwrap()
     }
 
     fn written(&self) -> u64 {
-        self.count(|end| &end.written)
+        self.output.totals().value("written").unwrap()
     }
 
     /// Waits until so many files are published: the archive has a thread of its own.

@@ -57,12 +57,9 @@ fn run(directory: PathBuf) -> Result<(u64, u64, u64), FileError> {
         }
     }
     sink.finish();
-    let sum = |counter: fn(&OutputCounters) -> u64| output.ends.iter().map(|end| counter(end)).sum();
-    Ok((
-        sum(|end| end.written.get()),
-        sum(|end| OutputDrop::ALL.iter().map(|reason| end.dropped(*reason).get()).sum()),
-        sum(|end| end.files.get()),
-    ))
+    let totals = output.totals();
+    let dropped = totals.shown().iter().filter(|reading| reading.label == "dropped").map(|reading| reading.value).sum();
+    Ok((totals.value("written").unwrap(), dropped, totals.files))
 }
 
 #[test]

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::Interface;
+use super::complaint::is_denied;
 use super::fault::Fault;
-use super::{Interface, is_denied};
 use crate::episode::Episode;
 use crate::sys::rtnetlink::{Link, Notices, RouteSocket};
 

@@ -1,15 +1,37 @@
-//! Memory of an output's queue.
+//! An output's queue has so much memory as the settings ask for, or as the host allows.
 
-use crate::cli::RunArgs;
+use super::super::error::PlanError;
+use super::super::key;
+use super::super::settings::Settings;
+use crate::host::HostFacts;
 use crate::lane::CHUNK_MEMORY;
 
 /// Of an output: a disk that pauses for a third of a second costs nothing at 3 Gbit/s. What is not
 /// needed is not touched.
 const QUEUE: u64 = 256 << 20;
 
+/// Memory of the queue of each output.
+pub(super) fn bytes(settings: &Settings, host: &HostFacts, workers: usize) -> u64 {
+    let asked = settings.delivery.queue.map(|queue| queue.0);
+    asked.unwrap_or_else(|| by_default(workers, outputs(settings), host.memory))
+}
+
+/// Says whether the host has the `asked` bytes that all outputs together would take.
+///
+/// # Errors
+/// The host has less.
+pub(super) fn check(settings: &Settings, host: &HostFacts, queue: u64, asked: u64) -> Result<(), PlanError> {
+    match host.memory {
+        Some(has) if asked > has => {
+            Err(PlanError::Memory { said: settings.origins.said(&key::QUEUE), queue, asked, has })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Memory of an output's queue where nobody says how much: on a host with this much `memory`, all
 /// of them may have a quarter of it.
-pub(super) fn by_default(workers: usize, outputs: usize, memory: Option<u64>) -> u64 {
+fn by_default(workers: usize, outputs: usize, memory: Option<u64>) -> u64 {
     let share = memory.map_or(QUEUE, |memory| memory / 4 / outputs.max(1) as u64);
     QUEUE.min(share).max(least(workers))
 }
@@ -19,15 +41,15 @@ pub(super) fn least(workers: usize) -> u64 {
     (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1
 }
 
-/// How many outputs these arguments ask for.
-pub(super) fn outputs(args: &RunArgs) -> usize {
-    let interfaces = (args.tap.len() + args.tun.len()) * args.tap_count.unwrap_or(1) as usize;
-    interfaces + usize::from(!args.no_write)
+/// The number of outputs that are asked for.
+fn outputs(settings: &Settings) -> usize {
+    let interfaces = settings.output.interfaces().map(|(_, interface, _)| interface.count.unwrap_or(1) as usize);
+    interfaces.sum::<usize>() + settings.output.files().count()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::tests::plan;
+    use super::super::tests::plan;
     use super::*;
 
     #[test]

@@ -1,0 +1,80 @@
+//! The commands and what they share.
+
+use std::path::PathBuf;
+
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use super::replay::ReplayArgs;
+use super::run::RunArgs;
+use crate::config::files::directory;
+use crate::console::LogFormat;
+use crate::evidence::Digest;
+
+/// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror
+/// interfaces out.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Log more: -v for details of the sensor, -vv for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0        ended as asked; what was dropped is in the ledger
+  1        could not start (directory not writable, file unreadable)
+  2        the command line is wrong
+  3        ended, but something failed on the way: an output lost frames or a
+           file could not be published, a worker stopped, the ledger does not
+           close or could not be printed, replay could not send every frame,
+           verify was interrupted
+  4        an input file is damaged, or a directory does not match its
+           manifest; what was whole before the damage was used
+  75       could not start, but may later: the port is taken, or an address or
+           interface is not there yet; to be tried again
+  128 + n  a second signal n, as 130 for SIGINT: left at once, nothing drained";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive VXLAN, decapsulate, and write one rotating pcap per mirror session, or feed
+    /// interfaces.
+    Run(Box<RunArgs>),
+    /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN
+    /// datagram.
+    Replay(ReplayArgs),
+    /// Check captures against the manifest of their directory: that none was changed, removed or
+    /// added.
+    Verify(VerifyArgs),
+    /// Run the sensor on built-in sample traffic over loopback and show what comes out.
+    Demo(DemoArgs),
+}
+
+/// `vxtap verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Directory with a manifest.jsonl, as that of `vxtap run --write`. A sensor may be writing to
+    /// it.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Hash of the last line at an earlier time, noted elsewhere: it must still be there, which
+    /// proves that no line up to it was removed.
+    #[arg(long, value_name = "HASH")]
+    pub head: Option<Digest>,
+}
+
+/// `vxtap demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where a new directory for the captures is made. [default: the temporary directory]
+    #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new().try_map(directory))]
+    pub write: Option<PathBuf>,
+}

@@ -1,0 +1,227 @@
+//! The flags of `vxtap run` become settings here, one by one.
+
+use super::run::RunArgs;
+use crate::config::Settings;
+use crate::config::interface::InterfaceArg;
+use crate::config::key::{self, Key};
+use crate::config::origin::{Origin, Origins};
+use crate::config::sessions::Item;
+use crate::config::settings::{Delivery, FILES, Files, Interface, Output, Outputs, Receive, Run, Sessions};
+
+impl RunArgs {
+    /// The settings that the command line asks for.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let output = self.outputs();
+        Settings {
+            receive: Receive {
+                listen: self.listen.clone(),
+                source: self.source,
+                interface: self.interface.clone(),
+                attach: self.attach,
+                ring: self.ring,
+                any_address: self.any_address,
+                verify_checksum: self.verify_checksum,
+                workers: self.workers,
+                steer: self.steer,
+                buffer: self.receive_buffer,
+                reserved_bits: self.reserved_bits,
+            },
+            sessions: Sessions {
+                max: self.max_sessions,
+                vni: self.vni.clone(),
+                from: self.from.clone(),
+                allow: self.allow.clone(),
+            },
+            delivery: Delivery { queue: self.queue, flush: self.flush },
+            run: Run { duration: self.duration, count: self.count, ledger: self.ledger },
+            origins: self.origins(&output),
+            output,
+        }
+    }
+
+    fn outputs(&self) -> Outputs {
+        let files = (!self.no_write).then(|| (FILES.to_owned(), Output::Pcap(Box::new(self.files()))));
+        let taps = self.tap.iter().map(|asked| (asked.name.clone(), Output::Tap(self.interface(asked))));
+        let tuns = self.tun.iter().map(|asked| (asked.name.clone(), Output::Tun(self.interface(asked))));
+        Outputs(files.into_iter().chain(taps).chain(tuns).collect())
+    }
+
+    fn files(&self) -> Files {
+        Files {
+            directory: self.write.clone(),
+            format: self.format,
+            compress: self.compress,
+            rotate_size: self.rotate_size,
+            rotate_frames: self.rotate_frames,
+            rotate_time: self.rotate_time,
+            direct: self.direct,
+            sync: self.sync,
+            hash: self.hash,
+            keep_bytes: self.keep_bytes,
+            keep_files: self.keep_files,
+            keep_age: self.keep_age,
+            min_free: self.min_free,
+            on_publish: self.on_publish.clone(),
+            snaplen: self.snaplen,
+        }
+    }
+
+    fn interface(&self, asked: &InterfaceArg) -> Interface {
+        let vnis = asked.vnis.iter().flat_map(|vnis| vnis.ranges().iter().copied().map(Item::One));
+        Interface {
+            interface: Some(asked.name.clone()),
+            vni: vnis.collect(),
+            mode: self.tap_mode,
+            mtu: self.tap_mtu,
+            count: self.tap_count,
+        }
+    }
+
+    /// Notes where each value was said. A flag for interfaces is said of each.
+    fn origins(&self, outputs: &Outputs) -> Origins {
+        let mut origins = Origins::default();
+        let is_given =
+            |key: &&Key| self.given.iter().any(|id| key.flag.trim_start_matches('-').replace('-', "_") == *id);
+        for key in key::ALL.iter().filter(is_given) {
+            if key.path.starts_with("output.interface.") {
+                outputs.interfaces().for_each(|(name, ..)| origins.note(key.of(name), Origin::Flag));
+            } else {
+                origins.note(key.path, Origin::Flag);
+            }
+        }
+        origins
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+    use serde_json::Value;
+
+    use super::super::{Cli, Command, parse};
+    use super::*;
+
+    fn settings(more: &[&str]) -> Settings {
+        let words = ["vxtap", "run"].iter().chain(more).map(Into::into);
+        match parse(words).unwrap().command {
+            Command::Run(args) => args.settings(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The paths below which two trees differ.
+    fn differences(a: &Value, b: &Value, path: &str, found: &mut BTreeSet<String>) {
+        match (a, b) {
+            (Value::Object(a), Value::Object(b)) => {
+                for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    match (a.get(key), b.get(key)) {
+                        (Some(a), Some(b)) => differences(a, b, &path, found),
+                        _ => _ = found.insert(path),
+                    }
+                }
+            }
+            _ if a != b => _ = found.insert(path.to_owned()),
+            _ => {}
+        }
+    }
+
+    /// Each flag with a value that is not its default, and what else it needs.
+    const SAMPLES: &[(&str, &[&str])] = &[
+        ("--listen 10.0.0.7", &[]),
+        ("--source bpf", &[]),
+        ("--interface eth0", &[]),
+        ("--attach tc", &[]),
+        ("--ring 1MiB", &[]),
+        ("--any-address", &[]),
+        ("--verify-checksum", &[]),
+        ("--workers 3", &[]),
+        ("--steer flow", &[]),
+        ("--receive-buffer 1MiB", &[]),
+        ("--reserved-bits reject", &[]),
+        ("--max-sessions 5", &[]),
+        ("--vni 5", &[]),
+        ("--from 10.0.0.7", &[]),
+        ("--allow list", &[]),
+        ("--queue 1GiB", &[]),
+        ("--flush 5s", &[]),
+        ("--no-write", &["--tap", "m"]),
+        ("--write /data", &[]),
+        ("--format pcapng", &[]),
+        ("--compress lz4", &[]),
+        ("--rotate-size 5MiB", &[]),
+        ("--rotate-frames 5", &[]),
+        ("--rotate-time 5m", &[]),
+        ("--direct off", &[]),
+        ("--sync publish", &[]),
+        ("--hash none", &[]),
+        ("--keep-bytes 5GiB", &[]),
+        ("--keep-files 5", &[]),
+        ("--keep-age 5d", &[]),
+        ("--min-free 5%", &[]),
+        ("--on-publish true", &[]),
+        ("--snaplen 200", &[]),
+        ("--tap n", &["--tap", "m"]),
+        ("--tun n", &["--tap", "m"]),
+        ("--tap-mode redirect", &["--tap", "m"]),
+        ("--tap-mtu 1500", &["--tap", "m"]),
+        ("--tap-count 2", &["--tap", "m"]),
+        ("--duration 5s", &[]),
+        ("--count 5", &[]),
+        ("--ledger json", &[]),
+    ];
+
+    #[test]
+    fn each_flag_changes_its_setting_and_no_other() {
+        for (sample, with) in SAMPLES {
+            let words: Vec<&str> = sample.split(' ').collect();
+            let key = key::ALL.iter().find(|key| key.flag == words[0]).unwrap();
+            let (before, after) = (settings(with), settings(&[with, &*words].concat()));
+            let mut found = BTreeSet::new();
+            let tree = |settings: &Settings| serde_json::to_value(settings).unwrap();
+            differences(&tree(&before), &tree(&after), "", &mut found);
+            let path = match key.flag {
+                "--tap" | "--tun" => "output.n".into(),
+                _ if key.path.starts_with("output.interface.") => key.of("m"),
+                _ => key.path.to_owned(),
+            };
+            assert_eq!(found, BTreeSet::from([path.clone()]), "{sample}");
+            let said = if path == "output.n" { key.of("n") } else { path };
+            assert_eq!(
+                (before.origins.of(&said), after.origins.of(&said)),
+                (Origin::Default, Origin::Flag),
+                "{sample}"
+            );
+        }
+    }
+
+    #[test]
+    fn flags_settings_and_samples_are_the_same() {
+        let run = Cli::command().find_subcommand("run").unwrap().clone();
+        let flags: BTreeSet<String> =
+            run.get_arguments().filter_map(|arg| arg.get_long()).map(|l| format!("--{l}")).collect();
+        let flags: BTreeSet<&str> = flags.iter().map(String::as_str).filter(|flag| *flag != "--help").collect();
+        let keys: BTreeSet<&str> = key::ALL.iter().map(|key| key.flag).collect();
+        let samples: BTreeSet<&str> = SAMPLES.iter().map(|(sample, _)| sample.split(' ').next().unwrap()).collect();
+        assert_eq!(flags, keys);
+        assert_eq!(keys, samples);
+    }
+
+    #[test]
+    fn without_flags_all_is_as_by_default() {
+        assert_eq!(settings(&[]), Settings::default());
+    }
+
+    #[test]
+    fn a_value_that_is_the_default_can_be_given() {
+        let given = settings(&["--rotate-size", "1GiB", "--tap", "m", "--tap", "n", "--tap-mtu", "9001"]);
+        assert_eq!(given.origins.of("output.pcap.rotate_size"), Origin::Flag);
+        assert_eq!(given.origins.of("output.pcap.rotate_time"), Origin::Default);
+        for path in ["output.m.mtu", "output.n.mtu", "output.n.interface"] {
+            assert_eq!(given.origins.of(path), Origin::Flag, "{path}");
+        }
+    }
+}

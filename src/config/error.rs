@@ -1,0 +1,163 @@
+//! The errors of planning: settings that are each well formed, but make no sense together or on
+//! this host.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::origin::Said;
+use super::sessions::AllAndOthers;
+use super::units;
+use crate::source::TooMany;
+use crate::source::udp;
+
+/// The smallest file that has room for its header and a frame.
+pub(super) const LEAST_ROTATE_SIZE: u64 = 4096;
+/// Files would be too many if they were shorter.
+pub(super) const LEAST_ROTATE_TIME: Duration = Duration::from_secs(1);
+/// An idle output would be kept busy by less.
+pub(super) const LEAST_FLUSH: Duration = Duration::from_millis(10);
+/// A page on any machine; eight jumbo datagrams in any case.
+pub(super) const LEAST_RING: u64 = 1 << 17;
+/// The kernel makes no larger ring.
+pub(super) const MOST_RING: u64 = 1 << 30;
+
+/// The reasons why there is no plan for these settings. An error names the setting by where it was
+/// said, and tells what would do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// There is not enough memory for two chunks per worker.
+    #[error(
+        "{said} {} is too small for {}; give at least {}{}",
+        units::size(*queue), units::plural(*workers, "worker"), units::size(least.next_multiple_of(1024)), units::meant(*queue)
+    )]
+    Queue {
+        /// The setting.
+        said: Said,
+        /// As asked, in bytes.
+        queue: u64,
+        /// Workers.
+        workers: usize,
+        /// The least that would do, in bytes.
+        least: u64,
+    },
+    /// A file must have room for its header and a frame.
+    #[error("{said} {} is too small; give at least {}{}", units::size(*size), units::size(LEAST_ROTATE_SIZE), units::meant(*size))]
+    RotateSize {
+        /// The setting.
+        said: Said,
+        /// As asked, in bytes.
+        size: u64,
+    },
+    /// One file would be over the budget.
+    #[error(
+        "{said} {keep} is less than {rotate_said} {rotate}, so one file would be too much; give a smaller {rotate_said}{meant}",
+        meant = units::meant(*keep), keep = units::size(*keep), rotate = units::size(*rotate)
+    )]
+    KeepBytes {
+        /// The setting.
+        said: Said,
+        /// As asked, in bytes.
+        keep: u64,
+        /// The setting of a file's size.
+        rotate_said: Said,
+        /// A file's size, in bytes.
+        rotate: u64,
+    },
+    /// The kernel takes an int and doubles it.
+    #[error("{said} {} is too large; the kernel takes less than 1GiB, as 512MiB", units::size(*size))]
+    ReceiveBuffer {
+        /// The setting.
+        said: Said,
+        /// As asked, in bytes.
+        size: u64,
+    },
+    /// There are more addresses than a worker waits on.
+    #[error("{0} is given more than {most} times", most = udp::MAX_LISTEN)]
+    ListenMany(Said),
+    /// The outputs would take more memory than there is.
+    #[error("{said} {} is too large: the outputs would take {} MiB, and this host has {} MiB", units::size(*queue), asked >> 20, has >> 20)]
+    Memory {
+        /// The setting.
+        said: Said,
+        /// As asked, in bytes.
+        queue: u64,
+        /// For all outputs together, in bytes.
+        asked: u64,
+        /// The host's memory, in bytes.
+        has: u64,
+    },
+    /// The rings would take more memory than there is.
+    #[error("{said} is too large: the rings would take {} MiB, and this host has {} MiB", asked >> 20, has >> 20)]
+    RingMemory {
+        /// The setting.
+        said: Said,
+        /// For all rings together, in bytes.
+        asked: u64,
+        /// The host's memory, in bytes.
+        has: u64,
+    },
+    /// The setting would do nothing.
+    #[error("{0} is for the BPF program; add --source bpf, or --source auto")]
+    OnlyBpf(Said),
+    /// The kernel makes no larger ring, and a small one holds no datagram.
+    #[error("{0} must be from {least} to {most}", least = units::size(LEAST_RING), most = units::size(MOST_RING))]
+    Ring(Said),
+    /// More is allowed than the program in the kernel has room for.
+    #[error("{0}")]
+    Allowed(#[from] TooMany),
+    /// A list has all and some.
+    #[error("{said}: {error}")]
+    AllAndOthers {
+        /// The setting.
+        said: Said,
+        /// The fault of the list.
+        error: AllAndOthers,
+    },
+    /// An idle output would be kept busy.
+    #[error("{0} is too short; give at least {least}ms", least = LEAST_FLUSH.as_millis())]
+    Flush(Said),
+    /// Nobody wants a file for every frame.
+    #[error("{0} is too short; give at least {least}s", least = LEAST_ROTATE_TIME.as_secs())]
+    RotateTime(Said),
+    /// One address is part of the other.
+    #[error("{said} {wide} includes {narrow}; give one of them")]
+    ListenOverlap {
+        /// The setting.
+        said: Said,
+        /// The address that includes the other.
+        wide: SocketAddr,
+        /// The other.
+        narrow: SocketAddr,
+    },
+    /// A link-local address is that of an interface.
+    #[error("cannot listen on {listen}: there is no interface {name}; there are: {ours}")]
+    NoInterface {
+        /// The address and the interface.
+        listen: String,
+        /// The interface.
+        name: String,
+        /// The interfaces of the host.
+        ours: String,
+    },
+    /// Something is asked for that only user space can do.
+    #[error("{said} redirect does not go with {with}: {why}")]
+    Redirect {
+        /// The setting that asks for redirection.
+        said: Said,
+        /// The setting that does not go with it.
+        with: Said,
+        /// The obstacle, and what to do about it.
+        why: &'static str,
+    },
+    /// Two outputs have one name.
+    #[error("the interface name {0} is taken by another output; choose another")]
+    InterfaceName(String),
+    /// The same address is given twice.
+    #[error("{said} {address} is given twice")]
+    ListenTwice {
+        /// The setting.
+        said: Said,
+        /// The address.
+        address: SocketAddr,
+    },
+}

@@ -1,0 +1,83 @@
+//! The names of all settings: in the tree of [`Settings`](super::Settings), and on the command
+//! line.
+
+/// The name of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// The setting's place in the tree. For an output, `pcap` or `interface` stands for the name of
+    /// the output.
+    pub path: &'static str,
+    /// The flag that gives its value.
+    pub flag: &'static str,
+}
+
+impl Key {
+    /// The place of this setting of the output `name` in the tree. A setting of no output has one
+    /// place.
+    #[must_use]
+    pub fn of(&self, name: &str) -> String {
+        let Some(field) = self.path.strip_prefix("output.") else { return self.path.to_owned() };
+        match field.split_once('.') {
+            Some((_, field)) => format!("output.{name}.{field}"),
+            None => format!("output.{name}"),
+        }
+    }
+}
+
+macro_rules! keys {
+    ($($name:ident $path:literal $flag:literal)*) => {
+        $(
+            #[doc = concat!("`", $path, "`, on the command line `", $flag, "`.")]
+            pub const $name: Key = Key { path: $path, flag: $flag };
+        )*
+        /// All settings that have a flag.
+        pub const ALL: &[Key] = &[$($name),*];
+    };
+}
+
+keys! {
+    LISTEN "receive.listen" "--listen"
+    SOURCE "receive.source" "--source"
+    INTERFACE "receive.interface" "--interface"
+    ATTACH "receive.attach" "--attach"
+    RING "receive.ring" "--ring"
+    ANY_ADDRESS "receive.any_address" "--any-address"
+    VERIFY_CHECKSUM "receive.verify_checksum" "--verify-checksum"
+    WORKERS "receive.workers" "--workers"
+    STEER "receive.steer" "--steer"
+    RECEIVE_BUFFER "receive.buffer" "--receive-buffer"
+    RESERVED_BITS "receive.reserved_bits" "--reserved-bits"
+    MAX_SESSIONS "sessions.max" "--max-sessions"
+    VNI "sessions.vni" "--vni"
+    FROM "sessions.from" "--from"
+    ALLOW "sessions.allow" "--allow"
+    QUEUE "delivery.queue" "--queue"
+    FLUSH "delivery.flush" "--flush"
+    NO_WRITE "output.pcap" "--no-write"
+    WRITE "output.pcap.directory" "--write"
+    FORMAT "output.pcap.format" "--format"
+    COMPRESS "output.pcap.compress" "--compress"
+    ROTATE_SIZE "output.pcap.rotate_size" "--rotate-size"
+    ROTATE_FRAMES "output.pcap.rotate_frames" "--rotate-frames"
+    ROTATE_TIME "output.pcap.rotate_time" "--rotate-time"
+    DIRECT "output.pcap.direct" "--direct"
+    SYNC "output.pcap.sync" "--sync"
+    HASH "output.pcap.hash" "--hash"
+    KEEP_BYTES "output.pcap.keep_bytes" "--keep-bytes"
+    KEEP_FILES "output.pcap.keep_files" "--keep-files"
+    KEEP_AGE "output.pcap.keep_age" "--keep-age"
+    MIN_FREE "output.pcap.min_free" "--min-free"
+    ON_PUBLISH "output.pcap.on_publish" "--on-publish"
+    SNAPLEN "output.pcap.snaplen" "--snaplen"
+    TAP "output.interface.interface" "--tap"
+    TUN "output.interface.interface" "--tun"
+    TAP_MODE "output.interface.mode" "--tap-mode"
+    TAP_MTU "output.interface.mtu" "--tap-mtu"
+    TAP_COUNT "output.interface.count" "--tap-count"
+    DURATION "run.duration" "--duration"
+    COUNT "run.count" "--count"
+    LEDGER "run.ledger" "--ledger"
+}
+
+/// The VNIs of one interface, which are part of the value of its flag.
+pub const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

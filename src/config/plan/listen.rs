@@ -1,0 +1,70 @@
+//! The sensor listens on addresses that are there and that do not exclude each other.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use super::super::address::{Listen, VXLAN_PORT};
+use super::super::error::PlanError;
+use super::super::key;
+use super::super::settings::Settings;
+use crate::host::HostFacts;
+use crate::source::udp;
+
+/// The addresses to listen on; where none was given, the default.
+///
+/// # Errors
+/// An interface is not there, or addresses exclude each other, or there are too many.
+pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<SocketAddr>, PlanError> {
+    let said = || settings.origins.said(&key::LISTEN);
+    let mut listen: Vec<SocketAddr> = Vec::new();
+    for one in &settings.receive.listen {
+        let address = match one {
+            Listen::Any(port) => any(*port, host),
+            Listen::At(address) => *address,
+            Listen::On(address, interface, port) => {
+                SocketAddrV6::new(*address, *port, 0, index(interface, *address, host)?).into()
+            }
+        };
+        if address.port() != 0 && listen.contains(&address) {
+            return Err(PlanError::ListenTwice { said: said(), address });
+        }
+        if let Some(&wide) = listen.iter().find(|other| includes(other, &address)) {
+            return Err(PlanError::ListenOverlap { said: said(), wide, narrow: address });
+        }
+        if let Some(&narrow) = listen.iter().find(|other| includes(&address, other)) {
+            return Err(PlanError::ListenOverlap { said: said(), wide: address, narrow });
+        }
+        listen.push(address);
+    }
+    if listen.is_empty() {
+        listen.push(any(VXLAN_PORT, host));
+    }
+    if listen.len() > udp::MAX_LISTEN {
+        return Err(PlanError::ListenMany(said()));
+    }
+    Ok(listen)
+}
+
+/// All addresses, IPv4 included; IPv4 alone where the host has no IPv6.
+fn any(port: u16, host: &HostFacts) -> SocketAddr {
+    if host.ipv6 { (Ipv6Addr::UNSPECIFIED, port).into() } else { (Ipv4Addr::UNSPECIFIED, port).into() }
+}
+
+/// The number of the interface of this name.
+fn index(name: &str, address: Ipv6Addr, host: &HostFacts) -> Result<u32, PlanError> {
+    match host.interfaces.iter().find(|interface| interface.name == name) {
+        Some(interface) => Ok(interface.index),
+        None => {
+            let ours = host.interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ");
+            Err(PlanError::NoInterface { listen: format!("[{address}%{name}]"), name: name.to_owned(), ours })
+        }
+    }
+}
+
+/// Says whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands
+/// for all, and that of IPv6 for IPv4 too.
+fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
+    wide.port() == narrow.port()
+        && wide.port() != 0
+        && wide.ip().is_unspecified()
+        && (wide.is_ipv6() || narrow.is_ipv4())
+}

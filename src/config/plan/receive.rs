@@ -1,0 +1,108 @@
+//! Datagrams are received by sockets, and by the program in the kernel.
+
+use super::super::error::{LEAST_RING, MOST_RING, PlanError};
+use super::super::key;
+use super::super::settings::Settings;
+use super::{listen, redirect};
+use crate::host::HostFacts;
+use crate::pipeline::PipelinePlan;
+use crate::source::Way;
+use crate::source::bpf::{Attach, BpfPlan};
+use crate::source::udp::{Steering, UdpPlan};
+
+/// The kernel takes an int and doubles it.
+const MOST_RECEIVE_BUFFER: u64 = (1 << 30) - 1;
+/// Each ring, where nobody says how large.
+pub(super) const RING: u64 = 16 << 20;
+
+/// The sockets.
+///
+/// # Errors
+/// The addresses or the receive buffer cannot be as they are asked for.
+pub(super) fn sockets(settings: &Settings, host: &HostFacts) -> Result<UdpPlan, PlanError> {
+    let receive = &settings.receive;
+    let listen = listen::plan(settings, host)?;
+    let receive_buffer = u32::try_from(receive.buffer.0).ok().filter(|n| u64::from(*n) <= MOST_RECEIVE_BUFFER);
+    let receive_buffer = receive_buffer.ok_or_else(|| PlanError::ReceiveBuffer {
+        said: settings.origins.said(&key::RECEIVE_BUFFER),
+        size: receive.buffer.0,
+    })?;
+    let workers = receive.workers.map_or_else(|| default_workers(host.cpus), usize::from);
+    Ok(UdpPlan { listen, workers, steering: receive.steer, receive_buffer })
+}
+
+/// Half the CPUs: the kernel's own part of receiving, which is the larger, and the outputs take the
+/// rest.
+fn default_workers(cpus: usize) -> usize {
+    (cpus / 2).clamp(1, 256)
+}
+
+/// The part that a program in the kernel can take for this pipeline.
+///
+/// # Errors
+/// Its rings cannot be as they are asked for, or sockets alone have no use for a setting.
+pub(super) fn program(
+    settings: &Settings,
+    host: &HostFacts,
+    udp: &UdpPlan,
+    pipeline: &PipelinePlan,
+) -> Result<BpfPlan, PlanError> {
+    let (receive, sessions) = (&settings.receive, &settings.sessions);
+    let ring = ring(settings, host, udp)?;
+    only_bpf(settings)?;
+    // The longest that any output keeps. A checksum needs all.
+    let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
+    // Without any there is nothing to drop, and the program needs no memory for lists.
+    let lists = sessions.allow.is_some() || !sessions.vni.is_empty() || !sessions.from.is_empty();
+    let redirect = redirect::plan(settings, pipeline);
+    Ok(BpfPlan {
+        interfaces: receive.interface.clone(),
+        attach: if redirect.is_some() { Attach::Tc } else { receive.attach.unwrap_or(Attach::Auto) },
+        ring,
+        keep: if receive.verify_checksum { u32::MAX } else { redirect::kept(snaplen) },
+        redirect,
+        // A number of datagrams is exact only where each comes by here, and so is a checksum that
+        // nobody looked at yet.
+        early: lists && settings.run.count.is_none() && !receive.verify_checksum,
+        any_address: receive.any_address,
+        verify_checksum: receive.verify_checksum,
+    })
+}
+
+/// Bytes of each ring: a power of two.
+fn ring(settings: &Settings, host: &HostFacts, udp: &UdpPlan) -> Result<u32, PlanError> {
+    let said = || settings.origins.said(&key::RING);
+    let bytes = settings.receive.ring.map_or(RING, |ring| ring.0);
+    let bytes = u32::try_from(bytes).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
+    let bytes = bytes.ok_or_else(|| PlanError::Ring(said()))?.next_power_of_two();
+    let rings = match udp.steering {
+        Steering::Session => udp.workers,
+        Steering::Flow => host.possible_cpus.unwrap_or(udp.workers),
+    };
+    let asked = u64::from(bytes).saturating_mul(rings as u64);
+    match host.memory {
+        Some(has) if settings.receive.source != Way::Udp && asked > has => {
+            Err(PlanError::RingMemory { said: said(), asked, has })
+        }
+        _ => Ok(bytes),
+    }
+}
+
+/// Refuses what was given and what sockets have no use for.
+fn only_bpf(settings: &Settings) -> Result<(), PlanError> {
+    let receive = &settings.receive;
+    if receive.source != Way::Udp {
+        return Ok(());
+    }
+    let given = [
+        (&key::INTERFACE, !receive.interface.is_empty()),
+        (&key::ATTACH, receive.attach.is_some()),
+        (&key::RING, receive.ring.is_some()),
+        (&key::ANY_ADDRESS, receive.any_address),
+        (&key::VERIFY_CHECKSUM, receive.verify_checksum),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((key, _)) => Err(PlanError::OnlyBpf(settings.origins.said(key))),
+        None => Ok(()),
+    }
+}

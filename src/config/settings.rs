@@ -1,0 +1,385 @@
+//! The settings are what the sensor is asked to do, whoever asks: the command line or the
+//! demonstration.
+//!
+//! The tree has the shape of a file. Defaults are here and nowhere else: a flag that has one takes
+//! it from here. A [`RunPlan`](super::RunPlan) says what the values mean together, and on this
+//! host.
+
+use std::path::PathBuf;
+
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::address::Listen;
+use super::hashing::Hashing;
+use super::origin::Origins;
+use super::sessions::{Networks, Vnis};
+use super::units::{Free, Size, Span};
+use crate::archive::Sync;
+use crate::evidence::Algorithm;
+use crate::pipeline::decap::ReservedBits;
+use crate::record::compress::Compression;
+use crate::record::format::Format;
+use crate::sink::interface::DEFAULT_MTU;
+use crate::source::Way;
+use crate::source::bpf::Attach;
+use crate::source::udp::Steering;
+use crate::storage::Direct;
+
+/// The name of the output for capture files on the command line.
+pub const FILES: &str = "pcap";
+
+/// All settings of `vxtap run`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The way in.
+    pub receive: Receive,
+    /// The sessions that are let in.
+    pub sessions: Sessions,
+    /// The settings that hold for all outputs.
+    pub delivery: Delivery,
+    /// The outputs, by name.
+    pub output: Outputs,
+    /// The end of the sensor.
+    pub run: Run,
+    /// The place where each value was said.
+    #[serde(skip)]
+    pub origins: Origins,
+}
+
+/// The settings for receiving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Receive {
+    /// Addresses to receive on; none stands for the port of VXLAN on all addresses.
+    pub listen: Vec<Listen>,
+    /// The kind of source.
+    pub source: Way,
+    /// Interfaces of the program; none stands for those of the addresses.
+    pub interface: Vec<String>,
+    /// The place on the interface that the program is attached to.
+    pub attach: Option<Attach>,
+    /// The size of each ring of the program.
+    pub ring: Option<Size>,
+    /// Says whether the program takes datagrams whatever address they are for.
+    pub any_address: bool,
+    /// Says whether UDP checksums of what the program takes are verified.
+    pub verify_checksum: bool,
+    /// Receiving threads.
+    pub workers: Option<u16>,
+    /// The rule that decides which worker receives a datagram.
+    pub steer: Steering,
+    /// The kernel's receive buffer of each socket.
+    pub buffer: Size,
+    /// The policy for reserved bits.
+    pub reserved_bits: ReservedBits,
+}
+
+impl Default for Receive {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            source: Way::Udp,
+            interface: Vec::new(),
+            attach: None,
+            ring: None,
+            any_address: false,
+            verify_checksum: false,
+            workers: None,
+            steer: Steering::Session,
+            buffer: Size(32 << 20),
+            reserved_bits: ReservedBits::Accept,
+        }
+    }
+}
+
+/// The sessions that are let in, and how many are told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Sessions told apart.
+    pub max: u32,
+    /// VNIs that are kept; none stands for all.
+    pub vni: Vnis,
+    /// Sources that are kept; none stands for all.
+    pub from: Networks,
+    /// The file that lists what is kept.
+    pub allow: Option<PathBuf>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { max: 1024, vni: Vec::new(), from: Vec::new(), allow: None }
+    }
+}
+
+/// The settings that hold for all outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Delivery {
+    /// Memory for frames on their way into an output.
+    pub queue: Option<Size>,
+    /// The time that a frame takes to its file at most.
+    pub flush: Span,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { queue: None, flush: Span::from_secs(1) }
+    }
+}
+
+/// The end of the sensor: when it comes, and what is printed then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Run {
+    /// The time after which the sensor ends.
+    pub duration: Option<Span>,
+    /// The number of datagrams after which the sensor ends.
+    pub count: Option<u64>,
+    /// The form of the ledger.
+    pub ledger: LedgerFormat,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { duration: None, count: None, ledger: LedgerFormat::Text }
+    }
+}
+
+/// An output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Output {
+    /// Rotating capture files.
+    Pcap(Box<Files>),
+    /// A tap interface.
+    Tap(Interface),
+    /// A tun interface.
+    Tun(Interface),
+}
+
+/// Capture files, and what becomes of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Files {
+    /// The directory for the files.
+    pub directory: PathBuf,
+    /// The format of the files.
+    pub format: Format,
+    /// The compression of the files.
+    pub compress: Option<Compression>,
+    /// Bytes of a file at most, before compression.
+    pub rotate_size: Size,
+    /// Frames of a file at most.
+    pub rotate_frames: Option<u64>,
+    /// The clock times at which a new file begins are multiples of this.
+    pub rotate_time: Span,
+    /// The files that are written past the page cache.
+    pub direct: Direct,
+    /// The part that is sure to survive a loss of power.
+    pub sync: Sync,
+    /// The hash of the files.
+    pub hash: Hashing,
+    /// Bytes of all files together at most.
+    pub keep_bytes: Option<Size>,
+    /// Files at most.
+    pub keep_files: Option<u64>,
+    /// The age of a file's last frame at most.
+    pub keep_age: Option<Span>,
+    /// Room to leave free on the file system.
+    pub min_free: Option<Free>,
+    /// The command that is run for each published file.
+    pub on_publish: Option<String>,
+    /// Bytes of a frame that are kept at most.
+    pub snaplen: u32,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            directory: "./captures".into(),
+            format: Format::Pcap,
+            compress: None,
+            rotate_size: Size(1 << 30),
+            rotate_frames: None,
+            rotate_time: Span::from_secs(3600),
+            direct: Direct::Auto,
+            sync: Sync::None,
+            hash: Hashing(Some(Algorithm::Sha256)),
+            keep_bytes: None,
+            keep_files: None,
+            keep_age: None,
+            min_free: None,
+            on_publish: None,
+            snaplen: 262_144,
+        }
+    }
+}
+
+/// An interface to feed, or several that share what there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Interface {
+    /// The name of the interface, or of the first; the output's name where there is none.
+    pub interface: Option<String>,
+    /// VNIs that the interface is fed; none stands for all.
+    pub vni: Vnis,
+    /// The way that frames take into the interface.
+    pub mode: TapMode,
+    /// The MTU of the interface at least.
+    pub mtu: u32,
+    /// Interfaces that the conversations are spread over.
+    pub count: Option<u32>,
+}
+
+impl Default for Interface {
+    fn default() -> Self {
+        Self { interface: None, vni: Vec::new(), mode: TapMode::Inject, mtu: DEFAULT_MTU, count: None }
+    }
+}
+
+/// The way that frames take into an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TapMode {
+    /// The sensor puts them there.
+    Inject,
+    /// With --source bpf, for one --tap: the program takes the outer headers off and redirects the
+    /// packet, without a thread of the sensor. What it leaves (fragments, odd datagrams) is
+    /// injected.
+    Redirect,
+}
+
+/// The form in which the ledger is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LedgerFormat {
+    /// A table.
+    Text,
+    /// One JSON object.
+    Json,
+    /// Not at all.
+    None,
+}
+
+/// Outputs with their names, in the order in which they were said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outputs(pub Vec<(String, Output)>);
+
+impl Default for Outputs {
+    fn default() -> Self {
+        Self(vec![(FILES.into(), Output::Pcap(Box::default()))])
+    }
+}
+
+impl Outputs {
+    /// The outputs that are interfaces, with their names; the flag is true for a tap.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&str, &Interface, bool)> {
+        self.0.iter().filter_map(|(name, output)| match output {
+            Output::Pcap(_) => None,
+            Output::Tap(interface) => Some((name.as_str(), interface, true)),
+            Output::Tun(interface) => Some((name.as_str(), interface, false)),
+        })
+    }
+
+    /// The outputs that are capture files, with their names.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Files)> {
+        self.0.iter().filter_map(|(name, output)| match output {
+            Output::Pcap(files) => Some((name.as_str(), &**files)),
+            Output::Tap(_) | Output::Tun(_) => None,
+        })
+    }
+}
+
+impl Serialize for Outputs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, output)| (name, output)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Outputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Named;
+
+        impl<'de> Visitor<'de> for Named {
+            type Value = Vec<(String, Output)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("outputs by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut outputs = Vec::new();
+                while let Some((name, output)) = map.next_entry::<String, Output>()? {
+                    if outputs.iter().any(|(other, _)| *other == name) {
+                        return Err(A::Error::custom(format_args!("the output {name} is given twice")));
+                    }
+                    outputs.push((name, output));
+                }
+                Ok(outputs)
+            }
+        }
+
+        deserializer.deserialize_map(Named).map(Outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_can_be_said_can_be_written_and_read_again() {
+        let text = r#"{
+            "receive": {"listen": [4789, "10.0.0.7:8472", "[fe80::1%eth0]:4789"], "source": "auto", "attach": "tc", "ring": "1MiB"},
+            "sessions": {"vni": [7, "9-12"], "from": ["10.0.0.0/8", "2001:db8::1"], "max": 16},
+            "delivery": {"queue": 1000001, "flush": "1m 30s"},
+            "output": {
+                "evidence": {"kind": "pcap", "directory": "/data", "compress": "zstd:7", "hash": "none", "min_free": "0.5%"},
+                "ids": {"kind": "tap", "interface": "mirror0", "vni": ["all"], "mode": "redirect"},
+                "a": {"kind": "tun"}
+            },
+            "run": {"count": 5, "ledger": "json"}
+        }"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.receive.buffer, Receive::default().buffer, "what is not said is as by default");
+        let names: Vec<&str> = settings.output.0.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["evidence", "ids", "a"], "in the order in which they were said");
+        let written = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&written).unwrap(), settings, "{written}");
+        for piece in [
+            "\"queue\":\"1000001\"",
+            "\"flush\":\"1m 30s\"",
+            "\"9-12\"",
+            "\"zstd:7\"",
+            "\"0.5%\"",
+            "[fe80::1%eth0]:4789",
+        ] {
+            assert!(written.contains(piece), "{piece} in {written}");
+        }
+        let defaults = Settings::default();
+        let written = serde_json::to_string(&defaults).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&written).unwrap(), defaults, "{written}");
+        assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), defaults);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused() {
+        for (text, fault) in [
+            (r#"{"recieve": {}}"#, "unknown field `recieve`"),
+            (r#"{"receive": {"port": 1}}"#, "unknown field `port`"),
+            (r#"{"output": {"x": {"kind": "tap", "directory": "/x"}}}"#, "unknown field `directory`"),
+            (r#"{"output": {"x": {"kind": "s3"}}}"#, "unknown variant `s3`"),
+            (r#"{"output": {"x": {"kind": "tap"}, "x": {"kind": "tun"}}}"#, "the output x is given twice"),
+            (r#"{"delivery": {"flush": 5}}"#, "has no unit; write 5s"),
+            (r#"{"delivery": {"queue": "lots"}}"#, "not a size"),
+            (r#"{"sessions": {"vni": ["5-1"]}}"#, "an empty range"),
+            (r#"{"receive": {"listen": ["localhost"]}}"#, "names are not looked up"),
+        ] {
+            let said = serde_json::from_str::<Settings>(text).unwrap_err().to_string();
+            assert!(said.contains(fault), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The facts of this machine that a plan depends on. They are read once, at the start, and handed
+//! to who plans: a plan for a host of another size is made by handing in other facts.
+//!
+//! Reading leaves the machine and the process as they are. The one thing that is changed for the
+//! sensor, the limit of open files, has a function of its own, [`raise_descriptor_limit`].
+
+pub mod port_owner;
+pub mod process;
+
+use std::net::{Ipv6Addr, UdpSocket};
+use std::thread;
+
+use procfs::Current;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors of a process whose limit reads as none.
+const UNLIMITED: u64 = 1 << 20;
+
+/// An interface of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number, which is the scope of a link-local address.
+    pub index: u32,
+}
+
+/// The facts that a plan has to know about the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Memory in bytes; `None` where nobody tells.
+    pub memory: Option<u64>,
+    /// CPUs that this process may use.
+    pub cpus: usize,
+    /// CPUs that the host can ever have; `None` where nobody tells.
+    pub possible_cpus: Option<usize>,
+    /// Descriptors that this process may have once its limit is raised.
+    pub descriptors: u64,
+    /// Says whether the host has IPv6.
+    pub ipv6: bool,
+    /// All interfaces.
+    pub interfaces: Vec<Interface>,
+}
+
+impl HostFacts {
+    /// Reads the facts of this machine.
+    #[must_use]
+    pub fn read() -> Self {
+        let interfaces = pnet::datalink::interfaces().into_iter();
+        Self {
+            memory: procfs::Meminfo::current().map(|memory| memory.mem_total).ok(),
+            cpus: thread::available_parallelism().map_or(1, usize::from),
+            possible_cpus: aya::util::nr_cpus().ok(),
+            descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(UNLIMITED),
+            // Where there is none, a socket of its kind cannot be made or bound.
+            ipv6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok(),
+            interfaces: interfaces.map(|found| Interface { name: found.name, index: found.index }).collect(),
+        }
+    }
+}
+
+/// Lets this process have as many descriptors as [`HostFacts::descriptors`] says. Where that fails,
+/// the limit stays as it is, and whoever opens files meets it.
+pub fn raise_descriptor_limit() {
+    let most = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_read_and_stays_as_it_is() {
+        let before = getrlimit(Resource::Nofile);
+        let facts = HostFacts::read();
+        assert_eq!(getrlimit(Resource::Nofile), before);
+        assert!(facts.memory.is_some_and(|bytes| bytes > 1 << 20) && facts.cpus > 0 && facts.descriptors > 0);
+        assert!(facts.possible_cpus.is_some_and(|possible| possible >= facts.cpus));
+        assert!(facts.interfaces.iter().any(|interface| interface.name == "lo" && interface.index == 1));
+    }
+}

@@ -1,0 +1,318 @@
+//! What is known of a counter beside its value: its label, its help text, its unit, its places in the equations and in
+//! the table. The counters themselves are declared in `counters.rs`.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::wire::Reason;
+
+/// What a counter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// UDP datagrams.
+    Datagrams,
+    /// Packets of any kind.
+    Packets,
+    /// Inner Ethernet frames.
+    Frames,
+    /// Bytes.
+    Bytes,
+    /// Files.
+    Files,
+    /// Commands that are run for a file.
+    Commands,
+    /// Times that something happened.
+    Times,
+}
+
+impl Unit {
+    /// The unit in a word, as it is in the name of a metric.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Unit::Datagrams => "datagrams",
+            Unit::Packets => "packets",
+            Unit::Frames => "frames",
+            Unit::Bytes => "bytes",
+            Unit::Files => "files",
+            Unit::Commands => "commands",
+            Unit::Times => "times",
+        }
+    }
+}
+
+/// How a number moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only rises.
+    Monotonic,
+    /// It rises and falls.
+    Gauge,
+}
+
+/// What it means that something was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Nothing by itself.
+    Plain,
+    /// It was not kept, as somebody asked for, or not apart from the rest.
+    Besides,
+    /// It was lost: by load, or because of what it is.
+    Lost,
+    /// It was lost because something failed, or another thing failed: the sensor ends with exit code 3.
+    Failed,
+}
+
+/// An equation that holds when the sensor has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Equation {
+    /// What became of datagrams.
+    Datagrams,
+    /// What the program in the kernel put into rings.
+    Rings,
+    /// Whose the frames were.
+    Sessions,
+    /// That an output is offered every frame.
+    Offers,
+    /// What became of an output's frames.
+    Frames,
+}
+
+impl Equation {
+    /// All of them, in the order in which they are checked.
+    pub const ALL: [Equation; 5] =
+        [Equation::Datagrams, Equation::Rings, Equation::Sessions, Equation::Offers, Equation::Frames];
+
+    /// Says whether the equation holds for each output by itself.
+    #[must_use]
+    pub const fn is_of_outputs(self) -> bool {
+        matches!(self, Equation::Offers | Equation::Frames)
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Lines are in the order of this number.
+    pub rank: u8,
+    /// How the line begins; for a counter by reason, what stands before the reason.
+    pub name: &'static str,
+    /// What stands behind the number.
+    pub note: &'static str,
+    /// Whether there is a line also where the number is zero.
+    pub always: bool,
+}
+
+/// What a declaration says of a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// What it counts.
+    pub unit: Unit,
+    /// How it moves.
+    pub kind: Kind,
+    /// What that means.
+    pub weight: Weight,
+    /// Equations in which it is on the left.
+    pub left: &'static [Equation],
+    /// Equations in which it is on the right.
+    pub right: &'static [Equation],
+    /// Its line in the table.
+    pub row: Option<Row>,
+    /// What a running sensor says as a warning when it has grown.
+    pub warning: Option<&'static str>,
+    /// It counts what moved from the first counter to the second, if there is one: neither falls, and the ledger shows both
+    /// with the move. A counter by reason is named as `dropped.write_error`.
+    pub moves: Option<(&'static str, Option<&'static str>)>,
+}
+
+impl Facts {
+    /// A counter of `unit` of which nothing else is known.
+    #[must_use]
+    pub const fn of(unit: Unit) -> Self {
+        let (kind, weight) = (Kind::Monotonic, Weight::Plain);
+        Self { unit, kind, weight, left: &[], right: &[], row: None, warning: None, moves: None }
+    }
+
+    /// It is a gauge.
+    #[must_use]
+    pub const fn gauge(self) -> Self {
+        Self { kind: Kind::Gauge, ..self }
+    }
+
+    /// It is on the left of these equations.
+    #[must_use]
+    pub const fn left(self, left: &'static [Equation]) -> Self {
+        Self { left, ..self }
+    }
+
+    /// It is on the right of these equations.
+    #[must_use]
+    pub const fn right(self, right: &'static [Equation]) -> Self {
+        Self { right, ..self }
+    }
+
+    /// It has a line in the table, at this rank.
+    #[must_use]
+    pub const fn row(self, rank: u8, name: &'static str, note: &'static str) -> Self {
+        Self { row: Some(Row { rank, name, note, always: true }), ..self }
+    }
+
+    /// It has a line in the table where it is not zero, at this rank.
+    #[must_use]
+    pub const fn row_if_any(self, rank: u8, name: &'static str, note: &'static str) -> Self {
+        Self { row: Some(Row { rank, name, note, always: false }), ..self }
+    }
+
+    /// It has this weight.
+    #[must_use]
+    pub const fn weight(self, weight: Weight) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// A running sensor warns of it.
+    #[must_use]
+    pub const fn warning(self, warning: &'static str) -> Self {
+        Self { warning: Some(warning), ..self }
+    }
+
+    /// It counts what moved from one counter to another, or away.
+    #[must_use]
+    pub const fn moves(self, from: &'static str, to: Option<&'static str>) -> Self {
+        Self { moves: Some((from, to)), ..self }
+    }
+}
+
+/// A [`Reason`] of the ledger, which may have facts of its own.
+pub trait Weighed: Reason {
+    /// The facts of the counter of this reason, where the counters of all have `shared`.
+    fn facts(self, shared: Facts) -> Facts;
+}
+
+/// A counter of the catalogue, with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The object of the JSON that it is in, if not the outer one.
+    pub group: Option<&'static str>,
+    /// Its label: the key in the JSON.
+    pub label: &'static str,
+    /// For a counter by reason, the reason's label: the key within [`Reading::label`].
+    pub reason: Option<&'static str>,
+    /// What it counts, in sentences.
+    pub help: String,
+    /// What else is known.
+    pub facts: Facts,
+    /// What was counted.
+    pub value: u64,
+}
+
+impl Reading {
+    /// Its name within its group, as `written` or `dropped.write_error`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.reason.map_or_else(|| self.label.to_owned(), |reason| format!("{}.{reason}", self.label))
+    }
+}
+
+/// What a field of a set of counters is: a counter, one for each reason, or a further set.
+pub trait Cell {
+    /// What several of them add up to.
+    type Total;
+
+    /// Adds up the values.
+    fn sum(cells: &[&Self]) -> Self::Total;
+
+    /// The catalogue's entries of a total, all of which are as `declared`.
+    fn readings(total: &Self::Total, declared: Reading) -> Vec<Reading>;
+}
+
+/// Readings with what moved where it belongs, and without the counters of moves: what the ledger shows.
+pub(super) fn settled(mut readings: Vec<Reading>) -> Vec<Reading> {
+    let (moves, mut shown): (Vec<_>, Vec<_>) = readings.drain(..).partition(|reading| reading.facts.moves.is_some());
+    for moved in moves {
+        let Some((from, to)) = moved.facts.moves else { continue };
+        for reading in &mut shown {
+            let name = reading.name();
+            if name == from {
+                reading.value = reading.value.wrapping_sub(moved.value);
+            } else if Some(name.as_str()) == to {
+                reading.value += moved.value;
+            }
+        }
+    }
+    shown
+}
+
+/// The two sides of an equation.
+pub(super) struct Sides {
+    pub(super) left: u64,
+    pub(super) right: u64,
+}
+
+impl Sides {
+    /// The sides of `equation`, added up from these readings.
+    pub(super) fn of(equation: Equation, readings: &[Reading]) -> Self {
+        let sum = |side: fn(&Facts) -> &'static [Equation]| {
+            let terms = readings.iter().filter(|reading| side(&reading.facts).contains(&equation));
+            terms.map(|reading| reading.value).sum()
+        };
+        Self { left: sum(|facts| facts.left), right: sum(|facts| facts.right) }
+    }
+
+    /// By how much the left side is larger.
+    pub(super) fn difference(&self) -> i64 {
+        self.left.wrapping_sub(self.right).cast_signed()
+    }
+}
+
+/// Readings as an object of JSON, in which groups and counters by reason are objects of their own.
+pub(super) struct Object<'a> {
+    pub(super) readings: &'a [Reading],
+    /// What is on its way, which has a key where there is some.
+    pub(super) in_flight: i64,
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for group in self.readings.chunk_by(|a, b| a.group == b.group) {
+            match group {
+                [Reading { group: Some(name), .. }, ..] => map.serialize_entry(name, &Group(group))?,
+                _ => entries(group, &mut map)?,
+            }
+        }
+        if self.in_flight != 0 {
+            map.serialize_entry("in_flight", &self.in_flight)?;
+        }
+        map.end()
+    }
+}
+
+/// Readings of one group.
+struct Group<'a>(&'a [Reading]);
+
+impl Serialize for Group<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        entries(self.0, &mut map)?;
+        map.end()
+    }
+}
+
+/// Readings of one counter by reason.
+struct Reasons<'a>(&'a [Reading]);
+
+impl Serialize for Reasons<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().filter_map(|reading| Some((reading.reason?, reading.value))))
+    }
+}
+
+fn entries<M: SerializeMap>(readings: &[Reading], map: &mut M) -> Result<(), M::Error> {
+    for counter in readings.chunk_by(|a, b| a.label == b.label) {
+        match counter {
+            [Reading { reason: None, label, value, .. }, ..] => map.serialize_entry(label, value)?,
+            [Reading { label, .. }, ..] => map.serialize_entry(label, &Reasons(counter))?,
+            [] => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! The catalogue: every counter of the ledger, each declared once.
+//!
+//! A line `label: Counter = facts;` with a comment above makes a field in a set of counters, which threads count in, and
+//! a field in the set's total. The comment is the counter's help text. JSON, table, equations, warnings and
+//! `docs/ledger.md` are made from these lines, so a new counter needs a line here and a call where it is counted.
+//!
+//! The sets are structs and not arrays by an enum: a counter is then `counters.received`, checked by the compiler, and
+//! two sets cannot be mixed up. What an array would give, to go through all of them, [`Totals::readings`] gives.
+//!
+//! **Order.** A counter is declared after those that are counted before it: `offered` before `written`. Totals are read
+//! in the reverse order, which is why a total of a running sensor never has more on the right of an equation than on the
+//! left (see `snapshot.rs`).
+
+use std::sync::Arc;
+
+use super::busiest::Busiest;
+use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
+use super::counter::{ByReason, Counter};
+use super::reasons::{NotRedirected, OutputDrop};
+use super::sessions::SessionCounts;
+use crate::wire::DropReason;
+
+/// The equations of which both sides are in one set of counters, and tell what is on its way.
+const BALANCED: [Equation; 2] = [Equation::Datagrams, Equation::Frames];
+/// The label of what is on its way.
+const IN_FLIGHT: &str = "in_flight";
+
+/// Sums of a set of counters.
+pub trait Totals {
+    /// All counters of the set in the order of their declaration. None of these values ever falls.
+    fn readings(&self) -> Vec<Reading>;
+
+    /// What the ledger shows: the readings, with what moved from one counter to another where it belongs.
+    fn shown(&self) -> Vec<Reading> {
+        settled(self.readings())
+    }
+
+    /// What is counted on the left of the set's equation and not yet on its right: what is on its
+    /// way. It is zero when the sensor has ended, and where the set has no equation of its own.
+    fn in_flight(&self) -> i64 {
+        let readings = self.readings();
+        BALANCED.iter().map(|equation| Sides::of(*equation, &readings).difference()).sum()
+    }
+
+    /// [`Totals::in_flight`] as an entry of the catalogue; none where the set has no equation.
+    fn gauge(&self) -> Option<Reading> {
+        let readings = self.readings();
+        let on_left = |reading: &Reading| BALANCED.iter().any(|equation| reading.facts.left.contains(equation));
+        let facts = Facts::of(readings.into_iter().find(on_left)?.facts.unit).gauge();
+        let help = format!("What is on its way while the sensor runs, in {}: zero at the end.", facts.unit.label());
+        let value = self.in_flight().cast_unsigned();
+        Some(Reading { group: None, label: IN_FLIGHT, reason: None, help, facts, value })
+    }
+
+    /// What the ledger shows of the counter of this name, as `dropped.write_error`.
+    fn value(&self, name: &str) -> Option<u64> {
+        self.shown().into_iter().find(|reading| reading.name() == name).map(|reading| reading.value)
+    }
+}
+
+/// Adds up one field of several sets.
+fn sum_of<Set, C: Cell>(sets: &[&Set], field: fn(&Set) -> &C) -> C::Total {
+    C::sum(&sets.iter().map(|set| field(set)).collect::<Vec<_>>())
+}
+
+/// Declares a set of counters and its total. `also` has fields that are no counters of the catalogue.
+macro_rules! counters {
+    (
+        $(#[$meta:meta])* pub struct $Set:ident, added up: $Total:ident {
+            $($(#[doc = $help:literal])+ $label:ident: $Cell:ty = $facts:expr;)+
+        }
+        $(also { $($(#[$also_meta:meta])* $also:ident: $Also:ty;)+ })?
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        pub struct $Set {
+            $($(#[doc = $help])+ pub $label: $Cell,)+
+            $($($(#[$also_meta])* pub $also: $Also,)+)?
+        }
+
+        #[doc = concat!("The counters of several [`", stringify!($Set), "`], added up.")]
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct $Total { $($(#[doc = $help])+ pub $label: <$Cell as Cell>::Total,)+ }
+
+        impl Cell for $Set {
+            type Total = $Total;
+
+            fn sum(sets: &[&Self]) -> $Total {
+                let mut total = $Total::default();
+                let read: &[fn(&[&Self], &mut $Total)] =
+                    &[$(|sets, total| total.$label = sum_of(sets, |set| &set.$label)),+];
+                read.iter().rev().for_each(|read| read(sets, &mut total));
+                total
+            }
+
+            fn readings(total: &$Total, declared: Reading) -> Vec<Reading> {
+                let group = Some(declared.label);
+                total.readings().into_iter().map(|reading| Reading { group, ..reading }).collect()
+            }
+        }
+
+        impl Totals for $Total {
+            fn readings(&self) -> Vec<Reading> {
+                let declared = |label, help: &str, facts| {
+                    let help = help.trim().to_owned();
+                    Reading { group: None, label, reason: None, help, facts, value: 0 }
+                };
+                let all = [$(<$Cell>::readings(&self.$label, declared(stringify!($label), concat!($($help),+), $facts))),+];
+                all.into_iter().flatten().collect()
+            }
+        }
+    };
+}
+
+const DATAGRAMS: Facts = Facts::of(Unit::Datagrams);
+const PACKETS: Facts = Facts::of(Unit::Packets);
+const FRAMES: Facts = Facts::of(Unit::Frames);
+const BYTES: Facts = Facts::of(Unit::Bytes);
+const FILES: Facts = Facts::of(Unit::Files);
+const COMMANDS: Facts = Facts::of(Unit::Commands);
+const TIMES: Facts = Facts::of(Unit::Times);
+
+counters! {
+    /// What one worker received.
+    #[repr(align(128))]
+    pub struct WorkerCounters, added up: WorkerTotals {
+        /// Datagrams that the sensor took from its sockets and rings, or that its program in the kernel redirected or
+        /// found not allowed.
+        received: Counter = DATAGRAMS.left(&[Equation::Datagrams]).row(10, "received", "");
+        /// Bytes of their UDP payloads.
+        received_bytes: Counter = BYTES;
+        /// Datagrams that the kernel dropped before the sensor saw them: no room in the socket's receive buffer or in the
+        /// program's ring, or a wrong UDP checksum.
+        kernel_dropped: Counter = DATAGRAMS
+            .weight(Weight::Lost)
+            .row(40, "kernel_dropped", "before the sensor saw them")
+            .warning("the kernel dropped datagrams: the sensor is too slow, or --receive-buffer too small for the burst");
+        /// Datagrams that came after the decision to stop.
+        refused_at_stop: Counter = DATAGRAMS.row_if_any(60, "refused_at_stop", "came after the decision to stop");
+        /// The kernel delivers a broadcast or multicast datagram to every worker: one receives it, and these are the
+        /// others' copies.
+        broadcast_copies: Counter = DATAGRAMS
+            .row_if_any(70, "broadcast_copies", "of datagrams that were received by another worker");
+        /// What the program in the kernel did; all zero without one.
+        fast_path: FastPathCounters = PACKETS;
+        /// Datagrams that yielded an inner frame.
+        decapsulated: Counter = DATAGRAMS
+            .right(&[Equation::Datagrams])
+            .left(&[Equation::Sessions, Equation::Offers])
+            .row(20, "decapsulated", "");
+        /// Datagrams that yielded none, by reason.
+        dropped: ByReason<DropReason, { DropReason::ALL.len() }> =
+            DATAGRAMS.right(&[Equation::Datagrams]).row_if_any(30, "dropped ", "");
+        /// Frames of accepted datagrams with reserved bits set.
+        reserved_bits: Counter = FRAMES.row_if_any(110, "reserved_bits", "set in the VXLAN header, accepted");
+        /// Frames that arrived cut: the inner IP header tells of more bytes than came.
+        cut_by_mirror: Counter = FRAMES.row_if_any(120, "cut_by_mirror", "frames that arrived truncated");
+        /// Frames of sessions that are not allowed, by VNI or source; each is also `filtered` in every output.
+        unselected: Counter = FRAMES
+            .weight(Weight::Besides)
+            .right(&[Equation::Sessions])
+            .row_if_any(130, "unselected", "of sessions not allowed: VNI or source");
+    }
+    also {
+        /// Whose the `unselected` frames are, as far as a program in the kernel did not see to them.
+        unselected_vnis: Busiest;
+        /// What came from sessions beyond the limit.
+        overflow: OverflowCounters;
+        /// What came from each of the others.
+        sessions: Arc<SessionCounts>;
+    }
+}
+
+counters! {
+    /// What the program in the kernel did with packets that one worker is to receive.
+    pub struct FastPathCounters, added up: FastPathTotals {
+        /// Datagrams put into a ring.
+        taken: Counter = DATAGRAMS.left(&[Equation::Rings]).row_if_any(80, "fast_path", "by way of the BPF program");
+        /// Datagrams read from the rings, also those that came too late to be received.
+        read: Counter = DATAGRAMS.right(&[Equation::Rings]);
+        /// Datagrams lost for want of room in a ring; each is also `kernel_dropped`.
+        ring_full: Counter = DATAGRAMS.row_if_any(50, "ring_full", "of them for want of room in a ring");
+        /// Datagrams of sessions not allowed, dropped on the spot; each is also received, decapsulated and `unselected`.
+        unselected: Counter = DATAGRAMS;
+        /// Packets of any kind left to the stack, which decides about them and counts what it refuses.
+        passed: Counter = PACKETS;
+        /// Of these, datagrams for the sensor from an address that no other host has: the stack takes few of them.
+        martian: Counter = DATAGRAMS
+            .row_if_any(100, "martian", "from addresses that no other host has: left to the stack");
+        /// Datagrams whose frames were redirected into an interface (`--tap-mode redirect`).
+        redirected: Counter = DATAGRAMS.row_if_any(90, "redirected", "by the BPF program");
+        /// Datagrams whose frames were left to the workers instead, by reason.
+        not_redirected: ByReason<NotRedirected, { NotRedirected::ALL.len() }> =
+            DATAGRAMS.row_if_any(150, "not redirected: ", "injected");
+    }
+}
+
+counters! {
+    /// What one worker received from sessions beyond the limit (`--max-sessions`).
+    pub struct OverflowCounters, added up: Overflow {
+        /// Frames of sessions beyond the limit.
+        frames: Counter = FRAMES
+            .weight(Weight::Besides)
+            .right(&[Equation::Sessions])
+            .row_if_any(140, "overflow", "of sessions beyond --max-sessions")
+            .warning("frames of sessions beyond --max-sessions go to the overflow file");
+        /// Bytes of these frames as they arrived.
+        bytes: Counter = BYTES;
+    }
+}
+
+counters! {
+    /// What happened at one end of an output: in a worker's lane, or in the sink. The ends of an output add up.
+    #[repr(align(128))]
+    pub struct OutputCounters, added up: OutputTotals {
+        /// Frames offered to the output.
+        offered: Counter = FRAMES.left(&[Equation::Frames]).right(&[Equation::Offers]).row(10, "offered", "");
+        /// Frames written.
+        written: Counter = FRAMES.right(&[Equation::Frames]).row(20, "written", "");
+        /// Bytes of the frames written, as far as they were kept.
+        written_bytes: Counter = BYTES;
+        /// Frames that the configuration keeps out of the output.
+        filtered: Counter = FRAMES.right(&[Equation::Frames]).row(30, "filtered", "");
+        /// Frames that the output lost, by reason.
+        dropped: ByReason<OutputDrop, { OutputDrop::ALL.len() }> =
+            FRAMES.right(&[Equation::Frames]).row_if_any(40, "dropped ", "");
+        /// Frames that were written to a capture which is gone or changed: no longer `written`, but `write_error`.
+        gone: Counter = FRAMES.moves("written", Some("dropped.write_error"));
+        /// Bytes of the frames that are gone.
+        gone_bytes: Counter = BYTES.moves("written_bytes", None);
+        /// Frames that were counted as `redirect_lost` and had only been late.
+        redirect_late: Counter = FRAMES.moves("dropped.redirect_lost", Some("written"));
+        /// Frames cut to the snap length.
+        snapped: Counter = FRAMES.row_if_any(50, "snapped", "cut to --snaplen");
+        /// Files published.
+        files: Counter = FILES;
+        /// Files left under their `.part` name because they could not be published.
+        unpublished: Counter =
+            FILES.weight(Weight::Failed).row_if_any(60, "unpublished", "files left under their .part name");
+        /// Files that a crash had left behind, salvaged and published.
+        recovered: Counter = FILES.row_if_any(70, "recovered", "files that a crash had left, salvaged");
+        /// Files that a crash had left behind and that could not be salvaged, moved aside.
+        set_aside: Counter = FILES.row_if_any(80, "set_aside", "files that a crash had left, beyond salvage");
+        /// Files removed to keep the budget.
+        pruned: Counter = FILES.row_if_any(90, "pruned", "files removed to keep the budget");
+        /// Times that somebody changed the manifest while the sensor had it.
+        manifest_changed: Counter =
+            TIMES.weight(Weight::Failed).row_if_any(100, "manifest_changed", "times, by somebody else: see the log");
+        /// Commands that were run for a published file.
+        hooks: Counter = COMMANDS.row_if_any(110, "hooks", "commands run for published files");
+        /// Of these, commands that failed.
+        hooks_failed: Counter = COMMANDS.weight(Weight::Failed).row_if_any(120, "hooks_failed", "of them");
+        /// Published files for which no command was run: too many were waiting, or the sensor ended first.
+        hooks_skipped: Counter =
+            FILES.weight(Weight::Failed).row_if_any(130, "hooks_skipped", "published files without");
+        /// Commands that still ran when the sensor ended.
+        hooks_unfinished: Counter = COMMANDS
+            .weight(Weight::Failed)
+            .row_if_any(140, "hooks_unfinished", "commands that still ran at the end");
+        /// Frames that this host sent into the output's interface, read and discarded.
+        host_frames: Counter =
+            FRAMES.row_if_any(150, "host_frames", "sent into the interface by this host, discarded");
+    }
+}
+
+impl WorkerCounters {
+    /// The counter of datagrams dropped for `reason`.
+    #[inline]
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> &Counter {
+        self.dropped.of(reason)
+    }
+
+    /// The counter of datagrams not redirected for `reason`.
+    #[must_use]
+    pub fn not_redirected(&self, reason: NotRedirected) -> &Counter {
+        self.fast_path.not_redirected.of(reason)
+    }
+}
+
+impl OutputCounters {
+    /// The counter of frames dropped for `reason`.
+    #[inline]
+    #[must_use]
+    pub fn dropped(&self, reason: OutputDrop) -> &Counter {
+        self.dropped.of(reason)
+    }
+}
+
+impl serde::Serialize for WorkerTotals {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Object { readings: &self.shown(), in_flight: self.in_flight() }.serialize(serializer)
+    }
+}
+
+impl serde::Serialize for OutputTotals {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Object { readings: &self.shown(), in_flight: self.in_flight() }.serialize(serializer)
+    }
+}
+
+impl serde::Serialize for Overflow {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Object { readings: &self.shown(), in_flight: 0 }.serialize(serializer)
+    }
+}

@@ -1,0 +1,84 @@
+//! The reasons by which something is counted, and what each means.
+
+use super::catalogue::{Facts, Weighed, Weight};
+use crate::wire::{DropReason, reasons};
+
+reasons! {
+    /// Why the program in the kernel did not redirect a frame, which then took the way through the worker.
+    pub enum NotRedirected {
+        /// The datagram is not one with a faultless VXLAN header and a frame of usual length, and nothing else.
+        Odd = "odd",
+        /// The kernel could not take the outer headers off.
+        Failed = "failed",
+        /// The interface was down, gone, or not there yet.
+        NoInterface = "no_interface",
+    }
+}
+
+reasons! {
+    /// Why an output did not write a frame it was offered.
+    pub enum OutputDrop {
+        /// The output is behind and its memory is full.
+        LaneFull = "lane_full",
+        /// No space on the file system, or a quota reached.
+        DiskFull = "disk_full",
+        /// Any other failure of open or write, or a capture that was written and is gone or changed.
+        WriteError = "write_error",
+        /// The output's thread has ended.
+        OutputGone = "output_gone",
+        /// The interface is down or was deleted.
+        InterfaceDown = "interface_down",
+        /// The host would hear what enters the interface, or speak there: somebody changed its settings.
+        InterfaceNotDeaf = "interface_not_deaf",
+        /// Not an IP packet, for an interface that takes nothing else.
+        NotIp = "not_ip",
+        /// The program in the kernel redirected the frame, but it did not come out of the interface: the queue to the
+        /// interface was full, or the interface had gone down a moment before.
+        RedirectLost = "redirect_lost",
+        /// A VLAN tag and less than 2 bytes of what it tags: the kernel drops such a frame, which ends within 20 bytes,
+        /// before any sniffer sees it.
+        RuntTaggedFrame = "runt_tagged_frame",
+    }
+}
+
+impl Weighed for NotRedirected {
+    fn facts(self, shared: Facts) -> Facts {
+        shared
+    }
+}
+
+impl Weighed for DropReason {
+    fn facts(self, shared: Facts) -> Facts {
+        match self {
+            // Refused because somebody asked for that.
+            DropReason::ReservedBits => shared.weight(Weight::Besides),
+            DropReason::TruncatedDatagram
+            | DropReason::ShortVxlanHeader
+            | DropReason::VniFlagClear
+            | DropReason::RuntInnerFrame
+            | DropReason::WrongChecksum => shared.weight(Weight::Lost),
+        }
+    }
+}
+
+impl Weighed for OutputDrop {
+    fn facts(self, shared: Facts) -> Facts {
+        match self {
+            OutputDrop::LaneFull => {
+                shared.weight(Weight::Lost).warning("an output is behind and its --queue is full: frames dropped")
+            }
+            OutputDrop::RedirectLost => shared.weight(Weight::Lost).warning(
+                "redirected frames did not enter the interface: it has just gone down, or the kernel's queue to it was \
+                 full (raise it with: sysctl -w net.core.netdev_max_backlog=10000)",
+            ),
+            OutputDrop::RuntTaggedFrame => shared.weight(Weight::Lost),
+            // An interface that takes IP packets alone.
+            OutputDrop::NotIp => shared.weight(Weight::Besides),
+            OutputDrop::DiskFull
+            | OutputDrop::WriteError
+            | OutputDrop::OutputGone
+            | OutputDrop::InterfaceDown
+            | OutputDrop::InterfaceNotDeaf => shared.weight(Weight::Failed),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The ledger as people read it.
+
+use std::fmt;
+
+use super::catalogue::Reading;
+use super::counters::{OutputTotals, Totals, WorkerTotals};
+use super::losses::Losses;
+use super::snapshot::Snapshot;
+
+/// Sessions listed in the table; JSON has them all.
+const SESSIONS_SHOWN: usize = 32;
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str) -> fmt::Result {
+    let line = format!("  {name:<28} {:>17}  {note}", thousands(n));
+    writeln!(f, "{}", line.trim_end())
+}
+
+/// The rows of these counters, in the order of their ranks. A row has the note that is in the catalogue, and before it
+/// what `besides` has to say of the counter of this label.
+fn rows(f: &mut fmt::Formatter<'_>, readings: &[Reading], besides: impl Fn(&str) -> String) -> fmt::Result {
+    let with_row = readings.iter().filter_map(|reading| Some((reading.facts.row?, reading)));
+    let mut rows: Vec<_> = with_row.collect();
+    rows.sort_by_key(|(at, _)| at.rank);
+    for (at, reading) in rows.iter().filter(|(at, reading)| at.always || reading.value > 0) {
+        let name = format!("{}{}", at.name, reading.reason.unwrap_or_default());
+        row(f, &name, reading.value, &(besides(reading.label) + at.note))?;
+    }
+    Ok(())
+}
+
+fn datagrams(f: &mut fmt::Formatter<'_>, readings: &[Reading], totals: &WorkerTotals) -> fmt::Result {
+    rows(f, readings, |label| match label {
+        "received" => format!("{} bytes", thousands(totals.received_bytes)),
+        _ => String::new(),
+    })
+}
+
+fn output(f: &mut fmt::Formatter<'_>, totals: &OutputTotals) -> fmt::Result {
+    let readings = totals.shown();
+    let of = |label: &str| readings.iter().find(|reading| reading.label == label).map_or(0, |reading| reading.value);
+    rows(f, &readings, |label| match (label, of("files")) {
+        ("written", files) => {
+            let files = match files {
+                0 => String::new(),
+                1 => " in 1 file".into(),
+                n => format!(" in {} files", thousands(n)),
+            };
+            format!("{} bytes{files}", thousands(of("written_bytes")))
+        }
+        _ => String::new(),
+    })
+}
+
+/// The table that `run` prints.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let losses = Losses::of(self);
+        writeln!(f, "{losses}")?;
+        writeln!(f, "datagrams")?;
+        datagrams(f, &self.terms(), &self.datagrams)?;
+        for (name, totals) in &self.outputs {
+            writeln!(f, "output {name}")?;
+            output(f, totals)?;
+        }
+        writeln!(f, "sessions ({})", thousands(self.sessions.len() as u64))?;
+        for s in self.sessions.iter().take(SESSIONS_SHOWN) {
+            let seconds = (s.last.ns() - s.first.ns()) as f64 / 1e9;
+            let note = format!("{} bytes in {seconds:.3} s from {}", thousands(s.bytes), s.first.compact());
+            row(f, &s.session.to_string(), s.frames, &note)?;
+        }
+        if self.sessions.len() > SESSIONS_SHOWN {
+            writeln!(f, "  ... {} more; --ledger json lists all", self.sessions.len() - SESSIONS_SHOWN)?;
+        }
+        match self.check() {
+            Ok(()) => {
+                writeln!(f, "{}, and the ledger closes: every datagram received is accounted for", losses.share())
+            }
+            Err(e) => writeln!(f, "{e}"),
+        }
+    }
+}
+
+/// A number with its thousands apart, as 1,234,567.
+#[must_use]
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(thousands(n), text);
+        }
+    }
+}

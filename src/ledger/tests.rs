@@ -1,0 +1,330 @@
+//! What scripts and people read of a ledger stays as it is, byte for byte.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::catalogue::Sides;
+use super::*;
+use crate::record::Timestamp;
+use crate::session::{Scope, Session};
+use crate::wire::{DropReason, Vni};
+
+/// A ledger in which every counter has a value of its own, and which closes.
+fn filled() -> Snapshot {
+    let mut ledger = Ledger::default();
+    let (one, two) = (ledger.worker(), ledger.worker());
+    for (n, reason) in (1..).zip(DropReason::ALL) {
+        one.dropped(reason).add(n * 1001);
+        one.received.add(n * 1001);
+    }
+    for (n, reason) in (1..).zip(NotRedirected::ALL) {
+        two.not_redirected(reason).add(n * 17);
+    }
+    one.received.add(900_000);
+    two.received.add(1_234_567);
+    one.decapsulated.add(900_000);
+    two.decapsulated.add(1_234_567);
+    one.received_bytes.add(12_345_678_901);
+    two.kernel_dropped.add(7204);
+    one.refused_at_stop.add(31);
+    one.broadcast_copies.add(32);
+    one.fast_path.taken.add(33_333);
+    one.fast_path.read.add(33_333);
+    two.fast_path.ring_full.add(35);
+    two.fast_path.unselected.add(36);
+    two.fast_path.passed.add(37);
+    two.fast_path.martian.add(38);
+    two.fast_path.redirected.add(39);
+    one.reserved_bits.add(40);
+    one.cut_by_mirror.add(41);
+    one.unselected.add(100_000);
+    (0..9).for_each(|_| one.unselected_vnis.add(Vni::new(77).unwrap()));
+    (0..4).for_each(|_| two.unselected_vnis.add(Vni::new(0xab_cdef).unwrap()));
+    one.overflow.frames.add(4567);
+    one.overflow.bytes.add(456_700);
+
+    let mut pcap = Output { name: "pcap".into(), ends: Vec::new() };
+    let (lane, sink) = (pcap.end(), pcap.end());
+    lane.offered.add(2_134_567);
+    lane.filtered.add(100_000);
+    lane.snapped.add(51);
+    let mut dropped = 0;
+    for (n, reason) in (1..).zip(OutputDrop::ALL) {
+        sink.dropped(reason).add(n * 103);
+        dropped += n * 103;
+    }
+    sink.written.add(2_034_567 - dropped);
+    sink.written_bytes.add(9_876_543_210);
+    for (n, counter) in (61..).zip([
+        &sink.files,
+        &sink.unpublished,
+        &sink.recovered,
+        &sink.set_aside,
+        &sink.pruned,
+        &sink.manifest_changed,
+        &sink.hooks,
+        &sink.hooks_failed,
+        &sink.hooks_skipped,
+        &sink.hooks_unfinished,
+        &sink.host_frames,
+    ]) {
+        counter.add(n);
+    }
+    let mut tap = Output { name: "mirror0".into(), ends: Vec::new() };
+    let end = tap.end();
+    end.offered.add(2_134_567);
+    end.written.add(2_134_567);
+    end.files.add(1);
+    ledger.outputs.extend([pcap, tap]);
+
+    let session = |source: Ipv6Addr, vni, frames| SessionTotals {
+        session: Session::vxlan(source, Vni::new(vni).unwrap()),
+        frames,
+        bytes: frames * 100,
+        first: Timestamp::from_ns(1_700_000_000_123_456_789),
+        last: Timestamp::from_ns(1_700_000_012_623_456_789),
+    };
+    let mut sessions: Vec<_> = (0..40)
+        .map(|vni| session(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), vni, 1000 + 3 * u64::from(vni)))
+        .collect();
+    let rest = 2_134_567 - 100_000 - 4567 - sessions.iter().map(|session| session.frames).sum::<u64>();
+    sessions.push(session(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7), 5, rest));
+    let started = Timestamp::from_ns(1_699_999_999_000_000_000);
+    let ended = Timestamp::from_ns(1_700_000_013_000_000_000);
+    Snapshot { version: "0", ended, ..Snapshot::of(&ledger, started, sessions) }
+}
+
+#[test]
+fn json_and_table_are_as_they_were() {
+    let snapshot = filled();
+    snapshot.check().unwrap();
+    assert_eq!(serde_json::to_string_pretty(&snapshot).unwrap() + "\n", include_str!("golden/ledger.json"));
+    assert_eq!(snapshot.to_string(), include_str!("golden/ledger.txt"));
+}
+
+fn sample() -> (Ledger, Vec<SessionTotals>) {
+    let mut ledger = Ledger::default();
+    let worker = ledger.worker();
+    worker.received.add(12);
+    worker.decapsulated.add(10);
+    worker.dropped(DropReason::VniFlagClear).add(2);
+    let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+    let (lane, sink) = (output.end(), output.end());
+    lane.offered.add(10);
+    lane.dropped(OutputDrop::LaneFull).add(3);
+    sink.written.add(7);
+    ledger.outputs.push(output);
+    let session = SessionTotals {
+        session: Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap()),
+        frames: 10,
+        bytes: 640,
+        first: Timestamp::from_ns(1),
+        last: Timestamp::from_ns(2),
+    };
+    (ledger, vec![session])
+}
+
+#[test]
+fn a_ledger_that_closes_and_one_that_does_not() {
+    let (ledger, sessions) = sample();
+    let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions.clone());
+    assert_eq!(snapshot.check(), Ok(()));
+    assert_eq!(snapshot.failed(), 0);
+    for worker in &ledger.workers {
+        worker.received.add(1);
+    }
+    let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions);
+    let imbalance = snapshot.check().unwrap_err();
+    assert_eq!((imbalance.left, imbalance.right), (13, 12));
+    assert!(snapshot.to_string().contains("does not close"));
+}
+
+#[test]
+fn what_was_lost_comes_first_and_with_the_last_line() {
+    let (ledger, sessions) = sample();
+    let text = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions).to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    let lost = "LOST 41 %: 3 frames of output pcap (lane_full); 2 datagrams without a frame (vni_flag_clear)";
+    assert_eq!(lines.first(), Some(&lost));
+    let last = "LOST 41 %, and the ledger closes: every datagram received is accounted for";
+    assert_eq!(lines.last(), Some(&last));
+}
+
+#[test]
+fn every_equation_is_checked() {
+    let break_it: [fn(&mut Snapshot); 6] = [
+        |s| s.datagrams.fast_path.taken += 1,
+        |s| s.datagrams.decapsulated += 1,
+        |s| s.sessions.clear(),
+        |s| s.datagrams.unselected += 1,
+        |s| s.outputs.values_mut().for_each(|o| o.written += 1),
+        |s| s.outputs.values_mut().for_each(|o| (o.offered, o.filtered) = (o.offered + 1, o.filtered + 1)),
+    ];
+    for change in break_it {
+        let (ledger, sessions) = sample();
+        let mut snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions);
+        change(&mut snapshot);
+        assert!(snapshot.check().is_err());
+    }
+}
+
+#[test]
+fn json_has_what_scripts_read() {
+    let (ledger, sessions) = sample();
+    let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions);
+    let json = serde_json::to_value(&snapshot).unwrap();
+    assert_eq!(json["received"], 12);
+    assert_eq!(json["dropped"]["vni_flag_clear"], 2);
+    assert_eq!(json["unselected_vnis"], serde_json::json!([]));
+    assert_eq!(json["outputs"]["pcap"]["dropped"]["lane_full"], 3);
+    assert_eq!(json["sessions"][0]["source"], "192.0.2.1");
+    assert_eq!(json["sessions"][0]["first"], "1970-01-01T00:00:00.000000001Z");
+}
+
+#[test]
+fn a_session_has_a_scope_in_json_where_it_has_one() {
+    let (_, sessions) = sample();
+    let plain = sessions[0].clone();
+    let scoped = SessionTotals { session: Session { scope: Some(Scope(100)), ..plain.session }, ..plain.clone() };
+    let rest = r#""vni":7,"frames":10,"bytes":640,"first":"1970-01-01T00:00:00.000000001Z","last":"1970-01-01T00:00:00.000000002Z"}"#;
+    for (totals, source) in [(plain, r#""192.0.2.1""#), (scoped, r#""192.0.2.1","scope":"0x64""#)] {
+        let wanted = format!(r#"{{"source":{source},{rest}"#);
+        assert_eq!(serde_json::to_string(&totals).unwrap(), wanted);
+    }
+}
+
+/// Gives every datagram of `worker` to the ledger as a sensor does, until `stop`; frames that are
+/// neither filtered nor dropped go to the sink.
+fn receive(worker: &WorkerCounters, lane: &OutputCounters, to_sink: &Sender<u64>, stop: &AtomicBool) {
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        worker.received.add(1);
+        if n % 7 == 0 {
+            worker.dropped(DropReason::VniFlagClear).add(1);
+            continue;
+        }
+        worker.decapsulated.add(1);
+        match n % 5 {
+            0 => worker.unselected.add(1),
+            1 => worker.overflow.frames.add(1),
+            session => worker.sessions.add(session, 1, 64, [Timestamp::from_ns(n as u64); 2]),
+        }
+        lane.offered.add(1);
+        match n % 3 {
+            0 => lane.filtered.add(1),
+            1 => lane.dropped(OutputDrop::LaneFull).add(1),
+            _ => to_sink.send(1).unwrap(),
+        }
+    }
+}
+
+/// Writes what comes; of some it is heard later that it is gone.
+fn write(sink: &OutputCounters, from_lanes: &Receiver<u64>) {
+    for (n, frames) in (0_u64..).zip(from_lanes) {
+        match n % 4 {
+            0 => sink.dropped(OutputDrop::DiskFull).add(frames),
+            _ => sink.written.add(frames),
+        }
+        if n % 8 == 7 {
+            sink.gone.add(frames);
+        }
+    }
+}
+
+/// All counters of a snapshot with names of their own.
+fn all(snapshot: &Snapshot) -> Vec<(String, u64)> {
+    let outputs = snapshot.outputs.values().flat_map(|output| output.readings());
+    let named = |reading: Reading| (format!("{:?} {}", reading.group, reading.name()), reading.value);
+    snapshot.datagrams.readings().into_iter().chain(snapshot.overflow.readings()).chain(outputs).map(named).collect()
+}
+
+#[test]
+fn a_snapshot_of_a_running_sensor_has_nothing_twice_and_no_counter_falls() {
+    let mut ledger = Ledger::default();
+    let workers = [ledger.worker(), ledger.worker()];
+    let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+    let lanes = [output.end(), output.end()];
+    let sink = output.end();
+    ledger.outputs.push(output);
+    let named = || (1..=4).map(|vni| Session::vxlan(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), Vni::new(vni).unwrap()));
+    let look = || Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(named()));
+    let stop = AtomicBool::new(false);
+    let looks = std::thread::scope(|scope| {
+        let (to_sink, from_lanes) = crossbeam_channel::bounded(64);
+        for (worker, lane) in workers.iter().zip(&lanes) {
+            let (to_sink, stop) = (to_sink.clone(), &stop);
+            scope.spawn(move || receive(worker, lane, &to_sink, stop));
+        }
+        drop(to_sink);
+        let sink = &sink;
+        scope.spawn(move || write(sink, &from_lanes));
+        let (end, mut before, mut looks) = (Instant::now() + Duration::from_secs(1), look(), 0);
+        while Instant::now() < end {
+            let now = look();
+            assert!(now.datagrams.in_flight() >= 0, "{}: {now:?}", now.datagrams.in_flight());
+            assert!(now.outputs["pcap"].in_flight() >= 0, "{}: {now:?}", now.outputs["pcap"].in_flight());
+            let (terms, offered) = (now.terms(), now.outputs["pcap"].offered);
+            assert!(Sides::of(Equation::Sessions, &terms).difference() >= 0, "{now:?}");
+            assert!(offered <= now.datagrams.decapsulated, "{now:?}");
+            for ((name, before), (_, now)) in all(&before).into_iter().zip(all(&now)) {
+                assert!(before <= now, "{name} fell from {before} to {now}");
+            }
+            (before, looks) = (now, looks + 1);
+        }
+        stop.store(true, Ordering::Relaxed);
+        looks
+    });
+    assert!(looks > 100, "{looks} snapshots");
+    let end = look();
+    end.check().unwrap();
+    assert_eq!((end.datagrams.in_flight(), end.outputs["pcap"].in_flight()), (0, 0));
+    assert!(!serde_json::to_string(&end).unwrap().contains("in_flight"));
+    let pcap = &end.outputs["pcap"];
+    assert!(pcap.gone > 0 && end.sessions.len() == 3);
+    assert_eq!(pcap.value("written"), Some(pcap.written - pcap.gone));
+    assert_eq!(pcap.value("dropped.write_error"), Some(pcap.gone));
+}
+
+#[test]
+fn what_is_on_its_way_has_a_key() {
+    let (ledger, sessions) = sample();
+    ledger.outputs[0].ends[0].offered.add(5);
+    let json = serde_json::to_value(Snapshot::of(&ledger, Timestamp::from_ns(0), sessions)).unwrap();
+    assert_eq!((&json["in_flight"], &json["outputs"]["pcap"]["in_flight"]), (&serde_json::Value::Null, &5.into()));
+}
+
+#[test]
+fn counters_only_rise() {
+    let counter = Counter::default();
+    counter.add(5);
+    counter.raise(3);
+    assert_eq!(counter.get(), 5);
+    counter.raise(8);
+    assert_eq!(counter.get(), 8);
+}
+
+#[test]
+fn labels_and_ranks_are_told_apart() {
+    let of = |readings: Vec<Reading>| {
+        let names: Vec<_> = readings.iter().map(|reading| (reading.group, reading.name())).collect();
+        let different: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        let rows = readings.iter().filter_map(|reading| Some((reading.facts.row?.rank, reading.group, reading.label)));
+        let rows: std::collections::BTreeSet<_> = rows.collect();
+        let ranks: std::collections::HashSet<_> = rows.iter().map(|(rank, ..)| rank).collect();
+        assert_eq!(ranks.len(), rows.len(), "two counters have one rank: {rows:?}");
+        assert!(readings.iter().all(|reading| reading.help.ends_with(['.', ')'])), "{readings:?}");
+        for (from, to) in readings.iter().filter_map(|reading| reading.facts.moves) {
+            let names: Vec<_> = readings.iter().map(Reading::name).collect();
+            assert!(names.iter().any(|name| name == from) && to.is_none_or(|to| names.iter().any(|name| name == to)));
+        }
+    };
+    let empty = Snapshot::of(&Ledger::default(), Timestamp::from_ns(0), Vec::new());
+    of(empty.terms().into_iter().filter(|reading| reading.group != Some("sessions")).collect());
+    of(Output { name: String::new(), ends: Vec::new() }.totals().readings());
+}
