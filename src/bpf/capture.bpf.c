@@ -29,7 +29,7 @@ typedef __s32 s32;
 typedef __u16 u16;
 typedef __u8 u8;
 
-// What precedes a datagram in the ring: 56 bytes, so that the payload begins 64 bytes after the kernel's own header of 8 does, and records
+// Precedes a datagram in the ring: 56 bytes, so that the payload begins 64 bytes after the kernel's own header of 8 does, and records
 // whose room for it is a multiple of 64 begin and end with a cache line. Mirrored in source/bpf/record.rs.
 struct record {
   u64 time;    // CLOCK_MONOTONIC, or CLOCK_REALTIME
@@ -63,7 +63,7 @@ struct {
   __array(values, struct ring);
 } rings SEC(".maps");
 
-// What user space says, a cache line each. The first is for the program, number n + 1 for ring n.
+// States by which user space tells what to do, a cache line each. The first is for the program, number n + 1 for ring n.
 struct state {
   u32 set;        // of the program: leave everything to the stack. Of a ring: its reader sleeps or is about to, wake it; a number for each time
   u32 only;       // of the program: take only what these lists have
@@ -79,7 +79,7 @@ struct {
   __type(value, struct state);
 } states SEC(".maps");
 
-// What became of packets, for each ring. Mirrored in source/bpf/program.rs.
+// Counters of what became of packets, for each ring. Mirrored in source/bpf/counts.rs.
 struct count {
   u64 taken;            // put into the ring
   u64 ring_full;        // lost, since the ring had no room
@@ -107,7 +107,7 @@ struct {
   __type(value, struct count);
 } counts SEC(".maps");
 
-// Whom a datagram is for, and where it comes in. In words, which are compared one by one; with
+// An endpoint says whom a datagram is for, and where it comes in. In words, which are compared one by one; with
 // `any_address` all are zero but for the port. Mirrored in source/bpf/place.rs.
 struct endpoint {
   u64 address[2]; // network order; IPv4 as IPv4-mapped IPv6
@@ -126,7 +126,7 @@ struct {
   __type(value, u8);
 } listening SEC(".maps");
 
-// What was found in `listening` last, by a CPU: most come to the same endpoint, and comparing takes a tenth of the time.
+// The endpoint that a CPU found in `listening` last: most come to the same endpoint, and comparing takes a tenth of the time.
 struct known {
   struct endpoint to;
   u32 generation;
@@ -184,7 +184,7 @@ struct {
   __type(value, u8);
 } own SEC(".maps");
 
-// Where to redirect: the number of an interface, or 0.
+// The number of the interface to redirect to, or 0.
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1);
@@ -192,7 +192,7 @@ struct {
   __type(value, u32);
 } target SEC(".maps");
 
-// What was redirected and is not in a ring, by session. Mirrored in source/bpf/redirect.rs.
+// Totals of what was redirected and is not in a ring, by session. Mirrored in source/bpf/redirect.rs.
 struct session {
   u32 source[4], vni;
 };
@@ -253,10 +253,10 @@ static __always_inline bool is_allowed(u32 only, u32 vni, const u32 *from) {
 // fragments, which come through the socket, belong to the same worker.
 #define MIX 0x9e3779b1u
 
-// Which of 256 bits of `state.own` stands for this address, by its last word.
+// Returns which of 256 bits of `state.own` stands for this address, by its last word.
 static __always_inline u32 own_bit(u32 last) { return (last * MIX) >> 24; }
 
-// Whether the source is one that no other host has, but for this one's own addresses. `listening`
+// Says whether the source is one that no other host has, but for this one's own addresses. `listening`
 // has destinations of that kind for the loopback interface alone, and with `any_address` it has
 // none at all.
 static __always_inline bool is_martian(const struct record *r, bool v6, u32 interface) {
@@ -271,7 +271,7 @@ static __always_inline bool is_martian(const struct record *r, bool v6, u32 inte
   return !local && (first == 0 || first >= 224 || first == 127 || (any_address && (u8)to[3] == 127));
 }
 
-// Whether an address is one of this host's.
+// Says whether an address is one of this host's.
 static __always_inline bool is_own(const struct state *state, const u32 *address) {
   u32 bit = own_bit(address[3]);
   if (!(*(volatile u32 *)&state->own[bit >> 5] >> (bit & 31) & 1))
@@ -308,12 +308,12 @@ static __always_inline bool is_vlan(u16 type) {
 // behind them.
 #define HEAD 28
 
-// Whether an inner frame has more tags than `is_cut` looks through.
+// Says whether an inner frame has more tags than `is_cut` looks through.
 static __always_inline bool has_three_tags(const u8 *head) {
   return is_vlan(*(u16 *)(head + 12)) && is_vlan(*(u16 *)(head + 16)) && is_vlan(*(u16 *)(head + 20));
 }
 
-// Whether an inner frame of this many bytes, at least 34, had more of them by its IP header, behind
+// Says whether an inner frame of this many bytes, at least 34, had more of them by its IP header, behind
 // two VLAN tags at most: see `wire::inner::original_length`.
 static __always_inline bool is_cut(const u8 *head, u32 length) {
   u32 at = 14;
@@ -347,7 +347,7 @@ static __always_inline bool strip(struct __sk_buff *ctx, u32 frame, const u8 *he
   return bpf_skb_adjust_room(ctx, -(s32)frame, BPF_ADJ_ROOM_MAC, flags) == 0;
 }
 
-// What is counted of a session, or nothing beyond the limit. Says whether it is new.
+// Returns the totals of a session, or nothing beyond the limit. Says whether the session is new.
 static __always_inline struct total *total_of(const struct record *r, u32 vni, bool *is_new) {
   struct session key = {.vni = vni};
   __builtin_memcpy(key.source, r->source, 16);
