@@ -40,6 +40,15 @@ impl Unit {
     }
 }
 
+/// How a number moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only rises.
+    Monotonic,
+    /// It rises and falls.
+    Gauge,
+}
+
 /// What it means that something was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
@@ -98,6 +107,8 @@ pub struct Row {
 pub struct Facts {
     /// What it counts.
     pub unit: Unit,
+    /// How it moves.
+    pub kind: Kind,
     /// What that means.
     pub weight: Weight,
     /// Equations in which it is on the left.
@@ -117,7 +128,14 @@ impl Facts {
     /// A counter of `unit` of which nothing else is known.
     #[must_use]
     pub const fn of(unit: Unit) -> Self {
-        Self { unit, weight: Weight::Plain, left: &[], right: &[], row: None, warning: None, moves: None }
+        let (kind, weight) = (Kind::Monotonic, Weight::Plain);
+        Self { unit, kind, weight, left: &[], right: &[], row: None, warning: None, moves: None }
+    }
+
+    /// It is a gauge.
+    #[must_use]
+    pub const fn gauge(self) -> Self {
+        Self { kind: Kind::Gauge, ..self }
     }
 
     /// It is on the left of these equations.
@@ -221,6 +239,28 @@ pub(super) fn settled(mut readings: Vec<Reading>) -> Vec<Reading> {
         }
     }
     shown
+}
+
+/// The two sides of an equation.
+pub(super) struct Sides {
+    pub(super) left: u64,
+    pub(super) right: u64,
+}
+
+impl Sides {
+    /// The sides of `equation`, added up from these readings.
+    pub(super) fn of(equation: Equation, readings: &[Reading]) -> Self {
+        let sum = |side: fn(&Facts) -> &'static [Equation]| {
+            let terms = readings.iter().filter(|reading| side(&reading.facts).contains(&equation));
+            terms.map(|reading| reading.value).sum()
+        };
+        Self { left: sum(|facts| facts.left), right: sum(|facts| facts.right) }
+    }
+
+    /// By how much the left side is larger.
+    pub(super) fn difference(&self) -> i64 {
+        self.left.wrapping_sub(self.right).cast_signed()
+    }
 }
 
 /// Readings as an object of JSON, in which groups and counters by reason are objects of their own.

@@ -11,14 +11,19 @@
 //! in the reverse order, which is why a total of a running sensor never has more on the right of an equation than on the
 //! left (see `snapshot.rs`).
 
-use std::fmt::Debug;
+use std::sync::Arc;
 
-use super::Busiest;
-use super::catalogue::{Cell, Equation, Facts, Object, Reading, Unit, Weight, settled};
+use super::busiest::Busiest;
+use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
 use super::counter::{ByReason, Counter};
-use super::equation;
 use super::reasons::{NotRedirected, OutputDrop};
+use super::sessions::SessionCounts;
 use crate::wire::DropReason;
+
+/// The equations of which both sides are in one set of counters, and tell what is on its way.
+const BALANCED: [Equation; 2] = [Equation::Datagrams, Equation::Frames];
+/// The label of what is on its way.
+const IN_FLIGHT: &str = "in_flight";
 
 /// Sums of a set of counters.
 pub trait Totals {
@@ -28,6 +33,23 @@ pub trait Totals {
     /// What the ledger shows: the readings, with what moved from one counter to another where it belongs.
     fn shown(&self) -> Vec<Reading> {
         settled(self.readings())
+    }
+
+    /// What is counted on the left of the set's equation and not yet on its right: what is on its
+    /// way. It is zero when the sensor has ended, and where the set has no equation of its own.
+    fn in_flight(&self) -> i64 {
+        let readings = self.readings();
+        BALANCED.iter().map(|equation| Sides::of(*equation, &readings).difference()).sum()
+    }
+
+    /// [`Totals::in_flight`] as an entry of the catalogue; none where the set has no equation.
+    fn gauge(&self) -> Option<Reading> {
+        let readings = self.readings();
+        let on_left = |reading: &Reading| BALANCED.iter().any(|equation| reading.facts.left.contains(equation));
+        let facts = Facts::of(readings.into_iter().find(on_left)?.facts.unit).gauge();
+        let help = format!("What is on its way while the sensor runs, in {}: zero at the end.", facts.unit.label());
+        let value = self.in_flight().cast_unsigned();
+        Some(Reading { group: None, label: IN_FLIGHT, reason: None, help, facts, value })
     }
 
     /// What the ledger shows of the counter of this name, as `dropped.write_error`.
@@ -144,6 +166,8 @@ counters! {
         unselected_vnis: Busiest;
         /// What came from sessions beyond the limit.
         overflow: OverflowCounters;
+        /// What came from each of the others.
+        sessions: Arc<SessionCounts>;
     }
 }
 
@@ -260,22 +284,6 @@ impl OutputCounters {
     #[must_use]
     pub fn dropped(&self, reason: OutputDrop) -> &Counter {
         self.dropped.of(reason)
-    }
-}
-
-impl WorkerTotals {
-    /// Datagrams received of which it is not counted yet what they are. Zero when the sensor has ended.
-    #[must_use]
-    pub fn in_flight(&self) -> i64 {
-        equation::Sides::of(Equation::Datagrams, &self.readings()).difference()
-    }
-}
-
-impl OutputTotals {
-    /// Frames on their way into the output. Zero when the sensor has ended.
-    #[must_use]
-    pub fn in_flight(&self) -> i64 {
-        equation::Sides::of(Equation::Frames, &self.readings()).difference()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The equations of the ledger. Which counter stands where is in the catalogue.
 
-use super::catalogue::{Equation, Facts, Reading, Unit, Weight};
+use super::catalogue::{Equation, Facts, Reading, Sides, Unit, Weight};
 use super::counters::Totals;
 use super::snapshot::Snapshot;
 
@@ -14,28 +14,6 @@ pub struct Imbalance {
     pub left: u64,
     /// Its right side.
     pub right: u64,
-}
-
-/// The two sides of an equation.
-pub(super) struct Sides {
-    pub(super) left: u64,
-    pub(super) right: u64,
-}
-
-impl Sides {
-    /// The sides of `equation`, added up from these readings.
-    pub(super) fn of(equation: Equation, readings: &[Reading]) -> Self {
-        let sum = |side: fn(&Facts) -> &'static [Equation]| {
-            let terms = readings.iter().filter(|reading| side(&reading.facts).contains(&equation));
-            terms.map(|reading| reading.value).sum()
-        };
-        Self { left: sum(|facts| facts.left), right: sum(|facts| facts.right) }
-    }
-
-    /// By how much the left side is larger.
-    pub(super) fn difference(&self) -> i64 {
-        self.left.wrapping_sub(self.right).cast_signed()
-    }
 }
 
 /// `equation` in words, with the terms that are among these readings; `output` is the output that it is of.

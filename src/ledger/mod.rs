@@ -17,6 +17,7 @@ mod counters;
 mod equation;
 mod losses;
 mod reasons;
+mod sessions;
 mod snapshot;
 mod table;
 #[cfg(test)]
@@ -25,9 +26,10 @@ mod tests;
 use std::sync::Arc;
 
 use self::catalogue::Cell;
+use crate::session::Session;
 
 pub use busiest::{Busiest, VniFrames};
-pub use catalogue::{Equation, Facts, Reading, Row, Unit, Weight};
+pub use catalogue::{Equation, Facts, Kind, Reading, Row, Unit, Weight};
 pub use counter::{Counter, Gauge};
 pub use counters::{
     FastPathCounters, FastPathTotals, OutputCounters, OutputTotals, Overflow, OverflowCounters, Totals, WorkerCounters,
@@ -36,7 +38,8 @@ pub use counters::{
 pub use equation::{Imbalance, words};
 pub use losses::{Losses, Place};
 pub use reasons::{NotRedirected, OutputDrop};
-pub use snapshot::{SessionTotals, Snapshot};
+pub use sessions::{SessionCounts, SessionTotals};
+pub use snapshot::Snapshot;
 pub use table::thousands;
 
 /// The counters of one output: one set per lane, one for the sink.
@@ -78,5 +81,17 @@ impl Ledger {
         let counters = Arc::new(WorkerCounters::default());
         self.workers.push(Arc::clone(&counters));
         counters
+    }
+    /// What the workers counted by session, in the order of the sessions, as long as the sensor
+    /// runs and afterwards. `named` are the sessions in the order of their numbers, from 1.
+    #[must_use]
+    pub fn sessions(&self, named: impl IntoIterator<Item = Session>) -> Vec<SessionTotals> {
+        let of = |(number, session)| {
+            let counted = self.workers.iter().filter_map(|worker| worker.sessions.totals(number, session));
+            counted.reduce(|sum, more| sum.add(&more))
+        };
+        let mut sessions: Vec<_> = (1..).zip(named).filter_map(of).collect();
+        sessions.sort_unstable_by_key(|totals| totals.session);
+        sessions
     }
 }

@@ -1,14 +1,37 @@
-//! The ledger added up.
+//! The ledger added up, at the end or while the sensor runs.
+//!
+//! While the sensor runs, counters grow as they are read, and yet a snapshot never has more on the
+//! right of an equation than on the left. What the left has more is on its way (`in_flight`). That
+//! rests on two orders:
+//!
+//! 1. A frame is counted on the left before it is counted on the right: `received` before
+//!    `decapsulated`, that before its session and before `offered`, and that before `written`,
+//!    `filtered` or `dropped`. It is counted on the right once, in one counter.
+//! 2. A snapshot reads in the reverse order: first sessions, then outputs, then workers, and in
+//!    each the right before the left. For that, the sums of all ends of an output are taken counter
+//!    by counter, the one declared last first.
+//!
+//! So each frame that was read on the right was on the left by then, if memory keeps the order.
+//! [`Counter::add`](super::Counter::add) is a release store and [`Counter::get`](super::Counter::get)
+//! an acquire load: whoever reads a value sees everything that the writer did before it. That also
+//! holds across threads, because a frame goes from a lane to a sink by a channel, which is a release
+//! and an acquire as well. On x86 stores and loads are seen in order anyway, and both are plain
+//! moves: what the words promise is that the compiler keeps the order, too. On ARM they are `stlr`
+//! and `ldar` (or `ldapr`), without which a reader could see `written` grow before `offered`.
+//!
+//! What moves from one counter to another later, as frames that are `gone`, is counted on its own
+//! and is in no equation, so it needs no order.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Ledger;
+use super::busiest::{Busiest, VniFrames};
 use super::catalogue::Cell;
 use super::counters::{OutputTotals, Overflow, OverflowCounters, WorkerCounters, WorkerTotals};
-use super::{Busiest, Ledger, VniFrames};
+use super::sessions::SessionTotals;
 use crate::record::Timestamp;
-use crate::session::Session;
 
 /// Sums over all workers and outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,22 +53,6 @@ pub struct Snapshot {
     pub sessions: Vec<SessionTotals>,
     /// What came from sessions beyond the limit.
     pub overflow: Overflow,
-}
-
-/// One mirror session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SessionTotals {
-    /// Which session it is.
-    #[serde(flatten)]
-    pub session: Session,
-    /// Frames.
-    pub frames: u64,
-    /// Bytes of the frames as they arrived.
-    pub bytes: u64,
-    /// Receive time of the first frame.
-    pub first: Timestamp,
-    /// Receive time of the last frame.
-    pub last: Timestamp,
 }
 
 impl Snapshot {

@@ -1,7 +1,12 @@
 //! What scripts and people read of a ledger stays as it is, byte for byte.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
+
+use super::catalogue::Sides;
 use super::*;
 use crate::record::Timestamp;
 use crate::session::{Scope, Session};
@@ -189,4 +194,137 @@ fn a_session_has_a_scope_in_json_where_it_has_one() {
         let wanted = format!(r#"{{"source":{source},{rest}"#);
         assert_eq!(serde_json::to_string(&totals).unwrap(), wanted);
     }
+}
+
+/// Gives every datagram of `worker` to the ledger as a sensor does, until `stop`; frames that are
+/// neither filtered nor dropped go to the sink.
+fn receive(worker: &WorkerCounters, lane: &OutputCounters, to_sink: &Sender<u64>, stop: &AtomicBool) {
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        worker.received.add(1);
+        if n % 7 == 0 {
+            worker.dropped(DropReason::VniFlagClear).add(1);
+            continue;
+        }
+        worker.decapsulated.add(1);
+        match n % 5 {
+            0 => worker.unselected.add(1),
+            1 => worker.overflow.frames.add(1),
+            session => worker.sessions.add(session, 1, 64, [Timestamp::from_ns(n as u64); 2]),
+        }
+        lane.offered.add(1);
+        match n % 3 {
+            0 => lane.filtered.add(1),
+            1 => lane.dropped(OutputDrop::LaneFull).add(1),
+            _ => to_sink.send(1).unwrap(),
+        }
+    }
+}
+
+/// Writes what comes; of some it is heard later that it is gone.
+fn write(sink: &OutputCounters, from_lanes: &Receiver<u64>) {
+    for (n, frames) in (0_u64..).zip(from_lanes) {
+        match n % 4 {
+            0 => sink.dropped(OutputDrop::DiskFull).add(frames),
+            _ => sink.written.add(frames),
+        }
+        if n % 8 == 7 {
+            sink.gone.add(frames);
+        }
+    }
+}
+
+/// All counters of a snapshot with names of their own.
+fn all(snapshot: &Snapshot) -> Vec<(String, u64)> {
+    let outputs = snapshot.outputs.values().flat_map(|output| output.readings());
+    let named = |reading: Reading| (format!("{:?} {}", reading.group, reading.name()), reading.value);
+    snapshot.datagrams.readings().into_iter().chain(snapshot.overflow.readings()).chain(outputs).map(named).collect()
+}
+
+#[test]
+fn a_snapshot_of_a_running_sensor_has_nothing_twice_and_no_counter_falls() {
+    let mut ledger = Ledger::default();
+    let workers = [ledger.worker(), ledger.worker()];
+    let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+    let lanes = [output.end(), output.end()];
+    let sink = output.end();
+    ledger.outputs.push(output);
+    let named = || (1..=4).map(|vni| Session::vxlan(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), Vni::new(vni).unwrap()));
+    let look = || Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(named()));
+    let stop = AtomicBool::new(false);
+    let looks = std::thread::scope(|scope| {
+        let (to_sink, from_lanes) = crossbeam_channel::bounded(64);
+        for (worker, lane) in workers.iter().zip(&lanes) {
+            let (to_sink, stop) = (to_sink.clone(), &stop);
+            scope.spawn(move || receive(worker, lane, &to_sink, stop));
+        }
+        drop(to_sink);
+        let sink = &sink;
+        scope.spawn(move || write(sink, &from_lanes));
+        let (end, mut before, mut looks) = (Instant::now() + Duration::from_secs(1), look(), 0);
+        while Instant::now() < end {
+            let now = look();
+            assert!(now.datagrams.in_flight() >= 0, "{}: {now:?}", now.datagrams.in_flight());
+            assert!(now.outputs["pcap"].in_flight() >= 0, "{}: {now:?}", now.outputs["pcap"].in_flight());
+            let (terms, offered) = (now.terms(), now.outputs["pcap"].offered);
+            assert!(Sides::of(Equation::Sessions, &terms).difference() >= 0, "{now:?}");
+            assert!(offered <= now.datagrams.decapsulated, "{now:?}");
+            for ((name, before), (_, now)) in all(&before).into_iter().zip(all(&now)) {
+                assert!(before <= now, "{name} fell from {before} to {now}");
+            }
+            (before, looks) = (now, looks + 1);
+        }
+        stop.store(true, Ordering::Relaxed);
+        looks
+    });
+    assert!(looks > 100, "{looks} snapshots");
+    let end = look();
+    end.check().unwrap();
+    assert_eq!((end.datagrams.in_flight(), end.outputs["pcap"].in_flight()), (0, 0));
+    assert!(!serde_json::to_string(&end).unwrap().contains("in_flight"));
+    let pcap = &end.outputs["pcap"];
+    assert!(pcap.gone > 0 && end.sessions.len() == 3);
+    assert_eq!(pcap.value("written"), Some(pcap.written - pcap.gone));
+    assert_eq!(pcap.value("dropped.write_error"), Some(pcap.gone));
+}
+
+#[test]
+fn what_is_on_its_way_has_a_key() {
+    let (ledger, sessions) = sample();
+    ledger.outputs[0].ends[0].offered.add(5);
+    let json = serde_json::to_value(Snapshot::of(&ledger, Timestamp::from_ns(0), sessions)).unwrap();
+    assert_eq!((&json["in_flight"], &json["outputs"]["pcap"]["in_flight"]), (&serde_json::Value::Null, &5.into()));
+}
+
+#[test]
+fn counters_only_rise() {
+    let counter = Counter::default();
+    counter.add(5);
+    counter.raise(3);
+    assert_eq!(counter.get(), 5);
+    counter.raise(8);
+    assert_eq!(counter.get(), 8);
+}
+
+#[test]
+fn labels_and_ranks_are_told_apart() {
+    let of = |readings: Vec<Reading>| {
+        let names: Vec<_> = readings.iter().map(|reading| (reading.group, reading.name())).collect();
+        let different: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        let rows = readings.iter().filter_map(|reading| Some((reading.facts.row?.rank, reading.group, reading.label)));
+        let rows: std::collections::BTreeSet<_> = rows.collect();
+        let ranks: std::collections::HashSet<_> = rows.iter().map(|(rank, ..)| rank).collect();
+        assert_eq!(ranks.len(), rows.len(), "two counters have one rank: {rows:?}");
+        assert!(readings.iter().all(|reading| reading.help.ends_with(['.', ')'])), "{readings:?}");
+        for (from, to) in readings.iter().filter_map(|reading| reading.facts.moves) {
+            let names: Vec<_> = readings.iter().map(Reading::name).collect();
+            assert!(names.iter().any(|name| name == from) && to.is_none_or(|to| names.iter().any(|name| name == to)));
+        }
+    };
+    let empty = Snapshot::of(&Ledger::default(), Timestamp::from_ns(0), Vec::new());
+    of(empty.terms().into_iter().filter(|reading| reading.group != Some("sessions")).collect());
+    of(Output { name: String::new(), ends: Vec::new() }.totals().readings());
 }

@@ -4,7 +4,6 @@ pub mod decap;
 mod output;
 pub mod worker;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +15,9 @@ use self::decap::ReservedBits;
 pub use self::output::{Destination, OutputError, OutputPlan};
 use self::worker::{Budget, Ended, Step, Worker};
 use crate::lane::Lane;
-use crate::ledger::{Ledger, SessionTotals, Snapshot};
+use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, Selection, SessionTable};
-use crate::session::Session;
 use crate::sink::Orders;
 use crate::source::bpf::Redirect;
 use crate::source::{AllowList, Source};
@@ -126,13 +124,11 @@ impl Pipeline {
     pub fn end(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
-        let mut sessions = BTreeMap::new();
         let mut sources = Vec::with_capacity(self.workers.len());
         for (worker, counters) in self.workers.into_iter().zip(&self.ledger.workers) {
             match worker.join() {
                 Ok(ended) => {
                     sources.push((ended.source, ended.refused, counters));
-                    merge(&mut sessions, ended.sessions);
                     failures.extend(ended.failure.map(|error| format!("a worker could not receive: {error}")));
                 }
                 Err(_) => failures.push("a worker panicked: please report this".into()),
@@ -147,7 +143,7 @@ impl Pipeline {
                 failures.push("an output panicked: please report this".into());
             }
         }
-        let snapshot = Snapshot::of(&self.ledger, self.started, sessions.into_values().collect());
+        let snapshot = Snapshot::of(&self.ledger, self.started, self.ledger.sessions(self.registry.sessions()));
         if let Err(imbalance) = snapshot.check() {
             failures.push(format!("{imbalance}: please report this"));
         }
@@ -165,21 +161,6 @@ impl Drop for Tell {
     fn drop(&mut self) {
         // Nobody listens where the sensor was told to end.
         let _ = self.0.try_send(());
-    }
-}
-
-/// Adds a worker's sessions: one session can have been on several workers.
-fn merge(sessions: &mut BTreeMap<Session, SessionTotals>, more: Vec<SessionTotals>) {
-    for session in more {
-        sessions
-            .entry(session.session)
-            .and_modify(|known| {
-                known.frames += session.frames;
-                known.bytes += session.bytes;
-                known.first = known.first.min(session.first);
-                known.last = known.last.max(session.last);
-            })
-            .or_insert(session);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::decap::{ReservedBits, decapsulate};
 use crate::lane::Lane;
-use crate::ledger::{NotRedirected, SessionTotals, WorkerCounters};
+use crate::ledger::{NotRedirected, WorkerCounters};
 use crate::route::{Candidate, Selection, SessionId, SessionTable};
 use crate::session::Session;
 use crate::source::{AllowList, AllowListReader, Counted, Datagram, FastPath, Redirected, Refusing, Source};
@@ -89,10 +89,11 @@ impl Step {
     pub fn new(
         policy: ReservedBits,
         allow_list: Arc<AllowList>,
-        sessions: SessionTable,
+        mut sessions: SessionTable,
         lanes: Vec<(Selection, Lane)>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
+        sessions.count_in(Arc::clone(&counters.sessions));
         Self { policy, allowed: allow_list.reader(), sessions, lanes, counters, redirect_lost: 0 }
     }
 
@@ -223,8 +224,6 @@ impl Step {
 /// What a worker leaves behind.
 #[derive(Debug)]
 pub struct Ended {
-    /// What it counted per session.
-    pub sessions: Vec<SessionTotals>,
     /// Why its source was of no more use, if that is why it ended.
     pub failure: Option<io::Error>,
     /// Its source, which still holds its place: once it is gone, what would come to it goes to a worker that may not have
@@ -313,8 +312,7 @@ impl<S: Source + Send + Debug + 'static> Worker<S> {
         }
         let refused = Source::refused(&mut self.source);
         self.step.counters.refused_at_stop.raise(refused + left);
-        let sessions = self.step.sessions.totals();
-        Ended { sessions, failure, source: Box::new(self.source), refused }
+        Ended { failure, source: Box::new(self.source), refused }
     }
 
     fn receive_until(&mut self, stop: &AtomicBool) -> io::Result<()> {
@@ -394,7 +392,8 @@ mod tests {
         let (lanes, inbox) = lanes(plan, vec![output.end()]);
         let sink = output.end();
         ledger.outputs.push(output);
-        let sessions = SessionTable::new(Arc::new(Registry::new(2)));
+        let registry = Arc::new(Registry::new(2));
+        let sessions = SessionTable::new(Arc::clone(&registry));
         let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
         let vnis = (!vnis.is_empty()).then(|| vnis.iter().filter_map(|vni| Vni::new(*vni)).collect());
         let list = Arc::new(AllowList::new(Allowed::new(vnis, None).unwrap()));
@@ -408,7 +407,7 @@ mod tests {
             records += chunk.runs().map(|(_, bytes)| pcap::records(bytes).count() as u64).sum::<u64>();
         }
         sink.written.add(records);
-        (Snapshot::of(&ledger, Timestamp::from_ns(0), ended.sessions), records)
+        (Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(registry.sessions())), records)
     }
 
     /// A source that has so many datagrams in its turns, and counts how often it is waited for.
@@ -578,7 +577,8 @@ mod tests {
             ..Redirected::default()
         };
         let list = Arc::new(AllowList::new(Allowed::new(Some(Vni::new(1).into_iter().collect()), None).unwrap()));
-        let table = SessionTable::new(Arc::new(Registry::new(3)));
+        let registry = Arc::new(Registry::new(3));
+        let table = SessionTable::new(Arc::clone(&registry));
         let step = Step::new(ReservedBits::Accept, list, table, vec![files, tap], counters);
         let worker = Worker::new(Redirecting(copies, redirect, sessions.to_vec()), step, None);
         let ended = worker.run(&AtomicBool::new(true));
@@ -588,7 +588,7 @@ mod tests {
         assert_eq!(lost, 35, "whose frames the files lack is told");
         sink.written.add(chunks.iter().map(|chunk| u64::from(chunk.frames())).sum());
         assert!(tap_inbox.full.is_empty(), "nothing is to be injected");
-        let snapshot = Snapshot::of(&ledger, at(0), ended.sessions);
+        let snapshot = Snapshot::of(&ledger, at(0), ledger.sessions(registry.sessions()));
         snapshot.check().unwrap();
         assert_eq!(
             (snapshot.datagrams.received, snapshot.datagrams.decapsulated, snapshot.datagrams.unselected),

@@ -60,6 +60,12 @@ impl Registry {
         Some(id)
     }
 
+    /// All sessions, in the order of their numbers.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        self.lock().all.clone()
+    }
+
     /// The sessions after the first `known`, in their order. Copied, so that nobody waits for what the caller does with them.
     #[must_use]
     pub fn since(&self, known: u32) -> Vec<(SessionId, Session)> {

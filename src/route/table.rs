@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::{Registry, SessionId};
-use crate::ledger::SessionTotals;
+use crate::ledger::SessionCounts;
 use crate::record::Timestamp;
 use crate::session::Session;
 
@@ -22,23 +22,20 @@ pub struct SessionTable {
     ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
     /// The session of the frame before: mirror traffic comes in trains.
     last: Option<(Session, SessionId)>,
-    /// By number; the overflow session first.
-    counts: Vec<Counts>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    frames: u64,
-    bytes: u64,
-    first: Timestamp,
-    last: Timestamp,
+    /// Where frames are counted, by number.
+    counts: Arc<SessionCounts>,
 }
 
 impl SessionTable {
     /// A table that shares `registry` with the other workers'.
     #[must_use]
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, known: 0, ids: HashMap::default(), last: None, counts: vec![Counts::default()] }
+        Self { registry, known: 0, ids: HashMap::default(), last: None, counts: Arc::default() }
+    }
+
+    /// Has frames counted there from now on.
+    pub fn count_in(&mut self, counts: Arc<SessionCounts>) {
+        self.counts = counts;
     }
 
     /// The number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the limit. Counts a frame of
@@ -49,15 +46,8 @@ impl SessionTable {
             Some((last, id)) if last == session => id,
             _ => self.look_up(session),
         };
-        if let Some(counts) = self.counts.get_mut(id.index()) {
-            if counts.frames == 0 {
-                (counts.first, counts.last) = (time, time);
-            }
-            counts.frames += 1;
-            counts.bytes += bytes as u64;
-            // Outer packets may be reordered on their way through several receive queues.
-            counts.first = counts.first.min(time);
-            counts.last = counts.last.max(time);
+        if id != SessionId::OVERFLOW {
+            self.counts.add(id.index(), 1, bytes as u64, [time, time]);
         }
         id
     }
@@ -65,14 +55,8 @@ impl SessionTable {
     /// Adds what was counted elsewhere of `session`.
     pub fn add(&mut self, session: Session, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) -> SessionId {
         let id = self.look_up(session);
-        if let Some(counts) = self.counts.get_mut(id.index())
-            && frames > 0
-        {
-            let is_first = counts.frames == 0;
-            counts.first = if is_first { first } else { counts.first.min(first) };
-            counts.last = counts.last.max(last);
-            counts.frames += frames;
-            counts.bytes += bytes;
+        if id != SessionId::OVERFLOW && frames > 0 {
+            self.counts.add(id.index(), frames, bytes, [first, last]);
         }
         id
     }
@@ -94,34 +78,16 @@ impl SessionTable {
         let id = self.registry.register(session);
         for (id, session) in self.registry.since(self.known) {
             self.ids.insert(session, id);
-            self.counts.push(Counts::default());
         }
         self.known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         id.unwrap_or(SessionId::OVERFLOW)
-    }
-
-    /// What this worker counted per session.
-    #[must_use]
-    pub fn totals(&self) -> Vec<SessionTotals> {
-        self.ids
-            .iter()
-            .filter_map(|(session, id)| {
-                let counts = self.counts.get(id.index()).filter(|c| c.frames > 0)?;
-                Some(SessionTotals {
-                    session: *session,
-                    frames: counts.frames,
-                    bytes: counts.bytes,
-                    first: counts.first,
-                    last: counts.last,
-                })
-            })
-            .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
     use crate::wire::Vni;
     use std::net::Ipv4Addr;
 
@@ -166,19 +132,22 @@ mod tests {
             overflow += u64::from(b.count(session(vni), 64, at(1)) == SessionId::OVERFLOW);
             a.count(session(vni), 64, at(1));
         }
-        assert_eq!(b.totals().len(), 3);
+        assert_eq!(registry.count(), 3);
         assert_eq!(overflow, 9_997);
-        assert!(b.ids.len() == 3 && b.counts.len() == 4);
+        assert!(b.ids.len() == 3);
         assert_eq!(a.count(session(2), 64, at(1)), b.count(session(2), 64, at(1)));
     }
 
     #[test]
     fn totals_have_first_and_last() {
-        let mut table = SessionTable::new(Arc::new(Registry::new(3)));
+        let (mut ledger, registry) = (Ledger::default(), Arc::new(Registry::new(3)));
+        let mut table = SessionTable::new(Arc::clone(&registry));
+        table.count_in(Arc::clone(&ledger.worker().sessions));
+        let totals = || ledger.sessions(registry.sessions());
         for (bytes, time) in [(60, 20), (40, 10), (50, 30)] {
             table.count(session(1), bytes, at(time));
         }
-        let sessions = table.totals();
+        let sessions = totals();
         let s = &sessions[0];
         assert_eq!((s.frames, s.bytes, s.first, s.last), (3, 150, at(10), at(30)));
         // Together with what was counted elsewhere, of this session, another, and beyond the limit.
@@ -187,8 +156,7 @@ mod tests {
         table.add(session(2), 0, 0, [at(0), at(99)]);
         table.add(session(3), 1, 60, [at(1), at(1)]);
         assert_eq!(table.add(session(4), 4, 240, [at(1), at(1)]), SessionId::OVERFLOW);
-        let mut sessions = table.totals();
-        sessions.sort_by_key(|s| s.session.vni);
+        let sessions = totals();
         let got: Vec<_> = sessions.iter().map(|s| (s.session.vni.get(), s.frames, s.bytes, s.first, s.last)).collect();
         assert_eq!(got, [(1, 5, 250, at(5), at(30)), (2, 1, 60, at(7), at(9)), (3, 1, 60, at(1), at(1))]);
     }
