@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
-    ("source", &["record", "session", "sys", "wire"]),
+    ("source", &["host", "record", "session", "sys", "wire"]),
     ("sink", &["archive", "evidence", "lane", "ledger", "record", "route", "session", "storage", "sys", "wire"]),
     ("archive", &["evidence", "ledger", "record", "session", "storage"]),
     ("evidence", &["record", "session", "storage"]),
@@ -53,7 +53,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["evidence/"],
     &["ledger/"],
     &["route/"],
-    &["run/"],
     &["sink/file/"],
     &["source/"],
     &["verify/"],

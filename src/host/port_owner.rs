@@ -1,11 +1,11 @@
-//! Finds out who has a UDP port.
+//! The owner of a UDP port.
 
 use std::net::{IpAddr, SocketAddr};
 
 use procfs::process::FDTarget;
 
-/// Names the owner of this UDP address in words: the process if `/proc` tells, else the kernel,
-/// with what to type to see more.
+/// The owner of this UDP address in words: the process if `/proc` tells, else the kernel, with what
+/// to type to see more.
 #[must_use]
 pub fn describe(address: SocketAddr) -> String {
     let port = address.port();
