@@ -4,6 +4,8 @@ use crate::source::Datagram;
 use crate::wire::{Decapsulated, DropReason, Encapsulation, vxlan};
 
 /// The policy for reserved bits in the VXLAN header.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReservedBits {

@@ -15,6 +15,8 @@ use crate::wire::Direction;
 pub const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 
 /// The format of a capture file.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
