@@ -23,12 +23,12 @@ use crate::sink::tap::Feeder;
 use crate::source::bpf::Redirect;
 use crate::source::{Account, Counted, FastPath, Redirected};
 
-/// What goes by one worker, and what of it the worker has taken over.
+/// The bypass of one worker, and how much of it the worker has taken over.
 #[derive(Debug, Default)]
 pub struct Bypass {
     /// None where nothing goes by.
     account: Option<Box<dyn Account>>,
-    /// What the program had done when it was asked last.
+    /// The account as it was when it was read last.
     before: FastPath,
     /// Redirected frames that are lost, as far as that is known.
     lost: u64,
