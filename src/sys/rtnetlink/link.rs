@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::message::{IFINFO_LEN, Message, attribute, attributes, text, u16_at, u32_at, u64_at};
+use super::message::{IFINFO_LEN, Message, attribute, attributes, text, u16_at, u32_at};
+#[cfg(test)]
+use super::message::u64_at;
 use super::socket::RouteSocket;
 
 /// linux/if_link.h, where libc lacks them.
@@ -10,6 +12,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+#[cfg(test)]
 const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_LINK_NETNSID: u16 = 37;
@@ -70,10 +73,13 @@ pub struct Link {
     /// The tun or tap interface, where the kind is `tun`.
     pub tun: Option<TunLink>,
     /// Frames received.
+    #[cfg(test)]
     pub rx_packets: u64,
     /// Frames that were to be received and were dropped.
+    #[cfg(test)]
     pub rx_dropped: u64,
     /// Frames sent.
+    #[cfg(test)]
     pub tx_packets: u64,
 }
 
@@ -91,6 +97,7 @@ impl Link {
                 IFLA_LINK => below = u32_at(value, 0),
                 IFLA_LINK_NETNSID => elsewhere = true,
                 libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
+                #[cfg(test)]
                 IFLA_STATS64 => {
                     // struct rtnl_link_stats64
                     link.rx_packets = u64_at(value, 0)?;
