@@ -6,9 +6,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, openat, statat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
@@ -57,6 +56,10 @@ pub(super) fn open_regular_at(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use rustix::fs::CWD;
+
     use super::*;
     use rustix::fs::{mknodat, symlinkat};
     use std::fs;
