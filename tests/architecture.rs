@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
-    ("source", &["record", "session", "sys", "wire"]),
+    ("source", &["host", "record", "session", "sys", "wire"]),
     ("sink", &["archive", "evidence", "lane", "ledger", "record", "route", "session", "storage", "sys", "wire"]),
     ("archive", &["evidence", "ledger", "record", "session", "storage"]),
     ("evidence", &["record", "session", "storage"]),
@@ -48,8 +48,14 @@ const ARROWS: &[(&str, &[&str])] = &[
 const EVERYWHERE: &[&str] = &["episode"];
 
 /// Where circles of files are still to be opened: the list only shrinks.
-const KNOWN_CIRCLES: &[&[&str]] =
-    &[&["evidence/"], &["ledger/"], &["route/"], &["run/"], &["sink/file/"], &["source/"], &["verify/"]];
+const KNOWN_CIRCLES: &[&[&str]] = &[
+    &["evidence/"],
+    &["ledger/"],
+    &["route/"],
+    &["sink/file/"],
+    &["source/"],
+    &["verify/"],
+];
 /// Modules whose arrows are still to be put in order, and files that are still too long. Both lists
 /// only shrink.
 const WITHOUT_ORDER: &[&str] = &[];

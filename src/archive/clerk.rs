@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvError, select};
 
 use super::books::Books;
 use super::handover::Task;
@@ -38,12 +38,14 @@ impl Clerk {
     pub(super) fn new(mut books: Books, mut stock: Stock, labels: Labels, contents: &Contents) -> Self {
         takeover::take_over(contents, &mut books, &mut stock);
         let recovery = Recovery::find(&books, contents);
+        stock.deliveries.take_over(contents, &books);
         Self { books, stock, queue: Queue::new(labels), recovery }
     }
 
     /// Works until the last file is handed over, then completes what can be.
     pub(super) fn run(mut self, tasks: &Receiver<Task>) {
         let mut next_tick = Instant::now();
+        let done = self.stock.deliveries.done();
         loop {
             let now = Instant::now();
             let look = self.stock.pruning.keeper.look();
@@ -55,14 +57,18 @@ impl Clerk {
             }
             let idle = self.stock.pruning.keeper.look().map_or(next_tick, |look| look.min(next_tick));
             let due = if self.recovery.is_empty() { idle } else { now };
-            match tasks.recv_deadline(due) {
-                Ok(task) => self.work_off(task, tasks),
-                Err(RecvTimeoutError::Timeout) if self.recovery.is_empty() => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    self.recovery.salvage_one(&mut self.books, &mut self.stock);
-                    self.stock.keep_budget(&mut self.books);
+            select! {
+                recv(tasks) -> task => match task {
+                    Ok(task) => self.work_off(task, tasks),
+                    Err(RecvError) => break,
+                },
+                recv(done) -> done => done.into_iter().for_each(|done| self.stock.deliveries.hear(done)),
+                default(due.saturating_duration_since(Instant::now())) => {
+                    if !self.recovery.is_empty() {
+                        self.recovery.salvage_one(&mut self.books, &mut self.stock);
+                        self.stock.keep_budget(&mut self.books);
+                    }
                 }
-                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         self.end();
@@ -96,7 +102,10 @@ impl Clerk {
         self.stock.pruning.remove_pruned(&mut self.books);
         self.stock.keep_budget(&mut self.books);
         self.stock.pruning.report();
-        self.stock.deliveries.count(&self.books.counters);
+        if self.recovery.is_done() {
+            self.stock.deliveries.forget_unnamed();
+        }
+        self.stock.deliveries.tick(&self.books);
     }
 
     fn end(mut self) {
@@ -131,7 +140,7 @@ impl Clerk {
                 "a line about what has happened could not be written to the manifest, and is missing there"
             );
         }
-        self.stock.deliveries.finish(PATIENCE, &self.books.counters);
+        self.stock.deliveries.finish(PATIENCE, &self.books);
         tracing::info!(
             files = self.stock.pruning.keeper.shelf.files(),
             last_line = %self.books.manifest.head(),

@@ -38,6 +38,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+pub use delivery::DeliveryError;
 pub use handover::{Broken, Closed, FileNumber, Gone, Losses};
 pub use plan::{ArchivePlan, Labels, Sync};
 pub use room::{BudgetPlan, MinFree, Room};
@@ -68,6 +69,9 @@ pub enum ArchiveError {
     /// Its manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// Its consumers.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -135,7 +139,7 @@ impl Archive {
         let (gone_sender, gone) = unbounded();
         let (room, keeper) = Room::new(plan.budget, directory, storage);
         let books = Books::new(directory, Arc::clone(storage), (lock, manifest), &plan, output.end(), gone_sender);
-        let deliveries = Deliveries::start(plan.on_publish.as_deref())?;
+        let deliveries = Deliveries::start(plan.on_publish.as_deref(), &books)?;
         let clerk = Clerk::new(books, Stock { pruning: Pruning::new(keeper), deliveries }, labels, &contents);
         let hash = plan.hash;
         let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(move || clerk.run(&receiver))?;

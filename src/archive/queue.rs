@@ -35,7 +35,7 @@ const WAITING: usize = 10_000;
 struct Ready {
     closed: Box<Closed>,
     /// What its line tells.
-    event: Event,
+    capture: Capture,
     /// Its line is in the manifest already.
     announced: bool,
 }
@@ -89,7 +89,7 @@ impl Queue {
         let mut ready = Vec::with_capacity(files.len());
         let mut kept = Instant::now();
         for closed in files {
-            ready.extend(self.make_ready(closed, synced, books));
+            ready.extend(self.make_ready(closed, synced, books, stock));
             // Some are synced or read to be hashed, which takes its time.
             if kept.elapsed() >= BUSY {
                 stock.keep_budget(books);
@@ -97,13 +97,14 @@ impl Queue {
             }
         }
         let mut named = Vec::new();
-        for ready in self.write_lines(ready, books) {
-            if let Some(file) = self.give_name(ready, books) {
+        let ready = self.write_lines(ready, books);
+        stock.owe(ready.iter().map(|ready| &ready.capture));
+        for ready in ready {
+            if let Some(file) = self.give_name(ready, books, stock) {
                 stock.count(&file.capture);
                 if books.syncs() {
                     named.push(file);
                 } else {
-                    // Before the budget may remove the file again.
                     stock.announce(books, vec![file]);
                 }
                 // It is kept after each of them, for what they take on the disk is there already.
@@ -115,8 +116,15 @@ impl Queue {
 
     /// Makes a file ready for its line. None where that has to wait, or cannot be. What is `synced`
     /// is safe already.
-    fn make_ready(&mut self, mut closed: Box<Closed>, synced: bool, books: &mut Books) -> Option<Ready> {
+    fn make_ready(
+        &mut self,
+        mut closed: Box<Closed>,
+        synced: bool,
+        books: &mut Books,
+        stock: &mut Stock,
+    ) -> Option<Ready> {
         if let Some(changed) = closed.changed(&*books.storage, &closed.names.part) {
+            closed.announced.iter().for_each(|capture| stock.withdraw(capture));
             miss(&closed, changed, books);
             return None;
         }
@@ -125,14 +133,14 @@ impl Queue {
             return None;
         }
         if let Some(capture) = closed.announced.take() {
-            return Some(Ready { closed, event: Event::Published(capture), announced: true });
+            return Some(Ready { closed, capture, announced: true });
         }
         if let Err(error) = find_free_name(&mut closed.names, books) {
             self.wait(closed, "name a capture file", &error, books);
             return None;
         }
         match self.prepare(&mut closed, synced, books) {
-            Ok(capture) => return Some(Ready { closed, event: Event::Published(capture), announced: false }),
+            Ok(capture) => return Some(Ready { closed, capture, announced: false }),
             Err(Unready::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
                 miss(&closed, Changed::Missing, books);
             }
@@ -179,8 +187,9 @@ impl Queue {
 
     /// Writes the lines that are missing. Returns the files that have theirs.
     fn write_lines(&mut self, mut ready: Vec<Ready>, books: &mut Books) -> Vec<Ready> {
-        let lines = ready.iter().filter(|ready| !ready.announced).map(|ready| &ready.event);
-        let (written, result) = books.append_all(lines);
+        let missing = ready.iter().filter(|ready| !ready.announced);
+        let lines: Vec<_> = missing.map(|ready| Event::Published(ready.capture.clone())).collect();
+        let (written, result) = books.append_all(lines.iter());
         let mut missing = 0..;
         let (there, without): (Vec<_>, Vec<_>) =
             ready.drain(..).partition(|ready| ready.announced || missing.next().is_some_and(|n: usize| n < written));
@@ -193,8 +202,8 @@ impl Queue {
     }
 
     /// Gives a file its name, which its line has announced.
-    fn give_name(&mut self, ready: Ready, books: &mut Books) -> Option<Named> {
-        let Ready { mut closed, event: Event::Published(capture), .. } = ready else { return None };
+    fn give_name(&mut self, ready: Ready, books: &mut Books, stock: &mut Stock) -> Option<Named> {
+        let Ready { mut closed, capture, .. } = ready;
         match name(&closed, books) {
             Ok(None) => {
                 tracing::debug!(path = %closed.names.published.display(), frames = closed.frames, "capture file published");
@@ -202,22 +211,26 @@ impl Queue {
                 return Some(Named { path: closed.names.published, capture, file: Some(closed.file) });
             }
             Ok(Some(changed)) => {
+                stock.withdraw(&capture);
                 closed.announced = Some(capture);
                 miss(&closed, changed, books);
             }
             // Its line is there and names what is another's: it gets another line, with another
             // name. What was lost in its span is told.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                stock.withdraw(&capture);
                 closed.losses = Losses::default();
                 closed.kernel_dropped = 0;
                 self.wait(closed, "rename a capture file", &error, books);
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                stock.withdraw(&capture);
+                closed.announced = Some(capture);
+                miss(&closed, Changed::Missing, books);
+            }
             Err(error) => {
                 closed.announced = Some(capture);
-                match error.kind() {
-                    io::ErrorKind::NotFound => miss(&closed, Changed::Missing, books),
-                    _ => self.wait(closed, "rename a capture file", &error, books),
-                }
+                self.wait(closed, "rename a capture file", &error, books);
             }
         }
         None

@@ -1,7 +1,6 @@
 //! The published captures: each counts in the budget, and is delivered to the consumers.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::books::Books;
 use super::delivery::Deliveries;
@@ -38,14 +37,24 @@ impl Stock {
 
     /// Keeps the budget.
     pub(super) fn keep_budget(&mut self, books: &mut Books) {
-        self.pruning.keep_budget(books);
+        self.pruning.keep_budget(books, &mut self.deliveries);
+    }
+
+    /// Captures are about to get their names: from here on the consumers are owed them.
+    pub(super) fn owe<'a>(&mut self, captures: impl Iterator<Item = &'a Capture> + Clone) {
+        self.deliveries.owe(captures.map(|capture| &*capture.path));
+    }
+
+    /// A capture that has a line will not get its name.
+    pub(super) fn withdraw(&mut self, capture: &Capture) {
+        self.deliveries.withdraw(&capture.path);
     }
 
     /// Makes names last, if that is asked for, and has the consumers hear of the captures.
     pub(super) fn announce(&mut self, books: &Books, named: Vec<Named>) {
         sync_names(books, &named);
         for Named { path, capture, file } in named {
-            self.deliveries.offer(path, capture, file, Arc::clone(&books.storage));
+            self.deliveries.offer(&path, &capture, file, &books.storage);
         }
     }
 

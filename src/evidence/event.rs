@@ -94,6 +94,10 @@ pub enum Event {
         hash: Option<FileHash>,
         /// Which limit it was over.
         reason: PruneReason,
+        /// Consumers of published captures that had not heard of it. Lines of before have no such
+        /// field.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        undelivered: Vec<String>,
     },
     /// What a crash left behind, and is no capture.
     SetAside {

@@ -4,6 +4,9 @@
 //! Reading leaves the machine and the process as they are. The one thing that is changed for the sensor, the limit of
 //! open files, has a function of its own, [`raise_descriptor_limit`].
 
+pub mod port_owner;
+pub mod process;
+
 use std::net::{Ipv6Addr, UdpSocket};
 use std::thread;
 

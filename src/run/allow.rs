@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, after, at, bounded, never, select};
 
-use super::{Ending, StartError, allow_log};
+use super::allow_log;
+use super::error::StartError;
+use super::signals::Ending;
 use crate::config::allow::{AllowError, AllowPlan};
 use crate::source::bpf::Gate;
 use crate::source::{AllowList, Allowed};

@@ -2,60 +2,27 @@
 
 mod allow;
 mod allow_log;
+mod error;
 mod lines;
 mod signals;
 mod status;
 
-use std::io;
 use std::time::Duration;
 
 use crossbeam_channel::{after, never, select};
 
 use self::allow::{Allow, AllowFile};
+pub use self::error::StartError;
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
-use crate::config::allow::AllowError;
 use crate::console::Console;
 use crate::host;
-use crate::pipeline::{Destination, Outcome, OutputError, OutputPlan, Pipeline, PipelinePlan};
+use crate::pipeline::{Destination, Outcome, OutputPlan, Pipeline, PipelinePlan};
 use crate::record::compress::{self, Compression};
-use crate::source::{self, OpenError, Opened, Sources};
+use crate::source::{self, Opened, Sources};
 use crate::storage;
 
-/// Why the sensor could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Not to know what is allowed.
-    #[error(transparent)]
-    Allow(#[from] AllowError),
-    /// Not to receive.
-    #[error(transparent)]
-    Source(#[from] OpenError),
-    /// Not to deliver.
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    /// No thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-    /// It was to end before that.
-    #[error("ended before anything was received")]
-    Ended(Ending),
-}
-
-impl StartError {
-    /// Whether it may start later without any change to how it is started: something is not there
-    /// yet, or is still in use.
-    #[must_use]
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Source(error) => error.may_pass(),
-            Self::Output(error) => error.may_pass(),
-            Self::Allow(_) | Self::Thread(_) | Self::Ended(_) => false,
-        }
-    }
-}
-
-/// What SIGXCPU means.
+/// The text that says what SIGXCPU means.
 const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used up (RLIMIT_CPU or RLIMIT_RTTIME: \
                             `ulimit -t`, LimitCPU= of a unit)";
 
@@ -63,7 +30,7 @@ const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used u
 #[derive(Debug)]
 pub struct Sensor {
     pipeline: Pipeline,
-    /// Where it listens.
+    /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
     allow: Allow,
     duration: Option<Duration>,
@@ -72,7 +39,8 @@ pub struct Sensor {
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
 ///
 /// # Errors
-/// Why it could not start; nothing is left behind then.
+/// What is allowed is not known, nothing can be received or delivered, there is no thread, or the
+/// sensor was to end before; nothing is left behind then.
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
     host::raise_descriptor_limit();
@@ -132,7 +100,7 @@ fn compression(output: &OutputPlan) -> Option<Compression> {
     }
 }
 
-/// Where frames go, in words.
+/// The directories and interfaces that frames go to.
 fn outputs(plan: &PipelinePlan) -> Vec<String> {
     let name = |to: &Destination| match to {
         Destination::Files(files) => files.directory.display().to_string(),
@@ -142,7 +110,8 @@ fn outputs(plan: &PipelinePlan) -> Vec<String> {
 }
 
 impl Sensor {
-    /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends it.
+    /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends
+    /// it.
     #[must_use]
     pub fn conduct(mut self, signals: &Signals, console: &Console) -> Outcome {
         let status = status::show(&self.pipeline, console)

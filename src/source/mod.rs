@@ -6,7 +6,6 @@ mod copies;
 mod drops;
 mod open;
 mod owner;
-pub mod port_owner;
 mod source_set;
 pub mod udp;
 

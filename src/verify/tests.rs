@@ -48,7 +48,12 @@ fn capture(number: u32) -> Capture {
 }
 
 fn pruned(number: u32) -> Event {
-    Event::Pruned { path: capture(number).path, hash: capture(number).hash, reason: PruneReason::KeepFiles }
+    Event::Pruned {
+        path: capture(number).path,
+        hash: capture(number).hash,
+        reason: PruneReason::KeepFiles,
+        undelivered: Vec::new(),
+    }
 }
 
 impl Archive {
@@ -170,7 +175,12 @@ fn of_a_file_without_a_hash_the_size_is_compared_and_the_report_says_so() {
     let part = archive.dir.path().join(format!("{}.part", path(7)));
     fs::rename(archive.file(7), &part).unwrap();
     // Pruned, and still there: nothing is known of it but its name.
-    archive.append(&Event::Pruned { path: path(8), hash: None, reason: PruneReason::KeepFiles });
+    archive.append(&Event::Pruned {
+        path: path(8),
+        hash: None,
+        reason: PruneReason::KeepFiles,
+        undelivered: Vec::new(),
+    });
     fs::write(archive.file(8), "other").unwrap();
     let report = archive.report(None);
     assert_eq!((&report.mismatches[..], report.files, report.unhashed), (&[][..], 6, 2));
@@ -211,7 +221,12 @@ fn each_file_is_compared_by_the_hash_of_its_line() {
     wrong[20] ^= 1;
     fs::write(archive.file(6), &wrong).unwrap();
     fs::write(archive.dir.path().join(&path_aside), "abd").unwrap();
-    archive.append(&Event::Pruned { path: path(10), hash: Some(blake3(&bytes(10))), reason: PruneReason::KeepFiles });
+    archive.append(&Event::Pruned {
+        path: path(10),
+        hash: Some(blake3(&bytes(10))),
+        reason: PruneReason::KeepFiles,
+        undelivered: Vec::new(),
+    });
     fs::write(archive.file(10), "other").unwrap();
     let content = |line, path, said: &[u8], found: &[u8]| Mismatch::Content {
         line,

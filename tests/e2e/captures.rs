@@ -104,7 +104,7 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path));
-        } else if path.file_name().is_some_and(|name| name != "manifest.jsonl") {
+        } else if path.extension().is_some_and(|ending| ending != "jsonl") {
             found.push(path);
         }
     }

@@ -1,66 +1,334 @@
-//! Consumers of published captures. The command of `--on-publish` is one.
+//! Consumers of published captures. The command of `--on-publish` is the first.
+//!
+//! A consumer hears of each capture at least once, whatever ends the process: [`Progress`] has what
+//! it is owed. A capture is owed from before it gets its name. It is owed no longer once the consumer
+//! is done with it, be it a success or a failure: a command that failed is counted and not run again,
+//! or a capture that no command can read would be tried for good. What was skipped, waited, ran, or
+//! could not be started when the process ended is taken up by the next start that has this consumer.
+//!
+//! Captures of runs without a consumer are not owed to it. So the first run with `--on-publish` in an
+//! old directory runs no command for what is there.
+//!
+//! ## What a consumer needs stays, within bounds
+//!
+//! A capture that a consumer is still to hear of is not removed for `--keep-files`, `--keep-age` and
+//! `--keep-bytes`: a limit that is kept some minutes later costs nothing, and a capture that was
+//! removed unseen is gone. Two things end that, because capturing goes on whatever a consumer does:
+//!
+//! - more than a thousand captures are owed. Such a consumer hangs, or is slower than captures come.
+//!   Then the oldest go as if there were none. Keeping them would remove the newest unseen.
+//! - room ends: less is free than `--min-free`, or the last room that is the host's where that was
+//!   not given. What no consumer needs goes first, then what one does. A disk that is full for the
+//!   sake of an upload would lose frames that nobody has seen at all.
+//!
+//! Each such removal is counted, the log says so, and the capture's line in the manifest names the
+//! consumers that had not heard of it: `"undelivered":["on-publish"]`.
 
-mod command;
+mod consumer;
 mod hook;
+mod progress;
 
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::hook::{Hook, HookCounters};
-use crate::evidence::Capture;
-use crate::ledger::OutputCounters;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use self::consumer::{Consumer, Job};
+use self::hook::Hook;
+use self::progress::Progress;
+use super::books::Books;
+use crate::episode::Episode;
+use crate::evidence::{Capture, Contents};
 use crate::storage::{Changed, Identity, Storage, changed};
+
+/// The name of `--on-publish` among consumers.
+const ON_PUBLISH: &str = "on-publish";
+
+/// Captures that a consumer may be owed until it holds none of them any longer: as many as may wait
+/// for a command.
+const HELD: usize = 1000;
+
+/// Captures of earlier runs are handed over as long as fewer than these wait: so they have new ones
+/// skipped by no consumer that is fast enough for these.
+const FEED: usize = 500;
+
+/// Why there are no consumers.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// What a consumer is owed.
+    #[error(
+        "cannot read {consumer}.jsonl in the directory of captures: {source}; it has the captures that --{consumer} is still to be run for: \
+         make it readable, or move it away to forget them"
+    )]
+    Progress {
+        /// Which.
+        consumer: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A consumer is done with the capture at this path.
+#[derive(Debug)]
+pub(super) struct Done {
+    consumer: usize,
+    path: String,
+}
+
+/// Tells the archive's thread that a consumer is done.
+#[derive(Debug, Clone)]
+pub(super) struct Reports {
+    consumer: usize,
+    sender: Sender<Done>,
+}
+
+impl Reports {
+    fn done(&self, path: &str) {
+        // Nobody hears it where the archive has ended: then the capture stays owed.
+        let _ = self.sender.send(Done { consumer: self.consumer, path: path.to_owned() });
+    }
+}
+
+/// A consumer, and how far it is.
+#[derive(Debug)]
+struct Delivery {
+    name: &'static str,
+    consumer: Box<dyn Consumer>,
+    progress: Progress,
+    /// Captures of earlier runs whose turn has not come.
+    backlog: VecDeque<Job>,
+    /// Captures of earlier runs that are on record and have no name yet.
+    unnamed: BTreeSet<String>,
+    /// Captures were removed before it heard of them.
+    losing: Episode,
+}
 
 /// The consumers, and how far each is.
 #[derive(Debug)]
 pub(super) struct Deliveries {
-    hook: Option<(Hook, Arc<HookCounters>)>,
+    all: Vec<Delivery>,
+    reports: Sender<Done>,
+    done: Receiver<Done>,
 }
 
 impl Deliveries {
     /// Starts the command of `--on-publish`, if there is one.
     ///
     /// # Errors
-    /// What creating a thread returns.
-    pub(super) fn start(on_publish: Option<&str>) -> io::Result<Self> {
-        let start = |command| {
-            let counters = Arc::new(HookCounters::default());
-            Ok::<_, io::Error>((Hook::start(command, Arc::clone(&counters))?, counters))
-        };
-        Ok(Self { hook: on_publish.map(start).transpose()? })
+    /// Where a thread cannot be created, or what is owed cannot be read.
+    pub(super) fn start(on_publish: Option<&str>, books: &Books) -> Result<Self, DeliveryError> {
+        let (reports, done) = unbounded();
+        let mut deliveries = Self { all: Vec::new(), reports, done };
+        if let Some(command) = on_publish {
+            let sender = deliveries.reports.clone();
+            let reports = Reports { consumer: deliveries.all.len(), sender };
+            let hook = Hook::start(command, move |path| reports.done(path)).map_err(DeliveryError::Thread)?;
+            deliveries.add(ON_PUBLISH, Box::new(hook), books)?;
+        }
+        Ok(deliveries)
+    }
+
+    fn add(&mut self, name: &'static str, consumer: Box<dyn Consumer>, books: &Books) -> Result<(), DeliveryError> {
+        let progress = Progress::open(name, &books.directory, &books.storage, books.syncs())
+            .map_err(|source| DeliveryError::Progress { consumer: name, source })?;
+        let (backlog, unnamed, losing) = (VecDeque::new(), BTreeSet::new(), Episode::default());
+        self.all.push(Delivery { name, consumer, progress, backlog, unnamed, losing });
+        Ok(())
+    }
+
+    /// Takes over what consumers are owed from earlier runs.
+    pub(super) fn take_over(&mut self, contents: &Contents, books: &Books) {
+        self.all.iter_mut().for_each(|delivery| delivery.take_over(contents, books));
+        self.feed();
+    }
+
+    /// What crashes left is salvaged: captures of earlier runs that have no name by now get none.
+    pub(super) fn forget_unnamed(&mut self) {
+        for delivery in &mut self.all {
+            for path in std::mem::take(&mut delivery.unnamed) {
+                delivery.progress.done(&path);
+            }
+        }
+    }
+
+    /// Captures are about to get their names: from here on all consumers are owed them.
+    pub(super) fn owe<'a>(&mut self, paths: impl Iterator<Item = &'a str> + Clone) {
+        self.all.iter_mut().for_each(|delivery| delivery.progress.owe(paths.clone()));
+    }
+
+    /// A capture will not get its name.
+    pub(super) fn withdraw(&mut self, path: &str) {
+        for delivery in &mut self.all {
+            delivery.unnamed.remove(path);
+            delivery.progress.done(path);
+        }
     }
 
     /// Has the consumers hear of a capture. None reads it where something else has its name by then.
-    pub(super) fn offer(&mut self, path: PathBuf, capture: Capture, file: Option<Identity>, storage: Arc<dyn Storage>) {
-        if let Some((hook, _)) = &self.hook {
-            hook.run(path, capture, Box::new(move |path, bytes| replaced(&*storage, path, file?, bytes)));
+    pub(super) fn offer(&mut self, path: &Path, capture: &Capture, file: Option<Identity>, storage: &Arc<dyn Storage>) {
+        for delivery in &mut self.all {
+            delivery.unnamed.remove(&capture.path);
+            delivery.consumer.take(job(path.to_path_buf(), capture.clone(), file, storage));
         }
     }
 
-    /// Shows in the ledger how far they are.
-    pub(super) fn count(&self, counters: &OutputCounters) {
-        if let Some((_, hook)) = &self.hook {
-            set(hook, counters);
+    /// Says which consumers are still to hear of a capture.
+    pub(super) fn needed_by(&self, path: &str) -> Vec<String> {
+        let owing = self.all.iter().filter(|delivery| delivery.progress.owes(path));
+        owing.map(|delivery| delivery.name.to_owned()).collect()
+    }
+
+    /// Says whether a consumer has a capture stay.
+    pub(super) fn hold(&self, path: &str) -> bool {
+        self.all.iter().any(|delivery| delivery.progress.owed().len() <= HELD && delivery.progress.owes(path))
+    }
+
+    /// A capture is removed, whoever needs it.
+    pub(super) fn removed(&mut self, relative: &str, path: &Path) {
+        for delivery in self.all.iter_mut().filter(|delivery| delivery.progress.owes(relative)) {
+            delivery.progress.done(relative);
+            let before = delivery.backlog.len();
+            delivery.backlog.retain(|job| job.capture.path != relative);
+            delivery.consumer.withdraw(path, delivery.backlog.len() == before);
+            if delivery.losing.begins() {
+                tracing::warn!(
+                    path = %path.display(), consumer = delivery.name,
+                    "a capture is removed to keep the budget before a consumer was done with it, and so are others: the consumer is too \
+                     slow, or the disk too full; their lines in the manifest say so (undelivered)"
+                );
+            }
         }
     }
 
-    /// Waits for the consumers, for `patience` at most.
-    pub(super) fn finish(&mut self, patience: Duration, counters: &OutputCounters) {
-        if let Some((hook, totals)) = self.hook.take() {
-            hook.finish(patience);
-            set(&totals, counters);
+    /// Where consumers say that they are done: for who waits for that.
+    pub(super) fn done(&self) -> Receiver<Done> {
+        self.done.clone()
+    }
+
+    /// A consumer is done with a capture.
+    pub(super) fn hear(&mut self, Done { consumer, path }: Done) {
+        if let Some(delivery) = self.all.get_mut(consumer) {
+            delivery.progress.done(&path);
+            if delivery.progress.owed().is_empty() {
+                delivery.losing.ends();
+            }
+        }
+        self.feed();
+    }
+
+    /// Hears of all that consumers are done with.
+    pub(super) fn catch_up(&mut self) {
+        while let Ok(done) = self.done.try_recv() {
+            self.hear(done);
+        }
+    }
+
+    /// Hands over captures of earlier runs, as many as are no burden.
+    fn feed(&mut self) {
+        for delivery in &mut self.all {
+            while delivery.consumer.waiting() < FEED
+                && let Some(job) = delivery.backlog.pop_front()
+            {
+                delivery.consumer.take(job);
+            }
+        }
+    }
+
+    /// Called every second: tries again what failed, and shows in the ledger how far consumers are.
+    pub(super) fn tick(&mut self, books: &Books) {
+        self.catch_up();
+        self.feed();
+        for delivery in &mut self.all {
+            // Another sensor may have the directory.
+            if !books.is_edited() {
+                delivery.progress.write_again();
+            }
+            delivery.consumer.count(&books.counters);
+        }
+    }
+
+    /// Waits for the consumers, for `patience` at most, and leaves the rest to the next start.
+    pub(super) fn finish(&mut self, patience: Duration, books: &Books) {
+        for delivery in &mut self.all {
+            delivery.consumer.finish(patience);
+            delivery.consumer.count(&books.counters);
+        }
+        while let Ok(Done { consumer, path }) = self.done.try_recv() {
+            if let Some(delivery) = self.all.get_mut(consumer) {
+                delivery.progress.done(&path);
+            }
+        }
+        for delivery in self.all.iter_mut().filter(|_| !books.is_edited()) {
+            delivery.progress.end();
+            let left = delivery.progress.owed().len();
+            if left > 0 {
+                tracing::warn!(
+                    captures = left,
+                    consumer = delivery.name,
+                    "the next start that has this consumer goes on with the captures that it is not done with"
+                );
+            }
         }
     }
 }
 
-fn set(hook: &HookCounters, counters: &OutputCounters) {
-    let totals = hook.totals();
-    counters.hooks.raise(totals.run);
-    counters.hooks_failed.raise(totals.failed);
-    counters.hooks_skipped.raise(totals.skipped);
-    counters.hooks_unfinished.raise(totals.unfinished);
+impl Delivery {
+    fn take_over(&mut self, contents: &Contents, books: &Books) {
+        let owed = self.progress.owed().clone();
+        if owed.is_empty() {
+            return;
+        }
+        // What a line behind a break in the chain names may be another's file.
+        let on_record = contents.captures.iter().take(contents.chained).map(|entry| &*entry.path);
+        let wanted: BTreeSet<&str> = on_record.filter(|path| owed.contains(*path)).collect();
+        let captures = books.manifest.captures(|path| wanted.contains(path)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read what a consumer has not heard of");
+            Vec::new()
+        });
+        let mut captures: HashMap<String, Capture> =
+            captures.into_iter().map(|capture| (capture.path.clone(), capture)).collect();
+        let mut missing = 0usize;
+        for relative in owed {
+            let path = books.directory.join(&relative);
+            let found = books.storage.status(&path).ok().flatten();
+            match (captures.remove(&relative), found) {
+                (Some(capture), Some(found)) => {
+                    self.backlog.push_back(job(path, capture, Some(found.identity), &books.storage));
+                }
+                // It gets its name when it is salvaged, if it is there at all.
+                (Some(_), None) => drop(self.unnamed.insert(relative)),
+                (None, found) => {
+                    missing += usize::from(found.is_some());
+                    self.progress.done(&relative);
+                }
+            }
+        }
+        if missing > 0 {
+            tracing::warn!(
+                captures = missing,
+                consumer = self.name,
+                "a consumer was still to hear of captures that the manifest does not vouch for: it does not"
+            );
+        }
+        if !self.backlog.is_empty() {
+            tracing::info!(
+                captures = self.backlog.len(),
+                consumer = self.name,
+                "going on with captures of earlier runs that this consumer was not done with"
+            );
+        }
+    }
+}
+
+fn job(path: PathBuf, capture: Capture, file: Option<Identity>, storage: &Arc<dyn Storage>) -> Job {
+    let storage = Arc::clone(storage);
+    Job { path, capture, replaced: Box::new(move |path, bytes| replaced(&*storage, path, file?, bytes)) }
 }
 
 /// What has a published file's name in its place, if anything. Other names of the file itself, as a

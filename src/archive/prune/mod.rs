@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use self::report::Report;
 use super::books::Books;
+use super::delivery::Deliveries;
 use super::room::Keeper;
 use crate::episode::Episode;
 use crate::evidence::{Entry, Event, PruneReason};
@@ -36,6 +37,8 @@ pub(super) struct Pruning {
     starved: Episode,
     /// What is not published has more bytes than are kept.
     crowded: Episode,
+    /// Captures stay beyond the budget for consumers.
+    held: Episode,
 }
 
 impl Pruning {
@@ -48,6 +51,7 @@ impl Pruning {
             stuck: Episode::default(),
             starved: Episode::default(),
             crowded: Episode::default(),
+            held: Episode::default(),
         }
     }
 
@@ -79,7 +83,8 @@ impl Pruning {
     }
 
     /// Removes files until the budget is kept.
-    pub(super) fn keep_budget(&mut self, books: &mut Books) {
+    pub(super) fn keep_budget(&mut self, books: &mut Books, deliveries: &mut Deliveries) {
+        deliveries.catch_up();
         let mut waits = false;
         let mut space = self.keeper.space();
         let (open, pending) = self.keeper.unpublished();
@@ -88,7 +93,8 @@ impl Pruning {
             // Where a file cannot be removed, another is not removed for want of room: it may be no
             // different.
             let to_keep = space.filter(|_| self.unremoved.is_empty());
-            let Some((entry, reason)) = self.keeper.must_go(unpublished, to_keep) else { break };
+            let hold = |path: &str| deliveries.hold(path);
+            let Some((entry, reason)) = self.keeper.must_go(unpublished, to_keep, hold) else { break };
             if self.take_stock(books) {
                 continue;
             }
@@ -98,11 +104,18 @@ impl Pruning {
                 self.keeper.shelf.remove(&entry.path);
                 continue;
             }
-            if !self.prune(&entry, reason, books) {
+            if !self.prune(&entry, reason, books, deliveries) {
                 waits = true;
                 break;
             }
             space = self.keeper.space();
+        }
+        if !waits && self.unremoved.is_empty() && self.keeper.must_go(unpublished, space, |_| false).is_some() {
+            if self.held.begins() {
+                tracing::info!("captures stay beyond the budget, since consumers are not done with them");
+            }
+        } else {
+            self.held.ends();
         }
         if self.keeper.shelf.files() > 0 {
             self.crowded.ends();
@@ -142,8 +155,9 @@ impl Pruning {
     }
 
     /// Removes a file for the budget. False where that has to wait.
-    fn prune(&mut self, entry: &Entry, reason: PruneReason, books: &mut Books) -> bool {
-        let event = Event::Pruned { path: entry.path.to_string(), hash: entry.hash, reason };
+    fn prune(&mut self, entry: &Entry, reason: PruneReason, books: &mut Books, deliveries: &mut Deliveries) -> bool {
+        let undelivered = deliveries.needed_by(&entry.path);
+        let event = Event::Pruned { path: entry.path.to_string(), hash: entry.hash, reason, undelivered };
         if let Err(error) = books.append(&event) {
             // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
@@ -156,7 +170,9 @@ impl Pruning {
         self.keeper.shelf.remove(&entry.path);
         tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
         self.report.add(entry, reason);
-        self.remove(books.directory.join(&*entry.path), books);
+        let path = books.directory.join(&*entry.path);
+        deliveries.removed(&entry.path, &path);
+        self.remove(path, books);
         true
     }
 

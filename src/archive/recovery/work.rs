@@ -70,6 +70,11 @@ impl Recovery {
         Self { found: waiting.len(), waiting, announced, ..Self::default() }
     }
 
+    /// Says whether all is done that can be.
+    pub(in crate::archive) fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.later.is_empty()
+    }
+
     /// Says whether no file waits.
     pub(in crate::archive) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -251,6 +256,7 @@ impl Recovery {
                             "something else has the name that was announced for a capture file: it is salvaged under another"
                         );
                         self.announced.remove(&path);
+                        stock.deliveries.withdraw(&path);
                         return Ok(false);
                     }
                     done => done?,
@@ -271,6 +277,7 @@ impl Recovery {
         books: &mut Books,
         stock: &mut Stock,
     ) -> io::Result<()> {
+        stock.owe(std::iter::once(&capture));
         if made != to {
             books.storage.rename(made, to)?;
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::claims::Unpublished;
 use super::late::LateRoom;
-use super::plan::BudgetPlan;
+use super::plan::{BudgetPlan, MinFree};
 use super::shelf::Shelf;
 use crate::evidence::{Entry, PruneReason};
 use crate::record::Timestamp;
@@ -62,10 +62,32 @@ impl Keeper {
     }
 
     /// The capture that has to go first, and for which limit, where so much of the disk is not
-    /// published and `space` is left.
-    pub(in crate::archive) fn must_go(&self, unpublished: u64, space: Option<Space>) -> Option<(Entry, PruneReason)> {
-        let (entry, reason) = self.shelf.next(Timestamp::now(), unpublished, space)?;
-        Some((entry.clone(), reason))
+    /// published and `space` is left. One that is held goes where room ends and no other can.
+    pub(in crate::archive) fn must_go(
+        &self,
+        unpublished: u64,
+        space: Option<Space>,
+        is_held: impl Fn(&str) -> bool,
+    ) -> Option<(Entry, PruneReason)> {
+        let now = Timestamp::now();
+        let (oldest, _) = self.shelf.next(now, unpublished, space, |_| false)?;
+        let next = match is_held(&oldest.path) {
+            true => match self.shelf.next(now, unpublished, space, is_held) {
+                None if self.room_ends(space) => self.shelf.next(now, unpublished, space, |_| false),
+                next => next,
+            },
+            false => self.shelf.next(now, unpublished, space, |_| false),
+        };
+        next.map(|(entry, reason)| (entry.clone(), reason))
+    }
+
+    /// Says whether less is free than is to be left: by the limit, or where there is none, what a
+    /// host needs.
+    fn room_ends(&self, space: Option<Space>) -> bool {
+        match self.plan.min_free {
+            Some(_) => self.plan.is_short(space),
+            None => self.storage.space(&self.directory).is_ok_and(|space| space.free < MinFree::Usual.of(space.total)),
+        }
     }
 
     /// All that has to go now, one after the other.

@@ -49,19 +49,22 @@ impl Shelf {
         Some(entry)
     }
 
-    /// The capture that has to go first, and why: the oldest, as long as any limit is exceeded. It stays on the shelf until it is
-    /// removed.
+    /// The capture that has to go first, and why: the oldest that is not held, as long as any limit
+    /// is exceeded. It stays on the shelf until it is removed.
     ///
-    /// `unpublished` are the bytes of captures that are written to or wait to be published, which never go. `space` is what the file system has left, none where that
-    /// is not known, or does not matter. It may take a while to show what was removed: `free` includes what it has not given back yet.
+    /// `unpublished` are the bytes of captures that are written to or wait to be published, which
+    /// never go. `space` is what the file system has left, none where that is not known, or does not
+    /// matter. It may take a while to show what was removed: `free` includes what it has not given
+    /// back yet.
     #[must_use]
     pub(in crate::archive) fn next(
         &self,
         now: Timestamp,
         unpublished: u64,
         space: Option<Space>,
+        is_held: impl Fn(&str) -> bool,
     ) -> Option<(&Entry, PruneReason)> {
-        let (_, oldest) = self.entries.first_key_value()?;
+        let oldest = self.entries.values().find(|entry| !is_held(&entry.path))?;
         let bytes = self.bytes.saturating_add(unpublished);
         self.plan.exceeded(oldest, now, self.files(), bytes, space).map(|reason| (oldest, reason))
     }
@@ -116,7 +119,7 @@ mod tests {
     /// What goes at time `now`, in this order, with its reason.
     fn pruned(shelf: &mut Shelf, now: u64, open: u64, mut space: Option<Space>) -> Vec<(String, PruneReason)> {
         let mut gone = Vec::new();
-        while let Some((entry, reason)) = shelf.next(Timestamp::from_ns(now), open, space) {
+        while let Some((entry, reason)) = shelf.next(Timestamp::from_ns(now), open, space, |_| false) {
             let entry = entry.clone();
             shelf.remove(&entry.path);
             space.iter_mut().for_each(|space| space.free += entry.bytes);
@@ -296,7 +299,7 @@ mod tests {
                         shelf.iter().cloned().for_each(|entry| other.add(entry));
                         prop_assert_eq!(due, pruned(&mut other, now, open, space));
                         loop {
-                            let next = shelf.next(Timestamp::from_ns(now), open, space);
+                            let next = shelf.next(Timestamp::from_ns(now), open, space, |_| false);
                             let next = next.map(|(entry, reason)| (entry.clone(), reason));
                             prop_assert_eq!(&next, &naive(&plan, &list, now, open, space));
                             let Some((entry, _)) = next else { break };

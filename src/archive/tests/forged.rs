@@ -32,7 +32,7 @@ fn path(number: u32) -> String {
 
 fn pruned(path: &str, content: &str) -> Event {
     let hash = Some(FileHash::of(Algorithm::Sha256, content.as_bytes()));
-    Event::Pruned { path: path.into(), hash, reason: PruneReason::KeepBytes }
+    Event::Pruned { path: path.into(), hash, reason: PruneReason::KeepBytes, undelivered: Vec::new() }
 }
 
 fn published(path: &str, content: &str) -> Event {

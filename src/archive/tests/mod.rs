@@ -1,5 +1,6 @@
 //! What happens to an archive's directory while a sensor has it.
 
+mod delivery;
 mod edited;
 mod forged;
 

@@ -41,7 +41,12 @@ fn published(number: u32) -> Event {
 }
 
 fn pruned(number: u32) -> Event {
-    Event::Pruned { path: capture(number).path, hash: capture(number).hash, reason: PruneReason::KeepBytes }
+    Event::Pruned {
+        path: capture(number).path,
+        hash: capture(number).hash,
+        reason: PruneReason::KeepBytes,
+        undelivered: Vec::new(),
+    }
 }
 
 fn all_kinds() -> Vec<Event> {
@@ -130,7 +135,12 @@ fn a_line_has_the_hash_that_its_capture_has_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let blake3 = FileHash::of(Algorithm::Blake3, b"abc");
     let with = |number, hash| Capture { hash, ..capture(number) };
-    let pruned = |number, hash| Event::Pruned { path: capture(number).path, hash, reason: PruneReason::KeepBytes };
+    let pruned = |number, hash| Event::Pruned {
+        path: capture(number).path,
+        hash,
+        reason: PruneReason::KeepBytes,
+        undelivered: Vec::new(),
+    };
     let aside = |hash| Event::SetAside { path: "x/y.pcap.part".into(), bytes: 3, hash, why: "".into() };
     let events = [
         (Event::Published(with(1, None)), None),

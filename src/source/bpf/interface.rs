@@ -4,46 +4,26 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 
-use aya::util::KernelVersion;
 use pnet::ipnetwork::IpNetwork;
 
 use super::error::BpfError;
+use crate::host::process;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 
 /// The oldest kernel that has all that the program uses: `bpf_xdp_load_bytes` and `xdp.frags`.
 const OLDEST_KERNEL: (u8, u8) = (5, 18);
-/// Numbers of capabilities in `/proc/self/status` (capabilities(7)).
-const NET_ADMIN: u32 = 12;
-const SYS_ADMIN: u32 = 21;
-const PERFMON: u32 = 38;
-const BPF: u32 = 39;
 /// Network hardware whose frames begin with an Ethernet header (netdevice(7)).
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
 
-/// Whether the kernel is new enough, and this process may load and attach programs.
+/// Says whether the kernel is new enough, and this process may load and attach programs.
 pub(super) fn check_host() -> Result<(), BpfError> {
     let (major, minor) = OLDEST_KERNEL;
-    let release = || fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(major, minor, 0)) {
-        return Err(BpfError::Kernel { release: release(), major, minor });
+    if let Some(release) = process::kernel_before(major, minor) {
+        return Err(BpfError::Kernel { release, major, minor });
     }
-    let status = procfs::process::Process::myself().and_then(|process| process.status());
-    let Ok(effective) = status.map(|status| status.capeff) else { return Ok(()) };
-    let missing = missing_capabilities(effective);
+    let missing = process::missing_capabilities();
     if missing.is_empty() { Ok(()) } else { Err(BpfError::Capability(missing.join(", "))) }
-}
-
-/// What a process with these effective capabilities lacks.
-fn missing_capabilities(effective: u64) -> Vec<&'static str> {
-    let has = |capability: u32| effective >> capability & 1 == 1;
-    // Without CAP_PERFMON the verifier also follows what a processor might only guess at, and refuses pointers to where a header may begin.
-    let needed = [
-        ("CAP_BPF", has(BPF) || has(SYS_ADMIN)),
-        ("CAP_NET_ADMIN", has(NET_ADMIN)),
-        ("CAP_PERFMON", has(PERFMON) || has(SYS_ADMIN)),
-    ];
-    needed.into_iter().filter(|(_, has)| !has).map(|(name, _)| name).collect()
 }
 
 /// An interface with its addresses.
@@ -243,17 +223,6 @@ mod tests {
             "0".repeat(28)
         );
         assert_eq!(routes_v6(&v6).collect::<Vec<_>>(), ["eth0"]);
-    }
-
-    #[test]
-    fn capabilities_are_named() {
-        let bits = |numbers: &[u32]| numbers.iter().map(|n| 1u64 << n).sum::<u64>();
-        assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
-        assert_eq!(missing_capabilities(bits(&[BPF])), ["CAP_NET_ADMIN", "CAP_PERFMON"]);
-        assert_eq!(missing_capabilities(bits(&[NET_ADMIN, PERFMON])), ["CAP_BPF"]);
-        assert_eq!(missing_capabilities(bits(&[BPF, NET_ADMIN])), ["CAP_PERFMON"]);
-        assert!(missing_capabilities(bits(&[BPF, NET_ADMIN, PERFMON])).is_empty());
-        assert!(missing_capabilities(bits(&[SYS_ADMIN, NET_ADMIN])).is_empty());
     }
 
     #[test]

@@ -362,7 +362,7 @@ fn a_crash_between_a_line_and_its_file(before: Option<Algorithm>, after: Option<
     let (mut manifest, contents) =
         Manifest::open(&(Arc::new(Disk::default()) as Arc<dyn Storage>), dir.path()).unwrap();
     let hash = contents.captures.iter().find(|entry| *entry.path == *names[0]).unwrap().hash;
-    let event = Event::Pruned { path: names[0].clone(), hash, reason: PruneReason::KeepFiles };
+    let event = Event::Pruned { path: names[0].clone(), hash, reason: PruneReason::KeepFiles, undelivered: Vec::new() };
     manifest.append(&event, false).unwrap();
     drop(manifest);
     let mut rig = rig_in(dir, |_| ());

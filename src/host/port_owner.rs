@@ -1,10 +1,11 @@
-//! Who has a UDP port.
+//! The owner of a UDP port.
 
 use std::net::{IpAddr, SocketAddr};
 
 use procfs::process::FDTarget;
 
-/// The owner of this UDP address in words: the process if `/proc` tells, else the kernel, with what to type to see more.
+/// The owner of this UDP address in words: the process if `/proc` tells, else the kernel, with what
+/// to type to see more.
 #[must_use]
 pub fn describe(address: SocketAddr) -> String {
     let port = address.port();
@@ -29,7 +30,7 @@ pub fn describe(address: SocketAddr) -> String {
     }
 }
 
-/// Whether sockets on these addresses would take the same datagrams.
+/// Says whether sockets on these addresses would take the same datagrams.
 fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a.is_unspecified() || b.is_unspecified() || a.to_canonical() == b.to_canonical()
 }

@@ -1,0 +1,58 @@
+//! Who gets published captures.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::evidence::Capture;
+use crate::ledger::OutputCounters;
+use crate::storage::Changed;
+
+/// Says what has the name of a capture of so many bytes in its place, if anything.
+pub(super) type Replaced = Box<dyn Fn(&Path, u64) -> Option<Changed> + Send>;
+
+/// A published capture that a consumer is to hear of.
+pub(super) struct Job {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// What its line says.
+    pub(super) capture: Capture,
+    /// Whether it is still there.
+    pub(super) replaced: Replaced,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Somebody who hears of each published capture at least once.
+///
+/// ```text
+/// take -> done, by the channel that it was made with
+///      -> withdraw, where the capture is removed before
+///      -> finish, which leaves it to the next start
+/// ```
+///
+/// One thread calls all of these. None waits, but for `finish`.
+pub(super) trait Consumer: fmt::Debug + Send {
+    /// Takes a capture. It says that it is done with it whether it succeeded or failed; it says
+    /// nothing where it never began or was interrupted. Beyond what may wait it is skipped, and left
+    /// to the next start.
+    fn take(&self, job: Job);
+
+    /// Captures that wait for their turn.
+    fn waiting(&self) -> usize;
+
+    /// A capture was removed, or never gets its name: it is forgotten where its turn has not come.
+    /// `was_taken` where it is one that this consumer took.
+    fn withdraw(&self, path: &Path, was_taken: bool);
+
+    /// Shows in the ledger how far it is.
+    fn count(&self, counters: &OutputCounters);
+
+    /// Waits until it is done with all captures, for `patience` at most. What is left by then is left
+    /// to the next start.
+    fn finish(&mut self, patience: Duration);
+}

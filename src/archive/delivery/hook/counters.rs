@@ -1,0 +1,60 @@
+//! What became of the captures that a command was to run for.
+
+use crate::ledger::{Counter, OutputCounters};
+
+/// Commands that run at the same time. Each thread that runs them has counters of its own.
+pub(super) const AT_ONCE: usize = 4;
+
+/// What became of the captures that a command was to run for. Once it has finished, those that it
+/// was given are `run + skipped`.
+#[derive(Debug, Default)]
+pub(super) struct HookCounters {
+    pub(super) runners: [RunnerCounters; AT_ONCE],
+    /// Captures without a command: too many were waiting, the capture was removed before its turn, or
+    /// the sensor ended.
+    pub(super) skipped: Counter,
+    /// Commands that nobody waited for any longer.
+    pub(super) unfinished: Counter,
+}
+
+/// The counters of one thread.
+#[derive(Debug, Default)]
+pub(super) struct RunnerCounters {
+    pub(super) run: Counter,
+    pub(super) failed: Counter,
+}
+
+/// [`HookCounters`], added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct HookTotals {
+    /// Captures whose command was started, or tried to be.
+    pub(super) run: u64,
+    /// Of these: could not be started, ended with another status than 0, or was killed.
+    pub(super) failed: u64,
+    /// Of these: still ran when the hook was told to finish and had waited as long as it was to.
+    pub(super) unfinished: u64,
+    /// Captures whose command was never tried.
+    pub(super) skipped: u64,
+}
+
+impl HookCounters {
+    /// The sums.
+    pub(super) fn totals(&self) -> HookTotals {
+        let sum = |of: fn(&RunnerCounters) -> &Counter| self.runners.iter().map(|runner| of(runner).get()).sum();
+        HookTotals {
+            run: sum(|r| &r.run),
+            failed: sum(|r| &r.failed),
+            unfinished: self.unfinished.get(),
+            skipped: self.skipped.get(),
+        }
+    }
+
+    /// Shows the sums in the ledger.
+    pub(super) fn show(&self, counters: &OutputCounters) {
+        let totals = self.totals();
+        counters.hooks.raise(totals.run);
+        counters.hooks_failed.raise(totals.failed);
+        counters.hooks_skipped.raise(totals.skipped);
+        counters.hooks_unfinished.raise(totals.unfinished);
+    }
+}

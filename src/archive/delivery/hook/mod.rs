@@ -1,0 +1,279 @@
+//! A command for each published capture: to upload it, index it, or feed it to an analyser.
+//!
+//! Commands run in the background. However slow they are, publishing never waits for them. Beyond a
+//! thousand that wait, captures are skipped and counted.
+
+mod command;
+mod counters;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use self::command::{command, shed_capabilities};
+use self::counters::{AT_ONCE, HookCounters, RunnerCounters};
+use super::consumer::{Consumer, Job};
+use crate::ledger::OutputCounters;
+
+/// Captures that wait for their command.
+const WAITING: usize = 1000;
+/// Time between two log lines about failures.
+const LOG: Duration = Duration::from_secs(1);
+/// Files that a log line names.
+const NAMED: usize = 5;
+
+/// What a hook left when it was told to finish.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Unfinished {
+    /// Captures whose commands still run. Nobody waits for them any more.
+    running: Vec<PathBuf>,
+    /// Captures whose command had not begun. They are counted as skipped.
+    waiting: Vec<PathBuf>,
+}
+
+/// The command, and the threads that run it.
+#[derive(Debug)]
+pub(super) struct Hook {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    command: String,
+    counters: Arc<HookCounters>,
+    jobs: Mutex<Jobs>,
+    /// Notified when [`Jobs`] change.
+    changed: Condvar,
+    failures: Mutex<Failures>,
+    /// Called with the path of each capture whose command has ended.
+    done: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("command", &self.command).field("jobs", &self.jobs).finish_non_exhaustive()
+    }
+}
+
+/// What is to be done, and what is being done.
+#[derive(Debug, Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
+    /// Captures whose command runs.
+    running: Vec<PathBuf>,
+    /// No more will come.
+    over: bool,
+}
+
+/// Failures that were not logged, because another was a moment ago.
+#[derive(Debug, Default)]
+struct Failures {
+    logged: Option<Instant>,
+    others: u64,
+}
+
+/// Why a command is no success.
+enum Failure {
+    /// It was never begun, so the next start tries it again.
+    NotBegun(String),
+    /// It has ended, or never can begin.
+    Ended(String),
+}
+
+impl Hook {
+    /// Has the shell run `command` for each capture that it takes. `done` hears the path of each whose
+    /// command has ended, as its line has it.
+    ///
+    /// # Errors
+    /// What creating a thread returns.
+    pub(super) fn start(command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            command: command.to_owned(),
+            counters: Arc::default(),
+            jobs: Mutex::default(),
+            changed: Condvar::new(),
+            failures: Mutex::default(),
+            done: Box::new(done),
+        });
+        for number in 0..AT_ONCE {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name(format!("vxtap-hook{number}")).spawn(move || shared.work(number))?;
+        }
+        Ok(Self { shared })
+    }
+
+    /// Waits until the command has run for all captures, for `patience` at most. Returns what is left
+    /// then.
+    fn end(&self, patience: Duration) -> Unfinished {
+        let shared = &self.shared;
+        let mut jobs = shared.jobs();
+        jobs.over = true;
+        shared.changed.notify_all();
+        let is_busy = |jobs: &mut Jobs| !jobs.waiting.is_empty() || !jobs.running.is_empty();
+        let (mut jobs, _) =
+            shared.changed.wait_timeout_while(jobs, patience, is_busy).unwrap_or_else(PoisonError::into_inner);
+        let waiting = jobs.waiting.drain(..).map(|job| job.path).collect();
+        let left = Unfinished { running: jobs.running.clone(), waiting };
+        drop(jobs);
+        shared.counters.skipped.add(left.waiting.len() as u64);
+        shared.counters.unfinished.add(left.running.len() as u64);
+        shared.failures.lock().unwrap_or_else(PoisonError::into_inner).end();
+        left.say(patience);
+        left
+    }
+}
+
+impl Consumer for Hook {
+    fn take(&self, job: Job) {
+        let mut jobs = self.shared.jobs();
+        if jobs.waiting.len() < WAITING {
+            jobs.waiting.push_back(job);
+            drop(jobs);
+            return self.shared.changed.notify_all();
+        }
+        drop(jobs);
+        self.shared.counters.skipped.add(1);
+        self.shared.complain(&job.path, "was skipped, because too many wait");
+    }
+
+    fn waiting(&self) -> usize {
+        self.shared.jobs().waiting.len()
+    }
+
+    fn withdraw(&self, path: &Path, was_taken: bool) {
+        let mut jobs = self.shared.jobs();
+        let before = jobs.waiting.len();
+        jobs.waiting.retain(|job| job.path != path);
+        if !was_taken || jobs.waiting.len() < before {
+            self.shared.counters.skipped.add(1);
+        }
+    }
+
+    fn count(&self, counters: &OutputCounters) {
+        self.shared.counters.show(counters);
+    }
+
+    fn finish(&mut self, patience: Duration) {
+        self.end(patience);
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        // Where nobody called `finish`, as after an error at the start.
+        self.shared.jobs().over = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Unfinished {
+    fn say(&self, patience: Duration) {
+        if *self == Self::default() {
+            return;
+        }
+        for path in &self.waiting {
+            tracing::debug!(path = %path.display(), "no command of --on-publish was run for this capture");
+        }
+        tracing::warn!(
+            running = self.running.len(),
+            skipped = self.waiting.len(),
+            "not waiting any longer than {patience:?} for the commands of --on-publish; still running, for {}; not run, for {}",
+            names(&self.running),
+            names(&self.waiting)
+        );
+    }
+}
+
+/// The first files of a list, and how many more there are.
+fn names(paths: &[PathBuf]) -> String {
+    let first: Vec<String> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    match paths.len().saturating_sub(NAMED) {
+        _ if paths.is_empty() => "none".into(),
+        0 => first.join(" "),
+        more => format!("{} and {more} more", first.join(" ")),
+    }
+}
+
+impl Shared {
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next capture, which counts as running from here on; none when there will be no more.
+    fn next(&self, counters: &RunnerCounters) -> Option<Job> {
+        let is_idle = |jobs: &mut Jobs| jobs.waiting.is_empty() && !jobs.over;
+        let mut jobs = self.changed.wait_while(self.jobs(), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let job = jobs.waiting.pop_front()?;
+        jobs.running.push(job.path.clone());
+        counters.run.add(1);
+        Some(job)
+    }
+
+    /// Runs commands until there are no more.
+    fn work(&self, number: usize) {
+        let Some(counters) = self.counters.runners.get(number) else { return };
+        let ready = shed_capabilities().map_err(|error| format!("cannot take capabilities from it: {error}"));
+        while let Some(job) = self.next(counters) {
+            let result = ready.clone().map_err(Failure::NotBegun).and_then(|()| self.execute(&job));
+            let has_ended = !matches!(result, Err(Failure::NotBegun(_)));
+            if let Err(Failure::NotBegun(why) | Failure::Ended(why)) = result {
+                counters.failed.add(1);
+                self.complain(&job.path, &format!("failed: {why}"));
+            }
+            if has_ended {
+                // Before nobody waits for it any longer.
+                (self.done)(&job.capture.path);
+            }
+            let mut jobs = self.jobs();
+            if let Some(done) = jobs.running.iter().position(|path| *path == job.path) {
+                jobs.running.swap_remove(done);
+            }
+            drop(jobs);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Runs the command for one capture and waits for its end. It is not run where something else
+    /// has the capture's name by then: a command with more rights than whoever put it there would
+    /// read it.
+    fn execute(&self, job: &Job) -> Result<(), Failure> {
+        if let Some(found) = (job.replaced)(&job.path, job.capture.bytes) {
+            return Err(Failure::Ended(format!("not run, for under the capture's name there is {found}")));
+        }
+        let mut child = command(&self.command, &job.path, &job.capture)
+            .spawn()
+            .map_err(|error| Failure::NotBegun(format!("cannot start /bin/sh: {error}")))?;
+        let status = child.wait().map_err(|error| Failure::Ended(format!("cannot wait for it: {error}")))?;
+        if status.success() { Ok(()) } else { Err(Failure::Ended(status.to_string())) }
+    }
+
+    /// Logs a failure, unless another was a moment ago.
+    fn complain(&self, path: &Path, why: &str) {
+        let now = Instant::now();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.logged.is_some_and(|logged| now < logged + LOG) {
+            failures.others += 1;
+            return;
+        }
+        let others = std::mem::take(&mut failures.others);
+        failures.logged = Some(now);
+        drop(failures);
+        tracing::warn!(path = %path.display(), others, "the command of --on-publish {why}");
+    }
+}
+
+impl Failures {
+    /// Logs how many were not.
+    fn end(&mut self) {
+        match std::mem::take(&mut self.others) {
+            0 => {}
+            others => tracing::warn!(others, "the command of --on-publish failed or was skipped for others"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

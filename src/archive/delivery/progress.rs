@@ -1,0 +1,334 @@
+//! What a consumer is still owed, on the disk.
+//!
+//! A capture is owed to a consumer from before it gets its name until the consumer is done with it.
+//! Whatever ends the process between, the next start finds it here. So a consumer hears of each
+//! capture at least once, and of one twice where the process ended before the second mark.
+//!
+//! The marks are in a file beside the manifest, `NAME.jsonl`, and not in the manifest. A manifest is
+//! kept for good: two more lines for each capture and consumer would triple it, and slow each start
+//! and each `vxtap verify` down. Its chain would vouch for what is no evidence, since a mark says
+//! what this program did and not what a capture is. A `verify` of before would call such lines
+//! unreadable. Marks can be lost: then a consumer hears of a capture twice. And they name captures
+//! by their paths, so that files without a hash, and a manifest that somebody replaced, make no
+//! difference.
+//!
+//! The file has what is owed and nothing else: what was owed is cut off as soon as nothing is, and
+//! the file is removed at the end. A consumer that comes to an old directory is owed nothing of it.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::episode::Episode;
+use crate::evidence::names::is_complete_path;
+use crate::storage::{Storage, StoredFile};
+
+/// Bytes of marks that nobody needs any more, which may stay in the file.
+const SLACK: u64 = 64 * 1024;
+
+/// A mark.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Mark {
+    /// The consumer is to hear of the capture at this path.
+    Owed(String),
+    /// It is done with it.
+    Done(String),
+}
+
+/// What a consumer is owed, by path.
+#[derive(Debug)]
+pub(super) struct Progress {
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    sync: bool,
+    /// Open from the first mark on.
+    file: Option<Box<dyn StoredFile>>,
+    /// Bytes in the file, at least.
+    length: u64,
+    owed: BTreeSet<String>,
+    /// Bytes of the marks of these.
+    needed: u64,
+    /// The file is not what it should be, since a mark could not be written.
+    failing: Episode,
+}
+
+impl Progress {
+    /// Reads what `consumer` is owed in `directory`. Marks survive a loss of power if `sync`.
+    ///
+    /// # Errors
+    /// What opening or reading the file returns; [`NotRegular`](crate::storage::NotRegular) where
+    /// its name is something else's.
+    pub(super) fn open(consumer: &str, directory: &Path, storage: &Arc<dyn Storage>, sync: bool) -> io::Result<Self> {
+        let path = directory.join(format!("{consumer}.jsonl"));
+        let mut progress = Self {
+            path,
+            storage: Arc::clone(storage),
+            sync,
+            file: None,
+            length: 0,
+            owed: BTreeSet::new(),
+            needed: 0,
+            failing: Episode::default(),
+        };
+        progress.read()?;
+        Ok(progress)
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        if !self.storage.exists(&self.path)? {
+            return Ok(());
+        }
+        let mut lines = BufReader::new(self.storage.open(&self.path, OFlags::RDONLY)?);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            // A crash in the middle of a mark leaves a part of it: then what it marks has not begun.
+            match serde_json::from_slice(&line) {
+                Ok(Mark::Owed(path)) if is_complete_path(&path) => drop(self.insert(path)),
+                Ok(Mark::Done(path)) => drop(self.remove(&path)),
+                Ok(Mark::Owed(_)) | Err(_) => {}
+            }
+            self.length += line.len() as u64;
+            line.clear();
+        }
+        // Nothing is appended to what may end in a part of a mark.
+        self.rewrite()
+    }
+
+    fn insert(&mut self, path: String) -> bool {
+        let bytes = path.len() as u64;
+        let is_new = self.owed.insert(path);
+        self.needed += if is_new { bytes } else { 0 };
+        is_new
+    }
+
+    fn remove(&mut self, path: &str) -> bool {
+        let was_owed = self.owed.remove(path);
+        self.needed -= if was_owed { path.len() as u64 } else { 0 };
+        was_owed
+    }
+
+    /// Says whether the capture at this path is owed.
+    pub(super) fn owes(&self, path: &str) -> bool {
+        self.owed.contains(path)
+    }
+
+    /// The paths of all captures that are owed.
+    pub(super) fn owed(&self) -> &BTreeSet<String> {
+        &self.owed
+    }
+
+    /// Captures are about to get their names. Where that cannot be written, they are published all
+    /// the same, since they are evidence: the file is written again every second, and what a crash
+    /// takes until then the consumer may miss.
+    pub(super) fn owe<'a>(&mut self, paths: impl Iterator<Item = &'a str>) {
+        let new: Vec<_> = paths.filter(|path| self.insert((*path).to_owned())).collect();
+        if !new.is_empty() {
+            self.write(new.into_iter().map(|path| Mark::Owed(path.to_owned())), self.sync);
+        }
+    }
+
+    /// The consumer is done with a capture, or will never hear of it.
+    pub(super) fn done(&mut self, path: &str) {
+        if self.remove(path) {
+            // Without a sync: what is lost of it makes the consumer hear of the capture once more.
+            self.write(std::iter::once(Mark::Done(path.to_owned())), false);
+        }
+    }
+
+    fn write(&mut self, marks: impl Iterator<Item = Mark>, sync: bool) {
+        if self.failing.lasts() {
+            return;
+        }
+        let result = self.append(marks, sync).and_then(|()| self.shorten());
+        self.hear(result);
+    }
+
+    fn append(&mut self, marks: impl Iterator<Item = Mark>, sync: bool) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for mark in marks {
+            serde_json::to_writer(&mut bytes, &mark)?;
+            bytes.push(b'\n');
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(self.storage.log(&self.path)?),
+        };
+        self.length += bytes.len() as u64;
+        file.write_all(&bytes)?;
+        if sync { file.sync() } else { file.flush() }
+    }
+
+    /// Has the file forget what nobody needs, where there is much of it.
+    fn shorten(&mut self) -> io::Result<()> {
+        if self.length <= SLACK + 4 * self.needed {
+            return Ok(());
+        }
+        match &mut self.file {
+            Some(file) if self.owed.is_empty() => {
+                self.length = 0;
+                file.cut(0)
+            }
+            _ => self.rewrite(),
+        }
+    }
+
+    /// Writes a file that has what is owed, in place of the one that is there.
+    fn rewrite(&mut self) -> io::Result<()> {
+        self.file = None;
+        if self.owed.is_empty() {
+            self.length = 0;
+            return match self.storage.remove(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        let mut copy = self.path.as_os_str().to_owned();
+        copy.push(".copy");
+        let copy = Path::new(&copy);
+        if self.storage.exists(copy)? {
+            self.storage.remove(copy)?;
+        }
+        let mut file = self.storage.log(copy)?;
+        let mut bytes = Vec::new();
+        for path in &self.owed {
+            serde_json::to_writer(&mut bytes, &Mark::Owed(path.clone()))?;
+            bytes.push(b'\n');
+        }
+        file.write_all(&bytes)?;
+        if self.sync {
+            file.sync()?
+        } else {
+            file.flush()?
+        }
+        self.storage.replace(copy, &self.path)?;
+        (self.file, self.length) = (Some(file), bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Writes the file again where a mark could not be written.
+    pub(super) fn write_again(&mut self) {
+        if self.failing.lasts() {
+            let result = self.rewrite();
+            self.hear(result);
+        }
+    }
+
+    fn hear(&mut self, result: io::Result<()>) {
+        match result {
+            Ok(()) => drop(self.failing.ends()),
+            Err(error) => {
+                if self.failing.begins() {
+                    tracing::error!(
+                        path = %self.path.display(), %error,
+                        "cannot note which captures a consumer is still to hear of: it may miss these if the sensor is killed; trying \
+                         again every second"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Leaves what is owed to the next start. The file goes where nothing is.
+    pub(super) fn end(&mut self) {
+        if self.owed.is_empty() && self.length > 0 || self.failing.lasts() {
+            let result = self.rewrite();
+            self.hear(result);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::faulty::Faulty;
+    use std::fs;
+
+    const A: &str = "vni7_192.0.2.1/a.pcap";
+    const B: &str = "vni7_192.0.2.1/b.pcap";
+
+    fn open(directory: &Path, storage: &Faulty) -> Progress {
+        Progress::open("on-publish", directory, &(Arc::new(storage.clone()) as Arc<dyn Storage>), true).unwrap()
+    }
+
+    fn owed(directory: &Path) -> Vec<String> {
+        open(directory, &Faulty::default()).owed().iter().cloned().collect()
+    }
+
+    #[test]
+    fn what_is_owed_is_there_after_a_crash_at_any_byte() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut progress = open(dir.path(), &Faulty::default());
+        progress.owe([A, B].into_iter());
+        progress.done(A);
+        progress.owe([A].into_iter());
+        let path = dir.path().join("on-publish.jsonl");
+        let whole = fs::read(&path).unwrap();
+        let lines: Vec<usize> =
+            whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
+        for length in 0..=whole.len() {
+            let crashed = tempfile::tempdir().unwrap();
+            fs::write(crashed.path().join("on-publish.jsonl"), &whole[..length]).unwrap();
+            let wanted: &[&str] = match lines.iter().filter(|end| **end <= length).count() {
+                0 => &[],
+                1 => &[A],
+                3 => &[B],
+                _ => &[A, B],
+            };
+            assert_eq!(owed(crashed.path()), wanted, "{length}");
+            // And what is appended by then is not appended to a part of a mark.
+            let mut next = open(crashed.path(), &Faulty::default());
+            next.owe(["overflow/c.pcap"].into_iter());
+            assert_eq!(owed(crashed.path()).len(), wanted.len() + 1, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_file_stays_small_and_goes_where_nothing_is_owed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("on-publish.jsonl");
+        let mut progress = open(dir.path(), &Faulty::default());
+        assert!(!path.exists(), "a consumer without captures has none");
+        progress.owe([A].into_iter());
+        for number in 0..10_000 {
+            let other = format!("overflow/{number}.pcap");
+            progress.owe([&*other].into_iter());
+            progress.done(&other);
+            assert!(fs::metadata(&path).unwrap().len() < 2 * SLACK);
+        }
+        assert_eq!(owed(dir.path()), [A]);
+        progress.done(A);
+        progress.end();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Faulty::default();
+        let mut progress = open(dir.path(), &storage);
+        progress.owe([A].into_iter());
+        storage.faults().write = Some((10, libc::ENOSPC));
+        progress.owe([B].into_iter());
+        assert_eq!(owed(dir.path()), [A]);
+        progress.write_again();
+        storage.faults().write = None;
+        progress.write_again();
+        assert_eq!(owed(dir.path()), [A, B]);
+    }
+
+    #[test]
+    fn paths_that_are_no_captures_are_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join("on-publish.jsonl"),
+            "{\"owed\":\"../etc/passwd\"}\n{\"owed\":\"overflow/x.pcap.part\"}\n",
+        )
+        .unwrap();
+        assert_eq!(owed(dir.path()), [""; 0]);
+    }
+}

@@ -1,0 +1,41 @@
+//! The reasons why a sensor does not start.
+
+use std::io;
+
+use super::signals::Ending;
+use crate::config::allow::AllowError;
+use crate::pipeline::OutputError;
+use crate::source::OpenError;
+
+/// The reason why the sensor could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Nobody knows what is allowed.
+    #[error(transparent)]
+    Allow(#[from] AllowError),
+    /// Nothing can be received.
+    #[error(transparent)]
+    Source(#[from] OpenError),
+    /// Nothing can be delivered.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// There is no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The sensor was to end before it received.
+    #[error("ended before anything was received")]
+    Ended(Ending),
+}
+
+impl StartError {
+    /// Says whether the sensor may start later without any change to how it is started: something
+    /// is not there yet, or is still in use.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Source(error) => error.may_pass(),
+            Self::Output(error) => error.may_pass(),
+            Self::Allow(_) | Self::Thread(_) | Self::Ended(_) => false,
+        }
+    }
+}
