@@ -221,7 +221,7 @@ impl Sink for FileSink {
             resting.look(place, files, now);
             open_bytes += files.open_bytes();
         }
-        end(&mut self.shared.outage, now);
+        shared::end(&mut self.shared.outage, now);
         open_bytes -= resting.complete(&mut self.sessions, &mut self.shared);
         open_bytes = self.leave_room_for_published(open_bytes);
         if look && self.shared.archive.room().is_starved() {
