@@ -52,7 +52,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["evidence/"],
     &["ledger/"],
     &["route/"],
-    &["sink/file/"],
     &["source/"],
     &["verify/"],
 ];
