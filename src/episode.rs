@@ -34,6 +34,12 @@ impl Episode {
     pub(crate) fn ends(&mut self) -> bool {
         self.said.take().is_some()
     }
+
+    /// Says whether the trouble was said and is not over.
+    #[must_use]
+    pub(crate) fn lasts(&self) -> bool {
+        self.said.is_some()
+    }
 }
 
 #[cfg(test)]
@@ -43,9 +49,10 @@ mod tests {
     #[test]
     fn it_is_said_once_until_it_is_over() {
         let mut episode = Episode::default();
-        assert!(!episode.ends());
+        assert!(!episode.ends() && !episode.lasts());
         let said: Vec<bool> = (0..3).map(|_| episode.begins()).collect();
         assert_eq!(said, [true, false, false]);
+        assert!(episode.lasts());
         assert!(episode.ends());
         assert!(!episode.ends());
         assert!(episode.begins());

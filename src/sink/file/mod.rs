@@ -18,8 +18,6 @@ mod resting;
 mod session;
 mod shared;
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,9 +28,9 @@ use self::session::SessionFiles;
 use self::shared::{Host, Shared};
 use super::Sink;
 use super::open_files::OpenFiles;
-use crate::archive::{Archive, ArchiveError, FileNumber, Labels};
+use crate::archive::{Archive, ArchiveError, Labels};
 use crate::lane::{Lent, Run};
-use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
+use crate::ledger::{Output, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
 use crate::record::compress::Compressors;
 use crate::route::{Registry, SessionId};

@@ -16,7 +16,7 @@ use crate::storage::{Storage, explain};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How long writes have to succeed until a failure is over: a full disk takes a little now and then.
-const CALM: Duration = Duration::from_secs(3);
+pub(super) const CALM: Duration = Duration::from_secs(3);
 
 /// The output's end of the ledger and the state that all sessions share.
 #[derive(Debug)]

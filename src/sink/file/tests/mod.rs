@@ -1,4 +1,12 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
 use super::*;
+use crate::archive::ArchivePlan;
+use crate::ledger::OutputCounters;
+use crate::record::compress::Compression;
+use crate::record::format::Format;
+use crate::storage::Direct;
 use crate::lane::Chunk;
 use crate::ledger::Totals;
 use crate::record::pcap;
