@@ -16,10 +16,11 @@ use vxtap::archive::{ArchivePlan, BudgetPlan};
 use vxtap::lane::{Chunk, LanePlan, Lent, lanes};
 use vxtap::ledger::{Ledger, Output, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
-use vxtap::pipeline::worker::Step;
+use vxtap::pipeline::outlet::Outlet;
+use vxtap::pipeline::step::Step;
 use vxtap::record::Timestamp;
 use vxtap::record::format::Format;
-use vxtap::route::{Registry, Selection, SessionId, SessionTable};
+use vxtap::route::{Registry, SessionId, SessionTable};
 use vxtap::session::Session;
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
@@ -54,16 +55,10 @@ fn frame(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("frame/{sessions}-sessions"));
         for (name, lengths) in MIXES {
             let counters = Arc::new(OutputCounters::default());
-            let plan = LanePlan {
-                chunks: 8,
-                linger: Duration::from_secs(1),
-                snaplen: 262_144,
-                sessions: 1024,
-                redirect: false,
-            };
+            let plan = LanePlan { chunks: 8, ..LanePlan::default() };
             let (lanes, inbox) = lanes(plan, vec![counters]);
             let table = SessionTable::new(Arc::new(Registry::new(1024)));
-            let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
+            let lanes = lanes.into_iter().map(Outlet::from).collect();
             let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, lanes, Ledger::default().worker());
             // A batch lies in slots as the receiving socket leaves it: it is in the cache.
             let batch: Vec<Vec<u8>> =

@@ -108,8 +108,7 @@ mod tests {
 
     #[test]
     fn an_output_hears_before_each_chunk_how_far_it_is_behind() {
-        let plan = LanePlan { chunks: 4, linger: Duration::ZERO, snaplen: 9000, sessions: 1, redirect: false };
-        let (mut lanes, inbox) = lanes(plan, vec![Arc::default()]);
+        let (mut lanes, inbox) = lanes(LanePlan::default(), vec![Arc::default()]);
         while inbox.full.len() < 3 {
             lanes[0].offer(SessionId::OVERFLOW, Timestamp::from_ns(1), &[7; 9000], 9000);
         }
