@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::plan::FilePlan;
+use super::FilePlan;
 use crate::ledger::thousands;
 use crate::storage::Space;
 

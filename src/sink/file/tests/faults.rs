@@ -1,7 +1,6 @@
 //! What disks do on bad days: whatever it is, the ledger closes, what is published is whole, and it goes on when the disk is well again.
 
 use super::*;
-use crate::sink::file::shared::CALM;
 use crate::archive::Sync;
 use crate::evidence::{Algorithm, FileHash};
 use crate::record::compress;
