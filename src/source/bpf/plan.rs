@@ -1,6 +1,8 @@
 //! The settings of the fast path.
 
-/// Where on an interface the program is attached.
+/// The place on an interface that the program is attached to.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attach {
