@@ -9,22 +9,21 @@
 use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vxtap::archive::{ArchivePlan, BudgetPlan};
 use vxtap::lane::{Chunk, LanePlan, Lent, lanes};
 use vxtap::ledger::{Ledger, Output, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
-use vxtap::pipeline::worker::Step;
+use vxtap::pipeline::outlet::Outlet;
+use vxtap::pipeline::step::Step;
 use vxtap::record::Timestamp;
-use vxtap::record::format::Format;
-use vxtap::route::{Registry, Selection, SessionId, SessionTable};
+use vxtap::route::{Registry, SessionId, SessionTable};
 use vxtap::session::Session;
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
-use vxtap::storage::Direct;
 use vxtap::wire::{Vni, vxlan};
 
 /// Frame lengths that occur in turn.
@@ -54,16 +53,10 @@ fn frame(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("frame/{sessions}-sessions"));
         for (name, lengths) in MIXES {
             let counters = Arc::new(OutputCounters::default());
-            let plan = LanePlan {
-                chunks: 8,
-                linger: Duration::from_secs(1),
-                snaplen: 262_144,
-                sessions: 1024,
-                redirect: false,
-            };
+            let plan = LanePlan { chunks: 8, ..LanePlan::default() };
             let (lanes, inbox) = lanes(plan, vec![counters]);
             let table = SessionTable::new(Arc::new(Registry::new(1024)));
-            let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
+            let lanes = lanes.into_iter().map(Outlet::from).collect();
             let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, lanes, Ledger::default().worker());
             // A batch lies in slots as the receiving socket leaves it: it is in the cache.
             let batch: Vec<Vec<u8>> =
@@ -157,22 +150,14 @@ fn sink(c: &mut Criterion) {
             |b| {
                 let dir = tempfile::tempdir_in("/dev/shm").unwrap();
                 let plan = FilePlan {
-                    directory: dir.path().to_path_buf(),
                     rotate_size: 64 << 20,
-                    rotate_frames: None,
-                    rotate_time: Duration::from_secs(1 << 40),
-                    snaplen: 262_144,
-                    linger: Duration::from_secs(1),
-                    buffer_memory: 16 << 20,
                     open_files: 300,
-                    format: Format::Pcap,
-                    compression: None,
-                    direct: Direct::Off,
                     // Bounded space.
                     archive: ArchivePlan {
                         budget: BudgetPlan { keep_bytes: Some(256 << 20), ..BudgetPlan::default() },
                         ..ArchivePlan::default()
                     },
+                    ..FilePlan::new(dir.path())
                 };
                 let mut output = Output { name: "pcap".into(), ends: Vec::new() };
                 let mut sink = FileSink::open(plan, Arc::clone(&registry), &mut output, Vec::new()).unwrap();

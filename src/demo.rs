@@ -1,6 +1,7 @@
 //! `vxtap demo`: the sensor and three mirrored instances on one machine, over loopback.
 //!
-//! Nothing here is special to the demonstration: it runs what `vxtap run` and three times `vxtap replay` would.
+//! Nothing here is special to the demonstration: it runs what `vxtap run` and three times `vxtap
+//! replay` would.
 
 use std::fs;
 use std::io::{self, Write};
@@ -59,7 +60,7 @@ const INSTANCES: [Instance; 3] = [
     },
 ];
 
-/// Why the demonstration failed.
+/// The reasons for which the demonstration fails.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// The sensor's plan.
@@ -79,10 +80,11 @@ pub enum DemoError {
     Io(#[from] io::Error),
 }
 
-/// Runs the demonstration with a new directory `within` another, by default the temporary one, and tells about it on `out`. True when everything that was sent came out.
+/// Runs the demonstration with a new directory `within` another, by default the temporary one, and
+/// tells about it on `out`. Returns true when everything that was sent came out.
 ///
 /// # Errors
-/// What could not be started, sent or read back.
+/// The sensor could not be started, a sender failed, or a capture could not be read back.
 pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Result<bool, DemoError> {
     // A new one each time: the files in it are counted.
     let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
@@ -143,7 +145,8 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
     Ok(complete)
 }
 
-/// What the sensor is asked for: a free port of the loopback interface, and a receive buffer that every user may have.
+/// The settings of the sensor: a free port of the loopback interface, and a receive buffer that
+/// every user may have.
 fn settings(directory: &Path) -> Settings {
     let mut settings = Settings::default();
     settings.receive.listen = vec![Listen::At((Ipv4Addr::LOCALHOST, 0).into())];

@@ -18,14 +18,14 @@ use vxtap::verify;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// It could not start.
+/// The exit code where the program could not start.
 const CANNOT_START: u8 = 1;
-/// It ended, but something failed on the way.
+/// The exit code where the program ended, but something failed on the way.
 const FAILED: u8 = 3;
 
-/// An input file is damaged, or a directory does not match its manifest.
+/// The exit code where an input file is damaged, or a directory does not match its manifest.
 const DAMAGED_INPUT: u8 = 4;
-/// It could not start, but may later: `EX_TEMPFAIL` of sysexits.h.
+/// The exit code where the program could not start, but may later: `EX_TEMPFAIL` of sysexits.h.
 const NOT_YET: u8 = 75;
 
 fn main() -> ExitCode {
@@ -39,14 +39,14 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
-        // An error's text names its cause already; the chain of causes would name it again. Threads that are just ending have nothing more to
-        // say that matters more.
+        // An error's text names its cause already; the chain of causes would name it again. Threads
+        // that are just ending have nothing more to say that matters more.
         console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
 }
 
-/// Whether the same command may succeed later.
+/// Says whether the same command may succeed later.
 fn may_pass(error: &anyhow::Error) -> bool {
     let of_demo = error.downcast_ref().and_then(|error| match error {
         DemoError::Start(error) => Some(error),

@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use vxtap::lane::{LanePlan, lanes};
 use vxtap::ledger::{Ledger, OutputCounters, OutputDrop};
+use vxtap::pipeline::bypass::Bypass;
 use vxtap::pipeline::decap::ReservedBits;
-use vxtap::pipeline::worker::{Step, Worker};
-use vxtap::route::{Registry, Selection, SessionTable};
-use vxtap::source::Source;
+use vxtap::pipeline::outlet::Outlet;
+use vxtap::pipeline::step::Step;
+use vxtap::pipeline::worker::Worker;
+use vxtap::route::{Registry, SessionTable};
+use vxtap::source::LiveSource;
 use vxtap::source::udp::{self, Steering, UdpPlan};
 use vxtap::wire::{Vni, vxlan};
 
@@ -65,14 +68,13 @@ fn the_receive_path_allocates_nothing_per_datagram() {
     listening.sources[0].begin().unwrap();
     let registry = Arc::new(Registry::new(16));
     let counters = Arc::new(OutputCounters::default());
-    let lane_plan =
-        LanePlan { chunks: 4, linger: Duration::from_millis(1), snaplen: 262_144, sessions: 1024, redirect: false };
+    let lane_plan = LanePlan { linger: Duration::from_millis(1), ..LanePlan::default() };
     let (lanes, inbox) = lanes(lane_plan, vec![Arc::clone(&counters)]);
     let worker_counters = Ledger::default().worker();
     let sessions = SessionTable::new(Arc::clone(&registry));
-    let lanes = lanes.into_iter().map(|lane| (Selection::default(), lane)).collect();
+    let lanes = lanes.into_iter().map(Outlet::from).collect();
     let step = Step::new(ReservedBits::Accept, Arc::default(), sessions, lanes, Arc::clone(&worker_counters));
-    let mut worker = Worker::new(listening.sources.remove(0), step, None);
+    let mut worker = Worker::new(listening.sources.remove(0), step, Bypass::default(), None);
 
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let sender6 = UdpSocket::bind("[::1]:0").unwrap();

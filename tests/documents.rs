@@ -371,8 +371,6 @@ const WIDE_COMMENTS: &[&str] = &[
     "src/session.rs",
     "src/sink",
     "src/source",
-    "src/sys/direct.rs",
-    "src/sys/inject.rs",
     "src/verify",
     "src/wire",
     "tests/architecture",

@@ -2,7 +2,7 @@
 //! that lines are about. Publishing, recovery, takeover and pruning borrow them.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -267,13 +267,5 @@ impl Books {
 
 /// The hash of a file, read.
 pub(super) fn hash_file(storage: &dyn Storage, path: &Path, algorithm: Algorithm) -> io::Result<FileHash> {
-    let mut file = storage.open(path, OFlags::RDONLY)?;
-    let mut hasher = FileHasher::new(algorithm);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(buffer.get(..n).unwrap_or_default()),
-        }
-    }
+    FileHasher::new(algorithm).read(storage.open(path, OFlags::RDONLY)?)
 }

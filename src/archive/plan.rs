@@ -3,7 +3,9 @@
 use super::room::BudgetPlan;
 use crate::evidence::Algorithm;
 
-/// What is sure to survive a loss of power.
+/// The part that is sure to survive a loss of power.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sync {

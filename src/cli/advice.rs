@@ -1,4 +1,5 @@
-//! What to type instead: answers to arguments that other programs have, and to slips.
+//! The command line gives advice on what to type instead of arguments that other programs have, and
+//! of slips.
 
 use std::ffi::OsString;
 
@@ -118,13 +119,15 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["test", "example"], "the sensor on sample traffic: vxtap demo"),
 ];
 
-/// Options that are numbers, by how help names their values: a minus is part of the value then, and is answered as one.
+/// Options that are numbers, by how help names their values: a minus is part of the value then, and
+/// is answered as one.
 const NUMBERS: &[&str] = &["N", "BYTES", "BYTES|PERCENT", "DURATION", "D", "PPS"];
 
 /// Reads the command line.
 ///
 /// # Errors
-/// What is wrong, and what to type; or the text that `--help` asks for.
+/// The command line is wrong, and the error says what to type; or it asks for help, and the error
+/// is the text.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = command();
@@ -137,7 +140,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
     Ok(cli)
 }
 
-/// An error about what the arguments of a command mean together, in the same form.
+/// Gives an error about what the arguments of the command `name` mean together the form of clap's
+/// own.
 pub fn wrong(name: &str, error: impl std::fmt::Display) -> clap::Error {
     let mut command = command();
     command.build();
@@ -222,7 +226,7 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether an argument looks like a slip for the other, or the beginning of it.
+/// Says whether an argument looks like a slip for the other, or is the beginning of it.
 fn is_close(typed: &str, similar: &str) -> bool {
     similar.starts_with(typed) || strsim::osa_distance(typed, similar) <= 2
 }

@@ -11,7 +11,8 @@ use crate::config::files::directory;
 use crate::console::LogFormat;
 use crate::evidence::Digest;
 
-/// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror interfaces out.
+/// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror
+/// interfaces out.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -44,11 +45,14 @@ Exit codes:
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Receive VXLAN, decapsulate, and write one rotating pcap per mirror session, or feed interfaces.
+    /// Receive VXLAN, decapsulate, and write one rotating pcap per mirror session, or feed
+    /// interfaces.
     Run(Box<RunArgs>),
-    /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN datagram.
+    /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN
+    /// datagram.
     Replay(ReplayArgs),
-    /// Check captures against the manifest of their directory: that none was changed, removed or added.
+    /// Check captures against the manifest of their directory: that none was changed, removed or
+    /// added.
     Verify(VerifyArgs),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
@@ -57,11 +61,12 @@ pub enum Command {
 /// `vxtap verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Directory with a manifest.jsonl, as that of `vxtap run --write`. A sensor may be writing to it.
+    /// Directory with a manifest.jsonl, as that of `vxtap run --write`. A sensor may be writing to
+    /// it.
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Hash of the last line at an earlier time, noted elsewhere: it must still be there, which proves that no line up to it was
-    /// removed.
+    /// Hash of the last line at an earlier time, noted elsewhere: it must still be there, which
+    /// proves that no line up to it was removed.
     #[arg(long, value_name = "HASH")]
     pub head: Option<Digest>,
 }

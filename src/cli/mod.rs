@@ -1,7 +1,7 @@
 //! The command line as typed: clap types only, no input or output.
 //!
-//! What `vxtap run` is asked for becomes [`Settings`](crate::config::Settings); what they mean together is decided in
-//! [`crate::config`].
+//! The arguments of `vxtap run` become [`Settings`](crate::config::Settings). Their meaning
+//! together is decided in [`crate::config`].
 
 mod advice;
 mod args;

@@ -17,7 +17,8 @@ pub struct ReplayArgs {
     /// Captures to send, in this order: pcap or pcapng with Ethernet frames.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Where the mirror traffic goes; the port is 4789 unless given. IPv6 with a port as `[ADDR]:PORT`.
+    /// Where the mirror traffic goes; the port is 4789 unless given. IPv6 with a port as
+    /// `[ADDR]:PORT`.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = target)]
     pub to: SocketAddr,
     /// VNI of the mirror session; with a range, frames take turns.

@@ -1,4 +1,5 @@
-//! The arguments of `vxtap run`. Those that have a default take it from [`Settings`](crate::config::Settings).
+//! The arguments of `vxtap run`. Those that have a default take it from
+//! [`Settings`](crate::config::Settings).
 
 use std::path::PathBuf;
 
@@ -46,30 +47,33 @@ Sizes and durations:
 #[derive(Debug, Args)]
 #[command(after_help = SIGNALS, group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
-    /// Address and UDP port to receive on, or one of them, as 0.0.0.0:8472, 10.0.0.7, 8472 or [fe80::1%eth0]:4789; repeat for more. [default:
-    /// `[::]:4789`, IPv4 included; `0.0.0.0:4789` where the host has no IPv6]
+    /// Address and UDP port to receive on, or one of them, as 0.0.0.0:8472, 10.0.0.7, 8472 or
+    /// [fe80::1%eth0]:4789; repeat for more. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789`
+    /// where the host has no IPv6]
     #[arg(help_heading = RECEIVING, long, value_name = "ADDR:PORT", allow_hyphen_values = true)]
     pub listen: Vec<Listen>,
     /// How datagrams are received.
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Receive::default().source)]
     pub source: Way,
-    /// With --source bpf: the interface that datagrams come in on; repeat for more. [default: the one that has the --listen
-    /// address, or the default route]
+    /// With --source bpf: the interface that datagrams come in on; repeat for more. [default: the
+    /// one that has the --listen address, or the default route]
     #[arg(help_heading = RECEIVING, long, value_name = "NAME")]
     pub interface: Vec<String>,
     /// With --source bpf: where on the interface. [default: auto]
     #[arg(help_heading = RECEIVING, long, value_enum)]
     pub attach: Option<Attach>,
-    /// With --source bpf: size of each ring, rounded up to a power of two. There is a ring for each worker, with --steer flow for each CPU.
-    /// [default: 16MiB]
+    /// With --source bpf: size of each ring, rounded up to a power of two. There is a ring for each
+    /// worker, with --steer flow for each CPU. [default: 16MiB]
     #[arg(help_heading = RECEIVING, long, value_name = "BYTES")]
     pub ring: Option<Size>,
-    /// With --source bpf: take datagrams to the port whatever address they are for, as on a switch's mirror port. What is for another host's
-    /// Ethernet address comes only if the interface is promiscuous (`ip link set IFACE promisc on`); fragments of it do not come.
+    /// With --source bpf: take datagrams to the port whatever address they are for, as on a
+    /// switch's mirror port. What is for another host's Ethernet address comes only if the
+    /// interface is promiscuous (`ip link set IFACE promisc on`); fragments of it do not come.
     #[arg(help_heading = RECEIVING, long)]
     pub any_address: bool,
-    /// With --source bpf: verify UDP checksums that are not zero, as the kernel does for sockets. Not for cables inside one
-    /// host, where the sender leaves the checksum to a network card that is never reached.
+    /// With --source bpf: verify UDP checksums that are not zero, as the kernel does for sockets.
+    /// Not for cables inside one host, where the sender leaves the checksum to a network card that
+    /// is never reached.
     #[arg(help_heading = RECEIVING, long)]
     pub verify_checksum: bool,
     /// Receiving threads, each with a socket of its own. [default: half the cores]
@@ -85,8 +89,9 @@ pub struct RunArgs {
     #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
         "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash"])]
     pub no_write: bool,
-    /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff them; repeat for more. With
-    /// `:vni=N,A-B,...` only these VNIs. An interface that does not exist is created, and removed at the end.
+    /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff
+    /// them; repeat for more. With `:vni=N,A-B,...` only these VNIs. An interface that does not
+    /// exist is created, and removed at the end.
     #[arg(help_heading = INTERFACES, long, value_name = "NAME[:vni=N,...]", group = "interfaces", value_parser = interface)]
     pub tap: Vec<InterfaceArg>,
     /// The same without Ethernet: inner IP packets into this tun interface.
@@ -98,8 +103,8 @@ pub struct RunArgs {
     /// MTU of the interfaces of --tap and --tun.
     #[arg(help_heading = INTERFACES, long, value_name = "N", default_value_t = Interface::default().mtu, requires = "interfaces", value_parser = number::<u32, 68, 65_521>)]
     pub tap_mtu: u32,
-    /// Spread the conversations over this many interfaces, NAME0, NAME1, ..., for as many readers: both directions and all fragments of a
-    /// conversation meet on one.
+    /// Spread the conversations over this many interfaces, NAME0, NAME1, ..., for as many readers:
+    /// both directions and all fragments of a conversation meet on one.
     #[arg(help_heading = INTERFACES, long, value_name = "N", requires = "interfaces", value_parser = number::<u32, 1, 64>)]
     pub tap_count: Option<u32>,
     /// What the files look like.
@@ -120,13 +125,16 @@ pub struct RunArgs {
     /// Write files past the page cache (O_DIRECT, io_uring).
     #[arg(help_heading = FILES, long, value_enum, default_value_t = Files::default().direct)]
     pub direct: Direct,
-    /// What is sure to survive a loss of power. A file that has its final name survives the death of the program either way.
+    /// What is sure to survive a loss of power. A file that has its final name survives the death
+    /// of the program either way.
     #[arg(help_heading = FILES, long, value_enum, default_value_t = Files::default().sync)]
     pub sync: Sync,
-    /// By what files are hashed, also those salvaged after a crash, so that `vxtap verify` can tell changed ones.
+    /// By what files are hashed, also those salvaged after a crash, so that `vxtap verify` can tell
+    /// changed ones.
     #[arg(help_heading = FILES, long, value_enum, default_value_t = Files::default().hash)]
     pub hash: Hashing,
-    /// Remove the oldest published files while all files together have more bytes than this, as 500GiB.
+    /// Remove the oldest published files while all files together have more bytes than this, as
+    /// 500GiB.
     #[arg(help_heading = BUDGET, long, value_name = "BYTES")]
     pub keep_bytes: Option<Size>,
     /// Remove the oldest published files while there are more than this.
@@ -135,10 +143,10 @@ pub struct RunArgs {
     /// Remove published files whose last frame is older than this, as 30days.
     #[arg(help_heading = BUDGET, long, value_name = "DURATION")]
     pub keep_age: Option<Span>,
-    /// Remove the oldest published files while the file system has less room than this, as 10GiB or 5%; with none left to remove, drop
-    /// frames (`disk_full`). 0 leaves no room and removes nothing. [default: nothing is removed,
-    /// and frames are dropped where less than 5% or 10GiB, whichever is less, would be left, unless
-    /// a --keep-bytes that fits sees to it]
+    /// Remove the oldest published files while the file system has less room than this, as 10GiB or
+    /// 5%; with none left to remove, drop frames (`disk_full`). 0 leaves no room and removes
+    /// nothing. [default: nothing is removed, and frames are dropped where less than 5% or 10GiB,
+    /// whichever is less, would be left, unless a --keep-bytes that fits sees to it]
     #[arg(help_heading = BUDGET, long, value_name = "BYTES|PERCENT")]
     pub min_free: Option<Free>,
     /// Run this shell command for each published file, in the background, as 'aws s3 cp "$1"
@@ -164,17 +172,20 @@ pub struct RunArgs {
     /// What to do with a VXLAN header whose reserved bits are set (RFC 7348 says to ignore them).
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Receive::default().reserved_bits)]
     pub reserved_bits: ReservedBits,
-    /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow file.
+    /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow
+    /// file.
     #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = Sessions::default().max, value_parser = number::<u32, 1, 65_536>)]
     pub max_sessions: u32,
     /// Keep only these VNIs, as 100,200-299; others are counted as `unselected`.
     #[arg(help_heading = RECEIVING, long, value_name = "N|A-B,...", value_delimiter = ',', allow_hyphen_values = true, value_parser = sessions::vni)]
     pub vni: Vec<Item<VniRange>>,
-    /// Keep only what comes from these outer source addresses or networks, as 10.0.0.7,10.1.0.0/16; others are counted as `unselected`.
+    /// Keep only what comes from these outer source addresses or networks, as 10.0.0.7,10.1.0.0/16;
+    /// others are counted as `unselected`.
     #[arg(help_heading = RECEIVING, long, value_name = "ADDR[/N],...", value_delimiter = ',', value_parser = sessions::source)]
     pub from: Vec<Item<IpNet>>,
-    /// Keep only what this file lists, in lines as `vni 100, 200-299` and `from 10.0.0.7 10.1.0.0/16`; a kind without a line is not looked
-    /// at, and `vni all` says that all are wanted. It is read again on SIGUSR2.
+    /// Keep only what this file lists, in lines as `vni 100, 200-299` and `from 10.0.0.7
+    /// 10.1.0.0/16`; a kind without a line is not looked at, and `vni all` says that all are
+    /// wanted. It is read again on SIGUSR2.
     #[arg(help_heading = RECEIVING, long, value_name = "FILE", conflicts_with_all = ["vni", "from"])]
     pub allow: Option<PathBuf>,
     /// Stop after this time.

@@ -1,4 +1,4 @@
-//! From flags to settings.
+//! The flags of `vxtap run` become settings here, one by one.
 
 use super::run::RunArgs;
 use crate::config::Settings;
@@ -78,7 +78,7 @@ impl RunArgs {
         }
     }
 
-    /// Where each value was said. What was said of interfaces was said of each.
+    /// Notes where each value was said. A flag for interfaces is said of each.
     fn origins(&self, outputs: &Outputs) -> Origins {
         let mut origins = Origins::default();
         let is_given =

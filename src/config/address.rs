@@ -8,7 +8,7 @@ use super::typed::as_typed;
 /// The IANA port of VXLAN (RFC 7348 section 8).
 pub const VXLAN_PORT: u16 = 4789;
 
-/// What to receive on.
+/// An address to receive on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// This port of all addresses.
@@ -31,17 +31,19 @@ impl fmt::Display for Listen {
 
 as_typed!(Listen, listen);
 
-/// What was typed, taken apart; `None` stands for all addresses.
+/// The parts of what was typed.
 struct Parts<'a> {
+    /// `None` stands for all addresses.
     address: Option<IpAddr>,
     interface: Option<&'a str>,
     port: Option<u16>,
 }
 
-/// An address, a port, or both, as `4789`, `0.0.0.0`, `10.0.0.7:4789`, `[::1]:4789` or `[fe80::1%eth0]:4789`.
+/// An address, a port, or both, as `4789`, `0.0.0.0`, `10.0.0.7:4789`, `[::1]:4789` or
+/// `[fe80::1%eth0]:4789`.
 ///
 /// # Errors
-/// What is wrong, and what to type.
+/// The text is no address, or one that cannot be listened on; the error says what to type.
 pub fn listen(text: &str) -> Result<Listen, String> {
     let Parts { address, interface, port } = parts(text.trim())?;
     let port = port.unwrap_or(VXLAN_PORT);
@@ -66,7 +68,7 @@ pub fn listen(text: &str) -> Result<Listen, String> {
 /// An address with or without a port; the port is [`VXLAN_PORT`] unless given.
 ///
 /// # Errors
-/// What is wrong, and what to type.
+/// The text is no address, or one that cannot be listened on; the error says what to type.
 pub fn target(text: &str) -> Result<SocketAddr, String> {
     let Parts { address, interface, port } = parts(text.trim())?;
     let port = port.unwrap_or(VXLAN_PORT);
@@ -138,7 +140,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An IPv6 address without brackets whose last group may be meant as a port: what stands before, and that group.
+/// An IPv6 address without brackets whose last group may be meant as a port: what stands before,
+/// and that group.
 fn ambiguous(host: &str) -> Option<(&str, &str)> {
     let (before, last) = host.rsplit_once(':').filter(|(_, last)| is_number(last))?;
     if before.ends_with(':') {
@@ -155,7 +158,7 @@ fn port(text: &str, host: &str) -> Result<u16, String> {
     }
 }
 
-/// What is neither an address nor a port.
+/// Advises on a text that is neither an address nor a port.
 fn neither(text: &str) -> String {
     let first = text.split([',', ' ', '/']).next().unwrap_or_default();
     match text {

@@ -1,7 +1,8 @@
 //! The file of `--allow`: which mirror sessions are let in.
 //!
 //! ```text
-//! # Both of these must match. A kind that has no line does not matter, but a file that has no line at all is refused.
+//! # Both of these must match. A kind that has no line does not matter, but a file that has no
+//! # line at all is refused.
 //! vni 100, 200-299
 //! from 10.0.0.7 10.1.0.0/16 2001:db8::/32
 //! ```
@@ -18,67 +19,67 @@ use crate::storage::read_small;
 /// Bytes of a file at most: the longest entries, as many as can be listed, and as much again.
 const MOST: usize = 8 << 20;
 
-/// Which sessions `vxtap run` lets in.
+/// The sessions that `vxtap run` lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowPlan {
     /// These, to the end.
     Given(Allowed),
-    /// What this file says, which may change.
+    /// The sessions that this file lists, which may change.
     File(PathBuf),
 }
 
-/// Why a file cannot be used.
+/// The reasons why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AllowError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {path}: {error}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The error that the kernel returned.
         error: io::Error,
     },
-    /// A line of it makes no sense.
+    /// A line of the file makes no sense.
     #[error("{path} line {line}: {fault} (lines are as \"vni 100, 200-299\" or \"from 10.0.0.7, 10.1.0.0/16\")")]
     Line {
         /// The file.
         path: PathBuf,
         /// The number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The fault of the line.
         fault: String,
     },
-    /// It has no line that says anything: an emptied file must not let everybody in.
+    /// The file has no line that says anything: an emptied file must not let everybody in.
     #[error("{path} names no VNI and no source; to let all sessions in, let it say so: \"vni all\"")]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// It has `all` and something else.
+    /// The file has `all` and something else.
     #[error("{path}: \"{kind}\": {error}")]
     AllAndOthers {
         /// The file.
         path: PathBuf,
         /// Of which kind of line.
         kind: &'static str,
-        /// What is wrong.
+        /// The fault of the list.
         error: AllAndOthers,
     },
-    /// It has too many lines.
+    /// The file has too many lines.
     #[error("{path}: {error}")]
     Long {
         /// The file.
         path: PathBuf,
-        /// What there is too much of.
+        /// The list that is too long.
         error: TooMany,
     },
 }
 
 impl AllowPlan {
-    /// What is allowed now. A file system that does not answer is waited for.
+    /// Reads what is allowed now. A file system that does not answer is waited for.
     ///
     /// # Errors
-    /// Why the file cannot be used.
+    /// The file cannot be read, a line of it makes no sense, or it names too few or too many.
     pub fn read(&self) -> Result<Allowed, AllowError> {
         let path = match self {
             Self::Given(allowed) => return Ok(allowed.clone()),

@@ -1,4 +1,5 @@
-//! Settings that are each well formed but make no sense together, or on this host.
+//! The errors of planning: settings that are each well formed, but make no sense together or on
+//! this host.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +21,8 @@ pub(super) const LEAST_RING: u64 = 1 << 17;
 /// The kernel makes no larger ring.
 pub(super) const MOST_RING: u64 = 1 << 30;
 
-/// Why there is no plan for these settings. Each error names the setting by where it was said, and tells what would do.
+/// The reasons why there is no plan for these settings. An error names the setting by where it was
+/// said, and tells what would do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// There is not enough memory for two chunks per worker.
@@ -35,7 +37,7 @@ pub enum PlanError {
         queue: u64,
         /// Workers.
         workers: usize,
-        /// What would do, in bytes.
+        /// The least that would do, in bytes.
         least: u64,
     },
     /// A file must have room for its header and a frame.
@@ -81,7 +83,7 @@ pub enum PlanError {
         queue: u64,
         /// For all outputs together, in bytes.
         asked: u64,
-        /// What the host has, in bytes.
+        /// The host's memory, in bytes.
         has: u64,
     },
     /// The rings would take more memory than there is.
@@ -91,7 +93,7 @@ pub enum PlanError {
         said: Said,
         /// For all rings together, in bytes.
         asked: u64,
-        /// What the host has, in bytes.
+        /// The host's memory, in bytes.
         has: u64,
     },
     /// The setting would do nothing.
@@ -108,7 +110,7 @@ pub enum PlanError {
     AllAndOthers {
         /// The setting.
         said: Said,
-        /// What is wrong.
+        /// The fault of the list.
         error: AllAndOthers,
     },
     /// An idle output would be kept busy.
@@ -144,7 +146,7 @@ pub enum PlanError {
         said: Said,
         /// The setting that does not go with it.
         with: Said,
-        /// What is in the way, and what to do.
+        /// The obstacle, and what to do about it.
         why: &'static str,
     },
     /// Two outputs have one name.

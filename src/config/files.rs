@@ -1,11 +1,11 @@
-//! Where captures go, as people type it.
+//! The directory for captures and the command for each, as people type them.
 
 use std::path::PathBuf;
 
 /// A directory for captures. `-` stands for a stream elsewhere, and cannot be one.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The value cannot be used; the text says why, and what to type.
 pub fn directory(path: PathBuf) -> Result<PathBuf, String> {
     if path.as_os_str() != "-" {
         return Ok(path);
@@ -18,7 +18,7 @@ pub fn directory(path: PathBuf) -> Result<PathBuf, String> {
 /// A command for the shell.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The value cannot be used; the text says why, and what to type.
 pub fn command(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err(

@@ -1,4 +1,4 @@
-//! By what captures are hashed, as people say it: an algorithm, or `none`.
+//! Captures are hashed by an algorithm, or by `none`, as people say it.
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::evidence::Algorithm;
 
-/// By what files are hashed, if at all.
+/// The hash of files, if they have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hashing(pub Option<Algorithm>);
 

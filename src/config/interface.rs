@@ -15,7 +15,7 @@ pub struct InterfaceArg {
 /// The name of an interface, with or without `:vni=N,...`.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text behind the name is no list of VNIs; the error says how to write one.
 pub fn interface(text: &str) -> Result<InterfaceArg, String> {
     let (name, vnis) = match text.split_once(':') {
         Some((name, more)) => {

@@ -1,16 +1,19 @@
-//! The names of all settings: in the tree of [`Settings`](super::Settings), and on the command line.
+//! The names of all settings: in the tree of [`Settings`](super::Settings), and on the command
+//! line.
 
 /// The name of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// Where it is in the tree. That of an output has `pcap` or `interface` where the name of the output is.
+    /// The setting's place in the tree. For an output, `pcap` or `interface` stands for the name of
+    /// the output.
     pub path: &'static str,
-    /// The flag that says it.
+    /// The flag that gives its value.
     pub flag: &'static str,
 }
 
 impl Key {
-    /// Where this setting of the output `name` is in the tree. Any other setting is where it is.
+    /// The place of this setting of the output `name` in the tree. A setting of no output has one
+    /// place.
     #[must_use]
     pub fn of(&self, name: &str) -> String {
         let Some(field) = self.path.strip_prefix("output.") else { return self.path.to_owned() };

@@ -1,4 +1,4 @@
-//! What the sensor is asked to do, and what follows from it.
+//! The sensor is asked by settings, and does what a plan says that follows from them.
 //!
 //! ```text
 //! command line ─┐
@@ -7,8 +7,8 @@
 //!                  HostFacts ─┘
 //! ```
 //!
-//! [`Settings`] are what somebody said, value by value, with where each was said. A [`RunPlan`] is what that means on
-//! this host, or why it means nothing.
+//! [`Settings`] have what somebody asked for, value by value, and where each was said. A
+//! [`RunPlan`] has what that means on this host; a [`PlanError`] tells why it means nothing.
 
 pub mod address;
 pub mod allow;

@@ -1,4 +1,5 @@
-//! Where the value of a setting was said, so that an error can name the setting as whoever said it knows it.
+//! A setting remembers where its value was said, so that an error can name the setting as whoever
+//! said it knows it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,15 +8,15 @@ use std::path::PathBuf;
 
 use super::key::Key;
 
-/// Where a value comes from.
+/// The place that a value comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said it.
+    /// Nobody gave the value.
     #[default]
     Default,
-    /// The command line said it.
+    /// The command line gave the value.
     Flag,
-    /// A file said it.
+    /// A file gave the value.
     File {
         /// The file.
         path: PathBuf,
@@ -57,8 +58,8 @@ impl Origins {
     }
 }
 
-/// A setting, as whoever gave its value knows it: `--queue`, or `vxtap.toml:12 delivery.queue`. One that nobody gave has
-/// the name of its flag.
+/// A setting, as whoever gave its value knows it: `--queue`, or `vxtap.toml:12 delivery.queue`. One
+/// that nobody gave has the name of its flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said(Box<Place>);
 

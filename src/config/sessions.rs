@@ -1,4 +1,5 @@
-//! Which sessions: VNIs and sources as people write them, on the command line and in the file of `--allow`.
+//! VNIs and sources tell sessions apart; here they are as people write them, on the command line
+//! and in the file of `--allow`.
 //!
 //! A fault is worded so that it goes on from `"WORD" is` and says what to write instead.
 
@@ -41,10 +42,10 @@ as_typed!(Item<IpNet>, source);
 #[error("\"all\" is listed beside others; leave out \"all\", or the others")]
 pub struct AllAndOthers;
 
-/// What a list has; `None` stands for all, and so does an empty list.
+/// Takes the items out of a list; `None` stands for all, and so does an empty list.
 ///
 /// # Errors
-/// It has `all` and something else.
+/// The list has `all` and something else.
 pub fn only<T>(items: impl IntoIterator<Item = Item<T>>) -> Result<Option<Vec<T>>, AllAndOthers> {
     let (mut all, mut some) = (false, Vec::new());
     for item in items {
@@ -62,7 +63,7 @@ const MOST: u32 = Vni::MAX.get();
 /// A VNI, a range `A-B`, or `all`.
 ///
 /// # Errors
-/// What is wrong, and what to write.
+/// The text is none; the error says what to write.
 pub fn vni(text: &str) -> Result<Item<VniRange>, String> {
     let text = text.trim();
     if text == "all" { Ok(Item::All) } else { range(text).map(Item::One) }
@@ -71,7 +72,7 @@ pub fn vni(text: &str) -> Result<Item<VniRange>, String> {
 /// A VNI, or a range `A-B`.
 ///
 /// # Errors
-/// What is wrong, and what to write.
+/// The text is none; the error says what to write.
 pub fn range(text: &str) -> Result<VniRange, String> {
     let text = text.trim();
     if let Some(vni) = number(text) {
@@ -88,7 +89,8 @@ pub fn range(text: &str) -> Result<VniRange, String> {
     Err(not_a_vni(text))
 }
 
-/// A number in decimal digits and nothing else; one that is far too large as the largest of its type.
+/// A number in decimal digits and nothing else; one that is far too large as the largest of its
+/// type.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -120,7 +122,7 @@ fn not_a_vni(text: &str) -> String {
 /// The VNIs of a comma-separated list; `None` where it is `all`.
 ///
 /// # Errors
-/// What is wrong, and what to write.
+/// The text is none; the error says what to write.
 pub fn vnis(text: &str) -> Result<Option<VniSet>, String> {
     let item = |word: &str| vni(word).map_err(|fault| format!("{word:?} is {fault}"));
     let items = text.split(',').map(item).collect::<Result<Vec<_>, _>>()?;
@@ -130,7 +132,7 @@ pub fn vnis(text: &str) -> Result<Option<VniSet>, String> {
 /// A source address, a network as `10.0.0.0/16`, or `all`.
 ///
 /// # Errors
-/// What is wrong, and what to write.
+/// The text is none; the error says what to write.
 pub fn source(text: &str) -> Result<Item<IpNet>, String> {
     let text = text.trim();
     if text == "all" {
@@ -171,8 +173,8 @@ fn network(address: IpAddr, length: &str) -> Result<IpNet, String> {
     network.ok_or_else(|| format!("not a network; what is behind / is a number from 0 to {most}"))
 }
 
-/// IPv4 that was written as IPv4-mapped IPv6 is IPv4. A prefix of IPv6 that has all of IPv4 in it by its bits is refused: sources of IPv4 are
-/// let in by what says IPv4.
+/// IPv4 that was written as IPv4-mapped IPv6 is IPv4. A prefix of IPv6 that has all of IPv4 in it
+/// by its bits is refused: sources of IPv4 are let in by what says IPv4.
 fn unmapped(network: Ipv6Net) -> Result<IpNet, String> {
     let beyond = network.prefix_len().checked_sub(96);
     match (network.addr().to_ipv4_mapped(), beyond) {

@@ -1,7 +1,9 @@
-//! What the sensor is asked to do, whoever asks: the command line, the demonstration, later a file.
+//! The settings are what the sensor is asked to do, whoever asks: the command line or the
+//! demonstration.
 //!
-//! The tree has the shape of a file. Defaults are here and nowhere else: a flag that has one takes it from here. What
-//! the values mean together, and on this host, a [`RunPlan`](super::RunPlan) says.
+//! The tree has the shape of a file. Defaults are here and nowhere else: a flag that has one takes
+//! it from here. A [`RunPlan`](super::RunPlan) says what the values mean together, and on this
+//! host.
 
 use std::path::PathBuf;
 
@@ -31,32 +33,32 @@ pub const FILES: &str = "pcap";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How datagrams are received.
+    /// The way in.
     pub receive: Receive,
-    /// Which sessions are let in.
+    /// The sessions that are let in.
     pub sessions: Sessions,
-    /// What holds for all outputs.
+    /// The settings that hold for all outputs.
     pub delivery: Delivery,
     /// The outputs, by name.
     pub output: Outputs,
-    /// When the sensor ends, and what it says then.
+    /// The end of the sensor.
     pub run: Run,
-    /// Where each value was said.
+    /// The place where each value was said.
     #[serde(skip)]
     pub origins: Origins,
 }
 
-/// How datagrams are received.
+/// The settings for receiving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Receive {
     /// Addresses to receive on; none stands for the port of VXLAN on all addresses.
     pub listen: Vec<Listen>,
-    /// By what.
+    /// The kind of source.
     pub source: Way,
     /// Interfaces of the program; none stands for those of the addresses.
     pub interface: Vec<String>,
-    /// Where on the interface the program is attached.
+    /// The place on the interface that the program is attached to.
     pub attach: Option<Attach>,
     /// The size of each ring of the program.
     pub ring: Option<Size>,
@@ -66,7 +68,7 @@ pub struct Receive {
     pub verify_checksum: bool,
     /// Receiving threads.
     pub workers: Option<u16>,
-    /// What decides which worker receives a datagram.
+    /// The rule that decides which worker receives a datagram.
     pub steer: Steering,
     /// The kernel's receive buffer of each socket.
     pub buffer: Size,
@@ -92,7 +94,7 @@ impl Default for Receive {
     }
 }
 
-/// Which sessions are let in, and how many are told apart.
+/// The sessions that are let in, and how many are told apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
@@ -112,13 +114,13 @@ impl Default for Sessions {
     }
 }
 
-/// What holds for all outputs.
+/// The settings that hold for all outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Delivery {
     /// Memory for frames on their way into an output.
     pub queue: Option<Size>,
-    /// How late a frame is in its file at most.
+    /// The time that a frame takes to its file at most.
     pub flush: Span,
 }
 
@@ -128,15 +130,15 @@ impl Default for Delivery {
     }
 }
 
-/// When the sensor ends, and what it says then.
+/// The end of the sensor: when it comes, and what is printed then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
-    /// Time after which it ends.
+    /// The time after which the sensor ends.
     pub duration: Option<Span>,
-    /// Datagrams after which it ends.
+    /// The number of datagrams after which the sensor ends.
     pub count: Option<u64>,
-    /// How the ledger is printed.
+    /// The form of the ledger.
     pub ledger: LedgerFormat,
 }
 
@@ -162,11 +164,11 @@ pub enum Output {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Files {
-    /// The directory that they are in.
+    /// The directory for the files.
     pub directory: PathBuf,
-    /// Their format.
+    /// The format of the files.
     pub format: Format,
-    /// How they are compressed.
+    /// The compression of the files.
     pub compress: Option<Compression>,
     /// Bytes of a file at most, before compression.
     pub rotate_size: Size,
@@ -174,11 +176,11 @@ pub struct Files {
     pub rotate_frames: Option<u64>,
     /// The clock times at which a new file begins are multiples of this.
     pub rotate_time: Span,
-    /// Which files are written past the page cache.
+    /// The files that are written past the page cache.
     pub direct: Direct,
-    /// What is sure to survive a loss of power.
+    /// The part that is sure to survive a loss of power.
     pub sync: Sync,
-    /// By what they are hashed.
+    /// The hash of the files.
     pub hash: Hashing,
     /// Bytes of all files together at most.
     pub keep_bytes: Option<Size>,
@@ -220,13 +222,13 @@ impl Default for Files {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Interface {
-    /// Its name, or that of the first; the output's where there is none.
+    /// The name of the interface, or of the first; the output's name where there is none.
     pub interface: Option<String>,
-    /// VNIs that it is fed; none stands for all.
+    /// VNIs that the interface is fed; none stands for all.
     pub vni: Vnis,
-    /// How frames enter it.
+    /// The way that frames take into the interface.
     pub mode: TapMode,
-    /// Its MTU at least.
+    /// The MTU of the interface at least.
     pub mtu: u32,
     /// Interfaces that the conversations are spread over.
     pub count: Option<u32>,
@@ -238,18 +240,23 @@ impl Default for Interface {
     }
 }
 
-/// How frames enter an interface.
+/// The way that frames take into an interface.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TapMode {
     /// The sensor puts them there.
     Inject,
-    /// With --source bpf, for one --tap: the program takes the outer headers off and redirects the packet, without a thread of the sensor. What it
-    /// leaves (fragments, odd datagrams) is injected.
+    /// With --source bpf, for one --tap: the program takes the outer headers off and redirects the
+    /// packet, without a thread of the sensor. What it leaves (fragments, odd datagrams) is
+    /// injected.
     Redirect,
 }
 
-/// How the ledger is printed.
+/// The form in which the ledger is printed.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LedgerFormat {

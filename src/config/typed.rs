@@ -1,4 +1,4 @@
-//! Values that a file has as people type them on the command line, read by the same functions.
+//! A file has values as people type them on the command line, and the same functions read both.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,7 +39,8 @@ impl<T> Visitor<'_> for Typed<T> {
     }
 }
 
-/// Gives a type that is written by `Display` and read by a function the traits of serde, and `FromStr`.
+/// Gives a type that is written by `Display` and read by a function the traits of serde, and
+/// `FromStr`.
 macro_rules! as_typed {
     ($type:ty, $parse:expr) => {
         impl std::str::FromStr for $type {

@@ -62,7 +62,7 @@ as_typed!(Free, |text: &str| min_free(text).map(Free));
 /// A size in bytes, as `100MiB`, `64k` or `1GB`.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text is none; the error says how to write one.
 pub fn bytes(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "not a size; write it as 100MiB, 1GB or 65536".into())
 }
@@ -70,7 +70,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 /// A whole number from `LEAST` to `MOST`.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text is none; the error says how to write one.
 pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
     let of = if MOST == u64::MAX { format!("at least {LEAST}") } else { format!("from {LEAST} to {MOST}") };
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -87,7 +87,7 @@ pub fn plural(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// What a number of bytes is likely to mean that is far too small: somebody forgot the unit.
+/// Guesses what is meant by a number of bytes that is far too small: somebody forgot the unit.
 #[must_use]
 pub fn meant(bytes: u64) -> String {
     if (1..4096).contains(&bytes) { format!("; do you mean {bytes}MiB?") } else { String::new() }
@@ -114,7 +114,7 @@ fn unit(bytes: u64) -> Option<(u64, &'static str)> {
 /// is none.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text is none; the error says how to write one.
 pub fn min_free(text: &str) -> Result<MinFree, String> {
     /// Nobody means less than this by a number without a unit.
     const LEAST: u64 = 1 << 20;
@@ -150,7 +150,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// A duration above zero and up to ten years, as `1s`, `500ms` or `1h 30m`.
 ///
 /// # Errors
-/// A text that says what is wrong.
+/// The text is none; the error says how to write one.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(d) if d.is_zero() => Err("must be more than zero".into()),

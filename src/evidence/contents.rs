@@ -6,17 +6,16 @@
 //! nothing at all where one line does not follow from the one before, since all that a manifest has
 //! behind a break, or before it, may be another's.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
-use serde::Deserialize;
-
+use super::catalogue::{Catalogue, Fate, Reader, Standing, Wrong};
 use super::digest::Digest;
-use super::event::Capture;
-use super::file_hash::{Blake3, Fields, FileHash};
+use super::event::{Capture, Event, Line};
+use super::file_hash::FileHash;
 use super::lines::{Lines, NAME};
-use super::names::{is_complete_path, is_removable_path};
+use super::names::is_removable_path;
 use crate::record::Timestamp;
 
 /// Captures that were pruned last, of which one may be there still.
@@ -42,8 +41,12 @@ impl Entry {
     /// That of a capture whose line was written at `published`.
     #[must_use]
     pub fn of(capture: &Capture, published: Timestamp) -> Self {
+        Self::new(capture.path.as_str().into(), capture, published)
+    }
+
+    fn new(path: Arc<str>, capture: &Capture, published: Timestamp) -> Self {
         let last = if capture.frames == 0 { published } else { capture.last };
-        Entry { path: capture.path.as_str().into(), bytes: capture.bytes, last, hash: capture.hash }
+        Entry { path, bytes: capture.bytes, last, hash: capture.hash }
     }
 }
 
@@ -70,131 +73,97 @@ pub struct Contents {
     pub complaints: Vec<String>,
 }
 
-/// A line with the fields that matter here: there may be a million, and who starts waits for them.
-#[derive(Debug, Deserialize)]
-struct Brief {
-    time: Timestamp,
-    event: Kind,
-    path: Option<String>,
-    frames: Option<u64>,
-    bytes: Option<u64>,
-    last: Option<Timestamp>,
-    sha256: Option<Digest>,
-    blake3: Option<Blake3>,
-    previous: Digest,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Kind {
-    Published,
-    Recovered,
-    Pruned,
-    SetAside,
-    Lost,
-}
-
-/// What became of a file.
-enum Change {
-    Published(Entry),
-    Pruned(String, Option<FileHash>),
-    Nothing,
-}
-
 /// A capture that was pruned, with what published it before, where that is known.
 struct Pruned {
-    path: String,
+    path: Arc<str>,
     published: Option<Entry>,
 }
 
-impl Brief {
-    /// What it means, or what is wrong with its fields.
-    fn change(self) -> Result<Change, &'static str> {
-        let missing = "a field is missing";
-        Ok(match self.event {
-            Kind::Published | Kind::Recovered => {
-                let last = if self.frames.ok_or(missing)? == 0 { self.time } else { self.last.ok_or(missing)? };
-                let hash = Fields { sha256: self.sha256, blake3: self.blake3 }.hash()?;
-                let (path, bytes) = (self.path.ok_or(missing)?.into(), self.bytes.ok_or(missing)?);
-                Change::Published(Entry { path, bytes, last, hash })
+/// What a start keeps of the lines, until all are read.
+#[derive(Default)]
+struct Start {
+    contents: Contents,
+    pruned: VecDeque<Pruned>,
+    wrong: u64,
+}
+
+impl Reader for Start {
+    type File = Entry;
+
+    fn file(
+        &mut self,
+        _: u64,
+        _: Fate,
+        path: &Arc<str>,
+        line: Line,
+        before: Option<Entry>,
+    ) -> Result<Option<Entry>, String> {
+        match line.event {
+            // A file whose bytes a loss of power took is salvaged under its old name.
+            Event::Published(capture) | Event::Recovered(capture) => {
+                Ok(Some(Entry::new(Arc::clone(path), &capture, line.time)))
             }
-            Kind::Pruned => {
-                let hash = Fields { sha256: self.sha256, blake3: self.blake3 }.hash()?;
-                Change::Pruned(self.path.ok_or(missing)?, hash)
+            Event::Pruned { hash, .. } => {
+                let complaint = match &before {
+                    None => Some(format!("prunes a capture that no line before it published, {path:?}")),
+                    Some(entry) if entry.hash != hash => {
+                        Some(format!("prunes another capture than was published as {path:?}"))
+                    }
+                    Some(_) => None,
+                };
+                let published = before.filter(|_| complaint.is_none() && is_removable_path(path));
+                self.pruned.push_back(Pruned { path: Arc::clone(path), published });
+                if self.pruned.len() > PRUNED_LAST {
+                    self.pruned.pop_front();
+                }
+                complaint.map_or(Ok(None), Err)
             }
-            Kind::SetAside | Kind::Lost => Change::Nothing,
-        })
+            Event::SetAside { .. } | Event::Lost { .. } => Ok(before),
+        }
+    }
+
+    fn line(&mut self, standing: Standing) {
+        let Standing { line: number, named, before, wrong, .. } = standing;
+        if named != Some(before) {
+            self.contents.is_broken = true;
+            self.contents.broken_at = self.contents.broken_at.or((number > 1).then_some(number));
+        }
+        let complaint = match wrong {
+            Some(Wrong::Unreadable(error)) => format!("cannot be read: {error}"),
+            Some(Wrong::Path(Fate::Published, path)) => format!("names a file that is no capture, {path:?}"),
+            Some(Wrong::Path(Fate::Pruned, path)) => format!("prunes what is no capture, {path:?}"),
+            Some(Wrong::Other(complaint)) => complaint,
+            _ if named.is_some_and(|named| named != before) => "does not follow from the one before".into(),
+            _ => return,
+        };
+        self.wrong += 1;
+        if self.wrong <= NAMED {
+            self.contents.complaints.push(format!("line {number} of {NAME} {complaint}"));
+        }
     }
 }
 
 impl Contents {
     /// Reads all lines and returns the hash of the last.
     pub(super) fn read(&mut self, lines: &mut Lines<impl BufRead>) -> io::Result<Digest> {
-        let mut head = Digest::ZERO;
-        let mut captures: HashMap<Arc<str>, (u64, Entry)> = HashMap::new();
-        let mut pruned = VecDeque::new();
-        let mut wrong = 0;
-        while let Some(line) = lines.next_bytes()? {
-            let (number, hash) = (line.number, line.hash);
-            let brief = line.parse::<Brief>();
-            let previous = brief.as_ref().map_or_else(|_| line.previous(), |brief| Some(brief.previous));
-            let follows = previous.is_none_or(|previous| previous == head);
-            if previous != Some(head) {
-                self.is_broken = true;
-                self.broken_at = self.broken_at.or((number > 1).then_some(number));
-            }
-            head = hash;
-            let change = brief.and_then(|brief| brief.change().map_err(str::to_owned));
-            let complaint = match change {
-                Ok(Change::Published(entry)) if !is_complete_path(&entry.path) => {
-                    Some(format!("names a file that is no capture, {:?}", entry.path))
-                }
-                Ok(Change::Published(entry)) => {
-                    // A file whose bytes a loss of power took is salvaged under its old name.
-                    captures.insert(Arc::clone(&entry.path), (number, entry));
-                    None
-                }
-                Ok(Change::Pruned(path, hash)) => {
-                    let published = captures.remove(&*path).map(|(_, entry)| entry);
-                    let complaint = match &published {
-                        _ if !is_complete_path(&path) => Some(format!("prunes what is no capture, {path:?}")),
-                        None => Some(format!("prunes a capture that no line before it published, {path:?}")),
-                        Some(entry) if entry.hash != hash => {
-                            Some(format!("prunes another capture than was published as {path:?}"))
-                        }
-                        Some(_) => None,
-                    };
-                    let published = published.filter(|_| complaint.is_none() && is_removable_path(&path));
-                    pruned.push_back(Pruned { path, published });
-                    if pruned.len() > PRUNED_LAST {
-                        pruned.pop_front();
-                    }
-                    complaint
-                }
-                Ok(Change::Nothing) => None,
-                Err(error) => Some(format!("cannot be read: {error}")),
-            };
-            let complaint = complaint.or_else(|| (!follows).then(|| "does not follow from the one before".into()));
-            if let Some(complaint) = complaint {
-                wrong += 1;
-                if wrong <= NAMED {
-                    self.complaints.push(format!("line {number} of {NAME} {complaint}"));
-                }
-            }
-        }
+        let mut start = Start { contents: std::mem::take(self), ..Start::default() };
+        let mut catalogue = Catalogue::default();
+        catalogue.read(lines, &mut start)?;
+        *self = start.contents;
+        let wrong = start.wrong;
         if wrong > NAMED {
             self.complaints.push(format!("{} more lines of {NAME} are wrong: see `vxtap verify`", wrong - NAMED));
         }
         // A name can come again, as when the clock was set back: the file that has it now was not pruned.
-        pruned.retain(|pruned: &Pruned| !captures.contains_key(&*pruned.path));
-        let mut captures: Vec<_> = captures.into_values().collect();
-        captures.sort_unstable_by_key(|(number, _)| *number);
+        start.pruned.retain(|pruned| !catalogue.has(&pruned.path));
+        let head = catalogue.head();
+        let captures = catalogue.into_order();
         self.chained = captures.partition_point(|(number, _)| self.broken_at.is_none_or(|broken| *number < broken));
         self.captures = captures.into_iter().map(|(_, entry)| entry).collect();
         if !self.is_broken {
-            self.unremoved = pruned.iter().filter_map(|pruned| pruned.published.clone()).collect();
+            self.unremoved = start.pruned.iter().filter_map(|pruned| pruned.published.clone()).collect();
         }
-        self.pruned = pruned.into_iter().map(|pruned| pruned.path).collect();
+        self.pruned = start.pruned.into_iter().map(|pruned| pruned.path.to_string()).collect();
         Ok(head)
     }
 }

@@ -1,16 +1,18 @@
 //! The lines of a manifest.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::digest::Digest;
-use super::file_hash::{FileHash, optional};
+use super::file_hash::{Blake3, FileHash, Hashes, optional};
 use crate::record::Timestamp;
 use crate::session::Session;
 
 /// A complete capture file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capture {
     /// Where it is, relative to the directory of the manifest, with `/` between the components.
     pub path: String,
@@ -78,7 +80,7 @@ impl PruneReason {
 }
 
 /// What happened to the files of a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A capture is complete. It gets its name right after this line is written.
@@ -96,7 +98,7 @@ pub enum Event {
         reason: PruneReason,
         /// Consumers of published captures that had not heard of it. Lines of before have no such
         /// field.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         undelivered: Vec<String>,
     },
     /// What a crash left behind, and is no capture.
@@ -121,7 +123,7 @@ pub enum Event {
 }
 
 /// A line as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line<E = Event> {
     /// When it was written.
     pub time: Timestamp,
@@ -130,6 +132,108 @@ pub struct Line<E = Event> {
     pub event: E,
     /// Hash of the bytes of the line before, without the newline; zeros in the first.
     pub previous: Digest,
+}
+
+/// The fields that lines have, whatever they say.
+///
+/// Lines are read through this and not as [`Event`] is declared, because serde keeps the fields of
+/// a tagged and flattened type in memory until it has seen the tag. A manifest can have a million
+/// lines, for which whoever starts waits.
+#[derive(Debug, Deserialize)]
+struct Fields<'a> {
+    time: Timestamp,
+    event: Kind,
+    #[serde(borrow)]
+    path: Option<Cow<'a, str>>,
+    session: Option<Session>,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+    frames: Option<u64>,
+    frame_bytes: Option<u64>,
+    bytes: Option<u64>,
+    dropped: Option<BTreeMap<String, u64>>,
+    kernel_dropped: Option<u64>,
+    #[serde(borrow)]
+    format: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    compression: Option<Cow<'a, str>>,
+    sha256: Option<Digest>,
+    blake3: Option<Blake3>,
+    reason: Option<PruneReason>,
+    #[serde(default)]
+    undelivered: Vec<String>,
+    #[serde(borrow)]
+    why: Option<Cow<'a, str>>,
+    previous: Digest,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Published,
+    Recovered,
+    Pruned,
+    SetAside,
+    Lost,
+}
+
+/// Returns what a line has in the field `name`, or an error where it has no such field.
+fn need<T>(field: Option<T>, name: &str) -> Result<T, String> {
+    field.ok_or_else(|| format!("missing field `{name}`"))
+}
+
+impl Fields<'_> {
+    fn path(&mut self) -> Result<String, String> {
+        need(self.path.take(), "path").map(Cow::into_owned)
+    }
+
+    fn hash(&mut self) -> Result<Option<FileHash>, String> {
+        let hashes = Hashes { sha256: self.sha256.take(), blake3: self.blake3.take() };
+        hashes.hash().map_err(str::to_owned)
+    }
+
+    fn capture(&mut self) -> Result<Capture, String> {
+        Ok(Capture {
+            path: self.path()?,
+            session: self.session,
+            first: need(self.first, "first")?,
+            last: need(self.last, "last")?,
+            frames: need(self.frames, "frames")?,
+            frame_bytes: need(self.frame_bytes, "frame_bytes")?,
+            bytes: need(self.bytes, "bytes")?,
+            dropped: need(self.dropped.take(), "dropped")?,
+            kernel_dropped: need(self.kernel_dropped, "kernel_dropped")?,
+            format: need(self.format.take(), "format")?.into_owned(),
+            compression: self.compression.take().map(Cow::into_owned),
+            hash: self.hash()?,
+        })
+    }
+
+    fn event(&mut self) -> Result<Event, String> {
+        Ok(match self.event {
+            Kind::Published => Event::Published(self.capture()?),
+            Kind::Recovered => Event::Recovered(self.capture()?),
+            Kind::Pruned => {
+                let (path, hash, reason) = (self.path()?, self.hash()?, need(self.reason, "reason")?);
+                Event::Pruned { path, hash, reason, undelivered: std::mem::take(&mut self.undelivered) }
+            }
+            Kind::SetAside => Event::SetAside {
+                path: self.path()?,
+                bytes: need(self.bytes, "bytes")?,
+                hash: self.hash()?.ok_or("there is no hash")?,
+                why: need(self.why.take(), "why")?.into_owned(),
+            },
+            Kind::Lost => Event::Lost { session: self.session, dropped: need(self.dropped.take(), "dropped")? },
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Line {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Fields::deserialize(deserializer)?;
+        let event = fields.event().map_err(D::Error::custom)?;
+        Ok(Line { time: fields.time, event, previous: fields.previous })
+    }
 }
 
 /// The one field of a line that is read where the others cannot be.

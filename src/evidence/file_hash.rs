@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::{self, BufReader, Read, Write};
 
 use serde::de::Error as _;
 use serde::ser::SerializeMap;
@@ -12,7 +13,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::digest::{Digest, Hasher};
 
-/// By what files are hashed.
+/// Bytes of a file that are read at a time.
+const PIECE: usize = 256 * 1024;
+
+/// The hash of files.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Algorithm {
     // FIPS 180-4.
@@ -105,12 +111,12 @@ impl<'de> Deserialize<'de> for Blake3 {
 
 /// The fields that a line may have for the hash of a file.
 #[derive(Debug, Deserialize)]
-pub(super) struct Fields {
+pub(super) struct Hashes {
     pub(super) sha256: Option<Digest>,
     pub(super) blake3: Option<Blake3>,
 }
 
-impl Fields {
+impl Hashes {
     /// What they say; none where there is none.
     pub(super) fn hash(self) -> Result<Option<FileHash>, &'static str> {
         match (self.sha256, self.blake3) {
@@ -125,22 +131,21 @@ impl Fields {
 /// A hash that may be missing, for `#[serde(flatten, with = "optional")]`. Serde's own `Option` would take one that cannot be read for none, and
 /// its file would pass for one that was not hashed.
 pub(super) mod optional {
-    use super::*;
+    use serde::de::Error as _;
+    use serde::ser::SerializeMap;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        hash: &Option<FileHash>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    use crate::evidence::file_hash::{FileHash, Hashes};
+
+    pub(crate) fn serialize<S: Serializer>(hash: &Option<FileHash>, serializer: S) -> Result<S::Ok, S::Error> {
         match hash {
             Some(hash) => hash.serialize(serializer),
             None => serializer.serialize_map(Some(0))?.end(),
         }
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<FileHash>, D::Error> {
-        Fields::deserialize(deserializer)?.hash().map_err(D::Error::custom)
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FileHash>, D::Error> {
+        Hashes::deserialize(deserializer)?.hash().map_err(D::Error::custom)
     }
 }
 
@@ -172,6 +177,16 @@ impl FileHasher {
         }
     }
 
+    /// Returns the hash of all that `source` yields, which is read in pieces of 256 KiB.
+    ///
+    /// # Errors
+    /// What reading returns.
+    pub fn read(mut self, source: impl Read) -> io::Result<FileHash> {
+        // A copy hands on what such a reader has in its buffer, without one of its own.
+        io::copy(&mut BufReader::with_capacity(PIECE, source), &mut self)?;
+        Ok(self.finish())
+    }
+
     /// The hash of all pieces.
     #[must_use]
     pub fn finish(self) -> FileHash {
@@ -179,6 +194,17 @@ impl FileHasher {
             State::Sha256(hasher) => FileHash::Sha256(hasher.finish()),
             State::Blake3(hasher) => FileHash::Blake3(hasher.finalize()),
         }
+    }
+}
+
+impl Write for FileHasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -216,6 +242,9 @@ mod tests {
                 let mut hasher = FileHasher::new(algorithm);
                 bytes.chunks(size).for_each(|piece| hasher.update(piece));
                 assert_eq!(hasher.finish(), FileHash::of(algorithm, &bytes));
+                let twice = bytes.chain(&bytes[..size]);
+                let whole = [&bytes, &bytes[..size]].concat();
+                assert_eq!(FileHasher::new(algorithm).read(twice).unwrap(), FileHash::of(algorithm, &whole));
             }
         }
         // The same bytes of a hash by another algorithm are another hash.

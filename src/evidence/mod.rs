@@ -9,6 +9,7 @@
 //! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line;
 //! what it was to announce has not happened then, and the next start cuts it off.
 
+pub mod catalogue;
 mod contents;
 mod digest;
 mod event;
@@ -18,6 +19,7 @@ pub mod lock;
 mod manifest;
 pub mod names;
 
+pub use catalogue::Catalogue;
 pub use contents::{Contents, Entry};
 pub use digest::{Digest, Hasher, NotADigest};
 pub use event::{Capture, Event, Line, PruneReason};

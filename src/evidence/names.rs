@@ -3,6 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::record::Timestamp;
+use crate::record::compress::Compression;
+use crate::record::format::Format;
 use crate::session::Session;
 
 /// Ending of a file that is still written to.
@@ -125,14 +127,19 @@ pub fn is_published(session: &str, name: &str) -> bool {
     })
 }
 
-/// Endings of captures, after which `.part` may stand.
-const ENDINGS: [&str; 6] = [".pcap", ".pcapng", ".pcap.lz4", ".pcapng.lz4", ".pcap.zst", ".pcapng.zst"];
-
-/// Whether a file of this name is a capture, complete or not.
+/// Says whether a file of this name is a capture, complete or not: it ends as a format does, then
+/// perhaps as a compression, then perhaps in `.part`.
 #[must_use]
 pub fn is_capture(name: &str) -> bool {
-    let whole = name.strip_suffix(".part").unwrap_or(name);
-    ENDINGS.iter().any(|ending| whole.len() > ending.len() && whole.ends_with(ending))
+    let whole = name.strip_suffix(PART).unwrap_or(name);
+    let uncompressed = Compression::EXTENSIONS.iter().find_map(|extension| without(whole, extension));
+    let plain = uncompressed.unwrap_or(whole);
+    Format::ALL.iter().any(|format| without(plain, format.extension()).is_some_and(|stem| !stem.is_empty()))
+}
+
+/// Returns what stands in front of `.` and `extension` at the end of `name`.
+fn without<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
+    name.strip_suffix(extension)?.strip_suffix('.')
 }
 
 /// Whether a path that a manifest names may be touched: a session's directory and a capture in it, and nothing else.

@@ -1,8 +1,8 @@
-//! The facts of this machine that a plan depends on. They are read once, at the start, and handed to who plans: a plan
-//! for a host of another size is made by handing in other facts.
+//! The facts of this machine that a plan depends on. They are read once, at the start, and handed
+//! to who plans: a plan for a host of another size is made by handing in other facts.
 //!
-//! Reading leaves the machine and the process as they are. The one thing that is changed for the sensor, the limit of
-//! open files, has a function of its own, [`raise_descriptor_limit`].
+//! Reading leaves the machine and the process as they are. The one thing that is changed for the
+//! sensor, the limit of open files, has a function of its own, [`raise_descriptor_limit`].
 
 pub mod port_owner;
 pub mod process;
@@ -25,7 +25,7 @@ pub struct Interface {
     pub index: u32,
 }
 
-/// What a plan has to know about the host.
+/// The facts that a plan has to know about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
     /// Memory in bytes; `None` where nobody tells.
@@ -43,7 +43,7 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
-    /// Reads them.
+    /// Reads the facts of this machine.
     #[must_use]
     pub fn read() -> Self {
         let interfaces = pnet::datalink::interfaces().into_iter();
@@ -59,8 +59,8 @@ impl HostFacts {
     }
 }
 
-/// Lets this process have as many descriptors as [`HostFacts::descriptors`] says. Where that fails, the limit stays as
-/// it is, and whoever opens files meets it.
+/// Lets this process have as many descriptors as [`HostFacts::descriptors`] says. Where that fails,
+/// the limit stays as it is, and whoever opens files meets it.
 pub fn raise_descriptor_limit() {
     let most = getrlimit(Resource::Nofile).maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {

@@ -1,17 +1,20 @@
 //! A worker's path into one output.
 //!
-//! A lane copies each frame once, as a record into its current [`Chunk`], and hands whole chunks to the output's thread by
-//! pointer. Empty chunks come back by a second queue. A lane owns a fixed number of chunks, which bounds its memory; when all
-//! are with the sink, frames are dropped for this output alone and counted. Nothing here ever waits. The next chunk tells the sink which
-//! sessions lost how many, at the place in the order of frames where it happened.
+//! A lane copies each frame once, as a record into its current [`Chunk`], and hands whole chunks to
+//! the output's thread by pointer. Empty chunks come back by a second queue. A lane owns a fixed
+//! number of chunks, which bounds its memory; when all are with the sink, frames are dropped for
+//! this output alone and counted. The next chunk tells the sink which sessions lost how many, at
+//! the place in the order of frames where it happened. Nothing here waits, unless the plan says so:
+//! see [`WhenFull`].
 //!
 //! A chunk is made when it is needed for the first time, and the one that was used last is used
 //! next. So an output that keeps up uses the memory of a few chunks, however many it may have.
 //!
 //! ## When a chunk is handed over
 //!
-//! When it is full, or when its first record is older than the lane's *linger*. Under load chunks fill before that, so they
-//! grow by themselves; when it is quiet a record waits no longer than the linger.
+//! A chunk is handed over when it is full, or when its first record is older than the lane's
+//! *linger*. Under load chunks fill before that, so they grow by themselves; when it is quiet a
+//! record waits no longer than the linger.
 
 mod chunk;
 mod waiting;
@@ -29,19 +32,36 @@ use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::Timestamp;
 use crate::route::SessionId;
 
-/// How frames enter an output.
+/// The plan of the lanes of one output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LanePlan {
     /// Chunks of a lane.
     pub chunks: usize,
-    /// How long a record waits for more before its chunk is handed over.
+    /// The time that a record waits for more before its chunk is handed over.
     pub linger: Duration,
     /// Bytes of a frame that are kept at most.
     pub snaplen: usize,
     /// Sessions told apart at most.
     pub sessions: u32,
-    /// A program in the kernel redirects frames into the output; they do not pass by here.
-    pub redirect: bool,
+    /// Says what becomes of a frame when all chunks are with the sink.
+    pub when_full: WhenFull,
+}
+
+/// A small lane that keeps frames whole.
+impl Default for LanePlan {
+    fn default() -> Self {
+        Self { chunks: 4, linger: Duration::from_secs(1), snaplen: 262_144, sessions: 1024, when_full: WhenFull::Drop }
+    }
+}
+
+/// Says what becomes of a frame when all chunks are with the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is dropped and counted: the network does not wait.
+    Drop,
+    /// It waits until the sink returns a chunk, and so does the worker: for a source that nobody
+    /// sends to meanwhile. Frames are lost only where the sink is gone.
+    Wait,
 }
 
 /// A worker's path into one output.
@@ -57,7 +77,7 @@ pub struct Lane {
     unmade: usize,
     waiting: Arc<Waiting>,
     current: Option<Chunk>,
-    /// When the first record of the current chunk came.
+    /// The time at which the first record of the current chunk came.
     since: Option<Instant>,
     number: u16,
     losses: Losses,
@@ -104,7 +124,7 @@ impl Losses {
 pub struct Inbox {
     /// Chunks with records, from all lanes.
     pub full: Receiver<Chunk>,
-    /// Where chunks are returned, by lane.
+    /// The channels by which chunks are returned, by lane.
     returns: Vec<Sender<Chunk>>,
     waiting: Vec<Arc<Waiting>>,
 }
@@ -121,9 +141,9 @@ impl Inbox {
         Arc::new(Lent { chunk, lane: self.returns.get(number).cloned() })
     }
 
-    /// How far the sink is behind, in thousandths: the share of its chunks that the lane has handed
-    /// over and that wait here, of the lane of which most do. Frames are dropped where one lane's
-    /// chunks are out, however many others have.
+    /// Returns how far the sink is behind, in thousandths: the share of its chunks that the lane
+    /// has handed over and that wait here, of the lane of which most do. Frames are dropped where
+    /// one lane's chunks are out, however many others have.
     #[must_use]
     pub fn behind(&self) -> u32 {
         self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
@@ -166,7 +186,8 @@ impl Drop for Lent {
 /// The lanes of one output, one for each set of counters, and the inbox they lead to.
 #[must_use]
 pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, Inbox) {
-    // Room for every chunk there is, and for what each lane has to tell at its end: a send finds the queue full never.
+    // There is room for every chunk, and for what each lane has to tell at its end, so that a send
+    // never finds the queue full.
     let (full_sender, full) = bounded((plan.chunks + 1) * counters.len());
     let waiting: Vec<_> = counters.iter().map(|_| Arc::new(Waiting::new(plan.chunks))).collect();
     let (lanes, returns) = (0..)
@@ -200,9 +221,7 @@ impl Lane {
         self.counters.offered.add(1);
         let kept = frame.get(..self.plan.snaplen).unwrap_or(frame);
         let Some(chunk) = self.room_for(kept.len()) else {
-            self.counters.dropped(OutputDrop::LaneFull).add(1);
-            self.losses.add(session, 1);
-            return;
+            return self.lose(session);
         };
         chunk.push(session, timestamp, kept, orig_len);
         if kept.len() < frame.len() {
@@ -217,37 +236,27 @@ impl Lane {
         self.counters.filtered.add(frames);
     }
 
-    /// Whether a program in the kernel redirects frames into the output.
-    #[inline]
-    #[must_use]
-    pub fn redirects(&self) -> bool {
-        self.plan.redirect
+    /// Counts a frame for which there is no chunk.
+    #[cold]
+    fn lose(&mut self, session: SessionId) {
+        let reason = match self.plan.when_full {
+            WhenFull::Drop => OutputDrop::LaneFull,
+            WhenFull::Wait => OutputDrop::OutputGone,
+        };
+        self.counters.dropped(reason).add(1);
+        self.losses.add(session, 1);
     }
 
-    /// Counts frames that a program in the kernel has redirected. Where that was into this output, [`Lane::entered`] says what became of them;
-    /// for another there was no room for a copy.
-    #[inline]
-    pub fn redirected(&self, frames: u64) {
+    /// Counts frames for which there was no room, and that never came here. [`Lane::tell`] says
+    /// whose they were.
+    pub fn no_room(&self, frames: u64) {
         self.counters.offered.add(frames);
-        if !self.plan.redirect {
-            self.counters.dropped(OutputDrop::LaneFull).add(frames);
-        }
+        self.counters.dropped(OutputDrop::LaneFull).add(frames);
     }
 
-    /// Tells whose frames those were for which there was no room, already counted by [`Lane::redirected`].
-    pub fn missed(&mut self, session: SessionId, frames: u64) {
-        if !self.plan.redirect {
-            self.losses.add(session, frames);
-        }
-    }
-
-    /// Counts redirected frames that have entered this output's interface, and how many are lost on the way, of all so far.
-    pub fn entered(&self, frames: u64, bytes: u64, lost: u64) {
-        if self.plan.redirect {
-            self.counters.written.add(frames);
-            self.counters.written_bytes.add(bytes);
-            self.counters.dropped(OutputDrop::RedirectLost).raise(lost);
-        }
+    /// Tells the sink whose frames those were that [`Lane::no_room`] has counted.
+    pub fn tell(&mut self, session: SessionId, frames: u64) {
+        self.losses.add(session, frames);
     }
 
     /// The current chunk if a frame of `length` fits, else the next.
@@ -264,7 +273,7 @@ impl Lane {
     fn take_empty(&mut self) -> Option<Chunk> {
         // The last returned ends on top.
         self.empty.extend(self.returned.try_iter());
-        let mut chunk = self.empty.pop().or_else(|| self.make())?;
+        let mut chunk = self.empty.pop().or_else(|| self.make()).or_else(|| self.wait())?;
         if !self.losses.sessions.is_empty() {
             chunk.tell(self.losses.take());
         }
@@ -275,6 +284,15 @@ impl Lane {
     fn make(&mut self) -> Option<Chunk> {
         self.unmade = self.unmade.checked_sub(1)?;
         Some(Chunk::new(self.number))
+    }
+
+    /// Waits for a chunk, if that is the plan; none where there will never be one, because the sink
+    /// is gone.
+    fn wait(&self) -> Option<Chunk> {
+        let waits = self.plan.when_full == WhenFull::Wait && self.plan.chunks > 0;
+        // All chunks are with the sink or on the way there, and each of them, as well as the sink's
+        // end of the lane, keeps the channel open until it is back or gone.
+        waits.then(|| self.returned.recv().ok()).flatten()
     }
 
     /// Hands over the current chunk, full or not.
@@ -295,7 +313,8 @@ impl Lane {
         }
     }
 
-    /// Called between batches: hands over a chunk that has lingered. Returns when it wants to be called again.
+    /// Called between batches: hands over a chunk that has lingered. Returns when it wants to be
+    /// called again.
     #[inline]
     pub fn tend(&mut self, now: Instant) -> Option<Instant> {
         if self.current.as_ref().is_none_or(Chunk::is_empty) {
@@ -310,7 +329,7 @@ impl Lane {
     }
 }
 
-/// What is in the current chunk is handed over when the worker ends, and what was lost since is told.
+/// A lane that ends hands over its current chunk, and tells what was lost since.
 impl Drop for Lane {
     fn drop(&mut self) {
         self.hand_over();
@@ -328,7 +347,7 @@ mod tests {
 
     fn one(chunks: usize, snaplen: usize) -> (Lane, Inbox, Arc<OutputCounters>) {
         let counters = Arc::new(OutputCounters::default());
-        let plan = LanePlan { chunks, linger: Duration::from_millis(500), snaplen, sessions: 10, redirect: false };
+        let plan = LanePlan { chunks, linger: Duration::from_millis(500), snaplen, ..LanePlan::default() };
         let (mut lanes, inbox) = lanes(plan, vec![Arc::clone(&counters)]);
         (lanes.remove(0), inbox, counters)
     }
@@ -385,8 +404,7 @@ mod tests {
     #[test]
     fn how_far_the_sink_is_behind_is_that_of_the_fullest_lane() {
         let counters = vec![Arc::default(), Arc::default()];
-        let plan = LanePlan { chunks: 4, linger: Duration::ZERO, snaplen: 9000, sessions: 10, redirect: false };
-        let (mut lanes, inbox) = lanes(plan, counters);
+        let (mut lanes, inbox) = lanes(LanePlan::default(), counters);
         assert_eq!(inbox.behind(), 0);
         let mut fill = |n: usize, chunks: usize| {
             let before = inbox.full.len();
@@ -468,6 +486,61 @@ mod tests {
         drop(lane);
         let lost = counters.dropped(OutputDrop::OutputGone).get() + counters.dropped(OutputDrop::LaneFull).get();
         assert_eq!(lost, 1000);
+    }
+
+    /// A lane of two chunks that waits.
+    fn waiting() -> (Lane, Inbox, Arc<OutputCounters>) {
+        let counters = Arc::new(OutputCounters::default());
+        let plan = LanePlan { chunks: 2, when_full: WhenFull::Wait, ..LanePlan::default() };
+        let (mut lanes, inbox) = lanes(plan, vec![Arc::clone(&counters)]);
+        (lanes.remove(0), inbox, counters)
+    }
+
+    #[test]
+    fn a_waiting_lane_loses_nothing_to_a_slow_sink() {
+        let (mut lane, inbox, counters) = waiting();
+        let sink = std::thread::spawn(move || {
+            let mut frames = 0;
+            while let Ok(chunk) = inbox.full.recv() {
+                frames += u64::from(chunk.frames());
+                let lent = inbox.lend(chunk);
+                std::thread::sleep(Duration::from_millis(20));
+                drop(lent);
+            }
+            frames
+        });
+        for i in 0..2_000 {
+            lane.offer(SessionId::OVERFLOW, at(i), &[7; 1000], 1000);
+        }
+        drop(lane);
+        assert_eq!(sink.join().unwrap(), 2_000);
+        assert!(OutputDrop::ALL.iter().all(|reason| counters.dropped(*reason).get() == 0));
+    }
+
+    #[test]
+    fn a_waiting_lane_goes_on_when_the_sink_dies() {
+        let (mut lane, inbox, counters) = waiting();
+        // The sink holds a chunk, another waits for it, and then it is gone, which a worker that
+        // waits has to notice.
+        let sink = std::thread::spawn(move || {
+            let held = inbox.lend(inbox.full.recv().unwrap());
+            while inbox.full.is_empty() {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            drop(inbox);
+            drop(held);
+        });
+        for i in 0..2_000 {
+            lane.offer(SessionId::OVERFLOW, at(i), &[7; 1000], 1000);
+        }
+        drop(lane);
+        sink.join().unwrap();
+        let per_chunk = (CHUNK_BYTES / (1000 + pcap::RECORD_HEADER_LEN)) as u64;
+        // Those of the two chunks that were handed over while it lived are the sink's to account
+        // for.
+        assert_eq!(counters.dropped(OutputDrop::OutputGone).get(), 2_000 - 2 * per_chunk);
+        assert_eq!(counters.dropped(OutputDrop::LaneFull).get(), 0);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The running sensor: workers, outputs, and how they start and end.
 
+pub mod bypass;
 pub mod decap;
+pub mod outlet;
 mod output;
+pub mod quota;
+pub mod step;
 pub mod worker;
 
 use std::fmt::Debug;
@@ -11,18 +15,20 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use self::bypass::Bypass;
 use self::decap::ReservedBits;
+use self::outlet::Outlet;
 pub use self::output::{Destination, OutputError, OutputPlan};
-use self::worker::{Budget, Ended, Step, Worker};
-use crate::lane::Lane;
+use self::quota::Quota;
+use self::step::Step;
+use self::worker::{Ended, Worker};
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
-use crate::route::{Registry, Selection, SessionTable};
+use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
-use crate::source::bpf::Redirect;
-use crate::source::{AllowList, Source};
+use crate::source::{AllowList, Front, LiveSource};
 
-/// What the sensor does with datagrams, whatever their source.
+/// The plan of what the sensor does with datagrams, whatever their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelinePlan {
     /// Reserved bits in the VXLAN header.
@@ -50,7 +56,7 @@ pub struct Pipeline {
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
     pub registry: Arc<Registry>,
-    /// What the outputs are asked to do meanwhile.
+    /// Tells the outputs what they are asked to do meanwhile.
     pub orders: Arc<Orders>,
     /// Receives when a worker has ended by itself.
     pub ended: Receiver<()>,
@@ -60,54 +66,56 @@ pub struct Pipeline {
     sinks: Vec<JoinHandle<()>>,
 }
 
-/// How a sensor ended.
+/// The outcome of a sensor that has ended.
 #[derive(Debug)]
 pub struct Outcome {
     /// The ledger.
     pub snapshot: Snapshot,
-    /// What failed on the way, each in a sentence.
+    /// The failures on the way, each in a sentence.
     pub failures: Vec<String>,
 }
 
 impl Pipeline {
-    /// Starts the outputs, one of which may be what the program of the sources redirects to, then a worker for each source, which lets in what is on
-    /// the list.
+    /// Starts the outputs, then a worker for each source, which lets in what is on the list.
+    /// `front` is what works in front of the workers.
     ///
     /// # Errors
-    /// What could not start.
-    pub fn start<S: Source + Send + Debug + 'static>(
+    /// An output, a source or a thread that could not start.
+    pub fn start<S: LiveSource + Send + Debug + 'static>(
         plan: &PipelinePlan,
         allow_list: &Arc<AllowList>,
         mut sources: Vec<S>,
-        mut redirect: Option<Redirect>,
+        mut front: Front,
     ) -> Result<Self, OutputError> {
         let registry = Arc::new(Registry::new(plan.max_sessions));
         let stop = Arc::new(AtomicBool::new(false));
-        let budget = plan.count.map(|n| Arc::new(Budget::new(n)));
+        let quota = plan.count.map(|n| Arc::new(Quota::new(n)));
         let mut ledger = Ledger::default();
         let counters: Vec<_> = sources.iter().map(|_| ledger.worker()).collect();
         let orders = Arc::new(Orders::default());
 
         let mut sinks = Vec::with_capacity(plan.outputs.len());
-        let mut lanes: Vec<Vec<(Selection, Lane)>> = sources.iter().map(|_| Vec::new()).collect();
+        let mut outlets: Vec<Vec<Outlet>> = sources.iter().map(|_| Vec::new()).collect();
         for output in &plan.outputs {
-            let started = output.start(&counters, &registry, &orders, &mut redirect)?;
-            for (worker, lane) in lanes.iter_mut().zip(started.lanes) {
-                worker.push((output.selection.clone(), lane));
+            let started = output.start(&counters, &registry, &orders, &mut front)?;
+            for (worker, outlet) in outlets.iter_mut().zip(started.outlets) {
+                worker.push(outlet);
             }
             ledger.outputs.push(started.output);
             sinks.push(started.thread);
         }
 
-        // Only now: what outputs have to read first may take seconds, and receive buffers would overflow meanwhile.
-        sources.iter_mut().try_for_each(Source::begin).map_err(OutputError::Receive)?;
+        // Only now: what outputs have to read first may take seconds, and receive buffers would
+        // overflow meanwhile.
+        sources.iter_mut().try_for_each(LiveSource::begin).map_err(OutputError::Receive)?;
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
-        for (number, ((source, lanes), counters)) in sources.into_iter().zip(lanes).zip(counters).enumerate() {
+        let mut accounts = front.accounts.into_iter();
+        for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(plan.reserved_bits, Arc::clone(allow_list), sessions, lanes, counters);
-            let worker = Worker::new(source, step, budget.clone());
+            let step = Step::new(plan.reserved_bits, Arc::clone(allow_list), sessions, outlets, counters);
+            let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
             let ended = Tell(ended_sender.clone());
@@ -134,7 +142,8 @@ impl Pipeline {
                 Err(_) => failures.push("a worker panicked: please report this".into()),
             }
         }
-        // All have ended, so what they refused meanwhile is counted, and their ports can be given up.
+        // All have ended, so what they refused meanwhile is counted, and their ports can be given
+        // up.
         for (mut source, counted, counters) in sources {
             counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }

@@ -1,11 +1,11 @@
 //! The outputs: what each takes, and where it goes.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
+use super::outlet::Outlet;
+use crate::lane::{CHUNK_MEMORY, LanePlan, lanes};
 use crate::ledger::{Output, WorkerCounters};
 use crate::route::{Registry, Selection};
 use crate::sink;
@@ -13,7 +13,8 @@ use crate::sink::Orders;
 use crate::sink::file::{FileError, FilePlan, FileSink};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
 use crate::sink::tap::{Feeder, TapSink};
-use crate::source::bpf::{BpfError, Redirect};
+use crate::source::Front;
+use crate::source::bpf::BpfError;
 
 /// An output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +25,11 @@ pub struct OutputPlan {
     pub selection: Selection,
     /// Its lanes.
     pub lane: LanePlan,
-    /// Where they lead.
+    /// The destination that they lead to.
     pub to: Destination,
 }
 
-/// Where an output's frames go.
+/// The destination of an output's frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// Rotating pcap files.
@@ -39,28 +40,48 @@ pub enum Destination {
     Redirect(InterfacePlan),
 }
 
-/// Why an output, or what feeds it, could not start.
+impl Destination {
+    /// The plan of the files; none where the frames go elsewhere.
+    #[must_use]
+    pub fn files(&self) -> Option<&FilePlan> {
+        match self {
+            Self::Files(plan) => Some(plan),
+            Self::Interface(_) | Self::Redirect(_) => None,
+        }
+    }
+
+    /// The directory or the interface that the frames go to, in words.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Files(plan) => plan.directory.display().to_string(),
+            Self::Interface(plan) | Self::Redirect(plan) => plan.name.clone(),
+        }
+    }
+}
+
+/// An output, or what feeds it, could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// Not to write files.
+    /// Captures cannot be written.
     #[error(transparent)]
     Files(#[from] FileError),
-    /// Not to feed the interface.
+    /// The interface cannot be fed.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// Not to redirect frames into the interface.
+    /// Frames cannot be redirected into the interface.
     #[error("--tap-mode redirect does not work here: {0}")]
     Redirect(#[from] BpfError),
-    /// Not to receive.
+    /// A source cannot begin to receive.
     #[error("cannot begin to receive: {0}")]
     Receive(io::Error),
-    /// No thread.
+    /// There is no thread for it.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
 
 impl OutputError {
-    /// Whether it may be possible later.
+    /// Says whether it may be possible later.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -71,40 +92,29 @@ impl OutputError {
     }
 }
 
-impl Feeder for Redirect {
-    fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>> {
-        Ok(Redirect::begin(self, interface)?)
-    }
-
-    fn pause(&mut self) -> Result<(), Box<dyn Error>> {
-        Ok(Redirect::pause(self)?)
-    }
-}
-
 impl OutputPlan {
     /// Memory for frames on their way into the output, in bytes, with `workers` workers.
     #[must_use]
     pub fn queue_memory(&self, workers: usize) -> usize {
-        let gathered = match &self.to {
-            Destination::Files(plan) => plan.buffer_memory,
-            Destination::Interface(_) | Destination::Redirect(_) => 0,
-        };
+        let gathered = self.to.files().map_or(0, |plan| plan.buffer_memory);
         workers * self.lane.chunks * CHUNK_MEMORY + gathered
     }
 
-    /// Starts the output's thread. Returns its place in the ledger and a lane for each worker.
+    /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.
     ///
     /// # Errors
-    /// Why it could not; nothing is left behind then.
+    /// The output could not be opened, or there is no thread for it; nothing is left behind then.
     pub(super) fn start(
         &self,
         workers: &[Arc<WorkerCounters>],
         registry: &Arc<Registry>,
         orders: &Arc<Orders>,
-        redirect: &mut Option<Redirect>,
+        front: &mut Front,
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
+        let outlet = |lane| Outlet::Lane { selection: self.selection.clone(), lane };
+        let mut outlets: Vec<Outlet> = lanes.into_iter().map(outlet).collect();
         let thread = match &self.to {
             Destination::Files(plan) => {
                 let files = FileSink::open(plan.clone(), Arc::clone(registry), &mut output, workers.to_vec())?;
@@ -115,23 +125,24 @@ impl OutputPlan {
                 tracing::debug!(interface = plan.name, created = interface.created(), "interface is open");
                 interface.complain();
                 let mut feeder: Option<Box<dyn Feeder>> = None;
-                if let Destination::Redirect(_) = &self.to
-                    && let Some(redirect) = redirect.take()
-                {
-                    redirect.begin(&plan.name)?;
-                    feeder = Some(Box::new(redirect));
+                if let Destination::Redirect(_) = &self.to {
+                    outlets = outlets.into_iter().map(|outlet| outlet.bypassed(output.end())).collect();
+                    if let Some(redirect) = front.redirect.take() {
+                        redirect.begin(&plan.name)?;
+                        feeder = Some(Box::new(redirect));
+                    }
                 }
                 let tap = TapSink::new(plan.clone(), interface, output.end()).watched(feeder)?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
             }
         };
-        Ok(Started { output, lanes, thread })
+        Ok(Started { output, outlets, thread })
     }
 }
 
 /// An output that runs.
 pub(super) struct Started {
     pub(super) output: Output,
-    pub(super) lanes: Vec<Lane>,
+    pub(super) outlets: Vec<Outlet>,
     pub(super) thread: JoinHandle<()>,
 }

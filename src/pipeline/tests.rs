@@ -1,50 +1,76 @@
-use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::lane::LanePlan;
+use crate::lane::{LanePlan, WhenFull};
+use crate::route::Selection;
 use crate::sink::file::tests::plan;
-use crate::source::Datagram;
+use crate::source::prepared::Prepared;
+use crate::source::{Datagram, Offline, Received, Source};
 
-/// A source that cannot begin, and says whether the output was ready then.
-#[derive(Debug)]
-struct Asked(PathBuf);
-
-impl Source for Asked {
-    fn begin(&mut self) -> io::Result<()> {
-        Err(io::Error::other(format!("manifest: {}", self.0.exists())))
-    }
-    fn receive(&mut self, _: usize, _: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
-        Ok(0)
-    }
-    fn wait(&mut self, _: Duration) -> io::Result<()> {
-        Ok(())
-    }
-    fn patience(&self) -> Duration {
-        Duration::ZERO
-    }
-    fn kernel_dropped(&mut self) -> u64 {
-        0
-    }
-    fn refuse_further(&mut self) {}
-    fn refused(&mut self) -> u64 {
-        0
-    }
+/// One output of files, which wants all.
+fn to_files(dir: &Path) -> PipelinePlan {
+    let output = OutputPlan {
+        name: "pcap".into(),
+        selection: Selection::default(),
+        lane: LanePlan { chunks: 2, when_full: WhenFull::Wait, ..LanePlan::default() },
+        to: Destination::Files(plan(dir)),
+    };
+    PipelinePlan { reserved_bits: ReservedBits::Accept, max_sessions: 10, count: None, outputs: vec![output] }
 }
 
 #[test]
 fn datagrams_are_accepted_when_the_outputs_are_open() {
     let dir = tempfile::tempdir().unwrap();
-    let output = OutputPlan {
-        name: "pcap".into(),
-        selection: Selection::default(),
-        lane: LanePlan { chunks: 2, linger: Duration::from_secs(1), snaplen: 262_144, sessions: 10, redirect: false },
-        to: Destination::Files(plan(dir.path())),
-    };
-    let pipeline =
-        PipelinePlan { reserved_bits: ReservedBits::Accept, max_sessions: 10, count: None, outputs: vec![output] };
-    let error =
-        Pipeline::start(&pipeline, &Arc::default(), vec![Asked(dir.path().join("manifest.jsonl"))], None).unwrap_err();
+    let source = Prepared { looks_for: Some(dir.path().join("manifest.jsonl")), ..Prepared::default() };
+    let error = Pipeline::start(&to_files(dir.path()), &Arc::default(), vec![source], Front::default()).unwrap_err();
     assert_eq!(error.to_string(), "cannot begin to receive: manifest: true");
+}
+
+/// A source that is no more than that: it lends datagrams, and ends.
+#[derive(Debug)]
+struct Recorded(Prepared);
+
+impl Source for Recorded {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> std::io::Result<Received> {
+        self.0.receive(limit, deliver)
+    }
+}
+
+#[test]
+fn a_source_that_ends_ends_the_sensor_and_all_it_had_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorded = |n| {
+        let payloads = (0..n).map(|_| worker::tests::payload(7, 1000));
+        Offline::new(Recorded(Prepared { ends: true, ..Prepared::new(payloads) }))
+    };
+    // More than the chunks of a lane hold, so that workers wait for the files.
+    let sources = vec![recorded(3_000), recorded(1_000)];
+    let pipeline = Pipeline::start(&to_files(dir.path()), &Arc::default(), sources, Front::default()).unwrap();
+    for _ in 0..2 {
+        pipeline.ended.recv_timeout(Duration::from_secs(60)).expect("a worker tells that it has ended");
+    }
+    let outcome = pipeline.end();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    let written = outcome.snapshot.outputs["pcap"].written;
+    assert_eq!(
+        (outcome.snapshot.datagrams.received, written, outcome.snapshot.datagrams.refused_at_stop),
+        (4_000, 4_000, 0)
+    );
+}
+
+#[test]
+fn a_recorded_source_that_is_stopped_does_not_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let payloads = (0..100).map(|_| worker::tests::payload(7, 60));
+    let source = Offline::new(Recorded(Prepared { ends: true, ..Prepared::new(payloads) }));
+    let plan = PipelinePlan { count: Some(10), ..to_files(dir.path()) };
+    let pipeline = Pipeline::start(&plan, &Arc::default(), vec![source], Front::default()).unwrap();
+    pipeline.ended.recv_timeout(Duration::from_secs(60)).expect("the quota is spent");
+    let snapshot = pipeline.end().snapshot;
+    assert_eq!(
+        (snapshot.datagrams.received, snapshot.datagrams.refused_at_stop),
+        (10, 0),
+        "nobody sends what is in a file"
+    );
 }

@@ -1,4 +1,4 @@
-//! What is allowed, while the sensor runs.
+//! The sensor looks after what is allowed while it runs.
 //!
 //! The file of `--allow` may be on a file system that does not answer. So it is read by a thread of
 //! its own, one read after the other: neither the end of the sensor nor anything else waits for it.
@@ -18,10 +18,10 @@ use crate::config::allow::{AllowError, AllowPlan};
 use crate::source::bpf::Gate;
 use crate::source::{AllowList, Allowed};
 
-/// How long a read takes at most until the log says that it does not end.
+/// The time after which the log says that a read does not end.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// What a read gave.
+/// The outcome of a read.
 type Answer = Result<Allowed, AllowError>;
 
 /// A thread that reads the file each time it is asked to.
@@ -48,7 +48,7 @@ impl Reader {
     }
 }
 
-/// Where what is allowed is read.
+/// The file that says what is allowed, and the thread that reads it.
 #[derive(Debug)]
 pub(super) struct AllowFile {
     path: PathBuf,
@@ -56,10 +56,10 @@ pub(super) struct AllowFile {
 }
 
 impl AllowFile {
-    /// What is allowed at the start, and the file that says so, where it is one.
+    /// Reads what is allowed at the start; gives that, and the file that says so where it is one.
     ///
     /// # Errors
-    /// Why nobody knows; also where the sensor is to end before that, or its time is over.
+    /// The file cannot be used, the sensor is to end before it is read, or its time is over.
     pub(super) fn open(
         plan: &AllowPlan,
         ending: &Receiver<Ending>,
@@ -101,7 +101,7 @@ impl AllowFile {
     }
 }
 
-/// What is allowed, and who is to be told when that changes.
+/// The sessions that are allowed, and who is to be told when these change.
 #[derive(Debug)]
 pub(super) struct Allow {
     file: Option<AllowFile>,
@@ -111,9 +111,9 @@ pub(super) struct Allow {
     gate: Option<Gate>,
     /// The last signal that asked for a read.
     signal: &'static str,
-    /// When the log is to say that it is still being read.
+    /// The time at which the log is to say that the file is still being read.
     slow: Option<Instant>,
-    /// What a sensor without a file has instead.
+    /// A sensor without a file has this channel instead of the reader's.
     answers: Receiver<Answer>,
 }
 

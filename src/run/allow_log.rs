@@ -1,4 +1,4 @@
-//! What is allowed, in the log: in full, so that the log alone tells who was let in when.
+//! The log has all that is allowed, so that the log alone tells who was let in when.
 
 use ipnet::IpNet;
 

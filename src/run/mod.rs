@@ -17,8 +17,8 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::console::Console;
 use crate::host;
-use crate::pipeline::{Destination, Outcome, OutputPlan, Pipeline, PipelinePlan};
-use crate::record::compress::{self, Compression};
+use crate::pipeline::{Outcome, Pipeline, PipelinePlan};
+use crate::record::compress;
 use crate::source::{self, Opened, Sources};
 use crate::storage;
 
@@ -44,8 +44,7 @@ pub struct Sensor {
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
     host::raise_descriptor_limit();
-    let Opened { sources, addresses, receive_buffer, redirect, description, gate } =
-        source::open(&plan.source, &allowed)?;
+    let Opened { sources, addresses, receive_buffer, front, description, gate } = source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -57,21 +56,22 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     allow_log::log(&allowed);
     let allow = Allow::new(allowed, file, gate);
     let pipeline = match sources {
-        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, None),
-        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, redirect),
+        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, front),
+        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, front),
     }?;
-    if let Some(compression) = plan.pipeline.outputs.iter().find_map(compression) {
+    if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
         tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
     }
     warn_of_file_limit(&plan.pipeline);
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
         listen = %listen.join(" "),
         source = %description,
         workers = udp.workers,
         memory = %format!("{}MiB", plan.pipeline.queue_memory(udp.workers) >> 20),
-        outputs = %outputs(&plan.pipeline).join(" "),
+        outputs = %outputs.join(" "),
         "receiving"
     );
     Ok(Sensor { pipeline, addresses, allow, duration: plan.duration })
@@ -79,10 +79,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
 
 /// Says where files meet the limit of the process before they are cut, which costs frames.
 fn warn_of_file_limit(plan: &PipelinePlan) {
-    let sizes = plan.outputs.iter().filter_map(|output| match &output.to {
-        Destination::Files(files) => Some(files.rotate_size),
-        Destination::Interface(_) | Destination::Redirect(_) => None,
-    });
+    let sizes = plan.outputs.iter().filter_map(|output| output.to.files()).map(|files| files.rotate_size);
     if let (Some(size), Some(limit)) = (sizes.max(), storage::file_size_limit())
         && size > limit
     {
@@ -91,22 +88,6 @@ fn warn_of_file_limit(plan: &PipelinePlan) {
              have more; give a smaller --rotate-size than {size}, or raise the limit"
         );
     }
-}
-
-fn compression(output: &OutputPlan) -> Option<Compression> {
-    match &output.to {
-        Destination::Files(files) => files.compression,
-        Destination::Interface(_) | Destination::Redirect(_) => None,
-    }
-}
-
-/// The directories and interfaces that frames go to.
-fn outputs(plan: &PipelinePlan) -> Vec<String> {
-    let name = |to: &Destination| match to {
-        Destination::Files(files) => files.directory.display().to_string(),
-        Destination::Interface(interface) | Destination::Redirect(interface) => interface.name.clone(),
-    };
-    plan.outputs.iter().map(|output| name(&output.to)).collect()
 }
 
 impl Sensor {

@@ -14,7 +14,7 @@ use procfs::process::Process;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
 use signal_hook::low_level;
 
-/// What SIGHUP asks for.
+/// The meanings that SIGHUP can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hangup {
     /// To end.
@@ -23,7 +23,7 @@ pub enum Hangup {
     EndOrReread,
 }
 
-/// Why a sensor is to end.
+/// The reasons for which a sensor is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// This signal asked for it.
@@ -32,7 +32,8 @@ pub enum Ending {
     NoTimeLeft,
 }
 
-/// Tells of signals. From its creation on, a second that asks to end ends the process at once, with 128 plus its number.
+/// Tells of signals. From its creation on, a second that asks to end ends the process at once, with
+/// 128 plus its number.
 #[derive(Debug)]
 pub struct Signals {
     /// Receives when SIGUSR1 comes.
@@ -50,7 +51,7 @@ impl Signals {
     /// ignored stays so in the commands that the process runs.
     ///
     /// # Errors
-    /// What `sigaction(2)` or creating a thread returns.
+    /// `sigaction(2)` or creating a thread fails.
     pub fn new(hangup: Hangup) -> io::Result<Self> {
         let this = Process::myself().ok();
         // nohup has a program ignore SIGHUP, so that it outlives the login: then it is not ours.

@@ -143,8 +143,8 @@ fn dropped(workers: &[Worker], given: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Source;
     use crate::source::udp::{Steering, UdpPlan, UdpSource, listen};
+    use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
 
     /// What a worker that has ended has told.
@@ -184,7 +184,7 @@ mod tests {
 
     fn drain(source: &mut UdpSource, limit: usize) -> u64 {
         let mut n = 0;
-        while source.receive(64, &mut |_| n += 1).unwrap() > 0 && n < limit as u64 {}
+        while source.receive(64, &mut |_| n += 1).unwrap().datagrams() > 0 && n < limit as u64 {}
         n
     }
 
@@ -225,7 +225,7 @@ mod tests {
             }
             let sent = 3000 + 1000;
             assert!(live > 0 && live + received <= sent, "{steering:?}: {live} dropped, {received} received");
-            listening.sources.iter_mut().for_each(Source::refuse_further);
+            listening.sources.iter_mut().for_each(LiveSource::refuse_further);
             (0..20).for_each(|n| send(n, "127.255.255.255"));
             received += listening.sources.iter_mut().map(|source| drain(source, usize::MAX)).sum::<u64>();
             let dropped: u64 = listening.sources.iter_mut().map(|source| source.kernel_dropped()).sum();

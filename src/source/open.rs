@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
-use super::Allowed;
+use super::allowed::Allowed;
 use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
+use super::fast_path::Account;
 use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
 
-/// How datagrams are received.
+/// The way in which datagrams are received.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
@@ -39,6 +42,15 @@ pub enum Sources {
     Bpf(Vec<BpfSource>),
 }
 
+/// What works in front of the workers; by default nothing.
+#[derive(Debug, Default)]
+pub struct Front {
+    /// What a program does in front of each worker, if there is a program.
+    pub accounts: Vec<Box<dyn Account>>,
+    /// Leads the program to the interface that frames are to enter, if that was asked for.
+    pub redirect: Option<Redirect>,
+}
+
 /// Sources that receive.
 #[derive(Debug)]
 pub struct Opened {
@@ -48,8 +60,8 @@ pub struct Opened {
     pub addresses: Vec<SocketAddr>,
     /// The smallest receive buffer that a socket got, in bytes.
     pub receive_buffer: u32,
-    /// Where frames are to be redirected, if that was asked for.
-    pub redirect: Option<Redirect>,
+    /// What works in front of the workers.
+    pub front: Front,
     /// How, for people: `udp`, or interfaces with what the program is attached to, as `eth0:xdp`.
     pub description: String,
     /// The program's part in what is allowed, where there is a program.
@@ -106,7 +118,7 @@ pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
         sources: Sources::Udp(Vec::new()),
         addresses,
         receive_buffer,
-        redirect: None,
+        front: Front::default(),
         description: "udp".into(),
         gate: None,
     };
@@ -116,7 +128,8 @@ pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
             let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
             opened.sources = Sources::Bpf(fast.sources);
             opened.description = format!("bpf {}", places.join(" "));
-            (opened.redirect, opened.gate) = (fast.redirect, Some(fast.gate));
+            opened.front = Front { accounts: fast.accounts, redirect: fast.redirect };
+            opened.gate = Some(fast.gate);
         }
     }
     Ok(opened)

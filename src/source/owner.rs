@@ -80,8 +80,8 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Source;
     use crate::source::udp::{UdpPlan, listen};
+    use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
 
     /// What another says of the same datagram must be what the kernel's filter says, or unicast
@@ -109,7 +109,7 @@ mod tests {
             let mut received = Vec::new();
             for source in &mut listening.sources {
                 let mut n = 0;
-                while source.receive(64, &mut |_| n += 1).unwrap() > 0 {}
+                while source.receive(64, &mut |_| n += 1).unwrap().datagrams() > 0 {}
                 assert_eq!((source.copies(), source.kernel_dropped()), (0, 0), "{steering:?} {address}");
                 received.push(n);
             }

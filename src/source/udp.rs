@@ -28,9 +28,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::copies::{Copies, Told};
+use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
+use super::live::LiveSource;
 use super::owner::Owner;
-use super::{Datagram, Source};
 use crate::host::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
@@ -43,7 +44,9 @@ const COPIES: usize = 16;
 /// Addresses that can be listened on at most.
 pub const MAX_LISTEN: usize = 16;
 
-/// What decides which worker receives a datagram.
+/// The rule that decides which worker receives a datagram.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Steering {
@@ -182,7 +185,7 @@ pub struct Listening {
     pub receive_buffer: u32,
 }
 
-/// Opens the sockets of all workers. They refuse everything until [`Source::begin`]: while some sockets of a group are missing, the others get what is
+/// Opens the sockets of all workers. They refuse everything until [`LiveSource::begin`]: while some sockets of a group are missing, the others get what is
 /// meant for them, and a session that begins in one worker and goes on in another reaches its file out of order. And while the
 /// outputs are being opened, which may have much to read, nobody takes what fills the receive buffers.
 ///
@@ -376,7 +379,7 @@ impl UdpSource {
             }
             let is_taken = lent < limit
                 && take(&Datagram {
-                    redirected: false,
+                    delivered: false,
                     payload: message.payload,
                     length: message.payload.len(),
                     truncated: message.truncated,
@@ -411,16 +414,19 @@ impl UdpSource {
 }
 
 impl Source for UdpSource {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
+        let received = self.offer(limit, &mut |datagram| {
+            deliver(datagram);
+            true
+        })?;
+        Ok(Received::Datagrams(received))
+    }
+}
+
+impl LiveSource for UdpSource {
     fn begin(&mut self) -> io::Result<()> {
         self.sockets.iter_mut().try_for_each(Bound::accept)?;
         self.lost_copies.as_ref().map_or(Ok(()), |copies| copies.begin(self.owner.number as usize))
-    }
-
-    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
-        self.offer(limit, &mut |datagram| {
-            deliver(datagram);
-            true
-        })
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -497,11 +503,11 @@ mod tests {
                 assert_eq!((d.port, d.encapsulation), (port, Encapsulation::Vxlan));
                 sources.push(d.source.to_canonical().to_string());
             });
-            assert_eq!(n.unwrap(), 1);
+            assert_eq!(n.unwrap(), Received::Datagrams(1));
         }
         assert_eq!(sources, ["127.0.0.1", "::1"]);
         listening.sources[0].wait(Duration::from_millis(1)).unwrap();
-        assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), 0);
+        assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
     }
 
     #[test]
@@ -531,7 +537,7 @@ mod tests {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
         }
         source.begin().unwrap();
-        assert_eq!(source.receive(64, &mut |_| ()).unwrap(), 0);
+        assert_eq!(source.receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
         assert_eq!(source.kernel_dropped(), 0);
         for _ in 0..1000 {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
@@ -541,10 +547,7 @@ mod tests {
             sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
         }
         let mut received = 0;
-        while let Ok(n) = source.receive(64, &mut |_| ()) {
-            if n == 0 {
-                break;
-            }
+        while let Ok(Received::Datagrams(n @ 1..)) = source.receive(64, &mut |_| ()) {
             received += n as u64;
         }
         assert!(source.kernel_dropped() > 0);

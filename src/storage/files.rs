@@ -42,20 +42,23 @@ pub trait Storage: Debug + Send + Sync {
     /// Opens a file that [`Storage::create`] made, to append to it.
     ///
     /// # Errors
-    /// The error of `open(2)`; [`NotRegular`](super::NotRegular) within it where the name is not that of a file.
+    /// The error of `open(2)`; [`NotRegular`](super::NotRegular) within it where the name is not
+    /// that of a file.
     fn append(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
 
     /// Opens a file to append lines to, and creates it where it is missing. It is written through
     /// the page cache, as it is small.
     ///
     /// # Errors
-    /// The error of `open(2)`; [`NotRegular`](super::NotRegular) within it where the name is not that of a file.
+    /// The error of `open(2)`; [`NotRegular`](super::NotRegular) within it where the name is not
+    /// that of a file.
     fn log(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
 
     /// Opens a file that is there, with these `flags`, to read or to lock it.
     ///
     /// # Errors
-    /// The error of `open(2)`; [`NotRegular`](super::NotRegular) within it where the name is not that of a file.
+    /// The error of `open(2)`; [`NotRegular`](super::NotRegular) within it where the name is not
+    /// that of a file.
     fn open(&self, path: &Path, flags: OFlags) -> io::Result<File>;
 
     /// Says what has this name, or none where nothing has it. A symbolic link is described itself.

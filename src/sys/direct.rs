@@ -1,5 +1,5 @@
-//! Writes past the page cache, one after the other, while the caller goes on: `O_DIRECT` and
-//! `io_uring(7)`.
+//! Writes go past the page cache here, one after the other, while the caller goes on: `O_DIRECT`
+//! and `io_uring(7)`.
 //!
 //! [`Writes`] owns a few large buffers. The caller fills one and hands it over; the kernel writes
 //! it to the file while the caller fills the next. The writes of a submission are linked
@@ -11,11 +11,12 @@
 //! cannot copy.
 //!
 //! A direct write begins at a multiple of the alignment that the file system asks for, in the file
-//! and in memory, and is as long (open(2), NOTES, `O_DIRECT`). Memory is page-aligned here; the
-//! file is up to the caller, and a violation fails with `EINVAL`.
+//! and in memory, and its length is such a multiple (open(2), NOTES, `O_DIRECT`). Memory is
+//! page-aligned here. The place in the file is up to the caller, and a violation fails with
+//! `EINVAL`.
 //!
-//! Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened hosts forbid
-//! io_uring altogether; there [`Writes::new`] fails.
+//! It needs Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened hosts
+//! forbid io_uring altogether; there [`Writes::new`] fails.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,35 +32,37 @@ use io_uring::{IoUring, opcode, types};
 
 use super::uring::Uring;
 
-/// Bytes of a buffer.
+/// A buffer has so many bytes.
 pub const BUFFER: usize = 1 << 20;
 
-/// Buffers at most.
+/// There are at most so many buffers.
 pub const MOST: usize = 64;
 
-/// Buffers and a ring, and the file that they are written to now. May move between threads.
+/// Buffers and a ring, and the file that they are written to now. The value may move between
+/// threads.
 pub struct Writes {
     /// A buffer's number is its slot.
     ring: Uring,
     memory: Memory,
     buffers: usize,
-    /// Open for as long as the kernel may look up its descriptor: that of a linked request it looks
-    /// up when its turn comes.
+    /// The file, open for as long as the kernel may look up its descriptor. The kernel looks up
+    /// that of a linked request when the request's turn comes.
     file: Option<Arc<File>>,
-    /// What a direct write is a multiple of.
+    /// A direct write is a multiple of this.
     alignment: usize,
-    /// What was handed over and is not in the file yet, oldest first. They have buffers in a row,
-    /// which wraps round.
+    /// The writes that were handed over and are not in the file yet, oldest first. They have
+    /// buffers in a row, which wraps round.
     pending: VecDeque<Pending>,
-    /// The buffer of the oldest.
+    /// The buffer of the oldest pending write.
     first: usize,
-    /// How many of the pending, from the oldest, the kernel has.
+    /// The kernel has so many of the pending writes, from the oldest.
     flying: usize,
     settled: u64,
     failure: Option<io::Error>,
 }
 
-/// Bytes `done..length` of a buffer are to go to the file, the buffer's first byte at `offset`.
+/// A pending write: bytes `done..length` of a buffer are to go to the file, with the buffer's first
+/// byte at `offset`.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     offset: u64,
@@ -80,10 +83,11 @@ impl fmt::Debug for Writes {
 }
 
 impl Writes {
-    /// A ring and `buffers` buffers of [`BUFFER`] bytes, 2 to [`MOST`], for no file yet.
+    /// Makes a ring and `buffers` buffers of [`BUFFER`] bytes, 2 to [`MOST`], for no file yet.
     ///
     /// # Errors
-    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`.
+    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`:
+    /// there is not enough memory.
     pub fn new(buffers: usize) -> io::Result<Self> {
         let buffers = buffers.clamp(2, MOST);
         let entries = u32::try_from(buffers.next_power_of_two()).map_err(io::Error::other)?;
@@ -102,14 +106,15 @@ impl Writes {
         })
     }
 
-    /// Says whether the ring can be used. Where not, what is pending has to be written in another way.
+    /// Says whether the ring can be used. Where it cannot, pending bytes have to be written in
+    /// another way.
     #[must_use]
     pub fn usable(&self) -> bool {
         self.ring.usable()
     }
 
-    /// From now on writes go to `file`, which has `length` bytes. Direct writes are multiples of
-    /// `alignment`. What was pending is forgotten.
+    /// Writes go to `file` from now on, which has `length` bytes. Direct writes are multiples of
+    /// `alignment`. Pending writes are forgotten.
     pub fn attach(&mut self, file: Arc<File>, length: u64, alignment: usize) {
         self.settle();
         self.pending.clear();
@@ -119,7 +124,7 @@ impl Writes {
         self.failure = None;
     }
 
-    /// Waits until the kernel has done with the file, and lets go of it. What was pending is
+    /// Waits until the kernel has done with the file, and lets go of it. Pending writes are
     /// forgotten.
     pub fn detach(&mut self) {
         self.settle();
@@ -128,14 +133,14 @@ impl Writes {
         self.file = None;
     }
 
-    /// Bytes from the beginning of the file that are in it. Grows in the calls that take `&mut
-    /// self`.
+    /// Says how many bytes from the beginning of the file are in it. The number grows in the calls
+    /// that take `&mut self`.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.settled
     }
 
-    /// The buffer to fill next, [`BUFFER`] bytes; none of them where all buffers are pending.
+    /// Lends the buffer to fill next, [`BUFFER`] bytes; none where all buffers are pending.
     pub fn room(&mut self) -> &mut [u8] {
         if self.pending.len() >= self.buffers {
             return &mut [];
@@ -147,8 +152,8 @@ impl Writes {
         unsafe { slice::from_raw_parts_mut(start, BUFFER) }
     }
 
-    /// The first `length` bytes of [`Writes::room`] are to go to the file at `offset`. What goes
-    /// wrong is returned by a later call.
+    /// Sends the first `length` bytes of [`Writes::room`] to the file at `offset`. A later call
+    /// returns what goes wrong.
     pub fn push(&mut self, length: usize, offset: u64) {
         if self.pending.len() < self.buffers && length > 0 {
             self.pending.push_back(Pending { offset, length: length.min(BUFFER), done: 0 });
@@ -157,10 +162,10 @@ impl Writes {
         self.submit();
     }
 
-    /// Takes note of what has completed, and begins what can begin. Does not wait.
+    /// Takes note of what has completed, and begins what can begin. It does not wait.
     ///
     /// # Errors
-    /// What a write has failed with since the last call. Its bytes stay pending and are tried
+    /// The error of a write since the last call. The write's bytes stay pending and are tried
     /// again, unless they are forgotten.
     pub fn advance(&mut self) -> io::Result<()> {
         self.reap();
@@ -174,7 +179,7 @@ impl Writes {
     /// Waits until at most `pending` buffers are pending.
     ///
     /// # Errors
-    /// As [`Writes::advance`].
+    /// Those of [`Writes::advance`].
     pub fn wait(&mut self, pending: usize) -> io::Result<()> {
         loop {
             self.advance()?;
@@ -194,8 +199,8 @@ impl Writes {
         }
     }
 
-    /// Where the bytes of the oldest pending buffer that are not in the file belong, and the bytes.
-    /// None where the kernel has them.
+    /// Returns the bytes of the oldest pending buffer that are not in the file, and where they
+    /// belong. None where the kernel has them.
     #[must_use]
     pub fn oldest(&self) -> Option<(u64, &[u8])> {
         let pending = self.pending.front().filter(|_| self.flying == 0)?;
@@ -205,7 +210,7 @@ impl Writes {
         Some((pending.offset + pending.done as u64, buffer.get(pending.done..pending.length)?))
     }
 
-    /// The caller has written what [`Writes::oldest`] returned.
+    /// Takes note that the caller has written what [`Writes::oldest`] returned.
     pub fn oldest_is_written(&mut self) {
         if self.flying == 0 {
             self.failure = None;
@@ -213,7 +218,7 @@ impl Writes {
         }
     }
 
-    /// Hands all that is pending to the kernel, where it has nothing.
+    /// Hands all that is pending to the kernel, where the kernel has nothing.
     fn submit(&mut self) {
         if self.flying > 0 || self.pending.is_empty() || self.failure.is_some() {
             return;
@@ -231,8 +236,9 @@ impl Writes {
                 .offset(pending.offset + pending.done as u64)
                 .build()
                 .flags(flags);
-            // SAFETY: the entry points to `length` bytes of a buffer. They are not written to before the request has completed, as the buffer
-            // is pending until then; and `settle` is called before `memory` goes and before `file` is let go of.
+            // SAFETY: the entry points to `length` bytes of a buffer. They are not written to
+            // before the request has completed, as the buffer is pending until then; and `settle`
+            // is called before `memory` goes and before `file` is let go of.
             if !unsafe { self.ring.push(entry, buffer) } {
                 break;
             }
@@ -241,10 +247,10 @@ impl Writes {
         self.ring.submit();
     }
 
-    /// Waits for a completion. Something is flying.
+    /// Waits for a completion. The kernel has something then.
     fn wait_for_one(&mut self) {
         if self.ring.wait(1).is_err() {
-            // What the kernel does not take are the last of the flying.
+            // The writes that the kernel does not take are the last of the flying ones.
             self.flying = self.flying.saturating_sub(self.ring.unseen());
         }
     }
@@ -262,7 +268,7 @@ impl Writes {
             } else if let Some(result) = result
                 && (0..self.flying).all(|n| self.ring.result((self.first + n) % self.buffers).is_some())
             {
-                // What was linked to it has been cancelled.
+                // The writes that were linked to it have been cancelled.
                 self.flying = 0;
                 self.fall_short(result);
             } else {
@@ -271,7 +277,7 @@ impl Writes {
         }
     }
 
-    /// The oldest of the pending is in the file.
+    /// Takes note that the oldest pending write is in the file.
     fn retire(&mut self) {
         if let Some(oldest) = self.pending.pop_front() {
             self.settled = self.settled.max(oldest.offset + oldest.length as u64);
@@ -279,8 +285,8 @@ impl Writes {
         }
     }
 
-    /// The oldest has gone to the file in part, or not at all. The rest has to begin at a multiple
-    /// of the alignment again.
+    /// Takes note that the oldest write has gone to the file in part, or not at all. The rest has
+    /// to begin at a multiple of the alignment again.
     fn fall_short(&mut self, result: io::Result<usize>) {
         let whole = result.as_ref().map_or(0, |taken| taken - taken % self.alignment);
         if let Some(oldest) = self.pending.front_mut() {
@@ -303,9 +309,9 @@ impl Drop for Writes {
     }
 }
 
-/// Anonymous memory, in huge pages where there are some: a direct write then has one segment, where
-/// otherwise each page is one, and 256 are more than a disk may take at once. Measured with four
-/// buffers, medians of 7: 2.5 GB/s with them, 1.8 without.
+/// Anonymous memory, in huge pages where there are some. A direct write then has one segment.
+/// Otherwise each page is a segment, and 256 are more than a disk may take at once. Measured with
+/// four buffers, medians of 7: 2.5 GB/s with huge pages, 1.8 without.
 struct Memory {
     map: NonNull<libc::c_void>,
     length: usize,
@@ -320,7 +326,7 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(bytes: usize) -> io::Result<Self> {
-        /// Of a huge page on x86-64 and, with small pages of 4 KiB, arm64.
+        /// The size of a huge page on x86-64 and, with small pages of 4 KiB, arm64.
         const HUGE: usize = 2 << 20;
         let length = bytes + HUGE;
         let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -336,7 +342,7 @@ impl Memory {
         Ok(Self { map, length, start })
     }
 
-    /// Where buffer number `n` begins.
+    /// Returns where buffer number `n` begins.
     fn buffer(&self, n: usize) -> *mut u8 {
         self.start.wrapping_add(n * BUFFER)
     }
@@ -389,7 +395,7 @@ mod tests {
         let mut writes = Writes::new(2).unwrap();
         writes.attach(Arc::clone(&file), 0, 4096);
         writes.room().fill(7);
-        // Not a multiple of anything.
+        // This length is not a multiple of anything.
         writes.push(1001, 0);
         for _ in 0..2 {
             assert_eq!(writes.wait(0).unwrap_err().raw_os_error(), Some(libc::EINVAL));

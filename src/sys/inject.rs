@@ -1,14 +1,14 @@
-//! Many frames into an interface in one system call: `io_uring(7)` over a [`Tun`].
+//! Many frames enter an interface in one system call: `io_uring(7)` over a [`Tun`].
 //!
 //! The frames enter in the order of the batch. The kernel issues the requests of one submission one
-//! after the other, and a request that it cannot complete at once it normally hands to a thread of
-//! its own, which would let later ones pass; but the descriptor is `O_NONBLOCK`, so such a request
+//! after the other. A request that it cannot complete at once it normally hands to a thread of its
+//! own, which would let later ones pass. But the descriptor is `O_NONBLOCK`, so such a request
 //! fails with `EAGAIN` instead (`REQ_F_NOWAIT`, io_uring/rw.c). The next submission begins when all
 //! requests of the one before have completed.
 //!
-//! Linux 6.1 or later, for `IORING_SETUP_DEFER_TASKRUN`: older kernels are not worth a second way
-//! of using it. Containers and hardened hosts forbid io_uring altogether. Where [`Ring::new`]
-//! fails, [`Tun::inject`] does the same at more cost.
+//! It needs Linux 6.1 or later, for `IORING_SETUP_DEFER_TASKRUN`: older kernels are not worth a
+//! second way of using io_uring. Containers and hardened hosts forbid io_uring altogether. Where
+//! [`Ring::new`] fails, [`Tun::inject`] does the same at more cost.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -18,15 +18,16 @@ use io_uring::{IoUring, opcode, types};
 use super::tun::Tun;
 use super::uring::Uring;
 
-/// Frames of a submission.
+/// A submission has at most so many frames.
 pub const BATCH: usize = 64;
 
-/// A ring that injects into one interface. It must be used by the thread that made it; another finds that every frame fails with `EEXIST`.
+/// A ring that injects into one interface. It must be used by the thread that made it; another
+/// finds that every frame fails with `EEXIST`.
 #[derive(Debug)]
 pub struct Ring(Uring);
 
 impl Ring {
-    /// A ring for `tun`, which it keeps open for as long as it lives.
+    /// Makes a ring for `tun`, which it keeps open for as long as it lives.
     ///
     /// # Errors
     /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`: the
@@ -39,12 +40,12 @@ impl Ring {
         Ok(Self(Uring::new(ring, BATCH)))
     }
 
-    /// The interface receives `frames`. Calls `outcome` once for each, in order, with its place and
-    /// what [`Tun::inject`] would return.
+    /// Puts `frames` into the interface. It calls `outcome` once for each, in order, with its place
+    /// and what [`Tun::inject`] would return.
     ///
     /// # Errors
-    /// When the ring is of no more use. The frames that it did not take have had this error as
-    /// their outcome too.
+    /// The ring is of no more use. The frames that it did not take have had this error as their
+    /// outcome too.
     pub fn inject(
         &mut self,
         frames: &[&[u8]],
@@ -76,8 +77,9 @@ impl Ring {
             // No frame is that long; a write of nothing fails.
             let length = u32::try_from(frame.len()).unwrap_or(0);
             let entry = opcode::Write::new(types::Fixed(0), frame.as_ptr(), length).build();
-            // SAFETY: the entry points to `length` bytes of `frame`, which is borrowed until this function returns. It returns only when
-            // the request has completed, or when the kernel has not seen the entry and, the ring being out of use, never will.
+            // SAFETY: the entry points to `length` bytes of `frame`, which is borrowed until this
+            // function returns. It returns only when the request has completed, or when the kernel
+            // has not seen the entry and, the ring being out of use, never will.
             let pushed = unsafe { self.0.push(entry, n) };
             // There is room: nothing is left from the submission before.
             waiting += usize::from(pushed);
@@ -97,7 +99,8 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // The kernel takes a ring apart some time after it is closed. Until then an interface that is to go with its descriptor would stay.
+        // The kernel takes a ring apart some time after it is closed. Until then an interface that
+        // is to go with its descriptor would stay.
         let _ = self.0.submitter().unregister_files();
     }
 }

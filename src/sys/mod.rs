@@ -1,5 +1,5 @@
-//! System calls that no crate wraps as the data path needs them: the only unsafe code of the
-//! project.
+//! System calls that no crate wraps as the data path needs them are here: the only unsafe code of
+//! the project.
 //!
 //! Each type here is safe to use: what a caller could get wrong is checked, and every `unsafe`
 //! block says which invariant holds and who upholds it. Nothing here imports another module of the

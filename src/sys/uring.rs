@@ -1,4 +1,4 @@
-//! An `io_uring(7)` whose requests each have a slot, where their results are noted.
+//! An `io_uring(7)` is wrapped here: each request has a slot, where its result is noted.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::thread;
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, Submitter};
 
-/// How often a submission is tried again for want of memory.
+/// A submission is tried again so often for want of memory.
 const TRIES: u32 = 100;
 
 /// No `write(2)` returns this.
@@ -16,7 +16,7 @@ const UNKNOWN: i32 = i32::MIN;
 /// A ring, and the result of each slot.
 pub(super) struct Uring {
     ring: IoUring,
-    /// By slot: bytes taken, or an error number negated.
+    /// The result of each slot: bytes taken, or an error number negated.
     results: Vec<i32>,
     usable: bool,
 }
@@ -41,11 +41,13 @@ impl Uring {
         self.ring.submitter()
     }
 
-    /// Puts a request into the queue, whose result slot `slot` will have. Returns false where there is no room.
+    /// Puts a request into the queue; slot `slot` will have its result. It returns false where
+    /// there is no room.
     ///
     /// # Safety
-    /// What the request points to stays valid until its result is known. Where the ring goes out of use, that is until
-    /// [`Uring::wait`] has waited for all requests but those that are [`Uring::unseen`].
+    /// What the request points to stays valid until the result is known. Where the ring goes out of
+    /// use, that is until [`Uring::wait`] has waited for all requests but those that are
+    /// [`Uring::unseen`].
     pub(super) unsafe fn push(&mut self, entry: Entry, slot: usize) -> bool {
         self.forget(slot);
         let entry = entry.user_data(slot as u64);
@@ -53,27 +55,31 @@ impl Uring {
         unsafe { self.ring.submission().push(&entry) }.is_ok()
     }
 
-    /// Hands the queue to the kernel. Where this fails the requests stay in the queue, and [`Uring::wait`] tries again.
+    /// Hands the queue to the kernel. Where this fails the requests stay in the queue, and
+    /// [`Uring::wait`] tries again.
     pub(super) fn submit(&self) {
         let _ = self.ring.submit();
     }
 
-    /// Requests that are in the queue. Once the ring is out of use the kernel never sees them.
+    /// Says how many requests are in the queue. Once the ring is out of use, the kernel never sees
+    /// them.
     pub(super) fn unseen(&mut self) -> usize {
         self.ring.submission().len()
     }
 
-    /// Hands the queue to the kernel and waits until `n` requests have completed, or for less: whoever needs more calls it again.
-    /// Where the ring is out of use it only waits.
+    /// Hands the queue to the kernel and waits until `n` requests have completed, or for fewer:
+    /// whoever needs more calls it again. Where the ring is out of use, it only waits.
     ///
     /// # Errors
-    /// The kernel does not take what is in the queue, and now never will: the ring is out of use.
+    /// The kernel does not take the requests in the queue, and now never will: the ring is out of
+    /// use.
     pub(super) fn wait(&mut self, n: usize) -> io::Result<()> {
         /// `IORING_ENTER_GETEVENTS`
         const GETEVENTS: u32 = 1;
         if !self.usable {
             let want = u32::try_from(n).unwrap_or(u32::MAX);
-            // SAFETY: nothing is submitted and no argument is passed; the call only waits. Its failure means that less was waited for.
+            // SAFETY: nothing is submitted and no argument is passed; the call only waits. Its
+            // failure means that less was waited for.
             let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, want, GETEVENTS, None) };
             return Ok(());
         }
@@ -95,7 +101,7 @@ impl Uring {
         }
     }
 
-    /// Notes the results that are there. Returns how many.
+    /// Notes the results that are there, and returns how many these are.
     pub(super) fn reap(&mut self) -> usize {
         let mut n = 0;
         for completion in self.ring.completion() {
@@ -108,14 +114,15 @@ impl Uring {
         n
     }
 
-    /// The result of a slot is unknown from now on.
+    /// Makes the result of a slot unknown from now on.
     pub(super) fn forget(&mut self, slot: usize) {
         if let Some(result) = self.results.get_mut(slot) {
             *result = UNKNOWN;
         }
     }
 
-    /// Bytes that the request of a slot has taken, or its error. None while that is unknown.
+    /// Says how many bytes the request of a slot has taken, or its error; none while that is
+    /// unknown.
     pub(super) fn result(&self, slot: usize) -> Option<io::Result<usize>> {
         let result = self.results.get(slot).copied().filter(|result| *result != UNKNOWN)?;
         Some(usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.saturating_neg())))

@@ -1,49 +1,71 @@
 //! The lines of a manifest, and what they say of the files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::files::{Job, Kind, Look};
+use super::files::{Job, Look};
 use super::report::{Break, Mismatch, Note, Report};
-use crate::evidence::names::{PART, is_capture_path, is_inside};
+use crate::evidence::catalogue::{Catalogue, Fate, Reader, Standing, Wrong};
+use crate::evidence::names::PART;
 use crate::evidence::{Digest, Event, Line, Lines};
 use crate::storage::Storage;
 
 /// What was read of a manifest.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Chain {
     lines: Option<Lines<BufReader<File>>>,
-    /// Hash of the last line.
-    head: Digest,
+    files: Catalogue<Job>,
+    said: Said,
+}
+
+/// What lines say beside what became of files.
+#[derive(Debug, Default)]
+struct Said {
     /// Line by hash.
     numbers: HashMap<Digest, u64>,
     /// Lines that name another one than that before them, and which.
     breaks: Vec<(u64, Digest)>,
     mismatches: Vec<Mismatch>,
-    /// What lines say of files, by the number of the last line about each.
-    files: BTreeMap<u64, Job>,
-    /// That number by path.
-    places: HashMap<String, u64>,
     /// Lines about pruned files.
     pruned: u64,
 }
 
-impl Default for Chain {
-    fn default() -> Self {
-        Self {
-            lines: None,
-            head: Digest::ZERO,
-            numbers: HashMap::new(),
-            breaks: Vec::new(),
-            mismatches: Vec::new(),
-            files: BTreeMap::new(),
-            places: HashMap::new(),
-            pruned: 0,
-        }
+impl Reader for Said {
+    type File = Job;
+
+    fn file(
+        &mut self,
+        number: u64,
+        fate: Fate,
+        path: &Arc<str>,
+        line: Line,
+        _: Option<Job>,
+    ) -> Result<Option<Job>, String> {
+        let (bytes, hash) = match line.event {
+            Event::Published(capture) | Event::Recovered(capture) => (Some(capture.bytes), capture.hash),
+            Event::Pruned { hash, .. } => {
+                self.pruned += 1;
+                (None, hash)
+            }
+            Event::SetAside { bytes, hash, .. } => (Some(bytes), Some(hash)),
+            Event::Lost { .. } => return Ok(None),
+        };
+        Ok(Some(Job { fate, line: number, path: Arc::clone(path), bytes, hash }))
+    }
+
+    fn line(&mut self, standing: Standing) {
+        let Standing { line, hash, named, before, wrong } = standing;
+        self.breaks.extend(named.filter(|named| *named != before).map(|named| (line, named)));
+        self.numbers.entry(hash).or_insert(line);
+        self.mismatches.extend(wrong.map(|wrong| match wrong {
+            Wrong::Unreadable(error) | Wrong::Other(error) => Mismatch::Line { line, error },
+            Wrong::Path(_, path) => Mismatch::Path { line, path },
+        }));
     }
 }
 
@@ -61,69 +83,36 @@ impl Chain {
                 lines.resume(BufReader::new(file))
             }
         };
-        while let Some(read) = lines.next_line()? {
-            if let Some(previous) = read.previous.filter(|previous| *previous != self.head) {
-                self.breaks.push((read.number, previous));
-            }
-            self.head = read.hash;
-            self.numbers.entry(read.hash).or_insert(read.number);
-            match read.line {
-                Ok(line) => self.take(read.number, line),
-                Err(error) => self.mismatches.push(Mismatch::Line { line: read.number, error }),
-            }
-        }
+        self.files.read(&mut lines, &mut self.said)?;
         self.lines = Some(lines);
         Ok(())
     }
 
-    fn take(&mut self, number: u64, line: Line) {
-        let (kind, path, bytes, hash) = match line.event {
-            Event::Published(capture) | Event::Recovered(capture) => {
-                (Kind::Published, capture.path, Some(capture.bytes), capture.hash)
-            }
-            Event::Pruned { path, hash, .. } => {
-                self.pruned += 1;
-                (Kind::Pruned, path, None, hash)
-            }
-            Event::SetAside { path, bytes, hash, .. } => (Kind::SetAside, path, Some(bytes), Some(hash)),
-            Event::Lost { .. } => return,
-        };
-        let fine = if kind == Kind::SetAside { is_inside(&path) } else { is_capture_path(&path) };
-        if !fine {
-            self.mismatches.push(Mismatch::Path { line: number, path });
-            return;
-        }
-        if let Some(earlier) = self.places.insert(path.clone(), number) {
-            self.files.remove(&earlier);
-        }
-        self.files.insert(number, Job { kind, line: number, path, bytes, hash });
-    }
-
     /// The files to look at, in the order of the lines: those that should be there, and those that should not but are among `found`.
     pub(super) fn expected(&self, found: &[String]) -> Vec<Job> {
-        let there = |job: &&Job| job.kind != Kind::Pruned || found.binary_search(&job.path).is_ok();
-        self.files.values().filter(there).cloned().collect()
+        let is_found = |path: &str| found.binary_search_by(|found| found.as_str().cmp(path)).is_ok();
+        let jobs = self.files.in_order().into_iter().map(|(_, job)| job);
+        jobs.filter(|job| job.fate != Fate::Pruned || is_found(&job.path)).cloned().collect()
     }
 
     /// What a look at the file of `job` means, now that the manifest was read to its end.
     pub(super) fn judge(&self, job: &Job, look: Look, report: &mut Report) {
-        let now = self.places.get(&job.path).and_then(|number| self.files.get(number));
         // Pruned, or written once more, while files were read: what was found may be either.
-        if now.is_none_or(|now| now.line != job.line) {
+        if self.files.get(&job.path).is_none_or(|(line, _)| *line != job.line) {
             return;
         }
-        let (line, path) = (job.line, job.path.clone());
+        let (line, path) = (job.line, job.path.to_string());
         let (look, shown) = match look {
             Look::Part(before, look) => (*look, before),
             look => (look, path.clone()),
         };
         let part = shown != path;
-        match (look, job.kind) {
-            (Look::Missing | Look::Part(..), Kind::Published) => {
+        match (look, job.fate) {
+            (Look::Missing | Look::Part(..), Fate::Published) => {
                 report.mismatches.push(Mismatch::Missing { line, path })
             }
-            (Look::Missing | Look::Part(..), Kind::SetAside) => report.notes.push(Note::SetAsideGone { line, path }),
-            (Look::Missing | Look::Part(..), Kind::Pruned) => {}
+            (Look::Missing | Look::Part(..), Fate::SetAside) => report.notes.push(Note::SetAsideGone { line, path }),
+            (Look::Missing | Look::Part(..), Fate::Pruned) => {}
             (Look::Unreadable(error), _) => {
                 report.mismatches.push(Mismatch::Unreadable { line, path: shown, error: error.to_string() });
             }
@@ -134,7 +123,7 @@ impl Chain {
             (Look::Hash { said, found }, _) if found != said => {
                 report.mismatches.push(Mismatch::Content { line, path: shown, said, found });
             }
-            (Look::Hash { .. } | Look::Unhashed, Kind::Pruned) => report.notes.push(Note::PrunedStays { line, path }),
+            (Look::Hash { .. } | Look::Unhashed, Fate::Pruned) => report.notes.push(Note::PrunedStays { line, path }),
             (look @ (Look::Hash { .. } | Look::Unhashed), _) => {
                 report.files += 1;
                 report.unhashed += u64::from(matches!(look, Look::Unhashed));
@@ -149,10 +138,10 @@ impl Chain {
     /// Names the files among `found` that no line is about.
     pub(super) fn strangers(&self, found: &[String], report: &mut Report) {
         let is_there = |name: &str| found.binary_search_by(|path| path.as_str().cmp(name)).is_ok();
-        for path in found.iter().filter(|path| !self.places.contains_key(*path)) {
+        for path in found.iter().filter(|path| !self.files.has(path)) {
             match path.strip_suffix(PART) {
                 // It was looked at as that capture, or became it meanwhile.
-                Some(name) if self.places.contains_key(name) && !is_there(name) => {}
+                Some(name) if self.files.has(name) && !is_there(name) => {}
                 // Or as a salvaged one, which has another name.
                 Some(_)
                     if report
@@ -167,16 +156,16 @@ impl Chain {
 
     /// What is to be said of the lines themselves.
     pub(super) fn end(self, head: Option<Digest>, report: &mut Report) {
-        for (line, previous) in self.breaks {
-            let how = match self.numbers.get(&previous) {
+        for (line, previous) in self.said.breaks {
+            let how = match self.said.numbers.get(&previous) {
                 _ if previous == Digest::ZERO => Break::First,
                 Some(named) => Break::Follows(*named),
                 None => Break::Unknown,
             };
             report.mismatches.push(Mismatch::Chain { line, how });
         }
-        report.mismatches.extend(self.mismatches);
-        if let Some(head) = head.filter(|head| !self.numbers.contains_key(head)) {
+        report.mismatches.extend(self.said.mismatches);
+        if let Some(head) = head.filter(|head| !self.said.numbers.contains_key(head)) {
             report.mismatches.push(Mismatch::Head(head));
         }
         if let Some(lines) = self.lines {
@@ -185,8 +174,8 @@ impl Chain {
                 report.notes.push(Note::Torn { bytes: lines.torn() });
             }
         }
-        report.pruned = self.pruned;
-        report.head = Some(self.head).filter(|_| report.lines > 0);
+        report.pruned = self.said.pruned;
+        report.head = Some(self.files.head()).filter(|_| report.lines > 0);
         report.mismatches.sort_by_key(Mismatch::line);
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -10,7 +11,8 @@ use indicatif::ProgressBar;
 use parking_lot::Mutex;
 use rustix::fs::{FileType, OFlags};
 
-use super::VerifyError;
+use super::error::VerifyError;
+use crate::evidence::catalogue::Fate;
 use crate::evidence::names::{self, is_capture, is_inside};
 use crate::evidence::{FileHash, FileHasher};
 use crate::storage::Storage;
@@ -18,33 +20,21 @@ use crate::storage::Storage;
 /// Files that are read at the same time. More would only make a disk seek.
 const AT_ONCE: usize = 2;
 
-/// Bytes read at a time.
-const BLOCK: usize = 256 * 1024;
-
 /// Directories in directories that are looked into; ours are one deep.
 const DEEPEST: usize = 16;
 
 /// What a line says of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Job {
-    pub(super) kind: Kind,
+    pub(super) fate: Fate,
     /// Number of the line.
     pub(super) line: u64,
     /// Relative to the directory.
-    pub(super) path: String,
+    pub(super) path: Arc<str>,
     /// Length of the file, where the line says.
     pub(super) bytes: Option<u64>,
     /// Hash of the file, where the line has one.
     pub(super) hash: Option<FileHash>,
-}
-
-/// What became of a file, according to its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Published,
-    SetAside,
-    /// Pruned, and still there.
-    Pruned,
 }
 
 /// What is found in place of a file.
@@ -127,11 +117,10 @@ pub(super) fn look_at(
     let looks = Mutex::new(jobs.iter().map(|_| None).collect::<Vec<_>>());
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut buffer = vec![0; BLOCK];
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(number) else { break };
-            let look = Reading { storage, buffer: &mut buffer, stop, bar }.look(directory, job);
+            let look = Reading { storage, stop, bar }.look(directory, job);
             if let Some(place) = looks.lock().get_mut(number) {
                 *place = look;
             }
@@ -149,21 +138,20 @@ pub(super) fn look_at(
 /// A thread that reads files.
 struct Reading<'a> {
     storage: &'a dyn Storage,
-    buffer: &'a mut [u8],
     stop: &'a AtomicBool,
     bar: &'a ProgressBar,
 }
 
 impl Reading<'_> {
     /// None where it was stopped.
-    fn look(&mut self, directory: &Path, job: &Job) -> Option<Look> {
+    fn look(&self, directory: &Path, job: &Job) -> Option<Look> {
         // The manifest may have been tampered with: nothing outside is read for it.
         if !is_inside(&job.path) {
             return Some(Look::Missing);
         }
-        let path = directory.join(&job.path);
+        let path = directory.join(&*job.path);
         let look = self.file(&path, job)?;
-        if !matches!(look, Look::Missing) || job.kind != Kind::Published {
+        if !matches!(look, Look::Missing) || job.fate != Fate::Published {
             return Some(look);
         }
         let mut part = Look::Missing;
@@ -181,7 +169,7 @@ impl Reading<'_> {
         })
     }
 
-    fn file(&mut self, path: &Path, job: &Job) -> Option<Look> {
+    fn file(&self, path: &Path, job: &Job) -> Option<Look> {
         match self.read(path, job) {
             Ok(look) => look,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -191,8 +179,8 @@ impl Reading<'_> {
         }
     }
 
-    fn read(&mut self, path: &Path, job: &Job) -> io::Result<Option<Look>> {
-        let mut file = open(self.storage, path)?;
+    fn read(&self, path: &Path, job: &Job) -> io::Result<Option<Look>> {
+        let file = open(self.storage, path)?;
         let metadata = file.metadata()?;
         if job.bytes.is_some_and(|length| length != metadata.len()) {
             self.bar.inc(job.bytes.unwrap_or_default());
@@ -202,23 +190,30 @@ impl Reading<'_> {
             self.bar.inc(job.bytes.unwrap_or_default());
             return Ok(Some(Look::Unhashed));
         };
-        let mut hasher = FileHasher::new(said.algorithm());
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            match file.read(self.buffer) {
-                Ok(0) => return Ok(Some(Look::Hash { said, found: hasher.finish() })),
-                Ok(n) => {
-                    hasher.update(&self.buffer[..n]);
-                    if job.bytes.is_some() {
-                        self.bar.inc(n as u64);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let bar = Some(self.bar).filter(|_| job.bytes.is_some());
+        let mut watched = Watched { file, stop: self.stop, bar, stopped: false };
+        let found = FileHasher::new(said.algorithm()).read(&mut watched)?;
+        Ok((!watched.stopped).then_some(Look::Hash { said, found }))
+    }
+}
+
+/// A file that is read while the bar moves on, and ends early when it is told to stop.
+struct Watched<'a> {
+    file: File,
+    stop: &'a AtomicBool,
+    bar: Option<&'a ProgressBar>,
+    stopped: bool,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            self.stopped = true;
+            return Ok(0);
         }
+        let n = self.file.read(buffer)?;
+        self.bar.inspect(|bar| bar.inc(n as u64));
+        Ok(n)
     }
 }
 

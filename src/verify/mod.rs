@@ -11,12 +11,13 @@
 //! has its line, and the manifest is read on at the end, for what was pruned meanwhile.
 
 mod chain;
+mod error;
 mod files;
 mod report;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::OFlags;
@@ -25,38 +26,10 @@ use crate::console::Console;
 use crate::evidence::{Digest, NAME};
 use crate::storage::{Direct, Disk, Storage};
 
+pub use error::VerifyError;
 pub use report::{Break, Mismatch, Note, Report};
 
 use chain::Chain;
-
-/// Why a directory cannot be verified.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// It cannot be listed.
-    #[error("cannot read {path}: {source}", path = path.display())]
-    Directory {
-        /// The directory, or one in it.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It has no manifest.
-    #[error("there is no {NAME} in {directory}: {advice}", directory = directory.display())]
-    NoManifest {
-        /// The directory.
-        directory: PathBuf,
-        /// What to do.
-        advice: String,
-    },
-    /// The manifest cannot be read.
-    #[error("cannot read {path}: {source}", path = path.display())]
-    Manifest {
-        /// The manifest.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
 
 /// Compares `directory` with its manifest, until that is done or `stop` becomes true. Where a `head` is given, it has to be the hash of
 /// one of the lines.

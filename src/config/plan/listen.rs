@@ -1,4 +1,4 @@
-//! Where to listen: addresses that are there and that do not exclude each other.
+//! The sensor listens on addresses that are there and that do not exclude each other.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -60,8 +60,8 @@ fn index(name: &str, address: Ipv6Addr, host: &HostFacts) -> Result<u32, PlanErr
     }
 }
 
-/// Says whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands for all, and that of
-/// IPv6 for IPv4 too.
+/// Says whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands
+/// for all, and that of IPv6 for IPv4 too.
 fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
     wide.port() == narrow.port()
         && wide.port() != 0

@@ -1,5 +1,5 @@
-//! From settings and facts of the host to the plan of `vxtap run`. A plan is worked out, and nothing else is done: no
-//! file, no socket, no limit is touched.
+//! The plan of `vxtap run` follows from settings and facts of the host. It is worked out, and
+//! nothing else is done: no file, no socket, no limit is touched.
 
 mod listen;
 mod outputs;
@@ -18,16 +18,16 @@ use crate::host::HostFacts;
 use crate::pipeline::PipelinePlan;
 use crate::source::SourcePlan;
 
-/// What `vxtap run` does.
+/// The plan of `vxtap run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunPlan {
-    /// Where and how it receives.
+    /// The source of datagrams.
     pub source: SourcePlan,
-    /// Which sessions it lets in.
+    /// The sessions that are let in.
     pub allow: AllowPlan,
-    /// What it does with what it receives.
+    /// The way from datagrams to outputs.
     pub pipeline: PipelinePlan,
-    /// How long it runs, where that is limited.
+    /// The time that the sensor runs, where that is limited.
     pub duration: Option<Duration>,
 }
 
@@ -35,7 +35,7 @@ impl RunPlan {
     /// The plan that these settings ask for on this host.
     ///
     /// # Errors
-    /// What makes no sense, and what would.
+    /// A setting makes no sense together with others or on this host; the error says what would.
     pub fn new(settings: &Settings, host: &HostFacts) -> Result<Self, PlanError> {
         let udp = receive::sockets(settings, host)?;
         if settings.delivery.flush.0 < LEAST_FLUSH {

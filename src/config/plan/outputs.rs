@@ -1,4 +1,4 @@
-//! The outputs: capture files, and interfaces.
+//! The outputs are capture files and interfaces.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::super::settings::{FILES, Files, Interface, Output, Settings, TapMode}
 use super::queue;
 use crate::archive::{ArchivePlan, BudgetPlan, MinFree};
 use crate::host::HostFacts;
-use crate::lane::{CHUNK_MEMORY, LanePlan};
+use crate::lane::{CHUNK_MEMORY, LanePlan, WhenFull};
 use crate::pipeline::{Destination, OutputPlan};
 use crate::route::{Selection, Share};
-use crate::sink::file::{FilePlan, open_files};
+use crate::sink::file::{Clock, FilePlan, open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
 
-/// How long a frame for an interface waits for more: a reader expects it at once.
+/// The time that a frame for an interface waits for more: a reader expects the frame at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 
 /// All outputs, with `queue_bytes` each for `workers` workers.
@@ -58,7 +58,7 @@ pub(super) fn plan(
     Ok(outputs)
 }
 
-/// What an output has for its queue.
+/// The memory that an output has for its queue.
 #[derive(Clone, Copy)]
 struct Memory {
     /// In bytes, for all workers together.
@@ -95,8 +95,10 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
         rotate_size: files.rotate_size.0,
         rotate_frames: files.rotate_frames,
         rotate_time: files.rotate_time.0,
+        clock: Clock::Wall,
         snaplen: files.snaplen,
-        // A record waits in its lane for half of that time at most, and for a quarter and a sweep in the output.
+        // A record waits in its lane for half of that time at most, and for a quarter and a sweep
+        // in the output.
         linger: flush / 4,
         buffer_memory,
         open_files: open_files(host.descriptors),
@@ -113,13 +115,13 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
             linger: flush / 2,
             snaplen: files.snaplen as usize,
             sessions: settings.sessions.max,
-            redirect: false,
+            when_full: WhenFull::Drop,
         },
         to: Destination::Files(plan),
     }
 }
 
-/// What becomes of complete files.
+/// The plan for complete files.
 fn archive(files: &Files) -> ArchivePlan {
     let min_free = files.min_free.map(|free| free.0);
     ArchivePlan {
@@ -157,7 +159,7 @@ fn interfaces(
                 linger: INTERFACE_LINGER,
                 snaplen: usize::MAX,
                 sessions: settings.sessions.max,
-                redirect,
+                when_full: WhenFull::Drop,
             },
             to: if redirect { Destination::Redirect(plan) } else { Destination::Interface(plan) },
             name,
@@ -166,7 +168,8 @@ fn interfaces(
     Ok(shares(asked.interface.as_deref().unwrap_or(name), asked.count).into_iter().map(output).collect())
 }
 
-/// The interfaces that `name` stands for, and the share of each. With a count, the number at the end of the name is that of the first.
+/// The interfaces that `name` stands for, and the share of each. With a count, the number at the
+/// end of the name is that of the first.
 fn shares(name: &str, count: Option<u32>) -> Vec<(String, Option<Share>)> {
     let Some(of) = count else { return vec![(name.to_owned(), None)] };
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());

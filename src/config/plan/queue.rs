@@ -1,4 +1,4 @@
-//! Memory of an output's queue.
+//! An output's queue has so much memory as the settings ask for, or as the host allows.
 
 use super::super::error::PlanError;
 use super::super::key;
@@ -19,7 +19,7 @@ pub(super) fn bytes(settings: &Settings, host: &HostFacts, workers: usize) -> u6
 /// Says whether the host has the `asked` bytes that all outputs together would take.
 ///
 /// # Errors
-/// It has less.
+/// The host has less.
 pub(super) fn check(settings: &Settings, host: &HostFacts, queue: u64, asked: u64) -> Result<(), PlanError> {
     match host.memory {
         Some(has) if asked > has => {
@@ -41,7 +41,7 @@ pub(super) fn least(workers: usize) -> u64 {
     (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1
 }
 
-/// How many outputs are asked for.
+/// The number of outputs that are asked for.
 fn outputs(settings: &Settings) -> usize {
     let interfaces = settings.output.interfaces().map(|(_, interface, _)| interface.count.unwrap_or(1) as usize);
     interfaces.sum::<usize>() + settings.output.files().count()

@@ -1,4 +1,4 @@
-//! How datagrams are received: the sockets, and the program in the kernel.
+//! Datagrams are received by sockets, and by the program in the kernel.
 
 use super::super::error::{LEAST_RING, MOST_RING, PlanError};
 use super::super::key;
@@ -18,7 +18,7 @@ pub(super) const RING: u64 = 16 << 20;
 /// The sockets.
 ///
 /// # Errors
-/// They cannot be as they are asked for.
+/// The addresses or the receive buffer cannot be as they are asked for.
 pub(super) fn sockets(settings: &Settings, host: &HostFacts) -> Result<UdpPlan, PlanError> {
     let receive = &settings.receive;
     let listen = listen::plan(settings, host)?;
@@ -31,12 +31,13 @@ pub(super) fn sockets(settings: &Settings, host: &HostFacts) -> Result<UdpPlan, 
     Ok(UdpPlan { listen, workers, steering: receive.steer, receive_buffer })
 }
 
-/// Half the CPUs: the kernel's own part of receiving, which is the larger, and the outputs take the rest.
+/// Half the CPUs: the kernel's own part of receiving, which is the larger, and the outputs take the
+/// rest.
 fn default_workers(cpus: usize) -> usize {
     (cpus / 2).clamp(1, 256)
 }
 
-/// What a program in the kernel can do for this pipeline.
+/// The part that a program in the kernel can take for this pipeline.
 ///
 /// # Errors
 /// Its rings cannot be as they are asked for, or sockets alone have no use for a setting.
@@ -60,7 +61,8 @@ pub(super) fn program(
         ring,
         keep: if receive.verify_checksum { u32::MAX } else { redirect::kept(snaplen) },
         redirect,
-        // A number of datagrams is exact only where each comes by here, and so is a checksum that nobody looked at yet.
+        // A number of datagrams is exact only where each comes by here, and so is a checksum that
+        // nobody looked at yet.
         early: lists && settings.run.count.is_none() && !receive.verify_checksum,
         any_address: receive.any_address,
         verify_checksum: receive.verify_checksum,

@@ -1,4 +1,5 @@
-//! Redirection by the program in the kernel: what goes together with it, and what it means for the program.
+//! Redirection is done by the program in the kernel, and does not go together with what only user
+//! space can do.
 
 use super::super::error::PlanError;
 use super::super::key;
@@ -17,10 +18,11 @@ fn asked(settings: &Settings) -> Option<(&str, &Interface)> {
     interfaces.find_map(|(name, interface, _)| (interface.mode == TapMode::Redirect).then_some((name, interface)))
 }
 
-/// Says whether all that is asked for together with redirection can be done by a program in the kernel.
+/// Says whether all that is asked for together with redirection can be done by a program in the
+/// kernel.
 ///
 /// # Errors
-/// Something cannot.
+/// A setting asks for something that cannot.
 pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
     let Some((name, interface)) = asked(settings) else { return Ok(()) };
     let (receive, origins) = (&settings.receive, &settings.origins);
@@ -79,17 +81,18 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
     }
 }
 
-/// How the program redirects, if it does.
+/// The program's part in redirection, if frames are redirected.
 pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
     asked(settings)?;
-    let files = pipeline.outputs.iter().filter(|output| !output.lane.redirect);
+    let files = pipeline.outputs.iter().filter(|output| output.to.files().is_some());
     let snaplen = files.map(|output| output.lane.snaplen).max().unwrap_or(0);
     let copy = settings.output.files().next().is_some();
     Some(RedirectPlan { sessions: settings.sessions.max, copy, keep: kept(snaplen) })
 }
 
-/// Bytes of a UDP payload that an output needs which keeps `snaplen` bytes of a frame: one more, by which the output
-/// sees that it has cut something; in any case enough for the headers that tell of the frame's original length.
+/// Bytes of a UDP payload that an output needs which keeps `snaplen` bytes of a frame: one more, by
+/// which the output sees that it has cut something; in any case enough for the headers that tell of
+/// the frame's original length.
 pub(super) fn kept(snaplen: usize) -> u32 {
     u32::try_from(snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS)).unwrap_or(u32::MAX)
 }
@@ -98,6 +101,7 @@ pub(super) fn kept(snaplen: usize) -> u32 {
 mod tests {
     use super::super::tests::plan as resolve;
     use super::*;
+    use crate::pipeline::Destination;
 
     #[test]
     fn redirection() {
@@ -111,7 +115,7 @@ mod tests {
         assert_eq!((bpf(&[]).attach, bpf(&["--attach", "tc"]).attach), (Attach::Tc, Attach::Tc));
         assert_eq!(resolve(&["--source", "bpf", "--tap", "m"]).unwrap().source.bpf.redirect, None);
         let outputs = all(&[]).unwrap().pipeline.outputs;
-        assert_eq!(outputs.iter().map(|o| o.lane.redirect).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(outputs.iter().map(|o| matches!(o.to, Destination::Redirect(_))).collect::<Vec<_>>(), [false, true]);
         for (more, named) in [
             (&["--attach", "xdp"][..], "--attach xdp"),
             (&["--tun", "t"], "--tun"),

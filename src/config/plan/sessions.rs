@@ -1,4 +1,4 @@
-//! Which sessions are let in: those that the settings list, or those that a file lists.
+//! The sessions that are let in are those that the settings list, or those that a file lists.
 
 use super::super::allow::AllowPlan;
 use super::super::error::PlanError;
@@ -7,10 +7,11 @@ use super::super::sessions::only;
 use super::super::settings::Settings;
 use crate::source::Allowed;
 
-/// What is let in.
+/// The sessions that are let in.
 ///
 /// # Errors
-/// A list has `all` and something else, or more is listed than the program in the kernel has room for.
+/// A list has `all` and something else, or more is listed than the program in the kernel has room
+/// for.
 pub(super) fn plan(settings: &Settings) -> Result<AllowPlan, PlanError> {
     let (sessions, origins) = (&settings.sessions, &settings.origins);
     if let Some(file) = &sessions.allow {

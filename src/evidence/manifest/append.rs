@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Manifest, RESERVE_LEFT};
+use super::file::{Manifest, RESERVE_LEFT};
 use crate::evidence::digest::Digest;
 use crate::evidence::event::{Event, Line};
 use crate::record::Timestamp;

@@ -14,7 +14,7 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::Manifest;
+use super::file::Manifest;
 use crate::evidence::digest::Digest;
 
 /// What differs.

@@ -3,12 +3,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::*;
+use super::file::{RESERVE, RESERVE_LEFT};
 use crate::evidence::*;
 use crate::record::Timestamp;
 use crate::session::{Scope, Session};
-use crate::storage::Disk;
 use crate::storage::faulty::{Faults, Faulty};
+use crate::storage::{Disk, Storage};
 use crate::wire::{Vni, source};
 
 fn disk() -> Arc<dyn Storage> {

@@ -26,9 +26,12 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// All extensions.
+    pub const EXTENSIONS: [&str; 2] = [Compression::Lz4.extension(), Compression::Zstd(ZSTD_LEVEL).extension()];
+
     /// Last part of a file's name, without the dot.
     #[must_use]
-    pub fn extension(self) -> &'static str {
+    pub const fn extension(self) -> &'static str {
         match self {
             Compression::Lz4 => "lz4",
             Compression::Zstd(_) => "zst",

@@ -12,6 +12,7 @@
 //! encoded into these buffers, and compressed from there.
 
 mod advice;
+mod clock;
 mod part;
 mod rest;
 mod session;
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use self::clock::Clock;
+use self::clock::Time;
 use self::rest::Resting;
 use self::session::SessionFiles;
 use super::Sink;
@@ -31,7 +34,6 @@ pub use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
-use crate::record::Timestamp;
 use crate::record::compress::{Compression, Compressors};
 use crate::record::format::Format;
 use crate::route::{Registry, SessionId};
@@ -59,6 +61,8 @@ pub struct FilePlan {
     pub rotate_frames: Option<u64>,
     /// A file ends at a multiple of this since the epoch.
     pub rotate_time: Duration,
+    /// The time of which that is a multiple.
+    pub clock: Clock,
     /// Bytes kept of a frame, as the file header says.
     pub snaplen: u32,
     /// How long a record stays in a buffer.
@@ -78,6 +82,26 @@ pub struct FilePlan {
 }
 
 impl FilePlan {
+    /// Plain files of whole frames below `directory`, each of a session, which nothing cuts.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_path_buf(),
+            rotate_size: u64::MAX,
+            rotate_frames: None,
+            rotate_time: Duration::from_secs(1 << 40),
+            clock: Clock::Wall,
+            snaplen: 262_144,
+            linger: Duration::from_secs(1),
+            buffer_memory: 16 << 20,
+            open_files: 16,
+            format: Format::Pcap,
+            compression: None,
+            direct: Direct::Off,
+            archive: ArchivePlan::default(),
+        }
+    }
+
     /// How the names of files end.
     #[must_use]
     fn ending(&self) -> String {
@@ -286,6 +310,8 @@ pub struct FileSink {
     /// By session number.
     sessions: Vec<Option<SessionFiles>>,
     next_sweep: Instant,
+    /// By which files end.
+    time: Time,
     /// When it is next made sure that the files are still there.
     next_look: Instant,
 }
@@ -340,13 +366,15 @@ impl FileSink {
             shared.keep_reserve();
         }
         let now = Instant::now();
-        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
+        let time = Time::by(shared.plan.clock);
+        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, time, next_look: now + LOOK })
     }
 
     /// `records` are those of the run, and part of `all`.
     fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
         let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
         files.append(run, records, all, &mut self.shared);
+        self.time.hear(run.latest);
         if self.shared.buffered > self.shared.plan.buffer_memory {
             for files in self.sessions.iter_mut().flatten() {
                 files.flush(&mut self.shared);
@@ -417,7 +445,7 @@ impl Sink for FileSink {
         }
         self.next_sweep = now + self.shared.plan.linger / 4;
         // Frames of before a cut may still be on their way here.
-        let clock = Timestamp::now();
+        let clock = self.time.now();
         let grace = self.shared.plan.linger * 4;
         let look = now >= self.next_look;
         if look {

@@ -2,7 +2,7 @@
 
 use aya::maps::{MapData, MapError, PerCpuArray};
 
-use crate::source::Redirected;
+use crate::source::fast_path::Redirected;
 
 /// `struct count`: see [`split`].
 pub(super) type Count = [u64; 17];

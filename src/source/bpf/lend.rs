@@ -1,5 +1,7 @@
 //! A ring, of which records are lent in the order of time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::Clock;
@@ -18,11 +20,15 @@ const FUTURE: Duration = Duration::from_millis(10);
 pub(super) struct Numbered {
     pub(super) number: u32,
     pub(super) ring: Ring,
-    /// Records read.
-    pub(super) read: u64,
+    /// Records read, which the source counts and its account tells.
+    pub(super) read: Arc<AtomicU64>,
 }
 
 impl Numbered {
+    pub(super) fn new(number: u32, ring: Ring) -> Self {
+        Self { number, ring, read: Arc::default() }
+    }
+
     /// Lends records up to this time of day, and those of the far future, which only a clock that was set back explains; at most `limit`, and returns how many.
     #[inline]
     pub(super) fn lend(
@@ -47,7 +53,7 @@ impl Numbered {
                     length: record.length,
                     truncated: false,
                     wrong_checksum: verify && !record.checksum_is_right(),
-                    redirected: record.redirected,
+                    delivered: record.redirected,
                     source: record.source,
                     port: record.destination_port,
                     encapsulation: Encapsulation::Vxlan,
@@ -57,7 +63,9 @@ impl Numbered {
             }
             self.ring.skip();
         }
-        self.read += lent as u64;
+        if lent > 0 {
+            self.read.store(self.read.load(Ordering::Relaxed) + lent as u64, Ordering::Relaxed);
+        }
         lent
     }
 }

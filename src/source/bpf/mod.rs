@@ -21,6 +21,7 @@
 //! it reserves a record, so that the record itself can wake, and once more after it has submitted it. So one of both sees
 //! the other, and no wait has to be short.
 
+mod account;
 mod attach;
 mod attached;
 mod clock;

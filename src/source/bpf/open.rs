@@ -11,7 +11,8 @@ use super::plan::BpfPlan;
 use super::program::Program;
 use super::shared::{Gate, Redirect, Shared};
 use super::source::BpfSource;
-use crate::source::Allowed;
+use crate::source::allowed::Allowed;
+use crate::source::fast_path::Account;
 use crate::source::udp::{Listening, Steering, UdpPlan, UdpSource};
 use crate::sys::ring::Ring;
 
@@ -22,6 +23,8 @@ pub struct Fast {
     pub redirect: Option<Redirect>,
     /// One for each worker.
     pub sources: Vec<BpfSource>,
+    /// What the program does in front of each.
+    pub accounts: Vec<Box<dyn Account>>,
     /// Interfaces, and where on them the program is attached.
     pub attached: Vec<(String, &'static str)>,
     /// Tells the program what is allowed.
@@ -36,7 +39,8 @@ pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Li
     let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
     let redirect = plan.redirect.map(|_| Redirect { shared: Weak::clone(&shared) });
-    Ok(Fast { redirect, sources, attached, gate: Gate { early: plan.early, shared } })
+    let accounts = sources.iter().map(|source| Box::new(source.account()) as Box<dyn Account>).collect();
+    Ok(Fast { redirect, sources, accounts, attached, gate: Gate { early: plan.early, shared } })
 }
 
 /// Returns how many rings there are: one for each worker, or for each CPU that the host can have.

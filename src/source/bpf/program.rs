@@ -22,7 +22,8 @@ use super::place::{self, Endpoint, Source};
 use super::plan::{Attach, BpfPlan};
 use super::redirect::{Place, Target};
 use super::states::States;
-use crate::source::{Allowed, Counted, Redirected};
+use crate::source::allowed::Allowed;
+use crate::source::fast_path::{Counted, Redirected};
 use crate::sys::ring::{self, Ring};
 
 /// Built from `capture.bpf.c` by `./ci.sh bpf`.

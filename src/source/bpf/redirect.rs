@@ -9,7 +9,7 @@ use super::attach::Hold;
 use super::lock::lock;
 use crate::record::Timestamp;
 use crate::session::Session;
-use crate::source::Counted;
+use crate::source::fast_path::Counted;
 use crate::wire::Vni;
 
 /// `struct session`: outer source address, VNI.

@@ -10,7 +10,8 @@ use aya::maps::MapError;
 
 use super::error::BpfError;
 use super::program::Program;
-use crate::source::{Allowed, Counted};
+use crate::source::allowed::Allowed;
+use crate::source::fast_path::Counted;
 
 /// How often interfaces and addresses are looked at.
 const TEND: Duration = Duration::from_secs(1);

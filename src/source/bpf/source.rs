@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::account::ProgramAccount;
 use super::clock::Clock;
 use super::counts::Counts;
 use super::lend::Numbered;
 use super::shared::Shared;
 use crate::record::Timestamp;
+use crate::source::datagram::{Datagram, Received, Source};
+use crate::source::live::LiveSource;
 use crate::source::udp::UdpSource;
-use crate::source::{Counted, Datagram, FastPath, Source};
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
 
@@ -46,7 +48,13 @@ impl BpfSource {
 
     /// Gives the source a ring, which no other source has.
     pub(super) fn add_ring(&mut self, number: u32, ring: Ring) {
-        self.rings.push(Numbered { number, ring, read: 0 });
+        self.rings.push(Numbered::new(number, ring));
+    }
+
+    /// The account of what the program does in front of this source, which has all its rings by now.
+    pub(super) fn account(&self) -> ProgramAccount {
+        let rings = self.rings.iter().map(|numbered| (numbered.number, Arc::clone(&numbered.read))).collect();
+        ProgramAccount::new(rings, Arc::clone(&self.shared))
     }
 
     fn counts(&self, ring: u32) -> Counts {
@@ -80,13 +88,7 @@ impl BpfSource {
 }
 
 impl Source for BpfSource {
-    fn begin(&mut self) -> io::Result<()> {
-        self.udp.begin()?;
-        self.settles = Some(Instant::now() + SETTLE);
-        self.shared.begin().map_err(io::Error::other)
-    }
-
-    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<usize> {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
         let held_back = self.settles.is_some() && self.is_settling();
         // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
         let until = if self.drains { Timestamp::from_ns(u64::MAX) } else { self.clock.now() };
@@ -121,7 +123,15 @@ impl Source for BpfSource {
         for numbered in rings {
             numbered.ring.release();
         }
-        Ok(limit - room)
+        Ok(Received::Datagrams(limit - room))
+    }
+}
+
+impl LiveSource for BpfSource {
+    fn begin(&mut self) -> io::Result<()> {
+        self.udp.begin()?;
+        self.settles = Some(Instant::now() + SETTLE);
+        self.shared.begin().map_err(io::Error::other)
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -164,26 +174,6 @@ impl Source for BpfSource {
     }
 
     fn refused(&mut self) -> u64 {
-        Source::refused(&mut self.udp)
-    }
-
-    fn fast_path(&mut self) -> FastPath {
-        let mut sum = FastPath::default();
-        for numbered in &self.rings {
-            let counts = self.counts(numbered.number);
-            sum.taken += counts.taken;
-            sum.read += numbered.read;
-            sum.ring_full += counts.ring_full;
-            sum.unselected += counts.unselected;
-            sum.unselected_bytes += counts.unselected_bytes;
-            sum.passed += counts.passed;
-            sum.martian += counts.martian;
-            sum.redirect += counts.redirect;
-        }
-        sum
-    }
-
-    fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
-        self.shared.uncopied_sessions().map_err(io::Error::other)
+        LiveSource::refused(&mut self.udp)
     }
 }

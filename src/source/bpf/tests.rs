@@ -3,7 +3,7 @@ use super::source::{BpfSource, SHORT_WAIT};
 use super::{BpfPlan, open};
 use crate::sink::namespace::{Namespace, sh};
 use crate::source::udp::{self, Steering, UdpPlan};
-use crate::source::{Allowed, Source};
+use crate::source::{Account, Allowed, LiveSource, Source};
 use crate::wire::Encapsulation;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,7 +54,7 @@ fn nothing_is_taken_before_the_beginning() {
             .unwrap();
     }
     assert_eq!((got, source.kernel_dropped()), (vec![b"in time".to_vec()], 0));
-    let counts = source.fast_path();
+    let counts = source.account().so_far();
     assert_eq!((counts.taken, counts.read), (1, 1), "by the program");
 }
 
@@ -77,13 +77,14 @@ fn a_sleeper_is_woken_by_the_first_record() {
         let mut received = 0;
         while received == 0 {
             source.wait(Duration::from_secs(30)).unwrap();
-            received = source.receive(10, &mut |datagram| assert_eq!(datagram.payload, b"wake up")).unwrap();
+            received =
+                source.receive(10, &mut |datagram| assert_eq!(datagram.payload, b"wake up")).unwrap().datagrams();
         }
         let late = sends.join().unwrap().elapsed();
         // Nothing but the wake-up ends such a wait. On a busy machine it can be late, but not by that much.
         assert!(late < Duration::from_secs(10), "{late:?}");
     }
-    let counts = source.fast_path();
+    let counts = source.account().so_far();
     assert_eq!((counts.taken, counts.read), (10, 10), "none came by the socket");
 }
 
@@ -102,9 +103,9 @@ fn what_is_for_an_address_that_was_removed_is_left_to_the_stack() {
         let mut received = 0;
         while received == 0 {
             source.wait(SHORT_WAIT).unwrap();
-            received = source.receive(10, &mut |_| ()).unwrap();
+            received = source.receive(10, &mut |_| ()).unwrap().datagrams();
         }
-        let counts = source.fast_path();
+        let counts = source.account().so_far();
         (counts.taken, counts.passed)
     };
     assert_eq!(taken_and_passed(&mut source, "127.0.0.8"), (0, 1));
@@ -141,7 +142,7 @@ fn a_full_ring_does_not_keep_another_waiting() {
         let so_far = received.len();
         assert!(received.iter().any(|payload| payload == b"one"), "after {so_far} of many");
         assert!(so_far <= 200, "many are still there");
-        while source.receive(100, &mut |_| ()).unwrap() > 0 {}
+        while source.receive(100, &mut |_| ()).unwrap().datagrams() > 0 {}
     }
 }
 
@@ -170,14 +171,14 @@ fn a_reader_that_falls_asleep_while_a_record_comes_is_woken() {
             let mut received = 0;
             while received == 0 {
                 source.wait(Duration::from_secs(30)).unwrap();
-                received = source.receive(10, &mut |_| ()).unwrap();
+                received = source.receive(10, &mut |_| ()).unwrap().datagrams();
             }
             // Nothing but a wake-up ends such a wait.
             let late = begin.elapsed();
             assert!(late < Duration::from_secs(20), "round {n}: {late:?}");
         }
     });
-    let counts = source.fast_path();
+    let counts = source.account().so_far();
     assert_eq!((counts.taken, counts.read), (ROUNDS as u64, ROUNDS as u64), "none came by the socket");
 }
 
@@ -206,7 +207,8 @@ fn a_socket_waits_for_a_ring_that_is_far_behind() {
                 .receive(limit, &mut |datagram| {
                     received.push(u32::from_be_bytes(datagram.payload.try_into().unwrap()));
                 })
-                .unwrap();
+                .unwrap()
+                .datagrams();
             assert!(n <= limit);
             turns += 1;
             if n == 0 {
@@ -217,6 +219,6 @@ fn a_socket_waits_for_a_ring_that_is_far_behind() {
         assert!(received.is_sorted(), "limit {limit}: {received:?}");
         assert!(turns <= 1601 / limit + 20, "limit {limit}: {turns} turns");
     }
-    let counts = source.fast_path();
+    let counts = source.account().so_far();
     assert_eq!((counts.taken, counts.passed), (6 * 1500, 6 * 101));
 }

@@ -47,16 +47,18 @@ use crate::sys::direct::{BUFFER, Writes};
 use crate::sys::written;
 
 /// Says which files are written past the page cache.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direct {
-    /// All files, four at a time.
+    /// All, four at a time.
     On,
-    /// No file.
+    /// None.
     #[default]
     Off,
     // A file goes back to the page cache where a second brings less than 16 MiB.
-    /// A file that gets more than 64 MiB within a second, as long as less than half of --queue
+    /// Those that get more than 64 MiB within a second, as long as less than half of --queue
     /// waits for the disk.
     Auto,
 }

@@ -3,6 +3,7 @@
 use super::faults::ENOSPC;
 use super::*;
 use crate::archive::{BudgetPlan, MinFree};
+use crate::record::Timestamp;
 use crate::storage::Space;
 
 #[test]

@@ -4,6 +4,7 @@ use super::faults::{captures_in, every_kind};
 use super::*;
 use crate::archive::{BudgetPlan, Sync};
 use crate::evidence::{Algorithm, Event, Manifest, PruneReason};
+use crate::record::Timestamp;
 use proptest::prelude::*;
 
 /// By what a run hashes, and the one after the crash.

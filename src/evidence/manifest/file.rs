@@ -1,0 +1,202 @@
+//! The open manifest of a directory: opening, reading and completing it.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read as _, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::error::ManifestError;
+use super::unshare;
+use crate::evidence::catalogue::{Catalogue, Fate, Reader};
+use crate::evidence::contents::Contents;
+use crate::evidence::digest::Digest;
+use crate::evidence::event::{Capture, Event, Line};
+use crate::evidence::lines::{Lines, NAME};
+use crate::evidence::lock::{self, LockError};
+use crate::storage::{Storage, StoredFile};
+
+/// Bytes of the manifest that are reserved ahead, so that a disk full of captures has room for the lines that remove some.
+pub(super) const RESERVE: u64 = 64 * 1024;
+/// Where less than this is left of it, more is reserved.
+pub(super) const RESERVE_LEFT: u64 = 16 * 1024;
+
+/// Bytes read at a time.
+const READ: usize = 256 * 1024;
+
+/// A manifest to append to. The directory is this process's until it is dropped.
+#[derive(Debug)]
+pub struct Manifest {
+    pub(super) file: Box<dyn StoredFile>,
+    /// Bytes of whole lines.
+    pub(super) length: u64,
+    /// Where the last of them begins.
+    pub(super) last: u64,
+    pub(super) head: Digest,
+    /// Bytes that may lie behind the whole lines, which an append that failed left there and which could not be cut off.
+    pub(super) torn: bool,
+    /// Bytes reserved behind the end.
+    pub(super) reserved: u64,
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    /// Holds the lock. The system lets go of it with the process, however that ends.
+    pub(super) lock: File,
+}
+
+impl Manifest {
+    /// The head of a manifest without lines.
+    pub const NO_LINE: Digest = Digest::ZERO;
+
+    /// Opens the manifest of `directory`, creating it where it is missing, and reads what the directory has. The directory must exist.
+    ///
+    /// Takes the directory for this process (`flock(2)` on the manifest), and cuts a torn last line.
+    ///
+    /// # Errors
+    /// Where another process has the directory, or the manifest cannot be opened, read or cut.
+    pub fn open(storage: &Arc<dyn Storage>, directory: &Path) -> Result<(Manifest, Contents), ManifestError> {
+        let path = directory.join(NAME);
+        let fail = |action| {
+            let path = path.clone();
+            move |source: io::Error| match source.get_ref().and_then(|source| source.downcast_ref()) {
+                Some(&what) => ManifestError::NotRegular { path, what },
+                None => ManifestError::Io { action, path, source },
+            }
+        };
+        let mut file = storage.log(&path).map_err(fail("open"))?;
+        // For writing, because NFS locks only such files exclusively.
+        let mut lock = storage.open(&path, OFlags::RDWR).map_err(fail("open"))?;
+        let mut contents = Contents::default();
+        match lock::take(&lock) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(LockError::of(directory, &lock).into()),
+            Err(error) => contents.complaints.push(lock::complaint(&path, error)),
+        }
+        if unshare::names(&lock).map_err(fail("read"))? > 1 {
+            let content = lock.try_clone().map_err(fail("read"))?;
+            (file, lock) = unshare::copy(&**storage, &path, &lock, content).map_err(fail("write to"))?;
+            lock.rewind().map_err(fail("read"))?;
+            contents.complaints.push(format!(
+                "{path} had another name, as in a snapshot made of hard links: it was copied, and the snapshot stays as it is",
+                path = path.display()
+            ));
+        }
+        let source = lock.try_clone().map_err(fail("read"))?;
+        let mut lines = Lines::new(BufReader::with_capacity(READ, source));
+        let head = contents.read(&mut lines).map_err(fail("read"))?;
+        if lines.torn() > 0 {
+            file.cut(lines.end()).map_err(fail("cut the torn last line of"))?;
+            contents.complaints.push(format!(
+                "the last line of {path} was torn, {torn} bytes, and is cut off",
+                path = path.display(),
+                torn = lines.torn()
+            ));
+        }
+        let (length, last) = (lines.end(), lines.begin());
+        let storage = Arc::clone(storage);
+        let mut manifest = Manifest { file, length, last, head, torn: false, reserved: 0, path, storage, lock };
+        manifest.reserve();
+        Ok((manifest, contents))
+    }
+
+    /// Appends a line, and has it survive a loss of power if `sync`. Once this returns, readers of the file see it.
+    ///
+    /// # Errors
+    /// What writing or syncing returns, and [`Edited`] within an error where somebody changed the
+    /// file. The line is not in the manifest then; the next append makes sure of that where the
+    /// file could not be cut at once.
+    pub fn append(&mut self, event: &Event, sync: bool) -> io::Result<()> {
+        self.append_all(std::iter::once(event), sync).1
+    }
+
+    /// Hash of the last line; zeros where there is none.
+    #[must_use]
+    pub fn head(&self) -> Digest {
+        self.head
+    }
+
+    /// Says whether this file still has the name under which it was opened. Where that cannot be
+    /// told, it does.
+    pub(super) fn has_its_name(&self) -> bool {
+        match (fs::symlink_metadata(&self.path), self.lock.metadata()) {
+            (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+            (Err(error), _) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            _ => true,
+        }
+    }
+
+    /// The captures at paths that are `wanted` which were published and not pruned since, in the order of their lines. Lines that cannot be
+    /// read are passed over.
+    ///
+    /// # Errors
+    /// What reading returns.
+    pub fn captures(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Capture>> {
+        let mut lines = Lines::new(BufReader::with_capacity(READ, self.read()?));
+        let mut catalogue = Catalogue::default();
+        catalogue.read(&mut lines, &mut Wanted(wanted))?;
+        Ok(catalogue.into_order().into_iter().map(|(_, capture)| capture).collect())
+    }
+
+    /// The bytes of the whole lines.
+    fn read(&self) -> io::Result<impl io::Read + use<>> {
+        let mut file = self.lock.try_clone()?;
+        file.rewind()?;
+        Ok(file.take(self.length))
+    }
+
+    /// Makes sure that the file has no other name, which a snapshot may have given it a moment ago.
+    pub(super) fn unshare(&mut self) -> io::Result<()> {
+        if unshare::names(&self.lock)? <= 1 {
+            return Ok(());
+        }
+        let content = self.read()?;
+        (self.file, self.lock) = unshare::copy(&*self.storage, &self.path, &self.lock, content)?;
+        self.torn = false;
+        self.reserve();
+        tracing::info!(
+            path = %self.path.display(),
+            "the manifest has another name, as in a snapshot made of hard links: it was copied, and the snapshot stays as it is"
+        );
+        Ok(())
+    }
+
+    /// Cuts off what an append that failed may have left.
+    pub(super) fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.cut(self.length)?;
+            self.torn = false;
+            // Cutting a file gives back what was reserved behind its end.
+            self.reserve();
+        }
+        Ok(())
+    }
+
+    /// Reserves room. Where that fails, lines are written without: the file system cannot, or is full.
+    pub(super) fn reserve(&mut self) {
+        self.reserved = if self.file.reserve(RESERVE).is_ok() { RESERVE } else { 0 };
+    }
+}
+
+/// Keeps the captures at paths for which it returns true.
+struct Wanted<W>(W);
+
+impl<W: Fn(&str) -> bool> Reader for Wanted<W> {
+    type File = Capture;
+
+    fn file(
+        &mut self,
+        _: u64,
+        _: Fate,
+        path: &Arc<str>,
+        line: Line,
+        before: Option<Capture>,
+    ) -> Result<Option<Capture>, String> {
+        Ok(match line.event {
+            Event::Published(capture) | Event::Recovered(capture) => Some(capture).filter(|_| (self.0)(path)),
+            Event::Pruned { .. } => None,
+            Event::SetAside { .. } | Event::Lost { .. } => before,
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! The bypass: what a program in the kernel does in front of the workers.
+//!
+//! Such a program can drop what is not allowed, and can redirect frames into an interface, with a
+//! copy for the worker or without. The worker does not see all of that. So it takes over what the
+//! program counted, now and then and once more at its end, as if the datagrams had come by it:
+//!
+//! - what was dropped as not allowed is received, decapsulated and filtered;
+//! - what was redirected without a copy is received and decapsulated, and is offered to every
+//!   output. The output that it was redirected into had it; the others had no room for it;
+//! - what has entered the interface is written. What was redirected and does not come out of it is
+//!   lost.
+//!
+//! Whose the frames without a copy were is known at the end only.
+
+use std::error::Error;
+use std::io;
+
+use super::outlet::Outlet;
+use super::step::Step;
+use crate::ledger::{NotRedirected, OutputDrop};
+use crate::route::SessionId;
+use crate::sink::tap::Feeder;
+use crate::source::bpf::Redirect;
+use crate::source::{Account, Counted, FastPath, Redirected};
+
+/// The bypass of one worker, and how much of it the worker has taken over.
+#[derive(Debug, Default)]
+pub struct Bypass {
+    /// None where nothing goes by.
+    account: Option<Box<dyn Account>>,
+    /// The account as it was when it was read last.
+    before: FastPath,
+    /// Redirected frames that are lost, as far as that is known.
+    lost: u64,
+}
+
+impl Bypass {
+    /// The bypass that is told of in `account`.
+    #[must_use]
+    pub fn new(account: Option<Box<dyn Account>>) -> Self {
+        Self { account, ..Self::default() }
+    }
+
+    /// Takes over what the program did since the last time.
+    pub(super) fn take_over(&mut self, step: &mut Step) {
+        let Some(account) = &mut self.account else { return };
+        let now = account.so_far();
+        let before = std::mem::replace(&mut self.before, now);
+        let unselected = now.unselected.saturating_sub(before.unselected);
+        if unselected > 0 {
+            step.counters.received.add(unselected);
+            step.counters.received_bytes.add(now.unselected_bytes.saturating_sub(before.unselected_bytes));
+            step.counters.decapsulated.add(unselected);
+            step.unselected(unselected);
+        }
+        // What was redirected before the last time and has not entered by now is lost; what was
+        // redirected since can be on its way.
+        self.lost = self.lost.max(before.redirect.redirected.saturating_sub(now.redirect.entered));
+        self.redirected(now.redirect.since(before.redirect), step);
+        let counters = &step.counters.fast_path;
+        counters.taken.raise(now.taken);
+        counters.read.raise(now.read);
+        counters.ring_full.raise(now.ring_full);
+        counters.unselected.raise(now.unselected);
+        counters.passed.raise(now.passed);
+        counters.martian.raise(now.martian);
+        counters.redirected.raise(now.redirect.redirected);
+        for (reason, n) in [
+            (NotRedirected::Odd, now.redirect.odd),
+            (NotRedirected::Failed, now.redirect.failed),
+            (NotRedirected::NoInterface, now.redirect.no_interface),
+        ] {
+            step.counters.not_redirected(reason).raise(n);
+        }
+    }
+
+    /// Takes over what came to the redirected frames.
+    fn redirected(&self, new: Redirected, step: &mut Step) {
+        let counters = &*step.counters;
+        if new.uncopied > 0 {
+            counters.received.add(new.uncopied);
+            counters.received_bytes.add(new.uncopied_bytes);
+            counters.decapsulated.add(new.uncopied);
+            counters.cut_by_mirror.add(new.uncopied_cut);
+            counters.overflow.frames.add(new.overflow);
+            counters.overflow.bytes.add(new.overflow_bytes);
+        }
+        for outlet in &mut step.outlets {
+            match outlet {
+                Outlet::Lane { lane, .. } => lane.no_room(new.uncopied),
+                Outlet::Bypassed { counters, .. } => {
+                    counters.offered.add(new.uncopied);
+                    counters.written.add(new.entered);
+                    counters.written_bytes.add(new.entered_bytes);
+                    counters.dropped(OutputDrop::RedirectLost).raise(self.lost);
+                }
+            }
+        }
+    }
+
+    /// Takes over the rest, when the program redirects no more: whose the frames without a copy
+    /// were, and what is lost of all that it redirected.
+    ///
+    /// # Errors
+    /// The program's sessions cannot be read; then nobody knows whose these frames were.
+    pub(super) fn settle(&mut self, step: &mut Step) -> io::Result<()> {
+        self.take_over(step);
+        let Some(account) = &mut self.account else { return Ok(()) };
+        let redirected = self.before.redirect;
+        self.lost = redirected.redirected.saturating_sub(redirected.entered);
+        for outlet in &mut step.outlets {
+            match outlet {
+                Outlet::Lane { lane, .. } => lane.tell(SessionId::OVERFLOW, redirected.overflow),
+                Outlet::Bypassed { counters, .. } => counters.dropped(OutputDrop::RedirectLost).raise(self.lost),
+            }
+        }
+        for Counted { session, frames, bytes, first, last } in account.uncopied_sessions()? {
+            let id = step.sessions.add(session, frames, bytes, [first, last]);
+            if id == SessionId::OVERFLOW {
+                step.counters.overflow.frames.add(frames);
+                step.counters.overflow.bytes.add(bytes);
+            }
+            for outlet in &mut step.outlets {
+                if let Outlet::Lane { lane, .. } = outlet {
+                    lane.tell(id, frames);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Feeder for Redirect {
+    fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>> {
+        Ok(Redirect::begin(self, interface)?)
+    }
+
+    fn pause(&mut self) -> Result<(), Box<dyn Error>> {
+        Ok(Redirect::pause(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decap::ReservedBits;
+    use super::super::worker::Worker;
+    use super::super::worker::tests::payload;
+    use super::*;
+    use crate::lane::{LanePlan, lanes};
+    use crate::ledger::{Ledger, Output, Snapshot};
+    use crate::record::Timestamp;
+    use crate::route::{Registry, SessionTable};
+    use crate::session::Session;
+    use crate::source::prepared::Prepared;
+    use crate::source::{AllowList, Allowed};
+    use crate::wire::Vni;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    /// The account of a program that has done all of this.
+    #[derive(Debug)]
+    struct Done(Redirected, Vec<Counted>);
+
+    impl Account for Done {
+        fn so_far(&mut self) -> FastPath {
+            FastPath { redirect: self.0, ..FastPath::default() }
+        }
+        fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
+            Ok(std::mem::take(&mut self.1))
+        }
+    }
+
+    #[test]
+    fn redirected_frames_are_in_the_ledger_with_a_copy_and_without() {
+        let mut ledger = Ledger::default();
+        let counters = ledger.worker();
+        let mut path = |name: &str| {
+            let mut output = Output { name: name.into(), ends: Vec::new() };
+            let (mut lanes, inbox) = lanes(LanePlan { chunks: 2, ..LanePlan::default() }, vec![output.end()]);
+            let ends = (output.end(), output.end());
+            ledger.outputs.push(output);
+            (lanes.remove(0), inbox, ends)
+        };
+        let ((files, inbox, (sink, _)), (tap, tap_inbox, (_, entered))) = (path("pcap"), path("mirror0"));
+        let tap = Outlet::from(tap).bypassed(entered);
+        let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        let at = Timestamp::from_ns;
+        // Two of the five copies are of a VNI that is no longer allowed.
+        let copies = Prepared { delivered: true, ..Prepared::new([1, 7, 1, 7, 1].map(|vni| payload(vni, 60))) };
+        let sessions = [(1, 20), (2, 5), (3, 6)].map(|(vni, frames)| Counted {
+            session: Session::vxlan(source, Vni::new(vni).unwrap()),
+            frames,
+            bytes: frames * 60,
+            first: at(5),
+            last: at(9),
+        });
+        // Beside these the program met four of sessions beyond its own limit.
+        let redirect = Redirected {
+            redirected: 40,
+            entered: 33,
+            entered_bytes: 33 * 60,
+            uncopied: 35,
+            uncopied_bytes: 35 * 68,
+            uncopied_cut: 2,
+            overflow: 4,
+            overflow_bytes: 4 * 60,
+            odd: 8,
+            ..Redirected::default()
+        };
+        let list = Arc::new(AllowList::new(Allowed::new(Some(Vni::new(1).into_iter().collect()), None).unwrap()));
+        let registry = Arc::new(Registry::new(3));
+        let table = SessionTable::new(Arc::clone(&registry));
+        let step = Step::new(ReservedBits::Accept, list, table, vec![files.into(), tap], counters);
+        let bypass = Bypass::new(Some(Box::new(Done(redirect, sessions.to_vec()))));
+        let worker = Worker::new(copies, step, bypass, None);
+        let ended = worker.run(&AtomicBool::new(true));
+        assert!(ended.failure.is_none());
+        let chunks: Vec<_> = inbox.full.try_iter().collect();
+        let lost: u64 = chunks.iter().flat_map(|chunk| chunk.losses()).map(|loss| loss.frames).sum();
+        assert_eq!(lost, 35, "whose frames the files lack is told");
+        sink.written.add(chunks.iter().map(|chunk| u64::from(chunk.frames())).sum());
+        assert!(tap_inbox.full.is_empty(), "nothing is to be injected");
+        let snapshot = Snapshot::of(&ledger, at(0), ledger.sessions(registry.sessions()));
+        snapshot.check().unwrap();
+        assert_eq!(
+            (snapshot.datagrams.received, snapshot.datagrams.decapsulated, snapshot.datagrams.unselected),
+            (40, 40, 0)
+        );
+        assert_eq!(snapshot.datagrams.received_bytes, 40 * 68);
+        let tap = &snapshot.outputs["mirror0"];
+        assert_eq!((tap.written, tap.written_bytes, tap.dropped["redirect_lost"]), (33, 33 * 60, 7));
+        let pcap = &snapshot.outputs["pcap"];
+        assert_eq!((pcap.written, pcap.dropped["lane_full"]), (5, 35));
+        // VNIs 1 and 7 came first, then one more had room.
+        assert_eq!(snapshot.sessions.len(), 3);
+        assert_eq!(snapshot.overflow.frames, 4 + 6);
+        assert_eq!((snapshot.datagrams.cut_by_mirror, snapshot.datagrams.fast_path.redirected), (2, 40));
+        assert_eq!(snapshot.datagrams.fast_path.not_redirected["odd"], 8);
+        assert_eq!(snapshot.failed(), 0, "load");
+    }
+}

@@ -1,0 +1,16 @@
+//! The number of a session.
+
+/// The number of a session: 0 for all sessions beyond the limit together, then in the order of first sight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub(super) u32);
+
+impl SessionId {
+    /// The session that stands for all beyond the limit.
+    pub const OVERFLOW: SessionId = SessionId(0);
+
+    /// The number as an index from 0.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}

@@ -1,0 +1,112 @@
+//! Sources that others send to, whether the sensor is ready or not.
+
+use std::fmt::Debug;
+use std::io;
+use std::time::Duration;
+
+use super::datagram::{Datagram, Received, Source};
+
+/// A source that receives from the network.
+///
+/// ```text
+/// begin ──▶ receive* ──▶ refuse_further ──▶ receive* ──▶ refused
+///           wait                            until nothing is left
+/// ```
+///
+/// Before `begin` and after `refuse_further` nothing enters the source. What was sent before
+/// `begin` is counted nowhere, for nobody was listening yet; what is sent after `refuse_further` is
+/// counted by `refused`. The counters can be asked for at any time.
+pub trait LiveSource: Source {
+    /// Accepts datagrams from now on.
+    ///
+    /// # Errors
+    /// A failure after which the source is of no more use.
+    fn begin(&mut self) -> io::Result<()>;
+
+    /// Waits until there is something to receive, up to `timeout`.
+    ///
+    /// # Errors
+    /// A failure after which the source is of no more use.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()>;
+
+    /// Returns how long datagrams can be left to gather without loss, at the highest rate to be
+    /// expected.
+    fn patience(&self) -> Duration;
+
+    /// Returns how many datagrams the kernel has dropped so far instead of delivering them here.
+    fn kernel_dropped(&mut self) -> u64;
+
+    /// Returns how many copies of broadcast and multicast datagrams the kernel has delivered here
+    /// that another worker has received.
+    fn copies(&self) -> u64 {
+        0
+    }
+
+    /// Refuses every further datagram; what has come before can still be received.
+    fn refuse_further(&mut self);
+
+    /// Returns how many datagrams were refused since [`LiveSource::refuse_further`].
+    fn refused(&mut self) -> u64;
+}
+
+/// A source that refuses everything: only its counter is of use.
+pub trait Refusing: Send + Debug {
+    /// See [`LiveSource::refused`].
+    fn refused(&mut self) -> u64;
+}
+
+impl<S: LiveSource + Send + Debug> Refusing for S {
+    fn refused(&mut self) -> u64 {
+        LiveSource::refused(self)
+    }
+}
+
+/// A source that has all its datagrams at once, as a file has them, where a live one is asked for.
+///
+/// Nobody sends to it, so it drops and refuses nothing. To refuse further datagrams is to end it,
+/// wherever it is.
+#[derive(Debug)]
+pub struct Offline<S> {
+    source: S,
+    ended: bool,
+}
+
+impl<S> Offline<S> {
+    /// Puts `source`, which ends by itself, where a live one is asked for.
+    #[must_use]
+    pub fn new(source: S) -> Self {
+        Self { source, ended: false }
+    }
+}
+
+impl<S: Source> Source for Offline<S> {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
+        if self.ended { Ok(Received::End) } else { self.source.receive(limit, deliver) }
+    }
+}
+
+impl<S: Source> LiveSource for Offline<S> {
+    fn begin(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn kernel_dropped(&mut self) -> u64 {
+        0
+    }
+
+    fn refuse_further(&mut self) {
+        self.ended = true;
+    }
+
+    fn refused(&mut self) -> u64 {
+        0
+    }
+}
