@@ -9,7 +9,7 @@
 use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vxtap::archive::{ArchivePlan, BudgetPlan};
@@ -19,13 +19,11 @@ use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::outlet::Outlet;
 use vxtap::pipeline::step::Step;
 use vxtap::record::Timestamp;
-use vxtap::record::format::Format;
 use vxtap::route::{Registry, SessionId, SessionTable};
 use vxtap::session::Session;
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
-use vxtap::storage::Direct;
 use vxtap::wire::{Vni, vxlan};
 
 /// Frame lengths that occur in turn.
@@ -152,22 +150,14 @@ fn sink(c: &mut Criterion) {
             |b| {
                 let dir = tempfile::tempdir_in("/dev/shm").unwrap();
                 let plan = FilePlan {
-                    directory: dir.path().to_path_buf(),
                     rotate_size: 64 << 20,
-                    rotate_frames: None,
-                    rotate_time: Duration::from_secs(1 << 40),
-                    snaplen: 262_144,
-                    linger: Duration::from_secs(1),
-                    buffer_memory: 16 << 20,
                     open_files: 300,
-                    format: Format::Pcap,
-                    compression: None,
-                    direct: Direct::Off,
                     // Bounded space.
                     archive: ArchivePlan {
                         budget: BudgetPlan { keep_bytes: Some(256 << 20), ..BudgetPlan::default() },
                         ..ArchivePlan::default()
                     },
+                    ..FilePlan::new(dir.path())
                 };
                 let mut output = Output { name: "pcap".into(), ends: Vec::new() };
                 let mut sink = FileSink::open(plan, Arc::clone(&registry), &mut output, Vec::new()).unwrap();

@@ -40,7 +40,6 @@ use vxtap::evidence::Algorithm;
 use vxtap::lane::{Chunk, Lent};
 use vxtap::ledger;
 use vxtap::record::Timestamp;
-use vxtap::record::format::Format;
 use vxtap::route::{Registry, SessionId};
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
@@ -193,18 +192,10 @@ impl Output {
     fn new(direct: Direct, hash: Option<Algorithm>, path: &Path, length: usize) -> Self {
         let directory = path.with_extension("d");
         let plan = FilePlan {
-            directory: directory.clone(),
-            rotate_size: u64::MAX,
-            rotate_frames: None,
-            rotate_time: Duration::from_secs(1 << 40),
-            snaplen: 262_144,
             linger: Duration::from_millis(250),
-            buffer_memory: 16 << 20,
-            open_files: 16,
-            format: Format::Pcap,
-            compression: None,
             direct,
             archive: ArchivePlan { hash, ..ArchivePlan::default() },
+            ..FilePlan::new(&directory)
         };
         let mut output = ledger::Output { name: "pcap".into(), ends: Vec::new() };
         let sink = FileSink::open(plan, Arc::new(Registry::new(1)), &mut output, Vec::new()).unwrap();

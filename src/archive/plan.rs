@@ -3,14 +3,17 @@
 use super::room::BudgetPlan;
 use crate::evidence::Algorithm;
 
-/// What is sure to survive a loss of power.
+/// The part that is sure to survive a loss of power.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sync {
     /// What the kernel has written by then: usually all that is older than half a minute.
     #[default]
     None,
-    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
+    /// All of a file that has its final name: file, manifest and directory are synced around the
+    /// renaming.
     Publish,
 }
 

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// The fast path: takes whole VXLAN datagrams off an interface and puts them into a ring that vxtap reads in place.
+// The fast path: takes whole VXLAN datagrams off an interface and puts them into a ring that vxtap
+// reads in place.
 //
-// One body, two sections: `xdp.frags` runs in the driver, `classifier` at tc ingress. What it takes is an Ethernet frame with up to two
-// VLAN tags, IPv4 (no options, no fragment) or IPv6 (no extension header), and a whole UDP datagram to an address and port that is
-// in `listening`. Everything else goes on to the stack, where the sensor's UDP socket listens: fragments first of all. So what is left
-// alone here is never lost, and no judgement about VXLAN is made here either, but for one that saves the copy: see `unselected`.
+// One body, two sections: `xdp.frags` runs in the driver, `classifier` at tc ingress. What it takes
+// is an Ethernet frame with up to two VLAN tags, IPv4 (no options, no fragment) or IPv6 (no
+// extension header), and a whole UDP datagram to an address and port that is in `listening`.
+// Everything else goes on to the stack, where the sensor's UDP socket listens: fragments first of
+// all. So what is left alone here is never lost, and no judgement about VXLAN is made here either,
+// but for one that saves the copy: see `unselected`.
 //
 // What the stack would refuse is left to the stack as well. The keys of `listening` have the place
 // where a datagram comes in, so that another host's Ethernet address, a VLAN that the host is not
 // in, and a loopback address from outside are not found there. Sources that no other host has are
 // `is_martian`.
 //
-// At tc it can also redirect: the outer headers are taken off the packet, and what is left, the inner frame, enters an interface that sniffers
-// watch. Only what is faultless goes that way; all else goes into the ring, and user space puts it into the interface.
+// At tc it can also redirect: the outer headers are taken off the packet, and what is left, the
+// inner frame, enters an interface that sniffers watch. Only what is faultless goes that way; all
+// else goes into the ring, and user space puts it into the interface.
 //
 // Rebuilt and compared by `./ci.sh bpf`.
 #include <linux/bpf.h>
@@ -22,195 +26,13 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-typedef __u64 u64;
-typedef __s64 s64;
-typedef __u32 u32;
-typedef __s32 s32;
-typedef __u16 u16;
-typedef __u8 u8;
-
-// What precedes a datagram in the ring: 56 bytes, so that the payload begins 64 bytes after the kernel's own header of 8 does, and records
-// whose room for it is a multiple of 64 begin and end with a cache line. Mirrored in source/bpf/record.rs.
-struct record {
-  u64 time;    // CLOCK_MONOTONIC, or CLOCK_REALTIME
-  u32 length;  // of the UDP payload
-  u32 kept;    // of that, bytes that follow
-  u32 source[4], destination[4];                      // network order; IPv4 as IPv4-mapped IPv6
-  u16 source_port, destination_port, checksum;        // network order
-  u16 flags;
-};
-enum {
-  REAL = 1,       // the time is CLOCK_REALTIME
-  REDIRECTED = 2, // a copy: the frame itself enters the interface
-};
-
-// Set before the program is loaded, so the verifier drops what is not used.
-const volatile u32 rings_by_session = 0; // rings to choose from by session; 0: the CPU's own
-const volatile u32 keep = ~0u;           // bytes of a payload to copy at most
-const volatile bool any_address = false; // whoever it is addressed to: `listening` has the address ::
-const volatile bool redirect = false;    // at tc: into the interface of `target`
-const volatile bool copy = true;         // of what is redirected a copy into the ring, in any case of the first frame of a session
-const volatile u32 keep_copy = ~0u;      // bytes of such a payload to copy at most
-
-struct ring {
-  __uint(type, BPF_MAP_TYPE_RINGBUF);
-  __uint(max_entries, 4096);
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-  __uint(max_entries, 1);
-  __type(key, u32);
-  __array(values, struct ring);
-} rings SEC(".maps");
-
-// What user space says, a cache line each. The first is for the program, number n + 1 for ring n.
-struct state {
-  u32 set;        // of the program: leave everything to the stack. Of a ring: its reader sleeps or is about to, wake it; a number for each time
-  u32 only;       // of the program: take only what these lists have
-  u32 generation; // of `listening`: changes when something has been removed
-  u32 own[8];     // of the program: a bit by `own_bit` for each address in `own`
-  u32 pad[5];
-};
-enum { ONLY_VNIS = 1, ONLY_SOURCES = 2, NETWORKS = 4 }; // NETWORKS: `networks` has some
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, u32);
-  __type(value, struct state);
-} states SEC(".maps");
-
-// What became of packets, for each ring. Mirrored in source/bpf/program.rs.
-struct count {
-  u64 taken;            // put into the ring
-  u64 ring_full;        // lost, since the ring had no room
-  u64 unselected;       // whole VXLAN of a session that is not allowed: dropped
-  u64 unselected_bytes; // of their payloads
-  u64 passed;           // left to the stack; in the count of ring 0
-  u64 martian;          // of these, to `listening` and from an address that no other host has
-  // Of redirection. What is odd, failed or came while there was no interface went into the ring.
-  u64 redirected;      // on its way into the interface
-  u64 entered;         // of that, come out of it, behind the sniffers
-  u64 entered_bytes;   // of these frames
-  u64 odd;             // not faultless
-  u64 failed;          // the headers could not be taken off
-  u64 no_interface;    // nothing in `target`
-  u64 uncopied;        // redirected and not in the ring; in `sessions`, or beyond its limit
-  u64 uncopied_bytes;  // of their payloads
-  u64 uncopied_cut;    // of these, by their IP header longer than what came
-  u64 overflow;        // of these, of sessions beyond the limit
-  u64 overflow_bytes;  // of their frames
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, u32);
-  __type(value, struct count);
-} counts SEC(".maps");
-
-// Whom a datagram is for, and where it comes in. In words, which are compared one by one; with
-// `any_address` all are zero but for the port. Mirrored in source/bpf/place.rs.
-struct endpoint {
-  u64 address[2]; // network order; IPv4 as IPv4-mapped IPv6
-  // In network order. From bit 16 on whether it is an IPv6 packet, which can have a mapped address
-  // too; from bit 32 on the number of the interface.
-  u64 port;
-  // VLANs, 32 bits each from the outermost on: the number, and from bit 16 on the EtherType in
-  // network order.
-  u64 tags;
-  u64 ethernet; // destination of the frame
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 1024);
-  __type(key, struct endpoint);
-  __type(value, u8);
-} listening SEC(".maps");
-
-// What was found in `listening` last, by a CPU: most come to the same endpoint, and comparing takes a tenth of the time.
-struct known {
-  struct endpoint to;
-  u32 generation;
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, u32);
-  __type(value, struct known);
-} found SEC(".maps");
-
-// The allow-lists. They change while the program runs: what is new is entered first, and what is not allowed any more removed last. User
-// space makes them small where there are none. A bit for each VNI, the lowest of a word first: a range costs no more than one VNI.
-#define VNIS 512
-struct vni_bits {
-  u64 words[VNIS / 64];
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, (1 << 24) / VNIS);
-  __type(key, u32);
-  __type(value, struct vni_bits);
-} vnis SEC(".maps");
-
-// Single addresses, which a hash finds at once, and networks. Room for two lists of each that have nothing in common
-// (`source::allowed::MOST`).
-struct source {
-  u32 address[4]; // network order; IPv4 as IPv4-mapped IPv6
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 2 * 65536);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, struct source);
-  __type(value, u8);
-} sources SEC(".maps");
-
-struct prefix {
-  u32 length; // in bits
-  u32 address[4];
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_LPM_TRIE);
-  __uint(max_entries, 2 * 65536);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, struct prefix);
-  __type(value, u8);
-} networks SEC(".maps");
-
-// Addresses of this host, and its networks' for broadcasts.
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 1024);
-  __type(key, struct source);
-  __type(value, u8);
-} own SEC(".maps");
-
-// Where to redirect: the number of an interface, or 0.
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, u32);
-  __type(value, u32);
-} target SEC(".maps");
-
-// What was redirected and is not in a ring, by session. Mirrored in source/bpf/redirect.rs.
-struct session {
-  u32 source[4], vni;
-};
-struct total {
-  u64 frames, bytes;
-  u64 first, last; // CLOCK_REALTIME
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-  __uint(max_entries, 1);
-  __type(key, struct session);
-  __type(value, struct total);
-} sessions SEC(".maps");
+#include "maps.h"
 
 // The number of the loopback interface, in every network namespace.
 #define LOOPBACK 1
 
-// The mark of a redirected packet, plus the number of its ring: how it is known again when it has come through the interface.
+// The mark of a redirected packet, plus the number of its ring: how it is known again when it has
+// come through the interface.
 #define MARK 0x76780000u
 
 enum { LEAVE, MARTIAN, TAKE, ENTER };
@@ -253,12 +75,12 @@ static __always_inline bool is_allowed(u32 only, u32 vni, const u32 *from) {
 // fragments, which come through the socket, belong to the same worker.
 #define MIX 0x9e3779b1u
 
-// Which of 256 bits of `state.own` stands for this address, by its last word.
+// Returns which of 256 bits of `state.own` stands for this address, by its last word.
 static __always_inline u32 own_bit(u32 last) { return (last * MIX) >> 24; }
 
-// Whether the source is one that no other host has, but for this one's own addresses. `listening`
-// has destinations of that kind for the loopback interface alone, and with `any_address` it has
-// none at all.
+// Says whether the source is one that no other host has, but for this one's own addresses.
+// `listening` has destinations of that kind for the loopback interface alone, and with
+// `any_address` it has none at all.
 static __always_inline bool is_martian(const struct record *r, bool v6, u32 interface) {
   const u32 *from = r->source, *to = r->destination;
   bool local = interface == LOOPBACK;
@@ -271,7 +93,7 @@ static __always_inline bool is_martian(const struct record *r, bool v6, u32 inte
   return !local && (first == 0 || first >= 224 || first == 127 || (any_address && (u8)to[3] == 127));
 }
 
-// Whether an address is one of this host's.
+// Says whether an address is one of this host's.
 static __always_inline bool is_own(const struct state *state, const u32 *address) {
   u32 bit = own_bit(address[3]);
   if (!(*(volatile u32 *)&state->own[bit >> 5] >> (bit & 31) & 1))
@@ -308,13 +130,13 @@ static __always_inline bool is_vlan(u16 type) {
 // behind them.
 #define HEAD 28
 
-// Whether an inner frame has more tags than `is_cut` looks through.
+// Says whether an inner frame has more tags than `is_cut` looks through.
 static __always_inline bool has_three_tags(const u8 *head) {
   return is_vlan(*(u16 *)(head + 12)) && is_vlan(*(u16 *)(head + 16)) && is_vlan(*(u16 *)(head + 20));
 }
 
-// Whether an inner frame of this many bytes, at least 34, had more of them by its IP header, behind
-// two VLAN tags at most: see `wire::inner::original_length`.
+// Says whether an inner frame of this many bytes, at least 34, had more of them by its IP header,
+// behind two VLAN tags at most: see `wire::inner::original_length`.
 static __always_inline bool is_cut(const u8 *head, u32 length) {
   u32 at = 14;
   u16 type = *(u16 *)(head + 12);
@@ -335,19 +157,20 @@ static __always_inline bool is_cut(const u8 *head, u32 length) {
 // BPF_F_ADJ_ROOM_DECAP_L3_IPV4, of Linux 6.3: what is left can be as short as a header of IPv4.
 #define IPV4_IS_LEFT (1ULL << 7)
 
-// Makes the packet the inner frame, which begins at `frame`, in three steps, of which the last moves the frame: where one fails, the frame is
-// where it was.
+// Makes the packet the inner frame, which begins at `frame`, in three steps, of which the last
+// moves the frame: where one fails, the frame is where it was.
 static __always_inline bool strip(struct __sk_buff *ctx, u32 frame, const u8 *head, u64 flags) {
   // The kernel removes what follows the outer Ethernet header, whose place is the inner one's.
   if (bpf_skb_store_bytes(ctx, 0, head, 14, BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH) != 0)
     return false;
-  // A tag of the outer frame, which the kernel has taken off already, would be shown as the inner frame's.
+  // A tag of the outer frame, which the kernel has taken off already, would be shown as the inner
+  // frame's.
   if (ctx->vlan_present && bpf_skb_vlan_pop(ctx) != 0)
     return false;
   return bpf_skb_adjust_room(ctx, -(s32)frame, BPF_ADJ_ROOM_MAC, flags) == 0;
 }
 
-// What is counted of a session, or nothing beyond the limit. Says whether it is new.
+// Returns the totals of a session, or nothing beyond the limit. Says whether the session is new.
 static __always_inline struct total *total_of(const struct record *r, u32 vni, bool *is_new) {
   struct session key = {.vni = vni};
   __builtin_memcpy(key.source, r->source, 16);
@@ -359,8 +182,9 @@ static __always_inline struct total *total_of(const struct record *r, u32 vni, b
 // The largest payload that goes into a ring, or is redirected.
 #define MOST 9216
 
-// Copies n bytes, 8 to FEW, of what lies in the packet's first piece, a word at a time and the last word so that it ends with them: for
-// so few, less work than a call of the helper. False where they lie elsewhere.
+// Copies n bytes, 8 to FEW, of what lies in the packet's first piece, a word at a time and the last
+// word so that it ends with them: for so few, less work than a call of the helper. False where they
+// lie elsewhere.
 #define FEW 120
 static __always_inline bool copy_few(u8 *to, const u8 *from, const u8 *end, u64 n) {
   u64 last = n - 8;
@@ -375,8 +199,9 @@ static __always_inline bool copy_few(u8 *to, const u8 *from, const u8 *end, u64 
   return true;
 }
 
-// A record with room for N bytes. The size of a record must be a constant, and the verifier must see the bounds of the copy right before
-// it: the empty asm keeps the compiler from deriving them from what was checked before.
+// A record with room for N bytes. The size of a record must be a constant, and the verifier must
+// see the bounds of the copy right before it: the empty asm keeps the compiler from deriving them
+// from what was checked before.
 #define STORE(N)                                                                                                                     \
   {                                                                                                                                  \
     struct {                                                                                                                         \
@@ -399,9 +224,10 @@ static __always_inline bool copy_few(u8 *to, const u8 *from, const u8 *end, u64 
     bpf_ringbuf_submit(into, wake);                                                                                                  \
   }
 
-// Wakes a reader whose wish came after the program had looked for one, and takes back the wish that is fulfilled. The reader wishes first
-// and then looks for records, here the record comes first and then the look; to submit it is a full barrier. So one of both sees the
-// other, however long this CPU was stolen in between. A wish that came since is another number, and stays.
+// Wakes a reader whose wish came after the program had looked for one, and takes back the wish that
+// is fulfilled. The reader wishes first and then looks for records, here the record comes first and
+// then the look; to submit it is a full barrier. So one of both sees the other, however long this
+// CPU was stolen in between. A wish that came since is another number, and stays.
 static __always_inline void wake_late(void *ring, struct state *state, u32 seen) {
   u32 wish = *(volatile u32 *)&state->set;
   if (!wish)
@@ -415,8 +241,9 @@ static __always_inline void wake_late(void *ring, struct state *state, u32 seen)
   __sync_val_compare_and_swap(&state->set, wish, 0);
 }
 
-// Does all but for the last step: the packet is left to the stack, is in the ring or counted, or is to enter interface number `*enter`.
-// `tag` is the outermost VLAN, where the kernel has taken it off already.
+// Does all but for the last step: the packet is left to the stack, is in the ring or counted, or is
+// to enter interface number `*enter`. `tag` is the outermost VLAN, where the kernel has taken it
+// off already.
 static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 interface, u32 tag, u32 *enter, const bool xdp) {
   struct record r = {.flags = stamp ? REAL : 0};
   struct total *total = NULL;
@@ -445,8 +272,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
     if (ip + 20 > end)
       return LEAVE;
     u32 head = 20, total = bpf_ntohs(*(u16 *)(ip + 2));
-    // Options are the stack's to judge, which refuses source routes and what makes no sense. 0x3fff:
-    // an offset, or more to come.
+    // Options are the stack's to judge, which refuses source routes and what makes no sense.
+    // 0x3fff: an offset, or more to come.
     if (ip[0] != 0x45 || total < head + 8 || ip[9] != 17 || *(u16 *)(ip + 6) & bpf_htons(0x3fff))
       return LEAVE;
     r.source[2] = r.destination[2] = bpf_htonl(0xffff);
@@ -473,7 +300,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
   if (udp + 8 > end)
     return LEAVE;
   u32 length = bpf_ntohs(*(u16 *)(udp + 4));
-  // The datagram ends where its own length says, whatever follows it in the packet; one that says more than there is is the stack's.
+  // The datagram ends where its own length says, whatever follows it in the packet; one that says
+  // more than there is is the stack's.
   if (length < 8 || length > room || (at + length > (u64)(end - data) && at + length > whole(ctx, xdp)))
     return LEAVE;
   r.source_port = *(u16 *)udp;
@@ -521,7 +349,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
 
   // A header without a fault (the I flag and nothing else), and a whole Ethernet header behind it.
   bool faultless = r.length >= 8 + 14 && vxlan[0] == bpf_htonl(0x08000000) && (bpf_ntohl(vxlan[1]) & 0xff) == 0;
-  // And a session that is not allowed: user space would count it and no more. All that is odd goes there.
+  // And a session that is not allowed: user space would count it and no more. All that is odd goes
+  // there.
   if (only && faultless && !is_allowed(only, vni, r.source)) {
     count->unselected++;
     count->unselected_bytes += r.length;
@@ -536,8 +365,9 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
   if (!xdp && redirect) {
     u32 *where = bpf_map_lookup_elem(&target, &zero);
     u32 interface = where ? *(volatile u32 *)where : 0, inner = r.length - 8;
-    // The kernel takes no header off where less than one of IP is left. Behind the datagram there must be nothing that would become part of
-    // the frame, and before its addresses no tag that the kernel has left in the packet.
+    // The kernel takes no header off where less than one of IP is left. Behind the datagram there
+    // must be nothing that would become part of the frame, and before its addresses no tag that the
+    // kernel has left in the packet.
     if (!faultless || inner < 14 + 20 || at + r.length != whole(ctx, xdp) || network != 14 || r.length > MOST)
       count->odd++;
     else if (!interface)
@@ -641,8 +471,8 @@ int vxtap_tc(struct __sk_buff *ctx) {
     bpf_skb_pull_data(ctx, 62);
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
   u32 enter = 0, tag = ctx->vlan_present ? ctx->vlan_proto << 16 | (ctx->vlan_tci & 0xfff) : 0;
-  // The time that the kernel has given the packet, as it does while a socket anywhere asks for it: that of a fragment is the same clock, read
-  // at the same place, which keeps both ways in order.
+  // The time that the kernel has given the packet, as it does while a socket anywhere asks for it:
+  // that of a fragment is the same clock, read at the same place, which keeps both ways in order.
   int what = capture(ctx, data, end, ctx->tstamp, ctx->ifindex, tag, &enter, false);
   switch (what) {
   case TAKE:
@@ -654,8 +484,8 @@ int vxtap_tc(struct __sk_buff *ctx) {
   return passed(TC_ACT_UNSPEC, what == MARTIAN);
 }
 
-// At tc ingress of the interface that is redirected to, where packet sockets have seen the frame already: counts what has come, and keeps it
-// from the host. Frames from user space have no mark.
+// At tc ingress of the interface that is redirected to, where packet sockets have seen the frame
+// already: counts what has come, and keeps it from the host. Frames from user space have no mark.
 SEC("classifier")
 int vxtap_entered(struct __sk_buff *ctx) {
   u32 number = ctx->mark - MARK;

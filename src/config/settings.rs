@@ -241,6 +241,8 @@ impl Default for Interface {
 }
 
 /// The way that frames take into an interface.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TapMode {
@@ -253,6 +255,8 @@ pub enum TapMode {
 }
 
 /// The form in which the ledger is printed.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LedgerFormat {

@@ -17,7 +17,9 @@ use super::digest::{Digest, Hasher};
 /// Bytes of a file that are read at a time.
 const PIECE: usize = 256 * 1024;
 
-/// By what files are hashed.
+/// The hash of files.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Algorithm {
     // FIPS 180-4.

@@ -3,10 +3,11 @@
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 
-/// Bytes of records in a chunk: large enough that handing one over costs nothing per frame, small enough to stay in the
-/// second-level cache between the worker and the sink.
+/// Bytes of records in a chunk: large enough that handing one over costs nothing per frame, small
+/// enough to stay in the second-level cache between the worker and the sink.
 pub const CHUNK_BYTES: usize = 256 * 1024;
-/// Runs in a chunk. With small frames of many sessions a chunk is full by this before it is by bytes.
+/// Runs in a chunk. With small frames of many sessions a chunk is full by this before it is by
+/// bytes.
 pub const CHUNK_RUNS: usize = 4096;
 /// Memory of a chunk, its index included.
 pub const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
@@ -16,7 +17,7 @@ pub const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
 pub struct Loss {
     /// The session.
     pub session: SessionId,
-    /// How many.
+    /// The number of them.
     pub frames: u64,
 }
 
@@ -25,9 +26,9 @@ pub struct Loss {
 pub struct Run {
     /// The session.
     pub session: SessionId,
-    /// Where its records begin in the chunk, in bytes.
+    /// The offset in the chunk at which its records begin, in bytes.
     pub start: u32,
-    /// Where they end.
+    /// The offset at which its records end.
     pub end: u32,
     /// How many.
     pub frames: u32,
@@ -37,8 +38,8 @@ pub struct Run {
     pub latest: Timestamp,
 }
 
-/// Records as pcap keeps them, and an index of runs. Belongs to one lane for life: it comes back to it when the sink is
-/// done.
+/// Records as pcap keeps them, and an index of runs. Belongs to one lane for life: it comes back to
+/// it when the sink is done.
 #[derive(Debug, Default)]
 pub struct Chunk {
     lane: u16,
@@ -71,13 +72,14 @@ impl Chunk {
         self.losses = losses;
     }
 
-    /// What was lost between the last record of the lane's chunk before and the first of this one.
+    /// Returns what was lost between the last record of the lane's chunk before and the first of
+    /// this one.
     #[must_use]
     pub fn losses(&self) -> &[Loss] {
         &self.losses
     }
 
-    /// Whether a frame of `length` bytes still fits.
+    /// Says whether a frame of `length` bytes still fits.
     #[inline]
     #[must_use]
     pub fn fits(&self, length: usize) -> bool {

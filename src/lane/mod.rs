@@ -1,9 +1,10 @@
 //! A worker's path into one output.
 //!
-//! A lane copies each frame once, as a record into its current [`Chunk`], and hands whole chunks to the output's thread by
-//! pointer. Empty chunks come back by a second queue. A lane owns a fixed number of chunks, which bounds its memory; when all
-//! are with the sink, frames are dropped for this output alone and counted. The next chunk tells the sink which sessions
-//! lost how many, at the place in the order of frames where it happened. Nothing here waits, unless the plan says so:
+//! A lane copies each frame once, as a record into its current [`Chunk`], and hands whole chunks to
+//! the output's thread by pointer. Empty chunks come back by a second queue. A lane owns a fixed
+//! number of chunks, which bounds its memory; when all are with the sink, frames are dropped for
+//! this output alone and counted. The next chunk tells the sink which sessions lost how many, at
+//! the place in the order of frames where it happened. Nothing here waits, unless the plan says so:
 //! see [`WhenFull`].
 //!
 //! A chunk is made when it is needed for the first time, and the one that was used last is used
@@ -11,8 +12,9 @@
 //!
 //! ## When a chunk is handed over
 //!
-//! When it is full, or when its first record is older than the lane's *linger*. Under load chunks fill before that, so they
-//! grow by themselves; when it is quiet a record waits no longer than the linger.
+//! A chunk is handed over when it is full, or when its first record is older than the lane's
+//! *linger*. Under load chunks fill before that, so they grow by themselves; when it is quiet a
+//! record waits no longer than the linger.
 
 mod chunk;
 mod waiting;
@@ -30,18 +32,18 @@ use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::Timestamp;
 use crate::route::SessionId;
 
-/// How frames enter an output.
+/// The plan of the lanes of one output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LanePlan {
     /// Chunks of a lane.
     pub chunks: usize,
-    /// How long a record waits for more before its chunk is handed over.
+    /// The time that a record waits for more before its chunk is handed over.
     pub linger: Duration,
     /// Bytes of a frame that are kept at most.
     pub snaplen: usize,
     /// Sessions told apart at most.
     pub sessions: u32,
-    /// What becomes of a frame when all chunks are with the sink.
+    /// Says what becomes of a frame when all chunks are with the sink.
     pub when_full: WhenFull,
 }
 
@@ -52,13 +54,13 @@ impl Default for LanePlan {
     }
 }
 
-/// What becomes of a frame when all chunks are with the sink.
+/// Says what becomes of a frame when all chunks are with the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
     /// It is dropped and counted: the network does not wait.
     Drop,
-    /// It waits until the sink returns a chunk, and so does the worker: for a source that nobody sends to meanwhile.
-    /// Frames are lost only where the sink is gone.
+    /// It waits until the sink returns a chunk, and so does the worker: for a source that nobody
+    /// sends to meanwhile. Frames are lost only where the sink is gone.
     Wait,
 }
 
@@ -75,7 +77,7 @@ pub struct Lane {
     unmade: usize,
     waiting: Arc<Waiting>,
     current: Option<Chunk>,
-    /// When the first record of the current chunk came.
+    /// The time at which the first record of the current chunk came.
     since: Option<Instant>,
     number: u16,
     losses: Losses,
@@ -122,7 +124,7 @@ impl Losses {
 pub struct Inbox {
     /// Chunks with records, from all lanes.
     pub full: Receiver<Chunk>,
-    /// Where chunks are returned, by lane.
+    /// The channels by which chunks are returned, by lane.
     returns: Vec<Sender<Chunk>>,
     waiting: Vec<Arc<Waiting>>,
 }
@@ -139,9 +141,9 @@ impl Inbox {
         Arc::new(Lent { chunk, lane: self.returns.get(number).cloned() })
     }
 
-    /// How far the sink is behind, in thousandths: the share of its chunks that the lane has handed
-    /// over and that wait here, of the lane of which most do. Frames are dropped where one lane's
-    /// chunks are out, however many others have.
+    /// Returns how far the sink is behind, in thousandths: the share of its chunks that the lane
+    /// has handed over and that wait here, of the lane of which most do. Frames are dropped where
+    /// one lane's chunks are out, however many others have.
     #[must_use]
     pub fn behind(&self) -> u32 {
         self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
@@ -184,7 +186,8 @@ impl Drop for Lent {
 /// The lanes of one output, one for each set of counters, and the inbox they lead to.
 #[must_use]
 pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, Inbox) {
-    // Room for every chunk there is, and for what each lane has to tell at its end: a send finds the queue full never.
+    // There is room for every chunk, and for what each lane has to tell at its end, so that a send
+    // never finds the queue full.
     let (full_sender, full) = bounded((plan.chunks + 1) * counters.len());
     let waiting: Vec<_> = counters.iter().map(|_| Arc::new(Waiting::new(plan.chunks))).collect();
     let (lanes, returns) = (0..)
@@ -244,7 +247,8 @@ impl Lane {
         self.losses.add(session, 1);
     }
 
-    /// Counts frames for which there was no room, and that never came here. [`Lane::tell`] says whose they were.
+    /// Counts frames for which there was no room, and that never came here. [`Lane::tell`] says
+    /// whose they were.
     pub fn no_room(&self, frames: u64) {
         self.counters.offered.add(frames);
         self.counters.dropped(OutputDrop::LaneFull).add(frames);
@@ -282,11 +286,12 @@ impl Lane {
         Some(Chunk::new(self.number))
     }
 
-    /// Waits for a chunk, if that is the plan; none where there will never be one, because the sink is gone.
+    /// Waits for a chunk, if that is the plan; none where there will never be one, because the sink
+    /// is gone.
     fn wait(&self) -> Option<Chunk> {
         let waits = self.plan.when_full == WhenFull::Wait && self.plan.chunks > 0;
-        // All chunks are with the sink or on the way there, and each of them, as well as the sink's end of the lane,
-        // keeps the channel open until it is back or gone.
+        // All chunks are with the sink or on the way there, and each of them, as well as the sink's
+        // end of the lane, keeps the channel open until it is back or gone.
         waits.then(|| self.returned.recv().ok()).flatten()
     }
 
@@ -308,7 +313,8 @@ impl Lane {
         }
     }
 
-    /// Called between batches: hands over a chunk that has lingered. Returns when it wants to be called again.
+    /// Called between batches: hands over a chunk that has lingered. Returns when it wants to be
+    /// called again.
     #[inline]
     pub fn tend(&mut self, now: Instant) -> Option<Instant> {
         if self.current.as_ref().is_none_or(Chunk::is_empty) {
@@ -323,7 +329,7 @@ impl Lane {
     }
 }
 
-/// What is in the current chunk is handed over when the worker ends, and what was lost since is told.
+/// A lane that ends hands over its current chunk, and tells what was lost since.
 impl Drop for Lane {
     fn drop(&mut self) {
         self.hand_over();
@@ -514,7 +520,8 @@ mod tests {
     #[test]
     fn a_waiting_lane_goes_on_when_the_sink_dies() {
         let (mut lane, inbox, counters) = waiting();
-        // The sink holds a chunk, another waits for it, and then it is gone, which a worker that waits has to notice.
+        // The sink holds a chunk, another waits for it, and then it is gone, which a worker that
+        // waits has to notice.
         let sink = std::thread::spawn(move || {
             let held = inbox.lend(inbox.full.recv().unwrap());
             while inbox.full.is_empty() {
@@ -530,7 +537,8 @@ mod tests {
         drop(lane);
         sink.join().unwrap();
         let per_chunk = (CHUNK_BYTES / (1000 + pcap::RECORD_HEADER_LEN)) as u64;
-        // Those of the two chunks that were handed over while it lived are the sink's to account for.
+        // Those of the two chunks that were handed over while it lived are the sink's to account
+        // for.
         assert_eq!(counters.dropped(OutputDrop::OutputGone).get(), 2_000 - 2 * per_chunk);
         assert_eq!(counters.dropped(OutputDrop::LaneFull).get(), 0);
     }

@@ -1,4 +1,4 @@
-//! How much of a lane waits for the sink.
+//! The chunks of a lane that wait for the sink.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

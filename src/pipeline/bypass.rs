@@ -1,13 +1,14 @@
 //! The bypass: what a program in the kernel does in front of the workers.
 //!
-//! Such a program can drop what is not allowed, and can redirect frames into an interface, with a copy for the worker or
-//! without. The worker does not see all of that. So it takes over what the program counted, now and then and once more
-//! at its end, as if the datagrams had come by it:
+//! Such a program can drop what is not allowed, and can redirect frames into an interface, with a
+//! copy for the worker or without. The worker does not see all of that. So it takes over what the
+//! program counted, now and then and once more at its end, as if the datagrams had come by it:
 //!
 //! - what was dropped as not allowed is received, decapsulated and filtered;
-//! - what was redirected without a copy is received and decapsulated, and is offered to every output. The output that it
-//!   was redirected into had it; the others had no room for it;
-//! - what has entered the interface is written. What was redirected and does not come out of it is lost.
+//! - what was redirected without a copy is received and decapsulated, and is offered to every
+//!   output. The output that it was redirected into had it; the others had no room for it;
+//! - what has entered the interface is written. What was redirected and does not come out of it is
+//!   lost.
 //!
 //! Whose the frames without a copy were is known at the end only.
 
@@ -22,12 +23,12 @@ use crate::sink::tap::Feeder;
 use crate::source::bpf::Redirect;
 use crate::source::{Account, Counted, FastPath, Redirected};
 
-/// What goes by one worker, and what of it the worker has taken over.
+/// The bypass of one worker, and how much of it the worker has taken over.
 #[derive(Debug, Default)]
 pub struct Bypass {
     /// None where nothing goes by.
     account: Option<Box<dyn Account>>,
-    /// What the program had done when it was asked last.
+    /// The account as it was when it was read last.
     before: FastPath,
     /// Redirected frames that are lost, as far as that is known.
     lost: u64,
@@ -52,8 +53,8 @@ impl Bypass {
             step.counters.decapsulated.add(unselected);
             step.unselected(unselected);
         }
-        // What was redirected before the last time and has not entered by now is lost; what was redirected since can be
-        // on its way.
+        // What was redirected before the last time and has not entered by now is lost; what was
+        // redirected since can be on its way.
         self.lost = self.lost.max(before.redirect.redirected.saturating_sub(now.redirect.entered));
         self.redirected(now.redirect.since(before.redirect), step);
         let counters = &step.counters.fast_path;
@@ -97,8 +98,8 @@ impl Bypass {
         }
     }
 
-    /// Takes over the rest, when the program redirects no more: whose the frames without a copy were, and what is lost
-    /// of all that it redirected.
+    /// Takes over the rest, when the program redirects no more: whose the frames without a copy
+    /// were, and what is lost of all that it redirected.
     ///
     /// # Errors
     /// The program's sessions cannot be read; then nobody knows whose these frames were.

@@ -4,6 +4,8 @@ use crate::source::Datagram;
 use crate::wire::{Decapsulated, DropReason, Encapsulation, vxlan};
 
 /// The policy for reserved bits in the VXLAN header.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReservedBits {
@@ -17,8 +19,9 @@ pub enum ReservedBits {
 /// Takes the encapsulation off a datagram.
 ///
 /// # Errors
-/// The reason why it yields no frame. A datagram whose end is missing yields none, for its frame would be half of one;
-/// where the end is missing because nobody wanted it, the frame is whole as far as it is wanted.
+/// The reason why it yields no frame. A datagram whose end is missing yields none, for its frame
+/// would be half of one; where the end is missing because nobody wanted it, the frame is whole as
+/// far as it is wanted.
 #[inline]
 pub fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> Result<Decapsulated<'a>, DropReason> {
     if datagram.truncated {

@@ -28,7 +28,7 @@ use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
 use crate::source::{AllowList, Front, LiveSource};
 
-/// What the sensor does with datagrams, whatever their source.
+/// The plan of what the sensor does with datagrams, whatever their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelinePlan {
     /// Reserved bits in the VXLAN header.
@@ -56,7 +56,7 @@ pub struct Pipeline {
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
     pub registry: Arc<Registry>,
-    /// What the outputs are asked to do meanwhile.
+    /// Tells the outputs what they are asked to do meanwhile.
     pub orders: Arc<Orders>,
     /// Receives when a worker has ended by itself.
     pub ended: Receiver<()>,
@@ -66,18 +66,18 @@ pub struct Pipeline {
     sinks: Vec<JoinHandle<()>>,
 }
 
-/// How a sensor ended.
+/// The outcome of a sensor that has ended.
 #[derive(Debug)]
 pub struct Outcome {
     /// The ledger.
     pub snapshot: Snapshot,
-    /// What failed on the way, each in a sentence.
+    /// The failures on the way, each in a sentence.
     pub failures: Vec<String>,
 }
 
 impl Pipeline {
-    /// Starts the outputs, then a worker for each source, which lets in what is on the list. `front` is what works in
-    /// front of the workers.
+    /// Starts the outputs, then a worker for each source, which lets in what is on the list.
+    /// `front` is what works in front of the workers.
     ///
     /// # Errors
     /// An output, a source or a thread that could not start.
@@ -105,7 +105,8 @@ impl Pipeline {
             sinks.push(started.thread);
         }
 
-        // Only now: what outputs have to read first may take seconds, and receive buffers would overflow meanwhile.
+        // Only now: what outputs have to read first may take seconds, and receive buffers would
+        // overflow meanwhile.
         sources.iter_mut().try_for_each(LiveSource::begin).map_err(OutputError::Receive)?;
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
@@ -141,7 +142,8 @@ impl Pipeline {
                 Err(_) => failures.push("a worker panicked: please report this".into()),
             }
         }
-        // All have ended, so what they refused meanwhile is counted, and their ports can be given up.
+        // All have ended, so what they refused meanwhile is counted, and their ports can be given
+        // up.
         for (mut source, counted, counters) in sources {
             counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }

@@ -1,4 +1,4 @@
-//! Where a worker's frames go: an outlet for each output.
+//! The outlets of a worker: its frames leave it by one for each output.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ pub enum Outlet {
     Lane {
         /// The frames that the output takes.
         selection: Selection,
-        /// Where they enter it.
+        /// The lane by which they enter it.
         lane: Lane,
     },
     /// Some frames reach the output in front of the worker, which sees a copy of them, or nothing.
     Bypassed {
         /// The frames that the output takes, of those that did not.
         selection: Selection,
-        /// Where these enter it.
+        /// The lane by which these enter it.
         lane: Lane,
-        /// What became of those that did.
+        /// Counts what became of those that did.
         counters: Arc<OutputCounters>,
     },
 }

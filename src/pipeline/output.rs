@@ -25,11 +25,11 @@ pub struct OutputPlan {
     pub selection: Selection,
     /// Its lanes.
     pub lane: LanePlan,
-    /// Where they lead.
+    /// The destination that they lead to.
     pub to: Destination,
 }
 
-/// Where an output's frames go.
+/// The destination of an output's frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// Rotating pcap files.
@@ -60,28 +60,28 @@ impl Destination {
     }
 }
 
-/// Why an output, or what feeds it, could not start.
+/// An output, or what feeds it, could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// Not to write files.
+    /// Captures cannot be written.
     #[error(transparent)]
     Files(#[from] FileError),
-    /// Not to feed the interface.
+    /// The interface cannot be fed.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// Not to redirect frames into the interface.
+    /// Frames cannot be redirected into the interface.
     #[error("--tap-mode redirect does not work here: {0}")]
     Redirect(#[from] BpfError),
-    /// Not to receive.
+    /// A source cannot begin to receive.
     #[error("cannot begin to receive: {0}")]
     Receive(io::Error),
-    /// No thread.
+    /// There is no thread for it.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
 
 impl OutputError {
-    /// Whether it may be possible later.
+    /// Says whether it may be possible later.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -103,7 +103,7 @@ impl OutputPlan {
     /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.
     ///
     /// # Errors
-    /// Why it could not; nothing is left behind then.
+    /// The output could not be opened, or there is no thread for it; nothing is left behind then.
     pub(super) fn start(
         &self,
         workers: &[Arc<WorkerCounters>],

@@ -1,4 +1,4 @@
-//! How many datagrams a sensor still receives.
+//! The quota of datagrams, after which a sensor ends by itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,7 +34,8 @@ impl Quota {
         self.open.fetch_sub(used as u64, Ordering::Relaxed);
     }
 
-    /// Says whether all of its datagrams have been received. What another worker has taken may still come back.
+    /// Says whether all of its datagrams have been received. What another worker has taken may
+    /// still come back.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0

@@ -1,4 +1,5 @@
-//! What a worker does with one datagram: decapsulate, find the session, offer the frame to every output.
+//! The step of a worker: it decapsulates one datagram, finds its session, and offers the frame to
+//! every output.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use crate::route::{Candidate, SessionId, SessionTable};
 use crate::session::Session;
 use crate::source::{AllowList, AllowListReader, Datagram};
 
-/// What a worker does with datagrams.
+/// Takes datagrams to the outputs.
 #[derive(Debug)]
 pub struct Step {
     policy: ReservedBits,
@@ -34,7 +35,8 @@ impl Step {
         Self { policy, allowed: allow_list.reader(), sessions, outlets, counters }
     }
 
-    /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts it, whatever it is.
+    /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts it,
+    /// whatever it is.
     #[inline]
     pub fn datagram(&mut self, datagram: &Datagram<'_>) {
         let counters = &*self.counters;
@@ -48,8 +50,8 @@ impl Step {
         if inner.reserved_bits {
             counters.reserved_bits.add(1);
         }
-        // Before the session is looked up: one that is not allowed must not use up a number. What was delivered was
-        // allowed at the time.
+        // Before the session is looked up: one that is not allowed must not use up a number. What
+        // was delivered was allowed at the time.
         if !datagram.delivered && !self.allowed.takes(datagram.source, inner.vni) {
             counters.unselected_vnis.add(inner.vni);
             return self.unselected(1);

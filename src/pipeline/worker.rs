@@ -1,6 +1,7 @@
 //! The receiving thread: one short loop that waits for datagrams, and for nothing else.
 //!
-//! Where nobody sends while it reads, it waits for its outputs too (see [`WhenFull`](crate::lane::WhenFull)).
+//! Where nobody sends while it reads, it waits for its outputs too (see
+//! [`WhenFull`](crate::lane::WhenFull)).
 
 use std::fmt::Debug;
 use std::io;
@@ -15,30 +16,31 @@ use super::quota::Quota;
 use super::step::Step;
 use crate::source::{Datagram, LiveSource, Received, Refusing};
 
-/// How long a worker waits at most: how late it may see that it should stop.
+/// A worker waits no longer than this, and sees that it should stop no later.
 const WAIT: Duration = Duration::from_millis(50);
 /// Datagrams received in a turn at most: enough for a batch of each of many sockets.
 const TURN: usize = 1024;
 /// Fewer datagrams than this in a turn are little.
 const LITTLE: usize = 64;
-/// How long a worker sleeps after little came. Being woken for every datagram costs more than the datagram; a nap lets a batch
-/// gather, as interrupt moderation does in a network card. Asking to be woken is for silence only, for who wakes pays as well; the datagram
-/// that ends one is still received at once.
+/// A worker sleeps this long after little came. Being woken for every datagram costs more than the
+/// datagram; a nap lets a batch gather, as interrupt moderation does in a network card. Asking to
+/// be woken is for silence only, for who wakes pays as well; the datagram that ends one is still
+/// received at once.
 const NAP: Duration = Duration::from_micros(500);
 /// A nap that is not worth it: the timer is no more precise than this.
 const SHORTEST_NAP: Duration = Duration::from_micros(100);
-/// How often the kernel's counters are read.
+/// The kernel's counters are read once in this time.
 const REFRESH: Duration = Duration::from_millis(200);
-/// How long a worker that stops goes on to drain its source, should datagrams keep coming.
+/// A worker that stops drains its source for no longer than this, should datagrams keep coming.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What a worker leaves behind.
+/// The remains of a worker that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Why its source was of no more use, if that is why it ended.
+    /// The failure of its source, if that is why it ended.
     pub failure: Option<io::Error>,
-    /// Its source, which still holds its place: once it is gone, what would come to it goes to a worker that may not have
-    /// ended yet, and that session's file would have a gap.
+    /// Its source, which still holds its place: once it is gone, what would come to it goes to a
+    /// worker that may not have ended yet, and that session's file would have a gap.
     pub source: Box<dyn Refusing>,
     /// Datagrams that came after the decision to stop, as far as they are counted.
     pub refused: u64,
@@ -53,19 +55,21 @@ pub struct Worker<S> {
     quota: Option<Arc<Quota>>,
     /// It has napped or waited since the last turn that brought much.
     rested: bool,
-    /// When the kernel's counters are read again.
+    /// The time at which the kernel's counters are read again.
     refresh: Instant,
 }
 
 impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
-    /// A worker that receives from `source`, within `quota` if there is one. What goes by it is `bypass`.
+    /// A worker that receives from `source`, within `quota` if there is one. What goes by it is
+    /// `bypass`.
     #[must_use]
     pub fn new(source: S, step: Step, bypass: Bypass, quota: Option<Arc<Quota>>) -> Self {
         Self { source, step, bypass, quota, rested: true, refresh: Instant::now() }
     }
 
-    /// Does one turn of the loop: receives what has come. Where that is little, naps so that more comes; where nothing
-    /// came during a nap, waits for the next datagram, up to `wait`. Returns what it received.
+    /// Does one turn of the loop: receives what has come. Where that is little, naps so that more
+    /// comes; where nothing came during a nap, waits for the next datagram, up to `wait`. Returns
+    /// what it received.
     ///
     /// # Errors
     /// A failure of the source.

@@ -1,18 +1,19 @@
-//! What a capture says beside its records.
+//! The statements of a capture beside its records.
 
 use super::Timestamp;
 use crate::wire::LinkType;
 
-/// What the beginning of a file says. Of the texts classic pcap has none, and pcapng those that are not empty.
+/// The statements at the beginning of a file. Of the texts classic pcap has none, and pcapng those
+/// that are not empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Opening<'a> {
-    /// What its frames begin with.
+    /// The kind of header that its frames begin with.
     pub link_type: LinkType,
     /// The most bytes of a frame that the file has.
     pub snaplen: u32,
     /// Name of the interface (`if_name`).
     pub interface: &'a str,
-    /// Where its frames come from (`if_description`).
+    /// The origin of its frames (`if_description`).
     pub description: &'a str,
     /// Machine that captures (`shb_hardware`).
     pub hardware: &'a str,
@@ -22,7 +23,7 @@ pub struct Opening<'a> {
     pub application: &'a str,
 }
 
-/// What the end of a pcapng file says about its interface: counts of frames since `start`.
+/// The statements about the interface at the end of a pcapng file: counts of frames since `start`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Begin of the capture (`isb_starttime`).

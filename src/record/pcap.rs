@@ -1,7 +1,9 @@
-//! The classic pcap format with nanoseconds, as libpcap writes it (`pcap-savefile(5)`), little-endian.
+//! The classic pcap format with nanoseconds, as libpcap writes it (`pcap-savefile(5)`),
+//! little-endian.
 //!
-//! A record is the same bytes in a lane's chunk and in the file, so a frame is copied once, into the chunk, and the file
-//! is written from there. The reader here walks records that this encoder made.
+//! A record is the same bytes in a lane's chunk and in the file, so a frame is copied once, into
+//! the chunk, and the file is written from there. The reader here walks records that this encoder
+//! made.
 
 use super::Timestamp;
 use crate::wire::LinkType;
@@ -25,10 +27,11 @@ pub fn file_header(link_type: LinkType, snaplen: u32) -> [u8; FILE_HEADER_LEN] {
     header
 }
 
-/// Appends a record: `frame` as captured, `orig_len` the frame's length on the mirrored wire in bytes.
+/// Appends a record: `frame` as captured, `orig_len` the frame's length on the mirrored wire in
+/// bytes.
 ///
-/// A time after 2106 is written with all seconds bits set, the last that the format holds. A frame is at most 64 KiB,
-/// a UDP payload, so its length fits.
+/// A time after 2106 is written with all seconds bits set, the last that the format holds. A frame
+/// is at most 64 KiB, a UDP payload, so its length fits.
 #[inline]
 pub fn push(records: &mut Vec<u8>, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
     let (seconds, nanoseconds) = timestamp.split();
@@ -85,7 +88,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Two independent readers, pcap-file and pcap-parser, and our own agree with what was pushed.
+        /// Two independent readers, pcap-file and pcap-parser, and our own agree with what was
+        /// pushed.
         #[test]
         fn readers_agree(frames in prop::collection::vec((0u64..(1 << 32) * 1_000_000_000, prop::collection::vec(any::<u8>(), 0..200), 0u32..70_000), 0..20)) {
             let mut file = file_header(LinkType::Ethernet, 262_144).to_vec();

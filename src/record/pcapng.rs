@@ -8,8 +8,9 @@
 //! ISB  the counts at the end        closing
 //! ```
 //!
-//! A block is type, length, body, and the length once more; the length counts all of it and is a multiple of 4. An option
-//! in a body is code, length, and a value padded to 4 bytes; code 0 ends them.
+//! A block is type, length, body, and the length once more; the length counts all of it and is a
+//! multiple of 4. An option in a body is code, length, and a value padded to 4 bytes; code 0 ends
+//! them.
 
 use super::Timestamp;
 use super::contents::{Opening, Statistics};
@@ -31,7 +32,8 @@ pub const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 pub const BLOCK_HEADER_LEN: usize = 8;
 /// Length behind a block's body.
 pub const BLOCK_TRAILER_LEN: usize = 4;
-/// Fields of a packet block's body before the frame: interface, time in two halves, captured and original length.
+/// Fields of a packet block's body before the frame: interface, time in two halves, captured and
+/// original length.
 pub const PACKET_FIELDS_LEN: usize = 20;
 
 pub(super) const SHB_HARDWARE: u16 = 2;
@@ -99,7 +101,8 @@ pub fn packet_len(frame_len: usize, direction: Option<Direction>, lost: u64) -> 
     BLOCK_HEADER_LEN + PACKET_FIELDS_LEN + frame + flags + dropcount + end + BLOCK_TRAILER_LEN
 }
 
-/// Appends a packet block, with the direction if it is known and the frames lost since the one before if there are any.
+/// Appends a packet block, with the direction if it is known and the frames lost since the one
+/// before if there are any.
 ///
 /// A frame is at most 64 KiB, a UDP payload, so that lengths fit.
 #[inline]
@@ -163,7 +166,8 @@ fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&total);
 }
 
-/// Appends an option that is a text, if it is not empty; a longer one than the format allows is cut.
+/// Appends an option that is a text, if it is not empty; a longer one than the format allows is
+/// cut.
 fn text(out: &mut Vec<u8>, code: u16, value: &str) {
     let value = &value[..value.floor_char_boundary(usize::from(u16::MAX))];
     if !value.is_empty() {

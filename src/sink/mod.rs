@@ -1,4 +1,4 @@
-//! Where frames go: one thread per output takes chunks from its lanes.
+//! The ends of the way of frames: a thread for each output takes chunks from its lanes.
 
 pub mod file;
 pub mod interface;
@@ -17,28 +17,35 @@ use crossbeam_channel::RecvTimeoutError;
 
 use crate::lane::{Inbox, Lent};
 
-/// What an output's thread runs.
+/// An output, which its own thread runs.
+///
+/// ```text
+/// tick ──▶ behind ──▶ consume ──▶ tick    with each chunk
+///   └────────────────────────────▶ tick    when nothing came until the time that it returned
+/// cut                                      before a tick, when somebody has asked for it
+/// finish                                   once, after the last chunk of all lanes
+/// ```
 pub trait Sink: Send + 'static {
-    /// Takes the records of a chunk. Each of its frames is written or counted as dropped, now or by [`Sink::finish`]. Who holds on to the
-    /// chunk keeps its memory from the lane.
+    /// Takes the records of a chunk. Each of its frames is written or counted as dropped, now or by
+    /// [`Sink::finish`]. Who holds on to the chunk keeps its memory from the lane.
     fn consume(&mut self, chunk: &Arc<Lent>);
 
     /// Called before each chunk: how far the output is behind, as [`Inbox::behind`] has it.
     fn behind(&mut self, _thousandths: u32) {}
 
-    /// Called between chunks, and at the time it returned last: the place for what is due by time. Returns when it wants to be
-    /// called again.
+    /// Called between chunks, and at the time it returned last: the place for what is due by time.
+    /// Returns when it wants to be called again.
     fn tick(&mut self, now: Instant) -> Instant;
 
-    /// Called when somebody asks for what there is so far: files that are written to are completed. Where there is nothing to complete,
-    /// nothing happens.
+    /// Called when somebody asks for what there is so far: files that are written to are completed.
+    /// Where there is nothing to complete, nothing happens.
     fn cut(&mut self) {}
 
     /// Called once, after the last chunk.
     fn finish(&mut self);
 }
 
-/// What outputs are asked to do while they run.
+/// The orders to outputs while they run.
 #[derive(Debug, Default)]
 pub struct Orders {
     cuts: AtomicU32,
@@ -50,16 +57,17 @@ impl Orders {
         self.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often that was asked for.
+    /// Returns how often that was asked for.
     fn cuts(&self) -> u32 {
         self.cuts.load(Ordering::Relaxed)
     }
 }
 
-/// Starts the thread of an output. It ends when all lanes have ended and their last chunks are consumed.
+/// Starts the thread of an output. It ends when all lanes have ended and their last chunks are
+/// consumed.
 ///
 /// # Errors
-/// What creating a thread returns.
+/// The thread cannot be created.
 pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
         let mut cuts = orders.cuts();

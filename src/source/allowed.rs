@@ -1,7 +1,8 @@
-//! Which mirror sessions are let in: by VNI, by outer source address, by both, or all.
+//! Decides which mirror sessions are let in: by VNI, by outer source address, by both, or all.
 //!
-//! The list can be replaced while the sensor runs. A worker looks once a turn whether it was, which costs an atomic load, and decides each
-//! datagram by the list it has. A program in the kernel decides earlier what it can; whatever it lets through comes by the worker.
+//! The list can be replaced while the sensor runs. A worker looks once a turn whether it was, which
+//! costs an atomic load, and decides each datagram by the list it has. A program in the kernel
+//! decides earlier what it can; whatever it lets through comes by the worker.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use parking_lot::Mutex;
 use super::SourceSet;
 use crate::wire::{Vni, VniSet};
 
-/// Ranges of VNIs, or prefixes of sources, that a list has at most: it is logged in full, and the program in the kernel has room for two.
+/// Ranges of VNIs, or prefixes of sources, that a list has at most: it is logged in full, and the
+/// program in the kernel has room for two.
 const MOST: usize = 1 << 16;
 
 /// The sessions that are let in. By default all.
@@ -28,7 +30,8 @@ pub struct Allowed {
 pub struct TooMany(usize, &'static str);
 
 impl Allowed {
-    /// Sessions with one of these VNIs and from one of these sources. `None` stands for all, an empty set for none.
+    /// Sessions with one of these VNIs and from one of these sources. `None` stands for all, an
+    /// empty set for none.
     ///
     /// # Errors
     /// More than 65,536 ranges or prefixes.
@@ -43,7 +46,7 @@ impl Allowed {
         }
     }
 
-    /// Whether a session is let in.
+    /// Says whether a session is let in.
     #[inline]
     #[must_use]
     pub fn takes(&self, source: Ipv6Addr, vni: Vni) -> bool {
@@ -64,10 +67,10 @@ impl Allowed {
     }
 }
 
-/// What is allowed now, for all workers.
+/// The sessions that are allowed now, for all workers.
 #[derive(Debug, Default)]
 pub struct AllowList {
-    /// How often it was replaced.
+    /// Counts how often the list was replaced.
     version: AtomicU64,
     current: Mutex<Arc<Allowed>>,
 }

@@ -11,26 +11,29 @@ use crate::wire::Encapsulation;
 pub struct Datagram<'a> {
     /// The UDP payload: the header of the encapsulation and the inner frame.
     pub payload: &'a [u8],
-    /// Bytes of the payload as it arrived. Fewer are here only if the source was told to keep no more.
+    /// Bytes of the payload as it arrived. Fewer are here only if the source was told to keep no
+    /// more.
     pub length: usize,
     /// True where the end of the payload is missing although it was wanted.
     pub truncated: bool,
     /// True where the source verified the UDP checksum, and it is not that of the datagram.
     pub wrong_checksum: bool,
-    /// True where an output had the frame already, in front of the worker: this is a copy for the other outputs.
+    /// True where an output had the frame already, in front of the worker: this is a copy for the
+    /// other outputs.
     pub delivered: bool,
     /// Outer source address, as [`crate::wire::source`] has it.
     pub source: Ipv6Addr,
     /// The UDP port of this host that the datagram came to.
     pub port: u16,
-    /// How the frame in it is wrapped, which the port decides.
+    /// The way in which its frame is wrapped, which the port decides.
     pub encapsulation: Encapsulation,
     /// Receive time by the kernel's clock.
     pub timestamp: Timestamp,
 }
 
 impl Datagram<'_> {
-    /// A datagram without payload, from nobody: a literal that names only some of the fields takes the rest from it.
+    /// A datagram without payload, from nobody: a literal that names only some of the fields takes
+    /// the rest from it.
     #[must_use]
     pub const fn empty() -> Self {
         Self {
@@ -47,7 +50,7 @@ impl Datagram<'_> {
     }
 }
 
-/// What a source had when it was asked.
+/// Says what a source had when it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// So many datagrams, which it lent; 0 where none has come yet.
@@ -57,7 +60,7 @@ pub enum Received {
 }
 
 impl Received {
-    /// How many datagrams these are.
+    /// Returns how many datagrams these are.
     #[inline]
     #[must_use]
     pub fn datagrams(self) -> usize {
@@ -77,7 +80,8 @@ impl Received {
 ///
 /// A source that others send to while it is read is a [`LiveSource`](super::LiveSource) besides.
 pub trait Source {
-    /// Lends what there is to `deliver`, at most `limit` datagrams, and returns how many. Never waits for more.
+    /// Lends what there is to `deliver`, at most `limit` datagrams, and returns how many. Never
+    /// waits for more.
     ///
     /// # Errors
     /// A failure after which the source is of no more use.

@@ -1,4 +1,4 @@
-//! What a program in the kernel did in front of the workers, as it tells it.
+//! The account that a program in the kernel gives of what it did in front of the workers.
 
 use std::fmt::Debug;
 use std::io;
@@ -12,15 +12,15 @@ pub trait Account: Send + Debug {
     /// Returns what the program did so far.
     fn so_far(&mut self) -> FastPath;
 
-    /// Returns what the program redirected without a copy, by session: once for all workers together, and when it
-    /// redirects no more.
+    /// Returns what the program redirected without a copy, by session: once for all workers
+    /// together, and when it redirects no more.
     ///
     /// # Errors
     /// A map of the program that cannot be read; then nobody knows the sessions of these frames.
     fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>>;
 }
 
-/// What a program in the kernel did with datagrams before the worker saw them.
+/// Counts of what a program in the kernel did with datagrams before the worker saw them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FastPath {
     /// Put into a ring.
@@ -37,11 +37,12 @@ pub struct FastPath {
     pub passed: u64,
     /// Of these, datagrams for the sensor from an address that no other host has.
     pub martian: u64,
-    /// What was redirected into an interface, where that was asked for.
+    /// Counts of what was redirected into an interface, where that was asked for.
     pub redirect: Redirected,
 }
 
-/// What a program in the kernel did with datagrams whose frames it was to redirect into an interface.
+/// Counts of what a program in the kernel did with datagrams whose frames it was to redirect into
+/// an interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Redirected {
     /// Redirected.
@@ -86,7 +87,7 @@ impl Redirected {
         ]
     }
 
-    /// What came to this since `before`.
+    /// Returns what came to this since `before`.
     #[must_use]
     pub fn since(mut self, mut before: Self) -> Self {
         self.words().into_iter().zip(before.words()).for_each(|(now, before)| *now = now.saturating_sub(*before));
@@ -108,7 +109,7 @@ impl AddAssign for Redirected {
     }
 }
 
-/// What was counted of a session without the worker.
+/// The frames of a session that were counted without the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
     /// Which.

@@ -13,9 +13,9 @@ use super::datagram::{Datagram, Received, Source};
 ///           wait                            until nothing is left
 /// ```
 ///
-/// Before `begin` and after `refuse_further` nothing enters the source. What was sent before `begin` is counted nowhere,
-/// for nobody was listening yet; what is sent after `refuse_further` is counted by `refused`. The counters can be asked
-/// for at any time.
+/// Before `begin` and after `refuse_further` nothing enters the source. What was sent before
+/// `begin` is counted nowhere, for nobody was listening yet; what is sent after `refuse_further` is
+/// counted by `refused`. The counters can be asked for at any time.
 pub trait LiveSource: Source {
     /// Accepts datagrams from now on.
     ///
@@ -29,14 +29,15 @@ pub trait LiveSource: Source {
     /// A failure after which the source is of no more use.
     fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 
-    /// Returns how long datagrams can be left to gather without loss, at the highest rate to be expected.
+    /// Returns how long datagrams can be left to gather without loss, at the highest rate to be
+    /// expected.
     fn patience(&self) -> Duration;
 
     /// Returns how many datagrams the kernel has dropped so far instead of delivering them here.
     fn kernel_dropped(&mut self) -> u64;
 
-    /// Returns how many copies of broadcast and multicast datagrams the kernel has delivered here that another worker
-    /// has received.
+    /// Returns how many copies of broadcast and multicast datagrams the kernel has delivered here
+    /// that another worker has received.
     fn copies(&self) -> u64 {
         0
     }
@@ -48,7 +49,7 @@ pub trait LiveSource: Source {
     fn refused(&mut self) -> u64;
 }
 
-/// What is left of a source that refuses everything: a counter.
+/// A source that refuses everything: only its counter is of use.
 pub trait Refusing: Send + Debug {
     /// See [`LiveSource::refused`].
     fn refused(&mut self) -> u64;
@@ -62,7 +63,8 @@ impl<S: LiveSource + Send + Debug> Refusing for S {
 
 /// A source that has all its datagrams at once, as a file has them, where a live one is asked for.
 ///
-/// Nobody sends to it, so it drops and refuses nothing. To refuse further datagrams is to end it, wherever it is.
+/// Nobody sends to it, so it drops and refuses nothing. To refuse further datagrams is to end it,
+/// wherever it is.
 #[derive(Debug)]
 pub struct Offline<S> {
     source: S,

@@ -7,7 +7,9 @@ use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
 use super::fast_path::Account;
 use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
 
-/// How datagrams are received.
+/// The way in which datagrams are received.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {

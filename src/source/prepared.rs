@@ -24,7 +24,7 @@ pub(crate) struct Prepared {
     pub(crate) patience: Duration,
     pub(crate) kernel_dropped: u64,
     pub(crate) refused: u64,
-    /// How often it was waited for.
+    /// Counts how often it was waited for.
     pub(crate) waits: usize,
 }
 

@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// Where IPv4 addresses are among those of IPv6, `::ffff:0:0/96`.
+/// The place of IPv4 addresses among those of IPv6, `::ffff:0:0/96`.
 const MAPPED: u128 = 0xffff << 32;
-/// How much longer the prefix of an IPv4 network is there.
+/// The prefix of an IPv4 network is longer there by so many bits.
 const MAPPED_LENGTH: u32 = 96;
 
-/// A set of source addresses. IPv4 and IPv6 are told apart, though a session's source is IPv6 or IPv4-mapped IPv6.
+/// A set of source addresses. IPv4 and IPv6 are told apart, though a session's source is IPv6 or
+/// IPv4-mapped IPv6.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceSet {
     /// The fewest networks that make up the set.
@@ -29,7 +30,7 @@ impl FromIterator<IpNet> for SourceSet {
 }
 
 impl SourceSet {
-    /// Whether a source is in the set; IPv4 as IPv4-mapped IPv6.
+    /// Says whether a source is in the set. An IPv4 source is IPv4-mapped IPv6.
     #[inline]
     #[must_use]
     pub fn contains(&self, source: Ipv6Addr) -> bool {

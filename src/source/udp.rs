@@ -44,7 +44,9 @@ const COPIES: usize = 16;
 /// Addresses that can be listened on at most.
 pub const MAX_LISTEN: usize = 16;
 
-/// What decides which worker receives a datagram.
+/// The rule that decides which worker receives a datagram.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Steering {

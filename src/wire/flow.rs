@@ -1,16 +1,18 @@
-//! Which conversation a frame belongs to, and the outer UDP source port that follows from it.
+//! Finds which conversation a frame belongs to, and the outer UDP source port that follows from it.
 //!
-//! A VXLAN sender spreads its tunnel over UDP source ports so that routers and network cards can balance the load
-//! without looking inside: RFC 7348 section 5 asks for a hash of the inner frame's headers. Two choices are made here.
+//! A VXLAN sender spreads its tunnel over UDP source ports so that routers and network cards can
+//! balance the load without looking inside: RFC 7348 section 5 asks for a hash of the inner frame's
+//! headers. Two choices are made here.
 //!
-//! **The hash is symmetric.** Both directions of a conversation give the same value, so whoever balances on it sees
-//! requests and answers in one place. The two ends, each an address with its port, are put in numeric order before
-//! they are mixed; a frame from A to B and one from B to A are then the same flow. The order is that of the whole end:
-//! ordering addresses and ports apart from each other would give 10.0.0.1:80 - 10.0.0.2:443 and
+//! **The hash is symmetric.** Both directions of a conversation give the same value, so whoever
+//! balances on it sees requests and answers in one place. The two ends, each an address with its
+//! port, are put in numeric order before they are mixed; a frame from A to B and one from B to A
+//! are then the same flow. The order is that of the whole end: ordering addresses and ports apart
+//! from each other would give 10.0.0.1:80 - 10.0.0.2:443 and
 //! 10.0.0.1:443 - 10.0.0.2:80 one value.
 //!
-//! **The ports are those of AWS VPC Traffic Mirroring**: 65408 to 65535, seven bits of the hash. Measured mirror
-//! traffic used no others.
+//! **The ports are those of AWS VPC Traffic Mirroring**: 65408 to 65535, seven bits of the hash.
+//! Measured mirror traffic used no others.
 //!
 //! What identifies a flow depends on how far the frame can be read:
 //!
@@ -21,9 +23,9 @@
 //! | not IP, or IP that cannot be read | MAC address, port 0 | EtherType |
 //! | shorter than an Ethernet header | none | none |
 //!
-//! Only the first fragment of a datagram carries ports, so fragments leave them out: all fragments of one datagram
-//! meet. VLAN tags are stepped over and do not count: a capture can show the tag in one direction only. At most three
-//! tags are followed; behind a fourth the frame counts as not IP.
+//! Only the first fragment of a datagram carries ports, so fragments leave them out: all fragments
+//! of one datagram meet. VLAN tags are stepped over and do not count: a capture can show the tag in
+//! one direction only. At most three tags are followed; behind a fourth the frame counts as not IP.
 
 use etherparse::{IpNumber, LaxNetSlice, LaxSlicedPacket};
 
@@ -40,7 +42,7 @@ struct End {
     port: u16,
 }
 
-/// What both directions of a conversation have in common.
+/// A hash of what both directions of a conversation have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Flow {
     low: End,
@@ -64,8 +66,8 @@ impl Flow {
         Flow::of_net(&LaxSlicedPacket::from_ethernet(frame).ok()?)
     }
 
-    /// The flow of the packet that an ICMP error is about (RFC 792, RFC 4443 section 3): behind 8 bytes, as much of it as the sender
-    /// of the error saw fit.
+    /// The flow of the packet that an ICMP error is about (RFC 792, RFC 4443 section 3): behind 8
+    /// bytes, as much of it as the sender of the error saw fit.
     fn in_icmp_error(packet: &LaxSlicedPacket<'_>) -> Option<Flow> {
         let payload = packet.ip_payload().filter(|payload| !payload.fragmented)?;
         let (header, inner) = payload.payload.split_first_chunk::<8>()?;
@@ -131,8 +133,8 @@ fn halves(address: u128) -> [u64; 2] {
     [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
 }
 
-/// The finalizer of SplitMix64: each bit of the input changes each bit of the output about half the time. The constant
-/// added first keeps zero from being mapped to itself.
+/// The finalizer of SplitMix64: each bit of the input changes each bit of the output about half the
+/// time. The constant added first keeps zero from being mapped to itself.
 fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -142,7 +144,8 @@ fn mix(word: u64) -> u64 {
 
 /// A hash of the conversation that an Ethernet frame belongs to, the same for both directions.
 ///
-/// The same frame gives the same value on every host and in every run. Cut frames are read as far as they go.
+/// The same frame gives the same value on every host and in every run. Cut frames are read as far
+/// as they go.
 ///
 /// ```
 /// use vxtap::wire::flow::symmetric_hash;
@@ -156,19 +159,21 @@ pub fn symmetric_hash(frame: &[u8]) -> u32 {
     Flow::of(frame).hash()
 }
 
-/// The outer UDP source port of a frame's conversation: 65408 to 65535, as AWS VPC Traffic Mirroring uses.
+/// The outer UDP source port of a frame's conversation: 65408 to 65535, as AWS VPC Traffic
+/// Mirroring uses.
 #[must_use]
 pub fn outer_source_port(frame: &[u8]) -> u16 {
     let [.., low] = symmetric_hash(frame).to_be_bytes();
     FIRST_SOURCE_PORT + u16::from(low & PORT_MASK)
 }
 
-/// A hash of the two hosts that an Ethernet frame goes between and of the IP protocol, the same for both directions and for all
-/// fragments; `None` for a frame that is not IP.
+/// A hash of the two hosts that an Ethernet frame goes between and of the IP protocol, the same for
+/// both directions and for all fragments; `None` for a frame that is not IP.
 ///
-/// It is what balances conversations over several readers: one that looks at ports would part the fragments of a datagram from
-/// the rest of their conversation. An ICMP error belongs to the conversation it is about, whose packet it carries: a router that sends
-/// it has another address than both hosts, and a reader that keeps flows counts it to that one.
+/// It is what balances conversations over several readers: one that looks at ports would part the
+/// fragments of a datagram from the rest of their conversation. An ICMP error belongs to the
+/// conversation it is about, whose packet it carries: a router that sends it has another address
+/// than both hosts, and a reader that keeps flows counts it to that one.
 #[must_use]
 pub fn hosts_hash(frame: &[u8]) -> Option<u32> {
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
@@ -208,15 +213,16 @@ mod tests {
             let mut segment = Vec::new();
             segment.extend(self.ports[from].to_be_bytes());
             segment.extend(self.ports[to].to_be_bytes());
-            // Sequence, acknowledgement, data offset 5, flags, window, checksum, urgent pointer of TCP; for the other
-            // protocols just payload.
+            // Sequence, acknowledgement, data offset 5, flags, window, checksum, urgent pointer of
+            // TCP; for the other protocols just payload.
             segment.extend([0, 0, 0, back as u8, 0, 0, 0, 0, 0x50, 0x10, 0, 0, 0, 0, 0, 0]);
             if self.v6 {
                 f.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
                 let mut extensions = Vec::new();
                 let mut first = self.protocol;
                 if self.fragment {
-                    // Fragment header: next header, reserved, offset 0 with "more fragments", identification.
+                    // Fragment header: next header, reserved, offset 0 with "more fragments",
+                    // identification.
                     extensions.extend([first, 0, 0, 1, 0, 0, 0, 9]);
                     first = 44;
                 }
@@ -375,7 +381,8 @@ mod tests {
 
     #[test]
     fn flows_spread_evenly_over_the_ports() {
-        // The flows of a busy service: neighbouring addresses and ports, the hard case for a weak hash.
+        // The flows of a busy service: neighbouring addresses and ports, the hard case for a weak
+        // hash.
         let mut hits = [0u32; 128];
         for n in 0..12_800u32 {
             let talk = Talk {

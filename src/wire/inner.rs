@@ -1,17 +1,19 @@
 //! The inner frame: how long it was before the mirror cut it.
 //!
-//! A mirror cuts what it cannot carry: a packet larger than the target's MTU minus the encapsulation, or longer than
-//! the packet length a mirror session asks for. The datagram that arrives is well formed and says nothing about the
-//! cut, and neither does anything in the encapsulation; but the inner IP header still holds the length the packet had.
-//! A capture whose records say so (`len` above `caplen`) is read by every analyser as "snapped"; one that does not is
-//! read as corrupt.
+//! A mirror cuts what it cannot carry: a packet larger than the target's MTU minus the
+//! encapsulation, or longer than the packet length a mirror session asks for. The datagram that
+//! arrives is well formed and says nothing about the cut, and neither does anything in the
+//! encapsulation; but the inner IP header still holds the length the packet had. A capture whose
+//! records say so (`len` above `caplen`) is read by every analyser as "snapped"; one that does not
+//! is read as corrupt.
 //!
-//! [`original_length`] is a hint taken from bytes that anyone may have written, so it never refuses a frame and never
-//! yields less than what is there. The lengths of an Ethernet trailer, of link-layer protocols other than IP, and of
-//! IPv6 jumbograms cannot be known from IP, and for these the answer is what arrived.
+//! [`original_length`] is a hint taken from bytes that anyone may have written, so it never refuses
+//! a frame and never yields less than what is there. The lengths of an Ethernet trailer, of
+//! link-layer protocols other than IP, and of IPv6 jumbograms cannot be known from IP, and for
+//! these the answer is what arrived.
 //!
-//! It runs once per packet and reads at most two fields past the VLAN tags. It reads them by name and place: a general
-//! parser would check a dozen more that do not matter here.
+//! It runs once per packet and reads at most two fields past the VLAN tags. It reads them by name
+//! and place: a general parser would check a dozen more that do not matter here.
 //!
 //! ```
 //! use vxtap::wire::inner::original_length;
@@ -29,16 +31,17 @@ use std::net::IpAddr;
 /// Length in bytes of an Ethernet header: two addresses and a type.
 pub const ETHERNET_LEN: usize = 14;
 
-/// How many VLAN tags are looked through before a frame counts as something else.
+/// The number of VLAN tags that are looked through before a frame counts as something else.
 pub const MAX_VLAN_TAGS: usize = 8;
 
-/// Bytes that an IEEE 802.1Q tag adds: two of tag control, and the two of the type that it displaces.
+/// Bytes that an IEEE 802.1Q tag adds: two of tag control, and the two of the type that it
+/// displaces.
 const VLAN_TAG_LEN: usize = 4;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// Where things are in IPv4 (RFC 791 section 3.1) and IPv6 (RFC 8200 section 3) headers.
+/// The places of fields in IPv4 (RFC 791 section 3.1) and IPv6 (RFC 8200 section 3) headers.
 mod field {
     use std::ops::Range;
 
@@ -54,15 +57,16 @@ mod field {
     pub(super) const V6_ADDRESSES: Range<usize> = 8..40;
 }
 
-/// Whether this EtherType announces a VLAN tag: 802.1Q, 802.1ad, or the 0x9100 that came before it.
+/// Says whether this EtherType announces a VLAN tag: 802.1Q, 802.1ad, or the 0x9100 that came
+/// before it.
 #[inline]
 #[must_use]
 pub const fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }
 
-/// Whether this frame has a tag of 802.1Q or 802.1ad and ends before what is tagged: its type and
-/// two bytes more.
+/// Says whether this frame has a tag of 802.1Q or 802.1ad and ends before what is tagged: its type
+/// and two bytes more.
 ///
 /// Linux takes such a tag off what an interface receives before any sniffer sees the frame, and
 /// drops a frame that is too short for that (`skb_vlan_untag` in net/core/skbuff.c).
@@ -72,11 +76,12 @@ pub fn is_runt_tagged(frame: &[u8]) -> bool {
     frame.len() < ETHERNET_LEN + VLAN_TAG_LEN + 2 && matches!(u16_at(frame, ETHERNET_LEN - 2), Some(0x8100 | 0x88a8))
 }
 
-/// Length in bytes that this Ethernet frame had before it was cut: its own length, or that of its Ethernet header and
-/// VLAN tags plus the length its IP header declares, whichever is larger.
+/// Length in bytes that this Ethernet frame had before it was cut: its own length, or that of its
+/// Ethernet header and VLAN tags plus the length its IP header declares, whichever is larger.
 ///
-/// Total over all inputs: a frame too short to tell, of another protocol, with more than [`MAX_VLAN_TAGS`] tags or with
-/// an impossible IP header has `frame.len()`. The result exceeds `frame.len()` by less than 65536 + 40.
+/// Total over all inputs: a frame too short to tell, of another protocol, with more than
+/// [`MAX_VLAN_TAGS`] tags or with an impossible IP header has `frame.len()`. The result exceeds
+/// `frame.len()` by less than 65536 + 40.
 #[inline]
 #[must_use]
 pub fn original_length(frame: &[u8]) -> u32 {
@@ -87,7 +92,8 @@ pub fn original_length(frame: &[u8]) -> u32 {
     }
 }
 
-/// Length in bytes that the frame should have by its IP header, or `None` if there is none or it makes no sense.
+/// Length in bytes that the frame should have by its IP header, or `None` if there is none or it
+/// makes no sense.
 #[inline]
 fn declared_length(frame: &[u8]) -> Option<usize> {
     let (network, ethertype) = network(frame)?;
@@ -96,7 +102,8 @@ fn declared_length(frame: &[u8]) -> Option<usize> {
         (ETHERTYPE_IPV4, 4) => {
             let header = usize::from(version_ihl & 0x0f) * 4;
             let total = usize::from(u16_at(frame, network + field::V4_TOTAL_LENGTH.start)?);
-            // Segmentation offload leaves 0 here, and so may a forger: shorter than its own header is no length.
+            // Segmentation offload leaves 0 here, and so may a forger: shorter than its own header
+            // is no length.
             (header >= 20 && total >= header).then_some(network + total)
         }
         (ETHERTYPE_IPV6, 6) => {
@@ -107,8 +114,8 @@ fn declared_length(frame: &[u8]) -> Option<usize> {
     }
 }
 
-/// The IP packet in an Ethernet frame, to the end of the frame: what follows the Ethernet header and the VLAN tags, if the EtherType and
-/// the version agree that it is IPv4 or IPv6.
+/// The IP packet in an Ethernet frame, to the end of the frame: what follows the Ethernet header
+/// and the VLAN tags, if the EtherType and the version agree that it is IPv4 or IPv6.
 ///
 /// ```
 /// use vxtap::wire::inner::ip_packet;
@@ -129,7 +136,8 @@ pub fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
     matches!((ethertype, version), (ETHERTYPE_IPV4, 4) | (ETHERTYPE_IPV6, 6)).then_some(packet)
 }
 
-/// Source and destination of the IP packet in an Ethernet frame; `None` where there is none, or where it ends within its addresses.
+/// Source and destination of the IP packet in an Ethernet frame; `None` where there is none, or
+/// where it ends within its addresses.
 #[inline]
 #[must_use]
 pub fn addresses(frame: &[u8]) -> Option<[IpAddr; 2]> {
@@ -147,7 +155,7 @@ pub fn addresses(frame: &[u8]) -> Option<[IpAddr; 2]> {
     }
 }
 
-/// Where the network header begins, and the EtherType that announces it.
+/// Returns where the network header begins, and the EtherType that announces it.
 #[inline]
 fn network(frame: &[u8]) -> Option<(usize, u16)> {
     let mut network = ETHERNET_LEN;

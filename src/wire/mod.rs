@@ -1,8 +1,8 @@
 //! Wire formats: pure functions from bytes to views of those bytes.
 //!
-//! Nothing here reads, writes, allocates (but for making a [`VniSet`]) or panics, whatever the bytes are; the
-//! property tests run exactly this code. A view borrows the packet that it was made from, so decapsulation copies
-//! nothing.
+//! Nothing here reads, writes, allocates (but for making a [`VniSet`]) or panics, whatever the
+//! bytes are; the property tests run exactly this code. A view borrows the packet that it was made
+//! from, so decapsulation copies nothing.
 #![forbid(unsafe_code)]
 
 pub mod flow;

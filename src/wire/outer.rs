@@ -1,19 +1,23 @@
 //! The outer packet: from a whole Ethernet frame to its UDP payload.
 //!
-//! A UDP socket hands over payloads; a capture file holds frames. This is the way from one to the other, for captures
-//! of mirror traffic: Ethernet, VLAN tags, IPv4 with options or IPv6 with extension headers, UDP. etherparse slices the
-//! headers; what it leaves lax on purpose is decided here, because a capture must yield what a socket would have:
+//! A UDP socket hands over payloads; a capture file holds frames. This is the way from one to the
+//! other, for captures of mirror traffic: Ethernet, VLAN tags, IPv4 with options or IPv6 with
+//! extension headers, UDP. etherparse slices the headers; what it leaves lax on purpose is decided
+//! here, because a capture must yield what a socket would have:
 //!
-//! - The payload ends where the **UDP length** ends. A short frame is padded to 60 bytes and some devices append a
-//!   trailer; a datagram may also be shorter than its IP payload. None of that is part of the inner frame.
-//! - A UDP length beyond the IP payload, or below the 8 bytes of its own header, is malformed. That includes 0, which
-//!   etherparse reads as "to the end of the slice": only an IPv6 jumbogram means that (RFC 2675 section 4).
-//! - A **fragment** is never a datagram. The first one would parse and yield half a frame, the others would yield
-//!   noise.
-//! - A frame whose end the capture did not keep is told apart from a malformed one, since the cure is different.
+//! - The payload ends where the **UDP length** ends. A short frame is padded to 60 bytes and some
+//!   devices append a trailer; a datagram may also be shorter than its IP payload. None of that is
+//!   part of the inner frame.
+//! - A UDP length beyond the IP payload, or below the 8 bytes of its own header, is malformed. That
+//!   includes 0, which etherparse reads as "to the end of the slice": only an IPv6 jumbogram means
+//!   that (RFC 2675 section 4).
+//! - A **fragment** is never a datagram. The first one would parse and yield half a frame, the
+//!   others would yield noise.
+//! - A frame whose end the capture did not keep is told apart from a malformed one, since the cure
+//!   is different.
 //!
-//! Checksums are not verified: mirrors over IPv6 send zero (RFC 6935), captures on a sender hold unfinished ones, and a
-//! frame is evidence either way.
+//! Checksums are not verified: mirrors over IPv6 send zero (RFC 6935), captures on a sender hold
+//! unfinished ones, and a frame is evidence either way.
 //!
 //! ```
 //! use vxtap::wire::outer::{self, OuterError};
@@ -42,11 +46,11 @@ pub struct Udp<'a> {
     pub destination: IpAddr,
     /// UDP destination port.
     pub destination_port: u16,
-    /// What follows the UDP header, up to the UDP length: 0 to 65527 bytes.
+    /// The bytes behind the UDP header, up to the UDP length: 0 to 65527 bytes.
     pub payload: &'a [u8],
 }
 
-/// Why a frame yielded no UDP datagram.
+/// The reason why a frame yields no UDP datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OuterError {
@@ -54,7 +58,8 @@ pub enum OuterError {
     CutShort,
     /// Neither IPv4 nor IPv6 after the Ethernet header and up to [`MAX_VLAN_TAGS`] VLAN tags.
     NotIp,
-    /// An IP header that contradicts itself: version, header length, total length, or order of extension headers.
+    /// An IP header that contradicts itself: version, header length, total length, or order of
+    /// extension headers.
     BadIpHeader,
     /// Another transport protocol than UDP.
     NotUdp,
@@ -93,8 +98,8 @@ impl OuterError {
 ///
 /// # Errors
 ///
-/// One [`OuterError`] per way not to be a whole UDP datagram over IP. The protocol is judged first, so a TCP segment is
-/// [`NotUdp`](OuterError::NotUdp) even when it is a fragment or cut short.
+/// One [`OuterError`] per way not to be a whole UDP datagram over IP. The protocol is judged first,
+/// so a TCP segment is [`NotUdp`](OuterError::NotUdp) even when it is a fragment or cut short.
 pub fn udp(frame: &[u8]) -> Result<Udp<'_>, OuterError> {
     let ethernet = Ethernet2Slice::from_slice_without_fcs(frame).map_err(|_| OuterError::CutShort)?;
     let (mut ethertype, mut rest) = (ethernet.ether_type(), ethernet.payload_slice());
@@ -128,14 +133,16 @@ pub fn udp(frame: &[u8]) -> Result<Udp<'_>, OuterError> {
     }
 }
 
-/// The datagram in this IP payload; `stopped` when an extension header could not be read to its end.
+/// The datagram in this IP payload; `stopped` when an extension header could not be read to its
+/// end.
 fn datagram<'a>(
     source: IpAddr,
     destination: IpAddr,
     ip: &LaxIpPayloadSlice<'a>,
     stopped: bool,
 ) -> Result<Udp<'a>, OuterError> {
-    // Behind the extension header of a later fragment is the middle of something: it need not parse as what it claims.
+    // Behind the extension header of a later fragment is the middle of something: it need not parse
+    // as what it claims.
     if ip.fragmented && (stopped || ip.ip_number == ip_number::UDP) {
         return Err(OuterError::OuterFragment);
     }
@@ -145,7 +152,8 @@ fn datagram<'a>(
     if ip.ip_number != ip_number::UDP {
         return Err(OuterError::NotUdp);
     }
-    // The length field was not usable although nothing is missing: less than the header in IPv4, 0 in IPv6.
+    // The length field was not usable although nothing is missing: less than the header in IPv4, 0
+    // in IPv6.
     if ip.len_source == LenSource::Slice && !ip.incomplete {
         return Err(OuterError::BadIpHeader);
     }
@@ -316,7 +324,8 @@ mod tests {
 
         assert_eq!(udp(&v6_with(44, &[17, 0, 0, 1, 0, 0, 0, 1])), Err(OuterError::OuterFragment));
         assert_eq!(udp(&v6_with(44, &[17, 0, 0x05, 0xc8, 0, 0, 0, 1])), Err(OuterError::OuterFragment));
-        // A later fragment of a packet with destination options: what looks like their length is payload.
+        // A later fragment of a packet with destination options: what looks like their length is
+        // payload.
         assert_eq!(udp(&v6_with(44, &[60, 0, 0x05, 0xc8, 0, 0, 0, 1])), Err(OuterError::OuterFragment));
         // Fragments of other protocols are none of ours.
         last[23] = 6;

@@ -15,8 +15,8 @@ pub trait Reason: Copy + 'static {
     fn number(self) -> usize;
 }
 
-/// Declares an enum of reasons: `Variant = "label",` with a comment above, which is its help text. The enum has the
-/// constant `ALL`, the function `label`, and is a [`Reason`].
+/// Declares an enum of reasons: `Variant = "label",` with a comment above, which is its help text.
+/// The enum has the constant `ALL`, the function `label`, and is a [`Reason`].
 macro_rules! reasons {
     ($(#[$meta:meta])* pub enum $Name:ident { $($(#[doc = $help:literal])+ $Variant:ident = $label:literal,)+ }) => {
         $(#[$meta])*

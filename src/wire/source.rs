@@ -24,14 +24,15 @@ use std::net::{IpAddr, Ipv6Addr};
 /// First byte of a mapped address that came over IPv6.
 const PRETENDER: u8 = 0xff;
 
-/// How the source address of an IPv6 packet is told.
+/// Returns the source address of an IPv6 packet as it is told.
 #[inline]
 #[must_use]
 pub fn over_ipv6(address: Ipv6Addr) -> Ipv6Addr {
     if address.to_ipv4_mapped().is_some() { with_first_byte(address, PRETENDER) } else { address }
 }
 
-/// How the source address of a packet of the address's version is told: the reverse of [`address`].
+/// Returns the source address of a packet of the address's version as it is told: the reverse of
+/// [`address`].
 #[must_use]
 pub fn of(address: IpAddr) -> Ipv6Addr {
     match address {

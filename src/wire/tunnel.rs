@@ -1,7 +1,8 @@
-//! What a tunnel carries, whichever encapsulation it uses.
+//! The yield of a tunnel, whichever encapsulation it uses.
 //!
-//! Each encapsulation has a decapsulator of its own, as [`vxlan::decapsulate`](super::vxlan::decapsulate). All of them
-//! yield a [`Decapsulated`] or a [`DropReason`], so that nothing behind them has to know which one it was.
+//! Each encapsulation has a decapsulator of its own, as
+//! [`vxlan::decapsulate`](super::vxlan::decapsulate). All of them yield a [`Decapsulated`] or a
+//! [`DropReason`], so that nothing behind them has to know which one it was.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::reason::reasons;
 use super::vni::Vni;
 
-/// How a mirror wraps frames.
+/// The way in which a mirror wraps frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Encapsulation {
     /// VXLAN (RFC 7348).
@@ -108,7 +109,7 @@ impl<'de> Deserialize<'de> for Scope {
     }
 }
 
-/// What a frame begins with.
+/// The kind of header that a frame begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LinkType {
     /// An Ethernet header.
@@ -135,14 +136,15 @@ pub enum Direction {
     Outbound,
 }
 
-/// What a datagram of a tunnel carries: a view of its payload.
+/// The contents of a datagram of a tunnel: a view of its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decapsulated<'a> {
     /// The network that the frame belongs to.
     pub vni: Vni,
-    /// What tells sessions apart beside source and VNI, where the encapsulation says it.
+    /// The number that tells sessions apart beside source and VNI, where the encapsulation has one.
     pub scope: Option<Scope>,
-    /// The inner frame, as far as it was kept. Inner VLAN tags are part of it; there is no frame check sequence.
+    /// The inner frame, as far as it was kept. Inner VLAN tags are part of it; there is no frame
+    /// check sequence.
     pub frame: &'a [u8],
     /// Bytes of the frame that arrived, kept or not: never less than `frame.len()`.
     pub arrived: u32,
@@ -151,14 +153,14 @@ pub struct Decapsulated<'a> {
     pub original: u32,
     /// A bit is set that the encapsulation reserves.
     pub reserved_bits: bool,
-    /// What the frame begins with.
+    /// The kind of header that the frame begins with.
     pub link_type: LinkType,
     /// The way that the frame went, where the encapsulation says it.
     pub direction: Option<Direction>,
 }
 
 reasons! {
-    /// Why a received datagram yielded no inner frame.
+    /// The reason why a received datagram yields no inner frame.
     pub enum DropReason {
         /// The datagram was larger than the receive slot, so its end is missing (`MSG_TRUNC`).
         TruncatedDatagram = "truncated_datagram",
@@ -170,8 +172,8 @@ reasons! {
         ReservedBits = "reserved_bits",
         /// The inner frame is shorter than an Ethernet header.
         RuntInnerFrame = "runt_inner_frame",
-        /// The UDP checksum is not that of the datagram, where the sensor verifies it and not the kernel
-        /// (`--verify-checksum`).
+        /// The UDP checksum is not that of the datagram, where the sensor verifies it and not the
+        /// kernel (`--verify-checksum`).
         WrongChecksum = "wrong_checksum",
     }
 }

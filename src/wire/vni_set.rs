@@ -55,7 +55,7 @@ impl FromIterator<Vni> for VniSet {
 }
 
 impl VniSet {
-    /// Whether a VNI is in the set.
+    /// Says whether a VNI is in the set.
     #[inline]
     #[must_use]
     pub fn contains(&self, vni: Vni) -> bool {

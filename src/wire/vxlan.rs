@@ -7,13 +7,15 @@
 //! +------------+-------------------+---------------+------------+------------------
 //! ```
 //!
-//! The I flag says that the VNI is valid and must be 1. Everything marked R or reserved is "set to zero on
-//! transmission and ignored on receipt", and senders in the field do set it: the group policy extension uses bit 0x80
-//! and bytes 2-3, some switches leave noise. [`decapsulate`] therefore accepts such a header and reports the fact in
-//! [`Decapsulated::reserved_bits`]; whether that is counted or refused is a matter of configuration, decided elsewhere.
+//! The I flag says that the VNI is valid and must be 1. Everything marked R or reserved is "set to
+//! zero on transmission and ignored on receipt", and senders in the field do set it: the group
+//! policy extension uses bit 0x80 and bytes 2-3, some switches leave noise. [`decapsulate`]
+//! therefore accepts such a header and reports the fact in [`Decapsulated::reserved_bits`]; whether
+//! that is counted or refused is a matter of configuration, decided elsewhere.
 //!
-//! Nothing in the header says how long the inner frame is: it reaches to the end of the UDP payload, so the caller must
-//! pass exactly that, without Ethernet trailers. A socket does; for whole frames see [`outer::udp`](super::outer::udp).
+//! Nothing in the header says how long the inner frame is: it reaches to the end of the UDP
+//! payload, so the caller must pass exactly that, without Ethernet trailers. A socket does; for
+//! whole frames see [`outer::udp`](super::outer::udp).
 //!
 //! ```
 //! use vxtap::wire::{Vni, vxlan};
@@ -40,8 +42,8 @@ pub const I_FLAG: u8 = 0x08;
 /// Every bit of the header, read as one big-endian number, that is neither the I flag nor the VNI.
 const RESERVED: u64 = 0xf7ff_ffff_0000_00ff;
 
-/// Takes the VXLAN header off a UDP payload, copying nothing. The datagram arrived with `arrived` bytes of payload,
-/// which is more than there are where not all of them were kept.
+/// Takes the VXLAN header off a UDP payload, copying nothing. The datagram arrived with `arrived`
+/// bytes of payload, which is more than there are where not all of them were kept.
 ///
 /// # Errors
 ///
@@ -85,7 +87,7 @@ pub const fn header(vni: Vni) -> [u8; HEADER_LEN] {
 mod tests {
     use super::*;
 
-    /// What a datagram yields that was kept whole.
+    /// Decapsulates a datagram that was kept whole.
     fn decapsulate(payload: &[u8]) -> Result<Decapsulated<'_>, DropReason> {
         super::decapsulate(payload, payload.len())
     }
@@ -161,7 +163,8 @@ mod tests {
         let mut datagram = DATAGRAM;
         datagram[0] = !I_FLAG;
         assert_eq!(decapsulate(&datagram), Err(DropReason::VniFlagClear));
-        // Without the I flag nothing after it means anything, so that is what a short one is counted as.
+        // Without the I flag nothing after it means anything, so that is what a short one is
+        // counted as.
         assert_eq!(decapsulate(&datagram[..HEADER_LEN]), Err(DropReason::VniFlagClear));
     }
 }

@@ -52,6 +52,7 @@ fn device_and_sensor_agree(ip: Ip, options: &str) {
 fn cables_lose_nothing(ip: Ip, options: &str) -> bool {
     // Room for an inner MTU of 1500 and all headers around it.
     let net = Switched::new(1600);
+    net.keeps_order();
     let [one, between, three] = &net.hosts;
     for (namespace, host, peer) in [(one, 1, 3), (three, 3, 1)] {
         namespace.no_offloads("eth0");

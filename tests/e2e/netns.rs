@@ -63,6 +63,13 @@ impl Namespace {
         });
     }
 
+    /// Has one core receive what comes to `device`, whichever has sent it. A timer of the kernel
+    /// sends on any core, and would overtake what another core has queued.
+    pub(crate) fn receives_on_one_core(&self, device: &str) {
+        let steer = format!("echo 1 >/sys/class/net/{device}/queues/rx-0/rps_cpus");
+        run(self.command("sh").args(["-c", &steer]));
+    }
+
     /// Lets frames leave and come in as they are on the wire: none merged, none split, checksums
     /// complete.
     pub(crate) fn no_offloads(&self, device: &str) {
@@ -303,6 +310,12 @@ impl Switched {
         hosts.iter().for_each(|host| host.carries("eth0"));
         (1..=3).for_each(|host| switch.carries(&format!("port{host}")));
         Switched { hosts, switch }
+    }
+
+    /// Has frames keep their order across the switch, whichever core sends them.
+    pub(crate) fn keeps_order(&self) {
+        (1..=3).for_each(|host| self.switch.receives_on_one_core(&format!("port{host}")));
+        self.hosts.iter().for_each(|host| host.receives_on_one_core("eth0"));
     }
 
     /// Packets that the cables lost.

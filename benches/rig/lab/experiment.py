@@ -46,7 +46,7 @@ class Experiment:
             held = [rate for rate in map(self.held, self.lossless) if rate and rate > base / 4]
             if held and not options.rate:
                 base = round(0.7 * min(held), -3)
-        for factor in (1, 2, 4):
+        for factor in options.times:
             for _ in range(options.repetitions):
                 for side in list(self.sides):
                     self.trial(side, base * factor, f"{factor}x")

@@ -12,7 +12,7 @@ use crate::host::HostFacts;
 use crate::lane::{CHUNK_MEMORY, LanePlan, WhenFull};
 use crate::pipeline::{Destination, OutputPlan};
 use crate::route::{Selection, Share};
-use crate::sink::file::{FilePlan, open_files};
+use crate::sink::file::{Clock, FilePlan, open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
 
 /// The time that a frame for an interface waits for more: a reader expects the frame at once.
@@ -95,6 +95,7 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
         rotate_size: files.rotate_size.0,
         rotate_frames: files.rotate_frames,
         rotate_time: files.rotate_time.0,
+        clock: Clock::Wall,
         snaplen: files.snaplen,
         // A record waits in its lane for half of that time at most, and for a quarter and a sweep
         // in the output.

@@ -1,7 +1,7 @@
 //! The formats that a file of records can have.
 //!
-//! A chunk's records are nanosecond pcap. For [`Format::Pcap`] they are the bytes of the file as they are; for the other
-//! formats each is encoded anew, once, into the buffer that is written.
+//! A chunk's records are nanosecond pcap. For [`Format::Pcap`] they are the bytes of the file as
+//! they are; for the other formats each is encoded anew, once, into the buffer that is written.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +15,8 @@ use crate::wire::Direction;
 pub const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 
 /// The format of a capture file.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
@@ -51,7 +53,7 @@ impl Format {
         }
     }
 
-    /// What stands before the first record.
+    /// Returns the bytes in front of the first record.
     #[must_use]
     pub fn opening(self, opening: &Opening<'_>) -> Vec<u8> {
         match self {
@@ -75,8 +77,8 @@ impl Format {
         }
     }
 
-    /// Appends a record. `lost` is the number of frames of this file that were dropped since the record before. Only
-    /// pcapng has a place for it and for the direction.
+    /// Appends a record. `lost` is the number of frames of this file that were dropped since the
+    /// record before. Only pcapng has a place for it and for the direction.
     #[inline]
     pub fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
         match self {
@@ -86,7 +88,7 @@ impl Format {
         }
     }
 
-    /// What stands behind the last record: nothing in classic pcap, the statistics in pcapng.
+    /// Returns the bytes behind the last record: none in classic pcap, the statistics in pcapng.
     #[must_use]
     pub fn closing(self, statistics: &Statistics) -> Vec<u8> {
         match self {

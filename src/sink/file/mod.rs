@@ -1,15 +1,18 @@
 //! The pcap output: rotating files per mirror session.
 //!
-//! A file is written as `NAME.pcap.part` and renamed to `NAME.pcap` when it is complete. It is cut before it grows beyond the
-//! rotation size or number of frames, where the receive time passes a multiple of the rotation interval, and when it is asked for. What
-//! becomes of it then is the [`Archive`]'s affair, which has a thread of its own.
+//! A file is written as `NAME.pcap.part` and renamed to `NAME.pcap` when it is complete. It is cut
+//! before it grows beyond the rotation size or number of frames, where the receive time passes a
+//! multiple of the rotation interval, and when it is asked for. What becomes of it then is the
+//! [`Archive`]'s affair, which has a thread of its own.
 //!
-//! A chunk is in the order of receipt. Where one session fills it, its records go to the file as they are, in one write. Where many
-//! sessions mix, their records are first gathered per session, in buffers that grow with what a session sends and that are
-//! written when full, when old, or when all of them together reach the memory they may use. Formats other than nanosecond pcap are encoded
-//! into these buffers, and compressed from there.
+//! A chunk is in the order of receipt. Where one session fills it, its records go to the file as
+//! they are, in one write. Where many sessions mix, their records are first gathered per session,
+//! in buffers that grow with what a session sends and that are written when full, when old, or when
+//! all of them together reach the memory they may use. Formats other than nanosecond pcap are
+//! encoded into these buffers, and compressed from there.
 
 mod advice;
+mod clock;
 mod part;
 mod rest;
 mod session;
@@ -21,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use self::clock::Clock;
+use self::clock::Time;
 use self::rest::Resting;
 use self::session::SessionFiles;
 use super::Sink;
@@ -29,7 +34,6 @@ pub use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
-use crate::record::Timestamp;
 use crate::record::compress::{Compression, Compressors};
 use crate::record::format::Format;
 use crate::route::{Registry, SessionId};
@@ -38,7 +42,8 @@ use crate::storage::{Direct, Disk, Storage, explain, probe};
 /// How long after a failure the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long writes have to succeed until a failure is over: a full disk takes a little now and then.
+/// How long writes have to succeed until a failure is over: a full disk takes a little now and
+/// then.
 const CALM: Duration = Duration::from_secs(3);
 
 /// How often it is made sure that the files are still there, and as they were written: somebody may
@@ -56,6 +61,8 @@ pub struct FilePlan {
     pub rotate_frames: Option<u64>,
     /// A file ends at a multiple of this since the epoch.
     pub rotate_time: Duration,
+    /// The time of which that is a multiple.
+    pub clock: Clock,
     /// Bytes kept of a frame, as the file header says.
     pub snaplen: u32,
     /// How long a record stays in a buffer.
@@ -75,6 +82,26 @@ pub struct FilePlan {
 }
 
 impl FilePlan {
+    /// Plain files of whole frames below `directory`, each of a session, which nothing cuts.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_path_buf(),
+            rotate_size: u64::MAX,
+            rotate_frames: None,
+            rotate_time: Duration::from_secs(1 << 40),
+            clock: Clock::Wall,
+            snaplen: 262_144,
+            linger: Duration::from_secs(1),
+            buffer_memory: 16 << 20,
+            open_files: 16,
+            format: Format::Pcap,
+            compression: None,
+            direct: Direct::Off,
+            archive: ArchivePlan::default(),
+        }
+    }
+
     /// How the names of files end.
     #[must_use]
     fn ending(&self) -> String {
@@ -207,7 +234,8 @@ impl Shared {
         self.counters.gone_bytes.add(bytes);
     }
 
-    /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own outage. Returns why the frames are lost.
+    /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own
+    /// outage. Returns why the frames are lost.
     fn fail(&mut self, own: &mut Option<Outage>, what: &str, path: &Path, error: &io::Error) -> OutputDrop {
         let reason = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputDrop::DiskFull,
@@ -229,7 +257,8 @@ impl Shared {
         reason
     }
 
-    /// Drops frames where the room of the file system is about to end and the archive does not make any.
+    /// Drops frames where the room of the file system is about to end and the archive does not make
+    /// any.
     fn keep_reserve(&mut self) {
         if let Err(error) = self.archive.room_mut().may_write() {
             let directory = self.plan.directory.clone();
@@ -281,12 +310,15 @@ pub struct FileSink {
     /// By session number.
     sessions: Vec<Option<SessionFiles>>,
     next_sweep: Instant,
+    /// By which files end.
+    time: Time,
     /// When it is next made sure that the files are still there.
     next_look: Instant,
 }
 
 impl FileSink {
-    /// An output that writes by `plan`, names sessions from `registry`, and counts in `output`. `workers` count what the kernel drops.
+    /// An output that writes by `plan`, names sessions from `registry`, and counts in `output`.
+    /// `workers` count what the kernel drops.
     ///
     /// # Errors
     /// Why captures cannot be written there.
@@ -334,13 +366,15 @@ impl FileSink {
             shared.keep_reserve();
         }
         let now = Instant::now();
-        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
+        let time = Time::by(shared.plan.clock);
+        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, time, next_look: now + LOOK })
     }
 
     /// `records` are those of the run, and part of `all`.
     fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
         let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
         files.append(run, records, all, &mut self.shared);
+        self.time.hear(run.latest);
         if self.shared.buffered > self.shared.plan.buffer_memory {
             for files in self.sessions.iter_mut().flatten() {
                 files.flush(&mut self.shared);
@@ -411,7 +445,7 @@ impl Sink for FileSink {
         }
         self.next_sweep = now + self.shared.plan.linger / 4;
         // Frames of before a cut may still be on their way here.
-        let clock = Timestamp::now();
+        let clock = self.time.now();
         let grace = self.shared.plan.linger * 4;
         let look = now >= self.next_look;
         if look {
@@ -432,7 +466,8 @@ impl Sink for FileSink {
         open_bytes -= resting.complete(&mut self.sessions, &mut self.shared);
         open_bytes = self.leave_room_for_published(open_bytes);
         if look && self.shared.archive.room().is_starved() {
-            // All that could make room may be in these files. The archive takes its time to see what one makes.
+            // All that could make room may be in these files. The archive takes its time to see
+            // what one makes.
             open_bytes -= self.cut_largest().unwrap_or(0);
         }
         self.shared.archive.room().set_open_bytes(open_bytes);

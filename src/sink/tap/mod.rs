@@ -1,16 +1,17 @@
 //! The interface output: every frame enters a tap or tun interface that sniffers watch.
 //!
-//! Frames of a chunk are injected in the order of receipt, in batches by io_uring where the host allows it, else one by one. A write
-//! never waits: the kernel hands the frame to the packet sockets there are and is done with it, so a slow sniffer loses frames by
-//! its own counter, and one that is gone is not missed.
+//! Frames of a chunk are injected in the order of receipt, in batches by io_uring where the host
+//! allows it, else one by one. A write never waits: the kernel hands the frame to the packet
+//! sockets there are and is done with it, so a slow sniffer loses frames by its own counter, and
+//! one that is gone is not missed.
 //!
 //! Where a program in the kernel redirects frames into the interface, this output has only those
 //! that it left.
 //!
-//! An interface that somebody takes down stays down; frames are counted as `interface_down` until it is up again. One that was deleted
-//! is opened again once a second. One that the host would hear is closed until that is mended,
-//! which is looked after beside the way of frames (`interface/watch.rs`); frames are counted
-//! as `interface_not_deaf` meanwhile.
+//! An interface that somebody takes down stays down; frames are counted as `interface_down` until
+//! it is up again. One that was deleted is opened again once a second. One that the host would hear
+//! is closed until that is mended, which is looked after beside the way of frames
+//! (`interface/watch.rs`); frames are counted as `interface_not_deaf` meanwhile.
 
 use std::io;
 use std::sync::Arc;
@@ -27,11 +28,12 @@ use crate::wire::inner::{ip_packet, is_runt_tagged};
 
 pub use super::interface::watch::Feeder;
 
-/// How often what the host sent is taken from the interface. Its queue holds 1000 frames.
+/// Frames that the host sent are taken from the interface once in this time. Its queue holds 1000
+/// of them.
 const DRAIN: Duration = Duration::from_millis(100);
 /// Frames of the host that are taken at a time at most.
 const DRAIN_FRAMES: usize = 1000;
-/// How often a deleted interface is opened again.
+/// A deleted interface is opened again once in this time.
 const REOPEN: Duration = Duration::from_secs(1);
 /// A line in the log at most this often.
 const LOG: Duration = Duration::from_secs(1);
@@ -39,7 +41,8 @@ const LOG: Duration = Duration::from_secs(1);
 /// The way frames take into the interface.
 #[derive(Debug)]
 enum Way {
-    /// Not chosen yet: a ring belongs to the thread that makes it, and this is the first that the output's thread does.
+    /// Not chosen yet: a ring belongs to the thread that makes it, and this is the first that the
+    /// output's thread does.
     Undecided,
     Ring(Box<Ring>),
     Write,
@@ -64,7 +67,7 @@ pub struct TapSink {
 #[derive(Debug)]
 struct Trouble {
     next_log: Instant,
-    /// What happened last, and how often since the last line.
+    /// Frames that met an interface that was down, since the last line.
     down: u64,
     closed: u64,
     failed: u64,
@@ -95,7 +98,7 @@ impl TapSink {
     /// is one. Without it nobody would notice that the host hears.
     ///
     /// # Errors
-    /// What creating a thread or a socket returns.
+    /// A thread or a socket cannot be created.
     pub fn watched(self, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
         let watch = self.interface.as_ref().map(|interface| Watch::start(interface, feeder)).transpose()?;
         Ok(Self { watch, ..self })
@@ -252,7 +255,7 @@ impl TapSink {
     }
 }
 
-/// What became of the frames of a batch.
+/// Counts of what became of the frames of a batch.
 #[derive(Debug, Default)]
 struct Tally {
     written: u64,
@@ -273,7 +276,8 @@ impl Tally {
             }
             // A tap takes all or nothing. Half a frame is not a frame.
             Ok(_) => self.failed += 1,
-            // tun_get_user returns EIO while the interface is down; tun_chr_write_iter EBADFD when it is gone.
+            // tun_get_user returns EIO while the interface is down; tun_chr_write_iter EBADFD when
+            // it is gone.
             Err(error) => match error.raw_os_error() {
                 Some(libc::EIO | libc::ENETDOWN) => self.down += 1,
                 Some(libc::EBADFD | libc::ENODEV) => {

@@ -10,7 +10,8 @@ use std::thread;
 
 const NAME: &str = "mirror0";
 
-/// A frame of this length from these bytes after the Ethernet addresses, filled with what tells it from others.
+/// A frame of this length from these bytes after the Ethernet addresses, filled with what tells it
+/// from others.
 fn frame(number: usize, head: &[u8], length: usize) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..length.max(12 + head.len())).map(|i| (number.wrapping_mul(31) + i) as u8).collect();
     frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);

@@ -1,4 +1,4 @@
-//! How a program is attached to an interface, and how it is seen whether it still is.
+//! Attaches a program to an interface, and sees whether it still is attached.
 
 use aya::Ebpf;
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
@@ -12,12 +12,13 @@ use super::interface;
 use super::plan::Attach;
 use crate::sys::rtnetlink::Link;
 
-/// The programs in the object. The names of those at tc are also those of filters on kernels without tcx.
+/// The programs in the object. The names of those at tc are also those of filters on kernels
+/// without tcx.
 const XDP: &str = "vxtap_xdp";
 pub(super) const TC: &str = "vxtap_tc";
 pub(super) const ENTERED: &str = "vxtap_entered";
 
-/// Where the program is attached.
+/// The place on an interface where the program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Xdp,
@@ -33,7 +34,8 @@ impl Mode {
     }
 }
 
-/// The kernel's end of an attachment: dropping it ends it. Closing the descriptor of a link does, so also where the process is killed.
+/// The kernel's end of an attachment, which ends when this is dropped. To close the descriptor of a
+/// link ends it, so it also ends where the process is killed.
 #[derive(Debug)]
 pub(super) enum Hold {
     Xdp { _link: XdpLink },
@@ -53,14 +55,15 @@ pub(super) fn is_attached(ebpf: &Ebpf, hold: &Hold, link: &Link) -> bool {
     }
 }
 
-/// Whether this program is still at tc of the interface. Without tcx nobody can tell.
+/// Says whether this program is still at tc of the interface. Without tcx nobody can tell, and it
+/// passes for attached.
 pub(super) fn is_at_tc(ebpf: &Ebpf, program: &str, interface: &str) -> bool {
     let Some(Ok(ours)) = ebpf.program(program).map(|program| program.info()) else { return true };
     let there = SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
     there.map_or(true, |(_, programs)| programs.iter().any(|program| program.id() == ours.id()))
 }
 
-/// Attaches the program where it is wanted; `auto` tries XDP first.
+/// Attaches the program where it is wanted. `auto` tries XDP first.
 pub(super) fn attach(ebpf: &mut Ebpf, name: &str, wanted: Attach) -> Result<(u32, Mode, Hold), BpfError> {
     let link = interface::ethernet(name)?;
     let xdp = |ebpf: &mut Ebpf| Ok((link.index, Mode::Xdp, Hold::Xdp { _link: attach_xdp(ebpf, name)? }));
@@ -94,7 +97,8 @@ fn attach_xdp(ebpf: &mut Ebpf, name: &str) -> Result<XdpLink, BpfError> {
         match interface::os_error(&error).and_then(std::io::Error::raw_os_error) {
             Some(libc::EOPNOTSUPP) => BpfError::NoXdp { interface, driver },
             Some(libc::EBUSY | libc::EEXIST) => BpfError::XdpTaken { program: "which has just come".into(), interface },
-            // Drivers have many reasons and few numbers: too large an MTU, too few queues, no memory.
+            // Drivers have many reasons and few numbers: too large an MTU, too few queues, no
+            // memory.
             Some(_) => BpfError::XdpRefused { interface, driver, mtu: link.mtu, error: chain(&error) },
             None => error.into(),
         }
@@ -112,7 +116,7 @@ pub(super) fn attach_tc(ebpf: &mut Ebpf, program_name: &'static str, name: &str,
     Ok(Hold::Tc { _link: program.take_link(id)? })
 }
 
-/// A program for tc, which the kernel has.
+/// Returns a program for tc, loaded.
 pub(super) fn tc_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, BpfError> {
     let program: &mut SchedClassifier = ebpf.program_mut(name).ok_or(BpfError::Object(name))?.try_into()?;
     if program.fd().is_err() {

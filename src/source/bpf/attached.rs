@@ -1,4 +1,5 @@
-//! An interface that the program is attached to: followed as it goes and comes back, and where somebody else detaches the program.
+//! An interface that the program is attached to: followed as it goes and comes back, and where
+//! somebody else detaches the program.
 
 use aya::Ebpf;
 
@@ -27,10 +28,12 @@ impl Attached {
         Ok((Self { interface: interface.to_owned(), hold: Some((index, hold)), told: false }, mode))
     }
 
-    /// Looks whether the program is still attached, and attaches it again where it is not and can be.
+    /// Looks whether the program is still attached, and attaches it again where it is not and can
+    /// be.
     pub(super) fn tend(&mut self, ebpf: &mut Ebpf, wanted: Attach) {
         let link = interface::ethernet(&self.interface);
-        // An interface that cannot be asked now is not gone: to detach and attach again resets some drivers.
+        // An interface that cannot be asked now is not gone: to detach and attach again resets some
+        // drivers.
         if matches!(link, Err(BpfError::Os { .. })) {
             return;
         }
@@ -85,7 +88,8 @@ mod tests {
         let ours = attached();
         assert!(ours.is_some());
         program.displace("v1");
-        // Between fork and exec, a child of another test holds a copy of the descriptor, and with it the attachment.
+        // Between fork and exec, a child of another test holds a copy of the descriptor, and with
+        // it the attachment.
         let end = Instant::now() + Duration::from_secs(10);
         while attached().is_some() && Instant::now() < end {
             thread::sleep(Duration::from_millis(1));

@@ -1,16 +1,19 @@
-//! From the clock that a BPF program reads to the time of day.
+//! Tells the time of day from the clock that a BPF program reads.
 //!
-//! The program stamps records with CLOCK_MONOTONIC. The kernel keeps CLOCK_REALTIME as that plus an offset which changes only when the clock is
-//! set, never while it is being disciplined, because that speeds up or slows down both. So the offset is measured well once, and again only
-//! replaced where a measurement contradicts it: a new one each time would have times go back by the error of measuring.
+//! The program stamps records with CLOCK_MONOTONIC. The kernel keeps CLOCK_REALTIME as that plus an
+//! offset which changes only when the clock is set, never while it is being disciplined, because
+//! that speeds up or slows down both. So the offset is measured well once, and again only replaced
+//! where a measurement contradicts it: a new one each time would have times go back by the error of
+//! measuring.
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::record::Timestamp;
 
-/// Measurements at the beginning; the best counts.
+/// So many measurements are made at the beginning, of which the best counts.
 const MEASUREMENTS: usize = 16;
-/// A contradiction is at least this much, in ns, beyond what the measurement can be wrong by.
+/// A measurement contradicts the offset where it differs by this much, in ns, beyond what it can be
+/// wrong by.
 const STEP: u64 = 10_000;
 
 /// The two clocks at one time.
@@ -20,7 +23,7 @@ struct Measured {
     before: u64,
     /// CLOCK_REALTIME less CLOCK_MONOTONIC, modulo 2^64.
     offset: u64,
-    /// How much that can be wrong by.
+    /// The offset can be wrong by so much.
     error: u64,
 }
 
@@ -52,7 +55,7 @@ impl Clock {
         Self { offset: all.min_by_key(|m| m.error).map_or(0, |m| m.offset) }
     }
 
-    /// The time of day. Notices that the clock was set.
+    /// Returns the time of day, and notices that the clock was set.
     pub(super) fn now(&mut self) -> Timestamp {
         let measured = Measured::now();
         self.correct(measured);
@@ -66,7 +69,7 @@ impl Clock {
         }
     }
 
-    /// The time of day at this time by CLOCK_MONOTONIC.
+    /// Returns the time of day at this time by CLOCK_MONOTONIC.
     #[inline]
     pub(super) fn time_of_day(self, monotonic: u64) -> Timestamp {
         Timestamp::from_ns(monotonic.wrapping_add(self.offset))

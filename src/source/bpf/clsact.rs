@@ -1,8 +1,10 @@
-//! The program at tc on kernels before 6.6: a filter of the queueing discipline `clsact`.
+//! Attaches the program at tc on kernels before 6.6, as a filter of the queueing discipline
+//! `clsact`.
 //!
-//! There is no descriptor whose end takes such a filter away, so that of a sensor that was killed stays, and puts datagrams into rings that
-//! nobody reads. The next sensor removes it. It must not remove that of a sensor that lives, which looks the same; so a sensor binds a name
-//! as long as it has a filter on an interface, which the kernel takes back from the dead.
+//! There is no descriptor whose end takes such a filter away, so that of a sensor that was killed
+//! stays, and puts datagrams into rings that nobody reads. The next sensor removes it. It must not
+//! remove that of a sensor that lives, which looks the same; so a sensor binds a name as long as it
+//! has a filter on an interface, which the kernel takes back from the dead.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -13,14 +15,15 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
 use super::error::BpfError;
 
-/// A filter, gone when this is dropped, and the right to it.
+/// A filter, which goes when this is dropped, and the right to have it.
 #[derive(Debug)]
 pub(super) struct Clsact {
     _link: SchedClassifierLink,
     _claim: UnixDatagram,
 }
 
-/// Puts a loaded program in front of an interface's stack, in place of a dead sensor's of this name.
+/// Puts a loaded program in front of an interface's stack, in place of a dead sensor's of this
+/// name.
 pub(super) fn attach(
     program: &mut SchedClassifier,
     program_name: &str,
@@ -43,7 +46,7 @@ pub(super) fn attach(
     Ok(Clsact { _link: program.take_link(id)?, _claim: claim })
 }
 
-/// A name that one process at a time can have in a network namespace.
+/// Binds a name that one process at a time can have in a network namespace.
 fn claim(interface: &str, index: u32) -> Result<UnixDatagram, BpfError> {
     let name = SocketAddr::from_abstract_name(format!("vxtap/tc/{index}"));
     name.and_then(|name| UnixDatagram::bind_addr(&name)).map_err(|error| match error.kind() {

@@ -1,4 +1,4 @@
-//! Why the fast path cannot run here.
+//! The reasons why the fast path cannot run on a host.
 
 use std::io;
 
@@ -6,26 +6,26 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 
-/// Why the program cannot run here.
+/// A reason why the program cannot run here.
 #[derive(Debug, thiserror::Error)]
 pub enum BpfError {
     /// Linux is too old.
     #[error("the fast path needs Linux {major}.{minor} or later; this is {release}")]
     Kernel {
-        /// What runs.
+        /// The release of the kernel that runs.
         release: String,
-        /// What is needed.
+        /// The oldest that will do: its first number.
         major: u8,
-        /// What is needed.
+        /// Its second number.
         minor: u8,
     },
     /// The process lacks capabilities.
     #[error("the fast path needs {0}: run as root, or: setcap cap_bpf,cap_net_admin,cap_perfmon+ep PATH-OF-VXTAP")]
     Capability(String),
-    /// Nothing tells which interface it is.
+    /// Nothing tells which interface datagrams come in on.
     #[error("which interface do datagrams come in on? Say it with --interface; there are: {0}")]
     WhichInterface(String),
-    /// No interface of that name.
+    /// There is no interface of that name.
     #[error("there is no interface {name}; there are: {ours}")]
     NoSuchInterface {
         /// The name.
@@ -33,7 +33,7 @@ pub enum BpfError {
         /// Those that there are.
         ours: String,
     },
-    /// Its packets begin with something else.
+    /// The packets of the interface do not begin with an Ethernet header.
     #[error("the packets of interface {0} have no Ethernet header, which the fast path needs")]
     NotEthernet(String),
     /// An interface has one XDP program at most.
@@ -70,7 +70,7 @@ pub enum BpfError {
         driver: String,
         /// Its MTU.
         mtu: u32,
-        /// What the kernel says.
+        /// The error that the kernel returns.
         error: String,
     },
     /// The object that is part of this program is not as expected.
@@ -90,13 +90,13 @@ pub enum BpfError {
     Os {
         /// The call that failed.
         call: &'static str,
-        /// What it returned.
+        /// The error that it returned.
         error: io::Error,
     },
 }
 
 impl BpfError {
-    /// Whether it may be possible later: an interface, its address or the default route is not
+    /// Says whether it may be possible later: an interface, its address or the default route is not
     /// there yet, or another sensor is not gone yet.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -104,7 +104,7 @@ impl BpfError {
     }
 }
 
-/// An error with its causes: those of the loader name them apart.
+/// Writes an error with its causes, which the errors of the loader name apart.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

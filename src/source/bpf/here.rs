@@ -1,4 +1,4 @@
-//! What is the sensor's of all that comes to the host, as the host is now.
+//! Finds out which datagrams that come to the host are the sensor's, as the host is now.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use super::error::BpfError;
 use super::interface;
 use super::place::{self, Endpoint, Source};
 
-/// Where the sensor listens, whatever addresses the host has.
+/// The places where the sensor listens, whatever addresses the host has.
 pub(super) struct Here {
     /// The addresses that its sockets are bound to.
     pub(super) listen: Vec<SocketAddr>,

@@ -1,10 +1,11 @@
-//! Which interfaces the program is for, and whether this host lets it be there.
+//! Chooses the interfaces that the program is for, and asks whether this host lets it be there.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 
 use pnet::ipnetwork::IpNetwork;
+use procfs::net::RouteEntry;
 
 use super::error::BpfError;
 use crate::host::process;
@@ -16,7 +17,7 @@ const OLDEST_KERNEL: (u8, u8) = (5, 18);
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
 
-/// Says whether the kernel is new enough, and this process may load and attach programs.
+/// Checks that the kernel is new enough, and that this process may load and attach programs.
 pub(super) fn check_host() -> Result<(), BpfError> {
     let (major, minor) = OLDEST_KERNEL;
     if let Some(release) = process::kernel_before(major, minor) {
@@ -36,7 +37,7 @@ pub(super) struct Interface {
     is_loopback: bool,
 }
 
-/// All interfaces of the host.
+/// Lists all interfaces of the host.
 pub(super) fn all() -> Vec<Interface> {
     pnet::datalink::interfaces()
         .into_iter()
@@ -49,7 +50,8 @@ pub(super) fn all() -> Vec<Interface> {
         .collect()
 }
 
-/// The interfaces on which datagrams to these addresses come in: the one that has the address, or the one of the default route.
+/// Chooses the interfaces on which datagrams to these addresses come in: the one that has the
+/// address, or the one of the default route.
 pub(super) fn choose(listen: &[SocketAddr], interfaces: &[Interface]) -> Result<Vec<String>, BpfError> {
     choose_among(listen, interfaces, &default_routes())
 }
@@ -86,22 +88,23 @@ fn choose_among(
     Ok(chosen)
 }
 
-/// All links of the host, with what they are stacked on.
+/// Lists all links of the host, with what they are stacked on.
 pub(super) fn links() -> Result<Vec<Link>, BpfError> {
     let links = RouteSocket::open().and_then(|socket| socket.links());
     links.map_err(|error| BpfError::Os { call: "RTM_GETLINK", error })
 }
 
-/// The names of interfaces, for people.
+/// Lists the names of interfaces, for people.
 pub(super) fn names(interfaces: &[Interface]) -> String {
     interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// The interfaces of the default routes, those of IPv4 first.
+/// Lists the interfaces of the default routes, those of IPv4 first.
 fn default_routes() -> Vec<String> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let v4 = procfs::net::route().unwrap_or_default();
+    let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
     let mut found = Vec::new();
-    for name in routes_v4(&read("/proc/net/route")).chain(routes_v6(&read("/proc/net/ipv6_route"))) {
+    for name in routes_v4(v4).chain(routes_v6(&v6)) {
         if !found.contains(&name) {
             found.push(name);
         }
@@ -109,17 +112,15 @@ fn default_routes() -> Vec<String> {
     found
 }
 
-/// Default routes of `/proc/net/route`: interface, destination and, in the eighth column, mask in hexadecimal.
-fn routes_v4(table: &str) -> impl Iterator<Item = String> {
-    table.lines().skip(1).filter_map(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let is_default = columns.get(1) == Some(&"00000000") && columns.get(7) == Some(&"00000000");
-        columns.first().filter(|_| is_default).map(|name| (*name).to_owned())
-    })
+/// Picks the default routes of `/proc/net/route`.
+fn routes_v4(table: Vec<RouteEntry>) -> impl Iterator<Item = String> {
+    let is_default = |route: &RouteEntry| route.destination.is_unspecified() && route.mask.is_unspecified();
+    table.into_iter().filter(is_default).map(|route| route.iface)
 }
 
-/// Default routes of `/proc/net/ipv6_route`: destination and prefix length in hexadecimal, and at the end flags and interface. Routes that reject
-/// (`RTF_REJECT`, 0x200) are on the loopback interface.
+/// Reads the default routes of `/proc/net/ipv6_route`: destination and prefix length in
+/// hexadecimal, and at the end flags and interface. Routes that reject (`RTF_REJECT`, 0x200) are on
+/// the loopback interface.
 fn routes_v6(table: &str) -> impl Iterator<Item = String> {
     table.lines().filter_map(|line| {
         let columns: Vec<&str> = line.split_whitespace().collect();
@@ -130,7 +131,7 @@ fn routes_v6(table: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The link of this name, if its frames are what the program expects.
+/// Returns the link of this name, if its frames are what the program expects.
 pub(super) fn ethernet(name: &str) -> Result<Link, BpfError> {
     let link = RouteSocket::open().and_then(|socket| socket.link(name)).map_err(|error| {
         if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ERANGE)) {
@@ -146,14 +147,14 @@ pub(super) fn ethernet(name: &str) -> Result<Link, BpfError> {
     }
 }
 
-/// What drives an interface, as `ena` or `veth`, for people.
+/// Names what drives an interface, as `ena` or `veth`, for people.
 pub(super) fn driver(name: &str, link: &Link) -> String {
     let driver = fs::read_link(format!("/sys/class/net/{name}/device/driver"));
     let driver = driver.ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     driver.or_else(|| link.kind.clone()).unwrap_or_else(|| "unknown".into())
 }
 
-/// The name of a loaded program, as far as it can be told.
+/// Names a loaded program, as far as its name can be told.
 pub(super) fn program_name(id: u32) -> String {
     let programs = aya::programs::loaded_programs().flatten();
     let name = programs.filter(|program| program.id() == id).find_map(|p| p.name_as_str().map(str::to_owned));
@@ -163,7 +164,7 @@ pub(super) fn program_name(id: u32) -> String {
     }
 }
 
-/// An error with its number, as the kernel tells it.
+/// Finds the cause of an error that has the kernel's number.
 pub(super) fn os_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
     let mut error = Some(error);
     while let Some(current) = error {
@@ -178,6 +179,8 @@ pub(super) fn os_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use procfs::FromRead;
+    use procfs::net::RouteEntries;
 
     impl Interface {
         /// One that is up and has these addresses.
@@ -214,6 +217,7 @@ mod tests {
         let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
                   eth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
                   eth1\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let v4 = RouteEntries::from_read(v4.as_bytes()).unwrap().0;
         assert_eq!(routes_v4(v4).collect::<Vec<_>>(), ["eth0"]);
         let zero = "0".repeat(32);
         let v6 = format!(

@@ -1,4 +1,4 @@
-//! The program's maps of what is allowed, and of where it listens.
+//! Keeps the program's maps of what is allowed, and of where it listens.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -91,7 +91,8 @@ impl<M: Keys> List<M> {
     }
 }
 
-/// The map that has a bit for each VNI, and what it has. The kernel copies an entry in place, and a bit that stays is never seen to be clear.
+/// The map that has a bit for each VNI, and what it has. The kernel copies an entry in place, and a
+/// bit that stays is never seen to be clear.
 struct Bits {
     map: Array<MapData, VniBits>,
     now: Vec<VniBits>,
@@ -125,7 +126,7 @@ fn bits(set: &VniSet) -> Vec<VniBits> {
     words.as_chunks().0.to_vec()
 }
 
-/// What is allowed, as the program has it.
+/// The allow-lists as the program has them.
 pub(super) struct AllowLists {
     vnis: Bits,
     /// Single addresses.
@@ -133,7 +134,7 @@ pub(super) struct AllowLists {
     networks: List<LpmTrie<MapData, [u32; 4], u8>>,
 }
 
-/// What the program is to look at.
+/// Says which lists the program is to look at.
 pub(super) fn only(allowed: &Allowed) -> u32 {
     let vnis = if allowed.vnis().is_some() { ONLY_VNIS } else { 0 };
     let sources = if allowed.sources().is_some() { ONLY_SOURCES } else { 0 };
@@ -157,7 +158,8 @@ impl AllowLists {
         Self { vnis, sources: List::new(sources), networks: List::new(networks) }
     }
 
-    /// Enters what is new. The VNIs are right then; a list of them that is not needed any more stays as it is, for nobody looks.
+    /// Enters what is new. The VNIs are right then; a list of them that is not needed any more
+    /// stays as it is, for nobody looks.
     pub(super) fn add(&mut self, allowed: &Allowed) -> Result<(), MapError> {
         self.sources.add(prefixes(allowed, true).map(|(_, address)| address))?;
         self.networks.add(prefixes(allowed, false))?;

@@ -1,5 +1,5 @@
-//! Where datagrams for the sensor come in: what the program compares a packet with, so that it
-//! takes what the stack would.
+//! Lists what the program compares a packet with, so that it takes what the stack would: where
+//! datagrams for the sensor come in.
 //!
 //! The stack judges a frame by the interface, the Ethernet address and the VLAN before it looks at
 //! the IP address. So a key of the program's map has all of these. An address is listed with each
@@ -25,7 +25,7 @@ pub(super) type Source = [u32; 4];
 /// The number of the loopback interface.
 const LOOPBACK: u32 = 1;
 
-/// What a socket on each of these addresses receives from these interfaces.
+/// Lists the endpoints of what a socket on each of these addresses receives from these interfaces.
 pub(super) fn endpoints(
     listen: &[SocketAddr],
     any_address: bool,
@@ -51,8 +51,8 @@ pub(super) fn endpoints(
     found
 }
 
-/// Where frames for this host come in on these interfaces: as they are, and in the VLANs that the
-/// host is in.
+/// Lists the places where frames for this host come in on these interfaces: as they are, and in the
+/// VLANs that the host is in.
 fn places(attached: &[String], links: &[Link]) -> Vec<Place> {
     let mut found = Vec::new();
     for link in links.iter().filter(|link| attached.contains(&link.name)) {
@@ -72,8 +72,8 @@ fn places(attached: &[String], links: &[Link]) -> Vec<Place> {
     found
 }
 
-/// VLAN devices on top of this one that take frames. The stack gives frames of VLAN 0 to the
-/// interface itself.
+/// Finds the VLAN devices on top of this one that take frames. The stack gives frames of VLAN 0 to
+/// the interface itself.
 fn in_vlans<'a>(below: &'a Link, links: &'a [Link]) -> impl Iterator<Item = &'a Link> {
     let is_up = |link: &&Link| link.flags & libc::IFF_UP.cast_unsigned() != 0;
     links
@@ -82,7 +82,7 @@ fn in_vlans<'a>(below: &'a Link, links: &'a [Link]) -> impl Iterator<Item = &'a 
         .filter(|link| link.vlan.is_some_and(|vlan| vlan.below == below.index && vlan.number != 0))
 }
 
-/// The tag of frames for this VLAN device: EtherType in network order, then the number.
+/// Returns the tag of frames for this VLAN device: EtherType in network order, then the number.
 fn tag(link: &Link) -> u32 {
     link.vlan.map_or(0, |vlan| u32::from(vlan.ethertype.to_be()) << 16 | u32::from(vlan.number))
 }
@@ -101,8 +101,8 @@ fn endpoint(address: Option<IpAddr>, port: u16, [interface, outer, inner, ethern
     [a, b, c, d, u32::from_ne_bytes([high, low, flag, more]), interface, outer, inner, ethernet, rest]
 }
 
-/// Addresses from which no other host sends: this one's, and those that reach all hosts of its
-/// networks.
+/// Lists addresses from which no other host sends: this one's, and those that reach all hosts of
+/// its networks.
 pub(super) fn own(interfaces: &[Interface]) -> HashSet<Source> {
     let networks = interfaces.iter().flat_map(|interface| &interface.addresses);
     // A network of two hosts has no such address, and IPv6 knows none.
@@ -113,7 +113,7 @@ pub(super) fn own(interfaces: &[Interface]) -> HashSet<Source> {
     networks.flat_map(|network| [Some(network.ip()), broadcast(network)]).flatten().map(words_of).collect()
 }
 
-/// The bits that stand for these addresses: `own_bit`.
+/// Sets the bits that stand for these addresses, as `own_bit` of the program does.
 pub(super) fn own_bits(own: &HashSet<Source>) -> [u32; 8] {
     const MIX: u32 = 0x9e37_79b1;
     let mut bits = [0; 8];
@@ -133,7 +133,7 @@ fn words_of(address: IpAddr) -> Source {
     })
 }
 
-/// An address as the packet has it.
+/// Returns an address as the packet has it.
 pub(super) fn words(address: Ipv6Addr) -> Source {
     let mut words = [0; 4];
     for (to, from) in words.iter_mut().zip(address.octets().as_chunks::<4>().0) {

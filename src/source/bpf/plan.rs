@@ -1,6 +1,8 @@
-//! What is asked of the fast path.
+//! The settings of the fast path.
 
-/// Where on an interface the program is attached.
+/// The place on an interface that the program is attached to.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attach {
@@ -12,12 +14,12 @@ pub enum Attach {
     Tc,
 }
 
-/// What is particular to this source.
+/// The settings that are particular to this source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BpfPlan {
-    /// Interfaces to attach to; where there is none, those that the listen addresses are on.
+    /// Interfaces to attach to. Where none is named, those that the listen addresses are on.
     pub interfaces: Vec<String>,
-    /// Where on them.
+    /// The place on the interfaces.
     pub attach: Attach,
     /// Bytes of each ring: a power of two, and at least a page.
     pub ring: u32,
@@ -33,7 +35,7 @@ pub struct BpfPlan {
     pub redirect: Option<RedirectPlan>,
 }
 
-/// How frames are redirected.
+/// The settings of redirection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedirectPlan {
     /// Sessions told apart at most.

@@ -1,4 +1,4 @@
-//! What the program puts into a ring: `struct record` of `bpf/capture.bpf.c`.
+//! Reads what the program puts into a ring: `struct record` of `bpf/capture.bpf.c`.
 
 use std::net::Ipv6Addr;
 
@@ -31,7 +31,8 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record in these bytes, which have room for more payload than it has; `None` for what the program never writes.
+    /// Reads the record in these bytes, which have room for more payload than it has. Returns
+    /// `None` for what the program never writes.
     #[inline]
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, room) = bytes.split_first_chunk::<HEADER_LEN>()?;
@@ -58,8 +59,9 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Whether the checksum is that of the datagram (RFC 768, RFC 8200 section 8.1): also where there is none, and where a part of the
-    /// payload was not kept, so that nobody can tell.
+    /// Says whether the checksum is that of the datagram (RFC 768, RFC 8200 section 8.1). It passes
+    /// for right where there is none, and where a part of the payload was not kept, so that nobody
+    /// can tell.
     pub(super) fn checksum_is_right(&self) -> bool {
         if self.checksum == 0 || self.payload.len() < self.length {
             return true;
@@ -77,7 +79,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The sum of the bytes as big-endian 16-bit numbers, an odd one at the end followed by zero; not folded, of at most 64 KiB.
+/// Adds up the bytes as big-endian 16-bit numbers, an odd one at the end followed by zero; not
+/// folded, of at most 64 KiB.
 fn sum(bytes: &[u8]) -> u64 {
     // Four at a time: the sum modulo 0xffff is the same, since 2^16 is 1 then.
     let (words, rest) = bytes.as_chunks::<4>();

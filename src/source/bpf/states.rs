@@ -1,4 +1,5 @@
-//! The map by which user space tells the program and the rings what to do: `struct state` of `capture.bpf.c`.
+//! The map by which user space tells the program and the rings what to do: `struct state` of
+//! `capture.bpf.c`.
 
 use aya::maps::{Array, MapData, MapError};
 
@@ -19,7 +20,8 @@ pub(super) struct States {
 }
 
 impl States {
-    /// Tells a program that begins: it is to leave everything to the stack, and the host has these addresses.
+    /// Tells a program that begins: it is to leave everything to the stack, and the host has these
+    /// addresses.
     pub(super) fn begin(map: Array<MapData, State>, own: [u32; 8]) -> Result<Self, MapError> {
         let mut states = Self { map, leave_all: true, only: 0, generation: 1, own, wish: 0 };
         states.tell()?;
@@ -57,8 +59,8 @@ impl States {
         self.tell()
     }
 
-    /// Asks for a wake-up when something comes into the ring. The program takes back the wish that it has fulfilled, and
-    /// no later one: so each is a number of its own, and none is 0.
+    /// Asks for a wake-up when something comes into the ring. The program takes back the wish that
+    /// it has fulfilled, and no later one: so each is a number of its own, and none is 0.
     pub(super) fn wake(&mut self, ring: u32) -> Result<(), MapError> {
         self.wish = self.wish.wrapping_add(1).max(1);
         let mut state = State::default();

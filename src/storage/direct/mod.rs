@@ -47,6 +47,8 @@ use crate::sys::direct::{BUFFER, Writes};
 use crate::sys::written;
 
 /// Says which files are written past the page cache.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direct {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::lane::Chunk;
 use crate::ledger::Totals;
+use crate::record::Timestamp;
 use crate::record::pcap;
 use crate::route::SessionTable;
 use crate::session::Session;
@@ -30,19 +31,13 @@ const SECOND: u64 = 1_000_000_000;
 /// Files of one kind that are cut by nothing.
 pub(crate) fn plan(directory: &Path) -> FilePlan {
     FilePlan {
-        directory: directory.to_path_buf(),
         rotate_size: 1 << 30,
-        rotate_frames: None,
         // Never by the clock, unless the test says so: the tests' times are long past.
         rotate_time: Duration::from_secs(u64::from(u32::MAX)),
-        snaplen: 262_144,
         linger: Duration::from_secs(1000),
         buffer_memory: 1 << 20,
         open_files: 10,
-        format: Format::Pcap,
-        compression: None,
-        direct: Direct::Off,
-        archive: ArchivePlan::default(),
+        ..FilePlan::new(directory)
     }
 }
 
@@ -112,7 +107,8 @@ impl Rig {
         self.sink.consume(&Arc::new(chunk.into()));
     }
 
-    /// All files under the directory in the order of their names: relative name, and receive times of the frames.
+    /// All files under the directory in the order of their names: relative name, and receive times
+    /// of the frames.
     fn files(&self) -> Vec<(String, Vec<u64>)> {
         let mut found = Vec::new();
         for session in fs::read_dir(self.dir.path()).unwrap() {
@@ -139,6 +135,34 @@ impl Rig {
         found.sort();
         found
     }
+}
+
+#[test]
+fn a_capture_of_last_year_is_cut_by_its_own_time() {
+    let minute = 60 * SECOND;
+    let sent = |clock| {
+        let mut rig = rig(|plan| {
+            (plan.clock, plan.rotate_time) = (clock, Duration::from_secs(60));
+            plan.linger = Duration::from_millis(1);
+        });
+        let mut now = Instant::now();
+        for time in [1, 2, 3, 4] {
+            rig.send(&[(7, time * SECOND, 100)]);
+            now += Duration::from_secs(1);
+            rig.sink.tick(now);
+        }
+        // Another session goes on, and with it the time.
+        rig.send(&[(8, minute + SECOND, 100)]);
+        rig.sink.tick(now + Duration::from_secs(1));
+        let open: Vec<usize> =
+            rig.sink.sessions.iter().flatten().map(|files| usize::from(files.open_bytes() > 0)).collect();
+        rig.sink.finish();
+        let times: Vec<Vec<u64>> = rig.files().into_iter().map(|(_, times)| times).collect();
+        (open, times)
+    };
+    let first = (1..=4).map(|time| time * SECOND).collect();
+    assert_eq!(sent(Clock::Frames), (vec![0, 1], vec![first, vec![minute + SECOND]]));
+    assert_eq!(sent(Clock::Wall).1.len(), 5, "a file for each look");
 }
 
 #[test]

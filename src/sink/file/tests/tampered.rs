@@ -3,6 +3,7 @@
 use super::*;
 use crate::archive::BudgetPlan;
 use crate::evidence::{Event, Manifest};
+use crate::record::Timestamp;
 use crate::storage::Disk;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use std::os::unix::fs::{MetadataExt, symlink};
