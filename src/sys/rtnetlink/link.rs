@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::message::{IFINFO_LEN, Message, attribute, attributes, text, u16_at, u32_at};
 #[cfg(test)]
 use super::message::u64_at;
+use super::message::{IFINFO_LEN, Message, attribute, attributes, text, u16_at, u32_at};
 use super::socket::RouteSocket;
 
 /// linux/if_link.h, where libc lacks them.
