@@ -1,4 +1,5 @@
-//! Opens the fast path: loads the program, attaches it, and gives each worker its rings and sockets.
+//! Opens the fast path: loads the program, attaches it, and gives each worker its rings and
+//! sockets.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -34,7 +35,7 @@ pub struct Fast {
 /// Puts the program in front of these sockets, and takes them. It begins with what is `allowed`.
 ///
 /// # Errors
-/// Why it cannot be. The sockets are where they were then.
+/// The reason why the program cannot run here. The sockets are where they were then.
 pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Listening) -> Result<Fast, BpfError> {
     let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
