@@ -163,8 +163,8 @@ impl Books {
         }
     }
 
-    /// Keeps a line until it can be written. What one session lost is one line: there are never more
-    /// of these than sessions.
+    /// Keeps a line until it can be written. What one session lost is one line: there are never
+    /// more of these than sessions.
     pub(super) fn remember(&mut self, event: Event) {
         if let Event::Lost { session, dropped } = &event {
             let same = self.unwritten.iter_mut().find_map(|earlier| match earlier {
@@ -196,8 +196,8 @@ impl Books {
         self.unwritten.iter()
     }
 
-    /// Somebody removed or changed a file before it was `before`: its frames are lost, with what was
-    /// lost earlier and has no line. What has its name stays as it is.
+    /// Somebody removed or changed a file before it was `before`: its frames are lost, with what
+    /// was lost earlier and has no line. What has its name stays as it is.
     pub(super) fn miss(&mut self, part: &Path, changed: Changed, holds: Gone, mut losses: Losses, before: &str) {
         let (path, frames) = (part.display(), holds.frames);
         match changed {
@@ -219,7 +219,8 @@ impl Books {
     /// Makes the file's bytes survive a loss of power, if that is asked for.
     pub(super) fn make_safe(&self, path: &Path) -> Result<(), Unready> {
         if self.syncs() {
-            // Opened again: of a thousand that are cut at once, each would keep its descriptor from those that are written to.
+            // Opened again: of a thousand that are cut at once, each would keep its descriptor from
+            // those that are written to.
             self.storage.append(path).map_err(Unready::Read)?.sync().map_err(Unready::Sync)?;
         }
         Ok(())
@@ -250,8 +251,8 @@ impl Books {
         path.strip_prefix(&self.directory).ok()?.to_str().map(str::to_owned)
     }
 
-    /// Says whether a capture's directory is one, and not a symbolic link: what that leads to is not
-    /// the budget's to remove.
+    /// Says whether a capture's directory is one, and not a symbolic link: what that leads to is
+    /// not the budget's to remove.
     pub(super) fn is_ours(&mut self, path: &Path) -> bool {
         let Some(directory) = path.parent().filter(|directory| directory.is_symlink()) else { return true };
         if self.links.insert(directory.to_path_buf()) {

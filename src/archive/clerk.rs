@@ -17,7 +17,8 @@ use crate::evidence::Contents;
 
 /// How often the budget is looked at, and what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the end tries to publish what could not be published, and the time between: what is short, as descriptors, may come back.
+/// How often the end tries to publish what could not be published, and the time between: what is
+/// short, as descriptors, may come back.
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long the end waits for consumers.
@@ -33,8 +34,8 @@ pub(super) struct Clerk {
 }
 
 impl Clerk {
-    /// Takes over what the directory has: what is published counts in the budget, what was announced
-    /// is completed, and what a crash left behind is listed, to be salvaged by and by.
+    /// Takes over what the directory has: what is published counts in the budget, what was
+    /// announced is completed, and what a crash left behind is listed, to be salvaged by and by.
     pub(super) fn new(mut books: Books, mut stock: Stock, labels: Labels, contents: &Contents) -> Self {
         takeover::take_over(contents, &mut books, &mut stock);
         let recovery = Recovery::find(&books, contents);

@@ -70,7 +70,8 @@ pub struct Closed {
     pub losses: Losses,
     /// Datagrams of all sessions that the kernel dropped in the span of the file.
     pub kernel_dropped: u64,
-    /// The number under which its bytes were hashed, if they were; none where the file holds others.
+    /// The number under which its bytes were hashed, if they were; none where the file holds
+    /// others.
     pub number: Option<FileNumber>,
     /// Hash of its bytes, once it is known.
     pub hash: Option<FileHash>,

@@ -1,8 +1,10 @@
 //! The hash of files while they are written, in a thread of its own.
 //!
-//! One core computes SHA-256 of 1.8 GB/s, which is less than it can write; in the writing thread that would be two thirds of the work, and BLAKE3 half
-//! of it. So that thread passes on what it wrote, by reference: a chunk goes back to its lane when it is written and hashed. All that the archive is
-//! told passes through here, so that a file is complete here when it is to be published. Where files are not hashed there is no such thread.
+//! One core computes SHA-256 of 1.8 GB/s, which is less than it can write; in the writing thread
+//! that would be two thirds of the work, and BLAKE3 half of it. So that thread passes on what it
+//! wrote, by reference: a chunk goes back to its lane when it is written and hashed. All that the
+//! archive is told passes through here, so that a file is complete here when it is to be published.
+//! Where files are not hashed there is no such thread.
 
 use std::collections::HashMap;
 
@@ -12,7 +14,8 @@ use crossbeam_channel::{Receiver, Sender};
 use super::handover::{FileNumber, Task};
 use crate::evidence::{Algorithm, FileHasher};
 
-/// What is waiting to be hashed at most. The writer waits beyond, and then the lanes fill, as when the disk is slow.
+/// What is waiting to be hashed at most. The writer waits beyond, and then the lanes fill, as when
+/// the disk is slow.
 pub(super) const WAITING: usize = 64;
 
 /// What the hashing thread is told.

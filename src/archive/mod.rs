@@ -1,12 +1,14 @@
-//! What becomes of a capture once it is complete: it is put on record, published, and removed again when there are too many.
+//! What becomes of a capture once it is complete: it is put on record, published, and removed again
+//! when there are too many.
 //!
-//! An [`Archive`] has threads of its own, so that nothing here (a disk that takes its time to sync, a manifest that cannot be written, a
-//! command that hangs) is in the way of frames.
+//! An [`Archive`] has threads of its own, so that nothing here (a disk that takes its time to sync,
+//! a manifest that cannot be written, a command that hangs) is in the way of frames.
 //!
 //! ## The order of things
 //!
-//! A file's line is in the manifest before the file has its name; the line that says it was pruned is there before it is removed. Whenever
-//! the process dies in between, the next start sees what was announced and completes it.
+//! A file's line is in the manifest before the file has its name; the line that says it was pruned
+//! is there before it is removed. Whenever the process dies in between, the next start sees what
+//! was announced and completes it.
 //!
 //! | | `sync` none | `sync` publish |
 //! |---|---|---|
@@ -77,7 +79,8 @@ pub enum ArchiveError {
     Thread(#[from] io::Error),
 }
 
-/// Makes the manifest's name survive a loss of power, and those of `directory` and of what may have been created above it.
+/// Makes the manifest's name survive a loss of power, and those of `directory` and of what may have
+/// been created above it.
 fn sync_names(storage: &dyn Storage, directory: &Path) {
     let synced = fs::canonicalize(directory).and_then(|path| {
         let device = fs::metadata(&path)?.dev();
@@ -99,7 +102,8 @@ fn sync_names(storage: &dyn Storage, directory: &Path) {
     }
 }
 
-/// How the archive's thread is told what to do. The threads end when this end of it is dropped, and not before.
+/// How the archive's thread is told what to do. The threads end when this end of it is dropped, and
+/// not before.
 #[derive(Debug)]
 enum Way {
     /// By the thread that hashes what is written before.
@@ -118,8 +122,9 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Takes `directory`, which must exist, and starts the threads: the archive completes what a crash interrupted, salvages what one left behind, and
-    /// waits for files. It counts in `output`.
+    /// Takes `directory`, which must exist, and starts the threads: the archive completes what a
+    /// crash interrupted, salvages what one left behind, and waits for files. It counts in
+    /// `output`.
     ///
     /// # Errors
     /// Where another process has the directory, or its manifest cannot be used.

@@ -12,7 +12,8 @@ pub enum Sync {
     /// What the kernel has written by then: usually all that is older than half a minute.
     #[default]
     None,
-    /// All of a file that has its final name: file, manifest and directory are synced around the renaming.
+    /// All of a file that has its final name: file, manifest and directory are synced around the
+    /// renaming.
     Publish,
 }
 

@@ -1,11 +1,11 @@
 //! Files on their way to their names.
 //!
-//! A sensor with many sessions cuts thousands of files at once: at its end, at SIGUSR1, and where the
-//! time of day passes a multiple of the rotation interval. What can be done for all of them is done
-//! once: the look at the manifest, the lines, which go out in a few writes, and the syncs. The order
-//! is that of a single file, for all: bytes, lines, names. A crash in between leaves lines whose
-//! files have no name yet, and the next start completes each. A file that fails waits or is given up
-//! by itself.
+//! A sensor with many sessions cuts thousands of files at once: at its end, at SIGUSR1, and where
+//! the time of day passes a multiple of the rotation interval. What can be done for all of them is
+//! done once: the look at the manifest, the lines, which go out in a few writes, and the syncs. The
+//! order is that of a single file, for all: bytes, lines, names. A crash in between leaves lines
+//! whose files have no name yet, and the next start completes each. A file that fails waits or is
+//! given up by itself.
 
 use std::collections::VecDeque;
 use std::io;

@@ -6,7 +6,7 @@
 //!
 //! | reader | keeps |
 //! |---|---|
-//! | [`Contents`](super::Contents), for the start of a sensor | what the budget needs of captures that are there |
+//! | [`Contents`](super::Contents), for a start | what the budget needs of captures |
 //! | [`Manifest::captures`](super::Manifest::captures) | whole descriptions of a few captures |
 //! | [`crate::verify`] | what to compare of all files, pruned ones included |
 //!

@@ -38,7 +38,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// That of a capture whose line was written at `published`.
+    /// Makes the entry of a capture whose line was written at `published`.
     #[must_use]
     pub fn of(capture: &Capture, published: Timestamp) -> Self {
         Self::new(capture.path.as_str().into(), capture, published)
@@ -53,23 +53,24 @@ impl Entry {
 /// What a manifest tells of its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
-    /// Captures that were published and not pruned since, in the order of their lines. Some may not have their name yet, some may be
-    /// gone. Paths are those of complete captures, none twice.
+    /// Captures that were published and not pruned since, in the order of their lines. Some may not
+    /// have their name yet, some may be gone. Paths are those of complete captures, none twice.
     pub captures: Vec<Entry>,
-    /// How many of these, from the first, have a line in front of any break in the chain: what a line
-    /// behind one names may be another's file.
+    /// How many captures, from the first, have a line in front of any break in the chain. What a line
+    /// behind a break names may be another's file.
     pub chained: usize,
-    /// The first line behind another that does not name its hash. What stood before the first line is
-    /// not known, and breaks nothing between lines.
+    /// The first line that does not name the hash of the line before. What stood before line 1 is not
+    /// known, and breaks nothing between lines.
     pub broken_at: Option<u64>,
     /// Paths of the captures that were pruned last, of which one may be there still.
     pub pruned: Vec<String>,
-    /// Those of them that are to be removed if they are there, as their lines published them.
+    /// Pruned captures that are to be removed if they are there, as their lines published them.
     pub unremoved: Vec<Entry>,
-    /// Whether a line does not follow from the one before, or cannot tell. Then nothing is to be
+    /// True where a line does not follow from the one before, or cannot tell. Then nothing is to be
     /// removed for what a line says.
     pub is_broken: bool,
-    /// What is wrong with the manifest, for people to read; nothing of it keeps a sensor from going on.
+    /// What is wrong with the manifest, for people to read. Nothing of it keeps a sensor from going
+    /// on.
     pub complaints: Vec<String>,
 }
 
@@ -154,7 +155,8 @@ impl Contents {
         if wrong > NAMED {
             self.complaints.push(format!("{} more lines of {NAME} are wrong: see `vxtap verify`", wrong - NAMED));
         }
-        // A name can come again, as when the clock was set back: the file that has it now was not pruned.
+        // A name can come again, as when the clock was set back: the file that has it now was not
+        // pruned.
         start.pruned.retain(|pruned| !catalogue.has(&pruned.path));
         let head = catalogue.head();
         let captures = catalogue.into_order();

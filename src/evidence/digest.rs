@@ -1,4 +1,5 @@
-//! SHA-256 (FIPS 180-4), which ties the lines of a manifest together, and files to their lines unless those say another hash.
+//! SHA-256 (FIPS 180-4), which ties the lines of a manifest together, and files to their lines unless
+//! those say another hash.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! The hash of a file's bytes, which says by what algorithm it was made.
 //!
-//! In a line it is one field with the algorithm's name: `"sha256": "ba78..."` or `"blake3": "6437..."`, which is what `sha256sum` and `b3sum` print.
-//! A directory can have files of both, and some without: whoever compares takes the algorithm from the line.
+//! In a line the hash is one field with the algorithm's name, `"sha256": "ba78..."` or
+//! `"blake3": "6437..."`, which is what `sha256sum` and `b3sum` print. A directory can have files of
+//! both, and some without: whoever compares takes the algorithm from the line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -44,7 +45,8 @@ impl Algorithm {
     }
 }
 
-/// The hash of a file's bytes. Two of different algorithms are never equal. Written as 64 hexadecimal digits.
+/// The hash of a file's bytes, written as 64 hexadecimal digits. Two hashes of different algorithms
+/// are never equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileHash {
     /// SHA-256.
@@ -128,8 +130,8 @@ impl Hashes {
     }
 }
 
-/// A hash that may be missing, for `#[serde(flatten, with = "optional")]`. Serde's own `Option` would take one that cannot be read for none, and
-/// its file would pass for one that was not hashed.
+/// A hash that may be missing, for `#[serde(flatten, with = "optional")]`. Serde's own `Option` would
+/// take a hash that cannot be read for none, and its file would pass for one that was not hashed.
 pub(super) mod optional {
     use serde::de::Error as _;
     use serde::ser::SerializeMap;
@@ -149,7 +151,8 @@ pub(super) mod optional {
     }
 }
 
-/// Computes the hash of a file that comes in pieces. BLAKE3 is fast with large pieces alone: from 64 KiB on it hashes 6.5 GB/s, of 4 KiB 2.7 GB/s.
+/// A hasher computes the hash of a file that comes in pieces. BLAKE3 is fast with large pieces alone:
+/// from 64 KiB on it hashes 6.5 GB/s, of 4 KiB 2.7 GB/s.
 #[derive(Debug, Clone)]
 pub struct FileHasher(State);
 

@@ -10,7 +10,8 @@ use super::event::{Line, Link};
 /// Name of the manifest in its directory.
 pub const NAME: &str = "manifest.jsonl";
 
-/// Bytes of a line that are kept. No line of ours comes near it; more of it would be read into memory in vain.
+/// Bytes of a line that are kept. No line of ours comes near that length; more of a longer line would
+/// be read into memory in vain.
 const LONGEST: usize = 1 << 20;
 
 /// A line of the file.

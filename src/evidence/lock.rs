@@ -1,7 +1,9 @@
-//! Whose a directory is.
+//! Locks say which process a directory belongs to.
 //!
-//! Two locks say so. That on the manifest goes with the file wherever it is moved, so that another sensor would find the name free while the first
-//! still writes its parts; that on the directory goes with the directory. The system lets go of both with the process, however that ends.
+//! There are two. The lock on the manifest goes with the file wherever that is moved, so that
+//! another sensor would find the name free while the first still writes its parts. The lock on the
+//! directory goes with the directory. The system lets go of both with the process, however that
+//! ends.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -36,7 +38,8 @@ impl LockError {
     }
 }
 
-/// The lock on a directory, `flock(2)`. None is held where the file system cannot: the manifest's may do there.
+/// The lock on a directory, `flock(2)`. None is held where the file system cannot lock a directory;
+/// the lock on the manifest may do there.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
     _file: Option<File>,
@@ -56,7 +59,8 @@ impl DirectoryLock {
             });
         match locked {
             Ok(result) => Ok(Self { _file: Some(result?) }),
-            // Whoever must have the directory to write there says that it is missing. NFS locks only what can be written to.
+            // Whoever must have the directory to write there says that it is missing. NFS locks only
+            // what can be written to.
             Err(error) => {
                 if !matches!(error, Errno::NOENT | Errno::NOTDIR) {
                     tracing::warn!("{}", complaint(directory, error));
@@ -67,7 +71,8 @@ impl DirectoryLock {
     }
 }
 
-/// What to say where `path` cannot be locked. Some network file systems cannot: that is no reason to go without captures.
+/// Returns what to say where `path` cannot be locked. Some network file systems have no locks, which
+/// is no reason to go without captures.
 pub(crate) fn complaint(path: &Path, error: Errno) -> String {
     format!(
         "{path} cannot be locked ({error}): make sure that no other vxtap writes to this directory",
@@ -75,7 +80,11 @@ pub(crate) fn complaint(path: &Path, error: Errno) -> String {
     )
 }
 
-/// Takes the lock on `file`. A process that is about to end, or about to become a command that it runs, has it for a moment longer.
+/// Takes the lock on `file`. A process that is about to end, or about to become a command that it
+/// runs, has the lock for a moment longer, so it is asked for several times.
+///
+/// # Errors
+/// `WOULDBLOCK` where another process has the lock, and what else `flock(2)` returns.
 pub(crate) fn take(file: &File) -> Result<(), Errno> {
     for _ in 0..ATTEMPTS {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
@@ -87,10 +96,11 @@ pub(crate) fn take(file: &File) -> Result<(), Errno> {
     Err(Errno::WOULDBLOCK)
 }
 
-/// The process that has the lock on `file`.
+/// Returns the process that has the lock on `file`, where the system tells.
 fn holder(file: &File) -> Option<i32> {
     let inode = file.metadata().ok()?.ino();
-    // The device is not compared: some file systems show another one in /proc/locks than stat(2) does.
+    // The device is not compared: some file systems show another one in /proc/locks than stat(2)
+    // does.
     let locks = procfs::locks().ok()?;
     locks.into_iter().find(|lock| lock.inode == inode && lock.lock_type == procfs::LockType::FLock)?.pid
 }

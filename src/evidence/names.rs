@@ -42,8 +42,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Names in `directory` for file number `sequence` of `session`, whose first frame came at `start`; `ending` says of what kind it
-    /// is, as `pcap`.
+    /// Makes the names in `directory` for file number `sequence` of `session`, whose first frame came
+    /// at `start`. The `ending` says of what kind the file is, as `pcap`.
     #[must_use]
     pub fn new(directory: &Path, session: &str, start: Timestamp, sequence: u32, ending: &str) -> Self {
         let name = format!("{session}_{}_{sequence:06}.{ending}", start.compact());
@@ -57,7 +57,8 @@ impl Names {
         Some(Self { part: part.to_path_buf(), published: part.with_file_name(name) })
     }
 
-    /// The name under which a salvaged file is published: `X.recovered.pcap` for `X.pcap`, with a number from the second `attempt` on.
+    /// Returns the name under which a salvaged file is published: `X.recovered.pcap` for `X.pcap`,
+    /// with a number from the second `attempt` on.
     #[must_use]
     pub fn recovered(&self, attempt: u32) -> Option<PathBuf> {
         let again = if attempt > 1 { format!("-{attempt}") } else { String::new() };
@@ -74,7 +75,8 @@ impl Names {
     /// The name with something before its endings.
     fn with(&self, what: &str) -> Option<PathBuf> {
         let name = self.published.file_name()?.to_str()?;
-        // The endings begin behind the last part of the name that holds no dot of an address: the sequence number.
+        // The endings begin behind the sequence number, the last part of the name, which holds no
+        // dot of an address.
         let (stem, endings) = name.rsplit_once('_').and_then(|(stem, rest)| {
             let (number, endings) = rest.split_once('.')?;
             Some((format!("{stem}_{number}"), endings))
@@ -83,8 +85,8 @@ impl Names {
     }
 }
 
-/// The names that a capture may have while its line is written and its own name is not there yet: of a salvaged one that of the part file, or of
-/// a copy of it.
+/// Returns the names that a capture may have while its line is written and its own name is not there
+/// yet. A salvaged capture has the name of the part file, or of a copy of the part file.
 #[must_use]
 pub fn before(published: &str) -> Vec<String> {
     if let Some(name) = unrecovered(published) {
@@ -114,7 +116,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a file in the directory of `session` has a name such as is given to a capture that is complete, salvaged ones included.
+/// Says whether a file in the directory of `session` has a name such as is given to a capture that is
+/// complete, salvaged captures included.
 #[must_use]
 pub fn is_published(session: &str, name: &str) -> bool {
     let plain = unrecovered(name).or_else(|| first(name));
@@ -142,7 +145,8 @@ fn without<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
     name.strip_suffix(extension)?.strip_suffix('.')
 }
 
-/// Whether a path that a manifest names may be touched: a session's directory and a capture in it, and nothing else.
+/// Says whether a path that a manifest names may be touched: a session's directory and a capture in
+/// it, and nothing else.
 ///
 /// A manifest may have been tampered with. What it says must not lead to another file.
 #[must_use]
@@ -153,20 +157,21 @@ pub fn is_capture_path(path: &str) -> bool {
         })
 }
 
-/// Whether a path is that of a capture that is complete. No line publishes or removes another.
+/// Says whether a path is that of a capture that is complete. No line publishes or removes another.
 #[must_use]
 pub fn is_complete_path(path: &str) -> bool {
     is_capture_path(path) && !path.ends_with(PART)
 }
 
-/// The same, where the name is such as this program gives: what a line says was published or removed
-/// may be removed.
+/// Says whether a path is that of a complete capture whose name is such as this program gives. What a
+/// line says was published or removed may be removed if so.
 #[must_use]
 pub fn is_removable_path(path: &str) -> bool {
     is_complete_path(path) && path.split_once('/').is_some_and(|(directory, name)| is_published(directory, name))
 }
 
-/// Whether a path leads to something below the directory, and is written in the one way there is to write it.
+/// Says whether a path leads to something below the directory, and is written in the one way there is
+/// to write it.
 #[must_use]
 pub fn is_inside(path: &str) -> bool {
     let normal = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));

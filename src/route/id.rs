@@ -1,6 +1,7 @@
 //! The number of a session.
 
-/// The number of a session: 0 for all sessions beyond the limit together, then in the order of first sight.
+/// The number of a session, in the order of first sight. The number 0 stands for all sessions beyond
+/// the limit together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub(super) u32);
 

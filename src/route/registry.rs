@@ -8,7 +8,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::SessionId;
 use crate::session::Session;
 
-/// Gives sessions their numbers, up to a limit. Locked only when a session is seen first, or named.
+/// A registry gives sessions their numbers, up to a limit. It is locked only when a session is seen
+/// first, or named.
 #[derive(Debug)]
 pub struct Registry {
     limit: u32,
@@ -43,7 +44,7 @@ impl Registry {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The number of `session`, a new one where it is not known; `None` at the limit.
+    /// Returns the number of `session`, a new one where it is not known; none at the limit.
     pub(super) fn register(&self, session: Session) -> Option<SessionId> {
         let mut sessions = self.lock();
         if let Some(id) = sessions.ids.get(&session) {
@@ -66,20 +67,22 @@ impl Registry {
         self.lock().all.clone()
     }
 
-    /// The sessions after the first `known`, in their order. Copied, so that nobody waits for what the caller does with them.
+    /// Returns the sessions after the first `known`, in their order. They are copied, so that nobody
+    /// waits for what the caller does with them.
     #[must_use]
     pub fn since(&self, known: u32) -> Vec<(SessionId, Session)> {
         (1..).map(SessionId).zip(self.lock().all.iter().copied()).skip(known as usize).collect()
     }
 
-    /// The session of number `id`; `None` for the overflow session.
+    /// Returns the session of number `id`; none for the overflow session.
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<Session> {
         self.lock().all.get(id.index().checked_sub(1)?).copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
-        // Every change is complete before the next that could panic, so a poisoned lock still guards whole data.
+        // Every change is complete before the next that could panic, so a poisoned lock still
+        // guards whole data.
         self.sessions.lock()
     }
 }

@@ -10,11 +10,13 @@ use lru::LruCache;
 use crate::route::SessionId;
 use crate::storage::{Identity, Storage, StoredFile};
 
-/// Descriptors left to the rest of the program: sockets, logs, the signal pipe, the manifest, commands, a directory being read.
+/// Descriptors left to the rest of the program: sockets, logs, the signal pipe, the manifest,
+/// commands, a directory being read.
 const RESERVED: u64 = 48;
 
-/// The open files, by session. When there are too many, the one used least recently is closed; it is opened again, to append, when
-/// its session has more. A file is flushed before it is closed, so closing loses nothing that its session does not hear of.
+/// The open files, by session. When there are too many, the one used least recently is closed; it
+/// is opened again, to append, when its session has more. A file is flushed before it is closed, so
+/// closing loses nothing that its session does not hear of.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
     storage: Arc<dyn Storage>,

@@ -88,14 +88,15 @@ impl Chain {
         Ok(())
     }
 
-    /// The files to look at, in the order of the lines: those that should be there, and those that should not but are among `found`.
+    /// Returns the files to look at, in the order of the lines: those that should be there, and those
+    /// that should not but are among `found`.
     pub(super) fn expected(&self, found: &[String]) -> Vec<Job> {
         let is_found = |path: &str| found.binary_search_by(|found| found.as_str().cmp(path)).is_ok();
         let jobs = self.files.in_order().into_iter().map(|(_, job)| job);
         jobs.filter(|job| job.fate != Fate::Pruned || is_found(&job.path)).cloned().collect()
     }
 
-    /// What a look at the file of `job` means, now that the manifest was read to its end.
+    /// Reports what a look at the file of `job` means, now that the manifest was read to its end.
     pub(super) fn judge(&self, job: &Job, look: Look, report: &mut Report) {
         // Pruned, or written once more, while files were read: what was found may be either.
         if self.files.get(&job.path).is_none_or(|(line, _)| *line != job.line) {
@@ -154,7 +155,7 @@ impl Chain {
         }
     }
 
-    /// What is to be said of the lines themselves.
+    /// Reports what is to be said of the lines themselves.
     pub(super) fn end(self, head: Option<Digest>, report: &mut Report) {
         for (line, previous) in self.said.breaks {
             let how = match self.said.numbers.get(&previous) {

@@ -52,7 +52,8 @@ pub(super) enum Look {
     },
     /// It has the length that it should; there is no hash to compare with.
     Unhashed,
-    /// Under its name the file is missing; this is the name that it had before, and what there is under that.
+    /// Under its name the file is missing; this is the name that it had before, and what there is
+    /// under that.
     Part(String, Box<Look>),
 }
 
@@ -162,7 +163,8 @@ impl Reading<'_> {
                 break;
             }
         }
-        // It may have got its name between the two looks; what a copy was made from has the other name still.
+        // It may have got its name between the two looks; what a copy was made from has the other
+        // name still.
         Some(match self.file(&path, job)? {
             Look::Missing => part,
             named => named,
@@ -217,7 +219,8 @@ impl Read for Watched<'_> {
     }
 }
 
-/// Opens a file and nothing else: a symbolic link in its place or its directory's is not followed, a pipe is not waited for.
+/// Opens a file and nothing else: a symbolic link in its place or its directory's is not followed, a
+/// pipe is not waited for.
 fn open(storage: &dyn Storage, path: &Path) -> io::Result<File> {
     storage.open(path, OFlags::RDONLY).map_err(|error| match error.kind() {
         // Which is not the system's word, and does not say that nothing is there.

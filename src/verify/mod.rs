@@ -1,14 +1,17 @@
-//! `vxtap verify`: whether a directory is as its manifest says.
+//! `vxtap verify` says whether a directory is as its manifest says.
 //!
-//! Each line of the manifest names the hash of the line before ([`crate::evidence`]), so a line that was changed, removed or
-//! added shows in the one that follows. A chain cannot show that its end was cut off or changed; for that, whoever wants proof
-//! notes the hash of the last line elsewhere, and asks for it later.
+//! Each line of the manifest names the hash of the line before ([`crate::evidence`]), so a line that
+//! was changed, removed or added shows in the one that follows. A chain cannot show that its end was
+//! cut off or changed; for that, whoever wants proof notes the hash of the last line elsewhere, and
+//! asks for it later.
 //!
-//! Of a file whose line has no hash only the size is compared, and the report says how many these are. All others are hashed as their lines say. Taking the hash out of a line changes the
-//! line, and shows as any change does.
+//! Of a file whose line has no hash only the size is compared, and the report says how many these
+//! are. All others are hashed as their lines say. Taking the hash out of a line changes the line, and
+//! shows as any change does.
 //!
-//! A sensor may be writing all the while. The directory is listed before the manifest is read, so that each published file of the list
-//! has its line, and the manifest is read on at the end, for what was pruned meanwhile.
+//! A sensor may be writing all the while. The directory is listed before the manifest is read, so
+//! that each published file of the list has its line. The manifest is read on at the end, for what
+//! was pruned meanwhile.
 
 mod chain;
 mod error;
@@ -31,8 +34,8 @@ pub use report::{Break, Mismatch, Note, Report};
 
 use chain::Chain;
 
-/// Compares `directory` with its manifest, until that is done or `stop` becomes true. Where a `head` is given, it has to be the hash of
-/// one of the lines.
+/// Compares `directory` with its manifest, until that is done or `stop` becomes true. Where a `head`
+/// is given, it has to be the hash of one of the lines.
 ///
 /// # Errors
 /// Where the directory or its manifest cannot be read. Files that cannot be read are mismatches.

@@ -1,9 +1,11 @@
 //! The command for each published file is told what it needs, and is in nobody's way.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::captures;
@@ -11,6 +13,8 @@ use crate::frames;
 use crate::manifest::{assert_verified, events, named, paths};
 use crate::need;
 use crate::netns::{Ip, Pair};
+use crate::overload::Mount;
+use crate::process::eventually;
 use crate::replay::replay_all;
 use crate::sensor::{Ended, Setup};
 
@@ -159,4 +163,137 @@ fn has_no_capability() {
     assert_eq!((ended.code, counted(&ended)), (Some(0), [1, 0, 0]), "{:#?}", ended.log);
     let status = fs::read_to_string(told).unwrap();
     assert_eq!(sets(&status), ["0000000000000000"; 4], "{status}");
+}
+
+/// A script that waits until there is a file `gate`, and then tells of the capture in `told`.
+fn waiting(directory: &Path) -> String {
+    let (directory, gate, told) = (directory.display(), directory.join("gate"), directory.join("told"));
+    let (gate, told) = (gate.display(), told.display());
+    // Whoever waits for the end of the sensor's standard error does not wait for this.
+    format!(
+        "exec >/dev/null 2>&1\nwhile test -d {directory} && ! test -e {gate}; do sleep 0.05; done; test -e \"$1\" && echo \"$1\" >>{told}"
+    )
+}
+
+/// What was told of, relative to the directory of captures.
+fn told(directory: &Path, captures: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(directory.join("told")).unwrap_or_default();
+    let relative = |line: &str| Path::new(line).strip_prefix(captures).unwrap().to_str().unwrap().to_owned();
+    text.lines().map(relative).collect()
+}
+
+/// The next start runs the command for every capture that has none behind it, and then nothing is
+/// owed.
+#[track_caller]
+fn assert_made_up_for(pair: &Pair, captures: &Path, missing: &BTreeSet<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("gate"), "").unwrap();
+    let hook = script(directory.path(), &waiting(directory.path()));
+    let sensor = Setup::new(&pair.sensor).with(&format!("--on-publish {}", hook.display())).writing(captures).start();
+    eventually("the commands are made up for", || told(directory.path(), captures).is_superset(missing));
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    assert_eq!(counted(&ended)[1..], [0, 0]);
+    assert!(!captures.join("on-publish.jsonl").exists());
+    assert_verified(captures);
+}
+
+/// How many threads a process has that do not await burial.
+fn threads_of(pid: i32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let is_dead = status.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'));
+    if is_dead { 0 } else { fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) }
+}
+
+#[test]
+fn waits_when_the_sensor_is_killed() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(1050);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let captures = directory.path().join("captures");
+    let hook = script(directory.path(), &waiting(directory.path()));
+    let arguments = format!("--rotate-frames 100 --flush 100ms --workers 1 --on-publish {}", hook.display());
+    let mut sensor = Setup::new(&pair.sensor).with(&arguments).writing(&captures).start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
+    eventually("files are published", || named(&captures).len() == 10);
+    assert!(told(directory.path(), &captures).is_empty());
+    sensor.process.signal(Signal::KILL);
+    // The shells of the commands that run hold on to its standard error.
+    eventually("it is gone", || threads_of(sensor.process.pid().as_raw_nonzero().get()) == 0);
+    fs::write(directory.path().join("gate"), "").unwrap();
+    sensor.process.wait();
+    assert_made_up_for(&pair, &captures, &paths(&named(&captures)));
+    // And a further start has nothing to do.
+    assert_made_up_for(&pair, &captures, &BTreeSet::new());
+}
+
+#[test]
+fn is_still_slow_when_the_sensor_ends() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ended = run(directory.path(), "exec sleep 15 >/dev/null 2>&1", "");
+    assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
+    let pair = Pair::new(1600);
+    assert_made_up_for(&pair, &ended.captures, &paths(&named(&ended.captures)));
+}
+
+#[test]
+fn keeps_captures_from_being_removed_for_a_limit() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(1000);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let hook = script(directory.path(), &waiting(directory.path()));
+    let arguments = "--rotate-frames 100 --flush 100ms --workers 1 --keep-files 2 --sync publish --on-publish";
+    let sensor = Setup::new(&pair.sensor).with(&format!("{arguments} {}", hook.display())).start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
+    // The last is cut when it has its frames.
+    eventually("files are published", || named(&sensor.captures).len() >= 9);
+    assert_eq!(events(&sensor.captures, "pruned").len(), 0);
+    fs::write(directory.path().join("gate"), "").unwrap();
+    let count = || (named(&sensor.captures).len(), events(&sensor.captures, "pruned").len());
+    eventually("the others are removed", || count().0 == count().1 + 2);
+    let captures = sensor.captures.clone();
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    assert_eq!(told(directory.path(), &captures), paths(&named(&captures)), "each was there for its command");
+    assert!(events(&captures, "pruned").iter().all(|line| line.get("undelivered").is_none()));
+    assert_verified(&captures);
+}
+
+#[test]
+fn keeps_no_captures_on_a_disk_that_fills() {
+    if !need::programs(&["mount", "umount"]) {
+        return;
+    }
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(1001);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let hook = script(directory.path(), &waiting(directory.path()));
+    let disk = Mount::new("size=4m");
+    let arguments = "--rotate-size 128KiB --flush 100ms --min-free 1MiB --on-publish";
+    let sensor = Setup::new(&pair.sensor).with(&format!("{arguments} {}", hook.display())).writing(disk.path()).start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--loop 12 --rate 5000", 12 * frames.len());
+    eventually("captures are removed", || events(disk.path(), "pruned").len() > 10);
+    fs::write(directory.path().join("gate"), "").unwrap();
+    let ended = sensor.stop();
+    ended.ledger.assert_lossless();
+    let pruned = events(disk.path(), "pruned");
+    let undelivered = pruned.iter().filter(|line| line["undelivered"] == serde_json::json!(["on-publish"])).count();
+    assert!(undelivered > 10, "{undelivered} of {}", pruned.len());
+    // Four ran when their captures went, or failed to find them; the others never began.
+    assert!(counted(&ended)[2] > 0, "{:#}", ended.ledger.0);
+    assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
+    assert_eq!(ended.messages("removed to keep the budget before a consumer was done").len(), 1);
+    assert_verified(disk.path());
 }

@@ -63,8 +63,8 @@ impl Namespace {
         });
     }
 
-    /// Has one core receive what comes to `device`, whichever has sent it. A timer of the kernel sends
-    /// on any core, and would overtake what another core has queued.
+    /// Has one core receive what comes to `device`, whichever has sent it. A timer of the kernel
+    /// sends on any core, and would overtake what another core has queued.
     pub(crate) fn receives_on_one_core(&self, device: &str) {
         let steer = format!("echo 1 >/sys/class/net/{device}/queues/rx-0/rps_cpus");
         run(self.command("sh").args(["-c", &steer]));

@@ -38,8 +38,8 @@ impl fmt::Debug for Job {
 /// One thread calls all of these. None waits, but for `finish`.
 pub(super) trait Consumer: fmt::Debug + Send {
     /// Takes a capture. It says that it is done with it whether it succeeded or failed; it says
-    /// nothing where it never began or was interrupted. Beyond what may wait it is skipped, and left
-    /// to the next start.
+    /// nothing where it never began or was interrupted. Beyond what may wait it is skipped, and
+    /// left to the next start.
     fn take(&self, job: Job);
 
     /// Captures that wait for their turn.
@@ -52,7 +52,7 @@ pub(super) trait Consumer: fmt::Debug + Send {
     /// Shows in the ledger how far it is.
     fn count(&self, counters: &OutputCounters);
 
-    /// Waits until it is done with all captures, for `patience` at most. What is left by then is left
-    /// to the next start.
+    /// Waits until it is done with all captures, for `patience` at most. What is left by then is
+    /// left to the next start.
     fn finish(&mut self, patience: Duration);
 }

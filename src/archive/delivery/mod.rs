@@ -1,19 +1,21 @@
 //! Consumers of published captures. The command of `--on-publish` is the first.
 //!
 //! A consumer hears of each capture at least once, whatever ends the process: [`Progress`] has what
-//! it is owed. A capture is owed from before it gets its name. It is owed no longer once the consumer
-//! is done with it, be it a success or a failure: a command that failed is counted and not run again,
-//! or a capture that no command can read would be tried for good. What was skipped, waited, ran, or
-//! could not be started when the process ended is taken up by the next start that has this consumer.
+//! it is owed. A capture is owed from before it gets its name. It is owed no longer once the
+//! consumer is done with it, be it a success or a failure: a command that failed is counted and not
+//! run again, or a capture that no command can read would be tried for good. What was skipped,
+//! waited, ran, or could not be started when the process ended is taken up by the next start that
+//! has this consumer.
 //!
-//! Captures of runs without a consumer are not owed to it. So the first run with `--on-publish` in an
-//! old directory runs no command for what is there.
+//! Captures of runs without a consumer are not owed to it. So the first run with `--on-publish` in
+//! an old directory runs no command for what is there.
 //!
 //! ## What a consumer needs stays, within bounds
 //!
-//! A capture that a consumer is still to hear of is not removed for `--keep-files`, `--keep-age` and
-//! `--keep-bytes`: a limit that is kept some minutes later costs nothing, and a capture that was
-//! removed unseen is gone. Two things end that, because capturing goes on whatever a consumer does:
+//! A capture that a consumer is still to hear of is not removed for `--keep-files`, `--keep-age`
+//! and `--keep-bytes`: a limit that is kept some minutes later costs nothing, and a capture that
+//! was removed unseen is gone. Two things end that, because capturing goes on whatever a consumer
+//! does:
 //!
 //! - more than a thousand captures are owed. Such a consumer hangs, or is slower than captures come.
 //!   Then the oldest go as if there were none. Keeping them would remove the newest unseen.
@@ -170,7 +172,8 @@ impl Deliveries {
         }
     }
 
-    /// Has the consumers hear of a capture. None reads it where something else has its name by then.
+    /// Has the consumers hear of a capture. None reads it where something else has its name by
+    /// then.
     pub(super) fn offer(&mut self, path: &Path, capture: &Capture, file: Option<Identity>, storage: &Arc<dyn Storage>) {
         for delivery in &mut self.all {
             delivery.unnamed.remove(&capture.path);

@@ -4,10 +4,10 @@
 //! Whatever ends the process between, the next start finds it here. So a consumer hears of each
 //! capture at least once, and of one twice where the process ended before the second mark.
 //!
-//! The marks are in a file beside the manifest, `NAME.jsonl`, and not in the manifest. A manifest is
-//! kept for good: two more lines for each capture and consumer would triple it, and slow each start
-//! and each `vxtap verify` down. Its chain would vouch for what is no evidence, since a mark says
-//! what this program did and not what a capture is. A `verify` of before would call such lines
+//! The marks are in a file beside the manifest, `NAME.jsonl`, and not in the manifest. A manifest
+//! is kept for good: two more lines for each capture and consumer would triple it, and slow each
+//! start and each `vxtap verify` down. Its chain would vouch for what is no evidence, since a mark
+//! says what this program did and not what a capture is. A `verify` of before would call such lines
 //! unreadable. Marks can be lost: then a consumer hears of a capture twice. And they name captures
 //! by their paths, so that files without a hash, and a manifest that somebody replaced, make no
 //! difference.
@@ -86,7 +86,8 @@ impl Progress {
         let mut lines = BufReader::new(self.storage.open(&self.path, OFlags::RDONLY)?);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
-            // A crash in the middle of a mark leaves a part of it: then what it marks has not begun.
+            // A crash in the middle of a mark leaves a part of it: then what it marks has not
+            // begun.
             match serde_json::from_slice(&line) {
                 Ok(Mark::Owed(path)) if is_complete_path(&path) => drop(self.insert(path)),
                 Ok(Mark::Done(path)) => drop(self.remove(&path)),
@@ -154,13 +155,22 @@ impl Progress {
             serde_json::to_writer(&mut bytes, &mark)?;
             bytes.push(b'\n');
         }
+        let is_new = self.file.is_none();
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(self.storage.log(&self.path)?),
         };
         self.length += bytes.len() as u64;
         file.write_all(&bytes)?;
-        if sync { file.sync() } else { file.flush() }
+        if !sync {
+            return file.flush();
+        }
+        file.sync()?;
+        if is_new { self.sync_name() } else { Ok(()) }
+    }
+
+    fn sync_name(&self) -> io::Result<()> {
+        self.path.parent().map_or(Ok(()), |directory| self.storage.sync_directory(directory))
     }
 
     /// Has the file forget what nobody needs, where there is much of it.
@@ -207,7 +217,7 @@ impl Progress {
         }
         self.storage.replace(copy, &self.path)?;
         (self.file, self.length) = (Some(file), bytes.len() as u64);
-        Ok(())
+        if self.sync { self.sync_name() } else { Ok(()) }
     }
 
     /// Writes the file again where a mark could not be written.

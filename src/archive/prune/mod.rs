@@ -159,7 +159,8 @@ impl Pruning {
         let undelivered = deliveries.needed_by(&entry.path);
         let event = Event::Pruned { path: entry.path.to_string(), hash: entry.hash, reason, undelivered };
         if let Err(error) = books.append(&event) {
-            // On a full disk it is the removal that makes room for the line, even if a crash now would leave a file missing without one.
+            // On a full disk it is the removal that makes room for the line, even if a crash now
+            // would leave a file missing without one.
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             if !is_full || books.unwritten().len() >= WAITING {
                 books.keeps_captures_for(&error);

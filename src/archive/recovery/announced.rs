@@ -98,8 +98,8 @@ pub(super) fn is_what_was_announced(storage: &dyn Storage, path: &Path, capture:
         })
 }
 
-/// Finds what is whole of `part`, where a capture that was announced holds that. None where it holds
-/// something else.
+/// Finds what is whole of `part`, where a capture that was announced holds that. None where it
+/// holds something else.
 ///
 /// # Errors
 /// What opening or reading the file returns.

@@ -92,7 +92,8 @@ impl Maker {
         Ok(copied?.0)
     }
 
-    /// Says whether a part file could be synced, by `sync`, which is not tried again once it failed.
+    /// Says whether a part file could be synced, by `sync`, which is not tried again once it
+    /// failed.
     fn is_synced(&mut self, part: &Path, sync: impl FnOnce() -> Result<(), Unready>) -> io::Result<bool> {
         if self.unsynced.contains(part) {
             return Ok(false);

@@ -51,7 +51,8 @@ pub(in crate::archive) struct Recovery {
     /// A file cannot be salvaged.
     failing: Episode,
     announced: Announced,
-    /// Files of this process among those that wait, which it could not complete, by their part names.
+    /// Files of this process among those that wait, which it could not complete, by their part
+    /// names.
     own: HashMap<PathBuf, Broken>,
     /// Files that a crash left, until the log says that they are done with.
     found: usize,
@@ -192,7 +193,8 @@ impl Recovery {
             Err(other) => return Err(Stop::Unsalvageable(other.to_string())),
         };
         if whole.frames == 0 {
-            // Damage behind the beginning may hide frames: only a file that is its beginning and nothing else holds none.
+            // Damage behind the beginning may hide frames: only a file that is its beginning and
+            // nothing else holds none.
             let there = length(&names.part, books)?;
             let most = whole.length + if whole.compression.is_some() { STREAM } else { 0 };
             return match whole.total == whole.length && there <= most && whole.mended.is_none() {
@@ -220,7 +222,8 @@ impl Recovery {
             hash: books.hash_of(&made)?,
         };
         books.append(&Event::Recovered(capture.clone()))?;
-        // Where one of the next steps fails, the next attempt goes on from here, and writes no second line.
+        // Where one of the next steps fails, the next attempt goes on from here, and writes no
+        // second line.
         self.announced.add(&capture);
         let done = Made { names, made: &made, to: &published, flaw: flaw(&whole) };
         self.complete(done, capture, books, stock)?;
@@ -294,8 +297,8 @@ impl Recovery {
     }
 }
 
-/// Somebody removed or changed a file of this process before it was salvaged: what counts as written
-/// is lost.
+/// Somebody removed or changed a file of this process before it was salvaged: what counts as
+/// written is lost.
 fn miss(broken: &Broken, changed: Changed, books: &mut Books) {
     books.miss(&broken.names.part, changed, broken.holds, Losses::default(), "salvaged");
 }
@@ -316,7 +319,8 @@ fn free_name(names: &Names, books: &Books) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// How a file is compressed, by its name. The level is not in the name: that of a copy is the default.
+/// How a file is compressed, by its name. The level is not in the name: that of a copy is the
+/// default.
 fn compression_of(names: &Names) -> Option<Compression> {
     match names.published.extension()?.to_str()? {
         "lz4" => Some(Compression::Lz4),

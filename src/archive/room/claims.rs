@@ -31,7 +31,8 @@ impl Unpublished {
     }
 }
 
-/// The bytes of one file, which count until whoever has the file is done with it, however that ends.
+/// The bytes of one file, which count until whoever has the file is done with it, however that
+/// ends.
 #[derive(Debug)]
 pub struct Claim {
     bytes: u64,

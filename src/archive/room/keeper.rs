@@ -81,12 +81,15 @@ impl Keeper {
         next.map(|(entry, reason)| (entry.clone(), reason))
     }
 
-    /// Says whether less is free than is to be left: by the limit, or where there is none, what a
-    /// host needs.
+    /// Says whether less is free than is to be left. Where no limit says how much, that is twice
+    /// what a host needs, so that captures go before frames have to.
     fn room_ends(&self, space: Option<Space>) -> bool {
         match self.plan.min_free {
             Some(_) => self.plan.is_short(space),
-            None => self.storage.space(&self.directory).is_ok_and(|space| space.free < MinFree::Usual.of(space.total)),
+            None => self
+                .storage
+                .space(&self.directory)
+                .is_ok_and(|space| space.free < MinFree::Usual.of(space.total).saturating_mul(2)),
         }
     }
 
@@ -101,8 +104,9 @@ impl Keeper {
         self.plan.keep_bytes.is_some_and(|keep| unpublished > keep)
     }
 
-    /// Nothing more is removed now: sees whether there is room for frames, which [`Room`] then knows,
-    /// and when to look again. `stuck` where a removal has to wait. Returns whether there is no room.
+    /// Nothing more is removed now: sees whether there is room for frames, which [`Room`] then
+    /// knows, and when to look again. `stuck` where a removal has to wait. Returns whether there is
+    /// no room.
     ///
     /// [`Room`]: super::Room
     pub(in crate::archive) fn settle(&mut self, space: Option<Space>, stuck: bool) -> bool {

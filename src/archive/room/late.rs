@@ -1,9 +1,11 @@
-//! Room that removed files make and the file system does not show yet: some take seconds to give it back.
+//! Room that removed files make and the file system does not show yet: some take seconds to give it
+//! back.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long room is waited for. What has not come by then may never come: a snapshot or a reader holds on to it.
+/// How long room is waited for. What has not come by then may never come: a snapshot or a reader
+/// holds on to it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes that the file system owes, for each file that was removed.
@@ -25,7 +27,8 @@ impl LateRoom {
     pub(super) fn look(&mut self, free: u64, now: Instant) -> u64 {
         let mut risen = free.saturating_sub(std::mem::replace(&mut self.free, free));
         while let Some((bytes, until)) = self.files.front_mut() {
-            // Some of what comes back is written to before it is seen: where half of it shows, the rest was there too.
+            // Some of what comes back is written to before it is seen: where half of it shows, the
+            // rest was there too.
             if now < *until && risen < bytes.div_ceil(2) {
                 *bytes -= risen;
                 break;

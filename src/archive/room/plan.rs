@@ -75,8 +75,8 @@ impl BudgetPlan {
         self.reserve.filter(|_| !is_bounded)
     }
 
-    /// The limit that is exceeded by so many captures with so many bytes, if any is. `oldest` is the
-    /// one that would go for it.
+    /// The limit that is exceeded by so many captures with so many bytes, if any is. `oldest` is
+    /// the one that would go for it.
     pub(super) fn exceeded(
         &self,
         oldest: &Entry,

@@ -53,9 +53,9 @@ impl Shelf {
     /// is exceeded. It stays on the shelf until it is removed.
     ///
     /// `unpublished` are the bytes of captures that are written to or wait to be published, which
-    /// never go. `space` is what the file system has left, none where that is not known, or does not
-    /// matter. It may take a while to show what was removed: `free` includes what it has not given
-    /// back yet.
+    /// never go. `space` is what the file system has left, none where that is not known, or does
+    /// not matter. It may take a while to show what was removed: `free` includes what it has not
+    /// given back yet.
     #[must_use]
     pub(in crate::archive) fn next(
         &self,

@@ -1,7 +1,7 @@
 //! May frames be written? The end of the one who writes them.
 //!
-//! The last room of the file system is not for frames. What else is in the directory may use it: the
-//! manifest, and what is salvaged.
+//! The last room of the file system is not for frames. What else is in the directory may use it:
+//! the manifest, and what is salvaged.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -84,8 +84,8 @@ impl Room {
         self.unpublished.starved.load(Ordering::Relaxed)
     }
 
-    /// Says whether files that are written to, with so many bytes, leave too little of the budget to
-    /// published ones. Only those can be removed, so each gets half.
+    /// Says whether files that are written to, with so many bytes, leave too little of the budget
+    /// to published ones. Only those can be removed, so each gets half.
     #[must_use]
     pub fn is_crowded(&self, open_bytes: u64) -> bool {
         self.plan.keep_bytes.is_some_and(|keep| open_bytes > keep / 2)
@@ -96,9 +96,9 @@ impl Room {
         self.unpublished.open.set(bytes);
     }
 
-    /// From here on the bytes of a file are not those of an open one. The budget may miss them for a
-    /// moment, which is made good for when it is looked at next, but never counts them twice, which
-    /// would cost a capture.
+    /// From here on the bytes of a file are not those of an open one. The budget may miss them for
+    /// a moment, which is made good for when it is looked at next, but never counts them twice,
+    /// which would cost a capture.
     pub(in crate::archive) fn hand_over(&self, bytes: u64) -> Claim {
         self.unpublished.open.lower(bytes);
         self.unpublished.claim(bytes)

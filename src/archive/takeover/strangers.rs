@@ -1,7 +1,9 @@
 //! Captures that the manifest lacks, under names as they are given here.
 //!
-//! A loss of power can keep a name and lose the line before it, which was only written. But somebody may have put such files there too, or removed the
-//! manifest. So they are not put on record, nor under the budget, which might remove them, without being told to: the start names them.
+//! A loss of power can keep a name and lose the line before it, which was only written. But
+//! somebody may have put such files there too, or removed the manifest. So they are not put on
+//! record, nor under the budget, which might remove them, without being told to: the start names
+//! them.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -23,8 +23,8 @@ impl Place {
         self.captures().join("on-publish.jsonl")
     }
 
-    /// A command that tells of captures whose file is there, and waits for the gate with those whose
-    /// names match `slow`.
+    /// A command that tells of captures whose file is there, and waits for the gate with those
+    /// whose names match `slow`.
     fn command(&self, slow: &str) -> Option<String> {
         let (gate, told) = (self.gate(), self.dir.path().join("told"));
         Some(format!(

@@ -178,7 +178,8 @@ fn the_budget_takes_no_part_file_for_a_capture() {
     assert!(contents.complaints[0].starts_with("line 4 of manifest.jsonl names a file that is no capture"));
 }
 
-/// Lets a sensor publish captures until its budget has removed so many. All files that these names have must stay.
+/// Lets a sensor publish captures until its budget has removed so many. All files that these names
+/// have must stay.
 #[track_caller]
 fn under_pressure(dir: &Path, pruned: u64, stay: &[&str]) {
     // What is salvaged, and what is published.
@@ -202,7 +203,8 @@ fn the_budget_removes_nothing_that_a_forged_line_published() {
         append(dir.path(), &published(forged.0, forged.1), head(dir.path()));
         under_pressure(dir.path(), 4, &[&notes, "unsalvageable/x.pcap"]);
     }
-    // Under a name as captures have it, behind a break in the chain, and behind what follows from that.
+    // Under a name as captures have it, behind a break in the chain, and behind what follows from
+    // that.
     let dir = directory();
     append(dir.path(), &published(&notes, "a stranger's"), Digest::of(b"another"));
     append(dir.path(), &published(&path(9), "nobody's"), head(dir.path()));

@@ -144,7 +144,8 @@ fn the_budget_removes_nothing_behind_a_symbolic_link() {
 /// Makes something of a name, or something that leads to a file.
 type Make = fn(&Path, &Path);
 
-/// What must not be taken for the manifest, by what makes it. Where it leads to something, that has a torn last line.
+/// What must not be taken for the manifest, by what makes it. Where it leads to something, that has
+/// a torn last line.
 fn no_manifests() -> [(&'static str, Make); 2] {
     [
         ("a symbolic link", |path, outside| std::os::unix::fs::symlink(outside, path).unwrap()),

@@ -18,9 +18,11 @@ struct Piece {
 }
 
 impl Manifest {
-    /// Appends lines in their order, and has them survive a loss of power if `sync`. Returns how many are in the manifest now, and why not all are.
+    /// Appends lines in their order, and has them survive a loss of power if `sync`. Returns how many
+    /// are in the manifest now, and why not all are.
     ///
-    /// Lines go out in pieces that fit into what is reserved for them, so that a disk is never too full for many where it is not for one.
+    /// Lines go out in pieces that fit into what is reserved for them, so that a disk is never too full
+    /// for many where it is not for one.
     pub fn append_all<'a>(
         &mut self,
         events: impl IntoIterator<Item = &'a Event>,
@@ -69,7 +71,8 @@ impl Manifest {
         Ok(piece)
     }
 
-    /// Writes whole lines, in one piece unless the storage takes less: then the rest by itself, which tells why.
+    /// Writes whole lines, in one piece unless the storage takes less. Then the rest is written by
+    /// itself, which tells why.
     fn write(&mut self, piece: &Piece) -> io::Result<()> {
         if self.reserved < RESERVE_LEFT {
             self.reserve();

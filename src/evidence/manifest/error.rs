@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use crate::evidence::lock::LockError;
 use crate::storage::NotRegular;
 
-/// Why a manifest cannot be written.
+/// Why a manifest cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// Another process writes to the directory.
     #[error(transparent)]
     Busy(#[from] LockError),
-    /// What has the name of the manifest is no file of ours: what a symbolic link leads to would be cut and written to.
+    /// What has the name of the manifest is no file of ours: what a symbolic link leads to would be
+    /// cut and written to.
     #[error(
         "{path} is {what}: move it away, or name another directory with --write; captures are recorded there, and only in a file",
         path = path.display(), what = what.0

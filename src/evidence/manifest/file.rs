@@ -1,4 +1,4 @@
-//! The open manifest of a directory: opening, reading and completing it.
+//! The open manifest of a directory, and the file that it is kept in.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _, Seek};
@@ -19,7 +19,8 @@ use crate::evidence::lines::{Lines, NAME};
 use crate::evidence::lock::{self, LockError};
 use crate::storage::{Storage, StoredFile};
 
-/// Bytes of the manifest that are reserved ahead, so that a disk full of captures has room for the lines that remove some.
+/// Bytes of the manifest that are reserved ahead, so that a disk full of captures has room for the
+/// lines that remove some.
 pub(super) const RESERVE: u64 = 64 * 1024;
 /// Where less than this is left of it, more is reserved.
 pub(super) const RESERVE_LEFT: u64 = 16 * 1024;
@@ -36,7 +37,8 @@ pub struct Manifest {
     /// Where the last of them begins.
     pub(super) last: u64,
     pub(super) head: Digest,
-    /// Bytes that may lie behind the whole lines, which an append that failed left there and which could not be cut off.
+    /// True where bytes may lie behind the whole lines, which an append that failed left there and
+    /// which could not be cut off.
     pub(super) torn: bool,
     /// Bytes reserved behind the end.
     pub(super) reserved: u64,
@@ -50,7 +52,8 @@ impl Manifest {
     /// The head of a manifest without lines.
     pub const NO_LINE: Digest = Digest::ZERO;
 
-    /// Opens the manifest of `directory`, creating it where it is missing, and reads what the directory has. The directory must exist.
+    /// Opens the manifest of `directory`, creating it where it is missing, and reads what the
+    /// directory has. The directory must exist.
     ///
     /// Takes the directory for this process (`flock(2)` on the manifest), and cuts a torn last line.
     ///
@@ -101,7 +104,8 @@ impl Manifest {
         Ok((manifest, contents))
     }
 
-    /// Appends a line, and has it survive a loss of power if `sync`. Once this returns, readers of the file see it.
+    /// Appends a line, and has it survive a loss of power if `sync`. Once this returns, readers of the
+    /// file see the line.
     ///
     /// # Errors
     /// What writing or syncing returns, and [`Edited`] within an error where somebody changed the
@@ -127,8 +131,8 @@ impl Manifest {
         }
     }
 
-    /// The captures at paths that are `wanted` which were published and not pruned since, in the order of their lines. Lines that cannot be
-    /// read are passed over.
+    /// Returns the captures at paths that are `wanted` which were published and not pruned since, in
+    /// the order of their lines. Lines that cannot be read are passed over.
     ///
     /// # Errors
     /// What reading returns.
@@ -173,7 +177,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Reserves room. Where that fails, lines are written without: the file system cannot, or is full.
+    /// Reserves room. Where that fails, as the file system cannot or is full, lines are written
+    /// without.
     pub(super) fn reserve(&mut self) {
         self.reserved = if self.file.reserve(RESERVE).is_ok() { RESERVE } else { 0 };
     }

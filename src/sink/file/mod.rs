@@ -1,13 +1,15 @@
 //! The pcap output: rotating files per mirror session.
 //!
-//! A file is written as `NAME.pcap.part` and renamed to `NAME.pcap` when it is complete. It is cut before it grows beyond the
-//! rotation size or number of frames, where the receive time passes a multiple of the rotation interval, and when it is asked for. What
-//! becomes of it then is the [`Archive`]'s affair, which has a thread of its own.
+//! A file is written as `NAME.pcap.part` and renamed to `NAME.pcap` when it is complete. It is cut
+//! before it grows beyond the rotation size or number of frames, where the receive time passes a
+//! multiple of the rotation interval, and when it is asked for. What becomes of it then is the
+//! [`Archive`]'s affair, which has a thread of its own.
 //!
-//! A chunk is in the order of receipt. Where one session fills it, its records go to the file as they are, in one write. Where many
-//! sessions mix, their records are first gathered per session, in buffers that grow with what a session sends and that are
-//! written when full, when old, or when all of them together reach the memory they may use. Formats other than nanosecond pcap are encoded
-//! into these buffers, and compressed from there.
+//! A chunk is in the order of receipt. Where one session fills it, its records go to the file as
+//! they are, in one write. Where many sessions mix, their records are first gathered per session,
+//! in buffers that grow with what a session sends and that are written when full, when old, or when
+//! all of them together reach the memory they may use. Formats other than nanosecond pcap are
+//! encoded into these buffers, and compressed from there.
 
 mod advice;
 mod clock;
@@ -40,7 +42,8 @@ use crate::storage::{Direct, Disk, Storage, explain, probe};
 /// How long after a failure the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long writes have to succeed until a failure is over: a full disk takes a little now and then.
+/// How long writes have to succeed until a failure is over: a full disk takes a little now and
+/// then.
 const CALM: Duration = Duration::from_secs(3);
 
 /// How often it is made sure that the files are still there, and as they were written: somebody may
@@ -231,7 +234,8 @@ impl Shared {
         self.counters.gone_bytes.add(bytes);
     }
 
-    /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own outage. Returns why the frames are lost.
+    /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own
+    /// outage. Returns why the frames are lost.
     fn fail(&mut self, own: &mut Option<Outage>, what: &str, path: &Path, error: &io::Error) -> OutputDrop {
         let reason = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputDrop::DiskFull,
@@ -253,7 +257,8 @@ impl Shared {
         reason
     }
 
-    /// Drops frames where the room of the file system is about to end and the archive does not make any.
+    /// Drops frames where the room of the file system is about to end and the archive does not make
+    /// any.
     fn keep_reserve(&mut self) {
         if let Err(error) = self.archive.room_mut().may_write() {
             let directory = self.plan.directory.clone();
@@ -312,7 +317,8 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// An output that writes by `plan`, names sessions from `registry`, and counts in `output`. `workers` count what the kernel drops.
+    /// An output that writes by `plan`, names sessions from `registry`, and counts in `output`.
+    /// `workers` count what the kernel drops.
     ///
     /// # Errors
     /// Why captures cannot be written there.
@@ -460,7 +466,8 @@ impl Sink for FileSink {
         open_bytes -= resting.complete(&mut self.sessions, &mut self.shared);
         open_bytes = self.leave_room_for_published(open_bytes);
         if look && self.shared.archive.room().is_starved() {
-            // All that could make room may be in these files. The archive takes its time to see what one makes.
+            // All that could make room may be in these files. The archive takes its time to see
+            // what one makes.
             open_bytes -= self.cut_largest().unwrap_or(0);
         }
         self.shared.archive.room().set_open_bytes(open_bytes);

@@ -36,8 +36,8 @@ impl Batch {
     }
 }
 
-/// A file that is written to. What it was given is on its way into the file until the storage says that it has settled; only then do
-/// frames count as written.
+/// A file that is written to. What it was given is on its way into the file until the storage says
+/// that it has settled; only then do frames count as written.
 pub(super) struct Part {
     pub(super) names: Names,
     /// Which file it is, whatever has its name.
@@ -154,7 +154,8 @@ impl Part {
         file.flush()
     }
 
-    /// Hears that the first `settled` bytes of the file are there for good. Returns what this makes written.
+    /// Hears that the first `settled` bytes of the file are there for good. Returns what this makes
+    /// written.
     pub(super) fn settle(&mut self, settled: u64) -> Batch {
         self.reached = self.reached.max(settled);
         let mut written = Batch::default();
@@ -226,8 +227,9 @@ impl Part {
         !self.compressed
     }
 
-    /// The least receive time that belongs into a file which is cut at every `interval`: an interval before its own begins, as frames may
-    /// come late. Before that, the clock was set back.
+    /// The least receive time that belongs into a file which is cut at every `interval`: an
+    /// interval before its own begins, as frames may come late. Before that, the clock was set
+    /// back.
     pub(super) fn begins(&self, interval: Duration) -> Timestamp {
         self.ends.saturating_sub(interval.saturating_mul(2))
     }

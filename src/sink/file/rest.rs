@@ -1,8 +1,9 @@
 //! Sessions that rest, and what their compressors keep in memory.
 //!
 //! A compressed file holds its compressor as long as it is open, whether frames come or not, and an
-//! encoder cannot be put away and continued. With tens of thousands of sessions, most of which rest,
-//! that is gigabytes. So files of sessions that rest are completed early where there are too many.
+//! encoder cannot be put away and continued. With tens of thousands of sessions, most of which
+//! rest, that is gigabytes. So files of sessions that rest are completed early where there are too
+//! many.
 
 use std::time::{Duration, Instant};
 
@@ -81,8 +82,8 @@ impl Resting {
     }
 
     /// Completes the files of those that rest longest, where more are open than are left alone, and
-    /// gives back the memory of compressors that are not used any more. Returns how many bytes these
-    /// files had.
+    /// gives back the memory of compressors that are not used any more. Returns how many bytes
+    /// these files had.
     pub(super) fn complete(mut self, sessions: &mut [Option<SessionFiles>], shared: &mut Shared) -> u64 {
         let number = self.busy.saturating_sub(LEFT_ALONE).min(AT_ONCE).min(self.found.len());
         if (1..self.found.len()).contains(&number) {

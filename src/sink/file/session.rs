@@ -21,7 +21,8 @@ use crate::session::Session;
 use crate::storage::{Changed, Storage};
 use crate::wire::{Direction, inner};
 
-/// Bytes that a session's buffer grows to before it is written. A run of this size or more is written as it is.
+/// Bytes that a session's buffer grows to before it is written. A run of this size or more is
+/// written as it is.
 const BUFFER: usize = 64 * 1024;
 
 /// What captures say that wrote them.
@@ -96,7 +97,8 @@ impl SessionFiles {
         }
     }
 
-    /// Appends the records of a run, which are part of `all`, cutting files where they are full or their time is over.
+    /// Appends the records of a run, which are part of `all`, cutting files where they are full or
+    /// their time is over.
     pub(super) fn append(&mut self, run: &Run, mut records: &[u8], all: &Bytes, shared: &mut Shared) {
         let mut left = u64::from(run.frames);
         if let Some(reason) = shared.waits(self.outage) {
@@ -147,8 +149,8 @@ impl SessionFiles {
         })
     }
 
-    /// Adds records that belong into the current file. Where the storage fails before all of them are added, the file is closed, and how
-    /// many were not is returned.
+    /// Adds records that belong into the current file. Where the storage fails before all of them
+    /// are added, the file is closed, and how many were not is returned.
     fn add(&mut self, piece: &Piece<'_>, all: &Bytes, shared: &mut Shared) -> u64 {
         if shared.plan.format == Format::Pcap {
             self.add_as_they_are(piece, all, shared)
@@ -221,7 +223,8 @@ impl SessionFiles {
         }
     }
 
-    /// Writes to the current file. Where that fails, the frames are counted as lost and the file is closed.
+    /// Writes to the current file. Where that fails, the frames are counted as lost and the file is
+    /// closed.
     fn write(&mut self, bytes: Bytes, batch: Batch, shared: &mut Shared) {
         let Some(part) = &mut self.current else {
             let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
@@ -251,7 +254,8 @@ impl SessionFiles {
         }
     }
 
-    /// The storage failed: what is not in the file is lost, `batch` included; what is in it is kept.
+    /// The storage failed: what is not in the file is lost, `batch` included; what is in it is
+    /// kept.
     fn break_off(&mut self, what: &str, error: &io::Error, mut batch: Batch, shared: &mut Shared) {
         self.settle(shared);
         let Some(mut part) = self.current.take() else { return };
@@ -343,8 +347,8 @@ impl SessionFiles {
         }
     }
 
-    /// Does what is due by time. `clock` is the time of day; a file ends `grace` later than its frames, so that those on
-    /// their way here still find it.
+    /// Does what is due by time. `clock` is the time of day; a file ends `grace` later than its
+    /// frames, so that those on their way here still find it.
     pub(super) fn tend(&mut self, now: Instant, clock: Timestamp, grace: Duration, shared: &mut Shared) {
         if self.buffer.since.is_some_and(|since| now.duration_since(since) >= shared.plan.linger) {
             self.flush(shared);
@@ -431,7 +435,8 @@ impl SessionFiles {
         Ok(())
     }
 
-    /// Completes the current file: what is buffered is written, and the file is given to who publishes it.
+    /// Completes the current file: what is buffered is written, and the file is given to who
+    /// publishes it.
     pub(super) fn publish(&mut self, shared: &mut Shared) {
         self.write_buffer(shared);
         let Some(part) = &mut self.current else { return };
@@ -527,7 +532,8 @@ impl Buffer {
 }
 
 impl Room {
-    /// The records of the rest of a run that fit. A file that is empty takes the first whatever its size.
+    /// The records of the rest of a run that fit. A file that is empty takes the first whatever its
+    /// size.
     fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
         let all = u64::from(run.frames);
         let is_whole_run = records.len() == (run.end - run.start) as usize;
@@ -573,8 +579,9 @@ fn describe(session: &Session) -> String {
     format!("{encapsulation} mirror session of {}{scope}, VNI {}", session.address(), session.vni)
 }
 
-/// Whether the mirrored instance sent the frame or received it, as seen from its interface. The outer source is an address of that
-/// interface: what came from it went out, what is for it came in. Of other frames, as those of an instance that forwards, it is not known.
+/// Whether the mirrored instance sent the frame or received it, as seen from its interface. The
+/// outer source is an address of that interface: what came from it went out, what is for it came
+/// in. Of other frames, as those of an instance that forwards, it is not known.
 fn direction(session: Option<&Session>, frame: &[u8]) -> Option<Direction> {
     let ([source, destination], session) = inner::addresses(frame).zip(session)?;
     let address = session.address();

@@ -10,8 +10,8 @@ pub(super) const AT_ONCE: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct HookCounters {
     pub(super) runners: [RunnerCounters; AT_ONCE],
-    /// Captures without a command: too many were waiting, the capture was removed before its turn, or
-    /// the sensor ended.
+    /// Captures without a command: too many were waiting, the capture was removed before its turn,
+    /// or the sensor ended.
     pub(super) skipped: Counter,
     /// Commands that nobody waited for any longer.
     pub(super) unfinished: Counter,

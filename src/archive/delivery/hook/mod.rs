@@ -84,8 +84,8 @@ enum Failure {
 }
 
 impl Hook {
-    /// Has the shell run `command` for each capture that it takes. `done` hears the path of each whose
-    /// command has ended, as its line has it.
+    /// Has the shell run `command` for each capture that it takes. `done` hears the path of each
+    /// whose command has ended, as its line has it.
     ///
     /// # Errors
     /// What creating a thread returns.
@@ -105,8 +105,8 @@ impl Hook {
         Ok(Self { shared })
     }
 
-    /// Waits until the command has run for all captures, for `patience` at most. Returns what is left
-    /// then.
+    /// Waits until the command has run for all captures, for `patience` at most. Returns what is
+    /// left then.
     fn end(&self, patience: Duration) -> Unfinished {
         let shared = &self.shared;
         let mut jobs = shared.jobs();

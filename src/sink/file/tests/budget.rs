@@ -66,7 +66,8 @@ fn the_budget_removes_the_oldest_of_all_sessions_and_says_so() {
 fn what_is_within_the_budget_stays() {
     let budget = BudgetPlan { keep_bytes: Some(101_500), ..BudgetPlan::default() };
     let mut rig = rig(|plan| (plan.archive.budget, plan.rotate_frames) = (budget, Some(10)));
-    // 99 records of 1016 bytes and a few headers, of which the budget must not count any twice: not when files are cut, and not at the end.
+    // 99 records of 1016 bytes and a few headers, of which the budget must not count any twice: not
+    // when files are cut, and not at the end.
     for _ in 0..9 {
         rig.frames(11, 1000);
         rig.flush();

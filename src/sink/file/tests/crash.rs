@@ -13,7 +13,8 @@ fn hashes() -> impl Iterator<Item = (Option<Algorithm>, Option<Algorithm>)> {
     all.into_iter().flat_map(move |before| all.map(|after| (before, after)))
 }
 
-/// Fails unless the directory is as its manifest says, and the lines that are `wanted` have a hash of this kind.
+/// Fails unless the directory is as its manifest says, and the lines that are `wanted` have a hash
+/// of this kind.
 #[track_caller]
 pub(super) fn assert_hashed(directory: &Path, wanted: impl Fn(&str) -> bool, by: Option<Algorithm>) {
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -452,7 +453,8 @@ fn salvage_fails_half_way(kind: (Format, Option<Compression>), fails_at: &str, t
     assert!(first("sync vni7").unwrap() < first("sync manifest").unwrap(), "{done:?}");
 }
 
-/// Frames that were flushed in several pieces, and the part file that holds them, in a directory as a crash leaves it.
+/// Frames that were flushed in several pieces, and the part file that holds them, in a directory as
+/// a crash leaves it.
 fn left_behind(kind: (Format, Option<Compression>)) -> (tempfile::TempDir, PathBuf) {
     let mut rig = rig(|plan| (plan.format, plan.compression) = kind);
     for n in 0..20 {

@@ -1,4 +1,5 @@
-//! What disks do on bad days: whatever it is, the ledger closes, what is published is whole, and it goes on when the disk is well again.
+//! What disks do on bad days: whatever it is, the ledger closes, what is published is whole, and it
+//! goes on when the disk is well again.
 
 use super::*;
 use crate::archive::Sync;
@@ -13,7 +14,8 @@ use proptest::prelude::*;
 pub(super) const ENOSPC: i32 = libc::ENOSPC;
 const EIO: i32 = libc::EIO;
 
-/// Captures by name, with the times of the frames in them, read by the reader of `replay`; fails where one is not whole.
+/// Captures by name, with the times of the frames in them, read by the reader of `replay`; fails
+/// where one is not whole.
 pub(super) fn captures_in(dir: &Path) -> Vec<(String, Vec<u64>)> {
     let mut found = Vec::new();
     let sessions = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
@@ -33,7 +35,8 @@ pub(super) fn captures_in(dir: &Path) -> Vec<(String, Vec<u64>)> {
     found
 }
 
-/// Frames lost by what pcapng files tell: the statistics at the end, or the records where the storage failed before the end.
+/// Frames lost by what pcapng files tell: the statistics at the end, or the records where the
+/// storage failed before the end.
 fn lost_by_pcapng(files: &[(String, Vec<u64>)], dir: &Path) -> u64 {
     let tells = |name: &String| {
         let decoded = compress::reader(fs::File::open(dir.join(name)).unwrap()).unwrap();
@@ -328,7 +331,8 @@ fn losses_are_on_record_whatever_becomes_of_the_file() {
     it.storage.faults().append = Some(libc::EROFS);
     it.sink.finish();
     assert_eq!((lost(&it), it.count(|end| &end.unpublished)), (5, 1));
-    // It has its line and cannot get its name, and somebody removes it meanwhile: the frame in it is lost too.
+    // It has its line and cannot get its name, and somebody removes it meanwhile: the frame in it
+    // is lost too.
     let mut it = begin(|_| ());
     it.storage.faults().rename = Some(libc::EROFS);
     it.sink.cut();

@@ -107,7 +107,8 @@ impl Rig {
         self.sink.consume(&Arc::new(chunk.into()));
     }
 
-    /// All files under the directory in the order of their names: relative name, and receive times of the frames.
+    /// All files under the directory in the order of their names: relative name, and receive times
+    /// of the frames.
     fn files(&self) -> Vec<(String, Vec<u64>)> {
         let mut found = Vec::new();
         for session in fs::read_dir(self.dir.path()).unwrap() {
