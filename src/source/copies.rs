@@ -143,7 +143,8 @@ fn dropped(workers: &[Worker], given: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::udp::{Steering, UdpPlan, UdpSource, listen};
+    use crate::source::Steering;
+    use crate::source::udp::{UdpPlan, UdpSource, listen};
     use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
 

@@ -10,7 +10,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::udp::Steering;
+use super::steering::Steering;
 use crate::sys::receive::Message;
 
 /// 2^32 divided by the golden ratio: Knuth's multiplicative hash.

@@ -33,6 +33,7 @@ use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
 use super::live::LiveSource;
 use super::owner::Owner;
+use super::steering::Steering;
 use crate::host::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
@@ -44,19 +45,6 @@ const COPIES: usize = 16;
 
 /// Addresses that can be listened on at most.
 pub const MAX_LISTEN: usize = 16;
-
-/// The rule that decides which worker receives a datagram.
-///
-/// The comments of the variants are the text of `vxtap run --help`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Steering {
-    /// Outer source address and VNI: each mirror session stays in order on one worker.
-    Session,
-    /// Outer source address and port: one busy session is spread over all workers; its file is in
-    /// order per outer source port only.
-    Flow,
-}
 
 /// The settings of the sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,11 +13,11 @@
 //!
 //! ## Which ring
 //!
-//! With [`Steering::Session`](super::udp::Steering::Session) there is a ring for each worker, and
+//! With [`Steering::Session`](super::Steering::Session) there is a ring for each worker, and
 //! the program chooses by the same hash as the filter on the sockets: a session stays on one
 //! worker, whichever CPU received it and whichever way it came, and in order. CPUs that receive for
 //! the same worker take turns at its ring's lock, for some 30 ns a datagram. With
-//! [`Steering::Flow`](super::udp::Steering::Flow) there is a ring for each CPU, which has no lock
+//! [`Steering::Flow`](super::Steering::Flow) there is a ring for each CPU, which has no lock
 //! to wait for, and workers share the rings.
 //!
 //! ## Waking up

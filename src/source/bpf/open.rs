@@ -12,9 +12,10 @@ use super::plan::BpfPlan;
 use super::program::Program;
 use super::shared::{Gate, Redirect, Shared};
 use super::source::BpfSource;
+use crate::source::Steering;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Account;
-use crate::source::udp::{Listening, Steering, UdpPlan, UdpSource};
+use crate::source::udp::{Listening, UdpPlan, UdpSource};
 use crate::sys::ring::Ring;
 
 /// Sources for all workers.
