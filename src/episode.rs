@@ -1,25 +1,26 @@
-//! Something that lasts a while and is worth a line in the log when it begins, not each time it is seen.
+//! An episode lasts a while and is worth a line in the log when it begins, not each time it is
+//! seen.
 
 use std::time::{Duration, Instant};
 
 /// A trouble that is said once until it is over, or once in a while for as long as it lasts.
 #[derive(Debug, Default)]
-pub struct Episode {
+pub(crate) struct Episode {
     said: Option<Instant>,
 }
 
 impl Episode {
-    /// The trouble is there: returns true where that was not said since it began.
+    /// Notes that the trouble is there. Returns true where that was not said since it began.
     #[must_use]
-    pub fn begins(&mut self) -> bool {
+    pub(crate) fn begins(&mut self) -> bool {
         let is_new = self.said.is_none();
         self.said.get_or_insert_with(Instant::now);
         is_new
     }
 
-    /// The trouble is there: returns true where that was not said within `interval`.
+    /// Notes that the trouble is there. Returns true where that was not said within `interval`.
     #[must_use]
-    pub fn every(&mut self, interval: Duration) -> bool {
+    pub(crate) fn every(&mut self, interval: Duration) -> bool {
         let now = Instant::now();
         let is_due = self.said.is_none_or(|said| now.duration_since(said) >= interval);
         if is_due {
@@ -28,14 +29,15 @@ impl Episode {
         is_due
     }
 
-    /// The trouble is over: returns true where it was said, so that a line may take it back.
-    pub fn ends(&mut self) -> bool {
+    /// Notes that the trouble is over. Returns true where it was said, so that a line may take it
+    /// back.
+    pub(crate) fn ends(&mut self) -> bool {
         self.said.take().is_some()
     }
 
     /// Says whether the trouble was said and is not over.
     #[must_use]
-    pub fn lasts(&self) -> bool {
+    pub(crate) fn lasts(&self) -> bool {
         self.said.is_some()
     }
 }
@@ -52,7 +54,7 @@ mod tests {
         assert_eq!(said, [true, false, false]);
         assert!(episode.lasts());
         assert!(episode.ends());
-        assert!(!episode.ends() && !episode.lasts());
+        assert!(!episode.ends());
         assert!(episode.begins());
     }
 

@@ -22,7 +22,7 @@
 //! - [`record`] has the formats of captures, [`ledger`] the counters and their equations.
 //! - [`sys`] has the system calls: the only unsafe code.
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`] and [`demo`] do
-//!   it; [`console`] and [`episode`] are how they speak.
+//!   it; [`console`] and `episode` are how they speak.
 //!
 //! The library is made for the program of the same name, and for its tests and benches. It promises
 //! no stable interface. `ARCHITECTURE.md` is the map, `docs/decisions/` says why it is so.
@@ -33,7 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod demo;
-pub mod episode;
+pub(crate) mod episode;
 pub mod evidence;
 pub mod host;
 pub mod lane;

@@ -1,12 +1,12 @@
 //! Capture formats: encoding records, compressing, reading and salvaging files.
 
 pub mod compress;
-pub mod contents;
+pub(crate) mod contents;
 pub mod format;
 pub mod pcap;
-pub mod pcapng;
+pub(crate) mod pcapng;
 pub mod read;
-pub mod salvage;
+pub(crate) mod salvage;
 mod timestamp;
 mod window;
 

@@ -18,23 +18,23 @@ use super::pcap::Record;
 use crate::wire::Direction;
 
 /// Section Header Block; the same in both byte orders.
-pub const SECTION_HEADER: u32 = 0x0a0d_0d0a;
+pub(crate) const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 /// Interface Description Block.
-pub const INTERFACE_DESCRIPTION: u32 = 1;
+pub(crate) const INTERFACE_DESCRIPTION: u32 = 1;
 /// Interface Statistics Block.
-pub const INTERFACE_STATISTICS: u32 = 5;
+pub(crate) const INTERFACE_STATISTICS: u32 = 5;
 /// Enhanced Packet Block.
-pub const ENHANCED_PACKET: u32 = 6;
+pub(crate) const ENHANCED_PACKET: u32 = 6;
 
 /// First field of a section header's body.
-pub const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+pub(crate) const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 /// Type and length in front of a block's body.
-pub const BLOCK_HEADER_LEN: usize = 8;
+pub(crate) const BLOCK_HEADER_LEN: usize = 8;
 /// Length behind a block's body.
-pub const BLOCK_TRAILER_LEN: usize = 4;
+pub(crate) const BLOCK_TRAILER_LEN: usize = 4;
 /// Fields of a packet block's body before the frame: interface, time in two halves, captured and
 /// original length.
-pub const PACKET_FIELDS_LEN: usize = 20;
+pub(crate) const PACKET_FIELDS_LEN: usize = 20;
 
 pub(super) const SHB_HARDWARE: u16 = 2;
 pub(super) const SHB_OS: u16 = 3;
@@ -60,12 +60,12 @@ const FLAGS_LEN: usize = OPTION_HEADER_LEN + 4;
 const DROPCOUNT_LEN: usize = OPTION_HEADER_LEN + 8;
 
 /// Length of [`closing`]: interface and time, then seven options of 8 bytes.
-pub const CLOSING_LEN: usize =
+pub(crate) const CLOSING_LEN: usize =
     BLOCK_HEADER_LEN + 12 + 7 * (OPTION_HEADER_LEN + 8) + OPTION_HEADER_LEN + BLOCK_TRAILER_LEN;
 
 /// Section header and interface description.
 #[must_use]
-pub fn opening(opening: &Opening<'_>) -> Vec<u8> {
+pub(crate) fn opening(opening: &Opening<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     block(&mut out, SECTION_HEADER, |out| {
         out.extend_from_slice(&BYTE_ORDER_MAGIC.to_le_bytes());
@@ -93,7 +93,7 @@ pub fn opening(opening: &Opening<'_>) -> Vec<u8> {
 /// Bytes of the packet block of a frame of `frame_len` bytes.
 #[inline]
 #[must_use]
-pub fn packet_len(frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
+pub(crate) fn packet_len(frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
     let flags = if direction.is_none() { 0 } else { FLAGS_LEN };
     let dropcount = if lost == 0 { 0 } else { DROPCOUNT_LEN };
     let end = if flags + dropcount == 0 { 0 } else { OPTION_HEADER_LEN };
@@ -106,7 +106,7 @@ pub fn packet_len(frame_len: usize, direction: Option<Direction>, lost: u64) -> 
 ///
 /// A frame is at most 64 KiB, a UDP payload, so that lengths fit.
 #[inline]
-pub fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
+pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
     let length = packet_len(record.frame.len(), direction, lost);
     let total = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
     let (high, low) = halves(record.timestamp);
@@ -138,7 +138,7 @@ pub fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>
 
 /// Interface statistics, [`CLOSING_LEN`] bytes.
 #[must_use]
-pub fn closing(statistics: &Statistics) -> Vec<u8> {
+pub(crate) fn closing(statistics: &Statistics) -> Vec<u8> {
     let mut out = Vec::with_capacity(CLOSING_LEN);
     block(&mut out, INTERFACE_STATISTICS, |out| {
         out.extend_from_slice(&0u32.to_le_bytes());

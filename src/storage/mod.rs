@@ -21,6 +21,6 @@ pub use self::disk::{Disk, probe};
 pub use self::files::{Space, Storage, StoredFile};
 pub use self::limit::{explain, file_size_limit};
 pub use self::place::Named;
-pub use self::regular::{NotRegular, open_regular};
+pub use self::regular::NotRegular;
 pub use self::small::{TooLarge, read_small};
 pub use self::status::{Identity, Status};

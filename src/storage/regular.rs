@@ -6,9 +6,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, openat, statat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
@@ -29,14 +28,6 @@ impl NotRegular {
             _ => "a device",
         }))
     }
-}
-
-/// Opens a regular file that is there.
-///
-/// # Errors
-/// The error of `open(2)`; [`NotRegular`] within it where the name is that of something else.
-pub fn open_regular(path: &Path, flags: OFlags) -> io::Result<File> {
-    open_regular_at(CWD, path, flags, Mode::empty())
 }
 
 /// Opens a regular file in `directory`, with these `flags`.
@@ -65,6 +56,10 @@ pub(super) fn open_regular_at(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use rustix::fs::CWD;
+
     use super::*;
     use rustix::fs::{mknodat, symlinkat};
     use std::fs;
@@ -98,7 +93,7 @@ mod tests {
         let error = open_regular_at(CWD, &*at("pipe"), write, Mode::RUSR).unwrap_err();
         assert_eq!(error.to_string(), "not a regular file but a named pipe");
         assert!(!at("nowhere").exists());
-        let read = |path: &Path| open_regular(path, OFlags::RDONLY);
+        let read = |path: &Path| open_regular_at(CWD, path, OFlags::RDONLY, Mode::empty());
         assert_eq!(read(Path::new("/dev/null")).unwrap_err().to_string(), "not a regular file but a device");
         assert_eq!(read(&at("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
         let file = read(&at("file")).unwrap();

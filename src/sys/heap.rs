@@ -6,7 +6,7 @@
 /// The call takes the time that the kernel needs to take the pages, and that of a walk over what is
 /// free.
 #[cfg(target_env = "gnu")]
-pub fn trim() {
+pub(crate) fn trim() {
     // SAFETY: malloc_trim(3) takes a number, may be called by any thread, and touches only what is
     // not allocated.
     unsafe { libc::malloc_trim(0) };

@@ -7,13 +7,13 @@
 #![allow(unsafe_code, reason = "system calls live here, and only here")]
 
 pub mod direct;
-pub mod heap;
+pub(crate) mod heap;
 pub mod inject;
-pub mod receive;
-pub mod ring;
-pub mod rtnetlink;
-pub mod send;
-pub mod socket;
+pub(crate) mod receive;
+pub(crate) mod ring;
+pub(crate) mod rtnetlink;
+pub(crate) mod send;
+pub(crate) mod socket;
 pub mod tun;
 mod uring;
-pub mod written;
+pub(crate) mod written;

@@ -13,12 +13,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Bytes of a slot: holds the UDP payload of a 9001-byte packet; an odd number of 64-byte lines.
-pub const SLOT: usize = 145 * 64;
+pub(crate) const SLOT: usize = 145 * 64;
 /// Bytes of a slot with its tail: more than the largest UDP payload, 65,527 bytes over IPv6.
 const WHOLE: usize = 65_536;
 /// A batch has at most so many messages. The kernel caps it at UIO_MAXIOV (1024); beyond 64 the
 /// saving per message is small.
-pub const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// Room for the three control messages that are asked for: a timespec (16 bytes), a counter and a
 /// hop limit (4 bytes each), each with a 16-byte header and padding.
@@ -53,7 +53,7 @@ struct Told {
 
 /// A received datagram, lent until the next receive.
 #[derive(Debug, Clone, Copy)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// The UDP payload.
     pub payload: &'a [u8],
     /// True where the payload's end is missing (`MSG_TRUNC`).
@@ -74,7 +74,7 @@ pub struct Message<'a> {
 
 /// Memory for one batch.
 #[derive(Debug)]
-pub struct ReceiveBatch {
+pub(crate) struct ReceiveBatch {
     slots: Vec<u8>,
     wholes: Vec<u8>,
     received: Vec<Meta>,
@@ -89,7 +89,7 @@ impl Default for ReceiveBatch {
 impl ReceiveBatch {
     /// Makes a batch of [`BATCH`] messages.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { slots: vec![0; BATCH * SLOT], wholes: vec![0; BATCH * WHOLE], received: Vec::with_capacity(BATCH) }
     }
 
@@ -105,7 +105,7 @@ impl ReceiveBatch {
     ///
     /// # Errors
     /// The error of `recvmmsg(2)`, but for `EAGAIN` and `EINTR`, which count as nothing received.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
         self.received.clear();
         let limit = limit.min(BATCH);
         let mut names: [MaybeUninit<Name>; BATCH] = [MaybeUninit::uninit(); BATCH];
@@ -186,7 +186,7 @@ impl ReceiveBatch {
     }
 
     /// Lends the datagrams of the last receive, in the order of the socket's queue.
-    pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         self.received.iter().enumerate().map(|(i, meta)| {
             let length = meta.length as usize;
             let payload = if length > SLOT {

@@ -62,7 +62,7 @@ impl Drop for Mapping {
 
 /// The reading end of a ring. There must be one at most.
 #[derive(Debug)]
-pub struct Ring {
+pub(crate) struct Ring {
     fd: OwnedFd,
     consumer: Mapping,
     /// A page with the producer's position, and the data twice.
@@ -88,7 +88,7 @@ impl Ring {
     ///
     /// # Errors
     /// `EINVAL`, `EPERM`: this is not a ring of this size. Otherwise the error of `mmap(2)`.
-    pub fn new(fd: OwnedFd, size: u32) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd, size: u32) -> io::Result<Self> {
         let page = rustix::param::page_size();
         let size = usize::try_from(size).map_err(io::Error::other)?;
         if !size.is_power_of_two() || !size.is_multiple_of(page) {
@@ -102,7 +102,7 @@ impl Ring {
 
     /// Returns the next record, if one is whole. It stays the next until [`Ring::skip`].
     #[inline]
-    pub fn peek(&mut self) -> Option<&[u8]> {
+    pub(crate) fn peek(&mut self) -> Option<&[u8]> {
         loop {
             if self.next == self.end {
                 // This pairs with the kernel's store after it has marked the record's header busy.
@@ -137,7 +137,7 @@ impl Ring {
 
     /// Passes over the record that [`Ring::peek`] returned.
     #[inline]
-    pub fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         if self.next != self.end {
             let header = self.header();
             if header & BUSY == 0 {
@@ -153,7 +153,7 @@ impl Ring {
 
     /// Gives the records that were passed over back to the kernel.
     #[inline]
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if self.released != self.next {
             self.released = self.next;
             // This pairs with the kernel's load when it looks for room: the reading of the records
@@ -165,20 +165,20 @@ impl Ring {
     /// Says whether there is no record, not even one that is being written. Whoever has asked to be
     /// woken and then finds the ring empty will be woken.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         std::sync::atomic::fence(Ordering::SeqCst);
         self.producer.position().load(Ordering::Acquire) == self.next
     }
 
     /// Says how many bytes of records have not been given back.
     #[must_use]
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.producer.position().load(Ordering::Acquire).wrapping_sub(self.released)
     }
 
     /// Says how many bytes of data the ring has.
     #[must_use]
-    pub const fn size(&self) -> usize {
+    pub(crate) const fn size(&self) -> usize {
         self.size
     }
 
@@ -214,7 +214,7 @@ impl AsFd for Ring {
 ///
 /// # Errors
 /// `EINVAL` on a kernel with `nohz_full` CPUs, `ENOSYS` on one without the call.
-pub fn wait_for_running_programs() -> io::Result<()> {
+pub(crate) fn wait_for_running_programs() -> io::Result<()> {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: the call has no pointer among its arguments.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 /// One batch can hold so many messages.
-pub const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// A batch can hold so many bytes of frames, unless it is a single frame that is longer.
 const STAGING: usize = 256 * 1024;
 
 /// Length of the header in front of each frame, in bytes.
-pub const HEADER: usize = 8;
+pub(crate) const HEADER: usize = 8;
 
 /// Datagrams waiting to be sent: each is an 8-byte header and a frame.
 ///
@@ -20,7 +20,7 @@ pub const HEADER: usize = 8;
 /// frame from there. Messages leave in the order in which they were added. A message that was not
 /// sent stays at the front until it is sent or dropped, so the caller decides what an error means.
 #[derive(Debug)]
-pub struct SendBatch {
+pub(crate) struct SendBatch {
     /// The frames, back to back.
     staging: Vec<u8>,
     headers: [[u8; HEADER]; BATCH],
@@ -34,7 +34,7 @@ pub struct SendBatch {
 
 /// The outcome of one call of [`SendBatch::send`].
 #[derive(Debug)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// Messages that the kernel took.
     pub messages: usize,
     /// Bytes of their frames, without the headers.
@@ -59,19 +59,19 @@ impl Default for SendBatch {
 impl SendBatch {
     /// Says whether nothing waits to be sent.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.done == self.count
     }
 
     /// Says whether a frame of this length can be added.
     #[must_use]
-    pub fn has_room(&self, length: usize) -> bool {
+    pub(crate) fn has_room(&self, length: usize) -> bool {
         self.is_empty() || (self.count < BATCH && self.staging.len() + length <= STAGING)
     }
 
     /// Adds a message. Returns `false`, and adds nothing, where [`SendBatch::has_room`] says no.
     #[must_use]
-    pub fn push(&mut self, header: [u8; HEADER], frame: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, header: [u8; HEADER], frame: &[u8]) -> bool {
         if !self.has_room(frame.len()) {
             return false;
         }
@@ -91,7 +91,7 @@ impl SendBatch {
     }
 
     /// Gives up the message at the front, if there is one.
-    pub fn drop_front(&mut self) {
+    pub(crate) fn drop_front(&mut self) {
         self.done = self.count.min(self.done + 1);
     }
 
@@ -118,7 +118,7 @@ impl SendBatch {
     /// and the next call succeeds. Such errors are reported at least once a batch, not once a
     /// datagram.
     #[must_use = "messages that were not sent are still in the batch"]
-    pub fn send(&mut self, socket: &impl AsFd) -> Sent {
+    pub(crate) fn send(&mut self, socket: &impl AsFd) -> Sent {
         let mut sent = Sent { messages: 0, frame_bytes: 0, error: None };
         while !self.is_empty() {
             match self.send_once(socket) {

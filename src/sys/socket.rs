@@ -28,7 +28,7 @@ fn set<T: Copy>(socket: &impl AsFd, level: i32, name: i32, value: &T) -> io::Res
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn send_zero_checksum_v4(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn send_zero_checksum_v4(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
 }
 
@@ -36,7 +36,7 @@ pub fn send_zero_checksum_v4(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn send_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn send_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)
 }
 
@@ -45,7 +45,7 @@ pub fn send_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn fragment_v4(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn fragment_v4(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
 }
 
@@ -54,7 +54,7 @@ pub fn fragment_v4(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn fragment_v6(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn fragment_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
 }
 
@@ -67,7 +67,7 @@ pub fn fragment_v6(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn report_errors_v4(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn report_errors_v4(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
 }
 
@@ -75,7 +75,7 @@ pub fn report_errors_v4(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn report_errors_v6(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn report_errors_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)
 }
 
@@ -84,7 +84,7 @@ pub fn report_errors_v6(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// `EPERM` without the capability; otherwise the error of `setsockopt(2)`.
-pub fn force_receive_buffer(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
+pub(crate) fn force_receive_buffer(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, i32::try_from(bytes).unwrap_or(i32::MAX))
 }
 
@@ -92,7 +92,7 @@ pub fn force_receive_buffer(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn receive_timestamps(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn receive_timestamps(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
 }
 
@@ -100,7 +100,7 @@ pub fn receive_timestamps(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn receive_drop_counter(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn receive_drop_counter(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
 }
 
@@ -109,7 +109,7 @@ pub fn receive_drop_counter(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn receive_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn receive_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)
 }
 
@@ -118,7 +118,7 @@ pub fn receive_zero_checksum_v6(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn receive_hop_limit_v6(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn receive_hop_limit_v6(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1)
 }
 
@@ -136,7 +136,7 @@ enum MemInfo {
 ///
 /// # Errors
 /// The error of `getsockopt(2)`.
-pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
+pub(crate) fn drops(socket: &impl AsFd) -> io::Result<u32> {
     memory(socket, MemInfo::Drops)
 }
 
@@ -146,7 +146,7 @@ pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
 ///
 /// # Errors
 /// The error of `getsockopt(2)`.
-pub fn held(socket: &impl AsFd) -> io::Result<u32> {
+pub(crate) fn held(socket: &impl AsFd) -> io::Result<u32> {
     memory(socket, MemInfo::WriteAllocated)
 }
 
@@ -172,7 +172,7 @@ fn memory(socket: &impl AsFd, what: MemInfo) -> io::Result<u32> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn refuse_further(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn refuse_further(socket: &impl AsFd) -> io::Result<()> {
     attach(socket, libc::SO_ATTACH_FILTER, &[statement(libc::BPF_RET | libc::BPF_K, 0)])
 }
 
@@ -187,7 +187,7 @@ pub fn refuse_further(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn steer_by_session(socket: &impl AsFd, workers: u32) -> io::Result<()> {
+pub(crate) fn steer_by_session(socket: &impl AsFd, workers: u32) -> io::Result<()> {
     use libc::{BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_RSH, BPF_W};
     let vni = [statement(BPF_LD | BPF_W | BPF_ABS, 4), statement(BPF_ALU | BPF_RSH | BPF_K, 8)];
     steer(socket, workers, [&vni, &vni])
@@ -243,7 +243,7 @@ fn steer(socket: &impl AsFd, workers: u32, first: [&[libc::sock_filter]; 2]) -> 
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn steer_by_flow(socket: &impl AsFd, workers: u32) -> io::Result<()> {
+pub(crate) fn steer_by_flow(socket: &impl AsFd, workers: u32) -> io::Result<()> {
     use libc::{BPF_B, BPF_H, BPF_IND, BPF_LD, BPF_LDX, BPF_MSH};
     // The port is behind 4 times the low half of the first byte.
     let port_v4 = [statement(BPF_LDX | BPF_B | BPF_MSH, NET), statement(BPF_LD | BPF_H | BPF_IND, NET)];
@@ -256,7 +256,7 @@ pub fn steer_by_flow(socket: &impl AsFd, workers: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub fn refuse_multicast_v6(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn refuse_multicast_v6(socket: &impl AsFd) -> io::Result<()> {
     const IPV6_MULTICAST_ALL: i32 = 29;
     set_int(socket, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
 }

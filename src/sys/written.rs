@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 ///
 /// # Errors
 /// The error that writing the bytes ended with.
-pub fn check(file: &File) -> io::Result<()> {
+pub(crate) fn check(file: &File) -> io::Result<()> {
     // SAFETY: The call takes no pointer, and `file` keeps its descriptor open.
     match unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WAIT_BEFORE) } {
         0 => Ok(()),

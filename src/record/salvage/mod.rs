@@ -37,7 +37,7 @@ const PIECE: usize = 64 * 1024;
 
 /// The whole part of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whole {
+pub(crate) struct Whole {
     /// Format of the file.
     pub format: Format,
     /// How it is compressed, if it is; zstd does not tell its level, which is the default here.
@@ -69,7 +69,7 @@ pub struct Whole {
 
 /// Why nothing of a file can be saved.
 #[derive(Debug, thiserror::Error)]
-pub enum Unsalvageable {
+pub(crate) enum Unsalvageable {
     /// Not a single byte.
     #[error("the file is empty")]
     Empty,
@@ -95,7 +95,7 @@ pub enum Unsalvageable {
 ///
 /// # Errors
 /// When there is nothing to save, or the input cannot be read.
-pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
+pub(crate) fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
     let mut input = Input::new(reader(input)?);
     let compression = input.window.source().compression();
     let Some(format) = input.format()? else {
@@ -159,7 +159,7 @@ pub fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
 ///
 /// # Errors
 /// When reading or writing fails, or there are fewer bytes.
-pub fn extract(from: impl Read, whole: &Whole, mut to: impl Write) -> io::Result<()> {
+pub(crate) fn extract(from: impl Read, whole: &Whole, mut to: impl Write) -> io::Result<()> {
     let mut from = reader(from)?;
     let mut header = Vec::new();
     let mut left = whole.length;

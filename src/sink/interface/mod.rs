@@ -205,14 +205,14 @@ impl Interface {
     }
 
     /// Its number.
-    #[must_use]
-    pub fn index(&self) -> u32 {
+    #[cfg(test)]
+    pub(crate) fn index(&self) -> u32 {
         self.index
     }
 
     /// What is not as it should be, for want of privilege.
-    #[must_use]
-    pub fn complaints(&self) -> &[Complaint] {
+    #[cfg(test)]
+    pub(crate) fn complaints(&self) -> &[Complaint] {
         &self.complaints
     }
 

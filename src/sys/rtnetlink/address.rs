@@ -15,7 +15,7 @@ const IFA_LOCAL: u16 = 2;
 
 /// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// The host's address.
     pub ip: IpAddr,
     /// Length of the network's part, in bits.
@@ -56,7 +56,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// The error that netlink reports.
-    pub fn addresses(&self, index: u32) -> io::Result<Vec<Address>> {
+    pub(crate) fn addresses(&self, index: u32) -> io::Result<Vec<Address>> {
         let message = Message::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; IFADDR_LEN]);
         let mut found = Vec::new();
         self.exchange(message, libc::RTM_NEWADDR, |body| {
@@ -70,7 +70,7 @@ impl RouteSocket {
     /// # Errors
     /// `EPERM` without CAP_NET_ADMIN, `EADDRNOTAVAIL` where the interface does not have the
     /// address. Otherwise the error that netlink reports.
-    pub fn remove_address(&self, index: u32, address: Address) -> io::Result<()> {
+    pub(crate) fn remove_address(&self, index: u32, address: Address) -> io::Result<()> {
         let mut body = [u8::try_from(address.family()).unwrap_or(0), address.prefix, 0, 0, 0, 0, 0, 0];
         body[4..].copy_from_slice(&index.to_ne_bytes());
         let message = Message::new(libc::RTM_DELADDR, libc::NLM_F_ACK, &body);

@@ -99,7 +99,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// The error that netlink reports.
-    pub fn drops_ingress(&self, index: u32) -> io::Result<bool> {
+    pub(crate) fn drops_ingress(&self, index: u32) -> io::Result<bool> {
         let message = Message::traffic_control(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, index, 0, INGRESS, 0);
         let mut decided = None;
         // The kernel tells of the filters of a chain in the order in which they are asked.
@@ -113,7 +113,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// `EPERM` without CAP_NET_ADMIN. Otherwise the error that netlink reports.
-    pub fn remove_filters(&self, index: u32) -> io::Result<()> {
+    pub(crate) fn remove_filters(&self, index: u32) -> io::Result<()> {
         let message = Message::traffic_control(libc::RTM_DELQDISC, libc::NLM_F_ACK, index, CLSACT_HANDLE, CLSACT, 0);
         self.exchange(message, 0, |_| ())
     }
@@ -130,7 +130,7 @@ impl RouteSocket {
     /// # Errors
     /// `EPERM` without CAP_NET_ADMIN, `ENOENT` where the kernel has no `sch_ingress` or `cls_bpf`.
     /// Otherwise the error that netlink reports.
-    pub fn drop_ingress(&self, index: u32) -> io::Result<()> {
+    pub(crate) fn drop_ingress(&self, index: u32) -> io::Result<()> {
         let create = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let message = Message::traffic_control(libc::RTM_NEWQDISC, create, index, CLSACT_HANDLE, CLSACT, 0)
             .attribute(TCA_KIND, b"clsact\0");

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::message::{IFINFO_LEN, Message, attribute, attributes, text, u16_at, u32_at, u64_at};
+#[cfg(test)]
+use super::message::u64_at;
+use super::message::{IFINFO_LEN, Message, attribute, attributes, text, u16_at, u32_at};
 use super::socket::RouteSocket;
 
 /// linux/if_link.h, where libc lacks them.
@@ -10,6 +12,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+#[cfg(test)]
 const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_LINK_NETNSID: u16 = 37;
@@ -26,7 +29,7 @@ const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
 /// A tun or tap interface, as it describes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TunLink {
+pub(crate) struct TunLink {
     /// True where a frame begins with an Ethernet header.
     pub tap: bool,
     /// True where it was made with `IFF_MULTI_QUEUE`, and must be attached to with it.
@@ -35,7 +38,7 @@ pub struct TunLink {
 
 /// A VLAN device, as it describes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vlan {
+pub(crate) struct Vlan {
     /// The number of the interface below it, in this network namespace.
     pub below: u32,
     /// The type that announces its tag: 0x8100 or 0x88a8.
@@ -46,7 +49,7 @@ pub struct Vlan {
 
 /// An interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// Its number.
     pub index: u32,
     /// Its name.
@@ -70,10 +73,13 @@ pub struct Link {
     /// The tun or tap interface, where the kind is `tun`.
     pub tun: Option<TunLink>,
     /// Frames received.
+    #[cfg(test)]
     pub rx_packets: u64,
     /// Frames that were to be received and were dropped.
+    #[cfg(test)]
     pub rx_dropped: u64,
     /// Frames sent.
+    #[cfg(test)]
     pub tx_packets: u64,
 }
 
@@ -91,6 +97,7 @@ impl Link {
                 IFLA_LINK => below = u32_at(value, 0),
                 IFLA_LINK_NETNSID => elsewhere = true,
                 libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
+                #[cfg(test)]
                 IFLA_STATS64 => {
                     // struct rtnl_link_stats64
                     link.rx_packets = u64_at(value, 0)?;
@@ -131,7 +138,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// `ENODEV`: there is none. Otherwise the error that netlink reports.
-    pub fn link(&self, name: &str) -> io::Result<Link> {
+    pub(crate) fn link(&self, name: &str) -> io::Result<Link> {
         let name = [name.as_bytes(), &[0]].concat();
         self.get_link(Message::link(libc::RTM_GETLINK, 0, 0, 0).attribute(libc::IFLA_IFNAME, &name))
     }
@@ -140,7 +147,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// `ENODEV`: there is none. Otherwise the error that netlink reports.
-    pub fn link_of(&self, index: u32) -> io::Result<Link> {
+    pub(crate) fn link_of(&self, index: u32) -> io::Result<Link> {
         self.get_link(Message::link(libc::RTM_GETLINK, index, 0, 0))
     }
 
@@ -154,7 +161,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// The error that netlink reports.
-    pub fn links(&self) -> io::Result<Vec<Link>> {
+    pub(crate) fn links(&self) -> io::Result<Vec<Link>> {
         let dump = libc::NLM_F_DUMP;
         let mut links = Vec::new();
         self.exchange(Message::new(libc::RTM_GETLINK, dump, &[0; IFINFO_LEN]), libc::RTM_NEWLINK, |body| {
@@ -168,7 +175,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// `EPERM` without CAP_NET_ADMIN. Otherwise the error that netlink reports.
-    pub fn set_flags(&self, index: u32, flags: u32, mask: u32) -> io::Result<()> {
+    pub(crate) fn set_flags(&self, index: u32, flags: u32, mask: u32) -> io::Result<()> {
         self.exchange(Message::link(libc::RTM_NEWLINK, index, flags, mask), 0, |_| ())
     }
 
@@ -177,7 +184,7 @@ impl RouteSocket {
     /// # Errors
     /// `EPERM` without CAP_NET_ADMIN, `EINVAL` where the interface cannot have it. Otherwise the
     /// error that netlink reports.
-    pub fn set_mtu(&self, index: u32, mtu: u32) -> io::Result<()> {
+    pub(crate) fn set_mtu(&self, index: u32, mtu: u32) -> io::Result<()> {
         let message = Message::link(libc::RTM_NEWLINK, index, 0, 0).attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
         self.exchange(message, 0, |_| ())
     }
@@ -188,7 +195,7 @@ impl RouteSocket {
     /// # Errors
     /// `EPERM` without CAP_NET_ADMIN, `EAFNOSUPPORT` where there is no IPv6. Otherwise the error
     /// that netlink reports.
-    pub fn no_link_local(&self, index: u32) -> io::Result<()> {
+    pub(crate) fn no_link_local(&self, index: u32) -> io::Result<()> {
         let family = u16::try_from(libc::AF_INET6).unwrap_or(0);
         let message = Message::link(libc::RTM_NEWLINK, index, 0, 0).nested(IFLA_AF_SPEC, |families| {
             families.nested(family, |ipv6| ipv6.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]))

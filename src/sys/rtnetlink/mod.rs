@@ -11,7 +11,9 @@ mod message;
 mod notices;
 mod socket;
 
-pub use self::address::Address;
-pub use self::link::{Link, TunLink, Vlan};
-pub use self::notices::Notices;
-pub use self::socket::RouteSocket;
+pub(crate) use self::address::Address;
+pub(crate) use self::link::Link;
+#[cfg(test)]
+pub(crate) use self::link::Vlan;
+pub(crate) use self::notices::Notices;
+pub(crate) use self::socket::RouteSocket;

@@ -18,7 +18,7 @@ const INDEX: usize = 4;
 
 /// Tells that something has changed in the network namespace in which it was made, and not what.
 #[derive(Debug)]
-pub struct Notices {
+pub(crate) struct Notices {
     socket: OwnedFd,
 }
 
@@ -27,7 +27,7 @@ impl Notices {
     ///
     /// # Errors
     /// The error of `socket(2)` or `bind(2)`.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS.cast_unsigned()))?;
@@ -36,7 +36,7 @@ impl Notices {
 
     /// Waits for a notice about the interface of this number, until `end` at most, or until `other`
     /// can be read. It may return early.
-    pub fn wait(&self, index: u32, other: impl AsFd, end: Instant) {
+    pub(crate) fn wait(&self, index: u32, other: impl AsFd, end: Instant) {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });

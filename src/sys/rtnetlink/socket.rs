@@ -9,7 +9,7 @@ use super::message::{HEADER_LEN, Message, u16_at, u32_at};
 
 /// A socket to the kernel, for the network namespace in which it was opened.
 #[derive(Debug)]
-pub struct RouteSocket {
+pub(crate) struct RouteSocket {
     socket: OwnedFd,
 }
 
@@ -18,7 +18,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// The error of `socket(2)`.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         Ok(Self { socket })
     }
