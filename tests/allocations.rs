@@ -18,7 +18,8 @@ use vxtap::pipeline::step::Step;
 use vxtap::pipeline::worker::Worker;
 use vxtap::route::{Registry, SessionTable};
 use vxtap::source::LiveSource;
-use vxtap::source::udp::{self, Steering, UdpPlan};
+use vxtap::source::Steering;
+use vxtap::source::udp::{self, UdpPlan};
 use vxtap::wire::{Vni, vxlan};
 
 thread_local! {

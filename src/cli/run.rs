@@ -18,9 +18,9 @@ use crate::config::units::{Free, Size, Span, number};
 use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
-use crate::source::udp::Steering;
 use crate::storage::Direct;
 use crate::wire::VniRange;
 

@@ -21,9 +21,9 @@ use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sink::interface::DEFAULT_MTU;
+use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
-use crate::source::udp::Steering;
 use crate::storage::Direct;
 
 /// The name of the output for capture files on the command line.

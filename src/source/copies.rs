@@ -44,12 +44,12 @@ struct Inner {
     told: u64,
 }
 
-/// What is known of a worker.
+/// A worker, as far as it is known.
 #[derive(Debug, Clone, Copy, Default)]
 struct Worker {
-    /// What had been given to all when it began, once it has.
+    /// So much had been given to all when the worker began, once it has.
     begun: Option<u64>,
-    /// What had been given to all when it began to refuse, once it has.
+    /// So much had been given to all when the worker began to refuse, once it has.
     ended: Option<u64>,
     /// Told some time ago, unless it has ended.
     settled: Told,
@@ -57,7 +57,7 @@ struct Worker {
     last: Told,
 }
 
-/// What a worker tells.
+/// The numbers that a worker tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Told {
     /// Drops of its sockets, until it began to refuse.
@@ -143,7 +143,8 @@ fn dropped(workers: &[Worker], given: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::udp::{Steering, UdpPlan, UdpSource, listen};
+    use crate::source::Steering;
+    use crate::source::udp::{UdpPlan, UdpSource, listen};
     use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
 

@@ -12,6 +12,7 @@ mod owner;
 #[cfg(test)]
 pub(crate) mod prepared;
 mod source_set;
+mod steering;
 pub mod udp;
 
 pub use allowed::{AllowList, AllowListReader, Allowed, TooMany};
@@ -20,3 +21,4 @@ pub use fast_path::{Account, Counted, FastPath, Redirected};
 pub use live::{LiveSource, Offline, Refusing};
 pub use open::{Front, OpenError, Opened, SourcePlan, Sources, Way, open};
 pub use source_set::SourceSet;
+pub use steering::Steering;

@@ -15,14 +15,14 @@ use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
 pub enum Way {
     /// By UDP sockets. Needs no privilege.
     Udp,
-    /// By a BPF program on the interface, for a fraction of the CPU. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Firewall rules of this host do not
-    /// apply to what it takes.
+    /// By a BPF program on the interface, for a fraction of the CPU. Needs CAP_BPF, CAP_NET_ADMIN
+    /// and CAP_PERFMON. Firewall rules of this host do not apply to what it takes.
     Bpf,
     /// By the program if it works here, else by sockets; says which, and why.
     Auto,
 }
 
-/// Where and how to receive.
+/// The settings of all sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourcePlan {
     /// How.
@@ -56,7 +56,8 @@ pub struct Front {
 pub struct Opened {
     /// One for each worker.
     pub sources: Sources,
-    /// Where they listen: what was asked for, with the port the kernel chose for port 0.
+    /// The addresses where they listen: what was asked for, with the port the kernel chose for port
+    /// 0.
     pub addresses: Vec<SocketAddr>,
     /// The smallest receive buffer that a socket got, in bytes.
     pub receive_buffer: u32,
@@ -68,7 +69,7 @@ pub struct Opened {
     pub gate: Option<Gate>,
 }
 
-/// Why there is no source.
+/// A reason why there is no source.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// No socket.
@@ -80,7 +81,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether it may be possible later.
+    /// Says whether it may be possible later.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -90,11 +91,11 @@ impl OpenError {
     }
 }
 
-/// Opens the sources of all workers. The sockets come first: what arrives before the program is there is theirs.
-/// With a program, sessions that are not `allowed` are dropped there.
+/// Opens the sources of all workers. The sockets come first: what arrives before the program is
+/// there is theirs. With a program, sessions that are not `allowed` are dropped there.
 ///
 /// # Errors
-/// What was asked for and cannot be, and why.
+/// The way that was asked for does not work here, with the reason.
 pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
     let mut listening = udp::listen(&plan.udp)?;
     let fast = match plan.way {

@@ -1,5 +1,5 @@
-//! Which worker a datagram is for: what the filter on the group of sockets decides, told again in
-//! user space.
+//! Decides which worker a datagram is for: what the filter on the group of sockets decides, told
+//! again in user space.
 //!
 //! The kernel gives a unicast datagram to the socket that the filter picks, and a broadcast or
 //! multicast one to every socket of the group, without asking. No socket option refuses a
@@ -10,12 +10,12 @@
 
 use std::net::Ipv6Addr;
 
-use super::udp::Steering;
+use super::steering::Steering;
 use crate::sys::receive::Message;
 
 /// 2^32 divided by the golden ratio: Knuth's multiplicative hash.
 const MIX: u32 = 0x9e37_79b1;
-/// Where the VNI is in a VXLAN header.
+/// The place of the VNI in a VXLAN header.
 const VNI: usize = 4;
 
 /// A worker's place among all.
@@ -27,7 +27,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Whether a datagram that came to this worker's socket is another's.
+    /// Says whether a datagram that came to this worker's socket is another's.
     #[inline]
     pub(super) fn is_copy(&self, message: &Message<'_>) -> bool {
         if self.workers < 2 {

@@ -2,20 +2,21 @@
 //!
 //! ## What decides which worker receives a datagram
 //!
-//! The kernel picks a socket of the group. By itself it hashes outer addresses and ports. A cloud mirror uses few outer source
-//! ports (128 on AWS), and one inner conversation can use two of them, so that choice spreads one session unevenly over the workers
-//! and its frames reach the outputs out of order. So the group gets a small filter program that hashes the outer source address and
-//! the VNI ([`Steering::Session`]): a session stays on one worker and in order, and sessions spread over the workers. Where one
-//! session is more than a core can take, [`Steering::Flow`] hashes the outer source address and
-//! port instead.
+//! The kernel picks a socket of the group. By itself it hashes outer addresses and ports. A cloud
+//! mirror uses few outer source ports (128 on AWS), and one inner conversation can use two of them,
+//! so that choice spreads one session unevenly over the workers and its frames reach the outputs
+//! out of order. So the group gets a small filter program that hashes the outer source address and
+//! the VNI ([`Steering::Session`]): a session stays on one worker and in order, and sessions spread
+//! over the workers. Where one session is more than a core can take, [`Steering::Flow`] hashes the
+//! outer source address and port instead.
 //!
 //! A broadcast or multicast datagram comes to every socket of the group: see `owner`.
 //!
 //! ## What the kernel drops
 //!
-//! A socket counts the datagrams it had no room for. The count comes with each datagram (`SO_RXQ_OVFL`), and is read once more
-//! at the end for those after the last (`SO_MEMINFO`). Both show the same 32-bit counter, which also has the datagrams with a wrong
-//! checksum.
+//! A socket counts the datagrams it had no room for. The count comes with each datagram
+//! (`SO_RXQ_OVFL`), and is read once more at the end for those after the last (`SO_MEMINFO`). Both
+//! show the same 32-bit counter, which also has the datagrams with a wrong checksum.
 
 use std::array;
 use std::io;
@@ -32,6 +33,7 @@ use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
 use super::live::LiveSource;
 use super::owner::Owner;
+use super::steering::Steering;
 use crate::host::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
@@ -44,33 +46,21 @@ const COPIES: usize = 16;
 /// Addresses that can be listened on at most.
 pub const MAX_LISTEN: usize = 16;
 
-/// The rule that decides which worker receives a datagram.
-///
-/// The comments of the variants are the text of `vxtap run --help`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Steering {
-    /// Outer source address and VNI: each mirror session stays in order on one worker.
-    Session,
-    /// Outer source address and port: one busy session is spread over all workers; its file is in order per
-    /// outer source port only.
-    Flow,
-}
-
-/// Where and how to listen.
+/// The settings of the sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpPlan {
     /// Addresses to receive on.
     pub listen: Vec<SocketAddr>,
     /// Sockets per address.
     pub workers: usize,
-    /// Which of them receives a datagram.
+    /// Decides which of them receives a datagram.
     pub steering: Steering,
-    /// Receive buffer of each socket, in bytes of the kernel's accounting, which is 2-3 times the packets' own.
+    /// Receive buffer of each socket, in bytes of the kernel's accounting, which is 2-3 times the
+    /// packets' own.
     pub receive_buffer: u32,
 }
 
-/// Why listening failed, and what to do about it.
+/// A reason why listening failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another socket has the port.
@@ -78,7 +68,7 @@ pub enum BindError {
     PortTaken {
         /// The address asked for.
         address: SocketAddr,
-        /// Who has it, and how to see it.
+        /// The owner of the port, and how to see it.
         owner: String,
     },
     /// The address is not one of this host's.
@@ -107,14 +97,14 @@ pub enum BindError {
         address: SocketAddr,
         /// The call that failed.
         call: &'static str,
-        /// What it returned.
+        /// The error that it returned.
         error: io::Error,
     },
 }
 
 impl BindError {
-    /// Whether it may be possible later: the address or its interface is not there yet, or somebody
-    /// still has the port.
+    /// Says whether it may be possible later: the address or its interface is not there yet, or
+    /// somebody still has the port.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -155,13 +145,13 @@ pub struct UdpSource {
     owner: Owner,
     /// Copies of what another worker has, which this one has read.
     copies: u64,
-    /// What all workers know of copies that were lost; `None` where there is one worker.
+    /// Knows of copies that were lost, for all workers. `None` where there is one worker.
     lost_copies: Option<Arc<Copies>>,
     /// Drops that this worker counts, where there are several.
     counted: u64,
     /// There may be more than was received last.
     has_more: bool,
-    /// What was received and not lent yet.
+    /// The first message that was received and not lent yet.
     held: Option<Held>,
 }
 
@@ -179,15 +169,17 @@ struct Held {
 pub struct Listening {
     /// One for each worker.
     pub sources: Vec<UdpSource>,
-    /// Where they listen: what was asked for, with the port the kernel chose for port 0.
+    /// The addresses where they listen: what was asked for, with the port the kernel chose for port
+    /// 0.
     pub addresses: Vec<SocketAddr>,
     /// The smallest receive buffer that a socket got, in bytes.
     pub receive_buffer: u32,
 }
 
-/// Opens the sockets of all workers. They refuse everything until [`LiveSource::begin`]: while some sockets of a group are missing, the others get what is
-/// meant for them, and a session that begins in one worker and goes on in another reaches its file out of order. And while the
-/// outputs are being opened, which may have much to read, nobody takes what fills the receive buffers.
+/// Opens the sockets of all workers. They refuse everything until [`LiveSource::begin`]: while some
+/// sockets of a group are missing, the others get what is meant for them, and a session that begins
+/// in one worker and goes on in another reaches its file out of order. And while the outputs are
+/// being opened, which may have much to read, nobody takes what fills the receive buffers.
 ///
 /// # Errors
 /// The first address that cannot be listened on, with the reason.
@@ -213,8 +205,8 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
     for wanted in &plan.listen {
         let mut address = *wanted;
         let os = |call| move |error| BindError::Os { address: *wanted, call, error };
-        // With SO_REUSEPORT a second sensor could bind too and silently take half of the traffic. A socket without it finds the port
-        // taken by whoever has it.
+        // With SO_REUSEPORT a second sensor could bind too and silently take half of the traffic. A
+        // socket without it finds the port taken by whoever has it.
         if address.port() != 0 {
             let probe = open(address, false).map_err(os("socket"))?;
             socket::refuse_further(&probe).map_err(os("SO_ATTACH_FILTER"))?;
@@ -282,8 +274,9 @@ fn open_behind(address: SocketAddr, steering: Steering) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Asks for `bytes`, beyond the host's limit if that is allowed, and returns what the socket has. The kernel doubles what it is
-/// asked for to make room for its own bookkeeping, and reports the double.
+/// Asks for `bytes`, beyond the host's limit if that is allowed, and returns what the socket has.
+/// The kernel doubles what it is asked for to make room for its own bookkeeping, and reports the
+/// double.
 fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32> {
     if socket::force_receive_buffer(socket, bytes).is_err() {
         socket.set_recv_buffer_size(bytes as usize)?;
@@ -311,18 +304,18 @@ fn explain_bind(address: SocketAddr, error: io::Error) -> BindError {
 }
 
 impl UdpSource {
-    /// What to wait for, with others.
+    /// Lists what to wait for, with others.
     pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         self.sockets.iter().map(|bound| PollFd::new(&bound.socket, PollFlags::IN))
     }
 
-    /// Whether the sockets may have more than was received last, whatever came of it.
+    /// Says whether the sockets may have more than was received last, whatever came of it.
     pub(super) fn has_more(&self) -> bool {
         self.has_more
     }
 
-    /// Lends what has come to `take`, at most `limit` datagrams, and returns how many. One that `take` refuses is
-    /// held with those behind it, and is the first of the next call.
+    /// Lends what has come to `take`, at most `limit` datagrams, and returns how many. One that
+    /// `take` refuses is held with those behind it, and is the first of the next call.
     #[inline]
     pub(super) fn offer(&mut self, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> io::Result<usize> {
         let (mut total, mut first) = (0, 0);
@@ -364,7 +357,8 @@ impl UdpSource {
         Ok(total)
     }
 
-    /// Lends the messages of the batch from this one on. What is not taken, or beyond `limit`, is held.
+    /// Lends the messages of the batch from this one on. What is not taken, or beyond `limit`, is
+    /// held.
     #[inline]
     fn lend(&mut self, from: Held, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> usize {
         let Some(bound) = self.sockets.get_mut(from.socket) else { return 0 };
@@ -431,7 +425,8 @@ impl LiveSource for UdpSource {
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        // poll(2), not epoll: a socket that epoll watches runs a callback for every datagram, also while nobody waits.
+        // poll(2), not epoll: a socket that epoll watches runs a callback for every datagram, also
+        // while nobody waits.
         let [first, ..] = &*self.sockets else { return Ok(()) };
         let mut ready: [PollFd<'_>; MAX_LISTEN] = array::from_fn(|i| {
             let bound = self.sockets.get(i).unwrap_or(first);
@@ -445,8 +440,8 @@ impl LiveSource for UdpSource {
     }
 
     fn patience(&self) -> Duration {
-        // 10 Gbit/s fill the doubled buffer by some 2.5 bytes a nanosecond, since the kernel counts packets at about twice their length.
-        // Half of the time that takes.
+        // 10 Gbit/s fill the doubled buffer by some 2.5 bytes a nanosecond, since the kernel counts
+        // packets at about twice their length. Half of the time that takes.
         Duration::from_nanos(u64::from(self.receive_buffer) * 2 / 5)
     }
 

@@ -6,9 +6,10 @@ use super::super::settings::Settings;
 use super::{listen, redirect};
 use crate::host::HostFacts;
 use crate::pipeline::PipelinePlan;
+use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::{Attach, BpfPlan};
-use crate::source::udp::{Steering, UdpPlan};
+use crate::source::udp::UdpPlan;
 
 /// The kernel takes an int and doubles it.
 const MOST_RECEIVE_BUFFER: u64 = (1 << 30) - 1;

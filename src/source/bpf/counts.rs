@@ -1,4 +1,4 @@
-//! What the program counts: `struct count` of `capture.bpf.c`.
+//! Reads what the program counts: `struct count` of `maps.h`.
 
 use aya::maps::{MapData, MapError, PerCpuArray};
 
@@ -7,7 +7,7 @@ use crate::source::fast_path::Redirected;
 /// `struct count`: see [`split`].
 pub(super) type Count = [u64; 17];
 
-/// What became of packets. Sums over all CPUs.
+/// Counters of what became of packets: sums over all CPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) taken: u64,

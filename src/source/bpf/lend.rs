@@ -11,8 +11,8 @@ use crate::source::Datagram;
 use crate::sys::ring::Ring;
 use crate::wire::Encapsulation;
 
-/// A record that is later than now by this much is from before the clock was set back. Now, not when a turn began: a worker can lose its core in
-/// between for longer.
+/// A record that is later than now by this much is from before the clock was set back. Now, not
+/// when a turn began: a worker can lose its core in between for longer.
 const FUTURE: Duration = Duration::from_millis(10);
 
 /// A ring and its number.
@@ -29,7 +29,8 @@ impl Numbered {
         Self { number, ring, read: Arc::default() }
     }
 
-    /// Lends records up to this time of day, and those of the far future, which only a clock that was set back explains; at most `limit`, and returns how many.
+    /// Lends records up to this time of day, and those of the far future, which only a clock that
+    /// was set back explains; at most `limit`, and returns how many.
     #[inline]
     pub(super) fn lend(
         &mut self,

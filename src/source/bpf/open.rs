@@ -1,4 +1,5 @@
-//! Opens the fast path: loads the program, attaches it, and gives each worker its rings and sockets.
+//! Opens the fast path: loads the program, attaches it, and gives each worker its rings and
+//! sockets.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,9 +12,10 @@ use super::plan::BpfPlan;
 use super::program::Program;
 use super::shared::{Gate, Redirect, Shared};
 use super::source::BpfSource;
+use crate::source::Steering;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Account;
-use crate::source::udp::{Listening, Steering, UdpPlan, UdpSource};
+use crate::source::udp::{Listening, UdpPlan, UdpSource};
 use crate::sys::ring::Ring;
 
 /// Sources for all workers.
@@ -34,7 +36,7 @@ pub struct Fast {
 /// Puts the program in front of these sockets, and takes them. It begins with what is `allowed`.
 ///
 /// # Errors
-/// Why it cannot be. The sockets are where they were then.
+/// The reason why the program cannot run here. The sockets are where they were then.
 pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Listening) -> Result<Fast, BpfError> {
     let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));

@@ -44,7 +44,8 @@ struct Changing {
 /// The loaded program. Detached when this is dropped.
 pub(super) struct Program {
     changing: Mutex<Changing>,
-    /// It is to redirect, and where. Without, the maps are needed all the same when it is loaded once more.
+    /// It is to redirect, and where. Without, the maps are needed all the same when it is loaded
+    /// once more.
     redirects: bool,
     target: Target,
     rings: u32,
@@ -61,9 +62,9 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
-    /// Loads the program with `rings` rings, of which it picks one by session if `by_session`, else that of the CPU. It is attached
-    /// nowhere yet, and leaves everything to the stack. `interfaces` are those that it is going to
-    /// be attached to.
+    /// Loads the program with `rings` rings, of which it picks one by session if `by_session`, else
+    /// that of the CPU. It is attached nowhere yet, and leaves everything to the stack.
+    /// `interfaces` are those that it is going to be attached to.
     pub(super) fn load(
         plan: &BpfPlan,
         listen: &[SocketAddr],
@@ -144,7 +145,7 @@ impl Program {
         Ok(self.target.pause()?)
     }
 
-    /// What was redirected without a copy, by session.
+    /// Returns what was redirected without a copy, by session.
     pub(super) fn sessions(&self) -> Result<Vec<Counted>, MapError> {
         if self.redirects { self.target.sessions() } else { Ok(Vec::new()) }
     }
@@ -175,7 +176,8 @@ impl Program {
         Ok(mode)
     }
 
-    /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be called now and then.
+    /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be
+    /// called now and then.
     pub(super) fn tend(&self) {
         let mut changing = lock(&self.changing);
         let Changing { ebpf, listening, own, attached, .. } = &mut *changing;
@@ -205,7 +207,8 @@ impl Program {
         attached.iter_mut().for_each(|place| place.tend(ebpf, self.attach));
     }
 
-    /// Has the program drop sessions that are not allowed. Where it cannot be told, it drops none, and the workers do.
+    /// Has the program drop sessions that are not allowed. Where it cannot be told, it drops none,
+    /// and the workers do.
     pub(super) fn allow(&self, allowed: &Allowed) {
         let mut changing = lock(&self.changing);
         let lists = &mut changing.lists;
@@ -229,7 +232,8 @@ impl Program {
         lock(&self.states).wake(ring)
     }
 
-    /// Has the program leave everything to the stack. What it has taken is in the rings when this returns.
+    /// Has the program leave everything to the stack. What it has taken is in the rings when this
+    /// returns.
     pub(super) fn refuse(&self) {
         if let Err(error) = self.leave_all(true) {
             tracing::warn!(%error, "cannot tell the program to stop; detaching it");

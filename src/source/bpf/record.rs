@@ -1,4 +1,4 @@
-//! Reads what the program puts into a ring: `struct record` of `bpf/capture.bpf.c`.
+//! Reads what the program puts into a ring: `struct record` of `bpf/maps.h`.
 
 use std::net::Ipv6Addr;
 

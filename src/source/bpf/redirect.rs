@@ -1,4 +1,5 @@
-//! Redirection: which interface frames enter, and what was counted of those that have no copy in a ring.
+//! Redirection: which interface frames enter, and what was counted of those that have no copy in a
+//! ring.
 
 use std::net::Ipv6Addr;
 use std::sync::Mutex;
@@ -14,10 +15,11 @@ use crate::wire::Vni;
 
 /// `struct session`: outer source address, VNI.
 type RawSession = [u32; 5];
-/// `struct total`: frames, bytes, times of the first and the last by CLOCK_REALTIME, 0 where the kernel did not stamp yet.
+/// `struct total`: frames, bytes, times of the first and the last by CLOCK_REALTIME, 0 where the
+/// kernel did not stamp yet.
 type Total = [u64; 4];
 
-/// Where the program redirects to.
+/// The interface that the program redirects to.
 pub(super) struct Target {
     number: Mutex<Number>,
     sessions: PerCpuHashMap<MapData, RawSession, Total>,
@@ -83,8 +85,8 @@ impl Target {
         lock(&self.place).as_ref().map(|place| (place.interface.clone(), place.index))
     }
 
-    /// Whether nobody can tell if the program that counts there is still attached: as a filter it
-    /// goes with the others of the interface.
+    /// Says whether nobody can tell if the program that counts there is still attached: as a filter
+    /// it goes with the others of the interface.
     pub(super) fn may_be_gone(&self) -> bool {
         lock(&self.place).as_ref().is_some_and(|place| matches!(place._hold, Hold::Clsact { .. }))
     }
@@ -103,14 +105,15 @@ impl Target {
         }
     }
 
-    /// What was redirected without a copy, by session.
+    /// Returns what was redirected without a copy, by session.
     pub(super) fn sessions(&self) -> Result<Vec<Counted>, MapError> {
         let counted = |(key, totals): (RawSession, PerCpuValues<Total>)| add_up(key, totals.iter());
         self.sessions.iter().filter_map(|entry| entry.map(counted).transpose()).collect()
     }
 }
 
-/// A session, from what each CPU counted of it. None where the number is no VNI, which the program never makes.
+/// A session, from what each CPU counted of it. None where the number is no VNI, which the program
+/// never makes.
 fn add_up<'a>(key: RawSession, totals: impl Iterator<Item = &'a Total>) -> Option<Counted> {
     let [a, b, c, d, vni] = key;
     let mut octets = [0; 16];
@@ -145,7 +148,8 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    /// As on kernels before 6.6, where both programs are filters, and that which drops everything is one of the same kind.
+    /// As on kernels before 6.6, where both programs are filters, and that which drops everything
+    /// is one of the same kind.
     #[test]
     fn by_filters() {
         let Some(_namespace) = Namespace::enter() else { return };
@@ -202,7 +206,8 @@ mod tests {
         if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() {
             program.displace("v1");
             program.displace_entered("v1");
-            // Between fork and exec, a child of another test holds a copy of the descriptor, and with it the attachment.
+            // Between fork and exec, a child of another test holds a copy of the descriptor, and
+            // with it the attachment.
             let end = Instant::now() + Duration::from_secs(10);
             while both() != [false, false] && Instant::now() < end {
                 thread::sleep(Duration::from_millis(1));

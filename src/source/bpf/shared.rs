@@ -1,4 +1,4 @@
-//! What the sources of all workers share: the program, and what leads it while it runs.
+//! Keeps what the sources of all workers share: the program, and what leads it while it runs.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,10 +13,10 @@ use super::program::Program;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Counted;
 
-/// How often interfaces and addresses are looked at.
+/// Interfaces and addresses are looked at this often.
 const TEND: Duration = Duration::from_secs(1);
 
-/// What the sources of all workers share.
+/// The part that the sources of all workers share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) program: Program,
@@ -48,8 +48,8 @@ impl Shared {
         shared
     }
 
-    /// Notes that the sockets of a source are open. The program begins with the last, so that what it leaves to the
-    /// stack finds all sockets open.
+    /// Notes that the sockets of a source are open. The program begins with the last, so that what
+    /// it leaves to the stack finds all sockets open.
     pub(super) fn begin(&self) -> Result<(), MapError> {
         if self.to_begin.fetch_sub(1, Ordering::AcqRel) == 1 { self.program.leave_all(false) } else { Ok(()) }
     }
@@ -75,7 +75,7 @@ impl Redirect {
     /// Has frames enter the interface `name` from now on.
     ///
     /// # Errors
-    /// Why they cannot: no such interface, or no program may be attached to it.
+    /// There is no such interface, or no program may be attached to it.
     pub fn begin(&self, name: &str) -> Result<(), BpfError> {
         self.shared.upgrade().map_or(Ok(()), |shared| shared.program.redirect(name))
     }
@@ -83,7 +83,7 @@ impl Redirect {
     /// Leaves all frames to the workers, for the interface is down or gone.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refuses the change of a map.
     pub fn pause(&self) -> Result<(), BpfError> {
         self.shared.upgrade().map_or(Ok(()), |shared| shared.program.pause())
     }

@@ -18,10 +18,11 @@ use crate::source::udp::UdpSource;
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
 
-/// How often the rings are looked at while they are held back.
+/// The rings are looked at this often while they are held back.
 pub(super) const SHORT_WAIT: Duration = Duration::from_millis(1);
-/// For how long after the program began its rings are held back, except for what is older than a datagram of a socket. What the stack
-/// received before can be queued there for longer than the program takes, and would come to the sockets too late.
+/// For how long after the program began its rings are held back, except for what is older than a
+/// datagram of a socket. What the stack received before can be queued there for longer than the
+/// program takes, and would come to the sockets too late.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// The rings and sockets of one worker.
@@ -33,7 +34,8 @@ pub struct BpfSource {
     verify_checksum: bool,
     /// Until when the rings are held back.
     pub(super) settles: Option<Instant>,
-    /// What the sockets have may bear the time at which it is read: see [`Source::receive`] below.
+    /// True while what the sockets have may bear the time at which it is read: see
+    /// [`Source::receive`] below.
     unstamped: bool,
     /// Nothing more comes: what is there is lent, whatever its time.
     drains: bool,
@@ -51,7 +53,8 @@ impl BpfSource {
         self.rings.push(Numbered::new(number, ring));
     }
 
-    /// The account of what the program does in front of this source, which has all its rings by now.
+    /// The account of what the program does in front of this source, which has all its rings by
+    /// now.
     pub(super) fn account(&self) -> ProgramAccount {
         let rings = self.rings.iter().map(|numbered| (numbered.number, Arc::clone(&numbered.read))).collect();
         ProgramAccount::new(rings, Arc::clone(&self.shared))
@@ -65,7 +68,8 @@ impl BpfSource {
         self.rings.iter().any(|numbered| !numbered.ring.is_empty())
     }
 
-    /// Whether the rings are held back, which they are for a moment at the beginning, as long as they have room.
+    /// Says whether the rings are held back, which they are for a moment at the beginning, as long
+    /// as they have room.
     #[inline]
     fn is_settling(&mut self) -> bool {
         let has_room = |numbered: &Numbered| numbered.ring.used() < numbered.ring.size() / 2;
@@ -90,7 +94,8 @@ impl BpfSource {
 impl Source for BpfSource {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
         let held_back = self.settles.is_some() && self.is_settling();
-        // Records that come while the sockets are read wait for the next time: what came to a socket before them has not been read.
+        // Records that come while the sockets are read wait for the next time: what came to a
+        // socket before them has not been read.
         let until = if self.drains { Timestamp::from_ns(u64::MAX) } else { self.clock.now() };
         // Where there is more than a turn can take, each ring is the first in its turn.
         let next = usize::from(self.rings.len() > 1);
@@ -99,8 +104,9 @@ impl Source for BpfSource {
         let (clock, verify) = (*clock, *verify_checksum);
         let mut room = limit;
         udp.offer(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
-            // The kernel begins to stamp what arrives a moment after the first socket on the host has asked for it. What came before gets its
-            // time when it is read; all of it is older than the program and at the head of the sockets' queues.
+            // The kernel begins to stamp what arrives a moment after the first socket on the host
+            // has asked for it. What came before gets its time when it is read; all of it is older
+            // than the program and at the head of the sockets' queues.
             *unstamped &= datagram.timestamp >= until;
             for numbered in rings.iter_mut().filter(|_| !*unstamped) {
                 room -= numbered.lend(room, datagram.timestamp, clock, verify, deliver);
@@ -114,7 +120,8 @@ impl Source for BpfSource {
             true
         })?;
         *unstamped &= udp.has_more();
-        // With more in the sockets than was asked for, what is next in the rings may have come later than that.
+        // With more in the sockets than was asked for, what is next in the rings may have come
+        // later than that.
         if !udp.has_more() && !held_back {
             for numbered in rings.iter_mut() {
                 room -= numbered.lend(room, until, clock, verify, deliver);
@@ -143,7 +150,8 @@ impl LiveSource for BpfSource {
                 return Err(io::Error::other(error));
             }
         }
-        // A record that has been reserved by now is seen here. The program of one that is reserved later sees the wish.
+        // A record that has been reserved by now is seen here. The program of one that is reserved
+        // later sees the wish.
         if !self.has_records() {
             self.poll(timeout)?;
         }
@@ -152,7 +160,8 @@ impl LiveSource for BpfSource {
 
     fn patience(&self) -> Duration {
         let smallest = self.rings.iter().map(|numbered| numbered.ring.size()).min().unwrap_or(usize::MAX);
-        // As with a receive buffer: 10 Gbit/s of small datagrams fill it by some 2.5 bytes a nanosecond. Half of the time that takes.
+        // As with a receive buffer: 10 Gbit/s of small datagrams fill it by some 2.5 bytes a
+        // nanosecond. Half of the time that takes.
         Duration::from_nanos(smallest as u64 / 5).min(self.udp.patience())
     }
 
@@ -166,7 +175,8 @@ impl LiveSource for BpfSource {
     }
 
     fn refuse_further(&mut self) {
-        // From here on all comes to the sockets, where it is counted. What is in the rings is to be drained.
+        // From here on all comes to the sockets, where it is counted. What is in the rings is to be
+        // drained.
         self.settles = None;
         self.drains = true;
         self.shared.refuse();

@@ -2,7 +2,8 @@ use super::program;
 use super::source::{BpfSource, SHORT_WAIT};
 use super::{BpfPlan, open};
 use crate::sink::namespace::{Namespace, sh};
-use crate::source::udp::{self, Steering, UdpPlan};
+use crate::source::Steering;
+use crate::source::udp::{self, UdpPlan};
 use crate::source::{Account, Allowed, LiveSource, Source};
 use crate::wire::Encapsulation;
 use std::net::UdpSocket;
@@ -81,7 +82,8 @@ fn a_sleeper_is_woken_by_the_first_record() {
                 source.receive(10, &mut |datagram| assert_eq!(datagram.payload, b"wake up")).unwrap().datagrams();
         }
         let late = sends.join().unwrap().elapsed();
-        // Nothing but the wake-up ends such a wait. On a busy machine it can be late, but not by that much.
+        // Nothing but the wake-up ends such a wait. On a busy machine it can be late, but not by
+        // that much.
         assert!(late < Duration::from_secs(10), "{late:?}");
     }
     let counts = source.account().so_far();
@@ -166,7 +168,8 @@ fn a_reader_that_falls_asleep_while_a_record_comes_is_woken() {
         for n in 1..=ROUNDS {
             let begin = Instant::now();
             round.store(n, Ordering::Release);
-            // The record is on its way, and comes before or after the wish to be woken, or while the program runs.
+            // The record is on its way, and comes before or after the wish to be woken, or while
+            // the program runs.
             (0..n % 500).for_each(|_| std::hint::spin_loop());
             let mut received = 0;
             while received == 0 {
