@@ -1,4 +1,4 @@
-//! A lock that outlives a panic of its holder.
+//! Here a lock outlives a panic of its holder.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
