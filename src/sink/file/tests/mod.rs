@@ -1,14 +1,18 @@
+use super::shared::CALM;
 use super::*;
 use crate::lane::Chunk;
-use crate::ledger::Totals;
-use crate::record::Timestamp;
-use crate::record::pcap;
+use crate::ledger::{OutputCounters, Totals};
+use crate::record::compress::Compression;
+use crate::record::format::Format;
+use crate::record::{Timestamp, pcap};
 use crate::route::SessionTable;
 use crate::session::Session;
+use crate::storage::Direct;
 use crate::storage::faulty::Faulty;
 use crate::wire::Vni;
-use std::fs;
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 mod batch;
 mod budget;
