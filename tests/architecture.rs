@@ -14,10 +14,10 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("demo", &["config", "console", "host", "ledger", "pipeline", "record", "replay", "run", "wire"]),
+    ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     ("run", &["config", "console", "host", "ledger", "pipeline", "record", "route", "source", "storage"]),
-    ("replay", &["console", "ledger", "record", "sys", "wire"]),
-    ("verify", &["console", "evidence", "ledger", "storage"]),
+    ("replay", &["console", "record", "sys", "wire"]),
+    ("verify", &["console", "evidence", "storage"]),
     // What it is asked to do
     (
         "config",
