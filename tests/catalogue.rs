@@ -50,8 +50,8 @@ fn generated() -> String {
     text += &table("Each output", "outputs.NAME.", output.shown().into_iter().chain(output.gauge()));
     text += "\n";
     let moves: Vec<_> = output.readings().into_iter().filter(|reading| reading.facts.moves.is_some()).collect();
-    text += "Some is found out later. It is counted on its own, so that no counter falls, and is no key\n\
-             of its own: the keys above have it where it belongs.\n\n| counter | from | to | |\n|---|---|---|---|\n";
+    text += "What became of some frames is found out later. They are counted apart, so that no counter falls, and\n\
+             not by a key of their own: the keys above have them where they belong.\n\n| counter | from | to | |\n|---|---|---|---|\n";
     for reading in moves {
         let (from, to) = reading.facts.moves.unwrap();
         let to = to.map(|to| format!("`{to}`")).unwrap_or_default();

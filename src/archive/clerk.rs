@@ -1,4 +1,4 @@
-//! The archive's thread.
+//! The clerk is the archive's thread.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -15,13 +15,13 @@ use super::stock::Stock;
 use super::takeover;
 use crate::evidence::Contents;
 
-/// How often the budget is looked at, and what failed is tried again.
+/// The time between two looks at the budget, and between two attempts at what failed.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the end tries to publish what could not be published, and the time between: what is
-/// short, as descriptors, may come back.
+/// The number of times that the end tries to publish what could not be published, and the time
+/// between two of them. What is short, as descriptors, may come back.
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long the end waits for consumers.
+/// The time for which the end waits for consumers.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Does what the archive is asked to do, one thing after the other.

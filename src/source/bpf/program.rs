@@ -1,4 +1,4 @@
-//! The program in the kernel: how it is loaded, told what to do, and stopped.
+//! The program is loaded into the kernel, told what to do, and stopped.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,10 +25,11 @@ use crate::source::allowed::Allowed;
 use crate::source::fast_path::{Counted, Redirected};
 use crate::sys::ring::{self, Ring};
 
-/// Built from `capture.bpf.c` by `./ci.sh bpf`.
+/// The object is built from `capture.bpf.c` by `./ci.sh bpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/capture.bpf.o");
 
-/// CPU, for well below a millisecond.
+/// The time in which nothing more enters the interface, after which what is missing is lost.
+/// Redirected packets wait in a queue of the receiving CPU, for well below a millisecond.
 const ENTERING: Duration = Duration::from_millis(200);
 
 /// The parts that change while the sensor runs.
@@ -40,11 +41,11 @@ struct Changing {
     attached: Vec<Attached>,
 }
 
-/// The loaded program. Detached when this is dropped.
+/// The loaded program, which is detached when this value is dropped.
 pub(super) struct Program {
     changing: Mutex<Changing>,
-    /// It is to redirect, and where. Without, the maps are needed all the same when it is loaded
-    /// once more.
+    /// True where it is to redirect. Where it is not, the maps are needed all the same when it is
+    /// loaded once more.
     redirects: bool,
     target: Target,
     rings: u32,
@@ -61,7 +62,7 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
-    /// Loads the program with `rings` rings, of which it picks one by session if `by_session`, else
+    /// Loads the program with `rings` rings. It picks one of them by session if `by_session`, else
     /// that of the CPU. It is attached nowhere yet, and leaves everything to the stack.
     /// `interfaces` are those that it is going to be attached to.
     pub(super) fn load(
@@ -81,7 +82,7 @@ impl Program {
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
         let room = |entries: u32| if plan.early { entries } else { 1 };
         let mut ebpf = EbpfLoader::new()
-            // It is the same for all kernels.
+            // The types of the kernel are not needed: the program is the same for all kernels.
             .btf(None)
             .map_max_entries("rings", rings)
             .map_max_entries("counts", rings)
@@ -133,7 +134,7 @@ impl Program {
         if target.interface().is_some_and(|known| known == (interface.to_owned(), index)) && !target.may_be_gone() {
             return Ok(target.resume(index)?);
         }
-        // Into one that is gone frames would vanish.
+        // Frames would vanish in an interface that is gone.
         target.leave()?;
         let _hold = attach::attach_tc(&mut self.changing.lock().ebpf, ENTERED, interface, index)?;
         Ok(target.begin(Place { interface: interface.to_owned(), index, _hold })?)
@@ -167,7 +168,6 @@ impl Program {
     }
 
     /// Attaches the program to an interface.
-    /// Attaches the program to an interface.
     pub(super) fn attach(&self, interface: &str) -> Result<Mode, BpfError> {
         let mut changing = self.changing.lock();
         let (attached, mode) = Attached::new(&mut changing.ebpf, interface, self.attach)?;
@@ -175,12 +175,13 @@ impl Program {
         Ok(mode)
     }
 
-    /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be
-    /// called now and then.
+    /// Follows what changes on the host: its addresses, and interfaces that go and come back. This
+    /// is to be called now and then.
     pub(super) fn tend(&self) {
         let mut changing = self.changing.lock();
         let Changing { ebpf, listening, own, attached, .. } = &mut *changing;
-        // What cannot be asked or changed stays with the stack, or is taken for a little longer.
+        // An address that cannot be asked for or changed stays with the stack, or is taken for a
+        // little longer.
         if let Ok((now, addresses)) = self.here.look() {
             let _ = own.add(addresses.iter().copied());
             let _ = self.states.lock().know(place::own_bits(&addresses));
@@ -211,7 +212,7 @@ impl Program {
     pub(super) fn allow(&self, allowed: &Allowed) {
         let mut changing = self.changing.lock();
         let lists = &mut changing.lists;
-        // In this order, so that what was allowed and still is is never dropped.
+        // The order is this one, so that what was allowed and still is is never dropped.
         let told = lists
             .add(allowed)
             .and_then(|()| self.states.lock().take_only(lists::only(allowed)))
@@ -239,7 +240,7 @@ impl Program {
             self.changing.lock().attached.clear();
         }
         if ring::wait_for_running_programs().is_err() {
-            // Longer than any program takes.
+            // The wait is longer than any program takes.
             thread::sleep(Duration::from_millis(20));
         }
         if self.redirects {
@@ -258,7 +259,7 @@ impl Program {
     }
 }
 
-/// A ring of this many bytes, a power of two, and its reader.
+/// Makes a ring of this many bytes, a power of two, and its reader.
 fn new_ring(bytes: u32) -> Result<(MapData, Ring), BpfError> {
     const BPF_MAP_TYPE_RINGBUF: u32 = 27;
     let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, bytes, 0);
@@ -287,7 +288,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
+    /// Loads a program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
     pub(in super::super) fn on_loopback(redirect: Option<RedirectPlan>) -> (Program, Vec<Ring>) {
         let listen = ["127.0.0.1:4789".parse().unwrap()];
         let (program, rings) = Program::load(&plan(redirect), &listen, &["lo".into()], 1, true).unwrap();
@@ -312,7 +313,8 @@ pub(super) mod tests {
             place.hold.as_mut().unwrap().1 = hold;
         }
 
-        /// The same of the program that counts what enters an interface.
+        /// Has the program that counts what enters an interface look attached as it was, while it
+        /// is so at another.
         pub(in super::super) fn displace_entered(&self, elsewhere: &str) {
             let hold = attach::attach_tc(&mut self.changing.lock().ebpf, ENTERED, elsewhere, 0).unwrap();
             self.target.count_by(hold);

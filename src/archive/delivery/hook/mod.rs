@@ -28,7 +28,7 @@ const LOG: Duration = Duration::from_secs(1);
 /// Files that a log line names.
 const NAMED: usize = 5;
 
-/// What a hook left when it was told to finish.
+/// The captures that a hook left when it was told to finish.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Unfinished {
     /// Captures whose commands still run. Nobody waits for them any more.
@@ -60,13 +60,13 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// What is to be done, and what is being done.
+/// The commands that are to be run, and those that run.
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: VecDeque<Job>,
     /// Captures whose command runs.
     running: Vec<PathBuf>,
-    /// No more will come.
+    /// True when no more will come.
     over: bool,
 }
 
@@ -77,7 +77,7 @@ struct Failures {
     others: u64,
 }
 
-/// Why a command is no success.
+/// The reason for which a command is no success.
 enum Failure {
     /// It was never begun, so the next start tries it again.
     NotBegun(String),
@@ -90,7 +90,7 @@ impl Hook {
     /// whose command has ended, as its line has it.
     ///
     /// # Errors
-    /// What creating a thread returns.
+    /// A thread cannot be created.
     pub(super) fn start(command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             command: command.to_owned(),
@@ -189,7 +189,7 @@ impl Unfinished {
     }
 }
 
-/// The first files of a list, and how many more there are.
+/// Names the first files of a list, and says how many more there are.
 fn names(paths: &[PathBuf]) -> String {
     let first: Vec<String> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
     match paths.len().saturating_sub(NAMED) {
@@ -204,7 +204,8 @@ impl Shared {
         self.jobs.lock()
     }
 
-    /// The next capture, which counts as running from here on; none when there will be no more.
+    /// Returns the next capture, which counts as running from here on; none when there will be no
+    /// more.
     fn next(&self, counters: &RunnerCounters) -> Option<Job> {
         let is_idle = |jobs: &mut Jobs| jobs.waiting.is_empty() && !jobs.over;
         let mut jobs = self.jobs();
@@ -227,7 +228,7 @@ impl Shared {
                 self.complain(&job.path, &format!("failed: {why}"));
             }
             if has_ended {
-                // Before nobody waits for it any longer.
+                // The capture is done with before nobody waits for its command any longer.
                 (self.done)(&job.capture.path);
             }
             let mut jobs = self.jobs();
@@ -269,7 +270,7 @@ impl Shared {
 }
 
 impl Failures {
-    /// Logs how many were not.
+    /// Logs how many failures were not logged.
     fn end(&mut self) {
         match std::mem::take(&mut self.others) {
             0 => {}
