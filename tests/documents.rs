@@ -351,16 +351,7 @@ fn documents_are_narrow() {
 }
 
 /// Folders and files whose comments are still too wide. The list only shrinks.
-const WIDE_COMMENTS: &[&str] = &[
-    "src/console.rs",
-    "src/episode.rs",
-    "src/evidence",
-    "src/record",
-    "src/route",
-    "src/run",
-    "src/sink",
-    "src/verify",
-];
+const WIDE_COMMENTS: &[&str] = &["src/evidence", "src/record/compress", "src/route", "src/sink"];
 
 #[test]
 fn comments_are_narrow() {
