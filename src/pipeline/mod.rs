@@ -1,4 +1,4 @@
-//! The running sensor: workers, outputs, and how they start and end.
+//! The pipeline is the running sensor: workers, outputs, and how they start and end.
 
 pub mod bypass;
 pub mod decap;
@@ -31,9 +31,9 @@ use crate::source::{AllowList, Front, LiveSource};
 /// The plan of what the sensor does with datagrams, whatever their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelinePlan {
-    /// Reserved bits in the VXLAN header.
+    /// The policy for reserved bits in the VXLAN header.
     pub reserved_bits: ReservedBits,
-    /// Sessions told apart.
+    /// The most sessions told apart.
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
     pub count: Option<u64>,
@@ -42,7 +42,8 @@ pub struct PipelinePlan {
 }
 
 impl PipelinePlan {
-    /// Memory for frames on their way into the outputs, in bytes, with `workers` workers.
+    /// Returns the memory for frames on their way into the outputs, in bytes, with `workers`
+    /// workers.
     #[must_use]
     pub fn queue_memory(&self, workers: usize) -> usize {
         self.outputs.iter().map(|output| output.queue_memory(workers)).sum()
@@ -56,7 +57,7 @@ pub struct Pipeline {
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
     pub registry: Arc<Registry>,
-    /// Tells the outputs what they are asked to do meanwhile.
+    /// The orders that the outputs get meanwhile.
     pub orders: Arc<Orders>,
     /// Receives when a worker has ended by itself.
     pub ended: Receiver<()>,
@@ -80,7 +81,7 @@ impl Pipeline {
     /// `front` is what works in front of the workers.
     ///
     /// # Errors
-    /// An output, a source or a thread that could not start.
+    /// An output, a source or a thread cannot start.
     pub fn start<S: LiveSource + Send + Debug + 'static>(
         plan: &PipelinePlan,
         allow_list: &Arc<AllowList>,
@@ -105,8 +106,8 @@ impl Pipeline {
             sinks.push(started.thread);
         }
 
-        // Only now: what outputs have to read first may take seconds, and receive buffers would
-        // overflow meanwhile.
+        // The sources begin only now. What outputs have to read first may take seconds, and receive
+        // buffers would overflow meanwhile.
         sources.iter_mut().try_for_each(LiveSource::begin).map_err(OutputError::Receive)?;
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
@@ -142,8 +143,8 @@ impl Pipeline {
                 Err(_) => failures.push("a worker panicked: please report this".into()),
             }
         }
-        // All have ended, so what they refused meanwhile is counted, and their ports can be given
-        // up.
+        // All workers have ended, so what they refused meanwhile is counted, and their ports can be
+        // given up.
         for (mut source, counted, counters) in sources {
             counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }

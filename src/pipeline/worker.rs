@@ -1,6 +1,7 @@
-//! The receiving thread: one short loop that waits for datagrams, and for nothing else.
+//! The worker is the receiving thread: one short loop that waits for datagrams, and for nothing
+//! else.
 //!
-//! Where nobody sends while it reads, it waits for its outputs too (see
+//! Where nobody sends while the worker reads, it waits for its outputs too (see
 //! [`WhenFull`](crate::lane::WhenFull)).
 
 use std::fmt::Debug;
@@ -16,22 +17,22 @@ use super::quota::Quota;
 use super::step::Step;
 use crate::source::{Datagram, LiveSource, Received, Refusing};
 
-/// A worker waits no longer than this, and sees that it should stop no later.
+/// The longest wait of a worker, which sees no later that it should stop.
 const WAIT: Duration = Duration::from_millis(50);
-/// Datagrams received in a turn at most: enough for a batch of each of many sockets.
+/// The most datagrams received in a turn: enough for a batch of each of many sockets.
 const TURN: usize = 1024;
-/// Fewer datagrams than this in a turn are little.
+/// The number of datagrams below which a turn has brought little.
 const LITTLE: usize = 64;
-/// A worker sleeps this long after little came. Being woken for every datagram costs more than the
+/// The nap of a worker after little came. Being woken for every datagram costs more than the
 /// datagram; a nap lets a batch gather, as interrupt moderation does in a network card. Asking to
-/// be woken is for silence only, for who wakes pays as well; the datagram that ends one is still
-/// received at once.
+/// be woken is for silence only, for who wakes pays as well. The datagram that ends a silence is
+/// still received at once.
 const NAP: Duration = Duration::from_micros(500);
-/// A nap that is not worth it: the timer is no more precise than this.
+/// The nap that is not worth it: the timer is no more precise than this.
 const SHORTEST_NAP: Duration = Duration::from_micros(100);
-/// The kernel's counters are read once in this time.
+/// The time between two looks at the kernel's counters.
 const REFRESH: Duration = Duration::from_millis(200);
-/// A worker that stops drains its source for no longer than this, should datagrams keep coming.
+/// The longest time for which a worker that stops drains its source, should datagrams keep coming.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// The remains of a worker that has ended.
@@ -39,7 +40,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Ended {
     /// The failure of its source, if that is why it ended.
     pub failure: Option<io::Error>,
-    /// Its source, which still holds its place: once it is gone, what would come to it goes to a
+    /// Its source, which still holds its place. Once it is gone, what would come to it goes to a
     /// worker that may not have ended yet, and that session's file would have a gap.
     pub source: Box<dyn Refusing>,
     /// Datagrams that came after the decision to stop, as far as they are counted.
@@ -53,26 +54,26 @@ pub struct Worker<S> {
     step: Step,
     bypass: Bypass,
     quota: Option<Arc<Quota>>,
-    /// It has napped or waited since the last turn that brought much.
+    /// True where it has napped or waited since the last turn that brought much.
     rested: bool,
     /// The time at which the kernel's counters are read again.
     refresh: Instant,
 }
 
 impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
-    /// A worker that receives from `source`, within `quota` if there is one. What goes by it is
-    /// `bypass`.
+    /// Makes a worker that receives from `source`, within `quota` if there is one. Frames that go
+    /// by it are the affair of `bypass`.
     #[must_use]
     pub fn new(source: S, step: Step, bypass: Bypass, quota: Option<Arc<Quota>>) -> Self {
         Self { source, step, bypass, quota, rested: true, refresh: Instant::now() }
     }
 
-    /// Does one turn of the loop: receives what has come. Where that is little, naps so that more
-    /// comes; where nothing came during a nap, waits for the next datagram, up to `wait`. Returns
-    /// what it received.
+    /// Does one turn of the loop: receives what has come. Where that is little, the worker naps so
+    /// that more comes. Where nothing came during a nap, it waits for the next datagram, up to
+    /// `wait`. Returns what it received.
     ///
     /// # Errors
-    /// A failure of the source.
+    /// The source failed.
     pub fn turn(&mut self, wait: Duration) -> io::Result<Received> {
         let received = self.receive()?;
         let Received::Datagrams(n) = received else { return Ok(received) };
@@ -112,7 +113,8 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     /// Receives until `stop` or the end of the source, then drains what had come by then.
     pub fn run(mut self, stop: &AtomicBool) -> Ended {
         let mut failure = self.receive_until(stop).err();
-        // What is still there came beyond the quota, or faster than it could be drained.
+        // The datagrams that are still there came beyond the quota, or faster than they could be
+        // drained.
         let mut left = 0;
         let Self { source, step, .. } = &mut self;
         // A copy is of a frame that an output had in time.

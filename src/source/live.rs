@@ -1,4 +1,4 @@
-//! Sources that others send to, whether the sensor is ready or not.
+//! A live source is one that others send to, whether the sensor is ready or not.
 
 use std::fmt::Debug;
 use std::io;
@@ -13,20 +13,20 @@ use super::datagram::{Datagram, Received, Source};
 ///           wait                            until nothing is left
 /// ```
 ///
-/// Before `begin` and after `refuse_further` nothing enters the source. What was sent before
-/// `begin` is counted nowhere, for nobody was listening yet; what is sent after `refuse_further` is
-/// counted by `refused`. The counters can be asked for at any time.
+/// Before `begin` and after `refuse_further` nothing enters the source. A datagram that was sent
+/// before `begin` is counted nowhere, for nobody was listening yet. One that is sent after
+/// `refuse_further` is counted by `refused`. The counters can be asked for at any time.
 pub trait LiveSource: Source {
     /// Accepts datagrams from now on.
     ///
     /// # Errors
-    /// A failure after which the source is of no more use.
+    /// The source failed, and is of no more use.
     fn begin(&mut self) -> io::Result<()>;
 
     /// Waits until there is something to receive, up to `timeout`.
     ///
     /// # Errors
-    /// A failure after which the source is of no more use.
+    /// The source failed, and is of no more use.
     fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 
     /// Returns how long datagrams can be left to gather without loss, at the highest rate to be
@@ -51,7 +51,7 @@ pub trait LiveSource: Source {
 
 /// A source that refuses everything: only its counter is of use.
 pub trait Refusing: Send + Debug {
-    /// See [`LiveSource::refused`].
+    /// Returns how many datagrams were refused: see [`LiveSource::refused`].
     fn refused(&mut self) -> u64;
 }
 
@@ -63,8 +63,8 @@ impl<S: LiveSource + Send + Debug> Refusing for S {
 
 /// A source that has all its datagrams at once, as a file has them, where a live one is asked for.
 ///
-/// Nobody sends to it, so it drops and refuses nothing. To refuse further datagrams is to end it,
-/// wherever it is.
+/// Nobody sends to such a source, so it drops and refuses nothing. To refuse further datagrams is
+/// to end it, wherever it is.
 #[derive(Debug)]
 pub struct Offline<S> {
     source: S,

@@ -1,4 +1,4 @@
-//! A source for tests.
+//! Tests read from a source of prepared payloads.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,16 +15,17 @@ pub(crate) struct Prepared {
     pub(crate) payloads: VecDeque<Vec<u8>>,
     /// At most so many datagrams come in the first turns.
     pub(crate) turns: VecDeque<usize>,
-    /// The source ends with its last payload.
+    /// True where the source ends with its last payload.
     pub(crate) ends: bool,
-    /// The datagrams are copies of what was delivered already.
+    /// True where the datagrams are copies of what was delivered already.
     pub(crate) delivered: bool,
-    /// The source cannot begin, and says whether this is there.
+    /// A path for which the source looks when it begins: it cannot begin, and says whether this is
+    /// there.
     pub(crate) looks_for: Option<PathBuf>,
     pub(crate) patience: Duration,
     pub(crate) kernel_dropped: u64,
     pub(crate) refused: u64,
-    /// Counts how often it was waited for.
+    /// The number of times that it was waited for.
     pub(crate) waits: usize,
 }
 

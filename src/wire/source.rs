@@ -1,4 +1,4 @@
-//! Outer source addresses of both IP versions in one kind of number.
+//! Outer source addresses of both IP versions are told in one kind of number.
 //!
 //! An IPv4 address is told as the IPv4-mapped IPv6 address that a socket for both versions tells
 //! (RFC 4291 section 2.5.5.2). Such an address can also stand in an IPv6 packet, where nobody puts
@@ -41,7 +41,7 @@ pub fn of(address: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// The address that the packet has.
+/// Returns the address that the packet has.
 #[must_use]
 pub fn address(source: Ipv6Addr) -> IpAddr {
     let unmarked = with_first_byte(source, 0);

@@ -1,4 +1,4 @@
-//! What consumers hear of, whatever ends the sensor, and what stays for them.
+//! Consumers hear of captures, whatever ends the sensor, and what they missed stays for them.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ impl Place {
         fs::write(self.gate(), "").unwrap();
     }
 
-    /// How often commands told of each capture, by number.
+    /// Returns how often commands told of each capture, by number.
     fn told(&self) -> BTreeMap<u32, u32> {
         let mut told = BTreeMap::new();
         for line in fs::read_to_string(self.dir.path().join("told")).unwrap_or_default().lines() {

@@ -19,7 +19,7 @@ use crate::sink::interface::{InterfacePlan, Kind};
 /// The time that a frame for an interface waits for more: a reader expects the frame at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 
-/// All outputs, with `queue_bytes` each for `workers` workers.
+/// Plans all outputs, with `queue_bytes` each for `workers` workers.
 ///
 /// # Errors
 /// An output cannot be as it is asked for, two have one name, or the memory does not do.
@@ -71,7 +71,7 @@ fn check_names(outputs: &[OutputPlan]) -> Result<(), PlanError> {
 /// The memory that an output has for its queue.
 #[derive(Clone, Copy)]
 struct Memory {
-    /// In bytes, for all workers together.
+    /// The bytes of the queue, for all workers together.
     queue: usize,
     workers: usize,
 }
@@ -95,7 +95,7 @@ fn check(settings: &Settings, name: &str, files: &Files) -> Result<(), PlanError
     Ok(())
 }
 
-/// The output for capture files.
+/// Plans the output for capture files.
 fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memory: Memory) -> OutputPlan {
     let flush = settings.delivery.flush.0;
     // A quarter of the output's memory gathers records per session, the rest is chunks.
@@ -131,7 +131,7 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
     }
 }
 
-/// The plan for complete files.
+/// Plans what becomes of complete files.
 fn archive(files: &Files) -> ArchivePlan {
     let min_free = files.min_free.map(|free| free.0);
     ArchivePlan {
@@ -149,7 +149,8 @@ fn archive(files: &Files) -> ArchivePlan {
     }
 }
 
-/// The outputs that the output `name` stands for: an interface, or as many as share what there is.
+/// Plans the outputs that the output `name` stands for: an interface, or as many as share what
+/// there is.
 fn interfaces(
     settings: &Settings,
     name: &str,
@@ -178,8 +179,8 @@ fn interfaces(
     Ok(shares(asked.interface.as_deref().unwrap_or(name), asked.count).into_iter().map(output).collect())
 }
 
-/// The interfaces that `name` stands for, and the share of each. With a count, the number at the
-/// end of the name is that of the first.
+/// Returns the interfaces that `name` stands for, and the share of each. With a count, the number
+/// at the end of the name is that of the first.
 fn shares(name: &str, count: Option<u32>) -> Vec<(String, Option<Share>)> {
     let Some(of) = count else { return vec![(name.to_owned(), None)] };
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -395,7 +395,8 @@ proptest! {
         read(&[header, bytes].concat());
     }
 
-    /// Any bytes changed in a good file: what comes before the first of them is delivered as it was.
+    /// Any bytes are changed in a good file: what comes before the first of them is delivered as it
+    /// was.
     #[test]
     fn damage_does_not_reach_back(ng: bool, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         let small = &frames()[..3];

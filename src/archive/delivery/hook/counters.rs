@@ -1,12 +1,12 @@
-//! What became of the captures that a command was to run for.
+//! Counters say what became of the captures that a command was to run for.
 
 use crate::ledger::{Counter, OutputCounters};
 
 /// Commands that run at the same time. Each thread that runs them has counters of its own.
 pub(super) const AT_ONCE: usize = 4;
 
-/// What became of the captures that a command was to run for. Once it has finished, those that it
-/// was given are `run + skipped`.
+/// Counts what became of the captures that a command was to run for. Once the hook has finished,
+/// the captures that it was given are `run + skipped`.
 #[derive(Debug, Default)]
 pub(super) struct HookCounters {
     pub(super) runners: [RunnerCounters; AT_ONCE],
@@ -38,7 +38,7 @@ pub(super) struct HookTotals {
 }
 
 impl HookCounters {
-    /// The sums.
+    /// Returns the sums.
     pub(super) fn totals(&self) -> HookTotals {
         let sum = |of: fn(&RunnerCounters) -> &Counter| self.runners.iter().map(|runner| of(runner).get()).sum();
         HookTotals {
