@@ -298,7 +298,7 @@ impl Outputs {
 }
 
 impl Output {
-    /// The number of queues that the output has: each interface of several has its own.
+    /// Returns the number of queues that the output has: each interface of several has its own.
     #[must_use]
     pub fn queues(&self) -> usize {
         match self {

@@ -65,8 +65,8 @@ impl Names {
         self.with(&format!("{RECOVERED}{again}"))
     }
 
-    /// The name under which a file is published where something else has its own: `X-2.pcap` for
-    /// `X.pcap`. Attempts begin with the second.
+    /// Returns the name under which a file is published where something else has its own:
+    /// `X-2.pcap` for `X.pcap`. Attempts begin with the second.
     #[must_use]
     pub fn another(&self, attempt: u32) -> Option<PathBuf> {
         self.with(&format!("-{attempt}"))

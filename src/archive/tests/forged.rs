@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A directory in which three captures were published, with a part file that a crash left, a
-/// capture that nobody published, and files that are no captures.
+/// Returns a directory in which three captures were published, with a part file that a crash left,
+/// a capture that nobody published, and files that are no captures.
 fn directory() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut first = sensor(dir.path(), |_| ());
@@ -60,7 +60,7 @@ fn append(directory: &Path, event: &Event, previous: Digest) {
     fs::write(manifest, text).unwrap();
 }
 
-/// The files of a directory, the manifest left out.
+/// Returns the files of a directory, the manifest left out.
 fn files(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {

@@ -11,7 +11,7 @@ use crate::host::Interface;
 use crate::pipeline::Destination;
 use crate::source::Allowed;
 
-/// A host of usual size.
+/// Returns a host of usual size.
 fn host() -> HostFacts {
     HostFacts {
         memory: Some(16 << 30),
@@ -31,12 +31,12 @@ fn settings(more: &[&str]) -> Settings {
     }
 }
 
-/// The plan of `vxtap run` with these arguments on a host of usual size.
+/// Returns the plan of `vxtap run` with these arguments on a host of usual size.
 pub(super) fn plan(more: &[&str]) -> Result<RunPlan, PlanError> {
     RunPlan::new(&settings(&[&["--listen", "127.0.0.1:4789"], more].concat()), &host())
 }
 
-/// A setting that the command line gave.
+/// Returns a setting that the command line gave.
 fn said(key: &key::Key) -> Said {
     let mut origins = Origins::default();
     origins.note(key.path, Origin::Flag);

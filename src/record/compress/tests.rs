@@ -20,7 +20,7 @@ fn bytes(length: usize, mut seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// The file, and where it and what was fed ends after each feed.
+/// Returns the file, and where it and what was fed ends after each feed.
 fn compressed(compression: Compression, pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<(usize, usize)>) {
     let mut compressor = Compressor::new(compression).unwrap();
     let (mut file, mut raw, mut ends) = (Vec::new(), 0, Vec::new());
