@@ -24,7 +24,7 @@ fn names(directory: &Path, number: u32) -> Names {
     Names::new(&directory.join(SESSION), SESSION, Timestamp::from_ns(0), number, "pcap")
 }
 
-/// Its path as a manifest has it.
+/// Returns the path of a capture as a manifest has it.
 fn path(number: u32) -> String {
     let names = names(Path::new(""), number);
     names.published.to_str().unwrap().to_owned()
@@ -211,7 +211,7 @@ fn the_budget_removes_nothing_that_a_forged_line_published() {
     under_pressure(dir.path(), 4, &[&notes, &path(9), "unsalvageable/x.pcap"]);
 }
 
-/// What a part file is to become is not what a line behind a break says.
+/// A part file does not become what a line behind a break says.
 #[test]
 fn a_part_file_is_not_published_as_a_line_that_does_not_follow_says() {
     let dir = directory();

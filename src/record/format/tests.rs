@@ -118,7 +118,7 @@ proptest! {
         }
     }
 
-    /// What a chunk has is what the file has.
+    /// A file has the bytes that the chunk has.
     #[test]
     fn pcap_is_the_chunk_as_it_is(records in made()) {
         let mut chunk = Vec::new();

@@ -366,7 +366,7 @@ struct Uncached {
     /// A multiple of `block` where something is filled.
     base: u64,
     filled: usize,
-    /// Where the last write through the page cache ended.
+    /// The place at which the last write through the page cache ended.
     cached: u64,
     /// Time that was waited for the disk, in the second that is counted.
     waited: Duration,
