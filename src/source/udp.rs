@@ -318,7 +318,11 @@ impl UdpSource {
     /// Lends what has come to `take`, at most `limit` datagrams, and returns how many. A datagram
     /// that `take` refuses is held with those behind it, and is the first of the next call.
     #[inline]
-    pub(super) fn lend_each(&mut self, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> io::Result<usize> {
+    pub(super) fn lend_each(
+        &mut self,
+        limit: usize,
+        take: &mut impl FnMut(&Datagram<'_>) -> bool,
+    ) -> io::Result<usize> {
         let (mut total, mut first) = (0, 0);
         self.has_more = false;
         if let Some(held) = self.held.take() {
