@@ -183,12 +183,12 @@ pub fn is_inside(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Vni, source};
+    use crate::wire::{Vni, address};
 
     #[test]
     fn names_are_safe_sort_and_can_be_read_back() {
         for (source, name) in [("192.0.2.1", "vni7_192.0.2.1"), ("2001:db8::1", "vni7_2001-db8--1")] {
-            let key = Session::vxlan(source::of(source.parse().unwrap()), Vni::new(7).unwrap());
+            let key = Session::vxlan(address::of(source.parse().unwrap()), Vni::new(7).unwrap());
             assert_eq!(session(Some(&key)), name);
             assert_eq!(parse_session(name), Some(Some(key)));
         }

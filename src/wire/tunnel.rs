@@ -51,7 +51,7 @@ impl Encapsulation {
     /// Returns the label where sessions are written down; none for VXLAN, which goes without
     /// saying.
     #[must_use]
-    pub fn told(self) -> Option<&'static str> {
+    pub fn label_unless_default(self) -> Option<&'static str> {
         (self != Self::default()).then(|| self.label())
     }
 }

@@ -9,14 +9,14 @@ use crate::record::Timestamp;
 use crate::session::{Scope, Session};
 use crate::storage::faulty::{Faults, Faulty};
 use crate::storage::{Disk, Storage};
-use crate::wire::{Vni, source};
+use crate::wire::{Vni, address};
 
 fn disk() -> Arc<dyn Storage> {
     Arc::new(Disk::default())
 }
 
 fn session(source: &str, vni: u32) -> Session {
-    Session::vxlan(source::of(source.parse().unwrap()), Vni::new(vni).unwrap())
+    Session::vxlan(address::of(source.parse().unwrap()), Vni::new(vni).unwrap())
 }
 
 fn capture(number: u32) -> Capture {
