@@ -10,9 +10,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::command::{command, shed_capabilities};
 use self::counters::{AT_ONCE, HookCounters, RunnerCounters};
@@ -90,9 +92,9 @@ struct Failures {
 
 /// The reason for which a command is no success.
 enum Failure {
-    /// It was never begun, so it is tried again.
+    /// The command was never begun, so it is tried again.
     NotBegun(String),
-    /// It has ended, or never can begin.
+    /// The command has ended, or never can begin.
     Ended(String),
 }
 
@@ -131,15 +133,14 @@ impl Hook {
         jobs.over = true;
         shared.changed.notify_all();
         let is_busy = |jobs: &mut Jobs| !jobs.waiting.is_empty() || !jobs.running.is_empty();
-        let (mut jobs, _) =
-            shared.changed.wait_timeout_while(jobs, patience, is_busy).unwrap_or_else(PoisonError::into_inner);
+        shared.changed.wait_while_for(&mut jobs, is_busy, patience);
         let waiting = std::mem::take(&mut jobs.waiting);
         let running = jobs.running.clone();
         drop(jobs);
         shared.counters.leave(waiting.iter().map(|waiting| waiting.was_tried));
         let left = Unfinished { running, waiting: waiting.into_iter().map(|waiting| waiting.job.path).collect() };
         shared.counters.unfinished.add(left.running.len() as u64);
-        shared.failures.lock().unwrap_or_else(PoisonError::into_inner).end();
+        shared.failures.lock().end();
         left.say(patience);
         left
     }
@@ -225,14 +226,15 @@ fn names(paths: &[PathBuf]) -> String {
 
 impl Shared {
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs.lock()
     }
 
     /// Returns the next capture, which counts as running from here on; none when there will be no
     /// more.
     fn next(&self, counters: &RunnerCounters) -> Option<Job> {
         let is_idle = |jobs: &mut Jobs| jobs.waiting.is_empty() && !jobs.over;
-        let mut jobs = self.changed.wait_while(self.jobs(), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs();
+        self.changed.wait_while(&mut jobs, is_idle);
         let Waiting { job, was_tried } = jobs.waiting.pop_front()?;
         jobs.running.push(job.path.clone());
         counters.run.add(u64::from(!was_tried));
@@ -295,7 +297,7 @@ impl Shared {
     /// Logs a failure, unless another was a moment ago.
     fn complain(&self, path: &Path, why: &str) {
         let now = Instant::now();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         if failures.logged.is_some_and(|logged| now < logged + LOG) {
             failures.others += 1;
             return;
