@@ -9,13 +9,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use indicatif::HumanCount;
+
 use crate::config::address::Listen;
 use crate::config::settings::{FILES, Files, Output, Outputs};
 use crate::config::units::Size;
 use crate::config::{PlanError, RunPlan, Settings};
 use crate::console::Console;
 use crate::host::HostFacts;
-use crate::ledger::thousands;
 use crate::pipeline::Outcome;
 use crate::record::Timestamp;
 use crate::record::read::{CaptureReader, ReadError};
@@ -131,10 +132,10 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
     for file in &files {
         let frames = frames_in(file)?;
         kept += frames;
-        writeln!(out, "  {:>6} frames  {}", thousands(frames), file.display())?;
+        writeln!(out, "  {:>6} frames  {}", HumanCount(frames).to_string(), file.display())?;
     }
     let complete = failures.is_empty() && sent == kept;
-    writeln!(out, "\n{} frames sent, {} frames in the files.", thousands(sent), thousands(kept))?;
+    writeln!(out, "\n{} frames sent, {} frames in the files.", HumanCount(sent), HumanCount(kept))?;
     for failure in failures {
         writeln!(out, "{failure}")?;
     }

@@ -134,6 +134,9 @@ impl Clerk {
                 "a capture file could not be published: it stays under this name, and the next start salvages it"
             );
         }
+        self.stock.deliveries.finish(PATIENCE, &self.books);
+        // What was kept for a consumer that is done now may go.
+        self.stock.keep_budget(&mut self.books);
         for event in self.books.unwritten() {
             let line = serde_json::to_string(event).unwrap_or_default();
             tracing::error!(
@@ -141,7 +144,6 @@ impl Clerk {
                 "a line about what has happened could not be written to the manifest, and is missing there"
             );
         }
-        self.stock.deliveries.finish(PATIENCE, &self.books);
         tracing::info!(
             files = self.stock.pruning.keeper.shelf.files(),
             last_line = %self.books.manifest.head(),

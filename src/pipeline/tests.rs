@@ -8,7 +8,7 @@ use crate::sink::file::tests::plan;
 use crate::source::prepared::Prepared;
 use crate::source::{Datagram, Offline, Received, Source};
 
-/// One output of files, which wants all.
+/// Makes a plan of one output of files, which wants all.
 fn to_files(dir: &Path) -> PipelinePlan {
     let output = OutputPlan {
         name: "pcap".into(),

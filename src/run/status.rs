@@ -8,11 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use indicatif::HumanCount;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines;
 use crate::console::Console;
-use crate::ledger::{Ledger, Losses, OutputDrop, Snapshot, Totals, thousands};
+use crate::ledger::{Ledger, Losses, OutputDrop, Snapshot, Totals};
 use crate::pipeline::Pipeline;
 use crate::record::Timestamp;
 use crate::route::Registry;
@@ -70,7 +71,7 @@ impl Report {
         let lost = self.losses.lost_since(&before.losses);
         let besides = self.losses.besides_since(&before.losses);
         let (packets, megabytes) = self.rates(before);
-        let received = thousands(self.ledger.datagrams.received);
+        let received = HumanCount(self.ledger.datagrams.received);
         let parts = [
             if lost.is_empty() { "nothing lost".into() } else { format!("LOST {lost}") },
             besides,

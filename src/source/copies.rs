@@ -22,8 +22,8 @@
 //! what was given by a datagram for each CPU. Hence what a worker told is used when it tells more.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use socket2::Socket;
 
 use super::drops::DropCounter;
@@ -112,7 +112,7 @@ impl Copies {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
-        f(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.inner.lock())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use indicatif::HumanCount;
+
 use crate::evidence::{Digest, FileHash};
-use crate::ledger::thousands;
 
 /// Something that is not as it was recorded, or is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,7 +198,7 @@ impl fmt::Display for Mismatch {
                 write!(f, "{} cannot be read: {} (line {line})", Plain(path), Plain(error))
             }
             Mismatch::Length { line, path, said, found } => {
-                let (said, found) = (thousands(*said), thousands(*found));
+                let (said, found) = (HumanCount(*said), HumanCount(*found));
                 write!(f, "{} was changed: it has {found} bytes, and had {said} (line {line})", Plain(path))
             }
             Mismatch::Content { line, path, said, found } => {
@@ -237,7 +238,7 @@ impl fmt::Display for Note {
                 write!(
                     f,
                     "the last line is not whole ({} bytes): it is being written, or a crash tore it",
-                    thousands(*bytes)
+                    HumanCount(*bytes)
                 )
             }
             Note::Part { path } => write!(f, "{} is being written, or a crash left it", Plain(path)),
@@ -261,7 +262,7 @@ struct Count(u64, &'static str);
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", thousands(self.0), self.1, if self.0 == 1 { "" } else { "s" })
+        write!(f, "{} {}{}", HumanCount(self.0), self.1, if self.0 == 1 { "" } else { "s" })
     }
 }
 
@@ -283,7 +284,7 @@ impl fmt::Display for Report {
             Count(self.files, "file"),
             Count(self.bytes, "byte"),
             Count(self.lines, "line"),
-            thousands(self.pruned),
+            HumanCount(self.pruned),
             Count(self.mismatches.len() as u64, "difference"),
         )?;
         match self.unhashed {

@@ -5,11 +5,11 @@
 //! from, so decapsulation copies nothing.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod flow;
 pub mod inner;
 pub mod outer;
 mod reason;
-pub mod source;
 pub mod tunnel;
 mod vni;
 mod vni_set;

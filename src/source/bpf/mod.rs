@@ -39,7 +39,6 @@ mod here;
 mod interface;
 mod lend;
 mod lists;
-mod lock;
 mod open;
 mod place;
 mod plan;

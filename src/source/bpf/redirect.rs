@@ -1,12 +1,11 @@
 //! Redirection leads frames into an interface, and counts those that have no copy in a ring.
 
 use std::net::Ipv6Addr;
-use std::sync::Mutex;
 
 use aya::maps::{Array, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use parking_lot::Mutex;
 
 use super::attach::Hold;
-use super::lock::lock;
 use crate::record::Timestamp;
 use crate::session::Session;
 use crate::source::fast_path::Counted;
@@ -56,13 +55,13 @@ impl Target {
     /// Has frames enter this interface from now on.
     pub(super) fn begin(&self, place: Place) -> Result<(), MapError> {
         let index = place.index;
-        *lock(&self.place) = Some(place);
+        *self.place.lock() = Some(place);
         self.resume(index)
     }
 
     /// Has frames enter the interface again that it was before.
     pub(super) fn resume(&self, index: u32) -> Result<(), MapError> {
-        let mut number = lock(&self.number);
+        let mut number = self.number.lock();
         number.wanted = index;
         number.tell()
     }
@@ -76,33 +75,33 @@ impl Target {
     /// Has frames go into the rings as long as this is so: the program does not know which sessions
     /// are allowed.
     pub(super) fn block(&self, blocked: bool) -> Result<(), MapError> {
-        let mut number = lock(&self.number);
+        let mut number = self.number.lock();
         number.blocked = blocked;
         number.tell()
     }
 
     /// Returns the last interface that frames entered: name and number.
     pub(super) fn interface(&self) -> Option<(String, u32)> {
-        lock(&self.place).as_ref().map(|place| (place.interface.clone(), place.index))
+        self.place.lock().as_ref().map(|place| (place.interface.clone(), place.index))
     }
 
     /// Says whether nobody can tell if the program that counts there is still attached: as a filter
     /// it goes with the others of the interface.
     pub(super) fn may_be_gone(&self) -> bool {
-        lock(&self.place).as_ref().is_some_and(|place| matches!(place._hold, Hold::Clsact { .. }))
+        self.place.lock().as_ref().is_some_and(|place| matches!(place._hold, Hold::Clsact { .. }))
     }
 
     /// Pauses as [`Target::pause`] does, and detaches the program that counts, so that it can be
     /// attached anew.
     pub(super) fn leave(&self) -> Result<(), MapError> {
         self.pause()?;
-        *lock(&self.place) = None;
+        *self.place.lock() = None;
         Ok(())
     }
 
     /// Takes another attachment of the program that counts there.
     pub(super) fn count_by(&self, hold: Hold) {
-        if let Some(place) = &mut *lock(&self.place) {
+        if let Some(place) = &mut *self.place.lock() {
             place._hold = hold;
         }
     }
