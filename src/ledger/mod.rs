@@ -40,7 +40,7 @@ pub use counters::{
 pub use equation::{Imbalance, words};
 pub use losses::{Losses, Place};
 pub use reasons::{NotRedirected, OutputDrop};
-pub use sessions::{SessionCounts, SessionTotals};
+pub use sessions::{Seat, SessionCounts, SessionTotals};
 pub use snapshot::Snapshot;
 pub use table::thousands;
 

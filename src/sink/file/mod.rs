@@ -181,6 +181,9 @@ struct Shared {
     number: FileNumber,
     /// Capacity of all buffers, in bytes.
     buffered: usize,
+    /// True from the time when all lanes have ended. What is buffered is not written for readers
+    /// any more: each file is written and completed in one go, and the next one has its compressor.
+    is_draining: bool,
     /// Where the storage as a whole fails.
     outage: Option<Outage>,
     /// When a line about the failure of a session's own files may be logged again.
@@ -357,6 +360,7 @@ impl FileSink {
             compressors: plan.compression.map(Compressors::new),
             number: 0,
             buffered: 0,
+            is_draining: false,
             outage: None,
             next_log: Instant::now(),
             plan,
@@ -479,6 +483,10 @@ impl Sink for FileSink {
         for files in self.sessions.iter_mut().flatten() {
             files.publish(&mut self.shared);
         }
+    }
+
+    fn drain(&mut self) {
+        self.shared.is_draining = true;
     }
 
     fn finish(&mut self) {
