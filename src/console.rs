@@ -1,4 +1,5 @@
-//! Standard error: log lines, and below them a live status line or a progress bar where it is a terminal.
+//! The console is standard error: log lines, and below them a live status line or a progress bar
+//! where it is a terminal.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How log lines look.
+/// The look of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -18,7 +19,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Log lines that wait to be written at most.
+/// The most log lines that wait to be written.
 const LINES: usize = 4096;
 
 /// Standard error, shared by log lines and bars.
@@ -28,36 +29,39 @@ pub struct Console {
 }
 
 impl Console {
-    /// Sends log lines to the console. `verbose` counts `-v`; the environment variable `VXTAP_LOG` takes precedence.
+    /// Sends log lines to the console. `verbose` counts `-v`; the environment variable `VXTAP_LOG`
+    /// takes precedence.
     ///
-    /// Lines are written by a thread of their own, so that a standard error which is not read holds up nobody: when too many wait, further
-    /// ones are lost. Those that wait are written when the guard is dropped, as far as that takes a second at most.
+    /// Lines are written by a thread of their own, so that a standard error which is not read holds
+    /// up nobody. When too many wait, further ones are lost. The lines that wait are written when
+    /// the guard is dropped, as far as that takes a second at most.
     pub fn log(&self, format: LogFormat, verbose: u8) -> WorkerGuard {
         let (lines, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(LINES)
             .thread_name("vxtap-log")
             .finish(Lines(self.clone()));
-        // It fails where a logger is set already, as in tests; then that one stays.
+        // Setting the logger fails where one is set already, as in tests. Then that one stays.
         let _ = logger(format, verbose, lines).try_init();
         guard
     }
 
-    /// Has the lines that `say` logs be the last of standard error: those that wait are written before, and what other threads log from then on is
-    /// lost.
+    /// Has the lines that `say` logs be the last of standard error. The lines that wait are written
+    /// before, and what other threads log from then on is lost.
     pub fn last(&self, lines: WorkerGuard, format: LogFormat, verbose: u8, say: impl FnOnce()) {
         drop(lines);
         let console = self.clone();
         tracing::dispatcher::with_default(&logger(format, verbose, move || Lines(console.clone())), say);
     }
 
-    /// Whether a person is watching.
+    /// Says whether a person is watching.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         io::stderr().is_terminal()
     }
 
-    /// Shows how much of `length` bytes has been done. The bar is hidden where standard error is not a terminal.
+    /// Shows how much of `length` bytes has been done. The bar is hidden where standard error is
+    /// not a terminal.
     #[must_use]
     pub fn progress(&self, length: u64) -> ProgressBar {
         let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");

@@ -1,4 +1,4 @@
-//! `vxtap demo`: the sensor and three mirrored instances on one machine, over loopback.
+//! `vxtap demo` runs the sensor and three mirrored instances on one machine, over loopback.
 //!
 //! Nothing here is special to the demonstration: it runs what `vxtap run` and three times `vxtap
 //! replay` would.
@@ -9,13 +9,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use indicatif::HumanCount;
+
 use crate::config::address::Listen;
 use crate::config::settings::{FILES, Files, Output, Outputs};
 use crate::config::units::Size;
 use crate::config::{PlanError, RunPlan, Settings};
 use crate::console::Console;
 use crate::host::HostFacts;
-use crate::ledger::thousands;
 use crate::pipeline::Outcome;
 use crate::record::Timestamp;
 use crate::record::read::{CaptureReader, ReadError};
@@ -31,7 +32,7 @@ struct Instance {
     capture: &'static [u8],
 }
 
-/// A VNI that is known to be one.
+/// Makes a VNI of a number that is known to be one.
 const fn vni(number: u32) -> Vni {
     match Vni::new(number) {
         Some(vni) => vni,
@@ -63,19 +64,19 @@ const INSTANCES: [Instance; 3] = [
 /// The reasons for which the demonstration fails.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The sensor's plan.
+    /// The sensor's plan cannot be made.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The sensor.
+    /// The sensor cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A sender.
+    /// A sender failed.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// A capture that came out.
+    /// A capture that came out cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Standard output, or the directory.
+    /// Standard output, or the directory, cannot be used.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -86,7 +87,7 @@ pub enum DemoError {
 /// # Errors
 /// The sensor could not be started, a sender failed, or a capture could not be read back.
 pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Result<bool, DemoError> {
-    // A new one each time: the files in it are counted.
+    // The directory is a new one each time: the files in it are counted.
     let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
     let directory = within.map_or_else(std::env::temp_dir, Path::to_owned).join(name);
     let plan = RunPlan::new(&settings(&directory), &HostFacts::read())?;
@@ -122,7 +123,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
     for report in reports {
         sent += report?.frames;
     }
-    let Outcome { snapshot, failures } = sensor.end();
+    let Outcome { snapshot, failures, .. } = sensor.end();
     write!(out, "{snapshot}")?;
 
     writeln!(out, "\nfiles")?;
@@ -131,10 +132,10 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
     for file in &files {
         let frames = frames_in(file)?;
         kept += frames;
-        writeln!(out, "  {:>6} frames  {}", thousands(frames), file.display())?;
+        writeln!(out, "  {:>6} frames  {}", HumanCount(frames).to_string(), file.display())?;
     }
     let complete = failures.is_empty() && sent == kept;
-    writeln!(out, "\n{} frames sent, {} frames in the files.", thousands(sent), thousands(kept))?;
+    writeln!(out, "\n{} frames sent, {} frames in the files.", HumanCount(sent), HumanCount(kept))?;
     for failure in failures {
         writeln!(out, "{failure}")?;
     }
@@ -145,8 +146,8 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
     Ok(complete)
 }
 
-/// The settings of the sensor: a free port of the loopback interface, and a receive buffer that
-/// every user may have.
+/// Makes the settings of the sensor: a free port of the loopback interface, and a receive buffer
+/// that every user may have.
 fn settings(directory: &Path) -> Settings {
     let mut settings = Settings::default();
     settings.receive.listen = vec![Listen::At((Ipv4Addr::LOCALHOST, 0).into())];
@@ -156,7 +157,7 @@ fn settings(directory: &Path) -> Settings {
     settings
 }
 
-/// All captures below `directory`, in the order of their names.
+/// Returns all captures below `directory`, in the order of their names.
 fn captures(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for session in fs::read_dir(directory)? {
@@ -172,7 +173,7 @@ fn captures(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Reads a capture to its end.
+/// Reads a capture to its end, and counts its frames.
 fn frames_in(file: &Path) -> Result<u64, ReadError> {
     let mut reader = CaptureReader::open(file)?;
     let mut frames = 0;

@@ -1,4 +1,4 @@
-//! The program: allocator, arguments, exit code.
+//! The program has an allocator, arguments, and an exit code.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -41,7 +41,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 pub use crate::wire::{Encapsulation, Scope};
-use crate::wire::{UnknownEncapsulation, Vni, source};
+use crate::wire::{UnknownEncapsulation, Vni, address};
 
 /// A mirror session.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ use crate::wire::{UnknownEncapsulation, Vni, source};
 pub struct Session {
     /// How its frames are wrapped.
     pub encapsulation: Encapsulation,
-    /// The outer source address, as [`source`] has it.
+    /// The outer source address, as [`address`] has it.
     pub source: Ipv6Addr,
     /// What tells it apart beside source and VNI, where the encapsulation has that.
     pub scope: Option<Scope>,
@@ -58,7 +58,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session of plain VXLAN from `source`, an address as [`source`] has it.
+    /// The session of plain VXLAN from `source`, an address as [`address`] has it.
     #[inline]
     #[must_use]
     pub const fn vxlan(source: Ipv6Addr, vni: Vni) -> Self {
@@ -68,13 +68,13 @@ impl Session {
     /// The source address as people write it.
     #[must_use]
     pub fn address(&self) -> IpAddr {
-        source::address(self.source)
+        address::in_packet(self.source)
     }
 
     /// The name of the session's directory, and how its files' names begin.
     #[must_use]
     pub fn directory_name(&self) -> String {
-        name(self.encapsulation.told(), self.address(), self.scope, self.vni)
+        name(self.encapsulation.label_unless_default(), self.address(), self.scope, self.vni)
     }
 
     /// The session whose directory has this name; none where the name is no session's.
@@ -86,7 +86,7 @@ impl Session {
             // One session has one name.
             Some(label) => label.parse().ok().filter(|other| *other != Encapsulation::default())?,
         };
-        Some(Self { encapsulation, source: source::of(address), scope, vni })
+        Some(Self { encapsulation, source: address::of(address), scope, vni })
     }
 
     /// All of it, in the order in which sessions are listed: IPv4 first, then by address and VNI.
@@ -158,7 +158,7 @@ impl PartialOrd for Session {
 /// As `192.0.2.1 vni 7`; with what else tells it apart as `geneve 192.0.2.1 scope 0x64 vni 7`.
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(label) = self.encapsulation.told() {
+        if let Some(label) = self.encapsulation.label_unless_default() {
             write!(f, "{label} ")?;
         }
         write!(f, "{}", self.address())?;
@@ -205,7 +205,7 @@ struct Fields<'a> {
 
 impl From<Session> for Fields<'_> {
     fn from(session: Session) -> Self {
-        let encapsulation = session.encapsulation.told().map(Cow::Borrowed);
+        let encapsulation = session.encapsulation.label_unless_default().map(Cow::Borrowed);
         Fields { encapsulation, source: session.address(), scope: session.scope, vni: session.vni }
     }
 }
@@ -218,7 +218,7 @@ impl TryFrom<Fields<'_>> for Session {
             Some(label) => label.parse()?,
             None => Encapsulation::default(),
         };
-        Ok(Self { encapsulation, source: source::of(fields.source), scope: fields.scope, vni: fields.vni })
+        Ok(Self { encapsulation, source: address::of(fields.source), scope: fields.scope, vni: fields.vni })
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
     use serde_json::{from_str, to_string};
 
     fn plain(source: &str) -> Session {
-        Session::vxlan(source::of(source.parse().unwrap()), Vni::new(7).unwrap())
+        Session::vxlan(address::of(source.parse().unwrap()), Vni::new(7).unwrap())
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         let vni = (0..=Vni::MAX.get()).prop_map(|vni| Vni::new(vni).unwrap());
         let scope = option::of(any::<u64>().prop_map(Scope));
         (sample::select(&Encapsulation::ALL[..]), address, scope, vni).prop_map(
-            |(encapsulation, address, scope, vni)| Session { encapsulation, source: source::of(address), scope, vni },
+            |(encapsulation, address, scope, vni)| Session { encapsulation, source: address::of(address), scope, vni },
         )
     }
 

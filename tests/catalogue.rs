@@ -13,7 +13,7 @@ const REWRITE: &str = "VXTAP_REWRITE";
 const BEGIN: &str = "<!-- counters: begin -->\n";
 const END: &str = "<!-- counters: end -->\n";
 
-/// A table of these counters, with their keys in JSON below `prefix`.
+/// Returns a table of these counters, with their keys in JSON below `prefix`.
 fn table(title: &str, prefix: &str, readings: impl IntoIterator<Item = Reading>) -> String {
     let mut text = format!("### {title}\n\n| key | unit | |\n|---|---|---|\n");
     for reading in readings {
@@ -26,12 +26,12 @@ fn table(title: &str, prefix: &str, readings: impl IntoIterator<Item = Reading>)
     text
 }
 
-/// An equation, with counters by reason as sums.
+/// Returns an equation, with counters by reason as sums.
 fn equation(equation: Equation, terms: &[Reading]) -> String {
     words(equation, terms, None).replace("dropped", "Σ dropped[reason]").replace("sessions.", "Σ sessions[].")
 }
 
-/// What is between the marks in the document.
+/// Returns what is between the marks in the document.
 fn generated() -> String {
     let sensor = Snapshot::of(&Ledger::default(), Timestamp::from_ns(0), Vec::new());
     let output = Output { name: String::new(), ends: Vec::new() }.totals();
@@ -50,8 +50,8 @@ fn generated() -> String {
     text += &table("Each output", "outputs.NAME.", output.shown().into_iter().chain(output.gauge()));
     text += "\n";
     let moves: Vec<_> = output.readings().into_iter().filter(|reading| reading.facts.moves.is_some()).collect();
-    text += "Some is found out later. It is counted on its own, so that no counter falls, and is no key\n\
-             of its own: the keys above have it where it belongs.\n\n| counter | from | to | |\n|---|---|---|---|\n";
+    text += "What became of some frames is found out later. They are counted apart, so that no counter falls, and\n\
+             not by a key of their own: the keys above have them where they belong.\n\n| counter | from | to | |\n|---|---|---|---|\n";
     for reading in moves {
         let (from, to) = reading.facts.moves.unwrap();
         let to = to.map(|to| format!("`{to}`")).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The books of a directory: its manifest, the lines that could not be written yet, and the files
-//! that lines are about. Publishing, recovery, takeover and pruning borrow them.
+//! The books of a directory are its manifest, the lines that could not be written yet, and the
+//! files that lines are about. Publishing, recovery, takeover and pruning borrow them.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
@@ -18,7 +18,7 @@ use crate::ledger::{OutputCounters, OutputDrop};
 use crate::session::Session;
 use crate::storage::{Changed, Storage};
 
-/// Why a file cannot be published now.
+/// The reason for which a file cannot be published now.
 #[derive(Debug)]
 pub(super) enum Unready {
     /// It cannot be opened or read, which may change.
@@ -35,7 +35,7 @@ impl From<Unready> for io::Error {
     }
 }
 
-/// The books of a directory, which is this process's as long as they are there.
+/// The books of a directory. The directory is this process's as long as they are there.
 #[derive(Debug)]
 pub(super) struct Books {
     pub(super) directory: PathBuf,
@@ -45,8 +45,8 @@ pub(super) struct Books {
     hash: Option<Algorithm>,
     pub(super) manifest: Manifest,
     _lock: DirectoryLock,
-    /// What somebody did to the manifest. From then on nothing is published, removed or put on
-    /// record.
+    /// The deed of somebody who changed the manifest. From then on nothing is published, removed or
+    /// put on record.
     edited: Option<Edited>,
     /// Lines about what has happened already, which could not be written yet.
     unwritten: VecDeque<Event>,
@@ -54,7 +54,7 @@ pub(super) struct Books {
     failing: Episode,
     /// Session directories that are symbolic links, of which the log tells.
     links: HashSet<PathBuf>,
-    /// Where the writer of captures hears what is gone.
+    /// The channel by which the writer of captures hears what is gone.
     gone: Sender<Gone>,
 }
 
@@ -122,7 +122,7 @@ impl Books {
     /// Writes a line.
     ///
     /// # Errors
-    /// What writing or syncing the manifest returns, and what somebody did to it.
+    /// Writing or syncing the manifest fails, or somebody changed it.
     pub(super) fn append(&mut self, event: &Event) -> io::Result<()> {
         self.append_all(std::iter::once(event)).1
     }
@@ -142,7 +142,7 @@ impl Books {
         (written, result)
     }
 
-    /// Captures are not removed since the manifest cannot be written: says so once.
+    /// Says once that captures are not removed since the manifest cannot be written.
     pub(super) fn keeps_captures_for(&mut self, error: &io::Error) {
         if !self.is_edited() && self.failing.begins() {
             tracing::error!(%error, "cannot write the manifest; captures are not removed until it can be written");
@@ -191,13 +191,13 @@ impl Books {
         }
     }
 
-    /// Lines that could not be written yet.
+    /// Returns the lines that could not be written yet.
     pub(super) fn unwritten(&self) -> impl ExactSizeIterator<Item = &Event> {
         self.unwritten.iter()
     }
 
-    /// Somebody removed or changed a file before it was `before`: its frames are lost, with what
-    /// was lost earlier and has no line. What has its name stays as it is.
+    /// Records that somebody removed or changed a file before it was `before`. Its frames are lost,
+    /// with what was lost earlier and has no line. Whatever has the file's name stays as it is.
     pub(super) fn miss(&mut self, part: &Path, changed: Changed, holds: Gone, mut losses: Losses, before: &str) {
         let (path, frames) = (part.display(), holds.frames);
         match changed {
@@ -229,29 +229,30 @@ impl Books {
     /// Makes the names of these files survive a loss of power, one directory after the other.
     ///
     /// # Errors
-    /// What syncing a directory returns.
+    /// A directory cannot be synced.
     pub(super) fn sync_names<'a>(&self, paths: impl Iterator<Item = &'a Path>) -> io::Result<()> {
         let directories: BTreeSet<_> = paths.filter_map(Path::parent).collect();
         let mut all = directories.into_iter().chain([&*self.directory]);
         all.try_for_each(|directory| self.storage.sync_directory(directory))
     }
 
-    /// The hash of a file, read, if files are hashed.
+    /// Reads a file and returns its hash, if files are hashed.
     pub(super) fn hash_of(&self, path: &Path) -> io::Result<Option<FileHash>> {
         self.hash.map(|algorithm| hash_file(&*self.storage, path, algorithm)).transpose()
     }
 
-    /// The hash of a file, read, by the algorithm of this run, or the usual one where it has none.
+    /// Reads a file and returns its hash, by the algorithm of this run, or by the usual one where
+    /// the run has none.
     pub(super) fn hash_in_any_case(&self, path: &Path) -> io::Result<FileHash> {
         hash_file(&*self.storage, path, self.hash.unwrap_or_default())
     }
 
-    /// A path as the manifest has it.
+    /// Returns a path as the manifest has it.
     pub(super) fn relative(&self, path: &Path) -> Option<String> {
         path.strip_prefix(&self.directory).ok()?.to_str().map(str::to_owned)
     }
 
-    /// Says whether a capture's directory is one, and not a symbolic link: what that leads to is
+    /// Says whether a capture's directory is one, and not a symbolic link. What a link leads to is
     /// not the budget's to remove.
     pub(super) fn is_ours(&mut self, path: &Path) -> bool {
         let Some(directory) = path.parent().filter(|directory| directory.is_symlink()) else { return true };
@@ -265,7 +266,7 @@ impl Books {
     }
 }
 
-/// The hash of a file, read.
+/// Reads a file and returns its hash.
 pub(super) fn hash_file(storage: &dyn Storage, path: &Path, algorithm: Algorithm) -> io::Result<FileHash> {
     FileHasher::new(algorithm).read(storage.open(path, OFlags::RDONLY)?)
 }

@@ -1,4 +1,4 @@
-//! The archive's thread.
+//! The clerk is the archive's thread.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -15,13 +15,13 @@ use super::stock::Stock;
 use super::takeover;
 use crate::evidence::Contents;
 
-/// How often the budget is looked at, and what failed is tried again.
+/// The time between two looks at the budget, and between two attempts at what failed.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the end tries to publish what could not be published, and the time between: what is
-/// short, as descriptors, may come back.
+/// The number of times that the end tries to publish what could not be published, and the time
+/// between two of them. What is short, as descriptors, may come back.
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long the end waits for consumers.
+/// The time for which the end waits for consumers.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Does what the archive is asked to do, one thing after the other.
@@ -134,6 +134,9 @@ impl Clerk {
                 "a capture file could not be published: it stays under this name, and the next start salvages it"
             );
         }
+        self.stock.deliveries.finish(PATIENCE, &self.books);
+        // What was kept for a consumer that is done now may go.
+        self.stock.keep_budget(&mut self.books);
         for event in self.books.unwritten() {
             let line = serde_json::to_string(event).unwrap_or_default();
             tracing::error!(
@@ -141,7 +144,6 @@ impl Clerk {
                 "a line about what has happened could not be written to the manifest, and is missing there"
             );
         }
-        self.stock.deliveries.finish(PATIENCE, &self.books);
         tracing::info!(
             files = self.stock.pruning.keeper.shelf.files(),
             last_line = %self.books.manifest.head(),

@@ -1,4 +1,4 @@
-//! What the writer of captures hands over to the archive, and what it hears back.
+//! The writer of captures hands files over to the archive, and hears back what is gone.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::storage::{Changed, Identity, Storage, changed};
 /// Number of a file among those that this process writes.
 pub type FileNumber = u64;
 
-/// What the archive is asked to do.
+/// A task for the archive.
 #[derive(Debug)]
 pub(super) enum Task {
     /// Publish a complete file.
@@ -35,13 +35,13 @@ impl Losses {
         self.0[reason as usize] += frames;
     }
 
-    /// All of them.
+    /// Returns the sum of all.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// Those that are not zero, by the labels of the ledger.
+    /// Returns those that are not zero, by the labels of the ledger.
     #[must_use]
     pub fn by_label(&self) -> BTreeMap<String, u64> {
         let all = OutputDrop::ALL.iter().zip(self.0);
@@ -54,9 +54,9 @@ impl Losses {
 pub struct Closed {
     /// Its names.
     pub names: Names,
-    /// Which file it is, whatever has its name.
+    /// The file's identity, whatever has its name.
     pub file: Identity,
-    /// Whose frames it has; none for the sessions beyond the limit.
+    /// The session whose frames it has; none for the sessions beyond the limit.
     pub session: Option<Session>,
     /// The earliest and the latest receive time of a frame.
     pub span: (Timestamp, Timestamp),
@@ -75,7 +75,7 @@ pub struct Closed {
     pub number: Option<FileNumber>,
     /// Hash of its bytes, once it is known.
     pub hash: Option<FileHash>,
-    /// What its line says, once that is in the manifest.
+    /// The content of its line, once that is in the manifest.
     pub announced: Option<Capture>,
     /// Its bytes in the budget, since it was handed over.
     pub claim: Option<Claim>,
@@ -87,7 +87,7 @@ impl Closed {
         changed(storage, path, &self.file, self.bytes..=self.bytes)
     }
 
-    /// The frames that it holds.
+    /// Returns the frames that the file holds.
     pub(super) fn holds(&self) -> Gone {
         Gone { session: self.session, frames: self.frames, frame_bytes: self.frame_bytes }
     }
@@ -96,7 +96,7 @@ impl Closed {
 /// Frames that were written to a file which somebody removed, or changed, before it was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone {
-    /// Whose; none for the sessions beyond the limit.
+    /// Their session; none for the sessions beyond the limit.
     pub session: Option<Session>,
     /// Frames.
     pub frames: u64,
@@ -109,11 +109,11 @@ pub struct Gone {
 pub struct Broken {
     /// Its names.
     pub names: Names,
-    /// Which file it is, whatever has its name.
+    /// The file's identity, whatever has its name.
     pub file: Identity,
     /// Bytes of the file that count as written.
     pub written: u64,
-    /// What they hold.
+    /// The frames that these bytes hold.
     pub holds: Gone,
     /// Its bytes in the budget, since it was handed over.
     pub claim: Option<Claim>,

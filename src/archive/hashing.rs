@@ -1,10 +1,10 @@
-//! The hash of files while they are written, in a thread of its own.
+//! Files are hashed while they are written, in a thread of its own.
 //!
-//! One core computes SHA-256 of 1.8 GB/s, which is less than it can write; in the writing thread
-//! that would be two thirds of the work, and BLAKE3 half of it. So that thread passes on what it
-//! wrote, by reference: a chunk goes back to its lane when it is written and hashed. All that the
-//! archive is told passes through here, so that a file is complete here when it is to be published.
-//! Where files are not hashed there is no such thread.
+//! One core computes SHA-256 of 1.8 GB/s, which is less than it can write. In the writing thread
+//! that would be two thirds of the work, and BLAKE3 half of it. So the writing thread passes on
+//! what it wrote, by reference: a chunk goes back to its lane when it is written and hashed. All
+//! that the archive is told passes through here, so that a file is complete here when it is to be
+//! published. Where files are not hashed there is no such thread.
 
 use std::collections::HashMap;
 
@@ -14,18 +14,18 @@ use crossbeam_channel::{Receiver, Sender};
 use super::handover::{FileNumber, Task};
 use crate::evidence::{Algorithm, FileHasher};
 
-/// What is waiting to be hashed at most. The writer waits beyond, and then the lanes fill, as when
-/// the disk is slow.
+/// The most messages that wait to be hashed. Beyond, the writer waits, and then the lanes fill, as
+/// when the disk is slow.
 pub(super) const WAITING: usize = 64;
 
-/// What the hashing thread is told.
+/// A message for the hashing thread.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// What was written to a file next.
+    /// The bytes that were written to a file next.
     More(FileNumber, Bytes),
     /// A file will not be published as it was written.
     Forget(FileNumber),
-    /// For the archive.
+    /// A task for the archive.
     Pass(Task),
 }
 
@@ -46,7 +46,8 @@ pub(super) fn run(algorithm: Algorithm, messages: &Receiver<Message>, tasks: &Se
                 {
                     closed.hash = files.remove(&file).map(FileHasher::finish);
                 }
-                // The archive's thread ends when this end is dropped, and not before.
+                // The archive's thread ends when this end of the channel is dropped, and not
+                // before.
                 let _ = tasks.send(task);
             }
         }

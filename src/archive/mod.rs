@@ -1,19 +1,22 @@
-//! What becomes of a capture once it is complete: it is put on record, published, and removed again
-//! when there are too many.
+//! A complete capture is put on record, published, and removed again when there are too many.
 //!
 //! An [`Archive`] has threads of its own, so that nothing here (a disk that takes its time to sync,
 //! a manifest that cannot be written, a command that hangs) is in the way of frames.
 //!
 //! ## The order of things
 //!
-//! A file's line is in the manifest before the file has its name; the line that says it was pruned
-//! is there before it is removed. Whenever the process dies in between, the next start sees what
-//! was announced and completes it.
+//! A file's line is in the manifest before the file has its name. The line that says that it was
+//! pruned is there before it is removed. Whenever the process dies in between, the next start sees
+//! what was announced and completes it.
 //!
 //! | | `sync` none | `sync` publish |
 //! |---|---|---|
 //! | process killed | published files are whole | the same |
-//! | power lost | published files may lack what the kernel had not written; [verification](crate::verify) shows it | published files are whole: file, line and name were synced, in this order |
+//! | power lost | published files may lack their end | published files are whole |
+//!
+//! Where the power was lost, a file lacks what the kernel had not written, and
+//! [verification](crate::verify) shows it. With `sync` publish, file, line and name were synced, in
+//! this order.
 
 mod books;
 mod clerk;
@@ -62,19 +65,19 @@ use crate::storage::Storage;
 /// lanes as a slow disk does.
 const WAITING: usize = 10_000;
 
-/// Why a directory cannot be an archive.
+/// The reason for which a directory cannot be an archive.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Another process has it.
+    /// Another process has the directory.
     #[error(transparent)]
     Busy(#[from] LockError),
-    /// Its manifest.
+    /// Its manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// Its consumers.
+    /// Its consumers cannot be started.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
-    /// No thread.
+    /// A thread cannot be created.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
@@ -102,17 +105,17 @@ fn sync_names(storage: &dyn Storage, directory: &Path) {
     }
 }
 
-/// How the archive's thread is told what to do. The threads end when this end of it is dropped, and
-/// not before.
+/// The way by which the archive's thread is told what to do. The threads end when this end of the
+/// way is dropped, and not before.
 #[derive(Debug)]
 enum Way {
-    /// By the thread that hashes what is written before.
+    /// By the thread that first hashes what is written.
     Hashed(Sender<Message>),
     /// At once.
     Straight(Sender<Task>),
 }
 
-/// A directory of captures, which is this process's as long as this is there.
+/// A directory of captures, which is this process's as long as this value is there.
 #[derive(Debug)]
 pub struct Archive {
     way: Option<Way>,
@@ -122,12 +125,13 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Takes `directory`, which must exist, and starts the threads: the archive completes what a
-    /// crash interrupted, salvages what one left behind, and waits for files. It counts in
+    /// Takes `directory`, which must exist, and starts the threads. The archive completes what a
+    /// crash interrupted, salvages what a crash left behind, and waits for files. It counts in
     /// `output`.
     ///
     /// # Errors
-    /// Where another process has the directory, or its manifest cannot be used.
+    /// Another process has the directory, its manifest or its consumers' marks cannot be used, or a
+    /// thread cannot be created.
     pub fn open(
         directory: &Path,
         plan: ArchivePlan,
@@ -203,18 +207,18 @@ impl Archive {
         self.send(Task::Lost(session, losses));
     }
 
-    /// The room for frames.
+    /// Returns the room for frames.
     #[must_use]
     pub fn room(&self) -> &Room {
         &self.room
     }
 
-    /// The same, to look at it.
+    /// Returns the room for frames, to look at it.
     pub fn room_mut(&mut self) -> &mut Room {
         &mut self.room
     }
 
-    /// What turned out to be gone since this was asked last.
+    /// Returns what turned out to be gone since this was asked last.
     pub fn gone(&self) -> impl Iterator<Item = Gone> {
         self.gone.try_iter()
     }

@@ -1,4 +1,4 @@
-//! What becomes of complete files, as it was asked for.
+//! A plan says what becomes of complete files, as it was asked for.
 
 use super::room::BudgetPlan;
 use crate::evidence::Algorithm;
@@ -17,16 +17,16 @@ pub enum Sync {
     Publish,
 }
 
-/// What becomes of complete files.
+/// Says what becomes of complete files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivePlan {
     /// Says whether files are synced before they are published.
     pub sync: Sync,
     /// The algorithm by which files are hashed, so that they can be told from changed ones. With
-    /// none, files are known by nothing but their size. What cannot be salvaged after a crash is
-    /// rare, and is hashed all the same.
+    /// none, files are known by nothing but their size. A file that cannot be salvaged after a
+    /// crash is rare, and is hashed all the same.
     pub hash: Option<Algorithm>,
-    /// How much is kept.
+    /// The captures to keep, and the room to leave.
     pub budget: BudgetPlan,
     /// The command that is run for each published file.
     pub on_publish: Option<String>,
@@ -48,6 +48,6 @@ impl Default for ArchivePlan {
 pub struct Labels {
     /// Their format, as `pcap`.
     pub format: String,
-    /// How they are compressed, as `zstd:3`.
+    /// Their compression, as `zstd:3`.
     pub compression: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Files on their way to their names.
+//! Files on their way to their names stand in a queue.
 //!
 //! A sensor with many sessions cuts thousands of files at once: at its end, at SIGUSR1, and where
 //! the time of day passes a multiple of the rotation interval. What can be done for all of them is
@@ -23,7 +23,7 @@ use crate::storage::{Changed, explain};
 
 /// Files published together at most: the first of them waits for the lines of the last.
 pub(super) const FILES: usize = 1024;
-/// How long the budget is not looked at while files are made ready.
+/// The time for which the budget is not looked at while files are made ready.
 const BUSY: Duration = Duration::from_millis(20);
 /// Names that are tried for a file whose own something else has.
 const NAMES: u32 = 1000;
@@ -34,9 +34,9 @@ const WAITING: usize = 10_000;
 #[derive(Debug)]
 struct Ready {
     closed: Box<Closed>,
-    /// What its line tells.
+    /// The content of its line.
     capture: Capture,
-    /// Its line is in the manifest already.
+    /// True where its line is in the manifest already.
     announced: bool,
 }
 
@@ -46,9 +46,9 @@ pub(super) struct Queue {
     labels: Labels,
     /// Files that could not be published yet.
     waiting: VecDeque<Box<Closed>>,
-    /// Files have to wait.
+    /// Lasts while files have to wait.
     stalled: Episode,
-    /// More files wait than may.
+    /// Lasts while more files wait than may.
     full: Episode,
 }
 
@@ -114,8 +114,8 @@ impl Queue {
         stock.announce(books, named);
     }
 
-    /// Makes a file ready for its line. None where that has to wait, or cannot be. What is `synced`
-    /// is safe already.
+    /// Makes a file ready for its line. Returns none where the file has to wait, or cannot be made
+    /// ready. What is `synced` is safe already.
     fn make_ready(
         &mut self,
         mut closed: Box<Closed>,
@@ -215,8 +215,8 @@ impl Queue {
                 closed.announced = Some(capture);
                 miss(&closed, changed, books);
             }
-            // Its line is there and names what is another's: it gets another line, with another
-            // name. What was lost in its span is told.
+            // The line is there and names what is another's. So the file gets another line, with
+            // another name. What was lost in its span is told.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 stock.withdraw(&capture);
                 closed.losses = Losses::default();
@@ -298,15 +298,15 @@ fn find_free_name(names: &mut Names, books: &Books) -> io::Result<()> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Somebody removed the file before it was published, or changed it: its frames are lost. Its line
-/// tells what was lost in its span, if it has one.
+/// Records that somebody removed the file before it was published, or changed it: its frames are
+/// lost. A line that the file has tells what was lost in its span.
 fn miss(closed: &Closed, changed: Changed, books: &mut Books) {
     let losses = if closed.announced.is_some() { Losses::default() } else { closed.losses };
     books.miss(&closed.names.part, changed, closed.holds(), losses, "published");
 }
 
-/// Leaves a file to the next start, whose line for it can only tell what is in the file: what was
-/// lost meanwhile gets a line now.
+/// Leaves a file to the next start. The line that the next start writes can only tell what is in
+/// the file, so what was lost meanwhile gets a line now.
 fn give_up(closed: &Closed, books: &mut Books) {
     books.counters.unpublished.add(1);
     if closed.announced.is_none() {

@@ -1,4 +1,5 @@
-//! The published captures: each counts in the budget, and is delivered to the consumers.
+//! The stock has the published captures: each counts in the budget, and is delivered to the
+//! consumers.
 
 use std::path::{Path, PathBuf};
 
@@ -18,11 +19,11 @@ const MANY: usize = 64;
 pub(super) struct Named {
     pub(super) path: PathBuf,
     pub(super) capture: Capture,
-    /// Which file it is; none where the system does not tell.
+    /// The file's identity; none where the system does not tell.
     pub(super) file: Option<Identity>,
 }
 
-/// What a published capture is to: the budget, and the consumers.
+/// The two for which a published capture counts: the budget, and the consumers.
 #[derive(Debug)]
 pub(super) struct Stock {
     pub(super) pruning: Pruning,
@@ -30,7 +31,7 @@ pub(super) struct Stock {
 }
 
 impl Stock {
-    /// A capture has its name: it counts in the budget.
+    /// Counts in the budget a capture that has its name.
     pub(super) fn count(&mut self, capture: &Capture) {
         self.pruning.keeper.shelf.add(Entry::of(capture, Timestamp::now()));
     }
@@ -40,12 +41,12 @@ impl Stock {
         self.pruning.keep_budget(books, &mut self.deliveries);
     }
 
-    /// Captures are about to get their names: from here on the consumers are owed them.
+    /// Owes captures to the consumers from here on: they are about to get their names.
     pub(super) fn owe<'a>(&mut self, captures: impl Iterator<Item = &'a Capture> + Clone) {
         self.deliveries.owe(captures.map(|capture| &*capture.path));
     }
 
-    /// A capture that has a line will not get its name.
+    /// Withdraws a capture that has a line and will not get its name.
     pub(super) fn withdraw(&mut self, capture: &Capture) {
         self.deliveries.withdraw(&capture.path);
     }
@@ -58,7 +59,7 @@ impl Stock {
         }
     }
 
-    /// A file that was salvaged has its name.
+    /// Announces a file that was salvaged and has its name.
     pub(super) fn announce_salvaged(&mut self, books: &Books, path: &Path, capture: Capture) {
         self.count(&capture);
         let file = books.storage.status(path).ok().flatten().map(|status| status.identity);
@@ -66,8 +67,8 @@ impl Stock {
     }
 }
 
-/// Syncs the file system where that is asked for, worth it and possible. Where it fails, each file
-/// is synced, which tells whose bytes are lost.
+/// Syncs the file system where that is asked for, worth it and possible. Where that fails, each
+/// file is synced, which tells whose bytes are lost.
 pub(super) fn sync_together(books: &Books, files: usize) -> bool {
     books.syncs() && files >= MANY && matches!(books.storage.sync_all(&books.directory), Ok(true))
 }

@@ -1,4 +1,4 @@
-//! Addresses as people type them: where to listen, and where to send.
+//! Addresses are typed by people: where to listen, and where to send.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -39,7 +39,7 @@ struct Parts<'a> {
     port: Option<u16>,
 }
 
-/// An address, a port, or both, as `4789`, `0.0.0.0`, `10.0.0.7:4789`, `[::1]:4789` or
+/// Reads an address, a port, or both, as `4789`, `0.0.0.0`, `10.0.0.7:4789`, `[::1]:4789` or
 /// `[fe80::1%eth0]:4789`.
 ///
 /// # Errors
@@ -65,7 +65,7 @@ pub fn listen(text: &str) -> Result<Listen, String> {
     }
 }
 
-/// An address with or without a port; the port is [`VXLAN_PORT`] unless given.
+/// Reads an address with or without a port; the port is [`VXLAN_PORT`] unless given.
 ///
 /// # Errors
 /// The text is no address, or one that cannot be listened on; the error says what to type.
@@ -131,7 +131,7 @@ fn parts(text: &str) -> Result<Parts<'_>, String> {
     Err(neither(text))
 }
 
-/// An address and the interface behind it.
+/// Splits a text into an address and the interface behind it.
 fn scoped(text: &str) -> (&str, Option<&str>) {
     text.split_once('%').map_or((text, None), |(address, interface)| (address, Some(interface)))
 }
@@ -140,8 +140,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An IPv6 address without brackets whose last group may be meant as a port: what stands before,
-/// and that group.
+/// Finds an IPv6 address without brackets whose last group may be meant as a port. Returns what
+/// stands before, and that group.
 fn ambiguous(host: &str) -> Option<(&str, &str)> {
     let (before, last) = host.rsplit_once(':').filter(|(_, last)| is_number(last))?;
     if before.ends_with(':') {

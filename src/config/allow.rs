@@ -1,4 +1,4 @@
-//! The file of `--allow`: which mirror sessions are let in.
+//! The file of `--allow` says which mirror sessions are let in.
 //!
 //! ```text
 //! # Both of these must match. A kind that has no line does not matter, but a file that has no
@@ -16,13 +16,13 @@ use super::sessions::{self, AllAndOthers};
 use crate::source::{Allowed, TooMany};
 use crate::storage::read_small;
 
-/// Bytes of a file at most: the longest entries, as many as can be listed, and as much again.
+/// The most bytes of a file: the longest entries, as many as can be listed, and as much again.
 const MOST: usize = 8 << 20;
 
 /// The sessions that `vxtap run` lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowPlan {
-    /// These, to the end.
+    /// These sessions, to the end.
     Given(Allowed),
     /// The sessions that this file lists, which may change.
     File(PathBuf),
@@ -60,7 +60,7 @@ pub enum AllowError {
     AllAndOthers {
         /// The file.
         path: PathBuf,
-        /// Of which kind of line.
+        /// The kind of line of which it has both.
         kind: &'static str,
         /// The fault of the list.
         error: AllAndOthers,

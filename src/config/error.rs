@@ -1,5 +1,5 @@
-//! The errors of planning: settings that are each well formed, but make no sense together or on
-//! this host.
+//! Planning has errors: settings that are each well formed, but make no sense together or on this
+//! host.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::source::udp;
 
 /// The smallest file that has room for its header and a frame.
 pub(super) const LEAST_ROTATE_SIZE: u64 = 4096;
-/// Files would be too many if they were shorter.
+/// The shortest time of a file. Files would be too many if they were shorter.
 pub(super) const LEAST_ROTATE_TIME: Duration = Duration::from_secs(1);
-/// An idle output would be kept busy by less.
+/// The shortest flush. An idle output would be kept busy by less.
 pub(super) const LEAST_FLUSH: Duration = Duration::from_millis(10);
-/// A page on any machine; eight jumbo datagrams in any case.
+/// The least size of a ring: a page on any machine, and eight jumbo datagrams in any case.
 pub(super) const LEAST_RING: u64 = 1 << 17;
-/// The kernel makes no larger ring.
+/// The largest size of a ring. The kernel makes no larger one.
 pub(super) const MOST_RING: u64 = 1 << 30;
 
 /// The reasons why there is no plan for these settings. An error names the setting by where it was
@@ -151,7 +151,7 @@ pub enum PlanError {
     },
     /// Two outputs have one name.
     #[error("the interface name {0} is taken by another output; choose another")]
-    InterfaceName(String),
+    OutputName(String),
     /// The same address is given twice.
     #[error("{said} {address} is given twice")]
     ListenTwice {

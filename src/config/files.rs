@@ -1,8 +1,8 @@
-//! The directory for captures and the command for each, as people type them.
+//! The directory for captures and the command for each are typed by people.
 
 use std::path::PathBuf;
 
-/// A directory for captures. `-` stands for a stream elsewhere, and cannot be one.
+/// Reads a directory for captures. `-` stands for a stream elsewhere, and cannot be one.
 ///
 /// # Errors
 /// The value cannot be used; the text says why, and what to type.
@@ -15,7 +15,7 @@ pub fn directory(path: PathBuf) -> Result<PathBuf, String> {
         .into())
 }
 
-/// A command for the shell.
+/// Reads a command for the shell.
 ///
 /// # Errors
 /// The value cannot be used; the text says why, and what to type.

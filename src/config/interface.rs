@@ -1,4 +1,4 @@
-//! An interface to feed, as people type it.
+//! An interface to feed is typed by people.
 
 use super::sessions;
 use crate::wire::VniSet;
@@ -8,11 +8,11 @@ use crate::wire::VniSet;
 pub struct InterfaceArg {
     /// Name of the interface.
     pub name: String,
-    /// Only these VNIs; `None` stands for all.
+    /// The VNIs that it is fed; `None` stands for all.
     pub vnis: Option<VniSet>,
 }
 
-/// The name of an interface, with or without `:vni=N,...`.
+/// Reads the name of an interface, with or without `:vni=N,...`.
 ///
 /// # Errors
 /// The text behind the name is no list of VNIs; the error says how to write one.

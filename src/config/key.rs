@@ -1,5 +1,4 @@
-//! The names of all settings: in the tree of [`Settings`](super::Settings), and on the command
-//! line.
+//! All settings have names: in the tree of [`Settings`](super::Settings), and on the command line.
 
 /// The name of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +11,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// The place of this setting of the output `name` in the tree. A setting of no output has one
-    /// place.
+    /// Returns the place of this setting of the output `name` in the tree. A setting of no output
+    /// has one place.
     #[must_use]
     pub fn of(&self, name: &str) -> String {
         let Some(field) = self.path.strip_prefix("output.") else { return self.path.to_owned() };

@@ -35,19 +35,19 @@ impl Origins {
         self.0.insert(path.into(), origin);
     }
 
-    /// The origin of the value at `path`.
+    /// Returns the origin of the value at `path`.
     #[must_use]
     pub fn of(&self, path: &str) -> Origin {
         self.0.get(path).cloned().unwrap_or_default()
     }
 
-    /// The setting `key`.
+    /// Names the setting `key`.
     #[must_use]
     pub fn said(&self, key: &Key) -> Said {
         self.at(key, key.path.to_owned())
     }
 
-    /// The setting `key` of the output `name`.
+    /// Names the setting `key` of the output `name`.
     #[must_use]
     pub fn said_of(&self, key: &Key, name: &str) -> Said {
         self.at(key, key.of(name))
@@ -58,8 +58,8 @@ impl Origins {
     }
 }
 
-/// A setting, as whoever gave its value knows it: `--queue`, or `vxtap.toml:12 delivery.queue`. One
-/// that nobody gave has the name of its flag.
+/// A setting, as whoever gave its value knows it: `--queue`, or `vxtap.toml:12 delivery.queue`. A
+/// setting that nobody gave has the name of its flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said(Box<Place>);
 
@@ -71,7 +71,7 @@ struct Place {
 }
 
 impl Said {
-    /// The same setting, called `words` where it is a flag.
+    /// Calls the setting `words` where it is a flag.
     #[must_use]
     pub fn typed(mut self, words: impl Into<Cow<'static, str>>) -> Self {
         self.0.flag = words.into();

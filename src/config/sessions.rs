@@ -1,4 +1,4 @@
-//! VNIs and sources tell sessions apart; here they are as people write them, on the command line
+//! VNIs and sources tell sessions apart. Here they are as people write them, on the command line
 //! and in the file of `--allow`.
 //!
 //! A fault is worded so that it goes on from `"WORD" is` and says what to write instead.
@@ -11,12 +11,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::typed::as_typed;
 use crate::wire::{Vni, VniRange, VniSet};
 
-/// One item of a list.
+/// An item of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<T> {
     /// `all`, the one item of its list.
     All,
-    /// One of those that the list has.
+    /// A single one of the kind that the list has.
     One(T),
 }
 
@@ -60,19 +60,19 @@ pub fn only<T>(items: impl IntoIterator<Item = Item<T>>) -> Result<Option<Vec<T>
 /// The largest VNI.
 const MOST: u32 = Vni::MAX.get();
 
-/// A VNI, a range `A-B`, or `all`.
+/// Reads a VNI, a range `A-B`, or `all`.
 ///
 /// # Errors
-/// The text is none; the error says what to write.
+/// The text is nothing of the kind; the error says what to write.
 pub fn vni(text: &str) -> Result<Item<VniRange>, String> {
     let text = text.trim();
     if text == "all" { Ok(Item::All) } else { range(text).map(Item::One) }
 }
 
-/// A VNI, or a range `A-B`.
+/// Reads a VNI, or a range `A-B`.
 ///
 /// # Errors
-/// The text is none; the error says what to write.
+/// The text is nothing of the kind; the error says what to write.
 pub fn range(text: &str) -> Result<VniRange, String> {
     let text = text.trim();
     if let Some(vni) = number(text) {
@@ -89,8 +89,8 @@ pub fn range(text: &str) -> Result<VniRange, String> {
     Err(not_a_vni(text))
 }
 
-/// A number in decimal digits and nothing else; one that is far too large as the largest of its
-/// type.
+/// Reads a number in decimal digits and nothing else. A number that is far too large becomes the
+/// largest of its type.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -119,20 +119,20 @@ fn not_a_vni(text: &str) -> String {
     }
 }
 
-/// The VNIs of a comma-separated list; `None` where it is `all`.
+/// Reads the VNIs of a comma-separated list; `None` where it is `all`.
 ///
 /// # Errors
-/// The text is none; the error says what to write.
+/// The text is nothing of the kind; the error says what to write.
 pub fn vnis(text: &str) -> Result<Option<VniSet>, String> {
     let item = |word: &str| vni(word).map_err(|fault| format!("{word:?} is {fault}"));
     let items = text.split(',').map(item).collect::<Result<Vec<_>, _>>()?;
     Ok(only(items).map_err(|error| error.to_string())?.map(VniSet::from_iter))
 }
 
-/// A source address, a network as `10.0.0.0/16`, or `all`.
+/// Reads a source address, a network as `10.0.0.0/16`, or `all`.
 ///
 /// # Errors
-/// The text is none; the error says what to write.
+/// The text is nothing of the kind; the error says what to write.
 pub fn source(text: &str) -> Result<Item<IpNet>, String> {
     let text = text.trim();
     if text == "all" {
@@ -173,8 +173,8 @@ fn network(address: IpAddr, length: &str) -> Result<IpNet, String> {
     network.ok_or_else(|| format!("not a network; what is behind / is a number from 0 to {most}"))
 }
 
-/// IPv4 that was written as IPv4-mapped IPv6 is IPv4. A prefix of IPv6 that has all of IPv4 in it
-/// by its bits is refused: sources of IPv4 are let in by what says IPv4.
+/// Turns IPv4 that was written as IPv4-mapped IPv6 into IPv4. A prefix of IPv6 that has all of IPv4
+/// in it by its bits is refused: sources of IPv4 are let in by what says IPv4.
 fn unmapped(network: Ipv6Net) -> Result<IpNet, String> {
     let beyond = network.prefix_len().checked_sub(96);
     match (network.addr().to_ipv4_mapped(), beyond) {

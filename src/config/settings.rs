@@ -98,7 +98,7 @@ impl Default for Receive {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
-    /// Sessions told apart.
+    /// The most sessions that are told apart.
     pub max: u32,
     /// VNIs that are kept; none stands for all.
     pub vni: Vnis,
@@ -120,7 +120,7 @@ impl Default for Sessions {
 pub struct Delivery {
     /// Memory for frames on their way into an output.
     pub queue: Option<Size>,
-    /// The time that a frame takes to its file at most.
+    /// The longest time that a frame takes to its file.
     pub flush: Span,
 }
 
@@ -170,9 +170,9 @@ pub struct Files {
     pub format: Format,
     /// The compression of the files.
     pub compress: Option<Compression>,
-    /// Bytes of a file at most, before compression.
+    /// The most bytes of a file, before compression.
     pub rotate_size: Size,
-    /// Frames of a file at most.
+    /// The most frames of a file.
     pub rotate_frames: Option<u64>,
     /// The clock times at which a new file begins are multiples of this.
     pub rotate_time: Span,
@@ -182,17 +182,17 @@ pub struct Files {
     pub sync: Sync,
     /// The hash of the files.
     pub hash: Hashing,
-    /// Bytes of all files together at most.
+    /// The most bytes of all files together.
     pub keep_bytes: Option<Size>,
-    /// Files at most.
+    /// The most files.
     pub keep_files: Option<u64>,
-    /// The age of a file's last frame at most.
+    /// The greatest age of a file's last frame.
     pub keep_age: Option<Span>,
     /// Room to leave free on the file system.
     pub min_free: Option<Free>,
     /// The command that is run for each published file.
     pub on_publish: Option<String>,
-    /// Bytes of a frame that are kept at most.
+    /// The most bytes of a frame that are kept.
     pub snaplen: u32,
 }
 
@@ -228,7 +228,7 @@ pub struct Interface {
     pub vni: Vnis,
     /// The way that frames take into the interface.
     pub mode: TapMode,
-    /// The MTU of the interface at least.
+    /// The least MTU of the interface.
     pub mtu: u32,
     /// Interfaces that the conversations are spread over.
     pub count: Option<u32>,
@@ -279,7 +279,7 @@ impl Default for Outputs {
 }
 
 impl Outputs {
-    /// The outputs that are interfaces, with their names; the flag is true for a tap.
+    /// Returns the outputs that are interfaces, with their names; the flag is true for a tap.
     pub fn interfaces(&self) -> impl Iterator<Item = (&str, &Interface, bool)> {
         self.0.iter().filter_map(|(name, output)| match output {
             Output::Pcap(_) => None,
@@ -288,12 +288,23 @@ impl Outputs {
         })
     }
 
-    /// The outputs that are capture files, with their names.
+    /// Returns the outputs that are capture files, with their names.
     pub fn files(&self) -> impl Iterator<Item = (&str, &Files)> {
         self.0.iter().filter_map(|(name, output)| match output {
             Output::Pcap(files) => Some((name.as_str(), &**files)),
             Output::Tap(_) | Output::Tun(_) => None,
         })
+    }
+}
+
+impl Output {
+    /// Returns the number of queues that the output has: each interface of several has its own.
+    #[must_use]
+    pub fn queues(&self) -> usize {
+        match self {
+            Output::Pcap(_) => 1,
+            Output::Tap(interface) | Output::Tun(interface) => interface.count.unwrap_or(1) as usize,
+        }
     }
 }
 

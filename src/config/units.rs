@@ -1,4 +1,4 @@
-//! Quantities as people type them: numbers, sizes, durations, shares.
+//! Quantities are typed by people: numbers, sizes, durations, shares.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::archive::MinFree;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// As it is typed: in the largest unit that it is a multiple of.
+/// Writes a size as it is typed: in the largest unit that it is a multiple of.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match unit(self.0) {
@@ -27,7 +27,7 @@ as_typed!(Size, |text: &str| bytes(text).map(Size));
 pub struct Span(pub Duration);
 
 impl Span {
-    /// So many seconds.
+    /// Makes a span of so many seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -59,18 +59,18 @@ impl fmt::Display for Free {
 
 as_typed!(Free, |text: &str| min_free(text).map(Free));
 
-/// A size in bytes, as `100MiB`, `64k` or `1GB`.
+/// Reads a size in bytes, as `100MiB`, `64k` or `1GB`.
 ///
 /// # Errors
-/// The text is none; the error says how to write one.
+/// The text is no size; the error says how to write one.
 pub fn bytes(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "not a size; write it as 100MiB, 1GB or 65536".into())
 }
 
-/// A whole number from `LEAST` to `MOST`.
+/// Reads a whole number from `LEAST` to `MOST`.
 ///
 /// # Errors
-/// The text is none; the error says how to write one.
+/// The text is no such number; the error says how to write one.
 pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
     let of = if MOST == u64::MAX { format!("at least {LEAST}") } else { format!("from {LEAST} to {MOST}") };
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -81,7 +81,7 @@ pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) ->
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| format!("must be {of}"))
 }
 
-/// So many of something, as `1 worker` or `2 workers`.
+/// Counts something in words, as `1 worker` or `2 workers`.
 #[must_use]
 pub fn plural(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
@@ -93,7 +93,7 @@ pub fn meant(bytes: u64) -> String {
     if (1..4096).contains(&bytes) { format!("; do you mean {bytes}MiB?") } else { String::new() }
 }
 
-/// A size as people write it: in the largest unit that it is a multiple of.
+/// Writes a size as people do: in the largest unit that it is a multiple of.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     match unit(bytes) {
@@ -103,18 +103,18 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// The largest unit that a number of bytes is a multiple of, and how many of it.
+/// Finds the largest unit that a number of bytes is a multiple of, and how many of it.
 fn unit(bytes: u64) -> Option<(u64, &'static str)> {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let (shift, unit) = units.into_iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift))?;
     Some((bytes >> shift, unit))
 }
 
-/// Room to leave free on a file system, as `10GiB` or as a share of its size, `5%` or `0.5%`. Zero
-/// is none.
+/// Reads the room to leave free on a file system, as `10GiB` or as a share of its size, `5%` or
+/// `0.5%`. Zero is none.
 ///
 /// # Errors
-/// The text is none; the error says how to write one.
+/// The text is no such room; the error says how to write one.
 pub fn min_free(text: &str) -> Result<MinFree, String> {
     /// Nobody means less than this by a number without a unit.
     const LEAST: u64 = 1 << 20;
@@ -147,10 +147,10 @@ pub fn min_free(text: &str) -> Result<MinFree, String> {
 /// The longest duration: ten years. More is a slip, and could not be added to the time of day.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A duration above zero and up to ten years, as `1s`, `500ms` or `1h 30m`.
+/// Reads a duration above zero and up to ten years, as `1s`, `500ms` or `1h 30m`.
 ///
 /// # Errors
-/// The text is none; the error says how to write one.
+/// The text is no duration; the error says how to write one.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(d) if d.is_zero() => Err("must be more than zero".into()),
@@ -171,7 +171,7 @@ mod tests {
     fn sizes_and_durations() {
         assert_eq!(bytes("100MiB"), Ok(100 << 20));
         assert_eq!(bytes("1GB"), Ok(1_000_000_000));
-        // As --help says.
+        // The help says so.
         assert_eq!((bytes("1G"), bytes("1GiB")), (Ok(1_000_000_000), Ok(1 << 30)));
         assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
         assert!(duration("1M").unwrap() > Duration::from_secs(30 * 24 * 3600));

@@ -1,8 +1,8 @@
-//! The facts of this machine that a plan depends on. They are read once, at the start, and handed
-//! to who plans: a plan for a host of another size is made by handing in other facts.
+//! A plan depends on facts of this machine. They are read once, at the start, and handed to the
+//! planner: a plan for a host of another size is made by handing in other facts.
 //!
-//! Reading leaves the machine and the process as they are. The one thing that is changed for the
-//! sensor, the limit of open files, has a function of its own, [`raise_descriptor_limit`].
+//! Reading leaves the machine and the process as they are. One thing is changed for the sensor, the
+//! limit of open files. It has a function of its own, [`raise_descriptor_limit`].
 
 pub mod port_owner;
 pub mod process;
@@ -52,7 +52,7 @@ impl HostFacts {
             cpus: thread::available_parallelism().map_or(1, usize::from),
             possible_cpus: aya::util::nr_cpus().ok(),
             descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(UNLIMITED),
-            // Where there is none, a socket of its kind cannot be made or bound.
+            // A host without IPv6 cannot make or bind a socket of its kind.
             ipv6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok(),
             interfaces: interfaces.map(|found| Interface { name: found.name, index: found.index }).collect(),
         }

@@ -1,11 +1,11 @@
-//! The owner of a UDP port.
+//! A UDP port has an owner.
 
 use std::net::{IpAddr, SocketAddr};
 
 use procfs::process::FDTarget;
 
-/// The owner of this UDP address in words: the process if `/proc` tells, else the kernel, with what
-/// to type to see more.
+/// Describes the owner of this UDP address in words: the process if `/proc` tells, else the kernel,
+/// with what to type to see more.
 #[must_use]
 pub fn describe(address: SocketAddr) -> String {
     let port = address.port();

@@ -1,4 +1,4 @@
-//! The kernel that runs, and what it lets this process do.
+//! The kernel that runs lets this process do some things and not others.
 
 use std::fs;
 
@@ -11,21 +11,23 @@ const SYS_ADMIN: u32 = 21;
 const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 
-/// The release of the kernel where it is older than `major.minor`; `None` also where nobody tells.
+/// Returns the release of the kernel where it is older than `major.minor`; `None` also where nobody
+/// tells.
 #[must_use]
 pub fn kernel_before(major: u8, minor: u8) -> Option<String> {
     let is_older = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(major, minor, 0));
     is_older.then(|| fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned())
 }
 
-/// Capabilities that this process lacks to load and attach programs; none where nobody tells.
+/// Returns the capabilities that this process lacks to load and attach programs; none where nobody
+/// tells.
 #[must_use]
 pub fn missing_capabilities() -> Vec<&'static str> {
     let status = Process::myself().and_then(|process| process.status());
     status.map(|status| missing(status.capeff)).unwrap_or_default()
 }
 
-/// Capabilities that a process with these effective ones lacks.
+/// Returns the capabilities that a process with these effective ones lacks.
 fn missing(effective: u64) -> Vec<&'static str> {
     let has = |capability: u32| effective >> capability & 1 == 1;
     // Without CAP_PERFMON the verifier also follows what a processor might only guess at, and

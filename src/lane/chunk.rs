@@ -1,4 +1,4 @@
-//! A fixed buffer of many records.
+//! A chunk is a fixed buffer of many records.
 
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
@@ -6,8 +6,8 @@ use crate::route::SessionId;
 /// Bytes of records in a chunk: large enough that handing one over costs nothing per frame, small
 /// enough to stay in the second-level cache between the worker and the sink.
 pub const CHUNK_BYTES: usize = 256 * 1024;
-/// Runs in a chunk. With small frames of many sessions a chunk is full by this before it is by
-/// bytes.
+/// The most runs in a chunk. With small frames of many sessions a chunk is full by this before it
+/// is by bytes.
 pub const CHUNK_RUNS: usize = 4096;
 /// Memory of a chunk, its index included.
 pub const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
@@ -17,7 +17,7 @@ pub const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
 pub struct Loss {
     /// The session.
     pub session: SessionId,
-    /// The number of them.
+    /// The number of these frames.
     pub frames: u64,
 }
 
@@ -30,16 +30,16 @@ pub struct Run {
     pub start: u32,
     /// The offset at which its records end.
     pub end: u32,
-    /// How many.
+    /// The number of its frames.
     pub frames: u32,
-    /// The earliest receive time among them.
+    /// The earliest receive time of its frames.
     pub earliest: Timestamp,
-    /// The latest.
+    /// The latest receive time of its frames.
     pub latest: Timestamp,
 }
 
-/// Records as pcap keeps them, and an index of runs. Belongs to one lane for life: it comes back to
-/// it when the sink is done.
+/// Records as pcap keeps them, and an index of runs. A chunk belongs to one lane for life, and
+/// comes back to it when the sink is done.
 #[derive(Debug, Default)]
 pub struct Chunk {
     lane: u16,
@@ -50,7 +50,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// An empty chunk of lane number `lane`.
+    /// Makes an empty chunk of lane number `lane`.
     #[must_use]
     pub fn new(lane: u16) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Chunk {
         }
     }
 
-    /// A chunk without room, that only tells of losses.
+    /// Makes a chunk without room, that only tells of losses.
     pub(super) fn only_losses(lane: u16, losses: Vec<Loss>) -> Self {
         Self { lane, records: Vec::new(), runs: Vec::new(), frames: 0, losses }
     }
@@ -107,36 +107,36 @@ impl Chunk {
         }
     }
 
-    /// The lane it belongs to.
+    /// Returns the lane that the chunk belongs to.
     #[must_use]
     pub fn lane(&self) -> u16 {
         self.lane
     }
 
-    /// Frames in it.
+    /// Returns how many frames are in it.
     #[must_use]
     pub fn frames(&self) -> u32 {
         self.frames
     }
 
-    /// True without frames.
+    /// Says whether it has no frames.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames == 0
     }
 
-    /// All records.
+    /// Returns all records.
     #[must_use]
     pub fn records(&self) -> &[u8] {
         &self.records
     }
 
-    /// The runs with their records, in the order of receipt.
+    /// Returns the runs with their records, in the order of receipt.
     pub fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> {
         self.runs.iter().map(|run| (run, self.records.get(run.start as usize..run.end as usize).unwrap_or_default()))
     }
 
-    /// Empties it; the memory stays.
+    /// Empties the chunk; the memory stays.
     pub fn clear(&mut self) {
         self.records.clear();
         self.runs.clear();

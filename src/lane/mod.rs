@@ -1,14 +1,15 @@
-//! A worker's path into one output.
+//! A lane is a worker's path into one output.
 //!
 //! A lane copies each frame once, as a record into its current [`Chunk`], and hands whole chunks to
 //! the output's thread by pointer. Empty chunks come back by a second queue. A lane owns a fixed
-//! number of chunks, which bounds its memory; when all are with the sink, frames are dropped for
+//! number of chunks, which bounds its memory. When all are with the sink, frames are dropped for
 //! this output alone and counted. The next chunk tells the sink which sessions lost how many, at
 //! the place in the order of frames where it happened. Nothing here waits, unless the plan says so:
 //! see [`WhenFull`].
 //!
 //! A chunk is made when it is needed for the first time, and the one that was used last is used
-//! next. So an output that keeps up uses the memory of a few chunks, however many it may have.
+//! next. So an output that keeps up uses the memory of a few chunks, however many its lane may
+//! have.
 //!
 //! ## When a chunk is handed over
 //!
@@ -57,10 +58,10 @@ impl Default for LanePlan {
 /// Says what becomes of a frame when all chunks are with the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It is dropped and counted: the network does not wait.
+    /// The frame is dropped and counted: the network does not wait.
     Drop,
-    /// It waits until the sink returns a chunk, and so does the worker: for a source that nobody
-    /// sends to meanwhile. Frames are lost only where the sink is gone.
+    /// The frame waits until the sink returns a chunk, and so does the worker. This is for a source
+    /// that nobody sends to meanwhile. Frames are lost only where the sink is gone.
     Wait,
 }
 
@@ -86,14 +87,14 @@ pub struct Lane {
 /// Frames lost since the last chunk was taken.
 #[derive(Debug)]
 struct Losses {
-    /// By session number.
+    /// The number of lost frames, by session number.
     frames: Box<[u64]>,
     /// Sessions that have lost some.
     sessions: Vec<SessionId>,
 }
 
 impl Losses {
-    /// Room for sessions of numbers up to `last`.
+    /// Makes room for sessions of numbers up to `last`.
     fn new(last: u32) -> Self {
         Self { frames: vec![0; last as usize + 1].into_boxed_slice(), sessions: Vec::with_capacity(last as usize + 1) }
     }
@@ -141,9 +142,9 @@ impl Inbox {
         Arc::new(Lent { chunk, lane: self.returns.get(number).cloned() })
     }
 
-    /// Returns how far the sink is behind, in thousandths: the share of its chunks that the lane
-    /// has handed over and that wait here, of the lane of which most do. Frames are dropped where
-    /// one lane's chunks are out, however many others have.
+    /// Returns how far the sink is behind, in thousandths. That is the share of its chunks that the
+    /// lane has handed over and that wait here, of the lane of which most do. Frames are dropped
+    /// where one lane's chunks are out, however many others have.
     #[must_use]
     pub fn behind(&self) -> u32 {
         self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
@@ -164,7 +165,7 @@ pub struct Lent {
 }
 
 impl From<Chunk> for Lent {
-    /// A chunk that no lane waits for.
+    /// Wraps a chunk that no lane waits for.
     fn from(chunk: Chunk) -> Self {
         Self { chunk, lane: None }
     }
@@ -189,7 +190,7 @@ impl Drop for Lent {
     }
 }
 
-/// The lanes of one output, one for each set of counters, and the inbox they lead to.
+/// Makes the lanes of one output, one for each set of counters, and the inbox that they lead to.
 #[must_use]
 pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, Inbox) {
     // There is room for every chunk, and for what each lane has to tell at its end, so that a send
@@ -253,19 +254,19 @@ impl Lane {
         self.losses.add(session, 1);
     }
 
-    /// Counts frames for which there was no room, and that never came here. [`Lane::tell`] says
-    /// whose they were.
+    /// Counts frames for which there was no room, and that never came here. [`Lane::tell`] says to
+    /// which sessions they belong.
     pub fn no_room(&self, frames: u64) {
         self.counters.offered.add(frames);
         self.counters.dropped(OutputDrop::LaneFull).add(frames);
     }
 
-    /// Tells the sink whose frames those were that [`Lane::no_room`] has counted.
+    /// Tells the sink of which session those frames were that [`Lane::no_room`] has counted.
     pub fn tell(&mut self, session: SessionId, frames: u64) {
         self.losses.add(session, frames);
     }
 
-    /// The current chunk if a frame of `length` fits, else the next.
+    /// Returns the current chunk if a frame of `length` fits, else the next.
     #[inline]
     fn room_for(&mut self, length: usize) -> Option<&mut Chunk> {
         if !self.current.as_ref().is_some_and(|chunk| chunk.fits(length)) {
@@ -277,7 +278,7 @@ impl Lane {
 
     #[cold]
     fn take_empty(&mut self) -> Option<Chunk> {
-        // The last returned ends on top.
+        // The chunk that was returned last ends on top.
         self.empty.extend(self.returned.try_iter());
         let mut chunk = self.empty.pop().or_else(|| self.make()).or_else(|| self.wait())?;
         if !self.losses.sessions.is_empty() {
@@ -286,14 +287,14 @@ impl Lane {
         Some(chunk)
     }
 
-    /// A chunk that was not needed until now.
+    /// Makes a chunk that was not needed until now.
     fn make(&mut self) -> Option<Chunk> {
         self.unmade = self.unmade.checked_sub(1)?;
         Some(Chunk::new(self.number))
     }
 
-    /// Waits for a chunk, if that is the plan; none where there will never be one, because the sink
-    /// is gone.
+    /// Waits for a chunk, if that is the plan. Returns none where there will never be one, because
+    /// the sink is gone.
     fn wait(&self) -> Option<Chunk> {
         let waits = self.plan.when_full == WhenFull::Wait && self.plan.chunks > 0;
         // All chunks are with the sink or on the way there, and each of them, as well as the sink's
@@ -305,7 +306,7 @@ impl Lane {
     fn hand_over(&mut self) {
         self.since = None;
         let Some(chunk) = self.current.take_if(|chunk| !chunk.is_empty()) else { return };
-        // Before the sink can take it.
+        // The count comes before the sink can take the chunk.
         self.waiting.handed_over();
         match self.full.try_send(chunk) {
             Ok(()) => {}
@@ -319,7 +320,7 @@ impl Lane {
         }
     }
 
-    /// Called between batches: hands over a chunk that has lingered. Returns when it wants to be
+    /// Hands over a chunk that has lingered. Called between batches. Returns when it wants to be
     /// called again.
     #[inline]
     pub fn tend(&mut self, now: Instant) -> Option<Instant> {
@@ -382,7 +383,7 @@ mod tests {
         let rest: Vec<Chunk> = inbox.full.iter().collect();
         assert_eq!(rest.iter().map(|c| u64::from(c.frames())).sum::<u64>(), per_chunk + 1);
         assert_eq!(counters.offered.get(), 1001);
-        // Told where it happened: in front of the frame that had room again.
+        // The loss is told where it happened: in front of the frame that had room again.
         let lost = Loss { session: SessionId::OVERFLOW, frames: lost };
         assert_eq!(rest.iter().map(|c| c.losses().to_vec()).collect::<Vec<_>>(), [vec![], vec![lost]]);
     }
@@ -398,7 +399,7 @@ mod tests {
             }
             inbox.full.try_recv().unwrap()
         };
-        // A sink that keeps up returns each before the next but one is full.
+        // A sink that keeps up returns each chunk before the next but one is full.
         for _ in 0..20 {
             let chunk = fill(&mut lane);
             drop(inbox.lend(chunk));
@@ -446,7 +447,7 @@ mod tests {
     fn losses_are_counted_beyond_32_bits() {
         let (mut lane, inbox, _) = one(0, 9000);
         lane.offer(SessionId::OVERFLOW, at(0), &[7; 60], 60);
-        // As if it had gone on for a day.
+        // The count is as if it had gone on for a day.
         lane.losses.frames[0] = u64::from(u32::MAX);
         lane.offer(SessionId::OVERFLOW, at(1), &[7; 60], 60);
         drop(lane);
@@ -495,7 +496,7 @@ mod tests {
         assert_eq!(lost, 1000);
     }
 
-    /// A lane of two chunks that waits.
+    /// Makes a lane of two chunks that waits.
     fn waiting() -> (Lane, Inbox, Arc<OutputCounters>) {
         let counters = Arc::new(OutputCounters::default());
         let plan = LanePlan { chunks: 2, when_full: WhenFull::Wait, ..LanePlan::default() };
@@ -544,8 +545,8 @@ mod tests {
         drop(lane);
         sink.join().unwrap();
         let per_chunk = (CHUNK_BYTES / (1000 + pcap::RECORD_HEADER_LEN)) as u64;
-        // Those of the two chunks that were handed over while it lived are the sink's to account
-        // for.
+        // The frames of the two chunks that were handed over while it lived are the sink's to
+        // account for.
         assert_eq!(counters.dropped(OutputDrop::OutputGone).get(), 2_000 - 2 * per_chunk);
         assert_eq!(counters.dropped(OutputDrop::LaneFull).get(), 0);
     }

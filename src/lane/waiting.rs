@@ -1,4 +1,4 @@
-//! The chunks of a lane that wait for the sink.
+//! A lane counts its chunks that wait for the sink.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -34,7 +34,7 @@ impl Waiting {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// The share that waits, in thousandths.
+    /// Returns the share of the lane's chunks that waits, in thousandths.
     pub(super) fn share(&self) -> u32 {
         let share = self.now.load(Ordering::Relaxed) * 1000 / self.of.max(1);
         u32::try_from(share).unwrap_or(u32::MAX)

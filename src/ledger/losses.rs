@@ -4,10 +4,11 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Write};
 
+use indicatif::HumanCount;
+
 use super::catalogue::Weight;
 use super::counters::Totals;
 use super::snapshot::Snapshot;
-use super::table::thousands;
 
 /// VNIs that are named at most.
 const NAMED: usize = 3;
@@ -124,10 +125,10 @@ impl Losses {
 
 /// A number, and by how much it has grown.
 fn grown(name: &str, now: u64, before: u64) -> String {
-    let mut text = format!("{name} {}", thousands(now));
+    let mut text = format!("{name} {}", HumanCount(now));
     if now > before {
         // Writing to a string does not fail.
-        let _ = write!(text, " (+{})", thousands(now - before));
+        let _ = write!(text, " (+{})", HumanCount(now - before));
     }
     text
 }
@@ -163,7 +164,7 @@ impl fmt::Display for Losses {
         for (n, (place, lost)) in self.lost.iter().enumerate() {
             f.write_str(if n == 0 { ": " } else { "; " })?;
             let s = if *lost == 1 { "" } else { "s" };
-            let lost = thousands(*lost);
+            let lost = HumanCount(*lost);
             match place {
                 Place::Kernel => write!(f, "{lost} datagram{s} in the kernel")?,
                 Place::Datagrams(reason) => write!(f, "{lost} datagram{s} without a frame ({reason})")?,

@@ -12,13 +12,13 @@
 //!    by counter, the one declared last first.
 //!
 //! So each frame that was read on the right was on the left by then, if memory keeps the order.
-//! [`Counter::add`](super::Counter::add) is a release store and
-//! [`Counter::get`](super::Counter::get) an acquire load: whoever reads a value sees everything
-//! that the writer did before it. That also holds across threads, because a frame goes from a lane
-//! to a sink by a channel, which is a release and an acquire as well. On x86 stores and loads are
-//! seen in order anyway, and both are plain moves: what the words promise is that the compiler
-//! keeps the order, too. On ARM they are `stlr` and `ldar` (or `ldapr`), without which a reader
-//! could see `written` grow before `offered`.
+//! [`Counter::add`](super::counter::Counter::add) is a release store, and
+//! [`Counter::get`](super::counter::Counter::get) is an acquire load: whoever reads a value sees
+//! everything that the writer did before it. That also holds across threads, because a frame goes
+//! from a lane to a sink by a channel, which is a release and an acquire as well. On x86 stores and
+//! loads are seen in order anyway, and both are plain moves: what the words promise is that the
+//! compiler keeps the order, too. On ARM they are `stlr` and `ldar` (or `ldapr`), without which a
+//! reader could see `written` grow before `offered`.
 //!
 //! What moves from one counter to another later, as frames that are `gone`, is counted on its own
 //! and is in no equation, so it needs no order.
@@ -27,10 +27,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Ledger;
 use super::busiest::{Busiest, VniFrames};
 use super::catalogue::Cell;
 use super::counters::{OutputTotals, Overflow, OverflowCounters, WorkerCounters, WorkerTotals};
+use super::live::Ledger;
 use super::sessions::SessionTotals;
 use crate::record::Timestamp;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use indicatif::HumanCount;
+
 use super::catalogue::Reading;
 use super::counters::{OutputTotals, Totals, WorkerTotals};
 use super::losses::Losses;
@@ -11,7 +13,7 @@ use super::snapshot::Snapshot;
 const SESSIONS_SHOWN: usize = 32;
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str) -> fmt::Result {
-    let line = format!("  {name:<28} {:>17}  {note}", thousands(n));
+    let line = format!("  {name:<28} {:>17}  {note}", HumanCount(n).to_string());
     writeln!(f, "{}", line.trim_end())
 }
 
@@ -30,7 +32,7 @@ fn rows(f: &mut fmt::Formatter<'_>, readings: &[Reading], besides: impl Fn(&str)
 
 fn datagrams(f: &mut fmt::Formatter<'_>, readings: &[Reading], totals: &WorkerTotals) -> fmt::Result {
     rows(f, readings, |label| match label {
-        "received" => format!("{} bytes", thousands(totals.received_bytes)),
+        "received" => format!("{} bytes", HumanCount(totals.received_bytes)),
         _ => String::new(),
     })
 }
@@ -43,9 +45,9 @@ fn output(f: &mut fmt::Formatter<'_>, totals: &OutputTotals) -> fmt::Result {
             let files = match files {
                 0 => String::new(),
                 1 => " in 1 file".into(),
-                n => format!(" in {} files", thousands(n)),
+                n => format!(" in {} files", HumanCount(n)),
             };
-            format!("{} bytes{files}", thousands(of("written_bytes")))
+            format!("{} bytes{files}", HumanCount(of("written_bytes")))
         }
         _ => String::new(),
     })
@@ -62,10 +64,10 @@ impl fmt::Display for Snapshot {
             writeln!(f, "output {name}")?;
             output(f, totals)?;
         }
-        writeln!(f, "sessions ({})", thousands(self.sessions.len() as u64))?;
+        writeln!(f, "sessions ({})", HumanCount(self.sessions.len() as u64))?;
         for s in self.sessions.iter().take(SESSIONS_SHOWN) {
             let seconds = (s.last.ns() - s.first.ns()) as f64 / 1e9;
-            let note = format!("{} bytes in {seconds:.3} s from {}", thousands(s.bytes), s.first.compact());
+            let note = format!("{} bytes in {seconds:.3} s from {}", HumanCount(s.bytes), s.first.compact());
             row(f, &s.session.to_string(), s.frames, &note)?;
         }
         if self.sessions.len() > SESSIONS_SHOWN {
@@ -76,32 +78,6 @@ impl fmt::Display for Snapshot {
                 writeln!(f, "{}, and the ledger closes: every datagram received is accounted for", losses.share())
             }
             Err(e) => writeln!(f, "{e}"),
-        }
-    }
-}
-
-/// A number with its thousands apart, as 1,234,567.
-#[must_use]
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_readable() {
-        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(thousands(n), text);
         }
     }
 }

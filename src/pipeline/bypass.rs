@@ -1,8 +1,9 @@
-//! The bypass: what a program in the kernel does in front of the workers.
+//! The bypass is what a program in the kernel does in front of the workers.
 //!
 //! Such a program can drop what is not allowed, and can redirect frames into an interface, with a
-//! copy for the worker or without. The worker does not see all of that. So it takes over what the
-//! program counted, now and then and once more at its end, as if the datagrams had come by it:
+//! copy for the worker or without. The worker does not see all of that. So the worker takes over
+//! what the program counted, now and then and once more at its end, as if the datagrams had come by
+//! it:
 //!
 //! - what was dropped as not allowed is received, decapsulated and filtered;
 //! - what was redirected without a copy is received and decapsulated, and is offered to every
@@ -10,7 +11,7 @@
 //! - what has entered the interface is written. What was redirected and does not come out of it is
 //!   lost.
 //!
-//! Whose the frames without a copy were is known at the end only.
+//! The sessions of the frames without a copy are known at the end only.
 
 use std::error::Error;
 use std::io;
@@ -26,7 +27,7 @@ use crate::source::{Account, Counted, FastPath, Redirected};
 /// The bypass of one worker, and how much of it the worker has taken over.
 #[derive(Debug, Default)]
 pub struct Bypass {
-    /// None where nothing goes by.
+    /// The program's account; none where nothing goes by.
     account: Option<Box<dyn Account>>,
     /// The account as it was when it was read last.
     before: FastPath,
@@ -35,7 +36,7 @@ pub struct Bypass {
 }
 
 impl Bypass {
-    /// The bypass that is told of in `account`.
+    /// Makes the bypass that `account` tells of.
     #[must_use]
     pub fn new(account: Option<Box<dyn Account>>) -> Self {
         Self { account, ..Self::default() }
@@ -53,8 +54,8 @@ impl Bypass {
             step.counters.decapsulated.add(unselected);
             step.unselected(unselected);
         }
-        // What was redirected before the last time and has not entered by now is lost; what was
-        // redirected since can be on its way.
+        // Frames that were redirected before the last time and have not entered by now are lost.
+        // Frames that were redirected since can be on their way.
         self.lost = self.lost.max(before.redirect.redirected.saturating_sub(now.redirect.entered));
         self.redirected(now.redirect.since(before.redirect), step);
         let counters = &step.counters.fast_path;
@@ -74,7 +75,7 @@ impl Bypass {
         }
     }
 
-    /// Takes over what came to the redirected frames.
+    /// Takes over what became of the redirected frames.
     fn redirected(&self, new: Redirected, step: &mut Step) {
         let counters = &*step.counters;
         if new.uncopied > 0 {
@@ -101,8 +102,8 @@ impl Bypass {
     ///
     /// A frame may enter the interface before the worker has seen its copy, which is when the frame
     /// is offered. Such a frame is counted as written the next time, so that there is never more
-    /// written than offered. What was said to be lost and entered after all is late, and counted as
-    /// such instead of once more as written.
+    /// written than offered. A frame that was said to be lost and entered after all is late, and
+    /// counted as such instead of once more as written.
     fn outcome(&self, counters: &OutputCounters) {
         let Redirected { entered, entered_bytes, .. } = self.before.redirect;
         let (written, late) = (&counters.written, &counters.redirect_late);
@@ -115,11 +116,12 @@ impl Bypass {
         counters.written_bytes.raise(entered_bytes);
     }
 
-    /// Takes over the rest, when the program redirects no more: whose the frames without a copy
-    /// were, and what is lost of all that it redirected.
+    /// Takes over the rest, when the program redirects no more: the sessions of the frames without
+    /// a copy, and what is lost of all that it redirected.
     ///
     /// # Errors
-    /// The program's sessions cannot be read; then nobody knows whose these frames were.
+    /// The program's sessions cannot be read. Then nobody knows to which sessions these frames
+    /// belong.
     pub(super) fn settle(&mut self, step: &mut Step) -> io::Result<()> {
         self.take_over(step);
         let redirected = self.before.redirect;

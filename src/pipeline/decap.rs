@@ -1,4 +1,4 @@
-//! The pure step from a datagram to a frame, or to the reason why there is none.
+//! A pure step leads from a datagram to a frame, or to the reason why there is none.
 
 use crate::source::Datagram;
 use crate::wire::{Decapsulated, DropReason, Encapsulation, vxlan};
@@ -19,9 +19,9 @@ pub enum ReservedBits {
 /// Takes the encapsulation off a datagram.
 ///
 /// # Errors
-/// The reason why it yields no frame. A datagram whose end is missing yields none, for its frame
-/// would be half of one; where the end is missing because nobody wanted it, the frame is whole as
-/// far as it is wanted.
+/// The datagram yields no frame, for the reason that is returned. A datagram whose end is missing
+/// yields none, for its frame would be half of one. Where the end is missing because nobody wanted
+/// it, the frame is whole as far as it is wanted.
 #[inline]
 pub fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> Result<Decapsulated<'a>, DropReason> {
     if datagram.truncated {

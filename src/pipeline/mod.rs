@@ -1,4 +1,4 @@
-//! The running sensor: workers, outputs, and how they start and end.
+//! The pipeline is the running sensor: workers, outputs, and how they start and end.
 
 pub mod bypass;
 pub mod decap;
@@ -10,7 +10,7 @@ pub mod worker;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -21,7 +21,7 @@ use self::outlet::Outlet;
 pub use self::output::{Destination, OutputError, OutputPlan};
 use self::quota::Quota;
 use self::step::Step;
-use self::worker::{Ended, Worker};
+use self::worker::{Ended, Why, Worker};
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, SessionTable};
@@ -31,9 +31,9 @@ use crate::source::{AllowList, Front, LiveSource};
 /// The plan of what the sensor does with datagrams, whatever their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelinePlan {
-    /// Reserved bits in the VXLAN header.
+    /// The policy for reserved bits in the VXLAN header.
     pub reserved_bits: ReservedBits,
-    /// Sessions told apart.
+    /// The most sessions told apart.
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
     pub count: Option<u64>,
@@ -42,7 +42,8 @@ pub struct PipelinePlan {
 }
 
 impl PipelinePlan {
-    /// Memory for frames on their way into the outputs, in bytes, with `workers` workers.
+    /// Returns the memory for frames on their way into the outputs, in bytes, with `workers`
+    /// workers.
     #[must_use]
     pub fn queue_memory(&self, workers: usize) -> usize {
         self.outputs.iter().map(|output| output.queue_memory(workers)).sum()
@@ -56,9 +57,10 @@ pub struct Pipeline {
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
     pub registry: Arc<Registry>,
-    /// Tells the outputs what they are asked to do meanwhile.
+    /// The orders that the outputs get meanwhile.
     pub orders: Arc<Orders>,
-    /// Receives when a worker has ended by itself.
+    /// Receives when the sensor is to end by itself: a worker has failed, the quota is spent, or no
+    /// source has any more.
     pub ended: Receiver<()>,
     started: Timestamp,
     stop: Arc<AtomicBool>,
@@ -73,6 +75,8 @@ pub struct Outcome {
     pub snapshot: Snapshot,
     /// The failures on the way, each in a sentence.
     pub failures: Vec<String>,
+    /// Sources that were stopped before their end. What they had left is not in the ledger.
+    pub cut_short: usize,
 }
 
 impl Pipeline {
@@ -80,7 +84,7 @@ impl Pipeline {
     /// `front` is what works in front of the workers.
     ///
     /// # Errors
-    /// An output, a source or a thread that could not start.
+    /// An output, a source or a thread cannot start.
     pub fn start<S: LiveSource + Send + Debug + 'static>(
         plan: &PipelinePlan,
         allow_list: &Arc<AllowList>,
@@ -105,12 +109,13 @@ impl Pipeline {
             sinks.push(started.thread);
         }
 
-        // Only now: what outputs have to read first may take seconds, and receive buffers would
-        // overflow meanwhile.
+        // The sources begin only now. What outputs have to read first may take seconds, and receive
+        // buffers would overflow meanwhile.
         sources.iter_mut().try_for_each(LiveSource::begin).map_err(OutputError::Receive)?;
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
+        let running = Arc::new(AtomicUsize::new(sources.len()));
         let mut accounts = front.accounts.into_iter();
         for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
@@ -118,10 +123,12 @@ impl Pipeline {
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
-            let ended = Tell(ended_sender.clone());
+            let tell = Tell { ended: ended_sender.clone(), running: Arc::clone(&running), why: Why::Failed };
             workers.push(thread.spawn(move || {
-                let _tell = ended;
-                worker.run(&stop)
+                let mut tell = tell;
+                let ended = worker.run(&stop);
+                tell.why = ended.why;
+                ended
             })?);
         }
         Ok(Self { ledger: Arc::new(ledger), registry, orders, ended, started, stop, workers, sinks })
@@ -133,17 +140,19 @@ impl Pipeline {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
         let mut sources = Vec::with_capacity(self.workers.len());
+        let mut cut_short = 0;
         for (worker, counters) in self.workers.into_iter().zip(&self.ledger.workers) {
             match worker.join() {
                 Ok(ended) => {
+                    cut_short += usize::from(ended.cut_short);
                     sources.push((ended.source, ended.refused, counters));
                     failures.extend(ended.failure.map(|error| format!("a worker could not receive: {error}")));
                 }
                 Err(_) => failures.push("a worker panicked: please report this".into()),
             }
         }
-        // All have ended, so what they refused meanwhile is counted, and their ports can be given
-        // up.
+        // All workers have ended, so what they refused meanwhile is counted, and their ports can be
+        // given up.
         for (mut source, counted, counters) in sources {
             counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }
@@ -160,17 +169,32 @@ impl Pipeline {
         if snapshot.failed() > 0 {
             failures.push("an output failed: see the drops of the outputs in the ledger".into());
         }
-        Outcome { snapshot, failures }
+        if cut_short > 0 {
+            tracing::warn!(
+                "{cut_short} sources were stopped before their end; what they had left is not in the ledger"
+            );
+        }
+        Outcome { snapshot, failures, cut_short }
     }
 }
 
-/// Tells that a worker has ended, also where it panicked.
-struct Tell(Sender<()>);
+/// Tells that the sensor is to end when a worker has ended, where that follows from it. The end of
+/// one source is no reason while another worker runs.
+struct Tell {
+    ended: Sender<()>,
+    /// Workers that have not ended yet.
+    running: Arc<AtomicUsize>,
+    /// The reason for which the worker ended. A worker that panicked leaves it at a failure.
+    why: Why,
+}
 
 impl Drop for Tell {
     fn drop(&mut self) {
-        // Nobody listens where the sensor was told to end.
-        let _ = self.0.try_send(());
+        let is_last = self.running.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last || self.why != Why::End {
+            // It has been told already, or nobody listens where the sensor was told to end.
+            let _ = self.ended.try_send(());
+        }
     }
 }
 

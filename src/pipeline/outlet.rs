@@ -1,4 +1,4 @@
-//! The outlets of a worker: its frames leave it by one for each output.
+//! A worker has an outlet for each output, and its frames leave it by these.
 
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ pub enum Outlet {
     },
     /// Some frames reach the output in front of the worker, which sees a copy of them, or nothing.
     Bypassed {
-        /// The frames that the output takes, of those that did not.
+        /// The frames that the output takes, of those that come by the worker.
         selection: Selection,
         /// The lane by which these enter it.
         lane: Lane,
-        /// Counts what became of those that did.
+        /// The counters of what became of the frames that go by.
         counters: Arc<OutputCounters>,
     },
 }
 
-/// An outlet into a lane that takes every frame.
+/// Makes an outlet into a lane that takes every frame.
 impl From<Lane> for Outlet {
     fn from(lane: Lane) -> Self {
         Self::Lane { selection: Selection::default(), lane }
@@ -37,7 +37,7 @@ impl From<Lane> for Outlet {
 }
 
 impl Outlet {
-    /// The same outlet, which some frames go by: what became of these is in `counters`.
+    /// Makes it an outlet that some frames go by. `counters` count what became of these.
     #[must_use]
     pub(super) fn bypassed(self, counters: Arc<OutputCounters>) -> Self {
         match self {
@@ -47,7 +47,7 @@ impl Outlet {
         }
     }
 
-    /// The lane of the outlet.
+    /// Lends the lane of the outlet.
     pub fn lane(&mut self) -> &mut Lane {
         match self {
             Self::Lane { lane, .. } | Self::Bypassed { lane, .. } => lane,

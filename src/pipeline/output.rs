@@ -1,4 +1,4 @@
-//! The outputs: what each takes, and where it goes.
+//! An output takes frames, and has a destination.
 
 use std::io;
 use std::sync::Arc;
@@ -36,12 +36,13 @@ pub enum Destination {
     Files(FilePlan),
     /// An interface that sniffers watch.
     Interface(InterfacePlan),
-    /// The same, but a program in the kernel redirects frames into it; what it leaves is put there.
+    /// An interface that a program in the kernel redirects frames into. The frames that the program
+    /// leaves are put there.
     Redirect(InterfacePlan),
 }
 
 impl Destination {
-    /// The plan of the files; none where the frames go elsewhere.
+    /// Returns the plan of the files; none where the frames go elsewhere.
     #[must_use]
     pub fn files(&self) -> Option<&FilePlan> {
         match self {
@@ -50,7 +51,7 @@ impl Destination {
         }
     }
 
-    /// The directory or the interface that the frames go to, in words.
+    /// Names the directory or the interface that the frames go to.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -60,7 +61,7 @@ impl Destination {
     }
 }
 
-/// An output, or what feeds it, could not start.
+/// The reason for which an output, or what feeds it, could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// Captures cannot be written.
@@ -75,7 +76,7 @@ pub enum OutputError {
     /// A source cannot begin to receive.
     #[error("cannot begin to receive: {0}")]
     Receive(io::Error),
-    /// There is no thread for it.
+    /// There is no thread for the output.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
@@ -93,7 +94,8 @@ impl OutputError {
 }
 
 impl OutputPlan {
-    /// Memory for frames on their way into the output, in bytes, with `workers` workers.
+    /// Returns the memory for frames on their way into the output, in bytes, with `workers`
+    /// workers.
     #[must_use]
     pub fn queue_memory(&self, workers: usize) -> usize {
         let gathered = self.to.files().map_or(0, |plan| plan.buffer_memory);

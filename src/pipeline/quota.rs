@@ -1,24 +1,24 @@
-//! The quota of datagrams, after which a sensor ends by itself.
+//! A sensor ends by itself after its quota of datagrams.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Datagrams that may still be received, by all workers together.
 #[derive(Debug)]
 pub struct Quota {
-    /// Not received yet, and not taken by a worker that is about to.
+    /// Datagrams not received yet, and not taken by a worker that is about to receive them.
     free: AtomicU64,
-    /// Not received yet.
+    /// Datagrams not received yet.
     open: AtomicU64,
 }
 
 impl Quota {
-    /// A quota of `n` datagrams.
+    /// Makes a quota of `n` datagrams.
     #[must_use]
     pub fn new(n: u64) -> Self {
         Self { free: AtomicU64::new(n), open: AtomicU64::new(n) }
     }
 
-    /// Takes up to `n` from it, to be settled once it is known how many came.
+    /// Takes up to `n` from the quota, to be settled once it is known how many came.
     pub(super) fn take(&self, n: usize) -> usize {
         let mut taken = 0;
         let _ = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -34,8 +34,8 @@ impl Quota {
         self.open.fetch_sub(used as u64, Ordering::Relaxed);
     }
 
-    /// Says whether all of its datagrams have been received. What another worker has taken may
-    /// still come back.
+    /// Says whether all of its datagrams have been received. Datagrams that another worker has
+    /// taken may still come back.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0

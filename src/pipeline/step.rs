@@ -22,7 +22,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// A step from datagrams of the sessions on this list to `outlets`.
+    /// Makes a step from datagrams of the sessions on this list to `outlets`.
     #[must_use]
     pub fn new(
         policy: ReservedBits,
@@ -35,8 +35,8 @@ impl Step {
         Self { policy, allowed: allow_list.reader(), sessions, outlets, counters }
     }
 
-    /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts it,
-    /// whatever it is.
+    /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts the
+    /// datagram, whatever it is.
     #[inline]
     pub fn datagram(&mut self, datagram: &Datagram<'_>) {
         let counters = &*self.counters;
@@ -50,8 +50,8 @@ impl Step {
         if inner.reserved_bits {
             counters.reserved_bits.add(1);
         }
-        // Before the session is looked up: one that is not allowed must not use up a number. What
-        // was delivered was allowed at the time.
+        // This comes before the session is looked up: a session that is not allowed must not use up
+        // a number. A frame that was delivered was allowed at the time.
         if !datagram.delivered && !self.allowed.takes(datagram.source, inner.vni) {
             counters.unselected_vnis.add(inner.vni);
             return self.unselected(1);
@@ -59,6 +59,8 @@ impl Step {
         if inner.original > inner.arrived {
             counters.cut_by_mirror.add(1);
         }
+        // A capture says the link type once, for all frames of its session.
+        debug_assert_eq!(inner.link_type, datagram.encapsulation.link_type());
         let session = Session {
             encapsulation: datagram.encapsulation,
             source: datagram.source,

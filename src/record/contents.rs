@@ -1,4 +1,4 @@
-//! The statements of a capture beside its records.
+//! A capture has statements beside its records.
 
 use super::Timestamp;
 use crate::wire::LinkType;

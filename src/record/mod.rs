@@ -1,4 +1,4 @@
-//! Capture formats: encoding records, compressing, reading and salvaging files.
+//! Capture formats are encoded, compressed, read and salvaged here.
 
 pub mod compress;
 pub(crate) mod contents;

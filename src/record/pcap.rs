@@ -1,4 +1,4 @@
-//! The classic pcap format with nanoseconds, as libpcap writes it (`pcap-savefile(5)`),
+//! The classic pcap format has nanoseconds here, as libpcap writes it (`pcap-savefile(5)`),
 //! little-endian.
 //!
 //! A record is the same bytes in a lane's chunk and in the file, so a frame is copied once, into
@@ -8,14 +8,14 @@
 use super::Timestamp;
 use crate::wire::LinkType;
 
-/// Nanosecond pcap.
+/// The magic number of nanosecond pcap.
 pub const MAGIC: u32 = 0xa1b2_3c4d;
 /// Length of a file header.
 pub const FILE_HEADER_LEN: usize = 24;
 /// Length of a record header; the frame follows.
 pub const RECORD_HEADER_LEN: usize = 16;
 
-/// The header of a file of such frames, cut to `snaplen` bytes.
+/// Makes the header of a file of such frames, cut to `snaplen` bytes.
 #[must_use]
 pub fn file_header(link_type: LinkType, snaplen: u32) -> [u8; FILE_HEADER_LEN] {
     let mut header = [0; FILE_HEADER_LEN];
@@ -56,20 +56,20 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Bytes of the record, header included.
+    /// Returns the bytes of the record, header included.
     #[must_use]
     pub fn len(&self) -> usize {
         RECORD_HEADER_LEN + self.frame.len()
     }
 
-    /// A record has a header, so it is never empty.
+    /// Says that a record has a header, so it is never empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         false
     }
 }
 
-/// The records in `bytes`, which [`push`] wrote. Ends at the first that is not whole.
+/// Returns the records in `bytes`, which [`push`] wrote. Ends at the first that is not whole.
 pub fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
     std::iter::from_fn(move || {
         let (header, rest) = bytes.split_first_chunk::<RECORD_HEADER_LEN>()?;

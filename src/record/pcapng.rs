@@ -1,4 +1,4 @@
-//! pcapng as this program writes it: one section, one interface, little-endian, nanoseconds
+//! This program writes pcapng as one section, one interface, little-endian, nanoseconds
 //! (draft-ietf-opsawg-pcapng, "PCAP Next Generation (pcapng) Capture File Format").
 //!
 //! ```text
@@ -63,7 +63,7 @@ const DROPCOUNT_LEN: usize = OPTION_HEADER_LEN + 8;
 pub(crate) const CLOSING_LEN: usize =
     BLOCK_HEADER_LEN + 12 + 7 * (OPTION_HEADER_LEN + 8) + OPTION_HEADER_LEN + BLOCK_TRAILER_LEN;
 
-/// Section header and interface description.
+/// Returns the section header and the interface description.
 #[must_use]
 pub(crate) fn opening(opening: &Opening<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
@@ -90,7 +90,7 @@ pub(crate) fn opening(opening: &Opening<'_>) -> Vec<u8> {
     out
 }
 
-/// Bytes of the packet block of a frame of `frame_len` bytes.
+/// Returns the bytes of the packet block of a frame of `frame_len` bytes.
 #[inline]
 #[must_use]
 pub(crate) fn packet_len(frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
@@ -136,7 +136,7 @@ pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Dir
     out.extend_from_slice(&total);
 }
 
-/// Interface statistics, [`CLOSING_LEN`] bytes.
+/// Returns the interface statistics, [`CLOSING_LEN`] bytes.
 #[must_use]
 pub(crate) fn closing(statistics: &Statistics) -> Vec<u8> {
     let mut out = Vec::with_capacity(CLOSING_LEN);
@@ -195,7 +195,8 @@ fn pad(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&[0; 3][..length.next_multiple_of(4) - length]);
 }
 
-/// A time as two halves of 32 bits, the high one first: not a 64-bit number in little-endian.
+/// Splits a time into two halves of 32 bits, the high one first: not a 64-bit number in
+/// little-endian.
 #[inline]
 fn halves(timestamp: Timestamp) -> (u32, u32) {
     // Each half is 32 bits by construction.

@@ -1,4 +1,4 @@
-//! A point in time as captures keep it.
+//! A timestamp is a point in time as captures keep it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,31 +6,31 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Nanoseconds since the epoch, UTC. Lasts until the year 2554.
+/// Nanoseconds since the epoch, UTC. They last until the year 2554.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The time `ns` nanoseconds after the epoch.
+    /// Makes the time `ns` nanoseconds after the epoch.
     #[must_use]
     pub const fn from_ns(ns: u64) -> Self {
         Timestamp(ns)
     }
 
-    /// Now, by the system's clock.
+    /// Returns the present time, by the system's clock.
     #[must_use]
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Nanoseconds since the epoch.
+    /// Returns nanoseconds since the epoch.
     #[must_use]
     pub const fn ns(self) -> u64 {
         self.0
     }
 
-    /// Whole seconds since the epoch, and the nanoseconds beyond.
+    /// Returns whole seconds since the epoch, and the nanoseconds beyond.
     #[must_use]
     pub const fn split(self) -> (u64, u32) {
         // The remainder is below 10^9, which fits.
@@ -38,26 +38,26 @@ impl Timestamp {
         (self.0 / 1_000_000_000, (self.0 % 1_000_000_000) as u32)
     }
 
-    /// The first multiple of `interval` since the epoch that is later than this time.
+    /// Returns the first multiple of `interval` since the epoch that is later than this time.
     #[must_use]
     pub fn next_multiple(self, interval: Duration) -> Self {
         let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
         Timestamp((self.0 / interval).saturating_add(1).saturating_mul(interval))
     }
 
-    /// This time plus `duration`.
+    /// Returns this time plus `duration`.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         Timestamp(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// This time minus `duration`.
+    /// Returns this time minus `duration`.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Timestamp(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// `YYYYMMDDThhmmssZ`, for file names.
+    /// Writes `YYYYMMDDThhmmssZ`, for file names.
     #[must_use]
     pub fn compact(self) -> String {
         self.civil().strftime("%Y%m%dT%H%M%SZ").to_string()
@@ -70,7 +70,7 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339 in UTC with nine decimals, as `2026-11-24T03:18:29.000000001Z`.
+/// Writes RFC 3339 in UTC with nine decimals, as `2026-11-24T03:18:29.000000001Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.civil().strftime("%Y-%m-%dT%H:%M:%S.%9fZ").fmt(f)
@@ -83,7 +83,7 @@ impl serde::Serialize for Timestamp {
     }
 }
 
-/// A time of RFC 3339, to the nanosecond. None before the epoch or after the year 2554.
+/// Reads a time of RFC 3339, to the nanosecond. None before the epoch or after the year 2554.
 impl FromStr for Timestamp {
     type Err = &'static str;
 

@@ -1,8 +1,9 @@
-//! A window over a stream: bytes are looked at before they are used up, and fields are read out of them.
+//! A window shows a part of a stream: bytes are looked at before they are used up, and fields are
+//! read out of them.
 
 use std::io::{self, Read};
 
-/// What is in the buffer of a stream and not used up.
+/// The bytes in the buffer of a stream that are not used up.
 #[derive(Debug)]
 pub(super) struct Window<R> {
     source: R,
@@ -14,35 +15,37 @@ pub(super) struct Window<R> {
 }
 
 impl<R: Read> Window<R> {
-    /// A window that is never larger than `capacity` bytes.
+    /// Makes a window that is never larger than `capacity` bytes.
     pub(super) fn new(source: R, capacity: usize) -> Self {
         Self { source, buffer: vec![0; capacity], start: 0, end: 0, offset: 0 }
     }
 
-    /// The bytes that are there.
+    /// Returns the bytes that are there.
     pub(super) fn bytes(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The most bytes that can be there.
+    /// Returns the most bytes that can be there.
     pub(super) fn capacity(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Place in the stream of the first byte that is not used up.
+    /// Returns the place in the stream of the first byte that is not used up.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The stream, of which the window has read more than was used up.
+    /// Lends the stream, of which the window has read more than was used up.
     pub(super) fn source(&mut self) -> &mut R {
         &mut self.source
     }
 
-    /// Reads until `length` bytes are there, the window is full, or the stream ends. Returns how many of `length` are there.
+    /// Reads until `length` bytes are there, the window is full, or the stream ends. Returns how
+    /// many of `length` are there.
     ///
     /// # Errors
-    /// What reading returns, but for interruptions. What was read before it is there.
+    /// Reading fails, other than by an interruption. The bytes that were read before the error are
+    /// there.
     pub(super) fn fill(&mut self, length: usize) -> io::Result<usize> {
         if self.buffer.len() - self.start < length {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -73,22 +76,22 @@ impl<R: Read> Window<R> {
     }
 }
 
-/// The `N` bytes at `at`, or zeros where `bytes` end before.
+/// Reads the `N` bytes at `at`, or zeros where `bytes` end before.
 pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
 }
 
-/// The little-endian number at `at`, or 0 where `bytes` end before.
+/// Reads the little-endian number at `at`, or 0 where `bytes` end before.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(field(bytes, at))
 }
 
-/// A length that a file says.
+/// Converts a length that a file says.
 pub(super) fn to_usize(length: u32) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
-/// A length in memory.
+/// Converts a length in memory.
 pub(super) fn to_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
@@ -97,7 +100,7 @@ pub(super) fn to_u64(length: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// Returns so many bytes at a time at most, and is interrupted before each.
+    /// A reader that returns so many bytes at a time at most, and is interrupted before each.
     struct Slow<'a>(&'a [u8], usize, bool);
 
     impl Read for Slow<'_> {

@@ -1,11 +1,11 @@
-//! The report of a replay.
+//! A replay ends with a report.
 
 use std::fmt;
 use std::time::Duration;
 
+use indicatif::HumanCount;
 use serde::{Serialize, Serializer};
 
-use crate::ledger::thousands;
 use crate::record::read::ReadError;
 
 /// Counts what was sent, and by reason what was not.
@@ -94,8 +94,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "sent {} frames, {} bytes, in {:.3} s: {} frames/s, {} Mbit/s",
-            thousands(self.frames),
-            thousands(self.frame_bytes),
+            HumanCount(self.frames),
+            HumanCount(self.frame_bytes),
             self.elapsed.as_secs_f64(),
             Rate(self.frames_per_second()),
             Rate(self.mbit_per_second()),
@@ -119,7 +119,7 @@ impl fmt::Display for Report {
             (self.no_buffer_space, "waits for a full queue or buffer of this host"),
         ] {
             if count > 0 {
-                write!(f, "\n{:>9} {what}", thousands(count))?;
+                write!(f, "\n{:>9} {what}", HumanCount(count).to_string())?;
             }
         }
         if self.held {
@@ -130,7 +130,7 @@ impl fmt::Display for Report {
         }
         if self.other_errors > 0 {
             let last = self.last_error.as_deref().unwrap_or_default();
-            write!(f, "\n{:>9} other errors, the last: {last}", thousands(self.other_errors))?;
+            write!(f, "\n{:>9} other errors, the last: {last}", HumanCount(self.other_errors).to_string())?;
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl fmt::Display for Rate {
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturates")]
         let whole = self.0.round() as u64;
-        thousands(whole).fmt(f)
+        HumanCount(whole).fmt(f)
     }
 }
 

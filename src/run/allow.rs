@@ -1,7 +1,8 @@
 //! The sensor looks after what is allowed while it runs.
 //!
 //! The file of `--allow` may be on a file system that does not answer. So it is read by a thread of
-//! its own, one read after the other: neither the end of the sensor nor anything else waits for it.
+//! its own, one read after the other. Neither the end of the sensor nor anything else waits for
+//! that thread.
 
 use std::io;
 use std::path::PathBuf;
@@ -36,13 +37,14 @@ impl Reader {
         let (asks, asked) = bounded::<()>(1);
         let (sender, answers) = bounded(1);
         thread::Builder::new().name("vxtap-allow".into()).spawn(move || {
-            // It ends when nobody asks any more, or with the process, where a read never returns.
+            // The thread ends when nobody asks any more, or with the process, where a read never
+            // returns.
             while asked.recv().is_ok() && sender.send(read()).is_ok() {}
         })?;
         Ok(Self { asks, answers })
     }
 
-    /// Asks for a read that begins later than this. Where one waits already, that does for both.
+    /// Asks for a read that begins later than this. A read that waits already does for both.
     fn ask(&self) {
         let _ = self.asks.try_send(());
     }
@@ -56,7 +58,7 @@ pub(super) struct AllowFile {
 }
 
 impl AllowFile {
-    /// Reads what is allowed at the start; gives that, and the file that says so where it is one.
+    /// Reads what is allowed at the start. Returns that, and the file that says so where it is one.
     ///
     /// # Errors
     /// The file cannot be used, the sensor is to end before it is read, or its time is over.
@@ -101,13 +103,13 @@ impl AllowFile {
     }
 }
 
-/// The sessions that are allowed, and who is to be told when these change.
+/// The sessions that are allowed, and the parts that are told when these change.
 #[derive(Debug)]
 pub(super) struct Allow {
     file: Option<AllowFile>,
-    /// Of the workers.
+    /// The list of the workers.
     pub(super) list: Arc<AllowList>,
-    /// Of the program in the kernel.
+    /// The gate of the program in the kernel.
     gate: Option<Gate>,
     /// The last signal that asked for a read.
     signal: &'static str,
@@ -187,7 +189,7 @@ mod tests {
         Allowed::new(Some(Vni::new(vni).into_iter().collect()), None).unwrap()
     }
 
-    /// A file whose reads return what is sent here, and how many have begun.
+    /// Makes a file whose reads return what is sent here, and how many have begun.
     fn slow_file() -> (AllowFile, Sender<Answer>, Arc<AtomicU32>) {
         let (disk, content) = bounded::<Answer>(0);
         let begun = Arc::new(AtomicU32::new(0));
@@ -228,7 +230,7 @@ mod tests {
             allow.reread("SIGUSR2");
         }
         assert_eq!(begun.load(Ordering::Relaxed), 1, "one at a time");
-        // What is asked for meanwhile is read once more, since the file may have changed.
+        // A read that is asked for meanwhile is one read more, since the file may have changed.
         for vni in [2, 3] {
             disk.send(Ok(only(vni))).unwrap();
             let answer = allow.answers().recv();

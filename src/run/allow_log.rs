@@ -13,7 +13,7 @@ pub(super) fn log(allowed: &Allowed) {
     list("sources", sources);
 }
 
-/// A network as people write it: a single address without its length.
+/// Writes a network as people do: a single address without its length.
 fn network(network: &IpNet) -> String {
     let is_single = network.prefix_len() == network.max_prefix_len();
     if is_single { network.addr().to_string() } else { network.to_string() }

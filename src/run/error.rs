@@ -1,4 +1,4 @@
-//! The reasons why a sensor does not start.
+//! A sensor does not start for one of these reasons.
 
 use std::io;
 

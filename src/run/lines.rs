@@ -1,11 +1,11 @@
-//! Lists of any length in log lines of bounded length.
+//! Lists of any length are put into log lines of bounded length.
 
-/// Bytes of a line that a list is cut into at most, its beginning not counted. Beyond some of these
-/// a log that travels by syslog cuts it.
+/// The most bytes of a line that a list is cut into, its beginning not counted. A log that travels
+/// by syslog cuts a line beyond some of these.
 const LONGEST: usize = 4000;
 
-/// The items, with commas between them, in as few lines as hold them: none is cut, none is left
-/// out.
+/// Writes the items, with commas between them, in as few lines as hold them. None is cut, none is
+/// left out.
 pub(super) fn of(items: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for item in items {

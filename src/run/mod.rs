@@ -1,4 +1,4 @@
-//! `vxtap run`: the sensor from start to end.
+//! `vxtap run` takes the sensor from start to end.
 
 mod allow;
 mod allow_log;
@@ -39,8 +39,8 @@ pub struct Sensor {
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
 ///
 /// # Errors
-/// What is allowed is not known, nothing can be received or delivered, there is no thread, or the
-/// sensor was to end before; nothing is left behind then.
+/// The list of what is allowed is not known, nothing can be received or delivered, there is no
+/// thread, or the sensor was to end before. Nothing is left behind then.
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
     host::raise_descriptor_limit();
@@ -77,7 +77,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     Ok(Sensor { pipeline, addresses, allow, duration: plan.duration })
 }
 
-/// Says where files meet the limit of the process before they are cut, which costs frames.
+/// Warns where files meet the limit of the process before they are cut, which costs frames.
 fn warn_of_file_limit(plan: &PipelinePlan) {
     let sizes = plan.outputs.iter().filter_map(|output| output.to.files()).map(|files| files.rotate_size);
     if let (Some(size), Some(limit)) = (sizes.max(), storage::file_size_limit())

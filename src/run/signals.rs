@@ -1,8 +1,9 @@
-//! Signals. SIGINT, SIGTERM and, unless it was ignored before, SIGHUP: the first asks to end, the
-//! second ends at once. SIGUSR1: asks to complete the files that are written to. SIGUSR2: asks to
-//! read again which sessions are allowed, and so does SIGHUP to a sensor without a terminal, as to
-//! other services. SIGXCPU: asks to end, for a limit of the process will end it soon. SIGXFSZ: does
-//! not end the process, so that the write that met the limit fails as any other does.
+//! Signals ask the sensor for something. SIGINT, SIGTERM and, unless it was ignored before, SIGHUP
+//! ask to end, and the second of them ends at once. SIGUSR1 asks to complete the files that are
+//! written to. SIGUSR2 asks to read again which sessions are allowed, and so does SIGHUP to a
+//! sensor without a terminal, as to other services. SIGXCPU asks to end, for a limit of the process
+//! will end it soon. SIGXFSZ does not end the process, so that the write that met the limit fails
+//! as any other does.
 
 use std::io;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use signal_hook::low_level;
 /// The meanings that SIGHUP can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hangup {
-    /// To end.
+    /// SIGHUP asks to end.
     End,
-    /// To end where there is a terminal that can hang up, else to read again what is allowed.
+    /// SIGHUP asks to end where there is a terminal that can hang up, else to read again what is
+    /// allowed.
     EndOrReread,
 }
 
@@ -32,8 +34,8 @@ pub enum Ending {
     NoTimeLeft,
 }
 
-/// Tells of signals. From its creation on, a second that asks to end ends the process at once, with
-/// 128 plus its number.
+/// Tells of signals. From its creation on, a second signal that asks to end ends the process at
+/// once, with 128 plus its number.
 #[derive(Debug)]
 pub struct Signals {
     /// Receives when SIGUSR1 comes.
@@ -42,7 +44,7 @@ pub struct Signals {
     pub reread: Receiver<&'static str>,
     /// Receives when the process is to end.
     pub received: Receiver<Ending>,
-    /// True from then on.
+    /// True from the moment on at which the process is to end.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -54,7 +56,8 @@ impl Signals {
     /// `sigaction(2)` or creating a thread fails.
     pub fn new(hangup: Hangup) -> io::Result<Self> {
         let this = Process::myself().ok();
-        // nohup has a program ignore SIGHUP, so that it outlives the login: then it is not ours.
+        // nohup has a program ignore SIGHUP, so that it outlives the login. Then the signal is not
+        // ours.
         let ignores_hangup = this.as_ref().and_then(|this| this.status().ok()).is_some_and(|status| {
             let bit = status.sigign >> (SIGHUP - 1);
             bit & 1 == 1
@@ -75,14 +78,14 @@ impl Signals {
             let mut asked = false;
             for signal in signals.forever() {
                 let name = low_level::signal_name(signal).unwrap_or("signal");
-                // Where a channel is full: one that is not heard yet does for both. Nobody listens
-                // any more when the sensor is ending for another reason.
+                // Where a channel is full, the signal that is not heard yet does for both. Nobody
+                // listens any more when the sensor is ending for another reason.
                 match signal {
                     SIGUSR1 => drop(cut_sender.try_send(())),
                     SIGUSR2 => drop(reread_sender.try_send(name)),
                     SIGHUP if rereads => drop(reread_sender.try_send(name)),
                     SIGXFSZ => {}
-                    // It comes again each second.
+                    // SIGXCPU comes again each second.
                     SIGXCPU => {
                         flag.store(true, Ordering::Relaxed);
                         let _ = sender.try_send(Ending::NoTimeLeft);

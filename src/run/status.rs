@@ -1,5 +1,5 @@
-//! What a running sensor says of itself: a live line on a terminal, else a log line now and then;
-//! and what is worth a warning.
+//! A running sensor shows a live line on a terminal, else a log line now and then; and it tells
+//! what is worth a warning.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,30 +8,31 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use indicatif::HumanCount;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::lines;
 use crate::console::Console;
-use crate::ledger::{Ledger, Losses, OutputDrop, Snapshot, Totals, thousands};
+use crate::ledger::{Ledger, Losses, OutputDrop, Snapshot, Totals};
 use crate::pipeline::Pipeline;
 use crate::record::Timestamp;
 use crate::route::Registry;
 
-/// How often the live line is drawn, and warnings are looked for.
+/// The time between two drawings of the live line, and between two looks for warnings.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often a log line is written where nobody watches.
+/// The time between two log lines where nobody watches.
 const LOG: Duration = Duration::from_secs(10);
-/// How long the end of a sensor waits for the terminal.
+/// The time for which the end of a sensor waits for the terminal.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// New sessions that have a line of their own in a second; the others share some.
 const NAMED: usize = 5;
 
-/// The ledger as it is now, without the sessions.
+/// Takes the ledger as it is now, without the sessions.
 fn look(ledger: &Ledger) -> Snapshot {
     Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new())
 }
 
-/// How often what the catalogue has a warning for has happened, by that warning.
+/// Counts how often what the catalogue has a warning for has happened, by that warning.
 fn alarms(snapshot: &Snapshot) -> BTreeMap<&'static str, u64> {
     let outputs = snapshot.outputs.values().flat_map(|output| output.shown());
     let mut alarms = BTreeMap::new();
@@ -43,7 +44,7 @@ fn alarms(snapshot: &Snapshot) -> BTreeMap<&'static str, u64> {
     alarms
 }
 
-/// What a line tells.
+/// The content of a line.
 #[derive(Debug)]
 struct Report {
     ledger: Snapshot,
@@ -57,7 +58,7 @@ impl Report {
         Self { losses: Losses::of(&ledger), ledger, at }
     }
 
-    /// Datagrams and megabytes a second since `before`.
+    /// Returns datagrams and megabytes a second since `before`.
     fn rates(&self, before: &Self) -> (f64, f64) {
         let elapsed = self.at.duration_since(before.at).as_secs_f64().max(1e-3);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed;
@@ -65,12 +66,12 @@ impl Report {
         (rate(now.received, before.received), rate(now.received_bytes, before.received_bytes) / 1e6)
     }
 
-    /// For a terminal, which may be narrow: what was lost is at its beginning.
+    /// Writes the line for a terminal, which may be narrow: what was lost is at its beginning.
     fn line(&self, before: &Self, sessions: u32) -> String {
         let lost = self.losses.lost_since(&before.losses);
         let besides = self.losses.besides_since(&before.losses);
         let (packets, megabytes) = self.rates(before);
-        let received = thousands(self.ledger.datagrams.received);
+        let received = HumanCount(self.ledger.datagrams.received);
         let parts = [
             if lost.is_empty() { "nothing lost".into() } else { format!("LOST {lost}") },
             besides,
@@ -105,16 +106,16 @@ impl Report {
 #[derive(Debug)]
 struct Status {
     line: Option<ProgressBar>,
-    /// In the last line or log line.
+    /// The report of the last live line or log line.
     shown: Report,
-    /// At the last look for warnings.
+    /// The counts at the last look for warnings.
     warned: BTreeMap<&'static str, u64>,
     sessions: u32,
     ledger: Arc<Ledger>,
     registry: Arc<Registry>,
 }
 
-/// A status that is shown, by a thread of its own: a terminal that does not take what is written to
+/// A status that is shown, by a thread of its own. A terminal that does not take what is written to
 /// it, as one that was stopped with Ctrl-S, must hold up nobody.
 #[derive(Debug)]
 pub(super) struct Shown {
@@ -133,7 +134,7 @@ impl Shown {
 /// Shows how the sensor does.
 ///
 /// # Errors
-/// What creating a thread returns.
+/// A thread cannot be created.
 pub(super) fn show(pipeline: &Pipeline, console: &Console) -> io::Result<Shown> {
     let mut status = Status::new(pipeline, console);
     let (stop, stopped) = bounded(0);
@@ -185,7 +186,7 @@ impl Status {
         self.shown = report;
     }
 
-    /// Called once a second: one line at most for each cause.
+    /// Warns, with one line at most for each cause. Called once a second.
     fn warn(&mut self, ledger: &Snapshot) {
         let alarms = alarms(ledger);
         for (warning, total) in &alarms {

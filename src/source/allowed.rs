@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use super::SourceSet;
 use crate::wire::{Vni, VniSet};
 
-/// Ranges of VNIs, or prefixes of sources, that a list has at most: it is logged in full, and the
+/// The most ranges of VNIs, or prefixes of sources, that a list has. It is logged in full, and the
 /// program in the kernel has room for two.
 const MOST: usize = 1 << 16;
 
-/// The sessions that are let in. By default all.
+/// The sessions that are let in. By default these are all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     vnis: Option<VniSet>,
@@ -30,11 +30,11 @@ pub struct Allowed {
 pub struct TooMany(usize, &'static str);
 
 impl Allowed {
-    /// Sessions with one of these VNIs and from one of these sources. `None` stands for all, an
-    /// empty set for none.
+    /// Lets in sessions with one of these VNIs and from one of these sources. `None` stands for
+    /// all, an empty set for none.
     ///
     /// # Errors
-    /// More than 65,536 ranges or prefixes.
+    /// A list has more than 65,536 ranges or prefixes.
     pub fn new(vnis: Option<VniSet>, sources: Option<SourceSet>) -> Result<Self, TooMany> {
         let lengths = [
             (vnis.as_ref().map_or(0, |set| set.ranges().len()), "VNIs"),
@@ -54,13 +54,13 @@ impl Allowed {
             && self.sources.as_ref().is_none_or(|set| set.contains(source))
     }
 
-    /// The VNIs; `None` stands for all.
+    /// Returns the VNIs; `None` stands for all.
     #[must_use]
     pub fn vnis(&self) -> Option<&VniSet> {
         self.vnis.as_ref()
     }
 
-    /// The sources; `None` stands for all.
+    /// Returns the sources; `None` stands for all.
     #[must_use]
     pub fn sources(&self) -> Option<&SourceSet> {
         self.sources.as_ref()
@@ -75,7 +75,7 @@ pub struct AllowList {
     current: Mutex<Arc<Allowed>>,
 }
 
-/// A worker's view of it.
+/// A worker's view of the list.
 #[derive(Debug)]
 pub struct AllowListReader {
     list: Arc<AllowList>,
@@ -84,20 +84,20 @@ pub struct AllowListReader {
 }
 
 impl AllowList {
-    /// Allows this to begin with.
+    /// Allows these sessions to begin with.
     #[must_use]
     pub fn new(allowed: Allowed) -> Self {
         Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(allowed)) }
     }
 
-    /// Allows this from now on.
+    /// Allows these sessions from now on.
     pub fn replace(&self, allowed: Allowed) {
         let mut current = self.current.lock();
         *current = Arc::new(allowed);
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// A view of it.
+    /// Makes a view of the list.
     #[must_use]
     pub fn reader(self: Arc<Self>) -> AllowListReader {
         let mut reader = AllowListReader { version: u64::MAX, allowed: Arc::default(), list: self };

@@ -1,4 +1,4 @@
-//! Copies that were lost: what they add to the sockets' drops is taken off again.
+//! Copies that were lost add to the sockets' drops, and are taken off again.
 //!
 //! A broadcast or multicast datagram comes to every socket of a group, and one worker receives it:
 //! see `owner`. Where the other sockets had no room for their copies the kernel counts a drop for
@@ -7,8 +7,8 @@
 //! So each group has one socket more, bound behind those of the workers. The program that steers
 //! never picks it, hence it gets nothing but what is given to all, and its filter refuses that at
 //! once. Its drop counter is the number of datagrams that were given to all. Each comes to every
-//! worker, and all but one of these are copies; of the copies those that no worker has read were
-//! lost, or are still queued.
+//! worker, and all but one of these are copies. The copies that no worker has read were lost, or
+//! are still queued.
 //!
 //! ```text
 //! copies lost or queued = what was given to each worker, added up
@@ -17,13 +17,13 @@
 //! dropped               = drops of all sockets - copies lost or queued
 //! ```
 //!
-//! That is a bound from below while copies are queued, and exact when all have been read. The
+//! The result is a bound from below while copies are queued, and exact when all have been read. The
 //! kernel serves the sockets one after the other, so a drop counter can be ahead of the count of
 //! what was given by a datagram for each CPU. Hence what a worker told is used when it tells more.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use socket2::Socket;
 
 use super::drops::DropCounter;
@@ -40,20 +40,20 @@ pub(super) struct Copies {
 struct Inner {
     given: Vec<(Socket, DropCounter)>,
     workers: Vec<Worker>,
-    /// Datagrams that workers have said were dropped.
+    /// Datagrams of which workers have been told that they were dropped.
     told: u64,
 }
 
 /// A worker, as far as it is known.
 #[derive(Debug, Clone, Copy, Default)]
 struct Worker {
-    /// So much had been given to all when the worker began, once it has.
+    /// The datagrams that had been given to all when the worker began, once it has.
     begun: Option<u64>,
-    /// So much had been given to all when the worker began to refuse, once it has.
+    /// The datagrams that had been given to all when the worker began to refuse, once it has.
     ended: Option<u64>,
-    /// Told some time ago, unless it has ended.
+    /// The numbers that it told some time ago, unless it has ended.
     settled: Told,
-    /// Told last.
+    /// The numbers that it told last.
     last: Told,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Told {
 }
 
 impl Copies {
-    /// Copies between this many workers, without a socket yet.
+    /// Makes copies between this many workers, without a socket yet.
     pub(super) fn new(workers: usize) -> Self {
         Self { inner: Mutex::new(Inner { workers: vec![Worker::default(); workers], ..Inner::default() }) }
     }
@@ -96,7 +96,7 @@ impl Copies {
     }
 
     /// Takes what a worker tells, and returns how many datagrams more were dropped, as far as that
-    /// can be said. No two workers are told of the same.
+    /// can be said. No two workers are told of the same drop.
     pub(super) fn dropped(&self, worker: usize, told: Told) -> u64 {
         self.with(|inner| {
             if let Some(worker) = inner.workers.get_mut(worker) {
@@ -112,12 +112,12 @@ impl Copies {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
-        f(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.inner.lock())
     }
 }
 
 impl Inner {
-    /// Datagrams that have been given to all so far.
+    /// Returns how many datagrams have been given to all so far.
     fn given(&mut self) -> io::Result<u64> {
         let mut sum = 0;
         for (socket, drops) in &mut self.given {
@@ -128,11 +128,12 @@ impl Inner {
     }
 }
 
-/// Datagrams that were dropped at least, where this many have been given to all so far.
+/// Returns how many datagrams were dropped at least, where this many have been given to all so far.
 fn dropped(workers: &[Worker], given: u64) -> u64 {
     let ended = |worker: &Worker| worker.ended.unwrap_or(given);
     let to_each: u64 = workers.iter().filter_map(|worker| Some(ended(worker).saturating_sub(worker.begun?))).sum();
-    // Each has one worker whose it is; before all have begun, that can be one that has not.
+    // Each datagram has one worker whose it is. Before all have begun, that can be one that has
+    // not.
     let begun = workers.iter().map(|worker| worker.begun.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX);
     let to_all = workers.iter().map(ended).min().unwrap_or(0).saturating_sub(begun);
     let read: u64 = workers.iter().map(|worker| worker.settled.copies).sum();
@@ -148,7 +149,7 @@ mod tests {
     use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
 
-    /// What a worker that has ended has told.
+    /// Makes what a worker that has ended has told.
     fn ended(begun: u64, ended: u64, drops: u64, copies: u64) -> Worker {
         let told = Told { drops, copies };
         Worker { begun: Some(begun), ended: Some(ended), settled: told, last: told }

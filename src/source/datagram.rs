@@ -1,4 +1,4 @@
-//! Datagrams, and the trait of all that they come from.
+//! A datagram is what a source lends, and every source has the same trait.
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -21,7 +21,7 @@ pub struct Datagram<'a> {
     /// True where an output had the frame already, in front of the worker: this is a copy for the
     /// other outputs.
     pub delivered: bool,
-    /// Outer source address, as [`crate::wire::source`] has it.
+    /// Outer source address, as [`crate::wire::address`] has it.
     pub source: Ipv6Addr,
     /// The UDP port of this host that the datagram came to.
     pub port: u16,
@@ -32,8 +32,8 @@ pub struct Datagram<'a> {
 }
 
 impl Datagram<'_> {
-    /// A datagram without payload, from nobody: a literal that names only some of the fields takes
-    /// the rest from it.
+    /// Makes a datagram without payload, from nobody: a literal that names only some of the fields
+    /// takes the rest from it.
     #[must_use]
     pub const fn empty() -> Self {
         Self {
@@ -84,6 +84,6 @@ pub trait Source {
     /// waits for more.
     ///
     /// # Errors
-    /// A failure after which the source is of no more use.
+    /// The source failed, and is of no more use.
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received>;
 }

@@ -1,4 +1,4 @@
-//! The kernel's counter of what a socket has dropped.
+//! The kernel counts what a socket has dropped.
 
 /// A 32-bit counter of the kernel's that wraps, followed in 64 bits.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,7 +23,7 @@ impl DropCounter {
         self.last = now;
     }
 
-    /// Drops that have been counted.
+    /// Returns the drops that have been counted.
     pub(super) fn total(self) -> u64 {
         self.total
     }

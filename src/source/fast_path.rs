@@ -1,4 +1,4 @@
-//! The account that a program in the kernel gives of what it did in front of the workers.
+//! A program in the kernel gives account of what it did in front of the workers.
 
 use std::fmt::Debug;
 use std::io;
@@ -12,65 +12,65 @@ pub trait Account: Send + Debug {
     /// Returns what the program did so far.
     fn so_far(&mut self) -> FastPath;
 
-    /// Returns what the program redirected without a copy, by session: once for all workers
-    /// together, and when it redirects no more.
+    /// Returns what the program redirected without a copy, by session. It is asked once for all
+    /// workers together, when the program redirects no more.
     ///
     /// # Errors
-    /// A map of the program that cannot be read; then nobody knows the sessions of these frames.
+    /// A map of the program cannot be read. Then nobody knows the sessions of these frames.
     fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>>;
 }
 
-/// Counts of what a program in the kernel did with datagrams before the worker saw them.
+/// Counts what a program in the kernel did with datagrams before the worker saw them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FastPath {
-    /// Put into a ring.
+    /// Datagrams put into a ring.
     pub taken: u64,
-    /// Read from the ring.
+    /// Datagrams read from the ring.
     pub read: u64,
-    /// Lost for want of room in the ring; part of what the kernel dropped.
+    /// Datagrams lost for want of room in the ring; part of what the kernel dropped.
     pub ring_full: u64,
-    /// Whole VXLAN of a session that is not allowed, dropped.
+    /// Whole VXLAN datagrams of a session that is not allowed, dropped.
     pub unselected: u64,
-    /// Bytes of their payloads.
+    /// Bytes of the payloads of these.
     pub unselected_bytes: u64,
     /// Packets of any kind that were left to the stack.
     pub passed: u64,
-    /// Of these, datagrams for the sensor from an address that no other host has.
+    /// Datagrams among the passed ones, for the sensor, from an address that no other host has.
     pub martian: u64,
     /// Counts of what was redirected into an interface, where that was asked for.
     pub redirect: Redirected,
 }
 
-/// Counts of what a program in the kernel did with datagrams whose frames it was to redirect into
-/// an interface.
+/// Counts what a program in the kernel did with datagrams whose frames it was to redirect into an
+/// interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Redirected {
-    /// Redirected.
+    /// Frames redirected.
     pub redirected: u64,
-    /// Of that, come through the interface, where sniffers see it.
+    /// Redirected frames that came through the interface, where sniffers see them.
     pub entered: u64,
     /// Bytes of these frames.
     pub entered_bytes: u64,
-    /// Left to user space, since something about them is odd.
+    /// Datagrams left to user space, since something about them is odd.
     pub odd: u64,
-    /// Left to user space, since their headers could not be taken off.
+    /// Datagrams left to user space, since their headers could not be taken off.
     pub failed: u64,
-    /// Left to user space, since there was no interface.
+    /// Datagrams left to user space, since there was no interface.
     pub no_interface: u64,
-    /// Redirected without a copy for user space, which knows of these from here only.
+    /// Frames redirected without a copy for user space, which knows of these from here only.
     pub uncopied: u64,
-    /// Bytes of their payloads.
+    /// Bytes of the payloads of uncopied frames.
     pub uncopied_bytes: u64,
-    /// Of these, cut by the mirror.
+    /// Uncopied frames that the mirror cut.
     pub uncopied_cut: u64,
-    /// Of these, of sessions beyond the limit.
+    /// Uncopied frames of sessions beyond the limit.
     pub overflow: u64,
-    /// Bytes of their frames.
+    /// Bytes of the frames beyond the limit.
     pub overflow_bytes: u64,
 }
 
 impl Redirected {
-    /// The counters, in the order in which the program has them.
+    /// Lends the counters, in the order in which the program has them.
     fn words(&mut self) -> [&mut u64; 11] {
         [
             &mut self.redirected,
@@ -87,7 +87,7 @@ impl Redirected {
         ]
     }
 
-    /// Returns what came to this since `before`.
+    /// Returns what has been added since `before`.
     #[must_use]
     pub fn since(mut self, mut before: Self) -> Self {
         self.words().into_iter().zip(before.words()).for_each(|(now, before)| *now = now.saturating_sub(*before));
@@ -112,7 +112,7 @@ impl AddAssign for Redirected {
 /// The frames of a session that were counted without the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
-    /// Which.
+    /// The session.
     pub session: Session,
     /// Frames.
     pub frames: u64,

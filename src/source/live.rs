@@ -1,10 +1,14 @@
-//! Sources that others send to, whether the sensor is ready or not.
+//! A live source is one that others send to, whether the sensor is ready or not.
 
 use std::fmt::Debug;
 use std::io;
+use std::thread;
 use std::time::Duration;
 
 use super::datagram::{Datagram, Received, Source};
+
+/// The time after which an idle source that is no live one is asked again.
+const NAP: Duration = Duration::from_millis(1);
 
 /// A source that receives from the network.
 ///
@@ -13,20 +17,20 @@ use super::datagram::{Datagram, Received, Source};
 ///           wait                            until nothing is left
 /// ```
 ///
-/// Before `begin` and after `refuse_further` nothing enters the source. What was sent before
-/// `begin` is counted nowhere, for nobody was listening yet; what is sent after `refuse_further` is
-/// counted by `refused`. The counters can be asked for at any time.
+/// Before `begin` and after `refuse_further` nothing enters the source. A datagram that was sent
+/// before `begin` is counted nowhere, for nobody was listening yet. One that is sent after
+/// `refuse_further` is counted by `refused`. The counters can be asked for at any time.
 pub trait LiveSource: Source {
     /// Accepts datagrams from now on.
     ///
     /// # Errors
-    /// A failure after which the source is of no more use.
+    /// The source failed, and is of no more use.
     fn begin(&mut self) -> io::Result<()>;
 
     /// Waits until there is something to receive, up to `timeout`.
     ///
     /// # Errors
-    /// A failure after which the source is of no more use.
+    /// The source failed, and is of no more use.
     fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 
     /// Returns how long datagrams can be left to gather without loss, at the highest rate to be
@@ -47,11 +51,16 @@ pub trait LiveSource: Source {
 
     /// Returns how many datagrams were refused since [`LiveSource::refuse_further`].
     fn refused(&mut self) -> u64;
+
+    /// Says whether the source was stopped before its end. A source that others send to has no end.
+    fn cut_short(&self) -> bool {
+        false
+    }
 }
 
 /// A source that refuses everything: only its counter is of use.
 pub trait Refusing: Send + Debug {
-    /// See [`LiveSource::refused`].
+    /// Returns how many datagrams were refused: see [`LiveSource::refused`].
     fn refused(&mut self) -> u64;
 }
 
@@ -63,25 +72,36 @@ impl<S: LiveSource + Send + Debug> Refusing for S {
 
 /// A source that has all its datagrams at once, as a file has them, where a live one is asked for.
 ///
-/// Nobody sends to it, so it drops and refuses nothing. To refuse further datagrams is to end it,
-/// wherever it is.
+/// Nobody sends to such a source, so it drops and refuses nothing. To refuse further datagrams is
+/// to end it, wherever it is: [`LiveSource::cut_short`] says whether it had more.
 #[derive(Debug)]
 pub struct Offline<S> {
     source: S,
+    /// True where it lends no more.
     ended: bool,
+    /// True where all that it has was lent.
+    is_over: bool,
+    /// True where it lent nothing when it was asked last, and has not ended.
+    is_idle: bool,
 }
 
 impl<S> Offline<S> {
     /// Puts `source`, which ends by itself, where a live one is asked for.
     #[must_use]
     pub fn new(source: S) -> Self {
-        Self { source, ended: false }
+        Self { source, ended: false, is_over: false, is_idle: false }
     }
 }
 
 impl<S: Source> Source for Offline<S> {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
-        if self.ended { Ok(Received::End) } else { self.source.receive(limit, deliver) }
+        if self.ended {
+            return Ok(Received::End);
+        }
+        let received = self.source.receive(limit, deliver)?;
+        self.is_over = received == Received::End;
+        self.is_idle = received == Received::Datagrams(0);
+        Ok(received)
     }
 }
 
@@ -90,7 +110,11 @@ impl<S: Source> LiveSource for Offline<S> {
         Ok(())
     }
 
-    fn wait(&mut self, _: Duration) -> io::Result<()> {
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        // Nothing tells when a source that is no live one has more, so it is asked now and then.
+        if self.is_idle {
+            thread::sleep(timeout.min(NAP));
+        }
         Ok(())
     }
 
@@ -108,5 +132,9 @@ impl<S: Source> LiveSource for Offline<S> {
 
     fn refused(&mut self) -> u64 {
         0
+    }
+
+    fn cut_short(&self) -> bool {
+        self.ended && !self.is_over
     }
 }

@@ -1,4 +1,4 @@
-//! Where datagrams come from.
+//! Datagrams come from sources.
 
 mod allowed;
 pub mod bpf;

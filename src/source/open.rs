@@ -1,4 +1,4 @@
-//! The source that was asked for, or the best that works here.
+//! Opens the source that was asked for, or the best that works here.
 
 use std::net::SocketAddr;
 
@@ -25,45 +25,46 @@ pub enum Way {
 /// The settings of all sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourcePlan {
-    /// How.
+    /// The way in which to receive.
     pub way: Way,
-    /// The sockets, which every way has.
+    /// The settings of the sockets, which every way has.
     pub udp: UdpPlan,
-    /// The program.
+    /// The settings of the program.
     pub bpf: BpfPlan,
 }
 
 /// Sources of one kind, one for each worker.
 #[derive(Debug)]
 pub enum Sources {
-    /// Sockets.
+    /// Sources that are sockets.
     Udp(Vec<UdpSource>),
-    /// A BPF program with its rings, and sockets.
+    /// Sources that are a BPF program with its rings, and sockets.
     Bpf(Vec<BpfSource>),
 }
 
-/// What works in front of the workers; by default nothing.
+/// The parts that work in front of the workers; by default there are none.
 #[derive(Debug, Default)]
 pub struct Front {
-    /// What a program does in front of each worker, if there is a program.
+    /// The accounts of what a program does in front of each worker, if there is a program.
     pub accounts: Vec<Box<dyn Account>>,
-    /// Leads the program to the interface that frames are to enter, if that was asked for.
+    /// The lead of the program to the interface that frames are to enter, if that was asked for.
     pub redirect: Option<Redirect>,
 }
 
 /// Sources that receive.
 #[derive(Debug)]
 pub struct Opened {
-    /// One for each worker.
+    /// The sources, one for each worker.
     pub sources: Sources,
     /// The addresses where they listen: what was asked for, with the port the kernel chose for port
     /// 0.
     pub addresses: Vec<SocketAddr>,
     /// The smallest receive buffer that a socket got, in bytes.
     pub receive_buffer: u32,
-    /// What works in front of the workers.
+    /// The parts that work in front of the workers.
     pub front: Front,
-    /// How, for people: `udp`, or interfaces with what the program is attached to, as `eth0:xdp`.
+    /// The way of receiving, for people: `udp`, or interfaces with what the program is attached to,
+    /// as `eth0:xdp`.
     pub description: String,
     /// The program's part in what is allowed, where there is a program.
     pub gate: Option<Gate>,
@@ -72,10 +73,10 @@ pub struct Opened {
 /// A reason why there is no source.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// No socket.
+    /// The sockets cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// No program, which was asked for.
+    /// The program cannot run here, and was asked for.
     #[error("--source bpf does not work here: {0}")]
     Bpf(#[from] BpfError),
 }
@@ -95,7 +96,7 @@ impl OpenError {
 /// there is theirs. With a program, sessions that are not `allowed` are dropped there.
 ///
 /// # Errors
-/// The way that was asked for does not work here, with the reason.
+/// The way that was asked for does not work here, for the reason that is returned.
 pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
     let mut listening = udp::listen(&plan.udp)?;
     let fast = match plan.way {

@@ -1,5 +1,5 @@
-//! Decides which worker a datagram is for: what the filter on the group of sockets decides, told
-//! again in user space.
+//! Decides which worker a datagram is for. The filter on the group of sockets decides the same in
+//! the kernel.
 //!
 //! The kernel gives a unicast datagram to the socket that the filter picks, and a broadcast or
 //! multicast one to every socket of the group, without asking. No socket option refuses a
@@ -35,7 +35,7 @@ impl Owner {
         }
         let hash = match self.steering {
             Steering::Session => by_session(message),
-            // Where the ports are behind extension headers the filter does not know, nor is it
+            // Where the ports are behind extension headers the filter does not know them, nor is it
             // asked: multicast over IPv6 comes to the first socket alone, and there is no
             // broadcast.
             Steering::Flow if message.over_ipv6 => return false,
@@ -45,7 +45,7 @@ impl Owner {
     }
 }
 
-/// As `sys::socket::steer_by_session` has it, which ends with 0 where there is no VNI.
+/// Decides as `sys::socket::steer_by_session` has it, which ends with 0 where there is no VNI.
 #[inline]
 fn by_session(message: &Message<'_>) -> u32 {
     let Some(word) = message.payload.get(VNI..).and_then(|rest| rest.first_chunk()) else { return 0 };
@@ -64,7 +64,7 @@ fn mix(x: u32) -> u32 {
     x.wrapping_mul(MIX) >> 16
 }
 
-/// The last word of an address: all of an IPv4 address.
+/// Returns the last word of an address: all of an IPv4 address.
 #[inline]
 fn v4(address: Ipv6Addr) -> u32 {
     let [.., last] = words(address);
@@ -84,7 +84,7 @@ mod tests {
     use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
 
-    /// What another says of the same datagram must be what the kernel's filter says, or unicast
+    /// The answer about another's datagram must be that of the kernel's filter, or unicast
     /// datagrams would be taken for copies.
     #[test]
     fn no_unicast_datagram_is_taken_for_a_copy() {
@@ -99,7 +99,7 @@ mod tests {
             let mut sent = 0;
             for n in 0..200u32 {
                 let sender = UdpSocket::bind((address, 0)).unwrap();
-                // Of all lengths around the VNI's, and of all VNIs.
+                // The payloads have all lengths around the VNI's, and all VNIs.
                 for length in [0, 3, 7, 8, 9, 50] {
                     let payload: Vec<u8> = (0..length).map(|at| (n.wrapping_mul(at + 1) >> 3) as u8).collect();
                     sender.send_to(&payload, (address, port)).unwrap();

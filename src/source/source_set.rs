@@ -1,4 +1,4 @@
-//! A set of outer source addresses: single ones and whole networks.
+//! A set of outer source addresses has single ones and whole networks.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 /// The place of IPv4 addresses among those of IPv6, `::ffff:0:0/96`.
 const MAPPED: u128 = 0xffff << 32;
-/// The prefix of an IPv4 network is longer there by so many bits.
+/// The number of bits by which the prefix of an IPv4 network is longer there.
 const MAPPED_LENGTH: u32 = 96;
 
 /// A set of source addresses. IPv4 and IPv6 are told apart, though a session's source is IPv6 or
@@ -39,13 +39,13 @@ impl SourceSet {
         self.ranges.get(at).is_some_and(|(first, _)| *first <= source)
     }
 
-    /// The fewest networks that make up the set, those of IPv4 first, each kind sorted.
+    /// Returns the fewest networks that make up the set, those of IPv4 first, each kind sorted.
     #[must_use]
     pub fn networks(&self) -> &[IpNet] {
         &self.networks
     }
 
-    /// The same as prefixes of IPv6 addresses: address and length in bits.
+    /// Returns the networks as prefixes of IPv6 addresses: address and length in bits.
     pub fn prefixes(&self) -> impl Iterator<Item = (Ipv6Addr, u32)> {
         self.networks.iter().map(|network| {
             let longer = if network.addr().is_ipv4() { MAPPED_LENGTH } else { 0 };
@@ -54,7 +54,7 @@ impl SourceSet {
     }
 }
 
-/// An address as sources are told apart by: IPv4 as IPv4-mapped IPv6.
+/// Returns an address as sources are told apart by: IPv4 as IPv4-mapped IPv6.
 fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => MAPPED | u128::from(v4.to_bits()),
@@ -87,7 +87,7 @@ mod tests {
             ("2001:db9::", false),
             ("::1", true),
             ("::", false),
-            // The same bits as 10.0.0.0, and another address.
+            // The address has the same bits as 10.0.0.0, and is another.
             ("::10.0.0.0", false),
             ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", false),
         ] {

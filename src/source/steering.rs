@@ -1,4 +1,4 @@
-//! Which worker receives a datagram.
+//! Steering decides which worker receives a datagram.
 
 /// The rule that decides which worker receives a datagram.
 ///

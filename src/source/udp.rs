@@ -1,4 +1,4 @@
-//! UDP sockets: one per worker and listen address, in a `SO_REUSEPORT` group.
+//! A worker has one UDP socket for each listen address, in a `SO_REUSEPORT` group.
 //!
 //! ## What decides which worker receives a datagram
 //!
@@ -38,12 +38,12 @@ use crate::host::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
-use crate::wire::{Encapsulation, source};
+use crate::wire::{Encapsulation, address};
 
-/// Batches of nothing but copies that are received one after the other at most.
+/// The most batches of nothing but copies that are received one after the other.
 const COPIES: usize = 16;
 
-/// Addresses that can be listened on at most.
+/// The most addresses that can be listened on.
 pub const MAX_LISTEN: usize = 16;
 
 /// The settings of the sockets.
@@ -110,7 +110,7 @@ impl BindError {
         match self {
             Self::PortTaken { .. } | Self::NotOurAddress { .. } => true,
             Self::Privileged { .. } => false,
-            // The interface that a link-local address names.
+            // The missing thing is the interface that a link-local address names.
             Self::Os { error, .. } => error.raw_os_error() == Some(libc::ENODEV),
         }
     }
@@ -143,13 +143,13 @@ pub struct UdpSource {
     /// Total of drops when refusing began, once it has.
     before_refusing: Option<u64>,
     owner: Owner,
-    /// Copies of what another worker has, which this one has read.
+    /// Copies that this worker has read, of what another worker has.
     copies: u64,
-    /// Knows of copies that were lost, for all workers. `None` where there is one worker.
+    /// The count of copies that were lost, for all workers. `None` where there is one worker.
     lost_copies: Option<Arc<Copies>>,
     /// Drops that this worker counts, where there are several.
     counted: u64,
-    /// There may be more than was received last.
+    /// True where there may be more than was received last.
     has_more: bool,
     /// The first message that was received and not lent yet.
     held: Option<Held>,
@@ -167,7 +167,7 @@ struct Held {
 /// Sockets for all workers.
 #[derive(Debug)]
 pub struct Listening {
-    /// One for each worker.
+    /// The sources, one for each worker.
     pub sources: Vec<UdpSource>,
     /// The addresses where they listen: what was asked for, with the port the kernel chose for port
     /// 0.
@@ -176,13 +176,14 @@ pub struct Listening {
     pub receive_buffer: u32,
 }
 
-/// Opens the sockets of all workers. They refuse everything until [`LiveSource::begin`]: while some
-/// sockets of a group are missing, the others get what is meant for them, and a session that begins
-/// in one worker and goes on in another reaches its file out of order. And while the outputs are
-/// being opened, which may have much to read, nobody takes what fills the receive buffers.
+/// Opens the sockets of all workers. They refuse everything until [`LiveSource::begin`], for two
+/// reasons. While some sockets of a group are missing, the others get what is meant for them, and a
+/// session that begins in one worker and goes on in another reaches its file out of order. And
+/// while the outputs are being opened, which may have much to read, nobody takes what fills the
+/// receive buffers.
 ///
 /// # Errors
-/// The first address that cannot be listened on, with the reason.
+/// The first address that cannot be listened on is returned, with the reason.
 pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
     let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
     let copies = (workers > 1).then(|| Arc::new(Copies::new(plan.workers)));
@@ -314,10 +315,14 @@ impl UdpSource {
         self.has_more
     }
 
-    /// Lends what has come to `take`, at most `limit` datagrams, and returns how many. One that
-    /// `take` refuses is held with those behind it, and is the first of the next call.
+    /// Lends what has come to `take`, at most `limit` datagrams, and returns how many. A datagram
+    /// that `take` refuses is held with those behind it, and is the first of the next call.
     #[inline]
-    pub(super) fn offer(&mut self, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> io::Result<usize> {
+    pub(super) fn lend_each(
+        &mut self,
+        limit: usize,
+        take: &mut impl FnMut(&Datagram<'_>) -> bool,
+    ) -> io::Result<usize> {
         let (mut total, mut first) = (0, 0);
         self.has_more = false;
         if let Some(held) = self.held.take() {
@@ -325,10 +330,10 @@ impl UdpSource {
             if self.held.is_some() {
                 return Ok(total);
             }
-            // It has had its turn.
+            // The socket has had its turn.
             first = held.socket + 1;
         }
-        // Of nothing but copies there may be a queue full, behind which is what the caller would
+        // There may be a queue full of nothing but copies, behind which is what the caller would
         // take for the end. While more can come, the caller has other things to do, too.
         let mut tries = if self.before_refusing.is_some() { usize::MAX } else { COPIES };
         let sockets = self.sockets.len();
@@ -357,8 +362,8 @@ impl UdpSource {
         Ok(total)
     }
 
-    /// Lends the messages of the batch from this one on. What is not taken, or beyond `limit`, is
-    /// held.
+    /// Lends the messages of the batch from this one on. A message that is not taken, or beyond
+    /// `limit`, is held.
     #[inline]
     fn lend(&mut self, from: Held, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> usize {
         let Some(bound) = self.sockets.get_mut(from.socket) else { return 0 };
@@ -377,9 +382,9 @@ impl UdpSource {
                     payload: message.payload,
                     length: message.payload.len(),
                     truncated: message.truncated,
-                    // The kernel has dropped those.
+                    // The kernel has dropped datagrams with a wrong checksum.
                     wrong_checksum: false,
-                    source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
+                    source: if message.over_ipv6 { address::over_ipv6(message.source) } else { message.source },
                     port: bound.port,
                     encapsulation: Encapsulation::Vxlan,
                     // The kernel stamps every datagram once the option is set.
@@ -409,7 +414,7 @@ impl UdpSource {
 
 impl Source for UdpSource {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
-        let received = self.offer(limit, &mut |datagram| {
+        let received = self.lend_each(limit, &mut |datagram| {
             deliver(datagram);
             true
         })?;
@@ -441,7 +446,7 @@ impl LiveSource for UdpSource {
 
     fn patience(&self) -> Duration {
         // 10 Gbit/s fill the doubled buffer by some 2.5 bytes a nanosecond, since the kernel counts
-        // packets at about twice their length. Half of the time that takes.
+        // packets at about twice their length. Half of the time that takes is the patience.
         Duration::from_nanos(u64::from(self.receive_buffer) * 2 / 5)
     }
 

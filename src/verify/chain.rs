@@ -1,4 +1,4 @@
-//! The lines of a manifest, and what they say of the files.
+//! A manifest is a chain of lines, which speak of files.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::evidence::names::PART;
 use crate::evidence::{Digest, Event, Line, Lines};
 use crate::storage::Storage;
 
-/// What was read of a manifest.
+/// The part of a manifest that was read.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     lines: Option<Lines<BufReader<File>>>,
@@ -23,12 +23,12 @@ pub(super) struct Chain {
     said: Said,
 }
 
-/// What lines say beside what became of files.
+/// The statements of lines beside what became of files.
 #[derive(Debug, Default)]
 struct Said {
-    /// Line by hash.
+    /// The number of each line, by its hash.
     numbers: HashMap<Digest, u64>,
-    /// Lines that name another one than that before them, and which.
+    /// Lines that name another line than that before them, and the hash that they name.
     breaks: Vec<(u64, Digest)>,
     mismatches: Vec<Mismatch>,
     /// Lines about pruned files.
@@ -73,7 +73,7 @@ impl Chain {
     /// Reads the whole lines that were not read before.
     ///
     /// # Errors
-    /// What opening or reading the manifest returns.
+    /// The manifest cannot be opened or read.
     pub(super) fn read(&mut self, storage: &dyn Storage, manifest: &Path) -> io::Result<()> {
         let mut file = storage.open(manifest, OFlags::RDONLY)?;
         let mut lines = match self.lines.take() {
@@ -88,8 +88,8 @@ impl Chain {
         Ok(())
     }
 
-    /// Returns the files to look at, in the order of the lines: those that should be there, and those
-    /// that should not but are among `found`.
+    /// Returns the files to look at, in the order of the lines: those that should be there, and
+    /// those that should not but are among `found`.
     pub(super) fn expected(&self, found: &[String]) -> Vec<Job> {
         let is_found = |path: &str| found.binary_search_by(|found| found.as_str().cmp(path)).is_ok();
         let jobs = self.files.in_order().into_iter().map(|(_, job)| job);
@@ -98,7 +98,8 @@ impl Chain {
 
     /// Reports what a look at the file of `job` means, now that the manifest was read to its end.
     pub(super) fn judge(&self, job: &Job, look: Look, report: &mut Report) {
-        // Pruned, or written once more, while files were read: what was found may be either.
+        // The file was pruned, or written once more, while files were read. What was found may be
+        // either.
         if self.files.get(&job.path).is_none_or(|(line, _)| *line != job.line) {
             return;
         }
@@ -141,9 +142,9 @@ impl Chain {
         let is_there = |name: &str| found.binary_search_by(|path| path.as_str().cmp(name)).is_ok();
         for path in found.iter().filter(|path| !self.files.has(path)) {
             match path.strip_suffix(PART) {
-                // It was looked at as that capture, or became it meanwhile.
+                // The file was looked at as that capture, or became it meanwhile.
                 Some(name) if self.files.has(name) && !is_there(name) => {}
-                // Or as a salvaged one, which has another name.
+                // Or it was looked at as a salvaged one, which has another name.
                 Some(_)
                     if report
                         .notes

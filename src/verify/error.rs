@@ -1,27 +1,27 @@
-//! Why a directory cannot be verified.
+//! A directory cannot be verified for one of these reasons.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::evidence::NAME;
 
-/// Why a directory cannot be verified.
+/// The reason for which a directory cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// It cannot be listed.
+    /// A directory cannot be listed.
     #[error("cannot read {path}: {source}", path = path.display())]
     Directory {
         /// The directory, or one in it.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It has no manifest.
+    /// The directory has no manifest.
     #[error("there is no {NAME} in {directory}: {advice}", directory = directory.display())]
     NoManifest {
         /// The directory.
         directory: PathBuf,
-        /// What to do.
+        /// Advice on what to do.
         advice: String,
     },
     /// The manifest cannot be read.
@@ -29,7 +29,7 @@ pub enum VerifyError {
     Manifest {
         /// The manifest.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! The files of a directory: which there are, and what is in them.
+//! A directory has files, and they are looked at.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,13 +23,13 @@ const AT_ONCE: usize = 2;
 /// Directories in directories that are looked into; ours are one deep.
 const DEEPEST: usize = 16;
 
-/// What a line says of a file.
+/// A file to look at, as a line tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) fate: Fate,
     /// Number of the line.
     pub(super) line: u64,
-    /// Relative to the directory.
+    /// The path of the file, relative to the directory.
     pub(super) path: Arc<str>,
     /// Length of the file, where the line says.
     pub(super) bytes: Option<u64>,
@@ -37,27 +37,27 @@ pub(super) struct Job {
     pub(super) hash: Option<FileHash>,
 }
 
-/// What is found in place of a file.
+/// The outcome of a look at a file.
 #[derive(Debug)]
 pub(super) enum Look {
     Missing,
-    /// It cannot be read, or is no file.
+    /// The file cannot be read, or is none.
     Unreadable(io::Error),
-    /// It has another length than it should; its hash was not computed.
+    /// The file has another length than it should; its hash was not computed.
     Length(u64),
-    /// It has the length that it should, and this hash.
+    /// The file has the length that it should, and this hash.
     Hash {
         said: FileHash,
         found: FileHash,
     },
-    /// It has the length that it should; there is no hash to compare with.
+    /// The file has the length that it should; there is no hash to compare with.
     Unhashed,
     /// Under its name the file is missing; this is the name that it had before, and what there is
     /// under that.
     Part(String, Box<Look>),
 }
 
-/// What a directory has, by paths relative to it, sorted.
+/// The captures and links that a directory has, by paths relative to it, sorted.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Captures and parts. Symbolic links are not followed.
@@ -69,7 +69,7 @@ pub(super) struct Found {
 /// Looks for what there is below `directory`.
 ///
 /// # Errors
-/// Where the directory, or one in it, cannot be listed.
+/// The directory, or one in it, cannot be listed.
 pub(super) fn find(storage: &dyn Storage, directory: &Path) -> Result<Found, VerifyError> {
     let mut found = Found::default();
     list(storage, directory, "", DEEPEST, &mut found)?;
@@ -91,7 +91,7 @@ fn list(
         entries => entries.map_err(|source| VerifyError::Directory { path: directory.to_owned(), source })?,
     };
     for entry in entries {
-        // No line has such a name, so that it is never taken for another's.
+        // No line has such a name, so that the file is never taken for another's.
         let name = entry.name.to_string_lossy().into_owned();
         let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
         match entry.kind == FileType::Directory {
@@ -107,7 +107,7 @@ fn list(
     Ok(())
 }
 
-/// Looks at the file of each job; none for those not looked at because `stop` became true.
+/// Looks at the file of each job. Returns none for those not looked at because `stop` became true.
 pub(super) fn look_at(
     storage: &dyn Storage,
     directory: &Path,
@@ -144,7 +144,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// None where it was stopped.
+    /// Looks at the file of a job. Returns none where it was stopped.
     fn look(&self, directory: &Path, job: &Job) -> Option<Look> {
         // The manifest may have been tampered with: nothing outside is read for it.
         if !is_inside(&job.path) {
@@ -163,8 +163,8 @@ impl Reading<'_> {
                 break;
             }
         }
-        // It may have got its name between the two looks; what a copy was made from has the other
-        // name still.
+        // The file may have got its name between the two looks. A file from which a copy was made
+        // has the other name still.
         Some(match self.file(&path, job)? {
             Look::Missing => part,
             named => named,
@@ -199,7 +199,7 @@ impl Reading<'_> {
     }
 }
 
-/// A file that is read while the bar moves on, and ends early when it is told to stop.
+/// A file that is read while the bar moves on. Reading ends early when it is told to stop.
 struct Watched<'a> {
     file: File,
     stop: &'a AtomicBool,
@@ -219,11 +219,11 @@ impl Read for Watched<'_> {
     }
 }
 
-/// Opens a file and nothing else: a symbolic link in its place or its directory's is not followed, a
-/// pipe is not waited for.
+/// Opens a file and nothing else. A symbolic link in its place or its directory's is not followed,
+/// a pipe is not waited for.
 fn open(storage: &dyn Storage, path: &Path) -> io::Result<File> {
     storage.open(path, OFlags::RDONLY).map_err(|error| match error.kind() {
-        // Which is not the system's word, and does not say that nothing is there.
+        // This error is not the system's word, and does not say that nothing is there.
         io::ErrorKind::NotADirectory if error.raw_os_error().is_none() => {
             io::Error::other("its directory is a symbolic link")
         }

@@ -1,13 +1,13 @@
 //! `vxtap verify` says whether a directory is as its manifest says.
 //!
-//! Each line of the manifest names the hash of the line before ([`crate::evidence`]), so a line that
-//! was changed, removed or added shows in the one that follows. A chain cannot show that its end was
-//! cut off or changed; for that, whoever wants proof notes the hash of the last line elsewhere, and
-//! asks for it later.
+//! Each line of the manifest names the hash of the line before ([`crate::evidence`]), so a line
+//! that was changed, removed or added shows in the one that follows. A chain cannot show that its
+//! end was cut off or changed. For that, whoever wants proof notes the hash of the last line
+//! elsewhere, and asks for it later.
 //!
 //! Of a file whose line has no hash only the size is compared, and the report says how many these
-//! are. All others are hashed as their lines say. Taking the hash out of a line changes the line, and
-//! shows as any change does.
+//! are. All others are hashed as their lines say. Taking the hash out of a line changes the line,
+//! and shows as any change does.
 //!
 //! A sensor may be writing all the while. The directory is listed before the manifest is read, so
 //! that each published file of the list has its line. The manifest is read on at the end, for what
@@ -34,11 +34,11 @@ pub use report::{Break, Mismatch, Note, Report};
 
 use chain::Chain;
 
-/// Compares `directory` with its manifest, until that is done or `stop` becomes true. Where a `head`
-/// is given, it has to be the hash of one of the lines.
+/// Compares `directory` with its manifest, until that is done or `stop` becomes true. Where a
+/// `head` is given, it has to be the hash of one of the lines.
 ///
 /// # Errors
-/// Where the directory or its manifest cannot be read. Files that cannot be read are mismatches.
+/// The directory or its manifest cannot be read. Files that cannot be read are mismatches.
 pub fn run(
     directory: &Path,
     head: Option<Digest>,
@@ -54,7 +54,7 @@ pub fn run(
         _ => VerifyError::Manifest { path: manifest.clone(), source },
     };
     let storage = Disk::below(directory, Direct::Off);
-    // Before the directory is listed, which may be the wrong one, and large.
+    // The manifest is opened before the directory is listed, which may be the wrong one, and large.
     storage.open(&manifest, OFlags::RDONLY).map_err(fail)?;
     let found = files::find(&storage, directory)?;
     let mut chain = Chain::default();

@@ -1,9 +1,10 @@
-//! What came out, in words.
+//! A report says in words what came out.
 
 use std::fmt;
 
+use indicatif::HumanCount;
+
 use crate::evidence::{Digest, FileHash};
-use crate::ledger::thousands;
 
 /// Something that is not as it was recorded, or is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,14 +13,14 @@ pub enum Mismatch {
     Chain {
         /// Its number.
         line: u64,
-        /// What it names.
+        /// The line that it names instead.
         how: Break,
     },
     /// A line cannot be read.
     Line {
         /// Its number.
         line: u64,
-        /// What is wrong with it.
+        /// The fault of the line.
         error: String,
     },
     /// A line is about a file that can be none of ours.
@@ -44,7 +45,7 @@ pub enum Mismatch {
         line: u64,
         /// The file.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         error: String,
     },
     /// A file has another length.
@@ -69,7 +70,7 @@ pub enum Mismatch {
         /// Their hash.
         found: FileHash,
     },
-    /// A session's directory is a symbolic link, and what it leads to none of the archive's.
+    /// A session's directory is a symbolic link, and its target is none of the archive's.
     Link {
         /// The link.
         path: String,
@@ -81,14 +82,14 @@ pub enum Mismatch {
     },
 }
 
-/// Which line another one names instead of the one before it.
+/// The line that another line names instead of the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Break {
-    /// None: it was the first line.
+    /// No line: it was the first.
     First,
-    /// This one.
+    /// The line of this number.
     Follows(u64),
-    /// One that is not there.
+    /// A line that is not there.
     Unknown,
 }
 
@@ -128,18 +129,18 @@ pub enum Note {
     },
 }
 
-/// How a directory compares with its manifest.
+/// The outcome of comparing a directory with its manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// What does not match, in the order of the lines.
+    /// The mismatches, in the order of the lines.
     pub mismatches: Vec<Mismatch>,
-    /// What is worth a mention.
+    /// The notes: findings that are worth a mention.
     pub notes: Vec<Note>,
     /// Files that match.
     pub files: u64,
     /// Bytes of these.
     pub bytes: u64,
-    /// Those of them whose line has no hash: only their sizes were compared.
+    /// Files among these whose line has no hash: only their sizes were compared.
     pub unhashed: u64,
     /// Lines of the manifest.
     pub lines: u64,
@@ -149,12 +150,13 @@ pub struct Report {
     pub head: Option<Digest>,
     /// Files that were not looked at, or not to their end.
     pub unchecked: u64,
-    /// Whether it was told to stop.
+    /// True where it was told to stop.
     pub interrupted: bool,
 }
 
 impl Mismatch {
-    /// The number of the line that it is about; the largest number where it is about none.
+    /// Returns the number of the line that the mismatch is about; the largest number where it is
+    /// about none.
     pub(super) fn line(&self) -> u64 {
         match self {
             Mismatch::Chain { line, .. }
@@ -196,7 +198,7 @@ impl fmt::Display for Mismatch {
                 write!(f, "{} cannot be read: {} (line {line})", Plain(path), Plain(error))
             }
             Mismatch::Length { line, path, said, found } => {
-                let (said, found) = (thousands(*said), thousands(*found));
+                let (said, found) = (HumanCount(*said), HumanCount(*found));
                 write!(f, "{} was changed: it has {found} bytes, and had {said} (line {line})", Plain(path))
             }
             Mismatch::Content { line, path, said, found } => {
@@ -236,7 +238,7 @@ impl fmt::Display for Note {
                 write!(
                     f,
                     "the last line is not whole ({} bytes): it is being written, or a crash tore it",
-                    thousands(*bytes)
+                    HumanCount(*bytes)
                 )
             }
             Note::Part { path } => write!(f, "{} is being written, or a crash left it", Plain(path)),
@@ -260,11 +262,11 @@ struct Count(u64, &'static str);
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", thousands(self.0), self.1, if self.0 == 1 { "" } else { "s" })
+        write!(f, "{} {}{}", HumanCount(self.0), self.1, if self.0 == 1 { "" } else { "s" })
     }
 }
 
-/// A line for each finding, then the totals; without a newline at the end.
+/// Writes a line for each finding, then the totals, without a newline at the end.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for mismatch in &self.mismatches {
@@ -282,7 +284,7 @@ impl fmt::Display for Report {
             Count(self.files, "file"),
             Count(self.bytes, "byte"),
             Count(self.lines, "line"),
-            thousands(self.pruned),
+            HumanCount(self.pruned),
             Count(self.mismatches.len() as u64, "difference"),
         )?;
         match self.unhashed {

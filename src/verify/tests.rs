@@ -101,7 +101,7 @@ impl Archive {
         verify(self.dir.path(), head).unwrap()
     }
 
-    /// What does not match.
+    /// Returns what does not match.
     #[track_caller]
     fn mismatches(&self) -> Vec<Mismatch> {
         let report = self.report(None);
@@ -434,7 +434,8 @@ fn what_a_crash_leaves_is_no_mismatch() {
 fn what_is_salvaged_may_lack_its_name_too() {
     let name = |again: &str| format!("vni7_192.0.2.1/vni7_192.0.2.1_20261124T031829Z_000001{again}.pcap.zst");
     for again in [".recovered", ".recovered-2"] {
-        // As it is when it was cut, and when it was copied: then what it was copied from is there too.
+        // The file is as it is when it was cut, or when it was copied: then what it was copied from
+        // is there too.
         for (before, source) in [(".part", None), (".part.salvage", Some(".part"))] {
             let mut archive = Archive::new();
             archive.append(&Event::Recovered(Capture { path: name(again), ..capture(6) }));

@@ -14,7 +14,7 @@
 //! **The ports are those of AWS VPC Traffic Mirroring**: 65408 to 65535, seven bits of the hash.
 //! Measured mirror traffic used no others.
 //!
-//! What identifies a flow depends on how far the frame can be read:
+//! The identity of a flow depends on how far the frame can be read:
 //!
 //! | frame | ends | protocol |
 //! |---|---|---|
@@ -42,7 +42,7 @@ struct End {
     port: u16,
 }
 
-/// A hash of what both directions of a conversation have in common.
+/// The identity of a flow: what both directions of a conversation have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Flow {
     low: End,
@@ -56,23 +56,23 @@ impl Flow {
         Flow { low: a.min(b), high: a.max(b), protocol }
     }
 
-    /// The flow of an Ethernet frame, with or without its end.
+    /// Finds the flow of an Ethernet frame, with or without its end.
     fn of(frame: &[u8]) -> Flow {
         Flow::of_ip(frame).unwrap_or_else(|| Flow::of_ethernet(frame))
     }
 
-    /// The flow of a frame that is IP.
+    /// Finds the flow of a frame that is IP.
     fn of_ip(frame: &[u8]) -> Option<Flow> {
         Flow::of_net(&LaxSlicedPacket::from_ethernet(frame).ok()?)
     }
 
-    /// The flow of the packet that an ICMP error is about (RFC 792, RFC 4443 section 3): behind 8
-    /// bytes, as much of it as the sender of the error saw fit.
+    /// Finds the flow of the packet that an ICMP error is about (RFC 792, RFC 4443 section 3). The
+    /// packet begins behind 8 bytes, as much of it as the sender of the error saw fit.
     fn in_icmp_error(packet: &LaxSlicedPacket<'_>) -> Option<Flow> {
         let payload = packet.ip_payload().filter(|payload| !payload.fragmented)?;
         let (header, inner) = payload.payload.split_first_chunk::<8>()?;
         let is_error = match payload.ip_number {
-            // Unreachable, source quench, redirect, time exceeded, parameter problem.
+            // These are unreachable, source quench, redirect, time exceeded, parameter problem.
             IpNumber::ICMP => matches!(header[0], 3 | 4 | 5 | 11 | 12),
             IpNumber::IPV6_ICMP => header[0] < 128,
             _ => false,
@@ -133,8 +133,8 @@ fn halves(address: u128) -> [u64; 2] {
     [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
 }
 
-/// The finalizer of SplitMix64: each bit of the input changes each bit of the output about half the
-/// time. The constant added first keeps zero from being mapped to itself.
+/// Mixes by the finalizer of SplitMix64: each bit of the input changes each bit of the output about
+/// half the time. The constant added first keeps zero from being mapped to itself.
 fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -142,7 +142,7 @@ fn mix(word: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A hash of the conversation that an Ethernet frame belongs to, the same for both directions.
+/// Hashes the conversation that an Ethernet frame belongs to, with one value for both directions.
 ///
 /// The same frame gives the same value on every host and in every run. Cut frames are read as far
 /// as they go.
@@ -159,7 +159,7 @@ pub fn symmetric_hash(frame: &[u8]) -> u32 {
     Flow::of(frame).hash()
 }
 
-/// The outer UDP source port of a frame's conversation: 65408 to 65535, as AWS VPC Traffic
+/// Returns the outer UDP source port of a frame's conversation: 65408 to 65535, as AWS VPC Traffic
 /// Mirroring uses.
 #[must_use]
 pub fn outer_source_port(frame: &[u8]) -> u16 {
@@ -167,13 +167,13 @@ pub fn outer_source_port(frame: &[u8]) -> u16 {
     FIRST_SOURCE_PORT + u16::from(low & PORT_MASK)
 }
 
-/// A hash of the two hosts that an Ethernet frame goes between and of the IP protocol, the same for
+/// Hashes the two hosts that an Ethernet frame goes between and the IP protocol, with one value for
 /// both directions and for all fragments; `None` for a frame that is not IP.
 ///
-/// It is what balances conversations over several readers: one that looks at ports would part the
+/// This hash balances conversations over several readers: one that looks at ports would part the
 /// fragments of a datagram from the rest of their conversation. An ICMP error belongs to the
-/// conversation it is about, whose packet it carries: a router that sends it has another address
-/// than both hosts, and a reader that keeps flows counts it to that one.
+/// conversation it is about, whose packet it carries. A router that sends the error has another
+/// address than both hosts, and a reader that keeps flows counts it to that conversation.
 #[must_use]
 pub fn hosts_hash(frame: &[u8]) -> Option<u32> {
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
@@ -342,7 +342,7 @@ mod tests {
         let variants = [
             web.clone(),
             Talk { ports: [49153, 443], ..web.clone() },
-            // The same addresses and the same ports, but paired the other way.
+            // The talk has the same addresses and the same ports, but paired the other way.
             Talk { ports: [443, 49152], ..web.clone() },
             Talk { addresses: [0x0a00_0001, 0x0a00_0003], ..web.clone() },
             Talk { protocol: 17, ..web.clone() },
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(hosts_hash(&frame(1, 2, 0x88cc)), None);
         assert_ne!(lldp, symmetric_hash(&frame(1, 3, 0x88cc)));
         assert_ne!(lldp, symmetric_hash(&frame(1, 2, 0x88b5)));
-        // ARP, and IPv4 whose header cannot be read.
+        // The frames are ARP, and IPv4 whose header cannot be read.
         assert_ne!(symmetric_hash(&frame(1, 2, 0x0806)), symmetric_hash(&frame(1, 2, 0x0800)));
     }
 

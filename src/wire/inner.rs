@@ -1,4 +1,4 @@
-//! The inner frame: how long it was before the mirror cut it.
+//! The inner frame says how long it was before the mirror cut it.
 //!
 //! A mirror cuts what it cannot carry: a packet larger than the target's MTU minus the
 //! encapsulation, or longer than the packet length a mirror session asks for. The datagram that
@@ -12,8 +12,8 @@
 //! link-layer protocols other than IP, and of IPv6 jumbograms cannot be known from IP, and for
 //! these the answer is what arrived.
 //!
-//! It runs once per packet and reads at most two fields past the VLAN tags. It reads them by name
-//! and place: a general parser would check a dozen more that do not matter here.
+//! The function runs once per packet and reads at most two fields past the VLAN tags. It reads them
+//! by name and place: a general parser would check a dozen more that do not matter here.
 //!
 //! ```
 //! use vxtap::wire::inner::original_length;
@@ -52,7 +52,7 @@ mod field {
     /// Bytes after the 40 of the fixed header, big-endian; 0 in a jumbogram (RFC 2675).
     pub(super) const V6_PAYLOAD_LENGTH: Range<usize> = 4..6;
     pub(super) const V6_HEADER_LEN: usize = 40;
-    /// Source, then destination.
+    /// The source address, then the destination address.
     pub(super) const V4_ADDRESSES: Range<usize> = 12..20;
     pub(super) const V6_ADDRESSES: Range<usize> = 8..40;
 }
@@ -76,12 +76,13 @@ pub fn is_runt_tagged(frame: &[u8]) -> bool {
     frame.len() < ETHERNET_LEN + VLAN_TAG_LEN + 2 && matches!(u16_at(frame, ETHERNET_LEN - 2), Some(0x8100 | 0x88a8))
 }
 
-/// Length in bytes that this Ethernet frame had before it was cut: its own length, or that of its
-/// Ethernet header and VLAN tags plus the length its IP header declares, whichever is larger.
+/// Returns the length in bytes that this Ethernet frame had before it was cut. That is its own
+/// length, or that of its Ethernet header and VLAN tags plus the length its IP header declares,
+/// whichever is larger.
 ///
-/// Total over all inputs: a frame too short to tell, of another protocol, with more than
-/// [`MAX_VLAN_TAGS`] tags or with an impossible IP header has `frame.len()`. The result exceeds
-/// `frame.len()` by less than 65536 + 40.
+/// The function is total over all inputs: a frame too short to tell, of another protocol, with more
+/// than [`MAX_VLAN_TAGS`] tags or with an impossible IP header has `frame.len()`. The result
+/// exceeds `frame.len()` by less than 65536 + 40.
 #[inline]
 #[must_use]
 pub fn original_length(frame: &[u8]) -> u32 {
@@ -92,8 +93,8 @@ pub fn original_length(frame: &[u8]) -> u32 {
     }
 }
 
-/// Length in bytes that the frame should have by its IP header, or `None` if there is none or it
-/// makes no sense.
+/// Returns the length in bytes that the frame should have by its IP header, or `None` if there is
+/// none or it makes no sense.
 #[inline]
 fn declared_length(frame: &[u8]) -> Option<usize> {
     let (network, ethertype) = network(frame)?;
@@ -102,8 +103,8 @@ fn declared_length(frame: &[u8]) -> Option<usize> {
         (ETHERTYPE_IPV4, 4) => {
             let header = usize::from(version_ihl & 0x0f) * 4;
             let total = usize::from(u16_at(frame, network + field::V4_TOTAL_LENGTH.start)?);
-            // Segmentation offload leaves 0 here, and so may a forger: shorter than its own header
-            // is no length.
+            // Segmentation offload leaves 0 here, and so may a forger: a length below its own
+            // header is none.
             (header >= 20 && total >= header).then_some(network + total)
         }
         (ETHERTYPE_IPV6, 6) => {
@@ -114,8 +115,8 @@ fn declared_length(frame: &[u8]) -> Option<usize> {
     }
 }
 
-/// The IP packet in an Ethernet frame, to the end of the frame: what follows the Ethernet header
-/// and the VLAN tags, if the EtherType and the version agree that it is IPv4 or IPv6.
+/// Finds the IP packet in an Ethernet frame, to the end of the frame: what follows the Ethernet
+/// header and the VLAN tags, if the EtherType and the version agree that it is IPv4 or IPv6.
 ///
 /// ```
 /// use vxtap::wire::inner::ip_packet;
@@ -136,8 +137,8 @@ pub fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
     matches!((ethertype, version), (ETHERTYPE_IPV4, 4) | (ETHERTYPE_IPV6, 6)).then_some(packet)
 }
 
-/// Source and destination of the IP packet in an Ethernet frame; `None` where there is none, or
-/// where it ends within its addresses.
+/// Returns source and destination of the IP packet in an Ethernet frame; `None` where there is no
+/// packet, or where the frame ends within its addresses.
 #[inline]
 #[must_use]
 pub fn addresses(frame: &[u8]) -> Option<[IpAddr; 2]> {
@@ -172,7 +173,7 @@ fn network(frame: &[u8]) -> Option<(usize, u16)> {
     Some((network, ethertype))
 }
 
-/// The big-endian number at this place, or `None` past the end.
+/// Reads the big-endian number at this place, or `None` past the end.
 #[inline]
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
@@ -184,7 +185,7 @@ mod tests {
 
     const ADDRESSES: [u8; 12] = [0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2];
 
-    /// A frame of these parts after the Ethernet addresses, filled with zeros to `length`.
+    /// Makes a frame of these parts after the Ethernet addresses, filled with zeros to `length`.
     fn frame(parts: &[&[u8]], length: usize) -> Vec<u8> {
         let mut bytes = [&ADDRESSES, parts.concat().as_slice()].concat();
         bytes.resize(length, 0);

@@ -1,15 +1,15 @@
-//! Wire formats: pure functions from bytes to views of those bytes.
+//! Wire formats are read by pure functions from bytes to views of those bytes.
 //!
 //! Nothing here reads, writes, allocates (but for making a [`VniSet`]) or panics, whatever the
-//! bytes are; the property tests run exactly this code. A view borrows the packet that it was made
+//! bytes are. The property tests run exactly this code. A view borrows the packet that it was made
 //! from, so decapsulation copies nothing.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod flow;
 pub mod inner;
 pub mod outer;
 mod reason;
-pub mod source;
 pub mod tunnel;
 mod vni;
 mod vni_set;

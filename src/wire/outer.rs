@@ -1,8 +1,8 @@
-//! The outer packet: from a whole Ethernet frame to its UDP payload.
+//! The outer packet is a whole Ethernet frame, and has a UDP payload.
 //!
-//! A UDP socket hands over payloads; a capture file holds frames. This is the way from one to the
+//! A UDP socket hands over payloads; a capture file holds frames. This module leads from one to the
 //! other, for captures of mirror traffic: Ethernet, VLAN tags, IPv4 with options or IPv6 with
-//! extension headers, UDP. etherparse slices the headers; what it leaves lax on purpose is decided
+//! extension headers, UDP. etherparse slices the headers. What it leaves lax on purpose is decided
 //! here, because a capture must yield what a socket would have:
 //!
 //! - The payload ends where the **UDP length** ends. A short frame is padded to 60 bytes and some
@@ -80,7 +80,7 @@ impl OuterError {
         OuterError::BadUdpLength,
     ];
 
-    /// The stable label used in the ledger.
+    /// Returns the stable label used in the ledger.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -133,8 +133,8 @@ pub fn udp(frame: &[u8]) -> Result<Udp<'_>, OuterError> {
     }
 }
 
-/// The datagram in this IP payload; `stopped` when an extension header could not be read to its
-/// end.
+/// Finds the datagram in this IP payload; `stopped` when an extension header could not be read to
+/// its end.
 fn datagram<'a>(
     source: IpAddr,
     destination: IpAddr,
@@ -213,7 +213,7 @@ mod tests {
         frame
     }
 
-    /// An IPv6 frame with this extension header, of this number, between IP and UDP.
+    /// Makes an IPv6 frame with this extension header, of this number, between IP and UDP.
     fn v6_with(number: u8, extension: &[u8]) -> Vec<u8> {
         let mut frame = v6();
         frame.splice(54..54, extension.iter().copied());
@@ -275,7 +275,7 @@ mod tests {
         assert_found(&v6_with(0, &[17, 0, 5, 2, 0, 0, 1, 0])); // hop by hop: router alert
         assert_found(&v6_with(60, &[17, 0, 1, 4, 0, 0, 0, 0])); // destination options: padding
         assert_found(&v6_with(44, &[17, 0, 0, 0, 0, 0, 0, 1])); // fragment 0 of 1, legal and whole (RFC 6946)
-        // Hop by hop after destination options is out of order.
+        // A hop-by-hop header after destination options is out of order.
         let frame = v6_with(60, &[0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0]);
         assert_eq!(udp(&frame), Err(OuterError::BadIpHeader));
     }
@@ -324,8 +324,8 @@ mod tests {
 
         assert_eq!(udp(&v6_with(44, &[17, 0, 0, 1, 0, 0, 0, 1])), Err(OuterError::OuterFragment));
         assert_eq!(udp(&v6_with(44, &[17, 0, 0x05, 0xc8, 0, 0, 0, 1])), Err(OuterError::OuterFragment));
-        // A later fragment of a packet with destination options: what looks like their length is
-        // payload.
+        // This is a later fragment of a packet with destination options: what looks like their
+        // length is payload.
         assert_eq!(udp(&v6_with(44, &[60, 0, 0x05, 0xc8, 0, 0, 0, 1])), Err(OuterError::OuterFragment));
         // Fragments of other protocols are none of ours.
         last[23] = 6;

@@ -1,17 +1,17 @@
-//! Sets of reasons: each is declared in one line, and has a label and a help text from there.
+//! A set of reasons has each declared in one line, and a label and a help text from there.
 
 /// A fixed set of reasons, by which something is counted.
 pub trait Reason: Copy + 'static {
     /// All reasons, in the order of their numbers.
     const EVERY: &'static [Self];
 
-    /// The stable label, as the ledger has it.
+    /// Returns the stable label, as the ledger has it.
     fn name(self) -> &'static str;
 
-    /// What the reason stands for, in a sentence.
+    /// Says what the reason stands for, in a sentence.
     fn help(self) -> &'static str;
 
-    /// Its place in [`Reason::EVERY`].
+    /// Returns its place in [`Reason::EVERY`].
     fn number(self) -> usize;
 }
 
@@ -28,7 +28,7 @@ macro_rules! reasons {
             /// All reasons, in the order of their discriminants.
             pub const ALL: [$Name; [$($label),+].len()] = [$($Name::$Variant),+];
 
-            /// The stable label used in the ledger.
+            /// Returns the stable label used in the ledger.
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self { $($Name::$Variant => $label,)+ }

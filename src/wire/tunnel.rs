@@ -1,8 +1,8 @@
-//! The yield of a tunnel, whichever encapsulation it uses.
+//! A tunnel has the same yield, whichever encapsulation it uses.
 //!
 //! Each encapsulation has a decapsulator of its own, as
 //! [`vxlan::decapsulate`](super::vxlan::decapsulate). All of them yield a [`Decapsulated`] or a
-//! [`DropReason`], so that nothing behind them has to know which one it was.
+//! [`DropReason`], so that nothing behind them has to know which encapsulation it was.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,38 +14,45 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::reason::reasons;
 use super::vni::Vni;
 
-/// The way in which a mirror wraps frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum Encapsulation {
+/// Declares [`Encapsulation`]: `Variant = "label", LinkType;` with a comment above.
+macro_rules! encapsulations {
+    ($($(#[$meta:meta])+ $Variant:ident = $label:literal, $LinkType:ident;)+) => {
+        /// The way in which a mirror wraps frames.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+        pub enum Encapsulation { $($(#[$meta])+ $Variant,)+ }
+
+        impl Encapsulation {
+            /// All encapsulations.
+            pub const ALL: [Encapsulation; [$($label),+].len()] = [$(Encapsulation::$Variant),+];
+
+            /// Returns the stable label in names, lines and the ledger.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Encapsulation::$Variant => $label,)+ }
+            }
+
+            /// Returns the link type of every frame that comes this way, which is that of the
+            /// captures too.
+            #[must_use]
+            pub const fn link_type(self) -> LinkType {
+                match self { $(Encapsulation::$Variant => LinkType::$LinkType,)+ }
+            }
+        }
+    };
+}
+
+encapsulations! {
     /// VXLAN (RFC 7348).
     #[default]
-    Vxlan,
+    Vxlan = "vxlan", Ethernet;
 }
 
 impl Encapsulation {
-    /// All of them.
-    pub const ALL: [Encapsulation; 1] = [Encapsulation::Vxlan];
-
-    /// The stable label in names, lines and the ledger.
+    /// Returns the label where sessions are written down; none for VXLAN, which goes without
+    /// saying.
     #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Encapsulation::Vxlan => "vxlan",
-        }
-    }
-
-    /// The label where sessions are written down; none for VXLAN, which goes without saying.
-    #[must_use]
-    pub fn told(self) -> Option<&'static str> {
+    pub fn label_unless_default(self) -> Option<&'static str> {
         (self != Self::default()).then(|| self.label())
-    }
-
-    /// The link type of every frame that comes this way, which is that of the captures too.
-    #[must_use]
-    pub const fn link_type(self) -> LinkType {
-        match self {
-            Encapsulation::Vxlan => LinkType::Ethernet,
-        }
     }
 }
 
@@ -65,11 +72,11 @@ impl FromStr for Encapsulation {
 
 /// A number that tells apart sessions of the same source and VNI, in encapsulations that have one.
 ///
-/// It has 64 bits, the most that any of them has: the id of a Gateway Load Balancer's endpoint
-/// (GENEVE option class 0x0108, 64 bits), of a cloud network (class 0x0132, 28 bits), of an ERSPAN
-/// session (10 bits). It is written in hexadecimal, as the first of these is everywhere, behind
-/// `0x`, so that nobody takes it for a decimal number. JSON has it as a string, because readers
-/// that know only doubles would round a number of 64 bits.
+/// A scope has 64 bits, the most that any encapsulation has for it: the id of a Gateway Load
+/// Balancer's endpoint (GENEVE option class 0x0108, 64 bits), of a cloud network (class 0x0132, 28
+/// bits), of an ERSPAN session (10 bits). It is written in hexadecimal, as the first of these is
+/// everywhere, behind `0x`, so that nobody takes it for a decimal number. JSON has it as a string,
+/// because readers that know only doubles would round a number of 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(pub u64);
 
@@ -84,7 +91,7 @@ impl fmt::Display for Scope {
 #[error("not a scope; it has 0x and up to 16 hexadecimal digits, in lower case and without zeros in front")]
 pub struct NotAScope;
 
-/// From the one way to write it: a scope that could be written in several would have several
+/// Reads the one way to write it: a scope that could be written in several would have several
 /// directories.
 impl FromStr for Scope {
     type Err = NotAScope;
@@ -118,7 +125,7 @@ pub enum LinkType {
 }
 
 impl LinkType {
-    /// The number of captures (`LINKTYPE_*`, draft-ietf-opsawg-pcaplinktype).
+    /// Returns the number of captures (`LINKTYPE_*`, draft-ietf-opsawg-pcaplinktype).
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
@@ -151,7 +158,7 @@ pub struct Decapsulated<'a> {
     /// Bytes of the frame before the mirror cut it, never less than `arrived`: see
     /// [`inner::original_length`](super::inner::original_length).
     pub original: u32,
-    /// A bit is set that the encapsulation reserves.
+    /// True where a bit is set that the encapsulation reserves.
     pub reserved_bits: bool,
     /// The kind of header that the frame begins with.
     pub link_type: LinkType,
@@ -175,5 +182,20 @@ reasons! {
         /// The UDP checksum is not that of the datagram, where the sensor verifies it and not the
         /// kernel (`--verify-checksum`).
         WrongChecksum = "wrong_checksum",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_read_as_what_they_were_written_for() {
+        for encapsulation in Encapsulation::ALL {
+            assert_eq!(encapsulation.label().parse(), Ok(encapsulation));
+        }
+        assert_eq!(Encapsulation::ALL.first(), Some(&Encapsulation::default()));
+        let refused = "tzsp".parse::<Encapsulation>().unwrap_err().to_string();
+        assert_eq!(refused, "unknown encapsulation \"tzsp\": this vxtap knows vxlan");
     }
 }

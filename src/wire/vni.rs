@@ -1,4 +1,4 @@
-//! The VXLAN Network Identifier.
+//! A VXLAN Network Identifier says to which network a frame belongs.
 
 use std::fmt;
 
@@ -32,26 +32,26 @@ impl Vni {
     /// The largest VNI, 2^24 - 1.
     pub const MAX: Vni = Vni(0xff_ffff);
 
-    /// The VNI of this number, or `None` above [`Vni::MAX`].
+    /// Makes the VNI of this number, or `None` above [`Vni::MAX`].
     #[must_use]
     pub const fn new(number: u32) -> Option<Vni> {
         if number <= Self::MAX.0 { Some(Vni(number)) } else { None }
     }
 
-    /// The VNI in three bytes, big-endian, as on the wire.
+    /// Reads the VNI in three bytes, big-endian, as on the wire.
     #[must_use]
     pub const fn from_be_bytes(b: [u8; 3]) -> Vni {
         Vni(u32::from_be_bytes([0, b[0], b[1], b[2]]))
     }
 
-    /// The three bytes on the wire.
+    /// Returns the three bytes on the wire.
     #[must_use]
     pub const fn to_be_bytes(self) -> [u8; 3] {
         let [_, a, b, c] = self.0.to_be_bytes();
         [a, b, c]
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0

@@ -1,4 +1,4 @@
-//! Ranges of VNIs, and sets of them.
+//! VNIs come in ranges, and in sets of them.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl From<Vni> for VniRange {
     }
 }
 
-/// As people write it: `7`, or `1-5`.
+/// Shows a range as people write it: `7`, or `1-5`.
 impl fmt::Display for VniRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.first == self.last { self.first.fmt(f) } else { write!(f, "{}-{}", self.first, self.last) }
@@ -29,7 +29,7 @@ impl fmt::Display for VniRange {
 /// A set of VNIs. Looking one up takes the same time whether it was listed alone or in a range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VniSet {
-    /// Sorted, and between two of them is at least one VNI that is not in the set.
+    /// The ranges, sorted. Between two of them is at least one VNI that is not in the set.
     ranges: Box<[VniRange]>,
 }
 
@@ -63,7 +63,7 @@ impl VniSet {
         self.ranges.get(at).is_some_and(|range| range.first <= vni)
     }
 
-    /// The fewest ranges that make up the set, sorted.
+    /// Returns the fewest ranges that make up the set, sorted.
     #[must_use]
     pub fn ranges(&self) -> &[VniRange] {
         &self.ranges

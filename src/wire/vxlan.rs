@@ -1,4 +1,4 @@
-//! VXLAN: eight bytes between a UDP header and an Ethernet frame (RFC 7348 section 5).
+//! VXLAN has eight bytes between a UDP header and an Ethernet frame (RFC 7348 section 5).
 //!
 //! ```text
 //!  byte 0        1 .. 3              4 .. 6          7
@@ -10,7 +10,7 @@
 //! The I flag says that the VNI is valid and must be 1. Everything marked R or reserved is "set to
 //! zero on transmission and ignored on receipt", and senders in the field do set it: the group
 //! policy extension uses bit 0x80 and bytes 2-3, some switches leave noise. [`decapsulate`]
-//! therefore accepts such a header and reports the fact in [`Decapsulated::reserved_bits`]; whether
+//! therefore accepts such a header and reports the fact in [`Decapsulated::reserved_bits`]. Whether
 //! that is counted or refused is a matter of configuration, decided elsewhere.
 //!
 //! Nothing in the header says how long the inner frame is: it reaches to the end of the UDP
@@ -20,7 +20,8 @@
 //! ```
 //! use vxtap::wire::{Vni, vxlan};
 //!
-//! let frame = [0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x06]; // an Ethernet header and nothing else
+//! // An Ethernet header and nothing else.
+//! let frame = [0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x06];
 //! let vni = Vni::new(5_569_041).unwrap();
 //! let payload = [vxlan::header(vni).as_slice(), &frame].concat();
 //!
@@ -30,7 +31,7 @@
 //! ```
 
 use super::inner;
-use super::tunnel::{Decapsulated, DropReason, LinkType};
+use super::tunnel::{Decapsulated, DropReason, Encapsulation};
 use super::vni::Vni;
 
 /// Length of the header in bytes.
@@ -70,12 +71,13 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
         arrived,
         original: inner::original_length(frame).max(arrived),
         reserved_bits: u64::from_be_bytes(*header) & RESERVED != 0,
-        link_type: LinkType::Ethernet,
+        link_type: Encapsulation::Vxlan.link_type(),
         direction: None,
     })
 }
 
-/// The header that a sender puts before a frame: the I flag, this VNI, and all reserved bits zero.
+/// Returns the header that a sender puts before a frame: the I flag, this VNI, and all reserved
+/// bits zero.
 #[inline]
 #[must_use]
 pub const fn header(vni: Vni) -> [u8; HEADER_LEN] {
@@ -85,6 +87,7 @@ pub const fn header(vni: Vni) -> [u8; HEADER_LEN] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LinkType;
     use super::*;
 
     /// Decapsulates a datagram that was kept whole.
@@ -163,8 +166,8 @@ mod tests {
         let mut datagram = DATAGRAM;
         datagram[0] = !I_FLAG;
         assert_eq!(decapsulate(&datagram), Err(DropReason::VniFlagClear));
-        // Without the I flag nothing after it means anything, so that is what a short one is
-        // counted as.
+        // Without the I flag nothing after it means anything, so a short frame without it is
+        // counted as that.
         assert_eq!(decapsulate(&datagram[..HEADER_LEN]), Err(DropReason::VniFlagClear));
     }
 }

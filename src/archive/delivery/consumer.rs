@@ -1,4 +1,4 @@
-//! Who gets published captures.
+//! Consumers get published captures.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ pub(super) type Replaced = Box<dyn Fn(&Path, u64) -> Option<Changed> + Send>;
 
 /// A published capture that a consumer is to hear of.
 pub(super) struct Job {
-    /// Where it is.
+    /// The place of the file.
     pub(super) path: PathBuf,
-    /// What its line says.
+    /// The content of its line.
     pub(super) capture: Capture,
-    /// Whether it is still there.
+    /// Says whether it is still there.
     pub(super) replaced: Replaced,
 }
 
@@ -42,17 +42,17 @@ pub(super) trait Consumer: fmt::Debug + Send {
     /// left to the next start.
     fn take(&self, job: Job);
 
-    /// Captures that wait for their turn.
+    /// Returns how many captures wait for their turn.
     fn waiting(&self) -> usize;
 
-    /// A capture was removed, or never gets its name: it is forgotten where its turn has not come.
-    /// `was_taken` where it is one that this consumer took.
+    /// Forgets a capture whose turn has not come, because it was removed or never gets its name.
+    /// `was_taken` says that this consumer took it.
     fn withdraw(&self, path: &Path, was_taken: bool);
 
-    /// Shows in the ledger how far it is.
+    /// Shows in the ledger how far the consumer is.
     fn count(&self, counters: &OutputCounters);
 
-    /// Waits until it is done with all captures, for `patience` at most. What is left by then is
-    /// left to the next start.
+    /// Waits until the consumer is done with all captures, for `patience` at most. What is left by
+    /// then is left to the next start.
     fn finish(&mut self, patience: Duration);
 }

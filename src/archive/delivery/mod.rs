@@ -1,8 +1,8 @@
-//! Consumers of published captures. The command of `--on-publish` is the first.
+//! Consumers hear of published captures. The command of `--on-publish` is the first of them.
 //!
 //! A consumer hears of each capture at least once, whatever ends the process: [`Progress`] has what
 //! it is owed. A capture is owed from before it gets its name. It is owed no longer once the
-//! consumer is done with it, be it a success or a failure: a command that failed is counted and not
+//! consumer is done with it, be it a success or a failure. A command that failed is counted and not
 //! run again, or a capture that no command can read would be tried for good. What was skipped,
 //! waited, ran, or could not be started when the process ended is taken up by the next start that
 //! has this consumer.
@@ -17,8 +17,8 @@
 //! was removed unseen is gone. Two things end that, because capturing goes on whatever a consumer
 //! does:
 //!
-//! - more than a thousand captures are owed. Such a consumer hangs, or is slower than captures come.
-//!   Then the oldest go as if there were none. Keeping them would remove the newest unseen.
+//! - more than a thousand captures are owed. Such a consumer hangs, or is slower than captures
+//!   come. Then the oldest go as if there were none. Keeping them would remove the newest unseen.
 //! - room ends: less is free than `--min-free`, or the last room that is the host's where that was
 //!   not given. What no consumer needs goes first, then what one does. A disk that is full for the
 //!   sake of an upload would lose frames that nobody has seen at all.
@@ -53,30 +53,30 @@ const ON_PUBLISH: &str = "on-publish";
 /// for a command.
 const HELD: usize = 1000;
 
-/// Captures of earlier runs are handed over as long as fewer than these wait: so they have new ones
-/// skipped by no consumer that is fast enough for these.
+/// The number of waiting captures below which captures of earlier runs are handed over. So captures
+/// of earlier runs have new ones skipped by no consumer that is fast enough for the new ones.
 const FEED: usize = 500;
 
-/// Why there are no consumers.
+/// The reason for which there are no consumers.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    /// No thread.
+    /// A thread cannot be created.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
-    /// What a consumer is owed.
+    /// The captures that a consumer is owed cannot be read.
     #[error(
         "cannot read {consumer}.jsonl in the directory of captures: {source}; it has the captures that --{consumer} is still to be run for: \
          make it readable, or move it away to forget them"
     )]
     Progress {
-        /// Which.
+        /// The consumer's name.
         consumer: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// A consumer is done with the capture at this path.
+/// Says that a consumer is done with the capture at this path.
 #[derive(Debug)]
 pub(super) struct Done {
     consumer: usize,
@@ -92,7 +92,7 @@ pub(super) struct Reports {
 
 impl Reports {
     fn done(&self, path: &str) {
-        // Nobody hears it where the archive has ended: then the capture stays owed.
+        // Nobody hears it where the archive has ended. Then the capture stays owed.
         let _ = self.sender.send(Done { consumer: self.consumer, path: path.to_owned() });
     }
 }
@@ -107,7 +107,7 @@ struct Delivery {
     backlog: VecDeque<Job>,
     /// Captures of earlier runs that are on record and have no name yet.
     unnamed: BTreeSet<String>,
-    /// Captures were removed before it heard of them.
+    /// Lasts while captures are removed before the consumer has heard of them.
     losing: Episode,
 }
 
@@ -123,7 +123,7 @@ impl Deliveries {
     /// Starts the command of `--on-publish`, if there is one.
     ///
     /// # Errors
-    /// Where a thread cannot be created, or what is owed cannot be read.
+    /// A thread cannot be created, or what is owed cannot be read.
     pub(super) fn start(on_publish: Option<&str>, books: &Books) -> Result<Self, DeliveryError> {
         let (reports, done) = unbounded();
         let mut deliveries = Self { all: Vec::new(), reports, done };
@@ -150,7 +150,8 @@ impl Deliveries {
         self.feed();
     }
 
-    /// What crashes left is salvaged: captures of earlier runs that have no name by now get none.
+    /// Forgets the captures of earlier runs that have no name by now. What crashes left is
+    /// salvaged, so they get none.
     pub(super) fn forget_unnamed(&mut self) {
         for delivery in &mut self.all {
             for path in std::mem::take(&mut delivery.unnamed) {
@@ -159,12 +160,12 @@ impl Deliveries {
         }
     }
 
-    /// Captures are about to get their names: from here on all consumers are owed them.
+    /// Owes captures to all consumers from here on: they are about to get their names.
     pub(super) fn owe<'a>(&mut self, paths: impl Iterator<Item = &'a str> + Clone) {
         self.all.iter_mut().for_each(|delivery| delivery.progress.owe(paths.clone()));
     }
 
-    /// A capture will not get its name.
+    /// Withdraws a capture that will not get its name.
     pub(super) fn withdraw(&mut self, path: &str) {
         for delivery in &mut self.all {
             delivery.unnamed.remove(path);
@@ -192,7 +193,7 @@ impl Deliveries {
         self.all.iter().any(|delivery| delivery.progress.owed().len() <= HELD && delivery.progress.owes(path))
     }
 
-    /// A capture is removed, whoever needs it.
+    /// Counts a capture that is removed, whoever needs it.
     pub(super) fn removed(&mut self, relative: &str, path: &Path) {
         for delivery in self.all.iter_mut().filter(|delivery| delivery.progress.owes(relative)) {
             delivery.progress.done(relative);
@@ -209,12 +210,12 @@ impl Deliveries {
         }
     }
 
-    /// Where consumers say that they are done: for who waits for that.
+    /// Returns the channel on which consumers say that they are done, for those who wait for that.
     pub(super) fn done(&self) -> Receiver<Done> {
         self.done.clone()
     }
 
-    /// A consumer is done with a capture.
+    /// Hears that a consumer is done with a capture.
     pub(super) fn hear(&mut self, Done { consumer, path }: Done) {
         if let Some(delivery) = self.all.get_mut(consumer) {
             delivery.progress.done(&path);
@@ -243,7 +244,7 @@ impl Deliveries {
         }
     }
 
-    /// Called every second: tries again what failed, and shows in the ledger how far consumers are.
+    /// Tries again what failed, and shows in the ledger how far consumers are. Called every second.
     pub(super) fn tick(&mut self, books: &Books) {
         self.catch_up();
         self.feed();
@@ -304,7 +305,7 @@ impl Delivery {
                 (Some(capture), Some(found)) => {
                     self.backlog.push_back(job(path, capture, Some(found.identity), &books.storage));
                 }
-                // It gets its name when it is salvaged, if it is there at all.
+                // The capture gets its name when it is salvaged, if it is there at all.
                 (Some(_), None) => drop(self.unnamed.insert(relative)),
                 (None, found) => {
                     missing += usize::from(found.is_some());
@@ -334,8 +335,8 @@ fn job(path: PathBuf, capture: Capture, file: Option<Identity>, storage: &Arc<dy
     Job { path, capture, replaced: Box::new(move |path, bytes| replaced(&*storage, path, file?, bytes)) }
 }
 
-/// What has a published file's name in its place, if anything. Other names of the file itself, as a
-/// snapshot gives it, are no harm.
+/// Says what has a published file's name in its place, if anything. Other names of the file itself,
+/// as a snapshot gives it, are no harm.
 fn replaced(storage: &dyn Storage, path: &Path, file: Identity, bytes: u64) -> Option<Changed> {
     changed(storage, path, &file, bytes..=bytes).filter(|changed| !matches!(changed, Changed::Links(_)))
 }

@@ -1,8 +1,9 @@
-//! What a consumer is still owed, on the disk.
+//! A file on the disk has what a consumer is still owed.
 //!
 //! A capture is owed to a consumer from before it gets its name until the consumer is done with it.
-//! Whatever ends the process between, the next start finds it here. So a consumer hears of each
-//! capture at least once, and of one twice where the process ended before the second mark.
+//! Whatever ends the process between, the next start finds the capture in this file. So a consumer
+//! hears of each capture at least once, and of one twice where the process ended before the second
+//! mark.
 //!
 //! The marks are in a file beside the manifest, `NAME.jsonl`, and not in the manifest. A manifest
 //! is kept for good: two more lines for each capture and consumer would triple it, and slow each
@@ -12,7 +13,7 @@
 //! by their paths, so that files without a hash, and a manifest that somebody replaced, make no
 //! difference.
 //!
-//! The file has what is owed and nothing else: what was owed is cut off as soon as nothing is, and
+//! The file has what is owed and nothing else: marks are cut off as soon as nothing is owed, and
 //! the file is removed at the end. A consumer that comes to an old directory is owed nothing of it.
 
 use std::collections::BTreeSet;
@@ -36,11 +37,11 @@ const SLACK: u64 = 64 * 1024;
 enum Mark {
     /// The consumer is to hear of the capture at this path.
     Owed(String),
-    /// It is done with it.
+    /// The consumer is done with the capture at this path.
     Done(String),
 }
 
-/// What a consumer is owed, by path.
+/// The captures that a consumer is owed, by path.
 #[derive(Debug)]
 pub(super) struct Progress {
     path: PathBuf,
@@ -51,9 +52,9 @@ pub(super) struct Progress {
     /// Bytes in the file, at least.
     length: u64,
     owed: BTreeSet<String>,
-    /// Bytes of the marks of these.
+    /// Bytes of the marks of the captures that are owed.
     needed: u64,
-    /// The file is not what it should be, since a mark could not be written.
+    /// Lasts while the file is not what it should be, since a mark could not be written.
     failing: Episode,
 }
 
@@ -61,8 +62,8 @@ impl Progress {
     /// Reads what `consumer` is owed in `directory`. Marks survive a loss of power if `sync`.
     ///
     /// # Errors
-    /// What opening or reading the file returns; [`NotRegular`](crate::storage::NotRegular) where
-    /// its name is something else's.
+    /// The file cannot be opened or read; [`NotRegular`](crate::storage::NotRegular) where its name
+    /// is something else's.
     pub(super) fn open(consumer: &str, directory: &Path, storage: &Arc<dyn Storage>, sync: bool) -> io::Result<Self> {
         let path = directory.join(format!("{consumer}.jsonl"));
         let mut progress = Self {
@@ -86,7 +87,7 @@ impl Progress {
         let mut lines = BufReader::new(self.storage.open(&self.path, OFlags::RDONLY)?);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
-            // A crash in the middle of a mark leaves a part of it: then what it marks has not
+            // A crash in the middle of a mark leaves a part of it. Then what it marks has not
             // begun.
             match serde_json::from_slice(&line) {
                 Ok(Mark::Owed(path)) if is_complete_path(&path) => drop(self.insert(path)),
@@ -118,14 +119,14 @@ impl Progress {
         self.owed.contains(path)
     }
 
-    /// The paths of all captures that are owed.
+    /// Returns the paths of all captures that are owed.
     pub(super) fn owed(&self) -> &BTreeSet<String> {
         &self.owed
     }
 
-    /// Captures are about to get their names. Where that cannot be written, they are published all
-    /// the same, since they are evidence: the file is written again every second, and what a crash
-    /// takes until then the consumer may miss.
+    /// Marks captures as owed that are about to get their names. Where the marks cannot be written,
+    /// the captures are published all the same, since they are evidence. The file is then written
+    /// again every second, and what a crash takes until then the consumer may miss.
     pub(super) fn owe<'a>(&mut self, paths: impl Iterator<Item = &'a str>) {
         let new: Vec<_> = paths.filter(|path| self.insert((*path).to_owned())).collect();
         if !new.is_empty() {
@@ -133,10 +134,11 @@ impl Progress {
         }
     }
 
-    /// The consumer is done with a capture, or will never hear of it.
+    /// Marks a capture as done: the consumer is done with it, or will never hear of it.
     pub(super) fn done(&mut self, path: &str) {
         if self.remove(path) {
-            // Without a sync: what is lost of it makes the consumer hear of the capture once more.
+            // Written without a sync: a mark that is lost makes the consumer hear of the capture
+            // once more.
             self.write(std::iter::once(Mark::Done(path.to_owned())), false);
         }
     }
@@ -243,7 +245,7 @@ impl Progress {
         }
     }
 
-    /// Leaves what is owed to the next start. The file goes where nothing is.
+    /// Leaves what is owed to the next start. The file goes where nothing is owed.
     pub(super) fn end(&mut self) {
         if self.owed.is_empty() && self.length > 0 || self.failing.lasts() {
             let result = self.rewrite();

@@ -14,9 +14,9 @@ use super::room::Keeper;
 use crate::episode::Episode;
 use crate::evidence::{Entry, Event, PruneReason};
 
-/// It takes at most one part in so many of the time to look which captures are there.
+/// The look which captures are there takes at most one part in so many of the time.
 const STOCK: u32 = 50;
-/// It is looked once in this time at most.
+/// The shortest time between two such looks.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Lines that may wait to be written where captures are removed all the same.
 const WAITING: usize = 10_000;
@@ -27,17 +27,17 @@ pub(super) struct Pruning {
     pub(super) keeper: Keeper,
     /// Files that are pruned and could not be removed yet.
     unremoved: Vec<PathBuf>,
-    /// What went since the log told last.
+    /// The captures that went since the log told last.
     report: Report,
-    /// When it is looked again which captures are there.
+    /// The time of the next look which captures are there.
     next_stock: Option<Instant>,
-    /// A capture cannot be removed.
+    /// Lasts while a capture cannot be removed.
     stuck: Episode,
-    /// There is no room, and nothing that can be removed.
+    /// Lasts while there is no room, and nothing that can be removed.
     starved: Episode,
-    /// What is not published has more bytes than are kept.
+    /// Lasts while the captures that are not published have more bytes than are kept.
     crowded: Episode,
-    /// Captures stay beyond the budget for consumers.
+    /// Lasts while captures stay beyond the budget for consumers.
     held: Episode,
 }
 
@@ -99,7 +99,7 @@ impl Pruning {
                 continue;
             }
             let path = books.directory.join(&*entry.path);
-            // What somebody else removed stays missing.
+            // A file that somebody else removed stays missing.
             if !books.is_ours(&path) || matches!(books.storage.exists(&path), Ok(false)) {
                 self.keeper.shelf.remove(&entry.path);
                 continue;
@@ -137,8 +137,8 @@ impl Pruning {
     }
 
     /// Forgets captures that somebody else removed, before something is removed: they take no room,
-    /// and were not pruned. Says whether there were any. Not every time, since each file is looked
-    /// at.
+    /// and were not pruned. Says whether there were any. This is not done every time, since each
+    /// file is looked at.
     fn take_stock(&mut self, books: &Books) -> bool {
         let begin = Instant::now();
         if self.next_stock.is_some_and(|next| begin < next) {
@@ -154,7 +154,7 @@ impl Pruning {
         !missing.is_empty()
     }
 
-    /// Removes a file for the budget. False where that has to wait.
+    /// Removes a file for the budget. Returns false where that has to wait.
     fn prune(&mut self, entry: &Entry, reason: PruneReason, books: &mut Books, deliveries: &mut Deliveries) -> bool {
         let undelivered = deliveries.needed_by(&entry.path);
         let event = Event::Pruned { path: entry.path.to_string(), hash: entry.hash, reason, undelivered };
@@ -179,7 +179,8 @@ impl Pruning {
 
     fn remove(&mut self, path: PathBuf, books: &mut Books) {
         let bytes = books.storage.status(&path).ok().flatten().map_or(0, |file| file.length);
-        // Looked at before, so that what rises from here on is what this removal gives back.
+        // The room is looked at before, so that what rises from here on is what this removal gives
+        // back.
         let room = self.keeper.space();
         match books.storage.remove(&path) {
             Ok(()) => {
@@ -189,7 +190,7 @@ impl Pruning {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // It became a symbolic link just now.
+            // The directory became a symbolic link just now.
             Err(_) if !books.is_ours(&path) => {}
             Err(error) => {
                 if self.stuck.begins() {

@@ -27,7 +27,7 @@ impl Report {
         self.newest = Some(Arc::clone(&entry.path));
     }
 
-    /// Says how many there are, and forgets them.
+    /// Says how many captures there are, and forgets them.
     pub(super) fn say(&mut self) {
         if self.files > 0 {
             let Self { files, bytes, limits, oldest, newest } = std::mem::take(self);
@@ -36,7 +36,7 @@ impl Report {
         }
     }
 
-    /// Says that these are about to go.
+    /// Says that these captures are about to go.
     pub(super) fn announce(self) {
         if self.files > 0 {
             let Self { files, bytes, limits, oldest, newest } = self;
@@ -49,7 +49,7 @@ impl Report {
     }
 }
 
-/// The options that the limits come from.
+/// Names the options that the limits come from.
 fn names(limits: &[PruneReason]) -> String {
     limits.iter().map(|limit| limit.option()).collect::<Vec<_>>().join(" ")
 }

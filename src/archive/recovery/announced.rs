@@ -1,4 +1,4 @@
-//! Captures that a line announced, and that have no name yet.
+//! A line announced these captures, and they have no name yet.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -12,14 +12,15 @@ use crate::evidence::{Capture, Contents};
 use crate::record::salvage::{self, Unsalvageable, Whole};
 use crate::storage::Storage;
 
-/// What the manifest says of captures that may not have their name yet, or have it beside what they
-/// were made from, by path.
+/// The captures of the manifest, by path, that may not have their name yet, or have it beside what
+/// they were made from.
 #[derive(Debug, Default)]
 pub(super) struct Announced(HashMap<String, Capture>);
 
 impl Announced {
-    /// Finds what the manifest announced and does not have its name yet, or has it as a copy of a
-    /// file that waits. Nothing where none waits: the manifest is read once more for it.
+    /// Finds the captures that the manifest announced and that do not have their name yet, or have
+    /// it as a copy of a file that waits. Finds none where no file waits: the manifest is read once
+    /// more for this.
     pub(super) fn find<'a>(
         books: &Books,
         contents: &Contents,
@@ -43,26 +44,26 @@ impl Announced {
         Self(captures.into_iter().map(|capture| (capture.path.clone(), capture)).collect())
     }
 
-    /// The capture that was announced at this path.
+    /// Returns the capture that was announced at this path.
     pub(super) fn get(&self, path: &str) -> Option<Capture> {
         self.0.get(path).cloned()
     }
 
-    /// A line announced this capture.
+    /// Adds a capture that a line announced.
     pub(super) fn add(&mut self, capture: &Capture) {
         self.0.insert(capture.path.clone(), capture.clone());
     }
 
-    /// The capture at this path has its name, or gets none.
+    /// Forgets the capture at this path: it has its name, or gets none.
     pub(super) fn remove(&mut self, path: &str) {
         self.0.remove(path);
     }
 
-    /// The names that may have been announced for a part file, and the same as the manifest has
-    /// them.
+    /// Returns the names that may have been announced for a part file, and the same as the manifest
+    /// has them.
     ///
     /// # Errors
-    /// What looking for a name returns.
+    /// The system does not say whether a name is there.
     pub(super) fn names(&self, names: &Names, books: &Books) -> io::Result<Vec<(PathBuf, String)>> {
         let mut found = Vec::new();
         found.extend(books.relative(&names.published).map(|path| (names.published.clone(), path)));
@@ -98,11 +99,11 @@ pub(super) fn is_what_was_announced(storage: &dyn Storage, path: &Path, capture:
         })
 }
 
-/// Finds what is whole of `part`, where a capture that was announced holds that. None where it
-/// holds something else.
+/// Finds what is whole of `part`, where a capture that was announced holds that. Returns none where
+/// the capture holds something else.
 ///
 /// # Errors
-/// What opening or reading the file returns.
+/// One of the files cannot be opened or read.
 pub(super) fn is_copy_of(storage: &dyn Storage, capture: &Capture, part: &Path) -> io::Result<Option<Whole>> {
     let whole = match salvage::scan(storage.open(part, OFlags::RDONLY)?) {
         Ok(whole) => whole,

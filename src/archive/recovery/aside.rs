@@ -11,13 +11,13 @@ use crate::archive::books::Books;
 use crate::evidence::Event;
 use crate::evidence::names::Names;
 
-/// Where files are moved that cannot be salvaged.
+/// The directory that files are moved to which cannot be salvaged.
 const ASIDE: &str = "unsalvageable";
 
 /// Moves files aside.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// Where files are to be moved to whose line says so already, by their part names.
+    /// The places of files whose line says already that they are moved there, by their part names.
     announced: HashMap<PathBuf, PathBuf>,
 }
 
@@ -25,7 +25,8 @@ impl Aside {
     /// Moves a file aside.
     ///
     /// # Errors
-    /// What the storage or the manifest says. The next attempt goes on from there.
+    /// The file cannot be moved, or the manifest cannot be written. The next attempt goes on from
+    /// there.
     pub(super) fn set_aside(&mut self, names: &Names, why: &str, books: &mut Books) -> io::Result<Salvaged> {
         if let Some(to) = self.announced.get(&names.part) {
             // The line is written; then the move failed.
@@ -52,7 +53,7 @@ impl Aside {
     }
 }
 
-/// A name that is free, where files are moved to.
+/// Finds a free name in the directory that files are moved to.
 fn free_place(names: &Names, books: &Books) -> io::Result<PathBuf> {
     let directory = books.directory.join(ASIDE);
     books.storage.create_directory(&directory)?;
@@ -70,10 +71,10 @@ fn free_place(names: &Names, books: &Books) -> io::Result<PathBuf> {
     Ok(to)
 }
 
-/// The length of a file.
+/// Returns the length of a file.
 ///
 /// # Errors
-/// What looking at it returns, `NotFound` where it is missing.
+/// The file cannot be looked at; `NotFound` where it is missing.
 pub(super) fn length(path: &Path, books: &Books) -> io::Result<u64> {
     Ok(books.storage.status(path)?.ok_or(io::ErrorKind::NotFound)?.length)
 }

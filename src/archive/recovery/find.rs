@@ -1,4 +1,4 @@
-//! The part files of a directory.
+//! A directory is looked through for part files.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use rustix::fs::FileType;
 use crate::archive::books::Books;
 use crate::evidence::names::{self, COPY, Names, is_capture};
 
-/// The names of the part files, in their order. Removes incomplete copies of those that are there.
+/// Returns the names of the part files, in their order. Removes incomplete copies of those that are
+/// there.
 pub(super) fn part_files(books: &Books) -> Vec<Names> {
     let mut found = Vec::new();
     let storage = &*books.storage;
@@ -25,7 +26,7 @@ pub(super) fn part_files(books: &Books) -> Vec<Names> {
         let session = books.directory.join(session.name);
         for file in entries(&session) {
             let path = session.join(&file.name);
-            // What is not named as our files are is not ours.
+            // A file that is not named as our files are is not ours.
             let is_ours = |file: &str| file.starts_with(&name) && !file.contains(char::is_control);
             if !file.name.to_str().is_some_and(is_ours) {
                 continue;
@@ -35,7 +36,7 @@ pub(super) fn part_files(books: &Books) -> Vec<Names> {
             } else if let Some(part) = path.to_str().and_then(|path| path.strip_suffix(COPY))
                 && Names::of_part(Path::new(part)).is_some_and(|names| matches!(storage.exists(&names.part), Ok(true)))
             {
-                // An incomplete copy of a file that is there still.
+                // This is an incomplete copy of a file that is there still.
                 let _ = storage.remove(&path);
             }
         }

@@ -1,4 +1,4 @@
-//! Of what a salvaged capture is made: of the part file itself, or of a copy.
+//! A salvaged capture is made of the part file itself, or of a copy.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -18,7 +18,7 @@ use crate::storage::StoredFile;
 /// A copy of a part file, which is being written.
 type Copying = BufWriter<Box<dyn StoredFile>>;
 
-/// Why a file is not published itself, but a copy of what is whole.
+/// Says why a file is not published itself, but a copy of what is whole.
 pub(super) fn flaw(whole: &Whole) -> Option<String> {
     let damaged = whole.damaged.then(|| format!("damaged behind its first {} frames", whole.frames));
     let mended = whole.mended.map(|field| format!("damaged in its header, in the {field}"));
@@ -59,8 +59,8 @@ impl Maker {
         })
     }
 
-    /// Cuts a file after its last whole record, where it is not intact. None where it cannot be
-    /// synced, now or before.
+    /// Cuts a file after its last whole record, where it is not intact. Returns none where it
+    /// cannot be synced, now or before.
     fn make_in_place(&mut self, part: &Path, whole: &Whole, books: &Books) -> io::Result<Option<u64>> {
         let safe = self.is_synced(part, || {
             if whole.intact {
@@ -109,19 +109,19 @@ impl Maker {
         }
     }
 
-    /// A file is done with.
+    /// Forgets a file that is done with.
     pub(super) fn forget(&mut self, part: &Path) {
         self.unsynced.remove(part);
     }
 }
 
-/// Says whether a file is another's too, as that of a snapshot made of hard links: that stays as it
-/// is.
+/// Says whether a file is another's too, as that of a snapshot made of hard links. Such a file
+/// stays as it is.
 fn has_other_names(path: &Path, books: &Books) -> io::Result<bool> {
     Ok(books.storage.status(path)?.is_some_and(|file| file.links > 1))
 }
 
-/// The name of the copy that is made of a part file.
+/// Returns the name of the copy that is made of a part file.
 pub(super) fn copy_of(part: &Path) -> PathBuf {
     let mut name = part.as_os_str().to_owned();
     name.push(COPY);
@@ -148,7 +148,7 @@ fn copy_to(
     books: &Books,
     write: impl FnOnce(File, &mut Copying) -> io::Result<()>,
 ) -> io::Result<(PathBuf, u64)> {
-    // One that is there is of an attempt before this, whose line could not be written.
+    // A copy that is there is of an attempt before this, whose line could not be written.
     if books.storage.exists(copy)? {
         books.storage.remove(copy)?;
     }

@@ -1,4 +1,4 @@
-//! What a crash left behind: part files that nobody writes to any more.
+//! A crash leaves part files behind, and nobody writes to them any more.
 //!
 //! The directory is locked, so a part file that is there at the start is nobody's. It is cut at its
 //! last whole record and published with `.recovered` in its name. Where it is damaged, with more

@@ -1,10 +1,10 @@
-//! How a file came out.
+//! The salvage of a file has an outcome.
 
 use std::io;
 
 use crate::storage::Changed;
 
-/// What became of a file.
+/// Says what became of a file.
 #[derive(Debug)]
 pub(super) enum Salvaged {
     /// It was published.
@@ -15,7 +15,7 @@ pub(super) enum Salvaged {
     Aside,
 }
 
-/// Why a file is left as it is.
+/// Says why a file is left as it is.
 #[derive(Debug)]
 pub(super) enum Stop {
     /// Something failed, which may change.

@@ -1,4 +1,4 @@
-//! One file after the other is salvaged.
+//! Files are salvaged one after the other.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -21,7 +21,7 @@ use crate::record::compress::Compression;
 use crate::record::salvage::{self, Unsalvageable};
 use crate::storage::{Changed, NotRegular};
 
-/// What a compressed stream has around bytes that do not compress, at most.
+/// The most bytes that a compressed stream has around bytes that do not compress.
 const STREAM: u64 = 64;
 /// Seconds between two attempts at a file, at most.
 const LONGEST_PATIENCE: u32 = 64;
@@ -30,11 +30,11 @@ const LONGEST_PATIENCE: u32 = 64;
 struct Made<'a> {
     /// The names of the part file that it was made from.
     names: &'a Names,
-    /// Where it is.
+    /// The place of the file.
     made: &'a Path,
     /// Its name to be.
     to: &'a Path,
-    /// What is wrong with the part file, which is then kept.
+    /// The flaw of the part file, which is then kept.
     flaw: Option<String>,
 }
 
@@ -44,11 +44,11 @@ pub(in crate::archive) struct Recovery {
     waiting: VecDeque<Names>,
     /// Files that could not be salvaged yet, as on a full disk.
     later: Vec<Names>,
-    /// Ticks that they wait.
+    /// Ticks for which they wait.
     patience: u32,
-    /// Ticks that they still have to.
+    /// Ticks for which they still have to wait.
     left: u32,
-    /// A file cannot be salvaged.
+    /// Lasts while a file cannot be salvaged.
     failing: Episode,
     announced: Announced,
     /// Files of this process among those that wait, which it could not complete, by their part
@@ -90,8 +90,8 @@ impl Recovery {
         self.own.insert(broken.names.part.clone(), broken);
     }
 
-    /// Called every second: lets those wait again that could not be salvaged, at longer and longer
-    /// intervals, since each attempt may read and write all of a file.
+    /// Lets files wait again that could not be salvaged, at longer and longer intervals, since each
+    /// attempt may read and write all of a file. Called every second.
     pub(in crate::archive) fn retry(&mut self) {
         self.left = self.left.saturating_sub(1);
         if self.left == 0 && !self.later.is_empty() {
@@ -110,7 +110,7 @@ impl Recovery {
         self.waiting.retain(|names| self.own.contains_key(&names.part));
     }
 
-    /// Files of this process that are not salvaged.
+    /// Returns the files of this process that are not salvaged.
     pub(in crate::archive) fn own(&self) -> impl ExactSizeIterator<Item = &Path> {
         self.own.keys().map(PathBuf::as_path)
     }
@@ -118,7 +118,7 @@ impl Recovery {
     /// Salvages the next of the files that wait.
     pub(in crate::archive) fn salvage_one(&mut self, books: &mut Books, stock: &mut Stock) {
         let Some(names) = self.waiting.pop_front() else { return };
-        // Nothing can be put on record: it is left to the next start.
+        // Nothing can be put on record: the file is left to the next start.
         if books.is_edited() {
             return self.later.push(names);
         }
@@ -165,7 +165,7 @@ impl Recovery {
         }
     }
 
-    /// Somebody removed or changed a file before it was salvaged.
+    /// Records that somebody removed or changed a file before it was salvaged.
     fn miss(&mut self, names: &Names, changed: Changed, books: &mut Books) {
         match self.own.remove(&names.part) {
             Some(broken) => miss(&broken, changed, books),
@@ -235,7 +235,7 @@ impl Recovery {
     }
 
     /// Does what was announced, where a crash or a failure came between a line and its file's name.
-    /// False where there was nothing of the kind.
+    /// Returns false where nothing of the kind was announced.
     fn complete_announced(&mut self, names: &Names, books: &mut Books, stock: &mut Stock) -> Result<bool, Stop> {
         let copy = copy_of(&names.part);
         for (to, path) in self.announced.names(names, books)? {
@@ -297,8 +297,8 @@ impl Recovery {
     }
 }
 
-/// Somebody removed or changed a file of this process before it was salvaged: what counts as
-/// written is lost.
+/// Records that somebody removed or changed a file of this process before it was salvaged: what
+/// counts as written is lost.
 fn miss(broken: &Broken, changed: Changed, books: &mut Books) {
     books.miss(&broken.names.part, changed, broken.holds, Losses::default(), "salvaged");
 }
@@ -308,7 +308,7 @@ fn remove_empty(names: &Names, books: &Books) -> Result<Salvaged, Stop> {
     Ok(Salvaged::Empty)
 }
 
-/// A name for a salvaged file that is not taken.
+/// Finds a name for a salvaged file that is not taken.
 fn free_name(names: &Names, books: &Books) -> io::Result<PathBuf> {
     for attempt in 1.. {
         let name = names.recovered(attempt).ok_or_else(|| io::Error::other("its name is not one of a capture"))?;
@@ -319,8 +319,8 @@ fn free_name(names: &Names, books: &Books) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// How a file is compressed, by its name. The level is not in the name: that of a copy is the
-/// default.
+/// Says how a file is compressed, by its name. The name does not have the level: that of a copy is
+/// the default.
 fn compression_of(names: &Names) -> Option<Compression> {
     match names.published.extension()?.to_str()? {
         "lz4" => Some(Compression::Lz4),

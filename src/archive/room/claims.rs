@@ -1,31 +1,30 @@
-//! What the writer of captures and the archive's thread tell each other about bytes, without a
-//! message.
+//! The writer of captures and the archive's thread tell each other about bytes, without a message.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::ledger::Gauge;
 
-/// Bytes that are on the disk and not published, and whether there is room for more.
+/// Counts bytes that are on the disk and not published, and says whether there is room for more.
 #[derive(Debug, Default)]
 pub(in crate::archive) struct Unpublished {
     /// Bytes of the files that are written to.
     pub(super) open: Gauge,
     /// Bytes of the files that are handed over, that wait, or that are to be salvaged.
     claimed: Arc<AtomicU64>,
-    /// There is less room than is to be left free, and nothing to remove.
+    /// True where there is less room than is to be left free, and nothing to remove.
     pub(super) starved: AtomicBool,
 }
 
 impl Unpublished {
-    /// Counts the bytes of a file as long as the claim is there. Who sees them sees what was stored
-    /// before.
+    /// Counts the bytes of a file as long as the claim is there. A thread that sees them sees what
+    /// was stored before.
     pub(super) fn claim(&self, bytes: u64) -> Claim {
         self.claimed.fetch_add(bytes, Ordering::Release);
         Claim { bytes, claimed: Arc::clone(&self.claimed) }
     }
 
-    /// Bytes of all claims.
+    /// Returns the bytes of all claims.
     pub(in crate::archive) fn claimed(&self) -> u64 {
         self.claimed.load(Ordering::Acquire)
     }

@@ -1,4 +1,5 @@
-//! Must something go? The end of the archive's thread, which removes it.
+//! Must something go? The keeper answers. It is the end of the archive's thread, which removes
+//! captures.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(in crate::archive) struct Keeper {
     pub(in crate::archive) shelf: Shelf,
     /// Room that was made and does not show yet.
     late: LateRoom,
-    /// When it is looked again, where that cannot wait for the next tick.
+    /// The time of the next look, where that cannot wait for the next tick.
     look: Option<Instant>,
 }
 
@@ -39,30 +40,32 @@ impl Keeper {
         Self { plan, directory, storage, unpublished, shelf: Shelf::new(plan), late: LateRoom::default(), look: None }
     }
 
-    /// Bytes of the files that are written to, and of those that are handed over and not published.
+    /// Returns the bytes of the files that are written to, and of those that are handed over and
+    /// not published.
     pub(in crate::archive) fn unpublished(&self) -> (u64, u64) {
-        // In the reverse of the order in which a file is handed over.
+        // The two are read in the reverse of the order in which a file is handed over.
         let claimed = self.unpublished.claimed();
         (self.unpublished.open.get(), claimed)
     }
 
-    /// The room of the file system, with what it has not given back yet, where that is the budget's
-    /// affair.
+    /// Returns the room of the file system, with what it has not given back yet, where that is the
+    /// budget's affair.
     pub(in crate::archive) fn space(&mut self) -> Option<Space> {
         self.plan.min_free?;
         let Space { free, total } = self.storage.space(&self.directory).ok()?;
         Some(Space { free: self.late.look(free, Instant::now()), total })
     }
 
-    /// A file of so many bytes was removed.
+    /// Hears that a file of so many bytes was removed.
     pub(in crate::archive) fn gave_back(&mut self, bytes: u64) {
         if self.plan.min_free.is_some() {
             self.late.add(bytes, Instant::now());
         }
     }
 
-    /// The capture that has to go first, and for which limit, where so much of the disk is not
-    /// published and `space` is left. One that is held goes where room ends and no other can.
+    /// Returns the capture that has to go first, and for which limit, where so much of the disk is
+    /// not published and `space` is left. A capture that is held goes where room ends and no other
+    /// can.
     pub(in crate::archive) fn must_go(
         &self,
         unpublished: u64,
@@ -93,7 +96,7 @@ impl Keeper {
         }
     }
 
-    /// All that has to go now, one after the other.
+    /// Returns all that has to go now, one after the other.
     pub(in crate::archive) fn due(&mut self) -> impl Iterator<Item = (&Entry, PruneReason)> {
         let space = self.space();
         self.shelf.due(Timestamp::now(), 0, space)
@@ -104,9 +107,9 @@ impl Keeper {
         self.plan.keep_bytes.is_some_and(|keep| unpublished > keep)
     }
 
-    /// Nothing more is removed now: sees whether there is room for frames, which [`Room`] then
-    /// knows, and when to look again. `stuck` where a removal has to wait. Returns whether there is
-    /// no room.
+    /// Hears that nothing more is removed now. Sees whether there is room for frames, which
+    /// [`Room`] then knows, and when to look again. `stuck` says that a removal has to wait.
+    /// Returns whether there is no room.
     ///
     /// [`Room`]: super::Room
     pub(in crate::archive) fn settle(&mut self, space: Option<Space>, stuck: bool) -> bool {
@@ -117,7 +120,7 @@ impl Keeper {
         starved
     }
 
-    /// When it is to be looked again, where that cannot wait for the next tick.
+    /// Returns when the next look is due, where that cannot wait for the next tick.
     pub(in crate::archive) fn look(&self) -> Option<Instant> {
         self.look
     }

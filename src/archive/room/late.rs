@@ -1,29 +1,29 @@
-//! Room that removed files make and the file system does not show yet: some take seconds to give it
-//! back.
+//! Removed files make room that the file system does not show yet: some file systems take seconds
+//! to give it back.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long room is waited for. What has not come by then may never come: a snapshot or a reader
-/// holds on to it.
+/// The time for which room is waited for. Room that has not come by then may never come: a snapshot
+/// or a reader holds on to it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes that the file system owes, for each file that was removed.
 #[derive(Debug, Default)]
 pub(super) struct LateRoom {
-    /// The bytes still to come for it, and until when these are waited for.
+    /// For each file the bytes still to come, and until when these are waited for.
     files: VecDeque<(u64, Instant)>,
-    /// What was free when it was looked last.
+    /// The bytes that were free at the last look.
     free: u64,
 }
 
 impl LateRoom {
-    /// A file of so many bytes was removed.
+    /// Hears that a file of so many bytes was removed.
     pub(super) fn add(&mut self, bytes: u64, now: Instant) {
         self.files.push_back((bytes, now + PATIENCE));
     }
 
-    /// What can be counted on where so much is `free`.
+    /// Returns what can be counted on where so much is `free`.
     pub(super) fn look(&mut self, free: u64, now: Instant) -> u64 {
         let mut risen = free.saturating_sub(std::mem::replace(&mut self.free, free));
         while let Some((bytes, until)) = self.files.front_mut() {

@@ -1,7 +1,7 @@
 //! Room on disk: may frames be written, must something go?
 //!
 //! Both questions are answered here and nowhere else. The writer of captures asks the first of its
-//! [`Room`], the archive's thread asks the second of its [`Keeper`]. What the answers depend on:
+//! [`Room`], the archive's thread asks the second of its [`Keeper`]. The answers depend on this:
 //!
 //! | | |
 //! |---|---|
@@ -9,7 +9,8 @@
 //! | bytes of the files that are written to | [`Room::set_open_bytes`] |
 //! | bytes that are handed over and not published | [`Claim`] |
 //! | published captures | `Shelf` |
-//! | what the file system has left | [`Storage::space`](crate::storage::Storage::space), and what it gives back late |
+//! | what the file system has left | [`Storage::space`](crate::storage::Storage::space) |
+//! | what the file system gives back late | `LateRoom` |
 
 mod claims;
 mod keeper;

@@ -1,4 +1,4 @@
-//! How much is kept, and how much room is left free.
+//! A plan says how much is kept, and how much room is left free.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use crate::evidence::{Entry, PruneReason};
 use crate::record::Timestamp;
 use crate::storage::Space;
 
-/// Less than this above what is to be left free is near: twice what an output writes in a second.
+/// The bytes below which what is above the room to leave free is near its end: twice what an output
+/// writes in a second.
 const NEAR: u64 = 4 << 30;
 
 /// Room to leave free on the file system.
@@ -16,12 +17,12 @@ pub enum MinFree {
     Bytes(u64),
     /// Thousandths of its size, from 1 to 999.
     Permille(u16),
-    /// 5 %, and 10 GiB at most: what a host needs to go on, whoever did not say how much.
+    /// 5 %, and 10 GiB at most. A host needs so much to go on, whoever did not say how much.
     Usual,
 }
 
 impl MinFree {
-    /// Bytes to leave free of `total`.
+    /// Returns the bytes to leave free of `total`.
     #[must_use]
     pub fn of(self, total: u64) -> u64 {
         match self {
@@ -35,8 +36,8 @@ impl MinFree {
         }
     }
 
-    /// How long it takes at least until more of `space` is gone than may be: then it has to be
-    /// looked at again.
+    /// Returns how long it takes at least until more of `space` is gone than may be. Then it has to
+    /// be looked at again.
     #[must_use]
     pub fn look_after(self, space: Space) -> Duration {
         let is_near = space.free < self.of(space.total).saturating_add(NEAR);
@@ -44,19 +45,19 @@ impl MinFree {
     }
 }
 
-/// How much is kept. Each limit stands by itself; without any, all is kept.
+/// Says how much is kept. Each limit stands by itself; without any, all is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BudgetPlan {
     /// Bytes of all captures, those that are still written to or wait to be published included.
     pub keep_bytes: Option<u64>,
     /// Published captures.
     pub keep_files: Option<u64>,
-    /// How long ago the last frame of a capture may be.
+    /// The longest time since the last frame of a capture.
     pub keep_age: Option<Duration>,
     /// Room to leave free on the file system, whoever uses the rest.
     pub min_free: Option<MinFree>,
-    /// Room that frames do not get, though nothing is removed for it, where no other limit sees to
-    /// that.
+    /// Room that frames do not get, where no other limit sees to it. Nothing is removed for this
+    /// room.
     pub reserve: Option<MinFree>,
 }
 
@@ -67,16 +68,16 @@ impl BudgetPlan {
         self.keep_bytes.is_some() || self.keep_files.is_some() || self.keep_age.is_some() || self.min_free.is_some()
     }
 
-    /// The reserve, on a file system of `total` bytes: none where captures cannot grow as large, or
-    /// room is made for others.
+    /// Returns the reserve, on a file system of `total` bytes. There is none where captures cannot
+    /// grow as large, or room is made for others.
     #[must_use]
     pub fn reserve_of(&self, total: u64) -> Option<MinFree> {
         let is_bounded = self.min_free.is_some() || self.keep_bytes.is_some_and(|keep| keep <= total);
         self.reserve.filter(|_| !is_bounded)
     }
 
-    /// The limit that is exceeded by so many captures with so many bytes, if any is. `oldest` is
-    /// the one that would go for it.
+    /// Returns the limit that is exceeded by so many captures with so many bytes, if any is.
+    /// `oldest` is the capture that would go for it.
     pub(super) fn exceeded(
         &self,
         oldest: &Entry,

@@ -1,4 +1,5 @@
-//! Which capture has to go next. No I/O: what is removed, and when, is up to the caller.
+//! The shelf says which capture has to go next. It does no I/O: what is removed, and when, is up to
+//! the caller.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub(in crate::archive) struct Shelf {
 }
 
 impl Shelf {
-    /// An empty shelf.
+    /// Makes an empty shelf.
     #[must_use]
     pub(in crate::archive) fn new(plan: BudgetPlan) -> Self {
         Self { plan, entries: BTreeMap::new(), places: HashMap::new(), bytes: 0, sequence: 0 }
@@ -49,13 +50,13 @@ impl Shelf {
         Some(entry)
     }
 
-    /// The capture that has to go first, and why: the oldest that is not held, as long as any limit
-    /// is exceeded. It stays on the shelf until it is removed.
+    /// Returns the capture that has to go first, and why: the oldest that is not held, as long as
+    /// any limit is exceeded. The capture stays on the shelf until it is removed.
     ///
     /// `unpublished` are the bytes of captures that are written to or wait to be published, which
     /// never go. `space` is what the file system has left, none where that is not known, or does
-    /// not matter. It may take a while to show what was removed: `free` includes what it has not
-    /// given back yet.
+    /// not matter. The file system may take a while to show what was removed: `free` includes what
+    /// it has not given back yet.
     #[must_use]
     pub(in crate::archive) fn next(
         &self,
@@ -69,8 +70,8 @@ impl Shelf {
         self.plan.exceeded(oldest, now, self.files(), bytes, space).map(|reason| (oldest, reason))
     }
 
-    /// All that would have to go now, one after the other, if each made as much room as it has
-    /// bytes.
+    /// Returns all that would have to go now, one after the other, if each made as much room as it
+    /// has bytes.
     pub(in crate::archive) fn due(
         &self,
         now: Timestamp,
@@ -87,12 +88,12 @@ impl Shelf {
         })
     }
 
-    /// The captures on the shelf, the oldest first.
+    /// Returns the captures on the shelf, the oldest first.
     pub(in crate::archive) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }
 
-    /// Captures on the shelf.
+    /// Returns how many captures are on the shelf.
     #[must_use]
     pub(in crate::archive) fn files(&self) -> u64 {
         self.entries.len() as u64
@@ -116,7 +117,7 @@ mod tests {
         }
     }
 
-    /// What goes at time `now`, in this order, with its reason.
+    /// Returns what goes at time `now`, in this order, with its reason.
     fn pruned(shelf: &mut Shelf, now: u64, open: u64, mut space: Option<Space>) -> Vec<(String, PruneReason)> {
         let mut gone = Vec::new();
         while let Some((entry, reason)) = shelf.next(Timestamp::from_ns(now), open, space, |_| false) {
@@ -247,7 +248,7 @@ mod tests {
         }
     }
 
-    /// What has to go first, found by looking at all.
+    /// Finds what has to go first by looking at all.
     fn naive(
         plan: &BudgetPlan,
         entries: &[Entry],

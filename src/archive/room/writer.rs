@@ -1,7 +1,7 @@
-//! May frames be written? The end of the one who writes them.
+//! May frames be written? The room answers. It is the end of the thread that writes them.
 //!
-//! The last room of the file system is not for frames. What else is in the directory may use it:
-//! the manifest, and what is salvaged.
+//! The last room of the file system is not for frames. Other files of the directory may use it: the
+//! manifest, and what is salvaged.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use super::keeper::Keeper;
 use super::plan::{BudgetPlan, MinFree};
 use crate::storage::{Space, Storage};
 
-/// How often it is looked where there is nothing to keep: a file system can shrink.
+/// The time between two looks where there is nothing to keep: a file system can shrink.
 const SELDOM: Duration = Duration::from_secs(1);
 
-/// Why frames are dropped with `--min-free`. What is above the half may be used until the archive
-/// makes room, so that the two are not at odds: it does, but not while it syncs, hashes or salvages
-/// a file.
+/// The reason for which frames are dropped with `--min-free`. What is above the half may be used
+/// until the archive makes room, so that the two are not at odds. The archive does make room, but
+/// not while it syncs, hashes or salvages a file.
 const HALF: &str = "less than half of --min-free is free";
 
-/// Why frames are dropped with a budget that makes no room.
+/// The reason for which frames are dropped with a budget that makes no room.
 const LAST: &str = "the last 5 % of the file system (10 GiB at most) are left to this host: make room, or have the oldest captures removed \
                     in time, by --min-free 10% or --keep-bytes; with --min-free 0 captures may fill it";
 
@@ -34,12 +34,12 @@ pub struct Room {
     directory: PathBuf,
     storage: Arc<dyn Storage>,
     pub(in crate::archive) unpublished: Arc<Unpublished>,
-    /// When the file system is asked again.
+    /// The time at which the file system is asked again.
     next: Instant,
 }
 
 impl Room {
-    /// The room of `directory`: the writer's end, and that of the archive's thread.
+    /// Makes the room of `directory`: the writer's end, and that of the archive's thread.
     pub(in crate::archive) fn new(plan: BudgetPlan, directory: &Path, storage: &Arc<dyn Storage>) -> (Self, Keeper) {
         let unpublished = Arc::new(Unpublished::default());
         let keeper = Keeper::new(plan, directory, Arc::clone(storage), Arc::clone(&unpublished));
@@ -50,7 +50,7 @@ impl Room {
     /// Looks whether frames may be written, if it is time to look.
     ///
     /// # Errors
-    /// Where some of the last room is used, [`io::ErrorKind::StorageFull`] with what to do.
+    /// Some of the last room is used: [`io::ErrorKind::StorageFull`], with what to do.
     pub fn may_write(&mut self) -> io::Result<()> {
         if self.plan.min_free.or(self.plan.reserve).is_none() {
             return Ok(());
@@ -69,7 +69,7 @@ impl Room {
         if space.free >= least { Ok(()) } else { Err(io::Error::new(io::ErrorKind::StorageFull, why)) }
     }
 
-    /// What is to be left free for others, of that how much frames have to leave, and why.
+    /// Returns what is to be left free for others, how much of that frames have to leave, and why.
     fn least(&self, space: Space) -> Option<(MinFree, u64, &'static str)> {
         if let Some(min) = self.plan.min_free {
             return Some((min, min.of(space.total) / 2, HALF));
@@ -96,9 +96,9 @@ impl Room {
         self.unpublished.open.set(bytes);
     }
 
-    /// From here on the bytes of a file are not those of an open one. The budget may miss them for
-    /// a moment, which is made good for when it is looked at next, but never counts them twice,
-    /// which would cost a capture.
+    /// Says that from here on the bytes of a file are not those of an open one. The budget may miss
+    /// them for a moment, which is made good for when it is looked at next. It never counts them
+    /// twice, which would cost a capture.
     pub(in crate::archive) fn hand_over(&self, bytes: u64) -> Claim {
         self.unpublished.open.lower(bytes);
         self.unpublished.claim(bytes)

@@ -1,11 +1,12 @@
-//! What a sensor takes over from the runs before it: captures that count in the budget, captures
-//! that were to be removed when the process before this one ended, and a word about those that have
-//! no line.
+//! A sensor takes over from the runs before it: captures that count in the budget, captures that
+//! were to be removed when the process before this one ended, and a word about those that have no
+//! line.
 //!
-//! The lines of the former are written before they are removed. A line can be forged, and what it
-//! names is removed for good: so each has to be what was published ([`Contents::unremoved`]), and
-//! the file that is there has to have the length that was published. Its hash is not looked at,
-//! since the start would wait until gigabytes are read. What stays is named.
+//! The lines of captures that were to be removed are written before the removal. A line can be
+//! forged, and what it names is removed for good. So each capture has to be what was published
+//! ([`Contents::unremoved`]), and the file that is there has to have the length that was published.
+//! Its hash is not looked at, since the start would wait until gigabytes are read. What stays is
+//! named.
 //!
 //! The budget counts what was published in front of any break in the chain, under a name as
 //! captures get it. Whatever else a line names stays out of it, and is never removed.

@@ -1,9 +1,9 @@
-//! Captures that the manifest lacks, under names as they are given here.
+//! Strangers are captures that the manifest lacks, under names as they are given here.
 //!
 //! A loss of power can keep a name and lose the line before it, which was only written. But
 //! somebody may have put such files there too, or removed the manifest. So they are not put on
-//! record, nor under the budget, which might remove them, without being told to: the start names
-//! them.
+//! record without being told to. Nor are they put under the budget, which might remove them. The
+//! start names them.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,14 +14,15 @@ use crate::evidence::Contents;
 use crate::evidence::names;
 use crate::storage::Storage;
 
-/// How many there are.
+/// The number of strangers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::archive) struct Strangers {
     pub(in crate::archive) files: u64,
     pub(in crate::archive) bytes: u64,
 }
 
-/// Looks for them in the directories of sessions. What cannot be looked at is passed over.
+/// Looks for strangers in the directories of sessions. A directory that cannot be looked at is
+/// passed over.
 pub(in crate::archive) fn count(storage: &dyn Storage, directory: &Path, contents: &Contents) -> Strangers {
     let captures = contents.captures.iter().map(|entry| &*entry.path);
     let listed: HashSet<&str> = captures.chain(contents.pruned.iter().map(String::as_str)).collect();
@@ -45,7 +46,7 @@ pub(in crate::archive) fn count(storage: &dyn Storage, directory: &Path, content
     strangers
 }
 
-/// Says so in the log, and what can be done.
+/// Names the strangers in the log, and says what can be done.
 pub(in crate::archive) fn warn(storage: &dyn Storage, directory: &Path, contents: &Contents) {
     let Strangers { files, bytes } = count(storage, directory, contents);
     if files > 0 {

@@ -1,4 +1,4 @@
-//! What consumers hear of, whatever ends the sensor, and what stays for them.
+//! Consumers hear of captures, whatever ends the sensor, and what they missed stays for them.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ impl Place {
         self.captures().join("on-publish.jsonl")
     }
 
-    /// A command that tells of captures whose file is there, and waits for the gate with those
-    /// whose names match `slow`.
+    /// Returns a command that tells of captures whose file is there, and waits for the gate with
+    /// those whose names match `slow`.
     fn command(&self, slow: &str) -> Option<String> {
         let (gate, told) = (self.gate(), self.dir.path().join("told"));
         Some(format!(
@@ -43,7 +43,7 @@ impl Place {
         fs::write(self.gate(), "").unwrap();
     }
 
-    /// How often commands told of each capture, by number.
+    /// Returns how often commands told of each capture, by number.
     fn told(&self) -> BTreeMap<u32, u32> {
         let mut told = BTreeMap::new();
         for line in fs::read_to_string(self.dir.path().join("told")).unwrap_or_default().lines() {
@@ -53,14 +53,14 @@ impl Place {
         told
     }
 
-    /// The captures and nothing else, as a crash leaves them now.
+    /// Makes the captures and nothing else, as a crash leaves them now.
     fn crash(&self) -> Self {
         let other = Self::new();
         copy(&self.captures(), &other.captures());
         other
     }
 
-    /// The next start, which runs a quick command, and its end.
+    /// Returns the next start, which runs a quick command, and its end.
     fn next(&self) -> Sensor {
         let command = self.command("nothing");
         let mut next = sensor(&self.captures(), |plan| plan.on_publish = command);

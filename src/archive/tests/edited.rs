@@ -73,7 +73,7 @@ fn a_change_after_the_last_file_is_noticed_too() {
     assert_eq!(second.count(|end| &end.manifest_changed), 1);
 }
 
-/// What somebody does to a directory.
+/// A deed that somebody does to a directory.
 type Deed = fn(&Path);
 
 /// Deeds that take the manifest's name away.
@@ -104,7 +104,7 @@ const DEEDS: [(&str, Deed); 8] = [
     }),
 ];
 
-/// What has the manifest's name, without opening it.
+/// Returns what has the manifest's name, without opening it.
 fn at(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     path.symlink_metadata().ok().map(|found| (found.ino(), found.len()))

@@ -1,4 +1,4 @@
-//! What happens to an archive's directory while a sensor has it.
+//! Somebody changes an archive's directory while a sensor has it.
 
 mod delivery;
 mod edited;
@@ -95,13 +95,13 @@ fn eventually(mut happens: impl FnMut() -> bool) {
     }
 }
 
-/// What does not match the manifest.
+/// Returns what does not match the manifest.
 fn mismatches(directory: &Path) -> Vec<String> {
     let report = verify::run(directory, None, &AtomicBool::new(false), &Console::default()).unwrap();
     report.mismatches.iter().map(ToString::to_string).collect()
 }
 
-/// The hash of the last line.
+/// Returns the hash of the last line.
 fn head(directory: &Path) -> Digest {
     let text = fs::read(directory.join(NAME)).unwrap();
     let last = text[..text.len() - 1].rsplit(|byte| *byte == b'\n').next();
@@ -144,8 +144,8 @@ fn the_budget_removes_nothing_behind_a_symbolic_link() {
 /// Makes something of a name, or something that leads to a file.
 type Make = fn(&Path, &Path);
 
-/// What must not be taken for the manifest, by what makes it. Where it leads to something, that has
-/// a torn last line.
+/// Returns what must not be taken for the manifest, by what makes it. A thing that leads to
+/// something leads to a file with a torn last line.
 fn no_manifests() -> [(&'static str, Make); 2] {
     [
         ("a symbolic link", |path, outside| std::os::unix::fs::symlink(outside, path).unwrap()),
@@ -195,7 +195,7 @@ fn a_directory_without_its_manifest_is_not_another_sensor_s() {
     open().unwrap();
 }
 
-/// A sensor with ten captures, of ten bytes each, that are all it may keep.
+/// Returns a sensor with ten captures, of ten bytes each, that are all it may keep.
 fn full_sensor(directory: &Path, sync: Sync) -> Sensor {
     let sensor = sensor(directory, |plan| {
         plan.sync = sync;

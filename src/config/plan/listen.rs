@@ -9,7 +9,7 @@ use super::super::settings::Settings;
 use crate::host::HostFacts;
 use crate::source::udp;
 
-/// The addresses to listen on; where none was given, the default.
+/// Returns the addresses to listen on; where none was given, the default.
 ///
 /// # Errors
 /// An interface is not there, or addresses exclude each other, or there are too many.
@@ -44,12 +44,12 @@ pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<SocketAd
     Ok(listen)
 }
 
-/// All addresses, IPv4 included; IPv4 alone where the host has no IPv6.
+/// Returns all addresses, IPv4 included; IPv4 alone where the host has no IPv6.
 fn any(port: u16, host: &HostFacts) -> SocketAddr {
     if host.ipv6 { (Ipv6Addr::UNSPECIFIED, port).into() } else { (Ipv4Addr::UNSPECIFIED, port).into() }
 }
 
-/// The number of the interface of this name.
+/// Returns the number of the interface of this name.
 fn index(name: &str, address: Ipv6Addr, host: &HostFacts) -> Result<u32, PlanError> {
     match host.interfaces.iter().find(|interface| interface.name == name) {
         Some(interface) => Ok(interface.index),
@@ -60,7 +60,7 @@ fn index(name: &str, address: Ipv6Addr, host: &HostFacts) -> Result<u32, PlanErr
     }
 }
 
-/// Says whether a socket on `wide` takes what is sent to `narrow`: an unspecified address stands
+/// Says whether a socket on `wide` takes what is sent to `narrow`. An unspecified address stands
 /// for all, and that of IPv6 for IPv4 too.
 fn includes(wide: &SocketAddr, narrow: &SocketAddr) -> bool {
     wide.port() == narrow.port()

@@ -32,7 +32,7 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
-    /// The plan that these settings ask for on this host.
+    /// Makes the plan that these settings ask for on this host.
     ///
     /// # Errors
     /// A setting makes no sense together with others or on this host; the error says what would.

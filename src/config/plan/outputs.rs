@@ -1,5 +1,6 @@
 //! The outputs are capture files and interfaces.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::error::{LEAST_ROTATE_SIZE, LEAST_ROTATE_TIME, PlanError};
@@ -18,7 +19,7 @@ use crate::sink::interface::{InterfacePlan, Kind};
 /// The time that a frame for an interface waits for more: a reader expects the frame at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 
-/// All outputs, with `queue_bytes` each for `workers` workers.
+/// Plans all outputs, with `queue_bytes` each for `workers` workers.
 ///
 /// # Errors
 /// An output cannot be as it is asked for, two have one name, or the memory does not do.
@@ -38,15 +39,11 @@ pub(super) fn plan(
             }
             Output::Tap(asked) | Output::Tun(asked) => {
                 let kind = if matches!(output, Output::Tap(_)) { Kind::Tap } else { Kind::Tun };
-                for planned in interfaces(settings, name, asked, kind, Memory { queue, workers })? {
-                    if planned.name == FILES || outputs.iter().any(|other| other.name == planned.name) {
-                        return Err(PlanError::InterfaceName(planned.name));
-                    }
-                    outputs.push(planned);
-                }
+                outputs.extend(interfaces(settings, name, asked, kind, Memory { queue, workers })?);
             }
         }
     }
+    check_names(&outputs)?;
     if outputs.iter().any(|output| output.lane.chunks < 2) {
         return Err(PlanError::Queue {
             said: settings.origins.said(&key::QUEUE),
@@ -58,10 +55,23 @@ pub(super) fn plan(
     Ok(outputs)
 }
 
+/// Says whether each output has a name of its own, by which the ledger has it.
+fn check_names(outputs: &[OutputPlan]) -> Result<(), PlanError> {
+    let mut names = HashSet::new();
+    for output in outputs {
+        // The name of the files is kept for them, also where there are none.
+        let is_kept = output.to.files().is_none() && output.name == FILES;
+        if is_kept || !names.insert(output.name.as_str()) {
+            return Err(PlanError::OutputName(output.name.clone()));
+        }
+    }
+    Ok(())
+}
+
 /// The memory that an output has for its queue.
 #[derive(Clone, Copy)]
 struct Memory {
-    /// In bytes, for all workers together.
+    /// The bytes of the queue, for all workers together.
     queue: usize,
     workers: usize,
 }
@@ -85,7 +95,7 @@ fn check(settings: &Settings, name: &str, files: &Files) -> Result<(), PlanError
     Ok(())
 }
 
-/// The output for capture files.
+/// Plans the output for capture files.
 fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memory: Memory) -> OutputPlan {
     let flush = settings.delivery.flush.0;
     // A quarter of the output's memory gathers records per session, the rest is chunks.
@@ -121,7 +131,7 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
     }
 }
 
-/// The plan for complete files.
+/// Plans what becomes of complete files.
 fn archive(files: &Files) -> ArchivePlan {
     let min_free = files.min_free.map(|free| free.0);
     ArchivePlan {
@@ -139,7 +149,8 @@ fn archive(files: &Files) -> ArchivePlan {
     }
 }
 
-/// The outputs that the output `name` stands for: an interface, or as many as share what there is.
+/// Plans the outputs that the output `name` stands for: an interface, or as many as share what
+/// there is.
 fn interfaces(
     settings: &Settings,
     name: &str,
@@ -168,8 +179,8 @@ fn interfaces(
     Ok(shares(asked.interface.as_deref().unwrap_or(name), asked.count).into_iter().map(output).collect())
 }
 
-/// The interfaces that `name` stands for, and the share of each. With a count, the number at the
-/// end of the name is that of the first.
+/// Returns the interfaces that `name` stands for, and the share of each. With a count, the number
+/// at the end of the name is that of the first.
 fn shares(name: &str, count: Option<u32>) -> Vec<(String, Option<Share>)> {
     let Some(of) = count else { return vec![(name.to_owned(), None)] };
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -11,12 +11,12 @@ use crate::source::Way;
 use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::UdpPlan;
 
-/// The kernel takes an int and doubles it.
+/// The largest receive buffer. The kernel takes an int and doubles it.
 const MOST_RECEIVE_BUFFER: u64 = (1 << 30) - 1;
-/// Each ring, where nobody says how large.
+/// The size of each ring, where nobody says how large.
 pub(super) const RING: u64 = 16 << 20;
 
-/// The sockets.
+/// Plans the sockets.
 ///
 /// # Errors
 /// The addresses or the receive buffer cannot be as they are asked for.
@@ -32,13 +32,13 @@ pub(super) fn sockets(settings: &Settings, host: &HostFacts) -> Result<UdpPlan, 
     Ok(UdpPlan { listen, workers, steering: receive.steer, receive_buffer })
 }
 
-/// Half the CPUs: the kernel's own part of receiving, which is the larger, and the outputs take the
-/// rest.
+/// Returns half the CPUs: the kernel's own part of receiving, which is the larger, and the outputs
+/// take the rest.
 fn default_workers(cpus: usize) -> usize {
     (cpus / 2).clamp(1, 256)
 }
 
-/// The part that a program in the kernel can take for this pipeline.
+/// Plans the part that a program in the kernel can take for this pipeline.
 ///
 /// # Errors
 /// Its rings cannot be as they are asked for, or sockets alone have no use for a setting.
@@ -51,9 +51,9 @@ pub(super) fn program(
     let (receive, sessions) = (&settings.receive, &settings.sessions);
     let ring = ring(settings, host, udp)?;
     only_bpf(settings)?;
-    // The longest that any output keeps. A checksum needs all.
+    // The program keeps as much as the longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
-    // Without any there is nothing to drop, and the program needs no memory for lists.
+    // Without any list there is nothing to drop, and the program needs no memory for lists.
     let lists = sessions.allow.is_some() || !sessions.vni.is_empty() || !sessions.from.is_empty();
     let redirect = redirect::plan(settings, pipeline);
     Ok(BpfPlan {
@@ -70,7 +70,7 @@ pub(super) fn program(
     })
 }
 
-/// Bytes of each ring: a power of two.
+/// Returns the bytes of each ring: a power of two.
 fn ring(settings: &Settings, host: &HostFacts, udp: &UdpPlan) -> Result<u32, PlanError> {
     let said = || settings.origins.said(&key::RING);
     let bytes = settings.receive.ring.map_or(RING, |ring| ring.0);
@@ -89,7 +89,7 @@ fn ring(settings: &Settings, host: &HostFacts, udp: &UdpPlan) -> Result<u32, Pla
     }
 }
 
-/// Refuses what was given and what sockets have no use for.
+/// Refuses settings that were given and that sockets have no use for.
 fn only_bpf(settings: &Settings) -> Result<(), PlanError> {
     let receive = &settings.receive;
     if receive.source != Way::Udp {

@@ -12,7 +12,7 @@ use crate::wire::vxlan;
 /// Bytes of a payload that are kept whatever the snap length.
 const KEPT_HEADERS: usize = 128;
 
-/// The interface that frames are to be redirected into, and the name of its output.
+/// Returns the interface that frames are to be redirected into, and the name of its output.
 fn asked(settings: &Settings) -> Option<(&str, &Interface)> {
     let mut interfaces = settings.output.interfaces();
     interfaces.find_map(|(name, interface, _)| (interface.mode == TapMode::Redirect).then_some((name, interface)))
@@ -22,7 +22,7 @@ fn asked(settings: &Settings) -> Option<(&str, &Interface)> {
 /// kernel.
 ///
 /// # Errors
-/// A setting asks for something that cannot.
+/// A setting asks for something that the program cannot do.
 pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
     let Some((name, interface)) = asked(settings) else { return Ok(()) };
     let (receive, origins) = (&settings.receive, &settings.origins);
@@ -81,7 +81,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
     }
 }
 
-/// The program's part in redirection, if frames are redirected.
+/// Plans the program's part in redirection, if frames are redirected.
 pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
     asked(settings)?;
     let files = pipeline.outputs.iter().filter(|output| output.to.files().is_some());
@@ -90,9 +90,9 @@ pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<Redir
     Some(RedirectPlan { sessions: settings.sessions.max, copy, keep: kept(snaplen) })
 }
 
-/// Bytes of a UDP payload that an output needs which keeps `snaplen` bytes of a frame: one more, by
-/// which the output sees that it has cut something; in any case enough for the headers that tell of
-/// the frame's original length.
+/// Returns the bytes of a UDP payload that an output needs which keeps `snaplen` bytes of a frame.
+/// That is one more, by which the output sees that it has cut something, and in any case enough for
+/// the headers that tell of the frame's original length.
 pub(super) fn kept(snaplen: usize) -> u32 {
     u32::try_from(snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS)).unwrap_or(u32::MAX)
 }

@@ -7,7 +7,7 @@ use super::super::sessions::only;
 use super::super::settings::Settings;
 use crate::source::Allowed;
 
-/// The sessions that are let in.
+/// Plans which sessions are let in.
 ///
 /// # Errors
 /// A list has `all` and something else, or more is listed than the program in the kernel has room

@@ -1,7 +1,7 @@
-//! The formats that a file of records can have.
+//! A file of records has one of several formats.
 //!
 //! A chunk's records are nanosecond pcap. For [`Format::Pcap`] they are the bytes of the file as
-//! they are; for the other formats each is encoded anew, once, into the buffer that is written.
+//! they are. For the other formats each is encoded anew, once, into the buffer that is written.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use super::pcap::{self, RECORD_HEADER_LEN, Record};
 use super::pcapng;
 use crate::wire::Direction;
 
-/// Microsecond pcap.
+/// The magic number of microsecond pcap.
 pub const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 
 /// The format of a capture file.
@@ -34,7 +34,7 @@ impl Format {
     /// Every format.
     pub const ALL: [Format; 3] = [Format::Pcap, Format::PcapUs, Format::PcapNg];
 
-    /// Name as in arguments and configuration files.
+    /// Returns the name as in arguments and configuration files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Format {
         }
     }
 
-    /// End of a file's name, without the dot.
+    /// Returns the end of a file's name, without the dot.
     #[must_use]
     pub fn extension(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl Format {
         }
     }
 
-    /// Bytes that [`Format::push`] appends for a frame of `frame_len` bytes.
+    /// Returns how many bytes [`Format::push`] appends for a frame of `frame_len` bytes.
     #[inline]
     #[must_use]
     pub fn record_len(self, frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
@@ -97,7 +97,7 @@ impl Format {
         }
     }
 
-    /// Bytes of [`Format::closing`].
+    /// Returns how many bytes [`Format::closing`] has.
     #[must_use]
     pub fn closing_len(self) -> usize {
         match self {
@@ -107,7 +107,8 @@ impl Format {
     }
 }
 
-/// The record with its fraction of a second in microseconds, rounded down as every converter does.
+/// Appends the record with its fraction of a second in microseconds, rounded down as every
+/// converter does.
 fn push_microseconds(out: &mut Vec<u8>, record: &Record<'_>) {
     let start = out.len();
     pcap::push(out, record.timestamp, record.frame, record.orig_len);
@@ -123,7 +124,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// Not the name of a format.
+/// A text that is not the name of a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown format {0:?}: one of pcap, pcap-us, pcapng")]
 pub struct UnknownFormat(String);

@@ -1,8 +1,9 @@
-//! Why a capture could not be read.
+//! A capture cannot be read for one of these reasons.
 
 use std::io;
 
-/// Why a capture could not be read, or not to its end. Frames delivered before the error are whole.
+/// The reason for which a capture could not be read, or not to its end. Frames delivered before the
+/// error are whole.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The operating system could not open or read the file.
@@ -10,10 +11,10 @@ pub enum ReadError {
     Io {
         /// The capture.
         name: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Not a single byte.
+    /// The file has not a single byte.
     #[error("{name}: the file is empty")]
     Empty {
         /// The capture.
@@ -24,10 +25,10 @@ pub enum ReadError {
     NotACapture {
         /// The capture.
         name: String,
-        /// What the file seems to be instead, with what to do about it; may be empty.
+        /// The kind that the file seems to be of instead, with what to do about it; may be empty.
         hint: &'static str,
     },
-    /// Frames of another link layer than Ethernet.
+    /// The frames are of another link layer than Ethernet.
     #[error("{name}: link type {link_type} is not supported, only Ethernet is")]
     LinkType {
         /// The capture.
@@ -40,9 +41,9 @@ pub enum ReadError {
     Damaged {
         /// The capture.
         name: String,
-        /// Where the damaged record starts, in bytes from the start of the file.
+        /// The place where the damaged record starts, in bytes from the start of the file.
         offset: u64,
-        /// What is wrong with it.
+        /// The fault of the record.
         damage: Damage,
         /// Frames before it, all whole.
         frames: u64,
@@ -57,13 +58,13 @@ fn whole(frames: u64) -> String {
     }
 }
 
-/// What is wrong with a record.
+/// The fault of a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// The file ends within the file header, or within the header of a record.
     #[error("a {what} takes {needed} bytes but the file ends after {present}")]
     CutHeader {
-        /// Which header.
+        /// The header that is cut.
         what: &'static str,
         /// Its length.
         needed: usize,
@@ -97,7 +98,7 @@ pub enum Damage {
     /// A packet block names an interface that no block before it describes.
     #[error("packet block is of interface {0}, which the file does not describe")]
     UnknownInterface(u32),
-    /// A pcapng block whose lengths or contents contradict each other.
+    /// The lengths or contents of a pcapng block contradict each other.
     #[error("{0}")]
     Block(String),
 }

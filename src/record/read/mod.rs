@@ -1,17 +1,21 @@
-//! Reading captures: pcap and pcapng, frame by frame, up to the first damaged byte.
+//! Captures are read here, pcap and pcapng, frame by frame, up to the first damaged byte.
 //!
-//! A capture that was cut short by a crash or a full disk is still worth reading, so damage is not the end of what came
-//! before it: [`CaptureReader::next_frame`] delivers every whole frame and then one [`ReadError`] that names the file,
-//! the byte at which the first damaged record starts, and what is wrong with it. After an error there is nothing more.
+//! A capture that was cut short by a crash or a full disk is still worth reading, so damage is not
+//! the end of what came before it. [`CaptureReader::next_frame`] delivers every whole frame and
+//! then one [`ReadError`] that names the file, the byte at which the first damaged record starts,
+//! and what is wrong with it. After an error there is nothing more.
 //!
-//! The pcap-file crate decodes the file header, sections and interfaces, and frames the blocks of pcapng. Three things
-//! are done here instead. The buffer: the crate's own readers report a record that is larger than their buffer as end
-//! of file, without an offset; here a length is checked before its bytes are awaited, so a corrupted one cannot make
-//! the reader swallow the rest of the file. Record headers: the crate refuses records that every other reader accepts,
-//! as those with more bytes than the snapshot length in the header. Packet blocks: the crate collects their options in
-//! a vector for each packet and refuses the packet if a comment is not UTF-8; here they are not looked at.
+//! The pcap-file crate decodes the file header, sections and interfaces, and frames the blocks of
+//! pcapng. Three things are done here instead. The buffer: the crate's own readers report a record
+//! that is larger than their buffer as end of file, without an offset. Here a length is checked
+//! before its bytes are awaited, so a corrupted one cannot make the reader swallow the rest of the
+//! file. Record headers: the crate refuses records that every other reader accepts, as those with
+//! more bytes than the snapshot length in the header. Packet blocks: the crate collects their
+//! options in a vector for each packet and refuses the packet if a comment is not UTF-8. Here the
+//! options are not looked at.
 //!
-//! Blocks that hold no packets (names, statistics, secrets, custom ones) are passed over without being held in memory.
+//! Blocks that hold no packets (names, statistics, secrets, custom ones) are passed over without
+//! being held in memory.
 
 mod error;
 
@@ -36,18 +40,20 @@ pub use self::error::{Damage, ReadError};
 /// The largest frame that is read, in bytes: the largest snapshot length of libpcap and Wireshark.
 pub const MAX_FRAME: u32 = 262_144;
 
-/// The largest pcapng block that is held in memory: a frame of [`MAX_FRAME`] with room for its options.
+/// The largest pcapng block that is held in memory: a frame of [`MAX_FRAME`] with room for its
+/// options.
 const MAX_BLOCK: u32 = MAX_FRAME + 0x4_0000;
 
 /// One captured Ethernet frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// When it was captured: nanoseconds since 1970-01-01 00:00:00 UTC. A pcapng simple packet block has no time; it
-    /// gets that of the frame before it.
+    /// The receive time: nanoseconds since 1970-01-01 00:00:00 UTC. A pcapng simple packet block
+    /// has no time; it gets that of the frame before it.
     pub timestamp: u64,
     /// The bytes that were captured.
     pub data: &'a [u8],
-    /// Length of the frame on the wire, in bytes; more than `data` holds if the capture cut it, never less.
+    /// Length of the frame on the wire, in bytes; more than `data` holds if the capture cut it,
+    /// never less.
     pub orig_len: u32,
 }
 
@@ -84,12 +90,12 @@ enum Format {
     PcapNg { parser: PcapNgParser, interfaces: Vec<Interface> },
 }
 
-/// What a packet block needs to know about its interface.
+/// The facts about an interface that its packet blocks need.
 #[derive(Debug, Clone, Copy)]
 struct Interface {
     link_type: DataLink,
     snaplen: u32,
-    /// Whether `ts_digits` counts binary digits of the fraction of a second, not decimal ones.
+    /// True where `ts_digits` counts binary digits of the fraction of a second, not decimal ones.
     ts_binary: bool,
     ts_digits: u8,
     /// Seconds to add to each timestamp.
@@ -108,7 +114,7 @@ impl Interface {
         }
     }
 
-    /// Nanoseconds since the epoch; a time that does not fit becomes the nearest that does.
+    /// Returns nanoseconds since the epoch. A time that does not fit becomes the nearest that does.
     fn timestamp(&self, high: u32, low: u32) -> u64 {
         let units = u128::from(high) << 32 | u128::from(low);
         let nanoseconds = if self.ts_binary {
@@ -127,13 +133,13 @@ struct Found {
     timestamp: Option<u64>,
     /// Bytes of the record.
     record: usize,
-    /// Where in the record the frame begins.
+    /// The place in the record at which the frame begins.
     start: usize,
     length: usize,
     orig_len: u32,
 }
 
-/// Why the search for the next frame stopped.
+/// The reason for which the search for the next frame stopped.
 enum Stop {
     Io(io::Error),
     LinkType(DataLink),
@@ -156,7 +162,7 @@ impl CaptureReader<File> {
     /// Opens a file.
     ///
     /// # Errors
-    /// As [`CaptureReader::new`], and what opening the file gives.
+    /// The file cannot be opened, or an error as those of [`CaptureReader::new`].
     pub fn open(path: &Path) -> Result<CaptureReader<File>, ReadError> {
         let name = path.display().to_string();
         match File::open(path) {
@@ -170,7 +176,8 @@ impl<R: Read> CaptureReader<R> {
     /// Reads the file header. `name` is what errors call the capture: a path, or what it is.
     ///
     /// # Errors
-    /// When there is nothing to read, or the first bytes are not the header of a capture of Ethernet frames.
+    /// There is nothing to read, or the first bytes are not the header of a capture of Ethernet
+    /// frames.
     pub fn new(source: R, name: impl Into<String>) -> Result<CaptureReader<R>, ReadError> {
         let name = name.into();
         let mut input = Input::new(source);
@@ -183,10 +190,11 @@ impl<R: Read> CaptureReader<R> {
         Ok(CaptureReader { name, input, format, frames: 0, timestamp: 0, ended: false })
     }
 
-    /// The next frame, or `None` at the end of the capture. After an error the capture is at its end.
+    /// Returns the next frame, or `None` at the end of the capture. After an error the capture is
+    /// at its end.
     ///
     /// # Errors
-    /// When the next record is damaged, holds a frame of another link layer, or cannot be read.
+    /// The next record is damaged, holds a frame of another link layer, or cannot be read.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, ReadError> {
         if self.ended {
             return Ok(None);
@@ -211,7 +219,7 @@ impl<R: Read> CaptureReader<R> {
         Ok(Some(Frame { timestamp: self.timestamp, data, orig_len }))
     }
 
-    /// Bytes of the capture used up so far.
+    /// Returns the bytes of the capture used up so far.
     pub fn offset(&self) -> u64 {
         self.input.window.offset()
     }
@@ -228,7 +236,7 @@ impl Stop {
     }
 }
 
-/// What a file that is not a capture seems to be.
+/// Says what a file that is not a capture seems to be.
 fn hint(bytes: &[u8]) -> &'static str {
     match bytes {
         [0x1f, 0x8b, ..] => " (it is compressed with gzip; decompress it first)",
@@ -240,7 +248,8 @@ fn hint(bytes: &[u8]) -> &'static str {
 }
 
 impl Format {
-    /// The format of the input by its first bytes, with its header read; `None` if it is no capture.
+    /// Finds the format of the input by its first bytes, with its header read; `None` if it is no
+    /// capture.
     fn detect<R: Read>(input: &mut Input<R>) -> Result<Option<Format>, Stop> {
         input.window.fill(4)?;
         match *input.window.bytes() {
@@ -256,7 +265,8 @@ impl Format {
     fn detect_pcap<R: Read>(input: &mut Input<R>) -> Result<Format, Stop> {
         input.need(FILE_HEADER_LEN, "pcap file header")?;
         let (_, header) = PcapHeader::from_slice(input.window.bytes()).map_err(|e| Damage::Block(e.to_string()))?;
-        // The upper half of the field holds the length of a frame check sequence; the type is the lower half.
+        // The upper half of the field holds the length of a frame check sequence; the type is the
+        // lower half.
         match DataLink::from(u32::from(header.datalink) & 0xffff) {
             DataLink::ETHERNET => {}
             other => return Err(Stop::LinkType(other)),
@@ -291,7 +301,7 @@ impl Format {
     }
 }
 
-/// The next record of a pcap file.
+/// Finds the next record of a pcap file.
 fn next_record<R: Read>(
     input: &mut Input<R>,
     endianness: Endianness,
@@ -317,7 +327,7 @@ fn next_record<R: Read>(
     Ok(Some(Found { timestamp: Some(timestamp), record, start, length, orig_len }))
 }
 
-/// The next block of a pcapng file, if it holds a frame.
+/// Finds the next block of a pcapng file, if it holds a frame.
 fn next_block<R: Read>(
     input: &mut Input<R>,
     parser: &mut PcapNgParser,
@@ -353,20 +363,21 @@ fn next_block<R: Read>(
     Ok(found.map(|found| Found { record: to_usize(length), start: BLOCK_HEADER_LEN + found.start, ..found }))
 }
 
-/// The frame of a simple packet block; its place is relative to the body.
+/// Finds the frame of a simple packet block. Its place is relative to the body.
 fn simple_packet(body: &[u8], interfaces: &[Interface], endianness: Endianness) -> Result<Found, Stop> {
     const FIXED: usize = 4;
     let interface = ethernet(interfaces, 0)?;
     let present = fixed_part(body, FIXED)?;
     let orig_len = u32_at(body, 0, endianness);
-    // The captured length is not written down: it is the original length, or the snapshot length if that is less.
+    // The captured length is not written down: it is the original length, or the snapshot length if
+    // that is less.
     let claimed = if interface.snaplen == 0 { orig_len } else { orig_len.min(interface.snaplen) };
     frame_within(claimed, present)?;
     Ok(Found { timestamp: None, record: 0, start: FIXED, length: to_usize(claimed), orig_len })
 }
 
-/// The frame of an enhanced packet block, or of the obsolete packet block, which has a 16-bit interface number; its
-/// place is relative to the body.
+/// Finds the frame of an enhanced packet block, or of the obsolete packet block, which has a 16-bit
+/// interface number. Its place is relative to the body.
 fn packet(kind: u32, body: &[u8], interfaces: &[Interface], endianness: Endianness) -> Result<Found, Stop> {
     let present = fixed_part(body, PACKET_FIELDS_LEN)?;
     let id = if kind == PACKET_BLOCK { u16_at(body, 0, endianness).into() } else { u32_at(body, 0, endianness) };
@@ -379,7 +390,7 @@ fn packet(kind: u32, body: &[u8], interfaces: &[Interface], endianness: Endianne
     Ok(Found { timestamp: Some(timestamp), record: 0, start, length, orig_len })
 }
 
-/// Bytes of the body behind its fixed part.
+/// Returns the bytes of the body behind its fixed part.
 fn fixed_part(body: &[u8], fixed: usize) -> Result<usize, Damage> {
     body.len().checked_sub(fixed).ok_or(Damage::CutHeader {
         what: "packet block header",
@@ -395,7 +406,7 @@ fn frame_within(claimed: u32, present: usize) -> Result<(), Damage> {
     if to_usize(claimed) > present { Err(Damage::CutBlock { claimed, present }) } else { Ok(()) }
 }
 
-/// The interface of a packet, which must be Ethernet.
+/// Returns the interface of a packet, which must be Ethernet.
 fn ethernet(interfaces: &[Interface], id: u32) -> Result<Interface, Stop> {
     let interface = interfaces.get(to_usize(id)).ok_or(Damage::UnknownInterface(id))?;
     match interface.link_type {
@@ -404,7 +415,7 @@ fn ethernet(interfaces: &[Interface], id: u32) -> Result<Interface, Stop> {
     }
 }
 
-/// The crate says what is wrong in the innermost error of a chain.
+/// Says what is wrong by the innermost error of a chain, where the crate says it.
 fn block_damage(error: PcapNgParseError) -> Damage {
     let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
     Damage::Block(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
@@ -424,7 +435,7 @@ fn u16_at(bytes: &[u8], at: usize, endianness: Endianness) -> u16 {
     }
 }
 
-/// The bytes of the file, and where in it the last record begins.
+/// The bytes of the file, and the place in it where the last record begins.
 #[derive(Debug)]
 struct Input<R> {
     window: Window<R>,
@@ -434,7 +445,7 @@ struct Input<R> {
 
 impl<R: Read> Input<R> {
     fn new(source: R) -> Input<R> {
-        // Twice the largest record, so that most reads are large even then.
+        // The window is twice the largest record, so that most reads are large even then.
         Input { window: Window::new(source, 2 * to_usize(MAX_BLOCK)), record: 0 }
     }
 
@@ -444,13 +455,14 @@ impl<R: Read> Input<R> {
         if present < needed { Err(Damage::CutHeader { what, needed, present }.into()) } else { Ok(()) }
     }
 
-    /// Whether the source ends where the next record would start. That is the place errors name from here on.
+    /// Says whether the source ends where the next record would start. Errors name that place from
+    /// here on.
     fn at_end(&mut self) -> io::Result<bool> {
         self.record = self.window.offset();
         Ok(self.window.fill(1)? == 0)
     }
 
-    /// Type and total length of the pcapng block that starts here.
+    /// Reads type and total length of the pcapng block that starts here.
     fn block(&mut self, endianness: Endianness) -> Result<(u32, u32), Stop> {
         self.need(BLOCK_HEADER_LEN + BLOCK_TRAILER_LEN, "block header")?;
         let kind = u32_at(self.window.bytes(), 0, endianness);

@@ -1,8 +1,9 @@
-//! What stands before the first record of a file, compared with what this program writes there.
+//! The header of a file stands before its first record, and is compared with what this program
+//! writes there.
 //!
-//! A reader takes from it what the records mean: their link type and their unit of time. So a file
-//! is not published with a header that is another than ours, even if its records are whole. All of
-//! it is either constant, or a length within bounds, or a text.
+//! A reader takes from the header what the records mean: their link type and their unit of time. So
+//! a file is not published with a header that is another than ours, even if its records are whole.
+//! Everything in a header is either constant, or a length within bounds, or a text.
 
 use crate::record::contents::Opening;
 use crate::record::format::Format;
@@ -44,14 +45,14 @@ impl Header {
         header
     }
 
-    /// What is wrong with it, where the longest frame of the file has `longest` bytes.
+    /// Says what is wrong with the header, where the longest frame of the file has `longest` bytes.
     pub(super) fn wrong(mut self, longest: u32) -> Vec<&'static str> {
         self.judge(longest);
         self.wrong
     }
 
-    /// The header that this program would have written. A snap length that is wrong becomes the
-    /// largest.
+    /// Returns the header that this program would have written. A snap length that is wrong becomes
+    /// the largest.
     pub(super) fn mended(mut self, format: Format, longest: u32) -> Vec<u8> {
         self.judge(longest);
         format.opening(&Opening {
@@ -79,7 +80,7 @@ impl Header {
         }
     }
 
-    /// That of classic pcap, of which the magic is known.
+    /// Reads the header of classic pcap, of which the magic is known.
     fn classic(&mut self, bytes: &[u8]) {
         self.expect("version", bytes, 4, &[2, 0, 4, 0]);
         self.expect("time zone", bytes, 8, &[0; 4]);
@@ -88,7 +89,7 @@ impl Header {
         self.expect("link type", bytes, 20, &u32::from(LINK_TYPE.number()).to_le_bytes());
     }
 
-    /// A section header block, of which type, lengths and byte order are known.
+    /// Reads a section header block, of which type, lengths and byte order are known.
     fn section(&mut self, block: &[u8]) {
         self.expect("version", block, 12, &[1, 0, 0, 0]);
         self.expect("section length", block, 16, &u64::MAX.to_le_bytes());
@@ -105,7 +106,7 @@ impl Header {
         (self.hardware, self.os, self.application) = (hardware, os, application);
     }
 
-    /// An interface description block, of which type and lengths are known.
+    /// Reads an interface description block, of which type and lengths are known.
     fn interface(&mut self, block: &[u8]) {
         self.expect("link type", block, 8, &LINK_TYPE.number().to_le_bytes());
         self.expect("reserved bytes", block, 10, &[0; 2]);
@@ -149,7 +150,7 @@ fn options(block: &[u8], at: usize, mut take: impl FnMut(u16, &[u8]) -> bool) ->
     false
 }
 
-/// A text, which is not empty where there is one.
+/// Reads a text, which is not empty where there is one.
 fn text(value: &[u8], to: &mut String) -> bool {
     match str::from_utf8(value) {
         Ok(text) if !text.is_empty() && !text.contains('\0') => {
@@ -184,7 +185,7 @@ mod tests {
         application: "vxtap",
     };
 
-    /// A file with two frames, and the length of its header.
+    /// Makes a file with two frames, and the length of its header.
     fn file(format: Format, opening: &Opening<'_>) -> (Vec<u8>, usize) {
         let mut raw = format.opening(opening);
         let header = raw.len();
@@ -205,7 +206,7 @@ mod tests {
         out
     }
 
-    /// The records as an independent reader finds them, which goes by the header.
+    /// Returns the records as an independent reader finds them, which goes by the header.
     fn read(file: &[u8]) -> Vec<(u64, u32, Vec<u8>)> {
         let mut raw = Vec::new();
         reader(file).unwrap().read_to_end(&mut raw).unwrap();
@@ -247,7 +248,7 @@ mod tests {
         records
     }
 
-    /// What is published of a file, and the field that was mended.
+    /// Returns what is published of a file, and the field that was mended.
     fn published(file: &[u8]) -> Result<(Vec<u8>, Option<&'static str>), Unsalvageable> {
         let whole = scan(file)?;
         if whole.intact && whole.mended.is_none() {
@@ -290,8 +291,8 @@ mod tests {
                         }
                     }
                 }
-                // All bytes that are constant, but for magic and lengths, in each of five ways.
-                // 2.4, zone, accuracy, link type; or 1.0, length of the section, link type,
+                // These are all bytes that are constant, but for magic and lengths, in each of five
+                // ways. 2.4, zone, accuracy, link type; or 1.0, length of the section, link type,
                 // reserved.
                 let constant = 16;
                 assert!(mended >= 5 * constant, "{format} {compression:?}: {mended}");
@@ -299,7 +300,8 @@ mod tests {
         }
     }
 
-    /// Damage to what a compressed stream begins with, which is not in the header but before it.
+    /// The damage is in what a compressed stream begins with, which is not in the header but before
+    /// it.
     #[test]
     fn a_damaged_byte_of_a_compressed_stream_s_beginning_leaves_nothing_that_does_not_open() {
         for format in Format::ALL {
@@ -307,7 +309,7 @@ mod tests {
                 let (raw, _) = file(format, &OPENING);
                 let whole = compress(&raw, *compression);
                 let frames = read(&whole);
-                // Magic, descriptors, and of lz4 their checksum.
+                // A stream begins with magic, descriptors, and of lz4 their checksum.
                 let length = if matches!(compression, Some(Compression::Lz4)) { 7 } else { 6 };
                 for at in 0..length {
                     for damage in [1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0xff] {
@@ -337,7 +339,8 @@ mod tests {
                 assert_eq!((file, found), (whole(format).0, Some(field)), "{format}");
             }
         }
-        // Less than the longest frame, none, and more than there is: the largest.
+        // A snap length of less than the longest frame, none, and more than there is becomes the
+        // largest.
         let most = |format| file(format, &Opening { snaplen: MAX_FRAME, ..OPENING }).0;
         let interface = pcapng_interface(&whole(Format::PcapNg).0);
         for (format, at) in [(Format::Pcap, 16), (Format::PcapUs, 16), (Format::PcapNg, interface + 12)] {
@@ -356,7 +359,7 @@ mod tests {
             let found = mended(Format::PcapNg, at, &[value]).unwrap();
             assert_eq!(found, (whole(Format::PcapNg).0, Some(field)));
         }
-        // The unit of time: everything before it is kept.
+        // The damage is in the unit of time: everything before it is kept.
         let tsresol = whole(Format::PcapNg).1 - 4 - 4 - 4;
         for (at, value) in [(tsresol, 6), (tsresol + 1, 1), (tsresol - 4, 10), (tsresol - 2, 2)] {
             let found = mended(Format::PcapNg, at, &[value]).unwrap();
@@ -369,7 +372,7 @@ mod tests {
         assert_eq!(file, super::tests::file(Format::PcapNg, &bare).0);
     }
 
-    /// Where the interface description begins.
+    /// Returns where the interface description begins.
     fn pcapng_interface(file: &[u8]) -> usize {
         u32_at(file, 4) as usize
     }
@@ -381,7 +384,7 @@ mod tests {
         let error = scan(raw.as_slice()).unwrap_err().to_string();
         assert_eq!(error, "its header is damaged, or not of vxtap: version, link type");
         let (mut raw, length) = file(Format::PcapNg, &OPENING);
-        // Microseconds, and an option that others write.
+        // The unit is microseconds, and there is an option that others write.
         (raw[12], raw[length - 12]) = (9, 6);
         let error = scan(raw.as_slice()).unwrap_err().to_string();
         assert_eq!(error, "its header is damaged, or not of vxtap: version, options of the interface");

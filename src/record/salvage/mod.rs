@@ -1,18 +1,20 @@
-//! What is whole in a file that a crash or a power failure left behind.
+//! A crash or a power failure leaves a file of which a part is whole.
 //!
-//! [`scan`] walks the headers of a file that this program wrote up to the last whole record. A file that is not compressed
-//! is then cut to [`Whole::length`]; a compressed one, whose frame never ended, is written anew by
-//! [`extract`].
+//! [`scan`] walks the headers of a file that this program wrote up to the last whole record. A file
+//! that is not compressed is then cut to [`Whole::length`]. A compressed one, whose frame never
+//! ended, is written anew by [`extract`].
 //!
-//! What stands before the first record has to be what this program writes there. A single field
-//! that is not is mended in what [`extract`] writes: the program knows what it was. More than one
-//! are no slip of a disk, and the file may be another's.
+//! The bytes before the first record have to be what this program writes there. A single field that
+//! is not is mended in what [`extract`] writes: the program knows what it was. More than one are no
+//! slip of a disk, and the file may be another's.
 //!
-//! What a crash tears is the last record or compressed block, of which a beginning is there. Where more stands behind the last whole record,
-//! the file is damaged in its middle, and frames may be there that are not found: [`Whole::damaged`].
+//! A crash tears the last record or compressed block, of which a beginning is there. Where more
+//! stands behind the last whole record, the file is damaged in its middle, and frames may be there
+//! that are not found: [`Whole::damaged`].
 //!
-//! A file system may give a file its length before its content, which is zero then. Zeros are no record: a record has a
-//! time. Only if that begins within a frame, the frame counts as whole, because its header says so.
+//! A file system may give a file its length before its content, which is zero then. Zeros are no
+//! record: a record has a time. Only where the zeros begin within a frame, the frame counts as
+//! whole, because its header says so.
 
 mod header;
 
@@ -28,7 +30,8 @@ use super::{Timestamp, pcap, pcapng};
 
 /// The largest block of a file of ours: a frame of the largest length, or names in a header.
 const MAX_BLOCK: usize = 2 * MAX_FRAME as usize;
-/// More than the largest record that was ours: a frame came in one UDP datagram, and has a header and options around it.
+/// A length beyond the largest record that was ours: a frame came in one UDP datagram, and has a
+/// header and options around it.
 const LARGEST: usize = 65 * 1024;
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
@@ -40,15 +43,18 @@ const PIECE: usize = 64 * 1024;
 pub(crate) struct Whole {
     /// Format of the file.
     pub format: Format,
-    /// How it is compressed, if it is; zstd does not tell its level, which is the default here.
+    /// The compression of the file, if it has one; zstd does not tell its level, which is the
+    /// default here.
     pub compression: Option<Compression>,
     /// Bytes up to the end of the last whole record or block, decompressed.
     pub length: u64,
     /// Bytes that are there, decompressed.
     pub total: u64,
-    /// Whether the file is as it was closed: nothing stands behind the last record, and a compressed stream has its end.
+    /// True where the file is as it was closed: nothing stands behind the last record, and a
+    /// compressed stream has its end.
     pub intact: bool,
-    /// Whether more stands behind the last whole record than the beginning of another, or one torn block of a compressed stream, and zeros.
+    /// True where more stands behind the last whole record than the beginning of another, or one
+    /// torn block of a compressed stream, and zeros.
     pub damaged: bool,
     /// The field of the header that is not as this program writes it, where there is one: `extract`
     /// mends it.
@@ -59,7 +65,7 @@ pub(crate) struct Whole {
     pub frames: u64,
     /// Bytes of these frames as captured.
     pub frame_bytes: u64,
-    /// Bytes of the longest as captured.
+    /// Bytes of the longest frame as captured.
     pub longest: u32,
     /// The earliest time of a frame.
     pub first: Option<Timestamp>,
@@ -67,10 +73,10 @@ pub(crate) struct Whole {
     pub last: Option<Timestamp>,
 }
 
-/// Why nothing of a file can be saved.
+/// The reason for which nothing of a file can be saved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unsalvageable {
-    /// Not a single byte.
+    /// The file has not a single byte.
     #[error("the file is empty")]
     Empty,
     /// The first bytes are not those of a capture that this program writes.
@@ -79,11 +85,11 @@ pub(crate) enum Unsalvageable {
     /// The file ends within what stands before the first record.
     #[error("the file ends within its header")]
     CutHeader,
-    /// What stands before the first record is not what this program writes there, in more than one
+    /// The bytes before the first record are not what this program writes there, in more than one
     /// field, or its lengths make no sense.
     #[error("its header is damaged, or not of vxtap: {0}")]
     Header(String),
-    /// Compressed, but not a byte can be decoded.
+    /// The file is compressed, but not a byte can be decoded.
     #[error("the compressed stream cannot be decoded: {0}")]
     Undecodable(io::Error),
     /// The operating system could not read the file.
@@ -91,10 +97,11 @@ pub(crate) enum Unsalvageable {
     Io(#[from] io::Error),
 }
 
-/// Finds the last whole record of `input`, which may be compressed. Reads it to its end and holds at most 1 MiB of it.
+/// Finds the last whole record of `input`, which may be compressed. Reads it to its end and holds
+/// at most 1 MiB of it.
 ///
 /// # Errors
-/// When there is nothing to save, or the input cannot be read.
+/// There is nothing to save, or the input cannot be read.
 pub(crate) fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
     let mut input = Input::new(reader(input)?);
     let compression = input.window.source().compression();
@@ -158,7 +165,7 @@ pub(crate) fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
 /// writes it, and compressed anew where `from` is compressed.
 ///
 /// # Errors
-/// When reading or writing fails, or there are fewer bytes.
+/// Reading or writing fails, or there are fewer bytes.
 pub(crate) fn extract(from: impl Read, whole: &Whole, mut to: impl Write) -> io::Result<()> {
     let mut from = reader(from)?;
     let mut header = Vec::new();
@@ -178,10 +185,11 @@ pub(crate) fn extract(from: impl Read, whole: &Whole, mut to: impl Write) -> io:
     }
 }
 
-/// Writes the first `length` bytes of `from`, which is decoded if it is compressed, to `to` as a complete compressed stream.
+/// Writes the first `length` bytes of `from`, which is decoded if it is compressed, to `to` as a
+/// complete compressed stream.
 ///
 /// # Errors
-/// When reading or writing fails, or there are fewer bytes.
+/// Reading or writing fails, or there are fewer bytes.
 fn rewrite(from: impl Read, length: u64, compression: Compression, mut to: impl Write) -> io::Result<()> {
     let mut from = reader(from)?;
     let mut compressor = Compressor::new(compression)?;
@@ -205,18 +213,18 @@ struct Packet {
     caplen: u32,
 }
 
-/// Why there is no record or block where one should begin.
+/// The reason for which there is no record or block where one should begin.
 enum Stop {
-    /// It is so long, or its header is.
+    /// The record or block is so long, or its header is.
     Needs(usize),
-    /// It makes no sense.
+    /// The bytes make no sense.
     Damaged,
 }
 
-/// Length of a record or block, and its frame.
+/// The length of a record or block, and its frame.
 type Item = (usize, Option<Packet>);
 
-/// The length of what stands before the first record.
+/// Returns the length of what stands before the first record.
 fn opening(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
     match format {
         Format::Pcap | Format::PcapUs => {
@@ -235,7 +243,7 @@ fn opening(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
     }
 }
 
-/// The record or block that `bytes` begin with.
+/// Finds the record or block that `bytes` begin with.
 fn item(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
     match format {
         Format::Pcap => record(bytes, 1),
@@ -244,7 +252,7 @@ fn item(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
     }
 }
 
-/// A pcap record whose fraction of a second counts units of so many nanoseconds.
+/// Finds a pcap record whose fraction of a second counts units of so many nanoseconds.
 fn record(bytes: &[u8], unit: u64) -> Result<Item, Stop> {
     need(bytes, pcap::RECORD_HEADER_LEN)?;
     let [seconds, fraction, caplen, orig_len] = [0, 4, 8, 12].map(|at| u32_at(bytes, at));
@@ -258,7 +266,7 @@ fn record(bytes: &[u8], unit: u64) -> Result<Item, Stop> {
     Ok((length, Some(Packet { timestamp, caplen })))
 }
 
-/// A block of those that stand behind the interface description.
+/// Finds a block of those that stand behind the interface description.
 fn packet(bytes: &[u8]) -> Result<Item, Stop> {
     let length = block(bytes, &[pcapng::ENHANCED_PACKET, pcapng::INTERFACE_STATISTICS])?;
     if u32_at(bytes, 0) != pcapng::ENHANCED_PACKET {
@@ -275,7 +283,8 @@ fn packet(bytes: &[u8]) -> Result<Item, Stop> {
     Ok((length, Some(Packet { timestamp, caplen })))
 }
 
-/// Length of the block that `bytes` begin with, which is of one of these types and whole.
+/// Returns the length of the block that `bytes` begin with, which is of one of these types and
+/// whole.
 fn block(bytes: &[u8], kinds: &[u32]) -> Result<usize, Stop> {
     need(bytes, pcapng::BLOCK_HEADER_LEN)?;
     let length = to_usize(u32_at(bytes, 4));
@@ -292,25 +301,25 @@ fn need(bytes: &[u8], length: usize) -> Result<(), Stop> {
     if bytes.len() < length { Err(Stop::Needs(length)) } else { Ok(()) }
 }
 
-/// The decoded stream, and where decoding ended.
+/// The decoded stream, and the end of decoding.
 struct Input<R: Read> {
     window: Window<Reader<R>>,
-    /// Why the stream could not be decoded further.
+    /// The reason for which the stream could not be decoded further.
     damage: Option<io::Error>,
 }
 
 impl<R: Read> Input<R> {
     fn new(source: Reader<R>) -> Input<R> {
-        // Two of the largest blocks: the opening of a pcapng file is two blocks.
+        // The window has two of the largest blocks: the opening of a pcapng file is two blocks.
         Input { window: Window::new(source, 2 * MAX_BLOCK), damage: None }
     }
 
-    /// Bytes that came from the stream.
+    /// Returns how many bytes came from the stream.
     fn total(&self) -> u64 {
         self.window.offset() + to_u64(self.window.bytes().len())
     }
 
-    /// The format by the first bytes.
+    /// Finds the format by the first bytes.
     fn format(&mut self) -> io::Result<Option<Format>> {
         let byte_order_whole = self.fill(12)?;
         let bytes = self.window.bytes();
@@ -324,8 +333,8 @@ impl<R: Read> Input<R> {
         })
     }
 
-    /// Passes over what `parse` finds, which is asked again when there are as many bytes as it needs; `None` at the end of
-    /// what is whole.
+    /// Passes over what `parse` finds. `parse` is asked again when there are as many bytes as it
+    /// needs. Returns `None` at the end of what is whole.
     fn next(&mut self, mut parse: impl FnMut(&[u8]) -> Result<Item, Stop>) -> io::Result<Option<Item>> {
         loop {
             match parse(self.window.bytes()) {
@@ -339,13 +348,13 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Reads until `length` bytes are there. Returns false if there are not as many: the stream ends, or cannot be decoded
-    /// further.
+    /// Reads until `length` bytes are there. Returns false if there are not as many: the stream
+    /// ends, or cannot be decoded further.
     fn fill(&mut self, length: usize) -> io::Result<bool> {
         if self.damage.is_none() {
             match self.window.fill(length) {
                 Ok(_) => {}
-                // What the system says is not damage of the stream.
+                // An error of the system is not damage of the stream.
                 Err(error) if error.raw_os_error().is_some() => return Err(error),
                 Err(error) => self.damage = Some(error),
             }
@@ -353,7 +362,8 @@ impl<R: Read> Input<R> {
         Ok(self.window.bytes().len() >= length)
     }
 
-    /// Reads to the end. Returns true if what is left is but the beginning of what `parse` finds, or nothing, and zeros.
+    /// Reads to the end. Returns true if what is left is but the beginning of what `parse` finds,
+    /// or nothing, and zeros.
     fn ends_torn(&mut self, parse: impl Fn(&[u8]) -> Result<Item, Stop>) -> io::Result<bool> {
         self.fill(LARGEST)?;
         let rest = self.window.bytes();

@@ -32,7 +32,7 @@ fn file(format: Format, records: &[Made], closed: bool) -> File {
     File { raw, opening, ends }
 }
 
-/// What a scan of `file`, of which `present` bytes are there, must find in the records.
+/// Returns what a scan of `file`, of which `present` bytes are there, must find in the records.
 fn expected(format: Format, file: &File, records: &[Made], present: usize) -> Whole {
     let frames = file.ends.iter().take_while(|end| **end <= present).count();
     let closed = present == file.raw.len();
@@ -80,7 +80,8 @@ fn records() -> impl Strategy<Value = Vec<Made>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Wherever a file was cut, exactly the records before are found, also if the rest of a block became zeros.
+    /// Wherever a file is cut, exactly the records before are found, also if the rest of a block
+    /// became zeros.
     #[test]
     fn a_cut_file_has_the_records_before_the_cut(
         records in records(), format in prop::sample::select(&Format::ALL[..]), closed in any::<bool>(),
@@ -97,7 +98,8 @@ proptest! {
         prop_assert_eq!(found.unwrap(), wanted);
         prop_assert_eq!(readable(&file.raw[..wanted.length as usize]), wanted.frames);
 
-        // At a record's end, where the next is all zeros. Elsewhere the zeros may complete a record.
+        // The cut is at a record's end, where the next is all zeros. Elsewhere the zeros may
+        // complete a record.
         let end = wanted.length as usize;
         let found = scan([&file.raw[..end], &vec![0; zeros]].concat().as_slice()).unwrap();
         prop_assert_eq!(found, Whole { total: to_u64(end + zeros), intact: false, ..wanted });

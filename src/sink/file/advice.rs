@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::FilePlan;
-use crate::ledger::thousands;
+use indicatif::HumanCount;
+
+use super::plan::FilePlan;
 use crate::storage::Space;
 
 /// A sentence, and whether it is a warning.
@@ -27,7 +28,7 @@ fn advice(plan: &FilePlan, space: Option<Space>) -> Vec<Advice> {
     if !budget.removes() {
         let until = match (budget.reserve, space) {
             (Some(reserve), Some(space)) => {
-                let least = thousands(reserve.of(space.total));
+                let least = HumanCount(reserve.of(space.total));
                 format!(
                     "until {least} bytes of the file system are left, 5 % and 10 GiB at most; then frames are dropped (disk_full)"
                 )
@@ -52,7 +53,7 @@ fn advice(plan: &FilePlan, space: Option<Space>) -> Vec<Advice> {
     }
     let Some(Space { total, .. }) = space.filter(|space| space.total > 0) else { return advice };
     if let Some(keep) = budget.keep_bytes.filter(|keep| *keep > total) {
-        let (keep, total) = (thousands(keep), thousands(total));
+        let (keep, total) = (HumanCount(keep), HumanCount(total));
         let text = format!(
             "--keep-bytes {keep} is more than the file system has, {total} bytes: it is full before anything is removed; --min-free 10% \
              makes room in time"
@@ -60,7 +61,7 @@ fn advice(plan: &FilePlan, space: Option<Space>) -> Vec<Advice> {
         advice.push((true, text));
     }
     if let Some(min) = budget.min_free.filter(|min| min.of(total) >= total) {
-        let (min, total) = (thousands(min.of(total)), thousands(total));
+        let (min, total) = (HumanCount(min.of(total)), HumanCount(total));
         let text = format!("--min-free {min} is all that the file system has, {total} bytes: no frame can be written");
         advice.push((true, text));
     }

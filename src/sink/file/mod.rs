@@ -13,12 +13,14 @@
 
 mod advice;
 mod clock;
+mod directory;
 mod part;
+mod plan;
 mod rest;
+mod resting;
 mod session;
+mod shared;
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,98 +28,24 @@ use bytes::Bytes;
 
 pub use self::clock::Clock;
 use self::clock::Time;
-use self::rest::Resting;
+pub use self::directory::{DirectoryError, prepare};
+pub use self::plan::FilePlan;
+use self::resting::Resting;
 use self::session::SessionFiles;
+use self::shared::{Host, Shared, end};
 use super::Sink;
 use super::open_files::OpenFiles;
 pub use super::open_files::allowed as open_files;
-use crate::archive::{Archive, ArchiveError, ArchivePlan, FileNumber, Labels};
+use crate::archive::{Archive, ArchiveError, Labels};
 use crate::lane::{Lent, Run};
-use crate::ledger::{Output, OutputCounters, OutputDrop, WorkerCounters};
-use crate::record::compress::{Compression, Compressors};
-use crate::record::format::Format;
+use crate::ledger::{Output, OutputDrop, WorkerCounters};
+use crate::record::compress::Compressors;
 use crate::route::{Registry, SessionId};
-use crate::storage::{Direct, Disk, Storage, explain, probe};
-
-/// How long after a failure the output drops frames before it tries again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How long writes have to succeed until a failure is over: a full disk takes a little now and
-/// then.
-const CALM: Duration = Duration::from_secs(3);
+use crate::storage::{Disk, Storage};
 
 /// How often it is made sure that the files are still there, and as they were written: somebody may
 /// have removed the directory.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How captures are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilePlan {
-    /// Where the sessions' directories are.
-    pub directory: PathBuf,
-    /// Bytes of a file at most, before compression, unless a single record is larger.
-    pub rotate_size: u64,
-    /// Frames of a file at most.
-    pub rotate_frames: Option<u64>,
-    /// A file ends at a multiple of this since the epoch.
-    pub rotate_time: Duration,
-    /// The time of which that is a multiple.
-    pub clock: Clock,
-    /// Bytes kept of a frame, as the file header says.
-    pub snaplen: u32,
-    /// How long a record stays in a buffer.
-    pub linger: Duration,
-    /// Bytes that the buffers of all sessions may use.
-    pub buffer_memory: usize,
-    /// Files open at the same time.
-    pub open_files: usize,
-    /// What the files look like.
-    pub format: Format,
-    /// How they are compressed.
-    pub compression: Option<Compression>,
-    /// Which files are written past the page cache.
-    pub direct: Direct,
-    /// What becomes of complete files.
-    pub archive: ArchivePlan,
-}
-
-impl FilePlan {
-    /// Plain files of whole frames below `directory`, each of a session, which nothing cuts.
-    #[must_use]
-    pub fn new(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_path_buf(),
-            rotate_size: u64::MAX,
-            rotate_frames: None,
-            rotate_time: Duration::from_secs(1 << 40),
-            clock: Clock::Wall,
-            snaplen: 262_144,
-            linger: Duration::from_secs(1),
-            buffer_memory: 16 << 20,
-            open_files: 16,
-            format: Format::Pcap,
-            compression: None,
-            direct: Direct::Off,
-            archive: ArchivePlan::default(),
-        }
-    }
-
-    /// How the names of files end.
-    #[must_use]
-    fn ending(&self) -> String {
-        let format = self.format.extension();
-        self.compression.map_or_else(|| format.into(), |compression| format!("{format}.{}", compression.extension()))
-    }
-}
-
-/// Why a directory cannot take captures.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write captures to {directory}: {error}; {advice}", directory = directory.display())]
-pub struct DirectoryError {
-    directory: PathBuf,
-    error: io::Error,
-    advice: &'static str,
-}
 
 /// Why the output could not start.
 #[derive(Debug, thiserror::Error)]
@@ -128,172 +56,6 @@ pub enum FileError {
     /// What is there cannot be continued.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-}
-
-/// Of /proc and its like, and of what `chattr +i` protects from everybody.
-const NO_PLACE: &str =
-    "that is no place for files: a virtual file system, or marked immutable; name another with --write";
-
-/// Of a mount that is read-only, for all or, by the protection of a unit, for this process alone.
-const READ_ONLY: &str = "it is read-only for this process: name another with --write, or in a unit of systemd allow this one \
-                         (`systemctl edit` the unit: [Service] ReadWritePaths=DIR)";
-
-/// Creates `directory` where it is missing and proves that files can be created in it.
-///
-/// # Errors
-/// What the file system says, and what to do.
-pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
-    let fail = |error: io::Error| {
-        let advice = match error.kind() {
-            _ if error.raw_os_error() == Some(libc::EPERM) => NO_PLACE,
-            // What is missing above it would have been created.
-            io::ErrorKind::NotFound => NO_PLACE,
-            io::ErrorKind::PermissionDenied => "make it writable for this user, or name another with --write",
-            io::ErrorKind::ReadOnlyFilesystem => READ_ONLY,
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or name another with --write",
-            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-                "part of that path is a file; name another with --write"
-            }
-            _ => "name another with --write",
-        };
-        DirectoryError { directory: directory.to_path_buf(), error, advice }
-    };
-    Disk::default().create_directory(directory).map_err(fail)?;
-    probe(directory).map_err(fail)
-}
-
-/// The output's end of the ledger and the state that all sessions share.
-#[derive(Debug)]
-struct Shared {
-    plan: FilePlan,
-    /// How the names of files end.
-    ending: String,
-    host: Host,
-    counters: Arc<OutputCounters>,
-    /// What the kernel dropped is counted there.
-    workers: Vec<Arc<WorkerCounters>>,
-    storage: Arc<dyn Storage>,
-    open: OpenFiles,
-    archive: Archive,
-    /// Where files are compressed.
-    compressors: Option<Compressors>,
-    /// Number of the file begun last.
-    number: FileNumber,
-    /// Capacity of all buffers, in bytes.
-    buffered: usize,
-    /// True from the time when all lanes have ended. What is buffered is not written for readers
-    /// any more: each file is written and completed in one go, and the next one has its compressor.
-    is_draining: bool,
-    /// Where the storage as a whole fails.
-    outage: Option<Outage>,
-    /// When a line about the failure of a session's own files may be logged again.
-    next_log: Instant,
-}
-
-/// What captures say of this machine.
-#[derive(Debug)]
-struct Host {
-    name: String,
-    os: String,
-}
-
-impl Host {
-    fn this() -> Self {
-        let uname = rustix::system::uname();
-        let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
-        let os = format!("{} {} {}", text(uname.sysname()), text(uname.release()), text(uname.machine()));
-        Self { name: text(uname.nodename()), os }
-    }
-}
-
-/// A failure: until `retry`, frames are dropped for `reason` without another attempt.
-#[derive(Debug, Clone, Copy)]
-struct Outage {
-    reason: OutputDrop,
-    retry: Instant,
-    began: Instant,
-    /// The first write that succeeded since the last that did not.
-    calm: Option<Instant>,
-}
-
-/// Ends an outage that is over.
-fn end(outage: &mut Option<Outage>, now: Instant) {
-    let is_over = |outage: &mut Outage| outage.calm.is_some_and(|calm| now.duration_since(calm) >= CALM);
-    if let Some(outage) = outage.take_if(is_over) {
-        tracing::info!(seconds = outage.began.elapsed().as_secs(), "writing captures again");
-    }
-}
-
-/// Whether an error strikes every file of the output, and not just those of one session.
-fn strikes_all(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) || error.raw_os_error() == Some(libc::EIO)
-}
-
-impl Shared {
-    /// Counts frames as lost that were written to a file which is gone or changed.
-    fn count_gone(&self, frames: u64, bytes: u64) {
-        self.counters.gone.add(frames);
-        self.counters.gone_bytes.add(bytes);
-    }
-
-    /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own
-    /// outage. Returns why the frames are lost.
-    fn fail(&mut self, own: &mut Option<Outage>, what: &str, path: &Path, error: &io::Error) -> OutputDrop {
-        let reason = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputDrop::DiskFull,
-            _ => OutputDrop::WriteError,
-        };
-        let now = Instant::now();
-        let all = strikes_all(error);
-        let outage = if all { &mut self.outage } else { own };
-        if outage.is_none() && (all || now >= self.next_log) {
-            let whose = if all { "all sessions" } else { "this session" };
-            tracing::error!(
-                path = %path.display(), error = explain(error), reason = reason.label(),
-                "cannot {what}; dropping frames of {whose} and trying again every second"
-            );
-            self.next_log = now + RETRY;
-        }
-        let began = outage.map_or(now, |outage| outage.began);
-        *outage = Some(Outage { reason, retry: now + RETRY, began, calm: None });
-        reason
-    }
-
-    /// Drops frames where the room of the file system is about to end and the archive does not make
-    /// any.
-    fn keep_reserve(&mut self) {
-        if let Err(error) = self.archive.room_mut().may_write() {
-            let directory = self.plan.directory.clone();
-            self.fail(&mut None, "write captures", &directory, &error);
-        }
-    }
-
-    /// Why a session has to wait before it tries again, if it has to.
-    fn waits(&self, own: Option<Outage>) -> Option<OutputDrop> {
-        if self.archive.room().is_starved() {
-            return Some(OutputDrop::DiskFull);
-        }
-        // The clock is not asked while all is well.
-        own.iter().chain(&self.outage).find(|outage| Instant::now() < outage.retry).map(|outage| outage.reason)
-    }
-
-    fn next_number(&mut self) -> FileNumber {
-        self.number += 1;
-        self.number
-    }
-
-    /// Datagrams that the kernel dropped so far.
-    fn kernel_dropped(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.kernel_dropped.get()).sum()
-    }
-
-    /// A write has succeeded.
-    fn succeed(&mut self, own: &mut Option<Outage>) {
-        for outage in self.outage.iter_mut().chain(own) {
-            outage.calm.get_or_insert_with(Instant::now);
-        }
-    }
 }
 
 /// The records of a chunk, which who hashes them holds on to.

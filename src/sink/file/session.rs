@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::part::{Batch, Part};
 use super::rest::Rest;
-use super::{Outage, Shared};
+use super::shared::{self, Outage, Shared};
 use crate::archive::{Broken, Closed, Gone, Losses};
 use crate::evidence::names::{self, Names};
 use crate::lane::Run;
@@ -359,7 +359,7 @@ impl SessionFiles {
         if self.current.as_ref().is_some_and(is_over) {
             self.publish(shared);
         }
-        super::end(&mut self.outage, now);
+        shared::end(&mut self.outage, now);
     }
 
     /// Whether the current file has a compressor.

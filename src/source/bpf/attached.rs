@@ -1,5 +1,5 @@
-//! An interface that the program is attached to: followed as it goes and comes back, and where
-//! somebody else detaches the program.
+//! The program is attached to an interface. The interface is followed as it goes and comes back,
+//! and where somebody else detaches the program.
 
 use aya::Ebpf;
 
@@ -14,7 +14,7 @@ pub(super) struct Attached {
     interface: String,
     /// Number of the interface and the attachment. `None` while there is none.
     pub(super) hold: Option<(u32, Hold)>,
-    /// The log says why the program cannot be attached again.
+    /// True when the log has said why the program cannot be attached again.
     told: bool,
 }
 

@@ -1,10 +1,11 @@
 //! Attaches the program at tc on kernels before 6.6, as a filter of the queueing discipline
 //! `clsact`.
 //!
-//! There is no descriptor whose end takes such a filter away, so that of a sensor that was killed
-//! stays, and puts datagrams into rings that nobody reads. The next sensor removes it. It must not
-//! remove that of a sensor that lives, which looks the same; so a sensor binds a name as long as it
-//! has a filter on an interface, which the kernel takes back from the dead.
+//! There is no descriptor whose end takes such a filter away. So the filter of a sensor that was
+//! killed stays, and puts datagrams into rings that nobody reads. The next sensor removes it. It
+//! must not remove the filter of a sensor that lives, which looks the same. So a sensor binds a
+//! name as long as it has a filter on an interface, and the kernel takes that name back from the
+//! dead.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -15,7 +16,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
 use super::error::BpfError;
 
-/// A filter, which goes when this is dropped, and the right to have it.
+/// A filter, and the right to have it. The filter goes when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Clsact {
     _link: SchedClassifierLink,
@@ -77,7 +78,7 @@ mod tests {
         assert!(matches!(attach(), Err(BpfError::FilterTaken(name)) if name == "lo"), "of a sensor that lives");
         assert_eq!(filters(), 1);
 
-        // Killed: nobody takes the filter away.
+        // A sensor that is killed takes no filter away.
         let Clsact { _link, _claim } = first;
         mem::forget(_link);
         drop(_claim);

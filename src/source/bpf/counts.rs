@@ -7,7 +7,7 @@ use crate::source::fast_path::Redirected;
 /// `struct count`: see [`split`].
 pub(super) type Count = [u64; 17];
 
-/// Counters of what became of packets: sums over all CPUs.
+/// Counts what became of packets: sums over all CPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) taken: u64,
@@ -33,7 +33,7 @@ impl Counts {
     }
 }
 
-/// Counters of all, and those of redirection.
+/// Splits a count into the counters of all packets, and those of redirection.
 fn split([a, b, c, d, e, f, redirect @ ..]: Count) -> ([u64; 6], [u64; 11]) {
     ([a, b, c, d, e, f], redirect)
 }

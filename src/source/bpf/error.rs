@@ -30,7 +30,7 @@ pub enum BpfError {
     NoSuchInterface {
         /// The name.
         name: String,
-        /// Those that there are.
+        /// The interfaces that there are.
         ours: String,
     },
     /// The packets of the interface do not begin with an Ethernet header.
@@ -41,7 +41,7 @@ pub enum BpfError {
     XdpTaken {
         /// The interface.
         interface: String,
-        /// The program.
+        /// The program that has it.
         program: String,
     },
     /// Before Linux 6.6 the filters of sensors cannot be told apart.

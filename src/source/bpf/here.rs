@@ -9,9 +9,9 @@ use super::place::{self, Endpoint, Source};
 
 /// The places where the sensor listens, whatever addresses the host has.
 pub(super) struct Here {
-    /// The addresses that its sockets are bound to.
+    /// The addresses that the sensor's sockets are bound to.
     pub(super) listen: Vec<SocketAddr>,
-    /// Datagrams for any address are the sensor's.
+    /// True where datagrams for any address are the sensor's.
     pub(super) any_address: bool,
     /// The interfaces that the program is attached to, or is going to be.
     pub(super) interfaces: Vec<String>,

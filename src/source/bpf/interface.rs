@@ -31,7 +31,7 @@ pub(super) fn check_host() -> Result<(), BpfError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Interface {
     pub(super) name: String,
-    /// With the size of its network.
+    /// Its addresses, with the size of their networks.
     pub(super) addresses: Vec<IpNetwork>,
     is_up: bool,
     is_loopback: bool,
@@ -69,7 +69,7 @@ fn choose_among(
     };
     for address in listen.iter().map(|listen| listen.ip().to_canonical()) {
         if address.is_unspecified() {
-            // Without a default route there is often just one that it could be.
+            // Without a default route there is often just one interface that it could be.
             let up = |i: &&Interface| i.is_up && !i.is_loopback && !i.addresses.is_empty();
             let only: Vec<&Interface> = interfaces.iter().filter(up).collect();
             match (default_routes, &*only) {
@@ -183,7 +183,7 @@ mod tests {
     use procfs::net::RouteEntries;
 
     impl Interface {
-        /// One that is up and has these addresses.
+        /// Makes an interface that is up and has these addresses.
         pub(in super::super) fn of(name: &str, addresses: &[&str]) -> Self {
             let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
             Self { name: name.into(), addresses, is_up: true, is_loopback: name == "lo" }

@@ -1,4 +1,4 @@
-//! A ring, of which records are lent in the order of time.
+//! Records of a ring are lent in the order of time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +11,9 @@ use crate::source::Datagram;
 use crate::sys::ring::Ring;
 use crate::wire::Encapsulation;
 
-/// A record that is later than now by this much is from before the clock was set back. Now, not
-/// when a turn began: a worker can lose its core in between for longer.
+/// The time by which a record must be later than now to be from before the clock was set back. It
+/// is measured from now, not from when a turn began: a worker can lose its core in between for
+/// longer.
 const FUTURE: Duration = Duration::from_millis(10);
 
 /// A ring and its number.
@@ -30,7 +31,7 @@ impl Numbered {
     }
 
     /// Lends records up to this time of day, and those of the far future, which only a clock that
-    /// was set back explains; at most `limit`, and returns how many.
+    /// was set back explains. Lends at most `limit`, and returns how many.
     #[inline]
     pub(super) fn lend(
         &mut self,

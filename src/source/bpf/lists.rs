@@ -13,7 +13,7 @@ use crate::wire::{Vni, VniSet};
 
 /// VNIs in an entry of `vnis`.
 const VNIS: u32 = 512;
-/// Entries of `vnis`, which have all VNIs: 2 MiB.
+/// The number of entries of `vnis`, which have all VNIs: 2 MiB.
 pub(super) const VNI_ENTRIES: u32 = (Vni::MAX.get() + 1) / VNIS;
 /// Entries of `sources` and of `networks`: two lists of the longest kind.
 pub(super) const ADDRESSES: u32 = 2 << 16;
@@ -111,7 +111,7 @@ impl Bits {
     }
 }
 
-/// A bit for each VNI, the lowest of a word first.
+/// Makes a bit for each VNI, the lowest of a word first.
 fn bits(set: &VniSet) -> Vec<VniBits> {
     let mut words = vec![0; (Vni::MAX.get() as usize + 1) / 64];
     for range in set.ranges() {
@@ -129,7 +129,7 @@ fn bits(set: &VniSet) -> Vec<VniBits> {
 /// The allow-lists as the program has them.
 pub(super) struct AllowLists {
     vnis: Bits,
-    /// Single addresses.
+    /// The sources that are single addresses.
     sources: List<HashMap<MapData, Source, u8>>,
     networks: List<LpmTrie<MapData, [u32; 4], u8>>,
 }
@@ -142,7 +142,7 @@ pub(super) fn only(allowed: &Allowed) -> u32 {
     vnis | sources | networks
 }
 
-/// The sources that are single addresses, or those that are networks.
+/// Returns the sources that are single addresses, or those that are networks.
 fn prefixes(allowed: &Allowed, single: bool) -> impl Iterator<Item = Prefix> {
     let prefixes = allowed.sources().into_iter().flat_map(|set| set.prefixes());
     prefixes.filter(move |(_, length)| (*length == 128) == single).map(|(address, length)| (length, words(address)))
@@ -158,7 +158,7 @@ impl AllowLists {
         Self { vnis, sources: List::new(sources), networks: List::new(networks) }
     }
 
-    /// Enters what is new. The VNIs are right then; a list of them that is not needed any more
+    /// Enters what is new. The VNIs are right then. A list of VNIs that is not needed any more
     /// stays as it is, for nobody looks.
     pub(super) fn add(&mut self, allowed: &Allowed) -> Result<(), MapError> {
         self.sources.add(prefixes(allowed, true).map(|(_, address)| address))?;
@@ -265,7 +265,7 @@ mod tests {
                 sent
             });
             for step in 0..60 {
-                // Each follows each other sooner or later.
+                // Each list follows each other list sooner or later.
                 program.allow(&lists[step * step % lists.len()]);
                 program.allow(&lists[step % lists.len()]);
             }

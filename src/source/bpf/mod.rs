@@ -1,5 +1,5 @@
-//! The fast path: a BPF program on the interface takes whole datagrams and puts them into rings,
-//! which the workers read in place.
+//! The fast path is a BPF program on the interface. It takes whole datagrams and puts them into
+//! rings, which the workers read in place.
 //!
 //! ## Two ways for a datagram
 //!
@@ -7,9 +7,9 @@
 //! port and address that the sensor listens on. All else goes to the stack and from there to the
 //! UDP sockets, which are part of this source: fragments, which the stack puts together, and
 //! everything before the program is attached and after it is gone. So a worker has two places to
-//! look at, and lends what it finds there in the order in which it was received: a datagram of a
-//! socket is held until the rings have reached its time. Just after the program was attached it
-//! waits for what the stack has queued.
+//! look at, and lends what it finds there in the order in which it was received. A datagram of a
+//! socket is held until the rings have reached its time. Just after the program was attached the
+//! worker waits for what the stack has queued.
 //!
 //! ## Which ring
 //!
@@ -23,10 +23,10 @@
 //! ## Waking up
 //!
 //! A wake-up costs more than a datagram. So the program wakes nobody unless the reader asked for
-//! it, and the reader asks when it has found all its rings empty. It asks and then looks for
-//! records once more. The program looks for a wish before it reserves a record, so that the record
-//! itself can wake, and once more after it has submitted it. So one of both sees the other, and no
-//! wait has to be short.
+//! it, and the reader asks when it has found all its rings empty. The reader asks and then looks
+//! for records once more. The program looks for a wish before it reserves a record, so that the
+//! record itself can wake, and once more after it has submitted the record. So one of both sees the
+//! other, and no wait has to be short.
 
 mod account;
 mod attach;
@@ -39,7 +39,6 @@ mod here;
 mod interface;
 mod lend;
 mod lists;
-mod lock;
 mod open;
 mod place;
 mod plan;

@@ -18,25 +18,26 @@ use crate::source::fast_path::Account;
 use crate::source::udp::{Listening, UdpPlan, UdpSource};
 use crate::sys::ring::Ring;
 
-/// Sources for all workers.
+/// The sources of all workers, and what goes with them.
 #[derive(Debug)]
 pub struct Fast {
-    /// Where frames are to be redirected.
+    /// The way to lead frames into an interface, where they are to be redirected.
     pub redirect: Option<Redirect>,
-    /// One for each worker.
+    /// The sources, one for each worker.
     pub sources: Vec<BpfSource>,
-    /// What the program does in front of each.
+    /// The accounts of what the program does in front of each.
     pub accounts: Vec<Box<dyn Account>>,
-    /// Interfaces, and where on them the program is attached.
+    /// The interfaces, and the places on them where the program is attached.
     pub attached: Vec<(String, &'static str)>,
-    /// Tells the program what is allowed.
+    /// The gate, which tells the program what is allowed.
     pub gate: Gate,
 }
 
 /// Puts the program in front of these sockets, and takes them. It begins with what is `allowed`.
 ///
 /// # Errors
-/// The reason why the program cannot run here. The sockets are where they were then.
+/// The program cannot run here, for the reason that is returned. The sockets are where they were
+/// then.
 pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Listening) -> Result<Fast, BpfError> {
     let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
@@ -60,7 +61,7 @@ fn rings(steering: Steering, workers: usize) -> Result<usize, BpfError> {
 
 type Attached = Vec<(String, &'static str)>;
 
-/// The program, loaded and attached.
+/// Loads the program and attaches it.
 fn program(
     plan: &BpfPlan,
     udp: &UdpPlan,
@@ -70,7 +71,7 @@ fn program(
     interface::check_host()?;
     let interfaces = match &*plan.interfaces {
         [] => interface::choose(addresses, &interface::all())?,
-        // One that is named twice is one.
+        // An interface that is named twice is one.
         named => named.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
     };
     for name in &interfaces {

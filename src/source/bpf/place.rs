@@ -14,10 +14,11 @@ use pnet::ipnetwork::IpNetwork;
 use super::interface::Interface;
 use crate::sys::rtnetlink::Link;
 
-/// `struct endpoint`: address, port in network order and whether it is of IPv6, then where.
+/// `struct endpoint`: the address, the port in network order and whether it is of IPv6, then the
+/// place.
 pub(super) type Endpoint = [u32; 10];
-/// The second half of it: interface, two VLAN tags, Ethernet address. All zero where that does not
-/// matter.
+/// The second half of an endpoint: interface, two VLAN tags, Ethernet address. All are zero where
+/// the place does not matter.
 type Place = [u32; 5];
 /// `struct source`: an address.
 pub(super) type Source = [u32; 4];
@@ -101,7 +102,7 @@ fn endpoint(address: Option<IpAddr>, port: u16, [interface, outer, inner, ethern
     [a, b, c, d, u32::from_ne_bytes([high, low, flag, more]), interface, outer, inner, ethernet, rest]
 }
 
-/// Lists addresses from which no other host sends: this one's, and those that reach all hosts of
+/// Lists addresses from which no other host sends: this host's, and those that reach all hosts of
 /// its networks.
 pub(super) fn own(interfaces: &[Interface]) -> HashSet<Source> {
     let networks = interfaces.iter().flat_map(|interface| &interface.addresses);
@@ -162,7 +163,7 @@ mod tests {
         }
     }
 
-    /// Endpoints of `eth0` and `lo`, with VLANs 5, and 6 in it, on `eth0`.
+    /// Lists endpoints of `eth0` and `lo`, with VLANs 5, and 6 in it, on `eth0`.
     fn of(listen: &str, any: bool, attached: &[&str]) -> HashSet<Endpoint> {
         let interfaces =
             [interface("lo", &["127.0.0.1/8", "::1/128"]), interface("eth0", &["192.0.2.7/24", "fd00::7/64"])];
@@ -220,7 +221,7 @@ mod tests {
         let mut tags: Vec<[u32; 3]> = found.iter().map(|e| [e[6], e[7], e[9].to_ne_bytes()[1].into()]).collect();
         tags.sort_unstable();
         let (five, six) = (tag(5), tag(6));
-        // The last byte of the Ethernet address.
+        // The last element is the last byte of the Ethernet address.
         assert_eq!(tags, [[0, 0, 2], [five, 0, 2], [five, 0, 3], [five, six, 2], [five, six, 3], [five, six, 4]]);
     }
 

@@ -23,25 +23,25 @@ pub struct BpfPlan {
     pub attach: Attach,
     /// Bytes of each ring: a power of two, and at least a page.
     pub ring: u32,
-    /// Bytes of a UDP payload that are kept at most.
+    /// The most bytes of a UDP payload that are kept.
     pub keep: u32,
-    /// Drop sessions that are not allowed in the program.
+    /// True to drop sessions that are not allowed in the program.
     pub early: bool,
-    /// Take datagrams whatever address they are for.
+    /// True to take datagrams whatever address they are for.
     pub any_address: bool,
-    /// Verify UDP checksums.
+    /// True to verify UDP checksums.
     pub verify_checksum: bool,
-    /// Redirect frames into an interface.
+    /// The settings of redirection, where frames are to be redirected into an interface.
     pub redirect: Option<RedirectPlan>,
 }
 
 /// The settings of redirection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedirectPlan {
-    /// Sessions told apart at most.
+    /// The most sessions told apart.
     pub sessions: u32,
-    /// Copy what is redirected into the ring.
+    /// True to copy what is redirected into the ring.
     pub copy: bool,
-    /// Bytes of a UDP payload that such a copy keeps at most.
+    /// The most bytes of a UDP payload that such a copy keeps.
     pub keep: u32,
 }

@@ -1,14 +1,14 @@
-//! The program in the kernel: how it is loaded, told what to do, and stopped.
+//! The program is loaded into the kernel, told what to do, and stopped.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::maps::{ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
+use parking_lot::Mutex;
 
 use super::attach::{self, ENTERED, Mode};
 use super::attached::Attached;
@@ -17,7 +17,6 @@ use super::error::{BpfError, chain};
 use super::here::Here;
 use super::interface;
 use super::lists::{self, AllowLists, List};
-use super::lock::lock;
 use super::place::{self, Endpoint, Source};
 use super::plan::{Attach, BpfPlan};
 use super::redirect::{Place, Target};
@@ -26,10 +25,11 @@ use crate::source::allowed::Allowed;
 use crate::source::fast_path::{Counted, Redirected};
 use crate::sys::ring::{self, Ring};
 
-/// Built from `capture.bpf.c` by `./ci.sh bpf`.
+/// The object is built from `capture.bpf.c` by `./ci.sh bpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/capture.bpf.o");
 
-/// CPU, for well below a millisecond.
+/// The time in which nothing more enters the interface, after which what is missing is lost.
+/// Redirected packets wait in a queue of the receiving CPU, for well below a millisecond.
 const ENTERING: Duration = Duration::from_millis(200);
 
 /// The parts that change while the sensor runs.
@@ -41,11 +41,11 @@ struct Changing {
     attached: Vec<Attached>,
 }
 
-/// The loaded program. Detached when this is dropped.
+/// The loaded program, which is detached when this value is dropped.
 pub(super) struct Program {
     changing: Mutex<Changing>,
-    /// It is to redirect, and where. Without, the maps are needed all the same when it is loaded
-    /// once more.
+    /// True where it is to redirect. Where it is not, the maps are needed all the same when it is
+    /// loaded once more.
     redirects: bool,
     target: Target,
     rings: u32,
@@ -57,12 +57,12 @@ pub(super) struct Program {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("attached", &lock(&self.changing).attached).finish_non_exhaustive()
+        f.debug_struct("Program").field("attached", &self.changing.lock().attached).finish_non_exhaustive()
     }
 }
 
 impl Program {
-    /// Loads the program with `rings` rings, of which it picks one by session if `by_session`, else
+    /// Loads the program with `rings` rings. It picks one of them by session if `by_session`, else
     /// that of the CPU. It is attached nowhere yet, and leaves everything to the stack.
     /// `interfaces` are those that it is going to be attached to.
     pub(super) fn load(
@@ -82,7 +82,7 @@ impl Program {
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
         let room = |entries: u32| if plan.early { entries } else { 1 };
         let mut ebpf = EbpfLoader::new()
-            // It is the same for all kernels.
+            // The types of the kernel are not needed: the program is the same for all kernels.
             .btf(None)
             .map_max_entries("rings", rings)
             .map_max_entries("counts", rings)
@@ -134,9 +134,9 @@ impl Program {
         if target.interface().is_some_and(|known| known == (interface.to_owned(), index)) && !target.may_be_gone() {
             return Ok(target.resume(index)?);
         }
-        // Into one that is gone frames would vanish.
+        // Frames would vanish in an interface that is gone.
         target.leave()?;
-        let _hold = attach::attach_tc(&mut lock(&self.changing).ebpf, ENTERED, interface, index)?;
+        let _hold = attach::attach_tc(&mut self.changing.lock().ebpf, ENTERED, interface, index)?;
         Ok(target.begin(Place { interface: interface.to_owned(), index, _hold })?)
     }
 
@@ -168,27 +168,27 @@ impl Program {
     }
 
     /// Attaches the program to an interface.
-    /// Attaches the program to an interface.
     pub(super) fn attach(&self, interface: &str) -> Result<Mode, BpfError> {
-        let mut changing = lock(&self.changing);
+        let mut changing = self.changing.lock();
         let (attached, mode) = Attached::new(&mut changing.ebpf, interface, self.attach)?;
         changing.attached.push(attached);
         Ok(mode)
     }
 
-    /// Follows what changes on the host: its addresses, and interfaces that go and come back. To be
-    /// called now and then.
+    /// Follows what changes on the host: its addresses, and interfaces that go and come back. This
+    /// is to be called now and then.
     pub(super) fn tend(&self) {
-        let mut changing = lock(&self.changing);
+        let mut changing = self.changing.lock();
         let Changing { ebpf, listening, own, attached, .. } = &mut *changing;
-        // What cannot be asked or changed stays with the stack, or is taken for a little longer.
+        // An address that cannot be asked for or changed stays with the stack, or is taken for a
+        // little longer.
         if let Ok((now, addresses)) = self.here.look() {
             let _ = own.add(addresses.iter().copied());
-            let _ = lock(&self.states).know(place::own_bits(&addresses));
+            let _ = self.states.lock().know(place::own_bits(&addresses));
             let _ = own.keep(&addresses);
             let _ = listening.add(now.iter().copied());
             if listening.keep(&now).unwrap_or(true) {
-                let _ = lock(&self.states).forget();
+                let _ = self.states.lock().forget();
             }
         }
         if let Some((interface, index)) = self.target.interface()
@@ -210,17 +210,17 @@ impl Program {
     /// Has the program drop sessions that are not allowed. Where it cannot be told, it drops none,
     /// and the workers do.
     pub(super) fn allow(&self, allowed: &Allowed) {
-        let mut changing = lock(&self.changing);
+        let mut changing = self.changing.lock();
         let lists = &mut changing.lists;
-        // In this order, so that what was allowed and still is is never dropped.
+        // The order is this one, so that what was allowed and still is is never dropped.
         let told = lists
             .add(allowed)
-            .and_then(|()| lock(&self.states).take_only(lists::only(allowed)))
+            .and_then(|()| self.states.lock().take_only(lists::only(allowed)))
             .and_then(|()| lists.remove_others(allowed))
             .and_then(|()| self.target.block(false));
         if let Err(error) = told {
             tracing::warn!("what is not allowed comes by way of the rings: {}", chain(&error));
-            if self.target.block(true).and_then(|()| lock(&self.states).take_only(0)).is_err() {
+            if self.target.block(true).and_then(|()| self.states.lock().take_only(0)).is_err() {
                 tracing::error!("the program may drop sessions that are allowed; detaching it");
                 changing.attached.clear();
             }
@@ -229,7 +229,7 @@ impl Program {
 
     /// Asks the program to wake the reader of this ring with the next record.
     pub(super) fn wake(&self, ring: u32) -> Result<(), MapError> {
-        lock(&self.states).wake(ring)
+        self.states.lock().wake(ring)
     }
 
     /// Has the program leave everything to the stack. What it has taken is in the rings when this
@@ -237,10 +237,10 @@ impl Program {
     pub(super) fn refuse(&self) {
         if let Err(error) = self.leave_all(true) {
             tracing::warn!(%error, "cannot tell the program to stop; detaching it");
-            lock(&self.changing).attached.clear();
+            self.changing.lock().attached.clear();
         }
         if ring::wait_for_running_programs().is_err() {
-            // Longer than any program takes.
+            // The wait is longer than any program takes.
             thread::sleep(Duration::from_millis(20));
         }
         if self.redirects {
@@ -250,7 +250,7 @@ impl Program {
 
     /// Has the program leave everything to the stack, or not any more.
     pub(super) fn leave_all(&self, leave: bool) -> Result<(), MapError> {
-        lock(&self.states).leave_all(leave)
+        self.states.lock().leave_all(leave)
     }
 
     /// Reads what became of packets for this ring. What was left to the stack is with ring 0.
@@ -259,7 +259,7 @@ impl Program {
     }
 }
 
-/// A ring of this many bytes, a power of two, and its reader.
+/// Makes a ring of this many bytes, a power of two, and its reader.
 fn new_ring(bytes: u32) -> Result<(MapData, Ring), BpfError> {
     const BPF_MAP_TYPE_RINGBUF: u32 = 27;
     let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, bytes, 0);
@@ -288,7 +288,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
+    /// Loads a program for datagrams to 127.0.0.1:4789, with one ring, attached nowhere.
     pub(in super::super) fn on_loopback(redirect: Option<RedirectPlan>) -> (Program, Vec<Ring>) {
         let listen = ["127.0.0.1:4789".parse().unwrap()];
         let (program, rings) = Program::load(&plan(redirect), &listen, &["lo".into()], 1, true).unwrap();
@@ -302,26 +302,27 @@ pub(super) mod tests {
         }
 
         pub(in super::super) fn has_at_tc(&self, name: &str, interface: &str) -> bool {
-            attach::is_at_tc(&lock(&self.changing).ebpf, name, interface)
+            attach::is_at_tc(&self.changing.lock().ebpf, name, interface)
         }
 
         /// Has the program look attached as it was, while it is so at another interface.
         pub(in super::super) fn displace(&self, elsewhere: &str) {
-            let changing = &mut *lock(&self.changing);
+            let changing = &mut *self.changing.lock();
             let [place] = &mut *changing.attached else { panic!("one interface") };
             let (_, _, hold) = attach::attach(&mut changing.ebpf, elsewhere, self.attach).unwrap();
             place.hold.as_mut().unwrap().1 = hold;
         }
 
-        /// The same of the program that counts what enters an interface.
+        /// Has the program that counts what enters an interface look attached as it was, while it
+        /// is so at another.
         pub(in super::super) fn displace_entered(&self, elsewhere: &str) {
-            let hold = attach::attach_tc(&mut lock(&self.changing).ebpf, ENTERED, elsewhere, 0).unwrap();
+            let hold = attach::attach_tc(&mut self.changing.lock().ebpf, ENTERED, elsewhere, 0).unwrap();
             self.target.count_by(hold);
         }
 
         /// Lends a program for tc.
         pub(in super::super) fn with_tc<T>(&self, name: &'static str, f: impl FnOnce(&mut SchedClassifier) -> T) -> T {
-            f(attach::tc_program(&mut lock(&self.changing).ebpf, name).unwrap())
+            f(attach::tc_program(&mut self.changing.lock().ebpf, name).unwrap())
         }
     }
 }

@@ -15,13 +15,13 @@ pub(super) struct Record<'a> {
     /// Receive time by CLOCK_MONOTONIC, in ns; by CLOCK_REALTIME if `real`.
     pub(super) time: u64,
     pub(super) real: bool,
-    /// A copy: the frame itself was redirected into an interface.
+    /// True for a copy: the frame itself was redirected into an interface.
     pub(super) redirected: bool,
     /// Bytes of the UDP payload as it arrived.
     pub(super) length: usize,
     /// The payload, as far as it was kept.
     pub(super) payload: &'a [u8],
-    /// Outer addresses; IPv4 as IPv4-mapped IPv6.
+    /// Outer addresses. IPv4 is IPv4-mapped IPv6.
     pub(super) source: Ipv6Addr,
     pub(super) destination: Ipv6Addr,
     pub(super) source_port: u16,
@@ -79,10 +79,10 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Adds up the bytes as big-endian 16-bit numbers, an odd one at the end followed by zero; not
-/// folded, of at most 64 KiB.
+/// Adds up the bytes as big-endian 16-bit numbers, an odd one at the end followed by zero. The sum
+/// is not folded, of at most 64 KiB.
 fn sum(bytes: &[u8]) -> u64 {
-    // Four at a time: the sum modulo 0xffff is the same, since 2^16 is 1 then.
+    // Four numbers are added at a time: the sum modulo 0xffff is the same, since 2^16 is 1 then.
     let (words, rest) = bytes.as_chunks::<4>();
     let words: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
     let mut last = [0; 4];
@@ -96,7 +96,7 @@ fn sum(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// A record of a program on a little-endian machine, with `room` for `payload`.
+    /// Makes a record of a program on a little-endian machine, with `room` for `payload`.
     fn record(payload: &[u8], room: usize, source: [u8; 16], destination: [u8; 16], checksum: u16) -> Vec<u8> {
         let mut bytes = 1_000_000_007u64.to_ne_bytes().to_vec();
         bytes.extend((payload.len() as u32).to_ne_bytes());
@@ -141,7 +141,8 @@ mod tests {
         }
     }
 
-    /// The checksum by the book: the ones' complement sum of pseudo header, header and payload.
+    /// Computes the checksum by the book: the ones' complement sum of pseudo header, header and
+    /// payload.
     fn checksum(payload: &[u8], addresses: &[u8]) -> u16 {
         let length = payload.len() as u16 + 8;
         let mut all = addresses.to_vec();

@@ -1,13 +1,11 @@
-//! Redirection: which interface frames enter, and what was counted of those that have no copy in a
-//! ring.
+//! Redirection leads frames into an interface, and counts those that have no copy in a ring.
 
 use std::net::Ipv6Addr;
-use std::sync::Mutex;
 
 use aya::maps::{Array, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use parking_lot::Mutex;
 
 use super::attach::Hold;
-use super::lock::lock;
 use crate::record::Timestamp;
 use crate::session::Session;
 use crate::source::fast_path::Counted;
@@ -29,7 +27,7 @@ pub(super) struct Target {
 /// The number of the interface, as the program has it.
 struct Number {
     map: Array<MapData, u32>,
-    /// 0: none.
+    /// The number that is wanted; 0 for none.
     wanted: u32,
     blocked: bool,
 }
@@ -44,7 +42,7 @@ impl Number {
 pub(super) struct Place {
     pub(super) interface: String,
     pub(super) index: u32,
-    /// Of the program there, which counts them.
+    /// The attachment of the program there, which counts them.
     pub(super) _hold: Hold,
 }
 
@@ -54,53 +52,56 @@ impl Target {
         Self { number: Mutex::new(number), sessions, place: Mutex::new(None) }
     }
 
-    /// Frames enter there from now on.
+    /// Has frames enter this interface from now on.
     pub(super) fn begin(&self, place: Place) -> Result<(), MapError> {
         let index = place.index;
-        *lock(&self.place) = Some(place);
+        *self.place.lock() = Some(place);
         self.resume(index)
     }
 
-    /// Frames enter it again: the interface is the one that it was before.
+    /// Has frames enter the interface again that it was before.
     pub(super) fn resume(&self, index: u32) -> Result<(), MapError> {
-        let mut number = lock(&self.number);
+        let mut number = self.number.lock();
         number.wanted = index;
         number.tell()
     }
 
-    /// Frames go into the rings from now on. What is on its way is still counted when it enters.
+    /// Has frames go into the rings from now on. A frame that is on its way is still counted when
+    /// it enters.
     pub(super) fn pause(&self) -> Result<(), MapError> {
         self.resume(0)
     }
 
-    /// Frames go into the rings as long as this is so: the program does not know which are allowed.
+    /// Has frames go into the rings as long as this is so: the program does not know which sessions
+    /// are allowed.
     pub(super) fn block(&self, blocked: bool) -> Result<(), MapError> {
-        let mut number = lock(&self.number);
+        let mut number = self.number.lock();
         number.blocked = blocked;
         number.tell()
     }
 
-    /// The last interface that frames entered: name and number.
+    /// Returns the last interface that frames entered: name and number.
     pub(super) fn interface(&self) -> Option<(String, u32)> {
-        lock(&self.place).as_ref().map(|place| (place.interface.clone(), place.index))
+        self.place.lock().as_ref().map(|place| (place.interface.clone(), place.index))
     }
 
     /// Says whether nobody can tell if the program that counts there is still attached: as a filter
     /// it goes with the others of the interface.
     pub(super) fn may_be_gone(&self) -> bool {
-        lock(&self.place).as_ref().is_some_and(|place| matches!(place._hold, Hold::Clsact { .. }))
+        self.place.lock().as_ref().is_some_and(|place| matches!(place._hold, Hold::Clsact { .. }))
     }
 
-    /// As [`Target::pause`], and detaches the program that counts, so that it can be attached anew.
+    /// Pauses as [`Target::pause`] does, and detaches the program that counts, so that it can be
+    /// attached anew.
     pub(super) fn leave(&self) -> Result<(), MapError> {
         self.pause()?;
-        *lock(&self.place) = None;
+        *self.place.lock() = None;
         Ok(())
     }
 
-    /// Another attachment of the program that counts there.
+    /// Takes another attachment of the program that counts there.
     pub(super) fn count_by(&self, hold: Hold) {
-        if let Some(place) = &mut *lock(&self.place) {
+        if let Some(place) = &mut *self.place.lock() {
             place._hold = hold;
         }
     }
@@ -112,8 +113,8 @@ impl Target {
     }
 }
 
-/// A session, from what each CPU counted of it. None where the number is no VNI, which the program
-/// never makes.
+/// Adds up a session, from what each CPU counted of it. Returns none where the number is no VNI,
+/// which the program never makes.
 fn add_up<'a>(key: RawSession, totals: impl Iterator<Item = &'a Total>) -> Option<Counted> {
     let [a, b, c, d, vni] = key;
     let mut octets = [0; 16];
@@ -148,8 +149,8 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    /// As on kernels before 6.6, where both programs are filters, and that which drops everything
-    /// is one of the same kind.
+    /// Tests as on kernels before 6.6, where both programs are filters, and that which drops
+    /// everything is one of the same kind.
     #[test]
     fn by_filters() {
         let Some(_namespace) = Namespace::enter() else { return };
@@ -202,7 +203,7 @@ mod tests {
         program.redirect("v0").unwrap();
         let both = || [program.has_at_tc("vxtap_tc", "lo"), program.has_at_tc("vxtap_entered", "v0")];
         assert_eq!(both(), [true, true]);
-        // Before Linux 6.6 nobody can tell.
+        // Before Linux 6.6 nobody can tell whether it is attached.
         if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() {
             program.displace("v1");
             program.displace_entered("v1");

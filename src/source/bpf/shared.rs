@@ -13,19 +13,19 @@ use super::program::Program;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Counted;
 
-/// Interfaces and addresses are looked at this often.
+/// The time between two looks at interfaces and addresses.
 const TEND: Duration = Duration::from_secs(1);
 
 /// The part that the sources of all workers share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) program: Program,
-    /// Sources that have not begun yet.
+    /// The number of sources that have not begun yet.
     to_begin: AtomicUsize,
     refused: Once,
-    /// The sessions of what was redirected have been told.
+    /// True when the sessions of what was redirected have been told.
     counted: AtomicBool,
-    /// Closed when this is dropped, which ends the thread that tends to the program.
+    /// A channel whose end, when this is dropped, ends the thread that tends to the program.
     _tender: Sender<()>,
 }
 

@@ -1,4 +1,4 @@
-//! The source of one worker: its rings and its sockets.
+//! A worker has one source: its rings and its sockets.
 
 use std::io;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::source::udp::UdpSource;
 use crate::sys::receive::BATCH;
 use crate::sys::ring::Ring;
 
-/// The rings are looked at this often while they are held back.
+/// The time between two looks at the rings while they are held back.
 pub(super) const SHORT_WAIT: Duration = Duration::from_millis(1);
-/// For how long after the program began its rings are held back, except for what is older than a
-/// datagram of a socket. What the stack received before can be queued there for longer than the
-/// program takes, and would come to the sockets too late.
+/// The time after the program began for which its rings are held back, except for what is older
+/// than a datagram of a socket. A datagram that the stack received before can be queued there for
+/// longer than the program takes, and would come to the sockets too late.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// The rings and sockets of one worker.
@@ -32,18 +32,18 @@ pub struct BpfSource {
     rings: Vec<Numbered>,
     clock: Clock,
     verify_checksum: bool,
-    /// Until when the rings are held back.
+    /// The time until which the rings are held back.
     pub(super) settles: Option<Instant>,
     /// True while what the sockets have may bear the time at which it is read: see
     /// [`Source::receive`] below.
     unstamped: bool,
-    /// Nothing more comes: what is there is lent, whatever its time.
+    /// True when nothing more comes: what is there is lent, whatever its time.
     drains: bool,
     pub(super) shared: Arc<Shared>,
 }
 
 impl BpfSource {
-    /// A source without rings as yet.
+    /// Makes a source without rings as yet.
     pub(super) fn new(udp: UdpSource, clock: Clock, verify_checksum: bool, shared: Arc<Shared>) -> Self {
         Self { udp, rings: Vec::new(), clock, verify_checksum, settles: None, unstamped: true, drains: false, shared }
     }
@@ -53,8 +53,8 @@ impl BpfSource {
         self.rings.push(Numbered::new(number, ring));
     }
 
-    /// The account of what the program does in front of this source, which has all its rings by
-    /// now.
+    /// Makes the account of what the program does in front of this source, which has all its rings
+    /// by now.
     pub(super) fn account(&self) -> ProgramAccount {
         let rings = self.rings.iter().map(|numbered| (numbered.number, Arc::clone(&numbered.read))).collect();
         ProgramAccount::new(rings, Arc::clone(&self.shared))
@@ -68,8 +68,8 @@ impl BpfSource {
         self.rings.iter().any(|numbered| !numbered.ring.is_empty())
     }
 
-    /// Says whether the rings are held back, which they are for a moment at the beginning, as long
-    /// as they have room.
+    /// Says whether the rings are held back. They are so for a moment at the beginning, as long as
+    /// they have room.
     #[inline]
     fn is_settling(&mut self) -> bool {
         let has_room = |numbered: &Numbered| numbered.ring.used() < numbered.ring.size() / 2;
@@ -103,10 +103,10 @@ impl Source for BpfSource {
         let Self { udp, rings, clock, verify_checksum, unstamped, .. } = self;
         let (clock, verify) = (*clock, *verify_checksum);
         let mut room = limit;
-        udp.offer(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
+        udp.lend_each(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
             // The kernel begins to stamp what arrives a moment after the first socket on the host
-            // has asked for it. What came before gets its time when it is read; all of it is older
-            // than the program and at the head of the sockets' queues.
+            // has asked for it. A datagram that came before gets its time when it is read. All such
+            // datagrams are older than the program and at the head of the sockets' queues.
             *unstamped &= datagram.timestamp >= until;
             for numbered in rings.iter_mut().filter(|_| !*unstamped) {
                 room -= numbered.lend(room, datagram.timestamp, clock, verify, deliver);
@@ -160,8 +160,8 @@ impl LiveSource for BpfSource {
 
     fn patience(&self) -> Duration {
         let smallest = self.rings.iter().map(|numbered| numbered.ring.size()).min().unwrap_or(usize::MAX);
-        // As with a receive buffer: 10 Gbit/s of small datagrams fill it by some 2.5 bytes a
-        // nanosecond. Half of the time that takes.
+        // The rule is that of a receive buffer: 10 Gbit/s of small datagrams fill it by some 2.5
+        // bytes a nanosecond. Half of the time that takes is the patience.
         Duration::from_nanos(smallest as u64 / 5).min(self.udp.patience())
     }
 
@@ -175,8 +175,7 @@ impl LiveSource for BpfSource {
     }
 
     fn refuse_further(&mut self) {
-        // From here on all comes to the sockets, where it is counted. What is in the rings is to be
-        // drained.
+        // From here on all comes to the sockets, where it is counted. The rings are to be drained.
         self.settles = None;
         self.drains = true;
         self.shared.refuse();

@@ -1,4 +1,4 @@
-//! The map by which user space tells the program and the rings what to do: `struct state` of
+//! User space tells the program and the rings by one map what to do: `struct state` of
 //! `capture.bpf.c`.
 
 use aya::maps::{Array, MapData, MapError};
@@ -6,22 +6,23 @@ use aya::maps::{Array, MapData, MapError};
 /// `struct state`: three words, eight of bits, and padding.
 type State = [u32; 16];
 
-/// The map, and what it says to the program.
+/// The map, and its content, which speaks to the program.
 pub(super) struct States {
     map: Array<MapData, State>,
     leave_all: bool,
     only: u32,
-    /// Not zero, which is what the program knows of at first.
+    /// The generation of what the program knows. It is never zero, which is what the program knows
+    /// of at first.
     generation: u32,
     /// A bit for each address of this host.
     own: [u32; 8],
-    /// The last wish of a reader to be woken, of which no two are the same for a long time.
+    /// The last wish of a reader to be woken. No two wishes are the same for a long time.
     wish: u32,
 }
 
 impl States {
-    /// Tells a program that begins: it is to leave everything to the stack, and the host has these
-    /// addresses.
+    /// Tells a program that begins that it is to leave everything to the stack, and which addresses
+    /// the host has.
     pub(super) fn begin(map: Array<MapData, State>, own: [u32; 8]) -> Result<Self, MapError> {
         let mut states = Self { map, leave_all: true, only: 0, generation: 1, own, wish: 0 };
         states.tell()?;
@@ -60,7 +61,7 @@ impl States {
     }
 
     /// Asks for a wake-up when something comes into the ring. The program takes back the wish that
-    /// it has fulfilled, and no later one: so each is a number of its own, and none is 0.
+    /// it has fulfilled, and no later one. So each wish is a number of its own, and none is 0.
     pub(super) fn wake(&mut self, ring: u32) -> Result<(), MapError> {
         self.wish = self.wish.wrapping_add(1).max(1);
         let mut state = State::default();

@@ -1,4 +1,4 @@
-//! The shell command of a published capture, and what it may do.
+//! A published capture has a shell command run, with no more rights than that needs.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,12 +9,13 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 
 use crate::evidence::{Algorithm, Capture};
 
-/// `/bin/sh -c COMMAND vxtap PATH`: the path is `$1` and `VXTAP_FILE`, whatever characters it has.
+/// Makes `/bin/sh -c COMMAND vxtap PATH`. The path is `$1` and `VXTAP_FILE`, whatever characters it
+/// has.
 ///
 /// A command that mentions neither gets the path as its last argument, and so does one that ends in
 /// the name of a function of its own.
 ///
-/// What the command prints goes to standard error: standard output has the ledger. It gets a
+/// The command's output goes to standard error: standard output has the ledger. The command gets a
 /// process group of its own, so that a Ctrl-C meant for the sensor does not end it.
 pub(super) fn command(command: &str, path: &Path, capture: &Capture) -> Command {
     let session = capture.session.as_ref();
@@ -45,14 +46,14 @@ pub(super) fn command(command: &str, path: &Path, capture: &Capture) -> Command 
     shell
 }
 
-/// Whether a command expects the path as its last argument.
+/// Says whether a command expects the path as its last argument.
 fn takes_path_last(command: &str) -> bool {
     let mentions = ["VXTAP_FILE", "$1", "${1", "$@", "${@", "$*", "${*"];
     !mentions.iter().any(|mention| command.contains(mention)) || calls_own_function(command)
 }
 
-/// Whether the last word of a command is the name of a function that the command defines. Inside
-/// the function `$1` is an argument of the call.
+/// Says whether the last word of a command is the name of a function that the command defines.
+/// Inside the function `$1` is an argument of the call.
 fn calls_own_function(command: &str) -> bool {
     let is_part_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let name = command.rsplit(|c: char| c.is_whitespace() || c == ';').next().unwrap_or_default();
@@ -72,7 +73,7 @@ fn calls_own_function(command: &str) -> bool {
 /// What root starts is root's, with all that root may do.
 ///
 /// # Errors
-/// What `capget(2)` and `capset(2)` return.
+/// The system refuses `capget(2)` or `capset(2)`.
 pub(super) fn shed_capabilities() -> io::Result<()> {
     let sets = capabilities(None)?;
     if !sets.inheritable.is_empty() {

@@ -1,12 +1,12 @@
-//! What became of the captures that a command was to run for.
+//! Counters say what became of the captures that a command was to run for.
 
 use crate::ledger::{Counter, OutputCounters};
 
 /// Commands that run at the same time. Each thread that runs them has counters of its own.
 pub(super) const AT_ONCE: usize = 4;
 
-/// What became of the captures that a command was to run for. Once it has finished, those that it
-/// was given are `run + skipped`.
+/// Counts what became of the captures that a command was to run for. Once the hook has finished,
+/// the captures that it was given are `run + skipped`.
 #[derive(Debug, Default)]
 pub(super) struct HookCounters {
     pub(super) runners: [RunnerCounters; AT_ONCE],
@@ -29,16 +29,18 @@ pub(super) struct RunnerCounters {
 pub(super) struct HookTotals {
     /// Captures whose command was started, or tried to be.
     pub(super) run: u64,
-    /// Of these: could not be started, ended with another status than 0, or was killed.
+    /// Captures of these whose command could not be started, ended with another status than 0, or
+    /// was killed.
     pub(super) failed: u64,
-    /// Of these: still ran when the hook was told to finish and had waited as long as it was to.
+    /// Captures of these whose command still ran when the hook was told to finish and had waited as
+    /// long as it was to.
     pub(super) unfinished: u64,
     /// Captures whose command was never tried.
     pub(super) skipped: u64,
 }
 
 impl HookCounters {
-    /// The sums.
+    /// Returns the sums.
     pub(super) fn totals(&self) -> HookTotals {
         let sum = |of: fn(&RunnerCounters) -> &Counter| self.runners.iter().map(|runner| of(runner).get()).sum();
         HookTotals {

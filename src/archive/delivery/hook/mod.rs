@@ -10,9 +10,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::command::{command, shed_capabilities};
 use self::counters::{AT_ONCE, HookCounters, RunnerCounters};
@@ -26,7 +28,7 @@ const LOG: Duration = Duration::from_secs(1);
 /// Files that a log line names.
 const NAMED: usize = 5;
 
-/// What a hook left when it was told to finish.
+/// The captures that a hook left when it was told to finish.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Unfinished {
     /// Captures whose commands still run. Nobody waits for them any more.
@@ -58,13 +60,13 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// What is to be done, and what is being done.
+/// The commands that are to be run, and those that run.
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: VecDeque<Job>,
     /// Captures whose command runs.
     running: Vec<PathBuf>,
-    /// No more will come.
+    /// True when no more will come.
     over: bool,
 }
 
@@ -75,11 +77,11 @@ struct Failures {
     others: u64,
 }
 
-/// Why a command is no success.
+/// The reason for which a command is no success.
 enum Failure {
-    /// It was never begun, so the next start tries it again.
+    /// The command was never begun, so the next start tries it again.
     NotBegun(String),
-    /// It has ended, or never can begin.
+    /// The command has ended, or never can begin.
     Ended(String),
 }
 
@@ -88,7 +90,7 @@ impl Hook {
     /// whose command has ended, as its line has it.
     ///
     /// # Errors
-    /// What creating a thread returns.
+    /// A thread cannot be created.
     pub(super) fn start(command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             command: command.to_owned(),
@@ -113,14 +115,13 @@ impl Hook {
         jobs.over = true;
         shared.changed.notify_all();
         let is_busy = |jobs: &mut Jobs| !jobs.waiting.is_empty() || !jobs.running.is_empty();
-        let (mut jobs, _) =
-            shared.changed.wait_timeout_while(jobs, patience, is_busy).unwrap_or_else(PoisonError::into_inner);
+        shared.changed.wait_while_for(&mut jobs, is_busy, patience);
         let waiting = jobs.waiting.drain(..).map(|job| job.path).collect();
         let left = Unfinished { running: jobs.running.clone(), waiting };
         drop(jobs);
         shared.counters.skipped.add(left.waiting.len() as u64);
         shared.counters.unfinished.add(left.running.len() as u64);
-        shared.failures.lock().unwrap_or_else(PoisonError::into_inner).end();
+        shared.failures.lock().end();
         left.say(patience);
         left
     }
@@ -132,7 +133,8 @@ impl Consumer for Hook {
         if jobs.waiting.len() < WAITING {
             jobs.waiting.push_back(job);
             drop(jobs);
-            return self.shared.changed.notify_all();
+            self.shared.changed.notify_all();
+            return;
         }
         drop(jobs);
         self.shared.counters.skipped.add(1);
@@ -187,7 +189,7 @@ impl Unfinished {
     }
 }
 
-/// The first files of a list, and how many more there are.
+/// Names the first files of a list, and says how many more there are.
 fn names(paths: &[PathBuf]) -> String {
     let first: Vec<String> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
     match paths.len().saturating_sub(NAMED) {
@@ -199,13 +201,15 @@ fn names(paths: &[PathBuf]) -> String {
 
 impl Shared {
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs.lock()
     }
 
-    /// The next capture, which counts as running from here on; none when there will be no more.
+    /// Returns the next capture, which counts as running from here on; none when there will be no
+    /// more.
     fn next(&self, counters: &RunnerCounters) -> Option<Job> {
         let is_idle = |jobs: &mut Jobs| jobs.waiting.is_empty() && !jobs.over;
-        let mut jobs = self.changed.wait_while(self.jobs(), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs();
+        self.changed.wait_while(&mut jobs, is_idle);
         let job = jobs.waiting.pop_front()?;
         jobs.running.push(job.path.clone());
         counters.run.add(1);
@@ -224,7 +228,7 @@ impl Shared {
                 self.complain(&job.path, &format!("failed: {why}"));
             }
             if has_ended {
-                // Before nobody waits for it any longer.
+                // The capture is done with before nobody waits for its command any longer.
                 (self.done)(&job.capture.path);
             }
             let mut jobs = self.jobs();
@@ -253,7 +257,7 @@ impl Shared {
     /// Logs a failure, unless another was a moment ago.
     fn complain(&self, path: &Path, why: &str) {
         let now = Instant::now();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         if failures.logged.is_some_and(|logged| now < logged + LOG) {
             failures.others += 1;
             return;
@@ -266,7 +270,7 @@ impl Shared {
 }
 
 impl Failures {
-    /// Logs how many were not.
+    /// Logs how many failures were not logged.
     fn end(&mut self) {
         match std::mem::take(&mut self.others) {
             0 => {}

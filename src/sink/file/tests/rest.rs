@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::part::Batch;
-use super::super::rest::{AT_ONCE, LEFT_ALONE, LONGEST, PATIENCE, Rest};
+use super::super::rest::{LONGEST, PATIENCE, Rest};
+use super::super::resting::{AT_ONCE, LEFT_ALONE};
 use super::*;
 use crate::record::compress;
 
