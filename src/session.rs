@@ -106,7 +106,7 @@ impl Session {
 }
 
 /// A session in words that are quick to compare and to hash. Each session has its own.
-#[derive(Debug, Clone, Copy, Hash)]
+#[derive(Debug, Clone, Copy)]
 pub struct Words(u128, u64, u64);
 
 impl Words {
@@ -126,6 +126,13 @@ impl PartialEq for Words {
 }
 
 impl Eq for Words {}
+
+impl Hash for Words {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0, self.1, self.2).hash(state);
+    }
+}
 
 impl PartialEq for Session {
     #[inline]
