@@ -101,8 +101,7 @@ impl FromStr for Timestamp {
 /// Whoever starts reads three times a line of a manifest of perhaps a million lines, and a parser
 /// of all forms takes several times as long.
 fn own(text: &str) -> Option<Timestamp> {
-    const MARKS: [(usize, u8); 7] =
-        [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (29, b'Z')];
+    const MARKS: [(usize, u8); 7] = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (29, b'Z')];
     /// Days from the first of March of the year 0 to the epoch.
     const EPOCH: u64 = 719_468;
     let bytes: &[u8; 30] = text.as_bytes().try_into().ok()?;
@@ -110,9 +109,9 @@ fn own(text: &str) -> Option<Timestamp> {
         return None;
     }
     let number = |digits: Range<usize>| {
-        bytes[digits].iter().try_fold(0, |number: u64, digit| {
-            digit.is_ascii_digit().then(|| 10 * number + u64::from(digit - b'0'))
-        })
+        bytes[digits]
+            .iter()
+            .try_fold(0, |number: u64, digit| digit.is_ascii_digit().then(|| 10 * number + u64::from(digit - b'0')))
     };
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second, fraction) = (number(11..13)?, number(14..16)?, number(17..19)?, number(20..29)?);
@@ -184,7 +183,9 @@ mod tests {
             }
         }
         assert!(read > 5000, "{read}");
-        for other in ["2026-11-24T03:18:29.00000000xZ", "2026-11-24T03:18:29.000000001z", "2026-11-24T03:18:60.000000001Z"] {
+        for other in
+            ["2026-11-24T03:18:29.00000000xZ", "2026-11-24T03:18:29.000000001z", "2026-11-24T03:18:60.000000001Z"]
+        {
             assert_eq!(own(other), None, "{other}");
         }
     }
