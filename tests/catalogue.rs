@@ -50,8 +50,10 @@ fn generated() -> String {
     text += &table("Each output", "outputs.NAME.", output.shown().into_iter().chain(output.gauge()));
     text += "\n";
     let moves: Vec<_> = output.readings().into_iter().filter(|reading| reading.facts.moves.is_some()).collect();
-    text += "What became of some frames is found out later. They are counted apart, so that no counter falls, and\n\
-             not by a key of their own: the keys above have them where they belong.\n\n| counter | from | to | |\n|---|---|---|---|\n";
+    text += "What became of some frames is found out later. They are counted apart, so that no counter falls while the\n\
+             sensor runs. Each of these counters is then a key where it is not zero, as `outputs.NAME.gone`, and the keys\n\
+             above are without the moves. The ledger of a sensor that has ended has no such key: the keys above have these\n\
+             frames where they belong.\n\n| counter | from | to | |\n|---|---|---|---|\n";
     for reading in moves {
         let (from, to) = reading.facts.moves.unwrap();
         let to = to.map(|to| format!("`{to}`")).unwrap_or_default();

@@ -149,6 +149,26 @@ pub enum PlanError {
         /// The obstacle, and what to do about it.
         why: &'static str,
     },
+    /// A number is out of its range.
+    #[error("{said} {value} must be {}", units::range(*least, *most))]
+    Number {
+        /// The setting.
+        said: Said,
+        /// As asked.
+        value: u64,
+        /// The least that does.
+        least: u64,
+        /// The most that does.
+        most: u64,
+    },
+    /// A command is none.
+    #[error("{said}: {fault}")]
+    Command {
+        /// The setting.
+        said: Said,
+        /// The fault of the command.
+        fault: String,
+    },
     /// Two outputs have one name.
     #[error("the interface name {0} is taken by another output; choose another")]
     OutputName(String),

@@ -72,13 +72,19 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 /// # Errors
 /// The text is no such number; the error says how to write one.
 pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
-    let of = if MOST == u64::MAX { format!("at least {LEAST}") } else { format!("from {LEAST} to {MOST}") };
+    let of = range(LEAST, MOST);
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("not a whole number; write one {}, in digits", of.replace("at least", "that is at least")));
     }
     let number = text.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| format!("must be {of}"))
+}
+
+/// Returns a range in words, as `from 1 to 256`.
+#[must_use]
+pub fn range(least: u64, most: u64) -> String {
+    if most == u64::MAX { format!("at least {least}") } else { format!("from {least} to {most}") }
 }
 
 /// Counts something in words, as `1 worker` or `2 workers`.

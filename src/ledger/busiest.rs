@@ -31,7 +31,8 @@ struct Entry {
     others: AtomicU64,
 }
 
-/// A VNI, and frames that it had at least.
+/// A VNI, and frames that it had at least: a place in a ranking and no counter. The number falls
+/// where another VNI takes the entry of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct VniFrames {
     /// VNI.

@@ -121,8 +121,8 @@ pub struct Facts {
     pub row: Option<Row>,
     /// The warning of a running sensor in which the number has grown.
     pub warning: Option<&'static str>,
-    /// It counts what moved from the first counter to the second, if there is one: neither falls,
-    /// and the ledger shows both with the move. A counter by reason is named as
+    /// It counts what moved from the first counter to the second, if there is one: neither falls
+    /// while the sensor runs, and the ledger of one that has ended has both with the move. A counter by reason is named as
     /// `dropped.write_error`.
     pub moves: Option<(&'static str, Option<&'static str>)>,
 }
@@ -268,6 +268,7 @@ impl Sides {
 }
 
 /// Readings as an object of JSON, in which groups and counters by reason are objects of their own.
+/// A counter of moves has a key where it is not zero.
 pub(super) struct Object<'a> {
     pub(super) readings: &'a [Reading],
     /// The number on its way, which has a key where it is not zero.
@@ -313,6 +314,7 @@ impl Serialize for Reasons<'_> {
 fn entries<M: SerializeMap>(readings: &[Reading], map: &mut M) -> Result<(), M::Error> {
     for counter in readings.chunk_by(|a, b| a.label == b.label) {
         match counter {
+            [Reading { value: 0, facts: Facts { moves: Some(_), .. }, .. }] => {}
             [Reading { reason: None, label, value, .. }, ..] => map.serialize_entry(label, value)?,
             [Reading { label, .. }, ..] => map.serialize_entry(label, &Reasons(counter))?,
             [] => {}

@@ -32,7 +32,7 @@ pub trait Totals {
     /// All counters of the set in the order of their declaration. None of these values ever falls.
     fn readings(&self) -> Vec<Reading>;
 
-    /// Returns what the ledger shows: the readings, with what moved from one counter to another
+    /// Returns what the ledger shows to people: the readings, with what moved from one counter to another
     /// where it belongs.
     fn shown(&self) -> Vec<Reading> {
         settled(self.readings())
@@ -56,9 +56,10 @@ pub trait Totals {
         Some(Reading { group: None, label: IN_FLIGHT, reason: None, help, facts, value })
     }
 
-    /// Returns what the ledger shows of the counter of this name, as `dropped.write_error`.
+    /// Returns the value of the counter of this name, as `dropped.write_error`. It never falls
+    /// while the sensor runs.
     fn value(&self, name: &str) -> Option<u64> {
-        self.shown().into_iter().find(|reading| reading.name() == name).map(|reading| reading.value)
+        self.readings().into_iter().find(|reading| reading.name() == name).map(|reading| reading.value)
     }
 }
 
@@ -300,20 +301,36 @@ impl OutputCounters {
     }
 }
 
+impl OutputTotals {
+    /// Moves what moved from one counter to another to where it belongs. Only the totals of a
+    /// sensor that has ended are settled, since some of these counters fall by it.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        let gone = std::mem::take(&mut self.gone);
+        let late = std::mem::take(&mut self.redirect_late);
+        self.written = (self.written + late).wrapping_sub(gone);
+        self.written_bytes = self.written_bytes.wrapping_sub(std::mem::take(&mut self.gone_bytes));
+        *self.dropped.entry(OutputDrop::WriteError.label()).or_default() += gone;
+        let lost = self.dropped.entry(OutputDrop::RedirectLost.label()).or_default();
+        *lost = lost.wrapping_sub(late);
+        self
+    }
+}
+
 impl serde::Serialize for WorkerTotals {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Object { readings: &self.shown(), in_flight: self.in_flight() }.serialize(serializer)
+        Object { readings: &self.readings(), in_flight: self.in_flight() }.serialize(serializer)
     }
 }
 
 impl serde::Serialize for OutputTotals {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Object { readings: &self.shown(), in_flight: self.in_flight() }.serialize(serializer)
+        Object { readings: &self.readings(), in_flight: self.in_flight() }.serialize(serializer)
     }
 }
 
 impl serde::Serialize for Overflow {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Object { readings: &self.shown(), in_flight: 0 }.serialize(serializer)
+        Object { readings: &self.readings(), in_flight: 0 }.serialize(serializer)
     }
 }

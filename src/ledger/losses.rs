@@ -280,4 +280,13 @@ mod tests {
             losses(&ledger).to_string().ends_with("; besides: unselected 1,001,000 [VNI 7, 9, and by the program]")
         );
     }
+
+    #[test]
+    fn counters_that_are_looked_up_by_label_exist() {
+        let snapshot = Snapshot::of(&Ledger::default(), Timestamp::from_ns(0), Vec::new());
+        for (label, weight) in [(UNSELECTED, Weight::Besides), (KERNEL, Weight::Lost)] {
+            let found = snapshot.terms().into_iter().find(|reading| reading.group.is_none() && reading.label == label);
+            assert_eq!(found.map(|reading| reading.facts.weight), Some(weight), "{label}");
+        }
+    }
 }

@@ -21,7 +21,8 @@
 //! reader could see `written` grow before `offered`.
 //!
 //! What moves from one counter to another later, as frames that are `gone`, is counted on its own
-//! and is in no equation, so it needs no order.
+//! and is in no equation, so it needs no order. The moves are made when the sensor has ended
+//! ([`Snapshot::settled`]): no counter of a running sensor falls.
 
 use std::collections::BTreeMap;
 
@@ -69,5 +70,12 @@ impl Snapshot {
         let unselected_vnis = Busiest::of(workers.iter().map(|worker| &worker.unselected_vnis));
         let (version, ended) = (env!("CARGO_PKG_VERSION"), Timestamp::now());
         Self { version, started, ended, datagrams, unselected_vnis, outputs, sessions, overflow }
+    }
+
+    /// Makes the moves from one counter to another: the ledger of a sensor that has ended.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        self.outputs = self.outputs.into_iter().map(|(name, totals)| (name, totals.settled())).collect();
+        self
     }
 }

@@ -12,6 +12,15 @@ use super::snapshot::Snapshot;
 /// Sessions listed in the table; JSON has them all.
 const SESSIONS_SHOWN: usize = 32;
 
+/// The counter of the workers whose row tells of bytes.
+const RECEIVED: &str = "received";
+/// The counter of an output whose row tells of bytes and files.
+const WRITTEN: &str = "written";
+/// The counter of these bytes.
+const WRITTEN_BYTES: &str = "written_bytes";
+/// The counter of these files.
+const FILES: &str = "files";
+
 fn row(f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str) -> fmt::Result {
     let line = format!("  {name:<28} {:>17}  {note}", HumanCount(n).to_string());
     writeln!(f, "{}", line.trim_end())
@@ -32,7 +41,7 @@ fn rows(f: &mut fmt::Formatter<'_>, readings: &[Reading], besides: impl Fn(&str)
 
 fn datagrams(f: &mut fmt::Formatter<'_>, readings: &[Reading], totals: &WorkerTotals) -> fmt::Result {
     rows(f, readings, |label| match label {
-        "received" => format!("{} bytes", HumanCount(totals.received_bytes)),
+        RECEIVED => format!("{} bytes", HumanCount(totals.received_bytes)),
         _ => String::new(),
     })
 }
@@ -40,14 +49,14 @@ fn datagrams(f: &mut fmt::Formatter<'_>, readings: &[Reading], totals: &WorkerTo
 fn output(f: &mut fmt::Formatter<'_>, totals: &OutputTotals) -> fmt::Result {
     let readings = totals.shown();
     let of = |label: &str| readings.iter().find(|reading| reading.label == label).map_or(0, |reading| reading.value);
-    rows(f, &readings, |label| match (label, of("files")) {
-        ("written", files) => {
+    rows(f, &readings, |label| match (label, of(FILES)) {
+        (WRITTEN, files) => {
             let files = match files {
                 0 => String::new(),
                 1 => " in 1 file".into(),
                 n => format!(" in {} files", HumanCount(n)),
             };
-            format!("{} bytes{files}", HumanCount(of("written_bytes")))
+            format!("{} bytes{files}", HumanCount(of(WRITTEN_BYTES)))
         }
         _ => String::new(),
     })
@@ -78,6 +87,21 @@ impl fmt::Display for Snapshot {
                 writeln!(f, "{}, and the ledger closes: every datagram received is accounted for", losses.share())
             }
             Err(e) => writeln!(f, "{e}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_that_are_looked_up_by_label_exist() {
+        let ledger = crate::ledger::Ledger::default();
+        let sensor = Snapshot::of(&ledger, crate::record::Timestamp::from_ns(0), Vec::new());
+        assert!(sensor.datagrams.value(RECEIVED).is_some());
+        for label in [WRITTEN, WRITTEN_BYTES, FILES] {
+            assert!(OutputTotals::default().value(label).is_some(), "{label}");
         }
     }
 }

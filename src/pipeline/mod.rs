@@ -162,7 +162,7 @@ impl Pipeline {
             }
         }
         let sessions = self.ledger.sessions(self.registry.sessions());
-        let snapshot = Snapshot::of(&self.ledger, self.started, sessions);
+        let snapshot = Snapshot::of(&self.ledger, self.started, sessions).settled();
         if let Err(imbalance) = snapshot.check() {
             failures.push(format!("{imbalance}: please report this"));
         }

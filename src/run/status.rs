@@ -34,7 +34,7 @@ fn look(ledger: &Ledger) -> Snapshot {
 
 /// Counts how often what the catalogue has a warning for has happened, by that warning.
 fn alarms(snapshot: &Snapshot) -> BTreeMap<&'static str, u64> {
-    let outputs = snapshot.outputs.values().flat_map(|output| output.shown());
+    let outputs = snapshot.outputs.values().flat_map(|output| output.readings());
     let mut alarms = BTreeMap::new();
     for reading in snapshot.terms().into_iter().chain(outputs) {
         if let Some(warning) = reading.facts.warning {

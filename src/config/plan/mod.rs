@@ -4,6 +4,7 @@
 mod listen;
 mod outputs;
 mod queue;
+mod ranges;
 mod receive;
 mod redirect;
 mod sessions;
@@ -37,6 +38,7 @@ impl RunPlan {
     /// # Errors
     /// A setting makes no sense together with others or on this host; the error says what would.
     pub fn new(settings: &Settings, host: &HostFacts) -> Result<Self, PlanError> {
+        ranges::check(settings)?;
         let udp = receive::sockets(settings, host)?;
         if settings.delivery.flush.0 < LEAST_FLUSH {
             return Err(PlanError::Flush(settings.origins.said(&key::FLUSH)));

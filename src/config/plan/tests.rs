@@ -282,3 +282,54 @@ fn what_makes_no_sense_is_refused_with_what_would() {
     assert_eq!(refused(&["--flush", "1us"]), PlanError::Flush(said(&key::FLUSH)));
     assert_eq!(refused(&["--rotate-time", "1ms"]).to_string(), "--rotate-time is too short; give at least 1s");
 }
+
+/// Something that is done to settings.
+type Change = fn(&mut Settings);
+
+#[test]
+fn values_that_the_command_line_refuses_are_refused_wherever_they_come_from() {
+    fn files(settings: &mut Settings) -> &mut Files {
+        match settings.output.0.first_mut().map(|(_, output)| output) {
+            Some(Output::Pcap(files)) => files,
+            other => panic!("{other:?}"),
+        }
+    }
+    fn tap(settings: &mut Settings) -> &mut super::super::settings::Interface {
+        let taps = settings.output.0.iter_mut().filter_map(|(_, output)| match output {
+            Output::Tap(tap) => Some(tap),
+            _ => None,
+        });
+        taps.last().unwrap()
+    }
+    let changes: [(&[&str], Change, &str); 15] = [
+        (&["--workers", "0"], |s| s.receive.workers = Some(0), "--workers 0 must be from 1 to 256"),
+        (&["--workers", "257"], |s| s.receive.workers = Some(257), "--workers 257 must be from 1 to 256"),
+        (&["--max-sessions", "0"], |s| s.sessions.max = 0, "--max-sessions 0 must be from 1 to 65536"),
+        (&["--max-sessions", "65537"], |s| s.sessions.max = 65_537, "--max-sessions 65537 must be from 1 to 65536"),
+        (&["--count", "0"], |s| s.run.count = Some(0), "--count 0 must be at least 1"),
+        (&["--rotate-frames", "0"], |s| files(s).rotate_frames = Some(0), "--rotate-frames 0 must be at least 1"),
+        (&["--keep-files", "0"], |s| files(s).keep_files = Some(0), "--keep-files 0 must be at least 1"),
+        (&["--snaplen", "0"], |s| files(s).snaplen = 0, "--snaplen 0 must be from 1 to 262144"),
+        (&["--snaplen", "262145"], |s| files(s).snaplen = 262_145, "--snaplen 262145 must be from 1 to 262144"),
+        (&["--on-publish", ""], |s| files(s).on_publish = Some(String::new()), "--on-publish: it is empty"),
+        (&["--on-publish", " "], |s| files(s).on_publish = Some(" ".into()), "--on-publish: it is empty"),
+        (&["--tap-mtu", "67"], |s| tap(s).mtu = 67, "--tap-mtu 67 must be from 68 to 65521"),
+        (&["--tap-mtu", "65522"], |s| tap(s).mtu = 65_522, "--tap-mtu 65522 must be from 68 to 65521"),
+        (&["--tap-count", "0"], |s| tap(s).count = Some(0), "--tap-count 0 must be from 1 to 64"),
+        (&["--tap-count", "65"], |s| tap(s).count = Some(65), "--tap-count 65 must be from 1 to 64"),
+    ];
+    for (words, change, wanted) in changes {
+        let mut asked = settings(&["--listen", "127.0.0.1:4789", "--tap", "m"]);
+        RunPlan::new(&asked, &host()).unwrap();
+        change(&mut asked);
+        let error = RunPlan::new(&asked, &host()).unwrap_err().to_string();
+        assert!(error.starts_with(wanted), "{error}");
+        let words = ["vxtap", "run", "--tap", "m"].iter().chain(words);
+        assert!(cli::parse(words.map(Into::into)).is_err(), "{wanted}");
+    }
+    let mut asked = settings(&[]);
+    asked.receive.workers = Some(0);
+    asked.origins.note("receive.workers", Origin::File { path: "vxtap.toml".into(), line: 3 });
+    let error = RunPlan::new(&asked, &host()).unwrap_err().to_string();
+    assert_eq!(error, "vxtap.toml:3 receive.workers 0 must be from 1 to 256");
+}

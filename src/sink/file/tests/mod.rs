@@ -74,11 +74,11 @@ impl Rig {
     }
 
     fn dropped(&self, reason: OutputDrop) -> u64 {
-        self.output.totals().value(&format!("dropped.{}", reason.label())).unwrap()
+        self.output.totals().settled().value(&format!("dropped.{}", reason.label())).unwrap()
     }
 
     fn written(&self) -> u64 {
-        self.output.totals().value("written").unwrap()
+        self.output.totals().settled().value("written").unwrap()
     }
 
     /// Waits until so many files are published: the archive has a thread of its own.
@@ -391,7 +391,7 @@ fn a_file_that_somebody_removed_is_noticed_and_its_frames_are_lost() {
     rig.sink.finish();
     assert_eq!(rig.files().into_iter().map(|(_, t)| t).collect::<Vec<_>>(), [vec![4]]);
     assert_eq!((rig.written(), rig.dropped(OutputDrop::WriteError)), (1, 4));
-    let bytes = rig.output.totals().value("written_bytes").unwrap();
+    let bytes = rig.output.totals().settled().value("written_bytes").unwrap();
     assert_eq!((bytes, rig.count(|end| &end.unpublished)), (60, 0));
 }
 

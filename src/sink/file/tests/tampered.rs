@@ -60,7 +60,7 @@ fn run(directory: PathBuf) -> Result<(u64, u64, u64), FileError> {
     sink.finish();
     let totals = output.totals();
     let dropped = totals.shown().iter().filter(|reading| reading.label == "dropped").map(|reading| reading.value).sum();
-    Ok((totals.value("written").unwrap(), dropped, totals.files))
+    Ok((totals.clone().settled().value("written").unwrap(), dropped, totals.files))
 }
 
 #[test]
