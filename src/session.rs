@@ -84,10 +84,11 @@ impl Session {
         let (label, address, scope, vni) = parts(name)?;
         let encapsulation = match label {
             None => Encapsulation::default(),
-            // One session has one name.
-            Some(label) => label.parse().ok().filter(|other| *other != Encapsulation::default())?,
+            Some(label) => label.parse().ok()?,
         };
-        Some(Self { encapsulation, source: address::of(address), scope, vni })
+        let session = Self { encapsulation, source: address::of(address), scope, vni };
+        // One session has one name: a number may have been read that was written otherwise.
+        (session.directory_name() == name).then_some(session)
     }
 
     /// Returns all of it, in the order in which sessions are listed: IPv4 first, then by address
@@ -97,11 +98,42 @@ impl Session {
     }
 
     /// All of it in words that are quick to compare, which is done for each frame.
-    fn words(&self) -> (u128, u64, u64) {
+    #[inline]
+    #[must_use]
+    pub fn words(&self) -> Words {
         let Self { encapsulation, source, scope, vni } = self;
         let (is_scoped, scope) = scope.map_or((0, 0), |Scope(scope)| (1, scope));
         let rest = u64::from(vni.get()) | (*encapsulation as u64) << 32 | is_scoped << 40;
-        (u128::from_ne_bytes(source.octets()), scope, rest)
+        Words(u128::from_ne_bytes(source.octets()), scope, rest)
+    }
+}
+
+/// A session in words that are quick to compare and to hash. Each session has its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Words(u128, u64, u64);
+
+impl Words {
+    /// The words of no session.
+    pub const NONE: Words = Words(0, 0, u64::MAX);
+}
+
+/// All words are compared at once. Sessions rarely differ in the first, so a branch behind each
+/// would only cost.
+impl PartialEq for Words {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let Self(source, scope, rest) = self;
+        let differ = (source ^ other.0) | u128::from((scope ^ other.1) | (rest ^ other.2));
+        differ == 0
+    }
+}
+
+impl Eq for Words {}
+
+impl Hash for Words {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0, self.1, self.2).hash(state);
     }
 }
 
@@ -281,6 +313,11 @@ mod tests {
             "vni7_192.0.2.1_0x+1",
             "vni7_192.0.2.1_0x10000000000000000",
             "vni7_192.0.2.1_0x1_0x2",
+            "vni007_192.0.2.1",
+            "vni+7_192.0.2.1",
+            "vni7_2001-DB8--1",
+            "vni7_2001-db8-0--1",
+            "vni7_2001-0db8--1",
             "vni16777216_192.0.2.1",
             "vni7",
             "vnix_192.0.2.1",
