@@ -9,7 +9,7 @@ use crate::config::sessions::Item;
 use crate::config::settings::{Delivery, FILES, Files, Interface, Output, Outputs, Receive, Run, Sessions};
 
 impl RunArgs {
-    /// The settings that the command line asks for.
+    /// Returns the settings that the command line asks for.
     #[must_use]
     pub fn settings(&self) -> Settings {
         let output = self.outputs();
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// The paths below which two trees differ.
+    /// Returns the paths below which two trees differ.
     fn differences(a: &Value, b: &Value, path: &str, found: &mut BTreeSet<String>) {
         match (a, b) {
             (Value::Object(a), Value::Object(b)) => {

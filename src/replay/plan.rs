@@ -35,7 +35,7 @@ pub struct ReplayPlan {
     pub vni: VniRange,
     /// The pace at which frames are due.
     pub pace: Pace,
-    /// How many times all inputs are sent.
+    /// The number of times that all inputs are sent.
     pub loops: u64,
     /// Source address of the datagrams; the route decides if there is none.
     pub from: Option<IpAddr>,

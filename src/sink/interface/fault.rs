@@ -71,7 +71,8 @@ impl Fault {
                 }
                 Ok(())
             }
-            // It is not the sensor's to remove: whoever attached it may need it, or attaches it again.
+            // It is not the sensor's to remove: whoever attached it may need it, or attaches it
+            // again.
             Self::Preceded(_) => Ok(()),
             Self::Ipv6 => switch_off_ipv6(netlink, link),
             Self::Addressed(addresses) => {

@@ -1,4 +1,4 @@
-//! A command for each published capture: to upload it, index it, or feed it to an analyser.
+//! A command runs for each published capture: to upload it, index it, or feed it to an analyser.
 //!
 //! Commands run in the background. However slow they are, publishing never waits for them. A
 //! thousand captures wait here at most.
