@@ -40,7 +40,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::wire::{Encapsulation, Scope};
+pub(crate) use crate::wire::Encapsulation;
+pub(crate) use crate::wire::Scope;
 use crate::wire::{UnknownEncapsulation, Vni, source};
 
 /// A mirror session.
@@ -67,19 +68,19 @@ impl Session {
 
     /// The source address as people write it.
     #[must_use]
-    pub fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> IpAddr {
         source::address(self.source)
     }
 
     /// The name of the session's directory, and how its files' names begin.
     #[must_use]
-    pub fn directory_name(&self) -> String {
+    pub(crate) fn directory_name(&self) -> String {
         name(self.encapsulation.told(), self.address(), self.scope, self.vni)
     }
 
     /// The session whose directory has this name; none where the name is no session's.
     #[must_use]
-    pub fn from_directory_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_directory_name(name: &str) -> Option<Self> {
         let (label, address, scope, vni) = parts(name)?;
         let encapsulation = match label {
             None => Encapsulation::default(),

@@ -24,7 +24,7 @@ use super::names::{is_complete_path, is_inside};
 
 /// What became of a file, by a line about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It is a capture, and there.
     Published,
     /// It was a capture, and was removed.
@@ -35,7 +35,7 @@ pub enum Fate {
 
 /// What is wrong with a line, beside its place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wrong {
+pub(crate) enum Wrong {
     /// It cannot be read; why.
     Unreadable(String),
     /// It is about a path that no line of ours has.
@@ -46,7 +46,7 @@ pub enum Wrong {
 
 /// How a line stands: beside what it says of files.
 #[derive(Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Its number, from 1.
     pub line: u64,
     /// Hash of its bytes.
@@ -60,7 +60,7 @@ pub struct Standing {
 }
 
 /// Whoever folds a manifest.
-pub trait Reader {
+pub(crate) trait Reader {
     /// What is kept of a file.
     type File;
 
@@ -86,7 +86,7 @@ pub trait Reader {
 
 /// What is kept of each file, with the number of the line that said it.
 #[derive(Debug)]
-pub struct Catalogue<F> {
+pub(crate) struct Catalogue<F> {
     files: HashMap<Arc<str>, (u64, F)>,
     head: Digest,
 }
@@ -102,7 +102,11 @@ impl<F> Catalogue<F> {
     ///
     /// # Errors
     /// What reading the lines returns.
-    pub fn read(&mut self, lines: &mut Lines<impl BufRead>, reader: &mut impl Reader<File = F>) -> io::Result<()> {
+    pub(crate) fn read(
+        &mut self,
+        lines: &mut Lines<impl BufRead>,
+        reader: &mut impl Reader<File = F>,
+    ) -> io::Result<()> {
         while let Some(read) = lines.next_line()? {
             let taken = match read.line {
                 Ok(line) => self.take(read.number, line, reader),
@@ -144,25 +148,25 @@ impl<F> Catalogue<F> {
 
     /// The hash of the last line; zeros where there is none.
     #[must_use]
-    pub fn head(&self) -> Digest {
+    pub(crate) fn head(&self) -> Digest {
         self.head
     }
 
     /// What is kept of the file at `path`, and the number of the line that said it.
     #[must_use]
-    pub fn get(&self, path: &str) -> Option<&(u64, F)> {
+    pub(crate) fn get(&self, path: &str) -> Option<&(u64, F)> {
         self.files.get(path)
     }
 
     /// Says whether anything is kept of the file at `path`.
     #[must_use]
-    pub fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.files.contains_key(path)
     }
 
     /// What is kept of all files, in the order of their lines.
     #[must_use]
-    pub fn in_order(&self) -> Vec<(u64, &F)> {
+    pub(crate) fn in_order(&self) -> Vec<(u64, &F)> {
         let mut files: Vec<_> = self.files.values().map(|(line, file)| (*line, file)).collect();
         files.sort_unstable_by_key(|(line, _)| *line);
         files
@@ -170,7 +174,7 @@ impl<F> Catalogue<F> {
 
     /// What is kept of all files, in the order of their lines, for good.
     #[must_use]
-    pub fn into_order(self) -> Vec<(u64, F)> {
+    pub(crate) fn into_order(self) -> Vec<(u64, F)> {
         let mut files: Vec<_> = self.files.into_values().collect();
         files.sort_unstable_by_key(|(line, _)| *line);
         files

@@ -58,7 +58,7 @@ pub enum PruneReason {
 impl PruneReason {
     /// The name of the limit, as in manifests.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             PruneReason::KeepBytes => "keep_bytes",
             PruneReason::KeepFiles => "keep_files",
@@ -69,7 +69,7 @@ impl PruneReason {
 
     /// The option that sets it.
     #[must_use]
-    pub const fn option(self) -> &'static str {
+    pub(crate) const fn option(self) -> &'static str {
         match self {
             PruneReason::KeepBytes => "--keep-bytes",
             PruneReason::KeepFiles => "--keep-files",
@@ -124,7 +124,7 @@ pub enum Event {
 
 /// A line as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line<E = Event> {
+pub(crate) struct Line<E = Event> {
     /// When it was written.
     pub time: Timestamp,
     /// What happened.

@@ -75,7 +75,7 @@ const fn place(number: usize) -> (usize, usize, usize) {
 impl SessionCounts {
     /// Counts frames of the session of this number, which came from `first` to `last`.
     #[inline]
-    pub fn add(&self, number: usize, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
+    pub(crate) fn add(&self, number: usize, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
         let (block, line, cells) = place(number);
         let Some(lines) = self.blocks.get(block) else { return };
         let lines = match lines.get() {

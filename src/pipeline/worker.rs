@@ -37,7 +37,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// The remains of a worker that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The failure of its source, if that is why it ended.
     pub failure: Option<io::Error>,
     /// Its source, which still holds its place. Once it is gone, what would come to it goes to a
@@ -111,7 +111,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     }
 
     /// Receives until `stop` or the end of the source, then drains what had come by then.
-    pub fn run(mut self, stop: &AtomicBool) -> Ended {
+    pub(crate) fn run(mut self, stop: &AtomicBool) -> Ended {
         let mut failure = self.receive_until(stop).err();
         // The datagrams that are still there came beyond the quota, or faster than they could be
         // drained.

@@ -22,7 +22,7 @@ pub struct Share {
 
 /// A frame as selections see it. What is worth computing once for all of them is computed when the first asks.
 #[derive(Debug)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     vni: Vni,
     frame: &'a [u8],
     hash: Option<Option<u32>>,
@@ -31,7 +31,7 @@ pub struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     /// A frame of this VNI.
     #[must_use]
-    pub fn new(vni: Vni, frame: &'a [u8]) -> Self {
+    pub(crate) fn new(vni: Vni, frame: &'a [u8]) -> Self {
         Self { vni, frame, hash: None }
     }
 }
@@ -40,7 +40,7 @@ impl Selection {
     /// Whether the output takes this frame. Both directions of a conversation and all its fragments are taken by the same share; a
     /// frame that is not IP by the first.
     #[inline]
-    pub fn takes(&self, candidate: &mut Candidate<'_>) -> bool {
+    pub(crate) fn takes(&self, candidate: &mut Candidate<'_>) -> bool {
         if self.vnis.as_ref().is_some_and(|vnis| !vnis.contains(candidate.vni)) {
             return false;
         }

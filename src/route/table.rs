@@ -34,7 +34,7 @@ impl SessionTable {
     }
 
     /// Has frames counted there from now on.
-    pub fn count_in(&mut self, counts: Arc<SessionCounts>) {
+    pub(crate) fn count_in(&mut self, counts: Arc<SessionCounts>) {
         self.counts = counts;
     }
 
@@ -53,7 +53,13 @@ impl SessionTable {
     }
 
     /// Adds what was counted elsewhere of `session`.
-    pub fn add(&mut self, session: Session, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) -> SessionId {
+    pub(crate) fn add(
+        &mut self,
+        session: Session,
+        frames: u64,
+        bytes: u64,
+        [first, last]: [Timestamp; 2],
+    ) -> SessionId {
         let id = self.look_up(session);
         if id != SessionId::OVERFLOW && frames > 0 {
             self.counts.add(id.index(), frames, bytes, [first, last]);

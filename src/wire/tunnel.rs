@@ -24,11 +24,11 @@ pub enum Encapsulation {
 
 impl Encapsulation {
     /// All encapsulations.
-    pub const ALL: [Encapsulation; 1] = [Encapsulation::Vxlan];
+    pub(crate) const ALL: [Encapsulation; 1] = [Encapsulation::Vxlan];
 
     /// Returns the stable label in names, lines and the ledger.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Encapsulation::Vxlan => "vxlan",
         }
@@ -37,13 +37,13 @@ impl Encapsulation {
     /// Returns the label where sessions are written down; none for VXLAN, which goes without
     /// saying.
     #[must_use]
-    pub fn told(self) -> Option<&'static str> {
+    pub(crate) fn told(self) -> Option<&'static str> {
         (self != Self::default()).then(|| self.label())
     }
 
     /// Returns the link type of every frame that comes this way, which is that of the captures too.
     #[must_use]
-    pub const fn link_type(self) -> LinkType {
+    pub(crate) const fn link_type(self) -> LinkType {
         match self {
             Encapsulation::Vxlan => LinkType::Ethernet,
         }
@@ -121,7 +121,7 @@ pub enum LinkType {
 impl LinkType {
     /// Returns the number of captures (`LINKTYPE_*`, draft-ietf-opsawg-pcaplinktype).
     #[must_use]
-    pub const fn number(self) -> u16 {
+    pub(crate) const fn number(self) -> u16 {
         match self {
             LinkType::Ethernet => 1,
         }

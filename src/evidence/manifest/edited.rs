@@ -19,7 +19,7 @@ use crate::evidence::digest::Digest;
 
 /// What differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Edited {
+pub(crate) enum Edited {
     /// The name, which another file has, or none.
     #[error("it was removed or replaced, alone or with its directory")]
     Name,
@@ -44,7 +44,7 @@ pub enum Edited {
 impl Manifest {
     /// Looks what somebody changed. None also where the file cannot be looked at.
     #[must_use]
-    pub fn edited(&self) -> Option<Edited> {
+    pub(crate) fn edited(&self) -> Option<Edited> {
         if !self.has_its_name() {
             return Some(Edited::Name);
         }

@@ -19,7 +19,7 @@ use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
 use self::kind::zstd_error;
 
-pub use self::kind::{Compression, CompressionError, LZ4_MAGIC, ZSTD_LEVEL, ZSTD_MAGIC};
+pub use self::kind::Compression;
 pub use self::reader::{Reader, reader};
 
 /// zstd looks back 128 KiB. By itself it looks back 512 KiB to 8 MiB, which takes 3 to 15 MiB of memory for files that are
@@ -99,7 +99,7 @@ impl Compressor {
 /// Compressors that have finished a file, for the next: where thousands of files are completed one after the other, most of the time
 /// would go to memory that each makes the kernel clear anew.
 #[derive(Debug)]
-pub struct Compressors {
+pub(crate) struct Compressors {
     compression: Compression,
     idle: Vec<Compressor>,
     /// Whether one was freed since that was asked.
@@ -112,7 +112,7 @@ impl Compressors {
 
     /// For files that are compressed so.
     #[must_use]
-    pub fn new(compression: Compression) -> Self {
+    pub(crate) fn new(compression: Compression) -> Self {
         Self { compression, idle: Vec::new(), freed: false }
     }
 
@@ -120,12 +120,12 @@ impl Compressors {
     ///
     /// # Errors
     /// As [`Compressor::new`].
-    pub fn take(&mut self) -> io::Result<Compressor> {
+    pub(crate) fn take(&mut self) -> io::Result<Compressor> {
         self.idle.pop().map_or_else(|| Compressor::new(self.compression), Ok)
     }
 
     /// Takes back one that has finished a file.
-    pub fn give_back(&mut self, compressor: Compressor) {
+    pub(crate) fn give_back(&mut self, compressor: Compressor) {
         if self.idle.len() < Self::KEPT {
             self.idle.push(compressor);
         } else {
@@ -134,7 +134,7 @@ impl Compressors {
     }
 
     /// Whether one was freed since this was asked last.
-    pub fn have_freed(&mut self) -> bool {
+    pub(crate) fn have_freed(&mut self) -> bool {
         std::mem::take(&mut self.freed)
     }
 }
@@ -180,7 +180,7 @@ fn stream(context: &mut CCtx<'_>, raw: &[u8], out: &mut Vec<u8>, end: ZSTD_EndDi
 /// The most memory that one compressor takes, in bytes, without what it appends to. With zstd it is the address space; a
 /// third to a half of it is in use when files are fed in pieces of 64 KiB or less.
 #[must_use]
-pub fn memory(compression: Compression) -> usize {
+pub(crate) fn memory(compression: Compression) -> usize {
     match compression {
         // Two blocks and the window before them, a compressed block, and the table.
         Compression::Lz4 => 3 * LZ4_BLOCK + LZ4_BLOCK * 110 / 100 + 20 * 1024,

@@ -44,7 +44,7 @@ pub fn reader<R: Read>(mut input: R) -> io::Result<Reader<R>> {
 impl<R: Read> Reader<R> {
     /// How the stream is compressed, if it is; zstd does not tell its level, which is the default here.
     #[must_use]
-    pub fn compression(&self) -> Option<Compression> {
+    pub(crate) fn compression(&self) -> Option<Compression> {
         self.compression
     }
 
@@ -52,7 +52,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// What reading gives.
-    pub fn has_more(&mut self) -> io::Result<bool> {
+    pub(crate) fn has_more(&mut self) -> io::Result<bool> {
         match &mut self.decoder {
             Decoder::Plain(source) => has_more(source),
             Decoder::Lz4(lz4) => has_more(lz4.decoder.get_mut()),
