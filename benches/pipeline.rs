@@ -35,7 +35,7 @@ const MIXES: [(&str, &[usize]); 4] = [
     ("8900B", &[8900]),
 ];
 
-/// The UDP payload of a mirrored IPv4 frame.
+/// Returns the UDP payload of a mirrored IPv4 frame.
 fn payload(vni: u32, length: usize) -> Vec<u8> {
     let mut frame = vec![0x5a; length];
     frame[12..14].copy_from_slice(&[0x08, 0x00]);
@@ -93,7 +93,7 @@ fn frame(c: &mut Criterion) {
     }
 }
 
-/// A chunk of one session, full.
+/// Returns a chunk of one session, full.
 fn full_chunk(length: usize) -> Chunk {
     let mut chunk = Chunk::new(0);
     let frame = vec![0x5a; length];
@@ -118,7 +118,7 @@ fn hand_over(c: &mut Criterion) {
     });
 }
 
-/// A chunk of many sessions in turn, full, and who names them.
+/// Returns a chunk of many sessions in turn, full, and who names them.
 fn mixed_chunk(length: usize, sessions: u32) -> (Chunk, Arc<Registry>) {
     let registry = Arc::new(Registry::new(sessions));
     let mut table = SessionTable::new(Arc::clone(&registry));

@@ -110,7 +110,7 @@ fn twice(queues: &[Tun; 2], way: fn(&Tun, &[u8], Duration) -> Cost, frame: &[u8]
     })
 }
 
-/// A UDP packet.
+/// Returns a UDP packet.
 fn frame(length: usize) -> Vec<u8> {
     let mut frame = vec![0x5a; length];
     frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);

@@ -123,7 +123,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
     for report in reports {
         sent += report?.frames;
     }
-    let Outcome { snapshot, failures } = sensor.end();
+    let Outcome { snapshot, failures, .. } = sensor.end();
     write!(out, "{snapshot}")?;
 
     writeln!(out, "\nfiles")?;

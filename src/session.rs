@@ -1,4 +1,4 @@
-//! A mirror session: what one mirror sends, told apart from what all others send.
+//! A mirror session is what one mirror sends, told apart from what all others send.
 //!
 //! A session is known by four things, and all of them are in its one type, so that what is derived
 //! from them (names of directories, lines of manifests, the ledger) need not change its shape when
@@ -11,10 +11,11 @@
 //! | scope | none | a number that the encapsulation has beside the VNI |
 //! | VNI | the VNI | the same |
 //!
-//! What is not told is left out wherever a session is written down. So a directory of plain VXLAN
-//! is `vni7_192.0.2.1`, and its object in JSON is `{"source":"192.0.2.1","vni":7}`. With a scope
-//! these are `vni7_192.0.2.1_0x64` and `{"source":"192.0.2.1","scope":"0x64","vni":7}`. Another
-//! encapsulation stands in front: `LABEL_vni7_192.0.2.1_0x64`.
+//! The parts that are not told are left out wherever a session is written down. So a directory of
+//! plain VXLAN is `vni7_192.0.2.1`, and its object in JSON is `{"source":"192.0.2.1","vni":7}`.
+//! With a scope these are `vni7_192.0.2.1_0x64` and
+//! `{"source":"192.0.2.1","scope":"0x64","vni":7}`. Another encapsulation stands in front:
+//! `LABEL_vni7_192.0.2.1_0x64`.
 //!
 //! An encapsulation that this program does not know is an error wherever it is read. Such a session
 //! must not pass for one of plain VXLAN, whose directory has a name that looks alike, and what this
@@ -40,45 +41,44 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::wire::Encapsulation;
-pub(crate) use crate::wire::Scope;
-use crate::wire::{UnknownEncapsulation, Vni, source};
+pub(crate) use crate::wire::{Encapsulation, Scope};
+use crate::wire::{UnknownEncapsulation, Vni, address};
 
 /// A mirror session.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(try_from = "Fields<'_>", into = "Fields<'_>")]
 pub struct Session {
-    /// How its frames are wrapped.
+    /// The way in which its frames are wrapped.
     pub encapsulation: Encapsulation,
-    /// The outer source address, as [`source`] has it.
+    /// The outer source address, as [`address`] has it.
     pub source: Ipv6Addr,
-    /// What tells it apart beside source and VNI, where the encapsulation has that.
+    /// The number that tells it apart beside source and VNI, where the encapsulation has one.
     pub scope: Option<Scope>,
     /// The VNI.
     pub vni: Vni,
 }
 
 impl Session {
-    /// The session of plain VXLAN from `source`, an address as [`source`] has it.
+    /// Makes the session of plain VXLAN from `source`, an address as [`source`] has it.
     #[inline]
     #[must_use]
     pub const fn vxlan(source: Ipv6Addr, vni: Vni) -> Self {
         Self { encapsulation: Encapsulation::Vxlan, source, scope: None, vni }
     }
 
-    /// The source address as people write it.
+    /// Returns the source address as people write it.
     #[must_use]
     pub(crate) fn address(&self) -> IpAddr {
-        source::address(self.source)
+        address::in_packet(self.source)
     }
 
-    /// The name of the session's directory, and how its files' names begin.
+    /// Returns the name of the session's directory, which is also how its files' names begin.
     #[must_use]
     pub(crate) fn directory_name(&self) -> String {
-        name(self.encapsulation.told(), self.address(), self.scope, self.vni)
+        name(self.encapsulation.label_unless_default(), self.address(), self.scope, self.vni)
     }
 
-    /// The session whose directory has this name; none where the name is no session's.
+    /// Finds the session whose directory has this name; none where the name is no session's.
     #[must_use]
     pub(crate) fn from_directory_name(name: &str) -> Option<Self> {
         let (label, address, scope, vni) = parts(name)?;
@@ -87,10 +87,11 @@ impl Session {
             // One session has one name.
             Some(label) => label.parse().ok().filter(|other| *other != Encapsulation::default())?,
         };
-        Some(Self { encapsulation, source: source::of(address), scope, vni })
+        Some(Self { encapsulation, source: address::of(address), scope, vni })
     }
 
-    /// All of it, in the order in which sessions are listed: IPv4 first, then by address and VNI.
+    /// Returns all of it, in the order in which sessions are listed: IPv4 first, then by address
+    /// and VNI.
     fn place(&self) -> (IpAddr, Vni, Encapsulation, Option<Scope>) {
         (self.address(), self.vni, self.encapsulation, self.scope)
     }
@@ -132,10 +133,11 @@ impl PartialOrd for Session {
     }
 }
 
-/// As `192.0.2.1 vni 7`; with what else tells it apart as `geneve 192.0.2.1 scope 0x64 vni 7`.
+/// Shows the session as `192.0.2.1 vni 7`; with what else tells it apart as `geneve 192.0.2.1 scope
+/// 0x64 vni 7`.
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(label) = self.encapsulation.told() {
+        if let Some(label) = self.encapsulation.label_unless_default() {
             write!(f, "{label} ")?;
         }
         write!(f, "{}", self.address())?;
@@ -146,7 +148,7 @@ impl fmt::Display for Session {
     }
 }
 
-/// The name of a session's directory.
+/// Returns the name of a session's directory.
 fn name(label: Option<&str>, address: IpAddr, scope: Option<Scope>, vni: Vni) -> String {
     let label = label.map(|label| format!("{label}_")).unwrap_or_default();
     // Some file systems and tools allow no colons.
@@ -155,7 +157,7 @@ fn name(label: Option<&str>, address: IpAddr, scope: Option<Scope>, vni: Vni) ->
     format!("{label}vni{vni}_{address}{scope}")
 }
 
-/// What [`name`] was made of.
+/// Returns the parts that [`name`] was made of.
 fn parts(name: &str) -> Option<(Option<&str>, IpAddr, Option<Scope>, Vni)> {
     let (label, rest) = match name.strip_prefix("vni") {
         Some(rest) => (None, rest),
@@ -182,7 +184,7 @@ struct Fields<'a> {
 
 impl From<Session> for Fields<'_> {
     fn from(session: Session) -> Self {
-        let encapsulation = session.encapsulation.told().map(Cow::Borrowed);
+        let encapsulation = session.encapsulation.label_unless_default().map(Cow::Borrowed);
         Fields { encapsulation, source: session.address(), scope: session.scope, vni: session.vni }
     }
 }
@@ -195,7 +197,7 @@ impl TryFrom<Fields<'_>> for Session {
             Some(label) => label.parse()?,
             None => Encapsulation::default(),
         };
-        Ok(Self { encapsulation, source: source::of(fields.source), scope: fields.scope, vni: fields.vni })
+        Ok(Self { encapsulation, source: address::of(fields.source), scope: fields.scope, vni: fields.vni })
     }
 }
 
@@ -206,7 +208,7 @@ mod tests {
     use serde_json::{from_str, to_string};
 
     fn plain(source: &str) -> Session {
-        Session::vxlan(source::of(source.parse().unwrap()), Vni::new(7).unwrap())
+        Session::vxlan(address::of(source.parse().unwrap()), Vni::new(7).unwrap())
     }
 
     #[test]
@@ -322,7 +324,7 @@ mod tests {
         let vni = (0..=Vni::MAX.get()).prop_map(|vni| Vni::new(vni).unwrap());
         let scope = option::of(any::<u64>().prop_map(Scope));
         (sample::select(&Encapsulation::ALL[..]), address, scope, vni).prop_map(
-            |(encapsulation, address, scope, vni)| Session { encapsulation, source: source::of(address), scope, vni },
+            |(encapsulation, address, scope, vni)| Session { encapsulation, source: address::of(address), scope, vni },
         )
     }
 

@@ -13,7 +13,7 @@ const REWRITE: &str = "VXTAP_REWRITE";
 const BEGIN: &str = "<!-- counters: begin -->\n";
 const END: &str = "<!-- counters: end -->\n";
 
-/// A table of these counters, with their keys in JSON below `prefix`.
+/// Returns a table of these counters, with their keys in JSON below `prefix`.
 fn table(title: &str, prefix: &str, readings: impl IntoIterator<Item = Reading>) -> String {
     let mut text = format!("### {title}\n\n| key | unit | |\n|---|---|---|\n");
     for reading in readings {
@@ -26,12 +26,12 @@ fn table(title: &str, prefix: &str, readings: impl IntoIterator<Item = Reading>)
     text
 }
 
-/// An equation, with counters by reason as sums.
+/// Returns an equation, with counters by reason as sums.
 fn equation(equation: Equation, terms: &[Reading]) -> String {
     words(equation, terms, None).replace("dropped", "Σ dropped[reason]").replace("sessions.", "Σ sessions[].")
 }
 
-/// What is between the marks in the document.
+/// Returns what is between the marks in the document.
 fn generated() -> String {
     let sensor = Snapshot::of(&Ledger::default(), Timestamp::from_ns(0), Vec::new());
     let output = Output { name: String::new(), ends: Vec::new() }.totals();

@@ -42,7 +42,7 @@ struct Record {
     bytes: Vec<u8>,
 }
 
-/// The records of a classic pcap file.
+/// Returns the records of a classic pcap file.
 fn records(path: &Path) -> Vec<Record> {
     let file = fs::read(path).unwrap();
     let capture = PcapCapture::from_file(&file).unwrap();
@@ -58,7 +58,7 @@ fn records(path: &Path) -> Vec<Record> {
         .collect()
 }
 
-/// The captures directly in this folder, by name.
+/// Returns the captures directly in this folder, by name.
 fn captures(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
@@ -321,7 +321,7 @@ struct Dissected {
     inner: Vec<u8>,
 }
 
-/// The first of a layer that may occur more than once: tshark then gives a list.
+/// Returns the first of a layer that may occur more than once: tshark then gives a list.
 fn first<'a>(layers: &'a Value, name: &str) -> &'a Value {
     match &layers[name] {
         Value::Array(list) if list.first().is_some_and(|first| first.is_array() || first.is_object()) => &list[0],

@@ -150,7 +150,7 @@ const OTHERS: &[Row] = &[
     ("verify /nonexistent", 1, "/nonexistent", "No such file"),
 ];
 
-/// Both kinds, with all words of the command line.
+/// Returns the rows of both kinds, with all words of the command line.
 fn rows() -> impl Iterator<Item = (Vec<&'static str>, Row)> {
     let words = |row: &Row| row.0.split(' ').collect::<Vec<_>>();
     let run = RUN.iter().map(move |row| ([vec!["run"], words(row)].concat(), *row));

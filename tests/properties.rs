@@ -12,7 +12,7 @@ use vxtap::wire::{
     vxlan::{self, HEADER_LEN, I_FLAG},
 };
 
-/// Any VNI.
+/// Returns any VNI.
 fn vnis() -> impl Strategy<Value = Vni> {
     (0..=Vni::MAX.get()).prop_map(|number| Vni::new(number).unwrap())
 }
@@ -86,12 +86,12 @@ fn datagrams() -> impl Strategy<Value = Built> {
     )
 }
 
-/// Those of them over IPv4.
+/// Returns datagrams over IPv4.
 fn over_ipv4() -> impl Strategy<Value = Built> {
     datagrams().prop_filter("over IPv4", |built| built.source.is_ipv4())
 }
 
-/// UDP payloads: noise, and headers with at most one byte that is not as a sender leaves it.
+/// Makes UDP payloads: noise, and headers with at most one byte that is not as a sender leaves it.
 fn payloads() -> impl Strategy<Value = Vec<u8>> {
     let almost_clean =
         (vnis(), any::<Index>(), any::<u8>(), vec(any::<u8>(), 0..64)).prop_map(|(vni, at, byte, rest)| {

@@ -26,7 +26,7 @@ use vxtap::wire::{Vni, VniRange};
 /// disturbs no other.
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// An Ethernet frame with IPv4 and UDP, of `length` bytes in all, numbered in its payload.
+/// Returns an Ethernet frame with IPv4 and UDP, of `length` bytes in all, numbered in its payload.
 fn frame(number: u32, from: (u8, u16), to: (u8, u16), length: usize) -> Vec<u8> {
     let mut f = vec![2, 0, 0, 0, 0, to.0, 2, 0, 0, 0, 0, from.0, 0x08, 0x00];
     let total = (length - 14) as u16;
@@ -54,7 +54,7 @@ fn conversations(count: u32) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A pcap with frames `gap` microseconds apart.
+/// Returns a pcap with frames `gap` microseconds apart.
 fn pcap(frames: &[Vec<u8>], gap: u32) -> Vec<u8> {
     let mut writer = PcapWriter::new(Vec::new()).unwrap();
     for (n, frame) in frames.iter().enumerate() {

@@ -14,7 +14,7 @@ fn verify(arguments: &[&str], directory: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vxtap")).arg("verify").args(arguments).arg(directory).output().unwrap()
 }
 
-/// Its exit code and the lines on standard output.
+/// Returns its exit code and the lines on standard output.
 #[track_caller]
 fn outcome(output: &Output) -> (Option<i32>, Vec<&str>) {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");

@@ -11,7 +11,7 @@ use super::{Record, START};
 const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000 * MICROSECOND;
 
-/// All captures by file name.
+/// Returns all captures by file name.
 pub fn captures() -> Vec<(&'static str, Vec<Record>)> {
     vec![("web", web()), ("dns", dns()), ("office", office())]
 }
@@ -152,7 +152,7 @@ fn prose(seed: usize, length: usize) -> String {
     text
 }
 
-/// A web server and its visitors: HTTP/1.1, a fifth of it over IPv6.
+/// Records a web server and its visitors: HTTP/1.1, a fifth of it over IPv6.
 fn web() -> Vec<Record> {
     const PAGES: [(&str, &str, &str, usize); 8] = [
         ("/", "200 OK", "text/html", 5200),
@@ -205,7 +205,7 @@ fn web() -> Vec<Record> {
     interleaved(records)
 }
 
-/// A document of about this length.
+/// Returns a document of about this length.
 fn body(kind: &str, seed: usize, length: usize) -> String {
     let text = prose(seed, length);
     match kind {
@@ -224,7 +224,7 @@ const MX: u16 = 15;
 const TXT: u16 = 16;
 const AAAA: u16 = 28;
 
-/// A resolver and its clients.
+/// Records a resolver and its clients.
 fn dns() -> Vec<Record> {
     const NAMES: [&str; 12] = [
         "www.example.com",
@@ -339,7 +339,7 @@ fn counted(width: usize, bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes()[4 - width..], bytes].concat()
 }
 
-/// A TLS record (RFC 8446 section 5.1).
+/// Returns a TLS record (RFC 8446 section 5.1).
 fn record(kind: u8, version: u16, bytes: &[u8]) -> Vec<u8> {
     [&[kind][..], &version.to_be_bytes(), &counted(2, bytes)].concat()
 }
@@ -405,7 +405,7 @@ fn tls(mut tcp: Tcp<'_>, seed: u64) {
     tcp.close(From::Client);
 }
 
-/// An SSH packet in the clear (RFC 4253 section 6).
+/// Returns an SSH packet in the clear (RFC 4253 section 6).
 fn ssh_packet(payload: &[u8]) -> Vec<u8> {
     let padding = 4 + (8 - (payload.len() + 5 + 4) % 8) % 8;
     counted(4, &[&[padding as u8][..], payload, &vec![0; padding]].concat())

@@ -29,12 +29,12 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// An endpoint on 10.0.0.0/16, or on fd00:10::/64 under the same host number.
+/// Returns an endpoint on 10.0.0.0/16, or on fd00:10::/64 under the same host number.
 pub fn v4(host: u8, port: u16) -> Endpoint {
     Endpoint { mac: mac(host), ip: Ipv4Addr::new(10, 0, 1, host).into(), port }
 }
 
-/// As [`v4`], over IPv6.
+/// Makes an endpoint as [`v4`] does, over IPv6.
 pub fn v6(host: u8, port: u16) -> Endpoint {
     let ip = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, host.into()).into();
     Endpoint { mac: mac(host), ip, port }
@@ -44,7 +44,7 @@ fn mac(host: u8) -> [u8; 6] {
     [0x02, 0x00, 0x0a, 0x00, 0x01, host]
 }
 
-/// IP headers between two endpoints; `id` is the identification in IPv4.
+/// Makes IP headers between two endpoints; `id` is the identification in IPv4.
 pub fn ip(from: Endpoint, to: Endpoint, id: u16) -> IpHeaders {
     match (from.ip, to.ip) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => IpHeaders::Ipv4(
@@ -72,26 +72,26 @@ pub fn ip(from: Endpoint, to: Endpoint, id: u16) -> IpHeaders {
     }
 }
 
-/// Ethernet and IP, ready for a transport.
+/// Makes Ethernet and IP, ready for a transport.
 pub fn packet(from: Endpoint, to: Endpoint, id: u16) -> PacketBuilderStep<IpHeaders> {
     PacketBuilder::ethernet2(from.mac, to.mac).ip(ip(from, to, id))
 }
 
-/// A UDP frame.
+/// Returns a UDP frame.
 pub fn udp_frame(from: Endpoint, to: Endpoint, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     packet(from, to, 0).udp(from.port, to.port).write(&mut frame, payload).unwrap();
     frame
 }
 
-/// A TCP segment with ACK set, of a conversation that has been going on.
+/// Returns a TCP segment with ACK set, of a conversation that has been going on.
 pub fn tcp_frame(from: Endpoint, to: Endpoint, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     packet(from, to, 1).tcp(from.port, to.port, 1000, 29200).ack(2000).psh().write(&mut frame, payload).unwrap();
     frame
 }
 
-/// An echo request, of ICMP or ICMPv6; the port is the identifier.
+/// Returns an echo request, of ICMP or ICMPv6; the port is the identifier.
 pub fn echo_frame(from: Endpoint, to: Endpoint, request: bool, sequence: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let builder = packet(from, to, sequence);
@@ -106,7 +106,7 @@ pub fn echo_frame(from: Endpoint, to: Endpoint, request: bool, sequence: u16, pa
     frame
 }
 
-/// An ARP request as it leaves a host, without padding.
+/// Returns an ARP request as it leaves a host, without padding.
 pub fn arp_frame(from: Endpoint, to: Endpoint) -> Vec<u8> {
     let (IpAddr::V4(source), IpAddr::V4(target)) = (from.ip, to.ip) else { panic!("ARP is for IPv4") };
     let mut frame = [[0xff; 6].as_slice(), &from.mac, &[0x08, 0x06]].concat();
@@ -144,12 +144,12 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// VXLAN with the I flag and nothing else, then the frame.
+/// Makes VXLAN with the I flag and nothing else, then the frame.
 pub fn vxlan(vni: u32, frame: &[u8]) -> Vec<u8> {
     vxlan_with(0x08, 0, vni, 0, frame)
 }
 
-/// VXLAN with every field given.
+/// Makes VXLAN with every field given.
 pub fn vxlan_with(flags: u8, reserved1: u32, vni: u32, reserved2: u8, frame: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 8 + frame.len()];
     let mut packet = MutableVxlanPacket::new(&mut bytes).unwrap();
@@ -208,18 +208,18 @@ impl Default for Mirror {
     }
 }
 
-/// An outer address over IPv6.
+/// Returns an outer address over IPv6.
 pub fn outer_v6(host: u16) -> IpAddr {
     Ipv6Addr::new(0x2600, 0x1f14, 0x0ec1, 0x9d00, 0, 0, 0, host).into()
 }
 
 impl Mirror {
-    /// The default over IPv6.
+    /// Makes the default over IPv6.
     pub fn over_ipv6() -> Self {
         Mirror { source: outer_v6(0xee), destination: outer_v6(0xbc), ..Mirror::default() }
     }
 
-    /// The UDP datagram around this payload.
+    /// Returns the UDP datagram around this payload.
     pub fn datagram(&self, payload: &[u8]) -> Vec<u8> {
         let length = 8 + payload.len();
         let mut bytes = vec![0; length];
@@ -240,7 +240,7 @@ impl Mirror {
         bytes
     }
 
-    /// The frame around this UDP payload.
+    /// Returns the frame around this UDP payload.
     pub fn frame(&self, payload: &[u8]) -> Vec<u8> {
         let mut ip_payload = self.datagram(payload);
         ip_payload.extend(&self.after_udp);
@@ -250,8 +250,8 @@ impl Mirror {
         }
     }
 
-    /// The frames around this UDP payload when a router on the way splits it after this many bytes
-    /// of IP payload.
+    /// Returns the frames around this UDP payload when a router on the way splits it after this
+    /// many bytes of IP payload.
     pub fn fragments(&self, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
         assert!(size.is_multiple_of(8));
         let datagram = self.datagram(payload);
@@ -311,7 +311,7 @@ impl Mirror {
         bytes
     }
 
-    /// Ethernet, tags and trailer around this packet.
+    /// Puts Ethernet, tags and trailer around this packet.
     pub fn ethernet(&self, ethertype: u16, packet: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 14 + packet.len()];
         let mut ethernet = MutableEthernetPacket::new(&mut bytes).unwrap();

@@ -43,7 +43,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A frame that is all there.
+    /// Makes a frame that is all there.
     pub fn whole(time: u64, bytes: Vec<u8>) -> Self {
         Record { time, orig_len: bytes.len() as u32, bytes }
     }

@@ -23,7 +23,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The lines of `expected.tsv` about this scene.
+    /// Returns the lines of `expected.tsv` about this scene.
     pub fn expected(&self, name: &str) -> String {
         self.lines.iter().enumerate().fold(String::new(), |mut text, (index, line)| {
             writeln!(text, "{name}\t{}\t{line}", index + 1).unwrap();
@@ -58,7 +58,7 @@ impl Scene {
 
 const VNI: u32 = 5_569_041;
 
-/// All scenes by file name.
+/// Returns all scenes by file name.
 pub fn scenes() -> Vec<(&'static str, Scene)> {
     vec![
         ("ipv4", ipv4()),
@@ -78,7 +78,7 @@ pub fn scenes() -> Vec<(&'static str, Scene)> {
     ]
 }
 
-/// A few kinds of inner frames.
+/// Returns a few kinds of inner frames.
 fn samples() -> Vec<Vec<u8>> {
     vec![
         tcp_frame(v4(10, 51000), v4(20, 443), b"hello"),
@@ -158,8 +158,8 @@ fn ip_options() -> Scene {
     scene
 }
 
-/// The largest inner packet that AWS mirrors whole to a target of MTU 9001, and one of 1500 for
-/// scale.
+/// Returns the largest inner packet that AWS mirrors whole to a target of MTU 9001, and one of 1500
+/// for scale.
 fn jumbo() -> Scene {
     let mut scene = Scene::default();
     scene.wraps(&Mirror::default(), VNI, &tcp_frame(v4(10, 51000), v4(20, 80), &noise(5, 1500 - 40)));

@@ -77,7 +77,7 @@ const HABITS: &[(&[&str], &str)] = &[
     (&["--list-interfaces", "-L"], "interfaces and their addresses: ip -brief address"),
 ];
 
-/// The same of tcpreplay, for `vxtap replay`.
+/// The habits of those who know tcpreplay, for `vxtap replay`.
 const REPLAY_HABITS: &[(&[&str], &str)] = &[
     (
         &["-i", "--intf1", "--interface", "--iface"],
@@ -94,7 +94,7 @@ const REPLAY_HABITS: &[(&[&str], &str)] = &[
     (&["-r", "-f", "--file", "--read"], "files are named without an option: vxtap replay FILE --to ADDR"),
 ];
 
-/// Of `vxtap verify`.
+/// The habits for `vxtap verify`.
 const VERIFY_HABITS: &[(&[&str], &str)] =
     &[(&["-d", "-w", "--dir", "--directory", "--write"], "the directory is named without an option: vxtap verify DIR")];
 

@@ -37,6 +37,7 @@ Signals:
   SIGUSR2           read the file of --allow again
   SIGHUP            as SIGTERM on a terminal, which has hung up; without one, as
                     in a service, as SIGUSR2; nothing under nohup
+  SIGXCPU           as SIGTERM: the processor time of `ulimit -t` is used up
 
 Sizes and durations:
   1G, 1GB       10^9 bytes; 1GiB is 2^30; so K, M and T
@@ -87,7 +88,7 @@ pub struct RunArgs {
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
     #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
-        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash"])]
+        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash", "snaplen"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff
     /// them; repeat for more. With `:vni=N,A-B,...` only these VNIs. An interface that does not

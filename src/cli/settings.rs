@@ -211,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn what_only_files_have_does_not_go_with_no_files() {
+        let only_files = |key: &Key| key.path.starts_with("output.pcap.");
+        for key in key::ALL.iter().filter(|key| only_files(key)) {
+            let (sample, _) = SAMPLES.iter().find(|(sample, _)| sample.split(' ').next() == Some(key.flag)).unwrap();
+            let words = ["vxtap", "run", "--tap", "m", "--no-write"].into_iter().chain(sample.split(' '));
+            let refused = parse(words.map(Into::into)).err().map(|error| error.to_string());
+            assert!(refused.is_some_and(|why| why.contains("cannot be used with")), "{sample}");
+        }
+    }
+
+    #[test]
     fn without_flags_all_is_as_by_default() {
         assert_eq!(settings(&[]), Settings::default());
     }

@@ -151,7 +151,7 @@ pub enum PlanError {
     },
     /// Two outputs have one name.
     #[error("the interface name {0} is taken by another output; choose another")]
-    InterfaceName(String),
+    OutputName(String),
     /// The same address is given twice.
     #[error("{said} {address} is given twice")]
     ListenTwice {

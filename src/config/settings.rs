@@ -297,6 +297,17 @@ impl Outputs {
     }
 }
 
+impl Output {
+    /// Returns the number of queues that the output has: each interface of several has its own.
+    #[must_use]
+    pub fn queues(&self) -> usize {
+        match self {
+            Output::Pcap(_) => 1,
+            Output::Tap(interface) | Output::Tun(interface) => interface.count.unwrap_or(1) as usize,
+        }
+    }
+}
+
 impl Serialize for Outputs {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, output)| (name, output)))

@@ -1,10 +1,10 @@
-//! What a manifest tells of its directory, as a sensor needs it at its start.
+//! A manifest tells of its directory, as a sensor needs it at its start.
 //!
 //! Whoever can write to the manifest can have the next start remove files, since that completes
-//! removals that were put on record. So it removes no more than the archive itself would have: what
-//! an earlier line published, under a name as captures have it, with the hash of that line. And
-//! nothing at all where one line does not follow from the one before, since all that a manifest has
-//! behind a break, or before it, may be another's.
+//! removals that were put on record. So the start removes no more than the archive itself would
+//! have: what an earlier line published, under a name as captures have it, with the hash of that
+//! line. It removes nothing at all where one line does not follow from the one before, since all
+//! that a manifest has behind a break, or before it, may be another's.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
@@ -18,20 +18,20 @@ use super::lines::{Lines, NAME};
 use super::names::is_removable_path;
 use crate::record::Timestamp;
 
-/// Captures that were pruned last, of which one may be there still.
+/// The number of captures pruned last of which one may be there still.
 const PRUNED_LAST: usize = 1000;
 
-/// Unreadable lines that are named one by one.
+/// The number of unreadable lines that are named one by one.
 const NAMED: u64 = 10;
 
 /// A published capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it is, relative to the directory of the manifest.
+    /// The path of the file, relative to the directory of the manifest.
     pub path: Arc<str>,
     /// Bytes of the file.
     pub bytes: u64,
-    /// By which it is old: the time of its last frame, or of its line where it has no frames.
+    /// The time by which it is old: that of its last frame, or of its line where it has no frames.
     pub last: Timestamp,
     /// Hash of its bytes; none where it was not hashed.
     pub hash: Option<FileHash>,
@@ -50,17 +50,17 @@ impl Entry {
     }
 }
 
-/// What a manifest tells of its directory.
+/// The contents of a directory, as its manifest tells them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
     /// Captures that were published and not pruned since, in the order of their lines. Some may not
     /// have their name yet, some may be gone. Paths are those of complete captures, none twice.
     pub captures: Vec<Entry>,
-    /// How many captures, from the first, have a line in front of any break in the chain. What a line
-    /// behind a break names may be another's file.
+    /// The number of captures, from the first, that have a line in front of any break in the chain.
+    /// A file that a line behind a break names may be another's.
     pub chained: usize,
-    /// The first line that does not name the hash of the line before. What stood before line 1 is not
-    /// known, and breaks nothing between lines.
+    /// The number of the first line that does not name the hash of the line before. What stood
+    /// before line 1 is not known, and breaks nothing between lines.
     pub broken_at: Option<u64>,
     /// Paths of the captures that were pruned last, of which one may be there still.
     pub pruned: Vec<String>,
@@ -69,8 +69,7 @@ pub struct Contents {
     /// True where a line does not follow from the one before, or cannot tell. Then nothing is to be
     /// removed for what a line says.
     pub is_broken: bool,
-    /// What is wrong with the manifest, for people to read. Nothing of it keeps a sensor from going
-    /// on.
+    /// The faults of the manifest, for people to read. None of them keeps a sensor from going on.
     pub complaints: Vec<String>,
 }
 
@@ -80,7 +79,7 @@ struct Pruned {
     published: Option<Entry>,
 }
 
-/// What a start keeps of the lines, until all are read.
+/// The parts of the lines that a start keeps until all are read.
 #[derive(Default)]
 struct Start {
     contents: Contents,

@@ -1,4 +1,4 @@
-//! SHA-256 (FIPS 180-4), which ties the lines of a manifest together, and files to their lines unless
+//! SHA-256 (FIPS 180-4) ties the lines of a manifest together, and files to their lines unless
 //! those say another hash.
 
 use std::borrow::Cow;
@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// What stands before the first line of a manifest.
+    /// The hash that stands for the line before the first of a manifest.
     pub(crate) const ZERO: Digest = Digest([0; 32]);
 
-    /// The hash of `bytes`.
+    /// Returns the hash of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::default();
@@ -81,7 +81,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// The hash of all pieces.
+    /// Returns the hash of all pieces.
     #[must_use]
     pub(crate) fn finish(self) -> Digest {
         Digest(self.0.finalize().into())

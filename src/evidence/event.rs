@@ -1,4 +1,4 @@
-//! The lines of a manifest.
+//! A manifest has lines, and each tells of an event.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,9 +14,10 @@ use crate::session::Session;
 /// A complete capture file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capture {
-    /// Where it is, relative to the directory of the manifest, with `/` between the components.
+    /// The path of the file, relative to the directory of the manifest, with `/` between the
+    /// components.
     pub path: String,
-    /// Whose frames it has; none for the sessions beyond the limit.
+    /// The session whose frames it has; none for the sessions beyond the limit.
     pub session: Option<Session>,
     /// Earliest receive time of a frame.
     pub first: Timestamp,
@@ -47,16 +48,16 @@ pub struct Capture {
 pub enum PruneReason {
     /// The captures had too many bytes together.
     KeepBytes,
-    /// There were too many.
+    /// The captures were too many.
     KeepFiles,
-    /// It was too old.
+    /// The capture was too old.
     KeepAge,
     /// The file system had too little room.
     MinFree,
 }
 
 impl PruneReason {
-    /// The name of the limit, as in manifests.
+    /// Returns the name of the limit, as in manifests.
     #[must_use]
     pub(crate) const fn label(self) -> &'static str {
         match self {
@@ -67,7 +68,7 @@ impl PruneReason {
         }
     }
 
-    /// The option that sets it.
+    /// Returns the option that sets the limit.
     #[must_use]
     pub(crate) const fn option(self) -> &'static str {
         match self {
@@ -79,55 +80,55 @@ impl PruneReason {
     }
 }
 
-/// What happened to the files of a directory.
+/// An event: it happened to the files of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A capture is complete. It gets its name right after this line is written.
     Published(Capture),
-    /// The same, of a capture that a crash left behind.
+    /// A capture that a crash left behind is complete. It gets its name right after this line is
+    /// written.
     Recovered(Capture),
     /// A capture gave way to newer ones.
     Pruned {
-        /// Where it was.
+        /// The path at which it was.
         path: String,
         /// Hash of its bytes, where its line has one.
         #[serde(flatten, with = "optional")]
         hash: Option<FileHash>,
-        /// Which limit it was over.
+        /// The limit that it was over.
         reason: PruneReason,
-        /// Consumers of published captures that had not heard of it. Lines of before have no such
-        /// field.
+        /// Consumers of published captures that had not heard of it. Old lines have no such field.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         undelivered: Vec<String>,
     },
-    /// What a crash left behind, and is no capture.
+    /// A file that a crash left behind, and that is no capture, was moved aside.
     SetAside {
-        /// Where it is now.
+        /// The path at which it is now.
         path: String,
         /// Bytes of the file.
         bytes: u64,
         /// Hash of these.
         #[serde(flatten)]
         hash: FileHash,
-        /// What is wrong with it.
+        /// The fault of the file.
         why: String,
     },
     /// Frames were lost that belong to no file.
     Lost {
-        /// Whose; none for the sessions beyond the limit.
+        /// The session whose frames these were; none for the sessions beyond the limit.
         session: Option<Session>,
         /// Frames by reason.
         dropped: BTreeMap<String, u64>,
     },
 }
 
-/// A line as it is written.
+/// A line of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Line<E = Event> {
-    /// When it was written.
+    /// The time at which it was written.
     pub time: Timestamp,
-    /// What happened.
+    /// The event that it tells of.
     #[serde(flatten)]
     pub event: E,
     /// Hash of the bytes of the line before, without the newline; zeros in the first.
@@ -136,9 +137,9 @@ pub(crate) struct Line<E = Event> {
 
 /// The fields that lines have, whatever they say.
 ///
-/// Lines are read through this and not as [`Event`] is declared, because serde keeps the fields of
-/// a tagged and flattened type in memory until it has seen the tag. A manifest can have a million
-/// lines, for which whoever starts waits.
+/// Lines are read through this type and not as [`Event`] is declared, because serde keeps the
+/// fields of a tagged and flattened type in memory until it has seen the tag. A manifest can have a
+/// million lines, for which whoever starts waits.
 #[derive(Debug, Deserialize)]
 struct Fields<'a> {
     time: Timestamp,

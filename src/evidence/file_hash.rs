@@ -1,8 +1,8 @@
-//! The hash of a file's bytes, which says by what algorithm it was made.
+//! The hash of a file's bytes says by what algorithm it was made.
 //!
-//! In a line the hash is one field with the algorithm's name, `"sha256": "ba78..."` or
-//! `"blake3": "6437..."`, which is what `sha256sum` and `b3sum` print. A directory can have files of
-//! both, and some without: whoever compares takes the algorithm from the line.
+//! In a line the hash is one field with the algorithm's name, `"sha256": "ba78..."` or `"blake3":
+//! "6437..."`, which is what `sha256sum` and `b3sum` print. A directory can have files of both, and
+//! some without: whoever compares takes the algorithm from the line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::digest::{Digest, Hasher};
 /// Bytes of a file that are read at a time.
 const PIECE: usize = 256 * 1024;
 
-/// The hash of files.
+/// The algorithm by which files are hashed.
 ///
 /// The comments of the variants are the text of `vxtap run --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -32,10 +32,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub(crate) const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Blake3];
 
-    /// The name of the field that a line has for it.
+    /// Returns the name of the field that a line has for a hash by it.
     #[must_use]
     pub(crate) fn key(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ pub enum FileHash {
 }
 
 impl FileHash {
-    /// The hash of `bytes`.
+    /// Returns the hash of `bytes`.
     #[must_use]
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
         let mut hasher = FileHasher::new(algorithm);
@@ -64,7 +64,7 @@ impl FileHash {
         hasher.finish()
     }
 
-    /// By what it was made, and can be compared.
+    /// Returns the algorithm by which the hash was made, and can be compared.
     #[must_use]
     pub(crate) fn algorithm(self) -> Algorithm {
         match self {
@@ -83,7 +83,7 @@ impl fmt::Display for FileHash {
     }
 }
 
-/// As the one field of a map, for `#[serde(flatten)]`.
+/// Writes the hash as the one field of a map, for `#[serde(flatten)]`.
 impl Serialize for FileHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(1))?;
@@ -92,14 +92,14 @@ impl Serialize for FileHash {
     }
 }
 
-/// From a map that has exactly one of the fields.
+/// Reads the hash from a map that has exactly one of the fields.
 impl<'de> Deserialize<'de> for FileHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         optional::deserialize(deserializer)?.ok_or_else(|| D::Error::custom("there is no hash"))
     }
 }
 
-/// What a line has in the field for BLAKE3.
+/// The content of the field that a line has for BLAKE3.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Blake3(blake3::Hash);
 
@@ -119,7 +119,7 @@ pub(super) struct Hashes {
 }
 
 impl Hashes {
-    /// What they say; none where there is none.
+    /// Returns the hash that the fields say; none where they say none.
     pub(super) fn hash(self) -> Result<Option<FileHash>, &'static str> {
         match (self.sha256, self.blake3) {
             (None, None) => Ok(None),
@@ -130,8 +130,9 @@ impl Hashes {
     }
 }
 
-/// A hash that may be missing, for `#[serde(flatten, with = "optional")]`. Serde's own `Option` would
-/// take a hash that cannot be read for none, and its file would pass for one that was not hashed.
+/// Reads and writes a hash that may be missing, for `#[serde(flatten, with = "optional")]`. Serde's
+/// own `Option` would take a hash that cannot be read for none, and its file would pass for one
+/// that was not hashed.
 pub(super) mod optional {
     use serde::de::Error as _;
     use serde::ser::SerializeMap;
@@ -151,8 +152,8 @@ pub(super) mod optional {
     }
 }
 
-/// A hasher computes the hash of a file that comes in pieces. BLAKE3 is fast with large pieces alone:
-/// from 64 KiB on it hashes 6.5 GB/s, of 4 KiB 2.7 GB/s.
+/// A hasher computes the hash of a file that comes in pieces. BLAKE3 is fast with large pieces
+/// alone: from 64 KiB on it hashes 6.5 GB/s, of 4 KiB 2.7 GB/s.
 #[derive(Debug, Clone)]
 pub(crate) struct FileHasher(State);
 
@@ -163,7 +164,7 @@ enum State {
 }
 
 impl FileHasher {
-    /// One that has no bytes yet.
+    /// Makes a hasher that has no bytes yet.
     #[must_use]
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
@@ -183,14 +184,14 @@ impl FileHasher {
     /// Returns the hash of all that `source` yields, which is read in pieces of 256 KiB.
     ///
     /// # Errors
-    /// What reading returns.
+    /// Reading the source fails.
     pub(crate) fn read(mut self, source: impl Read) -> io::Result<FileHash> {
         // A copy hands on what such a reader has in its buffer, without one of its own.
         io::copy(&mut BufReader::with_capacity(PIECE, source), &mut self)?;
         Ok(self.finish())
     }
 
-    /// The hash of all pieces.
+    /// Returns the hash of all pieces.
     #[must_use]
     pub(crate) fn finish(self) -> FileHash {
         match self.0 {
@@ -216,7 +217,7 @@ mod tests {
     use super::*;
     use serde_json::{from_str, to_string};
 
-    /// `printf abc | sha256sum` and `printf abc | b3sum`.
+    /// The output of `printf abc | sha256sum` and `printf abc | b3sum`.
     const ABC: [(Algorithm, &str); 2] = [
         (Algorithm::Sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
         (Algorithm::Blake3, "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"),

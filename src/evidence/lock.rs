@@ -1,6 +1,6 @@
 //! Locks say which process a directory belongs to.
 //!
-//! There are two. The lock on the manifest goes with the file wherever that is moved, so that
+//! There are two locks. The lock on the manifest goes with the file wherever that is moved, so that
 //! another sensor would find the name free while the first still writes its parts. The lock on the
 //! directory goes with the directory. The system lets go of both with the process, however that
 //! ends.
@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-/// How often a lock is asked for, and the time between.
+/// The number of times that a lock is asked for, and the time between.
 const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -32,14 +32,14 @@ pub struct LockError {
 }
 
 impl LockError {
-    /// Another process has the lock on `file`, and with it `directory`.
+    /// Tells that another process has the lock on `file`, and with it `directory`.
     pub(crate) fn of(directory: &Path, file: &File) -> Self {
         Self { directory: directory.to_owned(), pid: holder(file) }
     }
 }
 
 /// The lock on a directory, `flock(2)`. None is held where the file system cannot lock a directory;
-/// the lock on the manifest may do there.
+/// there the lock on the manifest may do.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
     _file: Option<File>,
@@ -49,7 +49,7 @@ impl DirectoryLock {
     /// Takes `directory` for this process.
     ///
     /// # Errors
-    /// Where another process has it.
+    /// Another process has the directory.
     pub(crate) fn take(directory: &Path) -> Result<Self, LockError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let locked =
@@ -59,8 +59,8 @@ impl DirectoryLock {
             });
         match locked {
             Ok(result) => Ok(Self { _file: Some(result?) }),
-            // Whoever must have the directory to write there says that it is missing. NFS locks only
-            // what can be written to.
+            // A directory that is missing is said by whoever must have it to write there. NFS locks
+            // only what can be written to.
             Err(error) => {
                 if !matches!(error, Errno::NOENT | Errno::NOTDIR) {
                     tracing::warn!("{}", complaint(directory, error));
@@ -71,8 +71,8 @@ impl DirectoryLock {
     }
 }
 
-/// Returns what to say where `path` cannot be locked. Some network file systems have no locks, which
-/// is no reason to go without captures.
+/// Returns what to say where `path` cannot be locked. Some network file systems have no locks,
+/// which is no reason to go without captures.
 pub(crate) fn complaint(path: &Path, error: Errno) -> String {
     format!(
         "{path} cannot be locked ({error}): make sure that no other vxtap writes to this directory",
@@ -81,10 +81,10 @@ pub(crate) fn complaint(path: &Path, error: Errno) -> String {
 }
 
 /// Takes the lock on `file`. A process that is about to end, or about to become a command that it
-/// runs, has the lock for a moment longer, so it is asked for several times.
+/// runs, has the lock for a moment longer. So the lock is asked for several times.
 ///
 /// # Errors
-/// `WOULDBLOCK` where another process has the lock, and what else `flock(2)` returns.
+/// `WOULDBLOCK` where another process has the lock; otherwise the error of `flock(2)`.
 pub(crate) fn take(file: &File) -> Result<(), Errno> {
     for _ in 0..ATTEMPTS {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {

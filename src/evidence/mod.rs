@@ -1,4 +1,4 @@
-//! Evidence: which captures a directory had, what they held, what became of them.
+//! Evidence says which captures a directory had, what they held, and what became of them.
 //!
 //! `manifest.jsonl` is only ever appended to. Each line is a JSON object that names the hash of the
 //! line before, so that whoever noted the hash of one line can prove that no line up to it was
@@ -6,8 +6,8 @@
 //! published capture without a line, or one that differs from its line, is not of our making,
 //! unless power was lost and nothing was synced.
 //!
-//! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line;
-//! what it was to announce has not happened then, and the next start cuts it off.
+//! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line.
+//! What it was to announce has not happened then, and the next start cuts it off.
 
 pub(crate) mod catalogue;
 mod contents;

@@ -1,4 +1,4 @@
-//! Names of capture files.
+//! Capture files have names.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -13,44 +13,44 @@ pub(crate) const PART: &str = ".part";
 /// Ending of a part file's copy that does not have its name yet.
 pub(crate) const COPY: &str = ".salvage";
 
-/// What is put before a salvaged file's endings.
+/// The text that is put before a salvaged file's endings.
 const RECOVERED: &str = ".recovered";
 
 const OVERFLOW: &str = "overflow";
 
-/// The name of a session's directory, and how its files' names begin; `overflow` for the frames of
-/// sessions beyond the limit.
+/// Returns the name of a session's directory, which is also how its files' names begin; `overflow`
+/// for the frames of sessions beyond the limit.
 #[must_use]
 pub(crate) fn session(session: Option<&Session>) -> String {
     session.map_or_else(|| OVERFLOW.to_owned(), Session::directory_name)
 }
 
-/// The session that a directory of this name belongs to, the overflow session being `None`; nothing
-/// where it is no session's.
+/// Finds the session that a directory of this name belongs to, the overflow session being `None`.
+/// Returns nothing where it is no session's.
 #[must_use]
 pub(crate) fn parse_session(name: &str) -> Option<Option<Session>> {
     if name == OVERFLOW { Some(None) } else { Session::from_directory_name(name).map(Some) }
 }
 
-/// The name under which a capture is written, and the one under which it is published.
+/// The two names of a capture: while it is written, and when it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
-    /// While it is written to.
+    /// The path while it is written to.
     pub part: PathBuf,
-    /// When it is complete.
+    /// The path when it is complete.
     pub published: PathBuf,
 }
 
 impl Names {
-    /// Makes the names in `directory` for file number `sequence` of `session`, whose first frame came
-    /// at `start`. The `ending` says of what kind the file is, as `pcap`.
+    /// Makes the names in `directory` for file number `sequence` of `session`, whose first frame
+    /// came at `start`. The `ending` says of what kind the file is, as `pcap`.
     #[must_use]
     pub(crate) fn new(directory: &Path, session: &str, start: Timestamp, sequence: u32, ending: &str) -> Self {
         let name = format!("{session}_{}_{sequence:06}.{ending}", start.compact());
         Self { part: directory.join(format!("{name}{PART}")), published: directory.join(name) }
     }
 
-    /// The names of a left-over, by that of its part file; `None` where it is not one.
+    /// Returns the names of a left-over, by that of its part file; `None` where it is not one.
     #[must_use]
     pub(crate) fn of_part(part: &Path) -> Option<Self> {
         let name = part.file_name()?.to_str()?.strip_suffix(PART)?;
@@ -65,14 +65,14 @@ impl Names {
         self.with(&format!("{RECOVERED}{again}"))
     }
 
-    /// The name under which a file is published where something else has its own: `X-2.pcap` for
-    /// `X.pcap`. Attempts begin with the second.
+    /// Returns the name under which a file is published where something else has its own:
+    /// `X-2.pcap` for `X.pcap`. Attempts begin with the second.
     #[must_use]
     pub(crate) fn another(&self, attempt: u32) -> Option<PathBuf> {
         self.with(&format!("-{attempt}"))
     }
 
-    /// The name with something before its endings.
+    /// Returns the name with something before its endings.
     fn with(&self, what: &str) -> Option<PathBuf> {
         let name = self.published.file_name()?.to_str()?;
         // The endings begin behind the sequence number, the last part of the name, which holds no
@@ -85,8 +85,8 @@ impl Names {
     }
 }
 
-/// Returns the names that a capture may have while its line is written and its own name is not there
-/// yet. A salvaged capture has the name of the part file, or of a copy of the part file.
+/// Returns the names that a capture may have while its line is written and its own name is not
+/// there yet. A salvaged capture has the name of the part file, or of a copy of the part file.
 #[must_use]
 pub(crate) fn before(published: &str) -> Vec<String> {
     if let Some(name) = unrecovered(published) {
@@ -95,7 +95,8 @@ pub(crate) fn before(published: &str) -> Vec<String> {
     vec![format!("{}{PART}", first(published).as_deref().unwrap_or(published))]
 }
 
-/// `X.pcap` for `X.recovered.pcap` and `X.recovered-2.pcap`: the reverse of [`Names::recovered`].
+/// Returns `X.pcap` for `X.recovered.pcap` and `X.recovered-2.pcap`: the reverse of
+/// [`Names::recovered`].
 fn unrecovered(name: &str) -> Option<String> {
     let (stem, rest) = name.rsplit_once('_')?;
     let (number, rest) = rest.split_once(RECOVERED)?;
@@ -104,7 +105,7 @@ fn unrecovered(name: &str) -> Option<String> {
     (is_number(number) && is_again).then(|| format!("{stem}_{number}.{endings}"))
 }
 
-/// `X.pcap` for `X-2.pcap`: the reverse of [`Names::another`].
+/// Returns `X.pcap` for `X-2.pcap`: the reverse of [`Names::another`].
 fn first(name: &str) -> Option<String> {
     let (stem, rest) = name.rsplit_once('_')?;
     let (number, endings) = rest.split_once('.')?;
@@ -116,8 +117,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Says whether a file in the directory of `session` has a name such as is given to a capture that is
-/// complete, salvaged captures included.
+/// Says whether a file in the directory of `session` has a name such as is given to a capture that
+/// is complete, salvaged captures included.
 #[must_use]
 pub(crate) fn is_published(session: &str, name: &str) -> bool {
     let plain = unrecovered(name).or_else(|| first(name));
@@ -148,7 +149,7 @@ fn without<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
 /// Says whether a path that a manifest names may be touched: a session's directory and a capture in
 /// it, and nothing else.
 ///
-/// A manifest may have been tampered with. What it says must not lead to another file.
+/// A manifest may have been tampered with. Its lines must not lead to another file.
 #[must_use]
 pub(crate) fn is_capture_path(path: &str) -> bool {
     is_inside(path)
@@ -163,15 +164,15 @@ pub(crate) fn is_complete_path(path: &str) -> bool {
     is_capture_path(path) && !path.ends_with(PART)
 }
 
-/// Says whether a path is that of a complete capture whose name is such as this program gives. What a
-/// line says was published or removed may be removed if so.
+/// Says whether a path is that of a complete capture whose name is such as this program gives. A
+/// file that a line says was published or removed may be removed if so.
 #[must_use]
 pub(crate) fn is_removable_path(path: &str) -> bool {
     is_complete_path(path) && path.split_once('/').is_some_and(|(directory, name)| is_published(directory, name))
 }
 
-/// Says whether a path leads to something below the directory, and is written in the one way there is
-/// to write it.
+/// Says whether a path leads to something below the directory, and is written in the one way there
+/// is to write it.
 #[must_use]
 pub(crate) fn is_inside(path: &str) -> bool {
     let normal = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
@@ -182,12 +183,12 @@ pub(crate) fn is_inside(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Vni, source};
+    use crate::wire::{Vni, address};
 
     #[test]
     fn names_are_safe_sort_and_can_be_read_back() {
         for (source, name) in [("192.0.2.1", "vni7_192.0.2.1"), ("2001:db8::1", "vni7_2001-db8--1")] {
-            let key = Session::vxlan(source::of(source.parse().unwrap()), Vni::new(7).unwrap());
+            let key = Session::vxlan(address::of(source.parse().unwrap()), Vni::new(7).unwrap());
             assert_eq!(session(Some(&key)), name);
             assert_eq!(parse_session(name), Some(Some(key)));
         }

@@ -10,7 +10,7 @@ pub mod worker;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -21,7 +21,7 @@ use self::outlet::Outlet;
 pub(crate) use self::output::{Destination, OutputError, OutputPlan};
 use self::quota::Quota;
 use self::step::Step;
-use self::worker::{Ended, Worker};
+use self::worker::{Ended, Why, Worker};
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, SessionTable};
@@ -59,7 +59,8 @@ pub(crate) struct Pipeline {
     pub registry: Arc<Registry>,
     /// The orders that the outputs get meanwhile.
     pub orders: Arc<Orders>,
-    /// Receives when a worker has ended by itself.
+    /// Receives when the sensor is to end by itself: a worker has failed, the quota is spent, or no
+    /// source has any more.
     pub ended: Receiver<()>,
     started: Timestamp,
     stop: Arc<AtomicBool>,
@@ -74,6 +75,8 @@ pub struct Outcome {
     pub snapshot: Snapshot,
     /// The failures on the way, each in a sentence.
     pub failures: Vec<String>,
+    /// Sources that were stopped before their end. What they had left is not in the ledger.
+    pub cut_short: usize,
 }
 
 impl Pipeline {
@@ -112,6 +115,7 @@ impl Pipeline {
         let started = Timestamp::now();
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
+        let running = Arc::new(AtomicUsize::new(sources.len()));
         let mut accounts = front.accounts.into_iter();
         for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
@@ -119,10 +123,12 @@ impl Pipeline {
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
-            let ended = Tell(ended_sender.clone());
+            let tell = Tell { ended: ended_sender.clone(), running: Arc::clone(&running), why: Why::Failed };
             workers.push(thread.spawn(move || {
-                let _tell = ended;
-                worker.run(&stop)
+                let mut tell = tell;
+                let ended = worker.run(&stop);
+                tell.why = ended.why;
+                ended
             })?);
         }
         Ok(Self { ledger: Arc::new(ledger), registry, orders, ended, started, stop, workers, sinks })
@@ -134,9 +140,11 @@ impl Pipeline {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
         let mut sources = Vec::with_capacity(self.workers.len());
+        let mut cut_short = 0;
         for (worker, counters) in self.workers.into_iter().zip(&self.ledger.workers) {
             match worker.join() {
                 Ok(ended) => {
+                    cut_short += usize::from(ended.cut_short);
                     sources.push((ended.source, ended.refused, counters));
                     failures.extend(ended.failure.map(|error| format!("a worker could not receive: {error}")));
                 }
@@ -161,17 +169,32 @@ impl Pipeline {
         if snapshot.failed() > 0 {
             failures.push("an output failed: see the drops of the outputs in the ledger".into());
         }
-        Outcome { snapshot, failures }
+        if cut_short > 0 {
+            tracing::warn!(
+                "{cut_short} sources were stopped before their end; what they had left is not in the ledger"
+            );
+        }
+        Outcome { snapshot, failures, cut_short }
     }
 }
 
-/// Tells that a worker has ended, also where it panicked.
-struct Tell(Sender<()>);
+/// Tells that the sensor is to end when a worker has ended, where that follows from it. The end of
+/// one source is no reason while another worker runs.
+struct Tell {
+    ended: Sender<()>,
+    /// Workers that have not ended yet.
+    running: Arc<AtomicUsize>,
+    /// The reason for which the worker ended. A worker that panicked leaves it at a failure.
+    why: Why,
+}
 
 impl Drop for Tell {
     fn drop(&mut self) {
-        // Nobody listens where the sensor was told to end.
-        let _ = self.0.try_send(());
+        let is_last = self.running.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last || self.why != Why::End {
+            // It has been told already, or nobody listens where the sensor was told to end.
+            let _ = self.ended.try_send(());
+        }
     }
 }
 

@@ -59,6 +59,8 @@ impl Step {
         if inner.original > inner.arrived {
             counters.cut_by_mirror.add(1);
         }
+        // A capture says the link type once, for all frames of its session.
+        debug_assert_eq!(inner.link_type, datagram.encapsulation.link_type());
         let session = Session {
             encapsulation: datagram.encapsulation,
             source: datagram.source,

@@ -8,7 +8,7 @@ use crate::sink::file::tests::plan;
 use crate::source::prepared::Prepared;
 use crate::source::{Datagram, Offline, Received, Source};
 
-/// One output of files, which wants all.
+/// Makes a plan of one output of files, which wants all.
 fn to_files(dir: &Path) -> PipelinePlan {
     let output = OutputPlan {
         name: "pcap".into(),
@@ -45,12 +45,11 @@ fn a_source_that_ends_ends_the_sensor_and_all_it_had_is_written() {
         Offline::new(Recorded(Prepared { ends: true, ..Prepared::new(payloads) }))
     };
     // More than the chunks of a lane hold, so that workers wait for the files.
-    let sources = vec![recorded(3_000), recorded(1_000)];
+    let sources = vec![recorded(3_000), recorded(10), recorded(990)];
     let pipeline = Pipeline::start(&to_files(dir.path()), &Arc::default(), sources, Front::default()).unwrap();
-    for _ in 0..2 {
-        pipeline.ended.recv_timeout(Duration::from_secs(60)).expect("a worker tells that it has ended");
-    }
+    pipeline.ended.recv_timeout(Duration::from_secs(60)).expect("the last worker tells that it has ended");
     let outcome = pipeline.end();
+    assert_eq!(outcome.cut_short, 0);
     assert_eq!(outcome.failures, Vec::<String>::new());
     let written = outcome.snapshot.outputs["pcap"].written;
     assert_eq!(
@@ -67,10 +66,69 @@ fn a_recorded_source_that_is_stopped_does_not_go_on() {
     let plan = PipelinePlan { count: Some(10), ..to_files(dir.path()) };
     let pipeline = Pipeline::start(&plan, &Arc::default(), vec![source], Front::default()).unwrap();
     pipeline.ended.recv_timeout(Duration::from_secs(60)).expect("the quota is spent");
-    let snapshot = pipeline.end().snapshot;
+    let outcome = pipeline.end();
+    assert_eq!(outcome.cut_short, 1, "it had more");
+    let snapshot = outcome.snapshot;
     assert_eq!(
         (snapshot.datagrams.received, snapshot.datagrams.refused_at_stop),
         (10, 0),
         "nobody sends what is in a file"
     );
+}
+
+/// A source that fails once it is asked.
+#[derive(Debug)]
+struct Broken;
+
+impl Source for Broken {
+    fn receive(&mut self, _: usize, _: &mut impl FnMut(&Datagram<'_>)) -> std::io::Result<Received> {
+        Err(std::io::Error::other("broken"))
+    }
+}
+
+/// A source that has nothing yet, and does not end.
+#[derive(Debug)]
+struct Silent;
+
+impl Source for Silent {
+    fn receive(&mut self, _: usize, _: &mut impl FnMut(&Datagram<'_>)) -> std::io::Result<Received> {
+        Ok(Received::Datagrams(0))
+    }
+}
+
+/// One of several sources.
+#[derive(Debug)]
+enum Any {
+    Recorded(Recorded),
+    Broken(Broken),
+    Silent(Silent),
+}
+
+impl Source for Any {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> std::io::Result<Received> {
+        match self {
+            Self::Recorded(source) => source.receive(limit, deliver),
+            Self::Broken(source) => source.receive(limit, deliver),
+            Self::Silent(source) => source.receive(limit, deliver),
+        }
+    }
+}
+
+#[test]
+fn a_failure_is_told_at_once_and_the_end_of_one_source_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |sources: Vec<Any>| {
+        let sources = sources.into_iter().map(Offline::new).collect();
+        Pipeline::start(&to_files(dir.path()), &Arc::default(), sources, Front::default()).unwrap()
+    };
+    let ends = || Any::Recorded(Recorded(Prepared { ends: true, ..Prepared::default() }));
+
+    let one_ends = start(vec![ends(), Any::Silent(Silent)]);
+    assert!(one_ends.ended.recv_timeout(Duration::from_millis(200)).is_err(), "the other may have more");
+    let outcome = one_ends.end();
+    assert_eq!((outcome.cut_short, outcome.failures), (1, Vec::new()));
+
+    let one_fails = start(vec![Any::Broken(Broken), Any::Silent(Silent)]);
+    one_fails.ended.recv_timeout(Duration::from_secs(60)).expect("a failure is told while others run");
+    assert_eq!(one_fails.end().failures, ["a worker could not receive: broken"]);
 }

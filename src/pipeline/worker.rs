@@ -35,11 +35,28 @@ const REFRESH: Duration = Duration::from_millis(200);
 /// The longest time for which a worker that stops drains its source, should datagrams keep coming.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// The reason for which a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It was told to stop.
+    Stopped,
+    /// The quota of all workers is spent.
+    Spent,
+    /// Its source has no more, which says nothing of the sources of others.
+    End,
+    /// Something failed: see [`Ended::failure`].
+    Failed,
+}
+
 /// The remains of a worker that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The failure of its source, if that is why it ended.
+    /// The reason for which it ended.
+    pub why: Why,
+    /// The failure of its source, or of what goes by it.
     pub failure: Option<io::Error>,
+    /// True where its source had more when it was stopped, which is not in the ledger.
+    pub cut_short: bool,
     /// Its source, which still holds its place. Once it is gone, what would come to it goes to a
     /// worker that may not have ended yet, and that session's file would have a gap.
     pub source: Box<dyn Refusing>,
@@ -58,6 +75,8 @@ pub struct Worker<S> {
     rested: bool,
     /// The time at which the kernel's counters are read again.
     refresh: Instant,
+    /// The longest time for which it drains its source: [`DRAIN`].
+    drain: Duration,
 }
 
 impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
@@ -65,7 +84,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     /// by it are the affair of `bypass`.
     #[must_use]
     pub fn new(source: S, step: Step, bypass: Bypass, quota: Option<Arc<Quota>>) -> Self {
-        Self { source, step, bypass, quota, rested: true, refresh: Instant::now() }
+        Self { source, step, bypass, quota, rested: true, refresh: Instant::now(), drain: DRAIN }
     }
 
     /// Does one turn of the loop: receives what has come. Where that is little, the worker naps so
@@ -103,46 +122,72 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         let limit = self.quota.as_ref().map_or(TURN, |quota| quota.take(TURN));
         let step = &mut self.step;
         step.allowed.refresh();
-        let received = self.source.receive(limit, &mut |datagram| step.datagram(datagram));
+        // A source that fails may have lent datagrams before.
+        let mut lent = 0;
+        let received = self.source.receive(limit, &mut |datagram| {
+            lent += 1;
+            step.datagram(datagram);
+        });
         if let Some(quota) = &self.quota {
-            quota.settle(limit, received.as_ref().map_or(0, |received| received.datagrams()));
+            quota.settle(limit, lent);
         }
         received
     }
 
     /// Receives until `stop` or the end of the source, then drains what had come by then.
     pub(crate) fn run(mut self, stop: &AtomicBool) -> Ended {
-        let mut failure = self.receive_until(stop).err();
-        // The datagrams that are still there came beyond the quota, or faster than they could be
-        // drained.
-        let mut left = 0;
-        let Self { source, step, .. } = &mut self;
-        // A copy is of a frame that an output had in time.
-        let mut late = |datagram: &Datagram<'_>| if datagram.delivered { step.datagram(datagram) } else { left += 1 };
-        while matches!(source.receive(TURN, &mut late), Ok(Received::Datagrams(1..))) {}
+        let received = self.receive_until(stop);
+        let left = self.count_left();
         self.refresh_counters();
-        failure = failure.or(self.bypass.settle(&mut self.step).err());
+        let settled = self.bypass.settle(&mut self.step);
+        let (why, failure) = match received.and_then(|why| settled.map(|()| why)) {
+            Ok(why) => (why, None),
+            Err(error) => (Why::Failed, Some(error)),
+        };
         let refused = LiveSource::refused(&mut self.source);
         self.step.counters.refused_at_stop.raise(refused + left);
-        Ended { failure, source: Box::new(self.source), refused }
+        let cut_short = self.source.cut_short();
+        Ended { why, failure, cut_short, source: Box::new(self.source), refused }
     }
 
-    fn receive_until(&mut self, stop: &AtomicBool) -> io::Result<()> {
+    /// Counts the datagrams that are still there: they came beyond the quota, or faster than they
+    /// could be drained. Copies of frames that an output had in time are received all the same.
+    fn count_left(&mut self) -> u64 {
+        let Self { source, step, .. } = self;
+        let mut left = 0;
+        let end = Instant::now() + self.drain;
+        loop {
+            let mut lent = 0;
+            // A source that fails may have lent datagrams before, and may have more of them.
+            let _ = source.receive(TURN, &mut |datagram: &Datagram<'_>| {
+                lent += 1;
+                if datagram.delivered { step.datagram(datagram) } else { left += 1 }
+            });
+            if lent == 0 || Instant::now() >= end {
+                return left;
+            }
+        }
+    }
+
+    fn receive_until(&mut self, stop: &AtomicBool) -> io::Result<Why> {
         let result = loop {
-            if stop.load(Ordering::Relaxed) || self.quota.as_ref().is_some_and(|quota| quota.is_spent()) {
-                break Ok(());
+            if stop.load(Ordering::Relaxed) {
+                break Ok(Why::Stopped);
+            }
+            if self.quota.as_ref().is_some_and(|quota| quota.is_spent()) {
+                break Ok(Why::Spent);
             }
             match self.turn(WAIT) {
                 Ok(Received::Datagrams(_)) => {}
-                Ok(Received::End) => break Ok(()),
+                Ok(Received::End) => break Ok(Why::End),
                 Err(error) => break Err(error),
             }
         };
         self.source.refuse_further();
-        result?;
-        let end = Instant::now() + DRAIN;
+        let why = result?;
+        let end = Instant::now() + self.drain;
         while self.receive()?.datagrams() > 0 && Instant::now() < end {}
-        Ok(())
+        Ok(why)
     }
 }
 
@@ -212,6 +257,34 @@ pub(super) mod tests {
         assert_eq!(waits(NAP, steady), [1, 1, 1, 1, 1, 1, 2, 3], "at first, and after an empty nap");
         assert_eq!(waits(NAP, [0, 1, 0, 1, 1, 0, 0, 0]), [1, 1, 2, 2, 2, 3, 4, 5], "each of few has its nap");
         assert_eq!(waits(Duration::ZERO, steady), [1, 1, 2, 2, 2, 3, 4, 5], "no nap with small buffers");
+    }
+
+    /// Makes a worker without outputs that receives from `source`.
+    fn bare(source: Prepared, quota: Option<Arc<Quota>>) -> Worker<Prepared> {
+        let sessions = SessionTable::new(Arc::new(Registry::new(1)));
+        let step = Step::new(ReservedBits::Accept, Arc::default(), sessions, Vec::new(), Ledger::default().worker());
+        Worker::new(source, step, Bypass::default(), quota)
+    }
+
+    #[test]
+    fn what_a_source_lent_before_it_failed_is_off_the_quota_and_the_rest_is_counted() {
+        let quota = Arc::new(Quota::new(1000));
+        let payloads = (0..300).map(|_| payload(1, 60));
+        let worker = bare(Prepared { fails: true, ..Prepared::new(payloads) }, Some(Arc::clone(&quota)));
+        let counters = Arc::clone(&worker.step.counters);
+        let ended = worker.run(&AtomicBool::new(false));
+        assert_eq!((ended.why, ended.failure.unwrap().to_string().as_str()), (Why::Failed, "broken"));
+        assert_eq!((counters.received.get(), counters.refused_at_stop.get()), (64, 300 - 64));
+        assert_eq!(quota.take(usize::MAX), 1000 - 64);
+    }
+
+    #[test]
+    fn a_source_that_never_runs_dry_does_not_keep_the_worker() {
+        let mut worker = bare(Prepared { endless: true, ..Prepared::new([payload(1, 60)]) }, None);
+        worker.drain = Duration::from_millis(5);
+        let counters = Arc::clone(&worker.step.counters);
+        assert_eq!(worker.run(&AtomicBool::new(true)).why, Why::Stopped);
+        assert!(counters.received.get() > 0 && counters.refused_at_stop.get() > 0);
     }
 
     #[test]

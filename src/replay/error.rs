@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::record::read::ReadError;
 
-/// The reasons why nothing, or nothing more, can be sent.
+/// The reason why nothing, or nothing more, can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// A file cannot be opened.

@@ -24,7 +24,7 @@ pub enum Input {
     },
 }
 
-/// What to send, where to, and how, is in a plan.
+/// A plan of what to send, where to, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayPlan {
     /// Captures, in the order in which they are sent.

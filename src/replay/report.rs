@@ -1,4 +1,4 @@
-//! The report of a replay.
+//! A replay ends with a report.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Demultiplexing: which mirror session a frame belongs to, and which outputs want it.
+//! Routing says which mirror session a frame belongs to, and which outputs want it.
 //!
 //! Each worker has a [`SessionTable`] of its own, which is looked up without a lock. The shared
 //! [`Registry`] gives a session its number when any worker sees it first, so that one session which

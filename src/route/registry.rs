@@ -1,4 +1,4 @@
-//! The sessions of all workers.
+//! All workers share one registry of sessions.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,7 +13,8 @@ use crate::session::Session;
 #[derive(Debug)]
 pub struct Registry {
     limit: u32,
-    /// Length of `sessions`: lets a worker see without the lock whether there is anything new.
+    /// The length of `sessions`, by which a worker sees without the lock whether there is anything
+    /// new.
     count: AtomicU32,
     sessions: Mutex<Sessions>,
 }
@@ -26,19 +27,19 @@ struct Sessions {
 }
 
 impl Registry {
-    /// A registry for up to `limit` sessions.
+    /// Makes a registry for up to `limit` sessions.
     #[must_use]
     pub fn new(limit: u32) -> Self {
         Self { limit, count: AtomicU32::new(0), sessions: Mutex::default() }
     }
 
-    /// Sessions at most.
+    /// Returns the most sessions that there can be.
     #[must_use]
     pub(crate) fn limit(&self) -> u32 {
         self.limit
     }
 
-    /// Sessions seen so far.
+    /// Returns how many sessions were seen so far.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::Acquire)
@@ -61,14 +62,14 @@ impl Registry {
         Some(id)
     }
 
-    /// All sessions, in the order of their numbers.
+    /// Returns all sessions, in the order of their numbers.
     #[must_use]
     pub(crate) fn sessions(&self) -> Vec<Session> {
         self.lock().all.clone()
     }
 
-    /// Returns the sessions after the first `known`, in their order. They are copied, so that nobody
-    /// waits for what the caller does with them.
+    /// Returns the sessions after the first `known`, in their order. They are copied, so that
+    /// nobody waits for what the caller does with them.
     #[must_use]
     pub(crate) fn since(&self, known: u32) -> Vec<(SessionId, Session)> {
         (1..).map(SessionId).zip(self.lock().all.iter().copied()).skip(known as usize).collect()

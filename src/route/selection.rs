@@ -1,26 +1,27 @@
-//! Which frames an output wants.
+//! A selection says which frames an output wants.
 
 use crate::wire::{Vni, VniSet, flow};
 
 /// The frames that an output takes; by default all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only these VNIs; all where there is none.
+    /// The VNIs that it takes; all where there is none.
     pub vnis: Option<VniSet>,
-    /// Only a share of the conversations.
+    /// The share of the conversations that it takes; all where there is none.
     pub share: Option<Share>,
 }
 
 /// One of several equal outputs that conversations are spread over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// Which one, from 0.
+    /// The number of this output among them, from 0.
     pub index: u32,
-    /// How many there are.
+    /// The number of these outputs.
     pub of: u32,
 }
 
-/// A frame as selections see it. What is worth computing once for all of them is computed when the first asks.
+/// A frame as selections see it. A value that is worth computing once for all of them is computed
+/// when the first asks.
 #[derive(Debug)]
 pub(crate) struct Candidate<'a> {
     vni: Vni,
@@ -29,7 +30,7 @@ pub(crate) struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    /// A frame of this VNI.
+    /// Makes a candidate of a frame of this VNI.
     #[must_use]
     pub(crate) fn new(vni: Vni, frame: &'a [u8]) -> Self {
         Self { vni, frame, hash: None }
@@ -37,8 +38,8 @@ impl<'a> Candidate<'a> {
 }
 
 impl Selection {
-    /// Whether the output takes this frame. Both directions of a conversation and all its fragments are taken by the same share; a
-    /// frame that is not IP by the first.
+    /// Says whether the output takes this frame. Both directions of a conversation and all its
+    /// fragments are taken by the same share. A frame that is not IP is taken by the first.
     #[inline]
     pub(crate) fn takes(&self, candidate: &mut Candidate<'_>) -> bool {
         if self.vnis.as_ref().is_some_and(|vnis| !vnis.contains(candidate.vni)) {
@@ -47,7 +48,7 @@ impl Selection {
         self.share.is_none_or(|share| {
             let frame = candidate.frame;
             let hash = candidate.hash.get_or_insert_with(|| flow::hosts_hash(frame));
-            // The high bits of the product: a number below `of`, evenly spread.
+            // The high bits of the product are a number below `of`, evenly spread.
             hash.map_or(0, |hash| (u64::from(hash) * u64::from(share.of)) >> 32) == u64::from(share.index)
         })
     }

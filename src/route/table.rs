@@ -1,4 +1,4 @@
-//! A worker's sessions.
+//! A worker has a table of its sessions.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::ledger::SessionCounts;
 use crate::record::Timestamp;
 use crate::session::Session;
 
-/// Finds the session of a frame and counts it. Owned by one worker: no lock, and no allocation but
-/// when a session is seen first.
+/// Finds the session of a frame and counts it. The table is owned by one worker: no lock, and no
+/// allocation but when a session is seen first.
 ///
 /// When the registry is full, a session that is not in this table is known to be beyond the limit
 /// by one atomic load, so a flood of new sessions never takes the lock.
@@ -27,7 +27,7 @@ pub struct SessionTable {
 }
 
 impl SessionTable {
-    /// A table that shares `registry` with the other workers'.
+    /// Makes a table that shares `registry` with the other workers'.
     #[must_use]
     pub fn new(registry: Arc<Registry>) -> Self {
         Self { registry, known: 0, ids: HashMap::default(), last: None, counts: Arc::default() }
@@ -38,8 +38,8 @@ impl SessionTable {
         self.counts = counts;
     }
 
-    /// The number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the limit.
-    /// Counts a frame of `bytes` bytes received at `time`.
+    /// Returns the number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the
+    /// limit. Counts a frame of `bytes` bytes received at `time`.
     #[inline]
     pub fn count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
         let id = match self.last {

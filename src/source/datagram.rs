@@ -21,7 +21,7 @@ pub struct Datagram<'a> {
     /// True where an output had the frame already, in front of the worker: this is a copy for the
     /// other outputs.
     pub delivered: bool,
-    /// Outer source address, as [`crate::wire::source`] has it.
+    /// Outer source address, as [`crate::wire::address`] has it.
     pub source: Ipv6Addr,
     /// The UDP port of this host that the datagram came to.
     pub port: u16,

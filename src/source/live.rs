@@ -2,9 +2,13 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::thread;
 use std::time::Duration;
 
 use super::datagram::{Datagram, Received, Source};
+
+/// The time after which an idle source that is no live one is asked again.
+const NAP: Duration = Duration::from_millis(1);
 
 /// A source that receives from the network.
 ///
@@ -47,6 +51,11 @@ pub trait LiveSource: Source {
 
     /// Returns how many datagrams were refused since [`LiveSource::refuse_further`].
     fn refused(&mut self) -> u64;
+
+    /// Says whether the source was stopped before its end. A source that others send to has no end.
+    fn cut_short(&self) -> bool {
+        false
+    }
 }
 
 /// A source that refuses everything: only its counter is of use.
@@ -64,24 +73,35 @@ impl<S: LiveSource + Send + Debug> Refusing for S {
 /// A source that has all its datagrams at once, as a file has them, where a live one is asked for.
 ///
 /// Nobody sends to such a source, so it drops and refuses nothing. To refuse further datagrams is
-/// to end it, wherever it is.
+/// to end it, wherever it is: [`LiveSource::cut_short`] says whether it had more.
 #[derive(Debug)]
 pub struct Offline<S> {
     source: S,
+    /// True where it lends no more.
     ended: bool,
+    /// True where all that it has was lent.
+    is_over: bool,
+    /// True where it lent nothing when it was asked last, and has not ended.
+    is_idle: bool,
 }
 
 impl<S> Offline<S> {
     /// Puts `source`, which ends by itself, where a live one is asked for.
     #[must_use]
     pub fn new(source: S) -> Self {
-        Self { source, ended: false }
+        Self { source, ended: false, is_over: false, is_idle: false }
     }
 }
 
 impl<S: Source> Source for Offline<S> {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
-        if self.ended { Ok(Received::End) } else { self.source.receive(limit, deliver) }
+        if self.ended {
+            return Ok(Received::End);
+        }
+        let received = self.source.receive(limit, deliver)?;
+        self.is_over = received == Received::End;
+        self.is_idle = received == Received::Datagrams(0);
+        Ok(received)
     }
 }
 
@@ -90,7 +110,11 @@ impl<S: Source> LiveSource for Offline<S> {
         Ok(())
     }
 
-    fn wait(&mut self, _: Duration) -> io::Result<()> {
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        // Nothing tells when a source that is no live one has more, so it is asked now and then.
+        if self.is_idle {
+            thread::sleep(timeout.min(NAP));
+        }
         Ok(())
     }
 
@@ -108,5 +132,9 @@ impl<S: Source> LiveSource for Offline<S> {
 
     fn refused(&mut self) -> u64 {
         0
+    }
+
+    fn cut_short(&self) -> bool {
+        self.ended && !self.is_over
     }
 }

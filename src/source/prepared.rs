@@ -17,6 +17,10 @@ pub(crate) struct Prepared {
     pub(crate) turns: VecDeque<usize>,
     /// True where the source ends with its last payload.
     pub(crate) ends: bool,
+    /// True where each turn fails after it has lent.
+    pub(crate) fails: bool,
+    /// True where each payload comes again and again.
+    pub(crate) endless: bool,
     /// True where the datagrams are copies of what was delivered already.
     pub(crate) delivered: bool,
     /// A path for which the source looks when it begins: it cannot begin, and says whether this is
@@ -41,9 +45,10 @@ impl Source for Prepared {
             return Ok(Received::End);
         }
         let most = self.turns.pop_front().unwrap_or(64).min(limit).min(self.payloads.len());
-        for payload in self.payloads.drain(..most) {
+        let lent: Vec<_> = self.payloads.drain(..most).collect();
+        for payload in &lent {
             deliver(&Datagram {
-                payload: &payload,
+                payload,
                 length: payload.len(),
                 delivered: self.delivered,
                 source: Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(),
@@ -51,7 +56,10 @@ impl Source for Prepared {
                 ..Datagram::empty()
             });
         }
-        Ok(Received::Datagrams(most))
+        if self.endless {
+            self.payloads.extend(lent);
+        }
+        if self.fails { Err(io::Error::other("broken")) } else { Ok(Received::Datagrams(most)) }
     }
 }
 

@@ -38,7 +38,7 @@ use crate::host::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
-use crate::wire::{Encapsulation, source};
+use crate::wire::{Encapsulation, address};
 
 /// The most batches of nothing but copies that are received one after the other.
 const COPIES: usize = 16;
@@ -318,7 +318,11 @@ impl UdpSource {
     /// Lends what has come to `take`, at most `limit` datagrams, and returns how many. A datagram
     /// that `take` refuses is held with those behind it, and is the first of the next call.
     #[inline]
-    pub(super) fn offer(&mut self, limit: usize, take: &mut impl FnMut(&Datagram<'_>) -> bool) -> io::Result<usize> {
+    pub(super) fn lend_each(
+        &mut self,
+        limit: usize,
+        take: &mut impl FnMut(&Datagram<'_>) -> bool,
+    ) -> io::Result<usize> {
         let (mut total, mut first) = (0, 0);
         self.has_more = false;
         if let Some(held) = self.held.take() {
@@ -380,7 +384,7 @@ impl UdpSource {
                     truncated: message.truncated,
                     // The kernel has dropped datagrams with a wrong checksum.
                     wrong_checksum: false,
-                    source: if message.over_ipv6 { source::over_ipv6(message.source) } else { message.source },
+                    source: if message.over_ipv6 { address::over_ipv6(message.source) } else { message.source },
                     port: bound.port,
                     encapsulation: Encapsulation::Vxlan,
                     // The kernel stamps every datagram once the option is set.
@@ -410,7 +414,7 @@ impl UdpSource {
 
 impl Source for UdpSource {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
-        let received = self.offer(limit, &mut |datagram| {
+        let received = self.lend_each(limit, &mut |datagram| {
             deliver(datagram);
             true
         })?;

@@ -70,7 +70,7 @@ pub trait Storage: Debug + Send + Sync {
     /// Says whether there is something of this name; a dangling symbolic link counts.
     ///
     /// # Errors
-    /// Those of [`Storage::status`].
+    /// The errors are those of [`Storage::status`].
     fn exists(&self, path: &Path) -> io::Result<bool> {
         Ok(self.status(path)?.is_some())
     }
@@ -78,7 +78,7 @@ pub trait Storage: Debug + Send + Sync {
     /// Lists what is in `directory`.
     ///
     /// # Errors
-    /// Those of `open(2)` and `getdents(2)`.
+    /// The errors are those of `open(2)` and `getdents(2)`.
     fn list(&self, directory: &Path) -> io::Result<Vec<Named>>;
 
     /// Renames a file, without replacing another.
@@ -114,7 +114,7 @@ pub trait Storage: Debug + Send + Sync {
     /// The error of `syncfs(2)`, which may be about a file of somebody else.
     fn sync_all(&self, directory: &Path) -> io::Result<bool>;
 
-    /// The room of the file system that holds `directory`.
+    /// Returns the room of the file system that holds `directory`.
     ///
     /// # Errors
     /// The error of `statvfs(3)`.
@@ -137,8 +137,8 @@ pub trait Storage: Debug + Send + Sync {
 /// all that was taken. After an error nothing but `settled` is certain: `cut` makes the file that
 /// long, or shorter, and appending goes on there.
 pub trait StoredFile: io::Write + Debug + Send {
-    /// So many bytes from the beginning of the file are in it for certain: a later failure takes
-    /// none of them back.
+    /// Returns how many bytes from the beginning of the file are in it for certain: a later failure
+    /// takes none of them back.
     fn settled(&self) -> u64;
 
     /// Says which file it is.

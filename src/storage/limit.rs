@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::process::{Resource, getrlimit};
 
-/// So many bytes a file of this process can have at most; none where there is no limit.
+/// Returns how many bytes a file of this process can have at most; none where there is no limit.
 #[must_use]
 pub(crate) fn file_size_limit() -> Option<u64> {
     getrlimit(Resource::Fsize).current

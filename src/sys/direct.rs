@@ -15,8 +15,8 @@
 //! page-aligned here. The place in the file is up to the caller, and a violation fails with
 //! `EINVAL`.
 //!
-//! It needs Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened hosts
-//! forbid io_uring altogether; there [`Writes::new`] fails.
+//! Direct writes need Linux 5.19 or later, for `IORING_SETUP_COOP_TASKRUN`. Containers and hardened
+//! hosts forbid io_uring altogether; there [`Writes::new`] fails.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -179,7 +179,7 @@ impl Writes {
     /// Waits until at most `pending` buffers are pending.
     ///
     /// # Errors
-    /// Those of [`Writes::advance`].
+    /// The errors are those of [`Writes::advance`].
     pub fn wait(&mut self, pending: usize) -> io::Result<()> {
         loop {
             self.advance()?;

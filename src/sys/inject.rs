@@ -6,7 +6,7 @@
 //! fails with `EAGAIN` instead (`REQ_F_NOWAIT`, io_uring/rw.c). The next submission begins when all
 //! requests of the one before have completed.
 //!
-//! It needs Linux 6.1 or later, for `IORING_SETUP_DEFER_TASKRUN`: older kernels are not worth a
+//! A ring needs Linux 6.1 or later, for `IORING_SETUP_DEFER_TASKRUN`: older kernels are not worth a
 //! second way of using io_uring. Containers and hardened hosts forbid io_uring altogether. Where
 //! [`Ring::new`] fails, [`Tun::inject`] does the same at more cost.
 

@@ -201,8 +201,8 @@ impl Ring {
 }
 
 impl AsFd for Ring {
-    /// The descriptor is readable, for `poll(2)`, while there are records. A sleeper is woken when
-    /// a program says so.
+    /// Lends the descriptor, which is readable, for `poll(2)`, while there are records. A sleeper
+    /// is woken when a program says so.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -1,4 +1,4 @@
-//! The descriptor of a tun or tap interface: `tun(4)`, Documentation/networking/tuntap.rst,
+//! A tun or tap interface has a descriptor: `tun(4)`, Documentation/networking/tuntap.rst,
 //! drivers/net/tun.c.
 //!
 //! Each `write(2)` is one frame that the interface receives, each `read(2)` one that the host sends
@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// `tap` or `tun`, as `ip tuntap` calls it.
+    /// Returns `tap` or `tun`, as `ip tuntap` calls it.
     #[must_use]
     pub(crate) const fn label(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ pub enum AttachError {
     Configure(io::Error),
 }
 
-/// An interface that this process has attached to. Never blocks.
+/// An interface that this process has attached to. Its calls never block.
 #[derive(Debug)]
 pub struct Tun {
     file: File,
@@ -100,7 +100,7 @@ impl Tun {
         Ok(tun)
     }
 
-    /// An ioctl that takes a pointer to `argument`, which the kernel may write to.
+    /// Calls an ioctl that takes a pointer to `argument`, which the kernel may write to.
     fn ioctl_struct<T>(&self, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
         // SAFETY: the descriptor is open for the life of `self`. The callers, all in this file,
         // pair each request with the type that the kernel copies from and to; it keeps no pointer.
@@ -108,7 +108,7 @@ impl Tun {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// An ioctl that takes a number.
+    /// Calls an ioctl that takes a number.
     fn ioctl_int(&self, request: libc::Ioctl, argument: libc::c_ulong) -> io::Result<()> {
         // SAFETY: the descriptor is open for the life of `self`, and the requests that the callers,
         // all in this file, use take a number.

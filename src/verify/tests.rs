@@ -102,7 +102,7 @@ impl Archive {
         verify(self.dir.path(), head).unwrap()
     }
 
-    /// What does not match.
+    /// Returns what does not match.
     #[track_caller]
     fn mismatches(&self) -> Vec<Mismatch> {
         let report = self.report(None);

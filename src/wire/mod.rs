@@ -5,11 +5,11 @@
 //! from, so decapsulation copies nothing.
 #![forbid(unsafe_code)]
 
+pub(crate) mod address;
 pub(crate) mod flow;
 pub mod inner;
 pub mod outer;
 mod reason;
-pub(crate) mod source;
 pub(crate) mod tunnel;
 mod vni;
 mod vni_set;

@@ -80,7 +80,7 @@ impl OuterError {
         OuterError::BadUdpLength,
     ];
 
-    /// The stable label used in the ledger.
+    /// Returns the stable label used in the ledger.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {

@@ -28,7 +28,7 @@ macro_rules! reasons {
             /// All reasons, in the order of their discriminants.
             pub const ALL: [$Name; [$($label),+].len()] = [$($Name::$Variant),+];
 
-            /// The stable label used in the ledger.
+            /// Returns the stable label used in the ledger.
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self { $($Name::$Variant => $label,)+ }

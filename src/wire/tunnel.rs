@@ -14,39 +14,45 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::reason::reasons;
 use super::vni::Vni;
 
-/// The way in which a mirror wraps frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum Encapsulation {
+/// Declares [`Encapsulation`]: `Variant = "label", LinkType;` with a comment above.
+macro_rules! encapsulations {
+    ($($(#[$meta:meta])+ $Variant:ident = $label:literal, $LinkType:ident;)+) => {
+        /// The way in which a mirror wraps frames.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+        pub enum Encapsulation { $($(#[$meta])+ $Variant,)+ }
+
+        impl Encapsulation {
+            /// All encapsulations.
+            pub const ALL: [Encapsulation; [$($label),+].len()] = [$(Encapsulation::$Variant),+];
+
+            /// Returns the stable label in names, lines and the ledger.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Encapsulation::$Variant => $label,)+ }
+            }
+
+            /// Returns the link type of every frame that comes this way, which is that of the
+            /// captures too.
+            #[must_use]
+            pub const fn link_type(self) -> LinkType {
+                match self { $(Encapsulation::$Variant => LinkType::$LinkType,)+ }
+            }
+        }
+    };
+}
+
+encapsulations! {
     /// VXLAN (RFC 7348).
     #[default]
-    Vxlan,
+    Vxlan = "vxlan", Ethernet;
 }
 
 impl Encapsulation {
-    /// All encapsulations.
-    pub(crate) const ALL: [Encapsulation; 1] = [Encapsulation::Vxlan];
-
-    /// Returns the stable label in names, lines and the ledger.
-    #[must_use]
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Encapsulation::Vxlan => "vxlan",
-        }
-    }
-
     /// Returns the label where sessions are written down; none for VXLAN, which goes without
     /// saying.
     #[must_use]
-    pub(crate) fn told(self) -> Option<&'static str> {
+    pub(crate) fn label_unless_default(self) -> Option<&'static str> {
         (self != Self::default()).then(|| self.label())
-    }
-
-    /// Returns the link type of every frame that comes this way, which is that of the captures too.
-    #[must_use]
-    pub(crate) const fn link_type(self) -> LinkType {
-        match self {
-            Encapsulation::Vxlan => LinkType::Ethernet,
-        }
     }
 }
 
@@ -176,5 +182,20 @@ reasons! {
         /// The UDP checksum is not that of the datagram, where the sensor verifies it and not the
         /// kernel (`--verify-checksum`).
         WrongChecksum = "wrong_checksum",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_read_as_what_they_were_written_for() {
+        for encapsulation in Encapsulation::ALL {
+            assert_eq!(encapsulation.label().parse(), Ok(encapsulation));
+        }
+        assert_eq!(Encapsulation::ALL.first(), Some(&Encapsulation::default()));
+        let refused = "tzsp".parse::<Encapsulation>().unwrap_err().to_string();
+        assert_eq!(refused, "unknown encapsulation \"tzsp\": this vxtap knows vxlan");
     }
 }

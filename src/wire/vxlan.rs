@@ -31,7 +31,7 @@
 //! ```
 
 use super::inner;
-use super::tunnel::{Decapsulated, DropReason, LinkType};
+use super::tunnel::{Decapsulated, DropReason, Encapsulation};
 use super::vni::Vni;
 
 /// Length of the header in bytes.
@@ -71,7 +71,7 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
         arrived,
         original: inner::original_length(frame).max(arrived),
         reserved_bits: u64::from_be_bytes(*header) & RESERVED != 0,
-        link_type: LinkType::Ethernet,
+        link_type: Encapsulation::Vxlan.link_type(),
         direction: None,
     })
 }
@@ -87,6 +87,7 @@ pub const fn header(vni: Vni) -> [u8; HEADER_LEN] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LinkType;
     use super::*;
 
     /// Decapsulates a datagram that was kept whole.

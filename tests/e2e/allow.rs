@@ -20,12 +20,12 @@ const WAYS: [&str; 3] =
 const FRAMES: u64 = 401;
 const LENGTH: usize = 60;
 
-/// What the ledger says was not allowed, and of that what was seen in the kernel.
+/// Returns what the ledger says was not allowed, and of that what was seen in the kernel.
 fn unselected(ended: &Ended) -> (u64, u64) {
     (ended.ledger.get("/unselected"), ended.ledger.get("/fast_path/unselected"))
 }
 
-/// What the log says in full about what is allowed, since line number `from`.
+/// Returns what the log says in full about what is allowed, since line number `from`.
 fn allowed(log: &[String], from: usize) -> Vec<String> {
     let messages = log.iter().skip(from).filter_map(|line| message(line));
     messages.filter(|message| message.starts_with("allowed ")).collect()

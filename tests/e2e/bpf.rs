@@ -22,18 +22,18 @@ use crate::sensor::{Ended, Sensor, Setup};
 /// Where the program can be attached.
 const PLACES: [&str; 2] = ["xdp", "tc"];
 
-/// A sensor with the program on its `eth0`.
+/// Returns a sensor with the program on its `eth0`.
 fn sensor(pair: &Pair, place: &str, arguments: &str) -> Sensor {
     Setup::new(&pair.sensor).with(&format!("--source bpf --attach {place} --interface eth0 {arguments}")).start()
 }
 
-/// What the ledger says of the program.
+/// Returns what the ledger says of the program.
 #[track_caller]
 fn fast_path(ended: &Ended, what: &str) -> u64 {
     ended.ledger.get(&format!("/fast_path/{what}"))
 }
 
-/// What the sensor that starts says it receives by.
+/// Returns what the sensor that starts says it receives by.
 #[track_caller]
 fn source(sensor: &Sensor) -> String {
     sensor.process.stderr.find("its source", 0, |line| {
@@ -141,8 +141,8 @@ fn tagged_outer_frames() {
     }
 }
 
-/// An IPv4 packet with a UDP datagram from the sender to the sensor, with a UDP length and a
-/// checksum that may be wrong.
+/// Returns an IPv4 packet with a UDP datagram from the sender to the sensor, with a UDP length and
+/// a checksum that may be wrong.
 fn packet(pair: &Pair, options: usize, payload: &[u8], udp_length: usize, checksum: u16) -> Vec<u8> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (pair.source(Ip::V4), pair.target(Ip::V4).ip()) else { unreachable!() };
     let head = 20 + 4 * options;

@@ -37,7 +37,7 @@ fn ways(both: bool) -> [Vec<([u8; 6], [IpAddr; 2])>; 2] {
     [one, all]
 }
 
-/// The frame with four bytes of options in its IPv4 header, if it has one.
+/// Returns the frame with four bytes of options in its IPv4 header, if it has one.
 fn with_options(mut frame: Vec<u8>) -> Vec<u8> {
     if frame[12..14] == [8, 0] {
         frame[14] = 0x46;

@@ -23,7 +23,7 @@ pub(crate) struct Record {
     pub(crate) frame: Vec<u8>,
 }
 
-/// The bytes of a capture, decompressed. A compressed file must be whole to its end mark.
+/// Returns the bytes of a capture, decompressed. A compressed file must be whole to its end mark.
 #[track_caller]
 pub(crate) fn content(path: &Path) -> Vec<u8> {
     let fail = |error| panic!("{}: {error}", path.display());
@@ -33,8 +33,8 @@ pub(crate) fn content(path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// All records of a capture, pcap or pcapng, compressed or not, which must be whole to its last
-/// byte.
+/// Returns all records of a capture, pcap or pcapng, compressed or not, which must be whole to its
+/// last byte.
 #[track_caller]
 pub(crate) fn read(path: &Path) -> Vec<Record> {
     let file = content(path);
@@ -58,8 +58,8 @@ pub(crate) fn read(path: &Path) -> Vec<Record> {
     records
 }
 
-/// The enhanced packet blocks of a pcapng file. The time is right for files that count nanoseconds,
-/// as ours do.
+/// Returns the enhanced packet blocks of a pcapng file. The time is right for files that count
+/// nanoseconds, as ours do.
 #[track_caller]
 fn packets(path: &Path, file: &[u8]) -> Vec<Record> {
     let capture = PcapNGCapture::from_file(file).unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
@@ -75,13 +75,14 @@ fn packets(path: &Path, file: &[u8]) -> Vec<Record> {
     blocks.filter_map(record).collect()
 }
 
-/// The frames of a capture.
+/// Returns the frames of a capture.
 #[track_caller]
 pub(crate) fn frames(path: &Path) -> Vec<Vec<u8>> {
     read(path).into_iter().map(|record| record.frame).collect()
 }
 
-/// How many frames can be read from a file that is still written to, and may end in half a record.
+/// Says how many frames can be read from a file that is still written to, and may end in half a
+/// record.
 pub(crate) fn readable(path: &Path) -> usize {
     // It may be published meanwhile.
     let Ok(file) = fs::File::open(path) else { return 0 };
@@ -92,12 +93,13 @@ pub(crate) fn readable(path: &Path) -> usize {
     iter::from_fn(|| capture.next_frame().ok().flatten().map(drop)).count()
 }
 
-/// The directory of a session.
+/// Returns the directory of a session.
 pub(crate) fn session_directory(captures: &Path, source: IpAddr, vni: u32) -> PathBuf {
     captures.join(format!("vni{vni}_{}", source.to_string().replace(':', "-")))
 }
 
-/// All captures below a directory, by name, which is the order in which a session's were written.
+/// Returns all captures below a directory, by name, which is the order in which a session's were
+/// written.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten() {
@@ -112,7 +114,7 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// All records of a session, file by file.
+/// Returns all records of a session, file by file.
 #[track_caller]
 pub(crate) fn session(captures: &Path, source: IpAddr, vni: u32) -> Vec<Record> {
     files(&session_directory(captures, source, vni)).iter().flat_map(|path| read(path)).collect()
@@ -182,8 +184,8 @@ pub(crate) fn assert_shown(path: &Path) {
     assert_eq!(shown, read(path).len(), "frames that tshark shows of {}", path.display());
 }
 
-/// A line of these fields for each frame that tshark finds in a file, which it must read without
-/// complaint.
+/// Returns a line of these fields for each frame that tshark finds in a file, which it must read
+/// without complaint.
 #[track_caller]
 pub(crate) fn tshark(path: &Path, fields: &[&str]) -> Vec<String> {
     let mut command = Command::new("tshark");

@@ -89,7 +89,7 @@ fn received(counted: UdpCounters, stream: &Stream) -> u32 {
     if attach_by_default().is_some() { stream.sent() } else { counted.delivered as u32 }
 }
 
-/// How long the threads on a frame's way into a file have waited for a core so far, together.
+/// Says how long the threads on a frame's way into a file have waited for a core so far, together.
 fn waited(pid: Pid) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap().map(|task| task.unwrap().path());
     let on_the_way = tasks.filter(|task| {

@@ -17,7 +17,7 @@ const RATE: u64 = 200;
 /// By user space and by the program in the kernel.
 const WAYS: [&str; 2] = ["--tap mirror0", "--source bpf --interface eth0 --tap mirror0 --tap-mode redirect"];
 
-/// A ping of the sensor's host from the sender's.
+/// Returns a ping of the sensor's host from the sender's.
 fn ping() -> Vec<u8> {
     let mut frame = [2, 0, 0, 0, 0x73, 2, 2, 0, 0, 0, 0x73, 1, 8, 0].to_vec();
     let ip = etherparse::PacketBuilder::ipv4([10, 73, 0, 1], [10, 73, 0, 2], 64);

@@ -96,7 +96,7 @@ fn tampering_is_found_and_named() {
     assert_found(&ended.captures, change, &["line 9".into()]);
 }
 
-/// The names of a sensor's threads.
+/// Returns the names of a sensor's threads.
 fn threads(sensor: &Sensor) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", sensor.process.pid().as_raw_nonzero())).unwrap();
     // One that has ended meanwhile has no name.
@@ -104,7 +104,7 @@ fn threads(sensor: &Sensor) -> Vec<String> {
     names.map(|name| name.trim_end().into()).collect()
 }
 
-/// What such a program prints of each file.
+/// Returns what such a program prints of each file.
 fn printed(program: &str, captures: &Path, lines: &[Value]) -> Vec<String> {
     let files = lines.iter().map(|line| captures.join(line["path"].as_str().unwrap()));
     let output = Command::new(program).args(files).output().unwrap();

@@ -67,7 +67,7 @@ fn all_are_opened_by_others() {
     }
 }
 
-/// A number of an option of 8 bytes.
+/// Returns a number of an option of 8 bytes.
 fn number(options: &[PcapNGOption], code: u16) -> Option<u64> {
     let option = options.iter().find(|option| option.code.0 == code)?;
     Some(u64::from_le_bytes(option.value[..8].try_into().unwrap()))
@@ -105,7 +105,7 @@ fn counts(path: &Path) -> Counts {
     Counts { frames, told, statistics }
 }
 
-/// A numbered frame between these hosts.
+/// Returns a numbered frame between these hosts.
 fn between(number: u32, source: IpAddr, destination: IpAddr) -> Vec<u8> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, destination) else { panic!("IPv4") };
     let mut frame = frames::numbered(number, 100);

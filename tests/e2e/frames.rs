@@ -13,8 +13,8 @@ use crate::captures;
 /// Conversations that the numbered frames take turns in.
 const FLOWS: u32 = 16;
 
-/// A frame of `length` bytes, at least 46: Ethernet, IPv4, UDP of one of sixteen conversations,
-/// then its number.
+/// Returns a frame of `length` bytes, at least 46: Ethernet, IPv4, UDP of one of sixteen
+/// conversations, then its number.
 pub(crate) fn numbered(number: u32, length: usize) -> Vec<u8> {
     let flow = (number % FLOWS) as u8;
     let mut frame = vec![2, 0, 0, 0, 9, 2, 2, 0, 0, 0, 9, flow, 0x08, 0x00];
@@ -31,7 +31,7 @@ pub(crate) fn numbered(number: u32, length: usize) -> Vec<u8> {
     frame
 }
 
-/// Numbered frames of many lengths, from the shortest to 1500 bytes.
+/// Makes numbered frames of many lengths, from the shortest to 1500 bytes.
 pub(crate) fn assorted(count: u32) -> Vec<Vec<u8>> {
     (0..count).map(|number| numbered(number, 60 + (number as usize * 389) % 1440)).collect()
 }
@@ -47,7 +47,7 @@ pub(crate) fn write(directory: &Path, name: &str, frames: &[Vec<u8>]) -> PathBuf
     path
 }
 
-/// The inner frames of a capture of mirror traffic.
+/// Returns the inner frames of a capture of mirror traffic.
 pub(crate) fn inner(path: &Path) -> Vec<Vec<u8>> {
     let inner = |frame: &Vec<u8>| {
         let payload = outer::udp(frame).unwrap().payload;

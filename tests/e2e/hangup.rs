@@ -16,7 +16,7 @@ fn says(sensor: &Sensor, from: usize, words: &str) {
     sensor.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
 }
 
-/// A terminal: the end that a person sits at, and that of programs.
+/// Returns a terminal: the end that a person sits at, and that of programs.
 pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&person).unwrap();

@@ -18,8 +18,8 @@ use crate::sensor::Setup;
 
 const FRAMES: u32 = 20;
 
-/// What a sensor that was killed left: the bytes of its part file in this format, all frames
-/// included.
+/// Returns what a sensor that was killed left: the bytes of its part file in this format, all
+/// frames included.
 fn left(pair: &Pair, capture: &Path, format: &str) -> Vec<u8> {
     let mut sensor = Setup::new(&pair.sensor).with(&format!("--flush 100ms --format {format}")).start();
     replay_all(&pair.sender, pair.target(Ip::V4), &[capture], "", FRAMES as usize);

@@ -25,7 +25,7 @@ fn script(directory: &Path, text: &str) -> PathBuf {
     path
 }
 
-/// A run with many files and this script for each. Nothing may be lost, whatever it does.
+/// Runs a sensor with many files and this script for each. Nothing may be lost, whatever it does.
 fn run(directory: &Path, text: &str, arguments: &str) -> Ended {
     let pair = Pair::new(1600);
     let frames = frames::assorted(3000);
@@ -44,7 +44,7 @@ fn run(directory: &Path, text: &str, arguments: &str) -> Ended {
     ended
 }
 
-/// What the ledger says of commands: run, failed, skipped.
+/// Returns what the ledger says of commands: run, failed, skipped.
 fn counted(ended: &Ended) -> [u64; 3] {
     ["hooks", "hooks_failed", "hooks_skipped"].map(|what| ended.ledger.get(&format!("/outputs/pcap/{what}")))
 }
@@ -165,7 +165,8 @@ fn has_no_capability() {
     assert_eq!(sets(&status), ["0000000000000000"; 4], "{status}");
 }
 
-/// A script that waits until there is a file `gate`, and then tells of the capture in `told`.
+/// Returns a script that waits until there is a file `gate`, and then tells of the capture in
+/// `told`.
 fn waiting(directory: &Path) -> String {
     let (directory, gate, told) = (directory.display(), directory.join("gate"), directory.join("told"));
     let (gate, told) = (gate.display(), told.display());
@@ -175,7 +176,7 @@ fn waiting(directory: &Path) -> String {
     )
 }
 
-/// What was told of, relative to the directory of captures.
+/// Returns what was told of, relative to the directory of captures.
 fn told(directory: &Path, captures: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(directory.join("told")).unwrap_or_default();
     let relative = |line: &str| Path::new(line).strip_prefix(captures).unwrap().to_str().unwrap().to_owned();
@@ -198,7 +199,7 @@ fn assert_made_up_for(pair: &Pair, captures: &Path, missing: &BTreeSet<String>) 
     assert_verified(captures);
 }
 
-/// How many threads a process has that do not await burial.
+/// Says how many threads a process has that do not await burial.
 fn threads_of(pid: i32) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let is_dead = status.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'));

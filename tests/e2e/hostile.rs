@@ -32,7 +32,8 @@ fn receive(pair: &Pair, arguments: &str, payloads: &[Vec<u8>]) -> Ended {
     ended
 }
 
-/// All counters of the ledger that say what was done with a datagram, where they are not zero.
+/// Returns all counters of the ledger that say what was done with a datagram, where they are not
+/// zero.
 fn counted(ended: &Ended) -> BTreeMap<&'static str, u64> {
     let pointers = [
         "/dropped/truncated_datagram",
@@ -50,7 +51,7 @@ fn counted(ended: &Ended) -> BTreeMap<&'static str, u64> {
     pointers.into_iter().map(|pointer| (pointer, ended.ledger.get(pointer))).filter(|(_, n)| *n > 0).collect()
 }
 
-/// One of each kind, and how many of them there are.
+/// Makes one of each kind, and says how many of them there are.
 fn menagerie() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let good: Vec<_> = [7, 9].map(|n| frames::numbered(n, 60)).to_vec();
     let frame = |n: usize| good[n].as_slice();
@@ -115,7 +116,7 @@ fn lenient() {
     }
 }
 
-/// Which counter a payload is to go to, by RFC 7348 section 5.
+/// Says which counter a payload is to go to, by RFC 7348 section 5.
 fn kind(payload: &[u8]) -> &'static str {
     match payload {
         [] | [_, ..] if payload.len() < 8 => "/dropped/short_vxlan_header",

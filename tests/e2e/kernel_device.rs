@@ -48,7 +48,8 @@ fn device_and_sensor_agree(ip: Ip, options: &str) {
     assert!((0..5).any(|_| cables_lose_nothing(ip, options)), "the cables lose packets time and again");
 }
 
-/// One conversation. False where the cables lost some of it; fails where the sensor did.
+/// Has one conversation. Returns false where the cables lost some of it; fails where the sensor
+/// did.
 fn cables_lose_nothing(ip: Ip, options: &str) -> bool {
     // Room for an inner MTU of 1500 and all headers around it.
     let net = Switched::new(1600);
@@ -84,7 +85,7 @@ fn cables_lose_nothing(ip: Ip, options: &str) -> bool {
     true
 }
 
-/// ICMP of two sizes, a question that nobody answers, TCP both ways, UDP.
+/// Sends ICMP of two sizes, a question that nobody answers, TCP both ways, UDP.
 fn talk(one: &Namespace, three: &Namespace) {
     let to = inner_address(3);
     for size in ["56", "1400"] {

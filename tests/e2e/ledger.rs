@@ -12,7 +12,7 @@ use crate::captures;
 pub(crate) struct Ledger(pub(crate) Value);
 
 impl Ledger {
-    /// The number at this JSON pointer.
+    /// Returns the number at this JSON pointer.
     #[track_caller]
     pub(crate) fn get(&self, pointer: &str) -> u64 {
         let value = self.0.pointer(pointer).and_then(Value::as_u64);

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::sensor::VXTAP;
 
-/// The lines of a directory's manifest. Fails where one is no JSON. One whose newline is not there
-/// is being written.
+/// Returns the lines of a directory's manifest. Fails where one is no JSON. One whose newline is
+/// not there is being written.
 #[track_caller]
 pub(crate) fn lines(captures: &Path) -> Vec<Value> {
     let text = fs::read_to_string(captures.join("manifest.jsonl")).unwrap();
@@ -18,25 +18,25 @@ pub(crate) fn lines(captures: &Path) -> Vec<Value> {
     whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Those of one kind of event.
+/// Returns the lines of one kind of event.
 #[track_caller]
 pub(crate) fn events(captures: &Path, event: &str) -> Vec<Value> {
     lines(captures).into_iter().filter(|line| line["event"] == event).collect()
 }
 
-/// The lines of captures that got a name: published, or recovered.
+/// Returns the lines of captures that got a name: published, or recovered.
 #[track_caller]
 pub(crate) fn named(captures: &Path) -> Vec<Value> {
     let named = |line: &Value| line["event"] == "published" || line["event"] == "recovered";
     lines(captures).into_iter().filter(named).collect()
 }
 
-/// The paths of these lines.
+/// Returns the paths of these lines.
 pub(crate) fn paths(lines: &[Value]) -> BTreeSet<String> {
     lines.iter().map(|line| line["path"].as_str().unwrap().to_string()).collect()
 }
 
-/// Exit code of `vxtap verify`, and what it prints.
+/// Returns the exit code of `vxtap verify`, and what it prints.
 pub(crate) fn verify(captures: &Path) -> (Option<i32>, String) {
     let output = Command::new(VXTAP).arg("verify").arg(captures).output().unwrap();
     let text = [output.stdout, output.stderr].concat();

@@ -13,7 +13,7 @@ use crate::replay::{self, replay_all};
 use crate::sensor::{Ended, Setup};
 use crate::tcpdump::Tcpdump;
 
-/// A tap or tun that outlives the sensor, and with it its counters.
+/// Makes a tap or tun that outlives the sensor, and with it its counters.
 pub(crate) fn persistent(namespace: &Namespace, name: &str, kind: &str) {
     namespace.ip(&format!("tuntap add dev {name} mode {kind}"));
 }
@@ -30,14 +30,15 @@ fn assert_interface_agrees(namespace: &Namespace, name: &str, ended: &Ended) {
     assert_eq!(of("host_frames"), 0, "the host said something into {name}");
 }
 
-/// All frames of the ordinary captures.
+/// Returns all frames of the ordinary captures.
 pub(crate) fn ordinary(corpus: &Path) -> (Vec<PathBuf>, Vec<Vec<u8>>) {
     let files = captures::files(&corpus.join("inner"));
     let frames = files.iter().flat_map(|file| captures::frames(file)).collect();
     (files, frames)
 }
 
-/// The same behind what a mirror of AWS sent, of which a file is written to `directory`.
+/// Returns all frames of the ordinary captures behind what a mirror of AWS sent, of which a file is
+/// written to `directory`.
 pub(crate) fn mirrored_and_ordinary(corpus: &Path, directory: &Path) -> (Vec<PathBuf>, Vec<Vec<u8>>) {
     let mut all = frames::inner(&corpus.join("vxlan/aws-traffic-mirror.pcap"));
     let mut files = vec![frames::write(directory, "aws.pcap", &all)];

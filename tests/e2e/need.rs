@@ -10,8 +10,8 @@ use aya::util::KernelVersion;
 
 use crate::netns;
 
-/// Whether a test can run that needs namespaces and these programs. Says why not; with `CI` set it
-/// fails instead.
+/// Says whether a test can run that needs namespaces and these programs. Says why not; with `CI`
+/// set it fails instead.
 #[must_use]
 pub(crate) fn programs(names: &[&str]) -> bool {
     let missing = names.iter().find(|name| !is_installed(name));
@@ -22,7 +22,7 @@ pub(crate) fn programs(names: &[&str]) -> bool {
     }
 }
 
-/// The real captures, where they are.
+/// Returns the real captures, where they are.
 #[must_use]
 pub(crate) fn corpus() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
@@ -45,7 +45,7 @@ pub(crate) fn part_is_left_out(why: &str) {
     say("left out in part", why);
 }
 
-/// Whether this is Linux `major`.`minor` or later.
+/// Says whether this is Linux `major`.`minor` or later.
 pub(crate) fn is_at_least(major: u8, minor: u8) -> bool {
     KernelVersion::current().unwrap() >= KernelVersion::new(major, minor, 0)
 }
@@ -83,7 +83,7 @@ fn is_installed(name: &str) -> bool {
     env::split_paths(&path).any(|directory| directory.join(name).is_file())
 }
 
-/// Whether this command succeeds, without a word.
+/// Says whether this command succeeds, without a word.
 #[must_use]
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())

@@ -26,8 +26,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// An empty one: quiet (no router solicitations, no duplicate address detection, no addresses
-    /// of its own making), `lo` up.
+    /// Makes an empty namespace: quiet (no router solicitations, no duplicate address detection, no
+    /// addresses of its own making), `lo` up.
     pub(crate) fn new() -> Namespace {
         let namespace = Namespace { name: name() };
         run(Command::new("ip").args(["netns", "add", &namespace.name]));
@@ -42,12 +42,12 @@ impl Namespace {
         run(self.command("sysctl").args(["-qw", &format!("{key}={value}")]));
     }
 
-    /// `ip` with these words, on this namespace.
+    /// Calls `ip` with these words, on this namespace.
     pub(crate) fn ip(&self, words: &str) {
         run(Command::new("ip").args(["-n", &self.name]).args(words.split_whitespace()));
     }
 
-    /// `bridge` with these words, on this namespace.
+    /// Calls `bridge` with these words, on this namespace.
     pub(crate) fn bridge(&self, words: &str) {
         run(Command::new("bridge").args(["-n", &self.name]).args(words.split_whitespace()));
     }
@@ -78,8 +78,8 @@ impl Namespace {
         }
     }
 
-    /// A command to be run within. The process becomes that program, so it has the program's exit
-    /// code and pid.
+    /// Returns a command to be run within. The process becomes that program, so it has the
+    /// program's exit code and pid.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
@@ -96,25 +96,25 @@ impl Namespace {
         thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|cause| panic::resume_unwind(cause))
     }
 
-    /// What the kernel counted of UDP here, over IPv4 and IPv6 together.
+    /// Returns what the kernel counted of UDP here, over IPv4 and IPv6 together.
     pub(crate) fn udp_counters(&self) -> UdpCounters {
         let read = |path: &str| String::from_utf8(run(self.command("cat").arg(path)).stdout).unwrap();
         UdpCounters::parse(&read("/proc/net/snmp"), &read("/proc/net/snmp6"))
     }
 
-    /// Whether there is an interface of this name.
+    /// Says whether there is an interface of this name.
     pub(crate) fn has_link(&self, device: &str) -> bool {
         succeeds(Command::new("ip").args(["-n", &self.name, "link", "show", "dev", device]))
     }
 
-    /// Whether the kernel has this kind of device, of which it makes one and removes it.
+    /// Says whether the kernel has this kind of device, of which it makes one and removes it.
     pub(crate) fn can_make(&self, kind: &str) -> bool {
         let ip = |words: &str| succeeds(Command::new("ip").args(["-n", &self.name]).args(words.split_whitespace()));
         let details = if kind == "vlan" { "id 2" } else { "" };
         ip(&format!("link add link eth0 name probe0 type {kind} {details}")) && ip("link del probe0")
     }
 
-    /// A counter of an interface, as `rx.packets`.
+    /// Returns a counter of an interface, as `rx.packets`.
     pub(crate) fn link_counter(&self, device: &str, direction: &str, name: &str) -> u64 {
         let output = run(Command::new("ip").args(["-n", &self.name, "-s", "-j", "link", "show", device]));
         let links: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -141,7 +141,8 @@ pub(crate) struct UdpCounters {
 }
 
 impl UdpCounters {
-    /// Those of a process's namespace, without the time that it takes to start a program.
+    /// Returns the counters of a process's namespace, without the time that it takes to start a
+    /// program.
     #[track_caller]
     pub(crate) fn of(pid: Pid) -> UdpCounters {
         let read = |name: &str| fs::read_to_string(format!("/proc/{}/net/{name}", pid.as_raw_nonzero())).unwrap();
@@ -178,7 +179,7 @@ fn name() -> String {
     }
 }
 
-/// Whether namespaces can be made here.
+/// Says whether namespaces can be made here.
 pub(crate) fn probe() -> Result<(), ()> {
     let probe = Namespace { name: name() };
     if succeeds(Command::new("ip").args(["netns", "add", &probe.name])) { Ok(()) } else { Err(()) }
@@ -229,7 +230,7 @@ const SENDER: u8 = 1;
 pub(crate) const SENSOR: u8 = 2;
 
 impl Pair {
-    /// A pair with a cable that carries IP packets of up to `mtu` bytes.
+    /// Makes a pair with a cable that carries IP packets of up to `mtu` bytes.
     pub(crate) fn new(mtu: u32) -> Pair {
         let pair = Pair { sender: Namespace::new(), sensor: Namespace::new() };
         pair.plug_in(mtu);
@@ -249,12 +250,12 @@ impl Pair {
         [&self.sender, &self.sensor].into_iter().for_each(|host| host.carries("eth0"));
     }
 
-    /// Where the sensor is, from the sender.
+    /// Says where the sensor is, from the sender.
     pub(crate) fn target(&self, ip: Ip) -> SocketAddr {
         SocketAddr::new(address(ip, SENSOR), 4789)
     }
 
-    /// The sender's address.
+    /// Returns the sender's address.
     pub(crate) fn source(&self, ip: Ip) -> IpAddr {
         address(ip, SENDER)
     }
@@ -290,7 +291,7 @@ pub(crate) struct Switched {
 }
 
 impl Switched {
-    /// Three hosts whose cables carry IP packets of up to `mtu` bytes.
+    /// Makes three hosts whose cables carry IP packets of up to `mtu` bytes.
     pub(crate) fn new(mtu: u32) -> Switched {
         let switch = Namespace::new();
         switch.ip("link add br0 type bridge stp_state 0 mcast_snooping 0");

@@ -111,7 +111,7 @@ fn receive(arguments: &str, cases: &[Case]) -> Ended {
     ended
 }
 
-/// The sessions, by VNI.
+/// Returns the sessions, by VNI.
 fn sessions(ended: &Ended) -> Vec<(u32, IpAddr, u64)> {
     let mut sessions: Vec<_> = ended.ledger.sessions().into_iter().map(|(from, vni, n)| (vni, from, n)).collect();
     sessions.sort();

@@ -21,7 +21,7 @@ use crate::sensor::{Ended, Setup};
 pub(crate) struct Mount(TempDir);
 
 impl Mount {
-    /// A file system with these mount options.
+    /// Makes a file system with these mount options.
     pub(crate) fn new(options: &str) -> Mount {
         let mount = Mount(tempfile::tempdir().unwrap());
         run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "vxtap-test"]).arg(mount.path()));
@@ -43,7 +43,7 @@ impl Drop for Mount {
     }
 }
 
-/// The id of a sensor's thread, once that has taken its name.
+/// Returns the id of a sensor's thread, once that has taken its name.
 fn thread_named(pid: i32, name: &str) -> String {
     let named = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
     let mut found = None;

@@ -123,7 +123,7 @@ impl Process {
         Process::start_reading(command, None, stdout)
     }
 
-    /// As [`Process::start`], with its standard input from there.
+    /// Starts as [`Process::start`] does, with its standard input from there.
     pub(crate) fn start_reading(command: &mut Command, stdin: Option<Stdio>, stdout: Option<Stdio>) -> Process {
         command
             .stdin(stdin.unwrap_or_else(Stdio::null))

@@ -30,7 +30,7 @@ fn sensor(pair: &Pair, arguments: &str) -> Sensor {
     Setup::new(&pair.sensor).with(REDIRECT).with(arguments).start()
 }
 
-/// What the ledger says of the program.
+/// Returns what the ledger says of the program.
 #[track_caller]
 fn fast_path(ended: &Ended, what: &str) -> u64 {
     ended.ledger.get(&format!("/fast_path/{what}"))
@@ -50,7 +50,7 @@ fn assert_all_is_well(ended: &Ended, arguments: &str) {
     }
 }
 
-/// Whether the mirror sends this frame in one piece, over a cable for packets of `mtu` bytes.
+/// Says whether the mirror sends this frame in one piece, over a cable for packets of `mtu` bytes.
 fn is_whole(frame: &[u8], mtu: usize) -> bool {
     frame.len() + 8 + 8 + 40 <= mtu
 }
@@ -380,7 +380,7 @@ fn a_stalled_sensor_costs_files_their_copies_and_the_interface_nothing() {
     }
 }
 
-/// Whether programs are attached at tc ingress of this interface, by tcx.
+/// Says whether programs are attached at tc ingress of this interface, by tcx.
 fn has_program(namespace: &Namespace, interface: &str) -> bool {
     namespace
         .enter(|| SchedClassifier::query_tcx(interface, TcAttachType::Ingress).is_ok_and(|(_, all)| !all.is_empty()))

@@ -58,8 +58,8 @@ fn all_has_come_through() {
     });
 }
 
-/// Received packets that wait for the stack, by CPU: the columns of net/core/net-procfs.c, in
-/// hexadecimal.
+/// Returns how many received packets wait for the stack, by CPU: the columns of
+/// net/core/net-procfs.c, in hexadecimal.
 fn queued() -> BTreeMap<usize, u32> {
     let text = fs::read_to_string("/proc/net/softnet_stat").unwrap();
     let number = |word: &str| u32::from_str_radix(word, 16).unwrap();

@@ -154,7 +154,7 @@ fn when_asked_to_under_full_load() {
     assert_verified(&ended.captures);
 }
 
-/// A time of the manifest, in nanoseconds since 1970.
+/// Returns a time of the manifest, in nanoseconds since 1970.
 fn time(value: &Value) -> i128 {
     value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_nanosecond()
 }

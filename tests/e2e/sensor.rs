@@ -50,7 +50,7 @@ pub(crate) struct Ended {
     _directory: Option<TempDir>,
 }
 
-/// Where the program is attached in tests that do not ask for a source: `VXTAP_TEST_SOURCE` is
+/// Says where the program is attached in tests that do not ask for a source: `VXTAP_TEST_SOURCE` is
 /// `xdp` or `tc`. Without it they use sockets.
 pub(crate) fn attach_by_default() -> Option<&'static str> {
     static ATTACH: OnceLock<Option<String>> = OnceLock::new();
@@ -59,37 +59,37 @@ pub(crate) fn attach_by_default() -> Option<&'static str> {
 }
 
 impl<'a> Setup<'a> {
-    /// A sensor in this namespace that listens on the default port.
+    /// Makes a sensor in this namespace that listens on the default port.
     pub(crate) fn new(namespace: &'a Namespace) -> Setup<'a> {
         Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None, stdin: None }
     }
 
-    /// With these arguments, which are split at spaces.
+    /// Adds these arguments, which are split at spaces.
     pub(crate) fn with(mut self, arguments: &str) -> Self {
         self.arguments.extend(arguments.split_whitespace().map(String::from));
         self
     }
 
-    /// Started by this command, as `prlimit --nofile=64:64`, which is split at spaces and must
-    /// become the sensor.
+    /// Has it started by this command, as `prlimit --nofile=64:64`, which is split at spaces and
+    /// must become the sensor.
     pub(crate) fn through(mut self, command: &str) -> Self {
         self.before.extend(command.split_whitespace().map(String::from));
         self
     }
 
-    /// Writing there instead of to a directory of its own.
+    /// Has it write there instead of to a directory of its own.
     pub(crate) fn writing(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_path_buf());
         self
     }
 
-    /// With its standard output going there; the ledger is lost then.
+    /// Has its standard output go there; the ledger is lost then.
     pub(crate) fn printing(mut self, stdout: impl Into<Stdio>) -> Self {
         self.stdout = Some(stdout.into());
         self
     }
 
-    /// With its standard input from there.
+    /// Has its standard input come from there.
     pub(crate) fn reading(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = Some(stdin.into());
         self
@@ -151,7 +151,7 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// The message of a log line.
+/// Returns the message of a log line.
 pub(crate) fn message(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     line["fields"]["message"].as_str().map(String::from)

@@ -16,27 +16,27 @@ use crate::process::eventually;
 use crate::replay::replay_all;
 use crate::sensor::{Setup, attach_by_default};
 
-/// What VNI number `turn` of `vnis` gets when replay plays these frames `loops` times and VNIs take
-/// turns.
+/// Returns what VNI number `turn` of `vnis` gets when replay plays these frames `loops` times and
+/// VNIs take turns.
 fn dealt(frames: &[Vec<u8>], loops: usize, turn: usize, vnis: usize) -> Vec<&Vec<u8>> {
     (turn..frames.len() * loops).step_by(vnis).map(|n| &frames[n % frames.len()]).collect()
 }
 
 const MIB: u64 = 1 << 20;
 
-/// A line of a process's status that tells of memory, in bytes.
+/// Returns a line of a process's status that tells of memory, in bytes.
 fn status(pid: Pid, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
     let found = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
     found.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// The most memory that a process ever had, in bytes.
+/// Returns the most memory that a process ever had, in bytes.
 fn peak_memory(pid: Pid) -> u64 {
     status(pid, "VmHWM:")
 }
 
-/// The memory that a process has, in bytes.
+/// Returns the memory that a process has, in bytes.
 fn memory(pid: Pid) -> u64 {
     status(pid, "VmRSS:")
 }
@@ -69,7 +69,7 @@ fn more_sessions_than_descriptors() {
     assert_open(&captures::files(&ended.captures));
 }
 
-/// Memory of the rings of this many workers: each is mapped twice.
+/// Returns the memory of the rings of this many workers: each is mapped twice.
 fn rings(workers: u64) -> u64 {
     if attach_by_default().is_some() { workers * 2 * 16 * MIB } else { 0 }
 }
@@ -220,7 +220,8 @@ fn a_flood_of_vnis_costs_bounded_memory_files_and_log_lines() {
     assert!(ended.log.len() <= 10 * (seconds + 2), "{} lines in {seconds} s", ended.log.len());
 }
 
-/// Time that each receiving thread has spent on a core so far, in nanoseconds, by its name.
+/// Returns the time that each receiving thread has spent on a core so far, in nanoseconds, by its
+/// name.
 fn receiving_time(pid: Pid) -> BTreeMap<String, u64> {
     let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
     let read = |path| fs::read_to_string(path).unwrap();

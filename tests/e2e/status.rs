@@ -10,7 +10,7 @@ use crate::overload::Mount;
 use crate::replay::replay_all;
 use crate::sensor::{Setup, attach_by_default, message};
 
-/// The fields of a log line that tells how the sensor does.
+/// Returns the fields of a log line that tells how the sensor does.
 fn status(line: &str) -> Option<Value> {
     (message(line)? == "status").then(|| serde_json::from_str::<Value>(line).unwrap()["fields"].clone())
 }

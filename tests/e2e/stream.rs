@@ -71,12 +71,12 @@ fn send(socket: &UdpSocket, to: SocketAddr, vnis: u32, rate: &AtomicU32, sent: &
     }
 }
 
-/// Frame number `n`.
+/// Makes frame number `n`.
 pub(crate) fn frame(number: u32) -> Vec<u8> {
     frames::numbered(number, 60 + (number as usize * 389) % 700)
 }
 
-/// The number of a frame. Fails unless it is that frame to its last byte.
+/// Returns the number of a frame. Fails unless it is that frame to its last byte.
 #[track_caller]
 pub(crate) fn number(got: &[u8]) -> u32 {
     let number = u32::from_be_bytes(got[42..46].try_into().unwrap());

@@ -35,7 +35,7 @@ struct Suricata {
     directory: TempDir,
 }
 
-/// The command, with our configuration and rules, and its own directory for what it writes.
+/// Returns the command, with our configuration and rules, and its own directory for what it writes.
 fn suricata(mut command: Command, directory: &Path) -> Command {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/suricata");
     command.arg("-c").arg(ours.join("suricata.yaml")).arg("-S").arg(ours.join("test.rules")).arg("-l").arg(directory);
@@ -43,7 +43,7 @@ fn suricata(mut command: Command, directory: &Path) -> Command {
     command
 }
 
-/// The events that Suricata has written whole lines of.
+/// Returns the events that Suricata has written whole lines of.
 fn events(directory: &Path) -> Vec<Value> {
     let text = fs::read_to_string(directory.join("eve.json")).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -74,7 +74,7 @@ fn report(directory: &Path) -> Report {
     Report { packets: packets(&events), findings }
 }
 
-/// What Suricata finds in a pcap file.
+/// Returns what Suricata finds in a pcap file.
 pub(crate) fn reading(file: &Path) -> Report {
     let directory = tempfile::tempdir().unwrap();
     let mut command = suricata(Command::new("suricata"), directory.path());
@@ -108,7 +108,7 @@ impl Suricata {
     }
 }
 
-/// The ordinary captures: name and frames.
+/// Returns the ordinary captures: name and frames.
 pub(crate) fn ordinary(corpus: &Path) -> Vec<(String, Vec<Vec<u8>>)> {
     let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
     captures::files(&corpus.join("inner")).iter().map(|path| (name(path), captures::frames(path))).collect()

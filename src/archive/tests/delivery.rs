@@ -23,8 +23,8 @@ impl Place {
         self.captures().join("on-publish.jsonl")
     }
 
-    /// A command that tells of captures whose file is there, and waits for the gate with those
-    /// whose names match `slow`.
+    /// Returns a command that tells of captures whose file is there, and waits for the gate with
+    /// those whose names match `slow`.
     fn command(&self, slow: &str) -> Option<String> {
         let (gate, told) = (self.gate(), self.dir.path().join("told"));
         Some(format!(
@@ -53,14 +53,14 @@ impl Place {
         told
     }
 
-    /// The captures and nothing else, as a crash leaves them now.
+    /// Makes the captures and nothing else, as a crash leaves them now.
     fn crash(&self) -> Self {
         let other = Self::new();
         copy(&self.captures(), &other.captures());
         other
     }
 
-    /// The next start, which runs a quick command, and its end.
+    /// Returns the next start, which runs a quick command, and its end.
     fn next(&self) -> Sensor {
         let command = self.command("nothing");
         let mut next = sensor(&self.captures(), |plan| plan.on_publish = command);

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A directory in which three captures were published, with a part file that a crash left, a
-/// capture that nobody published, and files that are no captures.
+/// Returns a directory in which three captures were published, with a part file that a crash left,
+/// a capture that nobody published, and files that are no captures.
 fn directory() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut first = sensor(dir.path(), |_| ());
@@ -24,7 +24,7 @@ fn names(directory: &Path, number: u32) -> Names {
     Names::new(&directory.join(SESSION), SESSION, Timestamp::from_ns(0), number, "pcap")
 }
 
-/// Its path as a manifest has it.
+/// Returns the path of a capture as a manifest has it.
 fn path(number: u32) -> String {
     let names = names(Path::new(""), number);
     names.published.to_str().unwrap().to_owned()
@@ -60,7 +60,7 @@ fn append(directory: &Path, event: &Event, previous: Digest) {
     fs::write(manifest, text).unwrap();
 }
 
-/// The files of a directory, the manifest left out.
+/// Returns the files of a directory, the manifest left out.
 fn files(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -211,7 +211,7 @@ fn the_budget_removes_nothing_that_a_forged_line_published() {
     under_pressure(dir.path(), 4, &[&notes, &path(9), "unsalvageable/x.pcap"]);
 }
 
-/// What a part file is to become is not what a line behind a break says.
+/// A part file does not become what a line behind a break says.
 #[test]
 fn a_part_file_is_not_published_as_a_line_that_does_not_follow_says() {
     let dir = directory();

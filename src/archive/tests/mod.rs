@@ -101,7 +101,7 @@ fn mismatches(directory: &Path) -> Vec<String> {
     report.mismatches.iter().map(ToString::to_string).collect()
 }
 
-/// The hash of the last line.
+/// Returns the hash of the last line.
 fn head(directory: &Path) -> Digest {
     let text = fs::read(directory.join(NAME)).unwrap();
     let last = text[..text.len() - 1].rsplit(|byte| *byte == b'\n').next();
@@ -195,7 +195,7 @@ fn a_directory_without_its_manifest_is_not_another_sensor_s() {
     open().unwrap();
 }
 
-/// A sensor with ten captures, of ten bytes each, that are all it may keep.
+/// Returns a sensor with ten captures, of ten bytes each, that are all it may keep.
 fn full_sensor(directory: &Path, sync: Sync) -> Sensor {
     let sensor = sensor(directory, |plan| {
         plan.sync = sync;

@@ -1,5 +1,6 @@
 //! The outputs are capture files and interfaces.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::error::{LEAST_ROTATE_SIZE, LEAST_ROTATE_TIME, PlanError};
@@ -38,15 +39,11 @@ pub(super) fn plan(
             }
             Output::Tap(asked) | Output::Tun(asked) => {
                 let kind = if matches!(output, Output::Tap(_)) { Kind::Tap } else { Kind::Tun };
-                for planned in interfaces(settings, name, asked, kind, Memory { queue, workers })? {
-                    if planned.name == FILES || outputs.iter().any(|other| other.name == planned.name) {
-                        return Err(PlanError::InterfaceName(planned.name));
-                    }
-                    outputs.push(planned);
-                }
+                outputs.extend(interfaces(settings, name, asked, kind, Memory { queue, workers })?);
             }
         }
     }
+    check_names(&outputs)?;
     if outputs.iter().any(|output| output.lane.chunks < 2) {
         return Err(PlanError::Queue {
             said: settings.origins.said(&key::QUEUE),
@@ -56,6 +53,19 @@ pub(super) fn plan(
         });
     }
     Ok(outputs)
+}
+
+/// Says whether each output has a name of its own, by which the ledger has it.
+fn check_names(outputs: &[OutputPlan]) -> Result<(), PlanError> {
+    let mut names = HashSet::new();
+    for output in outputs {
+        // The name of the files is kept for them, also where there are none.
+        let is_kept = output.to.files().is_none() && output.name == FILES;
+        if is_kept || !names.insert(output.name.as_str()) {
+            return Err(PlanError::OutputName(output.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The memory that an output has for its queue.

@@ -13,7 +13,7 @@ const QUEUE: u64 = 256 << 20;
 /// Returns the memory of the queue of each output.
 pub(super) fn bytes(settings: &Settings, host: &HostFacts, workers: usize) -> u64 {
     let asked = settings.delivery.queue.map(|queue| queue.0);
-    asked.unwrap_or_else(|| by_default(workers, outputs(settings), host.memory))
+    asked.unwrap_or_else(|| by_default(workers, queues(settings), host.memory))
 }
 
 /// Says whether the host has the `asked` bytes that all outputs together would take.
@@ -31,8 +31,8 @@ pub(super) fn check(settings: &Settings, host: &HostFacts, queue: u64, asked: u6
 
 /// Returns the memory of an output's queue where nobody says how much. On a host with this much
 /// `memory`, all of them may have a quarter of it.
-fn by_default(workers: usize, outputs: usize, memory: Option<u64>) -> u64 {
-    let share = memory.map_or(QUEUE, |memory| memory / 4 / outputs.max(1) as u64);
+fn by_default(workers: usize, queues: usize, memory: Option<u64>) -> u64 {
+    let share = memory.map_or(QUEUE, |memory| memory / 4 / queues.max(1) as u64);
     QUEUE.min(share).max(least(workers))
 }
 
@@ -41,10 +41,9 @@ pub(super) fn least(workers: usize) -> u64 {
     (2 * workers * CHUNK_MEMORY) as u64 * 4 / 3 + 1
 }
 
-/// Returns the number of outputs that are asked for.
-fn outputs(settings: &Settings) -> usize {
-    let interfaces = settings.output.interfaces().map(|(_, interface, _)| interface.count.unwrap_or(1) as usize);
-    interfaces.sum::<usize>() + settings.output.files().count()
+/// Returns the number of queues of all outputs that are asked for.
+fn queues(settings: &Settings) -> usize {
+    settings.output.0.iter().map(|(_, output)| output.queues()).sum()
 }
 
 #[cfg(test)]

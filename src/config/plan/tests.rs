@@ -11,7 +11,7 @@ use crate::host::Interface;
 use crate::pipeline::Destination;
 use crate::source::Allowed;
 
-/// A host of usual size.
+/// Returns a host of usual size.
 fn host() -> HostFacts {
     HostFacts {
         memory: Some(16 << 30),
@@ -31,12 +31,12 @@ fn settings(more: &[&str]) -> Settings {
     }
 }
 
-/// The plan of `vxtap run` with these arguments on a host of usual size.
+/// Returns the plan of `vxtap run` with these arguments on a host of usual size.
 pub(super) fn plan(more: &[&str]) -> Result<RunPlan, PlanError> {
     RunPlan::new(&settings(&[&["--listen", "127.0.0.1:4789"], more].concat()), &host())
 }
 
-/// A setting that the command line gave.
+/// Returns a setting that the command line gave.
 fn said(key: &key::Key) -> Said {
     let mut origins = Origins::default();
     origins.note(key.path, Origin::Flag);
@@ -152,8 +152,25 @@ fn interfaces_are_outputs() {
     assert_eq!(names(&["--tap", "m8", "--tap-count", "3"])[1..], [share("m8", 0), share("m9", 1), share("m10", 2)]);
     assert_eq!(names(&["--tap", "m", "--tap-count", "2"])[1..], [share("m0", 0), share("m1", 1)]);
     for twice in [["--tap", "m", "--tun", "m"], ["--tap", "pcap", "--tap", "n"]] {
-        assert!(matches!(plan(&twice), Err(PlanError::InterfaceName(_))));
+        assert!(matches!(plan(&twice), Err(PlanError::OutputName(_))));
     }
+    // Whichever comes first: the files have the name of the second interface.
+    let outputs = [r#""m": {"kind": "tap", "count": 2}"#, r#""m1": {"kind": "pcap"}"#];
+    for [a, b] in [outputs, [outputs[1], outputs[0]]] {
+        let settings: Settings = serde_json::from_str(&format!(r#"{{"output": {{{a}, {b}}}}}"#)).unwrap();
+        assert_eq!(RunPlan::new(&settings, &host()).unwrap_err(), PlanError::OutputName("m1".into()), "{a}, {b}");
+    }
+}
+
+#[test]
+fn every_output_has_its_part_of_a_small_hosts_memory() {
+    let small = HostFacts { memory: Some(512 << 20), ..host() };
+    let all = r#"{"output": {"a": {"kind": "pcap"}, "b": {"kind": "pcap", "directory": "/b"}, "c": {"kind": "tap", "count": 2}}}"#;
+    let settings: Settings = serde_json::from_str(all).unwrap();
+    let plan = RunPlan::new(&settings, &small).unwrap();
+    let memory = plan.pipeline.queue_memory(plan.source.udp.workers) as u64;
+    assert_eq!(plan.pipeline.outputs.len(), 4);
+    assert!((100 << 20..=128 << 20).contains(&memory), "a quarter of the host's: {memory}");
 }
 
 #[test]

@@ -11,18 +11,18 @@ use crate::record::Timestamp;
 struct Piece {
     bytes: Vec<u8>,
     lines: usize,
-    /// Where the last of them begins.
+    /// The place at which the last of them begins.
     last: usize,
-    /// Hash of the last of them.
+    /// The hash of the last of them.
     head: Digest,
 }
 
 impl Manifest {
-    /// Appends lines in their order, and has them survive a loss of power if `sync`. Returns how many
-    /// are in the manifest now, and why not all are.
+    /// Appends lines in their order, and has them survive a loss of power if `sync`. Returns how
+    /// many are in the manifest now, and why not all are.
     ///
-    /// Lines go out in pieces that fit into what is reserved for them, so that a disk is never too full
-    /// for many where it is not for one.
+    /// Lines go out in pieces that fit into what is reserved for them, so that a disk is never too
+    /// full for many where it is not for one.
     pub(crate) fn append_all<'a>(
         &mut self,
         events: impl IntoIterator<Item = &'a Event>,
@@ -46,7 +46,7 @@ impl Manifest {
             (lines, result) = (0, Err(error));
         }
         if result.is_err() {
-            // Where this fails, it is tried again before the next line.
+            // Where mending fails, it is tried again before the next line.
             let _ = self.mend();
         }
         if self.reserved < RESERVE_LEFT {
@@ -55,7 +55,7 @@ impl Manifest {
         (lines, result)
     }
 
-    /// The next lines, as many as fit into what is reserved, but one in any case.
+    /// Takes the next lines, as many as fit into what is reserved, but one in any case.
     fn piece<'a>(&self, events: &mut impl Iterator<Item = &'a Event>) -> io::Result<Piece> {
         let mut piece = Piece { bytes: Vec::new(), lines: 0, last: 0, head: self.head };
         // A line is a few hundred bytes, and the last may be the first beyond the half.
@@ -71,7 +71,7 @@ impl Manifest {
         Ok(piece)
     }
 
-    /// Writes whole lines, in one piece unless the storage takes less. Then the rest is written by
+    /// Writes whole lines, in one piece unless the storage takes less. The rest is then written by
     /// itself, which tells why.
     fn write(&mut self, piece: &Piece) -> io::Result<()> {
         if self.reserved < RESERVE_LEFT {

@@ -1,10 +1,10 @@
-//! A manifest that somebody changed, removed or replaced while this process has it.
+//! Somebody may change, remove or replace a manifest while this process has it.
 //!
 //! The lock keeps no editor, `tee -a`, `truncate` or `rm` from the file. A line that is appended
 //! behind such a change would vouch for it, or be torn from the line before; one in a file that has
 //! lost its name would be read by nobody. So before each write, and once a second, the file has to
-//! have its name, and the length and the last line that were written last: two looks at files, and
-//! a read of a few hundred bytes.
+//! have its name, and the length and the last line that were written last. That takes two looks at
+//! files, and a read of a few hundred bytes.
 //!
 //! A change of earlier lines that keeps the length is not looked for here. The time of the last
 //! change would tell, but also after a `touch`, and differently on network file systems, and all
@@ -17,39 +17,40 @@ use std::os::unix::fs::FileExt;
 use super::file::Manifest;
 use crate::evidence::digest::Digest;
 
-/// What differs.
+/// A difference between the manifest and what this process has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Edited {
-    /// The name, which another file has, or none.
+    /// The name differs: another file has it, or none.
     #[error("it was removed or replaced, alone or with its directory")]
     Name,
-    /// The length.
+    /// The length differs.
     #[error("the manifest has {found} bytes, and {written} were written")]
     Length {
-        /// That of the lines that were written.
+        /// The length of the lines that were written.
         written: u64,
-        /// That of the file.
+        /// The length of the file.
         found: u64,
     },
-    /// The last line.
+    /// The last line differs.
     #[error("the manifest's last line is another: its hash is {found}, and that of the one written was {written}")]
     LastLine {
         /// Hash of the line that was written.
         written: Digest,
-        /// Hash of what is in its place.
+        /// Hash of the line that is in its place.
         found: Digest,
     },
 }
 
 impl Manifest {
-    /// Looks what somebody changed. None also where the file cannot be looked at.
+    /// Looks whether somebody changed the manifest, and how. Returns none also where the file
+    /// cannot be looked at.
     #[must_use]
     pub(crate) fn edited(&self) -> Option<Edited> {
         if !self.has_its_name() {
             return Some(Edited::Name);
         }
         let found = self.lock.metadata().ok()?.len();
-        // What an append that failed has left is not known to the byte.
+        // An append that failed has left bytes whose number is not known.
         if found < self.length || (found > self.length && !self.torn) {
             return Some(Edited::Length { written: self.length, found });
         }
@@ -64,7 +65,7 @@ impl Manifest {
         (found != self.head).then_some(Edited::LastLine { written: self.head, found })
     }
 
-    /// Fails where somebody changed it.
+    /// Fails where somebody changed the manifest.
     pub(super) fn check(&self) -> io::Result<()> {
         self.edited().map_or(Ok(()), |edited| Err(io::Error::other(edited)))
     }

@@ -1,4 +1,4 @@
-//! Why a manifest cannot be used.
+//! A manifest cannot be used for one of these reasons.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use crate::evidence::lock::LockError;
 use crate::storage::NotRegular;
 
-/// Why a manifest cannot be opened.
+/// The reason for which a manifest cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// Another process writes to the directory.
     #[error(transparent)]
     Busy(#[from] LockError),
-    /// What has the name of the manifest is no file of ours: what a symbolic link leads to would be
+    /// The name of the manifest is that of no file of ours: what a symbolic link leads to would be
     /// cut and written to.
     #[error(
         "{path} is {what}: move it away, or name another directory with --write; captures are recorded there, and only in a file",
@@ -21,17 +21,17 @@ pub enum ManifestError {
     NotRegular {
         /// The manifest.
         path: PathBuf,
-        /// What it is.
+        /// The kind of thing that it is.
         what: NotRegular,
     },
     /// The manifest cannot be opened, read or cut.
     #[error("cannot {action} {path}: {source}; captures are recorded there", path = path.display())]
     Io {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
         /// The manifest.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! The open manifest of a directory, and the file that it is kept in.
+//! The manifest of a directory is open, and kept in a file.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _, Seek};
@@ -19,22 +19,22 @@ use crate::evidence::lines::{Lines, NAME};
 use crate::evidence::lock::{self, LockError};
 use crate::storage::{Storage, StoredFile};
 
-/// Bytes of the manifest that are reserved ahead, so that a disk full of captures has room for the
-/// lines that remove some.
+/// The bytes of the manifest that are reserved ahead, so that a disk full of captures has room for
+/// the lines that remove some.
 pub(super) const RESERVE: u64 = 64 * 1024;
-/// Where less than this is left of it, more is reserved.
+/// The bytes of the reserve below which more is reserved.
 pub(super) const RESERVE_LEFT: u64 = 16 * 1024;
 
 /// Bytes read at a time.
 const READ: usize = 256 * 1024;
 
-/// A manifest to append to. The directory is this process's until it is dropped.
+/// A manifest to append to. The directory is this process's until the value is dropped.
 #[derive(Debug)]
 pub struct Manifest {
     pub(super) file: Box<dyn StoredFile>,
     /// Bytes of whole lines.
     pub(super) length: u64,
-    /// Where the last of them begins.
+    /// The place at which the last whole line begins.
     pub(super) last: u64,
     pub(super) head: Digest,
     /// True where bytes may lie behind the whole lines, which an append that failed left there and
@@ -44,7 +44,8 @@ pub struct Manifest {
     pub(super) reserved: u64,
     path: PathBuf,
     storage: Arc<dyn Storage>,
-    /// Holds the lock. The system lets go of it with the process, however that ends.
+    /// The file that holds the lock. The system lets go of the lock with the process, however that
+    /// ends.
     pub(super) lock: File,
 }
 
@@ -52,10 +53,11 @@ impl Manifest {
     /// Opens the manifest of `directory`, creating it where it is missing, and reads what the
     /// directory has. The directory must exist.
     ///
-    /// Takes the directory for this process (`flock(2)` on the manifest), and cuts a torn last line.
+    /// Takes the directory for this process (`flock(2)` on the manifest), and cuts a torn last
+    /// line.
     ///
     /// # Errors
-    /// Where another process has the directory, or the manifest cannot be opened, read or cut.
+    /// Another process has the directory, or the manifest cannot be opened, read or cut.
     pub fn open(storage: &Arc<dyn Storage>, directory: &Path) -> Result<(Manifest, Contents), ManifestError> {
         let path = directory.join(NAME);
         let fail = |action| {
@@ -66,7 +68,7 @@ impl Manifest {
             }
         };
         let mut file = storage.log(&path).map_err(fail("open"))?;
-        // For writing, because NFS locks only such files exclusively.
+        // The file is opened for writing, because NFS locks only such files exclusively.
         let mut lock = storage.open(&path, OFlags::RDWR).map_err(fail("open"))?;
         let mut contents = Contents::default();
         match lock::take(&lock) {
@@ -101,18 +103,18 @@ impl Manifest {
         Ok((manifest, contents))
     }
 
-    /// Appends a line, and has it survive a loss of power if `sync`. Once this returns, readers of the
-    /// file see the line.
+    /// Appends a line, and has it survive a loss of power if `sync`. Once this returns, readers of
+    /// the file see the line.
     ///
     /// # Errors
-    /// What writing or syncing returns, and [`Edited`] within an error where somebody changed the
-    /// file. The line is not in the manifest then; the next append makes sure of that where the
-    /// file could not be cut at once.
+    /// Writing or syncing fails, with [`Edited`](super::Edited) within the error where somebody
+    /// changed the file. The line is not in the manifest then. The next append makes sure of that
+    /// where the file could not be cut at once.
     pub fn append(&mut self, event: &Event, sync: bool) -> io::Result<()> {
         self.append_all(std::iter::once(event), sync).1
     }
 
-    /// Hash of the last line; zeros where there is none.
+    /// Returns the hash of the last line; zeros where there is none.
     #[must_use]
     pub fn head(&self) -> Digest {
         self.head
@@ -128,11 +130,11 @@ impl Manifest {
         }
     }
 
-    /// Returns the captures at paths that are `wanted` which were published and not pruned since, in
-    /// the order of their lines. Lines that cannot be read are passed over.
+    /// Returns the captures at paths that are `wanted` which were published and not pruned since,
+    /// in the order of their lines. Lines that cannot be read are passed over.
     ///
     /// # Errors
-    /// What reading returns.
+    /// The manifest cannot be read.
     pub(crate) fn captures(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Capture>> {
         let mut lines = Lines::new(BufReader::with_capacity(READ, self.read()?));
         let mut catalogue = Catalogue::default();
@@ -140,7 +142,7 @@ impl Manifest {
         Ok(catalogue.into_order().into_iter().map(|(_, capture)| capture).collect())
     }
 
-    /// The bytes of the whole lines.
+    /// Reads the bytes of the whole lines.
     fn read(&self) -> io::Result<impl io::Read + use<>> {
         let mut file = self.lock.try_clone()?;
         file.rewind()?;

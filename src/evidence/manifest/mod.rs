@@ -1,4 +1,4 @@
-//! The manifest of a directory, which one process appends to.
+//! A directory has a manifest, which one process appends to.
 
 mod append;
 mod edited;

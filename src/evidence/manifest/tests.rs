@@ -9,14 +9,14 @@ use crate::record::Timestamp;
 use crate::session::{Scope, Session};
 use crate::storage::faulty::{Faults, Faulty};
 use crate::storage::{Disk, Storage};
-use crate::wire::{Vni, source};
+use crate::wire::{Vni, address};
 
 fn disk() -> Arc<dyn Storage> {
     Arc::new(Disk::default())
 }
 
 fn session(source: &str, vni: u32) -> Session {
-    Session::vxlan(source::of(source.parse().unwrap()), Vni::new(vni).unwrap())
+    Session::vxlan(address::of(source.parse().unwrap()), Vni::new(vni).unwrap())
 }
 
 fn capture(number: u32) -> Capture {
@@ -65,7 +65,7 @@ fn all_kinds() -> Vec<Event> {
     ]
 }
 
-/// The lines of the manifest in `dir`, which must be whole.
+/// Returns the lines of the manifest in `dir`, which must be whole.
 fn lines(dir: &Path) -> Vec<Vec<u8>> {
     let text = fs::read(dir.join(NAME)).unwrap();
     assert!(text.is_empty() || text.ends_with(b"\n"));
@@ -361,7 +361,7 @@ fn a_line_without_what_a_start_needs_is_complained_about() {
     }
 }
 
-/// What somebody does to the bytes of a manifest.
+/// A deed that somebody does to the bytes of a manifest.
 type Change = fn(&mut Vec<u8>);
 
 #[test]

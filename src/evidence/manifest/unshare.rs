@@ -1,7 +1,8 @@
-//! A manifest that has a second name, as a snapshot made of hard links (`cp -al`) gives it.
+//! A manifest may have a second name, as a snapshot made of hard links (`cp -al`) gives it.
 //!
-//! What is appended here would be appended there, and a torn line cut off. So the name gets a copy,
-//! before anything is written, and the snapshot keeps the file as it was.
+//! A line that is appended to the manifest would be appended to the snapshot, and a torn line cut
+//! off. So the manifest's name gets a copy, before anything is written, and the snapshot keeps the
+//! file as it was.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,16 +14,16 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown};
 use crate::evidence::lock;
 use crate::storage::{Storage, StoredFile, changed};
 
-/// Ending of the copy until it has the name.
+/// The ending of the copy until it has the name.
 const COPY: &str = ".copy";
 
-/// Names that a file has.
+/// Returns how many names a file has.
 pub(super) fn names(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.nlink())
 }
 
-/// Gives `path`, which is the name of `old`, a file of its own, with `content`. Returns it, to
-/// append to and locked.
+/// Gives `path`, which is the name of `old`, a file of its own, with `content`. Returns the new
+/// file, to append to and locked.
 pub(super) fn copy(
     storage: &dyn Storage,
     path: &Path,
@@ -47,7 +48,7 @@ fn try_to_copy(
     let mut name = path.as_os_str().to_owned();
     name.push(COPY);
     let copy = Path::new(&name);
-    // A crash left it.
+    // A copy that is there was left by a crash.
     if storage.exists(copy)? {
         storage.remove(copy)?;
     }
@@ -62,10 +63,11 @@ fn try_to_copy(
             return Err(io::Error::other("somebody changed the copy"));
         }
         let former = old.metadata()?;
-        // Whose it was, where this user may give it away, and who may read it.
+        // The copy belongs to whom the file belonged, where this user may give it away, and the
+        // same may read it.
         let _ = fchown(&locked, Some(Uid::from_raw(former.uid())), Some(Gid::from_raw(former.gid())));
         fchmod(&locked, Mode::from_raw_mode(former.mode()))?;
-        // Where the file system has no locks, that was said at the start.
+        // A file system without locks was told of at the start.
         let _ = lock::take(&locked);
         storage.replace(copy, path)?;
         Ok((file, locked))

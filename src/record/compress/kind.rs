@@ -1,4 +1,4 @@
-//! How a file can be compressed, and what that is called.
+//! A file can be compressed in one of several ways, which have names.
 
 use std::fmt;
 use std::io;
@@ -6,17 +6,18 @@ use std::str::FromStr;
 
 use zstd::zstd_safe::get_error_name;
 
-/// First bytes of an lz4 frame.
+/// The first bytes of an lz4 frame.
 pub(crate) const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-/// First bytes of a zstd frame.
+/// The first bytes of a zstd frame.
 pub(crate) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Level of zstd where none is given.
+/// The level of zstd where none is given.
 pub(crate) const ZSTD_LEVEL: i32 = 3;
-/// Highest level; those above it need windows that a compressor here does not have.
+/// The highest level. Those above it need windows that a compressor here does not have.
 pub(super) const ZSTD_MAX_LEVEL: i32 = 19;
 
-/// How a file is compressed. Written as `lz4`, `zstd` or `zstd:LEVEL` with a level from 1 to 19.
+/// The compression of a file. It is written as `lz4`, `zstd` or `zstd:LEVEL` with a level from 1 to
+/// 19.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// lz4 frame format.
@@ -29,7 +30,7 @@ impl Compression {
     /// All extensions.
     pub(crate) const EXTENSIONS: [&str; 2] = [Compression::Lz4.extension(), Compression::Zstd(ZSTD_LEVEL).extension()];
 
-    /// Last part of a file's name, without the dot.
+    /// Returns the last part of a file's name, without the dot.
     #[must_use]
     pub(crate) const fn extension(self) -> &'static str {
         match self {
@@ -38,7 +39,8 @@ impl Compression {
         }
     }
 
-    /// What a file is compressed with by its first bytes; zstd does not tell its level, which is the default then.
+    /// Finds the compression of a file by its first bytes. zstd does not tell its level, which is
+    /// the default then.
     #[must_use]
     pub(crate) fn detect(beginning: &[u8]) -> Option<Compression> {
         match *beginning.first_chunk()? {
@@ -59,13 +61,13 @@ impl fmt::Display for Compression {
     }
 }
 
-/// Not a way of compressing.
+/// A text that is no way of compressing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompressionError {
-    /// Not the name of a compression.
+    /// The text is not the name of a compression.
     #[error("unknown compression {0:?}: one of lz4, zstd, zstd:LEVEL")]
     Unknown(String),
-    /// Not a level of zstd.
+    /// The text is not a level of zstd.
     #[error("zstd has no level {0:?} here: it is a number from 1 (fast) to {ZSTD_MAX_LEVEL} (small)")]
     Level(String),
     /// lz4 has only one level.
@@ -102,7 +104,7 @@ impl<'de> serde::Deserialize<'de> for Compression {
     }
 }
 
-/// What zstd says by an error code.
+/// Puts an error code of zstd into words.
 pub(super) fn zstd_error(code: usize) -> io::Error {
     io::Error::other(format!("zstd: {}", get_error_name(code)))
 }

@@ -1,11 +1,12 @@
-//! Compressing a capture file while it is written, with lz4 or zstd.
+//! A capture file is compressed while it is written, with lz4 or zstd.
 //!
-//! A file is one frame from its first byte to its last, because Wireshark reads no further than the first. What is fed is
-//! flushed within the frame, so that a file that a crash left unfinished can be decoded up to the last feed.
+//! A file is one frame from its first byte to its last, because Wireshark reads no further than the
+//! first frame. Bytes that are fed are flushed within the frame, so that a file that a crash left
+//! unfinished can be decoded up to the last feed.
 //!
-//! There is one compressor for each open file, so each is kept small: see [`memory`]. lz4 has linked blocks of 64 KiB,
-//! which find repetitions in the 64 KiB before, and a checksum for each block, by which damage is found where it is; both
-//! have a checksum of the content.
+//! There is one compressor for each open file, so each is kept small: see [`memory`]. lz4 has
+//! linked blocks of 64 KiB, which find repetitions in the 64 KiB before, and a checksum for each
+//! block, by which damage is found where it is. Both have a checksum of the content.
 
 mod kind;
 mod reader;
@@ -22,8 +23,8 @@ use self::kind::zstd_error;
 pub use self::kind::Compression;
 pub use self::reader::{Reader, reader};
 
-/// zstd looks back 128 KiB. By itself it looks back 512 KiB to 8 MiB, which takes 3 to 15 MiB of memory for files that are
-/// 1 to 2 % smaller.
+/// The window of zstd, which looks back 128 KiB here. By itself it looks back 512 KiB to 8 MiB,
+/// which takes 3 to 15 MiB of memory for files that are 1 to 2 % smaller.
 const ZSTD_WINDOW_LOG: u32 = 17;
 
 const LZ4_BLOCK: usize = 64 * 1024;
@@ -32,7 +33,7 @@ const LZ4_BLOCK: usize = 64 * 1024;
 pub struct Compressor(Encoder);
 
 enum Encoder {
-    /// Boxed, for its table of 16 KiB is part of it.
+    /// An encoder of lz4. It is boxed, for its table of 16 KiB is part of it.
     Lz4(Box<FrameEncoder<Vec<u8>>>),
     Zstd(CCtx<'static>),
 }
@@ -41,7 +42,7 @@ impl Compressor {
     /// Begins a file.
     ///
     /// # Errors
-    /// When there is no memory for a zstd context, or zstd does not take the level.
+    /// There is no memory for a zstd context, or zstd does not take the level.
     pub fn new(compression: Compression) -> io::Result<Compressor> {
         Ok(Compressor(match compression {
             Compression::Lz4 => {
@@ -53,7 +54,8 @@ impl Compressor {
                 Encoder::Lz4(Box::new(FrameEncoder::with_frame_info(info, Vec::new())))
             }
             Compression::Zstd(level) => {
-                // Two tables of 4-byte entries. The levels that search long gain from larger ones, the fast ones lose time.
+                // There are two tables of 4-byte entries. The levels that search long gain from
+                // larger ones, the fast ones lose time.
                 let table_log = if level > 4 { 16 } else { 15 };
                 let mut context = CCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
                 for parameter in [
@@ -70,10 +72,11 @@ impl Compressor {
         }))
     }
 
-    /// Compresses `raw` and appends to `out` all that is needed to decode it and what was fed before.
+    /// Compresses `raw` and appends to `out` all that is needed to decode it and what was fed
+    /// before.
     ///
     /// # Errors
-    /// When zstd fails, as when it gets no memory; the file cannot be continued then.
+    /// zstd fails, as when it gets no memory. The file cannot be continued then.
     pub fn feed(&mut self, raw: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.0 {
             Encoder::Lz4(encoder) => appending(encoder, out, |encoder| {
@@ -84,10 +87,11 @@ impl Compressor {
         }
     }
 
-    /// Ends the file: appends the end of the frame and the checksum of its content. What is fed next begins another.
+    /// Ends the file: appends the end of the frame and the checksum of its content. The bytes that
+    /// are fed next begin another file.
     ///
     /// # Errors
-    /// As [`Compressor::feed`].
+    /// The errors are those of [`Compressor::feed`].
     pub fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.0 {
             Encoder::Lz4(encoder) => appending(encoder, out, |encoder| Ok(encoder.try_finish()?)),
@@ -96,35 +100,36 @@ impl Compressor {
     }
 }
 
-/// Compressors that have finished a file, for the next: where thousands of files are completed one after the other, most of the time
-/// would go to memory that each makes the kernel clear anew.
+/// Keeps compressors that have finished a file, for the next. Where thousands of files are
+/// completed one after the other, most of the time would go to memory that each makes the kernel
+/// clear anew.
 #[derive(Debug)]
 pub(crate) struct Compressors {
     compression: Compression,
     idle: Vec<Compressor>,
-    /// Whether one was freed since that was asked.
+    /// True where a compressor was freed since that was asked.
     freed: bool,
 }
 
 impl Compressors {
-    /// So many are kept.
+    /// The number of compressors that are kept.
     const KEPT: usize = 8;
 
-    /// For files that are compressed so.
+    /// Keeps compressors for files that are compressed so.
     #[must_use]
     pub(crate) fn new(compression: Compression) -> Self {
         Self { compression, idle: Vec::new(), freed: false }
     }
 
-    /// A compressor that is about to begin a file.
+    /// Returns a compressor that is about to begin a file.
     ///
     /// # Errors
-    /// As [`Compressor::new`].
+    /// The errors are those of [`Compressor::new`].
     pub(crate) fn take(&mut self) -> io::Result<Compressor> {
         self.idle.pop().map_or_else(|| Compressor::new(self.compression), Ok)
     }
 
-    /// Takes back one that has finished a file.
+    /// Takes back a compressor that has finished a file.
     pub(crate) fn give_back(&mut self, compressor: Compressor) {
         if self.idle.len() < Self::KEPT {
             self.idle.push(compressor);
@@ -133,7 +138,7 @@ impl Compressors {
         }
     }
 
-    /// Whether one was freed since this was asked last.
+    /// Says whether a compressor was freed since this was asked last.
     pub(crate) fn have_freed(&mut self) -> bool {
         std::mem::take(&mut self.freed)
     }
@@ -177,12 +182,13 @@ fn stream(context: &mut CCtx<'_>, raw: &[u8], out: &mut Vec<u8>, end: ZSTD_EndDi
     }
 }
 
-/// The most memory that one compressor takes, in bytes, without what it appends to. With zstd it is the address space; a
-/// third to a half of it is in use when files are fed in pieces of 64 KiB or less.
+/// Returns the most memory that one compressor takes, in bytes, without what it appends to. With
+/// zstd it is the address space. A third to a half of it is in use when files are fed in pieces of
+/// 64 KiB or less.
 #[must_use]
 pub(crate) fn memory(compression: Compression) -> usize {
     match compression {
-        // Two blocks and the window before them, a compressed block, and the table.
+        // lz4 has two blocks and the window before them, a compressed block, and the table.
         Compression::Lz4 => 3 * LZ4_BLOCK + LZ4_BLOCK * 110 / 100 + 20 * 1024,
         Compression::Zstd(..=12) => 1280 * 1024,
         Compression::Zstd(_) => 2304 * 1024,

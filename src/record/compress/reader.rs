@@ -1,4 +1,4 @@
-//! Decoding what [`super::Compressor`] wrote, and any other lz4 or zstd stream.
+//! A reader decodes what [`super::Compressor`] wrote, and any other lz4 or zstd stream.
 
 use std::io::{self, Cursor, Read};
 
@@ -9,7 +9,8 @@ use super::kind::{Compression, zstd_error};
 
 /// A stream that is decoded if it is compressed.
 ///
-/// A stream that ends too early is read up to there, and then gives [`io::ErrorKind::UnexpectedEof`].
+/// A stream that ends too early is read up to there, and then gives
+/// [`io::ErrorKind::UnexpectedEof`].
 pub struct Reader<R: Read> {
     compression: Option<Compression>,
     decoder: Decoder<R>,
@@ -21,13 +22,14 @@ enum Decoder<R: Read> {
     Zstd(Zstd<Source<R>>),
 }
 
-/// The bytes that were looked at, and the rest.
+/// The bytes that were looked at, and the rest of the stream.
 type Source<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
-/// Looks at the first bytes of `input` and decodes it if it is lz4 or zstd; all else is passed on as it is.
+/// Looks at the first bytes of `input` and decodes it if it is lz4 or zstd. All else is passed on
+/// as it is.
 ///
 /// # Errors
-/// What reading gives, and if there is no memory for a zstd context.
+/// Reading fails, or there is no memory for a zstd context.
 pub fn reader<R: Read>(mut input: R) -> io::Result<Reader<R>> {
     let mut beginning = Vec::with_capacity(4);
     (&mut input).take(4).read_to_end(&mut beginning)?;
@@ -42,16 +44,18 @@ pub fn reader<R: Read>(mut input: R) -> io::Result<Reader<R>> {
 }
 
 impl<R: Read> Reader<R> {
-    /// How the stream is compressed, if it is; zstd does not tell its level, which is the default here.
+    /// Returns the compression of the stream, if it has one. zstd does not tell its level, which is
+    /// the default here.
     #[must_use]
     pub(crate) fn compression(&self) -> Option<Compression> {
         self.compression
     }
 
-    /// Whether anything but zeros stands behind what was decoded, and behind the block that could not be. Reads to the end.
+    /// Says whether anything but zeros stands behind what was decoded, and behind the block that
+    /// could not be. Reads to the end.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Reading fails.
     pub(crate) fn has_more(&mut self) -> io::Result<bool> {
         match &mut self.decoder {
             Decoder::Plain(source) => has_more(source),
@@ -94,10 +98,11 @@ fn unfinished() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the compressed stream ends before its end mark")
 }
 
-/// lz4_flex takes the end of the input between two blocks for the end of the frame. So the input is watched.
+/// Decodes lz4. lz4_flex takes the end of the input between two blocks for the end of the frame, so
+/// the input is watched.
 struct Lz4<R: Read> {
     decoder: FrameDecoder<Watched<R>>,
-    /// Where in the input the last frame ended.
+    /// The place in the input at which the last frame ended.
     frame_end: u64,
 }
 
@@ -135,15 +140,17 @@ impl<R: Read> Lz4<R> {
     }
 }
 
-/// zstd loses what it decoded before the damage in the same call. So it gets one block in a call.
+/// Decodes zstd. It loses what it decoded before the damage in the same call, so it gets one block
+/// in a call.
 struct Zstd<R> {
     source: io::BufReader<R>,
     context: DCtx<'static>,
     input: Vec<u8>,
-    /// Bytes that zstd wants next: the rest of a block and the header of the one behind; 0 between frames.
+    /// Bytes that zstd wants next: the rest of a block and the header of the one behind; 0 between
+    /// frames.
     wanted: usize,
     output: Vec<u8>,
-    /// What of the output was read.
+    /// The number of bytes of the output that were read.
     taken: usize,
     /// The damage behind the output.
     damage: Option<io::Error>,
@@ -170,7 +177,7 @@ impl<R: Read> Zstd<R> {
         Ok(read)
     }
 
-    /// Decodes the next block into the output; `false` at the end between two frames.
+    /// Decodes the next block into the output. Returns `false` at the end between two frames.
     fn decode(&mut self) -> io::Result<bool> {
         /// The least that zstd needs to know of a frame.
         const FRAME_HEADER: usize = 5;
@@ -202,7 +209,8 @@ impl<R: Read> Zstd<R> {
     }
 }
 
-/// Decodes `input`, a part of a block, behind what is in `output`; the number of bytes that zstd wants next.
+/// Decodes `input`, a part of a block, behind what is in `output`. Returns the number of bytes that
+/// zstd wants next.
 fn run(context: &mut DCtx<'_>, input: &[u8], output: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let mut source = InBuffer::around(input);
     let mut wanted = None;

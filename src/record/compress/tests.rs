@@ -21,7 +21,7 @@ fn bytes(length: usize, mut seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// The file, and where it and what was fed ends after each feed.
+/// Returns the file, and where it and what was fed ends after each feed.
 fn compressed(compression: Compression, pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<(usize, usize)>) {
     let mut compressor = Compressor::new(compression).unwrap();
     let (mut file, mut raw, mut ends) = (Vec::new(), 0, Vec::new());
@@ -34,7 +34,7 @@ fn compressed(compression: Compression, pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<(us
     (file, ends)
 }
 
-/// What can be decoded, and the error behind it.
+/// Returns what can be decoded, and the error behind it.
 fn decoded(file: &[u8]) -> (Vec<u8>, io::Result<usize>) {
     let mut bytes = Vec::new();
     let end = reader(file).and_then(|mut reader| reader.read_to_end(&mut bytes));
@@ -44,7 +44,8 @@ fn decoded(file: &[u8]) -> (Vec<u8>, io::Result<usize>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// A file decodes to what was fed, and its beginning to what was fed up to there, and that is told from a whole one.
+    /// A file decodes to what was fed, and its beginning to what was fed up to there, and that is
+    /// told from a whole one.
     #[test]
     fn a_cut_file_has_every_feed_before_the_cut(
         pieces in prop::collection::vec((0usize..200_000, any::<u64>()).prop_map(|(length, seed)| bytes(length, seed)), 0..6),
@@ -174,7 +175,8 @@ fn what_stands_before_damage_is_read() {
     for compression in every() {
         let (mut file, ends) = compressed(compression, &pieces);
         let (end, raw) = ends[9];
-        // lz4 has a checksum for each block. zstd finds damage of a block's content at the end only, but that of its header.
+        // lz4 has a checksum for each block. zstd finds damage of a block's content at the end
+        // only, but that of its header.
         let damaged = if compression == Compression::Lz4 { end + 100 } else { end };
         file[damaged..damaged + 40].fill(0xff);
         let (found, error) = decoded(&file);

@@ -64,7 +64,7 @@ fn file(format: Format, records: &[Made]) -> Vec<u8> {
     file
 }
 
-/// Time as the format has it, frame, original length.
+/// Returns time as the format has it, frame, and original length of each record.
 fn wanted(format: Format, records: &[Made]) -> Vec<(u64, Vec<u8>, u32)> {
     let unit = if format == Format::PcapUs { 1_000 } else { 1 };
     records.iter().map(|(time, frame, length, ..)| (time / unit * unit, frame.clone(), *length)).collect()
@@ -79,7 +79,7 @@ fn by_us(file: &[u8]) -> Vec<(u64, Vec<u8>, u32)> {
     frames
 }
 
-/// By pcap-parser, with what it says the unit of the time is.
+/// Reads by pcap-parser, with what it says the unit of the time is.
 fn by_pcap_parser(file: &[u8]) -> Vec<(u64, Vec<u8>, u32)> {
     let mut reader = pcap_parser::create_reader(65_536, file).unwrap();
     let (mut frames, mut unit) = (Vec::new(), 1_000);
@@ -118,7 +118,7 @@ proptest! {
         }
     }
 
-    /// What a chunk has is what the file has.
+    /// A file has the bytes that the chunk has.
     #[test]
     fn pcap_is_the_chunk_as_it_is(records in made()) {
         let mut chunk = Vec::new();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 type Owned = (u64, Vec<u8>, u32);
 
-/// Everything that a capture yields, and how it ended.
+/// Returns everything that a capture yields, and how it ended.
 fn read(bytes: &[u8]) -> (Vec<Owned>, Option<ReadError>) {
     read_from(bytes)
 }
@@ -196,7 +196,7 @@ fn the_obsolete_packet_block_is_read() {
     assert_eq!(read(&file).0, [frame]);
 }
 
-/// Length of the last block of a file, from its trailer.
+/// Returns the length of the last block of a file, from its trailer.
 fn block_length(file: &[u8]) -> usize {
     to_usize(u32_at(file, file.len() - 4, Endianness::Little))
 }

@@ -85,7 +85,7 @@ pub(crate) enum Unsalvageable {
     /// The file ends within what stands before the first record.
     #[error("the file ends within its header")]
     CutHeader,
-    /// What stands before the first record is not what this program writes there, in more than one
+    /// The bytes before the first record are not what this program writes there, in more than one
     /// field, or its lengths make no sense.
     #[error("its header is damaged, or not of vxtap: {0}")]
     Header(String),

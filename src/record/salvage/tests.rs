@@ -32,7 +32,7 @@ fn file(format: Format, records: &[Made], closed: bool) -> File {
     File { raw, opening, ends }
 }
 
-/// What a scan of `file`, of which `present` bytes are there, must find in the records.
+/// Returns what a scan of `file`, of which `present` bytes are there, must find in the records.
 fn expected(format: Format, file: &File, records: &[Made], present: usize) -> Whole {
     let frames = file.ends.iter().take_while(|end| **end <= present).count();
     let closed = present == file.raw.len();

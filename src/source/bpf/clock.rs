@@ -49,7 +49,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// A clock that tells the time of day.
+    /// Makes a clock that tells the time of day.
     pub(super) fn new() -> Self {
         let all = std::iter::repeat_with(Measured::now).take(MEASUREMENTS);
         Self { offset: all.min_by_key(|m| m.error).map_or(0, |m| m.offset) }

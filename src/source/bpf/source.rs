@@ -103,7 +103,7 @@ impl Source for BpfSource {
         let Self { udp, rings, clock, verify_checksum, unstamped, .. } = self;
         let (clock, verify) = (*clock, *verify_checksum);
         let mut room = limit;
-        udp.offer(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
+        udp.lend_each(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
             // The kernel begins to stamp what arrives a moment after the first socket on the host
             // has asked for it. A datagram that came before gets its time when it is read. All such
             // datagrams are older than the program and at the head of the sockets' queues.

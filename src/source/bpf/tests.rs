@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A source with the program on the loopback interface of this thread's namespace.
+/// Returns a source with the program on the loopback interface of this thread's namespace.
 fn on_loopback(listen: &str, steering: Steering) -> BpfSource {
     let udp = UdpPlan { listen: vec![listen.parse().unwrap()], workers: 1, steering, receive_buffer: 1 << 20 };
     let mut listening = udp::listen(&udp).unwrap();

@@ -16,7 +16,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// what comes for good, and each change of the way costs some of the queue.
 const LONGEST: Duration = Duration::from_secs(320);
 
-/// What the queue of an output says about bursts.
+/// The state of an output's queue, as to bursts.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
     waiting: AtomicU32,

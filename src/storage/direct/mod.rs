@@ -336,8 +336,9 @@ impl StoredFile for Adaptive {
     }
 }
 
-/// The block that direct writes to `file` are to be multiples of; none where the file system has
-/// none (`STATX_DIOALIGN`, statx(2), Linux 6.1). File systems that do not answer are tried.
+/// Returns the block that direct writes to `file` are to be multiples of; none where the file
+/// system has none (`STATX_DIOALIGN`, statx(2), Linux 6.1). File systems that do not answer are
+/// tried.
 fn block(file: &File) -> Option<usize> {
     /// `STATX_DIOALIGN`, include/uapi/linux/stat.h
     const DIOALIGN: StatxFlags = StatxFlags::from_bits_retain(0x2000);
@@ -366,7 +367,7 @@ struct Uncached {
     /// A multiple of `block` where something is filled.
     base: u64,
     filled: usize,
-    /// Where the last write through the page cache ended.
+    /// The place at which the last write through the page cache ended.
     cached: u64,
     /// Time that was waited for the disk, in the second that is counted.
     waited: Duration,

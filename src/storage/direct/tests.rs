@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// The byte at `offset` when it is written for the `turn`th time. It is never zero, as padding and
-/// holes are.
+/// Returns the byte at `offset` when it is written for the `turn`th time. It is never zero, as
+/// padding and holes are.
 fn byte(offset: usize, turn: usize) -> u8 {
     u8::try_from((offset / 3 + offset / 4096 + turn) % 251 + 1).unwrap()
 }
@@ -20,8 +20,8 @@ fn bytes(offset: usize, length: usize, turn: usize) -> Vec<u8> {
     (offset..offset + length).map(|offset| byte(offset, turn)).collect()
 }
 
-/// Two directories: the one where the build writes, which is on a disk if any is, and one in
-/// memory.
+/// Returns two directories: the one where the build writes, which is on a disk if any is, and one
+/// in memory.
 fn directories() -> [TempDir; 2] {
     let disk = std::env::current_exe().unwrap();
     let memory = Path::new("/dev/shm");

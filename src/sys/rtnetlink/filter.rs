@@ -1,4 +1,4 @@
-//! The filter at an interface's ingress that keeps what it receives from the host.
+//! A filter at an interface's ingress keeps what it receives from the host.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Interfaces, and those of their settings that can be changed.
+//! Interfaces have settings, and some of these can be changed.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Messages to the kernel and its answers: a header, a body, and attributes, in the byte order of
-//! the machine.
+//! Messages to the kernel and its answers have a header, a body, and attributes, in the byte order
+//! of the machine.
 
 /// Length of a message header: length u32, type u16, flags u16, sequence number u32, port u32.
 pub(super) const HEADER_LEN: usize = 16;

@@ -1,4 +1,4 @@
-//! The socket by which the kernel is asked and told.
+//! A socket is the way by which the kernel is asked and told.
 
 use std::io;
 use std::os::fd::OwnedFd;

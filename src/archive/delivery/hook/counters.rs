@@ -29,9 +29,11 @@ pub(super) struct RunnerCounters {
 pub(super) struct HookTotals {
     /// Captures whose command was started, or tried to be.
     pub(super) run: u64,
-    /// Of these: could not be started, ended with another status than 0, or was killed.
+    /// Captures of these whose command could not be started, ended with another status than 0, or
+    /// was killed.
     pub(super) failed: u64,
-    /// Of these: still ran when the hook was told to finish and had waited as long as it was to.
+    /// Captures of these whose command still ran when the hook was told to finish and had waited as
+    /// long as it was to.
     pub(super) unfinished: u64,
     /// Captures whose command was never tried.
     pub(super) skipped: u64,

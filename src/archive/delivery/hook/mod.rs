@@ -79,9 +79,9 @@ struct Failures {
 
 /// The reason for which a command is no success.
 enum Failure {
-    /// It was never begun, so the next start tries it again.
+    /// The command was never begun, so the next start tries it again.
     NotBegun(String),
-    /// It has ended, or never can begin.
+    /// The command has ended, or never can begin.
     Ended(String),
 }
 

@@ -44,7 +44,7 @@ fn totals(run: u64, failed: u64, skipped: u64) -> HookTotals {
     HookTotals { run, failed, unfinished: 0, skipped }
 }
 
-/// Until `true`.
+/// Waits until `what` is true.
 fn wait(what: impl Fn() -> bool) {
     let end = Instant::now() + LONG;
     while !what() {

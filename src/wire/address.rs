@@ -8,15 +8,15 @@
 //!
 //! ```
 //! use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-//! use vxtap::wire::source;
+//! use vxtap::wire::address;
 //!
 //! let host = Ipv4Addr::new(192, 0, 2, 1);
-//! assert_eq!(source::address(host.to_ipv6_mapped()), IpAddr::V4(host));
-//! let pretender = source::over_ipv6(host.to_ipv6_mapped());
+//! assert_eq!(address::in_packet(host.to_ipv6_mapped()), IpAddr::V4(host));
+//! let pretender = address::over_ipv6(host.to_ipv6_mapped());
 //! assert_ne!(pretender, host.to_ipv6_mapped());
-//! assert_eq!(source::of(IpAddr::V4(host)), host.to_ipv6_mapped());
-//! assert_eq!(source::address(pretender).to_string(), "::ffff:192.0.2.1");
-//! assert_eq!(source::over_ipv6(Ipv6Addr::LOCALHOST), Ipv6Addr::LOCALHOST);
+//! assert_eq!(address::of(IpAddr::V4(host)), host.to_ipv6_mapped());
+//! assert_eq!(address::in_packet(pretender).to_string(), "::ffff:192.0.2.1");
+//! assert_eq!(address::over_ipv6(Ipv6Addr::LOCALHOST), Ipv6Addr::LOCALHOST);
 //! ```
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -32,7 +32,7 @@ pub(crate) fn over_ipv6(address: Ipv6Addr) -> Ipv6Addr {
 }
 
 /// Returns the source address of a packet of the address's version as it is told: the reverse of
-/// [`address`].
+/// [`in_packet`].
 #[must_use]
 pub(crate) fn of(address: IpAddr) -> Ipv6Addr {
     match address {
@@ -43,7 +43,7 @@ pub(crate) fn of(address: IpAddr) -> Ipv6Addr {
 
 /// Returns the address that the packet has.
 #[must_use]
-pub(crate) fn address(source: Ipv6Addr) -> IpAddr {
+pub(crate) fn in_packet(source: Ipv6Addr) -> IpAddr {
     let unmarked = with_first_byte(source, 0);
     if source.is_multicast() && unmarked.to_ipv4_mapped().is_some() {
         IpAddr::V6(unmarked)
