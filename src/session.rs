@@ -97,11 +97,42 @@ impl Session {
     }
 
     /// All of it in words that are quick to compare, which is done for each frame.
-    fn words(&self) -> (u128, u64, u64) {
+    #[inline]
+    #[must_use]
+    pub fn words(&self) -> Words {
         let Self { encapsulation, source, scope, vni } = self;
         let (is_scoped, scope) = scope.map_or((0, 0), |Scope(scope)| (1, scope));
         let rest = u64::from(vni.get()) | (*encapsulation as u64) << 32 | is_scoped << 40;
-        (u128::from_ne_bytes(source.octets()), scope, rest)
+        Words(u128::from_ne_bytes(source.octets()), scope, rest)
+    }
+}
+
+/// A session in words that are quick to compare and to hash. Each session has its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Words(u128, u64, u64);
+
+impl Words {
+    /// The words of no session.
+    pub const NONE: Words = Words(0, 0, u64::MAX);
+}
+
+/// All words are compared at once. Sessions rarely differ in the first, so a branch behind each
+/// would only cost.
+impl PartialEq for Words {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let Self(source, scope, rest) = self;
+        let differ = (source ^ other.0) | u128::from((scope ^ other.1) | (rest ^ other.2));
+        differ == 0
+    }
+}
+
+impl Eq for Words {}
+
+impl Hash for Words {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0, self.1, self.2).hash(state);
     }
 }
 

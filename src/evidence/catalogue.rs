@@ -18,6 +18,8 @@ use std::collections::HashMap;
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 use super::digest::Digest;
 use super::event::{Event, Line};
 use super::lines::Lines;
@@ -88,13 +90,15 @@ pub(crate) trait Reader {
 /// The facts that are kept of each file, with the number of the line that said them.
 #[derive(Debug)]
 pub(crate) struct Catalogue<F> {
-    files: HashMap<Arc<str>, (u64, F)>,
+    /// The hash has a key of its own in each process: whoever can write lines cannot choose paths
+    /// that collide.
+    files: HashMap<Arc<str>, (u64, F), RandomState>,
     head: Digest,
 }
 
 impl<F> Default for Catalogue<F> {
     fn default() -> Self {
-        Self { files: HashMap::new(), head: Digest::ZERO }
+        Self { files: HashMap::default(), head: Digest::ZERO }
     }
 }
 

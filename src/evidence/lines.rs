@@ -96,7 +96,7 @@ impl<R: BufRead> Lines<R> {
                 self.torn = length;
                 return Ok(None);
             }
-            let newline = available.iter().position(|byte| *byte == b'\n');
+            let newline = memchr::memchr(b'\n', available);
             let piece = &available[..newline.unwrap_or(available.len())];
             hasher.update(piece);
             self.line.extend_from_slice(&piece[..piece.len().min(LONGEST + 1 - self.line.len())]);

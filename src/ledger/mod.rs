@@ -35,5 +35,5 @@ pub use live::{Ledger, Output};
 pub use losses::Losses;
 pub(crate) use reasons::NotRedirected;
 pub use reasons::OutputDrop;
-pub(crate) use sessions::SessionCounts;
+pub(crate) use sessions::{Seat, SessionCounts};
 pub use snapshot::Snapshot;

@@ -122,6 +122,7 @@ impl FileSink {
             compressors: plan.compression.map(Compressors::new),
             number: 0,
             buffered: 0,
+            is_draining: false,
             outage: None,
             next_log: Instant::now(),
             plan,
@@ -244,6 +245,10 @@ impl Sink for FileSink {
         for files in self.sessions.iter_mut().flatten() {
             files.publish(&mut self.shared);
         }
+    }
+
+    fn drain(&mut self) {
+        self.shared.is_draining = true;
     }
 
     fn finish(&mut self) {
