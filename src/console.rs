@@ -56,14 +56,14 @@ impl Console {
 
     /// Says whether a person is watching.
     #[must_use]
-    pub fn is_terminal(&self) -> bool {
+    pub(crate) fn is_terminal(&self) -> bool {
         io::stderr().is_terminal()
     }
 
     /// Shows how much of `length` bytes has been done. The bar is hidden where standard error is
     /// not a terminal.
     #[must_use]
-    pub fn progress(&self, length: u64) -> ProgressBar {
+    pub(crate) fn progress(&self, length: u64) -> ProgressBar {
         let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         self.show(ProgressBar::new(length).with_style(style))
@@ -71,7 +71,7 @@ impl Console {
 
     /// Shows a bar below the log lines.
     #[must_use]
-    pub fn show(&self, bar: ProgressBar) -> ProgressBar {
+    pub(crate) fn show(&self, bar: ProgressBar) -> ProgressBar {
         self.bars.add(bar)
     }
 }

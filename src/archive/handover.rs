@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::storage::{Changed, Identity, Storage, changed};
 
 /// Number of a file among those that this process writes.
-pub type FileNumber = u64;
+pub(crate) type FileNumber = u64;
 
 /// A task for the archive.
 #[derive(Debug)]
@@ -27,23 +27,23 @@ pub(super) enum Task {
 
 /// Frames of a session that were lost, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Losses([u64; OutputDrop::ALL.len()]);
+pub(crate) struct Losses([u64; OutputDrop::ALL.len()]);
 
 impl Losses {
     /// Adds frames.
-    pub fn add(&mut self, reason: OutputDrop, frames: u64) {
+    pub(crate) fn add(&mut self, reason: OutputDrop, frames: u64) {
         self.0[reason as usize] += frames;
     }
 
     /// Returns the sum of all.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
     /// Returns those that are not zero, by the labels of the ledger.
     #[must_use]
-    pub fn by_label(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn by_label(&self) -> BTreeMap<String, u64> {
         let all = OutputDrop::ALL.iter().zip(self.0);
         all.filter(|(_, frames)| *frames > 0).map(|(reason, frames)| (reason.label().to_owned(), frames)).collect()
     }
@@ -51,7 +51,7 @@ impl Losses {
 
 /// A file that is complete and still has its part name.
 #[derive(Debug)]
-pub struct Closed {
+pub(crate) struct Closed {
     /// Its names.
     pub names: Names,
     /// The file's identity, whatever has its name.
@@ -95,7 +95,7 @@ impl Closed {
 
 /// Frames that were written to a file which somebody removed, or changed, before it was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone {
+pub(crate) struct Gone {
     /// Their session; none for the sessions beyond the limit.
     pub session: Option<Session>,
     /// Frames.
@@ -106,7 +106,7 @@ pub struct Gone {
 
 /// A file that could not be completed.
 #[derive(Debug)]
-pub struct Broken {
+pub(crate) struct Broken {
     /// Its names.
     pub names: Names,
     /// The file's identity, whatever has its name.

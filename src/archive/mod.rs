@@ -43,10 +43,12 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-pub use delivery::DeliveryError;
-pub use handover::{Broken, Closed, FileNumber, Gone, Losses};
-pub use plan::{ArchivePlan, Labels, Sync};
-pub use room::{BudgetPlan, MinFree, Room};
+pub(crate) use delivery::DeliveryError;
+pub(crate) use handover::{Broken, Closed, FileNumber, Gone, Losses};
+pub use plan::ArchivePlan;
+pub(crate) use plan::{Labels, Sync};
+pub use room::BudgetPlan;
+pub(crate) use room::{MinFree, Room};
 
 use self::books::Books;
 use self::clerk::Clerk;
@@ -117,7 +119,7 @@ enum Way {
 
 /// A directory of captures, which is this process's as long as this value is there.
 #[derive(Debug)]
-pub struct Archive {
+pub(crate) struct Archive {
     way: Option<Way>,
     gone: Receiver<Gone>,
     room: Room,
@@ -132,7 +134,7 @@ impl Archive {
     /// # Errors
     /// Another process has the directory, its manifest or its consumers' marks cannot be used, or a
     /// thread cannot be created.
-    pub fn open(
+    pub(crate) fn open(
         directory: &Path,
         plan: ArchivePlan,
         labels: Labels,
@@ -181,50 +183,50 @@ impl Archive {
     }
 
     /// Hashes what was written to a file, if files are hashed. Waits where much is waiting already.
-    pub fn hash(&self, file: FileNumber, bytes: Bytes) {
+    pub(crate) fn hash(&self, file: FileNumber, bytes: Bytes) {
         self.tell(Message::More(file, bytes));
     }
 
     /// Forgets what was hashed of a file that will not be published as it was written.
-    pub fn forget(&self, file: FileNumber) {
+    pub(crate) fn forget(&self, file: FileNumber) {
         self.tell(Message::Forget(file));
     }
 
     /// Publishes a file.
-    pub fn publish(&self, mut closed: Closed) {
+    pub(crate) fn publish(&self, mut closed: Closed) {
         closed.claim = Some(self.room.hand_over(closed.bytes));
         self.send(Task::Publish(Box::new(closed)));
     }
 
     /// Salvages a file that could not be completed.
-    pub fn salvage(&self, mut broken: Broken) {
+    pub(crate) fn salvage(&self, mut broken: Broken) {
         broken.claim = Some(self.room.hand_over(broken.written));
         self.send(Task::Salvage(broken));
     }
 
     /// Puts on record what was lost and belongs to no file.
-    pub fn lost(&self, session: Option<Session>, losses: Losses) {
+    pub(crate) fn lost(&self, session: Option<Session>, losses: Losses) {
         self.send(Task::Lost(session, losses));
     }
 
     /// Returns the room for frames.
     #[must_use]
-    pub fn room(&self) -> &Room {
+    pub(crate) fn room(&self) -> &Room {
         &self.room
     }
 
     /// Returns the room for frames, to look at it.
-    pub fn room_mut(&mut self) -> &mut Room {
+    pub(crate) fn room_mut(&mut self) -> &mut Room {
         &mut self.room
     }
 
     /// Returns what turned out to be gone since this was asked last.
-    pub fn gone(&self) -> impl Iterator<Item = Gone> {
+    pub(crate) fn gone(&self) -> impl Iterator<Item = Gone> {
         self.gone.try_iter()
     }
 
     /// Waits until all files are published, or cannot be.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.way = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

@@ -45,7 +45,7 @@ impl Default for ArchivePlan {
 
 /// The words by which lines describe the files of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels {
+pub(crate) struct Labels {
     /// Their format, as `pcap`.
     pub format: String,
     /// Their compression, as `zstd:3`.

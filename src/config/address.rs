@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use super::typed::as_typed;
 
 /// The IANA port of VXLAN (RFC 7348 section 8).
-pub const VXLAN_PORT: u16 = 4789;
+pub(crate) const VXLAN_PORT: u16 = 4789;
 
 /// An address to receive on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ struct Parts<'a> {
 ///
 /// # Errors
 /// The text is no address, or one that cannot be listened on; the error says what to type.
-pub fn listen(text: &str) -> Result<Listen, String> {
+pub(crate) fn listen(text: &str) -> Result<Listen, String> {
     let Parts { address, interface, port } = parts(text.trim())?;
     let port = port.unwrap_or(VXLAN_PORT);
     match (address, interface) {
@@ -69,7 +69,7 @@ pub fn listen(text: &str) -> Result<Listen, String> {
 ///
 /// # Errors
 /// The text is no address, or one that cannot be listened on; the error says what to type.
-pub fn target(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn target(text: &str) -> Result<SocketAddr, String> {
     let Parts { address, interface, port } = parts(text.trim())?;
     let port = port.unwrap_or(VXLAN_PORT);
     let address = match address {

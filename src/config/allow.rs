@@ -80,7 +80,7 @@ impl AllowPlan {
     ///
     /// # Errors
     /// The file cannot be read, a line of it makes no sense, or it names too few or too many.
-    pub fn read(&self) -> Result<Allowed, AllowError> {
+    pub(crate) fn read(&self) -> Result<Allowed, AllowError> {
         let path = match self {
             Self::Given(allowed) => return Ok(allowed.clone()),
             Self::File(path) => path,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// The value cannot be used; the text says why, and what to type.
-pub fn directory(path: PathBuf) -> Result<PathBuf, String> {
+pub(crate) fn directory(path: PathBuf) -> Result<PathBuf, String> {
     if path.as_os_str() != "-" {
         return Ok(path);
     }
@@ -19,7 +19,7 @@ pub fn directory(path: PathBuf) -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// The value cannot be used; the text says why, and what to type.
-pub fn command(text: &str) -> Result<String, String> {
+pub(crate) fn command(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err(
             "it is empty: name a command, as `--on-publish 'cp \"$1\" /backup/'`, or leave the option out".into()

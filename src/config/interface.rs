@@ -16,7 +16,7 @@ pub struct InterfaceArg {
 ///
 /// # Errors
 /// The text behind the name is no list of VNIs; the error says how to write one.
-pub fn interface(text: &str) -> Result<InterfaceArg, String> {
+pub(crate) fn interface(text: &str) -> Result<InterfaceArg, String> {
     let (name, vnis) = match text.split_once(':') {
         Some((name, more)) => {
             let list =

@@ -2,7 +2,7 @@
 
 /// The name of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub(crate) struct Key {
     /// The setting's place in the tree. For an output, `pcap` or `interface` stands for the name of
     /// the output.
     pub path: &'static str,
@@ -14,7 +14,7 @@ impl Key {
     /// Returns the place of this setting of the output `name` in the tree. A setting of no output
     /// has one place.
     #[must_use]
-    pub fn of(&self, name: &str) -> String {
+    pub(crate) fn of(&self, name: &str) -> String {
         let Some(field) = self.path.strip_prefix("output.") else { return self.path.to_owned() };
         match field.split_once('.') {
             Some((_, field)) => format!("output.{name}.{field}"),
@@ -27,10 +27,10 @@ macro_rules! keys {
     ($($name:ident $path:literal $flag:literal)*) => {
         $(
             #[doc = concat!("`", $path, "`, on the command line `", $flag, "`.")]
-            pub const $name: Key = Key { path: $path, flag: $flag };
+            pub(crate) const $name: Key = Key { path: $path, flag: $flag };
         )*
         /// All settings that have a flag.
-        pub const ALL: &[Key] = &[$($name),*];
+        pub(crate) const ALL: &[Key] = &[$($name),*];
     };
 }
 
@@ -79,4 +79,4 @@ keys! {
 }
 
 /// The VNIs of one interface, which are part of the value of its flag.
-pub const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };
+pub(crate) const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

@@ -10,20 +10,20 @@
 //! [`Settings`] have what somebody asked for, value by value, and where each was said. A
 //! [`RunPlan`] has what that means on this host; a [`PlanError`] tells why it means nothing.
 
-pub mod address;
-pub mod allow;
+pub(crate) mod address;
+pub(crate) mod allow;
 mod error;
-pub mod files;
-pub mod hashing;
-pub mod interface;
-pub mod key;
+pub(crate) mod files;
+pub(crate) mod hashing;
+pub(crate) mod interface;
+pub(crate) mod key;
 pub mod origin;
 mod plan;
-pub mod sessions;
+pub(crate) mod sessions;
 pub mod settings;
 mod typed;
-pub mod units;
+pub(crate) mod units;
 
 pub use error::PlanError;
 pub use plan::RunPlan;
-pub use settings::Settings;
+pub(crate) use settings::Settings;

@@ -31,25 +31,25 @@ pub struct Origins(BTreeMap<String, Origin>);
 
 impl Origins {
     /// Notes where the value at `path` was said.
-    pub fn note(&mut self, path: impl Into<String>, origin: Origin) {
+    pub(crate) fn note(&mut self, path: impl Into<String>, origin: Origin) {
         self.0.insert(path.into(), origin);
     }
 
     /// Returns the origin of the value at `path`.
     #[must_use]
-    pub fn of(&self, path: &str) -> Origin {
+    pub(crate) fn of(&self, path: &str) -> Origin {
         self.0.get(path).cloned().unwrap_or_default()
     }
 
     /// Names the setting `key`.
     #[must_use]
-    pub fn said(&self, key: &Key) -> Said {
+    pub(crate) fn said(&self, key: &Key) -> Said {
         self.at(key, key.path.to_owned())
     }
 
     /// Names the setting `key` of the output `name`.
     #[must_use]
-    pub fn said_of(&self, key: &Key, name: &str) -> Said {
+    pub(crate) fn said_of(&self, key: &Key, name: &str) -> Said {
         self.at(key, key.of(name))
     }
 
@@ -73,7 +73,7 @@ struct Place {
 impl Said {
     /// Calls the setting `words` where it is a flag.
     #[must_use]
-    pub fn typed(mut self, words: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn typed(mut self, words: impl Into<Cow<'static, str>>) -> Self {
         self.0.flag = words.into();
         self
     }

@@ -21,9 +21,9 @@ pub enum Item<T> {
 }
 
 /// VNIs that are listed.
-pub type Vnis = Vec<Item<VniRange>>;
+pub(crate) type Vnis = Vec<Item<VniRange>>;
 /// Source addresses and networks that are listed.
-pub type Networks = Vec<Item<IpNet>>;
+pub(crate) type Networks = Vec<Item<IpNet>>;
 
 impl<T: fmt::Display> fmt::Display for Item<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +46,7 @@ pub struct AllAndOthers;
 ///
 /// # Errors
 /// The list has `all` and something else.
-pub fn only<T>(items: impl IntoIterator<Item = Item<T>>) -> Result<Option<Vec<T>>, AllAndOthers> {
+pub(crate) fn only<T>(items: impl IntoIterator<Item = Item<T>>) -> Result<Option<Vec<T>>, AllAndOthers> {
     let (mut all, mut some) = (false, Vec::new());
     for item in items {
         match item {
@@ -64,7 +64,7 @@ const MOST: u32 = Vni::MAX.get();
 ///
 /// # Errors
 /// The text is nothing of the kind; the error says what to write.
-pub fn vni(text: &str) -> Result<Item<VniRange>, String> {
+pub(crate) fn vni(text: &str) -> Result<Item<VniRange>, String> {
     let text = text.trim();
     if text == "all" { Ok(Item::All) } else { range(text).map(Item::One) }
 }
@@ -73,7 +73,7 @@ pub fn vni(text: &str) -> Result<Item<VniRange>, String> {
 ///
 /// # Errors
 /// The text is nothing of the kind; the error says what to write.
-pub fn range(text: &str) -> Result<VniRange, String> {
+pub(crate) fn range(text: &str) -> Result<VniRange, String> {
     let text = text.trim();
     if let Some(vni) = number(text) {
         return single(vni).map(VniRange::from);
@@ -123,7 +123,7 @@ fn not_a_vni(text: &str) -> String {
 ///
 /// # Errors
 /// The text is nothing of the kind; the error says what to write.
-pub fn vnis(text: &str) -> Result<Option<VniSet>, String> {
+pub(crate) fn vnis(text: &str) -> Result<Option<VniSet>, String> {
     let item = |word: &str| vni(word).map_err(|fault| format!("{word:?} is {fault}"));
     let items = text.split(',').map(item).collect::<Result<Vec<_>, _>>()?;
     Ok(only(items).map_err(|error| error.to_string())?.map(VniSet::from_iter))
@@ -133,7 +133,7 @@ pub fn vnis(text: &str) -> Result<Option<VniSet>, String> {
 ///
 /// # Errors
 /// The text is nothing of the kind; the error says what to write.
-pub fn source(text: &str) -> Result<Item<IpNet>, String> {
+pub(crate) fn source(text: &str) -> Result<Item<IpNet>, String> {
     let text = text.trim();
     if text == "all" {
         return Ok(Item::All);

@@ -27,7 +27,7 @@ use crate::source::bpf::Attach;
 use crate::storage::Direct;
 
 /// The name of the output for capture files on the command line.
-pub const FILES: &str = "pcap";
+pub(crate) const FILES: &str = "pcap";
 
 /// All settings of `vxtap run`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -280,7 +280,7 @@ impl Default for Outputs {
 
 impl Outputs {
     /// Returns the outputs that are interfaces, with their names; the flag is true for a tap.
-    pub fn interfaces(&self) -> impl Iterator<Item = (&str, &Interface, bool)> {
+    pub(crate) fn interfaces(&self) -> impl Iterator<Item = (&str, &Interface, bool)> {
         self.0.iter().filter_map(|(name, output)| match output {
             Output::Pcap(_) => None,
             Output::Tap(interface) => Some((name.as_str(), interface, true)),
@@ -289,7 +289,7 @@ impl Outputs {
     }
 
     /// Returns the outputs that are capture files, with their names.
-    pub fn files(&self) -> impl Iterator<Item = (&str, &Files)> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &Files)> {
         self.0.iter().filter_map(|(name, output)| match output {
             Output::Pcap(files) => Some((name.as_str(), &**files)),
             Output::Tap(_) | Output::Tun(_) => None,

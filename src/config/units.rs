@@ -29,7 +29,7 @@ pub struct Span(pub Duration);
 impl Span {
     /// Makes a span of so many seconds.
     #[must_use]
-    pub const fn from_secs(seconds: u64) -> Self {
+    pub(crate) const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 }
@@ -63,7 +63,7 @@ as_typed!(Free, |text: &str| min_free(text).map(Free));
 ///
 /// # Errors
 /// The text is no size; the error says how to write one.
-pub fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "not a size; write it as 100MiB, 1GB or 65536".into())
 }
 
@@ -71,7 +71,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// The text is no such number; the error says how to write one.
-pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
+pub(crate) fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
     let of = range(LEAST, MOST);
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -83,25 +83,25 @@ pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) ->
 
 /// Returns a range in words, as `from 1 to 256`.
 #[must_use]
-pub fn range(least: u64, most: u64) -> String {
+pub(crate) fn range(least: u64, most: u64) -> String {
     if most == u64::MAX { format!("at least {least}") } else { format!("from {least} to {most}") }
 }
 
 /// Counts something in words, as `1 worker` or `2 workers`.
 #[must_use]
-pub fn plural(n: usize, what: &str) -> String {
+pub(crate) fn plural(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// Guesses what is meant by a number of bytes that is far too small: somebody forgot the unit.
 #[must_use]
-pub fn meant(bytes: u64) -> String {
+pub(crate) fn meant(bytes: u64) -> String {
     if (1..4096).contains(&bytes) { format!("; do you mean {bytes}MiB?") } else { String::new() }
 }
 
 /// Writes a size as people do: in the largest unit that it is a multiple of.
 #[must_use]
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     match unit(bytes) {
         Some((number, unit)) => format!("{number}{unit}"),
         None if bytes == 1 => "1 byte".into(),
@@ -121,7 +121,7 @@ fn unit(bytes: u64) -> Option<(u64, &'static str)> {
 ///
 /// # Errors
 /// The text is no such room; the error says how to write one.
-pub fn min_free(text: &str) -> Result<MinFree, String> {
+pub(crate) fn min_free(text: &str) -> Result<MinFree, String> {
     /// Nobody means less than this by a number without a unit.
     const LEAST: u64 = 1 << 20;
     let Some(percent) = text.strip_suffix('%') else {
@@ -157,7 +157,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 ///
 /// # Errors
 /// The text is no duration; the error says how to write one.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(d) if d.is_zero() => Err("must be more than zero".into()),
         Ok(d) if d > LONGEST => Err("must be ten years at most".into()),

@@ -27,7 +27,7 @@ use super::names::{is_complete_path, is_inside};
 
 /// The fate of a file, by a line about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// The file is a capture, and there.
     Published,
     /// The file was a capture, and was removed.
@@ -38,7 +38,7 @@ pub enum Fate {
 
 /// The fault of a line, beside its place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wrong {
+pub(crate) enum Wrong {
     /// The line cannot be read, for this reason.
     Unreadable(String),
     /// The line is about a path that no line of ours has.
@@ -49,7 +49,7 @@ pub enum Wrong {
 
 /// The standing of a line, beside what it says of files.
 #[derive(Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Its number, from 1.
     pub line: u64,
     /// Hash of its bytes.
@@ -63,7 +63,7 @@ pub struct Standing {
 }
 
 /// A reader folds a manifest.
-pub trait Reader {
+pub(crate) trait Reader {
     /// The facts that are kept of a file.
     type File;
 
@@ -89,7 +89,7 @@ pub trait Reader {
 
 /// The facts that are kept of each file, with the number of the line that said them.
 #[derive(Debug)]
-pub struct Catalogue<F> {
+pub(crate) struct Catalogue<F> {
     /// The hash has a key of its own in each process: whoever can write lines cannot choose paths
     /// that collide.
     files: HashMap<Arc<str>, (u64, F), RandomState>,
@@ -107,7 +107,11 @@ impl<F> Catalogue<F> {
     ///
     /// # Errors
     /// The lines cannot be read.
-    pub fn read(&mut self, lines: &mut Lines<impl BufRead>, reader: &mut impl Reader<File = F>) -> io::Result<()> {
+    pub(crate) fn read(
+        &mut self,
+        lines: &mut Lines<impl BufRead>,
+        reader: &mut impl Reader<File = F>,
+    ) -> io::Result<()> {
         while let Some(read) = lines.next_line()? {
             let taken = match read.line {
                 Ok(line) => self.take(read.number, line, reader),
@@ -149,25 +153,25 @@ impl<F> Catalogue<F> {
 
     /// Returns the hash of the last line; zeros where there is none.
     #[must_use]
-    pub fn head(&self) -> Digest {
+    pub(crate) fn head(&self) -> Digest {
         self.head
     }
 
     /// Returns what is kept of the file at `path`, and the number of the line that said it.
     #[must_use]
-    pub fn get(&self, path: &str) -> Option<&(u64, F)> {
+    pub(crate) fn get(&self, path: &str) -> Option<&(u64, F)> {
         self.files.get(path)
     }
 
     /// Says whether anything is kept of the file at `path`.
     #[must_use]
-    pub fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.files.contains_key(path)
     }
 
     /// Returns what is kept of all files, in the order of their lines.
     #[must_use]
-    pub fn in_order(&self) -> Vec<(u64, &F)> {
+    pub(crate) fn in_order(&self) -> Vec<(u64, &F)> {
         let mut files: Vec<_> = self.files.values().map(|(line, file)| (*line, file)).collect();
         files.sort_unstable_by_key(|(line, _)| *line);
         files
@@ -175,7 +179,7 @@ impl<F> Catalogue<F> {
 
     /// Returns what is kept of all files, in the order of their lines, for good.
     #[must_use]
-    pub fn into_order(self) -> Vec<(u64, F)> {
+    pub(crate) fn into_order(self) -> Vec<(u64, F)> {
         let mut files: Vec<_> = self.files.into_values().collect();
         files.sort_unstable_by_key(|(line, _)| *line);
         files

@@ -40,7 +40,7 @@ pub struct Entry {
 impl Entry {
     /// Makes the entry of a capture whose line was written at `published`.
     #[must_use]
-    pub fn of(capture: &Capture, published: Timestamp) -> Self {
+    pub(crate) fn of(capture: &Capture, published: Timestamp) -> Self {
         Self::new(capture.path.as_str().into(), capture, published)
     }
 

@@ -13,7 +13,7 @@ pub struct Digest([u8; 32]);
 
 impl Digest {
     /// The hash that stands for the line before the first of a manifest.
-    pub const ZERO: Digest = Digest([0; 32]);
+    pub(crate) const ZERO: Digest = Digest([0; 32]);
 
     /// Returns the hash of `bytes`.
     #[must_use]
@@ -89,17 +89,17 @@ impl<'de> serde::Deserialize<'de> for Digest {
 
 /// Computes the hash of what comes in pieces.
 #[derive(Debug, Clone, Default)]
-pub struct Hasher(Sha256);
+pub(crate) struct Hasher(Sha256);
 
 impl Hasher {
     /// Adds the next piece.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// Returns the hash of all pieces.
     #[must_use]
-    pub fn finish(self) -> Digest {
+    pub(crate) fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
 }

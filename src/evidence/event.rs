@@ -59,7 +59,7 @@ pub enum PruneReason {
 impl PruneReason {
     /// Returns the name of the limit, as in manifests.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             PruneReason::KeepBytes => "keep_bytes",
             PruneReason::KeepFiles => "keep_files",
@@ -70,7 +70,7 @@ impl PruneReason {
 
     /// Returns the option that sets the limit.
     #[must_use]
-    pub const fn option(self) -> &'static str {
+    pub(crate) const fn option(self) -> &'static str {
         match self {
             PruneReason::KeepBytes => "--keep-bytes",
             PruneReason::KeepFiles => "--keep-files",
@@ -125,7 +125,7 @@ pub enum Event {
 
 /// A line of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line<E = Event> {
+pub(crate) struct Line<E = Event> {
     /// The time at which it was written.
     pub time: Timestamp,
     /// The event that it tells of.

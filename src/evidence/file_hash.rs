@@ -33,11 +33,11 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All algorithms.
-    pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Blake3];
+    pub(crate) const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Blake3];
 
     /// Returns the name of the field that a line has for a hash by it.
     #[must_use]
-    pub fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Algorithm::Sha256 => "sha256",
             Algorithm::Blake3 => "blake3",
@@ -66,7 +66,7 @@ impl FileHash {
 
     /// Returns the algorithm by which the hash was made, and can be compared.
     #[must_use]
-    pub fn algorithm(self) -> Algorithm {
+    pub(crate) fn algorithm(self) -> Algorithm {
         match self {
             FileHash::Sha256(_) => Algorithm::Sha256,
             FileHash::Blake3(_) => Algorithm::Blake3,
@@ -155,7 +155,7 @@ pub(super) mod optional {
 /// A hasher computes the hash of a file that comes in pieces. BLAKE3 is fast with large pieces
 /// alone: from 64 KiB on it hashes 6.5 GB/s, of 4 KiB 2.7 GB/s.
 #[derive(Debug, Clone)]
-pub struct FileHasher(State);
+pub(crate) struct FileHasher(State);
 
 #[derive(Debug, Clone)]
 enum State {
@@ -166,7 +166,7 @@ enum State {
 impl FileHasher {
     /// Makes a hasher that has no bytes yet.
     #[must_use]
-    pub fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
             Algorithm::Sha256 => State::Sha256(Hasher::default()),
             Algorithm::Blake3 => State::Blake3(Box::default()),
@@ -174,7 +174,7 @@ impl FileHasher {
     }
 
     /// Adds the next piece.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Sha256(hasher) => hasher.update(bytes),
             State::Blake3(hasher) => drop(hasher.update(bytes)),
@@ -185,7 +185,7 @@ impl FileHasher {
     ///
     /// # Errors
     /// Reading the source fails.
-    pub fn read(mut self, source: impl Read) -> io::Result<FileHash> {
+    pub(crate) fn read(mut self, source: impl Read) -> io::Result<FileHash> {
         // A copy hands on what such a reader has in its buffer, without one of its own.
         io::copy(&mut BufReader::with_capacity(PIECE, source), &mut self)?;
         Ok(self.finish())
@@ -193,7 +193,7 @@ impl FileHasher {
 
     /// Returns the hash of all pieces.
     #[must_use]
-    pub fn finish(self) -> FileHash {
+    pub(crate) fn finish(self) -> FileHash {
         match self.0 {
             State::Sha256(hasher) => FileHash::Sha256(hasher.finish()),
             State::Blake3(hasher) => FileHash::Blake3(hasher.finalize()),

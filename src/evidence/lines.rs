@@ -8,7 +8,7 @@ use super::digest::{Digest, Hasher};
 use super::event::{Line, Link};
 
 /// Name of the manifest in its directory.
-pub const NAME: &str = "manifest.jsonl";
+pub(crate) const NAME: &str = "manifest.jsonl";
 
 /// Bytes of a line that are kept. No line of ours comes near that length; more of a longer line
 /// would be read into memory in vain.
@@ -16,7 +16,7 @@ const LONGEST: usize = 1 << 20;
 
 /// A line of the file.
 #[derive(Debug)]
-pub struct Read {
+pub(crate) struct Read {
     /// Its number, from 1.
     pub number: u64,
     /// Hash of its bytes.
@@ -53,7 +53,7 @@ impl Raw<'_> {
 
 /// The lines of a manifest, one at a time, so that its length does not matter.
 #[derive(Debug)]
-pub struct Lines<R> {
+pub(crate) struct Lines<R> {
     source: R,
     /// The line read last.
     line: Vec<u8>,
@@ -67,7 +67,7 @@ pub struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     /// Reads lines from the beginning of a manifest.
-    pub fn new(source: R) -> Self {
+    pub(crate) fn new(source: R) -> Self {
         Self { source, line: Vec::new(), number: 0, end: 0, begin: 0, torn: 0 }
     }
 
@@ -75,7 +75,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// The source cannot be read.
-    pub fn next_line(&mut self) -> io::Result<Option<Read>> {
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<Read>> {
         let Some(raw) = self.next_bytes()? else { return Ok(None) };
         let line = raw.parse::<Line>();
         let previous = line.as_ref().map_or_else(|_| raw.previous(), |line| Some(line.previous));
@@ -115,7 +115,7 @@ impl<R: BufRead> Lines<R> {
 
     /// Returns how many lines there were so far.
     #[must_use]
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
@@ -127,19 +127,19 @@ impl<R: BufRead> Lines<R> {
 
     /// Returns how many bytes the whole lines had so far.
     #[must_use]
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.end
     }
 
     /// Returns how many bytes lie behind the last newline, once the end of the file was reached.
     #[must_use]
-    pub fn torn(&self) -> u64 {
+    pub(crate) fn torn(&self) -> u64 {
         self.torn
     }
 
     /// Goes on with another source, which begins where the whole lines of the last one ended.
     #[must_use]
-    pub fn resume<S: BufRead>(self, source: S) -> Lines<S> {
+    pub(crate) fn resume<S: BufRead>(self, source: S) -> Lines<S> {
         Lines { source, line: self.line, number: self.number, end: self.end, begin: self.begin, torn: 0 }
     }
 }

@@ -9,20 +9,22 @@
 //! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line.
 //! What it was to announce has not happened then, and the next start cuts it off.
 
-pub mod catalogue;
+pub(crate) mod catalogue;
 mod contents;
 mod digest;
 mod event;
 mod file_hash;
 mod lines;
-pub mod lock;
+pub(crate) mod lock;
 mod manifest;
-pub mod names;
+pub(crate) mod names;
 
-pub use catalogue::Catalogue;
-pub use contents::{Contents, Entry};
-pub use digest::{Digest, Hasher, NotADigest};
-pub use event::{Capture, Event, Line, PruneReason};
-pub use file_hash::{Algorithm, FileHash, FileHasher};
-pub use lines::{Lines, NAME, Read};
-pub use manifest::{Edited, Manifest, ManifestError};
+pub(crate) use contents::{Contents, Entry};
+pub use digest::Digest;
+pub use event::{Capture, Event};
+pub(crate) use event::{Line, PruneReason};
+pub(crate) use file_hash::FileHasher;
+pub use file_hash::{Algorithm, FileHash};
+pub(crate) use lines::{Lines, NAME};
+pub use manifest::Manifest;
+pub(crate) use manifest::{Edited, ManifestError};

@@ -8,10 +8,10 @@ use crate::record::format::Format;
 use crate::session::Session;
 
 /// Ending of a file that is still written to.
-pub const PART: &str = ".part";
+pub(crate) const PART: &str = ".part";
 
 /// Ending of a part file's copy that does not have its name yet.
-pub const COPY: &str = ".salvage";
+pub(crate) const COPY: &str = ".salvage";
 
 /// The text that is put before a salvaged file's endings.
 const RECOVERED: &str = ".recovered";
@@ -21,20 +21,20 @@ const OVERFLOW: &str = "overflow";
 /// Returns the name of a session's directory, which is also how its files' names begin; `overflow`
 /// for the frames of sessions beyond the limit.
 #[must_use]
-pub fn session(session: Option<&Session>) -> String {
+pub(crate) fn session(session: Option<&Session>) -> String {
     session.map_or_else(|| OVERFLOW.to_owned(), Session::directory_name)
 }
 
 /// Finds the session that a directory of this name belongs to, the overflow session being `None`.
 /// Returns nothing where it is no session's.
 #[must_use]
-pub fn parse_session(name: &str) -> Option<Option<Session>> {
+pub(crate) fn parse_session(name: &str) -> Option<Option<Session>> {
     if name == OVERFLOW { Some(None) } else { Session::from_directory_name(name).map(Some) }
 }
 
 /// The two names of a capture: while it is written, and when it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
+pub(crate) struct Names {
     /// The path while it is written to.
     pub part: PathBuf,
     /// The path when it is complete.
@@ -45,14 +45,14 @@ impl Names {
     /// Makes the names in `directory` for file number `sequence` of `session`, whose first frame
     /// came at `start`. The `ending` says of what kind the file is, as `pcap`.
     #[must_use]
-    pub fn new(directory: &Path, session: &str, start: Timestamp, sequence: u32, ending: &str) -> Self {
+    pub(crate) fn new(directory: &Path, session: &str, start: Timestamp, sequence: u32, ending: &str) -> Self {
         let name = format!("{session}_{}_{sequence:06}.{ending}", start.compact());
         Self { part: directory.join(format!("{name}{PART}")), published: directory.join(name) }
     }
 
     /// Returns the names of a left-over, by that of its part file; `None` where it is not one.
     #[must_use]
-    pub fn of_part(part: &Path) -> Option<Self> {
+    pub(crate) fn of_part(part: &Path) -> Option<Self> {
         let name = part.file_name()?.to_str()?.strip_suffix(PART)?;
         Some(Self { part: part.to_path_buf(), published: part.with_file_name(name) })
     }
@@ -60,7 +60,7 @@ impl Names {
     /// Returns the name under which a salvaged file is published: `X.recovered.pcap` for `X.pcap`,
     /// with a number from the second `attempt` on.
     #[must_use]
-    pub fn recovered(&self, attempt: u32) -> Option<PathBuf> {
+    pub(crate) fn recovered(&self, attempt: u32) -> Option<PathBuf> {
         let again = if attempt > 1 { format!("-{attempt}") } else { String::new() };
         self.with(&format!("{RECOVERED}{again}"))
     }
@@ -68,7 +68,7 @@ impl Names {
     /// Returns the name under which a file is published where something else has its own:
     /// `X-2.pcap` for `X.pcap`. Attempts begin with the second.
     #[must_use]
-    pub fn another(&self, attempt: u32) -> Option<PathBuf> {
+    pub(crate) fn another(&self, attempt: u32) -> Option<PathBuf> {
         self.with(&format!("-{attempt}"))
     }
 
@@ -88,7 +88,7 @@ impl Names {
 /// Returns the names that a capture may have while its line is written and its own name is not
 /// there yet. A salvaged capture has the name of the part file, or of a copy of the part file.
 #[must_use]
-pub fn before(published: &str) -> Vec<String> {
+pub(crate) fn before(published: &str) -> Vec<String> {
     if let Some(name) = unrecovered(published) {
         return vec![format!("{name}{PART}{COPY}"), format!("{name}{PART}")];
     }
@@ -120,7 +120,7 @@ fn is_number(text: &str) -> bool {
 /// Says whether a file in the directory of `session` has a name such as is given to a capture that
 /// is complete, salvaged captures included.
 #[must_use]
-pub fn is_published(session: &str, name: &str) -> bool {
+pub(crate) fn is_published(session: &str, name: &str) -> bool {
     let plain = unrecovered(name).or_else(|| first(name));
     let name = plain.as_deref().unwrap_or(name);
     let rest = name.strip_prefix(session).and_then(|rest| rest.strip_prefix('_'));
@@ -134,7 +134,7 @@ pub fn is_published(session: &str, name: &str) -> bool {
 /// Says whether a file of this name is a capture, complete or not: it ends as a format does, then
 /// perhaps as a compression, then perhaps in `.part`.
 #[must_use]
-pub fn is_capture(name: &str) -> bool {
+pub(crate) fn is_capture(name: &str) -> bool {
     let whole = name.strip_suffix(PART).unwrap_or(name);
     let uncompressed = Compression::EXTENSIONS.iter().find_map(|extension| without(whole, extension));
     let plain = uncompressed.unwrap_or(whole);
@@ -151,7 +151,7 @@ fn without<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
 ///
 /// A manifest may have been tampered with. Its lines must not lead to another file.
 #[must_use]
-pub fn is_capture_path(path: &str) -> bool {
+pub(crate) fn is_capture_path(path: &str) -> bool {
     is_inside(path)
         && path.split_once('/').is_some_and(|(directory, name)| {
             !name.contains('/') && parse_session(directory).is_some() && is_capture(name)
@@ -160,21 +160,21 @@ pub fn is_capture_path(path: &str) -> bool {
 
 /// Says whether a path is that of a capture that is complete. No line publishes or removes another.
 #[must_use]
-pub fn is_complete_path(path: &str) -> bool {
+pub(crate) fn is_complete_path(path: &str) -> bool {
     is_capture_path(path) && !path.ends_with(PART)
 }
 
 /// Says whether a path is that of a complete capture whose name is such as this program gives. A
 /// file that a line says was published or removed may be removed if so.
 #[must_use]
-pub fn is_removable_path(path: &str) -> bool {
+pub(crate) fn is_removable_path(path: &str) -> bool {
     is_complete_path(path) && path.split_once('/').is_some_and(|(directory, name)| is_published(directory, name))
 }
 
 /// Says whether a path leads to something below the directory, and is written in the one way there
 /// is to write it.
 #[must_use]
-pub fn is_inside(path: &str) -> bool {
+pub(crate) fn is_inside(path: &str) -> bool {
     let normal = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
     // Components skip `//`, `/./` and a trailing `/`, and the system ends names at NUL.
     normal && path.split('/').all(|name| !matches!(name, "" | "." | "..")) && !path.contains('\0')

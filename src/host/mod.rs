@@ -4,8 +4,8 @@
 //! Reading leaves the machine and the process as they are. One thing is changed for the sensor, the
 //! limit of open files. It has a function of its own, [`raise_descriptor_limit`].
 
-pub mod port_owner;
-pub mod process;
+pub(crate) mod port_owner;
+pub(crate) mod process;
 
 use std::net::{Ipv6Addr, UdpSocket};
 use std::thread;
@@ -61,7 +61,7 @@ impl HostFacts {
 
 /// Lets this process have as many descriptors as [`HostFacts::descriptors`] says. Where that fails,
 /// the limit stays as it is, and whoever opens files meets it.
-pub fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let most = getrlimit(Resource::Nofile).maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {
         tracing::debug!(%error, "cannot raise the limit of open files");

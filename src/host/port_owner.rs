@@ -7,7 +7,7 @@ use procfs::process::FDTarget;
 /// Describes the owner of this UDP address in words: the process if `/proc` tells, else the kernel,
 /// with what to type to see more.
 #[must_use]
-pub fn describe(address: SocketAddr) -> String {
+pub(crate) fn describe(address: SocketAddr) -> String {
     let port = address.port();
     let inodes: Vec<u64> = [procfs::net::udp(), procfs::net::udp6()]
         .into_iter()

@@ -14,7 +14,7 @@ const BPF: u32 = 39;
 /// Returns the release of the kernel where it is older than `major.minor`; `None` also where nobody
 /// tells.
 #[must_use]
-pub fn kernel_before(major: u8, minor: u8) -> Option<String> {
+pub(crate) fn kernel_before(major: u8, minor: u8) -> Option<String> {
     let is_older = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(major, minor, 0));
     is_older.then(|| fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned())
 }
@@ -22,7 +22,7 @@ pub fn kernel_before(major: u8, minor: u8) -> Option<String> {
 /// Returns the capabilities that this process lacks to load and attach programs; none where nobody
 /// tells.
 #[must_use]
-pub fn missing_capabilities() -> Vec<&'static str> {
+pub(crate) fn missing_capabilities() -> Vec<&'static str> {
     let status = Process::myself().and_then(|process| process.status());
     status.map(|status| missing(status.capeff)).unwrap_or_default()
 }

@@ -5,12 +5,12 @@ use crate::route::SessionId;
 
 /// Bytes of records in a chunk: large enough that handing one over costs nothing per frame, small
 /// enough to stay in the second-level cache between the worker and the sink.
-pub const CHUNK_BYTES: usize = 256 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 /// The most runs in a chunk. With small frames of many sessions a chunk is full by this before it
 /// is by bytes.
-pub const CHUNK_RUNS: usize = 4096;
+pub(crate) const CHUNK_RUNS: usize = 4096;
 /// Memory of a chunk, its index included.
-pub const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
+pub(crate) const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
 
 /// Frames of a session that were dropped for want of an empty chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Loss {
 
 /// Consecutive records of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// The session.
     pub session: SessionId,
     /// The offset in the chunk at which its records begin, in bytes.
@@ -109,7 +109,7 @@ impl Chunk {
 
     /// Returns the lane that the chunk belongs to.
     #[must_use]
-    pub fn lane(&self) -> u16 {
+    pub(crate) fn lane(&self) -> u16 {
         self.lane
     }
 
@@ -121,23 +121,23 @@ impl Chunk {
 
     /// Says whether it has no frames.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.frames == 0
     }
 
     /// Returns all records.
     #[must_use]
-    pub fn records(&self) -> &[u8] {
+    pub(crate) fn records(&self) -> &[u8] {
         &self.records
     }
 
     /// Returns the runs with their records, in the order of receipt.
-    pub fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> {
         self.runs.iter().map(|run| (run, self.records.get(run.start as usize..run.end as usize).unwrap_or_default()))
     }
 
     /// Empties the chunk; the memory stays.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.records.clear();
         self.runs.clear();
         self.frames = 0;

@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-pub use chunk::{CHUNK_BYTES, CHUNK_MEMORY, CHUNK_RUNS, Chunk, Loss, Run};
+pub use chunk::Chunk;
+pub(crate) use chunk::{CHUNK_MEMORY, Loss, Run};
 
 use self::waiting::Waiting;
 use crate::ledger::{OutputCounters, OutputDrop};
@@ -146,7 +147,7 @@ impl Inbox {
     /// lane has handed over and that wait here, of the lane of which most do. Frames are dropped
     /// where one lane's chunks are out, however many others have.
     #[must_use]
-    pub fn behind(&self) -> u32 {
+    pub(crate) fn behind(&self) -> u32 {
         self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
     }
 
@@ -224,7 +225,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
 impl Lane {
     /// Offers a frame to the output: it is written, or counted as dropped.
     #[inline]
-    pub fn offer(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
+    pub(crate) fn offer(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
         self.counters.offered.add(1);
         let kept = frame.get(..self.plan.snaplen).unwrap_or(frame);
         let Some(chunk) = self.room_for(kept.len()) else {
@@ -238,7 +239,7 @@ impl Lane {
 
     /// Counts `frames` that the configuration keeps out of the output.
     #[inline]
-    pub fn filter(&self, frames: u64) {
+    pub(crate) fn filter(&self, frames: u64) {
         self.counters.offered.add(frames);
         self.counters.filtered.add(frames);
     }
@@ -256,13 +257,13 @@ impl Lane {
 
     /// Counts frames for which there was no room, and that never came here. [`Lane::tell`] says to
     /// which sessions they belong.
-    pub fn no_room(&self, frames: u64) {
+    pub(crate) fn no_room(&self, frames: u64) {
         self.counters.offered.add(frames);
         self.counters.dropped(OutputDrop::LaneFull).add(frames);
     }
 
     /// Tells the sink of which session those frames were that [`Lane::no_room`] has counted.
-    pub fn tell(&mut self, session: SessionId, frames: u64) {
+    pub(crate) fn tell(&mut self, session: SessionId, frames: u64) {
         self.losses.add(session, frames);
     }
 
@@ -323,7 +324,7 @@ impl Lane {
     /// Hands over a chunk that has lingered. Called between batches. Returns when it wants to be
     /// called again.
     #[inline]
-    pub fn tend(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn tend(&mut self, now: Instant) -> Option<Instant> {
         if self.current.as_ref().is_none_or(Chunk::is_empty) {
             return None;
         }
@@ -350,6 +351,7 @@ impl Drop for Lane {
 
 #[cfg(test)]
 mod tests {
+    use super::chunk::{CHUNK_BYTES, CHUNK_RUNS};
     use super::*;
     use crate::record::pcap;
 

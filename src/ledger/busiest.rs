@@ -43,7 +43,7 @@ pub struct VniFrames {
 
 impl Busiest {
     /// Counts a frame.
-    pub fn add(&self, vni: Vni) {
+    pub(crate) fn add(&self, vni: Vni) {
         let vni = u64::from(vni.get());
         let mut least: Option<(&Entry, u64)> = None;
         for entry in &self.0 {
@@ -72,7 +72,7 @@ impl Busiest {
     }
 
     /// Adds up what several have counted; the VNI with the most frames is the first.
-    pub fn of<'a>(all: impl Iterator<Item = &'a Busiest>) -> Vec<VniFrames> {
+    pub(crate) fn of<'a>(all: impl Iterator<Item = &'a Busiest>) -> Vec<VniFrames> {
         let mut sums: Vec<VniFrames> = Vec::new();
         for (vni, frames) in all.flat_map(Busiest::list) {
             let vni = u32::try_from(vni).unwrap_or(u32::MAX);

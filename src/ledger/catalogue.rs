@@ -130,56 +130,56 @@ pub struct Facts {
 impl Facts {
     /// A counter of `unit` of which nothing else is known.
     #[must_use]
-    pub const fn of(unit: Unit) -> Self {
+    pub(crate) const fn of(unit: Unit) -> Self {
         let (kind, weight) = (Kind::Monotonic, Weight::Plain);
         Self { unit, kind, weight, left: &[], right: &[], row: None, warning: None, moves: None }
     }
 
     /// It is a gauge.
     #[must_use]
-    pub const fn gauge(self) -> Self {
+    pub(crate) const fn gauge(self) -> Self {
         Self { kind: Kind::Gauge, ..self }
     }
 
     /// It is on the left of these equations.
     #[must_use]
-    pub const fn left(self, left: &'static [Equation]) -> Self {
+    pub(crate) const fn left(self, left: &'static [Equation]) -> Self {
         Self { left, ..self }
     }
 
     /// It is on the right of these equations.
     #[must_use]
-    pub const fn right(self, right: &'static [Equation]) -> Self {
+    pub(crate) const fn right(self, right: &'static [Equation]) -> Self {
         Self { right, ..self }
     }
 
     /// It has a line in the table, at this rank.
     #[must_use]
-    pub const fn row(self, rank: u8, name: &'static str, note: &'static str) -> Self {
+    pub(crate) const fn row(self, rank: u8, name: &'static str, note: &'static str) -> Self {
         Self { row: Some(Row { rank, name, note, always: true }), ..self }
     }
 
     /// It has a line in the table where it is not zero, at this rank.
     #[must_use]
-    pub const fn row_if_any(self, rank: u8, name: &'static str, note: &'static str) -> Self {
+    pub(crate) const fn row_if_any(self, rank: u8, name: &'static str, note: &'static str) -> Self {
         Self { row: Some(Row { rank, name, note, always: false }), ..self }
     }
 
     /// It has this weight.
     #[must_use]
-    pub const fn weight(self, weight: Weight) -> Self {
+    pub(crate) const fn weight(self, weight: Weight) -> Self {
         Self { weight, ..self }
     }
 
     /// A running sensor warns of it.
     #[must_use]
-    pub const fn warning(self, warning: &'static str) -> Self {
+    pub(crate) const fn warning(self, warning: &'static str) -> Self {
         Self { warning: Some(warning), ..self }
     }
 
     /// It counts what moved from one counter to another, or away.
     #[must_use]
-    pub const fn moves(self, from: &'static str, to: Option<&'static str>) -> Self {
+    pub(crate) const fn moves(self, from: &'static str, to: Option<&'static str>) -> Self {
         Self { moves: Some((from, to)), ..self }
     }
 }

@@ -15,14 +15,14 @@ impl Counter {
     /// The store is a release and [`Counter::get`] an acquire: whoever reads the new value finds
     /// all that the writer counted before. On x86 both are plain moves.
     #[inline]
-    pub fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
     }
 
     /// Takes over a count that is kept elsewhere, as in the kernel. A smaller one than before
     /// changes nothing.
     #[inline]
-    pub fn raise(&self, n: u64) {
+    pub(crate) fn raise(&self, n: u64) {
         self.add(n.saturating_sub(self.0.load(Ordering::Relaxed)));
     }
 
@@ -36,22 +36,22 @@ impl Counter {
 
 /// A number that rises and falls: one thread writes it, and any thread reads it.
 #[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
+pub(crate) struct Gauge(AtomicU64);
 
 impl Gauge {
     /// Replaces the value.
-    pub fn set(&self, n: u64) {
+    pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Ordering::Release);
     }
 
     /// Takes `n` from the value, which does not fall below zero.
-    pub fn lower(&self, n: u64) {
+    pub(crate) fn lower(&self, n: u64) {
         self.set(self.0.load(Ordering::Relaxed).saturating_sub(n));
     }
 
     /// The value.
     #[must_use]
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -73,7 +73,7 @@ impl<R: Weighed, const N: usize> ByReason<R, N> {
     /// The counter of `reason`.
     #[inline]
     #[must_use]
-    pub fn of(&self, reason: R) -> &Counter {
+    pub(crate) fn of(&self, reason: R) -> &Counter {
         &self.counters[reason.number()]
     }
 }

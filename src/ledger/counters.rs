@@ -281,13 +281,13 @@ impl WorkerCounters {
     /// The counter of datagrams dropped for `reason`.
     #[inline]
     #[must_use]
-    pub fn dropped(&self, reason: DropReason) -> &Counter {
+    pub(crate) fn dropped(&self, reason: DropReason) -> &Counter {
         self.dropped.of(reason)
     }
 
     /// The counter of datagrams not redirected for `reason`.
     #[must_use]
-    pub fn not_redirected(&self, reason: NotRedirected) -> &Counter {
+    pub(crate) fn not_redirected(&self, reason: NotRedirected) -> &Counter {
         self.fast_path.not_redirected.of(reason)
     }
 }

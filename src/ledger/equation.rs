@@ -7,7 +7,7 @@ use super::snapshot::Snapshot;
 /// An equation of the ledger that does not hold: an error of the program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger does not close: {equation}: {left} is not {right}")]
-pub struct Imbalance {
+pub(crate) struct Imbalance {
     /// The equation in words.
     pub equation: String,
     /// Its left side.
@@ -56,7 +56,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The first equation that does not hold.
-    pub fn check(&self) -> Result<(), Imbalance> {
+    pub(crate) fn check(&self) -> Result<(), Imbalance> {
         let terms = self.terms();
         let check = |equation, terms: &[Reading], output| {
             let Sides { left, right } = Sides::of(equation, terms);
@@ -77,7 +77,7 @@ impl Snapshot {
     /// not end: what the catalogue calls [`Weight::Failed`]. Load is none of it, nor what is the
     /// frames' own.
     #[must_use]
-    pub fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         let readings = self.outputs.values().flat_map(|output| output.shown());
         readings.filter(|reading| reading.facts.weight == Weight::Failed).map(|reading| reading.value).sum()
     }

@@ -18,7 +18,7 @@ pub struct Output {
 
 impl Output {
     /// Adds a set of counters for one end of this output.
-    pub fn end(&mut self) -> Arc<OutputCounters> {
+    pub(crate) fn end(&mut self) -> Arc<OutputCounters> {
         let counters = Arc::new(OutputCounters::default());
         self.ends.push(Arc::clone(&counters));
         counters
@@ -51,7 +51,7 @@ impl Ledger {
     /// Returns what the workers counted by session, in the order of the sessions, as long as the
     /// sensor runs and afterwards. `named` are the sessions in the order of their numbers, from 1.
     #[must_use]
-    pub fn sessions(&self, named: impl IntoIterator<Item = Session>) -> Vec<SessionTotals> {
+    pub(crate) fn sessions(&self, named: impl IntoIterator<Item = Session>) -> Vec<SessionTotals> {
         let of = |(number, session)| {
             let counted = self.workers.iter().filter_map(|worker| worker.sessions.totals(number, session));
             counted.reduce(|sum, more| sum.add(&more))

@@ -15,7 +15,7 @@ const NAMED: usize = 3;
 
 /// A place where something was lost, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub(crate) enum Place {
     /// Datagrams, before the sensor saw them.
     Kernel,
     /// Datagrams that yielded no frame, for this reason.
@@ -90,7 +90,7 @@ impl Losses {
 
     /// Says in few words how much was lost.
     #[must_use]
-    pub fn share(&self) -> String {
+    pub(crate) fn share(&self) -> String {
         if self.total() == 0 {
             return if self.arrived == 0 { "nothing was received".into() } else { "nothing was lost".into() };
         }
@@ -104,7 +104,7 @@ impl Losses {
 
     /// Each loss with how much of it is new since `before`, the largest first.
     #[must_use]
-    pub fn lost_since(&self, before: &Self) -> String {
+    pub(crate) fn lost_since(&self, before: &Self) -> String {
         let earlier = |place: &Place| before.lost.iter().find(|(other, _)| other == place).map_or(0, |(_, n)| *n);
         let all = self.lost.iter().map(|(place, n)| grown(&place.to_string(), *n, earlier(place)));
         all.collect::<Vec<_>>().join(", ")
@@ -113,7 +113,7 @@ impl Losses {
     /// Each number that was kept out as somebody asked for, or is not kept by itself, with how much
     /// of it is new since `before`.
     #[must_use]
-    pub fn besides_since(&self, before: &Self) -> String {
+    pub(crate) fn besides_since(&self, before: &Self) -> String {
         let earlier = |name: &str| before.besides.iter().find(|(other, _)| other == name).map_or(0, |(_, n)| *n);
         let all = self.besides.iter().map(|(name, n)| {
             let text = grown(name, *n, earlier(name));

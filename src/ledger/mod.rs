@@ -26,16 +26,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use busiest::{Busiest, VniFrames};
-pub use catalogue::{Equation, Facts, Kind, Reading, Row, Unit, Weight};
-pub use counter::{Counter, Gauge};
-pub use counters::{
-    FastPathCounters, FastPathTotals, OutputCounters, OutputTotals, Overflow, OverflowCounters, Totals, WorkerCounters,
-    WorkerTotals,
-};
-pub use equation::{Imbalance, words};
+pub use catalogue::{Equation, Kind, Reading};
+pub(crate) use counter::{Counter, Gauge};
+pub(crate) use counters::WorkerCounters;
+pub use counters::{OutputCounters, Totals};
+pub use equation::words;
 pub use live::{Ledger, Output};
-pub use losses::{Losses, Place};
-pub use reasons::{NotRedirected, OutputDrop};
-pub use sessions::{Seat, SessionCounts, SessionTotals};
+pub use losses::Losses;
+pub(crate) use reasons::NotRedirected;
+pub use reasons::OutputDrop;
+pub(crate) use sessions::{Seat, SessionCounts};
 pub use snapshot::Snapshot;

@@ -66,7 +66,7 @@ impl Default for SessionCounts {
 
 /// Where the cells of a session are, which whoever counts a train of its frames looks up once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Seat {
+pub(crate) struct Seat {
     block: usize,
     /// Cells of the block.
     cells: usize,
@@ -76,7 +76,7 @@ impl Seat {
     /// The seat of the session of this number.
     #[inline]
     #[must_use]
-    pub const fn of(number: usize) -> Self {
+    pub(crate) const fn of(number: usize) -> Self {
         let place = number + FIRST;
         let block = (place.ilog2() - FIRST.ilog2()) as usize;
         Self { block, cells: place - (FIRST << block) + EDGE }
@@ -86,7 +86,7 @@ impl Seat {
 impl SessionCounts {
     /// Counts frames of the session in this seat, which came from `first` to `last`.
     #[inline]
-    pub fn add(&self, seat: Seat, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
+    pub(crate) fn add(&self, seat: Seat, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
         let Some(block) = self.blocks.get(seat.block) else { return };
         let block = match block.get() {
             Some(block) => block,

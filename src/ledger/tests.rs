@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::catalogue::Sides;
+use super::sessions::SessionTotals;
 use super::*;
 use crate::record::Timestamp;
 use crate::session::{Scope, Session};

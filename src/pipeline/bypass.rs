@@ -38,7 +38,7 @@ pub struct Bypass {
 impl Bypass {
     /// Makes the bypass that `account` tells of.
     #[must_use]
-    pub fn new(account: Option<Box<dyn Account>>) -> Self {
+    pub(crate) fn new(account: Option<Box<dyn Account>>) -> Self {
         Self { account, ..Self::default() }
     }
 

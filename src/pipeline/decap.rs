@@ -23,7 +23,7 @@ pub enum ReservedBits {
 /// yields none, for its frame would be half of one. Where the end is missing because nobody wanted
 /// it, the frame is whole as far as it is wanted.
 #[inline]
-pub fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> Result<Decapsulated<'a>, DropReason> {
+pub(crate) fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> Result<Decapsulated<'a>, DropReason> {
     if datagram.truncated {
         return Err(DropReason::TruncatedDatagram);
     }

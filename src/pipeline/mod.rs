@@ -4,7 +4,7 @@ pub mod bypass;
 pub mod decap;
 pub mod outlet;
 mod output;
-pub mod quota;
+pub(crate) mod quota;
 pub mod step;
 pub mod worker;
 
@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use self::bypass::Bypass;
 use self::decap::ReservedBits;
 use self::outlet::Outlet;
-pub use self::output::{Destination, OutputError, OutputPlan};
+pub(crate) use self::output::{Destination, OutputError, OutputPlan};
 use self::quota::Quota;
 use self::step::Step;
 use self::worker::{Ended, Why, Worker};
@@ -45,14 +45,14 @@ impl PipelinePlan {
     /// Returns the memory for frames on their way into the outputs, in bytes, with `workers`
     /// workers.
     #[must_use]
-    pub fn queue_memory(&self, workers: usize) -> usize {
+    pub(crate) fn queue_memory(&self, workers: usize) -> usize {
         self.outputs.iter().map(|output| output.queue_memory(workers)).sum()
     }
 }
 
 /// A running sensor.
 #[derive(Debug)]
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     /// All counters, live.
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
@@ -85,7 +85,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// An output, a source or a thread cannot start.
-    pub fn start<S: LiveSource + Send + Debug + 'static>(
+    pub(crate) fn start<S: LiveSource + Send + Debug + 'static>(
         plan: &PipelinePlan,
         allow_list: &Arc<AllowList>,
         mut sources: Vec<S>,
@@ -136,7 +136,7 @@ impl Pipeline {
 
     /// Stops receiving, drains everything, completes the outputs and adds up the ledger.
     #[must_use]
-    pub fn end(self) -> Outcome {
+    pub(crate) fn end(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
         let mut sources = Vec::with_capacity(self.workers.len());

@@ -48,7 +48,7 @@ impl Outlet {
     }
 
     /// Lends the lane of the outlet.
-    pub fn lane(&mut self) -> &mut Lane {
+    pub(crate) fn lane(&mut self) -> &mut Lane {
         match self {
             Self::Lane { lane, .. } | Self::Bypassed { lane, .. } => lane,
         }

@@ -44,7 +44,7 @@ pub enum Destination {
 impl Destination {
     /// Returns the plan of the files; none where the frames go elsewhere.
     #[must_use]
-    pub fn files(&self) -> Option<&FilePlan> {
+    pub(crate) fn files(&self) -> Option<&FilePlan> {
         match self {
             Self::Files(plan) => Some(plan),
             Self::Interface(_) | Self::Redirect(_) => None,
@@ -53,7 +53,7 @@ impl Destination {
 
     /// Names the directory or the interface that the frames go to.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Files(plan) => plan.directory.display().to_string(),
             Self::Interface(plan) | Self::Redirect(plan) => plan.name.clone(),
@@ -84,7 +84,7 @@ pub enum OutputError {
 impl OutputError {
     /// Says whether it may be possible later.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Interface(error) => error.may_pass(),
             Self::Redirect(error) => error.may_pass(),
@@ -97,7 +97,7 @@ impl OutputPlan {
     /// Returns the memory for frames on their way into the output, in bytes, with `workers`
     /// workers.
     #[must_use]
-    pub fn queue_memory(&self, workers: usize) -> usize {
+    pub(crate) fn queue_memory(&self, workers: usize) -> usize {
         let gathered = self.to.files().map_or(0, |plan| plan.buffer_memory);
         workers * self.lane.chunks * CHUNK_MEMORY + gathered
     }

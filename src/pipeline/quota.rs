@@ -14,7 +14,7 @@ pub struct Quota {
 impl Quota {
     /// Makes a quota of `n` datagrams.
     #[must_use]
-    pub fn new(n: u64) -> Self {
+    pub(crate) fn new(n: u64) -> Self {
         Self { free: AtomicU64::new(n), open: AtomicU64::new(n) }
     }
 
@@ -37,7 +37,7 @@ impl Quota {
     /// Says whether all of its datagrams have been received. Datagrams that another worker has
     /// taken may still come back.
     #[must_use]
-    pub fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }
 }

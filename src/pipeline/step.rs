@@ -87,7 +87,7 @@ impl Step {
     }
 
     /// Hands over chunks that have lingered, and returns when the next one will have.
-    pub fn tend(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn tend(&mut self, now: Instant) -> Option<Instant> {
         self.outlets.iter_mut().filter_map(|outlet| outlet.lane().tend(now)).min()
     }
 }

@@ -50,7 +50,7 @@ pub enum Why {
 
 /// The remains of a worker that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The reason for which it ended.
     pub why: Why,
     /// The failure of its source, or of what goes by it.
@@ -136,7 +136,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     }
 
     /// Receives until `stop` or the end of the source, then drains what had come by then.
-    pub fn run(mut self, stop: &AtomicBool) -> Ended {
+    pub(crate) fn run(mut self, stop: &AtomicBool) -> Ended {
         let received = self.receive_until(stop);
         let left = self.count_left();
         self.refresh_counters();

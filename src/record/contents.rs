@@ -6,7 +6,7 @@ use crate::wire::LinkType;
 /// The statements at the beginning of a file. Of the texts classic pcap has none, and pcapng those
 /// that are not empty.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Opening<'a> {
+pub(crate) struct Opening<'a> {
     /// The kind of header that its frames begin with.
     pub link_type: LinkType,
     /// The most bytes of a frame that the file has.
@@ -25,7 +25,7 @@ pub struct Opening<'a> {
 
 /// The statements about the interface at the end of a pcapng file: counts of frames since `start`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
+pub(crate) struct Statistics {
     /// Begin of the capture (`isb_starttime`).
     pub start: Timestamp,
     /// End of the capture (`isb_endtime`), which is the time of the statistics too.

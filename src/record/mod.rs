@@ -2,7 +2,7 @@
 
 pub mod compress;
 pub(crate) mod contents;
-pub mod format;
+pub(crate) mod format;
 pub mod pcap;
 pub(crate) mod pcapng;
 pub mod read;

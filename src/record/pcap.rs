@@ -9,11 +9,11 @@ use super::Timestamp;
 use crate::wire::LinkType;
 
 /// The magic number of nanosecond pcap.
-pub const MAGIC: u32 = 0xa1b2_3c4d;
+pub(crate) const MAGIC: u32 = 0xa1b2_3c4d;
 /// Length of a file header.
-pub const FILE_HEADER_LEN: usize = 24;
+pub(crate) const FILE_HEADER_LEN: usize = 24;
 /// Length of a record header; the frame follows.
-pub const RECORD_HEADER_LEN: usize = 16;
+pub(crate) const RECORD_HEADER_LEN: usize = 16;
 
 /// Makes the header of a file of such frames, cut to `snaplen` bytes.
 #[must_use]
@@ -46,7 +46,7 @@ pub fn push(records: &mut Vec<u8>, timestamp: Timestamp, frame: &[u8], orig_len:
 
 /// One record of a run of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// Receive time.
     pub timestamp: Timestamp,
     /// Length of the frame on the mirrored wire, in bytes.
@@ -58,19 +58,13 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Returns the bytes of the record, header included.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         RECORD_HEADER_LEN + self.frame.len()
-    }
-
-    /// Says that a record has a header, so it is never empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        false
     }
 }
 
 /// Returns the records in `bytes`, which [`push`] wrote. Ends at the first that is not whole.
-pub fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
+pub(crate) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
     std::iter::from_fn(move || {
         let (header, rest) = bytes.split_first_chunk::<RECORD_HEADER_LEN>()?;
         let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

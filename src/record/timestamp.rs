@@ -19,20 +19,20 @@ impl Timestamp {
 
     /// Returns the present time, by the system's clock.
     #[must_use]
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// Returns nanoseconds since the epoch.
     #[must_use]
-    pub const fn ns(self) -> u64 {
+    pub(crate) const fn ns(self) -> u64 {
         self.0
     }
 
     /// Returns whole seconds since the epoch, and the nanoseconds beyond.
     #[must_use]
-    pub const fn split(self) -> (u64, u32) {
+    pub(crate) const fn split(self) -> (u64, u32) {
         // The remainder is below 10^9, which fits.
         #[allow(clippy::cast_possible_truncation)]
         (self.0 / 1_000_000_000, (self.0 % 1_000_000_000) as u32)
@@ -40,26 +40,26 @@ impl Timestamp {
 
     /// Returns the first multiple of `interval` since the epoch that is later than this time.
     #[must_use]
-    pub fn next_multiple(self, interval: Duration) -> Self {
+    pub(crate) fn next_multiple(self, interval: Duration) -> Self {
         let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
         Timestamp((self.0 / interval).saturating_add(1).saturating_mul(interval))
     }
 
     /// Returns this time plus `duration`.
     #[must_use]
-    pub fn saturating_add(self, duration: Duration) -> Self {
+    pub(crate) fn saturating_add(self, duration: Duration) -> Self {
         Timestamp(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// Returns this time minus `duration`.
     #[must_use]
-    pub fn saturating_sub(self, duration: Duration) -> Self {
+    pub(crate) fn saturating_sub(self, duration: Duration) -> Self {
         Timestamp(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// Writes `YYYYMMDDThhmmssZ`, for file names.
     #[must_use]
-    pub fn compact(self) -> String {
+    pub(crate) fn compact(self) -> String {
         self.civil().strftime("%Y%m%dT%H%M%SZ").to_string()
     }
 

@@ -53,13 +53,13 @@ pub struct Report {
 impl Report {
     /// Computes frames sent per second.
     #[must_use]
-    pub fn frames_per_second(&self) -> f64 {
+    pub(crate) fn frames_per_second(&self) -> f64 {
         per_second(self.frames, self.elapsed)
     }
 
     /// Computes bits of frames sent per second, in millions.
     #[must_use]
-    pub fn mbit_per_second(&self) -> f64 {
+    pub(crate) fn mbit_per_second(&self) -> f64 {
         per_second(self.frame_bytes, self.elapsed) * 8.0 / 1e6
     }
 

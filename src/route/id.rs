@@ -11,7 +11,7 @@ impl SessionId {
 
     /// Returns the number as an index from 0.
     #[must_use]
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
 }

@@ -11,5 +11,5 @@ mod table;
 
 pub use id::SessionId;
 pub use registry::Registry;
-pub use selection::{Candidate, Selection, Share};
+pub(crate) use selection::{Candidate, Selection, Share};
 pub use table::SessionTable;

@@ -35,7 +35,7 @@ impl Registry {
 
     /// Returns the most sessions that there can be.
     #[must_use]
-    pub fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         self.limit
     }
 
@@ -64,20 +64,20 @@ impl Registry {
 
     /// Returns all sessions, in the order of their numbers.
     #[must_use]
-    pub fn sessions(&self) -> Vec<Session> {
+    pub(crate) fn sessions(&self) -> Vec<Session> {
         self.lock().all.clone()
     }
 
     /// Returns the sessions after the first `known`, in their order. They are copied, so that
     /// nobody waits for what the caller does with them.
     #[must_use]
-    pub fn since(&self, known: u32) -> Vec<(SessionId, Session)> {
+    pub(crate) fn since(&self, known: u32) -> Vec<(SessionId, Session)> {
         (1..).map(SessionId).zip(self.lock().all.iter().copied()).skip(known as usize).collect()
     }
 
     /// Returns the session of number `id`; none for the overflow session.
     #[must_use]
-    pub fn session(&self, id: SessionId) -> Option<Session> {
+    pub(crate) fn session(&self, id: SessionId) -> Option<Session> {
         self.lock().all.get(id.index().checked_sub(1)?).copied()
     }
 

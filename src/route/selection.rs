@@ -23,7 +23,7 @@ pub struct Share {
 /// A frame as selections see it. A value that is worth computing once for all of them is computed
 /// when the first asks.
 #[derive(Debug)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     vni: Vni,
     frame: &'a [u8],
     hash: Option<Option<u32>>,
@@ -32,7 +32,7 @@ pub struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     /// Makes a candidate of a frame of this VNI.
     #[must_use]
-    pub fn new(vni: Vni, frame: &'a [u8]) -> Self {
+    pub(crate) fn new(vni: Vni, frame: &'a [u8]) -> Self {
         Self { vni, frame, hash: None }
     }
 }
@@ -41,7 +41,7 @@ impl Selection {
     /// Says whether the output takes this frame. Both directions of a conversation and all its
     /// fragments are taken by the same share. A frame that is not IP is taken by the first.
     #[inline]
-    pub fn takes(&self, candidate: &mut Candidate<'_>) -> bool {
+    pub(crate) fn takes(&self, candidate: &mut Candidate<'_>) -> bool {
         if self.vnis.as_ref().is_some_and(|vnis| !vnis.contains(candidate.vni)) {
             return false;
         }

@@ -43,7 +43,7 @@ impl SessionTable {
     }
 
     /// Has frames counted there from now on.
-    pub fn count_in(&mut self, counts: Arc<SessionCounts>) {
+    pub(crate) fn count_in(&mut self, counts: Arc<SessionCounts>) {
         self.counts = counts;
     }
 
@@ -60,7 +60,13 @@ impl SessionTable {
     }
 
     /// Adds what was counted elsewhere of `session`.
-    pub fn add(&mut self, session: Session, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) -> SessionId {
+    pub(crate) fn add(
+        &mut self,
+        session: Session,
+        frames: u64,
+        bytes: u64,
+        [first, last]: [Timestamp; 2],
+    ) -> SessionId {
         let id = self.look_up(session);
         if id != SessionId::OVERFLOW && frames > 0 {
             self.counts.add(self.last.seat, frames, bytes, [first, last]);

@@ -147,7 +147,7 @@ impl Sensor {
 
     /// Drains what has been received and ends the sensor.
     #[must_use]
-    pub fn end(self) -> Outcome {
+    pub(crate) fn end(self) -> Outcome {
         self.pipeline.end()
     }
 }

@@ -5,7 +5,7 @@ pub mod interface;
 #[cfg(test)]
 pub(crate) mod namespace;
 mod open_files;
-pub mod tap;
+pub(crate) mod tap;
 
 use std::io;
 use std::sync::Arc;
@@ -52,13 +52,13 @@ pub trait Sink: Send + 'static {
 
 /// The orders to outputs while they run.
 #[derive(Debug, Default)]
-pub struct Orders {
+pub(crate) struct Orders {
     cuts: AtomicU32,
 }
 
 impl Orders {
     /// Asks all outputs to complete what they are writing.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -73,7 +73,7 @@ impl Orders {
 ///
 /// # Errors
 /// The thread cannot be created.
-pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
         let mut cuts = orders.cuts();
         loop {

@@ -109,7 +109,7 @@ impl OpenFiles {
 
 /// Files that an output may keep open in a process that may have so many descriptors.
 #[must_use]
-pub fn allowed(descriptors: u64) -> usize {
+pub(crate) fn allowed(descriptors: u64) -> usize {
     usize::try_from(descriptors.saturating_sub(RESERVED).max(1)).unwrap_or(usize::MAX)
 }
 

@@ -35,7 +35,7 @@ impl Allowed {
     ///
     /// # Errors
     /// A list has more than 65,536 ranges or prefixes.
-    pub fn new(vnis: Option<VniSet>, sources: Option<SourceSet>) -> Result<Self, TooMany> {
+    pub(crate) fn new(vnis: Option<VniSet>, sources: Option<SourceSet>) -> Result<Self, TooMany> {
         let lengths = [
             (vnis.as_ref().map_or(0, |set| set.ranges().len()), "VNIs"),
             (sources.as_ref().map_or(0, |set| set.networks().len()), "sources"),
@@ -49,20 +49,20 @@ impl Allowed {
     /// Says whether a session is let in.
     #[inline]
     #[must_use]
-    pub fn takes(&self, source: Ipv6Addr, vni: Vni) -> bool {
+    pub(crate) fn takes(&self, source: Ipv6Addr, vni: Vni) -> bool {
         self.vnis.as_ref().is_none_or(|set| set.contains(vni))
             && self.sources.as_ref().is_none_or(|set| set.contains(source))
     }
 
     /// Returns the VNIs; `None` stands for all.
     #[must_use]
-    pub fn vnis(&self) -> Option<&VniSet> {
+    pub(crate) fn vnis(&self) -> Option<&VniSet> {
         self.vnis.as_ref()
     }
 
     /// Returns the sources; `None` stands for all.
     #[must_use]
-    pub fn sources(&self) -> Option<&SourceSet> {
+    pub(crate) fn sources(&self) -> Option<&SourceSet> {
         self.sources.as_ref()
     }
 }
@@ -77,7 +77,7 @@ pub struct AllowList {
 
 /// A worker's view of the list.
 #[derive(Debug)]
-pub struct AllowListReader {
+pub(crate) struct AllowListReader {
     list: Arc<AllowList>,
     version: u64,
     allowed: Arc<Allowed>,
@@ -86,12 +86,12 @@ pub struct AllowListReader {
 impl AllowList {
     /// Allows these sessions to begin with.
     #[must_use]
-    pub fn new(allowed: Allowed) -> Self {
+    pub(crate) fn new(allowed: Allowed) -> Self {
         Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(allowed)) }
     }
 
     /// Allows these sessions from now on.
-    pub fn replace(&self, allowed: Allowed) {
+    pub(crate) fn replace(&self, allowed: Allowed) {
         let mut current = self.current.lock();
         *current = Arc::new(allowed);
         self.version.fetch_add(1, Ordering::Release);
@@ -99,7 +99,7 @@ impl AllowList {
 
     /// Makes a view of the list.
     #[must_use]
-    pub fn reader(self: Arc<Self>) -> AllowListReader {
+    pub(crate) fn reader(self: Arc<Self>) -> AllowListReader {
         let mut reader = AllowListReader { version: u64::MAX, allowed: Arc::default(), list: self };
         reader.refresh();
         reader
@@ -109,7 +109,7 @@ impl AllowList {
 impl AllowListReader {
     /// Looks whether the list was replaced.
     #[inline]
-    pub fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let version = self.list.version.load(Ordering::Acquire);
         if version != self.version {
             self.version = version;
@@ -120,7 +120,7 @@ impl AllowListReader {
     /// See [`Allowed::takes`].
     #[inline]
     #[must_use]
-    pub fn takes(&self, source: Ipv6Addr, vni: Vni) -> bool {
+    pub(crate) fn takes(&self, source: Ipv6Addr, vni: Vni) -> bool {
         self.allowed.takes(source, vni)
     }
 }

@@ -63,7 +63,7 @@ impl Received {
     /// Returns how many datagrams these are.
     #[inline]
     #[must_use]
-    pub fn datagrams(self) -> usize {
+    pub(crate) fn datagrams(self) -> usize {
         match self {
             Received::Datagrams(n) => n,
             Received::End => 0,

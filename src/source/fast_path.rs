@@ -8,7 +8,7 @@ use crate::record::Timestamp;
 use crate::session::Session;
 
 /// The account of a program that works in front of one worker.
-pub trait Account: Send + Debug {
+pub(crate) trait Account: Send + Debug {
     /// Returns what the program did so far.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ pub trait Account: Send + Debug {
 
 /// Counts what a program in the kernel did with datagrams before the worker saw them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FastPath {
+pub(crate) struct FastPath {
     /// Datagrams put into a ring.
     pub taken: u64,
     /// Datagrams read from the ring.
@@ -47,7 +47,7 @@ pub struct FastPath {
 /// Counts what a program in the kernel did with datagrams whose frames it was to redirect into an
 /// interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Redirected {
+pub(crate) struct Redirected {
     /// Frames redirected.
     pub redirected: u64,
     /// Redirected frames that came through the interface, where sniffers see them.
@@ -92,7 +92,7 @@ impl Redirected {
 
     /// Returns what has been added since `before`.
     #[must_use]
-    pub fn since(mut self, mut before: Self) -> Self {
+    pub(crate) fn since(mut self, mut before: Self) -> Self {
         self.words().into_iter().zip(before.words()).for_each(|(now, before)| *now = now.saturating_sub(*before));
         self
     }
@@ -114,7 +114,7 @@ impl AddAssign for Redirected {
 
 /// The frames of a session that were counted without the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// The session.
     pub session: Session,
     /// Frames.

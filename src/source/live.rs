@@ -59,7 +59,7 @@ pub trait LiveSource: Source {
 }
 
 /// A source that refuses everything: only its counter is of use.
-pub trait Refusing: Send + Debug {
+pub(crate) trait Refusing: Send + Debug {
     /// Returns how many datagrams were refused: see [`LiveSource::refused`].
     fn refused(&mut self) -> u64;
 }

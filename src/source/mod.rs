@@ -1,7 +1,7 @@
 //! Datagrams come from sources.
 
 mod allowed;
-pub mod bpf;
+pub(crate) mod bpf;
 mod copies;
 mod datagram;
 mod drops;
@@ -15,10 +15,12 @@ mod source_set;
 mod steering;
 pub mod udp;
 
-pub use allowed::{AllowList, AllowListReader, Allowed, TooMany};
-pub use datagram::{Datagram, Received, Source};
-pub use fast_path::{Account, Counted, FastPath, Redirected};
-pub use live::{LiveSource, Offline, Refusing};
-pub use open::{Front, OpenError, Opened, SourcePlan, Sources, Way, open};
-pub use source_set::SourceSet;
+pub(crate) use allowed::{AllowList, AllowListReader, Allowed, TooMany};
+pub(crate) use datagram::Received;
+pub use datagram::{Datagram, Source};
+pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};
+pub(crate) use live::Refusing;
+pub use live::{LiveSource, Offline};
+pub(crate) use open::{Front, OpenError, Opened, SourcePlan, Sources, Way, open};
+pub(crate) use source_set::SourceSet;
 pub use steering::Steering;

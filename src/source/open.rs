@@ -35,7 +35,7 @@ pub struct SourcePlan {
 
 /// Sources of one kind, one for each worker.
 #[derive(Debug)]
-pub enum Sources {
+pub(crate) enum Sources {
     /// Sources that are sockets.
     Udp(Vec<UdpSource>),
     /// Sources that are a BPF program with its rings, and sockets.
@@ -44,7 +44,7 @@ pub enum Sources {
 
 /// The parts that work in front of the workers; by default there are none.
 #[derive(Debug, Default)]
-pub struct Front {
+pub(crate) struct Front {
     /// The accounts of what a program does in front of each worker, if there is a program.
     pub accounts: Vec<Box<dyn Account>>,
     /// The lead of the program to the interface that frames are to enter, if that was asked for.
@@ -53,7 +53,7 @@ pub struct Front {
 
 /// Sources that receive.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The sources, one for each worker.
     pub sources: Sources,
     /// The addresses where they listen: what was asked for, with the port the kernel chose for port
@@ -84,7 +84,7 @@ pub enum OpenError {
 impl OpenError {
     /// Says whether it may be possible later.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Bind(error) => error.may_pass(),
             Self::Bpf(error) => error.may_pass(),
@@ -97,7 +97,7 @@ impl OpenError {
 ///
 /// # Errors
 /// The way that was asked for does not work here, for the reason that is returned.
-pub fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
+pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
     let mut listening = udp::listen(&plan.udp)?;
     let fast = match plan.way {
         Way::Udp => None,

@@ -12,7 +12,7 @@ const MAPPED_LENGTH: u32 = 96;
 /// A set of source addresses. IPv4 and IPv6 are told apart, though a session's source is IPv6 or
 /// IPv4-mapped IPv6.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SourceSet {
+pub(crate) struct SourceSet {
     /// The fewest networks that make up the set.
     networks: Box<[IpNet]>,
     /// First and last address of each, sorted.
@@ -33,7 +33,7 @@ impl SourceSet {
     /// Says whether a source is in the set. An IPv4 source is IPv4-mapped IPv6.
     #[inline]
     #[must_use]
-    pub fn contains(&self, source: Ipv6Addr) -> bool {
+    pub(crate) fn contains(&self, source: Ipv6Addr) -> bool {
         let source = source.to_bits();
         let at = self.ranges.partition_point(|(_, last)| *last < source);
         self.ranges.get(at).is_some_and(|(first, _)| *first <= source)
@@ -41,12 +41,12 @@ impl SourceSet {
 
     /// Returns the fewest networks that make up the set, those of IPv4 first, each kind sorted.
     #[must_use]
-    pub fn networks(&self) -> &[IpNet] {
+    pub(crate) fn networks(&self) -> &[IpNet] {
         &self.networks
     }
 
     /// Returns the networks as prefixes of IPv6 addresses: address and length in bits.
-    pub fn prefixes(&self) -> impl Iterator<Item = (Ipv6Addr, u32)> {
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = (Ipv6Addr, u32)> {
         self.networks.iter().map(|network| {
             let longer = if network.addr().is_ipv4() { MAPPED_LENGTH } else { 0 };
             (Ipv6Addr::from_bits(bits(network.network())), u32::from(network.prefix_len()) + longer)

@@ -44,7 +44,7 @@ use crate::wire::{Encapsulation, address};
 const COPIES: usize = 16;
 
 /// The most addresses that can be listened on.
-pub const MAX_LISTEN: usize = 16;
+pub(crate) const MAX_LISTEN: usize = 16;
 
 /// The settings of the sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl BindError {
     /// Says whether it may be possible later: the address or its interface is not there yet, or
     /// somebody still has the port.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::PortTaken { .. } | Self::NotOurAddress { .. } => true,
             Self::Privileged { .. } => false,

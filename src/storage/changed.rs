@@ -11,7 +11,7 @@ use super::status::Identity;
 
 /// The state that is found in place of a file that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changed {
+pub(crate) enum Changed {
     /// Nothing has the name.
     Missing,
     /// The directory of the name leads elsewhere.
@@ -46,7 +46,12 @@ impl fmt::Display for Changed {
 /// A change in place that keeps the length does not show here, but in the hash, which was computed
 /// of what was written.
 #[must_use]
-pub fn changed(storage: &dyn Storage, path: &Path, file: &Identity, lengths: RangeInclusive<u64>) -> Option<Changed> {
+pub(crate) fn changed(
+    storage: &dyn Storage,
+    path: &Path,
+    file: &Identity,
+    lengths: RangeInclusive<u64>,
+) -> Option<Changed> {
     let found = match storage.status(path) {
         Ok(Some(found)) => found,
         Ok(None) => return Some(Changed::Missing),

@@ -51,7 +51,7 @@ impl Disk {
     /// Makes a storage for what is below `root`: links that lead to `root` are followed, and none
     /// from there on.
     #[must_use]
-    pub fn below(root: &Path, direct: Direct) -> Self {
+    pub(crate) fn below(root: &Path, direct: Direct) -> Self {
         Self { root: Some(root.to_path_buf()), ..Self::new(direct) }
     }
 
@@ -76,7 +76,7 @@ impl Disk {
 ///
 /// # Errors
 /// The error of `open(2)`.
-pub fn probe(directory: &Path) -> io::Result<()> {
+pub(crate) fn probe(directory: &Path) -> io::Result<()> {
     let directory = open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let write = OFlags::WRONLY | OFlags::CLOEXEC;
     if openat(&directory, c".", write | OFlags::TMPFILE, FILE_MODE).is_ok() {

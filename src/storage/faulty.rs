@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::{Disk, Identity, Named, Space, Status, Storage, StoredFile};
+use super::place::Named;
+use super::status::Status;
+use super::{Disk, Identity, Space, Storage, StoredFile};
 
 /// The faults that happen from now on; none by default.
 #[derive(Debug, Default, Clone)]

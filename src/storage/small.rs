@@ -11,7 +11,7 @@ use super::regular::NotRegular;
 /// A file that is larger than it can sensibly be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("larger than {0} bytes, which is more than it can sensibly have")]
-pub struct TooLarge(pub usize);
+pub(crate) struct TooLarge(pub usize);
 
 /// Reads the text of a regular file of at most `most` bytes. The path may lead there by symbolic
 /// links, as those of programs that manage configurations do.
@@ -19,7 +19,7 @@ pub struct TooLarge(pub usize);
 /// # Errors
 /// The error of `open(2)` or `read(2)`. Within it is [`NotRegular`] where the path is not that of a
 /// file, [`TooLarge`] where the file is longer, `InvalidData` where it is not UTF-8.
-pub fn read_small(path: &Path, most: usize) -> io::Result<String> {
+pub(crate) fn read_small(path: &Path, most: usize) -> io::Result<String> {
     let check = |mode| NotRegular::of(FileType::from_raw_mode(mode)).map_err(io::Error::other);
     // The kind is asked for before the file is opened: opening a device can set something off.
     check(stat(path)?.st_mode)?;

@@ -36,7 +36,7 @@ use super::uring::Uring;
 pub const BUFFER: usize = 1 << 20;
 
 /// There are at most so many buffers.
-pub const MOST: usize = 64;
+pub(crate) const MOST: usize = 64;
 
 /// Buffers and a ring, and the file that they are written to now. The value may move between
 /// threads.
@@ -109,7 +109,7 @@ impl Writes {
     /// Says whether the ring can be used. Where it cannot, pending bytes have to be written in
     /// another way.
     #[must_use]
-    pub fn usable(&self) -> bool {
+    pub(crate) fn usable(&self) -> bool {
         self.ring.usable()
     }
 
@@ -126,7 +126,7 @@ impl Writes {
 
     /// Waits until the kernel has done with the file, and lets go of it. Pending writes are
     /// forgotten.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         self.settle();
         self.pending.clear();
         self.failure = None;
@@ -136,7 +136,7 @@ impl Writes {
     /// Says how many bytes from the beginning of the file are in it. The number grows in the calls
     /// that take `&mut self`.
     #[must_use]
-    pub fn settled(&self) -> u64 {
+    pub(crate) fn settled(&self) -> u64 {
         self.settled
     }
 
@@ -167,7 +167,7 @@ impl Writes {
     /// # Errors
     /// The error of a write since the last call. The write's bytes stay pending and are tried
     /// again, unless they are forgotten.
-    pub fn advance(&mut self) -> io::Result<()> {
+    pub(crate) fn advance(&mut self) -> io::Result<()> {
         self.reap();
         if let Some(failure) = self.failure.take() {
             return Err(failure);
@@ -191,7 +191,7 @@ impl Writes {
     }
 
     /// Waits for what the kernel has, and begins no more.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.reap();
         while self.flying > 0 {
             self.wait_for_one();
@@ -202,7 +202,7 @@ impl Writes {
     /// Returns the bytes of the oldest pending buffer that are not in the file, and where they
     /// belong. None where the kernel has them.
     #[must_use]
-    pub fn oldest(&self) -> Option<(u64, &[u8])> {
+    pub(crate) fn oldest(&self) -> Option<(u64, &[u8])> {
         let pending = self.pending.front().filter(|_| self.flying == 0)?;
         // SAFETY: the bytes belong to `memory`, which lives as long as `self` and is initialized.
         // Nobody writes to them while `self` is borrowed.
@@ -211,7 +211,7 @@ impl Writes {
     }
 
     /// Takes note that the caller has written what [`Writes::oldest`] returned.
-    pub fn oldest_is_written(&mut self) {
+    pub(crate) fn oldest_is_written(&mut self) {
         if self.flying == 0 {
             self.failure = None;
             self.retire();

@@ -14,4 +14,4 @@ pub(crate) fn trim() {
 
 /// Other C libraries have no such call.
 #[cfg(not(target_env = "gnu"))]
-pub fn trim() {}
+pub(crate) fn trim() {}

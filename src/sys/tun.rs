@@ -13,10 +13,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The device that makes tun and tap interfaces.
-pub const DEVICE: &str = "/dev/net/tun";
+pub(crate) const DEVICE: &str = "/dev/net/tun";
 
 /// The longest name of an interface, in bytes (`IFNAMSIZ` less the terminating zero).
-pub const NAME_MAX: usize = libc::IFNAMSIZ - 1;
+pub(crate) const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 
 /// The header that a frame of the interface begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ pub enum Kind {
 impl Kind {
     /// Returns `tap` or `tun`, as `ip tuntap` calls it.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Kind::Tap => "tap",
             Kind::Tun => "tun",
@@ -133,7 +133,7 @@ impl Tun {
     /// # Errors
     /// `EAGAIN`: there is none. `EBADFD`: the interface was deleted. Otherwise the error of
     /// `read(2)`.
-    pub fn take(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn take(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.file).read(buffer)
     }
 }

@@ -29,8 +29,8 @@ use crate::console::Console;
 use crate::evidence::{Digest, NAME};
 use crate::storage::{Direct, Disk, Storage};
 
-pub use error::VerifyError;
-pub use report::{Break, Mismatch, Note, Report};
+pub(crate) use error::VerifyError;
+pub(crate) use report::{Mismatch, Report};
 
 use chain::Chain;
 

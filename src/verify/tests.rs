@@ -7,6 +7,7 @@ use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
+use super::report::{Break, Note};
 use super::*;
 use crate::evidence::{Algorithm, Capture, Event, FileHash, Manifest, PruneReason};
 use crate::record::Timestamp;

@@ -30,7 +30,7 @@
 use etherparse::{IpNumber, LaxNetSlice, LaxSlicedPacket};
 
 /// The first outer source port; 128 are in use.
-pub const FIRST_SOURCE_PORT: u16 = 65408;
+pub(crate) const FIRST_SOURCE_PORT: u16 = 65408;
 
 /// The bits of the hash that choose the port.
 const PORT_MASK: u8 = 0x7f;
@@ -155,14 +155,14 @@ fn mix(word: u64) -> u64 {
 /// assert_eq!(symmetric_hash(&there), symmetric_hash(&back));
 /// ```
 #[must_use]
-pub fn symmetric_hash(frame: &[u8]) -> u32 {
+pub(crate) fn symmetric_hash(frame: &[u8]) -> u32 {
     Flow::of(frame).hash()
 }
 
 /// Returns the outer UDP source port of a frame's conversation: 65408 to 65535, as AWS VPC Traffic
 /// Mirroring uses.
 #[must_use]
-pub fn outer_source_port(frame: &[u8]) -> u16 {
+pub(crate) fn outer_source_port(frame: &[u8]) -> u16 {
     let [.., low] = symmetric_hash(frame).to_be_bytes();
     FIRST_SOURCE_PORT + u16::from(low & PORT_MASK)
 }
@@ -175,7 +175,7 @@ pub fn outer_source_port(frame: &[u8]) -> u16 {
 /// conversation it is about, whose packet it carries. A router that sends the error has another
 /// address than both hosts, and a reader that keeps flows counts it to that conversation.
 #[must_use]
-pub fn hosts_hash(frame: &[u8]) -> Option<u32> {
+pub(crate) fn hosts_hash(frame: &[u8]) -> Option<u32> {
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
     let flow = Flow::of_net(&packet)?;
     let Flow { low, high, protocol } = Flow::in_icmp_error(&packet).unwrap_or(flow);

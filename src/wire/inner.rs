@@ -29,7 +29,7 @@
 use std::net::IpAddr;
 
 /// Length in bytes of an Ethernet header: two addresses and a type.
-pub const ETHERNET_LEN: usize = 14;
+pub(crate) const ETHERNET_LEN: usize = 14;
 
 /// The number of VLAN tags that are looked through before a frame counts as something else.
 pub const MAX_VLAN_TAGS: usize = 8;
@@ -61,7 +61,7 @@ mod field {
 /// before it.
 #[inline]
 #[must_use]
-pub const fn is_vlan(ethertype: u16) -> bool {
+pub(crate) const fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }
 
@@ -72,7 +72,7 @@ pub const fn is_vlan(ethertype: u16) -> bool {
 /// drops a frame that is too short for that (`skb_vlan_untag` in net/core/skbuff.c).
 #[inline]
 #[must_use]
-pub fn is_runt_tagged(frame: &[u8]) -> bool {
+pub(crate) fn is_runt_tagged(frame: &[u8]) -> bool {
     frame.len() < ETHERNET_LEN + VLAN_TAG_LEN + 2 && matches!(u16_at(frame, ETHERNET_LEN - 2), Some(0x8100 | 0x88a8))
 }
 
@@ -130,7 +130,7 @@ fn declared_length(frame: &[u8]) -> Option<usize> {
 /// ```
 #[inline]
 #[must_use]
-pub fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
+pub(crate) fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
     let (network, ethertype) = network(frame)?;
     let packet = frame.get(network..)?;
     let version = packet.get(field::VERSION_IHL)? >> 4;
@@ -141,7 +141,7 @@ pub fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
 /// packet, or where the frame ends within its addresses.
 #[inline]
 #[must_use]
-pub fn addresses(frame: &[u8]) -> Option<[IpAddr; 2]> {
+pub(crate) fn addresses(frame: &[u8]) -> Option<[IpAddr; 2]> {
     fn both<const N: usize>(bytes: &[u8]) -> Option<[IpAddr; 2]>
     where
         IpAddr: From<[u8; N]>,

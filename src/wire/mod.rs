@@ -5,20 +5,19 @@
 //! from, so decapsulation copies nothing.
 #![forbid(unsafe_code)]
 
-pub mod address;
-pub mod flow;
+pub(crate) mod address;
+pub(crate) mod flow;
 pub mod inner;
 pub mod outer;
 mod reason;
-pub mod tunnel;
+pub(crate) mod tunnel;
 mod vni;
 mod vni_set;
 pub mod vxlan;
 
-pub use reason::Reason;
-pub(crate) use reason::reasons;
-pub use tunnel::{
-    Decapsulated, Direction, DropReason, Encapsulation, LinkType, NotAScope, Scope, UnknownEncapsulation,
-};
-pub use vni::{NotAVni, Vni};
-pub use vni_set::{VniRange, VniSet};
+pub(crate) use reason::{Reason, reasons};
+pub use tunnel::{Decapsulated, DropReason, LinkType};
+pub(crate) use tunnel::{Direction, Encapsulation, Scope, UnknownEncapsulation};
+pub use vni::Vni;
+pub use vni_set::VniRange;
+pub(crate) use vni_set::VniSet;

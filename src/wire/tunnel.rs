@@ -51,7 +51,7 @@ impl Encapsulation {
     /// Returns the label where sessions are written down; none for VXLAN, which goes without
     /// saying.
     #[must_use]
-    pub fn label_unless_default(self) -> Option<&'static str> {
+    pub(crate) fn label_unless_default(self) -> Option<&'static str> {
         (self != Self::default()).then(|| self.label())
     }
 }
@@ -127,7 +127,7 @@ pub enum LinkType {
 impl LinkType {
     /// Returns the number of captures (`LINKTYPE_*`, draft-ietf-opsawg-pcaplinktype).
     #[must_use]
-    pub const fn number(self) -> u16 {
+    pub(crate) const fn number(self) -> u16 {
         match self {
             LinkType::Ethernet => 1,
         }

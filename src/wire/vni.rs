@@ -40,7 +40,7 @@ impl Vni {
 
     /// Reads the VNI in three bytes, big-endian, as on the wire.
     #[must_use]
-    pub const fn from_be_bytes(b: [u8; 3]) -> Vni {
+    pub(crate) const fn from_be_bytes(b: [u8; 3]) -> Vni {
         Vni(u32::from_be_bytes([0, b[0], b[1], b[2]]))
     }
 

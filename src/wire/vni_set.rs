@@ -58,14 +58,14 @@ impl VniSet {
     /// Says whether a VNI is in the set.
     #[inline]
     #[must_use]
-    pub fn contains(&self, vni: Vni) -> bool {
+    pub(crate) fn contains(&self, vni: Vni) -> bool {
         let at = self.ranges.partition_point(|range| range.last < vni);
         self.ranges.get(at).is_some_and(|range| range.first <= vni)
     }
 
     /// Returns the fewest ranges that make up the set, sorted.
     #[must_use]
-    pub fn ranges(&self) -> &[VniRange] {
+    pub(crate) fn ranges(&self) -> &[VniRange] {
         &self.ranges
     }
 }

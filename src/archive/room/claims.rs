@@ -36,7 +36,7 @@ impl Unpublished {
 /// The bytes of one file, which count until whoever has the file is done with it, however that
 /// ends.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     bytes: u64,
     claimed: Arc<AtomicU64>,
 }

@@ -21,5 +21,6 @@ mod writer;
 
 pub(super) use claims::Claim;
 pub(super) use keeper::Keeper;
-pub use plan::{BudgetPlan, MinFree};
-pub use writer::Room;
+pub use plan::BudgetPlan;
+pub(crate) use plan::MinFree;
+pub(crate) use writer::Room;

@@ -24,7 +24,7 @@ pub enum MinFree {
 impl MinFree {
     /// Returns the bytes to leave free of `total`.
     #[must_use]
-    pub fn of(self, total: u64) -> u64 {
+    pub(crate) fn of(self, total: u64) -> u64 {
         match self {
             MinFree::Bytes(bytes) => bytes,
             // In two parts, which cannot overflow.
@@ -39,7 +39,7 @@ impl MinFree {
     /// Returns how long it takes at least until more of `space` is gone than may be. Then it has to
     /// be looked at again.
     #[must_use]
-    pub fn look_after(self, space: Space) -> Duration {
+    pub(crate) fn look_after(self, space: Space) -> Duration {
         let is_near = space.free < self.of(space.total).saturating_add(NEAR);
         Duration::from_millis(if is_near { 20 } else { 1000 })
     }
@@ -64,14 +64,14 @@ pub struct BudgetPlan {
 impl BudgetPlan {
     /// Says whether anything is ever removed.
     #[must_use]
-    pub fn removes(&self) -> bool {
+    pub(crate) fn removes(&self) -> bool {
         self.keep_bytes.is_some() || self.keep_files.is_some() || self.keep_age.is_some() || self.min_free.is_some()
     }
 
     /// Returns the reserve, on a file system of `total` bytes, while captures can be removed. There
     /// is none where captures cannot grow as large, or room is made for others.
     #[must_use]
-    pub fn reserve_of(&self, total: u64) -> Option<MinFree> {
+    pub(crate) fn reserve_of(&self, total: u64) -> Option<MinFree> {
         let is_bounded = self.min_free.is_some() || self.keep_bytes.is_some_and(|keep| keep <= total);
         self.reserve.filter(|_| !is_bounded)
     }

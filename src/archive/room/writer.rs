@@ -33,7 +33,7 @@ const STUCK: &str = "the last 5 % of the file system (10 GiB at most) are left t
 /// The room for frames. They leave free half of what the budget makes room for, or the reserve of a
 /// budget that makes none.
 #[derive(Debug)]
-pub struct Room {
+pub(crate) struct Room {
     plan: BudgetPlan,
     directory: PathBuf,
     storage: Arc<dyn Storage>,
@@ -55,7 +55,7 @@ impl Room {
     ///
     /// # Errors
     /// Some of the last room is used: [`io::ErrorKind::StorageFull`], with what to do.
-    pub fn may_write(&mut self) -> io::Result<()> {
+    pub(crate) fn may_write(&mut self) -> io::Result<()> {
         if self.plan.min_free.or(self.plan.reserve).is_none() {
             return Ok(());
         }
@@ -88,19 +88,19 @@ impl Room {
 
     /// Says whether there is less room than is to be left free, and nothing to remove.
     #[must_use]
-    pub fn is_starved(&self) -> bool {
+    pub(crate) fn is_starved(&self) -> bool {
         self.unpublished.starved.load(Ordering::Relaxed)
     }
 
     /// Says whether files that are written to, with so many bytes, leave too little of the budget
     /// to published ones. Only those can be removed, so each gets half.
     #[must_use]
-    pub fn is_crowded(&self, open_bytes: u64) -> bool {
+    pub(crate) fn is_crowded(&self, open_bytes: u64) -> bool {
         self.plan.keep_bytes.is_some_and(|keep| open_bytes > keep / 2)
     }
 
     /// Hears how many bytes the files have that are written to.
-    pub fn set_open_bytes(&self, bytes: u64) {
+    pub(crate) fn set_open_bytes(&self, bytes: u64) {
         self.unpublished.open.set(bytes);
     }
 

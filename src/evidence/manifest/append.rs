@@ -23,7 +23,7 @@ impl Manifest {
     ///
     /// Lines go out in pieces that fit into what is reserved for them, so that a disk is never too
     /// full for many where it is not for one.
-    pub fn append_all<'a>(
+    pub(crate) fn append_all<'a>(
         &mut self,
         events: impl IntoIterator<Item = &'a Event>,
         sync: bool,

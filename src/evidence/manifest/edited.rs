@@ -19,7 +19,7 @@ use crate::evidence::digest::Digest;
 
 /// A difference between the manifest and what this process has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Edited {
+pub(crate) enum Edited {
     /// The name differs: another file has it, or none.
     #[error("it was removed or replaced, alone or with its directory")]
     Name,
@@ -45,7 +45,7 @@ impl Manifest {
     /// Looks whether somebody changed the manifest, and how. Returns none also where the file
     /// cannot be looked at.
     #[must_use]
-    pub fn edited(&self) -> Option<Edited> {
+    pub(crate) fn edited(&self) -> Option<Edited> {
         if !self.has_its_name() {
             return Some(Edited::Name);
         }

@@ -50,9 +50,6 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// The head of a manifest without lines.
-    pub const NO_LINE: Digest = Digest::ZERO;
-
     /// Opens the manifest of `directory`, creating it where it is missing, and reads what the
     /// directory has. The directory must exist.
     ///
@@ -138,7 +135,7 @@ impl Manifest {
     ///
     /// # Errors
     /// The manifest cannot be read.
-    pub fn captures(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Capture>> {
+    pub(crate) fn captures(&self, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Capture>> {
         let mut lines = Lines::new(BufReader::with_capacity(READ, self.read()?));
         let mut catalogue = Catalogue::default();
         catalogue.read(&mut lines, &mut Wanted(wanted))?;

@@ -8,6 +8,6 @@ mod file;
 mod tests;
 mod unshare;
 
-pub use edited::Edited;
-pub use error::ManifestError;
+pub(crate) use edited::Edited;
+pub(crate) use error::ManifestError;
 pub use file::Manifest;

@@ -7,12 +7,12 @@ use std::str::FromStr;
 use zstd::zstd_safe::get_error_name;
 
 /// The first bytes of an lz4 frame.
-pub const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+pub(crate) const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 /// The first bytes of a zstd frame.
-pub const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+pub(crate) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The level of zstd where none is given.
-pub const ZSTD_LEVEL: i32 = 3;
+pub(crate) const ZSTD_LEVEL: i32 = 3;
 /// The highest level. Those above it need windows that a compressor here does not have.
 pub(super) const ZSTD_MAX_LEVEL: i32 = 19;
 
@@ -28,11 +28,11 @@ pub enum Compression {
 
 impl Compression {
     /// All extensions.
-    pub const EXTENSIONS: [&str; 2] = [Compression::Lz4.extension(), Compression::Zstd(ZSTD_LEVEL).extension()];
+    pub(crate) const EXTENSIONS: [&str; 2] = [Compression::Lz4.extension(), Compression::Zstd(ZSTD_LEVEL).extension()];
 
     /// Returns the last part of a file's name, without the dot.
     #[must_use]
-    pub const fn extension(self) -> &'static str {
+    pub(crate) const fn extension(self) -> &'static str {
         match self {
             Compression::Lz4 => "lz4",
             Compression::Zstd(_) => "zst",
@@ -42,7 +42,7 @@ impl Compression {
     /// Finds the compression of a file by its first bytes. zstd does not tell its level, which is
     /// the default then.
     #[must_use]
-    pub fn detect(beginning: &[u8]) -> Option<Compression> {
+    pub(crate) fn detect(beginning: &[u8]) -> Option<Compression> {
         match *beginning.first_chunk()? {
             LZ4_MAGIC => Some(Compression::Lz4),
             ZSTD_MAGIC => Some(Compression::Zstd(ZSTD_LEVEL)),

@@ -20,7 +20,7 @@ use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
 use self::kind::zstd_error;
 
-pub use self::kind::{Compression, CompressionError, LZ4_MAGIC, ZSTD_LEVEL, ZSTD_MAGIC};
+pub use self::kind::Compression;
 pub use self::reader::{Reader, reader};
 
 /// The window of zstd, which looks back 128 KiB here. By itself it looks back 512 KiB to 8 MiB,
@@ -104,7 +104,7 @@ impl Compressor {
 /// completed one after the other, most of the time would go to memory that each makes the kernel
 /// clear anew.
 #[derive(Debug)]
-pub struct Compressors {
+pub(crate) struct Compressors {
     compression: Compression,
     idle: Vec<Compressor>,
     /// True where a compressor was freed since that was asked.
@@ -117,7 +117,7 @@ impl Compressors {
 
     /// Keeps compressors for files that are compressed so.
     #[must_use]
-    pub fn new(compression: Compression) -> Self {
+    pub(crate) fn new(compression: Compression) -> Self {
         Self { compression, idle: Vec::new(), freed: false }
     }
 
@@ -125,12 +125,12 @@ impl Compressors {
     ///
     /// # Errors
     /// The errors are those of [`Compressor::new`].
-    pub fn take(&mut self) -> io::Result<Compressor> {
+    pub(crate) fn take(&mut self) -> io::Result<Compressor> {
         self.idle.pop().map_or_else(|| Compressor::new(self.compression), Ok)
     }
 
     /// Takes back a compressor that has finished a file.
-    pub fn give_back(&mut self, compressor: Compressor) {
+    pub(crate) fn give_back(&mut self, compressor: Compressor) {
         if self.idle.len() < Self::KEPT {
             self.idle.push(compressor);
         } else {
@@ -139,7 +139,7 @@ impl Compressors {
     }
 
     /// Says whether a compressor was freed since this was asked last.
-    pub fn have_freed(&mut self) -> bool {
+    pub(crate) fn have_freed(&mut self) -> bool {
         std::mem::take(&mut self.freed)
     }
 }
@@ -186,7 +186,7 @@ fn stream(context: &mut CCtx<'_>, raw: &[u8], out: &mut Vec<u8>, end: ZSTD_EndDi
 /// zstd it is the address space. A third to a half of it is in use when files are fed in pieces of
 /// 64 KiB or less.
 #[must_use]
-pub fn memory(compression: Compression) -> usize {
+pub(crate) fn memory(compression: Compression) -> usize {
     match compression {
         // lz4 has two blocks and the window before them, a compressed block, and the table.
         Compression::Lz4 => 3 * LZ4_BLOCK + LZ4_BLOCK * 110 / 100 + 20 * 1024,

@@ -47,7 +47,7 @@ impl<R: Read> Reader<R> {
     /// Returns the compression of the stream, if it has one. zstd does not tell its level, which is
     /// the default here.
     #[must_use]
-    pub fn compression(&self) -> Option<Compression> {
+    pub(crate) fn compression(&self) -> Option<Compression> {
         self.compression
     }
 
@@ -56,7 +56,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// Reading fails.
-    pub fn has_more(&mut self) -> io::Result<bool> {
+    pub(crate) fn has_more(&mut self) -> io::Result<bool> {
         match &mut self.decoder {
             Decoder::Plain(source) => has_more(source),
             Decoder::Lz4(lz4) => has_more(lz4.decoder.get_mut()),

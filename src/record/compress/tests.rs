@@ -1,4 +1,5 @@
 use super::kind::ZSTD_MAX_LEVEL;
+use super::kind::{LZ4_MAGIC, ZSTD_MAGIC};
 use super::*;
 use proptest::prelude::*;
 use std::io::Read;

@@ -12,7 +12,7 @@ use super::pcapng;
 use crate::wire::Direction;
 
 /// The magic number of microsecond pcap.
-pub const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
+pub(crate) const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
 
 /// The format of a capture file.
 ///
@@ -32,11 +32,11 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 3] = [Format::Pcap, Format::PcapUs, Format::PcapNg];
+    pub(crate) const ALL: [Format; 3] = [Format::Pcap, Format::PcapUs, Format::PcapNg];
 
     /// Returns the name as in arguments and configuration files.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Format::Pcap => "pcap",
             Format::PcapUs => "pcap-us",
@@ -46,7 +46,7 @@ impl Format {
 
     /// Returns the end of a file's name, without the dot.
     #[must_use]
-    pub fn extension(self) -> &'static str {
+    pub(crate) fn extension(self) -> &'static str {
         match self {
             Format::Pcap | Format::PcapUs => "pcap",
             Format::PcapNg => "pcapng",
@@ -55,7 +55,7 @@ impl Format {
 
     /// Returns the bytes in front of the first record.
     #[must_use]
-    pub fn opening(self, opening: &Opening<'_>) -> Vec<u8> {
+    pub(crate) fn opening(self, opening: &Opening<'_>) -> Vec<u8> {
         match self {
             Format::Pcap => pcap::file_header(opening.link_type, opening.snaplen).to_vec(),
             Format::PcapUs => {
@@ -70,7 +70,7 @@ impl Format {
     /// Returns how many bytes [`Format::push`] appends for a frame of `frame_len` bytes.
     #[inline]
     #[must_use]
-    pub fn record_len(self, frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
+    pub(crate) fn record_len(self, frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
         match self {
             Format::Pcap | Format::PcapUs => RECORD_HEADER_LEN + frame_len,
             Format::PcapNg => pcapng::packet_len(frame_len, direction, lost),
@@ -80,7 +80,7 @@ impl Format {
     /// Appends a record. `lost` is the number of frames of this file that were dropped since the
     /// record before. Only pcapng has a place for it and for the direction.
     #[inline]
-    pub fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
+    pub(crate) fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
         match self {
             Format::Pcap => pcap::push(out, record.timestamp, record.frame, record.orig_len),
             Format::PcapUs => push_microseconds(out, record),
@@ -90,7 +90,7 @@ impl Format {
 
     /// Returns the bytes behind the last record: none in classic pcap, the statistics in pcapng.
     #[must_use]
-    pub fn closing(self, statistics: &Statistics) -> Vec<u8> {
+    pub(crate) fn closing(self, statistics: &Statistics) -> Vec<u8> {
         match self {
             Format::Pcap | Format::PcapUs => Vec::new(),
             Format::PcapNg => pcapng::closing(statistics),
@@ -99,7 +99,7 @@ impl Format {
 
     /// Returns how many bytes [`Format::closing`] has.
     #[must_use]
-    pub fn closing_len(self) -> usize {
+    pub(crate) fn closing_len(self) -> usize {
         match self {
             Format::Pcap | Format::PcapUs => 0,
             Format::PcapNg => pcapng::CLOSING_LEN,

@@ -35,10 +35,11 @@ use super::pcap::{FILE_HEADER_LEN, RECORD_HEADER_LEN};
 use super::pcapng::{BLOCK_HEADER_LEN, BLOCK_TRAILER_LEN, PACKET_FIELDS_LEN};
 use super::window::{Window, field, to_u64, to_usize};
 
-pub use self::error::{Damage, ReadError};
+pub(crate) use self::error::Damage;
+pub use self::error::ReadError;
 
 /// The largest frame that is read, in bytes: the largest snapshot length of libpcap and Wireshark.
-pub const MAX_FRAME: u32 = 262_144;
+pub(crate) const MAX_FRAME: u32 = 262_144;
 
 /// The largest pcapng block that is held in memory: a frame of [`MAX_FRAME`] with room for its
 /// options.
@@ -220,7 +221,7 @@ impl<R: Read> CaptureReader<R> {
     }
 
     /// Returns the bytes of the capture used up so far.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.input.window.offset()
     }
 }

@@ -26,7 +26,7 @@ const READ_ONLY: &str = "it is read-only for this process: name another with --w
 ///
 /// # Errors
 /// What the file system says, and what to do.
-pub fn prepare(directory: &Path) -> Result<(), DirectoryError> {
+pub(crate) fn prepare(directory: &Path) -> Result<(), DirectoryError> {
     let fail = |error: io::Error| {
         let advice = match error.kind() {
             _ if error.raw_os_error() == Some(libc::EPERM) => NO_PLACE,

@@ -26,16 +26,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use self::clock::Clock;
+pub(crate) use self::clock::Clock;
 use self::clock::Time;
-pub use self::directory::{DirectoryError, prepare};
+pub(crate) use self::directory::{DirectoryError, prepare};
 pub use self::plan::FilePlan;
 use self::resting::Resting;
 use self::session::SessionFiles;
 use self::shared::{Host, Shared, end};
 use super::Sink;
 use super::open_files::OpenFiles;
-pub use super::open_files::allowed as open_files;
+pub(crate) use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, Labels};
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputDrop, WorkerCounters};

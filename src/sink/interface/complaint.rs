@@ -5,7 +5,7 @@ use std::io;
 
 /// Something about an interface that is not as it should be and that the process may not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub(crate) struct Complaint {
     /// What is wrong, in half a sentence.
     pub what: String,
     /// What to do about it, as root.

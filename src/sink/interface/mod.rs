@@ -34,11 +34,11 @@ use self::fault::Fault;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 use crate::sys::tun::{AttachError, DEVICE, NAME_MAX, Tun};
 
-pub use self::complaint::Complaint;
+pub(crate) use self::complaint::Complaint;
 pub use crate::sys::tun::Kind;
 
 /// MTU of the interface where nothing else is asked for, in bytes: that of AWS's networks.
-pub const DEFAULT_MTU: u32 = 9001;
+pub(crate) const DEFAULT_MTU: u32 = 9001;
 
 /// How long to wait for an interface that is attached to. The kernel may take a moment to let go of
 /// it after a process was killed, where that used io_uring.
@@ -148,7 +148,7 @@ impl InterfaceError {
     /// Whether it may be possible later: the interface, which may not be created, is not there yet,
     /// or somebody still has it.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Privilege { .. } | Self::Busy { .. })
     }
 }
@@ -184,7 +184,7 @@ impl Interface {
     ///
     /// # Errors
     /// As [`Interface::open`].
-    pub fn open_now(plan: &InterfacePlan) -> Result<Self, InterfaceError> {
+    pub(crate) fn open_now(plan: &InterfacePlan) -> Result<Self, InterfaceError> {
         check_name(&plan.name)?;
         let step = |action| move |error| InterfaceError::Step { action, name: plan.name.clone(), error };
         let netlink = RouteSocket::open().map_err(step("ask the kernel about"))?;
@@ -205,7 +205,7 @@ impl Interface {
 
     /// Whether it was created here, and will cease to exist with this value.
     #[must_use]
-    pub fn created(&self) -> bool {
+    pub(crate) fn created(&self) -> bool {
         self.created
     }
 
@@ -222,7 +222,7 @@ impl Interface {
     }
 
     /// Says what it lacks. What closes it for frames is said by who looks after it.
-    pub fn complain(&self) {
+    pub(crate) fn complain(&self) {
         for complaint in self.complaints.iter().filter(|complaint| !complaint.closes) {
             tracing::warn!(interface = self.name, "{complaint}");
         }
@@ -230,7 +230,7 @@ impl Interface {
 
     /// Whether no frame is to enter it as it is: the host would hear it.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.complaints.iter().any(|complaint| complaint.closes)
     }
 

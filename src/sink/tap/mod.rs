@@ -26,7 +26,7 @@ use crate::record::pcap;
 use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
 
-pub use super::interface::watch::Feeder;
+pub(crate) use super::interface::watch::Feeder;
 
 /// Frames that the host sent are taken from the interface once in this time. Its queue holds 1000
 /// of them.
@@ -50,7 +50,7 @@ enum Way {
 
 /// The interface output.
 #[derive(Debug)]
-pub struct TapSink {
+pub(crate) struct TapSink {
     plan: InterfacePlan,
     counters: Arc<OutputCounters>,
     /// Before the interface: the ring keeps its descriptor open.
@@ -79,7 +79,7 @@ struct Trouble {
 impl TapSink {
     /// An output into `interface`, which was opened by `plan`.
     #[must_use]
-    pub fn new(plan: InterfacePlan, interface: Interface, counters: Arc<OutputCounters>) -> Self {
+    pub(crate) fn new(plan: InterfacePlan, interface: Interface, counters: Arc<OutputCounters>) -> Self {
         let now = Instant::now();
         let trouble = Trouble { next_log: now, down: 0, closed: 0, failed: 0, last_error: None, said_down: false };
         Self {
@@ -99,7 +99,7 @@ impl TapSink {
     ///
     /// # Errors
     /// A thread or a socket cannot be created.
-    pub fn watched(self, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
+    pub(crate) fn watched(self, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
         let watch = self.interface.as_ref().map(|interface| Watch::start(interface, feeder)).transpose()?;
         Ok(Self { watch, ..self })
     }

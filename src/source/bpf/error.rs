@@ -99,7 +99,7 @@ impl BpfError {
     /// Says whether it may be possible later: an interface, its address or the default route is not
     /// there yet, or another sensor is not gone yet.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::WhichInterface(_) | Self::NoSuchInterface { .. } | Self::FilterTaken(_))
     }
 }

@@ -51,8 +51,8 @@ mod states;
 #[cfg(test)]
 mod tests;
 
-pub use self::error::BpfError;
-pub use self::open::{Fast, open};
-pub use self::plan::{Attach, BpfPlan, RedirectPlan};
-pub use self::shared::{Gate, Redirect};
-pub use self::source::BpfSource;
+pub(crate) use self::error::BpfError;
+pub(crate) use self::open::open;
+pub(crate) use self::plan::{Attach, BpfPlan, RedirectPlan};
+pub(crate) use self::shared::{Gate, Redirect};
+pub(crate) use self::source::BpfSource;

@@ -20,7 +20,7 @@ use crate::sys::ring::Ring;
 
 /// The sources of all workers, and what goes with them.
 #[derive(Debug)]
-pub struct Fast {
+pub(crate) struct Fast {
     /// The way to lead frames into an interface, where they are to be redirected.
     pub redirect: Option<Redirect>,
     /// The sources, one for each worker.
@@ -38,7 +38,12 @@ pub struct Fast {
 /// # Errors
 /// The program cannot run here, for the reason that is returned. The sockets are where they were
 /// then.
-pub fn open(plan: &BpfPlan, udp: &UdpPlan, allowed: &Allowed, listening: &mut Listening) -> Result<Fast, BpfError> {
+pub(crate) fn open(
+    plan: &BpfPlan,
+    udp: &UdpPlan,
+    allowed: &Allowed,
+    listening: &mut Listening,
+) -> Result<Fast, BpfError> {
     let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
     let redirect = plan.redirect.map(|_| Redirect { shared: Weak::clone(&shared) });

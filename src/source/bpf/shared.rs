@@ -67,7 +67,7 @@ impl Shared {
 
 /// Leads the program to the interface that frames are to enter.
 #[derive(Debug)]
-pub struct Redirect {
+pub(crate) struct Redirect {
     pub(super) shared: Weak<Shared>,
 }
 
@@ -76,7 +76,7 @@ impl Redirect {
     ///
     /// # Errors
     /// There is no such interface, or no program may be attached to it.
-    pub fn begin(&self, name: &str) -> Result<(), BpfError> {
+    pub(crate) fn begin(&self, name: &str) -> Result<(), BpfError> {
         self.shared.upgrade().map_or(Ok(()), |shared| shared.program.redirect(name))
     }
 
@@ -84,21 +84,21 @@ impl Redirect {
     ///
     /// # Errors
     /// The kernel refuses the change of a map.
-    pub fn pause(&self) -> Result<(), BpfError> {
+    pub(crate) fn pause(&self) -> Result<(), BpfError> {
         self.shared.upgrade().map_or(Ok(()), |shared| shared.program.pause())
     }
 }
 
 /// Tells the program which sessions are allowed, while it runs.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     pub(super) early: bool,
     pub(super) shared: Weak<Shared>,
 }
 
 impl Gate {
     /// Allows these sessions. What the program cannot be told it leaves to the workers.
-    pub fn allow(&self, allowed: &Allowed) {
+    pub(crate) fn allow(&self, allowed: &Allowed) {
         if let Some(shared) = self.shared.upgrade().filter(|_| self.early) {
             shared.program.allow(allowed);
         }

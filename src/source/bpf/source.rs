@@ -27,7 +27,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// The rings and sockets of one worker.
 #[derive(Debug)]
-pub struct BpfSource {
+pub(crate) struct BpfSource {
     udp: UdpSource,
     rings: Vec<Numbered>,
     clock: Clock,

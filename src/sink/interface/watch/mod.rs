@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LOG: Duration = Duration::from_secs(1);
 
 /// Who puts frames into the interface besides the output.
-pub trait Feeder: Send + Debug {
+pub(crate) trait Feeder: Send + Debug {
     /// The interface of this name is there and up, and the host is deaf to it.
     ///
     /// # Errors
