@@ -16,6 +16,7 @@ use std::time::Instant;
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::lane::{Inbox, Lent};
+use crate::record::Timestamp;
 
 /// An output, which its own thread runs.
 ///
@@ -34,8 +35,9 @@ pub trait Sink: Send + 'static {
     fn behind(&mut self, _thousandths: u32) {}
 
     /// Called between chunks, and at the time it returned last: the place for what is due by time.
-    /// Returns when it wants to be called again.
-    fn tick(&mut self, now: Instant) -> Instant;
+    /// `now` and the time of day `time` are the same time by two clocks. Returns when it wants to be
+    /// called again.
+    fn tick(&mut self, now: Instant, time: Timestamp) -> Instant;
 
     /// Called when somebody asks for what there is so far: files that are written to are completed.
     /// Where there is nothing to complete, nothing happens.
@@ -77,7 +79,7 @@ pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>)
                 cuts = asked;
                 sink.cut();
             }
-            let due = sink.tick(Instant::now());
+            let due = sink.tick(Instant::now(), Timestamp::now());
             match inbox.full.recv_deadline(due) {
                 Ok(chunk) => {
                     let chunk = inbox.lend(chunk);
@@ -96,7 +98,6 @@ pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>)
 mod tests {
     use super::*;
     use crate::lane::{LanePlan, lanes};
-    use crate::record::Timestamp;
     use crate::route::SessionId;
     use std::time::Duration;
 
@@ -108,7 +109,7 @@ mod tests {
             self.0.lock().unwrap().push(thousandths);
         }
         fn consume(&mut self, _: &Arc<Lent>) {}
-        fn tick(&mut self, now: Instant) -> Instant {
+        fn tick(&mut self, now: Instant, _: Timestamp) -> Instant {
             now + Duration::from_secs(1)
         }
         fn finish(&mut self) {}
