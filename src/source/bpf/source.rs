@@ -200,3 +200,16 @@ impl LiveSource for BpfSource {
         LiveSource::refused(&mut self.udp)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_of_the_future_waits_for_no_record_that_is_still_to_come() {
+        let at = Timestamp::from_ns;
+        assert_eq!(before(at(7), at(9)), at(7), "what is older comes first");
+        assert_eq!(before(at(3_600_000_000_000), at(9)), at(9), "from before the clock was set back by an hour");
+        assert_eq!(before(at(7), at(u64::MAX)), at(7), "all is drained");
+    }
+}
