@@ -1,4 +1,4 @@
-//! A mirror session: what one mirror sends, told apart from what all others send.
+//! A mirror session is what one mirror sends, told apart from what all others send.
 //!
 //! A session is known by four things, and all of them are in its one type, so that what is derived
 //! from them (names of directories, lines of manifests, the ledger) need not change its shape when
@@ -11,10 +11,11 @@
 //! | scope | none | a number that the encapsulation has beside the VNI |
 //! | VNI | the VNI | the same |
 //!
-//! What is not told is left out wherever a session is written down. So a directory of plain VXLAN
-//! is `vni7_192.0.2.1`, and its object in JSON is `{"source":"192.0.2.1","vni":7}`. With a scope
-//! these are `vni7_192.0.2.1_0x64` and `{"source":"192.0.2.1","scope":"0x64","vni":7}`. Another
-//! encapsulation stands in front: `LABEL_vni7_192.0.2.1_0x64`.
+//! The parts that are not told are left out wherever a session is written down. So a directory of
+//! plain VXLAN is `vni7_192.0.2.1`, and its object in JSON is `{"source":"192.0.2.1","vni":7}`.
+//! With a scope these are `vni7_192.0.2.1_0x64` and
+//! `{"source":"192.0.2.1","scope":"0x64","vni":7}`. Another encapsulation stands in front:
+//! `LABEL_vni7_192.0.2.1_0x64`.
 //!
 //! An encapsulation that this program does not know is an error wherever it is read. Such a session
 //! must not pass for one of plain VXLAN, whose directory has a name that looks alike, and what this
@@ -47,37 +48,37 @@ use crate::wire::{UnknownEncapsulation, Vni, address};
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(try_from = "Fields<'_>", into = "Fields<'_>")]
 pub struct Session {
-    /// How its frames are wrapped.
+    /// The way in which its frames are wrapped.
     pub encapsulation: Encapsulation,
     /// The outer source address, as [`address`] has it.
     pub source: Ipv6Addr,
-    /// What tells it apart beside source and VNI, where the encapsulation has that.
+    /// The number that tells it apart beside source and VNI, where the encapsulation has one.
     pub scope: Option<Scope>,
     /// The VNI.
     pub vni: Vni,
 }
 
 impl Session {
-    /// The session of plain VXLAN from `source`, an address as [`address`] has it.
+    /// Makes the session of plain VXLAN from `source`, an address as [`source`] has it.
     #[inline]
     #[must_use]
     pub const fn vxlan(source: Ipv6Addr, vni: Vni) -> Self {
         Self { encapsulation: Encapsulation::Vxlan, source, scope: None, vni }
     }
 
-    /// The source address as people write it.
+    /// Returns the source address as people write it.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         address::in_packet(self.source)
     }
 
-    /// The name of the session's directory, and how its files' names begin.
+    /// Returns the name of the session's directory, which is also how its files' names begin.
     #[must_use]
     pub fn directory_name(&self) -> String {
         name(self.encapsulation.label_unless_default(), self.address(), self.scope, self.vni)
     }
 
-    /// The session whose directory has this name; none where the name is no session's.
+    /// Finds the session whose directory has this name; none where the name is no session's.
     #[must_use]
     pub fn from_directory_name(name: &str) -> Option<Self> {
         let (label, address, scope, vni) = parts(name)?;
@@ -89,17 +90,49 @@ impl Session {
         Some(Self { encapsulation, source: address::of(address), scope, vni })
     }
 
-    /// All of it, in the order in which sessions are listed: IPv4 first, then by address and VNI.
+    /// Returns all of it, in the order in which sessions are listed: IPv4 first, then by address
+    /// and VNI.
     fn place(&self) -> (IpAddr, Vni, Encapsulation, Option<Scope>) {
         (self.address(), self.vni, self.encapsulation, self.scope)
     }
 
     /// All of it in words that are quick to compare, which is done for each frame.
-    fn words(&self) -> (u128, u64, u64) {
+    #[inline]
+    #[must_use]
+    pub fn words(&self) -> Words {
         let Self { encapsulation, source, scope, vni } = self;
         let (is_scoped, scope) = scope.map_or((0, 0), |Scope(scope)| (1, scope));
         let rest = u64::from(vni.get()) | (*encapsulation as u64) << 32 | is_scoped << 40;
-        (u128::from_ne_bytes(source.octets()), scope, rest)
+        Words(u128::from_ne_bytes(source.octets()), scope, rest)
+    }
+}
+
+/// A session in words that are quick to compare and to hash. Each session has its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Words(u128, u64, u64);
+
+impl Words {
+    /// The words of no session.
+    pub const NONE: Words = Words(0, 0, u64::MAX);
+}
+
+/// All words are compared at once. Sessions rarely differ in the first, so a branch behind each
+/// would only cost.
+impl PartialEq for Words {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let Self(source, scope, rest) = self;
+        let differ = (source ^ other.0) | u128::from((scope ^ other.1) | (rest ^ other.2));
+        differ == 0
+    }
+}
+
+impl Eq for Words {}
+
+impl Hash for Words {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0, self.1, self.2).hash(state);
     }
 }
 
@@ -131,7 +164,8 @@ impl PartialOrd for Session {
     }
 }
 
-/// As `192.0.2.1 vni 7`; with what else tells it apart as `geneve 192.0.2.1 scope 0x64 vni 7`.
+/// Shows the session as `192.0.2.1 vni 7`; with what else tells it apart as `geneve 192.0.2.1 scope
+/// 0x64 vni 7`.
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(label) = self.encapsulation.label_unless_default() {
@@ -145,7 +179,7 @@ impl fmt::Display for Session {
     }
 }
 
-/// The name of a session's directory.
+/// Returns the name of a session's directory.
 fn name(label: Option<&str>, address: IpAddr, scope: Option<Scope>, vni: Vni) -> String {
     let label = label.map(|label| format!("{label}_")).unwrap_or_default();
     // Some file systems and tools allow no colons.
@@ -154,7 +188,7 @@ fn name(label: Option<&str>, address: IpAddr, scope: Option<Scope>, vni: Vni) ->
     format!("{label}vni{vni}_{address}{scope}")
 }
 
-/// What [`name`] was made of.
+/// Returns the parts that [`name`] was made of.
 fn parts(name: &str) -> Option<(Option<&str>, IpAddr, Option<Scope>, Vni)> {
     let (label, rest) = match name.strip_prefix("vni") {
         Some(rest) => (None, rest),

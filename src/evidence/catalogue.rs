@@ -1,4 +1,5 @@
-//! The catalogue: what became of each file of a directory, by the lines of its manifest in order.
+//! The catalogue says what became of each file of a directory, by the lines of its manifest in
+//! order.
 //!
 //! A manifest is folded here and nowhere else. The last line about a path says what became of the
 //! file there, whatever earlier lines said. Whoever reads a manifest is a [`Reader`], which decides
@@ -17,34 +18,36 @@ use std::collections::HashMap;
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 use super::digest::Digest;
 use super::event::{Event, Line};
 use super::lines::Lines;
 use super::names::{is_complete_path, is_inside};
 
-/// What became of a file, by a line about it.
+/// The fate of a file, by a line about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is a capture, and there.
+    /// The file is a capture, and there.
     Published,
-    /// It was a capture, and was removed.
+    /// The file was a capture, and was removed.
     Pruned,
-    /// It is no capture, and was moved aside.
+    /// The file is no capture, and was moved aside.
     SetAside,
 }
 
-/// What is wrong with a line, beside its place in the chain.
+/// The fault of a line, beside its place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
-    /// It cannot be read; why.
+    /// The line cannot be read, for this reason.
     Unreadable(String),
-    /// It is about a path that no line of ours has.
+    /// The line is about a path that no line of ours has.
     Path(Fate, String),
-    /// The reader found it wrong, in its own words.
+    /// The reader found the line wrong, in its own words.
     Other(String),
 }
 
-/// How a line stands: beside what it says of files.
+/// The standing of a line, beside what it says of files.
 #[derive(Debug)]
 pub struct Standing {
     /// Its number, from 1.
@@ -55,20 +58,20 @@ pub struct Standing {
     pub named: Option<Digest>,
     /// The hash of the line before.
     pub before: Digest,
-    /// What else is wrong with it.
+    /// Another fault that it has.
     pub wrong: Option<Wrong>,
 }
 
-/// Whoever folds a manifest.
+/// A reader folds a manifest.
 pub trait Reader {
-    /// What is kept of a file.
+    /// The facts that are kept of a file.
     type File;
 
     /// Returns what to keep of the file at `path`, of which `line` says that it met `fate`; none
     /// where it is to be forgotten. `before` is what was kept of it so far.
     ///
     /// # Errors
-    /// What is wrong with the line. The file is forgotten then.
+    /// The line is wrong, as the text says. The file is forgotten then.
     fn file(
         &mut self,
         number: u64,
@@ -84,16 +87,18 @@ pub trait Reader {
     }
 }
 
-/// What is kept of each file, with the number of the line that said it.
+/// The facts that are kept of each file, with the number of the line that said them.
 #[derive(Debug)]
 pub struct Catalogue<F> {
-    files: HashMap<Arc<str>, (u64, F)>,
+    /// The hash has a key of its own in each process: whoever can write lines cannot choose paths
+    /// that collide.
+    files: HashMap<Arc<str>, (u64, F), RandomState>,
     head: Digest,
 }
 
 impl<F> Default for Catalogue<F> {
     fn default() -> Self {
-        Self { files: HashMap::new(), head: Digest::ZERO }
+        Self { files: HashMap::default(), head: Digest::ZERO }
     }
 }
 
@@ -101,7 +106,7 @@ impl<F> Catalogue<F> {
     /// Takes over the lines that were not read yet.
     ///
     /// # Errors
-    /// What reading the lines returns.
+    /// The lines cannot be read.
     pub fn read(&mut self, lines: &mut Lines<impl BufRead>, reader: &mut impl Reader<File = F>) -> io::Result<()> {
         while let Some(read) = lines.next_line()? {
             let taken = match read.line {
@@ -142,13 +147,13 @@ impl<F> Catalogue<F> {
         Ok(())
     }
 
-    /// The hash of the last line; zeros where there is none.
+    /// Returns the hash of the last line; zeros where there is none.
     #[must_use]
     pub fn head(&self) -> Digest {
         self.head
     }
 
-    /// What is kept of the file at `path`, and the number of the line that said it.
+    /// Returns what is kept of the file at `path`, and the number of the line that said it.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&(u64, F)> {
         self.files.get(path)
@@ -160,7 +165,7 @@ impl<F> Catalogue<F> {
         self.files.contains_key(path)
     }
 
-    /// What is kept of all files, in the order of their lines.
+    /// Returns what is kept of all files, in the order of their lines.
     #[must_use]
     pub fn in_order(&self) -> Vec<(u64, &F)> {
         let mut files: Vec<_> = self.files.values().map(|(line, file)| (*line, file)).collect();
@@ -168,7 +173,7 @@ impl<F> Catalogue<F> {
         files
     }
 
-    /// What is kept of all files, in the order of their lines, for good.
+    /// Returns what is kept of all files, in the order of their lines, for good.
     #[must_use]
     pub fn into_order(self) -> Vec<(u64, F)> {
         let mut files: Vec<_> = self.files.into_values().collect();

@@ -1,4 +1,4 @@
-//! SHA-256 (FIPS 180-4), which ties the lines of a manifest together, and files to their lines unless
+//! SHA-256 (FIPS 180-4) ties the lines of a manifest together, and files to their lines unless
 //! those say another hash.
 
 use std::borrow::Cow;
@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// What stands before the first line of a manifest.
+    /// The hash that stands for the line before the first of a manifest.
     pub const ZERO: Digest = Digest([0; 32]);
 
-    /// The hash of `bytes`.
+    /// Returns the hash of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::default();
@@ -41,20 +41,36 @@ impl fmt::Debug for Digest {
 #[error("not a SHA-256; it has 64 hexadecimal digits")]
 pub struct NotADigest;
 
+/// What stands in [`DIGITS`] for all that is no digit. No digit has its bit.
+const NO_DIGIT: u8 = 0x80;
+
+/// The value of each hexadecimal digit, by its character. There are two hashes in each line.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        digits[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
+
 impl FromStr for Digest {
     type Err = NotADigest;
 
     fn from_str(text: &str) -> Result<Self, NotADigest> {
-        let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        let mut bytes = [0; 32];
+        let (mut bytes, mut wrong) = ([0; 32], 0);
         let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(NotADigest) };
         if pairs.len() != bytes.len() {
             return Err(NotADigest);
         }
         for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            *byte = digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low).ok_or(NotADigest)?;
+            let (high, low) = (DIGITS[usize::from(*high)], DIGITS[usize::from(*low)]);
+            wrong |= high | low;
+            *byte = high << 4 | low & 0xf;
         }
-        Ok(Digest(bytes))
+        if wrong & NO_DIGIT == 0 { Ok(Digest(bytes)) } else { Err(NotADigest) }
     }
 }
 
@@ -81,7 +97,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// The hash of all pieces.
+    /// Returns the hash of all pieces.
     #[must_use]
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())

@@ -1,4 +1,4 @@
-//! Reading a manifest, whoever wrote it.
+//! A manifest is read here, whoever wrote it.
 
 use std::io::{self, BufRead};
 
@@ -10,8 +10,8 @@ use super::event::{Line, Link};
 /// Name of the manifest in its directory.
 pub const NAME: &str = "manifest.jsonl";
 
-/// Bytes of a line that are kept. No line of ours comes near that length; more of a longer line would
-/// be read into memory in vain.
+/// Bytes of a line that are kept. No line of ours comes near that length; more of a longer line
+/// would be read into memory in vain.
 const LONGEST: usize = 1 << 20;
 
 /// A line of the file.
@@ -21,7 +21,7 @@ pub struct Read {
     pub number: u64,
     /// Hash of its bytes.
     pub hash: Digest,
-    /// What it says, or why that cannot be read.
+    /// The content of the line, or why that cannot be read.
     pub line: Result<Line, String>,
     /// The hash of the line before that it names, where at least that can be read.
     pub previous: Option<Digest>,
@@ -37,7 +37,7 @@ pub(super) struct Raw<'a> {
 }
 
 impl Raw<'_> {
-    /// What it says, or why that cannot be read.
+    /// Returns what the line says, or why that cannot be read.
     pub(super) fn parse<L: DeserializeOwned>(&self) -> Result<L, String> {
         if self.bytes.len() > LONGEST {
             return Err(format!("it is longer than {LONGEST} bytes"));
@@ -45,7 +45,7 @@ impl Raw<'_> {
         serde_json::from_slice(self.bytes).map_err(|error| error.to_string())
     }
 
-    /// The hash of the line before that it names, where at least that can be read.
+    /// Returns the hash of the line before that the line names, where at least that can be read.
     pub(super) fn previous(&self) -> Option<Digest> {
         self.parse::<Link>().ok().map(|link| link.previous)
     }
@@ -59,22 +59,22 @@ pub struct Lines<R> {
     line: Vec<u8>,
     number: u64,
     end: u64,
-    /// Where the line read last begins.
+    /// The place at which the line read last begins.
     begin: u64,
     /// Bytes behind the last newline that was found.
     torn: u64,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Lines from the beginning of a manifest.
+    /// Reads lines from the beginning of a manifest.
     pub fn new(source: R) -> Self {
         Self { source, line: Vec::new(), number: 0, end: 0, begin: 0, torn: 0 }
     }
 
-    /// The next whole line; none at the end of the file.
+    /// Returns the next whole line; none at the end of the file.
     ///
     /// # Errors
-    /// What reading the source returns.
+    /// The source cannot be read.
     pub fn next_line(&mut self) -> io::Result<Option<Read>> {
         let Some(raw) = self.next_bytes()? else { return Ok(None) };
         let line = raw.parse::<Line>();
@@ -82,7 +82,7 @@ impl<R: BufRead> Lines<R> {
         Ok(Some(Read { number: raw.number, hash: raw.hash, line, previous }))
     }
 
-    /// The same, before anybody looked at what it says.
+    /// Returns the next whole line, before anybody looked at what it says.
     pub(super) fn next_bytes(&mut self) -> io::Result<Option<Raw<'_>>> {
         let (mut hasher, mut length) = (Hasher::default(), 0u64);
         self.line.clear();
@@ -96,7 +96,7 @@ impl<R: BufRead> Lines<R> {
                 self.torn = length;
                 return Ok(None);
             }
-            let newline = available.iter().position(|byte| *byte == b'\n');
+            let newline = memchr::memchr(b'\n', available);
             let piece = &available[..newline.unwrap_or(available.len())];
             hasher.update(piece);
             self.line.extend_from_slice(&piece[..piece.len().min(LONGEST + 1 - self.line.len())]);
@@ -113,25 +113,25 @@ impl<R: BufRead> Lines<R> {
         Ok(Some(Raw { number: self.number, hash: hasher.finish(), bytes: &self.line }))
     }
 
-    /// Lines so far.
+    /// Returns how many lines there were so far.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Where the last of them begins.
+    /// Returns the place at which the last of the lines begins.
     #[must_use]
     pub(super) fn begin(&self) -> u64 {
         self.begin
     }
 
-    /// Bytes of whole lines so far.
+    /// Returns how many bytes the whole lines had so far.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Bytes behind the last newline, once the end of the file was reached.
+    /// Returns how many bytes lie behind the last newline, once the end of the file was reached.
     #[must_use]
     pub fn torn(&self) -> u64 {
         self.torn

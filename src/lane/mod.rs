@@ -150,6 +150,12 @@ impl Inbox {
     pub fn behind(&self) -> u32 {
         self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
     }
+
+    /// Says whether all lanes have ended. What they handed over last may still be here.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.waiting.iter().all(|waiting| waiting.has_ended())
+    }
 }
 
 /// A chunk that is the lane's and comes back to it by itself.
@@ -339,6 +345,7 @@ impl Drop for Lane {
             // Nobody listens where the output's thread has ended.
             let _ = self.full.try_send(Chunk::only_losses(self.number, self.losses.take()));
         }
+        self.waiting.end();
     }
 }
 

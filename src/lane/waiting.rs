@@ -1,6 +1,6 @@
 //! A lane counts its chunks that wait for the sink.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Chunks of one lane that are handed over, and that the sink has not taken. The lane adds and the
 /// sink takes away, a chunk at a time.
@@ -9,11 +9,13 @@ pub(super) struct Waiting {
     now: AtomicUsize,
     /// Chunks of the lane.
     of: usize,
+    /// The lane hands nothing over any more.
+    ended: AtomicBool,
 }
 
 impl Waiting {
     pub(super) fn new(of: usize) -> Self {
-        Self { now: AtomicUsize::new(0), of }
+        Self { now: AtomicUsize::new(0), of, ended: AtomicBool::new(false) }
     }
 
     pub(super) fn handed_over(&self) {
@@ -22,6 +24,14 @@ impl Waiting {
 
     pub(super) fn taken(&self) {
         self.now.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Returns the share of the lane's chunks that waits, in thousandths.

@@ -37,5 +37,5 @@ pub use equation::{Imbalance, words};
 pub use live::{Ledger, Output};
 pub use losses::{Losses, Place};
 pub use reasons::{NotRedirected, OutputDrop};
-pub use sessions::{SessionCounts, SessionTotals};
+pub use sessions::{Seat, SessionCounts, SessionTotals};
 pub use snapshot::Snapshot;

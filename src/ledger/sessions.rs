@@ -12,10 +12,11 @@ use super::counter::{Counter, Gauge};
 use crate::record::Timestamp;
 use crate::session::Session;
 
-/// Sessions in a cache line's pair, so that no line is shared with what lies beside a block.
-const LINE: usize = 4;
-/// Lines of the first block.
-const FIRST: usize = 16;
+/// Cells at each end of a block that nobody uses: they fill a pair of cache lines, so that no line is
+/// shared with what lies beside the block.
+const EDGE: usize = 4;
+/// Sessions of the first block.
+const FIRST: usize = 64;
 /// Blocks, which is enough for every number of 32 bits.
 const BLOCKS: usize = 27;
 
@@ -40,22 +41,21 @@ pub struct SessionTotals {
 /// `frames` is written last and read first. So a reader finds in the others at least what belongs
 /// to the frames that it saw, and perhaps what belongs to a few that came meanwhile.
 #[derive(Debug, Default)]
+#[repr(align(32))]
 struct SessionCells {
     frames: Counter,
     bytes: Counter,
-    /// Nanoseconds, as in a [`Timestamp`].
+    /// Nanoseconds, as in a [`Timestamp`], with every bit turned: so the largest number is the
+    /// earliest time, and zero is none.
     first: Gauge,
+    /// Nanoseconds, as in a [`Timestamp`].
     last: Gauge,
 }
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Line([SessionCells; LINE]);
 
 /// The cells of one worker for all sessions. One thread counts, and any reads.
 #[derive(Debug)]
 pub struct SessionCounts {
-    blocks: [OnceLock<Box<[Line]>>; BLOCKS],
+    blocks: [OnceLock<Box<[SessionCells]>>; BLOCKS],
 }
 
 impl Default for SessionCounts {
@@ -64,28 +64,38 @@ impl Default for SessionCounts {
     }
 }
 
-/// The block, the line within it and the cells within that of the session of this number.
-#[inline]
-const fn place(number: usize) -> (usize, usize, usize) {
-    let line = number / LINE + FIRST;
-    let block = (line.ilog2() - FIRST.ilog2()) as usize;
-    (block, line - (FIRST << block), number % LINE)
+/// Where the cells of a session are, which whoever counts a train of its frames looks up once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Seat {
+    block: usize,
+    /// Cells of the block.
+    cells: usize,
+}
+
+impl Seat {
+    /// The seat of the session of this number.
+    #[inline]
+    #[must_use]
+    pub const fn of(number: usize) -> Self {
+        let place = number + FIRST;
+        let block = (place.ilog2() - FIRST.ilog2()) as usize;
+        Self { block, cells: place - (FIRST << block) + EDGE }
+    }
 }
 
 impl SessionCounts {
-    /// Counts frames of the session of this number, which came from `first` to `last`.
+    /// Counts frames of the session in this seat, which came from `first` to `last`.
     #[inline]
-    pub fn add(&self, number: usize, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
-        let (block, line, cells) = place(number);
-        let Some(lines) = self.blocks.get(block) else { return };
-        let lines = match lines.get() {
-            Some(lines) => lines,
-            None => Self::make(lines, block),
+    pub fn add(&self, seat: Seat, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
+        let Some(block) = self.blocks.get(seat.block) else { return };
+        let block = match block.get() {
+            Some(block) => block,
+            None => Self::make(block, seat.block),
         };
-        let Some(cells) = lines.get(line).and_then(|line| line.0.get(cells)) else { return };
+        let Some(cells) = block.get(seat.cells) else { return };
         // Outer packets may be reordered on their way through several receive queues.
-        if cells.frames.get() == 0 || first.ns() < cells.first.get() {
-            cells.first.set(first.ns());
+        if !first.ns() > cells.first.get() {
+            cells.first.set(!first.ns());
         }
         if last.ns() > cells.last.get() {
             cells.last.set(last.ns());
@@ -95,16 +105,16 @@ impl SessionCounts {
     }
 
     #[cold]
-    fn make(lines: &OnceLock<Box<[Line]>>, block: usize) -> &[Line] {
-        lines.get_or_init(|| (0..FIRST << block).map(|_| Line::default()).collect())
+    fn make(block: &OnceLock<Box<[SessionCells]>>, number: usize) -> &[SessionCells] {
+        block.get_or_init(|| (0..(FIRST << number) + 2 * EDGE).map(|_| SessionCells::default()).collect())
     }
 
     /// Returns what was counted of `session`, which has this number; none where nothing was.
     pub(super) fn totals(&self, number: usize, session: Session) -> Option<SessionTotals> {
-        let (block, line, cells) = place(number);
-        let cells = self.blocks.get(block)?.get()?.get(line)?.0.get(cells)?;
+        let seat = Seat::of(number);
+        let cells = self.blocks.get(seat.block)?.get()?.get(seat.cells)?;
         let frames = Some(cells.frames.get()).filter(|frames| *frames > 0)?;
-        let (first, last) = (Timestamp::from_ns(cells.first.get()), Timestamp::from_ns(cells.last.get()));
+        let (first, last) = (Timestamp::from_ns(!cells.first.get()), Timestamp::from_ns(cells.last.get()));
         Some(SessionTotals { session, frames, bytes: cells.bytes.get(), first, last })
     }
 }
@@ -131,13 +141,14 @@ mod tests {
 
     #[test]
     fn every_number_has_cells_of_its_own_in_blocks_that_double() {
-        let places: BTreeSet<_> = (0..10_000).map(place).collect();
-        assert_eq!(places.len(), 10_000);
-        for (block, line, cells) in places {
-            assert!(line < FIRST << block && cells < LINE, "{block} {line} {cells}");
+        let seats: BTreeSet<_> = (0..10_000).map(Seat::of).collect();
+        assert_eq!(seats.len(), 10_000);
+        for Seat { block, cells } in seats {
+            assert!((EDGE..(FIRST << block) + EDGE).contains(&cells), "{block} {cells}");
         }
-        assert_eq!((place(0), place(63), place(64)), ((0, 0, 0), (0, 15, 3), (1, 0, 0)));
-        assert!(place(u32::MAX as usize).0 < BLOCKS);
+        let seat = |block, cells| Seat { block, cells };
+        assert_eq!([0, 63, 64].map(Seat::of), [seat(0, 4), seat(0, 67), seat(1, 4)]);
+        assert!(Seat::of(u32::MAX as usize).block < BLOCKS);
     }
 
     #[test]
@@ -147,7 +158,7 @@ mod tests {
         let at = Timestamp::from_ns;
         for round in 1..=2 {
             for number in 0..5000 {
-                counts.add(number, 1, number as u64, [at(10 * round), at(10 * round + 1)]);
+                counts.add(Seat::of(number), 1, number as u64, [at(10 * round), at(10 * round + 1)]);
             }
         }
         for number in 0..5000 {

@@ -212,7 +212,7 @@ fn receive(worker: &WorkerCounters, lane: &OutputCounters, to_sink: &Sender<u64>
         match n % 5 {
             0 => worker.unselected.add(1),
             1 => worker.overflow.frames.add(1),
-            session => worker.sessions.add(session, 1, 64, [Timestamp::from_ns(n as u64); 2]),
+            session => worker.sessions.add(Seat::of(session), 1, 64, [Timestamp::from_ns(n as u64); 2]),
         }
         lane.offered.add(1);
         match n % 3 {

@@ -1,16 +1,16 @@
-//! A worker's sessions.
+//! A worker has a table of its sessions.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::{Registry, SessionId};
-use crate::ledger::SessionCounts;
+use crate::ledger::{Seat, SessionCounts};
 use crate::record::Timestamp;
-use crate::session::Session;
+use crate::session::{Session, Words};
 
-/// Finds the session of a frame and counts it. Owned by one worker: no lock, and no allocation but
-/// when a session is seen first.
+/// Finds the session of a frame and counts it. The table is owned by one worker: no lock, and no
+/// allocation but when a session is seen first.
 ///
 /// When the registry is full, a session that is not in this table is known to be beyond the limit
 /// by one atomic load, so a flood of new sessions never takes the lock.
@@ -21,16 +21,25 @@ pub struct SessionTable {
     known: u32,
     ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
     /// The session of the frame before: mirror traffic comes in trains.
-    last: Option<(Session, SessionId)>,
+    last: Last,
     /// Where frames are counted, by number.
     counts: Arc<SessionCounts>,
 }
 
+/// A session as it is known again, with what belongs to it.
+#[derive(Debug)]
+struct Last {
+    words: Words,
+    id: SessionId,
+    seat: Seat,
+}
+
 impl SessionTable {
-    /// A table that shares `registry` with the other workers'.
+    /// Makes a table that shares `registry` with the other workers'.
     #[must_use]
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, known: 0, ids: HashMap::default(), last: None, counts: Arc::default() }
+        let last = Last { words: Words::NONE, id: SessionId::OVERFLOW, seat: Seat::default() };
+        Self { registry, known: 0, ids: HashMap::default(), last, counts: Arc::default() }
     }
 
     /// Has frames counted there from now on.
@@ -38,25 +47,23 @@ impl SessionTable {
         self.counts = counts;
     }
 
-    /// The number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the limit.
-    /// Counts a frame of `bytes` bytes received at `time`.
+    /// Returns the number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the
+    /// limit. Counts a frame of `bytes` bytes received at `time`.
     #[inline]
     pub fn count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
-        let id = match self.last {
-            Some((last, id)) if last == session => id,
-            _ => self.look_up(session),
-        };
-        if id != SessionId::OVERFLOW {
-            self.counts.add(id.index(), 1, bytes as u64, [time, time]);
+        if self.last.words != session.words() {
+            self.look_up(session);
         }
-        id
+        // Frames beyond the limit are counted too, in a seat that no session has and nobody reads.
+        self.counts.add(self.last.seat, 1, bytes as u64, [time, time]);
+        self.last.id
     }
 
     /// Adds what was counted elsewhere of `session`.
     pub fn add(&mut self, session: Session, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) -> SessionId {
         let id = self.look_up(session);
         if id != SessionId::OVERFLOW && frames > 0 {
-            self.counts.add(id.index(), frames, bytes, [first, last]);
+            self.counts.add(self.last.seat, frames, bytes, [first, last]);
         }
         id
     }
@@ -66,7 +73,7 @@ impl SessionTable {
             Some(id) => *id,
             None => self.first_sight(session),
         };
-        self.last = Some((session, id));
+        self.last = Last { words: session.words(), id, seat: Seat::of(id.index()) };
         id
     }
 

@@ -24,6 +24,7 @@ use crate::record::Timestamp;
 /// tick ──▶ behind ──▶ consume ──▶ tick    with each chunk
 ///   └────────────────────────────▶ tick    when nothing came until the time that it returned
 /// cut                                      before a tick, when somebody has asked for it
+/// drain                                    before the ticks that are left when all lanes have ended
 /// finish                                   once, after the last chunk of all lanes
 /// ```
 pub trait Sink: Send + 'static {
@@ -42,6 +43,10 @@ pub trait Sink: Send + 'static {
     /// Called when somebody asks for what there is so far: files that are written to are completed.
     /// Where there is nothing to complete, nothing happens.
     fn cut(&mut self) {}
+
+    /// Called when all lanes have ended: the chunks that still come wait already, and
+    /// [`Sink::finish`] is near. Nothing has to be done for readers until then.
+    fn drain(&mut self) {}
 
     /// Called once, after the last chunk.
     fn finish(&mut self);
@@ -79,6 +84,9 @@ pub fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>)
                 cuts = asked;
                 sink.cut();
             }
+            if inbox.has_ended() {
+                sink.drain();
+            }
             let due = sink.tick(Instant::now(), Timestamp::now());
             match inbox.full.recv_deadline(due) {
                 Ok(chunk) => {
@@ -102,7 +110,7 @@ mod tests {
     use std::time::Duration;
 
     /// Notes what it hears.
-    struct Listener(Arc<std::sync::Mutex<Vec<u32>>>);
+    struct Listener(Arc<std::sync::Mutex<Vec<u32>>>, Arc<AtomicU32>);
 
     impl Sink for Listener {
         fn behind(&mut self, thousandths: u32) {
@@ -112,7 +120,23 @@ mod tests {
         fn tick(&mut self, now: Instant, _: Timestamp) -> Instant {
             now + Duration::from_secs(1)
         }
+        fn drain(&mut self) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
         fn finish(&mut self) {}
+    }
+
+    #[test]
+    fn an_output_hears_when_no_lane_is_left() {
+        let (mut lanes, inbox) = lanes(LanePlan::default(), vec![Arc::default(), Arc::default()]);
+        assert!(!inbox.has_ended());
+        drop(lanes.pop());
+        assert!(!inbox.has_ended(), "one is left");
+        drop(lanes);
+        assert!(inbox.has_ended());
+        let drained = Arc::default();
+        spawn("test", Listener(Arc::default(), Arc::clone(&drained)), inbox, Arc::default()).unwrap().join().unwrap();
+        assert_eq!(drained.load(Ordering::Relaxed), 1);
     }
 
     #[test]
@@ -124,7 +148,7 @@ mod tests {
         // The one that is being filled comes as well.
         drop(lanes);
         let heard = Arc::default();
-        spawn("test", Listener(Arc::clone(&heard)), inbox, Arc::default()).unwrap().join().unwrap();
+        spawn("test", Listener(Arc::clone(&heard), Arc::default()), inbox, Arc::default()).unwrap().join().unwrap();
         assert_eq!(*heard.lock().unwrap(), [750, 500, 250, 0]);
     }
 }

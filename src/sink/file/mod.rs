@@ -120,6 +120,7 @@ impl FileSink {
             compressors: plan.compression.map(Compressors::new),
             number: 0,
             buffered: 0,
+            is_draining: false,
             outage: None,
             next_log: Instant::now(),
             plan,
@@ -240,6 +241,10 @@ impl Sink for FileSink {
         for files in self.sessions.iter_mut().flatten() {
             files.publish(&mut self.shared);
         }
+    }
+
+    fn drain(&mut self) {
+        self.shared.is_draining = true;
     }
 
     fn finish(&mut self) {

@@ -350,7 +350,8 @@ impl SessionFiles {
     /// Does what is due by time. `clock` is the time by which files end, if there is one. A file
     /// ends `grace` later than its frames, so that those on their way here still find it.
     pub(super) fn tend(&mut self, now: Instant, clock: Option<Timestamp>, grace: Duration, shared: &mut Shared) {
-        if self.buffer.since.is_some_and(|since| now.duration_since(since) >= shared.plan.linger) {
+        let is_old = |since| now.duration_since(since) >= shared.plan.linger;
+        if !shared.is_draining && self.buffer.since.is_some_and(is_old) {
             self.flush(shared);
         }
         let interval = shared.plan.rotate_time;

@@ -38,6 +38,9 @@ pub(super) struct Shared {
     pub(super) number: FileNumber,
     /// Capacity of all buffers, in bytes.
     pub(super) buffered: usize,
+    /// True from the time when all lanes have ended. What is buffered is not written for readers
+    /// any more: each file is written and completed in one go, and the next one has its compressor.
+    pub(super) is_draining: bool,
     /// Where the storage as a whole fails.
     pub(super) outage: Option<Outage>,
     /// When a line about the failure of a session's own files may be logged again.

@@ -340,6 +340,24 @@ fn buffered_records_reach_the_part_file_in_time() {
 }
 
 #[test]
+fn nothing_is_written_early_when_the_end_is_near() {
+    let mut rig = rig(|plan| {
+        plan.linger = Duration::from_millis(1);
+        plan.compression = Some(Compression::Zstd(3));
+    });
+    rig.sink.drain();
+    for vni in 0..20 {
+        rig.send(&[(vni, 1, 60)]);
+    }
+    std::thread::sleep(Duration::from_millis(5));
+    rig.sink.tick(Instant::now());
+    assert!(rig.sink.sessions.iter().flatten().all(|files| !files.compresses()));
+    rig.sink.finish();
+    assert_eq!(rig.written(), 20);
+    rig.published(20);
+}
+
+#[test]
 fn many_sessions_with_few_descriptors_and_little_memory() {
     let mut rig = rig(|plan| (plan.open_files, plan.buffer_memory) = (4, 20_000));
     let frames: Vec<_> = (0..10_000).map(|i| ((i % 97) as u32, i, 60)).collect();
