@@ -350,7 +350,7 @@ fn nothing_is_written_early_when_the_end_is_near() {
         rig.send(&[(vni, 1, 60)]);
     }
     std::thread::sleep(Duration::from_millis(5));
-    rig.sink.tick(Instant::now());
+    rig.sink.tick(Instant::now(), Timestamp::now());
     assert!(rig.sink.sessions.iter().flatten().all(|files| !files.compresses()));
     rig.sink.finish();
     assert_eq!(rig.written(), 20);
