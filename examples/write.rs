@@ -214,7 +214,7 @@ impl Output {
 impl Way for Output {
     fn take(&mut self, _: &[u8]) {
         self.sink.consume(&self.chunks[self.next % self.chunks.len()]);
-        self.sink.tick(Instant::now());
+        self.sink.tick(Instant::now(), Timestamp::now());
         self.next += 1;
     }
     fn end(&mut self) {

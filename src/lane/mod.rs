@@ -62,7 +62,8 @@ pub enum WhenFull {
     /// The frame is dropped and counted: the network does not wait.
     Drop,
     /// The frame waits until the sink returns a chunk, and so does the worker. This is for a source
-    /// that nobody sends to meanwhile. Frames are lost only where the sink is gone.
+    /// that nobody sends to meanwhile. On the way to the sink, frames are lost only where it is
+    /// gone. The sink itself does not wait: it drops and counts what a full disk does not take.
     Wait,
 }
 

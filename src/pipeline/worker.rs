@@ -94,7 +94,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     /// # Errors
     /// The source failed.
     pub fn turn(&mut self, wait: Duration) -> io::Result<Received> {
-        let received = self.receive()?;
+        let received = self.receive().1?;
         let Received::Datagrams(n) = received else { return Ok(received) };
         let now = Instant::now();
         let due = self.step.tend(now);
@@ -119,11 +119,12 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         self.step.counters.broadcast_copies.raise(self.source.copies());
     }
 
-    fn receive(&mut self) -> io::Result<Received> {
+    /// Receives what has come, and returns the number of datagrams lent as well: a source that fails
+    /// may have lent some before.
+    fn receive(&mut self) -> (usize, io::Result<Received>) {
         let limit = self.quota.as_ref().map_or(TURN, |quota| quota.take(TURN));
         let step = &mut self.step;
         step.allowed.refresh();
-        // A source that fails may have lent datagrams before.
         let mut lent = 0;
         let received = self.source.receive(limit, &mut |datagram| {
             lent += 1;
@@ -132,7 +133,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         if let Some(quota) = &self.quota {
             quota.settle(limit, lent);
         }
-        received
+        (lent, received)
     }
 
     /// Receives until `stop` or the end of the source, then drains what had come by then.
@@ -186,9 +187,16 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         };
         self.source.refuse_further();
         let why = result?;
+        let mut drained = Ok(why);
         let end = Instant::now() + self.drain;
-        while self.receive()?.datagrams() > 0 && Instant::now() < end {}
-        Ok(why)
+        loop {
+            // A part of the source may fail while another still has datagrams.
+            let (lent, received) = self.receive();
+            drained = drained.and_then(|why| received.map(|_| why));
+            if lent == 0 || Instant::now() >= end {
+                return drained;
+            }
+        }
     }
 }
 
@@ -277,6 +285,16 @@ pub(super) mod tests {
         assert_eq!((ended.why, ended.failure.unwrap().to_string().as_str()), (Why::Failed, "broken"));
         assert_eq!((counters.received.get(), counters.refused_at_stop.get()), (64, 300 - 64));
         assert_eq!(quota.take(usize::MAX), 1000 - 64);
+    }
+
+    #[test]
+    fn what_a_source_has_is_drained_though_a_part_of_it_fails() {
+        let payloads = (0..300).map(|_| payload(1, 60));
+        let worker = bare(Prepared { fails: true, ..Prepared::new(payloads) }, None);
+        let counters = Arc::clone(&worker.step.counters);
+        let ended = worker.run(&AtomicBool::new(true));
+        assert_eq!((ended.why, ended.failure.unwrap().to_string().as_str()), (Why::Failed, "broken"));
+        assert_eq!((counters.received.get(), counters.refused_at_stop.get()), (300, 0));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::Instant;
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::lane::{Inbox, Lent};
+use crate::record::Timestamp;
 
 /// An output, which its own thread runs.
 ///
@@ -35,8 +36,9 @@ pub trait Sink: Send + 'static {
     fn behind(&mut self, _thousandths: u32) {}
 
     /// Called between chunks, and at the time it returned last: the place for what is due by time.
-    /// Returns when it wants to be called again.
-    fn tick(&mut self, now: Instant) -> Instant;
+    /// `now` and the time of day `time` are the same time by two clocks. Returns when it wants to be
+    /// called again.
+    fn tick(&mut self, now: Instant, time: Timestamp) -> Instant;
 
     /// Called when somebody asks for what there is so far: files that are written to are completed.
     /// Where there is nothing to complete, nothing happens.
@@ -85,7 +87,7 @@ pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<O
             if inbox.has_ended() {
                 sink.drain();
             }
-            let due = sink.tick(Instant::now());
+            let due = sink.tick(Instant::now(), Timestamp::now());
             match inbox.full.recv_deadline(due) {
                 Ok(chunk) => {
                     let chunk = inbox.lend(chunk);
@@ -104,7 +106,6 @@ pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<O
 mod tests {
     use super::*;
     use crate::lane::{LanePlan, lanes};
-    use crate::record::Timestamp;
     use crate::route::SessionId;
     use std::time::Duration;
 
@@ -116,7 +117,7 @@ mod tests {
             self.0.lock().unwrap().push(thousandths);
         }
         fn consume(&mut self, _: &Arc<Lent>) {}
-        fn tick(&mut self, now: Instant) -> Instant {
+        fn tick(&mut self, now: Instant, _: Timestamp) -> Instant {
             now + Duration::from_secs(1)
         }
         fn drain(&mut self) {

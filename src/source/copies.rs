@@ -20,8 +20,17 @@
 //! The result is a bound from below while copies are queued, and exact when all have been read. The
 //! kernel serves the sockets one after the other, so a drop counter can be ahead of the count of
 //! what was given by a datagram for each CPU. Hence what a worker told is used when it tells more.
+//!
+//! All sockets refuse together, when the first worker does. A datagram that was given to all is
+//! refused by each worker's socket then, and counts as one:
+//!
+//! ```text
+//! refused = drops of all sockets since they refuse
+//!           - what was given to all since then, once for each worker but one
+//! ```
 
 use std::io;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use socket2::Socket;
@@ -40,7 +49,26 @@ pub(super) struct Copies {
 struct Inner {
     given: Vec<(Socket, DropCounter)>,
     workers: Vec<Worker>,
+    /// The sockets of each worker.
+    sockets: Vec<Vec<Arc<Socket>>>,
     /// Datagrams of which workers have been told that they were dropped.
+    told: u64,
+    /// The state when the workers began to refuse, once they have.
+    refusal: Option<Refusal>,
+}
+
+/// The state when the workers began to refuse.
+#[derive(Debug)]
+struct Refusal {
+    /// The datagrams that had been given to all just before.
+    before: u64,
+    /// The datagrams that had been given to all just after.
+    after: u64,
+    /// The kernel's drop counter of each socket of each worker.
+    drops: Vec<Vec<u32>>,
+    /// Drops since then, when a worker asked last.
+    refused: u64,
+    /// Datagrams of which workers have been told that they were refused.
     told: u64,
 }
 
@@ -49,9 +77,7 @@ struct Inner {
 struct Worker {
     /// The datagrams that had been given to all when the worker began, once it has.
     begun: Option<u64>,
-    /// The datagrams that had been given to all when the worker began to refuse, once it has.
-    ended: Option<u64>,
-    /// The numbers that it told some time ago, unless it has ended.
+    /// The numbers that it told some time ago, unless it refuses.
     settled: Told,
     /// The numbers that it told last.
     last: Told,
@@ -69,7 +95,14 @@ pub(super) struct Told {
 impl Copies {
     /// Makes copies between this many workers, without a socket yet.
     pub(super) fn new(workers: usize) -> Self {
-        Self { inner: Mutex::new(Inner { workers: vec![Worker::default(); workers], ..Inner::default() }) }
+        let inner =
+            Inner { workers: vec![Worker::default(); workers], sockets: vec![Vec::new(); workers], ..Inner::default() };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// Adds a socket of this worker.
+    pub(super) fn refuse_by(&self, worker: usize, socket: Arc<Socket>) {
+        self.with(|inner| inner.sockets.get_mut(worker).into_iter().for_each(|sockets| sockets.push(socket.clone())));
     }
 
     /// Adds the socket of a group that gets what is given to all.
@@ -77,7 +110,10 @@ impl Copies {
         self.with(|inner| inner.given.push((socket, DropCounter::default())));
     }
 
-    /// Notes that this worker accepts datagrams from now on.
+    /// Notes that this worker is about to accept datagrams.
+    ///
+    /// # Errors
+    /// What was given to all cannot be read.
     pub(super) fn begin(&self, worker: usize) -> io::Result<()> {
         self.with(|inner| {
             let given = inner.given()?;
@@ -86,24 +122,66 @@ impl Copies {
         })
     }
 
-    /// Notes that this worker refuses datagrams from now on.
-    pub(super) fn end(&self, worker: usize) {
+    /// Has the sockets of all workers refuse further datagrams from now on.
+    pub(super) fn refuse(&self) {
         self.with(|inner| {
-            // Without the counter, all drops count as before.
-            let given = inner.given().ok();
-            inner.workers.get_mut(worker).into_iter().for_each(|worker| worker.ended = given.or(worker.begun));
+            if inner.refusal.is_some() {
+                return;
+            }
+            // Without the counter of what is given to all, all drops count.
+            let before = inner.given().unwrap_or(0);
+            let drops = inner.sockets.iter().map(|sockets| sockets.iter().map(drop_counter).collect()).collect();
+            for socket in inner.sockets.iter().flatten() {
+                if let Err(error) = socket::refuse_further(socket) {
+                    tracing::warn!(%error, "cannot refuse further datagrams; draining what comes for a moment");
+                }
+            }
+            let after = inner.given().unwrap_or(0);
+            inner.refusal = Some(Refusal { before, after, drops, refused: 0, told: 0 });
         });
+    }
+
+    /// Returns the kernel's drop counter of each socket of this worker when they began to refuse,
+    /// once they have.
+    pub(super) fn at_refusal(&self, worker: usize) -> Option<Vec<u32>> {
+        self.with(|inner| inner.refusal.as_ref()?.drops.get(worker).cloned())
+    }
+
+    /// Returns how many datagrams more were refused, as far as that can be said. No two workers are
+    /// told of the same datagram. What is new is told to the next worker that asks: the counter of
+    /// what was given to all is the last that the kernel raises.
+    pub(super) fn refused(&self) -> u64 {
+        self.with(|inner| {
+            let given = inner.given().unwrap_or(0);
+            let copies = inner.workers.len().saturating_sub(1) as u64;
+            let Some(refusal) = &mut inner.refusal else { return 0 };
+            let now = inner.sockets.iter().flatten().map(drop_counter);
+            let since = now.zip(refusal.drops.iter().flatten()).map(|(now, then)| now.wrapping_sub(*then));
+            let refused = since.map(u64::from).sum();
+            let settled = std::mem::replace(&mut refusal.refused, refused);
+            let total = settled.saturating_sub(copies * given.saturating_sub(refusal.before));
+            let more = total.saturating_sub(refusal.told);
+            refusal.told += more;
+            more
+        })
     }
 
     /// Takes what a worker tells, and returns how many datagrams more were dropped, as far as that
     /// can be said. No two workers are told of the same drop.
     pub(super) fn dropped(&self, worker: usize, told: Told) -> u64 {
         self.with(|inner| {
+            let refuses = inner.refusal.is_some();
             if let Some(worker) = inner.workers.get_mut(worker) {
-                worker.settled = if worker.ended.is_some() { told } else { worker.last };
+                worker.settled = if refuses { told } else { worker.last };
                 worker.last = told;
             }
-            let Ok(given) = inner.given() else { return 0 };
+            let given = match &inner.refusal {
+                Some(refusal) => refusal.after,
+                None => {
+                    let Ok(given) = inner.given() else { return 0 };
+                    given
+                }
+            };
             let dropped = dropped(&inner.workers, given);
             let more = dropped.saturating_sub(inner.told);
             inner.told += more;
@@ -128,14 +206,19 @@ impl Inner {
     }
 }
 
-/// Returns how many datagrams were dropped at least, where this many have been given to all so far.
+/// Returns the kernel's drop counter of a socket.
+fn drop_counter(socket: &Arc<Socket>) -> u32 {
+    socket::drops(socket).unwrap_or(0)
+}
+
+/// Returns how many datagrams were dropped at least, where this many have been given to all so far,
+/// or until all refused.
 fn dropped(workers: &[Worker], given: u64) -> u64 {
-    let ended = |worker: &Worker| worker.ended.unwrap_or(given);
-    let to_each: u64 = workers.iter().filter_map(|worker| Some(ended(worker).saturating_sub(worker.begun?))).sum();
+    let to_each: u64 = workers.iter().filter_map(|worker| Some(given.saturating_sub(worker.begun?))).sum();
     // Each datagram has one worker whose it is. Before all have begun, that can be one that has
     // not.
     let begun = workers.iter().map(|worker| worker.begun.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX);
-    let to_all = workers.iter().map(ended).min().unwrap_or(0).saturating_sub(begun);
+    let to_all = given.saturating_sub(begun);
     let read: u64 = workers.iter().map(|worker| worker.settled.copies).sum();
     let drops: u64 = workers.iter().map(|worker| worker.settled.drops).sum();
     drops.saturating_sub(to_each.saturating_sub(to_all).saturating_sub(read))
@@ -149,27 +232,27 @@ mod tests {
     use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
 
-    /// Makes what a worker that has ended has told.
-    fn ended(begun: u64, ended: u64, drops: u64, copies: u64) -> Worker {
+    /// Makes what a worker that refuses has told.
+    fn ended(begun: u64, drops: u64, copies: u64) -> Worker {
         let told = Told { drops, copies };
-        Worker { begun: Some(begun), ended: Some(ended), settled: told, last: told }
+        Worker { begun: Some(begun), settled: told, last: told }
     }
 
     #[test]
     fn copies_that_nobody_has_read_are_no_datagrams() {
-        for (workers, wanted) in [
+        for (workers, given, wanted) in [
             // Ten to all of three: 20 copies, of which 15 were read and 5 lost.
-            ([ended(0, 10, 2, 5), ended(0, 10, 3, 5), ended(0, 10, 0, 5)], 0),
+            ([ended(0, 2, 5), ended(0, 3, 5), ended(0, 0, 5)], 10, 0),
             // And two of those that they would have received.
-            ([ended(0, 10, 4, 5), ended(0, 10, 3, 5), ended(0, 10, 0, 5)], 2),
+            ([ended(0, 4, 5), ended(0, 3, 5), ended(0, 0, 5)], 10, 2),
             // Nothing was given to all.
-            ([ended(0, 0, 4, 0), ended(0, 0, 3, 0), ended(0, 0, 0, 0)], 7),
+            ([ended(0, 4, 0), ended(0, 3, 0), ended(0, 0, 0)], 0, 7),
             // What was given before they began is not of interest.
-            ([ended(90, 100, 4, 5), ended(90, 100, 3, 5), ended(90, 100, 0, 5)], 2),
+            ([ended(90, 4, 5), ended(90, 3, 5), ended(90, 0, 5)], 100, 2),
             // One began later: that it has no copy of the first two is no loss.
-            ([ended(0, 10, 0, 7), ended(0, 10, 0, 7), ended(2, 10, 0, 5)], 0),
+            ([ended(0, 0, 7), ended(0, 0, 7), ended(2, 0, 5)], 10, 0),
         ] {
-            assert_eq!(dropped(&workers, 1000), wanted, "{workers:?}");
+            assert_eq!(dropped(&workers, given), wanted, "{workers:?}");
         }
     }
 
@@ -180,7 +263,7 @@ mod tests {
         let tell = |worker, drops| copies.dropped(worker, Told { drops, copies: 0 });
         assert_eq!((tell(0, 5), tell(1, 3)), (0, 0), "what is behind it may not have been counted");
         assert_eq!((tell(0, 6), tell(1, 4)), (5, 3));
-        (0..2).for_each(|worker| copies.end(worker));
+        copies.refuse();
         assert_eq!((tell(0, 9), tell(1, 7)), (4, 4), "the rest of both, and no more comes");
     }
 
@@ -227,12 +310,20 @@ mod tests {
             }
             let sent = 3000 + 1000;
             assert!(live > 0 && live + received <= sent, "{steering:?}: {live} dropped, {received} received");
-            listening.sources.iter_mut().for_each(LiveSource::refuse_further);
+            // The first that refuses does so for all: the others are not there yet.
+            listening.sources[3].refuse_further();
             (0..20).for_each(|n| send(n, "127.255.255.255"));
+            (0..7).for_each(|n| send(n, "127.0.0.1"));
+            let before: u64 = listening.sources.iter_mut().map(|source| source.kernel_dropped()).sum();
+            listening.sources.iter_mut().for_each(LiveSource::refuse_further);
             received += listening.sources.iter_mut().map(|source| drain(source, usize::MAX)).sum::<u64>();
             let dropped: u64 = listening.sources.iter_mut().map(|source| source.kernel_dropped()).sum();
-            assert!(dropped >= live);
+            assert!(dropped >= before && before >= live);
             assert_eq!(received + dropped, sent, "{steering:?}");
+            let refused: u64 = listening.sources.iter_mut().map(LiveSource::refused).sum();
+            assert_eq!(refused, 20 + 7, "{steering:?}: one that was given to all is one");
+            let refused: u64 = listening.sources.iter_mut().map(LiveSource::refused).sum();
+            assert_eq!(refused, 20 + 7, "{steering:?}: nothing is told twice");
         }
     }
 }

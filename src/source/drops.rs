@@ -23,6 +23,11 @@ impl DropCounter {
         self.last = now;
     }
 
+    /// Returns the drops that had been counted when the kernel's counter said this.
+    pub(super) fn total_at(self, then: u32) -> u64 {
+        self.total.saturating_add_signed(i64::from(then.wrapping_sub(self.last).cast_signed()))
+    }
+
     /// Returns the drops that have been counted.
     pub(super) fn total(self) -> u64 {
         self.total
@@ -40,5 +45,9 @@ mod tests {
             drops.update(counter);
         }
         assert_eq!(drops.total, (1 << 32) + 4);
+        assert_eq!(
+            (drops.total_at(6), drops.total_at(1), drops.total_at(u32::MAX)),
+            ((1 << 32) + 6, (1 << 32) + 1, (1 << 32) - 1)
+        );
     }
 }

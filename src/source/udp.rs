@@ -119,7 +119,8 @@ impl BindError {
 /// One socket, and what it has dropped.
 #[derive(Debug)]
 struct Bound {
-    socket: Socket,
+    /// The socket, which `Copies` has as well.
+    socket: Arc<Socket>,
     port: u16,
     drops: DropCounter,
 }
@@ -140,7 +141,9 @@ pub struct UdpSource {
     batch: ReceiveBatch,
     /// The smallest receive buffer of the sockets, in bytes.
     receive_buffer: u32,
-    /// Total of drops when refusing began, once it has.
+    /// True where this worker has refused further datagrams.
+    refuses: bool,
+    /// Total of drops when refusing began, once it has, where there is one worker.
     before_refusing: Option<u64>,
     owner: Owner,
     /// Copies that this worker has read, of what another worker has.
@@ -149,6 +152,10 @@ pub struct UdpSource {
     lost_copies: Option<Arc<Copies>>,
     /// Drops that this worker counts, where there are several.
     counted: u64,
+    /// Refused datagrams that this worker counts, where there are several.
+    counted_refused: u64,
+    /// Number of the socket that the next call begins with.
+    next: usize,
     /// True where there may be more than was received last.
     has_more: bool,
     /// The first message that was received and not lent yet.
@@ -192,11 +199,14 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             sockets: Vec::new(),
             batch: ReceiveBatch::new(),
             receive_buffer: u32::MAX,
+            refuses: false,
             before_refusing: None,
             owner: Owner { number, workers, steering: plan.steering },
             copies: 0,
             lost_copies: copies.clone(),
             counted: 0,
+            counted_refused: 0,
+            next: 0,
             has_more: false,
             held: None,
         })
@@ -238,6 +248,10 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
                 }
             } else if plan.steering == Steering::Flow && address.is_ipv6() {
                 socket::refuse_multicast_v6(&socket).map_err(os("IPV6_MULTICAST_ALL"))?;
+            }
+            let socket = Arc::new(socket);
+            if let Some(copies) = &copies {
+                copies.refuse_by(index, Arc::clone(&socket));
             }
             source.sockets.push(Bound { socket, port: address.port(), drops: DropCounter::default() });
         }
@@ -323,7 +337,10 @@ impl UdpSource {
         limit: usize,
         take: &mut impl FnMut(&Datagram<'_>) -> bool,
     ) -> io::Result<usize> {
-        let (mut total, mut first) = (0, 0);
+        let sockets = self.sockets.len();
+        // Where each call finds as much as it takes, each socket is the first in its turn.
+        let (mut total, mut first) = (0, self.next);
+        self.next = (self.next + 1) % sockets.max(1);
         self.has_more = false;
         if let Some(held) = self.held.take() {
             total = self.lend(held, limit, take);
@@ -335,8 +352,7 @@ impl UdpSource {
         }
         // There may be a queue full of nothing but copies, behind which is what the caller would
         // take for the end. While more can come, the caller has other things to do, too.
-        let mut tries = if self.before_refusing.is_some() { usize::MAX } else { COPIES };
-        let sockets = self.sockets.len();
+        let mut tries = if self.refuses { usize::MAX } else { COPIES };
         for socket in (first..sockets).chain(0..first.min(sockets)) {
             if total >= limit {
                 self.has_more = true;
@@ -424,8 +440,10 @@ impl Source for UdpSource {
 
 impl LiveSource for UdpSource {
     fn begin(&mut self) -> io::Result<()> {
-        self.sockets.iter_mut().try_for_each(Bound::accept)?;
-        self.lost_copies.as_ref().map_or(Ok(()), |copies| copies.begin(self.owner.number as usize))
+        // What is given to all in between is counted as given and not read, so that no copy of it
+        // is taken for a drop.
+        self.lost_copies.as_ref().map_or(Ok(()), |copies| copies.begin(self.owner.number as usize))?;
+        self.sockets.iter_mut().try_for_each(Bound::accept)
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -452,8 +470,10 @@ impl LiveSource for UdpSource {
 
     fn kernel_dropped(&mut self) -> u64 {
         let dropped = self.dropped();
-        let drops = self.before_refusing.unwrap_or(dropped);
-        let Some(copies) = &self.lost_copies else { return drops };
+        let Some(copies) = &self.lost_copies else { return self.before_refusing.unwrap_or(dropped) };
+        let drops = copies.at_refusal(self.owner.number as usize).map_or(dropped, |counters| {
+            self.sockets.iter().zip(counters).map(|(bound, then)| bound.drops.total_at(then)).sum()
+        });
         self.counted += copies.dropped(self.owner.number as usize, Told { drops, copies: self.copies });
         self.counted
     }
@@ -463,10 +483,11 @@ impl LiveSource for UdpSource {
     }
 
     fn refuse_further(&mut self) {
-        self.before_refusing = Some(self.dropped());
+        self.refuses = true;
         if let Some(copies) = &self.lost_copies {
-            copies.end(self.owner.number as usize);
+            return copies.refuse();
         }
+        self.before_refusing = Some(self.dropped());
         for bound in &self.sockets {
             if let Err(error) = socket::refuse_further(&bound.socket) {
                 tracing::warn!(%error, "cannot refuse further datagrams; draining what comes for a moment");
@@ -475,6 +496,10 @@ impl LiveSource for UdpSource {
     }
 
     fn refused(&mut self) -> u64 {
+        if let Some(copies) = &self.lost_copies {
+            self.counted_refused += copies.refused();
+            return self.counted_refused;
+        }
         self.before_refusing.map_or(0, |before| self.dropped() - before)
     }
 }
@@ -508,6 +533,24 @@ mod tests {
         assert_eq!(sources, ["127.0.0.1", "::1"]);
         listening.sources[0].wait(Duration::from_millis(1)).unwrap();
         assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
+    }
+
+    #[test]
+    fn no_address_starves_another() {
+        let listen_on = vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
+        let mut listening = listen(&UdpPlan { listen: listen_on, ..plan("127.0.0.1:0", 1) }).unwrap();
+        let source = &mut listening.sources[0];
+        source.begin().unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |n, to| (0..n).for_each(|_| assert_eq!(sender.send_to(b"hello", to).unwrap(), 5));
+        let (busy, quiet) = (listening.addresses[0], listening.addresses[1]);
+        send(1, quiet);
+        let mut heard = Vec::new();
+        for _ in 0..3 {
+            send(BATCH, busy);
+            source.receive(BATCH, &mut |datagram| heard.push(datagram.port)).unwrap();
+        }
+        assert_eq!(heard.iter().filter(|port| **port == quiet.port()).count(), 1);
     }
 
     #[test]

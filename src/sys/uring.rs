@@ -42,13 +42,16 @@ impl Uring {
     }
 
     /// Puts a request into the queue; slot `slot` will have its result. It returns false where
-    /// there is no room.
+    /// there is no room, and where the ring is out of use.
     ///
     /// # Safety
     /// What the request points to stays valid until the result is known. Where the ring goes out of
     /// use, that is until [`Uring::wait`] has waited for all requests but those that are
     /// [`Uring::unseen`].
     pub(super) unsafe fn push(&mut self, entry: Entry, slot: usize) -> bool {
+        if !self.usable {
+            return false;
+        }
         self.forget(slot);
         let entry = entry.user_data(slot as u64);
         // SAFETY: the caller answers for what the entry points to.
@@ -56,9 +59,12 @@ impl Uring {
     }
 
     /// Hands the queue to the kernel. Where this fails the requests stay in the queue, and
-    /// [`Uring::wait`] tries again.
+    /// [`Uring::wait`] tries again. Where the ring is out of use, nothing happens: whoever owns the
+    /// memory counts on the kernel never seeing what is in the queue.
     pub(super) fn submit(&self) {
-        let _ = self.ring.submit();
+        if self.usable {
+            let _ = self.ring.submit();
+        }
     }
 
     /// Says how many requests are in the queue. Once the ring is out of use, the kernel never sees
@@ -126,5 +132,28 @@ impl Uring {
     pub(super) fn result(&self, slot: usize) -> Option<io::Result<usize>> {
         let result = self.results.get(slot).copied().filter(|result| *result != UNKNOWN)?;
         Some(usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.saturating_neg())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_uring::opcode;
+
+    #[test]
+    fn a_ring_that_is_out_of_use_takes_nothing() {
+        let Ok(ring) = IoUring::new(4) else { return };
+        let mut uring = Uring::new(ring, 2);
+        // SAFETY: the request points to nothing.
+        assert!(unsafe { uring.push(opcode::Nop::new().build(), 0) });
+        uring.usable = false;
+        // SAFETY: the request points to nothing.
+        assert!(!unsafe { uring.push(opcode::Nop::new().build(), 1) });
+        uring.submit();
+        assert_eq!((uring.reap(), uring.unseen()), (0, 1), "the kernel does not see what is in the queue");
+        uring.usable = true;
+        uring.wait(1).unwrap();
+        assert_eq!((uring.reap(), uring.unseen()), (1, 0));
+        assert_eq!(uring.result(0).unwrap().unwrap(), 0);
     }
 }

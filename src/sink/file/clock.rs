@@ -2,41 +2,26 @@
 
 use crate::record::Timestamp;
 
-/// The clock that ends files whose interval is over, also where no frame comes any more.
+/// The clock that ends files whose interval is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Clock {
-    /// The time of day: frames are written when they come.
+    /// The time of day: frames are written when they come. A file ends also where no frame comes
+    /// any more.
     #[default]
     Wall,
-    /// The frames' own: the latest receive time of all of them so far. For frames of another day,
-    /// which the time of day would find to be over at every look.
+    /// The frames' own: a file ends with the first frame of its session that is of another
+    /// interval. For frames of another day, which the time of day would find to be over at every
+    /// look. No frame ends the file of another session, for sessions can be of different days.
     Frames,
 }
 
-/// A clock that goes.
-#[derive(Debug)]
-pub(super) struct Time {
-    clock: Clock,
-    /// The latest receive time of all frames so far.
-    latest: Timestamp,
-}
-
-impl Time {
-    /// Begins at the epoch where the time is the frames' own.
-    pub(super) fn by(clock: Clock) -> Self {
-        Self { clock, latest: Timestamp::default() }
-    }
-
-    /// Frames are written of which the last is of this time.
-    pub(super) fn hear(&mut self, latest: Timestamp) {
-        self.latest = self.latest.max(latest);
-    }
-
-    /// Returns which time it is.
-    pub(super) fn now(&self) -> Timestamp {
-        match self.clock {
-            Clock::Wall => Timestamp::now(),
-            Clock::Frames => self.latest,
+impl Clock {
+    /// Returns the time by which files end where no frame comes, if there is one: it is `time`, the
+    /// time of day.
+    pub(super) fn of(self, time: Timestamp) -> Option<Timestamp> {
+        match self {
+            Clock::Wall => Some(time),
+            Clock::Frames => None,
         }
     }
 }

@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub(crate) use self::clock::Clock;
-use self::clock::Time;
 pub(crate) use self::directory::{DirectoryError, prepare};
 pub use self::plan::FilePlan;
 use self::resting::Resting;
@@ -39,6 +38,7 @@ pub(crate) use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, Labels};
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputDrop, WorkerCounters};
+use crate::record::Timestamp;
 use crate::record::compress::Compressors;
 use crate::route::{Registry, SessionId};
 use crate::storage::{Disk, Storage};
@@ -75,8 +75,6 @@ pub struct FileSink {
     /// By session number.
     sessions: Vec<Option<SessionFiles>>,
     next_sweep: Instant,
-    /// By which files end.
-    time: Time,
     /// When it is next made sure that the files are still there.
     next_look: Instant,
 }
@@ -132,15 +130,13 @@ impl FileSink {
             shared.keep_reserve();
         }
         let now = Instant::now();
-        let time = Time::by(shared.plan.clock);
-        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, time, next_look: now + LOOK })
+        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
     }
 
     /// `records` are those of the run, and part of `all`.
     fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
         let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
         files.append(run, records, all, &mut self.shared);
-        self.time.hear(run.latest);
         if self.shared.buffered > self.shared.plan.buffer_memory {
             for files in self.sessions.iter_mut().flatten() {
                 files.flush(&mut self.shared);
@@ -205,13 +201,13 @@ impl Sink for FileSink {
         }
     }
 
-    fn tick(&mut self, now: Instant) -> Instant {
+    fn tick(&mut self, now: Instant, time: Timestamp) -> Instant {
         if now < self.next_sweep {
             return self.next_sweep;
         }
         self.next_sweep = now + self.shared.plan.linger / 4;
         // Frames of before a cut may still be on their way here.
-        let clock = self.time.now();
+        let clock = self.shared.plan.clock.of(time);
         let grace = self.shared.plan.linger * 4;
         let look = now >= self.next_look;
         if look {

@@ -347,16 +347,16 @@ impl SessionFiles {
         }
     }
 
-    /// Does what is due by time. `clock` is the time of day; a file ends `grace` later than its
-    /// frames, so that those on their way here still find it.
-    pub(super) fn tend(&mut self, now: Instant, clock: Timestamp, grace: Duration, shared: &mut Shared) {
+    /// Does what is due by time. `clock` is the time by which files end, if there is one. A file
+    /// ends `grace` later than its frames, so that those on their way here still find it.
+    pub(super) fn tend(&mut self, now: Instant, clock: Option<Timestamp>, grace: Duration, shared: &mut Shared) {
         let is_old = |since| now.duration_since(since) >= shared.plan.linger;
         if !shared.is_draining && self.buffer.since.is_some_and(is_old) {
             self.flush(shared);
         }
         let interval = shared.plan.rotate_time;
-        let is_over = |part: &Part| part.ends.saturating_add(grace) <= clock || clock < part.begins(interval);
-        if self.current.as_ref().is_some_and(is_over) {
+        let is_over = |part: &Part, clock| part.ends.saturating_add(grace) <= clock || clock < part.begins(interval);
+        if self.current.as_ref().zip(clock).is_some_and(|(part, clock)| is_over(part, clock)) {
             self.publish(shared);
         }
         shared::end(&mut self.outage, now);

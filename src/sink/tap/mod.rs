@@ -22,7 +22,7 @@ use super::interface::watch::Watch;
 use super::interface::{Interface, InterfacePlan, Kind};
 use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
-use crate::record::pcap;
+use crate::record::{Timestamp, pcap};
 use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
 
@@ -324,7 +324,7 @@ impl Sink for TapSink {
         self.inject(batch.get(..length).unwrap_or_default());
     }
 
-    fn tick(&mut self, now: Instant) -> Instant {
+    fn tick(&mut self, now: Instant, _: Timestamp) -> Instant {
         if now >= self.next_drain {
             self.next_drain = now + DRAIN;
             self.drain();

@@ -56,7 +56,7 @@ impl Rig {
     /// As the output's thread does once in a while.
     fn tick(&mut self) {
         self.sink.next_drain = Instant::now();
-        self.sink.tick(Instant::now());
+        self.sink.tick(Instant::now(), Timestamp::now());
     }
 
     fn dropped(&self, reason: OutputDrop) -> u64 {

@@ -100,16 +100,17 @@ impl Source for BpfSource {
         // Where there is more than a turn can take, each ring is the first in its turn.
         let next = usize::from(self.rings.len() > 1);
         self.rings.rotate_left(next);
-        let Self { udp, rings, clock, verify_checksum, unstamped, .. } = self;
+        let Self { udp, rings, clock, verify_checksum, unstamped, drains, .. } = self;
+        let drains = *drains;
         let (clock, verify) = (*clock, *verify_checksum);
         let mut room = limit;
-        udp.lend_each(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
+        let read = udp.lend_each(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
             // The kernel begins to stamp what arrives a moment after the first socket on the host
             // has asked for it. A datagram that came before gets its time when it is read. All such
             // datagrams are older than the program and at the head of the sockets' queues.
             *unstamped &= datagram.timestamp >= until;
             for numbered in rings.iter_mut().filter(|_| !*unstamped) {
-                room -= numbered.lend(room, datagram.timestamp, clock, verify, deliver);
+                room -= numbered.lend(room, before(datagram.timestamp, until), clock, verify, deliver);
             }
             // The rings may have more that is older, so the datagram is held until the next time.
             if room == 0 {
@@ -118,11 +119,17 @@ impl Source for BpfSource {
             room -= 1;
             deliver(datagram);
             true
-        })?;
+        });
+        // What the rings have is lent before the failure of a socket is told: nobody asks once more
+        // but to drain them.
+        let failed = read.is_err();
+        if failed && !drains {
+            return read.map(Received::Datagrams);
+        }
         *unstamped &= udp.has_more();
         // With more in the sockets than was asked for, what is next in the rings may have come
         // later than that.
-        if !udp.has_more() && !held_back {
+        if failed || (!udp.has_more() && !held_back) {
             for numbered in rings.iter_mut() {
                 room -= numbered.lend(room, until, clock, verify, deliver);
             }
@@ -130,8 +137,15 @@ impl Source for BpfSource {
         for numbered in rings {
             numbered.ring.release();
         }
-        Ok(Received::Datagrams(limit - room))
+        read.map(|_| Received::Datagrams(limit - room))
     }
+}
+
+/// Returns the time up to which records come before a datagram of this time, where it is `now`. A
+/// datagram of the future is from before the clock was set back: records of until now come before
+/// it, and it does not wait for those that are still to come.
+fn before(datagram: Timestamp, now: Timestamp) -> Timestamp {
+    datagram.min(now)
 }
 
 impl LiveSource for BpfSource {
@@ -184,5 +198,18 @@ impl LiveSource for BpfSource {
 
     fn refused(&mut self) -> u64 {
         LiveSource::refused(&mut self.udp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_of_the_future_waits_for_no_record_that_is_still_to_come() {
+        let at = Timestamp::from_ns;
+        assert_eq!(before(at(7), at(9)), at(7), "what is older comes first");
+        assert_eq!(before(at(3_600_000_000_000), at(9)), at(9), "from before the clock was set back by an hour");
+        assert_eq!(before(at(7), at(u64::MAX)), at(7), "all is drained");
     }
 }

@@ -72,7 +72,7 @@ fn what_is_within_the_budget_stays() {
         rig.frames(11, 1000);
         rig.flush();
         rig.sink.next_sweep = Instant::now();
-        rig.sink.tick(Instant::now());
+        rig.sink.tick(Instant::now(), Timestamp::now());
     }
     rig.assert_closes();
     assert_eq!(rig.count(|end| &end.pruned), 0);
@@ -206,12 +206,12 @@ fn files_that_are_written_to_make_room_where_nothing_else_can() {
     rig.storage.faults().space = Some(Space { free: 999, total: 100_000 });
     eventually(&rig, &|rig| rig.sink.shared.archive.room().is_starved());
     rig.sink.next_sweep = Instant::now();
-    rig.sink.tick(Instant::now() + LOOK);
+    rig.sink.tick(Instant::now() + LOOK, Timestamp::now());
     // One is enough.
     eventually(&rig, &|rig| rig.count(|end| &end.pruned) == 1);
     rig.storage.faults().space = Some(Space { free: 11_000, total: 100_000 });
     eventually(&rig, &|rig| !rig.sink.shared.archive.room().is_starved());
-    rig.sink.tick(Instant::now() + 3 * LOOK);
+    rig.sink.tick(Instant::now() + 3 * LOOK, Timestamp::now());
     rig.sink.finish();
     let left: Vec<_> = rig.files().into_iter().map(|(_, times)| times.len()).collect();
     assert_eq!(left, [10, 10, 1, 1], "one of ten frames went");

@@ -169,7 +169,7 @@ fn the_disk_fills_in_the_middle_of_a_record_and_is_emptied() {
             });
             rig.frames(9, 100);
             std::thread::sleep(Duration::from_millis(3));
-            rig.sink.tick(Instant::now());
+            rig.sink.tick(Instant::now(), Timestamp::now());
             assert_eq!(rig.written(), 9);
             rig.storage.faults().write = Some((777, error));
             rig.frames(9000, 1000);
@@ -229,7 +229,7 @@ fn an_outage_is_over_when_writes_have_succeeded_for_a_while() {
     let began = rig.sink.shared.outage.unwrap().began;
     let tick = |rig: &mut Rig, later: Duration| {
         rig.sink.next_sweep = Instant::now();
-        rig.sink.tick(Instant::now() + later);
+        rig.sink.tick(Instant::now() + later, Timestamp::now());
     };
     // A full disk takes a little, and then nothing again.
     for _ in 0..3 {

@@ -153,11 +153,11 @@ fn a_capture_of_last_year_is_cut_by_its_own_time() {
         for time in [1, 2, 3, 4] {
             rig.send(&[(7, time * SECOND, 100)]);
             now += Duration::from_secs(1);
-            rig.sink.tick(now);
+            rig.sink.tick(now, Timestamp::now());
         }
-        // Another session goes on, and with it the time.
+        // Another session of a later time says nothing of the first.
         rig.send(&[(8, minute + SECOND, 100)]);
-        rig.sink.tick(now + Duration::from_secs(1));
+        rig.sink.tick(now + Duration::from_secs(1), Timestamp::now());
         let open: Vec<usize> =
             rig.sink.sessions.iter().flatten().map(|files| usize::from(files.open_bytes() > 0)).collect();
         rig.sink.finish();
@@ -165,8 +165,48 @@ fn a_capture_of_last_year_is_cut_by_its_own_time() {
         (open, times)
     };
     let first = (1..=4).map(|time| time * SECOND).collect();
-    assert_eq!(sent(Clock::Frames), (vec![0, 1], vec![first, vec![minute + SECOND]]));
+    assert_eq!(sent(Clock::Frames), (vec![1, 1], vec![first, vec![minute + SECOND]]));
     assert_eq!(sent(Clock::Wall).1.len(), 5, "a file for each look");
+}
+
+#[test]
+fn a_wild_time_and_inputs_of_different_days_cut_no_other_file() {
+    const DAY: u64 = 86_400 * SECOND;
+    let minute = 60 * SECOND;
+    let mut rig = rig(|plan| {
+        (plan.clock, plan.rotate_time) = (Clock::Frames, Duration::from_secs(60));
+        plan.linger = Duration::from_millis(1);
+    });
+    let mut now = Instant::now();
+    // A frame of the year 2106, then two inputs of which one is of ten days later, turn by turn.
+    rig.send(&[(9, 136 * 365 * DAY, 100)]);
+    for second in 1..=5 {
+        rig.send(&[(7, second * SECOND, 100), (8, 10 * DAY + second * SECOND, 100)]);
+        now += Duration::from_secs(1);
+        rig.sink.tick(now, Timestamp::now());
+    }
+    // The files end by their own frames.
+    rig.send(&[(7, minute + SECOND, 100)]);
+    rig.sink.finish();
+    let times = |from: u64| (1..=5).map(|second| from + second * SECOND).collect::<Vec<u64>>();
+    let mut found: Vec<Vec<u64>> = rig.files().into_iter().map(|(_, times)| times).collect();
+    found.sort();
+    assert_eq!(found, [times(0), vec![minute + SECOND], times(10 * DAY), vec![136 * 365 * DAY]]);
+}
+
+#[test]
+fn the_time_of_day_that_ends_a_file_is_handed_in() {
+    let mut rig = rig(|plan| {
+        (plan.clock, plan.rotate_time) = (Clock::Wall, Duration::from_secs(60));
+        plan.linger = Duration::from_millis(1);
+    });
+    let is_open = |rig: &Rig| rig.sink.sessions.iter().flatten().any(|files| files.open_bytes() > 0);
+    rig.send(&[(7, 61 * SECOND, 100)]);
+    let now = Instant::now();
+    rig.sink.tick(now + Duration::from_secs(1), Timestamp::from_ns(119 * SECOND));
+    assert!(is_open(&rig));
+    rig.sink.tick(now + Duration::from_secs(2), Timestamp::from_ns(121 * SECOND));
+    assert!(!is_open(&rig));
 }
 
 #[test]
@@ -248,7 +288,7 @@ fn a_clock_that_is_set_back_ends_a_file() {
     // That it is idle makes no difference.
     let now = Timestamp::now().ns();
     rig.send(&[(9, now + 3600 * SECOND, 60)]);
-    rig.sink.tick(Instant::now());
+    rig.sink.tick(Instant::now(), Timestamp::now());
     rig.published(6);
     let times: Vec<_> = rig.files().into_iter().map(|(_, times)| times).collect();
     let seconds: Vec<_> = times[..5].iter().map(|t| t.iter().map(|t| t / SECOND).collect::<Vec<_>>()).collect();
@@ -268,7 +308,7 @@ fn many_open_files_do_not_have_more_than_half_of_the_budget() {
         let frames: Vec<_> = (0..64).map(|n| (n, u64::from(n) + 64 * round, 600)).collect();
         rig.send(&frames);
         std::thread::sleep(Duration::from_millis(3));
-        rig.sink.tick(Instant::now());
+        rig.sink.tick(Instant::now(), Timestamp::now());
         let open: u64 = rig.sink.sessions.iter().flatten().map(SessionFiles::open_bytes).sum();
         assert!(open <= keep / 2, "{open}");
     }
@@ -283,7 +323,7 @@ fn many_open_files_do_not_have_more_than_half_of_the_budget() {
 fn an_idle_file_ends_with_its_interval() {
     let mut rig = rig(|plan| plan.rotate_time = Duration::from_secs(10));
     rig.send(&[(7, 3 * SECOND, 60)]);
-    rig.sink.tick(Instant::now());
+    rig.sink.tick(Instant::now(), Timestamp::now());
     rig.published(1);
     assert!(rig.files()[0].0.ends_with(".pcap"));
 }
@@ -293,7 +333,7 @@ fn buffered_records_reach_the_part_file_in_time() {
     let mut rig = rig(|plan| plan.linger = Duration::from_millis(1));
     rig.send(&[(7, 1, 60)]);
     std::thread::sleep(Duration::from_millis(5));
-    rig.sink.tick(Instant::now());
+    rig.sink.tick(Instant::now(), Timestamp::now());
     let files = rig.files();
     assert!(files[0].0.ends_with(".part"));
     assert_eq!(files[0].1, [1]);
@@ -310,7 +350,7 @@ fn nothing_is_written_early_when_the_end_is_near() {
         rig.send(&[(vni, 1, 60)]);
     }
     std::thread::sleep(Duration::from_millis(5));
-    rig.sink.tick(Instant::now());
+    rig.sink.tick(Instant::now(), Timestamp::now());
     assert!(rig.sink.sessions.iter().flatten().all(|files| !files.compresses()));
     rig.sink.finish();
     assert_eq!(rig.written(), 20);
@@ -378,11 +418,11 @@ fn a_file_that_somebody_removed_is_noticed_and_its_frames_are_lost() {
     let mut rig = rig(|plan| plan.linger = Duration::from_millis(1));
     rig.send(&[(7, 1, 60), (8, 2, 60)]);
     std::thread::sleep(Duration::from_millis(5));
-    rig.sink.tick(Instant::now());
+    rig.sink.tick(Instant::now(), Timestamp::now());
     assert_eq!(rig.written(), 2);
     rig.send(&[(7, 3, 60)]);
     fs::remove_dir_all(rig.dir.path().join("vni7_192.0.2.1")).unwrap();
-    rig.sink.tick(Instant::now() + Duration::from_secs(2));
+    rig.sink.tick(Instant::now() + Duration::from_secs(2), Timestamp::now());
     assert_eq!(rig.dropped(OutputDrop::WriteError), 2);
     rig.send(&[(7, 4, 60)]);
     // Removed again, just before the end.

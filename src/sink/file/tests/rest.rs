@@ -25,7 +25,7 @@ impl Rig {
         let frames: Vec<_> = vnis.map(|vni| (vni as u32, second * SECOND, 60)).collect();
         self.send(&frames);
         self.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut self.sink.shared));
-        self.sink.tick(now);
+        self.sink.tick(now, Timestamp::now());
     }
 
     fn busy(&self) -> usize {
@@ -63,11 +63,11 @@ fn files_of_those_that_rest_longest_are_completed_and_a_session_that_comes_back_
     rig.round(0..BEYOND, 1, at(0.0));
     rig.round(BEYOND..LEFT_ALONE + BEYOND, 2, at(1.0));
     assert_eq!(rig.busy(), LEFT_ALONE + BEYOND);
-    rig.sink.tick(at(PATIENCE.as_secs_f64() - 0.1));
+    rig.sink.tick(at(PATIENCE.as_secs_f64() - 0.1), Timestamp::now());
     assert_eq!(rig.busy(), LEFT_ALONE + BEYOND, "not long enough");
-    rig.sink.tick(at(PATIENCE.as_secs_f64() + 2.0));
+    rig.sink.tick(at(PATIENCE.as_secs_f64() + 2.0), Timestamp::now());
     assert_eq!(rig.busy(), LEFT_ALONE);
-    rig.sink.tick(at(10.0 * PATIENCE.as_secs_f64()));
+    rig.sink.tick(at(10.0 * PATIENCE.as_secs_f64()), Timestamp::now());
     assert_eq!(rig.busy(), LEFT_ALONE, "the others are not too many");
     rig.published(BEYOND as u64);
     let complete = rig.decoded();
@@ -90,13 +90,13 @@ fn nothing_is_completed_where_memory_is_no_problem() {
     // As many as are left alone.
     let mut few = zstd();
     few.round(0..LEFT_ALONE, 1, Instant::now());
-    few.sink.tick(later);
+    few.sink.tick(later, Timestamp::now());
     assert_eq!((few.busy(), few.count(|end| &end.files)), (LEFT_ALONE, 0));
     // Files that are not compressed.
     let mut plain = rig(|plan| plan.linger = Duration::from_millis(1));
     plain.round(0..LEFT_ALONE + BEYOND, 1, Instant::now());
-    plain.sink.tick(later);
-    plain.sink.tick(later + PATIENCE);
+    plain.sink.tick(later, Timestamp::now());
+    plain.sink.tick(later + PATIENCE, Timestamp::now());
     assert!(plain.files().iter().all(|(name, _)| name.ends_with(".part")));
 }
 
@@ -108,7 +108,7 @@ fn a_session_that_sends_now_and_then_does_not_have_a_file_for_each_frame() {
     for round in 0..ROUNDS {
         let now = begin + round as u32 * (PATIENCE + Duration::from_secs(5));
         rig.round(0..LEFT_ALONE + BEYOND, round, now);
-        rig.sink.tick(now + PATIENCE + Duration::from_secs(1));
+        rig.sink.tick(now + PATIENCE + Duration::from_secs(1), Timestamp::now());
     }
     rig.sink.finish();
     assert_eq!(rig.written(), rig.sent);
@@ -135,9 +135,9 @@ fn a_sweep_completes_no_more_than_frames_can_wait_for() {
     let sessions = LEFT_ALONE + AT_ONCE + BEYOND;
     rig.round(0..sessions, 1, Instant::now());
     let later = Instant::now() + 2 * PATIENCE;
-    rig.sink.tick(later);
+    rig.sink.tick(later, Timestamp::now());
     assert_eq!(rig.busy(), sessions - AT_ONCE);
-    rig.sink.tick(later + Duration::from_secs(1));
+    rig.sink.tick(later + Duration::from_secs(1), Timestamp::now());
     assert_eq!(rig.busy(), LEFT_ALONE);
     rig.sink.finish();
     assert_eq!(rig.written(), rig.sent);

@@ -209,7 +209,7 @@ fn a_part_that_is_not_what_was_written_is_not_published() {
                 if looked {
                     rig.sink.next_look = Instant::now();
                     rig.sink.next_sweep = Instant::now();
-                    rig.sink.tick(Instant::now());
+                    rig.sink.tick(Instant::now(), Timestamp::now());
                     let counted = (rig.written(), rig.dropped(OutputDrop::WriteError));
                     assert_eq!(counted, (0, 2), "{what}, at the look");
                 }
