@@ -59,7 +59,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes the session of plain VXLAN from `source`, an address as [`source`] has it.
+    /// Makes the session of plain VXLAN from `source`, an address as [`address`] has it.
     #[inline]
     #[must_use]
     pub const fn vxlan(source: Ipv6Addr, vni: Vni) -> Self {

@@ -350,16 +350,10 @@ fn documents_are_narrow() {
     }
 }
 
-/// Folders and files whose comments are still too wide. The list only shrinks.
-const WIDE_COMMENTS: &[&str] = &["src/sink"];
-
 #[test]
 fn comments_are_narrow() {
     let mut wide = Vec::new();
     for path in files(&["src", "tests", "benches", "examples"], "rs") {
-        if WIDE_COMMENTS.iter().any(|skipped| path.starts_with(skipped)) {
-            continue;
-        }
         let text = read(path.to_str().unwrap());
         for (number, line) in (1..).zip(text.lines()) {
             if line.trim_start().starts_with("//") && width(line) > 100 {

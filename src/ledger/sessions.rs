@@ -12,8 +12,8 @@ use super::counter::{Counter, Gauge};
 use crate::record::Timestamp;
 use crate::session::Session;
 
-/// Cells at each end of a block that nobody uses: they fill a pair of cache lines, so that no line is
-/// shared with what lies beside the block.
+/// Cells at each end of a block that nobody uses: they fill a pair of cache lines, so that no line
+/// is shared with what lies beside the block.
 const EDGE: usize = 4;
 /// Sessions of the first block.
 const FIRST: usize = 64;

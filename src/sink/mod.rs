@@ -23,7 +23,7 @@ use crate::lane::{Inbox, Lent};
 /// tick ──▶ behind ──▶ consume ──▶ tick    with each chunk
 ///   └────────────────────────────▶ tick    when nothing came until the time that it returned
 /// cut                                      before a tick, when somebody has asked for it
-/// drain                                    before the ticks that are left when all lanes have ended
+/// drain                                    before the last ticks, when all lanes have ended
 /// finish                                   once, after the last chunk of all lanes
 /// ```
 pub trait Sink: Send + 'static {

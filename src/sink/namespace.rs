@@ -12,14 +12,16 @@ use std::time::{Duration, Instant};
 use pcap_file::pcap::PcapReader;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// A network namespace that the calling thread, and what it starts, is in until the value is dropped.
+/// A network namespace that the calling thread, and what it starts, is in until the value is
+/// dropped.
 pub(crate) struct Namespace {
     name: String,
     home: File,
 }
 
 impl Namespace {
-    /// A new namespace; none without root, which is said, and which is a failure where the environment has `CI`.
+    /// A new namespace; none without root, which is said, and which is a failure where the
+    /// environment has `CI`.
     pub(crate) fn enter() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() || !fs::exists("/dev/net/tun").unwrap() {

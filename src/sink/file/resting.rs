@@ -34,8 +34,8 @@ impl Resting {
     }
 
     /// Completes the files of those that rest longest, where more are open than are left alone, and
-    /// gives back the memory of compressors that are not used any more. Returns how many bytes these
-    /// files had.
+    /// gives back the memory of compressors that are not used any more. Returns how many bytes
+    /// these files had.
     pub(super) fn complete(mut self, sessions: &mut [Option<SessionFiles>], shared: &mut Shared) -> u64 {
         let number = self.busy.saturating_sub(LEFT_ALONE).min(AT_ONCE).min(self.found.len());
         if (1..self.found.len()).contains(&number) {

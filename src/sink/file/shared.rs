@@ -1,4 +1,5 @@
-//! The state that all sessions of an output share, and what a failure of the storage means for them.
+//! The state that all sessions of an output share, and what a failure of the storage means for
+//! them.
 
 use std::io;
 use std::path::Path;

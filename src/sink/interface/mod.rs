@@ -1,19 +1,23 @@
 //! An interface for sniffers: frames are put into it, and the host leaves them alone.
 //!
-//! An interface that does not exist is created, and ceases to exist with the [`Interface`]. One that exists, made by
-//! `ip tuntap add dev NAME mode tap user USER`, is used: then the sensor needs no privilege, and changes what is not as it should be
-//! only if it may. What it may not change it tells, with the command that does ([`Interface::complaints`]).
+//! An interface that does not exist is created, and ceases to exist with the [`Interface`]. One
+//! that exists, made by `ip tuntap add dev NAME mode tap user USER`, is used: then the sensor needs
+//! no privilege, and changes what is not as it should be only if it may. What it may not change it
+//! tells, with the command that does ([`Interface::complaints`]).
 //!
 //! Set up for sniffing means:
 //!
 //! - up, with `IFF_PROMISC`, as people expect of a mirror, and without ARP;
-//! - an MTU that holds the largest frame. A tap does not check the length of what it receives against its MTU (`tun_get_user` in
-//!   drivers/net/tun.c): larger frames pass too. Sniffers size their buffers by it;
-//! - no offloads by which frames would be merged: no vnet header, `TUNSETOFFLOAD` 0, and no `IFF_NAPI`, without which there is no GRO, whatever
-//!   `ethtool -k` says: a write goes to `netif_receive_skb` directly;
+//! - an MTU that holds the largest frame. A tap does not check the length of what it receives
+//!   against its MTU (`tun_get_user` in drivers/net/tun.c): larger frames pass too. Sniffers size
+//!   their buffers by it;
+//! - no offloads by which frames would be merged: no vnet header, `TUNSETOFFLOAD` 0, and no
+//!   `IFF_NAPI`, without which there is no GRO, whatever `ethtool -k` says: a write goes to
+//!   `netif_receive_skb` directly;
 //! - no addresses, no IPv6, so that nothing is sent into it;
-//! - **deaf**: a filter at ingress drops every frame after packet sockets have seen it. Otherwise the host would answer and forward what is
-//!   addressed to it, whose addresses the mirrored frames carry where a host mirrors itself or addresses repeat.
+//! - **deaf**: a filter at ingress drops every frame after packet sockets have seen it. Otherwise
+//!   the host would answer and forward what is addressed to it, whose addresses the mirrored frames
+//!   carry where a host mirrors itself or addresses repeat.
 
 mod complaint;
 pub(super) mod fault;
@@ -36,8 +40,8 @@ pub use crate::sys::tun::Kind;
 /// MTU of the interface where nothing else is asked for, in bytes: that of AWS's networks.
 pub(crate) const DEFAULT_MTU: u32 = 9001;
 
-/// How long to wait for an interface that is attached to. The kernel may take a moment to let go of it after a process was killed, where that
-/// used io_uring.
+/// How long to wait for an interface that is attached to. The kernel may take a moment to let go of
+/// it after a process was killed, where that used io_uring.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// An interface to be.
@@ -141,8 +145,8 @@ pub enum InterfaceError {
 }
 
 impl InterfaceError {
-    /// Whether it may be possible later: the interface, which may not be created, is not there yet,
-    /// or somebody still has it.
+    /// Says whether it may be possible later: the interface, which may not be created, is not there
+    /// yet, or somebody still has it.
     #[must_use]
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Privilege { .. } | Self::Busy { .. })
@@ -160,8 +164,9 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Attaches to the interface, or creates it, in the network namespace of the calling thread, and sets it up. Waits a second for
-    /// one that another process has attached to, as one that is just ending.
+    /// Attaches to the interface, or creates it, in the network namespace of the calling thread,
+    /// and sets it up. Waits a second for one that another process has attached to, as one that is
+    /// just ending.
     ///
     /// # Errors
     /// What stands in the way, and what to do about it.
@@ -198,7 +203,7 @@ impl Interface {
         Ok(Self { tun, name: plan.name.clone(), index: link.index, created, complaints })
     }
 
-    /// Whether it was created here, and will cease to exist with this value.
+    /// Says whether it was created here, and will cease to exist with this value.
     #[must_use]
     pub(crate) fn created(&self) -> bool {
         self.created
@@ -223,7 +228,7 @@ impl Interface {
         }
     }
 
-    /// Whether no frame is to enter it as it is: the host would hear it.
+    /// Says whether no frame is to enter it as it is: the host would hear it.
     #[must_use]
     pub(crate) fn is_closed(&self) -> bool {
         self.complaints.iter().any(|complaint| complaint.closes)
@@ -236,7 +241,8 @@ impl Interface {
     }
 }
 
-/// Whether the kernel takes `name` (`dev_valid_name` in net/core/dev.c), and as a name rather than as a pattern.
+/// Says whether the kernel takes `name` (`dev_valid_name` in net/core/dev.c), and as a name rather
+/// than as a pattern.
 fn check_name(name: &str) -> Result<(), InterfaceError> {
     let reason = if name.is_empty() {
         "it is empty"
@@ -252,7 +258,7 @@ fn check_name(name: &str) -> Result<(), InterfaceError> {
     Err(InterfaceError::Name { name: name.into(), reason })
 }
 
-/// Whether an interface that exists is of the kind asked for.
+/// Says whether an interface that exists is of the kind asked for.
 fn check_kind(plan: &InterfacePlan, link: &Link) -> Result<(), InterfaceError> {
     let what = match (&link.kind, link.tun) {
         (_, Some(tun)) if tun.tap == (plan.kind == Kind::Tap) => return Ok(()),

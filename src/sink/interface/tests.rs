@@ -89,7 +89,8 @@ fn a_filter_made_by_tc_is_recognised() {
     assert!(netlink.drops_ingress(index).unwrap());
 }
 
-/// Runs `f` without CAP_NET_ADMIN, as user 65534, who may open /dev/net/tun as everybody may by default.
+/// Runs `f` without CAP_NET_ADMIN, as user 65534, who may open /dev/net/tun as everybody may by
+/// default.
 fn unprivileged<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         // These calls are of the thread, not of the process.
@@ -217,8 +218,9 @@ fn what_failures_mean() {
     assert!(no_filter.contains("modprobe -a sch_ingress cls_bpf"), "{no_filter}");
 }
 
-/// A busy little host: two addresses on a veth whose far end shows all it sends, addresses on the tap, forwarding on, every
-/// neighbour known. Returns the Ethernet addresses of the veth and the tap.
+/// A busy little host: two addresses on a veth whose far end shows all it sends, addresses on the
+/// tap, forwarding on, every neighbour known. Returns the Ethernet addresses of the veth and the
+/// tap.
 fn host(tap: &str) -> [[u8; 6]; 2] {
     sh(&format!(
         "ip link add v0 type veth peer name v1
@@ -309,7 +311,8 @@ fn the_host_is_deaf_and_sniffers_are_not() {
     let interface = open("mirror0").unwrap();
     let frames = provocations(host("mirror0"));
     let inject = || frames.iter().for_each(|frame| assert_eq!(interface.tun().inject(frame).unwrap(), frame.len()));
-    // The addresses that the test has given it make the host report the multicast groups it is in, for a while.
+    // The addresses that the test has given it make the host report the multicast groups it is in,
+    // for a while.
     loop {
         std::thread::sleep(Duration::from_millis(1500));
         if sent(&interface) == 0 {
@@ -342,7 +345,8 @@ fn the_host_says_nothing_of_its_own() {
     sh("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
     for kind in [Kind::Tap, Kind::Tun] {
         let interface = Interface::open(&plan("mirror0", kind)).unwrap();
-        // Router solicitations, multicast reports and duplicate address detection would come within a second.
+        // Router solicitations, multicast reports and duplicate address detection would come within
+        // a second.
         std::thread::sleep(Duration::from_millis(1500));
         assert_eq!(sent(&interface), 0);
     }

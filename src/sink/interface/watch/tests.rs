@@ -48,7 +48,8 @@ fn whatever_is_changed_is_noticed_and_mended() {
             let watch = Watch::start(&interface, None).unwrap();
             wait_until("that it is mended", || faults().is_empty());
             wait_until("that it is open", || !watch.is_closed());
-            // Now while it is watched. A change of several steps fails where the first is mended before the next.
+            // Now while it is watched. A change of several steps fails where the first is mended
+            // before the next.
             Command::new("sh").args(["-c", change]).output().unwrap();
             wait_until("that it is mended again", || faults().is_empty() && !watch.is_closed());
         }
