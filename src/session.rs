@@ -84,10 +84,11 @@ impl Session {
         let (label, address, scope, vni) = parts(name)?;
         let encapsulation = match label {
             None => Encapsulation::default(),
-            // One session has one name.
-            Some(label) => label.parse().ok().filter(|other| *other != Encapsulation::default())?,
+            Some(label) => label.parse().ok()?,
         };
-        Some(Self { encapsulation, source: address::of(address), scope, vni })
+        let session = Self { encapsulation, source: address::of(address), scope, vni };
+        // One session has one name: a number may have been read that was written otherwise.
+        (session.directory_name() == name).then_some(session)
     }
 
     /// Returns all of it, in the order in which sessions are listed: IPv4 first, then by address
@@ -312,6 +313,11 @@ mod tests {
             "vni7_192.0.2.1_0x+1",
             "vni7_192.0.2.1_0x10000000000000000",
             "vni7_192.0.2.1_0x1_0x2",
+            "vni007_192.0.2.1",
+            "vni+7_192.0.2.1",
+            "vni7_2001-DB8--1",
+            "vni7_2001-db8-0--1",
+            "vni7_2001-0db8--1",
             "vni16777216_192.0.2.1",
             "vni7",
             "vnix_192.0.2.1",

@@ -35,6 +35,11 @@ impl From<Unready> for io::Error {
     }
 }
 
+/// Says whether something failed for want of room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The books of a directory. The directory is this process's as long as they are there.
 #[derive(Debug)]
 pub(super) struct Books {
@@ -52,6 +57,8 @@ pub(super) struct Books {
     unwritten: VecDeque<Event>,
     /// The manifest cannot be written, and captures are not removed until it can.
     failing: Episode,
+    /// True where the last attempt to write a line failed, and not for want of room.
+    is_failing: bool,
     /// Session directories that are symbolic links, of which the log tells.
     links: HashSet<PathBuf>,
     /// The channel by which the writer of captures hears what is gone.
@@ -78,6 +85,7 @@ impl Books {
             edited: None,
             unwritten: VecDeque::new(),
             failing: Episode::default(),
+            is_failing: false,
             links: HashSet::new(),
             gone,
         }
@@ -135,11 +143,24 @@ impl Books {
         let sync = self.syncs();
         let (written, result) = self.manifest.append_all(events, sync);
         match &result {
-            Ok(()) => drop(self.failing.ends()),
-            // What somebody did to it is said as that, whoever finds it.
-            Err(_) => self.look_for_manifest(),
+            Ok(()) => {
+                // Nothing is known where there was no line.
+                self.is_failing &= written == 0;
+                self.failing.ends();
+            }
+            Err(error) => {
+                self.is_failing = !is_full(error);
+                // What somebody did to it is said as that, whoever finds it.
+                self.look_for_manifest();
+            }
         }
         (written, result)
+    }
+
+    /// Says whether lines cannot be written, so that no capture can be removed, for another reason
+    /// than want of room. Where room is short, captures are removed all the same.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing
     }
 
     /// Says once that captures are not removed since the manifest cannot be written.
@@ -198,7 +219,7 @@ impl Books {
 
     /// Records that somebody removed or changed a file before it was `before`. Its frames are lost,
     /// with what was lost earlier and has no line. Whatever has the file's name stays as it is.
-    pub(super) fn miss(&mut self, part: &Path, changed: Changed, holds: Gone, mut losses: Losses, before: &str) {
+    pub(super) fn miss(&mut self, part: &Path, changed: Changed, holds: Gone, losses: Losses, before: &str) {
         let (path, frames) = (part.display(), holds.frames);
         match changed {
             Changed::Missing => tracing::error!(
@@ -210,10 +231,16 @@ impl Books {
                 "somebody changed a capture file before it was {before}: its frames are lost, and what is found stays as it is"
             ),
         }
+        self.take_back(holds, losses);
+    }
+
+    /// Records that frames which count as written are in no capture, with what was lost earlier and
+    /// has no line.
+    pub(super) fn take_back(&mut self, gone: Gone, mut losses: Losses) {
         // The writer of captures may have ended; then it asks once more after this thread has.
-        let _ = self.gone.send(holds);
-        losses.add(OutputDrop::WriteError, holds.frames);
-        self.record_loss(holds.session, losses);
+        let _ = self.gone.send(gone);
+        losses.add(OutputDrop::WriteError, gone.frames);
+        self.record_loss(gone.session, losses);
     }
 
     /// Makes the file's bytes survive a loss of power, if that is asked for.

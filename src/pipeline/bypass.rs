@@ -42,10 +42,14 @@ impl Bypass {
         Self { account, ..Self::default() }
     }
 
-    /// Takes over what the program did since the last time.
-    pub(super) fn take_over(&mut self, step: &mut Step) {
-        let Some(account) = &mut self.account else { return };
-        let now = account.so_far();
+    /// Takes over what the program did since the last time. Where that cannot be read, the next
+    /// time takes it over.
+    ///
+    /// # Errors
+    /// The program's account cannot be read. Nothing is taken over.
+    pub(super) fn take_over(&mut self, step: &mut Step) -> io::Result<()> {
+        let Some(account) = &mut self.account else { return Ok(()) };
+        let now = account.so_far()?;
         let before = std::mem::replace(&mut self.before, now);
         let unselected = now.unselected.saturating_sub(before.unselected);
         if unselected > 0 {
@@ -73,6 +77,7 @@ impl Bypass {
         ] {
             step.counters.not_redirected(reason).raise(n);
         }
+        Ok(())
     }
 
     /// Takes over what became of the redirected frames.
@@ -120,10 +125,10 @@ impl Bypass {
     /// a copy, and what is lost of all that it redirected.
     ///
     /// # Errors
-    /// The program's sessions cannot be read. Then nobody knows to which sessions these frames
-    /// belong.
+    /// The program's account cannot be read, or its sessions. Then nobody knows what it did since
+    /// the last time, or to which sessions these frames belong.
     pub(super) fn settle(&mut self, step: &mut Step) -> io::Result<()> {
-        self.take_over(step);
+        let taken_over = self.take_over(step);
         let redirected = self.before.redirect;
         self.lost = redirected.redirected.saturating_sub(redirected.entered);
         for outlet in &mut step.outlets {
@@ -132,7 +137,7 @@ impl Bypass {
                 Outlet::Bypassed { counters, .. } => self.outcome(counters),
             }
         }
-        let Some(account) = &mut self.account else { return Ok(()) };
+        let Some(account) = &mut self.account else { return taken_over };
         for Counted { session, frames, bytes, first, last } in account.uncopied_sessions()? {
             let id = step.sessions.add(session, frames, bytes, [first, last]);
             if id == SessionId::OVERFLOW {
@@ -145,7 +150,7 @@ impl Bypass {
                 }
             }
         }
-        Ok(())
+        taken_over
     }
 }
 
@@ -182,8 +187,8 @@ mod tests {
     struct Done(Redirected, Vec<Counted>);
 
     impl Account for Done {
-        fn so_far(&mut self) -> FastPath {
-            FastPath { redirect: self.0, ..FastPath::default() }
+        fn so_far(&mut self) -> io::Result<FastPath> {
+            Ok(FastPath { redirect: self.0, ..FastPath::default() })
         }
         fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
             Ok(std::mem::take(&mut self.1))
@@ -205,6 +210,38 @@ mod tests {
         assert_eq!(outcome(10, 33, 5), (5, 5, 0), "the others' copies have not been read");
         assert_eq!(outcome(30, 33, 5), (33, 5, 0));
         assert_eq!(outcome(0, 37, 3), (35, 5, 2), "two were late: 37 are written, 3 lost");
+    }
+
+    /// An account of so many datagrams at each attempt; none where it cannot be read.
+    #[derive(Debug)]
+    struct Failing(Vec<Option<u64>>);
+
+    impl Account for Failing {
+        fn so_far(&mut self) -> io::Result<FastPath> {
+            let unselected = self.0.remove(0).ok_or(io::ErrorKind::Other)?;
+            Ok(FastPath { unselected, unselected_bytes: unselected * 68, ..FastPath::default() })
+        }
+        fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_once_is_not_taken_over_twice() {
+        let counters = Ledger::default().worker();
+        let list = Arc::new(AllowList::new(Allowed::default()));
+        let table = SessionTable::new(Arc::new(Registry::new(1)));
+        let mut step = Step::new(ReservedBits::Accept, list, table, Vec::new(), Arc::clone(&counters));
+        let account = Failing(vec![Some(10), None, Some(12), None]);
+        let mut bypass = Bypass::new(Some(Box::new(account)));
+        let counted = || (counters.received.get(), counters.received_bytes.get(), counters.fast_path.unselected.get());
+        bypass.take_over(&mut step).unwrap();
+        assert_eq!(counted(), (10, 680, 10));
+        bypass.take_over(&mut step).unwrap_err();
+        bypass.take_over(&mut step).unwrap();
+        assert_eq!(counted(), (12, 816, 12));
+        bypass.settle(&mut step).unwrap_err();
+        assert_eq!(counted(), (12, 816, 12));
     }
 
     #[test]

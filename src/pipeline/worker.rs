@@ -101,7 +101,8 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         if now >= self.refresh {
             self.refresh = now + REFRESH;
             self.refresh_counters();
-            self.bypass.take_over(&mut self.step);
+            // What cannot be read now is taken over the next time, and the end tells of it.
+            let _ = self.bypass.take_over(&mut self.step);
         }
         let rested = mem::replace(&mut self.rested, n < LITTLE);
         let nap = NAP.min(wait).min(self.source.patience());

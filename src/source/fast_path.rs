@@ -10,7 +10,10 @@ use crate::session::Session;
 /// The account of a program that works in front of one worker.
 pub(crate) trait Account: Send + Debug {
     /// Returns what the program did so far.
-    fn so_far(&mut self) -> FastPath;
+    ///
+    /// # Errors
+    /// A map of the program cannot be read. The next attempt may tell all of it.
+    fn so_far(&mut self) -> io::Result<FastPath>;
 
     /// Returns what the program redirected without a copy, by session. It is asked once for all
     /// workers together, when the program redirects no more.

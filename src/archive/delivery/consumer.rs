@@ -37,10 +37,11 @@ impl fmt::Debug for Job {
 ///
 /// One thread calls all of these. None waits, but for `finish`.
 pub(super) trait Consumer: fmt::Debug + Send {
-    /// Takes a capture. It says that it is done with it whether it succeeded or failed; it says
-    /// nothing where it never began or was interrupted. Beyond what may wait it is skipped, and
-    /// left to the next start.
-    fn take(&self, job: Job);
+    /// Takes a capture, or returns it where no more may wait. The consumer says that it is done
+    /// with a capture whether it succeeded or failed. It says nothing where it never began or was
+    /// interrupted.
+    #[must_use]
+    fn take(&self, job: Job) -> Option<Job>;
 
     /// Returns how many captures wait for their turn.
     fn waiting(&self) -> usize;
@@ -48,6 +49,9 @@ pub(super) trait Consumer: fmt::Debug + Send {
     /// Forgets a capture whose turn has not come, because it was removed or never gets its name.
     /// `was_taken` says that this consumer took it.
     fn withdraw(&self, path: &Path, was_taken: bool);
+
+    /// Counts captures that it will not hear of in this run.
+    fn skip(&self, captures: usize);
 
     /// Shows in the ledger how far the consumer is.
     fn count(&self, counters: &OutputCounters);

@@ -26,25 +26,29 @@
 //! Each such removal is counted, the log says so, and the capture's line in the manifest names the
 //! consumers that had not heard of it: `"undelivered":["on-publish"]`.
 
+mod backlog;
 mod consumer;
 mod hook;
+mod job;
 mod progress;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use self::consumer::{Consumer, Job};
+use self::backlog::{Backlog, Found};
+use self::consumer::Consumer;
 use self::hook::Hook;
+use self::job::new_job;
 use self::progress::Progress;
 use super::books::Books;
 use crate::episode::Episode;
 use crate::evidence::{Capture, Contents};
-use crate::storage::{Changed, Identity, Storage, changed};
+use crate::storage::{Identity, Storage};
 
 /// The name of `--on-publish` among consumers.
 const ON_PUBLISH: &str = "on-publish";
@@ -53,8 +57,8 @@ const ON_PUBLISH: &str = "on-publish";
 /// for a command.
 const HELD: usize = 1000;
 
-/// The number of waiting captures below which captures of earlier runs are handed over. So captures
-/// of earlier runs have new ones skipped by no consumer that is fast enough for the new ones.
+/// The number of waiting captures below which captures of the backlog are handed over. So there is
+/// room for new ones.
 const FEED: usize = 500;
 
 /// The reason for which there are no consumers.
@@ -103,10 +107,12 @@ struct Delivery {
     name: &'static str,
     consumer: Box<dyn Consumer>,
     progress: Progress,
-    /// Captures of earlier runs whose turn has not come.
-    backlog: VecDeque<Job>,
-    /// Captures of earlier runs that are on record and have no name yet.
+    /// Captures for which the consumer had no room yet.
+    backlog: Backlog,
+    /// Captures that are on record and have no name, or not yet.
     unnamed: BTreeSet<String>,
+    /// Lasts while the consumer is slower than captures come.
+    behind: Episode,
     /// Lasts while captures are removed before the consumer has heard of them.
     losing: Episode,
 }
@@ -139,8 +145,9 @@ impl Deliveries {
     fn add(&mut self, name: &'static str, consumer: Box<dyn Consumer>, books: &Books) -> Result<(), DeliveryError> {
         let progress = Progress::open(name, &books.directory, &books.storage, books.syncs())
             .map_err(|source| DeliveryError::Progress { consumer: name, source })?;
-        let (backlog, unnamed, losing) = (VecDeque::new(), BTreeSet::new(), Episode::default());
-        self.all.push(Delivery { name, consumer, progress, backlog, unnamed, losing });
+        let (backlog, unnamed) = (Backlog::default(), BTreeSet::new());
+        let (behind, losing) = (Episode::default(), Episode::default());
+        self.all.push(Delivery { name, consumer, progress, backlog, unnamed, behind, losing });
         Ok(())
     }
 
@@ -178,7 +185,15 @@ impl Deliveries {
     pub(super) fn offer(&mut self, path: &Path, capture: &Capture, file: Option<Identity>, storage: &Arc<dyn Storage>) {
         for delivery in &mut self.all {
             delivery.unnamed.remove(&capture.path);
-            delivery.consumer.take(job(path.to_path_buf(), capture.clone(), file, storage));
+            let job = new_job(path.to_path_buf(), capture.clone(), file, storage);
+            let Some(refused) = delivery.consumer.take(job) else { continue };
+            delivery.backlog.push(refused);
+            if delivery.behind.begins() {
+                tracing::warn!(
+                    path = %path.display(), consumer = delivery.name,
+                    "a consumer is slower than captures come: they wait for it, and the budget may remove them before it has heard of them"
+                );
+            }
         }
     }
 
@@ -197,9 +212,9 @@ impl Deliveries {
     pub(super) fn removed(&mut self, relative: &str, path: &Path) {
         for delivery in self.all.iter_mut().filter(|delivery| delivery.progress.owes(relative)) {
             delivery.progress.done(relative);
-            let before = delivery.backlog.len();
-            delivery.backlog.retain(|job| job.capture.path != relative);
-            delivery.consumer.withdraw(path, delivery.backlog.len() == before);
+            delivery.unnamed.remove(relative);
+            let was_taken = !delivery.backlog.remove(relative);
+            delivery.consumer.withdraw(path, was_taken);
             if delivery.losing.begins() {
                 tracing::warn!(
                     path = %path.display(), consumer = delivery.name,
@@ -233,22 +248,17 @@ impl Deliveries {
         }
     }
 
-    /// Hands over captures of earlier runs, as many as are no burden.
+    /// Hands over captures of the backlog, as many as are no burden.
     fn feed(&mut self) {
-        for delivery in &mut self.all {
-            while delivery.consumer.waiting() < FEED
-                && let Some(job) = delivery.backlog.pop_front()
-            {
-                delivery.consumer.take(job);
-            }
-        }
+        self.all.iter_mut().for_each(|delivery| delivery.feed(FEED));
     }
 
     /// Tries again what failed, and shows in the ledger how far consumers are. Called every second.
     pub(super) fn tick(&mut self, books: &Books) {
         self.catch_up();
-        self.feed();
         for delivery in &mut self.all {
+            delivery.read_backlog(books);
+            delivery.feed(FEED);
             // Another sensor may have the directory.
             if !books.is_edited() {
                 delivery.progress.write_again();
@@ -260,7 +270,9 @@ impl Deliveries {
     /// Waits for the consumers, for `patience` at most, and leaves the rest to the next start.
     pub(super) fn finish(&mut self, patience: Duration, books: &Books) {
         for delivery in &mut self.all {
+            delivery.feed(usize::MAX);
             delivery.consumer.finish(patience);
+            delivery.consumer.skip(delivery.backlog.len());
             delivery.consumer.count(&books.counters);
         }
         while let Ok(Done { consumer, path }) = self.done.try_recv() {
@@ -284,43 +296,18 @@ impl Deliveries {
 
 impl Delivery {
     fn take_over(&mut self, contents: &Contents, books: &Books) {
-        let owed = self.progress.owed().clone();
+        let owed = self.progress.owed();
         if owed.is_empty() {
             return;
         }
         // What a line behind a break in the chain names may be another's file.
         let on_record = contents.captures.iter().take(contents.chained).map(|entry| &*entry.path);
-        let wanted: BTreeSet<&str> = on_record.filter(|path| owed.contains(*path)).collect();
-        let captures = books.manifest.captures(|path| wanted.contains(path)).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot read what a consumer has not heard of");
-            Vec::new()
-        });
-        let mut captures: HashMap<String, Capture> =
-            captures.into_iter().map(|capture| (capture.path.clone(), capture)).collect();
-        let mut missing = 0usize;
-        for relative in owed {
-            let path = books.directory.join(&relative);
-            let found = books.storage.status(&path).ok().flatten();
-            match (captures.remove(&relative), found) {
-                (Some(capture), Some(found)) => {
-                    self.backlog.push_back(job(path, capture, Some(found.identity), &books.storage));
-                }
-                // The capture gets its name when it is salvaged, if it is there at all.
-                (Some(_), None) => drop(self.unnamed.insert(relative)),
-                (None, found) => {
-                    missing += usize::from(found.is_some());
-                    self.progress.done(&relative);
-                }
-            }
-        }
-        if missing > 0 {
-            tracing::warn!(
-                captures = missing,
-                consumer = self.name,
-                "a consumer was still to hear of captures that the manifest does not vouch for: it does not"
-            );
-        }
-        if !self.backlog.is_empty() {
+        let vouched: BTreeSet<&str> = on_record.filter(|path| owed.contains(*path)).collect();
+        let (vouched, unknown): (Vec<_>, Vec<_>) = owed.iter().cloned().partition(|path| vouched.contains(&**path));
+        self.backlog.add_paths(vouched);
+        self.forget(unknown, books);
+        self.read_backlog(books);
+        if self.backlog.len() > 0 {
             tracing::info!(
                 captures = self.backlog.len(),
                 consumer = self.name,
@@ -328,44 +315,40 @@ impl Delivery {
             );
         }
     }
-}
 
-fn job(path: PathBuf, capture: Capture, file: Option<Identity>, storage: &Arc<dyn Storage>) -> Job {
-    let storage = Arc::clone(storage);
-    Job { path, capture, replaced: Box::new(move |path, bytes| replaced(&*storage, path, file?, bytes)) }
-}
+    /// Reads captures of the backlog, where that is due.
+    fn read_backlog(&mut self, books: &Books) {
+        let Found { missing, unknown } = self.backlog.read(self.name, books);
+        // A capture without a file gets its name when it is salvaged, if it is there at all.
+        self.unnamed.extend(missing);
+        self.forget(unknown, books);
+    }
 
-/// Says what has a published file's name in its place, if anything. Other names of the file itself,
-/// as a snapshot gives it, are no harm.
-fn replaced(storage: &dyn Storage, path: &Path, file: Identity, bytes: u64) -> Option<Changed> {
-    changed(storage, path, &file, bytes..=bytes).filter(|changed| !matches!(changed, Changed::Links(_)))
-}
+    /// Forgets captures that the manifest does not vouch for.
+    fn forget(&mut self, unknown: Vec<String>, books: &Books) {
+        let is_there = |path: &&String| !matches!(books.storage.status(&books.directory.join(path)), Ok(None));
+        let there = unknown.iter().filter(is_there).count();
+        unknown.iter().for_each(|path| self.progress.done(path));
+        if there > 0 {
+            tracing::warn!(
+                captures = there,
+                consumer = self.name,
+                "a consumer was still to hear of captures that the manifest does not vouch for: it does not"
+            );
+        }
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::Disk;
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    #[test]
-    fn a_link_in_a_captures_place_is_seen_and_a_snapshot_is_no_harm() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, secret) = (dir.path().join("a.pcap"), dir.path().join("secret"));
-        fs::write(&path, "abcd").unwrap();
-        fs::write(&secret, "abcd").unwrap();
-        let storage = Disk::default();
-        let file = storage.status(&path).unwrap().unwrap().identity;
-        let replaced = || replaced(&storage, &path, file, 4);
-        assert_eq!(replaced(), None);
-        fs::hard_link(&path, dir.path().join("snapshot")).unwrap();
-        assert_eq!(replaced(), None);
-        fs::rename(&path, dir.path().join("away")).unwrap();
-        assert_eq!(replaced(), Some(Changed::Missing));
-        symlink(&secret, &path).unwrap();
-        assert!(matches!(replaced(), Some(Changed::Kind(_))));
-        fs::remove_file(&path).unwrap();
-        fs::copy(&secret, &path).unwrap();
-        assert_eq!(replaced(), Some(Changed::Other));
+    /// Hands over captures of the backlog while fewer than `most` wait.
+    fn feed(&mut self, most: usize) {
+        while self.consumer.waiting() < most
+            && let Some(job) = self.backlog.pop()
+        {
+            if let Some(refused) = self.consumer.take(job) {
+                return self.backlog.put_back(refused);
+            }
+        }
+        if self.backlog.len() == 0 {
+            self.behind.ends();
+        }
     }
 }

@@ -97,8 +97,11 @@ impl Progress {
             self.length += line.len() as u64;
             line.clear();
         }
-        // Nothing is appended to what may end in a part of a mark.
-        self.rewrite()
+        // Nothing is appended to what may end in a part of a mark. A full disk takes no copy, and
+        // only a sensor that has started removes captures to make room.
+        let result = self.rewrite();
+        self.hear(result);
+        Ok(())
     }
 
     fn insert(&mut self, path: String) -> bool {
@@ -331,6 +334,27 @@ mod tests {
         storage.faults().write = None;
         progress.write_again();
         assert_eq!(owed(dir.path()), [A, B]);
+    }
+
+    #[test]
+    fn a_full_disk_is_no_reason_not_to_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Faulty::default();
+        open(dir.path(), &storage).owe([A].into_iter());
+        storage.faults().write = Some((0, libc::ENOSPC));
+        let mut progress = open(dir.path(), &storage);
+        assert!(progress.owes(A));
+        progress.owe([B].into_iter());
+        progress.write_again();
+        assert_eq!(owed_by_bytes(dir.path()), 1, "nothing is lost");
+        storage.faults().write = None;
+        progress.write_again();
+        assert_eq!(owed(dir.path()), [A, B]);
+    }
+
+    /// Returns how many marks are in the file, which is left alone.
+    fn owed_by_bytes(directory: &Path) -> usize {
+        fs::read_to_string(directory.join("on-publish.jsonl")).unwrap().lines().count()
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::report::Report;
-use super::books::Books;
+use super::books::{Books, is_full};
 use super::delivery::Deliveries;
 use super::room::Keeper;
 use crate::episode::Episode;
@@ -60,8 +60,12 @@ impl Pruning {
         self.unremoved.push(path);
     }
 
-    /// Removes what is pruned already and could not be removed.
+    /// Removes what is pruned already and could not be removed. Nothing is removed once somebody
+    /// changed the manifest.
     pub(super) fn remove_pruned(&mut self, books: &mut Books) {
+        if books.is_edited() {
+            return;
+        }
         for path in std::mem::take(&mut self.unremoved) {
             self.remove(path, books);
         }
@@ -125,6 +129,7 @@ impl Pruning {
                 "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
             );
         }
+        self.keeper.set_stuck(waits || books.is_edited() || books.is_failing());
         if self.keeper.settle(space, waits) {
             if self.starved.begins() {
                 tracing::error!(
@@ -161,8 +166,7 @@ impl Pruning {
         if let Err(error) = books.append(&event) {
             // On a full disk it is the removal that makes room for the line, even if a crash now
             // would leave a file missing without one.
-            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            if !is_full || books.unwritten().len() >= WAITING {
+            if !is_full(&error) || books.is_edited() || books.unwritten().len() >= WAITING {
                 books.keeps_captures_for(&error);
                 return false;
             }

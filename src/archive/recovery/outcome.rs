@@ -2,17 +2,30 @@
 
 use std::io;
 
+use crate::evidence::Capture;
 use crate::storage::Changed;
 
 /// Says what became of a file.
 #[derive(Debug)]
 pub(super) enum Salvaged {
-    /// It was published.
-    Recovered,
+    /// So many frames of it, with so many bytes, were published.
+    Recovered {
+        /// Frames.
+        frames: u64,
+        /// Bytes of them.
+        frame_bytes: u64,
+    },
     /// It holds no frame and no other byte that may be one.
     Empty,
     /// It was moved aside.
     Aside,
+}
+
+impl Salvaged {
+    /// Tells of the frames of a capture, which were published.
+    pub(super) fn recovered(capture: &Capture) -> Self {
+        Self::Recovered { frames: capture.frames, frame_bytes: capture.frame_bytes }
+    }
 }
 
 /// Says why a file is left as it is.

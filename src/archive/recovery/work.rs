@@ -12,7 +12,7 @@ use super::find::part_files;
 use super::make::{Maker, copy_of, flaw};
 use super::outcome::{Salvaged, Stop};
 use crate::archive::books::Books;
-use crate::archive::handover::{Broken, Losses};
+use crate::archive::handover::{Broken, Gone, Losses};
 use crate::archive::stock::Stock;
 use crate::episode::Episode;
 use crate::evidence::names::{self, Names};
@@ -127,9 +127,15 @@ impl Recovery {
             result => result,
         };
         match result {
-            Ok(Salvaged::Recovered) => books.counters.recovered.add(1),
-            Ok(Salvaged::Aside) => books.counters.set_aside.add(1),
-            Ok(Salvaged::Empty) => {}
+            Ok(Salvaged::Recovered { frames, frame_bytes }) => {
+                books.counters.recovered.add(1);
+                self.settle(&names, frames, frame_bytes, books);
+            }
+            Ok(Salvaged::Aside) => {
+                books.counters.set_aside.add(1);
+                self.settle(&names, 0, 0, books);
+            }
+            Ok(Salvaged::Empty) => self.settle(&names, 0, 0, books),
             Err(Stop::Changed(changed)) => self.miss(&names, changed, books),
             Err(Stop::Io(error))
                 if error.kind() == io::ErrorKind::NotFound
@@ -139,6 +145,7 @@ impl Recovery {
             }
             Err(Stop::Io(error)) if error.get_ref().is_some_and(|error| error.is::<NotRegular>()) => {
                 tracing::error!(path = %names.part.display(), %error, "cannot salvage this: it stays as it is");
+                self.settle(&names, 0, 0, books);
             }
             Err(Stop::Io(error)) => {
                 if self.failing.begins() {
@@ -165,6 +172,24 @@ impl Recovery {
         }
     }
 
+    /// Takes back what counts as written to a file of this process and is not among so many frames,
+    /// with so many bytes, that were recovered.
+    fn settle(&mut self, names: &Names, frames: u64, frame_bytes: u64, books: &mut Books) {
+        let Some(Broken { holds, .. }) = self.own.remove(&names.part) else { return };
+        let gone = Gone {
+            frames: holds.frames.saturating_sub(frames),
+            frame_bytes: holds.frame_bytes.saturating_sub(frame_bytes),
+            ..holds
+        };
+        if gone.frames > 0 {
+            tracing::error!(
+                path = %names.part.display(), frames = gone.frames, recovered = frames,
+                "not all frames that were written to a capture file could be salvaged: the others are lost"
+            );
+            books.take_back(gone, Losses::default());
+        }
+    }
+
     /// Records that somebody removed or changed a file before it was salvaged.
     fn miss(&mut self, names: &Names, changed: Changed, books: &mut Books) {
         match self.own.remove(&names.part) {
@@ -179,12 +204,15 @@ impl Recovery {
         if let Some(changed) = self.own.get(&names.part).and_then(|broken| broken.changed(&*books.storage, false)) {
             return Err(Stop::Changed(changed));
         }
-        if self.complete_announced(names, books, stock)? {
-            return Ok(Salvaged::Recovered);
+        if let Some(done) = self.complete_announced(names, books, stock)? {
+            return Ok(done);
         }
         if let Some(broken) = self.own.get(&names.part) {
-            // What lies behind is counted as lost.
-            books.storage.append(&names.part)?.cut(broken.written)?;
+            let mut file = books.storage.append(&names.part)?;
+            // What lies behind is counted as lost. A file that is shorter by now would get zeros.
+            if length(&names.part, books)? > broken.written {
+                file.cut(broken.written)?;
+            }
         }
         let whole = match salvage::scan(books.storage.open(&names.part, OFlags::RDONLY)?) {
             Ok(whole) => whole,
@@ -225,18 +253,24 @@ impl Recovery {
         // Where one of the next steps fails, the next attempt goes on from here, and writes no
         // second line.
         self.announced.add(&capture);
+        let recovered = Salvaged::recovered(&capture);
         let done = Made { names, made: &made, to: &published, flaw: flaw(&whole) };
         self.complete(done, capture, books, stock)?;
         tracing::debug!(
             path = %published.display(), frames = whole.frames, cut = whole.total - whole.length,
             "salvaged a capture file"
         );
-        Ok(Salvaged::Recovered)
+        Ok(recovered)
     }
 
     /// Does what was announced, where a crash or a failure came between a line and its file's name.
-    /// Returns false where nothing of the kind was announced.
-    fn complete_announced(&mut self, names: &Names, books: &mut Books, stock: &mut Stock) -> Result<bool, Stop> {
+    /// Returns none where nothing of the kind was announced.
+    fn complete_announced(
+        &mut self,
+        names: &Names,
+        books: &mut Books,
+        stock: &mut Stock,
+    ) -> Result<Option<Salvaged>, Stop> {
         let copy = copy_of(&names.part);
         for (to, path) in self.announced.names(names, books)? {
             let Some(capture) = self.announced.get(&path) else { continue };
@@ -252,6 +286,7 @@ impl Recovery {
                     let Some(whole) = is_copy_of(&*books.storage, &capture, &names.part)? else { continue };
                     (from.clone(), flaw(&whole))
                 };
+                let recovered = Salvaged::recovered(&capture);
                 match self.complete(Made { names, made: &made, to: &to, flaw }, capture, books, stock) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         tracing::warn!(
@@ -260,15 +295,15 @@ impl Recovery {
                         );
                         self.announced.remove(&path);
                         stock.deliveries.withdraw(&path);
-                        return Ok(false);
+                        return Ok(None);
                     }
                     done => done?,
                 }
                 tracing::debug!(path = %to.display(), "published a capture file that a crash had kept from its name");
-                return Ok(true);
+                return Ok(Some(recovered));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Gives `made`, whose line is written, the name `to`, and removes what it was made from, or

@@ -14,6 +14,9 @@ pub(in crate::archive) struct Unpublished {
     claimed: Arc<AtomicU64>,
     /// True where there is less room than is to be left free, and nothing to remove.
     pub(super) starved: AtomicBool,
+    /// True where no capture can be removed, whatever the budget says: the manifest cannot be
+    /// written, or somebody changed it.
+    pub(super) stuck: AtomicBool,
 }
 
 impl Unpublished {

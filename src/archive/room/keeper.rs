@@ -120,6 +120,14 @@ impl Keeper {
         starved
     }
 
+    /// Hears whether the manifest keeps captures from being removed. Then [`Room`] keeps the
+    /// reserve, since no limit bounds what is written.
+    ///
+    /// [`Room`]: super::Room
+    pub(in crate::archive) fn set_stuck(&self, stuck: bool) {
+        self.unpublished.stuck.store(stuck, Ordering::Relaxed);
+    }
+
     /// Returns when the next look is due, where that cannot wait for the next tick.
     pub(in crate::archive) fn look(&self) -> Option<Instant> {
         self.look

@@ -56,8 +56,8 @@ pub struct BudgetPlan {
     pub keep_age: Option<Duration>,
     /// Room to leave free on the file system, whoever uses the rest.
     pub min_free: Option<MinFree>,
-    /// Room that frames do not get, where no other limit sees to it. Nothing is removed for this
-    /// room.
+    /// Room that frames do not get, where no other limit sees to it, or no capture can be removed.
+    /// Nothing is removed for this room.
     pub reserve: Option<MinFree>,
 }
 
@@ -68,8 +68,8 @@ impl BudgetPlan {
         self.keep_bytes.is_some() || self.keep_files.is_some() || self.keep_age.is_some() || self.min_free.is_some()
     }
 
-    /// Returns the reserve, on a file system of `total` bytes. There is none where captures cannot
-    /// grow as large, or room is made for others.
+    /// Returns the reserve, on a file system of `total` bytes, while captures can be removed. There
+    /// is none where captures cannot grow as large, or room is made for others.
     #[must_use]
     pub(crate) fn reserve_of(&self, total: u64) -> Option<MinFree> {
         let is_bounded = self.min_free.is_some() || self.keep_bytes.is_some_and(|keep| keep <= total);

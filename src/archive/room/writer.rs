@@ -26,6 +26,10 @@ const HALF: &str = "less than half of --min-free is free";
 const LAST: &str = "the last 5 % of the file system (10 GiB at most) are left to this host: make room, or have the oldest captures removed \
                     in time, by --min-free 10% or --keep-bytes; with --min-free 0 captures may fill it";
 
+/// The reason for which frames are dropped where the budget would make room and cannot.
+const STUCK: &str = "the last 5 % of the file system (10 GiB at most) are left to this host, and no capture can be removed while the \
+                     manifest cannot be written, or once somebody changed it; with --min-free 0 captures may fill it";
+
 /// The room for frames. They leave free half of what the budget makes room for, or the reserve of a
 /// budget that makes none.
 #[derive(Debug)]
@@ -74,8 +78,12 @@ impl Room {
         if let Some(min) = self.plan.min_free {
             return Some((min, min.of(space.total) / 2, HALF));
         }
-        let reserve = self.plan.reserve_of(space.total)?;
-        Some((reserve, reserve.of(space.total), LAST))
+        // No other limit sees to the room while nothing can be removed.
+        let (reserve, why) = match self.unpublished.stuck.load(Ordering::Relaxed) {
+            true => (self.plan.reserve?, STUCK),
+            false => (self.plan.reserve_of(space.total)?, LAST),
+        };
+        Some((reserve, reserve.of(space.total), why))
     }
 
     /// Says whether there is less room than is to be left free, and nothing to remove.

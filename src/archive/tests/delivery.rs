@@ -281,3 +281,54 @@ fn a_command_that_is_behind_by_more_than_a_thousand_holds_none() {
     place.open_gate();
     drop(sensor.archive);
 }
+
+#[test]
+fn what_a_command_had_no_room_for_it_hears_of_in_the_same_run() {
+    let place = Place::new();
+    let command = place.command("*");
+    let mut sensor = sensor(&place.captures(), |plan| plan.on_publish = command);
+    (1..=1150).for_each(|number| sensor.publish(number));
+    sensor.published(1150);
+    assert_eq!(sensor.count(|end| &end.hooks_skipped), 0);
+    place.open_gate();
+    eventually(|| place.told().len() == 1150);
+    sensor.archive.finish();
+    assert_eq!(place.told(), once(1..=1150));
+    assert_eq!((sensor.count(|end| &end.hooks), sensor.count(|end| &end.hooks_skipped)), (1150, 0));
+    assert!(!place.progress().exists());
+}
+
+#[test]
+fn what_a_command_had_no_room_for_counts_as_skipped_at_the_end() {
+    let place = Place::new();
+    let command = place.command("*");
+    let mut first = sensor(&place.captures(), |plan| plan.on_publish = command);
+    (1..=1150).for_each(|number| first.publish(number));
+    first.archive.finish();
+    assert_eq!((first.count(|end| &end.hooks), first.count(|end| &end.hooks_skipped)), (4, 1146));
+    place.open_gate();
+}
+
+#[test]
+fn a_sensor_starts_on_a_full_disk_and_removes_captures_to_make_room() {
+    let place = Place::new();
+    let command = place.command("*");
+    let mut first = sensor(&place.captures(), |plan| plan.on_publish = command.clone());
+    (1..=6).for_each(|number| first.publish(number));
+    first.archive.finish();
+    let crashed = place.crash();
+    place.open_gate();
+    let mut plan = ArchivePlan { on_publish: crashed.command("*"), ..ArchivePlan::default() };
+    plan.budget.min_free = Some(MinFree::Bytes(1000));
+    let faulty = Faulty::default();
+    faulty.faults().full = Some(".copy");
+    faulty.faults().space = Some(Space { free: 750, total: 1 << 51 });
+    faulty.faults().block = 100;
+    let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
+    let labels = Labels { format: "pcap".into(), compression: None };
+    let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+    let archive = Archive::open(&crashed.captures(), plan, labels, &storage, &mut output).unwrap();
+    eventually(|| output.ends.iter().map(|end| end.pruned.get()).sum::<u64>() == 3);
+    crashed.open_gate();
+    drop(archive);
+}

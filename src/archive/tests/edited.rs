@@ -169,3 +169,69 @@ fn another_sensor_may_have_a_directory_that_was_made_again() {
     assert_eq!(mismatches(&directory), [""; 0]);
     assert_eq!(fs::read_to_string(directory.join(NAME)).unwrap().lines().count(), 2);
 }
+
+/// A sensor that may keep ten bytes of captures, far less than the file system has, and the reserve.
+fn bounded(directory: &Path) -> Sensor {
+    sensor(directory, |plan| {
+        plan.budget.keep_bytes = Some(10);
+        plan.budget.reserve = Some(MinFree::Usual);
+    })
+}
+
+/// Room of which the last part is the host's.
+const LITTLE: Space = Space { free: 4999, total: 100_000 };
+
+#[test]
+fn the_last_room_is_the_hosts_while_no_capture_can_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = bounded(dir.path());
+    sensor.publish(11);
+    sensor.published(1);
+    sensor.storage.faults().space = Some(LITTLE);
+    sensor.archive.room_mut().may_write().unwrap();
+    fs::write(dir.path().join(NAME), "").unwrap();
+    eventually(|| sensor.count(|end| &end.manifest_changed) == 1);
+    eventually(|| {
+        let Err(error) = sensor.archive.room_mut().may_write() else { return false };
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().contains("somebody changed it"), "{error}");
+        true
+    });
+    sensor.storage.faults().space = Some(PLENTY);
+    eventually(|| sensor.archive.room_mut().may_write().is_ok());
+}
+
+#[test]
+fn the_last_room_is_the_hosts_while_the_manifest_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = bounded(dir.path());
+    sensor.publish(11);
+    sensor.published(1);
+    sensor.storage.faults().space = Some(LITTLE);
+    sensor.storage.faults().write = Some((0, 5));
+    sensor.publish(12);
+    eventually(|| sensor.archive.room_mut().may_write().is_err());
+    assert_eq!(sensor.count(|end| &end.pruned), 0);
+    sensor.storage.faults().write = None;
+    eventually(|| sensor.archive.room_mut().may_write().is_ok());
+    sensor.archive.finish();
+    assert_eq!(sensor.count(|end| &end.pruned), 1);
+}
+
+#[test]
+fn what_is_pruned_stays_once_somebody_changed_the_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = sensor(dir.path(), |plan| plan.budget.keep_files = Some(1));
+    sensor.storage.faults().remove = Some(1);
+    sensor.publish(1);
+    sensor.publish(2);
+    sensor.published(2);
+    let pruned = || fs::read_to_string(dir.path().join(NAME)).unwrap().contains("\"pruned\"");
+    eventually(pruned);
+    fs::write(dir.path().join(NAME), "").unwrap();
+    eventually(|| sensor.count(|end| &end.manifest_changed) == 1);
+    sensor.storage.faults().remove = None;
+    sensor.archive.finish();
+    assert_eq!(fs::read_dir(dir.path().join(SESSION)).unwrap().count(), 2);
+    assert_eq!(sensor.count(|end| &end.pruned), 0);
+}

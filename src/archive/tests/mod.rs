@@ -3,6 +3,7 @@
 mod delivery;
 mod edited;
 mod forged;
+mod own;
 
 use std::fs;
 use std::path::PathBuf;

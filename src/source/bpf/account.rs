@@ -22,10 +22,10 @@ impl ProgramAccount {
 }
 
 impl Account for ProgramAccount {
-    fn so_far(&mut self) -> FastPath {
+    fn so_far(&mut self) -> io::Result<FastPath> {
         let mut sum = FastPath::default();
         for (ring, read) in &self.rings {
-            let counts = self.shared.program.counts(*ring).unwrap_or_default();
+            let counts = self.shared.program.counts(*ring).map_err(io::Error::other)?;
             sum.taken += counts.taken;
             sum.read += read.load(Ordering::Relaxed);
             sum.ring_full += counts.ring_full;
@@ -35,7 +35,7 @@ impl Account for ProgramAccount {
             sum.martian += counts.martian;
             sum.redirect += counts.redirect;
         }
-        sum
+        Ok(sum)
     }
 
     fn uncopied_sessions(&mut self) -> io::Result<Vec<Counted>> {

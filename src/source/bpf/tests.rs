@@ -55,7 +55,7 @@ fn nothing_is_taken_before_the_beginning() {
             .unwrap();
     }
     assert_eq!((got, source.kernel_dropped()), (vec![b"in time".to_vec()], 0));
-    let counts = source.account().so_far();
+    let counts = source.account().so_far().unwrap();
     assert_eq!((counts.taken, counts.read), (1, 1), "by the program");
 }
 
@@ -86,7 +86,7 @@ fn a_sleeper_is_woken_by_the_first_record() {
         // that much.
         assert!(late < Duration::from_secs(10), "{late:?}");
     }
-    let counts = source.account().so_far();
+    let counts = source.account().so_far().unwrap();
     assert_eq!((counts.taken, counts.read), (10, 10), "none came by the socket");
 }
 
@@ -107,7 +107,7 @@ fn what_is_for_an_address_that_was_removed_is_left_to_the_stack() {
             source.wait(SHORT_WAIT).unwrap();
             received = source.receive(10, &mut |_| ()).unwrap().datagrams();
         }
-        let counts = source.account().so_far();
+        let counts = source.account().so_far().unwrap();
         (counts.taken, counts.passed)
     };
     assert_eq!(taken_and_passed(&mut source, "127.0.0.8"), (0, 1));
@@ -181,7 +181,7 @@ fn a_reader_that_falls_asleep_while_a_record_comes_is_woken() {
             assert!(late < Duration::from_secs(20), "round {n}: {late:?}");
         }
     });
-    let counts = source.account().so_far();
+    let counts = source.account().so_far().unwrap();
     assert_eq!((counts.taken, counts.read), (ROUNDS as u64, ROUNDS as u64), "none came by the socket");
 }
 
@@ -222,6 +222,6 @@ fn a_socket_waits_for_a_ring_that_is_far_behind() {
         assert!(received.is_sorted(), "limit {limit}: {received:?}");
         assert!(turns <= 1601 / limit + 20, "limit {limit}: {turns} turns");
     }
-    let counts = source.account().so_far();
+    let counts = source.account().so_far().unwrap();
     assert_eq!((counts.taken, counts.passed), (6 * 1500, 6 * 101));
 }

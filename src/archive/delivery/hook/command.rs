@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 
 use crate::evidence::{Algorithm, Capture};
 
-/// Makes `/bin/sh -c COMMAND vxtap PATH`. The path is `$1` and `VXTAP_FILE`, whatever characters it
+/// Makes `SHELL -c COMMAND vxtap PATH`. The path is `$1` and `VXTAP_FILE`, whatever characters it
 /// has.
 ///
 /// A command that mentions neither gets the path as its last argument, and so does one that ends in
@@ -17,11 +17,11 @@ use crate::evidence::{Algorithm, Capture};
 ///
 /// The command's output goes to standard error: standard output has the ledger. The command gets a
 /// process group of its own, so that a Ctrl-C meant for the sensor does not end it.
-pub(super) fn command(command: &str, path: &Path, capture: &Capture) -> Command {
+pub(super) fn command(shell: &Path, command: &str, path: &Path, capture: &Capture) -> Command {
     let session = capture.session.as_ref();
     let dropped = capture.dropped.values().fold(0u64, |sum, n| sum.saturating_add(*n));
     let script = if takes_path_last(command) { format!("{command} \"$@\"") } else { command.to_owned() };
-    let mut shell = Command::new("/bin/sh");
+    let mut shell = Command::new(shell);
     shell
         .args(["-c", &script, "vxtap"])
         .arg(path)

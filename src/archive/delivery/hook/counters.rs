@@ -10,9 +10,10 @@ pub(super) const AT_ONCE: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct HookCounters {
     pub(super) runners: [RunnerCounters; AT_ONCE],
-    /// Captures without a command: too many were waiting, the capture was removed before its turn,
-    /// or the sensor ended.
+    /// Captures without a command: the capture was removed before its turn, or the sensor ended.
     pub(super) skipped: Counter,
+    /// Captures whose command could not be started, up to their removal or the sensor's end.
+    pub(super) not_begun: Counter,
     /// Commands that nobody waited for any longer.
     pub(super) unfinished: Counter,
 }
@@ -40,12 +41,17 @@ pub(super) struct HookTotals {
 }
 
 impl HookCounters {
+    /// Counts captures that wait no longer. Of each it is known whether a command was tried for it.
+    pub(super) fn leave(&self, tried: impl Iterator<Item = bool>) {
+        tried.for_each(|was_tried| if was_tried { self.not_begun.add(1) } else { self.skipped.add(1) });
+    }
+
     /// Returns the sums.
     pub(super) fn totals(&self) -> HookTotals {
         let sum = |of: fn(&RunnerCounters) -> &Counter| self.runners.iter().map(|runner| of(runner).get()).sum();
         HookTotals {
             run: sum(|r| &r.run),
-            failed: sum(|r| &r.failed),
+            failed: sum(|r| &r.failed) + self.not_begun.get(),
             unfinished: self.unfinished.get(),
             skipped: self.skipped.get(),
         }

@@ -1,7 +1,7 @@
 //! A command for each published capture: to upload it, index it, or feed it to an analyser.
 //!
-//! Commands run in the background. However slow they are, publishing never waits for them. Beyond a
-//! thousand that wait, captures are skipped and counted.
+//! Commands run in the background. However slow they are, publishing never waits for them. A
+//! thousand captures wait here at most.
 
 mod command;
 mod counters;
@@ -21,8 +21,12 @@ use self::counters::{AT_ONCE, HookCounters, RunnerCounters};
 use super::consumer::{Consumer, Job};
 use crate::ledger::OutputCounters;
 
+/// The shell that runs the command.
+const SHELL: &str = "/bin/sh";
 /// Captures that wait for their command.
 const WAITING: usize = 1000;
+/// Time for which a thread starts no command after one could not be started.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Time between two log lines about failures.
 const LOG: Duration = Duration::from_secs(1);
 /// Files that a log line names.
@@ -33,7 +37,7 @@ const NAMED: usize = 5;
 struct Unfinished {
     /// Captures whose commands still run. Nobody waits for them any more.
     running: Vec<PathBuf>,
-    /// Captures whose command had not begun. They are counted as skipped.
+    /// Captures whose command had not begun.
     waiting: Vec<PathBuf>,
 }
 
@@ -44,6 +48,7 @@ pub(super) struct Hook {
 }
 
 struct Shared {
+    shell: PathBuf,
     command: String,
     counters: Arc<HookCounters>,
     jobs: Mutex<Jobs>,
@@ -63,11 +68,19 @@ impl fmt::Debug for Shared {
 /// The commands that are to be run, and those that run.
 #[derive(Debug, Default)]
 struct Jobs {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Waiting>,
     /// Captures whose command runs.
     running: Vec<PathBuf>,
     /// True when no more will come.
     over: bool,
+}
+
+/// A capture that waits for its command.
+#[derive(Debug)]
+struct Waiting {
+    job: Job,
+    /// True where a command could not be started for it before.
+    was_tried: bool,
 }
 
 /// Failures that were not logged, because another was a moment ago.
@@ -79,7 +92,7 @@ struct Failures {
 
 /// The reason for which a command is no success.
 enum Failure {
-    /// The command was never begun, so the next start tries it again.
+    /// The command was never begun, so it is tried again.
     NotBegun(String),
     /// The command has ended, or never can begin.
     Ended(String),
@@ -92,7 +105,12 @@ impl Hook {
     /// # Errors
     /// A thread cannot be created.
     pub(super) fn start(command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
+        Self::with_shell(Path::new(SHELL), command, done)
+    }
+
+    fn with_shell(shell: &Path, command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
+            shell: shell.to_path_buf(),
             command: command.to_owned(),
             counters: Arc::default(),
             jobs: Mutex::default(),
@@ -116,10 +134,11 @@ impl Hook {
         shared.changed.notify_all();
         let is_busy = |jobs: &mut Jobs| !jobs.waiting.is_empty() || !jobs.running.is_empty();
         shared.changed.wait_while_for(&mut jobs, is_busy, patience);
-        let waiting = jobs.waiting.drain(..).map(|job| job.path).collect();
-        let left = Unfinished { running: jobs.running.clone(), waiting };
+        let waiting = std::mem::take(&mut jobs.waiting);
+        let running = jobs.running.clone();
         drop(jobs);
-        shared.counters.skipped.add(left.waiting.len() as u64);
+        shared.counters.leave(waiting.iter().map(|waiting| waiting.was_tried));
+        let left = Unfinished { running, waiting: waiting.into_iter().map(|waiting| waiting.job.path).collect() };
         shared.counters.unfinished.add(left.running.len() as u64);
         shared.failures.lock().end();
         left.say(patience);
@@ -128,17 +147,15 @@ impl Hook {
 }
 
 impl Consumer for Hook {
-    fn take(&self, job: Job) {
+    fn take(&self, job: Job) -> Option<Job> {
         let mut jobs = self.shared.jobs();
-        if jobs.waiting.len() < WAITING {
-            jobs.waiting.push_back(job);
-            drop(jobs);
-            self.shared.changed.notify_all();
-            return;
+        if jobs.waiting.len() >= WAITING {
+            return Some(job);
         }
+        jobs.waiting.push_back(Waiting { job, was_tried: false });
         drop(jobs);
-        self.shared.counters.skipped.add(1);
-        self.shared.complain(&job.path, "was skipped, because too many wait");
+        self.shared.changed.notify_all();
+        None
     }
 
     fn waiting(&self) -> usize {
@@ -147,11 +164,19 @@ impl Consumer for Hook {
 
     fn withdraw(&self, path: &Path, was_taken: bool) {
         let mut jobs = self.shared.jobs();
-        let before = jobs.waiting.len();
-        jobs.waiting.retain(|job| job.path != path);
-        if !was_taken || jobs.waiting.len() < before {
-            self.shared.counters.skipped.add(1);
-        }
+        let mut left = Vec::new();
+        jobs.waiting.retain(|waiting| {
+            let is_it = waiting.job.path == path;
+            left.extend(is_it.then_some(waiting.was_tried));
+            !is_it
+        });
+        drop(jobs);
+        self.shared.counters.leave(left.into_iter());
+        self.skip(usize::from(!was_taken));
+    }
+
+    fn skip(&self, captures: usize) {
+        self.shared.counters.skipped.add(captures as u64);
     }
 
     fn count(&self, counters: &OutputCounters) {
@@ -210,9 +235,9 @@ impl Shared {
         let is_idle = |jobs: &mut Jobs| jobs.waiting.is_empty() && !jobs.over;
         let mut jobs = self.jobs();
         self.changed.wait_while(&mut jobs, is_idle);
-        let job = jobs.waiting.pop_front()?;
+        let Waiting { job, was_tried } = jobs.waiting.pop_front()?;
         jobs.running.push(job.path.clone());
-        counters.run.add(1);
+        counters.run.add(u64::from(!was_tried));
         Some(job)
     }
 
@@ -222,12 +247,16 @@ impl Shared {
         let ready = shed_capabilities().map_err(|error| format!("cannot take capabilities from it: {error}"));
         while let Some(job) = self.next(counters) {
             let result = ready.clone().map_err(Failure::NotBegun).and_then(|()| self.execute(&job));
-            let has_ended = !matches!(result, Err(Failure::NotBegun(_)));
-            if let Err(Failure::NotBegun(why) | Failure::Ended(why)) = result {
-                counters.failed.add(1);
-                self.complain(&job.path, &format!("failed: {why}"));
+            let was_begun = !matches!(result, Err(Failure::NotBegun(_)));
+            match &result {
+                Ok(()) => {}
+                Err(Failure::NotBegun(why)) => self.complain(&job.path, &format!("failed: {why}; trying again")),
+                Err(Failure::Ended(why)) => {
+                    counters.failed.add(1);
+                    self.complain(&job.path, &format!("failed: {why}"));
+                }
             }
-            if has_ended {
+            if was_begun {
                 // The capture is done with before nobody waits for its command any longer.
                 (self.done)(&job.capture.path);
             }
@@ -235,8 +264,14 @@ impl Shared {
             if let Some(done) = jobs.running.iter().position(|path| *path == job.path) {
                 jobs.running.swap_remove(done);
             }
+            if !was_begun {
+                jobs.waiting.push_back(Waiting { job, was_tried: true });
+            }
             drop(jobs);
             self.changed.notify_all();
+            if !was_begun {
+                thread::sleep(PAUSE);
+            }
         }
     }
 
@@ -247,9 +282,14 @@ impl Shared {
         if let Some(found) = (job.replaced)(&job.path, job.capture.bytes) {
             return Err(Failure::Ended(format!("not run, for under the capture's name there is {found}")));
         }
-        let mut child = command(&self.command, &job.path, &job.capture)
-            .spawn()
-            .map_err(|error| Failure::NotBegun(format!("cannot start /bin/sh: {error}")))?;
+        let mut child = command(&self.shell, &self.command, &job.path, &job.capture).spawn().map_err(|error| {
+            let why = format!("cannot start {}: {error}", self.shell.display());
+            match error.kind() {
+                // It is too long, or has a null byte: it is no different the next time.
+                io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => Failure::Ended(why),
+                _ => Failure::NotBegun(why),
+            }
+        })?;
         let status = child.wait().map_err(|error| Failure::Ended(format!("cannot wait for it: {error}")))?;
         if status.success() { Ok(()) } else { Err(Failure::Ended(status.to_string())) }
     }

@@ -40,6 +40,10 @@ fn job(path: PathBuf, capture: Capture) -> Job {
     Job { path, capture, replaced: Box::new(|_, _| None) }
 }
 
+fn take(hook: &Hook, job: Job) {
+    assert!(hook.take(job).is_none(), "there is room");
+}
+
 fn totals(run: u64, failed: u64, skipped: u64) -> HookTotals {
     HookTotals { run, failed, unfinished: 0, skipped }
 }
@@ -68,11 +72,11 @@ fn the_command_is_told_about_the_capture() {
         Capture { session: None, hash: None, ..capture() },
         Capture { session: None, hash: Some(blake3), ..capture() },
     ];
-    hook.take(job("/c/$HOME 'a' \"b\".pcap".into(), capture()));
+    take(&hook, job("/c/$HOME 'a' \"b\".pcap".into(), capture()));
     let lines = || fs::read_to_string(&out).unwrap_or_default().lines().count();
     for (n, capture) in (1..).zip(others) {
         wait(|| lines() == n);
-        hook.take(job("x".into(), capture));
+        take(&hook, job("x".into(), capture));
     }
     assert_eq!(hook.end(LONG), Unfinished::default());
     assert_eq!(counters.totals(), totals(3, 0, 0));
@@ -89,7 +93,7 @@ fn what_was_put_in_a_captures_place_is_read_by_no_command() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let (hook, counters) = start(&format!("cat \"$1\" >>{}", out.display()));
-    hook.take(Job { replaced: Box::new(|_, _| Some(Changed::Other)), ..job("/dev/null".into(), capture()) });
+    take(&hook, Job { replaced: Box::new(|_, _| Some(Changed::Other)), ..job("/dev/null".into(), capture()) });
     assert_eq!(hook.end(LONG), Unfinished::default());
     assert_eq!(counters.totals(), totals(1, 1, 0));
     assert!(!out.exists(), "no command was run");
@@ -101,7 +105,7 @@ fn the_path_is_an_argument_and_a_variable() {
     let out = dir.path().join("out");
     let told = |command: &str| {
         let (hook, counters) = start(command);
-        hook.take(job("/c/$HOME 'a' \"b\".pcap".into(), capture()));
+        take(&hook, job("/c/$HOME 'a' \"b\".pcap".into(), capture()));
         assert_eq!(hook.end(LONG), Unfinished::default());
         assert_eq!(counters.totals(), totals(1, 0, 0), "{command}");
         fs::read_to_string(&out).unwrap()
@@ -131,7 +135,7 @@ fn the_recipe_tries_again_and_takes_the_manifest_along() {
     fs::write(&aws, text).unwrap();
     let recipe = recipe.replace("aws s3", &format!("sh {} s3", aws.display())).replace("sleep $pause", ":");
     let (hook, counters) = start(&recipe);
-    hook.take(job("/data/captures/vni7_192.0.2.1/a b.pcap".into(), capture()));
+    take(&hook, job("/data/captures/vni7_192.0.2.1/a b.pcap".into(), capture()));
     assert_eq!(hook.end(LONG), Unfinished::default());
     assert_eq!(counters.totals(), totals(1, 0, 0));
     let upload =
@@ -155,7 +159,7 @@ fn commands_inherit_no_capability() {
     configure_capability_in_ambient_set(inheritable, true).unwrap();
     // The threads of the hook take it over from this one.
     let (hook, counters) = start(&format!("grep Cap /proc/self/status >{}; :", out.display()));
-    hook.take(job("x".into(), capture()));
+    take(&hook, job("x".into(), capture()));
     hook.end(LONG);
     assert_eq!(counters.totals(), totals(1, 0, 0));
     let text = fs::read_to_string(&out).unwrap();
@@ -177,31 +181,34 @@ fn what_is_left_is_named() {
 fn failures_are_counted() {
     for (command, failed) in [("true", 0), ("exit 3;", 1), ("kill -9 $$;", 1), ("/does/not/exist", 1), ("(", 1)] {
         let (hook, counters) = start(command);
-        hook.take(job("x".into(), capture()));
+        take(&hook, job("x".into(), capture()));
         hook.end(LONG);
         assert_eq!(counters.totals(), totals(1, failed, 0), "{command}");
     }
 }
 
 #[test]
-fn four_run_at_once_a_thousand_wait_and_the_rest_is_skipped() {
+fn four_run_at_once_a_thousand_wait_and_the_rest_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let gate = dir.path().join("gate");
     let command = format!("for i in $(seq 3000); do test -e {} && break; sleep 0.01; done; :", gate.display());
     let (hook, counters) = start(&command);
     for _ in 0..AT_ONCE {
-        hook.take(job("x".into(), capture()));
+        take(&hook, job("x".into(), capture()));
     }
     wait(|| counters.totals().run == AT_ONCE as u64);
-    for _ in 0..WAITING + 3 {
-        hook.take(job("x".into(), capture()));
+    for _ in 0..WAITING {
+        take(&hook, job("x".into(), capture()));
     }
-    assert_eq!(counters.totals(), totals(4, 0, 3));
+    for _ in 0..3 {
+        assert!(hook.take(job("x".into(), capture())).is_some(), "there is no room");
+    }
+    assert_eq!(counters.totals(), totals(4, 0, 0), "what was refused may come again");
     let began = Instant::now();
     let left = hook.end(Duration::from_millis(50));
     assert_eq!((left.running.len(), left.waiting.len()), (4, 1000));
     assert!(began.elapsed() < LONG);
-    let wanted = HookTotals { unfinished: 4, ..totals(4, 0, 1003) };
+    let wanted = HookTotals { unfinished: 4, ..totals(4, 0, 1000) };
     assert_eq!(counters.totals(), wanted);
     drop(hook);
     // They were not killed, and end by themselves.
@@ -215,7 +222,7 @@ fn what_waits_is_run_before_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let (hook, counters) = start(&format!("echo >>{}", dir.path().join("out").display()));
     for _ in 0..20 {
-        hook.take(job("x".into(), capture()));
+        take(&hook, job("x".into(), capture()));
     }
     assert_eq!(hook.end(LONG), Unfinished::default());
     assert_eq!(counters.totals(), totals(20, 0, 0));
@@ -234,7 +241,7 @@ fn a_capture_is_done_with_once_its_command_has_ended_however_it_ended() {
     let hook = Hook::start(&command, move |path| sender.send(path.to_owned()).unwrap()).unwrap();
     let counters = Arc::clone(&hook.shared.counters);
     let named = |name: &str| job(name.into(), Capture { path: name.into(), ..capture() });
-    ["good", "bad", "slow"].into_iter().for_each(|name| hook.take(named(name)));
+    ["good", "bad", "slow"].into_iter().for_each(|name| take(&hook, named(name)));
     let mut ended = [done.recv_timeout(LONG).unwrap(), done.recv_timeout(LONG).unwrap()];
     ended.sort();
     assert_eq!(ended, ["bad", "good"]);
@@ -253,7 +260,7 @@ fn a_capture_that_is_removed_before_its_turn_is_skipped() {
     let (hook, counters) =
         start(&format!("for i in $(seq 3000); do test -e {} && break; sleep 0.01; done; :", gate.display()));
     for n in 0..AT_ONCE + 2 {
-        hook.take(job(n.to_string().into(), capture()));
+        take(&hook, job(n.to_string().into(), capture()));
     }
     wait(|| counters.totals().run == AT_ONCE as u64);
     assert_eq!(hook.waiting(), 2);
@@ -264,4 +271,25 @@ fn a_capture_that_is_removed_before_its_turn_is_skipped() {
     fs::write(&gate, "").unwrap();
     assert_eq!(hook.end(LONG), Unfinished::default());
     assert_eq!(counters.totals(), totals(5, 0, 2));
+}
+
+#[test]
+fn what_could_not_be_started_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = dir.path().join("sh");
+    let (sender, done) = std::sync::mpsc::channel();
+    let hook = Hook::with_shell(&shell, "true", move |path| sender.send(path.to_owned()).unwrap()).unwrap();
+    let counters = Arc::clone(&hook.shared.counters);
+    take(&hook, job("x".into(), capture()));
+    wait(|| counters.totals().run == 1);
+    assert!(done.recv_timeout(Duration::from_millis(100)).is_err());
+    std::os::unix::fs::symlink("/bin/sh", &shell).unwrap();
+    assert_eq!(done.recv_timeout(LONG).unwrap(), capture().path);
+    fs::remove_file(&shell).unwrap();
+    // Neither is begun by the end, and one was tried.
+    take(&hook, job("y".into(), capture()));
+    wait(|| counters.totals().run == 2);
+    let left = hook.end(Duration::from_millis(50));
+    assert_eq!((left.running.len(), left.waiting.len()), (0, 1));
+    assert_eq!(counters.totals(), totals(2, 1, 0), "each counts once");
 }
