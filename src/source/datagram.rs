@@ -59,10 +59,9 @@ pub enum Received {
     End,
 }
 
+#[cfg(test)]
 impl Received {
     /// Returns how many datagrams these are.
-    #[inline]
-    #[must_use]
     pub(crate) fn datagrams(self) -> usize {
         match self {
             Received::Datagrams(n) => n,

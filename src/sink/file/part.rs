@@ -181,7 +181,7 @@ impl Part {
         all
     }
 
-    /// Whether something has not settled.
+    /// Says whether something has not settled.
     pub(super) fn is_unsettled(&self) -> bool {
         !self.unsettled.is_empty()
     }
@@ -217,12 +217,12 @@ impl Part {
         self.stored
     }
 
-    /// Whether a compressor is in use.
+    /// Says whether a compressor is in use.
     pub(super) fn compresses(&self) -> bool {
         self.compressor.is_some()
     }
 
-    /// Whether the file can be complete when it is cut to [`Part::whole`].
+    /// Says whether the file can be complete when it is cut to [`Part::whole`].
     pub(super) fn can_be_cut(&self) -> bool {
         !self.compressed
     }

@@ -45,7 +45,7 @@ pub(super) struct SessionFiles {
     pub(super) untold: u64,
     /// Where these files fail, and others do not.
     outage: Option<Outage>,
-    /// Whether frames come.
+    /// Says whether frames come.
     rest: Rest,
 }
 
@@ -362,7 +362,7 @@ impl SessionFiles {
         shared::end(&mut self.outage, now);
     }
 
-    /// Whether the current file has a compressor.
+    /// Says whether the current file has a compressor.
     pub(super) fn compresses(&self) -> bool {
         self.current.as_ref().is_some_and(Part::compresses)
     }
@@ -580,9 +580,9 @@ fn describe(session: &Session) -> String {
     format!("{encapsulation} mirror session of {}{scope}, VNI {}", session.address(), session.vni)
 }
 
-/// Whether the mirrored instance sent the frame or received it, as seen from its interface. The
-/// outer source is an address of that interface: what came from it went out, what is for it came
-/// in. Of other frames, as those of an instance that forwards, it is not known.
+/// Says whether the mirrored instance sent the frame or received it, as seen from its interface.
+/// The outer source is an address of that interface: what came from it went out, what is for it
+/// came in. Of other frames, as those of an instance that forwards, it is not known.
 fn direction(session: Option<&Session>, frame: &[u8]) -> Option<Direction> {
     let ([source, destination], session) = inner::addresses(frame).zip(session)?;
     let address = session.address();

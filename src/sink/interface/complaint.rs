@@ -10,7 +10,7 @@ pub(crate) struct Complaint {
     pub what: String,
     /// What to do about it, as root.
     pub command: String,
-    /// Whether no frame is to enter the interface until that is done.
+    /// Says whether no frame is to enter the interface until that is done.
     pub closes: bool,
 }
 

@@ -128,8 +128,8 @@ fn setting(interface: &str, name: &str) -> PathBuf {
     ["/proc/sys/net/ipv6/conf", interface, name].iter().collect()
 }
 
-/// Whether the host sends no IPv6 into an interface of its own accord: IPv6 is off, or it makes
-/// itself no address there, which is what is left where /proc/sys is read-only.
+/// Says whether the host sends no IPv6 into an interface of its own accord: IPv6 is off, or it
+/// makes itself no address there, which is what is left where /proc/sys is read-only.
 fn is_without_ipv6(interface: &str) -> bool {
     let reads = |name, wanted| match fs::read_to_string(setting(interface, name)) {
         Ok(value) => value.trim() == wanted,

@@ -145,8 +145,8 @@ pub enum InterfaceError {
 }
 
 impl InterfaceError {
-    /// Whether it may be possible later: the interface, which may not be created, is not there yet,
-    /// or somebody still has it.
+    /// Says whether it may be possible later: the interface, which may not be created, is not there
+    /// yet, or somebody still has it.
     #[must_use]
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Privilege { .. } | Self::Busy { .. })
@@ -203,7 +203,7 @@ impl Interface {
         Ok(Self { tun, name: plan.name.clone(), index: link.index, created, complaints })
     }
 
-    /// Whether it was created here, and will cease to exist with this value.
+    /// Says whether it was created here, and will cease to exist with this value.
     #[must_use]
     pub(crate) fn created(&self) -> bool {
         self.created
@@ -228,7 +228,7 @@ impl Interface {
         }
     }
 
-    /// Whether no frame is to enter it as it is: the host would hear it.
+    /// Says whether no frame is to enter it as it is: the host would hear it.
     #[must_use]
     pub(crate) fn is_closed(&self) -> bool {
         self.complaints.iter().any(|complaint| complaint.closes)
@@ -241,8 +241,8 @@ impl Interface {
     }
 }
 
-/// Whether the kernel takes `name` (`dev_valid_name` in net/core/dev.c), and as a name rather than
-/// as a pattern.
+/// Says whether the kernel takes `name` (`dev_valid_name` in net/core/dev.c), and as a name rather
+/// than as a pattern.
 fn check_name(name: &str) -> Result<(), InterfaceError> {
     let reason = if name.is_empty() {
         "it is empty"
@@ -258,7 +258,7 @@ fn check_name(name: &str) -> Result<(), InterfaceError> {
     Err(InterfaceError::Name { name: name.into(), reason })
 }
 
-/// Whether an interface that exists is of the kind asked for.
+/// Says whether an interface that exists is of the kind asked for.
 fn check_kind(plan: &InterfacePlan, link: &Link) -> Result<(), InterfaceError> {
     let what = match (&link.kind, link.tun) {
         (_, Some(tun)) if tun.tap == (plan.kind == Kind::Tap) => return Ok(()),

@@ -111,7 +111,7 @@ impl Watch {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Whether no frame is to enter the interface.
+    /// Says whether no frame is to enter the interface.
     #[inline]
     pub(in crate::sink) fn is_closed(&self) -> bool {
         self.shared.state.load(Ordering::Relaxed) & 1 == 1
