@@ -119,8 +119,8 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         self.step.counters.broadcast_copies.raise(self.source.copies());
     }
 
-    /// Receives what has come, and returns the number of datagrams lent as well: a source that fails
-    /// may have lent some before.
+    /// Receives what has come, and returns the number of datagrams lent as well: a source that
+    /// fails may have lent some before.
     fn receive(&mut self) -> (usize, io::Result<Received>) {
         let limit = self.quota.as_ref().map_or(TURN, |quota| quota.take(TURN));
         let step = &mut self.step;

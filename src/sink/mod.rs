@@ -36,8 +36,8 @@ pub trait Sink: Send + 'static {
     fn behind(&mut self, _thousandths: u32) {}
 
     /// Called between chunks, and at the time it returned last: the place for what is due by time.
-    /// `now` and the time of day `time` are the same time by two clocks. Returns when it wants to be
-    /// called again.
+    /// `now` and the time of day `time` are the same time by two clocks. Returns when it wants to
+    /// be called again.
     fn tick(&mut self, now: Instant, time: Timestamp) -> Instant;
 
     /// Called when somebody asks for what there is so far: files that are written to are completed.
