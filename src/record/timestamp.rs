@@ -19,7 +19,7 @@ impl Timestamp {
 
     /// Returns the present time, by the system's clock.
     #[must_use]
-    pub(crate) fn now() -> Self {
+    pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
