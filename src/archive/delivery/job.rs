@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::consumer::Job;
+use crate::archive::books::hash_file;
 use crate::evidence::Capture;
 use crate::storage::{Changed, Identity, Storage, changed};
 
@@ -17,7 +18,14 @@ pub(super) fn new_job(path: PathBuf, capture: Capture, file: Option<Identity>, s
 /// Makes the job for a capture that was published a while ago. It is known by its line, so its
 /// content has to be what the line says.
 pub(super) fn old_job(path: PathBuf, capture: Capture, file: Identity, storage: &Arc<dyn Storage>) -> Job {
-    new_job(path, capture, Some(file), storage)
+    let (disk, hash) = (Arc::clone(storage), capture.hash);
+    let Job { path, capture, replaced } = new_job(path, capture, Some(file), storage);
+    let is_another = move |path: &Path| {
+        let hash = hash?;
+        let found = hash_file(&*disk, path, hash.algorithm()).ok()?;
+        (found != hash).then_some(Changed::Other)
+    };
+    Job { path, capture, replaced: Box::new(move |path, bytes| replaced(path, bytes).or_else(|| is_another(path))) }
 }
 
 /// Says what has a published file's name in its place, if anything. Other names of the file itself,

@@ -161,9 +161,8 @@ impl Deliveries {
     /// salvaged, so they get none.
     pub(super) fn forget_unnamed(&mut self) {
         for delivery in &mut self.all {
-            for path in std::mem::take(&mut delivery.unnamed) {
-                delivery.progress.done(&path);
-            }
+            let gone = std::mem::take(&mut delivery.unnamed);
+            delivery.forget(gone.into_iter().collect());
         }
     }
 
@@ -305,7 +304,7 @@ impl Delivery {
         let vouched: BTreeSet<&str> = on_record.filter(|path| owed.contains(*path)).collect();
         let (vouched, unknown): (Vec<_>, Vec<_>) = owed.iter().cloned().partition(|path| vouched.contains(&**path));
         self.backlog.add_paths(vouched);
-        self.forget(unknown, books);
+        self.forget(unknown);
         self.read_backlog(books);
         if self.backlog.len() > 0 {
             tracing::info!(
@@ -321,21 +320,19 @@ impl Delivery {
         let Found { missing, unknown } = self.backlog.read(self.name, books);
         // A capture without a file gets its name when it is salvaged, if it is there at all.
         self.unnamed.extend(missing);
-        self.forget(unknown, books);
+        self.forget(unknown);
     }
 
-    /// Forgets captures that the manifest does not vouch for.
-    fn forget(&mut self, unknown: Vec<String>, books: &Books) {
-        let is_there = |path: &&String| !matches!(books.storage.status(&books.directory.join(path)), Ok(None));
-        let there = unknown.iter().filter(is_there).count();
-        unknown.iter().for_each(|path| self.progress.done(path));
-        if there > 0 {
-            tracing::warn!(
-                captures = there,
-                consumer = self.name,
-                "a consumer was still to hear of captures that the manifest does not vouch for: it does not"
-            );
-        }
+    /// Forgets captures that were removed, or that the manifest does not vouch for. They count as
+    /// skipped.
+    fn forget(&mut self, paths: Vec<String>) {
+        let Some(first) = paths.first() else { return };
+        tracing::warn!(
+            captures = paths.len(), %first, consumer = self.name,
+            "a consumer was still to hear of captures that were removed, or that the manifest does not vouch for: it does not"
+        );
+        self.consumer.skip(paths.len());
+        paths.iter().for_each(|path| self.progress.done(path));
     }
 
     /// Hands over captures of the backlog while fewer than `most` wait.

@@ -10,8 +10,8 @@
 //! start and each `vxtap verify` down. Its chain would vouch for what is no evidence, since a mark
 //! says what this program did and not what a capture is. A `verify` of before would call such lines
 //! unreadable. Marks can be lost: then a consumer hears of a capture twice. And they name captures
-//! by their paths, so that files without a hash, and a manifest that somebody replaced, make no
-//! difference.
+//! by their paths, so that files without a hash make no difference. Of what a manifest that
+//! somebody replaced does not vouch for, the consumer does not hear; it counts as skipped.
 //!
 //! The file has what is owed and nothing else: marks are cut off as soon as nothing is owed, and
 //! the file is removed at the end. A consumer that comes to an old directory is owed nothing of it.
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::episode::Episode;
 use crate::evidence::names::is_complete_path;
-use crate::storage::{Storage, StoredFile};
+use crate::storage::{Identity, Storage, StoredFile};
 
 /// Bytes of marks that nobody needs any more, which may stay in the file.
 const SLACK: u64 = 64 * 1024;
@@ -47,6 +47,10 @@ pub(super) struct Progress {
     path: PathBuf,
     storage: Arc<dyn Storage>,
     sync: bool,
+    /// The directory when this was opened.
+    directory: Option<Identity>,
+    /// The file that got the name from here, or was found there.
+    named: Option<Identity>,
     /// Open from the first mark on.
     file: Option<Box<dyn StoredFile>>,
     /// Bytes in the file, at least.
@@ -70,6 +74,8 @@ impl Progress {
             path,
             storage: Arc::clone(storage),
             sync,
+            directory: storage.status(directory)?.map(|found| found.identity),
+            named: None,
             file: None,
             length: 0,
             owed: BTreeSet::new(),
@@ -81,9 +87,8 @@ impl Progress {
     }
 
     fn read(&mut self) -> io::Result<()> {
-        if !self.storage.exists(&self.path)? {
-            return Ok(());
-        }
+        let Some(found) = self.storage.status(&self.path)? else { return Ok(()) };
+        self.named = Some(found.identity);
         let mut lines = BufReader::new(self.storage.open(&self.path, OFlags::RDONLY)?);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
@@ -161,10 +166,16 @@ impl Progress {
             bytes.push(b'\n');
         }
         let is_new = self.file.is_none();
+        if is_new {
+            self.owns_name()?;
+        }
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(self.storage.log(&self.path)?),
         };
+        if is_new {
+            self.named = Some(file.identity()?);
+        }
         self.length += bytes.len() as u64;
         file.write_all(&bytes)?;
         if !sync {
@@ -172,6 +183,19 @@ impl Progress {
         }
         file.sync()?;
         if is_new { self.sync_name() } else { Ok(()) }
+    }
+
+    /// Fails where the name leads to another's file or directory by now: another sensor may have
+    /// the directory.
+    fn owns_name(&self) -> io::Result<()> {
+        let identity = |path: &Path| Ok::<_, io::Error>(self.storage.status(path)?.map(|found| found.identity));
+        let directory = self.path.parent().map_or(Ok(None), identity)?;
+        let named = identity(&self.path)?;
+        if directory == self.directory && (named.is_none() || named == self.named) {
+            Ok(())
+        } else {
+            Err(io::Error::other("somebody put another file or directory in its place"))
+        }
     }
 
     fn sync_name(&self) -> io::Result<()> {
@@ -194,6 +218,7 @@ impl Progress {
 
     /// Writes a file that has what is owed, in place of the one that is there.
     fn rewrite(&mut self) -> io::Result<()> {
+        self.owns_name()?;
         self.file = None;
         if self.owed.is_empty() {
             self.length = 0;
@@ -220,7 +245,9 @@ impl Progress {
         } else {
             file.flush()?
         }
+        let identity = file.identity()?;
         self.storage.replace(copy, &self.path)?;
+        self.named = Some(identity);
         (self.file, self.length) = (Some(file), bytes.len() as u64);
         if self.sync { self.sync_name() } else { Ok(()) }
     }
@@ -270,8 +297,11 @@ mod tests {
         Progress::open("on-publish", directory, &(Arc::new(storage.clone()) as Arc<dyn Storage>), true).unwrap()
     }
 
+    /// Returns what the next start finds. It finds a copy, since it would replace the file.
     fn owed(directory: &Path) -> Vec<String> {
-        open(directory, &Faulty::default()).owed().iter().cloned().collect()
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(directory.join("on-publish.jsonl"), copy.path().join("on-publish.jsonl")).unwrap();
+        open(copy.path(), &Faulty::default()).owed().iter().cloned().collect()
     }
 
     #[test]
@@ -355,6 +385,35 @@ mod tests {
     /// Returns how many marks are in the file, which is left alone.
     fn owed_by_bytes(directory: &Path) -> usize {
         fs::read_to_string(directory.join("on-publish.jsonl")).unwrap().lines().count()
+    }
+
+    #[test]
+    fn what_another_sensor_put_in_its_place_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (captures, old) = (dir.path().join("captures"), dir.path().join("old"));
+        let path = captures.join("on-publish.jsonl");
+        for is_there in [true, false] {
+            fs::create_dir(&captures).unwrap();
+            let storage = Faulty::default();
+            let mut progress = open(&captures, &storage);
+            progress.owe([A].into_iter());
+            fs::rename(&captures, &old).unwrap();
+            fs::create_dir(&captures).unwrap();
+            if is_there {
+                open(&captures, &Faulty::default()).owe([B].into_iter());
+            }
+            storage.faults().write = Some((0, libc::ENOSPC));
+            progress.done(A);
+            storage.faults().write = None;
+            progress.write_again();
+            progress.end();
+            assert_eq!(path.exists(), is_there);
+            if is_there {
+                assert_eq!(owed(&captures), [B]);
+            }
+            fs::remove_dir_all(&captures).unwrap();
+            fs::remove_dir_all(&old).unwrap();
+        }
     }
 
     #[test]

@@ -332,3 +332,27 @@ fn a_sensor_starts_on_a_full_disk_and_removes_captures_to_make_room() {
     crashed.open_gate();
     drop(archive);
 }
+
+#[test]
+fn what_was_removed_while_there_was_no_command_counts_as_skipped() {
+    let place = Place::new();
+    let command = place.command("*");
+    let mut first = sensor(&place.captures(), |plan| plan.on_publish = command);
+    (1..=6).for_each(|number| first.publish(number));
+    first.archive.finish();
+    let crashed = place.crash();
+    sensor(&crashed.captures(), |plan| plan.budget.keep_files = Some(4)).archive.finish();
+    fs::remove_file(Names::new(&crashed.captures().join(SESSION), SESSION, Timestamp::from_ns(0), 3, "pcap").published)
+        .unwrap();
+    // Its length stays, and its content does not.
+    let fifth = Names::new(&crashed.captures().join(SESSION), SESSION, Timestamp::from_ns(0), 5, "pcap").published;
+    fs::write(fifth, "Capture 5").unwrap();
+    let command = crashed.command("nothing");
+    let mut next = sensor(&crashed.captures(), |plan| plan.on_publish = command);
+    eventually(|| next.count(|end| &end.hooks_skipped) == 3);
+    next.archive.finish();
+    assert_eq!(crashed.told(), once([4, 6]));
+    assert_eq!((next.count(|end| &end.hooks), next.count(|end| &end.hooks_failed)), (3, 1));
+    assert!(!crashed.progress().exists());
+    place.open_gate();
+}
