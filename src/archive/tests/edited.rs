@@ -170,7 +170,8 @@ fn another_sensor_may_have_a_directory_that_was_made_again() {
     assert_eq!(fs::read_to_string(directory.join(NAME)).unwrap().lines().count(), 2);
 }
 
-/// A sensor that may keep ten bytes of captures, far less than the file system has, and the reserve.
+/// A sensor that may keep ten bytes of captures, far less than the file system has, and the
+/// reserve.
 fn bounded(directory: &Path) -> Sensor {
     sensor(directory, |plan| {
         plan.budget.keep_bytes = Some(10);
