@@ -122,8 +122,8 @@ pub struct Facts {
     /// The warning of a running sensor in which the number has grown.
     pub warning: Option<&'static str>,
     /// It counts what moved from the first counter to the second, if there is one: neither falls
-    /// while the sensor runs, and the ledger of one that has ended has both with the move. A counter by reason is named as
-    /// `dropped.write_error`.
+    /// while the sensor runs, and the ledger of one that has ended has both with the move. A
+    /// counter by reason is named as `dropped.write_error`.
     pub moves: Option<(&'static str, Option<&'static str>)>,
 }
 

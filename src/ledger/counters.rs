@@ -32,8 +32,8 @@ pub trait Totals {
     /// All counters of the set in the order of their declaration. None of these values ever falls.
     fn readings(&self) -> Vec<Reading>;
 
-    /// Returns what the ledger shows to people: the readings, with what moved from one counter to another
-    /// where it belongs.
+    /// Returns what the ledger shows to people: the readings, with what moved from one counter to
+    /// another where it belongs.
     fn shown(&self) -> Vec<Reading> {
         settled(self.readings())
     }
