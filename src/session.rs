@@ -41,7 +41,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::wire::{Encapsulation, Scope};
+pub use crate::wire::{Encapsulation, Scope};
 use crate::wire::{UnknownEncapsulation, Vni, address};
 
 /// A mirror session.
@@ -68,19 +68,19 @@ impl Session {
 
     /// Returns the source address as people write it.
     #[must_use]
-    pub(crate) fn address(&self) -> IpAddr {
+    pub fn address(&self) -> IpAddr {
         address::in_packet(self.source)
     }
 
     /// Returns the name of the session's directory, which is also how its files' names begin.
     #[must_use]
-    pub(crate) fn directory_name(&self) -> String {
+    pub fn directory_name(&self) -> String {
         name(self.encapsulation.label_unless_default(), self.address(), self.scope, self.vni)
     }
 
     /// Finds the session whose directory has this name; none where the name is no session's.
     #[must_use]
-    pub(crate) fn from_directory_name(name: &str) -> Option<Self> {
+    pub fn from_directory_name(name: &str) -> Option<Self> {
         let (label, address, scope, vni) = parts(name)?;
         let encapsulation = match label {
             None => Encapsulation::default(),

@@ -27,14 +27,14 @@ const PRETENDER: u8 = 0xff;
 /// Returns the source address of an IPv6 packet as it is told.
 #[inline]
 #[must_use]
-pub(crate) fn over_ipv6(address: Ipv6Addr) -> Ipv6Addr {
+pub fn over_ipv6(address: Ipv6Addr) -> Ipv6Addr {
     if address.to_ipv4_mapped().is_some() { with_first_byte(address, PRETENDER) } else { address }
 }
 
 /// Returns the source address of a packet of the address's version as it is told: the reverse of
 /// [`in_packet`].
 #[must_use]
-pub(crate) fn of(address: IpAddr) -> Ipv6Addr {
+pub fn of(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => over_ipv6(address),
@@ -43,7 +43,7 @@ pub(crate) fn of(address: IpAddr) -> Ipv6Addr {
 
 /// Returns the address that the packet has.
 #[must_use]
-pub(crate) fn in_packet(source: Ipv6Addr) -> IpAddr {
+pub fn in_packet(source: Ipv6Addr) -> IpAddr {
     let unmarked = with_first_byte(source, 0);
     if source.is_multicast() && unmarked.to_ipv4_mapped().is_some() {
         IpAddr::V6(unmarked)

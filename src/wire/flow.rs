@@ -155,7 +155,7 @@ fn mix(word: u64) -> u64 {
 /// assert_eq!(symmetric_hash(&there), symmetric_hash(&back));
 /// ```
 #[must_use]
-pub(crate) fn symmetric_hash(frame: &[u8]) -> u32 {
+pub fn symmetric_hash(frame: &[u8]) -> u32 {
     Flow::of(frame).hash()
 }
 

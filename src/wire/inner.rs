@@ -130,7 +130,7 @@ fn declared_length(frame: &[u8]) -> Option<usize> {
 /// ```
 #[inline]
 #[must_use]
-pub(crate) fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
+pub fn ip_packet(frame: &[u8]) -> Option<&[u8]> {
     let (network, ethertype) = network(frame)?;
     let packet = frame.get(network..)?;
     let version = packet.get(field::VERSION_IHL)? >> 4;

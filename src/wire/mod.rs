@@ -5,8 +5,8 @@
 //! from, so decapsulation copies nothing.
 #![forbid(unsafe_code)]
 
-pub(crate) mod address;
-pub(crate) mod flow;
+pub mod address;
+pub mod flow;
 pub mod inner;
 pub mod outer;
 mod reason;
@@ -16,8 +16,8 @@ mod vni_set;
 pub mod vxlan;
 
 pub(crate) use reason::{Reason, reasons};
-pub use tunnel::{Decapsulated, DropReason, LinkType};
-pub(crate) use tunnel::{Direction, Encapsulation, Scope, UnknownEncapsulation};
+pub use tunnel::{Decapsulated, DropReason, Encapsulation, LinkType, Scope};
+pub(crate) use tunnel::{Direction, UnknownEncapsulation};
 pub use vni::Vni;
 pub use vni_set::VniRange;
 pub(crate) use vni_set::VniSet;
