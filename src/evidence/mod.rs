@@ -7,7 +7,7 @@
 //! unless power was lost and nothing was synced.
 //!
 //! A line is whole when its newline is there. A crash in the middle of one leaves a torn last line.
-//! What it was to announce has not happened then, and the next start cuts it off.
+//! The event that it was to announce has not happened then, and the next start cuts the line off.
 
 pub(crate) mod catalogue;
 mod contents;

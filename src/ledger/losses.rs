@@ -33,7 +33,7 @@ pub struct Losses {
     missing: u64,
     /// The losses that are not zero, the largest first.
     lost: Vec<(Place, u64)>,
-    /// What was not to be kept, or not by itself: name and number, the largest first.
+    /// Counts of what was not to be kept, or not by itself: name and number, the largest first.
     besides: Vec<(String, u64)>,
     /// The VNIs whose frames are not allowed, as far as they are known.
     whose: String,

@@ -4,8 +4,8 @@ use super::catalogue::{Facts, Weighed, Weight};
 use crate::wire::{DropReason, reasons};
 
 reasons! {
-    /// Why the program in the kernel did not redirect a frame, which then took the way through the
-    /// worker.
+    /// The reason why the program in the kernel did not redirect a frame, which then took the way
+    /// through the worker.
     pub enum NotRedirected {
         /// The datagram is not one with a faultless VXLAN header and a frame of usual length, and
         /// nothing else.
@@ -18,7 +18,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why an output did not write a frame it was offered.
+    /// The reason why an output did not write a frame it was offered.
     pub enum OutputDrop {
         /// The output is behind and its memory is full.
         LaneFull = "lane_full",

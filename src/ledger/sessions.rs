@@ -23,7 +23,7 @@ const BLOCKS: usize = 27;
 /// One mirror session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionTotals {
-    /// Which session it is.
+    /// The session.
     #[serde(flatten)]
     pub session: Session,
     /// Frames.
@@ -64,7 +64,7 @@ impl Default for SessionCounts {
     }
 }
 
-/// Where the cells of a session are, which whoever counts a train of its frames looks up once.
+/// The place of the cells of a session. Whoever counts a train of its frames looks it up once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Seat {
     block: usize,

@@ -20,9 +20,9 @@
 //! compiler keeps the order, too. On ARM they are `stlr` and `ldar` (or `ldapr`), without which a
 //! reader could see `written` grow before `offered`.
 //!
-//! What moves from one counter to another later, as frames that are `gone`, is counted on its own
-//! and is in no equation, so it needs no order. The moves are made when the sensor has ended
-//! ([`Snapshot::settled`]): no counter of a running sensor falls.
+//! Frames and bytes that move from one counter to another later, as those that are `gone`, are
+//! counted on their own. They are in no equation, so they need no order. The moves are made when
+//! the sensor has ended ([`Snapshot::settled`]): no counter of a running sensor falls.
 
 use std::collections::BTreeMap;
 
@@ -40,11 +40,11 @@ use crate::record::Timestamp;
 pub struct Snapshot {
     /// Version of the program.
     pub version: &'static str,
-    /// When the sensor began to receive.
+    /// Time at which the sensor began to receive.
     pub started: Timestamp,
-    /// When this was added up.
+    /// Time at which this was added up.
     pub ended: Timestamp,
-    /// What the workers counted.
+    /// Counts of the workers.
     #[serde(flatten)]
     pub datagrams: WorkerTotals,
     /// The VNIs that most of the frames have that are not allowed, as far as a program in the
@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub outputs: BTreeMap<String, OutputTotals>,
     /// The mirror sessions in the order of source and VNI.
     pub sessions: Vec<SessionTotals>,
-    /// What came from sessions beyond the limit.
+    /// Counts of what came from sessions beyond the limit.
     pub overflow: Overflow,
 }
 

@@ -1,7 +1,7 @@
 //! The worker is the receiving thread: one short loop that waits for datagrams, and for nothing
 //! else.
 //!
-//! Where nobody sends while the worker reads, it waits for its outputs too (see
+//! The worker waits for its outputs too where nobody sends while it reads (see
 //! [`WhenFull`](crate::lane::WhenFull)).
 
 use std::fmt::Debug;
@@ -101,7 +101,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         if now >= self.refresh {
             self.refresh = now + REFRESH;
             self.refresh_counters();
-            // What cannot be read now is taken over the next time, and the end tells of it.
+            // Counts that cannot be read now are taken over the next time, and the end tells of it.
             let _ = self.bypass.take_over(&mut self.step);
         }
         let rested = mem::replace(&mut self.rested, n < LITTLE);

@@ -2,8 +2,8 @@
 //!
 //! Due times come from an absolute schedule: a late frame does not make the next one later, so the
 //! rate holds on average even though a sleep always lasts too long by some tens of microseconds.
-//! What is overdue is sent at once, as a burst; a program that was suspended for a minute must not
-//! send a minute's traffic as one, so a schedule that is too late moves.
+//! Frames that are overdue are sent at once, as a burst. A program that was suspended for a minute
+//! must not send a minute's traffic as one, so a schedule that is too late moves.
 
 use std::time::{Duration, Instant};
 

@@ -12,8 +12,8 @@ use crate::session::{Session, Words};
 /// Finds the session of a frame and counts it. The table is owned by one worker: no lock, and no
 /// allocation but when a session is seen first.
 ///
-/// When the registry is full, a session that is not in this table is known to be beyond the limit
-/// by one atomic load, so a flood of new sessions never takes the lock.
+/// A full registry takes no more sessions: then one atomic load shows that a session that is not in
+/// this table is beyond the limit, so a flood of new sessions never takes the lock.
 #[derive(Debug)]
 pub struct SessionTable {
     registry: Arc<Registry>,
@@ -22,7 +22,7 @@ pub struct SessionTable {
     ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
     /// The session of the frame before: mirror traffic comes in trains.
     last: Last,
-    /// Where frames are counted, by number.
+    /// The counts of the frames, by the session's number.
     counts: Arc<SessionCounts>,
 }
 

@@ -29,26 +29,26 @@ use crate::record::Timestamp;
 /// ```
 pub trait Sink: Send + 'static {
     /// Takes the records of a chunk. Each of its frames is written or counted as dropped, now or by
-    /// [`Sink::finish`]. Who holds on to the chunk keeps its memory from the lane.
+    /// [`Sink::finish`]. An output that holds on to the chunk keeps its memory from the lane.
     fn consume(&mut self, chunk: &Arc<Lent>);
 
-    /// Called before each chunk: how far the output is behind, as [`Inbox::behind`] has it.
+    /// Hears before each chunk how far the output is behind, as [`Inbox::behind`] has it.
     fn behind(&mut self, _thousandths: u32) {}
 
-    /// Called between chunks, and at the time it returned last: the place for what is due by time.
-    /// `now` and the time of day `time` are the same time by two clocks. Returns when it wants to
-    /// be called again.
+    /// Does what is due by time. It is called between chunks, and at the time that it returned
+    /// last. `now` and the time of day `time` are the same time by two clocks. Returns the time at
+    /// which it wants to be called again.
     fn tick(&mut self, now: Instant, time: Timestamp) -> Instant;
 
-    /// Called when somebody asks for what there is so far: files that are written to are completed.
-    /// Where there is nothing to complete, nothing happens.
+    /// Completes the files that are written to. It is called when somebody asks for what there is
+    /// so far. Nothing happens where there is nothing to complete.
     fn cut(&mut self) {}
 
-    /// Called when all lanes have ended: the chunks that still come wait already, and
+    /// Hears that all lanes have ended: the chunks that still come wait already, and
     /// [`Sink::finish`] is near. Nothing has to be done for readers until then.
     fn drain(&mut self) {}
 
-    /// Called once, after the last chunk.
+    /// Ends the output. It is called once, after the last chunk.
     fn finish(&mut self);
 }
 
@@ -64,7 +64,7 @@ impl Orders {
         self.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how often that was asked for.
+    /// Returns the number of times that this was asked for.
     fn cuts(&self) -> u32 {
         self.cuts.load(Ordering::Relaxed)
     }

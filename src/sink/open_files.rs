@@ -27,7 +27,7 @@ pub(super) struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// At most `limit` files.
+    /// Makes a set of open files that has at most `limit`.
     pub(super) fn new(storage: Arc<dyn Storage>, limit: usize) -> Self {
         Self { storage, files: LruCache::unbounded(), failed: HashMap::new(), limit: limit.max(1) }
     }
@@ -35,17 +35,17 @@ impl OpenFiles {
     /// Creates the file of `session`, which must not exist.
     ///
     /// # Errors
-    /// What `open(2)` returns; `EEXIST` where the file exists.
+    /// The error of `open(2)`; `EEXIST` where the file exists.
     pub(super) fn create(&mut self, session: SessionId, path: &Path) -> io::Result<Identity> {
         self.open(session, |storage| storage.create(path))?;
         self.opened(session)?.identity()
     }
 
-    /// The file of `session`, opened again where it was closed. It has to be the one that was
-    /// created, whatever has its name now.
+    /// Returns the file of `session`, opened again where it was closed. It has to be the one that
+    /// was created, whatever has its name now.
     ///
     /// # Errors
-    /// What `open(2)` returns, or what came of flushing the file when it was closed.
+    /// The error of `open(2)`, or that of flushing the file when it was closed.
     pub(super) fn get(
         &mut self,
         session: SessionId,
@@ -107,7 +107,8 @@ impl OpenFiles {
     }
 }
 
-/// Files that an output may keep open in a process that may have so many descriptors.
+/// Returns the number of files that an output may keep open in a process that may have so many
+/// descriptors.
 #[must_use]
 pub(crate) fn allowed(descriptors: u64) -> usize {
     usize::try_from(descriptors.saturating_sub(RESERVED).max(1)).unwrap_or(usize::MAX)
@@ -144,7 +145,7 @@ mod tests {
         assert_eq!(open.create(ids[0], &path(ids[0])).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         drop(open.take(ids[0]));
         assert!(open.files.len() <= 3);
-        // What took its name is not written to.
+        // A file that took its name is not written to.
         std::fs::remove_file(path(ids[0])).unwrap();
         std::fs::write(path(ids[0]), "another's").unwrap();
         assert_eq!(open.get(ids[0], &path(ids[0]), &files[0]).unwrap_err().to_string(), "another file has its name");

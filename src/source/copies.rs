@@ -113,7 +113,7 @@ impl Copies {
     /// Notes that this worker is about to accept datagrams.
     ///
     /// # Errors
-    /// What was given to all cannot be read.
+    /// The number of datagrams given to all cannot be read.
     pub(super) fn begin(&self, worker: usize) -> io::Result<()> {
         self.with(|inner| {
             let given = inner.given()?;
@@ -247,7 +247,7 @@ mod tests {
             ([ended(0, 4, 5), ended(0, 3, 5), ended(0, 0, 5)], 10, 2),
             // Nothing was given to all.
             ([ended(0, 4, 0), ended(0, 3, 0), ended(0, 0, 0)], 0, 7),
-            // What was given before they began is not of interest.
+            // Datagrams given before they began are not of interest.
             ([ended(90, 4, 5), ended(90, 3, 5), ended(90, 0, 5)], 100, 2),
             // One began later: that it has no copy of the first two is no loss.
             ([ended(0, 0, 7), ended(0, 0, 7), ended(2, 0, 5)], 10, 0),

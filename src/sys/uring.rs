@@ -45,9 +45,9 @@ impl Uring {
     /// there is no room, and where the ring is out of use.
     ///
     /// # Safety
-    /// What the request points to stays valid until the result is known. Where the ring goes out of
-    /// use, that is until [`Uring::wait`] has waited for all requests but those that are
-    /// [`Uring::unseen`].
+    /// The memory that the request points to stays valid until the result is known. If the ring
+    /// goes out of use, that is until [`Uring::wait`] has waited for all requests but those that
+    /// are [`Uring::unseen`].
     pub(super) unsafe fn push(&mut self, entry: Entry, slot: usize) -> bool {
         if !self.usable {
             return false;

@@ -33,7 +33,7 @@ pub(super) struct Backlog {
     unreadable: Episode,
 }
 
-/// What became of captures that were to be read.
+/// The captures that were to be read and turned out to be missing or unknown.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Captures on record whose file is not there.

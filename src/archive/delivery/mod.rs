@@ -299,7 +299,7 @@ impl Delivery {
         if owed.is_empty() {
             return;
         }
-        // What a line behind a break in the chain names may be another's file.
+        // A line behind a break in the chain may name another's file.
         let on_record = contents.captures.iter().take(contents.chained).map(|entry| &*entry.path);
         let vouched: BTreeSet<&str> = on_record.filter(|path| owed.contains(*path)).collect();
         let (vouched, unknown): (Vec<_>, Vec<_>) = owed.iter().cloned().partition(|path| vouched.contains(&**path));

@@ -1,4 +1,5 @@
-//! What the limits of a directory mean, said at the start: what they remove cannot be had back.
+//! The advice says at the start what the limits of a directory mean: what they remove cannot be had
+//! back.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::storage::Space;
 /// A sentence, and whether it is a warning.
 type Advice = (bool, String);
 
-/// Says it.
+/// Gives the advice about `plan` to the log.
 pub(super) fn give(plan: &FilePlan, space: Option<Space>) {
     for (is_warning, text) in advice(plan, space) {
         if is_warning {
@@ -21,7 +22,8 @@ pub(super) fn give(plan: &FilePlan, space: Option<Space>) {
     }
 }
 
-/// What is worth a word about `plan`, on a file system with this room, where that is known.
+/// Returns what is worth a word about `plan`, on a file system with this room, where the room is
+/// known.
 fn advice(plan: &FilePlan, space: Option<Space>) -> Vec<Advice> {
     let budget = &plan.archive.budget;
     let mut advice = Vec::new();
@@ -68,7 +70,7 @@ fn advice(plan: &FilePlan, space: Option<Space>) -> Vec<Advice> {
     advice
 }
 
-/// A duration as it is typed.
+/// Returns a duration as it is typed.
 fn in_words(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }

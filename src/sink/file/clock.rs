@@ -9,9 +9,10 @@ pub enum Clock {
     /// any more.
     #[default]
     Wall,
-    /// The frames' own: a file ends with the first frame of its session that is of another
-    /// interval. For frames of another day, which the time of day would find to be over at every
-    /// look. No frame ends the file of another session, for sessions can be of different days.
+    /// The time of the frames: a file ends with the first frame of its session that is of another
+    /// interval. This is for frames of another day, which the time of day would find to be over at
+    /// every look. No frame ends the file of another session, for sessions can be of different
+    /// days.
     Frames,
 }
 

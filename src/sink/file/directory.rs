@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::storage::{Disk, Storage, probe};
 
-/// Why a directory cannot take captures.
+/// The reason why a directory cannot take captures.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write captures to {directory}: {error}; {advice}", directory = directory.display())]
 pub struct DirectoryError {
@@ -14,23 +14,24 @@ pub struct DirectoryError {
     advice: &'static str,
 }
 
-/// Of /proc and its like, and of what `chattr +i` protects from everybody.
+/// The advice about /proc and its like, and about what `chattr +i` protects from everybody.
 const NO_PLACE: &str =
     "that is no place for files: a virtual file system, or marked immutable; name another with --write";
 
-/// Of a mount that is read-only, for all or, by the protection of a unit, for this process alone.
+/// The advice about a mount that is read-only, for all or, by the protection of a unit, for this
+/// process alone.
 const READ_ONLY: &str = "it is read-only for this process: name another with --write, or in a unit of systemd allow this one \
                          (`systemctl edit` the unit: [Service] ReadWritePaths=DIR)";
 
 /// Creates `directory` where it is missing and proves that files can be created in it.
 ///
 /// # Errors
-/// What the file system says, and what to do.
+/// The error of the file system, and what to do.
 pub(crate) fn prepare(directory: &Path) -> Result<(), DirectoryError> {
     let fail = |error: io::Error| {
         let advice = match error.kind() {
             _ if error.raw_os_error() == Some(libc::EPERM) => NO_PLACE,
-            // What is missing above it would have been created.
+            // Directories that are missing above it would have been created.
             io::ErrorKind::NotFound => NO_PLACE,
             io::ErrorKind::PermissionDenied => "make it writable for this user, or name another with --write",
             io::ErrorKind::ReadOnlyFilesystem => READ_ONLY,

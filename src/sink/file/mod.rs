@@ -43,22 +43,22 @@ use crate::record::compress::Compressors;
 use crate::route::{Registry, SessionId};
 use crate::storage::{Disk, Storage};
 
-/// How often it is made sure that the files are still there, and as they were written: somebody may
-/// have removed the directory.
+/// The time from one look to the next that makes sure that the files are still there, and as they
+/// were written: somebody may have removed the directory.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Why the output could not start.
+/// The reason why the output could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// Nothing can be written there.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// What is there cannot be continued.
+    /// The archive that is there cannot be continued.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
 }
 
-/// The records of a chunk, which who hashes them holds on to.
+/// The records of a chunk, which stay as long as somebody hashes them.
 struct Records(Arc<Lent>);
 
 impl AsRef<[u8]> for Records {
@@ -72,19 +72,19 @@ impl AsRef<[u8]> for Records {
 pub struct FileSink {
     registry: Arc<Registry>,
     shared: Shared,
-    /// By session number.
+    /// The files of the sessions, by session number.
     sessions: Vec<Option<SessionFiles>>,
     next_sweep: Instant,
-    /// When it is next made sure that the files are still there.
+    /// The time of the next look that makes sure that the files are still there.
     next_look: Instant,
 }
 
 impl FileSink {
-    /// An output that writes by `plan`, names sessions from `registry`, and counts in `output`.
-    /// `workers` count what the kernel drops.
+    /// Opens an output that writes by `plan`, names sessions from `registry`, and counts in
+    /// `output`. The `workers` count what the kernel drops.
     ///
     /// # Errors
-    /// Why captures cannot be written there.
+    /// The reason why captures cannot be written there.
     pub fn open(
         plan: FilePlan,
         registry: Arc<Registry>,
@@ -95,7 +95,7 @@ impl FileSink {
         Self::on(Arc::new(Disk::below(&plan.directory, plan.direct)), plan, registry, output, workers)
     }
 
-    /// The same on another storage, in a directory that is there.
+    /// Opens the same output on another storage, in a directory that is there.
     fn on(
         storage: Arc<dyn Storage>,
         plan: FilePlan,
@@ -133,7 +133,7 @@ impl FileSink {
         Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
     }
 
-    /// `records` are those of the run, and part of `all`.
+    /// Appends `records`, which are those of the run, and part of `all`.
     fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
         let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
         files.append(run, records, all, &mut self.shared);
@@ -162,7 +162,7 @@ impl FileSink {
         (bytes > 0).then_some(bytes)
     }
 
-    /// Counts what was written and is gone.
+    /// Counts the frames that were written and are gone.
     fn hear_of_gone(&mut self) {
         for gone in self.shared.archive.gone() {
             self.sessions.iter_mut().flatten().for_each(|files| files.hear_of_gone(gone));
@@ -171,7 +171,7 @@ impl FileSink {
     }
 }
 
-/// The files of session `id`, which come into being when it has its first frame.
+/// Returns the files of session `id`, which come into being when it has its first frame.
 fn session<'a>(
     sessions: &'a mut Vec<Option<SessionFiles>>,
     registry: &Registry,

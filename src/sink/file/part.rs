@@ -36,20 +36,20 @@ impl Batch {
     }
 }
 
-/// A file that is written to. What it was given is on its way into the file until the storage says
-/// that it has settled; only then do frames count as written.
+/// A file that is written to. Bytes that it was given are on their way into the file until the
+/// storage says that they have settled. Only then do frames count as written.
 pub(super) struct Part {
     pub(super) names: Names,
-    /// Which file it is, whatever has its name.
+    /// The identity of the file, whatever has its name.
     pub(super) file: Identity,
     /// Receive time at which the file ends.
     pub(super) ends: Timestamp,
-    /// What the kernel had dropped when the file began.
+    /// Datagrams that the kernel had dropped when the file began.
     pub(super) kernel_dropped: u64,
-    /// From the first write until the file is complete.
+    /// The compressor, from the first write until the file is complete.
     compressor: Option<Compressor>,
     compressed: bool,
-    /// Under which what the file was given is hashed.
+    /// The number under which the bytes that the file was given are hashed.
     number: FileNumber,
     /// Bytes of the capture before compression.
     raw: u64,
@@ -57,9 +57,9 @@ pub(super) struct Part {
     stored: u64,
     /// Frames that the file was given.
     frames: u64,
-    /// What has not settled: where it ends in the file, and what it is.
+    /// Batches that have not settled, each with the place where it ends in the file.
     unsettled: VecDeque<(u64, Batch)>,
-    /// What has settled, and where it ends.
+    /// The sum of the batches that have settled, which end at `whole`.
     settled: Batch,
     whole: u64,
     /// Bytes that were said to have settled.
@@ -96,7 +96,7 @@ impl Part {
     /// Gives `bytes` of the capture to the file, and to be hashed.
     ///
     /// # Errors
-    /// What the storage says. The file may have taken some of the bytes.
+    /// The error of the storage. The file may have taken some of the bytes.
     pub(super) fn write(
         &mut self,
         file: &mut dyn StoredFile,
@@ -154,8 +154,8 @@ impl Part {
         file.flush()
     }
 
-    /// Hears that the first `settled` bytes of the file are there for good. Returns what this makes
-    /// written.
+    /// Hears that the first `settled` bytes of the file are there for good. Returns the sum of the
+    /// batches that this makes written.
     pub(super) fn settle(&mut self, settled: u64) -> Batch {
         self.reached = self.reached.max(settled);
         let mut written = Batch::default();
@@ -167,14 +167,14 @@ impl Part {
         written
     }
 
-    /// Gives up what has not settled: what it is.
+    /// Gives up the batches that have not settled, and returns their sum.
     pub(super) fn give_up(&mut self) -> Batch {
         let mut lost = Batch::default();
         self.unsettled.drain(..).for_each(|(_, batch)| lost.add(batch));
         lost
     }
 
-    /// What has not settled.
+    /// Returns the sum of the batches that have not settled.
     pub(super) fn unsettled(&self) -> Batch {
         let mut all = Batch::default();
         self.unsettled.iter().for_each(|(_, batch)| all.add(*batch));
@@ -186,33 +186,33 @@ impl Part {
         !self.unsettled.is_empty()
     }
 
-    /// Frames that the file was given.
+    /// Returns the number of frames that the file was given.
     pub(super) fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// What is in the file.
+    /// Returns the sum of the batches that are in the file.
     pub(super) fn settled(&self) -> Batch {
         self.settled
     }
 
-    /// Where the last whole record that is in the file ends.
+    /// Returns the place where the last whole record that is in the file ends.
     pub(super) fn whole(&self) -> u64 {
         self.whole
     }
 
-    /// What has the file's name in its place, or what somebody made of it. It may have any length
-    /// from what has settled to `most`: direct writes are on their way.
+    /// Says what has the file's name in its place, or what somebody made of the file. The file may
+    /// have any length from what has settled to `most`: direct writes are on their way.
     pub(super) fn changed(&self, storage: &dyn Storage, most: u64) -> Option<Changed> {
         changed(storage, &self.names.part, &self.file, self.reached..=most)
     }
 
-    /// Bytes of the capture before compression.
+    /// Returns the number of bytes of the capture before compression.
     pub(super) fn raw(&self) -> u64 {
         self.raw
     }
 
-    /// Bytes given to the file.
+    /// Returns the number of bytes given to the file.
     pub(super) fn stored(&self) -> u64 {
         self.stored
     }
@@ -227,14 +227,14 @@ impl Part {
         !self.compressed
     }
 
-    /// The least receive time that belongs into a file which is cut at every `interval`: an
-    /// interval before its own begins, as frames may come late. Before that, the clock was set
-    /// back.
+    /// Returns the least receive time that belongs into a file which is cut at every `interval`. It
+    /// is an interval before the file's own begins, as frames may come late. Before that, the clock
+    /// was set back.
     pub(super) fn begins(&self, interval: Duration) -> Timestamp {
         self.ends.saturating_sub(interval.saturating_mul(2))
     }
 
-    /// Under which number what the file was given is hashed.
+    /// Returns the number under which the bytes that the file was given are hashed.
     pub(super) fn number(&self) -> FileNumber {
         self.number
     }

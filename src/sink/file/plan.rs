@@ -9,10 +9,10 @@ use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::storage::Direct;
 
-/// What captures are like, and where they go.
+/// The form of captures, and the place where they go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePlan {
-    /// Where the sessions' directories are.
+    /// The directory that has the sessions' directories.
     pub directory: PathBuf,
     /// Bytes of a file at most, before compression, unless a single record is larger.
     pub rotate_size: u64,
@@ -20,28 +20,28 @@ pub struct FilePlan {
     pub rotate_frames: Option<u64>,
     /// A file ends at a multiple of this since the epoch.
     pub rotate_time: Duration,
-    /// The time of which that is a multiple.
+    /// The clock by whose time files end.
     pub clock: Clock,
     /// Bytes kept of a frame, as the file header says.
     pub snaplen: u32,
-    /// How long a record stays in a buffer.
+    /// Time that a record stays in a buffer.
     pub linger: Duration,
     /// Bytes that the buffers of all sessions may use.
     pub buffer_memory: usize,
     /// Files open at the same time.
     pub open_files: usize,
-    /// What the files look like.
+    /// Format of the files.
     pub format: Format,
-    /// How they are compressed.
+    /// Compression of the files, if they are compressed.
     pub compression: Option<Compression>,
-    /// Which files are written past the page cache.
+    /// Choice of the files that are written past the page cache.
     pub direct: Direct,
-    /// What becomes of complete files.
+    /// Plan for complete files: what becomes of them.
     pub archive: ArchivePlan,
 }
 
 impl FilePlan {
-    /// Plain files of whole frames below `directory`, each of a session, which nothing cuts.
+    /// Plans plain files of whole frames below `directory`, each of a session, which nothing cuts.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self {

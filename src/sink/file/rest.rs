@@ -10,21 +10,22 @@ use std::time::{Duration, Instant};
 use super::part::Batch;
 use crate::archive::FileNumber;
 
-/// How long a session has to be without a frame until its file may be completed for it.
+/// The time that a session has to be without a frame until its file may be completed for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest that a session is waited for, whatever it did before: a few files an hour are not
 /// many.
 pub(super) const LONGEST: Duration = Duration::from_secs(600);
 
-/// Since when a session rests.
+/// The rest of a session: the time since when it rests, and the time that it has to.
 #[derive(Debug)]
 pub(super) struct Rest {
-    /// The file, and how many frames it had, when a sweep last found another number.
+    /// The file and its number of frames, as of the sweep that last found another number.
     seen: Option<(FileNumber, u64)>,
     since: Instant,
-    /// After how long its file may be completed. It doubles, up to [`LONGEST`], with each file that
-    /// is: a session that sends a frame now and then would else have a file for each.
+    /// The time of rest after which the session's file may be completed. It doubles, up to
+    /// [`LONGEST`], with each file that is: a session that sends a frame now and then would else
+    /// have a file for each.
     patience: Duration,
 }
 
@@ -33,10 +34,10 @@ impl Rest {
         Self { seen: None, since: Instant::now(), patience: PATIENCE }
     }
 
-    /// A sweep finds file `number` with `given` frames, and `buffered` ones that it is to have.
-    /// Returns since when the session rests, if that is long enough.
+    /// Notes that a sweep finds file `number` with `given` frames, and `buffered` ones that it is
+    /// to have. Returns the time since when the session rests, if that is long enough.
     ///
-    /// No clock is read for each frame: that something came is seen by the number of frames.
+    /// No clock is read for each frame: the number of frames shows that something came.
     pub(super) fn look(&mut self, now: Instant, number: FileNumber, given: u64, buffered: Batch) -> Option<Instant> {
         let found = Some((number, given + buffered.frames));
         if self.seen != found {
@@ -45,7 +46,7 @@ impl Rest {
         (now.saturating_duration_since(self.since) >= self.patience).then_some(self.since)
     }
 
-    /// The file is completed because of it.
+    /// Notes that the file is completed because its session rests.
     pub(super) fn heed(&mut self) {
         self.patience = self.patience.saturating_mul(2).min(LONGEST);
     }

@@ -15,12 +15,12 @@ pub(super) const LEFT_ALONE: usize = 256;
 /// microseconds, and the archive publishes up to 1024 together.
 pub(super) const AT_ONCE: usize = 512;
 
-/// What a sweep finds.
+/// The findings of a sweep.
 #[derive(Debug, Default)]
 pub(super) struct Resting {
     /// Compressors in use.
     busy: usize,
-    /// Sessions that rest: since when, and their places.
+    /// Sessions that rest: the time since when each does, and its place.
     found: Vec<(Instant, usize)>,
 }
 

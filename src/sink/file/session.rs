@@ -25,7 +25,7 @@ use crate::wire::{Direction, inner};
 /// written as it is.
 const BUFFER: usize = 64 * 1024;
 
-/// What captures say that wrote them.
+/// The program that captures name as their writer.
 const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION"));
 
 /// The files of one mirror session: those published, and the current one if there is any.
@@ -43,31 +43,31 @@ pub(super) struct SessionFiles {
     losses: Losses,
     /// Frames lost that nothing in a file tells of.
     pub(super) untold: u64,
-    /// Where these files fail, and others do not.
+    /// The failure of these files, while they fail and others do not.
     outage: Option<Outage>,
-    /// Says whether frames come.
+    /// The session's rest, which shows whether frames come.
     rest: Rest,
 }
 
-/// What is not in the file yet: its beginning, and records.
+/// The part of a file that is not in it yet: its beginning, and records.
 #[derive(Debug, Default)]
 struct Buffer {
     bytes: Vec<u8>,
     batch: Batch,
-    /// When the oldest of what is here or has not settled came.
+    /// The time at which the oldest of what is here or has not settled came.
     since: Option<Instant>,
-    /// How many bytes there were when they were written last: as many are expected again.
+    /// Number of bytes that there were when they were written last: as many are expected again.
     usual: usize,
 }
 
-/// What still fits into the current file.
+/// The room that the current file still has.
 #[derive(Debug, Clone, Copy)]
 struct Room {
     bytes: u64,
     frames: u64,
     begins: Timestamp,
     ends: Timestamp,
-    /// The first record fits whatever its size.
+    /// True while the file has no frame: the first record fits whatever its size.
     empty: bool,
 }
 
@@ -150,7 +150,7 @@ impl SessionFiles {
     }
 
     /// Adds records that belong into the current file. Where the storage fails before all of them
-    /// are added, the file is closed, and how many were not is returned.
+    /// are added, closes the file. Returns the number of frames that were not added.
     fn add(&mut self, piece: &Piece<'_>, all: &Bytes, shared: &mut Shared) -> u64 {
         if shared.plan.format == Format::Pcap {
             self.add_as_they_are(piece, all, shared)
@@ -254,12 +254,12 @@ impl SessionFiles {
         }
     }
 
-    /// The storage failed: what is not in the file is lost, `batch` included; what is in it is
-    /// kept.
+    /// Breaks the current file off because the storage failed. What is not in the file is lost,
+    /// `batch` included. What is in it is kept.
     fn break_off(&mut self, what: &str, error: &io::Error, mut batch: Batch, shared: &mut Shared) {
         self.settle(shared);
         let Some(mut part) = self.current.take() else { return };
-        // What failed may have left more behind what has settled.
+        // The attempt that failed may have left more behind what has settled.
         if let Some(changed) = part.changed(&*shared.storage, u64::MAX) {
             self.lose_batch(OutputDrop::WriteError, batch, shared);
             return self.forget(part, changed, shared);
@@ -277,7 +277,7 @@ impl SessionFiles {
         {
             self.close(&part, whole, shared);
         } else {
-            // It is salvaged as one that a crash left behind.
+            // The file is salvaged as one that a crash left behind.
             drop(shared.open.take(self.id));
             shared.archive.forget(part.number());
             let Batch { frames, frame_bytes, .. } = part.settled();
@@ -295,8 +295,8 @@ impl SessionFiles {
         }
     }
 
-    /// Somebody removed the file, or changed it: what was written to it is lost, and so is what is
-    /// buffered for it. What has its name stays as it is.
+    /// Forgets the file, which somebody removed or changed. The frames that were written to it are
+    /// lost, and so are those buffered for it. Anything that has its name stays as it is.
     fn forget(&mut self, mut part: Part, changed: Changed, shared: &mut Shared) {
         drop(shared.open.take(self.id));
         shared.archive.forget(part.number());
@@ -340,7 +340,8 @@ impl SessionFiles {
         self.untold += batch.told;
     }
 
-    /// Frames turned out to be gone that were in a file already. The archive puts them on record.
+    /// Hears that frames turned out to be gone that were in a file already. The archive puts them
+    /// on record.
     pub(super) fn hear_of_gone(&mut self, gone: Gone) {
         if gone.session == self.session {
             self.untold += gone.frames;
@@ -367,7 +368,8 @@ impl SessionFiles {
         self.current.as_ref().is_some_and(Part::compresses)
     }
 
-    /// Since when no frame came, if that is long enough for the file to be completed.
+    /// Returns the time since when no frame came, if that is long enough for the file to be
+    /// completed.
     pub(super) fn rests(&mut self, now: Instant) -> Option<Instant> {
         let part = self.current.as_ref()?;
         self.rest.look(now, part.number(), part.frames(), self.buffer.batch)
@@ -379,7 +381,7 @@ impl SessionFiles {
         self.publish(shared);
     }
 
-    /// Bytes of the file that is written to.
+    /// Returns the number of bytes of the file that is written to.
     pub(super) fn open_bytes(&self) -> u64 {
         self.current.as_ref().map_or(0, Part::stored)
     }
@@ -387,7 +389,8 @@ impl SessionFiles {
     /// Begins a file whose first frame came at `start`.
     fn create(&mut self, start: Timestamp, shared: &mut Shared) -> io::Result<()> {
         if self.sequence == 0 {
-            // There is none yet, as a rule, and that is found out only by four calls otherwise.
+            // As a rule the directory is not there yet, and otherwise only four calls find that
+            // out.
             shared.storage.create_directory(&self.directory)?;
         }
         let (names, file) = loop {
@@ -436,8 +439,8 @@ impl SessionFiles {
         Ok(())
     }
 
-    /// Completes the current file: what is buffered is written, and the file is given to who
-    /// publishes it.
+    /// Completes the current file: writes what is buffered, and gives the file to the archive,
+    /// which publishes it.
     pub(super) fn publish(&mut self, shared: &mut Shared) {
         self.write_buffer(shared);
         let Some(part) = &mut self.current else { return };
@@ -448,7 +451,8 @@ impl SessionFiles {
                 all
             };
             let (start, end) = frames.span.unwrap_or_default();
-            // Those of the file before too, where the storage failed before it could tell.
+            // The losses of the file before count too, where the storage failed before it could
+            // tell.
             let dropped = frames.told + self.untold;
             shared.plan.format.closing(&Statistics {
                 start,
@@ -482,7 +486,7 @@ impl SessionFiles {
         self.close(&part, length, shared);
     }
 
-    /// Gives the file, which is complete with `length` bytes, to who publishes it.
+    /// Gives the file, which is complete with `length` bytes, to the archive, which publishes it.
     fn close(&mut self, part: &Part, length: u64, shared: &mut Shared) {
         drop(shared.open.take(self.id));
         if length != part.stored() {
@@ -506,7 +510,8 @@ impl SessionFiles {
         });
     }
 
-    /// Ends: the current file is published, and losses that belong to none are told.
+    /// Ends the files of the session: publishes the current one, and tells the losses that belong
+    /// to none.
     pub(super) fn end(&mut self, shared: &mut Shared) {
         self.publish(shared);
         if self.losses.total() > 0 {
@@ -514,7 +519,7 @@ impl SessionFiles {
         }
     }
 
-    /// As if the time to try again had come.
+    /// Acts as if the time to try again had come.
     #[cfg(test)]
     pub(super) fn retry_now(&mut self) {
         self.outage.iter_mut().for_each(|outage| outage.retry = Instant::now());
@@ -533,8 +538,8 @@ impl Buffer {
 }
 
 impl Room {
-    /// The records of the rest of a run that fit. A file that is empty takes the first whatever its
-    /// size.
+    /// Returns the records of the rest of a run that fit. A file that is empty takes the first
+    /// whatever its size.
     fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
         let all = u64::from(run.frames);
         let is_whole_run = records.len() == (run.end - run.start) as usize;
@@ -550,7 +555,7 @@ impl Room {
         let (mut length, mut encoded, mut frames) = (0, 0, 0);
         let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
         for record in pcap::records(records) {
-            // Whatever a record may have to tell besides the frame.
+            // The length has room for whatever a record may have to tell besides the frame.
             encoded += format.record_len(record.frame.len(), Some(Direction::Inbound), 1) as u64;
             let fits =
                 encoded <= self.bytes && frames < self.frames && (self.begins..self.ends).contains(&record.timestamp);
@@ -573,7 +578,7 @@ fn remove(storage: &dyn Storage, part: &Path) {
     }
 }
 
-/// The description of a session in pcapng files.
+/// Returns the description of a session in pcapng files.
 fn describe(session: &Session) -> String {
     let scope = session.scope.map(|scope| format!(", scope {scope}")).unwrap_or_default();
     let encapsulation = session.encapsulation.label().to_uppercase();

@@ -13,27 +13,27 @@ use crate::record::compress::Compressors;
 use crate::sink::open_files::OpenFiles;
 use crate::storage::{Storage, explain};
 
-/// How long after a failure the output drops frames before it tries again.
+/// The time after a failure in which the output drops frames before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long writes have to succeed until a failure is over: a full disk takes a little now and
-/// then.
+/// The time for which writes have to succeed until a failure is over: a full disk takes a little
+/// now and then.
 pub(super) const CALM: Duration = Duration::from_secs(3);
 
 /// The output's end of the ledger and the state that all sessions share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) plan: FilePlan,
-    /// How the names of files end.
+    /// The end of the names of files.
     pub(super) ending: String,
     pub(super) host: Host,
     pub(super) counters: Arc<OutputCounters>,
-    /// What the kernel dropped is counted there.
+    /// The counters of the workers, which count what the kernel dropped.
     pub(super) workers: Vec<Arc<WorkerCounters>>,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) open: OpenFiles,
     pub(super) archive: Archive,
-    /// Where files are compressed.
+    /// The compressors, where files are compressed.
     pub(super) compressors: Option<Compressors>,
     /// Number of the file begun last.
     pub(super) number: FileNumber,
@@ -42,13 +42,13 @@ pub(super) struct Shared {
     /// True from the time when all lanes have ended. What is buffered is not written for readers
     /// any more: each file is written and completed in one go, and the next one has its compressor.
     pub(super) is_draining: bool,
-    /// Where the storage as a whole fails.
+    /// The failure of the storage as a whole, while there is one.
     pub(super) outage: Option<Outage>,
-    /// When a line about the failure of a session's own files may be logged again.
+    /// The time from which a line about the failure of a session's own files may be logged again.
     pub(super) next_log: Instant,
 }
 
-/// What captures say of this machine.
+/// The names of this machine and of its system, as captures have them.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) name: String,
@@ -70,7 +70,7 @@ pub(super) struct Outage {
     pub(super) reason: OutputDrop,
     pub(super) retry: Instant,
     pub(super) began: Instant,
-    /// The first write that succeeded since the last that did not.
+    /// Time of the first write that succeeded since the last that did not.
     pub(super) calm: Option<Instant>,
 }
 
@@ -141,12 +141,12 @@ impl Shared {
         self.number
     }
 
-    /// Datagrams that the kernel dropped so far.
+    /// Returns the number of datagrams that the kernel dropped so far.
     pub(super) fn kernel_dropped(&self) -> u64 {
         self.workers.iter().map(|worker| worker.kernel_dropped.get()).sum()
     }
 
-    /// A write has succeeded.
+    /// Notes that a write has succeeded.
     pub(super) fn succeed(&mut self, own: &mut Option<Outage>) {
         for outage in self.outage.iter_mut().chain(own) {
             outage.calm.get_or_insert_with(Instant::now);

@@ -1,4 +1,4 @@
-//! What is wrong with an interface and cannot be mended by this process.
+//! A complaint says what is wrong with an interface and cannot be mended by this process.
 
 use std::fmt;
 use std::io;
@@ -6,11 +6,11 @@ use std::io;
 /// Something about an interface that is not as it should be and that the process may not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Complaint {
-    /// What is wrong, in half a sentence.
+    /// The fault, in half a sentence.
     pub what: String,
-    /// What to do about it, as root.
+    /// The command to run about it, as root.
     pub command: String,
-    /// Says whether no frame is to enter the interface until that is done.
+    /// True where no frame is to enter the interface until that is done.
     pub closes: bool,
 }
 

@@ -19,19 +19,19 @@ pub(in crate::sink) enum Fault {
     Preceded(String),
     /// IPv6 is on.
     Ipv6,
-    /// It has addresses.
+    /// The interface has addresses.
     Addressed(Vec<Address>),
-    /// It speaks ARP.
+    /// The interface speaks ARP.
     Arp,
-    /// It is not promiscuous.
+    /// The interface is not promiscuous.
     NotPromiscuous,
 }
 
 impl Fault {
-    /// What is wrong with an interface now, the worst first.
+    /// Finds what is wrong with an interface now, the worst first.
     ///
     /// # Errors
-    /// What netlink says.
+    /// The error of netlink.
     pub(in crate::sink) fn find(netlink: &RouteSocket, link: &Link) -> io::Result<Vec<Self>> {
         let lacks = |flag: i32| link.flags & flag.cast_unsigned() == 0;
         let mut found = Vec::new();
@@ -39,7 +39,7 @@ impl Fault {
             found.push(Self::Heard);
         }
         found.extend(tcx::first(&link.name).map(Self::Preceded));
-        // Before addresses: those of IPv6 go with it.
+        // IPv6 is looked at before addresses: those of IPv6 go with it.
         if !is_without_ipv6(&link.name) {
             found.push(Self::Ipv6);
         }
@@ -56,10 +56,10 @@ impl Fault {
         Ok(found)
     }
 
-    /// Sets it as it should be.
+    /// Sets the setting as it should be.
     ///
     /// # Errors
-    /// `EPERM` without CAP_NET_ADMIN. Else what the kernel says.
+    /// `EPERM` without CAP_NET_ADMIN, else the error of the kernel.
     pub(in crate::sink) fn mend(&self, netlink: &RouteSocket, link: &Link) -> io::Result<()> {
         match self {
             Self::Heard => {
@@ -71,13 +71,13 @@ impl Fault {
                 }
                 Ok(())
             }
-            // It is not the sensor's to remove: whoever attached it may need it, or attaches it
-            // again.
+            // The program is not the sensor's to remove: whoever attached it may need it, or
+            // attaches it again.
             Self::Preceded(_) => Ok(()),
             Self::Ipv6 => switch_off_ipv6(netlink, link),
             Self::Addressed(addresses) => {
                 addresses.iter().try_for_each(|address| match netlink.remove_address(link.index, *address) {
-                    // It went with another, or with IPv6.
+                    // The address went with another, or with IPv6.
                     Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
                     other => other,
                 })
@@ -89,7 +89,7 @@ impl Fault {
         }
     }
 
-    /// What is wrong with `interface`, and the command that mends it.
+    /// Says what is wrong with `interface`, and which command mends it.
     pub(in crate::sink) fn complaint(&self, interface: &str) -> Complaint {
         let (what, command) = match self {
             Self::Heard => (
@@ -133,7 +133,7 @@ fn setting(interface: &str, name: &str) -> PathBuf {
 fn is_without_ipv6(interface: &str) -> bool {
     let reads = |name, wanted| match fs::read_to_string(setting(interface, name)) {
         Ok(value) => value.trim() == wanted,
-        // No IPv6 in this kernel.
+        // This kernel has no IPv6.
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
     reads("disable_ipv6", "1") || reads("addr_gen_mode", "1")
@@ -144,13 +144,13 @@ pub(super) fn switch_off_ipv6(netlink: &RouteSocket, link: &Link) -> io::Result<
     let path = setting(&link.name, "disable_ipv6");
     match fs::read_to_string(&path) {
         Ok(value) if value.trim() == "1" => return Ok(()),
-        // No IPv6 in this kernel.
+        // This kernel has no IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         _ => {}
     }
     match fs::write(&path, "1") {
-        // In a container /proc/sys is read-only; this comes close: no address of its own, so
-        // nothing to ask routers for.
+        // In a container /proc/sys is read-only. This comes close: the interface has no address of
+        // its own, so there is nothing to ask routers for.
         Err(error) if is_denied(&error) => netlink.no_link_local(link.index),
         other => other,
     }

@@ -2,8 +2,8 @@
 //!
 //! An interface that does not exist is created, and ceases to exist with the [`Interface`]. One
 //! that exists, made by `ip tuntap add dev NAME mode tap user USER`, is used: then the sensor needs
-//! no privilege, and changes what is not as it should be only if it may. What it may not change it
-//! tells, with the command that does (`Interface::complaints`).
+//! no privilege, and changes what is not as it should be only if it may. It tells what it may not
+//! change, with the command that does (`Interface::complaints`).
 //!
 //! Set up for sniffing means:
 //!
@@ -40,22 +40,22 @@ pub use crate::sys::tun::Kind;
 /// MTU of the interface where nothing else is asked for, in bytes: that of AWS's networks.
 pub(crate) const DEFAULT_MTU: u32 = 9001;
 
-/// How long to wait for an interface that is attached to. The kernel may take a moment to let go of
-/// it after a process was killed, where that used io_uring.
+/// The time to wait for an interface that is attached to. The kernel may take a moment to let go of
+/// it after a process was killed, where that process used io_uring.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// An interface to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfacePlan {
-    /// Its name, 15 bytes at most.
+    /// Name of the interface, 15 bytes at most.
     pub name: String,
-    /// With Ethernet headers or without.
+    /// Kind of the interface: with Ethernet headers or without.
     pub kind: Kind,
-    /// Its MTU at least, in bytes.
+    /// MTU of the interface at least, in bytes.
     pub mtu: u32,
 }
 
-/// Why there is no such interface.
+/// The reason why there is no such interface.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
     /// The name is not one that an interface can have.
@@ -63,7 +63,7 @@ pub enum InterfaceError {
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The fault of the name.
         reason: &'static str,
     },
     /// The kernel has no tun driver here.
@@ -110,12 +110,12 @@ pub enum InterfaceError {
     Taken {
         /// The interface.
         name: String,
-        /// What it is.
+        /// The kind of thing that has the name.
         what: String,
         /// `tap` or `tun`.
         kind: &'static str,
     },
-    /// Somebody else has it.
+    /// Another process has the interface.
     #[error("{name} is in use by another process: choose another name, or stop that process")]
     Busy {
         /// The interface.
@@ -129,24 +129,24 @@ pub enum InterfaceError {
     NoFilter {
         /// The interface.
         name: String,
-        /// What the kernel said.
+        /// The error of the kernel.
         error: io::Error,
     },
-    /// Anything else.
+    /// Any other step failed.
     #[error("cannot {action} {name}: {error}")]
     Step {
-        /// What was to be done.
+        /// The step that was to be done.
         action: &'static str,
         /// The interface.
         name: String,
-        /// What the kernel said.
+        /// The error of the kernel.
         error: io::Error,
     },
 }
 
 impl InterfaceError {
-    /// Says whether it may be possible later: the interface, which may not be created, is not there
-    /// yet, or somebody still has it.
+    /// Says whether opening the interface may be possible later: the interface, which may not be
+    /// created, is not there yet, or somebody still has it.
     #[must_use]
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Privilege { .. } | Self::Busy { .. })
@@ -169,7 +169,7 @@ impl Interface {
     /// just ending.
     ///
     /// # Errors
-    /// What stands in the way, and what to do about it.
+    /// The obstacle, and what to do about it.
     pub fn open(plan: &InterfacePlan) -> Result<Self, InterfaceError> {
         let deadline = Instant::now() + BUSY;
         loop {
@@ -180,7 +180,7 @@ impl Interface {
         }
     }
 
-    /// As [`Interface::open`], but without waiting.
+    /// Opens the interface as [`Interface::open`] does, but without waiting.
     ///
     /// # Errors
     /// As [`Interface::open`].
@@ -203,38 +203,38 @@ impl Interface {
         Ok(Self { tun, name: plan.name.clone(), index: link.index, created, complaints })
     }
 
-    /// Says whether it was created here, and will cease to exist with this value.
+    /// Says whether the interface was created here, and will cease to exist with this value.
     #[must_use]
     pub(crate) fn created(&self) -> bool {
         self.created
     }
 
-    /// Its number.
+    /// Returns the number of the interface.
     #[cfg(test)]
     pub(crate) fn index(&self) -> u32 {
         self.index
     }
 
-    /// What is not as it should be, for want of privilege.
+    /// Returns what is not as it should be, for want of privilege.
     #[cfg(test)]
     pub(crate) fn complaints(&self) -> &[Complaint] {
         &self.complaints
     }
 
-    /// Says what it lacks. What closes it for frames is said by who looks after it.
+    /// Says what the interface lacks. The watch says what closes it for frames.
     pub(crate) fn complain(&self) {
         for complaint in self.complaints.iter().filter(|complaint| !complaint.closes) {
             tracing::warn!(interface = self.name, "{complaint}");
         }
     }
 
-    /// Says whether no frame is to enter it as it is: the host would hear it.
+    /// Says whether no frame is to enter the interface as it is: the host would hear the frame.
     #[must_use]
     pub(crate) fn is_closed(&self) -> bool {
         self.complaints.iter().any(|complaint| complaint.closes)
     }
 
-    /// The descriptor through which frames enter it.
+    /// Returns the descriptor through which frames enter the interface.
     #[must_use]
     pub fn tun(&self) -> &Tun {
         &self.tun
@@ -263,7 +263,7 @@ fn check_kind(plan: &InterfacePlan, link: &Link) -> Result<(), InterfaceError> {
     let what = match (&link.kind, link.tun) {
         (_, Some(tun)) if tun.tap == (plan.kind == Kind::Tap) => return Ok(()),
         (_, Some(tun)) => format!("a {} interface", if tun.tap { "tap" } else { "tun" }),
-        // A kernel that does not tell which. Attaching will.
+        // This kernel does not tell which. Attaching will.
         (Some(kind), None) if kind == "tun" => return Ok(()),
         (Some(kind), None) => format!("a {kind} interface"),
         (None, None) if link.flags & libc::IFF_LOOPBACK.cast_unsigned() != 0 => "the loopback interface".into(),
@@ -280,7 +280,7 @@ fn attach(plan: &InterfacePlan, existing: Option<&Link>) -> Result<Tun, Interfac
     Tun::attach(&name, plan.kind, multi_queue).map_err(|error| explain(plan, existing.is_some(), error))
 }
 
-/// What a failure to attach means.
+/// Says what a failure to attach means.
 fn explain(plan: &InterfacePlan, exists: bool, error: AttachError) -> InterfaceError {
     let (name, kind) = (plan.name.clone(), plan.kind.label());
     let user = rustix::process::getuid().as_raw();
@@ -306,7 +306,7 @@ fn explain(plan: &InterfacePlan, exists: bool, error: AttachError) -> InterfaceE
     }
 }
 
-/// Makes an interface as it should be. Returns what it may not change.
+/// Makes an interface as it should be. Returns complaints about what the process may not change.
 fn set_up(plan: &InterfacePlan, netlink: &RouteSocket, link: &Link) -> Result<Vec<Complaint>, InterfaceError> {
     let name = &plan.name;
     let mut complaints = Vec::new();
@@ -319,9 +319,10 @@ fn set_up(plan: &InterfacePlan, netlink: &RouteSocket, link: &Link) -> Result<Ve
         Err(error) => Err(InterfaceError::Step { action, name: name.clone(), error }),
     };
 
-    // Before it is up: then it has no addresses yet, and nobody is asked for routers.
+    // IPv6 goes before the interface is up: then it has no addresses yet, and nobody is asked for
+    // routers.
     settle("switch off IPv6 on", fault::switch_off_ipv6(netlink, link), Fault::Ipv6.complaint(name))?;
-    // Deaf before it is up: there is no moment in which the host hears.
+    // The interface is deaf before it is up: there is no moment in which the host hears.
     let deaf = match netlink.drops_ingress(link.index) {
         Ok(true) => Ok(()),
         Ok(false) => Fault::Heard.mend(netlink, link),

@@ -10,9 +10,9 @@ use aya::programs::{SchedClassifier, TcAttachType};
 /// as `bpf/capture.bpf.c` has it.
 const OURS: &str = "vxtap_entered";
 
-/// The program that is asked first of the frames of an interface, unless it is the sensor's own:
-/// its name, or its number. None where nothing is attached, where the kernel has no tcx, and where
-/// it does not tell this process (it wants CAP_NET_ADMIN and CAP_BPF).
+/// Returns the program that is asked first of the frames of an interface, unless it is the sensor's
+/// own: its name, or its number. Returns none where nothing is attached, where the kernel has no
+/// tcx, and where the kernel does not tell this process (it wants CAP_NET_ADMIN and CAP_BPF).
 pub(super) fn first(interface: &str) -> Option<String> {
     let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress).ok()?;
     let first = programs.first()?;

@@ -12,7 +12,7 @@ fn open(name: &str) -> Result<Interface, InterfaceError> {
     Interface::open(&plan(name, Kind::Tap))
 }
 
-/// What `open` says when it fails.
+/// Returns what `open` says when it fails.
 fn refusal(name: &str, kind: Kind) -> String {
     Interface::open(&plan(name, kind)).unwrap_err().to_string()
 }
@@ -21,7 +21,7 @@ fn exists(name: &str) -> bool {
     RouteSocket::open().unwrap().link(name).is_ok()
 }
 
-/// Everything that is asked of an interface for sniffing, by the words of the tools.
+/// Checks everything that is asked of an interface for sniffing, by the words of the tools.
 fn assert_set_up(name: &str) {
     let link = sh(&format!("ip -o -d link show {name}"));
     let flags = link.split(['<', '>']).nth(1).unwrap().split(',').collect::<Vec<_>>();
@@ -218,9 +218,9 @@ fn what_failures_mean() {
     assert!(no_filter.contains("modprobe -a sch_ingress cls_bpf"), "{no_filter}");
 }
 
-/// A busy little host: two addresses on a veth whose far end shows all it sends, addresses on the
-/// tap, forwarding on, every neighbour known. Returns the Ethernet addresses of the veth and the
-/// tap.
+/// Sets up a busy little host: two addresses on a veth whose far end shows all it sends, addresses
+/// on the tap, forwarding on, every neighbour known. Returns the Ethernet addresses of the veth and
+/// the tap.
 fn host(tap: &str) -> [[u8; 6]; 2] {
     sh(&format!(
         "ip link add v0 type veth peer name v1
@@ -247,7 +247,7 @@ fn host(tap: &str) -> [[u8; 6]; 2] {
     })
 }
 
-/// Frames that a host with these Ethernet addresses would like to answer or forward.
+/// Returns frames that a host with these Ethernet addresses would like to answer or forward.
 fn provocations(macs: [[u8; 6]; 2]) -> Vec<Vec<u8>> {
     let from = [2, 0, 0, 0, 8, 0x77];
     let mut frames = Vec::new();
@@ -300,7 +300,7 @@ fn provocations(macs: [[u8; 6]; 2]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// What the host has sent into the interface.
+/// Counts the frames that the host has sent into the interface.
 fn sent(interface: &Interface) -> usize {
     std::iter::from_fn(|| interface.tun().take(&mut [0; 64]).ok()).count()
 }

@@ -5,8 +5,8 @@
 //! sockets there are and is done with it, so a slow sniffer loses frames by its own counter, and
 //! one that is gone is not missed.
 //!
-//! Where a program in the kernel redirects frames into the interface, this output has only those
-//! that it left.
+//! This output has only the frames that a program in the kernel left to it, where such a program
+//! redirects frames into the interface.
 //!
 //! An interface that somebody takes down stays down; frames are counted as `interface_down` until
 //! it is up again. One that was deleted is opened again once a second. One that the host would hear
@@ -35,14 +35,14 @@ const DRAIN: Duration = Duration::from_millis(100);
 const DRAIN_FRAMES: usize = 1000;
 /// A deleted interface is opened again once in this time.
 const REOPEN: Duration = Duration::from_secs(1);
-/// A line in the log at most this often.
+/// The log has a line at most this often.
 const LOG: Duration = Duration::from_secs(1);
 
 /// The way frames take into the interface.
 #[derive(Debug)]
 enum Way {
-    /// Not chosen yet: a ring belongs to the thread that makes it, and this is the first that the
-    /// output's thread does.
+    /// The way is not chosen yet: a ring belongs to the thread that makes it, and this is the first
+    /// that the output's thread does.
     Undecided,
     Ring(Box<Ring>),
     Write,
@@ -53,9 +53,10 @@ enum Way {
 pub(crate) struct TapSink {
     plan: InterfacePlan,
     counters: Arc<OutputCounters>,
-    /// Before the interface: the ring keeps its descriptor open.
+    /// The way of the frames, which stands before the interface: the ring keeps the interface's
+    /// descriptor open.
     way: Way,
-    /// None while it is deleted.
+    /// The interface, or none while it is deleted.
     interface: Option<Interface>,
     next_drain: Instant,
     next_open: Instant,
@@ -72,12 +73,12 @@ struct Trouble {
     closed: u64,
     failed: u64,
     last_error: Option<i32>,
-    /// A line was written that a later one should take back.
+    /// True after a line was written that a later one should take back.
     said_down: bool,
 }
 
 impl TapSink {
-    /// An output into `interface`, which was opened by `plan`.
+    /// Makes an output into `interface`, which was opened by `plan`.
     #[must_use]
     pub(crate) fn new(plan: InterfacePlan, interface: Interface, counters: Arc<OutputCounters>) -> Self {
         let now = Instant::now();
@@ -94,8 +95,8 @@ impl TapSink {
         }
     }
 
-    /// With a thread that looks after the interface, and leads `feeder`, which has begun, if there
-    /// is one. Without it nobody would notice that the host hears.
+    /// Adds a thread that looks after the interface, and leads `feeder`, which has begun, if there
+    /// is one. Without the thread nobody would notice that the host hears.
     ///
     /// # Errors
     /// A thread or a socket cannot be created.
@@ -104,7 +105,7 @@ impl TapSink {
         Ok(Self { watch, ..self })
     }
 
-    /// As [`TapSink::new`], but without io_uring.
+    /// Makes an output as [`TapSink::new`] does, but without io_uring.
     #[cfg(test)]
     fn by_write(plan: InterfacePlan, interface: Interface, counters: Arc<OutputCounters>) -> Self {
         Self { way: Way::Write, ..Self::new(plan, interface, counters) }
@@ -160,7 +161,7 @@ impl TapSink {
         }
     }
 
-    /// The interface was deleted.
+    /// Lets go of the interface, which was deleted.
     fn lose_interface(&mut self) {
         self.release();
         self.trouble.said_down = true;
@@ -201,7 +202,7 @@ impl TapSink {
         }
     }
 
-    /// Takes and counts what the host sent into the interface.
+    /// Takes and counts the frames that the host sent into the interface.
     fn drain(&mut self) {
         let Some(interface) = &self.interface else { return };
         // Only the number counts: what does not fit is cut off.

@@ -10,8 +10,8 @@ use std::thread;
 
 const NAME: &str = "mirror0";
 
-/// A frame of this length from these bytes after the Ethernet addresses, filled with what tells it
-/// from others.
+/// Returns a frame of this length from these bytes after the Ethernet addresses, filled with what
+/// tells it from others.
 fn frame(number: usize, head: &[u8], length: usize) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..length.max(12 + head.len())).map(|i| (number.wrapping_mul(31) + i) as u8).collect();
     frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
@@ -53,7 +53,7 @@ impl Rig {
         self.assert_closed();
     }
 
-    /// As the output's thread does once in a while.
+    /// Ticks as the output's thread does once in a while.
     fn tick(&mut self) {
         self.sink.next_drain = Instant::now();
         self.sink.tick(Instant::now(), Timestamp::now());
@@ -73,7 +73,7 @@ fn link() -> Link {
     RouteSocket::open().unwrap().link(NAME).unwrap()
 }
 
-/// Frames of all lengths and kinds.
+/// Returns frames of all lengths and kinds.
 fn mixed() -> Vec<Vec<u8>> {
     let heads = [IPV4, IPV6, ARP, VLAN_IPV4, QINQ_IPV6, &[0x12, 0x34]];
     let lengths = [14, 60, 64, 1514, 1518, 4000, 9015, 9019, 65_527 - 8];

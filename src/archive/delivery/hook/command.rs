@@ -70,7 +70,7 @@ fn calls_own_function(command: &str) -> bool {
 
 /// Has what this thread starts run without the capabilities that it would take over from here: the
 /// inheritable ones, and with these the ambient ones (`capabilities(7)`). A thread keeps its own.
-/// What root starts is root's, with all that root may do.
+/// A command that root starts is root's, with all that root may do.
 ///
 /// # Errors
 /// The system refuses `capget(2)` or `capset(2)`.

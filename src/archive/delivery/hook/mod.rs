@@ -190,7 +190,7 @@ impl Consumer for Hook {
 
 impl Drop for Hook {
     fn drop(&mut self) {
-        // Where nobody called `finish`, as after an error at the start.
+        // Nobody may have called `finish`, as after an error at the start.
         self.shared.jobs().over = true;
         self.shared.changed.notify_all();
     }

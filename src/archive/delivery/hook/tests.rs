@@ -149,7 +149,7 @@ fn the_recipe_tries_again_and_takes_the_manifest_along() {
 fn commands_inherit_no_capability() {
     let own = capabilities(None).unwrap();
     let inheritable = CapabilitySet::NET_RAW;
-    // Who does not have it cannot pass it on.
+    // A process that does not have it cannot pass it on.
     if !own.permitted.contains(inheritable) {
         return;
     }

@@ -8,7 +8,7 @@ use crate::evidence::Algorithm;
 
 const SESSIONS: u32 = 300;
 
-/// A file of each session, handed over while the archive is still busy with that of another.
+/// Hands over a file of each session while the archive is still busy with that of another.
 fn cut_all(storage: &Faulty, sync: Sync, faults: impl FnOnce(&mut crate::storage::faulty::Faults)) -> Rig {
     let mut rig = rig_on(storage.clone(), tempfile::tempdir().unwrap(), |plan| {
         plan.open_files = 1000;
@@ -27,7 +27,7 @@ fn cut_all(storage: &Faulty, sync: Sync, faults: impl FnOnce(&mut crate::storage
     rig
 }
 
-/// The sessions whose `published` lines the manifest has, in the order of these.
+/// Returns the sessions whose `published` lines the manifest has, in the order of these.
 fn lines(dir: &Path) -> Vec<u64> {
     let text = fs::read_to_string(dir.join("manifest.jsonl")).unwrap();
     // One whose newline is not there is being written.

@@ -1,4 +1,4 @@
-//! How much is kept, on a storage that fails.
+//! The budget says how much is kept, here on a storage that fails.
 
 use super::faults::ENOSPC;
 use super::*;
@@ -233,7 +233,7 @@ fn the_last_room_is_the_hosts_where_nothing_is_removed() {
     rig.storage.faults().space = room(4999);
     rig.frames(10, 60);
     assert_eq!(rig.dropped(OutputDrop::DiskFull), 10);
-    // What is complete gets its line and its name, and nothing goes.
+    // A complete file gets its line and its name, and nothing goes.
     rig.sink.cut();
     rig.published(1);
     assert!(!rig.sink.shared.archive.room().is_starved());

@@ -1,4 +1,4 @@
-//! What a crash leaves behind, and what the next start makes of it.
+//! A crash leaves something behind, and the next start makes something of it.
 
 use super::faults::{captures_in, every_kind};
 use super::*;
@@ -7,7 +7,7 @@ use crate::evidence::{Algorithm, Event, Manifest, PruneReason};
 use crate::record::Timestamp;
 use proptest::prelude::*;
 
-/// By what a run hashes, and the one after the crash.
+/// Returns the algorithms by which a run hashes, and the one after the crash.
 fn hashes() -> impl Iterator<Item = (Option<Algorithm>, Option<Algorithm>)> {
     let all = [Some(Algorithm::Sha256), Some(Algorithm::Blake3), None];
     all.into_iter().flat_map(move |before| all.map(|after| (before, after)))
@@ -29,7 +29,7 @@ pub(super) fn assert_hashed(directory: &Path, wanted: impl Fn(&str) -> bool, by:
     }
 }
 
-/// A copy of a directory of captures as a crash would leave it.
+/// Copies a directory of captures as a crash would leave it.
 pub(super) fn copy(from: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
@@ -229,7 +229,7 @@ fn what_is_moved_aside_gets_one_line_and_what_strangers_have_stays() {
         let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
         manifest.lines().filter(|line| line.contains("\"set_aside\"")).count()
     };
-    // What cannot be done is not on record.
+    // A file that cannot be set aside is not on record as set aside.
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!((lines(&rig), part.exists()), (0, true));
     rig.storage.faults().rename = Some(libc::EROFS);
@@ -453,8 +453,8 @@ fn salvage_fails_half_way(kind: (Format, Option<Compression>), fails_at: &str, t
     assert!(first("sync vni7").unwrap() < first("sync manifest").unwrap(), "{done:?}");
 }
 
-/// Frames that were flushed in several pieces, and the part file that holds them, in a directory as
-/// a crash leaves it.
+/// Leaves frames that were flushed in several pieces, and the part file that holds them, in a
+/// directory as a crash leaves it.
 fn left_behind(kind: (Format, Option<Compression>)) -> (tempfile::TempDir, PathBuf) {
     let mut rig = rig(|plan| (plan.format, plan.compression) = kind);
     for n in 0..20 {
@@ -467,7 +467,7 @@ fn left_behind(kind: (Format, Option<Compression>)) -> (tempfile::TempDir, PathB
     (dir, part)
 }
 
-/// The lines of the manifest about such an event.
+/// Returns the lines of the manifest about such an event.
 fn lines_of(rig: &Rig, event: &str) -> Vec<serde_json::Value> {
     let manifest = fs::read_to_string(rig.dir.path().join("manifest.jsonl")).unwrap();
     let lines = manifest.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

@@ -1,5 +1,5 @@
-//! What disks do on bad days: whatever it is, the ledger closes, what is published is whole, and it
-//! goes on when the disk is well again.
+//! Disks have bad days: whatever they do, the ledger closes, what is published is whole, and the
+//! output goes on when the disk is well again.
 
 use super::*;
 use crate::archive::Sync;
@@ -14,8 +14,8 @@ use proptest::prelude::*;
 pub(super) const ENOSPC: i32 = libc::ENOSPC;
 const EIO: i32 = libc::EIO;
 
-/// Captures by name, with the times of the frames in them, read by the reader of `replay`; fails
-/// where one is not whole.
+/// Returns the captures by name, with the times of the frames in them, read by the reader of
+/// `replay`. Fails where one is not whole.
 pub(super) fn captures_in(dir: &Path) -> Vec<(String, Vec<u64>)> {
     let mut found = Vec::new();
     let sessions = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
@@ -35,8 +35,8 @@ pub(super) fn captures_in(dir: &Path) -> Vec<(String, Vec<u64>)> {
     found
 }
 
-/// Frames lost by what pcapng files tell: the statistics at the end, or the records where the
-/// storage failed before the end.
+/// Returns the number of frames lost by what pcapng files tell: the statistics at the end, or the
+/// records where the storage failed before the end.
 fn lost_by_pcapng(files: &[(String, Vec<u64>)], dir: &Path) -> u64 {
     let tells = |name: &String| {
         let decoded = compress::reader(fs::File::open(dir.join(name)).unwrap()).unwrap();
@@ -67,7 +67,7 @@ fn lost_by_pcapng(files: &[(String, Vec<u64>)], dir: &Path) -> u64 {
 }
 
 impl Rig {
-    /// Frames lost since the last pcapng file that could tell of them.
+    /// Returns the number of frames lost since the last pcapng file that could tell of them.
     fn untold(&self) -> u64 {
         self.sink.sessions.iter().flatten().map(|files| files.untold).sum()
     }
@@ -76,7 +76,8 @@ impl Rig {
         self.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut self.sink.shared));
     }
 
-    /// Ends, and checks that everything adds up: the ledger, the files, and the manifest.
+    /// Ends the output, and checks that everything adds up: the ledger, the files, and the
+    /// manifest.
     pub(super) fn assert_closes(&mut self) {
         self.sink.finish();
         let lost: u64 = OutputDrop::ALL.iter().map(|reason| self.dropped(*reason)).sum();
@@ -427,7 +428,7 @@ fn what_is_published_was_synced_before_in_the_right_order() {
         "sync vni7_192.0.2.1".into(),
         format!("sync {base}"),
     ];
-    // What was synced at the start came before.
+    // The syncs of the start came before.
     let done: Vec<_> = done.into_iter().skip_while(|what| !what.starts_with("create")).collect();
     assert_eq!(done, wanted);
 }

@@ -32,7 +32,7 @@ struct Rig {
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Files of one kind that are cut by nothing.
+/// Plans files of one kind that are cut by nothing.
 pub(crate) fn plan(directory: &Path) -> FilePlan {
     FilePlan {
         rotate_size: 1 << 30,
@@ -68,7 +68,7 @@ impl Rig {
         self.table.count(Session::vxlan(source, Vni::new(vni).unwrap()), 0, Timestamp::from_ns(0))
     }
 
-    /// A counter, over all ends.
+    /// Returns a counter, over all ends.
     fn count(&self, counter: impl Fn(&OutputCounters) -> &crate::ledger::Counter) -> u64 {
         self.output.ends.iter().map(|end| counter(end).get()).sum()
     }
@@ -111,8 +111,8 @@ impl Rig {
         self.sink.consume(&Arc::new(chunk.into()));
     }
 
-    /// All files under the directory in the order of their names: relative name, and receive times
-    /// of the frames.
+    /// Returns all files under the directory in the order of their names: relative name, and
+    /// receive times of the frames.
     fn files(&self) -> Vec<(String, Vec<u64>)> {
         let mut found = Vec::new();
         for session in fs::read_dir(self.dir.path()).unwrap() {
@@ -285,7 +285,7 @@ fn a_clock_that_is_set_back_ends_a_file() {
     let mut rig = rig(|plan| plan.rotate_time = Duration::from_secs(10));
     rig.send(&[(7, 103 * SECOND, 60), (7, 51 * SECOND, 60), (7, 52 * SECOND, 60), (7, 61 * SECOND, 60)]);
     rig.send(&[(8, 52 * SECOND, 60), (7, 20 * SECOND, 60)]);
-    // That it is idle makes no difference.
+    // It makes no difference that the session is idle.
     let now = Timestamp::now().ns();
     rig.send(&[(9, now + 3600 * SECOND, 60)]);
     rig.sink.tick(Instant::now(), Timestamp::now());

@@ -8,7 +8,7 @@ use super::super::resting::{AT_ONCE, LEFT_ALONE};
 use super::*;
 use crate::record::compress;
 
-/// How many sessions are too many here.
+/// Number of sessions that are too many here.
 const BEYOND: usize = 44;
 
 fn zstd() -> Rig {
@@ -20,7 +20,7 @@ fn zstd() -> Rig {
 }
 
 impl Rig {
-    /// A frame of each of these sessions at `second`, and a sweep that sees it in its file.
+    /// Sends a frame of each of these sessions at `second`, and has a sweep see it in its file.
     fn round(&mut self, vnis: std::ops::Range<usize>, second: u64, now: Instant) {
         let frames: Vec<_> = vnis.map(|vni| (vni as u32, second * SECOND, 60)).collect();
         self.send(&frames);
@@ -32,7 +32,7 @@ impl Rig {
         self.sink.sessions.iter().flatten().filter(|files| files.compresses()).count()
     }
 
-    /// The times of the frames of each session, in the order of its complete files.
+    /// Returns the times of the frames of each session, in the order of its complete files.
     fn decoded(&self) -> BTreeMap<String, Vec<Vec<u64>>> {
         let mut found: BTreeMap<String, Vec<Vec<u64>>> = BTreeMap::new();
         for session in fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir())

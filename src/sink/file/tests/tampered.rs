@@ -1,4 +1,4 @@
-//! What somebody does to the names in the directory, beforehand and while files are written.
+//! Somebody tampers with the names in the directory, beforehand and while files are written.
 
 use super::*;
 use crate::archive::BudgetPlan;
@@ -142,7 +142,7 @@ fn nothing_is_reached_through_a_name_that_somebody_planted() {
     }
 }
 
-/// What somebody does to a part file.
+/// Something that somebody does to a part file.
 type Deed = fn(&Path);
 
 const DEEDS: [(&str, Deed); 8] = [
@@ -177,7 +177,7 @@ const DEEDS: [(&str, Deed); 8] = [
     }),
 ];
 
-/// What there is under a name.
+/// Returns what there is under a name: its inode and its length.
 fn evidence(path: &Path) -> (u64, u64) {
     let found = path.symlink_metadata().unwrap();
     (found.ino(), found.len())

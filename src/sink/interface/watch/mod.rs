@@ -1,4 +1,4 @@
-//! Looks after an interface while frames enter it.
+//! The watch looks after an interface while frames enter it.
 //!
 //! Whoever may change interfaces can take away what keeps the host from hearing and speaking there:
 //! the filter, as with `tc qdisc del dev NAME clsact`, or another setting. So a thread of its own
@@ -24,30 +24,30 @@ use super::fault::Fault;
 use crate::episode::Episode;
 use crate::sys::rtnetlink::{Link, Notices, RouteSocket};
 
-/// How often the settings are looked at in any case: not of each is there a notice.
+/// The time after which the settings are looked at in any case: not of each is there a notice.
 const EVERY: Duration = Duration::from_millis(250);
-/// How long it is at least from one look to the next, whatever happens to the interface.
+/// The least time from one look to the next, whatever happens to the interface.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often the log says what was mended, at most.
+/// The least time between two lines in the log about what was mended.
 const LOG: Duration = Duration::from_secs(1);
 
-/// Who puts frames into the interface besides the output.
+/// Something that puts frames into the interface besides the output.
 pub(crate) trait Feeder: Send + Debug {
-    /// The interface of this name is there and up, and the host is deaf to it.
+    /// Hears that the interface of this name is there and up, and that the host is deaf to it.
     ///
     /// # Errors
-    /// Why nothing can be put there.
+    /// The reason why nothing can be put there.
     fn begin(&mut self, interface: &str) -> Result<(), Box<dyn Error>>;
 
-    /// The interface is down or gone, or the host is not deaf to it: frames must come to the
-    /// output.
+    /// Hears that the interface is down or gone, or that the host is not deaf to it. Frames must
+    /// come to the output.
     ///
     /// # Errors
-    /// Why they may not.
+    /// The reason why they may not.
     fn pause(&mut self) -> Result<(), Box<dyn Error>>;
 }
 
-/// What the thread and the output tell each other.
+/// The state by which the thread and the output tell each other what each has found.
 #[derive(Debug)]
 struct Shared {
     /// Twice the number of the interface, 0 while there is none, and 1 more where no frame is to
@@ -55,11 +55,11 @@ struct Shared {
     /// the next.
     state: AtomicU64,
     over: AtomicBool,
-    /// Can be read when the thread is to look at once.
+    /// A descriptor that can be read when the thread is to look at once.
     wake: OwnedFd,
 }
 
-/// What [`Shared::state`] is.
+/// Returns the value of [`Shared::state`] for the interface of this number.
 fn state(index: u32, closed: bool) -> u64 {
     u64::from(index) << 1 | u64::from(closed)
 }
@@ -76,7 +76,7 @@ impl Shared {
     }
 
     fn look(&self) {
-        // It can only fail by being full, which wakes as well.
+        // The write can only fail by a full counter, which wakes as well.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }
@@ -92,7 +92,7 @@ impl Watch {
     /// Looks after `interface`, and leads `feeder`, which has begun, if there is one.
     ///
     /// # Errors
-    /// What creating a thread or a socket returns.
+    /// The error of creating a thread or a socket.
     pub(in crate::sink) fn start(interface: &Interface, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let state = AtomicU64::new(state(interface.index, interface.is_closed()));
@@ -129,7 +129,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Release);
         self.shared.look();
-        // It has no panic to tell of.
+        // The thread has no panic to tell of.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -165,28 +165,28 @@ impl Fed {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 #[derive(Debug)]
 struct Watcher {
     netlink: RouteSocket,
     notices: Notices,
     name: String,
     fed: Option<Fed>,
-    /// What was said last to keep the interface closed.
+    /// The complaint that was said last to keep the interface closed.
     said: Option<String>,
-    /// What was mended and is not told yet.
+    /// Faults that were mended and are not told yet.
     mended: Vec<String>,
     mending: Episode,
     shared: Arc<Shared>,
 }
 
-/// What a look at an interface shows.
+/// The result of a look at an interface.
 enum Seen {
-    /// There is none.
+    /// There is no interface.
     Gone,
-    /// It cannot be looked at.
+    /// The interface cannot be looked at.
     Hidden(io::Error),
-    /// What it is like, and what is wrong with it.
+    /// The interface as it is, and the faults that it has.
     There(Link, Vec<Fault>),
 }
 
@@ -214,7 +214,8 @@ impl Watcher {
             let faults = Fault::find(&self.netlink, &link)?;
             Ok((link, faults))
         };
-        // Once more: it can have gone meanwhile, and a list can have changed while it was read.
+        // The look is repeated once: the interface can have gone meanwhile, and a list can have
+        // changed while it was read.
         match look().or_else(|_: io::Error| look()) {
             Ok((link, faults)) => Seen::There(link, faults),
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Seen::Gone,

@@ -18,7 +18,7 @@ fn faults() -> Vec<Fault> {
     Fault::find(&netlink, &link).unwrap()
 }
 
-/// What can be changed about an interface, by the commands that do it.
+/// The changes that can be made to an interface, by the commands that make them.
 const CHANGES: [&str; 9] = [
     "tc qdisc del dev mirror0 clsact",
     "tc filter del dev mirror0 ingress",
@@ -37,7 +37,7 @@ fn whatever_is_changed_is_noticed_and_mended() {
     for kind in [Kind::Tap, Kind::Tun] {
         let interface = Interface::open(&plan(kind)).unwrap();
         assert_eq!((faults(), interface.is_closed()), (vec![], false));
-        // What is left to do where /proc/sys is read-only.
+        // This is left to do where /proc/sys is read-only.
         sh("cd /proc/sys/net/ipv6/conf/mirror0; echo 0 > disable_ipv6; echo 1 > addr_gen_mode");
         sh("ip -6 address flush dev mirror0");
         assert_eq!(faults(), [], "IPv6 without an address of its own");
