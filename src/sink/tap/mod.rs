@@ -11,7 +11,7 @@
 //! An interface that somebody takes down stays down; frames are counted as `interface_down` until
 //! it is up again. One that was deleted is opened again once a second. One that the host would hear
 //! is closed until that is mended, which is looked after beside the way of frames
-//! (`interface/watch.rs`); frames are counted as `interface_not_deaf` meanwhile.
+//! (`interface/watch/mod.rs`); frames are counted as `interface_not_deaf` meanwhile.
 
 use std::io;
 use std::sync::Arc;
