@@ -18,6 +18,7 @@ mod part;
 mod plan;
 mod rest;
 mod resting;
+mod room;
 mod session;
 mod shared;
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::part::{Batch, Part};
 use super::rest::Rest;
+use super::room::{Piece, Room};
 use super::shared::{self, Outage, Shared};
 use crate::archive::{Broken, Closed, Gone, Losses};
 use crate::evidence::names::{self, Names};
@@ -58,25 +59,6 @@ struct Buffer {
     since: Option<Instant>,
     /// Number of bytes that there were when they were written last: as many are expected again.
     usual: usize,
-}
-
-/// The room that the current file still has.
-#[derive(Debug, Clone, Copy)]
-struct Room {
-    bytes: u64,
-    frames: u64,
-    begins: Timestamp,
-    ends: Timestamp,
-    /// True while the file has no frame: the first record fits whatever its size.
-    empty: bool,
-}
-
-/// Some records in the form that chunks have.
-#[derive(Debug)]
-struct Piece<'a> {
-    records: &'a [u8],
-    frames: u64,
-    span: (Timestamp, Timestamp),
 }
 
 impl SessionFiles {
@@ -534,40 +516,6 @@ impl Buffer {
         }
         self.bytes.extend_from_slice(bytes);
         shared.buffered += self.bytes.capacity() - before;
-    }
-}
-
-impl Room {
-    /// Returns the records of the rest of a run that fit. A file that is empty takes the first
-    /// whatever its size.
-    fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
-        let all = u64::from(run.frames);
-        let is_whole_run = records.len() == (run.end - run.start) as usize;
-        if format == Format::Pcap
-            && is_whole_run
-            && records.len() as u64 <= self.bytes
-            && all <= self.frames
-            && run.latest < self.ends
-            && run.earliest >= self.begins
-        {
-            return Piece { records, frames: all, span: (run.earliest, run.latest) };
-        }
-        let (mut length, mut encoded, mut frames) = (0, 0, 0);
-        let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
-        for record in pcap::records(records) {
-            // The length has room for whatever a record may have to tell besides the frame.
-            encoded += format.record_len(record.frame.len(), Some(Direction::Inbound), 1) as u64;
-            let fits =
-                encoded <= self.bytes && frames < self.frames && (self.begins..self.ends).contains(&record.timestamp);
-            let first = self.empty && frames == 0;
-            if !(fits || first) {
-                break;
-            }
-            length += record.len();
-            frames += 1;
-            span = (span.0.min(record.timestamp), span.1.max(record.timestamp));
-        }
-        Piece { records: records.get(..length).unwrap_or_default(), frames, span }
     }
 }
 

@@ -1,0 +1,59 @@
+//! How many records of a run the current file of a session still takes.
+
+use crate::lane::Run;
+use crate::record::format::Format;
+use crate::record::{Timestamp, pcap};
+use crate::wire::Direction;
+
+/// The room that the current file still has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) bytes: u64,
+    pub(super) frames: u64,
+    pub(super) begins: Timestamp,
+    pub(super) ends: Timestamp,
+    /// True while the file has no frame: the first record fits whatever its size.
+    pub(super) empty: bool,
+}
+
+/// Some records in the form that chunks have.
+#[derive(Debug)]
+pub(super) struct Piece<'a> {
+    pub(super) records: &'a [u8],
+    pub(super) frames: u64,
+    pub(super) span: (Timestamp, Timestamp),
+}
+
+impl Room {
+    /// Returns the records of the rest of a run that fit. A file that is empty takes the first
+    /// whatever its size.
+    pub(super) fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
+        let all = u64::from(run.frames);
+        let is_whole_run = records.len() == (run.end - run.start) as usize;
+        if format == Format::Pcap
+            && is_whole_run
+            && records.len() as u64 <= self.bytes
+            && all <= self.frames
+            && run.latest < self.ends
+            && run.earliest >= self.begins
+        {
+            return Piece { records, frames: all, span: (run.earliest, run.latest) };
+        }
+        let (mut length, mut encoded, mut frames) = (0, 0, 0);
+        let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
+        for record in pcap::records(records) {
+            // The length has room for whatever a record may have to tell besides the frame.
+            encoded += format.record_len(record.frame.len(), Some(Direction::Inbound), 1) as u64;
+            let fits =
+                encoded <= self.bytes && frames < self.frames && (self.begins..self.ends).contains(&record.timestamp);
+            let first = self.empty && frames == 0;
+            if !(fits || first) {
+                break;
+            }
+            length += record.len();
+            frames += 1;
+            span = (span.0.min(record.timestamp), span.1.max(record.timestamp));
+        }
+        Piece { records: records.get(..length).unwrap_or_default(), frames, span }
+    }
+}
