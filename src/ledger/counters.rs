@@ -263,8 +263,8 @@ counters! {
         hooks: Counter = COMMANDS.row_if_any(110, "hooks", "commands run for published files");
         /// Of these, commands that failed.
         hooks_failed: Counter = COMMANDS.weight(Weight::Failed).row_if_any(120, "hooks_failed", "of them");
-        /// Published files for which no command was run: they were removed before their turn, or the
-        /// sensor ended first.
+        /// Published files for which no command was run: they were removed before their turn, or
+        /// the sensor ended first.
         hooks_skipped: Counter =
             FILES.weight(Weight::Failed).row_if_any(130, "hooks_skipped", "published files without");
         /// Commands that still ran when the sensor ended.
