@@ -102,15 +102,17 @@ impl Source for BpfSource {
         self.rings.rotate_left(next);
         let Self { udp, rings, clock, verify_checksum, unstamped, drains, .. } = self;
         let drains = *drains;
-        let (clock, verify) = (*clock, *verify_checksum);
+        let (mut clock, verify) = (*clock, *verify_checksum);
         let mut room = limit;
         let read = udp.lend_each(limit.min(BATCH), &mut |datagram: &Datagram<'_>| {
             // The kernel begins to stamp what arrives a moment after the first socket on the host
             // has asked for it. A datagram that came before gets its time when it is read. All such
             // datagrams are older than the program and at the head of the sockets' queues.
             *unstamped &= datagram.timestamp >= until;
+            // It may have come while the sockets are read, and a record shortly before it.
+            let now = if datagram.timestamp > until { clock.now().max(until) } else { until };
             for numbered in rings.iter_mut().filter(|_| !*unstamped) {
-                room -= numbered.lend(room, before(datagram.timestamp, until), clock, verify, deliver);
+                room -= numbered.lend(room, before(datagram.timestamp, now), clock, verify, deliver);
             }
             // The rings may have more that is older, so the datagram is held until the next time.
             if room == 0 {
