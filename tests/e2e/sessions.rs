@@ -269,7 +269,7 @@ fn one_session_spread_over_workers_by_flow_is_whole_and_each_flow_in_order() {
     }
     let pair = Pair::new(1600);
     // No packet of the stack's own leaves by a timer: it would be received by another core, and
-    // with it a frame that is queued at that moment, which has another ring and another worker then.
+    // with it a frame that is queued at that moment, which then has another ring and worker.
     pair.sender.sysctl("net.ipv6.conf.eth0.disable_ipv6", "1");
     pair.sensor.sysctl("net.ipv6.conf.eth0.disable_ipv6", "1");
     let directory = tempfile::tempdir().unwrap();
