@@ -46,7 +46,10 @@ impl Place {
     /// Returns how often commands told of each capture, by number.
     fn told(&self) -> BTreeMap<u32, u32> {
         let mut told = BTreeMap::new();
-        for line in fs::read_to_string(self.dir.path().join("told")).unwrap_or_default().lines() {
+        // A command that writes at this moment has written a part of its line at the page's end.
+        let text = fs::read_to_string(self.dir.path().join("told")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for line in whole.lines() {
             let number = line.rsplit_once('_').unwrap().1.split('.').next().unwrap();
             *told.entry(number.parse().unwrap()).or_default() += 1;
         }
