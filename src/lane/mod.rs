@@ -30,7 +30,7 @@ pub use chunk::Chunk;
 pub(crate) use chunk::{CHUNK_MEMORY, Loss, Run};
 
 use self::waiting::Waiting;
-use crate::ledger::{OutputCounters, OutputDrop};
+use crate::ledger::{OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
 use crate::route::SessionId;
 
@@ -84,6 +84,8 @@ pub struct Lane {
     since: Option<Instant>,
     number: u16,
     losses: Losses,
+    /// The name of the output.
+    output: Arc<str>,
 }
 
 /// Frames lost since the last chunk was taken.
@@ -216,6 +218,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
                 since: None,
                 number,
                 losses: Losses::new(plan.sessions),
+                output: "".into(),
             };
             (lane, return_sender)
         })
@@ -224,6 +227,29 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
 }
 
 impl Lane {
+    /// Notes the name of the output.
+    #[must_use]
+    pub(crate) fn into_output(mut self, name: &Arc<str>) -> Self {
+        self.output = Arc::clone(name);
+        self
+    }
+
+    /// Returns the name of the output.
+    #[must_use]
+    pub(crate) fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// Notes that this worker has the lane from now on.
+    pub(crate) fn attach(&self, worker: &Arc<WorkerCounters>) {
+        self.counters.presence.begin(worker);
+    }
+
+    /// Notes that its worker offers it no more frames.
+    pub(crate) fn detach(&self) {
+        self.counters.presence.end();
+    }
+
     /// Offers a frame to the output: it is written, or counted as dropped.
     #[inline]
     pub(crate) fn offer(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {

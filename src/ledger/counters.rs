@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::busiest::Busiest;
 use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
 use super::counter::{ByReason, Counter};
+use super::presence::Presence;
 use super::reasons::{NotRedirected, OutputDrop};
 use super::sessions::SessionCounts;
 use crate::wire::DropReason;
@@ -274,6 +275,10 @@ counters! {
         /// Frames that this host sent into the output's interface, read and discarded.
         host_frames: Counter =
             FRAMES.row_if_any(150, "host_frames", "sent into the interface by this host, discarded");
+    }
+    also {
+        /// The time for which the end has a worker, in the worker's datagrams.
+        presence: Presence;
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::catalogue::Cell;
 use super::counters::{OutputCounters, OutputTotals, WorkerCounters};
+use super::outputs::Outputs;
 use super::sessions::SessionTotals;
 use crate::session::Session;
 
@@ -36,8 +37,8 @@ impl Output {
 pub struct Ledger {
     /// Per worker.
     pub workers: Vec<Arc<WorkerCounters>>,
-    /// Per output.
-    pub outputs: Vec<Output>,
+    /// Per output, also of those that run no more.
+    pub outputs: Outputs,
 }
 
 impl Ledger {

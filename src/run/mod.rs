@@ -7,6 +7,7 @@ mod lines;
 mod signals;
 mod status;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{after, never, select};
@@ -17,7 +18,7 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::console::Console;
 use crate::host;
-use crate::pipeline::{Outcome, Pipeline, PipelinePlan};
+use crate::pipeline::{Changes, Outcome, Pipeline, PipelinePlan};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
 use crate::storage;
@@ -44,7 +45,7 @@ pub struct Sensor {
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
     host::raise_descriptor_limit();
-    let Opened { sources, addresses, receive_buffer, front, description, gate } = source::open(&plan.source, &allowed)?;
+    let Opened { sources, addresses, receive_buffer, front, description } = source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -54,10 +55,11 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         );
     }
     allow_log::log(&allowed);
-    let allow = Allow::new(allowed, file, gate);
+    let allow = Allow::new(file);
+    let allowed = Arc::new(allowed);
     let pipeline = match sources {
-        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, front),
-        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, front),
+        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
+        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
@@ -117,7 +119,10 @@ impl Sensor {
                     }
                 }
                 recv(self.allow.answers()) -> answer => {
-                    self.allow.take(answer);
+                    let pipeline = &mut self.pipeline;
+                    self.allow.take(answer, |allowed| {
+                        pipeline.apply(Changes { allowed: Some(allowed), ..Changes::default() })
+                    });
                     continue;
                 }
                 recv(slow) -> _ => {

@@ -1,0 +1,47 @@
+//! An end of an output is there for a while, which is told in datagrams of its worker.
+
+use std::sync::{Arc, OnceLock};
+
+use super::counter::Counter;
+use super::counters::WorkerCounters;
+
+/// The time for which a worker has a lane into an output. It is measured in the datagrams that this
+/// worker has decapsulated, which makes it exact: each of them is offered to the lanes that the
+/// worker has.
+#[derive(Debug, Default)]
+pub struct Presence {
+    begun: OnceLock<Begun>,
+    /// One more than what the worker had decapsulated when the lane was taken away; zero as long as
+    /// it is there.
+    until: Counter,
+}
+
+#[derive(Debug)]
+struct Begun {
+    worker: Arc<WorkerCounters>,
+    /// The number that the worker had decapsulated when the lane came.
+    since: u64,
+}
+
+impl Presence {
+    /// Notes that the lane is there from now on. The worker itself calls this, once.
+    pub(crate) fn begin(&self, worker: &Arc<WorkerCounters>) {
+        self.begun.get_or_init(|| Begun { worker: Arc::clone(worker), since: worker.decapsulated.get() });
+    }
+
+    /// Notes that the worker has taken the lane away. The worker itself calls this.
+    pub(crate) fn end(&self) {
+        if let Some(begun) = self.begun.get() {
+            self.until.raise(begun.worker.decapsulated.get() + 1);
+        }
+    }
+
+    /// Returns how many datagrams the worker has decapsulated meanwhile.
+    pub(super) fn decapsulated(&self) -> u64 {
+        let until = self.until.get();
+        self.begun.get().map_or(0, |begun| {
+            let now = if until == 0 { begun.worker.decapsulated.get() } else { until - 1 };
+            now.saturating_sub(begun.since)
+        })
+    }
+}
