@@ -18,6 +18,7 @@
 //! record waits no longer than the linger.
 
 mod chunk;
+mod losses;
 mod waiting;
 
 use std::ops::Deref;
@@ -29,6 +30,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 pub use chunk::Chunk;
 pub(crate) use chunk::{CHUNK_MEMORY, Loss, Run};
 
+use self::losses::Losses;
 use self::waiting::Waiting;
 use crate::ledger::{OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
@@ -86,42 +88,6 @@ pub struct Lane {
     losses: Losses,
     /// The name of the output.
     output: Arc<str>,
-}
-
-/// Frames lost since the last chunk was taken.
-#[derive(Debug)]
-struct Losses {
-    /// The number of lost frames, by session number.
-    frames: Box<[u64]>,
-    /// Sessions that have lost some.
-    sessions: Vec<SessionId>,
-}
-
-impl Losses {
-    /// Makes room for sessions of numbers up to `last`.
-    fn new(last: u32) -> Self {
-        Self { frames: vec![0; last as usize + 1].into_boxed_slice(), sessions: Vec::with_capacity(last as usize + 1) }
-    }
-
-    fn add(&mut self, session: SessionId, more: u64) {
-        if let Some(frames) = self.frames.get_mut(session.index())
-            && more > 0
-        {
-            if *frames == 0 {
-                self.sessions.push(session);
-            }
-            *frames += more;
-        }
-    }
-
-    fn take(&mut self) -> Vec<Loss> {
-        let frames = &mut self.frames;
-        let losses = self.sessions.drain(..).filter_map(|session| {
-            let frames = std::mem::take(frames.get_mut(session.index())?);
-            Some(Loss { session, frames })
-        });
-        losses.collect()
-    }
 }
 
 /// The sink's ends of the lanes of one output.
@@ -242,7 +208,7 @@ impl Lane {
 
     /// Notes that this worker has the lane from now on.
     pub(crate) fn attach(&self, worker: &Arc<WorkerCounters>) {
-        self.counters.presence.begin(worker);
+        self.counters.presence.begin(Arc::<WorkerCounters>::clone(worker));
     }
 
     /// Notes that its worker offers it no more frames.
@@ -309,7 +275,7 @@ impl Lane {
         // The chunk that was returned last ends on top.
         self.empty.extend(self.returned.try_iter());
         let mut chunk = self.empty.pop().or_else(|| self.make()).or_else(|| self.wait())?;
-        if !self.losses.sessions.is_empty() {
+        if !self.losses.are_none() {
             chunk.tell(self.losses.take());
         }
         Some(chunk)
@@ -368,7 +334,7 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.hand_over();
-        if !self.losses.sessions.is_empty() {
+        if !self.losses.are_none() {
             // Nobody listens where the output's thread has ended.
             let _ = self.full.try_send(Chunk::only_losses(self.number, self.losses.take()));
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::busiest::Busiest;
 use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
 use super::counter::{ByReason, Counter};
-use super::presence::Presence;
+use super::presence::{Decapsulates, Presence};
 use super::reasons::{NotRedirected, OutputDrop};
 use super::sessions::SessionCounts;
 use crate::wire::DropReason;
@@ -294,6 +294,12 @@ impl WorkerCounters {
     #[must_use]
     pub(crate) fn not_redirected(&self, reason: NotRedirected) -> &Counter {
         self.fast_path.not_redirected.of(reason)
+    }
+}
+
+impl Decapsulates for WorkerCounters {
+    fn decapsulated(&self) -> u64 {
+        self.decapsulated.get()
     }
 }
 

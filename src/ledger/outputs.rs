@@ -8,8 +8,31 @@ use serde::Serialize;
 
 use super::catalogue::Cell;
 use super::counters::{OutputCounters, OutputTotals};
-use super::live::Output;
 use crate::record::Timestamp;
+
+/// The counters of one output: one set per lane, one for the sink.
+#[derive(Debug)]
+pub struct Output {
+    /// The output's name, as `pcap`.
+    pub name: String,
+    /// Every end's counters.
+    pub ends: Vec<Arc<OutputCounters>>,
+}
+
+impl Output {
+    /// Adds a set of counters for one end of this output.
+    pub(crate) fn end(&mut self) -> Arc<OutputCounters> {
+        let counters = Arc::new(OutputCounters::default());
+        self.ends.push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Adds up what the ends count.
+    #[must_use]
+    pub fn totals(&self) -> OutputTotals {
+        OutputCounters::sum(&self.ends.iter().map(|end| &**end).collect::<Vec<_>>())
+    }
+}
 
 /// All outputs that ever ran, in the order in which they came. The lock is taken where an output
 /// comes or goes, and where somebody adds up: no frame passes here.

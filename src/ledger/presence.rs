@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use super::counter::Counter;
-use super::counters::WorkerCounters;
 
 /// The time for which a worker has a lane into an output. It is measured in the datagrams that this
 /// worker has decapsulated, which makes it exact: each of them is offered to the lanes that the
@@ -16,23 +15,29 @@ pub struct Presence {
     until: Counter,
 }
 
+/// A worker, as far as it counts.
+pub(crate) trait Decapsulates: std::fmt::Debug + Send + Sync {
+    /// Returns how many datagrams the worker has decapsulated.
+    fn decapsulated(&self) -> u64;
+}
+
 #[derive(Debug)]
 struct Begun {
-    worker: Arc<WorkerCounters>,
+    worker: Arc<dyn Decapsulates>,
     /// The number that the worker had decapsulated when the lane came.
     since: u64,
 }
 
 impl Presence {
     /// Notes that the lane is there from now on. The worker itself calls this, once.
-    pub(crate) fn begin(&self, worker: &Arc<WorkerCounters>) {
-        self.begun.get_or_init(|| Begun { worker: Arc::clone(worker), since: worker.decapsulated.get() });
+    pub(crate) fn begin(&self, worker: Arc<dyn Decapsulates>) {
+        self.begun.get_or_init(|| Begun { since: worker.decapsulated(), worker });
     }
 
     /// Notes that the worker has taken the lane away. The worker itself calls this.
     pub(crate) fn end(&self) {
         if let Some(begun) = self.begun.get() {
-            self.until.raise(begun.worker.decapsulated.get() + 1);
+            self.until.raise(begun.worker.decapsulated() + 1);
         }
     }
 
@@ -40,7 +45,7 @@ impl Presence {
     pub(super) fn decapsulated(&self) -> u64 {
         let until = self.until.get();
         self.begun.get().map_or(0, |begun| {
-            let now = if until == 0 { begun.worker.decapsulated.get() } else { until - 1 };
+            let now = if until == 0 { begun.worker.decapsulated() } else { until - 1 };
             now.saturating_sub(begun.since)
         })
     }

@@ -17,11 +17,10 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::bypass::Bypass;
-use self::change::Change;
+use self::change::Live;
 pub(crate) use self::change::{ChangeError, Changes};
 use self::decap::ReservedBits;
 use self::outlet::Outlet;
-use self::output::Running;
 pub(crate) use self::output::{Destination, OutputError, OutputPlan};
 use self::quota::Quota;
 use self::step::Step;
@@ -30,7 +29,6 @@ use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
 use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
-use crate::source::bpf::Gate;
 use crate::source::{Allowed, Front, LiveSource};
 
 /// The plan of what the sensor does with datagrams, whatever their source.
@@ -70,19 +68,7 @@ pub(crate) struct Pipeline {
     started: Timestamp,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Ended>>,
-    /// The ways by which changes reach the workers.
-    changes: Vec<Sender<Change>>,
-    /// The sessions that are allowed.
-    allowed: Arc<Allowed>,
-    /// The program's part in what is allowed.
-    gate: Option<Gate>,
-    sinks: Vec<Running>,
-    /// The threads of outputs that were taken away and may not have finished.
-    retiring: Vec<Running>,
-    /// The output that a program in the kernel feeds.
-    redirected: Option<String>,
-    /// The failures so far, each in a sentence.
-    failures: Vec<String>,
+    live: Live,
 }
 
 /// The outcome of a sensor that has ended.
@@ -153,29 +139,43 @@ impl Pipeline {
             })?);
         }
         let redirected = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)));
-        Ok(Self {
-            ledger: Arc::new(ledger),
-            registry,
-            orders,
-            ended,
-            started,
-            stop,
-            workers,
-            changes,
+        let ledger = Arc::new(ledger);
+        let live = Live {
+            ledger: Arc::clone(&ledger),
+            registry: Arc::clone(&registry),
+            orders: Arc::clone(&orders),
+            workers: changes,
             allowed: Arc::clone(allowed),
             gate,
             sinks,
             retiring: Vec::new(),
             redirected: redirected.map(|output| output.name.clone()),
             failures: Vec::new(),
-        })
+        };
+        Ok(Self { ledger, registry, orders, ended, started, stop, workers, live })
+    }
+
+    /// Makes these changes while the sensor runs.
+    ///
+    /// # Errors
+    /// Nothing has changed: an output cannot be opened, a name is there twice or not at all, an
+    /// output is fed by the program in the kernel, or a worker stalls since the last change. Or a
+    /// worker stalls now: it makes the change when it goes on.
+    pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
+        self.live.apply(changes)
+    }
+
+    /// Looks which of the outputs that were taken away have finished. Returns whether all have.
+    pub(crate) fn reap(&mut self) -> bool {
+        self.live.reap();
+        self.live.retiring.is_empty()
     }
 
     /// Stops receiving, drains everything, completes the outputs and adds up the ledger.
     #[must_use]
     pub(crate) fn end(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
-        let mut failures = self.failures;
+        let mut failures = Vec::new();
         let mut sources = Vec::with_capacity(self.workers.len());
         let mut cut_short = 0;
         for (worker, counters) in self.workers.into_iter().zip(&self.ledger.workers) {
@@ -193,11 +193,7 @@ impl Pipeline {
         for (mut source, counted, counters) in sources {
             counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }
-        for sink in self.sinks.into_iter().chain(self.retiring) {
-            if sink.thread.join().is_err() {
-                failures.push("an output panicked: please report this".into());
-            }
-        }
+        failures.extend(self.live.finish());
         let sessions = self.ledger.sessions(self.registry.sessions());
         let snapshot = Snapshot::of(&self.ledger, self.started, sessions).settled();
         if let Err(imbalance) = snapshot.check() {

@@ -23,6 +23,8 @@ use crate::record::compress;
 use crate::source::{self, Opened, Sources};
 use crate::storage;
 
+/// The time between two looks for outputs that were taken away and have finished.
+const FINISHING: Duration = Duration::from_millis(200);
 /// The text that says what SIGXCPU means.
 const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used up (RLIMIT_CPU or RLIMIT_RTTIME: \
                             `ulimit -t`, LimitCPU= of a unit)";
@@ -104,7 +106,9 @@ impl Sensor {
         let mut failure = None;
         loop {
             let slow = self.allow.slow();
+            let finishing = if self.pipeline.reap() { never() } else { after(FINISHING) };
             select! {
+                recv(finishing) -> _ => continue,
                 recv(signals.cut) -> asked => {
                     if asked.is_ok() {
                         tracing::info!("SIGUSR1: completing the files that are written to");

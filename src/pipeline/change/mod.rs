@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::Pipeline;
 use super::outlet::Outlet;
 use super::output::{Destination, OutputError, OutputPlan, Running, Started};
 use super::step::Step;
+use crate::ledger::{Ledger, Output};
+use crate::route::Registry;
+use crate::sink::Orders;
+use crate::source::bpf::Gate;
 use crate::source::{Allowed, Front};
 
 /// The time for which workers are waited for. One that waits for datagrams looks 20 times a second.
@@ -86,14 +89,36 @@ impl Change {
     }
 }
 
-impl Pipeline {
+/// The part of a running sensor that changes.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) orders: Arc<Orders>,
+    /// The ways by which changes reach the workers.
+    pub(super) workers: Vec<Sender<Change>>,
+    /// The sessions that are allowed.
+    pub(super) allowed: Arc<Allowed>,
+    /// The program's part in what is allowed.
+    pub(super) gate: Option<Gate>,
+    /// The outputs that run.
+    pub(super) sinks: Vec<Running>,
+    /// The threads of outputs that were taken away and may not have finished.
+    pub(super) retiring: Vec<Running>,
+    /// The output that a program in the kernel feeds.
+    pub(super) redirected: Option<String>,
+    /// Outputs that were taken away and then failed, each in a sentence.
+    pub(super) failures: Vec<String>,
+}
+
+impl Live {
     /// Makes these changes while the sensor runs.
     ///
     /// # Errors
     /// Nothing has changed: an output cannot be opened, a name is there twice or not at all, an
     /// output is fed by the program in the kernel, or a worker stalls since the last change. Or a
     /// worker stalls now: it makes the change when it goes on.
-    pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
+    pub(super) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
         self.reap();
         self.check(&changes)?;
         let (outputs, outlets) = self.open(&changes.add)?;
@@ -142,14 +167,14 @@ impl Pipeline {
             }
             names.push(&output.name);
         }
-        if self.changes.iter().any(Sender::is_full) { Err(ChangeError::Stalls) } else { Ok(()) }
+        if self.workers.iter().any(Sender::is_full) { Err(ChangeError::Stalls) } else { Ok(()) }
     }
 
     /// Opens outputs. Returns their places in the ledger with their threads, and the outlets of each
     /// worker. Where one cannot be opened, the others end.
     fn open(&mut self, plans: &[OutputPlan]) -> Result<Opened, ChangeError> {
         let mut outputs = Vec::with_capacity(plans.len());
-        let mut outlets: Vec<Vec<Outlet>> = self.changes.iter().map(|_| Vec::new()).collect();
+        let mut outlets: Vec<Vec<Outlet>> = self.workers.iter().map(|_| Vec::new()).collect();
         for plan in plans {
             match plan.start(&self.ledger.workers, &self.registry, &self.orders, &mut Front::default()) {
                 Ok(Started { output, outlets: started, running }) => {
@@ -168,7 +193,7 @@ impl Pipeline {
     /// Tells all workers. A worker that has ended needs no change.
     fn tell(&self, allowed: &Arc<Allowed>, outlets: Vec<Vec<Outlet>>, remove: Arc<[String]>) -> Receiver<Vec<Outlet>> {
         let (done, gone) = unbounded();
-        for (worker, add) in self.changes.iter().zip(outlets) {
+        for (worker, add) in self.workers.iter().zip(outlets) {
             let (allowed, remove, done) = (Arc::clone(allowed), Arc::clone(&remove), done.clone());
             let _ = worker.try_send(Change { allowed, add, remove, done });
         }
@@ -176,7 +201,7 @@ impl Pipeline {
     }
 
     /// Joins the threads of outputs that have gone and have finished.
-    pub(crate) fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         for Running { name, thread } in self.retiring.extract_if(.., |sink| sink.thread.is_finished()) {
             match thread.join() {
                 Ok(()) => tracing::info!(output = name, "the output has finished"),
@@ -184,9 +209,19 @@ impl Pipeline {
             }
         }
     }
+
+    /// Waits until all outputs have finished. Returns what failed, each in a sentence.
+    pub(super) fn finish(mut self) -> Vec<String> {
+        for Running { name, thread } in self.sinks.into_iter().chain(self.retiring) {
+            if thread.join().is_err() {
+                self.failures.push(format!("the output {name} panicked: please report this"));
+            }
+        }
+        self.failures
+    }
 }
 
-type Opened = (Vec<(crate::ledger::Output, Running)>, Vec<Vec<Outlet>>);
+type Opened = (Vec<(Output, Running)>, Vec<Vec<Outlet>>);
 
 /// Waits until all workers have made a change, and drops what they give up.
 fn wait(done: &Receiver<Vec<Outlet>>) -> Result<(), ChangeError> {

@@ -137,11 +137,10 @@ fn an_output_of_the_start_can_go_and_its_files_are_complete() {
     thread::sleep(Duration::from_millis(20));
     pipeline.apply(Changes { remove: vec!["pcap".into()], ..Changes::default() }).unwrap();
     let until = Instant::now() + Duration::from_secs(10);
-    while !pipeline.retiring.is_empty() && Instant::now() < until {
+    while !pipeline.reap() && Instant::now() < until {
         thread::sleep(Duration::from_millis(1));
-        pipeline.reap();
     }
-    assert!(pipeline.retiring.is_empty(), "its thread ends");
+    assert!(pipeline.reap(), "its thread ends");
     let written: usize = (0..2).map(|vni| numbers(&dir.path().join("pcap"), vni).len()).sum();
     let snapshot = end(pipeline);
     let pcap = &snapshot.outputs["pcap"];
