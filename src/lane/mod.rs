@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 pub use chunk::Chunk;
-pub(crate) use chunk::{CHUNK_MEMORY, Loss, Run};
+pub(crate) use chunk::{CHUNK_MEMORY, Run};
 
 use self::losses::Losses;
 use self::waiting::Waiting;
@@ -344,7 +344,7 @@ impl Drop for Lane {
 
 #[cfg(test)]
 mod tests {
-    use super::chunk::{CHUNK_BYTES, CHUNK_RUNS};
+    use super::chunk::{CHUNK_BYTES, CHUNK_RUNS, Loss};
     use super::*;
     use crate::record::pcap;
 
