@@ -2,8 +2,8 @@
 //!
 //! What is new is opened first, and nothing has changed if that fails. Then each worker gets one
 //! message, which it takes over before it receives the next batch: so a frame is decided by what
-//! was before or by what is after, and by nothing in between. What is taken away is not stopped: its
-//! lanes end, its thread finishes what they have handed over, and nobody waits for that here.
+//! was before or by what is after, and by nothing in between. What is taken away is not stopped.
+//! Its lanes end, its thread finishes what they have handed over, and nobody waits for that here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -170,8 +170,8 @@ impl Live {
         if self.workers.iter().any(Sender::is_full) { Err(ChangeError::Stalls) } else { Ok(()) }
     }
 
-    /// Opens outputs. Returns their places in the ledger with their threads, and the outlets of each
-    /// worker. Where one cannot be opened, the others end.
+    /// Opens outputs. Returns their places in the ledger with their threads, and the outlets of
+    /// each worker. Where one cannot be opened, the others end.
     fn open(&mut self, plans: &[OutputPlan]) -> Result<Opened, ChangeError> {
         let mut outputs = Vec::with_capacity(plans.len());
         let mut outlets: Vec<Vec<Outlet>> = self.workers.iter().map(|_| Vec::new()).collect();
