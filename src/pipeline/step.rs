@@ -72,7 +72,7 @@ impl Step {
             counters.overflow.frames.add(1);
             counters.overflow.bytes.add(u64::from(inner.arrived));
         }
-        let mut candidate = Candidate::new(inner.vni, inner.frame);
+        let mut candidate = Candidate::new(&inner);
         for outlet in &mut self.outlets {
             outlet.offer(session, datagram, &inner, &mut candidate);
         }
