@@ -554,7 +554,7 @@ mod tests {
             .map(|vni| {
                 let vni = crate::wire::Vni::new(vni).unwrap();
                 let key = crate::session::Session::vxlan(std::net::Ipv6Addr::LOCALHOST, vni);
-                table.count(key, 1, at(0))
+                table.find_and_count(key, 1, at(0))
             })
             .collect();
         let mut chunk = Chunk::new(0);

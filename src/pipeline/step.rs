@@ -68,7 +68,7 @@ impl Step {
             scope: inner.scope,
             vni: inner.vni,
         };
-        let session = self.sessions.count(session, inner.arrived as usize, datagram.timestamp);
+        let session = self.sessions.find_and_count(session, inner.arrived as usize, datagram.timestamp);
         if session == SessionId::OVERFLOW {
             counters.overflow.frames.add(1);
             counters.overflow.bytes.add(u64::from(inner.arrived));
