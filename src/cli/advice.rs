@@ -34,8 +34,8 @@ const HABITS: &[(&[&str], &str)] = &[
     (&["--packets"], "an end after so many datagrams: --count 1000"),
     (&["--conf", "--config-file", "--yaml"], "the configuration file: --config vxtap.toml"),
     (
-        &["-f", "-F", "--filter", "--bpf", "--bpf-filter", "--expression"],
-        "there are no filter expressions; which sessions are kept: --vni 1-5 --from 10.0.0.0/16",
+        &["-f", "-F", "--bpf", "--bpf-filter", "--expression"],
+        "which inner frames are kept: --filter 'tcp port 443'; which sessions: --vni 1-5 --from 10.0.0.0/16",
     ),
     (&["-n", "-nn", "-N"], "names are never looked up; leave it out"),
     (
@@ -219,7 +219,7 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
             "the configuration file is named by an option: vxtap check --config-only -c FILE; captures are compared by vxtap verify DIR",
         ),
         Some("run") if word => Some(
-            "run takes options alone: which sessions are kept is said by --vni and --from, where to receive by --listen, where to write by --write",
+            "run takes options alone: which frames are kept is said by --filter 'EXPRESSION', which sessions by --vni and --from, where to receive by --listen, where to write by --write",
         ),
         // Without a command it may have been left out.
         Some("run") | None => find(HABITS, unknown),
@@ -262,6 +262,6 @@ mod tests {
     #[test]
     fn slips_are_told_from_other_words() {
         assert!(is_close("--lisen", "--listen") && is_close("--rotate", "--rotate-time"));
-        assert!(!is_close("--filter", "--interface") && !is_close("--quiet", "--queue"));
+        assert!(!is_close("--expression", "--interface") && !is_close("--quiet", "--queue"));
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::origin::Said;
 use super::sessions::AllAndOthers;
 use super::units;
+use crate::route::CompileError;
 use crate::source::TooMany;
 use crate::source::udp;
 
@@ -179,6 +180,14 @@ pub enum PlanError {
         /// The fault of the command.
         fault: String,
     },
+    /// A filter expression cannot be used.
+    #[error("{said}: {error}")]
+    Filter {
+        /// The setting.
+        said: Said,
+        /// The fault of the expression.
+        error: CompileError,
+    },
     /// Two outputs have one name.
     #[error("{}the interface name {name} is taken by another output; choose another", in_file(said))]
     OutputName {
@@ -250,6 +259,7 @@ impl PlanError {
             | Self::NoInterface { said, .. }
             | Self::Number { said, .. }
             | Self::Command { said, .. }
+            | Self::Filter { said, .. }
             | Self::Directory { said, .. }
             | Self::OutputName { said, other: None, .. } => vec![(said, "")],
             Self::KeepBytes { said, rotate_said, .. } => {

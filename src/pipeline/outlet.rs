@@ -47,6 +47,13 @@ impl Outlet {
         }
     }
 
+    /// Lends the lane of the outlet, to look at it.
+    pub(super) fn lane_ref(&self) -> &Lane {
+        match self {
+            Self::Lane { lane, .. } | Self::Bypassed { lane, .. } => lane,
+        }
+    }
+
     /// Lends the lane of the outlet.
     pub(crate) fn lane(&mut self) -> &mut Lane {
         match self {

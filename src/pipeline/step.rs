@@ -9,30 +9,31 @@ use super::outlet::Outlet;
 use crate::ledger::WorkerCounters;
 use crate::route::{Candidate, SessionId, SessionTable};
 use crate::session::Session;
-use crate::source::{AllowList, AllowListReader, Datagram};
+use crate::source::{Allowed, Datagram};
 
 /// Takes datagrams to the outputs.
 #[derive(Debug)]
 pub struct Step {
     policy: ReservedBits,
-    pub(super) allowed: AllowListReader,
+    pub(super) allowed: Arc<Allowed>,
     pub(super) sessions: SessionTable,
     pub(super) outlets: Vec<Outlet>,
     pub(super) counters: Arc<WorkerCounters>,
 }
 
 impl Step {
-    /// Makes a step from datagrams of the sessions on this list to `outlets`.
+    /// Makes a step from datagrams of the sessions that are allowed to `outlets`.
     #[must_use]
     pub fn new(
         policy: ReservedBits,
-        allow_list: Arc<AllowList>,
+        allowed: Arc<Allowed>,
         mut sessions: SessionTable,
-        outlets: Vec<Outlet>,
+        mut outlets: Vec<Outlet>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
         sessions.count_in(Arc::clone(&counters.sessions));
-        Self { policy, allowed: allow_list.reader(), sessions, outlets, counters }
+        outlets.iter_mut().for_each(|outlet| outlet.lane().attach(&counters));
+        Self { policy, allowed, sessions, outlets, counters }
     }
 
     /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts the
@@ -67,12 +68,12 @@ impl Step {
             scope: inner.scope,
             vni: inner.vni,
         };
-        let session = self.sessions.count(session, inner.arrived as usize, datagram.timestamp);
+        let session = self.sessions.find_and_count(session, inner.arrived as usize, datagram.timestamp);
         if session == SessionId::OVERFLOW {
             counters.overflow.frames.add(1);
             counters.overflow.bytes.add(u64::from(inner.arrived));
         }
-        let mut candidate = Candidate::new(inner.vni, inner.frame);
+        let mut candidate = Candidate::new(&inner);
         for outlet in &mut self.outlets {
             outlet.offer(session, datagram, &inner, &mut candidate);
         }

@@ -4,11 +4,13 @@
 //! [`Registry`] gives a session its number when any worker sees it first, so that one session which
 //! two workers receive is still one session for the outputs.
 
+mod filter;
 mod id;
 mod registry;
 mod selection;
 mod table;
 
+pub use filter::{CompileError, Expression};
 pub use id::SessionId;
 pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};

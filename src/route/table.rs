@@ -19,7 +19,8 @@ pub struct SessionTable {
     registry: Arc<Registry>,
     /// Sessions taken over from the registry so far.
     known: u32,
-    ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
+    /// Entries have 32 bytes. What is in them besides costs cache lines where sessions mix.
+    ids: HashMap<Words, SessionId, foldhash::fast::RandomState>,
     /// The session of the frame before: mirror traffic comes in trains.
     last: Last,
     /// The counts of the frames, by the session's number.
@@ -33,6 +34,8 @@ struct Last {
     id: SessionId,
     seat: Seat,
 }
+
+const _: () = assert!(size_of::<(Words, SessionId)>() == 32);
 
 impl SessionTable {
     /// Makes a table that shares `registry` with the other workers'.
@@ -50,10 +53,8 @@ impl SessionTable {
     /// Returns the number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the
     /// limit. Counts a frame of `bytes` bytes received at `time`.
     #[inline]
-    pub fn count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
-        if self.last.words != session.words() {
-            self.look_up(session);
-        }
+    pub fn find_and_count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
+        self.look_up(&session);
         // Frames beyond the limit are counted too, in a seat that no session has and nobody reads.
         self.counts.add(self.last.seat, 1, bytes as u64, [time, time]);
         self.last.id
@@ -67,30 +68,35 @@ impl SessionTable {
         bytes: u64,
         [first, last]: [Timestamp; 2],
     ) -> SessionId {
-        let id = self.look_up(session);
+        self.look_up(&session);
+        let Last { id, seat, .. } = self.last;
         if id != SessionId::OVERFLOW && frames > 0 {
-            self.counts.add(self.last.seat, frames, bytes, [first, last]);
+            self.counts.add(seat, frames, bytes, [first, last]);
         }
         id
     }
 
-    fn look_up(&mut self, session: Session) -> SessionId {
-        let id = match self.ids.get(&session) {
-            Some(id) => *id,
-            None => self.first_sight(session),
-        };
-        self.last = Last { words: session.words(), id, seat: Seat::of(id.index()) };
-        id
+    /// Makes `session` the one that was seen last.
+    #[inline]
+    fn look_up(&mut self, session: &Session) {
+        let words = session.words();
+        if self.last.words != words {
+            let id = match self.ids.get(&words) {
+                Some(id) => *id,
+                None => self.first_sight(session),
+            };
+            self.last = Last { words, id, seat: Seat::of(id.index()) };
+        }
     }
 
     #[cold]
-    fn first_sight(&mut self, session: Session) -> SessionId {
+    fn first_sight(&mut self, session: &Session) -> SessionId {
         if self.known == self.registry.limit() {
             return SessionId::OVERFLOW;
         }
-        let id = self.registry.register(session);
+        let id = self.registry.register(*session);
         for (id, session) in self.registry.since(self.known) {
-            self.ids.insert(session, id);
+            self.ids.insert(session.words(), id);
         }
         self.known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         id.unwrap_or(SessionId::OVERFLOW)
@@ -117,11 +123,11 @@ mod tests {
         let registry = Arc::new(Registry::new(10));
         let mut a = SessionTable::new(Arc::clone(&registry));
         let mut b = SessionTable::new(Arc::clone(&registry));
-        let seven = a.count(session(7), 64, at(5));
-        let eight = b.count(session(8), 64, at(6));
+        let seven = a.find_and_count(session(7), 64, at(5));
+        let eight = b.find_and_count(session(8), 64, at(6));
         assert_ne!(seven, eight);
-        assert_eq!(b.count(session(7), 100, at(3)), seven);
-        assert_eq!(a.count(session(8), 1, at(9)), eight);
+        assert_eq!(b.find_and_count(session(7), 100, at(3)), seven);
+        assert_eq!(a.find_and_count(session(8), 1, at(9)), eight);
         assert_eq!(registry.count(), 2);
         assert_eq!(registry.session(seven), Some(session(7)));
         assert_eq!(registry.session(SessionId::OVERFLOW), None);
@@ -131,7 +137,7 @@ mod tests {
     fn the_same_vni_from_two_sources_is_two_sessions() {
         let mut table = SessionTable::new(Arc::new(Registry::new(10)));
         let other = Session { source: Ipv4Addr::new(192, 0, 2, 2).to_ipv6_mapped(), ..session(1) };
-        assert_ne!(table.count(session(1), 64, at(1)), table.count(other, 64, at(1)));
+        assert_ne!(table.find_and_count(session(1), 64, at(1)), table.find_and_count(other, 64, at(1)));
     }
 
     #[test]
@@ -139,16 +145,16 @@ mod tests {
         let registry = Arc::new(Registry::new(3));
         let mut a = SessionTable::new(Arc::clone(&registry));
         let mut b = SessionTable::new(Arc::clone(&registry));
-        a.count(session(0), 64, at(1));
+        a.find_and_count(session(0), 64, at(1));
         let mut overflow = 0;
         for vni in 0..10_000 {
-            overflow += u64::from(b.count(session(vni), 64, at(1)) == SessionId::OVERFLOW);
-            a.count(session(vni), 64, at(1));
+            overflow += u64::from(b.find_and_count(session(vni), 64, at(1)) == SessionId::OVERFLOW);
+            a.find_and_count(session(vni), 64, at(1));
         }
         assert_eq!(registry.count(), 3);
         assert_eq!(overflow, 9_997);
         assert!(b.ids.len() == 3);
-        assert_eq!(a.count(session(2), 64, at(1)), b.count(session(2), 64, at(1)));
+        assert_eq!(a.find_and_count(session(2), 64, at(1)), b.find_and_count(session(2), 64, at(1)));
     }
 
     #[test]
@@ -158,7 +164,7 @@ mod tests {
         table.count_in(Arc::clone(&ledger.worker().sessions));
         let totals = || ledger.sessions(registry.sessions());
         for (bytes, time) in [(60, 20), (40, 10), (50, 30)] {
-            table.count(session(1), bytes, at(time));
+            table.find_and_count(session(1), bytes, at(time));
         }
         let sessions = totals();
         let s = &sessions[0];

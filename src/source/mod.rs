@@ -15,7 +15,7 @@ mod source_set;
 mod steering;
 pub mod udp;
 
-pub(crate) use allowed::{AllowList, AllowListReader, Allowed, TooMany};
+pub(crate) use allowed::{Allowed, TooMany};
 pub(crate) use datagram::Received;
 pub use datagram::{Datagram, Source};
 pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};

@@ -252,7 +252,9 @@ fn elsewhere(written: &str, here: &str) -> Option<String> {
         return Some(format!("write {name}"));
     }
     let table = match key.path.split_once('.')? {
-        ("output", field) if field.starts_with("pcap.") => "[output.NAME] with kind = \"pcap\"".to_owned(),
+        ("output", field) if field.starts_with("pcap.") || field.starts_with("each.") => {
+            "[output.NAME] with kind = \"pcap\"".to_owned()
+        }
         ("output", "pcap") => return None,
         ("output", _) => "[output.NAME] with kind = \"tap\"".to_owned(),
         (table, _) => format!("[{table}]"),

@@ -99,6 +99,7 @@ impl Table for Files {
         keys.key("min_free", &mut self.min_free);
         keys.key("on_publish", &mut self.on_publish);
         keys.key("snaplen", &mut self.snaplen);
+        keys.key("filter", &mut self.filter);
     }
 }
 
@@ -109,6 +110,7 @@ impl Table for Interface {
         keys.key("mode", &mut self.mode);
         keys.key("mtu", &mut self.mtu);
         keys.key("count", &mut self.count);
+        keys.key("filter", &mut self.filter);
     }
 }
 
