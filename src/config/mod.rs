@@ -12,6 +12,7 @@
 
 pub(crate) mod address;
 pub(crate) mod allow;
+mod diff;
 mod error;
 pub mod file;
 pub(crate) mod files;
@@ -25,6 +26,7 @@ pub mod settings;
 mod typed;
 pub(crate) mod units;
 
+pub(crate) use diff::{Diff, Refused, diff};
 pub use error::PlanError;
 pub use plan::RunPlan;
 pub(crate) use settings::Settings;

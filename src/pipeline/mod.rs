@@ -165,6 +165,11 @@ impl Pipeline {
         self.live.apply(changes)
     }
 
+    /// Returns the sessions that are allowed.
+    pub(crate) fn allowed(&self) -> &Allowed {
+        &self.live.allowed
+    }
+
     /// Looks which of the outputs that were taken away have finished. Returns whether all have.
     pub(crate) fn reap(&mut self) -> bool {
         self.live.reap();

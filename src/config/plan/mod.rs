@@ -9,6 +9,8 @@ mod receive;
 mod redirect;
 mod sessions;
 
+pub(super) use self::redirect::kept;
+
 use std::time::Duration;
 
 use super::allow::AllowPlan;
@@ -28,6 +30,8 @@ pub struct RunPlan {
     pub allow: AllowPlan,
     /// The way from datagrams to outputs.
     pub pipeline: PipelinePlan,
+    /// The memory of each output's queue, where somebody said how much.
+    pub queue: Option<u64>,
     /// The time that the sensor runs, where that is limited.
     pub duration: Option<Duration>,
 }
@@ -79,7 +83,9 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     });
     let bpf = receive::program(settings, host, &udp, &pipeline, &mut wrong);
     let source = SourcePlan { way: settings.receive.source, udp, bpf };
-    let plan = RunPlan { source, allow, pipeline, duration: settings.run.duration.map(|duration| duration.0) };
+    let asked = settings.delivery.queue.map(|queue| queue.0);
+    let duration = settings.run.duration.map(|duration| duration.0);
+    let plan = RunPlan { source, allow, pipeline, queue: asked, duration };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),

@@ -31,6 +31,9 @@ pub(crate) struct Changes {
     pub add: Vec<OutputPlan>,
     /// The names of the outputs that go.
     pub remove: Vec<String>,
+    /// The outputs that stay and are another way from now on. What an output has at its start alone
+    /// is as it was.
+    pub change: Vec<OutputPlan>,
 }
 
 /// The reason for which a sensor does not change.
@@ -59,6 +62,13 @@ pub(crate) enum ChangeError {
     /// A worker takes its time. The change is made, and that worker makes it when it goes on.
     #[error("a worker stalls: after {PATIENCE:?} it has not taken over the change, and will when it goes on")]
     Slow,
+}
+
+impl ChangeError {
+    /// Says whether the change is made, or will be.
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(self, Self::Slow)
+    }
 }
 
 /// The message to a worker.
