@@ -38,6 +38,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +116,41 @@ pub struct Words(u128, u64, u64);
 impl Words {
     /// The words of no session.
     pub const NONE: Words = Words(0, 0, u64::MAX);
+
+    /// Returns the words of the session where its datagrams come to `port`, where that matters.
+    /// Those of port 0 are the session's own.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn at(self, port: u16) -> Words {
+        let Words(source, scope, rest) = self;
+        Words(source, scope, rest | (port as u64) << 48)
+    }
+
+    /// Says whether these are the session's own words, whatever the port.
+    #[must_use]
+    pub(crate) const fn is_of_every_port(&self) -> bool {
+        self.2 >> 48 == 0
+    }
+
+    /// Returns a place for these words in a table of 256.
+    #[inline]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "all bits of the source are mixed in")]
+    pub(crate) const fn slot(&self) -> usize {
+        let Words(source, scope, rest) = *self;
+        let mixed = (source as u64).rotate_left(32) ^ (source >> 64) as u64 ^ scope ^ rest ^ rest >> 32;
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+    }
+}
+
+/// The name and the description that people gave a session. Nothing that tells sessions apart is
+/// derived from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Label {
+    /// The name, which is in paths.
+    pub name: Option<Arc<str>>,
+    /// The description.
+    pub description: Option<Arc<str>>,
 }
 
 /// All words are compared at once. Sessions rarely differ in the first, so a branch behind each

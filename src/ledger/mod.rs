@@ -33,7 +33,7 @@ pub use counters::{OutputCounters, Totals};
 pub use equation::words;
 pub use live::{Ledger, Output};
 pub use losses::Losses;
-pub(crate) use reasons::NotRedirected;
 pub use reasons::OutputDrop;
+pub(crate) use reasons::{Filtered, NotRedirected};
 pub(crate) use sessions::{Seat, SessionCounts};
 pub use snapshot::Snapshot;

@@ -24,6 +24,7 @@ use self::step::Step;
 use self::worker::{Ended, Why, Worker};
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
+use crate::route::policy::{OutputNumber, Policy};
 use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
 use crate::source::{AllowList, Front, LiveSource};
@@ -37,6 +38,8 @@ pub struct PipelinePlan {
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
     pub count: Option<u64>,
+    /// What becomes of each session's frames. It knows the outputs by their places in `outputs`.
+    pub policy: Arc<Policy>,
     /// The outputs.
     pub outputs: Vec<OutputPlan>,
 }
@@ -100,8 +103,8 @@ impl Pipeline {
 
         let mut sinks = Vec::with_capacity(plan.outputs.len());
         let mut outlets: Vec<Vec<Outlet>> = sources.iter().map(|_| Vec::new()).collect();
-        for output in &plan.outputs {
-            let started = output.start(&counters, &registry, &orders, &mut front)?;
+        for (number, output) in (0..).map_while(OutputNumber::new).zip(&plan.outputs) {
+            let started = output.start(number, &counters, &registry, &orders, &mut front)?;
             for (worker, outlet) in outlets.iter_mut().zip(started.outlets) {
                 worker.push(outlet);
             }
@@ -119,7 +122,8 @@ impl Pipeline {
         let mut accounts = front.accounts.into_iter();
         for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(plan.reserved_bits, Arc::clone(allow_list), sessions, outlets, counters);
+            let mut step = Step::new(plan.reserved_bits, Arc::clone(allow_list), sessions, outlets, counters);
+            step.adopt(Arc::clone(&plan.policy));
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));

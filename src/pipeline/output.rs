@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use super::outlet::Outlet;
 use crate::lane::{CHUNK_MEMORY, LanePlan, lanes};
 use crate::ledger::{Output, WorkerCounters};
+use crate::route::policy::OutputNumber;
 use crate::route::{Registry, Selection};
 use crate::sink;
 use crate::sink::Orders;
@@ -102,12 +103,14 @@ impl OutputPlan {
         workers * self.lane.chunks * CHUNK_MEMORY + gathered
     }
 
-    /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.
+    /// Starts the thread of the output, which plans know by `number`. Returns its place in the
+    /// ledger and an outlet for each worker.
     ///
     /// # Errors
     /// The output could not be opened, or there is no thread for it; nothing is left behind then.
     pub(super) fn start(
         &self,
+        number: OutputNumber,
         workers: &[Arc<WorkerCounters>],
         registry: &Arc<Registry>,
         orders: &Arc<Orders>,
@@ -115,7 +118,7 @@ impl OutputPlan {
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
-        let outlet = |lane| Outlet::Lane { selection: self.selection.clone(), lane };
+        let outlet = |lane| Outlet { selection: self.selection.clone(), ..Outlet::from(lane).numbered(number) };
         let mut outlets: Vec<Outlet> = lanes.into_iter().map(outlet).collect();
         let thread = match &self.to {
             Destination::Files(plan) => {

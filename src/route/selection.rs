@@ -1,5 +1,6 @@
 //! A selection says which frames an output wants.
 
+use crate::ledger::Filtered;
 use crate::wire::{Vni, VniSet, flow};
 
 /// The frames that an output takes; by default all of them.
@@ -38,19 +39,21 @@ impl<'a> Candidate<'a> {
 }
 
 impl Selection {
-    /// Says whether the output takes this frame. Both directions of a conversation and all its
-    /// fragments are taken by the same share. A frame that is not IP is taken by the first.
+    /// Says why the output does not take this frame; nothing where it takes it. Both directions of
+    /// a conversation and all its fragments are taken by the same share. A frame that is not IP is
+    /// taken by the first.
     #[inline]
-    pub(crate) fn takes(&self, candidate: &mut Candidate<'_>) -> bool {
+    pub(crate) fn refuses(&self, candidate: &mut Candidate<'_>) -> Option<Filtered> {
         if self.vnis.as_ref().is_some_and(|vnis| !vnis.contains(candidate.vni)) {
-            return false;
+            return Some(Filtered::Session);
         }
-        self.share.is_none_or(|share| {
+        let is_others = self.share.is_some_and(|share| {
             let frame = candidate.frame;
             let hash = candidate.hash.get_or_insert_with(|| flow::hosts_hash(frame));
             // The high bits of the product are a number below `of`, evenly spread.
-            hash.map_or(0, |hash| (u64::from(hash) * u64::from(share.of)) >> 32) == u64::from(share.index)
-        })
+            hash.map_or(0, |hash| (u64::from(hash) * u64::from(share.of)) >> 32) != u64::from(share.index)
+        });
+        is_others.then_some(Filtered::Share)
     }
 }
 
@@ -75,7 +78,7 @@ mod tests {
         for host in 0..100 {
             let frame = frame(host);
             let mut candidate = Candidate::new(vni, &frame);
-            let takers: Vec<usize> = (0..3).filter(|i| shares[*i].takes(&mut candidate)).collect();
+            let takers: Vec<usize> = (0..3).filter(|i| shares[*i].refuses(&mut candidate).is_none()).collect();
             assert_eq!(takers.len(), 1);
             taken[takers[0]] += 1;
         }
@@ -85,17 +88,17 @@ mod tests {
     #[test]
     fn what_is_not_ip_goes_to_the_first() {
         let mut candidate = Candidate::new(Vni::new(1).unwrap(), &[0; 60]);
-        assert!(Selection { vnis: None, share: Some(Share { index: 0, of: 4 }) }.takes(&mut candidate));
-        assert!(!Selection { vnis: None, share: Some(Share { index: 1, of: 4 }) }.takes(&mut candidate));
+        let mut refuses = |index| Selection { vnis: None, share: Some(Share { index, of: 4 }) }.refuses(&mut candidate);
+        assert_eq!((refuses(0), refuses(1)), (None, Some(Filtered::Share)));
     }
 
     #[test]
     fn vnis() {
         let some = Selection { vnis: Some([2, 5].into_iter().filter_map(Vni::new).collect()), share: None };
-        for (vni, wanted) in [(2, true), (3, false), (5, true)] {
+        for (vni, wanted) in [(2, None), (3, Some(Filtered::Session)), (5, None)] {
             let vni = Vni::new(vni).unwrap();
-            assert_eq!(some.takes(&mut Candidate::new(vni, &[])), wanted);
-            assert!(Selection::default().takes(&mut Candidate::new(vni, &[])));
+            assert_eq!(some.refuses(&mut Candidate::new(vni, &[])), wanted);
+            assert_eq!(Selection::default().refuses(&mut Candidate::new(vni, &[])), None);
         }
     }
 }

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::SourceSet;
-use crate::wire::{Vni, VniSet};
+use crate::wire::{SourceSet, Vni, VniSet};
 
 /// The most ranges of VNIs, or prefixes of sources, that a list has. It is logged in full, and the
 /// program in the kernel has room for two.

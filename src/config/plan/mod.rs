@@ -9,6 +9,7 @@ mod receive;
 mod redirect;
 mod sessions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::allow::AllowPlan;
@@ -49,6 +50,7 @@ impl RunPlan {
             reserved_bits: settings.receive.reserved_bits,
             max_sessions: settings.sessions.max,
             count: settings.run.count,
+            policy: Arc::default(),
             outputs: outputs::plan(settings, host, udp.workers, queue)?,
         };
         queue::check(settings, host, queue, pipeline.queue_memory(udp.workers) as u64)?;
