@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("evidence", &["record", "session", "storage"]),
     ("storage", &["sys"]),
     ("lane", &["ledger", "record", "route"]),
-    ("route", &["ledger", "record", "session", "wire"]),
+    ("route", &["ledger", "record", "session", "sys", "wire"]),
     ("ledger", &["record", "session", "wire"]),
     // What everything stands on
     ("episode", &[]),

@@ -37,8 +37,8 @@ const HABITS: &[(&[&str], &str)] = &[
         "there is no configuration file; the sessions that are let in can be in one: --allow FILE",
     ),
     (
-        &["-f", "-F", "--filter", "--bpf", "--bpf-filter", "--expression"],
-        "there are no filter expressions; which sessions are kept: --vni 1-5 --from 10.0.0.0/16",
+        &["-f", "-F", "--bpf", "--bpf-filter", "--expression"],
+        "which inner frames are kept: --filter 'tcp port 443'; which sessions: --vni 1-5 --from 10.0.0.0/16",
     ),
     (&["-n", "-nn", "-N"], "names are never looked up; leave it out"),
     (
@@ -218,7 +218,7 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
         Some("replay") => find(REPLAY_HABITS, unknown),
         Some("verify") => find(VERIFY_HABITS, unknown),
         Some("run") if word => Some(
-            "run takes options alone: which sessions are kept is said by --vni and --from, where to receive by --listen, where to write by --write",
+            "run takes options alone: which frames are kept is said by --filter 'EXPRESSION', which sessions by --vni and --from, where to receive by --listen, where to write by --write",
         ),
         // Without a command it may have been left out.
         Some("run") | None => find(HABITS, unknown),
@@ -261,6 +261,6 @@ mod tests {
     #[test]
     fn slips_are_told_from_other_words() {
         assert!(is_close("--lisen", "--listen") && is_close("--rotate", "--rotate-time"));
-        assert!(!is_close("--filter", "--interface") && !is_close("--quiet", "--queue"));
+        assert!(!is_close("--expression", "--interface") && !is_close("--quiet", "--queue"));
     }
 }

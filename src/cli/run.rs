@@ -189,6 +189,11 @@ pub struct RunArgs {
     /// wanted. It is read again on SIGUSR2.
     #[arg(help_heading = RECEIVING, long, value_name = "FILE", conflicts_with_all = ["vni", "from"])]
     pub allow: Option<PathBuf>,
+    /// Keep only inner frames that satisfy this expression, in tcpdump's language (pcap-filter(7)),
+    /// as 'tcp port 443 and not host 10.0.0.1'; others are counted as `filtered`. It needs libpcap
+    /// (Debian: libpcap0.8). Addresses are written as numbers.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
     /// Stop after this time.
     #[arg(long, value_name = "D")]
     pub duration: Option<Span>,

@@ -64,6 +64,7 @@ impl RunArgs {
             min_free: self.min_free,
             on_publish: self.on_publish.clone(),
             snaplen: self.snaplen,
+            filter: self.filter.clone(),
         }
     }
 
@@ -75,10 +76,11 @@ impl RunArgs {
             mode: self.tap_mode,
             mtu: self.tap_mtu,
             count: self.tap_count,
+            filter: self.filter.clone(),
         }
     }
 
-    /// Notes where each value was said. A flag for interfaces is said of each.
+    /// Notes where each value was said. A flag for interfaces, or for all outputs, is said of each.
     fn origins(&self, outputs: &Outputs) -> Origins {
         let mut origins = Origins::default();
         let is_given =
@@ -86,6 +88,8 @@ impl RunArgs {
         for key in key::ALL.iter().filter(is_given) {
             if key.path.starts_with("output.interface.") {
                 outputs.interfaces().for_each(|(name, ..)| origins.note(key.of(name), Origin::Flag));
+            } else if key.path.starts_with("output.each.") {
+                outputs.0.iter().for_each(|(name, _)| origins.note(key.of(name), Origin::Flag));
             } else {
                 origins.note(key.path, Origin::Flag);
             }
@@ -169,6 +173,7 @@ mod tests {
         ("--tap-mode redirect", &["--tap", "m"]),
         ("--tap-mtu 1500", &["--tap", "m"]),
         ("--tap-count 2", &["--tap", "m"]),
+        ("--filter tcp", &[]),
         ("--duration 5s", &[]),
         ("--count 5", &[]),
         ("--ledger json", &[]),
@@ -186,6 +191,7 @@ mod tests {
             let path = match key.flag {
                 "--tap" | "--tun" => "output.n".into(),
                 _ if key.path.starts_with("output.interface.") => key.of("m"),
+                _ if key.path.starts_with("output.each.") => key.of(FILES),
                 _ => key.path.to_owned(),
             };
             assert_eq!(found, BTreeSet::from([path.clone()]), "{sample}");
@@ -232,6 +238,10 @@ mod tests {
         assert_eq!(given.origins.of("output.pcap.rotate_size"), Origin::Flag);
         assert_eq!(given.origins.of("output.pcap.rotate_time"), Origin::Default);
         for path in ["output.m.mtu", "output.n.mtu", "output.n.interface"] {
+            assert_eq!(given.origins.of(path), Origin::Flag, "{path}");
+        }
+        let given = settings(&["--filter", "tcp", "--tap", "m"]);
+        for path in ["output.m.filter", "output.pcap.filter"] {
             assert_eq!(given.origins.of(path), Origin::Flag, "{path}");
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::origin::Said;
 use super::sessions::AllAndOthers;
 use super::units;
+use crate::route::CompileError;
 use crate::source::TooMany;
 use crate::source::udp;
 
@@ -168,6 +169,14 @@ pub enum PlanError {
         said: Said,
         /// The fault of the command.
         fault: String,
+    },
+    /// A filter expression cannot be used.
+    #[error("{said}: {error}")]
+    Filter {
+        /// The setting.
+        said: Said,
+        /// The fault of the expression.
+        error: CompileError,
     },
     /// Two outputs have one name.
     #[error("the interface name {0} is taken by another output; choose another")]

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
     /// The setting's place in the tree. For an output, `pcap` or `interface` stands for the name of
-    /// the output.
+    /// the output, or `each` where the flag is for all outputs.
     pub path: &'static str,
     /// The flag that gives its value.
     pub flag: &'static str,
@@ -73,6 +73,7 @@ keys! {
     TAP_MODE "output.interface.mode" "--tap-mode"
     TAP_MTU "output.interface.mtu" "--tap-mtu"
     TAP_COUNT "output.interface.count" "--tap-count"
+    FILTER "output.each.filter" "--filter"
     DURATION "run.duration" "--duration"
     COUNT "run.count" "--count"
     LEDGER "run.ledger" "--ledger"

@@ -194,6 +194,8 @@ pub struct Files {
     pub on_publish: Option<String>,
     /// The most bytes of a frame that are kept.
     pub snaplen: u32,
+    /// The expression that the frames satisfy; all do where there is none.
+    pub filter: Option<String>,
 }
 
 impl Default for Files {
@@ -214,6 +216,7 @@ impl Default for Files {
             min_free: None,
             on_publish: None,
             snaplen: 262_144,
+            filter: None,
         }
     }
 }
@@ -232,11 +235,13 @@ pub struct Interface {
     pub mtu: u32,
     /// Interfaces that the conversations are spread over.
     pub count: Option<u32>,
+    /// The expression that the frames satisfy; all do where there is none.
+    pub filter: Option<String>,
 }
 
 impl Default for Interface {
     fn default() -> Self {
-        Self { interface: None, vni: Vec::new(), mode: TapMode::Inject, mtu: DEFAULT_MTU, count: None }
+        Self { interface: None, vni: Vec::new(), mode: TapMode::Inject, mtu: DEFAULT_MTU, count: None, filter: None }
     }
 }
 

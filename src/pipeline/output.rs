@@ -30,6 +30,14 @@ pub struct OutputPlan {
     pub to: Destination,
 }
 
+impl OutputPlan {
+    /// Returns the bytes of a frame that are looked at: an expression can ask for any of them.
+    #[must_use]
+    pub(crate) fn reads(&self) -> usize {
+        if self.selection.expression.is_some() { usize::MAX } else { self.lane.snaplen }
+    }
+}
+
 /// The destination of an output's frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {

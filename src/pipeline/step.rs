@@ -77,7 +77,7 @@ impl Step {
             return self.by_plan(seen, datagram, &inner);
         }
         count_session(counters, seen.id, &inner);
-        let mut candidate = Candidate::new(inner.vni, inner.frame);
+        let mut candidate = Candidate::new(&inner);
         for outlet in &mut self.outlets {
             outlet.offer(seen.id, datagram, &inner, &mut candidate);
         }
@@ -94,7 +94,7 @@ impl Step {
         }
         count_session(counters, seen.id, inner);
         let plan = self.sessions.policy().plan(seen.plan);
-        let mut candidate = Candidate::new(inner.vni, inner.frame);
+        let mut candidate = Candidate::new(inner);
         match verdict(plan, &mut candidate) {
             Ok(most) => {
                 for outlet in &mut self.outlets {
@@ -138,8 +138,8 @@ mod tests {
     use crate::lane::{LanePlan, lanes};
     use crate::ledger::{Ledger, Output, Snapshot};
     use crate::record::{Timestamp, pcap};
-    use crate::route::Registry;
     use crate::route::policy::{Entry, Match, OutputNumber, SessionPlan};
+    use crate::route::{Expression, Registry};
     use crate::wire::Vni;
 
     #[test]
@@ -161,10 +161,12 @@ mod tests {
             Entry { sessions, plan }
         };
         let only = |number| OutputNumber::new(number).into_iter().collect();
+        let nothing = Expression::new("greater 101").unwrap();
         let policy = Policy::new(vec![
             entry(1, SessionPlan { drop: true, ..SessionPlan::default() }),
             entry(2, SessionPlan { outputs: only(0), ..SessionPlan::default() }),
             entry(3, SessionPlan { outputs: only(1), snaplen: Some(64), ..SessionPlan::default() }),
+            entry(5, SessionPlan { expression: Some(Arc::new(nothing)), ..SessionPlan::default() }),
         ]);
         let table = SessionTable::new(Arc::clone(&registry));
         let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, outlets, counters);
@@ -174,7 +176,7 @@ mod tests {
             step.datagram(&Datagram { payload: &payload, length: payload.len(), timestamp, ..Datagram::empty() });
         };
         step.adopt(Arc::new(policy.unwrap()));
-        for vni in [1, 2, 3, 4, 1, 2, 3, 4] {
+        for vni in [1, 2, 3, 4, 1, 2, 3, 4, 5] {
             send(&mut step, vni);
         }
         // From now on the frames of all go to all.
@@ -202,13 +204,14 @@ mod tests {
         assert_eq!(lengths[1], [&ids[..], &after].concat());
         let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(registry.sessions()));
         snapshot.check().unwrap();
-        assert_eq!((snapshot.datagrams.received, snapshot.datagrams.unselected), (12, 2));
+        assert_eq!((snapshot.datagrams.received, snapshot.datagrams.unselected), (13, 2));
         for (name, filtered, snapped) in [("evidence", 4, 0), ("ids", 4, 2)] {
             let output = &snapshot.outputs[name];
-            assert_eq!((output.filtered, output.filtered_by["session"], output.snapped), (filtered, filtered, snapped));
+            let by = ["session", "expression"].map(|reason| output.filtered_by[reason]);
+            assert_eq!((output.filtered, by, output.snapped), (filtered + 1, [filtered, 1], snapped), "{name}");
         }
         let vnis: Vec<_> = snapshot.unselected_vnis.iter().map(|vni| (vni.vni, vni.frames)).collect();
         assert_eq!(vnis, [(1, 2)]);
-        assert_eq!(registry.count(), 4);
+        assert_eq!(registry.count(), 5);
     }
 }

@@ -7,6 +7,7 @@
 //! session, and most sessions have the plain one, by which a frame is offered to every output.
 //! Other plans give a verdict for each frame.
 
+mod filter;
 mod id;
 pub mod policy;
 mod registry;
@@ -14,6 +15,7 @@ mod selection;
 mod table;
 mod verdict;
 
+pub use filter::{CompileError, Expression};
 pub use id::SessionId;
 pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};

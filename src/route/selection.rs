@@ -1,7 +1,10 @@
 //! A selection says which frames an output wants.
 
+use std::sync::Arc;
+
+use super::filter::Expression;
 use crate::ledger::Filtered;
-use crate::wire::{Vni, VniSet, flow};
+use crate::wire::{Decapsulated, LinkType, Vni, VniSet, flow};
 
 /// The frames that an output takes; by default all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +13,8 @@ pub struct Selection {
     pub vnis: Option<VniSet>,
     /// The share of the conversations that it takes; all where there is none.
     pub share: Option<Share>,
+    /// The expression that its frames satisfy; all do where there is none.
+    pub expression: Option<Arc<Expression>>,
 }
 
 /// One of several equal outputs that conversations are spread over.
@@ -28,13 +33,31 @@ pub(crate) struct Candidate<'a> {
     vni: Vni,
     frame: &'a [u8],
     hash: Option<Option<u32>>,
+    link_type: LinkType,
+    original: u32,
+    /// The answer of the expression that was asked last: outputs often have one in common.
+    answer: Option<(*const Expression, bool)>,
 }
 
 impl<'a> Candidate<'a> {
-    /// Makes a candidate of a frame of this VNI.
+    /// Makes a candidate of what a datagram yields.
     #[must_use]
-    pub(crate) fn new(vni: Vni, frame: &'a [u8]) -> Self {
-        Self { vni, frame, hash: None }
+    pub(crate) fn new(inner: &Decapsulated<'a>) -> Self {
+        let Decapsulated { vni, frame, link_type, original, .. } = *inner;
+        Self { vni, frame, hash: None, link_type, original, answer: None }
+    }
+
+    /// Says whether `expression` takes the frame.
+    pub(super) fn satisfies(&mut self, expression: &Arc<Expression>) -> bool {
+        let asked = Arc::as_ptr(expression);
+        match self.answer {
+            Some((known, answer)) if known == asked => answer,
+            _ => {
+                let answer = expression.takes(self.link_type, self.frame, self.original);
+                self.answer = Some((asked, answer));
+                answer
+            }
+        }
     }
 }
 
@@ -53,13 +76,24 @@ impl Selection {
             // The high bits of the product are a number below `of`, evenly spread.
             hash.map_or(0, |hash| (u64::from(hash) * u64::from(share.of)) >> 32) != u64::from(share.index)
         });
-        is_others.then_some(Filtered::Share)
+        if is_others {
+            return Some(Filtered::Share);
+        }
+        let is_unwanted = self.expression.as_ref().is_some_and(|expression| !candidate.satisfies(expression));
+        is_unwanted.then_some(Filtered::Expression)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn candidate(vni: u32, frame: &[u8]) -> Candidate<'_> {
+        let (arrived, original) = (frame.len() as u32, frame.len() as u32);
+        let (vni, link_type) = (Vni::new(vni).unwrap(), LinkType::Ethernet);
+        let (scope, reserved_bits, direction) = (None, false, None);
+        Candidate::new(&Decapsulated { vni, scope, frame, arrived, original, reserved_bits, link_type, direction })
+    }
 
     fn frame(host: u8) -> Vec<u8> {
         let mut frame = vec![0; 60];
@@ -72,13 +106,12 @@ mod tests {
 
     #[test]
     fn every_frame_has_exactly_one_share_and_all_shares_have_some() {
-        let vni = Vni::new(1).unwrap();
-        let shares = [0, 1, 2].map(|index| Selection { vnis: None, share: Some(Share { index, of: 3 }) });
+        let shares = [0, 1, 2].map(|index| Selection { share: Some(Share { index, of: 3 }), ..Selection::default() });
         let mut taken = [0; 3];
         for host in 0..100 {
             let frame = frame(host);
-            let mut candidate = Candidate::new(vni, &frame);
-            let takers: Vec<usize> = (0..3).filter(|i| shares[*i].refuses(&mut candidate).is_none()).collect();
+            let mut asked = candidate(1, &frame);
+            let takers: Vec<usize> = (0..3).filter(|i| shares[*i].refuses(&mut asked).is_none()).collect();
             assert_eq!(takers.len(), 1);
             taken[takers[0]] += 1;
         }
@@ -87,18 +120,32 @@ mod tests {
 
     #[test]
     fn what_is_not_ip_goes_to_the_first() {
-        let mut candidate = Candidate::new(Vni::new(1).unwrap(), &[0; 60]);
-        let mut refuses = |index| Selection { vnis: None, share: Some(Share { index, of: 4 }) }.refuses(&mut candidate);
+        let mut asked = candidate(1, &[0; 60]);
+        let mut refuses =
+            |index| Selection { share: Some(Share { index, of: 4 }), ..Selection::default() }.refuses(&mut asked);
         assert_eq!((refuses(0), refuses(1)), (None, Some(Filtered::Share)));
     }
 
     #[test]
+    fn an_expression_is_asked_of_the_frame() {
+        let of =
+            |text| Selection { expression: Some(Arc::new(Expression::new(text).unwrap())), ..Selection::default() };
+        let (one, other) = (of("ip host 10.0.0.1"), of("ip host 10.0.0.2"));
+        for host in [1, 2, 3] {
+            let frame = frame(host);
+            let mut asked = candidate(1, &frame);
+            let answers = [&one, &other, &one, &one.clone()].map(|selection| selection.refuses(&mut asked));
+            let answer = |wanted| if host == wanted { None } else { Some(Filtered::Expression) };
+            assert_eq!(answers, [answer(1), answer(2), answer(1), answer(1)]);
+        }
+    }
+
+    #[test]
     fn vnis() {
-        let some = Selection { vnis: Some([2, 5].into_iter().filter_map(Vni::new).collect()), share: None };
+        let some = Selection { vnis: Some([2, 5].into_iter().filter_map(Vni::new).collect()), ..Selection::default() };
         for (vni, wanted) in [(2, None), (3, Some(Filtered::Session)), (5, None)] {
-            let vni = Vni::new(vni).unwrap();
-            assert_eq!(some.refuses(&mut Candidate::new(vni, &[])), wanted);
-            assert_eq!(Selection::default().refuses(&mut Candidate::new(vni, &[])), None);
+            assert_eq!(some.refuses(&mut candidate(vni, &[])), wanted);
+            assert_eq!(Selection::default().refuses(&mut candidate(vni, &[])), None);
         }
     }
 }

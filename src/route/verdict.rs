@@ -8,6 +8,11 @@ use crate::ledger::Filtered;
 ///
 /// # Errors
 /// No output gets the frame, for the reason that is returned.
-pub(crate) fn verdict(plan: &SessionPlan, _candidate: &mut Candidate<'_>) -> Result<usize, Filtered> {
+pub(crate) fn verdict(plan: &SessionPlan, candidate: &mut Candidate<'_>) -> Result<usize, Filtered> {
+    if let Some(expression) = &plan.expression
+        && !candidate.satisfies(expression)
+    {
+        return Err(Filtered::Expression);
+    }
     Ok(plan.snaplen.unwrap_or(usize::MAX))
 }

@@ -27,7 +27,10 @@
 //! of one datagram meet. VLAN tags are stepped over and do not count: a capture can show the tag in
 //! one direction only. At most three tags are followed; behind a fourth the frame counts as not IP.
 
-use etherparse::{IpNumber, LaxNetSlice, LaxSlicedPacket};
+use std::net::IpAddr;
+
+use super::LinkType;
+use super::layers::{Fragment, Ip, Layers, protocol};
 
 /// The first outer source port; 128 are in use.
 pub(crate) const FIRST_SOURCE_PORT: u16 = 65408;
@@ -63,50 +66,36 @@ impl Flow {
 
     /// Finds the flow of a frame that is IP.
     fn of_ip(frame: &[u8]) -> Option<Flow> {
-        Flow::of_net(&LaxSlicedPacket::from_ethernet(frame).ok()?)
+        Layers::of(frame, LinkType::Ethernet).ip.as_ref().map(Flow::of_packet)
     }
 
     /// Finds the flow of the packet that an ICMP error is about (RFC 792, RFC 4443 section 3). The
     /// packet begins behind 8 bytes, as much of it as the sender of the error saw fit.
-    fn in_icmp_error(packet: &LaxSlicedPacket<'_>) -> Option<Flow> {
-        let payload = packet.ip_payload().filter(|payload| !payload.fragmented)?;
-        let (header, inner) = payload.payload.split_first_chunk::<8>()?;
-        let is_error = match payload.ip_number {
+    fn in_icmp_error(frame: &[u8], ip: &Ip) -> Option<Flow> {
+        if ip.fragment != Fragment::Whole {
+            return None;
+        }
+        let (header, inner) = ip.segment(frame).split_first_chunk::<8>()?;
+        let is_error = match ip.protocol {
             // These are unreachable, source quench, redirect, time exceeded, parameter problem.
-            IpNumber::ICMP => matches!(header[0], 3 | 4 | 5 | 11 | 12),
-            IpNumber::IPV6_ICMP => header[0] < 128,
+            protocol::ICMP => matches!(header[0], 3 | 4 | 5 | 11 | 12),
+            protocol::ICMPV6 => header[0] < 128,
             _ => false,
         };
         if !is_error {
             return None;
         }
-        Flow::of_net(&LaxSlicedPacket::from_ip(inner).ok()?)
+        Layers::of_ip(inner).ip.as_ref().map(Flow::of_packet)
     }
 
-    fn of_net(packet: &LaxSlicedPacket<'_>) -> Option<Flow> {
-        let (source, destination, payload) = match &packet.net {
-            Some(LaxNetSlice::Ipv4(ip)) => {
-                let header = ip.header();
-                (u32::from(header.source_addr()).into(), u32::from(header.destination_addr()).into(), ip.payload())
-            }
-            Some(LaxNetSlice::Ipv6(ip)) => {
-                let header = ip.header();
-                (header.source_addr().into(), header.destination_addr().into(), ip.payload())
-            }
-            Some(LaxNetSlice::Arp(_)) | None => return None,
-        };
-        let has_ports = matches!(payload.ip_number, IpNumber::TCP | IpNumber::UDP | IpNumber::SCTP);
-        let (source_port, destination_port) = match payload.payload {
-            [a, b, c, d, ..] if has_ports && !payload.fragmented => {
-                (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))
-            }
-            _ => (0, 0),
-        };
-        Some(Flow::between(
-            End { address: source, port: source_port },
-            End { address: destination, port: destination_port },
-            payload.ip_number.0.into(),
-        ))
+    fn of_packet(ip: &Ip) -> Flow {
+        let whole = ip.fragment == Fragment::Whole;
+        let [source_port, destination_port] = ip.ports.filter(|_| whole).unwrap_or_default();
+        Flow::between(
+            End { address: number(ip.source), port: source_port },
+            End { address: number(ip.destination), port: destination_port },
+            ip.protocol.into(),
+        )
     }
 
     fn of_ethernet(frame: &[u8]) -> Flow {
@@ -125,6 +114,13 @@ impl Flow {
         let hash = [ports, low_a, low_b, high_a, high_b].into_iter().fold(0, |hash, word| mix(hash ^ word));
         let [a, b, c, d, ..] = hash.to_be_bytes();
         u32::from_be_bytes([a, b, c, d])
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
     }
 }
 
@@ -176,9 +172,8 @@ pub(crate) fn outer_source_port(frame: &[u8]) -> u16 {
 /// address than both hosts, and a reader that keeps flows counts it to that conversation.
 #[must_use]
 pub(crate) fn hosts_hash(frame: &[u8]) -> Option<u32> {
-    let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-    let flow = Flow::of_net(&packet)?;
-    let Flow { low, high, protocol } = Flow::in_icmp_error(&packet).unwrap_or(flow);
+    let ip = Layers::of(frame, LinkType::Ethernet).ip?;
+    let Flow { low, high, protocol } = Flow::in_icmp_error(frame, &ip).unwrap_or_else(|| Flow::of_packet(&ip));
     let host = |end: End| End { port: 0, ..end };
     Some(Flow::between(host(low), host(high), protocol).hash())
 }

@@ -8,6 +8,7 @@
 pub mod address;
 pub mod flow;
 pub mod inner;
+pub mod layers;
 pub mod outer;
 mod reason;
 mod source_set;

@@ -42,6 +42,7 @@ mod damaged;
 mod deaf;
 mod disk;
 mod evidence;
+mod filter;
 mod forged;
 mod formats;
 mod hangup;

@@ -1,6 +1,7 @@
 //! The outputs are capture files and interfaces.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::error::{LEAST_ROTATE_SIZE, LEAST_ROTATE_TIME, PlanError};
@@ -12,7 +13,7 @@ use crate::archive::{ArchivePlan, BudgetPlan, MinFree};
 use crate::host::HostFacts;
 use crate::lane::{CHUNK_MEMORY, LanePlan, WhenFull};
 use crate::pipeline::{Destination, OutputPlan};
-use crate::route::{Selection, Share};
+use crate::route::{Expression, Selection, Share};
 use crate::sink::file::{Clock, FilePlan, open_files};
 use crate::sink::interface::{InterfacePlan, Kind};
 
@@ -31,15 +32,19 @@ pub(super) fn plan(
 ) -> Result<Vec<OutputPlan>, PlanError> {
     let queue = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
     let mut outputs: Vec<OutputPlan> = Vec::new();
+    let mut expressions = Expressions { settings, known: Vec::new() };
     for (name, output) in &settings.output.0 {
         match output {
             Output::Pcap(asked) => {
                 check(settings, name, asked)?;
-                outputs.push(files(settings, host, name, asked, Memory { queue, workers }));
+                let expression = expressions.compile(name, asked.filter.as_deref())?;
+                let selection = Selection { expression, ..Selection::default() };
+                outputs.push(OutputPlan { selection, ..files(settings, host, name, asked, Memory { queue, workers }) });
             }
             Output::Tap(asked) | Output::Tun(asked) => {
                 let kind = if matches!(output, Output::Tap(_)) { Kind::Tap } else { Kind::Tun };
-                outputs.extend(interfaces(settings, name, asked, kind, Memory { queue, workers })?);
+                let expression = expressions.compile(name, asked.filter.as_deref())?;
+                outputs.extend(interfaces(settings, name, asked, kind, expression, Memory { queue, workers })?);
             }
         }
     }
@@ -53,6 +58,27 @@ pub(super) fn plan(
         });
     }
     Ok(outputs)
+}
+
+/// The expressions that were compiled, each once: outputs with one in common share it.
+struct Expressions<'a> {
+    settings: &'a Settings,
+    known: Vec<Arc<Expression>>,
+}
+
+impl Expressions<'_> {
+    /// Compiles the expression of the output `name`, if it has one.
+    fn compile(&mut self, name: &str, text: Option<&str>) -> Result<Option<Arc<Expression>>, PlanError> {
+        let Some(text) = text else { return Ok(None) };
+        if let Some(known) = self.known.iter().find(|known| known.text() == text) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let said = || self.settings.origins.said_of(&key::FILTER, name);
+        let new = Expression::new(text).map_err(|error| PlanError::Filter { said: said(), error })?;
+        let new = Arc::new(new);
+        self.known.push(Arc::clone(&new));
+        Ok(Some(new))
+    }
 }
 
 /// Says whether each output has a name of its own, by which the ledger has it.
@@ -156,6 +182,7 @@ fn interfaces(
     name: &str,
     asked: &Interface,
     kind: Kind,
+    expression: Option<Arc<Expression>>,
     memory: Memory,
 ) -> Result<Vec<OutputPlan>, PlanError> {
     let both = |error| PlanError::AllAndOthers { said: settings.origins.said_of(&key::INTERFACE_VNI, name), error };
@@ -164,7 +191,7 @@ fn interfaces(
     let output = |(name, share): (String, Option<Share>)| {
         let plan = InterfacePlan { name: name.clone(), kind, mtu: asked.mtu };
         OutputPlan {
-            selection: Selection { vnis: Option::clone(&vnis), share },
+            selection: Selection { vnis: Option::clone(&vnis), share, expression: expression.clone() },
             lane: LanePlan {
                 chunks: memory.queue / memory.workers / CHUNK_MEMORY,
                 linger: INTERFACE_LINGER,

@@ -5,7 +5,7 @@ use super::super::key;
 use super::super::settings::Settings;
 use super::{listen, redirect};
 use crate::host::HostFacts;
-use crate::pipeline::PipelinePlan;
+use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::{Attach, BpfPlan};
@@ -52,7 +52,7 @@ pub(super) fn program(
     let ring = ring(settings, host, udp)?;
     only_bpf(settings)?;
     // The program keeps as much as the longest that any output keeps. A checksum needs all.
-    let snaplen = pipeline.outputs.iter().map(|output| output.lane.snaplen).max().unwrap_or(usize::MAX);
+    let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
     // Without any list there is nothing to drop, and the program needs no memory for lists.
     let lists = sessions.allow.is_some() || !sessions.vni.is_empty() || !sessions.from.is_empty();
     let redirect = redirect::plan(settings, pipeline);

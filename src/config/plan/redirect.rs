@@ -4,7 +4,7 @@
 use super::super::error::PlanError;
 use super::super::key;
 use super::super::settings::{Interface, Settings, TapMode};
-use crate::pipeline::PipelinePlan;
+use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::source::Way;
 use crate::source::bpf::{Attach, RedirectPlan};
 use crate::wire::vxlan;
@@ -65,6 +65,11 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
             "the program selects for all outputs alike; use --vni N",
         ),
         (
+            interface.filter.is_some(),
+            origins.said_of(&key::FILTER, name),
+            "expressions are decided by the sensor; use --tap-mode inject",
+        ),
+        (
             receive.verify_checksum,
             origins.said(&key::VERIFY_CHECKSUM),
             "checksums are verified by the sensor; use --tap-mode inject",
@@ -85,7 +90,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
 pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<RedirectPlan> {
     asked(settings)?;
     let files = pipeline.outputs.iter().filter(|output| output.to.files().is_some());
-    let snaplen = files.map(|output| output.lane.snaplen).max().unwrap_or(0);
+    let snaplen = files.map(OutputPlan::reads).max().unwrap_or(0);
     let copy = settings.output.files().next().is_some();
     Some(RedirectPlan { sessions: settings.sessions.max, copy, keep: kept(snaplen) })
 }
@@ -122,6 +127,7 @@ mod tests {
             (&["--tap", "n"], "more than one --tap"),
             (&["--tap-count", "2"], "--tap-count"),
             (&["--tap-count", "1"], "--tap-count"),
+            (&["--filter", "tcp"], "--filter"),
             (&["--verify-checksum"], "--verify-checksum"),
             (&["--count", "5"], "--count"),
         ] {
