@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::busiest::Busiest;
 use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
 use super::counter::{ByReason, Counter};
+use super::presence::{Decapsulates, Presence};
 use super::reasons::{Filtered, NotRedirected, OutputDrop};
 use super::sessions::SessionCounts;
 use crate::wire::DropReason;
@@ -279,6 +280,10 @@ counters! {
         host_frames: Counter =
             FRAMES.row_if_any(150, "host_frames", "sent into the interface by this host, discarded");
     }
+    also {
+        /// The time for which the end has a worker, in the worker's datagrams.
+        presence: Presence;
+    }
 }
 
 impl WorkerCounters {
@@ -293,6 +298,12 @@ impl WorkerCounters {
     #[must_use]
     pub(crate) fn not_redirected(&self, reason: NotRedirected) -> &Counter {
         self.fast_path.not_redirected.of(reason)
+    }
+}
+
+impl Decapsulates for WorkerCounters {
+    fn decapsulated(&self) -> u64 {
+        self.decapsulated.get()
     }
 }
 

@@ -81,7 +81,8 @@ fn filled() -> Snapshot {
     end.offered.add(2_134_567);
     end.written.add(2_134_567);
     end.files.add(1);
-    ledger.outputs.extend([pcap, tap]);
+    ledger.outputs.push(pcap);
+    ledger.outputs.push(tap);
 
     let session = |source: Ipv6Addr, vni, frames| SessionTotals {
         session: Session::vxlan(source, Vni::new(vni).unwrap()),
@@ -315,7 +316,7 @@ fn a_snapshot_of_a_running_sensor_has_nothing_twice_and_no_counter_falls() {
 #[test]
 fn what_is_on_its_way_has_a_key() {
     let (ledger, sessions) = sample();
-    ledger.outputs[0].ends[0].offered.add(5);
+    ledger.outputs.at(0).ends[0].offered.add(5);
     let json = serde_json::to_value(Snapshot::of(&ledger, Timestamp::from_ns(0), sessions)).unwrap();
     assert_eq!((&json["in_flight"], &json["outputs"]["pcap"]["in_flight"]), (&serde_json::Value::Null, &5.into()));
 }
@@ -354,7 +355,8 @@ fn labels_and_ranks_are_told_apart() {
 #[test]
 fn moves_have_keys_while_the_sensor_runs_and_are_made_at_its_end() {
     let (ledger, sessions) = sample();
-    let sink = &ledger.outputs[0].ends[1];
+    let output = ledger.outputs.at(0);
+    let sink = &output.ends[1];
     sink.written_bytes.add(420);
     sink.gone.add(3);
     sink.gone_bytes.add(180);

@@ -12,7 +12,7 @@ use crate::wire::Decapsulated;
 /// A worker's way into one output.
 #[derive(Debug)]
 pub struct Outlet {
-    /// The number by which plans know the output.
+    /// The number by which the plans of the policy know the output.
     pub number: OutputNumber,
     /// The frames that the output takes, of those that come by the worker.
     pub selection: Selection,
@@ -26,17 +26,11 @@ pub struct Outlet {
 /// Makes an outlet into a lane that takes every frame.
 impl From<Lane> for Outlet {
     fn from(lane: Lane) -> Self {
-        Self { number: OutputNumber::default(), selection: Selection::default(), lane, bypassed: None }
+        Self { number: OutputNumber::UNKNOWN, selection: Selection::default(), lane, bypassed: None }
     }
 }
 
 impl Outlet {
-    /// Makes it the outlet of the output of this number.
-    #[must_use]
-    pub fn numbered(self, number: OutputNumber) -> Self {
-        Self { number, ..self }
-    }
-
     /// Makes it an outlet that some frames go by. `counters` count what became of these.
     #[must_use]
     pub(super) fn bypassed(self, counters: Arc<OutputCounters>) -> Self {

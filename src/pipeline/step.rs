@@ -10,37 +10,45 @@ use crate::ledger::{Filtered, WorkerCounters};
 use crate::route::policy::{PlanNumber, Policy};
 use crate::route::{Candidate, Seen, SessionId, SessionTable, verdict};
 use crate::session::Session;
-use crate::source::{AllowList, AllowListReader, Datagram};
+use crate::source::{Allowed, Datagram};
 use crate::wire::Decapsulated;
 
 /// Takes datagrams to the outputs.
 #[derive(Debug)]
 pub struct Step {
     reserved_bits: ReservedBits,
-    pub(super) allowed: AllowListReader,
+    pub(super) allowed: Arc<Allowed>,
     pub(super) sessions: SessionTable,
     pub(super) outlets: Vec<Outlet>,
     pub(super) counters: Arc<WorkerCounters>,
 }
 
 impl Step {
-    /// Makes a step from datagrams of the sessions on this list to `outlets`. The frames of all
+    /// Makes a step from datagrams of the sessions that are allowed to `outlets`. The frames of all
     /// sessions go to all outputs.
     #[must_use]
     pub fn new(
         reserved_bits: ReservedBits,
-        allow_list: Arc<AllowList>,
+        allowed: Arc<Allowed>,
         mut sessions: SessionTable,
-        outlets: Vec<Outlet>,
+        mut outlets: Vec<Outlet>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
         sessions.count_in(Arc::clone(&counters.sessions));
-        Self { reserved_bits, allowed: allow_list.reader(), sessions, outlets, counters }
+        outlets.iter_mut().for_each(|outlet| outlet.lane.attach(&counters));
+        Self { reserved_bits, allowed, sessions, outlets, counters }
     }
 
     /// Treats frames by this policy from now on. Called between batches.
     pub fn adopt(&mut self, policy: Arc<Policy>) {
         self.sessions.adopt(policy);
+        self.number_outlets();
+    }
+
+    /// Gives each outlet the number that its output has in the policy.
+    pub(super) fn number_outlets(&mut self) {
+        let policy = self.sessions.policy();
+        self.outlets.iter_mut().for_each(|outlet| outlet.number = policy.number_of_output(outlet.lane.output()));
     }
 
     /// Decapsulates a datagram, finds its session and offers the frame to the outputs. Counts the
@@ -148,12 +156,12 @@ mod tests {
         let counters = ledger.worker();
         let registry = Arc::new(Registry::new(8));
         let (mut outlets, mut inboxes, mut sinks) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, name) in ["evidence", "ids"].into_iter().enumerate() {
+        for name in ["ids", "evidence"] {
             let mut output = Output { name: name.into(), ends: Vec::new() };
             let (mut lanes, inbox) = lanes(LanePlan::default(), vec![output.end()]);
             sinks.push(output.end());
             ledger.outputs.push(output);
-            outlets.push(Outlet::from(lanes.remove(0)).numbered(OutputNumber::new(number).unwrap()));
+            outlets.push(Outlet::from(lanes.remove(0).into_output(&name.into())));
             inboxes.push(inbox);
         }
         let entry = |vni, plan| {
@@ -162,12 +170,13 @@ mod tests {
         };
         let only = |number| OutputNumber::new(number).into_iter().collect();
         let nothing = Expression::new("greater 101").unwrap();
-        let policy = Policy::new(vec![
+        let entries = vec![
             entry(1, SessionPlan { drop: true, ..SessionPlan::default() }),
             entry(2, SessionPlan { outputs: only(0), ..SessionPlan::default() }),
             entry(3, SessionPlan { outputs: only(1), snaplen: Some(64), ..SessionPlan::default() }),
             entry(5, SessionPlan { expression: Some(Arc::new(nothing)), ..SessionPlan::default() }),
-        ]);
+        ];
+        let policy = Policy::new(entries, ["evidence", "ids"].map(Into::into).to_vec());
         let table = SessionTable::new(Arc::clone(&registry));
         let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, outlets, counters);
         let send = |step: &mut Step, vni| {
@@ -199,9 +208,9 @@ mod tests {
         }
         let after = [1, 2, 3, 4].map(|vni| (vni, 100, 100));
         let evidence = [(2, 100, 100), (4, 100, 100), (2, 100, 100), (4, 100, 100)];
-        assert_eq!(lengths[0], [&evidence[..], &after].concat());
+        assert_eq!(lengths[1], [&evidence[..], &after].concat());
         let ids = [(3, 64, 100), (4, 100, 100), (3, 64, 100), (4, 100, 100)];
-        assert_eq!(lengths[1], [&ids[..], &after].concat());
+        assert_eq!(lengths[0], [&ids[..], &after].concat());
         let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(registry.sessions()));
         snapshot.check().unwrap();
         assert_eq!((snapshot.datagrams.received, snapshot.datagrams.unselected), (13, 2));

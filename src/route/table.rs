@@ -24,43 +24,28 @@ pub struct SessionTable {
     registry: Arc<Registry>,
     /// Sessions taken over from the registry so far.
     known: u32,
-    /// Each session by its own words, and by those of every port that it came to where plans depend
-    /// on the port.
-    ids: HashMap<Words, Known, foldhash::fast::RandomState>,
+    /// Entries have 32 bytes. What is in them besides costs cache lines where sessions mix.
+    ids: HashMap<Words, SessionId, foldhash::fast::RandomState>,
     /// The session of the frame before: mirror traffic comes in trains.
-    last: (Words, Known),
+    last: Last,
     /// The counts of the frames, by the session's number.
     counts: Arc<SessionCounts>,
-    policy: Arc<Policy>,
-    port_mask: u16,
-    /// The number of policies that the table has had: a plan of an earlier one is asked for again.
-    generation: u32,
-    /// Sessions without a number, with their plans.
-    unnumbered: Box<[(Words, Known)]>,
+    plans: Plans,
 }
 
-/// What belongs to a session.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    id: SessionId,
-    /// The policy that the plan is of.
-    generation: u32,
-    plan: PlanNumber,
-    /// Where its frames are counted. It follows from the number, but to look it up with the number
-    /// is quicker than to work it out for each frame where sessions mix.
+/// A session as it is known again, with what belongs to it.
+#[derive(Debug)]
+struct Last {
+    words: Words,
+    /// The port that its datagram came to, where that matters.
+    port: u16,
+    seen: Seen,
     seat: Seat,
 }
 
-impl Known {
-    /// Makes what is known of a session of this number: frames that go nowhere are not counted as
-    /// the session's.
-    fn new(id: SessionId, plan: PlanNumber, generation: u32) -> Self {
-        let counted = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { id };
-        Self { id, generation, plan, seat: Seat::of(counted.index()) }
-    }
-}
+const _: () = assert!(size_of::<(Words, SessionId)>() == 32);
 
-/// What a frame's session is, and the plan for it.
+/// A frame's session, and the plan for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// The number, or [`SessionId::OVERFLOW`] beyond the limit. It means nothing with
@@ -70,22 +55,31 @@ pub(crate) struct Seen {
     pub plan: PlanNumber,
 }
 
+/// What the policy was asked.
+#[derive(Debug, Default)]
+struct Plans {
+    policy: Arc<Policy>,
+    /// True where the policy has no entries: nothing is asked.
+    is_plain: bool,
+    port_mask: u16,
+    /// The plans of the sessions, by their numbers, each for the port that it was asked for last.
+    numbered: Vec<Option<(PlanNumber, u16)>>,
+    /// Plans of sessions without a number.
+    unnumbered: Vec<Option<(Words, u16, PlanNumber)>>,
+}
+
 impl SessionTable {
     /// Makes a table that shares `registry` with the other workers'. The frames of all sessions go
     /// to all outputs.
     #[must_use]
     pub fn new(registry: Arc<Registry>) -> Self {
-        let none = (Words::NONE, Known::new(SessionId::OVERFLOW, PlanNumber::PLAIN, 0));
         Self {
             registry,
             known: 0,
             ids: HashMap::default(),
-            last: none,
+            last: Last::none(),
             counts: Arc::default(),
-            policy: Arc::default(),
-            port_mask: 0,
-            generation: 0,
-            unnumbered: vec![none; REMEMBERED].into(),
+            plans: Plans::of(Arc::default()),
         }
     }
 
@@ -94,28 +88,23 @@ impl SessionTable {
         self.counts = counts;
     }
 
-    /// Treats frames by this policy from now on. Each session's plan is asked for when its next
+    /// Treats frames by this policy from now on. The plan of a session is asked for when its next
     /// frame comes.
     pub(crate) fn adopt(&mut self, policy: Arc<Policy>) {
-        self.generation = self.generation.wrapping_add(1);
-        if self.port_mask != 0 {
-            self.ids.retain(|words, _| words.is_of_every_port());
-        }
-        self.port_mask = policy.port_mask();
-        self.policy = policy;
-        self.forget_unnumbered();
+        self.plans = Plans::of(policy);
+        self.last = Last::none();
     }
 
     /// Returns the policy.
     #[inline]
     pub(crate) fn policy(&self) -> &Policy {
-        &self.policy
+        &self.plans.policy
     }
 
     /// Returns the number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the
     /// limit. Counts a frame of `bytes` bytes received at `time`.
     #[inline]
-    pub fn count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
+    pub fn find_and_count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
         self.see(&session, 0, bytes, time).id
     }
 
@@ -123,10 +112,10 @@ impl SessionTable {
     /// `bytes` bytes received at `time`, unless it goes nowhere.
     #[inline]
     pub(crate) fn see(&mut self, session: &Session, port: u16, bytes: usize, time: Timestamp) -> Seen {
-        let Known { id, seat, plan, .. } = self.look_up(session, port);
+        self.look_up(session, port);
         // Frames beyond the limit are counted too, in a seat that no session has and nobody reads.
-        self.counts.add(seat, 1, bytes as u64, [time, time]);
-        Seen { id, plan }
+        self.counts.add(self.last.seat, 1, bytes as u64, [time, time]);
+        self.last.seen
     }
 
     /// Adds what was counted elsewhere of `session`. Its frames went somewhere, so it has a number
@@ -138,85 +127,108 @@ impl SessionTable {
         bytes: u64,
         [first, last]: [Timestamp; 2],
     ) -> SessionId {
-        let known = self.ids.get(&session.words()).map(|known| known.id);
-        let id = known.or_else(|| self.first_sight(&session, 0)).unwrap_or(SessionId::OVERFLOW);
+        let id = match self.ids.get(&session.words()) {
+            Some(id) => *id,
+            None => self.first_sight(&session),
+        };
         if id != SessionId::OVERFLOW && frames > 0 {
             self.counts.add(Seat::of(id.index()), frames, bytes, [first, last]);
         }
         id
     }
 
+    /// Makes `session` the one that was seen last.
     #[inline]
-    fn look_up(&mut self, session: &Session, port: u16) -> Known {
-        let words = session.words().at(port & self.port_mask);
-        if self.last.0 != words {
-            let known = match self.ids.get(&words) {
-                Some(known) if known.generation == self.generation => *known,
-                Some(Known { id, .. }) => self.ask(*id, session, port, words),
-                None => self.unknown(session, port, words),
+    fn look_up(&mut self, session: &Session, port: u16) {
+        let (words, port) = (session.words(), port & self.plans.port_mask);
+        if self.last.words != words || self.last.port != port {
+            let seen = match self.ids.get(&words) {
+                Some(id) if self.plans.is_plain => Seen { id: *id, plan: PlanNumber::PLAIN },
+                Some(id) => Seen { id: *id, plan: self.plans.of_numbered(*id, session, port) },
+                None => self.unknown(session, words, port),
             };
-            self.last = (words, known);
+            // Frames that go nowhere are not counted as the session's.
+            let counted = if seen.plan == PlanNumber::DROP { SessionId::OVERFLOW } else { seen.id };
+            self.last = Last { words, port, seen, seat: Seat::of(counted.index()) };
         }
-        self.last.1
     }
 
-    /// Asks for the plan of a session that has a number.
+    /// Finds out about a session that is not in the table.
     #[cold]
-    fn ask(&mut self, id: SessionId, session: &Session, port: u16, words: Words) -> Known {
-        let known = Known::new(id, self.policy.number_of(session, port), self.generation);
-        self.ids.insert(words, known);
-        known
-    }
-
-    /// Finds out about a session that is not in the table, with this port.
-    #[cold]
-    fn unknown(&mut self, session: &Session, port: u16, words: Words) -> Known {
-        let mut plan = PlanNumber::PLAIN;
-        if !self.policy.is_empty() {
-            match self.unnumbered.get(words.slot()) {
-                Some((remembered, known)) if *remembered == words => return *known,
-                _ => {}
-            }
-            if self.port_mask != 0
-                && let Some(known) = self.ids.get(&session.words())
-            {
-                return self.ask(known.id, session, port, words);
-            }
-            plan = self.policy.number_of(session, port);
+    fn unknown(&mut self, session: &Session, words: Words, port: u16) -> Seen {
+        if self.plans.is_plain {
+            return Seen { id: self.first_sight(session), plan: PlanNumber::PLAIN };
         }
+        if let Some(plan) = self.plans.remembered(&words, port) {
+            return Seen { id: SessionId::OVERFLOW, plan };
+        }
+        let plan = self.plans.policy.number_of(session, port);
         // A session whose frames go nowhere must not use up a number.
-        let id = if plan == PlanNumber::DROP { None } else { self.first_sight(session, port) };
-        if let Some(id) = id {
-            return self.ask(id, session, port, words);
+        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(session) };
+        if id == SessionId::OVERFLOW {
+            self.plans.remember(words, port, plan);
         }
-        let known = Known::new(SessionId::OVERFLOW, plan, self.generation);
-        if let Some(remembered) = self.unnumbered.get_mut(words.slot()) {
-            *remembered = (words, known);
-        }
-        known
+        Seen { id, plan }
     }
 
-    /// Has a session numbered, and takes over those that other workers saw first. Returns none
-    /// beyond the limit.
-    fn first_sight(&mut self, session: &Session, _port: u16) -> Option<SessionId> {
+    /// Has a session numbered, and takes over those that other workers saw first.
+    #[cold]
+    fn first_sight(&mut self, session: &Session) -> SessionId {
         if self.known == self.registry.limit() {
-            return None;
+            return SessionId::OVERFLOW;
         }
         let id = self.registry.register(*session);
-        // Their plans are asked for when their frames come.
-        let earlier = self.generation.wrapping_sub(1);
         for (id, session) in self.registry.since(self.known) {
-            self.ids.insert(session.words(), Known::new(id, PlanNumber::PLAIN, earlier));
-            self.known += 1;
+            self.ids.insert(session.words(), id);
         }
-        id
+        self.known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        id.unwrap_or(SessionId::OVERFLOW)
+    }
+}
+
+impl Last {
+    fn none() -> Self {
+        let seen = Seen { id: SessionId::OVERFLOW, plan: PlanNumber::PLAIN };
+        Self { words: Words::NONE, port: 0, seen, seat: Seat::default() }
+    }
+}
+
+impl Plans {
+    fn of(policy: Arc<Policy>) -> Self {
+        let is_plain = policy.is_empty();
+        let unnumbered = if is_plain { Vec::new() } else { vec![None; REMEMBERED] };
+        Self { port_mask: policy.port_mask(), policy, is_plain, numbered: Vec::new(), unnumbered }
     }
 
-    /// Forgets which sessions have no number.
-    fn forget_unnumbered(&mut self) {
-        let none = (Words::NONE, Known::new(SessionId::OVERFLOW, PlanNumber::PLAIN, self.generation));
-        self.unnumbered.fill(none);
-        self.last = none;
+    /// Returns the plan of a session that has a number.
+    #[inline]
+    fn of_numbered(&mut self, id: SessionId, session: &Session, port: u16) -> PlanNumber {
+        match self.numbered.get(id.index()) {
+            Some(Some((plan, asked))) if *asked == port => *plan,
+            _ => self.ask(id, session, port),
+        }
+    }
+
+    #[cold]
+    fn ask(&mut self, id: SessionId, session: &Session, port: u16) -> PlanNumber {
+        let plan = self.policy.number_of(session, port);
+        if self.numbered.len() <= id.index() {
+            self.numbered.resize(id.index() + 1, None);
+        }
+        self.numbered[id.index()] = Some((plan, port));
+        plan
+    }
+
+    /// Returns the plan of a session without a number, if it was asked for lately.
+    fn remembered(&self, words: &Words, port: u16) -> Option<PlanNumber> {
+        let (remembered, asked, plan) = self.unnumbered.get(words.slot()).copied().flatten()?;
+        (remembered == *words && asked == port).then_some(plan)
+    }
+
+    fn remember(&mut self, words: Words, port: u16, plan: PlanNumber) {
+        if let Some(slot) = self.unnumbered.get_mut(words.slot()) {
+            *slot = Some((words, port, plan));
+        }
     }
 }
 
@@ -241,11 +253,11 @@ mod tests {
         let registry = Arc::new(Registry::new(10));
         let mut a = SessionTable::new(Arc::clone(&registry));
         let mut b = SessionTable::new(Arc::clone(&registry));
-        let seven = a.count(session(7), 64, at(5));
-        let eight = b.count(session(8), 64, at(6));
+        let seven = a.find_and_count(session(7), 64, at(5));
+        let eight = b.find_and_count(session(8), 64, at(6));
         assert_ne!(seven, eight);
-        assert_eq!(b.count(session(7), 100, at(3)), seven);
-        assert_eq!(a.count(session(8), 1, at(9)), eight);
+        assert_eq!(b.find_and_count(session(7), 100, at(3)), seven);
+        assert_eq!(a.find_and_count(session(8), 1, at(9)), eight);
         assert_eq!(registry.count(), 2);
         assert_eq!(registry.session(seven), Some(session(7)));
         assert_eq!(registry.session(SessionId::OVERFLOW), None);
@@ -255,7 +267,7 @@ mod tests {
     fn the_same_vni_from_two_sources_is_two_sessions() {
         let mut table = SessionTable::new(Arc::new(Registry::new(10)));
         let other = Session { source: Ipv4Addr::new(192, 0, 2, 2).to_ipv6_mapped(), ..session(1) };
-        assert_ne!(table.count(session(1), 64, at(1)), table.count(other, 64, at(1)));
+        assert_ne!(table.find_and_count(session(1), 64, at(1)), table.find_and_count(other, 64, at(1)));
     }
 
     #[test]
@@ -263,16 +275,16 @@ mod tests {
         let registry = Arc::new(Registry::new(3));
         let mut a = SessionTable::new(Arc::clone(&registry));
         let mut b = SessionTable::new(Arc::clone(&registry));
-        a.count(session(0), 64, at(1));
+        a.find_and_count(session(0), 64, at(1));
         let mut overflow = 0;
         for vni in 0..10_000 {
-            overflow += u64::from(b.count(session(vni), 64, at(1)) == SessionId::OVERFLOW);
-            a.count(session(vni), 64, at(1));
+            overflow += u64::from(b.find_and_count(session(vni), 64, at(1)) == SessionId::OVERFLOW);
+            a.find_and_count(session(vni), 64, at(1));
         }
         assert_eq!(registry.count(), 3);
         assert_eq!(overflow, 9_997);
         assert!(b.ids.len() == 3);
-        assert_eq!(a.count(session(2), 64, at(1)), b.count(session(2), 64, at(1)));
+        assert_eq!(a.find_and_count(session(2), 64, at(1)), b.find_and_count(session(2), 64, at(1)));
     }
 
     #[test]
@@ -282,7 +294,7 @@ mod tests {
         table.count_in(Arc::clone(&ledger.worker().sessions));
         let totals = || ledger.sessions(registry.sessions());
         for (bytes, time) in [(60, 20), (40, 10), (50, 30)] {
-            table.count(session(1), bytes, at(time));
+            table.find_and_count(session(1), bytes, at(time));
         }
         let sessions = totals();
         let s = &sessions[0];
@@ -308,7 +320,7 @@ mod tests {
             entry(drop, SessionPlan { drop: true, ..SessionPlan::default() }),
             entry(cut, SessionPlan { snaplen: Some(64), ..SessionPlan::default() }),
         ];
-        Arc::new(Policy::new(entries).unwrap())
+        Arc::new(Policy::new(entries, Vec::new()).unwrap())
     }
 
     fn see(table: &mut SessionTable, vni: u32, port: u16) -> (SessionId, PlanNumber) {
@@ -378,6 +390,5 @@ mod tests {
         assert_eq!(registry.count(), 1);
         table.adopt(Arc::default());
         assert_eq!(see(&mut table, 1, 8472), see(&mut table, 1, 4789));
-        assert_eq!(table.ids.len(), 1);
     }
 }

@@ -1,14 +1,10 @@
 //! Decides which mirror sessions are let in: by VNI, by outer source address, by both, or all.
 //!
-//! The list can be replaced while the sensor runs. A worker looks once a turn whether it was, which
-//! costs an atomic load, and decides each datagram by the list it has. A program in the kernel
-//! decides earlier what it can; whatever it lets through comes by the worker.
+//! The list can be replaced while the sensor runs. A worker has one, and gets another between two
+//! batches. A program in the kernel decides earlier what it can; whatever it lets through comes by
+//! the worker.
 
 use std::net::Ipv6Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::wire::{SourceSet, Vni, VniSet};
 
@@ -66,64 +62,6 @@ impl Allowed {
     }
 }
 
-/// The sessions that are allowed now, for all workers.
-#[derive(Debug, Default)]
-pub struct AllowList {
-    /// Counts how often the list was replaced.
-    version: AtomicU64,
-    current: Mutex<Arc<Allowed>>,
-}
-
-/// A worker's view of the list.
-#[derive(Debug)]
-pub(crate) struct AllowListReader {
-    list: Arc<AllowList>,
-    version: u64,
-    allowed: Arc<Allowed>,
-}
-
-impl AllowList {
-    /// Allows these sessions to begin with.
-    #[must_use]
-    pub(crate) fn new(allowed: Allowed) -> Self {
-        Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(allowed)) }
-    }
-
-    /// Allows these sessions from now on.
-    pub(crate) fn replace(&self, allowed: Allowed) {
-        let mut current = self.current.lock();
-        *current = Arc::new(allowed);
-        self.version.fetch_add(1, Ordering::Release);
-    }
-
-    /// Makes a view of the list.
-    #[must_use]
-    pub(crate) fn reader(self: Arc<Self>) -> AllowListReader {
-        let mut reader = AllowListReader { version: u64::MAX, allowed: Arc::default(), list: self };
-        reader.refresh();
-        reader
-    }
-}
-
-impl AllowListReader {
-    /// Looks whether the list was replaced.
-    #[inline]
-    pub(crate) fn refresh(&mut self) {
-        let version = self.list.version.load(Ordering::Acquire);
-        if version != self.version {
-            self.version = version;
-            self.allowed = Arc::clone(&self.list.current.lock());
-        }
-    }
-
-    /// See [`Allowed::takes`].
-    #[inline]
-    #[must_use]
-    pub(crate) fn takes(&self, source: Ipv6Addr, vni: Vni) -> bool {
-        self.allowed.takes(source, vni)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,17 +95,5 @@ mod tests {
         let error = Allowed::new(Some(every_second.collect()), None).unwrap_err().to_string();
         assert!(error.starts_with("65537 VNIs are too many"), "{error}");
         assert!(Allowed::new(Some((0..=MOST as u32).filter_map(Vni::new).collect()), None).is_ok());
-    }
-
-    #[test]
-    fn a_reader_follows_when_it_looks() {
-        let list = Arc::new(AllowList::new(allowed(&[1], &[])));
-        let mut reader = Arc::clone(&list).reader();
-        let takes = |reader: &AllowListReader, vni| reader.takes(Ipv6Addr::LOCALHOST, Vni::new(vni).unwrap());
-        assert!(takes(&reader, 1) && !takes(&reader, 2));
-        list.replace(allowed(&[2], &[]));
-        assert!(takes(&reader, 1) && !takes(&reader, 2));
-        reader.refresh();
-        assert!(!takes(&reader, 1) && takes(&reader, 2));
     }
 }

@@ -14,7 +14,7 @@ pub(crate) mod prepared;
 mod steering;
 pub mod udp;
 
-pub(crate) use allowed::{AllowList, AllowListReader, Allowed, TooMany};
+pub(crate) use allowed::{Allowed, TooMany};
 pub(crate) use datagram::Received;
 pub use datagram::{Datagram, Source};
 pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};

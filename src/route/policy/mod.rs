@@ -82,11 +82,13 @@ pub struct Policy {
     port_mask: u16,
     /// The plan of what no entry matches.
     plain: SessionPlan,
+    /// The names of the outputs, in the order of their numbers.
+    outputs: Box<[String]>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self::of(Box::default())
+        Self::of(Box::default(), Box::default())
     }
 }
 
@@ -95,15 +97,19 @@ impl Policy {
     /// square.
     pub const MOST: usize = 8192;
 
-    /// Makes a policy of these entries, of which the first that matches counts.
+    /// Makes a policy of these entries, of which the first that matches counts. `outputs` are the
+    /// names of the outputs: their places are the numbers by which plans know them.
     ///
     /// # Errors
     /// There are more than [`Policy::MOST`].
-    pub fn new(entries: Vec<Entry>) -> Result<Self, TooManyEntries> {
-        if entries.len() > Self::MOST { Err(TooManyEntries(entries.len())) } else { Ok(Self::of(entries.into())) }
+    pub fn new(entries: Vec<Entry>, outputs: Vec<String>) -> Result<Self, TooManyEntries> {
+        match entries.len() {
+            many if many > Self::MOST => Err(TooManyEntries(many)),
+            _ => Ok(Self::of(entries.into(), outputs.into())),
+        }
     }
 
-    fn of(entries: Box<[Entry]>) -> Self {
+    fn of(entries: Box<[Entry]>, outputs: Box<[String]>) -> Self {
         let vnis = Axis::new(entries.iter().map(|entry| {
             let set = entry.sessions.vnis.as_ref()?;
             Some(set.ranges().iter().map(|range| (range.first.get(), range.last.get())))
@@ -129,6 +135,7 @@ impl Policy {
             sources,
             entries,
             plain: SessionPlan::default(),
+            outputs,
         }
     }
 
@@ -143,6 +150,13 @@ impl Policy {
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Returns the number of the output of this name.
+    #[must_use]
+    pub(crate) fn number_of_output(&self, name: &str) -> OutputNumber {
+        let place = self.outputs.iter().position(|output| output == name);
+        place.and_then(OutputNumber::new).unwrap_or(OutputNumber::UNKNOWN)
     }
 
     /// Returns the bits of a local port that the plan of a session depends on.

@@ -1,30 +1,32 @@
 //! Outputs have numbers, and a plan names the outputs that it is for by a set of these.
 
-/// The most outputs that there can be at a time.
-const MOST: usize = 256;
+/// The numbers that there are.
+const NUMBERS: usize = 256;
 /// Bits of a word of a set.
 const BITS: usize = u64::BITS as usize;
 
-/// The number of an output, by which plans and workers know it. It stays the same as long as the
-/// output is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// The number of an output in a policy: its place among the outputs that the policy knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputNumber(u8);
 
 impl OutputNumber {
-    /// Makes the number `number`; none where there cannot be as many outputs.
+    /// The number of an output that a policy does not know. It gets what goes to all outputs.
+    pub const UNKNOWN: OutputNumber = OutputNumber(u8::MAX);
+
+    /// Makes the number of the output at this place; none from the 256th on.
     #[must_use]
-    pub fn new(number: usize) -> Option<Self> {
-        u8::try_from(number).ok().map(Self)
+    pub fn new(place: usize) -> Option<Self> {
+        u8::try_from(place).ok().map(Self).filter(|number| *number != Self::UNKNOWN)
     }
 }
 
 /// A set of outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutputSet([u64; MOST / BITS]);
+pub struct OutputSet([u64; NUMBERS / BITS]);
 
 impl OutputSet {
-    /// All outputs, also those that are added later.
-    pub const ALL: OutputSet = OutputSet([u64::MAX; MOST / BITS]);
+    /// All outputs, also those that a policy does not know.
+    pub const ALL: OutputSet = OutputSet([u64::MAX; NUMBERS / BITS]);
 
     /// Says whether the output is in the set.
     #[inline]
@@ -37,7 +39,7 @@ impl OutputSet {
 
 impl FromIterator<OutputNumber> for OutputSet {
     fn from_iter<I: IntoIterator<Item = OutputNumber>>(outputs: I) -> Self {
-        let mut words = [0; MOST / BITS];
+        let mut words = [0; NUMBERS / BITS];
         for OutputNumber(number) in outputs {
             words[usize::from(number) / BITS] |= 1 << (usize::from(number) % BITS);
         }
@@ -58,14 +60,15 @@ mod tests {
 
     #[test]
     fn a_set_has_what_was_named() {
-        let named = [0, 63, 64, 255];
+        let named = [0, 63, 64, 254];
         let set: OutputSet = named.into_iter().filter_map(OutputNumber::new).collect();
-        for number in 0..MOST {
+        for number in 0..NUMBERS - 1 {
             let output = OutputNumber::new(number).unwrap();
             assert_eq!(set.contains(output), named.contains(&number), "{number}");
             assert!(OutputSet::ALL.contains(output));
             assert!(!OutputSet::from_iter([]).contains(output));
         }
-        assert_eq!(OutputNumber::new(MOST), None);
+        assert_eq!(OutputNumber::new(NUMBERS - 1), None);
+        assert!(OutputSet::ALL.contains(OutputNumber::UNKNOWN) && !set.contains(OutputNumber::UNKNOWN));
     }
 }

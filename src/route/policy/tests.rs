@@ -20,6 +20,10 @@ fn named(name: &str, sessions: Match) -> Entry {
     Entry { sessions, plan: SessionPlan { label, ..SessionPlan::default() } }
 }
 
+fn of(entries: Vec<Entry>) -> Result<Policy, TooManyEntries> {
+    Policy::new(entries, Vec::new())
+}
+
 fn name_of(policy: &Policy, session: &Session, port: u16) -> String {
     policy.plan_of(session, port).label.name.as_deref().unwrap_or("-").to_owned()
 }
@@ -38,7 +42,7 @@ fn without_entries_all_is_plain() {
 
 #[test]
 fn the_first_entry_that_matches_gives_the_plan() {
-    let policy = Policy::new(vec![
+    let policy = of(vec![
         named("web-1", Match { sources: sources(&["192.0.2.0/28"]), vnis: vnis(&[7, 9]), ..Match::default() }),
         named("web", Match { sources: sources(&["192.0.2.0/24", "2001:db8::/32"]), ..Match::default() }),
         named("port", Match { port: Some(8472), ..Match::default() }),
@@ -69,14 +73,14 @@ fn the_first_entry_that_matches_gives_the_plan() {
 #[test]
 fn what_needs_no_verdict_is_plain_and_what_goes_nowhere_is_told_at_once() {
     let plan = |plan| Entry { sessions: Match::default(), plan };
-    let number = |entry| Policy::new(vec![entry]).unwrap().number_of(&session("::1", 1), 0);
+    let number = |entry| of(vec![entry]).unwrap().number_of(&session("::1", 1), 0);
     assert_eq!(number(named("a", Match::default())), PlanNumber::PLAIN);
     assert_eq!(number(plan(SessionPlan { drop: true, ..SessionPlan::default() })), PlanNumber::DROP);
     for one in [
         SessionPlan { outputs: OutputSet::from_iter([]), ..SessionPlan::default() },
         SessionPlan { snaplen: Some(128), ..SessionPlan::default() },
     ] {
-        let policy = Policy::new(vec![plan(SessionPlan::default()), plan(one.clone())]).unwrap();
+        let policy = of(vec![plan(SessionPlan::default()), plan(one.clone())]).unwrap();
         assert_eq!(policy.plan(PlanNumber(2)), &one);
         assert_eq!(number(plan(one)), PlanNumber(1));
     }
@@ -85,9 +89,9 @@ fn what_needs_no_verdict_is_plain_and_what_goes_nowhere_is_told_at_once() {
 #[test]
 fn a_policy_has_a_limit() {
     let entries = |n: u32| (0..n).map(|n| named("x", Match { vnis: vnis(&[n]), ..Match::default() })).collect();
-    let policy = Policy::new(entries(Policy::MOST as u32)).unwrap();
+    let policy = of(entries(Policy::MOST as u32)).unwrap();
     assert_eq!(policy.number_of(&session("::1", 1), 0), PlanNumber::PLAIN);
-    assert_eq!(Policy::new(entries(Policy::MOST as u32 + 1)), Err(TooManyEntries(Policy::MOST + 1)));
+    assert_eq!(of(entries(Policy::MOST as u32 + 1)), Err(TooManyEntries(Policy::MOST + 1)));
 }
 
 /// Addresses and VNIs of which entries and sessions meet often.
@@ -125,7 +129,7 @@ proptest! {
         entries in entries(),
         sessions in vec((address(), range(), option::of((0..2_u64).prop_map(Scope)), 1..3_u16), 1..20),
     ) {
-        let policy = Policy::new(entries.clone()).unwrap();
+        let policy = of(entries.clone()).unwrap();
         for (address, VniRange { first: vni, .. }, scope, port) in sessions {
             let session = Session { scope, ..Session::vxlan(crate::wire::address::of(address), vni) };
             let matches = |entry: &&Entry| {
