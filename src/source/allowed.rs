@@ -24,6 +24,17 @@ pub struct Allowed {
 #[error("{0} {1} are too many; at most {MOST} can be listed, and neighbours as a range or prefix count once")]
 pub struct TooMany(usize, &'static str);
 
+/// The list of VNIs, in words.
+const VNIS: &str = "VNIs";
+
+impl TooMany {
+    /// Says whether the list of VNIs is too long, and not that of sources.
+    #[must_use]
+    pub(crate) fn is_of_vnis(&self) -> bool {
+        self.1 == VNIS
+    }
+}
+
 impl Allowed {
     /// Lets in sessions with one of these VNIs and from one of these sources. `None` stands for
     /// all, an empty set for none.
@@ -32,7 +43,7 @@ impl Allowed {
     /// A list has more than 65,536 ranges or prefixes.
     pub(crate) fn new(vnis: Option<VniSet>, sources: Option<SourceSet>) -> Result<Self, TooMany> {
         let lengths = [
-            (vnis.as_ref().map_or(0, |set| set.ranges().len()), "VNIs"),
+            (vnis.as_ref().map_or(0, |set| set.ranges().len()), VNIS),
             (sources.as_ref().map_or(0, |set| set.networks().len()), "sources"),
         ];
         match lengths.into_iter().find(|(length, _)| *length > MOST) {
