@@ -1,6 +1,7 @@
 //! The program has an allocator, arguments, and an exit code.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use vxtap::cli::{self, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, VerifyArgs};

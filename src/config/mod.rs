@@ -26,7 +26,7 @@ pub mod settings;
 mod typed;
 pub(crate) mod units;
 
-pub(crate) use diff::{Diff, Refused, diff};
+pub(crate) use diff::{Diff, diff};
 pub use error::PlanError;
 pub use plan::RunPlan;
 pub(crate) use settings::Settings;

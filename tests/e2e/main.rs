@@ -56,6 +56,7 @@ mod mirrored;
 mod outsiders;
 mod overload;
 mod redirect;
+mod reload;
 mod rotation;
 mod sessions;
 mod startup;

@@ -7,6 +7,7 @@
 mod outputs;
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::key::{self, Key};
 use super::plan::RunPlan;
@@ -68,10 +69,15 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
         return Err(Refused::Restart(restart));
     }
     let mut plan = wanted;
+    let mut changes = outputs.changes;
+    if now.pipeline.policy != plan.pipeline.policy {
+        said.push("sessions".to_owned());
+        changes.policy = Some(Arc::clone(&plan.pipeline.policy));
+    }
     // What the program keeps and drops is as it was at the start.
     plan.source = now.source.clone();
     plan.pipeline.outputs = outputs.plans;
-    Ok(Diff { changes: outputs.changes, plan, said })
+    Ok(Diff { changes, plan, said })
 }
 
 /// Returns the settings of the whole sensor that differ and are made use of at the start alone.
@@ -93,7 +99,8 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
     ];
     let of_program = [
         (&key::INTERFACE, bpf.interfaces != to_bpf.interfaces),
-        (&key::ATTACH, bpf.attach != to_bpf.attach),
+        // Redirection decides for itself, and has a name of its own.
+        (&key::ATTACH, bpf.attach != to_bpf.attach && bpf.redirect.is_some() == to_bpf.redirect.is_some()),
         (&key::RING, bpf.ring != to_bpf.ring),
         (&key::ANY_ADDRESS, bpf.any_address != to_bpf.any_address),
         (&key::VERIFY_CHECKSUM, bpf.verify_checksum != to_bpf.verify_checksum),

@@ -9,10 +9,10 @@ mod receive;
 mod redirect;
 mod sessions;
 
-pub(super) use self::redirect::kept;
-
+use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use self::redirect::kept;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::key;
@@ -74,6 +74,7 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
         reserved_bits: settings.receive.reserved_bits,
         max_sessions: settings.sessions.max,
         count: settings.run.count,
+        policy: Arc::default(),
         outputs: outputs::plan(settings, host, udp.workers, queue, &mut wrong),
     };
     wrong.extend(queue::check(settings, host, queue, pipeline.queue_memory(udp.workers) as u64).err());

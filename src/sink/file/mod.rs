@@ -140,6 +140,13 @@ impl FileSink {
         Arc::clone(&self.replans)
     }
 
+    /// Takes the plan that waits, if there is one.
+    fn take_replan(&mut self) {
+        if let Some(plan) = self.replans.take() {
+            self.replan(plan);
+        }
+    }
+
     /// Completes the files that are written to, and goes by another plan from here on. The
     /// directory stays, and so do the memory and how files are written.
     fn replan(&mut self, plan: FilePlan) {
@@ -227,6 +234,8 @@ impl Sink for FileSink {
     }
 
     fn consume(&mut self, chunk: &Arc<Lent>) {
+        // Its frames may be such as only the new plan allows.
+        self.take_replan();
         self.shared.keep_reserve();
         for loss in chunk.losses() {
             let files = session(&mut self.sessions, &self.registry, &self.shared.plan, loss.session);
@@ -239,9 +248,7 @@ impl Sink for FileSink {
     }
 
     fn tick(&mut self, now: Instant, time: Timestamp) -> Instant {
-        if let Some(plan) = self.replans.take() {
-            self.replan(plan);
-        }
+        self.take_replan();
         if now < self.next_sweep {
             return self.next_sweep;
         }
