@@ -10,7 +10,7 @@ mod registry;
 mod selection;
 mod table;
 
-pub use filter::{CompileError, Expression};
+pub use filter::{Action, CompileError, Expression, MOST_RULES, Ports, Rule, Rules, RulesError};
 pub use id::SessionId;
 pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};
