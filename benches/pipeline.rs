@@ -205,7 +205,7 @@ fn mixed_chunk(length: usize, sessions: u32) -> (Chunk, Arc<Registry>) {
             break;
         }
         let key = Session::vxlan(source(), Vni::new(n % sessions).unwrap());
-        let session = table.count(key, length, Timestamp::from_ns(1));
+        let session = table.find_and_count(key, length, Timestamp::from_ns(1));
         chunk.push(session, Timestamp::from_ns(1), &frame, length as u32);
     }
     (chunk, registry)

@@ -38,6 +38,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -103,18 +104,55 @@ impl Session {
     pub fn words(&self) -> Words {
         let Self { encapsulation, source, scope, vni } = self;
         let (is_scoped, scope) = scope.map_or((0, 0), |Scope(scope)| (1, scope));
-        let rest = u64::from(vni.get()) | (*encapsulation as u64) << 32 | is_scoped << 40;
-        Words(u128::from_ne_bytes(source.octets()), scope, rest)
+        let rest = vni.get() | (*encapsulation as u32) << 24 | is_scoped << 31;
+        Words { source: source.octets(), scope: scope.to_ne_bytes(), rest }
     }
 }
 
 /// A session in words that are quick to compare and to hash. Each session has its own.
+///
+/// A worker has a table by these, where each frame of another session than the one before touches
+/// an entry. So they are kept as small as they can be.
 #[derive(Debug, Clone, Copy)]
-pub struct Words(u128, u64, u64);
+pub struct Words {
+    source: [u8; 16],
+    scope: [u8; 8],
+    /// The VNI, the encapsulation, and whether there is a scope.
+    rest: u32,
+}
+
+// No session has the last number, which is for `Words::NONE`.
+const _: () = assert!(Encapsulation::ALL.len() < 0x7f);
 
 impl Words {
     /// The words of no session.
-    pub const NONE: Words = Words(0, 0, u64::MAX);
+    pub const NONE: Words = Words { source: [0; 16], scope: [0; 8], rest: u32::MAX };
+
+    /// Returns them as numbers of the machine.
+    #[inline]
+    fn numbers(&self) -> (u128, u64, u32) {
+        (u128::from_ne_bytes(self.source), u64::from_ne_bytes(self.scope), self.rest)
+    }
+
+    /// Returns a place for these words in a table of 256.
+    #[inline]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "all bits of the source are mixed in")]
+    pub(crate) fn slot(&self) -> usize {
+        let (source, scope, rest) = self.numbers();
+        let mixed = (source as u64).rotate_left(32) ^ (source >> 64) as u64 ^ scope ^ u64::from(rest);
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+    }
+}
+
+/// The name and the description that people gave a session. Nothing that tells sessions apart is
+/// derived from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Label {
+    /// The name, which is in paths.
+    pub name: Option<Arc<str>>,
+    /// The description.
+    pub description: Option<Arc<str>>,
 }
 
 /// All words are compared at once. Sessions rarely differ in the first, so a branch behind each
@@ -122,9 +160,8 @@ impl Words {
 impl PartialEq for Words {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        let Self(source, scope, rest) = self;
-        let differ = (source ^ other.0) | u128::from((scope ^ other.1) | (rest ^ other.2));
-        differ == 0
+        let ((source, scope, rest), (a, b, c)) = (self.numbers(), other.numbers());
+        (source ^ a) | u128::from((scope ^ b) | u64::from(rest ^ c)) == 0
     }
 }
 
@@ -133,7 +170,7 @@ impl Eq for Words {}
 impl Hash for Words {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.0, self.1, self.2).hash(state);
+        self.numbers().hash(state);
     }
 }
 

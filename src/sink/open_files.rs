@@ -127,7 +127,7 @@ mod tests {
             .map(|vni| {
                 let vni = crate::wire::Vni::new(vni).unwrap();
                 let key = crate::session::Session::vxlan(std::net::Ipv6Addr::LOCALHOST, vni);
-                table.count(key, 1, crate::record::Timestamp::from_ns(0))
+                table.find_and_count(key, 1, crate::record::Timestamp::from_ns(0))
             })
             .collect();
         let path = |id: SessionId| dir.path().join(id.index().to_string());

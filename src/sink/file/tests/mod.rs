@@ -65,7 +65,7 @@ fn rig_on(storage: Faulty, dir: tempfile::TempDir, change: impl FnOnce(&mut File
 impl Rig {
     fn id(&mut self, vni: u32) -> SessionId {
         let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
-        self.table.count(Session::vxlan(source, Vni::new(vni).unwrap()), 0, Timestamp::from_ns(0))
+        self.table.find_and_count(Session::vxlan(source, Vni::new(vni).unwrap()), 0, Timestamp::from_ns(0))
     }
 
     /// Returns a counter, over all ends.

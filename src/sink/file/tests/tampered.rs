@@ -48,7 +48,7 @@ fn run(directory: PathBuf) -> Result<(u64, u64, u64), FileError> {
         let mut chunk = Chunk::new(0);
         for vni in [7, 8] {
             let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
-            let id = table.count(Session::vxlan(source, Vni::new(vni).unwrap()), 0, Timestamp::from_ns(0));
+            let id = table.find_and_count(Session::vxlan(source, Vni::new(vni).unwrap()), 0, Timestamp::from_ns(0));
             chunk.push(id, Timestamp::from_ns(second * SECOND), &[0; 60], 60);
         }
         sink.consume(&Arc::new(chunk.into()));
