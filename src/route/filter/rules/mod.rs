@@ -10,58 +10,19 @@
 //! the bounds that the rules name yields the set of rules that match there, as bits. The lowest bit
 //! that is in all sets is the first rule that matches.
 
+mod rule;
 mod table;
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+pub use rule::{Action, Ports, Rule};
+use table::Table;
 
 use crate::wire::Direction;
 use crate::wire::layers::Layers;
-use table::Table;
 
 /// The most rules of a session.
 pub const MOST_RULES: usize = 1024;
-
-/// What becomes of a packet that a rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// The packet is kept.
-    Accept,
-    /// The packet is not kept.
-    Reject,
-}
-
-/// A range of ports, with both ends in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Ports {
-    /// The first.
-    pub first: u16,
-    /// The last, not below the first.
-    pub last: u16,
-}
-
-/// A rule. A packet matches it that has all that the rule says. A rule that says nothing at all
-/// matches every frame, one that says something of addresses, protocol or ports no frame but IP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
-    /// The place among the rules of its direction: the lowest is asked first.
-    pub number: u32,
-    /// What becomes of a packet that matches.
-    pub action: Action,
-    /// The direction of the packet; either where there is none.
-    pub direction: Option<Direction>,
-    /// The protocol of layer 4.
-    pub protocol: Option<u8>,
-    /// The network that the packet comes from; one of IPv4 has no packets of IPv6.
-    pub source: Option<IpNet>,
-    /// The network that it goes to.
-    pub destination: Option<IpNet>,
-    /// Its source port. A packet without ports, such as a later fragment, does not match.
-    pub source_ports: Option<Ports>,
-    /// Its destination port.
-    pub ports: Option<Ports>,
-}
 
 /// The reasons why rules do not go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

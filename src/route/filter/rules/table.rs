@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Action, Ports, Rule};
+use super::rule::{Action, Ports, Rule};
 use crate::wire::layers::Layers;
 
 const BITS: usize = u64::BITS as usize;

@@ -1,5 +1,6 @@
 use std::net::Ipv4Addr;
 
+use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
