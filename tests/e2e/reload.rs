@@ -127,9 +127,10 @@ impl Config {
 fn reload(sensor: &Sensor, says: &str) {
     let from = sensor.process.stderr.all().len();
     sensor.process.signal(Signal::USR2);
-    let line = sensor.process.stderr.find("SIGUSR2: ", from, |line| {
-        message(line).filter(|message| message.starts_with("SIGUSR2: "))
-    });
+    let line = sensor
+        .process
+        .stderr
+        .find("SIGUSR2: ", from, |line| message(line).filter(|message| message.starts_with("SIGUSR2: ")));
     assert!(line.contains(says), "{says}: {line}");
 }
 

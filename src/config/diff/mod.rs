@@ -5,10 +5,11 @@
 //! another output can have; what workers, sockets and maps are made for stays until the next start.
 
 mod outputs;
+mod refused;
 
-use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use self::refused::Refused;
 use super::key::{self, Key};
 use super::plan::RunPlan;
 use crate::pipeline::Changes;
@@ -24,36 +25,6 @@ pub(crate) struct Diff {
     pub plan: RunPlan,
     /// All that changes, each in a few words. Nothing changes where there is none.
     pub said: Vec<String>,
-}
-
-/// The reason for which a plan cannot take the place of another while the sensor runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// These settings need a restart.
-    Restart(Vec<String>),
-    /// An output would get the directory of another one that has not finished there.
-    Directory {
-        /// The output that is to have it.
-        output: String,
-        /// The output that has it.
-        other: String,
-    },
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Restart(settings) => {
-                let verb = if settings.len() == 1 { "needs" } else { "need" };
-                write!(f, "{} {verb} a restart", settings.join(", "))
-            }
-            Self::Directory { output, other } => write!(
-                f,
-                "output {output} is to have the directory that output {other} has: reload without {other} first, and with {output} \
-                 when the log says that {other} has finished"
-            ),
-        }
-    }
 }
 
 /// Says what changes where the plan `wanted` takes the place of `now`.

@@ -2,7 +2,7 @@
 
 use super::super::key::{self, Key};
 use super::super::plan::{RunPlan, kept};
-use super::Refused;
+use super::refused::Refused;
 use crate::pipeline::{Changes, Destination, OutputPlan};
 use crate::sink::file::FilePlan;
 use crate::source::Way;
@@ -101,7 +101,8 @@ fn goes_on(
             }
             plan.lane.chunks = was.lane.chunks;
         }
-        (Destination::Interface(_), Destination::Redirect(_)) | (Destination::Redirect(_), Destination::Interface(_)) => {
+        (Destination::Interface(_), Destination::Redirect(_))
+        | (Destination::Redirect(_), Destination::Interface(_)) => {
             restart.push(key::TAP_MODE.of(name));
         }
         (Destination::Files(_), _) | (_, Destination::Files(_)) => {

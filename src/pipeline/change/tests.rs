@@ -167,7 +167,8 @@ fn nothing_changes_where_an_output_cannot_be_opened() {
     let nobody = Allowed::new(Some(std::iter::empty::<Vni>().collect()), None).unwrap();
     let fails = |add: Vec<OutputPlan>, remove: &[&str], pipeline: &mut Pipeline| {
         let remove = remove.iter().map(|name| (*name).to_owned()).collect();
-        let error = pipeline.apply(Changes { add, remove, allowed: Some(nobody.clone()), ..Changes::default() }).unwrap_err();
+        let error =
+            pipeline.apply(Changes { add, remove, allowed: Some(nobody.clone()), ..Changes::default() }).unwrap_err();
         error.to_string()
     };
     let good = || output("good", &dir.path().join("good"));

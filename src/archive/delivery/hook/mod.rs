@@ -287,14 +287,15 @@ impl Shared {
         if let Some(found) = (job.replaced)(&job.path, job.capture.bytes) {
             return Err(Failure::Ended(format!("not run, for under the capture's name there is {found}")));
         }
-        let mut child = command(&self.shell, &self.command.lock().clone(), &job.path, &job.capture).spawn().map_err(|error| {
-            let why = format!("cannot start {}: {error}", self.shell.display());
-            match error.kind() {
-                // It is too long, or has a null byte: it is no different the next time.
-                io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => Failure::Ended(why),
-                _ => Failure::NotBegun(why),
-            }
-        })?;
+        let mut child =
+            command(&self.shell, &self.command.lock().clone(), &job.path, &job.capture).spawn().map_err(|error| {
+                let why = format!("cannot start {}: {error}", self.shell.display());
+                match error.kind() {
+                    // It is too long, or has a null byte: it is no different the next time.
+                    io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => Failure::Ended(why),
+                    _ => Failure::NotBegun(why),
+                }
+            })?;
         let status = child.wait().map_err(|error| Failure::Ended(format!("cannot wait for it: {error}")))?;
         if status.success() { Ok(()) } else { Err(Failure::Ended(status.to_string())) }
     }
