@@ -60,6 +60,12 @@ impl Console {
         io::stderr().is_terminal()
     }
 
+    /// Says whether text on standard error is to have colours.
+    #[must_use]
+    pub fn has_colours(&self) -> bool {
+        self.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
     /// Shows how much of `length` bytes has been done. The bar is hidden where standard error is
     /// not a terminal.
     #[must_use]

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use vxtap::cli::{self, Command, DemoArgs, ReplayArgs, RunArgs, VerifyArgs};
-use vxtap::config::settings::LedgerFormat;
+use vxtap::cli::{self, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, VerifyArgs};
+use vxtap::config::file::{self, Config, ConfigError, Faults};
+use vxtap::config::settings::{LedgerFormat, Settings};
 use vxtap::config::{PlanError, RunPlan};
-use vxtap::console::Console;
+use vxtap::console::{Console, LogFormat};
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
 use vxtap::ledger::Losses;
@@ -20,6 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit code where the program could not start.
 const CANNOT_START: u8 = 1;
+/// The exit code where the command line or the configuration file is wrong.
+const WRONG: u8 = 2;
 /// The exit code where the program ended, but something failed on the way.
 const FAILED: u8 = 3;
 
@@ -36,9 +39,19 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, &console),
         Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
+        Command::Check(args) => check(&args),
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
+        if let Some(ConfigError::Faults { faults, may_pass }) = error.downcast_ref() {
+            match cli.log_format {
+                LogFormat::Text => show(faults, &console),
+                LogFormat::Json => console.last(lines, cli.log_format, cli.verbose, || {
+                    faults.lines().for_each(|fault| tracing::error!("{fault}"));
+                }),
+            }
+            return ExitCode::from(if *may_pass { NOT_YET } else { WRONG });
+        }
         // An error's text names its cause already; the chain of causes would name it again. Threads
         // that are just ending have nothing more to say that matters more.
         console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
@@ -56,14 +69,51 @@ fn may_pass(error: &anyhow::Error) -> bool {
     late || error.downcast_ref().or(of_demo).is_some_and(StartError::may_pass)
 }
 
-fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
+/// Shows the faults of a configuration file on standard error.
+fn show(faults: &Faults, console: &Console) {
+    let _ = writeln!(io::stderr().lock(), "{}", faults.render(console.has_colours()));
+}
+
+/// Returns what the arguments, or the configuration file, ask for on this host.
+fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
+    if let Some(path) = &args.config {
+        if let Err(error) = args.beside_config(path) {
+            cli::wrong("run", error).exit();
+        }
+        let mut config = Config::read(path)?;
+        args.put_over(&mut config.settings);
+        return Ok(config.plan(host)?);
+    }
     let settings = args.settings();
-    let plan = match RunPlan::new(&settings, &HostFacts::read()) {
-        Ok(plan) => plan,
+    match RunPlan::new(&settings, host) {
+        Ok(plan) => Ok((settings, plan)),
         // The command line may be right and the interface late.
-        Err(error @ PlanError::NoInterface { .. }) => return Err(error.into()),
+        Err(error @ PlanError::NoInterface { .. }) => Err(error.into()),
         Err(error) => cli::wrong("run", error).exit(),
-    };
+    }
+}
+
+fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    if !args.config_only {
+        cli::wrong("check", "the file alone is checked: add --config-only").exit();
+    }
+    Config::read(&args.config)?.plan(&HostFacts::unknown())?;
+    let _ = writeln!(io::stdout().lock(), "{}: no fault is found", args.config.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the settings as a file. They are to make sense, but not on this host alone.
+fn print_config(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let (settings, _) = asked(args, &HostFacts::unknown())?;
+    io::stdout().lock().write_all(file::write(&settings)?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    if args.print_config {
+        return print_config(args);
+    }
+    let (settings, plan) = asked(args, &HostFacts::read())?;
     let signals = signals(Hangup::EndOrReread)?;
     let sensor = match run::start(&plan, &signals) {
         Err(StartError::Ended(Ending::Asked(name))) => {

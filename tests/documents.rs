@@ -88,7 +88,8 @@ fn arguments(command: &str) -> Option<Vec<String>> {
     let words = shlex::split(command).unwrap_or_else(|| panic!("no shell reads this: {command}"));
     let vxtap =
         words.iter().position(|word| word.ends_with("vxtap")).filter(|at| words[..*at].iter().all(|w| w == "sudo"))?;
-    Some(words[vxtap..].to_vec())
+    // The shell takes where the output goes.
+    Some(words[vxtap..].iter().take_while(|word| *word != ">").cloned().collect())
 }
 
 #[track_caller]

@@ -31,11 +31,8 @@ const HABITS: &[(&[&str], &str)] = &[
     (&["-W", "--max-files"], "so many files are kept: --keep-files 10"),
     (&["-b", "--ring-buffer"], "files and how many are kept: --rotate-size 100MB --rotate-time 60s --keep-files 10"),
     (&["-a", "--autostop"], "an end by itself: --duration 60s, or --count 1000"),
-    (&["-c", "--packets"], "an end after so many datagrams: --count 1000; there is no configuration file"),
-    (
-        &["--config", "--conf"],
-        "there is no configuration file; the sessions that are let in can be in one: --allow FILE",
-    ),
+    (&["--packets"], "an end after so many datagrams: --count 1000"),
+    (&["--conf", "--config-file", "--yaml"], "the configuration file: --config vxtap.toml"),
     (
         &["-f", "-F", "--bpf", "--bpf-filter", "--expression"],
         "which inner frames are kept: --filter 'tcp port 443'; which sessions: --vni 1-5 --from 10.0.0.0/16",
@@ -115,7 +112,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
         "to receive and write captures: vxtap run",
     ),
     (&["play", "send", "inject"], "to send captures: vxtap replay FILE --to ADDR"),
-    (&["check", "validate", "audit"], "to compare captures with their manifest: vxtap verify DIR"),
+    (&["audit"], "to compare captures with their manifest: vxtap verify DIR"),
+    (&["validate", "configtest"], "to check a configuration file: vxtap check --config-only -c FILE"),
     (&["test", "example"], "the sensor on sample traffic: vxtap demo"),
 ];
 
@@ -175,7 +173,7 @@ fn find(table: &[(&[&str], &'static str)], word: &str) -> Option<&'static str> {
 
 fn advise(mut error: clap::Error, command: &mut Command, words: &[OsString]) -> clap::Error {
     let asked = words.iter().skip(1).filter_map(|word| word.to_str());
-    let name = asked.clone().find(|word| matches!(*word, "run" | "replay" | "verify" | "demo"));
+    let name = asked.clone().find(|word| matches!(*word, "run" | "replay" | "verify" | "check" | "demo"));
     let tip = match error.kind() {
         ErrorKind::UnknownArgument => {
             let Some(unknown) = text(&error, ContextKind::InvalidArg) else { return error };
@@ -217,6 +215,9 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
     match name {
         Some("replay") => find(REPLAY_HABITS, unknown),
         Some("verify") => find(VERIFY_HABITS, unknown),
+        Some("check") if word => Some(
+            "the configuration file is named by an option: vxtap check --config-only -c FILE; captures are compared by vxtap verify DIR",
+        ),
         Some("run") if word => Some(
             "run takes options alone: which frames are kept is said by --filter 'EXPRESSION', which sessions by --vni and --from, where to receive by --listen, where to write by --write",
         ),

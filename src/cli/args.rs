@@ -31,7 +31,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0        ended as asked; what was dropped is in the ledger
   1        could not start (directory not writable, file unreadable)
-  2        the command line is wrong
+  2        the command line is wrong, or the configuration file
   3        ended, but something failed on the way: an output lost frames or a
            file could not be published, a worker stopped, the ledger does not
            close or could not be printed, replay could not send every frame,
@@ -54,6 +54,8 @@ pub enum Command {
     /// Check captures against the manifest of their directory: that none was changed, removed or
     /// added.
     Verify(VerifyArgs),
+    /// Check a configuration file: every fault is shown with its line and what to write instead.
+    Check(CheckArgs),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
 }
@@ -69,6 +71,17 @@ pub struct VerifyArgs {
     /// proves that no line up to it was removed.
     #[arg(long, value_name = "HASH")]
     pub head: Option<Digest>,
+}
+
+/// `vxtap check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Check the file alone, as it would be on any host: nothing of this one is looked at.
+    #[arg(long)]
+    pub config_only: bool,
 }
 
 /// `vxtap demo`.

@@ -48,6 +48,13 @@ Sizes and durations:
 #[derive(Debug, Args)]
 #[command(after_help = SIGNALS, group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
+    /// Take the settings from this file. Beside it go --duration, --count, --ledger, --log-format
+    /// and -v.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the settings as a configuration file that means the same, and end.
+    #[arg(long)]
+    pub print_config: bool,
     /// Address and UDP port to receive on, or one of them, as 0.0.0.0:8472, 10.0.0.7, 8472 or
     /// [fe80::1%eth0]:4789; repeat for more. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789`
     /// where the host has no IPv6]

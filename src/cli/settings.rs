@@ -1,7 +1,10 @@
 //! The flags of `vxtap run` become settings here, one by one.
 
+use std::path::Path;
+
 use super::run::RunArgs;
 use crate::config::Settings;
+use crate::config::file;
 use crate::config::interface::InterfaceArg;
 use crate::config::key::{self, Key};
 use crate::config::origin::{Origin, Origins};
@@ -38,6 +41,45 @@ impl RunArgs {
             origins: self.origins(&output),
             output,
         }
+    }
+
+    /// Says whether all flags that were given can stand beside a configuration file.
+    ///
+    /// # Errors
+    /// Some cannot; the text says what to write into the file `path` instead.
+    pub fn beside_config(&self, path: &Path) -> Result<(), String> {
+        let others: Vec<&str> = self.flags().filter(|key| !key.path.starts_with("run.")).map(|key| key.flag).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let settings = Settings { run: Run::default(), ..self.settings() };
+        let text = file::changed(&settings).map_err(|error| error.to_string())?;
+        let (flags, path) = (others.join(", "), path.display());
+        let instead = match text.trim_end() {
+            "" => "leave out what is so by default".to_owned(),
+            lines => format!("write into {path}:\n\n{lines}"),
+        };
+        Err(format!("with --config the file says what {flags} would; {instead}"))
+    }
+
+    /// Puts what the flags say that go beside a configuration file over what the file says.
+    pub fn put_over(&self, settings: &mut Settings) {
+        for key in self.flags() {
+            match key.path {
+                "run.duration" => settings.run.duration = self.duration,
+                "run.count" => settings.run.count = self.count,
+                "run.ledger" => settings.run.ledger = self.ledger,
+                _ => continue,
+            }
+            settings.origins.note(key.path, Origin::Flag);
+        }
+    }
+
+    /// Returns the settings whose flags were given.
+    fn flags(&self) -> impl Iterator<Item = &'static Key> {
+        let is_given =
+            |key: &&Key| self.given.iter().any(|id| key.flag.trim_start_matches('-').replace('-', "_") == *id);
+        key::ALL.iter().filter(is_given)
     }
 
     fn outputs(&self) -> Outputs {
@@ -83,9 +125,7 @@ impl RunArgs {
     /// Notes where each value was said. A flag for interfaces, or for all outputs, is said of each.
     fn origins(&self, outputs: &Outputs) -> Origins {
         let mut origins = Origins::default();
-        let is_given =
-            |key: &&Key| self.given.iter().any(|id| key.flag.trim_start_matches('-').replace('-', "_") == *id);
-        for key in key::ALL.iter().filter(is_given) {
+        for key in self.flags() {
             if key.path.starts_with("output.interface.") {
                 outputs.interfaces().for_each(|(name, ..)| origins.note(key.of(name), Origin::Flag));
             } else if key.path.starts_with("output.each.") {
@@ -204,12 +244,84 @@ mod tests {
         }
     }
 
+    /// Returns what a configuration file says, without the places where it says it.
+    fn read(text: &str) -> Settings {
+        let config =
+            file::Config::parse(Path::new("vxtap.toml"), text.to_owned()).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        assert_eq!(config.faults().map(|faults| faults.to_string()), None, "{text}");
+        Settings { origins: Origins::default(), ..config.settings }
+    }
+
+    #[test]
+    fn what_flags_say_is_printed_as_a_file_that_says_the_same() {
+        let all: Vec<Vec<&str>> =
+            SAMPLES.iter().map(|(sample, with)| [with, &*sample.split(' ').collect::<Vec<_>>()].concat()).collect();
+        let together: Vec<&str> = SAMPLES
+            .iter()
+            .filter(|(sample, _)| !matches!(*sample, "--no-write" | "--allow list" | "--tun n"))
+            .flat_map(|(sample, _)| sample.split(' '))
+            .collect();
+        for words in all.into_iter().chain([together, vec![]]) {
+            let said = settings(&words);
+            let (whole, changed) = (file::write(&said).unwrap(), file::changed(&said).unwrap());
+            let said = Settings { origins: Origins::default(), ..said };
+            assert_eq!(read(&whole), said, "{words:?}\n{whole}");
+            assert_eq!(read(&changed), said, "{words:?}\n{changed}");
+            // A file that was printed is printed again.
+            assert_eq!(file::write(&read(&whole)).unwrap(), whole, "{words:?}");
+            // What is as by default is a comment, which says what it is.
+            let comments = whole.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
+            assert_eq!(read(&comments.collect::<Vec<_>>().join("\n")), said, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn each_flag_is_a_line_of_the_file() {
+        for (sample, with) in SAMPLES.iter().filter(|(sample, _)| *sample != "--no-write") {
+            let words: Vec<&str> = sample.split(' ').collect();
+            let key = key::ALL.iter().find(|key| key.flag == words[0]).unwrap();
+            let (before, after) = (settings(with), settings(&[with, &*words].concat()));
+            let (before, after) = (file::changed(&before).unwrap(), file::changed(&after).unwrap());
+            let new: Vec<&str> = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect();
+            let field = key.path.rsplit('.').next().unwrap();
+            assert!(new.iter().any(|line| line.starts_with(&format!("{field} = "))), "{sample}: {after}");
+        }
+    }
+
+    #[test]
+    fn beside_a_file_go_the_flags_of_one_run_alone() {
+        let args = |more: &[&str]| match parse(["vxtap", "run"].iter().chain(more).map(Into::into)).unwrap().command {
+            Command::Run(args) => args,
+            other => panic!("{other:?}"),
+        };
+        for (sample, with) in SAMPLES {
+            let words: Vec<&str> = with.iter().copied().chain(sample.split(' ')).collect();
+            let beside = args(&words).beside_config(Path::new("vxtap.toml"));
+            if matches!(words[0], "--duration" | "--count" | "--ledger") {
+                assert_eq!(beside, Ok(()), "{sample}");
+                continue;
+            }
+            let said = beside.unwrap_err();
+            let flag = sample.split(' ').next().unwrap();
+            assert!(said.contains(flag) && said.contains("write into vxtap.toml:\n\n["), "{said}");
+            let (_, file) = said.split_once("\n\n").unwrap();
+            assert_eq!(read(file), Settings { origins: Origins::default(), ..settings(&words) }, "{said}");
+        }
+        let said = args(&["--source", "udp"]).beside_config(Path::new("vxtap.toml")).unwrap_err();
+        assert_eq!(said, "with --config the file says what --source would; leave out what is so by default");
+        let mut over = read("[run]\ncount = 7\nduration = \"1h\"\n");
+        args(&["--count", "5", "--ledger", "text"]).put_over(&mut over);
+        assert_eq!((over.run.count, over.run.duration), (Some(5), Some(crate::config::units::Span::from_secs(3600))));
+        assert_eq!(over.origins.of("run.ledger"), Origin::Flag);
+    }
+
     #[test]
     fn flags_settings_and_samples_are_the_same() {
         let run = Cli::command().find_subcommand("run").unwrap().clone();
         let flags: BTreeSet<String> =
             run.get_arguments().filter_map(|arg| arg.get_long()).map(|l| format!("--{l}")).collect();
-        let flags: BTreeSet<&str> = flags.iter().map(String::as_str).filter(|flag| *flag != "--help").collect();
+        let settings = |flag: &&str| !matches!(*flag, "--help" | "--config" | "--print-config");
+        let flags: BTreeSet<&str> = flags.iter().map(String::as_str).filter(settings).collect();
         let keys: BTreeSet<&str> = key::ALL.iter().map(|key| key.flag).collect();
         let samples: BTreeSet<&str> = SAMPLES.iter().map(|(sample, _)| sample.split(' ').next().unwrap()).collect();
         assert_eq!(flags, keys);

@@ -2,6 +2,7 @@
 //! host.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::origin::Said;
@@ -104,8 +105,13 @@ pub enum PlanError {
     #[error("{0} must be from {least} to {most}", least = units::size(LEAST_RING), most = units::size(MOST_RING))]
     Ring(Said),
     /// More is allowed than the program in the kernel has room for.
-    #[error("{0}")]
-    Allowed(#[from] TooMany),
+    #[error("{said}: {error}")]
+    Allowed {
+        /// The setting.
+        said: Said,
+        /// The list that is too long.
+        error: TooMany,
+    },
     /// A list has all and some.
     #[error("{said}: {error}")]
     AllAndOthers {
@@ -125,14 +131,18 @@ pub enum PlanError {
     ListenOverlap {
         /// The setting.
         said: Said,
+        /// The setting of the address before.
+        other: Said,
         /// The address that includes the other.
         wide: SocketAddr,
         /// The other.
         narrow: SocketAddr,
     },
     /// A link-local address is that of an interface.
-    #[error("cannot listen on {listen}: there is no interface {name}; there are: {ours}")]
+    #[error("{} {listen}: there is no interface {name}; there are: {ours}", cannot_listen(said))]
     NoInterface {
+        /// The setting.
+        said: Said,
         /// The address and the interface.
         listen: String,
         /// The interface.
@@ -179,14 +189,88 @@ pub enum PlanError {
         error: CompileError,
     },
     /// Two outputs have one name.
-    #[error("the interface name {0} is taken by another output; choose another")]
-    OutputName(String),
+    #[error("{}the interface name {name} is taken by another output; choose another", in_file(said))]
+    OutputName {
+        /// The setting.
+        said: Said,
+        /// The setting of the other output; `None` where the name is kept for files.
+        other: Option<Said>,
+        /// The name.
+        name: String,
+    },
+    /// Two outputs write to one directory.
+    #[error("{said} {} is that of another output; choose another", directory.display())]
+    SameDirectory {
+        /// The setting.
+        said: Said,
+        /// The setting of the other output.
+        other: Said,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A directory is none.
+    #[error("{said}: {fault}")]
+    Directory {
+        /// The setting.
+        said: Said,
+        /// The fault of the directory.
+        fault: String,
+    },
     /// The same address is given twice.
     #[error("{said} {address} is given twice")]
     ListenTwice {
         /// The setting.
         said: Said,
+        /// Where it was given before.
+        other: Said,
         /// The address.
         address: SocketAddr,
     },
+}
+
+/// Says what cannot be done, by the name of the setting where a file has it.
+fn cannot_listen(said: &Said) -> String {
+    format!("{}cannot listen on", in_file(said))
+}
+
+/// Names a setting where a file has it. The command line is named by what follows.
+fn in_file(said: &Said) -> String {
+    said.place().map(|_| format!("{said}: ")).unwrap_or_default()
+}
+
+impl PlanError {
+    /// Returns the settings that the error is about, each with a word on it: the one that is to be
+    /// changed first.
+    #[must_use]
+    pub(super) fn about(&self) -> Vec<(&Said, &'static str)> {
+        match self {
+            Self::Queue { said, .. }
+            | Self::RotateSize { said, .. }
+            | Self::ReceiveBuffer { said, .. }
+            | Self::ListenMany(said)
+            | Self::Memory { said, .. }
+            | Self::RingMemory { said, .. }
+            | Self::OnlyBpf(said)
+            | Self::Ring(said)
+            | Self::Allowed { said, .. }
+            | Self::AllAndOthers { said, .. }
+            | Self::Flush(said)
+            | Self::RotateTime(said)
+            | Self::NoInterface { said, .. }
+            | Self::Number { said, .. }
+            | Self::Command { said, .. }
+            | Self::Filter { said, .. }
+            | Self::Directory { said, .. }
+            | Self::OutputName { said, other: None, .. } => vec![(said, "")],
+            Self::KeepBytes { said, rotate_said, .. } => {
+                vec![(said, "all files together"), (rotate_said, "one file")]
+            }
+            Self::ListenOverlap { said, other, .. } => vec![(said, "this one"), (other, "and this one")],
+            Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
+            Self::OutputName { said, other: Some(other), .. } | Self::SameDirectory { said, other, .. } => {
+                vec![(said, "taken"), (other, "by this one")]
+            }
+            Self::Redirect { said, with, .. } => vec![(with, "does not go with it"), (said, "redirect is asked for")],
+        }
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! command line ─┐
-//! demonstration ├─▶ Settings ─┐
-//!               ┘             ├─▶ RunPlan
+//! file          ├─▶ Settings ─┐
+//! demonstration ┘             ├─▶ RunPlan
 //!                  HostFacts ─┘
 //! ```
 //!
@@ -13,6 +13,7 @@
 pub(crate) mod address;
 pub(crate) mod allow;
 mod error;
+pub mod file;
 pub(crate) mod files;
 pub(crate) mod hashing;
 pub(crate) mod interface;

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::key::Key;
 
@@ -17,12 +19,18 @@ pub enum Origin {
     /// The command line gave the value.
     Flag,
     /// A file gave the value.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The number of the line, from 1.
-        line: usize,
-    },
+    File(Place),
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: Arc<Path>,
+    /// The number of the line, from 1.
+    pub line: usize,
+    /// The bytes of the file that are meant.
+    pub span: Range<usize>,
 }
 
 /// The origins of all values that somebody gave, by their path in the tree of settings.
@@ -36,7 +44,7 @@ impl Origins {
     }
 
     /// Returns the origin of the value at `path`.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn of(&self, path: &str) -> Origin {
         self.0.get(path).cloned().unwrap_or_default()
     }
@@ -53,18 +61,39 @@ impl Origins {
         self.at(key, key.of(name))
     }
 
-    fn at(&self, key: &Key, path: String) -> Said {
-        Said(Box::new(Place { origin: self.of(&path), path, flag: Cow::Borrowed(key.flag) }))
+    /// Names the item `index` of the list `key`. Where its place was not noted, that is the list.
+    #[must_use]
+    pub(crate) fn said_item(&self, key: &Key, index: usize) -> Said {
+        match self.0.get(&item(key.path, index)) {
+            Some(origin) => {
+                let (path, flag) = (key.path.to_owned(), Cow::Borrowed(key.flag));
+                Said(Box::new(Named { origin: origin.clone(), path, flag }))
+            }
+            None => self.said(key),
+        }
     }
+
+    /// Names the setting at `path`. A value that a file leaves out is said by its table there.
+    fn at(&self, key: &Key, path: String) -> Said {
+        let table = || path.rsplit_once('.').and_then(|(table, _)| self.0.get(table));
+        let origin = self.0.get(&path).or_else(table).cloned().unwrap_or_default();
+        Said(Box::new(Named { origin, path, flag: Cow::Borrowed(key.flag) }))
+    }
+}
+
+/// Returns the path of an item of the list at `path`.
+#[must_use]
+pub(crate) fn item(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
 }
 
 /// A setting, as whoever gave its value knows it: `--queue`, or `vxtap.toml:12 delivery.queue`. A
 /// setting that nobody gave has the name of its flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said(Box<Place>);
+pub struct Said(Box<Named>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct Named {
     path: String,
     flag: Cow<'static, str>,
     origin: Origin,
@@ -77,13 +106,28 @@ impl Said {
         self.0.flag = words.into();
         self
     }
+
+    /// Returns the setting's path in the tree.
+    #[must_use]
+    pub(crate) fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// Returns the place in a file where the value was said, if that is where.
+    #[must_use]
+    pub(crate) fn place(&self) -> Option<&Place> {
+        match &self.0.origin {
+            Origin::File(place) => Some(place),
+            Origin::Default | Origin::Flag => None,
+        }
+    }
 }
 
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.origin {
             Origin::Default | Origin::Flag => f.write_str(&self.0.flag),
-            Origin::File { path, line } => write!(f, "{}:{line} {}", path.display(), self.0.path),
+            Origin::File(Place { path, line, .. }) => write!(f, "{}:{line} {}", path.display(), self.0.path),
         }
     }
 }
@@ -99,7 +143,7 @@ mod tests {
         assert_eq!(origins.said(&key::QUEUE).to_string(), "--queue", "nobody said it");
         origins.note("delivery.queue", Origin::Flag);
         assert_eq!(origins.said(&key::QUEUE).to_string(), "--queue");
-        let line = |line| Origin::File { path: "vxtap.toml".into(), line };
+        let line = |line| Origin::File(Place { path: Path::new("vxtap.toml").into(), line, span: 0..0 });
         origins.note("delivery.queue", line(12));
         assert_eq!(origins.said(&key::QUEUE).to_string(), "vxtap.toml:12 delivery.queue");
         origins.note("output.evidence.rotate_size", line(20));

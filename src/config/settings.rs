@@ -303,6 +303,15 @@ impl Outputs {
 }
 
 impl Output {
+    /// Returns the expression that the output's frames satisfy, if it has one.
+    #[must_use]
+    pub(crate) fn filter(&self) -> Option<&str> {
+        match self {
+            Output::Pcap(files) => files.filter.as_deref(),
+            Output::Tap(interface) | Output::Tun(interface) => interface.filter.as_deref(),
+        }
+    }
+
     /// Returns the number of queues that the output has: each interface of several has its own.
     #[must_use]
     pub fn queues(&self) -> usize {

@@ -38,11 +38,18 @@ pub struct HostFacts {
     pub descriptors: u64,
     /// Says whether the host has IPv6.
     pub ipv6: bool,
-    /// All interfaces.
-    pub interfaces: Vec<Interface>,
+    /// All interfaces; `None` where nobody tells.
+    pub interfaces: Option<Vec<Interface>>,
 }
 
 impl HostFacts {
+    /// Returns the facts of a host that nobody looked at: one that refuses nothing. A plan for it
+    /// is wrong only where it were wrong on every host.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { memory: None, cpus: 1, possible_cpus: None, descriptors: UNLIMITED, ipv6: true, interfaces: None }
+    }
+
     /// Reads the facts of this machine.
     #[must_use]
     pub fn read() -> Self {
@@ -54,7 +61,7 @@ impl HostFacts {
             descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(UNLIMITED),
             // A host without IPv6 cannot make or bind a socket of its kind.
             ipv6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok(),
-            interfaces: interfaces.map(|found| Interface { name: found.name, index: found.index }).collect(),
+            interfaces: Some(interfaces.map(|found| Interface { name: found.name, index: found.index }).collect()),
         }
     }
 }
@@ -79,6 +86,6 @@ mod tests {
         assert_eq!(getrlimit(Resource::Nofile), before);
         assert!(facts.memory.is_some_and(|bytes| bytes > 1 << 20) && facts.cpus > 0 && facts.descriptors > 0);
         assert!(facts.possible_cpus.is_some_and(|possible| possible >= facts.cpus));
-        assert!(facts.interfaces.iter().any(|interface| interface.name == "lo" && interface.index == 1));
+        assert!(facts.interfaces.iter().flatten().any(|interface| interface.name == "lo" && interface.index == 1));
     }
 }

@@ -18,6 +18,7 @@
 //! record waits no longer than the linger.
 
 mod chunk;
+mod losses;
 mod waiting;
 
 use std::ops::Deref;
@@ -27,10 +28,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 pub use chunk::Chunk;
-pub(crate) use chunk::{CHUNK_MEMORY, Loss, Run};
+pub(crate) use chunk::{CHUNK_MEMORY, Run};
 
+use self::losses::Losses;
 use self::waiting::Waiting;
-use crate::ledger::{OutputCounters, OutputDrop};
+use crate::ledger::{Filtered, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
 use crate::route::SessionId;
 
@@ -84,42 +86,8 @@ pub struct Lane {
     since: Option<Instant>,
     number: u16,
     losses: Losses,
-}
-
-/// Frames lost since the last chunk was taken.
-#[derive(Debug)]
-struct Losses {
-    /// The number of lost frames, by session number.
-    frames: Box<[u64]>,
-    /// Sessions that have lost some.
-    sessions: Vec<SessionId>,
-}
-
-impl Losses {
-    /// Makes room for sessions of numbers up to `last`.
-    fn new(last: u32) -> Self {
-        Self { frames: vec![0; last as usize + 1].into_boxed_slice(), sessions: Vec::with_capacity(last as usize + 1) }
-    }
-
-    fn add(&mut self, session: SessionId, more: u64) {
-        if let Some(frames) = self.frames.get_mut(session.index())
-            && more > 0
-        {
-            if *frames == 0 {
-                self.sessions.push(session);
-            }
-            *frames += more;
-        }
-    }
-
-    fn take(&mut self) -> Vec<Loss> {
-        let frames = &mut self.frames;
-        let losses = self.sessions.drain(..).filter_map(|session| {
-            let frames = std::mem::take(frames.get_mut(session.index())?);
-            Some(Loss { session, frames })
-        });
-        losses.collect()
-    }
+    /// The name of the output.
+    output: Arc<str>,
 }
 
 /// The sink's ends of the lanes of one output.
@@ -216,6 +184,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
                 since: None,
                 number,
                 losses: Losses::new(plan.sessions),
+                output: "".into(),
             };
             (lane, return_sender)
         })
@@ -224,11 +193,47 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
 }
 
 impl Lane {
+    /// Notes the name of the output.
+    #[must_use]
+    pub(crate) fn into_output(mut self, name: &Arc<str>) -> Self {
+        self.output = Arc::clone(name);
+        self
+    }
+
+    /// Returns the name of the output.
+    #[must_use]
+    pub(crate) fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// Notes that this worker has the lane from now on.
+    pub(crate) fn attach(&self, worker: &Arc<WorkerCounters>) {
+        self.counters.presence.begin(Arc::<WorkerCounters>::clone(worker));
+    }
+
+    /// Notes that its worker offers it no more frames.
+    pub(crate) fn detach(&self) {
+        self.counters.presence.end();
+    }
+
     /// Offers a frame to the output: it is written, or counted as dropped.
     #[inline]
     pub(crate) fn offer(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
+        self.offer_beginning(session, timestamp, frame, orig_len, usize::MAX);
+    }
+
+    /// Offers a frame of which `most` bytes are kept at most, to an output that may keep fewer.
+    #[inline]
+    pub(crate) fn offer_beginning(
+        &mut self,
+        session: SessionId,
+        timestamp: Timestamp,
+        frame: &[u8],
+        orig_len: u32,
+        most: usize,
+    ) {
         self.counters.offered.add(1);
-        let kept = frame.get(..self.plan.snaplen).unwrap_or(frame);
+        let kept = frame.get(..self.plan.snaplen.min(most)).unwrap_or(frame);
         let Some(chunk) = self.room_for(kept.len()) else {
             return self.lose(session);
         };
@@ -238,11 +243,12 @@ impl Lane {
         }
     }
 
-    /// Counts `frames` that the configuration keeps out of the output.
+    /// Counts `frames` that the configuration keeps out of the output, for this reason.
     #[inline]
-    pub(crate) fn filter(&self, frames: u64) {
+    pub(crate) fn filter(&self, reason: Filtered, frames: u64) {
         self.counters.offered.add(frames);
         self.counters.filtered.add(frames);
+        self.counters.filtered_by(reason).add(frames);
     }
 
     /// Counts a frame for which there is no chunk.
@@ -283,7 +289,7 @@ impl Lane {
         // The chunk that was returned last ends on top.
         self.empty.extend(self.returned.try_iter());
         let mut chunk = self.empty.pop().or_else(|| self.make()).or_else(|| self.wait())?;
-        if !self.losses.sessions.is_empty() {
+        if !self.losses.are_none() {
             chunk.tell(self.losses.take());
         }
         Some(chunk)
@@ -342,7 +348,7 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.hand_over();
-        if !self.losses.sessions.is_empty() {
+        if !self.losses.are_none() {
             // Nobody listens where the output's thread has ended.
             let _ = self.full.try_send(Chunk::only_losses(self.number, self.losses.take()));
         }
@@ -352,7 +358,7 @@ impl Drop for Lane {
 
 #[cfg(test)]
 mod tests {
-    use super::chunk::{CHUNK_BYTES, CHUNK_RUNS};
+    use super::chunk::{CHUNK_BYTES, CHUNK_RUNS, Loss};
     use super::*;
     use crate::record::pcap;
 

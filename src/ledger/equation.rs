@@ -67,7 +67,12 @@ impl Snapshot {
             Equation::ALL.into_iter().partition(|equation| equation.is_of_outputs());
         of_all.into_iter().try_for_each(|equation| check(equation, &terms, None))?;
         for (name, output) in &self.outputs {
-            let terms: Vec<_> = terms.iter().cloned().chain(output.shown()).collect();
+            let mut terms: Vec<_> = terms.iter().cloned().chain(output.shown()).collect();
+            if let Some(partly) = self.partly.get(name) {
+                // It was offered what came while it was there.
+                let of_all = terms.iter_mut().filter(|term| term.facts.left.contains(&Equation::Offers));
+                of_all.for_each(|term| term.value = partly.decapsulated);
+            }
             of_outputs.iter().try_for_each(|equation| check(*equation, &terms, Some(name)))?;
         }
         Ok(())

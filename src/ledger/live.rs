@@ -2,42 +2,18 @@
 
 use std::sync::Arc;
 
-use super::catalogue::Cell;
-use super::counters::{OutputCounters, OutputTotals, WorkerCounters};
+use super::counters::WorkerCounters;
+use super::outputs::Outputs;
 use super::sessions::SessionTotals;
 use crate::session::Session;
-
-/// The counters of one output: one set per lane, one for the sink.
-#[derive(Debug)]
-pub struct Output {
-    /// The output's name, as `pcap`.
-    pub name: String,
-    /// Every end's counters.
-    pub ends: Vec<Arc<OutputCounters>>,
-}
-
-impl Output {
-    /// Adds a set of counters for one end of this output.
-    pub(crate) fn end(&mut self) -> Arc<OutputCounters> {
-        let counters = Arc::new(OutputCounters::default());
-        self.ends.push(Arc::clone(&counters));
-        counters
-    }
-
-    /// Adds up what the ends count.
-    #[must_use]
-    pub fn totals(&self) -> OutputTotals {
-        OutputCounters::sum(&self.ends.iter().map(|end| &**end).collect::<Vec<_>>())
-    }
-}
 
 /// All counters of a sensor.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// Per worker.
     pub workers: Vec<Arc<WorkerCounters>>,
-    /// Per output.
-    pub outputs: Vec<Output>,
+    /// Per output, also of those that run no more.
+    pub outputs: Outputs,
 }
 
 impl Ledger {

@@ -65,11 +65,13 @@ impl Losses {
             let mut sum = 0;
             for reading in output.shown() {
                 let Some(reason) = reading.reason else { continue };
-                if reading.facts.weight == Weight::Besides {
-                    besides.push((format!("{name} {reason}"), reading.value));
-                } else {
-                    lost.push((Place::Output(name.clone(), reason), reading.value));
-                    sum += reading.value;
+                match reading.facts.weight {
+                    Weight::Lost | Weight::Failed => {
+                        lost.push((Place::Output(name.clone(), reason), reading.value));
+                        sum += reading.value;
+                    }
+                    Weight::Besides => besides.push((format!("{name} {reason}"), reading.value)),
+                    Weight::Plain => {}
                 }
             }
             most = most.max(sum);
@@ -204,11 +206,11 @@ mod tests {
         assert_eq!(losses(&ledger(5)).to_string(), "nothing was lost");
         let ledger = ledger(16_823);
         ledger.workers[0].kernel_dropped.add(7204);
-        ledger.outputs[0].ends[0].dropped(OutputDrop::DiskFull).add(3211);
+        ledger.outputs.at(0).ends[0].dropped(OutputDrop::DiskFull).add(3211);
         let text = "LOST 43 %: 7,204 datagrams in the kernel; 3,211 frames of output pcap (disk_full)";
         assert_eq!(losses(&ledger).to_string(), text);
         // Each frame went to both: it is lost once if one lost it.
-        ledger.outputs[1].ends[0].dropped(OutputDrop::LaneFull).add(1);
+        ledger.outputs.at(1).ends[0].dropped(OutputDrop::LaneFull).add(1);
         assert_eq!(losses(&ledger).to_string(), format!("{text}; 1 frame of output mirror0 (lane_full)"));
         ledger.workers[0].dropped(DropReason::VniFlagClear).add(8000);
         assert!(
@@ -237,7 +239,7 @@ mod tests {
         let ledger = ledger(1_000_000);
         let worker = &ledger.workers[0];
         DropReason::ALL.iter().for_each(|reason| worker.dropped(*reason).add(1));
-        OutputDrop::ALL.iter().for_each(|reason| ledger.outputs[0].ends[0].dropped(*reason).add(1));
+        OutputDrop::ALL.iter().for_each(|reason| ledger.outputs.at(0).ends[0].dropped(*reason).add(1));
         worker.unselected.add(100);
         worker.overflow.frames.add(50);
         let losses = losses(&ledger);
@@ -255,7 +257,8 @@ mod tests {
     #[test]
     fn what_is_new_is_told_apart_and_those_who_ask_most_are_named() {
         let ledger = ledger(10_000);
-        let (worker, pcap) = (&ledger.workers[0], &ledger.outputs[0].ends[0]);
+        let (worker, output) = (&ledger.workers[0], ledger.outputs.at(0));
+        let pcap = &output.ends[0];
         pcap.dropped(OutputDrop::DiskFull).add(5442);
         worker.kernel_dropped.add(12);
         let before = losses(&ledger);

@@ -32,6 +32,7 @@ use super::busiest::{Busiest, VniFrames};
 use super::catalogue::Cell;
 use super::counters::{OutputTotals, Overflow, OverflowCounters, WorkerCounters, WorkerTotals};
 use super::live::Ledger;
+use super::outputs::Partly;
 use super::sessions::SessionTotals;
 use crate::record::Timestamp;
 
@@ -52,6 +53,9 @@ pub struct Snapshot {
     pub unselected_vnis: Vec<VniFrames>,
     /// The outputs by name.
     pub outputs: BTreeMap<String, OutputTotals>,
+    /// The outputs that were not there all the time, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub partly: BTreeMap<String, Partly>,
     /// The mirror sessions in the order of source and VNI.
     pub sessions: Vec<SessionTotals>,
     /// Counts of what came from sessions beyond the limit.
@@ -63,13 +67,17 @@ impl Snapshot {
     /// order of source and VNI.
     #[must_use]
     pub fn of(ledger: &Ledger, started: Timestamp, sessions: Vec<SessionTotals>) -> Self {
-        let outputs = ledger.outputs.iter().map(|output| (output.name.clone(), output.totals())).collect();
+        let (mut outputs, mut partly) = (BTreeMap::new(), BTreeMap::new());
+        for (name, (totals, part)) in ledger.outputs.sums() {
+            partly.extend(part.map(|part| (name.clone(), part)));
+            outputs.insert(name, totals);
+        }
         let workers: Vec<&WorkerCounters> = ledger.workers.iter().map(|worker| &**worker).collect();
         let overflow = OverflowCounters::sum(&workers.iter().map(|worker| &worker.overflow).collect::<Vec<_>>());
         let datagrams = WorkerCounters::sum(&workers);
         let unselected_vnis = Busiest::of(workers.iter().map(|worker| &worker.unselected_vnis));
         let (version, ended) = (env!("CARGO_PKG_VERSION"), Timestamp::now());
-        Self { version, started, ended, datagrams, unselected_vnis, outputs, sessions, overflow }
+        Self { version, started, ended, datagrams, unselected_vnis, outputs, partly, sessions, overflow }
     }
 
     /// Makes the moves from one counter to another: the ledger of a sensor that has ended.

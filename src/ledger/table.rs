@@ -7,6 +7,7 @@ use indicatif::HumanCount;
 use super::catalogue::Reading;
 use super::counters::{OutputTotals, Totals, WorkerTotals};
 use super::losses::Losses;
+use super::outputs::Partly;
 use super::snapshot::Snapshot;
 
 /// Sessions listed in the table; JSON has them all.
@@ -62,6 +63,14 @@ fn output(f: &mut fmt::Formatter<'_>, totals: &OutputTotals) -> fmt::Result {
     })
 }
 
+/// Says when an output was there.
+fn when(partly: &Partly) -> String {
+    let since = partly.since.map(|since| format!("added {}", since.compact()));
+    let removed = partly.removed.map(|removed| format!("removed {}", removed.compact()));
+    let times: Vec<String> = since.into_iter().chain(removed).collect();
+    if times.is_empty() { " (not there all the time)".into() } else { format!(" ({})", times.join(", ")) }
+}
+
 /// The table that `run` prints.
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,7 +79,11 @@ impl fmt::Display for Snapshot {
         writeln!(f, "datagrams")?;
         datagrams(f, &self.terms(), &self.datagrams)?;
         for (name, totals) in &self.outputs {
-            writeln!(f, "output {name}")?;
+            let partly = self.partly.get(name);
+            writeln!(f, "output {name}{}", partly.map(when).unwrap_or_default())?;
+            if let Some(partly) = partly {
+                row(f, "decapsulated", partly.decapsulated, "while it was there")?;
+            }
             output(f, totals)?;
         }
         writeln!(f, "sessions ({})", HumanCount(self.sessions.len() as u64))?;

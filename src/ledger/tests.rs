@@ -52,6 +52,7 @@ fn filled() -> Snapshot {
     let (lane, sink) = (pcap.end(), pcap.end());
     lane.offered.add(2_134_567);
     lane.filtered.add(100_000);
+    lane.filtered_by(Filtered::Session).add(100_000);
     lane.snapped.add(51);
     let mut dropped = 0;
     for (n, reason) in (1..).zip(OutputDrop::ALL) {
@@ -80,7 +81,8 @@ fn filled() -> Snapshot {
     end.offered.add(2_134_567);
     end.written.add(2_134_567);
     end.files.add(1);
-    ledger.outputs.extend([pcap, tap]);
+    ledger.outputs.push(pcap);
+    ledger.outputs.push(tap);
 
     let session = |source: Ipv6Addr, vni, frames| SessionTotals {
         session: Session::vxlan(source, Vni::new(vni).unwrap()),
@@ -157,13 +159,14 @@ fn what_was_lost_comes_first_and_with_the_last_line() {
 
 #[test]
 fn every_equation_is_checked() {
-    let break_it: [fn(&mut Snapshot); 6] = [
+    let break_it: [fn(&mut Snapshot); 7] = [
         |s| s.datagrams.fast_path.taken += 1,
         |s| s.datagrams.decapsulated += 1,
         |s| s.sessions.clear(),
         |s| s.datagrams.unselected += 1,
         |s| s.outputs.values_mut().for_each(|o| o.written += 1),
         |s| s.outputs.values_mut().for_each(|o| (o.offered, o.filtered) = (o.offered + 1, o.filtered + 1)),
+        |s| s.outputs.values_mut().for_each(|o| *o.filtered_by.entry("rule").or_default() += 1),
     ];
     for change in break_it {
         let (ledger, sessions) = sample();
@@ -218,7 +221,10 @@ fn receive(worker: &WorkerCounters, lane: &OutputCounters, to_sink: &Sender<u64>
         }
         lane.offered.add(1);
         match n % 3 {
-            0 => lane.filtered.add(1),
+            0 => {
+                lane.filtered.add(1);
+                lane.filtered_by(Filtered::Share).add(1);
+            }
             1 => lane.dropped(OutputDrop::LaneFull).add(1),
             _ => to_sink.send(1).unwrap(),
         }
@@ -310,7 +316,7 @@ fn a_snapshot_of_a_running_sensor_has_nothing_twice_and_no_counter_falls() {
 #[test]
 fn what_is_on_its_way_has_a_key() {
     let (ledger, sessions) = sample();
-    ledger.outputs[0].ends[0].offered.add(5);
+    ledger.outputs.at(0).ends[0].offered.add(5);
     let json = serde_json::to_value(Snapshot::of(&ledger, Timestamp::from_ns(0), sessions)).unwrap();
     assert_eq!((&json["in_flight"], &json["outputs"]["pcap"]["in_flight"]), (&serde_json::Value::Null, &5.into()));
 }
@@ -349,7 +355,8 @@ fn labels_and_ranks_are_told_apart() {
 #[test]
 fn moves_have_keys_while_the_sensor_runs_and_are_made_at_its_end() {
     let (ledger, sessions) = sample();
-    let sink = &ledger.outputs[0].ends[1];
+    let output = ledger.outputs.at(0);
+    let sink = &output.ends[1];
     sink.written_bytes.add(420);
     sink.gone.add(3);
     sink.gone_bytes.add(180);

@@ -16,7 +16,6 @@
 use std::error::Error;
 use std::io;
 
-use super::outlet::Outlet;
 use super::step::Step;
 use crate::ledger::{NotRedirected, OutputCounters, OutputDrop};
 use crate::route::SessionId;
@@ -92,9 +91,9 @@ impl Bypass {
             counters.overflow.bytes.add(new.overflow_bytes);
         }
         for outlet in &mut step.outlets {
-            match outlet {
-                Outlet::Lane { lane, .. } => lane.no_room(new.uncopied),
-                Outlet::Bypassed { counters, .. } => {
+            match &outlet.bypassed {
+                None => outlet.lane.no_room(new.uncopied),
+                Some(counters) => {
                     counters.offered.add(new.uncopied);
                     self.outcome(counters);
                 }
@@ -132,9 +131,9 @@ impl Bypass {
         let redirected = self.before.redirect;
         self.lost = redirected.redirected.saturating_sub(redirected.entered);
         for outlet in &mut step.outlets {
-            match outlet {
-                Outlet::Lane { lane, .. } => lane.tell(SessionId::OVERFLOW, redirected.overflow),
-                Outlet::Bypassed { counters, .. } => self.outcome(counters),
+            match &outlet.bypassed {
+                None => outlet.lane.tell(SessionId::OVERFLOW, redirected.overflow),
+                Some(counters) => self.outcome(counters),
             }
         }
         let Some(account) = &mut self.account else { return taken_over };
@@ -145,8 +144,8 @@ impl Bypass {
                 step.counters.overflow.bytes.add(bytes);
             }
             for outlet in &mut step.outlets {
-                if let Outlet::Lane { lane, .. } = outlet {
-                    lane.tell(id, frames);
+                if outlet.bypassed.is_none() {
+                    outlet.lane.tell(id, frames);
                 }
             }
         }
@@ -167,6 +166,7 @@ impl Feeder for Redirect {
 #[cfg(test)]
 mod tests {
     use super::super::decap::ReservedBits;
+    use super::super::outlet::Outlet;
     use super::super::worker::Worker;
     use super::super::worker::tests::payload;
     use super::*;
@@ -175,8 +175,8 @@ mod tests {
     use crate::record::Timestamp;
     use crate::route::{Registry, SessionTable};
     use crate::session::Session;
+    use crate::source::Allowed;
     use crate::source::prepared::Prepared;
-    use crate::source::{AllowList, Allowed};
     use crate::wire::Vni;
     use std::net::Ipv4Addr;
     use std::sync::Arc;
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_once_is_not_taken_over_twice() {
         let counters = Ledger::default().worker();
-        let list = Arc::new(AllowList::new(Allowed::default()));
+        let list = Arc::new(Allowed::default());
         let table = SessionTable::new(Arc::new(Registry::new(1)));
         let mut step = Step::new(ReservedBits::Accept, list, table, Vec::new(), Arc::clone(&counters));
         let account = Failing(vec![Some(10), None, Some(12), None]);
@@ -248,7 +248,7 @@ mod tests {
     fn redirected_frames_are_in_the_ledger_with_a_copy_and_without() {
         let mut ledger = Ledger::default();
         let counters = ledger.worker();
-        let mut path = |name: &str| {
+        let path = |name: &str| {
             let mut output = Output { name: name.into(), ends: Vec::new() };
             let (mut lanes, inbox) = lanes(LanePlan { chunks: 2, ..LanePlan::default() }, vec![output.end()]);
             let ends = (output.end(), output.end());
@@ -281,7 +281,7 @@ mod tests {
             odd: 8,
             ..Redirected::default()
         };
-        let list = Arc::new(AllowList::new(Allowed::new(Some(Vni::new(1).into_iter().collect()), None).unwrap()));
+        let list = Arc::new(Allowed::new(Some(Vni::new(1).into_iter().collect()), None).unwrap());
         let registry = Arc::new(Registry::new(3));
         let table = SessionTable::new(Arc::clone(&registry));
         let step = Step::new(ReservedBits::Accept, list, table, vec![files.into(), tap], counters);

@@ -1,6 +1,7 @@
 //! The pipeline is the running sensor: workers, outputs, and how they start and end.
 
 pub mod bypass;
+mod change;
 pub mod decap;
 pub mod outlet;
 mod output;
@@ -16,6 +17,8 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::bypass::Bypass;
+use self::change::Live;
+pub(crate) use self::change::{ChangeError, Changes};
 use self::decap::ReservedBits;
 use self::outlet::Outlet;
 pub(crate) use self::output::{Destination, OutputError, OutputPlan};
@@ -24,9 +27,10 @@ use self::step::Step;
 use self::worker::{Ended, Why, Worker};
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
+use crate::route::policy::Policy;
 use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
-use crate::source::{AllowList, Front, LiveSource};
+use crate::source::{Allowed, Front, LiveSource};
 
 /// The plan of what the sensor does with datagrams, whatever their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub struct PipelinePlan {
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
     pub count: Option<u64>,
+    /// What becomes of each session's frames.
+    pub policy: Arc<Policy>,
     /// The outputs.
     pub outputs: Vec<OutputPlan>,
 }
@@ -65,7 +71,7 @@ pub(crate) struct Pipeline {
     started: Timestamp,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Ended>>,
-    sinks: Vec<JoinHandle<()>>,
+    live: Live,
 }
 
 /// The outcome of a sensor that has ended.
@@ -80,14 +86,14 @@ pub struct Outcome {
 }
 
 impl Pipeline {
-    /// Starts the outputs, then a worker for each source, which lets in what is on the list.
+    /// Starts the outputs, then a worker for each source, which lets in what is allowed.
     /// `front` is what works in front of the workers.
     ///
     /// # Errors
     /// An output, a source or a thread cannot start.
     pub(crate) fn start<S: LiveSource + Send + Debug + 'static>(
         plan: &PipelinePlan,
-        allow_list: &Arc<AllowList>,
+        allowed: &Arc<Allowed>,
         mut sources: Vec<S>,
         mut front: Front,
     ) -> Result<Self, OutputError> {
@@ -106,7 +112,7 @@ impl Pipeline {
                 worker.push(outlet);
             }
             ledger.outputs.push(started.output);
-            sinks.push(started.thread);
+            sinks.push(started.running);
         }
 
         // The sources begin only now. What outputs have to read first may take seconds, and receive
@@ -116,11 +122,16 @@ impl Pipeline {
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
         let running = Arc::new(AtomicUsize::new(sources.len()));
-        let mut accounts = front.accounts.into_iter();
+        let Front { accounts, gate, .. } = front;
+        let mut accounts = accounts.into_iter();
+        let mut changes = Vec::with_capacity(sources.len());
         for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(plan.reserved_bits, Arc::clone(allow_list), sessions, outlets, counters);
-            let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone());
+            let mut step = Step::new(plan.reserved_bits, Arc::clone(allowed), sessions, outlets, counters);
+            step.adopt(Arc::clone(&plan.policy));
+            let (change, heard) = bounded(1);
+            changes.push(change);
+            let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone()).hears(heard);
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
             let tell = Tell { ended: ended_sender.clone(), running: Arc::clone(&running), why: Why::Failed };
@@ -131,7 +142,37 @@ impl Pipeline {
                 ended
             })?);
         }
-        Ok(Self { ledger: Arc::new(ledger), registry, orders, ended, started, stop, workers, sinks })
+        let redirected = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)));
+        let ledger = Arc::new(ledger);
+        let live = Live {
+            ledger: Arc::clone(&ledger),
+            registry: Arc::clone(&registry),
+            orders: Arc::clone(&orders),
+            workers: changes,
+            allowed: Arc::clone(allowed),
+            gate,
+            sinks,
+            retiring: Vec::new(),
+            redirected: redirected.map(|output| output.name.clone()),
+            failures: Vec::new(),
+        };
+        Ok(Self { ledger, registry, orders, ended, started, stop, workers, live })
+    }
+
+    /// Makes these changes while the sensor runs.
+    ///
+    /// # Errors
+    /// Nothing has changed: an output cannot be opened, a name is there twice or not at all, an
+    /// output is fed by the program in the kernel, or a worker stalls since the last change. Or a
+    /// worker stalls now: it makes the change when it goes on.
+    pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
+        self.live.apply(changes)
+    }
+
+    /// Looks which of the outputs that were taken away have finished. Returns whether all have.
+    pub(crate) fn reap(&mut self) -> bool {
+        self.live.reap();
+        self.live.retiring.is_empty()
     }
 
     /// Stops receiving, drains everything, completes the outputs and adds up the ledger.
@@ -156,11 +197,7 @@ impl Pipeline {
         for (mut source, counted, counters) in sources {
             counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }
-        for sink in self.sinks {
-            if sink.join().is_err() {
-                failures.push("an output panicked: please report this".into());
-            }
-        }
+        failures.extend(self.live.finish());
         let sessions = self.ledger.sessions(self.registry.sessions());
         let snapshot = Snapshot::of(&self.ledger, self.started, sessions).settled();
         if let Err(imbalance) = snapshot.check() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::outlet::Outlet;
-use crate::lane::{CHUNK_MEMORY, LanePlan, lanes};
+use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
 use crate::ledger::{Output, WorkerCounters};
 use crate::route::{Registry, Selection};
 use crate::sink;
@@ -123,7 +123,8 @@ impl OutputPlan {
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
-        let outlet = |lane| Outlet::Lane { selection: self.selection.clone(), lane };
+        let name = self.name.as_str().into();
+        let outlet = |lane: Lane| Outlet { selection: self.selection.clone(), ..Outlet::from(lane.into_output(&name)) };
         let mut outlets: Vec<Outlet> = lanes.into_iter().map(outlet).collect();
         let thread = match &self.to {
             Destination::Files(plan) => {
@@ -146,13 +147,20 @@ impl OutputPlan {
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
             }
         };
-        Ok(Started { output, outlets, thread })
+        Ok(Started { output, outlets, running: Running { name: self.name.clone(), thread } })
     }
 }
 
-/// An output that runs.
+/// An output that has begun.
 pub(super) struct Started {
     pub(super) output: Output,
     pub(super) outlets: Vec<Outlet>,
+    pub(super) running: Running,
+}
+
+/// The thread of an output.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) name: String,
     pub(super) thread: JoinHandle<()>,
 }

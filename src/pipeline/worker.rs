@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, never};
+
 use super::bypass::Bypass;
+use super::change::Change;
 use super::quota::Quota;
 use super::step::Step;
 use crate::source::{Datagram, LiveSource, Received, Refusing};
@@ -71,6 +74,8 @@ pub struct Worker<S> {
     step: Step,
     bypass: Bypass,
     quota: Option<Arc<Quota>>,
+    /// The way by which changes come.
+    changes: Receiver<Change>,
     /// True where it has napped or waited since the last turn that brought much.
     rested: bool,
     /// The time at which the kernel's counters are read again.
@@ -84,7 +89,13 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     /// by it are the affair of `bypass`.
     #[must_use]
     pub fn new(source: S, step: Step, bypass: Bypass, quota: Option<Arc<Quota>>) -> Self {
-        Self { source, step, bypass, quota, rested: true, refresh: Instant::now(), drain: DRAIN }
+        Self { source, step, bypass, quota, changes: never(), rested: true, refresh: Instant::now(), drain: DRAIN }
+    }
+
+    /// Has it take over the changes that come this way, between two batches.
+    #[must_use]
+    pub(super) fn hears(self, changes: Receiver<Change>) -> Self {
+        Self { changes, ..self }
     }
 
     /// Does one turn of the loop: receives what has come. Where that is little, the worker naps so
@@ -100,9 +111,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         let due = self.step.tend(now);
         if now >= self.refresh {
             self.refresh = now + REFRESH;
-            self.refresh_counters();
-            // Counts that cannot be read now are taken over the next time, and the end tells of it.
-            let _ = self.bypass.take_over(&mut self.step);
+            self.take_over();
         }
         let rested = mem::replace(&mut self.rested, n < LITTLE);
         let nap = NAP.min(wait).min(self.source.patience());
@@ -114,6 +123,23 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         Ok(received)
     }
 
+    /// Takes over what others counted.
+    fn take_over(&mut self) {
+        self.refresh_counters();
+        // Counts that cannot be read now are taken over the next time, and the end tells of it.
+        let _ = self.bypass.take_over(&mut self.step);
+    }
+
+    /// Takes over the changes that have come. What the kernel counted until now is the affair of
+    /// the outputs that were there.
+    #[cold]
+    fn change(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            self.take_over();
+            change.apply(&mut self.step);
+        }
+    }
+
     fn refresh_counters(&mut self) {
         self.step.counters.kernel_dropped.raise(self.source.kernel_dropped());
         self.step.counters.broadcast_copies.raise(self.source.copies());
@@ -122,9 +148,11 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     /// Receives what has come, and returns the number of datagrams lent as well: a source that
     /// fails may have lent some before.
     fn receive(&mut self) -> (usize, io::Result<Received>) {
+        if !self.changes.is_empty() {
+            self.change();
+        }
         let limit = self.quota.as_ref().map_or(TURN, |quota| quota.take(TURN));
         let step = &mut self.step;
-        step.allowed.refresh();
         let mut lent = 0;
         let received = self.source.receive(limit, &mut |datagram| {
             lent += 1;
@@ -209,8 +237,8 @@ pub(super) mod tests {
     use crate::pipeline::outlet::Outlet;
     use crate::record::{Timestamp, pcap};
     use crate::route::{Registry, SessionTable};
+    use crate::source::Allowed;
     use crate::source::prepared::Prepared;
-    use crate::source::{AllowList, Allowed};
     use crate::wire::{Vni, vxlan};
     use std::net::IpAddr;
 
@@ -229,7 +257,7 @@ pub(super) mod tests {
         let sessions = SessionTable::new(Arc::clone(&registry));
         let outlets = lanes.into_iter().map(Outlet::from).collect();
         let vnis = (!vnis.is_empty()).then(|| vnis.iter().filter_map(|vni| Vni::new(*vni)).collect());
-        let list = Arc::new(AllowList::new(Allowed::new(vnis, None).unwrap()));
+        let list = Arc::new(Allowed::new(vnis, None).unwrap());
         let step = Step::new(ReservedBits::Accept, list, sessions, outlets, counters);
         let source = Prepared { kernel_dropped: 3, refused: 2, ..Prepared::new(payloads) };
         let worker = Worker::new(source, step, Bypass::default(), quota.map(|n| Arc::new(Quota::new(n))));

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,8 +15,8 @@ use super::allow_log;
 use super::error::StartError;
 use super::signals::Ending;
 use crate::config::allow::{AllowError, AllowPlan};
-use crate::source::bpf::Gate;
-use crate::source::{AllowList, Allowed};
+use crate::pipeline::ChangeError;
+use crate::source::Allowed;
 
 /// The time after which the log says that a read does not end.
 const SLOW: Duration = Duration::from_secs(1);
@@ -103,14 +102,10 @@ impl AllowFile {
     }
 }
 
-/// The sessions that are allowed, and the parts that are told when these change.
+/// The sessions that are allowed, as far as a file says so.
 #[derive(Debug)]
 pub(super) struct Allow {
     file: Option<AllowFile>,
-    /// The list of the workers.
-    pub(super) list: Arc<AllowList>,
-    /// The gate of the program in the kernel.
-    gate: Option<Gate>,
     /// The last signal that asked for a read.
     signal: &'static str,
     /// The time at which the log is to say that the file is still being read.
@@ -120,9 +115,9 @@ pub(super) struct Allow {
 }
 
 impl Allow {
-    pub(super) fn new(allowed: Allowed, file: Option<AllowFile>, gate: Option<Gate>) -> Self {
+    pub(super) fn new(file: Option<AllowFile>) -> Self {
         let answers = file.as_ref().map_or_else(never, |file| file.reader.answers.clone());
-        Self { file, list: Arc::new(AllowList::new(allowed)), gate, signal: "", slow: None, answers }
+        Self { file, signal: "", slow: None, answers }
     }
 
     /// Has the file read again, as `signal` asks for.
@@ -157,8 +152,13 @@ impl Allow {
         }
     }
 
-    /// Takes over what the file says now. Where it cannot be used, nothing changes.
-    pub(super) fn take(&mut self, answer: Result<Answer, RecvError>) {
+    /// Takes what the file says now, and has `apply` make it so. Where it cannot be used, nothing
+    /// changes.
+    pub(super) fn take(
+        &mut self,
+        answer: Result<Answer, RecvError>,
+        apply: impl FnOnce(Allowed) -> Result<(), ChangeError>,
+    ) {
         self.slow = None;
         let Ok(answer) = answer else {
             self.answers = never();
@@ -166,14 +166,13 @@ impl Allow {
         };
         let (Some(file), signal) = (&self.file, self.signal) else { return };
         match answer {
-            Ok(allowed) => {
-                if let Some(gate) = &self.gate {
-                    gate.allow(&allowed);
+            Ok(allowed) => match apply(allowed.clone()) {
+                Ok(()) => {
+                    tracing::info!("{signal}: {} is read again", file.path.display());
+                    allow_log::log(&allowed);
                 }
-                self.list.replace(allowed.clone());
-                tracing::info!("{signal}: {} is read again", file.path.display());
-                allow_log::log(&allowed);
-            }
+                Err(error) => tracing::error!("{signal}: {}: {error}", file.path.display()),
+            },
             Err(error) => tracing::error!("{signal}: what was allowed stays so: {error}"),
         }
     }
@@ -183,6 +182,7 @@ impl Allow {
 mod tests {
     use super::*;
     use crate::wire::Vni;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn only(vni: u32) -> Allowed {
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn reads_that_hang_do_not_pile_up() {
         let (file, disk, begun) = slow_file();
-        let mut allow = Allow::new(only(1), Some(file), None);
+        let mut allow = Allow::new(Some(file));
         for _ in 0..100 {
             allow.reread("SIGUSR2");
         }
@@ -234,8 +234,12 @@ mod tests {
         for vni in [2, 3] {
             disk.send(Ok(only(vni))).unwrap();
             let answer = allow.answers().recv();
-            allow.take(answer);
-            assert!(Arc::clone(&allow.list).reader().takes([0; 16].into(), Vni::new(vni).unwrap()));
+            let mut applied = Allowed::default();
+            allow.take(answer, |allowed| {
+                applied = allowed;
+                Ok(())
+            });
+            assert_eq!(applied, only(vni));
         }
         thread::sleep(Duration::from_millis(50));
         assert_eq!(begun.load(Ordering::Relaxed), 2, "and not a hundred times");

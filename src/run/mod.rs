@@ -7,6 +7,7 @@ mod lines;
 mod signals;
 mod status;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{after, never, select};
@@ -17,11 +18,13 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::console::Console;
 use crate::host;
-use crate::pipeline::{Outcome, Pipeline, PipelinePlan};
+use crate::pipeline::{Changes, Outcome, Pipeline, PipelinePlan};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
 use crate::storage;
 
+/// The time between two looks for outputs that were taken away and have finished.
+const FINISHING: Duration = Duration::from_millis(200);
 /// The text that says what SIGXCPU means.
 const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used up (RLIMIT_CPU or RLIMIT_RTTIME: \
                             `ulimit -t`, LimitCPU= of a unit)";
@@ -44,7 +47,7 @@ pub struct Sensor {
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
     host::raise_descriptor_limit();
-    let Opened { sources, addresses, receive_buffer, front, description, gate } = source::open(&plan.source, &allowed)?;
+    let Opened { sources, addresses, receive_buffer, front, description } = source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -54,10 +57,11 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         );
     }
     allow_log::log(&allowed);
-    let allow = Allow::new(allowed, file, gate);
+    let allow = Allow::new(file);
+    let allowed = Arc::new(allowed);
     let pipeline = match sources {
-        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, front),
-        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allow.list, sources, front),
+        Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
+        Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
@@ -102,7 +106,9 @@ impl Sensor {
         let mut failure = None;
         loop {
             let slow = self.allow.slow();
+            let finishing = if self.pipeline.reap() { never() } else { after(FINISHING) };
             select! {
+                recv(finishing) -> _ => continue,
                 recv(signals.cut) -> asked => {
                     if asked.is_ok() {
                         tracing::info!("SIGUSR1: completing the files that are written to");
@@ -117,7 +123,10 @@ impl Sensor {
                     }
                 }
                 recv(self.allow.answers()) -> answer => {
-                    self.allow.take(answer);
+                    let pipeline = &mut self.pipeline;
+                    self.allow.take(answer, |allowed| {
+                        pipeline.apply(Changes { allowed: Some(allowed), ..Changes::default() })
+                    });
                     continue;
                 }
                 recv(slow) -> _ => {

@@ -1,17 +1,12 @@
 //! Decides which mirror sessions are let in: by VNI, by outer source address, by both, or all.
 //!
-//! The list can be replaced while the sensor runs. A worker looks once a turn whether it was, which
-//! costs an atomic load, and decides each datagram by the list it has. A program in the kernel
-//! decides earlier what it can; whatever it lets through comes by the worker.
+//! The list can be replaced while the sensor runs. A worker has one, and gets another between two
+//! batches. A program in the kernel decides earlier what it can; whatever it lets through comes by
+//! the worker.
 
 use std::net::Ipv6Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
-use super::SourceSet;
-use crate::wire::{Vni, VniSet};
+use crate::wire::{SourceSet, Vni, VniSet};
 
 /// The most ranges of VNIs, or prefixes of sources, that a list has. It is logged in full, and the
 /// program in the kernel has room for two.
@@ -29,6 +24,17 @@ pub struct Allowed {
 #[error("{0} {1} are too many; at most {MOST} can be listed, and neighbours as a range or prefix count once")]
 pub struct TooMany(usize, &'static str);
 
+/// The list of VNIs, in words.
+const VNIS: &str = "VNIs";
+
+impl TooMany {
+    /// Says whether the list of VNIs is too long, and not that of sources.
+    #[must_use]
+    pub(crate) fn is_of_vnis(&self) -> bool {
+        self.1 == VNIS
+    }
+}
+
 impl Allowed {
     /// Lets in sessions with one of these VNIs and from one of these sources. `None` stands for
     /// all, an empty set for none.
@@ -37,7 +43,7 @@ impl Allowed {
     /// A list has more than 65,536 ranges or prefixes.
     pub(crate) fn new(vnis: Option<VniSet>, sources: Option<SourceSet>) -> Result<Self, TooMany> {
         let lengths = [
-            (vnis.as_ref().map_or(0, |set| set.ranges().len()), "VNIs"),
+            (vnis.as_ref().map_or(0, |set| set.ranges().len()), VNIS),
             (sources.as_ref().map_or(0, |set| set.networks().len()), "sources"),
         ];
         match lengths.into_iter().find(|(length, _)| *length > MOST) {
@@ -64,64 +70,6 @@ impl Allowed {
     #[must_use]
     pub(crate) fn sources(&self) -> Option<&SourceSet> {
         self.sources.as_ref()
-    }
-}
-
-/// The sessions that are allowed now, for all workers.
-#[derive(Debug, Default)]
-pub struct AllowList {
-    /// Counts how often the list was replaced.
-    version: AtomicU64,
-    current: Mutex<Arc<Allowed>>,
-}
-
-/// A worker's view of the list.
-#[derive(Debug)]
-pub(crate) struct AllowListReader {
-    list: Arc<AllowList>,
-    version: u64,
-    allowed: Arc<Allowed>,
-}
-
-impl AllowList {
-    /// Allows these sessions to begin with.
-    #[must_use]
-    pub(crate) fn new(allowed: Allowed) -> Self {
-        Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(allowed)) }
-    }
-
-    /// Allows these sessions from now on.
-    pub(crate) fn replace(&self, allowed: Allowed) {
-        let mut current = self.current.lock();
-        *current = Arc::new(allowed);
-        self.version.fetch_add(1, Ordering::Release);
-    }
-
-    /// Makes a view of the list.
-    #[must_use]
-    pub(crate) fn reader(self: Arc<Self>) -> AllowListReader {
-        let mut reader = AllowListReader { version: u64::MAX, allowed: Arc::default(), list: self };
-        reader.refresh();
-        reader
-    }
-}
-
-impl AllowListReader {
-    /// Looks whether the list was replaced.
-    #[inline]
-    pub(crate) fn refresh(&mut self) {
-        let version = self.list.version.load(Ordering::Acquire);
-        if version != self.version {
-            self.version = version;
-            self.allowed = Arc::clone(&self.list.current.lock());
-        }
-    }
-
-    /// See [`Allowed::takes`].
-    #[inline]
-    #[must_use]
-    pub(crate) fn takes(&self, source: Ipv6Addr, vni: Vni) -> bool {
-        self.allowed.takes(source, vni)
     }
 }
 
@@ -158,17 +106,5 @@ mod tests {
         let error = Allowed::new(Some(every_second.collect()), None).unwrap_err().to_string();
         assert!(error.starts_with("65537 VNIs are too many"), "{error}");
         assert!(Allowed::new(Some((0..=MOST as u32).filter_map(Vni::new).collect()), None).is_ok());
-    }
-
-    #[test]
-    fn a_reader_follows_when_it_looks() {
-        let list = Arc::new(AllowList::new(allowed(&[1], &[])));
-        let mut reader = Arc::clone(&list).reader();
-        let takes = |reader: &AllowListReader, vni| reader.takes(Ipv6Addr::LOCALHOST, Vni::new(vni).unwrap());
-        assert!(takes(&reader, 1) && !takes(&reader, 2));
-        list.replace(allowed(&[2], &[]));
-        assert!(takes(&reader, 1) && !takes(&reader, 2));
-        reader.refresh();
-        assert!(!takes(&reader, 1) && takes(&reader, 2));
     }
 }

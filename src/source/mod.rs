@@ -11,16 +11,14 @@ mod open;
 mod owner;
 #[cfg(test)]
 pub(crate) mod prepared;
-mod source_set;
 mod steering;
 pub mod udp;
 
-pub(crate) use allowed::{AllowList, AllowListReader, Allowed, TooMany};
+pub(crate) use allowed::{Allowed, TooMany};
 pub(crate) use datagram::Received;
 pub use datagram::{Datagram, Source};
 pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};
 pub(crate) use live::Refusing;
 pub use live::{LiveSource, Offline};
 pub(crate) use open::{Front, OpenError, Opened, SourcePlan, Sources, Way, open};
-pub(crate) use source_set::SourceSet;
 pub use steering::Steering;

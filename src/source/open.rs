@@ -49,6 +49,8 @@ pub(crate) struct Front {
     pub accounts: Vec<Box<dyn Account>>,
     /// The lead of the program to the interface that frames are to enter, if that was asked for.
     pub redirect: Option<Redirect>,
+    /// The program's part in what is allowed, if there is a program.
+    pub gate: Option<Gate>,
 }
 
 /// Sources that receive.
@@ -66,8 +68,6 @@ pub(crate) struct Opened {
     /// The way of receiving, for people: `udp`, or interfaces with what the program is attached to,
     /// as `eth0:xdp`.
     pub description: String,
-    /// The program's part in what is allowed, where there is a program.
-    pub gate: Option<Gate>,
 }
 
 /// A reason why there is no source.
@@ -122,7 +122,6 @@ pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenE
         receive_buffer,
         front: Front::default(),
         description: "udp".into(),
-        gate: None,
     };
     match fast {
         None => opened.sources = Sources::Udp(sources),
@@ -130,8 +129,7 @@ pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenE
             let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
             opened.sources = Sources::Bpf(fast.sources);
             opened.description = format!("bpf {}", places.join(" "));
-            opened.front = Front { accounts: fast.accounts, redirect: fast.redirect };
-            opened.gate = Some(fast.gate);
+            opened.front = Front { accounts: fast.accounts, redirect: fast.redirect, gate: Some(fast.gate) };
         }
     }
     Ok(opened)

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use super::super::address::{Listen, VXLAN_PORT};
 use super::super::error::PlanError;
 use super::super::key;
+use super::super::origin::Said;
 use super::super::settings::Settings;
 use crate::host::HostFacts;
 use crate::source::udp;
@@ -14,24 +15,28 @@ use crate::source::udp;
 /// # Errors
 /// An interface is not there, or addresses exclude each other, or there are too many.
 pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<SocketAddr>, PlanError> {
-    let said = || settings.origins.said(&key::LISTEN);
+    let item = |index: usize| settings.origins.said_item(&key::LISTEN, index);
     let mut listen: Vec<SocketAddr> = Vec::new();
-    for one in &settings.receive.listen {
+    for (number, one) in settings.receive.listen.iter().enumerate() {
         let address = match one {
             Listen::Any(port) => any(*port, host),
             Listen::At(address) => *address,
             Listen::On(address, interface, port) => {
-                SocketAddrV6::new(*address, *port, 0, index(interface, *address, host)?).into()
+                SocketAddrV6::new(*address, *port, 0, index(interface, *address, host, || item(number))?).into()
             }
         };
-        if address.port() != 0 && listen.contains(&address) {
-            return Err(PlanError::ListenTwice { said: said(), address });
+        let said = || item(number);
+        let find = |is: &dyn Fn(&SocketAddr) -> bool| {
+            listen.iter().position(is).and_then(|index| Some((item(index), *listen.get(index)?)))
+        };
+        if let (1.., Some((other, _))) = (address.port(), find(&|other| *other == address)) {
+            return Err(PlanError::ListenTwice { said: said(), other, address });
         }
-        if let Some(&wide) = listen.iter().find(|other| includes(other, &address)) {
-            return Err(PlanError::ListenOverlap { said: said(), wide, narrow: address });
+        if let Some((other, wide)) = find(&|other| includes(other, &address)) {
+            return Err(PlanError::ListenOverlap { said: said(), other, wide, narrow: address });
         }
-        if let Some(&narrow) = listen.iter().find(|other| includes(&address, other)) {
-            return Err(PlanError::ListenOverlap { said: said(), wide: address, narrow });
+        if let Some((other, narrow)) = find(&|other| includes(&address, other)) {
+            return Err(PlanError::ListenOverlap { said: said(), other, wide: address, narrow });
         }
         listen.push(address);
     }
@@ -39,7 +44,7 @@ pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<SocketAd
         listen.push(any(VXLAN_PORT, host));
     }
     if listen.len() > udp::MAX_LISTEN {
-        return Err(PlanError::ListenMany(said()));
+        return Err(PlanError::ListenMany(settings.origins.said(&key::LISTEN)));
     }
     Ok(listen)
 }
@@ -49,13 +54,15 @@ fn any(port: u16, host: &HostFacts) -> SocketAddr {
     if host.ipv6 { (Ipv6Addr::UNSPECIFIED, port).into() } else { (Ipv4Addr::UNSPECIFIED, port).into() }
 }
 
-/// Returns the number of the interface of this name.
-fn index(name: &str, address: Ipv6Addr, host: &HostFacts) -> Result<u32, PlanError> {
-    match host.interfaces.iter().find(|interface| interface.name == name) {
+/// Returns the number of the interface of this name; none of one on a host that nobody looked at.
+fn index(name: &str, address: Ipv6Addr, host: &HostFacts, said: impl Fn() -> Said) -> Result<u32, PlanError> {
+    let Some(interfaces) = &host.interfaces else { return Ok(0) };
+    match interfaces.iter().find(|interface| interface.name == name) {
         Some(interface) => Ok(interface.index),
         None => {
-            let ours = host.interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ");
-            Err(PlanError::NoInterface { listen: format!("[{address}%{name}]"), name: name.to_owned(), ours })
+            let ours = interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ");
+            let listen = format!("[{address}%{name}]");
+            Err(PlanError::NoInterface { said: said(), listen, name: name.to_owned(), ours })
         }
     }
 }

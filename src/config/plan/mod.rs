@@ -9,6 +9,7 @@ mod receive;
 mod redirect;
 mod sessions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::allow::AllowPlan;
@@ -17,7 +18,7 @@ use super::key;
 use super::settings::Settings;
 use crate::host::HostFacts;
 use crate::pipeline::PipelinePlan;
-use crate::source::SourcePlan;
+use crate::source::{Allowed, SourcePlan};
 
 /// The plan of `vxtap run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,24 +39,53 @@ impl RunPlan {
     /// # Errors
     /// A setting makes no sense together with others or on this host; the error says what would.
     pub fn new(settings: &Settings, host: &HostFacts) -> Result<Self, PlanError> {
-        ranges::check(settings)?;
-        let udp = receive::sockets(settings, host)?;
-        if settings.delivery.flush.0 < LEAST_FLUSH {
-            return Err(PlanError::Flush(settings.origins.said(&key::FLUSH)));
-        }
-        redirect::check(settings)?;
-        let queue = queue::bytes(settings, host, udp.workers);
-        let pipeline = PipelinePlan {
-            reserved_bits: settings.receive.reserved_bits,
-            max_sessions: settings.sessions.max,
-            count: settings.run.count,
-            outputs: outputs::plan(settings, host, udp.workers, queue)?,
-        };
-        queue::check(settings, host, queue, pipeline.queue_memory(udp.workers) as u64)?;
-        let allow = sessions::plan(settings)?;
-        let bpf = receive::program(settings, host, &udp, &pipeline)?;
-        let source = SourcePlan { way: settings.receive.source, udp, bpf };
-        Ok(Self { source, allow, pipeline, duration: settings.run.duration.map(|duration| duration.0) })
+        make(settings, host).map_err(|errors| errors.first)
+    }
+
+    /// Makes the same plan, and goes on behind an error.
+    ///
+    /// # Errors
+    /// All that can be found.
+    pub(super) fn all(settings: &Settings, host: &HostFacts) -> Result<Self, Vec<PlanError>> {
+        make(settings, host).map_err(|errors| [vec![errors.first], errors.others].concat())
+    }
+}
+
+/// What is wrong with settings.
+struct Errors {
+    first: PlanError,
+    others: Vec<PlanError>,
+}
+
+/// Makes a plan. A part that cannot be as it is asked for is as by default, so that the others are
+/// looked at too.
+fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
+    let mut wrong = ranges::check(settings);
+    let udp = receive::sockets(settings, host, &mut wrong);
+    if settings.delivery.flush.0 < LEAST_FLUSH {
+        wrong.push(PlanError::Flush(settings.origins.said(&key::FLUSH)));
+    }
+    wrong.extend(redirect::check(settings).err());
+    let queue = queue::bytes(settings, host, udp.workers);
+    let pipeline = PipelinePlan {
+        reserved_bits: settings.receive.reserved_bits,
+        max_sessions: settings.sessions.max,
+        count: settings.run.count,
+        policy: Arc::default(),
+        outputs: outputs::plan(settings, host, udp.workers, queue, &mut wrong),
+    };
+    wrong.extend(queue::check(settings, host, queue, pipeline.queue_memory(udp.workers) as u64).err());
+    let allow = sessions::plan(settings).unwrap_or_else(|error| {
+        wrong.push(error);
+        AllowPlan::Given(Allowed::default())
+    });
+    let bpf = receive::program(settings, host, &udp, &pipeline, &mut wrong);
+    let source = SourcePlan { way: settings.receive.source, udp, bpf };
+    let plan = RunPlan { source, allow, pipeline, duration: settings.run.duration.map(|duration| duration.0) };
+    let mut wrong = wrong.into_iter();
+    match wrong.next() {
+        None => Ok(plan),
+        Some(first) => Err(Errors { first, others: wrong.collect() }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The outputs are capture files and interfaces.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,44 +20,54 @@ use crate::sink::interface::{InterfacePlan, Kind};
 /// The time that a frame for an interface waits for more: a reader expects the frame at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 
-/// Plans all outputs, with `queue_bytes` each for `workers` workers.
-///
-/// # Errors
-/// An output cannot be as it is asked for, two have one name, or the memory does not do.
+/// The most interfaces that conversations are spread over.
+pub(super) const MOST_INTERFACES: u32 = 64;
+
+/// Plans all outputs, with `queue_bytes` each for `workers` workers. Adds to `wrong` what cannot be
+/// as it is asked for: an output, two that have one name or directory, or the memory for all.
 pub(super) fn plan(
     settings: &Settings,
     host: &HostFacts,
     workers: usize,
     queue_bytes: u64,
-) -> Result<Vec<OutputPlan>, PlanError> {
+    wrong: &mut Vec<PlanError>,
+) -> Vec<OutputPlan> {
     let queue = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
     let mut outputs: Vec<OutputPlan> = Vec::new();
+    let mut asked_as: Vec<&str> = Vec::new();
     let mut expressions = Expressions { settings, known: Vec::new() };
     for (name, output) in &settings.output.0 {
+        let memory = Memory { queue, workers };
+        let expression = expressions.compile(name, output.filter()).unwrap_or_else(|error| {
+            wrong.push(error);
+            None
+        });
         match output {
             Output::Pcap(asked) => {
-                check(settings, name, asked)?;
-                let expression = expressions.compile(name, asked.filter.as_deref())?;
+                check(settings, name, asked, wrong);
                 let selection = Selection { expression, ..Selection::default() };
-                outputs.push(OutputPlan { selection, ..files(settings, host, name, asked, Memory { queue, workers }) });
+                outputs.push(OutputPlan { selection, ..files(settings, host, name, asked, memory) });
             }
             Output::Tap(asked) | Output::Tun(asked) => {
                 let kind = if matches!(output, Output::Tap(_)) { Kind::Tap } else { Kind::Tun };
-                let expression = expressions.compile(name, asked.filter.as_deref())?;
-                outputs.extend(interfaces(settings, name, asked, kind, expression, Memory { queue, workers })?);
+                match interfaces(settings, name, asked, kind, expression, memory) {
+                    Ok(planned) => outputs.extend(planned),
+                    Err(error) => wrong.push(error),
+                }
             }
         }
+        asked_as.resize(outputs.len(), name);
     }
-    check_names(&outputs)?;
+    check_names(settings, &outputs, &asked_as, wrong);
     if outputs.iter().any(|output| output.lane.chunks < 2) {
-        return Err(PlanError::Queue {
+        wrong.push(PlanError::Queue {
             said: settings.origins.said(&key::QUEUE),
             queue: queue_bytes,
             workers,
             least: queue::least(workers),
         });
     }
-    Ok(outputs)
+    outputs
 }
 
 /// The expressions that were compiled, each once: outputs with one in common share it.
@@ -81,17 +91,40 @@ impl Expressions<'_> {
     }
 }
 
-/// Says whether each output has a name of its own, by which the ledger has it.
-fn check_names(outputs: &[OutputPlan]) -> Result<(), PlanError> {
-    let mut names = HashSet::new();
-    for output in outputs {
+/// Says whether each output has a name of its own, by which the ledger has it, and an interface or
+/// a directory of its own. `asked_as` has the names by which the settings have them.
+fn check_names(settings: &Settings, outputs: &[OutputPlan], asked_as: &[&str], wrong: &mut Vec<PlanError>) {
+    let said = |key: &key::Key, name: &str| settings.origins.said_of(key, name);
+    let named = |name: &str| {
+        let is_files = settings.output.files().any(|(files, _)| files == name);
+        said(if is_files { &key::NO_WRITE } else { &key::TAP }, name)
+    };
+    let (mut names, mut interfaces, mut directories) = (HashMap::new(), HashMap::new(), HashMap::new());
+    for (output, &asked) in outputs.iter().zip(asked_as) {
+        let taken = |name: &str, other: Option<&str>| {
+            let (said, other) = (named(asked), other.map(named));
+            PlanError::OutputName { said, other, name: name.to_owned() }
+        };
+        let interface = match &output.to {
+            Destination::Files(_) => None,
+            Destination::Interface(plan) | Destination::Redirect(plan) => Some(plan.name.as_str()),
+        };
+        let interface_of = interface.and_then(|interface| interfaces.insert(interface, asked));
         // The name of the files is kept for them, also where there are none.
-        let is_kept = output.to.files().is_none() && output.name == FILES;
-        if is_kept || !names.insert(output.name.as_str()) {
-            return Err(PlanError::OutputName(output.name.clone()));
+        let is_kept = interface.is_some() && output.name == FILES;
+        let other = names.insert(output.name.as_str(), asked);
+        if is_kept || other.is_some() {
+            wrong.push(taken(&output.name, other));
+        } else if let (Some(interface), Some(other)) = (interface, interface_of) {
+            wrong.push(taken(interface, Some(other)));
+        }
+        if let Some(files) = output.to.files()
+            && let Some(other) = directories.insert(files.directory.as_path(), asked)
+        {
+            let (said, other) = (said(&key::WRITE, asked), said(&key::WRITE, other));
+            wrong.push(PlanError::SameDirectory { said, other, directory: files.directory.clone() });
         }
     }
-    Ok(())
 }
 
 /// The memory that an output has for its queue.
@@ -103,22 +136,21 @@ struct Memory {
 }
 
 /// Says whether files of this size and time, and their budget, go together.
-fn check(settings: &Settings, name: &str, files: &Files) -> Result<(), PlanError> {
+fn check(settings: &Settings, name: &str, files: &Files, wrong: &mut Vec<PlanError>) {
     let said = |key| settings.origins.said_of(key, name);
     let rotate = files.rotate_size.0;
     if rotate < LEAST_ROTATE_SIZE {
-        return Err(PlanError::RotateSize { said: said(&key::ROTATE_SIZE), size: rotate });
+        wrong.push(PlanError::RotateSize { said: said(&key::ROTATE_SIZE), size: rotate });
     }
     if let Some(keep) = files.keep_bytes.map(|keep| keep.0)
         && keep < rotate
     {
         let (said, rotate_said) = (said(&key::KEEP_BYTES), said(&key::ROTATE_SIZE));
-        return Err(PlanError::KeepBytes { said, keep, rotate_said, rotate });
+        wrong.push(PlanError::KeepBytes { said, keep, rotate_said, rotate });
     }
     if files.rotate_time.0 < LEAST_ROTATE_TIME {
-        return Err(PlanError::RotateTime(said(&key::ROTATE_TIME)));
+        wrong.push(PlanError::RotateTime(said(&key::ROTATE_TIME)));
     }
-    Ok(())
 }
 
 /// Plans the output for capture files.
@@ -188,8 +220,8 @@ fn interfaces(
     let both = |error| PlanError::AllAndOthers { said: settings.origins.said_of(&key::INTERFACE_VNI, name), error };
     let vnis = only(asked.vni.iter().copied()).map_err(both)?.map(FromIterator::from_iter);
     let redirect = asked.mode == TapMode::Redirect;
-    let output = |(name, share): (String, Option<Share>)| {
-        let plan = InterfacePlan { name: name.clone(), kind, mtu: asked.mtu };
+    let output = |(name, (interface, share)): (String, (String, Option<Share>))| {
+        let plan = InterfacePlan { name: interface, kind, mtu: asked.mtu };
         OutputPlan {
             selection: Selection { vnis: Option::clone(&vnis), share, expression: expression.clone() },
             lane: LanePlan {
@@ -203,7 +235,9 @@ fn interfaces(
             name,
         }
     };
-    Ok(shares(asked.interface.as_deref().unwrap_or(name), asked.count).into_iter().map(output).collect())
+    let interfaces = shares(asked.interface.as_deref().unwrap_or(name), asked.count);
+    let names = shares(name, asked.count).into_iter().map(|(name, _)| name);
+    Ok(names.zip(interfaces).map(output).collect())
 }
 
 /// Returns the interfaces that `name` stands for, and the share of each. With a count, the number
@@ -212,5 +246,7 @@ fn shares(name: &str, count: Option<u32>) -> Vec<(String, Option<Share>)> {
     let Some(of) = count else { return vec![(name.to_owned(), None)] };
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let first: u32 = name.get(stem.len()..).and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    (0..of).map(|index| (format!("{stem}{}", first.saturating_add(index)), Some(Share { index, of }))).collect()
+    (0..of.min(MOST_INTERFACES))
+        .map(|index| (format!("{stem}{}", first.saturating_add(index)), Some(Share { index, of })))
+        .collect()
 }

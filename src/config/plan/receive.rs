@@ -11,52 +11,63 @@ use crate::source::Way;
 use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::UdpPlan;
 
+/// The most receiving threads.
+pub(super) const MOST_WORKERS: usize = 256;
 /// The largest receive buffer. The kernel takes an int and doubles it.
 const MOST_RECEIVE_BUFFER: u64 = (1 << 30) - 1;
 /// The size of each ring, where nobody says how large.
 pub(super) const RING: u64 = 16 << 20;
 
-/// Plans the sockets.
-///
-/// # Errors
-/// The addresses or the receive buffer cannot be as they are asked for.
-pub(super) fn sockets(settings: &Settings, host: &HostFacts) -> Result<UdpPlan, PlanError> {
+/// Plans the sockets. Adds to `wrong` why the addresses or the receive buffer cannot be as they are
+/// asked for.
+pub(super) fn sockets(settings: &Settings, host: &HostFacts, wrong: &mut Vec<PlanError>) -> UdpPlan {
     let receive = &settings.receive;
-    let listen = listen::plan(settings, host)?;
+    let listen = listen::plan(settings, host).unwrap_or_else(|error| {
+        wrong.push(error);
+        Vec::new()
+    });
     let receive_buffer = u32::try_from(receive.buffer.0).ok().filter(|n| u64::from(*n) <= MOST_RECEIVE_BUFFER);
-    let receive_buffer = receive_buffer.ok_or_else(|| PlanError::ReceiveBuffer {
-        said: settings.origins.said(&key::RECEIVE_BUFFER),
-        size: receive.buffer.0,
-    })?;
-    let workers = receive.workers.map_or_else(|| default_workers(host.cpus), usize::from);
-    Ok(UdpPlan { listen, workers, steering: receive.steer, receive_buffer })
+    let receive_buffer = receive_buffer.unwrap_or_else(|| {
+        let said = settings.origins.said(&key::RECEIVE_BUFFER);
+        wrong.push(PlanError::ReceiveBuffer { said, size: receive.buffer.0 });
+        0
+    });
+    UdpPlan { listen, workers: workers(settings, host), steering: receive.steer, receive_buffer }
+}
+
+/// Returns the number of receiving threads.
+fn workers(settings: &Settings, host: &HostFacts) -> usize {
+    let asked = settings.receive.workers.map(|workers| usize::from(workers).clamp(1, MOST_WORKERS));
+    asked.unwrap_or_else(|| default_workers(host.cpus))
 }
 
 /// Returns half the CPUs: the kernel's own part of receiving, which is the larger, and the outputs
 /// take the rest.
 fn default_workers(cpus: usize) -> usize {
-    (cpus / 2).clamp(1, 256)
+    (cpus / 2).clamp(1, MOST_WORKERS)
 }
 
-/// Plans the part that a program in the kernel can take for this pipeline.
-///
-/// # Errors
-/// Its rings cannot be as they are asked for, or sockets alone have no use for a setting.
+/// Plans the part that a program in the kernel can take for this pipeline. Adds to `wrong` why its
+/// rings cannot be as they are asked for, and the settings that sockets alone have no use for.
 pub(super) fn program(
     settings: &Settings,
     host: &HostFacts,
     udp: &UdpPlan,
     pipeline: &PipelinePlan,
-) -> Result<BpfPlan, PlanError> {
+    wrong: &mut Vec<PlanError>,
+) -> BpfPlan {
     let (receive, sessions) = (&settings.receive, &settings.sessions);
-    let ring = ring(settings, host, udp)?;
-    only_bpf(settings)?;
+    let ring = ring(settings, host, udp.workers).unwrap_or_else(|error| {
+        wrong.push(error);
+        0
+    });
+    only_bpf(settings, wrong);
     // The program keeps as much as the longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
     // Without any list there is nothing to drop, and the program needs no memory for lists.
     let lists = sessions.allow.is_some() || !sessions.vni.is_empty() || !sessions.from.is_empty();
     let redirect = redirect::plan(settings, pipeline);
-    Ok(BpfPlan {
+    BpfPlan {
         interfaces: receive.interface.clone(),
         attach: if redirect.is_some() { Attach::Tc } else { receive.attach.unwrap_or(Attach::Auto) },
         ring,
@@ -67,18 +78,18 @@ pub(super) fn program(
         early: lists && settings.run.count.is_none() && !receive.verify_checksum,
         any_address: receive.any_address,
         verify_checksum: receive.verify_checksum,
-    })
+    }
 }
 
 /// Returns the bytes of each ring: a power of two.
-fn ring(settings: &Settings, host: &HostFacts, udp: &UdpPlan) -> Result<u32, PlanError> {
+fn ring(settings: &Settings, host: &HostFacts, workers: usize) -> Result<u32, PlanError> {
     let said = || settings.origins.said(&key::RING);
     let bytes = settings.receive.ring.map_or(RING, |ring| ring.0);
     let bytes = u32::try_from(bytes).ok().filter(|n| (LEAST_RING..=MOST_RING).contains(&u64::from(*n)));
     let bytes = bytes.ok_or_else(|| PlanError::Ring(said()))?.next_power_of_two();
-    let rings = match udp.steering {
-        Steering::Session => udp.workers,
-        Steering::Flow => host.possible_cpus.unwrap_or(udp.workers),
+    let rings = match settings.receive.steer {
+        Steering::Session => workers,
+        Steering::Flow => host.possible_cpus.unwrap_or(workers),
     };
     let asked = u64::from(bytes).saturating_mul(rings as u64);
     match host.memory {
@@ -89,11 +100,11 @@ fn ring(settings: &Settings, host: &HostFacts, udp: &UdpPlan) -> Result<u32, Pla
     }
 }
 
-/// Refuses settings that were given and that sockets have no use for.
-fn only_bpf(settings: &Settings) -> Result<(), PlanError> {
+/// Adds to `wrong` the settings that were given and that sockets have no use for.
+fn only_bpf(settings: &Settings, wrong: &mut Vec<PlanError>) {
     let receive = &settings.receive;
     if receive.source != Way::Udp {
-        return Ok(());
+        return;
     }
     let given = [
         (&key::INTERFACE, !receive.interface.is_empty()),
@@ -102,8 +113,6 @@ fn only_bpf(settings: &Settings) -> Result<(), PlanError> {
         (&key::ANY_ADDRESS, receive.any_address),
         (&key::VERIFY_CHECKSUM, receive.verify_checksum),
     ];
-    match given.into_iter().find(|(_, is_given)| *is_given) {
-        Some((key, _)) => Err(PlanError::OnlyBpf(settings.origins.said(key))),
-        None => Ok(()),
-    }
+    let given = given.into_iter().filter(|(_, is_given)| *is_given);
+    wrong.extend(given.map(|(key, _)| PlanError::OnlyBpf(settings.origins.said(key))));
 }

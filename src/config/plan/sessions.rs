@@ -5,7 +5,7 @@ use super::super::error::PlanError;
 use super::super::key;
 use super::super::sessions::only;
 use super::super::settings::Settings;
-use crate::source::Allowed;
+use crate::source::{Allowed, TooMany};
 
 /// Plans which sessions are let in.
 ///
@@ -20,6 +20,10 @@ pub(super) fn plan(settings: &Settings) -> Result<AllowPlan, PlanError> {
     let both = |key| move |error| PlanError::AllAndOthers { said: origins.said(key), error };
     let vnis = only(sessions.vni.iter().copied()).map_err(both(&key::VNI))?;
     let sources = only(sessions.from.iter().copied()).map_err(both(&key::FROM))?;
-    let allowed = Allowed::new(vnis.map(FromIterator::from_iter), sources.map(FromIterator::from_iter))?;
-    Ok(AllowPlan::Given(allowed))
+    let allowed = Allowed::new(vnis.map(FromIterator::from_iter), sources.map(FromIterator::from_iter));
+    let long = |error: TooMany| {
+        let key = if error.is_of_vnis() { &key::VNI } else { &key::FROM };
+        PlanError::Allowed { said: origins.said(key), error }
+    };
+    allowed.map(AllowPlan::Given).map_err(long)
 }

@@ -1,6 +1,8 @@
+use std::path::Path;
+
 use clap::Parser;
 
-use super::super::origin::{Origin, Origins, Said};
+use super::super::origin::{Origin, Origins, Place, Said};
 use super::super::settings::{Files, Output, Outputs};
 use super::super::units::Size;
 use super::*;
@@ -19,7 +21,7 @@ fn host() -> HostFacts {
         possible_cpus: Some(8),
         descriptors: 1024,
         ipv6: true,
-        interfaces: vec![Interface { name: "lo".into(), index: 1 }, Interface { name: "eth0".into(), index: 2 }],
+        interfaces: Some(vec![Interface { name: "lo".into(), index: 1 }, Interface { name: "eth0".into(), index: 2 }]),
     }
 }
 
@@ -93,7 +95,7 @@ fn without_ipv6_the_default_is_ipv4() {
 
 #[test]
 fn an_error_names_the_line_of_a_file() {
-    let line = |line| Origin::File { path: "vxtap.toml".into(), line };
+    let line = |line| Origin::File(Place { path: Path::new("vxtap.toml").into(), line, span: 0..0 });
     let mut settings = Settings::default();
     settings.delivery.queue = Some(Size(1000));
     settings.origins.note("delivery.queue", line(12));
@@ -152,13 +154,14 @@ fn interfaces_are_outputs() {
     assert_eq!(names(&["--tap", "m8", "--tap-count", "3"])[1..], [share("m8", 0), share("m9", 1), share("m10", 2)]);
     assert_eq!(names(&["--tap", "m", "--tap-count", "2"])[1..], [share("m0", 0), share("m1", 1)]);
     for twice in [["--tap", "m", "--tun", "m"], ["--tap", "pcap", "--tap", "n"]] {
-        assert!(matches!(plan(&twice), Err(PlanError::OutputName(_))));
+        assert!(matches!(plan(&twice), Err(PlanError::OutputName { .. })));
     }
     // Whichever comes first: the files have the name of the second interface.
     let outputs = [r#""m": {"kind": "tap", "count": 2}"#, r#""m1": {"kind": "pcap"}"#];
     for [a, b] in [outputs, [outputs[1], outputs[0]]] {
         let settings: Settings = serde_json::from_str(&format!(r#"{{"output": {{{a}, {b}}}}}"#)).unwrap();
-        assert_eq!(RunPlan::new(&settings, &host()).unwrap_err(), PlanError::OutputName("m1".into()), "{a}, {b}");
+        let refused = RunPlan::new(&settings, &host()).unwrap_err();
+        assert!(matches!(&refused, PlanError::OutputName { name, .. } if name == "m1"), "{a}, {b}: {refused}");
     }
 }
 
@@ -329,7 +332,9 @@ fn values_that_the_command_line_refuses_are_refused_wherever_they_come_from() {
     }
     let mut asked = settings(&[]);
     asked.receive.workers = Some(0);
-    asked.origins.note("receive.workers", Origin::File { path: "vxtap.toml".into(), line: 3 });
+    asked
+        .origins
+        .note("receive.workers", Origin::File(Place { path: Path::new("vxtap.toml").into(), line: 3, span: 0..0 }));
     let error = RunPlan::new(&asked, &host()).unwrap_err().to_string();
     assert_eq!(error, "vxtap.toml:3 receive.workers 0 must be from 1 to 256");
 }

@@ -142,6 +142,13 @@ pub(super) fn only(allowed: &Allowed) -> u32 {
     vnis | sources | networks
 }
 
+/// Says which lists the program is to look at, so that it lets through what one of these allows.
+pub(super) fn only_either(before: &Allowed, after: &Allowed) -> u32 {
+    let (before, after) = (only(before), only(after));
+    let both = before & after & (ONLY_VNIS | ONLY_SOURCES);
+    if both & ONLY_SOURCES == 0 { both } else { both | ((before | after) & NETWORKS) }
+}
+
 /// Returns the sources that are single addresses, or those that are networks.
 fn prefixes(allowed: &Allowed, single: bool) -> impl Iterator<Item = Prefix> {
     let prefixes = allowed.sources().into_iter().flat_map(|set| set.prefixes());
@@ -166,6 +173,19 @@ impl AllowLists {
         allowed.vnis().map_or(Ok(()), |set| self.vnis.set(set))
     }
 
+    /// Enters what is new, beside what was there `before`.
+    pub(super) fn add_to(&mut self, before: &Allowed, after: &Allowed) -> Result<(), MapError> {
+        self.sources.add(prefixes(after, true).map(|(_, address)| address))?;
+        self.networks.add(prefixes(after, false))?;
+        match (before.vnis(), after.vnis()) {
+            (Some(before), Some(after)) => {
+                self.vnis.set(&before.ranges().iter().chain(after.ranges()).copied().collect())
+            }
+            // Nobody looks.
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what is not allowed any more.
     pub(super) fn remove_others(&mut self, allowed: &Allowed) -> Result<(), MapError> {
         self.sources.keep(&prefixes(allowed, true).map(|(_, address)| address).collect())?;
@@ -179,8 +199,7 @@ mod tests {
     use super::super::program::tests::on_loopback;
     use super::*;
     use crate::sink::namespace::Namespace;
-    use crate::source::SourceSet;
-    use crate::wire::{VniRange, vxlan};
+    use crate::wire::{SourceSet, VniRange, vxlan};
     use std::net::{Ipv4Addr, UdpSocket};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
@@ -230,6 +249,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn between_two_lists_the_program_lets_through_what_either_allows() {
+        let Some(_namespace) = Namespace::enter() else { return };
+        let (program, _rings) = on_loopback(None);
+        program.attach("lo").unwrap();
+        let hosts = [[127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 1, 1]].map(Ipv4Addr::from);
+        let sockets = hosts.map(|host| (host, UdpSocket::bind((host, 0)).unwrap()));
+        let lists = [
+            allowed(Some(&[(5, 5)]), None),
+            allowed(Some(&[(600, 700)]), Some(&["127.0.0.1/32"])),
+            allowed(None, Some(&["127.0.0.0/24"])),
+            allowed(None, Some(&["127.0.1.1/32"])),
+            allowed(Some(&[]), None),
+            Allowed::default(),
+        ];
+        let mut refused = 0;
+        for (before, after) in lists.iter().flat_map(|before| lists.iter().map(move |after| (before, after))) {
+            program.allow(before);
+            program.widen(before, after);
+            for (host, socket) in &sockets {
+                for vni in [0, 5, 600, 701] {
+                    socket.send_to(&payload(vni), "127.0.0.1:4789").unwrap();
+                    let so_far = program.counts(0).unwrap().unselected;
+                    let (host, vni) = (host.to_ipv6_mapped(), Vni::new(vni).unwrap());
+                    let takes = before.takes(host, vni) || after.takes(host, vni);
+                    assert!(so_far == refused || !takes, "{before:?} {after:?}: {host} vni {vni}");
+                    refused = so_far;
+                }
+            }
+        }
+        assert!(refused > 0, "and not simply all");
     }
 
     #[test]

@@ -210,14 +210,26 @@ impl Program {
     /// Has the program drop sessions that are not allowed. Where it cannot be told, it drops none,
     /// and the workers do.
     pub(super) fn allow(&self, allowed: &Allowed) {
-        let mut changing = self.changing.lock();
-        let lists = &mut changing.lists;
         // The order is this one, so that what was allowed and still is is never dropped.
-        let told = lists
-            .add(allowed)
-            .and_then(|()| self.states.lock().take_only(lists::only(allowed)))
-            .and_then(|()| lists.remove_others(allowed))
-            .and_then(|()| self.target.block(false));
+        self.tell(|lists| {
+            lists.add(allowed)?;
+            self.states.lock().take_only(lists::only(allowed))?;
+            lists.remove_others(allowed)
+        });
+    }
+
+    /// Has the program drop sessions that are allowed neither before a change nor after it.
+    pub(super) fn widen(&self, before: &Allowed, after: &Allowed) {
+        self.tell(|lists| {
+            lists.add_to(before, after)?;
+            self.states.lock().take_only(lists::only_either(before, after))
+        });
+    }
+
+    /// Tells the program what is allowed.
+    fn tell(&self, lists: impl FnOnce(&mut AllowLists) -> Result<(), MapError>) {
+        let mut changing = self.changing.lock();
+        let told = lists(&mut changing.lists).and_then(|()| self.target.block(false));
         if let Err(error) = told {
             tracing::warn!("what is not allowed comes by way of the rings: {}", chain(&error));
             if self.target.block(true).and_then(|()| self.states.lock().take_only(0)).is_err() {

@@ -97,10 +97,19 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Allows these sessions. What the program cannot be told it leaves to the workers.
-    pub(crate) fn allow(&self, allowed: &Allowed) {
+    /// Lets through what is allowed before a change or after it. What the program cannot be told it
+    /// leaves to the workers.
+    pub(crate) fn widen(&self, before: &Allowed, after: &Allowed) {
         if let Some(shared) = self.shared.upgrade().filter(|_| self.early) {
-            shared.program.allow(allowed);
+            shared.program.widen(before, after);
+        }
+    }
+
+    /// Lets through what is allowed after a change. What the program cannot be told it leaves to
+    /// the workers.
+    pub(crate) fn narrow(&self, after: &Allowed) {
+        if let Some(shared) = self.shared.upgrade().filter(|_| self.early) {
+            shared.program.allow(after);
         }
     }
 }

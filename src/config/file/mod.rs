@@ -1,0 +1,137 @@
+//! A configuration file says all that the flags of `vxtap run` can say, and more.
+//!
+//! ```text
+//! vxtap.toml ─▶ TOML ─▶ Settings ─▶ RunPlan
+//!               │       │           │
+//!               └───────┴───────────┴─▶ Faults: file, line, caret, advice
+//! ```
+//!
+//! **A new key** is a field of its table in [`settings`](super::settings) with its default, a line
+//! in `schema.rs`, and what it means in [`plan`](super::plan). A new type of value is read and
+//! written in `value.rs`. An error about the value names the setting by
+//! [`Said`](super::origin::Said), and is shown with the place then. `docs/configure.md` has a table
+//! of all keys, which a test compares.
+
+mod fault;
+mod near;
+mod planned;
+mod reader;
+mod schema;
+mod syntax;
+mod value;
+mod words;
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+pub use self::fault::Faults;
+use self::fault::{Fault, Text};
+use self::reader::Reading;
+pub(crate) use self::writer::changed;
+pub use self::writer::{WriteError, write};
+use super::error::PlanError;
+use super::plan::RunPlan;
+use super::settings::Settings;
+use crate::host::HostFacts;
+use crate::storage::read_small;
+
+/// The most bytes of a file: a few thousand sessions, each with its rules.
+const MOST: usize = 4 << 20;
+
+/// The reasons why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {error}{}", advice(path))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The error that the kernel returned.
+        error: io::Error,
+    },
+    /// The file has faults.
+    #[error("{faults}")]
+    Faults {
+        /// The faults.
+        faults: Faults,
+        /// Says whether the file may be right and something of the host is late.
+        may_pass: bool,
+    },
+}
+
+/// Advises those for whom `-c` is a number of packets.
+fn advice(path: &Path) -> &'static str {
+    let is_number = path.to_str().is_some_and(|path| path.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_number { "; to end after that many datagrams write --count" } else { "" }
+}
+
+/// A configuration that was read.
+#[derive(Debug)]
+pub struct Config {
+    /// What the file says.
+    pub settings: Settings,
+    texts: Vec<Text>,
+    faults: Vec<Fault>,
+    /// The values that could not be taken, by path.
+    failed: std::collections::BTreeSet<String>,
+}
+
+impl Config {
+    /// Reads a configuration file. Values that cannot be taken are kept as faults, which
+    /// [`Config::plan`] returns with those of the plan.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not TOML.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = read_small(path, MOST).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::parse(path, text)
+    }
+
+    /// Reads the text of the file `path`.
+    ///
+    /// # Errors
+    /// It is not TOML.
+    pub(crate) fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
+        let text = Text { path: path.into(), text };
+        let (root, errors) = DeTable::parse_recoverable(&text.text);
+        let mut reading = Reading::new(&text);
+        if !errors.is_empty() {
+            let faults = errors.iter().map(|error| syntax::fault(error, &text, &reading)).collect();
+            return Err(ConfigError::Faults { faults: Faults::new(vec![text], faults), may_pass: false });
+        }
+        let settings = reading.settings(root.get_ref());
+        let Reading { faults, failed, .. } = reading;
+        Ok(Self { settings, texts: vec![text], faults, failed })
+    }
+
+    /// Returns the values that cannot be taken, if there are any.
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> Option<Faults> {
+        (!self.faults.is_empty()).then(|| Faults::new(self.texts.clone(), self.faults.clone()))
+    }
+
+    /// Makes the plan that the file asks for on this host.
+    ///
+    /// # Errors
+    /// The file has faults: values that cannot be taken, or that make no sense together or on this
+    /// host.
+    pub fn plan(mut self, host: &HostFacts) -> Result<(Settings, RunPlan), ConfigError> {
+        let planned = RunPlan::all(&self.settings, host);
+        let errors = match planned {
+            Ok(plan) if self.faults.is_empty() => return Ok((self.settings, plan)),
+            Ok(_) => Vec::new(),
+            Err(errors) => errors,
+        };
+        let may_pass = self.faults.is_empty() && errors.iter().all(|e| matches!(e, PlanError::NoInterface { .. }));
+        // What follows from a value that could not be taken is no fault of its own.
+        let follows = |error: &&PlanError| !error.about().iter().any(|(said, _)| self.failed.contains(said.path()));
+        self.faults.extend(errors.iter().filter(follows).map(planned::fault));
+        Err(ConfigError::Faults { faults: Faults::new(self.texts, self.faults), may_pass })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! A configuration file is read key by key, and goes on behind a fault.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::super::key;
+use super::super::origin::{Origin, Origins, Place, item};
+use super::super::settings::{Output, Outputs, Settings};
+use super::fault::{Fault, Text};
+use super::near::nearest;
+use super::schema::{self, KINDS, Table};
+use super::value::{Keys, Value, Wrong, quoted};
+use super::words::of_a_file;
+
+/// The most bytes of an output's name.
+const LONGEST_NAME: usize = 64;
+
+type Key<'t> = Spanned<DeString<'t>>;
+type Item<'t> = Spanned<DeValue<'t>>;
+
+/// What is known of a file while it is read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    path: Arc<Path>,
+    /// The bytes at which lines end.
+    ends: Vec<usize>,
+    /// The places of all values.
+    pub origins: Origins,
+    /// The faults so far.
+    pub faults: Vec<Fault>,
+    /// The paths of values that were given and could not be taken.
+    pub failed: BTreeSet<String>,
+}
+
+impl Reading {
+    pub(super) fn new(text: &Text) -> Self {
+        Self {
+            path: Arc::clone(&text.path),
+            ends: text.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect(),
+            origins: Origins::default(),
+            faults: Vec::new(),
+            failed: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the place of these bytes.
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
+        let line = self.ends.partition_point(|end| *end < span.start) + 1;
+        Place { path: Arc::clone(&self.path), line, span }
+    }
+
+    fn fault(&mut self, title: impl Into<String>, span: Range<usize>, advice: impl Into<Option<String>>) {
+        let fault = Fault::new(title, self.place(span)).advise(advice);
+        self.faults.push(fault);
+    }
+
+    /// Reads a table of the file; what it does not say stays in `table`. Its name is `path`.
+    fn table(&mut self, path: &str, entries: &DeTable<'_>, table: &mut dyn Table, kind: Option<&Item<'_>>) {
+        let kind_key = |key: &&Key<'_>| kind.is_some() && *key.get_ref() == "kind";
+        let mut open: Vec<_> = entries.iter().filter(|(key, _)| !kind_key(key)).collect();
+        let mut fields = Fields { reading: self, path, open: &mut open, names: Vec::new() };
+        table.keys(&mut fields);
+        let names = fields.names;
+        open.sort_by_key(|(key, _)| key.span().start);
+        for (key, _) in open {
+            self.unknown(path, key, &names, kind);
+        }
+    }
+
+    /// Says of a key that it is none of the table at `path`, which has these `names`.
+    fn unknown(&mut self, path: &str, key: &Key<'_>, names: &[&'static str], kind: Option<&Item<'_>>) {
+        let written = key.get_ref();
+        let of = kind.and_then(|kind| kind.get_ref().as_str());
+        let elsewhere = match of {
+            Some(kind) => elsewhere(written, &format!("[output.NAME] with kind = \"{kind}\"")),
+            None => elsewhere(written, &format!("[{path}]")),
+        };
+        let advice = match (nearest(written, names.iter().copied()), elsewhere) {
+            (Some(near), _) if near.replace('_', "-") == written.as_ref() => format!("write {near}"),
+            (_, Some(elsewhere)) => elsewhere,
+            (Some(near), None) => format!("do you mean {near}?"),
+            (None, None) => format!("it has {}", names.join(", ")),
+        };
+        let what = of.map_or_else(|| path.to_owned(), |kind| format!("an output of kind {}", quoted(kind)));
+        let mut fault = Fault::new(format!("{what} has no key {written}"), self.place(key.span())).advise(advice);
+        if let Some(kind) = kind {
+            fault = fault.label("unknown for this kind").and(self.place(kind.span()), "the kind");
+        }
+        self.faults.push(fault);
+    }
+
+    /// Reads the whole file.
+    pub(super) fn settings(&mut self, root: &DeTable<'_>) -> Settings {
+        let mut settings = Settings::default();
+        let mut entries: Vec<_> = root.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, item) in entries {
+            let name = key.get_ref().as_ref();
+            if name == "output" {
+                if let Some(outputs) = self.outputs(key, item) {
+                    settings.output = outputs;
+                }
+                continue;
+            }
+            let mut tables = schema::tables(&mut settings);
+            let found = tables.iter_mut().find(|(table, _)| *table == name);
+            match (found, item.get_ref()) {
+                (Some((name, table)), DeValue::Table(entries)) => {
+                    self.origins.note(*name, Origin::File(self.place(key.span())));
+                    self.table(name, entries, *table, None);
+                }
+                (Some((name, _)), _) => {
+                    self.fault(format!("{name} is a table"), key.span(), format!("write [{name}], and its keys below"));
+                }
+                (None, _) => self.unknown_table(key),
+            }
+        }
+        settings.origins = std::mem::take(&mut self.origins);
+        settings
+    }
+
+    /// Says that nothing has this name at the top of the file.
+    fn unknown_table(&mut self, key: &Key<'_>) {
+        let mut settings = Settings::default();
+        let known = schema::tables(&mut settings).map(|(name, _)| name);
+        let advice = match nearest(key.get_ref(), known.into_iter().chain(["output"])) {
+            Some("output") => "do you mean [output.NAME]?".into(),
+            Some(near) => format!("do you mean [{near}]?"),
+            None => match elsewhere(key.get_ref(), "") {
+                Some(elsewhere) => elsewhere,
+                None => format!("there are [{}], and [output.NAME]", known.join("], [")),
+            },
+        };
+        self.fault(format!("there is no {} here", key.get_ref()), key.span(), advice);
+    }
+
+    /// Reads the outputs, in the order in which they stand in the file.
+    fn outputs(&mut self, key: &Key<'_>, item: &Item<'_>) -> Option<Outputs> {
+        let named = || "an output has a name: write [output.evidence]".to_owned();
+        let DeValue::Table(entries) = item.get_ref() else {
+            self.fault("output is a table of outputs by their names", key.span(), named());
+            return None;
+        };
+        if entries.is_empty() {
+            self.fault("there is no output in this table", key.span(), named());
+            return None;
+        }
+        let mut entries: Vec<_> = entries.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let mut outputs = Vec::new();
+        for (key, item) in entries {
+            let name = key.get_ref().as_ref();
+            let DeValue::Table(fields) = item.get_ref() else {
+                self.fault(format!("output.{name} is no table, and so no output"), key.span(), named());
+                continue;
+            };
+            if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+                let advice = format!("write 1 to {LONGEST_NAME} characters that can be printed");
+                self.fault("an output cannot have this name", key.span(), advice);
+                continue;
+            }
+            self.origins.note(format!("output.{name}"), Origin::File(self.place(key.span())));
+            if let Some(output) = self.output(name, key, fields) {
+                outputs.push((name.to_owned(), output));
+            }
+        }
+        Some(Outputs(outputs))
+    }
+
+    fn output(&mut self, name: &str, key: &Key<'_>, fields: &DeTable<'_>) -> Option<Output> {
+        let path = format!("output.{name}");
+        let kinds = || KINDS.map(quoted).join(", ");
+        let Some(item) = fields.get("kind") else {
+            let all = KINDS.into_iter().filter_map(|kind| Some((kind, schema::of_kind(kind)?)));
+            let fits = |output: &mut Output| {
+                let names = schema::names(output);
+                fields.keys().filter(|key| names.contains(&key.get_ref().as_ref())).count()
+            };
+            let most = all.map(|(kind, mut output)| (fits(&mut output), kind)).max_by_key(|(fits, _)| *fits);
+            let advice = match most {
+                Some((1.., kind @ "pcap")) => format!("write kind = {}", quoted(kind)),
+                _ => format!("write kind = one of {}", kinds()),
+            };
+            self.fault(format!("{path} does not say its kind"), key.span(), advice);
+            self.failed.insert(path);
+            return None;
+        };
+        let kind = item.get_ref().as_str();
+        let Some(mut output) = kind.and_then(schema::of_kind) else {
+            let advice = match kind.and_then(|kind| nearest(kind, KINDS)) {
+                Some(near) => format!("do you mean {}? It is one of {}", quoted(near), kinds()),
+                None => format!("write one of {}", kinds()),
+            };
+            let what = kind.map_or_else(|| "this".into(), quoted);
+            self.fault(format!("{path}.kind: there is no {what}"), item.span(), advice);
+            self.failed.insert(path);
+            return None;
+        };
+        self.origins.note(format!("{path}.kind"), Origin::File(self.place(item.span())));
+        self.table(&path, fields, &mut output, Some(item));
+        Some(output)
+    }
+}
+
+/// The keys of a table that are read one by one.
+struct Fields<'r, 't, 'i> {
+    reading: &'r mut Reading,
+    path: &'r str,
+    /// The keys of the file that nobody asked for yet.
+    open: &'r mut Vec<(&'t Key<'i>, &'t Item<'i>)>,
+    /// The keys that were asked for.
+    names: Vec<&'static str>,
+}
+
+impl Keys for Fields<'_, '_, '_> {
+    fn key(&mut self, name: &'static str, value: &mut dyn Value) {
+        self.names.push(name);
+        let Some(at) = self.open.iter().position(|(key, _)| *key.get_ref() == name) else { return };
+        let (_, given) = self.open.swap_remove(at);
+        let path = format!("{}.{name}", self.path);
+        let reading = &mut *self.reading;
+        reading.origins.note(path.clone(), Origin::File(reading.place(given.span())));
+        if let DeValue::Array(items) = given.get_ref() {
+            for (index, one) in items.iter().enumerate() {
+                reading.origins.note(item(&path, index), Origin::File(reading.place(one.span())));
+            }
+        }
+        for Wrong { span, fault, advice } in value.read(given).err().into_iter().flatten() {
+            reading.fault(format!("{path}: {}", of_a_file(&fault)), span, advice.as_deref().map(of_a_file));
+            reading.failed.insert(path.clone());
+        }
+    }
+}
+
+/// Says where a key belongs that is none of the table `here`: to another table, or under the name
+/// that stands in the file for the flag of this name.
+fn elsewhere(written: &str, here: &str) -> Option<String> {
+    let all = schema::all();
+    let of = |table: &str| all.iter().find(|(other, _)| other == table).map(|(_, names)| names.as_slice());
+    if let Some((table, _)) = all.iter().find(|(table, names)| table != here && names.contains(&written)) {
+        return Some(format!("{written} belongs below {table}"));
+    }
+    let flag = format!("--{}", written.replace('_', "-"));
+    let key = key::ALL.iter().find(|key| key.flag == flag)?;
+    let name = key.path.rsplit('.').next()?;
+    if of(here).is_some_and(|names| names.contains(&name)) {
+        return Some(format!("write {name}"));
+    }
+    let table = match key.path.split_once('.')? {
+        ("output", field) if field.starts_with("pcap.") || field.starts_with("each.") => {
+            "[output.NAME] with kind = \"pcap\"".to_owned()
+        }
+        ("output", "pcap") => return None,
+        ("output", _) => "[output.NAME] with kind = \"tap\"".to_owned(),
+        (table, _) => format!("[{table}]"),
+    };
+    Some(format!("write {name} below {table}"))
+}

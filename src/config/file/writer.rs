@@ -1,0 +1,96 @@
+//! Settings are written as a configuration file that means the same.
+
+use std::fmt::Write;
+
+use super::super::settings::{Outputs, Settings};
+use super::schema::{self, Table};
+use super::value::{Keys, Value, quoted};
+
+/// A value that a file cannot say.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} cannot be written: {fault}")]
+pub struct WriteError {
+    path: String,
+    fault: String,
+}
+
+/// Writes settings as a configuration file. What is as by default is a comment, so that the file
+/// names what can be said.
+///
+/// # Errors
+/// A value is not UTF-8, which a file is.
+pub fn write(settings: &Settings) -> Result<String, WriteError> {
+    text(settings, true)
+}
+
+/// Writes what settings have that is not as by default.
+///
+/// # Errors
+/// A value is not UTF-8, which a file is.
+pub(crate) fn changed(settings: &Settings) -> Result<String, WriteError> {
+    text(settings, false)
+}
+
+fn text(settings: &Settings, defaults: bool) -> Result<String, WriteError> {
+    let (mut settings, mut default) = (settings.clone(), Settings::default());
+    let mut text = String::new();
+    for ((name, table), (_, default)) in schema::tables(&mut settings).into_iter().zip(schema::tables(&mut default)) {
+        section(&mut text, name, table, default, None, defaults)?;
+    }
+    if defaults || settings.output != Outputs::default() {
+        for (name, output) in &mut settings.output.0 {
+            let kind = schema::kind(output);
+            let Some(mut default) = schema::of_kind(kind) else { continue };
+            let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            let name = if bare { name.clone() } else { quoted(name) };
+            section(&mut text, &format!("output.{name}"), output, &mut default, Some(kind), defaults)?;
+        }
+    }
+    Ok(text)
+}
+
+/// Writes one table.
+fn section(
+    text: &mut String,
+    name: &str,
+    table: &mut dyn Table,
+    default: &mut dyn Table,
+    kind: Option<&str>,
+    defaults: bool,
+) -> Result<(), WriteError> {
+    let wrong = |(key, fault)| WriteError { path: format!("{name}.{key}"), fault };
+    let (said, default) = (values(table).map_err(wrong)?, values(default).map_err(wrong)?);
+    let mut lines = String::new();
+    for ((key, value), (_, default)) in said.iter().zip(&default) {
+        match value {
+            Some(value) if Some(value) != default.as_ref() => _ = writeln!(lines, "{key} = {value}"),
+            Some(value) if defaults => _ = writeln!(lines, "# {key} = {value}"),
+            _ => {}
+        }
+    }
+    if lines.is_empty() && kind.is_none() {
+        return Ok(());
+    }
+    let gap = if text.is_empty() { "" } else { "\n" };
+    let kind = kind.map(|kind| format!("kind = {}\n", quoted(kind))).unwrap_or_default();
+    text.push_str(&format!("{gap}[{name}]\n{kind}{lines}"));
+    Ok(())
+}
+
+/// A key and its value in TOML, if it has one.
+type Line = (&'static str, Option<String>);
+
+/// Returns the keys of a table with their values, or the key whose value cannot be written and why.
+fn values(table: &mut dyn Table) -> Result<Vec<Line>, (&'static str, String)> {
+    struct Values(Vec<(&'static str, Result<Option<String>, String>)>);
+
+    impl Keys for Values {
+        fn key(&mut self, name: &'static str, value: &mut dyn Value) {
+            self.0.push((name, value.write()));
+        }
+    }
+
+    let mut values = Values(Vec::new());
+    table.keys(&mut values);
+    values.0.into_iter().map(|(name, value)| Ok((name, value.map_err(|fault| (name, fault))?))).collect()
+}

@@ -1,0 +1,240 @@
+//! A change reaches the workers of a running sensor between two batches, all or nothing.
+//!
+//! What is new is opened first, and nothing has changed if that fails. Then each worker gets one
+//! message, which it takes over before it receives the next batch: so a frame is decided by what
+//! was before or by what is after, and by nothing in between. What is taken away is not stopped.
+//! Its lanes end, its thread finishes what they have handed over, and nobody waits for that here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::outlet::Outlet;
+use super::output::{Destination, OutputError, OutputPlan, Running, Started};
+use super::step::Step;
+use crate::ledger::{Ledger, Output};
+use crate::route::Registry;
+use crate::sink::Orders;
+use crate::source::bpf::Gate;
+use crate::source::{Allowed, Front};
+
+/// The time for which workers are waited for. One that waits for datagrams looks 20 times a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The changes of a running sensor, which are made together; by default nothing changes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Changes {
+    /// The sessions that are allowed from now on, where that changes.
+    pub allowed: Option<Allowed>,
+    /// The outputs that come.
+    pub add: Vec<OutputPlan>,
+    /// The names of the outputs that go.
+    pub remove: Vec<String>,
+}
+
+/// The reason for which a sensor does not change.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// An output cannot be opened. Nothing has changed.
+    #[error("output {name}: {error}")]
+    Open {
+        /// The name of the output.
+        name: String,
+        /// The reason.
+        error: Box<OutputError>,
+    },
+    /// Two outputs would have one name. Nothing has changed.
+    #[error("there is an output {0} already")]
+    Twice(String),
+    /// An output that is to go is not there. Nothing has changed.
+    #[error("there is no output {0}")]
+    Unknown(String),
+    /// An output that the program in the kernel feeds cannot come or go. Nothing has changed.
+    #[error("output {0} needs a restart: the program in the kernel redirects into it")]
+    Redirected(String),
+    /// A worker has not taken over the change before this one. Nothing has changed.
+    #[error("a worker stalls: it has not taken over the last change yet")]
+    Stalls,
+    /// A worker takes its time. The change is made, and that worker makes it when it goes on.
+    #[error("a worker stalls: after {PATIENCE:?} it has not taken over the change, and will when it goes on")]
+    Slow,
+}
+
+/// The message to a worker.
+#[derive(Debug)]
+pub(super) struct Change {
+    allowed: Arc<Allowed>,
+    add: Vec<Outlet>,
+    remove: Arc<[String]>,
+    /// The way by which the worker gives up what it has no use for any more. When all ends of it
+    /// are gone, all workers have made the change.
+    done: Sender<Vec<Outlet>>,
+}
+
+impl Change {
+    /// Makes the change of one worker.
+    pub(super) fn apply(self, step: &mut Step) {
+        let Self { allowed, add, remove, done } = self;
+        step.allowed = allowed;
+        let goes = |outlet: &mut Outlet| remove.iter().any(|name| name == outlet.lane.output());
+        let gone: Vec<Outlet> = step.outlets.extract_if(.., goes).collect();
+        gone.iter().for_each(|outlet| outlet.lane.detach());
+        step.outlets.extend(add);
+        for outlet in &mut step.outlets {
+            outlet.lane.attach(&step.counters);
+        }
+        step.number_outlets();
+        // The memory of a lane is given back by another thread. Nobody may wait for it any more.
+        let _ = done.send(gone);
+    }
+}
+
+/// The part of a running sensor that changes.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) orders: Arc<Orders>,
+    /// The ways by which changes reach the workers.
+    pub(super) workers: Vec<Sender<Change>>,
+    /// The sessions that are allowed.
+    pub(super) allowed: Arc<Allowed>,
+    /// The program's part in what is allowed.
+    pub(super) gate: Option<Gate>,
+    /// The outputs that run.
+    pub(super) sinks: Vec<Running>,
+    /// The threads of outputs that were taken away and may not have finished.
+    pub(super) retiring: Vec<Running>,
+    /// The output that a program in the kernel feeds.
+    pub(super) redirected: Option<String>,
+    /// Outputs that were taken away and then failed, each in a sentence.
+    pub(super) failures: Vec<String>,
+}
+
+impl Live {
+    /// Makes these changes while the sensor runs.
+    ///
+    /// # Errors
+    /// Nothing has changed: an output cannot be opened, a name is there twice or not at all, an
+    /// output is fed by the program in the kernel, or a worker stalls since the last change. Or a
+    /// worker stalls now: it makes the change when it goes on.
+    pub(super) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
+        self.reap();
+        self.check(&changes)?;
+        let (outputs, outlets) = self.open(&changes.add)?;
+        let before = Arc::clone(&self.allowed);
+        let allowed = changes.allowed.map_or_else(|| Arc::clone(&before), Arc::new);
+        if let Some(gate) = self.gate.as_ref().filter(|_| allowed != before) {
+            gate.widen(&before, &allowed);
+        }
+        // One that comes may have the name of one that goes.
+        for name in &changes.remove {
+            self.ledger.outputs.go(name);
+            self.retiring.extend(self.sinks.extract_if(.., |sink| sink.name == *name));
+        }
+        for (output, running) in outputs {
+            self.ledger.outputs.come(output);
+            self.sinks.push(running);
+        }
+        let done = self.tell(&allowed, outlets, changes.remove.as_slice().into());
+        self.allowed = Arc::clone(&allowed);
+        wait(&done)?;
+        if let Some(gate) = self.gate.as_ref().filter(|_| allowed != before) {
+            gate.narrow(&allowed);
+        }
+        Ok(())
+    }
+
+    /// Says whether the outputs that come and go are such that can, and whether the workers have
+    /// taken over the last change.
+    fn check(&self, changes: &Changes) -> Result<(), ChangeError> {
+        for name in &changes.remove {
+            if self.redirected.as_ref() == Some(name) {
+                return Err(ChangeError::Redirected(name.clone()));
+            }
+            if self.sinks.iter().all(|sink| sink.name != *name) {
+                return Err(ChangeError::Unknown(name.clone()));
+            }
+        }
+        let stays = self.sinks.iter().map(|sink| &sink.name).filter(|name| !changes.remove.contains(name));
+        let mut names: Vec<&String> = stays.collect();
+        for output in &changes.add {
+            if matches!(output.to, Destination::Redirect(_)) {
+                return Err(ChangeError::Redirected(output.name.clone()));
+            }
+            if names.contains(&&output.name) {
+                return Err(ChangeError::Twice(output.name.clone()));
+            }
+            names.push(&output.name);
+        }
+        if self.workers.iter().any(Sender::is_full) { Err(ChangeError::Stalls) } else { Ok(()) }
+    }
+
+    /// Opens outputs. Returns their places in the ledger with their threads, and the outlets of
+    /// each worker. Where one cannot be opened, the others end.
+    fn open(&mut self, plans: &[OutputPlan]) -> Result<Opened, ChangeError> {
+        let mut outputs = Vec::with_capacity(plans.len());
+        let mut outlets: Vec<Vec<Outlet>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for plan in plans {
+            match plan.start(&self.ledger.workers, &self.registry, &self.orders, &mut Front::default()) {
+                Ok(Started { output, outlets: started, running }) => {
+                    outlets.iter_mut().zip(started).for_each(|(worker, outlet)| worker.push(outlet));
+                    outputs.push((output, running));
+                }
+                Err(error) => {
+                    self.retiring.extend(outputs.into_iter().map(|(_, running)| running));
+                    return Err(ChangeError::Open { name: plan.name.clone(), error: Box::new(error) });
+                }
+            }
+        }
+        Ok((outputs, outlets))
+    }
+
+    /// Tells all workers. A worker that has ended needs no change.
+    fn tell(&self, allowed: &Arc<Allowed>, outlets: Vec<Vec<Outlet>>, remove: Arc<[String]>) -> Receiver<Vec<Outlet>> {
+        let (done, gone) = unbounded();
+        for (worker, add) in self.workers.iter().zip(outlets) {
+            let (allowed, remove, done) = (Arc::clone(allowed), Arc::clone(&remove), done.clone());
+            let _ = worker.try_send(Change { allowed, add, remove, done });
+        }
+        gone
+    }
+
+    /// Joins the threads of outputs that have gone and have finished.
+    pub(super) fn reap(&mut self) {
+        for Running { name, thread } in self.retiring.extract_if(.., |sink| sink.thread.is_finished()) {
+            match thread.join() {
+                Ok(()) => tracing::info!(output = name, "the output has finished"),
+                Err(_) => self.failures.push(format!("the output {name} panicked: please report this")),
+            }
+        }
+    }
+
+    /// Waits until all outputs have finished. Returns what failed, each in a sentence.
+    pub(super) fn finish(mut self) -> Vec<String> {
+        for Running { name, thread } in self.sinks.into_iter().chain(self.retiring) {
+            if thread.join().is_err() {
+                self.failures.push(format!("the output {name} panicked: please report this"));
+            }
+        }
+        self.failures
+    }
+}
+
+type Opened = (Vec<(Output, Running)>, Vec<Vec<Outlet>>);
+
+/// Waits until all workers have made a change, and drops what they give up.
+fn wait(done: &Receiver<Vec<Outlet>>) -> Result<(), ChangeError> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match done.recv_deadline(end) {
+            Ok(gone) => drop(gone),
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => return Err(ChangeError::Slow),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::super::{Pipeline, PipelinePlan, ReservedBits};
+use super::*;
+use crate::lane::{LanePlan, WhenFull};
+use crate::ledger::Snapshot;
+use crate::record::{Timestamp, pcap};
+use crate::route::Selection;
+use crate::sink::file::FilePlan;
+use crate::sink::file::tests::plan as files;
+use crate::source::{Datagram, Offline, Received, Source};
+use crate::wire::{Vni, vxlan};
+
+/// A source that lends frames of one VNI, numbered from 0, as long as it is asked.
+#[derive(Debug)]
+struct Numbered {
+    vni: u32,
+    next: u64,
+}
+
+impl Source for Numbered {
+    fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
+        thread::sleep(Duration::from_micros(200));
+        let most = limit.min(20);
+        for _ in 0..most {
+            let mut payload = [vxlan::header(Vni::new(self.vni).unwrap()).as_slice(), &[0; 60]].concat();
+            payload[8..16].copy_from_slice(&self.next.to_be_bytes());
+            self.next += 1;
+            deliver(&Datagram {
+                payload: &payload,
+                length: payload.len(),
+                source: Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(),
+                timestamp: Timestamp::now(),
+                ..Datagram::empty()
+            });
+        }
+        Ok(Received::Datagrams(most))
+    }
+}
+
+fn output(name: &str, directory: &Path) -> OutputPlan {
+    OutputPlan {
+        name: name.into(),
+        selection: Selection::default(),
+        lane: LanePlan {
+            chunks: 4,
+            linger: Duration::from_millis(1),
+            when_full: WhenFull::Wait,
+            ..LanePlan::default()
+        },
+        to: Destination::Files(FilePlan { linger: Duration::from_millis(4), ..files(directory) }),
+    }
+}
+
+/// Starts two workers, of VNI 0 and VNI 1, which write into the directory `pcap`.
+fn start(dir: &Path) -> Pipeline {
+    let outputs = vec![output("pcap", &dir.join("pcap"))];
+    let plan = PipelinePlan {
+        reserved_bits: ReservedBits::Accept,
+        max_sessions: 10,
+        count: None,
+        policy: Arc::default(),
+        outputs,
+    };
+    let sources = (0..2).map(|vni| Offline::new(Numbered { vni, next: 0 })).collect();
+    Pipeline::start(&plan, &Arc::default(), sources, Front::default()).unwrap()
+}
+
+fn end(pipeline: Pipeline) -> Snapshot {
+    let outcome = pipeline.end();
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    outcome.snapshot.check().unwrap();
+    outcome.snapshot
+}
+
+/// Returns the numbers of the frames of a session in the files of an output, in their order.
+fn numbers(directory: &Path, vni: u32) -> Vec<u64> {
+    let session = directory.join(format!("vni{vni}_192.0.2.1"));
+    let Ok(entries) = fs::read_dir(session) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut numbers = Vec::new();
+    for path in paths {
+        assert_eq!(path.extension().unwrap(), "pcap", "{path:?}");
+        let bytes = fs::read(path).unwrap();
+        let records = pcap::records(&bytes[pcap::FILE_HEADER_LEN..]);
+        numbers.extend(records.map(|record| u64::from_be_bytes(record.frame[..8].try_into().unwrap())));
+    }
+    numbers
+}
+
+#[track_caller]
+fn assert_gapless(numbers: &[u64]) {
+    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+}
+
+#[test]
+fn outputs_come_and_go_and_no_frame_is_lost_or_doubled() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    let place = |round: usize| dir.path().join(format!("b{round}"));
+    for round in 0..20 {
+        // An output of the same name follows another, in a directory of its own.
+        let remove = if round == 0 { vec![] } else { vec!["b".to_owned()] };
+        pipeline.apply(Changes { add: vec![output("b", &place(round))], remove, allowed: None }).unwrap();
+        thread::sleep(Duration::from_millis(5));
+    }
+    pipeline.apply(Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
+    thread::sleep(Duration::from_millis(5));
+    let snapshot = end(pipeline);
+    let mut in_b = 0;
+    for vni in 0..2 {
+        let all = numbers(&dir.path().join("pcap"), vni);
+        assert_eq!(all[0], 0);
+        assert_gapless(&all);
+        // What one wrote last is followed by what the next wrote first.
+        let parts: Vec<u64> = (0..20).flat_map(|round| numbers(&place(round), vni)).collect();
+        assert_gapless(&parts);
+        assert!(!parts.is_empty() && parts.len() < all.len(), "{} of {}", parts.len(), all.len());
+        in_b += parts.len() as u64;
+    }
+    let (pcap, b) = (&snapshot.outputs["pcap"], &snapshot.outputs["b"]);
+    assert_eq!((pcap.offered, pcap.written), (snapshot.datagrams.decapsulated, snapshot.datagrams.decapsulated));
+    assert_eq!((b.offered, b.written), (in_b, in_b));
+    let partly = snapshot.partly["b"];
+    assert_eq!(partly.decapsulated, in_b);
+    assert!(partly.since < partly.removed && partly.since.is_some());
+    assert!(!snapshot.partly.contains_key("pcap"));
+    assert!(snapshot.to_string().contains("output b (added "), "{snapshot}");
+    let json = serde_json::to_value(&snapshot).unwrap();
+    assert_eq!(json["partly"]["b"]["decapsulated"], in_b);
+}
+
+#[test]
+fn an_output_of_the_start_can_go_and_its_files_are_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    thread::sleep(Duration::from_millis(20));
+    pipeline.apply(Changes { remove: vec!["pcap".into()], ..Changes::default() }).unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while !pipeline.reap() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(pipeline.reap(), "its thread ends");
+    let written: usize = (0..2).map(|vni| numbers(&dir.path().join("pcap"), vni).len()).sum();
+    let snapshot = end(pipeline);
+    let pcap = &snapshot.outputs["pcap"];
+    assert_eq!((pcap.offered, pcap.written), (written as u64, written as u64));
+    assert!(written > 0 && pcap.offered < snapshot.datagrams.decapsulated);
+    // The equation knows: one frame more, and it does not hold.
+    let mut wrong = snapshot;
+    wrong.partly.get_mut("pcap").unwrap().decapsulated += 1;
+    assert!(wrong.check().unwrap_err().to_string().contains("offered to pcap"));
+}
+
+#[test]
+fn nothing_changes_where_an_output_cannot_be_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let nobody = Allowed::new(Some(std::iter::empty::<Vni>().collect()), None).unwrap();
+    let fails = |add: Vec<OutputPlan>, remove: &[&str], pipeline: &mut Pipeline| {
+        let remove = remove.iter().map(|name| (*name).to_owned()).collect();
+        let error = pipeline.apply(Changes { add, remove, allowed: Some(nobody.clone()) }).unwrap_err();
+        error.to_string()
+    };
+    let good = || output("good", &dir.path().join("good"));
+    let said = fails(vec![good(), output("bad", &file.join("x"))], &["pcap"], &mut pipeline);
+    assert!(said.starts_with("output bad: cannot write captures to "), "{said}");
+    let said = fails(vec![output("second", &dir.path().join("pcap"))], &[], &mut pipeline);
+    assert!(said.starts_with("output second: "), "{said}");
+    assert_eq!(fails(vec![good(), good()], &[], &mut pipeline), "there is an output good already");
+    assert_eq!(fails(vec![output("pcap", dir.path())], &[], &mut pipeline), "there is an output pcap already");
+    assert_eq!(fails(vec![], &["ids"], &mut pipeline), "there is no output ids");
+    let snapshot = end(pipeline);
+    assert_eq!((snapshot.outputs.len(), snapshot.partly.len(), snapshot.datagrams.unselected), (1, 0, 0));
+    assert_eq!(snapshot.outputs["pcap"].written, snapshot.datagrams.decapsulated);
+    // What was opened in vain has left nothing but its directory.
+    assert!(numbers(&dir.path().join("good"), 0).is_empty());
+}
+
+#[test]
+fn who_is_allowed_changes_with_the_outputs_and_every_frame_is_decided_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    let only = |vnis: &[u32]| Allowed::new(Some(vnis.iter().filter_map(|vni| Vni::new(*vni)).collect()), None).unwrap();
+    for round in 0..10 {
+        thread::sleep(Duration::from_millis(3));
+        let (name, other) = (format!("o{round}"), format!("o{}", round - 1));
+        let remove = if round == 0 { vec![] } else { vec![other] };
+        // Of each batch the output has all or nothing: what is allowed and where it goes change
+        // together.
+        let allowed = Some(only(if round % 2 == 0 { &[0] } else { &[0, 1] }));
+        pipeline.apply(Changes { allowed, add: vec![output(&name, &dir.path().join(&name))], remove }).unwrap();
+    }
+    let snapshot = end(pipeline);
+    let filtered = snapshot.datagrams.unselected;
+    let at = |name: String, vni| numbers(&dir.path().join(name), vni);
+    for round in 0..10 {
+        assert_gapless(&at(format!("o{round}"), 0));
+        let one = at(format!("o{round}"), 1);
+        assert_gapless(&one);
+        assert_eq!(one.is_empty(), round % 2 == 0, "round {round}");
+    }
+    assert_gapless(&at("pcap".into(), 0));
+    let all = numbers(&dir.path().join("pcap"), 1).len() as u64;
+    let session = snapshot.sessions.iter().find(|session| session.session.vni.get() == 1).unwrap();
+    assert_eq!(all, session.frames);
+    assert!(filtered > 0);
+    assert_eq!(snapshot.outputs["pcap"].filtered, filtered);
+}
