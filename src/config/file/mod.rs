@@ -13,6 +13,7 @@
 //! of all keys, which a test compares.
 
 mod fault;
+mod include;
 mod near;
 mod planned;
 mod reader;
@@ -98,13 +99,38 @@ impl Config {
         let text = Text { path: path.into(), text };
         let (root, errors) = DeTable::parse_recoverable(&text.text);
         let mut reading = Reading::new(&text);
-        if !errors.is_empty() {
-            let faults = errors.iter().map(|error| syntax::fault(error, &text, &reading)).collect();
-            return Err(ConfigError::Faults { faults: Faults::new(vec![text], faults), may_pass: false });
+        let mut syntax: Vec<Fault> = errors.iter().map(|error| syntax::fault(error, &text, &reading)).collect();
+        let mut settings = Settings::default();
+        let mut texts = Vec::new();
+        let patterns = if syntax.is_empty() { reading.include(root.get_ref()) } else { Vec::new() };
+        for included in include::read(path, &patterns) {
+            match included {
+                Ok(other) => {
+                    reading.enter(&other);
+                    let (root, errors) = DeTable::parse_recoverable(&other.text);
+                    syntax.extend(errors.iter().map(|error| syntax::fault(error, &other, &reading)));
+                    if errors.is_empty() {
+                        reading.included(root.get_ref(), &mut settings.session);
+                    }
+                    texts.push(other);
+                }
+                Err((fault, span)) => {
+                    reading.enter(&text);
+                    reading.fault(fault, span, None);
+                }
+            }
         }
-        let settings = reading.settings(root.get_ref());
-        let Reading { faults, failed, .. } = reading;
-        Ok(Self { settings, texts: vec![text], faults, failed })
+        reading.enter(&text);
+        if syntax.is_empty() {
+            reading.settings(root.get_ref(), &mut settings);
+        }
+        texts.insert(0, text);
+        if !syntax.is_empty() {
+            return Err(ConfigError::Faults { faults: Faults::new(texts, syntax), may_pass: false });
+        }
+        let Reading { faults, failed, origins, .. } = reading;
+        settings.origins = origins;
+        Ok(Self { settings, texts, faults, failed })
     }
 
     /// Returns the values that cannot be taken, if there are any.

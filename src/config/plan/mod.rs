@@ -1,8 +1,10 @@
 //! The plan of `vxtap run` follows from settings and facts of the host. It is worked out, and
 //! nothing else is done: no file, no socket, no limit is touched.
 
+mod expressions;
 mod listen;
 mod outputs;
+mod policy;
 mod queue;
 mod ranges;
 mod receive;
@@ -15,6 +17,7 @@ use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::key;
 use super::settings::Settings;
+use self::expressions::Expressions;
 use crate::host::HostFacts;
 use crate::pipeline::PipelinePlan;
 use crate::source::{Allowed, SourcePlan};
@@ -66,11 +69,15 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     }
     wrong.extend(redirect::check(settings).err());
     let queue = queue::bytes(settings, host, udp.workers);
+    let mut expressions = Expressions::default();
+    let outputs = outputs::plan(settings, host, udp.workers, queue, &mut expressions, &mut wrong);
+    let policy = policy::plan(settings, &outputs, &mut expressions, &mut wrong);
     let pipeline = PipelinePlan {
         reserved_bits: settings.receive.reserved_bits,
         max_sessions: settings.sessions.max,
         count: settings.run.count,
-        outputs: outputs::plan(settings, host, udp.workers, queue, &mut wrong),
+        policy,
+        outputs: outputs.outputs,
     };
     wrong.extend(queue::check(settings, host, queue, pipeline.queue_memory(udp.workers) as u64).err());
     let allow = sessions::plan(settings).unwrap_or_else(|error| {
