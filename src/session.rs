@@ -38,6 +38,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,26 @@ impl Words {
     fn numbers(&self) -> (u128, u64, u32) {
         (u128::from_ne_bytes(self.source), u64::from_ne_bytes(self.scope), self.rest)
     }
+
+    /// Returns a place for these words in a table of 256.
+    #[inline]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "all bits of the source are mixed in")]
+    pub(crate) fn slot(&self) -> usize {
+        let (source, scope, rest) = self.numbers();
+        let mixed = (source as u64).rotate_left(32) ^ (source >> 64) as u64 ^ scope ^ u64::from(rest);
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+    }
+}
+
+/// The name and the description that people gave a session. Nothing that tells sessions apart is
+/// derived from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Label {
+    /// The name, which is in paths.
+    pub name: Option<Arc<str>>,
+    /// The description.
+    pub description: Option<Arc<str>>,
 }
 
 /// All words are compared at once. Sessions rarely differ in the first, so a branch behind each

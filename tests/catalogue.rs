@@ -28,7 +28,10 @@ fn table(title: &str, prefix: &str, readings: impl IntoIterator<Item = Reading>)
 
 /// Returns an equation, with counters by reason as sums.
 fn equation(equation: Equation, terms: &[Reading]) -> String {
-    words(equation, terms, None).replace("dropped", "Σ dropped[reason]").replace("sessions.", "Σ sessions[].")
+    words(equation, terms, None)
+        .replace("dropped", "Σ dropped[reason]")
+        .replace("filtered_by", "Σ filtered_by[reason]")
+        .replace("sessions.", "Σ sessions[].")
 }
 
 /// Returns what is between the marks in the document.

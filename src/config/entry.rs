@@ -44,7 +44,8 @@ impl SessionEntry {
     /// Says whether the frames go to all outputs, whole.
     #[must_use]
     pub(crate) fn is_plain(&self) -> bool {
-        let Self { name: _, description: _, source: _, vni: _, scope: _, port: _, outputs, drop, snaplen, filter } = self;
+        let Self { name: _, description: _, source: _, vni: _, scope: _, port: _, outputs, drop, snaplen, filter } =
+            self;
         outputs.is_none() && !drop && snaplen.is_none() && filter.is_none()
     }
 }

@@ -220,7 +220,9 @@ pub enum PlanError {
         name: String,
     },
     /// No session comes as far as an entry.
-    #[error("no session comes to this entry, for one before takes all of its sessions; put it before that one, or leave it out")]
+    #[error(
+        "no session comes to this entry, for one before takes all of its sessions; put it before that one, or leave it out"
+    )]
     Unreachable {
         /// The entry.
         said: Said,

@@ -32,7 +32,7 @@ pub(crate) use chunk::{CHUNK_MEMORY, Run};
 
 use self::losses::Losses;
 use self::waiting::Waiting;
-use crate::ledger::{OutputCounters, OutputDrop, WorkerCounters};
+use crate::ledger::{Filtered, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
 use crate::route::SessionId;
 
@@ -219,8 +219,21 @@ impl Lane {
     /// Offers a frame to the output: it is written, or counted as dropped.
     #[inline]
     pub(crate) fn offer(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
+        self.offer_beginning(session, timestamp, frame, orig_len, usize::MAX);
+    }
+
+    /// Offers a frame of which `most` bytes are kept at most, to an output that may keep fewer.
+    #[inline]
+    pub(crate) fn offer_beginning(
+        &mut self,
+        session: SessionId,
+        timestamp: Timestamp,
+        frame: &[u8],
+        orig_len: u32,
+        most: usize,
+    ) {
         self.counters.offered.add(1);
-        let kept = frame.get(..self.plan.snaplen).unwrap_or(frame);
+        let kept = frame.get(..self.plan.snaplen.min(most)).unwrap_or(frame);
         let Some(chunk) = self.room_for(kept.len()) else {
             return self.lose(session);
         };
@@ -230,11 +243,12 @@ impl Lane {
         }
     }
 
-    /// Counts `frames` that the configuration keeps out of the output.
+    /// Counts `frames` that the configuration keeps out of the output, for this reason.
     #[inline]
-    pub(crate) fn filter(&self, frames: u64) {
+    pub(crate) fn filter(&self, reason: Filtered, frames: u64) {
         self.counters.offered.add(frames);
         self.counters.filtered.add(frames);
+        self.counters.filtered_by(reason).add(frames);
     }
 
     /// Counts a frame for which there is no chunk.

@@ -77,17 +77,25 @@ pub enum Equation {
     Offers,
     /// Says what became of an output's frames.
     Frames,
+    /// Says why frames were kept out of an output.
+    Filtered,
 }
 
 impl Equation {
     /// All of them, in the order in which they are checked.
-    pub const ALL: [Equation; 5] =
-        [Equation::Datagrams, Equation::Rings, Equation::Sessions, Equation::Offers, Equation::Frames];
+    pub const ALL: [Equation; 6] = [
+        Equation::Datagrams,
+        Equation::Rings,
+        Equation::Sessions,
+        Equation::Offers,
+        Equation::Frames,
+        Equation::Filtered,
+    ];
 
     /// Says whether the equation holds for each output by itself.
     #[must_use]
     pub const fn is_of_outputs(self) -> bool {
-        matches!(self, Equation::Offers | Equation::Frames)
+        matches!(self, Equation::Offers | Equation::Frames | Equation::Filtered)
     }
 }
 
@@ -119,6 +127,8 @@ pub struct Facts {
     pub right: &'static [Equation],
     /// Its line in the table.
     pub row: Option<Row>,
+    /// True where a counter by reason has a key in JSON only where it is not zero.
+    pub sparse: bool,
     /// The warning of a running sensor in which the number has grown.
     pub warning: Option<&'static str>,
     /// It counts what moved from the first counter to the second, if there is one: neither falls
@@ -132,7 +142,7 @@ impl Facts {
     #[must_use]
     pub(crate) const fn of(unit: Unit) -> Self {
         let (kind, weight) = (Kind::Monotonic, Weight::Plain);
-        Self { unit, kind, weight, left: &[], right: &[], row: None, warning: None, moves: None }
+        Self { unit, kind, weight, left: &[], right: &[], row: None, sparse: false, warning: None, moves: None }
     }
 
     /// It is a gauge.
@@ -163,6 +173,12 @@ impl Facts {
     #[must_use]
     pub(crate) const fn row_if_any(self, rank: u8, name: &'static str, note: &'static str) -> Self {
         Self { row: Some(Row { rank, name, note, always: false }), ..self }
+    }
+
+    /// It has no key in JSON where it is zero.
+    #[must_use]
+    pub(crate) const fn sparse(self) -> Self {
+        Self { sparse: true, ..self }
     }
 
     /// It has this weight.
@@ -268,7 +284,7 @@ impl Sides {
 }
 
 /// Readings as an object of JSON, in which groups and counters by reason are objects of their own.
-/// A counter of moves has a key where it is not zero.
+/// A counter of moves has a key where it is not zero, and so has one that is sparse.
 pub(super) struct Object<'a> {
     pub(super) readings: &'a [Reading],
     /// The number on its way, which has a key where it is not zero.
@@ -312,7 +328,8 @@ impl Serialize for Reasons<'_> {
 }
 
 fn entries<M: SerializeMap>(readings: &[Reading], map: &mut M) -> Result<(), M::Error> {
-    for counter in readings.chunk_by(|a, b| a.label == b.label) {
+    let shown: Vec<_> = readings.iter().filter(|reading| reading.value > 0 || !reading.facts.sparse).cloned().collect();
+    for counter in shown.chunk_by(|a, b| a.label == b.label) {
         match counter {
             [Reading { value: 0, facts: Facts { moves: Some(_), .. }, .. }] => {}
             [Reading { reason: None, label, value, .. }, ..] => map.serialize_entry(label, value)?,

@@ -19,7 +19,7 @@ use super::busiest::Busiest;
 use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
 use super::counter::{ByReason, Counter};
 use super::presence::{Decapsulates, Presence};
-use super::reasons::{NotRedirected, OutputDrop};
+use super::reasons::{Filtered, NotRedirected, OutputDrop};
 use super::sessions::SessionCounts;
 use crate::wire::DropReason;
 
@@ -162,8 +162,8 @@ counters! {
         reserved_bits: Counter = FRAMES.row_if_any(110, "reserved_bits", "set in the VXLAN header, accepted");
         /// Frames that arrived cut: the inner IP header tells of more bytes than came.
         cut_by_mirror: Counter = FRAMES.row_if_any(120, "cut_by_mirror", "frames that arrived truncated");
-        /// Frames of sessions that are not allowed, by VNI or source; each is also `filtered` in
-        /// every output.
+        /// Frames of sessions that are not allowed, by VNI or source, or that are to be dropped;
+        /// each is also `filtered` in every output.
         unselected: Counter = FRAMES
             .weight(Weight::Besides)
             .right(&[Equation::Sessions])
@@ -233,7 +233,11 @@ counters! {
         /// Bytes of the frames written, as far as they were kept.
         written_bytes: Counter = BYTES;
         /// Frames that the configuration keeps out of the output.
-        filtered: Counter = FRAMES.right(&[Equation::Frames]).row(30, "filtered", "");
+        filtered: Counter =
+            FRAMES.right(&[Equation::Frames]).left(&[Equation::Filtered]).row(30, "filtered", "");
+        /// Frames that the configuration keeps out of the output, by reason.
+        filtered_by: ByReason<Filtered, { Filtered::ALL.len() }> =
+            FRAMES.right(&[Equation::Filtered]).sparse().row_if_any(31, "filtered ", "of them");
         /// Frames that the output lost, by reason.
         dropped: ByReason<OutputDrop, { OutputDrop::ALL.len() }> =
             FRAMES.right(&[Equation::Frames]).row_if_any(40, "dropped ", "");
@@ -304,6 +308,13 @@ impl Decapsulates for WorkerCounters {
 }
 
 impl OutputCounters {
+    /// The counter of frames filtered for `reason`.
+    #[inline]
+    #[must_use]
+    pub(crate) fn filtered_by(&self, reason: Filtered) -> &Counter {
+        self.filtered_by.of(reason)
+    }
+
     /// The counter of frames dropped for `reason`.
     #[inline]
     #[must_use]

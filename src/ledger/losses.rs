@@ -65,11 +65,13 @@ impl Losses {
             let mut sum = 0;
             for reading in output.shown() {
                 let Some(reason) = reading.reason else { continue };
-                if reading.facts.weight == Weight::Besides {
-                    besides.push((format!("{name} {reason}"), reading.value));
-                } else {
-                    lost.push((Place::Output(name.clone(), reason), reading.value));
-                    sum += reading.value;
+                match reading.facts.weight {
+                    Weight::Lost | Weight::Failed => {
+                        lost.push((Place::Output(name.clone(), reason), reading.value));
+                        sum += reading.value;
+                    }
+                    Weight::Besides => besides.push((format!("{name} {reason}"), reading.value)),
+                    Weight::Plain => {}
                 }
             }
             most = most.max(sum);

@@ -36,7 +36,7 @@ pub use equation::words;
 pub use live::Ledger;
 pub use losses::Losses;
 pub use outputs::{Output, Outputs};
-pub(crate) use reasons::NotRedirected;
 pub use reasons::OutputDrop;
+pub(crate) use reasons::{Filtered, NotRedirected};
 pub(crate) use sessions::{Seat, SessionCounts};
 pub use snapshot::Snapshot;

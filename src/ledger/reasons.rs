@@ -46,6 +46,31 @@ reasons! {
     }
 }
 
+reasons! {
+    /// The reason why the configuration keeps a frame out of an output.
+    pub enum Filtered {
+        /// The session is not for this output: it is not allowed, its plan drops it or names other
+        /// outputs, or the output does not take its VNI.
+        Session = "session",
+        /// Another of the equal outputs has the conversation.
+        Share = "share",
+        /// A rule of the session rejects the packet, or no rule accepts it.
+        Rule = "rule",
+        /// A filter expression, of the session or of the output, does not match.
+        Expression = "expression",
+        /// The packet came before, by this session or another of its group.
+        Duplicate = "duplicate",
+        /// The packet is beyond what is kept of its flow.
+        Cutoff = "cutoff",
+    }
+}
+
+impl Weighed for Filtered {
+    fn facts(self, shared: Facts) -> Facts {
+        shared
+    }
+}
+
 impl Weighed for NotRedirected {
     fn facts(self, shared: Facts) -> Facts {
         shared

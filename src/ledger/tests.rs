@@ -52,6 +52,7 @@ fn filled() -> Snapshot {
     let (lane, sink) = (pcap.end(), pcap.end());
     lane.offered.add(2_134_567);
     lane.filtered.add(100_000);
+    lane.filtered_by(Filtered::Session).add(100_000);
     lane.snapped.add(51);
     let mut dropped = 0;
     for (n, reason) in (1..).zip(OutputDrop::ALL) {
@@ -158,13 +159,14 @@ fn what_was_lost_comes_first_and_with_the_last_line() {
 
 #[test]
 fn every_equation_is_checked() {
-    let break_it: [fn(&mut Snapshot); 6] = [
+    let break_it: [fn(&mut Snapshot); 7] = [
         |s| s.datagrams.fast_path.taken += 1,
         |s| s.datagrams.decapsulated += 1,
         |s| s.sessions.clear(),
         |s| s.datagrams.unselected += 1,
         |s| s.outputs.values_mut().for_each(|o| o.written += 1),
         |s| s.outputs.values_mut().for_each(|o| (o.offered, o.filtered) = (o.offered + 1, o.filtered + 1)),
+        |s| s.outputs.values_mut().for_each(|o| *o.filtered_by.entry("rule").or_default() += 1),
     ];
     for change in break_it {
         let (ledger, sessions) = sample();
@@ -219,7 +221,10 @@ fn receive(worker: &WorkerCounters, lane: &OutputCounters, to_sink: &Sender<u64>
         }
         lane.offered.add(1);
         match n % 3 {
-            0 => lane.filtered.add(1),
+            0 => {
+                lane.filtered.add(1);
+                lane.filtered_by(Filtered::Share).add(1);
+            }
             1 => lane.dropped(OutputDrop::LaneFull).add(1),
             _ => to_sink.send(1).unwrap(),
         }

@@ -16,7 +16,6 @@
 use std::error::Error;
 use std::io;
 
-use super::outlet::Outlet;
 use super::step::Step;
 use crate::ledger::{NotRedirected, OutputCounters, OutputDrop};
 use crate::route::SessionId;
@@ -92,9 +91,9 @@ impl Bypass {
             counters.overflow.bytes.add(new.overflow_bytes);
         }
         for outlet in &mut step.outlets {
-            match outlet {
-                Outlet::Lane { lane, .. } => lane.no_room(new.uncopied),
-                Outlet::Bypassed { counters, .. } => {
+            match &outlet.bypassed {
+                None => outlet.lane.no_room(new.uncopied),
+                Some(counters) => {
                     counters.offered.add(new.uncopied);
                     self.outcome(counters);
                 }
@@ -132,9 +131,9 @@ impl Bypass {
         let redirected = self.before.redirect;
         self.lost = redirected.redirected.saturating_sub(redirected.entered);
         for outlet in &mut step.outlets {
-            match outlet {
-                Outlet::Lane { lane, .. } => lane.tell(SessionId::OVERFLOW, redirected.overflow),
-                Outlet::Bypassed { counters, .. } => self.outcome(counters),
+            match &outlet.bypassed {
+                None => outlet.lane.tell(SessionId::OVERFLOW, redirected.overflow),
+                Some(counters) => self.outcome(counters),
             }
         }
         let Some(account) = &mut self.account else { return taken_over };
@@ -145,8 +144,8 @@ impl Bypass {
                 step.counters.overflow.bytes.add(bytes);
             }
             for outlet in &mut step.outlets {
-                if let Outlet::Lane { lane, .. } = outlet {
-                    lane.tell(id, frames);
+                if outlet.bypassed.is_none() {
+                    outlet.lane.tell(id, frames);
                 }
             }
         }
@@ -167,6 +166,7 @@ impl Feeder for Redirect {
 #[cfg(test)]
 mod tests {
     use super::super::decap::ReservedBits;
+    use super::super::outlet::Outlet;
     use super::super::worker::Worker;
     use super::super::worker::tests::payload;
     use super::*;

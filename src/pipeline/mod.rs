@@ -27,6 +27,7 @@ use self::step::Step;
 use self::worker::{Ended, Why, Worker};
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
+use crate::route::policy::Policy;
 use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
 use crate::source::{Allowed, Front, LiveSource};
@@ -40,6 +41,8 @@ pub struct PipelinePlan {
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
     pub count: Option<u64>,
+    /// What becomes of each session's frames.
+    pub policy: Arc<Policy>,
     /// The outputs.
     pub outputs: Vec<OutputPlan>,
 }
@@ -124,7 +127,8 @@ impl Pipeline {
         let mut changes = Vec::with_capacity(sources.len());
         for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
-            let step = Step::new(plan.reserved_bits, Arc::clone(allowed), sessions, outlets, counters);
+            let mut step = Step::new(plan.reserved_bits, Arc::clone(allowed), sessions, outlets, counters);
+            step.adopt(Arc::clone(&plan.policy));
             let (change, heard) = bounded(1);
             changes.push(change);
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone()).hears(heard);

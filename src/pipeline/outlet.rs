@@ -3,36 +3,30 @@
 use std::sync::Arc;
 
 use crate::lane::Lane;
-use crate::ledger::OutputCounters;
+use crate::ledger::{Filtered, OutputCounters};
+use crate::route::policy::{OutputNumber, SessionPlan};
 use crate::route::{Candidate, Selection, SessionId};
 use crate::source::Datagram;
 use crate::wire::Decapsulated;
 
 /// A worker's way into one output.
 #[derive(Debug)]
-pub enum Outlet {
-    /// Every frame comes by the worker.
-    Lane {
-        /// The frames that the output takes.
-        selection: Selection,
-        /// The lane by which they enter it.
-        lane: Lane,
-    },
-    /// Some frames reach the output in front of the worker, which sees a copy of them, or nothing.
-    Bypassed {
-        /// The frames that the output takes, of those that come by the worker.
-        selection: Selection,
-        /// The lane by which these enter it.
-        lane: Lane,
-        /// The counters of what became of the frames that go by.
-        counters: Arc<OutputCounters>,
-    },
+pub struct Outlet {
+    /// The number by which the plans of the policy know the output.
+    pub number: OutputNumber,
+    /// The frames that the output takes, of those that come by the worker.
+    pub selection: Selection,
+    /// The lane by which they enter it.
+    pub lane: Lane,
+    /// Where some frames reach the output in front of the worker, which sees a copy of them or
+    /// nothing: the counters of what became of these.
+    pub bypassed: Option<Arc<OutputCounters>>,
 }
 
 /// Makes an outlet into a lane that takes every frame.
 impl From<Lane> for Outlet {
     fn from(lane: Lane) -> Self {
-        Self::Lane { selection: Selection::default(), lane }
+        Self { number: OutputNumber::UNKNOWN, selection: Selection::default(), lane, bypassed: None }
     }
 }
 
@@ -40,25 +34,7 @@ impl Outlet {
     /// Makes it an outlet that some frames go by. `counters` count what became of these.
     #[must_use]
     pub(super) fn bypassed(self, counters: Arc<OutputCounters>) -> Self {
-        match self {
-            Self::Lane { selection, lane } | Self::Bypassed { selection, lane, .. } => {
-                Self::Bypassed { selection, lane, counters }
-            }
-        }
-    }
-
-    /// Lends the lane of the outlet, to look at it.
-    pub(super) fn lane_ref(&self) -> &Lane {
-        match self {
-            Self::Lane { lane, .. } | Self::Bypassed { lane, .. } => lane,
-        }
-    }
-
-    /// Lends the lane of the outlet.
-    pub(crate) fn lane(&mut self) -> &mut Lane {
-        match self {
-            Self::Lane { lane, .. } | Self::Bypassed { lane, .. } => lane,
-        }
+        Self { bypassed: Some(counters), ..self }
     }
 
     /// Offers a frame to the output, which writes it, or counts why not.
@@ -70,14 +46,52 @@ impl Outlet {
         inner: &Decapsulated<'a>,
         candidate: &mut Candidate<'a>,
     ) {
-        let (selection, lane) = match self {
-            Self::Bypassed { counters, .. } if datagram.delivered => return counters.offered.add(1),
-            Self::Lane { selection, lane } | Self::Bypassed { selection, lane, .. } => (selection, lane),
-        };
-        if selection.takes(candidate) {
-            lane.offer(session, datagram.timestamp, inner.frame, inner.original);
-        } else {
-            lane.filter(1);
+        if self.has_had(datagram) {
+            return;
+        }
+        match self.selection.refuses(candidate) {
+            None => self.lane.offer(session, datagram.timestamp, inner.frame, inner.original),
+            Some(reason) => self.lane.filter(reason, 1),
+        }
+    }
+
+    /// Offers a frame of a session with this plan, of which `most` bytes are kept at most.
+    pub(super) fn offer_by<'a>(
+        &mut self,
+        (plan, most): (&SessionPlan, usize),
+        session: SessionId,
+        datagram: &Datagram<'a>,
+        inner: &Decapsulated<'a>,
+        candidate: &mut Candidate<'a>,
+    ) {
+        if self.has_had(datagram) {
+            return;
+        }
+        let is_for = plan.outputs.contains(self.number);
+        let reason = if is_for { self.selection.refuses(candidate) } else { Some(Filtered::Session) };
+        match reason {
+            None => self.lane.offer_beginning(session, datagram.timestamp, inner.frame, inner.original, most),
+            Some(reason) => self.lane.filter(reason, 1),
+        }
+    }
+
+    /// Counts a frame that the configuration keeps out of the output, for this reason.
+    pub(super) fn filter(&mut self, datagram: &Datagram<'_>, reason: Filtered) {
+        if !self.has_had(datagram) {
+            self.lane.filter(reason, 1);
+        }
+    }
+
+    /// Says whether the frame has reached the output in front of the worker, and if so counts it as
+    /// offered.
+    #[inline]
+    fn has_had(&self, datagram: &Datagram<'_>) -> bool {
+        match &self.bypassed {
+            Some(counters) if datagram.delivered => {
+                counters.offered.add(1);
+                true
+            }
+            _ => false,
         }
     }
 }

@@ -124,7 +124,7 @@ impl OutputPlan {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
         let name = self.name.as_str().into();
-        let outlet = |lane: Lane| Outlet::Lane { selection: self.selection.clone(), lane: lane.into_output(&name) };
+        let outlet = |lane: Lane| Outlet { selection: self.selection.clone(), ..Outlet::from(lane.into_output(&name)) };
         let mut outlets: Vec<Outlet> = lanes.into_iter().map(outlet).collect();
         let thread = match &self.to {
             Destination::Files(plan) => {

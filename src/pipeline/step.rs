@@ -1,20 +1,22 @@
-//! The step of a worker: it decapsulates one datagram, finds its session, and offers the frame to
-//! every output.
+//! The step of a worker: it decapsulates one datagram, finds its session with the plan for it, and
+//! offers the frame to the outputs.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::decap::{ReservedBits, decapsulate};
 use super::outlet::Outlet;
-use crate::ledger::WorkerCounters;
-use crate::route::{Candidate, SessionId, SessionTable};
+use crate::ledger::{Filtered, WorkerCounters};
+use crate::route::policy::{PlanNumber, Policy};
+use crate::route::{Candidate, Seen, SessionId, SessionTable, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
+use crate::wire::Decapsulated;
 
 /// Takes datagrams to the outputs.
 #[derive(Debug)]
 pub struct Step {
-    policy: ReservedBits,
+    reserved_bits: ReservedBits,
     pub(super) allowed: Arc<Allowed>,
     pub(super) sessions: SessionTable,
     pub(super) outlets: Vec<Outlet>,
@@ -22,28 +24,41 @@ pub struct Step {
 }
 
 impl Step {
-    /// Makes a step from datagrams of the sessions that are allowed to `outlets`.
+    /// Makes a step from datagrams of the sessions that are allowed to `outlets`. The frames of all
+    /// sessions go to all outputs.
     #[must_use]
     pub fn new(
-        policy: ReservedBits,
+        reserved_bits: ReservedBits,
         allowed: Arc<Allowed>,
         mut sessions: SessionTable,
         mut outlets: Vec<Outlet>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
         sessions.count_in(Arc::clone(&counters.sessions));
-        outlets.iter_mut().for_each(|outlet| outlet.lane().attach(&counters));
-        Self { policy, allowed, sessions, outlets, counters }
+        outlets.iter_mut().for_each(|outlet| outlet.lane.attach(&counters));
+        Self { reserved_bits, allowed, sessions, outlets, counters }
     }
 
-    /// Decapsulates a datagram, finds its session and offers the frame to every output. Counts the
+    /// Treats frames by this policy from now on. Called between batches.
+    pub fn adopt(&mut self, policy: Arc<Policy>) {
+        self.sessions.adopt(policy);
+        self.number_outlets();
+    }
+
+    /// Gives each outlet the number that its output has in the policy.
+    pub(super) fn number_outlets(&mut self) {
+        let policy = self.sessions.policy();
+        self.outlets.iter_mut().for_each(|outlet| outlet.number = policy.number_of_output(outlet.lane.output()));
+    }
+
+    /// Decapsulates a datagram, finds its session and offers the frame to the outputs. Counts the
     /// datagram, whatever it is.
     #[inline]
     pub fn datagram(&mut self, datagram: &Datagram<'_>) {
         let counters = &*self.counters;
         counters.received.add(1);
         counters.received_bytes.add(datagram.length as u64);
-        let inner = match decapsulate(datagram, self.policy) {
+        let inner = match decapsulate(datagram, self.reserved_bits) {
             Ok(inner) => inner,
             Err(reason) => return counters.dropped(reason).add(1),
         };
@@ -57,9 +72,6 @@ impl Step {
             counters.unselected_vnis.add(inner.vni);
             return self.unselected(1);
         }
-        if inner.original > inner.arrived {
-            counters.cut_by_mirror.add(1);
-        }
         // A capture says the link type once, for all frames of its session.
         debug_assert_eq!(inner.link_type, datagram.encapsulation.link_type());
         let session = Session {
@@ -68,14 +80,36 @@ impl Step {
             scope: inner.scope,
             vni: inner.vni,
         };
-        let session = self.sessions.find_and_count(session, inner.arrived as usize, datagram.timestamp);
-        if session == SessionId::OVERFLOW {
-            counters.overflow.frames.add(1);
-            counters.overflow.bytes.add(u64::from(inner.arrived));
+        let seen = self.sessions.see(&session, datagram.port, inner.arrived as usize, datagram.timestamp);
+        if seen.plan != PlanNumber::PLAIN {
+            return self.by_plan(seen, datagram, &inner);
         }
+        count_session(counters, seen.id, &inner);
         let mut candidate = Candidate::new(&inner);
         for outlet in &mut self.outlets {
-            outlet.offer(session, datagram, &inner, &mut candidate);
+            outlet.offer(seen.id, datagram, &inner, &mut candidate);
+        }
+    }
+
+    /// Does with a frame what the plan of its session says.
+    #[inline(never)]
+    fn by_plan<'a>(&mut self, seen: Seen, datagram: &Datagram<'a>, inner: &Decapsulated<'a>) {
+        let counters = &*self.counters;
+        if seen.plan == PlanNumber::DROP {
+            counters.unselected_vnis.add(inner.vni);
+            counters.unselected.add(1);
+            return self.outlets.iter_mut().for_each(|outlet| outlet.filter(datagram, Filtered::Session));
+        }
+        count_session(counters, seen.id, inner);
+        let plan = self.sessions.policy().plan(seen.plan);
+        let mut candidate = Candidate::new(inner);
+        match verdict(plan, &mut candidate) {
+            Ok(most) => {
+                for outlet in &mut self.outlets {
+                    outlet.offer_by((plan, most), seen.id, datagram, inner, &mut candidate);
+                }
+            }
+            Err(reason) => self.outlets.iter_mut().for_each(|outlet| outlet.filter(datagram, reason)),
         }
     }
 
@@ -83,12 +117,110 @@ impl Step {
     pub(super) fn unselected(&mut self, frames: u64) {
         self.counters.unselected.add(frames);
         for outlet in &mut self.outlets {
-            outlet.lane().filter(frames);
+            outlet.lane.filter(Filtered::Session, frames);
         }
     }
 
     /// Hands over chunks that have lingered, and returns when the next one will have.
     pub(crate) fn tend(&mut self, now: Instant) -> Option<Instant> {
-        self.outlets.iter_mut().filter_map(|outlet| outlet.lane().tend(now)).min()
+        self.outlets.iter_mut().filter_map(|outlet| outlet.lane.tend(now)).min()
+    }
+}
+
+/// Counts what a session's frame is, where it is not as most are.
+#[inline]
+fn count_session(counters: &WorkerCounters, session: SessionId, inner: &Decapsulated<'_>) {
+    if inner.original > inner.arrived {
+        counters.cut_by_mirror.add(1);
+    }
+    if session == SessionId::OVERFLOW {
+        counters.overflow.frames.add(1);
+        counters.overflow.bytes.add(u64::from(inner.arrived));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::worker::tests::payload;
+    use super::*;
+    use crate::lane::{LanePlan, lanes};
+    use crate::ledger::{Ledger, Output, Snapshot};
+    use crate::record::{Timestamp, pcap};
+    use crate::route::policy::{Entry, Match, OutputNumber, SessionPlan};
+    use crate::route::{Expression, Registry};
+    use crate::wire::Vni;
+
+    #[test]
+    fn frames_go_where_the_plan_of_their_session_says() {
+        let mut ledger = Ledger::default();
+        let counters = ledger.worker();
+        let registry = Arc::new(Registry::new(8));
+        let (mut outlets, mut inboxes, mut sinks) = (Vec::new(), Vec::new(), Vec::new());
+        for name in ["ids", "evidence"] {
+            let mut output = Output { name: name.into(), ends: Vec::new() };
+            let (mut lanes, inbox) = lanes(LanePlan::default(), vec![output.end()]);
+            sinks.push(output.end());
+            ledger.outputs.push(output);
+            outlets.push(Outlet::from(lanes.remove(0).into_output(&name.into())));
+            inboxes.push(inbox);
+        }
+        let entry = |vni, plan| {
+            let sessions = Match { vnis: Some(Vni::new(vni).into_iter().collect()), ..Match::default() };
+            Entry { sessions, plan }
+        };
+        let only = |number| OutputNumber::new(number).into_iter().collect();
+        let nothing = Expression::new("greater 101").unwrap();
+        let entries = vec![
+            entry(1, SessionPlan { drop: true, ..SessionPlan::default() }),
+            entry(2, SessionPlan { outputs: only(0), ..SessionPlan::default() }),
+            entry(3, SessionPlan { outputs: only(1), snaplen: Some(64), ..SessionPlan::default() }),
+            entry(5, SessionPlan { expression: Some(Arc::new(nothing)), ..SessionPlan::default() }),
+        ];
+        let policy = Policy::new(entries, ["evidence", "ids"].map(Into::into).to_vec());
+        let table = SessionTable::new(Arc::clone(&registry));
+        let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, outlets, counters);
+        let send = |step: &mut Step, vni| {
+            let payload = payload(vni, 100);
+            let timestamp = Timestamp::from_ns(1);
+            step.datagram(&Datagram { payload: &payload, length: payload.len(), timestamp, ..Datagram::empty() });
+        };
+        step.adopt(Arc::new(policy.unwrap()));
+        for vni in [1, 2, 3, 4, 1, 2, 3, 4, 5] {
+            send(&mut step, vni);
+        }
+        // From now on the frames of all go to all.
+        step.adopt(Arc::default());
+        for vni in 1..=4 {
+            send(&mut step, vni);
+        }
+        drop(step);
+        let mut lengths = Vec::new();
+        for (inbox, sink) in inboxes.iter().zip(sinks) {
+            let chunks: Vec<_> = inbox.full.try_iter().collect();
+            let runs = chunks.iter().flat_map(|chunk| chunk.runs());
+            let records = runs.flat_map(|(run, bytes)| {
+                let vni = registry.session(run.session).unwrap().vni.get();
+                pcap::records(bytes).map(move |record| (vni, record.frame.len(), record.orig_len))
+            });
+            let records: Vec<_> = records.collect();
+            sink.written.add(records.len() as u64);
+            lengths.push(records);
+        }
+        let after = [1, 2, 3, 4].map(|vni| (vni, 100, 100));
+        let evidence = [(2, 100, 100), (4, 100, 100), (2, 100, 100), (4, 100, 100)];
+        assert_eq!(lengths[1], [&evidence[..], &after].concat());
+        let ids = [(3, 64, 100), (4, 100, 100), (3, 64, 100), (4, 100, 100)];
+        assert_eq!(lengths[0], [&ids[..], &after].concat());
+        let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(registry.sessions()));
+        snapshot.check().unwrap();
+        assert_eq!((snapshot.datagrams.received, snapshot.datagrams.unselected), (13, 2));
+        for (name, filtered, snapped) in [("evidence", 4, 0), ("ids", 4, 2)] {
+            let output = &snapshot.outputs[name];
+            let by = ["session", "expression"].map(|reason| output.filtered_by[reason]);
+            assert_eq!((output.filtered, by, output.snapped), (filtered + 1, [filtered, 1], snapped), "{name}");
+        }
+        let vnis: Vec<_> = snapshot.unselected_vnis.iter().map(|vni| (vni.vni, vni.frames)).collect();
+        assert_eq!(vnis, [(1, 2)]);
+        assert_eq!(registry.count(), 5);
     }
 }

@@ -16,7 +16,13 @@ fn to_files(dir: &Path) -> PipelinePlan {
         lane: LanePlan { chunks: 2, when_full: WhenFull::Wait, ..LanePlan::default() },
         to: Destination::Files(plan(dir)),
     };
-    PipelinePlan { reserved_bits: ReservedBits::Accept, max_sessions: 10, count: None, outputs: vec![output] }
+    PipelinePlan {
+        reserved_bits: ReservedBits::Accept,
+        max_sessions: 10,
+        count: None,
+        policy: Arc::default(),
+        outputs: vec![output],
+    }
 }
 
 #[test]

@@ -1,17 +1,24 @@
-//! Routing says which mirror session a frame belongs to, and which outputs want it.
+//! Routing says which mirror session a frame belongs to, what becomes of the session's frames, and
+//! which outputs want them.
 //!
 //! Each worker has a [`SessionTable`] of its own, which is looked up without a lock. The shared
 //! [`Registry`] gives a session its number when any worker sees it first, so that one session which
-//! two workers receive is still one session for the outputs.
+//! two workers receive is still one session for the outputs. The [`policy`] has the plan of each
+//! session, and most sessions have the plain one, by which a frame is offered to every output.
+//! Other plans give a verdict for each frame.
 
 mod filter;
 mod id;
+pub mod policy;
 mod registry;
 mod selection;
 mod table;
+mod verdict;
 
 pub use filter::{CompileError, Expression};
 pub use id::SessionId;
 pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};
+pub(crate) use table::Seen;
 pub use table::SessionTable;
+pub(crate) use verdict::verdict;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::filter::Expression;
+use crate::ledger::Filtered;
 use crate::wire::{Decapsulated, LinkType, Vni, VniSet, flow};
 
 /// The frames that an output takes; by default all of them.
@@ -47,7 +48,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// Says whether `expression` takes the frame.
-    fn satisfies(&mut self, expression: &Arc<Expression>) -> bool {
+    pub(super) fn satisfies(&mut self, expression: &Arc<Expression>) -> bool {
         let asked = Arc::as_ptr(expression);
         match self.answer {
             Some((known, answer)) if known == asked => answer,
@@ -61,20 +62,25 @@ impl<'a> Candidate<'a> {
 }
 
 impl Selection {
-    /// Says whether the output takes this frame. Both directions of a conversation and all its
-    /// fragments are taken by the same share. A frame that is not IP is taken by the first.
+    /// Says why the output does not take this frame; nothing where it takes it. Both directions of
+    /// a conversation and all its fragments are taken by the same share. A frame that is not IP is
+    /// taken by the first.
     #[inline]
-    pub(crate) fn takes(&self, candidate: &mut Candidate<'_>) -> bool {
+    pub(crate) fn refuses(&self, candidate: &mut Candidate<'_>) -> Option<Filtered> {
         if self.vnis.as_ref().is_some_and(|vnis| !vnis.contains(candidate.vni)) {
-            return false;
+            return Some(Filtered::Session);
         }
-        let is_of_share = self.share.is_none_or(|share| {
+        let is_others = self.share.is_some_and(|share| {
             let frame = candidate.frame;
             let hash = candidate.hash.get_or_insert_with(|| flow::hosts_hash(frame));
             // The high bits of the product are a number below `of`, evenly spread.
-            hash.map_or(0, |hash| (u64::from(hash) * u64::from(share.of)) >> 32) == u64::from(share.index)
+            hash.map_or(0, |hash| (u64::from(hash) * u64::from(share.of)) >> 32) != u64::from(share.index)
         });
-        is_of_share && self.expression.as_ref().is_none_or(|expression| candidate.satisfies(expression))
+        if is_others {
+            return Some(Filtered::Share);
+        }
+        let is_unwanted = self.expression.as_ref().is_some_and(|expression| !candidate.satisfies(expression));
+        is_unwanted.then_some(Filtered::Expression)
     }
 }
 
@@ -105,7 +111,7 @@ mod tests {
         for host in 0..100 {
             let frame = frame(host);
             let mut asked = candidate(1, &frame);
-            let takers: Vec<usize> = (0..3).filter(|i| shares[*i].takes(&mut asked)).collect();
+            let takers: Vec<usize> = (0..3).filter(|i| shares[*i].refuses(&mut asked).is_none()).collect();
             assert_eq!(takers.len(), 1);
             taken[takers[0]] += 1;
         }
@@ -115,8 +121,9 @@ mod tests {
     #[test]
     fn what_is_not_ip_goes_to_the_first() {
         let mut asked = candidate(1, &[0; 60]);
-        assert!(Selection { share: Some(Share { index: 0, of: 4 }), ..Selection::default() }.takes(&mut asked));
-        assert!(!Selection { share: Some(Share { index: 1, of: 4 }), ..Selection::default() }.takes(&mut asked));
+        let mut refuses =
+            |index| Selection { share: Some(Share { index, of: 4 }), ..Selection::default() }.refuses(&mut asked);
+        assert_eq!((refuses(0), refuses(1)), (None, Some(Filtered::Share)));
     }
 
     #[test]
@@ -127,17 +134,18 @@ mod tests {
         for host in [1, 2, 3] {
             let frame = frame(host);
             let mut asked = candidate(1, &frame);
-            let answers = [&one, &other, &one, &one.clone()].map(|selection| selection.takes(&mut asked));
-            assert_eq!(answers, [host == 1, host == 2, host == 1, host == 1]);
+            let answers = [&one, &other, &one, &one.clone()].map(|selection| selection.refuses(&mut asked));
+            let answer = |wanted| if host == wanted { None } else { Some(Filtered::Expression) };
+            assert_eq!(answers, [answer(1), answer(2), answer(1), answer(1)]);
         }
     }
 
     #[test]
     fn vnis() {
         let some = Selection { vnis: Some([2, 5].into_iter().filter_map(Vni::new).collect()), ..Selection::default() };
-        for (vni, wanted) in [(2, true), (3, false), (5, true)] {
-            assert_eq!(some.takes(&mut candidate(vni, &[])), wanted);
-            assert!(Selection::default().takes(&mut candidate(vni, &[])));
+        for (vni, wanted) in [(2, None), (3, Some(Filtered::Session)), (5, None)] {
+            assert_eq!(some.refuses(&mut candidate(vni, &[])), wanted);
+            assert_eq!(Selection::default().refuses(&mut candidate(vni, &[])), None);
         }
     }
 }

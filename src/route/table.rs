@@ -4,16 +4,21 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::policy::{PlanNumber, Policy};
 use super::{Registry, SessionId};
 use crate::ledger::{Seat, SessionCounts};
 use crate::record::Timestamp;
 use crate::session::{Session, Words};
 
+/// Sessions without a number whose plan is remembered.
+const REMEMBERED: usize = 256;
+
 /// Finds the session of a frame and counts it. The table is owned by one worker: no lock, and no
 /// allocation but when a session is seen first.
 ///
 /// A full registry takes no more sessions: then one atomic load shows that a session that is not in
-/// this table is beyond the limit, so a flood of new sessions never takes the lock.
+/// this table is beyond the limit, so a flood of new sessions never takes the lock. Nor does a
+/// session whose frames go nowhere by its plan, which gets no number.
 #[derive(Debug)]
 pub struct SessionTable {
     registry: Arc<Registry>,
@@ -25,24 +30,57 @@ pub struct SessionTable {
     last: Last,
     /// The counts of the frames, by the session's number.
     counts: Arc<SessionCounts>,
+    plans: Plans,
 }
 
 /// A session as it is known again, with what belongs to it.
 #[derive(Debug)]
 struct Last {
     words: Words,
-    id: SessionId,
+    /// The port that its datagram came to, where that matters.
+    port: u16,
+    seen: Seen,
     seat: Seat,
 }
 
 const _: () = assert!(size_of::<(Words, SessionId)>() == 32);
 
+/// A frame's session, and the plan for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The number, or [`SessionId::OVERFLOW`] beyond the limit. It means nothing with
+    /// [`PlanNumber::DROP`].
+    pub id: SessionId,
+    /// The plan.
+    pub plan: PlanNumber,
+}
+
+/// What the policy was asked.
+#[derive(Debug, Default)]
+struct Plans {
+    policy: Arc<Policy>,
+    /// True where the policy has no entries: nothing is asked.
+    is_plain: bool,
+    port_mask: u16,
+    /// The plans of the sessions, by their numbers, each for the port that it was asked for last.
+    numbered: Vec<Option<(PlanNumber, u16)>>,
+    /// Plans of sessions without a number.
+    unnumbered: Vec<Option<(Words, u16, PlanNumber)>>,
+}
+
 impl SessionTable {
-    /// Makes a table that shares `registry` with the other workers'.
+    /// Makes a table that shares `registry` with the other workers'. The frames of all sessions go
+    /// to all outputs.
     #[must_use]
     pub fn new(registry: Arc<Registry>) -> Self {
-        let last = Last { words: Words::NONE, id: SessionId::OVERFLOW, seat: Seat::default() };
-        Self { registry, known: 0, ids: HashMap::default(), last, counts: Arc::default() }
+        Self {
+            registry,
+            known: 0,
+            ids: HashMap::default(),
+            last: Last::none(),
+            counts: Arc::default(),
+            plans: Plans::of(Arc::default()),
+        }
     }
 
     /// Has frames counted there from now on.
@@ -50,17 +88,38 @@ impl SessionTable {
         self.counts = counts;
     }
 
+    /// Treats frames by this policy from now on. The plan of a session is asked for when its next
+    /// frame comes.
+    pub(crate) fn adopt(&mut self, policy: Arc<Policy>) {
+        self.plans = Plans::of(policy);
+        self.last = Last::none();
+    }
+
+    /// Returns the policy.
+    #[inline]
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.plans.policy
+    }
+
     /// Returns the number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the
     /// limit. Counts a frame of `bytes` bytes received at `time`.
     #[inline]
     pub fn find_and_count(&mut self, session: Session, bytes: usize, time: Timestamp) -> SessionId {
-        self.look_up(&session);
-        // Frames beyond the limit are counted too, in a seat that no session has and nobody reads.
-        self.counts.add(self.last.seat, 1, bytes as u64, [time, time]);
-        self.last.id
+        self.see(&session, 0, bytes, time).id
     }
 
-    /// Adds what was counted elsewhere of `session`.
+    /// Finds the session and its plan, by the port that its datagram came to. Counts a frame of
+    /// `bytes` bytes received at `time`, unless it goes nowhere.
+    #[inline]
+    pub(crate) fn see(&mut self, session: &Session, port: u16, bytes: usize, time: Timestamp) -> Seen {
+        self.look_up(session, port);
+        // Frames beyond the limit are counted too, in a seat that no session has and nobody reads.
+        self.counts.add(self.last.seat, 1, bytes as u64, [time, time]);
+        self.last.seen
+    }
+
+    /// Adds what was counted elsewhere of `session`. Its frames went somewhere, so it has a number
+    /// whatever its plan is by now.
     pub(crate) fn add(
         &mut self,
         session: Session,
@@ -68,27 +127,51 @@ impl SessionTable {
         bytes: u64,
         [first, last]: [Timestamp; 2],
     ) -> SessionId {
-        self.look_up(&session);
-        let Last { id, seat, .. } = self.last;
+        let id = match self.ids.get(&session.words()) {
+            Some(id) => *id,
+            None => self.first_sight(&session),
+        };
         if id != SessionId::OVERFLOW && frames > 0 {
-            self.counts.add(seat, frames, bytes, [first, last]);
+            self.counts.add(Seat::of(id.index()), frames, bytes, [first, last]);
         }
         id
     }
 
     /// Makes `session` the one that was seen last.
     #[inline]
-    fn look_up(&mut self, session: &Session) {
-        let words = session.words();
-        if self.last.words != words {
-            let id = match self.ids.get(&words) {
-                Some(id) => *id,
-                None => self.first_sight(session),
+    fn look_up(&mut self, session: &Session, port: u16) {
+        let (words, port) = (session.words(), port & self.plans.port_mask);
+        if self.last.words != words || self.last.port != port {
+            let seen = match self.ids.get(&words) {
+                Some(id) if self.plans.is_plain => Seen { id: *id, plan: PlanNumber::PLAIN },
+                Some(id) => Seen { id: *id, plan: self.plans.of_numbered(*id, session, port) },
+                None => self.unknown(session, words, port),
             };
-            self.last = Last { words, id, seat: Seat::of(id.index()) };
+            // Frames that go nowhere are not counted as the session's.
+            let counted = if seen.plan == PlanNumber::DROP { SessionId::OVERFLOW } else { seen.id };
+            self.last = Last { words, port, seen, seat: Seat::of(counted.index()) };
         }
     }
 
+    /// Finds out about a session that is not in the table.
+    #[cold]
+    fn unknown(&mut self, session: &Session, words: Words, port: u16) -> Seen {
+        if self.plans.is_plain {
+            return Seen { id: self.first_sight(session), plan: PlanNumber::PLAIN };
+        }
+        if let Some(plan) = self.plans.remembered(&words, port) {
+            return Seen { id: SessionId::OVERFLOW, plan };
+        }
+        let plan = self.plans.policy.number_of(session, port);
+        // A session whose frames go nowhere must not use up a number.
+        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(session) };
+        if id == SessionId::OVERFLOW {
+            self.plans.remember(words, port, plan);
+        }
+        Seen { id, plan }
+    }
+
+    /// Has a session numbered, and takes over those that other workers saw first.
     #[cold]
     fn first_sight(&mut self, session: &Session) -> SessionId {
         if self.known == self.registry.limit() {
@@ -103,8 +186,55 @@ impl SessionTable {
     }
 }
 
+impl Last {
+    fn none() -> Self {
+        let seen = Seen { id: SessionId::OVERFLOW, plan: PlanNumber::PLAIN };
+        Self { words: Words::NONE, port: 0, seen, seat: Seat::default() }
+    }
+}
+
+impl Plans {
+    fn of(policy: Arc<Policy>) -> Self {
+        let is_plain = policy.is_empty();
+        let unnumbered = if is_plain { Vec::new() } else { vec![None; REMEMBERED] };
+        Self { port_mask: policy.port_mask(), policy, is_plain, numbered: Vec::new(), unnumbered }
+    }
+
+    /// Returns the plan of a session that has a number.
+    #[inline]
+    fn of_numbered(&mut self, id: SessionId, session: &Session, port: u16) -> PlanNumber {
+        match self.numbered.get(id.index()) {
+            Some(Some((plan, asked))) if *asked == port => *plan,
+            _ => self.ask(id, session, port),
+        }
+    }
+
+    #[cold]
+    fn ask(&mut self, id: SessionId, session: &Session, port: u16) -> PlanNumber {
+        let plan = self.policy.number_of(session, port);
+        if self.numbered.len() <= id.index() {
+            self.numbered.resize(id.index() + 1, None);
+        }
+        self.numbered[id.index()] = Some((plan, port));
+        plan
+    }
+
+    /// Returns the plan of a session without a number, if it was asked for lately.
+    fn remembered(&self, words: &Words, port: u16) -> Option<PlanNumber> {
+        let (remembered, asked, plan) = self.unnumbered.get(words.slot()).copied().flatten()?;
+        (remembered == *words && asked == port).then_some(plan)
+    }
+
+    fn remember(&mut self, words: Words, port: u16, plan: PlanNumber) {
+        if let Some(slot) = self.unnumbered.get_mut(words.slot()) {
+            *slot = Some((words, port, plan));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::policy::{Entry, Match, SessionPlan};
     use super::*;
     use crate::ledger::Ledger;
     use crate::wire::Vni;
@@ -178,5 +308,87 @@ mod tests {
         let sessions = totals();
         let got: Vec<_> = sessions.iter().map(|s| (s.session.vni.get(), s.frames, s.bytes, s.first, s.last)).collect();
         assert_eq!(got, [(1, 5, 250, at(5), at(30)), (2, 1, 60, at(7), at(9)), (3, 1, 60, at(1), at(1))]);
+    }
+
+    /// Makes a policy that drops these VNIs and cuts the frames of those.
+    fn dropping(drop: &[u32], cut: &[u32], port: Option<u16>) -> Arc<Policy> {
+        let entry = |vnis: &[u32], plan| {
+            let vnis = Some(vnis.iter().filter_map(|vni| Vni::new(*vni)).collect());
+            Entry { sessions: Match { vnis, port, ..Match::default() }, plan }
+        };
+        let entries = vec![
+            entry(drop, SessionPlan { drop: true, ..SessionPlan::default() }),
+            entry(cut, SessionPlan { snaplen: Some(64), ..SessionPlan::default() }),
+        ];
+        Arc::new(Policy::new(entries, Vec::new()).unwrap())
+    }
+
+    fn see(table: &mut SessionTable, vni: u32, port: u16) -> (SessionId, PlanNumber) {
+        let Seen { id, plan } = table.see(&session(vni), port, 64, at(1));
+        (id, plan)
+    }
+
+    #[test]
+    fn a_session_that_goes_nowhere_has_no_number_and_the_others_have_their_plans() {
+        let mut ledger = Ledger::default();
+        let registry = Arc::new(Registry::new(2));
+        let mut table = SessionTable::new(Arc::clone(&registry));
+        table.count_in(Arc::clone(&ledger.worker().sessions));
+        let all: Vec<u32> = (100..2000).collect();
+        table.adopt(dropping(&all, &[2, 4], None));
+        for round in 0..2 {
+            for vni in &all {
+                assert_eq!(see(&mut table, *vni, 1).1, PlanNumber::DROP, "{round} {vni}");
+            }
+            assert_eq!(registry.count(), 2 * round);
+            let ids = [1, 2, 3, 4].map(|vni| see(&mut table, vni, 1));
+            assert_eq!(ids.map(|(id, _)| id.index()), [1, 2, 0, 0]);
+            let [plain, cut, other, also_cut] = ids.map(|(_, plan)| plan);
+            assert_eq!((plain, other), (PlanNumber::PLAIN, PlanNumber::PLAIN));
+            assert_eq!(cut, also_cut, "beyond the limit too");
+            assert_eq!(table.policy().plan(cut).snaplen, Some(64));
+        }
+        let frames: Vec<u64> = ledger.sessions(registry.sessions()).iter().map(|s| s.frames).collect();
+        assert_eq!(frames, [2, 2]);
+    }
+
+    #[test]
+    fn another_policy_is_asked_for_every_session() {
+        let mut ledger = Ledger::default();
+        let registry = Arc::new(Registry::new(2));
+        let mut table = SessionTable::new(Arc::clone(&registry));
+        table.count_in(Arc::clone(&ledger.worker().sessions));
+        let plans = |table: &mut SessionTable| [1, 2, 3, 1].map(|vni| see(table, vni, 1).1);
+        let (plain, drop) = (PlanNumber::PLAIN, PlanNumber::DROP);
+        assert_eq!(plans(&mut table), [plain; 4]);
+        table.adopt(dropping(&[1, 3], &[], None));
+        assert_eq!(plans(&mut table), [drop, plain, drop, drop]);
+        table.adopt(dropping(&[2], &[], None));
+        assert_eq!(plans(&mut table), [plain, drop, plain, plain]);
+        assert_eq!(see(&mut table, 1, 1).0.index(), 1, "the number that it had");
+        table.adopt(Arc::default());
+        assert_eq!(plans(&mut table), [plain; 4]);
+        let frames: Vec<u64> = ledger.sessions(registry.sessions()).iter().map(|s| s.frames).collect();
+        assert_eq!(frames, [2 + 2 + 1 + 2, 3], "of the frames that went somewhere");
+    }
+
+    #[test]
+    fn a_plan_may_depend_on_the_port() {
+        let registry = Arc::new(Registry::new(1));
+        let mut table = SessionTable::new(Arc::clone(&registry));
+        table.adopt(dropping(&[1, 9], &[], Some(8472)));
+        let (plain, drop) = (PlanNumber::PLAIN, PlanNumber::DROP);
+        for _ in 0..2 {
+            for (vni, port, number, plan) in
+                [(1, 8472, 0, drop), (1, 4789, 1, plain), (1, 8472, 1, drop), (9, 8472, 0, drop), (9, 4789, 0, plain)]
+            {
+                let (id, found) = see(&mut table, vni, port);
+                assert_eq!(found, plan, "{vni} {port}");
+                assert!(plan == drop || id.index() == number, "{vni} {port}: {id:?}");
+            }
+        }
+        assert_eq!(registry.count(), 1);
+        table.adopt(Arc::default());
+        assert_eq!(see(&mut table, 1, 8472), see(&mut table, 1, 4789));
     }
 }

@@ -6,8 +6,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::SourceSet;
-use crate::wire::{Vni, VniSet};
+use crate::wire::{SourceSet, Vni, VniSet};
 
 /// The most ranges of VNIs, or prefixes of sources, that a list has. It is logged in full, and the
 /// program in the kernel has room for two.

@@ -11,7 +11,6 @@ mod open;
 mod owner;
 #[cfg(test)]
 pub(crate) mod prepared;
-mod source_set;
 mod steering;
 pub mod udp;
 
@@ -22,5 +21,4 @@ pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};
 pub(crate) use live::Refusing;
 pub use live::{LiveSource, Offline};
 pub(crate) use open::{Front, OpenError, Opened, SourcePlan, Sources, Way, open};
-pub(crate) use source_set::SourceSet;
 pub use steering::Steering;

@@ -1,8 +1,8 @@
 //! Wire formats are read by pure functions from bytes to views of those bytes.
 //!
-//! Nothing here reads, writes, allocates (but for making a [`VniSet`]) or panics, whatever the
-//! bytes are. The property tests run exactly this code. A view borrows the packet that it was made
-//! from, so decapsulation copies nothing.
+//! Nothing here reads, writes, allocates (but for making a [`VniSet`] or a [`SourceSet`]) or
+//! panics, whatever the bytes are. The property tests run exactly this code. A view borrows the
+//! packet that it was made from, so decapsulation copies nothing.
 #![forbid(unsafe_code)]
 
 pub mod address;
@@ -11,14 +11,15 @@ pub mod inner;
 pub mod layers;
 pub mod outer;
 mod reason;
+mod source_set;
 pub(crate) mod tunnel;
 mod vni;
 mod vni_set;
 pub mod vxlan;
 
 pub(crate) use reason::{Reason, reasons};
+pub use source_set::SourceSet;
 pub use tunnel::{Decapsulated, DropReason, Encapsulation, LinkType, Scope};
 pub(crate) use tunnel::{Direction, UnknownEncapsulation};
 pub use vni::Vni;
-pub use vni_set::VniRange;
-pub(crate) use vni_set::VniSet;
+pub use vni_set::{VniRange, VniSet};

@@ -13,11 +13,11 @@ mod sessions;
 
 use std::time::Duration;
 
+use self::expressions::Expressions;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::key;
 use super::settings::Settings;
-use self::expressions::Expressions;
 use crate::host::HostFacts;
 use crate::pipeline::PipelinePlan;
 use crate::source::{Allowed, SourcePlan};

@@ -72,8 +72,11 @@ fn session(
     let said = |name| settings.origins.said_in_session(index, name);
     if asked.drop {
         // These would say something of frames that go nowhere.
-        let given =
-            [("outputs", asked.outputs.is_some()), ("snaplen", asked.snaplen.is_some()), ("filter", asked.filter.is_some())];
+        let given = [
+            ("outputs", asked.outputs.is_some()),
+            ("snaplen", asked.snaplen.is_some()),
+            ("filter", asked.filter.is_some()),
+        ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         wrong.extend(given.map(|(name, _)| PlanError::Dropped { said: said(name), drop: said("drop") }));
     }
@@ -127,7 +130,9 @@ fn check_names(settings: &Settings, wrong: &mut Vec<PlanError>) {
     for (index, asked) in settings.session.iter().enumerate() {
         let Some(name) = &asked.name else { continue };
         match names.insert(name, index) {
-            Some(other) => wrong.push(PlanError::SessionName { said: said(index), other: said(other), name: name.to_string() }),
+            Some(other) => {
+                wrong.push(PlanError::SessionName { said: said(index), other: said(other), name: name.to_string() })
+            }
             None => {}
         }
     }

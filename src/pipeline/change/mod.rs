@@ -77,13 +77,14 @@ impl Change {
     pub(super) fn apply(self, step: &mut Step) {
         let Self { allowed, add, remove, done } = self;
         step.allowed = allowed;
-        let goes = |outlet: &mut Outlet| remove.iter().any(|name| name == outlet.lane().output());
+        let goes = |outlet: &mut Outlet| remove.iter().any(|name| name == outlet.lane.output());
         let gone: Vec<Outlet> = step.outlets.extract_if(.., goes).collect();
-        gone.iter().for_each(|outlet| outlet.lane_ref().detach());
+        gone.iter().for_each(|outlet| outlet.lane.detach());
         step.outlets.extend(add);
         for outlet in &mut step.outlets {
-            outlet.lane().attach(&step.counters);
+            outlet.lane.attach(&step.counters);
         }
+        step.number_outlets();
         // The memory of a lane is given back by another thread. Nobody may wait for it any more.
         let _ = done.send(gone);
     }

@@ -60,7 +60,13 @@ fn output(name: &str, directory: &Path) -> OutputPlan {
 /// Starts two workers, of VNI 0 and VNI 1, which write into the directory `pcap`.
 fn start(dir: &Path) -> Pipeline {
     let outputs = vec![output("pcap", &dir.join("pcap"))];
-    let plan = PipelinePlan { reserved_bits: ReservedBits::Accept, max_sessions: 10, count: None, outputs };
+    let plan = PipelinePlan {
+        reserved_bits: ReservedBits::Accept,
+        max_sessions: 10,
+        count: None,
+        policy: Arc::default(),
+        outputs,
+    };
     let sources = (0..2).map(|vni| Offline::new(Numbered { vni, next: 0 })).collect();
     Pipeline::start(&plan, &Arc::default(), sources, Front::default()).unwrap()
 }

@@ -199,8 +199,7 @@ mod tests {
     use super::super::program::tests::on_loopback;
     use super::*;
     use crate::sink::namespace::Namespace;
-    use crate::source::SourceSet;
-    use crate::wire::{VniRange, vxlan};
+    use crate::wire::{SourceSet, VniRange, vxlan};
     use std::net::{Ipv4Addr, UdpSocket};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;

@@ -12,10 +12,10 @@ const MAPPED_LENGTH: u32 = 96;
 /// A set of source addresses. IPv4 and IPv6 are told apart, though a session's source is IPv6 or
 /// IPv4-mapped IPv6.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct SourceSet {
+pub struct SourceSet {
     /// The fewest networks that make up the set.
     networks: Box<[IpNet]>,
-    /// First and last address of each, sorted.
+    /// First and last address of each that lies in no other, sorted.
     ranges: Box<[(u128, u128)]>,
 }
 
@@ -25,6 +25,8 @@ impl FromIterator<IpNet> for SourceSet {
         let mut ranges: Vec<_> =
             networks.iter().map(|network| (bits(network.network()), bits(network.broadcast()))).collect();
         ranges.sort_unstable();
+        // A network of IPv6 may have the place of IPv4 in it, whose networks lie in it then.
+        ranges.dedup_by(|(_, last), (_, before)| *last <= *before);
         Self { networks: networks.into(), ranges: ranges.into() }
     }
 }
@@ -43,6 +45,13 @@ impl SourceSet {
     #[must_use]
     pub(crate) fn networks(&self) -> &[IpNet] {
         &self.networks
+    }
+
+    /// Returns the ranges of addresses that make up the set, each with its first and its last
+    /// address as bits of IPv6, sorted.
+    #[must_use]
+    pub(crate) fn ranges(&self) -> &[(u128, u128)] {
+        &self.ranges
     }
 
     /// Returns the networks as prefixes of IPv6 addresses: address and length in bits.
@@ -103,6 +112,15 @@ mod tests {
         assert_eq!(text, ["10.0.0.0/23", "2001:db8::/32"]);
         let prefixes: Vec<_> = set.prefixes().map(|(address, length)| format!("{address}/{length}")).collect();
         assert_eq!(prefixes, ["::ffff:10.0.0.0/119", "2001:db8::/32"]);
+    }
+
+    #[test]
+    fn all_of_ipv6_has_all_of_ipv4_in_it() {
+        let set = set(&["0.0.0.0/0", "::/0", "10.0.0.0/8"]);
+        for source in ["::", "::ffff:10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1", "ff::"] {
+            assert!(set.contains(source.parse().unwrap()), "{source}");
+        }
+        assert_eq!(set.ranges(), [(0, u128::MAX)]);
     }
 
     #[test]

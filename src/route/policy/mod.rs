@@ -1,0 +1,233 @@
+//! A policy says by which plan the frames of a session are treated.
+//!
+//! A policy has entries in an order, and the first that matches a session gives its plan. A worker
+//! asks once for a session and remembers the answer; a policy never changes, and a worker that gets
+//! another asks again. Yet a flood of sessions that nobody has seen must not be dear, so what is
+//! asked is looked up rather than tried entry by entry: the entries that have the VNI, and of these
+//! the ones that have the source.
+
+mod axis;
+mod outputs;
+mod plan;
+
+use std::net::Ipv6Addr;
+
+pub use self::outputs::{OutputNumber, OutputSet};
+pub use self::plan::SessionPlan;
+
+use self::axis::{Axis, BITS, Entries};
+use crate::session::{Scope, Session};
+use crate::wire::{SourceSet, Vni, VniSet};
+
+/// The sessions that an entry is for: all that every condition is true of. A condition that is not
+/// there is true of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Match {
+    /// The outer source addresses.
+    pub sources: Option<SourceSet>,
+    /// The VNIs.
+    pub vnis: Option<VniSet>,
+    /// The scope. A session without one does not match.
+    pub scope: Option<Scope>,
+    /// The UDP port of this host that the datagrams come to.
+    pub port: Option<u16>,
+}
+
+/// An entry of a policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The sessions that it is for.
+    pub sessions: Match,
+    /// What becomes of their frames.
+    pub plan: SessionPlan,
+}
+
+/// More entries than a policy can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} entries for sessions are too many; at most {most} can be given", most = Policy::MOST)]
+pub struct TooManyEntries(pub usize);
+
+/// The place of a plan in a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanNumber(u16);
+
+impl PlanNumber {
+    /// The plan of a session whose frames go to all outputs as they are.
+    pub const PLAIN: PlanNumber = PlanNumber(0);
+    /// The plan of a session whose frames go nowhere.
+    pub const DROP: PlanNumber = PlanNumber(u16::MAX);
+}
+
+/// The conditions that the axes do not look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Others {
+    scope: Option<Scope>,
+    port: Option<u16>,
+}
+
+/// Says by which plan the frames of each session are treated. By default it has no entries, and the
+/// frames of all sessions go to all outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    entries: Box<[Entry]>,
+    /// By what workers treat the frames, by the place of the entry.
+    numbers: Box<[PlanNumber]>,
+    others: Box<[Others]>,
+    vnis: Axis<u32>,
+    /// For each set of entries of `vnis` the place of the one that matches whatever the source,
+    /// where nothing else can: the number of entries where none matches.
+    decided: Box<[Option<usize>]>,
+    sources: Axis<u128>,
+    /// The bits of a port that matter: none of them where no entry names a port.
+    port_mask: u16,
+    /// The plan of what no entry matches.
+    plain: SessionPlan,
+    /// The names of the outputs, in the order of their numbers.
+    outputs: Box<[String]>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::of(Box::default(), Box::default())
+    }
+}
+
+impl Policy {
+    /// The most entries that a policy has. The memory for what is looked up grows with their
+    /// square.
+    pub const MOST: usize = 8192;
+
+    /// Makes a policy of these entries, of which the first that matches counts. `outputs` are the
+    /// names of the outputs: their places are the numbers by which plans know them.
+    ///
+    /// # Errors
+    /// There are more than [`Policy::MOST`].
+    pub fn new(entries: Vec<Entry>, outputs: Vec<String>) -> Result<Self, TooManyEntries> {
+        match entries.len() {
+            many if many > Self::MOST => Err(TooManyEntries(many)),
+            _ => Ok(Self::of(entries.into(), outputs.into())),
+        }
+    }
+
+    fn of(entries: Box<[Entry]>, outputs: Box<[String]>) -> Self {
+        let vnis = Axis::new(entries.iter().map(|entry| {
+            let set = entry.sessions.vnis.as_ref()?;
+            Some(set.ranges().iter().map(|range| (range.first.get(), range.last.get())))
+        }));
+        let sources =
+            Axis::new(entries.iter().map(|entry| Some(entry.sessions.sources.as_ref()?.ranges().iter().copied())));
+        let decided = vnis.entries().iter().map(|set| match places(set).next() {
+            None => Some(entries.len()),
+            Some(first) => {
+                let Match { sources, scope, port, .. } = &entries[first].sessions;
+                (sources.is_none() && scope.is_none() && port.is_none()).then_some(first)
+            }
+        });
+        Self {
+            numbers: (1..).zip(&entries).map(|(place, entry)| number(place, &entry.plan)).collect(),
+            others: entries
+                .iter()
+                .map(|Entry { sessions: Match { scope, port, .. }, .. }| Others { scope: *scope, port: *port })
+                .collect(),
+            decided: decided.collect(),
+            port_mask: if entries.iter().any(|entry| entry.sessions.port.is_some()) { u16::MAX } else { 0 },
+            vnis,
+            sources,
+            entries,
+            plain: SessionPlan::default(),
+            outputs,
+        }
+    }
+
+    /// Says whether there are no entries.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Returns the entries in their order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Returns the number of the output of this name.
+    #[must_use]
+    pub(crate) fn number_of_output(&self, name: &str) -> OutputNumber {
+        let place = self.outputs.iter().position(|output| output == name);
+        place.and_then(OutputNumber::new).unwrap_or(OutputNumber::UNKNOWN)
+    }
+
+    /// Returns the bits of a local port that the plan of a session depends on.
+    #[inline]
+    #[must_use]
+    pub(crate) fn port_mask(&self) -> u16 {
+        self.port_mask
+    }
+
+    /// Returns the plan of a session whose datagrams come to `port`.
+    #[must_use]
+    pub fn plan_of(&self, session: &Session, port: u16) -> &SessionPlan {
+        self.entries.get(self.place_of(session, port)).map_or(&self.plain, |entry| &entry.plan)
+    }
+
+    /// Returns by what a worker treats the frames of a session whose datagrams come to `port`.
+    /// Plans that differ in nothing but the name have one number.
+    #[must_use]
+    pub(crate) fn number_of(&self, session: &Session, port: u16) -> PlanNumber {
+        self.numbers.get(self.place_of(session, port)).copied().unwrap_or(PlanNumber::PLAIN)
+    }
+
+    /// Returns the plan of this number.
+    #[inline]
+    #[must_use]
+    pub(crate) fn plan(&self, PlanNumber(number): PlanNumber) -> &SessionPlan {
+        let place = usize::from(number).checked_sub(1);
+        place.and_then(|place| self.entries.get(place)).map_or(&self.plain, |entry| &entry.plan)
+    }
+
+    /// Returns the place of the entry that matches; the number of entries where none does.
+    fn place_of(&self, session: &Session, port: u16) -> usize {
+        let Session { source, vni, scope, .. } = *session;
+        self.first(source, vni, |others| {
+            others.scope.is_none_or(|wanted| scope == Some(wanted)) && others.port.is_none_or(|wanted| port == wanted)
+        })
+    }
+
+    fn first(&self, source: Ipv6Addr, vni: Vni, fits: impl Fn(&Others) -> bool) -> usize {
+        let none = self.entries.len();
+        let at = self.vnis.place(vni.get());
+        if let Some(Some(decided)) = self.decided.get(at) {
+            return *decided;
+        }
+        let source = self.sources.place(source.to_bits());
+        let Some((a, b)) = self.vnis.entries().get(at).zip(self.sources.entries().get(source)) else { return none };
+        let words = a.iter().zip(b).map(|(a, b)| a & b).enumerate();
+        let mut both = words.filter(|(_, bits)| *bits != 0).flat_map(|(word, bits)| in_word(word, bits));
+        both.find(|place| self.others.get(*place).is_some_and(&fits)).unwrap_or(none)
+    }
+}
+
+/// Returns by what workers treat the frames of this plan, whose entry is the `place`th from 1.
+fn number(place: u16, plan: &SessionPlan) -> PlanNumber {
+    match (plan.drop, plan.is_plain()) {
+        (true, _) => PlanNumber::DROP,
+        (false, true) => PlanNumber::PLAIN,
+        (false, false) => PlanNumber(place),
+    }
+}
+
+/// Returns the places of the entries in a set, in their order.
+fn places(set: &Entries) -> impl Iterator<Item = usize> {
+    set.iter().enumerate().flat_map(|(word, bits)| in_word(word, *bits))
+}
+
+fn in_word(word: usize, bits: u64) -> impl Iterator<Item = usize> {
+    let others = |bits: &u64| Some(bits & (bits - 1)).filter(|bits| *bits != 0);
+    let bits = std::iter::successors(Some(bits).filter(|bits| *bits != 0), others);
+    bits.map(move |bits| word * BITS + bits.trailing_zeros() as usize)
+}
+
+#[cfg(test)]
+mod tests;
