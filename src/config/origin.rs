@@ -100,13 +100,13 @@ impl Origins {
     }
 }
 
-/// Returns a path as people read it: the entry is told by its line.
+/// Returns a path as people read it, who see by the line which item is meant.
 #[must_use]
 pub(crate) fn shown(path: &str) -> String {
-    match path.strip_prefix("session[").and_then(|rest| rest.split_once(']')) {
-        Some((_, rest)) => format!("session{rest}"),
-        None => path.to_owned(),
-    }
+    let mut parts = path.split('[');
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    parts.for_each(|part| shown.push_str(part.split_once(']').map_or(part, |(_, rest)| rest)));
+    shown
 }
 
 /// Returns the path of an item of the list at `path`.

@@ -89,6 +89,7 @@ impl Reading {
         let written = key.get_ref();
         let of = kind.and_then(|kind| kind.get_ref().as_str());
         let elsewhere = match of {
+            None if path.starts_with("session[") && written == "from" => Some("write source".to_owned()),
             Some(kind) => elsewhere(written, &format!("[output.NAME] with kind = \"{kind}\"")),
             None if path.starts_with("session[") => elsewhere(written, schema::SESSION),
             None => elsewhere(written, &format!("[{path}]")),
@@ -260,8 +261,11 @@ impl Reading {
                 Some(near) => format!("do you mean {}? It is one of {}", quoted(near), kinds()),
                 None => format!("write one of {}", kinds()),
             };
-            let what = kind.map_or_else(|| "this".into(), quoted);
-            self.fault(format!("{path}.kind: there is no {what}"), item.span(), advice);
+            let title = match kind {
+                Some(kind) => format!("{path}.kind: there is no {}", quoted(kind)),
+                None => format!("{path}.kind: this is no word"),
+            };
+            self.fault(title, item.span(), advice);
             self.failed.insert(path);
             return None;
         };

@@ -250,10 +250,20 @@ typed! {
     Size: "a size, as \"100MiB\","
     Span: "a duration, as \"10s\","
     Free: "a size or a share, as \"5%\","
-    Compression: "a compression, as \"zstd\","
     Item<VniRange>: "a VNI, as 7 or \"100-199\","
     Name: "a name, as \"web-1\","
     Item<IpNet>: "an address or network, as \"10.0.0.0/8\","
+}
+
+impl Leaf for Compression {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let advised = |fault: String| fault.replacen(": ", "; ", 1);
+        typed(value, "a compression, as \"zstd\",").map_err(advised)
+    }
+
+    fn write(&self) -> Result<String, String> {
+        Ok(untyped(self))
+    }
 }
 
 /// Reads the name of one of a few choices.
@@ -300,8 +310,11 @@ macro_rules! numbers {
                     };
                     return Err(format!("{} where a whole number is to be{quotes}", kind(value)));
                 };
-                let too_large = || if digits.starts_with('-') { "less than nothing" } else { "far too large" };
-                digits.parse().map_err(|_| too_large().to_owned())
+                let fault = match digits.starts_with('-') {
+                    true => "less than nothing; write a number that is not",
+                    false => "far too large; write a smaller number",
+                };
+                digits.parse().map_err(|_| fault.to_owned())
             }
 
             fn write(&self) -> Result<String, String> {

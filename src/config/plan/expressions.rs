@@ -1,5 +1,5 @@
-//! The expressions of outputs and of sessions are compiled, each once: those that have one in common
-//! share it.
+//! The expressions of outputs and of sessions are compiled, each once: those that have one in
+//! common share it.
 
 use std::sync::Arc;
 

@@ -129,11 +129,8 @@ fn check_names(settings: &Settings, wrong: &mut Vec<PlanError>) {
     let mut names = HashMap::new();
     for (index, asked) in settings.session.iter().enumerate() {
         let Some(name) = &asked.name else { continue };
-        match names.insert(name, index) {
-            Some(other) => {
-                wrong.push(PlanError::SessionName { said: said(index), other: said(other), name: name.to_string() })
-            }
-            None => {}
+        if let Some(other) = names.insert(name, index) {
+            wrong.push(PlanError::SessionName { said: said(index), other: said(other), name: name.to_string() });
         }
     }
 }
@@ -155,5 +152,68 @@ fn check_order(settings: &Settings, wrong: &mut Vec<PlanError>) {
         } else if source.is_empty() && vni.is_empty() && scope.is_none() && port.is_none() {
             for_all = Some(index);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::RunPlan;
+    use super::*;
+    use crate::config::file::Config;
+    use crate::host::HostFacts;
+    use crate::session::Session;
+    use crate::wire::Vni;
+
+    fn policy(text: &str) -> Arc<Policy> {
+        let config = Config::parse(Path::new("vxtap.toml"), text.to_owned()).unwrap();
+        let (_, plan): (_, RunPlan) = config.plan(&HostFacts::unknown()).unwrap();
+        plan.pipeline.policy
+    }
+
+    #[test]
+    fn entries_become_plans_in_their_order() {
+        let policy = policy(
+            "[[session]]\nname = \"web\"\ndescription = \"the shop\"\nsource = [\"10.0.1.0/24\", \"fd00::1\"]\nvni = [7, \"9-11\"]\n\
+             outputs = \"ids\"\nsnaplen = 200\nfilter = \"tcp\"\n[[session]]\nscope = 5\nport = 8472\n[[session]]\nname = \"rest\"\n\
+             drop = true\n[output.evidence]\nkind = \"pcap\"\n[output.ids]\nkind = \"tap\"\ncount = 2\n",
+        );
+        let plan = |source: &str, vni: u32, scope: Option<u64>, port: u16| {
+            let source = match source.parse().unwrap() {
+                std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                std::net::IpAddr::V6(v6) => v6,
+            };
+            let session = Session::vxlan(source, Vni::new(vni).unwrap());
+            policy.plan_of(&Session { scope: scope.map(Scope), ..session }, port).clone()
+        };
+        let web = plan("10.0.1.9", 10, None, 4789);
+        assert_eq!((web.label.name.as_deref(), web.label.description.as_deref()), (Some("web"), Some("the shop")));
+        assert_eq!((web.snaplen, web.drop), (Some(200), false));
+        assert_eq!(web.expression.as_ref().map(|expression| expression.text()), Some("tcp"));
+        let goes = |name: &str| web.outputs.contains(policy.number_of_output(name));
+        assert_eq!(["evidence", "ids0", "ids1"].map(goes), [false, true, true]);
+        assert_eq!(plan("fd00::1", 7, None, 4789), web);
+        for (source, vni, scope, port, drops) in [
+            ("10.0.1.9", 8, None, 4789, true),
+            ("10.0.2.9", 7, None, 4789, true),
+            ("10.0.2.9", 7, Some(5), 8472, false),
+            ("10.0.2.9", 7, Some(5), 4789, true),
+            ("10.0.2.9", 7, None, 8472, true),
+        ] {
+            assert_eq!(plan(source, vni, scope, port).drop, drops, "{source} {vni} {scope:?} {port}");
+        }
+        assert!(plan("10.0.2.9", 7, Some(5), 8472).is_plain());
+    }
+
+    #[test]
+    fn a_host_is_asked_for_all_bytes_where_an_entry_looks_at_them() {
+        let keep = |entry: &str| {
+            let output = "[output.a]\nkind = \"pcap\"\nsnaplen = 200\n";
+            let text = format!("[receive]\nsource = \"bpf\"\n[[session]]\nvni = 1\n{entry}\n{output}");
+            let config = Config::parse(Path::new("vxtap.toml"), text).unwrap();
+            config.plan(&HostFacts::unknown()).unwrap().1.source.bpf.keep
+        };
+        assert_eq!((keep("snaplen = 100"), keep("filter = \"tcp\"")), (209, u32::MAX));
     }
 }
