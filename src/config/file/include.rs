@@ -5,10 +5,11 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::MOST;
 use super::fault::Text;
 use crate::storage::read_small;
 
+/// The most bytes of a file: a few thousand sessions, each with its rules.
+pub(super) const MOST: usize = 4 << 20;
 /// The most files that can be included.
 const MOST_FILES: usize = 1024;
 

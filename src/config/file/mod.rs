@@ -39,9 +39,6 @@ use super::settings::Settings;
 use crate::host::HostFacts;
 use crate::storage::read_small;
 
-/// The most bytes of a file: a few thousand sessions, each with its rules.
-const MOST: usize = 4 << 20;
-
 /// The reasons why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -87,7 +84,8 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or is not TOML.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_small(path, MOST).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let text =
+            read_small(path, include::MOST).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         Self::parse(path, text)
     }
 
