@@ -3,11 +3,12 @@
 //! - `frame`: one datagram through decapsulation, routing and the copy into a chunk, as the worker
 //!   does it;
 //! - `hand_over`: a chunk to the sink's thread and back;
+//! - `policy`: what a frame of 64 bytes costs that is decided on;
 //! - `sink`: chunks into files in /dev/shm, without the hash, which another thread computes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use std::hint::black_box;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,12 +20,13 @@ use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::outlet::Outlet;
 use vxtap::pipeline::step::Step;
 use vxtap::record::Timestamp;
-use vxtap::route::{Registry, SessionId, SessionTable};
+use vxtap::route::{Action, Expression, Ports, Registry, Rule, Rules, SessionId, SessionTable};
 use vxtap::session::Session;
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
-use vxtap::wire::{Vni, vxlan};
+use vxtap::wire::layers::Layers;
+use vxtap::wire::{LinkType, Vni, vxlan};
 
 /// Frame lengths that occur in turn.
 const MIXES: [(&str, &[usize]); 4] = [
@@ -91,6 +93,80 @@ fn frame(c: &mut Criterion) {
         }
         group.finish();
     }
+}
+
+/// Returns frames of TCP conversations that no rule and no expression here is about, but by chance.
+fn conversations() -> Vec<Vec<u8>> {
+    let frame = |n: u32| {
+        let mut frame = payload(1, 64)[8..].to_vec();
+        let n = n.wrapping_mul(0x9e37_79b9);
+        frame[20..22].copy_from_slice(&[0x40, 0]);
+        frame[23] = 6;
+        frame[26..30].copy_from_slice(&n.to_be_bytes());
+        frame[30..34].copy_from_slice(&[192, 0, 2, 1]);
+        frame[34..38].copy_from_slice(&n.rotate_left(7).to_be_bytes());
+        frame
+    };
+    (0..256).map(frame).collect()
+}
+
+/// An expression of 20 instructions, of which 19 run for most frames.
+const EXPRESSION: &str =
+    "ip and tcp and not (host 10.0.0.1 or 10.0.0.2 or 10.0.0.3 or 10.0.0.4) and ip[8] != 1 and len < 9000";
+
+/// Rules for one direction, each about a network and a port.
+fn rules(count: u32) -> Rules {
+    let rule = |n: u32| Rule {
+        number: n,
+        action: if n.is_multiple_of(2) { Action::Accept } else { Action::Reject },
+        direction: None,
+        protocol: Some(6),
+        source: Some(format!("10.{}.{}.0/24", n % 256, n * 7 % 256).parse().unwrap()),
+        destination: Some("0.0.0.0/0".parse().unwrap()),
+        source_ports: None,
+        ports: Some(Ports { first: n as u16 * 100, last: n as u16 * 100 + n as u16 % 50 }),
+    };
+    Rules::new(&(1..=count).map(rule).collect::<Vec<_>>()).unwrap()
+}
+
+fn policy(c: &mut Criterion) {
+    let frames = conversations();
+    let mut group = c.benchmark_group("policy");
+    let mut each = |name: &str, decide: &dyn Fn(&[u8]) -> bool| {
+        group.bench_function(name, |b| {
+            b.iter_custom(|n| {
+                let begin = Instant::now();
+                let mut frames = frames.iter().cycle();
+                for _ in 0..n {
+                    black_box(decide(black_box(frames.next().unwrap())));
+                }
+                begin.elapsed()
+            });
+        });
+    };
+    each("nothing", &|frame| frame.is_empty());
+    each("layers", &|frame| Layers::of(frame, LinkType::Ethernet).ip.is_some());
+    if let Ok(expression) = Expression::new(EXPRESSION) {
+        each("an expression of 20 instructions", &|frame| {
+            expression.takes(LinkType::Ethernet, frame, frame.len() as u32)
+        });
+    }
+    let eni = IpAddr::from([10, 0, 1, 5]);
+    for count in [1, 10, 100, 1000] {
+        let rules = rules(count);
+        let layers: Vec<Layers> = frames.iter().map(|frame| Layers::of(frame, LinkType::Ethernet)).collect();
+        group.bench_function(format!("{count} rules"), |b| {
+            b.iter_custom(|n| {
+                let begin = Instant::now();
+                let mut layers = layers.iter().cycle();
+                for _ in 0..n {
+                    black_box(rules.accepts(eni, black_box(layers.next().unwrap())));
+                }
+                begin.elapsed()
+            });
+        });
+    }
+    group.finish();
 }
 
 /// Returns a chunk of one session, full.
@@ -169,5 +245,5 @@ fn sink(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, frame, hand_over, sink);
+criterion_group!(benches, frame, hand_over, policy, sink);
 criterion_main!(benches);

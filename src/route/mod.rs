@@ -15,7 +15,7 @@ mod selection;
 mod table;
 mod verdict;
 
-pub use filter::{CompileError, Expression};
+pub use filter::{Action, CompileError, Expression, MOST_RULES, Ports, Rule, Rules, RulesError};
 pub use id::SessionId;
 pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};

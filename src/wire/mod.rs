@@ -19,7 +19,7 @@ pub mod vxlan;
 
 pub(crate) use reason::{Reason, reasons};
 pub use source_set::SourceSet;
-pub use tunnel::{Decapsulated, DropReason, Encapsulation, LinkType, Scope};
-pub(crate) use tunnel::{Direction, UnknownEncapsulation};
+pub(crate) use tunnel::UnknownEncapsulation;
+pub use tunnel::{Decapsulated, Direction, DropReason, Encapsulation, LinkType, Scope};
 pub use vni::Vni;
 pub use vni_set::{VniRange, VniSet};

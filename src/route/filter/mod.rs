@@ -1,7 +1,10 @@
-//! Filters say which frames are kept: expressions in tcpdump's language.
+//! Filters say which frames are kept: expressions in tcpdump's language, and rules as those of a
+//! cloud's mirror.
 
 mod cbpf;
 mod expression;
+mod rules;
 mod words;
 
 pub use expression::{CompileError, Expression};
+pub use rules::{Action, MOST_RULES, Ports, Rule, Rules, RulesError};
