@@ -248,6 +248,7 @@ impl Recovery {
         let Some(path) = books.relative(&published) else { return Ok(Salvaged::Empty) };
         let directory = names.part.parent().and_then(Path::file_name).and_then(|name| name.to_str());
         let capture = Capture {
+            name: names::given(&path).map(str::to_owned),
             path,
             session: directory.and_then(names::parse_session).flatten(),
             first: whole.first.unwrap_or_default(),

@@ -72,7 +72,6 @@ impl AsRef<[u8]> for Records {
 /// The pcap output.
 #[derive(Debug)]
 pub struct FileSink {
-    registry: Arc<Registry>,
     shared: Shared,
     /// The files of the sessions, by session number.
     sessions: Vec<Option<SessionFiles>>,
@@ -115,6 +114,7 @@ impl FileSink {
             ending: plan.ending(),
             host: Host::this(),
             counters: output.end(),
+            registry,
             workers,
             open: OpenFiles::new(Arc::clone(&storage), plan.open_files),
             storage,
@@ -132,12 +132,12 @@ impl FileSink {
             shared.keep_reserve();
         }
         let now = Instant::now();
-        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
+        Ok(Self { shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
     }
 
     /// Appends `records`, which are those of the run, and part of `all`.
     fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
-        let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
+        let files = session(&mut self.sessions, &self.shared, run.session);
         files.append(run, records, all, &mut self.shared);
         if self.shared.buffered > self.shared.plan.buffer_memory {
             for files in self.sessions.iter_mut().flatten() {
@@ -174,16 +174,11 @@ impl FileSink {
 }
 
 /// Returns the files of session `id`, which come into being when it has its first frame.
-fn session<'a>(
-    sessions: &'a mut Vec<Option<SessionFiles>>,
-    registry: &Registry,
-    plan: &FilePlan,
-    id: SessionId,
-) -> &'a mut SessionFiles {
+fn session<'a>(sessions: &'a mut Vec<Option<SessionFiles>>, shared: &Shared, id: SessionId) -> &'a mut SessionFiles {
     if sessions.len() <= id.index() {
         sessions.resize_with(id.index() + 1, || None);
     }
-    sessions[id.index()].get_or_insert_with(|| SessionFiles::new(id, registry.session(id), &plan.directory))
+    sessions[id.index()].get_or_insert_with(|| SessionFiles::new(id, shared))
 }
 
 impl Sink for FileSink {
@@ -194,7 +189,7 @@ impl Sink for FileSink {
     fn consume(&mut self, chunk: &Arc<Lent>) {
         self.shared.keep_reserve();
         for loss in chunk.losses() {
-            let files = session(&mut self.sessions, &self.registry, &self.shared.plan, loss.session);
+            let files = session(&mut self.sessions, &self.shared, loss.session);
             files.note(OutputDrop::LaneFull, loss.frames);
         }
         let all = Bytes::from_owner(Records(Arc::clone(chunk)));

@@ -11,6 +11,7 @@ use crate::archive::{Archive, FileNumber};
 use crate::episode::Episode;
 use crate::ledger::{OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::compress::Compressors;
+use crate::route::Registry;
 use crate::sink::open_files::OpenFiles;
 use crate::storage::{Storage, explain};
 
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) ending: String,
     pub(super) host: Host,
     pub(super) counters: Arc<OutputCounters>,
+    /// The registry that names sessions.
+    pub(super) registry: Arc<Registry>,
     /// The counters of the workers, which count what the kernel dropped.
     pub(super) workers: Vec<Arc<WorkerCounters>>,
     pub(super) storage: Arc<dyn Storage>,
