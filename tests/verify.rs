@@ -32,6 +32,7 @@ fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
     let heads = names.iter().zip(BY).map(|(name, by)| {
         let capture = Capture {
             path: format!("overflow/{name}.pcap"),
+            name: None,
             session: None,
             first: Timestamp::from_ns(1),
             last: Timestamp::from_ns(2),

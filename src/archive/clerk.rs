@@ -103,7 +103,7 @@ impl Clerk {
         if let Err(error) = self.stock.deliveries.replan(plan.on_publish.as_deref(), &self.books) {
             tracing::error!(%error, "the command of --on-publish cannot be run for what is published from here on");
         }
-        self.stock.pruning.announce();
+        self.stock.pruning.announce(&self.stock.deliveries);
         self.stock.keep_budget(&mut self.books);
     }
 

@@ -18,7 +18,7 @@ use super::handover::{Closed, Losses};
 use super::plan::Labels;
 use super::stock::{Named, Stock, sync_together};
 use crate::episode::Episode;
-use crate::evidence::names::Names;
+use crate::evidence::names::{self, Names};
 use crate::evidence::{Capture, Event};
 use crate::storage::{Changed, explain};
 
@@ -178,10 +178,12 @@ impl Queue {
         }
         let labels = closed.labels.as_deref().unwrap_or(&self.labels);
         let path = books.relative(&closed.names.published);
+        let path = path.ok_or_else(|| Unready::Read(io::Error::other("the name of the directory is not text")))?;
         let (first, last) = closed.span;
         Ok(Capture {
-            path: path.ok_or_else(|| Unready::Read(io::Error::other("the name of the directory is not text")))?,
             session: closed.session,
+            name: names::given(&path).map(str::to_owned),
+            path,
             first,
             last,
             frames: closed.frames,

@@ -13,6 +13,7 @@
 pub(crate) mod address;
 pub(crate) mod allow;
 mod diff;
+pub(crate) mod entry;
 mod error;
 pub mod file;
 pub(crate) mod files;

@@ -19,6 +19,9 @@ pub struct Capture {
     pub path: String,
     /// The session whose frames it has; none for the sessions beyond the limit.
     pub session: Option<Session>,
+    /// The name that people gave the session, as the path has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Earliest receive time of a frame.
     pub first: Timestamp,
     /// Latest receive time of a frame.
@@ -147,6 +150,8 @@ struct Fields<'a> {
     #[serde(borrow)]
     path: Option<Cow<'a, str>>,
     session: Option<Session>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
     frames: Option<u64>,
@@ -197,6 +202,7 @@ impl Fields<'_> {
         Ok(Capture {
             path: self.path()?,
             session: self.session,
+            name: self.name.take().map(Cow::into_owned),
             first: need(self.first, "first")?,
             last: need(self.last, "last")?,
             frames: need(self.frames, "frames")?,

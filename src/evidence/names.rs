@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::record::Timestamp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
-use crate::session::Session;
+use crate::session::{Session, check_name};
 
 /// Ending of a file that is still written to.
 pub(crate) const PART: &str = ".part";
@@ -19,17 +19,43 @@ const RECOVERED: &str = ".recovered";
 const OVERFLOW: &str = "overflow";
 
 /// Returns the name of a session's directory, which is also how its files' names begin; `overflow`
-/// for the frames of sessions beyond the limit.
+/// for the frames of sessions beyond the limit. `given` is the name that people gave the session.
 #[must_use]
-pub(crate) fn session(session: Option<&Session>) -> String {
-    session.map_or_else(|| OVERFLOW.to_owned(), Session::directory_name)
+pub(crate) fn session(session: Option<&Session>, given: Option<&str>) -> String {
+    match (session, given) {
+        (None, _) => OVERFLOW.to_owned(),
+        (Some(session), None) => session.directory_name(),
+        (Some(session), Some(given)) => format!("{given}_{}", session.directory_name()),
+    }
 }
 
 /// Finds the session that a directory of this name belongs to, the overflow session being `None`.
 /// Returns nothing where it is no session's.
 #[must_use]
 pub(crate) fn parse_session(name: &str) -> Option<Option<Session>> {
-    if name == OVERFLOW { Some(None) } else { Session::from_directory_name(name).map(Some) }
+    if name == OVERFLOW { Some(None) } else { split(name).map(|(_, session)| Some(session)) }
+}
+
+/// Returns the name that people gave the session of a capture at this path, which is relative to
+/// the directory of the manifest.
+#[must_use]
+pub(crate) fn given(path: &str) -> Option<&str> {
+    path.split_once('/').and_then(|(directory, _)| split(directory)?.0)
+}
+
+/// Splits the name of a session's directory into the name that people gave the session, if any, and
+/// the session.
+fn split(directory: &str) -> Option<(Option<&str>, Session)> {
+    if let Some(session) = Session::from_directory_name(directory) {
+        return Some((None, session));
+    }
+    // What follows the name begins with `vni` or with an encapsulation, and no name ends with one:
+    // so it is found at one place at most.
+    directory.match_indices('_').find_map(|(at, _)| {
+        let (given, rest) = directory.split_at(at);
+        check_name(given).ok()?;
+        Some((Some(given), Session::from_directory_name(rest.strip_prefix('_')?)?))
+    })
 }
 
 /// The two names of a capture: while it is written, and when it is published.
@@ -189,10 +215,10 @@ mod tests {
     fn names_are_safe_sort_and_can_be_read_back() {
         for (source, name) in [("192.0.2.1", "vni7_192.0.2.1"), ("2001:db8::1", "vni7_2001-db8--1")] {
             let key = Session::vxlan(address::of(source.parse().unwrap()), Vni::new(7).unwrap());
-            assert_eq!(session(Some(&key)), name);
+            assert_eq!(session(Some(&key), None), name);
             assert_eq!(parse_session(name), Some(Some(key)));
         }
-        assert_eq!(session(None), "overflow");
+        assert_eq!((session(None, None), session(None, Some("web"))), ("overflow".into(), "overflow".into()));
         assert_eq!(parse_session("overflow"), Some(None));
         for other in ["lost+found", "vni7", "vnix_192.0.2.1", "vni7_192.0.2", "manifest.jsonl"] {
             assert_eq!(parse_session(other), None, "{other}");
@@ -227,6 +253,45 @@ mod tests {
         ] {
             assert_eq!(before(other), [format!("{other}.part")]);
         }
+    }
+
+    #[test]
+    fn a_given_name_stands_before_the_session_and_is_passed_over() {
+        for source in ["192.0.2.1", "2001:db8::1"] {
+            let key = Session::vxlan(address::of(source.parse().unwrap()), Vni::new(7).unwrap());
+            let keys = [key, Session { scope: Some(crate::session::Scope(100)), ..key }];
+            for (key, given) in keys.into_iter().flat_map(|key| {
+                ["web-1", "_", "a_vni7", "a_vni7_192.0.2.1", "x_", "9.9", "a__b"].map(|given| (key, given))
+            }) {
+                let directory = session(Some(&key), Some(given));
+                assert_eq!(parse_session(&directory), Some(Some(key)), "{directory}");
+                let path = format!("{directory}/{directory}_20261124T031829Z_000012.pcap.zst");
+                assert_eq!(super::given(&path), Some(given));
+                assert!(is_removable_path(&path) && is_capture_path(&format!("{path}.part")), "{path}");
+                assert!(!is_removable_path(&path.replacen("_vni", "-vni", 1)));
+                // Its files are not those of the session without a name, nor the other way round.
+                let plain = key.directory_name();
+                assert!(!is_removable_path(&path.replacen(&directory, &plain, 1)), "{path}");
+                assert_eq!(super::given(&format!("{plain}/x.pcap")), None);
+            }
+        }
+        for other in [
+            "geneve_vni7_192.0.2.1",
+            "web_geneve_vni7_192.0.2.1",
+            "vni8_vni7_192.0.2.1",
+            "_vni7",
+            "web vni7_192.0.2.1",
+            "we b_vni7_192.0.2.1",
+            ".._vni7_192.0.2.1",
+            "overflow_1",
+            "overflow_vni7_192.0.2.1",
+            "unsalvageable_vni7_192.0.2.1",
+            "web_vni07_192.0.2.1",
+            "web_vxlan_vni7_192.0.2.1",
+        ] {
+            assert_eq!(parse_session(other), None, "{other}");
+        }
+        assert_eq!(super::given("overflow/x.pcap"), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::counter::{Counter, Gauge};
 use crate::record::Timestamp;
-use crate::session::Session;
+use crate::session::{Label, Session};
 
 /// Cells at each end of a block that nobody uses: they fill a pair of cache lines, so that no line
 /// is shared with what lies beside the block.
@@ -26,6 +26,9 @@ pub struct SessionTotals {
     /// The session.
     #[serde(flatten)]
     pub session: Session,
+    /// What people call it.
+    #[serde(flatten)]
+    pub label: Label,
     /// Frames.
     pub frames: u64,
     /// Bytes of the frames as they arrived.
@@ -115,7 +118,8 @@ impl SessionCounts {
         let cells = self.blocks.get(seat.block)?.get()?.get(seat.cells)?;
         let frames = Some(cells.frames.get()).filter(|frames| *frames > 0)?;
         let (first, last) = (Timestamp::from_ns(!cells.first.get()), Timestamp::from_ns(cells.last.get()));
-        Some(SessionTotals { session, frames, bytes: cells.bytes.get(), first, last })
+        let label = Label::default();
+        Some(SessionTotals { session, label, frames, bytes: cells.bytes.get(), first, last })
     }
 }
 
@@ -124,6 +128,7 @@ impl SessionTotals {
     pub(super) fn add(self, more: &Self) -> Self {
         Self {
             session: self.session,
+            label: self.label,
             frames: self.frames + more.frames,
             bytes: self.bytes + more.bytes,
             first: self.first.min(more.first),

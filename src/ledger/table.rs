@@ -90,7 +90,8 @@ impl fmt::Display for Snapshot {
         for s in self.sessions.iter().take(SESSIONS_SHOWN) {
             let seconds = (s.last.ns() - s.first.ns()) as f64 / 1e9;
             let note = format!("{} bytes in {seconds:.3} s from {}", HumanCount(s.bytes), s.first.compact());
-            row(f, &s.session.to_string(), s.frames, &note)?;
+            let name = s.label.name.as_deref().map(|name| format!("{name} ")).unwrap_or_default();
+            row(f, &format!("{name}{}", s.session), s.frames, &note)?;
         }
         if self.sessions.len() > SESSIONS_SHOWN {
             writeln!(f, "  ... {} more; --ledger json lists all", self.sessions.len() - SESSIONS_SHOWN)?;

@@ -11,7 +11,7 @@ use super::catalogue::Sides;
 use super::sessions::SessionTotals;
 use super::*;
 use crate::record::Timestamp;
-use crate::session::{Scope, Session};
+use crate::session::{Label, Scope, Session};
 use crate::wire::{DropReason, Vni};
 
 /// A ledger in which every counter has a value of its own, and which closes.
@@ -86,6 +86,7 @@ fn filled() -> Snapshot {
 
     let session = |source: Ipv6Addr, vni, frames| SessionTotals {
         session: Session::vxlan(source, Vni::new(vni).unwrap()),
+        label: Label::default(),
         frames,
         bytes: frames * 100,
         first: Timestamp::from_ns(1_700_000_000_123_456_789),
@@ -123,6 +124,7 @@ fn sample() -> (Ledger, Vec<SessionTotals>) {
     ledger.outputs.push(output);
     let session = SessionTotals {
         session: Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap()),
+        label: Label::default(),
         frames: 10,
         bytes: 640,
         first: Timestamp::from_ns(1),
@@ -271,7 +273,10 @@ fn a_snapshot_of_a_running_sensor_has_nothing_twice_and_no_counter_falls() {
     let lanes = [output.end(), output.end()];
     let sink = output.end();
     ledger.outputs.push(output);
-    let named = || (1..=4).map(|vni| Session::vxlan(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), Vni::new(vni).unwrap()));
+    let named = || {
+        (1..=4)
+            .map(|vni| (Session::vxlan(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), Vni::new(vni).unwrap()), Label::default()))
+    };
     let look = || Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(named()));
     let stop = AtomicBool::new(false);
     let looks = std::thread::scope(|scope| {

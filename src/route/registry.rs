@@ -6,7 +6,8 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::SessionId;
-use crate::session::Session;
+use super::policy::Policy;
+use crate::session::{Label, Session};
 
 /// A registry gives sessions their numbers, up to a limit. It is locked only when a session is seen
 /// first, or named.
@@ -16,21 +17,32 @@ pub struct Registry {
     /// The length of `sessions`, by which a worker sees without the lock whether there is anything
     /// new.
     count: AtomicU32,
+    /// The number of times that sessions were given other labels.
+    labelled: AtomicU32,
     sessions: Mutex<Sessions>,
 }
 
 #[derive(Debug, Default)]
 struct Sessions {
     /// Session number n is at n - 1.
-    all: Vec<Session>,
+    all: Vec<Registered>,
     ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
+}
+
+/// A session with what is known of it beside its number.
+#[derive(Debug)]
+struct Registered {
+    session: Session,
+    /// The port that its first datagram came to.
+    port: u16,
+    label: Label,
 }
 
 impl Registry {
     /// Makes a registry for up to `limit` sessions.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { limit, count: AtomicU32::new(0), sessions: Mutex::default() }
+        Self { limit, count: AtomicU32::new(0), labelled: AtomicU32::new(0), sessions: Mutex::default() }
     }
 
     /// Returns the most sessions that there can be.
@@ -45,8 +57,9 @@ impl Registry {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Returns the number of `session`, a new one where it is not known; none at the limit.
-    pub(super) fn register(&self, session: Session) -> Option<SessionId> {
+    /// Returns the number of `session`, a new one where it is not known; none at the limit. A new
+    /// one has the label that `policy` has for it, by the `port` that its datagram came to.
+    pub(super) fn register(&self, session: Session, port: u16, policy: &Policy) -> Option<SessionId> {
         let mut sessions = self.lock();
         if let Some(id) = sessions.ids.get(&session) {
             return Some(*id);
@@ -56,29 +69,55 @@ impl Registry {
             return None;
         }
         let id = SessionId(count + 1);
-        sessions.all.push(session);
+        let label = policy.plan_of(&session, port).label.clone();
+        sessions.all.push(Registered { session, port, label });
         sessions.ids.insert(session, id);
         self.count.store(count + 1, Ordering::Release);
         Some(id)
     }
 
-    /// Returns all sessions, in the order of their numbers.
+    /// Gives all sessions the labels that `policy` has for them. Called when all workers have the
+    /// policy: one that does not may give a new session the label of before.
+    pub fn relabel(&self, policy: &Policy) {
+        for Registered { session, port, label } in &mut self.lock().all {
+            label.clone_from(&policy.plan_of(session, *port).label);
+        }
+        self.labelled.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns how often sessions were given other labels. Whoever remembers a label looks whether
+    /// that has grown.
     #[must_use]
-    pub(crate) fn sessions(&self) -> Vec<Session> {
-        self.lock().all.clone()
+    pub(crate) fn labelled(&self) -> u32 {
+        self.labelled.load(Ordering::Acquire)
+    }
+
+    /// Returns the label of the session of number `id`; an empty one for the overflow session.
+    #[must_use]
+    pub(crate) fn label(&self, id: SessionId) -> Label {
+        let place = id.index().checked_sub(1);
+        place.and_then(|place| Some(self.lock().all.get(place)?.label.clone())).unwrap_or_default()
+    }
+
+    /// Returns all sessions with their labels, in the order of their numbers.
+    #[must_use]
+    pub(crate) fn sessions(&self) -> Vec<(Session, Label)> {
+        self.lock().all.iter().map(|known| (known.session, known.label.clone())).collect()
     }
 
     /// Returns the sessions after the first `known`, in their order. They are copied, so that
     /// nobody waits for what the caller does with them.
     #[must_use]
     pub(crate) fn since(&self, known: u32) -> Vec<(SessionId, Session)> {
-        (1..).map(SessionId).zip(self.lock().all.iter().copied()).skip(known as usize).collect()
+        let sessions = self.lock();
+        let all = sessions.all.iter().map(|known| known.session);
+        (1..).map(SessionId).zip(all).skip(known as usize).collect()
     }
 
     /// Returns the session of number `id`; none for the overflow session.
     #[must_use]
     pub(crate) fn session(&self, id: SessionId) -> Option<Session> {
-        self.lock().all.get(id.index().checked_sub(1)?).copied()
+        Some(self.lock().all.get(id.index().checked_sub(1)?)?.session)
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {

@@ -129,7 +129,7 @@ impl SessionTable {
     ) -> SessionId {
         let id = match self.ids.get(&session.words()) {
             Some(id) => *id,
-            None => self.first_sight(&session),
+            None => self.first_sight(&session, 0),
         };
         if id != SessionId::OVERFLOW && frames > 0 {
             self.counts.add(Seat::of(id.index()), frames, bytes, [first, last]);
@@ -157,14 +157,14 @@ impl SessionTable {
     #[cold]
     fn unknown(&mut self, session: &Session, words: Words, port: u16) -> Seen {
         if self.plans.is_plain {
-            return Seen { id: self.first_sight(session), plan: PlanNumber::PLAIN };
+            return Seen { id: self.first_sight(session, port), plan: PlanNumber::PLAIN };
         }
         if let Some(plan) = self.plans.remembered(&words, port) {
             return Seen { id: SessionId::OVERFLOW, plan };
         }
         let plan = self.plans.policy.number_of(session, port);
         // A session whose frames go nowhere must not use up a number.
-        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(session) };
+        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(session, port) };
         if id == SessionId::OVERFLOW {
             self.plans.remember(words, port, plan);
         }
@@ -173,11 +173,11 @@ impl SessionTable {
 
     /// Has a session numbered, and takes over those that other workers saw first.
     #[cold]
-    fn first_sight(&mut self, session: &Session) -> SessionId {
+    fn first_sight(&mut self, session: &Session, port: u16) -> SessionId {
         if self.known == self.registry.limit() {
             return SessionId::OVERFLOW;
         }
-        let id = self.registry.register(*session);
+        let id = self.registry.register(*session, port, &self.plans.policy);
         for (id, session) in self.registry.since(self.known) {
             self.ids.insert(session.words(), id);
         }

@@ -38,6 +38,7 @@ fn pruned(path: &str, content: &str) -> Event {
 fn published(path: &str, content: &str) -> Event {
     Event::Published(Capture {
         path: path.into(),
+        name: None,
         session: None,
         first: Timestamp::from_ns(1),
         last: Timestamp::from_ns(1),

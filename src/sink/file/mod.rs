@@ -39,6 +39,7 @@ use super::Sink;
 use super::open_files::OpenFiles;
 pub(crate) use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, Labels};
+use crate::episode::Episode;
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
@@ -73,7 +74,6 @@ impl AsRef<[u8]> for Records {
 /// The pcap output.
 #[derive(Debug)]
 pub struct FileSink {
-    registry: Arc<Registry>,
     shared: Shared,
     /// The files of the sessions, by session number.
     sessions: Vec<Option<SessionFiles>>,
@@ -114,6 +114,7 @@ impl FileSink {
             ending: plan.ending(),
             host: Host::this(),
             counters: output.end(),
+            registry,
             workers,
             open: OpenFiles::new(Arc::clone(&storage), plan.open_files),
             storage,
@@ -123,7 +124,7 @@ impl FileSink {
             buffered: 0,
             is_draining: false,
             outage: None,
-            next_log: Instant::now(),
+            told: Episode::default(),
             plan,
         };
         if shared.plan.archive.budget.min_free.is_none() {
@@ -132,7 +133,7 @@ impl FileSink {
         }
         let now = Instant::now();
         let replans = Arc::default();
-        Ok(Self { registry, shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK, replans })
+        Ok(Self { shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK, replans })
     }
 
     /// Returns the place for other plans, by which the output writes from then on.
@@ -173,7 +174,7 @@ impl FileSink {
 
     /// Appends `records`, which are those of the run, and part of `all`.
     fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
-        let files = session(&mut self.sessions, &self.registry, &self.shared.plan, run.session);
+        let files = session(&mut self.sessions, &self.shared, run.session);
         files.append(run, records, all, &mut self.shared);
         if self.shared.buffered > self.shared.plan.buffer_memory {
             for files in self.sessions.iter_mut().flatten() {
@@ -216,16 +217,11 @@ fn labels(plan: &FilePlan) -> Labels {
 }
 
 /// Returns the files of session `id`, which come into being when it has its first frame.
-fn session<'a>(
-    sessions: &'a mut Vec<Option<SessionFiles>>,
-    registry: &Registry,
-    plan: &FilePlan,
-    id: SessionId,
-) -> &'a mut SessionFiles {
+fn session<'a>(sessions: &'a mut Vec<Option<SessionFiles>>, shared: &Shared, id: SessionId) -> &'a mut SessionFiles {
     if sessions.len() <= id.index() {
         sessions.resize_with(id.index() + 1, || None);
     }
-    sessions[id.index()].get_or_insert_with(|| SessionFiles::new(id, registry.session(id), &plan.directory))
+    sessions[id.index()].get_or_insert_with(|| SessionFiles::new(id, shared))
 }
 
 impl Sink for FileSink {
@@ -238,7 +234,7 @@ impl Sink for FileSink {
         self.take_replan();
         self.shared.keep_reserve();
         for loss in chunk.losses() {
-            let files = session(&mut self.sessions, &self.registry, &self.shared.plan, loss.session);
+            let files = session(&mut self.sessions, &self.shared, loss.session);
             files.note(OutputDrop::LaneFull, loss.frames);
         }
         let all = Bytes::from_owner(Records(Arc::clone(chunk)));

@@ -18,7 +18,7 @@ use crate::record::contents::{Opening, Statistics};
 use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
-use crate::session::Session;
+use crate::session::{Label, Session};
 use crate::storage::{Changed, Storage};
 use crate::wire::{Direction, inner};
 
@@ -34,9 +34,11 @@ const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION"));
 pub(super) struct SessionFiles {
     id: SessionId,
     session: Option<Session>,
+    /// What people call the session, as it was when the registry had given labels so often.
+    label: (u32, Label),
     directory: PathBuf,
     name: String,
-    /// Number of the last file.
+    /// Number of the last file in the directory.
     sequence: u32,
     current: Option<Part>,
     buffer: Buffer,
@@ -62,12 +64,15 @@ struct Buffer {
 }
 
 impl SessionFiles {
-    pub(super) fn new(id: SessionId, session: Option<Session>, captures: &Path) -> Self {
-        let name = names::session(session.as_ref());
+    pub(super) fn new(id: SessionId, shared: &Shared) -> Self {
+        let session = shared.registry.session(id);
+        let label = (shared.registry.labelled(), shared.registry.label(id));
+        let name = names::session(session.as_ref(), label.1.name.as_deref());
         Self {
             id,
             session,
-            directory: captures.join(&name),
+            label,
+            directory: shared.plan.directory.join(&name),
             name,
             sequence: 0,
             current: None,
@@ -368,8 +373,26 @@ impl SessionFiles {
         self.current.as_ref().map_or(0, Part::stored)
     }
 
+    /// Looks whether the session is called otherwise by now. Its next files are in the directory of
+    /// its name.
+    fn look_for_name(&mut self, shared: &Shared) {
+        let labelled = shared.registry.labelled();
+        if labelled == self.label.0 {
+            return;
+        }
+        self.label = (labelled, shared.registry.label(self.id));
+        let name = names::session(self.session.as_ref(), self.label.1.name.as_deref());
+        if name != self.name {
+            tracing::info!(from = self.name, to = name, "a session has another name");
+            self.directory = shared.plan.directory.join(&name);
+            self.name = name;
+            self.sequence = 0;
+        }
+    }
+
     /// Begins a file whose first frame came at `start`.
     fn create(&mut self, start: Timestamp, shared: &mut Shared) -> io::Result<()> {
+        self.look_for_name(shared);
         if self.sequence == 0 {
             // As a rule the directory is not there yet, and otherwise only four calls find that
             // out.
@@ -405,7 +428,7 @@ impl SessionFiles {
             shared.compressors.is_some(),
         ));
         let description = match &self.session {
-            Some(session) => describe(session),
+            Some(session) => describe(session, &self.label.1),
             None => "mirror sessions beyond --max-sessions".into(),
         };
         let opening = shared.plan.format.opening(&Opening {
@@ -528,10 +551,11 @@ fn remove(storage: &dyn Storage, part: &Path) {
 }
 
 /// Returns the description of a session in pcapng files.
-fn describe(session: &Session) -> String {
+fn describe(session: &Session, label: &Label) -> String {
     let scope = session.scope.map(|scope| format!(", scope {scope}")).unwrap_or_default();
     let encapsulation = session.encapsulation.label().to_uppercase();
-    format!("{encapsulation} mirror session of {}{scope}, VNI {}", session.address(), session.vni)
+    let told = label.description.as_deref().map(|told| format!("{told}: ")).unwrap_or_default();
+    format!("{told}{encapsulation} mirror session of {}{scope}, VNI {}", session.address(), session.vni)
 }
 
 /// Says whether the mirrored instance sent the frame or received it, as seen from its interface.

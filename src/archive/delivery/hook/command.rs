@@ -28,6 +28,7 @@ pub(super) fn command(shell: &Path, command: &str, path: &Path, capture: &Captur
         .env("VXTAP_FILE", path)
         .env("VXTAP_SOURCE", session.map(|session| session.address().to_string()).unwrap_or_default())
         .env("VXTAP_VNI", session.map(|session| session.vni.to_string()).unwrap_or_default())
+        .env("VXTAP_NAME", capture.name.as_deref().unwrap_or_default())
         .env("VXTAP_FRAMES", capture.frames.to_string())
         .env("VXTAP_BYTES", capture.bytes.to_string())
         .env("VXTAP_DROPPED", dropped.to_string())

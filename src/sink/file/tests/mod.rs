@@ -18,6 +18,7 @@ mod batch;
 mod budget;
 mod crash;
 mod faults;
+mod named;
 mod rest;
 mod tampered;
 

@@ -17,6 +17,9 @@
 //! `{"source":"192.0.2.1","scope":"0x64","vni":7}`. Another encapsulation stands in front:
 //! `LABEL_vni7_192.0.2.1_0x64`.
 //!
+//! A session that people gave a name has the name in front of all that, as `web_vni7_192.0.2.1`
+//! ([`Label`]). The name tells nothing apart: whoever reads passes it over.
+//!
 //! An encapsulation that this program does not know is an error wherever it is read. Such a session
 //! must not pass for one of plain VXLAN, whose directory has a name that looks alike, and what this
 //! program cannot name it must not vouch for or remove.
@@ -33,15 +36,17 @@
 //! assert_eq!(Session::from_directory_name("vni7_192.0.2.1_0x64"), Some(scoped));
 //! ```
 
+mod label;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::label::{Label, NameError, check_name};
 pub use crate::wire::{Encapsulation, Scope};
 use crate::wire::{UnknownEncapsulation, Vni, address};
 
@@ -143,16 +148,6 @@ impl Words {
         let mixed = (source as u64).rotate_left(32) ^ (source >> 64) as u64 ^ scope ^ u64::from(rest);
         (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
     }
-}
-
-/// The name and the description that people gave a session. Nothing that tells sessions apart is
-/// derived from it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Label {
-    /// The name, which is in paths.
-    pub name: Option<Arc<str>>,
-    /// The description.
-    pub description: Option<Arc<str>>,
 }
 
 /// All words are compared at once. Sessions rarely differ in the first, so a branch behind each
