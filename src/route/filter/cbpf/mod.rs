@@ -63,7 +63,7 @@ enum Math {
     Rsh,
 }
 
-/// A comparison of `A` with the other operand.
+/// A comparison of `A` with `X`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Test {
     Equal,
@@ -101,10 +101,24 @@ enum Op {
     Store(u8),
     StoreX(u8),
     Go(u16),
-    /// The commonest comparison has a variant of its own.
+    /// Comparisons with a constant have variants of their own, which are the commonest.
     IfEqual(u32, Ways),
     IfAnyBit(u32, Ways),
-    If(Test, Operand, Ways),
+    IfGreater(u32, Ways),
+    IfGreaterOrEqual(u32, Ways),
+    IfX(Test, Ways),
+    /// Says whether `A` is one of so many `values`, which are those of this place and the next.
+    IfOneOf(u16, Ways),
+    /// A load from the place, and the comparison with the other number that follows it.
+    WordIs(u32, u32, Ways),
+    HalfIs(u32, u32, Ways),
+    ByteIs(u32, u32, Ways),
+    /// A load from the place, and `IfOneOf` that follows it.
+    WordIsOneOf(u32, u16, Ways),
+    HalfIsOneOf(u32, u16, Ways),
+    ByteIsOneOf(u32, u16, Ways),
+    And(u32),
+    ShiftRight(u32),
     Math(Math, Operand),
     Negate,
     ToX,
@@ -115,6 +129,8 @@ enum Op {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Program {
     ops: Box<[Op]>,
+    /// What each comparison for equality compares with, by its place.
+    values: Box<[u32]>,
 }
 
 impl Program {
@@ -130,11 +146,13 @@ impl Program {
         }
         let ops: Result<Box<[Op]>, _> =
             instructions.iter().enumerate().map(|(at, i)| translate(at, i, count)).collect();
-        let ops = ops?;
-        match ops.last() {
-            Some(Op::ReturnK(_) | Op::ReturnA) => Ok(Self { ops }),
-            _ => Err(ProgramError::End),
+        let mut ops = ops?;
+        if !matches!(ops.last(), Some(Op::ReturnK(_) | Op::ReturnA)) {
+            return Err(ProgramError::End);
         }
+        let values = ops.iter().map(|op| if let Op::IfEqual(k, _) = op { *k } else { 0 }).collect();
+        join(&mut ops);
+        Ok(Self { ops, values })
     }
 
     /// Says whether the program takes a frame of which these bytes were captured, and which had
@@ -185,15 +203,43 @@ impl Program {
                 Op::Go(to) => at = usize::from(to),
                 Op::IfEqual(k, ways) => at = ways.of(a == k),
                 Op::IfAnyBit(k, ways) => at = ways.of(a & k != 0),
-                Op::If(test, operand, ways) => {
-                    let other = operand.value(x);
+                Op::IfGreater(k, ways) => at = ways.of(a > k),
+                Op::IfGreaterOrEqual(k, ways) => at = ways.of(a >= k),
+                Op::IfX(test, ways) => {
                     at = ways.of(match test {
-                        Test::Equal => a == other,
-                        Test::Greater => a > other,
-                        Test::GreaterOrEqual => a >= other,
-                        Test::AnyBit => a & other != 0,
+                        Test::Equal => a == x,
+                        Test::Greater => a > x,
+                        Test::GreaterOrEqual => a >= x,
+                        Test::AnyBit => a & x != 0,
                     });
                 }
+                Op::IfOneOf(count, ways) => at = ways.of(self.has(at - 1, count, a)),
+                Op::WordIs(k, value, ways) => {
+                    load!(word(frame, k));
+                    at = ways.of(a == value);
+                }
+                Op::HalfIs(k, value, ways) => {
+                    load!(half(frame, k));
+                    at = ways.of(a == value);
+                }
+                Op::ByteIs(k, value, ways) => {
+                    load!(byte(frame, k));
+                    at = ways.of(a == value);
+                }
+                Op::WordIsOneOf(k, count, ways) => {
+                    load!(word(frame, k));
+                    at = ways.of(self.has(at, count, a));
+                }
+                Op::HalfIsOneOf(k, count, ways) => {
+                    load!(half(frame, k));
+                    at = ways.of(self.has(at, count, a));
+                }
+                Op::ByteIsOneOf(k, count, ways) => {
+                    load!(byte(frame, k));
+                    at = ways.of(self.has(at, count, a));
+                }
+                Op::And(k) => a &= k,
+                Op::ShiftRight(k) => a >>= k % 32,
                 Op::Math(math, operand) => load!(math.of(a, operand.value(x))),
                 Op::Negate => a = a.wrapping_neg(),
                 Op::ToX => x = a,
@@ -202,9 +248,44 @@ impl Program {
         }
         0
     }
+
+    /// Says whether `a` is one of the `count` values from `first` on.
+    #[inline]
+    fn has(&self, first: usize, count: u16, a: u32) -> bool {
+        let values = self.values.get(first..first + usize::from(count)).unwrap_or_default();
+        // All of them are looked at: a branch for each costs more.
+        values.iter().fold(false, |found, value| found | (*value == a))
+    }
+}
+
+/// Joins steps that follow each other to one, in the place of the first. The others stay where they
+/// are, for those who jump there.
+fn join(ops: &mut [Op]) {
+    for at in (0..ops.len().saturating_sub(1)).rev() {
+        ops[at] = match (ops[at], ops[at + 1]) {
+            // A list, as of addresses: where it is not this one, the next is asked for.
+            (Op::IfEqual(_, first), Op::IfEqual(_, then)) if first.goes_on(at + 1, then) => Op::IfOneOf(2, then),
+            (Op::IfEqual(_, first), Op::IfOneOf(count, then)) if first.goes_on(at + 1, then) => {
+                Op::IfOneOf(count + 1, then)
+            }
+            (Op::Word(k), Op::IfEqual(value, ways)) => Op::WordIs(k, value, ways),
+            (Op::Half(k), Op::IfEqual(value, ways)) => Op::HalfIs(k, value, ways),
+            (Op::Byte(k), Op::IfEqual(value, ways)) => Op::ByteIs(k, value, ways),
+            (Op::Word(k), Op::IfOneOf(count, ways)) => Op::WordIsOneOf(k, count, ways),
+            (Op::Half(k), Op::IfOneOf(count, ways)) => Op::HalfIsOneOf(k, count, ways),
+            (Op::Byte(k), Op::IfOneOf(count, ways)) => Op::ByteIsOneOf(k, count, ways),
+            (op, _) => op,
+        };
+    }
 }
 
 impl Ways {
+    /// Says whether a comparison with these ways goes on, where it does not hold, to one at place
+    /// `next` with the ways `then`, and both lead to the same place where they hold.
+    fn goes_on(self, next: usize, then: Ways) -> bool {
+        usize::from(self.no) == next && self.yes == then.yes
+    }
+
     #[inline]
     fn of(self, holds: bool) -> usize {
         usize::from(if holds { self.yes } else { self.no })
@@ -275,7 +356,12 @@ fn translate(at: usize, instruction: &Instruction, count: usize) -> Result<Op, P
             (Math::Lsh | Math::Rsh, Operand::K(k)) => k < 32,
             _ => true,
         };
-        if makes_sense { Ok(Op::Math(math, operand)) } else { Err(ProgramError::Constant(at)) }
+        match (math, operand) {
+            _ if !makes_sense => Err(ProgramError::Constant(at)),
+            (Math::And, Operand::K(k)) => Ok(Op::And(k)),
+            (Math::Rsh, Operand::K(k)) => Ok(Op::ShiftRight(k)),
+            _ => Ok(Op::Math(math, operand)),
+        }
     };
     // The codes are those of net/bpf.h: class, size or operation, mode or source.
     Ok(match code {
@@ -298,13 +384,13 @@ fn translate(at: usize, instruction: &Instruction, count: usize) -> Result<Op, P
         0x03 => Op::StoreX(memory()?),
         0x05 => Op::Go(place(k)?),
         0x15 => Op::IfEqual(k, ways()?),
-        0x25 => Op::If(Test::Greater, Operand::K(k), ways()?),
-        0x35 => Op::If(Test::GreaterOrEqual, Operand::K(k), ways()?),
+        0x25 => Op::IfGreater(k, ways()?),
+        0x35 => Op::IfGreaterOrEqual(k, ways()?),
         0x45 => Op::IfAnyBit(k, ways()?),
-        0x1d => Op::If(Test::Equal, Operand::X, ways()?),
-        0x2d => Op::If(Test::Greater, Operand::X, ways()?),
-        0x3d => Op::If(Test::GreaterOrEqual, Operand::X, ways()?),
-        0x4d => Op::If(Test::AnyBit, Operand::X, ways()?),
+        0x1d => Op::IfX(Test::Equal, ways()?),
+        0x2d => Op::IfX(Test::Greater, ways()?),
+        0x3d => Op::IfX(Test::GreaterOrEqual, ways()?),
+        0x4d => Op::IfX(Test::AnyBit, ways()?),
         0x04 | 0x0c => math(Math::Add)?,
         0x14 | 0x1c => math(Math::Sub)?,
         0x24 | 0x2c => math(Math::Mul)?,

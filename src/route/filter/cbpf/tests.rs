@@ -34,6 +34,7 @@ fn seeds() -> impl Strategy<Value = Vec<(u16, u32, Index, Index)>> {
     let code = prop_oneof![
         6 => proptest::sample::select(&STEPS[..]),
         3 => proptest::sample::select(&JUMPS[..]),
+        3 => Just(0x15u16),
         1 => prop_oneof![Just(0x06u16), Just(0x16)],
     ];
     vec((code, constants(), any::<Index>(), any::<Index>()), 1..40)
@@ -48,6 +49,8 @@ fn program(seeds: &[(u16, u32, Index, Index)]) -> Vec<Instruction> {
         let over = |index: &Index| u8::try_from(index.index(left)).unwrap();
         made.push(match code {
             0x05 => instruction(*code, 0, 0, over(yes).into()),
+            // A list of values that all lead to one place.
+            0x15 if k % 2 == 0 => instruction(*code, u8::try_from(left - 1).unwrap(), 0, k / 2 % 4),
             code if JUMPS.contains(code) => instruction(*code, over(yes), over(no), *k),
             0x02 | 0x03 | 0x60 | 0x61 => instruction(*code, 0, 0, k % 16),
             0x34 | 0x94 => instruction(*code, 0, 0, (*k).max(1)),
