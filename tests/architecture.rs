@@ -21,7 +21,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What it is asked to do
     (
         "config",
-        &["archive", "evidence", "host", "lane", "pipeline", "record", "route", "sink", "source", "storage", "wire"],
+        &[
+            "archive", "evidence", "host", "lane", "pipeline", "record", "route", "session", "sink", "source",
+            "storage", "wire",
+        ],
     ),
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),

@@ -36,6 +36,7 @@ impl RunArgs {
                 from: self.from.clone(),
                 allow: self.allow.clone(),
             },
+            session: Vec::new(),
             delivery: Delivery { queue: self.queue, flush: self.flush },
             run: Run { duration: self.duration, count: self.count, ledger: self.ledger },
             origins: self.origins(&output),

@@ -9,6 +9,7 @@ use super::origin::Said;
 use super::sessions::AllAndOthers;
 use super::units;
 use crate::route::CompileError;
+use crate::route::policy::TooManyEntries;
 use crate::source::TooMany;
 use crate::source::udp;
 
@@ -208,6 +209,55 @@ pub enum PlanError {
         /// The directory.
         directory: PathBuf,
     },
+    /// Two entries for sessions have one name.
+    #[error("{said} {name} is that of another entry; choose another, for it is in paths")]
+    SessionName {
+        /// The setting.
+        said: Said,
+        /// The setting of the other entry.
+        other: Said,
+        /// The name.
+        name: String,
+    },
+    /// No session comes as far as an entry.
+    #[error(
+        "no session comes to this entry, for one before takes all of its sessions; put it before that one, or leave it out"
+    )]
+    Unreachable {
+        /// The entry.
+        said: Said,
+        /// The entry before.
+        other: Said,
+    },
+    /// An entry has frames dropped, and says what becomes of them.
+    #[error("{said} is for frames that go somewhere, and drop says that they do not; leave one of them out")]
+    Dropped {
+        /// The setting.
+        said: Said,
+        /// The setting that has them dropped.
+        drop: Said,
+    },
+    /// An entry names an output that is not there.
+    #[error("{said}: there is no output {name}; there are: {ours}")]
+    NoOutput {
+        /// The setting.
+        said: Said,
+        /// The name.
+        name: String,
+        /// The outputs that there are.
+        ours: String,
+    },
+    /// An entry names no output at all.
+    #[error("{0} names none; leave it out for all, or write drop = true")]
+    NoOutputs(Said),
+    /// There are too many entries for sessions.
+    #[error("{error}")]
+    Entries {
+        /// The first that is too many.
+        said: Said,
+        /// How many there are.
+        error: TooManyEntries,
+    },
     /// A directory is none.
     #[error("{said}: {fault}")]
     Directory {
@@ -261,13 +311,20 @@ impl PlanError {
             | Self::Command { said, .. }
             | Self::Filter { said, .. }
             | Self::Directory { said, .. }
+            | Self::NoOutput { said, .. }
+            | Self::NoOutputs(said)
+            | Self::Entries { said, .. }
             | Self::OutputName { said, other: None, .. } => vec![(said, "")],
             Self::KeepBytes { said, rotate_said, .. } => {
                 vec![(said, "all files together"), (rotate_said, "one file")]
             }
             Self::ListenOverlap { said, other, .. } => vec![(said, "this one"), (other, "and this one")],
             Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
-            Self::OutputName { said, other: Some(other), .. } | Self::SameDirectory { said, other, .. } => {
+            Self::Unreachable { said, other } => vec![(said, "this entry"), (other, "the one before")],
+            Self::Dropped { said, drop } => vec![(said, ""), (drop, "the frames go nowhere")],
+            Self::SessionName { said, other, .. }
+            | Self::OutputName { said, other: Some(other), .. }
+            | Self::SameDirectory { said, other, .. } => {
                 vec![(said, "taken"), (other, "by this one")]
             }
             Self::Redirect { said, with, .. } => vec![(with, "does not go with it"), (said, "redirect is asked for")],

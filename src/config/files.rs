@@ -10,7 +10,7 @@ pub(crate) fn directory(path: PathBuf) -> Result<PathBuf, String> {
     if path.as_os_str() != "-" {
         return Ok(path);
     }
-    Err("each session has a file of its own, so captures go to a directory and not to a stream: write `--write /data/captures`; \
+    Err("each session has a file of its own, so captures go to a directory and not to a stream; write `--write /data/captures`; \
          for a stream `--tap mirror0 --no-write`, and `tcpdump -ni mirror0 -w -` beside it; for a directory of this name `--write ./-`"
         .into())
 }
@@ -22,7 +22,7 @@ pub(crate) fn directory(path: PathBuf) -> Result<PathBuf, String> {
 pub(crate) fn command(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err(
-            "it is empty: name a command, as `--on-publish 'cp \"$1\" /backup/'`, or leave the option out".into()
+            "it is empty; name a command, as `--on-publish 'cp \"$1\" /backup/'`, or leave the option out".into()
         );
     }
     Ok(text.to_owned())

@@ -12,6 +12,7 @@
 
 pub(crate) mod address;
 pub(crate) mod allow;
+pub(crate) mod entry;
 mod error;
 pub mod file;
 pub(crate) mod files;

@@ -73,12 +73,40 @@ impl Origins {
         }
     }
 
+    /// Names the key `name` of the entry `index` for sessions, which has no flag.
+    #[must_use]
+    pub(crate) fn said_in_session(&self, index: usize, name: &'static str) -> Said {
+        self.at(&Key { path: "", flag: name }, format!("{}.{name}", item("session", index)))
+    }
+
+    /// Names the setting at `path`, where its place was noted.
+    #[must_use]
+    pub(crate) fn said_path(&self, path: String) -> Option<Said> {
+        let origin = self.0.get(&path)?.clone();
+        Some(Said(Box::new(Named { origin, path, flag: Cow::Borrowed("") })))
+    }
+
+    /// Names the entry `index` for sessions.
+    #[must_use]
+    pub(crate) fn said_session(&self, index: usize) -> Said {
+        self.at(&Key { path: "", flag: "session" }, item("session", index))
+    }
+
     /// Names the setting at `path`. A value that a file leaves out is said by its table there.
     fn at(&self, key: &Key, path: String) -> Said {
         let table = || path.rsplit_once('.').and_then(|(table, _)| self.0.get(table));
         let origin = self.0.get(&path).or_else(table).cloned().unwrap_or_default();
         Said(Box::new(Named { origin, path, flag: Cow::Borrowed(key.flag) }))
     }
+}
+
+/// Returns a path as people read it, who see by the line which item is meant.
+#[must_use]
+pub(crate) fn shown(path: &str) -> String {
+    let mut parts = path.split('[');
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    parts.for_each(|part| shown.push_str(part.split_once(']').map_or(part, |(_, rest)| rest)));
+    shown
 }
 
 /// Returns the path of an item of the list at `path`.
@@ -113,6 +141,12 @@ impl Said {
         &self.0.path
     }
 
+    /// Names the setting without the place where it was said.
+    #[must_use]
+    pub(crate) fn name(&self) -> String {
+        shown(&self.0.path)
+    }
+
     /// Returns the place in a file where the value was said, if that is where.
     #[must_use]
     pub(crate) fn place(&self) -> Option<&Place> {
@@ -127,7 +161,9 @@ impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.origin {
             Origin::Default | Origin::Flag => f.write_str(&self.0.flag),
-            Origin::File(Place { path, line, .. }) => write!(f, "{}:{line} {}", path.display(), self.0.path),
+            Origin::File(Place { path, line, .. }) => {
+                write!(f, "{}:{line} {}", path.display(), shown(&self.0.path))
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::address::Listen;
+use super::entry::SessionEntry;
 use super::hashing::Hashing;
 use super::origin::Origins;
 use super::sessions::{Networks, Vnis};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub receive: Receive,
     /// The sessions that are let in.
     pub sessions: Sessions,
+    /// What becomes of sessions: the first entry that matches one counts.
+    pub session: Vec<SessionEntry>,
     /// The settings that hold for all outputs.
     pub delivery: Delivery,
     /// The outputs, by name.

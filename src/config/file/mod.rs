@@ -13,6 +13,7 @@
 //! of all keys, which a test compares.
 
 mod fault;
+mod include;
 mod near;
 mod planned;
 mod reader;
@@ -37,9 +38,6 @@ use super::plan::RunPlan;
 use super::settings::Settings;
 use crate::host::HostFacts;
 use crate::storage::read_small;
-
-/// The most bytes of a file: a few thousand sessions, each with its rules.
-const MOST: usize = 4 << 20;
 
 /// The reasons why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +84,8 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or is not TOML.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_small(path, MOST).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let text =
+            read_small(path, include::MOST).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         Self::parse(path, text)
     }
 
@@ -98,13 +97,38 @@ impl Config {
         let text = Text { path: path.into(), text };
         let (root, errors) = DeTable::parse_recoverable(&text.text);
         let mut reading = Reading::new(&text);
-        if !errors.is_empty() {
-            let faults = errors.iter().map(|error| syntax::fault(error, &text, &reading)).collect();
-            return Err(ConfigError::Faults { faults: Faults::new(vec![text], faults), may_pass: false });
+        let mut syntax = syntax::faults(&errors, &text, &reading);
+        let mut settings = Settings::default();
+        let mut texts = Vec::new();
+        let patterns = if syntax.is_empty() { reading.include(root.get_ref()) } else { Vec::new() };
+        for included in include::read(path, &patterns) {
+            match included {
+                Ok(other) => {
+                    reading.enter(&other);
+                    let (root, errors) = DeTable::parse_recoverable(&other.text);
+                    syntax.extend(syntax::faults(&errors, &other, &reading));
+                    if errors.is_empty() {
+                        reading.included(root.get_ref(), &mut settings.session);
+                    }
+                    texts.push(other);
+                }
+                Err((fault, span)) => {
+                    reading.enter(&text);
+                    reading.fault(fault, span, None);
+                }
+            }
         }
-        let settings = reading.settings(root.get_ref());
-        let Reading { faults, failed, .. } = reading;
-        Ok(Self { settings, texts: vec![text], faults, failed })
+        reading.enter(&text);
+        if syntax.is_empty() {
+            reading.settings(root.get_ref(), &mut settings);
+        }
+        texts.insert(0, text);
+        if !syntax.is_empty() {
+            return Err(ConfigError::Faults { faults: Faults::new(texts, syntax), may_pass: false });
+        }
+        let Reading { faults, failed, origins, .. } = reading;
+        settings.origins = origins;
+        Ok(Self { settings, texts, faults, failed })
     }
 
     /// Returns the values that cannot be taken, if there are any.

@@ -10,7 +10,7 @@ pub(super) fn fault(error: &PlanError) -> Fault {
     let about = error.about();
     let mut text = error.to_string();
     for (said, _) in &about {
-        text = text.replace(&said.to_string(), said.path());
+        text = text.replace(&said.to_string(), &said.name());
     }
     let (title, advice) = match text.split_once("; ") {
         Some((title, advice)) => (title, Some(of_a_file(advice))),

@@ -8,14 +8,18 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::super::entry::SessionEntry;
 use super::super::key;
-use super::super::origin::{Origin, Origins, Place, item};
+use super::super::origin::{self, Origin, Origins, Place, item, shown};
 use super::super::settings::{Output, Outputs, Settings};
 use super::fault::{Fault, Text};
 use super::near::nearest;
-use super::schema::{self, KINDS, Table};
-use super::value::{Keys, Value, Wrong, quoted};
+use super::schema::{self, KINDS};
+use super::value::{Keys, Table, Value, Wrong, quoted};
 use super::words::of_a_file;
+
+/// The key that names files to include.
+pub(super) const INCLUDE: &str = "include";
 
 /// The most bytes of an output's name.
 const LONGEST_NAME: usize = 64;
@@ -39,13 +43,21 @@ pub(super) struct Reading {
 
 impl Reading {
     pub(super) fn new(text: &Text) -> Self {
-        Self {
+        let mut reading = Self {
             path: Arc::clone(&text.path),
-            ends: text.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect(),
+            ends: Vec::new(),
             origins: Origins::default(),
             faults: Vec::new(),
             failed: BTreeSet::new(),
-        }
+        };
+        reading.enter(text);
+        reading
+    }
+
+    /// Goes on with another file.
+    pub(super) fn enter(&mut self, text: &Text) {
+        self.path = Arc::clone(&text.path);
+        self.ends = text.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
     }
 
     /// Returns the place of these bytes.
@@ -54,7 +66,7 @@ impl Reading {
         Place { path: Arc::clone(&self.path), line, span }
     }
 
-    fn fault(&mut self, title: impl Into<String>, span: Range<usize>, advice: impl Into<Option<String>>) {
+    pub(super) fn fault(&mut self, title: impl Into<String>, span: Range<usize>, advice: impl Into<Option<String>>) {
         let fault = Fault::new(title, self.place(span)).advise(advice);
         self.faults.push(fault);
     }
@@ -77,7 +89,9 @@ impl Reading {
         let written = key.get_ref();
         let of = kind.and_then(|kind| kind.get_ref().as_str());
         let elsewhere = match of {
+            None if path.starts_with("session[") && written == "from" => Some("write source".to_owned()),
             Some(kind) => elsewhere(written, &format!("[output.NAME] with kind = \"{kind}\"")),
+            None if path.starts_with("session[") => elsewhere(written, schema::SESSION),
             None => elsewhere(written, &format!("[{path}]")),
         };
         let advice = match (nearest(written, names.iter().copied()), elsewhere) {
@@ -86,7 +100,7 @@ impl Reading {
             (Some(near), None) => format!("do you mean {near}?"),
             (None, None) => format!("it has {}", names.join(", ")),
         };
-        let what = of.map_or_else(|| path.to_owned(), |kind| format!("an output of kind {}", quoted(kind)));
+        let what = of.map_or_else(|| shown(path), |kind| format!("an output of kind {}", quoted(kind)));
         let mut fault = Fault::new(format!("{what} has no key {written}"), self.place(key.span())).advise(advice);
         if let Some(kind) = kind {
             fault = fault.label("unknown for this kind").and(self.place(kind.span()), "the kind");
@@ -94,20 +108,26 @@ impl Reading {
         self.faults.push(fault);
     }
 
-    /// Reads the whole file.
-    pub(super) fn settings(&mut self, root: &DeTable<'_>) -> Settings {
-        let mut settings = Settings::default();
-        let mut entries: Vec<_> = root.iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
-        for (key, item) in entries {
-            let name = key.get_ref().as_ref();
-            if name == "output" {
-                if let Some(outputs) = self.outputs(key, item) {
-                    settings.output = outputs;
+    /// Reads the whole file into `settings`, which have the sessions of included files already.
+    pub(super) fn settings(&mut self, root: &DeTable<'_>, settings: &mut Settings) {
+        for (key, item) in sorted(root) {
+            match key.get_ref().as_ref() {
+                // It was read before.
+                INCLUDE => continue,
+                "output" => {
+                    if let Some(outputs) = self.outputs(key, item) {
+                        settings.output = outputs;
+                    }
+                    continue;
                 }
-                continue;
+                "session" => {
+                    self.sessions(key, item, &mut settings.session);
+                    continue;
+                }
+                _ => {}
             }
-            let mut tables = schema::tables(&mut settings);
+            let name = key.get_ref().as_ref();
+            let mut tables = schema::tables(settings);
             let found = tables.iter_mut().find(|(table, _)| *table == name);
             match (found, item.get_ref()) {
                 (Some((name, table)), DeValue::Table(entries)) => {
@@ -120,20 +140,67 @@ impl Reading {
                 (None, _) => self.unknown_table(key),
             }
         }
-        settings.origins = std::mem::take(&mut self.origins);
-        settings
+    }
+
+    /// Reads a file that another includes.
+    pub(super) fn included(&mut self, root: &DeTable<'_>, sessions: &mut Vec<SessionEntry>) {
+        for (key, item) in sorted(root) {
+            if key.get_ref() == "session" {
+                self.sessions(key, item, sessions);
+            } else {
+                let advice =
+                    format!("write {} here, and all else into the file that includes this one", schema::SESSION);
+                self.fault(format!("an included file has no {}", key.get_ref()), key.span(), advice);
+            }
+        }
+    }
+
+    /// Reads the patterns of the files that are to be included, each with its place.
+    pub(super) fn include(&mut self, root: &DeTable<'_>) -> Vec<(String, Range<usize>)> {
+        let Some(given) = root.get(INCLUDE) else { return Vec::new() };
+        let mut patterns: Vec<String> = Vec::new();
+        for Wrong { span, fault, advice } in patterns.read(given).err().into_iter().flatten() {
+            self.fault(format!("{INCLUDE}: {fault}"), span, advice);
+        }
+        let spans = match given.get_ref() {
+            DeValue::Array(items) => items.iter().filter(|item| item.get_ref().is_str()).map(Spanned::span).collect(),
+            _ => vec![given.span()],
+        };
+        patterns.into_iter().zip(spans).collect()
+    }
+
+    /// Reads entries for sessions, behind those that there are.
+    fn sessions(&mut self, key: &Key<'_>, item: &Item<'_>, sessions: &mut Vec<SessionEntry>) {
+        let advice = || format!("there can be many: write {} with brackets twice", schema::SESSION);
+        let DeValue::Array(entries) = item.get_ref() else {
+            return self.fault("session is no list of tables", key.span(), advice());
+        };
+        for entry in entries.iter() {
+            let DeValue::Table(fields) = entry.get_ref() else {
+                self.fault("this is no table, and so no entry for sessions", entry.span(), advice());
+                continue;
+            };
+            let path = origin::item("session", sessions.len());
+            // Of a table with a header, the header alone is shown.
+            self.origins.note(path.clone(), Origin::File(self.place(entry.span())));
+            let mut read = SessionEntry::default();
+            self.table(&path, fields, &mut read, None);
+            sessions.push(read);
+        }
     }
 
     /// Says that nothing has this name at the top of the file.
     fn unknown_table(&mut self, key: &Key<'_>) {
         let mut settings = Settings::default();
         let known = schema::tables(&mut settings).map(|(name, _)| name);
-        let advice = match nearest(key.get_ref(), known.into_iter().chain(["output"])) {
+        let advice = match nearest(key.get_ref(), known.into_iter().chain(["output", "session", INCLUDE])) {
             Some("output") => "do you mean [output.NAME]?".into(),
+            Some("session") => format!("do you mean {}?", schema::SESSION),
+            Some(INCLUDE) => format!("do you mean {INCLUDE}?"),
             Some(near) => format!("do you mean [{near}]?"),
             None => match elsewhere(key.get_ref(), "") {
                 Some(elsewhere) => elsewhere,
-                None => format!("there are [{}], and [output.NAME]", known.join("], [")),
+                None => format!("there are [{}], {} and [output.NAME]", known.join("], ["), schema::SESSION),
             },
         };
         self.fault(format!("there is no {} here", key.get_ref()), key.span(), advice);
@@ -150,10 +217,8 @@ impl Reading {
             self.fault("there is no output in this table", key.span(), named());
             return None;
         }
-        let mut entries: Vec<_> = entries.iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
         let mut outputs = Vec::new();
-        for (key, item) in entries {
+        for (key, item) in sorted(entries) {
             let name = key.get_ref().as_ref();
             let DeValue::Table(fields) = item.get_ref() else {
                 self.fault(format!("output.{name} is no table, and so no output"), key.span(), named());
@@ -196,8 +261,11 @@ impl Reading {
                 Some(near) => format!("do you mean {}? It is one of {}", quoted(near), kinds()),
                 None => format!("write one of {}", kinds()),
             };
-            let what = kind.map_or_else(|| "this".into(), quoted);
-            self.fault(format!("{path}.kind: there is no {what}"), item.span(), advice);
+            let title = match kind {
+                Some(kind) => format!("{path}.kind: there is no {}", quoted(kind)),
+                None => format!("{path}.kind: this is no word"),
+            };
+            self.fault(title, item.span(), advice);
             self.failed.insert(path);
             return None;
         };
@@ -205,6 +273,13 @@ impl Reading {
         self.table(&path, fields, &mut output, Some(item));
         Some(output)
     }
+}
+
+/// Returns the keys of a table in the order in which they stand in the file.
+fn sorted<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Key<'i>, &'t Item<'i>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
 }
 
 /// The keys of a table that are read one by one.
@@ -231,7 +306,7 @@ impl Keys for Fields<'_, '_, '_> {
             }
         }
         for Wrong { span, fault, advice } in value.read(given).err().into_iter().flatten() {
-            reading.fault(format!("{path}: {}", of_a_file(&fault)), span, advice.as_deref().map(of_a_file));
+            reading.fault(format!("{}: {}", shown(&path), of_a_file(&fault)), span, advice.as_deref().map(of_a_file));
             reading.failed.insert(path.clone());
         }
     }

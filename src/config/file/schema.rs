@@ -1,14 +1,9 @@
 //! The keys of a configuration file are listed here and nowhere else: reading, writing and the
 //! advice on unknown keys follow.
 
+use super::super::entry::SessionEntry;
 use super::super::settings::{Delivery, Files, Interface, Output, Receive, Run, Sessions, Settings};
-use super::value::{Keys, Value};
-
-/// A table of the file.
-pub(super) trait Table {
-    /// Shows all keys of the table to a visitor.
-    fn keys(&mut self, keys: &mut dyn Keys);
-}
+use super::value::{Keys, Table, Value};
 
 /// Returns the tables that are there once, with their names.
 pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table); 4] {
@@ -19,6 +14,9 @@ pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table)
         ("run", &mut settings.run),
     ]
 }
+
+/// The table of an entry for sessions, as it is written in a file.
+pub(super) const SESSION: &str = "[[session]]";
 
 /// The kinds that an output can have, as `kind` names them.
 pub(super) const KINDS: [&str; 3] = ["pcap", "tap", "tun"];
@@ -64,6 +62,21 @@ impl Table for Sessions {
         keys.key("vni", &mut self.vni);
         keys.key("from", &mut self.from);
         keys.key("allow", &mut self.allow);
+    }
+}
+
+impl Table for SessionEntry {
+    fn keys(&mut self, keys: &mut dyn Keys) {
+        keys.key("name", &mut self.name);
+        keys.key("description", &mut self.description);
+        keys.key("source", &mut self.source);
+        keys.key("vni", &mut self.vni);
+        keys.key("scope", &mut self.scope);
+        keys.key("port", &mut self.port);
+        keys.key("outputs", &mut self.outputs);
+        keys.key("drop", &mut self.drop);
+        keys.key("snaplen", &mut self.snaplen);
+        keys.key("filter", &mut self.filter);
     }
 }
 
@@ -143,6 +156,7 @@ pub(super) fn all() -> Vec<(String, Vec<&'static str>)> {
     let mut settings = Settings::default();
     let once = tables(&mut settings).into_iter().map(|(name, table)| (format!("[{name}]"), names(table)));
     let mut all: Vec<_> = once.collect();
+    all.push((SESSION.to_owned(), names(&mut SessionEntry::default())));
     for kind in KINDS {
         if let Some(mut output) = of_kind(kind) {
             all.push((format!("[output.NAME] with kind = \"{kind}\""), names(&mut output)));

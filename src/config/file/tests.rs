@@ -105,6 +105,44 @@ fn nothing_of_the_command_line_is_named() {
 }
 
 #[test]
+fn included_entries_come_first_in_the_order_of_their_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vxtap.toml");
+    std::fs::create_dir(dir.path().join("sessions.d")).unwrap();
+    for (file, name) in [("20-b", "second"), ("10-a", "first")] {
+        let text = format!("# by a program\n[[session]]\nname = \"{name}\"\nvni = {}\n", name.len());
+        std::fs::write(dir.path().join("sessions.d").join(file).with_extension("toml"), text).unwrap();
+    }
+    let text = "include = \"sessions.d/*.toml\"\n[[session]]\nname = \"rest\"\ndrop = true\n";
+    std::fs::write(&path, text).unwrap();
+    let (settings, plan) = Config::read(&path).unwrap().plan(&host()).unwrap();
+    let names: Vec<&str> = settings.session.iter().filter_map(|entry| Some(entry.name.as_ref()?.as_str())).collect();
+    assert_eq!(names, ["first", "second", "rest"]);
+    let Origin::File(place) = settings.origins.of("session[1].name") else { panic!() };
+    assert_eq!((place.path.file_name().unwrap().to_str(), place.line), (Some("20-b.toml"), 3));
+    // What is printed includes nothing, and says the same.
+    let printed = write(&settings).unwrap();
+    let (again, same) = Config::parse(&path, printed.clone()).unwrap().plan(&host()).unwrap();
+    assert_eq!((&again.session, &same), (&settings.session, &plan), "{printed}");
+    assert_eq!(write(&again).unwrap(), printed);
+}
+
+#[test]
+fn all_that_an_entry_can_say_is_printed_and_read_again() {
+    let text = "[[session]]\nname = \"web-1\"\ndescription = \"\\\"a\\\"\\n\"\nsource = [\"10.0.0.0/8\", \"2001:db8::1/128\"]\nvni = [7, \"9-11\"]\n\
+                scope = 5\nport = 8472\noutputs = [\"pcap\"]\nsnaplen = 200\nfilter = \"tcp port 443\"\n\n[[session]]\nvni = [3]\ndrop = true\n";
+    let (settings, _) = plan(text).unwrap();
+    let printed = changed(&settings).unwrap();
+    assert_eq!(printed, text);
+    let entries = text.split("[[session]]").count() - 1;
+    assert_eq!(settings.session.len(), entries);
+    let keys = schema::names(&mut crate::config::entry::SessionEntry::default());
+    for key in keys {
+        assert!(text.contains(&format!("\n{key} = ")), "a sample of {key} is to be here");
+    }
+}
+
+#[test]
 fn every_key_is_in_the_documents() {
     let page = include_str!("../../../docs/configure.md");
     for (table, names) in schema::all() {

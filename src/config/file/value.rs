@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::super::address::Listen;
+use super::super::entry::Name;
 use super::super::hashing::Hashing;
 use super::super::sessions::Item;
 use super::super::settings::{LedgerFormat, TapMode};
@@ -43,6 +44,12 @@ pub(super) struct Wrong {
 pub(super) trait Keys {
     /// Visits the key `name`, whose value is or becomes `value`.
     fn key(&mut self, name: &'static str, value: &mut dyn Value);
+}
+
+/// A table of the file.
+pub(super) trait Table {
+    /// Shows all keys of the table to a visitor.
+    fn keys(&mut self, keys: &mut dyn Keys);
 }
 
 /// What a key can have: a single value, one that can be left out, or a list.
@@ -132,6 +139,21 @@ impl<T: Leaf> Value for Vec<T> {
         }
         let items = self.iter().map(Leaf::write).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(format!("[{}]", items.join(", "))))
+    }
+}
+
+/// A list that is there and empty is not the same as none.
+impl<T: Leaf> Value for Option<Vec<T>> {
+    fn read(&mut self, item: &Spanned<DeValue<'_>>) -> Result<(), Vec<Wrong>> {
+        self.insert(Vec::new()).read(item)
+    }
+
+    fn write(&self) -> Result<Option<String>, String> {
+        match self {
+            Some(items) if items.is_empty() => Ok(Some("[]".into())),
+            Some(items) => items.write(),
+            None => Ok(None),
+        }
     }
 }
 
@@ -228,9 +250,20 @@ typed! {
     Size: "a size, as \"100MiB\","
     Span: "a duration, as \"10s\","
     Free: "a size or a share, as \"5%\","
-    Compression: "a compression, as \"zstd\","
     Item<VniRange>: "a VNI, as 7 or \"100-199\","
+    Name: "a name, as \"web-1\","
     Item<IpNet>: "an address or network, as \"10.0.0.0/8\","
+}
+
+impl Leaf for Compression {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let advised = |fault: String| fault.replacen(": ", "; ", 1);
+        typed(value, "a compression, as \"zstd\",").map_err(advised)
+    }
+
+    fn write(&self) -> Result<String, String> {
+        Ok(untyped(self))
+    }
 }
 
 /// Reads the name of one of a few choices.
@@ -277,8 +310,11 @@ macro_rules! numbers {
                     };
                     return Err(format!("{} where a whole number is to be{quotes}", kind(value)));
                 };
-                let too_large = || if digits.starts_with('-') { "less than nothing" } else { "far too large" };
-                digits.parse().map_err(|_| too_large().to_owned())
+                let fault = match digits.starts_with('-') {
+                    true => "less than nothing; write a number that is not",
+                    false => "far too large; write a smaller number",
+                };
+                digits.parse().map_err(|_| fault.to_owned())
             }
 
             fn write(&self) -> Result<String, String> {

@@ -13,7 +13,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("more than one --tap", "more than one output of kind \"tap\""),
     ("use --vni N", "use vni below [sessions]"),
     ("use --duration", "use duration below [run]"),
-    ("--from", "from below [sessions]"),
+    ("(--from ", "(below [sessions] from = "),
     ("`--on-publish 'cp \"$1\" /backup/'`", "`on_publish = 'cp \"$1\" /backup/'`"),
     ("`--write /data/captures`", "`directory = \"/data/captures\"`"),
     ("`--write ./-`", "`directory = \"./-\"`"),

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use super::super::entry::SessionEntry;
 use super::super::settings::{Outputs, Settings};
-use super::schema::{self, Table};
-use super::value::{Keys, Value, quoted};
+use super::schema;
+use super::value::{Keys, Table, Value, quoted};
 
 /// A value that a file cannot say.
 #[derive(Debug, thiserror::Error)]
@@ -37,25 +38,29 @@ fn text(settings: &Settings, defaults: bool) -> Result<String, WriteError> {
     for ((name, table), (_, default)) in schema::tables(&mut settings).into_iter().zip(schema::tables(&mut default)) {
         section(&mut text, name, table, default, None, defaults)?;
     }
+    for entry in &mut settings.session {
+        section(&mut text, "[session]", entry, &mut SessionEntry::default(), Some(""), false)?;
+    }
     if defaults || settings.output != Outputs::default() {
         for (name, output) in &mut settings.output.0 {
             let kind = schema::kind(output);
             let Some(mut default) = schema::of_kind(kind) else { continue };
             let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
             let name = if bare { name.clone() } else { quoted(name) };
-            section(&mut text, &format!("output.{name}"), output, &mut default, Some(kind), defaults)?;
+            let head = format!("kind = {}\n", quoted(kind));
+            section(&mut text, &format!("output.{name}"), output, &mut default, Some(&head), defaults)?;
         }
     }
     Ok(text)
 }
 
-/// Writes one table.
+/// Writes one table; a table with a `head` also where it says nothing more.
 fn section(
     text: &mut String,
     name: &str,
     table: &mut dyn Table,
     default: &mut dyn Table,
-    kind: Option<&str>,
+    head: Option<&str>,
     defaults: bool,
 ) -> Result<(), WriteError> {
     let wrong = |(key, fault)| WriteError { path: format!("{name}.{key}"), fault };
@@ -68,12 +73,11 @@ fn section(
             _ => {}
         }
     }
-    if lines.is_empty() && kind.is_none() {
+    if lines.is_empty() && head.is_none() {
         return Ok(());
     }
     let gap = if text.is_empty() { "" } else { "\n" };
-    let kind = kind.map(|kind| format!("kind = {}\n", quoted(kind))).unwrap_or_default();
-    text.push_str(&format!("{gap}[{name}]\n{kind}{lines}"));
+    text.push_str(&format!("{gap}[{name}]\n{}{lines}", head.unwrap_or_default()));
     Ok(())
 }
 

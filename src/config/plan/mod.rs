@@ -1,17 +1,19 @@
 //! The plan of `vxtap run` follows from settings and facts of the host. It is worked out, and
 //! nothing else is done: no file, no socket, no limit is touched.
 
+mod expressions;
 mod listen;
 mod outputs;
+mod policy;
 mod queue;
 mod ranges;
 mod receive;
 mod redirect;
 mod sessions;
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use self::expressions::Expressions;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::key;
@@ -67,12 +69,15 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     }
     wrong.extend(redirect::check(settings).err());
     let queue = queue::bytes(settings, host, udp.workers);
+    let mut expressions = Expressions::default();
+    let outputs = outputs::plan(settings, host, udp.workers, queue, &mut expressions, &mut wrong);
+    let policy = policy::plan(settings, &outputs, &mut expressions, &mut wrong);
     let pipeline = PipelinePlan {
         reserved_bits: settings.receive.reserved_bits,
         max_sessions: settings.sessions.max,
         count: settings.run.count,
-        policy: Arc::default(),
-        outputs: outputs::plan(settings, host, udp.workers, queue, &mut wrong),
+        policy,
+        outputs: outputs.outputs,
     };
     wrong.extend(queue::check(settings, host, queue, pipeline.queue_memory(udp.workers) as u64).err());
     let allow = sessions::plan(settings).unwrap_or_else(|error| {

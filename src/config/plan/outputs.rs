@@ -8,6 +8,7 @@ use super::super::error::{LEAST_ROTATE_SIZE, LEAST_ROTATE_TIME, PlanError};
 use super::super::key;
 use super::super::sessions::only;
 use super::super::settings::{FILES, Files, Interface, Output, Settings, TapMode};
+use super::expressions::Expressions;
 use super::queue;
 use crate::archive::{ArchivePlan, BudgetPlan, MinFree};
 use crate::host::HostFacts;
@@ -23,6 +24,13 @@ const INTERFACE_LINGER: Duration = Duration::from_millis(1);
 /// The most interfaces that conversations are spread over.
 pub(super) const MOST_INTERFACES: u32 = 64;
 
+/// The outputs as they are planned.
+pub(super) struct Outputs {
+    pub outputs: Vec<OutputPlan>,
+    /// The name of each in the settings, where one can stand for several.
+    pub asked_as: Vec<String>,
+}
+
 /// Plans all outputs, with `queue_bytes` each for `workers` workers. Adds to `wrong` what cannot be
 /// as it is asked for: an output, two that have one name or directory, or the memory for all.
 pub(super) fn plan(
@@ -30,18 +38,16 @@ pub(super) fn plan(
     host: &HostFacts,
     workers: usize,
     queue_bytes: u64,
+    expressions: &mut Expressions,
     wrong: &mut Vec<PlanError>,
-) -> Vec<OutputPlan> {
+) -> Outputs {
     let queue = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
     let mut outputs: Vec<OutputPlan> = Vec::new();
-    let mut asked_as: Vec<&str> = Vec::new();
-    let mut expressions = Expressions { settings, known: Vec::new() };
+    let mut asked_as: Vec<String> = Vec::new();
     for (name, output) in &settings.output.0 {
         let memory = Memory { queue, workers };
-        let expression = expressions.compile(name, output.filter()).unwrap_or_else(|error| {
-            wrong.push(error);
-            None
-        });
+        let said = || settings.origins.said_of(&key::FILTER, name);
+        let expression = expressions.compile(output.filter(), said, wrong);
         match output {
             Output::Pcap(asked) => {
                 check(settings, name, asked, wrong);
@@ -56,7 +62,7 @@ pub(super) fn plan(
                 }
             }
         }
-        asked_as.resize(outputs.len(), name);
+        asked_as.resize(outputs.len(), name.clone());
     }
     check_names(settings, &outputs, &asked_as, wrong);
     if outputs.iter().any(|output| output.lane.chunks < 2) {
@@ -67,40 +73,20 @@ pub(super) fn plan(
             least: queue::least(workers),
         });
     }
-    outputs
-}
-
-/// The expressions that were compiled, each once: outputs with one in common share it.
-struct Expressions<'a> {
-    settings: &'a Settings,
-    known: Vec<Arc<Expression>>,
-}
-
-impl Expressions<'_> {
-    /// Compiles the expression of the output `name`, if it has one.
-    fn compile(&mut self, name: &str, text: Option<&str>) -> Result<Option<Arc<Expression>>, PlanError> {
-        let Some(text) = text else { return Ok(None) };
-        if let Some(known) = self.known.iter().find(|known| known.text() == text) {
-            return Ok(Some(Arc::clone(known)));
-        }
-        let said = || self.settings.origins.said_of(&key::FILTER, name);
-        let new = Expression::new(text).map_err(|error| PlanError::Filter { said: said(), error })?;
-        let new = Arc::new(new);
-        self.known.push(Arc::clone(&new));
-        Ok(Some(new))
-    }
+    Outputs { outputs, asked_as }
 }
 
 /// Says whether each output has a name of its own, by which the ledger has it, and an interface or
 /// a directory of its own. `asked_as` has the names by which the settings have them.
-fn check_names(settings: &Settings, outputs: &[OutputPlan], asked_as: &[&str], wrong: &mut Vec<PlanError>) {
+fn check_names(settings: &Settings, outputs: &[OutputPlan], asked_as: &[String], wrong: &mut Vec<PlanError>) {
     let said = |key: &key::Key, name: &str| settings.origins.said_of(key, name);
     let named = |name: &str| {
         let is_files = settings.output.files().any(|(files, _)| files == name);
         said(if is_files { &key::NO_WRITE } else { &key::TAP }, name)
     };
     let (mut names, mut interfaces, mut directories) = (HashMap::new(), HashMap::new(), HashMap::new());
-    for (output, &asked) in outputs.iter().zip(asked_as) {
+    for (output, asked) in outputs.iter().zip(asked_as) {
+        let asked = asked.as_str();
         let taken = |name: &str, other: Option<&str>| {
             let (said, other) = (named(asked), other.map(named));
             PlanError::OutputName { said, other, name: name.to_owned() }

@@ -25,6 +25,11 @@ pub(super) fn check(settings: &Settings) -> Vec<PlanError> {
             Output::Tap(interface) | Output::Tun(interface) => of_interface(&mut wrong, interface, said),
         }
     }
+    for (index, entry) in settings.session.iter().enumerate() {
+        let said = |name| settings.origins.said_in_session(index, name);
+        wrong.extend(number(said("snaplen"), entry.snaplen, 1, 262_144));
+        wrong.extend(number(said("port"), entry.port, 1, u16::MAX.into()));
+    }
     wrong
 }
 

@@ -1,5 +1,6 @@
 //! Datagrams are received by sockets, and by the program in the kernel.
 
+use super::super::entry::SessionEntry;
 use super::super::error::{LEAST_RING, MOST_RING, PlanError};
 use super::super::key;
 use super::super::settings::Settings;
@@ -64,6 +65,8 @@ pub(super) fn program(
     only_bpf(settings, wrong);
     // The program keeps as much as the longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
+    // What decides on a session's frames can ask for any byte.
+    let snaplen = if settings.session.iter().any(SessionEntry::reads_all) { usize::MAX } else { snaplen };
     // Without any list there is nothing to drop, and the program needs no memory for lists.
     let lists = sessions.allow.is_some() || !sessions.vni.is_empty() || !sessions.from.is_empty();
     let redirect = redirect::plan(settings, pipeline);

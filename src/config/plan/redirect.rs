@@ -33,6 +33,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
         Way::Bpf | Way::Auto => "--source auto",
     };
     let taps = settings.output.interfaces().filter(|(_, _, is_tap)| *is_tap).count();
+    let entry = settings.session.iter().position(|entry| !entry.is_plain());
     let all = [
         (
             receive.source != Way::Bpf,
@@ -68,6 +69,11 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
             interface.filter.is_some(),
             origins.said_of(&key::FILTER, name),
             "expressions are decided by the sensor; use --tap-mode inject",
+        ),
+        (
+            entry.is_some(),
+            origins.said_session(entry.unwrap_or_default()),
+            "entries for sessions are looked at by the sensor; use --tap-mode inject",
         ),
         (
             receive.verify_checksum,
