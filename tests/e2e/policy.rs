@@ -133,7 +133,7 @@ fn sessions_have_names_outputs_and_lengths_of_their_own() {
             let got = ["written", "filtered", "filtered_by/session", "snapped"].map(get);
             assert_eq!(got, [written, filtered, filtered, snapped].map(|n| n * each), "{way}: {output}");
         }
-        let named: Vec<_> = ledger.0["sessions"].as_array().unwrap().iter().map(|session| {
+        let named = ledger.0["sessions"].as_array().unwrap().iter().map(|session| {
             let text = |key: &str| session.get(key).and_then(|value| value.as_str().map(String::from));
             (session["vni"].as_u64().unwrap(), session["frames"].as_u64().unwrap(), text("name"), text("description"))
         });
