@@ -163,12 +163,16 @@ impl Live {
             self.sinks.push(running);
         }
         // The policy of before stays until no worker has it, so that none gives back its memory.
+        let renames = changes.policy.is_some();
         let policy = changes.policy.unwrap_or_else(|| Arc::clone(&self.policy));
         let _before = std::mem::replace(&mut self.policy, policy);
         self.allowed = Arc::clone(&allowed);
         self.replan(&changes.change);
         let done = self.tell(outlets, &changes.remove.into(), &changes.change.into());
         wait(&done)?;
+        if renames {
+            self.registry.relabel(&self.policy);
+        }
         if let Some(gate) = self.gate.as_ref().filter(|_| allowed != before) {
             gate.narrow(&allowed);
         }

@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 
 use super::plan::FilePlan;
 
-/// The place where a plan waits until the output takes it. One that comes meanwhile takes its place.
+/// The place where a plan waits until the output takes it. One that comes meanwhile takes its
+/// place.
 #[derive(Debug, Default)]
 pub(crate) struct Replans {
     waits: AtomicBool,
