@@ -2,9 +2,8 @@
 //! ask to end, and the second of them ends at once. SIGUSR1 asks to complete the files that are
 //! written to. SIGUSR2 asks to read again what was read from a file: the configuration, or which
 //! sessions are allowed. So does SIGHUP to a sensor without a terminal, as to other services.
-//! SIGXCPU asks to end, for a limit of the process
-//! will end it soon. SIGXFSZ does not end the process, so that the write that met the limit fails
-//! as any other does.
+//! SIGXCPU asks to end, for a limit of the process will end it soon. SIGXFSZ does not end the
+//! process, so that the write that met the limit fails as any other does.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
