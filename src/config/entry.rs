@@ -5,8 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::{Duplicates, Tls};
 use super::sessions::{Networks, Vnis};
 use super::typed::as_typed;
+use super::units::Size;
+use crate::route::slice::Slice;
 
 /// An entry for sessions. The first whose conditions are all true of a session counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,23 +33,39 @@ pub struct SessionEntry {
     pub drop: bool,
     /// The most bytes of a frame that are kept.
     pub snaplen: Option<u32>,
+    /// The part of a frame that is kept at most.
+    pub slice: Option<Slice>,
     /// The expression that the frames satisfy; all do where there is none.
     pub filter: Option<String>,
+    /// What becomes of packets that another session of the group delivered before.
+    pub dedup: Option<Duplicates>,
+    /// The group; without it the sessions of this entry.
+    pub dedup_group: Option<Name>,
+    /// Bytes that are kept of each flow.
+    pub flow_limit: Option<Size>,
+    /// The part that is kept of each flow that is TLS.
+    pub tls: Option<Tls>,
 }
 
 impl SessionEntry {
     /// Says whether what becomes of a frame can depend on any of its bytes.
     #[must_use]
     pub(crate) fn reads_all(&self) -> bool {
-        self.filter.is_some()
+        self.filter.is_some() || self.looks_for_duplicates() || self.tls.is_some()
     }
 
     /// Says whether the frames go to all outputs, whole.
     #[must_use]
     pub(crate) fn is_plain(&self) -> bool {
-        let Self { name: _, description: _, source: _, vni: _, scope: _, port: _, outputs, drop, snaplen, filter } =
-            self;
-        outputs.is_none() && !drop && snaplen.is_none() && filter.is_none()
+        let Self { outputs, drop, snaplen, slice, filter, flow_limit, tls, .. } = self;
+        let cuts = snaplen.is_some() || slice.is_some() || flow_limit.is_some() || tls.is_some();
+        outputs.is_none() && !drop && filter.is_none() && !cuts && !self.looks_for_duplicates()
+    }
+
+    /// Says whether duplicates become something else than other frames.
+    #[must_use]
+    pub(crate) fn looks_for_duplicates(&self) -> bool {
+        self.dedup.is_some_and(|dedup| dedup != Duplicates::Off)
     }
 }
 
