@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::kept::{Duplicates, Tls};
+use super::rules::RuleEntry;
 use super::sessions::{Networks, Vnis};
 use super::typed::as_typed;
 use super::units::Size;
@@ -45,21 +46,25 @@ pub struct SessionEntry {
     pub flow_limit: Option<Size>,
     /// The part that is kept of each flow that is TLS.
     pub tls: Option<Tls>,
+    /// The rules by which packets are kept; all are where there is none.
+    pub rules: Vec<RuleEntry>,
 }
 
 impl SessionEntry {
     /// Says whether what becomes of a frame can depend on any of its bytes.
     #[must_use]
     pub(crate) fn reads_all(&self) -> bool {
-        self.filter.is_some() || self.looks_for_duplicates() || self.tls.is_some()
+        let looks = !self.rules.is_empty() || self.looks_for_duplicates() || self.tls.is_some();
+        self.filter.is_some() || looks
     }
 
     /// Says whether the frames go to all outputs, whole.
     #[must_use]
     pub(crate) fn is_plain(&self) -> bool {
-        let Self { outputs, drop, snaplen, slice, filter, flow_limit, tls, .. } = self;
+        let Self { outputs, drop, snaplen, slice, filter, flow_limit, tls, rules, .. } = self;
         let cuts = snaplen.is_some() || slice.is_some() || flow_limit.is_some() || tls.is_some();
-        outputs.is_none() && !drop && filter.is_none() && !cuts && !self.looks_for_duplicates()
+        let filters = filter.is_some() || !rules.is_empty();
+        outputs.is_none() && !drop && !filters && !cuts && !self.looks_for_duplicates()
     }
 
     /// Says whether duplicates become something else than other frames.

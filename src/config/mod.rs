@@ -23,6 +23,7 @@ pub(crate) mod kept;
 pub(crate) mod key;
 pub mod origin;
 mod plan;
+pub(crate) mod rules;
 pub(crate) mod sessions;
 pub mod settings;
 mod typed;

@@ -106,7 +106,7 @@ impl Step {
         let plan = self.sessions.policy().plan(seen.plan);
         let mut candidate = Candidate::new(inner);
         let (time, arrived) = (datagram.timestamp, inner.arrived);
-        let mut asked = Asked { session: seen.id, time, arrived, candidate: &mut candidate };
+        let mut asked = Asked { source: datagram.source, session: seen.id, time, arrived, candidate: &mut candidate };
         let verdict = verdict(plan, &mut asked, &mut self.flows, counters);
         if let Some((dedup, first)) = plan.dedup.as_ref().zip(verdict.copy_of) {
             let key = (first.index() as u64) << 32 | seen.id.index() as u64;

@@ -1,5 +1,7 @@
 //! The verdict of a session's plan on one of its frames, which holds for all outputs.
 
+use std::net::Ipv6Addr;
+
 use super::SessionId;
 use super::cutoff::{Flows, Part};
 use super::dedup::{Dedup, Mode, Sight};
@@ -7,10 +9,13 @@ use super::policy::SessionPlan;
 use super::selection::Candidate;
 use crate::ledger::{Filtered, WorkerCounters};
 use crate::record::Timestamp;
+use crate::wire::address;
 
 /// A frame whose plan is asked.
 #[derive(Debug)]
 pub(crate) struct Asked<'a, 'f> {
+    /// The source of its session, an address of the mirrored interface.
+    pub source: Ipv6Addr,
     /// Its session.
     pub session: SessionId,
     /// The time at which it was received.
@@ -38,6 +43,11 @@ pub(crate) fn verdict(
     counters: &WorkerCounters,
 ) -> Verdict {
     let filtered = |reason| Verdict { kept: Err(reason), copy_of: None };
+    if let Some(rules) = &plan.rules
+        && !rules.accepts(address::in_packet(asked.source), asked.candidate.layers())
+    {
+        return filtered(Filtered::Rule);
+    }
     if let Some(expression) = &plan.expression
         && !asked.candidate.satisfies(expression)
     {

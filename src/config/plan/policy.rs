@@ -10,6 +10,7 @@ use super::super::entry::SessionEntry;
 use super::super::error::PlanError;
 use super::super::kept::{Duplicates, Tls};
 use super::super::origin::{Said, item};
+use super::super::rules::RuleEntry;
 use super::super::sessions::only;
 use super::super::settings::Settings;
 use super::super::units::Size;
@@ -18,6 +19,7 @@ use super::outputs::Outputs;
 use crate::route::cutoff::Cutoff;
 use crate::route::dedup::{Dedup, Group, Mode};
 use crate::route::policy::{Entry, Match, OutputNumber, Policy, SessionPlan};
+use crate::route::{MOST_RULES, Rule, Rules, RulesError};
 use crate::session::{Label, Scope};
 
 /// Plans what becomes of sessions. Adds to `wrong` what cannot be as it is asked for.
@@ -88,6 +90,7 @@ fn session(
             ("dedup", asked.dedup.is_some()),
             ("flow_limit", asked.flow_limit.is_some()),
             ("tls", asked.tls.is_some()),
+            ("rules", !asked.rules.is_empty()),
         ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         wrong.extend(given.map(|(name, _)| PlanError::Dropped { said: said(name), drop: said("drop") }));
@@ -100,6 +103,7 @@ fn session(
         },
         drop: asked.drop,
         outputs: asked.outputs.as_ref().map(|names| set(settings, index, names, outputs, wrong)).unwrap_or_default(),
+        rules: rules(settings, index, asked, wrong),
         expression: expressions.compile(asked.filter.as_deref(), || said("filter"), wrong),
         dedup: None,
         cutoff: cutoff(asked),
@@ -137,6 +141,28 @@ fn dedup(
     let name = name.map_or_else(|| format!("entry {}", index + 1), ToString::to_string);
     let group = groups.entry(name).or_insert_with_key(|name| Arc::new(Group::new(name.as_str())));
     Some(Dedup { mode, group: Arc::clone(group) })
+}
+
+/// Plans the rules of an entry, if it has some.
+fn rules(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Vec<PlanError>) -> Option<Arc<Rules>> {
+    // What lacks something was refused where it was read.
+    let rules: Vec<Rule> = asked.rules.iter().filter_map(RuleEntry::rule).collect();
+    if rules.is_empty() {
+        return None;
+    }
+    let said = || settings.origins.said_in_session(index, "rules");
+    let at = |place| settings.origins.said_path(item(said().path(), place)).unwrap_or_else(said);
+    match Rules::new(&rules) {
+        Ok(rules) => Some(Arc::new(rules)),
+        Err(RulesError::Twice { number, first, second }) => {
+            wrong.push(PlanError::RuleNumber { said: at(second), other: at(first), number });
+            None
+        }
+        Err(RulesError::TooMany(count)) => {
+            wrong.push(PlanError::Rules { said: at(MOST_RULES), count });
+            None
+        }
+    }
 }
 
 /// Finds the outputs of these names.
