@@ -32,6 +32,21 @@ pub(crate) fn changed(settings: &Settings) -> Result<String, WriteError> {
     text(settings, false)
 }
 
+/// Writes entries for sessions as a file that others include, each below a comment.
+pub(crate) fn write_sessions(entries: &[(String, SessionEntry)]) -> String {
+    let mut text = String::new();
+    for (comment, entry) in entries {
+        let mut section = String::new();
+        // All values of an entry can be written: only paths can be what TOML is not.
+        let written = self::section(&mut section, "[session]", &mut entry.clone(), &mut SessionEntry::default(), Some(""), false);
+        if written.is_ok() {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            text.push_str(&format!("{gap}# {comment}\n{section}"));
+        }
+    }
+    text
+}
+
 fn text(settings: &Settings, defaults: bool) -> Result<String, WriteError> {
     let (mut settings, mut default) = (settings.clone(), Settings::default());
     let mut text = String::new();
