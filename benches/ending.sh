@@ -2,7 +2,7 @@
 # Measures how long the end takes with many sessions: from SIGTERM until the process is gone.
 #
 #   cargo build --release --bins
-#   sudo benches/ending.sh [-n SESSIONS] [-r] [-c] [-d DIRECTORY] [-- OPTIONS OF vxtap run]
+#   sudo benches/ending.sh [-n SESSIONS] [-r] [-c] [-k] [-d DIRECTORY] [-- OPTIONS OF vxtap run]
 #
 # Each session, which is a VNI, gets three datagrams or four. SIGTERM comes when the last is sent, so
 # that the end has to make files that are still missing.
@@ -12,13 +12,16 @@
 # -c  SIGUSR1 cuts all files, each session gets as many datagrams again, and SIGUSR1 and SIGTERM come
 #     at once: more files than sessions are under way then.
 # -d  Captures go to DIRECTORY, by default one in memory.
+# -k  Keeps them. Whenever ext4 without a journal makes a file or directory, it passes by each inode
+#     that was freed in the last five minutes. So a run right after one that removed its captures
+#     measures that.
 #
 # VXTAP names another program than target/release/vxtap. The machine has to be quiet: processor
 # seconds of the end are printed beside its duration.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-sessions=65536 cut= rest= directory=
-while getopts n:crd: option; do case $option in n) sessions=$OPTARG ;; c) cut=1 ;; r) rest=1 ;; d) directory=$OPTARG ;; *) exit 2 ;; esac done
+sessions=65536 cut= rest= keep= directory=
+while getopts n:crkd: option; do case $option in n) sessions=$OPTARG ;; c) cut=1 ;; r) rest=1 ;; k) keep=1 ;; d) directory=$OPTARG ;; *) exit 2 ;; esac done
 shift $((OPTIND - 1))
 . benches/pair.sh ending
 
@@ -54,4 +57,4 @@ end=$(now)
 awk -v ms=$(((end - begin) / 1000000)) -v files="$(find "$captures" -name '*.pcap*' ! -name '*.part' | wc -l)" -v memory="$memory" -v status=$status -v cpu=$((used - before)) \
   'BEGIN { printf "%d files, %.1f s, %.1f s of processor, exit status %d, %d MiB before\n", files, ms / 1000, cpu / 100, status, memory }'
 [ $status = 0 ] || tail -n 5 "$log"
-rm -rf "$captures"
+[ "$keep" ] || rm -rf "$captures"

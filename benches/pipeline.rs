@@ -10,16 +10,17 @@
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vxtap::archive::{ArchivePlan, BudgetPlan};
-use vxtap::lane::{Chunk, LanePlan, Lent, lanes};
+use vxtap::lane::{Chunk, Inbox, LanePlan, Lent, lanes};
 use vxtap::ledger::{Ledger, Output, OutputCounters};
 use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::outlet::Outlet;
 use vxtap::pipeline::step::Step;
 use vxtap::record::Timestamp;
+use vxtap::route::policy::{Entry, Match, Policy, SessionPlan};
 use vxtap::route::{Action, Expression, Ports, Registry, Rule, Rules, SessionId, SessionTable};
 use vxtap::session::Session;
 use vxtap::sink::Sink;
@@ -50,49 +51,111 @@ fn source() -> Ipv6Addr {
     Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()
 }
 
+/// What a worker does: a step into one output, whose chunks come straight back.
+struct Work {
+    step: Step,
+    inbox: Inbox,
+    time: u64,
+}
+
+impl Work {
+    fn new(policy: Policy, max_sessions: u32) -> Self {
+        let counters = Arc::new(OutputCounters::default());
+        let plan = LanePlan { chunks: 8, ..LanePlan::default() };
+        let (lanes, inbox) = lanes(plan, vec![counters]);
+        let table = SessionTable::new(Arc::new(Registry::new(max_sessions)));
+        let lanes = lanes.into_iter().map(Outlet::from).collect();
+        let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, lanes, Ledger::default().worker());
+        step.adopt(Arc::new(policy));
+        Self { step, inbox, time: 0 }
+    }
+
+    /// Receives `n` datagrams of a batch, again and again. It lies in slots as the receiving socket
+    /// leaves it: it is in the cache. `arrive` puts the next datagram into its slot.
+    fn receive(&mut self, n: u64, batch: &mut [Vec<u8>], mut arrive: impl FnMut(&mut [u8])) -> Duration {
+        let batches = n.div_ceil(64);
+        let begin = Instant::now();
+        for _ in 0..batches {
+            for payload in &mut *batch {
+                arrive(payload);
+                self.time += 1;
+                let timestamp = Timestamp::from_ns(self.time);
+                self.step.datagram(black_box(&Datagram {
+                    payload,
+                    length: payload.len(),
+                    source: source(),
+                    port: 4789,
+                    timestamp,
+                    ..Datagram::empty()
+                }));
+            }
+            // Chunks go straight back, in this thread.
+            while let Ok(chunk) = self.inbox.full.try_recv() {
+                drop(self.inbox.lend(chunk));
+            }
+        }
+        begin.elapsed().mul_f64(n as f64 / (batches * 64) as f64)
+    }
+}
+
 fn frame(c: &mut Criterion) {
     for sessions in [1u32, 256] {
         let mut group = c.benchmark_group(format!("frame/{sessions}-sessions"));
         for (name, lengths) in MIXES {
-            let counters = Arc::new(OutputCounters::default());
-            let plan = LanePlan { chunks: 8, ..LanePlan::default() };
-            let (lanes, inbox) = lanes(plan, vec![counters]);
-            let table = SessionTable::new(Arc::new(Registry::new(1024)));
-            let lanes = lanes.into_iter().map(Outlet::from).collect();
-            let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, lanes, Ledger::default().worker());
-            // A batch lies in slots as the receiving socket leaves it: it is in the cache.
-            let batch: Vec<Vec<u8>> =
+            let mut work = Work::new(Policy::default(), 1024);
+            let mut batch: Vec<Vec<u8>> =
                 (0..64).map(|i| payload(i as u32 * 7 % sessions, lengths[i % lengths.len()])).collect();
-            let mut time = 0;
             group.throughput(Throughput::Bytes(batch.iter().map(|p| p.len() as u64 - 8).sum::<u64>() / 64));
-            group.bench_function(name, |b| {
-                b.iter_custom(|n| {
-                    let batches = n.div_ceil(64);
-                    let begin = Instant::now();
-                    for _ in 0..batches {
-                        for payload in &batch {
-                            time += 1;
-                            let timestamp = Timestamp::from_ns(time);
-                            step.datagram(black_box(&Datagram {
-                                payload,
-                                length: payload.len(),
-                                source: source(),
-                                port: 4789,
-                                timestamp,
-                                ..Datagram::empty()
-                            }));
-                        }
-                        // Chunks go straight back, in this thread.
-                        while let Ok(chunk) = inbox.full.try_recv() {
-                            drop(inbox.lend(chunk));
-                        }
-                    }
-                    begin.elapsed().mul_f64(n as f64 / (batches * 64) as f64)
-                });
-            });
+            group.bench_function(name, |b| b.iter_custom(|n| work.receive(n, &mut batch, |_| {})));
         }
         group.finish();
     }
+}
+
+/// Returns a policy of 500 entries, each for a VNI from this source, and one for all others.
+fn entries(plan: SessionPlan, others: Option<SessionPlan>) -> Policy {
+    let one = |vni| Match {
+        sources: Some([IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)).into()].into_iter().collect()),
+        vnis: Some(Vni::new(vni).into_iter().collect()),
+        ..Match::default()
+    };
+    let named = (0..500).map(|vni| Entry { sessions: one(vni), plan: plan.clone() });
+    let others = others.map(|plan| Entry { sessions: Match::default(), plan });
+    Policy::new(named.chain(others).collect(), Vec::new()).unwrap()
+}
+
+/// Frames of 64 bytes: of 256 sessions that have plans, and of VNIs that nobody has seen.
+fn plans(c: &mut Criterion) {
+    let plain = SessionPlan::default();
+    let cut = SessionPlan { snaplen: Some(128), ..SessionPlan::default() };
+    let drop = SessionPlan { drop: true, ..SessionPlan::default() };
+    let mut group = c.benchmark_group("policy/sessions");
+    for (name, policy) in [
+        ("no policy", Policy::default()),
+        ("500 entries, plain", entries(plain.clone(), None)),
+        ("500 entries, cut", entries(cut.clone(), None)),
+    ] {
+        let mut work = Work::new(policy, 1024);
+        let mut batch: Vec<Vec<u8>> = (0..64).map(|i| payload(i * 7 % 256, 64)).collect();
+        group.bench_function(name, |b| b.iter_custom(|n| work.receive(n, &mut batch, |_| {})));
+    }
+    group.finish();
+    let mut group = c.benchmark_group("policy/flood");
+    for (name, policy) in [
+        ("no policy", Policy::default()),
+        ("500 entries", entries(plain.clone(), None)),
+        ("500 entries, others are dropped", entries(plain, Some(drop))),
+    ] {
+        let mut work = Work::new(policy, 16);
+        let mut batch: Vec<Vec<u8>> = (0..64).map(|_| payload(0, 64)).collect();
+        let mut last = 0_u32;
+        let mut another = |payload: &mut [u8]| {
+            last = last.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
+            payload[4..7].copy_from_slice(&last.to_be_bytes()[..3]);
+        };
+        group.bench_function(name, |b| b.iter_custom(|n| work.receive(n, &mut batch, &mut another)));
+    }
+    group.finish();
 }
 
 /// Returns frames of TCP conversations that no rule and no expression here is about, but by chance.
@@ -245,5 +308,5 @@ fn sink(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, frame, hand_over, policy, sink);
+criterion_group!(benches, frame, plans, hand_over, policy, sink);
 criterion_main!(benches);

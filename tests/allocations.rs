@@ -16,11 +16,12 @@ use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::outlet::Outlet;
 use vxtap::pipeline::step::Step;
 use vxtap::pipeline::worker::Worker;
+use vxtap::route::policy::{Entry, Match, Policy, SessionPlan};
 use vxtap::route::{Registry, SessionTable};
 use vxtap::source::LiveSource;
 use vxtap::source::Steering;
 use vxtap::source::udp::{self, UdpPlan};
-use vxtap::wire::{Vni, vxlan};
+use vxtap::wire::{Vni, VniRange, vxlan};
 
 thread_local! {
     /// Allocations of this thread.
@@ -57,6 +58,33 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn the_receive_path_allocates_nothing_per_datagram() {
+    assert_eq!(receive(Policy::default()), 16);
+}
+
+#[test]
+fn the_receive_path_of_sessions_with_plans_allocates_nothing_per_datagram() {
+    let entry = |first, last, port, plan| {
+        let range = VniRange { first: Vni::new(first).unwrap(), last: Vni::new(last).unwrap() };
+        Entry { sessions: Match { vnis: Some([range].into_iter().collect()), port, ..Match::default() }, plan }
+    };
+    let drop = SessionPlan { drop: true, ..SessionPlan::default() };
+    // Of those beyond the limit one half is cut, and then the other goes nowhere.
+    let policy = Policy::new(
+        vec![
+            entry(4, 5, None, drop.clone()),
+            entry(6, 6, None, SessionPlan { outputs: [].into_iter().collect(), ..SessionPlan::default() }),
+            entry(7, 7, Some(1), drop.clone()),
+            entry(7, 7, None, SessionPlan { snaplen: Some(64), ..SessionPlan::default() }),
+            entry(0xff_0000, 0xff_17ff, None, SessionPlan { snaplen: Some(64), ..SessionPlan::default() }),
+            entry(0xff_1800, 0xff_ffff, None, drop),
+        ],
+        Vec::new(),
+    );
+    assert_eq!(receive(policy.unwrap()), 16);
+}
+
+/// Receives by this policy. Returns the number of sessions.
+fn receive(policy: Policy) -> u32 {
     const ROUNDS: u32 = 400;
     const BURST: u32 = 32;
     let plan = UdpPlan {
@@ -74,7 +102,8 @@ fn the_receive_path_allocates_nothing_per_datagram() {
     let worker_counters = Ledger::default().worker();
     let sessions = SessionTable::new(Arc::clone(&registry));
     let lanes = lanes.into_iter().map(Outlet::from).collect();
-    let step = Step::new(ReservedBits::Accept, Arc::default(), sessions, lanes, Arc::clone(&worker_counters));
+    let mut step = Step::new(ReservedBits::Accept, Arc::default(), sessions, lanes, Arc::clone(&worker_counters));
+    step.adopt(Arc::new(policy));
     let mut worker = Worker::new(listening.sources.remove(0), step, Bypass::default(), None);
 
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -128,6 +157,6 @@ fn the_receive_path_allocates_nothing_per_datagram() {
     assert!(rounds > ROUNDS / 2, "allocations were counted in {rounds} rounds");
     assert_eq!(worker_counters.received.get(), u64::from(ROUNDS * BURST));
     assert!(counters.offered.get() > u64::from(ROUNDS * BURST) / 2);
-    assert_eq!(registry.count(), 16);
     assert_eq!(counted, 0, "allocations on the receive path");
+    registry.count()
 }

@@ -95,7 +95,7 @@ pub struct RunArgs {
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
     #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
-        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash", "snaplen"])]
+        "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash", "snaplen", "flush"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff
     /// them; repeat for more. With `:vni=N,A-B,...` only these VNIs. An interface that does not

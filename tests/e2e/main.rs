@@ -55,6 +55,7 @@ mod mirror;
 mod mirrored;
 mod outsiders;
 mod overload;
+mod policy;
 mod redirect;
 mod rotation;
 mod sessions;

@@ -26,6 +26,7 @@ pub(crate) struct Setup<'a> {
     before: Vec<String>,
     arguments: Vec<String>,
     directory: Option<PathBuf>,
+    config: Option<PathBuf>,
     stdout: Option<Stdio>,
     stdin: Option<Stdio>,
 }
@@ -61,7 +62,22 @@ pub(crate) fn attach_by_default() -> Option<&'static str> {
 impl<'a> Setup<'a> {
     /// Makes a sensor in this namespace that listens on the default port.
     pub(crate) fn new(namespace: &'a Namespace) -> Setup<'a> {
-        Setup { namespace, before: Vec::new(), arguments: Vec::new(), directory: None, stdout: None, stdin: None }
+        Setup {
+            namespace,
+            before: Vec::new(),
+            arguments: Vec::new(),
+            directory: None,
+            config: None,
+            stdout: None,
+            stdin: None,
+        }
+    }
+
+    /// Has it take its settings from this file, which says where it receives, by what and where it
+    /// writes.
+    pub(crate) fn configured(mut self, file: &Path) -> Self {
+        self.config = Some(file.to_path_buf());
+        self
     }
 
     /// Adds these arguments, which are split at spaces.
@@ -99,6 +115,10 @@ impl<'a> Setup<'a> {
         let mut words = self.before.iter().map(String::as_str).chain([VXTAP, "run"]);
         let mut command = self.namespace.command(words.next().unwrap());
         command.args(words).args(["--ledger", "json", "--log-format", "json"]);
+        if let Some(file) = &self.config {
+            command.arg("-c").arg(file).args(&self.arguments).env_remove("VXTAP_LOG");
+            return command;
+        }
         if !self.arguments.iter().any(|argument| argument == "--no-write") {
             command.arg("--write").arg(captures);
         }

@@ -17,7 +17,7 @@
 //! the file is removed at the end. A consumer that comes to an old directory is owed nothing of it.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,10 +26,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::episode::Episode;
 use crate::evidence::names::is_complete_path;
-use crate::storage::{Identity, Storage, StoredFile};
+use crate::storage::{Identity, Storage, StoredFile, TooLarge};
 
 /// Bytes of marks that nobody needs any more, which may stay in the file.
 const SLACK: u64 = 64 * 1024;
+
+/// Bytes that are read at the start at most, which is marks of some hundred thousand captures.
+const MOST: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 
 /// A mark.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +70,7 @@ impl Progress {
     ///
     /// # Errors
     /// The file cannot be opened or read; [`NotRegular`](crate::storage::NotRegular) where its name
-    /// is something else's.
+    /// is something else's, [`TooLarge`] where the file is larger than any that this program wrote.
     pub(super) fn open(consumer: &str, directory: &Path, storage: &Arc<dyn Storage>, sync: bool) -> io::Result<Self> {
         let path = directory.join(format!("{consumer}.jsonl"));
         let mut progress = Self {
@@ -89,24 +92,40 @@ impl Progress {
     fn read(&mut self) -> io::Result<()> {
         let Some(found) = self.storage.status(&self.path)? else { return Ok(()) };
         self.named = Some(found.identity);
-        let mut lines = BufReader::new(self.storage.open(&self.path, OFlags::RDONLY)?);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            // A crash in the middle of a mark leaves a part of it. Then what it marks has not
-            // begun.
-            match serde_json::from_slice(&line) {
-                Ok(Mark::Owed(path)) if is_complete_path(&path) => drop(self.insert(path)),
-                Ok(Mark::Done(path)) => drop(self.remove(&path)),
-                Ok(Mark::Owed(_)) | Err(_) => {}
-            }
-            self.length += line.len() as u64;
-            line.clear();
+        if found.length > MOST as u64 {
+            return Err(io::Error::other(TooLarge(MOST)));
+        }
+        let damaged = self.read_marks(self.storage.open(&self.path, OFlags::RDONLY)?.take(MOST as u64))?;
+        if damaged > 0 {
+            tracing::warn!(
+                path = %self.path.display(), damaged,
+                "some marks of captures that a consumer is still to hear of are damaged: it may miss these, or hear of some again"
+            );
         }
         // Nothing is appended to what may end in a part of a mark. A full disk takes no copy, and
         // only a sensor that has started removes captures to make room.
         let result = self.rewrite();
         self.hear(result);
         Ok(())
+    }
+
+    /// Reads marks, and returns how many are none of this program's.
+    fn read_marks(&mut self, marks: impl Read) -> io::Result<u64> {
+        let mut lines = BufReader::new(marks);
+        let (mut line, mut damaged) = (Vec::new(), 0);
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            match serde_json::from_slice(&line) {
+                Ok(Mark::Owed(path)) if is_complete_path(&path) => drop(self.insert(path)),
+                Ok(Mark::Done(path)) => drop(self.remove(&path)),
+                // A crash in the middle of a mark leaves a part of it. Then what it marks has not
+                // begun.
+                Err(_) if !line.ends_with(b"\n") => {}
+                Ok(Mark::Owed(_)) | Err(_) => damaged += 1,
+            }
+            self.length += line.len() as u64;
+            line.clear();
+        }
+        Ok(damaged)
     }
 
     fn insert(&mut self, path: String) -> bool {
@@ -155,8 +174,23 @@ impl Progress {
         if self.failing.lasts() {
             return;
         }
-        let result = self.append(marks, sync).and_then(|()| self.shorten());
+        let result = match self.has_other_names() {
+            // The marks go with it: what is owed says all of them.
+            Ok(true) => self.rewrite(),
+            Ok(false) => self.append(marks, sync).and_then(|()| self.shorten()),
+            Err(error) => Err(error),
+        };
         self.hear(result);
+    }
+
+    /// Says whether the file that marks are appended to has another name, as a snapshot made of
+    /// hard links gives it. What such a snapshot has stays as it is.
+    fn has_other_names(&self) -> io::Result<bool> {
+        if self.file.is_none() {
+            return Ok(false);
+        }
+        let found = self.storage.status(&self.path)?;
+        Ok(found.is_some_and(|found| Some(found.identity) == self.named && found.links > 1))
     }
 
     fn append(&mut self, marks: impl Iterator<Item = Mark>, sync: bool) -> io::Result<()> {
@@ -414,6 +448,50 @@ mod tests {
             fs::remove_dir_all(&captures).unwrap();
             fs::remove_dir_all(&old).unwrap();
         }
+    }
+
+    #[test]
+    fn a_snapshot_of_hard_links_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, snapshot) = (dir.path().join("on-publish.jsonl"), dir.path().join("snapshot"));
+        let mut progress = open(dir.path(), &Faulty::default());
+        progress.owe([A].into_iter());
+        for (is_owed, capture, wanted) in [(true, B, &[A, B][..]), (false, A, &[B]), (true, A, &[A, B])] {
+            fs::hard_link(&path, &snapshot).unwrap();
+            let before = fs::read(&snapshot).unwrap();
+            match is_owed {
+                true => progress.owe([capture].into_iter()),
+                false => progress.done(capture),
+            }
+            assert_eq!(fs::read(&snapshot).unwrap(), before);
+            assert_eq!(owed(dir.path()), wanted);
+            fs::remove_file(&snapshot).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_no_sensor_wrote_is_not_read_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = fs::File::create(dir.path().join("on-publish.jsonl")).unwrap();
+        file.set_len(MOST as u64).unwrap();
+        let storage = Arc::new(Faulty::default()) as Arc<dyn Storage>;
+        let open = || Progress::open("on-publish", dir.path(), &storage, true);
+        file.set_len(MOST as u64 + 1).unwrap();
+        let error = open().unwrap_err().to_string();
+        assert_eq!(error, format!("larger than {MOST} bytes, which is more than it can sensibly have"));
+        file.set_len(MOST as u64).unwrap();
+        assert_eq!(open().unwrap().owed().len(), 0);
+    }
+
+    #[test]
+    fn damaged_marks_are_counted_and_the_end_of_a_crash_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut progress = open(dir.path(), &Faulty::default());
+        let marks = format!(
+            "{{\"owed\":\"{A}\"}}\n{{\"owed\":\"../etc/passwd\"}}\nno mark\n\n{{\"owed\":\"{B}\"}}\n{{\"done\":\"{B}"
+        );
+        assert_eq!(progress.read_marks(marks.as_bytes()).unwrap(), 3);
+        assert_eq!(progress.owed().iter().collect::<Vec<_>>(), [A, B]);
     }
 
     #[test]

@@ -75,9 +75,9 @@ impl Pruning {
     }
 
     /// Says which captures are about to go, before the first does.
-    pub(super) fn announce(&mut self) {
+    pub(super) fn announce(&mut self, deliveries: &Deliveries) {
         let mut due = Report::default();
-        self.keeper.due().for_each(|(entry, reason)| due.add(entry, reason));
+        self.keeper.due(|path| deliveries.hold(path)).for_each(|(entry, reason)| due.add(entry, reason));
         due.announce();
     }
 

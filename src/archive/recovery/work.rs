@@ -136,12 +136,12 @@ impl Recovery {
                 self.settle(&names, 0, 0, books);
             }
             Ok(Salvaged::Empty) => self.settle(&names, 0, 0, books),
-            Err(Stop::Changed(changed)) => self.miss(&names, changed, books),
+            Err(Stop::Changed(changed)) => self.miss(&names, changed, books, stock),
             Err(Stop::Io(error))
                 if error.kind() == io::ErrorKind::NotFound
                     && matches!(books.storage.exists(&names.part), Ok(false)) =>
             {
-                self.miss(&names, Changed::Missing, books);
+                self.miss(&names, Changed::Missing, books, stock);
             }
             Err(Stop::Io(error)) if error.get_ref().is_some_and(|error| error.is::<NotRegular>()) => {
                 tracing::error!(path = %names.part.display(), %error, "cannot salvage this: it stays as it is");
@@ -191,11 +191,24 @@ impl Recovery {
     }
 
     /// Records that somebody removed or changed a file before it was salvaged.
-    fn miss(&mut self, names: &Names, changed: Changed, books: &mut Books) {
+    fn miss(&mut self, names: &Names, changed: Changed, books: &mut Books, stock: &mut Stock) {
         match self.own.remove(&names.part) {
-            Some(broken) => miss(&broken, changed, books),
+            Some(broken) => {
+                self.withdraw(names, books, stock);
+                miss(&broken, changed, books);
+            }
             None => {
                 tracing::error!(path = %names.part.display(), "somebody removed a capture file before it was salvaged");
+            }
+        }
+    }
+
+    /// Withdraws captures that have a line, were to be made from this file, and will not be.
+    fn withdraw(&mut self, names: &Names, books: &Books, stock: &mut Stock) {
+        for (to, path) in self.announced.names(names, books).unwrap_or_default() {
+            if self.announced.get(&path).is_some() && matches!(books.storage.exists(&to), Ok(false)) {
+                self.announced.remove(&path);
+                stock.deliveries.withdraw(&path);
             }
         }
     }

@@ -96,10 +96,14 @@ impl Keeper {
         }
     }
 
-    /// Returns all that has to go now, one after the other.
-    pub(in crate::archive) fn due(&mut self) -> impl Iterator<Item = (&Entry, PruneReason)> {
+    /// Returns all that has to go now, one after the other. What is held has to where room ends.
+    pub(in crate::archive) fn due(
+        &mut self,
+        is_held: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (&Entry, PruneReason)> {
         let space = self.space();
-        self.shelf.due(Timestamp::now(), 0, space)
+        let all = self.room_ends(space);
+        self.shelf.due(Timestamp::now(), 0, space, move |path| !all && is_held(path))
     }
 
     /// Says whether `--keep-bytes` is exceeded by what cannot be removed, with so many bytes.

@@ -70,16 +70,17 @@ impl Shelf {
         self.plan.exceeded(oldest, now, self.files(), bytes, space).map(|reason| (oldest, reason))
     }
 
-    /// Returns all that would have to go now, one after the other, if each made as much room as it
-    /// has bytes.
+    /// Returns all that would have to go now and is not held, one after the other, if each made as
+    /// much room as it has bytes.
     pub(in crate::archive) fn due(
         &self,
         now: Timestamp,
         unpublished: u64,
         mut space: Option<Space>,
+        is_held: impl Fn(&str) -> bool,
     ) -> impl Iterator<Item = (&Entry, PruneReason)> {
         let (mut files, mut bytes) = (self.files(), self.bytes.saturating_add(unpublished));
-        self.entries.values().map_while(move |oldest| {
+        self.entries.values().filter(move |entry| !is_held(&entry.path)).map_while(move |oldest| {
             let reason = self.plan.exceeded(oldest, now, files, bytes, space)?;
             files -= 1;
             bytes = bytes.saturating_sub(oldest.bytes);
@@ -157,6 +158,18 @@ mod tests {
         let age = BudgetPlan { keep_age: Some(Duration::from_nanos(5)), ..none };
         assert_eq!(pruned(&mut shelf(age), 6, 0, None), []);
         assert_eq!(pruned(&mut shelf(age), 8, 0, None), all(&["a", "b"], KeepAge));
+    }
+
+    #[test]
+    fn what_is_held_is_not_due() {
+        let shelf = shelf(BudgetPlan { keep_files: Some(2), ..BudgetPlan::default() });
+        let due = |held: &[&str]| -> Vec<String> {
+            let is_held = |path: &str| held.contains(&path);
+            shelf.due(Timestamp::from_ns(9), 0, None, is_held).map(|(entry, _)| entry.path.to_string()).collect()
+        };
+        assert_eq!(due(&[]), ["a", "b"]);
+        assert_eq!(due(&["a", "c"]), ["b", "d"]);
+        assert_eq!(due(&["a", "b", "c", "d"]), [""; 0]);
     }
 
     #[test]
@@ -295,7 +308,7 @@ mod tests {
                     }
                     Step::Prune { now, open, free } => {
                         let space = free.map(|free| Space { free, total: 100 });
-                        let due: Vec<_> = shelf.due(Timestamp::from_ns(now), open, space).map(|(e, r)| (e.path.to_string(), r)).collect();
+                        let due: Vec<_> = shelf.due(Timestamp::from_ns(now), open, space, |_| false).map(|(e, r)| (e.path.to_string(), r)).collect();
                         let mut other = Shelf::new(plan);
                         shelf.iter().cloned().for_each(|entry| other.add(entry));
                         prop_assert_eq!(due, pruned(&mut other, now, open, space));

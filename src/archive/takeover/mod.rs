@@ -29,7 +29,7 @@ pub(super) fn take_over(contents: &Contents, books: &mut Books, stock: &mut Stoc
     }
     complete_removals(contents, books, stock);
     count_published(contents, books, stock);
-    stock.pruning.announce();
+    stock.pruning.announce(&stock.deliveries);
     strangers::warn(&*books.storage, &books.directory, contents);
 }
 

@@ -38,6 +38,29 @@ fn salvaged(written: u64, found: &[u8]) -> (Vec<Gone>, Vec<String>, Vec<u64>) {
 }
 
 #[test]
+fn a_command_is_not_owed_a_capture_that_has_a_line_and_was_removed_before_it_got_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sensor = sensor(dir.path(), |plan| plan.on_publish = Some("true".into()));
+    let session = dir.path().join(SESSION);
+    let names = Names::new(&session, SESSION, Timestamp::from_ns(0), 1, "pcap");
+    fs::create_dir_all(&session).unwrap();
+    let whole = pcap_of(4);
+    fs::write(&names.part, &whole).unwrap();
+    let file = sensor.storage.status(&names.part).unwrap().unwrap().identity;
+    let holds = Gone { session: names::parse_session(SESSION).flatten(), frames: 4, frame_bytes: 16 };
+    sensor.storage.faults().rename = Some(libc::EIO);
+    let written = whole.len() as u64;
+    sensor.archive.salvage(Broken { names: names.clone(), file, written, holds, claim: None });
+    let owed = dir.path().join("on-publish.jsonl");
+    eventually(|| owed.exists());
+    fs::remove_file(&names.part).unwrap();
+    sensor.storage.faults().rename = None;
+    sensor.archive.finish();
+    assert_eq!(sensor.archive.gone().map(|gone| gone.frames).sum::<u64>(), 4);
+    assert!(!owed.exists(), "nothing is left to do");
+}
+
+#[test]
 fn frames_that_are_not_recovered_are_not_written() {
     let whole = pcap_of(4);
     let written = whole.len() as u64;

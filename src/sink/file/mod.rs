@@ -37,6 +37,7 @@ use super::Sink;
 use super::open_files::OpenFiles;
 pub(crate) use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, Labels};
+use crate::episode::Episode;
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
@@ -123,7 +124,7 @@ impl FileSink {
             buffered: 0,
             is_draining: false,
             outage: None,
-            next_log: Instant::now(),
+            told: Episode::default(),
             plan,
         };
         if shared.plan.archive.budget.min_free.is_none() {

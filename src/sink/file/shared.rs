@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::FilePlan;
 use crate::archive::{Archive, FileNumber};
+use crate::episode::Episode;
 use crate::ledger::{OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::compress::Compressors;
 use crate::route::Registry;
@@ -47,8 +48,8 @@ pub(super) struct Shared {
     pub(super) is_draining: bool,
     /// The failure of the storage as a whole, while there is one.
     pub(super) outage: Option<Outage>,
-    /// The time from which a line about the failure of a session's own files may be logged again.
-    pub(super) next_log: Instant,
+    /// Lasts while there are lines about failures of sessions' own files.
+    pub(super) told: Episode,
 }
 
 /// The names of this machine and of its system, as captures have them.
@@ -108,13 +109,12 @@ impl Shared {
         let now = Instant::now();
         let all = strikes_all(error);
         let outage = if all { &mut self.outage } else { own };
-        if outage.is_none() && (all || now >= self.next_log) {
+        if outage.is_none() && (self.told.every(RETRY) || all) {
             let whose = if all { "all sessions" } else { "this session" };
             tracing::error!(
                 path = %path.display(), error = explain(error), reason = reason.label(),
                 "cannot {what}; dropping frames of {whose} and trying again every second"
             );
-            self.next_log = now + RETRY;
         }
         let began = outage.map_or(now, |outage| outage.began);
         *outage = Some(Outage { reason, retry: now + RETRY, began, calm: None });

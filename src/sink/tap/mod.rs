@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::Sink;
 use super::interface::watch::Watch;
 use super::interface::{Interface, InterfacePlan, Kind};
+use crate::episode::Episode;
 use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::{Timestamp, pcap};
@@ -65,16 +66,17 @@ pub(crate) struct TapSink {
 }
 
 /// Frames that did not enter, until the log says so.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Trouble {
-    next_log: Instant,
+    /// Lasts while there are lines about it.
+    told: Episode,
     /// Frames that met an interface that was down, since the last line.
     down: u64,
     closed: u64,
     failed: u64,
     last_error: Option<i32>,
-    /// True after a line was written that a later one should take back.
-    said_down: bool,
+    /// Lasts from a line that the interface is down or gone until one that takes it back.
+    down_told: Episode,
 }
 
 impl TapSink {
@@ -82,7 +84,6 @@ impl TapSink {
     #[must_use]
     pub(crate) fn new(plan: InterfacePlan, interface: Interface, counters: Arc<OutputCounters>) -> Self {
         let now = Instant::now();
-        let trouble = Trouble { next_log: now, down: 0, closed: 0, failed: 0, last_error: None, said_down: false };
         Self {
             plan,
             counters,
@@ -90,7 +91,7 @@ impl TapSink {
             interface: Some(interface),
             next_drain: now,
             next_open: now,
-            trouble,
+            trouble: Trouble::default(),
             watch: None,
         }
     }
@@ -155,8 +156,7 @@ impl TapSink {
         self.trouble.last_error = tally.error.or(self.trouble.last_error);
         if tally.deleted {
             self.lose_interface();
-        } else if tally.written > 0 && self.trouble.said_down && tally.down == 0 {
-            self.trouble.said_down = false;
+        } else if tally.written > 0 && tally.down == 0 && self.trouble.down_told.ends() {
             tracing::info!(interface = self.plan.name, "the interface is up again");
         }
     }
@@ -164,7 +164,7 @@ impl TapSink {
     /// Lets go of the interface, which was deleted.
     fn lose_interface(&mut self) {
         self.release();
-        self.trouble.said_down = true;
+        let _ = self.trouble.down_told.begins();
         tracing::warn!(interface = self.plan.name, "the interface was deleted; trying to open it again every second");
     }
 
@@ -193,7 +193,7 @@ impl TapSink {
         match Interface::open_now(&self.plan) {
             Ok(interface) => {
                 interface.complain();
-                self.trouble.said_down = false;
+                self.trouble.down_told.ends();
                 tracing::info!(interface = self.plan.name, "the interface is there again");
                 self.interface = Some(interface);
                 self.follow();
@@ -219,40 +219,34 @@ impl TapSink {
     }
 
     /// Says what went wrong since the last time, once a second.
-    fn report(&mut self, now: Instant) {
-        if now < self.trouble.next_log {
+    fn report(&mut self) {
+        let Trouble { down, closed, failed, .. } = self.trouble;
+        if down + closed + failed == 0 || !self.trouble.told.every(LOG) {
             return;
         }
-        if self.trouble.down > 0 && self.interface.is_some() {
-            let frames = self.trouble.down;
+        if down > 0 && self.interface.is_some() {
             let command = format!("ip link set dev {} up", self.plan.name);
             tracing::warn!(
                 interface = self.plan.name,
-                frames,
+                frames = down,
                 command,
                 "the interface is down; frames are dropped until it is up"
             );
-            self.trouble.said_down = true;
+            let _ = self.trouble.down_told.begins();
         }
-        if self.trouble.closed > 0 {
-            let frames = self.trouble.closed;
+        if closed > 0 {
             tracing::warn!(
                 interface = self.plan.name,
-                frames,
+                frames = closed,
                 "frames are dropped: this host would hear them (interface_not_deaf)"
             );
         }
-        if self.trouble.failed > 0 {
+        if failed > 0 {
             let error = io::Error::from_raw_os_error(self.trouble.last_error.unwrap_or(libc::EIO));
-            tracing::warn!(interface = self.plan.name, frames = self.trouble.failed, %error, "frames were not taken");
+            tracing::warn!(interface = self.plan.name, frames = failed, %error, "frames were not taken");
         }
-        if self.trouble.down > 0 || self.trouble.closed > 0 || self.trouble.failed > 0 {
-            self.trouble.next_log = now + LOG;
-            self.trouble.down = 0;
-            self.trouble.closed = 0;
-            self.trouble.failed = 0;
-            self.trouble.last_error = None;
-        }
+        (self.trouble.down, self.trouble.closed, self.trouble.failed) = (0, 0, 0);
+        self.trouble.last_error = None;
     }
 }
 
@@ -329,7 +323,7 @@ impl Sink for TapSink {
         if now >= self.next_drain {
             self.next_drain = now + DRAIN;
             self.drain();
-            self.report(now);
+            self.report();
             self.reopen(now);
         }
         self.next_drain
@@ -337,8 +331,9 @@ impl Sink for TapSink {
 
     fn finish(&mut self) {
         self.drain();
-        self.trouble.next_log = Instant::now();
-        self.report(self.trouble.next_log);
+        // What came since the last line is told now.
+        self.trouble.told.ends();
+        self.report();
         self.watch = None;
         self.release();
     }

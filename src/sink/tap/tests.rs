@@ -149,11 +149,11 @@ fn an_interface_that_is_down_loses_frames_until_it_is_up() {
         sh("ip link set mirror0 down");
         rig.send(&frames);
         rig.tick();
-        assert!(rig.sink.trouble.said_down);
+        assert!(rig.sink.trouble.down_told.lasts());
         assert!(link().flags & libc::IFF_UP.cast_unsigned() == 0, "it is not for us to take it up");
         sh("ip link set mirror0 up");
         rig.send(&frames);
-        assert!(!rig.sink.trouble.said_down);
+        assert!(!rig.sink.trouble.down_told.lasts());
         assert_eq!(rig.dropped(OutputDrop::InterfaceDown), 100);
         assert_eq!(rig.counters.written.get(), 200);
         assert_eq!((link().rx_packets, link().rx_dropped), (200, 100));

@@ -7,6 +7,7 @@ use super::attach::{self, Hold, Mode};
 use super::error::BpfError;
 use super::interface;
 use super::plan::Attach;
+use crate::episode::Episode;
 
 /// An interface that the program is attached to, or was and will be.
 #[derive(Debug)]
@@ -14,8 +15,8 @@ pub(super) struct Attached {
     interface: String,
     /// Number of the interface and the attachment. `None` while there is none.
     pub(super) hold: Option<(u32, Hold)>,
-    /// True when the log has said why the program cannot be attached again.
-    told: bool,
+    /// Lasts while the program cannot be attached again.
+    refused: Episode,
 }
 
 impl Attached {
@@ -25,7 +26,7 @@ impl Attached {
     /// There is no such interface, or the kernel refuses the program there.
     pub(super) fn new(ebpf: &mut Ebpf, interface: &str, wanted: Attach) -> Result<(Self, Mode), BpfError> {
         let (index, mode, hold) = attach::attach(ebpf, interface, wanted)?;
-        Ok((Self { interface: interface.to_owned(), hold: Some((index, hold)), told: false }, mode))
+        Ok((Self { interface: interface.to_owned(), hold: Some((index, hold)), refused: Episode::default() }, mode))
     }
 
     /// Looks whether the program is still attached, and attaches it again where it is not and can
@@ -53,14 +54,14 @@ impl Attached {
             match attach::attach(ebpf, interface, wanted) {
                 Ok((index, mode, hold)) => {
                     self.hold = Some((index, hold));
-                    self.told = false;
+                    self.refused.ends();
                     tracing::info!(interface, attached = mode.label(), "the interface is back");
                 }
-                Err(error) if !self.told => {
-                    self.told = true;
-                    tracing::warn!(%error, "datagrams come through the socket");
+                Err(error) => {
+                    if self.refused.begins() {
+                        tracing::warn!(%error, "datagrams come through the socket");
+                    }
                 }
-                Err(_) => {}
             }
         }
     }

@@ -1,0 +1,192 @@
+//! What the configuration says of sessions: names, outputs, lengths, and which go nowhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use crate::captures::{self, Record, assert_same, tshark};
+use crate::frames;
+use crate::manifest::assert_verified;
+use crate::mirror::persistent;
+use crate::need;
+use crate::netns::{Ip, Pair};
+use crate::process::eventually;
+use crate::replay::replay_all;
+use crate::sensor::Setup;
+use crate::tcpdump::Tcpdump;
+
+/// The lines of `[receive]` for each way.
+const WAYS: [&str; 3] = [
+    "source = \"udp\"",
+    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"xdp\"",
+    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"tc\"",
+];
+/// Frames that are sent. VNIs 1 to 5 take turns.
+const FRAMES: usize = 1000;
+const LENGTH: usize = 200;
+
+/// Two sessions with names, one without, one that goes nowhere, and one for the interface alone.
+const SESSIONS: &str = r#"
+[[session]]
+name = "web-1"
+description = "the shop"
+vni = 1
+source = "10.0.0.0/8"
+
+[[session]]
+name = "db"
+vni = 2
+outputs = "evidence"
+snaplen = 64
+
+[[session]]
+name = "noise"
+vni = 3
+drop = true
+
+[[session]]
+vni = 5
+outputs = ["ids"]
+"#;
+
+fn configuration(directory: &Path, receive: &str, sessions: &str) -> PathBuf {
+    let file = directory.join("vxtap.toml");
+    let evidence = directory.join("evidence");
+    let text = format!(
+        "[receive]\n{receive}\n[delivery]\nflush = \"100ms\"\n{sessions}\n[output.evidence]\nkind = \"pcap\"\n\
+         format = \"pcapng\"\ndirectory = {evidence:?}\n"
+    );
+    fs::write(&file, text).unwrap();
+    file
+}
+
+/// Returns the records of the session whose directory is named so.
+fn records(evidence: &Path, directory: &str) -> Vec<Record> {
+    captures::files(&evidence.join(directory)).iter().flat_map(|path| captures::read(path)).collect()
+}
+
+fn directories(evidence: &Path) -> Vec<String> {
+    let entries = fs::read_dir(evidence).unwrap().map(|entry| entry.unwrap());
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn sessions_have_names_outputs_and_lengths_of_their_own() {
+    if !need::programs(&["tcpdump", "tshark"]) {
+        return;
+    }
+    let all: Vec<_> = (0..FRAMES as u32).map(|n| frames::numbered(n, LENGTH)).collect();
+    let of = |vni: usize| all.iter().skip(vni - 1).step_by(5).collect::<Vec<_>>();
+    let each = FRAMES as u64 / 5;
+    for way in WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let file = frames::write(directory.path(), "frames.pcap", &all);
+        let sessions = format!("{SESSIONS}[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\n");
+        let config = configuration(directory.path(), way, &sessions);
+        let evidence = directory.path().join("evidence");
+        let pair = Pair::new(1600);
+        persistent(&pair.sensor, "mirror0", "tap");
+        let sensor = Setup::new(&pair.sensor).configured(&config).start();
+        let tcpdump = Tcpdump::start(&pair.sensor, "mirror0", "");
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-5 --rate 5000", FRAMES);
+        let on_tap = tcpdump.frames();
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{way}: {:#?}", ended.log);
+        pair.assert_all_arrived(ended.ledger.received(), FRAMES);
+
+        // The files.
+        let source = pair.source(Ip::V4);
+        let [web, db, plain] = ["web-1_vni1", "db_vni2", "vni4"].map(|name| format!("{name}_{source}"));
+        assert_eq!(directories(&evidence), [&*db, &*plain, &*web], "{way}");
+        for (name, vni) in [(&web, 1), (&plain, 4)] {
+            let got: Vec<_> = records(&evidence, name).into_iter().map(|record| record.frame).collect();
+            assert_same(name, &got, &of(vni));
+        }
+        let short: Vec<_> = records(&evidence, &db).into_iter().map(|r| (r.frame, r.orig_len)).collect();
+        let wanted: Vec<_> = of(2).into_iter().map(|frame| (frame[..64].to_vec(), LENGTH as u32)).collect();
+        assert!(short == wanted, "{way}: {} frames of VNI 2, cut to 64 bytes", short.len());
+        let [capture] = captures::files(&evidence.join(&web)).try_into().unwrap();
+        let fields = ["frame.len", "frame.interface_name", "frame.interface_description"];
+        let line = format!("{LENGTH}\t{web}\tthe shop: VXLAN mirror session of {source}, VNI 1");
+        assert_eq!(tshark(&capture, &fields), vec![line; each as usize]);
+        assert_verified(&evidence);
+
+        // The interface: the frames of VNI 1, 4 and 5, in the order in which each was sent.
+        let wanted: Vec<_> = all.iter().enumerate().filter(|(n, _)| matches!(n % 5 + 1, 1 | 4 | 5)).collect();
+        let (mut got, mut wanted): (Vec<_>, Vec<_>) = (on_tap, wanted.into_iter().map(|(_, f)| f.clone()).collect());
+        got.sort();
+        wanted.sort();
+        assert_same("tcpdump on the interface", &got, &wanted);
+
+        // The ledger.
+        let ledger = &ended.ledger;
+        ["evidence", "ids"].iter().for_each(|name| ledger.assert_output_closes(name));
+        assert_eq!((ledger.get("/unselected"), ledger.get("/overflow/frames")), (each, 0));
+        for (output, written, filtered, snapped) in [("evidence", 3, 2, 1), ("ids", 3, 2, 0)] {
+            let get = |what: &str| ledger.get(&format!("/outputs/{output}/{what}"));
+            let got = ["written", "filtered", "filtered_by/session", "snapped"].map(get);
+            assert_eq!(got, [written, filtered, filtered, snapped].map(|n| n * each), "{way}: {output}");
+        }
+        let named = ledger.0["sessions"].as_array().unwrap().iter().map(|session| {
+            let text = |key: &str| session.get(key).and_then(|value| value.as_str().map(String::from));
+            (session["vni"].as_u64().unwrap(), session["frames"].as_u64().unwrap(), text("name"), text("description"))
+        });
+        let named: Vec<_> = named.collect();
+        let text = |text: &str| Some(text.to_owned());
+        let wanted = [
+            (1, each, text("web-1"), text("the shop")),
+            (2, each, text("db"), None),
+            (4, each, None, None),
+            (5, each, None, None),
+        ];
+        assert_eq!(named, wanted, "{way}");
+    }
+}
+
+#[test]
+fn what_a_crash_left_of_a_named_session_is_salvaged() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..100).map(|n| frames::numbered(n, LENGTH)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &all);
+    let evidence = directory.path().join("evidence");
+    let pair = Pair::new(1600);
+    let config = configuration(directory.path(), WAYS[0], SESSIONS.split("[[session]]\nvni = 5").next().unwrap());
+    let mut sensor = Setup::new(&pair.sensor).configured(&config).start();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-2 --rate 5000", all.len());
+    let name = format!("web-1_vni1_{}", pair.source(Ip::V4));
+    let readable = || captures::files(&evidence.join(&name)).iter().map(|path| captures::readable(path)).sum::<usize>();
+    eventually("frames of the first session are on disk", || readable() == all.len() / 2);
+    sensor.process.signal(Signal::KILL);
+    sensor.process.wait();
+
+    // The next run knows no names.
+    let config = configuration(directory.path(), WAYS[0], "");
+    let sensor = Setup::new(&pair.sensor).configured(&config).start();
+    let is_salvaged = |path: &PathBuf| path.to_str().unwrap().ends_with(".recovered.pcapng");
+    eventually("all is salvaged", || captures::files(&evidence).iter().filter(|path| is_salvaged(path)).count() == 2);
+    let ended = sensor.stop();
+    assert_eq!((ended.code, ended.ledger.get("/outputs/evidence/recovered")), (Some(0), 2), "{:#?}", ended.log);
+    let got: Vec<_> = records(&evidence, &name).into_iter().map(|record| record.frame).collect();
+    assert_same("what was salvaged", &got, &all.iter().step_by(2).collect::<Vec<_>>());
+    let manifest = fs::read_to_string(evidence.join("manifest.jsonl")).unwrap();
+    let mut names: Vec<_> = manifest
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["event"], "recovered", "{line}");
+            (line["session"]["vni"].as_u64().unwrap(), line["name"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    names.sort();
+    assert_eq!(names, [(1, "web-1".to_owned()), (2, "db".to_owned())]);
+    assert_verified(&evidence);
+}
