@@ -1,8 +1,10 @@
 //! Settings are written as a configuration file that means the same.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::super::entry::SessionEntry;
+use super::super::plan::policy::unreachable;
 use super::super::settings::{Outputs, Settings};
 use super::schema;
 use super::value::{Keys, Table, Value, quoted};
@@ -53,7 +55,9 @@ fn text(settings: &Settings, defaults: bool) -> Result<String, WriteError> {
     for ((name, table), (_, default)) in schema::tables(&mut settings).into_iter().zip(schema::tables(&mut default)) {
         section(&mut text, name, table, default, None, defaults)?;
     }
-    for entry in &mut settings.session {
+    // What one file overrules of another is not said any more: here it would be a fault.
+    let unreachable: HashSet<usize> = unreachable(&settings.session).into_iter().map(|(index, _)| index).collect();
+    for (_, entry) in settings.session.iter_mut().enumerate().filter(|(index, _)| !unreachable.contains(index)) {
         section(&mut text, "[session]", entry, &mut SessionEntry::default(), Some(""), false)?;
     }
     if defaults || settings.output != Outputs::default() {
