@@ -72,7 +72,8 @@ fn the_example_is_a_configuration() {
     let (settings, plan) = config.plan(&HostFacts::unknown()).unwrap_or_else(|error| panic!("{error}"));
     let names: Vec<&str> = plan.pipeline.outputs.iter().map(|output| output.name.as_str()).collect();
     assert_eq!(names, ["evidence", "ids"]);
-    let sessions: Vec<Option<&str>> = plan.pipeline.policy.entries().iter().map(|e| e.plan.label.name.as_deref()).collect();
+    let sessions: Vec<Option<&str>> =
+        plan.pipeline.policy.entries().iter().map(|e| e.plan.label.name.as_deref()).collect();
     assert_eq!(sessions.first(), Some(&Some("web-eth0")), "what is included comes first");
     assert_eq!(sessions.last(), Some(&Some("unknown")));
     assert_eq!(settings.session.len(), sessions.len());
@@ -169,10 +170,10 @@ fn make(text: &mut String, slip: &Slip) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever stands in a file, it is answered: by a plan or by faults that can be shown. What has
-    /// a plan is printed, and the same when it is read again.
+    /// Whatever stands in a file, it is answered: by a plan or by faults that can be shown. What
+    /// has a plan is printed, and the same when it is read again.
     #[test]
     fn whatever_is_in_a_file_is_answered(of in any::<Index>(), slips in proptest::collection::vec(slip(), 0..12)) {
         let mut files = files();

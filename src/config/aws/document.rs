@@ -122,8 +122,8 @@ struct Attachment {
 }
 
 impl Interface {
-    /// Returns the address that mirrored packets come from: the primary one of IPv4, and where there
-    /// is none, that of IPv6.
+    /// Returns the address that mirrored packets come from: the primary one of IPv4, and where
+    /// there is none, that of IPv6.
     pub(super) fn primary(&self) -> Option<IpAddr> {
         let listed = || self.private_ip_addresses.iter().find(|address| address.primary)?.private_ip_address;
         let v6 = || self.ipv6_addresses.iter().find_map(|address| address.ipv6_address);

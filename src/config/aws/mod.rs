@@ -1,7 +1,7 @@
 //! What AWS says of its mirror sessions becomes entries of a configuration file.
 //!
-//! The sensor speaks to no cloud. It reads what the `aws` program printed, and knows a mirror session
-//! by what its datagrams carry: the primary address of the mirrored interface, and the VNI.
+//! The sensor speaks to no cloud. It reads what the `aws` program printed, and knows a mirror
+//! session by what its datagrams carry: the primary address of the mirrored interface, and the VNI.
 
 mod document;
 mod names;
@@ -71,8 +71,10 @@ pub fn convert(sessions: &Path, interfaces: &Path, filters: Option<&Path>) -> Re
         Some(path) => read::<document::Filters>(path, &mut warnings)?,
         None => Vec::new(),
     };
-    let interfaces: HashMap<&str, &Interface> = interfaces.iter().map(|one| (one.network_interface_id.as_str(), one)).collect();
-    let filters: HashMap<&str, &Filter> = filters.iter().map(|one| (one.traffic_mirror_filter_id.as_str(), one)).collect();
+    let interfaces: HashMap<&str, &Interface> =
+        interfaces.iter().map(|one| (one.network_interface_id.as_str(), one)).collect();
+    let filters: HashMap<&str, &Filter> =
+        filters.iter().map(|one| (one.traffic_mirror_filter_id.as_str(), one)).collect();
     let mut found = Vec::new();
     for session in &sessions {
         match Found::of(session, &interfaces) {
@@ -192,7 +194,8 @@ impl<'a> Found<'a> {
         }
         match rules::of(known) {
             Ok(rules) if rules.is_empty() => {
-                warnings.push(format!("{filter} has no rules, so AWS mirrors nothing of {id}; without rules all is kept"));
+                warnings
+                    .push(format!("{filter} has no rules, so AWS mirrors nothing of {id}; without rules all is kept"));
                 rules
             }
             Ok(rules) => rules,

@@ -16,7 +16,8 @@ fn converted(filters: bool) -> Converted {
 
 /// Reads what was written with the reader of the sensor, as a file that is included.
 fn entries(text: &str) -> Vec<SessionEntry> {
-    let config = Config::parse(Path::new("aws.toml"), text.to_owned()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let config =
+        Config::parse(Path::new("aws.toml"), text.to_owned()).unwrap_or_else(|error| panic!("{error}\n{text}"));
     config.plan(&HostFacts::unknown()).unwrap_or_else(|error| panic!("{error}\n{text}")).0.session
 }
 
@@ -109,7 +110,8 @@ fn pages_can_follow_each_other_and_other_files_are_refused() {
             session("tms-2", 2)
         ),
     );
-    let interfaces = write("i", r#"{"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1", "PrivateIpAddress": "10.0.0.1"}]}"#);
+    let interfaces =
+        write("i", r#"{"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1", "PrivateIpAddress": "10.0.0.1"}]}"#);
     let Converted { text, entries: count, warnings } = convert(&pages, &interfaces, None).unwrap();
     assert_eq!((count, warnings.len(), entries(&text).len()), (2, 0, 2), "{warnings:?}");
     let none = write("none", r#"{"TrafficMirrorSessions": []}"#);
@@ -122,7 +124,10 @@ fn pages_can_follow_each_other_and_other_files_are_refused() {
         (r#"{"TrafficMirrorSessions": [{"VirtualNetworkId": "7"}]}"#, "invalid type"),
     ] {
         let said = convert(&write("wrong", text), &interfaces, None).unwrap_err().to_string();
-        assert!(said.contains("is not what aws ec2 describe-traffic-mirror-sessions prints") && said.contains(fault), "{said}");
+        assert!(
+            said.contains("is not what aws ec2 describe-traffic-mirror-sessions prints") && said.contains(fault),
+            "{said}"
+        );
     }
     for (session, why) in [
         (r#"{"TrafficMirrorSessionId": "tms-1"}"#, "it names no interface"),

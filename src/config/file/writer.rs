@@ -40,7 +40,8 @@ pub(crate) fn write_sessions(entries: &[(String, SessionEntry)]) -> String {
     for (comment, entry) in entries {
         let mut section = String::new();
         // All values of an entry can be written: only paths can be what TOML is not.
-        let written = self::section(&mut section, "[session]", &mut entry.clone(), &mut SessionEntry::default(), Some(""), false);
+        let written =
+            self::section(&mut section, "[session]", &mut entry.clone(), &mut SessionEntry::default(), Some(""), false);
         if written.is_ok() {
             let gap = if text.is_empty() { "" } else { "\n" };
             text.push_str(&format!("{gap}# {comment}\n{section}"));
