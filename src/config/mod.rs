@@ -13,6 +13,7 @@
 pub(crate) mod address;
 pub(crate) mod allow;
 pub mod aws;
+mod diff;
 pub(crate) mod entry;
 mod error;
 pub mod file;
@@ -28,6 +29,7 @@ pub mod settings;
 mod typed;
 pub(crate) mod units;
 
+pub(crate) use diff::{Diff, diff};
 pub use error::PlanError;
 pub use plan::RunPlan;
 pub(crate) use settings::Settings;

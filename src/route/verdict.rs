@@ -7,8 +7,8 @@ use super::selection::Candidate;
 use crate::ledger::Filtered;
 use crate::wire::address;
 
-/// Says how many bytes of the frame are kept at most, by a plan that is not to drop all. `source` is
-/// that of the session, an address of the mirrored interface.
+/// Says how many bytes of the frame are kept at most, by a plan that is not to drop all. `source`
+/// is that of the session, an address of the mirrored interface.
 ///
 /// # Errors
 /// No output gets the frame, for the reason that is returned.
