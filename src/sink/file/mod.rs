@@ -75,6 +75,8 @@ pub struct FileSink {
     shared: Shared,
     /// The files of the sessions, by session number.
     sessions: Vec<Option<SessionFiles>>,
+    /// How often sessions had been given other labels when that was looked at last.
+    labelled: u32,
     next_sweep: Instant,
     /// The time of the next look that makes sure that the files are still there.
     next_look: Instant,
@@ -132,7 +134,8 @@ impl FileSink {
             shared.keep_reserve();
         }
         let now = Instant::now();
-        Ok(Self { shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK })
+        let labelled = shared.registry.labelled();
+        Ok(Self { shared, sessions: Vec::new(), labelled, next_sweep: now, next_look: now + LOOK })
     }
 
     /// Appends `records`, which are those of the run, and part of `all`.
@@ -162,6 +165,14 @@ impl FileSink {
         let bytes = files.open_bytes();
         files.publish(&mut self.shared);
         (bytes > 0).then_some(bytes)
+    }
+
+    /// Calls the sessions as they are called by now.
+    fn follow_labels(&mut self) {
+        let labelled = self.shared.registry.labelled();
+        if std::mem::replace(&mut self.labelled, labelled) != labelled {
+            self.sessions.iter_mut().flatten().for_each(|files| files.follow_label(&mut self.shared));
+        }
     }
 
     /// Counts the frames that were written and are gone.
@@ -199,6 +210,7 @@ impl Sink for FileSink {
     }
 
     fn tick(&mut self, now: Instant, time: Timestamp) -> Instant {
+        self.follow_labels();
         if now < self.next_sweep {
             return self.next_sweep;
         }
