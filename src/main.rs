@@ -1,6 +1,7 @@
 //! The program has an allocator, arguments, and an exit code.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use vxtap::cli::{self, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, VerifyArgs};
@@ -74,15 +75,20 @@ fn show(faults: &Faults, console: &Console) {
     let _ = writeln!(io::stderr().lock(), "{}", faults.render(console.has_colours()));
 }
 
+/// Returns what the configuration file asks for on this host, with the flags that go beside it.
+fn configured(args: &RunArgs, path: &Path, host: &HostFacts) -> Result<(Settings, RunPlan), ConfigError> {
+    let mut config = Config::read(path)?;
+    args.put_over(&mut config.settings);
+    config.plan(host)
+}
+
 /// Returns what the arguments, or the configuration file, ask for on this host.
 fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
     if let Some(path) = &args.config {
         if let Err(error) = args.beside_config(path) {
             cli::wrong("run", error).exit();
         }
-        let mut config = Config::read(path)?;
-        args.put_over(&mut config.settings);
-        return Ok(config.plan(host)?);
+        return Ok(configured(args, path, host)?);
     }
     let settings = args.settings();
     match RunPlan::new(&settings, host) {
@@ -114,14 +120,18 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
         return print_config(args);
     }
     let (settings, plan) = asked(args, &HostFacts::read())?;
-    let signals = signals(Hangup::EndOrReread)?;
-    let sensor = match run::start(&plan, &signals) {
+    let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
+    let mut sensor = match run::start(&plan, &signals) {
         Err(StartError::Ended(Ending::Asked(name))) => {
             tracing::info!("{name}: {}", StartError::Ended(Ending::Asked(name)));
             return Ok(ExitCode::SUCCESS);
         }
         started => started?,
     };
+    if let Some(path) = args.config.clone() {
+        let args = args.clone();
+        sensor = sensor.reloaded_by(path.clone(), move || Ok(configured(&args, &path, &HostFacts::read())?.1))?;
+    }
     let mut outcome = sensor.conduct(&signals, console);
     // A reader that has gone away is not an error of the sensor's.
     if let Err(error) = print(&outcome, settings.run.ledger)

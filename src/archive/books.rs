@@ -91,6 +91,11 @@ impl Books {
         }
     }
 
+    /// Syncs and hashes as another plan says from now on.
+    pub(super) fn replan(&mut self, plan: &ArchivePlan) {
+        (self.sync, self.hash) = (plan.sync, plan.hash);
+    }
+
     /// Says whether what is published is to survive a loss of power.
     pub(super) fn syncs(&self) -> bool {
         self.sync == Sync::Publish

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvError, select};
 
 use super::books::Books;
-use super::handover::Task;
+use super::handover::{Replan, Task};
 use super::plan::Labels;
 use super::queue::{FILES, Queue};
 use super::recovery::Recovery;
@@ -90,8 +90,21 @@ impl Clerk {
         match last {
             Some(Task::Salvage(broken)) => self.recovery.add(broken, &mut self.books),
             Some(Task::Lost(session, losses)) => self.books.record_loss(session, losses),
+            Some(Task::Replan(replan)) => self.replan(*replan),
             Some(Task::Publish(_)) | None => {}
         }
+    }
+
+    /// Goes by another plan from here on.
+    fn replan(&mut self, Replan { plan, labels }: Replan) {
+        self.books.replan(&plan);
+        self.stock.pruning.keeper.replan(plan.budget);
+        self.queue.relabel(labels);
+        if let Err(error) = self.stock.deliveries.replan(plan.on_publish.as_deref(), &self.books) {
+            tracing::error!(%error, "the command of --on-publish cannot be run for what is published from here on");
+        }
+        self.stock.pruning.announce(&self.stock.deliveries);
+        self.stock.keep_budget(&mut self.books);
     }
 
     /// Tries again what failed, and keeps the budget.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::plan::{ArchivePlan, Labels};
 use super::room::Claim;
 use crate::evidence::names::Names;
 use crate::evidence::{Capture, FileHash};
@@ -23,6 +25,15 @@ pub(super) enum Task {
     Salvage(Broken),
     /// Put on record what was lost and belongs to no file.
     Lost(Option<Session>, Losses),
+    /// Go by another plan from here on. What was handed over before is done by then.
+    Replan(Box<Replan>),
+}
+
+/// Another plan for the files that come from now on.
+#[derive(Debug)]
+pub(super) struct Replan {
+    pub(super) plan: ArchivePlan,
+    pub(super) labels: Labels,
 }
 
 /// Frames of a session that were lost, by reason.
@@ -77,6 +88,8 @@ pub(crate) struct Closed {
     pub hash: Option<FileHash>,
     /// The content of its line, once that is in the manifest.
     pub announced: Option<Capture>,
+    /// The words that describe it, where those of now are for later files.
+    pub labels: Option<Arc<Labels>>,
     /// Its bytes in the budget, since it was handed over.
     pub claim: Option<Claim>,
 }

@@ -29,22 +29,28 @@ pub(super) enum Message {
     Pass(Task),
 }
 
-/// Hashes until nobody has more to say.
+/// Hashes until nobody has more to say. Another plan may have another algorithm, or none.
 pub(super) fn run(algorithm: Algorithm, messages: &Receiver<Message>, tasks: &Sender<Task>) {
+    let mut algorithm = Some(algorithm);
     let mut files: HashMap<FileNumber, FileHasher> = HashMap::new();
     for message in messages {
         match message {
             Message::More(file, bytes) => {
-                files.entry(file).or_insert_with(|| FileHasher::new(algorithm)).update(&bytes);
+                if let Some(algorithm) = algorithm {
+                    files.entry(file).or_insert_with(|| FileHasher::new(algorithm)).update(&bytes);
+                }
             }
             Message::Forget(file) => {
                 files.remove(&file);
             }
             Message::Pass(mut task) => {
-                if let Task::Publish(closed) = &mut task
-                    && let Some(file) = closed.number
-                {
-                    closed.hash = files.remove(&file).map(FileHasher::finish);
+                match &mut task {
+                    Task::Publish(closed) => {
+                        let hasher = closed.number.and_then(|file| files.remove(&file));
+                        closed.hash = hasher.map(FileHasher::finish).or_else(|| closed.hash.take());
+                    }
+                    Task::Replan(replan) => algorithm = replan.plan.hash,
+                    Task::Salvage(_) | Task::Lost(..) => {}
                 }
                 // The archive's thread ends when this end of the channel is dropped, and not
                 // before.

@@ -23,6 +23,7 @@ mod clerk;
 mod delivery;
 mod handover;
 mod hashing;
+mod names;
 mod plan;
 mod prune;
 mod queue;
@@ -33,9 +34,7 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -53,12 +52,12 @@ pub(crate) use room::{MinFree, Room};
 use self::books::Books;
 use self::clerk::Clerk;
 use self::delivery::Deliveries;
-use self::handover::Task;
+use self::handover::{Replan, Task};
 use self::hashing::Message;
 use self::prune::Pruning;
 use self::stock::Stock;
 use crate::evidence::lock::{DirectoryLock, LockError};
-use crate::evidence::{Manifest, ManifestError};
+use crate::evidence::{Algorithm, Manifest, ManifestError};
 use crate::ledger::Output;
 use crate::session::Session;
 use crate::storage::Storage;
@@ -84,29 +83,6 @@ pub enum ArchiveError {
     Thread(#[from] io::Error),
 }
 
-/// Makes the manifest's name survive a loss of power, and those of `directory` and of what may have
-/// been created above it.
-fn sync_names(storage: &dyn Storage, directory: &Path) {
-    let synced = fs::canonicalize(directory).and_then(|path| {
-        let device = fs::metadata(&path)?.dev();
-        storage.sync_directory(&path)?;
-        for above in path.ancestors().skip(1) {
-            // What another file system holds, or this user cannot read, was there before.
-            if fs::metadata(above)?.dev() != device {
-                break;
-            }
-            match storage.sync_directory(above) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
-                synced => synced?,
-            }
-        }
-        Ok(())
-    });
-    if let Err(error) = synced {
-        tracing::error!(path = %directory.display(), %error, "cannot sync the directory: a loss of power may take it away");
-    }
-}
-
 /// The way by which the archive's thread is told what to do. The threads end when this end of the
 /// way is dropped, and not before.
 #[derive(Debug)]
@@ -115,6 +91,13 @@ enum Way {
     Hashed(Sender<Message>),
     /// At once.
     Straight(Sender<Task>),
+}
+
+/// Starts the thread that hashes what is written, before the tasks.
+fn hash_before(algorithm: Algorithm, tasks: Sender<Task>) -> io::Result<(Sender<Message>, JoinHandle<()>)> {
+    let (messages, hashed) = bounded(hashing::WAITING);
+    let thread = thread::Builder::new().name("vxtap-hash".into());
+    Ok((messages, thread.spawn(move || hashing::run(algorithm, &hashed, &tasks))?))
 }
 
 /// A directory of captures, which is this process's as long as this value is there.
@@ -144,7 +127,7 @@ impl Archive {
         let lock = DirectoryLock::take(directory)?;
         let (manifest, contents) = Manifest::open(storage, directory)?;
         if plan.sync == Sync::Publish {
-            sync_names(&**storage, directory);
+            names::sync(&**storage, directory);
         }
         let (tasks, receiver) = bounded(WAITING);
         let (gone_sender, gone) = unbounded();
@@ -157,9 +140,8 @@ impl Archive {
         let mut threads = vec![archive];
         let way = match hash {
             Some(algorithm) => {
-                let (messages, hashed) = bounded(hashing::WAITING);
-                let thread = thread::Builder::new().name("vxtap-hash".into());
-                threads.push(thread.spawn(move || hashing::run(algorithm, &hashed, &tasks))?);
+                let (messages, thread) = hash_before(algorithm, tasks)?;
+                threads.push(thread);
                 Way::Hashed(messages)
             }
             None => Way::Straight(tasks),
@@ -207,6 +189,26 @@ impl Archive {
     /// Puts on record what was lost and belongs to no file.
     pub(crate) fn lost(&self, session: Option<Session>, losses: Losses) {
         self.send(Task::Lost(session, losses));
+    }
+
+    /// Goes by another plan from here on. The files that were handed over before are published as
+    /// the plan before said.
+    pub(crate) fn replan(&mut self, before: &ArchivePlan, plan: ArchivePlan, labels: Labels) {
+        if plan.sync == Sync::Publish && before.sync != Sync::Publish {
+            names::sync(self.room.storage(), self.room.directory());
+        }
+        self.room.replan(plan.budget);
+        if let (Some(Way::Straight(tasks)), Some(algorithm)) = (&self.way, plan.hash) {
+            // Where there is no thread, files are read again to hash them.
+            match hash_before(algorithm, tasks.clone()) {
+                Ok((messages, thread)) => {
+                    self.threads.push(thread);
+                    self.way = Some(Way::Hashed(messages));
+                }
+                Err(error) => tracing::warn!(%error, "no thread to hash what is written: files are read again for it"),
+            }
+        }
+        self.send(Task::Replan(Box::new(Replan { plan, labels })));
     }
 
     /// Returns the room for frames.

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::books::{Books, Unready};
@@ -55,6 +56,14 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(labels: Labels) -> Self {
         Self { labels, waiting: VecDeque::new(), stalled: Episode::default(), full: Episode::default() }
+    }
+
+    /// Describes the files that come from now on by other words. Those that wait keep theirs.
+    pub(super) fn relabel(&mut self, labels: Labels) {
+        let before = Arc::new(std::mem::replace(&mut self.labels, labels));
+        for closed in &mut self.waiting {
+            closed.labels.get_or_insert_with(|| Arc::clone(&before));
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -167,6 +176,7 @@ impl Queue {
         if closed.hash.is_none() {
             closed.hash = books.hash_of(&closed.names.part).map_err(Unready::Read)?;
         }
+        let labels = closed.labels.as_deref().unwrap_or(&self.labels);
         let path = books.relative(&closed.names.published);
         let path = path.ok_or_else(|| Unready::Read(io::Error::other("the name of the directory is not text")))?;
         let (first, last) = closed.span;
@@ -181,8 +191,8 @@ impl Queue {
             bytes: closed.bytes,
             dropped: closed.losses.by_label(),
             kernel_dropped: closed.kernel_dropped,
-            format: self.labels.format.clone(),
-            compression: self.labels.compression.clone(),
+            format: labels.format.clone(),
+            compression: labels.compression.clone(),
             hash: closed.hash,
         })
     }

@@ -34,9 +34,11 @@ Signals:
   SIGINT, SIGTERM   drain what was received, complete the files, end; once more:
                     leave at once
   SIGUSR1           complete the files that are written to, and go on
-  SIGUSR2           read the file of --allow again
+  SIGUSR2           read the file of --config again, or that of --allow; what
+                    cannot be so changes nothing
   SIGHUP            as SIGTERM on a terminal, which has hung up; without one, as
-                    in a service, as SIGUSR2; nothing under nohup
+                    in a service, as SIGUSR2; nothing under nohup; with --config
+                    it is standard input that is a terminal or not
   SIGXCPU           as SIGTERM: the processor time of `ulimit -t` is used up
 
 Sizes and durations:
@@ -45,7 +47,7 @@ Sizes and durations:
   1m, 1M        a minute, a month";
 
 /// `vxtap run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = SIGNALS, group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
     /// Take the settings from this file. Beside it go --duration, --count, --ledger, --log-format

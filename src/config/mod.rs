@@ -12,6 +12,7 @@
 
 pub(crate) mod address;
 pub(crate) mod allow;
+mod diff;
 pub(crate) mod entry;
 mod error;
 pub mod file;
@@ -26,6 +27,7 @@ pub mod settings;
 mod typed;
 pub(crate) mod units;
 
+pub(crate) use diff::{Diff, diff};
 pub use error::PlanError;
 pub use plan::RunPlan;
 pub(crate) use settings::Settings;

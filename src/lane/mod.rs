@@ -206,6 +206,11 @@ impl Lane {
         &self.output
     }
 
+    /// Keeps as much of a frame, and waits as long for more, as another plan says from now on.
+    pub(crate) fn replan(&mut self, plan: &LanePlan) {
+        (self.plan.snaplen, self.plan.linger) = (plan.snaplen, plan.linger);
+    }
+
     /// Notes that this worker has the lane from now on.
     pub(crate) fn attach(&self, worker: &Arc<WorkerCounters>) {
         self.counters.presence.begin(Arc::<WorkerCounters>::clone(worker));

@@ -150,6 +150,7 @@ impl Pipeline {
             orders: Arc::clone(&orders),
             workers: changes,
             allowed: Arc::clone(allowed),
+            policy: Arc::clone(&plan.policy),
             gate,
             sinks,
             retiring: Vec::new(),
@@ -167,6 +168,11 @@ impl Pipeline {
     /// worker stalls now: it makes the change when it goes on.
     pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
         self.live.apply(changes)
+    }
+
+    /// Returns the sessions that are allowed.
+    pub(crate) fn allowed(&self) -> &Allowed {
+        &self.live.allowed
     }
 
     /// Looks which of the outputs that were taken away have finished. Returns whether all have.

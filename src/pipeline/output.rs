@@ -10,7 +10,7 @@ use crate::ledger::{Output, WorkerCounters};
 use crate::route::{Registry, Selection};
 use crate::sink;
 use crate::sink::Orders;
-use crate::sink::file::{FileError, FilePlan, FileSink};
+use crate::sink::file::{FileError, FilePlan, FileSink, Replans};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
 use crate::sink::tap::{Feeder, TapSink};
 use crate::source::Front;
@@ -126,9 +126,11 @@ impl OutputPlan {
         let name = self.name.as_str().into();
         let outlet = |lane: Lane| Outlet { selection: self.selection.clone(), ..Outlet::from(lane.into_output(&name)) };
         let mut outlets: Vec<Outlet> = lanes.into_iter().map(outlet).collect();
+        let mut replans = None;
         let thread = match &self.to {
             Destination::Files(plan) => {
                 let files = FileSink::open(plan.clone(), Arc::clone(registry), &mut output, workers.to_vec())?;
+                replans = Some(files.replans());
                 sink::spawn(&self.name, files, inbox, Arc::clone(orders))?
             }
             Destination::Interface(plan) | Destination::Redirect(plan) => {
@@ -147,7 +149,7 @@ impl OutputPlan {
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
             }
         };
-        Ok(Started { output, outlets, running: Running { name: self.name.clone(), thread } })
+        Ok(Started { output, outlets, running: Running { name: self.name.clone(), thread, replans } })
     }
 }
 
@@ -163,4 +165,6 @@ pub(super) struct Started {
 pub(super) struct Running {
     pub(super) name: String,
     pub(super) thread: JoinHandle<()>,
+    /// The place where another plan for its files can be put.
+    pub(super) replans: Option<Arc<Replans>>,
 }

@@ -1,24 +1,26 @@
 //! `vxtap run` takes the sensor from start to end.
 
-mod allow;
 mod allow_log;
 mod error;
 mod lines;
+mod reread;
 mod signals;
 mod status;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{after, never, select};
 
-use self::allow::{Allow, AllowFile};
 pub use self::error::StartError;
+use self::reread::{Reread, Source, Wanted};
 pub use self::signals::{Ending, Hangup, Signals};
-use crate::config::RunPlan;
+use crate::config::file::ConfigError;
+use crate::config::{Diff, RunPlan, diff};
 use crate::console::Console;
 use crate::host;
-use crate::pipeline::{Changes, Outcome, Pipeline, PipelinePlan};
+use crate::pipeline::{ChangeError, Changes, Outcome, Pipeline, PipelinePlan};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
 use crate::storage;
@@ -35,8 +37,8 @@ pub struct Sensor {
     pipeline: Pipeline,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
-    allow: Allow,
-    duration: Option<Duration>,
+    plan: RunPlan,
+    reread: Reread,
 }
 
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
@@ -45,7 +47,7 @@ pub struct Sensor {
 /// The list of what is allowed is not known, nothing can be received or delivered, there is no
 /// thread, or the sensor was to end before. Nothing is left behind then.
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
-    let (allowed, file) = AllowFile::open(&plan.allow, &signals.received, plan.duration)?;
+    let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
     host::raise_descriptor_limit();
     let Opened { sources, addresses, receive_buffer, front, description } = source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
@@ -57,7 +59,6 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         );
     }
     allow_log::log(&allowed);
-    let allow = Allow::new(file);
     let allowed = Arc::new(allowed);
     let pipeline = match sources {
         Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
@@ -78,7 +79,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    Ok(Sensor { pipeline, addresses, allow, duration: plan.duration })
+    Ok(Sensor { pipeline, addresses, plan: plan.clone(), reread: Reread::new(file) })
 }
 
 /// Warns where files meet the limit of the process before they are cut, which costs frames.
@@ -95,6 +96,46 @@ fn warn_of_file_limit(plan: &PipelinePlan) {
 }
 
 impl Sensor {
+    /// Has a signal that asks for it read the configuration file `path` again, which `read` does.
+    ///
+    /// # Errors
+    /// There is no thread.
+    pub fn reloaded_by(
+        self,
+        path: PathBuf,
+        read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
+    ) -> Result<Self, StartError> {
+        Ok(Self { reread: Reread::new(Some(Source::config(path, read)?)), ..self })
+    }
+
+    /// Makes so what was read, all of it or nothing.
+    fn reload(&mut self, Wanted { plan, allowed }: Wanted) {
+        let is_other = *self.pipeline.allowed() != allowed;
+        let (plan, mut changes, mut said) = match plan.map(|plan| diff(&self.plan, plan)).transpose() {
+            Ok(Some(Diff { plan, changes, said })) => (Some(plan), changes, Some(said)),
+            Ok(None) => (None, Changes::default(), None),
+            Err(refused) => return self.reread.refused(&refused),
+        };
+        changes.allowed = Some(allowed.clone());
+        let made = self.pipeline.apply(changes);
+        if made.as_ref().err().is_none_or(ChangeError::is_made) {
+            if let (Some(said), true) = (&mut said, is_other) {
+                said.push("sessions that are let in".into());
+            }
+            self.reread.done(said.as_deref());
+            if said.is_none() || is_other {
+                allow_log::log(&allowed);
+            }
+            if let Some(plan) = plan {
+                warn_of_file_limit(&plan.pipeline);
+                self.plan = plan;
+            }
+        }
+        if let Err(error) = made {
+            self.reread.refused(&error);
+        }
+    }
+
     /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends
     /// it.
     #[must_use]
@@ -102,10 +143,10 @@ impl Sensor {
         let status = status::show(&self.pipeline, console)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
-        let over = self.duration.map_or_else(never, after);
+        let over = self.plan.duration.map_or_else(never, after);
         let mut failure = None;
         loop {
-            let slow = self.allow.slow();
+            let slow = self.reread.slow();
             let finishing = if self.pipeline.reap() { never() } else { after(FINISHING) };
             select! {
                 recv(finishing) -> _ => continue,
@@ -118,19 +159,18 @@ impl Sensor {
                 }
                 recv(signals.reread) -> asked => {
                     if let Ok(signal) = asked {
-                        self.allow.reread(signal);
+                        self.reread.ask(signal);
                         continue;
                     }
                 }
-                recv(self.allow.answers()) -> answer => {
-                    let pipeline = &mut self.pipeline;
-                    self.allow.take(answer, |allowed| {
-                        pipeline.apply(Changes { allowed: Some(allowed), ..Changes::default() })
-                    });
+                recv(self.reread.answers()) -> answer => {
+                    if let Some(wanted) = self.reread.take(answer) {
+                        self.reload(wanted);
+                    }
                     continue;
                 }
                 recv(slow) -> _ => {
-                    self.allow.say_slow();
+                    self.reread.say_slow();
                     continue;
                 }
                 recv(signals.received) -> ending => match ending {

@@ -1,11 +1,11 @@
 //! Signals ask the sensor for something. SIGINT, SIGTERM and, unless it was ignored before, SIGHUP
 //! ask to end, and the second of them ends at once. SIGUSR1 asks to complete the files that are
-//! written to. SIGUSR2 asks to read again which sessions are allowed, and so does SIGHUP to a
-//! sensor without a terminal, as to other services. SIGXCPU asks to end, for a limit of the process
-//! will end it soon. SIGXFSZ does not end the process, so that the write that met the limit fails
-//! as any other does.
+//! written to. SIGUSR2 asks to read again what was read from a file: the configuration, or which
+//! sessions are allowed. So does SIGHUP to a sensor without a terminal, as to other services.
+//! SIGXCPU asks to end, for a limit of the process will end it soon. SIGXFSZ does not end the
+//! process, so that the write that met the limit fails as any other does.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,6 +23,9 @@ pub enum Hangup {
     /// SIGHUP asks to end where there is a terminal that can hang up, else to read again what is
     /// allowed.
     EndOrReread,
+    /// SIGHUP asks to end where standard input was a terminal at the start, else to read the
+    /// configuration file again.
+    EndOrReload,
 }
 
 /// The reasons for which a sensor is to end.
@@ -40,7 +43,7 @@ pub enum Ending {
 pub struct Signals {
     /// Receives when SIGUSR1 comes.
     pub cut: Receiver<()>,
-    /// Receives the name of a signal that asks to read again what is allowed.
+    /// Receives the name of a signal that asks to read the file again.
     pub reread: Receiver<&'static str>,
     /// Receives when the process is to end.
     pub received: Receiver<Ending>,
@@ -65,7 +68,11 @@ impl Signals {
         // Without a terminal nothing can hang up, so it is somebody who asks a service for what
         // services do.
         let has_terminal = this.and_then(|this| this.stat().ok()).is_none_or(|stat| stat.tty_nr != 0);
-        let rereads = hangup == Hangup::EndOrReread && !has_terminal;
+        let rereads = match hangup {
+            Hangup::End => false,
+            Hangup::EndOrReread => !has_terminal,
+            Hangup::EndOrReload => !io::stdin().is_terminal(),
+        };
         let ours = [SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ];
         let mut signals =
             signal_hook::iterator::Signals::new(ours.into_iter().chain((!ignores_hangup).then_some(SIGHUP)))?;

@@ -319,13 +319,13 @@ fn the_directory_is_read_only() {
 }
 
 /// A file system on a disk of its own, which can be frozen.
-struct Loop {
+pub(crate) struct Loop {
     directory: TempDir,
     _image: TempDir,
 }
 
 impl Loop {
-    fn new() -> Option<Loop> {
+    pub(crate) fn new() -> Option<Loop> {
         let (directory, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let file = image.path().join("image");
         fs::File::create(&file).unwrap().set_len(256 << 20).unwrap();
@@ -334,11 +334,11 @@ impl Loop {
         made.then_some(Loop { directory, _image: image })
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    fn freeze(&self) -> Option<Frozen> {
+    pub(crate) fn freeze(&self) -> Option<Frozen> {
         succeeds(Command::new("fsfreeze").arg("-f").arg(self.path())).then(|| Frozen(self.path().to_path_buf()))
     }
 }
@@ -350,7 +350,7 @@ impl Drop for Loop {
 }
 
 /// Whoever writes to the file system waits, until this is dropped.
-struct Frozen(PathBuf);
+pub(crate) struct Frozen(PathBuf);
 
 impl Drop for Frozen {
     fn drop(&mut self) {

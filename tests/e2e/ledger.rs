@@ -82,6 +82,16 @@ impl Ledger {
         assert_eq!(get("offered"), get("written") + get("filtered") + dropped, "{name}: {:#}", self.0);
     }
 
+    /// Fails unless this output was offered what was decapsulated while it was there, and that is
+    /// accounted for.
+    #[track_caller]
+    pub(crate) fn assert_part_closes(&self, name: &str) {
+        let get = |what: &str| self.get(&format!("/outputs/{name}/{what}"));
+        assert_eq!(get("offered"), self.get(&format!("/partly/{name}/decapsulated")), "{name}: {:#}", self.0);
+        let dropped = self.sum(&format!("/outputs/{name}/dropped"));
+        assert_eq!(get("offered"), get("written") + get("filtered") + dropped, "{name}: {:#}", self.0);
+    }
+
     /// Fails unless nothing was lost: all that was received is written, and the kernel dropped
     /// nothing.
     #[track_caller]

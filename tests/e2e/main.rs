@@ -57,6 +57,7 @@ mod outsiders;
 mod overload;
 mod policy;
 mod redirect;
+mod reload;
 mod rotation;
 mod sessions;
 mod startup;

@@ -45,10 +45,22 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
+impl Stream {
+    /// Sends no more. Returns how many frames have left.
+    pub(crate) fn end(mut self) -> u32 {
+        self.halt();
+        self.sent()
+    }
+
+    fn halt(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.halt();
     }
 }
 

@@ -43,6 +43,9 @@ pub(super) trait Consumer: fmt::Debug + Send {
     #[must_use]
     fn take(&self, job: Job) -> Option<Job>;
 
+    /// Does what `command` says from now on, for what waits as well.
+    fn change(&self, command: &str);
+
     /// Returns how many captures wait for their turn.
     fn waiting(&self) -> usize;
 

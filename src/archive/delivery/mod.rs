@@ -121,6 +121,8 @@ struct Delivery {
 #[derive(Debug)]
 pub(super) struct Deliveries {
     all: Vec<Delivery>,
+    /// True where captures that come from now on are owed to nobody.
+    idle: bool,
     reports: Sender<Done>,
     done: Receiver<Done>,
 }
@@ -132,14 +134,28 @@ impl Deliveries {
     /// A thread cannot be created, or what is owed cannot be read.
     pub(super) fn start(on_publish: Option<&str>, books: &Books) -> Result<Self, DeliveryError> {
         let (reports, done) = unbounded();
-        let mut deliveries = Self { all: Vec::new(), reports, done };
-        if let Some(command) = on_publish {
-            let sender = deliveries.reports.clone();
-            let reports = Reports { consumer: deliveries.all.len(), sender };
-            let hook = Hook::start(command, move |path| reports.done(path)).map_err(DeliveryError::Thread)?;
-            deliveries.add(ON_PUBLISH, Box::new(hook), books)?;
-        }
+        let mut deliveries = Self { all: Vec::new(), idle: true, reports, done };
+        deliveries.replan(on_publish, books)?;
         Ok(deliveries)
+    }
+
+    /// Has the command of another plan run from now on, or none. What is owed already stays so.
+    ///
+    /// # Errors
+    /// As [`Deliveries::start`].
+    pub(super) fn replan(&mut self, on_publish: Option<&str>, books: &Books) -> Result<(), DeliveryError> {
+        match (on_publish, self.all.first()) {
+            (Some(command), Some(delivery)) => delivery.consumer.change(command),
+            (Some(command), None) => {
+                let reports = Reports { consumer: self.all.len(), sender: self.reports.clone() };
+                let hook = Hook::start(command, move |path| reports.done(path)).map_err(DeliveryError::Thread)?;
+                self.add(ON_PUBLISH, Box::new(hook), books)?;
+            }
+            (None, _) => {}
+        }
+        self.idle = on_publish.is_none();
+        self.all.iter_mut().for_each(|delivery| delivery.progress.set_sync(books.syncs()));
+        Ok(())
     }
 
     fn add(&mut self, name: &'static str, consumer: Box<dyn Consumer>, books: &Books) -> Result<(), DeliveryError> {
@@ -168,7 +184,7 @@ impl Deliveries {
 
     /// Owes captures to all consumers from here on: they are about to get their names.
     pub(super) fn owe<'a>(&mut self, paths: impl Iterator<Item = &'a str> + Clone) {
-        self.all.iter_mut().for_each(|delivery| delivery.progress.owe(paths.clone()));
+        self.all.iter_mut().filter(|_| !self.idle).for_each(|delivery| delivery.progress.owe(paths.clone()));
     }
 
     /// Withdraws a capture that will not get its name.
@@ -184,6 +200,9 @@ impl Deliveries {
     pub(super) fn offer(&mut self, path: &Path, capture: &Capture, file: Option<Identity>, storage: &Arc<dyn Storage>) {
         for delivery in &mut self.all {
             delivery.unnamed.remove(&capture.path);
+            if self.idle && !delivery.progress.owes(&capture.path) {
+                continue;
+            }
             let job = new_job(path.to_path_buf(), capture.clone(), file, storage);
             let Some(refused) = delivery.consumer.take(job) else { continue };
             delivery.backlog.push(refused);

@@ -89,6 +89,11 @@ impl Progress {
         Ok(progress)
     }
 
+    /// Has marks survive a loss of power from now on, or not.
+    pub(super) fn set_sync(&mut self, sync: bool) {
+        self.sync = sync;
+    }
+
     fn read(&mut self) -> io::Result<()> {
         let Some(found) = self.storage.status(&self.path)? else { return Ok(()) };
         self.named = Some(found.identity);

@@ -40,6 +40,13 @@ impl Keeper {
         Self { plan, directory, storage, unpublished, shelf: Shelf::new(plan), late: LateRoom::default(), look: None }
     }
 
+    /// Keeps as much as another plan says from now on.
+    pub(in crate::archive) fn replan(&mut self, plan: BudgetPlan) {
+        self.plan = plan;
+        self.shelf.replan(plan);
+        self.look = None;
+    }
+
     /// Returns the bytes of the files that are written to, and of those that are handed over and
     /// not published.
     pub(in crate::archive) fn unpublished(&self) -> (u64, u64) {

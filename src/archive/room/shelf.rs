@@ -29,6 +29,11 @@ impl Shelf {
         Self { plan, entries: BTreeMap::new(), places: HashMap::new(), bytes: 0, sequence: 0 }
     }
 
+    /// Keeps to another plan from now on.
+    pub(super) fn replan(&mut self, plan: BudgetPlan) {
+        self.plan = plan;
+    }
+
     /// Puts a capture on the shelf; one of the same path makes way.
     pub(in crate::archive) fn add(&mut self, entry: Entry) {
         self.remove(&entry.path);

@@ -51,6 +51,21 @@ impl Room {
         (Self { plan, directory, storage, unpublished, next: Instant::now() }, keeper)
     }
 
+    /// Leaves as much as another plan says from now on.
+    pub(in crate::archive) fn replan(&mut self, plan: BudgetPlan) {
+        (self.plan, self.next) = (plan, Instant::now());
+    }
+
+    /// Returns the directory.
+    pub(in crate::archive) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the storage that has the directory.
+    pub(in crate::archive) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
     /// Looks whether frames may be written, if it is time to look.
     ///
     /// # Errors

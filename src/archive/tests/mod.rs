@@ -73,6 +73,7 @@ impl Sensor {
             number: None,
             hash: None,
             announced: None,
+            labels: None,
             claim: None,
         });
     }

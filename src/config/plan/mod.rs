@@ -14,6 +14,7 @@ mod sessions;
 use std::time::Duration;
 
 use self::expressions::Expressions;
+pub(super) use self::redirect::kept;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::key;
@@ -31,6 +32,8 @@ pub struct RunPlan {
     pub allow: AllowPlan,
     /// The way from datagrams to outputs.
     pub pipeline: PipelinePlan,
+    /// The memory of each output's queue, where somebody said how much.
+    pub queue: Option<u64>,
     /// The time that the sensor runs, where that is limited.
     pub duration: Option<Duration>,
 }
@@ -86,7 +89,9 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     });
     let bpf = receive::program(settings, host, &udp, &pipeline, &mut wrong);
     let source = SourcePlan { way: settings.receive.source, udp, bpf };
-    let plan = RunPlan { source, allow, pipeline, duration: settings.run.duration.map(|duration| duration.0) };
+    let asked = settings.delivery.queue.map(|queue| queue.0);
+    let duration = settings.run.duration.map(|duration| duration.0);
+    let plan = RunPlan { source, allow, pipeline, queue: asked, duration };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),

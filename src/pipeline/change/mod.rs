@@ -15,6 +15,7 @@ use super::output::{Destination, OutputError, OutputPlan, Running, Started};
 use super::step::Step;
 use crate::ledger::{Ledger, Output};
 use crate::route::Registry;
+use crate::route::policy::Policy;
 use crate::sink::Orders;
 use crate::source::bpf::Gate;
 use crate::source::{Allowed, Front};
@@ -27,10 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Changes {
     /// The sessions that are allowed from now on, where that changes.
     pub allowed: Option<Allowed>,
+    /// The policy for sessions from now on, where that changes.
+    pub policy: Option<Arc<Policy>>,
     /// The outputs that come.
     pub add: Vec<OutputPlan>,
     /// The names of the outputs that go.
     pub remove: Vec<String>,
+    /// The outputs that stay and are another way from now on. What an output has at its start alone
+    /// is as it was.
+    pub change: Vec<OutputPlan>,
 }
 
 /// The reason for which a sensor does not change.
@@ -61,12 +67,21 @@ pub(crate) enum ChangeError {
     Slow,
 }
 
+impl ChangeError {
+    /// Says whether the change is made, or will be.
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(self, Self::Slow)
+    }
+}
+
 /// The message to a worker.
 #[derive(Debug)]
 pub(super) struct Change {
     allowed: Arc<Allowed>,
+    policy: Arc<Policy>,
     add: Vec<Outlet>,
     remove: Arc<[String]>,
+    change: Arc<[OutputPlan]>,
     /// The way by which the worker gives up what it has no use for any more. When all ends of it
     /// are gone, all workers have made the change.
     done: Sender<Vec<Outlet>>,
@@ -75,7 +90,7 @@ pub(super) struct Change {
 impl Change {
     /// Makes the change of one worker.
     pub(super) fn apply(self, step: &mut Step) {
-        let Self { allowed, add, remove, done } = self;
+        let Self { allowed, policy, add, remove, change, done } = self;
         step.allowed = allowed;
         let goes = |outlet: &mut Outlet| remove.iter().any(|name| name == outlet.lane.output());
         let gone: Vec<Outlet> = step.outlets.extract_if(.., goes).collect();
@@ -83,8 +98,16 @@ impl Change {
         step.outlets.extend(add);
         for outlet in &mut step.outlets {
             outlet.lane.attach(&step.counters);
+            if let Some(plan) = change.iter().find(|plan| plan.name == outlet.lane.output()) {
+                outlet.selection = plan.selection.clone();
+                outlet.lane.replan(&plan.lane);
+            }
         }
-        step.number_outlets();
+        if std::ptr::eq(step.sessions.policy(), &raw const *policy) {
+            step.number_outlets();
+        } else {
+            step.adopt(policy);
+        }
         // The memory of a lane is given back by another thread. Nobody may wait for it any more.
         let _ = done.send(gone);
     }
@@ -100,6 +123,8 @@ pub(super) struct Live {
     pub(super) workers: Vec<Sender<Change>>,
     /// The sessions that are allowed.
     pub(super) allowed: Arc<Allowed>,
+    /// The policy for sessions.
+    pub(super) policy: Arc<Policy>,
     /// The program's part in what is allowed.
     pub(super) gate: Option<Gate>,
     /// The outputs that run.
@@ -137,9 +162,17 @@ impl Live {
             self.ledger.outputs.come(output);
             self.sinks.push(running);
         }
-        let done = self.tell(&allowed, outlets, changes.remove.as_slice().into());
+        // The policy of before stays until no worker has it, so that none gives back its memory.
+        let renames = changes.policy.is_some();
+        let policy = changes.policy.unwrap_or_else(|| Arc::clone(&self.policy));
+        let _before = std::mem::replace(&mut self.policy, policy);
         self.allowed = Arc::clone(&allowed);
+        self.replan(&changes.change);
+        let done = self.tell(outlets, &changes.remove.into(), &changes.change.into());
         wait(&done)?;
+        if renames {
+            self.registry.relabel(&self.policy);
+        }
         if let Some(gate) = self.gate.as_ref().filter(|_| allowed != before) {
             gate.narrow(&allowed);
         }
@@ -149,6 +182,10 @@ impl Live {
     /// Says whether the outputs that come and go are such that can, and whether the workers have
     /// taken over the last change.
     fn check(&self, changes: &Changes) -> Result<(), ChangeError> {
+        let all = || self.sinks.iter().map(|sink| &sink.name);
+        if let Some(plan) = changes.change.iter().find(|plan| all().all(|name| *name != plan.name)) {
+            return Err(ChangeError::Unknown(plan.name.clone()));
+        }
         for name in &changes.remove {
             if self.redirected.as_ref() == Some(name) {
                 return Err(ChangeError::Redirected(name.clone()));
@@ -192,18 +229,35 @@ impl Live {
     }
 
     /// Tells all workers. A worker that has ended needs no change.
-    fn tell(&self, allowed: &Arc<Allowed>, outlets: Vec<Vec<Outlet>>, remove: Arc<[String]>) -> Receiver<Vec<Outlet>> {
+    fn tell(
+        &self,
+        outlets: Vec<Vec<Outlet>>,
+        remove: &Arc<[String]>,
+        change: &Arc<[OutputPlan]>,
+    ) -> Receiver<Vec<Outlet>> {
         let (done, gone) = unbounded();
         for (worker, add) in self.workers.iter().zip(outlets) {
-            let (allowed, remove, done) = (Arc::clone(allowed), Arc::clone(&remove), done.clone());
-            let _ = worker.try_send(Change { allowed, add, remove, done });
+            let (allowed, policy) = (Arc::clone(&self.allowed), Arc::clone(&self.policy));
+            let (remove, change, done) = (Arc::clone(remove), Arc::clone(change), done.clone());
+            let _ = worker.try_send(Change { allowed, policy, add, remove, change, done });
         }
         gone
     }
 
+    /// Has the outputs that stay write by their new plans from the next file on.
+    fn replan(&self, plans: &[OutputPlan]) {
+        for plan in plans {
+            let sink = self.sinks.iter().find(|sink| sink.name == plan.name);
+            if let (Some(replans), Destination::Files(files)) = (sink.and_then(|sink| sink.replans.as_ref()), &plan.to)
+            {
+                replans.put(files.clone());
+            }
+        }
+    }
+
     /// Joins the threads of outputs that have gone and have finished.
     pub(super) fn reap(&mut self) {
-        for Running { name, thread } in self.retiring.extract_if(.., |sink| sink.thread.is_finished()) {
+        for Running { name, thread, .. } in self.retiring.extract_if(.., |sink| sink.thread.is_finished()) {
             match thread.join() {
                 Ok(()) => tracing::info!(output = name, "the output has finished"),
                 Err(_) => self.failures.push(format!("the output {name} panicked: please report this")),
@@ -213,7 +267,7 @@ impl Live {
 
     /// Waits until all outputs have finished. Returns what failed, each in a sentence.
     pub(super) fn finish(mut self) -> Vec<String> {
-        for Running { name, thread } in self.sinks.into_iter().chain(self.retiring) {
+        for Running { name, thread, .. } in self.sinks.into_iter().chain(self.retiring) {
             if thread.join().is_err() {
                 self.failures.push(format!("the output {name} panicked: please report this"));
             }

@@ -107,7 +107,7 @@ fn outputs_come_and_go_and_no_frame_is_lost_or_doubled() {
     for round in 0..20 {
         // An output of the same name follows another, in a directory of its own.
         let remove = if round == 0 { vec![] } else { vec!["b".to_owned()] };
-        pipeline.apply(Changes { add: vec![output("b", &place(round))], remove, allowed: None }).unwrap();
+        pipeline.apply(Changes { add: vec![output("b", &place(round))], remove, ..Changes::default() }).unwrap();
         thread::sleep(Duration::from_millis(5));
     }
     pipeline.apply(Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
@@ -167,7 +167,8 @@ fn nothing_changes_where_an_output_cannot_be_opened() {
     let nobody = Allowed::new(Some(std::iter::empty::<Vni>().collect()), None).unwrap();
     let fails = |add: Vec<OutputPlan>, remove: &[&str], pipeline: &mut Pipeline| {
         let remove = remove.iter().map(|name| (*name).to_owned()).collect();
-        let error = pipeline.apply(Changes { add, remove, allowed: Some(nobody.clone()) }).unwrap_err();
+        let error =
+            pipeline.apply(Changes { add, remove, allowed: Some(nobody.clone()), ..Changes::default() }).unwrap_err();
         error.to_string()
     };
     let good = || output("good", &dir.path().join("good"));
@@ -197,7 +198,8 @@ fn who_is_allowed_changes_with_the_outputs_and_every_frame_is_decided_once() {
         // Of each batch the output has all or nothing: what is allowed and where it goes change
         // together.
         let allowed = Some(only(if round % 2 == 0 { &[0] } else { &[0, 1] }));
-        pipeline.apply(Changes { allowed, add: vec![output(&name, &dir.path().join(&name))], remove }).unwrap();
+        let add = vec![output(&name, &dir.path().join(&name))];
+        pipeline.apply(Changes { allowed, add, remove, ..Changes::default() }).unwrap();
     }
     let snapshot = end(pipeline);
     let filtered = snapshot.datagrams.unselected;

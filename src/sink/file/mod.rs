@@ -16,6 +16,7 @@ mod clock;
 mod directory;
 mod part;
 mod plan;
+mod replans;
 mod rest;
 mod resting;
 mod room;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::directory::{DirectoryError, prepare};
 pub use self::plan::FilePlan;
+pub(crate) use self::replans::Replans;
 use self::resting::Resting;
 use self::session::SessionFiles;
 use self::shared::{Host, Shared, end};
@@ -80,6 +82,8 @@ pub struct FileSink {
     next_sweep: Instant,
     /// The time of the next look that makes sure that the files are still there.
     next_look: Instant,
+    /// The place where other plans come.
+    replans: Arc<Replans>,
 }
 
 impl FileSink {
@@ -106,11 +110,7 @@ impl FileSink {
         output: &mut Output,
         workers: Vec<Arc<WorkerCounters>>,
     ) -> Result<Self, FileError> {
-        let labels = Labels {
-            format: plan.format.to_string(),
-            compression: plan.compression.map(|compression| compression.to_string()),
-        };
-        let archive = Archive::open(&plan.directory, plan.archive.clone(), labels, &storage, output)?;
+        let archive = Archive::open(&plan.directory, plan.archive.clone(), labels(&plan), &storage, output)?;
         advice::give(&plan, storage.space(&plan.directory).ok());
         let mut shared = Shared {
             ending: plan.ending(),
@@ -134,8 +134,45 @@ impl FileSink {
             shared.keep_reserve();
         }
         let now = Instant::now();
+        let replans = Arc::default();
         let labelled = shared.registry.labelled();
-        Ok(Self { shared, sessions: Vec::new(), labelled, next_sweep: now, next_look: now + LOOK })
+        Ok(Self { shared, sessions: Vec::new(), labelled, next_sweep: now, next_look: now + LOOK, replans })
+    }
+
+    /// Returns the place for other plans, by which the output writes from then on.
+    pub(crate) fn replans(&self) -> Arc<Replans> {
+        Arc::clone(&self.replans)
+    }
+
+    /// Takes the plan that waits, if there is one.
+    fn take_replan(&mut self) {
+        if let Some(plan) = self.replans.take() {
+            self.replan(plan);
+        }
+    }
+
+    /// Completes the files that are written to, and goes by another plan from here on. The
+    /// directory stays, and so do the memory and how files are written.
+    fn replan(&mut self, plan: FilePlan) {
+        self.cut();
+        let Shared { plan: now, archive, .. } = &mut self.shared;
+        archive.replan(&now.archive, plan.archive.clone(), labels(&plan));
+        let compression = (plan.compression != now.compression).then_some(plan.compression);
+        *now = FilePlan {
+            directory: now.directory.clone(),
+            // What the lanes kept before is still on its way here.
+            snaplen: plan.snaplen.max(now.snaplen),
+            clock: now.clock,
+            buffer_memory: now.buffer_memory,
+            open_files: now.open_files,
+            direct: now.direct,
+            ..plan
+        };
+        self.shared.ending = self.shared.plan.ending();
+        if let Some(compression) = compression {
+            self.shared.compressors = compression.map(Compressors::new);
+        }
+        self.next_sweep = Instant::now();
     }
 
     /// Appends `records`, which are those of the run, and part of `all`.
@@ -184,6 +221,12 @@ impl FileSink {
     }
 }
 
+/// Returns the words that describe files of this plan.
+fn labels(plan: &FilePlan) -> Labels {
+    let compression = plan.compression.map(|compression| compression.to_string());
+    Labels { format: plan.format.to_string(), compression }
+}
+
 /// Returns the files of session `id`, which come into being when it has its first frame.
 fn session<'a>(sessions: &'a mut Vec<Option<SessionFiles>>, shared: &Shared, id: SessionId) -> &'a mut SessionFiles {
     if sessions.len() <= id.index() {
@@ -198,6 +241,8 @@ impl Sink for FileSink {
     }
 
     fn consume(&mut self, chunk: &Arc<Lent>) {
+        // Its frames may be such as only the new plan allows.
+        self.take_replan();
         self.shared.keep_reserve();
         for loss in chunk.losses() {
             let files = session(&mut self.sessions, &self.shared, loss.session);
@@ -210,6 +255,7 @@ impl Sink for FileSink {
     }
 
     fn tick(&mut self, now: Instant, time: Timestamp) -> Instant {
+        self.take_replan();
         self.follow_labels();
         if now < self.next_sweep {
             return self.next_sweep;

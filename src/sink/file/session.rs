@@ -507,6 +507,7 @@ impl SessionFiles {
             number: (length == part.stored()).then(|| part.number()),
             hash: None,
             announced: None,
+            labels: None,
             claim: None,
         });
     }

@@ -49,7 +49,8 @@ pub(super) struct Hook {
 
 struct Shared {
     shell: PathBuf,
-    command: String,
+    /// The command of now.
+    command: Mutex<Arc<str>>,
     counters: Arc<HookCounters>,
     jobs: Mutex<Jobs>,
     /// Notified when [`Jobs`] change.
@@ -111,7 +112,7 @@ impl Hook {
     fn with_shell(shell: &Path, command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             shell: shell.to_path_buf(),
-            command: command.to_owned(),
+            command: Mutex::new(command.into()),
             counters: Arc::default(),
             jobs: Mutex::default(),
             changed: Condvar::new(),
@@ -147,6 +148,10 @@ impl Hook {
 }
 
 impl Consumer for Hook {
+    fn change(&self, command: &str) {
+        *self.shared.command.lock() = command.into();
+    }
+
     fn take(&self, job: Job) -> Option<Job> {
         let mut jobs = self.shared.jobs();
         if jobs.waiting.len() >= WAITING {
@@ -282,14 +287,15 @@ impl Shared {
         if let Some(found) = (job.replaced)(&job.path, job.capture.bytes) {
             return Err(Failure::Ended(format!("not run, for under the capture's name there is {found}")));
         }
-        let mut child = command(&self.shell, &self.command, &job.path, &job.capture).spawn().map_err(|error| {
-            let why = format!("cannot start {}: {error}", self.shell.display());
-            match error.kind() {
-                // It is too long, or has a null byte: it is no different the next time.
-                io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => Failure::Ended(why),
-                _ => Failure::NotBegun(why),
-            }
-        })?;
+        let mut child =
+            command(&self.shell, &self.command.lock().clone(), &job.path, &job.capture).spawn().map_err(|error| {
+                let why = format!("cannot start {}: {error}", self.shell.display());
+                match error.kind() {
+                    // It is too long, or has a null byte: it is no different the next time.
+                    io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => Failure::Ended(why),
+                    _ => Failure::NotBegun(why),
+                }
+            })?;
         let status = child.wait().map_err(|error| Failure::Ended(format!("cannot wait for it: {error}")))?;
         if status.success() { Ok(()) } else { Err(Failure::Ended(status.to_string())) }
     }

@@ -1,8 +1,8 @@
-//! The sensor looks after what is allowed while it runs.
+//! The sensor reads again what it was asked for while it runs.
 //!
-//! The file of `--allow` may be on a file system that does not answer. So it is read by a thread of
-//! its own, one read after the other. Neither the end of the sensor nor anything else waits for
-//! that thread.
+//! That is the configuration file, or without one the file of `--allow`. It may be on a file system
+//! that does not answer. So it is read by a thread of its own, one read after the other. Neither
+//! the end of the sensor nor anything else waits for that thread.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,18 +11,46 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, after, at, bounded, never, select};
 
-use super::allow_log;
 use super::error::StartError;
 use super::signals::Ending;
+use crate::config::RunPlan;
 use crate::config::allow::{AllowError, AllowPlan};
-use crate::pipeline::ChangeError;
+use crate::config::file::ConfigError;
 use crate::source::Allowed;
 
 /// The time after which the log says that a read does not end.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// What is asked for now.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// The plan, where a configuration file says what it is.
+    pub(super) plan: Option<RunPlan>,
+    /// The sessions that are let in.
+    pub(super) allowed: Allowed,
+}
+
+/// The reason for which what was read is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RereadError {
+    /// The configuration file is of no use.
+    #[error("{}", shown(.0))]
+    Config(#[from] ConfigError),
+    /// The file of sessions is of no use.
+    #[error(transparent)]
+    Allow(#[from] AllowError),
+}
+
+/// Shows the faults of a file with their lines.
+fn shown(error: &ConfigError) -> String {
+    match error {
+        ConfigError::Faults { faults, .. } => format!("\n{}", faults.render(false)),
+        ConfigError::Read { .. } => error.to_string(),
+    }
+}
+
 /// The outcome of a read.
-type Answer = Result<Allowed, AllowError>;
+type Answer = Result<Wanted, RereadError>;
 
 /// A thread that reads the file each time it is asked to.
 #[derive(Debug)]
@@ -35,7 +63,7 @@ impl Reader {
     fn start(read: impl Fn() -> Answer + Send + 'static) -> io::Result<Self> {
         let (asks, asked) = bounded::<()>(1);
         let (sender, answers) = bounded(1);
-        thread::Builder::new().name("vxtap-allow".into()).spawn(move || {
+        thread::Builder::new().name("vxtap-reread".into()).spawn(move || {
             // The thread ends when nobody asks any more, or with the process, where a read never
             // returns.
             while asked.recv().is_ok() && sender.send(read()).is_ok() {}
@@ -49,19 +77,19 @@ impl Reader {
     }
 }
 
-/// The file that says what is allowed, and the thread that reads it.
+/// A file that says what is asked for, and the thread that reads it.
 #[derive(Debug)]
-pub(super) struct AllowFile {
+pub(super) struct Source {
     path: PathBuf,
     reader: Reader,
 }
 
-impl AllowFile {
+impl Source {
     /// Reads what is allowed at the start. Returns that, and the file that says so where it is one.
     ///
     /// # Errors
     /// The file cannot be used, the sensor is to end before it is read, or its time is over.
-    pub(super) fn open(
+    pub(super) fn allowed(
         plan: &AllowPlan,
         ending: &Receiver<Ending>,
         duration: Option<Duration>,
@@ -71,9 +99,26 @@ impl AllowFile {
             AllowPlan::File(path) => path.clone(),
         };
         let plan = plan.clone();
-        let file = Self { path, reader: Reader::start(move || plan.read()).map_err(StartError::Thread)? };
+        let read = move || Ok(Wanted { plan: None, allowed: plan.read()? });
+        let file = Self { path, reader: Reader::start(read).map_err(StartError::Thread)? };
         let allowed = file.first(ending, duration)?;
         Ok((allowed, Some(file)))
+    }
+
+    /// Takes a configuration file, of which `read` makes a plan.
+    ///
+    /// # Errors
+    /// There is no thread.
+    pub(super) fn config(
+        path: PathBuf,
+        read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let read = move || {
+            let plan = read()?;
+            let allowed = plan.allow.read()?;
+            Ok(Wanted { plan: Some(plan), allowed })
+        };
+        Ok(Self { path, reader: Reader::start(read).map_err(StartError::Thread)? })
     }
 
     fn first(&self, ending: &Receiver<Ending>, duration: Option<Duration>) -> Result<Allowed, StartError> {
@@ -82,9 +127,11 @@ impl AllowFile {
         let mut slow = after(SLOW);
         loop {
             select! {
-                recv(self.reader.answers) -> answer => {
-                    return Ok(answer.unwrap_or_else(|_| Err(self.unread(io::ErrorKind::BrokenPipe)))?);
-                }
+                recv(self.reader.answers) -> answer => return match answer {
+                    Ok(Ok(wanted)) => Ok(wanted.allowed),
+                    Ok(Err(RereadError::Allow(error))) => Err(error.into()),
+                    Ok(Err(RereadError::Config(_))) | Err(RecvError) => Err(self.unread(io::ErrorKind::BrokenPipe).into()),
+                },
                 recv(ending) -> ending => {
                     return Err(StartError::Ended(ending.unwrap_or(Ending::Asked("signal"))));
                 }
@@ -102,10 +149,10 @@ impl AllowFile {
     }
 }
 
-/// The sessions that are allowed, as far as a file says so.
+/// The file that can be read again, if there is one, and the signal that asked for it.
 #[derive(Debug)]
-pub(super) struct Allow {
-    file: Option<AllowFile>,
+pub(super) struct Reread {
+    file: Option<Source>,
     /// The last signal that asked for a read.
     signal: &'static str,
     /// The time at which the log is to say that the file is still being read.
@@ -114,14 +161,14 @@ pub(super) struct Allow {
     answers: Receiver<Answer>,
 }
 
-impl Allow {
-    pub(super) fn new(file: Option<AllowFile>) -> Self {
+impl Reread {
+    pub(super) fn new(file: Option<Source>) -> Self {
         let answers = file.as_ref().map_or_else(never, |file| file.reader.answers.clone());
         Self { file, signal: "", slow: None, answers }
     }
 
     /// Has the file read again, as `signal` asks for.
-    pub(super) fn reread(&mut self, signal: &'static str) {
+    pub(super) fn ask(&mut self, signal: &'static str) {
         let Some(file) = &self.file else {
             return tracing::warn!(
                 "{signal}: there is no file to read again; --allow names one{}",
@@ -132,12 +179,12 @@ impl Allow {
         (self.signal, self.slow) = (signal, Some(Instant::now() + SLOW));
     }
 
-    /// Receives what the file says, for [`Allow::take`].
+    /// Receives what the file says, for [`Reread::take`].
     pub(super) fn answers(&self) -> &Receiver<Answer> {
         &self.answers
     }
 
-    /// Receives when a read takes long, for [`Allow::say_slow`].
+    /// Receives when a read takes long, for [`Reread::say_slow`].
     pub(super) fn slow(&self) -> Receiver<Instant> {
         self.slow.map_or_else(never, at)
     }
@@ -152,29 +199,38 @@ impl Allow {
         }
     }
 
-    /// Takes what the file says now, and has `apply` make it so. Where it cannot be used, nothing
-    /// changes.
-    pub(super) fn take(
-        &mut self,
-        answer: Result<Answer, RecvError>,
-        apply: impl FnOnce(Allowed) -> Result<(), ChangeError>,
-    ) {
+    /// Takes what the file says now. Where it cannot be used, the log says so.
+    pub(super) fn take(&mut self, answer: Result<Answer, RecvError>) -> Option<Wanted> {
         self.slow = None;
         let Ok(answer) = answer else {
             self.answers = never();
-            return tracing::error!("what is allowed cannot be read any more: please report this");
+            tracing::error!("what is asked for cannot be read any more: please report this");
+            return None;
         };
-        let (Some(file), signal) = (&self.file, self.signal) else { return };
+        let signal = self.signal;
         match answer {
-            Ok(allowed) => match apply(allowed.clone()) {
-                Ok(()) => {
-                    tracing::info!("{signal}: {} is read again", file.path.display());
-                    allow_log::log(&allowed);
-                }
-                Err(error) => tracing::error!("{signal}: {}: {error}", file.path.display()),
-            },
-            Err(error) => tracing::error!("{signal}: what was allowed stays so: {error}"),
+            Ok(wanted) => return Some(wanted),
+            Err(error @ RereadError::Allow(_)) => tracing::error!("{signal}: what was allowed stays so: {error}"),
+            Err(error @ RereadError::Config(_)) => tracing::error!("{signal}: nothing has changed: {error}"),
         }
+        None
+    }
+
+    /// Says that what was read is so from now on: `said` is what has changed, where that is known.
+    pub(super) fn done(&self, said: Option<&[String]>) {
+        let (Some(file), signal) = (&self.file, self.signal) else { return };
+        let path = file.path.display();
+        match said {
+            None => tracing::info!("{signal}: {path} is read again"),
+            Some([]) => tracing::info!("{signal}: {path} is read again: nothing has changed"),
+            Some(said) => tracing::info!("{signal}: reloaded {path}: {}", said.join("; ")),
+        }
+    }
+
+    /// Says that what was read cannot be so.
+    pub(super) fn refused(&self, error: &dyn std::fmt::Display) {
+        let (Some(file), signal) = (&self.file, self.signal) else { return };
+        tracing::error!("{signal}: {} is not in force: {error}", file.path.display());
     }
 }
 
@@ -190,22 +246,22 @@ mod tests {
     }
 
     /// Makes a file whose reads return what is sent here, and how many have begun.
-    fn slow_file() -> (AllowFile, Sender<Answer>, Arc<AtomicU32>) {
-        let (disk, content) = bounded::<Answer>(0);
+    fn slow_file() -> (Source, Sender<Allowed>, Arc<AtomicU32>) {
+        let (disk, content) = bounded::<Allowed>(0);
         let begun = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&begun);
         let read = move || {
             count.fetch_add(1, Ordering::Relaxed);
-            content.recv().unwrap_or_else(|_| Ok(Allowed::default()))
+            Ok(Wanted { plan: None, allowed: content.recv().unwrap_or_default() })
         };
-        (AllowFile { path: "list".into(), reader: Reader::start(read).unwrap() }, disk, begun)
+        (Source { path: "list".into(), reader: Reader::start(read).unwrap() }, disk, begun)
     }
 
     #[test]
     fn the_start_waits_for_a_file_but_not_beyond_the_end() {
         let (ends, ending) = bounded(1);
         let (file, disk, _) = slow_file();
-        let answering = thread::spawn(move || disk.send(Ok(only(7))).unwrap());
+        let answering = thread::spawn(move || disk.send(only(7)).unwrap());
         assert_eq!(file.first(&ending, None).unwrap(), only(7));
         answering.join().unwrap();
 
@@ -220,26 +276,21 @@ mod tests {
     #[test]
     fn reads_that_hang_do_not_pile_up() {
         let (file, disk, begun) = slow_file();
-        let mut allow = Allow::new(Some(file));
+        let mut reread = Reread::new(Some(file));
         for _ in 0..100 {
-            allow.reread("SIGUSR2");
+            reread.ask("SIGUSR2");
         }
-        allow.slow().recv().unwrap();
-        allow.say_slow();
+        reread.slow().recv().unwrap();
+        reread.say_slow();
         for _ in 0..100 {
-            allow.reread("SIGUSR2");
+            reread.ask("SIGUSR2");
         }
         assert_eq!(begun.load(Ordering::Relaxed), 1, "one at a time");
         // A read that is asked for meanwhile is one read more, since the file may have changed.
         for vni in [2, 3] {
-            disk.send(Ok(only(vni))).unwrap();
-            let answer = allow.answers().recv();
-            let mut applied = Allowed::default();
-            allow.take(answer, |allowed| {
-                applied = allowed;
-                Ok(())
-            });
-            assert_eq!(applied, only(vni));
+            disk.send(only(vni)).unwrap();
+            let answer = reread.answers().recv();
+            assert_eq!(reread.take(answer).unwrap().allowed, only(vni));
         }
         thread::sleep(Duration::from_millis(50));
         assert_eq!(begun.load(Ordering::Relaxed), 2, "and not a hundred times");

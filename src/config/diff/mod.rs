@@ -1,0 +1,85 @@
+//! A plan that takes the place of another while the sensor runs changes what can change, or
+//! nothing.
+//!
+//! Outputs are told apart by their names. What an output has at its start and cannot get later,
+//! another output can have; what workers, sockets and maps are made for stays until the next start.
+
+mod outputs;
+mod refused;
+
+use std::sync::Arc;
+
+pub(crate) use self::refused::Refused;
+use super::key::{self, Key};
+use super::plan::RunPlan;
+use crate::pipeline::Changes;
+use crate::source::Way;
+
+/// The difference of two plans, which can be made while the sensor runs.
+#[derive(Debug)]
+pub(crate) struct Diff {
+    /// The changes of the pipeline, but for who is allowed.
+    pub changes: Changes,
+    /// The plan that is in force afterwards. It is the one that was asked for, but for the memory
+    /// of the outputs that stay: they keep what they have.
+    pub plan: RunPlan,
+    /// All that changes, each in a few words. Nothing changes where there is none.
+    pub said: Vec<String>,
+}
+
+/// Says what changes where the plan `wanted` takes the place of `now`.
+///
+/// # Errors
+/// Something cannot change while the sensor runs.
+pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
+    let mut restart: Vec<String> = fixed(now, &wanted).into_iter().map(|key| key.path.to_owned()).collect();
+    let mut said = Vec::new();
+    let outputs = outputs::diff(now, &wanted.pipeline.outputs, &mut restart, &mut said)?;
+    if !restart.is_empty() {
+        restart.dedup();
+        return Err(Refused::Restart(restart));
+    }
+    let mut plan = wanted;
+    let mut changes = outputs.changes;
+    if now.pipeline.policy != plan.pipeline.policy {
+        said.push("sessions".to_owned());
+        changes.policy = Some(Arc::clone(&plan.pipeline.policy));
+    }
+    // What the program keeps and drops is as it was at the start.
+    plan.source = now.source.clone();
+    plan.pipeline.outputs = outputs.plans;
+    Ok(Diff { changes, plan, said })
+}
+
+/// Returns the settings of the whole sensor that differ and are made use of at the start alone.
+fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
+    let (udp, to_udp) = (&now.source.udp, &wanted.source.udp);
+    let (bpf, to_bpf) = (&now.source.bpf, &wanted.source.bpf);
+    let (pipeline, to_pipeline) = (&now.pipeline, &wanted.pipeline);
+    let of_all = [
+        (&key::SOURCE, now.source.way != wanted.source.way),
+        (&key::LISTEN, udp.listen != to_udp.listen),
+        (&key::WORKERS, udp.workers != to_udp.workers),
+        (&key::STEER, udp.steering != to_udp.steering),
+        (&key::RECEIVE_BUFFER, udp.receive_buffer != to_udp.receive_buffer),
+        (&key::RESERVED_BITS, pipeline.reserved_bits != to_pipeline.reserved_bits),
+        (&key::MAX_SESSIONS, pipeline.max_sessions != to_pipeline.max_sessions),
+        (&key::QUEUE, now.queue != wanted.queue),
+        (&key::DURATION, now.duration != wanted.duration),
+        (&key::COUNT, pipeline.count != to_pipeline.count),
+    ];
+    let of_program = [
+        (&key::INTERFACE, bpf.interfaces != to_bpf.interfaces),
+        // Redirection decides for itself, and has a name of its own.
+        (&key::ATTACH, bpf.attach != to_bpf.attach && bpf.redirect.is_some() == to_bpf.redirect.is_some()),
+        (&key::RING, bpf.ring != to_bpf.ring),
+        (&key::ANY_ADDRESS, bpf.any_address != to_bpf.any_address),
+        (&key::VERIFY_CHECKSUM, bpf.verify_checksum != to_bpf.verify_checksum),
+    ];
+    // Without the program nobody makes use of its settings.
+    let of_program = of_program.into_iter().filter(|_| now.source.way != Way::Udp);
+    of_all.into_iter().chain(of_program).filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+#[cfg(test)]
+mod tests;

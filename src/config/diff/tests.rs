@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+
+use proptest::collection::btree_map;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::settings::Settings;
+use super::*;
+use crate::host::{HostFacts, Interface};
+use crate::pipeline::{Destination, OutputPlan};
+
+fn plan(settings: Value) -> RunPlan {
+    let host = HostFacts {
+        memory: Some(1 << 30),
+        cpus: 4,
+        possible_cpus: Some(8),
+        descriptors: 1024,
+        ipv6: true,
+        interfaces: Some(vec![Interface { name: "lo".into(), index: 1 }]),
+    };
+    let settings: Settings = serde_json::from_value(settings).unwrap();
+    RunPlan::new(&settings, &host).unwrap()
+}
+
+fn one(files: &Value) -> RunPlan {
+    plan(json!({ "output": { "a": files } }))
+}
+
+#[track_caller]
+fn said(now: &RunPlan, wanted: RunPlan) -> String {
+    match diff(now, wanted) {
+        Ok(diff) => diff.said.join("; "),
+        Err(refused) => refused.to_string(),
+    }
+}
+
+#[test]
+fn what_changes_is_said_and_what_cannot_is_named() {
+    let now = plan(json!({ "output": { "a": { "kind": "pcap" } } }));
+    let same = |more: Value| {
+        let mut all = json!({ "output": { "a": { "kind": "pcap" } } });
+        more.as_object().unwrap().iter().for_each(|(key, value)| all[key] = value.clone());
+        plan(all)
+    };
+    assert_eq!(said(&now, same(json!({}))), "");
+    let files = |more: Value| {
+        let mut files = json!({ "kind": "pcap" });
+        more.as_object().unwrap().iter().for_each(|(key, value)| files[key] = value.clone());
+        one(&files)
+    };
+    for (more, wanted) in [
+        (json!({ "rotate_size": "1MiB" }), "output a changed: rotate_size"),
+        (json!({ "compress": "lz4", "hash": "none" }), "output a changed: compress, hash"),
+        (json!({ "keep_files": 5, "sync": "publish" }), "output a changed: sync, keep_files"),
+        (json!({ "snaplen": 100, "on_publish": "true" }), "output a changed: snaplen, on_publish"),
+        (json!({ "directory": "/b" }), "output a in another directory"),
+        (json!({ "direct": "on" }), "output.a.direct needs a restart"),
+        (json!({ "kind": "tap" }), "output.a.kind needs a restart"),
+    ] {
+        assert_eq!(said(&now, files(more.clone())), wanted, "{more}");
+    }
+    for (more, wanted) in [
+        (json!({ "receive": { "listen": ["127.0.0.1:4790"] } }), "receive.listen needs a restart"),
+        (json!({ "receive": { "workers": 1, "steer": "flow" } }), "receive.workers, receive.steer need a restart"),
+        (json!({ "receive": { "buffer": "1MiB" } }), "receive.buffer needs a restart"),
+        (json!({ "sessions": { "max": 5 } }), "sessions.max needs a restart"),
+        (json!({ "delivery": { "queue": "64MiB" } }), "delivery.queue needs a restart"),
+        (json!({ "delivery": { "flush": "2s" } }), "output a changed: flush"),
+        (json!({ "run": { "count": 5, "duration": "1h" } }), "run.duration, run.count need a restart"),
+        (json!({ "output": { "b": { "kind": "tap" } } }), "output a removed; output b added"),
+    ] {
+        assert_eq!(said(&now, same(more.clone())), wanted, "{more}");
+    }
+}
+
+#[test]
+fn a_directory_is_not_given_on_at_once() {
+    let files = |directory: &str| json!({ "kind": "pcap", "directory": directory });
+    let now = plan(json!({ "output": { "a": files("/a"), "b": files("/b") } }));
+    for outputs in [
+        json!({ "c": files("/a"), "b": files("/b") }),
+        json!({ "a": files("/b"), "b": files("/a") }),
+        json!({ "b": files("/a") }),
+    ] {
+        let refused = diff(&now, plan(json!({ "output": outputs }))).unwrap_err();
+        assert!(matches!(refused, Refused::Directory { .. }), "{outputs}: {refused}");
+    }
+    assert_eq!(
+        said(&now, plan(json!({ "output": { "a": files("/c"), "b": files("/b") } }))),
+        "output a in another directory"
+    );
+}
+
+#[test]
+fn the_program_keeps_what_it_was_told_at_the_start() {
+    let with = |snaplen: u32, more: Value| {
+        let mut outputs = json!({ "a": { "kind": "pcap", "snaplen": snaplen } });
+        more.as_object().unwrap().iter().for_each(|(key, value)| outputs[key] = value.clone());
+        plan(json!({ "receive": { "source": "bpf" }, "output": outputs }))
+    };
+    let now = with(200, json!({}));
+    assert_eq!(said(&now, with(100, json!({}))), "output a changed: snaplen");
+    assert_eq!(said(&now, with(300, json!({}))), "output.a.snaplen needs a restart");
+    // An interface takes whole frames.
+    assert_eq!(said(&now, with(200, json!({ "t": { "kind": "tap" } }))), "output.t needs a restart");
+    let whole = with(200, json!({ "t": { "kind": "tap" } }));
+    assert_eq!(said(&whole, with(300, json!({ "t": { "kind": "tap" } }))), "output a changed: snaplen");
+    let redirect = with(200, json!({ "t": { "kind": "tap", "mode": "redirect" } }));
+    assert_eq!(said(&whole, redirect.clone()), "output.t.mode needs a restart");
+    assert_eq!(said(&redirect, whole), "output.t.mode needs a restart");
+    let more = with(300, json!({ "t": { "kind": "tap", "mode": "redirect" } }));
+    assert_eq!(said(&redirect, more), "output.a.snaplen needs a restart");
+}
+
+/// Settings of files, or of an interface.
+fn output() -> impl Strategy<Value = Value> {
+    let files = (0..3u8, prop::option::of(1..3u64), any::<bool>(), prop::option::of(1..3u64), any::<bool>());
+    prop_oneof![
+        4 => files.prop_map(|(directory, mib, lz4, keep, snaps)| {
+            let mut files = json!({ "kind": "pcap", "directory": format!("/{directory}") });
+            mib.into_iter().for_each(|mib| files["rotate_size"] = format!("{mib}MiB").into());
+            keep.into_iter().for_each(|keep| files["keep_files"] = keep.into());
+            if lz4 { files["compress"] = "lz4".into() }
+            if snaps { files["snaplen"] = 100.into() }
+            files
+        }),
+        1 => (0..2u32).prop_map(|vni| json!({ "kind": "tap", "vni": [vni.to_string()] })),
+    ]
+}
+
+/// Plans with up to three outputs of four names. Two outputs never have one directory.
+fn plans() -> impl Strategy<Value = RunPlan> {
+    (btree_map("[a-d]", output(), 1..4), any::<bool>(), any::<bool>()).prop_map(|(mut outputs, only, slow)| {
+        for (name, output) in &mut outputs {
+            if let Some(directory) = output.get_mut("directory") {
+                *directory = format!("/{name}{}", directory.as_str().unwrap()).into();
+            }
+        }
+        let vnis = if only { json!(["7"]) } else { json!([]) };
+        let flush = if slow { "2s" } else { "1s" };
+        plan(json!({ "output": outputs, "sessions": { "vni": vnis }, "delivery": { "flush": flush } }))
+    })
+}
+
+/// Does to outputs what a pipeline does with changes.
+fn apply(changes: &Changes, outputs: &[OutputPlan]) -> BTreeMap<String, OutputPlan> {
+    let mut by_name: BTreeMap<_, _> = outputs.iter().map(|plan| (plan.name.clone(), plan.clone())).collect();
+    for name in &changes.remove {
+        assert!(by_name.remove(name).is_some(), "{name}");
+    }
+    for plan in &changes.add {
+        assert!(by_name.insert(plan.name.clone(), plan.clone()).is_none(), "{}", plan.name);
+    }
+    for plan in &changes.change {
+        assert!(by_name.insert(plan.name.clone(), plan.clone()).is_some(), "{}", plan.name);
+    }
+    by_name
+}
+
+/// The same plan with all memory as it would be for an output alone.
+fn without_memory(mut plan: OutputPlan) -> OutputPlan {
+    plan.lane.chunks = 0;
+    if let Destination::Files(files) = &mut plan.to {
+        files.buffer_memory = 0;
+    }
+    plan
+}
+
+proptest! {
+    #[test]
+    fn the_difference_leads_from_one_plan_to_the_other(now in plans(), wanted in plans()) {
+        let kinds = |plan: &RunPlan| -> BTreeMap<String, bool> {
+            plan.pipeline.outputs.iter().map(|output| (output.name.clone(), output.to.files().is_some())).collect()
+        };
+        let (before, after) = (kinds(&now), kinds(&wanted));
+        let can = before.iter().all(|(name, is_file)| after.get(name).is_none_or(|other| other == is_file));
+        match diff(&now, wanted.clone()) {
+            Err(refused) => prop_assert!(!can, "{}", refused),
+            Ok(Diff { changes, plan, said }) => {
+                prop_assert!(can);
+                let made = apply(&changes, &now.pipeline.outputs);
+                let by_name = |plan: &RunPlan| -> BTreeMap<_, _> {
+                    plan.pipeline.outputs.iter().map(|output| (output.name.clone(), output.clone())).collect()
+                };
+                prop_assert_eq!(&made, &by_name(&plan), "the plan in force is what was made");
+                let bare = |outputs: BTreeMap<String, OutputPlan>| -> Vec<_> {
+                    outputs.into_values().map(without_memory).collect()
+                };
+                prop_assert_eq!(bare(made), bare(by_name(&wanted)), "and what was asked for");
+                prop_assert_eq!(&plan.allow, &wanted.allow);
+                let is_same = by_name(&now) == by_name(&plan);
+                prop_assert_eq!(said.is_empty(), is_same, "{:?}", said);
+                // Asked for once more, nothing is left to do.
+                prop_assert!(super::diff(&plan, wanted).unwrap().said.is_empty());
+            }
+        }
+    }
+}
