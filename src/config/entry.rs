@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::RuleEntry;
 use super::sessions::{Networks, Vnis};
 use super::typed::as_typed;
 
@@ -32,21 +33,34 @@ pub struct SessionEntry {
     pub snaplen: Option<u32>,
     /// The expression that the frames satisfy; all do where there is none.
     pub filter: Option<String>,
+    /// The rules by which packets are kept; all are where there is none.
+    pub rules: Vec<RuleEntry>,
 }
 
 impl SessionEntry {
     /// Says whether what becomes of a frame can depend on any of its bytes.
     #[must_use]
     pub(crate) fn reads_all(&self) -> bool {
-        self.filter.is_some()
+        self.filter.is_some() || !self.rules.is_empty()
     }
 
     /// Says whether the frames go to all outputs, whole.
     #[must_use]
     pub(crate) fn is_plain(&self) -> bool {
-        let Self { name: _, description: _, source: _, vni: _, scope: _, port: _, outputs, drop, snaplen, filter } =
-            self;
-        outputs.is_none() && !drop && snaplen.is_none() && filter.is_none()
+        let Self {
+            name: _,
+            description: _,
+            source: _,
+            vni: _,
+            scope: _,
+            port: _,
+            outputs,
+            drop,
+            snaplen,
+            filter,
+            rules,
+        } = self;
+        outputs.is_none() && !drop && snaplen.is_none() && filter.is_none() && rules.is_empty()
     }
 }
 

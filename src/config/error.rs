@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::origin::Said;
 use super::sessions::AllAndOthers;
 use super::units;
-use crate::route::CompileError;
 use crate::route::policy::TooManyEntries;
+use crate::route::{CompileError, MOST_RULES};
 use crate::source::TooMany;
 use crate::source::udp;
 
@@ -258,6 +258,24 @@ pub enum PlanError {
         /// How many there are.
         error: TooManyEntries,
     },
+    /// Two rules have one number.
+    #[error("{said} has two rules with the number {number} for the same direction; give one of them another")]
+    RuleNumber {
+        /// The later of them.
+        said: Said,
+        /// The other.
+        other: Said,
+        /// Their number.
+        number: u32,
+    },
+    /// There are too many rules.
+    #[error("{said} has {count} rules; there can be {MOST_RULES}")]
+    Rules {
+        /// The first that is too many.
+        said: Said,
+        /// How many there are.
+        count: usize,
+    },
     /// A directory is none.
     #[error("{said}: {fault}")]
     Directory {
@@ -314,6 +332,7 @@ impl PlanError {
             | Self::NoOutput { said, .. }
             | Self::NoOutputs(said)
             | Self::Entries { said, .. }
+            | Self::Rules { said, .. }
             | Self::OutputName { said, other: None, .. } => vec![(said, "")],
             Self::KeepBytes { said, rotate_said, .. } => {
                 vec![(said, "all files together"), (rotate_said, "one file")]
@@ -322,6 +341,7 @@ impl PlanError {
             Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
             Self::Unreachable { said, other } => vec![(said, "this entry"), (other, "the one before")],
             Self::Dropped { said, drop } => vec![(said, ""), (drop, "the frames go nowhere")],
+            Self::RuleNumber { said, other, .. } => vec![(said, "again"), (other, "first here")],
             Self::SessionName { said, other, .. }
             | Self::OutputName { said, other: Some(other), .. }
             | Self::SameDirectory { said, other, .. } => {

@@ -22,6 +22,7 @@ pub(crate) mod interface;
 pub(crate) mod key;
 pub mod origin;
 mod plan;
+pub(crate) mod rules;
 pub(crate) mod sessions;
 pub mod settings;
 mod typed;

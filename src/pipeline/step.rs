@@ -103,7 +103,7 @@ impl Step {
         count_session(counters, seen.id, inner);
         let plan = self.sessions.policy().plan(seen.plan);
         let mut candidate = Candidate::new(inner);
-        match verdict(plan, &mut candidate) {
+        match verdict(plan, datagram.source, &mut candidate) {
             Ok(most) => {
                 for outlet in &mut self.outlets {
                     outlet.offer_by((plan, most), seen.id, datagram, inner, &mut candidate);

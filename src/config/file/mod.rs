@@ -17,6 +17,7 @@ mod include;
 mod near;
 mod planned;
 mod reader;
+mod rules;
 mod schema;
 mod syntax;
 mod value;

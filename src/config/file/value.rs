@@ -15,6 +15,7 @@ use toml::de::DeValue;
 use super::super::address::Listen;
 use super::super::entry::Name;
 use super::super::hashing::Hashing;
+use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
 use super::super::settings::{LedgerFormat, TapMode};
 use super::super::units::{Free, Size, Span};
@@ -173,7 +174,7 @@ fn several<T: Leaf>(item: &Spanned<DeValue<'_>>, wrong: Wrong) -> Wrong {
 }
 
 /// Returns what a value is, in words.
-fn kind(value: &DeValue<'_>) -> &'static str {
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",
@@ -253,6 +254,9 @@ typed! {
     Item<VniRange>: "a VNI, as 7 or \"100-199\","
     Name: "a name, as \"web-1\","
     Item<IpNet>: "an address or network, as \"10.0.0.0/8\","
+    Network: "a network, as \"10.0.0.0/8\","
+    Protocol: "a protocol, as \"tcp\","
+    PortRange: "a port or a range of ports, as 443 or \"1024-65535\","
 }
 
 impl Leaf for Compression {
@@ -297,7 +301,7 @@ macro_rules! choices {
     )* };
 }
 
-choices! { Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode LedgerFormat }
+choices! { Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode LedgerFormat RuleAction RuleDirection }
 
 macro_rules! numbers {
     ($($type:ty)*) => { $(

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use super::super::entry::SessionEntry;
 use super::super::error::PlanError;
 use super::super::origin::{Said, item};
+use super::super::rules::RuleEntry;
 use super::super::sessions::only;
 use super::super::settings::Settings;
 use super::expressions::Expressions;
 use super::outputs::Outputs;
 use crate::route::policy::{Entry, Match, OutputNumber, Policy, SessionPlan};
+use crate::route::{MOST_RULES, Rule, Rules, RulesError};
 use crate::session::{Label, Scope};
 
 /// Plans what becomes of sessions. Adds to `wrong` what cannot be as it is asked for.
@@ -76,6 +78,7 @@ fn session(
             ("outputs", asked.outputs.is_some()),
             ("snaplen", asked.snaplen.is_some()),
             ("filter", asked.filter.is_some()),
+            ("rules", !asked.rules.is_empty()),
         ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         wrong.extend(given.map(|(name, _)| PlanError::Dropped { said: said(name), drop: said("drop") }));
@@ -88,8 +91,31 @@ fn session(
         },
         drop: asked.drop,
         outputs: asked.outputs.as_ref().map(|names| set(settings, index, names, outputs, wrong)).unwrap_or_default(),
+        rules: rules(settings, index, asked, wrong),
         expression: expressions.compile(asked.filter.as_deref(), || said("filter"), wrong),
         snaplen: asked.snaplen.map(|snaplen| snaplen as usize),
+    }
+}
+
+/// Plans the rules of an entry, if it has some.
+fn rules(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Vec<PlanError>) -> Option<Arc<Rules>> {
+    // What lacks something was refused where it was read.
+    let rules: Vec<Rule> = asked.rules.iter().filter_map(RuleEntry::rule).collect();
+    if rules.is_empty() {
+        return None;
+    }
+    let said = || settings.origins.said_in_session(index, "rules");
+    let at = |place| settings.origins.said_path(item(said().path(), place)).unwrap_or_else(said);
+    match Rules::new(&rules) {
+        Ok(rules) => Some(Arc::new(rules)),
+        Err(RulesError::Twice { number, first, second }) => {
+            wrong.push(PlanError::RuleNumber { said: at(second), other: at(first), number });
+            None
+        }
+        Err(RulesError::TooMany(count)) => {
+            wrong.push(PlanError::Rules { said: at(MOST_RULES), count });
+            None
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::filter::Expression;
+use super::super::filter::{Expression, Rules};
 use super::outputs::OutputSet;
 use crate::session::Label;
 
@@ -16,6 +16,8 @@ pub struct SessionPlan {
     pub drop: bool,
     /// The outputs that their frames go to.
     pub outputs: OutputSet,
+    /// The rules by which packets are kept; all are where there are none.
+    pub rules: Option<Arc<Rules>>,
     /// The expression that frames satisfy which go anywhere; all do where there is none.
     pub expression: Option<Arc<Expression>>,
     /// Bytes of a frame that are kept at most; all where there is none.
@@ -26,7 +28,7 @@ impl SessionPlan {
     /// Says whether the frames go to all outputs, as they are: then no frame needs a verdict.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let Self { label: _, drop, outputs, expression, snaplen } = self;
-        !drop && *outputs == OutputSet::ALL && expression.is_none() && snaplen.is_none()
+        let Self { label: _, drop, outputs, rules, expression, snaplen } = self;
+        !drop && *outputs == OutputSet::ALL && rules.is_none() && expression.is_none() && snaplen.is_none()
     }
 }
