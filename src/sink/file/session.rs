@@ -373,8 +373,8 @@ impl SessionFiles {
         self.current.as_ref().map_or(0, Part::stored)
     }
 
-    /// Calls the session as the registry does by now. Where its name is another, the current file is
-    /// complete, and the next one is in the directory of the new name.
+    /// Calls the session as the registry does by now. Where its name is another, the current file
+    /// is complete, and the next one is in the directory of the new name.
     pub(super) fn follow_label(&mut self, shared: &mut Shared) {
         self.label = shared.registry.label(self.id);
         let name = names::session(self.session.as_ref(), self.label.name.as_deref());
