@@ -12,6 +12,7 @@
 
 pub(crate) mod address;
 pub(crate) mod allow;
+pub mod aws;
 mod diff;
 pub(crate) mod entry;
 mod error;

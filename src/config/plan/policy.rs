@@ -21,6 +21,7 @@ use crate::route::dedup::{Dedup, Group, Mode};
 use crate::route::policy::{Entry, Match, OutputNumber, Policy, SessionPlan};
 use crate::route::{MOST_RULES, Rule, Rules, RulesError};
 use crate::session::{Label, Scope};
+use crate::wire::VniRange;
 
 /// Plans what becomes of sessions. Adds to `wrong` what cannot be as it is asked for.
 pub(super) fn plan(
@@ -35,12 +36,11 @@ pub(super) fn plan(
     check_names(settings, wrong);
     check_order(settings, wrong);
     let mut groups = Groups::new();
-    let entries = settings.session.iter().enumerate().map(|(index, asked)| Entry {
-        sessions: matched(settings, index, asked, wrong),
-        plan: SessionPlan {
-            dedup: dedup(settings, index, asked, &mut groups, wrong),
-            ..session(settings, index, asked, outputs, expressions, wrong)
-        },
+    let entries = settings.session.iter().enumerate().map(|(index, asked)| {
+        check_lists(settings, index, asked, wrong);
+        let dedup = dedup(settings, index, asked, &mut groups, wrong);
+        let plan = session(settings, index, asked, outputs, expressions, wrong);
+        Entry { sessions: matched(asked), plan: SessionPlan { dedup, ..plan } }
     });
     let entries: Vec<Entry> = entries.collect();
     let names = outputs.outputs.iter().map(|output| output.name.clone()).collect();
@@ -51,22 +51,22 @@ pub(super) fn plan(
     Arc::new(policy)
 }
 
-/// Plans which sessions an entry is for.
-fn matched(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Vec<PlanError>) -> Match {
-    let said = |name| settings.origins.said_in_session(index, name);
-    let vnis = only(asked.vni.iter().copied()).unwrap_or_else(|error| {
-        wrong.push(PlanError::AllAndOthers { said: said("vni"), error });
-        None
-    });
-    let sources = only(asked.source.iter().copied()).unwrap_or_else(|error| {
-        wrong.push(PlanError::AllAndOthers { said: said("source"), error });
-        None
-    });
+/// Plans which sessions an entry is for. A list that cannot be is as one that is left out.
+fn matched(asked: &SessionEntry) -> Match {
     Match {
-        sources: sources.map(FromIterator::from_iter),
-        vnis: vnis.map(FromIterator::from_iter),
+        sources: only(asked.source.iter().copied()).unwrap_or_default().map(FromIterator::from_iter),
+        vnis: only(asked.vni.iter().copied()).unwrap_or_default().map(FromIterator::from_iter),
         scope: asked.scope.map(Scope),
         port: asked.port,
+    }
+}
+
+/// Says whether the lists of an entry can be.
+fn check_lists(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Vec<PlanError>) {
+    let lists = [("vni", only(asked.vni.iter().copied()).err()), ("source", only(asked.source.iter().copied()).err())];
+    for (name, error) in lists {
+        let said = || settings.origins.said_in_session(index, name);
+        wrong.extend(error.map(|error| PlanError::AllAndOthers { said: said(), error }));
     }
 }
 
@@ -207,24 +207,65 @@ fn check_names(settings: &Settings, wrong: &mut Vec<PlanError>) {
     }
 }
 
-/// Says whether sessions come as far as each entry: not past one that is for all, or for the same.
+/// Says whether sessions come as far as each entry: not past one of the same file that takes all of
+/// them. One of another file may stand in its way, as where people overrule what a program wrote.
 fn check_order(settings: &Settings, wrong: &mut Vec<PlanError>) {
     let said = |index| -> Said { settings.origins.said_session(index) };
-    let mut before = HashMap::new();
-    let mut for_all = None;
-    for (index, asked) in settings.session.iter().enumerate() {
-        let SessionEntry { source, vni, scope, port, .. } = asked;
-        let words = |words: Vec<String>| words.join(",");
-        let sources = words(source.iter().map(ToString::to_string).collect());
-        let vnis = words(vni.iter().map(ToString::to_string).collect());
-        let same = *before.entry((sources, vnis, *scope, *port)).or_insert(index);
-        let other = for_all.or(Some(same).filter(|same| *same != index));
-        if let Some(other) = other {
-            wrong.push(PlanError::Unreachable { said: said(index), other: said(other) });
-        } else if source.is_empty() && vni.is_empty() && scope.is_none() && port.is_none() {
-            for_all = Some(index);
+    let file = |said: &Said| said.place().map(|place| Arc::clone(&place.path));
+    let pairs = unreachable(&settings.session).into_iter().map(|(index, other)| (said(index), said(other)));
+    let of_one_file = pairs.filter(|(said, other)| file(said) == file(other));
+    wrong.extend(of_one_file.map(|(said, other)| PlanError::Unreachable { said, other }));
+}
+
+/// Finds the entries that no session comes to, each with the one before that takes all of its
+/// sessions.
+pub(crate) fn unreachable(entries: &[SessionEntry]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    // An entry for one address and one VNI takes all of another's sessions where that is the same.
+    let mut points = HashMap::new();
+    let mut wide: Vec<(usize, Match)> = Vec::new();
+    for (index, sessions) in entries.iter().map(matched).enumerate() {
+        let point = point(&sessions);
+        let same = point.as_ref().and_then(|point| points.get(point).copied());
+        let covering = || wide.iter().find(|(_, before)| covers(before, &sessions)).map(|(other, _)| *other);
+        match (same.or_else(covering), point) {
+            (Some(other), _) => found.push((index, other)),
+            (None, Some(point)) => _ = points.insert(point, index),
+            (None, None) => wide.push((index, sessions)),
         }
     }
+    found
+}
+
+/// Returns the address, the VNI, the scope and the port where an entry is for one address and VNI.
+fn point(sessions: &Match) -> Option<(u128, u32, Option<u64>, Option<u16>)> {
+    let [(source, last)] = sessions.sources.as_ref()?.ranges() else { return None };
+    let [VniRange { first, last: last_vni }] = sessions.vnis.as_ref()?.ranges() else { return None };
+    let scope = sessions.scope.map(|Scope(scope)| scope);
+    (source == last && first == last_vni).then_some((*source, first.get(), scope, sessions.port))
+}
+
+/// Says whether `before` is for all sessions that `entry` is for.
+fn covers(before: &Match, entry: &Match) -> bool {
+    fn within<T: Ord>(before: impl Iterator<Item = (T, T)> + Clone, mut entry: impl Iterator<Item = (T, T)>) -> bool {
+        entry.all(|(first, last)| before.clone().any(|(from, to)| from <= first && last <= to))
+    }
+    let scope = before.scope.is_none() || before.scope == entry.scope;
+    let port = before.port.is_none() || before.port == entry.port;
+    let vnis = || match (&before.vnis, &entry.vnis) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(before), Some(entry)) => {
+            let ends = |range: &VniRange| (range.first, range.last);
+            within(before.ranges().iter().map(ends), entry.ranges().iter().map(ends))
+        }
+    };
+    let sources = || match (&before.sources, &entry.sources) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(before), Some(entry)) => within(before.ranges().iter().copied(), entry.ranges().iter().copied()),
+    };
+    scope && port && vnis() && sources()
 }
 
 #[cfg(test)]
