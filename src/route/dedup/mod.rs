@@ -47,9 +47,13 @@ use crate::wire::layers::{Fragment, Ip, Layers, protocol};
 /// loses another of the two, both are kept.
 const WINDOW: u64 = 50_000_000;
 
+/// Nanoseconds by which a worker can be behind another. An earlier time is of a clock that was set
+/// back.
+const BEHIND: u64 = 10_000_000_000;
+
 /// Sets of packets, each with a lock.
 const SETS: usize = 16_384;
-/// Packets of a set: as many as fill 256 bytes.
+/// Packets of a set.
 const WAYS: usize = 5;
 /// Sessions that can deliver the same packet. What a further one delivers is kept.
 const SESSIONS: usize = 4;
@@ -99,7 +103,9 @@ pub enum Sight {
 /// What the group remembers of a packet, or of several that are alike.
 #[derive(Debug, Clone, Copy, Default)]
 struct Packet {
-    /// The time of the copy before, in nanoseconds.
+    /// The time of the earliest copy, in nanoseconds.
+    since: u64,
+    /// The time of the latest.
     seen: u64,
     /// The hash of what lies behind the part that is compared with cut copies; 0 where no whole
     /// copy came. Two that differ are two packets.
@@ -109,6 +115,17 @@ struct Packet {
     /// The packets that each session has delivered; 0 where the place is free.
     counts: [u16; SESSIONS],
     sessions: [u32; SESSIONS],
+}
+
+/// The place of a time among those of the copies of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A copy that came then can be one of them.
+    Within,
+    /// It is another packet, from before these, which a worker has come to later.
+    Before,
+    /// It is another packet, and these are forgotten.
+    Apart,
 }
 
 #[derive(Debug, Default)]
@@ -239,25 +256,28 @@ fn blank(head: &mut [u8; HEAD], network: usize, ip: &Ip) {
 
 impl Set {
     fn see(&mut self, tag: u64, rest: u32, SessionId(session): SessionId, now: u64) -> Sight {
-        let fresh = |packet: &Packet| packet.most > 0 && now.abs_diff(packet.seen) <= WINDOW;
         let known = self
             .tags
             .iter()
             .zip(&mut self.packets)
             .find(|(known, packet)| **known == tag && (rest == 0 || packet.rest == 0 || rest == packet.rest));
         if let Some((_, packet)) = known {
-            if !fresh(packet) {
-                *packet = Packet::default();
+            match packet.place_of(now) {
+                Place::Within => {
+                    (packet.since, packet.seen) = (packet.since.min(now), packet.seen.max(now));
+                    packet.rest = packet.rest.max(rest);
+                }
+                Place::Before => return Sight::New,
+                Place::Apart => *packet = Packet { since: now, seen: now, rest, ..Packet::default() },
             }
-            packet.seen = packet.seen.max(now);
-            packet.rest = packet.rest.max(rest);
             return packet.count(session);
         }
         // The place of what is forgotten, else of what came longest ago.
         let places = self.tags.iter_mut().zip(&mut self.packets);
-        if let Some((known, packet)) = places.min_by_key(|(_, packet)| (fresh(packet), packet.seen)) {
+        let place = places.min_by_key(|(_, packet)| (packet.place_of(now) != Place::Apart, packet.seen));
+        if let Some((known, packet)) = place {
             *known = tag;
-            *packet = Packet { seen: now, rest, ..Packet::default() };
+            *packet = Packet { since: now, seen: now, rest, ..Packet::default() };
             packet.count(session);
         }
         Sight::New
@@ -265,6 +285,20 @@ impl Set {
 }
 
 impl Packet {
+    /// Says where a time lies to the copies that came. Packets that are alike and follow each other
+    /// within the window are told apart by their number alone, so a worker that is behind may come
+    /// to the first when another has had the last.
+    #[inline]
+    fn place_of(&self, now: u64) -> Place {
+        if self.most == 0 || now > self.seen + WINDOW || now + BEHIND < self.since {
+            Place::Apart
+        } else if now + WINDOW < self.since {
+            Place::Before
+        } else {
+            Place::Within
+        }
+    }
+
     /// Counts a copy that this session delivered.
     fn count(&mut self, session: u32) -> Sight {
         if self.most == u16::MAX {

@@ -95,7 +95,31 @@ fn a_copy_comes_within_the_window() {
     assert_eq!(see_at(&group, B, &frame, 50_000), Sight::Again(A));
     assert_eq!(see_at(&group, B, &frame, 100_001), Sight::New);
     assert_eq!(see_at(&group, A, &frame, 100_000), Sight::Again(B), "an earlier time by another worker");
-    assert_eq!(see_at(&group, A, &frame, 10_000), Sight::New, "the clock was set back");
+    assert_eq!(see_at(&group, B, &frame, 10_000), Sight::New, "before these two");
+    assert_eq!(see_at(&group, A, &frame, 100_002), Sight::New, "the second");
+    assert_eq!(see_at(&group, B, &frame, 150_002), Sight::Again(A));
+}
+
+#[test]
+fn a_clock_that_was_set_back_begins_anew() {
+    let group = Group::new("tenant");
+    let frame = udp(0, b"keep-alive");
+    assert_eq!(see_at(&group, A, &frame, 20_000_000), Sight::New);
+    assert_eq!(see_at(&group, A, &frame, 1_000_000), Sight::New);
+    assert_eq!(see_at(&group, B, &frame, 1_000_000), Sight::Again(A));
+}
+
+#[test]
+fn a_worker_may_be_behind() {
+    // Packets that are alike, 10 ms apart, of which one worker has had all before another begins.
+    let group = Group::new("tenant");
+    let frame = udp(0, b"keep-alive");
+    for n in 0..100 {
+        assert_eq!(see_at(&group, A, &frame, n * 10_000), Sight::New);
+    }
+    for n in 0..100 {
+        assert_eq!(see_at(&group, B, &frame, n * 10_000 + 700), Sight::Again(A));
+    }
 }
 
 #[test]
