@@ -164,7 +164,8 @@ impl Live {
         }
         // The policy of before stays until no worker has it, so that none gives back its memory.
         let renames = changes.policy.is_some();
-        let policy = changes.policy.unwrap_or_else(|| Arc::clone(&self.policy));
+        let changed = changes.policy.map(|policy| policy.with_groups_of(&self.policy));
+        let policy = changed.unwrap_or_else(|| Arc::clone(&self.policy));
         let _before = std::mem::replace(&mut self.policy, policy);
         self.allowed = Arc::clone(&allowed);
         self.replan(&changes.change);
