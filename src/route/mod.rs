@@ -13,6 +13,7 @@ pub mod policy;
 mod registry;
 mod selection;
 mod table;
+mod tags;
 mod verdict;
 
 pub use filter::{Action, CompileError, Expression, MOST_RULES, Ports, Rule, Rules, RulesError};
@@ -21,4 +22,5 @@ pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};
 pub(crate) use table::Seen;
 pub use table::SessionTable;
+pub use tags::{Tags, TagsError};
 pub(crate) use verdict::verdict;

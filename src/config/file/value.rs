@@ -17,7 +17,7 @@ use super::super::entry::Name;
 use super::super::hashing::Hashing;
 use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
-use super::super::settings::{LedgerFormat, TapMode};
+use super::super::settings::{LedgerFormat, TapMode, TapTag};
 use super::super::units::{Free, Size, Span};
 use super::near;
 use crate::archive::Sync;
@@ -301,7 +301,7 @@ macro_rules! choices {
     )* };
 }
 
-choices! { Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode LedgerFormat RuleAction RuleDirection }
+choices! { Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection }
 
 macro_rules! numbers {
     ($($type:ty)*) => { $(
