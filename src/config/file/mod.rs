@@ -32,8 +32,8 @@ use toml::de::DeTable;
 pub use self::fault::Faults;
 use self::fault::{Fault, Text};
 use self::reader::Reading;
-pub(crate) use self::writer::changed;
 pub use self::writer::{WriteError, write};
+pub(crate) use self::writer::{changed, write_sessions};
 use super::error::PlanError;
 use super::plan::RunPlan;
 use super::settings::Settings;
@@ -94,7 +94,7 @@ impl Config {
     ///
     /// # Errors
     /// It is not TOML.
-    pub(crate) fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
+    pub fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
         let text = Text { path: path.into(), text };
         let (root, errors) = DeTable::parse_recoverable(&text.text);
         let mut reading = Reading::new(&text);
