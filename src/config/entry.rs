@@ -5,9 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::{Duplicates, Tls};
 use super::rules::RuleEntry;
 use super::sessions::{Networks, Vnis};
 use super::typed::as_typed;
+use super::units::Size;
+use crate::route::slice::Slice;
 use crate::session::check_name;
 
 /// An entry for sessions. The first whose conditions are all true of a session counts.
@@ -32,8 +35,18 @@ pub struct SessionEntry {
     pub drop: bool,
     /// The most bytes of a frame that are kept.
     pub snaplen: Option<u32>,
+    /// The part of a frame that is kept at most.
+    pub slice: Option<Slice>,
     /// The expression that the frames satisfy; all do where there is none.
     pub filter: Option<String>,
+    /// What becomes of packets that another session of the group delivered before.
+    pub dedup: Option<Duplicates>,
+    /// The group; without it the sessions of this entry.
+    pub dedup_group: Option<Name>,
+    /// Bytes that are kept of each flow.
+    pub flow_limit: Option<Size>,
+    /// The part that is kept of each flow that is TLS.
+    pub tls: Option<Tls>,
     /// The rules by which packets are kept; all are where there is none.
     pub rules: Vec<RuleEntry>,
 }
@@ -42,26 +55,23 @@ impl SessionEntry {
     /// Says whether what becomes of a frame can depend on any of its bytes.
     #[must_use]
     pub(crate) fn reads_all(&self) -> bool {
-        self.filter.is_some() || !self.rules.is_empty()
+        let looks = !self.rules.is_empty() || self.looks_for_duplicates() || self.tls.is_some();
+        self.filter.is_some() || looks
     }
 
     /// Says whether the frames go to all outputs, whole.
     #[must_use]
     pub(crate) fn is_plain(&self) -> bool {
-        let Self {
-            name: _,
-            description: _,
-            source: _,
-            vni: _,
-            scope: _,
-            port: _,
-            outputs,
-            drop,
-            snaplen,
-            filter,
-            rules,
-        } = self;
-        outputs.is_none() && !drop && snaplen.is_none() && filter.is_none() && rules.is_empty()
+        let Self { outputs, drop, snaplen, slice, filter, flow_limit, tls, rules, .. } = self;
+        let cuts = snaplen.is_some() || slice.is_some() || flow_limit.is_some() || tls.is_some();
+        let filters = filter.is_some() || !rules.is_empty();
+        outputs.is_none() && !drop && !filters && !cuts && !self.looks_for_duplicates()
+    }
+
+    /// Says whether duplicates become something else than other frames.
+    #[must_use]
+    pub(crate) fn looks_for_duplicates(&self) -> bool {
+        self.dedup.is_some_and(|dedup| dedup != Duplicates::Off)
     }
 }
 

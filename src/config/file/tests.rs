@@ -147,7 +147,9 @@ fn one_file_can_overrule_another() {
 #[test]
 fn all_that_an_entry_can_say_is_printed_and_read_again() {
     let text = "[[session]]\nname = \"web-1\"\ndescription = \"\\\"a\\\"\\n\"\nsource = [\"10.0.0.0/8\", \"2001:db8::1/128\"]\nvni = [7, \"9-11\"]\n\
-                scope = 5\nport = 8472\noutputs = [\"pcap\"]\nsnaplen = 200\nfilter = \"tcp port 443\"\nrules = [\n  { number = 100, action = \"accept\", direction = \"ingress\", protocol = \"tcp\", \
+                scope = 5\nport = 8472\noutputs = [\"pcap\"]\nsnaplen = 200\nslice = \"l4+64\"\nfilter = \"tcp port 443\"\n\
+                dedup = \"drop\"\ndedup_group = \"tenant-a\"\nflow_limit = \"5MiB\"\ntls = \"handshake+64KiB\"\n\
+                rules = [\n  { number = 100, action = \"accept\", direction = \"ingress\", protocol = \"tcp\", \
                 source = \"0.0.0.0/0\", destination = \"10.0.0.0/8\", source_ports = \"1024-65535\", ports = 443 },\n  \
                 { number = 200, action = \"reject\" },\n]\n\n[[session]]\nvni = [3]\ndrop = true\n";
     let (settings, _) = plan(text).unwrap();
