@@ -250,6 +250,9 @@ pub enum PlanError {
     /// An entry names no output at all.
     #[error("{0} names none; leave it out for all, or write drop = true")]
     NoOutputs(Said),
+    /// An entry names a group, and does not say what it is for.
+    #[error("{0} is for duplicates, of which this entry says nothing; write dedup = \"drop\", or leave it out")]
+    GroupAlone(Said),
     /// There are too many entries for sessions.
     #[error("{error}")]
     Entries {
@@ -331,6 +334,7 @@ impl PlanError {
             | Self::Directory { said, .. }
             | Self::NoOutput { said, .. }
             | Self::NoOutputs(said)
+            | Self::GroupAlone(said)
             | Self::Entries { said, .. }
             | Self::Rules { said, .. }
             | Self::OutputName { said, other: None, .. } => vec![(said, "")],

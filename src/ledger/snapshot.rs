@@ -33,6 +33,7 @@ use super::catalogue::Cell;
 use super::counters::{OutputTotals, Overflow, OverflowCounters, WorkerCounters, WorkerTotals};
 use super::live::Ledger;
 use super::outputs::Partly;
+use super::pairs::{PairFrames, Pairs};
 use super::sessions::SessionTotals;
 use crate::record::Timestamp;
 
@@ -60,6 +61,9 @@ pub struct Snapshot {
     pub sessions: Vec<SessionTotals>,
     /// Counts of what came from sessions beyond the limit.
     pub overflow: Overflow,
+    /// The duplicates by the two sessions that delivered them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<PairFrames>,
 }
 
 impl Snapshot {
@@ -76,8 +80,9 @@ impl Snapshot {
         let overflow = OverflowCounters::sum(&workers.iter().map(|worker| &worker.overflow).collect::<Vec<_>>());
         let datagrams = WorkerCounters::sum(&workers);
         let unselected_vnis = Busiest::of(workers.iter().map(|worker| &worker.unselected_vnis));
+        let duplicates = Pairs::of(workers.iter().map(|worker| &worker.duplicates));
         let (version, ended) = (env!("CARGO_PKG_VERSION"), Timestamp::now());
-        Self { version, started, ended, datagrams, unselected_vnis, outputs, partly, sessions, overflow }
+        Self { version, started, ended, datagrams, unselected_vnis, outputs, partly, sessions, overflow, duplicates }
     }
 
     /// Makes the moves from one counter to another: the ledger of a sensor that has ended.

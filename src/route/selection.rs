@@ -54,6 +54,11 @@ impl<'a> Candidate<'a> {
         self.layers.get_or_insert_with(|| Layers::of(self.frame, self.link_type))
     }
 
+    /// Returns the frame, as far as it was kept, and its length before it was cut.
+    pub(super) fn frame(&self) -> (&'a [u8], u32) {
+        (self.frame, self.original)
+    }
+
     /// Says whether `expression` takes the frame.
     pub(super) fn satisfies(&mut self, expression: &Arc<Expression>) -> bool {
         let asked = Arc::as_ptr(expression);

@@ -80,7 +80,12 @@ impl Table for SessionEntry {
         keys.key("outputs", &mut self.outputs);
         keys.key("drop", &mut self.drop);
         keys.key("snaplen", &mut self.snaplen);
+        keys.key("slice", &mut self.slice);
         keys.key("filter", &mut self.filter);
+        keys.key("dedup", &mut self.dedup);
+        keys.key("dedup_group", &mut self.dedup_group);
+        keys.key("flow_limit", &mut self.flow_limit);
+        keys.key("tls", &mut self.tls);
         keys.key("rules", &mut self.rules);
     }
 }

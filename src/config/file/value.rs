@@ -15,6 +15,7 @@ use toml::de::DeValue;
 use super::super::address::Listen;
 use super::super::entry::Name;
 use super::super::hashing::Hashing;
+use super::super::kept::{Duplicates, Tls};
 use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
 use super::super::settings::{LedgerFormat, TapMode};
@@ -24,6 +25,7 @@ use crate::archive::Sync;
 use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::route::slice::Slice;
 use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
@@ -252,6 +254,8 @@ typed! {
     Span: "a duration, as \"10s\","
     Free: "a size or a share, as \"5%\","
     Item<VniRange>: "a VNI, as 7 or \"100-199\","
+    Slice: "a slice, as \"l4+64\","
+    Tls: "a part of TLS, as \"handshake+64KiB\","
     Name: "a name, as \"web-1\","
     Item<IpNet>: "an address or network, as \"10.0.0.0/8\","
     Network: "a network, as \"10.0.0.0/8\","
@@ -301,7 +305,9 @@ macro_rules! choices {
     )* };
 }
 
-choices! { Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode LedgerFormat RuleAction RuleDirection }
+choices! {
+    Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode LedgerFormat RuleAction RuleDirection Duplicates
+}
 
 macro_rules! numbers {
     ($($type:ty)*) => { $(
