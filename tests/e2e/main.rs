@@ -65,5 +65,6 @@ mod startup;
 mod status;
 mod stopping;
 mod suricata;
+mod tags;
 mod tampered;
 mod waiting;
