@@ -107,6 +107,26 @@ impl SessionCounts {
         cells.frames.add(frames);
     }
 
+    /// Forgets what was counted of the session of this number, and returns it: frames and bytes.
+    pub(crate) fn forget(&self, number: usize) -> (u64, u64) {
+        let seat = Seat::of(number);
+        let cells = self.blocks.get(seat.block).and_then(OnceLock::get).and_then(|block| block.get(seat.cells));
+        let Some(cells) = cells else { return (0, 0) };
+        let counted = (cells.frames.get(), cells.bytes.get());
+        cells.frames.begin_anew();
+        cells.bytes.begin_anew();
+        cells.first.set(0);
+        cells.last.set(0);
+        counted
+    }
+
+    /// Returns the time of the last frame of the session of this number; none where there was none.
+    pub(crate) fn last(&self, number: usize) -> Option<Timestamp> {
+        let seat = Seat::of(number);
+        let cells = self.blocks.get(seat.block)?.get()?.get(seat.cells)?;
+        Some(Timestamp::from_ns(cells.last.get())).filter(|last| last.ns() > 0)
+    }
+
     #[cold]
     fn make(block: &OnceLock<Box<[SessionCells]>>, number: usize) -> &[SessionCells] {
         block.get_or_init(|| (0..(FIRST << number) + 2 * EDGE).map(|_| SessionCells::default()).collect())
