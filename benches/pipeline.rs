@@ -3,7 +3,7 @@
 //! - `frame`: one datagram through decapsulation, routing and the copy into a chunk, as the worker
 //!   does it;
 //! - `hand_over`: a chunk to the sink's thread and back;
-//! - `policy`: what a frame of 64 bytes costs that is decided on;
+//! - `policy`: what a frame of 64 bytes costs that is decided on, sliced, cut off or compared;
 //! - `sink`: chunks into files in /dev/shm, without the hash, which another thread computes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
@@ -20,7 +20,10 @@ use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::outlet::Outlet;
 use vxtap::pipeline::step::Step;
 use vxtap::record::Timestamp;
+use vxtap::route::cutoff::{Cutoff, Flows, Part};
+use vxtap::route::dedup::{Group, Sight};
 use vxtap::route::policy::{Entry, Match, Policy, SessionPlan};
+use vxtap::route::slice::{Layer, Slice};
 use vxtap::route::{Action, Expression, Ports, Registry, Rule, Rules, SessionId, SessionTable};
 use vxtap::session::Session;
 use vxtap::sink::Sink;
@@ -308,5 +311,79 @@ fn sink(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, frame, plans, hand_over, policy, sink);
+/// Returns TCP segments of 64 bytes as frames, in flows that are a power of two.
+fn segments(flows: u32) -> Vec<Vec<u8>> {
+    let segment = |flow: u32| {
+        let mut frame = vec![0x5a; 64];
+        frame[12..14].copy_from_slice(&[0x08, 0x00]);
+        frame[14..18].copy_from_slice(&[0x45, 0, 0, 50]);
+        frame[18..24].copy_from_slice(&[0, 0, 0x40, 0, 64, 6]);
+        frame[26..30].copy_from_slice(&(0x0a00_0000 + flow).to_be_bytes());
+        frame[34..38].copy_from_slice(&[0xc0, 0, 0x01, 0xbb]);
+        frame[46..48].copy_from_slice(&[0x50, 0x10]);
+        frame
+    };
+    (0..flows).map(segment).collect()
+}
+
+fn memory(c: &mut Criterion) {
+    let mut group = c.benchmark_group("policy");
+    let frames = segments(1);
+    let frame = frames[0].as_slice();
+    group.bench_function("layers", |b| b.iter(|| Layers::of(black_box(frame), LinkType::Ethernet)));
+    let layers = Layers::of(frame, LinkType::Ethernet);
+    let slice = Slice { layer: Layer::L4, more: 64 };
+    group.bench_function("slice", |b| b.iter(|| slice.keep(black_box(&layers))));
+
+    let cutoff = Cutoff { flow_limit: Some(5_000_000), tls: Some(65_536) };
+    for flows in [1, 4096, 32_768] {
+        let frames: Vec<_> = segments(flows);
+        let layers: Vec<_> = frames.iter().map(|frame| Layers::of(frame, LinkType::Ethernet)).collect();
+        let mut table = Flows::default();
+        let mut n = 0;
+        group.bench_function(format!("cut-off, {flows} flows"), |b| {
+            b.iter(|| {
+                n = (n + 1) & (flows as usize - 1);
+                let time = Timestamp::from_ns(1_700_000_000_000_000_000);
+                let part = table.part(&cutoff, SessionId::OVERFLOW, (&frames[n], 64), black_box(&layers[n]), time);
+                assert!(part != Part::Untold);
+                part
+            });
+        });
+    }
+
+    let mut table = SessionTable::new(Arc::new(Registry::new(2)));
+    let ends = [1, 2].map(|vni| {
+        let session = Session::vxlan(source(), Vni::new(vni).unwrap());
+        table.find_and_count(session, 64, Timestamp::from_ns(1))
+    });
+    for (name, packets, length) in [("64B", 1024, 64), ("64B, 40,000 a window", 40_000, 64), ("1514B", 1024, 1514)] {
+        // Each packet comes twice, by the two sessions; those of the next round are different ones.
+        let mut frames: Vec<_> = (0..packets).flat_map(|_| vec![vec![0x5a; length]; 2]).collect();
+        let (one, step) = (Group::new("tenant"), 50_000_000 / packets as u64);
+        let (mut n, mut time) = (0, 1_700_000_000_000_000_000u64);
+        for frame in &mut frames {
+            frame.get_mut(..64).unwrap().copy_from_slice(&segments(1)[0]);
+            frame[16..18].copy_from_slice(&((length - 14) as u16).to_be_bytes());
+        }
+        let layers = Layers::of(&frames[0], LinkType::Ethernet);
+        let mut duplicates = 0u64;
+        group.bench_function(format!("duplicates, {name}"), |b| {
+            b.iter(|| {
+                let number = n >> 1;
+                let frame = &mut frames[n % (2 * packets)];
+                frame[54..62].copy_from_slice(&(number as u64).to_be_bytes());
+                time += step / 2;
+                let sight = one.see(ends[n & 1], black_box(frame), &layers, Timestamp::from_ns(time));
+                n += 1;
+                duplicates += u64::from(matches!(sight, Sight::Again(_)));
+                sight
+            });
+        });
+        assert!(duplicates >= n as u64 / 2 * 99 / 100, "{duplicates} of {n}");
+    }
+    group.finish();
+}
+
+criterion_group!(benches, frame, plans, hand_over, policy, memory, sink);
 criterion_main!(benches);

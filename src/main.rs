@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use vxtap::cli::{self, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, VerifyArgs};
+use vxtap::cli::{self, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
+use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
 use vxtap::config::settings::{LedgerFormat, Settings};
 use vxtap::config::{PlanError, RunPlan};
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
         Command::Check(args) => check(&args),
+        Command::Sessions(args) => sessions(&args),
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
@@ -105,6 +107,27 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     Config::read(&args.config)?.plan(&HostFacts::unknown())?;
     let _ = writeln!(io::stdout().lock(), "{}: no fault is found", args.config.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {
+    let [sessions, interfaces] = args.from_aws.as_slice() else {
+        cli::wrong("sessions", "--from-aws takes two files").exit();
+    };
+    let converted = match aws::convert(sessions, interfaces, args.rules.as_deref()) {
+        Err(error @ AwsError::Document { .. }) => {
+            tracing::error!("{error}");
+            return Ok(ExitCode::from(DAMAGED_INPUT));
+        }
+        converted => converted?,
+    };
+    for warning in &converted.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(converted.text.as_bytes())?;
+    out.flush()?;
+    tracing::info!(entries = converted.entries, "sessions are written");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vxtap::config::file::{Config, ConfigError};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use vxtap::config::file::{Config, ConfigError, write};
 use vxtap::host::HostFacts;
 
 /// The folder of the files, as it is named in what is said: tests run at the top of the project.
@@ -61,5 +63,141 @@ fn every_fault_has_its_place_and_no_word_of_the_command_line() {
                 .is_some_and(|word| word.starts_with(char::is_alphabetic))
         };
         assert!(!said.split_whitespace().any(flags), "{said}");
+    }
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let config = Config::read(Path::new("examples/vxtap.toml")).unwrap();
+    let (settings, plan) = config.plan(&HostFacts::unknown()).unwrap_or_else(|error| panic!("{error}"));
+    let names: Vec<&str> = plan.pipeline.outputs.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(names, ["evidence", "ids"]);
+    let sessions: Vec<Option<&str>> =
+        plan.pipeline.policy.entries().iter().map(|e| e.plan.label.name.as_deref()).collect();
+    assert_eq!(sessions.first(), Some(&Some("web-eth0")), "what is included comes first");
+    assert_eq!(sessions.last(), Some(&Some("unknown")));
+    assert_eq!(settings.session.len(), sessions.len());
+    // What is printed says the same in one file.
+    let printed = write(&settings).unwrap();
+    let again = Config::parse(Path::new("printed.toml"), printed).and_then(|config| config.plan(&HostFacts::unknown()));
+    assert_eq!(again.unwrap_or_else(|error| panic!("{error}")).1, plan);
+}
+
+#[test]
+fn the_example_of_sessions_is_what_aws_becomes() {
+    let fixture = |name: &str| PathBuf::from(format!("fixtures/aws/{name}.json"));
+    let filters = fixture("filters");
+    let made = vxtap::config::aws::convert(&fixture("sessions"), &fixture("interfaces"), Some(&filters)).unwrap();
+    let path = "examples/sessions.d/aws.toml";
+    if std::env::var_os("VXTAP_REWRITE").is_some() {
+        fs::write(path, &made.text).unwrap();
+    }
+    assert_eq!(fs::read_to_string(path).unwrap(), made.text);
+}
+
+/// What a file is changed by.
+#[derive(Debug, Clone)]
+enum Slip {
+    /// Bytes are missing.
+    Cut(Index, usize),
+    /// A word stands where it does not belong.
+    Word(Index, &'static str),
+    /// A piece stands there a second time, elsewhere.
+    Copy(Index, usize, Index),
+}
+
+/// Words that mean something to the reader, or to TOML.
+const WORDS: [&str; 34] = [
+    "[",
+    "]",
+    "[[session]]\n",
+    "[receive]\n",
+    "[output.x]\nkind = \"tap\"\n",
+    "\"",
+    "'",
+    "\"\"\"",
+    "=",
+    ",",
+    "\n",
+    "#",
+    ".",
+    "{ }",
+    "include = \"included/*.toml\"\n",
+    "vni = 7\n",
+    "source = \"10.0.0.0/8\"\n",
+    "drop = true\n",
+    "name = \"n\"\n",
+    "outputs = [\"pcap\"]\n",
+    "kind = \"pcap\"\n",
+    "mode = \"redirect\"\n",
+    "count = 64\n",
+    "workers = 60000\n",
+    "65536",
+    "18446744073709551616",
+    "-1",
+    "0x10",
+    "1e9",
+    "1979-05-27",
+    "true",
+    "\u{0}",
+    "\u{feff}",
+    "é",
+];
+
+fn slip() -> impl Strategy<Value = Slip> {
+    prop_oneof![
+        (any::<Index>(), 1usize..40).prop_map(|(at, length)| Slip::Cut(at, length)),
+        (any::<Index>(), 0..WORDS.len()).prop_map(|(at, word)| Slip::Word(at, WORDS[word])),
+        (any::<Index>(), 1usize..80, any::<Index>()).prop_map(|(from, length, to)| Slip::Copy(from, length, to)),
+    ]
+}
+
+/// Returns a piece of a text, of whole characters.
+fn piece(text: &str, at: &Index, length: usize) -> std::ops::Range<usize> {
+    let start = text.floor_char_boundary(at.index(text.len() + 1));
+    start..text.ceil_char_boundary((start + length).min(text.len()))
+}
+
+fn make(text: &mut String, slip: &Slip) {
+    match slip {
+        Slip::Cut(at, length) => text.replace_range(piece(text, at, *length), ""),
+        Slip::Word(at, word) => text.insert_str(piece(text, at, 0).start, word),
+        Slip::Copy(from, length, to) => {
+            let copy = text[piece(text, from, *length)].to_owned();
+            text.insert_str(piece(text, to, 0).start, &copy);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever stands in a file, it is answered: by a plan or by faults that can be shown. What
+    /// has a plan is printed, and the same when it is read again.
+    #[test]
+    fn whatever_is_in_a_file_is_answered(of in any::<Index>(), slips in proptest::collection::vec(slip(), 0..12)) {
+        let mut files = files();
+        // Most of what is changed is right.
+        let examples = ["examples/vxtap.toml", "examples/sessions.d/aws.toml"];
+        files.extend(examples.iter().cycle().take(files.len()).map(PathBuf::from));
+        let mut text = fs::read_to_string(of.get(&files)).unwrap();
+        slips.iter().for_each(|slip| make(&mut text, slip));
+        let path = Path::new(FOLDER).join("slips.toml");
+        let begun = std::time::Instant::now();
+        let read = |text: &str| Config::parse(&path, text.to_owned()).and_then(|config| config.plan(&HostFacts::unknown()));
+        match read(&text) {
+            Ok((settings, plan)) => {
+                let printed = write(&settings).unwrap();
+                let (again, same) = read(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}"));
+                prop_assert_eq!(&plan, &same, "{}", printed);
+                prop_assert_eq!(write(&again).unwrap(), printed);
+            }
+            Err(ConfigError::Faults { faults, .. }) => {
+                let (shown, lines) = (faults.render(true), faults.lines().count());
+                prop_assert!(!shown.is_empty() && (1..=21).contains(&lines), "{} lines:\n{}", lines, shown);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        prop_assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{text}");
     }
 }

@@ -56,6 +56,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Check a configuration file: every fault is shown with its line and what to write instead.
     Check(CheckArgs),
+    /// Turn what a cloud says of its mirror sessions into entries of a configuration file.
+    Sessions(SessionsArgs),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
 }
@@ -82,6 +84,19 @@ pub struct CheckArgs {
     /// Check the file alone, as it would be on any host: nothing of this one is looked at.
     #[arg(long)]
     pub config_only: bool,
+}
+
+/// `vxtap sessions`.
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// Output of `aws ec2 describe-traffic-mirror-sessions` and of `aws ec2
+    /// describe-network-interfaces`, a file each.
+    #[arg(long, num_args = 2, value_names = ["SESSIONS", "INTERFACES"], required = true)]
+    pub from_aws: Vec<PathBuf>,
+    /// Output of `aws ec2 describe-traffic-mirror-filters`: each session gets the rules of its
+    /// filter.
+    #[arg(long, value_name = "FILTERS")]
+    pub rules: Option<PathBuf>,
 }
 
 /// `vxtap demo`.

@@ -10,6 +10,6 @@ mod run;
 mod settings;
 
 pub use advice::{parse, wrong};
-pub use args::{CheckArgs, Cli, Command, DemoArgs, VerifyArgs};
+pub use args::{CheckArgs, Cli, Command, DemoArgs, SessionsArgs, VerifyArgs};
 pub use replay::ReplayArgs;
 pub use run::RunArgs;

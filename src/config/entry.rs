@@ -5,8 +5,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::{Duplicates, Tls};
+use super::rules::RuleEntry;
 use super::sessions::{Networks, Vnis};
 use super::typed::as_typed;
+use super::units::Size;
+use crate::route::slice::Slice;
+use crate::session::check_name;
 
 /// An entry for sessions. The first whose conditions are all true of a session counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,35 +35,49 @@ pub struct SessionEntry {
     pub drop: bool,
     /// The most bytes of a frame that are kept.
     pub snaplen: Option<u32>,
+    /// The part of a frame that is kept at most.
+    pub slice: Option<Slice>,
     /// The expression that the frames satisfy; all do where there is none.
     pub filter: Option<String>,
+    /// What becomes of packets that another session of the group delivered before.
+    pub dedup: Option<Duplicates>,
+    /// The group; without it the sessions of this entry.
+    pub dedup_group: Option<Name>,
+    /// Bytes that are kept of each flow.
+    pub flow_limit: Option<Size>,
+    /// The part that is kept of each flow that is TLS.
+    pub tls: Option<Tls>,
+    /// The rules by which packets are kept; all are where there is none.
+    pub rules: Vec<RuleEntry>,
 }
 
 impl SessionEntry {
     /// Says whether what becomes of a frame can depend on any of its bytes.
     #[must_use]
     pub(crate) fn reads_all(&self) -> bool {
-        self.filter.is_some()
+        let looks = !self.rules.is_empty() || self.looks_for_duplicates() || self.tls.is_some();
+        self.filter.is_some() || looks
     }
 
     /// Says whether the frames go to all outputs, whole.
     #[must_use]
     pub(crate) fn is_plain(&self) -> bool {
-        let Self { name: _, description: _, source: _, vni: _, scope: _, port: _, outputs, drop, snaplen, filter } =
-            self;
-        outputs.is_none() && !drop && snaplen.is_none() && filter.is_none()
+        let Self { outputs, drop, snaplen, slice, filter, flow_limit, tls, rules, .. } = self;
+        let cuts = snaplen.is_some() || slice.is_some() || flow_limit.is_some() || tls.is_some();
+        let filters = filter.is_some() || !rules.is_empty();
+        outputs.is_none() && !drop && !filters && !cuts && !self.looks_for_duplicates()
+    }
+
+    /// Says whether duplicates become something else than other frames.
+    #[must_use]
+    pub(crate) fn looks_for_duplicates(&self) -> bool {
+        self.dedup.is_some_and(|dedup| dedup != Duplicates::Off)
     }
 }
 
 /// The name of sessions, which is part of paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
-
-/// The most bytes of a name.
-pub(crate) const LONGEST: usize = 64;
-
-/// Names that directories have which are no session's.
-const TAKEN: [&str; 2] = ["overflow", "unsalvageable"];
 
 impl Name {
     /// Returns the name as text.
@@ -76,32 +95,15 @@ impl fmt::Display for Name {
 
 as_typed!(Name, name);
 
-/// Says whether a name can have this character.
-pub(crate) fn fits(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
-}
-
 /// Reads a name.
 ///
 /// # Errors
 /// The text is none; the error says what is.
 pub(crate) fn name(text: &str) -> Result<Name, String> {
-    if text.is_empty() {
-        return Err("empty; a name has from 1 to 64 characters".into());
+    match check_name(text) {
+        Ok(()) => Ok(Name(text.to_owned())),
+        Err(fault) => Err(format!("{fault}; write one as web-1")),
     }
-    if let Some(other) = text.chars().find(|c| !fits(*c)) {
-        return Err(format!("a name with {other:?} in it; it can have letters, digits, and . _ -"));
-    }
-    if text.len() > LONGEST {
-        return Err(format!("a name of {} characters; it can have {LONGEST}", text.len()));
-    }
-    if text.starts_with("vni") {
-        return Err("a name that begins with vni, as those do that sessions have of their own; write another".into());
-    }
-    if TAKEN.contains(&text) || text.starts_with('.') {
-        return Err("not a name here, for a directory has it that is no session's; write another".into());
-    }
-    Ok(Name(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -114,16 +116,10 @@ mod tests {
             assert_eq!(text.parse::<Name>().map(|name| name.to_string()), Ok(text.to_owned()));
         }
         for (text, fault) in [
-            ("", "empty"),
-            ("a b", "' ' in it"),
-            ("a/b", "'/' in it"),
-            ("größe", "'ö' in it"),
-            ("vni7", "begins with vni"),
-            ("overflow", "no session's"),
-            ("unsalvageable", "no session's"),
-            (".hidden", "no session's"),
-            ("..", "no session's"),
-            (&"x".repeat(65), "65 characters"),
+            ("", "this has 0"),
+            ("a b", "' ' cannot be in a name"),
+            ("vni7", "cannot begin with \"vni\""),
+            ("overflow", "meaning of its own"),
         ] {
             let said = text.parse::<Name>().unwrap_err();
             assert!(said.contains(fault), "{text}: {said}");

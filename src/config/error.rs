@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::origin::Said;
 use super::sessions::AllAndOthers;
 use super::units;
-use crate::route::CompileError;
 use crate::route::policy::TooManyEntries;
+use crate::route::{CompileError, MOST_RULES};
 use crate::source::TooMany;
 use crate::source::udp;
 
@@ -250,6 +250,9 @@ pub enum PlanError {
     /// An entry names no output at all.
     #[error("{0} names none; leave it out for all, or write drop = true")]
     NoOutputs(Said),
+    /// An entry names a group, and does not say what it is for.
+    #[error("{0} is for duplicates, of which this entry says nothing; write dedup = \"drop\", or leave it out")]
+    GroupAlone(Said),
     /// There are too many entries for sessions.
     #[error("{error}")]
     Entries {
@@ -257,6 +260,24 @@ pub enum PlanError {
         said: Said,
         /// How many there are.
         error: TooManyEntries,
+    },
+    /// Two rules have one number.
+    #[error("{said} has two rules with the number {number} for the same direction; give one of them another")]
+    RuleNumber {
+        /// The later of them.
+        said: Said,
+        /// The other.
+        other: Said,
+        /// Their number.
+        number: u32,
+    },
+    /// There are too many rules.
+    #[error("{said} has {count} rules; there can be {MOST_RULES}")]
+    Rules {
+        /// The first that is too many.
+        said: Said,
+        /// How many there are.
+        count: usize,
     },
     /// A directory is none.
     #[error("{said}: {fault}")]
@@ -313,7 +334,9 @@ impl PlanError {
             | Self::Directory { said, .. }
             | Self::NoOutput { said, .. }
             | Self::NoOutputs(said)
+            | Self::GroupAlone(said)
             | Self::Entries { said, .. }
+            | Self::Rules { said, .. }
             | Self::OutputName { said, other: None, .. } => vec![(said, "")],
             Self::KeepBytes { said, rotate_said, .. } => {
                 vec![(said, "all files together"), (rotate_said, "one file")]
@@ -322,6 +345,7 @@ impl PlanError {
             Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
             Self::Unreachable { said, other } => vec![(said, "this entry"), (other, "the one before")],
             Self::Dropped { said, drop } => vec![(said, ""), (drop, "the frames go nowhere")],
+            Self::RuleNumber { said, other, .. } => vec![(said, "again"), (other, "first here")],
             Self::SessionName { said, other, .. }
             | Self::OutputName { said, other: Some(other), .. }
             | Self::SameDirectory { said, other, .. } => {

@@ -12,6 +12,7 @@
 
 pub(crate) mod address;
 pub(crate) mod allow;
+pub mod aws;
 mod diff;
 pub(crate) mod entry;
 mod error;
@@ -19,9 +20,11 @@ pub mod file;
 pub(crate) mod files;
 pub(crate) mod hashing;
 pub(crate) mod interface;
+pub(crate) mod kept;
 pub(crate) mod key;
 pub mod origin;
 mod plan;
+pub(crate) mod rules;
 pub(crate) mod sessions;
 pub mod settings;
 mod typed;

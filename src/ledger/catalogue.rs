@@ -224,6 +224,11 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Says whether it has a key in JSON.
+    fn is_shown(&self) -> bool {
+        self.value > 0 || !self.facts.sparse
+    }
+
     /// Its name within its group, as `written` or `dropped.write_error`.
     #[must_use]
     pub fn name(&self) -> String {
@@ -296,6 +301,8 @@ impl Serialize for Object<'_> {
         let mut map = serializer.serialize_map(None)?;
         for group in self.readings.chunk_by(|a, b| a.group == b.group) {
             match group {
+                // An object without keys says nothing.
+                [Reading { group: Some(_), .. }, ..] if !group.iter().any(Reading::is_shown) => {}
                 [Reading { group: Some(name), .. }, ..] => map.serialize_entry(name, &Group(group))?,
                 _ => entries(group, &mut map)?,
             }
@@ -328,7 +335,7 @@ impl Serialize for Reasons<'_> {
 }
 
 fn entries<M: SerializeMap>(readings: &[Reading], map: &mut M) -> Result<(), M::Error> {
-    let shown: Vec<_> = readings.iter().filter(|reading| reading.value > 0 || !reading.facts.sparse).cloned().collect();
+    let shown: Vec<_> = readings.iter().filter(|reading| reading.is_shown()).cloned().collect();
     for counter in shown.chunk_by(|a, b| a.label == b.label) {
         match counter {
             [Reading { value: 0, facts: Facts { moves: Some(_), .. }, .. }] => {}

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::busiest::Busiest;
 use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
 use super::counter::{ByReason, Counter};
+use super::pairs::Pairs;
 use super::presence::{Decapsulates, Presence};
 use super::reasons::{Filtered, NotRedirected, OutputDrop};
 use super::sessions::SessionCounts;
@@ -168,6 +169,19 @@ counters! {
             .weight(Weight::Besides)
             .right(&[Equation::Sessions])
             .row_if_any(130, "unselected", "of sessions not allowed: VNI or source");
+        /// Frames whose packet another session of the group had delivered before (`dedup`); each is
+        /// also `filtered` in every output.
+        duplicate_frames: Counter =
+            FRAMES.sparse().row_if_any(131, "duplicate_frames", "delivered by another session of the group before");
+        /// Frames that were not compared with others and kept, because another worker had that
+        /// place of the group's table.
+        dedup_busy: Counter = FRAMES.sparse().row_if_any(132, "dedup_busy", "not compared: another worker was there");
+        /// What was beyond the part of a flow that is kept (`flow_limit`, `tls`); each frame is
+        /// also `filtered` in every output.
+        beyond_cutoff: CutoffCounters = FRAMES;
+        /// Frames of flows that were kept whole because the table of flows was full.
+        cutoff_table_full: Counter =
+            FRAMES.sparse().row_if_any(135, "cutoff_table_full", "kept: the table of flows was full");
     }
     also {
         /// The VNIs of the `unselected` frames, as far as a program in the kernel did not see to
@@ -179,6 +193,18 @@ counters! {
         sessions: Arc<SessionCounts>;
         /// The counters of sessions that have expired.
         expired: ExpiredCounters;
+        /// The counters of duplicates by their pair of sessions.
+        duplicates: Pairs;
+    }
+}
+
+counters! {
+    /// The counters of what one worker received beyond the part of a flow that is kept.
+    pub struct CutoffCounters, added up: BeyondCutoff {
+        /// Frames beyond what is kept of their flows.
+        frames: Counter = FRAMES.sparse().row_if_any(133, "beyond_cutoff", "beyond what is kept of their flows");
+        /// Bytes of these frames as they arrived.
+        bytes: Counter = BYTES.sparse();
     }
 }
 

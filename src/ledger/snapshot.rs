@@ -34,6 +34,7 @@ use super::counted::Counted;
 use super::counters::{Expired, OutputTotals, Overflow, OverflowCounters, WorkerCounters, WorkerTotals};
 use super::live::Ledger;
 use super::outputs::Partly;
+use super::pairs::{PairFrames, Pairs};
 use super::sessions::SessionTotals;
 use crate::record::Timestamp;
 
@@ -64,6 +65,9 @@ pub struct Snapshot {
     pub expired: Expired,
     /// Counts of what came from sessions beyond the limit.
     pub overflow: Overflow,
+    /// The duplicates by the two sessions that delivered them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<PairFrames>,
 }
 
 fn is_none(expired: &Expired) -> bool {
@@ -85,8 +89,21 @@ impl Snapshot {
         let overflow = OverflowCounters::sum(&workers.iter().map(|worker| &worker.overflow).collect::<Vec<_>>());
         let datagrams = WorkerCounters::sum(&workers);
         let unselected_vnis = Busiest::of(workers.iter().map(|worker| &worker.unselected_vnis));
+        let duplicates = Pairs::of(workers.iter().map(|worker| &worker.duplicates));
         let (version, ended) = (env!("CARGO_PKG_VERSION"), Timestamp::now());
-        Self { version, started, ended, datagrams, unselected_vnis, outputs, partly, sessions, expired, overflow }
+        Self {
+            version,
+            started,
+            ended,
+            datagrams,
+            unselected_vnis,
+            outputs,
+            partly,
+            sessions,
+            expired,
+            overflow,
+            duplicates,
+        }
     }
 
     /// Makes the moves from one counter to another: the ledger of a sensor that has ended.

@@ -7,8 +7,9 @@ use std::time::Instant;
 use super::decap::{ReservedBits, decapsulate};
 use super::outlet::Outlet;
 use crate::ledger::{Filtered, WorkerCounters};
+use crate::route::cutoff::Flows;
 use crate::route::policy::{PlanNumber, Policy};
-use crate::route::{Candidate, Seen, SessionId, SessionTable, verdict};
+use crate::route::{Asked, Candidate, Seen, SessionId, SessionTable, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
 use crate::wire::Decapsulated;
@@ -19,6 +20,7 @@ pub struct Step {
     reserved_bits: ReservedBits,
     pub(super) allowed: Arc<Allowed>,
     pub(super) sessions: SessionTable,
+    flows: Flows,
     pub(super) outlets: Vec<Outlet>,
     pub(super) counters: Arc<WorkerCounters>,
 }
@@ -36,7 +38,7 @@ impl Step {
     ) -> Self {
         sessions.count_in(Arc::clone(&counters.sessions));
         outlets.iter_mut().for_each(|outlet| outlet.lane.attach(&counters));
-        Self { reserved_bits, allowed, sessions, outlets, counters }
+        Self { reserved_bits, allowed, sessions, flows: Flows::default(), outlets, counters }
     }
 
     /// Treats frames by this policy from now on. Called between batches.
@@ -103,7 +105,14 @@ impl Step {
         count_session(counters, seen.id, inner);
         let plan = self.sessions.policy().plan(seen.plan);
         let mut candidate = Candidate::new(inner);
-        match verdict(plan, &mut candidate) {
+        let (time, arrived) = (datagram.timestamp, inner.arrived);
+        let mut asked = Asked { source: datagram.source, session: seen.id, time, arrived, candidate: &mut candidate };
+        let verdict = verdict(plan, &mut asked, &mut self.flows, counters);
+        if let Some((dedup, first)) = plan.dedup.as_ref().zip(verdict.copy_of) {
+            let key = (first.index() as u64) << 32 | seen.id.index() as u64;
+            counters.duplicates.add(dedup.group.name(), key, || self.sessions.pair(first, seen.id));
+        }
+        match verdict.kept {
             Ok(most) => {
                 for outlet in &mut self.outlets {
                     outlet.offer_by((plan, most), seen.id, datagram, inner, &mut candidate);
@@ -146,9 +155,12 @@ mod tests {
     use crate::lane::{LanePlan, lanes};
     use crate::ledger::{Ledger, Output, Snapshot};
     use crate::record::{Timestamp, pcap};
+    use crate::route::cutoff::Cutoff;
+    use crate::route::dedup::{Dedup, Group, Mode};
     use crate::route::policy::{Entry, Match, OutputNumber, SessionPlan};
+    use crate::route::slice::{Layer, Slice};
     use crate::route::{Expression, Registry};
-    use crate::wire::Vni;
+    use crate::wire::{Vni, vxlan};
 
     #[test]
     fn frames_go_where_the_plan_of_their_session_says() {
@@ -222,5 +234,58 @@ mod tests {
         let vnis: Vec<_> = snapshot.unselected_vnis.iter().map(|vni| (vni.vni, vni.frames)).collect();
         assert_eq!(vnis, [(1, 2)]);
         assert_eq!(registry.count(), 5);
+    }
+
+    #[test]
+    fn frames_are_compared_cut_off_and_sliced_and_the_ledger_closes() {
+        let mut ledger = Ledger::default();
+        let counters = ledger.worker();
+        let registry = Arc::new(Registry::new(8));
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        let (lanes, inbox) = lanes(LanePlan::default(), vec![output.end()]);
+        let sink = output.end();
+        ledger.outputs.push(output);
+        let outlets = lanes.into_iter().map(Outlet::from).collect();
+        let plan = SessionPlan {
+            dedup: Some(Dedup { mode: Mode::Drop, group: Arc::new(Group::new("tenant")) }),
+            cutoff: Some(Cutoff { flow_limit: Some(1_000), tls: None }),
+            slice: Some(Slice { layer: Layer::L4, more: 4 }),
+            ..SessionPlan::default()
+        };
+        let policy = Policy::new(vec![Entry { sessions: Match::default(), plan }], Vec::new()).unwrap();
+        let table = SessionTable::new(Arc::clone(&registry));
+        let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, outlets, counters);
+        step.adopt(Arc::new(policy));
+        let [one, two] = [1, 2].map(|host| std::net::Ipv4Addr::new(192, 0, 2, host).to_ipv6_mapped());
+        for number in 0..10u16 {
+            let mut frame = Vec::new();
+            let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+            builder.udp(5004, 5004).write(&mut frame, &[&number.to_be_bytes()[..], &[7; 248]].concat()).unwrap();
+            let payload = [vxlan::header(Vni::MAX).as_slice(), &frame].concat();
+            for source in [one, two] {
+                let timestamp = Timestamp::from_ns(1_000_000_000);
+                let whole =
+                    Datagram { payload: &payload, length: payload.len(), source, timestamp, ..Datagram::empty() };
+                step.datagram(&whole);
+            }
+        }
+        drop(step);
+        let chunks: Vec<_> = inbox.full.try_iter().collect();
+        let records = chunks.iter().flat_map(|chunk| chunk.runs()).flat_map(|(_, bytes)| pcap::records(bytes));
+        let lengths: Vec<_> = records.map(|record| (record.frame.len(), record.orig_len)).collect();
+        // 292 bytes each: four pass until 1,000 have.
+        assert_eq!(lengths, [(14 + 20 + 8 + 4, 292); 4]);
+        sink.written.add(4);
+        let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(registry.sessions()));
+        snapshot.check().unwrap();
+        let output = &snapshot.outputs["pcap"];
+        let by = ["duplicate", "cutoff"].map(|reason| output.filtered_by[reason]);
+        assert_eq!((output.offered, output.filtered, by, output.snapped), (20, 16, [10, 6], 4));
+        let all = &snapshot.datagrams;
+        assert_eq!((all.duplicate_frames, all.beyond_cutoff.frames, all.beyond_cutoff.bytes), (10, 6, 6 * 292));
+        let pairs: Vec<_> =
+            snapshot.duplicates.iter().map(|p| (&*p.pair.group, p.pair.first.source, p.frames)).collect();
+        assert_eq!(pairs, [("tenant", one, 10)]);
+        assert_eq!(snapshot.duplicates[0].pair.second.source, two);
     }
 }

@@ -7,11 +7,14 @@
 //! session, and most sessions have the plain one, by which a frame is offered to every output.
 //! Other plans give a verdict for each frame.
 
+pub mod cutoff;
+pub mod dedup;
 mod filter;
 mod id;
 pub mod policy;
 mod registry;
 mod selection;
+pub mod slice;
 mod table;
 mod verdict;
 
@@ -21,4 +24,4 @@ pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};
 pub(crate) use table::Seen;
 pub use table::SessionTable;
-pub(crate) use verdict::verdict;
+pub(crate) use verdict::{Asked, verdict};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::filter::Expression;
 use crate::ledger::Filtered;
+use crate::wire::layers::Layers;
 use crate::wire::{Decapsulated, LinkType, Vni, VniSet, flow};
 
 /// The frames that an output takes; by default all of them.
@@ -37,6 +38,7 @@ pub(crate) struct Candidate<'a> {
     original: u32,
     /// The answer of the expression that was asked last: outputs often have one in common.
     answer: Option<(*const Expression, bool)>,
+    layers: Option<Layers>,
 }
 
 impl<'a> Candidate<'a> {
@@ -44,7 +46,17 @@ impl<'a> Candidate<'a> {
     #[must_use]
     pub(crate) fn new(inner: &Decapsulated<'a>) -> Self {
         let Decapsulated { vni, frame, link_type, original, .. } = *inner;
-        Self { vni, frame, hash: None, link_type, original, answer: None }
+        Self { vni, frame, hash: None, link_type, original, answer: None, layers: None }
+    }
+
+    /// Returns the layers of the frame.
+    pub(super) fn layers(&mut self) -> &Layers {
+        self.layers.get_or_insert_with(|| Layers::of(self.frame, self.link_type))
+    }
+
+    /// Returns the frame, as far as it was kept, and its length before it was cut.
+    pub(super) fn frame(&self) -> (&'a [u8], u32) {
+        (self.frame, self.original)
     }
 
     /// Says whether `expression` takes the frame.

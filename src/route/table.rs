@@ -104,6 +104,11 @@ impl SessionTable {
         &self.plans.policy
     }
 
+    /// Returns two sessions by their numbers.
+    pub(crate) fn pair(&self, first: SessionId, second: SessionId) -> Option<[Session; 2]> {
+        Some([self.registry.session(first)?, self.registry.session(second)?])
+    }
+
     /// Returns the number of `session`, given on first sight, or [`SessionId::OVERFLOW`] beyond the
     /// limit. Counts a frame of `bytes` bytes received at `time`.
     #[inline]

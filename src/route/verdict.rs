@@ -1,18 +1,95 @@
 //! The verdict of a session's plan on one of its frames, which holds for all outputs.
 
+use std::net::Ipv6Addr;
+
+use super::SessionId;
+use super::cutoff::{Flows, Part};
+use super::dedup::{Dedup, Mode, Sight};
 use super::policy::SessionPlan;
 use super::selection::Candidate;
-use crate::ledger::Filtered;
+use crate::ledger::{Filtered, WorkerCounters};
+use crate::record::Timestamp;
+use crate::wire::address;
 
-/// Says how many bytes of the frame are kept at most, by a plan that is not to drop all.
-///
-/// # Errors
-/// No output gets the frame, for the reason that is returned.
-pub(crate) fn verdict(plan: &SessionPlan, candidate: &mut Candidate<'_>) -> Result<usize, Filtered> {
-    if let Some(expression) = &plan.expression
-        && !candidate.satisfies(expression)
+/// A frame whose plan is asked.
+#[derive(Debug)]
+pub(crate) struct Asked<'a, 'f> {
+    /// The source of its session, an address of the mirrored interface.
+    pub source: Ipv6Addr,
+    /// Its session.
+    pub session: SessionId,
+    /// The time at which it was received.
+    pub time: Timestamp,
+    /// Bytes of it that arrived.
+    pub arrived: u32,
+    /// The frame itself.
+    pub candidate: &'a mut Candidate<'f>,
+}
+
+/// What became of a frame by the plan of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Bytes of it that are kept at most, or the reason why no output gets it.
+    pub kept: Result<usize, Filtered>,
+    /// The session that delivered the packet before.
+    pub copy_of: Option<SessionId>,
+}
+
+/// Asks a plan that is not to drop all. `flows` are those that the worker knows.
+pub(crate) fn verdict(
+    plan: &SessionPlan,
+    asked: &mut Asked<'_, '_>,
+    flows: &mut Flows,
+    counters: &WorkerCounters,
+) -> Verdict {
+    let filtered = |reason| Verdict { kept: Err(reason), copy_of: None };
+    if let Some(rules) = &plan.rules
+        && !rules.accepts(address::in_packet(asked.source), asked.candidate.layers())
     {
-        return Err(Filtered::Expression);
+        return filtered(Filtered::Rule);
     }
-    Ok(plan.snaplen.unwrap_or(usize::MAX))
+    if let Some(expression) = &plan.expression
+        && !asked.candidate.satisfies(expression)
+    {
+        return filtered(Filtered::Expression);
+    }
+    let mut copy_of = None;
+    if let Some(dedup) = &plan.dedup {
+        copy_of = asked.sight(dedup, counters);
+        if copy_of.is_some() && dedup.mode == Mode::Drop {
+            return Verdict { copy_of, ..filtered(Filtered::Duplicate) };
+        }
+    }
+    if let Some(cutoff) = &plan.cutoff {
+        let frame = asked.candidate.frame();
+        match flows.part(cutoff, asked.session, frame, asked.candidate.layers(), asked.time) {
+            Part::Kept => {}
+            Part::Untold => counters.cutoff_table_full.add(1),
+            Part::Beyond => {
+                counters.beyond_cutoff.frames.add(1);
+                counters.beyond_cutoff.bytes.add(u64::from(asked.arrived));
+                return Verdict { copy_of, ..filtered(Filtered::Cutoff) };
+            }
+        }
+    }
+    let sliced = plan.slice.map_or(usize::MAX, |slice| slice.keep(asked.candidate.layers()));
+    Verdict { kept: Ok(plan.snaplen.unwrap_or(usize::MAX).min(sliced)), copy_of }
+}
+
+impl Asked<'_, '_> {
+    /// Returns the session of the group that delivered the packet before.
+    fn sight(&mut self, dedup: &Dedup, counters: &WorkerCounters) -> Option<SessionId> {
+        let (frame, _) = self.candidate.frame();
+        match dedup.group.see(self.session, frame, self.candidate.layers(), self.time) {
+            Sight::New => None,
+            Sight::Again(first) => {
+                counters.duplicate_frames.add(1);
+                Some(first)
+            }
+            Sight::Busy => {
+                counters.dedup_busy.add(1);
+                None
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Filters say which inner frames are kept, whatever receives them.
 
+use std::fs;
 use std::path::Path;
 
 use crate::captures::{self, assert_holds, assert_same};
@@ -44,6 +45,73 @@ fn an_expression_keeps_the_frames_that_satisfy_it() {
             let filtered = ended.ledger.get(&format!("/outputs/{output}/filtered"));
             ended.ledger.assert_output_closes(output);
             assert_eq!(filtered as usize, FRAMES - wanted.len(), "{way}");
+        }
+    }
+}
+
+/// Returns a UDP frame from one host to another with its number, of which the lowest bit is that of
+/// the destination port.
+fn between(number: u32, hosts: [[u8; 4]; 2]) -> Vec<u8> {
+    let mut frame = frames::numbered(number, 100);
+    frame[26..30].copy_from_slice(&hosts[0]);
+    frame[30..34].copy_from_slice(&hosts[1]);
+    frame[36..38].copy_from_slice(&(1000 + number as u16 % 2).to_be_bytes());
+    frame
+}
+
+#[test]
+fn rules_keep_what_they_accept_by_direction() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (mirrored, other) = ([10, 73, 0, 1], [10, 0, 0, 9]);
+    let frames: Vec<_> = (0..FRAMES as u32)
+        .map(|number| between(number, if number % 4 < 2 { [mirrored, other] } else { [other, mirrored] }))
+        .collect();
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let configuration = directory.path().join("vxtap.toml");
+    for source in ["udp", "bpf"] {
+        let pair = Pair::new(1600);
+        assert_eq!(pair.source(Ip::V4), std::net::IpAddr::from(mirrored));
+        let captures = directory.path().join(source);
+        let interface = if source == "bpf" { "interface = \"eth0\"\n" } else { "" };
+        let text = format!(
+            "[receive]\nsource = \"{source}\"\n{interface}\
+             [[session]]\nname = \"web\"\nvni = 5\nrules = [\n\
+             {{ number = 100, action = \"accept\", direction = \"egress\", protocol = \"udp\", ports = 1001 }},\n\
+             {{ number = 100, action = \"reject\", direction = \"ingress\", ports = \"1001\" }},\n\
+             {{ number = 200, action = \"accept\", direction = \"ingress\", source = \"10.0.0.0/24\" }},\n]\n\
+             [[session]]\nvni = 6\nfilter = \"udp dst port 1000\"\n\
+             [output.evidence]\nkind = \"pcap\"\ndirectory = \"{}\"\n",
+            captures.display()
+        );
+        fs::write(&configuration, text).unwrap();
+        let sensor = Setup::new(&pair.sensor).configured(&configuration).start();
+        for vni in [5, 6, 7] {
+            let arguments = format!("--vni {vni} --rate 20000");
+            replay_all(&pair.sender, pair.target(Ip::V4), &[Path::new(&file)], &arguments, FRAMES);
+        }
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+        ended.ledger.assert_output_closes("evidence");
+        for (vni, name, reason, keeps) in [
+            (5, "web", "rule", (|n| n % 4 == 1 || n % 4 == 2) as fn(usize) -> bool),
+            (6, "", "expression", |n| n % 2 == 0),
+            (7, "", "", |_| true),
+        ] {
+            let wanted: Vec<_> = (0..FRAMES).filter(|n| keeps(*n)).map(|n| &frames[n]).collect();
+            let session = captures::session_directory(&captures, pair.source(Ip::V4), vni);
+            let session = match name {
+                "" => session,
+                name => captures.join(format!("{name}_{}", session.file_name().unwrap().display())),
+            };
+            let records: Vec<_> = captures::files(&session).iter().flat_map(|file| captures::read(file)).collect();
+            assert_holds(source, &records, &wanted);
+            if !reason.is_empty() {
+                let filtered = ended.ledger.get(&format!("/outputs/evidence/filtered_by/{reason}"));
+                assert_eq!(filtered as usize, FRAMES - wanted.len(), "{source}");
+            }
         }
     }
 }

@@ -12,8 +12,10 @@ use crate::mirror::persistent;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
+use crate::reload::reload;
 use crate::replay::replay_all;
 use crate::sensor::Setup;
+use crate::stream::Stream;
 use crate::tcpdump::Tcpdump;
 
 /// The lines of `[receive]` for each way.
@@ -147,6 +149,104 @@ fn sessions_have_names_outputs_and_lengths_of_their_own() {
         ];
         assert_eq!(named, wanted, "{way}");
     }
+}
+
+/// Says what the policy is in round `n`: names that change, and a session that is let in now and
+/// then, whole or cut, for one output or both.
+fn round(n: u32) -> String {
+    let name = ["a", "b", "c"][n as usize % 3];
+    let third = ["", "drop = true", "outputs = \"evidence\"", "outputs = \"more\"", "snaplen = 100"][n as usize % 5];
+    format!("[[session]]\nname = \"{name}\"\nvni = 1\n[[session]]\nname = \"third\"\nvni = 3\n{third}\n")
+}
+
+#[test]
+fn plans_change_under_load_and_the_ledger_closes() {
+    if !need::programs(&[]) {
+        return;
+    }
+    for way in WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let [evidence, more] = ["evidence", "more"].map(|name| directory.path().join(name));
+        let outputs = format!("[output.more]\nkind = \"pcap\"\ndirectory = {more:?}\n");
+        let configure = |n| configuration(directory.path(), way, &(round(n) + &outputs));
+        let pair = Pair::new(1600);
+        let sensor = Setup::new(&pair.sensor).configured(&configure(0)).start();
+        let stream = Stream::start(&pair.sender, pair.target(Ip::V4), 3, 20_000);
+        eventually("frames come", || captures::files(&evidence).len() == 3);
+        for n in 1..=30 {
+            configure(n);
+            reload(&sensor, "SIGUSR2: reloaded ");
+        }
+        let sent = stream.end();
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{way}: {:#?}", ended.log);
+        let ledger = &ended.ledger;
+        assert_eq!(ledger.get("/kernel_dropped"), 0, "{:#}", ledger.0);
+        pair.assert_arrived(ledger.received(), u64::from(sent));
+        assert!(ledger.get("/unselected") > 0);
+        for (name, captures) in [("evidence", &evidence), ("more", &more)] {
+            ledger.assert_output_closes(name);
+            assert_verified(captures);
+            let all = |ending: &str| -> Vec<(u64, u32)> {
+                let ours = directories(captures).into_iter().filter(|name| name.contains(ending));
+                let records = ours.flat_map(|name| records(captures, &name));
+                // One that is cut has its number still.
+                let number = |record: &Record| u32::from_be_bytes(record.frame[42..46].try_into().unwrap());
+                let mut all: Vec<_> = records.map(|record| (record.time, number(&record))).collect();
+                all.sort_unstable();
+                all
+            };
+            for vni in [1, 2] {
+                let got = all(&format!("vni{vni}_"));
+                let gap = got.windows(2).find(|pair| pair[0].1 + 3 != pair[1].1);
+                assert_eq!((gap, got[0].1), (None, vni - 1), "{way}: {name}, VNI {vni}, {} frames", got.len());
+            }
+            let third = all("vni3_");
+            assert!(third.windows(2).all(|pair| pair[0].1 < pair[1].1), "{way}: {name}: none twice");
+            let (written, filtered) = ("written", "filtered_by/session");
+            let [written, filtered] = [written, filtered].map(|what| ledger.get(&format!("/outputs/{name}/{what}")));
+            let held = all("vni").len() as u64;
+            assert_eq!((written, written + filtered), (held, ledger.received()), "{way}: {name}");
+        }
+        let names =
+            ["a_vni1", "b_vni1", "c_vni1", "third_vni3", "vni2"].map(|name| format!("{name}_{}", pair.source(Ip::V4)));
+        assert_eq!(directories(&evidence), names, "{way}");
+        let name = ledger.0["sessions"][0]["name"].as_str();
+        assert_eq!(name, Some("a"), "that of the last round");
+    }
+}
+
+#[test]
+fn a_session_with_a_name_is_redirected() {
+    if !need::programs(&["tcpdump"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..200).map(|n| frames::numbered(n, LENGTH)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &all);
+    let pair = Pair::new(1600);
+    let tap = "[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"redirect\"\n";
+    let named = format!("[[session]]\nname = \"web-1\"\nvni = 1\n{tap}");
+    let config = configuration(directory.path(), "source = \"bpf\"\ninterface = \"eth0\"", &named);
+    let sensor = Setup::new(&pair.sensor).configured(&config).start();
+    let tcpdump = Tcpdump::start(&pair.sensor, "mirror0", "");
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-2 --rate 5000", all.len());
+    assert_same("tcpdump on the interface", &tcpdump.frames(), &all);
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    ["evidence", "ids"].iter().for_each(|name| ended.ledger.assert_output_closes(name));
+    assert_eq!(ended.ledger.get("/fast_path/redirected"), all.len() as u64);
+    let evidence = directory.path().join("evidence");
+    let name = format!("web-1_vni1_{}", pair.source(Ip::V4));
+    let got: Vec<_> = records(&evidence, &name).into_iter().map(|record| record.frame).collect();
+    assert_same("the files", &got, &all.iter().step_by(2).collect::<Vec<_>>());
+    assert_verified(&evidence);
+
+    // What a program in the kernel cannot tell is refused.
+    let cut = named.replace("vni = 1", "vni = 1\nsnaplen = 64");
+    let config = configuration(directory.path(), "source = \"bpf\"\ninterface = \"eth0\"", &cut);
+    let (code, text) = Setup::new(&pair.sensor).configured(&config).fails();
+    assert!(code == Some(2) && text.contains("redirect"), "{code:?} {text}");
 }
 
 #[test]

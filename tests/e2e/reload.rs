@@ -124,7 +124,7 @@ impl Config {
 
 /// Reloads, and waits until the log says what has become of it.
 #[track_caller]
-fn reload(sensor: &Sensor, says: &str) {
+pub(crate) fn reload(sensor: &Sensor, says: &str) {
     let from = sensor.process.stderr.all().len();
     sensor.process.signal(Signal::USR2);
     let line = sensor

@@ -17,6 +17,7 @@ mod include;
 mod near;
 mod planned;
 mod reader;
+mod rules;
 mod schema;
 mod syntax;
 mod value;
@@ -31,8 +32,8 @@ use toml::de::DeTable;
 pub use self::fault::Faults;
 use self::fault::{Fault, Text};
 use self::reader::Reading;
-pub(crate) use self::writer::changed;
 pub use self::writer::{WriteError, write};
+pub(crate) use self::writer::{changed, write_sessions};
 use super::error::PlanError;
 use super::plan::RunPlan;
 use super::settings::Settings;
@@ -93,11 +94,11 @@ impl Config {
     ///
     /// # Errors
     /// It is not TOML.
-    pub(crate) fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
+    pub fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
         let text = Text { path: path.into(), text };
         let (root, errors) = DeTable::parse_recoverable(&text.text);
         let mut reading = Reading::new(&text);
-        let mut syntax = syntax::faults(&errors, &text, &reading);
+        let mut syntax = syntax::faults(&errors, root.get_ref(), &text, &reading);
         let mut settings = Settings::default();
         let mut texts = Vec::new();
         let patterns = if syntax.is_empty() { reading.include(root.get_ref()) } else { Vec::new() };
@@ -106,7 +107,7 @@ impl Config {
                 Ok(other) => {
                     reading.enter(&other);
                     let (root, errors) = DeTable::parse_recoverable(&other.text);
-                    syntax.extend(syntax::faults(&errors, &other, &reading));
+                    syntax.extend(syntax::faults(&errors, root.get_ref(), &other, &reading));
                     if errors.is_empty() {
                         reading.included(root.get_ref(), &mut settings.session);
                     }

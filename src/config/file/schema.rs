@@ -2,6 +2,7 @@
 //! advice on unknown keys follow.
 
 use super::super::entry::SessionEntry;
+use super::super::rules::RuleEntry;
 use super::super::settings::{Delivery, Files, Interface, Output, Receive, Run, Sessions, Settings};
 use super::value::{Keys, Table, Value};
 
@@ -17,6 +18,9 @@ pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table)
 
 /// The table of an entry for sessions, as it is written in a file.
 pub(super) const SESSION: &str = "[[session]]";
+
+/// The table of a rule of an entry for sessions, as it could be written in a file.
+const RULE: &str = "[[session.rules]]";
 
 /// The kinds that an output can have, as `kind` names them.
 pub(super) const KINDS: [&str; 3] = ["pcap", "tap", "tun"];
@@ -77,7 +81,26 @@ impl Table for SessionEntry {
         keys.key("outputs", &mut self.outputs);
         keys.key("drop", &mut self.drop);
         keys.key("snaplen", &mut self.snaplen);
+        keys.key("slice", &mut self.slice);
         keys.key("filter", &mut self.filter);
+        keys.key("dedup", &mut self.dedup);
+        keys.key("dedup_group", &mut self.dedup_group);
+        keys.key("flow_limit", &mut self.flow_limit);
+        keys.key("tls", &mut self.tls);
+        keys.key("rules", &mut self.rules);
+    }
+}
+
+impl Table for RuleEntry {
+    fn keys(&mut self, keys: &mut dyn Keys) {
+        keys.key("number", &mut self.number);
+        keys.key("action", &mut self.action);
+        keys.key("direction", &mut self.direction);
+        keys.key("protocol", &mut self.protocol);
+        keys.key("source", &mut self.source);
+        keys.key("destination", &mut self.destination);
+        keys.key("source_ports", &mut self.source_ports);
+        keys.key("ports", &mut self.ports);
     }
 }
 
@@ -158,6 +181,7 @@ pub(super) fn all() -> Vec<(String, Vec<&'static str>)> {
     let once = tables(&mut settings).into_iter().map(|(name, table)| (format!("[{name}]"), names(table)));
     let mut all: Vec<_> = once.collect();
     all.push((SESSION.to_owned(), names(&mut SessionEntry::default())));
+    all.push((RULE.to_owned(), names(&mut RuleEntry::default())));
     for kind in KINDS {
         if let Some(mut output) = of_kind(kind) {
             all.push((format!("[output.NAME] with kind = \"{kind}\""), names(&mut output)));

@@ -128,9 +128,30 @@ fn included_entries_come_first_in_the_order_of_their_files() {
 }
 
 #[test]
+fn one_file_can_overrule_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vxtap.toml");
+    let entry = |name: &str| format!("[[session]]\nname = \"{name}\"\nsource = \"10.0.0.7\"\nvni = 7\n");
+    std::fs::write(dir.path().join("by-hand"), entry("by-hand")).unwrap();
+    std::fs::write(dir.path().join("by-aws"), entry("by-aws")).unwrap();
+    let config = Config::parse(&path, "include = [\"by-hand\", \"by-aws\"]\n".into()).unwrap();
+    let (settings, plan) = config.plan(&host()).unwrap();
+    assert_eq!(plan.pipeline.policy.entries().len(), 2);
+    let printed = write(&settings).unwrap();
+    assert!(printed.contains("by-hand") && !printed.contains("by-aws"), "{printed}");
+    assert!(Config::parse(&path, printed).unwrap().plan(&host()).is_ok());
+    let both = entry("a") + &entry("b");
+    assert_eq!(faults(&both).len(), 1, "in one file it is a slip");
+}
+
+#[test]
 fn all_that_an_entry_can_say_is_printed_and_read_again() {
     let text = "[[session]]\nname = \"web-1\"\ndescription = \"\\\"a\\\"\\n\"\nsource = [\"10.0.0.0/8\", \"2001:db8::1/128\"]\nvni = [7, \"9-11\"]\n\
-                scope = 5\nport = 8472\noutputs = [\"pcap\"]\nsnaplen = 200\nfilter = \"tcp port 443\"\n\n[[session]]\nvni = [3]\ndrop = true\n";
+                scope = 5\nport = 8472\noutputs = [\"pcap\"]\nsnaplen = 200\nslice = \"l4+64\"\nfilter = \"tcp port 443\"\n\
+                dedup = \"drop\"\ndedup_group = \"tenant-a\"\nflow_limit = \"5MiB\"\ntls = \"handshake+64KiB\"\n\
+                rules = [\n  { number = 100, action = \"accept\", direction = \"ingress\", protocol = \"tcp\", \
+                source = \"0.0.0.0/0\", destination = \"10.0.0.0/8\", source_ports = \"1024-65535\", ports = 443 },\n  \
+                { number = 200, action = \"reject\" },\n]\n\n[[session]]\nvni = [3]\ndrop = true\n";
     let (settings, _) = plan(text).unwrap();
     let printed = changed(&settings).unwrap();
     assert_eq!(printed, text);

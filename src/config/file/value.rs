@@ -15,6 +15,8 @@ use toml::de::DeValue;
 use super::super::address::Listen;
 use super::super::entry::Name;
 use super::super::hashing::Hashing;
+use super::super::kept::{Duplicates, Tls};
+use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
 use super::super::settings::{LedgerFormat, TapMode};
 use super::super::units::{Free, Size, Span};
@@ -23,6 +25,7 @@ use crate::archive::Sync;
 use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::route::slice::Slice;
 use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
@@ -173,7 +176,7 @@ fn several<T: Leaf>(item: &Spanned<DeValue<'_>>, wrong: Wrong) -> Wrong {
 }
 
 /// Returns what a value is, in words.
-fn kind(value: &DeValue<'_>) -> &'static str {
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",
@@ -251,8 +254,13 @@ typed! {
     Span: "a duration, as \"10s\","
     Free: "a size or a share, as \"5%\","
     Item<VniRange>: "a VNI, as 7 or \"100-199\","
+    Slice: "a slice, as \"l4+64\","
+    Tls: "a part of TLS, as \"handshake+64KiB\","
     Name: "a name, as \"web-1\","
     Item<IpNet>: "an address or network, as \"10.0.0.0/8\","
+    Network: "a network, as \"10.0.0.0/8\","
+    Protocol: "a protocol, as \"tcp\","
+    PortRange: "a port or a range of ports, as 443 or \"1024-65535\","
 }
 
 impl Leaf for Compression {
@@ -297,7 +305,9 @@ macro_rules! choices {
     )* };
 }
 
-choices! { Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode LedgerFormat }
+choices! {
+    Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode LedgerFormat RuleAction RuleDirection Duplicates
+}
 
 macro_rules! numbers {
     ($($type:ty)*) => { $(

@@ -1,8 +1,10 @@
 //! Settings are written as a configuration file that means the same.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::super::entry::SessionEntry;
+use super::super::plan::policy::unreachable;
 use super::super::settings::{Outputs, Settings};
 use super::schema;
 use super::value::{Keys, Table, Value, quoted};
@@ -32,13 +34,31 @@ pub(crate) fn changed(settings: &Settings) -> Result<String, WriteError> {
     text(settings, false)
 }
 
+/// Writes entries for sessions as a file that others include, each below a comment.
+pub(crate) fn write_sessions(entries: &[(String, SessionEntry)]) -> String {
+    let mut text = String::new();
+    for (comment, entry) in entries {
+        let mut section = String::new();
+        // All values of an entry can be written: only paths can be what TOML is not.
+        let written =
+            self::section(&mut section, "[session]", &mut entry.clone(), &mut SessionEntry::default(), Some(""), false);
+        if written.is_ok() {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            text.push_str(&format!("{gap}# {comment}\n{section}"));
+        }
+    }
+    text
+}
+
 fn text(settings: &Settings, defaults: bool) -> Result<String, WriteError> {
     let (mut settings, mut default) = (settings.clone(), Settings::default());
     let mut text = String::new();
     for ((name, table), (_, default)) in schema::tables(&mut settings).into_iter().zip(schema::tables(&mut default)) {
         section(&mut text, name, table, default, None, defaults)?;
     }
-    for entry in &mut settings.session {
+    // What one file overrules of another is not said any more: here it would be a fault.
+    let unreachable: HashSet<usize> = unreachable(&settings.session).into_iter().map(|(index, _)| index).collect();
+    for (_, entry) in settings.session.iter_mut().enumerate().filter(|(index, _)| !unreachable.contains(index)) {
         section(&mut text, "[session]", entry, &mut SessionEntry::default(), Some(""), false)?;
     }
     if defaults || settings.output != Outputs::default() {

@@ -4,7 +4,7 @@
 mod expressions;
 mod listen;
 mod outputs;
-mod policy;
+pub(super) mod policy;
 mod queue;
 mod ranges;
 mod receive;

@@ -8,13 +8,20 @@ use std::sync::Arc;
 
 use super::super::entry::SessionEntry;
 use super::super::error::PlanError;
+use super::super::kept::{Duplicates, Tls};
 use super::super::origin::{Said, item};
+use super::super::rules::RuleEntry;
 use super::super::sessions::only;
 use super::super::settings::Settings;
+use super::super::units::Size;
 use super::expressions::Expressions;
 use super::outputs::Outputs;
+use crate::route::cutoff::Cutoff;
+use crate::route::dedup::{Dedup, Group, Mode};
 use crate::route::policy::{Entry, Match, OutputNumber, Policy, SessionPlan};
+use crate::route::{MOST_RULES, Rule, Rules, RulesError};
 use crate::session::{Label, Scope};
+use crate::wire::VniRange;
 
 /// Plans what becomes of sessions. Adds to `wrong` what cannot be as it is asked for.
 pub(super) fn plan(
@@ -28,9 +35,12 @@ pub(super) fn plan(
     }
     check_names(settings, wrong);
     check_order(settings, wrong);
-    let entries = settings.session.iter().enumerate().map(|(index, asked)| Entry {
-        sessions: matched(settings, index, asked, wrong),
-        plan: session(settings, index, asked, outputs, expressions, wrong),
+    let mut groups = Groups::new();
+    let entries = settings.session.iter().enumerate().map(|(index, asked)| {
+        check_lists(settings, index, asked, wrong);
+        let dedup = dedup(settings, index, asked, &mut groups, wrong);
+        let plan = session(settings, index, asked, outputs, expressions, wrong);
+        Entry { sessions: matched(asked), plan: SessionPlan { dedup, ..plan } }
     });
     let entries: Vec<Entry> = entries.collect();
     let names = outputs.outputs.iter().map(|output| output.name.clone()).collect();
@@ -41,22 +51,22 @@ pub(super) fn plan(
     Arc::new(policy)
 }
 
-/// Plans which sessions an entry is for.
-fn matched(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Vec<PlanError>) -> Match {
-    let said = |name| settings.origins.said_in_session(index, name);
-    let vnis = only(asked.vni.iter().copied()).unwrap_or_else(|error| {
-        wrong.push(PlanError::AllAndOthers { said: said("vni"), error });
-        None
-    });
-    let sources = only(asked.source.iter().copied()).unwrap_or_else(|error| {
-        wrong.push(PlanError::AllAndOthers { said: said("source"), error });
-        None
-    });
+/// Plans which sessions an entry is for. A list that cannot be is as one that is left out.
+fn matched(asked: &SessionEntry) -> Match {
     Match {
-        sources: sources.map(FromIterator::from_iter),
-        vnis: vnis.map(FromIterator::from_iter),
+        sources: only(asked.source.iter().copied()).unwrap_or_default().map(FromIterator::from_iter),
+        vnis: only(asked.vni.iter().copied()).unwrap_or_default().map(FromIterator::from_iter),
         scope: asked.scope.map(Scope),
         port: asked.port,
+    }
+}
+
+/// Says whether the lists of an entry can be.
+fn check_lists(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Vec<PlanError>) {
+    let lists = [("vni", only(asked.vni.iter().copied()).err()), ("source", only(asked.source.iter().copied()).err())];
+    for (name, error) in lists {
+        let said = || settings.origins.said_in_session(index, name);
+        wrong.extend(error.map(|error| PlanError::AllAndOthers { said: said(), error }));
     }
 }
 
@@ -75,7 +85,12 @@ fn session(
         let given = [
             ("outputs", asked.outputs.is_some()),
             ("snaplen", asked.snaplen.is_some()),
+            ("slice", asked.slice.is_some()),
             ("filter", asked.filter.is_some()),
+            ("dedup", asked.dedup.is_some()),
+            ("flow_limit", asked.flow_limit.is_some()),
+            ("tls", asked.tls.is_some()),
+            ("rules", !asked.rules.is_empty()),
         ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         wrong.extend(given.map(|(name, _)| PlanError::Dropped { said: said(name), drop: said("drop") }));
@@ -88,8 +103,65 @@ fn session(
         },
         drop: asked.drop,
         outputs: asked.outputs.as_ref().map(|names| set(settings, index, names, outputs, wrong)).unwrap_or_default(),
+        rules: rules(settings, index, asked, wrong),
         expression: expressions.compile(asked.filter.as_deref(), || said("filter"), wrong),
+        dedup: None,
+        cutoff: cutoff(asked),
         snaplen: asked.snaplen.map(|snaplen| snaplen as usize),
+        slice: asked.slice,
+    }
+}
+
+/// Plans how much of each flow is kept.
+fn cutoff(asked: &SessionEntry) -> Option<Cutoff> {
+    let cutoff =
+        Cutoff { flow_limit: asked.flow_limit.map(|Size(limit)| limit), tls: asked.tls.map(|Tls(limit)| limit) };
+    Some(cutoff).filter(|cutoff| *cutoff != Cutoff::default())
+}
+
+/// The groups of sessions that entries name, among which duplicates are looked for.
+type Groups = HashMap<String, Arc<Group>>;
+
+/// Plans what becomes of packets that another session of the group delivered before.
+fn dedup(
+    settings: &Settings,
+    index: usize,
+    asked: &SessionEntry,
+    groups: &mut Groups,
+    wrong: &mut Vec<PlanError>,
+) -> Option<Dedup> {
+    if asked.dedup_group.is_some() && asked.dedup.is_none() {
+        wrong.push(PlanError::GroupAlone(settings.origins.said_in_session(index, "dedup_group")));
+    }
+    let mode = match asked.dedup? {
+        Duplicates::Off => return None,
+        Duplicates::Drop => Mode::Drop,
+    };
+    let name = asked.dedup_group.as_ref().or(asked.name.as_ref());
+    let name = name.map_or_else(|| format!("entry {}", index + 1), ToString::to_string);
+    let group = groups.entry(name).or_insert_with_key(|name| Arc::new(Group::new(name.as_str())));
+    Some(Dedup { mode, group: Arc::clone(group) })
+}
+
+/// Plans the rules of an entry, if it has some.
+fn rules(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Vec<PlanError>) -> Option<Arc<Rules>> {
+    // What lacks something was refused where it was read.
+    let rules: Vec<Rule> = asked.rules.iter().filter_map(RuleEntry::rule).collect();
+    if rules.is_empty() {
+        return None;
+    }
+    let said = || settings.origins.said_in_session(index, "rules");
+    let at = |place| settings.origins.said_path(item(said().path(), place)).unwrap_or_else(said);
+    match Rules::new(&rules) {
+        Ok(rules) => Some(Arc::new(rules)),
+        Err(RulesError::Twice { number, first, second }) => {
+            wrong.push(PlanError::RuleNumber { said: at(second), other: at(first), number });
+            None
+        }
+        Err(RulesError::TooMany(count)) => {
+            wrong.push(PlanError::Rules { said: at(MOST_RULES), count });
+            None
+        }
     }
 }
 
@@ -135,24 +207,65 @@ fn check_names(settings: &Settings, wrong: &mut Vec<PlanError>) {
     }
 }
 
-/// Says whether sessions come as far as each entry: not past one that is for all, or for the same.
+/// Says whether sessions come as far as each entry: not past one of the same file that takes all of
+/// them. One of another file may stand in its way, as where people overrule what a program wrote.
 fn check_order(settings: &Settings, wrong: &mut Vec<PlanError>) {
     let said = |index| -> Said { settings.origins.said_session(index) };
-    let mut before = HashMap::new();
-    let mut for_all = None;
-    for (index, asked) in settings.session.iter().enumerate() {
-        let SessionEntry { source, vni, scope, port, .. } = asked;
-        let words = |words: Vec<String>| words.join(",");
-        let sources = words(source.iter().map(ToString::to_string).collect());
-        let vnis = words(vni.iter().map(ToString::to_string).collect());
-        let same = *before.entry((sources, vnis, *scope, *port)).or_insert(index);
-        let other = for_all.or(Some(same).filter(|same| *same != index));
-        if let Some(other) = other {
-            wrong.push(PlanError::Unreachable { said: said(index), other: said(other) });
-        } else if source.is_empty() && vni.is_empty() && scope.is_none() && port.is_none() {
-            for_all = Some(index);
+    let file = |said: &Said| said.place().map(|place| Arc::clone(&place.path));
+    let pairs = unreachable(&settings.session).into_iter().map(|(index, other)| (said(index), said(other)));
+    let of_one_file = pairs.filter(|(said, other)| file(said) == file(other));
+    wrong.extend(of_one_file.map(|(said, other)| PlanError::Unreachable { said, other }));
+}
+
+/// Finds the entries that no session comes to, each with the one before that takes all of its
+/// sessions.
+pub(crate) fn unreachable(entries: &[SessionEntry]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    // An entry for one address and one VNI takes all of another's sessions where that is the same.
+    let mut points = HashMap::new();
+    let mut wide: Vec<(usize, Match)> = Vec::new();
+    for (index, sessions) in entries.iter().map(matched).enumerate() {
+        let point = point(&sessions);
+        let same = point.as_ref().and_then(|point| points.get(point).copied());
+        let covering = || wide.iter().find(|(_, before)| covers(before, &sessions)).map(|(other, _)| *other);
+        match (same.or_else(covering), point) {
+            (Some(other), _) => found.push((index, other)),
+            (None, Some(point)) => _ = points.insert(point, index),
+            (None, None) => wide.push((index, sessions)),
         }
     }
+    found
+}
+
+/// Returns the address, the VNI, the scope and the port where an entry is for one address and VNI.
+fn point(sessions: &Match) -> Option<(u128, u32, Option<u64>, Option<u16>)> {
+    let [(source, last)] = sessions.sources.as_ref()?.ranges() else { return None };
+    let [VniRange { first, last: last_vni }] = sessions.vnis.as_ref()?.ranges() else { return None };
+    let scope = sessions.scope.map(|Scope(scope)| scope);
+    (source == last && first == last_vni).then_some((*source, first.get(), scope, sessions.port))
+}
+
+/// Says whether `before` is for all sessions that `entry` is for.
+fn covers(before: &Match, entry: &Match) -> bool {
+    fn within<T: Ord>(before: impl Iterator<Item = (T, T)> + Clone, mut entry: impl Iterator<Item = (T, T)>) -> bool {
+        entry.all(|(first, last)| before.clone().any(|(from, to)| from <= first && last <= to))
+    }
+    let scope = before.scope.is_none() || before.scope == entry.scope;
+    let port = before.port.is_none() || before.port == entry.port;
+    let vnis = || match (&before.vnis, &entry.vnis) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(before), Some(entry)) => {
+            let ends = |range: &VniRange| (range.first, range.last);
+            within(before.ranges().iter().map(ends), entry.ranges().iter().map(ends))
+        }
+    };
+    let sources = || match (&before.sources, &entry.sources) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(before), Some(entry)) => within(before.ranges().iter().copied(), entry.ranges().iter().copied()),
+    };
+    scope && port && vnis() && sources()
 }
 
 #[cfg(test)]
@@ -176,7 +289,8 @@ mod tests {
     fn entries_become_plans_in_their_order() {
         let policy = policy(
             "[[session]]\nname = \"web\"\ndescription = \"the shop\"\nsource = [\"10.0.1.0/24\", \"fd00::1\"]\nvni = [7, \"9-11\"]\n\
-             outputs = \"ids\"\nsnaplen = 200\nfilter = \"tcp\"\n[[session]]\nscope = 5\nport = 8472\n[[session]]\nname = \"rest\"\n\
+             outputs = \"ids\"\nsnaplen = 200\nslice = \"l4+64\"\nfilter = \"tcp\"\n\
+             flow_limit = \"5MB\"\ntls = \"handshake+64KiB\"\n[[session]]\nscope = 5\nport = 8472\n[[session]]\nname = \"rest\"\n\
              drop = true\n[output.evidence]\nkind = \"pcap\"\n[output.ids]\nkind = \"tap\"\ncount = 2\n",
         );
         let plan = |source: &str, vni: u32, scope: Option<u64>, port: u16| {
@@ -191,6 +305,8 @@ mod tests {
         assert_eq!((web.label.name.as_deref(), web.label.description.as_deref()), (Some("web"), Some("the shop")));
         assert_eq!((web.snaplen, web.drop), (Some(200), false));
         assert_eq!(web.expression.as_ref().map(|expression| expression.text()), Some("tcp"));
+        assert_eq!(web.slice, "l4+64".parse().ok());
+        assert_eq!(web.cutoff, Some(Cutoff { flow_limit: Some(5_000_000), tls: Some(65_536) }));
         let goes = |name: &str| web.outputs.contains(policy.number_of_output(name));
         assert_eq!(["evidence", "ids0", "ids1"].map(goes), [false, true, true]);
         assert_eq!(plan("fd00::1", 7, None, 4789), web);
@@ -207,6 +323,29 @@ mod tests {
     }
 
     #[test]
+    fn sessions_of_one_group_share_it() {
+        let dedup = |more: &str| format!("dedup = \"drop\"\n{more}");
+        let keys = [
+            dedup("dedup_group = \"a\""),
+            dedup("name = \"a\""),
+            dedup("name = \"b\""),
+            dedup(""),
+            dedup(""),
+            "dedup = \"off\"\ndedup_group = \"a\"".into(),
+            String::new(),
+        ];
+        let entries = (1..).zip(&keys).map(|(vni, keys)| format!("[[session]]\nvni = {vni}\n{keys}\n"));
+        let policy = policy(&entries.collect::<String>());
+        let groups = policy.entries().iter().map(|entry| Some(entry.plan.dedup.as_ref()?.group.clone()));
+        let groups: Vec<Option<Arc<Group>>> = groups.collect();
+        let names: Vec<_> = groups.iter().map(|group| group.as_ref().map(|group| group.name().to_string())).collect();
+        let names: Vec<_> = names.iter().map(Option::as_deref).collect();
+        assert_eq!(names, [Some("a"), Some("a"), Some("b"), Some("entry 4"), Some("entry 5"), None, None]);
+        assert!(Arc::ptr_eq(groups[0].as_ref().unwrap(), groups[1].as_ref().unwrap()));
+        assert!(policy.entries()[5].plan.is_plain());
+    }
+
+    #[test]
     fn a_host_is_asked_for_all_bytes_where_an_entry_looks_at_them() {
         let keep = |entry: &str| {
             let output = "[output.a]\nkind = \"pcap\"\nsnaplen = 200\n";
@@ -215,5 +354,7 @@ mod tests {
             config.plan(&HostFacts::unknown()).unwrap().1.source.bpf.keep
         };
         assert_eq!((keep("snaplen = 100"), keep("filter = \"tcp\"")), (209, u32::MAX));
+        assert_eq!((keep("dedup = \"drop\""), keep("dedup = \"off\"")), (u32::MAX, 209));
+        assert_eq!((keep("tls = \"handshake\""), keep("flow_limit = \"1MB\"")), (u32::MAX, 209));
     }
 }

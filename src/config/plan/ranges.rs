@@ -6,6 +6,7 @@ use super::super::files::{command, directory};
 use super::super::key::{self, Key};
 use super::super::origin::Said;
 use super::super::settings::{Files, Interface, Output, Settings};
+use super::super::units::Size;
 use super::outputs::MOST_INTERFACES;
 use super::receive::MOST_WORKERS;
 
@@ -28,6 +29,7 @@ pub(super) fn check(settings: &Settings) -> Vec<PlanError> {
     for (index, entry) in settings.session.iter().enumerate() {
         let said = |name| settings.origins.said_in_session(index, name);
         wrong.extend(number(said("snaplen"), entry.snaplen, 1, 262_144));
+        wrong.extend(number(said("flow_limit"), entry.flow_limit.map(|Size(limit)| limit), 1, u64::MAX));
         wrong.extend(number(said("port"), entry.port, 1, u16::MAX.into()));
     }
     wrong

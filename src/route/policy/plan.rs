@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::filter::Expression;
+use super::super::cutoff::Cutoff;
+use super::super::dedup::Dedup;
+use super::super::filter::{Expression, Rules};
+use super::super::slice::Slice;
 use super::outputs::OutputSet;
 use crate::session::Label;
 
@@ -16,17 +19,27 @@ pub struct SessionPlan {
     pub drop: bool,
     /// The outputs that their frames go to.
     pub outputs: OutputSet,
+    /// The rules by which packets are kept; all are where there are none.
+    pub rules: Option<Arc<Rules>>,
     /// The expression that frames satisfy which go anywhere; all do where there is none.
     pub expression: Option<Arc<Expression>>,
+    /// What becomes of packets that another session of a group delivered before; nothing where
+    /// there is none.
+    pub dedup: Option<Dedup>,
+    /// How much of each flow is kept; all where there is none.
+    pub cutoff: Option<Cutoff>,
     /// Bytes of a frame that are kept at most; all where there is none.
     pub snaplen: Option<usize>,
+    /// The part of a frame that is kept at most; all where there is none.
+    pub slice: Option<Slice>,
 }
 
 impl SessionPlan {
     /// Says whether the frames go to all outputs, as they are: then no frame needs a verdict.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let Self { label: _, drop, outputs, expression, snaplen } = self;
-        !drop && *outputs == OutputSet::ALL && expression.is_none() && snaplen.is_none()
+        let Self { label: _, drop, outputs, rules, expression, dedup, cutoff, snaplen, slice } = self;
+        let filters = rules.is_some() || expression.is_some() || dedup.is_some() || cutoff.is_some();
+        !drop && *outputs == OutputSet::ALL && !filters && snaplen.is_none() && slice.is_none()
     }
 }

@@ -77,6 +77,8 @@ pub struct FileSink {
     shared: Shared,
     /// The files of the sessions, by session number.
     sessions: Vec<Option<SessionFiles>>,
+    /// How often sessions had been given other labels when that was looked at last.
+    labelled: u32,
     next_sweep: Instant,
     /// The time of the next look that makes sure that the files are still there.
     next_look: Instant,
@@ -135,7 +137,9 @@ impl FileSink {
         }
         let now = Instant::now();
         let replans = Arc::default();
-        Ok(Self { shared, sessions: Vec::new(), next_sweep: now, next_look: now + LOOK, forgetting: None, replans })
+        let labelled = shared.registry.labelled();
+        let next_look = now + LOOK;
+        Ok(Self { shared, sessions: Vec::new(), labelled, next_sweep: now, next_look, forgetting: None, replans })
     }
 
     /// Returns the place for other plans, by which the output writes from then on.
@@ -220,6 +224,14 @@ impl FileSink {
         (bytes > 0).then_some(bytes)
     }
 
+    /// Calls the sessions as they are called by now.
+    fn follow_labels(&mut self) {
+        let labelled = self.shared.registry.labelled();
+        if std::mem::replace(&mut self.labelled, labelled) != labelled {
+            self.sessions.iter_mut().flatten().for_each(|files| files.follow_label(&mut self.shared));
+        }
+    }
+
     /// Counts the frames that were written and are gone.
     fn hear_of_gone(&mut self) {
         for gone in self.shared.archive.gone() {
@@ -267,6 +279,7 @@ impl Sink for FileSink {
 
     fn tick(&mut self, now: Instant, time: Timestamp) -> Instant {
         self.take_replan();
+        self.follow_labels();
         if now < self.next_sweep {
             return self.next_sweep;
         }

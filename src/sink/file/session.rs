@@ -34,8 +34,8 @@ const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION"));
 pub(super) struct SessionFiles {
     id: SessionId,
     session: Option<Session>,
-    /// What people call the session, as it was when the registry had given labels so often.
-    label: (u32, Label),
+    /// What people call the session.
+    label: Label,
     directory: PathBuf,
     name: String,
     /// Number of the last file in the directory.
@@ -66,8 +66,8 @@ struct Buffer {
 impl SessionFiles {
     pub(super) fn new(id: SessionId, shared: &Shared) -> Self {
         let session = shared.registry.session(id);
-        let label = (shared.registry.labelled(), shared.registry.label(id));
-        let name = names::session(session.as_ref(), label.1.name.as_deref());
+        let label = shared.registry.label(id);
+        let name = names::session(session.as_ref(), label.name.as_deref());
         Self {
             id,
             session,
@@ -373,17 +373,14 @@ impl SessionFiles {
         self.current.as_ref().map_or(0, Part::stored)
     }
 
-    /// Looks whether the session is called otherwise by now. Its next files are in the directory of
-    /// its name.
-    fn look_for_name(&mut self, shared: &Shared) {
-        let labelled = shared.registry.labelled();
-        if labelled == self.label.0 {
-            return;
-        }
-        self.label = (labelled, shared.registry.label(self.id));
-        let name = names::session(self.session.as_ref(), self.label.1.name.as_deref());
+    /// Calls the session as the registry does by now. Where its name is another, the current file
+    /// is complete, and the next one is in the directory of the new name.
+    pub(super) fn follow_label(&mut self, shared: &mut Shared) {
+        self.label = shared.registry.label(self.id);
+        let name = names::session(self.session.as_ref(), self.label.name.as_deref());
         if name != self.name {
             tracing::info!(from = self.name, to = name, "a session has another name");
+            self.publish(shared);
             self.directory = shared.plan.directory.join(&name);
             self.name = name;
             self.sequence = 0;
@@ -392,7 +389,6 @@ impl SessionFiles {
 
     /// Begins a file whose first frame came at `start`.
     fn create(&mut self, start: Timestamp, shared: &mut Shared) -> io::Result<()> {
-        self.look_for_name(shared);
         if self.sequence == 0 {
             // As a rule the directory is not there yet, and otherwise only four calls find that
             // out.
@@ -428,7 +424,7 @@ impl SessionFiles {
             shared.compressors.is_some(),
         ));
         let description = match &self.session {
-            Some(session) => describe(session, &self.label.1),
+            Some(session) => describe(session, &self.label),
             None => "mirror sessions beyond --max-sessions".into(),
         };
         let opening = shared.plan.format.opening(&Opening {

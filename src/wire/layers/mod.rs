@@ -128,6 +128,14 @@ impl TcpFlags {
     pub const SYN: TcpFlags = TcpFlags(0x02);
     /// The connection is gone.
     pub const RST: TcpFlags = TcpFlags(0x04);
+    /// The segment acknowledges what was received.
+    pub const ACK: TcpFlags = TcpFlags(0x10);
+
+    /// Returns these flags and others.
+    #[must_use]
+    pub const fn or(self, others: TcpFlags) -> TcpFlags {
+        TcpFlags(self.0 | others.0)
+    }
 
     /// Says whether one of `flags` is set.
     #[inline]

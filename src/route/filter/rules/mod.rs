@@ -31,8 +31,15 @@ pub enum RulesError {
     #[error("{0} rules; there can be {MOST_RULES}")]
     TooMany(usize),
     /// Two rules have one number, and which of them comes first would not be said.
-    #[error("two rules for the same direction have the number {0}; give one of them another")]
-    Twice(u32),
+    #[error("two rules for the same direction have the number {number}; give one of them another")]
+    Twice {
+        /// Their number.
+        number: u32,
+        /// The place of one in the list.
+        first: usize,
+        /// The place of the other, behind it.
+        second: usize,
+    },
 }
 
 /// The rules of a session.
@@ -54,17 +61,18 @@ impl Rules {
             return Err(RulesError::TooMany(rules.len()));
         }
         // Those of one number, one for each direction, stay as they are listed.
-        let mut sorted = rules.to_vec();
-        sorted.sort_by_key(|rule| rule.number);
+        let mut sorted: Vec<(usize, Rule)> = rules.iter().copied().enumerate().collect();
+        sorted.sort_by_key(|(_, rule)| rule.number);
+        let table = |list: &[(usize, Rule)]| Table::new(&list.iter().map(|(_, rule)| *rule).collect::<Vec<_>>());
         let of = |way: Direction| {
-            let list: Vec<Rule> =
-                sorted.iter().copied().filter(|rule| rule.direction.is_none_or(|of| of == way)).collect();
-            match list.windows(2).find(|pair| pair[0].number == pair[1].number) {
-                Some(pair) => Err(RulesError::Twice(pair[0].number)),
-                None => Ok(Table::new(&list)),
+            let is_of = |rule: &Rule| rule.direction.is_none_or(|of| of == way);
+            let list: Vec<(usize, Rule)> = sorted.iter().copied().filter(|(_, rule)| is_of(rule)).collect();
+            match list.windows(2).find(|pair| pair[0].1.number == pair[1].1.number) {
+                Some(&[(first, Rule { number, .. }), (second, _)]) => Err(RulesError::Twice { number, first, second }),
+                _ => Ok(table(&list)),
             }
         };
-        Ok(Self { inbound: of(Direction::Inbound)?, outbound: of(Direction::Outbound)?, either: Table::new(&sorted) })
+        Ok(Self { inbound: of(Direction::Inbound)?, outbound: of(Direction::Outbound)?, either: table(&sorted) })
     }
 
     /// Says whether a packet of a session from `source` is kept. Without a rule, all are.

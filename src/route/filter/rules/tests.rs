@@ -197,7 +197,7 @@ fn rules_that_do_not_go_together_are_refused() {
     let of = |direction| Rule { direction, ..ANY };
     assert!(Rules::new(&[of(inbound), of(outbound)]).is_ok(), "each direction has its own numbers");
     for pair in [[inbound, inbound], [inbound, None], [None, None]] {
-        assert_eq!(Rules::new(&pair.map(of)), Err(RulesError::Twice(1)));
+        assert_eq!(Rules::new(&pair.map(of)), Err(RulesError::Twice { number: 1, first: 0, second: 1 }));
     }
     let many = |n: u32| (0..n).map(|number| Rule { number, ..ANY }).collect::<Vec<_>>();
     assert!(Rules::new(&many(1024)).is_ok());

@@ -41,14 +41,22 @@ fn files_are_named_after_the_session_and_go_on_under_its_next_name() {
     let mut rig = rig(|_| {});
     call(&mut rig, &[(7, "web-1"), (9, "db")]);
     rig.send(&[(7, 1, 100), (8, 2, 100), (9, 3, 100)]);
-    // The current files stay what they are until they are cut.
-    call(&mut rig, &[(7, "web-2"), (8, "web-1")]);
     rig.send(&[(7, 4, 100), (8, 5, 100), (9, 6, 100)]);
-    rig.sink.cut();
+    rig.sink.sessions.iter_mut().flatten().for_each(|files| files.flush(&mut rig.sink.shared));
+    call(&mut rig, &[(7, "web-2"), (8, "web-1"), (10, "other")]);
+    let open = |rig: &Rig| rig.sink.sessions.iter().flatten().filter(|files| files.open_bytes() > 0).count();
+    assert_eq!(open(&rig), 3);
+    rig.sink.tick(Instant::now(), Timestamp::now());
+    assert_eq!(open(&rig), 0, "all are complete, for all are called otherwise");
     for time in [7, 10] {
         rig.send(&[(7, time, 100), (8, time + 1, 100), (9, time + 2, 100)]);
         rig.sink.cut();
     }
+    // What changes no name ends no file.
+    rig.send(&[(7, 13, 100)]);
+    call(&mut rig, &[(7, "web-2"), (8, "web-1"), (10, "another")]);
+    rig.sink.tick(Instant::now(), Timestamp::now());
+    rig.send(&[(7, 14, 100)]);
     rig.sink.finish();
     let files = rig.files();
     let of = |directory: &str| {
@@ -56,12 +64,12 @@ fn files_are_named_after_the_session_and_go_on_under_its_next_name() {
         inside.map(|(_, times)| times.clone()).collect::<Vec<_>>()
     };
     assert_eq!(of("web-1_vni7_192.0.2.1"), [[1, 4]]);
-    assert_eq!(of("web-2_vni7_192.0.2.1"), [[7], [10]]);
+    assert_eq!(of("web-2_vni7_192.0.2.1"), [vec![7], vec![10], vec![13, 14]]);
     assert_eq!(of("vni8_192.0.2.1"), [[2, 5]]);
     assert_eq!(of("web-1_vni8_192.0.2.1"), [[8], [11]]);
     assert_eq!(of("db_vni9_192.0.2.1"), [[3, 6]]);
     assert_eq!(of("vni9_192.0.2.1"), [[9], [12]]);
-    assert_eq!(files.len(), 9);
+    assert_eq!(files.len(), 10);
     for (directory, vni, name) in lines(rig.dir.path()) {
         let wanted = directory.split_once("_vni").filter(|_| !directory.starts_with("vni"));
         assert_eq!(name.as_deref(), wanted.map(|(name, _)| name), "{directory}");
