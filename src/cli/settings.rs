@@ -36,6 +36,7 @@ impl RunArgs {
                 vni: self.vni.clone(),
                 from: self.from.clone(),
                 allow: self.allow.clone(),
+                tag_map: self.tag_map.clone(),
             },
             session: Vec::new(),
             delivery: Delivery { queue: self.queue, flush: self.flush },
@@ -121,6 +122,7 @@ impl RunArgs {
             mtu: self.tap_mtu,
             count: self.tap_count,
             filter: self.filter.clone(),
+            tag: self.tap_tag,
         }
     }
 
@@ -193,6 +195,7 @@ mod tests {
         ("--vni 5", &[]),
         ("--from 10.0.0.7", &[]),
         ("--allow list", &[]),
+        ("--tag-map tags", &["--tap", "m", "--tap-tag", "session"]),
         ("--queue 1GiB", &[]),
         ("--flush 5s", &[]),
         ("--no-write", &["--tap", "m"]),
@@ -216,6 +219,7 @@ mod tests {
         ("--tap-mode redirect", &["--tap", "m"]),
         ("--tap-mtu 1500", &["--tap", "m"]),
         ("--tap-count 2", &["--tap", "m"]),
+        ("--tap-tag session", &["--tap", "m"]),
         ("--filter tcp", &[]),
         ("--duration 5s", &[]),
         ("--count 5", &[]),
