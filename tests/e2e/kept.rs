@@ -91,6 +91,39 @@ fn of_two_mirrored_ends_each_packet_is_kept_once() {
     }
 }
 
+#[test]
+fn copies_that_are_kept_have_one_number() {
+    if !need::programs(&["tshark"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..100).map(|n| frames::numbered(n, 200)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &all);
+    let sessions = "[[session]]\nvni = [1, 2]\ndedup = \"tag\"\n[[session]]\nvni = 3\n";
+    let config = configuration(directory.path(), WAYS[0], sessions);
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}format = \"pcapng\"\n")).unwrap();
+    let pair = Pair::new(1600);
+    let sensor = Setup::new(&pair.sensor).configured(&config).start();
+    for vni in 1..=3 {
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &format!("--vni {vni}"), all.len());
+    }
+    let ended = sensor.stop();
+    assert_eq!((ended.code, get(&ended, "/outputs/evidence/written")), (Some(0), 3 * all.len()), "{:#?}", ended.log);
+    let numbers = |vni| -> Vec<String> {
+        let folder = captures::session_directory(&directory.path().join("evidence"), pair.source(Ip::V4), vni);
+        let [capture] = captures::files(&folder).try_into().unwrap();
+        captures::tshark(&capture, &["frame.packet_id"])
+    };
+    let [one, two, plain] = [1, 2, 3].map(numbers);
+    assert_eq!(one, two);
+    assert_eq!(plain, vec![""; all.len()]);
+    let mut different = one.clone();
+    different.sort();
+    different.dedup();
+    assert_eq!((different.len(), different.contains(&String::new())), (all.len(), false));
+}
+
 /// Returns a segment of a TCP connection with options.
 fn segment(back: bool, flags: &str, payload: &[u8]) -> Vec<u8> {
     let mac = PacketBuilder::ethernet2([2; 6], [4; 6]);

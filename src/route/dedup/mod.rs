@@ -34,11 +34,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use foldhash::quality::RandomState;
+use foldhash::quality::{FixedState, RandomState};
 use parking_lot::Mutex;
 
 use super::SessionId;
 use crate::record::Timestamp;
+use crate::wire::LinkType;
 use crate::wire::layers::{Fragment, Ip, Layers, protocol};
 
 /// The time within which a copy of a packet counts as one, in nanoseconds. Two ways through a
@@ -87,6 +88,8 @@ impl Eq for Dedup {}
 pub enum Mode {
     /// They are kept out of all outputs.
     Drop,
+    /// They are kept. Records of pcapng have the number of the packet, see [`packet_id`].
+    Tag,
 }
 
 /// What a packet is among those of its group.
@@ -228,6 +231,26 @@ impl Group {
         };
         Some((tag, rest))
     }
+}
+
+/// Returns the number that all copies of a packet have, whichever mirror delivered them and
+/// whenever: a hash of the headers and of the first bytes of the payload. There is none where the
+/// headers are cut, or for what is not IP.
+#[must_use]
+pub(crate) fn packet_id(frame: &[u8], link_type: LinkType) -> Option<u64> {
+    let layers = Layers::of(frame, link_type);
+    let ip = layers.ip.as_ref()?;
+    let packet = frame.get(layers.network..ip.end.min(frame.len()))?;
+    let headers = ip.payload - layers.network;
+    let packet = packet.get(..packet.len().min(headers + LEAST)).filter(|packet| packet.len() >= headers)?;
+    let mut head = [0; HEAD];
+    let (front, behind) = packet.split_at_checked(HEAD).unwrap_or((packet, &[]));
+    head.get_mut(..front.len())?.copy_from_slice(front);
+    blank(&mut head, layers.network, ip);
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    hasher.write(head.get(..front.len())?);
+    hasher.write(behind);
+    Some(hasher.finish())
 }
 
 /// Blanks what is not the same in all copies of a packet, in the first bytes of it.

@@ -123,6 +123,27 @@ fn a_worker_may_be_behind() {
 }
 
 #[test]
+fn copies_have_one_number_and_other_packets_have_others() {
+    let id = |frame: &[u8]| packet_id(frame, LinkType::Ethernet);
+    for frame in [udp(1, &[7; 200]), tcp6(1, &[7; 1400])] {
+        let headers = if frame[12] == 0x08 { 14 + 28 } else { 14 + 60 };
+        let ttl = if frame[12] == 0x08 { 22 } else { 21 };
+        let mut other = frame.clone();
+        other[ttl] ^= 1;
+        assert!(id(&frame).is_some());
+        assert_eq!(id(&other), id(&frame));
+        assert_eq!(id(&frame[..headers + LEAST]), id(&frame), "cut");
+        assert_eq!(id(&frame[..headers - 1]), None);
+        for at in [headers, headers + LEAST - 1, 14 + 4] {
+            let mut other = frame.clone();
+            other[at] ^= 1;
+            assert_ne!(id(&other), id(&frame), "byte {at}");
+        }
+    }
+    assert_eq!(id(&[0; 60]), None);
+}
+
+#[test]
 fn what_is_not_ip_is_new() {
     let group = Group::new("tenant");
     let mut arp = [0; 42];
