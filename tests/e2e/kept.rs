@@ -1,4 +1,4 @@
-//! Of what sessions deliver, entries keep the beginning: of frames, of flows, and of two copies one.
+//! Of what sessions deliver, entries keep the beginning of frames and of flows, and one of copies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
