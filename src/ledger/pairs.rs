@@ -11,6 +11,8 @@ use serde::{Serialize, Serializer};
 use super::counter::Counter;
 use crate::session::Session;
 
+/// The number of a pair of which a session was forgotten.
+const FORGOTTEN: u64 = u64::MAX;
 /// Pairs that a worker has room for.
 const MOST: usize = 1024;
 
@@ -56,8 +58,9 @@ fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error
 }
 
 impl Pairs {
-    /// Counts a frame of two sessions of this group, which the number other than 0 stands for, as
-    /// long as there is room. `pair` is asked for them when the number comes first.
+    /// Counts a frame of two sessions of this group, as long as there is room. Of the number that
+    /// stands for them each half is that of a session. `pair` is asked for them when the number
+    /// comes first.
     pub(crate) fn add(&self, group: &Arc<str>, key: u64, pair: impl FnOnce() -> Option<[Session; 2]>) {
         let slots = self.slots.get_or_init(|| (0..MOST).map(|_| Slot::default()).collect());
         // Numbers that differ little go far apart.
@@ -74,6 +77,16 @@ impl Pairs {
                 continue;
             }
             return slot.frames.add(1);
+        }
+    }
+
+    /// Has sessions of these numbers be others from now on. What was counted stays.
+    pub(crate) fn forget(&self, numbers: &[u64]) {
+        for slot in self.slots.get().into_iter().flatten() {
+            let key = slot.key.load(Ordering::Relaxed);
+            if key != 0 && numbers.iter().any(|number| *number == key >> 32 || *number == key & 0xffff_ffff) {
+                slot.key.store(FORGOTTEN, Ordering::Relaxed);
+            }
         }
     }
 
@@ -124,6 +137,20 @@ mod tests {
             sums.iter().map(|sum| (&*sum.pair.group, sum.frames)).collect::<Vec<_>>(),
             [("other", 1), ("tenant", 3), ("tenant", 1)]
         );
+    }
+
+    #[test]
+    fn a_number_can_become_that_of_another_session() {
+        let pairs = Pairs::default();
+        let key = |first: u64, second: u64| first << 32 | second;
+        pairs.add(&"tenant".into(), key(1, 2), || pair(1, 2));
+        pairs.add(&"tenant".into(), key(3, 4), || pair(3, 4));
+        pairs.forget(&[2]);
+        pairs.add(&"tenant".into(), key(1, 2), || pair(1, 9));
+        pairs.add(&"tenant".into(), key(3, 4), || None);
+        let sums = Pairs::of(std::iter::once(&pairs));
+        let sums: Vec<_> = sums.iter().map(|sum| (sum.pair.second.vni.get(), sum.frames)).collect();
+        assert_eq!(sums, [(2, 1), (9, 1), (4, 2)]);
     }
 
     #[test]

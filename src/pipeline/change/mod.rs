@@ -113,6 +113,7 @@ impl Change {
             step.adopt(policy);
         }
         if let Some(forget) = forget {
+            step.forget(&forget.sessions);
             let expired = &step.counters.expired;
             step.sessions.forget(&forget.sessions, |frames, bytes| {
                 expired.frames.add(frames);
