@@ -13,6 +13,8 @@ use crate::session::Session;
 
 /// Pairs that a worker has room for.
 const MOST: usize = 1024;
+/// The number of a pair that stands for none any more.
+const GONE: u64 = u64::MAX;
 
 /// Two sessions of a group, of which one delivered packets that the other had delivered before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,6 +76,17 @@ impl Pairs {
                 continue;
             }
             return slot.frames.add(1);
+        }
+    }
+
+    /// Forgets the numbers of which this is true, so that they can stand for other pairs. What was
+    /// counted stays. The thread that adds calls this.
+    pub(crate) fn forget(&self, is_gone: impl Fn(u64) -> bool) {
+        for slot in self.slots.get().into_iter().flatten() {
+            let key = slot.key.load(Ordering::Relaxed);
+            if key != 0 && is_gone(key) {
+                slot.key.store(GONE, Ordering::Relaxed);
+            }
         }
     }
 
