@@ -140,6 +140,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_forgotten_stands_for_another_pair() {
+        let (pairs, group) = (Pairs::default(), "tenant".into());
+        pairs.add(&group, 9, || pair(1, 2));
+        pairs.add(&group, 7, || pair(1, 3));
+        pairs.forget(|number| number == 9);
+        pairs.add(&group, 9, || pair(4, 5));
+        pairs.add(&group, 7, || pair(6, 7));
+        let sums = Pairs::of(std::iter::once(&pairs));
+        let sums: Vec<_> =
+            sums.iter().map(|sum| (sum.pair.first.vni.get(), sum.pair.second.vni.get(), sum.frames)).collect();
+        assert_eq!(sums, [(1, 2, 1), (1, 3, 2), (4, 5, 1)]);
+    }
+
+    #[test]
     fn there_is_room_for_so_many_pairs() {
         let pairs = Pairs::default();
         for _ in 0..2 {
