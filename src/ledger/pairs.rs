@@ -11,10 +11,10 @@ use serde::{Serialize, Serializer};
 use super::counter::Counter;
 use crate::session::Session;
 
-/// The number of a pair of which a session was forgotten.
-const FORGOTTEN: u64 = u64::MAX;
 /// Pairs that a worker has room for.
 const MOST: usize = 1024;
+/// The number of a pair that stands for none any more.
+const GONE: u64 = u64::MAX;
 
 /// Two sessions of a group, of which one delivered packets that the other had delivered before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,9 +58,8 @@ fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error
 }
 
 impl Pairs {
-    /// Counts a frame of two sessions of this group, as long as there is room. Of the number that
-    /// stands for them each half is that of a session. `pair` is asked for them when the number
-    /// comes first.
+    /// Counts a frame of two sessions of this group, which the number other than 0 stands for, as
+    /// long as there is room. `pair` is asked for them when the number comes first.
     pub(crate) fn add(&self, group: &Arc<str>, key: u64, pair: impl FnOnce() -> Option<[Session; 2]>) {
         let slots = self.slots.get_or_init(|| (0..MOST).map(|_| Slot::default()).collect());
         // Numbers that differ little go far apart.
@@ -80,12 +79,13 @@ impl Pairs {
         }
     }
 
-    /// Has sessions of these numbers be others from now on. What was counted stays.
-    pub(crate) fn forget(&self, numbers: &[u64]) {
+    /// Forgets the numbers of which this is true, so that they can stand for other pairs. What was
+    /// counted stays. The thread that adds calls this.
+    pub(crate) fn forget(&self, is_gone: impl Fn(u64) -> bool) {
         for slot in self.slots.get().into_iter().flatten() {
             let key = slot.key.load(Ordering::Relaxed);
-            if key != 0 && numbers.iter().any(|number| *number == key >> 32 || *number == key & 0xffff_ffff) {
-                slot.key.store(FORGOTTEN, Ordering::Relaxed);
+            if key != 0 && is_gone(key) {
+                slot.key.store(GONE, Ordering::Relaxed);
             }
         }
     }
@@ -140,17 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn a_number_can_become_that_of_another_session() {
-        let pairs = Pairs::default();
-        let key = |first: u64, second: u64| first << 32 | second;
-        pairs.add(&"tenant".into(), key(1, 2), || pair(1, 2));
-        pairs.add(&"tenant".into(), key(3, 4), || pair(3, 4));
-        pairs.forget(&[2]);
-        pairs.add(&"tenant".into(), key(1, 2), || pair(1, 9));
-        pairs.add(&"tenant".into(), key(3, 4), || None);
+    fn a_number_that_is_forgotten_stands_for_another_pair() {
+        let (pairs, group) = (Pairs::default(), "tenant".into());
+        pairs.add(&group, 9, || pair(1, 2));
+        pairs.add(&group, 7, || pair(1, 3));
+        pairs.forget(|number| number == 9);
+        pairs.add(&group, 9, || pair(4, 5));
+        pairs.add(&group, 7, || pair(6, 7));
         let sums = Pairs::of(std::iter::once(&pairs));
-        let sums: Vec<_> = sums.iter().map(|sum| (sum.pair.second.vni.get(), sum.frames)).collect();
-        assert_eq!(sums, [(2, 1), (9, 1), (4, 2)]);
+        let sums: Vec<_> =
+            sums.iter().map(|sum| (sum.pair.first.vni.get(), sum.pair.second.vni.get(), sum.frames)).collect();
+        assert_eq!(sums, [(1, 2, 1), (1, 3, 2), (4, 5, 1)]);
     }
 
     #[test]

@@ -53,10 +53,9 @@ impl Step {
         self.outlets.iter_mut().for_each(|outlet| outlet.number = policy.number_of_output(outlet.lane.output()));
     }
 
-    /// Forgets what it remembers of frames of these sessions, whose numbers others can get.
-    pub(super) fn forget(&mut self, sessions: &[SessionId]) {
+    /// Forgets the flows of these sessions, whose numbers others can get.
+    pub(super) fn forget_flows(&mut self, sessions: &[SessionId]) {
         self.flows.forget(sessions);
-        self.counters.duplicates.forget(&sessions.iter().map(|id| id.index() as u64).collect::<Vec<_>>());
     }
 
     /// Decapsulates a datagram, finds its session and offers the frame to the outputs. Counts the
