@@ -150,7 +150,8 @@ impl SessionTable {
             let seen = match self.ids.get(&words) {
                 Some(id) if self.plans.is_plain => Seen { id: *id, plan: PlanNumber::PLAIN },
                 Some(id) => Seen { id: *id, plan: self.plans.of_numbered(*id, session, port) },
-                None => self.unknown(session, words, port),
+                // A copy: one that is lent has to be in memory, for each frame.
+                None => self.unknown(*session, words, port),
             };
             // Frames that go nowhere are not counted as the session's.
             let counted = if seen.plan == PlanNumber::DROP { SessionId::OVERFLOW } else { seen.id };
@@ -159,17 +160,20 @@ impl SessionTable {
     }
 
     /// Finds out about a session that is not in the table.
-    #[cold]
-    fn unknown(&mut self, session: &Session, words: Words, port: u16) -> Seen {
+    #[inline(never)]
+    fn unknown(&mut self, session: Session, words: Words, port: u16) -> Seen {
         if self.plans.is_plain {
-            return Seen { id: self.first_sight(session, port), plan: PlanNumber::PLAIN };
+            return Seen { id: self.first_sight(&session, port), plan: PlanNumber::PLAIN };
         }
-        if let Some(plan) = self.plans.remembered(&words, port) {
-            return Seen { id: SessionId::OVERFLOW, plan };
+        let decided = self.plans.policy.decided_by_vni(session.vni);
+        if let Some(plan) = decided.or_else(|| self.plans.remembered(&words, port)) {
+            let is_new = decided.is_some() && plan != PlanNumber::DROP;
+            let id = if is_new { self.first_sight(&session, port) } else { SessionId::OVERFLOW };
+            return Seen { id, plan };
         }
-        let plan = self.plans.policy.number_of(session, port);
+        let plan = self.plans.policy.number_of(&session, port);
         // A session whose frames go nowhere must not use up a number.
-        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(session, port) };
+        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(&session, port) };
         if id == SessionId::OVERFLOW {
             self.plans.remember(words, port, plan);
         }
@@ -177,11 +181,13 @@ impl SessionTable {
     }
 
     /// Has a session numbered, and takes over those that other workers saw first.
-    #[cold]
+    #[inline]
     fn first_sight(&mut self, session: &Session, port: u16) -> SessionId {
-        if self.known == self.registry.limit() {
-            return SessionId::OVERFLOW;
-        }
+        if self.known == self.registry.limit() { SessionId::OVERFLOW } else { self.register(session, port) }
+    }
+
+    #[cold]
+    fn register(&mut self, session: &Session, port: u16) -> SessionId {
         let id = self.registry.register(*session, port, &self.plans.policy);
         for (id, session) in self.registry.since(self.known) {
             self.ids.insert(session.words(), id);
@@ -210,13 +216,13 @@ impl Plans {
     fn of_numbered(&mut self, id: SessionId, session: &Session, port: u16) -> PlanNumber {
         match self.numbered.get(id.index()) {
             Some(Some((plan, asked))) if *asked == port => *plan,
-            _ => self.ask(id, session, port),
+            _ => self.ask(id, *session, port),
         }
     }
 
     #[cold]
-    fn ask(&mut self, id: SessionId, session: &Session, port: u16) -> PlanNumber {
-        let plan = self.policy.number_of(session, port);
+    fn ask(&mut self, id: SessionId, session: Session, port: u16) -> PlanNumber {
+        let plan = self.policy.number_of(&session, port);
         if self.numbered.len() <= id.index() {
             self.numbered.resize(id.index() + 1, None);
         }
