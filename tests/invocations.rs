@@ -211,3 +211,79 @@ fn what_is_wrong_is_answered_with_the_cause_and_what_to_type() {
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows().count(), wrong.join("\n"));
 }
+
+/// Returns the exit code, standard output and standard error of a command line.
+fn answer(directory: &std::path::Path, words: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vxtap"));
+    let output =
+        command.args(words).current_dir(directory).env_remove("VXTAP_LOG").stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_configuration_file_is_answered_by_run_and_by_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    let vxtap = |words: &[&str]| answer(directory.path(), words);
+    let head = "[receive]\nlisten = \"127.0.0.1:0\"\nbuffer = \"200KiB\"\n";
+    write("right.toml", &format!("{head}[output.evidence]\nkind = \"pcap\"\ndirectory = \"captures\"\n"));
+    write("wrong.toml", &format!("{head}[delivery]\nflush = 5\nqueu = \"1GiB\"\n"));
+    write("late.toml", "[receive]\nlisten = \"[fe80::1%nosuch0]:4789\"\n");
+    let (code, out, _) = vxtap(&["check", "--config-only", "-c", "right.toml"]);
+    assert_eq!((code, out.as_str()), (Some(0), "right.toml: no fault is found\n"));
+    // The flags of one run stand beside it, and the ledger has the names of the file.
+    let (code, out, said) = vxtap(&["run", "-c", "right.toml", "--duration", "100ms", "--ledger", "json"]);
+    assert!(code == Some(0) && out.contains("\"evidence\""), "{code:?} {out} {said}");
+    for words in [&["run", "-c", "wrong.toml"][..], &["check", "--config-only", "-c", "wrong.toml"]] {
+        let (code, out, said) = vxtap(words);
+        assert!(code == Some(2) && out.is_empty(), "{code:?} {out}");
+        for piece in
+            [" --> wrong.toml:5:9\n", "5 | flush = 5\n", "help: write 5s, 5m or 5h", "help: do you mean queue?"]
+        {
+            assert!(said.contains(piece), "{piece} in {said}");
+        }
+        let (_, _, lines) = vxtap(&[words, &["--log-format", "json"]].concat());
+        let faults: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(faults.len(), 2, "{lines}");
+        let message = &faults[0]["fields"]["message"];
+        assert_eq!(message, "wrong.toml:5: delivery.flush: has no unit; write 5s, 5m or 5h");
+    }
+    // The interface may come; on no host in particular nothing is wrong.
+    let (code, _, said) = vxtap(&["run", "-c", "late.toml"]);
+    assert!(code == Some(75) && said.contains(" --> late.toml:2:10\n"), "{code:?} {said}");
+    assert_eq!(vxtap(&["check", "--config-only", "-c", "late.toml"]).0, Some(0));
+}
+
+#[test]
+fn what_is_printed_as_a_file_is_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let vxtap = |words: &[&str]| answer(directory.path(), words);
+    let flags = ["run", "--print-config", "--tap", "mirror0:vni=7", "--keep-age", "30d", "--listen", "8472"];
+    let (code, printed, said) = vxtap(&flags);
+    assert_eq!(code, Some(0), "{said}");
+    for line in
+        ["listen = [8472]", "keep_age = \"30days\"", "# rotate_size = \"1GiB\"", "[output.mirror0]", "vni = [7]"]
+    {
+        assert!(printed.lines().any(|other| other == line), "{line} in\n{printed}");
+    }
+    std::fs::write(directory.path().join("printed.toml"), &printed).unwrap();
+    assert_eq!(vxtap(&["run", "--print-config", "-c", "printed.toml"]).1, printed);
+    let (code, _, said) = vxtap(&["run", "--print-config", "--attach", "xdp"]);
+    assert!(code == Some(2) && said.contains("--attach is for the BPF program"), "{code:?} {said}");
+}
+
+#[test]
+fn what_aws_prints_becomes_entries() {
+    let directory = tempfile::tempdir().unwrap();
+    let fixture = |name: &str| format!("{}/fixtures/aws/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let (sessions, interfaces, filters) = (fixture("sessions"), fixture("interfaces"), fixture("filters"));
+    let (code, entries, said) =
+        answer(directory.path(), &["sessions", "--from-aws", &sessions, &interfaces, "--rules", &filters]);
+    assert!(code == Some(0) && said.contains("WARN") && said.contains("NextToken"), "{code:?} {said}");
+    std::fs::write(directory.path().join("aws.toml"), entries).unwrap();
+    std::fs::write(directory.path().join("vxtap.toml"), "include = \"aws.toml\"\n").unwrap();
+    assert_eq!(answer(directory.path(), &["check", "--config-only", "-c", "vxtap.toml"]).0, Some(0));
+    let (code, out, said) = answer(directory.path(), &["sessions", "--from-aws", &interfaces, &sessions]);
+    assert!(code == Some(4) && out.is_empty() && said.contains("it has no TrafficMirrorSessions"), "{code:?} {said}");
+}

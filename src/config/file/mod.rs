@@ -98,7 +98,7 @@ impl Config {
         let text = Text { path: path.into(), text };
         let (root, errors) = DeTable::parse_recoverable(&text.text);
         let mut reading = Reading::new(&text);
-        let mut syntax = syntax::faults(&errors, &text, &reading);
+        let mut syntax = syntax::faults(&errors, root.get_ref(), &text, &reading);
         let mut settings = Settings::default();
         let mut texts = Vec::new();
         let patterns = if syntax.is_empty() { reading.include(root.get_ref()) } else { Vec::new() };
@@ -107,7 +107,7 @@ impl Config {
                 Ok(other) => {
                     reading.enter(&other);
                     let (root, errors) = DeTable::parse_recoverable(&other.text);
-                    syntax.extend(syntax::faults(&errors, &other, &reading));
+                    syntax.extend(syntax::faults(&errors, root.get_ref(), &other, &reading));
                     if errors.is_empty() {
                         reading.included(root.get_ref(), &mut settings.session);
                     }

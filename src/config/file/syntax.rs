@@ -1,25 +1,66 @@
 //! A file that is not TOML is answered with what TOML wants.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
-use toml::de::Error;
+use toml::de::{DeTable, Error};
 
 use super::fault::{Fault, Text};
 use super::reader::Reading;
 use super::value::quoted;
 
 /// Turns the errors of the parser into faults: the first of each line, of which others follow.
-pub(super) fn faults(errors: &[Error], text: &Text, reading: &Reading) -> Vec<Fault> {
+/// `root` is what could be made of the text all the same.
+pub(super) fn faults(errors: &[Error], root: &DeTable<'_>, text: &Text, reading: &Reading) -> Vec<Fault> {
     let mut faults: Vec<Fault> = Vec::new();
     let mut lines = HashSet::new();
     for error in errors {
         let at = error.span().unwrap_or(text.text.len()..text.text.len());
         let place = reading.place(at.clone());
         if lines.insert(place.line) {
-            faults.push(Fault::new(error.message(), place).advise(advice(error.message(), &text.text, at.start)));
+            let fault = Fault::new(error.message(), place).advise(advice(error.message(), &text.text, at.start));
+            let first = if error.message().contains(TWICE) { first(root, &text.text, &at) } else { None };
+            faults.push(match first {
+                Some(first) => fault.label("again").and(reading.place(first), "first here"),
+                None => fault,
+            });
         }
     }
     faults
+}
+
+/// What the parser says of a key that is there already.
+const TWICE: &str = "duplicate key";
+
+/// Finds where a key that is given `again` was given first: the one before that is called the same.
+fn first(root: &DeTable<'_>, text: &str, again: &Range<usize>) -> Option<Range<usize>> {
+    let written = text.get(again.clone())?;
+    // Of two headers, the table has the place of the later.
+    let start = text.get(..again.start)?.rfind('\n').map_or(0, |end| end + 1);
+    let header = text.get(start..)?.lines().next()?;
+    if header.trim_start().starts_with('[') {
+        let before = text.get(..start)?.split_inclusive('\n').scan(0, |at, line| {
+            *at += line.len();
+            Some((*at - line.len(), line.trim_end()))
+        });
+        let (at, same) = before.into_iter().find(|(_, line)| *line == header.trim_end())?;
+        return Some(at..at + same.len());
+    }
+    let mut open = vec![root];
+    let mut found: Option<Range<usize>> = None;
+    while let Some(table) = open.pop() {
+        for (key, value) in table.iter() {
+            let span = key.span();
+            let is_before = span.end <= again.start && found.as_ref().is_none_or(|found| found.start < span.start);
+            if is_before && text.get(span.clone()) == Some(written) {
+                found = Some(span);
+            }
+            open.extend(value.get_ref().as_table());
+            let items = value.get_ref().as_array().into_iter().flat_map(|items| items.iter());
+            open.extend(items.filter_map(|item| item.get_ref().as_table()));
+        }
+    }
+    found
 }
 
 /// Says what to write instead.
@@ -31,7 +72,7 @@ fn advice(message: &str, text: &str, at: usize) -> String {
         None => (line.trim(), ""),
     };
     let is_value = at > start + line.find('=').unwrap_or(line.len());
-    if message.contains("duplicate key") {
+    if message.contains(TWICE) {
         return "say it once; a list has brackets: [1, 2]".into();
     }
     if message.contains("unclosed table") {
