@@ -66,7 +66,7 @@ impl Outlet {
         candidate: &mut Option<Candidate<'a>>,
     ) {
         match self.selection.refuses(candidate.get_or_insert_with(|| Candidate::new(&inner))) {
-            None => self.lane.offer(session, timestamp, inner.frame, inner.original),
+            None => self.lane.offer_beginning(session, timestamp, inner.frame, inner.original, usize::MAX),
             Some(reason) => self.lane.filter(reason, 1),
         }
     }

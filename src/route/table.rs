@@ -143,20 +143,25 @@ impl SessionTable {
     }
 
     /// Makes `session` the one that was seen last.
-    #[inline]
+    #[inline(always)]
     fn look_up(&mut self, session: &Session, port: u16) {
         let (words, port) = (session.words(), port & self.plans.port_mask);
         if self.last.words != words || self.last.port != port {
-            let seen = match self.ids.get(&words) {
-                Some(id) if self.plans.is_plain => Seen { id: *id, plan: PlanNumber::PLAIN },
-                Some(id) => Seen { id: *id, plan: self.plans.of_numbered(*id, session, port) },
-                // A copy: one that is lent has to be in memory, for each frame.
-                None => self.unknown(*session, words, port),
-            };
-            // Frames that go nowhere are not counted as the session's.
-            let counted = if seen.plan == PlanNumber::DROP { SessionId::OVERFLOW } else { seen.id };
-            self.last = Last { words, port, seen, seat: Seat::of(counted.index()) };
+            // A copy: one that is lent has to be in memory, for each frame.
+            self.find(*session, words, port);
         }
+    }
+
+    #[inline(never)]
+    fn find(&mut self, session: Session, words: Words, port: u16) {
+        let seen = match self.ids.get(&words) {
+            Some(id) if self.plans.is_plain => Seen { id: *id, plan: PlanNumber::PLAIN },
+            Some(id) => Seen { id: *id, plan: self.plans.of_numbered(*id, &session, port) },
+            None => self.unknown(session, words, port),
+        };
+        // Frames that go nowhere are not counted as the session's.
+        let counted = if seen.plan == PlanNumber::DROP { SessionId::OVERFLOW } else { seen.id };
+        self.last = Last { words, port, seen, seat: Seat::of(counted.index()) };
     }
 
     /// Finds out about a session that is not in the table.
