@@ -232,7 +232,7 @@ impl Lane {
 
     /// Offers a frame of which `most` bytes are kept at most, to an output that may keep fewer.
     #[inline(never)]
-    pub(crate) fn offer_beginning(
+    pub(crate) fn offer_cut(
         &mut self,
         session: SessionId,
         timestamp: Timestamp,

@@ -66,7 +66,7 @@ impl Outlet {
         candidate: &mut Option<Candidate<'a>>,
     ) {
         match self.selection.refuses(candidate.get_or_insert_with(|| Candidate::new(&inner))) {
-            None => self.lane.offer_beginning(session, timestamp, inner.frame, inner.original, usize::MAX),
+            None => self.lane.offer_cut(session, timestamp, inner.frame, inner.original, usize::MAX),
             Some(reason) => self.lane.filter(reason, 1),
         }
     }
@@ -86,7 +86,7 @@ impl Outlet {
         let is_for = plan.outputs.contains(self.number);
         let reason = if is_for { self.selection.refuses(candidate) } else { Some(Filtered::Session) };
         match reason {
-            None => self.lane.offer_beginning(session, datagram.timestamp, inner.frame, inner.original, most),
+            None => self.lane.offer_cut(session, datagram.timestamp, inner.frame, inner.original, most),
             Some(reason) => self.lane.filter(reason, 1),
         }
     }
