@@ -232,15 +232,8 @@ impl Lane {
 
     /// Offers a frame of which `most` bytes are kept at most, to an output that may keep fewer.
     #[inline(never)]
-    pub(crate) fn offer_cut(
-        &mut self,
-        session: SessionId,
-        timestamp: Timestamp,
-        frame: &[u8],
-        orig_len: u32,
-        most: usize,
-    ) {
-        self.put(session, timestamp, frame, orig_len, most);
+    pub(crate) fn offer_cut(&mut self, id: SessionId, time: Timestamp, frame: &[u8], orig_len: u32, most: usize) {
+        self.put(id, time, frame, orig_len, most);
     }
 
     #[inline(always)]
