@@ -132,7 +132,7 @@ fn main() {
     let time = Duration::from_millis(milliseconds);
     let frame = frame(usize::try_from(length).unwrap());
 
-    let plan = |name: &str| InterfacePlan { name: name.into(), kind: Kind::Tap, mtu: 9001 };
+    let plan = |name: &str| InterfacePlan { name: name.into(), kind: Kind::Tap, mtu: 9001, tags: None };
     let interface = Interface::open(&plan("one")).unwrap();
     let tun = interface.tun();
     let made = Command::new("ip").args(["tuntap", "add", "dev", "many", "mode", "tap", "multi_queue"]).status();

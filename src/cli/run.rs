@@ -13,7 +13,7 @@ use crate::config::files::{command, directory};
 use crate::config::hashing::Hashing;
 use crate::config::interface::{InterfaceArg, interface};
 use crate::config::sessions::{self, Item};
-use crate::config::settings::{Delivery, Files, Interface, LedgerFormat, Receive, Run, Sessions, TapMode};
+use crate::config::settings::{Delivery, Files, Interface, LedgerFormat, Receive, Run, Sessions, TapMode, TapTag};
 use crate::config::units::{Free, Size, Span, number};
 use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
@@ -117,6 +117,12 @@ pub struct RunArgs {
     /// both directions and all fragments of a conversation meet on one.
     #[arg(help_heading = INTERFACES, long, value_name = "N", requires = "interfaces", value_parser = number::<u32, 1, 64>)]
     pub tap_count: Option<u32>,
+    /// Tags by which readers tell sessions apart, whose addresses may overlap.
+    #[arg(help_heading = INTERFACES, long, value_enum, default_value_t = Interface::default().tag, requires = "tap")]
+    pub tap_tag: TapTag,
+    /// The file with the tag of each session, which keeps it over restarts.
+    #[arg(help_heading = INTERFACES, long, value_name = "FILE", default_value_os_t = Sessions::default().tag_map, requires = "tap_tag")]
+    pub tag_map: PathBuf,
     /// What the files look like.
     #[arg(help_heading = FILES, long, value_enum, default_value_t = Files::default().format)]
     pub format: Format,

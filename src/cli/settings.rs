@@ -35,6 +35,7 @@ impl RunArgs {
                 vni: self.vni.clone(),
                 from: self.from.clone(),
                 allow: self.allow.clone(),
+                tag_map: self.tag_map.clone(),
             },
             session: Vec::new(),
             delivery: Delivery { queue: self.queue, flush: self.flush },
@@ -120,6 +121,7 @@ impl RunArgs {
             mtu: self.tap_mtu,
             count: self.tap_count,
             filter: self.filter.clone(),
+            tag: self.tap_tag,
         }
     }
 
@@ -191,6 +193,7 @@ mod tests {
         ("--vni 5", &[]),
         ("--from 10.0.0.7", &[]),
         ("--allow list", &[]),
+        ("--tag-map tags", &["--tap", "m", "--tap-tag", "session"]),
         ("--queue 1GiB", &[]),
         ("--flush 5s", &[]),
         ("--no-write", &["--tap", "m"]),
@@ -214,6 +217,7 @@ mod tests {
         ("--tap-mode redirect", &["--tap", "m"]),
         ("--tap-mtu 1500", &["--tap", "m"]),
         ("--tap-count 2", &["--tap", "m"]),
+        ("--tap-tag session", &["--tap", "m"]),
         ("--filter tcp", &[]),
         ("--duration 5s", &[]),
         ("--count 5", &[]),

@@ -161,6 +161,9 @@ pub enum PlanError {
         /// The obstacle, and what to do about it.
         why: &'static str,
     },
+    /// A tun interface has no Ethernet header that a tag could be in.
+    #[error("{0} is for an interface with Ethernet headers; use a tap")]
+    TagOnTun(Said),
     /// A number is out of its range.
     #[error("{said} {value} must be {}", units::range(*least, *most))]
     Number {
@@ -337,6 +340,7 @@ impl PlanError {
             | Self::GroupAlone(said)
             | Self::Entries { said, .. }
             | Self::Rules { said, .. }
+            | Self::TagOnTun(said)
             | Self::OutputName { said, other: None, .. } => vec![(said, "")],
             Self::KeepBytes { said, rotate_said, .. } => {
                 vec![(said, "all files together"), (rotate_said, "one file")]

@@ -109,11 +109,13 @@ pub struct Sessions {
     pub from: Networks,
     /// The file that lists what is kept.
     pub allow: Option<PathBuf>,
+    /// The file with the tags that sessions have on interfaces.
+    pub tag_map: PathBuf,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { max: 1024, vni: Vec::new(), from: Vec::new(), allow: None }
+        Self { max: 1024, vni: Vec::new(), from: Vec::new(), allow: None, tag_map: "./vxtap-tags.json".into() }
     }
 }
 
@@ -240,11 +242,21 @@ pub struct Interface {
     pub count: Option<u32>,
     /// The expression that the frames satisfy; all do where there is none.
     pub filter: Option<String>,
+    /// The tag that each frame gets.
+    pub tag: TapTag,
 }
 
 impl Default for Interface {
     fn default() -> Self {
-        Self { interface: None, vni: Vec::new(), mode: TapMode::Inject, mtu: DEFAULT_MTU, count: None, filter: None }
+        Self {
+            interface: None,
+            vni: Vec::new(),
+            mode: TapMode::Inject,
+            mtu: DEFAULT_MTU,
+            count: None,
+            filter: None,
+            tag: TapTag::None,
+        }
     }
 }
 
@@ -260,6 +272,19 @@ pub enum TapMode {
     /// packet, without a thread of the sensor. What it leaves (fragments, odd datagrams) is
     /// injected.
     Redirect,
+}
+
+/// The tag that frames get on an interface.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TapTag {
+    /// None: frames enter as they are.
+    None,
+    /// A VLAN tag for each session, in front of those that a frame has; two tags beyond 4077
+    /// sessions.
+    Session,
 }
 
 /// The form in which the ledger is printed.

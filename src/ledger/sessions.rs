@@ -2,7 +2,9 @@
 //!
 //! Sessions come as long as the sensor runs, and the cells of a session must not move under a
 //! reader. So they are in blocks, each twice as large as the one before, which are made when they
-//! are needed and stay until the end. Neither the worker nor a reader takes a lock.
+//! are needed and stay until the end. The first one is there from the beginning: where its cells
+//! are does not hang on what is read from memory, which is felt where sessions mix. Neither the
+//! worker nor a reader takes a lock.
 
 use std::sync::OnceLock;
 
@@ -15,10 +17,10 @@ use crate::session::{Label, Session};
 /// Cells at each end of a block that nobody uses: they fill a pair of cache lines, so that no line
 /// is shared with what lies beside the block.
 const EDGE: usize = 4;
-/// Sessions of the first block.
-const FIRST: usize = 64;
-/// Blocks, which is enough for every number of 32 bits.
-const BLOCKS: usize = 27;
+/// Sessions of the first block, and of the first of the later ones.
+const FIRST: usize = 1024;
+/// Later blocks, which is enough for every number of 32 bits.
+const LATER: usize = 22;
 
 /// One mirror session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,31 +60,33 @@ struct SessionCells {
 /// The cells of one worker for all sessions. One thread counts, and any reads.
 #[derive(Debug)]
 pub struct SessionCounts {
-    blocks: [OnceLock<Box<[SessionCells]>>; BLOCKS],
+    first: Box<[SessionCells; FIRST + 2 * EDGE]>,
+    later: [OnceLock<Box<[SessionCells]>>; LATER],
 }
 
 impl Default for SessionCounts {
     fn default() -> Self {
-        Self { blocks: [const { OnceLock::new() }; BLOCKS] }
+        let first = Box::new(std::array::from_fn(|_| SessionCells::default()));
+        Self { first, later: [const { OnceLock::new() }; LATER] }
     }
 }
 
-/// The place of the cells of a session. Whoever counts a train of its frames looks it up once.
+/// The place of the cells of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Seat {
-    block: usize,
-    /// Cells of the block.
-    cells: usize,
-}
+pub(crate) struct Seat(usize);
 
 impl Seat {
     /// The seat of the session of this number.
     #[inline]
     #[must_use]
     pub(crate) const fn of(number: usize) -> Self {
-        let place = number + FIRST;
-        let block = (place.ilog2() - FIRST.ilog2()) as usize;
-        Self { block, cells: place - (FIRST << block) + EDGE }
+        Self(number)
+    }
+
+    /// The later block of a seat that is not in the first one, and the cells there.
+    const fn later(self) -> (usize, usize) {
+        let block = (self.0.ilog2() - FIRST.ilog2()) as usize;
+        (block, self.0 - (FIRST << block) + EDGE)
     }
 }
 
@@ -90,12 +94,8 @@ impl SessionCounts {
     /// Counts frames of the session in this seat, which came from `first` to `last`.
     #[inline]
     pub(crate) fn add(&self, seat: Seat, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
-        let Some(block) = self.blocks.get(seat.block) else { return };
-        let block = match block.get() {
-            Some(block) => block,
-            None => Self::make(block, seat.block),
-        };
-        let Some(cells) = block.get(seat.cells) else { return };
+        let cells = if seat.0 < FIRST { self.first.get(seat.0 + EDGE) } else { self.later_cells(seat) };
+        let Some(cells) = cells else { return };
         // Outer packets may be reordered on their way through several receive queues.
         if !first.ns() > cells.first.get() {
             cells.first.set(!first.ns());
@@ -107,6 +107,16 @@ impl SessionCounts {
         cells.frames.add(frames);
     }
 
+    fn later_cells(&self, seat: Seat) -> Option<&SessionCells> {
+        let (number, cells) = seat.later();
+        let block = self.later.get(number)?;
+        let block = match block.get() {
+            Some(block) => block,
+            None => Self::make(block, number),
+        };
+        block.get(cells)
+    }
+
     #[cold]
     fn make(block: &OnceLock<Box<[SessionCells]>>, number: usize) -> &[SessionCells] {
         block.get_or_init(|| (0..(FIRST << number) + 2 * EDGE).map(|_| SessionCells::default()).collect())
@@ -114,8 +124,12 @@ impl SessionCounts {
 
     /// Returns what was counted of `session`, which has this number; none where nothing was.
     pub(super) fn totals(&self, number: usize, session: Session) -> Option<SessionTotals> {
-        let seat = Seat::of(number);
-        let cells = self.blocks.get(seat.block)?.get()?.get(seat.cells)?;
+        let cells = if number < FIRST {
+            self.first.get(number + EDGE)?
+        } else {
+            let (block, cells) = Seat::of(number).later();
+            self.later.get(block)?.get()?.get(cells)?
+        };
         let frames = Some(cells.frames.get()).filter(|frames| *frames > 0)?;
         let (first, last) = (Timestamp::from_ns(!cells.first.get()), Timestamp::from_ns(cells.last.get()));
         let label = Label::default();
@@ -146,14 +160,14 @@ mod tests {
 
     #[test]
     fn every_number_has_cells_of_its_own_in_blocks_that_double() {
-        let seats: BTreeSet<_> = (0..10_000).map(Seat::of).collect();
-        assert_eq!(seats.len(), 10_000);
-        for Seat { block, cells } in seats {
+        let seats: BTreeSet<_> = (FIRST..10_000).map(|number| Seat::of(number).later()).collect();
+        assert_eq!(seats.len(), 10_000 - FIRST);
+        for (block, cells) in seats {
             assert!((EDGE..(FIRST << block) + EDGE).contains(&cells), "{block} {cells}");
         }
-        let seat = |block, cells| Seat { block, cells };
-        assert_eq!([0, 63, 64].map(Seat::of), [seat(0, 4), seat(0, 67), seat(1, 4)]);
-        assert!(Seat::of(u32::MAX as usize).block < BLOCKS);
+        let later = [1024, 2047, 2048].map(|number| Seat::of(number).later());
+        assert_eq!(later, [(0, 4), (0, 1027), (1, 4)]);
+        assert_eq!(Seat::of(u32::MAX as usize).later().0, LATER - 1);
     }
 
     #[test]

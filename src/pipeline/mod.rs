@@ -10,6 +10,7 @@ pub mod step;
 pub mod worker;
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -30,6 +31,7 @@ use crate::record::Timestamp;
 use crate::route::policy::Policy;
 use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
+use crate::sink::tap::read_tags;
 use crate::source::{Allowed, Front, LiveSource};
 
 /// The plan of what the sensor does with datagrams, whatever their source.
@@ -53,6 +55,12 @@ impl PipelinePlan {
     #[must_use]
     pub(crate) fn queue_memory(&self, workers: usize) -> usize {
         self.outputs.iter().map(|output| output.queue_memory(workers)).sum()
+    }
+
+    /// Returns the file with the tags of sessions; none where no output gives frames any.
+    #[must_use]
+    pub(crate) fn tags(&self) -> Option<&Path> {
+        self.outputs.iter().find_map(|output| output.to.tags())
     }
 }
 
@@ -97,7 +105,11 @@ impl Pipeline {
         mut sources: Vec<S>,
         mut front: Front,
     ) -> Result<Self, OutputError> {
-        let registry = Arc::new(Registry::new(plan.max_sessions));
+        let mut registry = Registry::new(plan.max_sessions);
+        if let Some(path) = plan.tags() {
+            registry = registry.tagged(read_tags(path)?);
+        }
+        let registry = Arc::new(registry);
         let stop = Arc::new(AtomicBool::new(false));
         let quota = plan.count.map(|n| Arc::new(Quota::new(n)));
         let mut ledger = Ledger::default();

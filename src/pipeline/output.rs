@@ -1,6 +1,7 @@
 //! An output takes frames, and has a destination.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -12,7 +13,7 @@ use crate::sink;
 use crate::sink::Orders;
 use crate::sink::file::{FileError, FilePlan, FileSink, Replans};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
-use crate::sink::tap::{Feeder, TapSink};
+use crate::sink::tap::{Feeder, TagMapError, TapSink};
 use crate::source::Front;
 use crate::source::bpf::BpfError;
 
@@ -59,6 +60,15 @@ impl Destination {
         }
     }
 
+    /// Returns the file with the tags of sessions; none where frames get none.
+    #[must_use]
+    pub(crate) fn tags(&self) -> Option<&Path> {
+        match self {
+            Self::Files(_) => None,
+            Self::Interface(plan) | Self::Redirect(plan) => plan.tags.as_deref(),
+        }
+    }
+
     /// Names the directory or the interface that the frames go to.
     #[must_use]
     pub(crate) fn name(&self) -> String {
@@ -78,6 +88,9 @@ pub enum OutputError {
     /// The interface cannot be fed.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// The tags of sessions cannot be kept.
+    #[error(transparent)]
+    Tags(#[from] TagMapError),
     /// Frames cannot be redirected into the interface.
     #[error("--tap-mode redirect does not work here: {0}")]
     Redirect(#[from] BpfError),
@@ -96,7 +109,7 @@ impl OutputError {
         match self {
             Self::Interface(error) => error.may_pass(),
             Self::Redirect(error) => error.may_pass(),
-            Self::Files(_) | Self::Receive(_) | Self::Thread(_) => false,
+            Self::Files(_) | Self::Tags(_) | Self::Receive(_) | Self::Thread(_) => false,
         }
     }
 }
@@ -145,7 +158,7 @@ impl OutputPlan {
                         feeder = Some(Box::new(redirect));
                     }
                 }
-                let tap = TapSink::new(plan.clone(), interface, output.end()).watched(feeder)?;
+                let tap = TapSink::new(plan.clone(), interface, output.end()).tagged(registry).watched(feeder)?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
             }
         };

@@ -16,6 +16,7 @@ mod registry;
 mod selection;
 pub mod slice;
 mod table;
+mod tags;
 mod verdict;
 
 pub use filter::{Action, CompileError, Expression, MOST_RULES, Ports, Rule, Rules, RulesError};
@@ -24,4 +25,5 @@ pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};
 pub(crate) use table::Seen;
 pub use table::SessionTable;
+pub use tags::{Tags, TagsError};
 pub(crate) use verdict::{Asked, verdict};

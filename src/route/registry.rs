@@ -7,7 +7,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::SessionId;
 use super::policy::Policy;
-use crate::session::{Label, Session};
+use super::tags::Tags;
+use crate::session::{Label, Session, Tag};
 
 /// A registry gives sessions their numbers, up to a limit. It is locked only when a session is seen
 /// first, or named.
@@ -20,6 +21,8 @@ pub struct Registry {
     /// The number of times that sessions were given other labels.
     labelled: AtomicU32,
     sessions: Mutex<Sessions>,
+    /// The number of tags that are kept elsewhere. It is locked while they are.
+    kept: Mutex<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ struct Sessions {
     /// Session number n is at n - 1.
     all: Vec<Registered>,
     ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
+    /// The tags of sessions, where they have some.
+    tags: Option<Tags>,
 }
 
 /// A session with what is known of it beside its number.
@@ -42,7 +47,43 @@ impl Registry {
     /// Makes a registry for up to `limit` sessions.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { limit, count: AtomicU32::new(0), labelled: AtomicU32::new(0), sessions: Mutex::default() }
+        Self {
+            limit,
+            count: AtomicU32::new(0),
+            labelled: AtomicU32::new(0),
+            sessions: Mutex::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Gives each session a tag from now on, those that are listed the one that they have there.
+    #[must_use]
+    pub fn tagged(mut self, tags: Tags) -> Self {
+        *self.kept.get_mut() = tags.all().len();
+        self.sessions.get_mut().tags = Some(tags);
+        self
+    }
+
+    /// Returns the tag of the session of number `id`. The overflow session has that of the rest.
+    #[must_use]
+    pub(crate) fn tag(&self, id: SessionId) -> Tag {
+        self.label(id).tag.unwrap_or(Tag::REST)
+    }
+
+    /// Has `keep` keep all tags, where there are some that it has not kept yet.
+    ///
+    /// # Errors
+    /// Those of `keep`, which is asked again the next time.
+    pub(crate) fn save_tags<E>(&self, keep: impl FnOnce(&[(Session, Tag)]) -> Result<(), E>) -> Result<(), E> {
+        let mut kept = self.kept.lock();
+        // They are copied, so that no worker waits for the file.
+        let tags = match &self.lock().tags {
+            Some(tags) if tags.all().len() > *kept => tags.all().to_vec(),
+            _ => return Ok(()),
+        };
+        keep(&tags)?;
+        *kept = tags.len();
+        Ok(())
     }
 
     /// Returns the most sessions that there can be.
@@ -69,7 +110,8 @@ impl Registry {
             return None;
         }
         let id = SessionId(count + 1);
-        let label = policy.plan_of(&session, port).label.clone();
+        let tag = sessions.tags.as_mut().map(|tags| tags.of(session));
+        let label = Label { tag, ..policy.plan_of(&session, port).label.clone() };
         sessions.all.push(Registered { session, port, label });
         sessions.ids.insert(session, id);
         self.count.store(count + 1, Ordering::Release);
@@ -80,7 +122,7 @@ impl Registry {
     /// policy: one that does not may give a new session the label of before.
     pub fn relabel(&self, policy: &Policy) {
         for Registered { session, port, label } in &mut self.lock().all {
-            label.clone_from(&policy.plan_of(session, *port).label);
+            *label = Label { tag: label.tag, ..policy.plan_of(session, *port).label.clone() };
         }
         self.labelled.fetch_add(1, Ordering::Release);
     }

@@ -1,8 +1,10 @@
-//! People give sessions names and descriptions.
+//! Sessions have names and descriptions, which people give them, and tags.
 
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::Tag;
 
 /// The longest name.
 const LONGEST: usize = 64;
@@ -15,27 +17,34 @@ const TAKEN: [&str; 2] = ["overflow", "unsalvageable"];
 const ENCAPSULATIONS: [&str; 12] =
     ["vxlan", "geneve", "gre", "nvgre", "erspan", "gtp", "gue", "ipip", "mpls", "nsh", "stt", "teb"];
 
-/// The name and the description that people gave a session. Nothing that tells sessions apart is
-/// derived from it.
+/// The name and the description that people gave a session, and its tag. Nothing that tells
+/// sessions apart is derived from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Label {
     /// The name, which is in paths. [`check_name`] finds no fault in it.
     pub name: Option<Arc<str>>,
     /// The description.
     pub description: Option<Arc<str>>,
+    /// The tag that the session has on interfaces where sessions are told apart by tags. The sensor
+    /// gives it.
+    pub tag: Option<Tag>,
 }
 
 /// As fields of an object, of which those are there that somebody gave.
 impl Serialize for Label {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let fields = [("name", &self.name), ("description", &self.description)];
-        let there = fields.iter().filter(|(_, value)| value.is_some()).count();
+        let there = fields.iter().filter(|(_, value)| value.is_some()).count() + usize::from(self.tag.is_some());
         let mut object = serializer.serialize_struct("Label", there)?;
         for (key, value) in fields {
             match value {
                 Some(value) => object.serialize_field(key, &**value)?,
                 None => object.skip_field(key)?,
             }
+        }
+        match self.tag {
+            Some(tag) => object.serialize_field("tag", &tag)?,
+            None => object.skip_field("tag")?,
         }
         object.end()
     }
@@ -124,6 +133,7 @@ mod tests {
         let label = |name: Option<&str>, description: Option<&str>| Label {
             name: name.map(Into::into),
             description: description.map(Into::into),
+            tag: None,
         };
         for (label, wanted) in [
             (label(None, None), "{}"),
@@ -132,5 +142,7 @@ mod tests {
         ] {
             assert_eq!(serde_json::to_string(&label).unwrap(), wanted);
         }
+        let tagged = Label { tag: Tag::new(5), ..label(Some("web"), None) };
+        assert_eq!(serde_json::to_string(&tagged).unwrap(), r#"{"name":"web","tag":[5]}"#);
     }
 }

@@ -37,6 +37,7 @@
 //! ```
 
 mod label;
+mod tag;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -47,6 +48,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 pub use self::label::{Label, NameError, check_name};
+pub use self::tag::{Tag, TagBytes};
 pub use crate::wire::{Encapsulation, Scope};
 use crate::wire::{UnknownEncapsulation, Vni, address};
 

@@ -64,5 +64,6 @@ mod startup;
 mod status;
 mod stopping;
 mod suricata;
+mod tags;
 mod tampered;
 mod waiting;

@@ -30,15 +30,21 @@ pub(crate) struct Report {
 }
 
 /// A running Suricata, killed when this is dropped.
-struct Suricata {
+pub(crate) struct Suricata {
     process: Process,
     directory: TempDir,
 }
 
-/// Returns the command, with our configuration and rules, and its own directory for what it writes.
-fn suricata(mut command: Command, directory: &Path) -> Command {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/suricata");
-    command.arg("-c").arg(ours.join("suricata.yaml")).arg("-S").arg(ours.join("test.rules")).arg("-l").arg(directory);
+/// Our configuration.
+pub(crate) fn configuration() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/suricata/suricata.yaml")
+}
+
+/// Returns the command, with this configuration, rules of ours or of the file, and its own
+/// directory for what it writes.
+fn suricata(mut command: Command, directory: &Path, configuration: &Path, rules: Option<&Path>) -> Command {
+    let ours = configuration.with_file_name("test.rules");
+    command.arg("-c").arg(configuration).arg("-S").arg(rules.unwrap_or(&ours)).arg("-l").arg(directory);
     command.args(["--set", "unix-command.enabled=no", "--runmode"]);
     command
 }
@@ -77,7 +83,7 @@ fn report(directory: &Path) -> Report {
 /// Returns what Suricata finds in a pcap file.
 pub(crate) fn reading(file: &Path) -> Report {
     let directory = tempfile::tempdir().unwrap();
-    let mut command = suricata(Command::new("suricata"), directory.path());
+    let mut command = suricata(Command::new("suricata"), directory.path(), &configuration(), None);
     run(command.args(["single", "-r"]).arg(file));
     report(directory.path())
 }
@@ -85,8 +91,18 @@ pub(crate) fn reading(file: &Path) -> Report {
 impl Suricata {
     /// Starts one that sniffs the interface, and waits until it does.
     fn sniffing(namespace: &Namespace, interface: &str) -> Suricata {
+        Self::configured(namespace, interface, &configuration(), None)
+    }
+
+    /// Starts one that sniffs the interface by this configuration and these rules.
+    pub(crate) fn configured(
+        namespace: &Namespace,
+        interface: &str,
+        configuration: &Path,
+        rules: Option<&Path>,
+    ) -> Suricata {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = suricata(namespace.command("suricata"), directory.path());
+        let mut command = suricata(namespace.command("suricata"), directory.path(), configuration, rules);
         command.args(["workers", &format!("--af-packet={interface}")]);
         let process = Process::start(&mut command, Some(Stdio::null()));
         let started = || fs::read_to_string(directory.path().join("suricata.log")).unwrap_or_default();
@@ -95,13 +111,13 @@ impl Suricata {
     }
 
     /// Packets it has decoded, by its own statistics of every second.
-    fn packets(&self) -> u64 {
+    pub(crate) fn packets(&self) -> u64 {
         packets(&events(self.directory.path()))
     }
 
     /// Ends it, and returns what it found.
     #[track_caller]
-    fn ended(mut self) -> Report {
+    pub(crate) fn ended(mut self) -> Report {
         self.process.signal(Signal::INT);
         assert!(self.process.wait().success());
         report(self.directory.path())

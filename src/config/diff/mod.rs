@@ -63,6 +63,7 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
         (&key::STEER, udp.steering != to_udp.steering),
         (&key::RECEIVE_BUFFER, udp.receive_buffer != to_udp.receive_buffer),
         (&key::RESERVED_BITS, pipeline.reserved_bits != to_pipeline.reserved_bits),
+        (&key::TAG_MAP, to_pipeline.tags().is_some() && pipeline.tags() != to_pipeline.tags()),
         (&key::MAX_SESSIONS, pipeline.max_sessions != to_pipeline.max_sessions),
         (&key::QUEUE, now.queue != wanted.queue),
         (&key::DURATION, now.duration != wanted.duration),

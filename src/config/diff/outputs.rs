@@ -93,7 +93,9 @@ fn goes_on(
         }
         (Destination::Interface(was_there), Destination::Interface(to))
         | (Destination::Redirect(was_there), Destination::Redirect(to)) => {
-            if was_there.mtu != to.mtu {
+            if was_there.tags.is_some() != to.tags.is_some() {
+                restart.push(key::TAP_TAG.of(name));
+            } else if was_there.mtu != to.mtu {
                 restart.push(key::TAP_MTU.of(name));
             }
             if (&was_there.name, was_there.kind) != (&to.name, to.kind) {

@@ -66,6 +66,7 @@ impl Table for Sessions {
         keys.key("vni", &mut self.vni);
         keys.key("from", &mut self.from);
         keys.key("allow", &mut self.allow);
+        keys.key("tag_map", &mut self.tag_map);
     }
 }
 
@@ -147,6 +148,7 @@ impl Table for Interface {
         keys.key("mtu", &mut self.mtu);
         keys.key("count", &mut self.count);
         keys.key("filter", &mut self.filter);
+        keys.key("tag", &mut self.tag);
     }
 }
 

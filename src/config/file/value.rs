@@ -18,7 +18,7 @@ use super::super::hashing::Hashing;
 use super::super::kept::{Duplicates, Tls};
 use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
-use super::super::settings::{LedgerFormat, TapMode};
+use super::super::settings::{LedgerFormat, TapMode, TapTag};
 use super::super::units::{Free, Size, Span};
 use super::near;
 use crate::archive::Sync;
@@ -306,7 +306,8 @@ macro_rules! choices {
 }
 
 choices! {
-    Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode LedgerFormat RuleAction RuleDirection Duplicates
+    Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
+    Duplicates
 }
 
 macro_rules! numbers {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::error::{LEAST_ROTATE_SIZE, LEAST_ROTATE_TIME, PlanError};
 use super::super::key;
 use super::super::sessions::only;
-use super::super::settings::{FILES, Files, Interface, Output, Settings, TapMode};
+use super::super::settings::{FILES, Files, Interface, Output, Settings, TapMode, TapTag};
 use super::expressions::Expressions;
 use super::queue;
 use crate::archive::{ArchivePlan, BudgetPlan, MinFree};
@@ -20,6 +20,8 @@ use crate::sink::interface::{InterfacePlan, Kind};
 
 /// The time that a frame for an interface waits for more: a reader expects the frame at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
+/// The most bytes of a session's tag.
+const TAG_BYTES: u32 = 8;
 
 /// The most interfaces that conversations are spread over.
 pub(super) const MOST_INTERFACES: u32 = 64;
@@ -206,8 +208,14 @@ fn interfaces(
     let both = |error| PlanError::AllAndOthers { said: settings.origins.said_of(&key::INTERFACE_VNI, name), error };
     let vnis = only(asked.vni.iter().copied()).map_err(both)?.map(FromIterator::from_iter);
     let redirect = asked.mode == TapMode::Redirect;
+    let tags = (asked.tag == TapTag::Session).then(|| settings.sessions.tag_map.clone());
+    if tags.is_some() && kind == Kind::Tun {
+        return Err(PlanError::TagOnTun(settings.origins.said_of(&key::TAP_TAG, name)));
+    }
     let output = |(name, (interface, share)): (String, (String, Option<Share>))| {
-        let plan = InterfacePlan { name: interface, kind, mtu: asked.mtu };
+        // The MTU counts no tags, but readers have buffers for a packet and perhaps one of them.
+        let mtu = if tags.is_some() { asked.mtu.saturating_add(TAG_BYTES) } else { asked.mtu };
+        let plan = InterfacePlan { name: interface, kind, mtu, tags: tags.clone() };
         OutputPlan {
             selection: Selection { vnis: Option::clone(&vnis), share, expression: expression.clone() },
             lane: LanePlan {

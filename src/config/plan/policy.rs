@@ -100,6 +100,7 @@ fn session(
         label: Label {
             name: asked.name.as_ref().map(|name| text(name.as_str())),
             description: asked.description.as_deref().map(text),
+            tag: None,
         },
         drop: asked.drop,
         outputs: asked.outputs.as_ref().map(|names| set(settings, index, names, outputs, wrong)).unwrap_or_default(),

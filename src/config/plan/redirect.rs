@@ -3,7 +3,7 @@
 
 use super::super::error::PlanError;
 use super::super::key;
-use super::super::settings::{Interface, Settings, TapMode};
+use super::super::settings::{Interface, Settings, TapMode, TapTag};
 use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::source::Way;
 use crate::source::bpf::{Attach, RedirectPlan};
@@ -71,6 +71,11 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
             "expressions are decided by the sensor; use --tap-mode inject",
         ),
         (
+            interface.tag != TapTag::None,
+            origins.said_of(&key::TAP_TAG, name),
+            "frames get their tags from the sensor; use --tap-mode inject",
+        ),
+        (
             entry.is_some(),
             origins.said_session(entry.unwrap_or_default()),
             "entries for sessions are looked at by the sensor; use --tap-mode inject",
@@ -134,6 +139,7 @@ mod tests {
             (&["--tap-count", "2"], "--tap-count"),
             (&["--tap-count", "1"], "--tap-count"),
             (&["--filter", "tcp"], "--filter"),
+            (&["--tap-tag", "session"], "--tap-tag"),
             (&["--verify-checksum"], "--verify-checksum"),
             (&["--count", "5"], "--count"),
         ] {

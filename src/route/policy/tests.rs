@@ -16,7 +16,7 @@ fn session(source: &str, vni: u32) -> Session {
 }
 
 fn named(name: &str, sessions: Match) -> Entry {
-    let label = crate::session::Label { name: Some(name.into()), description: None };
+    let label = crate::session::Label { name: Some(name.into()), ..Default::default() };
     Entry { sessions, plan: SessionPlan { label, ..SessionPlan::default() } }
 }
 

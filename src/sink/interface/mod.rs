@@ -26,6 +26,7 @@ pub(super) mod watch;
 
 use std::ffi::CString;
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub struct InterfacePlan {
     pub kind: Kind,
     /// MTU of the interface at least, in bytes.
     pub mtu: u32,
+    /// The file with the tags of sessions, where frames get them.
+    pub tags: Option<PathBuf>,
 }
 
 /// The reason why there is no such interface.

@@ -5,7 +5,7 @@ use rustix::fs::Uid;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_thread_res_uid};
 
 fn plan(name: &str, kind: Kind) -> InterfacePlan {
-    InterfacePlan { name: name.into(), kind, mtu: DEFAULT_MTU }
+    InterfacePlan { name: name.into(), kind, mtu: DEFAULT_MTU, tags: None }
 }
 
 fn open(name: &str) -> Result<Interface, InterfaceError> {

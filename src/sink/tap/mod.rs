@@ -5,6 +5,9 @@
 //! sockets there are and is done with it, so a slow sniffer loses frames by its own counter, and
 //! one that is gone is not missed.
 //!
+//! Where frames of several sessions are to be told apart, each gets the tag of its session behind
+//! the addresses, in a copy. Without tags no frame is copied.
+//!
 //! This output has only the frames that a program in the kernel left to it, where such a program
 //! redirects frames into the interface.
 //!
@@ -12,6 +15,8 @@
 //! it is up again. One that was deleted is opened again once a second. One that the host would hear
 //! is closed until that is mended, which is looked after beside the way of frames
 //! (`interface/watch/mod.rs`); frames are counted as `interface_not_deaf` meanwhile.
+
+mod tags;
 
 use std::io;
 use std::sync::Arc;
@@ -24,10 +29,15 @@ use crate::episode::Episode;
 use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::{Timestamp, pcap};
+use crate::route::Registry;
+use crate::session::TagBytes;
 use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
 
 pub(crate) use super::interface::watch::Feeder;
+pub(crate) use tags::TagMapError;
+use tags::Tagger;
+pub(crate) use tags::read as read_tags;
 
 /// Frames that the host sent are taken from the interface once in this time. Its queue holds 1000
 /// of them.
@@ -36,6 +46,8 @@ const DRAIN: Duration = Duration::from_millis(100);
 const DRAIN_FRAMES: usize = 1000;
 /// A deleted interface is opened again once in this time.
 const REOPEN: Duration = Duration::from_secs(1);
+/// Bytes of the addresses that an Ethernet frame begins with.
+const ADDRESSES: usize = 12;
 /// The log has a line at most this often.
 const LOG: Duration = Duration::from_secs(1);
 
@@ -63,6 +75,9 @@ pub(crate) struct TapSink {
     next_open: Instant,
     trouble: Trouble,
     watch: Option<Watch>,
+    tagger: Option<Tagger>,
+    /// The frames of a batch with their tags.
+    copies: Vec<u8>,
 }
 
 /// Frames that did not enter, until the log says so.
@@ -93,6 +108,8 @@ impl TapSink {
             next_open: now,
             trouble: Trouble::default(),
             watch: None,
+            tagger: None,
+            copies: Vec::new(),
         }
     }
 
@@ -104,6 +121,12 @@ impl TapSink {
     pub(crate) fn watched(self, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
         let watch = self.interface.as_ref().map(|interface| Watch::start(interface, feeder)).transpose()?;
         Ok(Self { watch, ..self })
+    }
+
+    /// Has it give frames the tags that `registry` has for their sessions, where the plan says so.
+    pub(crate) fn tagged(self, registry: &Arc<Registry>) -> Self {
+        let tagger = self.plan.tags.clone().map(|path| Tagger::new(Arc::clone(registry), path));
+        Self { tagger, ..self }
     }
 
     /// Makes an output as [`TapSink::new`] does, but without io_uring.
@@ -288,24 +311,87 @@ impl Tally {
     }
 }
 
+/// Returns what enters the interface of a frame.
+///
+/// # Errors
+/// The reason why the frame cannot enter.
+fn fit(kind: Kind, frame: &[u8]) -> Result<&[u8], OutputDrop> {
+    match kind {
+        Kind::Tap if is_runt_tagged(frame) => Err(OutputDrop::RuntTaggedFrame),
+        Kind::Tap => Ok(frame),
+        Kind::Tun => ip_packet(frame).ok_or(OutputDrop::NotIp),
+    }
+}
+
+/// Appends a frame with a tag behind its addresses, and returns where it ends.
+#[inline]
+fn append_tagged(copies: &mut Vec<u8>, frame: &[u8], tag: TagBytes) -> usize {
+    // A frame that has no addresses is not decapsulated.
+    let (addresses, rest) = frame.split_at_checked(ADDRESSES).unwrap_or((frame, &[]));
+    copies.extend_from_slice(addresses);
+    copies.extend_from_slice(tag.as_slice());
+    copies.extend_from_slice(rest);
+    copies.len()
+}
+
+impl TapSink {
+    /// Injects the frames of a chunk, each with the tag of its session.
+    fn consume_tagged(&mut self, chunk: &Lent, tagger: &mut Tagger) {
+        let mut copies = std::mem::take(&mut self.copies);
+        let mut ends = [0; BATCH];
+        let mut length = 0;
+        for (run, records) in chunk.runs() {
+            let tag = tagger.of(run.session);
+            for record in pcap::records(records) {
+                match fit(self.plan.kind, record.frame) {
+                    Ok(frame) => {
+                        let end = append_tagged(&mut copies, frame, tag);
+                        if let Some(slot) = ends.get_mut(length) {
+                            *slot = end;
+                            length += 1;
+                        }
+                    }
+                    Err(reason) => self.counters.dropped(reason).add(1),
+                }
+                if length == BATCH {
+                    self.inject_copies(&mut copies, &ends);
+                    length = 0;
+                }
+            }
+        }
+        self.inject_copies(&mut copies, ends.get(..length).unwrap_or_default());
+        self.copies = copies;
+    }
+
+    /// Injects the frames that lie one after another, up to these ends.
+    fn inject_copies(&mut self, copies: &mut Vec<u8>, ends: &[usize]) {
+        let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
+        let mut start = 0;
+        for (slot, end) in batch.iter_mut().zip(ends) {
+            *slot = copies.get(start..*end).unwrap_or_default();
+            start = *end;
+        }
+        self.inject(batch.get(..ends.len()).unwrap_or_default());
+        copies.clear();
+    }
+}
+
 impl Sink for TapSink {
     fn consume(&mut self, chunk: &Arc<Lent>) {
+        if let Some(mut tagger) = self.tagger.take() {
+            self.consume_tagged(chunk, &mut tagger);
+            self.tagger = Some(tagger);
+            return;
+        }
         let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
         let mut length = 0;
         for record in chunk.runs().flat_map(|(_, records)| pcap::records(records)) {
-            let frame = match self.plan.kind {
-                Kind::Tap if is_runt_tagged(record.frame) => {
-                    self.counters.dropped(OutputDrop::RuntTaggedFrame).add(1);
+            let frame = match fit(self.plan.kind, record.frame) {
+                Ok(frame) => frame,
+                Err(reason) => {
+                    self.counters.dropped(reason).add(1);
                     continue;
                 }
-                Kind::Tap => record.frame,
-                Kind::Tun => match ip_packet(record.frame) {
-                    Some(packet) => packet,
-                    None => {
-                        self.counters.dropped(OutputDrop::NotIp).add(1);
-                        continue;
-                    }
-                },
             };
             if let Some(slot) = batch.get_mut(length) {
                 *slot = frame;
@@ -325,12 +411,18 @@ impl Sink for TapSink {
             self.drain();
             self.report();
             self.reopen(now);
+            if let Some(tagger) = &mut self.tagger {
+                tagger.tick(now);
+            }
         }
         self.next_drain
     }
 
     fn finish(&mut self) {
         self.drain();
+        if let Some(tagger) = &mut self.tagger {
+            tagger.keep();
+        }
         // What came since the last line is told now.
         self.trouble.told.ends();
         self.report();

@@ -32,7 +32,7 @@ struct Rig {
 }
 
 fn rig(kind: Kind, by_write: bool) -> Rig {
-    let plan = InterfacePlan { name: NAME.into(), kind, mtu: 9001 };
+    let plan = InterfacePlan { name: NAME.into(), kind, mtu: 9001, tags: None };
     let counters = Arc::new(OutputCounters::default());
     let interface = Interface::open(&plan).unwrap();
     let make = if by_write { TapSink::by_write } else { TapSink::new };

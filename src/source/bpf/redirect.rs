@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn by_filters() {
         let Some(_namespace) = Namespace::enter() else { return };
-        let plan = InterfacePlan { name: "mirror0".into(), kind: Kind::Tap, mtu: 9001 };
+        let plan = InterfacePlan { name: "mirror0".into(), kind: Kind::Tap, mtu: 9001, tags: None };
         let tap = Interface::open(&plan).unwrap();
         let redirect = RedirectPlan { sessions: 10, copy: false, keep: 128 };
         let (program, mut rings) = on_loopback(Some(redirect));
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_filter_that_somebody_took_away_is_there_when_redirection_goes_on() {
         let Some(_namespace) = Namespace::enter() else { return };
-        let plan = InterfacePlan { name: "mirror0".into(), kind: Kind::Tap, mtu: 9001 };
+        let plan = InterfacePlan { name: "mirror0".into(), kind: Kind::Tap, mtu: 9001, tags: None };
         let tap = Interface::open(&plan).unwrap();
         let (program, _rings) = on_loopback(Some(RedirectPlan { sessions: 10, copy: false, keep: 128 }));
         let attach =

@@ -10,7 +10,8 @@ use crate::session::Label;
 fn calling(names: &[(u32, &str)]) -> Arc<Policy> {
     let entries = names.iter().map(|(vni, name)| {
         let vnis = Some(Vni::new(*vni).into_iter().collect());
-        let label = Label { name: Some((*name).into()), description: Some(format!("i-{vni}").into()) };
+        let description = Some(format!("i-{vni}").into());
+        let label = Label { name: Some((*name).into()), description, tag: None };
         let plan = SessionPlan { label, ..SessionPlan::default() };
         Entry { sessions: Match { vnis, ..Match::default() }, plan }
     });

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 fn plan(kind: Kind) -> InterfacePlan {
-    InterfacePlan { name: "mirror0".into(), kind, mtu: 9001 }
+    InterfacePlan { name: "mirror0".into(), kind, mtu: 9001, tags: None }
 }
 
 fn faults() -> Vec<Fault> {

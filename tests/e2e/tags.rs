@@ -1,0 +1,199 @@
+//! Tags tell sessions apart on an interface that they share.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::captures::assert_same;
+use crate::frames;
+use crate::need;
+use crate::netns::{Ip, Pair};
+use crate::process::eventually;
+use crate::replay::replay_all;
+use crate::sensor::{Ended, Setup};
+use crate::suricata::{self, Report, Suricata};
+use crate::tcpdump::Tcpdump;
+
+/// Returns the frame with these bytes behind its addresses.
+fn tagged(frame: &[u8], tag: &[u8]) -> Vec<u8> {
+    [&frame[..12], tag, &frame[12..]].concat()
+}
+
+/// Returns the VNI and the tag of each session in the ledger.
+fn tags(ended: &Ended) -> Vec<(u64, Value)> {
+    let sessions = ended.ledger.0["sessions"].as_array().unwrap();
+    sessions.iter().map(|session| (session["vni"].as_u64().unwrap(), session["tag"].clone())).collect()
+}
+
+#[test]
+fn each_frame_has_the_tag_of_its_session_also_after_a_restart() {
+    if !need::programs(&["tcpdump"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let map = directory.path().join("tags.json");
+    let mut frames = frames::assorted(300);
+    // One that has a tag of its own.
+    frames[7] = tagged(&frames[7], &[0x81, 0, 0, 99]);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    // Another host's session had the last tag of one VLAN, so that the next new one has two.
+    let other = json!({"source": "192.0.2.9", "vni": 1, "tag": [4077]});
+    for (vnis, wanted) in [
+        (&[5, 6][..], &[(5, &[0x81, 0, 0, 1][..]), (6, &[0x81, 0, 0, 2])][..]),
+        (&[6, 5], &[(6, &[0x81, 0, 0, 2]), (5, &[0x81, 0, 0, 1])]),
+        (&[7, 5], &[(7, &[0x88, 0xa8, 0x0f, 0xee, 0x81, 0, 0, 1]), (5, &[0x81, 0, 0, 1])]),
+    ] {
+        if vnis.contains(&7) {
+            let mut listed: Value = serde_json::from_str(&fs::read_to_string(&map).unwrap()).unwrap();
+            listed["tags"].as_array_mut().unwrap().push(other.clone());
+            fs::write(&map, listed.to_string()).unwrap();
+        }
+        let pair = Pair::new(1600);
+        let options = format!("--tap mirror0 --tap-tag session --tag-map {}", map.display());
+        let sensor = Setup::new(&pair.sensor).with(&options).start();
+        let seen = Tcpdump::start(&pair.sensor, "mirror0", "");
+        for vni in vnis {
+            let arguments = format!("--vni {vni} --rate 20000");
+            replay_all(&pair.sender, pair.target(Ip::V4), &[Path::new(&file)], &arguments, frames.len());
+        }
+        let seen = seen.frames();
+        let ended = sensor.stop();
+        ended.assert_all_is_well();
+        ended.ledger.assert_output_closes("mirror0");
+        let all: Vec<_> = wanted.iter().flat_map(|(_, tag)| frames.iter().map(|frame| tagged(frame, tag))).collect();
+        assert_same("tagged", &seen, &all);
+        let vlans = |tag: &[u8]| match tag {
+            [.., 0x0f, 0xee, 0x81, 0, 0, inner] => json!([4078, inner]),
+            [.., vlan] => json!([vlan]),
+            [] => unreachable!(),
+        };
+        for (vni, tag) in tags(&ended) {
+            let (_, wanted) = wanted.iter().find(|(wanted, _)| *wanted == vni).unwrap();
+            assert_eq!(tag, vlans(wanted), "{vni}");
+        }
+    }
+    let listed: Value = serde_json::from_str(&fs::read_to_string(&map).unwrap()).unwrap();
+    let all: Vec<_> = listed["tags"].as_array().unwrap().iter().map(|entry| entry["tag"].clone()).collect();
+    assert_eq!(all, [json!([1]), json!([2]), json!([4077]), json!([4078, 1])]);
+}
+
+/// A conversation of HTTP, up to the request, that asks for `path`.
+fn conversation(path: &str) -> Vec<Vec<u8>> {
+    let segment = |to_server: bool, flags: u8, sequence: u32, acknowledged: u32, payload: &[u8]| {
+        let (client, server) = (([10, 0, 0, 1], 40_000u16), ([10, 0, 0, 2], 80u16));
+        let (from, to) = if to_server { (client, server) } else { (server, client) };
+        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00, 0x45, 0];
+        frame.extend((40 + payload.len() as u16).to_be_bytes());
+        frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+        frame.extend(from.0);
+        frame.extend(to.0);
+        frame.extend(from.1.to_be_bytes());
+        frame.extend(to.1.to_be_bytes());
+        frame.extend(sequence.to_be_bytes());
+        frame.extend(acknowledged.to_be_bytes());
+        frame.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend(payload);
+        frame
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n");
+    let behind = 1001 + request.len() as u32;
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    vec![
+        segment(true, 0x02, 1000, 0, &[]),
+        segment(false, 0x12, 5000, 1001, &[]),
+        segment(true, 0x10, 1001, 5001, &[]),
+        segment(true, 0x18, 1001, 5001, request.as_bytes()),
+        segment(false, 0x18, 5001, behind, answer),
+        segment(true, 0x10, behind, 5001 + answer.len() as u32, &[]),
+    ]
+}
+
+/// Plays the same conversation with other contents in two sessions, step by step in turn, and
+/// returns what Suricata finds by this configuration and these rules.
+fn two_tenants(directory: &Path, options: &str, configuration: &Path, rules: &Path) -> Report {
+    let steps: Vec<[PathBuf; 2]> = conversation("/tenant-a")
+        .into_iter()
+        .zip(conversation("/tenant-b"))
+        .enumerate()
+        .map(|(step, (a, b))| {
+            [("a", a), ("b", b)].map(|(name, frame)| frames::write(directory, &format!("{step}{name}"), &[frame]))
+        })
+        .collect();
+    let pair = Pair::new(1600);
+    let map = directory.join("tags.json");
+    let options = options.replace("MAP", map.to_str().unwrap());
+    let sensor = Setup::new(&pair.sensor).with("--tap mirror0 --no-write --workers 1").with(&options).start();
+    let suricata = Suricata::configured(&pair.sensor, "mirror0", configuration, Some(rules));
+    for step in &steps {
+        for (vni, file) in [1, 2].into_iter().zip(step) {
+            replay_all(&pair.sender, pair.target(Ip::V4), &[file], &format!("--vni {vni}"), 1);
+        }
+    }
+    eventually("Suricata has decoded all", || suricata.packets() >= 2 * steps.len() as u64);
+    let report = suricata.ended();
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    report
+}
+
+const TAGGED: &str = "--tap-tag session --tag-map MAP";
+
+/// Returns what begins so, in how often it was found.
+fn count(report: &Report, begins: &str, with: &str) -> u32 {
+    let fits = |finding: &str| finding.starts_with(begins) && finding.contains(with);
+    report.findings.iter().filter(|(finding, _)| fits(finding)).map(|(_, n)| n).sum()
+}
+
+#[test]
+fn the_same_addresses_in_two_sessions_are_two_flows_for_suricata() {
+    if !need::programs(&["suricata"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let rules = directory.path().join("tenants.rules");
+    let rule = |tenant: &str, sid: u32| {
+        format!("alert http any any -> any any (msg:\"{tenant}\"; http.uri; content:\"{tenant}\"; sid:{sid}; rev:1;)\n")
+    };
+    fs::write(&rules, rule("tenant-a", 101) + &rule("tenant-b", 102)).unwrap();
+    let with = two_tenants(directory.path(), TAGGED, &suricata::configuration(), &rules);
+    let found = |report: &Report| {
+        let alerts = ["tenant-a", "tenant-b"].map(|tenant| count(report, "alert", tenant));
+        (count(report, "flow", "80"), alerts)
+    };
+    assert_eq!(found(&with), (2, [1, 1]), "{with:#?}");
+    for vlan in ["Array [Number(1)]", "Array [Number(2)]"] {
+        assert_eq!(count(&with, "flow", vlan), 1, "{with:#?}");
+    }
+    let without = two_tenants(directory.path(), "", &suricata::configuration(), &rules);
+    let (flows, alerts) = found(&without);
+    assert_eq!(flows, 1, "{without:#?}");
+    assert_ne!(alerts, [1, 1], "two conversations in one are not both seen: {without:#?}");
+}
+
+#[test]
+fn a_rule_for_one_tenant_is_for_one_only() {
+    if !need::programs(&["suricata"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let rule = "alert http any any -> any any (msg:\"asked\"; http.method; content:\"GET\"; sid:103; rev:1;)\n";
+    fs::write(at("one.rules"), rule).unwrap();
+    fs::write(at("two.rules"), rule.replace("GET", "POST")).unwrap();
+    let ours = fs::read_to_string(suricata::configuration()).unwrap();
+    let mut text = ours.clone();
+    text.push_str("\nmulti-detect:\n  enabled: yes\n  selector: vlan\n  loaders: 1\n  tenants:\n");
+    for (id, rules) in [(1, "one.rules"), (2, "two.rules")] {
+        let tenant = format!("%YAML 1.1\n---\nrule-files:\n  - {}\n", at(rules).display());
+        fs::write(at(&format!("tenant-{id}.yaml")), tenant).unwrap();
+        text.push_str(&format!("    - {{ id: {id}, yaml: {} }}\n", at(&format!("tenant-{id}.yaml")).display()));
+    }
+    text.push_str("  mappings:\n    - { vlan-id: 1, tenant-id: 1 }\n    - { vlan-id: 2, tenant-id: 2 }\n");
+    fs::write(at("suricata.yaml"), text).unwrap();
+    fs::write(at("none.rules"), "").unwrap();
+    let report = two_tenants(directory.path(), TAGGED, &at("suricata.yaml"), &at("none.rules"));
+    assert_eq!(count(&report, "flow", "80"), 2, "{report:#?}");
+    assert_eq!(count(&report, "alert", "asked"), 1, "{report:#?}");
+    assert_eq!(count(&report, "alert", "Array [Number(1)]"), 1, "{report:#?}");
+}
