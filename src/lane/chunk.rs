@@ -110,7 +110,7 @@ impl Chunk {
     }
 
     /// Appends a frame that [`Chunk::fits`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
         // A chunk is below 4 GiB, so its offsets fit.
         #[allow(clippy::cast_possible_truncation)]
