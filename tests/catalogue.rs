@@ -50,6 +50,8 @@ fn generated() -> String {
     text += "\n";
     text += &table("Sessions beyond the limit", "overflow.", sensor.overflow.shown());
     text += "\n";
+    text += &table("Sessions that have expired", "expired.", sensor.expired.shown());
+    text += "\n";
     text += &table("Each output", "outputs.NAME.", output.shown().into_iter().chain(output.gauge()));
     text += "\n";
     let moves: Vec<_> = output.readings().into_iter().filter(|reading| reading.facts.moves.is_some()).collect();

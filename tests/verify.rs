@@ -33,6 +33,7 @@ fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
         let capture = Capture {
             path: format!("overflow/{name}.pcap"),
             name: None,
+            tag: None,
             session: None,
             first: Timestamp::from_ns(1),
             last: Timestamp::from_ns(2),

@@ -10,7 +10,7 @@ use crate::evidence::names::Names;
 use crate::evidence::{Capture, FileHash};
 use crate::ledger::OutputDrop;
 use crate::record::Timestamp;
-use crate::session::Session;
+use crate::session::{Session, Tag};
 use crate::storage::{Changed, Identity, Storage, changed};
 
 /// Number of a file among those that this process writes.
@@ -69,6 +69,8 @@ pub(crate) struct Closed {
     pub file: Identity,
     /// The session whose frames it has; none for the sessions beyond the limit.
     pub session: Option<Session>,
+    /// The tag that the session has on interfaces.
+    pub tag: Option<Tag>,
     /// The earliest and the latest receive time of a frame.
     pub span: (Timestamp, Timestamp),
     /// Frames in it.

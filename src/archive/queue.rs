@@ -183,6 +183,7 @@ impl Queue {
         Ok(Capture {
             session: closed.session,
             name: names::given(&path).map(str::to_owned),
+            tag: closed.tag,
             path,
             first,
             last,

@@ -192,6 +192,10 @@ pub struct RunArgs {
     /// file.
     #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = Sessions::default().max, value_parser = number::<u32, 1, 65_536>)]
     pub max_sessions: u32,
+    /// A mirror session that sends nothing for this long is forgotten: its file is completed, and
+    /// another can take its place among --max-sessions.
+    #[arg(help_heading = RECEIVING, long, value_name = "TIME", default_value_t = Sessions::default().idle)]
+    pub session_idle: Span,
     /// Keep only these VNIs, as 100,200-299; others are counted as `unselected`.
     #[arg(help_heading = RECEIVING, long, value_name = "N|A-B,...", value_delimiter = ',', allow_hyphen_values = true, value_parser = sessions::vni)]
     pub vni: Vec<Item<VniRange>>,

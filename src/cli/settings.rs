@@ -32,6 +32,7 @@ impl RunArgs {
             },
             sessions: Sessions {
                 max: self.max_sessions,
+                idle: self.session_idle,
                 vni: self.vni.clone(),
                 from: self.from.clone(),
                 allow: self.allow.clone(),
@@ -190,6 +191,7 @@ mod tests {
         ("--receive-buffer 1MiB", &[]),
         ("--reserved-bits reject", &[]),
         ("--max-sessions 5", &[]),
+        ("--session-idle 1h", &[]),
         ("--vni 5", &[]),
         ("--from 10.0.0.7", &[]),
         ("--allow list", &[]),

@@ -47,6 +47,7 @@ keys! {
     RECEIVE_BUFFER "receive.buffer" "--receive-buffer"
     RESERVED_BITS "receive.reserved_bits" "--reserved-bits"
     MAX_SESSIONS "sessions.max" "--max-sessions"
+    SESSION_IDLE "sessions.idle" "--session-idle"
     VNI "sessions.vni" "--vni"
     FROM "sessions.from" "--from"
     ALLOW "sessions.allow" "--allow"

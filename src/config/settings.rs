@@ -103,6 +103,8 @@ impl Default for Receive {
 pub struct Sessions {
     /// The most sessions that are told apart.
     pub max: u32,
+    /// The time after which a session that sends nothing is forgotten.
+    pub idle: Span,
     /// VNIs that are kept; none stands for all.
     pub vni: Vnis,
     /// Sources that are kept; none stands for all.
@@ -115,7 +117,14 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { max: 1024, vni: Vec::new(), from: Vec::new(), allow: None, tag_map: "./vxtap-tags.json".into() }
+        Self {
+            max: 1024,
+            idle: Span::from_secs(24 * 3600),
+            vni: Vec::new(),
+            from: Vec::new(),
+            allow: None,
+            tag_map: "./vxtap-tags.json".into(),
+        }
     }
 }
 

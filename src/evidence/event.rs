@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::digest::Digest;
 use super::file_hash::{Blake3, FileHash, Hashes, optional};
 use crate::record::Timestamp;
-use crate::session::Session;
+use crate::session::{Session, Tag};
 
 /// A complete capture file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +22,9 @@ pub struct Capture {
     /// The name that people gave the session, as the path has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The tag that the session has on interfaces where sessions are told apart by tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
     /// Earliest receive time of a frame.
     pub first: Timestamp,
     /// Latest receive time of a frame.
@@ -152,6 +155,7 @@ struct Fields<'a> {
     session: Option<Session>,
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
+    tag: Option<Tag>,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
     frames: Option<u64>,
@@ -203,6 +207,7 @@ impl Fields<'_> {
             path: self.path()?,
             session: self.session,
             name: self.name.take().map(Cow::into_owned),
+            tag: self.tag,
             first: need(self.first, "first")?,
             last: need(self.last, "last")?,
             frames: need(self.frames, "frames")?,

@@ -1,5 +1,7 @@
 //! A chunk is a fixed buffer of many records.
 
+use std::sync::Arc;
+
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 
@@ -47,6 +49,15 @@ pub struct Chunk {
     runs: Vec<Run>,
     frames: u32,
     losses: Vec<Loss>,
+    forget: Option<Arc<Forget>>,
+}
+
+/// Sessions that are forgotten: after this no frame comes that has one of these numbers, from the
+/// lane that says so. When all have let go of it, the numbers are free.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forget {
+    /// The numbers.
+    pub sessions: Box<[SessionId]>,
 }
 
 impl Chunk {
@@ -59,12 +70,24 @@ impl Chunk {
             runs: Vec::with_capacity(CHUNK_RUNS),
             frames: 0,
             losses: Vec::new(),
+            forget: None,
         }
+    }
+
+    /// Makes a chunk without room, that tells which sessions are forgotten, and of losses.
+    pub(super) fn only_forgets(lane: u16, losses: Vec<Loss>, forget: Arc<Forget>) -> Self {
+        Self { forget: Some(forget), ..Self::only_losses(lane, losses) }
+    }
+
+    /// Returns the sessions that are forgotten.
+    #[must_use]
+    pub(crate) fn forget(&self) -> Option<&Arc<Forget>> {
+        self.forget.as_ref()
     }
 
     /// Makes a chunk without room, that only tells of losses.
     pub(super) fn only_losses(lane: u16, losses: Vec<Loss>) -> Self {
-        Self { lane, records: Vec::new(), runs: Vec::new(), frames: 0, losses }
+        Self { lane, records: Vec::new(), runs: Vec::new(), frames: 0, losses, forget: None }
     }
 
     /// Says what was lost before the first record of this chunk.

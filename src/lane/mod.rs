@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 pub use chunk::Chunk;
-pub(crate) use chunk::{CHUNK_MEMORY, Run};
+pub(crate) use chunk::{CHUNK_MEMORY, Forget, Run};
 
 use self::losses::Losses;
 use self::waiting::Waiting;
@@ -109,7 +109,9 @@ impl Inbox {
         if let Some(waiting) = self.waiting.get(number).filter(|_| !chunk.is_empty()) {
             waiting.taken();
         }
-        Arc::new(Lent { chunk, lane: self.returns.get(number).cloned() })
+        // One that only tells something is none of the lane's.
+        let lane = self.returns.get(number).filter(|_| chunk.forget().is_none()).cloned();
+        Arc::new(Lent { chunk, lane })
     }
 
     /// Returns how far the sink is behind, in thousandths. That is the share of its chunks that the
@@ -163,9 +165,9 @@ impl Drop for Lent {
 /// Makes the lanes of one output, one for each set of counters, and the inbox that they lead to.
 #[must_use]
 pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, Inbox) {
-    // There is room for every chunk, and for what each lane has to tell at its end, so that a send
-    // never finds the queue full.
-    let (full_sender, full) = bounded((plan.chunks + 1) * counters.len());
+    // There is room for every chunk, and for what each lane has to tell of forgotten sessions and
+    // at its end, so that a send never finds the queue full.
+    let (full_sender, full) = bounded((plan.chunks + 2) * counters.len());
     let waiting: Vec<_> = counters.iter().map(|_| Arc::new(Waiting::new(plan.chunks))).collect();
     let (lanes, returns) = (0..)
         .zip(counters)
@@ -277,6 +279,13 @@ impl Lane {
     /// Tells the sink of which session those frames were that [`Lane::no_room`] has counted.
     pub(crate) fn tell(&mut self, session: SessionId, frames: u64) {
         self.losses.add(session, frames);
+    }
+
+    /// Tells the sink that sessions are forgotten, behind all frames that they had.
+    pub(crate) fn forget(&mut self, forget: Arc<Forget>) {
+        self.hand_over();
+        // Nobody listens where the output's thread has ended.
+        let _ = self.full.try_send(Chunk::only_forgets(self.number, self.losses.take(), forget));
     }
 
     /// Returns the current chunk if a frame of `length` fits, else the next.

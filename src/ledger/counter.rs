@@ -26,6 +26,11 @@ impl Counter {
         self.add(n.saturating_sub(self.0.load(Ordering::Relaxed)));
     }
 
+    /// Begins anew at zero. Only what is counted elsewhere from then on does so.
+    pub(super) fn begin_anew(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
     /// The value.
     #[inline]
     #[must_use]

@@ -191,6 +191,8 @@ counters! {
         overflow: OverflowCounters;
         /// The counters of each other session.
         sessions: Arc<SessionCounts>;
+        /// The counters of sessions that have expired.
+        expired: ExpiredCounters;
         /// The counters of duplicates by their pair of sessions.
         duplicates: Pairs;
     }
@@ -242,6 +244,19 @@ counters! {
             .right(&[Equation::Sessions])
             .row_if_any(140, "overflow", "of sessions beyond --max-sessions")
             .warning("frames of sessions beyond --max-sessions go to the overflow file");
+        /// Bytes of these frames as they arrived.
+        bytes: Counter = BYTES;
+    }
+}
+
+counters! {
+    /// The counters of what one worker received from sessions that have expired since
+    /// (`--session-idle`).
+    pub struct ExpiredCounters, added up: Expired {
+        /// Frames of sessions that sent none for so long that they were forgotten.
+        frames: Counter = FRAMES
+            .right(&[Equation::Sessions])
+            .row_if_any(145, "expired", "of sessions that sent no more (--session-idle)");
         /// Bytes of these frames as they arrived.
         bytes: Counter = BYTES;
     }
@@ -374,6 +389,12 @@ impl serde::Serialize for WorkerTotals {
 impl serde::Serialize for OutputTotals {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Object { readings: &self.readings(), in_flight: self.in_flight() }.serialize(serializer)
+    }
+}
+
+impl serde::Serialize for Expired {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Object { readings: &self.readings(), in_flight: 0 }.serialize(serializer)
     }
 }
 

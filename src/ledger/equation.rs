@@ -49,7 +49,8 @@ impl Snapshot {
     pub fn terms(&self) -> Vec<Reading> {
         let overflow = self.overflow.shown().into_iter().map(|reading| Reading { group: Some("overflow"), ..reading });
         let sessions = frames_of_sessions(self.sessions.iter().map(|session| session.frames).sum());
-        self.datagrams.shown().into_iter().chain(overflow).chain([sessions]).collect()
+        let expired = self.expired.shown().into_iter().map(|reading| Reading { group: Some("expired"), ..reading });
+        self.datagrams.shown().into_iter().chain(overflow).chain(expired).chain([sessions]).collect()
     }
 
     /// Checks the equations, which hold when the sensor has ended.

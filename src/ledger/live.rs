@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::counters::WorkerCounters;
+use super::catalogue::Cell;
+use super::counted::Counted;
+use super::counters::{ExpiredCounters, WorkerCounters};
 use super::outputs::Outputs;
 use super::sessions::SessionTotals;
 use crate::session::{Label, Session};
@@ -25,16 +27,18 @@ impl Ledger {
     }
 
     /// Returns what the workers counted by session, in the order of the sessions, as long as the
-    /// sensor runs and afterwards. `named` are the sessions with their labels in the order of
-    /// their numbers, from 1.
+    /// sensor runs and afterwards. `named` are the sessions with their numbers and labels.
     #[must_use]
-    pub(crate) fn sessions(&self, named: impl IntoIterator<Item = (Session, Label)>) -> Vec<SessionTotals> {
-        let of = |(number, (session, label)): (usize, (Session, Label))| {
+    pub(crate) fn sessions(&self, named: impl IntoIterator<Item = (usize, Session, Label)>) -> Counted {
+        // What a session that expires has counted goes from its cells to these: it is not read
+        // twice.
+        let expired = ExpiredCounters::sum(&self.workers.iter().map(|worker| &worker.expired).collect::<Vec<_>>());
+        let of = |(number, session, label)| {
             let counted = self.workers.iter().filter_map(|worker| worker.sessions.totals(number, session));
             counted.reduce(|sum, more| sum.add(&more)).map(|totals| SessionTotals { label, ..totals })
         };
-        let mut sessions: Vec<_> = (1..).zip(named).filter_map(of).collect();
+        let mut sessions: Vec<_> = named.into_iter().filter_map(of).collect();
         sessions.sort_unstable_by_key(|totals| totals.session);
-        sessions
+        Counted { sessions, expired }
     }
 }

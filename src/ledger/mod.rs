@@ -14,6 +14,7 @@
 
 mod busiest;
 mod catalogue;
+mod counted;
 mod counter;
 mod counters;
 mod equation;

@@ -13,6 +13,8 @@ use crate::session::Session;
 
 /// Pairs that a worker has room for.
 const MOST: usize = 1024;
+/// The number of a pair that stands for none any more.
+const GONE: u64 = u64::MAX;
 
 /// Two sessions of a group, of which one delivered packets that the other had delivered before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -77,6 +79,17 @@ impl Pairs {
         }
     }
 
+    /// Forgets the numbers of which this is true, so that they can stand for other pairs. What was
+    /// counted stays. The thread that adds calls this.
+    pub(crate) fn forget(&self, is_gone: impl Fn(u64) -> bool) {
+        for slot in self.slots.get().into_iter().flatten() {
+            let key = slot.key.load(Ordering::Relaxed);
+            if key != 0 && is_gone(key) {
+                slot.key.store(GONE, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Adds up what several have counted, in the order of the pairs.
     pub(crate) fn of<'a>(all: impl Iterator<Item = &'a Pairs>) -> Vec<PairFrames> {
         let slots = all.filter_map(|pairs| pairs.slots.get()).flatten();
@@ -124,6 +137,20 @@ mod tests {
             sums.iter().map(|sum| (&*sum.pair.group, sum.frames)).collect::<Vec<_>>(),
             [("other", 1), ("tenant", 3), ("tenant", 1)]
         );
+    }
+
+    #[test]
+    fn a_number_that_is_forgotten_stands_for_another_pair() {
+        let (pairs, group) = (Pairs::default(), "tenant".into());
+        pairs.add(&group, 9, || pair(1, 2));
+        pairs.add(&group, 7, || pair(1, 3));
+        pairs.forget(|number| number == 9);
+        pairs.add(&group, 9, || pair(4, 5));
+        pairs.add(&group, 7, || pair(6, 7));
+        let sums = Pairs::of(std::iter::once(&pairs));
+        let sums: Vec<_> =
+            sums.iter().map(|sum| (sum.pair.first.vni.get(), sum.pair.second.vni.get(), sum.frames)).collect();
+        assert_eq!(sums, [(1, 2, 1), (1, 3, 2), (4, 5, 1)]);
     }
 
     #[test]

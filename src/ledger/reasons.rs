@@ -58,7 +58,7 @@ reasons! {
         Rule = "rule",
         /// A filter expression, of the session or of the output, does not match.
         Expression = "expression",
-        /// The packet came before, by this session or another of its group.
+        /// Another session of the group had delivered the packet before.
         Duplicate = "duplicate",
         /// The packet is beyond what is kept of its flow.
         Cutoff = "cutoff",

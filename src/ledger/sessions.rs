@@ -117,6 +117,32 @@ impl SessionCounts {
         block.get(cells)
     }
 
+    /// Returns the cells of the session of this number, if they were needed so far.
+    fn cells(&self, number: usize) -> Option<&SessionCells> {
+        if number < FIRST {
+            return self.first.get(number + EDGE);
+        }
+        let (block, cells) = Seat::of(number).later();
+        self.later.get(block)?.get()?.get(cells)
+    }
+
+    /// Forgets what was counted of the session of this number, and returns it: frames and bytes.
+    pub(crate) fn forget(&self, number: usize) -> (u64, u64) {
+        let Some(cells) = self.cells(number) else { return (0, 0) };
+        let counted = (cells.frames.get(), cells.bytes.get());
+        cells.frames.begin_anew();
+        cells.bytes.begin_anew();
+        cells.first.set(0);
+        cells.last.set(0);
+        counted
+    }
+
+    /// Returns the time of the last frame of the session of this number; none where there was none.
+    pub(crate) fn last(&self, number: usize) -> Option<Timestamp> {
+        let last = Timestamp::from_ns(self.cells(number)?.last.get());
+        Some(last).filter(|last| last.ns() > 0)
+    }
+
     #[cold]
     fn make(block: &OnceLock<Box<[SessionCells]>>, number: usize) -> &[SessionCells] {
         block.get_or_init(|| (0..(FIRST << number) + 2 * EDGE).map(|_| SessionCells::default()).collect())
@@ -124,12 +150,7 @@ impl SessionCounts {
 
     /// Returns what was counted of `session`, which has this number; none where nothing was.
     pub(super) fn totals(&self, number: usize, session: Session) -> Option<SessionTotals> {
-        let cells = if number < FIRST {
-            self.first.get(number + EDGE)?
-        } else {
-            let (block, cells) = Seat::of(number).later();
-            self.later.get(block)?.get()?.get(cells)?
-        };
+        let cells = self.cells(number)?;
         let frames = Some(cells.frames.get()).filter(|frames| *frames > 0)?;
         let (first, last) = (Timestamp::from_ns(!cells.first.get()), Timestamp::from_ns(cells.last.get()));
         let label = Label::default();

@@ -30,7 +30,8 @@ use serde::Serialize;
 
 use super::busiest::{Busiest, VniFrames};
 use super::catalogue::Cell;
-use super::counters::{OutputTotals, Overflow, OverflowCounters, WorkerCounters, WorkerTotals};
+use super::counted::Counted;
+use super::counters::{Expired, OutputTotals, Overflow, OverflowCounters, WorkerCounters, WorkerTotals};
 use super::live::Ledger;
 use super::outputs::Partly;
 use super::pairs::{PairFrames, Pairs};
@@ -59,6 +60,9 @@ pub struct Snapshot {
     pub partly: BTreeMap<String, Partly>,
     /// The mirror sessions in the order of source and VNI.
     pub sessions: Vec<SessionTotals>,
+    /// Counts of what came from sessions that have expired.
+    #[serde(skip_serializing_if = "is_none")]
+    pub expired: Expired,
     /// Counts of what came from sessions beyond the limit.
     pub overflow: Overflow,
     /// The duplicates by the two sessions that delivered them.
@@ -66,11 +70,16 @@ pub struct Snapshot {
     pub duplicates: Vec<PairFrames>,
 }
 
+fn is_none(expired: &Expired) -> bool {
+    *expired == Expired::default()
+}
+
 impl Snapshot {
     /// Adds up the counters of `ledger`; `sessions` is what the workers counted per session, in the
     /// order of source and VNI.
     #[must_use]
-    pub fn of(ledger: &Ledger, started: Timestamp, sessions: Vec<SessionTotals>) -> Self {
+    pub fn of(ledger: &Ledger, started: Timestamp, sessions: impl Into<Counted>) -> Self {
+        let Counted { sessions, expired } = sessions.into();
         let (mut outputs, mut partly) = (BTreeMap::new(), BTreeMap::new());
         for (name, (totals, part)) in ledger.outputs.sums() {
             partly.extend(part.map(|part| (name.clone(), part)));
@@ -82,7 +91,19 @@ impl Snapshot {
         let unselected_vnis = Busiest::of(workers.iter().map(|worker| &worker.unselected_vnis));
         let duplicates = Pairs::of(workers.iter().map(|worker| &worker.duplicates));
         let (version, ended) = (env!("CARGO_PKG_VERSION"), Timestamp::now());
-        Self { version, started, ended, datagrams, unselected_vnis, outputs, partly, sessions, overflow, duplicates }
+        Self {
+            version,
+            started,
+            ended,
+            datagrams,
+            unselected_vnis,
+            outputs,
+            partly,
+            sessions,
+            expired,
+            overflow,
+            duplicates,
+        }
     }
 
     /// Makes the moves from one counter to another: the ledger of a sensor that has ended.

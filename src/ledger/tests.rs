@@ -275,7 +275,8 @@ fn a_snapshot_of_a_running_sensor_has_nothing_twice_and_no_counter_falls() {
     ledger.outputs.push(output);
     let named = || {
         (1..=4)
-            .map(|vni| (Session::vxlan(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), Vni::new(vni).unwrap()), Label::default()))
+            .map(|vni| (vni, Session::vxlan(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), Vni::new(vni).unwrap())))
+            .map(|(vni, session)| (vni as usize, session, Label::default()))
     };
     let look = || Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(named()));
     let stop = AtomicBool::new(false);

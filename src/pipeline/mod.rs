@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -166,6 +167,7 @@ impl Pipeline {
             gate,
             sinks,
             retiring: Vec::new(),
+            leaving: None,
             redirected: redirected.map(|output| output.name.clone()),
             failures: Vec::new(),
         };
@@ -180,6 +182,15 @@ impl Pipeline {
     /// worker stalls now: it makes the change when it goes on.
     pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
         self.live.apply(changes)
+    }
+
+    /// Forgets sessions that have sent nothing for `idle`: one step of it. Returns whether there is
+    /// another.
+    ///
+    /// # Errors
+    /// A worker stalls. Nothing is lost by it.
+    pub(crate) fn expire(&mut self, idle: Duration) -> Result<bool, ChangeError> {
+        self.live.expire(idle)
     }
 
     /// Returns the sessions that are allowed.

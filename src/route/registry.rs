@@ -1,23 +1,27 @@
 //! All workers share one registry of sessions.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::SessionId;
 use super::policy::Policy;
 use super::tags::Tags;
+use crate::record::Timestamp;
 use crate::session::{Label, Session, Tag};
 
 /// A registry gives sessions their numbers, up to a limit. It is locked only when a session is seen
-/// first, or named.
+/// first, named, or forgotten.
 #[derive(Debug)]
 pub struct Registry {
     limit: u32,
-    /// The length of `sessions`, by which a worker sees without the lock whether there is anything
-    /// new.
+    /// Sessions that have a number.
     count: AtomicU32,
+    /// How often a number was given, by which a worker sees without the lock whether there is
+    /// anything new.
+    given: AtomicU64,
     /// The number of times that sessions were given other labels.
     labelled: AtomicU32,
     sessions: Mutex<Sessions>,
@@ -27,9 +31,16 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Sessions {
-    /// Session number n is at n - 1.
-    all: Vec<Registered>,
+    /// Session number n is at n - 1; none where the number is free.
+    all: Vec<Option<Registered>>,
+    /// Numbers that are free again.
+    free: Vec<SessionId>,
     ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
+    /// The sessions in the order in which they got their numbers, as far as a worker may not have
+    /// taken them over.
+    given: VecDeque<(SessionId, Session)>,
+    /// How often a number was given before these.
+    taken_over: u64,
     /// The tags of sessions, where they have some.
     tags: Option<Tags>,
 }
@@ -41,6 +52,10 @@ struct Registered {
     /// The port that its first datagram came to.
     port: u16,
     label: Label,
+    /// The time at which it got its number.
+    since: Timestamp,
+    /// True while workers forget it. One that sees it again meanwhile has it stay.
+    leaves: bool,
 }
 
 impl Registry {
@@ -50,6 +65,7 @@ impl Registry {
         Self {
             limit,
             count: AtomicU32::new(0),
+            given: AtomicU64::new(0),
             labelled: AtomicU32::new(0),
             sessions: Mutex::default(),
             kept: Mutex::default(),
@@ -86,42 +102,105 @@ impl Registry {
         Ok(())
     }
 
-    /// Returns the most sessions that there can be.
+    /// Says whether no session can get a number.
     #[must_use]
-    pub(crate) fn limit(&self) -> u32 {
-        self.limit
+    pub(super) fn is_full(&self) -> bool {
+        self.count.load(Ordering::Acquire) >= self.limit
     }
 
-    /// Returns how many sessions were seen so far.
+    /// Returns how many sessions have a number.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// Returns how often a number was given so far.
+    #[must_use]
+    pub(crate) fn given(&self) -> u64 {
+        self.given.load(Ordering::Acquire)
     }
 
     /// Returns the number of `session`, a new one where it is not known; none at the limit. A new
     /// one has the label that `policy` has for it, by the `port` that its datagram came to.
     pub(super) fn register(&self, session: Session, port: u16, policy: &Policy) -> Option<SessionId> {
         let mut sessions = self.lock();
-        if let Some(id) = sessions.ids.get(&session) {
-            return Some(*id);
+        if let Some(id) = sessions.ids.get(&session).copied() {
+            // Workers that have forgotten it take it over again.
+            if sessions.of(id).is_some_and(|known| std::mem::take(&mut known.leaves)) {
+                sessions.given.push_back((id, session));
+                self.given.fetch_add(1, Ordering::Release);
+            }
+            return Some(id);
         }
         let count = self.count.load(Ordering::Relaxed);
         if count >= self.limit {
             return None;
         }
-        let id = SessionId(count + 1);
         let tag = sessions.tags.as_mut().map(|tags| tags.of(session));
         let label = Label { tag, ..policy.plan_of(&session, port).label.clone() };
-        sessions.all.push(Registered { session, port, label });
+        let registered = Some(Registered { session, port, label, since: Timestamp::now(), leaves: false });
+        let id = match sessions.free.pop() {
+            Some(id) => id,
+            None => SessionId(u32::try_from(sessions.all.len()).ok()?.checked_add(1)?),
+        };
+        match sessions.all.get_mut(id.index().checked_sub(1)?) {
+            Some(place) => *place = registered,
+            None => sessions.all.push(registered),
+        }
         sessions.ids.insert(session, id);
+        sessions.given.push_back((id, session));
         self.count.store(count + 1, Ordering::Release);
+        self.given.fetch_add(1, Ordering::Release);
         Some(id)
+    }
+
+    /// Says of which sessions workers are to forget the numbers: those that got theirs before
+    /// `before`, and of which `is_idle` is true. They keep their numbers until
+    /// [`Registry::free`].
+    #[must_use]
+    pub(crate) fn let_go(&self, before: Timestamp, is_idle: impl Fn(SessionId) -> bool) -> Vec<SessionId> {
+        let mut sessions = self.lock();
+        let mut leaving = Vec::new();
+        for (id, known) in (1..).map(SessionId).zip(&mut sessions.all) {
+            if let Some(known) = known.as_mut().filter(|known| known.since < before && is_idle(id)) {
+                known.leaves = true;
+                leaving.push(id);
+            }
+        }
+        leaving
+    }
+
+    /// Returns those of these sessions that are still to be forgotten: none saw them again.
+    #[must_use]
+    pub(super) fn leaving(&self, sessions: &[SessionId]) -> HashSet<SessionId, foldhash::fast::RandomState> {
+        let mut known = self.lock();
+        sessions.iter().copied().filter(|id| known.of(*id).is_some_and(|known| known.leaves)).collect()
+    }
+
+    /// Frees the numbers of these sessions, unless one was seen again since it was let go. Called
+    /// when nobody has anything of them any more, and all workers have taken over what was given
+    /// until `taken_over`. Returns how many are free.
+    pub(crate) fn free(&self, leaving: &[SessionId], taken_over: u64) -> usize {
+        let mut sessions = self.lock();
+        let mut freed = 0;
+        for id in leaving {
+            let place = id.index().checked_sub(1).and_then(|place| sessions.all.get_mut(place));
+            let Some(known) = place.and_then(|place| place.take_if(|known| known.leaves)) else { continue };
+            sessions.ids.remove(&known.session);
+            sessions.free.push(*id);
+            freed += 1;
+            self.count.fetch_sub(1, Ordering::Release);
+        }
+        while sessions.taken_over < taken_over && sessions.given.pop_front().is_some() {
+            sessions.taken_over += 1;
+        }
+        freed
     }
 
     /// Gives all sessions the labels that `policy` has for them. Called when all workers have the
     /// policy: one that does not may give a new session the label of before.
     pub fn relabel(&self, policy: &Policy) {
-        for Registered { session, port, label } in &mut self.lock().all {
+        for Registered { session, port, label, .. } in self.lock().all.iter_mut().flatten() {
             *label = Label { tag: label.tag, ..policy.plan_of(session, *port).label.clone() };
         }
         self.labelled.fetch_add(1, Ordering::Release);
@@ -138,33 +217,43 @@ impl Registry {
     #[must_use]
     pub(crate) fn label(&self, id: SessionId) -> Label {
         let place = id.index().checked_sub(1);
-        place.and_then(|place| Some(self.lock().all.get(place)?.label.clone())).unwrap_or_default()
+        place.and_then(|place| Some(self.lock().all.get(place)?.as_ref()?.label.clone())).unwrap_or_default()
     }
 
-    /// Returns all sessions with their labels, in the order of their numbers.
+    /// Returns all sessions with their numbers and labels, in the order of their numbers.
     #[must_use]
-    pub(crate) fn sessions(&self) -> Vec<(Session, Label)> {
-        self.lock().all.iter().map(|known| (known.session, known.label.clone())).collect()
-    }
-
-    /// Returns the sessions after the first `known`, in their order. They are copied, so that
-    /// nobody waits for what the caller does with them.
-    #[must_use]
-    pub(crate) fn since(&self, known: u32) -> Vec<(SessionId, Session)> {
+    pub(crate) fn sessions(&self) -> Vec<(usize, Session, Label)> {
         let sessions = self.lock();
-        let all = sessions.all.iter().map(|known| known.session);
-        (1..).map(SessionId).zip(all).skip(known as usize).collect()
+        let known = (1..).zip(&sessions.all).filter_map(|(number, known)| Some((number, known.as_ref()?)));
+        known.map(|(number, known)| (number, known.session, known.label.clone())).collect()
+    }
+
+    /// Returns the sessions that got a number after the first `known` times, in that order, and how
+    /// often one was given by then. They are copied, so that nobody waits for what the caller does
+    /// with them.
+    #[must_use]
+    pub(crate) fn since(&self, known: u64) -> (Vec<(SessionId, Session)>, u64) {
+        let sessions = self.lock();
+        let skip = usize::try_from(known.saturating_sub(sessions.taken_over)).unwrap_or(usize::MAX);
+        let new = sessions.given.iter().copied().skip(skip).collect();
+        (new, sessions.taken_over + sessions.given.len() as u64)
     }
 
     /// Returns the session of number `id`; none for the overflow session.
     #[must_use]
     pub(crate) fn session(&self, id: SessionId) -> Option<Session> {
-        Some(self.lock().all.get(id.index().checked_sub(1)?)?.session)
+        Some(self.lock().all.get(id.index().checked_sub(1)?)?.as_ref()?.session)
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         // Every change is complete before the next that could panic, so a poisoned lock still
         // guards whole data.
         self.sessions.lock()
+    }
+}
+
+impl Sessions {
+    fn of(&mut self, id: SessionId) -> Option<&mut Registered> {
+        self.all.get_mut(id.index().checked_sub(1)?)?.as_mut()
     }
 }

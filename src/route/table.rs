@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::policy::{PlanNumber, Policy};
 use super::{Registry, SessionId};
@@ -22,10 +22,12 @@ const REMEMBERED: usize = 256;
 #[derive(Debug)]
 pub struct SessionTable {
     registry: Arc<Registry>,
-    /// Sessions taken over from the registry so far.
-    known: u32,
+    /// How often the registry had given a number when its sessions were taken over last.
+    known: u64,
     /// Entries have 32 bytes. What is in them besides costs cache lines where sessions mix.
     ids: HashMap<Words, SessionId, foldhash::fast::RandomState>,
+    /// Sessions that were forgotten last: they may have their numbers yet.
+    forgotten: HashSet<Words, foldhash::fast::RandomState>,
     /// The session of the frame before: mirror traffic comes in trains.
     last: Last,
     /// The counts of the frames, by the session's number.
@@ -77,6 +79,7 @@ impl SessionTable {
             registry,
             known: 0,
             ids: HashMap::default(),
+            forgotten: HashSet::default(),
             last: Last::none(),
             counts: Arc::default(),
             plans: Plans::of(Arc::default()),
@@ -164,7 +167,8 @@ impl SessionTable {
         if self.plans.is_plain {
             return Seen { id: self.first_sight(session, port), plan: PlanNumber::PLAIN };
         }
-        if let Some(plan) = self.plans.remembered(&words, port) {
+        let remembered = self.plans.remembered(&words, port);
+        if let Some(plan) = remembered.filter(|plan| *plan == PlanNumber::DROP || self.is_beyond_the_limit(&words)) {
             return Seen { id: SessionId::OVERFLOW, plan };
         }
         let plan = self.plans.policy.number_of(session, port);
@@ -179,15 +183,54 @@ impl SessionTable {
     /// Has a session numbered, and takes over those that other workers saw first.
     #[cold]
     fn first_sight(&mut self, session: &Session, port: u16) -> SessionId {
-        if self.known == self.registry.limit() {
+        if self.is_beyond_the_limit(&session.words()) {
             return SessionId::OVERFLOW;
         }
         let id = self.registry.register(*session, port, &self.plans.policy);
-        for (id, session) in self.registry.since(self.known) {
+        self.take_over();
+        // One that was forgotten here, and not everywhere, has the number that it had.
+        if let Some(id) = id {
             self.ids.insert(session.words(), id);
         }
-        self.known = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         id.unwrap_or(SessionId::OVERFLOW)
+    }
+
+    /// Says whether a session that is not in this table is beyond the limit.
+    fn is_beyond_the_limit(&self, words: &Words) -> bool {
+        // In this order: a number that is given after the first look shows in the second.
+        self.registry.is_full() && self.known == self.registry.given() && !self.forgotten.contains(words)
+    }
+
+    /// Takes over the sessions that got a number since the last time.
+    fn take_over(&mut self) {
+        let (new, known) = self.registry.since(self.known);
+        self.ids.extend(new.into_iter().map(|(id, session)| (session.words(), id)));
+        self.known = known;
+    }
+
+    /// Forgets sessions, unless another worker has seen them again. Their frames so far count as
+    /// those of expired ones, which `expired` hears of: frames and bytes.
+    pub(crate) fn forget(&mut self, sessions: &[SessionId], mut expired: impl FnMut(u64, u64)) {
+        self.look_again();
+        self.take_over();
+        let leaving = self.registry.leaving(sessions);
+        self.forgotten.clear();
+        self.forgotten.extend(self.ids.extract_if(|_, id| leaving.contains(id)).map(|(words, _)| words));
+        for id in &leaving {
+            let (frames, bytes) = self.counts.forget(id.index());
+            if frames > 0 {
+                expired(frames, bytes);
+            }
+            if let Some(plan) = self.plans.numbered.get_mut(id.index()) {
+                *plan = None;
+            }
+        }
+    }
+
+    /// Looks up the session of the next frame again, whatever the last was: it may have got a
+    /// number, or lost it.
+    pub(crate) fn look_again(&mut self) {
+        self.last = Last::none();
     }
 }
 
@@ -313,6 +356,49 @@ mod tests {
         let sessions = totals();
         let got: Vec<_> = sessions.iter().map(|s| (s.session.vni.get(), s.frames, s.bytes, s.first, s.last)).collect();
         assert_eq!(got, [(1, 5, 250, at(5), at(30)), (2, 1, 60, at(7), at(9)), (3, 1, 60, at(1), at(1))]);
+    }
+
+    fn let_go(registry: &Registry) -> Vec<SessionId> {
+        registry.let_go(Timestamp::from_ns(u64::MAX), |_| true)
+    }
+
+    #[test]
+    fn a_number_is_free_when_all_have_forgotten_its_session() {
+        let mut ledger = Ledger::default();
+        let registry = Arc::new(Registry::new(1));
+        let mut tables = [(); 2].map(|()| SessionTable::new(Arc::clone(&registry)));
+        tables.iter_mut().for_each(|table| table.count_in(Arc::clone(&ledger.worker().sessions)));
+        let [a, b] = &mut tables;
+        // With a policy, what is beyond the limit is remembered.
+        for table in [&mut *a, &mut *b] {
+            table.adopt(dropping(&[9], &[], None));
+        }
+        let [one, two] = [1, 2].map(|vni| move |table: &mut SessionTable| see(table, vni, 1).0.index());
+        assert_eq!((one(a), one(b), two(b)), (1, 1, 0));
+        let mut expired = Vec::new();
+        let leaving = let_go(&registry);
+        a.forget(&leaving, |frames, bytes| expired.push((frames, bytes)));
+        assert_eq!(expired, [(1, 64)]);
+        // A session that comes back before all have forgotten it has its number as before.
+        assert_eq!((one(a), one(b)), (1, 1));
+        b.forget(&leaving, |frames, bytes| expired.push((frames, bytes)));
+        assert_eq!(registry.free(&leaving, registry.given()), 0);
+        assert_eq!((one(a), one(b), two(a), two(b), registry.count()), (1, 1, 0, 0, 1));
+        assert_eq!(expired.len(), 1, "what was not forgotten is not expired");
+
+        let leaving = let_go(&registry);
+        a.forget(&leaving, |frames, _| expired.push((frames, 0)));
+        b.forget(&leaving, |frames, _| expired.push((frames, 0)));
+        assert_eq!(two(b), 0, "not free yet");
+        assert_eq!(registry.free(&leaving, registry.given()), 1);
+        assert_eq!((registry.count(), registry.sessions().len()), (0, 0));
+        a.look_again();
+        b.look_again();
+        assert_eq!((two(a), two(b), one(a), one(b)), (1, 1, 0, 0), "another has it");
+        let counted = ledger.sessions(registry.sessions());
+        assert_eq!((counted.len(), counted[0].session.vni.get(), counted[0].frames), (1, 2, 2));
+        let frames: u64 = expired.iter().map(|(frames, _)| frames).sum();
+        assert_eq!(frames, 6, "all of the first session, at both");
     }
 
     /// Makes a policy that drops these VNIs and cuts the frames of those.

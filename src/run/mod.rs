@@ -9,9 +9,9 @@ mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{after, never, select};
+use crossbeam_channel::{after, at, never, select};
 
 pub use self::error::StartError;
 use self::reread::{Reread, Source, Wanted};
@@ -27,6 +27,10 @@ use crate::storage;
 
 /// The time between two looks for outputs that were taken away and have finished.
 const FINISHING: Duration = Duration::from_millis(200);
+/// The time between two steps of forgetting sessions.
+const EXPIRING: Duration = Duration::from_millis(100);
+/// The time between two looks for sessions to forget at most.
+const SELDOM: Duration = Duration::from_secs(60);
 /// The text that says what SIGXCPU means.
 const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used up (RLIMIT_CPU or RLIMIT_RTTIME: \
                             `ulimit -t`, LimitCPU= of a unit)";
@@ -136,6 +140,20 @@ impl Sensor {
         }
     }
 
+    /// Forgets sessions that have been idle. Returns when to look again.
+    fn expire(&mut self) -> Instant {
+        let idle = self.plan.session_idle;
+        let next = match self.pipeline.expire(idle) {
+            Ok(true) => EXPIRING,
+            Ok(false) => (idle / 8).clamp(EXPIRING, SELDOM),
+            Err(error) => {
+                tracing::warn!("sessions that sent nothing are not forgotten yet: {error}");
+                SELDOM
+            }
+        };
+        Instant::now() + next
+    }
+
     /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends
     /// it.
     #[must_use]
@@ -145,11 +163,16 @@ impl Sensor {
             .ok();
         let over = self.plan.duration.map_or_else(never, after);
         let mut failure = None;
+        let mut expiry = Instant::now();
         loop {
             let slow = self.reread.slow();
             let finishing = if self.pipeline.reap() { never() } else { after(FINISHING) };
             select! {
                 recv(finishing) -> _ => continue,
+                recv(at(expiry)) -> _ => {
+                    expiry = self.expire();
+                    continue;
+                }
                 recv(signals.cut) -> asked => {
                     if asked.is_ok() {
                         tracing::info!("SIGUSR1: completing the files that are written to");

@@ -110,7 +110,8 @@ struct Status {
     shown: Report,
     /// The counts at the last look for warnings.
     warned: BTreeMap<&'static str, u64>,
-    sessions: u32,
+    /// How often a session had got a number when that was said last.
+    sessions: u64,
     ledger: Arc<Ledger>,
     registry: Arc<Registry>,
 }
@@ -200,8 +201,8 @@ impl Status {
     }
 
     fn new_sessions(&mut self) {
-        let new = self.registry.since(self.sessions);
-        self.sessions += u32::try_from(new.len()).unwrap_or(u32::MAX);
+        let (new, known) = self.registry.since(self.sessions);
+        self.sessions = known;
         let (named, further) = new.split_at(new.len().min(NAMED));
         for (_, session) in named {
             tracing::info!(source = %session.address(), vni = session.vni.get(), "new mirror session");

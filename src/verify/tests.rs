@@ -35,6 +35,7 @@ fn capture(number: u32) -> Capture {
     Capture {
         path: format!("vni7_192.0.2.1/{number}.pcap"),
         name: None,
+        tag: None,
         session: Some(Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap())),
         first: Timestamp::from_ns(1),
         last: Timestamp::from_ns(2),

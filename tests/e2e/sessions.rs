@@ -14,7 +14,7 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
 use crate::replay::replay_all;
-use crate::sensor::{Setup, attach_by_default};
+use crate::sensor::{Setup, attach_by_default, message};
 
 /// Returns what VNI number `turn` of `vnis` gets when replay plays these frames `loops` times and
 /// VNIs take turns.
@@ -218,6 +218,43 @@ fn a_flood_of_vnis_costs_bounded_memory_files_and_log_lines() {
     let told = ended.messages("beyond --max-sessions").len();
     assert!((1..=seconds + 1).contains(&told), "{told} lines about the overflow in {seconds} s");
     assert!(ended.log.len() <= 10 * (seconds + 2), "{} lines in {seconds} s", ended.log.len());
+}
+
+#[test]
+fn after_a_flood_of_vnis_a_new_session_gets_a_file_of_its_own() {
+    if !need::programs(&[]) {
+        return;
+    }
+    const VNIS: usize = 2000;
+    let pair = Pair::new(1600);
+    let directory = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = (0..100).map(|n| frames::numbered(n, 60)).collect();
+    let file = frames::write(directory.path(), "small.pcap", &frames);
+    let sensor =
+        Setup::new(&pair.sensor).with("--max-sessions 100 --workers 2 --session-idle 1s --flush 100ms").start();
+    let flood = format!("--vni 1-{VNIS} --loop {} --rate 10000", VNIS / frames.len());
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &flood, VNIS);
+    let forgotten = |line: &str| message(line)?.contains("are forgotten").then_some(());
+    sensor.process.stderr.find("the flood is forgotten", 0, forgotten);
+    // It comes, is forgotten, and comes back.
+    for _ in 0..2 {
+        let seen = sensor.process.stderr.all().len();
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 5000000 --rate 5000", frames.len());
+        sensor.process.stderr.find("it is forgotten", seen, forgotten);
+    }
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 5000000 --rate 5000", frames.len());
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    let ledger = &ended.ledger;
+    pair.assert_all_arrived(ledger.received(), VNIS + 3 * frames.len());
+    let in_sessions: u64 = ledger.sessions().iter().map(|(_, _, frames)| frames).sum();
+    let (expired, overflow) = (ledger.get("/expired/frames"), ledger.get("/overflow/frames"));
+    assert_eq!(ledger.received(), in_sessions + expired + overflow, "{:#}", ledger.0);
+    assert_eq!((in_sessions, expired), (100, 100 + 200), "{:#}", ledger.0);
+    assert_eq!(ledger.written(), ledger.received());
+    let wanted: Vec<_> = [&frames, &frames, &frames].into_iter().flatten().collect();
+    assert_holds("the new session", &captures::session(&ended.captures, pair.source(Ip::V4), 5_000_000), &wanted);
+    assert_verified(&ended.captures);
 }
 
 /// Returns the time that each receiving thread has spent on a core so far, in nanoseconds, by its

@@ -68,7 +68,11 @@ fn each_frame_has_the_tag_of_its_session_also_after_a_restart() {
             [.., vlan] => json!([vlan]),
             [] => unreachable!(),
         };
-        for (vni, tag) in tags(&ended) {
+        let manifest = fs::read_to_string(ended.captures.join("manifest.jsonl")).unwrap();
+        let lines: Vec<Value> = manifest.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), vnis.len(), "a capture for each session");
+        let published = lines.iter().map(|line| (line["session"]["vni"].as_u64().unwrap(), line["tag"].clone()));
+        for (vni, tag) in tags(&ended).into_iter().chain(published) {
             let (_, wanted) = wanted.iter().find(|(wanted, _)| *wanted == vni).unwrap();
             assert_eq!(tag, vlans(wanted), "{vni}");
         }

@@ -249,6 +249,8 @@ impl Recovery {
         let directory = names.part.parent().and_then(Path::file_name).and_then(|name| name.to_str());
         let capture = Capture {
             name: names::given(&path).map(str::to_owned),
+            // Nobody says that it has the same one now.
+            tag: None,
             path,
             session: directory.and_then(names::parse_session).flatten(),
             first: whole.first.unwrap_or_default(),

@@ -39,6 +39,7 @@ fn published(path: &str, content: &str) -> Event {
     Event::Published(Capture {
         path: path.into(),
         name: None,
+        tag: None,
         session: None,
         first: Timestamp::from_ns(1),
         last: Timestamp::from_ns(1),

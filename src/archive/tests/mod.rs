@@ -64,6 +64,7 @@ impl Sensor {
             file: self.storage.status(&names.part).unwrap().unwrap().identity,
             names,
             session: names::parse_session(session).flatten(),
+            tag: None,
             span: (time, time),
             frames: 1,
             frame_bytes: 60,

@@ -39,6 +39,9 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
         restart.dedup();
         return Err(Refused::Restart(restart));
     }
+    if now.session_idle != wanted.session_idle {
+        said.push(key::SESSION_IDLE.path.to_owned());
+    }
     let mut plan = wanted;
     let mut changes = outputs.changes;
     if now.pipeline.policy != plan.pipeline.policy {

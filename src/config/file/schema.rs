@@ -63,6 +63,7 @@ impl Table for Receive {
 impl Table for Sessions {
     fn keys(&mut self, keys: &mut dyn Keys) {
         keys.key("max", &mut self.max);
+        keys.key("idle", &mut self.idle);
         keys.key("vni", &mut self.vni);
         keys.key("from", &mut self.from);
         keys.key("allow", &mut self.allow);

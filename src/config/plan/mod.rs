@@ -32,6 +32,8 @@ pub struct RunPlan {
     pub allow: AllowPlan,
     /// The way from datagrams to outputs.
     pub pipeline: PipelinePlan,
+    /// The time after which a session that sends nothing is forgotten.
+    pub session_idle: Duration,
     /// The memory of each output's queue, where somebody said how much.
     pub queue: Option<u64>,
     /// The time that the sensor runs, where that is limited.
@@ -91,7 +93,8 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     let source = SourcePlan { way: settings.receive.source, udp, bpf };
     let asked = settings.delivery.queue.map(|queue| queue.0);
     let duration = settings.run.duration.map(|duration| duration.0);
-    let plan = RunPlan { source, allow, pipeline, queue: asked, duration };
+    let session_idle = settings.sessions.idle.0;
+    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),

@@ -23,6 +23,7 @@ fn capture(number: u32) -> Capture {
     Capture {
         path: format!("vni7_192.0.2.1/{number}.pcap"),
         name: None,
+        tag: None,
         session: Some(session("192.0.2.1", 7)),
         first: Timestamp::from_ns(1_795_490_309_000_000_001),
         last: Timestamp::from_ns(1_795_490_309_999_999_999),

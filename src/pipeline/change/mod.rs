@@ -5,7 +5,7 @@
 //! was before or by what is after, and by nothing in between. What is taken away is not stopped.
 //! Its lanes end, its thread finishes what they have handed over, and nobody waits for that here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -13,9 +13,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use super::outlet::Outlet;
 use super::output::{Destination, OutputError, OutputPlan, Running, Started};
 use super::step::Step;
+use crate::lane::Forget;
 use crate::ledger::{Ledger, Output};
-use crate::route::Registry;
+use crate::record::Timestamp;
 use crate::route::policy::Policy;
+use crate::route::{Registry, SessionId};
 use crate::sink::Orders;
 use crate::source::bpf::Gate;
 use crate::source::{Allowed, Front};
@@ -82,6 +84,8 @@ pub(super) struct Change {
     add: Vec<Outlet>,
     remove: Arc<[String]>,
     change: Arc<[OutputPlan]>,
+    /// The sessions that are forgotten.
+    forget: Option<Arc<Forget>>,
     /// The way by which the worker gives up what it has no use for any more. When all ends of it
     /// are gone, all workers have made the change.
     done: Sender<Vec<Outlet>>,
@@ -90,7 +94,7 @@ pub(super) struct Change {
 impl Change {
     /// Makes the change of one worker.
     pub(super) fn apply(self, step: &mut Step) {
-        let Self { allowed, policy, add, remove, change, done } = self;
+        let Self { allowed, policy, add, remove, change, forget, done } = self;
         step.allowed = allowed;
         let goes = |outlet: &mut Outlet| remove.iter().any(|name| name == outlet.lane.output());
         let gone: Vec<Outlet> = step.outlets.extract_if(.., goes).collect();
@@ -108,9 +112,33 @@ impl Change {
         } else {
             step.adopt(policy);
         }
+        if let Some(forget) = forget {
+            let expired = &step.counters.expired;
+            step.sessions.forget(&forget.sessions, |frames, bytes| {
+                expired.frames.add(frames);
+                expired.bytes.add(bytes);
+            });
+            // A pair of sessions has the numbers of both. Those that are forgotten are in order.
+            let is_forgotten =
+                |number: u64| forget.sessions.binary_search_by_key(&number, |id| id.index() as u64).is_ok();
+            let is_gone = |pair: u64| is_forgotten(pair >> 32) || is_forgotten(pair & u64::from(u32::MAX));
+            step.counters.duplicates.forget(is_gone);
+            step.outlets.iter_mut().for_each(|outlet| outlet.lane.forget(Arc::clone(&forget)));
+        }
+        step.sessions.look_again();
         // The memory of a lane is given back by another thread. Nobody may wait for it any more.
         let _ = done.send(gone);
     }
+}
+
+/// Sessions that workers and outputs are forgetting.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    sessions: Vec<SessionId>,
+    /// What all of them hold until they have forgotten.
+    forget: Weak<Forget>,
+    /// What all workers have taken over from the registry by then.
+    taken_over: u64,
 }
 
 /// The part of a running sensor that changes.
@@ -131,6 +159,8 @@ pub(super) struct Live {
     pub(super) sinks: Vec<Running>,
     /// The threads of outputs that were taken away and may not have finished.
     pub(super) retiring: Vec<Running>,
+    /// The sessions that are being forgotten.
+    pub(super) leaving: Option<Leaving>,
     /// The output that a program in the kernel feeds.
     pub(super) redirected: Option<String>,
     /// Outputs that were taken away and then failed, each in a sentence.
@@ -168,7 +198,7 @@ impl Live {
         let _before = std::mem::replace(&mut self.policy, policy);
         self.allowed = Arc::clone(&allowed);
         self.replan(&changes.change);
-        let done = self.tell(outlets, &changes.remove.into(), &changes.change.into());
+        let done = self.tell(outlets, &changes.remove.into(), &changes.change.into(), None);
         wait(&done)?;
         if renames {
             self.registry.relabel(&self.policy);
@@ -234,14 +264,48 @@ impl Live {
         outlets: Vec<Vec<Outlet>>,
         remove: &Arc<[String]>,
         change: &Arc<[OutputPlan]>,
+        forget: Option<&Arc<Forget>>,
     ) -> Receiver<Vec<Outlet>> {
         let (done, gone) = unbounded();
         for (worker, add) in self.workers.iter().zip(outlets) {
             let (allowed, policy) = (Arc::clone(&self.allowed), Arc::clone(&self.policy));
             let (remove, change, done) = (Arc::clone(remove), Arc::clone(change), done.clone());
-            let _ = worker.try_send(Change { allowed, policy, add, remove, change, done });
+            let forget = forget.cloned();
+            let _ = worker.try_send(Change { allowed, policy, add, remove, change, forget, done });
         }
         gone
+    }
+
+    /// Forgets sessions that have sent nothing for `idle`, so that others can have their numbers:
+    /// one step of it. Workers forget them first. When the outputs have completed their files, the
+    /// numbers are free. Returns whether there is another step.
+    ///
+    /// # Errors
+    /// A worker stalls. Nothing is lost by it.
+    pub(super) fn expire(&mut self, idle: Duration) -> Result<bool, ChangeError> {
+        if let Some(leaving) = self.leaving.take_if(|leaving| leaving.forget.strong_count() == 0) {
+            let sessions = self.registry.free(&leaving.sessions, leaving.taken_over);
+            tracing::info!(sessions, idle = %humantime::format_duration(idle), "mirror sessions that sent nothing are forgotten");
+            // What is beyond the limit may have a number now.
+            return self.apply(Changes::default()).map(|()| false);
+        }
+        // What the program in the kernel redirects is not seen here.
+        if self.leaving.is_some() || self.redirected.is_some() || self.workers.iter().any(Sender::is_full) {
+            return Ok(self.leaving.is_some());
+        }
+        let (before, taken_over) = (Timestamp::now().saturating_sub(idle), self.registry.given());
+        let last =
+            |id: SessionId| self.ledger.workers.iter().filter_map(|worker| worker.sessions.last(id.index())).max();
+        let sessions = self.registry.let_go(before, |id| last(id).is_none_or(|last| last < before));
+        if sessions.is_empty() {
+            return Ok(false);
+        }
+        let forget = Arc::new(Forget { sessions: sessions.clone().into() });
+        self.leaving = Some(Leaving { sessions, forget: Arc::downgrade(&forget), taken_over });
+        let none = self.workers.iter().map(|_| Vec::new()).collect();
+        let done = self.tell(none, &Arc::from([]), &Arc::from([]), Some(&forget));
+        drop(forget);
+        wait(&done).map(|()| true)
     }
 
     /// Has the outputs that stay write by their new plans from the next file on.

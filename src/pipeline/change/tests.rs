@@ -2,11 +2,13 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use super::super::{Pipeline, PipelinePlan, ReservedBits};
 use super::*;
+use crate::evidence::Algorithm;
 use crate::lane::{LanePlan, WhenFull};
 use crate::ledger::Snapshot;
 use crate::record::{Timestamp, pcap};
@@ -16,10 +18,12 @@ use crate::sink::file::tests::plan as files;
 use crate::source::{Datagram, Offline, Received, Source};
 use crate::wire::{Vni, vxlan};
 
-/// A source that lends frames of one VNI, numbered from 0, as long as it is asked.
+/// A source that lends frames of one VNI, numbered from 0, as long as it is asked. The VNI is its
+/// own and what is here.
 #[derive(Debug)]
 struct Numbered {
     vni: u32,
+    more: Arc<AtomicU32>,
     next: u64,
 }
 
@@ -28,7 +32,9 @@ impl Source for Numbered {
         thread::sleep(Duration::from_micros(200));
         let most = limit.min(20);
         for _ in 0..most {
-            let mut payload = [vxlan::header(Vni::new(self.vni).unwrap()).as_slice(), &[0; 60]].concat();
+            let mut payload =
+                [vxlan::header(Vni::new(self.vni + self.more.load(Ordering::Relaxed)).unwrap()).as_slice(), &[0; 60]]
+                    .concat();
             payload[8..16].copy_from_slice(&self.next.to_be_bytes());
             self.next += 1;
             deliver(&Datagram {
@@ -59,15 +65,20 @@ fn output(name: &str, directory: &Path) -> OutputPlan {
 
 /// Starts two workers, of VNI 0 and VNI 1, which write into the directory `pcap`.
 fn start(dir: &Path) -> Pipeline {
+    start_of(dir, &Arc::default(), 10)
+}
+
+/// Starts the same, of these VNIs and so many more, with this limit of sessions.
+fn start_of(dir: &Path, more: &Arc<AtomicU32>, max_sessions: u32) -> Pipeline {
     let outputs = vec![output("pcap", &dir.join("pcap"))];
     let plan = PipelinePlan {
         reserved_bits: ReservedBits::Accept,
-        max_sessions: 10,
+        max_sessions,
         count: None,
         policy: Arc::default(),
         outputs,
     };
-    let sources = (0..2).map(|vni| Offline::new(Numbered { vni, next: 0 })).collect();
+    let sources = (0..2).map(|vni| Offline::new(Numbered { vni, more: Arc::clone(more), next: 0 })).collect();
     Pipeline::start(&plan, &Arc::default(), sources, Front::default()).unwrap()
 }
 
@@ -216,4 +227,84 @@ fn who_is_allowed_changes_with_the_outputs_and_every_frame_is_decided_once() {
     assert_eq!(all, session.frames);
     assert!(filtered > 0);
     assert_eq!(snapshot.outputs["pcap"].filtered, filtered);
+}
+
+#[test]
+fn sessions_expire_and_return_and_every_frame_is_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let vni = Arc::new(AtomicU32::new(0));
+    // There are 24 sessions, of which four have a number at a time.
+    let mut pipeline = start_of(dir.path(), &vni, 4);
+    let until = Instant::now() + Duration::from_secs(60);
+    let received =
+        |pipeline: &Pipeline| -> u64 { pipeline.ledger.workers.iter().map(|worker| worker.decapsulated.get()).sum() };
+    for round in 0..36 {
+        vni.store(2 * (round % 12), Ordering::Relaxed);
+        let before = received(&pipeline);
+        while received(&pipeline) < before + 200 || pipeline.registry.count() > 2 {
+            assert!(Instant::now() < until, "{} sessions", pipeline.registry.count());
+            pipeline.expire(Duration::from_millis(20)).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let snapshot = end(pipeline);
+    assert_eq!(snapshot.overflow.frames, 0);
+    assert!(snapshot.expired.frames > 0 && snapshot.sessions.len() <= 4);
+    let mut written = 0;
+    for worker in 0..2 {
+        let mut all = Vec::new();
+        for more in 0..12 {
+            let numbers = numbers(&dir.path().join("pcap"), worker + 2 * more);
+            assert!(numbers.is_sorted() && !numbers.is_empty());
+            all.extend(numbers);
+        }
+        all.sort_unstable();
+        assert_eq!(all[0], 0);
+        assert_gapless(&all);
+        written += all.len() as u64;
+    }
+    assert_eq!(written, snapshot.datagrams.decapsulated);
+    let json = serde_json::to_value(&snapshot).unwrap();
+    assert_eq!(json["expired"]["frames"], snapshot.expired.frames);
+}
+
+#[test]
+fn what_an_output_keeps_of_a_frame_changes_with_its_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    for round in 0..6 {
+        thread::sleep(Duration::from_millis(5));
+        let mut plan = output("pcap", &dir.path().join("pcap"));
+        let (snaplen, hash) = if round % 2 == 0 { (20, None) } else { (40, Some(Algorithm::Sha256)) };
+        plan.lane.snaplen = snaplen as usize;
+        let Destination::Files(files) = &mut plan.to else { unreachable!() };
+        files.snaplen = snaplen;
+        files.archive.hash = hash;
+        files.archive.budget.keep_files = Some(1000);
+        pipeline.apply(Changes { change: vec![plan], ..Changes::default() }).unwrap();
+    }
+    thread::sleep(Duration::from_millis(5));
+    let snapshot = end(pipeline);
+    assert!(snapshot.outputs["pcap"].snapped > 0);
+    for vni in 0..2 {
+        let all = numbers(&dir.path().join("pcap"), vni);
+        assert_eq!(all[0], 0);
+        assert_gapless(&all);
+    }
+    // A frame is never longer than the header of its file says, and no line lacks the hash of its
+    // plan.
+    let mut lengths = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(dir.path().join("pcap/vni0_192.0.2.1")).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        let most = u32::from_le_bytes(bytes[16..20].try_into().unwrap());
+        for record in pcap::records(&bytes[pcap::FILE_HEADER_LEN..]) {
+            assert!(record.frame.len() <= most as usize, "{} of {most}", record.frame.len());
+            lengths.insert(record.frame.len());
+        }
+    }
+    assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [20, 40, 60]);
+    let manifest = fs::read_to_string(dir.path().join("pcap/manifest.jsonl")).unwrap();
+    let hashes: Vec<bool> =
+        manifest.lines().filter(|line| line.contains("published")).map(|line| line.contains("sha256")).collect();
+    assert!(hashes.contains(&true) && hashes.contains(&false), "{manifest}");
 }

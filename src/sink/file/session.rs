@@ -497,6 +497,7 @@ impl SessionFiles {
             names: part.names.clone(),
             file: part.file,
             session: self.session,
+            tag: self.label.tag,
             span: part.settled().span.unwrap_or_default(),
             frames: part.settled().frames,
             frame_bytes: part.settled().frame_bytes,

@@ -361,6 +361,11 @@ impl TapSink {
         }
         self.inject_copies(&mut copies, ends.get(..length).unwrap_or_default());
         self.copies = copies;
+        // Another worker may still send frames of these, which have the same tags, and then says
+        // so as well.
+        if let Some(forget) = chunk.forget() {
+            tagger.forget(&forget.sessions);
+        }
     }
 
     /// Injects the frames that lie one after another, up to these ends.

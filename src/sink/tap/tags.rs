@@ -121,6 +121,15 @@ impl Tagger {
         }
     }
 
+    /// Asks again for the tags of these sessions: their numbers may be given to others.
+    pub(super) fn forget(&mut self, sessions: &[SessionId]) {
+        for session in sessions {
+            if let Some(tag) = self.known.get_mut(session.index()) {
+                *tag = None;
+            }
+        }
+    }
+
     #[cold]
     fn learn(&mut self, session: SessionId) -> TagBytes {
         let tag = self.registry.tag(session).bytes();

@@ -17,6 +17,7 @@ fn capture() -> Capture {
     Capture {
         path: "s/a b.pcap".into(),
         name: None,
+        tag: None,
         session: Some(Session::vxlan(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), Vni::new(7).unwrap())),
         first: Timestamp::from_ns(1),
         last: Timestamp::from_ns(1_000_000_002),
