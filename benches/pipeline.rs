@@ -61,6 +61,9 @@ struct Work {
     time: u64,
 }
 
+/// Puts the next datagram into its slot.
+type Arrive<'a> = &'a mut dyn FnMut(&mut [u8]);
+
 impl Work {
     fn new(policy: Policy, max_sessions: u32) -> Self {
         let counters = Arc::new(OutputCounters::default());
@@ -77,7 +80,7 @@ impl Work {
     /// leaves it: it is in the cache. `arrive` puts the next datagram into its slot, where there are
     /// others than before. As in a worker, one place calls the step, so it is compiled into that.
     #[inline(never)]
-    fn receive(&mut self, n: u64, batch: &mut [Vec<u8>], mut arrive: Option<&mut dyn FnMut(&mut [u8])>) -> Duration {
+    fn receive(&mut self, n: u64, batch: &mut [Vec<u8>], mut arrive: Option<Arrive<'_>>) -> Duration {
         let batches = n.div_ceil(64);
         let begin = Instant::now();
         for _ in 0..batches {
