@@ -109,8 +109,7 @@ impl Chunk {
         self.records.len() + pcap::RECORD_HEADER_LEN + length <= CHUNK_BYTES && self.runs.len() < CHUNK_RUNS
     }
 
-    /// Appends a frame that [`Chunk::fits`]. It is part of the code of each caller: one of these
-    /// has nearly all frames, and a call would cost it a tenth of its time.
+    /// Appends a frame that [`Chunk::fits`].
     #[inline(always)]
     pub fn push(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
         // A chunk is below 4 GiB, so its offsets fit.

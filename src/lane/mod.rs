@@ -223,22 +223,21 @@ impl Lane {
         self.counters.presence.end();
     }
 
-    /// Offers a frame to the output: it is written, or counted as dropped.
-    #[inline]
+    /// Offers a frame to the output: it is written, or counted as dropped. This is the way of most
+    /// frames, so it is in line where it is called.
+    #[inline(always)]
     pub(crate) fn offer(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
-        self.offer_beginning(session, timestamp, frame, orig_len, usize::MAX);
+        self.put(session, timestamp, frame, orig_len, usize::MAX);
     }
 
     /// Offers a frame of which `most` bytes are kept at most, to an output that may keep fewer.
-    #[inline]
-    pub(crate) fn offer_beginning(
-        &mut self,
-        session: SessionId,
-        timestamp: Timestamp,
-        frame: &[u8],
-        orig_len: u32,
-        most: usize,
-    ) {
+    #[inline(never)]
+    pub(crate) fn offer_cut(&mut self, id: SessionId, time: Timestamp, frame: &[u8], orig_len: u32, most: usize) {
+        self.put(id, time, frame, orig_len, most);
+    }
+
+    #[inline(always)]
+    fn put(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32, most: usize) {
         self.counters.offered.add(1);
         let kept = frame.get(..self.plan.snaplen.min(most)).unwrap_or(frame);
         let Some(chunk) = self.room_for(kept.len()) else {

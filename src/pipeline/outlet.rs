@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::lane::Lane;
 use crate::ledger::{Filtered, OutputCounters};
+use crate::record::Timestamp;
 use crate::route::policy::{OutputNumber, SessionPlan};
 use crate::route::{Candidate, Selection, SessionId};
 use crate::source::Datagram;
@@ -37,20 +38,35 @@ impl Outlet {
         Self { bypassed: Some(counters), ..self }
     }
 
-    /// Offers a frame to the output, which writes it, or counts why not.
+    /// Offers a frame to the output, which writes it, or counts why not. A candidate is made when
+    /// the first output asks for one.
     #[inline]
     pub(super) fn offer<'a>(
         &mut self,
         session: SessionId,
         datagram: &Datagram<'a>,
         inner: &Decapsulated<'a>,
-        candidate: &mut Candidate<'a>,
+        candidate: &mut Option<Candidate<'a>>,
     ) {
         if self.has_had(datagram) {
             return;
         }
-        match self.selection.refuses(candidate) {
-            None => self.lane.offer(session, datagram.timestamp, inner.frame, inner.original),
+        if self.selection.is_all() {
+            return self.lane.offer(session, datagram.timestamp, inner.frame, inner.original);
+        }
+        self.offer_selected(session, datagram.timestamp, *inner, candidate);
+    }
+
+    #[inline(never)]
+    fn offer_selected<'a>(
+        &mut self,
+        session: SessionId,
+        timestamp: Timestamp,
+        inner: Decapsulated<'a>,
+        candidate: &mut Option<Candidate<'a>>,
+    ) {
+        match self.selection.refuses(candidate.get_or_insert_with(|| Candidate::new(&inner))) {
+            None => self.lane.offer_cut(session, timestamp, inner.frame, inner.original, usize::MAX),
             Some(reason) => self.lane.filter(reason, 1),
         }
     }
@@ -70,7 +86,7 @@ impl Outlet {
         let is_for = plan.outputs.contains(self.number);
         let reason = if is_for { self.selection.refuses(candidate) } else { Some(Filtered::Session) };
         match reason {
-            None => self.lane.offer_beginning(session, datagram.timestamp, inner.frame, inner.original, most),
+            None => self.lane.offer_cut(session, datagram.timestamp, inner.frame, inner.original, most),
             Some(reason) => self.lane.filter(reason, 1),
         }
     }

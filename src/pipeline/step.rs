@@ -84,18 +84,20 @@ impl Step {
         };
         let seen = self.sessions.see(&session, datagram.port, inner.arrived as usize, datagram.timestamp);
         if seen.plan != PlanNumber::PLAIN {
-            return self.by_plan(seen, datagram, &inner);
+            return self.by_plan(seen, datagram, inner);
         }
         count_session(counters, seen.id, &inner);
-        let mut candidate = Candidate::new(&inner);
+        let mut candidate = None;
         for outlet in &mut self.outlets {
             outlet.offer(seen.id, datagram, &inner, &mut candidate);
         }
     }
 
-    /// Does with a frame what the plan of its session says.
+    /// Does with a frame what the plan of its session says. It takes a copy of `inner`: one that is
+    /// lent to a function has to be in memory, also for those that need no verdict.
     #[inline(never)]
-    fn by_plan<'a>(&mut self, seen: Seen, datagram: &Datagram<'a>, inner: &Decapsulated<'a>) {
+    fn by_plan<'a>(&mut self, seen: Seen, datagram: &Datagram<'a>, inner: Decapsulated<'a>) {
+        let inner = &inner;
         let counters = &*self.counters;
         if seen.plan == PlanNumber::DROP {
             counters.unselected_vnis.add(inner.vni);

@@ -74,6 +74,12 @@ impl<'a> Candidate<'a> {
 }
 
 impl Selection {
+    /// Says whether it takes every frame.
+    #[inline]
+    pub(crate) fn is_all(&self) -> bool {
+        self.vnis.is_none() && self.share.is_none() && self.expression.is_none()
+    }
+
     /// Says why the output does not take this frame; nothing where it takes it. Both directions of
     /// a conversation and all its fragments are taken by the same share. A frame that is not IP is
     /// taken by the first.

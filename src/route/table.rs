@@ -146,34 +146,45 @@ impl SessionTable {
     }
 
     /// Makes `session` the one that was seen last.
-    #[inline]
+    #[inline(always)]
     fn look_up(&mut self, session: &Session, port: u16) {
         let (words, port) = (session.words(), port & self.plans.port_mask);
         if self.last.words != words || self.last.port != port {
-            let seen = match self.ids.get(&words) {
-                Some(id) if self.plans.is_plain => Seen { id: *id, plan: PlanNumber::PLAIN },
-                Some(id) => Seen { id: *id, plan: self.plans.of_numbered(*id, session, port) },
-                None => self.unknown(session, words, port),
-            };
-            // Frames that go nowhere are not counted as the session's.
-            let counted = if seen.plan == PlanNumber::DROP { SessionId::OVERFLOW } else { seen.id };
-            self.last = Last { words, port, seen, seat: Seat::of(counted.index()) };
+            // A copy: one that is lent has to be in memory, for each frame.
+            self.find(*session, words, port);
         }
     }
 
+    #[inline(never)]
+    fn find(&mut self, session: Session, words: Words, port: u16) {
+        let seen = match self.ids.get(&words) {
+            Some(id) if self.plans.is_plain => Seen { id: *id, plan: PlanNumber::PLAIN },
+            Some(id) => Seen { id: *id, plan: self.plans.of_numbered(*id, &session, port) },
+            None => self.unknown(session, words, port),
+        };
+        // Frames that go nowhere are not counted as the session's.
+        let counted = if seen.plan == PlanNumber::DROP { SessionId::OVERFLOW } else { seen.id };
+        self.last = Last { words, port, seen, seat: Seat::of(counted.index()) };
+    }
+
     /// Finds out about a session that is not in the table.
-    #[cold]
-    fn unknown(&mut self, session: &Session, words: Words, port: u16) -> Seen {
+    #[inline(never)]
+    fn unknown(&mut self, session: Session, words: Words, port: u16) -> Seen {
         if self.plans.is_plain {
-            return Seen { id: self.first_sight(session, port), plan: PlanNumber::PLAIN };
+            return Seen { id: self.first_sight(&session, port), plan: PlanNumber::PLAIN };
+        }
+        if let Some(plan) = self.plans.policy.decided_by_vni(session.vni) {
+            let goes = plan != PlanNumber::DROP;
+            let id = if goes { self.first_sight(&session, port) } else { SessionId::OVERFLOW };
+            return Seen { id, plan };
         }
         let remembered = self.plans.remembered(&words, port);
         if let Some(plan) = remembered.filter(|plan| *plan == PlanNumber::DROP || self.is_beyond_the_limit(&words)) {
             return Seen { id: SessionId::OVERFLOW, plan };
         }
-        let plan = self.plans.policy.number_of(session, port);
+        let plan = self.plans.policy.number_of(&session, port);
         // A session whose frames go nowhere must not use up a number.
-        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(session, port) };
+        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(&session, port) };
         if id == SessionId::OVERFLOW {
             self.plans.remember(words, port, plan);
         }
@@ -181,11 +192,14 @@ impl SessionTable {
     }
 
     /// Has a session numbered, and takes over those that other workers saw first.
-    #[cold]
+    #[inline]
     fn first_sight(&mut self, session: &Session, port: u16) -> SessionId {
-        if self.is_beyond_the_limit(&session.words()) {
-            return SessionId::OVERFLOW;
-        }
+        let is_beyond = self.is_beyond_the_limit(&session.words());
+        if is_beyond { SessionId::OVERFLOW } else { self.register(session, port) }
+    }
+
+    #[cold]
+    fn register(&mut self, session: &Session, port: u16) -> SessionId {
         let id = self.registry.register(*session, port, &self.plans.policy);
         self.take_over();
         // One that was forgotten here, and not everywhere, has the number that it had.
@@ -253,13 +267,13 @@ impl Plans {
     fn of_numbered(&mut self, id: SessionId, session: &Session, port: u16) -> PlanNumber {
         match self.numbered.get(id.index()) {
             Some(Some((plan, asked))) if *asked == port => *plan,
-            _ => self.ask(id, session, port),
+            _ => self.ask(id, *session, port),
         }
     }
 
     #[cold]
-    fn ask(&mut self, id: SessionId, session: &Session, port: u16) -> PlanNumber {
-        let plan = self.policy.number_of(session, port);
+    fn ask(&mut self, id: SessionId, session: Session, port: u16) -> PlanNumber {
+        let plan = self.policy.number_of(&session, port);
         if self.numbered.len() <= id.index() {
             self.numbered.resize(id.index() + 1, None);
         }

@@ -13,6 +13,9 @@ pub(super) type Entries = Box<[u64]>;
 pub(super) struct Axis<T> {
     /// The first value of each interval but the lowest, sorted.
     begins: Box<[T]>,
+    /// The number of intervals that begin before each page of values, and of all. Most pages have
+    /// few, so that little is searched.
+    pages: Box<[u32]>,
     /// The place in `entries` for each interval.
     at: Box<[u32]>,
     /// Sets of entries, each of them once: many intervals lie in no entry that others do not.
@@ -21,17 +24,37 @@ pub(super) struct Axis<T> {
 
 /// A number that an axis can be of.
 pub(super) trait Value: Copy + Ord {
+    /// The number of pages that values are in.
+    const PAGES: usize;
+
+    /// Returns the page of the value, which does not fall from one value to the next.
+    fn page(self) -> usize;
+
     /// Returns the next value; none behind the last.
     fn next(self) -> Option<Self>;
 }
 
+/// VNIs, which have 24 bits.
 impl Value for u32 {
+    const PAGES: usize = 1 << 12;
+
+    fn page(self) -> usize {
+        (self as usize >> 12).min(Self::PAGES - 1)
+    }
+
     fn next(self) -> Option<Self> {
         self.checked_add(1)
     }
 }
 
+/// Addresses.
 impl Value for u128 {
+    const PAGES: usize = 1;
+
+    fn page(self) -> usize {
+        0
+    }
+
     fn next(self) -> Option<Self> {
         self.checked_add(1)
     }
@@ -60,7 +83,7 @@ impl<T: Value> Axis<T> {
         }
         turns.sort_unstable();
         let mut known: HashMap<Entries, u32> = HashMap::new();
-        let (mut begins, mut at, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut begins, mut at, mut entries) = (Vec::<T>::new(), Vec::new(), Vec::new());
         let mut place = |now: &Entries| {
             *known.entry(now.clone()).or_insert_with(|| {
                 entries.push(now.clone());
@@ -73,13 +96,19 @@ impl<T: Value> Axis<T> {
             begins.extend(turns.first().map(|(value, _)| *value));
             at.push(place(&now));
         }
-        Self { begins: begins.into(), at: at.into(), entries: entries.into() }
+        let begun = |page| begins.partition_point(|begin| begin.page() < page);
+        let pages = (0..=T::PAGES).map(|page| u32::try_from(begun(page)).unwrap_or(u32::MAX));
+        Self { pages: pages.collect(), begins: begins.into(), at: at.into(), entries: entries.into() }
     }
 
     /// Returns the place of the set of entries that `value` lies in. Equal places are equal sets.
     #[inline]
     pub(super) fn place(&self, value: T) -> usize {
-        let interval = self.begins.partition_point(|begin| *begin <= value);
+        let page = value.page();
+        let Some([first, last]) = self.pages.get(page..page + 2) else { return 0 };
+        let (first, last) = (*first as usize, *last as usize);
+        let begins = self.begins.get(first..last).unwrap_or_default();
+        let interval = first + begins.partition_point(|begin| *begin <= value);
         self.at.get(interval).map_or(0, |at| *at as usize)
     }
 

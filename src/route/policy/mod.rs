@@ -179,6 +179,15 @@ impl Policy {
         self.numbers.get(self.place_of(session, port)).copied().unwrap_or(PlanNumber::PLAIN)
     }
 
+    /// Returns by what a worker treats the frames of all sessions of this VNI, where that depends
+    /// on nothing else.
+    #[inline]
+    #[must_use]
+    pub(crate) fn decided_by_vni(&self, vni: Vni) -> Option<PlanNumber> {
+        let place = self.decided.get(self.vnis.place(vni.get())).copied().flatten()?;
+        Some(self.numbers.get(place).copied().unwrap_or(PlanNumber::PLAIN))
+    }
+
     /// Returns the plan of this number.
     #[inline]
     #[must_use]
