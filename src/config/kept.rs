@@ -75,6 +75,8 @@ pub enum Duplicates {
     Off,
     /// No output gets them.
     Drop,
+    /// All outputs get them, and records say which packets are the same.
+    Tag,
 }
 
 #[cfg(test)]

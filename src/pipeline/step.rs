@@ -53,6 +53,11 @@ impl Step {
         self.outlets.iter_mut().for_each(|outlet| outlet.number = policy.number_of_output(outlet.lane.output()));
     }
 
+    /// Forgets the flows of these sessions, whose numbers others can get.
+    pub(super) fn forget_flows(&mut self, sessions: &[SessionId]) {
+        self.flows.forget(sessions);
+    }
+
     /// Decapsulates a datagram, finds its session and offers the frame to the outputs. Counts the
     /// datagram, whatever it is.
     #[inline]

@@ -1,7 +1,7 @@
 //! A capture has statements beside its records.
 
 use super::Timestamp;
-use crate::wire::LinkType;
+use crate::wire::{Direction, LinkType};
 
 /// The statements at the beginning of a file. Of the texts classic pcap has none, and pcapng those
 /// that are not empty.
@@ -40,4 +40,15 @@ pub(crate) struct Statistics {
     pub kernel_dropped: u64,
     /// Frames that were written (`isb_usrdeliv`).
     pub delivered: u64,
+}
+
+/// The remarks on a frame beside it. Only pcapng has a place for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Remarks {
+    /// The way that the frame went (`epb_flags`), where it is known.
+    pub direction: Option<Direction>,
+    /// Frames of the file that were dropped since the record before (`epb_dropcount`).
+    pub lost: u64,
+    /// The number that all copies of the packet have (`epb_packetid`).
+    pub packet_id: Option<u64>,
 }

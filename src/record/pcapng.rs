@@ -13,7 +13,7 @@
 //! them.
 
 use super::Timestamp;
-use super::contents::{Opening, Statistics};
+use super::contents::{Opening, Remarks, Statistics};
 use super::pcap::Record;
 use crate::wire::Direction;
 
@@ -46,6 +46,7 @@ pub(super) const IF_TSRESOL: u16 = 9;
 pub(super) const NANOSECONDS: u8 = 9;
 const EPB_FLAGS: u16 = 2;
 const EPB_DROPCOUNT: u16 = 4;
+const EPB_PACKETID: u16 = 5;
 const ISB_STARTTIME: u16 = 2;
 const ISB_ENDTIME: u16 = 3;
 const ISB_IFRECV: u16 = 4;
@@ -58,6 +59,7 @@ const ISB_USRDELIV: u16 = 8;
 pub(super) const OPTION_HEADER_LEN: usize = 4;
 const FLAGS_LEN: usize = OPTION_HEADER_LEN + 4;
 const DROPCOUNT_LEN: usize = OPTION_HEADER_LEN + 8;
+const PACKETID_LEN: usize = OPTION_HEADER_LEN + 8;
 
 /// Length of [`closing`]: interface and time, then seven options of 8 bytes.
 pub(crate) const CLOSING_LEN: usize =
@@ -93,21 +95,23 @@ pub(crate) fn opening(opening: &Opening<'_>) -> Vec<u8> {
 /// Returns the bytes of the packet block of a frame of `frame_len` bytes.
 #[inline]
 #[must_use]
-pub(crate) fn packet_len(frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
+pub(crate) fn packet_len(frame_len: usize, remarks: Remarks) -> usize {
+    let Remarks { direction, lost, packet_id } = remarks;
     let flags = if direction.is_none() { 0 } else { FLAGS_LEN };
     let dropcount = if lost == 0 { 0 } else { DROPCOUNT_LEN };
-    let end = if flags + dropcount == 0 { 0 } else { OPTION_HEADER_LEN };
+    let id = if packet_id.is_none() { 0 } else { PACKETID_LEN };
+    let end = if flags + dropcount + id == 0 { 0 } else { OPTION_HEADER_LEN };
     let frame = frame_len.next_multiple_of(4);
-    BLOCK_HEADER_LEN + PACKET_FIELDS_LEN + frame + flags + dropcount + end + BLOCK_TRAILER_LEN
+    BLOCK_HEADER_LEN + PACKET_FIELDS_LEN + frame + flags + dropcount + id + end + BLOCK_TRAILER_LEN
 }
 
-/// Appends a packet block, with the direction if it is known and the frames lost since the one
-/// before if there are any.
+/// Appends a packet block, with what there is to say of it.
 ///
 /// A frame is at most 64 KiB, a UDP payload, so that lengths fit.
 #[inline]
-pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
-    let length = packet_len(record.frame.len(), direction, lost);
+pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks) {
+    let Remarks { direction, lost, packet_id } = remarks;
+    let length = packet_len(record.frame.len(), remarks);
     let total = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
     let (high, low) = halves(record.timestamp);
     let mut header = [0; BLOCK_HEADER_LEN + PACKET_FIELDS_LEN];
@@ -130,7 +134,10 @@ pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Dir
     if lost > 0 {
         option(out, EPB_DROPCOUNT, &lost.to_le_bytes());
     }
-    if lost > 0 || direction.is_some() {
+    if let Some(id) = packet_id {
+        option(out, EPB_PACKETID, &id.to_le_bytes());
+    }
+    if remarks != Remarks::default() {
         end_of_options(out);
     }
     out.extend_from_slice(&total);

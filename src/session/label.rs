@@ -28,6 +28,8 @@ pub struct Label {
     /// The tag that the session has on interfaces where sessions are told apart by tags. The sensor
     /// gives it.
     pub tag: Option<Tag>,
+    /// True where records of its packets have the number that all copies of a packet have.
+    pub packet_ids: bool,
 }
 
 /// As fields of an object, of which those are there that somebody gave.
@@ -133,7 +135,7 @@ mod tests {
         let label = |name: Option<&str>, description: Option<&str>| Label {
             name: name.map(Into::into),
             description: description.map(Into::into),
-            tag: None,
+            ..Label::default()
         };
         for (label, wanted) in [
             (label(None, None), "{}"),

@@ -49,6 +49,7 @@ mod hangup;
 mod headers;
 mod hook;
 mod hostile;
+mod kept;
 mod kernel_device;
 mod limits;
 mod mirror;

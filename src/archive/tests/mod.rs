@@ -367,7 +367,7 @@ fn captures_whose_lines_a_loss_of_power_took_are_counted_and_can_be_put_on_recor
     let names = Names::new(&session, SESSION, Timestamp::from_ns(0), 4, "pcap");
     let record = crate::record::pcap::Record { timestamp: Timestamp::from_ns(1_000), orig_len: 60, frame: &[1; 60] };
     let mut bytes = crate::record::pcap::file_header(crate::wire::LinkType::Ethernet, 262_144).to_vec();
-    crate::record::format::Format::Pcap.push(&mut bytes, &record, None, 0);
+    crate::record::format::Format::Pcap.push(&mut bytes, &record, crate::record::contents::Remarks::default());
     fs::write(&names.published, &bytes).unwrap();
     fs::write(session.join("stranger.pcap"), "mine").unwrap();
     let path = dir.path().join(NAME);

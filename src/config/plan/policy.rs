@@ -100,6 +100,7 @@ fn session(
         label: Label {
             name: asked.name.as_ref().map(|name| text(name.as_str())),
             description: asked.description.as_deref().map(text),
+            packet_ids: asked.dedup == Some(Duplicates::Tag),
             tag: None,
         },
         drop: asked.drop,
@@ -137,6 +138,7 @@ fn dedup(
     let mode = match asked.dedup? {
         Duplicates::Off => return None,
         Duplicates::Drop => Mode::Drop,
+        Duplicates::Tag => Mode::Tag,
     };
     let name = asked.dedup_group.as_ref().or(asked.name.as_ref());
     let name = name.map_or_else(|| format!("entry {}", index + 1), ToString::to_string);

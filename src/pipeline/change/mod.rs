@@ -113,6 +113,7 @@ impl Change {
             step.adopt(policy);
         }
         if let Some(forget) = forget {
+            step.forget_flows(&forget.sessions);
             let expired = &step.counters.expired;
             step.sessions.forget(&forget.sessions, |frames, bytes| {
                 expired.frames.add(frames);
@@ -194,7 +195,8 @@ impl Live {
         }
         // The policy of before stays until no worker has it, so that none gives back its memory.
         let renames = changes.policy.is_some();
-        let policy = changes.policy.unwrap_or_else(|| Arc::clone(&self.policy));
+        let changed = changes.policy.map(|policy| policy.with_groups_of(&self.policy));
+        let policy = changed.unwrap_or_else(|| Arc::clone(&self.policy));
         let _before = std::mem::replace(&mut self.policy, policy);
         self.allowed = Arc::clone(&allowed);
         self.replan(&changes.change);

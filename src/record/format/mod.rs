@@ -6,10 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::contents::{Opening, Statistics};
+use super::contents::{Opening, Remarks, Statistics};
 use super::pcap::{self, RECORD_HEADER_LEN, Record};
 use super::pcapng;
-use crate::wire::Direction;
 
 /// The magic number of microsecond pcap.
 pub(crate) const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
@@ -70,21 +69,20 @@ impl Format {
     /// Returns how many bytes [`Format::push`] appends for a frame of `frame_len` bytes.
     #[inline]
     #[must_use]
-    pub(crate) fn record_len(self, frame_len: usize, direction: Option<Direction>, lost: u64) -> usize {
+    pub(crate) fn record_len(self, frame_len: usize, remarks: Remarks) -> usize {
         match self {
             Format::Pcap | Format::PcapUs => RECORD_HEADER_LEN + frame_len,
-            Format::PcapNg => pcapng::packet_len(frame_len, direction, lost),
+            Format::PcapNg => pcapng::packet_len(frame_len, remarks),
         }
     }
 
-    /// Appends a record. `lost` is the number of frames of this file that were dropped since the
-    /// record before. Only pcapng has a place for it and for the direction.
+    /// Appends a record, with what there is to say of it, if there is a place for that.
     #[inline]
-    pub(crate) fn push(self, out: &mut Vec<u8>, record: &Record<'_>, direction: Option<Direction>, lost: u64) {
+    pub(crate) fn push(self, out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks) {
         match self {
             Format::Pcap => pcap::push(out, record.timestamp, record.frame, record.orig_len),
             Format::PcapUs => push_microseconds(out, record),
-            Format::PcapNg => pcapng::push(out, record, direction, lost),
+            Format::PcapNg => pcapng::push(out, record, remarks),
         }
     }
 

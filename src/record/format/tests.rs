@@ -1,9 +1,10 @@
 use super::*;
 use crate::record::Timestamp;
 use crate::record::read::CaptureReader;
-use crate::wire::LinkType;
+use crate::wire::{Direction, LinkType};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
+use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_parser::{PcapBlockOwned, PcapError};
 use proptest::prelude::*;
@@ -35,28 +36,29 @@ fn statistics() -> Statistics {
     }
 }
 
-/// Time, frame, original length, direction and loss of a record.
-type Made = (u64, Vec<u8>, u32, Option<Direction>, u64);
+/// Time, frame, original length and remarks of a record.
+type Made = (u64, Vec<u8>, u32, Remarks);
 
 fn made() -> impl Strategy<Value = Vec<Made>> {
     let time = 0u64..(1 << 32) * 1_000_000_000;
     let lost = prop_oneof![2 => Just(0), 1 => any::<u64>()];
-    let one =
-        (time, prop::collection::vec(any::<u8>(), 0..200), 0u32..9_000, prop::sample::select(&DIRECTIONS[..]), lost);
-    let one = one.prop_map(|(time, frame, more, direction, lost)| {
+    let remarks = (prop::sample::select(&DIRECTIONS[..]), lost, prop::option::of(any::<u64>()))
+        .prop_map(|(direction, lost, packet_id)| Remarks { direction, lost, packet_id });
+    let one = (time, prop::collection::vec(any::<u8>(), 0..200), 0u32..9_000, remarks);
+    let one = one.prop_map(|(time, frame, more, remarks)| {
         let orig_len = frame.len() as u32 + more;
-        (time, frame, orig_len, direction, lost)
+        (time, frame, orig_len, remarks)
     });
     prop::collection::vec(one, 0..20)
 }
 
 fn file(format: Format, records: &[Made]) -> Vec<u8> {
     let mut file = format.opening(&OPENING);
-    for (time, frame, orig_len, direction, lost) in records {
+    for (time, frame, orig_len, remarks) in records {
         let record = Record { timestamp: Timestamp::from_ns(*time), orig_len: *orig_len, frame };
         let before = file.len();
-        format.push(&mut file, &record, *direction, *lost);
-        assert_eq!(file.len() - before, format.record_len(frame.len(), *direction, *lost));
+        format.push(&mut file, &record, *remarks);
+        assert_eq!(file.len() - before, format.record_len(frame.len(), *remarks));
     }
     let closing = format.closing(&statistics());
     assert_eq!(closing.len(), format.closing_len());
@@ -147,17 +149,20 @@ proptest! {
         while let Some(block) = reader.next_block() {
             match block.unwrap().0 {
                 Block::EnhancedPacket(packet) => {
-                    let (mut direction, mut lost) = (None, 0);
+                    let mut remarks = Remarks::default();
                     for option in &packet.options {
                         match option {
-                            EnhancedPacketOption::Flags(1) => direction = Some(Direction::Inbound),
-                            EnhancedPacketOption::Flags(2) => direction = Some(Direction::Outbound),
-                            EnhancedPacketOption::DropCount(count) => lost = *count,
+                            EnhancedPacketOption::Flags(1) => remarks.direction = Some(Direction::Inbound),
+                            EnhancedPacketOption::Flags(2) => remarks.direction = Some(Direction::Outbound),
+                            EnhancedPacketOption::DropCount(count) => remarks.lost = *count,
+                            EnhancedPacketOption::Common(CommonOption::Unknown(other)) if other.code == 5 => {
+                                remarks.packet_id = Some(u64::from_le_bytes(other.value.as_ref().try_into().unwrap()));
+                            }
                             other => panic!("{other:?}"),
                         }
                     }
                     let time = packet.timestamp.as_nanos() as u64;
-                    found.push((time, packet.data.to_vec(), packet.original_len, direction, lost));
+                    found.push((time, packet.data.to_vec(), packet.original_len, remarks));
                 }
                 Block::InterfaceStatistics(block) => {
                     let wanted = statistics();
@@ -227,7 +232,8 @@ fn wireshark_shows_what_was_written() {
     let records: Vec<Made> = DIRECTIONS
         .into_iter()
         .zip([0, 3, 0])
-        .map(|(direction, lost)| (1_795_490_309_123_456_789, frame.clone(), 60, direction, lost))
+        .map(|(direction, lost)| Remarks { direction, lost, packet_id: None })
+        .map(|remarks| (1_795_490_309_123_456_789, frame.clone(), 60, remarks))
         .collect();
     for format in Format::ALL {
         let mut on_disk = tempfile::NamedTempFile::new().unwrap();

@@ -109,6 +109,8 @@ pub struct Flows {
     sets: usize,
     /// The hash of the flow at each place; 0 where there never was one. Made when a flow is seen.
     tags: Vec<[u64; WAYS]>,
+    /// How often sessions of each number were forgotten.
+    forgotten: Vec<u32>,
     flows: Vec<[Flow; WAYS]>,
 }
 
@@ -123,7 +125,20 @@ impl Flows {
     #[must_use]
     pub fn new(flows: usize) -> Self {
         let sets = flows.div_ceil(WAYS).max(1).next_power_of_two();
-        Self { hash: RandomState::default(), sets, tags: Vec::new(), flows: Vec::new() }
+        Self { hash: RandomState::default(), sets, tags: Vec::new(), forgotten: Vec::new(), flows: Vec::new() }
+    }
+
+    /// Forgets the flows of these sessions. Another session that has such a number has flows of its
+    /// own, and the places are free when the flows were idle.
+    pub(crate) fn forget(&mut self, sessions: &[SessionId]) {
+        for session in sessions {
+            if self.forgotten.len() <= session.index() {
+                self.forgotten.resize(session.index() + 1, 0);
+            }
+            if let Some(times) = self.forgotten.get_mut(session.index()) {
+                *times = times.wrapping_add(1);
+            }
+        }
     }
 
     /// Says what becomes of a packet of this session, and counts it to its flow. `length` is that
@@ -177,7 +192,8 @@ impl Flows {
         let whole = ip.fragment == Fragment::Whole;
         let [from, to] = ip.ports.filter(|_| whole).unwrap_or_default();
         let mut hasher = self.hash.build_hasher();
-        let words = u64::from(session.0) << 32 | u64::from(ip.protocol) << 1 | u64::from(whole);
+        let forgotten = self.forgotten.get(session.index()).map_or(0, |times| u64::from(*times));
+        let words = (u64::from(session.0) << 32 | u64::from(ip.protocol) << 1 | u64::from(whole)) ^ forgotten << 9;
         match (ip.source, ip.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let a = u64::from(u32::from(source)) << 16 | u64::from(from);

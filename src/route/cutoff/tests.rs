@@ -270,6 +270,17 @@ fn a_handshake_that_does_not_end_is_bounded() {
 }
 
 #[test]
+fn a_session_that_gets_the_number_of_another_has_flows_of_its_own() {
+    let mut watch = Watch::new(Some(1), None);
+    let frame = WEB.tcp(false, ACK, &[0; 9]);
+    for _ in 0..3 {
+        assert!(watch.keeps(&frame) && !watch.keeps(&frame));
+        assert_eq!(watch.part_of(SessionId(2), &frame) == Part::Kept, watch.flows.forgotten.is_empty());
+        watch.flows.forget(&[ONE]);
+    }
+}
+
+#[test]
 fn both_limits_count() {
     let mut watch = Watch::new(Some(2000), Some(1_000_000));
     assert!(watch.keeps(&WEB.tcp(false, ACK, &hello(1))));

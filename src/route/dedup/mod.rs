@@ -34,11 +34,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use foldhash::quality::RandomState;
+use foldhash::quality::{FixedState, RandomState};
 use parking_lot::Mutex;
 
 use super::SessionId;
 use crate::record::Timestamp;
+use crate::wire::LinkType;
 use crate::wire::layers::{Fragment, Ip, Layers, protocol};
 
 /// The time within which a copy of a packet counts as one, in nanoseconds. Two ways through a
@@ -47,9 +48,13 @@ use crate::wire::layers::{Fragment, Ip, Layers, protocol};
 /// loses another of the two, both are kept.
 const WINDOW: u64 = 50_000_000;
 
+/// Nanoseconds by which a worker can be behind another. An earlier time is of a clock that was set
+/// back.
+const BEHIND: u64 = 10_000_000_000;
+
 /// Sets of packets, each with a lock.
 const SETS: usize = 16_384;
-/// Packets of a set: as many as fill 256 bytes.
+/// Packets of a set.
 const WAYS: usize = 5;
 /// Sessions that can deliver the same packet. What a further one delivers is kept.
 const SESSIONS: usize = 4;
@@ -83,6 +88,8 @@ impl Eq for Dedup {}
 pub enum Mode {
     /// They are kept out of all outputs.
     Drop,
+    /// They are kept. Records of pcapng have the number of the packet, see [`packet_id`].
+    Tag,
 }
 
 /// What a packet is among those of its group.
@@ -99,7 +106,9 @@ pub enum Sight {
 /// What the group remembers of a packet, or of several that are alike.
 #[derive(Debug, Clone, Copy, Default)]
 struct Packet {
-    /// The time of the copy before, in nanoseconds.
+    /// The time of the earliest copy, in nanoseconds.
+    since: u64,
+    /// The time of the latest.
     seen: u64,
     /// The hash of what lies behind the part that is compared with cut copies; 0 where no whole
     /// copy came. Two that differ are two packets.
@@ -109,6 +118,17 @@ struct Packet {
     /// The packets that each session has delivered; 0 where the place is free.
     counts: [u16; SESSIONS],
     sessions: [u32; SESSIONS],
+}
+
+/// The place of a time among those of the copies of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A copy that came then can be one of them.
+    Within,
+    /// It is another packet, from before these, which a worker has come to later.
+    Before,
+    /// It is another packet, and these are forgotten.
+    Apart,
 }
 
 #[derive(Debug, Default)]
@@ -213,6 +233,26 @@ impl Group {
     }
 }
 
+/// Returns the number that all copies of a packet have, whichever mirror delivered them and
+/// whenever: a hash of the headers and of the first bytes of the payload. There is none where the
+/// headers are cut, or for what is not IP.
+#[must_use]
+pub(crate) fn packet_id(frame: &[u8], link_type: LinkType) -> Option<u64> {
+    let layers = Layers::of(frame, link_type);
+    let ip = layers.ip.as_ref()?;
+    let packet = frame.get(layers.network..ip.end.min(frame.len()))?;
+    let headers = ip.payload - layers.network;
+    let packet = packet.get(..packet.len().min(headers + LEAST)).filter(|packet| packet.len() >= headers)?;
+    let mut head = [0; HEAD];
+    let (front, behind) = packet.split_at_checked(HEAD).unwrap_or((packet, &[]));
+    head.get_mut(..front.len())?.copy_from_slice(front);
+    blank(&mut head, layers.network, ip);
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    hasher.write(head.get(..front.len())?);
+    hasher.write(behind);
+    Some(hasher.finish())
+}
+
 /// Blanks what is not the same in all copies of a packet, in the first bytes of it.
 #[inline]
 fn blank(head: &mut [u8; HEAD], network: usize, ip: &Ip) {
@@ -239,25 +279,28 @@ fn blank(head: &mut [u8; HEAD], network: usize, ip: &Ip) {
 
 impl Set {
     fn see(&mut self, tag: u64, rest: u32, SessionId(session): SessionId, now: u64) -> Sight {
-        let fresh = |packet: &Packet| packet.most > 0 && now.abs_diff(packet.seen) <= WINDOW;
         let known = self
             .tags
             .iter()
             .zip(&mut self.packets)
             .find(|(known, packet)| **known == tag && (rest == 0 || packet.rest == 0 || rest == packet.rest));
         if let Some((_, packet)) = known {
-            if !fresh(packet) {
-                *packet = Packet::default();
+            match packet.place_of(now) {
+                Place::Within => {
+                    (packet.since, packet.seen) = (packet.since.min(now), packet.seen.max(now));
+                    packet.rest = packet.rest.max(rest);
+                }
+                Place::Before => return Sight::New,
+                Place::Apart => *packet = Packet { since: now, seen: now, rest, ..Packet::default() },
             }
-            packet.seen = packet.seen.max(now);
-            packet.rest = packet.rest.max(rest);
             return packet.count(session);
         }
         // The place of what is forgotten, else of what came longest ago.
         let places = self.tags.iter_mut().zip(&mut self.packets);
-        if let Some((known, packet)) = places.min_by_key(|(_, packet)| (fresh(packet), packet.seen)) {
+        let place = places.min_by_key(|(_, packet)| (packet.place_of(now) != Place::Apart, packet.seen));
+        if let Some((known, packet)) = place {
             *known = tag;
-            *packet = Packet { seen: now, rest, ..Packet::default() };
+            *packet = Packet { since: now, seen: now, rest, ..Packet::default() };
             packet.count(session);
         }
         Sight::New
@@ -265,6 +308,20 @@ impl Set {
 }
 
 impl Packet {
+    /// Says where a time lies to the copies that came. Packets that are alike and follow each other
+    /// within the window are told apart by their number alone, so a worker that is behind may come
+    /// to the first when another has had the last.
+    #[inline]
+    fn place_of(&self, now: u64) -> Place {
+        if self.most == 0 || now > self.seen + WINDOW || now + BEHIND < self.since {
+            Place::Apart
+        } else if now + WINDOW < self.since {
+            Place::Before
+        } else {
+            Place::Within
+        }
+    }
+
     /// Counts a copy that this session delivered.
     fn count(&mut self, session: u32) -> Sight {
         if self.most == u16::MAX {

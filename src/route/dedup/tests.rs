@@ -95,7 +95,52 @@ fn a_copy_comes_within_the_window() {
     assert_eq!(see_at(&group, B, &frame, 50_000), Sight::Again(A));
     assert_eq!(see_at(&group, B, &frame, 100_001), Sight::New);
     assert_eq!(see_at(&group, A, &frame, 100_000), Sight::Again(B), "an earlier time by another worker");
-    assert_eq!(see_at(&group, A, &frame, 10_000), Sight::New, "the clock was set back");
+    assert_eq!(see_at(&group, B, &frame, 10_000), Sight::New, "before these two");
+    assert_eq!(see_at(&group, A, &frame, 100_002), Sight::New, "the second");
+    assert_eq!(see_at(&group, B, &frame, 150_002), Sight::Again(A));
+}
+
+#[test]
+fn a_clock_that_was_set_back_begins_anew() {
+    let group = Group::new("tenant");
+    let frame = udp(0, b"keep-alive");
+    assert_eq!(see_at(&group, A, &frame, 20_000_000), Sight::New);
+    assert_eq!(see_at(&group, A, &frame, 1_000_000), Sight::New);
+    assert_eq!(see_at(&group, B, &frame, 1_000_000), Sight::Again(A));
+}
+
+#[test]
+fn a_worker_may_be_behind() {
+    // Packets that are alike, 10 ms apart, of which one worker has had all before another begins.
+    let group = Group::new("tenant");
+    let frame = udp(0, b"keep-alive");
+    for n in 0..100 {
+        assert_eq!(see_at(&group, A, &frame, n * 10_000), Sight::New);
+    }
+    for n in 0..100 {
+        assert_eq!(see_at(&group, B, &frame, n * 10_000 + 700), Sight::Again(A));
+    }
+}
+
+#[test]
+fn copies_have_one_number_and_other_packets_have_others() {
+    let id = |frame: &[u8]| packet_id(frame, LinkType::Ethernet);
+    for frame in [udp(1, &[7; 200]), tcp6(1, &[7; 1400])] {
+        let headers = if frame[12] == 0x08 { 14 + 28 } else { 14 + 60 };
+        let ttl = if frame[12] == 0x08 { 22 } else { 21 };
+        let mut other = frame.clone();
+        other[ttl] ^= 1;
+        assert!(id(&frame).is_some());
+        assert_eq!(id(&other), id(&frame));
+        assert_eq!(id(&frame[..headers + LEAST]), id(&frame), "cut");
+        assert_eq!(id(&frame[..headers - 1]), None);
+        for at in [headers, headers + LEAST - 1, 14 + 4] {
+            let mut other = frame.clone();
+            other[at] ^= 1;
+            assert_ne!(id(&other), id(&frame), "byte {at}");
+        }
+    }
+    assert_eq!(id(&[0; 60]), None);
 }
 
 #[test]

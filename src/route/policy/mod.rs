@@ -11,6 +11,9 @@ mod outputs;
 mod plan;
 
 use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 pub use self::outputs::{OutputNumber, OutputSet};
 pub use self::plan::SessionPlan;
@@ -137,6 +140,23 @@ impl Policy {
             plain: SessionPlan::default(),
             outputs,
         }
+    }
+
+    /// Has groups go on that another policy has by the same name: they know what came before.
+    #[must_use]
+    pub(crate) fn with_groups_of(self: Arc<Self>, before: &Self) -> Arc<Self> {
+        let groups = before.entries.iter().filter_map(|entry| entry.plan.dedup.as_ref()).map(|dedup| &dedup.group);
+        let groups: HashMap<_, _> = groups.map(|group| (group.name(), group)).collect();
+        if groups.is_empty() {
+            return self;
+        }
+        let mut policy = Arc::unwrap_or_clone(self);
+        for dedup in policy.entries.iter_mut().filter_map(|entry| entry.plan.dedup.as_mut()) {
+            if let Some(group) = groups.get(dedup.group.name()) {
+                dedup.group = Arc::clone(group);
+            }
+        }
+        Arc::new(policy)
     }
 
     /// Says whether there are no entries.

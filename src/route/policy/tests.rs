@@ -1,4 +1,5 @@
 use super::*;
+use crate::route::dedup::{Dedup, Group, Mode};
 use crate::wire::VniRange;
 use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*, sample};
@@ -26,6 +27,25 @@ fn of(entries: Vec<Entry>) -> Result<Policy, TooManyEntries> {
 
 fn name_of(policy: &Policy, session: &Session, port: u16) -> String {
     policy.plan_of(session, port).label.name.as_deref().unwrap_or("-").to_owned()
+}
+
+#[test]
+fn a_group_goes_on_in_the_policy_that_has_one_of_its_name() {
+    let with = |names: &[&str]| {
+        let entry = |(vni, name): (u32, &&str)| {
+            let group = Arc::new(Group::new(*name));
+            let plan = SessionPlan { dedup: Some(Dedup { mode: Mode::Drop, group }), ..SessionPlan::default() };
+            Entry { sessions: Match { vnis: vnis(&[vni]), ..Match::default() }, plan }
+        };
+        Arc::new(of((1..).zip(names).map(entry).collect()).unwrap())
+    };
+    let group = |policy: &Policy, place: usize| Arc::clone(&policy.entries()[place].plan.dedup.as_ref().unwrap().group);
+    let before = with(&["a", "b"]);
+    let after = with(&["c", "b"]).with_groups_of(&before);
+    assert!(Arc::ptr_eq(&group(&before, 1), &group(&after, 1)));
+    assert_eq!(group(&after, 0).name(), &Arc::from("c"));
+    let again = with(&["b"]).with_groups_of(&Policy::default());
+    assert!(!Arc::ptr_eq(&group(&before, 1), &group(&again, 0)), "nothing came before");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod clock;
 mod directory;
 mod part;
 mod plan;
+mod remarks;
 mod replans;
 mod rest;
 mod resting;

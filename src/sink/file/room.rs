@@ -1,6 +1,7 @@
 //! How many records of a run the current file of a session still takes.
 
 use crate::lane::Run;
+use crate::record::contents::Remarks;
 use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
 use crate::wire::Direction;
@@ -14,6 +15,8 @@ pub(super) struct Room {
     pub(super) ends: Timestamp,
     /// True while the file has no frame: the first record fits whatever its size.
     pub(super) empty: bool,
+    /// True where records of packets have the number that all copies have.
+    pub(super) packet_ids: bool,
 }
 
 /// Some records in the form that chunks have.
@@ -39,11 +42,13 @@ impl Room {
         {
             return Piece { records, frames: all, span: (run.earliest, run.latest) };
         }
+        // The length has room for whatever a record may have to tell besides the frame.
+        let packet_id = Some(0).filter(|_| self.packet_ids);
+        let most = Remarks { direction: Some(Direction::Inbound), lost: 1, packet_id };
         let (mut length, mut encoded, mut frames) = (0, 0, 0);
         let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
         for record in pcap::records(records) {
-            // The length has room for whatever a record may have to tell besides the frame.
-            encoded += format.record_len(record.frame.len(), Some(Direction::Inbound), 1) as u64;
+            encoded += format.record_len(record.frame.len(), most) as u64;
             let fits =
                 encoded <= self.bytes && frames < self.frames && (self.begins..self.ends).contains(&record.timestamp);
             let first = self.empty && frames == 0;

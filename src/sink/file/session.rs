@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::part::{Batch, Part};
+use super::remarks::remarks;
 use super::rest::Rest;
 use super::room::{Piece, Room};
 use super::shared::{self, Outage, Shared};
@@ -20,7 +21,6 @@ use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 use crate::session::{Label, Session};
 use crate::storage::{Changed, Storage};
-use crate::wire::{Direction, inner};
 
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is
 /// written as it is.
@@ -133,6 +133,7 @@ impl SessionFiles {
             begins: part.begins(plan.rotate_time),
             ends: part.ends,
             empty: frames == 0,
+            packet_ids: self.label.packet_ids,
         })
     }
 
@@ -174,8 +175,8 @@ impl SessionFiles {
             }
             let told = std::mem::take(&mut self.untold);
             let before = self.buffer.bytes.capacity();
-            let direction = direction(self.session.as_ref(), record.frame);
-            shared.plan.format.push(&mut self.buffer.bytes, &record, direction, told);
+            let remarks = remarks(self.session.as_ref(), &self.label, record.frame, told);
+            shared.plan.format.push(&mut self.buffer.bytes, &record, remarks);
             shared.buffered += self.buffer.bytes.capacity() - before;
             let span = Some((record.timestamp, record.timestamp));
             self.buffer.batch.add(Batch { frames: 1, frame_bytes: record.frame.len() as u64, told, span });
@@ -553,19 +554,4 @@ fn describe(session: &Session, label: &Label) -> String {
     let encapsulation = session.encapsulation.label().to_uppercase();
     let told = label.description.as_deref().map(|told| format!("{told}: ")).unwrap_or_default();
     format!("{told}{encapsulation} mirror session of {}{scope}, VNI {}", session.address(), session.vni)
-}
-
-/// Says whether the mirrored instance sent the frame or received it, as seen from its interface.
-/// The outer source is an address of that interface: what came from it went out, what is for it
-/// came in. Of other frames, as those of an instance that forwards, it is not known.
-fn direction(session: Option<&Session>, frame: &[u8]) -> Option<Direction> {
-    let ([source, destination], session) = inner::addresses(frame).zip(session)?;
-    let address = session.address();
-    if source == address {
-        Some(Direction::Outbound)
-    } else if destination == address {
-        Some(Direction::Inbound)
-    } else {
-        None
-    }
 }

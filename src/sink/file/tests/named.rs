@@ -11,7 +11,7 @@ fn calling(names: &[(u32, &str)]) -> Arc<Policy> {
     let entries = names.iter().map(|(vni, name)| {
         let vnis = Some(Vni::new(*vni).into_iter().collect());
         let description = Some(format!("i-{vni}").into());
-        let label = Label { name: Some((*name).into()), description, tag: None };
+        let label = Label { name: Some((*name).into()), description, ..Label::default() };
         let plan = SessionPlan { label, ..SessionPlan::default() };
         Entry { sessions: Match { vnis, ..Match::default() }, plan }
     });

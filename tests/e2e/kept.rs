@@ -1,0 +1,207 @@
+//! Of what sessions deliver, entries keep the beginning of frames and of flows, and one of copies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use etherparse::{PacketBuilder, TcpHeader};
+
+use crate::captures::{self, Record, assert_same};
+use crate::datagrams::{send, vxlan};
+use crate::frames;
+use crate::need;
+use crate::netns::{Ip, Pair, SENSOR, Switched, address};
+use crate::replay::replay_all;
+use crate::sensor::{Ended, Setup};
+
+/// The lines of `[receive]` for each way.
+const WAYS: [&str; 3] = [
+    "source = \"udp\"",
+    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"xdp\"",
+    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"tc\"",
+];
+
+fn configuration(directory: &Path, receive: &str, sessions: &str) -> PathBuf {
+    let file = directory.join("vxtap.toml");
+    let evidence = directory.join("evidence");
+    let text =
+        format!("[receive]\n{receive}\n{sessions}\n[output.evidence]\nkind = \"pcap\"\ndirectory = {evidence:?}\n");
+    fs::write(&file, text).unwrap();
+    file
+}
+
+fn get(ended: &Ended, what: &str) -> usize {
+    ended.ledger.get(what) as usize
+}
+
+#[test]
+fn of_two_mirrored_ends_each_packet_is_kept_once() {
+    if !need::programs(&[]) {
+        return;
+    }
+    // Some are alike, as keep-alives are.
+    let frames: Vec<_> = (0..1000).map(|n| frames::numbered(if n % 10 == 3 { 3 } else { n }, 200)).collect();
+    for way in WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let receive = if way.contains("udp") { "source = \"udp\"\nworkers = 2" } else { way };
+        let group = "dedup = \"drop\"\ndedup_group = \"tenant\"\n";
+        let sessions = format!("[[session]]\nvni = 1\n{group}[[session]]\nvni = 2\n{group}");
+        let config = configuration(directory.path(), receive, &sessions);
+        let switched = Switched::new(1600);
+        let sensor = Setup::new(&switched.hosts[1]).configured(&config).start();
+        let target = std::net::SocketAddr::new(address(Ip::V4, SENSOR), 4789);
+        // A busy host may let so much time pass between two copies that they count as two packets.
+        let mut slow = 0;
+        for batch in frames.chunks(20) {
+            let began = Instant::now();
+            for (host, vni) in [(0, 1), (2, 2)] {
+                let payloads: Vec<_> = batch.iter().map(|frame| vxlan(8, [0; 3], vni, 0, frame)).collect();
+                send(&switched.hosts[host], target, &payloads);
+            }
+            slow += if began.elapsed() > Duration::from_millis(40) { batch.len() } else { 0 };
+        }
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{way}: {:#?}", ended.log);
+        ended.ledger.assert_output_closes("evidence");
+        assert_eq!((get(&ended, "/received"), switched.lost_on_the_way()), (2 * frames.len(), 0), "{way}");
+        let duplicates = get(&ended, "/duplicate_frames");
+        assert!(
+            (frames.len() - slow..=frames.len()).contains(&duplicates),
+            "{way}: {duplicates} duplicates, {slow} slow"
+        );
+        assert_eq!(get(&ended, "/outputs/evidence/filtered_by/duplicate"), duplicates, "{way}");
+        // Which sessions delivered them.
+        let pairs = ended.ledger.0["duplicates"].as_array().unwrap();
+        let mut sum = 0;
+        for pair in pairs {
+            assert_eq!(pair["group"], "tenant");
+            let vni = |end: &str| pair[end]["vni"].as_u64().unwrap();
+            assert_eq!(vni("first") + vni("second"), 3, "{pair}");
+            sum += pair["frames"].as_u64().unwrap() as usize;
+        }
+        assert_eq!(sum, duplicates, "{way}");
+        if slow == 0 {
+            let of = |(host, vni)| captures::session(&directory.path().join("evidence"), address(Ip::V4, host), vni);
+            let mut got: Vec<_> = [(1, 1), (3, 2)].into_iter().flat_map(of).map(|record| record.frame).collect();
+            let mut wanted = frames.clone();
+            got.sort();
+            wanted.sort();
+            assert_same(way, &got, &wanted);
+        }
+    }
+}
+
+#[test]
+fn copies_that_are_kept_have_one_number() {
+    if !need::programs(&["tshark"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..100).map(|n| frames::numbered(n, 200)).collect();
+    let file = frames::write(directory.path(), "frames.pcap", &all);
+    let sessions = "[[session]]\nvni = [1, 2]\ndedup = \"tag\"\n[[session]]\nvni = 3\n";
+    let config = configuration(directory.path(), WAYS[0], sessions);
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}format = \"pcapng\"\n")).unwrap();
+    let pair = Pair::new(1600);
+    let sensor = Setup::new(&pair.sensor).configured(&config).start();
+    for vni in 1..=3 {
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &format!("--vni {vni}"), all.len());
+    }
+    let ended = sensor.stop();
+    assert_eq!((ended.code, get(&ended, "/outputs/evidence/written")), (Some(0), 3 * all.len()), "{:#?}", ended.log);
+    let numbers = |vni| -> Vec<String> {
+        let folder = captures::session_directory(&directory.path().join("evidence"), pair.source(Ip::V4), vni);
+        let [capture] = captures::files(&folder).try_into().unwrap();
+        captures::tshark(&capture, &["frame.packet_id"])
+    };
+    let [one, two, plain] = [1, 2, 3].map(numbers);
+    assert_eq!(one, two);
+    assert_eq!(plain, vec![""; all.len()]);
+    let mut different = one.clone();
+    different.sort();
+    different.dedup();
+    assert_eq!((different.len(), different.contains(&String::new())), (all.len(), false));
+}
+
+/// Returns a segment of a TCP connection with options.
+fn segment(back: bool, flags: &str, payload: &[u8]) -> Vec<u8> {
+    let mac = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let (from, to, ports) = if back { (2, 1, [443, 40_000]) } else { (1, 2, [40_000, 443]) };
+    let mut header = TcpHeader::new(ports[0], ports[1], 7, 1000);
+    header.set_options_raw(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]).unwrap();
+    header.syn = flags.contains('S');
+    header.ack = flags.contains('A');
+    header.fin = flags.contains('F');
+    let mut frame = Vec::new();
+    let ip = mac.ipv4([10, 0, 0, from], [10, 0, 0, to], 64);
+    ip.tcp_header(header).write(&mut frame, payload).unwrap();
+    frame
+}
+
+fn tls(kind: u8, content: &[u8]) -> Vec<u8> {
+    [&[kind, 3, 3][..], &(content.len() as u16).to_be_bytes(), content].concat()
+}
+
+/// A connection of TLS: 3 segments until it stands, 3 of handshake, 40 of data, 1 that ends it.
+fn connection() -> Vec<Vec<u8>> {
+    let mut frames = vec![segment(false, "S", &[]), segment(true, "SA", &[]), segment(false, "A", &[])];
+    frames.push(segment(false, "A", &tls(22, &[&[1, 0, 0, 196][..], &[0x5a; 196]].concat())));
+    frames.push(segment(true, "A", &tls(22, &[&[2, 0, 4, 0][..], &[0x33; 1024]].concat())));
+    frames.push(segment(false, "A", &[tls(20, &[1]), tls(22, &[7; 40])].concat()));
+    frames.extend((0..40u8).map(|n| segment(n % 2 == 0, "A", &tls(23, &[n; 995]))));
+    frames.push(segment(true, "FA", &[]));
+    frames
+}
+
+#[test]
+fn the_start_of_flows_and_of_frames_is_kept() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let all = connection();
+    let sessions = "[[session]]\nvni = 1\ntls = \"handshake+4000\"\n[[session]]\nvni = 2\nflow_limit = \"10kB\"\n\
+                    [[session]]\nvni = 3\nslice = \"l4+16\"\n";
+    // What is kept of each: of the data 4 segments of 1,000 bytes; what begins within 10,000 bytes
+    // of frames; all.
+    let mut passed = 0;
+    let begins = all.iter().map(|frame| {
+        passed += frame.len();
+        passed - frame.len() < 10_000
+    });
+    let begins: Vec<bool> = begins.collect();
+    let last = all.len() - 1;
+    let kept = |vni: usize, n: usize| match vni {
+        1 => n < 6 + 4 || n == last,
+        2 => begins[n] || n == last,
+        _ => true,
+    };
+    let length = |vni: usize, frame: &[u8]| if vni == 3 { frame.len().min(14 + 20 + 32 + 16) } else { frame.len() };
+    for way in WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let file = frames::write(directory.path(), "frames.pcap", &all);
+        let config = configuration(directory.path(), way, sessions);
+        let pair = Pair::new(1600);
+        let sensor = Setup::new(&pair.sensor).configured(&config).start();
+        for vni in 1..=3 {
+            replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &format!("--vni {vni} --rate 5000"), all.len());
+        }
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{way}: {:#?}", ended.log);
+        ended.ledger.assert_output_closes("evidence");
+        let mut beyond = (0, 0);
+        for vni in 1..=3 {
+            let records = captures::session(&directory.path().join("evidence"), pair.source(Ip::V4), vni as u32);
+            let got: Vec<_> = records.into_iter().map(|Record { frame, orig_len, .. }| (frame, orig_len)).collect();
+            let wanted = all.iter().enumerate().filter(|(n, _)| kept(vni, *n));
+            let wanted: Vec<_> = wanted.map(|(_, f)| (f[..length(vni, f)].to_vec(), f.len() as u32)).collect();
+            assert!(got == wanted, "{way}, VNI {vni}: {} records, wanted {}", got.len(), wanted.len());
+            let shed = all.iter().enumerate().filter(|(n, _)| !kept(vni, *n));
+            shed.for_each(|(_, frame)| beyond = (beyond.0 + 1, beyond.1 + frame.len()));
+        }
+        let counted = ["/beyond_cutoff/frames", "/beyond_cutoff/bytes", "/outputs/evidence/filtered_by/cutoff"];
+        assert_eq!(counted.map(|what| get(&ended, what)), [beyond.0, beyond.1, beyond.0], "{way}");
+        let snapped = all.iter().filter(|frame| length(3, frame) < frame.len()).count();
+        assert_eq!(get(&ended, "/outputs/evidence/snapped"), snapped, "{way}");
+    }
+}
