@@ -77,8 +77,9 @@ impl Work {
     }
 
     /// Receives `n` datagrams of a batch, again and again. It lies in slots as the receiving socket
-    /// leaves it: it is in the cache. `arrive` puts the next datagram into its slot, where there are
-    /// others than before. As in a worker, one place calls the step, so it is compiled into that.
+    /// leaves it: it is in the cache. `arrive` puts the next datagram into its slot, where there
+    /// are others than before. As in a worker, one place calls the step, and it is compiled into
+    /// that.
     #[inline(never)]
     fn receive(&mut self, n: u64, batch: &mut [Vec<u8>], mut arrive: Option<Arrive<'_>>) -> Duration {
         let batches = n.div_ceil(64);
