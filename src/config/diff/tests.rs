@@ -123,7 +123,10 @@ fn an_entry_for_sessions_cannot_read_what_the_program_does_not_keep() {
         (json!({ "name": "web", "filter": "tcp" }), "filter of [[session]] web needs a restart"),
         (json!({ "dedup": "drop" }), "dedup of [[session]] number 1 needs a restart"),
         (json!({ "name": "web", "tls": "handshake+1KiB" }), "tls of [[session]] web needs a restart"),
-        (json!({ "rules": [{ "number": 1, "action": "accept", "direction": "ingress", "protocol": "tcp" }] }), "rules of [[session]] number 1 needs a restart"),
+        (
+            json!({ "rules": [{ "number": 1, "action": "accept", "direction": "ingress", "protocol": "tcp" }] }),
+            "rules of [[session]] number 1 needs a restart",
+        ),
     ] {
         assert_eq!(said(&now, with(200, json!([entry]))), wanted, "{entry}");
     }
