@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::bypass::Bypass;
 use self::change::Live;
-pub(crate) use self::change::{ChangeError, Changes};
+pub(crate) use self::change::{ChangeError, Changes, Opened, Opening};
 use self::decap::ReservedBits;
 use self::outlet::Outlet;
 pub(crate) use self::output::{Destination, OutputError, OutputPlan};
@@ -167,6 +167,7 @@ impl Pipeline {
             gate,
             sinks,
             retiring: Vec::new(),
+            pending: None,
             leaving: None,
             redirected: redirected.map(|output| output.name.clone()),
             failures: Vec::new(),
@@ -174,14 +175,23 @@ impl Pipeline {
         Ok(Self { ledger, registry, orders, ended, started, stop, workers, live })
     }
 
-    /// Makes these changes while the sensor runs.
+    /// Looks whether these changes can be made. Returns the outputs that are to be opened first,
+    /// which any thread can do.
     ///
     /// # Errors
-    /// Nothing has changed: an output cannot be opened, a name is there twice or not at all, an
-    /// output is fed by the program in the kernel, or a worker stalls since the last change. Or a
-    /// worker stalls now: it makes the change when it goes on.
-    pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
-        self.live.apply(changes)
+    /// Nothing has changed: a name is there twice or not at all, an output is fed by the program in
+    /// the kernel, or a worker stalls since the last change.
+    pub(crate) fn prepare(&mut self, changes: &Changes) -> Result<Opening, ChangeError> {
+        self.live.prepare(changes)
+    }
+
+    /// Makes these changes while the sensor runs. The outputs that come are `opened`.
+    ///
+    /// # Errors
+    /// Nothing has changed: an output cannot be opened, or a worker stalls since the last change.
+    /// Or a worker stalls now: it makes the change when it goes on.
+    pub(crate) fn make(&mut self, changes: Changes, opened: Opened) -> Result<(), ChangeError> {
+        self.live.make(changes, opened)
     }
 
     /// Forgets sessions that have sent nothing for `idle`: one step of it. Returns whether there is
@@ -198,15 +208,17 @@ impl Pipeline {
         &self.live.allowed
     }
 
-    /// Looks which of the outputs that were taken away have finished. Returns whether all have.
+    /// Looks which of the outputs that were taken away have finished, and whether all workers have
+    /// made the last change. Returns whether all have.
     pub(crate) fn reap(&mut self) -> bool {
         self.live.reap();
-        self.live.retiring.is_empty()
+        !self.live.is_busy()
     }
 
     /// Stops receiving, drains everything, completes the outputs and adds up the ledger.
     #[must_use]
-    pub(crate) fn end(self) -> Outcome {
+    pub(crate) fn end(mut self) -> Outcome {
+        self.live.reap();
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
         let mut sources = Vec::with_capacity(self.workers.len());

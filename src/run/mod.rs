@@ -3,6 +3,7 @@
 mod allow_log;
 mod error;
 mod lines;
+mod reload;
 mod reread;
 mod signals;
 mod status;
@@ -14,13 +15,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{after, at, never, select};
 
 pub use self::error::StartError;
-use self::reread::{Reread, Source, Wanted};
+use self::reload::Coming;
+use self::reread::{Reread, Source};
 pub use self::signals::{Ending, Hangup, Signals};
+use crate::config::RunPlan;
 use crate::config::file::ConfigError;
-use crate::config::{Diff, RunPlan, diff};
 use crate::console::Console;
 use crate::host;
-use crate::pipeline::{ChangeError, Changes, Outcome, Pipeline, PipelinePlan};
+use crate::pipeline::{Outcome, Pipeline, PipelinePlan};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
 use crate::storage;
@@ -43,6 +45,8 @@ pub struct Sensor {
     pub addresses: Vec<std::net::SocketAddr>,
     plan: RunPlan,
     reread: Reread,
+    /// What was read and waits for outputs to be opened.
+    coming: Option<Coming>,
 }
 
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
@@ -83,7 +87,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    Ok(Sensor { pipeline, addresses, plan: plan.clone(), reread: Reread::new(file) })
+    Ok(Sensor { pipeline, addresses, plan: plan.clone(), reread: Reread::new(file), coming: None })
 }
 
 /// Warns where files meet the limit of the process before they are cut, which costs frames.
@@ -112,34 +116,6 @@ impl Sensor {
         Ok(Self { reread: Reread::new(Some(Source::config(path, read)?)), ..self })
     }
 
-    /// Makes so what was read, all of it or nothing.
-    fn reload(&mut self, Wanted { plan, allowed }: Wanted) {
-        let is_other = *self.pipeline.allowed() != allowed;
-        let (plan, mut changes, mut said) = match plan.map(|plan| diff(&self.plan, plan)).transpose() {
-            Ok(Some(Diff { plan, changes, said })) => (Some(plan), changes, Some(said)),
-            Ok(None) => (None, Changes::default(), None),
-            Err(refused) => return self.reread.refused(&refused),
-        };
-        changes.allowed = Some(allowed.clone());
-        let made = self.pipeline.apply(changes);
-        if made.as_ref().err().is_none_or(ChangeError::is_made) {
-            if let (Some(said), true) = (&mut said, is_other) {
-                said.push("sessions that are let in".into());
-            }
-            self.reread.done(said.as_deref());
-            if said.is_none() || is_other {
-                allow_log::log(&allowed);
-            }
-            if let Some(plan) = plan {
-                warn_of_file_limit(&plan.pipeline);
-                self.plan = plan;
-            }
-        }
-        if let Err(error) = made {
-            self.reread.refused(&error);
-        }
-    }
-
     /// Forgets sessions that have been idle. Returns when to look again.
     fn expire(&mut self) -> Instant {
         let idle = self.plan.session_idle;
@@ -166,6 +142,7 @@ impl Sensor {
         let mut expiry = Instant::now();
         loop {
             let slow = self.reread.slow();
+            let (opened, answers) = self.answers();
             let finishing = if self.pipeline.reap() { never() } else { after(FINISHING) };
             select! {
                 recv(finishing) -> _ => continue,
@@ -186,14 +163,18 @@ impl Sensor {
                         continue;
                     }
                 }
-                recv(self.reread.answers()) -> answer => {
+                recv(opened) -> opened => {
+                    self.opened(opened);
+                    continue;
+                }
+                recv(answers) -> answer => {
                     if let Some(wanted) = self.reread.take(answer) {
                         self.reload(wanted);
                     }
                     continue;
                 }
                 recv(slow) -> _ => {
-                    self.reread.say_slow();
+                    self.reread.say_slow(self.coming.is_some());
                     continue;
                 }
                 recv(signals.received) -> ending => match ending {

@@ -16,6 +16,7 @@ use super::signals::Ending;
 use crate::config::RunPlan;
 use crate::config::allow::{AllowError, AllowPlan};
 use crate::config::file::ConfigError;
+use crate::pipeline::ChangeError;
 use crate::source::Allowed;
 
 /// The time after which the log says that a read does not end.
@@ -50,7 +51,7 @@ fn shown(error: &ConfigError) -> String {
 }
 
 /// The outcome of a read.
-type Answer = Result<Wanted, RereadError>;
+pub(super) type Answer = Result<Wanted, RereadError>;
 
 /// A thread that reads the file each time it is asked to.
 #[derive(Debug)]
@@ -171,7 +172,7 @@ impl Reread {
     pub(super) fn ask(&mut self, signal: &'static str) {
         let Some(file) = &self.file else {
             return tracing::warn!(
-                "{signal}: there is no file to read again; --allow names one{}",
+                "{signal}: there is no file to read again; -c or --allow names one{}",
                 if signal == "SIGHUP" { "; SIGTERM ends the sensor" } else { "" }
             );
         };
@@ -189,13 +190,25 @@ impl Reread {
         self.slow.map_or_else(never, at)
     }
 
-    /// Says that the file is still being read. That is said once for each signal.
-    pub(super) fn say_slow(&mut self) {
-        if let (Some(_), Some(file), signal) = (self.slow.take(), &self.file, self.signal) {
-            tracing::warn!(
-                "{signal}: {} is still being read; what was allowed stays so until then",
-                file.path.display()
-            );
+    /// Notes that outputs are being opened for what was read.
+    pub(super) fn opens(&mut self) {
+        self.slow = Some(Instant::now() + SLOW);
+    }
+
+    /// Notes that they are open, or cannot be.
+    pub(super) fn has_opened(&mut self) {
+        self.slow = None;
+    }
+
+    /// Says that the file is still being read, or that outputs are still being opened. That is said
+    /// once for each signal.
+    pub(super) fn say_slow(&mut self, opens: bool) {
+        let (Some(_), Some(file), signal) = (self.slow.take(), &self.file, self.signal) else { return };
+        let path = file.path.display();
+        if opens {
+            tracing::warn!("{signal}: outputs of {path} are still being opened; nothing changes until then");
+        } else {
+            tracing::warn!("{signal}: {path} is still being read; what was allowed stays so until then");
         }
     }
 
@@ -217,13 +230,18 @@ impl Reread {
     }
 
     /// Says that what was read is so from now on: `said` is what has changed, where that is known.
-    pub(super) fn done(&self, said: Option<&[String]>) {
+    /// Where a worker makes the change later, `late` says so.
+    pub(super) fn done(&self, said: Option<&[String]>, late: Option<&ChangeError>) {
         let (Some(file), signal) = (&self.file, self.signal) else { return };
         let path = file.path.display();
-        match said {
-            None => tracing::info!("{signal}: {path} is read again"),
-            Some([]) => tracing::info!("{signal}: {path} is read again: nothing has changed"),
-            Some(said) => tracing::info!("{signal}: reloaded {path}: {}", said.join("; ")),
+        let done = match said {
+            None => format!("{path} is read again"),
+            Some([]) => format!("{path} is read again: nothing has changed"),
+            Some(said) => format!("reloaded {path}: {}", said.join("; ")),
+        };
+        match late {
+            None => tracing::info!("{signal}: {done}"),
+            Some(late) => tracing::warn!("{signal}: {done}; {late}"),
         }
     }
 
@@ -281,7 +299,7 @@ mod tests {
             reread.ask("SIGUSR2");
         }
         reread.slow().recv().unwrap();
-        reread.say_slow();
+        reread.say_slow(false);
         for _ in 0..100 {
             reread.ask("SIGUSR2");
         }

@@ -356,6 +356,41 @@ fn a_reload_does_not_wait_for_a_disk_that_stalls() {
 }
 
 #[test]
+fn signals_are_heard_while_an_output_waits_for_its_disk() {
+    if !need::programs(&["mkfs.ext4", "mount", "umount", "fsfreeze"]) {
+        return;
+    }
+    let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
+    let directory = tempfile::tempdir().unwrap();
+    let pair = Pair::new(1600);
+    let mut config = Config::new(directory.path(), WAYS[0]);
+    let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
+    let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
+    eventually("frames come", || captures::files(&config.evidence()).len() == 4);
+    let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
+    let slow = disk.path().join("slow");
+    config.others.insert("slow".into(), slow.clone());
+    config.directories.insert("slow".into(), vec![slow]);
+    config.write();
+    reload(&sensor, "are still being opened; nothing changes until then");
+    let from = sensor.process.stderr.all().len();
+    let says = |words: &str| {
+        sensor.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
+    };
+    sensor.process.signal(Signal::USR1);
+    says("SIGUSR1: completing");
+    // What is read meanwhile waits.
+    config.fourth = false;
+    config.write();
+    sensor.process.signal(Signal::USR2);
+    says("are still being opened");
+    drop(frozen);
+    says("output slow added");
+    says("sessions that are let in");
+    drop_and_end(stream, sensor, &config, &pair);
+}
+
+#[test]
 fn outputs_come_and_go_beside_redirection() {
     if !need::programs(&["tcpdump"]) {
         return;

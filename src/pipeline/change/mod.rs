@@ -5,25 +5,28 @@
 //! was before or by what is after, and by nothing in between. What is taken away is not stopped.
 //! Its lanes end, its thread finishes what they have handed over, and nobody waits for that here.
 
+mod error;
+mod opening;
+
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+pub(crate) use self::error::ChangeError;
+use self::error::PATIENCE;
+pub(crate) use self::opening::{Opened, Opening};
 use super::outlet::Outlet;
-use super::output::{Destination, OutputError, OutputPlan, Running, Started};
+use super::output::{Destination, OutputPlan, Running};
 use super::step::Step;
 use crate::lane::Forget;
-use crate::ledger::{Ledger, Output};
+use crate::ledger::Ledger;
 use crate::record::Timestamp;
 use crate::route::policy::Policy;
 use crate::route::{Registry, SessionId};
 use crate::sink::Orders;
+use crate::source::Allowed;
 use crate::source::bpf::Gate;
-use crate::source::{Allowed, Front};
-
-/// The time for which workers are waited for. One that waits for datagrams looks 20 times a second.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The changes of a running sensor, which are made together; by default nothing changes.
 #[derive(Debug, Clone, Default)]
@@ -39,41 +42,6 @@ pub(crate) struct Changes {
     /// The outputs that stay and are another way from now on. What an output has at its start alone
     /// is as it was.
     pub change: Vec<OutputPlan>,
-}
-
-/// The reason for which a sensor does not change.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ChangeError {
-    /// An output cannot be opened. Nothing has changed.
-    #[error("output {name}: {error}")]
-    Open {
-        /// The name of the output.
-        name: String,
-        /// The reason.
-        error: Box<OutputError>,
-    },
-    /// Two outputs would have one name. Nothing has changed.
-    #[error("there is an output {0} already")]
-    Twice(String),
-    /// An output that is to go is not there. Nothing has changed.
-    #[error("there is no output {0}")]
-    Unknown(String),
-    /// An output that the program in the kernel feeds cannot come or go. Nothing has changed.
-    #[error("output {0} needs a restart: the program in the kernel redirects into it")]
-    Redirected(String),
-    /// A worker has not taken over the change before this one. Nothing has changed.
-    #[error("a worker stalls: it has not taken over the last change yet")]
-    Stalls,
-    /// A worker takes its time. The change is made, and that worker makes it when it goes on.
-    #[error("a worker stalls: after {PATIENCE:?} it has not taken over the change, and will when it goes on")]
-    Slow,
-}
-
-impl ChangeError {
-    /// Says whether the change is made, or will be.
-    pub(crate) fn is_made(&self) -> bool {
-        matches!(self, Self::Slow)
-    }
 }
 
 /// The message to a worker.
@@ -142,6 +110,19 @@ pub(super) struct Leaving {
     taken_over: u64,
 }
 
+/// A change that workers have not made yet, all of them.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Its other ends are gone when all have made it.
+    done: Receiver<Vec<Outlet>>,
+    /// True where sessions get other labels.
+    renames: bool,
+    /// True where other sessions are allowed.
+    narrows: bool,
+    /// The policy that workers may have, kept so that none gives back its memory.
+    _before: Arc<Policy>,
+}
+
 /// The part of a running sensor that changes.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -160,6 +141,8 @@ pub(super) struct Live {
     pub(super) sinks: Vec<Running>,
     /// The threads of outputs that were taken away and may not have finished.
     pub(super) retiring: Vec<Running>,
+    /// The last change, until all workers have made it.
+    pub(super) pending: Option<Pending>,
     /// The sessions that are being forgotten.
     pub(super) leaving: Option<Leaving>,
     /// The output that a program in the kernel feeds.
@@ -169,19 +152,34 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Makes these changes while the sensor runs.
+    /// Looks whether these changes can be made. Returns the outputs that are to be opened first.
     ///
     /// # Errors
-    /// Nothing has changed: an output cannot be opened, a name is there twice or not at all, an
-    /// output is fed by the program in the kernel, or a worker stalls since the last change. Or a
-    /// worker stalls now: it makes the change when it goes on.
-    pub(super) fn apply(&mut self, changes: Changes) -> Result<(), ChangeError> {
+    /// Nothing has changed: a name is there twice or not at all, an output is fed by the program in
+    /// the kernel, or a worker stalls since the last change.
+    pub(super) fn prepare(&mut self, changes: &Changes) -> Result<Opening, ChangeError> {
         self.reap();
-        self.check(&changes)?;
-        let (outputs, outlets) = self.open(&changes.add)?;
+        self.check(changes)?;
+        let (ledger, registry) = (Arc::clone(&self.ledger), Arc::clone(&self.registry));
+        Ok(Opening { plans: changes.add.clone(), ledger, registry, orders: Arc::clone(&self.orders) })
+    }
+
+    /// Makes these changes while the sensor runs. The outputs that come are `opened`.
+    ///
+    /// # Errors
+    /// Nothing has changed: an output cannot be opened, or a worker stalls since the last change.
+    /// Or a worker stalls now: it makes the change when it goes on.
+    pub(super) fn make(&mut self, changes: Changes, opened: Opened) -> Result<(), ChangeError> {
+        self.reap();
+        let Opened { outputs, outlets, failure } = opened;
+        if let Some(error) = failure.map_or_else(|| self.check(&changes).err(), Some) {
+            self.retiring.extend(outputs.into_iter().map(|(_, running)| running));
+            return Err(error);
+        }
         let before = Arc::clone(&self.allowed);
         let allowed = changes.allowed.map_or_else(|| Arc::clone(&before), Arc::new);
-        if let Some(gate) = self.gate.as_ref().filter(|_| allowed != before) {
+        let narrows = allowed != before;
+        if let Some(gate) = self.gate.as_ref().filter(|_| narrows) {
             gate.widen(&before, &allowed);
         }
         // One that comes may have the name of one that goes.
@@ -193,22 +191,30 @@ impl Live {
             self.ledger.outputs.come(output);
             self.sinks.push(running);
         }
-        // The policy of before stays until no worker has it, so that none gives back its memory.
         let renames = changes.policy.is_some();
         let changed = changes.policy.map(|policy| policy.with_groups_of(&self.policy));
         let policy = changed.unwrap_or_else(|| Arc::clone(&self.policy));
-        let _before = std::mem::replace(&mut self.policy, policy);
-        self.allowed = Arc::clone(&allowed);
+        let before = std::mem::replace(&mut self.policy, policy);
+        self.allowed = allowed;
         self.replan(&changes.change);
         let done = self.tell(outlets, &changes.remove.into(), &changes.change.into(), None);
-        wait(&done)?;
-        if renames {
+        self.pending = Some(Pending { done, renames, narrows, _before: before });
+        self.settle(Instant::now() + PATIENCE);
+        if self.pending.is_some() { Err(ChangeError::Slow) } else { Ok(()) }
+    }
+
+    /// Waits until `end` for the workers to make the last change, and then does what has to wait
+    /// for that: before, a worker may give a new session the label of before, and have use for a
+    /// session that the program would drop. Returns whether there was a change that is made now.
+    fn settle(&mut self, end: Instant) -> bool {
+        let Some(pending) = self.pending.take_if(|pending| wait(&pending.done, end)) else { return false };
+        if pending.renames {
             self.registry.relabel(&self.policy);
         }
-        if let Some(gate) = self.gate.as_ref().filter(|_| allowed != before) {
-            gate.narrow(&allowed);
+        if let Some(gate) = self.gate.as_ref().filter(|_| pending.narrows) {
+            gate.narrow(&self.allowed);
         }
-        Ok(())
+        true
     }
 
     /// Says whether the outputs that come and go are such that can, and whether the workers have
@@ -237,27 +243,12 @@ impl Live {
             }
             names.push(&output.name);
         }
-        if self.workers.iter().any(Sender::is_full) { Err(ChangeError::Stalls) } else { Ok(()) }
+        if self.stalls() { Err(ChangeError::Stalls) } else { Ok(()) }
     }
 
-    /// Opens outputs. Returns their places in the ledger with their threads, and the outlets of
-    /// each worker. Where one cannot be opened, the others end.
-    fn open(&mut self, plans: &[OutputPlan]) -> Result<Opened, ChangeError> {
-        let mut outputs = Vec::with_capacity(plans.len());
-        let mut outlets: Vec<Vec<Outlet>> = self.workers.iter().map(|_| Vec::new()).collect();
-        for plan in plans {
-            match plan.start(&self.ledger.workers, &self.registry, &self.orders, &mut Front::default()) {
-                Ok(Started { output, outlets: started, running }) => {
-                    outlets.iter_mut().zip(started).for_each(|(worker, outlet)| worker.push(outlet));
-                    outputs.push((output, running));
-                }
-                Err(error) => {
-                    self.retiring.extend(outputs.into_iter().map(|(_, running)| running));
-                    return Err(ChangeError::Open { name: plan.name.clone(), error: Box::new(error) });
-                }
-            }
-        }
-        Ok((outputs, outlets))
+    /// Says whether a worker has not taken over the last change.
+    fn stalls(&self) -> bool {
+        self.pending.is_some() || self.workers.iter().any(Sender::is_full)
     }
 
     /// Tells all workers. A worker that has ended needs no change.
@@ -289,10 +280,12 @@ impl Live {
             let sessions = self.registry.free(&leaving.sessions, leaving.taken_over);
             tracing::info!(sessions, idle = %humantime::format_duration(idle), "mirror sessions that sent nothing are forgotten");
             // What is beyond the limit may have a number now.
-            return self.apply(Changes::default()).map(|()| false);
+            let none = Changes::default();
+            let opened = self.prepare(&none)?.open();
+            return self.make(none, opened).map(|()| false);
         }
         // What the program in the kernel redirects is not seen here.
-        if self.leaving.is_some() || self.redirected.is_some() || self.workers.iter().any(Sender::is_full) {
+        if self.leaving.is_some() || self.redirected.is_some() || self.stalls() {
             return Ok(self.leaving.is_some());
         }
         let (before, taken_over) = (Timestamp::now().saturating_sub(idle), self.registry.given());
@@ -307,7 +300,7 @@ impl Live {
         let none = self.workers.iter().map(|_| Vec::new()).collect();
         let done = self.tell(none, &Arc::from([]), &Arc::from([]), Some(&forget));
         drop(forget);
-        wait(&done).map(|()| true)
+        if wait(&done, Instant::now() + PATIENCE) { Ok(true) } else { Err(ChangeError::Slow) }
     }
 
     /// Has the outputs that stay write by their new plans from the next file on.
@@ -321,8 +314,17 @@ impl Live {
         }
     }
 
-    /// Joins the threads of outputs that have gone and have finished.
+    /// Says whether a change is not made by all yet, or an output that has gone has not finished.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pending.is_some() || !self.retiring.is_empty()
+    }
+
+    /// Joins the threads of outputs that have gone and have finished, and completes a change that
+    /// all workers have made meanwhile.
     pub(super) fn reap(&mut self) {
+        if self.settle(Instant::now()) {
+            tracing::info!("the worker that stalled goes on: the last change is in force");
+        }
         for Running { name, thread, .. } in self.retiring.extract_if(.., |sink| sink.thread.is_finished()) {
             match thread.join() {
                 Ok(()) => tracing::info!(output = name, "the output has finished"),
@@ -342,16 +344,13 @@ impl Live {
     }
 }
 
-type Opened = (Vec<(Output, Running)>, Vec<Vec<Outlet>>);
-
-/// Waits until all workers have made a change, and drops what they give up.
-fn wait(done: &Receiver<Vec<Outlet>>) -> Result<(), ChangeError> {
-    let end = Instant::now() + PATIENCE;
+/// Waits until `end` for all workers to make a change, and drops what they give up. Returns whether
+/// they have made it.
+fn wait(done: &Receiver<Vec<Outlet>>, end: Instant) -> bool {
     loop {
         match done.recv_deadline(end) {
             Ok(gone) => drop(gone),
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => return Err(ChangeError::Slow),
+            Err(error) => return error == RecvTimeoutError::Disconnected,
         }
     }
 }

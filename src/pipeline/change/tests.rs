@@ -13,13 +13,15 @@ use crate::lane::{LanePlan, WhenFull};
 use crate::ledger::Snapshot;
 use crate::record::{Timestamp, pcap};
 use crate::route::Selection;
+use crate::route::policy::{Entry, SessionPlan};
+use crate::session::Label;
 use crate::sink::file::FilePlan;
 use crate::sink::file::tests::plan as files;
-use crate::source::{Datagram, Offline, Received, Source};
+use crate::source::{Datagram, Front, Offline, Received, Source};
 use crate::wire::{Vni, vxlan};
 
 /// A source that lends frames of one VNI, numbered from 0, as long as it is asked. The VNI is its
-/// own and what is here.
+/// own and what is here; where that is [`STALLED`], it does not answer.
 #[derive(Debug)]
 struct Numbered {
     vni: u32,
@@ -30,6 +32,9 @@ struct Numbered {
 impl Source for Numbered {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
         thread::sleep(Duration::from_micros(200));
+        while self.more.load(Ordering::Relaxed) == STALLED {
+            thread::sleep(Duration::from_millis(1));
+        }
         let most = limit.min(20);
         for _ in 0..most {
             let mut payload =
@@ -48,6 +53,8 @@ impl Source for Numbered {
         Ok(Received::Datagrams(most))
     }
 }
+
+const STALLED: u32 = 1 << 24;
 
 fn output(name: &str, directory: &Path) -> OutputPlan {
     OutputPlan {
@@ -80,6 +87,12 @@ fn start_of(dir: &Path, more: &Arc<AtomicU32>, max_sessions: u32) -> Pipeline {
     };
     let sources = (0..2).map(|vni| Offline::new(Numbered { vni, more: Arc::clone(more), next: 0 })).collect();
     Pipeline::start(&plan, &Arc::default(), sources, Front::default()).unwrap()
+}
+
+/// Makes changes, and waits for what is opened.
+fn apply(pipeline: &mut Pipeline, changes: Changes) -> Result<(), ChangeError> {
+    let opened = pipeline.prepare(&changes)?.open();
+    pipeline.make(changes, opened)
 }
 
 fn end(pipeline: Pipeline) -> Snapshot {
@@ -118,10 +131,10 @@ fn outputs_come_and_go_and_no_frame_is_lost_or_doubled() {
     for round in 0..20 {
         // An output of the same name follows another, in a directory of its own.
         let remove = if round == 0 { vec![] } else { vec!["b".to_owned()] };
-        pipeline.apply(Changes { add: vec![output("b", &place(round))], remove, ..Changes::default() }).unwrap();
+        apply(&mut pipeline, Changes { add: vec![output("b", &place(round))], remove, ..Changes::default() }).unwrap();
         thread::sleep(Duration::from_millis(5));
     }
-    pipeline.apply(Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
+    apply(&mut pipeline, Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
     thread::sleep(Duration::from_millis(5));
     let snapshot = end(pipeline);
     let mut in_b = 0;
@@ -152,7 +165,7 @@ fn an_output_of_the_start_can_go_and_its_files_are_complete() {
     let dir = tempfile::tempdir().unwrap();
     let mut pipeline = start(dir.path());
     thread::sleep(Duration::from_millis(20));
-    pipeline.apply(Changes { remove: vec!["pcap".into()], ..Changes::default() }).unwrap();
+    apply(&mut pipeline, Changes { remove: vec!["pcap".into()], ..Changes::default() }).unwrap();
     let until = Instant::now() + Duration::from_secs(10);
     while !pipeline.reap() && Instant::now() < until {
         thread::sleep(Duration::from_millis(1));
@@ -179,7 +192,7 @@ fn nothing_changes_where_an_output_cannot_be_opened() {
     let fails = |add: Vec<OutputPlan>, remove: &[&str], pipeline: &mut Pipeline| {
         let remove = remove.iter().map(|name| (*name).to_owned()).collect();
         let error =
-            pipeline.apply(Changes { add, remove, allowed: Some(nobody.clone()), ..Changes::default() }).unwrap_err();
+            apply(pipeline, Changes { add, remove, allowed: Some(nobody.clone()), ..Changes::default() }).unwrap_err();
         error.to_string()
     };
     let good = || output("good", &dir.path().join("good"));
@@ -210,7 +223,7 @@ fn who_is_allowed_changes_with_the_outputs_and_every_frame_is_decided_once() {
         // together.
         let allowed = Some(only(if round % 2 == 0 { &[0] } else { &[0, 1] }));
         let add = vec![output(&name, &dir.path().join(&name))];
-        pipeline.apply(Changes { allowed, add, remove, ..Changes::default() }).unwrap();
+        apply(&mut pipeline, Changes { allowed, add, remove, ..Changes::default() }).unwrap();
     }
     let snapshot = end(pipeline);
     let filtered = snapshot.datagrams.unselected;
@@ -227,6 +240,38 @@ fn who_is_allowed_changes_with_the_outputs_and_every_frame_is_decided_once() {
     assert_eq!(all, session.frames);
     assert!(filtered > 0);
     assert_eq!(snapshot.outputs["pcap"].filtered, filtered);
+}
+
+#[test]
+fn what_waits_for_a_worker_that_stalls_is_done_when_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let vni = Arc::new(AtomicU32::new(0));
+    let mut pipeline = start_of(dir.path(), &vni, 10);
+    let wait = |what: &str, is_so: &mut dyn FnMut() -> bool| {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(Instant::now() < until, "{what}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait("sessions come", &mut || pipeline.registry.count() == 2);
+    vni.store(STALLED, Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(10));
+    let label = Label { name: Some("web".into()), ..Label::default() };
+    let entry = Entry { plan: SessionPlan { label: label.clone(), ..SessionPlan::default() }, ..Entry::default() };
+    let policy = Some(Arc::new(Policy::new(vec![entry], vec![]).unwrap()));
+    let slow = apply(&mut pipeline, Changes { policy, ..Changes::default() }).unwrap_err();
+    assert!(slow.is_made(), "{slow}");
+    assert!(!pipeline.reap());
+    let again = apply(&mut pipeline, Changes::default()).unwrap_err();
+    assert!(matches!(again, ChangeError::Stalls), "{again}");
+    let labels = |pipeline: &Pipeline| pipeline.registry.sessions().into_iter().map(|(_, _, label)| label);
+    assert!(labels(&pipeline).all(|now| now != label));
+    vni.store(0, Ordering::Relaxed);
+    wait("the change is made", &mut || pipeline.reap());
+    assert!(labels(&pipeline).all(|now| now == label));
+    apply(&mut pipeline, Changes::default()).unwrap();
+    end(pipeline);
 }
 
 #[test]
@@ -281,7 +326,7 @@ fn what_an_output_keeps_of_a_frame_changes_with_its_plan() {
         files.snaplen = snaplen;
         files.archive.hash = hash;
         files.archive.budget.keep_files = Some(1000);
-        pipeline.apply(Changes { change: vec![plan], ..Changes::default() }).unwrap();
+        apply(&mut pipeline, Changes { change: vec![plan], ..Changes::default() }).unwrap();
     }
     thread::sleep(Duration::from_millis(5));
     let snapshot = end(pipeline);

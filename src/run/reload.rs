@@ -1,0 +1,106 @@
+//! What was read again is made so, all of it or nothing.
+//!
+//! Outputs that come may be on a disk that does not answer. So a thread opens them, and the sensor
+//! goes on as it was and hears signals. What is read meanwhile waits until they are open.
+
+use std::thread;
+
+use crossbeam_channel::{Receiver, RecvError, bounded, never};
+
+use super::reread::{Answer, Wanted};
+use super::{Sensor, allow_log, warn_of_file_limit};
+use crate::config::{Diff, RunPlan, diff};
+use crate::pipeline::{ChangeError, Changes, Opened, Opening};
+use crate::source::Allowed;
+
+/// What was read, while outputs are being opened for it.
+#[derive(Debug)]
+pub(super) struct Coming {
+    read: Read,
+    opened: Receiver<Opened>,
+}
+
+/// What was read, and what changes by it.
+#[derive(Debug)]
+struct Read {
+    /// The plan that is in force afterwards, where a configuration file says what it is.
+    plan: Option<RunPlan>,
+    changes: Changes,
+    allowed: Allowed,
+    /// What changes, each in a few words, but for who is let in.
+    said: Option<Vec<String>>,
+}
+
+impl Sensor {
+    /// Makes so what was read, at once where no output comes.
+    pub(super) fn reload(&mut self, Wanted { plan, allowed }: Wanted) {
+        let (plan, mut changes, said) = match plan.map(|plan| diff(&self.plan, plan)).transpose() {
+            Ok(Some(Diff { plan, changes, said })) => (Some(plan), changes, Some(said)),
+            Ok(None) => (None, Changes::default(), None),
+            Err(refused) => return self.reread.refused(&refused),
+        };
+        changes.allowed = Some(allowed.clone());
+        let read = Read { plan, changes, allowed, said };
+        match self.pipeline.prepare(&read.changes) {
+            Ok(opening) if opening.is_empty() => self.make(read, opening.open()),
+            Ok(opening) => match open(opening) {
+                Ok(opened) => {
+                    self.reread.opens();
+                    self.coming = Some(Coming { read, opened });
+                }
+                Err(error) => self.reread.refused(&error),
+            },
+            Err(error) => self.reread.refused(&error),
+        }
+    }
+
+    /// Returns where the outputs come that are being opened, and where what is read comes.
+    pub(super) fn answers(&self) -> (Receiver<Opened>, Receiver<Answer>) {
+        match &self.coming {
+            Some(coming) => (coming.opened.clone(), never()),
+            None => (never(), self.reread.answers().clone()),
+        }
+    }
+
+    /// Takes the outputs that were opened.
+    pub(super) fn opened(&mut self, opened: Result<Opened, RecvError>) {
+        let Some(Coming { read, .. }) = self.coming.take() else { return };
+        self.reread.has_opened();
+        match opened {
+            Ok(opened) => self.make(read, opened),
+            Err(RecvError) => self.reread.refused(&"outputs cannot be opened: please report this"),
+        }
+    }
+
+    fn make(&mut self, read: Read, opened: Opened) {
+        let Read { plan, changes, allowed, mut said } = read;
+        let is_other = *self.pipeline.allowed() != allowed;
+        let late = match self.pipeline.make(changes, opened) {
+            Ok(()) => None,
+            Err(error) if error.is_made() => Some(error),
+            Err(error) => return self.reread.refused(&error),
+        };
+        if let (Some(said), true) = (&mut said, is_other) {
+            said.push("sessions that are let in".into());
+        }
+        self.reread.done(said.as_deref(), late.as_ref());
+        if said.is_none() || is_other {
+            allow_log::log(&allowed);
+        }
+        if let Some(plan) = plan {
+            warn_of_file_limit(&plan.pipeline);
+            self.plan = plan;
+        }
+    }
+}
+
+/// Has a thread open outputs. It ends when they are open, or with the process.
+fn open(opening: Opening) -> Result<Receiver<Opened>, ChangeError> {
+    let (sender, opened) = bounded(1);
+    let open = move || {
+        // Nobody takes them where the sensor has ended.
+        let _ = sender.send(opening.open());
+    };
+    thread::Builder::new().name("vxtap-open".into()).spawn(open).map_err(ChangeError::Thread)?;
+    Ok(opened)
+}
