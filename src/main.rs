@@ -142,7 +142,8 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     if args.print_config {
         return print_config(args);
     }
-    let (settings, plan) = asked(args, &HostFacts::read())?;
+    let host = HostFacts::read();
+    let (settings, plan) = asked(args, &host)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
     let mut sensor = match run::start(&plan, &signals) {
         Err(StartError::Ended(Ending::Asked(name))) => {
@@ -153,7 +154,7 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     };
     if let Some(path) = args.config.clone() {
         let args = args.clone();
-        sensor = sensor.reloaded_by(path.clone(), move || Ok(configured(&args, &path, &HostFacts::read())?.1))?;
+        sensor = sensor.reloaded_by(path.clone(), move || Ok(configured(&args, &path, &host.again())?.1))?;
     }
     let mut outcome = sensor.conduct(&signals, console);
     // A reader that has gone away is not an error of the sensor's.

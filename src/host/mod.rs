@@ -50,6 +50,13 @@ impl HostFacts {
         Self { memory: None, cpus: 1, possible_cpus: None, descriptors: UNLIMITED, ipv6: true, interfaces: None }
     }
 
+    /// Returns these facts with the interfaces that there are now. The others are as they were, so
+    /// that defaults that follow from them do not differ while a sensor runs.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { interfaces: Self::read().interfaces, ..self.clone() }
+    }
+
     /// Reads the facts of this machine.
     #[must_use]
     pub fn read() -> Self {
@@ -87,5 +94,13 @@ mod tests {
         assert!(facts.memory.is_some_and(|bytes| bytes > 1 << 20) && facts.cpus > 0 && facts.descriptors > 0);
         assert!(facts.possible_cpus.is_some_and(|possible| possible >= facts.cpus));
         assert!(facts.interfaces.iter().flatten().any(|interface| interface.name == "lo" && interface.index == 1));
+    }
+
+    #[test]
+    fn what_defaults_follow_from_is_as_it_was() {
+        let before = HostFacts { cpus: 4711, ipv6: false, ..HostFacts::unknown() };
+        let again = before.again();
+        assert!(again.interfaces.iter().flatten().any(|interface| interface.name == "lo"));
+        assert_eq!(HostFacts { interfaces: None, ..again }, before);
     }
 }

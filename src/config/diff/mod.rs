@@ -47,7 +47,7 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
     let mut plan = wanted;
     let mut changes = outputs.changes;
     if now.pipeline.policy != plan.pipeline.policy {
-        said.push("sessions".to_owned());
+        said.extend(sessions::said(&now.pipeline.policy, &plan.pipeline.policy));
         changes.policy = Some(Arc::clone(&plan.pipeline.policy));
     }
     // What the program keeps and drops is as it was at the start.

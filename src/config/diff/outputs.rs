@@ -18,7 +18,7 @@ pub(super) struct Outputs {
 /// changes to `said`.
 ///
 /// # Errors
-/// An output would get the directory of another.
+/// An output would get the directory or the interface of another.
 pub(super) fn diff(
     now: &RunPlan,
     wanted: &[OutputPlan],
@@ -50,15 +50,22 @@ pub(super) fn diff(
     }
     kept_by_program(now, wanted, restart);
     match changes.add.iter().find_map(|plan| Some((plan, holder(before, plan)?))) {
-        Some((plan, other)) => Err(Refused::Directory { output: plan.name.clone(), other: other.name.clone() }),
+        Some((plan, (what, other))) => {
+            Err(Refused::Held { what, output: plan.name.clone(), other: other.name.clone() })
+        }
         None => Ok(Outputs { changes, plans }),
     }
 }
 
-/// Returns the output that has the directory of this one.
-fn holder<'a>(before: &'a [OutputPlan], plan: &OutputPlan) -> Option<&'a OutputPlan> {
-    let directory = &plan.to.files()?.directory;
-    before.iter().find(|other| other.to.files().is_some_and(|files| files.directory == *directory))
+/// Returns the output that has the directory or the interface of this one, and which of these.
+fn holder<'a>(before: &'a [OutputPlan], plan: &OutputPlan) -> Option<(&'static str, &'a OutputPlan)> {
+    let is_held = |other: &&OutputPlan| match (&other.to, &plan.to) {
+        (Destination::Files(other), Destination::Files(files)) => other.directory == files.directory,
+        (Destination::Interface(other), Destination::Interface(to)) => other.name == to.name,
+        _ => false,
+    };
+    let what = if plan.to.files().is_some() { "directory" } else { "interface" };
+    before.iter().find(is_held).map(|other| (what, other))
 }
 
 /// Says how an output goes on that is there before and afterwards. Returns its plan.

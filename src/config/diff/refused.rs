@@ -7,8 +7,11 @@ use std::fmt;
 pub(crate) enum Refused {
     /// These settings need a restart.
     Restart(Vec<String>),
-    /// An output would get the directory of another one that has not finished there.
-    Directory {
+    /// An output would get the directory or the interface of another one that has not finished
+    /// there.
+    Held {
+        /// What both would have: a directory or an interface.
+        what: &'static str,
         /// The output that is to have it.
         output: String,
         /// The output that has it.
@@ -23,9 +26,9 @@ impl fmt::Display for Refused {
                 let verb = if settings.len() == 1 { "needs" } else { "need" };
                 write!(f, "{} {verb} a restart", settings.join(", "))
             }
-            Self::Directory { output, other } => write!(
+            Self::Held { what, output, other } => write!(
                 f,
-                "output {output} is to have the directory that output {other} has: reload without {other} first, and with {output} \
+                "output {output} is to have the {what} that output {other} has: reload without {other} first, and with {output} \
                  when the log says that {other} has finished"
             ),
         }

@@ -83,12 +83,45 @@ fn a_directory_is_not_given_on_at_once() {
         json!({ "b": files("/a") }),
     ] {
         let refused = diff(&now, plan(json!({ "output": outputs }))).unwrap_err();
-        assert!(matches!(refused, Refused::Directory { .. }), "{outputs}: {refused}");
+        assert!(matches!(refused, Refused::Held { .. }), "{outputs}: {refused}");
     }
     assert_eq!(
         said(&now, plan(json!({ "output": { "a": files("/c"), "b": files("/b") } }))),
         "output a in another directory"
     );
+}
+
+#[test]
+fn an_interface_is_not_given_on_at_once() {
+    let tap = || json!({ "kind": "tap", "interface": "m0" });
+    let now = plan(json!({ "output": { "a": { "kind": "pcap" }, "t": tap() } }));
+    let said = said(&now, plan(json!({ "output": { "a": { "kind": "pcap" }, "u": tap() } })));
+    assert!(said.starts_with("output u is to have the interface that output t has: reload without t first"), "{said}");
+}
+
+#[test]
+fn the_entries_that_change_are_named() {
+    let with = |outputs: &[&str], session: Value| {
+        let outputs: BTreeMap<_, _> = outputs.iter().map(|name| (*name, json!({ "kind": "tap" }))).collect();
+        plan(json!({ "output": outputs, "session": session }))
+    };
+    let web = || json!({ "name": "web", "vni": [1], "outputs": ["m"] });
+    let other = || json!({ "vni": [2], "snaplen": 100 });
+    let now = with(&["m"], json!([web(), other()]));
+    for (wanted, words) in [
+        (with(&["m"], json!([web(), { "vni": [2], "snaplen": 64 }])), "[[session]] number 2 changed"),
+        (with(&["m"], json!([other(), web()])), "[[session]] number 1 added, [[session]] number 2 removed"),
+        (with(&["m"], json!([{ "name": "db", "vni": [1] }, other()])), "[[session]] db added, [[session]] web removed"),
+        (with(&["m"], json!([])), "[[session]] number 2 removed, [[session]] web removed"),
+        // An output that comes before another has its number.
+        (with(&["a", "m"], json!([web(), other()])), "output a added"),
+    ] {
+        assert_eq!(said(&now, wanted), words);
+    }
+    let many = |n: u32| Value::from_iter((1..=n).map(|vni| json!({ "name": format!("n{vni}"), "vni": [vni] })));
+    assert_eq!(said(&with(&["m"], many(1)), with(&["m"], many(9))), "8 entries of [[session]]");
+    let swapped = json!([{ "name": "n2", "vni": [2] }, { "name": "n1", "vni": [1] }]);
+    assert_eq!(said(&with(&["m"], many(2)), with(&["m"], swapped)), "[[session]] in another order");
 }
 
 #[test]

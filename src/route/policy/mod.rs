@@ -179,6 +179,13 @@ impl Policy {
         place.and_then(OutputNumber::new).unwrap_or(OutputNumber::UNKNOWN)
     }
 
+    /// Returns the names of the outputs in a set; none where it is all, also those that come.
+    pub(crate) fn outputs_in(&self, set: &OutputSet) -> Option<Vec<&str>> {
+        let is_in = |place: usize| OutputNumber::new(place).is_some_and(|number| set.contains(number));
+        let named = || self.outputs.iter().enumerate().filter(|(place, _)| is_in(*place));
+        (*set != OutputSet::ALL).then(|| named().map(|(_, name)| name.as_str()).collect())
+    }
+
     /// Returns the bits of a local port that the plan of a session depends on.
     #[inline]
     #[must_use]
