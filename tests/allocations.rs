@@ -93,7 +93,7 @@ fn what_looks_into_frames_allocates_nothing_per_datagram_once_there_are_tables()
                  rules = [{ number = 1, action = \"reject\", protocol = \"udp\", ports = 2003 }, { number = 2, action = \"accept\" }]\n";
     let text = format!("[[session]]\nvni = \"0-15\"\nflow_limit = \"200KB\"\n{looks}[[session]]\n{looks}");
     let config = Config::parse(Path::new("vxtap.toml"), text).unwrap();
-    let (_, plan) = config.plan(&HostFacts::unknown()).unwrap_or_else(|error| panic!("{error}"));
+    let (_, plan) = config.plan(&HostFacts::unknown()).unwrap();
     let (sessions, filtered_by) = receive(plan.pipeline.policy);
     assert_eq!(sessions, 16);
     for reason in ["rule", "expression", "duplicate", "cutoff"] {
@@ -152,12 +152,13 @@ fn receive(policy: Arc<Policy>) -> (u32, HashMap<&'static str, u64>) {
             // that are dropped. Two after each other can have the same frame, and come from two
             // sessions.
             let pair = i / 2;
+            let port = u16::try_from(pair % 8).unwrap();
             let datagram = match i % 8 {
                 0 => payload(i, &frame(0, 9_000)),
                 1 => payload(0xff_0000 + round * BURST + i, &frame(1, 60)),
                 2 => vec![0; 7],
                 3 => payload(i, &frame(0, 3)),
-                _ => payload(i % 16, &frame(pair as u16 % 8, 60 + pair as usize)),
+                _ => payload(i % 16, &frame(port, 60 + pair as usize)),
             };
             if i % 2 == 0 {
                 sender.send_to(&datagram, listening.addresses[0]).unwrap();
