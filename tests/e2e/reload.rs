@@ -384,3 +384,27 @@ fn outputs_come_and_go_beside_redirection() {
     assert!(ended.ledger.get("/fast_path/redirected") > 0);
     assert_all_is_there(&ended, &config, &pair, sent);
 }
+
+#[test]
+fn what_is_not_allowed_any_more_is_not_redirected() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let pair = Pair::new(1600);
+    let file = directory.path().join("vxtap.toml");
+    let text = "[receive]\nsource = \"bpf\"\ninterface = \"eth0\"\nworkers = 2\n\
+                [output.mirror]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"redirect\"\n";
+    fs::write(&file, text).unwrap();
+    let sensor = Setup::new(&pair.sensor).configured(&file).start();
+    fs::write(&file, format!("{text}[sessions]\nvni = [1]\n")).unwrap();
+    reload(&sensor, "sessions that are let in");
+    let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
+    eventually("frames come", || stream.sent() > RATE);
+    let sent = u64::from(stream.end());
+    let ended = sensor.stop();
+    let sessions = ended.ledger.sessions();
+    assert_eq!(sessions.iter().map(|(_, vni, _)| *vni).collect::<Vec<_>>(), [1], "{:#}", ended.ledger.0);
+    assert!(sessions[0].2.abs_diff(sent / u64::from(VNIS)) <= 1, "{sent}: {sessions:?}");
+    ended.ledger.assert_output_closes("mirror");
+}

@@ -6,6 +6,7 @@
 
 mod outputs;
 mod refused;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
     let mut restart: Vec<String> = fixed(now, &wanted).into_iter().map(|key| key.path.to_owned()).collect();
     let mut said = Vec::new();
     let outputs = outputs::diff(now, &wanted.pipeline.outputs, &mut restart, &mut said)?;
+    restart.extend(sessions::beyond_program(now, &wanted.pipeline.policy));
     if !restart.is_empty() {
         restart.dedup();
         return Err(Refused::Restart(restart));

@@ -143,12 +143,12 @@ fn files(was: &FilePlan, to: &FilePlan) -> Vec<(&'static Key, bool)> {
 
 /// Notes the outputs that want more of a frame than the program in the kernel keeps, or that it
 /// makes no copies for.
-fn kept_by_program(now: &RunPlan, wanted: &[OutputPlan], restart: &mut Vec<String>) {
+fn kept_by_program(now: &RunPlan, outputs: &[OutputPlan], restart: &mut Vec<String>) {
     if now.source.way == Way::Udp {
         return;
     }
     let bpf = &now.source.bpf;
-    for plan in wanted {
+    for plan in outputs {
         let needs = kept(plan.reads());
         let is_file = plan.to.files().is_some();
         // Redirected frames have a copy for files alone.

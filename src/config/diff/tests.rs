@@ -112,6 +112,32 @@ fn the_program_keeps_what_it_was_told_at_the_start() {
     assert_eq!(said(&redirect, more), "output.a.snaplen needs a restart");
 }
 
+#[test]
+fn an_entry_for_sessions_cannot_read_what_the_program_does_not_keep() {
+    let with = |snaplen: u32, session: Value| {
+        let outputs = json!({ "a": { "kind": "pcap", "snaplen": snaplen } });
+        plan(json!({ "receive": { "source": "bpf" }, "output": outputs, "session": session }))
+    };
+    let now = with(200, json!([]));
+    for (entry, wanted) in [
+        (json!({ "name": "web", "filter": "tcp" }), "filter of [[session]] web needs a restart"),
+        (json!({ "dedup": "drop" }), "dedup of [[session]] number 1 needs a restart"),
+        (json!({ "name": "web", "tls": "handshake+1KiB" }), "tls of [[session]] web needs a restart"),
+        (
+            json!({ "rules": [{ "number": 1, "action": "accept", "direction": "ingress", "protocol": "tcp" }] }),
+            "rules of [[session]] number 1 needs a restart",
+        ),
+    ] {
+        assert_eq!(said(&now, with(200, json!([entry]))), wanted, "{entry}");
+    }
+    assert!(diff(&now, with(200, json!([{ "name": "web", "snaplen": 300, "flow_limit": "1KiB" }]))).is_ok());
+    // A program that keeps whole frames does for all of it, and so do sockets.
+    let reads = json!([{ "name": "web", "filter": "tcp" }]);
+    assert!(diff(&with(200, reads.clone()), with(200, json!([{ "dedup": "drop" }]))).is_ok());
+    let udp = |session| plan(json!({ "output": { "a": { "kind": "pcap", "snaplen": 200 } }, "session": session }));
+    assert!(diff(&udp(json!([])), udp(reads)).is_ok());
+}
+
 /// Settings of files, or of an interface.
 fn output() -> impl Strategy<Value = Value> {
     let files = (0..3u8, prop::option::of(1..3u64), any::<bool>(), prop::option::of(1..3u64), any::<bool>());

@@ -67,9 +67,11 @@ pub(super) fn program(
     let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
     // What decides on a session's frames can ask for any byte.
     let snaplen = if settings.session.iter().any(SessionEntry::reads_all) { usize::MAX } else { snaplen };
-    // Without any list there is nothing to drop, and the program needs no memory for lists.
-    let lists = sessions.allow.is_some() || !sessions.vni.is_empty() || !sessions.from.is_empty();
     let redirect = redirect::plan(settings, pipeline);
+    // Without any list there is nothing to drop, and the program needs no memory for lists. What it
+    // redirects nobody else can drop, so it has lists for those that come while the sensor runs.
+    let listed = sessions.allow.is_some() || !sessions.vni.is_empty() || !sessions.from.is_empty();
+    let lists = listed || redirect.is_some();
     BpfPlan {
         interfaces: receive.interface.clone(),
         attach: if redirect.is_some() { Attach::Tc } else { receive.attach.unwrap_or(Attach::Auto) },

@@ -130,6 +130,7 @@ mod tests {
         assert_eq!(bpf(&["--no-write"]).redirect, of(false, 128));
         assert_eq!((bpf(&[]).attach, bpf(&["--attach", "tc"]).attach), (Attach::Tc, Attach::Tc));
         assert_eq!(resolve(&["--source", "bpf", "--tap", "m"]).unwrap().source.bpf.redirect, None);
+        assert!(bpf(&[]).early, "a list can come while the sensor runs");
         let outputs = all(&[]).unwrap().pipeline.outputs;
         assert_eq!(outputs.iter().map(|o| matches!(o.to, Destination::Redirect(_))).collect::<Vec<_>>(), [false, true]);
         for (more, named) in [
