@@ -5,12 +5,16 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::net::UdpSocket;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vxtap::config::file::Config;
+use vxtap::host::HostFacts;
 use vxtap::lane::{LanePlan, lanes};
-use vxtap::ledger::{Ledger, OutputCounters, OutputDrop};
+use vxtap::ledger::{Ledger, Output, OutputCounters, OutputDrop, Totals};
 use vxtap::pipeline::bypass::Bypass;
 use vxtap::pipeline::decap::ReservedBits;
 use vxtap::pipeline::outlet::Outlet;
@@ -58,7 +62,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn the_receive_path_allocates_nothing_per_datagram() {
-    assert_eq!(receive(Policy::default()), 16);
+    assert_eq!(receive(Arc::default()).0, 16);
 }
 
 #[test]
@@ -80,11 +84,38 @@ fn the_receive_path_of_sessions_with_plans_allocates_nothing_per_datagram() {
         ],
         Vec::new(),
     );
-    assert_eq!(receive(policy.unwrap()), 16);
+    assert_eq!(receive(Arc::new(policy.unwrap())).0, 16);
 }
 
-/// Receives by this policy. Returns the number of sessions.
-fn receive(policy: Policy) -> u32 {
+#[test]
+fn what_looks_into_frames_allocates_nothing_per_datagram_once_there_are_tables() {
+    let looks = "filter = \"not udp port 2002\"\ndedup = \"drop\"\ndedup_group = \"all\"\n\
+                 rules = [{ number = 1, action = \"reject\", protocol = \"udp\", ports = 2003 }, { number = 2, action = \"accept\" }]\n";
+    let text = format!("[[session]]\nvni = \"0-15\"\nflow_limit = \"200KB\"\n{looks}[[session]]\n{looks}");
+    let config = Config::parse(Path::new("vxtap.toml"), text).unwrap();
+    let (_, plan) = config.plan(&HostFacts::unknown()).unwrap();
+    let (sessions, filtered_by) = receive(plan.pipeline.policy);
+    assert_eq!(sessions, 16);
+    for reason in ["rule", "expression", "duplicate", "cutoff"] {
+        assert!(filtered_by.get(reason).is_some_and(|frames| *frames > 100), "{reason} of {filtered_by:?}");
+    }
+}
+
+/// Makes a frame of this length, if its headers have room: one of UDP, to the port 2000 and this.
+fn frame(port: u16, length: usize) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+    let builder = builder.udp(1000, 2000 + port);
+    let mut frame = Vec::new();
+    match length.checked_sub(builder.size(0)) {
+        Some(payload) => builder.write(&mut frame, &vec![0; payload]).unwrap(),
+        None => frame.resize(length, 0),
+    }
+    frame
+}
+
+/// Receives by this policy. Returns the number of sessions, and the frames that were filtered, by
+/// the reason.
+fn receive(policy: Arc<Policy>) -> (u32, HashMap<&'static str, u64>) {
     const ROUNDS: u32 = 400;
     const BURST: u32 = 32;
     let plan = UdpPlan {
@@ -103,13 +134,12 @@ fn receive(policy: Policy) -> u32 {
     let sessions = SessionTable::new(Arc::clone(&registry));
     let lanes = lanes.into_iter().map(Outlet::from).collect();
     let mut step = Step::new(ReservedBits::Accept, Arc::default(), sessions, lanes, Arc::clone(&worker_counters));
-    step.adopt(Arc::new(policy));
+    step.adopt(policy);
     let mut worker = Worker::new(listening.sources.remove(0), step, Bypass::default(), None);
 
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let sender6 = UdpSocket::bind("[::1]:0").unwrap();
-    let payload =
-        |vni: u32, length: usize| [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &vec![0; length]].concat();
+    let payload = |vni: u32, frame: &[u8]| [vxlan::header(Vni::new(vni).unwrap()).as_slice(), frame].concat();
     let mut sent = 0;
     let mut counted = 0;
     // No chunk goes back until the lane has made all of its chunks, and drops frames for want of
@@ -119,13 +149,16 @@ fn receive(policy: Policy) -> u32 {
     for round in 0..ROUNDS {
         for i in 0..BURST {
             // The datagrams are also of sessions beyond the limit, of frames of all sizes, and such
-            // that are dropped.
+            // that are dropped. Two after each other can have the same frame, and come from two
+            // sessions.
+            let pair = i / 2;
+            let port = u16::try_from(pair % 8).unwrap();
             let datagram = match i % 8 {
-                0 => payload(i, 9_000),
-                1 => payload(0xff_0000 + round * BURST + i, 60),
+                0 => payload(i, &frame(0, 9_000)),
+                1 => payload(0xff_0000 + round * BURST + i, &frame(1, 60)),
                 2 => vec![0; 7],
-                3 => payload(i, 3),
-                _ => payload(i % 16, 60 + i as usize),
+                3 => payload(i, &frame(0, 3)),
+                _ => payload(i % 16, &frame(port, 60 + pair as usize)),
             };
             if i % 2 == 0 {
                 sender.send_to(&datagram, listening.addresses[0]).unwrap();
@@ -158,5 +191,7 @@ fn receive(policy: Policy) -> u32 {
     assert_eq!(worker_counters.received.get(), u64::from(ROUNDS * BURST));
     assert!(counters.offered.get() > u64::from(ROUNDS * BURST) / 2);
     assert_eq!(counted, 0, "allocations on the receive path");
-    registry.count()
+    let readings = Output { name: String::new(), ends: vec![counters] }.totals().readings();
+    let by = readings.iter().filter_map(|reading| Some((reading.reason?, reading.value)));
+    (registry.count(), by.collect())
 }

@@ -229,6 +229,7 @@ fn a_configuration_file_is_answered_by_run_and_by_check() {
     let head = "[receive]\nlisten = \"127.0.0.1:0\"\nbuffer = \"200KiB\"\n";
     write("right.toml", &format!("{head}[output.evidence]\nkind = \"pcap\"\ndirectory = \"captures\"\n"));
     write("wrong.toml", &format!("{head}[delivery]\nflush = 5\nqueu = \"1GiB\"\n"));
+    std::fs::write(directory.path().join("latin.toml"), b"# caf\xe9\n").unwrap();
     write("late.toml", "[receive]\nlisten = \"[fe80::1%nosuch0]:4789\"\n");
     let (code, out, _) = vxtap(&["check", "--config-only", "-c", "right.toml"]);
     assert_eq!((code, out.as_str()), (Some(0), "right.toml: no fault is found\n"));
@@ -248,6 +249,10 @@ fn a_configuration_file_is_answered_by_run_and_by_check() {
         assert_eq!(faults.len(), 2, "{lines}");
         let message = &faults[0]["fields"]["message"];
         assert_eq!(message, "wrong.toml:5: delivery.flush: has no unit; write 5s, 5m or 5h");
+    }
+    for words in [&["run", "-c", "latin.toml"][..], &["check", "--config-only", "-c", "latin.toml"]] {
+        let (code, _, said) = vxtap(words);
+        assert!(code == Some(2) && said.contains(" --> latin.toml:1:6\n"), "{code:?} {said}");
     }
     // The interface may come; on no host in particular nothing is wrong.
     let (code, _, said) = vxtap(&["run", "-c", "late.toml"]);

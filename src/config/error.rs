@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::origin::Said;
 use super::sessions::AllAndOthers;
 use super::units;
-use crate::route::policy::TooManyEntries;
+use crate::route::policy::{OutputNumber, TooManyEntries};
 use crate::route::{CompileError, MOST_RULES};
 use crate::source::TooMany;
 use crate::source::udp;
@@ -250,6 +250,27 @@ pub enum PlanError {
         /// The outputs that there are.
         ours: String,
     },
+    /// An entry names an output that has no number.
+    #[error(
+        "{said}: {name} is not among the first {most} outputs, and an entry can name no others; put it before those that no entry \
+         names", most = OutputNumber::MOST
+    )]
+    OutputBeyond {
+        /// The setting.
+        said: Said,
+        /// The name.
+        name: String,
+    },
+    /// No host can have an interface of this name.
+    #[error("{said}: an interface cannot be named {name:?}, for {reason}; choose another name")]
+    InterfaceName {
+        /// The setting.
+        said: Said,
+        /// The name.
+        name: String,
+        /// The fault of the name.
+        reason: &'static str,
+    },
     /// An entry names no output at all.
     #[error("{0} names none; leave it out for all, or write drop = true")]
     NoOutputs(Said),
@@ -336,6 +357,8 @@ impl PlanError {
             | Self::Filter { said, .. }
             | Self::Directory { said, .. }
             | Self::NoOutput { said, .. }
+            | Self::OutputBeyond { said, .. }
+            | Self::InterfaceName { said, .. }
             | Self::NoOutputs(said)
             | Self::GroupAlone(said)
             | Self::Entries { said, .. }

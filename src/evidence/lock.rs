@@ -97,7 +97,7 @@ pub(crate) fn take(file: &File) -> Result<(), Errno> {
 }
 
 /// Returns the process that has the lock on `file`, where the system tells.
-fn holder(file: &File) -> Option<i32> {
+pub(crate) fn holder(file: &File) -> Option<i32> {
     let inode = file.metadata().ok()?.ino();
     // The device is not compared: some file systems show another one in /proc/locks than stat(2)
     // does.

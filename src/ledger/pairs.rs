@@ -3,7 +3,7 @@
 //! Which pairs there are is known by what comes, and there can be as many as sessions squared. So a
 //! worker has room for some, and what is beyond is in the sum of all duplicates alone.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Serialize, Serializer};
@@ -13,6 +13,11 @@ use crate::session::Session;
 
 /// Pairs that a worker has room for.
 const MOST: usize = 1024;
+/// Places in which a pair is looked for: so many more than pairs that one that is not there is
+/// missed after a step or two.
+const PLACES: usize = 4 * MOST;
+/// The most steps of looking for a pair.
+const STEPS: usize = 64;
 /// The number of a pair that stands for none any more.
 const GONE: u64 = u64::MAX;
 
@@ -42,12 +47,22 @@ pub struct PairFrames {
 #[derive(Debug, Default)]
 pub struct Pairs {
     /// Made with the first duplicate.
-    slots: OnceLock<Box<[Slot]>>,
+    table: OnceLock<Table>,
+}
+
+/// The pairs, and where they are found.
+#[derive(Debug)]
+struct Table {
+    /// A slot's place in `slots`, from 1 on; 0 where there is none.
+    places: Box<[AtomicU16]>,
+    /// Filled from the front.
+    slots: Box<[Slot]>,
+    used: AtomicU16,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// What the one thread knows the pair by; 0 where the slot is free.
+    /// What the one thread knows the pair by.
     key: AtomicU64,
     pair: OnceLock<Pair>,
     frames: Counter,
@@ -61,30 +76,33 @@ impl Pairs {
     /// Counts a frame of two sessions of this group, which the number other than 0 stands for, as
     /// long as there is room. `pair` is asked for them when the number comes first.
     pub(crate) fn add(&self, group: &Arc<str>, key: u64, pair: impl FnOnce() -> Option<[Session; 2]>) {
-        let slots = self.slots.get_or_init(|| (0..MOST).map(|_| Slot::default()).collect());
-        // Numbers that differ little go far apart.
-        #[allow(clippy::cast_possible_truncation)]
-        let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % MOST;
-        let Some((front, back)) = slots.split_at_checked(start) else { return };
-        for slot in back.iter().chain(front) {
-            let known = slot.key.load(Ordering::Relaxed);
-            if known == 0 {
+        let table = self.table.get_or_init(Table::new);
+        for place in table.search(key) {
+            let number = place.load(Ordering::Relaxed);
+            if number == 0 {
+                let used = table.used.load(Ordering::Relaxed);
+                // None where all are used.
+                let Some(slot) = table.slots.get(usize::from(used)) else { return };
                 let Some([first, second]) = pair() else { return };
                 slot.key.store(key, Ordering::Relaxed);
                 let _ = slot.pair.set(Pair { group: Arc::clone(group), first, second });
-            } else if known != key || slot.pair.get().is_none_or(|pair| pair.group != *group) {
-                continue;
+                table.used.store(used + 1, Ordering::Relaxed);
+                place.store(used + 1, Ordering::Relaxed);
+                return slot.frames.add(1);
             }
-            return slot.frames.add(1);
+            let slot = table.slots.get(usize::from(number) - 1);
+            if let Some(slot) = slot.filter(|slot| slot.is_of(group, key)) {
+                return slot.frames.add(1);
+            }
         }
     }
 
     /// Forgets the numbers of which this is true, so that they can stand for other pairs. What was
     /// counted stays. The thread that adds calls this.
     pub(crate) fn forget(&self, is_gone: impl Fn(u64) -> bool) {
-        for slot in self.slots.get().into_iter().flatten() {
+        for slot in self.table.get().into_iter().flat_map(Table::used) {
             let key = slot.key.load(Ordering::Relaxed);
-            if key != 0 && is_gone(key) {
+            if key != GONE && is_gone(key) {
                 slot.key.store(GONE, Ordering::Relaxed);
             }
         }
@@ -92,7 +110,7 @@ impl Pairs {
 
     /// Adds up what several have counted, in the order of the pairs.
     pub(crate) fn of<'a>(all: impl Iterator<Item = &'a Pairs>) -> Vec<PairFrames> {
-        let slots = all.filter_map(|pairs| pairs.slots.get()).flatten();
+        let slots = all.filter_map(|pairs| pairs.table.get()).flat_map(|table| table.slots.iter());
         let mut sums: Vec<PairFrames> = Vec::new();
         for slot in slots {
             let Some(pair) = slot.pair.get() else { continue };
@@ -103,6 +121,36 @@ impl Pairs {
         }
         sums.sort_unstable_by(|a, b| a.pair.cmp(&b.pair));
         sums
+    }
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            places: (0..PLACES).map(|_| AtomicU16::new(0)).collect(),
+            slots: (0..MOST).map(|_| Slot::default()).collect(),
+            used: AtomicU16::new(0),
+        }
+    }
+
+    /// Returns the places in which a pair may be, one after another.
+    fn search(&self, key: u64) -> impl Iterator<Item = &AtomicU16> {
+        // Numbers that differ little go far apart.
+        #[allow(clippy::cast_possible_truncation)]
+        let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % PLACES;
+        let (front, back) = self.places.split_at_checked(start).unwrap_or((&self.places, &[]));
+        back.iter().chain(front).take(STEPS)
+    }
+
+    /// Returns the slots that are used.
+    fn used(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().take(self.used.load(Ordering::Relaxed).into())
+    }
+}
+
+impl Slot {
+    fn is_of(&self, group: &Arc<str>, key: u64) -> bool {
+        self.key.load(Ordering::Relaxed) == key && self.pair.get().is_some_and(|pair| pair.group == *group)
     }
 }
 
@@ -161,5 +209,20 @@ mod tests {
         }
         let sums = Pairs::of(std::iter::once(&pairs));
         assert_eq!((sums.len(), sums.iter().map(|sum| sum.frames).sum::<u64>()), (MOST, 2 * MOST as u64));
+    }
+
+    #[test]
+    fn a_pair_that_has_no_room_is_missed_after_few_steps() {
+        let pairs = Pairs::default();
+        // Numbers as sessions give them.
+        let key = |first: u64, second: u64| first << 32 | second;
+        let keys = |from: u64| (from..from + 40).flat_map(move |first| (1..=40).map(move |second| key(first, second)));
+        keys(1).for_each(|key| pairs.add(&"tenant".into(), key, || pair(1, key as u32 & 0xff)));
+        let table = pairs.table.get().unwrap();
+        assert_eq!(table.used().count(), MOST);
+        let steps = |key| table.search(key).take_while(|place| place.load(Ordering::Relaxed) != 0).count();
+        let all: Vec<usize> = keys(100).map(steps).collect();
+        assert!(all.iter().sum::<usize>() <= 2 * all.len(), "{}", all.iter().sum::<usize>());
+        assert!(all.iter().all(|steps| *steps <= STEPS));
     }
 }

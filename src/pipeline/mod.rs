@@ -32,7 +32,7 @@ use crate::record::Timestamp;
 use crate::route::policy::Policy;
 use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
-use crate::sink::tap::read_tags;
+use crate::sink::tap::{TagKeeper, TagMap};
 use crate::source::{Allowed, Front, LiveSource};
 
 /// The plan of what the sensor does with datagrams, whatever their source.
@@ -81,6 +81,8 @@ pub(crate) struct Pipeline {
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Ended>>,
     live: Live,
+    /// Keeps the tags of sessions in their file, where they have some.
+    tags: Option<TagKeeper>,
 }
 
 /// The outcome of a sensor that has ended.
@@ -107,10 +109,14 @@ impl Pipeline {
         mut front: Front,
     ) -> Result<Self, OutputError> {
         let mut registry = Registry::new(plan.max_sessions);
+        let mut map = None;
         if let Some(path) = plan.tags() {
-            registry = registry.tagged(read_tags(path)?);
+            let (file, tags) = TagMap::open(path)?;
+            registry = registry.tagged(tags);
+            map = Some(file);
         }
         let registry = Arc::new(registry);
+        let tags = map.map(|map| map.keep(Arc::clone(&registry))).transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let quota = plan.count.map(|n| Arc::new(Quota::new(n)));
         let mut ledger = Ledger::default();
@@ -172,7 +178,7 @@ impl Pipeline {
             redirected: redirected.map(|output| output.name.clone()),
             failures: Vec::new(),
         };
-        Ok(Self { ledger, registry, orders, ended, started, stop, workers, live })
+        Ok(Self { ledger, registry, orders, ended, started, stop, workers, live, tags })
     }
 
     /// Looks whether these changes can be made. Returns the outputs that are to be opened first,
@@ -239,6 +245,7 @@ impl Pipeline {
             counters.refused_at_stop.add(source.refused().saturating_sub(counted));
         }
         failures.extend(self.live.finish());
+        drop(self.tags);
         let sessions = self.ledger.sessions(self.registry.sessions());
         let snapshot = Snapshot::of(&self.ledger, self.started, sessions).settled();
         if let Err(imbalance) = snapshot.check() {

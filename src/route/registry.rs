@@ -102,6 +102,12 @@ impl Registry {
         Ok(())
     }
 
+    /// Says whether a session has had to do without a tag of its own, as all are given.
+    #[must_use]
+    pub(crate) fn is_out_of_tags(&self) -> bool {
+        self.lock().tags.as_ref().is_some_and(Tags::are_out)
+    }
+
     /// Says whether no session can get a number.
     #[must_use]
     pub(super) fn is_full(&self) -> bool {

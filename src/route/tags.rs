@@ -12,6 +12,8 @@ pub struct Tags {
     order: Vec<(Session, Tag)>,
     /// The number of the last.
     last: u32,
+    /// True after a session was there for which there was none.
+    out: bool,
 }
 
 /// Tags that contradict each other.
@@ -51,11 +53,19 @@ impl Tags {
         if let Some(tag) = self.given.get(&session) {
             return *tag;
         }
-        let Some(tag) = Tag::new(self.last.saturating_add(1)) else { return Tag::REST };
+        let Some(tag) = Tag::new(self.last.saturating_add(1)) else {
+            self.out = true;
+            return Tag::REST;
+        };
         self.last = tag.number();
         self.given.insert(session, tag);
         self.order.push((session, tag));
         tag
+    }
+
+    /// Says whether a session was there for which no tag was left.
+    pub(super) fn are_out(&self) -> bool {
+        self.out
     }
 
     /// Returns all tags, in the order in which they were given.

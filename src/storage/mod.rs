@@ -23,5 +23,5 @@ pub(crate) use self::files::Space;
 pub use self::files::{Storage, StoredFile};
 pub(crate) use self::limit::{explain, file_size_limit};
 pub(crate) use self::regular::NotRegular;
-pub(crate) use self::small::{TooLarge, read_small};
+pub(crate) use self::small::{TooLarge, read_small, read_small_bytes};
 pub(crate) use self::status::Identity;

@@ -20,6 +20,15 @@ pub(crate) struct TooLarge(pub usize);
 /// The error of `open(2)` or `read(2)`. Within it is [`NotRegular`] where the path is not that of a
 /// file, [`TooLarge`] where the file is longer, `InvalidData` where it is not UTF-8.
 pub(crate) fn read_small(path: &Path, most: usize) -> io::Result<String> {
+    let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8");
+    String::from_utf8(read_small_bytes(path, most)?).map_err(not_text)
+}
+
+/// Reads the bytes of such a file.
+///
+/// # Errors
+/// As those of [`read_small`], whatever the bytes are.
+pub(crate) fn read_small_bytes(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let check = |mode| NotRegular::of(FileType::from_raw_mode(mode)).map_err(io::Error::other);
     // The kind is asked for before the file is opened: opening a device can set something off.
     check(stat(path)?.st_mode)?;
@@ -28,13 +37,13 @@ pub(crate) fn read_small(path: &Path, most: usize) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty())?);
     check(fstat(&file)?.st_mode)?;
-    let mut text = Vec::new();
+    let mut bytes = Vec::new();
     // One more byte shows that there is more, whatever length the file says that it has.
-    file.take((most as u64).saturating_add(1)).read_to_end(&mut text)?;
-    if text.len() > most {
+    file.take((most as u64).saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
         return Err(io::Error::other(TooLarge(most)));
     }
-    String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::captures::assert_same;
+use crate::disk::Loop;
 use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Pair};
@@ -80,6 +83,63 @@ fn each_frame_has_the_tag_of_its_session_also_after_a_restart() {
     let listed: Value = serde_json::from_str(&fs::read_to_string(&map).unwrap()).unwrap();
     let all: Vec<_> = listed["tags"].as_array().unwrap().iter().map(|entry| entry["tag"].clone()).collect();
     assert_eq!(all, [json!([1]), json!([2]), json!([4077]), json!([4078, 1])]);
+}
+
+#[test]
+fn a_tag_map_is_one_sensors_and_a_damaged_one_says_what_to_do() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let map = directory.path().join("tags.json");
+    let with = |name: &str| format!("--no-write --tap {name} --tap-tag session --tag-map {}", map.display());
+    let (one, other) = (Pair::new(1600), Pair::new(1600));
+    let sensor = Setup::new(&one.sensor).with(&with("mirror0")).start();
+    let (code, text) = Setup::new(&other.sensor).with(&with("mirror1")).fails();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("tags.json is in use by another vxtap, process"), "{text}");
+    assert!(text.contains("name another file with --tag-map"), "{text}");
+    assert_eq!(sensor.stop().code, Some(0));
+    // As a file system leaves it that lost power.
+    fs::write(&map, "").unwrap();
+    let (code, text) = Setup::new(&other.sensor).with(&with("mirror1")).fails();
+    assert_eq!(code, Some(1), "{text}");
+    let command = format!("mv {map} {map}.damaged", map = map.display());
+    assert!(text.contains("is no list of tags") && text.contains(&command), "{text}");
+    fs::rename(&map, directory.path().join("tags.json.damaged")).unwrap();
+    assert_eq!(Setup::new(&other.sensor).with(&with("mirror1")).start().stop().code, Some(0));
+}
+
+#[test]
+fn a_disk_that_stalls_holds_up_the_tag_map_and_no_frames() {
+    if !need::programs(&["tcpdump", "mkfs.ext4", "mount", "umount", "fsfreeze"]) {
+        return;
+    }
+    let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let map = disk.path().join("tags.json");
+    let pair = Pair::new(1600);
+    let options = format!("--no-write --tap mirror0 --tap-tag session --tag-map {}", map.display());
+    let sensor = Setup::new(&pair.sensor).with(&options).start();
+    let seen = Tcpdump::start(&pair.sensor, "mirror0", "");
+    let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
+    for vni in [5, 6] {
+        let arguments = format!("--vni {vni} --rate 20000");
+        replay_all(&pair.sender, pair.target(Ip::V4), &[Path::new(&file)], &arguments, frames.len());
+        // Within a second the first tag is to be written.
+        thread::sleep(Duration::from_millis(1500));
+    }
+    let seen = seen.frames();
+    drop(frozen);
+    let all: Vec<_> =
+        [1, 2].iter().flat_map(|vlan| frames.iter().map(|frame| tagged(frame, &[0x81, 0, 0, *vlan]))).collect();
+    assert_same("tagged", &seen, &all);
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    let listed: Value = serde_json::from_str(&fs::read_to_string(&map).unwrap()).unwrap();
+    assert_eq!(listed["tags"].as_array().unwrap().len(), 2);
 }
 
 /// A conversation of HTTP, up to the request, that asks for `path`.

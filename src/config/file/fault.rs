@@ -55,6 +55,23 @@ impl Fault {
 pub(super) struct Text {
     pub path: Arc<Path>,
     pub text: String,
+    /// Where the first bytes stood that are not UTF-8. The text has a sign in place of them.
+    pub broken: Option<std::ops::Range<usize>>,
+}
+
+impl Text {
+    /// Makes the text of the file `path` of its bytes.
+    pub(super) fn new(path: &Path, bytes: Vec<u8>) -> Self {
+        let path = path.into();
+        match String::from_utf8(bytes) {
+            Ok(text) => Self { path, text, broken: None },
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                Self { path, text, broken: Some(at..at + char::REPLACEMENT_CHARACTER.len_utf8()) }
+            }
+        }
+    }
 }
 
 /// All faults that were found in a configuration file and in those that it includes.

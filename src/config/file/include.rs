@@ -1,43 +1,62 @@
 //! A configuration file includes others, as those of a directory that a program writes.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::fault::Text;
-use crate::storage::read_small;
+use super::value::Wrong;
+use crate::storage::read_small_bytes;
 
 /// The most bytes of a file: a few thousand sessions, each with its rules.
 pub(super) const MOST: usize = 4 << 20;
 /// The most files that can be included.
 const MOST_FILES: usize = 1024;
 
-/// Why a file cannot be included, and the pattern that asks for it.
-type Fault = (String, Range<usize>);
-
 /// Reads the files that these patterns of the file at `path` stand for: relative ones are below its
-/// directory. The files of a pattern come in the order of their names.
-pub(super) fn read(path: &Path, patterns: &[(String, Range<usize>)]) -> Vec<Result<Text, Fault>> {
+/// directory. The files of a pattern come in the order of their names. What is wrong has the place
+/// of its pattern.
+pub(super) fn read(path: &Path, patterns: &[(String, Range<usize>)]) -> Vec<Result<Text, Wrong>> {
     let below = path.parent().unwrap_or(Path::new(""));
     let mut read = Vec::new();
     let mut files = 0;
+    // A file that is not there is told where it is read.
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let this = real(path);
+    let mut known = HashSet::new();
     for (pattern, span) in patterns {
+        let wrong = |fault: String, advice: Option<&str>| {
+            Err(Wrong { span: span.clone(), fault: format!("include: {fault}"), advice: advice.map(Into::into) })
+        };
         let found = match find(below, pattern) {
             Ok(found) => found,
             Err(fault) => {
-                read.push(Err((format!("include: {fault}"), span.clone())));
+                read.push(wrong(fault, None));
                 continue;
             }
         };
         files += found.len();
         if files > MOST_FILES {
-            read.push(Err((format!("include: {files} files are too many; at most {MOST_FILES}"), span.clone())));
+            read.push(wrong(format!("{files} files are too many; at most {MOST_FILES}"), None));
             break;
         }
-        read.extend(found.into_iter().map(|path| match read_small(&path, MOST) {
-            Ok(text) => Ok(Text { path: path.into(), text }),
-            Err(error) => Err((format!("include: cannot read {}: {error}", path.display()), span.clone())),
+        read.extend(found.into_iter().map(|path| {
+            let real = real(&path);
+            if real == this {
+                let fault = format!("{} is this file", path.display());
+                return wrong(fault, Some("name others, as those of a directory of their own"));
+            }
+            if !known.insert(real) {
+                let fault = format!("{} was included before", path.display());
+                return wrong(fault, Some("include each file once"));
+            }
+            match read_small_bytes(&path, MOST) {
+                Ok(bytes) => Ok(Text::new(&path, bytes)),
+                Err(error) => wrong(format!("cannot read {}: {error}", path.display()), None),
+            }
         }));
     }
     read
@@ -58,12 +77,21 @@ fn find(below: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
         return Ok(vec![path]);
     }
     let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    let entries = fs::read_dir(here).map_err(|error| format!("cannot read {}: {error}", here.display()))?;
-    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-    let mut names: Vec<OsString> =
-        names.filter(|other| other.to_str().is_some_and(|other| fits(name, other))).collect();
-    names.sort();
+    let entries = fs::read_dir(here).map(|entries| entries.map(|entry| Ok(entry?.file_name())));
+    let names = entries.and_then(|entries| fitting(name, entries));
+    let names = names.map_err(|error| format!("cannot read {}: {error}", here.display()))?;
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+/// Returns the names that the pattern stands for, sorted.
+///
+/// # Errors
+/// The error of the first name that cannot be read: its file would be missing without a word.
+fn fitting(pattern: &str, names: impl Iterator<Item = io::Result<OsString>>) -> io::Result<Vec<OsString>> {
+    let mut names = names.collect::<io::Result<Vec<_>>>()?;
+    names.retain(|other| other.to_str().is_some_and(|other| fits(pattern, other)));
+    names.sort();
+    Ok(names)
 }
 
 /// Says whether a name is one that the pattern stands for. Hidden files are those of editors.
@@ -129,8 +157,35 @@ mod tests {
         assert!(found("*/a.toml").unwrap_err().contains("in the file's name alone"));
         let texts = read(&dir.path().join("vxtap.toml"), &[("sessions.d/*.toml".into(), 0..1), ("x".into(), 1..2)]);
         let texts: Vec<String> =
-            texts.into_iter().map(|text| text.map_or_else(|(fault, _)| fault, |t| t.text)).collect();
+            texts.into_iter().map(|text| text.map_or_else(|wrong| wrong.fault, |t| t.text)).collect();
         assert_eq!(&texts[..2], ["a.toml", "b.toml"]);
         assert!(texts[2].starts_with("include: cannot read "), "{}", texts[2]);
+    }
+
+    #[test]
+    fn a_directory_that_ends_with_an_error_is_not_taken_as_read() {
+        let names = |error: Option<i32>| {
+            let names = ["b.toml", "a.toml", "c"].map(|name| Ok(name.into()));
+            names.into_iter().chain(error.map(|error| Err(io::Error::from_raw_os_error(error))))
+        };
+        assert_eq!(fitting("*.toml", names(None)).unwrap(), ["a.toml", "b.toml"]);
+        assert_eq!(fitting("*.toml", names(Some(libc::EIO))).unwrap_err().raw_os_error(), Some(libc::EIO));
+    }
+
+    #[test]
+    fn a_file_is_included_once_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a.toml"), "a").unwrap();
+        fs::write(at("vxtap.toml"), "v").unwrap();
+        std::os::unix::fs::symlink("a.toml", at("b.toml")).unwrap();
+        let patterns = ["a.toml", "./a.toml", "b.toml", "v*.toml"].map(|pattern| (pattern.to_owned(), 0..1));
+        let read = read(&at("vxtap.toml"), &patterns);
+        let read = read.into_iter().map(|text| text.map_or_else(|wrong| wrong.fault, |text| text.text));
+        let read: Vec<String> = read.collect();
+        assert_eq!(read[0], "a");
+        assert!(read[1].ends_with("a.toml was included before"), "{}", read[1]);
+        assert!(read[2].ends_with("b.toml was included before"), "{}", read[2]);
+        assert!(read[3].ends_with("vxtap.toml is this file"), "{}", read[3]);
     }
 }

@@ -32,13 +32,14 @@ use toml::de::DeTable;
 pub use self::fault::Faults;
 use self::fault::{Fault, Text};
 use self::reader::Reading;
+use self::value::Wrong;
 pub use self::writer::{WriteError, write};
 pub(crate) use self::writer::{changed, write_sessions};
 use super::error::PlanError;
 use super::plan::RunPlan;
 use super::settings::Settings;
 use crate::host::HostFacts;
-use crate::storage::read_small;
+use crate::storage::read_small_bytes;
 
 /// The reasons why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,11 +84,11 @@ impl Config {
     /// [`Config::plan`] returns with those of the plan.
     ///
     /// # Errors
-    /// The file cannot be read, or is not TOML.
+    /// The file cannot be read, or is not TOML in UTF-8.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            read_small(path, include::MOST).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Self::parse(path, text)
+        let bytes = read_small_bytes(path, include::MOST)
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        Self::of(Text::new(path, bytes))
     }
 
     /// Reads the text of the file `path`.
@@ -95,27 +96,31 @@ impl Config {
     /// # Errors
     /// It is not TOML.
     pub fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
-        let text = Text { path: path.into(), text };
+        Self::of(Text::new(path, text.into_bytes()))
+    }
+
+    fn of(text: Text) -> Result<Self, ConfigError> {
         let (root, errors) = DeTable::parse_recoverable(&text.text);
         let mut reading = Reading::new(&text);
         let mut syntax = syntax::faults(&errors, root.get_ref(), &text, &reading);
         let mut settings = Settings::default();
         let mut texts = Vec::new();
         let patterns = if syntax.is_empty() { reading.include(root.get_ref()) } else { Vec::new() };
-        for included in include::read(path, &patterns) {
+        for included in include::read(&text.path, &patterns) {
             match included {
                 Ok(other) => {
                     reading.enter(&other);
                     let (root, errors) = DeTable::parse_recoverable(&other.text);
-                    syntax.extend(syntax::faults(&errors, root.get_ref(), &other, &reading));
-                    if errors.is_empty() {
+                    let faults = syntax::faults(&errors, root.get_ref(), &other, &reading);
+                    if faults.is_empty() {
                         reading.included(root.get_ref(), &mut settings.session);
                     }
+                    syntax.extend(faults);
                     texts.push(other);
                 }
-                Err((fault, span)) => {
+                Err(Wrong { span, fault, advice }) => {
                     reading.enter(&text);
-                    reading.fault(fault, span, None);
+                    reading.fault(fault, span, advice);
                 }
             }
         }

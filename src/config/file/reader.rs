@@ -134,6 +134,10 @@ impl Reading {
                     self.origins.note(*name, Origin::File(self.place(key.span())));
                     self.table(name, entries, *table, None);
                 }
+                (Some(("sessions", _)), DeValue::Array(entries)) if entries.iter().all(|e| e.get_ref().is_table()) => {
+                    let advice = format!("write {} for each entry", schema::SESSION);
+                    self.fault("sessions is a table, and this is an entry for sessions", key.span(), advice);
+                }
                 (Some((name, _)), _) => {
                     self.fault(format!("{name} is a table"), key.span(), format!("write [{name}], and its keys below"));
                 }

@@ -1,5 +1,6 @@
 //! A file that is not TOML is answered with what TOML wants.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -9,9 +10,14 @@ use super::fault::{Fault, Text};
 use super::reader::Reading;
 use super::value::quoted;
 
-/// Turns the errors of the parser into faults: the first of each line, of which others follow.
+/// Turns the errors of the parser into faults: the first of each line, of which others follow. A
+/// file that is not in UTF-8 has that one fault.
 /// `root` is what could be made of the text all the same.
 pub(super) fn faults(errors: &[Error], root: &DeTable<'_>, text: &Text, reading: &Reading) -> Vec<Fault> {
+    if let Some(broken) = &text.broken {
+        let fault = Fault::new("this is not text in UTF-8", reading.place(broken.clone()));
+        return vec![fault.advise("save the file in UTF-8".to_owned())];
+    }
     let mut faults: Vec<Fault> = Vec::new();
     let mut lines = HashSet::new();
     for error in errors {
@@ -63,22 +69,35 @@ fn first(root: &DeTable<'_>, text: &str, again: &Range<usize>) -> Option<Range<u
     found
 }
 
+/// The most characters of a line that advice repeats.
+const MOST_REPEATED: usize = 80;
+
+/// Cuts what advice repeats of a line.
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MOST_REPEATED) {
+        Some((end, _)) => Cow::Owned(format!("{}...", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// Says what to write instead.
 fn advice(message: &str, text: &str, at: usize) -> String {
     let start = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |end| end + 1);
     let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let is_value = at > start + line.find('=').unwrap_or(line.len());
+    let has_value = line.contains('=');
     let (key, value) = match line.split_once('=') {
         Some((key, value)) => (key.trim(), value.split('#').next().unwrap_or_default().trim()),
         None => (line.trim(), ""),
     };
-    let is_value = at > start + line.find('=').unwrap_or(line.len());
+    let (line, key, value) = (&*cut(line), &*cut(key), &*cut(value));
     if message.contains(TWICE) {
         return "say it once; a list has brackets: [1, 2]".into();
     }
     if message.contains("unclosed table") {
         return format!("write {}]", line.trim_end());
     }
-    if message.contains("array") || message.contains("comma") {
+    if message.contains("array") || message.contains("recurse") || message.contains("comma") {
         return "close the list with ], and put a comma between its items".into();
     }
     if message.contains("basic string") || message.contains("literal string, expected") {
@@ -97,8 +116,8 @@ fn advice(message: &str, text: &str, at: usize) -> String {
         };
     }
     match key.split_once(' ') {
-        Some((key, value)) if !line.contains('=') => format!("a value stands behind =: {key} = {}", value.trim()),
-        _ if value.is_empty() && line.contains('=') => "write a value, or leave the key out".into(),
+        Some((key, value)) if !has_value => format!("a value stands behind =: {key} = {}", value.trim()),
+        _ if value.is_empty() && has_value => "write a value, or leave the key out".into(),
         _ => "write it as key = value, below a [table]".into(),
     }
 }

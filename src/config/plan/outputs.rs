@@ -16,7 +16,7 @@ use crate::lane::{CHUNK_MEMORY, LanePlan, WhenFull};
 use crate::pipeline::{Destination, OutputPlan};
 use crate::route::{Expression, Selection, Share};
 use crate::sink::file::{Clock, FilePlan, open_files};
-use crate::sink::interface::{InterfacePlan, Kind};
+use crate::sink::interface::{InterfacePlan, Kind, fault_of_name};
 
 /// The time that a frame for an interface waits for more: a reader expects the frame at once.
 const INTERFACE_LINGER: Duration = Duration::from_millis(1);
@@ -63,6 +63,9 @@ pub(super) fn plan(
                     Err(error) => wrong.push(error),
                 }
             }
+        }
+        for output in outputs.get(asked_as.len()..).unwrap_or_default() {
+            wrong.extend(check_interface(settings, name, output));
         }
         asked_as.resize(outputs.len(), name.clone());
     }
@@ -113,6 +116,16 @@ fn check_names(settings: &Settings, outputs: &[OutputPlan], asked_as: &[String],
             wrong.push(PlanError::SameDirectory { said, other, directory: files.directory.clone() });
         }
     }
+}
+
+/// Says whether a host can have the interface that a file asks for. One that the command line asks
+/// for is refused where it is made.
+fn check_interface(settings: &Settings, asked: &str, output: &OutputPlan) -> Option<PlanError> {
+    let (Destination::Interface(plan) | Destination::Redirect(plan)) = &output.to else { return None };
+    let said = settings.origins.said_of(&key::TAP, asked);
+    said.place()?;
+    let reason = fault_of_name(&plan.name)?;
+    Some(PlanError::InterfaceName { said, name: plan.name.clone(), reason })
 }
 
 /// The memory that an output has for its queue.

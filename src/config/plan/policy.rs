@@ -140,8 +140,12 @@ fn dedup(
         Duplicates::Drop => Mode::Drop,
         Duplicates::Tag => Mode::Tag,
     };
-    let name = asked.dedup_group.as_ref().or(asked.name.as_ref());
-    let name = name.map_or_else(|| format!("entry {}", index + 1), ToString::to_string);
+    // The group of one entry has a name with spaces, which no group has that people named.
+    let name = match (&asked.dedup_group, &asked.name) {
+        (Some(group), _) => group.to_string(),
+        (None, Some(name)) => format!("entry named {name}"),
+        (None, None) => format!("entry {}", index + 1),
+    };
     let group = groups.entry(name).or_insert_with_key(|name| Arc::new(Group::new(name.as_str())));
     Some(Dedup { mode, group: Arc::clone(group) })
 }
@@ -183,17 +187,22 @@ fn set(
     let numbered = || outputs.asked_as.iter().enumerate();
     let mut found: Vec<OutputNumber> = Vec::new();
     for (place, name) in names.iter().enumerate() {
-        let of_name = numbered().filter(|(_, asked)| *asked == name).filter_map(|(at, _)| OutputNumber::new(at));
-        let before = found.len();
-        found.extend(of_name);
-        // One that is there and cannot be planned is another fault.
-        if found.len() == before && !settings.output.0.iter().any(|(other, _)| other == name) {
+        let at = || {
             let path = item(said().path(), place);
-            let said = settings.origins.said_path(path).unwrap_or_else(said);
+            settings.origins.said_path(path).unwrap_or_else(said)
+        };
+        let of_name = numbered().filter(|(_, asked)| *asked == name).map(|(at, _)| OutputNumber::new(at));
+        let Some(of_name) = of_name.collect::<Option<Vec<_>>>() else {
+            wrong.push(PlanError::OutputBeyond { said: at(), name: name.clone() });
+            continue;
+        };
+        // One that is there and cannot be planned is another fault.
+        if of_name.is_empty() && !settings.output.0.iter().any(|(other, _)| other == name) {
             let mut ours: Vec<&str> = settings.output.0.iter().map(|(name, _)| name.as_str()).collect();
             ours.dedup();
-            wrong.push(PlanError::NoOutput { said, name: name.clone(), ours: ours.join(", ") });
+            wrong.push(PlanError::NoOutput { said: at(), name: name.clone(), ours: ours.join(", ") });
         }
+        found.extend(of_name);
     }
     found.into_iter().collect()
 }
@@ -330,8 +339,10 @@ mod tests {
         let dedup = |more: &str| format!("dedup = \"drop\"\n{more}");
         let keys = [
             dedup("dedup_group = \"a\""),
-            dedup("name = \"a\""),
+            dedup("name = \"a\"\ndedup_group = \"a\""),
             dedup("name = \"b\""),
+            dedup("dedup_group = \"b\""),
+            dedup("name = \"6\""),
             dedup(""),
             dedup(""),
             "dedup = \"off\"\ndedup_group = \"a\"".into(),
@@ -343,9 +354,10 @@ mod tests {
         let groups: Vec<Option<Arc<Group>>> = groups.collect();
         let names: Vec<_> = groups.iter().map(|group| group.as_ref().map(|group| group.name().to_string())).collect();
         let names: Vec<_> = names.iter().map(Option::as_deref).collect();
-        assert_eq!(names, [Some("a"), Some("a"), Some("b"), Some("entry 4"), Some("entry 5"), None, None]);
+        let own = ["entry named b", "b", "entry named 6", "entry 6", "entry 7"].map(Some);
+        assert_eq!(names, [&[Some("a"), Some("a")], &own[..], &[None, None]].concat());
         assert!(Arc::ptr_eq(groups[0].as_ref().unwrap(), groups[1].as_ref().unwrap()));
-        assert!(policy.entries()[5].plan.is_plain());
+        assert!(policy.entries()[7].plan.is_plain());
     }
 
     #[test]

@@ -36,6 +36,10 @@ const TCP_IDLE: u16 = 300;
 /// Seconds after which a connection that was ended loses its place. Its last segments come within
 /// that time; were it [`TCP_IDLE`], a server with 250 connections a second would fill the table.
 const ENDED_IDLE: u16 = 10;
+/// Seconds after which a connection that has had nothing but a SYN loses its place. A SYN that is
+/// sent again begins it anew, so nothing is lost by it; were it [`TCP_IDLE`], a scan with 220 SYNs
+/// a second would fill the table.
+const BEGUN_IDLE: u16 = 10;
 /// Seconds after which a flow of another protocol is over. Connection tracking and NAT have it at
 /// 30 s to 120 s.
 const OTHER_IDLE: u16 = 60;
@@ -94,6 +98,8 @@ struct Flow {
     seen: u32,
     /// Seconds after which it has lost its place.
     idle: u16,
+    /// True for a connection that was ended.
+    ended: bool,
     stage: Stage,
 }
 
@@ -169,11 +175,12 @@ impl Flows {
         }
         flow.seen = now;
         let ends = tcp && ip.flags.any(TcpFlags::FIN.or(TcpFlags::RST));
-        flow.idle = match (tcp, ends) {
-            (true, true) => ENDED_IDLE,
-            (true, false) if flow.idle == ENDED_IDLE => ENDED_IDLE,
-            (true, false) => TCP_IDLE,
-            (false, _) => OTHER_IDLE,
+        flow.ended |= ends;
+        flow.idle = match tcp {
+            true if flow.ended => ENDED_IDLE,
+            true if begins => BEGUN_IDLE,
+            true => TCP_IDLE,
+            false => OTHER_IDLE,
         };
         let mut beyond = cutoff.flow_limit.is_some_and(|limit| flow.bytes >= limit);
         flow.bytes += u64::from(length);

@@ -201,6 +201,25 @@ fn an_ended_connection_leaves_early() {
     assert_eq!(told, 4);
 }
 
+#[test]
+fn a_scan_leaves_early_and_what_was_answered_stays() {
+    let mut watch = Watch::new(Some(1), None);
+    watch.flows = Flows::new(8);
+    for client in 0..8 {
+        let talk = Talk { client, ..WEB };
+        assert!(watch.keeps(&talk.tcp(false, SYN, &[])));
+        if client < 3 {
+            assert!(watch.keeps(&talk.tcp(true, SYN_ACK, &[])));
+        }
+    }
+    watch.second += u64::from(BEGUN_IDLE) + 1;
+    let told = (10..20).filter(|client| watch.keeps(&Talk { client: *client, ..WEB }.tcp(false, ACK, &[]))).count();
+    assert_eq!(told, 5);
+    for client in 0..3 {
+        assert!(!watch.keeps(&Talk { client, ..WEB }.tcp(false, ACK, &[])), "it has its place still");
+    }
+}
+
 fn tls(kind: u8, content: &[u8]) -> Vec<u8> {
     [&[kind, 3, 3][..], &(content.len() as u16).to_be_bytes(), content].concat()
 }

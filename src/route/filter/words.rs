@@ -4,6 +4,8 @@
 //! pen is a query, and what is filtered depends on what a server answers. Words of that kind are
 //! refused.
 
+use std::net::Ipv6Addr;
+
 /// The words of the language, but for the fields of frames, which have a `-` or end in `type`,
 /// `code` or `flags`: scanner.l of libpcap 1.10.
 const KEYWORDS: &[&str] = &[
@@ -162,6 +164,8 @@ pub(super) enum Unwanted {
 pub(super) fn unwanted(expression: &str) -> Option<Unwanted> {
     // A word names what the qualifier before it says, as all of a list do: `port http or ssh`.
     let mut is_looked_up_here = false;
+    // Where bytes of a frame are named, as in tcp[0:4].
+    let mut brackets = 0_usize;
     let mut rest = expression;
     while let Some(first) = rest.chars().next() {
         if first == '\\' {
@@ -175,6 +179,11 @@ pub(super) fn unwanted(expression: &str) -> Option<Unwanted> {
         }
         let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.:".contains(c))).unwrap_or(rest.len());
         if length == 0 {
+            match first {
+                '[' => brackets += 1,
+                ']' => brackets = brackets.saturating_sub(1),
+                _ => {}
+            }
             rest = &rest[first.len_utf8()..];
             continue;
         }
@@ -188,6 +197,7 @@ pub(super) fn unwanted(expression: &str) -> Option<Unwanted> {
             // These join words of one kind.
             "and" | "or" | "not" => {}
             _ if is_keyword(word) => is_looked_up_here = false,
+            _ if brackets > 0 && word.split(':').all(|part| is_keyword(part) || is_number(part)) => {}
             _ if is_number(word) || is_looked_up_here => {}
             _ => {
                 let displayed = word.split_once('.').is_some_and(|(protocol, _)| DISPLAYED.contains(&protocol));
@@ -207,20 +217,25 @@ fn is_keyword(word: &str) -> bool {
     KEYWORDS.contains(&word) || ["icmp-", "icmp6-", "tcp-"].into_iter().any(is_field)
 }
 
-/// Says whether this is a number, or an address of any kind, or what libpcap refuses as one.
+/// Says whether libpcap reads this as a number, or an address of any kind. What only looks like one
+/// is a name to it, or a name with something behind: it asks for the name before it finds fault
+/// with the rest.
 fn is_number(word: &str) -> bool {
-    let hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = |part: &str| match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
         Some(digits) => hex(digits),
-        None => part.bytes().all(|byte| byte.is_ascii_digit()),
+        None => !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()),
     };
     let is_mac = |separator: char, digits: usize| {
         let parts: Vec<&str> = word.split(separator).collect();
         parts.len() == 12 / digits && parts.iter().all(|part| (1..=digits).contains(&part.len()) && hex(part))
     };
-    // A colon is in no name: also `[0:4]`, as in tcp[0:4].
-    word.contains(':')
-        || word.split(['.', '-']).all(number)
+    // In `ip[2:2]-20` it is the sign that something is taken away.
+    let bare = word.trim_matches('-');
+    let parts = bare.split('.').count();
+    (parts <= 4 && (bare.is_empty() || bare.split('.').all(number)))
+        || word.parse::<Ipv6Addr>().is_ok()
+        || is_mac(':', 2)
         || is_mac('-', 2)
         || is_mac('.', 2)
         || (is_mac('.', 4) && word.len() == 14)
@@ -255,6 +270,9 @@ mod tests {
             r"ip proto \tcp or ether proto \arp",
             "portrange 1000-2000 or portrange ftp-data-ssh",
             "vlan 5 && ip || !arp",
+            "tcp[((tcp[12:1]&0xf0)>>2):4]=0x47455420 or tcp[tcpflags:1]=2 or tcp[tcp[0]:0x2] = 5",
+            "ip[2:2]-((ip[0]&0xf)<<2)-((tcp[12]&0xf0)>>2) != 0 or ip[2:2]-20 > 5 or 20-(ip[0]) = 3",
+            "host ::1 or host 2001:db8:0:0:0:0:0:1 or host ::ffff:192.0.2.1 or ether host 2:0:0:0:0:a",
             "len <= 100 and (greater 60 or less 60) and ip[8]>>1<<1=64",
             "",
         ] {
@@ -274,6 +292,19 @@ mod tests {
             ("net loopback", name("loopback", None)),
             ("gateway router", name("router", None)),
             (r"host \tcp", name("tcp", None)),
+            ("host example.com:443", name("example.com:443", None)),
+            ("host foo:bar", name("foo:bar", None)),
+            ("host face:book", name("face:book", None)),
+            ("host fe:ed:beef", name("fe:ed:beef", None)),
+            ("host a:b:c:d:e", name("a:b:c:d:e", None)),
+            ("tcp[0:2] = 5 and host 1:2", name("1:2", None)),
+            ("tcp[foo:2] = 5", name("foo:2", None)),
+            ("host 1-2", name("1-2", None)),
+            ("portrange 1-2 and host 1-2", name("1-2", None)),
+            ("host 1.2.3.4.5", name("1.2.3.4.5", None)),
+            ("host 1.2.3.4.", name("1.2.3.4.", None)),
+            ("host 1.", name("1.", None)),
+            ("host 0x", name("0x", None)),
             ("ip.addr == 10.0.0.1", Some(Unwanted::Display("ip.addr".into()))),
             ("tcp.port==443", Some(Unwanted::Display("tcp.port".into()))),
             ("ip6 protochain 6", Some(Unwanted::Protochain)),

@@ -13,6 +13,9 @@ impl OutputNumber {
     /// The number of an output that a policy does not know. It gets what goes to all outputs.
     pub const UNKNOWN: OutputNumber = OutputNumber(u8::MAX);
 
+    /// The outputs that have numbers.
+    pub const MOST: usize = NUMBERS - 1;
+
     /// Makes the number of the output at this place; none from the 256th on.
     #[must_use]
     pub fn new(place: usize) -> Option<Self> {

@@ -244,21 +244,28 @@ impl Interface {
     }
 }
 
-/// Says whether the kernel takes `name` (`dev_valid_name` in net/core/dev.c), and as a name rather
-/// than as a pattern.
-fn check_name(name: &str) -> Result<(), InterfaceError> {
-    let reason = if name.is_empty() {
-        "it is empty"
+/// Says why the kernel does not take `name` (`dev_valid_name` in net/core/dev.c), or not as a name
+/// but as a pattern.
+pub(crate) fn fault_of_name(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
     } else if name.len() > NAME_MAX {
-        "it is longer than 15 bytes"
+        Some("it is longer than 15 bytes")
     } else if matches!(name, "." | ".." | "all" | "default") {
-        "the kernel uses it for something else"
+        Some("the kernel uses it for something else")
     } else if name.chars().any(|c| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control()) {
-        "it has a space, a control character, or one of / : %"
+        Some("it has a space, a control character, or one of / : %")
     } else {
-        return Ok(());
-    };
-    Err(InterfaceError::Name { name: name.into(), reason })
+        None
+    }
+}
+
+/// Says whether the kernel takes `name`.
+fn check_name(name: &str) -> Result<(), InterfaceError> {
+    match fault_of_name(name) {
+        Some(reason) => Err(InterfaceError::Name { name: name.into(), reason }),
+        None => Ok(()),
+    }
 }
 
 /// Says whether an interface that exists is of the kind asked for.

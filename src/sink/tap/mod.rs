@@ -16,6 +16,7 @@
 //! is closed until that is mended, which is looked after beside the way of frames
 //! (`interface/watch/mod.rs`); frames are counted as `interface_not_deaf` meanwhile.
 
+mod tag_map;
 mod tags;
 
 use std::io;
@@ -35,9 +36,8 @@ use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
 
 pub(crate) use super::interface::watch::Feeder;
-pub(crate) use tags::TagMapError;
+pub(crate) use tag_map::{TagKeeper, TagMap, TagMapError};
 use tags::Tagger;
-pub(crate) use tags::read as read_tags;
 
 /// Frames that the host sent are taken from the interface once in this time. Its queue holds 1000
 /// of them.
@@ -125,7 +125,7 @@ impl TapSink {
 
     /// Has it give frames the tags that `registry` has for their sessions, where the plan says so.
     pub(crate) fn tagged(self, registry: &Arc<Registry>) -> Self {
-        let tagger = self.plan.tags.clone().map(|path| Tagger::new(Arc::clone(registry), path));
+        let tagger = self.plan.tags.is_some().then(|| Tagger::new(Arc::clone(registry)));
         Self { tagger, ..self }
     }
 
@@ -416,18 +416,12 @@ impl Sink for TapSink {
             self.drain();
             self.report();
             self.reopen(now);
-            if let Some(tagger) = &mut self.tagger {
-                tagger.tick(now);
-            }
         }
         self.next_drain
     }
 
     fn finish(&mut self) {
         self.drain();
-        if let Some(tagger) = &mut self.tagger {
-            tagger.keep();
-        }
         // What came since the last line is told now.
         self.trouble.told.ends();
         self.report();
