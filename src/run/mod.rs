@@ -15,17 +15,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{after, at, never, select};
 
 pub use self::error::StartError;
-use self::reload::Coming;
+use self::reload::{Running, warn_of_file_limit};
 use self::reread::{Reread, Source};
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::file::ConfigError;
 use crate::console::Console;
 use crate::host;
-use crate::pipeline::{Outcome, Pipeline, PipelinePlan};
+use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
-use crate::storage;
 
 /// The time between two looks for outputs that were taken away and have finished.
 const FINISHING: Duration = Duration::from_millis(200);
@@ -40,13 +39,9 @@ const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used u
 /// A sensor that receives.
 #[derive(Debug)]
 pub struct Sensor {
-    pipeline: Pipeline,
+    running: Running,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
-    plan: RunPlan,
-    reread: Reread,
-    /// What was read and waits for outputs to be opened.
-    coming: Option<Coming>,
 }
 
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
@@ -87,20 +82,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    Ok(Sensor { pipeline, addresses, plan: plan.clone(), reread: Reread::new(file), coming: None })
-}
-
-/// Warns where files meet the limit of the process before they are cut, which costs frames.
-fn warn_of_file_limit(plan: &PipelinePlan) {
-    let sizes = plan.outputs.iter().filter_map(|output| output.to.files()).map(|files| files.rotate_size);
-    if let (Some(size), Some(limit)) = (sizes.max(), storage::file_size_limit())
-        && size > limit
-    {
-        tracing::warn!(
-            "a file can have {limit} bytes here (RLIMIT_FSIZE, `ulimit -f`, LimitFSIZE= of a unit), and frames are lost where it is to \
-             have more; give a smaller --rotate-size than {size}, or raise the limit"
-        );
-    }
+    Ok(Sensor { running: Running::new(pipeline, plan.clone(), Reread::new(file)), addresses })
 }
 
 impl Sensor {
@@ -109,17 +91,18 @@ impl Sensor {
     /// # Errors
     /// There is no thread.
     pub fn reloaded_by(
-        self,
+        mut self,
         path: PathBuf,
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
-        Ok(Self { reread: Reread::new(Some(Source::config(path, read)?)), ..self })
+        self.running.reread = Reread::new(Some(Source::config(path, read)?));
+        Ok(self)
     }
 
     /// Forgets sessions that have been idle. Returns when to look again.
     fn expire(&mut self) -> Instant {
-        let idle = self.plan.session_idle;
-        let next = match self.pipeline.expire(idle) {
+        let idle = self.running.plan.session_idle;
+        let next = match self.running.pipeline.expire(idle) {
             Ok(true) => EXPIRING,
             Ok(false) => (idle / 8).clamp(EXPIRING, SELDOM),
             Err(error) => {
@@ -134,16 +117,16 @@ impl Sensor {
     /// it.
     #[must_use]
     pub fn conduct(mut self, signals: &Signals, console: &Console) -> Outcome {
-        let status = status::show(&self.pipeline, console)
+        let status = status::show(&self.running.pipeline, console)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
-        let over = self.plan.duration.map_or_else(never, after);
+        let over = self.running.plan.duration.map_or_else(never, after);
         let mut failure = None;
         let mut expiry = Instant::now();
         loop {
-            let slow = self.reread.slow();
-            let (opened, answers) = self.answers();
-            let finishing = if self.pipeline.reap() { never() } else { after(FINISHING) };
+            let slow = self.running.reread.slow();
+            let (opened, answers) = self.running.answers();
+            let finishing = if self.running.pipeline.reap() { never() } else { after(FINISHING) };
             select! {
                 recv(finishing) -> _ => continue,
                 recv(at(expiry)) -> _ => {
@@ -153,28 +136,28 @@ impl Sensor {
                 recv(signals.cut) -> asked => {
                     if asked.is_ok() {
                         tracing::info!("SIGUSR1: completing the files that are written to");
-                        self.pipeline.orders.cut();
+                        self.running.pipeline.orders.cut();
                         continue;
                     }
                 }
                 recv(signals.reread) -> asked => {
                     if let Ok(signal) = asked {
-                        self.reread.ask(signal);
+                        self.running.reread.ask(signal);
                         continue;
                     }
                 }
                 recv(opened) -> opened => {
-                    self.opened(opened);
+                    self.running.opened(opened);
                     continue;
                 }
                 recv(answers) -> answer => {
-                    if let Some(wanted) = self.reread.take(answer) {
-                        self.reload(wanted);
+                    if let Some(wanted) = self.running.reread.take(answer) {
+                        self.running.reload(wanted);
                     }
                     continue;
                 }
                 recv(slow) -> _ => {
-                    self.reread.say_slow(self.coming.is_some());
+                    self.running.reread.say_slow(self.running.is_opening());
                     continue;
                 }
                 recv(signals.received) -> ending => match ending {
@@ -186,7 +169,7 @@ impl Sensor {
                     Err(_) => {}
                 },
                 recv(over) -> _ => {}
-                recv(self.pipeline.ended) -> _ => {}
+                recv(self.running.pipeline.ended) -> _ => {}
             }
             break;
         }
@@ -201,6 +184,6 @@ impl Sensor {
     /// Drains what has been received and ends the sensor.
     #[must_use]
     pub(crate) fn end(self) -> Outcome {
-        self.pipeline.end()
+        self.running.pipeline.end()
     }
 }

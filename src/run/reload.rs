@@ -7,15 +7,16 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, RecvError, bounded, never};
 
-use super::reread::{Answer, Wanted};
-use super::{Sensor, allow_log, warn_of_file_limit};
+use super::allow_log;
+use super::reread::{Answer, Reread, Wanted};
 use crate::config::{Diff, RunPlan, diff};
-use crate::pipeline::{ChangeError, Changes, Opened, Opening};
+use crate::pipeline::{ChangeError, Changes, Opened, Opening, Pipeline, PipelinePlan};
 use crate::source::Allowed;
+use crate::storage;
 
 /// What was read, while outputs are being opened for it.
 #[derive(Debug)]
-pub(super) struct Coming {
+struct Coming {
     read: Read,
     opened: Receiver<Opened>,
 }
@@ -31,7 +32,25 @@ struct Read {
     said: Option<Vec<String>>,
 }
 
-impl Sensor {
+/// The pipeline that runs, and the plan that it runs by.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) pipeline: Pipeline,
+    pub(super) plan: RunPlan,
+    pub(super) reread: Reread,
+    coming: Option<Coming>,
+}
+
+impl Running {
+    pub(super) fn new(pipeline: Pipeline, plan: RunPlan, reread: Reread) -> Self {
+        Self { pipeline, plan, reread, coming: None }
+    }
+
+    /// Says whether outputs are being opened.
+    pub(super) fn is_opening(&self) -> bool {
+        self.coming.is_some()
+    }
+
     /// Makes so what was read, at once where no output comes.
     pub(super) fn reload(&mut self, Wanted { plan, allowed }: Wanted) {
         let (plan, mut changes, said) = match plan.map(|plan| diff(&self.plan, plan)).transpose() {
@@ -103,4 +122,17 @@ fn open(opening: Opening) -> Result<Receiver<Opened>, ChangeError> {
     };
     thread::Builder::new().name("vxtap-open".into()).spawn(open).map_err(ChangeError::Thread)?;
     Ok(opened)
+}
+
+/// Warns where files meet the limit of the process before they are cut, which costs frames.
+pub(super) fn warn_of_file_limit(plan: &PipelinePlan) {
+    let sizes = plan.outputs.iter().filter_map(|output| output.to.files()).map(|files| files.rotate_size);
+    if let (Some(size), Some(limit)) = (sizes.max(), storage::file_size_limit())
+        && size > limit
+    {
+        tracing::warn!(
+            "a file can have {limit} bytes here (RLIMIT_FSIZE, `ulimit -f`, LimitFSIZE= of a unit), and frames are lost where it is to \
+             have more; give a smaller --rotate-size than {size}, or raise the limit"
+        );
+    }
 }
