@@ -114,7 +114,7 @@ bpf() {
 unit() {
   cargo test --locked --lib --bins --examples
   cargo test --locked --test architecture --test allocations --test properties --test replay --test documents
-  cargo test --locked --test verify --test invocations --test catalogue
+  cargo test --locked --test verify --test invocations --test catalogue --test configurations --test duplicates
 }
 
 golden() { cargo test --locked --test golden -- --nocapture; }

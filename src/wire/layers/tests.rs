@@ -156,8 +156,8 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![8 => packet, 1 => vec(any::<u8>(), 0..200)]
 }
 
-/// Whether etherparse reads the frame by the same rules: it steps over MACsec, takes none of the
-/// packet where options of IPv4 are cut, looks for extension headers in later fragments, and
+/// Says whether etherparse reads the frame by the same rules. It steps over MACsec, takes none of
+/// the packet where options of IPv4 are cut, looks for extension headers in later fragments, and
 /// believes the version in the packet where the EtherType has another.
 fn comparable(frame: &[u8], layers: &Layers) -> bool {
     let later = layers.ip.is_some_and(|ip| ip.fragment == Fragment::Later && ip.source.is_ipv6());
