@@ -32,14 +32,15 @@ struct Numbered {
 impl Source for Numbered {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
         thread::sleep(Duration::from_micros(200));
-        while self.more.load(Ordering::Relaxed) == STALLED {
+        // Read once: it may change at any moment.
+        let mut more = self.more.load(Ordering::Relaxed);
+        while more == STALLED {
             thread::sleep(Duration::from_millis(1));
+            more = self.more.load(Ordering::Relaxed);
         }
         let most = limit.min(20);
         for _ in 0..most {
-            let mut payload =
-                [vxlan::header(Vni::new(self.vni + self.more.load(Ordering::Relaxed)).unwrap()).as_slice(), &[0; 60]]
-                    .concat();
+            let mut payload = [vxlan::header(Vni::new(self.vni + more).unwrap()).as_slice(), &[0; 60]].concat();
             payload[8..16].copy_from_slice(&self.next.to_be_bytes());
             self.next += 1;
             deliver(&Datagram {
