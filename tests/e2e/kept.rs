@@ -65,9 +65,12 @@ fn of_two_mirrored_ends_each_packet_is_kept_once() {
         ended.ledger.assert_output_closes("evidence");
         assert_eq!((get(&ended, "/received"), switched.lost_on_the_way()), (2 * frames.len(), 0), "{way}");
         let duplicates = get(&ended, "/duplicate_frames");
+        // A worker that lost its core while it looked one up has the other keep its frame.
+        let busy = ended.ledger.0.get("dedup_busy").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let kept = slow + busy as usize;
         assert!(
-            (frames.len() - slow..=frames.len()).contains(&duplicates),
-            "{way}: {duplicates} duplicates, {slow} slow"
+            (frames.len() - kept..=frames.len()).contains(&duplicates),
+            "{way}: {duplicates} duplicates, {kept} of them may be kept"
         );
         assert_eq!(get(&ended, "/outputs/evidence/filtered_by/duplicate"), duplicates, "{way}");
         // Which sessions delivered them.
@@ -80,7 +83,7 @@ fn of_two_mirrored_ends_each_packet_is_kept_once() {
             sum += pair["frames"].as_u64().unwrap() as usize;
         }
         assert_eq!(sum, duplicates, "{way}");
-        if slow == 0 {
+        if kept == 0 {
             let of = |(host, vni)| captures::session(&directory.path().join("evidence"), address(Ip::V4, host), vni);
             let mut got: Vec<_> = [(1, 1), (3, 2)].into_iter().flat_map(of).map(|record| record.frame).collect();
             let mut wanted = frames.clone();
