@@ -69,9 +69,10 @@ fn more_sessions_than_descriptors() {
     assert_open(&captures::files(&ended.captures));
 }
 
-/// Returns the memory of the rings of this many workers: each is mapped twice.
+/// Returns the memory of the rings of this many workers, each of which is mapped twice, and of
+/// loading the program, which reads the types of the kernel.
 fn rings(workers: u64) -> u64 {
-    if attach_by_default().is_some() { workers * 2 * 16 * MIB } else { 0 }
+    if attach_by_default().is_some() { workers * 2 * 16 * MIB + 16 * MIB } else { 0 }
 }
 
 /// The memory of the queue is taken when it is needed: a sensor whose outputs keep up has little of
