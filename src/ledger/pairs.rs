@@ -136,7 +136,6 @@ impl Table {
     /// Returns the places in which a pair may be, one after another.
     fn search(&self, key: u64) -> impl Iterator<Item = &AtomicU16> {
         // Numbers that differ little go far apart.
-        #[allow(clippy::cast_possible_truncation)]
         let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % PLACES;
         let (front, back) = self.places.split_at_checked(start).unwrap_or((&self.places, &[]));
         back.iter().chain(front).take(STEPS)

@@ -22,7 +22,7 @@ use crate::source::Allowed;
 /// The time after which the log says that a read does not end.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// What is asked for now.
+/// The plan and the list as they were read.
 #[derive(Debug)]
 pub(super) struct Wanted {
     /// The plan, where a configuration file says what it is.

@@ -144,11 +144,10 @@ impl Words {
     /// Returns a place for these words in a table of 256.
     #[inline]
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "all bits of the source are mixed in")]
     pub(crate) fn slot(&self) -> usize {
         let (source, scope, rest) = self.numbers();
-        let mixed = (source as u64).rotate_left(32) ^ (source >> 64) as u64 ^ scope ^ u64::from(rest);
-        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+        let mixed = ((source & 0xffff_ffff_ffff_ffff) as u64).rotate_left(32) ^ (source >> 64) as u64 ^ scope ^ u64::from(rest);
+        usize::from((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
     }
 }
 

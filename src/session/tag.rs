@@ -20,6 +20,11 @@ const SINGLE: u32 = REST - 1 - OUTER;
 const DOT1Q: [u8; 2] = [0x81, 0x00];
 const DOT1AD: [u8; 2] = [0x88, 0xa8];
 
+/// Returns the VLAN of this number, which has 12 bits.
+const fn vlan(number: u32) -> u16 {
+    (number & 0x0fff) as u16
+}
+
 /// The tag of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(u32);
@@ -63,14 +68,13 @@ impl Tag {
 
     /// Returns its VLANs: that of the outer or only tag, and that of the inner one.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "VLANs have 12 bits")]
     pub const fn vlans(self) -> (u16, Option<u16>) {
         match self.0 {
-            0 => (REST as u16, None),
-            number if number <= SINGLE => (number as u16, None),
+            0 => (vlan(REST), None),
+            number if number <= SINGLE => (vlan(number), None),
             number => {
                 let behind = number - SINGLE - 1;
-                ((SINGLE + 1 + behind / VLANS) as u16, Some((1 + behind % VLANS) as u16))
+                (vlan(SINGLE + 1 + behind / VLANS), Some(vlan(1 + behind % VLANS)))
             }
         }
     }

@@ -242,8 +242,7 @@ impl Flows {
     fn homes(&self, tag: u64) -> [usize; 2] {
         let mask = self.sets - 1;
         // Each half of the hash chooses one.
-        #[allow(clippy::cast_possible_truncation)]
-        [tag as usize & mask, (tag >> 32) as usize & mask]
+        [(tag & 0xffff_ffff) as usize & mask, (tag >> 32) as usize & mask]
     }
 
     #[cold]

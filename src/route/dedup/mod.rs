@@ -175,8 +175,7 @@ impl Group {
             return Sight::New;
         };
         // The bits of the tag that choose the set.
-        #[allow(clippy::cast_possible_truncation)]
-        let Some(set) = self.sets().get(tag as usize % SETS) else { return Sight::New };
+        let Some(set) = self.sets().get((tag & 0xffff_ffff) as usize % SETS) else { return Sight::New };
         for _ in 0..TRIES {
             if let Some(mut set) = set.try_lock() {
                 return set.see(tag, rest, session, time.ns());
@@ -223,10 +222,9 @@ impl Group {
             (false, _) => 0,
             (true, []) => 1,
             // As many bits as there is room for.
-            #[allow(clippy::cast_possible_truncation)]
             (true, rest) => {
                 hasher.write(rest);
-                (hasher.finish() as u32).max(1)
+                ((hasher.finish() & 0xffff_ffff) as u32).max(1)
             }
         };
         Some((tag, rest))
