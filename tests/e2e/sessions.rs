@@ -14,7 +14,7 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
 use crate::replay::replay_all;
-use crate::sensor::{Setup, attach_by_default, message};
+use crate::sensor::{Setup, attach_by_default};
 
 /// Returns what VNI number `turn` of `vnis` gets when replay plays these frames `loops` times and
 /// VNIs take turns.
@@ -249,18 +249,18 @@ fn after_a_flood_of_vnis_a_new_session_gets_a_file_of_its_own() {
         Setup::new(&pair.sensor).with("--max-sessions 100 --workers 2 --session-idle 1s --flush 100ms").start();
     let flood = format!("--vni 1-{VNIS} --loop {} --rate 10000", VNIS / frames.len());
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &flood, VNIS);
-    let forgotten = |line: &str| message(line)?.contains("are forgotten").then_some(());
-    sensor.process.stderr.find("the flood is forgotten", 0, forgotten);
+    sensor.says(0, "are forgotten");
     // It comes, is forgotten, and comes back.
     for _ in 0..2 {
-        let seen = sensor.process.stderr.all().len();
+        let seen = sensor.lines();
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 5000000 --rate 5000", frames.len());
-        sensor.process.stderr.find("it is forgotten", seen, forgotten);
+        sensor.says(seen, "are forgotten");
     }
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 5000000 --rate 5000", frames.len());
     let ended = sensor.stop();
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     let ledger = &ended.ledger;
+    ledger.assert_closes(&ended.captures);
     pair.assert_all_arrived(ledger.received(), VNIS + 3 * frames.len());
     let in_sessions: u64 = ledger.sessions().iter().map(|(_, _, frames)| frames).sum();
     let (expired, overflow) = (ledger.get("/expired/frames"), ledger.get("/overflow/frames"));
