@@ -146,7 +146,8 @@ impl Words {
     #[must_use]
     pub(crate) fn slot(&self) -> usize {
         let (source, scope, rest) = self.numbers();
-        let mixed = ((source & 0xffff_ffff_ffff_ffff) as u64).rotate_left(32) ^ (source >> 64) as u64 ^ scope ^ u64::from(rest);
+        let mixed =
+            ((source & 0xffff_ffff_ffff_ffff) as u64).rotate_left(32) ^ (source >> 64) as u64 ^ scope ^ u64::from(rest);
         usize::from((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
     }
 }

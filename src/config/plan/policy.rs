@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::super::entry::SessionEntry;
 use super::super::error::PlanError;
 use super::super::kept::{Duplicates, Tls};
-use super::super::origin::{Said, item};
+use super::super::origin::Said;
 use super::super::rules::RuleEntry;
 use super::super::sessions::only;
 use super::super::settings::Settings;
@@ -158,7 +158,7 @@ fn rules(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Ve
         return None;
     }
     let said = || settings.origins.said_in_session(index, "rules");
-    let at = |place| settings.origins.said_path(item(said().path(), place)).unwrap_or_else(said);
+    let at = |place| settings.origins.item_of(said(), place);
     match Rules::new(&rules) {
         Ok(rules) => Some(Arc::new(rules)),
         Err(RulesError::Twice { number, first, second }) => {
@@ -187,10 +187,7 @@ fn set(
     let numbered = || outputs.asked_as.iter().enumerate();
     let mut found: Vec<OutputNumber> = Vec::new();
     for (place, name) in names.iter().enumerate() {
-        let at = || {
-            let path = item(said().path(), place);
-            settings.origins.said_path(path).unwrap_or_else(said)
-        };
+        let at = || settings.origins.item_of(said(), place);
         let of_name = numbered().filter(|(_, asked)| *asked == name).map(|(at, _)| OutputNumber::new(at));
         let Some(of_name) = of_name.collect::<Option<Vec<_>>>() else {
             wrong.push(PlanError::OutputBeyond { said: at(), name: name.clone() });
