@@ -157,7 +157,7 @@ impl Config {
             Ok(_) => Vec::new(),
             Err(errors) => errors,
         };
-        let may_pass = self.faults.is_empty() && errors.iter().all(|e| matches!(e, PlanError::NoInterface { .. }));
+        let may_pass = self.faults.is_empty() && errors.iter().all(PlanError::may_pass);
         // What follows from a value that could not be taken is no fault of its own.
         let is_own = |error: &&PlanError| !follows(error, &self.failed);
         self.faults.extend(errors.iter().filter(is_own).map(planned::fault));
