@@ -37,7 +37,8 @@ fn covers(before: &Match, entry: &Match) -> bool {
     scope && port && vnis() && sources()
 }
 
-/// Says whether each range of `entry` lies in one of `before`. Both are sorted; none stands for all.
+/// Says whether each range of `entry` lies in one of `before`. Both are sorted, and none stands for
+/// all.
 fn within<R, T: Ord>(before: Option<&[R]>, entry: Option<&[R]>, ends: impl Fn(&R) -> (T, T)) -> bool {
     let Some(before) = before else { return true };
     entry.is_some_and(|ranges| {
