@@ -19,6 +19,7 @@ pub(crate) use self::opening::{Opened, Opening};
 use super::outlet::Outlet;
 use super::output::{Destination, OutputPlan, Running};
 use super::step::Step;
+use crate::episode::Episode;
 use crate::lane::Forget;
 use crate::ledger::Ledger;
 use crate::record::Timestamp;
@@ -145,6 +146,8 @@ pub(super) struct Live {
     pub(super) pending: Option<Pending>,
     /// The sessions that are being forgotten.
     pub(super) leaving: Option<Leaving>,
+    /// Lasts while no session is forgotten for the sake of outputs that have gone.
+    pub(super) held_up: Episode,
     /// The output that a program in the kernel feeds.
     pub(super) redirected: Option<String>,
     /// Outputs that were taken away and then failed, each in a sentence.
@@ -288,6 +291,15 @@ impl Live {
         if self.leaving.is_some() || self.redirected.is_some() || self.stalls() {
             return Ok(self.leaving.is_some());
         }
+        // An output that was taken away does not hear what is forgotten, and asks whose a number is
+        // as long as it has frames.
+        if !self.retiring.is_empty() {
+            if self.held_up.begins() {
+                tracing::info!("no mirror session is forgotten until all outputs that were taken away have finished");
+            }
+            return Ok(false);
+        }
+        self.held_up.ends();
         let (before, taken_over) = (Timestamp::now().saturating_sub(idle), self.registry.given());
         let last =
             |id: SessionId| self.ledger.workers.iter().filter_map(|worker| worker.sessions.last(id.index())).max();

@@ -120,6 +120,15 @@ fn numbers(directory: &Path, vni: u32) -> Vec<u64> {
 }
 
 #[track_caller]
+fn wait(what: &str, is_so: &mut dyn FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[track_caller]
 fn assert_gapless(numbers: &[u64]) {
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
 }
@@ -248,13 +257,6 @@ fn what_waits_for_a_worker_that_stalls_is_done_when_it_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let vni = Arc::new(AtomicU32::new(0));
     let mut pipeline = start_of(dir.path(), &vni, 10);
-    let wait = |what: &str, is_so: &mut dyn FnMut() -> bool| {
-        let until = Instant::now() + Duration::from_secs(10);
-        while !is_so() {
-            assert!(Instant::now() < until, "{what}");
-            thread::sleep(Duration::from_millis(1));
-        }
-    };
     wait("sessions come", &mut || pipeline.registry.count() == 2);
     vni.store(STALLED, Ordering::Relaxed);
     thread::sleep(Duration::from_millis(10));
@@ -312,6 +314,35 @@ fn sessions_expire_and_return_and_every_frame_is_there_once() {
     assert_eq!(written, snapshot.datagrams.decapsulated);
     let json = serde_json::to_value(&snapshot).unwrap();
     assert_eq!(json["expired"]["frames"], snapshot.expired.frames);
+}
+
+#[test]
+fn no_number_is_given_away_while_an_output_that_has_gone_may_have_frames_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let vni = Arc::new(AtomicU32::new(0));
+    let mut pipeline = start_of(dir.path(), &vni, 10);
+    let idle = Duration::from_millis(20);
+    let gate = dir.path().join("gate");
+    let mut slow = output("slow", &dir.path().join("slow"));
+    let Destination::Files(files) = &mut slow.to else { unreachable!() };
+    // Its end waits for the command, for some seconds at most.
+    files.archive.on_publish = Some(format!("while ! test -e {}; do sleep 0.01; done; :", gate.display()));
+    apply(&mut pipeline, Changes { add: vec![slow], ..Changes::default() }).unwrap();
+    wait("sessions come", &mut || pipeline.registry.count() == 2);
+    thread::sleep(Duration::from_millis(5));
+    apply(&mut pipeline, Changes { remove: vec!["slow".into()], ..Changes::default() }).unwrap();
+    vni.store(2, Ordering::Relaxed);
+    wait("others come", &mut || pipeline.registry.count() == 4);
+    for _ in 0..100 {
+        thread::sleep(Duration::from_millis(2));
+        assert!(!pipeline.expire(idle).unwrap());
+        assert!(!pipeline.reap(), "the output has not finished");
+        assert_eq!(pipeline.registry.count(), 4);
+    }
+    fs::write(gate, "").unwrap();
+    wait("the output finishes", &mut || pipeline.reap());
+    wait("sessions are forgotten", &mut || pipeline.expire(idle).is_ok() && pipeline.registry.count() == 2);
+    end(pipeline);
 }
 
 #[test]
