@@ -279,6 +279,10 @@ impl Live {
     /// # Errors
     /// A worker stalls. Nothing is lost by it.
     pub(super) fn expire(&mut self, idle: Duration) -> Result<bool, ChangeError> {
+        // Each step tells the workers something, which has to reach all of them.
+        if self.stalls() {
+            return Ok(self.leaving.is_some());
+        }
         if let Some(leaving) = self.leaving.take_if(|leaving| leaving.forget.strong_count() == 0) {
             let sessions = self.registry.free(&leaving.sessions, leaving.taken_over);
             tracing::info!(sessions, idle = %humantime::format_duration(idle), "mirror sessions that sent nothing are forgotten");
@@ -288,7 +292,7 @@ impl Live {
             return self.make(none, opened).map(|()| false);
         }
         // What the program in the kernel redirects is not seen here.
-        if self.leaving.is_some() || self.redirected.is_some() || self.stalls() {
+        if self.leaving.is_some() || self.redirected.is_some() {
             return Ok(self.leaving.is_some());
         }
         // An output that was taken away does not hear what is forgotten, and asks whose a number is
