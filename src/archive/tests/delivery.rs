@@ -187,7 +187,7 @@ fn a_command_that_a_reload_brings_hears_of_what_it_is_owed() {
     fs::remove_file(third).unwrap();
     let plan = ArchivePlan { on_publish: crashed.command("nothing"), ..ArchivePlan::default() };
     let labels = Labels { format: "pcap".into(), compression: None };
-    next.archive.replan(&ArchivePlan::default(), plan, labels);
+    next.archive.replan(plan, labels);
     eventually(|| crashed.told() == once([1, 2, 4, 5, 6]) && next.count(|end| &end.hooks_skipped) == 1);
     next.publish(8);
     next.archive.finish();

@@ -177,7 +177,7 @@ impl FileSink {
     fn replan(&mut self, plan: FilePlan) {
         self.cut();
         let Shared { plan: now, archive, .. } = &mut self.shared;
-        archive.replan(&now.archive, plan.archive.clone(), labels(&plan));
+        archive.replan(plan.archive.clone(), labels(&plan));
         let compression = (plan.compression != now.compression).then_some(plan.compression);
         *now = FilePlan {
             directory: now.directory.clone(),
