@@ -82,18 +82,7 @@ impl Change {
             step.adopt(policy);
         }
         if let Some(forget) = forget {
-            step.forget_flows(&forget.sessions);
-            let expired = &step.counters.expired;
-            step.sessions.forget(&forget.sessions, |frames, bytes| {
-                expired.frames.add(frames);
-                expired.bytes.add(bytes);
-            });
-            // A pair of sessions has the numbers of both. Those that are forgotten are in order.
-            let is_forgotten =
-                |number: u64| forget.sessions.binary_search_by_key(&number, |id| id.index() as u64).is_ok();
-            let is_gone = |pair: u64| is_forgotten(pair >> 32) || is_forgotten(pair & u64::from(u32::MAX));
-            step.counters.duplicates.forget(is_gone);
-            step.outlets.iter_mut().for_each(|outlet| outlet.lane.forget(Arc::clone(&forget)));
+            step.forget(&forget);
         }
         step.sessions.look_again();
         // The memory of a lane is given back by another thread. Nobody may wait for it any more.
