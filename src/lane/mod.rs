@@ -31,6 +31,7 @@ pub use chunk::Chunk;
 pub(crate) use chunk::{CHUNK_MEMORY, Forget, Run};
 
 use self::losses::Losses;
+pub(crate) use self::waiting::Queue;
 use self::waiting::Waiting;
 use crate::ledger::{Filtered, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
@@ -97,7 +98,7 @@ pub struct Inbox {
     pub full: Receiver<Chunk>,
     /// The channels by which chunks are returned, by lane.
     returns: Vec<Sender<Chunk>>,
-    waiting: Vec<Arc<Waiting>>,
+    waiting: Queue,
 }
 
 impl Inbox {
@@ -106,7 +107,7 @@ impl Inbox {
     #[must_use]
     pub fn lend(&self, chunk: Chunk) -> Arc<Lent> {
         let number = usize::from(chunk.lane());
-        if let Some(waiting) = self.waiting.get(number).filter(|_| !chunk.is_empty()) {
+        if let Some(waiting) = self.waiting.lane(number).filter(|_| !chunk.is_empty()) {
             waiting.taken();
         }
         // One that only tells something is none of the lane's.
@@ -119,13 +120,18 @@ impl Inbox {
     /// where one lane's chunks are out, however many others have.
     #[must_use]
     pub(crate) fn behind(&self) -> u32 {
-        self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
+        self.waiting.behind()
+    }
+
+    /// Returns the queue, to look at from elsewhere.
+    pub(crate) fn queue(&self) -> Queue {
+        self.waiting.clone()
     }
 
     /// Says whether all lanes have ended. What they handed over last may still be here.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.waiting.iter().all(|waiting| waiting.has_ended())
+        self.waiting.has_ended()
     }
 }
 
@@ -191,7 +197,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
             (lane, return_sender)
         })
         .unzip();
-    (lanes, Inbox { full, returns, waiting })
+    (lanes, Inbox { full, returns, waiting: Queue::new(waiting) })
 }
 
 impl Lane {

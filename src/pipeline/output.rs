@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::gauges::OutputGauge;
 use super::outlet::Outlet;
 use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
 use crate::ledger::{Output, WorkerCounters};
@@ -136,6 +137,8 @@ impl OutputPlan {
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
+        let gauge = OutputGauge::new(self, inbox.queue());
+        let condition = Arc::clone(&gauge.condition);
         let name = self.name.as_str().into();
         let outlet = |lane: Lane| Outlet { selection: self.selection.clone(), ..Outlet::from(lane.into_output(&name)) };
         let mut outlets: Vec<Outlet> = lanes.into_iter().map(outlet).collect();
@@ -144,7 +147,8 @@ impl OutputPlan {
             Destination::Files(plan) => {
                 let files = FileSink::open(plan.clone(), Arc::clone(registry), &mut output, workers.to_vec())?;
                 replans = Some(files.replans());
-                sink::spawn(&self.name, files, inbox, Arc::clone(orders))?
+                let files = files.tells(Arc::clone(&condition));
+                sink::spawn(&self.name, files, inbox, Arc::clone(orders), condition)?
             }
             Destination::Interface(plan) | Destination::Redirect(plan) => {
                 let interface = Interface::open(plan)?;
@@ -158,11 +162,16 @@ impl OutputPlan {
                         feeder = Some(Box::new(redirect));
                     }
                 }
-                let tap = TapSink::new(plan.clone(), interface, output.end()).tagged(registry).watched(feeder)?;
-                sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
+                let tap = TapSink::new(plan.clone(), interface, output.end()).tagged(registry);
+                let tap = tap.watched(feeder, Arc::clone(&condition))?;
+                sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition)?
             }
         };
-        Ok(Started { output, outlets, running: Running { name: self.name.clone(), thread, replans } })
+        Ok(Started {
+            output,
+            outlets,
+            running: Running { name: self.name.clone(), thread, replans, gauge: gauge.into() },
+        })
     }
 }
 
@@ -180,4 +189,6 @@ pub(super) struct Running {
     pub(super) thread: JoinHandle<()>,
     /// The place where another plan for its files can be put.
     pub(super) replans: Option<Arc<Replans>>,
+    /// What shows how it does.
+    pub(super) gauge: Arc<OutputGauge>,
 }
