@@ -98,7 +98,8 @@ pub struct Inbox {
     pub full: Receiver<Chunk>,
     /// The channels by which chunks are returned, by lane.
     returns: Vec<Sender<Chunk>>,
-    waiting: Queue,
+    /// What waits here, which can be looked at from elsewhere.
+    pub(crate) queue: Queue,
 }
 
 impl Inbox {
@@ -107,7 +108,7 @@ impl Inbox {
     #[must_use]
     pub fn lend(&self, chunk: Chunk) -> Arc<Lent> {
         let number = usize::from(chunk.lane());
-        if let Some(waiting) = self.waiting.lane(number).filter(|_| !chunk.is_empty()) {
+        if let Some(waiting) = self.queue.lane(number).filter(|_| !chunk.is_empty()) {
             waiting.taken();
         }
         // One that only tells something is none of the lane's.
@@ -120,18 +121,13 @@ impl Inbox {
     /// where one lane's chunks are out, however many others have.
     #[must_use]
     pub(crate) fn behind(&self) -> u32 {
-        self.waiting.behind()
-    }
-
-    /// Returns the queue, to look at from elsewhere.
-    pub(crate) fn queue(&self) -> Queue {
-        self.waiting.clone()
+        self.queue.behind()
     }
 
     /// Says whether all lanes have ended. What they handed over last may still be here.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.waiting.has_ended()
+        self.queue.has_ended()
     }
 }
 
@@ -197,7 +193,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
             (lane, return_sender)
         })
         .unzip();
-    (lanes, Inbox { full, returns, waiting: Queue::new(waiting) })
+    (lanes, Inbox { full, returns, queue: Queue::new(waiting) })
 }
 
 impl Lane {

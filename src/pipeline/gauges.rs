@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::output::{Destination, OutputPlan};
 use super::pulse::Pulse;
 use crate::condition::Condition;
 use crate::lane::Queue;
@@ -34,18 +33,6 @@ pub(crate) struct OutputGauge {
     pub condition: Arc<Condition>,
     /// What waits for it.
     pub queue: Queue,
-}
-
-impl OutputGauge {
-    /// Makes the gauge of an output of this plan.
-    pub(super) fn new(plan: &OutputPlan, queue: Queue) -> Self {
-        let (kind, directory, interface) = match &plan.to {
-            Destination::Files(files) => ("pcap", Some(files.directory.clone()), None),
-            Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
-            Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
-        };
-        Self { name: plan.name.clone(), kind, directory, interface, condition: Arc::default(), queue }
-    }
 }
 
 impl Gauges {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use super::gauges::OutputGauge;
 use super::outlet::Outlet;
-use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
+use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, Queue, lanes};
 use crate::ledger::{Output, WorkerCounters};
 use crate::route::{Registry, Selection};
 use crate::sink;
@@ -124,6 +124,16 @@ impl OutputPlan {
         workers * self.lane.chunks * CHUNK_MEMORY + gathered
     }
 
+    /// Makes the gauge of the output, of which this is the queue.
+    fn gauge(&self, queue: Queue) -> OutputGauge {
+        let (kind, directory, interface) = match &self.to {
+            Destination::Files(files) => ("pcap", Some(files.directory.clone()), None),
+            Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
+            Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
+        };
+        OutputGauge { name: self.name.clone(), kind, directory, interface, condition: Arc::default(), queue }
+    }
+
     /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.
     ///
     /// # Errors
@@ -137,7 +147,7 @@ impl OutputPlan {
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
-        let gauge = OutputGauge::new(self, inbox.queue());
+        let gauge = self.gauge(inbox.queue.clone());
         let condition = Arc::clone(&gauge.condition);
         let name = self.name.as_str().into();
         let outlet = |lane: Lane| Outlet { selection: self.selection.clone(), ..Outlet::from(lane.into_output(&name)) };
