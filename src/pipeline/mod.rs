@@ -31,6 +31,7 @@ pub(crate) use self::pulse::Beat;
 use self::quota::Quota;
 use self::step::Step;
 use self::worker::{Ended, Why, Worker};
+use crate::episode::Episode;
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
 use crate::route::policy::Policy;
@@ -186,6 +187,7 @@ impl Pipeline {
             retiring: Vec::new(),
             pending: None,
             leaving: None,
+            held_up: Episode::default(),
             redirected: redirected.map(|output| output.name.clone()),
             failures: Vec::new(),
         };

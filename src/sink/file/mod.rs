@@ -42,7 +42,7 @@ pub(crate) use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, Labels};
 use crate::condition::{Condition, Part};
 use crate::episode::Episode;
-use crate::lane::{Forget, Lent, Run};
+use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
 use crate::record::compress::Compressors;
@@ -84,8 +84,6 @@ pub struct FileSink {
     next_sweep: Instant,
     /// The time of the next look that makes sure that the files are still there.
     next_look: Instant,
-    /// Sessions that are forgotten when all lanes have said so, with how many have.
-    forgetting: Option<(Arc<Forget>, usize)>,
     /// Frames written, and the time at which a tick last found that there were more.
     wrote: (u64, Instant),
     /// The place where other plans come.
@@ -145,7 +143,7 @@ impl FileSink {
         let labelled = shared.registry.labelled();
         let next_look = now + LOOK;
         let (sessions, wrote) = (Vec::new(), (0, now));
-        Ok(Self { shared, sessions, labelled, next_sweep: now, next_look, forgetting: None, wrote, replans })
+        Ok(Self { shared, sessions, labelled, next_sweep: now, next_look, wrote, replans })
     }
 
     /// Has it note there whether captures can be written.
@@ -170,23 +168,6 @@ impl FileSink {
         Arc::clone(&self.replans)
     }
 
-    /// Hears from a lane that sessions are forgotten. When all lanes have said so, no frame of
-    /// these numbers is on its way: their files are completed, and the numbers may be given to
-    /// others.
-    fn forget(&mut self, forget: &Arc<Forget>) {
-        let heard = self.forgetting.take().filter(|(other, _)| Arc::ptr_eq(other, forget)).map_or(0, |(_, n)| n) + 1;
-        // A lane of each worker leads here.
-        if heard < self.shared.workers.len() {
-            self.forgetting = Some((Arc::clone(forget), heard));
-            return;
-        }
-        for session in &forget.sessions {
-            if let Some(mut files) = self.sessions.get_mut(session.index()).and_then(Option::take) {
-                files.end(&mut self.shared);
-            }
-        }
-    }
-
     /// Takes the plan that waits, if there is one.
     fn take_replan(&mut self) {
         if let Some(plan) = self.replans.take() {
@@ -199,7 +180,7 @@ impl FileSink {
     fn replan(&mut self, plan: FilePlan) {
         self.cut();
         let Shared { plan: now, archive, .. } = &mut self.shared;
-        archive.replan(&now.archive, plan.archive.clone(), labels(&plan));
+        archive.replan(plan.archive.clone(), labels(&plan));
         let compression = (plan.compression != now.compression).then_some(plan.compression);
         *now = FilePlan {
             directory: now.directory.clone(),
@@ -295,8 +276,14 @@ impl Sink for FileSink {
         for (run, records) in chunk.runs() {
             self.append(run, records, &all);
         }
-        if let Some(forget) = chunk.forget() {
-            self.forget(forget);
+    }
+
+    /// Completes the files of these sessions.
+    fn forget(&mut self, sessions: &[SessionId]) {
+        for session in sessions {
+            if let Some(mut files) = self.sessions.get_mut(session.index()).and_then(Option::take) {
+                files.end(&mut self.shared);
+            }
         }
     }
 
