@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::SessionId;
@@ -165,12 +165,19 @@ impl Registry {
     /// [`Registry::free`].
     #[must_use]
     pub(crate) fn let_go(&self, before: Timestamp, is_idle: impl Fn(SessionId) -> bool) -> Vec<SessionId> {
+        let mut leaving: Vec<SessionId> = {
+            let sessions = self.lock();
+            let all = (1..).map(SessionId).zip(&sessions.all);
+            all.filter(|(_, known)| known.as_ref().is_some_and(|known| known.since < before))
+                .map(|(id, _)| id)
+                .collect()
+        };
+        // Workers can have the lock meanwhile.
+        leaving.retain(|id| is_idle(*id));
         let mut sessions = self.lock();
-        let mut leaving = Vec::new();
-        for (id, known) in (1..).map(SessionId).zip(&mut sessions.all) {
-            if let Some(known) = known.as_mut().filter(|known| known.since < before && is_idle(id)) {
+        for id in &leaving {
+            if let Some(known) = sessions.of(*id) {
                 known.leaves = true;
-                leaving.push(id);
             }
         }
         leaving
@@ -178,9 +185,10 @@ impl Registry {
 
     /// Returns those of these sessions that are still to be forgotten: none saw them again.
     #[must_use]
-    pub(super) fn leaving(&self, sessions: &[SessionId]) -> HashSet<SessionId, foldhash::fast::RandomState> {
+    pub(super) fn leaving(&self, sessions: &[SessionId]) -> Vec<(SessionId, Session)> {
         let mut known = self.lock();
-        sessions.iter().copied().filter(|id| known.of(*id).is_some_and(|known| known.leaves)).collect()
+        let leaving = sessions.iter().filter_map(|id| Some((*id, known.of(*id).filter(|known| known.leaves)?.session)));
+        leaving.collect()
     }
 
     /// Frees the numbers of these sessions, unless one was seen again since it was let go. Called

@@ -227,10 +227,9 @@ impl SessionTable {
     pub(crate) fn forget(&mut self, sessions: &[SessionId], mut expired: impl FnMut(u64, u64)) {
         self.look_again();
         self.take_over();
-        let leaving = self.registry.leaving(sessions);
         self.forgotten.clear();
-        self.forgotten.extend(self.ids.extract_if(|_, id| leaving.contains(id)).map(|(words, _)| words));
-        for id in &leaving {
+        for (id, session) in self.registry.leaving(sessions) {
+            self.forgotten.extend(self.ids.remove_entry(&session.words()).map(|(words, _)| words));
             let (frames, bytes) = self.counts.forget(id.index());
             if frames > 0 {
                 expired(frames, bytes);
