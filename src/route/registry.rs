@@ -25,8 +25,6 @@ pub struct Registry {
     /// The number of times that sessions were given other labels.
     labelled: AtomicU32,
     sessions: Mutex<Sessions>,
-    /// The number of tags that are kept elsewhere. It is locked while they are.
-    kept: Mutex<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -68,14 +66,12 @@ impl Registry {
             given: AtomicU64::new(0),
             labelled: AtomicU32::new(0),
             sessions: Mutex::default(),
-            kept: Mutex::default(),
         }
     }
 
     /// Gives each session a tag from now on, those that are listed the one that they have there.
     #[must_use]
     pub fn tagged(mut self, tags: Tags) -> Self {
-        *self.kept.get_mut() = tags.all().len();
         self.sessions.get_mut().tags = Some(tags);
         self
     }
@@ -86,20 +82,13 @@ impl Registry {
         self.label(id).tag.unwrap_or(Tag::REST)
     }
 
-    /// Has `keep` keep all tags, where there are some that it has not kept yet.
-    ///
-    /// # Errors
-    /// Those of `keep`, which is asked again the next time.
-    pub(crate) fn save_tags<E>(&self, keep: impl FnOnce(&[(Session, Tag)]) -> Result<(), E>) -> Result<(), E> {
-        let mut kept = self.kept.lock();
-        // They are copied, so that no worker waits for the file.
-        let tags = match &self.lock().tags {
-            Some(tags) if tags.all().len() > *kept => tags.all().to_vec(),
-            _ => return Ok(()),
-        };
-        keep(&tags)?;
-        *kept = tags.len();
-        Ok(())
+    /// Returns all tags, where there are more than `known`. They are copied, so that no worker
+    /// waits for what the caller does with them.
+    #[must_use]
+    pub(crate) fn tags_beyond(&self, known: usize) -> Option<Vec<(Session, Tag)>> {
+        let sessions = self.lock();
+        let all = sessions.tags.as_ref()?.all();
+        (all.len() > known).then(|| all.to_vec())
     }
 
     /// Says whether a session has had to do without a tag of its own, as all are given.
