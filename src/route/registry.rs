@@ -39,6 +39,8 @@ struct Sessions {
     given: VecDeque<(SessionId, Session)>,
     /// How often a number was given before these.
     taken_over: u64,
+    /// The number of sessions that have come so far.
+    come: u64,
     /// The tags of sessions, where they have some.
     tags: Option<Tags>,
 }
@@ -52,6 +54,8 @@ struct Registered {
     label: Label,
     /// The time at which it got its number.
     since: Timestamp,
+    /// The number of sessions that had come with it.
+    come: u64,
     /// True while workers forget it. One that sees it again meanwhile has it stay.
     leaves: bool,
 }
@@ -133,7 +137,9 @@ impl Registry {
         }
         let tag = sessions.tags.as_mut().map(|tags| tags.of(session));
         let label = Label { tag, ..policy.plan_of(&session, port).label.clone() };
-        let registered = Some(Registered { session, port, label, since: Timestamp::now(), leaves: false });
+        sessions.come += 1;
+        let (since, come) = (Timestamp::now(), sessions.come);
+        let registered = Some(Registered { session, port, label, since, come, leaves: false });
         let id = match sessions.free.pop() {
             Some(id) => id,
             None => SessionId(u32::try_from(sessions.all.len()).ok()?.checked_add(1)?),
@@ -235,11 +241,24 @@ impl Registry {
     /// often one was given by then. They are copied, so that nobody waits for what the caller does
     /// with them.
     #[must_use]
-    pub(crate) fn since(&self, known: u64) -> (Vec<(SessionId, Session)>, u64) {
+    pub(super) fn since(&self, known: u64) -> (Vec<(SessionId, Session)>, u64) {
         let sessions = self.lock();
         let skip = usize::try_from(known.saturating_sub(sessions.taken_over)).unwrap_or(usize::MAX);
         let new = sessions.given.iter().copied().skip(skip).collect();
         (new, sessions.taken_over + sessions.given.len() as u64)
+    }
+
+    /// Returns the sessions that have come after the first `known`, in that order, and how many have
+    /// come so far. One that was forgotten and comes back is new, unless it has its number still.
+    #[must_use]
+    pub(crate) fn new_since(&self, known: u64) -> (Vec<Session>, u64) {
+        let sessions = self.lock();
+        if sessions.come == known {
+            return (Vec::new(), known);
+        }
+        let mut new: Vec<&Registered> = sessions.all.iter().flatten().filter(|session| session.come > known).collect();
+        new.sort_unstable_by_key(|session| session.come);
+        (new.into_iter().map(|new| new.session).collect(), sessions.come)
     }
 
     /// Returns the session of number `id`; none for the overflow session.
