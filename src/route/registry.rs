@@ -248,8 +248,9 @@ impl Registry {
         (new, sessions.taken_over + sessions.given.len() as u64)
     }
 
-    /// Returns the sessions that have come after the first `known`, in that order, and how many have
-    /// come so far. One that was forgotten and comes back is new, unless it has its number still.
+    /// Returns the sessions that have come after the first `known`, in that order, and how many
+    /// have come so far. One that was forgotten and comes back is new, unless it has its number
+    /// still.
     #[must_use]
     pub(crate) fn new_since(&self, known: u64) -> (Vec<Session>, u64) {
         let sessions = self.lock();
