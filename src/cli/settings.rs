@@ -110,6 +110,7 @@ impl RunArgs {
             on_publish: self.on_publish.clone(),
             snaplen: self.snaplen,
             filter: self.filter.clone(),
+            essential: true,
         }
     }
 
@@ -123,6 +124,7 @@ impl RunArgs {
             count: self.tap_count,
             filter: self.filter.clone(),
             tag: self.tap_tag,
+            essential: true,
         }
     }
 

@@ -91,5 +91,8 @@ keys! {
     LEDGER "run.ledger" "--ledger"
 }
 
+/// Whether a sensor without an output may be sent traffic, which the file alone says.
+pub(crate) const ESSENTIAL: Key = Key { path: "output.each.essential", flag: "essential" };
+
 /// The VNIs of one interface, which are part of the value of its flag.
 pub(crate) const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

@@ -210,6 +210,8 @@ pub struct Files {
     pub snaplen: u32,
     /// The expression that the frames satisfy; all do where there is none.
     pub filter: Option<String>,
+    /// Says whether a sensor without this output may be sent no traffic.
+    pub essential: bool,
 }
 
 impl Default for Files {
@@ -231,6 +233,7 @@ impl Default for Files {
             on_publish: None,
             snaplen: 262_144,
             filter: None,
+            essential: true,
         }
     }
 }
@@ -253,6 +256,8 @@ pub struct Interface {
     pub filter: Option<String>,
     /// The tag that each frame gets.
     pub tag: TapTag,
+    /// Says whether a sensor without this output may be sent no traffic.
+    pub essential: bool,
 }
 
 impl Default for Interface {
@@ -265,6 +270,7 @@ impl Default for Interface {
             count: None,
             filter: None,
             tag: TapTag::None,
+            essential: true,
         }
     }
 }

@@ -104,11 +104,12 @@ impl View {
         idle.enumerate().filter(|(_, idle)| *idle >= STALL).collect()
     }
 
-    /// Returns the outputs that take no frames, each with the reason.
+    /// Returns the essential outputs that take no frames, each with the reason.
     #[must_use]
     pub fn troubles(&self) -> Vec<(String, String)> {
         let outputs = self.gauges.outputs();
-        outputs.iter().filter_map(|output| Some((output.name.clone(), output.condition.trouble()?))).collect()
+        let essential = outputs.iter().filter(|output| output.is_essential());
+        essential.filter_map(|output| Some((output.name.clone(), output.condition.trouble()?))).collect()
     }
 
     /// Notes whether the sensor may be sent traffic.
@@ -150,6 +151,7 @@ impl View {
             OutputState {
                 name: output.name.clone(),
                 kind: output.kind.into(),
+                essential: output.is_essential(),
                 up: reason.is_none(),
                 reason,
                 directory: output.directory.as_ref().map(|directory| directory.display().to_string()),

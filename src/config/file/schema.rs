@@ -138,6 +138,7 @@ impl Table for Files {
         keys.key("on_publish", &mut self.on_publish);
         keys.key("snaplen", &mut self.snaplen);
         keys.key("filter", &mut self.filter);
+        keys.key("essential", &mut self.essential);
     }
 }
 
@@ -150,6 +151,7 @@ impl Table for Interface {
         keys.key("count", &mut self.count);
         keys.key("filter", &mut self.filter);
         keys.key("tag", &mut self.tag);
+        keys.key("essential", &mut self.essential);
     }
 }
 
