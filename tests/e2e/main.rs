@@ -40,6 +40,7 @@ mod allow;
 mod bpf;
 mod broadcast;
 mod budget;
+mod control;
 mod crash;
 mod damaged;
 mod deaf;
