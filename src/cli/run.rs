@@ -215,9 +215,9 @@ pub struct RunArgs {
     /// (Debian: libpcap0.8). Addresses are written as numbers.
     #[arg(long, value_name = "EXPRESSION")]
     pub filter: Option<String>,
-    /// Answer questions and take orders at this socket, to which only the sensor's user and root may
-    /// connect: vxtap status, reload, cut, ledger, sessions, config. [default: /run/vxtap/control
-    /// where /run/vxtap is a directory]
+    /// Answer questions and take orders at this socket, to which only the sensor's user and root
+    /// may connect: vxtap status, reload, cut, ledger, sessions, config. [default:
+    /// /run/vxtap/control where /run/vxtap is a directory]
     #[arg(help_heading = ANSWERS, long, value_name = "PATH", conflicts_with = "no_control")]
     pub control: Option<PathBuf>,
     /// Have no such socket.

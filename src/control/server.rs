@@ -54,7 +54,7 @@ impl Doors {
         let http = self.http.into_iter().map(|door| (door, faces::http(view, &self.names)));
         let faces: Vec<_> = control.into_iter().chain(http).collect();
         let server = if faces.is_empty() { None } else { Some(Server::start(faces)?) };
-        // Without a door nobody sends orders, and a channel without a sender would say so all the time.
+        // A channel without a sender would say so all the time.
         let requests = if server.is_some() { requests } else { never() };
         Ok(Desk { requests, _server: server })
     }

@@ -47,8 +47,7 @@ pub(super) fn listen_at(path: &Path) -> Result<(UnixListener, SocketFile), DoorE
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
     let listener = socket().map_err(cannot)?;
-    // The file that bind makes has the permissions that the socket has, so there is no time in which
-    // it has others.
+    // The file that bind makes has the permissions that the socket has, so it never has others.
     fchmod(&listener, Mode::RUSR | Mode::WUSR).map_err(cannot)?;
     let address = SocketAddrUnix::new(path).map_err(cannot)?;
     let bound = match bind(&listener, &address) {
