@@ -160,14 +160,15 @@ impl Shared {
         own.iter().chain(&self.outage).find(|outage| Instant::now() < outage.retry).map(|outage| outage.reason)
     }
 
-    /// Says why no captures can be written as of `now`; none where some can. `own` has the outages of
-    /// single sessions, and the last write that brought frames to a file was at `wrote`.
+    /// Says why no captures can be written as of `now`; none where some can. `own` has the outages
+    /// of single sessions, and the last write that brought frames to a file was at `wrote`.
     pub(super) fn trouble(&self, own: impl Iterator<Item = Outage>, wrote: Instant, now: Instant) -> Option<String> {
         let place = || self.plan.directory.display();
         if self.archive.room().is_starved() {
             return Some(format!("there is no room for captures in {}", place()));
         }
-        // The failure of one session's files says nothing of others', unless nothing was written since.
+        // The failure of one session's files says nothing of others', unless nothing was written
+        // since.
         let mut outages = self.outage.into_iter().chain(own.filter(|outage| outage.began > wrote));
         let outage = outages.find(|outage| outage.lasts(now))?;
         Some(format!("{} in {}", outage.words(), place()))
