@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::expressions::Expressions;
-pub(super) use self::redirect::kept;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::file;
