@@ -86,6 +86,9 @@ keys! {
     TAP_COUNT "output.interface.count" "--tap-count"
     TAP_TAG "output.interface.tag" "--tap-tag"
     FILTER "output.each.filter" "--filter"
+    CONTROL "control.socket" "--control"
+    NO_CONTROL "control.enabled" "--no-control"
+    HTTP "http.listen" "--http"
     DURATION "run.duration" "--duration"
     COUNT "run.count" "--count"
     LEDGER "run.ledger" "--ledger"
@@ -93,6 +96,15 @@ keys! {
 
 /// Whether a sensor without an output may be sent traffic, which the file alone says.
 pub(crate) const ESSENTIAL: Key = Key { path: "output.each.essential", flag: "essential" };
+
+/// The clients that may ask over HTTP, which the file alone says.
+pub(crate) const HTTP_ALLOW: Key = Key { path: "http.allow", flag: "http.allow" };
+
+/// The ports for checks, which the file alone says.
+pub(crate) const HEALTH: Key = Key { path: "health.listen", flag: "health.listen" };
+
+/// The clients that may check, which the file alone says.
+pub(crate) const HEALTH_ALLOW: Key = Key { path: "health.allow", flag: "health.allow" };
 
 /// The VNIs of one interface, which are part of the value of its flag.
 pub(crate) const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

@@ -14,8 +14,9 @@ use super::address::Listen;
 use super::entry::SessionEntry;
 use super::hashing::Hashing;
 use super::origin::Origins;
+use super::port::Port;
 use super::sessions::{Networks, Vnis};
-use super::units::{Free, Size, Span};
+use super::units::{Free, Size, Span, Wait};
 use crate::archive::Sync;
 use crate::evidence::Algorithm;
 use crate::pipeline::decap::ReservedBits;
@@ -44,6 +45,12 @@ pub struct Settings {
     pub delivery: Delivery,
     /// The outputs, by name.
     pub output: Outputs,
+    /// The socket for questions and orders.
+    pub control: Control,
+    /// The ports for questions.
+    pub http: Http,
+    /// The ports for checks of its health.
+    pub health: Health,
     /// The end of the sensor.
     pub run: Run,
     /// The place where each value was said.
@@ -142,6 +149,46 @@ impl Default for Delivery {
     fn default() -> Self {
         Self { queue: None, flush: Span::from_secs(1) }
     }
+}
+
+/// The socket for questions and orders, which only the sensor's user and root may connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Says whether there is one.
+    pub enabled: bool,
+    /// Its path; none stands for one in the runtime directory, where there is such a directory.
+    pub socket: Option<PathBuf>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { enabled: true, socket: None }
+    }
+}
+
+/// The ports for questions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Addresses to answer on; none is by default.
+    pub listen: Vec<Port>,
+    /// Clients that may ask; none stands for this host.
+    pub allow: Networks,
+    /// Names that requests may be sent to, beside addresses and `localhost`.
+    pub names: Vec<String>,
+}
+
+/// The ports for checks of the sensor's health, as a load balancer makes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// Addresses to answer on; none is by default.
+    pub listen: Vec<Port>,
+    /// Clients that may check; none stands for all.
+    pub allow: Networks,
+    /// The time for which the sensor receives when it is to end, and says so.
+    pub drain: Option<Wait>,
 }
 
 /// The end of the sensor: when it comes, and what is printed then.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::ledger::SessionTotals;
 use crate::record::Timestamp;
-use crate::session::Session;
+use crate::session::{Label, Session};
 use crate::view::{SCHEMA, View};
 
 /// The time between two notes. What came lately came in the last one to two of these.
@@ -70,8 +70,8 @@ struct Silent {
 struct Who {
     #[serde(flatten)]
     session: Session,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    #[serde(flatten)]
+    label: Label,
     last: Timestamp,
 }
 
@@ -106,8 +106,7 @@ impl Arrivals {
             // A session that was forgotten and came back counts from the beginning.
             let before = if frames < before.0 { (0, 0) } else { before };
             let (frames, bytes) = (frames - before.0, bytes.saturating_sub(before.1));
-            let name = label.name.as_deref().map(ToOwned::to_owned);
-            let who = Who { session, name, last };
+            let who = Who { session, label, last };
             if frames > 0 {
                 arrived.push(Arrived { who, frames, bytes, frames_per_second: frames as f64 / seconds.max(0.001) });
             } else {
@@ -123,7 +122,7 @@ impl Arrivals {
 
 impl Who {
     fn words(&self) -> String {
-        match &self.name {
+        match &self.label.name {
             Some(name) => format!("{name} ({})", self.session),
             None => self.session.to_string(),
         }
@@ -140,11 +139,9 @@ impl Arriving {
         lines.extend(self.sessions.iter().map(|Arrived { who, frames, frames_per_second, .. }| {
             format!("  {}: {frames} frames, {frames_per_second:.1}/s", who.words())
         }));
-        lines.extend(
-            self.silent.iter().map(|Silent { who, silent_seconds }| {
-                format!("  {}: silent, the last frame came {silent_seconds} s ago", who.words())
-            }),
-        );
+        lines.extend(self.silent.iter().map(|Silent { who, silent_seconds }| {
+            format!("  {}: silent, the last frame came {silent_seconds} s ago", who.words())
+        }));
         lines.push(format!("({NOTE})\n"));
         lines.join("\n")
     }
@@ -153,7 +150,6 @@ impl Arriving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Label;
     use crate::wire::Vni;
     use std::net::Ipv4Addr;
 

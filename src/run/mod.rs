@@ -1,6 +1,7 @@
 //! `vxtap run` takes the sensor from start to end.
 
 mod allow_log;
+mod asked;
 mod error;
 mod lines;
 mod reload;
@@ -21,7 +22,8 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::file::ConfigError;
 use crate::console::Console;
-use crate::health;
+use crate::control::{Desk, Doors};
+use crate::health::{self, Arrivals};
 use crate::host;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
@@ -44,6 +46,8 @@ pub struct Sensor {
     running: Running,
     /// What others see of it.
     pub view: Arc<View>,
+    /// Where others ask.
+    doors: Doors,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
 }
@@ -65,6 +69,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
             wanted = udp.receive_buffer,
         );
     }
+    let doors = Doors::open(&plan.control)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
     let pipeline = match sources {
@@ -86,10 +91,11 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    let facts = Facts { listen, source: description, max_sessions: plan.pipeline.max_sessions, config: None };
+    let (max_sessions, text) = (plan.pipeline.max_sessions, Arc::clone(&plan.text));
+    let facts = Facts { listen, source: description, max_sessions, config: None, text };
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, addresses })
+    Ok(Sensor { running, view, doors, addresses })
 }
 
 impl Sensor {
@@ -121,6 +127,18 @@ impl Sensor {
         Instant::now() + next
     }
 
+    /// Says that the sensor is to be sent no more traffic. Returns the time until which it receives
+    /// what still comes.
+    fn leave(&self, signal: &str) -> Instant {
+        let drain = self.running.plan.drain;
+        self.view.drain();
+        tracing::info!(
+            "{signal}: not ready any more; receiving for {} until the traffic has moved; once more to leave at once",
+            humantime::format_duration(drain)
+        );
+        Instant::now() + drain
+    }
+
     /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends
     /// it.
     #[must_use]
@@ -128,10 +146,16 @@ impl Sensor {
         let status = status::show(&self.running.pipeline, console)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
-        let _watch = health::Watch::start(Arc::clone(&self.view))
+        let arrivals = Arc::new(Arrivals::default());
+        let _watch = health::Watch::start(Arc::clone(&self.view), Arc::clone(&arrivals))
             .inspect_err(|error| tracing::warn!(%error, "cannot judge how the sensor does"))
             .ok();
-        let over = self.running.plan.duration.map_or_else(never, after);
+        let desk = std::mem::take(&mut self.doors).answer(&self.view, &arrivals);
+        let mut desk = desk.unwrap_or_else(|error| {
+            tracing::warn!("nobody can ask how the sensor does: {error}");
+            Desk::default()
+        });
+        let mut over = self.running.plan.duration.map(|duration| Instant::now() + duration);
         let mut failure = None;
         let mut expiry = Instant::now();
         loop {
@@ -157,6 +181,10 @@ impl Sensor {
                         continue;
                     }
                 }
+                recv(desk.requests()) -> request => {
+                    request.into_iter().for_each(|request| self.running.heed(request));
+                    continue;
+                }
                 recv(opened) -> opened => {
                     self.running.opened(opened);
                     continue;
@@ -170,6 +198,11 @@ impl Sensor {
                     continue;
                 }
                 recv(signals.received) -> ending => match ending {
+                    Ok(Ending::Asked(name)) if !self.running.plan.drain.is_zero() => {
+                        let ends = self.leave(name);
+                        over = Some(over.map_or(ends, |over| over.min(ends)));
+                        continue;
+                    }
                     Ok(Ending::Asked(name)) => tracing::info!("{name}: draining; once more to leave at once"),
                     Ok(Ending::NoTimeLeft) => {
                         tracing::error!("SIGXCPU: {NO_TIME_LEFT}: draining");
@@ -177,12 +210,15 @@ impl Sensor {
                     }
                     Err(_) => {}
                 },
-                recv(over) -> _ => {}
+                recv(over.map_or_else(never, at)) -> _ => {}
                 recv(self.running.pipeline.ended) -> _ => {}
             }
             break;
         }
         self.view.drain();
+        self.view.end();
+        self.running.reread.abandon();
+        desk.close();
         if let Some(status) = status {
             status.end();
         }

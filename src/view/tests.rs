@@ -52,7 +52,8 @@ fn a_client_reads_the_document_that_is_written() {
     assert_eq!(serde_json::from_str::<Status>(&more).unwrap(), status(), "a later sensor tells more");
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let keys: BTreeSet<&str> = value["outputs"][0].as_object().unwrap().keys().map(String::as_str).collect();
-    let wanted = ["directory", "essential", "free_bytes", "kind", "name", "queue_bytes", "queue_limit_bytes", "reason", "up"];
+    let wanted =
+        ["directory", "essential", "free_bytes", "kind", "name", "queue_bytes", "queue_limit_bytes", "reason", "up"];
     assert_eq!(keys, BTreeSet::from(wanted));
 }
 

@@ -1,0 +1,95 @@
+//! The sensor answers where the settings say, and by default at a socket in its runtime directory.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::super::error::PlanError;
+use super::super::key::{self, Key};
+use super::super::port::Port;
+use super::super::sessions::{Networks, only};
+use super::super::settings::Settings;
+use crate::control::{ControlPlan, LONGEST_SOCKET, Ports, SocketPlan};
+use crate::host::HostFacts;
+
+/// The name of the control socket in a runtime directory.
+const NAME: &str = "control";
+/// The time for which a sensor receives when it is to end, by default where balancers check it.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Plans where the sensor answers. What is wrong goes to `wrong`.
+pub(super) fn plan(settings: &Settings, host: &HostFacts, wrong: &mut Vec<PlanError>) -> ControlPlan {
+    let socket = socket(settings, host, wrong);
+    let (http, health) = (&settings.http, &settings.health);
+    let open = Ask { listen: &http.listen, at: &key::HTTP, allow: &http.allow, who: &key::HTTP_ALLOW };
+    let open = Ports { names: http.names.clone(), ..ports(settings, &open, &loopback(), wrong) };
+    let checks = Ask { listen: &health.listen, at: &key::HEALTH, allow: &health.allow, who: &key::HEALTH_ALLOW };
+    let checks = ports(settings, &checks, &everybody(), wrong);
+    if let Some(address) = checks.listen.iter().find(|address| open.listen.contains(address)) {
+        wrong.push(PlanError::PortTwice { said: settings.origins.said(&key::HEALTH), address: *address });
+    }
+    ControlPlan { socket, http: open, health: checks }
+}
+
+/// Returns how long the sensor receives when it is to end. Where balancers check it, that is until
+/// the fastest checks of three clouds, two of them 5 s apart, have failed and traffic has moved.
+pub(super) fn drain(settings: &Settings) -> Duration {
+    let usual = if settings.health.listen.is_empty() { Duration::ZERO } else { DRAIN };
+    settings.health.drain.map_or(usual, |drain| drain.0)
+}
+
+/// Ports as they are asked for, and the keys that do so.
+struct Ask<'a> {
+    listen: &'a [Port],
+    at: &'a Key,
+    allow: &'a Networks,
+    who: &'a Key,
+}
+
+fn socket(settings: &Settings, host: &HostFacts, wrong: &mut Vec<PlanError>) -> Option<SocketPlan> {
+    let said = |key| settings.origins.said(key);
+    let control = &settings.control;
+    let Some(path) = &control.socket else {
+        let directory = host.runtime_directory.as_ref().filter(|_| control.enabled)?;
+        return Some(SocketPlan { path: directory.join(NAME), is_asked: false });
+    };
+    if !control.enabled {
+        wrong.push(PlanError::NoControl { said: said(&key::NO_CONTROL), socket: said(&key::CONTROL) });
+    }
+    if path.as_os_str().as_bytes().len() > LONGEST_SOCKET {
+        wrong.push(PlanError::LongSocket { said: said(&key::CONTROL), most: LONGEST_SOCKET });
+    }
+    Some(SocketPlan { path: path.clone(), is_asked: true })
+}
+
+/// Plans ports, which `usual` clients may ask where nobody says which.
+fn ports(settings: &Settings, asked: &Ask<'_>, usual: &[IpNet], wrong: &mut Vec<PlanError>) -> Ports {
+    let said = |key: &Key| settings.origins.said(key);
+    let listen: Vec<_> = asked.listen.iter().map(|port| port.0).collect();
+    let mut twice = listen.iter().enumerate().filter(|(at, address)| listen[..*at].contains(address));
+    if let Some((_, address)) = twice.next() {
+        wrong.push(PlanError::PortTwice { said: said(asked.at), address: *address });
+    }
+    let allow = match only(asked.allow.iter().copied()) {
+        _ if asked.allow.is_empty() => usual.to_vec(),
+        Ok(Some(networks)) => networks,
+        Ok(None) => everybody().to_vec(),
+        Err(error) => {
+            wrong.push(PlanError::AllAndOthers { said: said(asked.who), error });
+            Vec::new()
+        }
+    };
+    Ports { listen, allow, names: Vec::new() }
+}
+
+/// The addresses that only this host has.
+fn loopback() -> [IpNet; 2] {
+    [Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(), Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into()]
+}
+
+/// All addresses.
+fn everybody() -> [IpNet; 2] {
+    [Ipv4Net::default().into(), Ipv6Net::default().into()]
+}
