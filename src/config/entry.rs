@@ -59,13 +59,13 @@ impl SessionEntry {
         self.filter.is_some() || looks
     }
 
-    /// Says whether the frames go to all outputs, whole.
+    /// Says whether the outputs that the frames go to have all of them, whole.
     #[must_use]
-    pub(crate) fn is_plain(&self) -> bool {
-        let Self { outputs, drop, snaplen, slice, filter, flow_limit, tls, rules, .. } = self;
+    pub(crate) fn leaves_frames_alone(&self) -> bool {
+        let Self { snaplen, slice, filter, flow_limit, tls, rules, .. } = self;
         let cuts = snaplen.is_some() || slice.is_some() || flow_limit.is_some() || tls.is_some();
         let filters = filter.is_some() || !rules.is_empty();
-        outputs.is_none() && !drop && !filters && !cuts && !self.looks_for_duplicates()
+        !filters && !cuts && !self.looks_for_duplicates()
     }
 
     /// Says whether duplicates become something else than other frames.

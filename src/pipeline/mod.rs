@@ -3,6 +3,7 @@
 pub mod bypass;
 mod change;
 pub mod decap;
+mod marks;
 pub mod outlet;
 mod output;
 pub(crate) mod quota;
@@ -22,6 +23,7 @@ use self::bypass::Bypass;
 use self::change::Live;
 pub(crate) use self::change::{ChangeError, Changes, Opened, Opening};
 use self::decap::ReservedBits;
+use self::marks::Marks;
 use self::outlet::Outlet;
 pub(crate) use self::output::{Destination, OutputError, OutputPlan};
 use self::quota::Quota;
@@ -123,10 +125,18 @@ impl Pipeline {
         let counters: Vec<_> = sources.iter().map(|_| ledger.worker()).collect();
         let orders = Arc::new(Orders::default());
 
+        let redirected = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)));
+        let marks = match (redirected, &front.redirect) {
+            (Some(output), Some(redirect)) => {
+                Some(Marks::begin(redirect.marking(), &output.name, output.to.tags().is_some(), &plan.policy)?)
+            }
+            _ => None,
+        };
+
         let mut sinks = Vec::with_capacity(plan.outputs.len());
         let mut outlets: Vec<Vec<Outlet>> = sources.iter().map(|_| Vec::new()).collect();
         for output in &plan.outputs {
-            let started = output.start(&counters, &registry, &orders, &mut front)?;
+            let started = output.start(&counters, &registry, &orders, &mut front, marks.as_ref())?;
             for (worker, outlet) in outlets.iter_mut().zip(started.outlets) {
                 worker.push(outlet);
             }
@@ -161,7 +171,6 @@ impl Pipeline {
                 ended
             })?);
         }
-        let redirected = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)));
         let ledger = Arc::new(ledger);
         let live = Live {
             ledger: Arc::clone(&ledger),
@@ -176,6 +185,7 @@ impl Pipeline {
             pending: None,
             leaving: None,
             redirected: redirected.map(|output| output.name.clone()),
+            marks,
             failures: Vec::new(),
         };
         Ok(Self { ledger, registry, orders, ended, started, stop, workers, live, tags })

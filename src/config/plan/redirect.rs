@@ -1,9 +1,10 @@
 //! Redirection is done by the program in the kernel, and does not go together with what only user
 //! space can do.
 
+use super::super::entry::SessionEntry;
 use super::super::error::PlanError;
 use super::super::key;
-use super::super::settings::{Interface, Settings, TapMode, TapTag};
+use super::super::settings::{Interface, Settings, TapMode};
 use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::source::Way;
 use crate::source::bpf::{Attach, RedirectPlan};
@@ -33,7 +34,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
         Way::Bpf | Way::Auto => "--source auto",
     };
     let taps = settings.output.interfaces().filter(|(_, _, is_tap)| *is_tap).count();
-    let entry = settings.session.iter().position(|entry| !entry.is_plain());
+    let goes =
+        |entry: &SessionEntry| !entry.drop && entry.outputs.as_ref().is_none_or(|all| all.iter().any(|n| n == name));
+    let entry = settings.session.iter().position(|entry| goes(entry) && !entry.leaves_frames_alone());
     let all = [
         (
             receive.source != Way::Bpf,
@@ -71,14 +74,10 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
             "expressions are decided by the sensor; use --tap-mode inject",
         ),
         (
-            interface.tag != TapTag::None,
-            origins.said_of(&key::TAP_TAG, name),
-            "frames get their tags from the sensor; use --tap-mode inject",
-        ),
-        (
             entry.is_some(),
             origins.said_session(entry.unwrap_or_default()),
-            "entries for sessions are looked at by the sensor; use --tap-mode inject",
+            "what it makes of frames that go into the interface is done by the sensor; use --tap-mode inject, or outputs \
+             without the interface",
         ),
         (
             receive.verify_checksum,
@@ -140,7 +139,6 @@ mod tests {
             (&["--tap-count", "2"], "--tap-count"),
             (&["--tap-count", "1"], "--tap-count"),
             (&["--filter", "tcp"], "--filter"),
-            (&["--tap-tag", "session"], "--tap-tag"),
             (&["--verify-checksum"], "--verify-checksum"),
             (&["--count", "5"], "--count"),
         ] {
