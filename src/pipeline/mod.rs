@@ -3,9 +3,11 @@
 pub mod bypass;
 mod change;
 pub mod decap;
+mod gauges;
 mod marks;
 pub mod outlet;
 mod output;
+mod pulse;
 pub(crate) mod quota;
 pub mod step;
 pub mod worker;
@@ -23,12 +25,15 @@ use self::bypass::Bypass;
 use self::change::Live;
 pub(crate) use self::change::{ChangeError, Changes, Opened, Opening};
 use self::decap::ReservedBits;
+pub(crate) use self::gauges::{Gauges, OutputGauge};
 use self::marks::Marks;
 use self::outlet::Outlet;
 pub(crate) use self::output::{Destination, OutputError, OutputPlan};
+pub(crate) use self::pulse::Beat;
 use self::quota::Quota;
 use self::step::Step;
 use self::worker::{Ended, Why, Worker};
+use crate::episode::Episode;
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
 use crate::route::policy::Policy;
@@ -74,12 +79,15 @@ pub(crate) struct Pipeline {
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
     pub registry: Arc<Registry>,
+    /// The state that it is in, live.
+    pub gauges: Arc<Gauges>,
     /// The orders that the outputs get meanwhile.
     pub orders: Arc<Orders>,
     /// Receives when the sensor is to end by itself: a worker has failed, the quota is spent, or no
     /// source has any more.
     pub ended: Receiver<()>,
-    started: Timestamp,
+    /// The time at which it began to receive.
+    pub started: Timestamp,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Ended>>,
     live: Live,
@@ -124,6 +132,7 @@ impl Pipeline {
         let mut ledger = Ledger::default();
         let counters: Vec<_> = sources.iter().map(|_| ledger.worker()).collect();
         let orders = Arc::new(Orders::default());
+        let gauges = Arc::new(Gauges::new(sources.len()));
 
         let redirected = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)));
         let marks = match (redirected, &front.redirect) {
@@ -141,6 +150,7 @@ impl Pipeline {
                 worker.push(outlet);
             }
             ledger.outputs.push(started.output);
+            gauges.come(Arc::clone(&started.running.gauge));
             sinks.push(started.running);
         }
 
@@ -161,6 +171,7 @@ impl Pipeline {
             let (change, heard) = bounded(1);
             changes.push(change);
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone()).hears(heard);
+            let worker = worker.shows(gauges.workers.get(number).cloned().unwrap_or_default());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
             let tell = Tell { ended: ended_sender.clone(), running: Arc::clone(&running), why: Why::Failed };
@@ -175,6 +186,7 @@ impl Pipeline {
         let live = Live {
             ledger: Arc::clone(&ledger),
             registry: Arc::clone(&registry),
+            gauges: Arc::clone(&gauges),
             orders: Arc::clone(&orders),
             workers: changes,
             allowed: Arc::clone(allowed),
@@ -184,11 +196,12 @@ impl Pipeline {
             retiring: Vec::new(),
             pending: None,
             leaving: None,
+            held_up: Episode::default(),
             redirected: redirected.map(|output| output.name.clone()),
             marks,
             failures: Vec::new(),
         };
-        Ok(Self { ledger, registry, orders, ended, started, stop, workers, live, tags })
+        Ok(Self { ledger, registry, gauges, orders, ended, started, stop, workers, live, tags })
     }
 
     /// Looks whether these changes can be made. Returns the outputs that are to be opened first,

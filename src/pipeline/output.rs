@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::gauges::OutputGauge;
 use super::marks::Marks;
 use super::outlet::Outlet;
-use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
+use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, Queue, lanes};
 use crate::ledger::{Output, WorkerCounters};
 use crate::route::{Registry, Selection};
 use crate::sink;
@@ -124,6 +125,16 @@ impl OutputPlan {
         workers * self.lane.chunks * CHUNK_MEMORY + gathered
     }
 
+    /// Makes the gauge of the output, of which this is the queue.
+    fn gauge(&self, queue: Queue) -> OutputGauge {
+        let (kind, directory, interface) = match &self.to {
+            Destination::Files(files) => ("pcap", Some(files.directory.clone()), None),
+            Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
+            Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
+        };
+        OutputGauge { name: self.name.clone(), kind, directory, interface, condition: Arc::default(), queue }
+    }
+
     /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.
     /// `marks` are those of the sessions that are redirected, where this is the output for it.
     ///
@@ -139,6 +150,8 @@ impl OutputPlan {
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
+        let gauge = self.gauge(inbox.queue.clone());
+        let condition = Arc::clone(&gauge.condition);
         let name = self.name.as_str().into();
         let outlet = |lane: Lane| Outlet { selection: self.selection.clone(), ..Outlet::from(lane.into_output(&name)) };
         let mut outlets: Vec<Outlet> = lanes.into_iter().map(outlet).collect();
@@ -147,7 +160,8 @@ impl OutputPlan {
             Destination::Files(plan) => {
                 let files = FileSink::open(plan.clone(), Arc::clone(registry), &mut output, workers.to_vec())?;
                 replans = Some(files.replans());
-                sink::spawn(&self.name, files, inbox, Arc::clone(orders))?
+                let files = files.tells(Arc::clone(&condition));
+                sink::spawn(&self.name, files, inbox, Arc::clone(orders), condition)?
             }
             Destination::Interface(plan) | Destination::Redirect(plan) => {
                 let interface = Interface::open(plan)?;
@@ -164,11 +178,16 @@ impl OutputPlan {
                     }
                 }
                 let tap = TapSink::new(plan.clone(), interface, output.end());
-                let tap = tap.tagged(registry).marking(registry, marked).watched(feeder)?;
-                sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
+                let tap = tap.tagged(registry).marking(registry, marked);
+                let tap = tap.watched(feeder, Arc::clone(&condition))?;
+                sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition)?
             }
         };
-        Ok(Started { output, outlets, running: Running { name: self.name.clone(), thread, replans } })
+        Ok(Started {
+            output,
+            outlets,
+            running: Running { name: self.name.clone(), thread, replans, gauge: gauge.into() },
+        })
     }
 }
 
@@ -186,4 +205,6 @@ pub(super) struct Running {
     pub(super) thread: JoinHandle<()>,
     /// The place where another plan for its files can be put.
     pub(super) replans: Option<Arc<Replans>>,
+    /// What shows how it does.
+    pub(super) gauge: Arc<OutputGauge>,
 }

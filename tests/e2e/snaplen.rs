@@ -8,7 +8,6 @@ use crate::captures::{self, Record};
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
-use crate::reload::reload;
 use crate::sensor::{Sensor, Setup};
 use crate::stream::{Stream, frame};
 
@@ -37,7 +36,7 @@ fn records(directory: &Path, way: (&str, &str), steps: impl Fn(&dyn Fn(u32, &str
     eventually("frames come", || captures::files(&evidence).len() == 2);
     steps(&|snaplen, more| {
         write(snaplen, more);
-        reload(&sensor, "SIGUSR2: reloaded ");
+        sensor.reload("SIGUSR2: reloaded ");
         let before = stream.sent();
         eventually("frames go on", || stream.sent() > before + RATE / 50);
     });

@@ -1,11 +1,11 @@
 //! Redirection is done by the program in the kernel, and does not go together with what only user
 //! space can do.
 
-use super::super::entry::SessionEntry;
 use super::super::error::PlanError;
 use super::super::key;
 use super::super::settings::{Interface, Settings, TapMode};
 use crate::pipeline::{OutputPlan, PipelinePlan};
+use crate::route::policy::Policy;
 use crate::source::Way;
 use crate::source::bpf::{Attach, RedirectPlan};
 use crate::wire::vxlan;
@@ -24,7 +24,7 @@ fn asked(settings: &Settings) -> Option<(&str, &Interface)> {
 ///
 /// # Errors
 /// A setting asks for something that the program cannot do.
-pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
+pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanError> {
     let Some((name, interface)) = asked(settings) else { return Ok(()) };
     let (receive, origins) = (&settings.receive, &settings.origins);
     let others = || settings.output.interfaces().filter(|(other, ..)| *other != name);
@@ -34,9 +34,8 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
         Way::Bpf | Way::Auto => "--source auto",
     };
     let taps = settings.output.interfaces().filter(|(_, _, is_tap)| *is_tap).count();
-    let goes =
-        |entry: &SessionEntry| !entry.drop && entry.outputs.as_ref().is_none_or(|all| all.iter().any(|n| n == name));
-    let entry = settings.session.iter().position(|entry| goes(entry) && !entry.leaves_frames_alone());
+    let to = policy.number_of_output(name);
+    let entry = policy.entries().iter().position(|entry| entry.plan.goes_to(to) && !entry.plan.leaves_frames_alone());
     let all = [
         (
             receive.source != Way::Bpf,
