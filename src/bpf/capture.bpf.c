@@ -16,8 +16,9 @@
 // `is_martian`.
 //
 // At tc it can also redirect: the outer headers are taken off the packet, and what is left, the
-// inner frame, enters an interface that sniffers watch. Only what is faultless goes that way; all
-// else goes into the ring, and user space puts it into the interface.
+// inner frame, enters an interface that sniffers watch, with a tag of its session if it has one.
+// Only what is faultless goes that way, and of sessions that user space has marked where these are
+// not all. All else goes into the ring, and user space puts it into the interface.
 //
 // Rebuilt and compared by `./ci.sh bpf`.
 #include <linux/bpf.h>

@@ -141,6 +141,7 @@ impl Pipeline {
             }
             _ => None,
         };
+        let unseen = front.redirect.as_ref().is_some_and(|redirect| !redirect.copies);
 
         let mut sinks = Vec::with_capacity(plan.outputs.len());
         let mut outlets: Vec<Vec<Outlet>> = sources.iter().map(|_| Vec::new()).collect();
@@ -199,6 +200,7 @@ impl Pipeline {
             held_up: Episode::default(),
             redirected: redirected.map(|output| output.name.clone()),
             marks,
+            unseen,
             failures: Vec::new(),
         };
         Ok(Self { ledger, registry, gauges, orders, ended, started, stop, workers, live, tags })

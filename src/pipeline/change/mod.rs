@@ -148,6 +148,8 @@ pub(super) struct Live {
     pub(super) redirected: Option<String>,
     /// The sessions that this program redirects.
     pub(super) marks: Option<Arc<Marks>>,
+    /// True where workers see nothing of what this program redirects.
+    pub(super) unseen: bool,
     /// Outputs that were taken away and then failed, each in a sentence.
     pub(super) failures: Vec<String>,
 }
@@ -313,8 +315,8 @@ impl Live {
             let opened = self.prepare(&none)?.open();
             return self.make(none, opened).map(|()| false);
         }
-        // What the program in the kernel redirects is not seen here.
-        if self.leaving.is_some() || self.redirected.is_some() {
+        // Nobody here knows when the last frame of a session was redirected that is not seen.
+        if self.leaving.is_some() || self.unseen {
             return Ok(self.leaving.is_some());
         }
         // An output that was taken away does not hear what is forgotten, and asks whose a number is

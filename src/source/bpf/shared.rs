@@ -107,6 +107,8 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Redirect {
     pub(super) shared: Weak<Shared>,
+    /// True where workers get a copy of each frame.
+    pub(crate) copies: bool,
 }
 
 impl Redirect {
