@@ -21,10 +21,12 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::file::ConfigError;
 use crate::console::Console;
+use crate::health;
 use crate::host;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
+use crate::view::{Facts, View};
 
 /// The time between two looks for outputs that were taken away and have finished.
 const FINISHING: Duration = Duration::from_millis(200);
@@ -40,6 +42,8 @@ const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used u
 #[derive(Debug)]
 pub struct Sensor {
     running: Running,
+    /// What others see of it.
+    pub view: Arc<View>,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
 }
@@ -82,7 +86,10 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    Ok(Sensor { running: Running::new(pipeline, plan.clone(), Reread::new(file)), addresses })
+    let facts = Facts { listen, source: description, max_sessions: plan.pipeline.max_sessions, config: None };
+    let view = Arc::new(View::new(&pipeline, facts));
+    let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
+    Ok(Sensor { running, view, addresses })
 }
 
 impl Sensor {
@@ -95,6 +102,7 @@ impl Sensor {
         path: PathBuf,
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
+        self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
         self.running.reread = Reread::new(Some(Source::config(path, read)?));
         Ok(self)
     }
@@ -119,6 +127,9 @@ impl Sensor {
     pub fn conduct(mut self, signals: &Signals, console: &Console) -> Outcome {
         let status = status::show(&self.running.pipeline, console)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
+            .ok();
+        let _watch = health::Watch::start(Arc::clone(&self.view))
+            .inspect_err(|error| tracing::warn!(%error, "cannot judge how the sensor does"))
             .ok();
         let over = self.running.plan.duration.map_or_else(never, after);
         let mut failure = None;
@@ -151,9 +162,7 @@ impl Sensor {
                     continue;
                 }
                 recv(answers) -> answer => {
-                    if let Some(wanted) = self.running.reread.take(answer) {
-                        self.running.reload(wanted);
-                    }
+                    self.running.take(answer);
                     continue;
                 }
                 recv(slow) -> _ => {
@@ -173,6 +182,7 @@ impl Sensor {
             }
             break;
         }
+        self.view.drain();
         if let Some(status) = status {
             status.end();
         }

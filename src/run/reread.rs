@@ -213,20 +213,25 @@ impl Reread {
     }
 
     /// Takes what the file says now. Where it cannot be used, the log says so.
-    pub(super) fn take(&mut self, answer: Result<Answer, RecvError>) -> Option<Wanted> {
+    ///
+    /// # Errors
+    /// The text of why it cannot be used.
+    pub(super) fn take(&mut self, answer: Result<Answer, RecvError>) -> Result<Wanted, String> {
         self.slow = None;
         let Ok(answer) = answer else {
             self.answers = never();
-            tracing::error!("what is asked for cannot be read any more: please report this");
-            return None;
+            let error = "what is asked for cannot be read any more: please report this";
+            tracing::error!("{error}");
+            return Err(error.into());
         };
         let signal = self.signal;
-        match answer {
-            Ok(wanted) => return Some(wanted),
-            Err(error @ RereadError::Allow(_)) => tracing::error!("{signal}: what was allowed stays so: {error}"),
-            Err(error @ RereadError::Config(_)) => tracing::error!("{signal}: nothing has changed: {error}"),
-        }
-        None
+        answer.map_err(|error| {
+            match &error {
+                RereadError::Allow(error) => tracing::error!("{signal}: what was allowed stays so: {error}"),
+                RereadError::Config(_) => tracing::error!("{signal}: nothing has changed: {error}"),
+            }
+            error.to_string()
+        })
     }
 
     /// Says that what was read is so from now on: `said` is what has changed, where that is known.

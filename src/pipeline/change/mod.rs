@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 pub(crate) use self::error::ChangeError;
 use self::error::PATIENCE;
 pub(crate) use self::opening::{Opened, Opening};
+use super::gauges::Gauges;
 use super::outlet::Outlet;
 use super::output::{Destination, OutputPlan, Running};
 use super::step::Step;
@@ -118,6 +119,7 @@ pub(super) struct Pending {
 pub(super) struct Live {
     pub(super) ledger: Arc<Ledger>,
     pub(super) registry: Arc<Registry>,
+    pub(super) gauges: Arc<Gauges>,
     pub(super) orders: Arc<Orders>,
     /// The ways by which changes reach the workers.
     pub(super) workers: Vec<Sender<Change>>,
@@ -177,10 +179,12 @@ impl Live {
         // One that comes may have the name of one that goes.
         for name in &changes.remove {
             self.ledger.outputs.go(name);
+            self.gauges.go(name);
             self.retiring.extend(self.sinks.extract_if(.., |sink| sink.name == *name));
         }
         for (output, running) in outputs {
             self.ledger.outputs.come(output);
+            self.gauges.come(Arc::clone(&running.gauge));
             self.sinks.push(running);
         }
         let renames = changes.policy.is_some();
