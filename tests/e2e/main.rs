@@ -66,6 +66,7 @@ mod redirect;
 mod reload;
 mod rotation;
 mod sessions;
+mod snaplen;
 mod startup;
 mod status;
 mod stopping;

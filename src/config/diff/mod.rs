@@ -36,7 +36,6 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
     let mut restart: Vec<String> = fixed(now, &wanted).into_iter().map(|key| key.path.to_owned()).collect();
     let mut said = Vec::new();
     let outputs = outputs::diff(now, &wanted.pipeline.outputs, &mut restart, &mut said)?;
-    restart.extend(sessions::beyond_program(now, &wanted.pipeline.policy));
     if !restart.is_empty() {
         restart.dedup();
         return Err(Refused::Restart(restart));
@@ -50,8 +49,11 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
         said.extend(sessions::said(&now.pipeline.policy, &plan.pipeline.policy));
         changes.policy = Some(Arc::clone(&plan.pipeline.policy));
     }
-    // What the program keeps and drops is as it was at the start.
-    plan.source = now.source.clone();
+    // What the program drops and makes copies of is as it was at the start.
+    let source = std::mem::replace(&mut plan.source, now.source.clone());
+    plan.source.bpf.keep_as(&source.bpf);
+    let kept = plan.source.bpf.kept();
+    changes.kept = (kept != now.source.bpf.kept()).then_some(kept);
     plan.pipeline.outputs = outputs.plans;
     Ok(Diff { changes, plan, said })
 }

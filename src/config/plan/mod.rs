@@ -14,7 +14,6 @@ mod sessions;
 use std::time::Duration;
 
 use self::expressions::Expressions;
-pub(super) use self::redirect::kept;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::key;
