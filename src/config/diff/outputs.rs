@@ -162,7 +162,8 @@ fn kept_by_program(now: &RunPlan, outputs: &[OutputPlan], restart: &mut Vec<Stri
         let copies = bpf.redirect.filter(|_| is_file).is_none_or(|redirect| redirect.copy && redirect.keep >= needs);
         let lacks = bpf.keep < needs || !copies;
         if lacks {
-            restart.push(if is_file { key::SNAPLEN.of(&plan.name) } else { format!("output.{}", plan.name) });
+            let of_file = if plan.selection.expression.is_some() { &key::FILTER } else { &key::SNAPLEN };
+            restart.push(if is_file { of_file.of(&plan.name) } else { format!("output.{}", plan.name) });
         }
     }
 }

@@ -164,6 +164,9 @@ fn an_entry_for_sessions_cannot_read_what_the_program_does_not_keep() {
         assert_eq!(said(&now, with(200, json!([entry]))), wanted, "{entry}");
     }
     assert!(diff(&now, with(200, json!([{ "name": "web", "snaplen": 300, "flow_limit": "1KiB" }]))).is_ok());
+    let filter = json!({ "a": { "kind": "pcap", "snaplen": 200, "filter": "tcp" } });
+    let reads = plan(json!({ "receive": { "source": "bpf" }, "output": filter }));
+    assert_eq!(said(&now, reads), "output.a.filter needs a restart", "nor can an output");
     // A program that keeps whole frames does for all of it, and so do sockets.
     let reads = json!([{ "name": "web", "filter": "tcp" }]);
     assert!(diff(&with(200, reads.clone()), with(200, json!([{ "dedup": "drop" }]))).is_ok());
