@@ -116,7 +116,7 @@ bpf() {
 
 # Tests that compile expressions.
 of_libpcap=(
-  an_entry_for_sessions_cannot_read_what_the_program_does_not_keep
+  an_entry_for_sessions_can_come_to_read_all_of_a_frame
   all_that_an_entry_can_say_is_printed_and_read_again
   a_host_is_asked_for_all_bytes_where_an_entry_looks_at_them
   entries_become_plans_in_their_order

@@ -17,10 +17,19 @@ impl Key {
     pub(crate) fn of(&self, name: &str) -> String {
         let Some(field) = self.path.strip_prefix("output.") else { return self.path.to_owned() };
         match field.split_once('.') {
-            Some((_, field)) => format!("output.{name}.{field}"),
-            None => format!("output.{name}"),
+            Some((_, field)) => format!("{}.{field}", output(name)),
+            None => output(name),
         }
     }
+}
+
+/// The place of all outputs in the tree.
+pub(crate) const OUTPUT: &str = "output";
+
+/// Returns the place of the output `name` in the tree.
+#[must_use]
+pub(crate) fn output(name: &str) -> String {
+    format!("{OUTPUT}.{name}")
 }
 
 macro_rules! keys {
@@ -77,10 +86,16 @@ keys! {
     TAP_COUNT "output.interface.count" "--tap-count"
     TAP_TAG "output.interface.tag" "--tap-tag"
     FILTER "output.each.filter" "--filter"
+    CONTROL "control.socket" "--control"
+    NO_CONTROL "control.enabled" "--no-control"
+    HTTP "http.listen" "--http"
     DURATION "run.duration" "--duration"
     COUNT "run.count" "--count"
     LEDGER "run.ledger" "--ledger"
 }
+
+/// The clients that may ask over HTTP, which the file alone says.
+pub(crate) const HTTP_ALLOW: Key = Key { path: "http.allow", flag: "http.allow" };
 
 /// The VNIs of one interface, which are part of the value of its flag.
 pub(crate) const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

@@ -15,14 +15,17 @@ use std::time::Instant;
 
 use crossbeam_channel::RecvTimeoutError;
 
+use crate::condition::Condition;
 use crate::lane::{Inbox, Lent};
 use crate::record::Timestamp;
+use crate::route::SessionId;
 
 /// An output, which its own thread runs.
 ///
 /// ```text
 /// tick ──▶ behind ──▶ consume ──▶ tick    with each chunk
 ///   └────────────────────────────▶ tick    when nothing came until the time that it returned
+/// forget                                   after the chunk by which all lanes have said so
 /// cut                                      before a tick, when somebody has asked for it
 /// drain                                    before the last ticks, when all lanes have ended
 /// finish                                   once, after the last chunk of all lanes
@@ -34,6 +37,10 @@ pub trait Sink: Send + 'static {
 
     /// Hears before each chunk how far the output is behind, as [`Inbox::behind`] has it.
     fn behind(&mut self, _thousandths: u32) {}
+
+    /// Forgets sessions: no frame comes any more that has one of these numbers, until they are
+    /// others'.
+    fn forget(&mut self, _sessions: &[SessionId]) {}
 
     /// Does what is due by time. It is called between chunks, and at the time that it returned
     /// last. `now` and the time of day `time` are the same time by two clocks. Returns the time at
@@ -70,15 +77,33 @@ impl Orders {
     }
 }
 
+/// A thread of an output, which tells when it ends, also by a panic.
+struct Ending(Arc<Condition>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Starts the thread of an output. It ends when all lanes have ended and their last chunks are
-/// consumed.
+/// consumed. `condition` hears when each of its steps begins and ends.
 ///
 /// # Errors
 /// The thread cannot be created.
-pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(
+    name: &str,
+    mut sink: impl Sink,
+    mut inbox: Inbox,
+    orders: Arc<Orders>,
+    condition: Arc<Condition>,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
+        let ending = Ending(condition);
+        let condition = &ending.0;
         let mut cuts = orders.cuts();
         loop {
+            condition.step_begins();
             let asked = orders.cuts();
             if asked != cuts {
                 cuts = asked;
@@ -88,11 +113,17 @@ pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<O
                 sink.drain();
             }
             let due = sink.tick(Instant::now(), Timestamp::now());
+            condition.step_ends();
             match inbox.full.recv_deadline(due) {
                 Ok(chunk) => {
+                    condition.step_begins();
                     let chunk = inbox.lend(chunk);
                     sink.behind(inbox.behind());
                     sink.consume(&chunk);
+                    // The numbers are free when nobody has this any more.
+                    if let Some(forget) = inbox.forgotten(&chunk) {
+                        sink.forget(&forget.sessions);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -106,7 +137,6 @@ pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<O
 mod tests {
     use super::*;
     use crate::lane::{LanePlan, lanes};
-    use crate::route::SessionId;
     use std::time::Duration;
 
     /// Notes what it hears.
@@ -135,7 +165,10 @@ mod tests {
         drop(lanes);
         assert!(inbox.has_ended());
         let drained = Arc::default();
-        spawn("test", Listener(Arc::default(), Arc::clone(&drained)), inbox, Arc::default()).unwrap().join().unwrap();
+        spawn("test", Listener(Arc::default(), Arc::clone(&drained)), inbox, Arc::default(), Arc::default())
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(drained.load(Ordering::Relaxed), 1);
     }
 
@@ -148,7 +181,10 @@ mod tests {
         // The one that is being filled comes as well.
         drop(lanes);
         let heard = Arc::default();
-        spawn("test", Listener(Arc::clone(&heard), Arc::default()), inbox, Arc::default()).unwrap().join().unwrap();
+        spawn("test", Listener(Arc::clone(&heard), Arc::default()), inbox, Arc::default(), Arc::default())
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(*heard.lock().unwrap(), [750, 500, 250, 0]);
     }
 }

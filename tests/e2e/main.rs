@@ -8,9 +8,10 @@
 //!
 //! | module | what it offers or shows |
 //! |---|---|
-//! | `need` | says whether a test can run here: `skipped: ...`, which is a failure with `CI` set |
+//! | `need`, `host` | say whether a test can run here: `skipped: ...`, a failure with `CI` set |
 //! | `process` | children that end with their guard, lines they print, waiting with a limit |
 //! | `netns` | namespaces and cables that vanish with their guard |
+//! | `configuration` | files that say what the sensor is to do |
 //! | `sensor`, `replay`, `tcpdump` | the programs under test, and the witness |
 //! | `captures`, `manifest`, `ledger` | what came out, and whether it adds up |
 //! | `frames`, `datagrams`, `stream` | traffic of our own making |
@@ -20,7 +21,11 @@
 //! waits have a limit.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
+#[path = "../shared/host.rs"]
+mod host;
+
 mod captures;
+mod configuration;
 mod datagrams;
 mod frames;
 mod ledger;
@@ -37,6 +42,7 @@ mod allow;
 mod bpf;
 mod broadcast;
 mod budget;
+mod control;
 mod crash;
 mod damaged;
 mod deaf;
@@ -61,6 +67,7 @@ mod redirect;
 mod reload;
 mod rotation;
 mod sessions;
+mod snaplen;
 mod startup;
 mod status;
 mod stopping;

@@ -20,6 +20,10 @@ use crate::process::{PATIENCE, Process, eventually};
 /// The program under test.
 pub(crate) const VXTAP: &str = env!("CARGO_BIN_EXE_vxtap");
 
+/// The ways to receive, as arguments.
+pub(crate) const WAYS: [&str; 3] =
+    ["--source udp", "--source bpf --interface eth0 --attach xdp", "--source bpf --interface eth0 --attach tc"];
+
 /// How a sensor is to be started.
 pub(crate) struct Setup<'a> {
     namespace: &'a Namespace,
@@ -183,6 +187,28 @@ impl Sensor {
     pub(crate) fn is_writing(&self) {
         let has_frames = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() > 24);
         eventually("the sensor writes", || captures::files(&self.captures).iter().any(has_frames));
+    }
+
+    /// Returns how many lines it has logged. What it says from now on begins there.
+    pub(crate) fn lines(&self) -> usize {
+        self.process.stderr.count()
+    }
+
+    /// Waits for a line of the log, from line number `from` on, with these words in its message.
+    #[track_caller]
+    pub(crate) fn says(&self, from: usize, words: &str) {
+        self.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
+    }
+
+    /// Has it read its configuration again, and waits until the log says what has become of that,
+    /// which must be this.
+    #[track_caller]
+    pub(crate) fn reload(&self, becomes: &str) {
+        let from = self.lines();
+        self.process.signal(Signal::USR2);
+        let answer = |line: &str| message(line).filter(|message| message.starts_with("SIGUSR2: "));
+        let said = self.process.stderr.find("SIGUSR2: ", from, answer);
+        assert!(said.contains(becomes), "{becomes}: {said}");
     }
 
     /// Runs this while none of its threads does: what is found in two places then is of the same

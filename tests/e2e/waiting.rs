@@ -14,15 +14,11 @@ use tempfile::TempDir;
 
 use crate::need;
 use crate::netns::Namespace;
-use crate::sensor::{Sensor, Setup, message};
+use crate::process::{task_named, tasks};
+use crate::sensor::{Setup, message};
 
 /// The longest that the end may take.
 const SOON: Duration = Duration::from_secs(2);
-
-#[track_caller]
-fn says(sensor: &Sensor, from: usize, words: &str) {
-    sensor.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
-}
 
 /// Puts something of this kind in place of the file. Returns what the sensor says of it.
 fn put(path: &Path, kind: &str) -> &'static str {
@@ -81,13 +77,13 @@ fn a_list_that_becomes_none_changes_nothing_and_holds_up_nothing() {
         // As programs that manage configurations have it.
         std::os::unix::fs::symlink(&file, &list).unwrap();
         let sensor = Setup::new(&namespace).with(&format!("--allow {}", list.display())).start();
-        let from = sensor.process.stderr.all().len();
+        let from = sensor.lines();
         sensor.process.signal(Signal::USR2);
-        says(&sensor, from, "is read again");
+        sensor.says(from, "is read again");
         let words = put(&list, kind);
-        let from = sensor.process.stderr.all().len();
+        let from = sensor.lines();
         sensor.process.signal(Signal::USR2);
-        says(&sensor, from, words);
+        sensor.says(from, words);
         let memory = fs::read_to_string(format!("/proc/{}/status", sensor.process.pid().as_raw_nonzero())).unwrap();
         let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
@@ -147,21 +143,16 @@ fn a_file_system_that_does_not_answer_is_not_waited_for_by_the_end() {
         fs::write(&list, "vni 7\n").unwrap();
         let started = Instant::now();
         let sensor = Setup::new(&namespace).with(&arguments).with(duration).start();
-        let tasks = || fs::read_dir(format!("/proc/{}/task", sensor.process.pid().as_raw_nonzero())).unwrap().flatten();
-        let threads = || tasks().count();
+        let threads = || tasks(sensor.process.pid()).len();
         // The last thread of the start begins after the sensor has said that it receives.
-        let is_last = |name: String| name.trim_end() == "vxtap-status";
-        while !tasks().any(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(is_last)) {
-            assert!(started.elapsed() < Duration::from_secs(20), "no thread shows how the sensor does");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        task_named(sensor.process.pid(), "vxtap-status");
         hang();
         let before = threads();
         for _ in 0..20 {
             sensor.process.signal(Signal::USR2);
             std::thread::sleep(Duration::from_millis(5));
         }
-        says(&sensor, 0, "is still being read");
+        sensor.says(0, "is still being read");
         assert_eq!(threads(), before, "reads do not pile up");
         let asked = Instant::now();
         let ended = if duration.is_empty() { sensor.stop() } else { sensor.ended() };

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::plan::{RunPlan, kept};
 use crate::route::policy::{Entry, OutputSet, Policy, SessionPlan};
-use crate::source::Way;
 
 /// The most entries that are named. Of more the log says how many they are.
 const NAMED: usize = 5;
@@ -44,27 +42,6 @@ fn by_name(policy: &Policy) -> BTreeMap<String, &Entry> {
 /// Returns the entries in their order, each with how people call it.
 fn named_entries(policy: &Policy) -> impl Iterator<Item = (String, &Entry)> {
     (1..).zip(policy.entries()).map(|(number, entry)| (name(number, &entry.plan), entry))
-}
-
-/// Returns the keys of entries that can ask for any byte of a frame, where the program in the
-/// kernel does not keep all of them.
-pub(super) fn beyond_program(now: &RunPlan, wanted: &Policy) -> Vec<String> {
-    if now.source.way == Way::Udp || now.source.bpf.keep >= kept(usize::MAX) {
-        return Vec::new();
-    }
-    let asks = |(name, entry): (String, &Entry)| Some(format!("{} of [[session]] {name}", reads_all(&entry.plan)?));
-    named_entries(wanted).filter_map(asks).collect()
-}
-
-/// Returns the key by which what becomes of a frame can depend on any of its bytes.
-fn reads_all(plan: &SessionPlan) -> Option<&'static str> {
-    let keys = [
-        ("filter", plan.expression.is_some()),
-        ("rules", plan.rules.is_some()),
-        ("dedup", plan.dedup.is_some()),
-        ("tls", plan.cutoff.is_some_and(|cutoff| cutoff.tls.is_some())),
-    ];
-    keys.into_iter().find_map(|(key, is_asked)| is_asked.then_some(key))
 }
 
 /// Returns the name of an entry, which is the `number`th from 1.

@@ -5,6 +5,7 @@ use super::super::error::PlanError;
 use super::super::key;
 use super::super::settings::{Interface, Settings, TapMode, TapTag};
 use crate::pipeline::{OutputPlan, PipelinePlan};
+use crate::route::policy::Policy;
 use crate::source::Way;
 use crate::source::bpf::{Attach, RedirectPlan};
 use crate::wire::vxlan;
@@ -23,7 +24,7 @@ fn asked(settings: &Settings) -> Option<(&str, &Interface)> {
 ///
 /// # Errors
 /// A setting asks for something that the program cannot do.
-pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
+pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanError> {
     let Some((name, interface)) = asked(settings) else { return Ok(()) };
     let (receive, origins) = (&settings.receive, &settings.origins);
     let others = || settings.output.interfaces().filter(|(other, ..)| *other != name);
@@ -33,7 +34,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
         Way::Bpf | Way::Auto => "--source auto",
     };
     let taps = settings.output.interfaces().filter(|(_, _, is_tap)| *is_tap).count();
-    let entry = settings.session.iter().position(|entry| !entry.is_plain());
+    let entry = policy.entries().iter().position(|entry| !entry.plan.is_plain());
     let all = [
         (
             receive.source != Way::Bpf,
@@ -109,7 +110,7 @@ pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<Redir
 /// Returns the bytes of a UDP payload that an output needs which keeps `snaplen` bytes of a frame.
 /// That is one more, by which the output sees that it has cut something, and in any case enough for
 /// the headers that tell of the frame's original length.
-pub(in crate::config) fn kept(snaplen: usize) -> u32 {
+pub(super) fn kept(snaplen: usize) -> u32 {
     u32::try_from(snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS)).unwrap_or(u32::MAX)
 }
 

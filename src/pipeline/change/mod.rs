@@ -16,9 +16,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 pub(crate) use self::error::ChangeError;
 use self::error::PATIENCE;
 pub(crate) use self::opening::{Opened, Opening};
+use super::gauges::Gauges;
 use super::outlet::Outlet;
 use super::output::{Destination, OutputPlan, Running};
 use super::step::Step;
+use crate::episode::Episode;
 use crate::lane::Forget;
 use crate::ledger::Ledger;
 use crate::record::Timestamp;
@@ -26,7 +28,7 @@ use crate::route::policy::Policy;
 use crate::route::{Registry, SessionId};
 use crate::sink::Orders;
 use crate::source::Allowed;
-use crate::source::bpf::Gate;
+use crate::source::bpf::{Gate, Kept};
 
 /// The changes of a running sensor, which are made together; by default nothing changes.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +37,8 @@ pub(crate) struct Changes {
     pub allowed: Option<Allowed>,
     /// The policy for sessions from now on, where that changes.
     pub policy: Option<Arc<Policy>>,
+    /// How much of a frame the program in the kernel keeps from now on, where that changes.
+    pub kept: Option<Kept>,
     /// The outputs that come.
     pub add: Vec<OutputPlan>,
     /// The names of the outputs that go.
@@ -81,18 +85,7 @@ impl Change {
             step.adopt(policy);
         }
         if let Some(forget) = forget {
-            step.forget_flows(&forget.sessions);
-            let expired = &step.counters.expired;
-            step.sessions.forget(&forget.sessions, |frames, bytes| {
-                expired.frames.add(frames);
-                expired.bytes.add(bytes);
-            });
-            // A pair of sessions has the numbers of both. Those that are forgotten are in order.
-            let is_forgotten =
-                |number: u64| forget.sessions.binary_search_by_key(&number, |id| id.index() as u64).is_ok();
-            let is_gone = |pair: u64| is_forgotten(pair >> 32) || is_forgotten(pair & u64::from(u32::MAX));
-            step.counters.duplicates.forget(is_gone);
-            step.outlets.iter_mut().for_each(|outlet| outlet.lane.forget(Arc::clone(&forget)));
+            step.forget(&forget);
         }
         step.sessions.look_again();
         // The memory of a lane is given back by another thread. Nobody may wait for it any more.
@@ -119,6 +112,8 @@ pub(super) struct Pending {
     renames: bool,
     /// True where other sessions are allowed.
     narrows: bool,
+    /// How much the program in the kernel is to keep, where that changes.
+    kept: Option<Kept>,
     /// The policy that workers may have, kept so that none gives back its memory.
     _before: Arc<Policy>,
 }
@@ -128,6 +123,7 @@ pub(super) struct Pending {
 pub(super) struct Live {
     pub(super) ledger: Arc<Ledger>,
     pub(super) registry: Arc<Registry>,
+    pub(super) gauges: Arc<Gauges>,
     pub(super) orders: Arc<Orders>,
     /// The ways by which changes reach the workers.
     pub(super) workers: Vec<Sender<Change>>,
@@ -145,6 +141,8 @@ pub(super) struct Live {
     pub(super) pending: Option<Pending>,
     /// The sessions that are being forgotten.
     pub(super) leaving: Option<Leaving>,
+    /// Lasts while no session is forgotten for the sake of outputs that have gone.
+    pub(super) held_up: Episode,
     /// The output that a program in the kernel feeds.
     pub(super) redirected: Option<String>,
     /// Outputs that were taken away and then failed, each in a sentence.
@@ -167,12 +165,14 @@ impl Live {
     /// Makes these changes while the sensor runs. The outputs that come are `opened`.
     ///
     /// # Errors
-    /// Nothing has changed: an output cannot be opened, or a worker stalls since the last change.
-    /// Or a worker stalls now: it makes the change when it goes on.
+    /// Nothing has changed: an output cannot be opened, the program in the kernel cannot keep what
+    /// is needed, or a worker stalls since the last change. Or a worker stalls now: it makes the
+    /// change when it goes on.
     pub(super) fn make(&mut self, changes: Changes, opened: Opened) -> Result<(), ChangeError> {
         self.reap();
         let Opened { outputs, outlets, failure } = opened;
-        if let Some(error) = failure.map_or_else(|| self.check(&changes).err(), Some) {
+        let failure = failure.or_else(|| self.check(&changes).err()).or_else(|| self.keep_also(changes.kept).err());
+        if let Some(error) = failure {
             self.retiring.extend(outputs.into_iter().map(|(_, running)| running));
             return Err(error);
         }
@@ -185,10 +185,12 @@ impl Live {
         // One that comes may have the name of one that goes.
         for name in &changes.remove {
             self.ledger.outputs.go(name);
+            self.gauges.go(name);
             self.retiring.extend(self.sinks.extract_if(.., |sink| sink.name == *name));
         }
         for (output, running) in outputs {
             self.ledger.outputs.come(output);
+            self.gauges.come(Arc::clone(&running.gauge));
             self.sinks.push(running);
         }
         let renames = changes.policy.is_some();
@@ -198,14 +200,15 @@ impl Live {
         self.allowed = allowed;
         self.replan(&changes.change);
         let done = self.tell(outlets, &changes.remove.into(), &changes.change.into(), None);
-        self.pending = Some(Pending { done, renames, narrows, _before: before });
+        self.pending = Some(Pending { done, renames, narrows, kept: changes.kept, _before: before });
         self.settle(Instant::now() + PATIENCE);
         if self.pending.is_some() { Err(ChangeError::Slow) } else { Ok(()) }
     }
 
     /// Waits until `end` for the workers to make the last change, and then does what has to wait
     /// for that: before, a worker may give a new session the label of before, and have use for a
-    /// session that the program would drop. Returns whether there was a change that is made now.
+    /// session that the program would drop, or for more of a frame. Returns whether there was a
+    /// change that is made now.
     fn settle(&mut self, end: Instant) -> bool {
         let Some(pending) = self.pending.take_if(|pending| wait(&pending.done, end)) else { return false };
         if pending.renames {
@@ -214,7 +217,17 @@ impl Live {
         if let Some(gate) = self.gate.as_ref().filter(|_| pending.narrows) {
             gate.narrow(&self.allowed);
         }
+        if let (Some(gate), Some(kept)) = (&self.gate, pending.kept) {
+            gate.keep(kept);
+        }
         true
+    }
+
+    /// Has the program in the kernel keep what is kept before and after a change. What workers see
+    /// of a frame from then on is enough for both.
+    fn keep_also(&self, kept: Option<Kept>) -> Result<(), ChangeError> {
+        let (Some(gate), Some(kept)) = (&self.gate, kept) else { return Ok(()) };
+        gate.keep_also(kept).map_err(ChangeError::Keep)
     }
 
     /// Says whether the outputs that come and go are such that can, and whether the workers have
@@ -276,6 +289,10 @@ impl Live {
     /// # Errors
     /// A worker stalls. Nothing is lost by it.
     pub(super) fn expire(&mut self, idle: Duration) -> Result<bool, ChangeError> {
+        // Each step tells the workers something, which has to reach all of them.
+        if self.stalls() {
+            return Ok(self.leaving.is_some());
+        }
         if let Some(leaving) = self.leaving.take_if(|leaving| leaving.forget.strong_count() == 0) {
             let sessions = self.registry.free(&leaving.sessions, leaving.taken_over);
             tracing::info!(sessions, idle = %humantime::format_duration(idle), "mirror sessions that sent nothing are forgotten");
@@ -285,9 +302,18 @@ impl Live {
             return self.make(none, opened).map(|()| false);
         }
         // What the program in the kernel redirects is not seen here.
-        if self.leaving.is_some() || self.redirected.is_some() || self.stalls() {
+        if self.leaving.is_some() || self.redirected.is_some() {
             return Ok(self.leaving.is_some());
         }
+        // An output that was taken away does not hear what is forgotten, and asks whose a number is
+        // as long as it has frames.
+        if !self.retiring.is_empty() {
+            if self.held_up.begins() {
+                tracing::info!("no mirror session is forgotten until all outputs that were taken away have finished");
+            }
+            return Ok(false);
+        }
+        self.held_up.ends();
         let (before, taken_over) = (Timestamp::now().saturating_sub(idle), self.registry.given());
         let last =
             |id: SessionId| self.ledger.workers.iter().filter_map(|worker| worker.sessions.last(id.index())).max();

@@ -26,11 +26,12 @@ use std::time::{Duration, Instant};
 use super::Sink;
 use super::interface::watch::Watch;
 use super::interface::{Interface, InterfacePlan, Kind};
+use crate::condition::Condition;
 use crate::episode::Episode;
 use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::{Timestamp, pcap};
-use crate::route::Registry;
+use crate::route::{Registry, SessionId};
 use crate::session::TagBytes;
 use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
@@ -114,12 +115,14 @@ impl TapSink {
     }
 
     /// Adds a thread that looks after the interface, and leads `feeder`, which has begun, if there
-    /// is one. Without the thread nobody would notice that the host hears.
+    /// is one. Without the thread nobody would notice that the host hears. It notes in `condition`
+    /// whether frames enter.
     ///
     /// # Errors
     /// A thread or a socket cannot be created.
-    pub(crate) fn watched(self, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
-        let watch = self.interface.as_ref().map(|interface| Watch::start(interface, feeder)).transpose()?;
+    pub(crate) fn watched(self, feeder: Option<Box<dyn Feeder>>, condition: Arc<Condition>) -> io::Result<Self> {
+        let start = |interface| Watch::start(interface, feeder, condition);
+        let watch = self.interface.as_ref().map(start).transpose()?;
         Ok(Self { watch, ..self })
     }
 
@@ -361,11 +364,6 @@ impl TapSink {
         }
         self.inject_copies(&mut copies, ends.get(..length).unwrap_or_default());
         self.copies = copies;
-        // Another worker may still send frames of these, which have the same tags, and then says
-        // so as well.
-        if let Some(forget) = chunk.forget() {
-            tagger.forget(&forget.sessions);
-        }
     }
 
     /// Injects the frames that lie one after another, up to these ends.
@@ -408,6 +406,12 @@ impl Sink for TapSink {
             }
         }
         self.inject(batch.get(..length).unwrap_or_default());
+    }
+
+    fn forget(&mut self, sessions: &[SessionId]) {
+        if let Some(tagger) = &mut self.tagger {
+            tagger.forget(sessions);
+        }
     }
 
     fn tick(&mut self, now: Instant, _: Timestamp) -> Instant {
