@@ -14,10 +14,14 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
+    ("check", &["config", "host", "route", "session", "source", "sys", "wire"]),
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
-        &["config", "console", "health", "host", "ledger", "pipeline", "record", "route", "source", "storage", "view"],
+        &[
+            "config", "console", "control", "health", "host", "ledger", "pipeline", "record", "route", "source",
+            "storage", "view",
+        ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
     ("verify", &["console", "evidence", "storage"]),
@@ -25,13 +29,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "archive", "evidence", "host", "lane", "pipeline", "record", "route", "session", "sink", "source",
-            "storage", "wire",
+            "archive", "control", "evidence", "host", "lane", "pipeline", "record", "route", "session", "sink",
+            "source", "storage", "wire",
         ],
     ),
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
-    // How it does
+    // How it does, and who is told
+    ("control", &["host", "http", "ledger", "record", "session", "view"]),
+    ("http", &[]),
     ("health", &["view"]),
     ("view", &["ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet

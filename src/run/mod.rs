@@ -1,6 +1,7 @@
 //! `vxtap run` takes the sensor from start to end.
 
 mod allow_log;
+mod asked;
 mod error;
 mod lines;
 mod reload;
@@ -21,6 +22,7 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::file::ConfigError;
 use crate::console::Console;
+use crate::control::{Desk, Doors};
 use crate::health;
 use crate::host;
 use crate::pipeline::{Outcome, Pipeline};
@@ -44,6 +46,8 @@ pub struct Sensor {
     running: Running,
     /// What others see of it.
     pub view: Arc<View>,
+    /// Where others ask.
+    doors: Doors,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
 }
@@ -65,6 +69,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
             wanted = udp.receive_buffer,
         );
     }
+    let doors = Doors::open(&plan.control)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
     let pipeline = match sources {
@@ -86,10 +91,11 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    let facts = Facts { listen, source: description, max_sessions: plan.pipeline.max_sessions, config: None };
+    let (max_sessions, text) = (plan.pipeline.max_sessions, Arc::clone(&plan.text));
+    let facts = Facts { listen, source: description, max_sessions, config: None, text };
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, addresses })
+    Ok(Sensor { running, view, doors, addresses })
 }
 
 impl Sensor {
@@ -131,6 +137,11 @@ impl Sensor {
         let _watch = health::Watch::start(Arc::clone(&self.view))
             .inspect_err(|error| tracing::warn!(%error, "cannot judge how the sensor does"))
             .ok();
+        let desk = std::mem::take(&mut self.doors).answer(&self.view);
+        let mut desk = desk.unwrap_or_else(|error| {
+            tracing::warn!("nobody can ask how the sensor does: {error}");
+            Desk::default()
+        });
         let over = self.running.plan.duration.map_or_else(never, after);
         let mut failure = None;
         let mut expiry = Instant::now();
@@ -156,6 +167,10 @@ impl Sensor {
                         self.running.reread.ask(signal);
                         continue;
                     }
+                }
+                recv(desk.requests()) -> request => {
+                    request.into_iter().for_each(|request| self.running.heed(request));
+                    continue;
                 }
                 recv(opened) -> opened => {
                     self.running.opened(opened);
@@ -183,6 +198,8 @@ impl Sensor {
             break;
         }
         self.view.drain();
+        self.running.reread.abandon();
+        desk.close();
         if let Some(status) = status {
             status.end();
         }

@@ -1,6 +1,7 @@
 //! What the plan of a sensor says that others want to know.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Facts of the plan that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,4 +14,6 @@ pub struct Facts {
     pub max_sessions: u32,
     /// The configuration file, if there is one.
     pub config: Option<PathBuf>,
+    /// The settings that are in force, as a configuration file.
+    pub text: Arc<str>,
 }

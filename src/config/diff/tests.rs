@@ -16,6 +16,7 @@ fn plan(settings: Value) -> RunPlan {
         possible_cpus: Some(8),
         descriptors: 1024,
         ipv6: true,
+        runtime_directory: None,
         interfaces: Some(vec![Interface { name: "lo".into(), index: 1 }]),
     };
     let settings: Settings = serde_json::from_value(settings).unwrap();
