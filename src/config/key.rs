@@ -100,6 +100,9 @@ pub(crate) const ESSENTIAL: Key = Key { path: "output.each.essential", flag: "es
 /// The clients that may ask over HTTP, which the file alone says.
 pub(crate) const HTTP_ALLOW: Key = Key { path: "http.allow", flag: "http.allow" };
 
+/// The names that requests over HTTP may be sent to, which the file alone says.
+pub(crate) const HTTP_NAMES: Key = Key { path: "http.names", flag: "http.names" };
+
 /// The ports for checks, which the file alone says.
 pub(crate) const HEALTH: Key = Key { path: "health.listen", flag: "health.listen" };
 

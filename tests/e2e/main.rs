@@ -8,7 +8,7 @@
 //!
 //! | module | what it offers or shows |
 //! |---|---|
-//! | `need` | says whether a test can run here: `skipped: ...`, which is a failure with `CI` set |
+//! | `need`, `host` | say whether a test can run here: `skipped: ...`, a failure with `CI` set |
 //! | `process` | children that end with their guard, lines they print, waiting with a limit |
 //! | `netns` | namespaces and cables that vanish with their guard |
 //! | `configuration` | files that say what the sensor is to do |

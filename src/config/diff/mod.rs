@@ -103,7 +103,7 @@ fn control(now: &RunPlan, wanted: &RunPlan) -> impl Iterator<Item = &'static str
         (key::CONTROL.path, now.socket != to.socket),
         (key::HTTP.path, now.http.listen != to.http.listen),
         (key::HTTP_ALLOW.path, is_open && now.http.allow != to.http.allow),
-        ("http.names", is_open && now.http.names != to.http.names),
+        (key::HTTP_NAMES.path, is_open && now.http.names != to.http.names),
         (key::HEALTH.path, now.health.listen != to.health.listen),
         (key::HEALTH_ALLOW.path, is_checked && now.health.allow != to.health.allow),
     ];

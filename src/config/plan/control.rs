@@ -8,9 +8,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::super::error::PlanError;
 use super::super::key::{self, Key};
+use super::super::origin::Said;
 use super::super::port::Port;
 use super::super::sessions::{Networks, only};
-use super::super::settings::Settings;
+use super::super::settings::{Http, Settings};
 use crate::control::{ControlPlan, LONGEST_SOCKET, Ports, SocketPlan};
 use crate::host::HostFacts;
 
@@ -23,9 +24,12 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub(super) fn plan(settings: &Settings, host: &HostFacts, wrong: &mut Vec<PlanError>) -> ControlPlan {
     let socket = socket(settings, host, wrong);
     let (http, health) = (&settings.http, &settings.health);
-    let open = Ask { listen: &http.listen, at: &key::HTTP, allow: &http.allow, who: &key::HTTP_ALLOW };
+    let (at, who, only) = (&key::HTTP, &key::HTTP_ALLOW, PlanError::OnlyHttp);
+    let open = Ask { listen: &http.listen, at, allow: &http.allow, who, only };
     let open = Ports { names: http.names.clone(), ..ports(settings, &open, &loopback(), wrong) };
-    let checks = Ask { listen: &health.listen, at: &key::HEALTH, allow: &health.allow, who: &key::HEALTH_ALLOW };
+    check_names(settings, wrong);
+    let (at, who, only) = (&key::HEALTH, &key::HEALTH_ALLOW, PlanError::OnlyHealth);
+    let checks = Ask { listen: &health.listen, at, allow: &health.allow, who, only };
     let checks = ports(settings, &checks, &everybody(), wrong);
     if let Some(address) = checks.listen.iter().find(|address| open.listen.contains(address)) {
         wrong.push(PlanError::PortTwice { said: settings.origins.said(&key::HEALTH), address: *address });
@@ -46,6 +50,8 @@ struct Ask<'a> {
     at: &'a Key,
     allow: &'a Networks,
     who: &'a Key,
+    /// What is wrong where clients are named and there is no port.
+    only: fn(Said) -> PlanError,
 }
 
 fn socket(settings: &Settings, host: &HostFacts, wrong: &mut Vec<PlanError>) -> Option<SocketPlan> {
@@ -72,6 +78,9 @@ fn ports(settings: &Settings, asked: &Ask<'_>, usual: &[IpNet], wrong: &mut Vec<
     if let Some((_, address)) = twice.next() {
         wrong.push(PlanError::PortTwice { said: said(asked.at), address: *address });
     }
+    if listen.is_empty() && !asked.allow.is_empty() {
+        wrong.push((asked.only)(said(asked.who)));
+    }
     let allow = match only(asked.allow.iter().copied()) {
         _ if asked.allow.is_empty() => usual.to_vec(),
         Ok(Some(networks)) => networks,
@@ -82,6 +91,23 @@ fn ports(settings: &Settings, asked: &Ask<'_>, usual: &[IpNet], wrong: &mut Vec<
         }
     };
     Ports { listen, allow, names: Vec::new() }
+}
+
+/// Says whether the names are such that requests can have.
+fn check_names(settings: &Settings, wrong: &mut Vec<PlanError>) {
+    let Http { listen, names, .. } = &settings.http;
+    if listen.is_empty() && !names.is_empty() {
+        wrong.push(PlanError::OnlyHttp(settings.origins.said(&key::HTTP_NAMES)));
+    }
+    for (index, name) in names.iter().enumerate().filter(|(_, name)| !is_name(name)) {
+        let said = settings.origins.said_item(&key::HTTP_NAMES, index);
+        wrong.push(PlanError::HostName { said, name: name.clone() });
+    }
+}
+
+/// Says whether a host can have this name, in the letters that requests have it in.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
 }
 
 /// The addresses that only this host has.
