@@ -33,6 +33,7 @@ ping iputils-ping
 prlimit util-linux
 b3sum b3sum
 tc iproute2
+nft nftables
 clang-14 clang-14
 llvm-strip-14 llvm-14
 python3 python3-minimal
