@@ -34,6 +34,7 @@ prlimit util-linux
 strace strace
 b3sum b3sum
 tc iproute2
+nft nftables
 clang-14 clang-14
 llvm-strip-14 llvm-14
 python3 python3-minimal

@@ -48,6 +48,7 @@ mod damaged;
 mod deaf;
 mod disk;
 mod evidence;
+mod faults;
 mod filter;
 mod forged;
 mod formats;
