@@ -54,6 +54,7 @@ pub mod sink;
 pub mod source;
 pub mod storage;
 pub mod sys;
+pub mod top;
 pub mod verify;
 pub mod view;
 pub mod wire;

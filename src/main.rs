@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use vxtap::check::Report;
 use vxtap::check::watch::{self, WatchPlan};
-use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
+use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, TopArgs, VerifyArgs};
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
 use vxtap::config::settings::{LedgerFormat, Settings};
 use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::{Console, LogFormat};
+use vxtap::control::client::Place;
 use vxtap::control::{Client, ClientError, say};
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
@@ -20,6 +21,7 @@ use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
+use vxtap::top;
 use vxtap::verify;
 
 #[global_allocator]
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Status(args) => ask(&args, say::status),
         Command::Reload(args) => ask(&args, say::reload),
         Command::Cut(args) => ask(&args, say::cut),
+        Command::Top(args) => top(&args),
         Command::Ledger(args) => ask(&args.ask, |client, json| say::ledger(client, args.top, json)),
         Command::Config(args) => ask(&args, |client, _| say::config(client)),
         Command::Demo(args) => demo(&args),
@@ -190,6 +193,20 @@ fn ask(
     let answer = question(&Client::local(args.control.as_deref()), args.json)?;
     // A reader that has gone away has seen enough.
     let _ = io::stdout().lock().write_all(answer.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a running sensor until somebody has seen enough.
+fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
+    let at = |port: &String| Client::of(Place::Port(port.clone()));
+    let client = args.url.as_ref().map_or_else(|| Client::local(args.control.as_deref()), at);
+    let options = top::Options { interval: args.interval, sort: args.sort };
+    if args.once {
+        let table = top::once(&client, &options)?;
+        let _ = io::stdout().lock().write_all(table.as_bytes());
+    } else {
+        top::show(&client, &options, &signals(Hangup::End)?.stop)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
+    ("top", &["control", "record", "view"]),
     ("verify", &["console", "evidence", "storage"]),
     // What it is asked to do
     (
@@ -33,7 +34,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "source", "storage", "wire",
         ],
     ),
-    ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
+    (
+        "cli",
+        &[
+            "archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "top",
+            "wire",
+        ],
+    ),
     ("console", &[]),
     // How it does, and who is told
     ("control", &["health", "host", "http", "ledger", "record", "session", "view"]),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use super::asking::{AskArgs, LedgerArgs};
+use super::asking::{AskArgs, LedgerArgs, TopArgs};
 use super::replay::ReplayArgs;
 use super::run::RunArgs;
 use crate::config::address::Listen;
@@ -70,6 +70,8 @@ pub enum Command {
     Reload(AskArgs),
     /// Have a running sensor complete the files that it writes to, and go on.
     Cut(AskArgs),
+    /// Watch a running sensor in the terminal: rates, losses, outputs and sessions, once a second.
+    Top(TopArgs),
     /// Show the ledger of a running sensor.
     Ledger(LedgerArgs),
     /// Show the configuration of a running sensor as a file.

@@ -12,6 +12,6 @@ mod settings;
 
 pub use advice::{parse, wrong};
 pub use args::{CheckArgs, Cli, Command, DemoArgs, SessionsArgs, VerifyArgs};
-pub use asking::{AskArgs, LedgerArgs};
+pub use asking::{AskArgs, LedgerArgs, TopArgs};
 pub use replay::ReplayArgs;
 pub use run::RunArgs;

@@ -90,6 +90,16 @@ impl Losses {
         self.lost.iter().map(|(_, n)| n).sum()
     }
 
+    /// Returns each loss: its output, where it is one's, the reason, and how much. The largest is
+    /// first.
+    pub(crate) fn list(&self) -> impl Iterator<Item = (Option<&str>, &'static str, u64)> {
+        self.lost.iter().map(|(place, n)| match place {
+            Place::Kernel => (None, KERNEL, *n),
+            Place::Datagrams(reason) => (None, *reason, *n),
+            Place::Output(name, reason) => (Some(name.as_str()), *reason, *n),
+        })
+    }
+
     /// Says in few words how much was lost.
     #[must_use]
     pub(crate) fn share(&self) -> String {

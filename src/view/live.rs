@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::facts::Facts;
 use super::reloads::Reloads;
 use super::space::Spaces;
-use super::status::{Configuration, OutputState, Ready, SCHEMA, SessionsState, State, Status, WorkerState};
-use crate::ledger::{Ledger, SessionTotals, Snapshot};
+use super::status::{Configuration, Loss, OutputState, Ready, SCHEMA, SessionsState, State, Status, WorkerState};
+use crate::ledger::{Ledger, Losses, SessionTotals, Snapshot};
 use crate::pipeline::{Beat, Gauges, Pipeline};
 use crate::record::Timestamp;
 use crate::route::Registry;
@@ -159,6 +159,17 @@ impl View {
         self.spaces.follow(&self.gauges.outputs())
     }
 
+    /// Returns what was lost so far.
+    fn losses(&self) -> Vec<Loss> {
+        let losses = Losses::of(&Snapshot::of(&self.ledger, self.started, Vec::new()));
+        let loss = |(output, reason, count): (Option<&str>, &str, u64)| Loss {
+            output: output.map(str::to_owned),
+            reason: reason.to_owned(),
+            count,
+        };
+        losses.list().map(loss).collect()
+    }
+
     /// Returns the document that says how the sensor does.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -201,6 +212,7 @@ impl View {
             workers: self.gauges.workers.iter().map(|pulse| pulse.beat(now)).enumerate().map(worker).collect(),
             sessions: SessionsState { count: self.registry.count(), limit: facts.max_sessions },
             outputs: outputs.collect(),
+            losses: self.losses(),
             config: Configuration {
                 path: facts.config.as_ref().map(|path| path.display().to_string()),
                 applied: reloads.applied,

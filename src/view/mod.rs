@@ -14,7 +14,9 @@ mod status;
 
 pub use self::facts::Facts;
 pub use self::live::View;
-pub use self::status::{Configuration, OutputState, Ready, Reload, SCHEMA, SessionsState, State, Status, WorkerState};
+pub use self::status::{
+    Configuration, Loss, OutputState, Ready, Reload, SCHEMA, SessionsState, State, Status, WorkerState,
+};
 
 #[cfg(test)]
 mod tests;

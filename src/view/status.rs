@@ -49,8 +49,21 @@ pub struct Status {
     pub sessions: SessionsState,
     /// The outputs that run, in the order in which they came.
     pub outputs: Vec<OutputState>,
+    /// What came and is not where it was to go, by place and reason, the largest first.
+    pub losses: Vec<Loss>,
     /// The configuration file.
     pub config: Configuration,
+}
+
+/// Datagrams or frames that were lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The output that lost frames; none for datagrams that were lost before all outputs.
+    pub output: Option<String>,
+    /// The reason, as the ledger names it.
+    pub reason: String,
+    /// How many there were so far.
+    pub count: u64,
 }
 
 /// What a sensor does.

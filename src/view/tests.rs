@@ -33,6 +33,7 @@ fn status() -> Status {
         workers: vec![WorkerState { worker: 0, turns: 9, idle_seconds: 0.25, busy_seconds: 1.5 }],
         sessions: SessionsState { count: 3, limit: 1024 },
         outputs: vec![output("a", None), output("b", Some("the disk is full"))],
+        losses: vec![Loss { output: Some("b".into()), reason: "disk_full".into(), count: 3 }],
         config: Configuration {
             path: Some("/etc/vxtap/vxtap.toml".into()),
             applied: 1,
