@@ -22,8 +22,8 @@ struct Done<T> {
     outcome: T,
 }
 
-/// The most orders that wait for their replies. A file that is on a disk which does not answer keeps
-/// those who asked for it waiting, and questions need connections too.
+/// The most orders that wait for their replies. A disk that does not answer keeps those waiting who
+/// want something read from it, and questions need connections too.
 const MOST: usize = 8;
 
 /// The number of orders that wait for their replies.
