@@ -133,9 +133,10 @@ fn draw_history(frame: &mut Frame<'_>, model: &Model, area: Rect) {
 
 /// Draws how full a queue is: `▇▇▇·····`.
 fn bar(used: u64, limit: u64) -> String {
-    let share = used as f64 / limit.max(1) as f64;
+    let limit = u128::from(limit.max(1));
+    let share = (u128::from(used) * BAR as u128 + limit / 2) / limit;
     // More than nothing is seen.
-    let full = ((share * BAR as f64).round() as usize).clamp(usize::from(used > 0), BAR);
+    let full = usize::try_from(share).unwrap_or(BAR).clamp(usize::from(used > 0), BAR);
     format!("{}{}", "▇".repeat(full), "·".repeat(BAR - full))
 }
 

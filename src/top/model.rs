@@ -155,7 +155,7 @@ impl Model {
                 self.now = Some(sample);
                 self.silent = None;
                 if self.before.is_some() {
-                    self.history.push_back(self.rates().datagrams.round() as u64);
+                    self.history.push_back(self.datagrams_a_second());
                     while self.history.len() > HISTORY {
                         self.history.pop_front();
                     }
@@ -179,6 +179,14 @@ impl Model {
             (Some(seconds), None) => now as f64 / seconds,
             (None, _) => 0.0,
         }
+    }
+
+    /// Datagrams a second between the last two samples, in whole numbers.
+    fn datagrams_a_second(&self) -> u64 {
+        let (Some(before), Some(now)) = (&self.before, &self.now) else { return 0 };
+        let ms = now.at.duration_since(before.at).as_millis().max(1);
+        let more = u128::from(now.ledger.received.saturating_sub(before.ledger.received));
+        u64::try_from(more * 1000 / ms).unwrap_or(u64::MAX)
     }
 
     pub(super) fn rates(&self) -> Rates {

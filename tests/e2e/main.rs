@@ -76,4 +76,5 @@ mod stopping;
 mod suricata;
 mod tags;
 mod tampered;
+mod top;
 mod waiting;
