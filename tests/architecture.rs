@@ -33,7 +33,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     // How it does
     ("health", &["view"]),
-    ("view", &["ledger", "pipeline", "record", "route", "storage"]),
+    ("metrics", &["ledger", "record", "route", "session", "view"]),
+    ("view", &["archive", "ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
     ("source", &["host", "record", "session", "sys", "wire"]),

@@ -17,6 +17,7 @@ mod catalogue;
 mod counted;
 mod counter;
 mod counters;
+mod durations;
 mod equation;
 mod live;
 mod losses;
@@ -30,10 +31,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use catalogue::{Equation, Kind, Reading};
+pub use catalogue::{Equation, Kind, Reading, Unit};
 pub(crate) use counter::{Counter, Gauge};
 pub(crate) use counters::WorkerCounters;
 pub use counters::{OutputCounters, Totals};
+pub use durations::Histogram;
 pub use equation::words;
 pub use live::Ledger;
 pub use losses::Losses;
@@ -41,5 +43,7 @@ pub use outputs::{Output, Outputs};
 pub use pairs::{Pair, PairFrames};
 pub use reasons::OutputDrop;
 pub(crate) use reasons::{Filtered, NotRedirected};
+#[cfg(test)]
+pub(crate) use sessions::SessionTotals;
 pub(crate) use sessions::{Seat, SessionCounts};
 pub use snapshot::Snapshot;

@@ -86,7 +86,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    let facts = Facts { listen, source: description, max_sessions: plan.pipeline.max_sessions, config: None };
+    let facts = Facts { listen, source: description, ..Facts::default() }.planned(&plan.pipeline);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
     Ok(Sensor { running, view, addresses })

@@ -128,7 +128,7 @@ impl Running {
         }
         if let Some(plan) = plan {
             warn_of_file_limit(&plan.pipeline);
-            self.view.replan(Facts { max_sessions: plan.pipeline.max_sessions, ..(*self.view.facts()).clone() });
+            self.view.replan(Facts::clone(&self.view.facts()).planned(&plan.pipeline));
             self.plan = plan;
         }
     }
