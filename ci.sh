@@ -35,6 +35,7 @@ b3sum b3sum
 tc iproute2
 clang-14 clang-14
 llvm-strip-14 llvm-14
+promtool prometheus
 python3 python3-minimal
 systemd-analyze systemd
 LIST
@@ -47,7 +48,11 @@ LIST
     return
   fi
   apt-get update -qq
-  [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+  if [ ${#missing[@]} -gt 0 ]; then
+    install_packages "${missing[@]}"
+    # This package starts its service, and all that the tests need is promtool.
+    [[ " ${missing[*]} " != *" prometheus "* ]] || systemctl disable --now prometheus >/dev/null 2>&1 || true
+  fi
   if [ ${#suricata[@]} -gt 0 ]; then
     backports
     # Its libraries are to come from there too.

@@ -17,7 +17,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
-        &["config", "console", "health", "host", "ledger", "pipeline", "record", "route", "source", "storage", "view"],
+        &[
+            "config", "console", "control", "health", "host", "ledger", "metrics", "pipeline", "record", "route",
+            "source", "storage", "view",
+        ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
     ("verify", &["console", "evidence", "storage"]),
@@ -25,13 +28,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "archive", "evidence", "host", "lane", "pipeline", "record", "route", "session", "sink", "source",
-            "storage", "wire",
+            "archive", "control", "evidence", "host", "lane", "pipeline", "record", "route", "session", "sink",
+            "source", "storage", "wire",
         ],
     ),
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
-    // How it does
+    // How it does, and who is told
+    ("control", &["host", "http", "ledger", "metrics", "record", "session", "view"]),
+    ("http", &[]),
     ("health", &["view"]),
     ("metrics", &["ledger", "record", "route", "session", "view"]),
     ("view", &["archive", "ledger", "pipeline", "record", "route", "storage"]),

@@ -43,7 +43,5 @@ pub use outputs::{Output, Outputs};
 pub use pairs::{Pair, PairFrames};
 pub use reasons::OutputDrop;
 pub(crate) use reasons::{Filtered, NotRedirected};
-#[cfg(test)]
-pub(crate) use sessions::SessionTotals;
-pub(crate) use sessions::{Seat, SessionCounts};
+pub(crate) use sessions::{Seat, SessionCounts, SessionTotals};
 pub use snapshot::Snapshot;

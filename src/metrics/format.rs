@@ -21,8 +21,8 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Returns the format that is wanted more, by the header `Accept`. Who does not say gets that of
-    /// Prometheus, which every scraper reads.
+    /// Returns the format that is wanted more, by the header `Accept`. Who does not say gets
+    /// Prometheus' own, which every scraper reads.
     pub(super) fn wanted(accept: Option<&str>) -> Self {
         let (mut openmetrics, mut plain) = (0.0, 0.0);
         for kind in accept.unwrap_or_default().split(',') {

@@ -52,7 +52,8 @@ impl Metrics {
         Self { view, registry }
     }
 
-    /// Returns them in the format that the header `Accept` asks for, with the kind of the answer.
+    /// Answers a scraper, in the format that the header `Accept` asks for: the kind of the answer,
+    /// and its text.
     ///
     /// # Errors
     /// They cannot be written.

@@ -12,7 +12,7 @@ pub(super) const PREFIX: &str = "vxtap_";
 const RENAMED: &[(&str, &str)] = &[
     ("cut_by_mirror", "truncated_frames"),
     ("decapsulated", "decapsulated_frames"),
-    ("reserved_bits", "reserved_bits_datagrams"),
+    ("reserved_bits", "reserved_flags_datagrams"),
     ("fast_path.redirected", "redirected_frames"),
     ("fast_path.not_redirected", "not_redirected_datagrams"),
     ("output.filtered_by", "output_filtered_frames"),

@@ -207,8 +207,9 @@ impl Pipeline {
     /// Makes these changes while the sensor runs. The outputs that come are `opened`.
     ///
     /// # Errors
-    /// Nothing has changed: an output cannot be opened, or a worker stalls since the last change.
-    /// Or a worker stalls now: it makes the change when it goes on.
+    /// Nothing has changed: an output cannot be opened, the program in the kernel cannot keep what
+    /// is needed, or a worker stalls since the last change. Or a worker stalls now: it makes the
+    /// change when it goes on.
     pub(crate) fn make(&mut self, changes: Changes, opened: Opened) -> Result<(), ChangeError> {
         self.live.make(changes, opened)
     }

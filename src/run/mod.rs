@@ -1,6 +1,7 @@
 //! `vxtap run` takes the sensor from start to end.
 
 mod allow_log;
+mod asked;
 mod error;
 mod lines;
 mod reload;
@@ -21,8 +22,10 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::file::ConfigError;
 use crate::console::Console;
+use crate::control::{Desk, Doors};
 use crate::health;
 use crate::host;
+use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
@@ -44,6 +47,8 @@ pub struct Sensor {
     running: Running,
     /// What others see of it.
     pub view: Arc<View>,
+    /// Where others ask.
+    doors: Doors,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
 }
@@ -65,6 +70,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
             wanted = udp.receive_buffer,
         );
     }
+    let doors = Doors::open(&plan.control)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
     let pipeline = match sources {
@@ -86,10 +92,10 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    let facts = Facts { listen, source: description, ..Facts::default() }.planned(&plan.pipeline);
+    let facts = Facts { listen, source: description, ..Facts::default() }.planned(&plan.pipeline, &plan.text);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, addresses })
+    Ok(Sensor { running, view, doors, addresses })
 }
 
 impl Sensor {
@@ -125,12 +131,18 @@ impl Sensor {
     /// it.
     #[must_use]
     pub fn conduct(mut self, signals: &Signals, console: &Console) -> Outcome {
-        let status = status::show(&self.running.pipeline, console)
+        let metrics = Arc::new(Metrics::new(Arc::clone(&self.view)));
+        let status = status::show(&self.running.pipeline, console, &metrics)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
         let _watch = health::Watch::start(Arc::clone(&self.view))
             .inspect_err(|error| tracing::warn!(%error, "cannot judge how the sensor does"))
             .ok();
+        let desk = std::mem::take(&mut self.doors).answer(&self.view, &metrics);
+        let mut desk = desk.unwrap_or_else(|error| {
+            tracing::warn!("nobody can ask how the sensor does: {error}");
+            Desk::default()
+        });
         let over = self.running.plan.duration.map_or_else(never, after);
         let mut failure = None;
         let mut expiry = Instant::now();
@@ -156,6 +168,10 @@ impl Sensor {
                         self.running.reread.ask(signal);
                         continue;
                     }
+                }
+                recv(desk.requests()) -> request => {
+                    request.into_iter().for_each(|request| self.running.heed(request));
+                    continue;
                 }
                 recv(opened) -> opened => {
                     self.running.opened(opened);
@@ -183,6 +199,8 @@ impl Sensor {
             break;
         }
         self.view.drain();
+        self.running.reread.abandon();
+        desk.close();
         if let Some(status) = status {
             status.end();
         }

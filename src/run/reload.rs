@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvError, bounded, never};
 use super::allow_log;
 use super::reread::{Answer, Reread, Wanted};
 use crate::config::{Diff, RunPlan, diff};
+use crate::control::{Cut, Request};
 use crate::pipeline::{ChangeError, Changes, Opened, Opening, Pipeline, PipelinePlan};
 use crate::source::Allowed;
 use crate::storage;
@@ -54,6 +55,18 @@ impl Running {
     /// Says whether outputs are being opened.
     pub(super) fn is_opening(&self) -> bool {
         self.coming.is_some()
+    }
+
+    /// Does what somebody asks for.
+    pub(super) fn heed(&mut self, request: Request) {
+        match request {
+            Request::Reload(reply) => self.reread.ask_for(reply),
+            Request::Cut(reply) => {
+                tracing::info!("vxtap cut: completing the files that are written to");
+                self.pipeline.orders.cut();
+                reply.send(Ok(Cut { cut: true }));
+            }
+        }
     }
 
     /// Takes what the file says now, and makes it so.
@@ -105,7 +118,7 @@ impl Running {
     }
 
     /// Says that what was read cannot be so.
-    fn refused(&self, error: &dyn Display) {
+    fn refused(&mut self, error: &dyn Display) {
         self.reread.refused(error);
         self.view.refused(error.to_string());
     }
@@ -128,7 +141,7 @@ impl Running {
         }
         if let Some(plan) = plan {
             warn_of_file_limit(&plan.pipeline);
-            self.view.replan(Facts::clone(&self.view.facts()).planned(&plan.pipeline));
+            self.view.replan(Facts::clone(&self.view.facts()).planned(&plan.pipeline, &plan.text));
             self.plan = plan;
         }
     }

@@ -19,6 +19,8 @@ pub struct Facts {
     pub max_sessions: u32,
     /// The configuration file, if there is one.
     pub config: Option<PathBuf>,
+    /// The settings that are in force, as a configuration file.
+    pub text: Arc<str>,
     /// What becomes of each session's frames, and what people call it.
     pub policy: Arc<Policy>,
     /// What the outputs keep that write captures, by name.
@@ -26,13 +28,19 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Returns these facts with those that a pipeline's plan says.
+    /// Returns these facts with those that a pipeline's plan says, which `text` asks for.
     #[must_use]
-    pub(crate) fn planned(self, plan: &PipelinePlan) -> Self {
+    pub(crate) fn planned(self, plan: &PipelinePlan, text: &Arc<str>) -> Self {
         let budgets = plan.outputs.iter().filter_map(|output| {
             let files = output.to.files()?;
             Some((output.name.clone(), files.archive.budget))
         });
-        Self { max_sessions: plan.max_sessions, policy: Arc::clone(&plan.policy), budgets: budgets.collect(), ..self }
+        Self {
+            max_sessions: plan.max_sessions,
+            text: Arc::clone(text),
+            policy: Arc::clone(&plan.policy),
+            budgets: budgets.collect(),
+            ..self
+        }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | module | what it offers or shows |
 //! |---|---|
-//! | `need` | says whether a test can run here: `skipped: ...`, which is a failure with `CI` set |
+//! | `need`, `host` | say whether a test can run here: `skipped: ...`, a failure with `CI` set |
 //! | `process` | children that end with their guard, lines they print, waiting with a limit |
 //! | `netns` | namespaces and cables that vanish with their guard |
 //! | `configuration` | files that say what the sensor is to do |
@@ -42,6 +42,7 @@ mod allow;
 mod bpf;
 mod broadcast;
 mod budget;
+mod control;
 mod crash;
 mod damaged;
 mod deaf;
@@ -57,6 +58,7 @@ mod hostile;
 mod kept;
 mod kernel_device;
 mod limits;
+mod metrics;
 mod mirror;
 mod mirrored;
 mod outsiders;
@@ -66,6 +68,7 @@ mod redirect;
 mod reload;
 mod rotation;
 mod sessions;
+mod snaplen;
 mod startup;
 mod status;
 mod stopping;
