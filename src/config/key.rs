@@ -97,5 +97,8 @@ keys! {
 /// The clients that may ask over HTTP, which the file alone says.
 pub(crate) const HTTP_ALLOW: Key = Key { path: "http.allow", flag: "http.allow" };
 
+/// The names that requests over HTTP may be sent to, which the file alone says.
+pub(crate) const HTTP_NAMES: Key = Key { path: "http.names", flag: "http.names" };
+
 /// The VNIs of one interface, which are part of the value of its flag.
 pub(crate) const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

@@ -1,6 +1,7 @@
 //! The doors are opened before the sensor receives, and answered at when it does.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded, never};
@@ -42,6 +43,7 @@ impl Doors {
             }
         };
         let http = tcp(&plan.http)?;
+        say(plan, control.is_some());
         Ok(Self { control, http, names: plan.http.names.clone() })
     }
 
@@ -65,6 +67,24 @@ impl Doors {
 impl Default for Desk {
     fn default() -> Self {
         Self { requests: never(), _server: None }
+    }
+}
+
+/// Says where the sensor answers, and where nobody can ask although the port is open.
+fn say(plan: &ControlPlan, is_there: bool) {
+    let socket = plan.socket.as_ref().filter(|_| is_there).map(|socket| socket.path.display().to_string());
+    let ports = plan.http.listen.iter().map(|address| format!("http://{address}"));
+    let places: Vec<String> = socket.into_iter().chain(ports).collect();
+    if !places.is_empty() {
+        tracing::info!("questions are answered at {}", places.join(" "));
+    }
+    let is_for_others = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+    if let Some(address) = plan.http.listen.iter().find(is_for_others)
+        && plan.http.allow.iter().all(|network| network.addr().is_loopback())
+    {
+        tracing::warn!(
+            "{address} is for other hosts, and [http] allow lets in this one alone: name those that may ask"
+        );
     }
 }
 

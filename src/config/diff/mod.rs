@@ -99,7 +99,7 @@ fn control(now: &RunPlan, wanted: &RunPlan) -> impl Iterator<Item = &'static str
         (key::CONTROL.path, now.socket != to.socket),
         (key::HTTP.path, now.http.listen != to.http.listen),
         (key::HTTP_ALLOW.path, is_open && now.http.allow != to.http.allow),
-        ("http.names", is_open && now.http.names != to.http.names),
+        (key::HTTP_NAMES.path, is_open && now.http.names != to.http.names),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(path, _)| path)
 }

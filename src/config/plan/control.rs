@@ -43,6 +43,14 @@ fn http(settings: &Settings, wrong: &mut Vec<PlanError>) -> Ports {
     if let Some((_, address)) = twice.next() {
         wrong.push(PlanError::PortTwice { said: settings.origins.said(&key::HTTP), address: *address });
     }
+    let unused = [(&key::HTTP_ALLOW, allow.is_empty()), (&key::HTTP_NAMES, names.is_empty())];
+    for (key, is_empty) in unused.into_iter().filter(|_| listen.is_empty()) {
+        wrong.extend((!is_empty).then(|| PlanError::OnlyHttp(settings.origins.said(key))));
+    }
+    for (index, name) in names.iter().enumerate().filter(|(_, name)| !is_name(name)) {
+        let said = settings.origins.said_item(&key::HTTP_NAMES, index);
+        wrong.push(PlanError::HostName { said, name: name.clone() });
+    }
     let allow = match only(allow.iter().copied()) {
         _ if allow.is_empty() => loopback().to_vec(),
         Ok(Some(networks)) => networks,
@@ -53,6 +61,11 @@ fn http(settings: &Settings, wrong: &mut Vec<PlanError>) -> Ports {
         }
     };
     Ports { listen, allow, names: names.clone() }
+}
+
+/// Says whether a host can have this name, in the letters that requests have it in.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
 }
 
 /// The addresses that only this host has.

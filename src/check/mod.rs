@@ -1,0 +1,5 @@
+//! `vxtap check` looks at what the sensor stands on, and says what is amiss and how to mend it.
+
+pub mod finding;
+
+pub use finding::{Finding, Level};
