@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use super::ledger::{ledger, sessions};
 use super::order;
 use super::request::Request;
+use crate::health::{self, Arrivals};
 use crate::http::{Answer, Face, Hosts, Query, Route};
 use crate::metrics::Metrics;
 use crate::view::View;
@@ -24,8 +25,14 @@ const OPEN: &[(&str, Question)] = &[("/ledger", ledger), ("/sessions", sessions)
 const OWNERS: &[(&str, Question)] = &[("/config", config)];
 
 /// Makes the face of the control socket.
-pub(super) fn control(view: &Arc<View>, metrics: &Arc<Metrics>, conductor: &Sender<Request>) -> Face {
-    let questions = asked(view, OPEN).chain(asked(view, OWNERS)).chain([scraped(metrics)]);
+pub(super) fn control(
+    view: &Arc<View>,
+    arrivals: &Arc<Arrivals>,
+    metrics: &Arc<Metrics>,
+    conductor: &Sender<Request>,
+) -> Face {
+    let questions =
+        asked(view, OPEN).chain([scraped(metrics)]).chain(asked(view, OWNERS)).chain(health::routes(view, arrivals));
     Face::new("the control socket", Hosts::Any, questions.chain(order::routes(conductor)))
 }
 
@@ -41,6 +48,12 @@ fn scraped(metrics: &Arc<Metrics>) -> Route {
         Ok((kind, text)) => Answer::of(kind, text),
         Err(_) => Answer::refused(500, "the metrics cannot be written: please report this"),
     })
+}
+
+/// Makes the face of the ports for checks. A balancer sends the name or the address that it has for
+/// this host, whatever that is.
+pub(super) fn health(view: &Arc<View>, arrivals: &Arc<Arrivals>) -> Face {
+    Face::new("the health port", Hosts::Any, health::routes(view, arrivals))
 }
 
 /// Makes routes of questions.
