@@ -22,6 +22,7 @@ fn status() -> Status {
     let output = OutputState {
         name: "pcap".into(),
         kind: "pcap".into(),
+        essential: true,
         up: true,
         reason: None,
         directory: Some("/var/lib/vxtap".into()),
