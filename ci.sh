@@ -31,6 +31,7 @@ ethtool ethtool
 iperf3 iperf3
 ping iputils-ping
 prlimit util-linux
+strace strace
 b3sum b3sum
 tc iproute2
 nft nftables

@@ -54,6 +54,7 @@ mod forged;
 mod formats;
 mod hangup;
 mod headers;
+mod health;
 mod hook;
 mod hostile;
 mod kept;
