@@ -15,8 +15,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::direct::{self, Adaptive, Direct, Pool};
+use super::direct::{self, Adaptive, Pool};
 use super::files::{Space, Storage, StoredFile};
+use super::mode::Direct;
 use super::place::{self, Named, place};
 use super::regular::open_regular_at;
 use super::status::{self, Identity, Status};

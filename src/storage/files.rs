@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::direct::Direct;
+use super::mode::Direct;
 use super::place::Named;
 use super::status::{Identity, Status};
 
