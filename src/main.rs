@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use vxtap::check::{self, Report};
 use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
 use vxtap::config::settings::{LedgerFormat, Settings};
 use vxtap::config::{PlanError, RunPlan};
-use vxtap::console::{Console, LogFormat};
+use vxtap::console::{self, Console, LogFormat};
 use vxtap::control::{Client, ClientError, say};
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, &console),
         Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
-        Command::Check(args) => check(&args),
+        Command::Check(args) => check(&args, &console),
         Command::Sessions(args) if args.from_aws.is_empty() => ask(&args.ask, say::sessions),
         Command::Sessions(args) => sessions(&args),
         Command::Status(args) => ask(&args, say::status),
@@ -96,10 +97,10 @@ fn configured(args: &RunArgs, path: &Path, host: &HostFacts) -> Result<(Settings
 }
 
 /// Returns what the arguments, or the configuration file, ask for on this host.
-fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
+fn asked(command: &str, args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
     if let Some(path) = &args.config {
         if let Err(error) = args.beside_config(path) {
-            cli::wrong("run", error).exit();
+            cli::wrong(command, error).exit();
         }
         return Ok(configured(args, path, host)?);
     }
@@ -108,17 +109,55 @@ fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)
         Ok(plan) => Ok((settings, plan)),
         // The command line may be right and the interface late.
         Err(error @ PlanError::NoInterface { .. }) => Err(error.into()),
-        Err(error) => cli::wrong("run", error).exit(),
+        Err(error) => cli::wrong(command, error).exit(),
     }
 }
 
-fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    if !args.config_only {
-        cli::wrong("check", "the file alone is checked: add --config-only").exit();
+fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    if args.run.print_config {
+        cli::wrong("check", "to print the options as a file: vxtap run --print-config").exit();
     }
-    Config::read(&args.config)?.plan(&HostFacts::unknown())?;
-    let _ = writeln!(io::stdout().lock(), "{}: no fault is found", args.config.display());
-    Ok(ExitCode::SUCCESS)
+    if let (true, Some(path)) = (args.config_only, &args.run.config) {
+        Config::read(path)?.plan(&HostFacts::unknown())?;
+        let _ = writeln!(io::stdout().lock(), "{}: no fault is found", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let host = HostFacts::read();
+    let findings = match asked("check", &args.run, &host) {
+        Ok((_, plan)) => {
+            [vec![check::host::configured(args.run.config.as_deref())], check::host::run(&plan, &host)].concat()
+        }
+        Err(error) => {
+            if let (Some(ConfigError::Faults { faults, .. }), false) = (error.downcast_ref(), args.json) {
+                show(faults, console);
+            }
+            vec![check::host::misconfigured(faults(error)?)]
+        }
+    };
+    let report = Report { findings };
+    print_report(&report, args.json)?;
+    Ok(ExitCode::from(report.level().exit_code()))
+}
+
+/// Returns what is wrong with a configuration, in words.
+fn faults(error: anyhow::Error) -> anyhow::Result<String> {
+    if let Some(ConfigError::Faults { faults, .. }) = error.downcast_ref() {
+        return Ok(faults.lines().collect::<Vec<_>>().join("; "));
+    }
+    if error.downcast_ref::<PlanError>().is_some() { Ok(error.to_string()) } else { Err(error) }
+}
+
+/// Prints what a check has found on standard output.
+fn print_report(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match json {
+        true => {
+            serde_json::to_writer(&mut out, report)?;
+            writeln!(out)?;
+        }
+        false => out.write_all(report.text(console::output_has_colours()).as_bytes())?,
+    }
+    out.flush()
 }
 
 fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {
@@ -155,7 +194,7 @@ fn ask(
 
 /// Prints the settings as a file. They are to make sense, but not on this host alone.
 fn print_config(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (settings, _) = asked(args, &HostFacts::unknown())?;
+    let (settings, _) = asked("run", args, &HostFacts::unknown())?;
     io::stdout().lock().write_all(file::write(&settings)?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -165,7 +204,7 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
         return print_config(args);
     }
     let host = HostFacts::read();
-    let (settings, plan) = asked(args, &host)?;
+    let (settings, plan) = asked("run", args, &host)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
     let mut sensor = match run::start(&plan, &signals) {
         Err(StartError::Ended(Ending::Asked(name))) => {
