@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use vxtap::check::watch::{self, WatchPlan};
 use vxtap::check::{self, Report};
 use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
 use vxtap::config::aws::{self, AwsError};
@@ -122,6 +124,9 @@ fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
         let _ = writeln!(io::stdout().lock(), "{}: no fault is found", path.display());
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(duration) = args.watch {
+        return watch(&args.run, duration.0, args.json);
+    }
     let host = HostFacts::read();
     let findings = match asked("check", &args.run, &host) {
         Ok((_, plan)) => {
@@ -134,8 +139,24 @@ fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
             vec![check::host::misconfigured(faults(error)?)]
         }
     };
-    let report = Report { findings };
+    let report = Report { findings, watch: None };
     print_report(&report, args.json)?;
+    Ok(ExitCode::from(report.level().exit_code()))
+}
+
+/// Watches mirror traffic that a sensor would receive, and says whether it is whole.
+fn watch(args: &RunArgs, duration: Duration, json: bool) -> anyhow::Result<ExitCode> {
+    let mut args = args.clone();
+    // An interface can be watched whatever receives from it.
+    let interfaces = std::mem::take(&mut args.interface);
+    args.given.retain(|option| option != "interface");
+    let mut plan = WatchPlan::new(&asked("check", &args, &HostFacts::read())?.1, duration)?;
+    if !interfaces.is_empty() {
+        plan.interfaces = interfaces;
+    }
+    let (findings, traffic) = watch::run(&plan, &signals(Hangup::End)?.stop)?;
+    let report = Report { findings, watch: Some(traffic) };
+    print_report(&report, json)?;
     Ok(ExitCode::from(report.level().exit_code()))
 }
 

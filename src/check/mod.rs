@@ -24,6 +24,7 @@ mod sensor;
 mod speed;
 mod tap;
 mod unit;
+pub mod watch;
 mod words;
 
 pub use finding::{Finding, Level};

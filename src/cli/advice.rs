@@ -169,7 +169,7 @@ fn command() -> Command {
 
 /// Says whether help of `vxtap check` shows an option; those of `vxtap run` are many.
 fn is_of_check(arg: &clap::Arg) -> bool {
-    matches!(arg.get_id().as_str(), "config" | "config_only" | "json")
+    matches!(arg.get_id().as_str(), "config" | "config_only" | "json" | "watch")
 }
 
 fn text(error: &clap::Error, kind: ContextKind) -> Option<String> {

@@ -9,6 +9,7 @@ use super::asking::{AskArgs, LedgerArgs};
 use super::replay::ReplayArgs;
 use super::run::{RunArgs, SIGNALS};
 use crate::config::files::directory;
+use crate::config::units::Span;
 use crate::console::LogFormat;
 use crate::evidence::Digest;
 
@@ -112,6 +113,11 @@ pub struct CheckArgs {
     /// Check the file alone, as it would be on any host: nothing of this one is looked at.
     #[arg(long, requires = "config")]
     pub config_only: bool,
+    /// Watch for this long what comes over the network, as 10s, and say whether mirror traffic
+    /// arrives and is whole, and nothing else. --listen says where to, --interface where to look.
+    /// No sensor is needed, and one that runs loses nothing.
+    #[arg(long, value_name = "DURATION", conflicts_with = "config_only")]
+    pub watch: Option<Span>,
     /// Print the findings as JSON.
     #[arg(long, conflicts_with = "config_only")]
     pub json: bool,

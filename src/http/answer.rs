@@ -89,6 +89,14 @@ impl Answer {
         self
     }
 
+    /// Returns the bytes of the content that are there.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Whole(Some(content)) => content.len(),
+            Content::Whole(None) | Content::Stream(_) => 0,
+        }
+    }
+
     /// Says whether the content comes piece by piece.
     pub(super) fn is_stream(&self) -> bool {
         matches!(self.content, Content::Stream(_))
