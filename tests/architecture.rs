@@ -42,9 +42,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["host", "http", "ledger", "record", "session", "view"]),
+    ("control", &["health", "host", "http", "ledger", "record", "session", "view"]),
     ("http", &[]),
-    ("health", &["view"]),
+    ("health", &["http", "ledger", "record", "session", "view"]),
     ("view", &["ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
