@@ -47,6 +47,8 @@ const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 const BATCH: usize = 1024;
 /// The time that a datagram may take from the interface to its socket.
 const SETTLE: Duration = Duration::from_millis(200);
+/// The time for which what is on its way is still looked at when somebody ends the watch.
+const GRACE: Duration = Duration::from_millis(400);
 /// All interfaces.
 const ALL: u32 = 0;
 
@@ -114,8 +116,12 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
     tracing::info!(seconds = plan.duration.as_secs_f64(), "watching");
     let begin = Instant::now();
     let end = begin + plan.duration;
-    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+    let mut last = end;
+    while Instant::now() < last {
         read(&mut sockets, &mut seen, begin);
+        if last == end && stop.load(Ordering::Relaxed) {
+            last = end.min(Instant::now() + GRACE);
+        }
     }
     let seconds = begin.elapsed().as_secs_f64();
     // What passes from now on is not looked at, and what has passed comes to its socket.

@@ -48,7 +48,7 @@ macro_rules! sentences {
 
 sentences! {
     ARRIVING = Ok "arriving":
-        "{sessions} of mirror traffic arrive, whole and in order: {frames} in {seconds} s"
+        "mirror traffic arrives, whole and in order: {frames} of {sessions} in {seconds} s"
         => "";
     NOTHING_ARRIVES = Error "nothing_arrives":
         "nothing came to UDP port {port} in {seconds} s, so it is stopped before this host: by a security group, a network ACL, a route, or because no mirror session leads here"
