@@ -64,6 +64,8 @@ pub struct WatchPlan {
     /// The time to watch.
     pub duration: Duration,
     allowed: Allowed,
+    /// True where the sensor takes datagrams for its ports whatever address they are for.
+    any_address: bool,
 }
 
 impl WatchPlan {
@@ -77,6 +79,7 @@ impl WatchPlan {
             interfaces: plan.source.bpf.interfaces.clone(),
             policy: Arc::clone(&plan.pipeline.policy),
             allowed: plan.allow.read().map_err(|error| WatchError::Allow(error.to_string()))?,
+            any_address: plan.source.bpf.any_address,
             duration,
         })
     }
@@ -112,7 +115,12 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
         sockets.push(PacketSocket::open(*number).map_err(WatchError::Open)?);
     }
     let addresses = interfaces.values().flat_map(|(_, addresses)| addresses.iter().copied()).collect();
-    let mut seen = Seen::new(Ours { listen: plan.listen.clone(), addresses, allowed: plan.allowed.clone() });
+    let mut seen = Seen::new(Ours {
+        listen: plan.listen.clone(),
+        addresses,
+        any_address: plan.any_address,
+        allowed: plan.allowed.clone(),
+    });
     tracing::info!(seconds = plan.duration.as_secs_f64(), "watching");
     let begin = Instant::now();
     let end = begin + plan.duration;
