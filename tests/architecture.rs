@@ -14,13 +14,19 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("check", &["config", "route", "session", "source", "sys", "wire"]),
+    (
+        "check",
+        &[
+            "archive", "config", "control", "evidence", "host", "pipeline", "route", "session", "sink", "source",
+            "sys", "view", "wire",
+        ],
+    ),
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
         &[
-            "config", "console", "control", "health", "host", "ledger", "pipeline", "record", "route", "source",
-            "storage", "view",
+            "config", "console", "control", "health", "host", "ledger", "metrics", "pipeline", "record", "route",
+            "source", "storage", "view",
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
@@ -36,10 +42,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["health", "host", "http", "ledger", "record", "session", "view"]),
+    ("control", &["health", "host", "http", "ledger", "metrics", "record", "session", "view"]),
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
-    ("view", &["ledger", "pipeline", "record", "route", "storage"]),
+    ("metrics", &["ledger", "record", "route", "session", "view"]),
+    ("view", &["archive", "ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
     ("source", &["host", "record", "session", "sys", "wire"]),
