@@ -32,6 +32,8 @@ mod tests;
 
 pub use catalogue::{Equation, Kind, Reading};
 pub(crate) use counter::{Counter, Gauge};
+#[cfg(test)]
+pub(crate) use counters::OutputTotals;
 pub(crate) use counters::WorkerCounters;
 pub use counters::{OutputCounters, Totals};
 pub use equation::words;

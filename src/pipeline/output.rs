@@ -8,12 +8,13 @@ use std::thread::JoinHandle;
 use super::outlet::Outlet;
 use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
 use crate::ledger::{Output, WorkerCounters};
-use crate::route::{Registry, Selection};
+use crate::route::{Registry, Selection, Watched};
 use crate::sink;
 use crate::sink::Orders;
 use crate::sink::file::{FileError, FilePlan, FileSink, Replans};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
 use crate::sink::tap::{Feeder, TagMapError, TapSink};
+use crate::sink::watch::{WatchPlan, WatchSink};
 use crate::source::Front;
 use crate::source::bpf::BpfError;
 
@@ -48,6 +49,8 @@ pub enum Destination {
     /// An interface that a program in the kernel redirects frames into. The frames that the program
     /// leaves are put there.
     Redirect(InterfacePlan),
+    /// Somebody who watches for a while.
+    Watch(WatchPlan),
 }
 
 impl Destination {
@@ -56,7 +59,7 @@ impl Destination {
     pub(crate) fn files(&self) -> Option<&FilePlan> {
         match self {
             Self::Files(plan) => Some(plan),
-            Self::Interface(_) | Self::Redirect(_) => None,
+            Self::Interface(_) | Self::Redirect(_) | Self::Watch(_) => None,
         }
     }
 
@@ -64,17 +67,18 @@ impl Destination {
     #[must_use]
     pub(crate) fn tags(&self) -> Option<&Path> {
         match self {
-            Self::Files(_) => None,
+            Self::Files(_) | Self::Watch(_) => None,
             Self::Interface(plan) | Self::Redirect(plan) => plan.tags.as_deref(),
         }
     }
 
-    /// Names the directory or the interface that the frames go to.
+    /// Names the directory or the interface that the frames go to, or says who has them.
     #[must_use]
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Files(plan) => plan.directory.display().to_string(),
             Self::Interface(plan) | Self::Redirect(plan) => plan.name.clone(),
+            Self::Watch(_) => "who watches".into(),
         }
     }
 }
@@ -160,6 +164,13 @@ impl OutputPlan {
                 }
                 let tap = TapSink::new(plan.clone(), interface, output.end()).tagged(registry).watched(feeder)?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
+            }
+            Destination::Watch(plan) => {
+                for outlet in &mut outlets {
+                    outlet.watched = Some(Watched::new(plan.wanted.clone(), Arc::clone(registry)));
+                }
+                let watch = WatchSink::new(plan, &mut output);
+                sink::spawn(&self.name, watch, inbox, Arc::clone(orders))?
             }
         };
         Ok(Started { output, outlets, running: Running { name: self.name.clone(), thread, replans } })

@@ -23,7 +23,7 @@ use crate::lane::Forget;
 use crate::ledger::Ledger;
 use crate::record::Timestamp;
 use crate::route::policy::Policy;
-use crate::route::{Registry, SessionId};
+use crate::route::{Registry, SessionId, Watched};
 use crate::sink::Orders;
 use crate::source::Allowed;
 use crate::source::bpf::Gate;
@@ -92,7 +92,10 @@ impl Change {
                 |number: u64| forget.sessions.binary_search_by_key(&number, |id| id.index() as u64).is_ok();
             let is_gone = |pair: u64| is_forgotten(pair >> 32) || is_forgotten(pair & u64::from(u32::MAX));
             step.counters.duplicates.forget(is_gone);
-            step.outlets.iter_mut().for_each(|outlet| outlet.lane.forget(Arc::clone(&forget)));
+            for outlet in &mut step.outlets {
+                outlet.lane.forget(Arc::clone(&forget));
+                outlet.watched.iter_mut().for_each(Watched::forget);
+            }
         }
         step.sessions.look_again();
         // The memory of a lane is given back by another thread. Nobody may wait for it any more.
