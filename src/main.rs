@@ -68,7 +68,7 @@ fn may_pass(error: &anyhow::Error) -> bool {
         DemoError::Start(error) => Some(error),
         _ => None,
     });
-    let late = matches!(error.downcast_ref(), Some(PlanError::NoInterface { .. }));
+    let late = error.downcast_ref().is_some_and(PlanError::may_pass);
     late || error.downcast_ref().or(of_demo).is_some_and(StartError::may_pass)
 }
 

@@ -2,7 +2,6 @@
 //! twice is one.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::cast_possible_truncation)]
 
-use std::env;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,9 @@ use vxtap::route::{Registry, SessionId, SessionTable};
 use vxtap::session::Session;
 use vxtap::wire::layers::Layers;
 use vxtap::wire::{LinkType, Vni, outer, vxlan};
+
+#[path = "shared/host.rs"]
+mod host;
 
 /// A capture: its frames with their times in nanoseconds.
 type Capture = (PathBuf, Vec<(u64, Vec<u8>)>);
@@ -58,10 +60,7 @@ fn sessions() -> [SessionId; 2] {
 #[test]
 fn of_real_captures_nothing_is_a_duplicate_but_a_second_copy() {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")];
-    match env::var_os("VXTAP_CORPUS").map(PathBuf::from) {
-        Some(corpus) => folders.push(corpus),
-        None => eprintln!("skipped: no corpus"),
-    }
+    folders.extend(host::corpus());
     let ends = sessions();
     let (mut looked_at, mut copies) = (0, 0);
     for (path, frames) in folders.iter().flat_map(|folder| captures(folder)) {

@@ -13,7 +13,6 @@
 
 use std::{
     collections::BTreeMap,
-    env,
     ffi::OsStr,
     fs,
     net::IpAddr,
@@ -30,6 +29,8 @@ use vxtap::wire::{
     vxlan,
 };
 
+#[path = "shared/host.rs"]
+mod host;
 #[path = "../examples/make_fixtures/main.rs"]
 mod make_fixtures;
 
@@ -78,26 +79,10 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// Says why something did not run, which is a failure where everything must.
-fn skipped(why: &str) {
-    assert!(env::var_os("CI").is_none(), "skipped with CI set: {why}");
-    eprintln!("skipped: {why}");
-}
-
-fn corpus() -> Option<PathBuf> {
-    let folder = env::var_os("VXTAP_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"), PathBuf::from);
-    if folder.join("vxlan").is_dir() {
-        return Some(folder);
-    }
-    skipped(&format!("no corpus at {}", folder.display()));
-    None
-}
-
 fn tshark() -> bool {
     let works = Command::new("tshark").arg("--version").output().is_ok_and(|output| output.status.success());
     if !works {
-        skipped("no tshark");
+        host::skip("no tshark");
     }
     works
 }
@@ -257,7 +242,7 @@ impl Headers {
 
 #[test]
 fn corpus_agrees_with_the_oracle() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = host::corpus() else { return };
     let mut compared = 0;
     for path in captures(&corpus.join("vxlan")) {
         let oracle_path = corpus.join(format!("oracle/vxlan-{}.tsv", stem(&path)));
@@ -305,7 +290,7 @@ fn corpus_agrees_with_the_oracle() {
 
 #[test]
 fn the_aws_capture_is_one_session() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = host::corpus() else { return };
     let records = records(&corpus.join("vxlan/aws-traffic-mirror.pcap"));
     assert_eq!(records.len(), 100);
     for record in &records {
@@ -377,7 +362,7 @@ fn dissect(path: &Path, port: u16) -> Vec<Option<Dissected>> {
 
 #[test]
 fn corpus_agrees_with_tshark_byte_for_byte() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = host::corpus() else { return };
     if !tshark() {
         return;
     }

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, RecvError, select};
 
 use super::books::Books;
 use super::handover::{Replan, Task};
+use super::names;
 use super::plan::Labels;
 use super::queue::{FILES, Queue};
 use super::recovery::Recovery;
@@ -97,7 +98,11 @@ impl Clerk {
 
     /// Goes by another plan from here on.
     fn replan(&mut self, Replan { plan, labels }: Replan) {
+        let synced = self.books.syncs();
         self.books.replan(&plan);
+        if self.books.syncs() && !synced {
+            names::sync(&*self.books.storage, &self.books.directory);
+        }
         self.stock.pruning.keeper.replan(plan.budget);
         self.queue.relabel(labels);
         if let Err(error) = self.stock.deliveries.replan(plan.on_publish.as_deref(), &self.books) {

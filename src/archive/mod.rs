@@ -193,10 +193,7 @@ impl Archive {
 
     /// Goes by another plan from here on. The files that were handed over before are published as
     /// the plan before said.
-    pub(crate) fn replan(&mut self, before: &ArchivePlan, plan: ArchivePlan, labels: Labels) {
-        if plan.sync == Sync::Publish && before.sync != Sync::Publish {
-            names::sync(self.room.storage(), self.room.directory());
-        }
+    pub(crate) fn replan(&mut self, plan: ArchivePlan, labels: Labels) {
         self.room.replan(plan.budget);
         if let (Some(Way::Straight(tasks)), Some(algorithm)) = (&self.way, plan.hash) {
             // Where there is no thread, files are read again to hash them.

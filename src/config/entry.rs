@@ -51,30 +51,6 @@ pub struct SessionEntry {
     pub rules: Vec<RuleEntry>,
 }
 
-impl SessionEntry {
-    /// Says whether what becomes of a frame can depend on any of its bytes.
-    #[must_use]
-    pub(crate) fn reads_all(&self) -> bool {
-        let looks = !self.rules.is_empty() || self.looks_for_duplicates() || self.tls.is_some();
-        self.filter.is_some() || looks
-    }
-
-    /// Says whether the frames go to all outputs, whole.
-    #[must_use]
-    pub(crate) fn is_plain(&self) -> bool {
-        let Self { outputs, drop, snaplen, slice, filter, flow_limit, tls, rules, .. } = self;
-        let cuts = snaplen.is_some() || slice.is_some() || flow_limit.is_some() || tls.is_some();
-        let filters = filter.is_some() || !rules.is_empty();
-        outputs.is_none() && !drop && !filters && !cuts && !self.looks_for_duplicates()
-    }
-
-    /// Says whether duplicates become something else than other frames.
-    #[must_use]
-    pub(crate) fn looks_for_duplicates(&self) -> bool {
-        self.dedup.is_some_and(|dedup| dedup != Duplicates::Off)
-    }
-}
-
 /// The name of sessions, which is part of paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);

@@ -334,6 +334,12 @@ fn in_file(said: &Said) -> String {
 }
 
 impl PlanError {
+    /// Says whether what is wrong may pass by itself: something of the host is late.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NoInterface { .. })
+    }
+
     /// Returns the settings that the error is about, each with a word on it: the one that is to be
     /// changed first.
     #[must_use]

@@ -17,10 +17,19 @@ impl Key {
     pub(crate) fn of(&self, name: &str) -> String {
         let Some(field) = self.path.strip_prefix("output.") else { return self.path.to_owned() };
         match field.split_once('.') {
-            Some((_, field)) => format!("output.{name}.{field}"),
-            None => format!("output.{name}"),
+            Some((_, field)) => format!("{}.{field}", output(name)),
+            None => output(name),
         }
     }
+}
+
+/// The place of all outputs in the tree.
+pub(crate) const OUTPUT: &str = "output";
+
+/// Returns the place of the output `name` in the tree.
+#[must_use]
+pub(crate) fn output(name: &str) -> String {
+    format!("{OUTPUT}.{name}")
 }
 
 macro_rules! keys {

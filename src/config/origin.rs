@@ -64,26 +64,23 @@ impl Origins {
     /// Names the item `index` of the list `key`. Where its place was not noted, that is the list.
     #[must_use]
     pub(crate) fn said_item(&self, key: &Key, index: usize) -> Said {
-        match self.0.get(&item(key.path, index)) {
-            Some(origin) => {
-                let (path, flag) = (key.path.to_owned(), Cow::Borrowed(key.flag));
-                Said(Box::new(Named { origin: origin.clone(), path, flag }))
-            }
-            None => self.said(key),
+        self.item_of(self.said(key), index)
+    }
+
+    /// Names the item `index` of the list `said`, by the path of the list: what is wrong with an
+    /// item follows from a fault of the list. Where its place was not noted, that is the list.
+    #[must_use]
+    pub(crate) fn item_of(&self, mut said: Said, index: usize) -> Said {
+        if let Some(origin) = self.0.get(&item(said.path(), index)) {
+            said.0.origin = origin.clone();
         }
+        said
     }
 
     /// Names the key `name` of the entry `index` for sessions, which has no flag.
     #[must_use]
     pub(crate) fn said_in_session(&self, index: usize, name: &'static str) -> Said {
         self.at(&Key { path: "", flag: name }, format!("{}.{name}", item("session", index)))
-    }
-
-    /// Names the setting at `path`, where its place was noted.
-    #[must_use]
-    pub(crate) fn said_path(&self, path: String) -> Option<Said> {
-        let origin = self.0.get(&path)?.clone();
-        Some(Said(Box::new(Named { origin, path, flag: Cow::Borrowed("") })))
     }
 
     /// Names the entry `index` for sessions.

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::sessions::{number, unmapped};
 use super::typed::as_typed;
 use crate::route::{Action, Ports, Rule};
 use crate::wire::Direction;
@@ -122,7 +123,7 @@ pub(crate) fn protocol(text: &str) -> Result<Protocol, String> {
         return Ok(Protocol(None));
     }
     let known = PROTOCOLS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
-    let number = known.or_else(|| name.parse().ok());
+    let number = known.or_else(|| number(&name)?.try_into().ok());
     number
         .map(|number| Protocol(Some(number)))
         .ok_or_else(|| "not a protocol; write tcp, udp, icmp, icmpv6, all, or a number from 0 to 255".to_owned())
@@ -130,7 +131,14 @@ pub(crate) fn protocol(text: &str) -> Result<Protocol, String> {
 
 /// A network of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network(pub IpNet);
+pub struct Network(IpNet);
+
+impl From<IpNet> for Network {
+    /// Takes a network in its one form.
+    fn from(network: IpNet) -> Self {
+        Self(unmapped(network))
+    }
+}
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,11 +156,11 @@ pub(crate) fn network(text: &str) -> Result<Network, String> {
     let text = text.trim();
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     match network {
-        Ok(network) if network == network.trunc() => Ok(Network(network)),
+        Ok(network) if network == network.trunc() => Ok(network.into()),
         Ok(network) => Err(format!(
             "not a network, for it has bits behind the first {}; write {}",
             network.prefix_len(),
-            network.trunc()
+            Network::from(network.trunc())
         )),
         Err(_) => Err("not a network; write it as 10.0.0.0/8 or 2001:db8::/32, or leave it out for all".to_owned()),
     }
@@ -184,7 +192,7 @@ pub(crate) fn ports(text: &str) -> Result<PortRange, String> {
         return Ok(PortRange(None));
     }
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let port = |text: &str| text.trim().parse::<u16>().ok();
+    let port = |text: &str| u16::try_from(number(text.trim())?).ok();
     match (port(first), port(last)) {
         (Some(first), Some(last)) if first <= last => Ok(PortRange(Some(Ports { first, last }))),
         (Some(first), Some(last)) => Err(format!("an empty range; write {last}-{first}")),
@@ -210,7 +218,14 @@ mod tests {
         }
         assert_eq!(protocol("IPv6-ICMP"), Ok(Protocol(Some(58))));
         assert_eq!(protocol("-1"), Ok(Protocol(None)));
-        assert_eq!(network("10.0.0.7").map(|read| read.to_string()), Ok("10.0.0.7/32".to_owned()));
+        for (text, means) in [
+            ("10.0.0.7", "10.0.0.7/32"),
+            ("::ffff:10.0.0.7", "10.0.0.7/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            assert_eq!(network(text).map(|read| read.to_string()), Ok(means.to_owned()));
+        }
     }
 
     #[test]
@@ -218,12 +233,16 @@ mod tests {
         for (said, advice) in [
             (protocol("tpc").map(|_| ()), "write tcp"),
             (protocol("256").map(|_| ()), "from 0 to 255"),
+            (protocol("+6").map(|_| ()), "from 0 to 255"),
             (network("10.0.0.1/8").map(|_| ()), "write 10.0.0.0/8"),
+            (network("::ffff:10.0.0.1/104").map(|_| ()), "behind the first 104; write 10.0.0.0/8"),
             (network("web").map(|_| ()), "as 10.0.0.0/8"),
             (ports("90-80").map(|_| ()), "write 80-90"),
             (ports("80,443").map(|_| ()), "a rule for each"),
             (ports("http").map(|_| ()), "as 443"),
             (ports("65536").map(|_| ()), "as 443"),
+            (ports("+443").map(|_| ()), "as 443"),
+            (ports("80-+443").map(|_| ()), "as 443"),
         ] {
             assert!(said.as_ref().is_err_and(|said| said.contains(advice)), "{said:?}: {advice}");
         }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 
 use super::typed::as_typed;
 use crate::wire::{Vni, VniRange, VniSet};
@@ -91,7 +91,8 @@ pub(crate) fn range(text: &str) -> Result<VniRange, String> {
 
 /// Reads a number in decimal digits and nothing else. A number that is far too large becomes the
 /// largest of its type.
-fn number(text: &str) -> Option<u64> {
+#[must_use]
+pub(super) fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
@@ -154,9 +155,14 @@ pub(crate) fn source(text: &str) -> Result<Item<IpNet>, String> {
             "not a network, for it has bits behind the first {length}; write {meant} for the network, {address} for the host"
         ));
     }
-    match network {
-        IpNet::V6(network) => unmapped(network).map(Item::One),
-        v4 @ IpNet::V4(_) => Ok(Item::One(v4)),
+    match unmapped(network) {
+        // Sources of IPv4 are let in by what says IPv4.
+        IpNet::V6(network) if network.contains(&IPV4) => {
+            Err("more than IPv6, for IPv4 is part of it as ::ffff:0:0/96; write all for everybody, 2000::/3 for the internet's \
+                 IPv6"
+                .into())
+        }
+        network => Ok(Item::One(network)),
     }
 }
 
@@ -173,19 +179,16 @@ fn network(address: IpAddr, length: &str) -> Result<IpNet, String> {
     network.ok_or_else(|| format!("not a network; what is behind / is a number from 0 to {most}"))
 }
 
-/// Turns IPv4 that was written as IPv4-mapped IPv6 into IPv4. A prefix of IPv6 that has all of IPv4
-/// in it by its bits is refused: sources of IPv4 are let in by what says IPv4.
-fn unmapped(network: Ipv6Net) -> Result<IpNet, String> {
-    let beyond = network.prefix_len().checked_sub(96);
-    match (network.addr().to_ipv4_mapped(), beyond) {
-        (Some(v4), Some(length)) => Ipv4Net::new(v4, length).map(IpNet::V4).map_err(|error| error.to_string()),
-        _ if network.contains(&Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0, 0])) => {
-            Err("more than IPv6, for IPv4 is part of it as ::ffff:0:0/96; write all for everybody, 2000::/3 for the internet's \
-                 IPv6"
-                .into())
-        }
-        _ => Ok(IpNet::V6(network)),
-    }
+/// The first address of IPv4 as IPv6 has it.
+const IPV4: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+
+/// Turns IPv4 that was written as IPv4-mapped IPv6 into IPv4: a network has one form.
+#[must_use]
+pub(super) fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    let v4 = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    v4.map_or(network, IpNet::V4)
 }
 
 fn not_a_source(text: &str) -> String {

@@ -54,13 +54,12 @@ impl HostFacts {
     /// that defaults that follow from them do not differ while a sensor runs.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self { interfaces: Self::read().interfaces, ..self.clone() }
+        Self { interfaces: Some(interfaces()), ..self.clone() }
     }
 
     /// Reads the facts of this machine.
     #[must_use]
     pub fn read() -> Self {
-        let interfaces = pnet::datalink::interfaces().into_iter();
         Self {
             memory: procfs::Meminfo::current().map(|memory| memory.mem_total).ok(),
             cpus: thread::available_parallelism().map_or(1, usize::from),
@@ -68,9 +67,15 @@ impl HostFacts {
             descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(UNLIMITED),
             // A host without IPv6 cannot make or bind a socket of its kind.
             ipv6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok(),
-            interfaces: Some(interfaces.map(|found| Interface { name: found.name, index: found.index }).collect()),
+            interfaces: Some(interfaces()),
         }
     }
+}
+
+/// Reads the interfaces that there are now.
+fn interfaces() -> Vec<Interface> {
+    let found = pnet::datalink::interfaces().into_iter();
+    found.map(|found| Interface { name: found.name, index: found.index }).collect()
 }
 
 /// Lets this process have as many descriptors as [`HostFacts::descriptors`] says. Where that fails,

@@ -18,10 +18,10 @@
 //! record waits no longer than the linger.
 
 mod chunk;
+mod inbox;
 mod losses;
 mod waiting;
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 pub use chunk::Chunk;
 pub(crate) use chunk::{CHUNK_MEMORY, Forget, Run};
+pub use inbox::{Inbox, Lent};
 
 use self::losses::Losses;
 use self::waiting::Waiting;
@@ -92,78 +93,6 @@ pub struct Lane {
     output: Arc<str>,
 }
 
-/// The sink's ends of the lanes of one output.
-#[derive(Debug)]
-pub struct Inbox {
-    /// Chunks with records, from all lanes.
-    pub full: Receiver<Chunk>,
-    /// The channels by which chunks are returned, by lane.
-    returns: Vec<Sender<Chunk>>,
-    waiting: Vec<Arc<Waiting>>,
-}
-
-impl Inbox {
-    /// Lends a chunk that was received, which goes back to its lane when the last who holds it lets
-    /// go of it.
-    #[must_use]
-    pub fn lend(&self, chunk: Chunk) -> Arc<Lent> {
-        let number = usize::from(chunk.lane());
-        if let Some(waiting) = self.waiting.get(number).filter(|_| !chunk.is_empty()) {
-            waiting.taken();
-        }
-        // One that only tells something is none of the lane's.
-        let lane = self.returns.get(number).filter(|_| chunk.forget().is_none()).cloned();
-        Arc::new(Lent { chunk, lane })
-    }
-
-    /// Returns how far the sink is behind, in thousandths. That is the share of its chunks that the
-    /// lane has handed over and that wait here, of the lane of which most do. Frames are dropped
-    /// where one lane's chunks are out, however many others have.
-    #[must_use]
-    pub(crate) fn behind(&self) -> u32 {
-        self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
-    }
-
-    /// Says whether all lanes have ended. What they handed over last may still be here.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.waiting.iter().all(|waiting| waiting.has_ended())
-    }
-}
-
-/// A chunk that is the lane's and comes back to it by itself.
-#[derive(Debug)]
-pub struct Lent {
-    chunk: Chunk,
-    lane: Option<Sender<Chunk>>,
-}
-
-impl From<Chunk> for Lent {
-    /// Wraps a chunk that no lane waits for.
-    fn from(chunk: Chunk) -> Self {
-        Self { chunk, lane: None }
-    }
-}
-
-impl Deref for Lent {
-    type Target = Chunk;
-
-    fn deref(&self) -> &Chunk {
-        &self.chunk
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Some(lane) = &self.lane {
-            let mut chunk = std::mem::take(&mut self.chunk);
-            chunk.clear();
-            // The lane is gone when its worker has ended; then nobody needs the chunk.
-            let _ = lane.try_send(chunk);
-        }
-    }
-}
-
 /// Makes the lanes of one output, one for each set of counters, and the inbox that they lead to.
 #[must_use]
 pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, Inbox) {
@@ -193,7 +122,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
             (lane, return_sender)
         })
         .unzip();
-    (lanes, Inbox { full, returns, waiting })
+    (lanes, Inbox::new(full, returns, waiting))
 }
 
 impl Lane {
@@ -459,6 +388,23 @@ mod tests {
         drop(lanes);
         inbox.full.try_iter().for_each(|chunk| drop(inbox.lend(chunk)));
         assert_eq!(inbox.behind(), 0);
+    }
+
+    #[test]
+    fn sessions_are_forgotten_when_all_lanes_have_said_so() {
+        let (mut lanes, mut inbox) = lanes(LanePlan::default(), vec![Arc::default(), Arc::default()]);
+        for _ in 0..2 {
+            let forget = Arc::new(Forget { sessions: [SessionId::OVERFLOW].into() });
+            let mut hear = |lane: usize| {
+                lanes[lane].forget(Arc::clone(&forget));
+                let chunk = inbox.full.try_recv().unwrap();
+                let chunk = inbox.lend(chunk);
+                inbox.forgotten(&chunk)
+            };
+            assert!(hear(1).is_none());
+            assert!(hear(0).is_some_and(|heard| Arc::ptr_eq(&heard, &forget)));
+            assert_eq!(Arc::strong_count(&forget), 1, "nobody has it any more");
+        }
     }
 
     #[test]

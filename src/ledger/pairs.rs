@@ -3,6 +3,7 @@
 //! Which pairs there are is known by what comes, and there can be as many as sessions squared. So a
 //! worker has room for some, and what is beyond is in the sum of all duplicates alone.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -110,17 +111,13 @@ impl Pairs {
 
     /// Adds up what several have counted, in the order of the pairs.
     pub(crate) fn of<'a>(all: impl Iterator<Item = &'a Pairs>) -> Vec<PairFrames> {
-        let slots = all.filter_map(|pairs| pairs.table.get()).flat_map(|table| table.slots.iter());
-        let mut sums: Vec<PairFrames> = Vec::new();
-        for slot in slots {
-            let Some(pair) = slot.pair.get() else { continue };
-            match sums.iter_mut().find(|sum| sum.pair == *pair) {
-                Some(sum) => sum.frames += slot.frames.get(),
-                None => sums.push(PairFrames { pair: pair.clone(), frames: slot.frames.get() }),
+        let mut sums: BTreeMap<&Pair, u64> = BTreeMap::new();
+        for slot in all.filter_map(|pairs| pairs.table.get()).flat_map(|table| &table.slots) {
+            if let Some(pair) = slot.pair.get() {
+                *sums.entry(pair).or_default() += slot.frames.get();
             }
         }
-        sums.sort_unstable_by(|a, b| a.pair.cmp(&b.pair));
-        sums
+        sums.into_iter().map(|(pair, frames)| PairFrames { pair: pair.clone(), frames }).collect()
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) use self::output::{Destination, OutputError, OutputPlan};
 use self::quota::Quota;
 use self::step::Step;
 use self::worker::{Ended, Why, Worker};
+use crate::episode::Episode;
 use crate::ledger::{Ledger, Snapshot};
 use crate::record::Timestamp;
 use crate::route::policy::Policy;
@@ -175,6 +176,7 @@ impl Pipeline {
             retiring: Vec::new(),
             pending: None,
             leaving: None,
+            held_up: Episode::default(),
             redirected: redirected.map(|output| output.name.clone()),
             failures: Vec::new(),
         };

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use super::decap::{ReservedBits, decapsulate};
 use super::outlet::Outlet;
+use crate::lane::Forget;
 use crate::ledger::{Filtered, WorkerCounters};
 use crate::route::cutoff::Flows;
 use crate::route::policy::{PlanNumber, Policy};
-use crate::route::{Asked, Candidate, Seen, SessionId, SessionTable, verdict};
+use crate::route::{Asked, Candidate, Seen, SessionId, SessionTable, Watched, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
 use crate::wire::Decapsulated;
@@ -53,9 +54,22 @@ impl Step {
         self.outlets.iter_mut().for_each(|outlet| outlet.number = policy.number_of_output(outlet.lane.output()));
     }
 
-    /// Forgets the flows of these sessions, whose numbers others can get.
-    pub(super) fn forget_flows(&mut self, sessions: &[SessionId]) {
-        self.flows.forget(sessions);
+    /// Forgets sessions, whose numbers others can get, and has the outputs hear of it behind all
+    /// frames that they had.
+    pub(super) fn forget(&mut self, forget: &Arc<Forget>) {
+        let WorkerCounters { expired, duplicates, .. } = &*self.counters;
+        self.flows.forget(&forget.sessions);
+        self.sessions.forget(&forget.sessions, |frames, bytes| {
+            expired.frames.add(frames);
+            expired.bytes.add(bytes);
+        });
+        // A pair of sessions has the numbers of both. Those that are forgotten are in order.
+        let is_forgotten = |number: u64| forget.sessions.binary_search_by_key(&number, |id| id.index() as u64).is_ok();
+        duplicates.forget(|pair| is_forgotten(pair >> 32) || is_forgotten(pair & u64::from(u32::MAX)));
+        for outlet in &mut self.outlets {
+            outlet.lane.forget(Arc::clone(forget));
+            outlet.watched.iter_mut().for_each(Watched::forget);
+        }
     }
 
     /// Decapsulates a datagram, finds its session and offers the frame to the outputs. Counts the

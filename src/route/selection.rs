@@ -54,6 +54,16 @@ impl<'a> Candidate<'a> {
         self.layers.get_or_insert_with(|| Layers::of(self.frame, self.link_type))
     }
 
+    /// Returns the hash of the two hosts that it goes between; none where it is not IP.
+    fn hosts_hash(&mut self) -> Option<u32> {
+        if let Some(hash) = self.hash {
+            return hash;
+        }
+        let hash = flow::hosts_hash(self.frame, self.layers());
+        self.hash = Some(hash);
+        hash
+    }
+
     /// Returns the frame, as far as it was kept, and its length before it was cut.
     pub(super) fn frame(&self) -> (&'a [u8], u32) {
         (self.frame, self.original)
@@ -89,8 +99,7 @@ impl Selection {
             return Some(Filtered::Session);
         }
         let is_others = self.share.is_some_and(|share| {
-            let frame = candidate.frame;
-            let hash = candidate.hash.get_or_insert_with(|| flow::hosts_hash(frame));
+            let hash = candidate.hosts_hash();
             // The high bits of the product are a number below `of`, evenly spread.
             hash.map_or(0, |hash| (u64::from(hash) * u64::from(share.of)) >> 32) != u64::from(share.index)
         });

@@ -18,12 +18,14 @@ use crossbeam_channel::RecvTimeoutError;
 
 use crate::lane::{Inbox, Lent};
 use crate::record::Timestamp;
+use crate::route::SessionId;
 
 /// An output, which its own thread runs.
 ///
 /// ```text
 /// tick ──▶ behind ──▶ consume ──▶ tick    with each chunk
 ///   └────────────────────────────▶ tick    when nothing came until the time that it returned
+/// forget                                   after the chunk by which all lanes have said so
 /// cut                                      before a tick, when somebody has asked for it
 /// drain                                    before the last ticks, when all lanes have ended
 /// finish                                   once, after the last chunk of all lanes
@@ -35,6 +37,10 @@ pub trait Sink: Send + 'static {
 
     /// Hears before each chunk how far the output is behind, as [`Inbox::behind`] has it.
     fn behind(&mut self, _thousandths: u32) {}
+
+    /// Forgets sessions: no frame comes any more that has one of these numbers, until they are
+    /// others'.
+    fn forget(&mut self, _sessions: &[SessionId]) {}
 
     /// Does what is due by time. It is called between chunks, and at the time that it returned
     /// last. `now` and the time of day `time` are the same time by two clocks. Returns the time at
@@ -76,7 +82,12 @@ impl Orders {
 ///
 /// # Errors
 /// The thread cannot be created.
-pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<Orders>) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(
+    name: &str,
+    mut sink: impl Sink,
+    mut inbox: Inbox,
+    orders: Arc<Orders>,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
         let mut cuts = orders.cuts();
         loop {
@@ -94,6 +105,10 @@ pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<O
                     let chunk = inbox.lend(chunk);
                     sink.behind(inbox.behind());
                     sink.consume(&chunk);
+                    // The numbers are free when nobody has this any more.
+                    if let Some(forget) = inbox.forgotten(&chunk) {
+                        sink.forget(&forget.sessions);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -107,7 +122,6 @@ pub(crate) fn spawn(name: &str, mut sink: impl Sink, inbox: Inbox, orders: Arc<O
 mod tests {
     use super::*;
     use crate::lane::{LanePlan, lanes};
-    use crate::route::SessionId;
     use std::time::Duration;
 
     /// Notes what it hears.

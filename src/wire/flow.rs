@@ -163,17 +163,17 @@ pub(crate) fn outer_source_port(frame: &[u8]) -> u16 {
     FIRST_SOURCE_PORT + u16::from(low & PORT_MASK)
 }
 
-/// Hashes the two hosts that an Ethernet frame goes between and the IP protocol, with one value for
-/// both directions and for all fragments; `None` for a frame that is not IP.
+/// Hashes the two hosts that a frame of these layers goes between and the IP protocol, with one
+/// value for both directions and for all fragments; `None` for a frame that is not IP.
 ///
 /// This hash balances conversations over several readers: one that looks at ports would part the
 /// fragments of a datagram from the rest of their conversation. An ICMP error belongs to the
 /// conversation it is about, whose packet it carries. A router that sends the error has another
 /// address than both hosts, and a reader that keeps flows counts it to that conversation.
 #[must_use]
-pub(crate) fn hosts_hash(frame: &[u8]) -> Option<u32> {
-    let ip = Layers::of(frame, LinkType::Ethernet).ip?;
-    let Flow { low, high, protocol } = Flow::in_icmp_error(frame, &ip).unwrap_or_else(|| Flow::of_packet(&ip));
+pub(crate) fn hosts_hash(frame: &[u8], layers: &Layers) -> Option<u32> {
+    let ip = layers.ip.as_ref()?;
+    let Flow { low, high, protocol } = Flow::in_icmp_error(frame, ip).unwrap_or_else(|| Flow::of_packet(ip));
     let host = |end: End| End { port: 0, ..end };
     Some(Flow::between(host(low), host(high), protocol).hash())
 }
@@ -182,6 +182,10 @@ pub(crate) fn hosts_hash(frame: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn hosts_hash(frame: &[u8]) -> Option<u32> {
+        super::hosts_hash(frame, &Layers::of(frame, LinkType::Ethernet))
+    }
 
     /// A conversation as test input; `frame` writes one direction of it.
     #[derive(Debug, Clone)]

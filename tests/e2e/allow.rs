@@ -93,10 +93,10 @@ fn the_allow_list_changes_live() {
         let arguments = format!("{way} --allow {} --workers 1 --flush 100ms", list.display());
         let sensor = Setup::new(&pair.sensor).with(&arguments).start();
         let change = |to: &str, says: &str| {
-            let seen = sensor.process.stderr.all().len();
+            let seen = sensor.lines();
             fs::write(&list, to).unwrap();
             sensor.process.signal(Signal::USR2);
-            sensor.process.stderr.find(says, seen, |line| message(line)?.contains(says).then_some(()));
+            sensor.says(seen, says);
             allowed(&sensor.process.stderr.all(), seen)
         };
         assert_eq!(allowed(&sensor.process.stderr.all(), 0), ["allowed VNIs: 1-2", "allowed sources: all"]);
@@ -157,6 +157,6 @@ fn a_file_that_cannot_be_used_keeps_the_sensor_from_starting() {
     // Without a file the signal does no harm.
     let sensor = Setup::new(&pair.sensor).start();
     sensor.process.signal(Signal::USR2);
-    sensor.process.stderr.find("its answer", 0, |line| message(line)?.contains("no file to read again").then_some(()));
+    sensor.says(0, "no file to read again");
     sensor.stop().assert_all_is_well();
 }

@@ -9,7 +9,7 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{eventually, run};
 use crate::replay::{self, replay_all};
-use crate::sensor::{Ended, Sensor, Setup, message};
+use crate::sensor::{Ended, Setup};
 use crate::tcpdump::Tcpdump;
 
 /// Frames a second.
@@ -29,12 +29,6 @@ fn ping() -> Vec<u8> {
 /// Runs a command of the shell on the sensor's host.
 fn sh(pair: &Pair, command: &str) {
     run(pair.sensor.command("sh").args(["-c", command]));
-}
-
-/// Waits for a line of the log, from this one on, with these words.
-#[track_caller]
-fn says(sensor: &Sensor, from: usize, words: &str) {
-    sensor.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
 }
 
 /// Packets that the interface counted as received.
@@ -73,10 +67,10 @@ fn the_filter_that_somebody_removes_is_there_again_at_once() {
             replay::start(&pair.sender, pair.target(Ip::V4), &[&file], &format!("--loop {} --rate {RATE}", RATE * 6));
         sensor.is_writing();
         for _ in 0..2 {
-            let from = sensor.process.stderr.all().len();
+            let from = sensor.lines();
             let removed = Instant::now();
             sh(&pair, "tc qdisc del dev mirror0 clsact");
-            says(&sensor, from, "somebody has changed the interface");
+            sensor.says(from, "somebody has changed the interface");
             assert!(removed.elapsed() < Duration::from_secs(1), "{way}: noticed after {:?}", removed.elapsed());
             thread::sleep(Duration::from_millis(1200));
         }
@@ -114,9 +108,9 @@ fn other_settings_are_kept_as_well() {
             "answers and forwards frames in it",
         ),
     ] {
-        let from = sensor.process.stderr.all().len();
+        let from = sensor.lines();
         sh(&pair, change);
-        says(&sensor, from, said);
+        sensor.says(from, said);
         let before = entered(&pair);
         eventually("all enter again", || {
             let now = entered(&pair);
@@ -159,23 +153,23 @@ fn without_privilege_no_frame_enters_until_root_has_mended_it() {
     let answers = Tcpdump::start(&pair.sender, "eth0", "icmp");
     let play = || replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 1000", frames.len());
     // From the start.
-    says(&sensor, 0, &format!("as root: {DEAF}"));
+    sensor.says(0, &format!("as root: {DEAF}"));
     play();
-    says(&sensor, 0, "frames are dropped: this host would hear them");
-    let from = sensor.process.stderr.all().len();
+    sensor.says(0, "frames are dropped: this host would hear them");
+    let from = sensor.lines();
     sh(&pair, DEAF);
-    says(&sensor, from, "frames enter");
+    sensor.says(from, "frames enter");
     play();
     eventually("these enter", || entered(&pair) == n);
     // And when it is taken away.
-    let from = sensor.process.stderr.all().len();
+    let from = sensor.lines();
     sh(&pair, "tc filter del dev mirror0 ingress");
-    says(&sensor, from, &format!("as root: {DEAF}"));
+    sensor.says(from, &format!("as root: {DEAF}"));
     play();
-    says(&sensor, from, "frames are dropped: this host would hear them");
-    let from = sensor.process.stderr.all().len();
+    sensor.says(from, "frames are dropped: this host would hear them");
+    let from = sensor.lines();
     sh(&pair, DEAF);
-    says(&sensor, from, "frames enter");
+    sensor.says(from, "frames enter");
     play();
     eventually("these enter", || entered(&pair) == 2 * n);
     assert_eq!(answers.frames(), Vec::<Vec<u8>>::new());

@@ -9,12 +9,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::need;
 use crate::netns::Namespace;
-use crate::sensor::{Sensor, Setup, message};
-
-#[track_caller]
-fn says(sensor: &Sensor, from: usize, words: &str) {
-    sensor.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
-}
+use crate::sensor::Setup;
 
 /// Returns a terminal: the end that a person sits at, and that of programs.
 pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
@@ -37,19 +32,19 @@ fn a_service_reads_its_list_again_and_goes_on() {
     fs::write(&list, "vni 7\n").unwrap();
     let sensor = Setup::new(&namespace).through("setsid").with(&format!("--allow {}", list.display())).start();
     for _ in 0..2 {
-        let from = sensor.process.stderr.all().len();
+        let from = sensor.lines();
         sensor.process.signal(Signal::HUP);
-        says(&sensor, from, "SIGHUP: ");
-        says(&sensor, from, "is read again");
+        sensor.says(from, "SIGHUP: ");
+        sensor.says(from, "is read again");
     }
     let ended = sensor.stop();
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     // Without a list there is nothing to do but to say so.
     let sensor = Setup::new(&namespace).through("setsid").start();
     for _ in 0..2 {
-        let from = sensor.process.stderr.all().len();
+        let from = sensor.lines();
         sensor.process.signal(Signal::HUP);
-        says(&sensor, from, "SIGHUP: there is no file to read again");
+        sensor.says(from, "SIGHUP: there is no file to read again");
     }
     assert_eq!(sensor.stop().code, Some(0));
 }

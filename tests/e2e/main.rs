@@ -20,6 +20,9 @@
 //! waits have a limit.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
+#[path = "../shared/host.rs"]
+mod host;
+
 mod captures;
 mod datagrams;
 mod frames;

@@ -1,14 +1,13 @@
 //! A test asks here for what it needs of the host.
 
 use std::env;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use aya::util::KernelVersion;
 
-use crate::netns;
+pub(crate) use crate::host::corpus;
+use crate::{host, netns};
 
 /// Says whether a test can run that needs namespaces and these programs. Says why not; with `CI`
 /// set it fails instead.
@@ -22,27 +21,15 @@ pub(crate) fn programs(names: &[&str]) -> bool {
     }
 }
 
-/// Returns the real captures, where they are.
-#[must_use]
-pub(crate) fn corpus() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
-    let path = env::var_os("VXTAP_CORPUS").map_or_else(beside, PathBuf::from);
-    if path.join("inner").is_dir() {
-        return Some(path);
-    }
-    skip(&format!("no corpus of captures at {}; VXTAP_CORPUS names another place", path.display()));
-    None
-}
-
 /// Says that a test cannot run here, for a reason that only trying shows; with `CI` set it fails
 /// instead.
 pub(crate) fn cannot(why: &str) {
-    skip(why);
+    host::skip(why);
 }
 
 /// Says that part of a test cannot run on this kernel, which is as its configuration is, in CI too.
 pub(crate) fn part_is_left_out(why: &str) {
-    say("left out in part", why);
+    host::say("left out in part", why);
 }
 
 /// Says whether this is Linux `major`.`minor` or later.
@@ -51,18 +38,8 @@ pub(crate) fn is_at_least(major: u8, minor: u8) -> bool {
 }
 
 fn skip(why: &str) -> bool {
-    assert!(env::var_os("CI").is_none(), "nothing may be skipped in CI: {why}");
-    say("skipped", why);
+    host::skip(why);
     false
-}
-
-/// Says why a test does not run, past the test harness, which shows the output of failed tests
-/// only.
-fn say(what: &str, why: &str) {
-    let thread = std::thread::current();
-    // In one piece, since other tests say so at the same time.
-    let line = format!("{what}: {}: {why}\n", thread.name().unwrap_or("a test"));
-    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 fn namespaces() -> Result<(), &'static str> {

@@ -12,7 +12,6 @@ use crate::mirror::persistent;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
-use crate::reload::reload;
 use crate::replay::replay_all;
 use crate::sensor::Setup;
 use crate::stream::Stream;
@@ -175,7 +174,7 @@ fn plans_change_under_load_and_the_ledger_closes() {
         eventually("frames come", || captures::files(&evidence).len() == 3);
         for n in 1..=30 {
             configure(n);
-            reload(&sensor, "SIGUSR2: reloaded ");
+            sensor.reload("SIGUSR2: reloaded ");
             // Reloads can be faster than frames reach the files. Each name has some at least once.
             if let Some(name) = ["", "b_vni1_", "c_vni1_", "a_vni1_"].get(n as usize) {
                 eventually(name, || directories(&evidence).iter().any(|directory| directory.starts_with(name)));

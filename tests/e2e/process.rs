@@ -86,6 +86,10 @@ impl Lines {
         self.0.0.lock().unwrap().lines.clone()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.0.lock().unwrap().lines.len()
+    }
+
     /// Waits for a line, from line number `from` on, that this finds something in. Fails when the
     /// process ends without.
     #[track_caller]

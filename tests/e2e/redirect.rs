@@ -18,7 +18,7 @@ use crate::need;
 use crate::netns::{Ip, Namespace, Pair, SENSOR};
 use crate::process::eventually;
 use crate::replay::{replay, replay_all};
-use crate::sensor::{Ended, Sensor, Setup, message};
+use crate::sensor::{Ended, Sensor, Setup};
 use crate::tcpdump::Tcpdump;
 
 /// A sensor that redirects.
@@ -295,12 +295,11 @@ fn what_is_not_allowed_does_not_enter_also_when_that_changes() {
         };
         let of_vni = |vni: usize| frames.iter().skip(vni - 1).step_by(4).cloned();
         send();
-        let seen = sensor.process.stderr.all().len();
+        let seen = sensor.lines();
         // All that was sent has been decided by now: the program runs on the sender's core.
         fs::write(&list, "vni 3\n").unwrap();
         sensor.process.signal(Signal::USR2);
-        let changed = |line: &str| message(line)?.contains("allowed VNIs: 3").then_some(());
-        sensor.process.stderr.find("the change", seen, changed);
+        sensor.says(seen, "allowed VNIs: 3");
         send();
         let first = (0..400).filter(|n| n % 4 < 2).map(|n| frames[n].clone());
         let wanted: Vec<_> = first.chain(of_vni(3)).chain(of_vni(3)).collect();
@@ -430,31 +429,27 @@ fn an_interface_that_goes_down_or_away_costs_its_own_frames_only() {
     let pair = Pair::new(1600);
     let play = || replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 2000", frames.len());
     let sensor = sensor(&pair, "");
-    let said = |what: &str, from: usize| {
-        sensor.process.stderr.find(what, from, |line| message(line)?.contains(what).then_some(()));
-    };
-    let lines = || sensor.process.stderr.all().len();
     play();
     // The first of these are on their way before the sensor has seen it.
     pair.sensor.ip("link set mirror0 down");
     play();
-    said("no more redirecting", 0);
+    sensor.says(0, "no more redirecting");
     play();
-    let from = lines();
+    let from = sensor.lines();
     pair.sensor.ip("link set mirror0 up");
-    said("redirecting into the interface again", from);
+    sensor.says(from, "redirecting into the interface again");
     play();
-    let from = lines();
+    let from = sensor.lines();
     pair.sensor.ip("link delete mirror0");
     play();
-    said("redirecting into the interface again", from);
+    sensor.says(from, "redirecting into the interface again");
     play();
     // What it is attached to goes away and comes back.
-    let from = lines();
+    let from = sensor.lines();
     pair.sensor.ip("link del eth0");
-    said("the interface is gone", from);
+    sensor.says(from, "the interface is gone");
     pair.plug_in(1600);
-    said("the interface is back", from);
+    sensor.says(from, "the interface is back");
     let redirects = || {
         let before = pair.sensor.udp_counters().delivered;
         play();

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
-use crate::captures;
+use crate::captures::{self, Record};
 use crate::disk::Loop;
 use crate::manifest::assert_verified;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{PATIENCE, eventually};
-use crate::sensor::{Ended, Sensor, Setup, message};
-use crate::stream::{Stream, number};
+use crate::sensor::{Ended, Sensor, Setup};
+use crate::stream::{Stream, frame};
 
 const VNIS: u32 = 4;
 const RATE: u32 = 20_000;
@@ -37,13 +38,17 @@ impl Dice {
     }
 }
 
+/// The bytes that outputs and sessions keep of a frame now and then. Each frame's number is among
+/// them.
+const SNAPLENS: [usize; 3] = [64, 100, 200];
+
 /// A configuration, of which one thing after the other changes.
 struct Config {
     file: PathBuf,
     directory: PathBuf,
     receive: &'static str,
     /// Lines of `[output.evidence]`, whose files never end for good.
-    evidence: BTreeMap<&'static str, String>,
+    evidence: BTreeMap<&'static str, &'static str>,
     /// Outputs that come and go, and the directory of each.
     others: BTreeMap<String, PathBuf>,
     /// All directories that an output ever had.
@@ -60,20 +65,20 @@ struct Config {
 
 impl Config {
     fn new(directory: &Path, receive: &'static str) -> Config {
-        let config = Config {
+        Config {
             file: directory.join("vxtap.toml"),
             directory: directory.to_path_buf(),
             receive,
-            evidence: BTreeMap::new(),
+            // An expression that takes all has a program in the kernel keep all of each frame, so
+            // that another expression can come while the sensor runs.
+            evidence: [("filter", "\"udp\"")].into(),
             others: BTreeMap::new(),
             directories: BTreeMap::new(),
             more: String::new(),
             fourth: true,
             name: "",
             plan: "",
-        };
-        config.write();
-        config
+        }
     }
 
     fn evidence(&self) -> PathBuf {
@@ -99,17 +104,23 @@ impl Config {
         fs::write(&self.file, self.text()).unwrap();
     }
 
+    /// Adds an output that writes there.
+    fn add(&mut self, name: &str, directory: PathBuf) {
+        self.directories.entry(name.to_owned()).or_default().push(directory.clone());
+        self.others.insert(name.to_owned(), directory);
+    }
+
     /// Changes one thing. No value is that by default.
     fn change(&mut self, dice: &mut Dice) {
-        let other = |now: &'static str, all: [&'static str; 3], dice: &mut Dice| {
+        let other = |now: &'static str, all: &[&'static str], dice: &mut Dice| {
             let place = all.iter().position(|one| *one == now).unwrap();
-            all[(place + 1 + dice.below(2) as usize) % 3]
+            all[(place + 1 + dice.below(all.len() as u64 - 1) as usize) % all.len()]
         };
-        match dice.below(8) {
-            6 => self.name = other(self.name, ["", "name = \"web-1\"", "name = \"web-2\""], dice),
-            7 => self.plan = other(self.plan, ["", "drop = true", "outputs = [\"evidence\"]"], dice),
+        // What a program that redirects cannot tell is refused: the last kind of change.
+        let kinds = if self.more.contains("redirect") { 7 } else { 9 };
+        match dice.below(kinds) {
             0 => self.fourth = !self.fourth,
-            1 => {
+            1 | 2 => {
                 let (key, values): (_, &[&str]) = [
                     ("format", &["\"pcapng\""] as &[&str]),
                     ("compress", &["\"lz4\"", "\"zstd:1\""]),
@@ -117,130 +128,181 @@ impl Config {
                     ("rotate_frames", &["5000", "12000"]),
                     ("keep_files", &["100000", "200000"]),
                     ("sync", &["\"publish\""]),
-                ][dice.below(6) as usize];
-                let value = values[dice.below(values.len() as u64) as usize].to_owned();
-                if self.evidence.remove(key).as_ref() != Some(&value) {
+                    ("snaplen", &["64", "200"]),
+                    // The lowest bits of a frame's number say which VNI it has: all but the fourth.
+                    ("filter", &["\"udp\"", "\"udp[11] & 3 != 3\""]),
+                ][dice.below(8) as usize];
+                let value = values[dice.below(values.len() as u64) as usize];
+                if self.evidence.remove(key) != Some(value) {
                     self.evidence.insert(key, value);
                 }
             }
-            _ => {
+            3 => self.name = other(self.name, &["", "name = \"web-1\"", "name = \"web-2\""], dice),
+            4..7 => {
                 let name = format!("other{}", dice.below(4));
                 if self.others.remove(&name).is_none() {
-                    let all = self.directories.entry(name.clone()).or_default();
-                    let directory = self.directory.join(format!("{name}-{}", all.len()));
-                    all.push(directory.clone());
-                    self.others.insert(name, directory);
+                    let number = self.directories.get(&name).map_or(0, Vec::len);
+                    self.add(&name, self.directory.join(format!("{name}-{number}")));
                 }
             }
-        }
-        self.write();
-    }
-}
-
-/// Reloads, and waits until the log says what has become of it.
-#[track_caller]
-pub(crate) fn reload(sensor: &Sensor, says: &str) {
-    let from = sensor.process.stderr.all().len();
-    sensor.process.signal(Signal::USR2);
-    let line = sensor
-        .process
-        .stderr
-        .find("SIGUSR2: ", from, |line| message(line).filter(|message| message.starts_with("SIGUSR2: ")));
-    assert!(line.contains(says), "{says}: {line}");
-}
-
-/// Returns the numbers of the frames that a directory has of a session, whatever it was called. In
-/// each file they are in their order.
-fn numbers(directory: &Path, pair: &Pair, vni: u32) -> Vec<u32> {
-    let plain = captures::session_directory(directory, pair.source(Ip::V4), vni);
-    let ending = plain.file_name().unwrap().to_str().unwrap();
-    let mut all = Vec::new();
-    for path in captures::files(directory) {
-        if path.parent().unwrap().file_name().unwrap().to_str().unwrap().ends_with(ending) {
-            let numbers: Vec<u32> = captures::read(&path).iter().map(|record| number(&record.frame)).collect();
-            assert!(numbers.is_sorted(), "{}", path.display());
-            all.extend(numbers);
-        }
-    }
-    all.sort_unstable();
-    all
-}
-
-#[track_caller]
-fn assert_gapless(what: &str, numbers: &[u32]) {
-    let gap = numbers.windows(2).find(|pair| pair[0] + VNIS != pair[1]);
-    assert_eq!(gap, None, "{what}: {} frames", numbers.len());
-}
-
-/// Fails unless all that was sent is where the configuration of its time had it.
-#[track_caller]
-fn assert_all_is_there(ended: &Ended, config: &Config, pair: &Pair, sent: u32) {
-    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
-    let ledger = &ended.ledger;
-    assert_eq!(ledger.get("/kernel_dropped"), 0, "{:#}", ledger.0);
-    pair.assert_arrived(ledger.received(), u64::from(sent));
-    ledger.assert_output_closes("evidence");
-    for vni in 1..=VNIS {
-        let numbers = numbers(&config.evidence(), pair, vni);
-        let session = ledger.sessions().into_iter().find(|(_, of, _)| *of == vni).unwrap();
-        assert_eq!(numbers.len() as u64, session.2, "VNI {vni}");
-        if vni < VNIS {
-            assert_eq!(numbers[0], vni - 1);
-            assert_gapless(&format!("evidence, VNI {vni}"), &numbers);
-        } else {
-            assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "none twice");
-        }
-    }
-    assert_verified(&config.evidence());
-    for (name, directories) in &config.directories {
-        ledger.assert_part_closes(name);
-        let mut frames = 0;
-        for directory in directories {
-            let all: Vec<_> = (1..=VNIS).map(|vni| numbers(directory, pair, vni)).collect();
-            for numbers in &all[..3] {
-                assert_gapless(&directory.display().to_string(), numbers);
+            _ => {
+                let all = ["", "drop = true", "outputs = [\"evidence\"]", "snaplen = 100", "filter = \"len < 400\""];
+                self.plan = other(self.plan, &all, dice);
             }
-            frames += all.iter().map(|numbers| numbers.len() as u64).sum::<u64>();
-            assert_verified(directory);
         }
-        assert_eq!(frames, ledger.get(&format!("/outputs/{name}/written")), "{name}");
     }
 }
 
-fn reloads(receive: &'static str, rounds: u32) {
-    let directory = tempfile::tempdir().unwrap();
-    let pair = Pair::new(1600);
-    let mut config = Config::new(directory.path(), receive);
-    let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
-    let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
-    eventually("frames come", || captures::files(&config.evidence()).len() == 4);
-    let mut dice = Dice(1);
-    for _ in 0..rounds {
-        config.change(&mut dice);
-        reload(&sensor, "SIGUSR2: reloaded ");
-    }
-    drop_and_end(stream, sensor, &config, &pair);
-}
-
-/// Ends the stream and the sensor, and looks what there is.
+/// Returns the number of a frame. Fails unless it is that frame, to its last byte or to a snap
+/// length.
 #[track_caller]
-fn drop_and_end(stream: Stream, sensor: Sensor, config: &Config, pair: &Pair) {
-    let sent = stream.end();
-    let ended = sensor.stop();
-    assert_all_is_there(&ended, config, pair, sent);
+fn number(Record { frame: got, orig_len, .. }: &Record) -> u32 {
+    let number = u32::from_be_bytes(got[42..46].try_into().unwrap());
+    let whole = frame(number);
+    assert_eq!((got.as_slice(), *orig_len as usize), (&whole[..got.len()], whole.len()), "frame {number}");
+    assert!(got.len() == whole.len() || SNAPLENS.contains(&got.len()), "{} bytes of frame {number}", got.len());
+    number
+}
+
+/// What a directory has of a session, whatever that was called.
+struct Held {
+    /// The numbers of the frames.
+    numbers: Vec<u32>,
+    /// How many of them are cut.
+    cut: usize,
+}
+
+impl Held {
+    /// Reads the files. In each frames are in their order.
+    fn new(directory: &Path, pair: &Pair, vni: u32) -> Held {
+        let plain = captures::session_directory(directory, pair.source(Ip::V4), vni);
+        let ending = plain.file_name().unwrap().to_str().unwrap();
+        let mut held = Held { numbers: Vec::new(), cut: 0 };
+        for path in captures::files(directory) {
+            if path.parent().unwrap().file_name().unwrap().to_str().unwrap().ends_with(ending) {
+                let records = captures::read(&path);
+                let numbers: Vec<u32> = records.iter().map(number).collect();
+                assert!(numbers.is_sorted(), "{}", path.display());
+                held.numbers.extend(numbers);
+                held.cut += records.iter().filter(|record| record.frame.len() < record.orig_len as usize).count();
+            }
+        }
+        held.numbers.sort_unstable();
+        held
+    }
+
+    #[track_caller]
+    fn assert_gapless(&self, what: &str) {
+        let gap = self.numbers.windows(2).find(|pair| pair[0] + VNIS != pair[1]);
+        assert_eq!(gap, None, "{what}: {} frames", self.numbers.len());
+    }
+}
+
+/// A sensor that is configured by a file, and a stream that it receives.
+struct Run {
+    config: Config,
+    sensor: Sensor,
+    stream: Stream,
+    pair: Pair,
+    _directory: TempDir,
+}
+
+impl Run {
+    /// Starts both, the sensor as `configure` leaves the file. All sessions have begun then.
+    #[track_caller]
+    fn start(receive: &'static str, configure: impl FnOnce(&mut Config)) -> Run {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = Pair::new(1600);
+        let mut config = Config::new(directory.path(), receive);
+        configure(&mut config);
+        config.write();
+        let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
+        let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
+        eventually("frames come", || captures::files(&config.evidence()).len() == VNIS as usize);
+        Run { config, sensor, stream, pair, _directory: directory }
+    }
+
+    /// Has the sensor read the file as it is to be now. Then the log says this.
+    #[track_caller]
+    fn reload(&self, becomes: &str) {
+        self.config.write();
+        self.sensor.reload(becomes);
+    }
+
+    /// Changes so many things, one after the other.
+    #[track_caller]
+    fn change(&mut self, times: u32) {
+        let mut dice = Dice(1);
+        for _ in 0..times {
+            self.config.change(&mut dice);
+            self.reload("SIGUSR2: reloaded ");
+        }
+    }
+
+    /// Ends the stream and the sensor. Fails unless all that was sent is where the configuration of
+    /// its time had it.
+    #[track_caller]
+    fn end(self) -> Ended {
+        let Run { config, sensor, stream, pair, _directory } = self;
+        let sent = stream.end();
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+        let ledger = &ended.ledger;
+        assert_eq!(ledger.get("/kernel_dropped"), 0, "{:#}", ledger.0);
+        pair.assert_arrived(ledger.received(), u64::from(sent));
+        ledger.assert_output_closes("evidence");
+        let mut cut = 0;
+        for vni in 1..=VNIS {
+            let held = Held::new(&config.evidence(), &pair, vni);
+            let session = ledger.sessions().into_iter().find(|(_, of, _)| *of == vni).unwrap();
+            // Expressions keep frames of the last one alone out.
+            let expression = ledger.counted("/outputs/evidence/filtered_by/expression");
+            let filtered = if vni < VNIS { 0 } else { expression };
+            assert_eq!(held.numbers.len() as u64 + filtered, session.2, "VNI {vni}");
+            if vni < VNIS {
+                assert_eq!(held.numbers[0], vni - 1);
+                held.assert_gapless(&format!("evidence, VNI {vni}"));
+            } else {
+                assert!(held.numbers.windows(2).all(|pair| pair[0] < pair[1]), "none twice");
+            }
+            cut += held.cut;
+        }
+        assert_eq!(cut as u64, ledger.get("/outputs/evidence/snapped"), "cut");
+        assert_verified(&config.evidence());
+        for (name, directories) in &config.directories {
+            ledger.assert_part_closes(name);
+            let (mut frames, mut cut) = (0, 0);
+            for directory in directories {
+                for vni in 1..=VNIS {
+                    let held = Held::new(directory, &pair, vni);
+                    if vni < VNIS {
+                        held.assert_gapless(&directory.display().to_string());
+                    }
+                    frames += held.numbers.len() as u64;
+                    cut += held.cut as u64;
+                }
+                assert_verified(directory);
+            }
+            let counted = ["written", "snapped"].map(|what| ledger.get(&format!("/outputs/{name}/{what}")));
+            assert_eq!([frames, cut], counted, "{name}");
+        }
+        ended
+    }
 }
 
 #[test]
 fn two_hundred_reloads_lose_nothing() {
-    if need::programs(&[]) {
-        reloads(WAYS[0], 200);
+    if !need::programs(&[]) {
+        return;
     }
-}
-
-#[test]
-fn reloads_lose_nothing_behind_the_program() {
-    if need::programs(&[]) {
-        WAYS[1..].iter().for_each(|way| reloads(way, 30));
+    for way in WAYS {
+        let mut run = Run::start(way, |_| ());
+        run.change(200);
+        let ended = run.end();
+        // Of what changed, this leaves a trace in the ledger.
+        let of = |what: &str| ended.ledger.counted(&format!("/outputs/evidence/{what}"));
+        let kept_out = ["session", "expression"].map(|reason| of(&format!("filtered_by/{reason}")));
+        assert!(of("snapped") > 0 && kept_out.iter().all(|frames| *frames > 0), "{way}: {:#}", ended.ledger.0);
     }
 }
 
@@ -249,17 +311,13 @@ fn a_bad_file_changes_nothing_and_the_log_says_why() {
     if !need::programs(&[]) {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let pair = Pair::new(1600);
-    let mut config = Config::new(directory.path(), WAYS[0]);
-    let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
-    let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
+    let mut run = Run::start(WAYS[0], |_| ());
+    let at = run.config.directory.clone();
     let other = |name: &str, directory: &str| {
-        format!("[output.{name}]\nkind = \"pcap\"\ndirectory = {:?}\n", config.directory.join(directory))
+        format!("[output.{name}]\nkind = \"pcap\"\ndirectory = {:?}\n", at.join(directory))
     };
     let good = other("good", "good");
-    let file = directory.path().join("file");
-    fs::write(&file, "").unwrap();
+    fs::write(at.join("file"), "").unwrap();
     let cases = [
         ("[output.x]\nkind = \"pcap\"\nrotate_siz = 5\n".to_owned(), "rotate_siz"),
         ("[[[".to_owned(), "nothing has changed"),
@@ -271,28 +329,23 @@ fn a_bad_file_changes_nothing_and_the_log_says_why() {
     ];
     for round in 0..50 {
         let (more, says) = &cases[round % cases.len()];
-        config.more.clone_from(more);
-        config.write();
-        reload(&sensor, says);
+        run.config.more.clone_from(more);
+        run.reload(says);
     }
-    let started = config.receive;
+    let started = run.config.receive;
     for (receive, says) in [
         ("source = \"udp\"\nbuffer = \"1MiB\"", "receive.buffer needs a restart"),
         ("source = \"udp\"\nlisten = 4790", "receive.listen needs a restart"),
         ("source = \"auto\"\nreserved_bits = \"reject\"", "receive.source, receive.reserved_bits need a restart"),
     ] {
-        (config.receive, config.more) = (receive, String::new());
-        config.write();
-        reload(&sensor, says);
+        (run.config.receive, run.config.more) = (receive, String::new());
+        run.reload(says);
     }
-    config.receive = started;
-    config.write();
-    reload(&sensor, "nothing has changed");
-    let sent = stream.end();
-    let ended = sensor.stop();
+    run.config.receive = started;
+    run.reload("nothing has changed");
+    let ended = run.end();
     assert_eq!(ended.ledger.0.get("partly"), None, "{:#}", ended.ledger.0);
     assert_eq!(ended.ledger.0["outputs"].as_object().unwrap().len(), 1);
-    assert_all_is_there(&ended, &config, &pair, sent);
 }
 
 #[test]
@@ -300,24 +353,18 @@ fn sighup_reloads_where_standard_input_is_no_terminal() {
     if !need::programs(&[]) {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let pair = Pair::new(1600);
-    let mut config = Config::new(directory.path(), WAYS[0]);
-    let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
-    config.more = "[output.mirror]\nkind = \"tap\"\ninterface = \"mirror0\"\n".into();
-    config.write();
-    sensor.process.signal(Signal::HUP);
-    let says = |words: &str| {
-        sensor.process.stderr.find(words, 0, |line| message(line)?.contains(words).then_some(()));
-    };
-    says("SIGHUP: reloaded ");
-    assert!(pair.sensor.has_link("mirror0"));
-    config.more.clear();
-    config.write();
-    sensor.process.signal(Signal::HUP);
-    says("output mirror removed");
-    eventually("the interface is gone", || !pair.sensor.has_link("mirror0"));
-    assert_eq!(sensor.stop().code, Some(0));
+    let mut run = Run::start(WAYS[0], |_| ());
+    run.config.more = "[output.mirror]\nkind = \"tap\"\ninterface = \"mirror0\"\n".into();
+    run.config.write();
+    run.sensor.process.signal(Signal::HUP);
+    run.sensor.says(0, "SIGHUP: reloaded ");
+    assert!(run.pair.sensor.has_link("mirror0"));
+    run.config.more.clear();
+    run.config.write();
+    run.sensor.process.signal(Signal::HUP);
+    run.sensor.says(0, "output mirror removed");
+    eventually("the interface is gone", || !run.pair.sensor.has_link("mirror0"));
+    run.end();
 }
 
 #[test]
@@ -326,33 +373,24 @@ fn a_reload_does_not_wait_for_a_disk_that_stalls() {
         return;
     }
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
-    let directory = tempfile::tempdir().unwrap();
-    let pair = Pair::new(1600);
-    let mut config = Config::new(directory.path(), WAYS[0]);
     let slow = disk.path().join("slow");
-    config.others.insert("slow".into(), slow.clone());
-    config.directories.insert("slow".into(), vec![slow.clone()]);
-    config.write();
-    let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
-    let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
+    let mut run = Run::start(WAYS[0], |config| config.add("slow", slow.clone()));
     eventually("frames come", || captures::files(&slow).len() == 4);
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
     // The output that waits for its disk is changed, and taken away, and another one comes.
     let begun = Instant::now();
-    config.evidence.insert("rotate_frames", "3000".into());
-    config.others.remove("slow");
-    let other = config.directory.join("other");
-    config.others.insert("other".into(), other.clone());
-    config.directories.insert("other".into(), vec![other.clone()]);
-    config.write();
-    reload(&sensor, "SIGUSR2: reloaded ");
+    run.config.evidence.insert("rotate_frames", "3000");
+    run.config.others.remove("slow");
+    let other = run.config.directory.join("other");
+    run.config.add("other", other.clone());
+    run.reload("SIGUSR2: reloaded ");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?} of {PATIENCE:?}", begun.elapsed());
-    let before = stream.sent();
+    let before = run.stream.sent();
     eventually("the new output is written to", || captures::files(&other).len() >= 4);
-    eventually("frames go on", || stream.sent() > before + 2 * RATE);
+    eventually("frames go on", || run.stream.sent() > before + 2 * RATE);
     drop(frozen);
-    sensor.process.stderr.find("has finished", 0, |line| message(line)?.contains("has finished").then_some(()));
-    drop_and_end(stream, sensor, &config, &pair);
+    run.sensor.says(0, "has finished");
+    run.end();
 }
 
 #[test]
@@ -361,63 +399,39 @@ fn signals_are_heard_while_an_output_waits_for_its_disk() {
         return;
     }
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
-    let directory = tempfile::tempdir().unwrap();
-    let pair = Pair::new(1600);
-    let mut config = Config::new(directory.path(), WAYS[0]);
-    let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
-    let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
-    eventually("frames come", || captures::files(&config.evidence()).len() == 4);
+    let mut run = Run::start(WAYS[0], |_| ());
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
-    let slow = disk.path().join("slow");
-    config.others.insert("slow".into(), slow.clone());
-    config.directories.insert("slow".into(), vec![slow]);
-    config.write();
-    reload(&sensor, "are still being opened; nothing changes until then");
-    let from = sensor.process.stderr.all().len();
-    let says = |words: &str| {
-        sensor.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
-    };
-    sensor.process.signal(Signal::USR1);
-    says("SIGUSR1: completing");
+    run.config.add("slow", disk.path().join("slow"));
+    run.reload("are still being opened; nothing changes until then");
+    let from = run.sensor.lines();
+    run.sensor.process.signal(Signal::USR1);
+    run.sensor.says(from, "SIGUSR1: completing");
     // What is read meanwhile waits.
-    config.fourth = false;
-    config.write();
-    sensor.process.signal(Signal::USR2);
-    says("are still being opened");
+    run.config.fourth = false;
+    run.config.write();
+    run.sensor.process.signal(Signal::USR2);
+    run.sensor.says(from, "are still being opened");
     drop(frozen);
-    says("output slow added");
-    says("sessions that are let in");
-    drop_and_end(stream, sensor, &config, &pair);
+    run.sensor.says(from, "output slow added");
+    run.sensor.says(from, "sessions that are let in");
+    run.end();
 }
 
 #[test]
 fn outputs_come_and_go_beside_redirection() {
-    if !need::programs(&["tcpdump"]) {
+    if !need::programs(&[]) {
         return;
     }
-    const REDIRECT: &str = "source = \"bpf\"\ninterface = \"eth0\"";
-    let directory = tempfile::tempdir().unwrap();
-    let pair = Pair::new(1600);
-    let mut config = Config::new(directory.path(), REDIRECT);
     let tap = "[output.mirror]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"redirect\"\n";
-    config.more = tap.into();
-    config.write();
-    let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
-    let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
-    eventually("frames come", || captures::files(&config.evidence()).len() == 4);
-    let mut dice = Dice(7);
-    for _ in 0..30 {
-        config.change(&mut dice);
-        reload(&sensor, "SIGUSR2: reloaded ");
-    }
-    config.more.clear();
-    config.write();
-    reload(&sensor, "output.mirror.mode needs a restart");
-    let sent = stream.end();
-    let ended = sensor.stop();
+    let receive = "source = \"bpf\"\ninterface = \"eth0\"";
+    let mut run = Run::start(receive, |config| config.more = tap.into());
+    run.change(200);
+    run.config.more.clear();
+    run.reload("output.mirror.mode needs a restart");
+    let ended = run.end();
     ended.ledger.assert_output_closes("mirror");
     assert!(ended.ledger.get("/fast_path/redirected") > 0);
-    assert_all_is_there(&ended, &config, &pair, sent);
+    assert!(ended.ledger.get("/outputs/evidence/snapped") > 0, "{:#}", ended.ledger.0);
 }
 
 #[test]
@@ -433,7 +447,7 @@ fn what_is_not_allowed_any_more_is_not_redirected() {
     fs::write(&file, text).unwrap();
     let sensor = Setup::new(&pair.sensor).configured(&file).start();
     fs::write(&file, format!("{text}[sessions]\nvni = [1]\n")).unwrap();
-    reload(&sensor, "sessions that are let in");
+    sensor.reload("sessions that are let in");
     let stream = Stream::start(&pair.sender, pair.target(Ip::V4), VNIS, RATE);
     eventually("frames come", || stream.sent() > RATE);
     let sent = u64::from(stream.end());

@@ -14,7 +14,7 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
 use crate::replay::{self, replay_all};
-use crate::sensor::{Setup, message};
+use crate::sensor::Setup;
 
 #[test]
 fn by_size() {
@@ -126,10 +126,10 @@ fn when_asked_to_under_full_load() {
     sensor.is_writing();
     for n in 0..SIGNALS {
         eventually("all sessions have files that are written to", || parts(&sensor.captures).len() == VNIS);
-        let (before, seen) = (parts(&sensor.captures), sensor.process.stderr.all().len());
+        let (before, seen) = (parts(&sensor.captures), sensor.lines());
         sensor.process.signal(Signal::USR1);
         // A cut at its time has the same effect, and two signals that nobody has seen yet are one.
-        sensor.process.stderr.find("the signal", seen, |line| message(line)?.contains("SIGUSR1").then_some(()));
+        sensor.says(seen, "SIGUSR1");
         let what = format!("signal {n} has them published: {before:?}");
         eventually(&what, || parts(&sensor.captures).is_disjoint(&before));
         let named = |part: &PathBuf| part.with_extension("").exists();

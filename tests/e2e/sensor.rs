@@ -185,6 +185,28 @@ impl Sensor {
         eventually("the sensor writes", || captures::files(&self.captures).iter().any(has_frames));
     }
 
+    /// Returns how many lines it has logged. What it says from now on begins there.
+    pub(crate) fn lines(&self) -> usize {
+        self.process.stderr.count()
+    }
+
+    /// Waits for a line of the log, from line number `from` on, with these words in its message.
+    #[track_caller]
+    pub(crate) fn says(&self, from: usize, words: &str) {
+        self.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
+    }
+
+    /// Has it read its configuration again, and waits until the log says what has become of that,
+    /// which must be this.
+    #[track_caller]
+    pub(crate) fn reload(&self, becomes: &str) {
+        let from = self.lines();
+        self.process.signal(Signal::USR2);
+        let answer = |line: &str| message(line).filter(|message| message.starts_with("SIGUSR2: "));
+        let said = self.process.stderr.find("SIGUSR2: ", from, answer);
+        assert!(said.contains(becomes), "{becomes}: {said}");
+    }
+
     /// Runs this while none of its threads does: what is found in two places then is of the same
     /// moment.
     #[track_caller]

@@ -14,15 +14,10 @@ use tempfile::TempDir;
 
 use crate::need;
 use crate::netns::Namespace;
-use crate::sensor::{Sensor, Setup, message};
+use crate::sensor::{Setup, message};
 
 /// The longest that the end may take.
 const SOON: Duration = Duration::from_secs(2);
-
-#[track_caller]
-fn says(sensor: &Sensor, from: usize, words: &str) {
-    sensor.process.stderr.find(words, from, |line| message(line)?.contains(words).then_some(()));
-}
 
 /// Puts something of this kind in place of the file. Returns what the sensor says of it.
 fn put(path: &Path, kind: &str) -> &'static str {
@@ -81,13 +76,13 @@ fn a_list_that_becomes_none_changes_nothing_and_holds_up_nothing() {
         // As programs that manage configurations have it.
         std::os::unix::fs::symlink(&file, &list).unwrap();
         let sensor = Setup::new(&namespace).with(&format!("--allow {}", list.display())).start();
-        let from = sensor.process.stderr.all().len();
+        let from = sensor.lines();
         sensor.process.signal(Signal::USR2);
-        says(&sensor, from, "is read again");
+        sensor.says(from, "is read again");
         let words = put(&list, kind);
-        let from = sensor.process.stderr.all().len();
+        let from = sensor.lines();
         sensor.process.signal(Signal::USR2);
-        says(&sensor, from, words);
+        sensor.says(from, words);
         let memory = fs::read_to_string(format!("/proc/{}/status", sensor.process.pid().as_raw_nonzero())).unwrap();
         let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
@@ -161,7 +156,7 @@ fn a_file_system_that_does_not_answer_is_not_waited_for_by_the_end() {
             sensor.process.signal(Signal::USR2);
             std::thread::sleep(Duration::from_millis(5));
         }
-        says(&sensor, 0, "is still being read");
+        sensor.says(0, "is still being read");
         assert_eq!(threads(), before, "reads do not pile up");
         let asked = Instant::now();
         let ended = if duration.is_empty() { sensor.stop() } else { sensor.ended() };

@@ -5,7 +5,7 @@
 //! consumer is done with it, be it a success or a failure. A command that failed is counted and not
 //! run again, or a capture that no command can read would be tried for good. What was skipped,
 //! waited, ran, or could not be started when the process ended is taken up by the next start that
-//! has this consumer.
+//! has this consumer, or by the reload that brings it.
 //!
 //! Captures of runs without a consumer are not owed to it. So the first run with `--on-publish` in
 //! an old directory runs no command for what is there.
@@ -135,15 +135,31 @@ impl Deliveries {
     pub(super) fn start(on_publish: Option<&str>, books: &Books) -> Result<Self, DeliveryError> {
         let (reports, done) = unbounded();
         let mut deliveries = Self { all: Vec::new(), idle: true, reports, done };
-        deliveries.replan(on_publish, books)?;
+        deliveries.run(on_publish, books)?;
         Ok(deliveries)
     }
 
-    /// Has the command of another plan run from now on, or none. What is owed already stays so.
+    /// Has the command of another plan run from now on, or none. What is owed already stays so, and
+    /// a command that comes hears of what it is owed from earlier runs.
     ///
     /// # Errors
     /// As [`Deliveries::start`].
     pub(super) fn replan(&mut self, on_publish: Option<&str>, books: &Books) -> Result<(), DeliveryError> {
+        let was_none = self.all.is_empty();
+        self.run(on_publish, books)?;
+        if was_none && self.all.iter().any(|delivery| !delivery.progress.owed().is_empty()) {
+            match books.manifest.contents() {
+                Ok(contents) => self.take_over(&contents, books),
+                Err(error) => tracing::error!(
+                    %error,
+                    "cannot read the manifest: captures of earlier runs that a consumer was not done with wait for the next start"
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, on_publish: Option<&str>, books: &Books) -> Result<(), DeliveryError> {
         match (on_publish, self.all.first()) {
             (Some(command), Some(delivery)) => delivery.consumer.change(command),
             (Some(command), None) => {

@@ -56,16 +56,6 @@ impl Room {
         (self.plan, self.next) = (plan, Instant::now());
     }
 
-    /// Returns the directory.
-    pub(in crate::archive) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Returns the storage that has the directory.
-    pub(in crate::archive) fn storage(&self) -> &dyn Storage {
-        &*self.storage
-    }
-
     /// Looks whether frames may be written, if it is time to look.
     ///
     /// # Errors

@@ -172,6 +172,30 @@ fn what_a_sensor_does_not_wait_for_is_delivered_by_the_next() {
 }
 
 #[test]
+fn a_command_that_a_reload_brings_hears_of_what_it_is_owed() {
+    let place = Place::new();
+    let command = place.command("*");
+    let mut first = sensor(&place.captures(), |plan| plan.on_publish = command);
+    (1..=6).for_each(|number| first.publish(number));
+    first.archive.finish();
+    let crashed = place.crash();
+    place.open_gate();
+    let mut next = sensor(&crashed.captures(), |_| ());
+    next.publish(7);
+    next.published(1);
+    let third = Names::new(&crashed.captures().join(SESSION), SESSION, Timestamp::from_ns(0), 3, "pcap").published;
+    fs::remove_file(third).unwrap();
+    let plan = ArchivePlan { on_publish: crashed.command("nothing"), ..ArchivePlan::default() };
+    let labels = Labels { format: "pcap".into(), compression: None };
+    next.archive.replan(plan, labels);
+    eventually(|| crashed.told() == once([1, 2, 4, 5, 6]) && next.count(|end| &end.hooks_skipped) == 1);
+    next.publish(8);
+    next.archive.finish();
+    assert_eq!(crashed.told(), once([1, 2, 4, 5, 6, 8]), "the seventh came without a command");
+    assert!(!crashed.progress().exists());
+}
+
+#[test]
 fn a_command_that_failed_is_not_run_again() {
     let place = Place::new();
     let mut first = sensor(&place.captures(), |plan| plan.on_publish = Some("exit 1;".into()));

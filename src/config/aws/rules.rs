@@ -52,7 +52,7 @@ fn one(rule: &FilterRule, direction: RuleDirection) -> Result<RuleEntry, String>
 fn network(text: Option<&str>) -> Result<Option<Network>, String> {
     let Some(text) = text else { return Ok(None) };
     let network: IpNet = text.parse().map_err(|_| format!("has the block {text:?}"))?;
-    Ok(Some(Network(network.trunc())))
+    Ok(Some(network.trunc().into()))
 }
 
 fn ports(range: Option<document::PortRange>) -> Result<Option<PortRange>, String> {

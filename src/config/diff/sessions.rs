@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::plan::policy::reads_all;
 use super::super::plan::{RunPlan, kept};
 use crate::route::policy::{Entry, OutputSet, Policy, SessionPlan};
 use crate::source::Way;
@@ -54,17 +55,6 @@ pub(super) fn beyond_program(now: &RunPlan, wanted: &Policy) -> Vec<String> {
     }
     let asks = |(name, entry): (String, &Entry)| Some(format!("{} of [[session]] {name}", reads_all(&entry.plan)?));
     named_entries(wanted).filter_map(asks).collect()
-}
-
-/// Returns the key by which what becomes of a frame can depend on any of its bytes.
-fn reads_all(plan: &SessionPlan) -> Option<&'static str> {
-    let keys = [
-        ("filter", plan.expression.is_some()),
-        ("rules", plan.rules.is_some()),
-        ("dedup", plan.dedup.is_some()),
-        ("tls", plan.cutoff.is_some_and(|cutoff| cutoff.tls.is_some())),
-    ];
-    keys.into_iter().find_map(|(key, is_asked)| is_asked.then_some(key))
 }
 
 /// Returns the name of an entry, which is the `number`th from 1.

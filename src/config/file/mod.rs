@@ -24,6 +24,7 @@ mod value;
 mod words;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,7 @@ use self::value::Wrong;
 pub use self::writer::{WriteError, write};
 pub(crate) use self::writer::{changed, write_sessions};
 use super::error::PlanError;
+use super::key;
 use super::plan::RunPlan;
 use super::settings::Settings;
 use crate::host::HostFacts;
@@ -75,8 +77,8 @@ pub struct Config {
     pub settings: Settings,
     texts: Vec<Text>,
     faults: Vec<Fault>,
-    /// The values that could not be taken, by path.
-    failed: std::collections::BTreeSet<String>,
+    /// The values and outputs that could not be taken, by path.
+    failed: BTreeSet<String>,
 }
 
 impl Config {
@@ -155,12 +157,19 @@ impl Config {
             Ok(_) => Vec::new(),
             Err(errors) => errors,
         };
-        let may_pass = self.faults.is_empty() && errors.iter().all(|e| matches!(e, PlanError::NoInterface { .. }));
+        let may_pass = self.faults.is_empty() && errors.iter().all(PlanError::may_pass);
         // What follows from a value that could not be taken is no fault of its own.
-        let follows = |error: &&PlanError| !error.about().iter().any(|(said, _)| self.failed.contains(said.path()));
-        self.faults.extend(errors.iter().filter(follows).map(planned::fault));
+        let is_own = |error: &&PlanError| !follows(error, &self.failed);
+        self.faults.extend(errors.iter().filter(is_own).map(planned::fault));
         Err(ConfigError::Faults { faults: Faults::new(self.texts, self.faults), may_pass })
     }
+}
+
+/// Says whether an error follows from one of the values and outputs that could not be taken.
+fn follows(error: &PlanError, failed: &BTreeSet<String>) -> bool {
+    let is_unread = |name: &str| failed.contains(key::OUTPUT) || failed.contains(&key::output(name));
+    let names_unread = matches!(error, PlanError::NoOutput { name, .. } if is_unread(name));
+    names_unread || error.about().iter().any(|(said, _)| failed.contains(said.path()))
 }
 
 #[cfg(test)]

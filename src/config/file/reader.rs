@@ -21,6 +21,9 @@ use super::words::of_a_file;
 /// The key that names files to include.
 pub(super) const INCLUDE: &str = "include";
 
+/// The advice on what is to be an output and is none.
+const NAMED: &str = "an output has a name: write [output.evidence]";
+
 /// The most bytes of an output's name.
 const LONGEST_NAME: usize = 64;
 
@@ -37,7 +40,7 @@ pub(super) struct Reading {
     pub origins: Origins,
     /// The faults so far.
     pub faults: Vec<Fault>,
-    /// The paths of values that were given and could not be taken.
+    /// The paths of values and of outputs that were given and could not be taken.
     pub failed: BTreeSet<String>,
 }
 
@@ -115,8 +118,9 @@ impl Reading {
                 // It was read before.
                 INCLUDE => continue,
                 "output" => {
-                    if let Some(outputs) = self.outputs(key, item) {
-                        settings.output = outputs;
+                    match self.outputs(key, item) {
+                        Some(outputs) => settings.output = outputs,
+                        None => _ = self.failed.insert(key::OUTPUT.to_owned()),
                     }
                     continue;
                 }
@@ -212,37 +216,38 @@ impl Reading {
 
     /// Reads the outputs, in the order in which they stand in the file.
     fn outputs(&mut self, key: &Key<'_>, item: &Item<'_>) -> Option<Outputs> {
-        let named = || "an output has a name: write [output.evidence]".to_owned();
         let DeValue::Table(entries) = item.get_ref() else {
-            self.fault("output is a table of outputs by their names", key.span(), named());
+            self.fault("output is a table of outputs by their names", key.span(), NAMED.to_owned());
             return None;
         };
         if entries.is_empty() {
-            self.fault("there is no output in this table", key.span(), named());
+            self.fault("there is no output in this table", key.span(), NAMED.to_owned());
             return None;
         }
         let mut outputs = Vec::new();
         for (key, item) in sorted(entries) {
             let name = key.get_ref().as_ref();
-            let DeValue::Table(fields) = item.get_ref() else {
-                self.fault(format!("output.{name} is no table, and so no output"), key.span(), named());
-                continue;
-            };
-            if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-                let advice = format!("write 1 to {LONGEST_NAME} characters that can be printed");
-                self.fault("an output cannot have this name", key.span(), advice);
-                continue;
-            }
-            self.origins.note(format!("output.{name}"), Origin::File(self.place(key.span())));
-            if let Some(output) = self.output(name, key, fields) {
-                outputs.push((name.to_owned(), output));
+            match self.output(name, key, item) {
+                Some(output) => outputs.push((name.to_owned(), output)),
+                None => _ = self.failed.insert(key::output(name)),
             }
         }
         Some(Outputs(outputs))
     }
 
-    fn output(&mut self, name: &str, key: &Key<'_>, fields: &DeTable<'_>) -> Option<Output> {
-        let path = format!("output.{name}");
+    /// Reads an output. One that cannot be taken is noted by whoever asks.
+    fn output(&mut self, name: &str, key: &Key<'_>, item: &Item<'_>) -> Option<Output> {
+        let path = key::output(name);
+        let DeValue::Table(fields) = item.get_ref() else {
+            self.fault(format!("{path} is no table, and so no output"), key.span(), NAMED.to_owned());
+            return None;
+        };
+        if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+            let advice = format!("write 1 to {LONGEST_NAME} characters that can be printed");
+            self.fault("an output cannot have this name", key.span(), advice);
+            return None;
+        }
+        self.origins.note(path.clone(), Origin::File(self.place(key.span())));
         let kinds = || KINDS.map(quoted).join(", ");
         let Some(item) = fields.get("kind") else {
             let all = KINDS.into_iter().filter_map(|kind| Some((kind, schema::of_kind(kind)?)));
@@ -256,7 +261,6 @@ impl Reading {
                 _ => format!("write kind = one of {}", kinds()),
             };
             self.fault(format!("{path} does not say its kind"), key.span(), advice);
-            self.failed.insert(path);
             return None;
         };
         let kind = item.get_ref().as_str();
@@ -270,7 +274,6 @@ impl Reading {
                 None => format!("{path}.kind: this is no word"),
             };
             self.fault(title, item.span(), advice);
-            self.failed.insert(path);
             return None;
         };
         self.origins.note(format!("{path}.kind"), Origin::File(self.place(item.span())));

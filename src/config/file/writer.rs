@@ -1,6 +1,5 @@
 //! Settings are written as a configuration file that means the same.
 
-use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::super::entry::SessionEntry;
@@ -57,7 +56,7 @@ fn text(settings: &Settings, defaults: bool) -> Result<String, WriteError> {
         section(&mut text, name, table, default, None, defaults)?;
     }
     // What one file overrules of another is not said any more: here it would be a fault.
-    let unreachable: HashSet<usize> = unreachable(&settings.session).into_iter().map(|(index, _)| index).collect();
+    let unreachable = unreachable(&settings.session);
     for (_, entry) in settings.session.iter_mut().enumerate().filter(|(index, _)| !unreachable.contains(index)) {
         section(&mut text, "[session]", entry, &mut SessionEntry::default(), Some(""), false)?;
     }

@@ -72,11 +72,11 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     if settings.delivery.flush.0 < LEAST_FLUSH {
         wrong.push(PlanError::Flush(settings.origins.said(&key::FLUSH)));
     }
-    wrong.extend(redirect::check(settings).err());
     let queue = queue::bytes(settings, host, udp.workers);
     let mut expressions = Expressions::default();
     let outputs = outputs::plan(settings, host, udp.workers, queue, &mut expressions, &mut wrong);
     let policy = policy::plan(settings, &outputs, &mut expressions, &mut wrong);
+    wrong.extend(redirect::check(settings, &policy).err());
     let pipeline = PipelinePlan {
         reserved_bits: settings.receive.reserved_bits,
         max_sessions: settings.sessions.max,

@@ -35,12 +35,12 @@ pub(super) struct Outputs {
 
 /// Plans all outputs, with `queue_bytes` each for `workers` workers. Adds to `wrong` what cannot be
 /// as it is asked for: an output, two that have one name or directory, or the memory for all.
-pub(super) fn plan(
-    settings: &Settings,
+pub(super) fn plan<'s>(
+    settings: &'s Settings,
     host: &HostFacts,
     workers: usize,
     queue_bytes: u64,
-    expressions: &mut Expressions,
+    expressions: &mut Expressions<'s>,
     wrong: &mut Vec<PlanError>,
 ) -> Outputs {
     let queue = usize::try_from(queue_bytes).unwrap_or(usize::MAX);

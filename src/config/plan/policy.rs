@@ -3,80 +3,83 @@
 //! A key of an entry gets its meaning in [`plan`]. What does not go together is refused there, with
 //! the places of both.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::entry::SessionEntry;
 use super::super::error::PlanError;
 use super::super::kept::{Duplicates, Tls};
-use super::super::origin::{Said, item};
+use super::super::origin::Said;
 use super::super::rules::RuleEntry;
-use super::super::sessions::only;
+use super::super::sessions::{AllAndOthers, only};
 use super::super::settings::Settings;
 use super::super::units::Size;
 use super::expressions::Expressions;
 use super::outputs::Outputs;
 use crate::route::cutoff::Cutoff;
 use crate::route::dedup::{Dedup, Group, Mode};
-use crate::route::policy::{Entry, Match, OutputNumber, Policy, SessionPlan};
+use crate::route::policy::{Entry, Match, OutputNumber, Policy, SessionPlan, TooManyEntries};
 use crate::route::{MOST_RULES, Rule, Rules, RulesError};
 use crate::session::{Label, Scope};
-use crate::wire::VniRange;
 
 /// Plans what becomes of sessions. Adds to `wrong` what cannot be as it is asked for.
-pub(super) fn plan(
-    settings: &Settings,
+pub(super) fn plan<'s>(
+    settings: &'s Settings,
     outputs: &Outputs,
-    expressions: &mut Expressions,
+    expressions: &mut Expressions<'s>,
     wrong: &mut Vec<PlanError>,
 ) -> Arc<Policy> {
     if settings.session.is_empty() {
         return Arc::default();
     }
+    // Who gives far too many waits for no plan of each.
+    if settings.session.len() > Policy::MOST {
+        let error = TooManyEntries(settings.session.len());
+        wrong.push(PlanError::Entries { said: settings.origins.said_session(Policy::MOST), error });
+        return Arc::default();
+    }
     check_names(settings, wrong);
-    check_order(settings, wrong);
     let mut groups = Groups::new();
     let entries = settings.session.iter().enumerate().map(|(index, asked)| {
-        check_lists(settings, index, asked, wrong);
+        let said = |name| settings.origins.said_in_session(index, name);
+        let sessions = matched(asked, |name, error| wrong.push(PlanError::AllAndOthers { said: said(name), error }));
         let dedup = dedup(settings, index, asked, &mut groups, wrong);
         let plan = session(settings, index, asked, outputs, expressions, wrong);
-        Entry { sessions: matched(asked), plan: SessionPlan { dedup, ..plan } }
+        Entry { sessions, plan: SessionPlan { dedup, ..plan } }
     });
     let entries: Vec<Entry> = entries.collect();
     let names = outputs.outputs.iter().map(|output| output.name.clone()).collect();
-    let policy = Policy::new(entries, names).unwrap_or_else(|error| {
-        wrong.push(PlanError::Entries { said: settings.origins.said_session(Policy::MOST), error });
-        Policy::default()
-    });
+    let policy = Policy::new(entries, names).unwrap_or_default();
+    check_order(settings, &policy, wrong);
     Arc::new(policy)
 }
 
-/// Plans which sessions an entry is for. A list that cannot be is as one that is left out.
-fn matched(asked: &SessionEntry) -> Match {
+/// Plans which sessions an entry is for. A list that cannot be is named to `wrong`, and is as one
+/// that is left out.
+fn matched(asked: &SessionEntry, mut wrong: impl FnMut(&'static str, AllAndOthers)) -> Match {
+    let vnis = only(asked.vni.iter().copied()).unwrap_or_else(|error| {
+        wrong("vni", error);
+        None
+    });
+    let sources = only(asked.source.iter().copied()).unwrap_or_else(|error| {
+        wrong("source", error);
+        None
+    });
     Match {
-        sources: only(asked.source.iter().copied()).unwrap_or_default().map(FromIterator::from_iter),
-        vnis: only(asked.vni.iter().copied()).unwrap_or_default().map(FromIterator::from_iter),
+        sources: sources.map(FromIterator::from_iter),
+        vnis: vnis.map(FromIterator::from_iter),
         scope: asked.scope.map(Scope),
         port: asked.port,
     }
 }
 
-/// Says whether the lists of an entry can be.
-fn check_lists(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Vec<PlanError>) {
-    let lists = [("vni", only(asked.vni.iter().copied()).err()), ("source", only(asked.source.iter().copied()).err())];
-    for (name, error) in lists {
-        let said = || settings.origins.said_in_session(index, name);
-        wrong.extend(error.map(|error| PlanError::AllAndOthers { said: said(), error }));
-    }
-}
-
 /// Plans what becomes of the frames of the sessions that an entry is for.
-fn session(
+fn session<'s>(
     settings: &Settings,
     index: usize,
-    asked: &SessionEntry,
+    asked: &'s SessionEntry,
     outputs: &Outputs,
-    expressions: &mut Expressions,
+    expressions: &mut Expressions<'s>,
     wrong: &mut Vec<PlanError>,
 ) -> SessionPlan {
     let said = |name| settings.origins.said_in_session(index, name);
@@ -112,6 +115,19 @@ fn session(
         snaplen: asked.snaplen.map(|snaplen| snaplen as usize),
         slice: asked.slice,
     }
+}
+
+/// Returns the key by which what becomes of a frame can depend on any of its bytes.
+#[must_use]
+pub(in crate::config) fn reads_all(plan: &SessionPlan) -> Option<&'static str> {
+    let SessionPlan { label: _, drop: _, outputs: _, rules, expression, dedup, cutoff, snaplen: _, slice: _ } = plan;
+    let keys = [
+        ("filter", expression.is_some()),
+        ("rules", rules.is_some()),
+        ("dedup", dedup.is_some()),
+        ("tls", cutoff.is_some_and(|cutoff| cutoff.tls.is_some())),
+    ];
+    keys.into_iter().find_map(|(key, is_asked)| is_asked.then_some(key))
 }
 
 /// Plans how much of each flow is kept.
@@ -158,7 +174,7 @@ fn rules(settings: &Settings, index: usize, asked: &SessionEntry, wrong: &mut Ve
         return None;
     }
     let said = || settings.origins.said_in_session(index, "rules");
-    let at = |place| settings.origins.said_path(item(said().path(), place)).unwrap_or_else(said);
+    let at = |place| settings.origins.item_of(said(), place);
     match Rules::new(&rules) {
         Ok(rules) => Some(Arc::new(rules)),
         Err(RulesError::Twice { number, first, second }) => {
@@ -187,10 +203,7 @@ fn set(
     let numbered = || outputs.asked_as.iter().enumerate();
     let mut found: Vec<OutputNumber> = Vec::new();
     for (place, name) in names.iter().enumerate() {
-        let at = || {
-            let path = item(said().path(), place);
-            settings.origins.said_path(path).unwrap_or_else(said)
-        };
+        let at = || settings.origins.item_of(said(), place);
         let of_name = numbered().filter(|(_, asked)| *asked == name).map(|(at, _)| OutputNumber::new(at));
         let Some(of_name) = of_name.collect::<Option<Vec<_>>>() else {
             wrong.push(PlanError::OutputBeyond { said: at(), name: name.clone() });
@@ -221,63 +234,19 @@ fn check_names(settings: &Settings, wrong: &mut Vec<PlanError>) {
 
 /// Says whether sessions come as far as each entry: not past one of the same file that takes all of
 /// them. One of another file may stand in its way, as where people overrule what a program wrote.
-fn check_order(settings: &Settings, wrong: &mut Vec<PlanError>) {
+fn check_order(settings: &Settings, policy: &Policy, wrong: &mut Vec<PlanError>) {
     let said = |index| -> Said { settings.origins.said_session(index) };
     let file = |said: &Said| said.place().map(|place| Arc::clone(&place.path));
-    let pairs = unreachable(&settings.session).into_iter().map(|(index, other)| (said(index), said(other)));
+    let pairs = policy.unreachable().map(|(index, other)| (said(index), said(other)));
     let of_one_file = pairs.filter(|(said, other)| file(said) == file(other));
     wrong.extend(of_one_file.map(|(said, other)| PlanError::Unreachable { said, other }));
 }
 
-/// Finds the entries that no session comes to, each with the one before that takes all of its
-/// sessions.
-pub(crate) fn unreachable(entries: &[SessionEntry]) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    // An entry for one address and one VNI takes all of another's sessions where that is the same.
-    let mut points = HashMap::new();
-    let mut wide: Vec<(usize, Match)> = Vec::new();
-    for (index, sessions) in entries.iter().map(matched).enumerate() {
-        let point = point(&sessions);
-        let same = point.as_ref().and_then(|point| points.get(point).copied());
-        let covering = || wide.iter().find(|(_, before)| covers(before, &sessions)).map(|(other, _)| *other);
-        match (same.or_else(covering), point) {
-            (Some(other), _) => found.push((index, other)),
-            (None, Some(point)) => _ = points.insert(point, index),
-            (None, None) => wide.push((index, sessions)),
-        }
-    }
-    found
-}
-
-/// Returns the address, the VNI, the scope and the port where an entry is for one address and VNI.
-fn point(sessions: &Match) -> Option<(u128, u32, Option<u64>, Option<u16>)> {
-    let [(source, last)] = sessions.sources.as_ref()?.ranges() else { return None };
-    let [VniRange { first, last: last_vni }] = sessions.vnis.as_ref()?.ranges() else { return None };
-    let scope = sessions.scope.map(|Scope(scope)| scope);
-    (source == last && first == last_vni).then_some((*source, first.get(), scope, sessions.port))
-}
-
-/// Says whether `before` is for all sessions that `entry` is for.
-fn covers(before: &Match, entry: &Match) -> bool {
-    fn within<T: Ord>(before: impl Iterator<Item = (T, T)> + Clone, mut entry: impl Iterator<Item = (T, T)>) -> bool {
-        entry.all(|(first, last)| before.clone().any(|(from, to)| from <= first && last <= to))
-    }
-    let scope = before.scope.is_none() || before.scope == entry.scope;
-    let port = before.port.is_none() || before.port == entry.port;
-    let vnis = || match (&before.vnis, &entry.vnis) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(before), Some(entry)) => {
-            let ends = |range: &VniRange| (range.first, range.last);
-            within(before.ranges().iter().map(ends), entry.ranges().iter().map(ends))
-        }
-    };
-    let sources = || match (&before.sources, &entry.sources) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(before), Some(entry)) => within(before.ranges().iter().copied(), entry.ranges().iter().copied()),
-    };
-    scope && port && vnis() && sources()
+/// Returns the places of the entries that no session comes to, for one before takes all of theirs.
+pub(crate) fn unreachable(entries: &[SessionEntry]) -> HashSet<usize> {
+    let entries = entries.iter().map(|asked| Entry { sessions: matched(asked, |_, _| ()), ..Entry::default() });
+    let policy = Policy::new(entries.collect(), Vec::new()).unwrap_or_default();
+    policy.unreachable().map(|(place, _)| place).collect()
 }
 
 #[cfg(test)]
@@ -288,6 +257,7 @@ mod tests {
     use super::*;
     use crate::config::file::Config;
     use crate::host::HostFacts;
+    use crate::route::Expression;
     use crate::session::Session;
     use crate::wire::Vni;
 
@@ -316,7 +286,7 @@ mod tests {
         let web = plan("10.0.1.9", 10, None, 4789);
         assert_eq!((web.label.name.as_deref(), web.label.description.as_deref()), (Some("web"), Some("the shop")));
         assert_eq!((web.snaplen, web.drop), (Some(200), false));
-        assert_eq!(web.expression.as_ref().map(|expression| expression.text()), Some("tcp"));
+        assert_eq!(web.expression.as_deref(), Expression::new("tcp").ok().as_ref());
         assert_eq!(web.slice, "l4+64".parse().ok());
         assert_eq!(web.cutoff, Some(Cutoff { flow_limit: Some(5_000_000), tls: Some(65_536) }));
         let goes = |name: &str| web.outputs.contains(policy.number_of_output(name));
@@ -358,6 +328,25 @@ mod tests {
         assert_eq!(names, [&[Some("a"), Some("a")], &own[..], &[None, None]].concat());
         assert!(Arc::ptr_eq(groups[0].as_ref().unwrap(), groups[1].as_ref().unwrap()));
         assert!(policy.entries()[7].plan.is_plain());
+    }
+
+    #[test]
+    fn far_too_many_entries_are_refused_before_anything_is_said_of_each() {
+        let text = "[[session]]\nfilter = \"no such word\"\n".repeat(Policy::MOST + 1);
+        let config = Config::parse(Path::new("vxtap.toml"), text).unwrap();
+        let refused = config.plan(&HostFacts::unknown()).unwrap_err().to_string();
+        assert!(refused.contains("8193 entries for sessions are too many") && !refused.contains("filter"), "{refused}");
+    }
+
+    #[test]
+    fn an_entry_for_a_scope_behind_one_for_all_scopes_is_out_of_reach() {
+        let entry = |more: &str| format!("[[session]]\nsource = \"10.0.0.7\"\nvni = 7\n{more}");
+        let refused = |text: String| {
+            let config = Config::parse(Path::new("vxtap.toml"), text).unwrap();
+            config.plan(&HostFacts::unknown()).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(entry("scope = 5\n") + &entry("")), None);
+        assert!(refused(entry("") + &entry("scope = 5\n")).is_some_and(|said| said.contains("no session comes to")));
     }
 
     #[test]

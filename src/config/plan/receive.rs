@@ -1,9 +1,9 @@
 //! Datagrams are received by sockets, and by the program in the kernel.
 
-use super::super::entry::SessionEntry;
 use super::super::error::{LEAST_RING, MOST_RING, PlanError};
 use super::super::key;
 use super::super::settings::Settings;
+use super::policy::reads_all;
 use super::{listen, redirect};
 use crate::host::HostFacts;
 use crate::pipeline::{OutputPlan, PipelinePlan};
@@ -66,7 +66,8 @@ pub(super) fn program(
     // The program keeps as much as the longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
     // What decides on a session's frames can ask for any byte.
-    let snaplen = if settings.session.iter().any(SessionEntry::reads_all) { usize::MAX } else { snaplen };
+    let is_any = pipeline.policy.entries().iter().any(|entry| reads_all(&entry.plan).is_some());
+    let snaplen = if is_any { usize::MAX } else { snaplen };
     let redirect = redirect::plan(settings, pipeline);
     // Without any list there is nothing to drop, and the program needs no memory for lists. What it
     // redirects nobody else can drop, so it has lists for those that come while the sensor runs.

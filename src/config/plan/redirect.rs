@@ -5,6 +5,7 @@ use super::super::error::PlanError;
 use super::super::key;
 use super::super::settings::{Interface, Settings, TapMode, TapTag};
 use crate::pipeline::{OutputPlan, PipelinePlan};
+use crate::route::policy::Policy;
 use crate::source::Way;
 use crate::source::bpf::{Attach, RedirectPlan};
 use crate::wire::vxlan;
@@ -23,7 +24,7 @@ fn asked(settings: &Settings) -> Option<(&str, &Interface)> {
 ///
 /// # Errors
 /// A setting asks for something that the program cannot do.
-pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
+pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanError> {
     let Some((name, interface)) = asked(settings) else { return Ok(()) };
     let (receive, origins) = (&settings.receive, &settings.origins);
     let others = || settings.output.interfaces().filter(|(other, ..)| *other != name);
@@ -33,7 +34,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), PlanError> {
         Way::Bpf | Way::Auto => "--source auto",
     };
     let taps = settings.output.interfaces().filter(|(_, _, is_tap)| *is_tap).count();
-    let entry = settings.session.iter().position(|entry| !entry.is_plain());
+    let entry = policy.entries().iter().position(|entry| !entry.plan.is_plain());
     let all = [
         (
             receive.source != Way::Bpf,

@@ -142,6 +142,16 @@ impl Manifest {
         Ok(catalogue.into_order().into_iter().map(|(_, capture)| capture).collect())
     }
 
+    /// Returns what the directory has by now, as a start would read it.
+    ///
+    /// # Errors
+    /// The manifest cannot be read.
+    pub(crate) fn contents(&self) -> io::Result<Contents> {
+        let mut contents = Contents::default();
+        contents.read(&mut Lines::new(BufReader::with_capacity(READ, self.read()?)))?;
+        Ok(contents)
+    }
+
     /// Reads the bytes of the whole lines.
     fn read(&self) -> io::Result<impl io::Read + use<>> {
         let mut file = self.lock.try_clone()?;

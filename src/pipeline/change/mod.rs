@@ -19,11 +19,12 @@ pub(crate) use self::opening::{Opened, Opening};
 use super::outlet::Outlet;
 use super::output::{Destination, OutputPlan, Running};
 use super::step::Step;
+use crate::episode::Episode;
 use crate::lane::Forget;
 use crate::ledger::Ledger;
 use crate::record::Timestamp;
 use crate::route::policy::Policy;
-use crate::route::{Registry, SessionId, Watched};
+use crate::route::{Registry, SessionId};
 use crate::sink::Orders;
 use crate::source::Allowed;
 use crate::source::bpf::Gate;
@@ -81,21 +82,7 @@ impl Change {
             step.adopt(policy);
         }
         if let Some(forget) = forget {
-            step.forget_flows(&forget.sessions);
-            let expired = &step.counters.expired;
-            step.sessions.forget(&forget.sessions, |frames, bytes| {
-                expired.frames.add(frames);
-                expired.bytes.add(bytes);
-            });
-            // A pair of sessions has the numbers of both. Those that are forgotten are in order.
-            let is_forgotten =
-                |number: u64| forget.sessions.binary_search_by_key(&number, |id| id.index() as u64).is_ok();
-            let is_gone = |pair: u64| is_forgotten(pair >> 32) || is_forgotten(pair & u64::from(u32::MAX));
-            step.counters.duplicates.forget(is_gone);
-            for outlet in &mut step.outlets {
-                outlet.lane.forget(Arc::clone(&forget));
-                outlet.watched.iter_mut().for_each(Watched::forget);
-            }
+            step.forget(&forget);
         }
         step.sessions.look_again();
         // The memory of a lane is given back by another thread. Nobody may wait for it any more.
@@ -148,6 +135,8 @@ pub(super) struct Live {
     pub(super) pending: Option<Pending>,
     /// The sessions that are being forgotten.
     pub(super) leaving: Option<Leaving>,
+    /// Lasts while no session is forgotten for the sake of outputs that have gone.
+    pub(super) held_up: Episode,
     /// The output that a program in the kernel feeds.
     pub(super) redirected: Option<String>,
     /// Outputs that were taken away and then failed, each in a sentence.
@@ -279,6 +268,10 @@ impl Live {
     /// # Errors
     /// A worker stalls. Nothing is lost by it.
     pub(super) fn expire(&mut self, idle: Duration) -> Result<bool, ChangeError> {
+        // Each step tells the workers something, which has to reach all of them.
+        if self.stalls() {
+            return Ok(self.leaving.is_some());
+        }
         if let Some(leaving) = self.leaving.take_if(|leaving| leaving.forget.strong_count() == 0) {
             let sessions = self.registry.free(&leaving.sessions, leaving.taken_over);
             tracing::info!(sessions, idle = %humantime::format_duration(idle), "mirror sessions that sent nothing are forgotten");
@@ -288,9 +281,18 @@ impl Live {
             return self.make(none, opened).map(|()| false);
         }
         // What the program in the kernel redirects is not seen here.
-        if self.leaving.is_some() || self.redirected.is_some() || self.stalls() {
+        if self.leaving.is_some() || self.redirected.is_some() {
             return Ok(self.leaving.is_some());
         }
+        // An output that was taken away does not hear what is forgotten, and asks whose a number is
+        // as long as it has frames.
+        if !self.retiring.is_empty() {
+            if self.held_up.begins() {
+                tracing::info!("no mirror session is forgotten until all outputs that were taken away have finished");
+            }
+            return Ok(false);
+        }
+        self.held_up.ends();
         let (before, taken_over) = (Timestamp::now().saturating_sub(idle), self.registry.given());
         let last =
             |id: SessionId| self.ledger.workers.iter().filter_map(|worker| worker.sessions.last(id.index())).max();

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -25,7 +26,8 @@ use crate::source::{Datagram, Front, Offline, Received, Source};
 use crate::wire::{Vni, vxlan};
 
 /// A source that lends frames of one VNI, numbered from 0, as long as it is asked. The VNI is its
-/// own and what is here; where that is [`STALLED`], it does not answer.
+/// own and what is here. It does not answer while that has [`STALLED`], and where its own is 1,
+/// while that has [`SECOND_STALLED`].
 #[derive(Debug)]
 struct Numbered {
     vni: u32,
@@ -38,13 +40,15 @@ impl Source for Numbered {
         thread::sleep(Duration::from_micros(200));
         // Read once: it may change at any moment.
         let mut more = self.more.load(Ordering::Relaxed);
-        while more == STALLED {
+        let stalled = if self.vni == 1 { STALLED | SECOND_STALLED } else { STALLED };
+        while more & stalled != 0 {
             thread::sleep(Duration::from_millis(1));
             more = self.more.load(Ordering::Relaxed);
         }
         let most = limit.min(20);
         for _ in 0..most {
-            let mut payload = [vxlan::header(Vni::new(self.vni + more).unwrap()).as_slice(), &[0; 60]].concat();
+            let vni = self.vni + (more & !SECOND_STALLED);
+            let mut payload = [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &[0; 60]].concat();
             payload[8..16].copy_from_slice(&self.next.to_be_bytes());
             self.next += 1;
             deliver(&Datagram {
@@ -60,6 +64,7 @@ impl Source for Numbered {
 }
 
 const STALLED: u32 = 1 << 24;
+const SECOND_STALLED: u32 = 1 << 25;
 
 fn output(name: &str, directory: &Path) -> OutputPlan {
     OutputPlan {
@@ -121,6 +126,15 @@ fn numbers(directory: &Path, vni: u32) -> Vec<u64> {
         numbers.extend(records.map(|record| u64::from_be_bytes(record.frame[..8].try_into().unwrap())));
     }
     numbers
+}
+
+#[track_caller]
+fn wait(what: &str, is_so: &mut dyn FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[track_caller]
@@ -252,13 +266,6 @@ fn what_waits_for_a_worker_that_stalls_is_done_when_it_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let vni = Arc::new(AtomicU32::new(0));
     let mut pipeline = start_of(dir.path(), &vni, 10);
-    let wait = |what: &str, is_so: &mut dyn FnMut() -> bool| {
-        let until = Instant::now() + Duration::from_secs(10);
-        while !is_so() {
-            assert!(Instant::now() < until, "{what}");
-            thread::sleep(Duration::from_millis(1));
-        }
-    };
     wait("sessions come", &mut || pipeline.registry.count() == 2);
     vni.store(STALLED, Ordering::Relaxed);
     thread::sleep(Duration::from_millis(10));
@@ -319,6 +326,65 @@ fn sessions_expire_and_return_and_every_frame_is_there_once() {
 }
 
 #[test]
+fn no_number_is_given_away_while_an_output_that_has_gone_may_have_frames_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let vni = Arc::new(AtomicU32::new(0));
+    let mut pipeline = start_of(dir.path(), &vni, 10);
+    let idle = Duration::from_millis(20);
+    let gate = dir.path().join("gate");
+    let mut slow = output("slow", &dir.path().join("slow"));
+    let Destination::Files(files) = &mut slow.to else { unreachable!() };
+    // Its end waits for the command, for some seconds at most.
+    files.archive.on_publish = Some(format!("while ! test -e {}; do sleep 0.01; done; :", gate.display()));
+    apply(&mut pipeline, Changes { add: vec![slow], ..Changes::default() }).unwrap();
+    wait("sessions come", &mut || pipeline.registry.count() == 2);
+    thread::sleep(Duration::from_millis(5));
+    apply(&mut pipeline, Changes { remove: vec!["slow".into()], ..Changes::default() }).unwrap();
+    vni.store(2, Ordering::Relaxed);
+    wait("others come", &mut || pipeline.registry.count() == 4);
+    for _ in 0..100 {
+        thread::sleep(Duration::from_millis(2));
+        assert!(!pipeline.expire(idle).unwrap());
+        assert!(!pipeline.reap(), "the output has not finished");
+        assert_eq!(pipeline.registry.count(), 4);
+    }
+    fs::write(gate, "").unwrap();
+    wait("the output finishes", &mut || pipeline.reap());
+    wait("sessions are forgotten", &mut || pipeline.expire(idle).is_ok() && pipeline.registry.count() == 2);
+    end(pipeline);
+}
+
+#[test]
+fn all_workers_hear_of_free_numbers_though_one_stalls_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let vni = Arc::new(AtomicU32::new(0));
+    let mut pipeline = start_of(dir.path(), &vni, 2);
+    let idle = Duration::from_millis(20);
+    wait("sessions come", &mut || pipeline.registry.count() == 2);
+    vni.store(2, Ordering::Relaxed);
+    // The workers have forgotten, and the numbers are not free.
+    wait("sessions are forgotten", &mut || pipeline.expire(idle).unwrap());
+    vni.store(2 | SECOND_STALLED, Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(10));
+    let slow = apply(&mut pipeline, Changes::default()).unwrap_err();
+    assert!(slow.is_made(), "{slow}");
+    // The first worker has made that change. It may not hear of the next.
+    for _ in 0..10 {
+        let _ = pipeline.expire(idle);
+        thread::sleep(Duration::from_millis(1));
+    }
+    vni.store(2, Ordering::Relaxed);
+    wait("the change is made", &mut || pipeline.reap());
+    let vnis = |registry: &Registry| -> BTreeSet<u32> {
+        registry.sessions().into_iter().map(|(_, session, _)| session.vni.get()).collect()
+    };
+    wait("both have a number", &mut || {
+        pipeline.expire(Duration::from_secs(60)).is_ok() && vnis(&pipeline.registry) == BTreeSet::from([2, 3])
+    });
+    end(pipeline);
+}
+
+#[test]
 fn what_an_output_keeps_of_a_frame_changes_with_its_plan() {
     let dir = tempfile::tempdir().unwrap();
     let mut pipeline = start(dir.path());
@@ -343,7 +409,7 @@ fn what_an_output_keeps_of_a_frame_changes_with_its_plan() {
     }
     // A frame is never longer than the header of its file says, and no line lacks the hash of its
     // plan.
-    let mut lengths = std::collections::BTreeSet::new();
+    let mut lengths = BTreeSet::new();
     for entry in fs::read_dir(dir.path().join("pcap/vni0_192.0.2.1")).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         let most = u32::from_le_bytes(bytes[16..20].try_into().unwrap());

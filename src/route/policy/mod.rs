@@ -7,6 +7,7 @@
 //! the ones that have the source.
 
 mod axis;
+mod cover;
 mod outputs;
 mod plan;
 
@@ -237,11 +238,17 @@ impl Policy {
         if let Some(Some(decided)) = self.decided.get(at) {
             return *decided;
         }
-        let source = self.sources.place(source.to_bits());
-        let Some((a, b)) = self.vnis.entries().get(at).zip(self.sources.entries().get(source)) else { return none };
-        let words = a.iter().zip(b).map(|(a, b)| a & b).enumerate();
-        let mut both = words.filter(|(_, bits)| *bits != 0).flat_map(|(word, bits)| in_word(word, bits));
+        let mut both = self.having(at, self.sources.place(source.to_bits()));
         both.find(|place| self.others.get(*place).is_some_and(&fits)).unwrap_or(none)
+    }
+
+    /// Returns the places of the entries that have both a VNI and a source, by the places of these
+    /// on their axes.
+    fn having(&self, vni: usize, source: usize) -> impl Iterator<Item = usize> {
+        let (a, b) = (self.vnis.entries().get(vni), self.sources.entries().get(source));
+        let (a, b) = (a.map(|set| &**set).unwrap_or_default(), b.map(|set| &**set).unwrap_or_default());
+        let words = a.iter().zip(b).map(|(a, b)| a & b).enumerate();
+        words.filter(|(_, bits)| *bits != 0).flat_map(|(word, bits)| in_word(word, bits))
     }
 }
 

@@ -163,4 +163,27 @@ proptest! {
             prop_assert_eq!(name_of(&policy, &session, port), wanted);
         }
     }
+    #[test]
+    fn what_no_session_comes_to_is_what_trying_all_before_it_finds(entries in entries()) {
+        fn within<T: Ord + Copy>(before: Option<Vec<(T, T)>>, entry: Option<Vec<(T, T)>>) -> bool {
+            let is_in = |(first, last): (T, T)| move |(from, to): &(T, T)| *from <= first && last <= *to;
+            match (&before, &entry) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(before), Some(entry)) => entry.iter().all(|range| before.iter().any(is_in(*range))),
+            }
+        }
+        let vnis = |of: &Match| Some(of.vnis.as_ref()?.ranges().iter().map(|range| (range.first, range.last)).collect());
+        let sources = |of: &Match| Some(of.sources.as_ref()?.ranges().to_vec());
+        let is_some = |of: &Match| vnis(of) != Some(vec![]) && sources(of) != Some(vec![]);
+        let covers = |before: &Match, entry: &Match| {
+            let (scope, port) = (before.scope.is_none_or(|scope| entry.scope == Some(scope)), before.port.is_none_or(|port| entry.port == Some(port)));
+            scope && port && within(vnis(before), vnis(entry)) && within(sources(before), sources(entry))
+        };
+        let sessions: Vec<&Match> = entries.iter().map(|entry| &entry.sessions).collect();
+        let before = |place: usize| (0..place).find(|before| covers(sessions[*before], sessions[place]));
+        let some = (0..sessions.len()).filter(|place| is_some(sessions[*place]));
+        let wanted: Vec<(usize, usize)> = some.filter_map(|place| Some((place, before(place)?))).collect();
+        prop_assert_eq!(of(entries.clone()).unwrap().unreachable().collect::<Vec<_>>(), wanted);
+    }
 }

@@ -41,7 +41,7 @@ use super::open_files::OpenFiles;
 pub(crate) use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, Labels};
 use crate::episode::Episode;
-use crate::lane::{Forget, Lent, Run};
+use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
 use crate::record::compress::Compressors;
@@ -83,8 +83,6 @@ pub struct FileSink {
     next_sweep: Instant,
     /// The time of the next look that makes sure that the files are still there.
     next_look: Instant,
-    /// Sessions that are forgotten when all lanes have said so, with how many have.
-    forgetting: Option<(Arc<Forget>, usize)>,
     /// The place where other plans come.
     replans: Arc<Replans>,
 }
@@ -140,29 +138,12 @@ impl FileSink {
         let replans = Arc::default();
         let labelled = shared.registry.labelled();
         let next_look = now + LOOK;
-        Ok(Self { shared, sessions: Vec::new(), labelled, next_sweep: now, next_look, forgetting: None, replans })
+        Ok(Self { shared, sessions: Vec::new(), labelled, next_sweep: now, next_look, replans })
     }
 
     /// Returns the place for other plans, by which the output writes from then on.
     pub(crate) fn replans(&self) -> Arc<Replans> {
         Arc::clone(&self.replans)
-    }
-
-    /// Hears from a lane that sessions are forgotten. When all lanes have said so, no frame of
-    /// these numbers is on its way: their files are completed, and the numbers may be given to
-    /// others.
-    fn forget(&mut self, forget: &Arc<Forget>) {
-        let heard = self.forgetting.take().filter(|(other, _)| Arc::ptr_eq(other, forget)).map_or(0, |(_, n)| n) + 1;
-        // A lane of each worker leads here.
-        if heard < self.shared.workers.len() {
-            self.forgetting = Some((Arc::clone(forget), heard));
-            return;
-        }
-        for session in &forget.sessions {
-            if let Some(mut files) = self.sessions.get_mut(session.index()).and_then(Option::take) {
-                files.end(&mut self.shared);
-            }
-        }
     }
 
     /// Takes the plan that waits, if there is one.
@@ -177,7 +158,7 @@ impl FileSink {
     fn replan(&mut self, plan: FilePlan) {
         self.cut();
         let Shared { plan: now, archive, .. } = &mut self.shared;
-        archive.replan(&now.archive, plan.archive.clone(), labels(&plan));
+        archive.replan(plan.archive.clone(), labels(&plan));
         let compression = (plan.compression != now.compression).then_some(plan.compression);
         *now = FilePlan {
             directory: now.directory.clone(),
@@ -273,8 +254,14 @@ impl Sink for FileSink {
         for (run, records) in chunk.runs() {
             self.append(run, records, &all);
         }
-        if let Some(forget) = chunk.forget() {
-            self.forget(forget);
+    }
+
+    /// Completes the files of these sessions.
+    fn forget(&mut self, sessions: &[SessionId]) {
+        for session in sessions {
+            if let Some(mut files) = self.sessions.get_mut(session.index()).and_then(Option::take) {
+                files.end(&mut self.shared);
+            }
         }
     }
 

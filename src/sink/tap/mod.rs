@@ -30,7 +30,7 @@ use crate::episode::Episode;
 use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::{Timestamp, pcap};
-use crate::route::Registry;
+use crate::route::{Registry, SessionId};
 use crate::session::TagBytes;
 use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
@@ -361,11 +361,6 @@ impl TapSink {
         }
         self.inject_copies(&mut copies, ends.get(..length).unwrap_or_default());
         self.copies = copies;
-        // Another worker may still send frames of these, which have the same tags, and then says
-        // so as well.
-        if let Some(forget) = chunk.forget() {
-            tagger.forget(&forget.sessions);
-        }
     }
 
     /// Injects the frames that lie one after another, up to these ends.
@@ -408,6 +403,12 @@ impl Sink for TapSink {
             }
         }
         self.inject(batch.get(..length).unwrap_or_default());
+    }
+
+    fn forget(&mut self, sessions: &[SessionId]) {
+        if let Some(tagger) = &mut self.tagger {
+            tagger.forget(sessions);
+        }
     }
 
     fn tick(&mut self, now: Instant, _: Timestamp) -> Instant {

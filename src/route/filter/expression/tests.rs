@@ -1,12 +1,15 @@
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{env, fs};
 
 use pcap_parser::PcapCapture;
 
 use super::*;
+
+#[path = "../../../../tests/shared/host.rs"]
+mod host;
 
 /// What is asked of Ethernet frames.
 const ON_ETHERNET: &[&str] = &[
@@ -119,12 +122,6 @@ struct Record {
     bytes: Vec<u8>,
 }
 
-#[allow(clippy::print_stderr, reason = "a test says that it is skipped")]
-fn skipped(why: &str) {
-    assert!(env::var_os("CI").is_none(), "skipped with CI set: {why}");
-    eprintln!("skipped: {why}");
-}
-
 fn captures(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -138,14 +135,9 @@ fn captures(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Returns all Ethernet frames of the corpus, the hostile ones too.
 fn frames() -> Option<Vec<Record>> {
-    let corpus = env::var_os("VXTAP_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"), PathBuf::from);
-    if !corpus.join("vxlan").is_dir() {
-        skipped(&format!("no corpus at {}", corpus.display()));
-        return None;
-    }
+    let corpus = host::corpus()?;
     if Command::new("tcpdump").arg("--version").output().is_err() {
-        skipped("no tcpdump");
+        host::skip("no tcpdump");
         return None;
     }
     let mut paths = Vec::new();
