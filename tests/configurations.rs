@@ -2,11 +2,14 @@
 //! `VXTAP_REWRITE=1` writes these.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::TestRunner;
 use vxtap::config::file::{Config, ConfigError, write};
 use vxtap::host::HostFacts;
 
@@ -47,18 +50,28 @@ fn what_is_said_of_wrong_files() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// What is said where the fault itself says what to write instead.
+const ADVICE: [&str; 4] = ["must be ", " is to be", "is given twice", "error: include: "];
+
 #[test]
-fn every_fault_has_its_place_and_no_word_of_the_command_line() {
+fn every_fault_has_its_place_and_an_advice_and_no_word_of_the_command_line() {
     for path in files() {
         let said = said(&path);
-        for fault in said.split("\n\n") {
-            let shown = fault.contains(" --> tests/configurations/") && fault.contains('^');
-            let advised = ["  = help: ", "must be ", "is to be", "is given twice", "must be more"];
-            let advised = advised.iter().any(|words| fault.contains(words)) || fault.contains("error: include: ");
-            assert!((shown && advised) || fault.starts_with("and "), "{}: {fault}", path.display());
+        for fault in said.trim_end().split("\n\n") {
+            // The last ones of many are counted alone.
+            if fault.starts_with("and ") {
+                continue;
+            }
+            let place = fault.lines().find_map(|line| line.trim_start().strip_prefix("--> tests/configurations/"));
+            let line = place.and_then(|place| place.split(':').nth(1)).unwrap_or_else(|| panic!("no place: {fault}"));
+            let mut shown = fault.lines().skip_while(|shown| !shown.trim_start().starts_with(&format!("{line} | ")));
+            let marked = shown.next().is_some() && shown.next().is_some_and(|marks| marks.contains('^'));
+            assert!(marked, "{}: {fault}", path.display());
+            let advised = fault.contains("= help: ") || ADVICE.iter().any(|words| fault.contains(words));
+            assert!(advised, "{}: {fault}", path.display());
         }
         let flags = |word: &str| {
-            word.trim_start_matches(['`', '('])
+            word.trim_start_matches(['`', '(', '\'', '"'])
                 .strip_prefix("--")
                 .is_some_and(|word| word.starts_with(char::is_alphabetic))
         };
@@ -169,35 +182,47 @@ fn make(text: &mut String, slip: &Slip) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Whatever stands in a file, it is answered: by a plan or by faults that can be shown. What
-    /// has a plan is printed, and the same when it is read again.
-    #[test]
-    fn whatever_is_in_a_file_is_answered(of in any::<Index>(), slips in proptest::collection::vec(slip(), 0..12)) {
-        let mut files = files();
-        // Most of what is changed is right.
-        let examples = ["examples/vxtap.toml", "examples/sessions.d/aws.toml"];
-        files.extend(examples.iter().cycle().take(files.len()).map(PathBuf::from));
-        let mut text = String::from_utf8_lossy(&fs::read(of.get(&files)).unwrap()).into_owned();
+/// Whatever stands in a file, it is answered: by a plan or by faults that can be shown. What has a
+/// plan is printed, and the same when it is read again.
+#[test]
+fn whatever_is_in_a_file_is_answered() {
+    let mut files = files();
+    // Most of what is changed is right.
+    let examples = ["examples/vxtap.toml", "examples/sessions.d/aws.toml"];
+    files.extend(examples.iter().cycle().take(files.len()).map(PathBuf::from));
+    let (plans, faulty) = (Cell::new(0), Cell::new(0));
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() });
+    let slips = |most| proptest::collection::vec(slip(), 0..most);
+    let cases = (any::<Index>(), prop_oneof![slips(3), slips(12)]);
+    let answered = runner.run(&cases, |(of, slips)| {
+        let file = of.get(&files);
+        let mut text = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
         slips.iter().for_each(|slip| make(&mut text, slip));
-        let path = Path::new(FOLDER).join("slips.toml");
-        let begun = std::time::Instant::now();
-        let read = |text: &str| Config::parse(&path, text.to_owned()).and_then(|config| config.plan(&HostFacts::unknown()));
+        // Beside the file, so that what this includes is found.
+        let path = file.with_file_name("slips.toml");
+        let begun = Instant::now();
+        let read =
+            |text: &str| Config::parse(&path, text.to_owned()).and_then(|config| config.plan(&HostFacts::unknown()));
         match read(&text) {
             Ok((settings, plan)) => {
                 let printed = write(&settings).unwrap();
                 let (again, same) = read(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}"));
                 prop_assert_eq!(&plan, &same, "{}", printed);
                 prop_assert_eq!(write(&again).unwrap(), printed);
+                plans.set(plans.get() + 1);
             }
             Err(ConfigError::Faults { faults, .. }) => {
                 let (shown, lines) = (faults.render(true), faults.lines().count());
                 prop_assert!(!shown.is_empty() && (1..=21).contains(&lines), "{} lines:\n{}", lines, shown);
+                faulty.set(faulty.get() + 1);
             }
             Err(error) => panic!("{error}"),
         }
-        prop_assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{text}");
-    }
+        prop_assert!(begun.elapsed() < Duration::from_secs(5), "{text}");
+        Ok(())
+    });
+    answered.unwrap_or_else(|error| panic!("{error}"));
+    let (plans, faulty) = (plans.get(), faulty.get());
+    assert!(plans >= 50 && faulty >= 300, "{plans} plans and {faulty} with faults show little");
 }

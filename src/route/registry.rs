@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::SessionId;
@@ -25,8 +25,6 @@ pub struct Registry {
     /// The number of times that sessions were given other labels.
     labelled: AtomicU32,
     sessions: Mutex<Sessions>,
-    /// The number of tags that are kept elsewhere. It is locked while they are.
-    kept: Mutex<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +39,8 @@ struct Sessions {
     given: VecDeque<(SessionId, Session)>,
     /// How often a number was given before these.
     taken_over: u64,
+    /// The number of sessions that have come so far.
+    come: u64,
     /// The tags of sessions, where they have some.
     tags: Option<Tags>,
 }
@@ -54,6 +54,8 @@ struct Registered {
     label: Label,
     /// The time at which it got its number.
     since: Timestamp,
+    /// The number of sessions that had come with it.
+    come: u64,
     /// True while workers forget it. One that sees it again meanwhile has it stay.
     leaves: bool,
 }
@@ -68,14 +70,12 @@ impl Registry {
             given: AtomicU64::new(0),
             labelled: AtomicU32::new(0),
             sessions: Mutex::default(),
-            kept: Mutex::default(),
         }
     }
 
     /// Gives each session a tag from now on, those that are listed the one that they have there.
     #[must_use]
     pub fn tagged(mut self, tags: Tags) -> Self {
-        *self.kept.get_mut() = tags.all().len();
         self.sessions.get_mut().tags = Some(tags);
         self
     }
@@ -86,20 +86,13 @@ impl Registry {
         self.label(id).tag.unwrap_or(Tag::REST)
     }
 
-    /// Has `keep` keep all tags, where there are some that it has not kept yet.
-    ///
-    /// # Errors
-    /// Those of `keep`, which is asked again the next time.
-    pub(crate) fn save_tags<E>(&self, keep: impl FnOnce(&[(Session, Tag)]) -> Result<(), E>) -> Result<(), E> {
-        let mut kept = self.kept.lock();
-        // They are copied, so that no worker waits for the file.
-        let tags = match &self.lock().tags {
-            Some(tags) if tags.all().len() > *kept => tags.all().to_vec(),
-            _ => return Ok(()),
-        };
-        keep(&tags)?;
-        *kept = tags.len();
-        Ok(())
+    /// Returns all tags, where there are more than `known`. They are copied, so that no worker
+    /// waits for what the caller does with them.
+    #[must_use]
+    pub(crate) fn tags_beyond(&self, known: usize) -> Option<Vec<(Session, Tag)>> {
+        let sessions = self.lock();
+        let all = sessions.tags.as_ref()?.all();
+        (all.len() > known).then(|| all.to_vec())
     }
 
     /// Says whether a session has had to do without a tag of its own, as all are given.
@@ -144,7 +137,9 @@ impl Registry {
         }
         let tag = sessions.tags.as_mut().map(|tags| tags.of(session));
         let label = Label { tag, ..policy.plan_of(&session, port).label.clone() };
-        let registered = Some(Registered { session, port, label, since: Timestamp::now(), leaves: false });
+        sessions.come += 1;
+        let (since, come) = (Timestamp::now(), sessions.come);
+        let registered = Some(Registered { session, port, label, since, come, leaves: false });
         let id = match sessions.free.pop() {
             Some(id) => id,
             None => SessionId(u32::try_from(sessions.all.len()).ok()?.checked_add(1)?),
@@ -165,12 +160,19 @@ impl Registry {
     /// [`Registry::free`].
     #[must_use]
     pub(crate) fn let_go(&self, before: Timestamp, is_idle: impl Fn(SessionId) -> bool) -> Vec<SessionId> {
+        let mut leaving: Vec<SessionId> = {
+            let sessions = self.lock();
+            let all = (1..).map(SessionId).zip(&sessions.all);
+            all.filter(|(_, known)| known.as_ref().is_some_and(|known| known.since < before))
+                .map(|(id, _)| id)
+                .collect()
+        };
+        // Workers can have the lock meanwhile.
+        leaving.retain(|id| is_idle(*id));
         let mut sessions = self.lock();
-        let mut leaving = Vec::new();
-        for (id, known) in (1..).map(SessionId).zip(&mut sessions.all) {
-            if let Some(known) = known.as_mut().filter(|known| known.since < before && is_idle(id)) {
+        for id in &leaving {
+            if let Some(known) = sessions.of(*id) {
                 known.leaves = true;
-                leaving.push(id);
             }
         }
         leaving
@@ -178,9 +180,10 @@ impl Registry {
 
     /// Returns those of these sessions that are still to be forgotten: none saw them again.
     #[must_use]
-    pub(super) fn leaving(&self, sessions: &[SessionId]) -> HashSet<SessionId, foldhash::fast::RandomState> {
+    pub(super) fn leaving(&self, sessions: &[SessionId]) -> Vec<(SessionId, Session)> {
         let mut known = self.lock();
-        sessions.iter().copied().filter(|id| known.of(*id).is_some_and(|known| known.leaves)).collect()
+        let leaving = sessions.iter().filter_map(|id| Some((*id, known.of(*id).filter(|known| known.leaves)?.session)));
+        leaving.collect()
     }
 
     /// Frees the numbers of these sessions, unless one was seen again since it was let go. Called
@@ -238,11 +241,25 @@ impl Registry {
     /// often one was given by then. They are copied, so that nobody waits for what the caller does
     /// with them.
     #[must_use]
-    pub(crate) fn since(&self, known: u64) -> (Vec<(SessionId, Session)>, u64) {
+    pub(super) fn since(&self, known: u64) -> (Vec<(SessionId, Session)>, u64) {
         let sessions = self.lock();
         let skip = usize::try_from(known.saturating_sub(sessions.taken_over)).unwrap_or(usize::MAX);
         let new = sessions.given.iter().copied().skip(skip).collect();
         (new, sessions.taken_over + sessions.given.len() as u64)
+    }
+
+    /// Returns the sessions that have come after the first `known`, in that order, and how many
+    /// have come so far. One that was forgotten and comes back is new, unless it has its number
+    /// still.
+    #[must_use]
+    pub(crate) fn new_since(&self, known: u64) -> (Vec<Session>, u64) {
+        let sessions = self.lock();
+        if sessions.come == known {
+            return (Vec::new(), known);
+        }
+        let mut new: Vec<&Registered> = sessions.all.iter().flatten().filter(|session| session.come > known).collect();
+        new.sort_unstable_by_key(|session| session.come);
+        (new.into_iter().map(|new| new.session).collect(), sessions.come)
     }
 
     /// Returns the session of number `id`; none for the overflow session.

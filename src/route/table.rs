@@ -227,10 +227,9 @@ impl SessionTable {
     pub(crate) fn forget(&mut self, sessions: &[SessionId], mut expired: impl FnMut(u64, u64)) {
         self.look_again();
         self.take_over();
-        let leaving = self.registry.leaving(sessions);
         self.forgotten.clear();
-        self.forgotten.extend(self.ids.extract_if(|_, id| leaving.contains(id)).map(|(words, _)| words));
-        for id in &leaving {
+        for (id, session) in self.registry.leaving(sessions) {
+            self.forgotten.extend(self.ids.remove_entry(&session.words()).map(|(words, _)| words));
             let (frames, bytes) = self.counts.forget(id.index());
             if frames > 0 {
                 expired(frames, bytes);
@@ -413,6 +412,28 @@ mod tests {
         assert_eq!((counted.len(), counted[0].session.vni.get(), counted[0].frames), (1, 2, 2));
         let frames: u64 = expired.iter().map(|(frames, _)| frames).sum();
         assert_eq!(frames, 6, "all of the first session, at both");
+    }
+
+    #[test]
+    fn a_session_is_new_once_also_where_it_is_seen_again_before_its_number_is_free() {
+        let registry = Arc::new(Registry::new(3));
+        let mut table = SessionTable::new(Arc::clone(&registry));
+        let new = |known: u64| {
+            let (new, known) = registry.new_since(known);
+            (new.iter().map(|session| session.vni.get()).collect::<Vec<_>>(), known)
+        };
+        see(&mut table, 2, 1);
+        see(&mut table, 1, 1);
+        assert_eq!(new(0), (vec![2, 1], 2));
+        let leaving = let_go(&registry);
+        table.forget(&leaving, |_, _| ());
+        see(&mut table, 1, 1);
+        see(&mut table, 3, 1);
+        assert_eq!(registry.free(&leaving, registry.given()), 1);
+        assert_eq!(new(2), (vec![3], 3), "all workers have taken it over, and nobody has said it");
+        // It is another by now, with the number that it had.
+        see(&mut table, 2, 1);
+        assert_eq!((new(2), new(3), new(4)), ((vec![3, 2], 4), (vec![2], 4), (vec![], 4)));
     }
 
     /// Makes a policy that drops these VNIs and cuts the frames of those.

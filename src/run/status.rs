@@ -110,7 +110,7 @@ struct Status {
     shown: Report,
     /// The counts at the last look for warnings.
     warned: BTreeMap<&'static str, u64>,
-    /// How often a session had got a number when that was said last.
+    /// The number of sessions that had come when that was said last.
     sessions: u64,
     ledger: Arc<Ledger>,
     registry: Arc<Registry>,
@@ -201,13 +201,13 @@ impl Status {
     }
 
     fn new_sessions(&mut self) {
-        let (new, known) = self.registry.since(self.sessions);
+        let (new, known) = self.registry.new_since(self.sessions);
         self.sessions = known;
         let (named, further) = new.split_at(new.len().min(NAMED));
-        for (_, session) in named {
+        for session in named {
             tracing::info!(source = %session.address(), vni = session.vni.get(), "new mirror session");
         }
-        for line in lines::of(further.iter().map(|(_, session)| session.to_string())) {
+        for line in lines::of(further.iter().map(ToString::to_string)) {
             tracing::info!(total = self.sessions, "further new mirror sessions: {line}");
         }
     }

@@ -12,10 +12,8 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
 use crate::replay::replay_all;
-use crate::sensor::{Ended, Sensor, Setup, message};
+use crate::sensor::{Ended, Sensor, Setup, WAYS, message};
 
-const WAYS: [&str; 3] =
-    ["--source udp", "--source bpf --interface eth0 --attach xdp", "--source bpf --interface eth0 --attach tc"];
 /// Frames that are sent at a time. VNIs 1 to 4 take turns, and the last is of VNI 1.
 const FRAMES: u64 = 401;
 const LENGTH: usize = 60;

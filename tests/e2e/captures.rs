@@ -93,9 +93,15 @@ pub(crate) fn readable(path: &Path) -> usize {
     iter::from_fn(|| capture.next_frame().ok().flatten().map(drop)).count()
 }
 
-/// Returns the directory of a session.
+/// Returns the name of a session's directory, where people call the session so, or nothing.
+pub(crate) fn session_name(called: &str, source: IpAddr, vni: u32) -> String {
+    let separator = if called.is_empty() { "" } else { "_" };
+    format!("{called}{separator}vni{vni}_{}", source.to_string().replace(':', "-"))
+}
+
+/// Returns the directory of a session without a name.
 pub(crate) fn session_directory(captures: &Path, source: IpAddr, vni: u32) -> PathBuf {
-    captures.join(format!("vni{vni}_{}", source.to_string().replace(':', "-")))
+    captures.join(session_name("", source, vni))
 }
 
 /// Returns all captures below a directory, by name, which is the order in which a session's were

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 use std::{env, thread};
 
@@ -16,7 +16,7 @@ use crate::manifest::{assert_verified, events, named, paths};
 use crate::need;
 use crate::netns::{Ip, Pair, UdpCounters};
 use crate::overload::Mount;
-use crate::process::eventually;
+use crate::process::{Task, eventually, tasks};
 use crate::replay::replay_all;
 use crate::sensor::{Sensor, Setup, attach_by_default, message};
 use crate::stream::{self, Stream};
@@ -91,17 +91,11 @@ fn received(counted: UdpCounters, stream: &Stream) -> u32 {
 
 /// Says how long the threads on a frame's way into a file have waited for a core so far, together.
 fn waited(pid: Pid) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap().map(|task| task.unwrap().path());
-    let on_the_way = tasks.filter(|task| {
-        let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
+    let is_on_the_way = |task: &Task| {
         // Who hashes holds up who writes, and the kernel's threads write past the page cache.
-        ["vxtap-rx", "vxtap-pcap", "vxtap-hash", "iou-wrk"].iter().any(|begin| name.starts_with(begin))
-    });
-    let waited = |task: PathBuf| {
-        let times = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
-        times.split(' ').nth(1).map_or(0, |time| time.parse().unwrap())
+        ["vxtap-rx", "vxtap-pcap", "vxtap-hash", "iou-wrk"].iter().any(|begin| task.name.starts_with(begin))
     };
-    Duration::from_nanos(on_the_way.map(waited).sum())
+    tasks(pid).iter().filter(|task| is_on_the_way(task)).map(|task| task.times()[1]).sum()
 }
 
 /// Lets it live for these many ticks and a part of one, kills it, and says how many datagrams had

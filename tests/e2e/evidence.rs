@@ -12,9 +12,9 @@ use crate::frames;
 use crate::manifest::{assert_verified, lines, named, verify};
 use crate::need;
 use crate::netns::{Ip, Pair};
-use crate::process::{eventually, run};
+use crate::process::{eventually, run, tasks};
 use crate::replay::{self, replay_all};
-use crate::sensor::{Sensor, Setup};
+use crate::sensor::Setup;
 
 /// Fails unless a copy of these captures, changed by this, is found to differ in this.
 #[track_caller]
@@ -96,14 +96,6 @@ fn tampering_is_found_and_named() {
     assert_found(&ended.captures, change, &["line 9".into()]);
 }
 
-/// Returns the names of a sensor's threads.
-fn threads(sensor: &Sensor) -> Vec<String> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", sensor.process.pid().as_raw_nonzero())).unwrap();
-    // One that has ended meanwhile has no name.
-    let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
-    names.map(|name| name.trim_end().into()).collect()
-}
-
 /// Returns what such a program prints of each file.
 fn printed(program: &str, captures: &Path, lines: &[Value]) -> Vec<String> {
     let files = lines.iter().map(|line| captures.join(line["path"].as_str().unwrap()));
@@ -131,8 +123,8 @@ fn each_file_is_compared_by_the_hash_of_its_run() {
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
         eventually("files are published", || named(&captures).len() > before);
         // By then a thread has its name, which it does not have when it begins.
-        let hashes = threads(&sensor).iter().any(|name| name == "vxtap-hash");
-        assert_eq!(hashes, field.is_some(), "{:?}", threads(&sensor));
+        let names: Vec<_> = tasks(sensor.process.pid()).into_iter().map(|task| task.name).collect();
+        assert_eq!(names.iter().any(|name| name == "vxtap-hash"), field.is_some(), "{names:?}");
         assert_verified(&captures);
         assert_eq!(sensor.stop().code, Some(0));
         assert_verified(&captures);

@@ -51,10 +51,8 @@ fn an_expression_keeps_the_frames_that_satisfy_it() {
 
 /// Returns a UDP frame from one host to another with its number, of which the lowest bit is that of
 /// the destination port.
-fn between(number: u32, hosts: [[u8; 4]; 2]) -> Vec<u8> {
-    let mut frame = frames::numbered(number, 100);
-    frame[26..30].copy_from_slice(&hosts[0]);
-    frame[30..34].copy_from_slice(&hosts[1]);
+fn between(number: u32, source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+    let mut frame = frames::between(number, source, destination);
     frame[36..38].copy_from_slice(&(1000 + number as u16 % 2).to_be_bytes());
     frame
 }
@@ -67,7 +65,7 @@ fn rules_keep_what_they_accept_by_direction() {
     let directory = tempfile::tempdir().unwrap();
     let (mirrored, other) = ([10, 73, 0, 1], [10, 0, 0, 9]);
     let frames: Vec<_> = (0..FRAMES as u32)
-        .map(|number| between(number, if number % 4 < 2 { [mirrored, other] } else { [other, mirrored] }))
+        .map(|n| if n % 4 < 2 { between(n, mirrored, other) } else { between(n, other, mirrored) })
         .collect();
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let configuration = directory.path().join("vxtap.toml");
@@ -101,11 +99,7 @@ fn rules_keep_what_they_accept_by_direction() {
             (7, "", "", |_| true),
         ] {
             let wanted: Vec<_> = (0..FRAMES).filter(|n| keeps(*n)).map(|n| &frames[n]).collect();
-            let session = captures::session_directory(&captures, pair.source(Ip::V4), vni);
-            let session = match name {
-                "" => session,
-                name => captures.join(format!("{name}_{}", session.file_name().unwrap().display())),
-            };
+            let session = captures.join(captures::session_name(name, pair.source(Ip::V4), vni));
             let records: Vec<_> = captures::files(&session).iter().flat_map(|file| captures::read(file)).collect();
             assert_holds(source, &records, &wanted);
             if !reason.is_empty() {

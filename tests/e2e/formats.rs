@@ -105,27 +105,18 @@ fn counts(path: &Path) -> Counts {
     Counts { frames, told, statistics }
 }
 
-/// Returns a numbered frame between these hosts.
-fn between(number: u32, source: IpAddr, destination: IpAddr) -> Vec<u8> {
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, destination) else { panic!("IPv4") };
-    let mut frame = frames::numbered(number, 100);
-    frame[26..30].copy_from_slice(&source.octets());
-    frame[30..34].copy_from_slice(&destination.octets());
-    frame
-}
-
 #[test]
 fn pcapng_says_whose_and_which_way() {
     if !need::programs(&["capinfos", "tshark"]) {
         return;
     }
-    let mirrored: IpAddr = "10.73.0.1".parse().unwrap();
-    let [one, other] = ["192.0.2.1", "198.51.100.1"].map(|address| address.parse::<IpAddr>().unwrap());
+    let (mirrored, one, other) = ([10, 73, 0, 1], [192, 0, 2, 1], [198, 51, 100, 1]);
     // As pcapng has it: 1 is inbound, 2 is outbound.
     let kinds = [(mirrored, one, "2"), (one, mirrored, "1"), (one, other, "")];
-    let frames: Vec<_> = (0..300).map(|n| between(n, kinds[n as usize % 3].0, kinds[n as usize % 3].1)).collect();
+    let frames: Vec<_> =
+        (0..300).map(|n| frames::between(n, kinds[n as usize % 3].0, kinds[n as usize % 3].1)).collect();
     let run = capture(&frames, "--format pcapng --compress zstd", "--vni 7");
-    assert_eq!(run.pair.source(Ip::V4), mirrored);
+    assert_eq!(run.pair.source(Ip::V4), IpAddr::from(mirrored));
     let files = captures::files(&run.ended.captures);
     let [file] = files.as_slice() else { panic!("{files:?}") };
     let fields = ["frame.packet_flags_direction", "frame.interface_name", "frame.interface_description"];

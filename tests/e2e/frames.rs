@@ -31,6 +31,14 @@ pub(crate) fn numbered(number: u32, length: usize) -> Vec<u8> {
     frame
 }
 
+/// Returns a numbered frame of 100 bytes between these hosts.
+pub(crate) fn between(number: u32, source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+    let mut frame = numbered(number, 100);
+    frame[26..30].copy_from_slice(&source);
+    frame[30..34].copy_from_slice(&destination);
+    frame
+}
+
 /// Makes numbered frames of many lengths, from the shortest to 1500 bytes.
 pub(crate) fn assorted(count: u32) -> Vec<Vec<u8>> {
     (0..count).map(|number| numbered(number, 60 + (number as usize * 389) % 1440)).collect()

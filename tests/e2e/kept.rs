@@ -1,35 +1,18 @@
 //! Of what sessions deliver, entries keep the beginning of frames and of flows, and one of copies.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use etherparse::{PacketBuilder, TcpHeader};
 
 use crate::captures::{self, Record};
+use crate::configuration::{WAYS, configuration};
 use crate::datagrams::{send, vxlan};
 use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Pair, SENSOR, Switched, address};
 use crate::replay::replay_all;
 use crate::sensor::{Ended, Setup};
-
-/// The lines of `[receive]` for each way.
-const WAYS: [&str; 3] = [
-    "source = \"udp\"",
-    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"xdp\"",
-    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"tc\"",
-];
-
-fn configuration(directory: &Path, receive: &str, sessions: &str) -> PathBuf {
-    let file = directory.join("vxtap.toml");
-    let evidence = directory.join("evidence");
-    let text =
-        format!("[receive]\n{receive}\n{sessions}\n[output.evidence]\nkind = \"pcap\"\ndirectory = {evidence:?}\n");
-    fs::write(&file, text).unwrap();
-    file
-}
 
 fn get(ended: &Ended, what: &str) -> usize {
     ended.ledger.get(what) as usize
@@ -54,7 +37,7 @@ fn of_two_mirrored_ends_each_packet_is_kept_once() {
         let receive = if way.contains("udp") { "source = \"udp\"\nworkers = 2" } else { way };
         let group = "dedup = \"drop\"\ndedup_group = \"tenant\"\n";
         let sessions = format!("[[session]]\nvni = 1\n{group}[[session]]\nvni = 2\n{group}");
-        let config = configuration(directory.path(), receive, &sessions);
+        let config = configuration(directory.path(), receive, &sessions, "");
         let switched = Switched::new(1600);
         let sensor = Setup::new(&switched.hosts[1]).configured(&config).start();
         let target = std::net::SocketAddr::new(address(Ip::V4, SENSOR), 4789);
@@ -112,9 +95,7 @@ fn copies_that_are_kept_have_one_number() {
     let all: Vec<_> = (0..100).map(|n| frames::numbered(n, 200)).collect();
     let file = frames::write(directory.path(), "frames.pcap", &all);
     let sessions = "[[session]]\nvni = [1, 2]\ndedup = \"tag\"\n[[session]]\nvni = 3\n";
-    let config = configuration(directory.path(), WAYS[0], sessions);
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, format!("{text}format = \"pcapng\"\n")).unwrap();
+    let config = configuration(directory.path(), WAYS[0], sessions, "format = \"pcapng\"");
     let pair = Pair::new(1600);
     let sensor = Setup::new(&pair.sensor).configured(&config).start();
     for vni in 1..=3 {
@@ -192,7 +173,7 @@ fn the_start_of_flows_and_of_frames_is_kept() {
     for way in WAYS {
         let directory = tempfile::tempdir().unwrap();
         let file = frames::write(directory.path(), "frames.pcap", &all);
-        let config = configuration(directory.path(), way, sessions);
+        let config = configuration(directory.path(), way, sessions, "");
         let pair = Pair::new(1600);
         let sensor = Setup::new(&pair.sensor).configured(&config).start();
         for vni in 1..=3 {

@@ -11,6 +11,7 @@
 //! | `need` | says whether a test can run here: `skipped: ...`, which is a failure with `CI` set |
 //! | `process` | children that end with their guard, lines they print, waiting with a limit |
 //! | `netns` | namespaces and cables that vanish with their guard |
+//! | `configuration` | files that say what the sensor is to do |
 //! | `sensor`, `replay`, `tcpdump` | the programs under test, and the witness |
 //! | `captures`, `manifest`, `ledger` | what came out, and whether it adds up |
 //! | `frames`, `datagrams`, `stream` | traffic of our own making |
@@ -24,6 +25,7 @@
 mod host;
 
 mod captures;
+mod configuration;
 mod datagrams;
 mod frames;
 mod ledger;

@@ -9,10 +9,7 @@ use crate::frames;
 use crate::need;
 use crate::netns::{Pair, SENSOR};
 use crate::process::eventually;
-use crate::sensor::{Ended, Setup};
-
-/// The ways to receive.
-const WAYS: [&str; 3] = ["--source udp", "--source bpf --attach xdp", "--source bpf --attach tc"];
+use crate::sensor::{Ended, Setup, WAYS};
 
 /// What the stack does with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,8 +123,7 @@ fn what_the_stack_refuses_is_received_in_no_way() {
     let cases = cases();
     let mut by_sockets = Vec::new();
     for way in WAYS {
-        let interface = if way.contains("bpf") { "--interface eth0" } else { "" };
-        let ended = receive(&format!("{way} {interface}"), &cases);
+        let ended = receive(way, &cases);
         let sessions = sessions(&ended);
         for (vni, case) in (0..).zip(&cases) {
             let of: Vec<_> = sessions.iter().filter(|session| session.0 == vni).collect();
@@ -157,7 +153,7 @@ fn with_any_address_the_frame_may_be_for_others_but_the_source_may_not_be_nobody
     }
     let cases = cases();
     for way in &WAYS[1..] {
-        let ended = receive(&format!("{way} --interface eth0 --any-address"), &cases);
+        let ended = receive(&format!("{way} --any-address"), &cases);
         let sessions = sessions(&ended);
         for (vni, case) in (0..).zip(&cases) {
             let of: Vec<_> = sessions.iter().filter(|session| session.0 == vni).collect();
@@ -183,13 +179,12 @@ fn an_ipv4_address_in_an_ipv6_packet_is_not_that_ipv4_host() {
     assert_eq!(two.len(), 2);
     let (pretender, host): (IpAddr, IpAddr) = ("::ffff:10.1.0.77".parse().unwrap(), "10.1.0.77".parse().unwrap());
     for way in WAYS {
-        let interface = if way.contains("bpf") { "--interface eth0" } else { "" };
-        let ended = receive(&format!("{way} {interface}"), &two);
+        let ended = receive(way, &two);
         assert_eq!(sessions(&ended), [(0, pretender, 3), (1, host, 3)], "{way}");
         for (vni, from) in [(0, pretender), (1, host)] {
             assert_eq!(captures::session(&ended.captures, from, vni).len(), 3, "{way}: {from}");
         }
-        let ended = receive(&format!("{way} {interface} --from 10.1.0.77"), &two);
+        let ended = receive(&format!("{way} --from 10.1.0.77"), &two);
         assert_eq!(sessions(&ended), [(1, host, 3)], "{way}");
         assert_eq!(ended.ledger.get("/unselected"), 3, "{way}: {:#}", ended.ledger.0);
     }

@@ -1,7 +1,6 @@
 //! Outputs cannot keep up, as their writers are starved. The sensor goes on to receive, and counts.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +12,7 @@ use tempfile::TempDir;
 use crate::frames;
 use crate::need::{self, succeeds};
 use crate::netns::{Ip, Pair};
-use crate::process::{eventually, run};
+use crate::process::{run, task_named};
 use crate::replay::replay;
 use crate::sensor::{Ended, Setup};
 
@@ -43,18 +42,6 @@ impl Drop for Mount {
     }
 }
 
-/// Returns the id of a sensor's thread, once that has taken its name.
-fn thread_named(pid: i32, name: &str) -> String {
-    let named = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
-    let mut found = None;
-    eventually("the thread has its name", || {
-        let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
-        found = tasks.find(named);
-        found.is_some()
-    });
-    found.unwrap().file_name().unwrap().to_str().unwrap().to_string()
-}
-
 /// A run of which the writer could not keep up, and the frames that were sent to it.
 pub(crate) struct Starved {
     pub(crate) pair: Pair,
@@ -70,11 +57,12 @@ pub(crate) fn starve(arguments: &str, load: &str, starving: Duration) -> Starved
     let (frames, loops) = (frames::assorted(1000), 40);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let sensor = Setup::new(&pair.sensor).with("--workers 1 --queue 1500KiB").with(arguments).start();
-    let writer = thread_named(sensor.process.pid().as_raw_nonzero().get(), "vxtap-pcap");
+    let writer = task_named(sensor.process.pid(), "vxtap-pcap");
+    let writer = writer.directory.file_name().unwrap().to_str().unwrap();
     let allowed = sched_getaffinity(None).unwrap();
     let core = (0..CpuSet::MAX_CPU).rfind(|cpu| allowed.is_set(*cpu)).unwrap();
-    run(Command::new("taskset").args(["-cp", &core.to_string(), &writer]));
-    run(Command::new("chrt").args(["--idle", "-p", "0", &writer]));
+    run(Command::new("taskset").args(["-cp", &core.to_string(), writer]));
+    run(Command::new("chrt").args(["--idle", "-p", "0", writer]));
     let done = AtomicBool::new(false);
     let sent = thread::scope(|scope| {
         scope.spawn(|| {

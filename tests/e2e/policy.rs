@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
-use crate::captures::{self, Record, assert_same, tshark};
+use crate::captures::{self, Record, assert_same, session_name, tshark};
+use crate::configuration::{WAYS, configuration};
 use crate::frames;
-use crate::manifest::assert_verified;
+use crate::manifest::{self, assert_verified};
 use crate::mirror::persistent;
 use crate::need;
 use crate::netns::{Ip, Pair};
@@ -17,12 +19,6 @@ use crate::sensor::Setup;
 use crate::stream::Stream;
 use crate::tcpdump::Tcpdump;
 
-/// The lines of `[receive]` for each way.
-const WAYS: [&str; 3] = [
-    "source = \"udp\"",
-    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"xdp\"",
-    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"tc\"",
-];
 /// Frames that are sent. VNIs 1 to 5 take turns.
 const FRAMES: usize = 1000;
 const LENGTH: usize = 200;
@@ -51,15 +47,9 @@ vni = 5
 outputs = ["ids"]
 "#;
 
-fn configuration(directory: &Path, receive: &str, sessions: &str) -> PathBuf {
-    let file = directory.join("vxtap.toml");
-    let evidence = directory.join("evidence");
-    let text = format!(
-        "[receive]\n{receive}\n[delivery]\nflush = \"100ms\"\n{sessions}\n[output.evidence]\nkind = \"pcap\"\n\
-         format = \"pcapng\"\ndirectory = {evidence:?}\n"
-    );
-    fs::write(&file, text).unwrap();
-    file
+/// Writes a configuration with these tables, by which files have their frames soon.
+fn configure(directory: &Path, receive: &str, tables: &str) -> PathBuf {
+    configuration(directory, receive, &format!("[delivery]\nflush = \"100ms\"\n{tables}"), "format = \"pcapng\"")
 }
 
 /// Returns the records of the session whose directory is named so.
@@ -89,7 +79,7 @@ fn sessions_have_names_outputs_and_lengths_of_their_own() {
         let directory = tempfile::tempdir().unwrap();
         let file = frames::write(directory.path(), "frames.pcap", &all);
         let sessions = format!("{SESSIONS}[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\n");
-        let config = configuration(directory.path(), way, &sessions);
+        let config = configure(directory.path(), way, &sessions);
         let evidence = directory.path().join("evidence");
         let pair = Pair::new(1600);
         persistent(&pair.sensor, "mirror0", "tap");
@@ -103,7 +93,7 @@ fn sessions_have_names_outputs_and_lengths_of_their_own() {
 
         // The files.
         let source = pair.source(Ip::V4);
-        let [web, db, plain] = ["web-1_vni1", "db_vni2", "vni4"].map(|name| format!("{name}_{source}"));
+        let [web, db, plain] = [("web-1", 1), ("db", 2), ("", 4)].map(|(name, vni)| session_name(name, source, vni));
         assert_eq!(directories(&evidence), [&*db, &*plain, &*web], "{way}");
         for (name, vni) in [(&web, 1), (&plain, 4)] {
             let got: Vec<_> = records(&evidence, name).into_iter().map(|record| record.frame).collect();
@@ -167,13 +157,13 @@ fn plans_change_under_load_and_the_ledger_closes() {
         let directory = tempfile::tempdir().unwrap();
         let [evidence, more] = ["evidence", "more"].map(|name| directory.path().join(name));
         let outputs = format!("[output.more]\nkind = \"pcap\"\ndirectory = {more:?}\n");
-        let configure = |n| configuration(directory.path(), way, &(round(n) + &outputs));
+        let begin = |n| configure(directory.path(), way, &(round(n) + &outputs));
         let pair = Pair::new(1600);
-        let sensor = Setup::new(&pair.sensor).configured(&configure(0)).start();
+        let sensor = Setup::new(&pair.sensor).configured(&begin(0)).start();
         let stream = Stream::start(&pair.sender, pair.target(Ip::V4), 3, 20_000);
         eventually("frames come", || captures::files(&evidence).len() == 3);
         for n in 1..=30 {
-            configure(n);
+            begin(n);
             sensor.reload("SIGUSR2: reloaded ");
             // Reloads can be faster than frames reach the files. Each name has some at least once.
             if let Some(name) = ["", "b_vni1_", "c_vni1_", "a_vni1_"].get(n as usize) {
@@ -211,8 +201,8 @@ fn plans_change_under_load_and_the_ledger_closes() {
             let held = all("vni").len() as u64;
             assert_eq!((written, written + filtered), (held, ledger.received()), "{way}: {name}");
         }
-        let names =
-            ["a_vni1", "b_vni1", "c_vni1", "third_vni3", "vni2"].map(|name| format!("{name}_{}", pair.source(Ip::V4)));
+        let names = [("a", 1), ("b", 1), ("c", 1), ("third", 3), ("", 2)]
+            .map(|(name, vni)| session_name(name, pair.source(Ip::V4), vni));
         assert_eq!(directories(&evidence), names, "{way}");
         let name = ledger.0["sessions"][0]["name"].as_str();
         assert_eq!(name, Some("a"), "that of the last round");
@@ -230,7 +220,7 @@ fn a_session_with_a_name_is_redirected() {
     let pair = Pair::new(1600);
     let tap = "[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"redirect\"\n";
     let named = format!("[[session]]\nname = \"web-1\"\nvni = 1\n{tap}");
-    let config = configuration(directory.path(), "source = \"bpf\"\ninterface = \"eth0\"", &named);
+    let config = configure(directory.path(), "source = \"bpf\"\ninterface = \"eth0\"", &named);
     let sensor = Setup::new(&pair.sensor).configured(&config).start();
     let tcpdump = Tcpdump::start(&pair.sensor, "mirror0", "");
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-2 --rate 5000", all.len());
@@ -240,14 +230,14 @@ fn a_session_with_a_name_is_redirected() {
     ["evidence", "ids"].iter().for_each(|name| ended.ledger.assert_output_closes(name));
     assert_eq!(ended.ledger.get("/fast_path/redirected"), all.len() as u64);
     let evidence = directory.path().join("evidence");
-    let name = format!("web-1_vni1_{}", pair.source(Ip::V4));
+    let name = session_name("web-1", pair.source(Ip::V4), 1);
     let got: Vec<_> = records(&evidence, &name).into_iter().map(|record| record.frame).collect();
     assert_same("the files", &got, &all.iter().step_by(2).collect::<Vec<_>>());
     assert_verified(&evidence);
 
     // What a program in the kernel cannot tell is refused.
     let cut = named.replace("vni = 1", "vni = 1\nsnaplen = 64");
-    let config = configuration(directory.path(), "source = \"bpf\"\ninterface = \"eth0\"", &cut);
+    let config = configure(directory.path(), "source = \"bpf\"\ninterface = \"eth0\"", &cut);
     let (code, text) = Setup::new(&pair.sensor).configured(&config).fails();
     assert!(code == Some(2) && text.contains("redirect"), "{code:?} {text}");
 }
@@ -262,17 +252,17 @@ fn what_a_crash_left_of_a_named_session_is_salvaged() {
     let file = frames::write(directory.path(), "frames.pcap", &all);
     let evidence = directory.path().join("evidence");
     let pair = Pair::new(1600);
-    let config = configuration(directory.path(), WAYS[0], SESSIONS.split("[[session]]\nvni = 5").next().unwrap());
+    let config = configure(directory.path(), WAYS[0], SESSIONS.split("[[session]]\nvni = 5").next().unwrap());
     let mut sensor = Setup::new(&pair.sensor).configured(&config).start();
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-2 --rate 5000", all.len());
-    let name = format!("web-1_vni1_{}", pair.source(Ip::V4));
-    let readable = || captures::files(&evidence.join(&name)).iter().map(|path| captures::readable(path)).sum::<usize>();
-    eventually("frames of the first session are on disk", || readable() == all.len() / 2);
+    let name = session_name("web-1", pair.source(Ip::V4), 1);
+    let readable = || captures::files(&evidence).iter().map(|path| captures::readable(path)).sum::<usize>();
+    eventually("the frames of both sessions are on disk", || readable() == all.len());
     sensor.process.signal(Signal::KILL);
     sensor.process.wait();
 
     // The next run knows no names.
-    let config = configuration(directory.path(), WAYS[0], "");
+    let config = configure(directory.path(), WAYS[0], "");
     let sensor = Setup::new(&pair.sensor).configured(&config).start();
     let is_salvaged = |path: &PathBuf| path.to_str().unwrap().ends_with(".recovered.pcapng");
     eventually("all is salvaged", || captures::files(&evidence).iter().filter(|path| is_salvaged(path)).count() == 2);
@@ -280,15 +270,10 @@ fn what_a_crash_left_of_a_named_session_is_salvaged() {
     assert_eq!((ended.code, ended.ledger.get("/outputs/evidence/recovered")), (Some(0), 2), "{:#?}", ended.log);
     let got: Vec<_> = records(&evidence, &name).into_iter().map(|record| record.frame).collect();
     assert_same("what was salvaged", &got, &all.iter().step_by(2).collect::<Vec<_>>());
-    let manifest = fs::read_to_string(evidence.join("manifest.jsonl")).unwrap();
-    let mut names: Vec<_> = manifest
-        .lines()
-        .map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert_eq!(line["event"], "recovered", "{line}");
-            (line["session"]["vni"].as_u64().unwrap(), line["name"].as_str().unwrap().to_owned())
-        })
-        .collect();
+    let recovered = manifest::lines(&evidence);
+    assert!(recovered.iter().all(|line| line["event"] == "recovered"), "{recovered:#?}");
+    let name = |line: &Value| (line["session"]["vni"].as_u64().unwrap(), line["name"].as_str().unwrap().to_owned());
+    let mut names: Vec<_> = recovered.iter().map(name).collect();
     names.sort();
     assert_eq!(names, [(1, "web-1".to_owned()), (2, "db".to_owned())]);
     assert_verified(&evidence);

@@ -1,8 +1,10 @@
 //! Child processes run with a guard: it reads what they print and how they end, and sees that they
 //! end.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::panic;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, Once};
@@ -55,6 +57,46 @@ pub(crate) fn on_one_core<T: Send>(run: impl FnOnce() -> T + Send) -> T {
         run()
     };
     thread::scope(|scope| scope.spawn(pinned).join()).unwrap_or_else(|cause| panic::resume_unwind(cause))
+}
+
+/// A thread of a process.
+pub(crate) struct Task {
+    /// Its name. One that begins has that of who began it.
+    pub(crate) name: String,
+    /// Its directory, which has its number for a name.
+    pub(crate) directory: PathBuf,
+}
+
+impl Task {
+    /// Returns the time that it has spent on a core so far, and the time for which it has waited
+    /// for one.
+    pub(crate) fn times(&self) -> [Duration; 2] {
+        // One that has ended meanwhile has no file.
+        let times = fs::read_to_string(self.directory.join("schedstat")).unwrap_or_default();
+        let mut times = times.split(' ').map(|time| Duration::from_nanos(time.parse().unwrap_or(0)));
+        [(); 2].map(|()| times.next().unwrap_or_default())
+    }
+}
+
+/// Returns the threads of a process.
+pub(crate) fn tasks(pid: Pid) -> Vec<Task> {
+    let entries = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+    let task = |directory: PathBuf| {
+        let name = fs::read_to_string(directory.join("comm")).ok()?.trim_end().to_owned();
+        Some(Task { name, directory })
+    };
+    entries.filter_map(|entry| task(entry.unwrap().path())).collect()
+}
+
+/// Waits until a process has a thread with this name, and returns that.
+#[track_caller]
+pub(crate) fn task_named(pid: Pid, name: &str) -> Task {
+    let mut found = None;
+    eventually(&format!("a thread is named {name}"), || {
+        found = tasks(pid).into_iter().find(|task| task.name == name);
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// What a process has printed so far.

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::captures::{self, Record};
+use crate::configuration::WAYS;
 use crate::disk::Loop;
 use crate::manifest::assert_verified;
 use crate::need;
@@ -20,13 +21,6 @@ use crate::stream::{Stream, frame};
 
 const VNIS: u32 = 4;
 const RATE: u32 = 20_000;
-
-/// The lines of `[receive]` for each way.
-const WAYS: [&str; 3] = [
-    "source = \"udp\"",
-    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"xdp\"",
-    "source = \"bpf\"\ninterface = \"eth0\"\nattach = \"tc\"",
-];
 
 /// Numbers that are the same in each run.
 struct Dice(u64);
@@ -175,11 +169,10 @@ struct Held {
 impl Held {
     /// Reads the files. In each frames are in their order.
     fn new(directory: &Path, pair: &Pair, vni: u32) -> Held {
-        let plain = captures::session_directory(directory, pair.source(Ip::V4), vni);
-        let ending = plain.file_name().unwrap().to_str().unwrap();
+        let ending = captures::session_name("", pair.source(Ip::V4), vni);
         let mut held = Held { numbers: Vec::new(), cut: 0 };
         for path in captures::files(directory) {
-            if path.parent().unwrap().file_name().unwrap().to_str().unwrap().ends_with(ending) {
+            if path.parent().unwrap().file_name().unwrap().to_str().unwrap().ends_with(&ending) {
                 let records = captures::read(&path);
                 let numbers: Vec<u32> = records.iter().map(number).collect();
                 assert!(numbers.is_sorted(), "{}", path.display());

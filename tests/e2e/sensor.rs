@@ -20,6 +20,10 @@ use crate::process::{PATIENCE, Process, eventually};
 /// The program under test.
 pub(crate) const VXTAP: &str = env!("CARGO_BIN_EXE_vxtap");
 
+/// The ways to receive, as arguments.
+pub(crate) const WAYS: [&str; 3] =
+    ["--source udp", "--source bpf --interface eth0 --attach xdp", "--source bpf --interface eth0 --attach tc"];
+
 /// How a sensor is to be started.
 pub(crate) struct Setup<'a> {
     namespace: &'a Namespace,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
@@ -12,7 +12,7 @@ use crate::frames;
 use crate::manifest::assert_verified;
 use crate::need;
 use crate::netns::{Ip, Pair};
-use crate::process::eventually;
+use crate::process::{Task, eventually, tasks};
 use crate::replay::replay_all;
 use crate::sensor::{Setup, attach_by_default};
 
@@ -272,17 +272,10 @@ fn after_a_flood_of_vnis_a_new_session_gets_a_file_of_its_own() {
     assert_verified(&ended.captures);
 }
 
-/// Returns the time that each receiving thread has spent on a core so far, in nanoseconds, by its
-/// name.
-fn receiving_time(pid: Pid) -> BTreeMap<String, u64> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
-    let read = |path| fs::read_to_string(path).unwrap();
-    tasks
-        .map(|task| task.unwrap().path())
-        .map(|task| (read(task.join("comm")).trim().to_string(), read(task.join("schedstat"))))
-        .filter(|(name, _)| name.starts_with("vxtap-rx"))
-        .map(|(name, times)| (name, times.split(' ').next().unwrap().parse().unwrap()))
-        .collect()
+/// Returns the time that each receiving thread has spent on a core so far, by its name.
+fn receiving_time(pid: Pid) -> BTreeMap<String, Duration> {
+    let receives = |task: &Task| task.name.starts_with("vxtap-rx");
+    tasks(pid).into_iter().filter(receives).map(|task| (task.name.clone(), task.times()[0])).collect()
 }
 
 #[test]
@@ -300,9 +293,9 @@ fn workers_share_the_sessions_and_each_stays_in_order() {
     replay_all(&pair.sender, pair.target(Ip::V6), &[&file], &arguments, loops * frames.len());
     let spent = receiving_time(sensor.process.pid());
     // A thread that had not yet taken its name had not done anything either.
-    let earlier = |name: &String| before.get(name).copied().unwrap_or(0);
-    let spent: BTreeMap<&String, u64> = spent.iter().map(|(name, time)| (name, time - earlier(name))).collect();
-    let total: u64 = spent.values().sum();
+    let earlier = |name: &String| before.get(name).copied().unwrap_or_default();
+    let spent: BTreeMap<&String, Duration> = spent.iter().map(|(name, time)| (name, *time - earlier(name))).collect();
+    let total: Duration = spent.values().sum();
     assert_eq!(spent.len(), 4);
     assert!(spent.values().all(|time| *time > total / 20), "one of four workers hardly worked: {spent:?}");
     let ended = sensor.stop();

@@ -1,11 +1,10 @@
 //! A sensor ends while traffic keeps coming.
 
-use std::fs;
 use std::io::{Write, pipe};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::captures::{self, assert_open, assert_same};
@@ -13,7 +12,7 @@ use crate::frames;
 use crate::hangup::terminal;
 use crate::need;
 use crate::netns::{Ip, Pair};
-use crate::process::eventually;
+use crate::process::{eventually, tasks};
 use crate::replay::{self, Replay, replay_all};
 use crate::sensor::{Ended, Setup};
 
@@ -249,14 +248,11 @@ fn standard_error_stalls() {
     drop(command);
     // It cannot say so. A bound socket is not enough, as it refuses until the outputs are ready;
     // then the threads begin.
-    let tasks = format!("/proc/{}/task", sensor.id());
-    let is_receiver =
-        |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("vxtap-rx"));
-    eventually("the sensor receives", || fs::read_dir(&tasks).unwrap().flatten().any(|task| is_receiver(&task.path())));
+    let pid = Pid::from_child(&sensor);
+    eventually("the sensor receives", || tasks(pid).iter().any(|task| task.name.starts_with("vxtap-rx")));
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-50 --rate 2000", frames.len());
     // Sessions that are new after the status was looked at.
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 51-99 --rate 2000", frames.len());
-    let pid = rustix::process::Pid::from_child(&sensor);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     let end = Instant::now() + Duration::from_secs(60);
     while sensor.try_wait().unwrap().is_none() {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::captures::assert_same;
 use crate::disk::Loop;
 use crate::frames;
+use crate::manifest;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
@@ -71,8 +72,7 @@ fn each_frame_has_the_tag_of_its_session_also_after_a_restart() {
             [.., vlan] => json!([vlan]),
             [] => unreachable!(),
         };
-        let manifest = fs::read_to_string(ended.captures.join("manifest.jsonl")).unwrap();
-        let lines: Vec<Value> = manifest.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines = manifest::lines(&ended.captures);
         assert_eq!(lines.len(), vnis.len(), "a capture for each session");
         let published = lines.iter().map(|line| (line["session"]["vni"].as_u64().unwrap(), line["tag"].clone()));
         for (vni, tag) in tags(&ended).into_iter().chain(published) {

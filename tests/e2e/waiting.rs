@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::need;
 use crate::netns::Namespace;
+use crate::process::{task_named, tasks};
 use crate::sensor::{Setup, message};
 
 /// The longest that the end may take.
@@ -142,14 +143,9 @@ fn a_file_system_that_does_not_answer_is_not_waited_for_by_the_end() {
         fs::write(&list, "vni 7\n").unwrap();
         let started = Instant::now();
         let sensor = Setup::new(&namespace).with(&arguments).with(duration).start();
-        let tasks = || fs::read_dir(format!("/proc/{}/task", sensor.process.pid().as_raw_nonzero())).unwrap().flatten();
-        let threads = || tasks().count();
+        let threads = || tasks(sensor.process.pid()).len();
         // The last thread of the start begins after the sensor has said that it receives.
-        let is_last = |name: String| name.trim_end() == "vxtap-status";
-        while !tasks().any(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(is_last)) {
-            assert!(started.elapsed() < Duration::from_secs(20), "no thread shows how the sensor does");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        task_named(sensor.process.pid(), "vxtap-status");
         hang();
         let before = threads();
         for _ in 0..20 {

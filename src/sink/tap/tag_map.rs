@@ -91,6 +91,8 @@ fn way_out(path: &Path) -> String {
 #[derive(Debug)]
 pub(crate) struct TagMap {
     path: PathBuf,
+    /// The number of tags that the file has.
+    kept: usize,
     /// Holds the lock; none where the file system has no locks. The system lets go of it with the
     /// process, however that ends.
     _lock: Option<File>,
@@ -116,7 +118,7 @@ impl TagMap {
         let tags = Tags::new(listed.tags.iter().map(|entry| (entry.session, entry.tag)));
         let tags = tags.map_err(|error| TagMapError::Tags { path: path.clone(), error })?;
         match write(&path, &listed) {
-            Ok(()) => Ok((Self { path, _lock: lock }, tags)),
+            Ok(()) => Ok((Self { path, kept: listed.tags.len(), _lock: lock }, tags)),
             Err(error) => Err(TagMapError::File { path, error }),
         }
     }
@@ -220,10 +222,11 @@ impl Writer {
 
     /// Writes the file where there are new tags.
     fn keep(&mut self) {
-        let path = &self.map.path;
-        let result = self.registry.save_tags(|tags| {
-            let tags = tags.iter().map(|(session, tag)| Entry { session: *session, tag: *tag }).collect();
-            write(path, &Listed { tags })
+        let TagMap { path, kept, .. } = &mut self.map;
+        let result = self.registry.tags_beyond(*kept).map_or(Ok(()), |tags| {
+            let tags: Vec<_> = tags.into_iter().map(|(session, tag)| Entry { session, tag }).collect();
+            let number = tags.len();
+            write(path, &Listed { tags }).inspect(|()| *kept = number)
         });
         match result {
             Ok(()) if self.failing.ends() => {
