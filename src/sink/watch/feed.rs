@@ -72,6 +72,8 @@ struct State {
     wanted: u64,
     frames: u64,
     over: Option<Over>,
+    /// True where who watches knows that it is over.
+    told: bool,
     /// Has who watches look again.
     waker: Option<Waker>,
     lanes: Vec<Arc<OutputCounters>>,
@@ -101,6 +103,7 @@ impl Feed {
             wanted: limit.unwrap_or(u64::MAX),
             frames: 0,
             over: None,
+            told: false,
             waker: None,
             lanes: Vec::new(),
         };
@@ -158,13 +161,14 @@ impl Feed {
         Outcome { frames: state.frames, dropped, over: state.over }
     }
 
-    /// Ends the watch with its output, whose frames are all here. What who watches does not take
-    /// within `patience` is dropped.
+    /// Ends the watch with its output, whose frames are all here, and waits up to `patience` for who
+    /// watches to take them and to learn that it is over. What is not taken by then is dropped.
     pub(super) fn finish(&self, patience: Duration) {
         self.end(Over::Sensor);
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
-        while !state.queue.is_empty() && !self.taken.wait_until(&mut state, until).timed_out() {}
+        let is_there = |state: &State| state.over != Some(Over::Gone) && !(state.queue.is_empty() && state.told);
+        while is_there(&state) && !self.taken.wait_until(&mut state, until).timed_out() {}
         self.discard(&mut state);
     }
 
@@ -180,6 +184,8 @@ impl Feed {
         }
         let Some(chunk) = state.queue.pop_front() else {
             if state.over.is_some() {
+                state.told = true;
+                self.taken.notify_all();
                 return Poll::Ready(None);
             }
             state.waker = Some(context.waker().clone());

@@ -1,9 +1,9 @@
 //! A watch is an output for a while: somebody looks at the frames as they come.
 //!
-//! Its sink waits for nobody. It puts the chunks of its lanes into the [`Feed`] as they are, and who
-//! watches takes them from there. As long as they are there, or on their way to who watches, the
-//! lanes do not have them: so the memory of the lanes is all that a watch uses, and what does not fit
-//! is dropped by them and counted.
+//! Its sink waits for nobody. It puts the chunks of its lanes into the [`Feed`] as they are, and
+//! who watches takes them from there. As long as they are there, or on their way to who watches,
+//! the lanes do not have them: so the memory of the lanes is all that a watch uses, and what does
+//! not fit is dropped by them and counted.
 
 mod feed;
 
