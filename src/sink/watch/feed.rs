@@ -140,6 +140,7 @@ impl Feed {
         let mut state = self.state.lock();
         if why == Over::Gone {
             self.discard(&mut state);
+            state.told = true;
         }
         state.over.get_or_insert(why);
         wake(&mut state);
@@ -161,14 +162,13 @@ impl Feed {
         Outcome { frames: state.frames, dropped, over: state.over }
     }
 
-    /// Ends the watch with its output, whose frames are all here, and waits up to `patience` for who
-    /// watches to take them and to learn that it is over. What is not taken by then is dropped.
+    /// Ends the watch with its output, whose frames are all here. Waits up to `patience` for who
+    /// watches to take them, and to learn that it is over. What is not taken by then is dropped.
     pub(super) fn finish(&self, patience: Duration) {
         self.end(Over::Sensor);
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
-        let is_there = |state: &State| state.over != Some(Over::Gone) && !(state.queue.is_empty() && state.told);
-        while is_there(&state) && !self.taken.wait_until(&mut state, until).timed_out() {}
+        while !(state.queue.is_empty() && state.told) && !self.taken.wait_until(&mut state, until).timed_out() {}
         self.discard(&mut state);
     }
 
