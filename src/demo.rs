@@ -150,6 +150,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
 /// that every user may have.
 fn settings(directory: &Path) -> Settings {
     let mut settings = Settings::default();
+    settings.control.enabled = false;
     settings.receive.listen = vec![Listen::At((Ipv4Addr::LOCALHOST, 0).into())];
     settings.receive.buffer = Size(200 << 10);
     let files = Files { directory: directory.to_owned(), ..Files::default() };

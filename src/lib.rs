@@ -22,7 +22,8 @@
 //! - [`record`] has the formats of captures, [`ledger`] the counters and their equations.
 //! - [`sys`] has the system calls: the only unsafe code.
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`] and [`demo`] do
-//!   it; [`console`] and `episode` are how they speak.
+//!   it; [`console`] and `episode` are how they speak. [`view`] shows a running sensor, [`health`]
+//!   judges it, and `condition` is how outputs tell.
 //!
 //! The library is made for the program of the same name, and for its tests and benches. It promises
 //! no stable interface. `ARCHITECTURE.md` is the map, `docs/decisions/` says why it is so.
@@ -30,12 +31,16 @@
 
 pub mod archive;
 pub mod cli;
+pub(crate) mod condition;
 pub mod config;
 pub mod console;
+pub mod control;
 pub mod demo;
 pub(crate) mod episode;
 pub mod evidence;
+pub mod health;
 pub mod host;
+pub mod http;
 pub mod lane;
 pub mod ledger;
 pub mod pipeline;
@@ -49,4 +54,5 @@ pub mod source;
 pub mod storage;
 pub mod sys;
 pub mod verify;
+pub mod view;
 pub mod wire;

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use vxtap::cli::{self, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
+use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
 use vxtap::config::settings::{LedgerFormat, Settings};
 use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::{Console, LogFormat};
+use vxtap::control::{Client, ClientError, say};
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
 use vxtap::ledger::Losses;
@@ -42,7 +43,13 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
         Command::Check(args) => check(&args),
+        Command::Sessions(args) if args.from_aws.is_empty() => ask(&args.ask, say::sessions),
         Command::Sessions(args) => sessions(&args),
+        Command::Status(args) => ask(&args, say::status),
+        Command::Reload(args) => ask(&args, say::reload),
+        Command::Cut(args) => ask(&args, say::cut),
+        Command::Ledger(args) => ask(&args.ask, |client, json| say::ledger(client, args.top, json)),
+        Command::Config(args) => ask(&args, |client, _| say::config(client)),
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
@@ -54,6 +61,10 @@ fn main() -> ExitCode {
                 }),
             }
             return ExitCode::from(if *may_pass { NOT_YET } else { WRONG });
+        }
+        if let (Some(ClientError::Refused { text, .. }), LogFormat::Text) = (error.downcast_ref(), cli.log_format) {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+            return ExitCode::from(CANNOT_START);
         }
         // An error's text names its cause already; the chain of causes would name it again. Threads
         // that are just ending have nothing more to say that matters more.
@@ -128,6 +139,17 @@ fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {
     out.write_all(converted.text.as_bytes())?;
     out.flush()?;
     tracing::info!(entries = converted.entries, "sessions are written");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks a running sensor, and prints what it answers.
+fn ask(
+    args: &AskArgs,
+    question: impl FnOnce(&Client, bool) -> Result<String, ClientError>,
+) -> anyhow::Result<ExitCode> {
+    let answer = question(&Client::local(args.control.as_deref()), args.json)?;
+    // A reader that has gone away has seen enough.
+    let _ = io::stdout().lock().write_all(answer.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,19 +15,30 @@ use imports::{Imports, circles};
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
-    ("run", &["config", "console", "host", "ledger", "pipeline", "record", "route", "source", "storage"]),
+    (
+        "run",
+        &[
+            "config", "console", "control", "health", "host", "ledger", "pipeline", "record", "route", "source",
+            "storage", "view",
+        ],
+    ),
     ("replay", &["console", "record", "sys", "wire"]),
     ("verify", &["console", "evidence", "storage"]),
     // What it is asked to do
     (
         "config",
         &[
-            "archive", "evidence", "host", "lane", "pipeline", "record", "route", "session", "sink", "source",
-            "storage", "wire",
+            "archive", "control", "evidence", "host", "lane", "pipeline", "record", "route", "session", "sink",
+            "source", "storage", "wire",
         ],
     ),
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
+    // How it does, and who is told
+    ("control", &["host", "http", "ledger", "record", "session", "view"]),
+    ("http", &[]),
+    ("health", &["view"]),
+    ("view", &["ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
     ("source", &["host", "record", "session", "sys", "wire"]),
@@ -39,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("route", &["ledger", "record", "session", "sys", "wire"]),
     ("ledger", &["record", "session", "wire"]),
     // What everything stands on
+    ("condition", &[]),
     ("episode", &[]),
     ("host", &[]),
     ("session", &["wire"]),
@@ -48,7 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
-const EVERYWHERE: &[&str] = &["episode"];
+const EVERYWHERE: &[&str] = &["condition", "episode"];
 
 /// Lines that a file may have.
 const LINES: usize = 600;

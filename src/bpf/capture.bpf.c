@@ -324,6 +324,7 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
 
   at += 8;
   r.length = length - 8;
+  u32 keep = *(volatile u32 *)&state->keep;
   r.kept = r.length < keep ? r.length : keep;
   // The VXLAN header: two words, in the packet's first piece or not; or what there is of it.
   u32 vxlan[2] = {}, vni = 0;
@@ -387,7 +388,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
       // Now the packet begins with the frame.
       frame = 0;
       r.flags |= REDIRECTED;
-      r.kept = r.length < keep_copy ? r.length : keep_copy;
+      keep = *(volatile u32 *)&state->keep_copy;
+      r.kept = r.length < keep ? r.length : keep;
       if (!copy)
         total = total_of(&r, vni, &record);
     }

@@ -33,13 +33,11 @@ enum {
 
 // Set before the program is loaded, so the verifier drops what is not used.
 const volatile u32 rings_by_session = 0; // rings to choose from by session; 0: the CPU's own
-const volatile u32 keep = ~0u;           // bytes of a payload to copy at most
 // Take datagrams whoever they are addressed to: `listening` has the address ::.
 const volatile bool any_address = false;
 const volatile bool redirect = false;    // at tc: into the interface of `target`
 // Put a copy of what is redirected into the ring. The first frame of a session has one in any case.
 const volatile bool copy = true;
-const volatile u32 keep_copy = ~0u;      // bytes of such a payload to copy at most
 
 struct ring {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -61,7 +59,9 @@ struct state {
   u32 only;       // of the program: take only what these lists have
   u32 generation; // of `listening`: changes when something has been removed
   u32 own[8];     // of the program: a bit by `own_bit` for each address in `own`
-  u32 pad[5];
+  u32 keep;       // of the program: bytes of a payload to copy at most
+  u32 keep_copy;  // and of one whose frame is redirected
+  u32 pad[3];
 };
 enum { ONLY_VNIS = 1, ONLY_SOURCES = 2, NETWORKS = 4 }; // NETWORKS: `networks` has some
 struct {

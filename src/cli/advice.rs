@@ -173,7 +173,22 @@ fn find(table: &[(&[&str], &'static str)], word: &str) -> Option<&'static str> {
 
 fn advise(mut error: clap::Error, command: &mut Command, words: &[OsString]) -> clap::Error {
     let asked = words.iter().skip(1).filter_map(|word| word.to_str());
-    let name = asked.clone().find(|word| matches!(*word, "run" | "replay" | "verify" | "check" | "sessions" | "demo"));
+    let name = asked.clone().find(|word| {
+        matches!(
+            *word,
+            "run"
+                | "replay"
+                | "verify"
+                | "check"
+                | "sessions"
+                | "status"
+                | "reload"
+                | "cut"
+                | "ledger"
+                | "config"
+                | "demo"
+        )
+    });
     let tip = match error.kind() {
         ErrorKind::UnknownArgument => {
             let Some(unknown) = text(&error, ContextKind::InvalidArg) else { return error };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use super::asking::{AskArgs, LedgerArgs};
 use super::replay::ReplayArgs;
 use super::run::RunArgs;
 use crate::config::files::directory;
@@ -30,7 +31,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0        ended as asked; what was dropped is in the ledger
-  1        could not start (directory not writable, file unreadable)
+  1        could not start (directory not writable, file unreadable); there is
+           no sensor to ask, or it refuses
   2        the command line is wrong, or the configuration file
   3        ended, but something failed on the way: an output lost frames or a
            file could not be published, a worker stopped, the ledger does not
@@ -56,8 +58,20 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Check a configuration file: every fault is shown with its line and what to write instead.
     Check(CheckArgs),
-    /// Turn what a cloud says of its mirror sessions into entries of a configuration file.
+    /// Show the mirror sessions of a running sensor; or turn what a cloud says of its mirror
+    /// sessions into entries of a configuration file.
     Sessions(SessionsArgs),
+    /// Show how a running sensor does.
+    Status(AskArgs),
+    /// Have a running sensor read its configuration file again, and wait until it is in force or
+    /// refused.
+    Reload(AskArgs),
+    /// Have a running sensor complete the files that it writes to, and go on.
+    Cut(AskArgs),
+    /// Show the ledger of a running sensor.
+    Ledger(LedgerArgs),
+    /// Show the configuration of a running sensor as a file.
+    Config(AskArgs),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
 }
@@ -91,12 +105,15 @@ pub struct CheckArgs {
 pub struct SessionsArgs {
     /// Output of `aws ec2 describe-traffic-mirror-sessions` and of `aws ec2
     /// describe-network-interfaces`, a file each.
-    #[arg(long, num_args = 2, value_names = ["SESSIONS", "INTERFACES"], required = true)]
+    #[arg(long, num_args = 2, value_names = ["SESSIONS", "INTERFACES"], conflicts_with_all = ["control", "json"])]
     pub from_aws: Vec<PathBuf>,
     /// Output of `aws ec2 describe-traffic-mirror-filters`: each session gets the rules of its
     /// filter.
-    #[arg(long, value_name = "FILTERS")]
+    #[arg(long, value_name = "FILTERS", requires = "from_aws")]
     pub rules: Option<PathBuf>,
+    /// Without --from-aws: whom to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 /// `vxtap demo`.

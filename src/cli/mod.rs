@@ -5,11 +5,13 @@
 
 mod advice;
 mod args;
+mod asking;
 mod replay;
 mod run;
 mod settings;
 
 pub use advice::{parse, wrong};
 pub use args::{CheckArgs, Cli, Command, DemoArgs, SessionsArgs, VerifyArgs};
+pub use asking::{AskArgs, LedgerArgs};
 pub use replay::ReplayArgs;
 pub use run::RunArgs;

@@ -12,6 +12,7 @@ use crate::config::address::Listen;
 use crate::config::files::{command, directory};
 use crate::config::hashing::Hashing;
 use crate::config::interface::{InterfaceArg, interface};
+use crate::config::port::Port;
 use crate::config::sessions::{self, Item};
 use crate::config::settings::{Delivery, Files, Interface, LedgerFormat, Receive, Run, Sessions, TapMode, TapTag};
 use crate::config::units::{Free, Size, Span, number};
@@ -28,6 +29,7 @@ const RECEIVING: &str = "Receiving";
 const FILES: &str = "Capture files";
 const BUDGET: &str = "Budget of capture files";
 const INTERFACES: &str = "Interfaces";
+const ANSWERS: &str = "Answers";
 
 const SIGNALS: &str = "\
 Signals:
@@ -213,6 +215,18 @@ pub struct RunArgs {
     /// (Debian: libpcap0.8). Addresses are written as numbers.
     #[arg(long, value_name = "EXPRESSION")]
     pub filter: Option<String>,
+    /// Answer questions and take orders at this socket, to which only the sensor's user and root
+    /// may connect: vxtap status, reload, cut, ledger, sessions, config. [default:
+    /// /run/vxtap/control where /run/vxtap is a directory]
+    #[arg(help_heading = ANSWERS, long, value_name = "PATH", conflicts_with = "no_control")]
+    pub control: Option<PathBuf>,
+    /// Have no such socket.
+    #[arg(help_heading = ANSWERS, long)]
+    pub no_control: bool,
+    /// Answer questions over HTTP at this address, to this host alone; repeat for more. For others
+    /// and for names see [http] of a configuration file.
+    #[arg(help_heading = ANSWERS, long, value_name = "ADDR:PORT")]
+    pub http: Vec<Port>,
     /// Stop after this time.
     #[arg(long, value_name = "D")]
     pub duration: Option<Span>,

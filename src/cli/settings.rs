@@ -9,7 +9,9 @@ use crate::config::interface::InterfaceArg;
 use crate::config::key::{self, Key};
 use crate::config::origin::{Origin, Origins};
 use crate::config::sessions::Item;
-use crate::config::settings::{Delivery, FILES, Files, Interface, Output, Outputs, Receive, Run, Sessions};
+use crate::config::settings::{
+    Control, Delivery, FILES, Files, Http, Interface, Output, Outputs, Receive, Run, Sessions,
+};
 
 impl RunArgs {
     /// Returns the settings that the command line asks for.
@@ -40,6 +42,8 @@ impl RunArgs {
             },
             session: Vec::new(),
             delivery: Delivery { queue: self.queue, flush: self.flush },
+            control: Control { enabled: !self.no_control, socket: self.control.clone() },
+            http: Http { listen: self.http.clone(), ..Http::default() },
             run: Run { duration: self.duration, count: self.count, ledger: self.ledger },
             origins: self.origins(&output),
             output,
@@ -221,6 +225,9 @@ mod tests {
         ("--tap-count 2", &["--tap", "m"]),
         ("--tap-tag session", &["--tap", "m"]),
         ("--filter tcp", &[]),
+        ("--control /run/x/control", &[]),
+        ("--no-control", &[]),
+        ("--http 127.0.0.1:9479", &[]),
         ("--duration 5s", &[]),
         ("--count 5", &[]),
         ("--ledger json", &[]),
@@ -265,7 +272,7 @@ mod tests {
             SAMPLES.iter().map(|(sample, with)| [with, &*sample.split(' ').collect::<Vec<_>>()].concat()).collect();
         let together: Vec<&str> = SAMPLES
             .iter()
-            .filter(|(sample, _)| !matches!(*sample, "--no-write" | "--allow list" | "--tun n"))
+            .filter(|(sample, _)| !matches!(*sample, "--no-write" | "--allow list" | "--tun n" | "--no-control"))
             .flat_map(|(sample, _)| sample.split(' '))
             .collect();
         for words in all.into_iter().chain([together, vec![]]) {

@@ -74,6 +74,30 @@ pub enum PlanError {
         /// As asked, in bytes.
         size: u64,
     },
+    /// A socket is named, and none is wanted.
+    #[error("{said} does not go with {socket}; leave out one of them")]
+    NoControl {
+        /// The setting that there is no socket.
+        said: Said,
+        /// The setting of its path.
+        socket: Said,
+    },
+    /// The kernel takes no path as long as this.
+    #[error("{said}: the path of a socket cannot be longer than {most} bytes; give a shorter one")]
+    LongSocket {
+        /// The setting.
+        said: Said,
+        /// The most bytes.
+        most: usize,
+    },
+    /// One address would be listened on twice.
+    #[error("{said} {address} is given twice; give it once")]
+    PortTwice {
+        /// The setting.
+        said: Said,
+        /// The address.
+        address: SocketAddr,
+    },
     /// There are more addresses than a worker waits on.
     #[error("{0} is given more than {most} times", most = udp::MAX_LISTEN)]
     ListenMany(Said),
@@ -348,6 +372,8 @@ impl PlanError {
             Self::Queue { said, .. }
             | Self::RotateSize { said, .. }
             | Self::ReceiveBuffer { said, .. }
+            | Self::LongSocket { said, .. }
+            | Self::PortTwice { said, .. }
             | Self::ListenMany(said)
             | Self::Memory { said, .. }
             | Self::RingMemory { said, .. }
@@ -375,6 +401,7 @@ impl PlanError {
                 vec![(said, "all files together"), (rotate_said, "one file")]
             }
             Self::ListenOverlap { said, other, .. } => vec![(said, "this one"), (other, "and this one")],
+            Self::NoControl { said, socket } => vec![(said, "none is wanted"), (socket, "one is named")],
             Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
             Self::Unreachable { said, other } => vec![(said, "this entry"), (other, "the one before")],
             Self::Dropped { said, drop } => vec![(said, ""), (drop, "the frames go nowhere")],

@@ -86,10 +86,16 @@ keys! {
     TAP_COUNT "output.interface.count" "--tap-count"
     TAP_TAG "output.interface.tag" "--tap-tag"
     FILTER "output.each.filter" "--filter"
+    CONTROL "control.socket" "--control"
+    NO_CONTROL "control.enabled" "--no-control"
+    HTTP "http.listen" "--http"
     DURATION "run.duration" "--duration"
     COUNT "run.count" "--count"
     LEDGER "run.ledger" "--ledger"
 }
+
+/// The clients that may ask over HTTP, which the file alone says.
+pub(crate) const HTTP_ALLOW: Key = Key { path: "http.allow", flag: "http.allow" };
 
 /// The VNIs of one interface, which are part of the value of its flag.
 pub(crate) const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

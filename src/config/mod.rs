@@ -24,6 +24,7 @@ pub(crate) mod kept;
 pub(crate) mod key;
 pub mod origin;
 mod plan;
+pub(crate) mod port;
 pub(crate) mod rules;
 pub(crate) mod sessions;
 pub mod settings;

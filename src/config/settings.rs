@@ -14,6 +14,7 @@ use super::address::Listen;
 use super::entry::SessionEntry;
 use super::hashing::Hashing;
 use super::origin::Origins;
+use super::port::Port;
 use super::sessions::{Networks, Vnis};
 use super::units::{Free, Size, Span};
 use crate::archive::Sync;
@@ -44,6 +45,10 @@ pub struct Settings {
     pub delivery: Delivery,
     /// The outputs, by name.
     pub output: Outputs,
+    /// The socket for questions and orders.
+    pub control: Control,
+    /// The ports for questions.
+    pub http: Http,
     /// The end of the sensor.
     pub run: Run,
     /// The place where each value was said.
@@ -142,6 +147,34 @@ impl Default for Delivery {
     fn default() -> Self {
         Self { queue: None, flush: Span::from_secs(1) }
     }
+}
+
+/// The socket for questions and orders, which only the sensor's user and root may connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Says whether there is one.
+    pub enabled: bool,
+    /// Its path; none stands for one in the runtime directory, where there is such a directory.
+    pub socket: Option<PathBuf>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { enabled: true, socket: None }
+    }
+}
+
+/// The ports for questions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Addresses to answer on; none is by default.
+    pub listen: Vec<Port>,
+    /// Clients that may ask; none stands for this host.
+    pub allow: Networks,
+    /// Names that requests may be sent to, beside addresses and `localhost`.
+    pub names: Vec<String>,
 }
 
 /// The end of the sensor: when it comes, and what is printed then.

@@ -7,11 +7,16 @@
 pub(crate) mod port_owner;
 pub(crate) mod process;
 
+use std::env;
 use std::net::{Ipv6Addr, UdpSocket};
+use std::path::PathBuf;
 use std::thread;
 
 use procfs::Current;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The runtime directory of the service.
+const RUNTIME_DIRECTORY: &str = "/run/vxtap";
 
 /// Descriptors of a process whose limit reads as none.
 const UNLIMITED: u64 = 1 << 20;
@@ -38,6 +43,8 @@ pub struct HostFacts {
     pub descriptors: u64,
     /// Says whether the host has IPv6.
     pub ipv6: bool,
+    /// The directory for files that a program has while it runs; `None` where there is none.
+    pub runtime_directory: Option<PathBuf>,
     /// All interfaces; `None` where nobody tells.
     pub interfaces: Option<Vec<Interface>>,
 }
@@ -47,7 +54,15 @@ impl HostFacts {
     /// is wrong only where it were wrong on every host.
     #[must_use]
     pub fn unknown() -> Self {
-        Self { memory: None, cpus: 1, possible_cpus: None, descriptors: UNLIMITED, ipv6: true, interfaces: None }
+        Self {
+            memory: None,
+            cpus: 1,
+            possible_cpus: None,
+            descriptors: UNLIMITED,
+            ipv6: true,
+            runtime_directory: None,
+            interfaces: None,
+        }
     }
 
     /// Returns these facts with the interfaces that there are now. The others are as they were, so
@@ -67,6 +82,7 @@ impl HostFacts {
             descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(UNLIMITED),
             // A host without IPv6 cannot make or bind a socket of its kind.
             ipv6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok(),
+            runtime_directory: runtime_directory(),
             interfaces: Some(interfaces()),
         }
     }
@@ -76,6 +92,16 @@ impl HostFacts {
 fn interfaces() -> Vec<Interface> {
     let found = pnet::datalink::interfaces().into_iter();
     found.map(|found| Interface { name: found.name, index: found.index }).collect()
+}
+
+/// Returns the directory that systemd made for this program (`RuntimeDirectory=`), else the one of
+/// the service, if it is there.
+#[must_use]
+pub fn runtime_directory() -> Option<PathBuf> {
+    if let Some(listed) = env::var_os("RUNTIME_DIRECTORY").filter(|listed| !listed.is_empty()) {
+        return env::split_paths(&listed).next();
+    }
+    Some(PathBuf::from(RUNTIME_DIRECTORY)).filter(|directory| directory.is_dir())
 }
 
 /// Lets this process have as many descriptors as [`HostFacts::descriptors`] says. Where that fails,

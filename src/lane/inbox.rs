@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::chunk::{Chunk, Forget};
-use super::waiting::Waiting;
+use super::waiting::Queue;
 
 /// The sink's ends of the lanes of one output.
 #[derive(Debug)]
@@ -15,15 +15,16 @@ pub struct Inbox {
     pub full: Receiver<Chunk>,
     /// The channels by which chunks are returned, by lane.
     returns: Vec<Sender<Chunk>>,
-    waiting: Vec<Arc<Waiting>>,
+    /// What waits here, which can be looked at from elsewhere.
+    pub(crate) queue: Queue,
     /// Sessions that are forgotten when all lanes have said so, with how many have.
     forgetting: Option<(Arc<Forget>, usize)>,
 }
 
 impl Inbox {
     /// Makes the inbox of lanes from what they share with it, in their order.
-    pub(super) fn new(full: Receiver<Chunk>, returns: Vec<Sender<Chunk>>, waiting: Vec<Arc<Waiting>>) -> Self {
-        Self { full, returns, waiting, forgetting: None }
+    pub(super) fn new(full: Receiver<Chunk>, returns: Vec<Sender<Chunk>>, queue: Queue) -> Self {
+        Self { full, returns, queue, forgetting: None }
     }
 
     /// Lends a chunk that was received, which goes back to its lane when the last who holds it lets
@@ -31,7 +32,7 @@ impl Inbox {
     #[must_use]
     pub fn lend(&self, chunk: Chunk) -> Arc<Lent> {
         let number = usize::from(chunk.lane());
-        if let Some(waiting) = self.waiting.get(number).filter(|_| !chunk.is_empty()) {
+        if let Some(waiting) = self.queue.lane(number).filter(|_| !chunk.is_empty()) {
             waiting.taken();
         }
         // One that only tells something is none of the lane's.
@@ -56,13 +57,13 @@ impl Inbox {
     /// where one lane's chunks are out, however many others have.
     #[must_use]
     pub(crate) fn behind(&self) -> u32 {
-        self.waiting.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
+        self.queue.behind()
     }
 
     /// Says whether all lanes have ended. What they handed over last may still be here.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.waiting.iter().all(|waiting| waiting.has_ended())
+        self.queue.has_ended()
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) use chunk::{CHUNK_MEMORY, Forget, Run};
 pub use inbox::{Inbox, Lent};
 
 use self::losses::Losses;
+pub(crate) use self::waiting::Queue;
 use self::waiting::Waiting;
 use crate::ledger::{Filtered, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
@@ -122,7 +123,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
             (lane, return_sender)
         })
         .unzip();
-    (lanes, Inbox::new(full, returns, waiting))
+    (lanes, Inbox::new(full, returns, Queue::new(waiting)))
 }
 
 impl Lane {

@@ -1,6 +1,9 @@
-//! A lane counts its chunks that wait for the sink.
+//! Lanes count their chunks that wait for the sink.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::chunk::CHUNK_MEMORY;
 
 /// Chunks of one lane that are handed over, and that the sink has not taken. The lane adds and the
 /// sink takes away, a chunk at a time.
@@ -38,5 +41,40 @@ impl Waiting {
     pub(super) fn share(&self) -> u32 {
         let share = self.now.load(Ordering::Relaxed) * 1000 / self.of.max(1);
         u32::try_from(share).unwrap_or(u32::MAX)
+    }
+}
+
+/// The queue in front of an output: the chunks of all its lanes that wait for the sink.
+#[derive(Debug, Clone)]
+pub(crate) struct Queue(Arc<[Arc<Waiting>]>);
+
+impl Queue {
+    pub(super) fn new(lanes: Vec<Arc<Waiting>>) -> Self {
+        Self(lanes.into())
+    }
+
+    pub(super) fn lane(&self, number: usize) -> Option<&Waiting> {
+        self.0.get(number).map(|waiting| &**waiting)
+    }
+
+    /// Returns the share that waits of the lane of which most does, in thousandths.
+    pub(super) fn behind(&self) -> u32 {
+        self.0.iter().map(|waiting| waiting.share()).max().unwrap_or(0)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.iter().all(|waiting| waiting.has_ended())
+    }
+
+    /// Returns the memory of the chunks that wait, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let chunks: usize = self.0.iter().map(|waiting| waiting.now.load(Ordering::Relaxed)).sum();
+        (chunks * CHUNK_MEMORY) as u64
+    }
+
+    /// Returns the memory of all chunks, in bytes.
+    pub(crate) fn limit(&self) -> u64 {
+        let chunks: usize = self.0.iter().map(|waiting| waiting.of).sum();
+        (chunks * CHUNK_MEMORY) as u64
     }
 }

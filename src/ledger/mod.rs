@@ -43,5 +43,5 @@ pub use outputs::{Output, Outputs};
 pub use pairs::{Pair, PairFrames};
 pub use reasons::OutputDrop;
 pub(crate) use reasons::{Filtered, NotRedirected};
-pub(crate) use sessions::{Seat, SessionCounts};
+pub(crate) use sessions::{Seat, SessionCounts, SessionTotals};
 pub use snapshot::Snapshot;

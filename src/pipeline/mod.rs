@@ -3,8 +3,10 @@
 pub mod bypass;
 mod change;
 pub mod decap;
+mod gauges;
 pub mod outlet;
 mod output;
+mod pulse;
 pub(crate) mod quota;
 pub mod step;
 pub mod worker;
@@ -22,8 +24,10 @@ use self::bypass::Bypass;
 use self::change::Live;
 pub(crate) use self::change::{ChangeError, Changes, Opened, Opening};
 use self::decap::ReservedBits;
+pub(crate) use self::gauges::{Gauges, OutputGauge};
 use self::outlet::Outlet;
 pub(crate) use self::output::{Destination, OutputError, OutputPlan};
+pub(crate) use self::pulse::Beat;
 use self::quota::Quota;
 use self::step::Step;
 use self::worker::{Ended, Why, Worker};
@@ -73,12 +77,15 @@ pub(crate) struct Pipeline {
     pub ledger: Arc<Ledger>,
     /// The sessions seen so far.
     pub registry: Arc<Registry>,
+    /// The state that it is in, live.
+    pub gauges: Arc<Gauges>,
     /// The orders that the outputs get meanwhile.
     pub orders: Arc<Orders>,
     /// Receives when the sensor is to end by itself: a worker has failed, the quota is spent, or no
     /// source has any more.
     pub ended: Receiver<()>,
-    started: Timestamp,
+    /// The time at which it began to receive.
+    pub started: Timestamp,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Ended>>,
     live: Live,
@@ -123,6 +130,7 @@ impl Pipeline {
         let mut ledger = Ledger::default();
         let counters: Vec<_> = sources.iter().map(|_| ledger.worker()).collect();
         let orders = Arc::new(Orders::default());
+        let gauges = Arc::new(Gauges::new(sources.len()));
 
         let mut sinks = Vec::with_capacity(plan.outputs.len());
         let mut outlets: Vec<Vec<Outlet>> = sources.iter().map(|_| Vec::new()).collect();
@@ -132,6 +140,7 @@ impl Pipeline {
                 worker.push(outlet);
             }
             ledger.outputs.push(started.output);
+            gauges.come(Arc::clone(&started.running.gauge));
             sinks.push(started.running);
         }
 
@@ -152,6 +161,7 @@ impl Pipeline {
             let (change, heard) = bounded(1);
             changes.push(change);
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone()).hears(heard);
+            let worker = worker.shows(gauges.workers.get(number).cloned().unwrap_or_default());
             let stop = Arc::clone(&stop);
             let thread = thread::Builder::new().name(format!("vxtap-rx{number}"));
             let tell = Tell { ended: ended_sender.clone(), running: Arc::clone(&running), why: Why::Failed };
@@ -167,6 +177,7 @@ impl Pipeline {
         let live = Live {
             ledger: Arc::clone(&ledger),
             registry: Arc::clone(&registry),
+            gauges: Arc::clone(&gauges),
             orders: Arc::clone(&orders),
             workers: changes,
             allowed: Arc::clone(allowed),
@@ -180,7 +191,7 @@ impl Pipeline {
             redirected: redirected.map(|output| output.name.clone()),
             failures: Vec::new(),
         };
-        Ok(Self { ledger, registry, orders, ended, started, stop, workers, live, tags })
+        Ok(Self { ledger, registry, gauges, orders, ended, started, stop, workers, live, tags })
     }
 
     /// Looks whether these changes can be made. Returns the outputs that are to be opened first,
@@ -196,8 +207,9 @@ impl Pipeline {
     /// Makes these changes while the sensor runs. The outputs that come are `opened`.
     ///
     /// # Errors
-    /// Nothing has changed: an output cannot be opened, or a worker stalls since the last change.
-    /// Or a worker stalls now: it makes the change when it goes on.
+    /// Nothing has changed: an output cannot be opened, the program in the kernel cannot keep what
+    /// is needed, or a worker stalls since the last change. Or a worker stalls now: it makes the
+    /// change when it goes on.
     pub(crate) fn make(&mut self, changes: Changes, opened: Opened) -> Result<(), ChangeError> {
         self.live.make(changes, opened)
     }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::gauges::OutputGauge;
 use super::outlet::Outlet;
-use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, lanes};
+use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, Queue, lanes};
 use crate::ledger::{Output, WorkerCounters};
 use crate::route::{Registry, Selection, Watched};
 use crate::sink;
@@ -127,6 +128,16 @@ impl OutputPlan {
         workers * self.lane.chunks * CHUNK_MEMORY + gathered
     }
 
+    /// Makes the gauge of the output, of which this is the queue.
+    fn gauge(&self, queue: Queue) -> OutputGauge {
+        let (kind, directory, interface) = match &self.to {
+            Destination::Files(files) => ("pcap", Some(files.directory.clone()), None),
+            Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
+            Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
+        };
+        OutputGauge { name: self.name.clone(), kind, directory, interface, condition: Arc::default(), queue }
+    }
+
     /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.
     ///
     /// # Errors
@@ -140,6 +151,8 @@ impl OutputPlan {
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
+        let gauge = self.gauge(inbox.queue.clone());
+        let condition = Arc::clone(&gauge.condition);
         let name = self.name.as_str().into();
         let outlet = |lane: Lane| Outlet { selection: self.selection.clone(), ..Outlet::from(lane.into_output(&name)) };
         let mut outlets: Vec<Outlet> = lanes.into_iter().map(outlet).collect();
@@ -148,7 +161,8 @@ impl OutputPlan {
             Destination::Files(plan) => {
                 let files = FileSink::open(plan.clone(), Arc::clone(registry), &mut output, workers.to_vec())?;
                 replans = Some(files.replans());
-                sink::spawn(&self.name, files, inbox, Arc::clone(orders))?
+                let files = files.tells(Arc::clone(&condition));
+                sink::spawn(&self.name, files, inbox, Arc::clone(orders), condition)?
             }
             Destination::Interface(plan) | Destination::Redirect(plan) => {
                 let interface = Interface::open(plan)?;
@@ -162,8 +176,9 @@ impl OutputPlan {
                         feeder = Some(Box::new(redirect));
                     }
                 }
-                let tap = TapSink::new(plan.clone(), interface, output.end()).tagged(registry).watched(feeder)?;
-                sink::spawn(&self.name, tap, inbox, Arc::clone(orders))?
+                let tap = TapSink::new(plan.clone(), interface, output.end()).tagged(registry);
+                let tap = tap.watched(feeder, Arc::clone(&condition))?;
+                sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition)?
             }
             Destination::Watch(plan) => {
                 for outlet in &mut outlets {
@@ -173,7 +188,11 @@ impl OutputPlan {
                 sink::spawn(&self.name, watch, inbox, Arc::clone(orders))?
             }
         };
-        Ok(Started { output, outlets, running: Running { name: self.name.clone(), thread, replans } })
+        Ok(Started {
+            output,
+            outlets,
+            running: Running { name: self.name.clone(), thread, replans, gauge: gauge.into() },
+        })
     }
 }
 
@@ -191,4 +210,6 @@ pub(super) struct Running {
     pub(super) thread: JoinHandle<()>,
     /// The place where another plan for its files can be put.
     pub(super) replans: Option<Arc<Replans>>,
+    /// What shows how it does.
+    pub(super) gauge: Arc<OutputGauge>,
 }

@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, never};
 
 use super::bypass::Bypass;
 use super::change::Change;
+use super::pulse::Pulse;
 use super::quota::Quota;
 use super::step::Step;
 use crate::source::{Datagram, LiveSource, Received, Refusing};
@@ -78,6 +79,10 @@ pub struct Worker<S> {
     changes: Receiver<Change>,
     /// True where it has napped or waited since the last turn that brought much.
     rested: bool,
+    /// Where it shows that it turns.
+    pulse: Arc<Pulse>,
+    /// The time that it has napped and waited.
+    rest: Duration,
     /// The time at which the kernel's counters are read again.
     refresh: Instant,
     /// The longest time for which it drains its source: [`DRAIN`].
@@ -89,7 +94,24 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     /// by it are the affair of `bypass`.
     #[must_use]
     pub fn new(source: S, step: Step, bypass: Bypass, quota: Option<Arc<Quota>>) -> Self {
-        Self { source, step, bypass, quota, changes: never(), rested: true, refresh: Instant::now(), drain: DRAIN }
+        Self {
+            source,
+            step,
+            bypass,
+            quota,
+            changes: never(),
+            rested: true,
+            pulse: Arc::default(),
+            rest: Duration::ZERO,
+            refresh: Instant::now(),
+            drain: DRAIN,
+        }
+    }
+
+    /// Has it show there that it turns.
+    #[must_use]
+    pub(super) fn shows(self, pulse: Arc<Pulse>) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Has it take over the changes that come this way, between two batches.
@@ -108,6 +130,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         let received = self.receive().1?;
         let Received::Datagrams(n) = received else { return Ok(received) };
         let now = Instant::now();
+        self.pulse.turn(now, self.rest);
         let due = self.step.tend(now);
         if now >= self.refresh {
             self.refresh = now + REFRESH;
@@ -117,8 +140,10 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         let nap = NAP.min(wait).min(self.source.patience());
         if n < LITTLE && nap >= SHORTEST_NAP && (n > 0 || !rested) {
             thread::sleep(nap);
+            self.rest += now.elapsed();
         } else if n == 0 {
             self.source.wait(due.map_or(wait, |due| wait.min(due - now)))?;
+            self.rest += now.elapsed();
         }
         Ok(received)
     }
@@ -221,7 +246,9 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
             // A part of the source may fail while another still has datagrams.
             let (lent, received) = self.receive();
             drained = drained.and_then(|why| received.map(|_| why));
-            if lent == 0 || Instant::now() >= end {
+            let now = Instant::now();
+            self.pulse.turn(now, self.rest);
+            if lent == 0 || now >= end {
                 return drained;
             }
         }

@@ -4,6 +4,7 @@ use std::io;
 
 use super::signals::Ending;
 use crate::config::allow::AllowError;
+use crate::control::DoorError;
 use crate::pipeline::OutputError;
 use crate::source::OpenError;
 
@@ -19,6 +20,9 @@ pub enum StartError {
     /// Nothing can be delivered.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The sensor cannot answer where it is to.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// There is no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -35,6 +39,7 @@ impl StartError {
         match self {
             Self::Source(error) => error.may_pass(),
             Self::Output(error) => error.may_pass(),
+            Self::Door(error) => error.may_pass(),
             Self::Allow(_) | Self::Thread(_) | Self::Ended(_) => false,
         }
     }

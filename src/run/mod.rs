@@ -1,6 +1,7 @@
 //! `vxtap run` takes the sensor from start to end.
 
 mod allow_log;
+mod asked;
 mod error;
 mod lines;
 mod reload;
@@ -21,10 +22,13 @@ pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::file::ConfigError;
 use crate::console::Console;
+use crate::control::{Desk, Doors};
+use crate::health;
 use crate::host;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
+use crate::view::{Facts, View};
 
 /// The time between two looks for outputs that were taken away and have finished.
 const FINISHING: Duration = Duration::from_millis(200);
@@ -40,6 +44,10 @@ const NO_TIME_LEFT: &str = "the processor time that the sensor may use is used u
 #[derive(Debug)]
 pub struct Sensor {
     running: Running,
+    /// What others see of it.
+    pub view: Arc<View>,
+    /// Where others ask.
+    doors: Doors,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
 }
@@ -61,6 +69,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
             wanted = udp.receive_buffer,
         );
     }
+    let doors = Doors::open(&plan.control)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
     let pipeline = match sources {
@@ -82,7 +91,11 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    Ok(Sensor { running: Running::new(pipeline, plan.clone(), Reread::new(file)), addresses })
+    let (max_sessions, text) = (plan.pipeline.max_sessions, Arc::clone(&plan.text));
+    let facts = Facts { listen, source: description, max_sessions, config: None, text };
+    let view = Arc::new(View::new(&pipeline, facts));
+    let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
+    Ok(Sensor { running, view, doors, addresses })
 }
 
 impl Sensor {
@@ -95,6 +108,7 @@ impl Sensor {
         path: PathBuf,
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
+        self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
         self.running.reread = Reread::new(Some(Source::config(path, read)?));
         Ok(self)
     }
@@ -120,6 +134,14 @@ impl Sensor {
         let status = status::show(&self.running.pipeline, console)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
+        let _watch = health::Watch::start(Arc::clone(&self.view))
+            .inspect_err(|error| tracing::warn!(%error, "cannot judge how the sensor does"))
+            .ok();
+        let desk = std::mem::take(&mut self.doors).answer(&self.view);
+        let mut desk = desk.unwrap_or_else(|error| {
+            tracing::warn!("nobody can ask how the sensor does: {error}");
+            Desk::default()
+        });
         let over = self.running.plan.duration.map_or_else(never, after);
         let mut failure = None;
         let mut expiry = Instant::now();
@@ -146,14 +168,16 @@ impl Sensor {
                         continue;
                     }
                 }
+                recv(desk.requests()) -> request => {
+                    request.into_iter().for_each(|request| self.running.heed(request));
+                    continue;
+                }
                 recv(opened) -> opened => {
                     self.running.opened(opened);
                     continue;
                 }
                 recv(answers) -> answer => {
-                    if let Some(wanted) = self.running.reread.take(answer) {
-                        self.running.reload(wanted);
-                    }
+                    self.running.take(answer);
                     continue;
                 }
                 recv(slow) -> _ => {
@@ -173,6 +197,9 @@ impl Sensor {
             }
             break;
         }
+        self.view.drain();
+        self.running.reread.abandon();
+        desk.close();
         if let Some(status) = status {
             status.end();
         }

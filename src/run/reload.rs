@@ -3,6 +3,8 @@
 //! Outputs that come may be on a disk that does not answer. So a thread opens them, and the sensor
 //! goes on as it was and hears signals. What is read meanwhile waits until they are open.
 
+use std::fmt::Display;
+use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, RecvError, bounded, never};
@@ -10,9 +12,11 @@ use crossbeam_channel::{Receiver, RecvError, bounded, never};
 use super::allow_log;
 use super::reread::{Answer, Reread, Wanted};
 use crate::config::{Diff, RunPlan, diff};
+use crate::control::{Cut, Request};
 use crate::pipeline::{ChangeError, Changes, Opened, Opening, Pipeline, PipelinePlan};
 use crate::source::Allowed;
 use crate::storage;
+use crate::view::{Facts, View};
 
 /// What was read, while outputs are being opened for it.
 #[derive(Debug)]
@@ -38,12 +42,14 @@ pub(super) struct Running {
     pub(super) pipeline: Pipeline,
     pub(super) plan: RunPlan,
     pub(super) reread: Reread,
+    /// What others see.
+    view: Arc<View>,
     coming: Option<Coming>,
 }
 
 impl Running {
-    pub(super) fn new(pipeline: Pipeline, plan: RunPlan, reread: Reread) -> Self {
-        Self { pipeline, plan, reread, coming: None }
+    pub(super) fn new(pipeline: Pipeline, plan: RunPlan, reread: Reread, view: Arc<View>) -> Self {
+        Self { pipeline, plan, reread, view, coming: None }
     }
 
     /// Says whether outputs are being opened.
@@ -51,12 +57,32 @@ impl Running {
         self.coming.is_some()
     }
 
+    /// Does what somebody asks for.
+    pub(super) fn heed(&mut self, request: Request) {
+        match request {
+            Request::Reload(reply) => self.reread.ask_for(reply),
+            Request::Cut(reply) => {
+                tracing::info!("vxtap cut: completing the files that are written to");
+                self.pipeline.orders.cut();
+                reply.send(Ok(Cut { cut: true }));
+            }
+        }
+    }
+
+    /// Takes what the file says now, and makes it so.
+    pub(super) fn take(&mut self, answer: Result<Answer, RecvError>) {
+        match self.reread.take(answer) {
+            Ok(wanted) => self.reload(wanted),
+            Err(error) => self.view.refused(error),
+        }
+    }
+
     /// Makes so what was read, at once where no output comes.
-    pub(super) fn reload(&mut self, Wanted { plan, allowed }: Wanted) {
+    fn reload(&mut self, Wanted { plan, allowed }: Wanted) {
         let (plan, mut changes, said) = match plan.map(|plan| diff(&self.plan, plan)).transpose() {
             Ok(Some(Diff { plan, changes, said })) => (Some(plan), changes, Some(said)),
             Ok(None) => (None, Changes::default(), None),
-            Err(refused) => return self.reread.refused(&refused),
+            Err(refused) => return self.refused(&refused),
         };
         changes.allowed = Some(allowed.clone());
         let read = Read { plan, changes, allowed, said };
@@ -67,9 +93,9 @@ impl Running {
                     self.reread.opens();
                     self.coming = Some(Coming { read, opened });
                 }
-                Err(error) => self.reread.refused(&error),
+                Err(error) => self.refused(&error),
             },
-            Err(error) => self.reread.refused(&error),
+            Err(error) => self.refused(&error),
         }
     }
 
@@ -87,8 +113,14 @@ impl Running {
         self.reread.has_opened();
         match opened {
             Ok(opened) => self.make(read, opened),
-            Err(RecvError) => self.reread.refused(&"outputs cannot be opened: please report this"),
+            Err(RecvError) => self.refused(&"outputs cannot be opened: please report this"),
         }
+    }
+
+    /// Says that what was read cannot be so.
+    fn refused(&mut self, error: &dyn Display) {
+        self.reread.refused(error);
+        self.view.refused(error.to_string());
     }
 
     fn make(&mut self, read: Read, opened: Opened) {
@@ -97,17 +129,20 @@ impl Running {
         let late = match self.pipeline.make(changes, opened) {
             Ok(()) => None,
             Err(error) if error.is_made() => Some(error),
-            Err(error) => return self.reread.refused(&error),
+            Err(error) => return self.refused(&error),
         };
         if let (Some(said), true) = (&mut said, is_other) {
             said.push("sessions that are let in".into());
         }
         self.reread.done(said.as_deref(), late.as_ref());
+        self.view.applied();
         if said.is_none() || is_other {
             allow_log::log(&allowed);
         }
         if let Some(plan) = plan {
             warn_of_file_limit(&plan.pipeline);
+            let (max_sessions, text) = (plan.pipeline.max_sessions, Arc::clone(&plan.text));
+            self.view.replan(Facts { max_sessions, text, ..(*self.view.facts()).clone() });
             self.plan = plan;
         }
     }

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, after, at, bounded, never, select};
 
+use super::asked::Asked;
 use super::error::StartError;
 use super::signals::Ending;
 use crate::config::RunPlan;
 use crate::config::allow::{AllowError, AllowPlan};
 use crate::config::file::ConfigError;
+use crate::control::{Applied, Reply};
 use crate::pipeline::ChangeError;
 use crate::source::Allowed;
 
@@ -72,9 +74,10 @@ impl Reader {
         Ok(Self { asks, answers })
     }
 
-    /// Asks for a read that begins later than this. A read that waits already does for both.
-    fn ask(&self) {
-        let _ = self.asks.try_send(());
+    /// Asks for a read that begins later than this. Returns false where a read that waits already
+    /// does for both.
+    fn ask(&self) -> bool {
+        self.asks.try_send(()).is_ok()
     }
 }
 
@@ -160,12 +163,14 @@ pub(super) struct Reread {
     slow: Option<Instant>,
     /// A sensor without a file has this channel instead of the reader's.
     answers: Receiver<Answer>,
+    /// Those who wait for what comes of a read.
+    asked: Asked,
 }
 
 impl Reread {
     pub(super) fn new(file: Option<Source>) -> Self {
         let answers = file.as_ref().map_or_else(never, |file| file.reader.answers.clone());
-        Self { file, signal: "", slow: None, answers }
+        Self { file, signal: "", slow: None, answers, asked: Asked::default() }
     }
 
     /// Has the file read again, as `signal` asks for.
@@ -176,8 +181,22 @@ impl Reread {
                 if signal == "SIGHUP" { "; SIGTERM ends the sensor" } else { "" }
             );
         };
-        file.reader.ask();
+        self.asked.note(file.reader.ask());
         (self.signal, self.slow) = (signal, Some(Instant::now() + SLOW));
+    }
+
+    /// Has the file read again, and tells whoever asked what comes of it.
+    pub(super) fn ask_for(&mut self, reply: Reply<Applied>) {
+        if self.file.is_none() {
+            return reply.send(Err("there is no file to read again; -c or --allow of vxtap run names one".into()));
+        }
+        self.ask("vxtap reload");
+        self.asked.wait(reply);
+    }
+
+    /// Lets those go who wait for what comes of a read: the sensor ends.
+    pub(super) fn abandon(&mut self) {
+        self.asked.abandon();
     }
 
     /// Receives what the file says, for [`Reread::take`].
@@ -213,25 +232,33 @@ impl Reread {
     }
 
     /// Takes what the file says now. Where it cannot be used, the log says so.
-    pub(super) fn take(&mut self, answer: Result<Answer, RecvError>) -> Option<Wanted> {
+    ///
+    /// # Errors
+    /// The text of why it cannot be used.
+    pub(super) fn take(&mut self, answer: Result<Answer, RecvError>) -> Result<Wanted, String> {
         self.slow = None;
+        self.asked.answered();
         let Ok(answer) = answer else {
             self.answers = never();
-            tracing::error!("what is asked for cannot be read any more: please report this");
-            return None;
+            let error = "what is asked for cannot be read any more: please report this";
+            tracing::error!("{error}");
+            self.asked.tell(&Err(error.into()));
+            return Err(error.into());
         };
-        let signal = self.signal;
-        match answer {
-            Ok(wanted) => return Some(wanted),
-            Err(error @ RereadError::Allow(_)) => tracing::error!("{signal}: what was allowed stays so: {error}"),
-            Err(error @ RereadError::Config(_)) => tracing::error!("{signal}: nothing has changed: {error}"),
-        }
-        None
+        answer.map_err(|error| {
+            let stays = match &error {
+                RereadError::Allow(_) => "what was allowed stays so",
+                RereadError::Config(_) => "nothing has changed",
+            };
+            tracing::error!("{}: {stays}: {error}", self.signal);
+            self.asked.tell(&Err(format!("{stays}: {error}")));
+            error.to_string()
+        })
     }
 
     /// Says that what was read is so from now on: `said` is what has changed, where that is known.
     /// Where a worker makes the change later, `late` says so.
-    pub(super) fn done(&self, said: Option<&[String]>, late: Option<&ChangeError>) {
+    pub(super) fn done(&mut self, said: Option<&[String]>, late: Option<&ChangeError>) {
         let (Some(file), signal) = (&self.file, self.signal) else { return };
         let path = file.path.display();
         let done = match said {
@@ -243,12 +270,17 @@ impl Reread {
             None => tracing::info!("{signal}: {done}"),
             Some(late) => tracing::warn!("{signal}: {done}; {late}"),
         }
+        let path = path.to_string();
+        let (changed, warning) = (said.unwrap_or_default().to_vec(), late.map(ToString::to_string));
+        self.asked.tell(&Ok(Applied { path, changed, said: done, warning }));
     }
 
     /// Says that what was read cannot be so.
-    pub(super) fn refused(&self, error: &dyn std::fmt::Display) {
+    pub(super) fn refused(&mut self, error: &dyn std::fmt::Display) {
         let (Some(file), signal) = (&self.file, self.signal) else { return };
-        tracing::error!("{signal}: {} is not in force: {error}", file.path.display());
+        let refused = format!("{} is not in force: {error}", file.path.display());
+        tracing::error!("{signal}: {refused}");
+        self.asked.tell(&Err(refused));
     }
 }
 

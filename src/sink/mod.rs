@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use crossbeam_channel::RecvTimeoutError;
 
+use crate::condition::Condition;
 use crate::lane::{Inbox, Lent};
 use crate::record::Timestamp;
 use crate::route::SessionId;
@@ -77,8 +78,17 @@ impl Orders {
     }
 }
 
+/// A thread of an output, which tells when it ends, also by a panic.
+struct Ending(Arc<Condition>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Starts the thread of an output. It ends when all lanes have ended and their last chunks are
-/// consumed.
+/// consumed. `condition` hears when each of its steps begins and ends.
 ///
 /// # Errors
 /// The thread cannot be created.
@@ -87,10 +97,14 @@ pub(crate) fn spawn(
     mut sink: impl Sink,
     mut inbox: Inbox,
     orders: Arc<Orders>,
+    condition: Arc<Condition>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
+        let ending = Ending(condition);
+        let condition = &ending.0;
         let mut cuts = orders.cuts();
         loop {
+            condition.step_begins();
             let asked = orders.cuts();
             if asked != cuts {
                 cuts = asked;
@@ -100,8 +114,10 @@ pub(crate) fn spawn(
                 sink.drain();
             }
             let due = sink.tick(Instant::now(), Timestamp::now());
+            condition.step_ends();
             match inbox.full.recv_deadline(due) {
                 Ok(chunk) => {
+                    condition.step_begins();
                     let chunk = inbox.lend(chunk);
                     sink.behind(inbox.behind());
                     sink.consume(&chunk);
@@ -150,7 +166,10 @@ mod tests {
         drop(lanes);
         assert!(inbox.has_ended());
         let drained = Arc::default();
-        spawn("test", Listener(Arc::default(), Arc::clone(&drained)), inbox, Arc::default()).unwrap().join().unwrap();
+        spawn("test", Listener(Arc::default(), Arc::clone(&drained)), inbox, Arc::default(), Arc::default())
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(drained.load(Ordering::Relaxed), 1);
     }
 
@@ -163,7 +182,10 @@ mod tests {
         // The one that is being filled comes as well.
         drop(lanes);
         let heard = Arc::default();
-        spawn("test", Listener(Arc::clone(&heard), Arc::default()), inbox, Arc::default()).unwrap().join().unwrap();
+        spawn("test", Listener(Arc::clone(&heard), Arc::default()), inbox, Arc::default(), Arc::default())
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(*heard.lock().unwrap(), [750, 500, 250, 0]);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
     let mut restart: Vec<String> = fixed(now, &wanted).into_iter().map(|key| key.path.to_owned()).collect();
     let mut said = Vec::new();
     let outputs = outputs::diff(now, &wanted.pipeline.outputs, &mut restart, &mut said)?;
-    restart.extend(sessions::beyond_program(now, &wanted.pipeline.policy));
+    restart.extend(control(now, &wanted).map(str::to_owned));
     if !restart.is_empty() {
         restart.dedup();
         return Err(Refused::Restart(restart));
@@ -50,8 +50,11 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
         said.extend(sessions::said(&now.pipeline.policy, &plan.pipeline.policy));
         changes.policy = Some(Arc::clone(&plan.pipeline.policy));
     }
-    // What the program keeps and drops is as it was at the start.
-    plan.source = now.source.clone();
+    // What the program drops and makes copies of is as it was at the start.
+    let source = std::mem::replace(&mut plan.source, now.source.clone());
+    plan.source.bpf.keep_as(&source.bpf);
+    let kept = plan.source.bpf.kept();
+    changes.kept = (kept != now.source.bpf.kept()).then_some(kept);
     plan.pipeline.outputs = outputs.plans;
     Ok(Diff { changes, plan, said })
 }
@@ -85,6 +88,20 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
     // Without the program nobody makes use of its settings.
     let of_program = of_program.into_iter().filter(|_| now.source.way != Way::Udp);
     of_all.into_iter().chain(of_program).filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// Returns the settings of where the sensor answers that differ.
+fn control(now: &RunPlan, wanted: &RunPlan) -> impl Iterator<Item = &'static str> {
+    let (now, to) = (&now.control, &wanted.control);
+    // Without a port nobody makes use of who may ask there.
+    let is_open = !to.http.listen.is_empty();
+    let differs = [
+        (key::CONTROL.path, now.socket != to.socket),
+        (key::HTTP.path, now.http.listen != to.http.listen),
+        (key::HTTP_ALLOW.path, is_open && now.http.allow != to.http.allow),
+        ("http.names", is_open && now.http.names != to.http.names),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(path, _)| path)
 }
 
 #[cfg(test)]

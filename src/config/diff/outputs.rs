@@ -1,11 +1,10 @@
 //! Outputs come, go, or go on in another way.
 
 use super::super::key::{self, Key};
-use super::super::plan::{RunPlan, kept};
+use super::super::plan::RunPlan;
 use super::refused::Refused;
 use crate::pipeline::{Changes, Destination, OutputPlan};
 use crate::sink::file::FilePlan;
-use crate::source::Way;
 
 /// The difference of the outputs.
 pub(super) struct Outputs {
@@ -48,7 +47,7 @@ pub(super) fn diff(
             Some(was) => plans.push(goes_on(was, plan, &mut changes, restart, said)),
         }
     }
-    kept_by_program(now, wanted, restart);
+    copied_by_program(now, wanted, restart);
     match changes.add.iter().find_map(|plan| Some((plan, holder(before, plan)?))) {
         Some((plan, (what, other))) => {
             Err(Refused::Held { what, output: plan.name.clone(), other: other.name.clone() })
@@ -149,21 +148,11 @@ fn files(was: &FilePlan, to: &FilePlan) -> Vec<(&'static Key, bool)> {
     ]
 }
 
-/// Notes the outputs that want more of a frame than the program in the kernel keeps, or that it
-/// makes no copies for.
-fn kept_by_program(now: &RunPlan, outputs: &[OutputPlan], restart: &mut Vec<String>) {
-    if now.source.way == Way::Udp {
-        return;
-    }
-    let bpf = &now.source.bpf;
-    for plan in outputs {
-        let needs = kept(plan.reads());
-        let is_file = plan.to.files().is_some();
-        // Redirected frames have a copy for files alone.
-        let copies = bpf.redirect.filter(|_| is_file).is_none_or(|redirect| redirect.copy && redirect.keep >= needs);
-        let lacks = bpf.keep < needs || !copies;
-        if lacks {
-            restart.push(if is_file { key::SNAPLEN.of(&plan.name) } else { format!("output.{}", plan.name) });
-        }
+/// Notes the files that would have no copies of redirected frames: the program in the kernel makes
+/// some only where there were files at its start.
+fn copied_by_program(now: &RunPlan, outputs: &[OutputPlan], restart: &mut Vec<String>) {
+    if now.source.bpf.redirect.is_some_and(|redirect| !redirect.copy) {
+        let files = outputs.iter().filter(|plan| plan.to.files().is_some());
+        restart.extend(files.map(|plan| format!("output.{}", plan.name)));
     }
 }

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::plan::policy::reads_all;
-use super::super::plan::{RunPlan, kept};
 use crate::route::policy::{Entry, OutputSet, Policy, SessionPlan};
-use crate::source::Way;
 
 /// The most entries that are named. Of more the log says how many they are.
 const NAMED: usize = 5;
@@ -45,16 +42,6 @@ fn by_name(policy: &Policy) -> BTreeMap<String, &Entry> {
 /// Returns the entries in their order, each with how people call it.
 fn named_entries(policy: &Policy) -> impl Iterator<Item = (String, &Entry)> {
     (1..).zip(policy.entries()).map(|(number, entry)| (name(number, &entry.plan), entry))
-}
-
-/// Returns the keys of entries that can ask for any byte of a frame, where the program in the
-/// kernel does not keep all of them.
-pub(super) fn beyond_program(now: &RunPlan, wanted: &Policy) -> Vec<String> {
-    if now.source.way == Way::Udp || now.source.bpf.keep >= kept(usize::MAX) {
-        return Vec::new();
-    }
-    let asks = |(name, entry): (String, &Entry)| Some(format!("{} of [[session]] {name}", reads_all(&entry.plan)?));
-    named_entries(wanted).filter_map(asks).collect()
 }
 
 /// Returns the name of an entry, which is the `number`th from 1.

@@ -16,6 +16,7 @@ fn plan(settings: Value) -> RunPlan {
         possible_cpus: Some(8),
         descriptors: 1024,
         ipv6: true,
+        runtime_directory: None,
         interfaces: Some(vec![Interface { name: "lo".into(), index: 1 }]),
     };
     let settings: Settings = serde_json::from_value(settings).unwrap();
@@ -124,51 +125,69 @@ fn the_entries_that_change_are_named() {
     assert_eq!(said(&with(&["m"], many(2)), with(&["m"], swapped)), "[[session]] in another order");
 }
 
+/// What the program is to keep from now on, of a payload and of a copy; none where that stays.
+#[track_caller]
+fn kept(now: &RunPlan, wanted: RunPlan) -> Option<(u32, u32)> {
+    let diff = diff(now, wanted).unwrap();
+    let kept = diff.changes.kept;
+    assert_eq!(diff.plan.source.bpf.kept(), kept.unwrap_or_else(|| now.source.bpf.kept()));
+    kept.map(|kept| (kept.payload, kept.copy))
+}
+
 #[test]
-fn the_program_keeps_what_it_was_told_at_the_start() {
+fn the_program_keeps_what_is_asked_for_from_then_on() {
     let with = |snaplen: u32, more: Value| {
         let mut outputs = json!({ "a": { "kind": "pcap", "snaplen": snaplen } });
         more.as_object().unwrap().iter().for_each(|(key, value)| outputs[key] = value.clone());
         plan(json!({ "receive": { "source": "bpf" }, "output": outputs }))
     };
     let now = with(200, json!({}));
-    assert_eq!(said(&now, with(100, json!({}))), "output a changed: snaplen");
-    assert_eq!(said(&now, with(300, json!({}))), "output.a.snaplen needs a restart");
+    assert_eq!(said(&now, with(300, json!({}))), "output a changed: snaplen");
+    assert_eq!(kept(&now, with(200, json!({}))), None);
+    assert_eq!(kept(&now, with(150, json!({}))), Some((159, 0)));
+    assert_eq!(kept(&now, with(300, json!({}))), Some((309, 0)));
     // An interface takes whole frames.
-    assert_eq!(said(&now, with(200, json!({ "t": { "kind": "tap" } }))), "output.t needs a restart");
     let whole = with(200, json!({ "t": { "kind": "tap" } }));
-    assert_eq!(said(&whole, with(300, json!({ "t": { "kind": "tap" } }))), "output a changed: snaplen");
+    assert_eq!(said(&now, whole.clone()), "output t added");
+    assert_eq!(kept(&now, whole.clone()), Some((u32::MAX, 0)));
+    assert_eq!(kept(&whole, with(300, json!({ "t": { "kind": "tap" } }))), None);
     let redirect = with(200, json!({ "t": { "kind": "tap", "mode": "redirect" } }));
     assert_eq!(said(&whole, redirect.clone()), "output.t.mode needs a restart");
     assert_eq!(said(&redirect, whole), "output.t.mode needs a restart");
     let more = with(300, json!({ "t": { "kind": "tap", "mode": "redirect" } }));
-    assert_eq!(said(&redirect, more), "output.a.snaplen needs a restart");
+    assert_eq!(said(&redirect, more.clone()), "output a changed: snaplen");
+    assert_eq!(kept(&redirect, more), Some((u32::MAX, 309)));
+    // Without files it was told to make no copies.
+    let alone = |more: Value| {
+        let mut outputs = json!({ "t": { "kind": "tap", "mode": "redirect" } });
+        more.as_object().unwrap().iter().for_each(|(key, value)| outputs[key] = value.clone());
+        plan(json!({ "receive": { "source": "bpf" }, "output": outputs }))
+    };
+    let files = alone(json!({ "b": { "kind": "pcap" } }));
+    assert_eq!(said(&alone(json!({})), files.clone()), "output.b needs a restart");
+    assert_eq!(said(&files, alone(json!({}))), "output b removed");
+    assert_eq!(kept(&files, alone(json!({}))), Some((u32::MAX, 128)));
 }
 
 #[test]
-fn an_entry_for_sessions_cannot_read_what_the_program_does_not_keep() {
+fn an_entry_for_sessions_can_come_to_read_all_of_a_frame() {
     let with = |snaplen: u32, session: Value| {
         let outputs = json!({ "a": { "kind": "pcap", "snaplen": snaplen } });
         plan(json!({ "receive": { "source": "bpf" }, "output": outputs, "session": session }))
     };
     let now = with(200, json!([]));
-    for (entry, wanted) in [
-        (json!({ "name": "web", "filter": "tcp" }), "filter of [[session]] web needs a restart"),
-        (json!({ "dedup": "drop" }), "dedup of [[session]] number 1 needs a restart"),
-        (json!({ "name": "web", "tls": "handshake+1KiB" }), "tls of [[session]] web needs a restart"),
-        (
-            json!({ "rules": [{ "number": 1, "action": "accept", "direction": "ingress", "protocol": "tcp" }] }),
-            "rules of [[session]] number 1 needs a restart",
-        ),
+    for entry in [
+        json!({ "filter": "tcp" }),
+        json!({ "dedup": "drop" }),
+        json!({ "tls": "handshake+1KiB" }),
+        json!({ "rules": [{ "number": 1, "action": "accept", "direction": "ingress", "protocol": "tcp" }] }),
     ] {
-        assert_eq!(said(&now, with(200, json!([entry]))), wanted, "{entry}");
+        assert_eq!(kept(&now, with(200, json!([entry]))), Some((u32::MAX, 0)), "{entry}");
+        assert_eq!(kept(&with(200, json!([entry])), now.clone()), Some((209, 0)), "{entry}");
     }
-    assert!(diff(&now, with(200, json!([{ "name": "web", "snaplen": 300, "flow_limit": "1KiB" }]))).is_ok());
-    // A program that keeps whole frames does for all of it, and so do sockets.
-    let reads = json!([{ "name": "web", "filter": "tcp" }]);
-    assert!(diff(&with(200, reads.clone()), with(200, json!([{ "dedup": "drop" }]))).is_ok());
+    assert_eq!(kept(&now, with(200, json!([{ "name": "web", "snaplen": 300, "flow_limit": "1KiB" }]))), None);
     let udp = |session| plan(json!({ "output": { "a": { "kind": "pcap", "snaplen": 200 } }, "session": session }));
-    assert!(diff(&udp(json!([])), udp(reads)).is_ok());
+    assert_eq!(said(&udp(json!([])), udp(json!([{ "filter": "tcp" }]))), "[[session]] number 1 added");
 }
 
 /// Settings of files, or of an interface.

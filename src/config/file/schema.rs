@@ -3,15 +3,17 @@
 
 use super::super::entry::SessionEntry;
 use super::super::rules::RuleEntry;
-use super::super::settings::{Delivery, Files, Interface, Output, Receive, Run, Sessions, Settings};
+use super::super::settings::{Control, Delivery, Files, Http, Interface, Output, Receive, Run, Sessions, Settings};
 use super::value::{Keys, Table, Value};
 
 /// Returns the tables that are there once, with their names.
-pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table); 4] {
+pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table); 6] {
     [
         ("receive", &mut settings.receive),
         ("sessions", &mut settings.sessions),
         ("delivery", &mut settings.delivery),
+        ("control", &mut settings.control),
+        ("http", &mut settings.http),
         ("run", &mut settings.run),
     ]
 }
@@ -109,6 +111,21 @@ impl Table for Delivery {
     fn keys(&mut self, keys: &mut dyn Keys) {
         keys.key("queue", &mut self.queue);
         keys.key("flush", &mut self.flush);
+    }
+}
+
+impl Table for Control {
+    fn keys(&mut self, keys: &mut dyn Keys) {
+        keys.key("enabled", &mut self.enabled);
+        keys.key("socket", &mut self.socket);
+    }
+}
+
+impl Table for Http {
+    fn keys(&mut self, keys: &mut dyn Keys) {
+        keys.key("listen", &mut self.listen);
+        keys.key("allow", &mut self.allow);
+        keys.key("names", &mut self.names);
     }
 }
 

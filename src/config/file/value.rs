@@ -16,6 +16,7 @@ use super::super::address::Listen;
 use super::super::entry::Name;
 use super::super::hashing::Hashing;
 use super::super::kept::{Duplicates, Tls};
+use super::super::port::Port;
 use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
 use super::super::settings::{LedgerFormat, TapMode, TapTag};
@@ -250,6 +251,7 @@ macro_rules! typed {
 
 typed! {
     Listen: "an address and port, as \"0.0.0.0:4789\","
+    Port: "an address and port, as \"127.0.0.1:9479\","
     Size: "a size, as \"100MiB\","
     Span: "a duration, as \"10s\","
     Free: "a size or a share, as \"5%\","

@@ -1,6 +1,7 @@
 //! The plan of `vxtap run` follows from settings and facts of the host. It is worked out, and
 //! nothing else is done: no file, no socket, no limit is touched.
 
+mod control;
 mod expressions;
 mod listen;
 mod outputs;
@@ -11,14 +12,16 @@ mod receive;
 mod redirect;
 mod sessions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::expressions::Expressions;
-pub(super) use self::redirect::kept;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
+use super::file;
 use super::key;
 use super::settings::Settings;
+use crate::control::ControlPlan;
 use crate::host::HostFacts;
 use crate::pipeline::PipelinePlan;
 use crate::source::{Allowed, SourcePlan};
@@ -38,6 +41,10 @@ pub struct RunPlan {
     pub queue: Option<u64>,
     /// The time that the sensor runs, where that is limited.
     pub duration: Option<Duration>,
+    /// The places where the sensor answers questions.
+    pub control: ControlPlan,
+    /// The settings that this is the plan of, as a configuration file.
+    pub text: Arc<str>,
 }
 
 impl RunPlan {
@@ -94,7 +101,9 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     let asked = settings.delivery.queue.map(|queue| queue.0);
     let duration = settings.run.duration.map(|duration| duration.0);
     let session_idle = settings.sessions.idle.0;
-    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration };
+    let control = control::plan(settings, host, &mut wrong);
+    let text = file::write(settings).unwrap_or_else(|error| format!("# {error}\n")).into();
+    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, text };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),

@@ -117,17 +117,12 @@ fn session<'s>(
     }
 }
 
-/// Returns the key by which what becomes of a frame can depend on any of its bytes.
+/// Says whether what becomes of a frame can depend on any of its bytes.
 #[must_use]
-pub(in crate::config) fn reads_all(plan: &SessionPlan) -> Option<&'static str> {
+pub(super) fn reads_all(plan: &SessionPlan) -> bool {
     let SessionPlan { label: _, drop: _, outputs: _, rules, expression, dedup, cutoff, snaplen: _, slice: _ } = plan;
-    let keys = [
-        ("filter", expression.is_some()),
-        ("rules", rules.is_some()),
-        ("dedup", dedup.is_some()),
-        ("tls", cutoff.is_some_and(|cutoff| cutoff.tls.is_some())),
-    ];
-    keys.into_iter().find_map(|(key, is_asked)| is_asked.then_some(key))
+    let looks_for_tls = cutoff.is_some_and(|cutoff| cutoff.tls.is_some());
+    expression.is_some() || rules.is_some() || dedup.is_some() || looks_for_tls
 }
 
 /// Plans how much of each flow is kept.

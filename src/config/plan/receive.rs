@@ -66,7 +66,7 @@ pub(super) fn program(
     // The program keeps as much as the longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
     // What decides on a session's frames can ask for any byte.
-    let is_any = pipeline.policy.entries().iter().any(|entry| reads_all(&entry.plan).is_some());
+    let is_any = pipeline.policy.entries().iter().any(|entry| reads_all(&entry.plan));
     let snaplen = if is_any { usize::MAX } else { snaplen };
     let redirect = redirect::plan(settings, pipeline);
     // Without any list there is nothing to drop, and the program needs no memory for lists. What it

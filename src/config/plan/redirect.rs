@@ -110,7 +110,7 @@ pub(super) fn plan(settings: &Settings, pipeline: &PipelinePlan) -> Option<Redir
 /// Returns the bytes of a UDP payload that an output needs which keeps `snaplen` bytes of a frame.
 /// That is one more, by which the output sees that it has cut something, and in any case enough for
 /// the headers that tell of the frame's original length.
-pub(in crate::config) fn kept(snaplen: usize) -> u32 {
+pub(super) fn kept(snaplen: usize) -> u32 {
     u32::try_from(snaplen.saturating_add(vxlan::HEADER_LEN + 1).max(KEPT_HEADERS)).unwrap_or(u32::MAX)
 }
 

@@ -21,6 +21,7 @@ fn host() -> HostFacts {
         possible_cpus: Some(8),
         descriptors: 1024,
         ipv6: true,
+        runtime_directory: None,
         interfaces: Some(vec![Interface { name: "lo".into(), index: 1 }, Interface { name: "eth0".into(), index: 2 }]),
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::super::output::OutputError;
+use crate::source::bpf::BpfError;
 
 /// The time for which workers are waited for. One that waits for datagrams looks 20 times a second.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +35,9 @@ pub(crate) enum ChangeError {
     /// A worker takes its time. The change is made, and that worker makes it when it goes on.
     #[error("a worker stalls: after {PATIENCE:?} it has not taken over the change, and will when it goes on")]
     Slow,
+    /// The program in the kernel cannot keep more of a frame. Nothing has changed.
+    #[error("the program on the interface cannot keep more of a frame: {0}")]
+    Keep(BpfError),
     /// Outputs cannot be opened where nobody waits for them. Nothing has changed.
     #[error("outputs cannot be opened: {0}")]
     Thread(io::Error),

@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 pub(crate) use self::error::ChangeError;
 use self::error::PATIENCE;
 pub(crate) use self::opening::{Opened, Opening};
+use super::gauges::Gauges;
 use super::outlet::Outlet;
 use super::output::{Destination, OutputPlan, Running};
 use super::step::Step;
@@ -27,7 +28,7 @@ use crate::route::policy::Policy;
 use crate::route::{Registry, SessionId};
 use crate::sink::Orders;
 use crate::source::Allowed;
-use crate::source::bpf::Gate;
+use crate::source::bpf::{Gate, Kept};
 
 /// The changes of a running sensor, which are made together; by default nothing changes.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +37,8 @@ pub(crate) struct Changes {
     pub allowed: Option<Allowed>,
     /// The policy for sessions from now on, where that changes.
     pub policy: Option<Arc<Policy>>,
+    /// How much of a frame the program in the kernel keeps from now on, where that changes.
+    pub kept: Option<Kept>,
     /// The outputs that come.
     pub add: Vec<OutputPlan>,
     /// The names of the outputs that go.
@@ -109,6 +112,8 @@ pub(super) struct Pending {
     renames: bool,
     /// True where other sessions are allowed.
     narrows: bool,
+    /// How much the program in the kernel is to keep, where that changes.
+    kept: Option<Kept>,
     /// The policy that workers may have, kept so that none gives back its memory.
     _before: Arc<Policy>,
 }
@@ -118,6 +123,7 @@ pub(super) struct Pending {
 pub(super) struct Live {
     pub(super) ledger: Arc<Ledger>,
     pub(super) registry: Arc<Registry>,
+    pub(super) gauges: Arc<Gauges>,
     pub(super) orders: Arc<Orders>,
     /// The ways by which changes reach the workers.
     pub(super) workers: Vec<Sender<Change>>,
@@ -159,12 +165,14 @@ impl Live {
     /// Makes these changes while the sensor runs. The outputs that come are `opened`.
     ///
     /// # Errors
-    /// Nothing has changed: an output cannot be opened, or a worker stalls since the last change.
-    /// Or a worker stalls now: it makes the change when it goes on.
+    /// Nothing has changed: an output cannot be opened, the program in the kernel cannot keep what
+    /// is needed, or a worker stalls since the last change. Or a worker stalls now: it makes the
+    /// change when it goes on.
     pub(super) fn make(&mut self, changes: Changes, opened: Opened) -> Result<(), ChangeError> {
         self.reap();
         let Opened { outputs, outlets, failure } = opened;
-        if let Some(error) = failure.map_or_else(|| self.check(&changes).err(), Some) {
+        let failure = failure.or_else(|| self.check(&changes).err()).or_else(|| self.keep_also(changes.kept).err());
+        if let Some(error) = failure {
             self.retiring.extend(outputs.into_iter().map(|(_, running)| running));
             return Err(error);
         }
@@ -177,10 +185,12 @@ impl Live {
         // One that comes may have the name of one that goes.
         for name in &changes.remove {
             self.ledger.outputs.go(name);
+            self.gauges.go(name);
             self.retiring.extend(self.sinks.extract_if(.., |sink| sink.name == *name));
         }
         for (output, running) in outputs {
             self.ledger.outputs.come(output);
+            self.gauges.come(Arc::clone(&running.gauge));
             self.sinks.push(running);
         }
         let renames = changes.policy.is_some();
@@ -190,14 +200,15 @@ impl Live {
         self.allowed = allowed;
         self.replan(&changes.change);
         let done = self.tell(outlets, &changes.remove.into(), &changes.change.into(), None);
-        self.pending = Some(Pending { done, renames, narrows, _before: before });
+        self.pending = Some(Pending { done, renames, narrows, kept: changes.kept, _before: before });
         self.settle(Instant::now() + PATIENCE);
         if self.pending.is_some() { Err(ChangeError::Slow) } else { Ok(()) }
     }
 
     /// Waits until `end` for the workers to make the last change, and then does what has to wait
     /// for that: before, a worker may give a new session the label of before, and have use for a
-    /// session that the program would drop. Returns whether there was a change that is made now.
+    /// session that the program would drop, or for more of a frame. Returns whether there was a
+    /// change that is made now.
     fn settle(&mut self, end: Instant) -> bool {
         let Some(pending) = self.pending.take_if(|pending| wait(&pending.done, end)) else { return false };
         if pending.renames {
@@ -206,7 +217,17 @@ impl Live {
         if let Some(gate) = self.gate.as_ref().filter(|_| pending.narrows) {
             gate.narrow(&self.allowed);
         }
+        if let (Some(gate), Some(kept)) = (&self.gate, pending.kept) {
+            gate.keep(kept);
+        }
         true
+    }
+
+    /// Has the program in the kernel keep what is kept before and after a change. What workers see
+    /// of a frame from then on is enough for both.
+    fn keep_also(&self, kept: Option<Kept>) -> Result<(), ChangeError> {
+        let (Some(gate), Some(kept)) = (&self.gate, kept) else { return Ok(()) };
+        gate.keep_also(kept).map_err(ChangeError::Keep)
     }
 
     /// Says whether the outputs that come and go are such that can, and whether the workers have

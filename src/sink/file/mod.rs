@@ -40,6 +40,7 @@ use super::Sink;
 use super::open_files::OpenFiles;
 pub(crate) use super::open_files::allowed as open_files;
 use crate::archive::{Archive, ArchiveError, Labels};
+use crate::condition::{Condition, Part};
 use crate::episode::Episode;
 use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputDrop, WorkerCounters};
@@ -83,6 +84,8 @@ pub struct FileSink {
     next_sweep: Instant,
     /// The time of the next look that makes sure that the files are still there.
     next_look: Instant,
+    /// Frames written, and the time at which a tick last found that there were more.
+    wrote: (u64, Instant),
     /// The place where other plans come.
     replans: Arc<Replans>,
 }
@@ -128,6 +131,7 @@ impl FileSink {
             is_draining: false,
             outage: None,
             told: Episode::default(),
+            condition: Arc::default(),
             plan,
         };
         if shared.plan.archive.budget.min_free.is_none() {
@@ -138,7 +142,25 @@ impl FileSink {
         let replans = Arc::default();
         let labelled = shared.registry.labelled();
         let next_look = now + LOOK;
-        Ok(Self { shared, sessions: Vec::new(), labelled, next_sweep: now, next_look, replans })
+        let (sessions, wrote) = (Vec::new(), (0, now));
+        Ok(Self { shared, sessions, labelled, next_sweep: now, next_look, wrote, replans })
+    }
+
+    /// Has it note there whether captures can be written.
+    pub(crate) fn tells(mut self, condition: Arc<Condition>) -> Self {
+        self.shared.condition = condition;
+        self
+    }
+
+    /// Notes whether captures can be written, as of `now`.
+    fn tell(&mut self, now: Instant) {
+        let written = self.shared.counters.written.get();
+        if written != self.wrote.0 {
+            self.wrote = (written, now);
+        }
+        let own = self.sessions.iter().flatten().filter_map(SessionFiles::outage);
+        let trouble = self.shared.trouble(own, self.wrote.1, now);
+        self.shared.condition.note(Part::Captures, trouble);
     }
 
     /// Returns the place for other plans, by which the output writes from then on.
@@ -279,6 +301,10 @@ impl Sink for FileSink {
         if look {
             self.next_look = now + LOOK;
         }
+        if look && self.shared.outage.is_some() {
+            // No chunk may come by which it would be seen that there is still no room.
+            self.shared.keep_reserve();
+        }
         let mut open_bytes = 0;
         let mut resting = Resting::default();
         for (place, files) in self.sessions.iter_mut().enumerate() {
@@ -291,6 +317,7 @@ impl Sink for FileSink {
             open_bytes += files.open_bytes();
         }
         end(&mut self.shared.outage, now);
+        self.tell(now);
         open_bytes -= resting.complete(&mut self.sessions, &mut self.shared);
         open_bytes = self.leave_room_for_published(open_bytes);
         if look && self.shared.archive.room().is_starved() {

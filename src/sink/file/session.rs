@@ -369,6 +369,11 @@ impl SessionFiles {
         self.publish(shared);
     }
 
+    /// Returns the failure of these files, if they fail and others do not.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        self.outage
+    }
+
     /// Returns the number of bytes of the file that is written to.
     pub(super) fn open_bytes(&self) -> u64 {
         self.current.as_ref().map_or(0, Part::stored)

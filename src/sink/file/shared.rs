@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::FilePlan;
 use crate::archive::{Archive, FileNumber};
+use crate::condition::Condition;
 use crate::episode::Episode;
 use crate::ledger::{OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::compress::Compressors;
@@ -21,6 +22,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The time for which writes have to succeed until a failure is over: a full disk takes a little
 /// now and then.
 pub(super) const CALM: Duration = Duration::from_secs(3);
+
+/// The time after a failure in which it counts as one, where nothing is written meanwhile. Without
+/// frames nobody can say that it is over.
+const RECENT: Duration = Duration::from_secs(10);
 
 /// The output's end of the ledger and the state that all sessions share.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub(super) struct Shared {
     pub(super) outage: Option<Outage>,
     /// Lasts while there are lines about failures of sessions' own files.
     pub(super) told: Episode,
+    /// Where it is noted whether captures can be written.
+    pub(super) condition: Arc<Condition>,
 }
 
 /// The names of this machine and of its system, as captures have them.
@@ -76,6 +83,20 @@ pub(super) struct Outage {
     pub(super) began: Instant,
     /// Time of the first write that succeeded since the last that did not.
     pub(super) calm: Option<Instant>,
+}
+
+impl Outage {
+    /// Says whether it lasts, as far as it can be told at the time `now`.
+    fn lasts(&self, now: Instant) -> bool {
+        self.calm.is_none() && now < self.retry + RECENT
+    }
+
+    fn words(&self) -> &'static str {
+        match self.reason {
+            OutputDrop::DiskFull => "there is no room for captures",
+            _ => "captures cannot be written",
+        }
+    }
 }
 
 /// Ends an outage that is over.
@@ -137,6 +158,20 @@ impl Shared {
         }
         // The clock is not asked while all is well.
         own.iter().chain(&self.outage).find(|outage| Instant::now() < outage.retry).map(|outage| outage.reason)
+    }
+
+    /// Says why no captures can be written as of `now`; none where some can. `own` has the outages
+    /// of single sessions, and the last write that brought frames to a file was at `wrote`.
+    pub(super) fn trouble(&self, own: impl Iterator<Item = Outage>, wrote: Instant, now: Instant) -> Option<String> {
+        let place = || self.plan.directory.display();
+        if self.archive.room().is_starved() {
+            return Some(format!("there is no room for captures in {}", place()));
+        }
+        // The failure of one session's files says nothing of others', unless nothing was written
+        // since.
+        let mut outages = self.outage.into_iter().chain(own.filter(|outage| outage.began > wrote));
+        let outage = outages.find(|outage| outage.lasts(now))?;
+        Some(format!("{} in {}", outage.words(), place()))
     }
 
     pub(super) fn next_number(&mut self) -> FileNumber {

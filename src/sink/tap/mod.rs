@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use super::Sink;
 use super::interface::watch::Watch;
 use super::interface::{Interface, InterfacePlan, Kind};
+use crate::condition::Condition;
 use crate::episode::Episode;
 use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
@@ -114,12 +115,14 @@ impl TapSink {
     }
 
     /// Adds a thread that looks after the interface, and leads `feeder`, which has begun, if there
-    /// is one. Without the thread nobody would notice that the host hears.
+    /// is one. Without the thread nobody would notice that the host hears. It notes in `condition`
+    /// whether frames enter.
     ///
     /// # Errors
     /// A thread or a socket cannot be created.
-    pub(crate) fn watched(self, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
-        let watch = self.interface.as_ref().map(|interface| Watch::start(interface, feeder)).transpose()?;
+    pub(crate) fn watched(self, feeder: Option<Box<dyn Feeder>>, condition: Arc<Condition>) -> io::Result<Self> {
+        let start = |interface| Watch::start(interface, feeder, condition);
+        let watch = self.interface.as_ref().map(start).transpose()?;
         Ok(Self { watch, ..self })
     }
 

@@ -1,6 +1,7 @@
 //! The reasons why the fast path cannot run on a host.
 
 use std::io;
+use std::time::Duration;
 
 use aya::EbpfError;
 use aya::maps::MapError;
@@ -85,6 +86,9 @@ pub enum BpfError {
     /// The kernel refused the program.
     #[error("the BPF program: {}", chain(.0))]
     Program(#[from] ProgramError),
+    /// A worker does not read its ring.
+    #[error("a worker stalls: after {0:?} it has not read what came before")]
+    Unread(Duration),
     /// Anything else.
     #[error("{call}: {error}")]
     Os {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use super::clock::Clock;
 use super::error::BpfError;
 use super::interface;
+use super::lend::Numbered;
 use super::plan::BpfPlan;
 use super::program::Program;
 use super::shared::{Gate, Redirect, Shared};
@@ -98,14 +99,16 @@ fn program(
 
 /// Makes a source for each worker, and what they share.
 fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> (Vec<BpfSource>, Weak<Shared>) {
-    let shared = Shared::start(program, udp.len());
+    let rings: Vec<Numbered> = (0..).zip(rings).map(|(number, ring)| Numbered::new(number, ring)).collect();
+    let read = rings.iter().map(|numbered| Arc::clone(&numbered.read)).collect();
+    let shared = Shared::start(program, udp.len(), read);
     let clock = Clock::new();
     let workers = udp.len().max(1);
     let mut sources: Vec<BpfSource> =
         udp.into_iter().map(|udp| BpfSource::new(udp, clock, plan.verify_checksum, Arc::clone(&shared))).collect();
-    for (number, ring) in (0..).zip(rings) {
-        if let Some(source) = sources.get_mut(number as usize % workers) {
-            source.add_ring(number, ring);
+    for ring in rings {
+        if let Some(source) = sources.get_mut(ring.number as usize % workers) {
+            source.add_ring(ring);
         }
     }
     (sources, Arc::downgrade(&shared))

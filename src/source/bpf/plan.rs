@@ -35,6 +35,38 @@ pub struct BpfPlan {
     pub redirect: Option<RedirectPlan>,
 }
 
+impl BpfPlan {
+    /// Returns how much of a UDP payload the program keeps.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        Kept { payload: self.keep, copy: self.redirect.map_or(0, |redirect| redirect.keep) }
+    }
+
+    /// Takes over how much the program keeps in another plan.
+    pub(crate) fn keep_as(&mut self, other: &Self) {
+        self.keep = other.keep;
+        if let (Some(redirect), Some(other)) = (&mut self.redirect, &other.redirect) {
+            redirect.keep = other.keep;
+        }
+    }
+}
+
+/// The most bytes of a UDP payload that the program keeps. This can change while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Of what goes into a ring.
+    pub payload: u32,
+    /// Of a copy of what is redirected.
+    pub copy: u32,
+}
+
+impl Kept {
+    /// Returns what is enough for both.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self { payload: self.payload.max(other.payload), copy: self.copy.max(other.copy) }
+    }
+}
+
 /// The settings of redirection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedirectPlan {

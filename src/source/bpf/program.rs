@@ -18,7 +18,7 @@ use super::here::Here;
 use super::interface;
 use super::lists::{self, AllowLists, List};
 use super::place::{self, Endpoint, Source};
-use super::plan::{Attach, BpfPlan};
+use super::plan::{Attach, BpfPlan, Kept};
 use super::redirect::{Place, Target};
 use super::states::States;
 use crate::source::allowed::Allowed;
@@ -78,7 +78,7 @@ impl Program {
         let rings_by_session = if by_session { rings } else { 0 };
         let any_address = u8::from(plan.any_address);
         let redirect = u8::from(plan.redirect.is_some());
-        let (sessions, copy, keep_copy) = plan.redirect.map_or((1, 1, 0), |r| (r.sessions, u8::from(r.copy), r.keep));
+        let (sessions, copy) = plan.redirect.map_or((1, 1), |r| (r.sessions, u8::from(r.copy)));
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
         let room = |entries: u32| if plan.early { entries } else { 1 };
         let mut ebpf = EbpfLoader::new()
@@ -96,8 +96,6 @@ impl Program {
             .override_global("rings_by_session", &rings_by_session, true)
             .override_global("redirect", &redirect, true)
             .override_global("copy", &copy, true)
-            .override_global("keep_copy", &keep_copy, true)
-            .override_global("keep", &plan.keep, true)
             .override_global("any_address", &any_address, true)
             .load(OBJECT)?;
 
@@ -109,7 +107,7 @@ impl Program {
         own.add(addresses.iter().copied())?;
         let map = take("states")?.try_into()?;
         let bits = place::own_bits(&addresses);
-        let states = Mutex::new(States::begin(map, bits)?);
+        let states = Mutex::new(States::begin(map, bits, plan.kept())?);
         let counts = take("counts")?.try_into()?;
         let target = Target::new(take("target")?.try_into()?, take("sessions")?.try_into()?);
         listening.add(endpoints)?;
@@ -239,6 +237,22 @@ impl Program {
         }
     }
 
+    /// Has the program keep enough for `kept` as well. Returns what it kept before. What it puts
+    /// into a ring after this is as long.
+    pub(super) fn keep_also(&self, kept: Kept) -> Result<Kept, MapError> {
+        let mut states = self.states.lock();
+        let before = states.kept();
+        states.keep(before.or(kept))?;
+        drop(states);
+        wait_for_running();
+        Ok(before)
+    }
+
+    /// Has the program keep so much, which may be less.
+    pub(super) fn keep(&self, kept: Kept) -> Result<(), MapError> {
+        self.states.lock().keep(kept)
+    }
+
     /// Asks the program to wake the reader of this ring with the next record.
     pub(super) fn wake(&self, ring: u32) -> Result<(), MapError> {
         self.states.lock().wake(ring)
@@ -251,10 +265,7 @@ impl Program {
             tracing::warn!(%error, "cannot tell the program to stop; detaching it");
             self.changing.lock().attached.clear();
         }
-        if ring::wait_for_running_programs().is_err() {
-            // The wait is longer than any program takes.
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait_for_running();
         if self.redirects {
             self.wait_for_entering();
         }
@@ -268,6 +279,14 @@ impl Program {
     /// Reads what became of packets for this ring. What was left to the stack is with ring 0.
     pub(super) fn counts(&self, ring: u32) -> Result<Counts, MapError> {
         Counts::read(&self.counts, ring)
+    }
+}
+
+/// Waits until no program runs that began before this.
+fn wait_for_running() {
+    if ring::wait_for_running_programs().is_err() {
+        // The wait is longer than any program takes.
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

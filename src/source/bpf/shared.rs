@@ -1,25 +1,30 @@
 //! Keeps what the sources of all workers share: the program, and what leads it while it runs.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Once, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::MapError;
 
 use super::error::BpfError;
+use super::plan::Kept;
 use super::program::Program;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Counted;
 
 /// The time between two looks at interfaces and addresses.
 const TEND: Duration = Duration::from_secs(1);
+/// The time for which the readers of rings are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The part that the sources of all workers share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) program: Program,
+    /// How many records have been read, by the number of the ring.
+    read: Vec<Arc<AtomicU64>>,
     /// The number of sources that have not begun yet.
     to_begin: AtomicUsize,
     refused: Once,
@@ -30,11 +35,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Takes the program for this many sources, and starts the thread that tends to it.
-    pub(super) fn start(program: Program, sources: usize) -> Arc<Self> {
+    /// Takes the program for this many sources, which count in `read` what they read of each ring,
+    /// and starts the thread that tends to it.
+    pub(super) fn start(program: Program, sources: usize, read: Vec<Arc<AtomicU64>>) -> Arc<Self> {
         let (tender, told) = channel();
         let (to_begin, refused, counted) = (AtomicUsize::new(sources), Once::new(), AtomicBool::new(false));
-        let shared = Arc::new(Self { program, to_begin, refused, counted, _tender: tender });
+        let shared = Arc::new(Self { program, read, to_begin, refused, counted, _tender: tender });
         let weak = Arc::downgrade(&shared);
         let tend = move || {
             while told.recv_timeout(TEND) == Err(RecvTimeoutError::Timeout) {
@@ -57,6 +63,27 @@ impl Shared {
     /// Has the program leave everything to the stack from now on.
     pub(super) fn refuse(&self) {
         self.refused.call_once(|| self.program.refuse());
+    }
+
+    /// Has the program keep enough for `kept` as well, and waits until nothing shorter is in the
+    /// rings.
+    fn keep_also(&self, kept: Kept) -> Result<(), BpfError> {
+        let before = self.program.keep_also(kept)?;
+        if before.or(kept) == before {
+            return Ok(());
+        }
+        let end = Instant::now() + PATIENCE;
+        for (number, read) in (0..).zip(&self.read) {
+            let taken = self.program.counts(number)?.taken;
+            while read.load(Ordering::Relaxed) < taken {
+                if Instant::now() >= end {
+                    self.program.keep(before)?;
+                    return Err(BpfError::Unread(PATIENCE));
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
     }
 
     /// Returns what was redirected without a copy, by session, to the first source that asks.
@@ -89,7 +116,7 @@ impl Redirect {
     }
 }
 
-/// Tells the program which sessions are allowed, while it runs.
+/// Tells the program which sessions are allowed and how much of a frame to keep, while it runs.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(super) early: bool,
@@ -102,6 +129,23 @@ impl Gate {
     pub(crate) fn widen(&self, before: &Allowed, after: &Allowed) {
         if let Some(shared) = self.shared.upgrade().filter(|_| self.early) {
             shared.program.widen(before, after);
+        }
+    }
+
+    /// Has the program keep what is kept before a change or after it. Nothing that is read after
+    /// this was kept shorter.
+    ///
+    /// # Errors
+    /// The kernel refuses the change of a map, or a worker does not read its ring. The program
+    /// keeps what it did before.
+    pub(crate) fn keep_also(&self, kept: Kept) -> Result<(), BpfError> {
+        self.shared.upgrade().map_or(Ok(()), |shared| shared.keep_also(kept))
+    }
+
+    /// Has the program keep what is kept after a change. Where it cannot be told, it keeps more.
+    pub(crate) fn keep(&self, kept: Kept) {
+        if let Some(Err(error)) = self.shared.upgrade().map(|shared| shared.program.keep(kept)) {
+            tracing::warn!(%error, "the program on the interface keeps more of a frame than it has to");
         }
     }
 

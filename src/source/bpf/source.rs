@@ -16,7 +16,6 @@ use crate::source::datagram::{Datagram, Received, Source};
 use crate::source::live::LiveSource;
 use crate::source::udp::UdpSource;
 use crate::sys::receive::BATCH;
-use crate::sys::ring::Ring;
 
 /// The time between two looks at the rings while they are held back.
 pub(super) const SHORT_WAIT: Duration = Duration::from_millis(1);
@@ -49,8 +48,8 @@ impl BpfSource {
     }
 
     /// Gives the source a ring, which no other source has.
-    pub(super) fn add_ring(&mut self, number: u32, ring: Ring) {
-        self.rings.push(Numbered::new(number, ring));
+    pub(super) fn add_ring(&mut self, ring: Numbered) {
+        self.rings.push(ring);
     }
 
     /// Makes the account of what the program does in front of this source, which has all its rings

@@ -3,7 +3,9 @@
 
 use aya::maps::{Array, MapData, MapError};
 
-/// `struct state`: three words, eight of bits, and padding.
+use super::plan::Kept;
+
+/// `struct state`: three words, eight of bits, two of bytes to keep, and padding.
 type State = [u32; 16];
 
 /// The map, and its content, which speaks to the program.
@@ -16,15 +18,16 @@ pub(super) struct States {
     generation: u32,
     /// A bit for each address of this host.
     own: [u32; 8],
+    kept: Kept,
     /// The last wish of a reader to be woken. No two wishes are the same for a long time.
     wish: u32,
 }
 
 impl States {
-    /// Tells a program that begins that it is to leave everything to the stack, and which addresses
-    /// the host has.
-    pub(super) fn begin(map: Array<MapData, State>, own: [u32; 8]) -> Result<Self, MapError> {
-        let mut states = Self { map, leave_all: true, only: 0, generation: 1, own, wish: 0 };
+    /// Tells a program that begins that it is to leave everything to the stack, which addresses the
+    /// host has, and how much to keep.
+    pub(super) fn begin(map: Array<MapData, State>, own: [u32; 8], kept: Kept) -> Result<Self, MapError> {
+        let mut states = Self { map, leave_all: true, only: 0, generation: 1, own, kept, wish: 0 };
         states.tell()?;
         Ok(states)
     }
@@ -33,6 +36,7 @@ impl States {
         let mut state = State::default();
         (state[0], state[1], state[2]) = (u32::from(self.leave_all), self.only, self.generation);
         state[3..11].copy_from_slice(&self.own);
+        (state[11], state[12]) = (self.kept.payload, self.kept.copy);
         self.map.set(0, state, 0)
     }
 
@@ -57,6 +61,17 @@ impl States {
     /// Has the program look these addresses up.
     pub(super) fn know(&mut self, own: [u32; 8]) -> Result<(), MapError> {
         self.own = own;
+        self.tell()
+    }
+
+    /// Returns how much the program keeps.
+    pub(super) fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    /// Has the program keep so much from now on.
+    pub(super) fn keep(&mut self, kept: Kept) -> Result<(), MapError> {
+        self.kept = kept;
         self.tell()
     }
 

@@ -1,6 +1,6 @@
 use super::program;
 use super::source::{BpfSource, SHORT_WAIT};
-use super::{BpfPlan, open};
+use super::{BpfError, BpfPlan, Kept, open};
 use crate::sink::namespace::{Namespace, sh};
 use crate::source::Steering;
 use crate::source::udp::{self, UdpPlan};
@@ -224,4 +224,52 @@ fn a_socket_waits_for_a_ring_that_is_far_behind() {
     }
     let counts = source.account().so_far().unwrap();
     assert_eq!((counts.taken, counts.passed), (6 * 1500, 6 * 101));
+}
+
+#[test]
+fn nothing_shorter_is_in_the_rings_when_more_is_kept() {
+    let Some(_namespace) = Namespace::enter() else { return };
+    let udp = UdpPlan {
+        listen: vec!["127.0.0.1:4789".parse().unwrap()],
+        workers: 1,
+        steering: Steering::Session,
+        receive_buffer: 1 << 20,
+    };
+    let mut listening = udp::listen(&udp).unwrap();
+    let plan = BpfPlan { ring: 1 << 19, keep: 128, ..program::tests::plan(None) };
+    let super::open::Fast { mut sources, gate, .. } = open(&plan, &udp, &Allowed::default(), &mut listening).unwrap();
+    let mut source = sources.remove(0);
+    begin_and_settle(&mut source);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = || sender.send_to(&[7; 500], "127.0.0.1:4789").unwrap();
+    let mut receive = || {
+        let mut kept = Vec::new();
+        while kept.is_empty() {
+            source.wait(SHORT_WAIT).unwrap();
+            source.receive(10, &mut |datagram| kept.push((datagram.length, datagram.payload.len()))).unwrap();
+        }
+        kept
+    };
+    send();
+    assert_eq!(receive(), [(500, 128)]);
+    send();
+    let more = |payload| Kept { payload, copy: 0 };
+    thread::scope(|scope| {
+        let keeps = scope.spawn(|| gate.keep_also(more(400)));
+        thread::sleep(Duration::from_millis(100));
+        assert!(!keeps.is_finished(), "a datagram that was kept shorter has not been read");
+        assert_eq!(receive(), [(500, 128)]);
+        keeps.join().unwrap().unwrap();
+    });
+    send();
+    assert_eq!(receive(), [(500, 400)]);
+    // What is there is long enough.
+    send();
+    gate.keep_also(more(300)).unwrap();
+    gate.keep(more(300));
+    assert_eq!(receive(), [(500, 400)]);
+    send();
+    assert!(matches!(gate.keep_also(more(400)), Err(BpfError::Unread(_))));
+    send();
+    assert_eq!(receive(), [(500, 300), (500, 300)], "nothing has changed");
 }

@@ -16,6 +16,7 @@ use std::{fs, io};
 
 mod batch;
 mod budget;
+mod condition;
 mod crash;
 mod faults;
 mod named;

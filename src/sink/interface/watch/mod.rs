@@ -21,6 +21,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::Interface;
 use super::complaint::is_denied;
 use super::fault::Fault;
+use crate::condition::{Condition, Part};
 use crate::episode::Episode;
 use crate::sys::rtnetlink::{Link, Notices, RouteSocket};
 
@@ -89,11 +90,16 @@ pub(in crate::sink) struct Watch {
 }
 
 impl Watch {
-    /// Looks after `interface`, and leads `feeder`, which has begun, if there is one.
+    /// Looks after `interface`, and leads `feeder`, which has begun, if there is one. Notes in
+    /// `condition` whether frames enter the interface.
     ///
     /// # Errors
     /// The error of creating a thread or a socket.
-    pub(in crate::sink) fn start(interface: &Interface, feeder: Option<Box<dyn Feeder>>) -> io::Result<Self> {
+    pub(in crate::sink) fn start(
+        interface: &Interface,
+        feeder: Option<Box<dyn Feeder>>,
+        condition: Arc<Condition>,
+    ) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let state = AtomicU64::new(state(interface.index, interface.is_closed()));
         let shared = Arc::new(Shared { state, over: AtomicBool::new(false), wake });
@@ -105,6 +111,7 @@ impl Watch {
             said: None,
             mended: Vec::new(),
             mending: Episode::default(),
+            condition,
             shared: Arc::clone(&shared),
         };
         let thread = thread::Builder::new().name("vxtap-watch".into()).spawn(move || watcher.run())?;
@@ -177,6 +184,7 @@ struct Watcher {
     /// Faults that were mended and are not told yet.
     mended: Vec<String>,
     mending: Episode,
+    condition: Arc<Condition>,
     shared: Arc<Shared>,
 }
 
@@ -247,26 +255,33 @@ impl Watcher {
             }
         }
         self.say_mended();
-        match seen {
+        let trouble = match seen {
             Seen::Gone => {
                 self.said = None;
                 self.lead(Err("the interface is gone"));
+                Some("the interface is gone".into())
             }
             Seen::Hidden(error) => {
                 self.shared.close(index, true);
                 self.lead(Err("the interface cannot be looked at"));
-                self.say_closed(format!("its settings cannot be looked at: {error}"));
+                let why = format!("its settings cannot be looked at: {error}");
+                self.say_closed(why.clone());
+                Some(why)
             }
             Seen::There(link, faults) if faults.is_empty() => {
                 self.open(index);
                 let is_up = link.flags & libc::IFF_UP.cast_unsigned() != 0;
                 self.lead(if is_up { Ok(index) } else { Err("the interface is down") });
+                (!is_up).then(|| "the interface is down".into())
             }
             Seen::There(link, faults) => {
                 let all: Vec<String> = faults.iter().map(|fault| fault.complaint(&link.name).to_string()).collect();
-                self.say_closed(all.join("; and "));
+                let why = all.join("; and ");
+                self.say_closed(why.clone());
+                Some(why)
             }
-        }
+        };
+        self.condition.note(Part::Interface, trouble);
     }
 
     fn open(&mut self, index: u32) {

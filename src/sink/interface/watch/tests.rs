@@ -45,7 +45,7 @@ fn whatever_is_changed_is_noticed_and_mended() {
         for change in CHANGES {
             sh(change);
             assert_ne!(faults(), [], "{change}");
-            let watch = Watch::start(&interface, None).unwrap();
+            let watch = Watch::start(&interface, None, Arc::default()).unwrap();
             wait_until("that it is mended", || faults().is_empty());
             wait_until("that it is open", || !watch.is_closed());
             // Now while it is watched. A change of several steps fails where the first is mended
@@ -83,7 +83,7 @@ fn a_feeder_pauses_before_the_interface_is_mended_and_while_it_is_down_or_gone()
     let Some(_namespace) = Namespace::enter() else { return };
     let interface = Interface::open(&plan(Kind::Tap)).unwrap();
     let noting = Noting::default();
-    let watch = Watch::start(&interface, Some(Box::new(noting.clone()))).unwrap();
+    let watch = Watch::start(&interface, Some(Box::new(noting.clone())), Arc::default()).unwrap();
     let told = |n: usize| {
         wait_until("that the feeder is told", || noting.0.lock().unwrap().len() == n);
         noting.0.lock().unwrap().last().copied().unwrap()
@@ -127,7 +127,7 @@ fn passing(directory: &Path) -> Ebpf {
 fn a_program_in_front_of_the_filter_closes_the_interface() {
     let Some(_namespace) = Namespace::enter() else { return };
     let interface = Interface::open(&plan(Kind::Tap)).unwrap();
-    let watch = Watch::start(&interface, None).unwrap();
+    let watch = Watch::start(&interface, None, Arc::default()).unwrap();
     wait_until("that it is open", || !watch.is_closed());
     let directory = tempfile::tempdir().unwrap();
     let mut agent = passing(directory.path());

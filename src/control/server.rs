@@ -1,0 +1,94 @@
+//! The doors are opened before the sensor receives, and answered at when it does.
+
+use std::io;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, bounded, never};
+
+use super::faces;
+use super::plan::{ControlPlan, Ports};
+use super::request::Request;
+use crate::http::{Door, DoorError, Server};
+use crate::view::View;
+
+/// Orders that wait for the thread that conducts the sensor. There are never more connections.
+const ORDERS: usize = 32;
+
+/// The doors of a sensor, behind which nobody answers yet. Those who come wait.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    control: Option<Door>,
+    http: Vec<Door>,
+    names: Vec<String>,
+}
+
+impl Doors {
+    /// Opens what the plan asks for.
+    ///
+    /// # Errors
+    /// A socket cannot be made, or an address not be listened on. A socket that nobody asked for is
+    /// done without.
+    pub(crate) fn open(plan: &ControlPlan) -> Result<Self, DoorError> {
+        let control = match plan.socket.as_ref().map(|socket| (socket, Door::unix(&socket.path))) {
+            None => None,
+            Some((_, Ok(door))) => Some(door),
+            Some((socket, Err(error))) if socket.is_asked => return Err(error),
+            Some((_, Err(error))) => {
+                tracing::warn!(
+                    "there is no control socket: {error}; --control names another one, --no-control asks for none"
+                );
+                None
+            }
+        };
+        let http = tcp(&plan.http)?;
+        Ok(Self { control, http, names: plan.http.names.clone() })
+    }
+
+    /// Has a thread answer at the doors. There is none where there is no door.
+    ///
+    /// # Errors
+    /// There is no thread, or the kernel has no more of something.
+    pub(crate) fn answer(self, view: &Arc<View>) -> io::Result<Desk> {
+        let (conductor, requests) = bounded(ORDERS);
+        let control = self.control.map(|door| (door, faces::control(view, &conductor)));
+        let http = self.http.into_iter().map(|door| (door, faces::http(view, &self.names)));
+        let faces: Vec<_> = control.into_iter().chain(http).collect();
+        let server = if faces.is_empty() { None } else { Some(Server::start(faces)?) };
+        // A channel without a sender would say so all the time.
+        let requests = if server.is_some() { requests } else { never() };
+        Ok(Desk { requests, _server: server })
+    }
+}
+
+/// A desk where nothing arrives.
+impl Default for Desk {
+    fn default() -> Self {
+        Self { requests: never(), _server: None }
+    }
+}
+
+/// Opens ports.
+fn tcp(ports: &Ports) -> Result<Vec<Door>, DoorError> {
+    ports.listen.iter().map(|address| Door::tcp(*address, ports.allow.clone())).collect()
+}
+
+/// The place where orders arrive. The thread that answers ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    requests: Receiver<Request>,
+    _server: Option<Server>,
+}
+
+impl Desk {
+    /// Receives orders, until this is closed.
+    pub(crate) fn requests(&self) -> &Receiver<Request> {
+        &self.requests
+    }
+
+    /// Takes no more orders: those that wait, and those that come, are refused. Questions are
+    /// answered until this is dropped.
+    pub(crate) fn close(&mut self) {
+        // Whoever sends to a channel without a receiver learns it.
+        self.requests = never();
+    }
+}

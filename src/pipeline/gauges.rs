@@ -1,0 +1,58 @@
+//! The gauges show the state of a running pipeline: what cannot be added up, as counters can.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::pulse::Pulse;
+use crate::condition::Condition;
+use crate::lane::Queue;
+
+/// The gauges of a pipeline.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    /// The pulse of each worker.
+    pub workers: Vec<Arc<Pulse>>,
+    /// The outputs that run. The lock is taken where one comes or goes, and where somebody looks.
+    outputs: Mutex<Vec<Arc<OutputGauge>>>,
+}
+
+/// The gauge of one output.
+#[derive(Debug)]
+pub(crate) struct OutputGauge {
+    /// The name of the output.
+    pub name: String,
+    /// The kind of the output, as the configuration has it.
+    pub kind: &'static str,
+    /// The directory that captures are written to, where it writes some.
+    pub directory: Option<PathBuf>,
+    /// The interface that frames enter, where they enter one.
+    pub interface: Option<String>,
+    /// Says whether it takes frames.
+    pub condition: Arc<Condition>,
+    /// What waits for it.
+    pub queue: Queue,
+}
+
+impl Gauges {
+    /// Makes the gauges of so many workers, and of no output.
+    pub(super) fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| Arc::default()).collect(), outputs: Mutex::default() }
+    }
+
+    /// Adds the gauge of an output that has come.
+    pub(super) fn come(&self, output: Arc<OutputGauge>) {
+        self.outputs.lock().push(output);
+    }
+
+    /// Takes away the gauge of the output of this name.
+    pub(super) fn go(&self, name: &str) {
+        self.outputs.lock().retain(|output| output.name != name);
+    }
+
+    /// Returns the gauges of the outputs that run.
+    pub(crate) fn outputs(&self) -> Vec<Arc<OutputGauge>> {
+        self.outputs.lock().clone()
+    }
+}
