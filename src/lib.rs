@@ -55,4 +55,5 @@ pub mod storage;
 pub mod sys;
 pub mod verify;
 pub mod view;
+pub mod watch;
 pub mod wire;

@@ -18,8 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "config", "console", "control", "health", "host", "ledger", "pipeline", "record", "route", "source",
-            "storage", "view",
+            "config", "console", "control", "health", "host", "ledger", "pipeline", "record", "route", "sink",
+            "source", "storage", "view",
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
@@ -32,10 +32,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "source", "storage", "wire",
         ],
     ),
-    ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
+    (
+        "cli",
+        &[
+            "archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "watch",
+            "wire",
+        ],
+    ),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["host", "http", "ledger", "record", "session", "view"]),
+    ("watch", &["control", "record", "route", "wire"]),
+    ("control", &["host", "http", "ledger", "record", "route", "session", "sink", "view"]),
     ("http", &[]),
     ("health", &["view"]),
     ("view", &["ledger", "pipeline", "record", "route", "storage"]),

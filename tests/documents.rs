@@ -89,7 +89,7 @@ fn arguments(command: &str) -> Option<Vec<String>> {
     let vxtap =
         words.iter().position(|word| word.ends_with("vxtap")).filter(|at| words[..*at].iter().all(|w| w == "sudo"))?;
     // The shell takes where the output goes.
-    Some(words[vxtap..].iter().take_while(|word| *word != ">").cloned().collect())
+    Some(words[vxtap..].iter().take_while(|word| ![">", "|"].contains(&word.as_str())).cloned().collect())
 }
 
 #[track_caller]

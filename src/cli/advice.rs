@@ -10,6 +10,7 @@ use clap::{Command, CommandFactory, FromArgMatches};
 
 use super::args;
 use super::args::Cli;
+use super::watch::is_extcap;
 
 /// Arguments of tcpdump, dumpcap, tshark, Suricata and their like, and what they are here.
 const HABITS: &[(&[&str], &str)] = &[
@@ -127,7 +128,10 @@ const NUMBERS: &[&str] = &["N", "BYTES", "BYTES|PERCENT", "DURATION", "D", "PPS"
 /// The command line is wrong, and the error says what to type; or it asks for help, and the error
 /// is the text.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let words: Vec<OsString> = words.into_iter().collect();
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    if is_extcap(&words) {
+        words.insert(1, "extcap".into());
+    }
     let mut command = command();
     let matches = command.try_get_matches_from_mut(&words).map_err(|error| advise(error, &mut command, &words))?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;

@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use super::ledger::{ledger, sessions};
 use super::order;
 use super::request::Request;
+use super::watch;
 use crate::http::{Answer, Face, Hosts, Query, Route};
 use crate::view::View;
 
@@ -25,7 +26,11 @@ const OWNERS: &[(&str, Question)] = &[("/config", config)];
 /// Makes the face of the control socket.
 pub(super) fn control(view: &Arc<View>, conductor: &Sender<Request>) -> Face {
     let questions = asked(view, OPEN).chain(asked(view, OWNERS));
-    Face::new("the control socket", Hosts::Any, questions.chain(order::routes(conductor)))
+    Face::new(
+        "the control socket",
+        Hosts::Any,
+        questions.chain(order::routes(conductor)).chain([watch::route(conductor)]),
+    )
 }
 
 /// Makes the face of the ports for questions, which are reached by `names`.

@@ -1,6 +1,7 @@
 //! An answer has a status, a kind, and content that is there as a whole or comes piece by piece.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,7 +10,6 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 /// The policy for what a browser may do with an answer: nothing, unless the answer has its own.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -35,8 +35,17 @@ pub struct Answer {
 pub(super) enum Content {
     /// All of it; none once it was taken.
     Whole(Option<Bytes>),
-    /// What another thread sends, until it sends no more.
-    Stream(mpsc::Receiver<Bytes>),
+    /// What comes piece by piece.
+    Stream(Pieces),
+}
+
+/// Content that comes piece by piece, with headers behind it.
+pub(super) struct Pieces(Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>);
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pieces")
+    }
 }
 
 impl Answer {
@@ -67,9 +76,9 @@ impl Answer {
         Self { status, ..Self::text(format!("{}\n", why.into().trim_end())) }
     }
 
-    /// Answers with what comes by `pieces`, for as long as somebody sends.
-    pub fn stream(kind: &'static str, pieces: mpsc::Receiver<Bytes>) -> Self {
-        Self::new(kind, Content::Stream(pieces))
+    /// Answers with what comes as `pieces`, for as long as they come.
+    pub fn stream(kind: &'static str, pieces: impl Body<Data = Bytes, Error = Infallible> + Send + 'static) -> Self {
+        Self::new(kind, Content::Stream(Pieces(Box::pin(pieces))))
     }
 
     fn new(kind: &'static str, content: Content) -> Self {
@@ -86,6 +95,12 @@ impl Answer {
     /// Adds a header, in place of one that every answer has.
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// Adds a header with a value of this moment. One that no header can have is left out.
+    pub fn said(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
         self
     }
 
@@ -113,11 +128,10 @@ impl Body for Content {
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = match self.get_mut() {
-            Self::Whole(content) => Poll::Ready(content.take()),
-            Self::Stream(pieces) => pieces.poll_recv(cx),
-        };
-        piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        match self.get_mut() {
+            Self::Whole(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
+            Self::Stream(Pieces(pieces)) => pieces.as_mut().poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

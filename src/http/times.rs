@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 pub(super) const HEAD: Duration = Duration::from_secs(5);
 /// The time for a request, and the time for taking its answer.
 const WHOLE: Duration = Duration::from_secs(10);
+/// The time for which the client of a stream may take nothing: a pager waits for its reader.
+const PAUSE: Duration = Duration::from_mins(10);
 /// The time between two looks at a connection that has no end of its own.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -67,7 +69,7 @@ impl Times {
         let state = self.0.lock();
         let until = match (state.doing, state.stalled) {
             (Doing::Asking | Doing::Writing, _) => state.since + WHOLE,
-            (Doing::Streaming, Some(stalled)) => stalled + WHOLE,
+            (Doing::Streaming, Some(stalled)) => stalled + PAUSE,
             (Doing::Answering | Doing::Streaming, _) => return Some(LOOK),
         };
         until.checked_duration_since(now).filter(|left| !left.is_zero())
@@ -96,6 +98,7 @@ mod tests {
         assert_eq!(times.left(after(5000)), Some(LOOK), "nothing waits");
         times.took(false, after(5000));
         times.took(false, after(5009));
-        assert_eq!(times.left(after(5010)), None, "nothing is taken");
+        assert_eq!(times.left(after(5590)), Some(Duration::from_secs(10)), "a reader pauses");
+        assert_eq!(times.left(after(5600)), None, "nothing is taken");
     }
 }

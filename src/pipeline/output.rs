@@ -134,6 +134,7 @@ impl OutputPlan {
             Destination::Files(files) => ("pcap", Some(files.directory.clone()), None),
             Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
             Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
+            Destination::Watch(_) => ("watch", None, None),
         };
         OutputGauge { name: self.name.clone(), kind, directory, interface, condition: Arc::default(), queue }
     }
@@ -185,7 +186,7 @@ impl OutputPlan {
                     outlet.watched = Some(Watched::new(plan.wanted.clone(), Arc::clone(registry)));
                 }
                 let watch = WatchSink::new(plan, &mut output);
-                sink::spawn(&self.name, watch, inbox, Arc::clone(orders))?
+                sink::spawn(&self.name, watch, inbox, Arc::clone(orders), condition)?
             }
         };
         Ok(Started {

@@ -1,5 +1,6 @@
 //! Whoever watches wants the frames of some sessions.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -46,6 +47,17 @@ impl FromStr for Wanted {
         let number = vni.parse().ok().and_then(Vni::new).ok_or_else(|| NotWanted::Vni(vni.to_owned()))?;
         let source: IpAddr = source.parse().map_err(|_| NotWanted::Source(source.to_owned()))?;
         Ok(Self::One(number, address::of(source)))
+    }
+}
+
+/// Writes what [`Wanted::from_str`] reads, and `all` for all.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Named(name) => f.write_str(name),
+            Self::One(vni, source) => write!(f, "{}@{}", vni.get(), address::in_packet(*source)),
+        }
     }
 }
 

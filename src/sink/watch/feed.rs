@@ -79,6 +79,13 @@ struct State {
     lanes: Vec<Arc<OutputCounters>>,
 }
 
+impl State {
+    /// Says whether who watches has all of it.
+    fn is_done(&self) -> bool {
+        self.queue.is_empty() && self.told
+    }
+}
+
 /// Records of a chunk, whose memory the lane has again when they are sent.
 struct Piece {
     chunk: Arc<Lent>,
@@ -168,7 +175,7 @@ impl Feed {
         self.end(Over::Sensor);
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
-        while !(state.queue.is_empty() && state.told) && !self.taken.wait_until(&mut state, until).timed_out() {}
+        while !state.is_done() && !self.taken.wait_until(&mut state, until).timed_out() {}
         self.discard(&mut state);
     }
 

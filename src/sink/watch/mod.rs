@@ -16,7 +16,7 @@ use crate::ledger::Output;
 use crate::record::Timestamp;
 use crate::route::Wanted;
 
-pub use self::feed::{Feed, Over, Watching};
+pub use self::feed::{Feed, Outcome, Over, Watching};
 
 /// The memory of a watch, for all workers together, unless each of them would have less than two
 /// chunks.
