@@ -21,15 +21,16 @@
 //!   proves them, [`storage`] is where they are.
 //! - [`record`] has the formats of captures, [`ledger`] the counters and their equations.
 //! - [`sys`] has the system calls: the only unsafe code.
-//! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`] and [`demo`] do
-//!   it; [`console`] and `episode` are how they speak. [`view`] shows a running sensor, [`health`]
-//!   judges it, and `condition` is how outputs tell.
+//! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
+//!   [`demo`] do it; [`console`] and `episode` are how they speak. [`view`] shows a running sensor,
+//!   [`health`] judges it, and `condition` is how outputs tell.
 //!
 //! The library is made for the program of the same name, and for its tests and benches. It promises
 //! no stable interface. `ARCHITECTURE.md` is the map, `docs/decisions/` says why it is so.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation))]
 
 pub mod archive;
+pub mod check;
 pub mod cli;
 pub(crate) mod condition;
 pub mod config;

@@ -3,7 +3,10 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use vxtap::check::Report;
+use vxtap::check::watch::{self, WatchPlan};
 use vxtap::cli::{
     self, AskArgs, CheckArgs, Command, DemoArgs, ExtcapArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs, WatchArgs,
 };
@@ -20,7 +23,7 @@ use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
 use vxtap::verify;
-use vxtap::watch::{self, To, WatchError, extcap};
+use vxtap::watch::{To, WatchError, extcap, run as receive};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
         Command::Cut(args) => ask(&args, say::cut),
         Command::Ledger(args) => ask(&args.ask, |client, json| say::ledger(client, args.top, json)),
         Command::Config(args) => ask(&args, |client, _| say::config(client)),
-        Command::Watch(args) => watch(&args),
+        Command::Watch(args) => watch_frames(&args),
         Command::Extcap(args) => extcap(&args),
         Command::Demo(args) => demo(&args),
     };
@@ -83,13 +86,13 @@ fn main() -> ExitCode {
     })
 }
 
-fn watch(args: &WatchArgs) -> anyhow::Result<ExitCode> {
+fn watch_frames(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     if args.to() == To::Standard && io::stdout().is_terminal() {
         let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -w FILE";
         cli::wrong("watch", error).exit();
     }
     let client = Client::local(args.control.as_deref());
-    let outcome = watch::run(&client, &args.asked(), &args.to(), &signals(Hangup::End)?.stop)?;
+    let outcome = receive(&client, &args.asked(), &args.to(), &signals(Hangup::End)?.stop)?;
     match outcome.dropped {
         Some(0) => tracing::info!("{outcome}"),
         _ => tracing::warn!("{outcome}"),
@@ -102,7 +105,7 @@ fn extcap(args: &ExtcapArgs) -> anyhow::Result<ExitCode> {
     let client = Client::local(args.socket().as_deref());
     if let (true, Some(fifo)) = (args.capture, &args.fifo) {
         // What is said on standard error Wireshark shows as an error.
-        let outcome = watch::run(&client, &args.asked(), &To::File(fifo.clone()), &signals(Hangup::End)?.stop)?;
+        let outcome = receive(&client, &args.asked(), &To::File(fifo.clone()), &signals(Hangup::End)?.stop)?;
         return Ok(if outcome.why.is_some() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
     }
     let text = if args.extcap_interfaces {
@@ -161,12 +164,49 @@ fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    if !args.config_only {
-        cli::wrong("check", "the file alone is checked: add --config-only").exit();
+    if let Some(duration) = args.watch {
+        return watch(args, duration.0);
     }
-    Config::read(&args.config)?.plan(&HostFacts::unknown())?;
-    let _ = writeln!(io::stdout().lock(), "{}: no fault is found", args.config.display());
+    let Some(path) = args.config.as_ref().filter(|_| args.config_only) else {
+        cli::wrong("check", "the file alone is checked: add --config-only").exit();
+    };
+    Config::read(path)?.plan(&HostFacts::unknown())?;
+    let _ = writeln!(io::stdout().lock(), "{}: no fault is found", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Watches mirror traffic that a sensor would receive, and says whether it is whole.
+fn watch(args: &CheckArgs, duration: Duration) -> anyhow::Result<ExitCode> {
+    let host = HostFacts::read();
+    let plan = match &args.config {
+        Some(path) => Config::read(path)?.plan(&host)?.1,
+        None => {
+            let mut settings = Settings::default();
+            settings.receive.listen.clone_from(&args.listen);
+            RunPlan::new(&settings, &host)?
+        }
+    };
+    let mut plan = WatchPlan::new(&plan, duration)?;
+    if !args.interface.is_empty() {
+        plan.interfaces.clone_from(&args.interface);
+    }
+    let (findings, traffic) = watch::run(&plan, &signals(Hangup::End)?.stop)?;
+    let report = Report { findings, watch: Some(traffic) };
+    print_report(&report, args.json)?;
+    Ok(ExitCode::from(report.level().exit_code()))
+}
+
+/// Prints what a check has found on standard output.
+fn print_report(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match json {
+        true => {
+            serde_json::to_writer(&mut out, report)?;
+            writeln!(out)?;
+        }
+        false => write!(out, "{report}")?,
+    }
+    out.flush()
 }
 
 fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {

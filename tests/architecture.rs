@@ -14,6 +14,7 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
+    ("check", &["config", "route", "session", "source", "sys", "wire"]),
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
@@ -42,9 +43,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     // How it does, and who is told
     ("watch", &["control", "record", "route", "wire"]),
-    ("control", &["host", "http", "ledger", "record", "route", "session", "sink", "view"]),
+    ("control", &["health", "host", "http", "ledger", "record", "route", "session", "sink", "view"]),
     ("http", &[]),
-    ("health", &["view"]),
+    ("health", &["http", "ledger", "record", "session", "view"]),
     ("view", &["ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),

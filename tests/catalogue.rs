@@ -20,8 +20,9 @@ fn table(title: &str, prefix: &str, readings: impl IntoIterator<Item = Reading>)
         let group = reading.group.map(|group| format!("{group}.")).unwrap_or_default();
         let help = reading.help.trim_end_matches('.').replace('|', "\\|");
         let kind = if reading.facts.kind == Kind::Gauge { " (rises and falls)" } else { "" };
+        let sparse = if reading.facts.sparse { ", not if 0" } else { "" };
         let unit = reading.facts.unit.label();
-        writeln!(text, "| `{prefix}{group}{}` | {unit}{kind} | {help} |", reading.name()).unwrap();
+        writeln!(text, "| `{prefix}{group}{}` | {unit}{kind}{sparse} | {help} |", reading.name()).unwrap();
     }
     text
 }

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use clap::Parser;
+use vxtap::check::Finding;
+use vxtap::check::watch::{SENTENCES, Sentence};
 use vxtap::cli::Cli;
 
 fn root() -> &'static Path {
@@ -83,13 +85,49 @@ fn commands(text: &str) -> Vec<String> {
     commands
 }
 
-/// Returns the arguments of a command line of vxtap; none of another program's.
-fn arguments(command: &str) -> Option<Vec<String>> {
-    let words = shlex::split(command).unwrap_or_else(|| panic!("no shell reads this: {command}"));
-    let vxtap =
-        words.iter().position(|word| word.ends_with("vxtap")).filter(|at| words[..*at].iter().all(|w| w == "sudo"))?;
-    // The shell takes where the output goes.
-    Some(words[vxtap..].iter().take_while(|word| ![">", "|"].contains(&word.as_str())).cloned().collect())
+/// Returns the commands of a line that stand side by side, without what the shell takes for itself:
+/// where input comes from and output goes.
+fn side_by_side(line: &str) -> Vec<Vec<String>> {
+    let words = shlex::split(line).unwrap_or_else(|| panic!("no shell reads this: {line}"));
+    let mut commands = vec![Vec::new()];
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let redirection = word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '&');
+        if ["&&", "||", "|", ";", "&"].contains(&word.as_str()) {
+            commands.push(Vec::new());
+        } else if [">", ">>", "<"].contains(&redirection) {
+            words.next();
+        } else if let (false, Some(command)) = (redirection.starts_with(['>', '<']), commands.last_mut()) {
+            command.push(word);
+        }
+    }
+    commands
+}
+
+/// Returns the arguments of each command of vxtap in a line; other programs' have none.
+fn arguments(line: &str) -> Vec<Vec<String>> {
+    let of_vxtap = |words: Vec<String>| {
+        let vxtap = words.iter().position(|word| word.ends_with("vxtap"))?;
+        words[..vxtap].iter().all(|word| word == "sudo").then(|| words[vxtap..].to_vec())
+    };
+    side_by_side(line).into_iter().filter_map(of_vxtap).collect()
+}
+
+#[test]
+fn what_the_shell_takes_is_no_argument() {
+    for (line, wanted) in [
+        ("vxtap run --print-config > a.toml", &["vxtap run --print-config"][..]),
+        ("sudo vxtap run >a.json 2>&1 --tap m -v 2> log", &["vxtap run --tap m -v"]),
+        (
+            "vxtap sessions --from-aws - < a | cat && vxtap check -c b &",
+            &["vxtap sessions --from-aws -", "vxtap check -c b"],
+        ),
+        ("vxtap run --filter 'len > 100'", &["vxtap run --filter len > 100"]),
+        ("ls | grep vxtap # vxtap run", &[]),
+    ] {
+        let found: Vec<String> = arguments(line).iter().map(|words| words.join(" ")).collect();
+        assert_eq!(found, wanted, "{line}");
+    }
 }
 
 #[track_caller]
@@ -106,7 +144,7 @@ fn commands_are_understood() {
     let mut found = 0;
     for (document, text) in documents() {
         for command in commands(&text) {
-            if let Some(words) = arguments(&command) {
+            for words in arguments(&command) {
                 assert_is_understood(&document, words);
                 found += 1;
             }
@@ -316,6 +354,23 @@ fn every_page_is_linked() {
     }
 }
 
+/// Each sentence of `vxtap check --watch` stands in the page as it is said, and no other does.
+#[test]
+fn each_sentence_of_the_watch_is_explained() {
+    let page = read("docs/troubleshooting.md");
+    let mut titles: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    for Sentence { name, level, reason, remedy } in SENTENCES {
+        assert!(titles.contains(&name), "{name} is not in docs/troubleshooting.md");
+        titles.retain(|title| *title != name);
+        let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
+        let said = Finding { level, name, reason: reason.to_owned(), remedy };
+        let block = format!("### {name}\n\n```text\n{said}\n```\n\n");
+        let explained = page.split_once(&block).map(|(_, rest)| rest.lines().next().unwrap_or_default());
+        assert!(explained.is_some_and(|line| !line.is_empty() && !line.starts_with('#')), "not there: {block}");
+    }
+    assert!(titles.is_empty(), "nobody says {titles:?}");
+}
+
 fn width(line: &str) -> usize {
     line.chars().count()
 }
@@ -372,7 +427,8 @@ fn the_units_command_is_understood() {
     // As systemd reads it.
     let joined = unit.replace("\\\n", " ").replace("%%", "%");
     let command = joined.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    assert_is_understood(Path::new(path), arguments(command).unwrap());
+    let [words] = arguments(command).try_into().unwrap();
+    assert_is_understood(Path::new(path), words);
     // The steps in the unit's own first lines install the pages that it names.
     let folder = "/usr/local/share/doc/vxtap";
     assert!(unit.contains(&format!("cp -r README.md ARCHITECTURE.md docs {folder}/\n")), "no page is installed");
@@ -385,6 +441,18 @@ fn the_units_command_is_understood() {
     let writable = joined.lines().find_map(|line| line.strip_prefix("ReadWritePaths=")).unwrap();
     assert!(command.contains(&format!("--write {writable} ")), "{command} does not write to {writable}");
     assert!(read("README.md").contains(&format!("vxtap run --write {writable}\n")));
+}
+
+/// A test that `ci.sh` leaves out where there is no libpcap would fail there if it had another name
+/// by now.
+#[test]
+fn tests_that_are_left_out_exist() {
+    let script = read("ci.sh");
+    let names = script.split_once("of_libpcap=(\n").unwrap().1.split_once("\n)").unwrap().0;
+    let code: String = files(&["src", "tests"], "rs").iter().map(|path| read(path.to_str().unwrap())).collect();
+    for name in names.lines().map(str::trim) {
+        assert!(code.contains(&format!("fn {name}(")), "{name}");
+    }
 }
 
 #[test]

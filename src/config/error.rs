@@ -90,6 +90,20 @@ pub enum PlanError {
         /// The most bytes.
         most: usize,
     },
+    /// The setting would do nothing.
+    #[error("{0} is for an HTTP port; add http.listen, as [\"127.0.0.1:9479\"]")]
+    OnlyHttp(Said),
+    /// The setting would do nothing.
+    #[error("{0} is for a port for checks; add health.listen, as [\"0.0.0.0:8080\"]")]
+    OnlyHealth(Said),
+    /// No request could be sent to this name.
+    #[error("{said}: {name:?} is no name of a host; write it without scheme and port, as \"sensor-1.example\"")]
+    HostName {
+        /// The setting.
+        said: Said,
+        /// The name.
+        name: String,
+    },
     /// One address would be listened on twice.
     #[error("{said} {address} is given twice; give it once")]
     PortTwice {
@@ -374,6 +388,9 @@ impl PlanError {
             | Self::ReceiveBuffer { said, .. }
             | Self::LongSocket { said, .. }
             | Self::PortTwice { said, .. }
+            | Self::OnlyHttp(said)
+            | Self::OnlyHealth(said)
+            | Self::HostName { said, .. }
             | Self::ListenMany(said)
             | Self::Memory { said, .. }
             | Self::RingMemory { said, .. }

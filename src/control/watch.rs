@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -20,6 +21,8 @@ use crate::sink::watch::Watching;
 
 /// Bytes of a frame that are kept where nobody says how many: all.
 const WHOLE: u32 = 262_144;
+/// The time for which whoever watches may take nothing: a pager waits for its reader.
+const PAUSE: Duration = Duration::from_mins(10);
 /// The output by which the ledger has the watch.
 const OUTPUT: HeaderName = HeaderName::from_static("vxtap-output");
 /// What whoever watches should know.
@@ -96,6 +99,7 @@ async fn compile(text: String) -> Result<Arc<Expression>, String> {
 fn stream(WatchBegun { output, watching, note }: WatchBegun) -> Answer {
     let frames = Frames { watching, is_over: false };
     let mut answer = Answer::stream("application/vnd.tcpdump.pcap", frames)
+        .pausing(PAUSE)
         .with(hyper::header::TRAILER, "vxtap-frames, vxtap-dropped, vxtap-end")
         .said(OUTPUT, &output);
     if let Some(note) = note {
@@ -138,8 +142,6 @@ impl Body for Frames {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -4,12 +4,15 @@ use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+use super::times::{Doing, WHOLE};
 
 /// The policy for what a browser may do with an answer: nothing, unless the answer has its own.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -40,7 +43,10 @@ pub(super) enum Content {
 }
 
 /// Content that comes piece by piece, with headers behind it.
-pub(super) struct Pieces(Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>);
+pub(super) struct Pieces {
+    body: Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>,
+    pause: Duration,
+}
 
 impl fmt::Debug for Pieces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +84,7 @@ impl Answer {
 
     /// Answers with what comes as `pieces`, for as long as they come.
     pub fn stream(kind: &'static str, pieces: impl Body<Data = Bytes, Error = Infallible> + Send + 'static) -> Self {
-        Self::new(kind, Content::Stream(Pieces(Box::pin(pieces))))
+        Self::new(kind, Content::Stream(Pieces { body: Box::pin(pieces), pause: WHOLE }))
     }
 
     fn new(kind: &'static str, content: Content) -> Self {
@@ -104,9 +110,28 @@ impl Answer {
         self
     }
 
-    /// Says whether the content comes piece by piece.
-    pub(super) fn is_stream(&self) -> bool {
-        matches!(self.content, Content::Stream(_))
+    /// Returns the bytes of the content that are there.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Whole(Some(content)) => content.len(),
+            Content::Whole(None) | Content::Stream(_) => 0,
+        }
+    }
+
+    /// Lets the client of a stream take nothing for so long: it may have a reader that pauses.
+    pub fn pausing(mut self, most: Duration) -> Self {
+        if let Content::Stream(pieces) = &mut self.content {
+            pieces.pause = most;
+        }
+        self
+    }
+
+    /// Returns what a connection does that gets this answer.
+    pub(super) fn doing(&self) -> Doing {
+        match &self.content {
+            Content::Whole(_) => Doing::Writing,
+            Content::Stream(pieces) => Doing::Streaming(pieces.pause),
+        }
     }
 
     /// Makes the response with all its headers.
@@ -130,7 +155,7 @@ impl Body for Content {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Whole(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
-            Self::Stream(Pieces(pieces)) => pieces.as_mut().poll_frame(cx),
+            Self::Stream(pieces) => pieces.body.as_mut().poll_frame(cx),
         }
     }
 

@@ -5,8 +5,9 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -14,32 +15,89 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::answer::Content;
+use super::answer::{Answer, Content};
 use super::face::Face;
 use super::times::{Doing, HEAD, Times};
 
 /// The most bytes of a request's head.
 const MOST: usize = 8 << 10;
 
+/// The most bytes of answers of a face that clients have not taken yet.
+const MOST_HELD: usize = 64 << 20;
+/// The most bytes, and the time, for what a client still sends when it has its answer.
+const LEFT: usize = 2 << 20;
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Serves a connection to its end, or until its time is over.
 pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, face: Arc<Face>, times: Arc<Times>) {
-    let service = service_fn(|request| answer(request, &face, &times));
-    let watched = Watched { stream: TokioIo::new(stream), times: &times };
+    let mut stream = TokioIo::new(stream);
+    if converse(&mut stream, &face, &times).await {
+        times.does(Doing::Asking, Instant::now());
+        let _ = tokio::time::timeout(LINGER, linger(stream.into_inner())).await;
+    }
+}
+
+/// Reads a request and answers it. Returns false where the time was over.
+async fn converse(stream: &mut TokioIo<impl AsyncRead + AsyncWrite + Unpin>, face: &Face, times: &Times) -> bool {
+    let held = Held { bytes: AtomicUsize::new(0), all: &face.held };
+    let service = service_fn(|request| answer(request, face, times, &held));
+    let watched = Watched { stream, times };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MOST)
         .keep_alive(false)
         .serve_connection(watched, service);
-    let (mut served, mut over) = (pin!(served), pin!(over(&times)));
+    let (mut served, mut over) = (pin!(served), pin!(over(times)));
     // What went wrong with a connection concerns the client, who knows.
     poll_fn(|cx| match served.as_mut().poll(cx) {
-        Poll::Ready(_) => Poll::Ready(()),
-        Poll::Pending => over.as_mut().poll(cx),
+        Poll::Ready(_) => Poll::Ready(true),
+        Poll::Pending => over.as_mut().poll(cx).map(|()| false),
     })
-    .await;
+    .await
+}
+
+/// Reads what the client still sends. Where something is left unread, the kernel takes back what
+/// the client has not read of its answer.
+async fn linger(mut stream: impl AsyncRead + Unpin) {
+    let mut left = LEFT;
+    while left > 0 {
+        let mut waste = [0; 4096];
+        let mut waste = ReadBuf::new(&mut waste);
+        let read = poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut waste)).await;
+        let bytes = waste.filled().len();
+        if read.is_err() || bytes == 0 {
+            return;
+        }
+        left = left.saturating_sub(bytes);
+    }
+}
+
+/// The bytes of a connection's answer, for as long as they are held.
+struct Held<'a> {
+    bytes: AtomicUsize,
+    /// Those of all connections.
+    all: &'a AtomicUsize,
+}
+
+impl Held<'_> {
+    /// Holds so many bytes. Returns false where all connections together hold too many.
+    fn hold(&self, bytes: usize) -> bool {
+        if self.all.load(Ordering::Relaxed).saturating_add(bytes) > MOST_HELD {
+            return false;
+        }
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 /// Ends when the time of a connection is over.
@@ -49,17 +107,25 @@ async fn over(times: &Times) {
     }
 }
 
-async fn answer(request: Request<Incoming>, face: &Face, times: &Times) -> Result<Response<Content>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    face: &Face,
+    times: &Times,
+    held: &Held<'_>,
+) -> Result<Response<Content>, Infallible> {
     times.does(Doing::Answering, Instant::now());
     let (parts, _) = request.into_parts();
-    let answer = face.answer(&parts).await;
-    times.does(if answer.is_stream() { Doing::Streaming } else { Doing::Writing }, Instant::now());
+    let mut answer = face.answer(&parts).await;
+    if !held.hold(answer.bytes()) {
+        answer = Answer::refused(503, "too many large answers wait to be taken");
+    }
+    times.does(answer.doing(), Instant::now());
     Ok(answer.response())
 }
 
 /// A stream that notes whether the client takes what is written.
 struct Watched<'a, S> {
-    stream: TokioIo<S>,
+    stream: &'a mut TokioIo<S>,
     times: &'a Times,
 }
 
@@ -72,22 +138,22 @@ impl<S: Unpin> Watched<'_, S> {
 
 impl<S: AsyncRead + Unpin> Read for Watched<'_, S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(&mut *self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> Write for Watched<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = Pin::new(&mut *self.stream).poll_write(cx, buf);
         self.noted(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut *self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -99,7 +165,7 @@ impl<S: AsyncWrite + Unpin> Write for Watched<'_, S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = Pin::new(&mut *self.stream).poll_write_vectored(cx, bufs);
         self.noted(written)
     }
 }

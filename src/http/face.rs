@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
+use std::sync::atomic::AtomicUsize;
 
 use hyper::http::request::Parts;
 use hyper::{Method, Version, header};
@@ -69,12 +70,15 @@ pub struct Face {
     pub name: &'static str,
     hosts: Hosts,
     routes: BTreeMap<&'static str, Route>,
+    /// Bytes of answers that clients have not taken yet.
+    pub(super) held: AtomicUsize,
 }
 
 impl Face {
     /// Makes a face of these routes.
     pub fn new(name: &'static str, hosts: Hosts, routes: impl IntoIterator<Item = Route>) -> Self {
-        Self { name, hosts, routes: routes.into_iter().map(|route| (route.path, route)).collect() }
+        let routes = routes.into_iter().map(|route| (route.path, route)).collect();
+        Self { name, hosts, routes, held: AtomicUsize::new(0) }
     }
 
     /// Answers a request.

@@ -31,3 +31,6 @@ pub use self::error::LONGEST;
 pub use self::face::{Face, Hosts, Later, Route};
 pub use self::query::Query;
 pub use self::server::Server;
+
+#[cfg(test)]
+mod tests;

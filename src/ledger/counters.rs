@@ -163,14 +163,14 @@ counters! {
         reserved_bits: Counter = FRAMES.row_if_any(110, "reserved_bits", "set in the VXLAN header, accepted");
         /// Frames that arrived cut: the inner IP header tells of more bytes than came.
         cut_by_mirror: Counter = FRAMES.row_if_any(120, "cut_by_mirror", "frames that arrived truncated");
-        /// Frames of sessions that are not allowed, by VNI or source, or that are to be dropped;
-        /// each is also `filtered` in every output.
+        /// Frames of sessions that are not let in (`--vni`, `--from`, `--allow`), or whose entry in
+        /// the configuration file has `drop = true`; each is also `filtered` in every output.
         unselected: Counter = FRAMES
             .weight(Weight::Besides)
             .right(&[Equation::Sessions])
-            .row_if_any(130, "unselected", "of sessions not allowed: VNI or source");
-        /// Frames whose packet another session of the group had delivered before (`dedup`); each is
-        /// also `filtered` in every output.
+            .row_if_any(130, "unselected", "of sessions not let in, or with drop = true");
+        /// Frames whose packet another session of the group had delivered before; with
+        /// `dedup = "drop"` each is also `filtered` in every output.
         duplicate_frames: Counter =
             FRAMES.sparse().row_if_any(131, "duplicate_frames", "delivered by another session of the group before");
         /// Frames that were not compared with others and kept, because another worker had that
@@ -255,10 +255,11 @@ counters! {
     pub struct ExpiredCounters, added up: Expired {
         /// Frames of sessions that sent none for so long that they were forgotten.
         frames: Counter = FRAMES
+            .sparse()
             .right(&[Equation::Sessions])
             .row_if_any(145, "expired", "of sessions that sent no more (--session-idle)");
         /// Bytes of these frames as they arrived.
-        bytes: Counter = BYTES;
+        bytes: Counter = BYTES.sparse();
     }
 }
 
@@ -296,8 +297,9 @@ counters! {
         gone_bytes: Counter = BYTES.moves("written_bytes", None);
         /// Frames that were counted as `redirect_lost` and had only been late.
         redirect_late: Counter = FRAMES.moves("dropped.redirect_lost", Some("written"));
-        /// Frames cut to the snap length.
-        snapped: Counter = FRAMES.row_if_any(50, "snapped", "cut to --snaplen");
+        /// Frames of which the output keeps less than arrived: by its `snaplen` (`--snaplen`), or
+        /// by `snaplen` or `slice` of the session's entry.
+        snapped: Counter = FRAMES.row_if_any(50, "snapped", "cut, by snaplen or slice");
         /// Files published.
         files: Counter = FILES;
         /// Files left under their `.part` name because they could not be published.

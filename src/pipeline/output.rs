@@ -3,9 +3,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::gauges::OutputGauge;
+use super::marks::Marks;
 use super::outlet::Outlet;
 use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, Queue, lanes};
 use crate::ledger::{Output, WorkerCounters};
@@ -14,7 +16,7 @@ use crate::sink;
 use crate::sink::Orders;
 use crate::sink::file::{FileError, FilePlan, FileSink, Replans};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
-use crate::sink::tap::{Feeder, TagMapError, TapSink};
+use crate::sink::tap::{self, Feeder, TagMapError, TapSink};
 use crate::sink::watch::{WatchPlan, WatchSink};
 use crate::source::Front;
 use crate::source::bpf::BpfError;
@@ -30,6 +32,8 @@ pub struct OutputPlan {
     pub lane: LanePlan,
     /// The destination that they lead to.
     pub to: Destination,
+    /// Says whether a sensor without this output may be sent no traffic.
+    pub essential: bool,
 }
 
 impl OutputPlan {
@@ -136,10 +140,12 @@ impl OutputPlan {
             Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
             Destination::Watch(_) => ("watch", None, None),
         };
-        OutputGauge { name: self.name.clone(), kind, directory, interface, condition: Arc::default(), queue }
+        let (name, essential, condition) = (self.name.clone(), AtomicBool::new(self.essential), Arc::default());
+        OutputGauge { name, kind, directory, interface, essential, condition, queue }
     }
 
     /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.
+    /// `marks` are those of the sessions that are redirected, where this is the output for it.
     ///
     /// # Errors
     /// The output could not be opened, or there is no thread for it; nothing is left behind then.
@@ -149,6 +155,7 @@ impl OutputPlan {
         registry: &Arc<Registry>,
         orders: &Arc<Orders>,
         front: &mut Front,
+        marks: Option<&Arc<Marks>>,
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
@@ -170,14 +177,17 @@ impl OutputPlan {
                 tracing::debug!(interface = plan.name, created = interface.created(), "interface is open");
                 interface.complain();
                 let mut feeder: Option<Box<dyn Feeder>> = None;
+                let mut marked = None;
                 if let Destination::Redirect(_) = &self.to {
+                    marked = marks.map(|marks| Arc::clone(marks) as Arc<dyn tap::Marks>);
                     outlets = outlets.into_iter().map(|outlet| outlet.bypassed(output.end())).collect();
                     if let Some(redirect) = front.redirect.take() {
                         redirect.begin(&plan.name)?;
                         feeder = Some(Box::new(redirect));
                     }
                 }
-                let tap = TapSink::new(plan.clone(), interface, output.end()).tagged(registry);
+                let tap = TapSink::new(plan.clone(), interface, output.end());
+                let tap = tap.tagged(registry).marking(registry, marked);
                 let tap = tap.watched(feeder, Arc::clone(&condition))?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition)?
             }

@@ -22,6 +22,7 @@ mod wanted;
 
 pub use filter::{Action, CompileError, Expression, MOST_RULES, Ports, Rule, Rules, RulesError};
 pub use id::SessionId;
+pub(crate) use registry::Registered;
 pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};
 pub(crate) use table::Seen;

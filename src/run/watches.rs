@@ -68,6 +68,7 @@ impl Watches {
         let feed = Arc::new(Feed::new(snaplen, limit, self.ring.clone()));
         let plan = OutputPlan {
             name: output.clone(),
+            essential: false,
             selection: Selection { expression, ..Selection::default() },
             lane: WatchPlan::lane(snaplen as usize, pipeline.ledger.workers.len()),
             to: Destination::Watch(WatchPlan { wanted, feed: Arc::clone(&feed), duration }),

@@ -8,7 +8,7 @@
 //!
 //! | module | what it offers or shows |
 //! |---|---|
-//! | `need` | says whether a test can run here: `skipped: ...`, which is a failure with `CI` set |
+//! | `need`, `host` | say whether a test can run here: `skipped: ...`, a failure with `CI` set |
 //! | `process` | children that end with their guard, lines they print, waiting with a limit |
 //! | `netns` | namespaces and cables that vanish with their guard |
 //! | `configuration` | files that say what the sensor is to do |
@@ -48,11 +48,13 @@ mod damaged;
 mod deaf;
 mod disk;
 mod evidence;
+mod faults;
 mod filter;
 mod forged;
 mod formats;
 mod hangup;
 mod headers;
+mod health;
 mod hook;
 mod hostile;
 mod kept;

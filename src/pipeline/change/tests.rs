@@ -77,6 +77,7 @@ fn output(name: &str, directory: &Path) -> OutputPlan {
             ..LanePlan::default()
         },
         to: Destination::Files(FilePlan { linger: Duration::from_millis(4), ..files(directory) }),
+        essential: true,
     }
 }
 
@@ -430,6 +431,7 @@ fn watch(number: usize, wanted: Wanted) -> (OutputPlan, Arc<Feed>) {
     let feed = Arc::new(Feed::new(60, None, bounded(1).0));
     let plan = OutputPlan {
         name: format!("watch:{number}"),
+        essential: false,
         selection: Selection::default(),
         lane: WatchPlan::lane(60, 2),
         to: Destination::Watch(WatchPlan { wanted, feed: Arc::clone(&feed), duration: None }),
