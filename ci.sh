@@ -30,6 +30,7 @@ ip iproute2
 ethtool ethtool
 iperf3 iperf3
 ping iputils-ping
+curl curl
 prlimit util-linux
 strace strace
 b3sum b3sum
