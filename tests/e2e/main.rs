@@ -77,3 +77,4 @@ mod suricata;
 mod tags;
 mod tampered;
 mod waiting;
+mod watch;
