@@ -19,8 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "config", "console", "control", "health", "host", "ledger", "pipeline", "record", "route", "sink",
-            "source", "storage", "view",
+            "config", "console", "control", "health", "host", "ledger", "metrics", "pipeline", "record", "route",
+            "sink", "source", "storage", "view",
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
@@ -43,10 +43,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     // How it does, and who is told
     ("watch", &["control", "record", "route", "wire"]),
-    ("control", &["health", "host", "http", "ledger", "record", "route", "session", "sink", "view"]),
+    ("control", &["health", "host", "http", "ledger", "metrics", "record", "route", "session", "sink", "view"]),
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
-    ("view", &["ledger", "pipeline", "record", "route", "storage"]),
+    ("metrics", &["ledger", "record", "route", "session", "view"]),
+    ("view", &["archive", "ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
     ("source", &["host", "record", "session", "sys", "wire"]),

@@ -27,7 +27,7 @@ fn rig(limit: Option<u64>, duration: Option<Duration>) -> Rig {
     let (mut lanes, inbox) = lanes(plan, vec![output.end()]);
     let plan = WatchPlan { wanted: Wanted::All, feed: Arc::clone(&feed), duration };
     let sink = WatchSink::new(&plan, &mut output);
-    let thread = sink::spawn("watch:1", sink, inbox, Arc::default(), Arc::default()).unwrap();
+    let thread = sink::spawn("watch:1", sink, inbox, Arc::default(), Arc::default(), output.end()).unwrap();
     Rig { feed, lane: lanes.remove(0), output, thread, bell }
 }
 
