@@ -44,6 +44,7 @@ pub mod host;
 pub mod http;
 pub mod lane;
 pub mod ledger;
+pub(crate) mod page;
 pub mod pipeline;
 pub mod record;
 pub mod replay;

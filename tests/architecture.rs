@@ -36,7 +36,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["host", "http", "ledger", "record", "session", "view"]),
+    ("control", &["host", "http", "ledger", "page", "record", "session", "view"]),
+    ("page", &["http"]),
     ("http", &[]),
     ("health", &["view"]),
     ("view", &["ledger", "pipeline", "record", "route", "storage"]),
