@@ -16,8 +16,9 @@
 // `is_martian`.
 //
 // At tc it can also redirect: the outer headers are taken off the packet, and what is left, the
-// inner frame, enters an interface that sniffers watch. Only what is faultless goes that way; all
-// else goes into the ring, and user space puts it into the interface.
+// inner frame, enters an interface that sniffers watch, with a tag of its session if it has one.
+// Only what is faultless goes that way, and of sessions that user space has marked where these are
+// not all. All else goes into the ring, and user space puts it into the interface.
 //
 // Rebuilt and compared by `./ci.sh bpf`.
 #include <linux/bpf.h>
@@ -170,10 +171,23 @@ static __always_inline bool strip(struct __sk_buff *ctx, u32 frame, const u8 *he
   return bpf_skb_adjust_room(ctx, -(s32)frame, BPF_ADJ_ROOM_MAC, flags) == 0;
 }
 
-// Returns the totals of a session, or nothing beyond the limit. Says whether the session is new.
-static __always_inline struct total *total_of(const struct record *r, u32 vni, bool *is_new) {
+static __always_inline struct session key_of(const struct record *r, u32 vni) {
   struct session key = {.vni = vni};
   __builtin_memcpy(key.source, r->source, 16);
+  return key;
+}
+
+// Puts the tag of these VLANs in front of a frame, as `marked` has them.
+static __always_inline bool push(struct __sk_buff *ctx, u32 vlans) {
+  u16 inner = vlans >> 16;
+  if (!inner)
+    return bpf_skb_vlan_push(ctx, bpf_htons(0x8100), (u16)vlans) == 0;
+  return bpf_skb_vlan_push(ctx, bpf_htons(0x8100), inner) == 0 && bpf_skb_vlan_push(ctx, bpf_htons(0x88a8), (u16)vlans) == 0;
+}
+
+// Returns the totals of a session, or nothing beyond the limit. Says whether the session is new.
+static __always_inline struct total *total_of(const struct record *r, u32 vni, bool *is_new) {
+  struct session key = key_of(r, vni);
   struct total *total = bpf_map_lookup_elem(&sessions, &key), none = {};
   *is_new = !total && bpf_map_update_elem(&sessions, &key, &none, BPF_NOEXIST) == 0;
   return total ? total : bpf_map_lookup_elem(&sessions, &key);
@@ -242,9 +256,10 @@ static __always_inline void wake_late(void *ring, struct state *state, u32 seen)
 }
 
 // Does all but for the last step: the packet is left to the stack, is in the ring or counted, or is
-// to enter interface number `*enter`. `tag` is the outermost VLAN, where the kernel has taken it
-// off already.
-static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 interface, u32 tag, u32 *enter, const bool xdp) {
+// to enter interface number `*enter` with the tag of `*vlans`, if not 0. `tag` is the outermost
+// VLAN, where the kernel has taken it off already.
+static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 interface, u32 tag, u32 *enter, u32 *vlans,
+                                   const bool xdp) {
   struct record r = {.flags = stamp ? REAL : 0};
   struct total *total = NULL;
   struct count *count;
@@ -366,6 +381,13 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
   if (!xdp && redirect) {
     u32 *where = bpf_map_lookup_elem(&target, &zero);
     u32 interface = where ? *(volatile u32 *)where : 0, inner = r.length - 8;
+    bool is_marked = true;
+    if (*(volatile u32 *)&state->only_marked) {
+      struct session key = key_of(&r, vni);
+      u32 *found = bpf_map_lookup_elem(&marked, &key);
+      is_marked = found != NULL;
+      *vlans = found ? *found : 0;
+    }
     // The kernel takes no header off where less than one of IP is left. Behind the datagram there
     // must be nothing that would become part of the frame, and before its addresses no tag that the
     // kernel has left in the packet.
@@ -373,6 +395,8 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
       count->odd++;
     else if (!interface)
       count->no_interface++;
+    else if (!is_marked)
+      count->unmarked++;
     else if (load(ctx, xdp, frame, head, HEAD) != 0)
       count->failed++;
     // Only user space can tell whether that was cut.
@@ -458,8 +482,8 @@ static __always_inline int passed(int action, bool martian) {
 SEC("xdp.frags")
 int vxtap_xdp(struct xdp_md *ctx) {
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-  u32 nowhere;
-  int what = capture(ctx, data, end, 0, ctx->ingress_ifindex, 0, &nowhere, true);
+  u32 nowhere, none;
+  int what = capture(ctx, data, end, 0, ctx->ingress_ifindex, 0, &nowhere, &none, true);
   return what == TAKE ? XDP_DROP : passed(XDP_PASS, what == MARTIAN);
 }
 
@@ -472,14 +496,17 @@ int vxtap_tc(struct __sk_buff *ctx) {
   if (ctx->data_end - ctx->data < 62 && ctx->len > 62)
     bpf_skb_pull_data(ctx, 62);
   u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-  u32 enter = 0, tag = ctx->vlan_present ? ctx->vlan_proto << 16 | (ctx->vlan_tci & 0xfff) : 0;
+  u32 enter = 0, vlans = 0, tag = ctx->vlan_present ? ctx->vlan_proto << 16 | (ctx->vlan_tci & 0xfff) : 0;
   // The time that the kernel has given the packet, as it does while a socket anywhere asks for it:
   // that of a fragment is the same clock, read at the same place, which keeps both ways in order.
-  int what = capture(ctx, data, end, ctx->tstamp, ctx->ifindex, tag, &enter, false);
+  int what = capture(ctx, data, end, ctx->tstamp, ctx->ifindex, tag, &enter, &vlans, false);
   switch (what) {
   case TAKE:
     return TC_ACT_SHOT;
   case ENTER:
+    // What has no tag must not pass for another session's: it does not enter, and is missed there.
+    if (vlans && !push(ctx, vlans))
+      return TC_ACT_SHOT;
     return bpf_redirect(enter, BPF_F_INGRESS);
   }
   // Not "accept": other programs on the interface are asked too.

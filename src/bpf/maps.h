@@ -61,7 +61,8 @@ struct state {
   u32 own[8];     // of the program: a bit by `own_bit` for each address in `own`
   u32 keep;       // of the program: bytes of a payload to copy at most
   u32 keep_copy;  // and of one whose frame is redirected
-  u32 pad[3];
+  u32 only_marked; // of the program: redirect only sessions that `marked` has
+  u32 pad[2];
 };
 enum { ONLY_VNIS = 1, ONLY_SOURCES = 2, NETWORKS = 4 }; // NETWORKS: `networks` has some
 struct {
@@ -86,6 +87,7 @@ struct count {
   u64 odd;             // not faultless
   u64 failed;          // the headers could not be taken off
   u64 no_interface;    // nothing in `target`
+  u64 unmarked;        // of a session that `marked` does not have
   u64 uncopied;        // redirected and not in the ring; in `sessions`, or beyond its limit
   u64 uncopied_bytes;  // of their payloads
   u64 uncopied_cut;    // of these, by their IP header longer than what came
@@ -201,3 +203,13 @@ struct {
   __type(key, struct session);
   __type(value, struct total);
 } sessions SEC(".maps");
+
+// The sessions that are redirected where not all are, each with the VLANs of its tag: that of the
+// outer or only tag, and from bit 16 on that of the inner one; 0 for none. User space makes it small
+// where nothing is redirected.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 1);
+  __type(key, struct session);
+  __type(value, u32);
+} marked SEC(".maps");

@@ -14,6 +14,9 @@ reasons! {
         Failed = "failed",
         /// The interface was down, gone, or not there yet.
         NoInterface = "no_interface",
+        /// The entry of the session keeps its frames out of the interface; or the session is new,
+        /// and the program is yet to hear that they go there, and by which tag.
+        Session = "session",
     }
 }
 

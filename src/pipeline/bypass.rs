@@ -73,6 +73,7 @@ impl Bypass {
             (NotRedirected::Odd, now.redirect.odd),
             (NotRedirected::Failed, now.redirect.failed),
             (NotRedirected::NoInterface, now.redirect.no_interface),
+            (NotRedirected::Session, now.redirect.unmarked),
         ] {
             step.counters.not_redirected(reason).raise(n);
         }

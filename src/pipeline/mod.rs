@@ -4,6 +4,7 @@ pub mod bypass;
 mod change;
 pub mod decap;
 mod gauges;
+mod marks;
 pub mod outlet;
 mod output;
 mod pulse;
@@ -25,6 +26,7 @@ use self::change::Live;
 pub(crate) use self::change::{ChangeError, Changes, Opened, Opening};
 use self::decap::ReservedBits;
 pub(crate) use self::gauges::{Gauges, OutputGauge};
+use self::marks::Marks;
 use self::outlet::Outlet;
 pub(crate) use self::output::{Destination, OutputError, OutputPlan};
 pub(crate) use self::pulse::Beat;
@@ -132,10 +134,19 @@ impl Pipeline {
         let orders = Arc::new(Orders::default());
         let gauges = Arc::new(Gauges::new(sources.len()));
 
+        let redirected = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)));
+        let marks = match (redirected, &front.redirect) {
+            (Some(output), Some(redirect)) => {
+                Some(Marks::begin(redirect.marking(), &output.name, output.to.tags().is_some(), &plan.policy)?)
+            }
+            _ => None,
+        };
+        let unseen = front.redirect.as_ref().is_some_and(|redirect| !redirect.copies);
+
         let mut sinks = Vec::with_capacity(plan.outputs.len());
         let mut outlets: Vec<Vec<Outlet>> = sources.iter().map(|_| Vec::new()).collect();
         for output in &plan.outputs {
-            let started = output.start(&counters, &registry, &orders, &mut front)?;
+            let started = output.start(&counters, &registry, &orders, &mut front, marks.as_ref())?;
             for (worker, outlet) in outlets.iter_mut().zip(started.outlets) {
                 worker.push(outlet);
             }
@@ -172,7 +183,6 @@ impl Pipeline {
                 ended
             })?);
         }
-        let redirected = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)));
         let ledger = Arc::new(ledger);
         let live = Live {
             ledger: Arc::clone(&ledger),
@@ -189,6 +199,8 @@ impl Pipeline {
             leaving: None,
             held_up: Episode::default(),
             redirected: redirected.map(|output| output.name.clone()),
+            marks,
+            unseen,
             failures: Vec::new(),
         };
         Ok(Self { ledger, registry, gauges, orders, ended, started, stop, workers, live, tags })

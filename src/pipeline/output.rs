@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::gauges::OutputGauge;
+use super::marks::Marks;
 use super::outlet::Outlet;
 use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, Queue, lanes};
 use crate::ledger::{Output, WorkerCounters};
@@ -14,7 +15,7 @@ use crate::sink;
 use crate::sink::Orders;
 use crate::sink::file::{FileError, FilePlan, FileSink, Replans};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
-use crate::sink::tap::{Feeder, TagMapError, TapSink};
+use crate::sink::tap::{self, Feeder, TagMapError, TapSink};
 use crate::source::Front;
 use crate::source::bpf::BpfError;
 
@@ -135,6 +136,7 @@ impl OutputPlan {
     }
 
     /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.
+    /// `marks` are those of the sessions that are redirected, where this is the output for it.
     ///
     /// # Errors
     /// The output could not be opened, or there is no thread for it; nothing is left behind then.
@@ -144,6 +146,7 @@ impl OutputPlan {
         registry: &Arc<Registry>,
         orders: &Arc<Orders>,
         front: &mut Front,
+        marks: Option<&Arc<Marks>>,
     ) -> Result<Started, OutputError> {
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
@@ -165,14 +168,17 @@ impl OutputPlan {
                 tracing::debug!(interface = plan.name, created = interface.created(), "interface is open");
                 interface.complain();
                 let mut feeder: Option<Box<dyn Feeder>> = None;
+                let mut marked = None;
                 if let Destination::Redirect(_) = &self.to {
+                    marked = marks.map(|marks| Arc::clone(marks) as Arc<dyn tap::Marks>);
                     outlets = outlets.into_iter().map(|outlet| outlet.bypassed(output.end())).collect();
                     if let Some(redirect) = front.redirect.take() {
                         redirect.begin(&plan.name)?;
                         feeder = Some(Box::new(redirect));
                     }
                 }
-                let tap = TapSink::new(plan.clone(), interface, output.end()).tagged(registry);
+                let tap = TapSink::new(plan.clone(), interface, output.end());
+                let tap = tap.tagged(registry).marking(registry, marked);
                 let tap = tap.watched(feeder, Arc::clone(&condition))?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition)?
             }

@@ -21,6 +21,7 @@ mod verdict;
 
 pub use filter::{Action, CompileError, Expression, MOST_RULES, Ports, Rule, Rules, RulesError};
 pub use id::SessionId;
+pub(crate) use registry::Registered;
 pub use registry::Registry;
 pub(crate) use selection::{Candidate, Selection, Share};
 pub(crate) use table::Seen;

@@ -30,7 +30,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Sessions {
     /// Session number n is at n - 1; none where the number is free.
-    all: Vec<Option<Registered>>,
+    all: Vec<Option<Known>>,
     /// Numbers that are free again.
     free: Vec<SessionId>,
     ids: HashMap<Session, SessionId, foldhash::fast::RandomState>,
@@ -45,9 +45,20 @@ struct Sessions {
     tags: Option<Tags>,
 }
 
+/// What is known of a session that has a number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Registered {
+    /// The session.
+    pub session: Session,
+    /// The port that its first datagram came to.
+    pub port: u16,
+    /// Its tag, where sessions have tags.
+    pub tag: Option<Tag>,
+}
+
 /// A session with what is known of it beside its number.
 #[derive(Debug)]
-struct Registered {
+struct Known {
     session: Session,
     /// The port that its first datagram came to.
     port: u16,
@@ -139,7 +150,7 @@ impl Registry {
         let label = Label { tag, ..policy.plan_of(&session, port).label.clone() };
         sessions.come += 1;
         let (since, come) = (Timestamp::now(), sessions.come);
-        let registered = Some(Registered { session, port, label, since, come, leaves: false });
+        let registered = Some(Known { session, port, label, since, come, leaves: false });
         let id = match sessions.free.pop() {
             Some(id) => id,
             None => SessionId(u32::try_from(sessions.all.len()).ok()?.checked_add(1)?),
@@ -209,7 +220,7 @@ impl Registry {
     /// Gives all sessions the labels that `policy` has for them. Called when all workers have the
     /// policy: one that does not may give a new session the label of before.
     pub fn relabel(&self, policy: &Policy) {
-        for Registered { session, port, label, .. } in self.lock().all.iter_mut().flatten() {
+        for Known { session, port, label, .. } in self.lock().all.iter_mut().flatten() {
             *label = Label { tag: label.tag, ..policy.plan_of(session, *port).label.clone() };
         }
         self.labelled.fetch_add(1, Ordering::Release);
@@ -227,6 +238,15 @@ impl Registry {
     pub(crate) fn label(&self, id: SessionId) -> Label {
         let place = id.index().checked_sub(1);
         place.and_then(|place| Some(self.lock().all.get(place)?.as_ref()?.label.clone())).unwrap_or_default()
+    }
+
+    /// Returns what is known of the session of number `id`; none for the overflow session.
+    #[must_use]
+    pub(crate) fn registered(&self, id: SessionId) -> Option<Registered> {
+        let place = id.index().checked_sub(1)?;
+        let sessions = self.lock();
+        let Known { session, port, label, .. } = sessions.all.get(place)?.as_ref()?;
+        Some(Registered { session: *session, port: *port, tag: label.tag })
     }
 
     /// Returns all sessions with their numbers and labels, in the order of their numbers.
@@ -257,7 +277,7 @@ impl Registry {
         if sessions.come == known {
             return (Vec::new(), known);
         }
-        let mut new: Vec<&Registered> = sessions.all.iter().flatten().filter(|session| session.come > known).collect();
+        let mut new: Vec<&Known> = sessions.all.iter().flatten().filter(|session| session.come > known).collect();
         new.sort_unstable_by_key(|session| session.come);
         (new.into_iter().map(|new| new.session).collect(), sessions.come)
     }
@@ -276,7 +296,7 @@ impl Registry {
 }
 
 impl Sessions {
-    fn of(&mut self, id: SessionId) -> Option<&mut Registered> {
+    fn of(&mut self, id: SessionId) -> Option<&mut Known> {
         self.all.get_mut(id.index().checked_sub(1)?)?.as_mut()
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct Redirected {
     pub failed: u64,
     /// Datagrams left to user space, since there was no interface.
     pub no_interface: u64,
+    /// Datagrams left to user space, since their session is not marked to be redirected.
+    pub unmarked: u64,
     /// Frames redirected without a copy for user space, which knows of these from here only.
     pub uncopied: u64,
     /// Bytes of the payloads of uncopied frames.
@@ -74,7 +76,7 @@ pub(crate) struct Redirected {
 
 impl Redirected {
     /// Lends the counters, in the order in which the program has them.
-    fn words(&mut self) -> [&mut u64; 11] {
+    fn words(&mut self) -> [&mut u64; 12] {
         [
             &mut self.redirected,
             &mut self.entered,
@@ -82,6 +84,7 @@ impl Redirected {
             &mut self.odd,
             &mut self.failed,
             &mut self.no_interface,
+            &mut self.unmarked,
             &mut self.uncopied,
             &mut self.uncopied_bytes,
             &mut self.uncopied_cut,
@@ -98,8 +101,8 @@ impl Redirected {
     }
 }
 
-impl From<[u64; 11]> for Redirected {
-    fn from(words: [u64; 11]) -> Self {
+impl From<[u64; 12]> for Redirected {
+    fn from(words: [u64; 12]) -> Self {
         let mut new = Self::default();
         new.words().into_iter().zip(words).for_each(|(to, from)| *to = from);
         new

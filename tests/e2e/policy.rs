@@ -22,6 +22,8 @@ use crate::tcpdump::Tcpdump;
 /// Frames that are sent. VNIs 1 to 5 take turns.
 const FRAMES: usize = 1000;
 const LENGTH: usize = 200;
+/// The way by which frames go into the interface without user space.
+const REDIRECTED: (&str, &str) = ("source = \"bpf\"\ninterface = \"eth0\"", "redirect");
 
 /// Two sessions with names, one without, one that goes nowhere, and one for the interface alone.
 const SESSIONS: &str = r#"
@@ -75,10 +77,10 @@ fn sessions_have_names_outputs_and_lengths_of_their_own() {
     let all: Vec<_> = (0..FRAMES as u32).map(|n| frames::numbered(n, LENGTH)).collect();
     let of = |vni: usize| all.iter().skip(vni - 1).step_by(5).collect::<Vec<_>>();
     let each = FRAMES as u64 / 5;
-    for way in WAYS {
+    for (way, mode) in WAYS.map(|way| (way, "inject")).into_iter().chain([REDIRECTED]) {
         let directory = tempfile::tempdir().unwrap();
         let file = frames::write(directory.path(), "frames.pcap", &all);
-        let sessions = format!("{SESSIONS}[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\n");
+        let sessions = format!("{SESSIONS}[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"{mode}\"\n");
         let config = configure(directory.path(), way, &sessions);
         let evidence = directory.path().join("evidence");
         let pair = Pair::new(1600);
@@ -123,6 +125,12 @@ fn sessions_have_names_outputs_and_lengths_of_their_own() {
             let get = |what: &str| ledger.get(&format!("/outputs/{output}/{what}"));
             let got = ["written", "filtered", "filtered_by/session", "snapped"].map(get);
             assert_eq!(got, [written, filtered, filtered, snapped].map(|n| n * each), "{way}: {output}");
+        }
+        if mode == "redirect" {
+            let by_user_space = ledger.get("/fast_path/not_redirected/session");
+            assert!(by_user_space >= 2 * each, "what the interface does not get, and first frames: {by_user_space}");
+            assert_eq!(ledger.get("/fast_path/redirected") + by_user_space, FRAMES as u64);
+            assert!(by_user_space < 4 * each, "{by_user_space}");
         }
         let named = ledger.0["sessions"].as_array().unwrap().iter().map(|session| {
             let text = |key: &str| session.get(key).and_then(|value| value.as_str().map(String::from));
@@ -207,6 +215,55 @@ fn plans_change_under_load_and_the_ledger_closes() {
         let name = ledger.0["sessions"][0]["name"].as_str();
         assert_eq!(name, Some("a"), "that of the last round");
     }
+}
+
+#[test]
+fn what_is_redirected_changes_under_load() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let evidence = directory.path().join("evidence");
+    let begin = |n: usize| {
+        let third = ["", "drop = true", "outputs = \"evidence\"", "outputs = \"ids\""][n % 4];
+        let tap = format!("[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"{}\"\n", REDIRECTED.1);
+        configure(directory.path(), REDIRECTED.0, &format!("[[session]]\nvni = 3\n{third}\n{tap}"))
+    };
+    let pair = Pair::new(1600);
+    let sensor = Setup::new(&pair.sensor).configured(&begin(0)).start();
+    let stream = Stream::start(&pair.sender, pair.target(Ip::V4), 3, 20_000);
+    eventually("frames come", || captures::files(&evidence).len() == 3);
+    for n in 1..=60 {
+        begin(n);
+        sensor.reload("SIGUSR2: reloaded ");
+        let before = stream.sent();
+        eventually("frames go on", || stream.sent() > before + 500);
+    }
+    let sent = stream.end();
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    let ledger = &ended.ledger;
+    assert_eq!(ledger.get("/kernel_dropped"), 0, "{:#}", ledger.0);
+    pair.assert_arrived(ledger.received(), u64::from(sent));
+    assert!(ledger.get("/unselected") > 0 && ledger.get("/fast_path/redirected") > 0, "{:#}", ledger.0);
+    for name in ["evidence", "ids"] {
+        ledger.assert_output_closes(name);
+        let [written, filtered] =
+            ["written", "filtered_by/session"].map(|what| ledger.get(&format!("/outputs/{name}/{what}")));
+        assert_eq!(written + filtered, ledger.received(), "{name}: {:#}", ledger.0);
+        assert!(filtered > 0, "{name}");
+    }
+    assert_verified(&evidence);
+    let numbers = |vni: u32| {
+        let records = records(&evidence, &session_name("", pair.source(Ip::V4), vni));
+        records.iter().map(|record| u32::from_be_bytes(record.frame[42..46].try_into().unwrap())).collect::<Vec<_>>()
+    };
+    for vni in [1, 2] {
+        let got = numbers(vni);
+        let gap = got.windows(2).find(|pair| pair[0] + 3 != pair[1]);
+        assert_eq!((gap, got[0]), (None, vni - 1), "VNI {vni}, {} frames", got.len());
+    }
+    assert!(numbers(3).windows(2).all(|pair| pair[0] < pair[1]), "none twice, and in order");
 }
 
 #[test]

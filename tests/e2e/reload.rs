@@ -63,9 +63,7 @@ impl Config {
             file: directory.join("vxtap.toml"),
             directory: directory.to_path_buf(),
             receive,
-            // An expression that takes all has a program in the kernel keep all of each frame, so
-            // that another expression can come while the sensor runs.
-            evidence: [("filter", "\"udp\"")].into(),
+            evidence: BTreeMap::new(),
             others: BTreeMap::new(),
             directories: BTreeMap::new(),
             more: String::new(),
@@ -110,9 +108,7 @@ impl Config {
             let place = all.iter().position(|one| *one == now).unwrap();
             all[(place + 1 + dice.below(all.len() as u64 - 1) as usize) % all.len()]
         };
-        // What a program that redirects cannot tell is refused: the last kind of change.
-        let kinds = if self.more.contains("redirect") { 7 } else { 9 };
-        match dice.below(kinds) {
+        match dice.below(9) {
             0 => self.fourth = !self.fourth,
             1 | 2 => {
                 let (key, values): (_, &[&str]) = [
@@ -138,6 +134,12 @@ impl Config {
                     let number = self.directories.get(&name).map_or(0, Vec::len);
                     self.add(&name, self.directory.join(format!("{name}-{number}")));
                 }
+            }
+            // What is redirected is so as it is.
+            _ if self.more.contains("redirect") => {
+                let cut = "outputs = [\"evidence\"]\nsnaplen = 100";
+                let some = "outputs = [\"evidence\"]\nfilter = \"len < 400\"";
+                self.plan = other(self.plan, &["", "drop = true", "outputs = [\"evidence\"]", cut, some], dice);
             }
             _ => {
                 let all = ["", "drop = true", "outputs = [\"evidence\"]", "snaplen = 100", "filter = \"len < 400\""];

@@ -240,13 +240,22 @@ fn after_a_flood_of_vnis_a_new_session_gets_a_file_of_its_own() {
     if !need::programs(&[]) {
         return;
     }
+    let redirects = "--source bpf --interface eth0 --tap mirror0 --tap-mode redirect";
+    for more in ["", redirects, &format!("{redirects} --tap-tag session")] {
+        flood(more);
+    }
+}
+
+fn flood(more: &str) {
     const VNIS: usize = 2000;
     let pair = Pair::new(1600);
     let directory = tempfile::tempdir().unwrap();
     let frames: Vec<_> = (0..100).map(|n| frames::numbered(n, 60)).collect();
     let file = frames::write(directory.path(), "small.pcap", &frames);
-    let sensor =
-        Setup::new(&pair.sensor).with("--max-sessions 100 --workers 2 --session-idle 1s --flush 100ms").start();
+    let map = directory.path().join("tags.json");
+    let tags = if more.contains("--tap-tag") { format!("--tag-map {}", map.display()) } else { String::new() };
+    let options = format!("--max-sessions 100 --workers 2 --session-idle 1s --flush 100ms {more} {tags}");
+    let sensor = Setup::new(&pair.sensor).with(&options).start();
     let flood = format!("--vni 1-{VNIS} --loop {} --rate 10000", VNIS / frames.len());
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &flood, VNIS);
     sensor.says(0, "are forgotten");
@@ -265,8 +274,17 @@ fn after_a_flood_of_vnis_a_new_session_gets_a_file_of_its_own() {
     let in_sessions: u64 = ledger.sessions().iter().map(|(_, _, frames)| frames).sum();
     let (expired, overflow) = (ledger.get("/expired/frames"), ledger.get("/overflow/frames"));
     assert_eq!(ledger.received(), in_sessions + expired + overflow, "{:#}", ledger.0);
-    assert_eq!((in_sessions, expired), (100, 100 + 200), "{:#}", ledger.0);
+    assert_eq!((in_sessions, expired), (100, 100 + 200), "{more}: {:#}", ledger.0);
     assert_eq!(ledger.written(), ledger.received());
+    if !more.is_empty() {
+        ledger.assert_output_closes("mirror0");
+        assert_eq!(ledger.get("/outputs/mirror0/written"), ledger.received(), "{more}");
+        let redirected = ledger.get("/fast_path/redirected");
+        let by_user_space = ledger.get("/fast_path/not_redirected/session");
+        // The first frames of a session, and those beyond the limit, get their tags by user space.
+        assert_eq!(redirected + by_user_space, ledger.received(), "{more}");
+        assert!(if tags.is_empty() { by_user_space == 0 } else { by_user_space >= overflow + 3 }, "{by_user_space}");
+    }
     let wanted: Vec<_> = [&frames, &frames, &frames].into_iter().flatten().collect();
     assert_holds("the new session", &captures::session(&ended.captures, pair.source(Ip::V4), 5_000_000), &wanted);
     assert_verified(&ended.captures);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::captures::assert_same;
+use crate::captures::{assert_holds, assert_same, session};
 use crate::disk::Loop;
 use crate::frames;
 use crate::manifest;
@@ -24,8 +24,11 @@ fn tagged(frame: &[u8], tag: &[u8]) -> Vec<u8> {
     [&frame[..12], tag, &frame[12..]].concat()
 }
 
+/// A sensor that redirects, into the tap that follows.
+const REDIRECT: &str = "--source bpf --interface eth0 --tap-mode redirect";
+
 /// Returns the VNI and the tag of each session in the ledger.
-fn tags(ended: &Ended) -> Vec<(u64, Value)> {
+fn tags_of(ended: &Ended) -> Vec<(u64, Value)> {
     let sessions = ended.ledger.0["sessions"].as_array().unwrap();
     sessions.iter().map(|session| (session["vni"].as_u64().unwrap(), session["tag"].clone())).collect()
 }
@@ -75,7 +78,7 @@ fn each_frame_has_the_tag_of_its_session_also_after_a_restart() {
         let lines = manifest::lines(&ended.captures);
         assert_eq!(lines.len(), vnis.len(), "a capture for each session");
         let published = lines.iter().map(|line| (line["session"]["vni"].as_u64().unwrap(), line["tag"].clone()));
-        for (vni, tag) in tags(&ended).into_iter().chain(published) {
+        for (vni, tag) in tags_of(&ended).into_iter().chain(published) {
             let (_, wanted) = wanted.iter().find(|(wanted, _)| *wanted == vni).unwrap();
             assert_eq!(tag, vlans(wanted), "{vni}");
         }
@@ -83,6 +86,58 @@ fn each_frame_has_the_tag_of_its_session_also_after_a_restart() {
     let listed: Value = serde_json::from_str(&fs::read_to_string(&map).unwrap()).unwrap();
     let all: Vec<_> = listed["tags"].as_array().unwrap().iter().map(|entry| entry["tag"].clone()).collect();
     assert_eq!(all, [json!([1]), json!([2]), json!([4077]), json!([4078, 1])]);
+}
+
+#[test]
+fn redirected_frames_have_the_tags_of_injected_ones() {
+    if !need::programs(&["tcpdump"]) {
+        return;
+    }
+    let mut frames = frames::assorted(300);
+    frames[7] = tagged(&frames[7], &[0x81, 0, 0, 99]);
+    frames[8] = tagged(&frames[8], &[0x81, 0, 0, 99, 0x81, 0, 0, 98]);
+    // The last tag of one VLAN is given, so that the second new session has two.
+    let listed = json!({"tags": [{"source": "192.0.2.9", "vni": 1, "tag": [4076]}]});
+    let tags = [&[0x81, 0, 0x0f, 0xed][..], &[0x88, 0xa8, 0x0f, 0xee, 0x81, 0, 0, 1]];
+    let all: Vec<_> = tags.iter().flat_map(|tag| frames.iter().map(|frame| tagged(frame, tag))).collect();
+    for (ways, files) in [("--source bpf --interface eth0", ""), (REDIRECT, ""), (REDIRECT, "--no-write")] {
+        let directory = tempfile::tempdir().unwrap();
+        let map = directory.path().join("tags.json");
+        fs::write(&map, listed.to_string()).unwrap();
+        let first = frames::write(directory.path(), "first.pcap", &frames[..1]);
+        let rest = frames::write(directory.path(), "rest.pcap", &frames[1..]);
+        let pair = Pair::new(1600);
+        let options = format!("{ways} {files} --tap mirror0 --tap-tag session --tag-map {}", map.display());
+        let sensor = Setup::new(&pair.sensor).with(&options).start();
+        let seen = Tcpdump::start(&pair.sensor, "mirror0", "");
+        for vni in [5, 6] {
+            replay_all(&pair.sender, pair.target(Ip::V4), &[&first], &format!("--vni {vni}"), 1);
+            // By then the program knows the tag of the session.
+            thread::sleep(Duration::from_millis(300));
+            let arguments = format!("--vni {vni} --rate 5000");
+            replay_all(&pair.sender, pair.target(Ip::V4), &[&rest], &arguments, frames.len() - 1);
+        }
+        let seen = seen.frames();
+        let ended = sensor.stop();
+        let ledger = &ended.ledger;
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+        assert_eq!(tags_of(&ended), [(5, json!([4077])), (6, json!([4078, 1]))]);
+        ledger.assert_output_closes("mirror0");
+        let written = ["written", "written_bytes"].map(|what| ledger.get(&format!("/outputs/mirror0/{what}")));
+        assert_eq!(written, [all.len() as u64, all.iter().map(|frame| frame.len() as u64).sum()]);
+        assert_same(&format!("{ways} {files}"), &seen, &all);
+        if ways == REDIRECT {
+            let by_user_space = ["session", "odd"].map(|why| ledger.get(&format!("/fast_path/not_redirected/{why}")));
+            assert_eq!(by_user_space, [2, 0], "the first of each session: {:#}", ledger.0);
+            assert_eq!(ledger.get("/fast_path/redirected"), all.len() as u64 - 2);
+        }
+        if files.is_empty() {
+            ended.assert_all_is_well();
+            for vni in [5, 6] {
+                assert_holds("files", &session(&ended.captures, pair.source(Ip::V4), vni), &frames);
+            }
+        }
+    }
 }
 
 #[test]

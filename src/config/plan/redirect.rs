@@ -3,7 +3,7 @@
 
 use super::super::error::PlanError;
 use super::super::key;
-use super::super::settings::{Interface, Settings, TapMode, TapTag};
+use super::super::settings::{Interface, Settings, TapMode};
 use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::route::policy::Policy;
 use crate::source::Way;
@@ -34,7 +34,8 @@ pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanErro
         Way::Bpf | Way::Auto => "--source auto",
     };
     let taps = settings.output.interfaces().filter(|(_, _, is_tap)| *is_tap).count();
-    let entry = policy.entries().iter().position(|entry| !entry.plan.is_plain());
+    let to = policy.number_of_output(name);
+    let entry = policy.entries().iter().position(|entry| entry.plan.goes_to(to) && !entry.plan.leaves_frames_alone());
     let all = [
         (
             receive.source != Way::Bpf,
@@ -72,14 +73,10 @@ pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanErro
             "expressions are decided by the sensor; use --tap-mode inject",
         ),
         (
-            interface.tag != TapTag::None,
-            origins.said_of(&key::TAP_TAG, name),
-            "frames get their tags from the sensor; use --tap-mode inject",
-        ),
-        (
             entry.is_some(),
             origins.said_session(entry.unwrap_or_default()),
-            "entries for sessions are looked at by the sensor; use --tap-mode inject",
+            "what it makes of frames that go into the interface is done by the sensor; use --tap-mode inject, or outputs \
+             without the interface",
         ),
         (
             receive.verify_checksum,
@@ -141,7 +138,6 @@ mod tests {
             (&["--tap-count", "2"], "--tap-count"),
             (&["--tap-count", "1"], "--tap-count"),
             (&["--filter", "tcp"], "--filter"),
-            (&["--tap-tag", "session"], "--tap-tag"),
             (&["--verify-checksum"], "--verify-checksum"),
             (&["--count", "5"], "--count"),
         ] {

@@ -38,6 +38,9 @@ pub(crate) enum ChangeError {
     /// The program in the kernel cannot keep more of a frame. Nothing has changed.
     #[error("the program on the interface cannot keep more of a frame: {0}")]
     Keep(BpfError),
+    /// The program in the kernel cannot redirect other sessions. Nothing has changed.
+    #[error("the program on the interface cannot redirect other sessions: {0}")]
+    Redirect(BpfError),
     /// Outputs cannot be opened where nobody waits for them. Nothing has changed.
     #[error("outputs cannot be opened: {0}")]
     Thread(io::Error),

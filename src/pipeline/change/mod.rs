@@ -17,6 +17,7 @@ pub(crate) use self::error::ChangeError;
 use self::error::PATIENCE;
 pub(crate) use self::opening::{Opened, Opening};
 use super::gauges::Gauges;
+use super::marks::Marks;
 use super::outlet::Outlet;
 use super::output::{Destination, OutputPlan, Running};
 use super::step::Step;
@@ -145,6 +146,10 @@ pub(super) struct Live {
     pub(super) held_up: Episode,
     /// The output that a program in the kernel feeds.
     pub(super) redirected: Option<String>,
+    /// The sessions that this program redirects.
+    pub(super) marks: Option<Arc<Marks>>,
+    /// True where workers see nothing of what this program redirects.
+    pub(super) unseen: bool,
     /// Outputs that were taken away and then failed, each in a sentence.
     pub(super) failures: Vec<String>,
 }
@@ -172,6 +177,7 @@ impl Live {
         self.reap();
         let Opened { outputs, outlets, failure } = opened;
         let failure = failure.or_else(|| self.check(&changes).err()).or_else(|| self.keep_also(changes.kept).err());
+        let failure = failure.or_else(|| self.mark_for(changes.policy.as_ref()).err());
         if let Some(error) = failure {
             self.retiring.extend(outputs.into_iter().map(|(_, running)| running));
             return Err(error);
@@ -213,6 +219,7 @@ impl Live {
         let Some(pending) = self.pending.take_if(|pending| wait(&pending.done, end)) else { return false };
         if pending.renames {
             self.registry.relabel(&self.policy);
+            self.marks.iter().for_each(|marks| marks.settle());
         }
         if let Some(gate) = self.gate.as_ref().filter(|_| pending.narrows) {
             gate.narrow(&self.allowed);
@@ -228,6 +235,13 @@ impl Live {
     fn keep_also(&self, kept: Option<Kept>) -> Result<(), ChangeError> {
         let (Some(gate), Some(kept)) = (&self.gate, kept) else { return Ok(()) };
         gate.keep_also(kept).map_err(ChangeError::Keep)
+    }
+
+    /// Has the program in the kernel redirect what goes into the interface both before and after a
+    /// change.
+    fn mark_for(&self, policy: Option<&Arc<Policy>>) -> Result<(), ChangeError> {
+        let (Some(marks), Some(policy)) = (&self.marks, policy) else { return Ok(()) };
+        marks.prepare(policy).map_err(ChangeError::Redirect)
     }
 
     /// Says whether the outputs that come and go are such that can, and whether the workers have
@@ -301,8 +315,8 @@ impl Live {
             let opened = self.prepare(&none)?.open();
             return self.make(none, opened).map(|()| false);
         }
-        // What the program in the kernel redirects is not seen here.
-        if self.leaving.is_some() || self.redirected.is_some() {
+        // Nobody here knows when the last frame of a session was redirected that is not seen.
+        if self.leaving.is_some() || self.unseen {
             return Ok(self.leaving.is_some());
         }
         // An output that was taken away does not hear what is forgotten, and asks whose a number is

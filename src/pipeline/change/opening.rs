@@ -45,7 +45,7 @@ impl Opening {
         let mut outputs = Vec::with_capacity(plans.len());
         let mut outlets: Vec<Vec<Outlet>> = ledger.workers.iter().map(|_| Vec::new()).collect();
         for plan in plans {
-            match plan.start(&ledger.workers, &registry, &orders, &mut Front::default()) {
+            match plan.start(&ledger.workers, &registry, &orders, &mut Front::default(), None) {
                 Ok(Started { output, outlets: started, running }) => {
                     outlets.iter_mut().zip(started).for_each(|(worker, outlet)| worker.push(outlet));
                     outputs.push((output, running));

@@ -6,7 +6,7 @@ use super::super::cutoff::Cutoff;
 use super::super::dedup::Dedup;
 use super::super::filter::{Expression, Rules};
 use super::super::slice::Slice;
-use super::outputs::OutputSet;
+use super::outputs::{OutputNumber, OutputSet};
 use crate::session::Label;
 
 /// The plan of the sessions that one entry of a policy matches. By default their frames go to all
@@ -38,8 +38,20 @@ impl SessionPlan {
     /// Says whether the frames go to all outputs, as they are: then no frame needs a verdict.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let Self { label: _, drop, outputs, rules, expression, dedup, cutoff, snaplen, slice } = self;
+        !self.drop && self.outputs == OutputSet::ALL && self.leaves_frames_alone()
+    }
+
+    /// Says whether the outputs that the frames go to have all of them, as they are.
+    #[must_use]
+    pub(crate) fn leaves_frames_alone(&self) -> bool {
+        let Self { label: _, drop: _, outputs: _, rules, expression, dedup, cutoff, snaplen, slice } = self;
         let filters = rules.is_some() || expression.is_some() || dedup.is_some() || cutoff.is_some();
-        !drop && *outputs == OutputSet::ALL && !filters && snaplen.is_none() && slice.is_none()
+        !filters && snaplen.is_none() && slice.is_none()
+    }
+
+    /// Says whether frames go to the output of this number.
+    #[must_use]
+    pub(crate) fn goes_to(&self, output: OutputNumber) -> bool {
+        !self.drop && self.outputs.contains(output)
     }
 }

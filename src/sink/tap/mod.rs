@@ -16,6 +16,7 @@
 //! is closed until that is mended, which is looked after beside the way of frames
 //! (`interface/watch/mod.rs`); frames are counted as `interface_not_deaf` meanwhile.
 
+mod marks;
 mod tag_map;
 mod tags;
 
@@ -37,6 +38,8 @@ use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
 
 pub(crate) use super::interface::watch::Feeder;
+use marks::Marker;
+pub(crate) use marks::Marks;
 pub(crate) use tag_map::{TagKeeper, TagMap, TagMapError};
 use tags::Tagger;
 
@@ -77,6 +80,7 @@ pub(crate) struct TapSink {
     trouble: Trouble,
     watch: Option<Watch>,
     tagger: Option<Tagger>,
+    marker: Option<Marker>,
     /// The frames of a batch with their tags.
     copies: Vec<u8>,
 }
@@ -110,6 +114,7 @@ impl TapSink {
             trouble: Trouble::default(),
             watch: None,
             tagger: None,
+            marker: None,
             copies: Vec::new(),
         }
     }
@@ -130,6 +135,12 @@ impl TapSink {
     pub(crate) fn tagged(self, registry: &Arc<Registry>) -> Self {
         let tagger = self.plan.tags.is_some().then(|| Tagger::new(Arc::clone(registry)));
         Self { tagger, ..self }
+    }
+
+    /// Has it mark sessions whose frames a program is to redirect, if there is one.
+    pub(crate) fn marking(self, registry: &Arc<Registry>, marks: Option<Arc<dyn Marks>>) -> Self {
+        let marker = marks.map(|marks| Marker::new(Arc::clone(registry), marks));
+        Self { marker, ..self }
     }
 
     /// Makes an output as [`TapSink::new`] does, but without io_uring.
@@ -379,13 +390,9 @@ impl TapSink {
     }
 }
 
-impl Sink for TapSink {
-    fn consume(&mut self, chunk: &Arc<Lent>) {
-        if let Some(mut tagger) = self.tagger.take() {
-            self.consume_tagged(chunk, &mut tagger);
-            self.tagger = Some(tagger);
-            return;
-        }
+impl TapSink {
+    /// Injects the frames of a chunk as they are.
+    fn consume_bare(&mut self, chunk: &Lent) {
         let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
         let mut length = 0;
         for record in chunk.runs().flat_map(|(_, records)| pcap::records(records)) {
@@ -406,6 +413,24 @@ impl Sink for TapSink {
             }
         }
         self.inject(batch.get(..length).unwrap_or_default());
+    }
+}
+
+impl Sink for TapSink {
+    fn consume(&mut self, chunk: &Arc<Lent>) {
+        match self.tagger.take() {
+            None => self.consume_bare(chunk),
+            Some(mut tagger) => {
+                self.consume_tagged(chunk, &mut tagger);
+                self.tagger = Some(tagger);
+            }
+        }
+        if let Some(marker) = &mut self.marker {
+            marker.mark(chunk.runs().map(|(run, _)| run.session));
+            if let Some(forget) = chunk.forget() {
+                marker.forget(&forget.sessions);
+            }
+        }
     }
 
     fn forget(&mut self, sessions: &[SessionId]) {

@@ -5,7 +5,7 @@ use aya::maps::{MapData, MapError, PerCpuArray};
 use crate::source::fast_path::Redirected;
 
 /// `struct count`: see [`split`].
-pub(super) type Count = [u64; 17];
+pub(super) type Count = [u64; 18];
 
 /// Counts what became of packets: sums over all CPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,6 +34,6 @@ impl Counts {
 }
 
 /// Splits a count into the counters of all packets, and those of redirection.
-fn split([a, b, c, d, e, f, redirect @ ..]: Count) -> ([u64; 6], [u64; 11]) {
+fn split([a, b, c, d, e, f, redirect @ ..]: Count) -> ([u64; 6], [u64; 12]) {
     ([a, b, c, d, e, f], redirect)
 }

@@ -54,5 +54,5 @@ mod tests;
 pub(crate) use self::error::BpfError;
 pub(crate) use self::open::open;
 pub(crate) use self::plan::{Attach, BpfPlan, Kept, RedirectPlan};
-pub(crate) use self::shared::{Gate, Redirect};
+pub(crate) use self::shared::{Gate, Marking, Redirect};
 pub(crate) use self::source::BpfSource;

@@ -47,7 +47,7 @@ pub(crate) fn open(
 ) -> Result<Fast, BpfError> {
     let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
-    let redirect = plan.redirect.map(|_| Redirect { shared: Weak::clone(&shared) });
+    let redirect = plan.redirect.map(|plan| Redirect { shared: Weak::clone(&shared), copies: plan.copy });
     let accounts = sources.iter().map(|source| Box::new(source.account()) as Box<dyn Account>).collect();
     Ok(Fast { redirect, sources, accounts, attached, gate: Gate { early: plan.early, shared } })
 }

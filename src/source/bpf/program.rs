@@ -21,6 +21,7 @@ use super::place::{self, Endpoint, Source};
 use super::plan::{Attach, BpfPlan, Kept};
 use super::redirect::{Place, Target};
 use super::states::States;
+use crate::session::{Session, Tag};
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::{Counted, Redirected};
 use crate::sys::ring::{self, Ring};
@@ -90,6 +91,7 @@ impl Program {
             .map_max_entries("listening", entries(endpoints.len() * 2).max(1024))
             .map_max_entries("own", entries(addresses.len() * 2).max(1024))
             .map_max_entries("sessions", sessions)
+            .map_max_entries("marked", sessions)
             .map_max_entries("vnis", room(lists::VNI_ENTRIES))
             .map_max_entries("sources", room(lists::ADDRESSES))
             .map_max_entries("networks", room(lists::ADDRESSES))
@@ -109,7 +111,8 @@ impl Program {
         let bits = place::own_bits(&addresses);
         let states = Mutex::new(States::begin(map, bits, plan.kept())?);
         let counts = take("counts")?.try_into()?;
-        let target = Target::new(take("target")?.try_into()?, take("sessions")?.try_into()?);
+        let target =
+            Target::new(take("target")?.try_into()?, take("sessions")?.try_into()?, take("marked")?.try_into()?);
         listening.add(endpoints)?;
         let mut outer: ArrayOfMaps<&mut MapData, MapData> =
             ebpf.map_mut("rings").ok_or(BpfError::Object("rings"))?.try_into()?;
@@ -141,6 +144,21 @@ impl Program {
     /// Has all frames go into the rings from now on.
     pub(super) fn pause(&self) -> Result<(), BpfError> {
         Ok(self.target.pause()?)
+    }
+
+    /// Marks a session to be redirected, with the tag that its frames are to have.
+    pub(super) fn mark(&self, session: &Session, tag: Option<Tag>) -> Result<(), MapError> {
+        self.target.mark(session, tag)
+    }
+
+    /// Takes the mark off a session, where it has one.
+    pub(super) fn unmark(&self, session: &Session) -> Result<(), MapError> {
+        self.target.unmark(session)
+    }
+
+    /// Has the program redirect only sessions that are marked, or all.
+    pub(super) fn redirect_only_marked(&self, only: bool) -> Result<(), MapError> {
+        self.states.lock().redirect_only_marked(only)
     }
 
     /// Returns what was redirected without a copy, by session.
@@ -237,14 +255,11 @@ impl Program {
         }
     }
 
-    /// Has the program keep enough for `kept` as well. Returns what it kept before. What it puts
-    /// into a ring after this is as long.
+    /// Has the program keep enough for `kept` as well. Returns what it kept before.
     pub(super) fn keep_also(&self, kept: Kept) -> Result<Kept, MapError> {
         let mut states = self.states.lock();
         let before = states.kept();
         states.keep(before.or(kept))?;
-        drop(states);
-        wait_for_running();
         Ok(before)
     }
 
@@ -283,7 +298,7 @@ impl Program {
 }
 
 /// Waits until no program runs that began before this.
-fn wait_for_running() {
+pub(super) fn wait_for_running() {
     if ring::wait_for_running_programs().is_err() {
         // The wait is longer than any program takes.
         thread::sleep(Duration::from_millis(20));

@@ -1,13 +1,16 @@
-//! Redirection leads frames into an interface, and counts those that have no copy in a ring.
+//! Redirection leads frames into an interface, those of all sessions or of such as are marked, and
+//! counts those that have no copy in a ring.
 
+use std::io;
 use std::net::Ipv6Addr;
 
-use aya::maps::{Array, MapData, MapError, PerCpuHashMap, PerCpuValues};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use parking_lot::Mutex;
 
 use super::attach::Hold;
+use super::place;
 use crate::record::Timestamp;
-use crate::session::Session;
+use crate::session::{Session, Tag};
 use crate::source::fast_path::Counted;
 use crate::wire::Vni;
 
@@ -21,6 +24,8 @@ type Total = [u64; 4];
 pub(super) struct Target {
     number: Mutex<Number>,
     sessions: PerCpuHashMap<MapData, RawSession, Total>,
+    /// The sessions that are marked, with the VLANs of their tags.
+    marked: Mutex<HashMap<MapData, RawSession, u32>>,
     place: Mutex<Option<Place>>,
 }
 
@@ -47,9 +52,26 @@ pub(super) struct Place {
 }
 
 impl Target {
-    pub(super) fn new(number: Array<MapData, u32>, sessions: PerCpuHashMap<MapData, RawSession, Total>) -> Self {
+    pub(super) fn new(
+        number: Array<MapData, u32>,
+        sessions: PerCpuHashMap<MapData, RawSession, Total>,
+        marked: HashMap<MapData, RawSession, u32>,
+    ) -> Self {
         let number = Number { map: number, wanted: 0, blocked: false };
-        Self { number: Mutex::new(number), sessions, place: Mutex::new(None) }
+        Self { number: Mutex::new(number), sessions, marked: Mutex::new(marked), place: Mutex::new(None) }
+    }
+
+    /// Marks a session, whose frames are to have this tag.
+    pub(super) fn mark(&self, session: &Session, tag: Option<Tag>) -> Result<(), MapError> {
+        self.marked.lock().insert(key_of(session), vlans(tag), 0)
+    }
+
+    /// Takes the mark off a session, where it has one.
+    pub(super) fn unmark(&self, session: &Session) -> Result<(), MapError> {
+        match self.marked.lock().remove(&key_of(session)) {
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
     }
 
     /// Has frames enter this interface from now on.
@@ -111,6 +133,18 @@ impl Target {
         let counted = |(key, totals): (RawSession, PerCpuValues<Total>)| add_up(key, totals.iter());
         self.sessions.iter().filter_map(|entry| entry.map(counted).transpose()).collect()
     }
+}
+
+/// Returns the key of a session of plain VXLAN, which is all that the program knows.
+fn key_of(session: &Session) -> RawSession {
+    let [a, b, c, d] = place::words(session.source);
+    [a, b, c, d, session.vni.get()]
+}
+
+/// Returns the VLANs of a tag: that of the outer or only tag, and from bit 16 on the inner one.
+fn vlans(tag: Option<Tag>) -> u32 {
+    let (outer, inner) = tag.map_or((0, None), Tag::vlans);
+    u32::from(outer) | u32::from(inner.unwrap_or(0)) << 16
 }
 
 /// Adds up a session, from what each CPU counted of it. Returns none where the number is no VNI,

@@ -10,7 +10,8 @@ use aya::maps::MapError;
 
 use super::error::BpfError;
 use super::plan::Kept;
-use super::program::Program;
+use super::program::{Program, wait_for_running};
+use crate::session::{Session, Tag};
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Counted;
 
@@ -72,12 +73,22 @@ impl Shared {
         if before.or(kept) == before {
             return Ok(());
         }
+        let read = self.wait_for_readers();
+        if read.is_err() {
+            self.program.keep(before)?;
+        }
+        read
+    }
+
+    /// Waits until the workers have read all that the program put into the rings before it was told
+    /// what it was told last.
+    fn wait_for_readers(&self) -> Result<(), BpfError> {
+        wait_for_running();
         let end = Instant::now() + PATIENCE;
         for (number, read) in (0..).zip(&self.read) {
             let taken = self.program.counts(number)?.taken;
             while read.load(Ordering::Relaxed) < taken {
                 if Instant::now() >= end {
-                    self.program.keep(before)?;
                     return Err(BpfError::Unread(PATIENCE));
                 }
                 thread::sleep(Duration::from_millis(1));
@@ -96,6 +107,8 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Redirect {
     pub(super) shared: Weak<Shared>,
+    /// True where workers get a copy of each frame.
+    pub(crate) copies: bool,
 }
 
 impl Redirect {
@@ -107,12 +120,57 @@ impl Redirect {
         self.shared.upgrade().map_or(Ok(()), |shared| shared.program.redirect(name))
     }
 
+    /// Returns the way to say which sessions are redirected.
+    pub(crate) fn marking(&self) -> Marking {
+        Marking { shared: Weak::clone(&self.shared) }
+    }
+
     /// Leaves all frames to the workers, for the interface is down or gone.
     ///
     /// # Errors
     /// The kernel refuses the change of a map.
     pub(crate) fn pause(&self) -> Result<(), BpfError> {
         self.shared.upgrade().map_or(Ok(()), |shared| shared.program.pause())
+    }
+}
+
+/// Tells the program which sessions to redirect, and by which tags.
+#[derive(Debug)]
+pub(crate) struct Marking {
+    shared: Weak<Shared>,
+}
+
+impl Marking {
+    /// Marks a session: its frames are redirected, with this tag if there is one.
+    ///
+    /// # Errors
+    /// The kernel has no room for it. The workers get the frames.
+    pub(crate) fn mark(&self, session: &Session, tag: Option<Tag>) -> Result<(), BpfError> {
+        self.shared.upgrade().map_or(Ok(()), |shared| Ok(shared.program.mark(session, tag)?))
+    }
+
+    /// Takes the mark off a session, where it has one.
+    ///
+    /// # Errors
+    /// The kernel refuses the change of a map.
+    pub(crate) fn unmark(&self, session: &Session) -> Result<(), BpfError> {
+        self.shared.upgrade().map_or(Ok(()), |shared| Ok(shared.program.unmark(session)?))
+    }
+
+    /// Has the program redirect only sessions that are marked, or all.
+    ///
+    /// # Errors
+    /// The kernel refuses the change of a map.
+    pub(crate) fn only_marked(&self, only: bool) -> Result<(), BpfError> {
+        self.shared.upgrade().map_or(Ok(()), |shared| Ok(shared.program.redirect_only_marked(only)?))
+    }
+
+    /// Waits until the workers have read what came before the program was told this.
+    ///
+    /// # Errors
+    /// A worker does not read.
+    pub(crate) fn wait_for_readers(&self) -> Result<(), BpfError> {
+        self.shared.upgrade().map_or(Ok(()), |shared| shared.wait_for_readers())
     }
 }
 

@@ -5,7 +5,7 @@ use aya::maps::{Array, MapData, MapError};
 
 use super::plan::Kept;
 
-/// `struct state`: three words, eight of bits, two of bytes to keep, and padding.
+/// `struct state`: three words, eight of bits, two of bytes to keep, one more, and padding.
 type State = [u32; 16];
 
 /// The map, and its content, which speaks to the program.
@@ -19,6 +19,7 @@ pub(super) struct States {
     /// A bit for each address of this host.
     own: [u32; 8],
     kept: Kept,
+    only_marked: bool,
     /// The last wish of a reader to be woken. No two wishes are the same for a long time.
     wish: u32,
 }
@@ -27,7 +28,7 @@ impl States {
     /// Tells a program that begins that it is to leave everything to the stack, which addresses the
     /// host has, and how much to keep.
     pub(super) fn begin(map: Array<MapData, State>, own: [u32; 8], kept: Kept) -> Result<Self, MapError> {
-        let mut states = Self { map, leave_all: true, only: 0, generation: 1, own, kept, wish: 0 };
+        let mut states = Self { map, leave_all: true, only: 0, generation: 1, own, kept, only_marked: false, wish: 0 };
         states.tell()?;
         Ok(states)
     }
@@ -36,7 +37,7 @@ impl States {
         let mut state = State::default();
         (state[0], state[1], state[2]) = (u32::from(self.leave_all), self.only, self.generation);
         state[3..11].copy_from_slice(&self.own);
-        (state[11], state[12]) = (self.kept.payload, self.kept.copy);
+        (state[11], state[12], state[13]) = (self.kept.payload, self.kept.copy, u32::from(self.only_marked));
         self.map.set(0, state, 0)
     }
 
@@ -72,6 +73,12 @@ impl States {
     /// Has the program keep so much from now on.
     pub(super) fn keep(&mut self, kept: Kept) -> Result<(), MapError> {
         self.kept = kept;
+        self.tell()
+    }
+
+    /// Has the program redirect only sessions that are marked, or all.
+    pub(super) fn redirect_only_marked(&mut self, only: bool) -> Result<(), MapError> {
+        self.only_marked = only;
         self.tell()
     }
 
