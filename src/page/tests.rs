@@ -34,7 +34,8 @@ fn the_policy_has_the_hashes_of_the_document() {
 #[test]
 fn nothing_is_loaded_from_elsewhere_and_no_text_is_read_as_markup() {
     for word in ["http://", "https://", "//cdn", "@import", "url(", "<link rel=\"style", " style=", " onclick="] {
-        let found = DOCUMENT.match_indices(word).filter(|(at, _)| !DOCUMENT[*at..].starts_with("http://www.w3.org/2000/svg"));
+        let found =
+            DOCUMENT.match_indices(word).filter(|(at, _)| !DOCUMENT[*at..].starts_with("http://www.w3.org/2000/svg"));
         assert_eq!(found.count(), 0, "{word}");
     }
     for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
