@@ -37,6 +37,7 @@ clang-14 clang-14
 llvm-strip-14 llvm-14
 python3 python3-minimal
 systemd-analyze systemd
+chromium chromium
 LIST
   [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
   has_libpcap || missing+=(libpcap0.8)

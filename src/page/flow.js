@@ -13,15 +13,15 @@ function ribbon(kind, x0, y0, x1, y1, thick, bend = x1) {
   return draw("path", { class: `band ${kind}`, d });
 }
 
-/** Says what an outcome is, where its output is told beside it, or within. */
-function label({ output, kind, name }, within) {
-  if (kind === "written") return within ? `written to ${output}` : "written";
-  if (output !== null && within) return `${output}: ${name}`;
-  return name === "kernel_dropped" ? "dropped by the kernel" : name;
+/** Says what an outcome is. */
+function label({ output, kind, name }, narrow) {
+  if (kind === "written") return narrow ? `to ${output}` : `written to ${output}`;
+  if (name === "kernel_dropped") return "lost in the kernel";
+  return `${kind === "lost" ? "lost" : "left out"}: ${name}`;
 }
 
 /** Shortens a text to what fits. */
-function fit(text, width, perLetter = 7.1) {
+function fit(text, width, perLetter) {
   const most = Math.max(3, Math.floor(width / perLetter));
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
@@ -36,7 +36,7 @@ function picture(ledger, outcomes, width) {
   // A band that is there can be seen.
   const thick = (frames) => frames > 0 ? Math.max(1.5, frames * scale) : 0;
 
-  const labels = narrow ? 168 : 300;
+  const labels = narrow ? 200 : 270;
   const end = width - labels;
   const columns = { received: 0, decapsulated: narrow ? end * .42 : end * .36, outputs: narrow ? end * .74 : end * .68 };
   const bar = narrow ? 6 : 8;
@@ -46,20 +46,19 @@ function picture(ledger, outcomes, width) {
   let y = top;
   const groups = new Map();
   const place = (some) => {
-    const first = y;
     for (const outcome of some) {
       outcome.thick = thick(outcome.frames);
       outcome.room = Math.max(ROW, outcome.thick + 4);
       outcome.y = y + (outcome.room - outcome.thick) / 2;
       y += outcome.room;
     }
-    return first;
   };
   for (const name of names) {
-    const first = place(outcomes.filter(({ output }) => output === name));
-    const offered = thick(ledger.outputs[name].offered);
-    groups.set(name, { y: first + Math.max(0, (Math.min(ROW, y - first) - offered) / 2), thick: offered });
-    y = Math.max(y, first + offered) + 10;
+    const own = outcomes.filter(({ output }) => output === name);
+    place(own);
+    const group = { y: own[0].y, thick: thick(ledger.outputs[name].offered) };
+    groups.set(name, group);
+    y = Math.max(y, group.y + group.thick) + 10;
   }
   const bottom = y - 10;
   const early = outcomes.filter(({ output }) => output === null);
@@ -67,8 +66,9 @@ function picture(ledger, outcomes, width) {
   const height = Math.max(y, bottom, top + thickest) + 6;
 
   const shapes = [];
-  const middle = names.length ? (top + bottom) / 2 : top + thickest / 2;
-  const start = Math.max(top, middle - thick(ledger.received) / 2);
+  const all = [...groups.values()];
+  const middle = all.length ? (all[0].y + all.at(-1).y + all.at(-1).thick) / 2 : top + thickest / 2;
+  const start = Math.max(top, middle - thick(ledger.decapsulated) / 2);
   const stage = (name, x, n, y0) => {
     shapes.push(draw("rect", { class: "bar", x, y: y0, width: bar, height: Math.max(1, thick(n)), rx: 1.5 }));
     const head = draw("text", { class: "head", x, y: 9 }, name);
@@ -99,7 +99,7 @@ function picture(ledger, outcomes, width) {
       below += outcome.frames * scale;
     }
     if (!narrow) {
-      const text = fit(name, columns.outputs - columns.decapsulated - 40);
+      const text = fit(name, columns.outputs - columns.decapsulated - 40, 8);
       shapes.push(draw("text", { class: "strong end", x: columns.outputs - 8, y: y0 + Math.max(whole / 2, 8) }, text));
     }
   }
@@ -114,8 +114,8 @@ function picture(ledger, outcomes, width) {
       shapes.push(draw("rect", { class: `tip ${outcome.kind}`, x: end, y: outcome.y, width: 3, height: outcome.thick, rx: 1 }));
     }
     const room = labels - 24 - number.length * 7.6;
-    const text = draw("text", { class: outcome.kind, x: end + 11, y: middle }, fit(label(outcome, narrow || names.length > 1), room));
-    if (outcome.meaning) text.append(draw("title", {}, outcome.meaning));
+    const text = draw("text", { class: outcome.kind, x: end + 11, y: middle }, fit(label(outcome, narrow), room, narrow ? 6.5 : 7.1));
+    if (outcome.meaning) text.append(draw("title", {}, outcome.meaning.replaceAll("`", "")));
     shapes.push(text, draw("text", { class: `end strong ${outcome.kind}`, x: width, y: middle }, number));
   }
   return { shapes, height };
@@ -133,6 +133,6 @@ function inWords(ledger, outcomes, span) {
     parts.push(`Output ${name}: ${plural(output.offered, "frame")} offered, ${said.join(", ")}.`);
   }
   const early = outcomes.filter(({ output }) => output === null);
-  for (const outcome of early) parts.push(`${count(outcome.frames)} ${outcome.kind === "lost" ? "lost" : "refused"} before: ${label(outcome, false)}.`);
+  for (const outcome of early) parts.push(`${count(outcome.frames)} ${outcome.kind === "lost" ? "lost" : "refused"} before: ${outcome.name}.`);
   return parts.join(" ");
 }

@@ -61,8 +61,7 @@ const sessionsTable = new Table("sessions", [
     fill: (cell, s) => {
       const words = `${s.name ? `${s.source} ` : ""}VNI ${s.vni}`;
       lines(cell, s.name ?? s.source, s.description ?? "");
-      if (!cell.children[2]) cell.append(make("span", "more only-narrow"));
-      say(cell.children[2], words);
+      aside(cell, words);
     } },
   { name: "source", title: "source", classes: "wide", down: false, value: (s) => s.source, fill: (cell, s) => say(cell, s.source) },
   { name: "vni", title: "VNI", classes: "number middle", down: false, value: (s) => s.vni, fill: (cell, s) => say(cell, String(s.vni)) },
@@ -79,8 +78,11 @@ const sessionsTable = new Table("sessions", [
 ], { by: "rate", down: true });
 
 const outputsTable = new Table("outputs", [
-  { title: "output", classes: "name", fill: (cell, o) => lines(cell, o.name, o.place) },
-  { title: "state", classes: "text", fill: (cell, o) => lines(cell, o.state, o.reason, "more lost") },
+  { title: "output", classes: "name", fill: (cell, o) => {
+    lines(cell, o.name, o.place);
+    aside(cell, o.state === "up" ? "" : [o.state, o.reason].filter(Boolean).join(": "), o.state !== "removed");
+  } },
+  { title: "state", classes: "text middle", fill: (cell, o) => lines(cell, o.state, o.reason, "more lost") },
   { title: "written/s", classes: "number", fill: (cell, o) => speed(cell, o.rate) },
   { title: "last minute", classes: "spark middle", unseen: true, fill: (cell, o) =>
     line(cell, (sample) => sample.ledger.outputs[o.key]?.written, (sample) => lostBy(sample.ledger.outputs[o.key])) },
@@ -92,12 +94,15 @@ const outputsTable = new Table("outputs", [
 ]);
 
 const lossesTable = new Table("losses", [
-  { title: "where", fill: (cell, o) => say(cell, o.output ?? (o.name === "kernel_dropped" ? "kernel" : "decapsulation")) },
-  { title: "reason", classes: "name", fill: (cell, o) => say(cell, o.name) },
+  { title: "where", classes: "middle", fill: (cell, o) => say(cell, o.place) },
+  { title: "reason", classes: "name", fill: (cell, o) => {
+    lines(cell, o.name);
+    aside(cell, `${o.place}. ${o.meaning ?? ""}`);
+  } },
   { title: "lost", classes: "number", fill: (cell, o) => number(cell, o.frames, true) },
   { title: "lost/s", classes: "number middle", fill: (cell, o) => { speed(cell, o.rate); cell.classList.toggle("lost", o.rate > 0); } },
   { title: "last minute", classes: "spark middle", unseen: true, fill: (cell, o) => line(cell, null, o.value) },
-  { title: "what it is, and what helps", classes: "text", fill: (cell, o) => say(cell, o.meaning ?? "") },
+  { title: "what it is, and what helps", classes: "text middle", fill: (cell, o) => prose(cell, o.meaning ?? "") },
 ]);
 
 /** Fills a cell with how much waits for an output. */
@@ -247,7 +252,8 @@ function showLosses(outcomes, again) {
   const items = outcomes.filter(({ kind }) => kind === "lost").map((outcome) => {
     const { output, name } = outcome;
     const value = ({ ledger }) => output !== null ? ledger.outputs[output]?.dropped[name] ?? 0 : name === "kernel_dropped" ? ledger.kernel_dropped : ledger.dropped[name];
-    return { ...outcome, key: `${output ?? ""}/${name}`, value, rate: lately(value) };
+    const place = output ?? (name === "kernel_dropped" ? "kernel" : "decapsulation");
+    return { ...outcome, place, key: `${output ?? ""}/${name}`, value, rate: lately(value) };
   });
   lossesTable.show(items.sort((a, b) => b.frames - a.frames), again);
   at("losses-section").hidden = items.length === 0;
@@ -300,22 +306,22 @@ function showEmpty(isEmpty, isFiltered, status, ledger) {
     first = "No session matches. Esc clears the filter.";
   } else if (ledger.unselected > 0) {
     first = `${plural(ledger.unselected, "frame")} came, of sessions that are not let in${vnis ? `: VNI ${vnis}` : ""}.`;
-    hints = ["--vni, --from, --allow or [[session]] in the configuration say who is let in: vxtap config shows what is in force."];
+    hints = ["`--vni`, `--from`, `--allow` or `[[session]]` say who is let in; `vxtap config` shows what is in force."];
   } else if (ledger.received > 0) {
     first = `${plural(ledger.received, "datagram")} came, and none has a frame of a session: the losses above say why.`;
   } else {
     first = `Nothing has arrived yet: the sensor listens on ${status.listen.join(", ")}, and waits.`;
     hints = [
-      `Does anything reach this host? Look with: tcpdump -ni any udp port ${port}`,
+      `Does anything reach this host? Look with \`tcpdump -ni any udp port ${port}\`.`,
       `If nothing does: this host is the mirror's target, the mirror's filter accepts in both directions, and the target's security group lets in UDP ${port} from the mirrored hosts.`,
-      "If datagrams do come: a firewall of this host drops them (nft list ruleset), or they are for another address or port.",
+      "If datagrams do come: a firewall of this host drops them (`nft list ruleset`), or they are for another address or port.",
     ];
   }
   const signature = [first, ...hints].join("\n");
   if (empty.dataset.said === signature) return;
   empty.dataset.said = signature;
   const list = make("ul");
-  for (const hint of hints) list.append(make("li", "", hint));
+  for (const hint of hints) prose(list.appendChild(make("li")), hint);
   empty.replaceChildren(make("p", "", first), ...(hints.length ? [list] : []));
 }
 

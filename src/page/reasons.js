@@ -2,7 +2,7 @@
 // What each reason of the ledger means, and what to do.
 
 const REASONS = {
-  kernel_dropped: "The kernel had no room left before the sensor read, or the UDP checksum was wrong. More room: a larger --receive-buffer (and net.core.rmem_max), or more workers.",
+  kernel_dropped: "The kernel had no room left before the sensor read, or the UDP checksum was wrong. More room: a larger `--receive-buffer` (and `net.core.rmem_max`), or more `--workers`.",
   datagrams: {
     reserved_bits: "A reserved bit is set, and the configuration rejects that.",
     runt_inner_frame: "The inner frame is shorter than an Ethernet header: its sender is no mirror, or is broken.",
@@ -12,13 +12,13 @@ const REASONS = {
     wrong_checksum: "The UDP checksum is not that of the datagram: it was damaged on the way.",
   },
   outputs: {
-    disk_full: "No space on the file system, or a quota reached: make room, or let old captures go (--keep-bytes).",
-    interface_down: "The interface is down or was deleted: bring it up (ip link set dev NAME up).",
+    disk_full: "No space on the file system, or a quota reached: make room, or let old captures go (`--keep-bytes`).",
+    interface_down: "The interface is down or was deleted: bring it up (`ip link set dev NAME up`).",
     interface_not_deaf: "Somebody changed the interface's settings, so that this host would hear what enters it, or speak there.",
-    lane_full: "The output is slower than what comes, and its queue was full: a faster disk, a larger --queue, or fewer frames.",
+    lane_full: "The output is slower than what comes, and its queue was full: a faster disk, a larger `--queue`, or fewer frames.",
     not_ip: "Not an IP packet, for an interface that takes nothing else.",
     output_gone: "The output's thread has ended: the log says why.",
-    redirect_lost: "The kernel's queue to the interface was full, or it had just gone down (sysctl -w net.core.netdev_max_backlog=10000).",
+    redirect_lost: "The kernel's queue to the interface was full, or it had just gone down (`sysctl -w net.core.netdev_max_backlog=10000`).",
     runt_tagged_frame: "A VLAN tag with less than 2 bytes behind it, which the kernel drops.",
     write_error: "A write failed, or a capture is gone or was changed: the log names it.",
   },

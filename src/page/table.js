@@ -109,3 +109,10 @@ function lines(cell, text, more = "", moreClasses = "more") {
   say(second, more);
   second.hidden = more === "";
 }
+
+/** Adds what other columns say, where there is no room for these. */
+function aside(cell, text, lost = false) {
+  if (!cell.children[2]) cell.append(make("span", "more only-narrow"));
+  prose(cell.children[2], text);
+  cell.children[2].classList.toggle("lost", lost);
+}

@@ -61,6 +61,12 @@ function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Sets a text in which what is between backticks can be typed. */
+function prose(element, text) {
+  if (element.textContent === text.replaceAll("`", "")) return;
+  element.replaceChildren(...text.split("`").map((part, index) => index % 2 ? make("code", "", part) : part));
+}
+
 /** Draws a line of rates, the latest at the right. Losses are red bars, however few they are. */
 function spark(rates, losses, slots) {
   const [width, height] = [100, 30];
@@ -69,7 +75,7 @@ function spark(rates, losses, slots) {
   const x = (index, length) => (width * (slots - length + index + .5)) / slots;
   const y = (value) => height - 1 - (height - 3) * Math.min(1, value / most);
   svg.append(draw("line", { class: "spark-base", x1: 0, x2: width, y1: height - .5, y2: height - .5 }));
-  if (rates.length > 1) {
+  if (rates.length > 1 && rates.some((value) => value > 0)) {
     const points = rates.map((value, index) => `${x(index, rates.length).toFixed(2)} ${y(value).toFixed(2)}`);
     const [first, last] = [x(0, rates.length).toFixed(2), x(rates.length - 1, rates.length).toFixed(2)];
     svg.append(draw("path", { class: "spark-area", d: `M${first} ${height}L${points.join("L")}L${last} ${height}Z` }));
