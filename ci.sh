@@ -31,8 +31,10 @@ ethtool ethtool
 iperf3 iperf3
 ping iputils-ping
 prlimit util-linux
+strace strace
 b3sum b3sum
 tc iproute2
+nft nftables
 clang-14 clang-14
 llvm-strip-14 llvm-14
 python3 python3-minimal

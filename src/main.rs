@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use vxtap::check::Report;
+use vxtap::check::watch::{self, WatchPlan};
 use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
@@ -113,12 +116,49 @@ fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    if !args.config_only {
-        cli::wrong("check", "the file alone is checked: add --config-only").exit();
+    if let Some(duration) = args.watch {
+        return watch(args, duration.0);
     }
-    Config::read(&args.config)?.plan(&HostFacts::unknown())?;
-    let _ = writeln!(io::stdout().lock(), "{}: no fault is found", args.config.display());
+    let Some(path) = args.config.as_ref().filter(|_| args.config_only) else {
+        cli::wrong("check", "the file alone is checked: add --config-only").exit();
+    };
+    Config::read(path)?.plan(&HostFacts::unknown())?;
+    let _ = writeln!(io::stdout().lock(), "{}: no fault is found", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Watches mirror traffic that a sensor would receive, and says whether it is whole.
+fn watch(args: &CheckArgs, duration: Duration) -> anyhow::Result<ExitCode> {
+    let host = HostFacts::read();
+    let plan = match &args.config {
+        Some(path) => Config::read(path)?.plan(&host)?.1,
+        None => {
+            let mut settings = Settings::default();
+            settings.receive.listen.clone_from(&args.listen);
+            RunPlan::new(&settings, &host)?
+        }
+    };
+    let mut plan = WatchPlan::new(&plan, duration)?;
+    if !args.interface.is_empty() {
+        plan.interfaces.clone_from(&args.interface);
+    }
+    let (findings, traffic) = watch::run(&plan, &signals(Hangup::End)?.stop)?;
+    let report = Report { findings, watch: Some(traffic) };
+    print_report(&report, args.json)?;
+    Ok(ExitCode::from(report.level().exit_code()))
+}
+
+/// Prints what a check has found on standard output.
+fn print_report(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match json {
+        true => {
+            serde_json::to_writer(&mut out, report)?;
+            writeln!(out)?;
+        }
+        false => write!(out, "{report}")?,
+    }
+    out.flush()
 }
 
 fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {

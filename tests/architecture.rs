@@ -14,7 +14,7 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("check", &["config", "host", "route", "session", "source", "sys", "wire"]),
+    ("check", &["config", "route", "session", "source", "sys", "wire"]),
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
@@ -36,10 +36,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["host", "http", "ledger", "page", "record", "session", "view"]),
+    ("control", &["health", "host", "http", "ledger", "page", "record", "session", "view"]),
     ("page", &["http"]),
     ("http", &[]),
-    ("health", &["view"]),
+    ("health", &["http", "ledger", "record", "session", "view"]),
     ("view", &["ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use clap::Parser;
+use vxtap::check::Finding;
+use vxtap::check::watch::{SENTENCES, Sentence};
 use vxtap::cli::Cli;
 
 fn root() -> &'static Path {
@@ -350,6 +352,23 @@ fn every_page_is_linked() {
     for page in pages.keys().filter(|page| page.starts_with("docs")) {
         assert!(reached.contains(page), "nothing leads to {}", page.display());
     }
+}
+
+/// Each sentence of `vxtap check --watch` stands in the page as it is said, and no other does.
+#[test]
+fn each_sentence_of_the_watch_is_explained() {
+    let page = read("docs/troubleshooting.md");
+    let mut titles: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    for Sentence { name, level, reason, remedy } in SENTENCES {
+        assert!(titles.contains(&name), "{name} is not in docs/troubleshooting.md");
+        titles.retain(|title| *title != name);
+        let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
+        let said = Finding { level, name, reason: reason.to_owned(), remedy };
+        let block = format!("### {name}\n\n```text\n{said}\n```\n\n");
+        let explained = page.split_once(&block).map(|(_, rest)| rest.lines().next().unwrap_or_default());
+        assert!(explained.is_some_and(|line| !line.is_empty() && !line.starts_with('#')), "not there: {block}");
+    }
+    assert!(titles.is_empty(), "nobody says {titles:?}");
 }
 
 fn width(line: &str) -> usize {

@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use super::asking::{AskArgs, LedgerArgs};
 use super::replay::ReplayArgs;
 use super::run::RunArgs;
+use crate::config::address::Listen;
 use crate::config::files::directory;
+use crate::config::units::Span;
 use crate::console::LogFormat;
 use crate::evidence::Digest;
 
@@ -93,11 +95,26 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The configuration file.
-    #[arg(short, long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "watch")]
+    pub config: Option<PathBuf>,
     /// Check the file alone, as it would be on any host: nothing of this one is looked at.
     #[arg(long)]
     pub config_only: bool,
+    /// Watch for this long what comes over the network, as 10s, and say whether mirror traffic
+    /// arrives and is whole. No sensor is needed, and one that runs loses nothing.
+    #[arg(long, value_name = "DURATION", conflicts_with = "config_only")]
+    pub watch: Option<Span>,
+    /// With --watch and without a file: the address and port that the sensor listens on; can be
+    /// repeated.
+    #[arg(long, value_name = "ADDR:PORT", requires = "watch", conflicts_with = "config")]
+    pub listen: Vec<Listen>,
+    /// With --watch: the interface to look at, where it is not that of the address; can be
+    /// repeated.
+    #[arg(long, value_name = "NAME", requires = "watch")]
+    pub interface: Vec<String>,
+    /// Print the findings as JSON.
+    #[arg(long, conflicts_with = "config_only")]
+    pub json: bool,
 }
 
 /// `vxtap sessions`.

@@ -10,7 +10,7 @@ use crate::config::key::{self, Key};
 use crate::config::origin::{Origin, Origins};
 use crate::config::sessions::Item;
 use crate::config::settings::{
-    Control, Delivery, FILES, Files, Http, Interface, Output, Outputs, Receive, Run, Sessions,
+    Control, Delivery, FILES, Files, Health, Http, Interface, Output, Outputs, Receive, Run, Sessions,
 };
 
 impl RunArgs {
@@ -43,6 +43,7 @@ impl RunArgs {
             session: Vec::new(),
             delivery: Delivery { queue: self.queue, flush: self.flush },
             control: Control { enabled: !self.no_control, socket: self.control.clone() },
+            health: Health::default(),
             http: Http { listen: self.http.clone(), ..Http::default() },
             run: Run { duration: self.duration, count: self.count, ledger: self.ledger },
             origins: self.origins(&output),
@@ -114,6 +115,7 @@ impl RunArgs {
             on_publish: self.on_publish.clone(),
             snaplen: self.snaplen,
             filter: self.filter.clone(),
+            essential: true,
         }
     }
 
@@ -127,6 +129,7 @@ impl RunArgs {
             count: self.tap_count,
             filter: self.filter.clone(),
             tag: self.tap_tag,
+            essential: true,
         }
     }
 

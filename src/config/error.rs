@@ -93,6 +93,9 @@ pub enum PlanError {
     /// The setting would do nothing.
     #[error("{0} is for an HTTP port; add http.listen, as [\"127.0.0.1:9479\"]")]
     OnlyHttp(Said),
+    /// The setting would do nothing.
+    #[error("{0} is for a port for checks; add health.listen, as [\"0.0.0.0:8080\"]")]
+    OnlyHealth(Said),
     /// No request could be sent to this name.
     #[error("{said}: {name:?} is no name of a host; write it without scheme and port, as \"sensor-1.example\"")]
     HostName {
@@ -386,6 +389,7 @@ impl PlanError {
             | Self::LongSocket { said, .. }
             | Self::PortTwice { said, .. }
             | Self::OnlyHttp(said)
+            | Self::OnlyHealth(said)
             | Self::HostName { said, .. }
             | Self::ListenMany(said)
             | Self::Memory { said, .. }

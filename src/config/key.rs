@@ -94,11 +94,20 @@ keys! {
     LEDGER "run.ledger" "--ledger"
 }
 
+/// Whether a sensor without an output may be sent traffic, which the file alone says.
+pub(crate) const ESSENTIAL: Key = Key { path: "output.each.essential", flag: "essential" };
+
 /// The clients that may ask over HTTP, which the file alone says.
 pub(crate) const HTTP_ALLOW: Key = Key { path: "http.allow", flag: "http.allow" };
 
 /// The names that requests over HTTP may be sent to, which the file alone says.
 pub(crate) const HTTP_NAMES: Key = Key { path: "http.names", flag: "http.names" };
+
+/// The ports for checks, which the file alone says.
+pub(crate) const HEALTH: Key = Key { path: "health.listen", flag: "health.listen" };
+
+/// The clients that may check, which the file alone says.
+pub(crate) const HEALTH_ALLOW: Key = Key { path: "health.allow", flag: "health.allow" };
 
 /// The VNIs of one interface, which are part of the value of its flag.
 pub(crate) const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

@@ -16,7 +16,7 @@ use super::hashing::Hashing;
 use super::origin::Origins;
 use super::port::Port;
 use super::sessions::{Networks, Vnis};
-use super::units::{Free, Size, Span};
+use super::units::{Free, Size, Span, Wait};
 use crate::archive::Sync;
 use crate::evidence::Algorithm;
 use crate::pipeline::decap::ReservedBits;
@@ -49,6 +49,8 @@ pub struct Settings {
     pub control: Control,
     /// The ports for questions.
     pub http: Http,
+    /// The ports for checks of its health.
+    pub health: Health,
     /// The end of the sensor.
     pub run: Run,
     /// The place where each value was said.
@@ -177,6 +179,18 @@ pub struct Http {
     pub names: Vec<String>,
 }
 
+/// The ports for checks of the sensor's health, as a load balancer makes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// Addresses to answer on; none is by default.
+    pub listen: Vec<Port>,
+    /// Clients that may check; none stands for all.
+    pub allow: Networks,
+    /// The time for which the sensor receives when it is to end, and says so.
+    pub drain: Option<Wait>,
+}
+
 /// The end of the sensor: when it comes, and what is printed then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -243,6 +257,8 @@ pub struct Files {
     pub snaplen: u32,
     /// The expression that the frames satisfy; all do where there is none.
     pub filter: Option<String>,
+    /// Says whether a sensor without this output may be sent no traffic.
+    pub essential: bool,
 }
 
 impl Default for Files {
@@ -264,6 +280,7 @@ impl Default for Files {
             on_publish: None,
             snaplen: 262_144,
             filter: None,
+            essential: true,
         }
     }
 }
@@ -286,6 +303,8 @@ pub struct Interface {
     pub filter: Option<String>,
     /// The tag that each frame gets.
     pub tag: TapTag,
+    /// Says whether a sensor without this output may be sent no traffic.
+    pub essential: bool,
 }
 
 impl Default for Interface {
@@ -298,6 +317,7 @@ impl Default for Interface {
             count: None,
             filter: None,
             tag: TapTag::None,
+            essential: true,
         }
     }
 }

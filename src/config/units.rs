@@ -42,6 +42,21 @@ impl fmt::Display for Span {
 
 as_typed!(Span, |text: &str| duration(text).map(Span));
 
+/// A time to wait, as people write it, which may be none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait(pub Duration);
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Span(self.0).fmt(f)
+    }
+}
+
+as_typed!(Wait, |text: &str| match text.trim() {
+    "0" | "0s" => Ok(Wait(Duration::ZERO)),
+    text => duration(text).map(Wait),
+});
+
 /// Room to leave free on a file system, as people write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Free(pub MinFree);
@@ -254,6 +269,11 @@ mod tests {
         for text in ["1s", "1h", "1m 30s", "500ms"] {
             assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
         }
+        for text in ["0s", "20s", "1m 30s"] {
+            assert_eq!(text.parse::<Wait>().unwrap().to_string(), text);
+        }
+        assert_eq!("0".parse(), Ok(Wait(Duration::ZERO)));
+        assert!("-1s".parse::<Wait>().is_err() && "soon".parse::<Wait>().is_err());
         for text in ["10GiB", "5%", "0.5%", "99.9%", "0"] {
             assert_eq!(text.parse::<Free>().unwrap().to_string(), text);
         }

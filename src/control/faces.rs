@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use super::ledger::{ledger, sessions};
 use super::order;
 use super::request::Request;
+use crate::health::{self, Arrivals};
 use crate::http::{Answer, Face, Hosts, Query, Route};
 use crate::page;
 use crate::view::View;
@@ -24,14 +25,20 @@ const OPEN: &[(&str, Question)] = &[("/", page), ("/ledger", ledger), ("/session
 const OWNERS: &[(&str, Question)] = &[("/config", config)];
 
 /// Makes the face of the control socket.
-pub(super) fn control(view: &Arc<View>, conductor: &Sender<Request>) -> Face {
-    let questions = asked(view, OPEN).chain(asked(view, OWNERS));
+pub(super) fn control(view: &Arc<View>, arrivals: &Arc<Arrivals>, conductor: &Sender<Request>) -> Face {
+    let questions = asked(view, OPEN).chain(asked(view, OWNERS)).chain(health::routes(view, arrivals));
     Face::new("the control socket", Hosts::Any, questions.chain(order::routes(conductor)))
 }
 
 /// Makes the face of the ports for questions, which are reached by `names`.
 pub(super) fn http(view: &Arc<View>, names: &[String]) -> Face {
     Face::new("the HTTP port", Hosts::Ours(names.to_vec()), asked(view, OPEN))
+}
+
+/// Makes the face of the ports for checks. A balancer sends the name or the address that it has for
+/// this host, whatever that is.
+pub(super) fn health(view: &Arc<View>, arrivals: &Arc<Arrivals>) -> Face {
+    Face::new("the health port", Hosts::Any, health::routes(view, arrivals))
 }
 
 /// Makes routes of questions.

@@ -13,6 +13,8 @@ pub struct ControlPlan {
     pub socket: Option<SocketPlan>,
     /// The ports for questions.
     pub http: Ports,
+    /// The ports for checks of its health.
+    pub health: Ports,
 }
 
 /// The control socket.

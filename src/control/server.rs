@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, bounded, never};
 use super::faces;
 use super::plan::{ControlPlan, Ports};
 use super::request::Request;
+use crate::health::Arrivals;
 use crate::http::{Door, DoorError, Server};
 use crate::view::View;
 
@@ -21,6 +22,7 @@ pub(crate) struct Doors {
     control: Option<Door>,
     http: Vec<Door>,
     names: Vec<String>,
+    health: Vec<Door>,
 }
 
 impl Doors {
@@ -42,19 +44,21 @@ impl Doors {
             }
         };
         let http = tcp(&plan.http)?;
+        let health = tcp(&plan.health)?;
         say(plan, control.is_some());
-        Ok(Self { control, http, names: plan.http.names.clone() })
+        Ok(Self { control, http, names: plan.http.names.clone(), health })
     }
 
     /// Has a thread answer at the doors. There is none where there is no door.
     ///
     /// # Errors
     /// There is no thread, or the kernel has no more of something.
-    pub(crate) fn answer(self, view: &Arc<View>) -> io::Result<Desk> {
+    pub(crate) fn answer(self, view: &Arc<View>, arrivals: &Arc<Arrivals>) -> io::Result<Desk> {
         let (conductor, requests) = bounded(ORDERS);
-        let control = self.control.map(|door| (door, faces::control(view, &conductor)));
+        let control = self.control.map(|door| (door, faces::control(view, arrivals, &conductor)));
         let http = self.http.into_iter().map(|door| (door, faces::http(view, &self.names)));
-        let faces: Vec<_> = control.into_iter().chain(http).collect();
+        let health = self.health.into_iter().map(|door| (door, faces::health(view, arrivals)));
+        let faces: Vec<_> = control.into_iter().chain(http).chain(health).collect();
         let server = if faces.is_empty() { None } else { Some(Server::start(faces)?) };
         // A channel without a sender would say so all the time.
         let requests = if server.is_some() { requests } else { never() };
@@ -73,7 +77,8 @@ impl Default for Desk {
 fn say(plan: &ControlPlan, is_there: bool) {
     let socket = plan.socket.as_ref().filter(|_| is_there).map(|socket| socket.path.display().to_string());
     let ports = plan.http.listen.iter().map(|address| format!("http://{address}"));
-    let places: Vec<String> = socket.into_iter().chain(ports).collect();
+    let checks = plan.health.listen.iter().map(|address| format!("http://{address}/healthz"));
+    let places: Vec<String> = socket.into_iter().chain(ports).chain(checks).collect();
     if !places.is_empty() {
         tracing::info!("questions are answered at {}", places.join(" "));
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
+use super::arrivals::Arrivals;
 use super::judge::Judge;
 use crate::view::View;
 
@@ -20,18 +21,21 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Has a thread judge the sensor of `view`, and put the judgement there.
+    /// Has a thread judge the sensor of `view`, and put the judgement there. It notes in `arrivals`
+    /// what came.
     ///
     /// # Errors
     /// The thread cannot be created.
-    pub(crate) fn start(view: Arc<View>) -> io::Result<Self> {
+    pub(crate) fn start(view: Arc<View>, arrivals: Arc<Arrivals>) -> io::Result<Self> {
         let (stop, stopped) = bounded::<()>(0);
         let mut judge = Judge::default();
         thread::Builder::new().name("vxtap-health".into()).spawn(move || {
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 // What is free is not known then. It is asked for again the next time.
                 let _ = view.look_at_space();
-                view.judge(judge.hear(reasons(&view), Instant::now()).clone());
+                let now = Instant::now();
+                arrivals.note(&view, now);
+                view.judge(judge.hear(reasons(&view), now).clone());
             }
         })?;
         Ok(Self { _stop: stop })
@@ -40,8 +44,6 @@ impl Watch {
 
 /// Returns what speaks against sending this sensor traffic now.
 fn reasons(view: &View) -> Vec<String> {
-    let workers = view.stalled().into_iter();
-    let workers = workers.map(|(worker, idle)| format!("worker {worker} has not turned for {} s", idle.as_secs()));
     let outputs = view.troubles().into_iter().map(|(output, why)| format!("output {output}: {why}"));
-    workers.chain(outputs).collect()
+    view.stalls().into_iter().chain(outputs).collect()
 }

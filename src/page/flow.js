@@ -71,9 +71,10 @@ function picture(ledger, outcomes, width) {
   const start = Math.max(top, middle - thick(ledger.decapsulated) / 2);
   const stage = (name, x, n, y0) => {
     shapes.push(draw("rect", { class: "bar", x, y: y0, width: bar, height: Math.max(1, thick(n)), rx: 1.5 }));
-    const head = draw("text", { class: "head", x, y: 9 }, name);
-    const number = draw("text", { class: "strong", x, y: 26 }, narrow ? brief(n) : count(n));
-    shapes.push(head, number);
+    // Where there is little room, the second heading begins behind the first.
+    const left = x > 0 ? Math.max(x, 66) : 0;
+    shapes.push(draw("text", { class: "head", x: left, y: 9 }, name));
+    shapes.push(draw("text", { class: "strong", x: left, y: 26 }, narrow ? brief(n) : count(n)));
   };
 
   // What came first flows below what came last, so no two bands cross.

@@ -84,9 +84,9 @@ const outputsTable = new Table("outputs", [
   } },
   { title: "state", classes: "text middle", fill: (cell, o) => lines(cell, o.state, o.reason, "more lost") },
   { title: "written/s", classes: "number", fill: (cell, o) => speed(cell, o.rate) },
-  { title: "last minute", classes: "spark middle", unseen: true, fill: (cell, o) =>
+  { title: "last minute", classes: "spark", unseen: true, fill: (cell, o) =>
     line(cell, (sample) => sample.ledger.outputs[o.key]?.written, (sample) => lostBy(sample.ledger.outputs[o.key])) },
-  { title: "written", classes: "number", fill: (cell, o) => number(cell, o.written) },
+  { title: "written", classes: "number middle", fill: (cell, o) => number(cell, o.written) },
   { title: "left out", classes: "number wide", fill: (cell, o) => number(cell, o.filtered) },
   { title: "lost", classes: "number", fill: (cell, o) => number(cell, o.lost, true) },
   { title: "queue", classes: "number middle", fill: queue },
@@ -122,17 +122,18 @@ function queue(cell, o) {
 
 function lostBy(output) {
   if (!output) return undefined;
-  return Object.entries(output.dropped).reduce((all, [reason, n]) => all + (ASKED_FOR.has(reason) ? 0 : n), 0);
+  return Object.entries(settled(output).dropped).reduce((all, [reason, n]) => all + (ASKED_FOR.has(reason) ? 0 : n), 0);
 }
 
 // What is shown
 
 function showHead({ status, ledger }) {
-  const host = location.hostname || "sensor";
-  const [word, mood] = !status.ready ? ["not ready", "bad"] : status.state === "draining" ? ["about to end", ""] : ["receiving", "good"];
-  at("state").className = `state ${mood}`;
-  say(at("state-word"), `${word} for ${lasted(status.uptime_seconds)}`.replace("not ready for", "not ready, up"));
-  say(at("where"), `${host} · listens on ${status.listen.join(", ") || "nothing"} · ${status.source}`);
+  const up = lasted(status.uptime_seconds);
+  const word = status.state === "draining" ? `about to end, after ${up}` : status.ready ? `receiving for ${up}` : `not ready, up for ${up}`;
+  at("state").className = `state ${status.ready ? "good" : "bad"}`;
+  say(at("state-word"), word);
+  const host = /^(localhost|127\.|\[)/.test(location.hostname) ? [] : [location.hostname];
+  say(at("where"), [...host, `listens on ${status.listen.join(", ") || "nothing"}`, status.source].join(" · "));
   say(at("age"), `${ledger.ended.slice(11, 19)} UTC`);
   const asked = lately((sample) => sample.ledger.received);
   document.title = `${status.ready ? "" : "NOT READY · "}${asked === null ? "" : `${rate(asked)}/s · `}vxtap`;
@@ -187,7 +188,7 @@ function showTiles({ status, ledger }) {
   const busy = status.workers.map(({ worker }) => lately((sample) => sample.workers?.get(worker)));
   const known = busy.filter((part) => part !== null);
   say(at("busy"), known.length ? `${Math.round(100 * Math.min(1, Math.max(...known)))} %` : "–");
-  say(at("workers"), status.workers.length === 1 ? "one worker" : `the busiest of ${status.workers.length}`);
+  say(at("workers"), status.workers.length === 1 ? "one worker" : `busiest of ${status.workers.length}`);
 }
 
 function showFlow() {
@@ -195,6 +196,8 @@ function showFlow() {
   const minute = document.querySelector("input[name=span]:checked").value === "minute";
   const ledger = minute ? between(whole, page.samples[0].ledger) : whole;
   const outcomes = account(ledger);
+  const seconds = page.samples.at(-1).at - page.samples[0].at;
+  say(at("minute"), seconds < KEPT - 2 ? `last ${Math.round(seconds)} s` : "last minute");
   const empty = at("flow-empty");
   const nothing = ledger.received + ledger.kernel_dropped === 0;
   at("picture").toggleAttribute("hidden", nothing);
@@ -251,7 +254,7 @@ function showBesides(ledger) {
 function showLosses(outcomes, again) {
   const items = outcomes.filter(({ kind }) => kind === "lost").map((outcome) => {
     const { output, name } = outcome;
-    const value = ({ ledger }) => output !== null ? ledger.outputs[output]?.dropped[name] ?? 0 : name === "kernel_dropped" ? ledger.kernel_dropped : ledger.dropped[name];
+    const value = ({ ledger }) => output !== null ? settled(ledger.outputs[output] ?? { dropped: {} }).dropped[name] ?? 0 : name === "kernel_dropped" ? ledger.kernel_dropped : ledger.dropped[name];
     const place = output ?? (name === "kernel_dropped" ? "kernel" : "decapsulation");
     return { ...outcome, place, key: `${output ?? ""}/${name}`, value, rate: lately(value) };
   });
@@ -264,7 +267,7 @@ function showOutputs({ status, ledger }) {
   const names = [...new Set([...states.keys(), ...Object.keys(ledger.outputs)])];
   const items = names.map((name) => {
     const state = states.get(name);
-    const output = ledger.outputs[name] ?? { written: 0, filtered: 0, dropped: {} };
+    const output = settled(ledger.outputs[name] ?? { written: 0, filtered: 0, dropped: {} });
     const to = state?.directory ?? (state?.interface === name ? "" : state?.interface ?? "");
     return {
       key: name, name, place: [state?.kind, to].filter(Boolean).join(" · "),
@@ -280,13 +283,13 @@ function showOutputs({ status, ledger }) {
 
 function showSessions(again) {
   const { status, ledger } = page.samples.at(-1);
-  const wanted = at("filter").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+  const wanted = at("filter").value.trim().toLowerCase().replace(/\bvni\s+(?=\d)/g, "vni").split(/\s+/).filter(Boolean);
   const all = ledger.sessions.map((session) => {
     const key = keyOf(session);
     const rates = { rate: lately((sample) => sample.sessions.get(key)?.frames), bits: lately((sample) => sample.sessions.get(key)?.bytes) };
     return { ...session, ...rates, key };
   });
-  const words = (s) => `${s.name ?? ""} ${s.source} vni${s.vni} vni ${s.vni} ${s.description ?? ""}`.toLowerCase();
+  const words = (s) => `${s.name ?? ""} ${s.source} vni${s.vni} ${s.vni} ${s.description ?? ""}`.toLowerCase();
   const items = all.filter((session) => wanted.every((word) => words(session).includes(word)));
   sessionsTable.show(items, again);
   const beyond = status.sessions.count > all.length ? `the ${count(all.length)} with most frames of ${count(status.sessions.count)}` : count(all.length);

@@ -35,6 +35,16 @@ const REASONS = {
 /** Reasons by which frames are refused because somebody asked for that: no losses. */
 const ASKED_FOR = new Set(["reserved_bits", "not_ip"]);
 
+/** What was found out later of an output's frames is moved to where it belongs. */
+function settled(output) {
+  const { gone = 0, redirect_late = 0 } = output;
+  if (!gone && !redirect_late) return output;
+  const dropped = { ...output.dropped };
+  dropped.write_error = (dropped.write_error ?? 0) + gone;
+  dropped.redirect_lost = (dropped.redirect_lost ?? 0) - redirect_late;
+  return { ...output, written: output.written - gone + redirect_late, dropped };
+}
+
 /** What became of the datagrams that came: the outcomes in the order of the picture. */
 function account(ledger) {
   const outcomes = [];
@@ -42,7 +52,8 @@ function account(ledger) {
     if (frames > 0 || kind === "written") outcomes.push({ output, kind, name, frames, meaning });
   };
   const most = ([, a], [, b]) => b - a;
-  for (const [name, output] of Object.entries(ledger.outputs)) {
+  for (const [name, live] of Object.entries(ledger.outputs)) {
+    const output = settled(live);
     add(name, "written", "written", output.written);
     let known = 0;
     for (const [reason, frames] of Object.entries(output.filtered_by ?? {}).sort(most)) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -29,10 +30,19 @@ pub(crate) struct OutputGauge {
     pub directory: Option<PathBuf>,
     /// The interface that frames enter, where they enter one.
     pub interface: Option<String>,
+    /// Says whether a sensor without it may be sent no traffic.
+    pub(super) essential: AtomicBool,
     /// Says whether it takes frames.
     pub condition: Arc<Condition>,
     /// What waits for it.
     pub queue: Queue,
+}
+
+impl OutputGauge {
+    /// Says whether a sensor without it may be sent no traffic.
+    pub(crate) fn is_essential(&self) -> bool {
+        self.essential.load(Ordering::Relaxed)
+    }
 }
 
 impl Gauges {

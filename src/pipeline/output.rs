@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::gauges::OutputGauge;
@@ -30,6 +31,8 @@ pub struct OutputPlan {
     pub lane: LanePlan,
     /// The destination that they lead to.
     pub to: Destination,
+    /// Says whether a sensor without this output may be sent no traffic.
+    pub essential: bool,
 }
 
 impl OutputPlan {
@@ -132,7 +135,8 @@ impl OutputPlan {
             Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
             Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
         };
-        OutputGauge { name: self.name.clone(), kind, directory, interface, condition: Arc::default(), queue }
+        let (name, essential, condition) = (self.name.clone(), AtomicBool::new(self.essential), Arc::default());
+        OutputGauge { name, kind, directory, interface, essential, condition, queue }
     }
 
     /// Starts the output's thread. Returns its place in the ledger and an outlet for each worker.

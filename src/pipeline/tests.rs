@@ -15,6 +15,7 @@ fn to_files(dir: &Path) -> PipelinePlan {
         selection: Selection::default(),
         lane: LanePlan { chunks: 2, when_full: WhenFull::Wait, ..LanePlan::default() },
         to: Destination::Files(plan(dir)),
+        essential: true,
     };
     PipelinePlan {
         reserved_bits: ReservedBits::Accept,

@@ -23,7 +23,7 @@ use crate::config::RunPlan;
 use crate::config::file::ConfigError;
 use crate::console::Console;
 use crate::control::{Desk, Doors};
-use crate::health;
+use crate::health::{self, Arrivals};
 use crate::host;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
@@ -127,6 +127,18 @@ impl Sensor {
         Instant::now() + next
     }
 
+    /// Says that the sensor is to be sent no more traffic. Returns the time until which it receives
+    /// what still comes.
+    fn leave(&self, signal: &str) -> Instant {
+        let drain = self.running.plan.drain;
+        self.view.drain();
+        tracing::info!(
+            "{signal}: not ready any more; receiving for {} until the traffic has moved; once more to leave at once",
+            humantime::format_duration(drain)
+        );
+        Instant::now() + drain
+    }
+
     /// Lets the sensor run until a signal comes, its time is over, or it ends by itself; then ends
     /// it.
     #[must_use]
@@ -134,15 +146,16 @@ impl Sensor {
         let status = status::show(&self.running.pipeline, console)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
-        let _watch = health::Watch::start(Arc::clone(&self.view))
+        let arrivals = Arc::new(Arrivals::default());
+        let _watch = health::Watch::start(Arc::clone(&self.view), Arc::clone(&arrivals))
             .inspect_err(|error| tracing::warn!(%error, "cannot judge how the sensor does"))
             .ok();
-        let desk = std::mem::take(&mut self.doors).answer(&self.view);
+        let desk = std::mem::take(&mut self.doors).answer(&self.view, &arrivals);
         let mut desk = desk.unwrap_or_else(|error| {
             tracing::warn!("nobody can ask how the sensor does: {error}");
             Desk::default()
         });
-        let over = self.running.plan.duration.map_or_else(never, after);
+        let mut over = self.running.plan.duration.map(|duration| Instant::now() + duration);
         let mut failure = None;
         let mut expiry = Instant::now();
         loop {
@@ -185,6 +198,11 @@ impl Sensor {
                     continue;
                 }
                 recv(signals.received) -> ending => match ending {
+                    Ok(Ending::Asked(name)) if !self.running.plan.drain.is_zero() => {
+                        let ends = self.leave(name);
+                        over = Some(over.map_or(ends, |over| over.min(ends)));
+                        continue;
+                    }
                     Ok(Ending::Asked(name)) => tracing::info!("{name}: draining; once more to leave at once"),
                     Ok(Ending::NoTimeLeft) => {
                         tracing::error!("SIGXCPU: {NO_TIME_LEFT}: draining");
@@ -192,12 +210,13 @@ impl Sensor {
                     }
                     Err(_) => {}
                 },
-                recv(over) -> _ => {}
+                recv(over.map_or_else(never, at)) -> _ => {}
                 recv(self.running.pipeline.ended) -> _ => {}
             }
             break;
         }
         self.view.drain();
+        self.view.end();
         self.running.reread.abandon();
         desk.close();
         if let Some(status) = status {

@@ -9,6 +9,7 @@
 pub mod direct;
 pub(crate) mod heap;
 pub mod inject;
+pub(crate) mod packet;
 pub(crate) mod pcap;
 pub(crate) mod receive;
 pub(crate) mod ring;

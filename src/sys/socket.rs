@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd};
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-fn set_int(socket: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_int(socket: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     set(socket, level, name, &value)
 }
 
@@ -262,17 +262,17 @@ pub(crate) fn refuse_multicast_v6(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Makes one instruction of classic BPF without jump targets.
-fn statement(code: u32, k: u32) -> libc::sock_filter {
+pub(super) fn statement(code: u32, k: u32) -> libc::sock_filter {
     jump(code, k, 0, 0)
 }
 
 /// Makes one instruction of classic BPF; `jt` and `jf` count the instructions to skip.
-fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+pub(super) fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     // All opcodes fit in 16 bits; libc types the constants they are made of as 32.
     libc::sock_filter { code: (code & 0xffff) as u16, jt, jf, k }
 }
 
-fn attach(socket: &impl AsFd, option: i32, program: &[libc::sock_filter]) -> io::Result<()> {
+pub(super) fn attach(socket: &impl AsFd, option: i32, program: &[libc::sock_filter]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     // The kernel copies the program during the call and does not write to it.
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };

@@ -12,7 +12,7 @@ use super::facts::Facts;
 use super::reloads::Reloads;
 use super::space::Spaces;
 use super::status::{Configuration, OutputState, Ready, SCHEMA, SessionsState, State, Status, WorkerState};
-use crate::ledger::{Ledger, Snapshot};
+use crate::ledger::{Ledger, SessionTotals, Snapshot};
 use crate::pipeline::{Beat, Gauges, Pipeline};
 use crate::record::Timestamp;
 use crate::route::Registry;
@@ -35,6 +35,7 @@ pub struct View {
     facts: Mutex<Arc<Facts>>,
     reloads: Mutex<Reloads>,
     draining: AtomicBool,
+    ending: AtomicBool,
     ready: Mutex<Ready>,
     spaces: Spaces,
 }
@@ -52,6 +53,7 @@ impl View {
             facts: Mutex::new(Arc::new(facts)),
             reloads: Mutex::default(),
             draining: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             ready: Mutex::new(Ready { ready: true, reasons: Vec::new() }),
             spaces: Spaces::default(),
         }
@@ -96,19 +98,41 @@ impl View {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Returns the workers that do not turn, with the time since they did.
-    #[must_use]
-    pub fn stalled(&self) -> Vec<(usize, Duration)> {
-        let now = Instant::now();
-        let idle = self.gauges.workers.iter().map(|pulse| pulse.beat(now).idle);
-        idle.enumerate().filter(|(_, idle)| *idle >= STALL).collect()
+    /// Notes that the workers end now: that they do not turn means nothing any more.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
     }
 
-    /// Returns the outputs that take no frames, each with the reason.
+    /// Returns a sentence for each worker that does not turn.
+    #[must_use]
+    pub fn stalls(&self) -> Vec<String> {
+        if self.ending.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let idle = self.gauges.workers.iter().map(|pulse| pulse.beat(now).idle);
+        let stalled = idle.enumerate().filter(|(_, idle)| *idle >= STALL);
+        stalled.map(|(worker, idle)| format!("worker {worker} has not turned for {} s", idle.as_secs())).collect()
+    }
+
+    /// Returns the sessions as they are now, with what was counted of them.
+    #[must_use]
+    pub(crate) fn sessions(&self) -> Vec<SessionTotals> {
+        self.ledger.sessions(self.registry.sessions()).sessions
+    }
+
+    /// Returns the time since the sensor began to receive, whatever was done to the clock.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Returns the essential outputs that take no frames, each with the reason.
     #[must_use]
     pub fn troubles(&self) -> Vec<(String, String)> {
         let outputs = self.gauges.outputs();
-        outputs.iter().filter_map(|output| Some((output.name.clone(), output.condition.trouble()?))).collect()
+        let essential = outputs.iter().filter(|output| output.is_essential());
+        essential.filter_map(|output| Some((output.name.clone(), output.condition.trouble()?))).collect()
     }
 
     /// Notes whether the sensor may be sent traffic.
@@ -150,6 +174,7 @@ impl View {
             OutputState {
                 name: output.name.clone(),
                 kind: output.kind.into(),
+                essential: output.is_essential(),
                 up: reason.is_none(),
                 reason,
                 directory: output.directory.as_ref().map(|directory| directory.display().to_string()),
@@ -166,11 +191,11 @@ impl View {
             pid: process::id(),
             started: self.started,
             now: Timestamp::now(),
-            uptime_seconds: self.begun.elapsed().as_secs_f64(),
+            uptime_seconds: self.uptime().as_secs_f64(),
             state: if self.is_draining() { State::Draining } else { State::Receiving },
             ready,
             reasons,
-            live: self.stalled().is_empty(),
+            live: self.stalls().is_empty(),
             listen: facts.listen.clone(),
             source: facts.source.clone(),
             workers: self.gauges.workers.iter().map(|pulse| pulse.beat(now)).enumerate().map(worker).collect(),

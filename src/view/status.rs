@@ -92,6 +92,8 @@ pub struct OutputState {
     pub name: String,
     /// Its kind: `pcap`, `tap` or `redirect`.
     pub kind: String,
+    /// True where a sensor without it may be sent no traffic.
+    pub essential: bool,
     /// True where it takes frames.
     pub up: bool,
     /// The reason for which it does not.

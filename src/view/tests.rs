@@ -8,6 +8,7 @@ fn status() -> Status {
     let output = |name: &str, reason: Option<&str>| OutputState {
         name: name.into(),
         kind: "pcap".into(),
+        essential: true,
         up: reason.is_none(),
         reason: reason.map(Into::into),
         directory: Some("/var/lib/vxtap".into()),
@@ -51,7 +52,8 @@ fn a_client_reads_the_document_that_is_written() {
     assert_eq!(serde_json::from_str::<Status>(&more).unwrap(), status(), "a later sensor tells more");
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let keys: BTreeSet<&str> = value["outputs"][0].as_object().unwrap().keys().map(String::as_str).collect();
-    let wanted = ["directory", "free_bytes", "kind", "name", "queue_bytes", "queue_limit_bytes", "reason", "up"];
+    let wanted =
+        ["directory", "essential", "free_bytes", "kind", "name", "queue_bytes", "queue_limit_bytes", "reason", "up"];
     assert_eq!(keys, BTreeSet::from(wanted));
 }
 

@@ -44,6 +44,9 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
     if now.session_idle != wanted.session_idle {
         said.push(key::SESSION_IDLE.path.to_owned());
     }
+    if now.drain != wanted.drain {
+        said.push("health.drain".to_owned());
+    }
     let mut plan = wanted;
     let mut changes = outputs.changes;
     if now.pipeline.policy != plan.pipeline.policy {
@@ -95,11 +98,14 @@ fn control(now: &RunPlan, wanted: &RunPlan) -> impl Iterator<Item = &'static str
     let (now, to) = (&now.control, &wanted.control);
     // Without a port nobody makes use of who may ask there.
     let is_open = !to.http.listen.is_empty();
+    let is_checked = !to.health.listen.is_empty();
     let differs = [
         (key::CONTROL.path, now.socket != to.socket),
         (key::HTTP.path, now.http.listen != to.http.listen),
         (key::HTTP_ALLOW.path, is_open && now.http.allow != to.http.allow),
         (key::HTTP_NAMES.path, is_open && now.http.names != to.http.names),
+        (key::HEALTH.path, now.health.listen != to.health.listen),
+        (key::HEALTH_ALLOW.path, is_checked && now.health.allow != to.health.allow),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(path, _)| path)
 }

@@ -81,6 +81,7 @@ fn goes_on(
     note(&key::INTERFACE_VNI, was.selection.vnis != plan.selection.vnis);
     note(&key::FILTER, was.selection.expression != plan.selection.expression);
     note(&key::TAP_COUNT, was.selection.share != plan.selection.share);
+    note(&key::ESSENTIAL, was.essential != plan.essential);
     match (&was.to, &mut plan.to) {
         (Destination::Files(was), Destination::Files(to)) if was.directory != to.directory => {
             said.push(format!("output {name} in another directory"));

@@ -3,17 +3,20 @@
 
 use super::super::entry::SessionEntry;
 use super::super::rules::RuleEntry;
-use super::super::settings::{Control, Delivery, Files, Http, Interface, Output, Receive, Run, Sessions, Settings};
+use super::super::settings::{
+    Control, Delivery, Files, Health, Http, Interface, Output, Receive, Run, Sessions, Settings,
+};
 use super::value::{Keys, Table, Value};
 
 /// Returns the tables that are there once, with their names.
-pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table); 6] {
+pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table); 7] {
     [
         ("receive", &mut settings.receive),
         ("sessions", &mut settings.sessions),
         ("delivery", &mut settings.delivery),
         ("control", &mut settings.control),
         ("http", &mut settings.http),
+        ("health", &mut settings.health),
         ("run", &mut settings.run),
     ]
 }
@@ -129,6 +132,14 @@ impl Table for Http {
     }
 }
 
+impl Table for Health {
+    fn keys(&mut self, keys: &mut dyn Keys) {
+        keys.key("listen", &mut self.listen);
+        keys.key("allow", &mut self.allow);
+        keys.key("drain", &mut self.drain);
+    }
+}
+
 impl Table for Run {
     fn keys(&mut self, keys: &mut dyn Keys) {
         keys.key("duration", &mut self.duration);
@@ -155,6 +166,7 @@ impl Table for Files {
         keys.key("on_publish", &mut self.on_publish);
         keys.key("snaplen", &mut self.snaplen);
         keys.key("filter", &mut self.filter);
+        keys.key("essential", &mut self.essential);
     }
 }
 
@@ -167,6 +179,7 @@ impl Table for Interface {
         keys.key("count", &mut self.count);
         keys.key("filter", &mut self.filter);
         keys.key("tag", &mut self.tag);
+        keys.key("essential", &mut self.essential);
     }
 }
 

@@ -20,7 +20,7 @@ use super::super::port::Port;
 use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
 use super::super::settings::{LedgerFormat, TapMode, TapTag};
-use super::super::units::{Free, Size, Span};
+use super::super::units::{Free, Size, Span, Wait};
 use super::near;
 use crate::archive::Sync;
 use crate::pipeline::decap::ReservedBits;
@@ -254,6 +254,7 @@ typed! {
     Port: "an address and port, as \"127.0.0.1:9479\","
     Size: "a size, as \"100MiB\","
     Span: "a duration, as \"10s\","
+    Wait: "a duration, as \"10s\","
     Free: "a size or a share, as \"5%\","
     Item<VniRange>: "a VNI, as 7 or \"100-199\","
     Slice: "a slice, as \"l4+64\","

@@ -43,6 +43,8 @@ pub struct RunPlan {
     pub duration: Option<Duration>,
     /// The places where the sensor answers questions.
     pub control: ControlPlan,
+    /// The time for which the sensor receives when it is to end, and says that it is not ready.
+    pub drain: Duration,
     /// The settings that this is the plan of, as a configuration file.
     pub text: Arc<str>,
 }
@@ -102,8 +104,9 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     let duration = settings.run.duration.map(|duration| duration.0);
     let session_idle = settings.sessions.idle.0;
     let control = control::plan(settings, host, &mut wrong);
+    let drain = control::drain(settings);
     let text = file::write(settings).unwrap_or_else(|error| format!("# {error}\n")).into();
-    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, text };
+    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, drain, text };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),

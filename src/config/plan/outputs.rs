@@ -187,6 +187,7 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
             when_full: WhenFull::Drop,
         },
         to: Destination::Files(plan),
+        essential: files.essential,
     }
 }
 
@@ -239,6 +240,7 @@ fn interfaces(
                 when_full: WhenFull::Drop,
             },
             to: if redirect { Destination::Redirect(plan) } else { Destination::Interface(plan) },
+            essential: asked.essential,
             name,
         }
     };

@@ -8,6 +8,7 @@
 mod error;
 mod opening;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -346,9 +347,9 @@ impl Live {
     /// Has the outputs that stay write by their new plans from the next file on.
     fn replan(&self, plans: &[OutputPlan]) {
         for plan in plans {
-            let sink = self.sinks.iter().find(|sink| sink.name == plan.name);
-            if let (Some(replans), Destination::Files(files)) = (sink.and_then(|sink| sink.replans.as_ref()), &plan.to)
-            {
+            let Some(sink) = self.sinks.iter().find(|sink| sink.name == plan.name) else { continue };
+            sink.gauge.essential.store(plan.essential, Ordering::Relaxed);
+            if let (Some(replans), Destination::Files(files)) = (&sink.replans, &plan.to) {
                 replans.put(files.clone());
             }
         }

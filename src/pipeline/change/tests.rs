@@ -73,6 +73,7 @@ fn output(name: &str, directory: &Path) -> OutputPlan {
             ..LanePlan::default()
         },
         to: Destination::Files(FilePlan { linger: Duration::from_millis(4), ..files(directory) }),
+        essential: true,
     }
 }
 

@@ -86,9 +86,10 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// Says whether it lasts, as far as it can be told at the time `now`.
+    /// Says whether it lasts, as far as it can be told at the time `now`. As long as it is not
+    /// over, a write that succeeds is no end of it.
     fn lasts(&self, now: Instant) -> bool {
-        self.calm.is_none() && now < self.retry + RECENT
+        self.calm.is_some() || now < self.retry + RECENT
     }
 
     fn words(&self) -> &'static str {

@@ -109,6 +109,17 @@ impl RouteSocket {
         Ok(decided == Some(Verdict::DropsAll))
     }
 
+    /// Says whether any filter is asked about what the interface receives.
+    ///
+    /// # Errors
+    /// The error that netlink reports.
+    pub(crate) fn has_ingress_filters(&self, index: u32) -> io::Result<bool> {
+        let message = Message::traffic_control(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, index, 0, INGRESS, 0);
+        let mut found = false;
+        self.exchange(message, libc::RTM_NEWTFILTER, |_| found = true)?;
+        Ok(found)
+    }
+
     /// Takes all filters off the interface, in both directions.
     ///
     /// # Errors

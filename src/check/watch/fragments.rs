@@ -1,0 +1,114 @@
+//! Datagrams that come in fragments are whole once all fragments have come.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::wire::layers::{Fragment, Ip};
+
+/// The most datagrams of which fragments are waited for.
+const MOST: usize = 4096;
+/// The time after which a fragment that has not come is lost. On one path they follow each other
+/// within milliseconds.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The fields by which fragments of a datagram are told from others.
+type Key = (IpAddr, IpAddr, u32);
+
+/// The part that a packet is of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    id: u32,
+    offset: usize,
+    length: usize,
+    is_last: bool,
+}
+
+impl Part {
+    /// Reads it from a fragment that begins with its IP header.
+    fn of(packet: &[u8], ip: &Ip) -> Option<Part> {
+        let length = ip.end.checked_sub(ip.transport)?;
+        if ip.source.is_ipv4() {
+            // Identification; 3 flags, of which the last says that more follow; the offset.
+            let [i, d, flags, offset] = *packet.get(4..)?.first_chunk()?;
+            let offset = usize::from(u16::from_be_bytes([flags & 0x1f, offset])) * 8;
+            Some(Part { id: u16::from_be_bytes([i, d]).into(), offset, length, is_last: flags & 0x20 == 0 })
+        } else {
+            // The fragment header is the last before layer 4: next header, reserved, offset and
+            // flags, identification.
+            let [_, _, offset, flags, a, b, c, d] = *packet.get(ip.transport.checked_sub(8)?..)?.first_chunk()?;
+            let offset = usize::from(u16::from_be_bytes([offset, flags & 0xf8]));
+            Some(Part { id: u32::from_be_bytes([a, b, c, d]), offset, length, is_last: flags & 1 == 0 })
+        }
+    }
+}
+
+/// A datagram of which something has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pending {
+    since: Duration,
+    /// Bytes that have come.
+    bytes: usize,
+    /// Bytes that there are, once the last fragment has come.
+    total: Option<usize>,
+    /// True once the first fragment has come and is for a port of ours.
+    ours: bool,
+}
+
+/// The fragments of datagrams.
+#[derive(Debug, Default)]
+pub(super) struct Fragments {
+    pending: HashMap<Key, Pending>,
+    /// Datagrams for ports of ours of which all fragments have come.
+    pub(super) whole: u64,
+    /// Datagrams for ports of ours that lack a fragment.
+    pub(super) lost: u64,
+    /// Bytes of the largest IP packet that was a fragment, which is what the path carries.
+    pub(super) largest: usize,
+    /// True where that is one of IPv6.
+    pub(super) ipv6: bool,
+}
+
+impl Fragments {
+    /// Takes a fragment, `ours` where it is a first one for a port of ours. It returns true where
+    /// the datagram is ours and whole by it.
+    pub(super) fn take(&mut self, packet: &[u8], ip: &Ip, ours: bool, now: Duration) -> bool {
+        let Some(part) = Part::of(packet, ip) else { return false };
+        let key = (ip.source, ip.destination, part.id);
+        if self.pending.len() >= MOST && !self.pending.contains_key(&key) {
+            self.expire(now);
+            if self.pending.len() >= MOST {
+                return false;
+            }
+        }
+        let pending = self.pending.entry(key).or_insert(Pending { since: now, ..Pending::default() });
+        pending.bytes += part.length;
+        if part.is_last {
+            pending.total = Some(part.offset + part.length);
+        }
+        if ip.fragment == Fragment::First {
+            pending.ours = ours;
+            if ours {
+                self.ipv6 = ip.source.is_ipv6();
+                self.largest = self.largest.max(ip.end);
+            }
+        }
+        let is_whole = pending.total == Some(pending.bytes);
+        let ours = pending.ours;
+        if is_whole {
+            self.pending.remove(&key);
+            self.whole += u64::from(ours);
+        }
+        is_whole && ours
+    }
+
+    /// Gives up datagrams that have waited too long.
+    pub(super) fn expire(&mut self, now: Duration) {
+        let lost = &mut self.lost;
+        self.pending.retain(|_, pending| {
+            let waits = now.saturating_sub(pending.since) < PATIENCE;
+            *lost += u64::from(!waits && pending.ours);
+            waits
+        });
+    }
+}

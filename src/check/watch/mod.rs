@@ -1,0 +1,209 @@
+//! `vxtap check --watch` answers whether anything arrives, and whether it is whole.
+//!
+//! ```text
+//!  interfaces ──▶ packet sockets ──▶ Seen: sessions, fragments, flows ──┐
+//!  /proc/net  ──▶ counters and sockets, before and after ───────────────┴──▶ judge ──▶ sentences
+//! ```
+//!
+//! It needs no sensor, and takes nothing from one that runs. All tables have a bound, so that a
+//! flood of sources or VNIs costs no more memory than they.
+
+mod duplicates;
+mod flows;
+mod fragments;
+mod judge;
+mod kernel;
+mod report;
+mod seen;
+mod sentences;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+pub use self::report::{SessionLine, Traffic};
+pub use self::sentences::{SENTENCES, Sentence};
+
+use self::judge::{Evidence, Interface, judge};
+use self::kernel::{Counters, Sockets};
+use self::seen::{Ours, Seen, Session};
+use super::finding::Finding;
+use crate::config::RunPlan;
+use crate::route::policy::Policy;
+use crate::source::Allowed;
+use crate::sys::packet::PacketSocket;
+use crate::sys::rtnetlink::RouteSocket;
+
+/// The longest that a socket is waited for before the others are looked at.
+const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// Packets that are read from a socket before the others are.
+const BATCH: usize = 1024;
+/// The time that a datagram may take from the interface to its socket.
+const SETTLE: Duration = Duration::from_millis(200);
+/// All interfaces.
+const ALL: u32 = 0;
+
+/// What is to be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchPlan {
+    /// The addresses that the sensor listens on.
+    pub listen: Vec<SocketAddr>,
+    /// The interfaces; none stands for those that the addresses belong to.
+    pub interfaces: Vec<String>,
+    /// What the configuration says of sessions.
+    pub policy: Arc<Policy>,
+    /// The time to watch.
+    pub duration: Duration,
+    allowed: Allowed,
+}
+
+impl WatchPlan {
+    /// Plans to watch what a sensor of this plan would receive.
+    ///
+    /// # Errors
+    /// The list of sessions that are let in cannot be read.
+    pub fn new(plan: &RunPlan, duration: Duration) -> Result<Self, WatchError> {
+        Ok(Self {
+            listen: plan.source.udp.listen.clone(),
+            interfaces: plan.source.bpf.interfaces.clone(),
+            policy: Arc::clone(&plan.pipeline.policy),
+            allowed: plan.allow.read().map_err(|error| WatchError::Allow(error.to_string()))?,
+            duration,
+        })
+    }
+}
+
+/// The reasons why nothing can be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The kernel lets nobody watch, or not this process.
+    #[error("cannot watch packets: {0}; it needs CAP_NET_RAW, as sudo vxtap check --watch 10s has")]
+    Open(io::Error),
+    /// The interfaces cannot be listed.
+    #[error("cannot list interfaces: {0}")]
+    List(io::Error),
+    /// There is no such interface.
+    #[error("there is no interface {0}; see: ip link")]
+    NoInterface(String),
+    /// The list of sessions that are let in cannot be read.
+    #[error("{0}")]
+    Allow(String),
+}
+
+/// Watches until the time is over, or until `stop`.
+///
+/// # Errors
+/// Packets cannot be watched, or an interface is not there.
+pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic), WatchError> {
+    let interfaces = interfaces()?;
+    let numbers = watched(plan, &interfaces)?;
+    let before = (Counters::read(), Sockets::read());
+    let mut sockets = Vec::new();
+    for number in &numbers {
+        sockets.push(PacketSocket::open(*number).map_err(WatchError::Open)?);
+    }
+    let addresses = interfaces.values().flat_map(|(_, addresses)| addresses.iter().copied()).collect();
+    let mut seen = Seen::new(Ours { listen: plan.listen.clone(), addresses, allowed: plan.allowed.clone() });
+    tracing::info!(seconds = plan.duration.as_secs_f64(), "watching");
+    let begin = Instant::now();
+    let end = begin + plan.duration;
+    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+        read(&mut sockets, &mut seen, begin);
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    // What passes from now on is not looked at, and what has passed comes to its socket.
+    let missed = sockets.iter().filter_map(|socket| socket.missed().ok()).map(u64::from).sum();
+    drop(sockets);
+    thread::sleep(SETTLE);
+    seen.fragments.expire(begin.elapsed());
+    let after = (Counters::read(), Sockets::read());
+    let known = interfaces
+        .into_iter()
+        .filter(|(number, _)| numbers.contains(&ALL) || numbers.contains(number))
+        .map(|(number, (interface, _))| (number, interface))
+        .collect();
+    let evidence = Evidence {
+        sessions: &once(&seen.sessions),
+        seen: &seen,
+        counted: after.0.since(before.0),
+        sockets: [&before.1, &after.1],
+        policy: &plan.policy,
+        interfaces: &known,
+        missed,
+        seconds,
+    };
+    Ok((judge(&evidence), evidence.traffic()))
+}
+
+/// Waits for packets and takes those that are there.
+fn read(sockets: &mut [PacketSocket], seen: &mut Seen, begin: Instant) {
+    let mut ready: Vec<PollFd<'_>> = sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+    let _ = poll(&mut ready, Some(&TURN));
+    let now = begin.elapsed();
+    for socket in sockets {
+        for _ in 0..BATCH {
+            match socket.receive() {
+                Ok(Some(packet)) => seen.packet(&packet, now),
+                // An interface that goes down says so once.
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+    seen.fragments.expire(now);
+}
+
+/// Returns the interfaces by number, with their addresses.
+fn interfaces() -> Result<HashMap<u32, (Interface, Vec<IpAddr>)>, WatchError> {
+    let route = RouteSocket::open().map_err(WatchError::List)?;
+    let links = route.links().map_err(WatchError::List)?;
+    let mut found = HashMap::new();
+    for link in links {
+        let addresses = route.addresses(link.index).map_err(WatchError::List)?;
+        let tcx = SchedClassifier::query_tcx(&link.name, TcAttachType::Ingress);
+        let tc = tcx.is_ok_and(|(_, programs)| !programs.is_empty())
+            || route.has_ingress_filters(link.index).unwrap_or(false);
+        let interface = Interface { xdp: link.xdp.is_some(), tc, name: link.name };
+        found.insert(link.index, (interface, addresses.into_iter().map(|address| address.ip).collect()));
+    }
+    Ok(found)
+}
+
+/// Returns the numbers of the interfaces to watch: those that are named, or those that have the
+/// addresses; all where one of these is unspecified or of a group.
+fn watched(plan: &WatchPlan, interfaces: &HashMap<u32, (Interface, Vec<IpAddr>)>) -> Result<Vec<u32>, WatchError> {
+    if !plan.interfaces.is_empty() {
+        let number = |name: &String| {
+            let found = interfaces.iter().find(|(_, (interface, _))| interface.name == *name);
+            found.map(|(number, _)| *number).ok_or_else(|| WatchError::NoInterface(name.clone()))
+        };
+        return plan.interfaces.iter().map(number).collect();
+    }
+    let mut numbers = Vec::new();
+    for listen in &plan.listen {
+        let has = |(_, addresses): &(Interface, Vec<IpAddr>)| addresses.contains(&listen.ip());
+        match interfaces.iter().find(|(_, found)| has(found)) {
+            Some((number, _)) => numbers.push(*number),
+            None => return Ok(vec![ALL]),
+        }
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+/// Returns each session once, as it came over the interface that brought the most of it, those with
+/// the most frames first.
+fn once(sessions: &[Session]) -> Vec<Session> {
+    let mut sorted = sessions.to_vec();
+    sorted.sort_by_key(|session| std::cmp::Reverse(session.frames));
+    let mut known = std::collections::HashSet::new();
+    sorted.retain(|session| known.insert((session.source, session.vni)));
+    sorted
+}

@@ -1,0 +1,476 @@
+//! Each fault between a mirror and the sensor has its sentence of `vxtap check --watch`, and no
+//! other; where there is none, all is said to be well.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+
+use etherparse::PacketBuilder;
+use serde_json::Value;
+
+use crate::datagrams::{outer, send, send_frames, vxlan};
+use crate::frames::numbered;
+use crate::need;
+use crate::netns::{Ip, Namespace, Pair, SENSOR, address};
+use crate::process::{Process, run};
+use crate::sensor::{Sensor, Setup, VXTAP};
+
+/// The peer of the mirrored host, whose own address is the outer source's.
+const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// Segments of a conversation.
+const SEGMENTS: u16 = 200;
+
+/// What was said.
+struct Said {
+    code: Option<i32>,
+    json: Value,
+}
+
+impl Said {
+    fn findings(&self) -> &[Value] {
+        self.json["findings"].as_array().unwrap()
+    }
+
+    /// Fails unless one sentence is said, of this level and name, and returns its reason and what
+    /// mends it.
+    #[track_caller]
+    fn alone(&self, level: &str, name: &str) -> (String, String) {
+        let said: Vec<&str> = self.findings().iter().map(|finding| finding["name"].as_str().unwrap()).collect();
+        assert_eq!(said, [name], "{:#}", self.json);
+        let finding = &self.findings()[0];
+        assert_eq!(finding["level"], level);
+        assert_eq!(self.json["level"], level);
+        assert_eq!(
+            self.code,
+            Some(match level {
+                "ok" => 0,
+                "warning" => 10,
+                _ => 11,
+            })
+        );
+        let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+        let (reason, remedy) = (text("reason"), text("remedy"));
+        assert!(!format!("{reason}{remedy}").contains(['{', '}']), "{finding:#}");
+        (reason, remedy)
+    }
+}
+
+/// Watches in the sensor's namespace while `during` goes on.
+#[track_caller]
+fn watch(host: &Namespace, arguments: &str, during: impl FnOnce()) -> Said {
+    let mut command = host.command(VXTAP);
+    command.args(["check", "--watch", "2s", "--json"]).args(arguments.split_whitespace());
+    let mut process = Process::start(&mut command, None);
+    process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
+    during();
+    let status = process.wait();
+    let out = process.stdout.all().join("\n");
+    let json = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {:#?}", process.stderr.all()));
+    Said { code: status.code(), json }
+}
+
+/// Two hosts, and a sensor that runs on one.
+struct Bench {
+    pair: Pair,
+    _sensor: Sensor,
+}
+
+impl Bench {
+    fn new(mtu: u32) -> Option<Bench> {
+        need::programs(&[]).then(|| {
+            let pair = Pair::new(mtu);
+            let sensor = Setup::new(&pair.sensor).with("--no-write --max-sessions 10 --tap mirror0").start();
+            Bench { pair, _sensor: sensor }
+        })
+    }
+
+    /// Watches while these frames are mirrored with VNI 7.
+    #[track_caller]
+    fn mirror(&self, arguments: &str, frames: &[Vec<u8>]) -> Said {
+        self.send(arguments, self.pair.target(Ip::V4), &wrapped(frames))
+    }
+
+    #[track_caller]
+    fn send(&self, arguments: &str, to: SocketAddr, datagrams: &[Vec<u8>]) -> Said {
+        watch(&self.pair.sensor, arguments, || send(&self.pair.sender, to, datagrams))
+    }
+}
+
+fn wrapped(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    frames.iter().map(|frame| vxlan(8, [0; 3], 7, 0, frame)).collect()
+}
+
+/// A segment of the conversation between the mirrored host and its peer, `number`th of its
+/// direction, of 100 bytes.
+fn segment(outgoing: bool, number: u16) -> Vec<u8> {
+    let IpAddr::V4(mirrored) = address(Ip::V4, 1) else { panic!() };
+    let (from, to, ports) = if outgoing { (mirrored, PEER, [40_000, 443]) } else { (PEER, mirrored, [443, 40_000]) };
+    let sequence = 1000 + u32::from(number) * 100;
+    let header = etherparse::Ipv4Header {
+        identification: 100 + number,
+        ..etherparse::Ipv4Header::new(120, 64, etherparse::IpNumber::TCP, from.octets(), to.octets()).unwrap()
+    };
+    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 9, 1], [2, 0, 0, 0, 9, 2])
+        .ip(etherparse::IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default()))
+        .tcp(ports[0], ports[1], sequence, 1000)
+        .ack(1);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, &[number as u8; 100]).unwrap();
+    frame
+}
+
+/// Both directions, in turns.
+fn conversation() -> Vec<Vec<u8>> {
+    (0..SEGMENTS).flat_map(|number| [segment(true, number), segment(false, number)]).collect()
+}
+
+/// Frames of larger packets, which the mirror has cut to this length.
+fn cut(length: usize) -> Vec<Vec<u8>> {
+    let whole = |number| numbered(number, 9400);
+    (0..50).map(|number| whole(number)[..length].to_vec()).collect()
+}
+
+/// A frame on the cable to the sensor, from and to these addresses.
+fn foreign(from: [u8; 4], to: IpAddr, frame: &[u8]) -> Vec<u8> {
+    let payload = vxlan(8, [0; 3], 7, 0, frame);
+    outer([2, 0, 0, 0, 0x73, SENSOR], &[], [from.into(), to], 65_408, &payload)
+}
+
+#[test]
+fn all_is_well() {
+    let Some(bench) = Bench::new(9001) else { return };
+    let said = bench.mirror("", &conversation());
+    let (reason, _) = said.alone("ok", "arriving");
+    assert!(reason.starts_with("1 session of mirror traffic") && reason.contains("400 frames in 2 s"), "{reason}");
+    let sessions = said.json["watch"]["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 1);
+    let session = &sessions[0];
+    assert_eq!((session["source"].as_str(), session["vni"].as_u64()), (Some("10.73.0.1"), Some(7)));
+    assert_eq!((session["frames"].as_u64(), session["largest"].as_u64()), (Some(400), Some(154)));
+    assert_eq!((session["interface"].as_str(), session["let_in"].as_bool()), (Some("eth0"), Some(true)));
+}
+
+#[test]
+fn all_is_well_over_ipv6_and_in_words() {
+    let Some(bench) = Bench::new(9001) else { return };
+    let said = bench.send("", bench.pair.target(Ip::V6), &wrapped(&conversation()));
+    said.alone("ok", "arriving");
+    assert_eq!(said.json["watch"]["sessions"][0]["source"], "fd73::1");
+    let mut command = bench.pair.sensor.command(VXTAP);
+    let mut process = Process::start(command.args(["check", "--watch", "1s", "--listen", "0.0.0.0"]), None);
+    process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
+    send(&bench.pair.sender, bench.pair.target(Ip::V4), &wrapped(&conversation()));
+    assert_eq!(process.wait().code(), Some(0));
+    let lines = process.stdout.all();
+    assert!(lines[0].starts_with("source ") && lines[1].starts_with("10.73.0.1 "), "{lines:#?}");
+    assert!(lines[2].starts_with("ok       arriving: 1 session of mirror traffic"), "{lines:#?}");
+}
+
+#[test]
+fn nothing_comes() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let (reason, remedy) = watch(&bench.pair.sensor, "", || {}).alone("error", "nothing_arrives");
+    assert!(reason.contains("nothing came to UDP port 4789 in 2 s") && remedy.contains("--port 4789"), "{reason}");
+}
+
+#[test]
+fn a_program_at_xdp_takes_packets_first() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let _sensor = Setup::new(&pair.sensor).with("--source bpf --attach xdp").start();
+    let said = watch(&pair.sensor, "", || send(&pair.sender, pair.target(Ip::V4), &wrapped(&conversation())));
+    let (reason, _) = said.alone("warning", "taken_by_xdp");
+    assert!(reason.contains("XDP on eth0"), "{reason}");
+}
+
+#[test]
+fn beside_a_program_at_tc_all_is_well() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let _sensor = Setup::new(&pair.sensor).with("--source bpf --attach tc").start();
+    watch(&pair.sensor, "", || send(&pair.sender, pair.target(Ip::V4), &wrapped(&conversation())))
+        .alone("ok", "arriving");
+}
+
+#[test]
+fn it_comes_for_another_host() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let frames: Vec<Vec<u8>> =
+        conversation().iter().map(|frame| foreign([10, 73, 0, 1], address(Ip::V4, 99), frame)).collect();
+    let said = watch(&bench.pair.sensor, "", || send_frames(&bench.pair.sender, &frames));
+    let (reason, remedy) = said.alone("error", "other_host");
+    assert!(reason.contains("400 datagrams from 10.73.0.1 are for 10.73.0.99"), "{reason}");
+    assert_eq!(remedy, "ip addr add 10.73.0.99/32 dev eth0");
+}
+
+#[test]
+fn it_comes_to_a_port_where_nobody_listens() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let to = SocketAddr::new(address(Ip::V4, SENSOR), 8472);
+    let said = bench.send("", to, &wrapped(&conversation()));
+    let (reason, remedy) = said.alone("error", "wrong_port");
+    assert!(reason.contains("400 datagrams of VXLAN from 10.73.0.1, first of VNI 7"), "{reason}");
+    assert_eq!(remedy, "vxtap run --listen 8472");
+    assert!(said.json["watch"]["port_unreachable"].as_u64() > Some(0), "{:#}", said.json);
+    // Where it is meant to come there, and where somebody listens there, it is right.
+    let _other = bench.pair.sensor.enter(|| UdpSocket::bind("0.0.0.0:8472").unwrap());
+    let both = conversation().iter().flat_map(|frame| [frame.clone()]).collect::<Vec<_>>();
+    let said = watch(&bench.pair.sensor, "", || {
+        send(&bench.pair.sender, to, &wrapped(&both));
+        send(&bench.pair.sender, bench.pair.target(Ip::V4), &wrapped(&both));
+    });
+    said.alone("ok", "arriving");
+}
+
+#[test]
+fn it_comes_to_an_address_that_the_sensor_does_not_listen_on() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let _sensor = Setup::new(&pair.sensor).with("--listen 127.0.0.1 --no-write --tap mirror0").start();
+    let (_, remedy) = watch(&pair.sensor, "--listen 127.0.0.1 --interface eth0", || {
+        send(&pair.sender, pair.target(Ip::V4), &wrapped(&conversation()));
+    })
+    .alone("error", "wrong_port");
+    assert_eq!(remedy, "vxtap run --listen 10.73.0.2:4789");
+}
+
+#[test]
+fn it_comes_in_geneve() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let wrap = |frame: &Vec<u8>| [&[0, 0, 0x08, 0x00, 0, 0, 0, 0][..], &frame[14..]].concat();
+    let datagrams: Vec<Vec<u8>> = conversation().iter().map(wrap).collect();
+    let said = bench.send("", SocketAddr::new(address(Ip::V4, SENSOR), 6081), &datagrams);
+    let (reason, _) = said.alone("error", "geneve");
+    assert!(reason.contains("400 datagrams of GENEVE come from 10.73.0.1"), "{reason}");
+}
+
+#[test]
+fn no_sensor_runs() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let said = watch(&pair.sensor, "", || send(&pair.sender, pair.target(Ip::V4), &wrapped(&conversation())));
+    let (reason, _) = said.alone("warning", "no_sensor");
+    assert!(reason.starts_with("400 datagrams come to port 4789, and no program"), "{reason}");
+}
+
+#[test]
+fn others_reach_the_port() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let mut datagrams = wrapped(&conversation());
+    datagrams.extend(vec![b"GET / HTTP/1.1\r\n\r\n".to_vec(); 100]);
+    let (reason, remedy) = bench.send("", bench.pair.target(Ip::V4), &datagrams).alone("warning", "not_vxlan");
+    assert!(reason.starts_with("20 % of the datagrams to port 4789 are no VXLAN (vni_flag_clear)"), "{reason}");
+    assert_eq!(remedy, "vxtap run --from 10.73.0.1");
+}
+
+#[test]
+fn it_comes_in_fragments() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let frames: Vec<Vec<u8>> = (0..50).map(|number| numbered(number, 4000)).collect();
+    for ip in [Ip::V4, Ip::V6] {
+        let said = bench.send("", bench.pair.target(ip), &wrapped(&frames));
+        let (reason, remedy) = said.alone("warning", "fragments");
+        // Fragments are of a multiple of 8 bytes.
+        let (mtu, length) = if ip == Ip::V4 { (1500, 1464) } else { (1496, 1440) };
+        assert!(
+            reason.starts_with(&format!("100 % of the datagrams come in fragments of at most {mtu} bytes")),
+            "{reason}"
+        );
+        assert!(remedy.ends_with(&format!("--packet-length {length}")), "{remedy}");
+        assert_eq!(said.json["watch"]["sessions"][0]["fragmented"], 50);
+    }
+}
+
+/// Splits an IPv4 packet on the cable into two fragments.
+fn fragments(frame: &[u8], number: u16) -> [Vec<u8>; 2] {
+    let at = 14 + 20 + 1480;
+    let part = |payload: &[u8], offset: u16, more: u16| {
+        let mut part = [&frame[..34], payload].concat();
+        part[16..18].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+        part[18..20].copy_from_slice(&number.to_be_bytes());
+        part[20..22].copy_from_slice(&(more << 13 | offset).to_be_bytes());
+        part[24..26].fill(0);
+        let sum = part[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u32>();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        part[24..26].copy_from_slice(&(!(((folded & 0xffff) + (folded >> 16)) as u16)).to_be_bytes());
+        part
+    };
+    [part(&frame[34..at], 0, 1), part(&frame[at..], 1480 / 8, 0)]
+}
+
+#[test]
+fn fragments_are_lost() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let sensor = address(Ip::V4, SENSOR);
+    let parts: Vec<Vec<u8>> = (0..50)
+        .flat_map(|number: u16| {
+            let frame = foreign([10, 73, 0, 1], sensor, &numbered(number.into(), 2000));
+            let [first, second] = fragments(&frame, 1000 + number);
+            if number.is_multiple_of(5) { vec![first] } else { vec![first, second] }
+        })
+        .collect();
+    let said = watch(&bench.pair.sensor, "", || send_frames(&bench.pair.sender, &parts));
+    let (reason, remedy) = said.alone("error", "fragments_lost");
+    assert!(reason.starts_with("10 of 50 datagrams that came in fragments of at most 1500 bytes"), "{reason}");
+    assert!(remedy.ends_with("--packet-length 1464"), "{remedy}");
+    assert_eq!(said.json["watch"]["reassembled"], 40);
+}
+
+#[test]
+fn one_direction_comes() {
+    let Some(bench) = Bench::new(1500) else { return };
+    for (outgoing, seen, missing) in [(true, "sends", "ingress"), (false, "receives", "egress")] {
+        let frames: Vec<Vec<u8>> = (0..SEGMENTS).map(|number| segment(outgoing, number)).collect();
+        let (reason, remedy) = bench.mirror("", &frames).alone("warning", "one_direction");
+        assert!(
+            reason.contains(&format!("of 10.73.0.1 VNI 7 only one direction comes (what the mirrored host {seen})")),
+            "{reason}"
+        );
+        assert!(remedy.contains(&format!("--traffic-direction {missing} ")), "{remedy}");
+    }
+}
+
+#[test]
+fn frames_are_cut() {
+    let Some(bench) = Bench::new(9001) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vxtap.toml");
+    fs::write(
+        &file,
+        "[output.files]\nkind = \"pcap\"\n[[session]]\nname = \"web\"\nvni = [7]\n\
+         description = \"tms-1; PacketLength 1000: longer frames come cut\"\n",
+    )
+    .unwrap();
+    let file = format!("-c {}", file.display());
+    for (length, arguments, name, at) in [
+        (14 + 8947, "", "cut_at_8947", "10.73.0.1 VNI 7 are cut at 8947 bytes"),
+        (8947, "", "cut_at_8947", "are cut at 8947 bytes"),
+        (8500, "", "cut_at_8500", "are cut at 8500 bytes"),
+        (14 + 1450, "", "cut_at_1450", "are cut at 1450 bytes"),
+        (1000, &file, "cut_at_packet_length", "web (10.73.0.1 VNI 7) are cut at 1000 bytes"),
+        (1000, "", "cut", "are cut at 1000 bytes"),
+    ] {
+        let (reason, _) = bench.mirror(arguments, &cut(length)).alone("warning", name);
+        assert!(reason.starts_with("50 frames of ") && reason.contains(at), "{reason}");
+    }
+}
+
+#[test]
+fn frames_come_twice() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let mut twice = Vec::new();
+    for frame in conversation() {
+        twice.extend([vxlan(8, [0; 3], 7, 0, &frame), vxlan(8, [0; 3], 8, 0, &frame)]);
+    }
+    let (reason, _) = bench.send("", bench.pair.target(Ip::V4), &twice).alone("warning", "duplicates");
+    assert!(reason.starts_with("50 % of the frames come twice") && reason.contains("VNI 8"), "{reason}");
+}
+
+#[test]
+fn segments_come_out_of_order() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let mut frames = conversation();
+    frames.chunks_mut(20).for_each(|chunk| chunk.swap(0, 2));
+    let (reason, _) = bench.mirror("", &frames).alone("warning", "disorder");
+    assert!(reason.starts_with("5 % of the segments of TCP come behind later ones"), "{reason}");
+}
+
+#[test]
+fn sessions_are_not_let_in() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vxtap.toml");
+    fs::write(&file, "[output.files]\nkind = \"pcap\"\n[sessions]\nfrom = [\"10.99.0.0/16\"]\n").unwrap();
+    let said = bench.mirror(&format!("-c {}", file.display()), &conversation());
+    let (reason, remedy) = said.alone("warning", "not_let_in");
+    assert!(reason.starts_with("400 frames of 1 session that come are not let in"), "{reason}");
+    assert_eq!(remedy, "vxtap run --from 10.73.0.1 --vni 7");
+    assert_eq!(said.json["watch"]["sessions"][0]["let_in"], false);
+}
+
+#[test]
+fn a_firewall_drops_it() {
+    if !need::programs(&["nft"]) {
+        return;
+    }
+    let Some(bench) = Bench::new(1500) else { return };
+    for rule in [
+        "add table inet f",
+        "add chain inet f input { type filter hook input priority 0; }",
+        "add rule inet f input udp dport 4789 drop",
+    ] {
+        run(bench.pair.sensor.command("nft").arg(rule));
+    }
+    let (reason, remedy) = bench.mirror("", &conversation()).alone("error", "firewall");
+    assert!(reason.starts_with("400 of 400 datagrams that come over eth0 to port 4789 reach no socket"), "{reason}");
+    // What mends it mends it.
+    run(bench.pair.sensor.command("nft").arg(
+        remedy.split('#').next().unwrap().trim().strip_prefix("nft ").unwrap().replace("filter input", "f input"),
+    ));
+    bench.mirror("", &conversation()).alone("ok", "arriving");
+}
+
+#[test]
+fn the_way_back_is_another() {
+    let Some(bench) = Bench::new(1500) else { return };
+    for of in ["all", "eth0"] {
+        bench.pair.sensor.sysctl(&format!("net.ipv4.conf.{of}.rp_filter"), "1");
+    }
+    bench.pair.sensor.ip("link add other0 type bridge");
+    bench.pair.sensor.ip("link set other0 up");
+    bench.pair.sensor.ip("route add 192.0.2.0/24 dev other0");
+    let sensor = address(Ip::V4, SENSOR);
+    let frames: Vec<Vec<u8>> = conversation().iter().map(|frame| foreign([192, 0, 2, 9], sensor, frame)).collect();
+    let mirror = || watch(&bench.pair.sensor, "", || send_frames(&bench.pair.sender, &frames));
+    let (reason, remedy) = mirror().alone("error", "rp_filter");
+    assert!(reason.contains("no route to 192.0.2.9 leads back over it"), "{reason}");
+    // What mends it mends it.
+    let mut words = remedy.split_whitespace();
+    run(bench.pair.sensor.command(words.next().unwrap()).args(words));
+    mirror().alone("ok", "arriving");
+}
+
+#[test]
+fn the_receive_buffer_overflows() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let _deaf = pair.sensor.enter(|| UdpSocket::bind("0.0.0.0:4789").unwrap());
+    let frames: Vec<Vec<u8>> = (0..600).map(|number| numbered(number, 1400)).collect();
+    let said = watch(&pair.sensor, "", || send(&pair.sender, pair.target(Ip::V4), &wrapped(&frames)));
+    let (reason, _) = said.alone("error", "receive_buffer");
+    assert!(reason.contains("datagrams to port 4789 were dropped at the socket"), "{reason}");
+}
+
+#[test]
+fn a_flood_of_sessions_costs_no_more_than_the_tables() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let frame = numbered(1, 60);
+    let flood: Vec<Vec<u8>> = (0..20_000).map(|vni| vxlan(8, [0; 3], vni, 0, &frame)).collect();
+    let said = bench.send("", bench.pair.target(Ip::V4), &flood);
+    let watched = &said.json["watch"];
+    assert_eq!(watched["sessions"].as_array().unwrap().len(), 4096);
+    let frames = 4096 + watched["beyond"].as_u64().unwrap() + watched["missed"].as_u64().unwrap();
+    bench.pair.assert_arrived(frames, 20_000);
+}
+
+#[test]
+fn who_may_not_watch_is_told() {
+    if !need::programs(&["setpriv"]) {
+        return;
+    }
+    let words = ["--reuid=65534", "--clear-groups", VXTAP, "check", "--watch", "1s"];
+    let output = Command::new("setpriv").args(words).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("it needs CAP_NET_RAW"), "{text}");
+}
