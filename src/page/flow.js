@@ -117,6 +117,11 @@ function picture(ledger, outcomes, width) {
     const room = labels - 24 - number.length * 7.6;
     const text = draw("text", { class: outcome.kind, x: end + 11, y: middle }, fit(label(outcome, narrow), room, narrow ? 6.5 : 7.1));
     if (outcome.meaning) text.append(draw("title", {}, outcome.meaning.replaceAll("`", "")));
+    // What waits is told below where there is room: a row of its own would come and go.
+    const waits = outcome.kind === "written" ? ledger.outputs[outcome.output].in_flight ?? 0 : 0;
+    if (waits > 0 && outcome.thick > 44) {
+      shapes.push(draw("text", { class: "head", x: end + 11, y: middle + 17 }, `${narrow ? brief(waits) : count(waits)} on their way`));
+    }
     shapes.push(text, draw("text", { class: `end strong ${outcome.kind}`, x: width, y: middle }, number));
   }
   return { shapes, height };
