@@ -54,6 +54,7 @@ fn what_changes_is_said_and_what_cannot_is_named() {
         (json!({ "compress": "lz4", "hash": "none" }), "output a changed: compress, hash"),
         (json!({ "keep_files": 5, "sync": "publish" }), "output a changed: sync, keep_files"),
         (json!({ "snaplen": 100, "on_publish": "true" }), "output a changed: snaplen, on_publish"),
+        (json!({ "essential": false }), "output a changed: essential"),
         (json!({ "directory": "/b" }), "output a in another directory"),
         (json!({ "direct": "on" }), "output.a.direct needs a restart"),
         (json!({ "kind": "tap" }), "output.a.kind needs a restart"),
@@ -71,6 +72,21 @@ fn what_changes_is_said_and_what_cannot_is_named() {
         (json!({ "output": { "b": { "kind": "tap" } } }), "output a removed; output b added"),
     ] {
         assert_eq!(said(&now, same(more.clone())), wanted, "{more}");
+    }
+}
+
+#[test]
+fn a_port_for_checks_needs_a_restart_and_the_time_to_leave_does_not() {
+    let with = |health: Value| plan(json!({ "health": health, "output": { "a": { "kind": "pcap" } } }));
+    let now = with(json!({ "listen": ["0.0.0.0:8080"] }));
+    for (wanted, words) in [
+        (json!({ "listen": ["0.0.0.0:8080"], "drain": "20s" }), ""),
+        (json!({ "listen": ["0.0.0.0:8080"], "drain": "0s" }), "health.drain"),
+        (json!({}), "health.listen needs a restart"),
+        (json!({ "listen": ["0.0.0.0:8081"] }), "health.listen needs a restart"),
+        (json!({ "listen": ["0.0.0.0:8080"], "allow": ["10.0.0.0/8"] }), "health.allow needs a restart"),
+    ] {
+        assert_eq!(said(&now, with(wanted.clone())), words, "{wanted}");
     }
 }
 

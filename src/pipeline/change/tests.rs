@@ -177,6 +177,39 @@ fn outputs_come_and_go_and_no_frame_is_lost_or_doubled() {
 }
 
 #[test]
+fn gauges_show_the_outputs_that_run_and_workers_that_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    let gauges = Arc::clone(&pipeline.gauges);
+    let shown = || gauges.outputs().iter().map(|gauge| (gauge.name.clone(), gauge.is_essential())).collect::<Vec<_>>();
+    assert_eq!(shown(), [("pcap".to_owned(), true)]);
+    let b = output("b", &dir.path().join("b"));
+    apply(&mut pipeline, Changes { add: vec![b.clone()], ..Changes::default() }).unwrap();
+    assert_eq!(shown(), [("pcap".to_owned(), true), ("b".to_owned(), true)]);
+    let change = vec![OutputPlan { essential: false, ..b }];
+    apply(&mut pipeline, Changes { change, ..Changes::default() }).unwrap();
+    assert_eq!(shown(), [("pcap".to_owned(), true), ("b".to_owned(), false)]);
+    let of_b = gauges.outputs().swap_remove(1);
+    assert_eq!(
+        (of_b.condition.trouble(), of_b.kind, of_b.directory.as_deref()),
+        (None, "pcap", Some(&*dir.path().join("b")))
+    );
+    // Two workers have four chunks each.
+    assert!(of_b.queue.limit() > 8 * 256 * 1024 && of_b.queue.bytes() <= of_b.queue.limit());
+    apply(&mut pipeline, Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
+    assert_eq!(shown(), [("pcap".to_owned(), true)]);
+    let beat = |now| gauges.workers.iter().map(|pulse| pulse.beat(now)).collect::<Vec<_>>();
+    let before = beat(Instant::now());
+    thread::sleep(Duration::from_millis(100));
+    let now = Instant::now();
+    for (before, after) in before.iter().zip(beat(now)) {
+        assert!(after.turns > before.turns && after.busy >= before.busy, "{before:?} {after:?}");
+    }
+    end(pipeline);
+    assert_eq!(of_b.condition.trouble().as_deref(), Some("its thread has ended"));
+}
+
+#[test]
 fn an_output_of_the_start_can_go_and_its_files_are_complete() {
     let dir = tempfile::tempdir().unwrap();
     let mut pipeline = start(dir.path());
