@@ -61,6 +61,8 @@ function picture(ledger, outcomes, width) {
     y = Math.max(y, group.y + group.thick) + 10;
   }
   const bottom = y - 10;
+  // Without an output the bars have this room for themselves.
+  if (!names.length) y = top + thickest + 10;
   const early = outcomes.filter(({ output }) => output === null);
   place(early);
   const height = Math.max(y, bottom, top + thickest) + 6;

@@ -1,5 +1,6 @@
 use super::*;
-use crate::ledger::{Filtered, OutputDrop};
+use crate::ledger::{Filtered, Ledger, Losses, Output, OutputDrop, Snapshot};
+use crate::record::Timestamp;
 use crate::wire::DropReason;
 
 #[test]
@@ -49,5 +50,25 @@ fn every_reason_of_the_ledger_is_explained() {
     let reasons = reasons.chain(OutputDrop::ALL.iter().map(|reason| reason.label()));
     for reason in reasons.chain(Filtered::ALL.iter().map(|reason| reason.label())) {
         assert!(script!().contains(&format!("\n    {reason}: \"")), "{reason}");
+    }
+}
+
+#[test]
+fn what_counts_as_lost_is_as_in_the_ledger() {
+    let (_, asked_for) = script!().split_once("const ASKED_FOR = new Set([").unwrap();
+    let (asked_for, _) = asked_for.split_once(']').unwrap();
+    let is_lost = |reason: &str| !asked_for.contains(&format!("\"{reason}\""));
+    let lost = |ledger: &Ledger| Losses::of(&Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new())).total() > 0;
+    for reason in DropReason::ALL {
+        let mut ledger = Ledger::default();
+        ledger.worker().dropped(reason).add(1);
+        assert_eq!(is_lost(reason.label()), lost(&ledger), "{reason:?}");
+    }
+    for reason in OutputDrop::ALL {
+        let ledger = Ledger::default();
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        output.end().dropped(reason).add(1);
+        ledger.outputs.push(output);
+        assert_eq!(is_lost(reason.label()), lost(&ledger), "{reason:?}");
     }
 }

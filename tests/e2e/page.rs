@@ -18,12 +18,20 @@ use crate::sensor::Setup;
 /// Where the sensor of a test answers over HTTP.
 const PORT: &str = "127.0.0.1:9479";
 
-/// Has a browser open a page, waits as a person would for a few seconds, and returns the document as
-/// it is then, and all that the browser complains of.
+/// Has a browser open a page, waits as a person would for a few seconds, and returns the document
+/// as it is then, and all that the browser complains of.
 fn browse(namespace: &Namespace, url: &str) -> (String, Vec<String>) {
     let profile = TempDir::new().unwrap();
-    let mut command = namespace.command("chromium");
-    command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,900"]);
+    let mut command = namespace.command("timeout");
+    command.args([
+        "90",
+        "chromium",
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--window-size=1280,900",
+    ]);
     command.arg(format!("--user-data-dir={}", profile.path().display())).env("HOME", profile.path());
     command.args(["--enable-logging=stderr", "--virtual-time-budget=8000", "--dump-dom", url]);
     let output = run(&mut command);
@@ -93,7 +101,7 @@ fn expected(ledger: &Value) -> BTreeMap<(String, String), u64> {
 
 #[test]
 fn the_page_says_what_the_ledger_says() {
-    if !need::programs(&["chromium"]) {
+    if !need::programs(&["chromium", "timeout"]) {
         return;
     }
     let pair = Pair::new(1600);
