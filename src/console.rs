@@ -1,13 +1,17 @@
 //! The console is standard error: log lines, and below them a live status line or a progress bar
 //! where it is a terminal.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tracing::Dispatch;
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Format, Json, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The look of log lines.
@@ -26,7 +30,12 @@ const LINES: usize = 4096;
 #[derive(Debug, Clone, Default)]
 pub struct Console {
     bars: MultiProgress,
+    /// The look of log lines, once they are sent here.
+    format: Arc<OnceLock<LogFormat>>,
 }
+
+/// A field of an event that has the text of an object. In a line of JSON it is that object.
+const OBJECT: &str = "metrics";
 
 impl Console {
     /// Sends log lines to the console. `verbose` counts `-v`; the environment variable `VXTAP_LOG`
@@ -36,6 +45,7 @@ impl Console {
     /// up nobody. When too many wait, further ones are lost. The lines that wait are written when
     /// the guard is dropped, as far as that takes a second at most.
     pub fn log(&self, format: LogFormat, verbose: u8) -> WorkerGuard {
+        self.format.get_or_init(|| format);
         let (lines, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(LINES)
@@ -58,6 +68,12 @@ impl Console {
     #[must_use]
     pub(crate) fn is_terminal(&self) -> bool {
         io::stderr().is_terminal()
+    }
+
+    /// Says whether programs read the log lines.
+    #[must_use]
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.format.get(), Some(LogFormat::Json))
     }
 
     /// Says whether text on standard error is to have colours.
@@ -100,8 +116,40 @@ where
         .with_writer(writer);
     match format {
         LogFormat::Text => builder.finish().into(),
-        LogFormat::Json => builder.json().finish().into(),
+        LogFormat::Json => builder.json().map_event_format(Objects).finish().into(),
     }
+}
+
+/// Writes log lines as JSON.
+struct Objects(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for Objects
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if event.metadata().fields().field(OBJECT).is_none() {
+            return self.0.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(&with_object(line))
+    }
+}
+
+/// Puts an object in place of its text. A line without one stays as it is.
+fn with_object(mut line: String) -> String {
+    // Within a string these quotes have a backslash in front of them.
+    let key = format!("\"{OBJECT}\":");
+    if let Some(at) = line.find(&format!("{key}\"")).map(|at| at + key.len()) {
+        let mut texts = serde_json::Deserializer::from_str(&line[at..]).into_iter::<String>();
+        if let Some(Ok(text)) = texts.next() {
+            let end = at + texts.byte_offset();
+            line.replace_range(at..end, &text);
+        }
+    }
+    line
 }
 
 /// Writes log lines above the bars.
@@ -115,5 +163,20 @@ impl Write for Lines {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_an_object_becomes_the_object() {
+        let line = |fields: &str| format!("{{\"level\":\"INFO\",\"fields\":{{{fields}}}}}\n");
+        let text = line(r#""message":"say \"metrics\":\"x\"","metrics":"{\"a\":{\"b\":1}}","lost":0"#);
+        let object = line(r#""message":"say \"metrics\":\"x\"","metrics":{"a":{"b":1}},"lost":0"#);
+        assert_eq!(with_object(text), object);
+        assert_eq!(with_object(object.clone()), object);
+        assert_eq!(with_object(line("")), line(""));
     }
 }

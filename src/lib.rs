@@ -23,7 +23,7 @@
 //! - [`sys`] has the system calls: the only unsafe code.
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
 //!   [`demo`] do it; [`console`] and `episode` are how they speak. [`view`] shows a running sensor,
-//!   [`health`] judges it, and `condition` is how outputs tell.
+//!   [`health`] judges it, [`metrics`] tell of it, and `condition` is how outputs tell.
 //!
 //! The library is made for the program of the same name, and for its tests and benches. It promises
 //! no stable interface. `ARCHITECTURE.md` is the map, `docs/decisions/` says why it is so.
@@ -44,6 +44,7 @@ pub mod host;
 pub mod http;
 pub mod lane;
 pub mod ledger;
+pub mod metrics;
 pub(crate) mod page;
 pub mod pipeline;
 pub mod record;

@@ -19,8 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "config", "console", "control", "health", "host", "ledger", "pipeline", "record", "route", "source",
-            "storage", "view",
+            "config", "console", "control", "health", "host", "ledger", "metrics", "pipeline", "record", "route",
+            "source", "storage", "view",
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
@@ -36,11 +36,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["health", "host", "http", "ledger", "page", "record", "session", "view"]),
+    ("control", &["health", "host", "http", "ledger", "metrics", "page", "record", "session", "view"]),
     ("page", &["http"]),
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
-    ("view", &["ledger", "pipeline", "record", "route", "storage"]),
+    ("metrics", &["ledger", "record", "route", "session", "view"]),
+    ("view", &["archive", "ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
     ("source", &["host", "record", "session", "sys", "wire"]),

@@ -429,6 +429,9 @@ fn the_units_command_is_understood() {
     let command = joined.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let [words] = arguments(command).try_into().unwrap();
     assert_is_understood(Path::new(path), words);
+    let reload = joined.lines().find_map(|line| line.strip_prefix("ExecReload=")).unwrap();
+    let [words] = arguments(reload).try_into().unwrap();
+    assert_is_understood(Path::new(path), words);
     // The steps in the unit's own first lines install the pages that it names.
     let folder = "/usr/local/share/doc/vxtap";
     assert!(unit.contains(&format!("cp -r README.md ARCHITECTURE.md docs {folder}/\n")), "no page is installed");

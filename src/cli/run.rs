@@ -37,7 +37,8 @@ Signals:
                     leave at once
   SIGUSR1           complete the files that are written to, and go on
   SIGUSR2           read the file of --config again, or that of --allow; what
-                    cannot be so changes nothing
+                    cannot be so changes nothing; vxtap reload does this, too,
+                    and says what came of it
   SIGHUP            as SIGTERM on a terminal, which has hung up; without one, as
                     in a service, as SIGUSR2; nothing under nohup; with --config
                     it is standard input that is a terminal or not

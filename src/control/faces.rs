@@ -12,6 +12,7 @@ use super::order;
 use super::request::Request;
 use crate::health::{self, Arrivals};
 use crate::http::{Answer, Face, Hosts, Query, Route};
+use crate::metrics::Metrics;
 use crate::page;
 use crate::view::View;
 
@@ -25,14 +26,29 @@ const OPEN: &[(&str, Question)] = &[("/", page), ("/ledger", ledger), ("/session
 const OWNERS: &[(&str, Question)] = &[("/config", config)];
 
 /// Makes the face of the control socket.
-pub(super) fn control(view: &Arc<View>, arrivals: &Arc<Arrivals>, conductor: &Sender<Request>) -> Face {
-    let questions = asked(view, OPEN).chain(asked(view, OWNERS)).chain(health::routes(view, arrivals));
+pub(super) fn control(
+    view: &Arc<View>,
+    arrivals: &Arc<Arrivals>,
+    metrics: &Arc<Metrics>,
+    conductor: &Sender<Request>,
+) -> Face {
+    let questions =
+        asked(view, OPEN).chain([scraped(metrics)]).chain(asked(view, OWNERS)).chain(health::routes(view, arrivals));
     Face::new("the control socket", Hosts::Any, questions.chain(order::routes(conductor)))
 }
 
 /// Makes the face of the ports for questions, which are reached by `names`.
-pub(super) fn http(view: &Arc<View>, names: &[String]) -> Face {
-    Face::new("the HTTP port", Hosts::Ours(names.to_vec()), asked(view, OPEN))
+pub(super) fn http(view: &Arc<View>, metrics: &Arc<Metrics>, names: &[String]) -> Face {
+    Face::new("the HTTP port", Hosts::Ours(names.to_vec()), asked(view, OPEN).chain([scraped(metrics)]))
+}
+
+/// Makes the route of scrapers, which ask for one of two formats.
+fn scraped(metrics: &Arc<Metrics>) -> Route {
+    let metrics = Arc::clone(metrics);
+    Route::get("/metrics", move |query| match metrics.scrape(query.accept()) {
+        Ok((kind, text)) => Answer::of(kind, text),
+        Err(_) => Answer::refused(500, "the metrics cannot be written: please report this"),
+    })
 }
 
 /// Makes the face of the ports for checks. A balancer sends the name or the address that it has for

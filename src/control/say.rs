@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn sessions_are_in_a_table() {
         let sessions = r#"{"schema":1,"now":"","count":2,"limit":1024,"sessions":[
-            {"encapsulation":"vxlan","source":"10.0.1.5","vni":7,"name":"web-1","description":"eni-1","frames":12,"bytes":1200,
+            {"source":"10.0.1.5","vni":7,"name":"web-1","description":"eni-1","frames":12,"bytes":1200,
              "first":"2026-11-30T02:59:00.000000001Z","last":"2026-11-30T03:00:00.000000001Z"},
             {"source":"192.0.2.10","vni":100,"frames":3,"bytes":30,"first":"","last":"2026-11-30T03:00:01.000000001Z"}]}"#;
         let text = table(&serde_json::from_str(sessions).unwrap());

@@ -11,6 +11,7 @@ use super::plan::{ControlPlan, Ports};
 use super::request::Request;
 use crate::health::Arrivals;
 use crate::http::{Door, DoorError, Server};
+use crate::metrics::Metrics;
 use crate::view::View;
 
 /// Orders that wait for the thread that conducts the sensor. There are never more connections.
@@ -53,10 +54,10 @@ impl Doors {
     ///
     /// # Errors
     /// There is no thread, or the kernel has no more of something.
-    pub(crate) fn answer(self, view: &Arc<View>, arrivals: &Arc<Arrivals>) -> io::Result<Desk> {
+    pub(crate) fn answer(self, view: &Arc<View>, arrivals: &Arc<Arrivals>, metrics: &Arc<Metrics>) -> io::Result<Desk> {
         let (conductor, requests) = bounded(ORDERS);
-        let control = self.control.map(|door| (door, faces::control(view, arrivals, &conductor)));
-        let http = self.http.into_iter().map(|door| (door, faces::http(view, &self.names)));
+        let control = self.control.map(|door| (door, faces::control(view, arrivals, metrics, &conductor)));
+        let http = self.http.into_iter().map(|door| (door, faces::http(view, metrics, &self.names)));
         let health = self.health.into_iter().map(|door| (door, faces::health(view, arrivals)));
         let faces: Vec<_> = control.into_iter().chain(http).chain(health).collect();
         let server = if faces.is_empty() { None } else { Some(Server::start(faces)?) };

@@ -217,6 +217,8 @@ pub struct Reading {
     pub reason: Option<&'static str>,
     /// The help text, in sentences.
     pub help: String,
+    /// The help text of the counter that it is of, whose reasons have texts of their own.
+    pub whole: String,
     /// The facts of its declaration.
     pub facts: Facts,
     /// The value.

@@ -117,6 +117,7 @@ impl<R: Weighed, const N: usize> Cell for ByReason<R, N> {
                 help: reason.help().trim().to_owned(),
                 value: total.get(reason.name()).copied().unwrap_or(0),
                 facts: reason.facts(declared.facts),
+                whole: declared.whole.clone(),
                 ..declared
             })
             .collect();

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::busiest::Busiest;
 use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
 use super::counter::{ByReason, Counter};
+use super::durations::Durations;
 use super::pairs::Pairs;
 use super::presence::{Decapsulates, Presence};
 use super::reasons::{Filtered, NotRedirected, OutputDrop};
@@ -55,7 +56,7 @@ pub trait Totals {
         let facts = Facts::of(readings.into_iter().find(on_left)?.facts.unit).gauge();
         let help = format!("What is on its way while the sensor runs, in {}: zero at the end.", facts.unit.label());
         let value = self.in_flight().cast_unsigned();
-        Some(Reading { group: None, label: IN_FLIGHT, reason: None, help, facts, value })
+        Some(Reading { group: None, label: IN_FLIGHT, reason: None, whole: help.clone(), help, facts, value })
     }
 
     /// Returns the value of the counter of this name, as `dropped.write_error`. It never falls
@@ -111,7 +112,7 @@ macro_rules! counters {
             fn readings(&self) -> Vec<Reading> {
                 let declared = |label, help: &str, facts| {
                     let help = help.trim().to_owned();
-                    Reading { group: None, label, reason: None, help, facts, value: 0 }
+                    Reading { group: None, label, reason: None, whole: help.clone(), help, facts, value: 0 }
                 };
                 let all = [$(<$Cell>::readings(&self.$label, declared(stringify!($label), concat!($($help),+), $facts))),+];
                 all.into_iter().flatten().collect()
@@ -326,6 +327,8 @@ counters! {
     also {
         /// The time for which the end has a worker, in the worker's datagrams.
         presence: Presence;
+        /// The time that the output takes for what comes at once.
+        durations: Durations;
     }
 }
 

@@ -40,7 +40,8 @@ pub fn words(equation: Equation, readings: &[Reading], output: Option<&str>) -> 
 /// The frames of all sessions, as a term of an equation.
 fn frames_of_sessions(value: u64) -> Reading {
     let facts = Facts::of(Unit::Frames).right(&[Equation::Sessions]);
-    Reading { group: Some("sessions"), label: "frames", reason: None, help: String::new(), facts, value }
+    let (help, whole) = Default::default();
+    Reading { group: Some("sessions"), label: "frames", reason: None, help, whole, facts, value }
 }
 
 impl Snapshot {

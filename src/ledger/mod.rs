@@ -17,6 +17,7 @@ mod catalogue;
 mod counted;
 mod counter;
 mod counters;
+mod durations;
 mod equation;
 mod live;
 mod losses;
@@ -30,10 +31,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use catalogue::{Equation, Kind, Reading};
+pub use catalogue::{Equation, Kind, Reading, Unit};
 pub(crate) use counter::{Counter, Gauge};
 pub(crate) use counters::WorkerCounters;
 pub use counters::{OutputCounters, Totals};
+pub use durations::Histogram;
 pub use equation::words;
 pub use live::Ledger;
 pub use losses::Losses;

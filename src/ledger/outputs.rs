@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::catalogue::Cell;
 use super::counters::{OutputCounters, OutputTotals};
+use super::durations::Histogram;
 use crate::record::Timestamp;
 
 /// The counters of one output: one set per lane, one for the sink.
@@ -88,11 +89,16 @@ impl Outputs {
     /// Adds up the outputs by name.
     pub(super) fn sums(&self) -> Sums {
         let entries = self.0.lock();
-        let mut by_name: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
-        for entry in &*entries {
-            by_name.entry(&entry.output.name).or_default().push(entry);
-        }
-        by_name.into_iter().map(|(name, entries)| (name.to_owned(), Entry::sum(&entries))).collect()
+        by_name(&entries).into_iter().map(|(name, entries)| (name.to_owned(), Entry::sum(&entries))).collect()
+    }
+
+    /// Returns how long the outputs take for what comes at once, by name.
+    pub fn durations(&self) -> BTreeMap<String, Histogram> {
+        let entries = self.0.lock();
+        let by_name = by_name(&entries).into_iter();
+        by_name
+            .map(|(name, entries)| (name.to_owned(), Histogram::of(ends(&entries).map(|end| &end.durations))))
+            .collect()
     }
 
     /// Lends the output of this place.
@@ -102,10 +108,24 @@ impl Outputs {
     }
 }
 
+/// Returns the outputs of each name, in the order in which they came.
+fn by_name(entries: &[Entry]) -> BTreeMap<&str, Vec<&Entry>> {
+    let mut by_name: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+    for entry in entries {
+        by_name.entry(&entry.output.name).or_default().push(entry);
+    }
+    by_name
+}
+
+/// Returns the counters of all ends of these outputs.
+fn ends<'a>(entries: &[&'a Entry]) -> impl Iterator<Item = &'a OutputCounters> {
+    entries.iter().flat_map(|entry| &entry.output.ends).map(|end| &**end)
+}
+
 impl Entry {
     /// Adds up outputs of one name, in the order in which they came.
     fn sum(entries: &[&Self]) -> (OutputTotals, Option<Partly>) {
-        let ends = || entries.iter().flat_map(|entry| &entry.output.ends).map(|end| &**end);
+        let ends = || ends(entries);
         // What a frame is counted in first is read last.
         let totals = OutputCounters::sum(&ends().collect::<Vec<_>>());
         let is_partly = entries.iter().any(|entry| entry.since.is_some() || entry.until.is_some());

@@ -191,6 +191,7 @@ impl Pipeline {
             orders: Arc::clone(&orders),
             workers: changes,
             allowed: Arc::clone(allowed),
+            reserved_bits: plan.reserved_bits,
             policy: Arc::clone(&plan.policy),
             gate,
             sinks,

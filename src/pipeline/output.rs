@@ -165,7 +165,7 @@ impl OutputPlan {
                 let files = FileSink::open(plan.clone(), Arc::clone(registry), &mut output, workers.to_vec())?;
                 replans = Some(files.replans());
                 let files = files.tells(Arc::clone(&condition));
-                sink::spawn(&self.name, files, inbox, Arc::clone(orders), condition)?
+                sink::spawn(&self.name, files, inbox, Arc::clone(orders), condition, output.end())?
             }
             Destination::Interface(plan) | Destination::Redirect(plan) => {
                 let interface = Interface::open(plan)?;
@@ -184,7 +184,7 @@ impl OutputPlan {
                 let tap = TapSink::new(plan.clone(), interface, output.end());
                 let tap = tap.tagged(registry).marking(registry, marked);
                 let tap = tap.watched(feeder, Arc::clone(&condition))?;
-                sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition)?
+                sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition, output.end())?
             }
         };
         Ok(Started {

@@ -18,7 +18,7 @@ use crate::wire::Decapsulated;
 /// Takes datagrams to the outputs.
 #[derive(Debug)]
 pub struct Step {
-    reserved_bits: ReservedBits,
+    pub(super) reserved_bits: ReservedBits,
     pub(super) allowed: Arc<Allowed>,
     pub(super) sessions: SessionTable,
     flows: Flows,

@@ -30,6 +30,12 @@ impl Timestamp {
         self.0
     }
 
+    /// Returns seconds since the epoch, as fine as such a number can be.
+    #[must_use]
+    pub(crate) fn seconds(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+
     /// Returns whole seconds since the epoch, and the nanoseconds beyond.
     #[must_use]
     pub(crate) const fn split(self) -> (u64, u32) {

@@ -25,6 +25,7 @@ use crate::console::Console;
 use crate::control::{Desk, Doors};
 use crate::health::{self, Arrivals};
 use crate::host;
+use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::source::{self, Opened, Sources};
@@ -91,8 +92,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    let (max_sessions, text) = (plan.pipeline.max_sessions, Arc::clone(&plan.text));
-    let facts = Facts { listen, source: description, max_sessions, config: None, text };
+    let facts = Facts { listen, source: description, ..Facts::default() }.planned(&plan.pipeline, &plan.text);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
     Ok(Sensor { running, view, doors, addresses })
@@ -143,14 +143,15 @@ impl Sensor {
     /// it.
     #[must_use]
     pub fn conduct(mut self, signals: &Signals, console: &Console) -> Outcome {
-        let status = status::show(&self.running.pipeline, console)
+        let metrics = Arc::new(Metrics::new(Arc::clone(&self.view)));
+        let status = status::show(&self.running.pipeline, console, &metrics)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
         let arrivals = Arc::new(Arrivals::default());
         let _watch = health::Watch::start(Arc::clone(&self.view), Arc::clone(&arrivals))
             .inspect_err(|error| tracing::warn!(%error, "cannot judge how the sensor does"))
             .ok();
-        let desk = std::mem::take(&mut self.doors).answer(&self.view, &arrivals);
+        let desk = std::mem::take(&mut self.doors).answer(&self.view, &arrivals, &metrics);
         let mut desk = desk.unwrap_or_else(|error| {
             tracing::warn!("nobody can ask how the sensor does: {error}");
             Desk::default()

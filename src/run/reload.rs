@@ -141,8 +141,7 @@ impl Running {
         }
         if let Some(plan) = plan {
             warn_of_file_limit(&plan.pipeline);
-            let (max_sessions, text) = (plan.pipeline.max_sessions, Arc::clone(&plan.text));
-            self.view.replan(Facts { max_sessions, text, ..(*self.view.facts()).clone() });
+            self.view.replan(Facts::clone(&self.view.facts()).planned(&plan.pipeline, &plan.text));
             self.plan = plan;
         }
     }

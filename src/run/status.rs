@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::HumanCount;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
 
 use super::lines;
 use crate::console::Console;
 use crate::ledger::{Ledger, Losses, OutputDrop, Snapshot, Totals};
+use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::record::Timestamp;
 use crate::route::Registry;
@@ -83,7 +85,8 @@ impl Report {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
     }
 
-    fn log(&self, before: &Self, sessions: u32) {
+    /// Logs the line. `metrics` has the text of an object, for programs.
+    fn log(&self, before: &Self, sessions: u32, metrics: Option<String>) {
         let said = |text: String| Some(text).filter(|text| !text.is_empty());
         let (packets, megabytes) = self.rates(before);
         let lane_full: u64 = self.ledger.outputs.values().map(|o| o.dropped[OutputDrop::LaneFull.label()]).sum();
@@ -97,6 +100,7 @@ impl Report {
             besides = said(self.losses.besides_since(&before.losses)),
             kernel_dropped = self.ledger.datagrams.kernel_dropped,
             lane_full,
+            metrics,
             "status"
         );
     }
@@ -114,6 +118,8 @@ struct Status {
     sessions: u64,
     ledger: Arc<Ledger>,
     registry: Arc<Registry>,
+    /// What programs are told beside.
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// A status that is shown, by a thread of its own. A terminal that does not take what is written to
@@ -136,8 +142,9 @@ impl Shown {
 ///
 /// # Errors
 /// A thread cannot be created.
-pub(super) fn show(pipeline: &Pipeline, console: &Console) -> io::Result<Shown> {
-    let mut status = Status::new(pipeline, console);
+pub(super) fn show(pipeline: &Pipeline, console: &Console, metrics: &Arc<Metrics>) -> io::Result<Shown> {
+    let metrics = console.is_json().then(|| Arc::clone(metrics));
+    let mut status = Status::new(pipeline, console, metrics);
     let (stop, stopped) = bounded(0);
     let (sender, ended) = bounded(1);
     thread::Builder::new().name("vxtap-status".into()).spawn(move || {
@@ -151,7 +158,7 @@ pub(super) fn show(pipeline: &Pipeline, console: &Console) -> io::Result<Shown> 
 }
 
 impl Status {
-    fn new(pipeline: &Pipeline, console: &Console) -> Self {
+    fn new(pipeline: &Pipeline, console: &Console, metrics: Option<Arc<Metrics>>) -> Self {
         let shown = Report::of(&pipeline.ledger, Instant::now());
         let line = console.is_terminal().then(|| {
             let line = console.show(ProgressBar::new_spinner());
@@ -167,6 +174,7 @@ impl Status {
             sessions: 0,
             ledger: Arc::clone(&pipeline.ledger),
             registry: Arc::clone(&pipeline.registry),
+            metrics,
         }
     }
 
@@ -182,7 +190,10 @@ impl Status {
                 line.set_message(report.line(&self.shown, sessions));
                 line.tick();
             }
-            None => report.log(&self.shown, sessions),
+            None => {
+                let metrics = self.metrics.as_ref().map(|metrics| Value::from(metrics.object()).to_string());
+                report.log(&self.shown, sessions, metrics);
+            }
         }
         self.shown = report;
     }

@@ -17,6 +17,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use crate::condition::Condition;
 use crate::lane::{Inbox, Lent};
+use crate::ledger::OutputCounters;
 use crate::record::Timestamp;
 use crate::route::SessionId;
 
@@ -87,7 +88,8 @@ impl Drop for Ending {
 }
 
 /// Starts the thread of an output. It ends when all lanes have ended and their last chunks are
-/// consumed. `condition` hears when each of its steps begins and ends.
+/// consumed. `condition` hears when each of its steps begins and ends, and `counters` how long it
+/// takes for a chunk.
 ///
 /// # Errors
 /// The thread cannot be created.
@@ -97,6 +99,7 @@ pub(crate) fn spawn(
     mut inbox: Inbox,
     orders: Arc<Orders>,
     condition: Arc<Condition>,
+    counters: Arc<OutputCounters>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
         let ending = Ending(condition);
@@ -119,7 +122,9 @@ pub(crate) fn spawn(
                     condition.step_begins();
                     let chunk = inbox.lend(chunk);
                     sink.behind(inbox.behind());
+                    let begun = Instant::now();
                     sink.consume(&chunk);
+                    counters.durations.add(begun.elapsed());
                     // The numbers are free when nobody has this any more.
                     if let Some(forget) = inbox.forgotten(&chunk) {
                         sink.forget(&forget.sessions);
@@ -165,10 +170,17 @@ mod tests {
         drop(lanes);
         assert!(inbox.has_ended());
         let drained = Arc::default();
-        spawn("test", Listener(Arc::default(), Arc::clone(&drained)), inbox, Arc::default(), Arc::default())
-            .unwrap()
-            .join()
-            .unwrap();
+        spawn(
+            "test",
+            Listener(Arc::default(), Arc::clone(&drained)),
+            inbox,
+            Arc::default(),
+            Arc::default(),
+            Arc::default(),
+        )
+        .unwrap()
+        .join()
+        .unwrap();
         assert_eq!(drained.load(Ordering::Relaxed), 1);
     }
 
@@ -181,10 +193,17 @@ mod tests {
         // The one that is being filled comes as well.
         drop(lanes);
         let heard = Arc::default();
-        spawn("test", Listener(Arc::clone(&heard), Arc::default()), inbox, Arc::default(), Arc::default())
-            .unwrap()
-            .join()
-            .unwrap();
+        spawn(
+            "test",
+            Listener(Arc::clone(&heard), Arc::default()),
+            inbox,
+            Arc::default(),
+            Arc::default(),
+            Arc::default(),
+        )
+        .unwrap()
+        .join()
+        .unwrap();
         assert_eq!(*heard.lock().unwrap(), [750, 500, 250, 0]);
     }
 }

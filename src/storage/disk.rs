@@ -8,14 +8,16 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{
     AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, fallocate, fstatfs, mkdirat, open, openat, renameat,
     renameat_with, statvfs, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
-use super::direct::{self, Adaptive, Direct, Pool};
+use super::direct::{self, Adaptive, Pool};
 use super::files::{Space, Storage, StoredFile};
+use super::mode::Direct;
 use super::place::{self, Named, place};
 use super::regular::open_regular_at;
 use super::status::{self, Identity, Status};
@@ -32,12 +34,12 @@ const DIRECTORY_MODE: u32 = 0o750;
 const SYNCED_AS_A_WHOLE: [rustix::fs::FsWord; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 
 /// The file systems of the host. Files go through the page cache unless [`Direct`] says otherwise.
-/// Clones share what bounds their direct files.
+/// Clones share which files are direct, and what bounds these.
 #[derive(Debug, Clone)]
 pub struct Disk {
     /// The directory that the user named.
     root: Option<PathBuf>,
-    direct: Direct,
+    direct: Arc<Mutex<Direct>>,
     pool: Arc<Pool>,
 }
 
@@ -45,7 +47,7 @@ impl Disk {
     /// Makes a storage that writes those files past the page cache that `direct` names.
     #[must_use]
     pub fn new(direct: Direct) -> Self {
-        Self { root: None, direct, pool: Arc::new(Pool::new(direct::FILES)) }
+        Self { root: None, direct: Arc::new(Mutex::new(direct)), pool: Arc::new(Pool::new(direct::FILES)) }
     }
 
     /// Makes a storage for what is below `root`: links that lead to `root` are followed, and none
@@ -62,12 +64,11 @@ impl Disk {
     /// Opens a file to append to.
     fn open_to_write(&self, path: &Path, how: OFlags) -> io::Result<Box<dyn StoredFile>> {
         let (directory, name) = place(self.root(), path)?;
-        let direct = self.direct != Direct::Off;
         let file = open_regular_at(directory, name, how | OFlags::WRONLY | OFlags::APPEND, FILE_MODE)?;
         let length = file.metadata()?.len();
-        Ok(match direct {
-            true => Box::new(Adaptive::new(file, length, self.direct, Arc::clone(&self.pool))),
-            false => Box::new(Cached { file, length }),
+        Ok(match *self.direct.lock() {
+            Direct::Off => Box::new(Cached { file, length }),
+            direct => Box::new(Adaptive::new(file, length, direct, Arc::clone(&self.pool))),
         })
     }
 }
@@ -202,6 +203,10 @@ impl Storage for Disk {
     fn behind(&self, thousandths: u32) {
         self.pool.behind(thousandths);
     }
+
+    fn write_by(&self, direct: Direct) {
+        *self.direct.lock() = direct;
+    }
 }
 
 /// A file written through the page cache: what `write(2)` took is in it.
@@ -296,6 +301,21 @@ mod tests {
             file.sync().unwrap();
         }
         assert_eq!(fs::read(&log).unwrap(), b"lineline");
+    }
+
+    #[test]
+    fn files_are_written_as_was_said_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let is_direct = |name: &str| {
+            let file = disk.clone().create(&dir.path().join(name)).unwrap();
+            format!("{file:?}").starts_with("Adaptive")
+        };
+        assert!(!is_direct("a"));
+        disk.write_by(Direct::On);
+        assert!(is_direct("b"), "a clone is the same storage");
+        disk.write_by(Direct::Off);
+        assert!(!is_direct("c"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use super::mode::Direct;
 use super::place::Named;
 use super::status::{Identity, Status};
 
@@ -123,6 +124,10 @@ pub trait Storage: Debug + Send + Sync {
     /// Hears how full the queue of what is to be written is, in thousandths. A storage that has
     /// several ways to write chooses by that.
     fn behind(&self, _thousandths: u32) {}
+
+    /// Writes the files past the page cache that `direct` names, of those that are opened from now
+    /// on, where it has that way.
+    fn write_by(&self, _direct: Direct) {}
 }
 
 /// A file that is appended to.

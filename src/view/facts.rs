@@ -1,7 +1,12 @@
 //! What the plan of a sensor says that others want to know.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use crate::archive::BudgetPlan;
+use crate::pipeline::PipelinePlan;
+use crate::route::policy::Policy;
 
 /// Facts of the plan that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,4 +21,26 @@ pub struct Facts {
     pub config: Option<PathBuf>,
     /// The settings that are in force, as a configuration file.
     pub text: Arc<str>,
+    /// What becomes of each session's frames, and what people call it.
+    pub policy: Arc<Policy>,
+    /// What the outputs keep that write captures, by name.
+    pub budgets: BTreeMap<String, BudgetPlan>,
+}
+
+impl Facts {
+    /// Returns these facts with those that a pipeline's plan says, which `text` asks for.
+    #[must_use]
+    pub(crate) fn planned(self, plan: &PipelinePlan, text: &Arc<str>) -> Self {
+        let budgets = plan.outputs.iter().filter_map(|output| {
+            let files = output.to.files()?;
+            Some((output.name.clone(), files.archive.budget))
+        });
+        Self {
+            max_sessions: plan.max_sessions,
+            text: Arc::clone(text),
+            policy: Arc::clone(&plan.policy),
+            budgets: budgets.collect(),
+            ..self
+        }
+    }
 }

@@ -16,6 +16,7 @@ use crate::ledger::{Ledger, SessionTotals, Snapshot};
 use crate::pipeline::{Beat, Gauges, Pipeline};
 use crate::record::Timestamp;
 use crate::route::Registry;
+use crate::storage::Space;
 
 /// The time without a turn after which a worker stalls. One that has nothing to do turns twenty
 /// times a second.
@@ -159,6 +160,18 @@ impl View {
         self.spaces.follow(&self.gauges.outputs())
     }
 
+    /// Returns the room on the file system of the output of this name, where that is known.
+    #[must_use]
+    pub(crate) fn space(&self, output: &str) -> Option<Space> {
+        self.spaces.of(output)
+    }
+
+    /// Returns the time at which a file was last read again and applied, if one was.
+    #[must_use]
+    pub(crate) fn last_applied(&self) -> Option<Timestamp> {
+        self.reloads.lock().succeeded
+    }
+
     /// Returns the document that says how the sensor does.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -181,7 +194,7 @@ impl View {
                 interface: output.interface.clone(),
                 queue_bytes: output.queue.bytes(),
                 queue_limit_bytes: output.queue.limit(),
-                free_bytes: self.spaces.of(&output.name),
+                free_bytes: self.space(&output.name).map(|space| space.free),
             }
         });
         let reloads = self.reloads.lock().clone();

@@ -13,26 +13,26 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::pipeline::OutputGauge;
-use crate::storage::{Disk, Storage};
+use crate::storage::{Disk, Space, Storage};
 
 /// The time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 /// The time after which what was found says nothing any more.
 const OLD: Duration = Duration::from_secs(10);
 
-/// Bytes that were free, and when.
-type Found = Mutex<Option<(u64, Instant)>>;
+/// What was found, and when.
+type Found = Mutex<Option<(Space, Instant)>>;
 
 /// What is known of one output's file system.
 #[derive(Debug)]
-struct Space {
+struct Followed {
     output: Weak<OutputGauge>,
     found: Arc<Found>,
 }
 
 /// What was found, by the name of the output.
 #[derive(Debug, Default)]
-pub(super) struct Spaces(Mutex<BTreeMap<String, Space>>);
+pub(super) struct Spaces(Mutex<BTreeMap<String, Followed>>);
 
 impl Spaces {
     /// Has a thread for each of these outputs that writes captures and has none yet.
@@ -44,22 +44,22 @@ impl Spaces {
         spaces.retain(|_, space| space.output.strong_count() > 0);
         for output in outputs {
             let Some(directory) = output.directory.clone() else { continue };
-            let is_followed = |space: &Space| space.output.as_ptr() == Arc::as_ptr(output);
+            let is_followed = |space: &Followed| space.output.as_ptr() == Arc::as_ptr(output);
             if spaces.get(&output.name).is_some_and(is_followed) {
                 continue;
             }
             let (weak, found) = (Arc::downgrade(output), Arc::new(Found::default()));
-            let space = Space { output: Weak::clone(&weak), found: Arc::clone(&found) };
+            let space = Followed { output: Weak::clone(&weak), found: Arc::clone(&found) };
             spaces.insert(output.name.clone(), space);
             thread::Builder::new().name("vxtap-space".into()).spawn(move || look(&weak, &directory, &found))?;
         }
         Ok(())
     }
 
-    /// Returns the bytes that are free for the output of this name, where that is known.
-    pub(super) fn of(&self, output: &str) -> Option<u64> {
+    /// Returns the room for the output of this name, where that is known.
+    pub(super) fn of(&self, output: &str) -> Option<Space> {
         let found = self.0.lock().get(output).and_then(|space| *space.found.lock());
-        found.filter(|(_, at)| at.elapsed() < OLD).map(|(free, _)| free)
+        found.filter(|(_, at)| at.elapsed() < OLD).map(|(space, _)| space)
     }
 }
 
@@ -67,7 +67,7 @@ impl Spaces {
 fn look(output: &Weak<OutputGauge>, directory: &Path, found: &Found) {
     let disk = Disk::default();
     while output.strong_count() > 0 {
-        *found.lock() = disk.space(directory).ok().map(|space| (space.free, Instant::now()));
+        *found.lock() = disk.space(directory).ok().map(|space| (space, Instant::now()));
         thread::sleep(EVERY);
     }
 }

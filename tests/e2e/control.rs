@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::disk::Loop;
 use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Pair};
-use crate::process::eventually;
+use crate::process::{PATIENCE, eventually};
 use crate::replay::replay_all;
 use crate::sensor::{Sensor, Setup, VXTAP};
 
@@ -343,6 +344,71 @@ fn http_is_for_those_who_may_ask() {
     assert_eq!(code, Some(75), "{log}");
     assert!(log.contains("cannot listen on 127.0.0.1:9480"), "{log}");
     sensor.stop();
+}
+
+#[test]
+fn orders_that_wait_for_a_disk_hold_up_no_other() {
+    if !need::programs(&["mkfs.ext4", "mount", "umount", "fsfreeze"]) {
+        return;
+    }
+    let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
+    let site = Site::new();
+    let (sensor, file) = site.configured("");
+    let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
+    let before = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{before}[output.slow]\nkind = \"pcap\"\ndirectory = {:?}\n", disk.path().join("slow")))
+        .unwrap();
+    let (sender, ended) = mpsc::channel();
+    let said: Vec<Output> = thread::scope(|scope| {
+        // Dropped where something here fails, so that those who wait end.
+        let frozen = frozen;
+        for _ in 0..12 {
+            let (sender, site) = (sender.clone(), &site);
+            scope.spawn(move || sender.send(site.vxtap("reload")));
+        }
+        for _ in 0..4 {
+            let refused = ended.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            assert!(String::from_utf8_lossy(&refused.stderr).contains("8 wait already"), "{refused:?}");
+        }
+        let begun = Instant::now();
+        site.says("status");
+        site.says("cut");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(!site.says("config").contains("output.slow"));
+        drop(frozen);
+        (0..8).map(|_| ended.recv_timeout(PATIENCE).unwrap()).collect()
+    });
+    let said: Vec<_> = said.iter().map(|output| String::from_utf8_lossy(&output.stdout)).collect();
+    let added = said.iter().filter(|said| said.contains("output slow added")).count();
+    let nothing = said.iter().filter(|said| said.contains("nothing has changed")).count();
+    assert!(added > 0 && added + nothing == 8, "{said:#?}");
+    assert!(site.says("config").contains("[output.slow]"));
+    assert_eq!(sensor.stop().code, Some(0));
+}
+
+#[test]
+fn the_socket_is_in_the_runtime_directory() {
+    if !need::programs(&["env"]) {
+        return;
+    }
+    let site = Site::new();
+    let runtime = format!("RUNTIME_DIRECTORY={}", site.directory.path().display());
+    let start = |namespace| Setup::new(namespace).through(&format!("env {runtime}")).start();
+    let sensor = start(&site.pair.sensor);
+    assert!(site.says("status").contains("receiving"));
+    let asked = Command::new("env").args([&runtime, VXTAP, "status"]).output().unwrap();
+    assert!(asked.status.success(), "{asked:?}");
+    // Nobody asked for it, so a second sensor does without.
+    let ended = start(&site.pair.sender).stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    assert_eq!(ended.messages("there is no control socket: ").len(), 1, "{:#?}", ended.log);
+    assert!(site.says("status").contains("receiving"), "the first one has kept its own");
+    sensor.stop();
+    assert!(!site.socket().exists());
+    let none = Setup::new(&site.pair.sensor).through(&format!("env {runtime}")).with("--no-control").start();
+    assert!(!site.socket().exists());
+    assert_eq!(none.stop().code, Some(0));
 }
 
 /// Takes the slots of the HTTP port, over and over, with clients that send a byte a second.

@@ -60,6 +60,7 @@ mod hostile;
 mod kept;
 mod kernel_device;
 mod limits;
+mod metrics;
 mod mirror;
 mod mirrored;
 mod outsiders;

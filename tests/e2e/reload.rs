@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::captures::{self, Record};
 use crate::configuration::WAYS;
+use crate::datagrams;
 use crate::disk::Loop;
 use crate::manifest::assert_verified;
 use crate::need;
@@ -118,10 +120,11 @@ impl Config {
                     ("rotate_frames", &["5000", "12000"]),
                     ("keep_files", &["100000", "200000"]),
                     ("sync", &["\"publish\""]),
+                    ("direct", &["\"on\"", "\"off\""]),
                     ("snaplen", &["64", "200"]),
                     // The lowest bits of a frame's number say which VNI it has: all but the fourth.
                     ("filter", &["\"udp\"", "\"udp[11] & 3 != 3\""]),
-                ][dice.below(8) as usize];
+                ][dice.below(9) as usize];
                 let value = values[dice.below(values.len() as u64) as usize];
                 if self.evidence.remove(key) != Some(value) {
                     self.evidence.insert(key, value);
@@ -331,7 +334,7 @@ fn a_bad_file_changes_nothing_and_the_log_says_why() {
     for (receive, says) in [
         ("source = \"udp\"\nbuffer = \"1MiB\"", "receive.buffer needs a restart"),
         ("source = \"udp\"\nlisten = 4790", "receive.listen needs a restart"),
-        ("source = \"auto\"\nreserved_bits = \"reject\"", "receive.source, receive.reserved_bits need a restart"),
+        ("source = \"auto\"\nsteer = \"flow\"", "receive.source, receive.steer need a restart"),
     ] {
         (run.config.receive, run.config.more) = (receive, String::new());
         run.reload(says);
@@ -410,6 +413,33 @@ fn signals_are_heard_while_an_output_waits_for_its_disk() {
     run.sensor.says(from, "output slow added");
     run.sensor.says(from, "sessions that are let in");
     run.end();
+}
+
+#[test]
+fn reserved_bits_are_refused_from_a_reload_on() {
+    if !need::programs(&[]) {
+        return;
+    }
+    for way in WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = Pair::new(1600);
+        let config = Config::new(directory.path(), way);
+        config.write();
+        let sensor = Setup::new(&pair.sensor).configured(&config.file).start();
+        let socket = pair.sender.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        let odd = datagrams::vxlan(8, [0, 0, 1], 1, 0, &frame(1));
+        let send = || assert_eq!(socket.send_to(&odd, pair.target(Ip::V4)).unwrap(), odd.len());
+        send();
+        eventually("the frame is there", || captures::files(&config.evidence()).len() == 1);
+        let refusing = config.text().replacen("[receive]\n", "[receive]\nreserved_bits = \"reject\"\n", 1);
+        fs::write(&config.file, refusing).unwrap();
+        sensor.reload("SIGUSR2: reloaded ");
+        send();
+        let ended = sensor.stop();
+        let counted = ["/received", "/reserved_bits", "/dropped/reserved_bits"].map(|what| ended.ledger.get(what));
+        assert_eq!(counted, [2, 1, 1], "{way}: {:#}", ended.ledger.0);
+        ended.ledger.assert_output_closes("evidence");
+    }
 }
 
 #[test]

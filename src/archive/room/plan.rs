@@ -76,6 +76,13 @@ impl BudgetPlan {
         self.reserve.filter(|_| !is_bounded)
     }
 
+    /// Returns the bytes that are to be free on a file system of `total` bytes; none where all may
+    /// be used.
+    #[must_use]
+    pub(crate) fn free_of(&self, total: u64) -> Option<u64> {
+        self.min_free.or_else(|| self.reserve_of(total)).map(|free| free.of(total))
+    }
+
     /// Returns the limit that is exceeded by so many captures with so many bytes, if any is.
     /// `oldest` is the capture that would go for it.
     pub(super) fn exceeded(

@@ -9,7 +9,7 @@ use foldhash::quality::RandomState;
 use crate::wire::layers::{Fragment, Ip, TcpFlags, protocol};
 
 /// The most conversations that are followed.
-const MOST: usize = 1 << 16;
+pub(super) const MOST: usize = 1 << 16;
 /// Acknowledgements in one direction that show that the other side answers.
 const ANSWERED: u32 = 5;
 
@@ -120,6 +120,12 @@ impl Flows {
                 Order::Right
             }
         }
+    }
+
+    /// Returns how many conversations are followed.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
     }
 
     /// Returns what came of the conversations of each session that has any.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::wire::layers::{Fragment, Ip};
 
 /// The most datagrams of which fragments are waited for.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 /// The time after which a fragment that has not come is lost. On one path they follow each other
 /// within milliseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -76,10 +76,7 @@ impl Fragments {
         let Some(part) = Part::of(packet, ip) else { return false };
         let key = (ip.source, ip.destination, part.id);
         if self.pending.len() >= MOST && !self.pending.contains_key(&key) {
-            self.expire(now);
-            if self.pending.len() >= MOST {
-                return false;
-            }
+            return false;
         }
         let pending = self.pending.entry(key).or_insert(Pending { since: now, ..Pending::default() });
         pending.bytes += part.length;
@@ -100,6 +97,12 @@ impl Fragments {
             self.whole += u64::from(ours);
         }
         is_whole && ours
+    }
+
+    /// Returns how many datagrams are waited for.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
     }
 
     /// Gives up datagrams that have waited too long.

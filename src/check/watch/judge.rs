@@ -47,12 +47,16 @@ pub(super) struct Interface {
 
 /// Judges.
 pub(super) fn judge(evidence: &Evidence<'_>) -> Vec<Finding> {
+    if let Some(hidden) = evidence.hidden() {
+        return vec![hidden];
+    }
     let mut findings = evidence.beside();
     findings.extend(evidence.delivery());
     findings.extend(evidence.wholeness());
     findings.extend(evidence.sessions_let_in());
     if findings.is_empty() {
-        findings.push(if evidence.sessions.is_empty() { evidence.nothing() } else { evidence.arriving() });
+        let is_nothing = evidence.sessions.is_empty() && evidence.seen.beyond == 0;
+        findings.push(if is_nothing { evidence.nothing() } else { evidence.arriving() });
     }
     findings
 }
@@ -81,14 +85,22 @@ impl Evidence<'_> {
         self.sessions.iter().filter(|session| session.let_in)
     }
 
-    fn nothing(&self) -> Finding {
-        let hidden: Vec<&str> =
-            self.interfaces.values().filter(|found| found.xdp).map(|found| found.name.as_str()).collect();
-        if hidden.is_empty() {
-            say::NOTHING_ARRIVES.of(&[("port", self.port()), ("seconds", format!("{:.0}", self.seconds))])
-        } else {
-            say::TAKEN_BY_XDP.of(&[("interface", hidden.join(", "))])
+    /// Finds that a program has all whole datagrams first: what it leaves, such as fragments, says
+    /// nothing of the rest.
+    fn hidden(&self) -> Option<Finding> {
+        let seen = self.seen;
+        let is_seen = seen.arrived.values().any(|arrived| arrived.whole > 0);
+        if is_seen || !seen.elsewhere.is_empty() || !seen.of_others.is_empty() {
+            return None;
         }
+        let mut names: Vec<&str> =
+            self.interfaces.values().filter(|found| found.xdp).map(|found| found.name.as_str()).collect();
+        names.sort_unstable();
+        (!names.is_empty()).then(|| say::TAKEN_BY_XDP.of(&[("interface", names.join(", "))]))
+    }
+
+    fn nothing(&self) -> Finding {
+        say::NOTHING_ARRIVES.of(&[("port", self.port()), ("seconds", format!("{:.0}", self.seconds))])
     }
 
     fn arriving(&self) -> Finding {
@@ -146,7 +158,7 @@ impl Evidence<'_> {
     /// Finds what becomes of datagrams between the interface and the socket.
     fn delivery(&self) -> Option<Finding> {
         let (number, arrived) = self.seen.arrived.iter().max_by_key(|(_, arrived)| arrived.datagrams)?;
-        let Arrived { datagrams, port, source, .. } = *arrived;
+        let Arrived { datagrams, address, port, source, .. } = *arrived;
         let interface = self.interface(*number);
         let [before, after] = self.sockets;
         let dropped = after.drops(port).saturating_sub(before.drops(port));
@@ -167,8 +179,7 @@ impl Evidence<'_> {
                 ("source", source.map(|source| source.to_string()).unwrap_or_default()),
             ]));
         }
-        let hears = |listen: &SocketAddr| after.hear(listen.ip(), listen.port());
-        let nobody = !self.seen.ours.listen.iter().filter(|listen| listen.port() == port).any(hears);
+        let nobody = address.is_some_and(|address| !after.hear(address, port));
         nobody.then(|| say::NO_SENSOR.of(&[("datagrams", count(datagrams, "datagram")), ("port", port.to_string())]))
     }
 

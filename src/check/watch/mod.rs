@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use self::report::{SessionLine, Traffic};
@@ -159,6 +159,16 @@ fn read(sockets: &mut [PacketSocket], seen: &mut Seen, begin: Instant) {
     seen.fragments.expire(now);
 }
 
+/// Says whether there is a program at tc by tcx, or may be: a kernel that has tcx does not tell
+/// everybody.
+fn has_tcx(interface: &str) -> bool {
+    match SchedClassifier::query_tcx(interface, TcAttachType::Ingress) {
+        Ok((_, programs)) => !programs.is_empty(),
+        Err(ProgramError::SyscallError(error)) => error.io_error.kind() == io::ErrorKind::PermissionDenied,
+        Err(_) => false,
+    }
+}
+
 /// Returns the interfaces by number, with their addresses.
 fn interfaces() -> Result<HashMap<u32, (Interface, Vec<IpAddr>)>, WatchError> {
     let route = RouteSocket::open().map_err(WatchError::List)?;
@@ -166,9 +176,7 @@ fn interfaces() -> Result<HashMap<u32, (Interface, Vec<IpAddr>)>, WatchError> {
     let mut found = HashMap::new();
     for link in links {
         let addresses = route.addresses(link.index).map_err(WatchError::List)?;
-        let tcx = SchedClassifier::query_tcx(&link.name, TcAttachType::Ingress);
-        let tc = tcx.is_ok_and(|(_, programs)| !programs.is_empty())
-            || route.has_ingress_filters(link.index).unwrap_or(false);
+        let tc = has_tcx(&link.name) || route.has_ingress_filters(link.index).unwrap_or(false);
         let interface = Interface { xdp: link.xdp.is_some(), tc, name: link.name };
         found.insert(link.index, (interface, addresses.into_iter().map(|address| address.ip).collect()));
     }
@@ -207,3 +215,6 @@ fn once(sessions: &[Session]) -> Vec<Session> {
     sorted.retain(|session| known.insert((session.source, session.vni)));
     sorted
 }
+
+#[cfg(test)]
+mod tests;

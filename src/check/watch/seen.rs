@@ -15,7 +15,7 @@ use crate::wire::{Decapsulated, DropReason, Vni, vxlan};
 /// The most sessions that are told apart.
 pub(super) const MOST_SESSIONS: usize = 4096;
 /// The most addresses and ports beside those of the sensor that are told apart.
-const MOST_ELSEWHERE: usize = 256;
+pub(super) const MOST_ELSEWHERE: usize = 256;
 /// The port of GENEVE (RFC 8926).
 const GENEVE_PORT: u16 = 6081;
 
@@ -90,12 +90,15 @@ pub(super) struct Elsewhere {
 /// Datagrams for the sensor's addresses and ports that came over one interface.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Arrived {
-    /// Whole ones.
+    /// Those that came whole, or all of whose fragments came.
     pub(super) datagrams: u64,
+    /// Those that came whole.
+    pub(super) whole: u64,
     /// Those that yield no frame, and why the first does not.
     pub(super) no_frame: u64,
     pub(super) why: Option<DropReason>,
-    /// The port of the last.
+    /// The address and the port that the last is for.
+    pub(super) address: Option<IpAddr>,
     pub(super) port: u16,
     /// The source of the last.
     pub(super) source: Option<IpAddr>,
@@ -226,7 +229,8 @@ impl Seen {
         }
         let at = self.arrived.entry(packet.interface).or_default();
         at.datagrams += u64::from(is_whole);
-        (at.port, at.source) = (port, Some(ip.source));
+        at.whole += u64::from(is_whole);
+        (at.address, at.port, at.source) = (Some(ip.destination), port, Some(ip.source));
         match vxlan::decapsulate(payload, arrived) {
             Ok(inner) => {
                 self.frame(&Of { interface: packet.interface, source: ip.source, port, is_whole }, &inner, now)

@@ -49,6 +49,10 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
     }
     let mut plan = wanted;
     let mut changes = outputs.changes;
+    if now.pipeline.reserved_bits != plan.pipeline.reserved_bits {
+        said.push(key::RESERVED_BITS.path.to_owned());
+        changes.reserved_bits = Some(plan.pipeline.reserved_bits);
+    }
     if now.pipeline.policy != plan.pipeline.policy {
         said.extend(sessions::said(&now.pipeline.policy, &plan.pipeline.policy));
         changes.policy = Some(Arc::clone(&plan.pipeline.policy));
@@ -73,7 +77,6 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
         (&key::WORKERS, udp.workers != to_udp.workers),
         (&key::STEER, udp.steering != to_udp.steering),
         (&key::RECEIVE_BUFFER, udp.receive_buffer != to_udp.receive_buffer),
-        (&key::RESERVED_BITS, pipeline.reserved_bits != to_pipeline.reserved_bits),
         (&key::TAG_MAP, to_pipeline.tags().is_some() && pipeline.tags() != to_pipeline.tags()),
         (&key::MAX_SESSIONS, pipeline.max_sessions != to_pipeline.max_sessions),
         (&key::QUEUE, now.queue != wanted.queue),

@@ -90,9 +90,6 @@ fn goes_on(
             return plan;
         }
         (Destination::Files(was_files), Destination::Files(to)) => {
-            if was_files.direct != to.direct {
-                restart.push(key::DIRECT.of(name));
-            }
             files(was_files, to).into_iter().for_each(|(key, is_other)| note(key, is_other));
             to.buffer_memory = was_files.buffer_memory;
             to.open_files = was_files.open_files;
@@ -138,6 +135,7 @@ fn files(was: &FilePlan, to: &FilePlan) -> Vec<(&'static Key, bool)> {
         (&key::ROTATE_FRAMES, was.rotate_frames != to.rotate_frames),
         (&key::ROTATE_TIME, was.rotate_time != to.rotate_time),
         (&key::SNAPLEN, was.snaplen != to.snaplen),
+        (&key::DIRECT, was.direct != to.direct),
         (&key::SYNC, archive.sync != to_archive.sync),
         (&key::HASH, archive.hash != to_archive.hash),
         (&key::KEEP_BYTES, budget.keep_bytes != to_budget.keep_bytes),

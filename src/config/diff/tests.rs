@@ -56,7 +56,7 @@ fn what_changes_is_said_and_what_cannot_is_named() {
         (json!({ "snaplen": 100, "on_publish": "true" }), "output a changed: snaplen, on_publish"),
         (json!({ "essential": false }), "output a changed: essential"),
         (json!({ "directory": "/b" }), "output a in another directory"),
-        (json!({ "direct": "on" }), "output.a.direct needs a restart"),
+        (json!({ "direct": "on" }), "output a changed: direct"),
         (json!({ "kind": "tap" }), "output.a.kind needs a restart"),
     ] {
         assert_eq!(said(&now, files(more.clone())), wanted, "{more}");
@@ -65,6 +65,7 @@ fn what_changes_is_said_and_what_cannot_is_named() {
         (json!({ "receive": { "listen": ["127.0.0.1:4790"] } }), "receive.listen needs a restart"),
         (json!({ "receive": { "workers": 1, "steer": "flow" } }), "receive.workers, receive.steer need a restart"),
         (json!({ "receive": { "buffer": "1MiB" } }), "receive.buffer needs a restart"),
+        (json!({ "receive": { "reserved_bits": "reject" } }), "receive.reserved_bits"),
         (json!({ "sessions": { "max": 5 } }), "sessions.max needs a restart"),
         (json!({ "delivery": { "queue": "64MiB" } }), "delivery.queue needs a restart"),
         (json!({ "delivery": { "flush": "2s" } }), "output a changed: flush"),

@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 pub(crate) use self::error::ChangeError;
 use self::error::PATIENCE;
 pub(crate) use self::opening::{Opened, Opening};
+use super::decap::ReservedBits;
 use super::gauges::Gauges;
 use super::marks::Marks;
 use super::outlet::Outlet;
@@ -39,6 +40,8 @@ pub(crate) struct Changes {
     pub allowed: Option<Allowed>,
     /// The policy for sessions from now on, where that changes.
     pub policy: Option<Arc<Policy>>,
+    /// What becomes of datagrams with reserved bits from now on, where that changes.
+    pub reserved_bits: Option<ReservedBits>,
     /// How much of a frame the program in the kernel keeps from now on, where that changes.
     pub kept: Option<Kept>,
     /// The outputs that come.
@@ -54,6 +57,7 @@ pub(crate) struct Changes {
 #[derive(Debug)]
 pub(super) struct Change {
     allowed: Arc<Allowed>,
+    reserved_bits: ReservedBits,
     policy: Arc<Policy>,
     add: Vec<Outlet>,
     remove: Arc<[String]>,
@@ -68,8 +72,9 @@ pub(super) struct Change {
 impl Change {
     /// Makes the change of one worker.
     pub(super) fn apply(self, step: &mut Step) {
-        let Self { allowed, policy, add, remove, change, forget, done } = self;
+        let Self { allowed, reserved_bits, policy, add, remove, change, forget, done } = self;
         step.allowed = allowed;
+        step.reserved_bits = reserved_bits;
         let goes = |outlet: &mut Outlet| remove.iter().any(|name| name == outlet.lane.output());
         let gone: Vec<Outlet> = step.outlets.extract_if(.., goes).collect();
         gone.iter().for_each(|outlet| outlet.lane.detach());
@@ -131,6 +136,8 @@ pub(super) struct Live {
     pub(super) workers: Vec<Sender<Change>>,
     /// The sessions that are allowed.
     pub(super) allowed: Arc<Allowed>,
+    /// What becomes of datagrams with reserved bits.
+    pub(super) reserved_bits: ReservedBits,
     /// The policy for sessions.
     pub(super) policy: Arc<Policy>,
     /// The program's part in what is allowed.
@@ -205,6 +212,7 @@ impl Live {
         let policy = changed.unwrap_or_else(|| Arc::clone(&self.policy));
         let before = std::mem::replace(&mut self.policy, policy);
         self.allowed = allowed;
+        self.reserved_bits = changes.reserved_bits.unwrap_or(self.reserved_bits);
         self.replan(&changes.change);
         let done = self.tell(outlets, &changes.remove.into(), &changes.change.into(), None);
         self.pending = Some(Pending { done, renames, narrows, kept: changes.kept, _before: before });
@@ -291,8 +299,8 @@ impl Live {
         for (worker, add) in self.workers.iter().zip(outlets) {
             let (allowed, policy) = (Arc::clone(&self.allowed), Arc::clone(&self.policy));
             let (remove, change, done) = (Arc::clone(remove), Arc::clone(change), done.clone());
-            let forget = forget.cloned();
-            let _ = worker.try_send(Change { allowed, policy, add, remove, change, forget, done });
+            let (forget, reserved_bits) = (forget.cloned(), self.reserved_bits);
+            let _ = worker.try_send(Change { allowed, reserved_bits, policy, add, remove, change, forget, done });
         }
         gone
     }

@@ -176,7 +176,7 @@ impl FileSink {
     }
 
     /// Completes the files that are written to, and goes by another plan from here on. The
-    /// directory stays, and so do the memory and how files are written.
+    /// directory stays, and so does the memory.
     fn replan(&mut self, plan: FilePlan) {
         self.cut();
         let Shared { plan: now, archive, .. } = &mut self.shared;
@@ -189,9 +189,9 @@ impl FileSink {
             clock: now.clock,
             buffer_memory: now.buffer_memory,
             open_files: now.open_files,
-            direct: now.direct,
             ..plan
         };
+        self.shared.storage.write_by(self.shared.plan.direct);
         self.shared.ending = self.shared.plan.ending();
         if let Some(compression) = compression {
             self.shared.compressors = compression.map(Compressors::new);

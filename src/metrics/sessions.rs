@@ -1,0 +1,164 @@
+//! The sessions that have series of their own are those that the configuration names.
+//!
+//! Whoever reaches the port chooses how many sessions there are, so all others are one series.
+//! What sessions count is not what a name counts: a session can be forgotten, and a file that is
+//! read again can give it another name. A name's counter must not fall by either. So a name is
+//! credited with what its sessions counted from one look to the next, and what was counted under no
+//! name, or when nobody looked, is the rest of all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::family::{Families, Labels};
+use crate::ledger::{Pair, Snapshot};
+use crate::record::Timestamp;
+use crate::route::policy::{Match, Policy};
+use crate::session::Session;
+
+/// The label of all sessions that have no series of their own.
+const OTHER: &str = "other";
+/// Networks or ranges of VNIs that are told one by one.
+const TOLD: usize = 4;
+
+/// A name of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) name: Arc<str>,
+    pub(super) description: String,
+    pub(super) vni: String,
+    pub(super) source: String,
+}
+
+/// Returns the names of a policy.
+pub(super) fn named(policy: &Policy) -> Vec<Named> {
+    let entries = policy.entries().iter().filter(|entry| !entry.plan.drop);
+    let named = entries.filter_map(|entry| {
+        let Match { sources, vnis, .. } = &entry.sessions;
+        Some(Named {
+            name: entry.plan.label.name.clone()?,
+            description: entry.plan.label.description.as_deref().unwrap_or_default().into(),
+            vni: vnis.as_ref().map_or_else(|| "all".into(), |vnis| some_of(vnis.ranges())),
+            source: sources.as_ref().map_or_else(|| "all".into(), |sources| some_of(sources.networks())),
+        })
+    });
+    named.collect()
+}
+
+/// Returns the items in words: the first few where there are many.
+fn some_of<T: ToString>(items: &[T]) -> String {
+    let told: Vec<String> = items.iter().take(TOLD).map(ToString::to_string).collect();
+    match items.len().saturating_sub(TOLD) {
+        0 => told.join(","),
+        more => format!("{} and {more} more", told.join(",")),
+    }
+}
+
+/// What was counted under a name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    frames: u64,
+    bytes: u64,
+    duplicates: u64,
+    last: Timestamp,
+}
+
+/// What a session had counted at the last look.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    frames: u64,
+    bytes: u64,
+    first: Timestamp,
+}
+
+/// What is counted under names, from one look to the next. It grows with the sessions that there
+/// are, and with the names that there ever were.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    seen: HashMap<Session, Seen>,
+    pairs: BTreeMap<Pair, u64>,
+    names: BTreeMap<Arc<str>, Tally>,
+    other: Tally,
+}
+
+impl Accounts {
+    /// Takes a look.
+    pub(super) fn look(&mut self, snapshot: &Snapshot) {
+        let before = std::mem::take(&mut self.seen);
+        let mut names: HashMap<Session, Arc<str>> = HashMap::new();
+        for totals in &snapshot.sessions {
+            let (session, frames, bytes) = (totals.session, totals.frames, totals.bytes);
+            // One that was forgotten and came again begins later.
+            let seen = before.get(&session).filter(|seen| totals.first <= seen.first);
+            let (old_frames, old_bytes) = seen.map_or((0, 0), |seen| (seen.frames, seen.bytes));
+            self.seen.insert(session, Seen { frames, bytes, first: totals.first });
+            let Some(name) = &totals.label.name else {
+                self.other.last = self.other.last.max(totals.last);
+                continue;
+            };
+            names.insert(session, Arc::clone(name));
+            let tally = self.names.entry(Arc::clone(name)).or_default();
+            tally.frames += frames.saturating_sub(old_frames);
+            tally.bytes += bytes.saturating_sub(old_bytes);
+            tally.last = tally.last.max(totals.last);
+        }
+        for duplicates in &snapshot.duplicates {
+            let old = self.pairs.insert(duplicates.pair.clone(), duplicates.frames).unwrap_or(0);
+            if let Some(tally) = names.get(&duplicates.pair.second).and_then(|name| self.names.get_mut(name)) {
+                tally.duplicates += duplicates.frames.saturating_sub(old);
+            }
+        }
+        self.rest(snapshot);
+    }
+
+    /// What is under no name is the rest of all.
+    fn rest(&mut self, snapshot: &Snapshot) {
+        let (overflow, expired) = (&snapshot.overflow, &snapshot.expired);
+        let frames: u64 = snapshot.sessions.iter().map(|totals| totals.frames).sum();
+        let bytes: u64 = snapshot.sessions.iter().map(|totals| totals.bytes).sum();
+        let named = |of: fn(&Tally) -> u64| self.names.values().map(of).sum();
+        let rest = |all: u64, named: u64, before: u64| all.saturating_sub(named).max(before);
+        let other = self.other;
+        self.other.frames = rest(frames + overflow.frames + expired.frames, named(|tally| tally.frames), other.frames);
+        self.other.bytes = rest(bytes + overflow.bytes + expired.bytes, named(|tally| tally.bytes), other.bytes);
+        let duplicates = snapshot.datagrams.duplicate_frames;
+        self.other.duplicates = rest(duplicates, named(|tally| tally.duplicates), other.duplicates);
+    }
+
+    /// Adds the series of these names, and of all others together.
+    pub(super) fn add_to(&self, families: &mut Families, named: &[Named]) {
+        for Named { name, description, vni, source } in named {
+            let labels = [("session", &**name), ("vni", vni), ("source", source), ("description", description)];
+            let labels = labels.map(|(label, value)| (label, value.to_owned())).to_vec();
+            families.info("vxtap_session", "Says which sessions the configuration names.", labels);
+        }
+        let of = |name: &Arc<str>| self.names.get(name).copied().unwrap_or_default();
+        let tallies = named.iter().map(|named| (&*named.name, of(&named.name))).chain([(OTHER, self.other)]);
+        for (name, tally) in tallies {
+            let labels = || -> Labels { vec![("session", name.to_owned())] };
+            families.counter(
+                "vxtap_session_received_frames",
+                "Frames of the sessions that have the name; those of all others are under `other`.",
+                labels(),
+                tally.frames,
+            );
+            families.counter(
+                "vxtap_session_received_bytes",
+                "Bytes of these frames as they arrived.",
+                labels(),
+                tally.bytes,
+            );
+            families.counter(
+                "vxtap_session_duplicate_frames",
+                "Frames whose packet another session of the group had delivered before (`dedup`).",
+                labels(),
+                tally.duplicates,
+            );
+            families.number(
+                "vxtap_session_last_frame_timestamp_seconds",
+                "The time at which the last frame was received; 0 where none was.",
+                labels(),
+                tally.last.seconds(),
+            );
+        }
+    }
+}
