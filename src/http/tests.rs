@@ -1,6 +1,7 @@
 //! The server is asked over sockets of its own.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
@@ -85,6 +86,17 @@ fn each_kind_of_answer_comes() {
     assert!(site.ask("GET /later").contains("allow: POST\r\n"));
     let head = site.ask("HEAD /now");
     assert!(head.contains("content-length: 3\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[test]
+fn a_client_that_has_asked_all_may_close_its_side() {
+    let site = Site::start();
+    for request in ["GET /now", "POST /later"].repeat(20) {
+        let stream = site.send(request);
+        stream.shutdown(Shutdown::Write).unwrap();
+        let answer = rest(stream);
+        assert!(answer.ends_with("now") || answer.ends_with("done"), "{request}: {answer:?}");
+    }
 }
 
 #[test]
