@@ -14,7 +14,13 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("check", &["config", "route", "session", "source", "sys", "wire"]),
+    (
+        "check",
+        &[
+            "archive", "config", "control", "evidence", "host", "pipeline", "route", "session", "sink", "source",
+            "sys", "view", "wire",
+        ],
+    ),
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
