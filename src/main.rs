@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use vxtap::check::Report;
 use vxtap::check::watch::{self, WatchPlan};
+use vxtap::check::{self, Report};
 use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
 use vxtap::config::settings::{LedgerFormat, Settings};
 use vxtap::config::{PlanError, RunPlan};
-use vxtap::console::{Console, LogFormat};
+use vxtap::console::{self, Console, LogFormat};
 use vxtap::control::{Client, ClientError, say};
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, &console),
         Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
-        Command::Check(args) => check(&args),
+        Command::Check(args) => check(&args, &console),
         Command::Sessions(args) if args.from_aws.is_empty() => ask(&args.ask, say::sessions),
         Command::Sessions(args) => sessions(&args),
         Command::Status(args) => ask(&args, say::status),
@@ -99,10 +99,10 @@ fn configured(args: &RunArgs, path: &Path, host: &HostFacts) -> Result<(Settings
 }
 
 /// Returns what the arguments, or the configuration file, ask for on this host.
-fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
+fn asked(command: &str, args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
     if let Some(path) = &args.config {
         if let Err(error) = args.beside_config(path) {
-            cli::wrong("run", error).exit();
+            cli::wrong(command, error).exit();
         }
         return Ok(configured(args, path, host)?);
     }
@@ -111,41 +111,61 @@ fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)
         Ok(plan) => Ok((settings, plan)),
         // The command line may be right and the interface late.
         Err(error @ PlanError::NoInterface { .. }) => Err(error.into()),
-        Err(error) => cli::wrong("run", error).exit(),
+        Err(error) => cli::wrong(command, error).exit(),
     }
 }
 
-fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    if let Some(duration) = args.watch {
-        return watch(args, duration.0);
+fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    if args.run.print_config {
+        cli::wrong("check", "to print the options as a file: vxtap run --print-config").exit();
     }
-    let Some(path) = args.config.as_ref().filter(|_| args.config_only) else {
-        cli::wrong("check", "the file alone is checked: add --config-only").exit();
+    if let (true, Some(path)) = (args.config_only, &args.run.config) {
+        Config::read(path)?.plan(&HostFacts::unknown())?;
+        let _ = writeln!(io::stdout().lock(), "{}: no fault is found", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(duration) = args.watch {
+        return watch(&args.run, duration.0, args.json);
+    }
+    let host = HostFacts::read();
+    let findings = match asked("check", &args.run, &host) {
+        Ok((_, plan)) => {
+            [vec![check::host::configured(args.run.config.as_deref())], check::host::run(&plan, &host)].concat()
+        }
+        Err(error) => {
+            if let (Some(ConfigError::Faults { faults, .. }), false) = (error.downcast_ref(), args.json) {
+                show(faults, console);
+            }
+            vec![check::host::misconfigured(faults(error)?)]
+        }
     };
-    Config::read(path)?.plan(&HostFacts::unknown())?;
-    let _ = writeln!(io::stdout().lock(), "{}: no fault is found", path.display());
-    Ok(ExitCode::SUCCESS)
+    let report = Report { findings, watch: None };
+    print_report(&report, args.json)?;
+    Ok(ExitCode::from(report.level().exit_code()))
 }
 
 /// Watches mirror traffic that a sensor would receive, and says whether it is whole.
-fn watch(args: &CheckArgs, duration: Duration) -> anyhow::Result<ExitCode> {
-    let host = HostFacts::read();
-    let plan = match &args.config {
-        Some(path) => Config::read(path)?.plan(&host)?.1,
-        None => {
-            let mut settings = Settings::default();
-            settings.receive.listen.clone_from(&args.listen);
-            RunPlan::new(&settings, &host)?
-        }
-    };
-    let mut plan = WatchPlan::new(&plan, duration)?;
-    if !args.interface.is_empty() {
-        plan.interfaces.clone_from(&args.interface);
+fn watch(args: &RunArgs, duration: Duration, json: bool) -> anyhow::Result<ExitCode> {
+    let mut args = args.clone();
+    // An interface can be watched whatever receives from it.
+    let interfaces = std::mem::take(&mut args.interface);
+    args.given.retain(|option| option != "interface");
+    let mut plan = WatchPlan::new(&asked("check", &args, &HostFacts::read())?.1, duration)?;
+    if !interfaces.is_empty() {
+        plan.interfaces = interfaces;
     }
     let (findings, traffic) = watch::run(&plan, &signals(Hangup::End)?.stop)?;
     let report = Report { findings, watch: Some(traffic) };
-    print_report(&report, args.json)?;
+    print_report(&report, json)?;
     Ok(ExitCode::from(report.level().exit_code()))
+}
+
+/// Returns what is wrong with a configuration, in words.
+fn faults(error: anyhow::Error) -> anyhow::Result<String> {
+    if let Some(ConfigError::Faults { faults, .. }) = error.downcast_ref() {
+        return Ok(faults.lines().collect::<Vec<_>>().join("; "));
+    }
+    if error.downcast_ref::<PlanError>().is_some() { Ok(error.to_string()) } else { Err(error) }
 }
 
 /// Prints what a check has found on standard output.
@@ -156,7 +176,7 @@ fn print_report(report: &Report, json: bool) -> io::Result<()> {
             serde_json::to_writer(&mut out, report)?;
             writeln!(out)?;
         }
-        false => write!(out, "{report}")?,
+        false => out.write_all(report.text(console::output_has_colours()).as_bytes())?,
     }
     out.flush()
 }
@@ -195,7 +215,7 @@ fn ask(
 
 /// Prints the settings as a file. They are to make sense, but not on this host alone.
 fn print_config(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (settings, _) = asked(args, &HostFacts::unknown())?;
+    let (settings, _) = asked("run", args, &HostFacts::unknown())?;
     io::stdout().lock().write_all(file::write(&settings)?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -205,7 +225,7 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
         return print_config(args);
     }
     let host = HostFacts::read();
-    let (settings, plan) = asked(args, &host)?;
+    let (settings, plan) = asked("run", args, &host)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
     let mut sensor = match run::start(&plan, &signals) {
         Err(StartError::Ended(Ending::Asked(name))) => {

@@ -14,7 +14,13 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("check", &["config", "route", "session", "source", "sys", "wire"]),
+    (
+        "check",
+        &[
+            "archive", "config", "control", "evidence", "host", "pipeline", "route", "session", "sink", "source",
+            "sys", "view", "wire",
+        ],
+    ),
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
@@ -36,7 +42,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["health", "host", "http", "ledger", "metrics", "record", "session", "view"]),
+    ("control", &["health", "host", "http", "ledger", "metrics", "page", "record", "session", "view"]),
+    ("page", &["http"]),
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
     ("metrics", &["ledger", "record", "route", "session", "view"]),

@@ -131,7 +131,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
     let mut command = command();
     let matches = command.try_get_matches_from_mut(&words).map_err(|error| advise(error, &mut command, &words))?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    if let (args::Command::Run(args), Some(matches)) = (&mut cli.command, matches.subcommand_matches("run")) {
+    let run = match &mut cli.command {
+        args::Command::Run(args) => matches.subcommand_matches("run").map(|matches| (args, matches)),
+        args::Command::Check(args) => matches.subcommand_matches("check").map(|matches| (&mut args.run, matches)),
+        _ => None,
+    };
+    if let Some((args, matches)) = run {
         let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
         args.given = matches.ids().filter(is_given).map(ToString::to_string).collect();
     }
@@ -156,7 +161,15 @@ fn command() -> Command {
     let minus = |arg: clap::Arg| if is_number(&arg) { arg.allow_hyphen_values(true) } else { arg };
     Cli::command()
         .mut_subcommand("run", |run| run.mut_args(minus))
+        .mut_subcommand("check", |check| {
+            check.mut_args(minus).mut_args(|arg| if is_of_check(&arg) { arg } else { arg.hide(true) })
+        })
         .mut_subcommand("replay", |replay| replay.mut_args(minus))
+}
+
+/// Says whether help of `vxtap check` shows an option; those of `vxtap run` are many.
+fn is_of_check(arg: &clap::Arg) -> bool {
+    matches!(arg.get_id().as_str(), "config" | "config_only" | "json" | "watch")
 }
 
 fn text(error: &clap::Error, kind: ContextKind) -> Option<String> {
@@ -231,13 +244,13 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
         Some("replay") => find(REPLAY_HABITS, unknown),
         Some("verify") => find(VERIFY_HABITS, unknown),
         Some("check") if word => Some(
-            "the configuration file is named by an option: vxtap check --config-only -c FILE; captures are compared by vxtap verify DIR",
+            "the configuration file is named by an option: vxtap check -c FILE; captures are compared by vxtap verify DIR",
         ),
         Some("run") if word => Some(
             "run takes options alone: which frames are kept is said by --filter 'EXPRESSION', which sessions by --vni and --from, where to receive by --listen, where to write by --write",
         ),
         // Without a command it may have been left out.
-        Some("run") | None => find(HABITS, unknown),
+        Some("run" | "check") | None => find(HABITS, unknown),
         _ => None,
     }
 }
