@@ -45,6 +45,7 @@ pub mod http;
 pub mod lane;
 pub mod ledger;
 pub mod metrics;
+pub(crate) mod page;
 pub mod pipeline;
 pub mod record;
 pub mod replay;

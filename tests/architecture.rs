@@ -49,7 +49,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     // How it does, and who is told
     ("watch", &["control", "record", "route", "wire"]),
-    ("control", &["health", "host", "http", "ledger", "metrics", "record", "route", "session", "sink", "view"]),
+    ("control", &["health", "host", "http", "ledger", "metrics", "page", "record", "route", "session", "sink", "view"]),
+    ("page", &["http"]),
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
     ("metrics", &["ledger", "record", "route", "session", "view"]),

@@ -65,6 +65,7 @@ mod mirror;
 mod mirrored;
 mod outsiders;
 mod overload;
+mod page;
 mod policy;
 mod redirect;
 mod reload;
