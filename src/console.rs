@@ -23,6 +23,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// Says whether text on standard output is to have colours.
+#[must_use]
+pub fn output_has_colours() -> bool {
+    io::stdout().is_terminal() && wants_colours()
+}
+
+fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// The most log lines that wait to be written.
 const LINES: usize = 4096;
 
@@ -79,7 +89,7 @@ impl Console {
     /// Says whether text on standard error is to have colours.
     #[must_use]
     pub fn has_colours(&self) -> bool {
-        self.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        self.is_terminal() && wants_colours()
     }
 
     /// Shows how much of `length` bytes has been done. The bar is hidden where standard error is

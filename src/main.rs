@@ -1,18 +1,20 @@
 //! The program has an allocator, arguments, and an exit code.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use vxtap::check::Report;
 use vxtap::check::watch::{self, WatchPlan};
-use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
+use vxtap::check::{self, Report};
+use vxtap::cli::{
+    self, AskArgs, CheckArgs, Command, DemoArgs, ExtcapArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs, WatchArgs,
+};
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
 use vxtap::config::settings::{LedgerFormat, Settings};
 use vxtap::config::{PlanError, RunPlan};
-use vxtap::console::{Console, LogFormat};
+use vxtap::console::{self, Console, LogFormat};
 use vxtap::control::{Client, ClientError, say};
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
@@ -21,6 +23,7 @@ use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
 use vxtap::verify;
+use vxtap::watch::{To, WatchError, extcap, run as receive};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, &console),
         Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
-        Command::Check(args) => check(&args),
+        Command::Check(args) => check(&args, &console),
         Command::Sessions(args) if args.from_aws.is_empty() => ask(&args.ask, say::sessions),
         Command::Sessions(args) => sessions(&args),
         Command::Status(args) => ask(&args, say::status),
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
         Command::Cut(args) => ask(&args, say::cut),
         Command::Ledger(args) => ask(&args.ask, |client, json| say::ledger(client, args.top, json)),
         Command::Config(args) => ask(&args, |client, _| say::config(client)),
+        Command::Watch(args) => watch_frames(&args),
+        Command::Extcap(args) => extcap(&args),
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
@@ -65,15 +70,58 @@ fn main() -> ExitCode {
             }
             return ExitCode::from(if *may_pass { NOT_YET } else { WRONG });
         }
-        if let (Some(ClientError::Refused { text, .. }), LogFormat::Text) = (error.downcast_ref(), cli.log_format) {
+        let refused = match error.downcast_ref() {
+            Some(WatchError::Sensor(refused)) => Some(refused),
+            _ => error.downcast_ref(),
+        };
+        if let (Some(ClientError::Refused { text, status }), LogFormat::Text) = (refused, cli.log_format) {
             let _ = writeln!(io::stderr().lock(), "{text}");
-            return ExitCode::from(CANNOT_START);
+            // What was typed is wrong, where the request is.
+            return ExitCode::from(if *status == 400 { WRONG } else { CANNOT_START });
         }
         // An error's text names its cause already; the chain of causes would name it again. Threads
         // that are just ending have nothing more to say that matters more.
         console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
+}
+
+fn watch_frames(args: &WatchArgs) -> anyhow::Result<ExitCode> {
+    if args.to() == To::Standard && io::stdout().is_terminal() {
+        let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -w FILE";
+        cli::wrong("watch", error).exit();
+    }
+    let client = Client::local(args.control.as_deref());
+    let outcome = receive(&client, &args.asked(), &args.to(), &signals(Hangup::End)?.stop)?;
+    match outcome.dropped {
+        Some(0) => tracing::info!("{outcome}"),
+        _ => tracing::warn!("{outcome}"),
+    }
+    Ok(if outcome.why.is_some() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Answers Wireshark.
+fn extcap(args: &ExtcapArgs) -> anyhow::Result<ExitCode> {
+    let client = Client::local(args.socket().as_deref());
+    if let (true, Some(fifo)) = (args.capture, &args.fifo) {
+        // What is said on standard error Wireshark shows as an error.
+        let outcome = receive(&client, &args.asked(), &To::File(fifo.clone()), &signals(Hangup::End)?.stop)?;
+        return Ok(if outcome.why.is_some() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
+    }
+    let text = if args.extcap_interfaces {
+        // Without a sensor there is the interface of all sessions. Capturing says what is wrong.
+        extcap::interfaces(&extcap::names(&client).unwrap_or_default())
+    } else if args.extcap_dlts {
+        extcap::link_types()
+    } else if args.extcap_config {
+        extcap::settings(args.interface())
+    } else if let Some(filter) = &args.extcap_capture_filter {
+        extcap::fault_of_filter(filter)
+    } else {
+        cli::wrong("extcap", "Wireshark says what it wants to know, as --extcap-interfaces").exit();
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says whether the same command may succeed later.
@@ -99,10 +147,10 @@ fn configured(args: &RunArgs, path: &Path, host: &HostFacts) -> Result<(Settings
 }
 
 /// Returns what the arguments, or the configuration file, ask for on this host.
-fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
+fn asked(command: &str, args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
     if let Some(path) = &args.config {
         if let Err(error) = args.beside_config(path) {
-            cli::wrong("run", error).exit();
+            cli::wrong(command, error).exit();
         }
         return Ok(configured(args, path, host)?);
     }
@@ -111,41 +159,61 @@ fn asked(args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)
         Ok(plan) => Ok((settings, plan)),
         // The command line may be right and the interface late.
         Err(error @ PlanError::NoInterface { .. }) => Err(error.into()),
-        Err(error) => cli::wrong("run", error).exit(),
+        Err(error) => cli::wrong(command, error).exit(),
     }
 }
 
-fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    if let Some(duration) = args.watch {
-        return watch(args, duration.0);
+fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    if args.run.print_config {
+        cli::wrong("check", "to print the options as a file: vxtap run --print-config").exit();
     }
-    let Some(path) = args.config.as_ref().filter(|_| args.config_only) else {
-        cli::wrong("check", "the file alone is checked: add --config-only").exit();
+    if let (true, Some(path)) = (args.config_only, &args.run.config) {
+        Config::read(path)?.plan(&HostFacts::unknown())?;
+        let _ = writeln!(io::stdout().lock(), "{}: no fault is found", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(duration) = args.watch {
+        return watch(&args.run, duration.0, args.json);
+    }
+    let host = HostFacts::read();
+    let findings = match asked("check", &args.run, &host) {
+        Ok((_, plan)) => {
+            [vec![check::host::configured(args.run.config.as_deref())], check::host::run(&plan, &host)].concat()
+        }
+        Err(error) => {
+            if let (Some(ConfigError::Faults { faults, .. }), false) = (error.downcast_ref(), args.json) {
+                show(faults, console);
+            }
+            vec![check::host::misconfigured(faults(error)?)]
+        }
     };
-    Config::read(path)?.plan(&HostFacts::unknown())?;
-    let _ = writeln!(io::stdout().lock(), "{}: no fault is found", path.display());
-    Ok(ExitCode::SUCCESS)
+    let report = Report { findings, watch: None };
+    print_report(&report, args.json)?;
+    Ok(ExitCode::from(report.level().exit_code()))
 }
 
 /// Watches mirror traffic that a sensor would receive, and says whether it is whole.
-fn watch(args: &CheckArgs, duration: Duration) -> anyhow::Result<ExitCode> {
-    let host = HostFacts::read();
-    let plan = match &args.config {
-        Some(path) => Config::read(path)?.plan(&host)?.1,
-        None => {
-            let mut settings = Settings::default();
-            settings.receive.listen.clone_from(&args.listen);
-            RunPlan::new(&settings, &host)?
-        }
-    };
-    let mut plan = WatchPlan::new(&plan, duration)?;
-    if !args.interface.is_empty() {
-        plan.interfaces.clone_from(&args.interface);
+fn watch(args: &RunArgs, duration: Duration, json: bool) -> anyhow::Result<ExitCode> {
+    let mut args = args.clone();
+    // An interface can be watched whatever receives from it.
+    let interfaces = std::mem::take(&mut args.interface);
+    args.given.retain(|option| option != "interface");
+    let mut plan = WatchPlan::new(&asked("check", &args, &HostFacts::read())?.1, duration)?;
+    if !interfaces.is_empty() {
+        plan.interfaces = interfaces;
     }
     let (findings, traffic) = watch::run(&plan, &signals(Hangup::End)?.stop)?;
     let report = Report { findings, watch: Some(traffic) };
-    print_report(&report, args.json)?;
+    print_report(&report, json)?;
     Ok(ExitCode::from(report.level().exit_code()))
+}
+
+/// Returns what is wrong with a configuration, in words.
+fn faults(error: anyhow::Error) -> anyhow::Result<String> {
+    if let Some(ConfigError::Faults { faults, .. }) = error.downcast_ref() {
+        return Ok(faults.lines().collect::<Vec<_>>().join("; "));
+    }
+    if error.downcast_ref::<PlanError>().is_some() { Ok(error.to_string()) } else { Err(error) }
 }
 
 /// Prints what a check has found on standard output.
@@ -156,7 +224,7 @@ fn print_report(report: &Report, json: bool) -> io::Result<()> {
             serde_json::to_writer(&mut out, report)?;
             writeln!(out)?;
         }
-        false => write!(out, "{report}")?,
+        false => out.write_all(report.text(console::output_has_colours()).as_bytes())?,
     }
     out.flush()
 }
@@ -195,7 +263,7 @@ fn ask(
 
 /// Prints the settings as a file. They are to make sense, but not on this host alone.
 fn print_config(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (settings, _) = asked(args, &HostFacts::unknown())?;
+    let (settings, _) = asked("run", args, &HostFacts::unknown())?;
     io::stdout().lock().write_all(file::write(&settings)?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -205,7 +273,7 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
         return print_config(args);
     }
     let host = HostFacts::read();
-    let (settings, plan) = asked(args, &host)?;
+    let (settings, plan) = asked("run", args, &host)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
     let mut sensor = match run::start(&plan, &signals) {
         Err(StartError::Ended(Ending::Asked(name))) => {

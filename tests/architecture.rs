@@ -14,13 +14,19 @@ use imports::{Imports, circles};
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
     // What a command does
-    ("check", &["config", "route", "session", "source", "sys", "wire"]),
+    (
+        "check",
+        &[
+            "archive", "config", "control", "evidence", "host", "pipeline", "route", "session", "sink", "source",
+            "sys", "view", "wire",
+        ],
+    ),
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
         &[
             "config", "console", "control", "health", "host", "ledger", "metrics", "pipeline", "record", "route",
-            "source", "storage", "view",
+            "sink", "source", "storage", "view",
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
@@ -33,10 +39,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "source", "storage", "wire",
         ],
     ),
-    ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
+    (
+        "cli",
+        &[
+            "archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "watch",
+            "wire",
+        ],
+    ),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["health", "host", "http", "ledger", "metrics", "record", "session", "view"]),
+    ("watch", &["control", "record", "route", "wire"]),
+    ("control", &["health", "host", "http", "ledger", "metrics", "page", "record", "route", "session", "sink", "view"]),
+    ("page", &["http"]),
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
     ("metrics", &["ledger", "record", "route", "session", "view"]),

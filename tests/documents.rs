@@ -334,6 +334,15 @@ fn paths_in_the_map_exist() {
     assert!(found > 40, "only {found} paths are found");
 }
 
+/// The page has a row for each finding, in the order in which they come.
+#[test]
+fn findings_are_documented() {
+    let page = read("docs/check.md");
+    let (_, table) = page.split_once("## The findings").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.collect::<Vec<_>>(), vxtap::check::host::NAMES);
+}
+
 /// Each page of `docs/` can be reached from README.md, and each decision from the list of them.
 #[test]
 fn every_page_is_linked() {

@@ -10,6 +10,7 @@ use clap::{Command, CommandFactory, FromArgMatches};
 
 use super::args;
 use super::args::Cli;
+use super::watch::is_extcap;
 
 /// Arguments of tcpdump, dumpcap, tshark, Suricata and their like, and what they are here.
 const HABITS: &[(&[&str], &str)] = &[
@@ -95,6 +96,19 @@ const REPLAY_HABITS: &[(&[&str], &str)] = &[
 const VERIFY_HABITS: &[(&[&str], &str)] =
     &[(&["-d", "-w", "--dir", "--directory", "--write"], "the directory is named without an option: vxtap verify DIR")];
 
+/// The habits of those who know tcpdump and tshark, for `vxtap watch`.
+const WATCH_HABITS: &[(&[&str], &str)] = &[
+    (&["-i", "--interface", "--session-name"], "a session takes the place of an interface: --session NAME"),
+    (&["-a", "--autostop"], "an end by itself: --count 1000, or --duration 60s"),
+    (&["-r", "-k"], "frames come from the running sensor: vxtap watch | wireshark -k -i -"),
+    (
+        &["-n", "-nn", "-e", "-A", "-X", "-XX", "-x", "-t", "-tt", "-V"],
+        "frames are shown by another program: vxtap watch | tcpdump -n -r -",
+    ),
+    (&["-U", "-l", "--immediate-mode"], "frames are written as they come; leave it out"),
+    (&["-Y", "-R"], "an expression as in tcpdump: --filter 'tcp port 443'"),
+];
+
 /// Values of options that mean something that another option says.
 const VALUES: &[(&str, &[&str], &str)] = &[
     (
@@ -112,6 +126,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
         "to receive and write captures: vxtap run",
     ),
     (&["play", "send", "inject"], "to send captures: vxtap replay FILE --to ADDR"),
+    (&["tail", "follow", "live"], "to see frames as they come: vxtap watch | wireshark -k -i -"),
     (&["audit"], "to compare captures with their manifest: vxtap verify DIR"),
     (&["validate", "configtest"], "to check a configuration file: vxtap check --config-only -c FILE"),
     (&["test", "example"], "the sensor on sample traffic: vxtap demo"),
@@ -127,11 +142,19 @@ const NUMBERS: &[&str] = &["N", "BYTES", "BYTES|PERCENT", "DURATION", "D", "PPS"
 /// The command line is wrong, and the error says what to type; or it asks for help, and the error
 /// is the text.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let words: Vec<OsString> = words.into_iter().collect();
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    if is_extcap(&words) {
+        words.insert(1, "extcap".into());
+    }
     let mut command = command();
     let matches = command.try_get_matches_from_mut(&words).map_err(|error| advise(error, &mut command, &words))?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    if let (args::Command::Run(args), Some(matches)) = (&mut cli.command, matches.subcommand_matches("run")) {
+    let run = match &mut cli.command {
+        args::Command::Run(args) => matches.subcommand_matches("run").map(|matches| (args, matches)),
+        args::Command::Check(args) => matches.subcommand_matches("check").map(|matches| (&mut args.run, matches)),
+        _ => None,
+    };
+    if let Some((args, matches)) = run {
         let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
         args.given = matches.ids().filter(is_given).map(ToString::to_string).collect();
     }
@@ -156,7 +179,15 @@ fn command() -> Command {
     let minus = |arg: clap::Arg| if is_number(&arg) { arg.allow_hyphen_values(true) } else { arg };
     Cli::command()
         .mut_subcommand("run", |run| run.mut_args(minus))
+        .mut_subcommand("check", |check| {
+            check.mut_args(minus).mut_args(|arg| if is_of_check(&arg) { arg } else { arg.hide(true) })
+        })
         .mut_subcommand("replay", |replay| replay.mut_args(minus))
+}
+
+/// Says whether help of `vxtap check` shows an option; those of `vxtap run` are many.
+fn is_of_check(arg: &clap::Arg) -> bool {
+    matches!(arg.get_id().as_str(), "config" | "config_only" | "json" | "watch")
 }
 
 fn text(error: &clap::Error, kind: ContextKind) -> Option<String> {
@@ -173,22 +204,7 @@ fn find(table: &[(&[&str], &'static str)], word: &str) -> Option<&'static str> {
 
 fn advise(mut error: clap::Error, command: &mut Command, words: &[OsString]) -> clap::Error {
     let asked = words.iter().skip(1).filter_map(|word| word.to_str());
-    let name = asked.clone().find(|word| {
-        matches!(
-            *word,
-            "run"
-                | "replay"
-                | "verify"
-                | "check"
-                | "sessions"
-                | "status"
-                | "reload"
-                | "cut"
-                | "ledger"
-                | "config"
-                | "demo"
-        )
-    });
+    let name = asked.clone().find(|word| command.find_subcommand(word).is_some());
     let tip = match error.kind() {
         ErrorKind::UnknownArgument => {
             let Some(unknown) = text(&error, ContextKind::InvalidArg) else { return error };
@@ -230,14 +246,18 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
     match name {
         Some("replay") => find(REPLAY_HABITS, unknown),
         Some("verify") => find(VERIFY_HABITS, unknown),
+        Some("watch") if word => Some(
+            "a session is named by an option, and so is an expression: vxtap watch --session NAME --filter 'EXPRESSION'",
+        ),
+        Some("watch") => find(WATCH_HABITS, unknown),
         Some("check") if word => Some(
-            "the configuration file is named by an option: vxtap check --config-only -c FILE; captures are compared by vxtap verify DIR",
+            "the configuration file is named by an option: vxtap check -c FILE; captures are compared by vxtap verify DIR",
         ),
         Some("run") if word => Some(
             "run takes options alone: which frames are kept is said by --filter 'EXPRESSION', which sessions by --vni and --from, where to receive by --listen, where to write by --write",
         ),
         // Without a command it may have been left out.
-        Some("run") | None => find(HABITS, unknown),
+        Some("run" | "check") | None => find(HABITS, unknown),
         _ => None,
     }
 }
@@ -259,7 +279,7 @@ mod tests {
             let of = command.find_subcommand(name).unwrap();
             of.get_arguments().chain(command.get_arguments()).any(|arg| arg.get_long() == Some(option))
         };
-        let tips = [("run", HABITS), ("replay", REPLAY_HABITS), ("verify", VERIFY_HABITS)];
+        let tips = [("run", HABITS), ("replay", REPLAY_HABITS), ("verify", VERIFY_HABITS), ("watch", WATCH_HABITS)];
         for (name, (words, tip)) in tips.iter().flat_map(|(name, table)| table.iter().map(move |row| (name, row))) {
             for word in *words {
                 assert!(

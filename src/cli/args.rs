@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::asking::{AskArgs, LedgerArgs};
 use super::replay::ReplayArgs;
-use super::run::RunArgs;
-use crate::config::address::Listen;
+use super::run::{RunArgs, SIGNALS};
+use super::watch::{ExtcapArgs, WatchArgs};
 use crate::config::files::directory;
 use crate::config::units::Span;
 use crate::console::LogFormat;
@@ -42,15 +42,28 @@ Exit codes:
            verify was interrupted
   4        an input file is damaged, or a directory does not match its
            manifest; what was whole before the damage was used
+  10, 11   check has a warning, or an error
   75       could not start, but may later: the port is taken, or an address or
            interface is not there yet; to be tried again
   128 + n  a second signal n, as 130 for SIGINT: left at once, nothing drained";
+
+const CHECK: &str = "\
+Beside these, all options of `vxtap run` say what is to be checked.
+
+Exit codes:
+  0    all is well
+  1    the file cannot be read
+  2    the command line is wrong; with --config-only the file, too
+  10   there is a warning: the sensor works, and something is worse than it
+       could be
+  11   there is an error: the sensor does not work, or loses frames";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Receive VXLAN, decapsulate, and write one rotating pcap per mirror session, or feed
     /// interfaces.
+    #[command(after_help = SIGNALS)]
     Run(Box<RunArgs>),
     /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN
     /// datagram.
@@ -58,7 +71,9 @@ pub enum Command {
     /// Check captures against the manifest of their directory: that none was changed, removed or
     /// added.
     Verify(VerifyArgs),
-    /// Check a configuration file: every fault is shown with its line and what to write instead.
+    /// Check whether a sensor with this configuration, or with these options of run, can work on
+    /// this host; nothing of it is changed.
+    #[command(after_help = CHECK)]
     Check(CheckArgs),
     /// Show the mirror sessions of a running sensor; or turn what a cloud says of its mirror
     /// sessions into entries of a configuration file.
@@ -74,6 +89,11 @@ pub enum Command {
     Ledger(LedgerArgs),
     /// Show the configuration of a running sensor as a file.
     Config(AskArgs),
+    /// Watch frames of a running sensor as they come: vxtap watch | wireshark -k -i -
+    Watch(WatchArgs),
+    /// Be interfaces of Wireshark: it calls this program, where it is linked to from its directory
+    /// for such.
+    Extcap(Box<ExtcapArgs>),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
 }
@@ -92,29 +112,24 @@ pub struct VerifyArgs {
 }
 
 /// `vxtap check`.
+///
+/// All options of `vxtap run` say what is to be checked; `vxtap run --help` has them.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration file.
-    #[arg(short, long, value_name = "FILE", required_unless_present = "watch")]
-    pub config: Option<PathBuf>,
     /// Check the file alone, as it would be on any host: nothing of this one is looked at.
-    #[arg(long)]
+    #[arg(long, requires = "config")]
     pub config_only: bool,
     /// Watch for this long what comes over the network, as 10s, and say whether mirror traffic
-    /// arrives and is whole. No sensor is needed, and one that runs loses nothing.
+    /// arrives and is whole, and nothing else. --listen says where to, --interface where to look.
+    /// No sensor is needed, and one that runs loses nothing.
     #[arg(long, value_name = "DURATION", conflicts_with = "config_only")]
     pub watch: Option<Span>,
-    /// With --watch and without a file: the address and port that the sensor listens on; can be
-    /// repeated.
-    #[arg(long, value_name = "ADDR:PORT", requires = "watch", conflicts_with = "config")]
-    pub listen: Vec<Listen>,
-    /// With --watch: the interface to look at, where it is not that of the address; can be
-    /// repeated.
-    #[arg(long, value_name = "NAME", requires = "watch")]
-    pub interface: Vec<String>,
     /// Print the findings as JSON.
     #[arg(long, conflicts_with = "config_only")]
     pub json: bool,
+    /// What is to be checked.
+    #[command(flatten)]
+    pub run: Box<RunArgs>,
 }
 
 /// `vxtap sessions`.

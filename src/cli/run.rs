@@ -31,7 +31,7 @@ const BUDGET: &str = "Budget of capture files";
 const INTERFACES: &str = "Interfaces";
 const ANSWERS: &str = "Answers";
 
-const SIGNALS: &str = "\
+pub(super) const SIGNALS: &str = "\
 Signals:
   SIGINT, SIGTERM   drain what was received, complete the files, end; once more:
                     leave at once
@@ -51,7 +51,7 @@ Sizes and durations:
 
 /// `vxtap run`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = SIGNALS, group = clap::ArgGroup::new("interfaces").multiple(true))]
+#[command(group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
     /// Take the settings from this file. Beside it go --duration, --count, --ledger, --log-format
     /// and -v.

@@ -6,6 +6,8 @@
 
 pub(crate) mod port_owner;
 pub(crate) mod process;
+pub(crate) mod routes;
+pub(crate) mod unit;
 
 use std::env;
 use std::net::{Ipv6Addr, UdpSocket};

@@ -4,10 +4,23 @@ use std::net::{IpAddr, SocketAddr};
 
 use procfs::process::FDTarget;
 
-/// Describes the owner of this UDP address in words: the process if `/proc` tells, else the kernel,
-/// with what to type to see more.
+/// Who has a UDP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A process.
+    Process {
+        /// Its number.
+        pid: u32,
+        /// Its name, as `ps` has it.
+        name: String,
+    },
+    /// The kernel, or a process that this user cannot see.
+    Unseen,
+}
+
+/// Finds who has this UDP address, or one that takes the same datagrams; `None` where it is free.
 #[must_use]
-pub(crate) fn describe(address: SocketAddr) -> String {
+pub(crate) fn find(address: SocketAddr) -> Option<Owner> {
     let port = address.port();
     let inodes: Vec<u64> = [procfs::net::udp(), procfs::net::udp6()]
         .into_iter()
@@ -16,16 +29,30 @@ pub(crate) fn describe(address: SocketAddr) -> String {
         .filter(|entry| entry.local_address.port() == port && overlap(entry.local_address.ip(), address.ip()))
         .map(|entry| entry.inode)
         .collect();
+    if inodes.is_empty() {
+        return None;
+    }
     let holds = |process: &procfs::process::Process| {
         let Ok(descriptors) = process.fd() else { return false };
         descriptors.flatten().any(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
     };
     let owner = procfs::process::all_processes().ok().and_then(|all| all.flatten().find(holds));
-    match owner.and_then(|p| p.stat().ok()) {
-        Some(stat) => format!("process {} ({})", stat.pid, stat.comm),
-        None => format!(
+    Some(match owner.and_then(|process| process.stat().ok()) {
+        Some(stat) => Owner::Process { pid: stat.pid.unsigned_abs(), name: stat.comm },
+        None => Owner::Unseen,
+    })
+}
+
+/// Describes the owner of this UDP address in words: the process if `/proc` tells, else the kernel,
+/// with what to type to see more.
+#[must_use]
+pub(crate) fn describe(address: SocketAddr) -> String {
+    match find(address) {
+        Some(Owner::Process { pid, name }) => format!("process {pid} ({name})"),
+        Some(Owner::Unseen) | None => format!(
             "no process that this user can see: most often a kernel vxlan device (see: ip -d link show type vxlan) \
-             or another user's process (see: sudo ss -lunp sport = :{port})"
+             or another user's process (see: sudo ss -lunp sport = :{port})",
+            port = address.port()
         ),
     }
 }
@@ -44,6 +71,15 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let text = describe(socket.local_addr().unwrap());
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+    }
+
+    #[test]
+    fn a_port_without_sockets_is_free() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        assert!(matches!(find(address), Some(Owner::Process { pid, .. }) if pid == std::process::id()));
+        drop(socket);
+        assert_eq!(find(address), None);
     }
 
     #[test]

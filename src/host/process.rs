@@ -5,39 +5,92 @@ use std::fs;
 use aya::util::KernelVersion;
 use procfs::process::Process;
 
-/// Numbers of capabilities in `/proc/self/status` (capabilities(7)).
-const NET_ADMIN: u32 = 12;
-const SYS_ADMIN: u32 = 21;
-const PERFMON: u32 = 38;
-const BPF: u32 = 39;
+/// A right that the kernel gives or withholds; its number in `/proc/self/status`
+/// (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Capability {
+    /// Ports below 1024.
+    NetBindService = 10,
+    /// Interfaces, and receive buffers beyond the usual.
+    NetAdmin = 12,
+    /// All that the others below give, and more.
+    SysAdmin = 21,
+    /// A verifier of programs that is less strict.
+    Perfmon = 38,
+    /// Programs and their maps.
+    Bpf = 39,
+}
+
+impl Capability {
+    /// The capabilities that loading and attaching programs takes.
+    ///
+    /// Without CAP_PERFMON the verifier also follows what a processor might only guess at, and
+    /// refuses pointers to where a header may begin.
+    pub(crate) const PROGRAMS: [Self; 3] = [Self::Bpf, Self::NetAdmin, Self::Perfmon];
+
+    /// Returns its name.
+    #[must_use]
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NetBindService => "CAP_NET_BIND_SERVICE",
+            Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::Perfmon => "CAP_PERFMON",
+            Self::Bpf => "CAP_BPF",
+        }
+    }
+}
+
+/// The capabilities that a process may use now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capabilities(u64);
+
+impl Capabilities {
+    /// Reads those of this process; `None` where nobody tells.
+    #[must_use]
+    pub(crate) fn effective() -> Option<Self> {
+        let status = Process::myself().and_then(|process| process.status());
+        status.map(|status| Self(status.capeff)).ok()
+    }
+
+    /// Returns a set of these.
+    #[cfg(test)]
+    pub(crate) fn of(these: &[Capability]) -> Self {
+        Self(these.iter().map(|one| 1u64 << *one as u32).sum())
+    }
+
+    /// Says whether this one is among them, or one that stands for it.
+    #[must_use]
+    pub(crate) fn has(self, one: Capability) -> bool {
+        let has = |capability: Capability| self.0 >> capability as u32 & 1 == 1;
+        has(one) || matches!(one, Capability::Bpf | Capability::Perfmon) && has(Capability::SysAdmin)
+    }
+}
+
+/// Returns the release of the kernel that runs; `None` where nobody tells.
+#[must_use]
+pub(crate) fn release() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|release| release.trim().to_owned())
+}
 
 /// Returns the release of the kernel where it is older than `major.minor`; `None` also where nobody
 /// tells.
 #[must_use]
 pub(crate) fn kernel_before(major: u8, minor: u8) -> Option<String> {
     let is_older = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(major, minor, 0));
-    is_older.then(|| fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned())
+    is_older.then(|| release().unwrap_or_default())
 }
 
 /// Returns the capabilities that this process lacks to load and attach programs; none where nobody
 /// tells.
 #[must_use]
 pub(crate) fn missing_capabilities() -> Vec<&'static str> {
-    let status = Process::myself().and_then(|process| process.status());
-    status.map(|status| missing(status.capeff)).unwrap_or_default()
+    Capabilities::effective().map(missing).unwrap_or_default()
 }
 
-/// Returns the capabilities that a process with these effective ones lacks.
-fn missing(effective: u64) -> Vec<&'static str> {
-    let has = |capability: u32| effective >> capability & 1 == 1;
-    // Without CAP_PERFMON the verifier also follows what a processor might only guess at, and
-    // refuses pointers to where a header may begin.
-    let needed = [
-        ("CAP_BPF", has(BPF) || has(SYS_ADMIN)),
-        ("CAP_NET_ADMIN", has(NET_ADMIN)),
-        ("CAP_PERFMON", has(PERFMON) || has(SYS_ADMIN)),
-    ];
-    needed.into_iter().filter(|(_, has)| !has).map(|(name, _)| name).collect()
+/// Returns the capabilities that a process with these lacks to load and attach programs.
+fn missing(effective: Capabilities) -> Vec<&'static str> {
+    Capability::PROGRAMS.into_iter().filter(|one| !effective.has(*one)).map(Capability::name).collect()
 }
 
 #[cfg(test)]
@@ -52,12 +105,13 @@ mod tests {
 
     #[test]
     fn capabilities_are_named() {
-        let bits = |numbers: &[u32]| numbers.iter().map(|n| 1u64 << n).sum::<u64>();
-        assert_eq!(missing(0), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
-        assert_eq!(missing(bits(&[BPF])), ["CAP_NET_ADMIN", "CAP_PERFMON"]);
-        assert_eq!(missing(bits(&[NET_ADMIN, PERFMON])), ["CAP_BPF"]);
-        assert_eq!(missing(bits(&[BPF, NET_ADMIN])), ["CAP_PERFMON"]);
-        assert!(missing(bits(&[BPF, NET_ADMIN, PERFMON])).is_empty());
-        assert!(missing(bits(&[SYS_ADMIN, NET_ADMIN])).is_empty());
+        use Capability::{Bpf, NetAdmin, Perfmon, SysAdmin};
+        let missing = |these: &[Capability]| missing(Capabilities::of(these));
+        assert_eq!(missing(&[]), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
+        assert_eq!(missing(&[Bpf]), ["CAP_NET_ADMIN", "CAP_PERFMON"]);
+        assert_eq!(missing(&[NetAdmin, Perfmon]), ["CAP_BPF"]);
+        assert_eq!(missing(&[Bpf, NetAdmin]), ["CAP_PERFMON"]);
+        assert!(missing(&[Bpf, NetAdmin, Perfmon]).is_empty());
+        assert!(missing(&[SysAdmin, NetAdmin]).is_empty());
     }
 }

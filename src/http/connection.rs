@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::answer::{Answer, Content};
@@ -31,16 +33,22 @@ const LEFT: usize = 2 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end, or until its time is over.
-pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, face: Arc<Face>, times: Arc<Times>) {
+pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + AsFd + Unpin, face: Arc<Face>, times: Arc<Times>) {
+    let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
     let mut stream = TokioIo::new(stream);
-    if converse(&mut stream, &face, &times).await {
+    if converse(&mut stream, &socket, &face, &times).await {
         times.does(Doing::Asking, Instant::now());
         let _ = tokio::time::timeout(LINGER, linger(stream.into_inner())).await;
     }
 }
 
-/// Reads a request and answers it. Returns false where the time was over.
-async fn converse(stream: &mut TokioIo<impl AsyncRead + AsyncWrite + Unpin>, face: &Face, times: &Times) -> bool {
+/// Reads a request and answers it. Returns false where the time was over or the client has gone.
+async fn converse(
+    stream: &mut TokioIo<impl AsyncRead + AsyncWrite + Unpin>,
+    socket: &OwnedFd,
+    face: &Face,
+    times: &Times,
+) -> bool {
     let held = Held { bytes: AtomicUsize::new(0), all: &face.held };
     let service = service_fn(|request| answer(request, face, times, &held));
     let watched = Watched { stream, times };
@@ -49,8 +57,10 @@ async fn converse(stream: &mut TokioIo<impl AsyncRead + AsyncWrite + Unpin>, fac
         .header_read_timeout(HEAD)
         .max_buf_size(MOST)
         .keep_alive(false)
+        // A client may say that it has asked all by closing its side, as socat does.
+        .half_close(true)
         .serve_connection(watched, service);
-    let (mut served, mut over) = (pin!(served), pin!(over(times)));
+    let (mut served, mut over) = (pin!(served), pin!(over(times, socket)));
     // What went wrong with a connection concerns the client, who knows.
     poll_fn(|cx| match served.as_mut().poll(cx) {
         Poll::Ready(_) => Poll::Ready(true),
@@ -100,11 +110,19 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Ends when the time of a connection is over.
-async fn over(times: &Times) {
-    while let Some(left) = times.left(Instant::now()) {
+/// Ends when the time of a connection is over, or its client has gone.
+async fn over(times: &Times, socket: &OwnedFd) {
+    while let Some(left) = times.left(Instant::now()).filter(|_| !is_closed(socket)) {
         tokio::time::sleep(left).await;
     }
+}
+
+/// Says whether a socket is closed in both directions. Of TCP, writing tells.
+fn is_closed(socket: &OwnedFd) -> bool {
+    // These are told of without being asked for.
+    let mut sockets = [PollFd::new(socket, PollFlags::empty())];
+    let polled = poll(&mut sockets, Some(&Timespec::default()));
+    polled.is_ok() && sockets[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 async fn answer(
@@ -119,7 +137,7 @@ async fn answer(
     if !held.hold(answer.bytes()) {
         answer = Answer::refused(503, "too many large answers wait to be taken");
     }
-    times.does(if answer.is_stream() { Doing::Streaming } else { Doing::Writing }, Instant::now());
+    times.does(answer.doing(), Instant::now());
     Ok(answer.response())
 }
 

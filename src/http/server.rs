@@ -1,6 +1,7 @@
 //! One thread serves all faces.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -155,7 +156,7 @@ fn say(stream: &UnixStream, text: &[u8]) {
     let _ = stream.try_write(text);
 }
 
-fn start(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, face: &Arc<Face>, slots: &mut Slots) {
+fn start(stream: impl AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static, face: &Arc<Face>, slots: &mut Slots) {
     let times = Arc::new(Times::new(Instant::now()));
     let task = tokio::spawn(serve(stream, Arc::clone(face), Arc::clone(&times)));
     slots.take(times, task.abort_handle());

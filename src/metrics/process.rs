@@ -1,11 +1,25 @@
-//! The process, as the kernel tells of it. The names are those that all exporters have.
+//! The process and its sockets, as the kernel tells of them.
+
+use std::net::SocketAddr;
 
 use procfs::process::{LimitValue, Process};
 use procfs::{CurrentSI, KernelStats};
 
 use super::family::Families;
 
-/// Numbers of this process.
+/// Returns the bytes that wait in the receive buffers of sockets that have one of these ports; none
+/// where `/proc` does not tell.
+pub(super) fn waiting(listen: &[String]) -> Option<u64> {
+    let ports: Vec<u16> =
+        listen.iter().filter_map(|address| Some(address.parse::<SocketAddr>().ok()?.port())).collect();
+    // A host without IPv6 has one table.
+    let tables = [procfs::net::udp(), procfs::net::udp6()];
+    let entries = tables.into_iter().flatten().reduce(|all, more| all.into_iter().chain(more).collect())?;
+    let ours = entries.iter().filter(|entry| ports.contains(&entry.local_address.port()));
+    Some(ours.map(|entry| u64::from(entry.rx_queue)).sum())
+}
+
+/// Numbers of this process, by names that all exporters have.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Usage {
     cpu_seconds: f64,
@@ -49,5 +63,24 @@ impl Usage {
         }
         let help = "The time at which the process began.";
         families.number("process_start_time_seconds", help, no_labels(), self.started);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn what_nobody_reads_waits() {
+        let [ours, other] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let listen = ours.local_addr().unwrap().to_string();
+        let waiting = || waiting(std::slice::from_ref(&listen)).unwrap();
+        other.send_to(&[0; 100], other.local_addr().unwrap()).unwrap();
+        assert_eq!(waiting(), 0);
+        ours.send_to(&[0; 100], ours.local_addr().unwrap()).unwrap();
+        assert!(waiting() > 100, "it is counted with what the kernel needs beside");
+        ours.recv(&mut [0; 100]).unwrap();
+        assert_eq!(waiting(), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::family::{Families, Labels};
 use super::names;
-use super::process::Usage;
+use super::process::{Usage, waiting};
 use super::sessions::{Accounts, Named, named};
 use crate::ledger::{self, Histogram, Reading, Snapshot, Totals};
 use crate::view::{OutputState, Status, View};
@@ -21,6 +21,8 @@ pub(super) struct Moment {
     pub(super) reserves: BTreeMap<String, u64>,
     /// The time at which the configuration that is in force was read, in seconds.
     pub(super) configured: f64,
+    /// Bytes that wait in the sockets' receive buffers.
+    pub(super) waiting: Option<u64>,
     pub(super) process: Option<Usage>,
 }
 
@@ -36,6 +38,7 @@ impl Moment {
             status: view.status(),
             named: named(&facts.policy),
             durations: view.ledger.outputs.durations(),
+            waiting: waiting(&facts.listen),
             process: Usage::read(),
             snapshot,
         }
@@ -89,6 +92,10 @@ impl Moment {
         );
         let help = "The most sessions that are told apart (--max-sessions).";
         families.gauge("vxtap_sessions_limit", help, no_labels(), status.sessions.limit.into());
+        if let Some(waiting) = self.waiting {
+            let help = "Bytes in the receive buffers of the sockets, with what the kernel needs beside.";
+            families.gauge("vxtap_socket_queue_bytes", help, no_labels(), waiting);
+        }
         let help = "1 where the configuration file was applied when it was last read, 0 where it was refused.";
         let is_applied = status.config.last.as_ref().is_none_or(|last| last.ok);
         families.gauge("vxtap_config_last_reload_successful", help, no_labels(), is_applied.into());

@@ -66,6 +66,7 @@ fn moment(ledger: &Ledger, sessions: Vec<SessionTotals>, names: &[&str]) -> Mome
         durations: ledger.outputs.durations(),
         reserves: [("pcap".to_owned(), 10 << 30)].into(),
         configured: 1000.0,
+        waiting: Some(0),
         process: process::Usage::read(),
     }
 }

@@ -22,6 +22,9 @@ impl Asked {
 
     /// Has somebody wait for the read that was asked for last.
     pub(super) fn wait(&mut self, reply: Reply<Applied>) {
+        if self.asked == self.answered {
+            return reply.send(Err("the file cannot be read any more: please report this".into()));
+        }
         // Whoever has gone needs no place.
         self.waiting.retain(|(_, reply)| !reply.is_gone());
         self.waiting.push((self.asked, reply));
@@ -79,5 +82,9 @@ mod tests {
         assert_eq!(asked.waiting.len(), 2);
         asked.abandon();
         assert_eq!(four(), None);
+        // Nobody reads any more, so nobody is to wait.
+        (0..2).for_each(|_| asked.answered());
+        let mut five = ask(&mut asked, false);
+        assert!(five().is_some_and(|said| said.contains("cannot be read any more")));
     }
 }

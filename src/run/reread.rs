@@ -243,6 +243,7 @@ impl Reread {
             let error = "what is asked for cannot be read any more: please report this";
             tracing::error!("{error}");
             self.asked.tell(&Err(error.into()));
+            self.asked.abandon();
             return Err(error.into());
         };
         answer.map_err(|error| {

@@ -6,6 +6,7 @@
 //! crate.
 #![allow(unsafe_code, reason = "system calls live here, and only here")]
 
+pub(crate) mod clock;
 pub mod direct;
 pub(crate) mod heap;
 pub mod inject;

@@ -1,21 +1,27 @@
 //! Chooses the interfaces that the program is for, and asks whether this host lets it be there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 
 use pnet::ipnetwork::IpNetwork;
-use procfs::net::RouteEntry;
 
 use super::error::BpfError;
 use crate::host::process;
+use crate::host::routes::default_routes;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 
 /// The oldest kernel that has all that the program uses: `bpf_xdp_load_bytes` and `xdp.frags`.
-const OLDEST_KERNEL: (u8, u8) = (5, 18);
+pub(crate) const OLDEST_KERNEL: (u8, u8) = (5, 18);
 /// Network hardware whose frames begin with an Ethernet header (netdevice(7)).
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
+
+/// Says whether the frames of an interface begin with an Ethernet header.
+pub(crate) fn is_ethernet(link: &Link) -> bool {
+    matches!(link.hardware, ARPHRD_ETHER | ARPHRD_LOOPBACK)
+}
 
 /// Checks that the kernel is new enough, and that this process may load and attach programs.
 pub(super) fn check_host() -> Result<(), BpfError> {
@@ -50,9 +56,22 @@ pub(super) fn all() -> Vec<Interface> {
         .collect()
 }
 
+/// Returns the interfaces that the program is for: those that are named, else those on which
+/// datagrams to these addresses come in.
+///
+/// # Errors
+/// None is named, and nothing tells which they are.
+pub(crate) fn wanted(named: &[String], listen: &[SocketAddr]) -> Result<Vec<String>, BpfError> {
+    match named {
+        [] => choose(listen, &all()),
+        // An interface that is named twice is one.
+        named => Ok(named.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()),
+    }
+}
+
 /// Chooses the interfaces on which datagrams to these addresses come in: the one that has the
 /// address, or the one of the default route.
-pub(super) fn choose(listen: &[SocketAddr], interfaces: &[Interface]) -> Result<Vec<String>, BpfError> {
+fn choose(listen: &[SocketAddr], interfaces: &[Interface]) -> Result<Vec<String>, BpfError> {
     choose_among(listen, interfaces, &default_routes())
 }
 
@@ -99,38 +118,6 @@ pub(super) fn names(interfaces: &[Interface]) -> String {
     interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Lists the interfaces of the default routes, those of IPv4 first.
-fn default_routes() -> Vec<String> {
-    let v4 = procfs::net::route().unwrap_or_default();
-    let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    let mut found = Vec::new();
-    for name in routes_v4(v4).chain(routes_v6(&v6)) {
-        if !found.contains(&name) {
-            found.push(name);
-        }
-    }
-    found
-}
-
-/// Picks the default routes of `/proc/net/route`.
-fn routes_v4(table: Vec<RouteEntry>) -> impl Iterator<Item = String> {
-    let is_default = |route: &RouteEntry| route.destination.is_unspecified() && route.mask.is_unspecified();
-    table.into_iter().filter(is_default).map(|route| route.iface)
-}
-
-/// Reads the default routes of `/proc/net/ipv6_route`: destination and prefix length in
-/// hexadecimal, and at the end flags and interface. Routes that reject (`RTF_REJECT`, 0x200) are on
-/// the loopback interface.
-fn routes_v6(table: &str) -> impl Iterator<Item = String> {
-    table.lines().filter_map(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let is_any = columns.first()?.bytes().all(|digit| digit == b'0') && *columns.get(1)? == "00";
-        let flags = u32::from_str_radix(columns.get(8)?, 16).ok()?;
-        let name = columns.get(9)?;
-        (is_any && flags & 0x200 == 0 && *name != "lo").then(|| (*name).to_owned())
-    })
-}
-
 /// Returns the link of this name, if its frames are what the program expects.
 pub(super) fn ethernet(name: &str) -> Result<Link, BpfError> {
     let link = RouteSocket::open().and_then(|socket| socket.link(name)).map_err(|error| {
@@ -140,22 +127,18 @@ pub(super) fn ethernet(name: &str) -> Result<Link, BpfError> {
             BpfError::Os { call: "RTM_GETLINK", error }
         }
     })?;
-    if matches!(link.hardware, ARPHRD_ETHER | ARPHRD_LOOPBACK) {
-        Ok(link)
-    } else {
-        Err(BpfError::NotEthernet(name.to_owned()))
-    }
+    if is_ethernet(&link) { Ok(link) } else { Err(BpfError::NotEthernet(name.to_owned())) }
 }
 
 /// Names what drives an interface, as `ena` or `veth`, for people.
-pub(super) fn driver(name: &str, link: &Link) -> String {
+pub(crate) fn driver(name: &str, link: &Link) -> String {
     let driver = fs::read_link(format!("/sys/class/net/{name}/device/driver"));
     let driver = driver.ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     driver.or_else(|| link.kind.clone()).unwrap_or_else(|| "unknown".into())
 }
 
 /// Names a loaded program, as far as its name can be told.
-pub(super) fn program_name(id: u32) -> String {
+pub(crate) fn program_name(id: u32) -> String {
     let programs = aya::programs::loaded_programs().flatten();
     let name = programs.filter(|program| program.id() == id).find_map(|p| p.name_as_str().map(str::to_owned));
     match name.filter(|name| !name.is_empty()) {
@@ -179,8 +162,6 @@ pub(super) fn os_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procfs::FromRead;
-    use procfs::net::RouteEntries;
 
     impl Interface {
         /// Makes an interface that is up and has these addresses.
@@ -210,23 +191,6 @@ mod tests {
         assert_eq!(choose(&["[::]:4789"], &host, &[]), None, "two that it could be");
         assert_eq!(choose(&["[::]:4789"], &host[..2], &[]).as_deref(), Some("eth0"), "one that it could be");
         assert_eq!(choose(&["192.0.2.1:4789"], &host, &route), None);
-    }
-
-    #[test]
-    fn default_routes_are_read() {
-        let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-                  eth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
-                  eth1\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        let v4 = RouteEntries::from_read(v4.as_bytes()).unwrap().0;
-        assert_eq!(routes_v4(v4).collect::<Vec<_>>(), ["eth0"]);
-        let zero = "0".repeat(32);
-        let v6 = format!(
-            "{zero} 00 {zero} 00 {zero} 00000400 00000002 00000000 00000003     eth0\n\
-             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n\
-             fd73{} 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001     eth1\n",
-            "0".repeat(28)
-        );
-        assert_eq!(routes_v6(&v6).collect::<Vec<_>>(), ["eth0"]);
     }
 
     #[test]

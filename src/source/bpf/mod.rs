@@ -36,7 +36,7 @@ mod clsact;
 mod counts;
 mod error;
 mod here;
-mod interface;
+pub(crate) mod interface;
 mod lend;
 mod lists;
 mod open;

@@ -1,7 +1,6 @@
 //! Opens the fast path: loads the program, attaches it, and gives each worker its rings and
 //! sockets.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
@@ -75,11 +74,7 @@ fn program(
     addresses: &[SocketAddr],
 ) -> Result<(Program, Vec<Ring>, Attached), BpfError> {
     interface::check_host()?;
-    let interfaces = match &*plan.interfaces {
-        [] => interface::choose(addresses, &interface::all())?,
-        // An interface that is named twice is one.
-        named => named.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
-    };
+    let interfaces = interface::wanted(&plan.interfaces, addresses)?;
     for name in &interfaces {
         interface::ethernet(name)?;
     }

@@ -22,6 +22,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
+const IFLA_VXLAN_PORT: u16 = 15;
 const IFLA_TUN_TYPE: u16 = 3;
 const IFLA_TUN_MULTI_QUEUE: u16 = 7;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -60,6 +61,8 @@ pub(crate) struct Link {
     pub master: Option<u32>,
     /// The VLAN, where the interface's kind is `vlan`.
     pub vlan: Option<Vlan>,
+    /// The UDP port that the kernel receives on for it, where the interface's kind is `vxlan`.
+    pub vxlan: Option<u16>,
     /// `ARPHRD_ETHER` and others, netdevice(7): the kind of link-layer header.
     pub hardware: u16,
     /// `IFF_UP` and others, netdevice(7).
@@ -121,6 +124,9 @@ impl Link {
                         (name, number(IFLA_VLAN_ID), number(IFLA_VLAN_PROTOCOL))
                     {
                         vlan = Some((id, u16::from_be(protocol)));
+                    }
+                    if let (b"vxlan", Some(port)) = (name, number(IFLA_VXLAN_PORT)) {
+                        link.vxlan = Some(u16::from_be(port));
                     }
                 }
                 _ => {}

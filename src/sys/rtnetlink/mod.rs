@@ -14,6 +14,6 @@ mod socket;
 pub(crate) use self::address::Address;
 pub(crate) use self::link::Link;
 #[cfg(test)]
-pub(crate) use self::link::Vlan;
+pub(crate) use self::link::{TunLink, Vlan};
 pub(crate) use self::notices::Notices;
 pub(crate) use self::socket::RouteSocket;

@@ -1,0 +1,192 @@
+//! The unit that systemd runs the sensor by lets it do what this configuration asks for.
+
+use std::path::Path;
+
+use super::finding::Finding;
+use crate::config::RunPlan;
+use crate::host::process::Capability;
+use crate::host::unit::{Service, Unit};
+use crate::pipeline::Destination;
+
+/// The names of the findings.
+pub(super) const UNIT: &str = "unit";
+pub(super) const UNIT_CAPABILITIES: &str = "unit-capabilities";
+pub(super) const UNIT_FILES: &str = "unit-files";
+pub(super) const UNIT_PATHS: &str = "unit-paths";
+pub(super) const UNIT_RELOAD: &str = "unit-reload";
+
+/// Descriptors beside those of captures.
+const RESERVED: u64 = 48;
+
+/// Compares the unit with what a plan needs, these capabilities included.
+pub(super) fn unit(service: &Service, plan: &RunPlan, needed: &[Capability]) -> Vec<Finding> {
+    let unit = match service {
+        Service::NoSystemd => return vec![Finding::ok(UNIT, "systemd does not run this host")],
+        Service::None => {
+            let reason =
+                "there is no vxtap.service: the sensor is not started with the host, and not again where it fails";
+            let remedy = "install systemd/vxtap.service, which says how at its top";
+            return vec![Finding::warning(UNIT, reason, remedy)];
+        }
+        Service::Unit(unit) => unit,
+    };
+    let user = unit.last("User").unwrap_or("root");
+    let mut findings = vec![Finding::ok(UNIT, format!("{} runs it as {user}", unit.path.display()))];
+    findings.push(capabilities(unit, user, needed));
+    findings.extend(files(unit, plan));
+    findings.push(paths(unit, plan));
+    findings.push(reload(unit));
+    findings
+}
+
+/// Returns how to have the unit say more.
+fn edit(line: &str) -> String {
+    format!("systemctl edit vxtap, add below [Service]: {line}")
+}
+
+fn capabilities(unit: &Unit, user: &str, needed: &[Capability]) -> Finding {
+    let has = |directive: &str, capability: &Capability| {
+        let stands_for = |word: &str| {
+            word == capability.name()
+                || word == "CAP_SYS_ADMIN" && matches!(capability, Capability::Bpf | Capability::Perfmon)
+        };
+        unit.words(directive).any(stands_for)
+    };
+    let is_bounded = unit.last("CapabilityBoundingSet").is_some();
+    let lacks = |capability: &&Capability| {
+        !(user == "root" || has("AmbientCapabilities", capability))
+            || is_bounded && !has("CapabilityBoundingSet", capability)
+    };
+    let missing: Vec<&str> = needed.iter().filter(lacks).map(|capability| capability.name()).collect();
+    if missing.is_empty() {
+        let names: Vec<&str> = needed.iter().map(|capability| capability.name()).collect();
+        let names = if names.is_empty() { "none, and none is needed".to_owned() } else { names.join(", ") };
+        return Finding::ok(UNIT_CAPABILITIES, format!("the unit gives what is needed: {names}"));
+    }
+    let names = missing.join(" ");
+    Finding::error(
+        UNIT_CAPABILITIES,
+        format!("the unit does not give {names}, which this configuration needs"),
+        edit(&format!("AmbientCapabilities={names} and CapabilityBoundingSet={names}")),
+    )
+}
+
+fn files(unit: &Unit, plan: &RunPlan) -> Option<Finding> {
+    let outputs = plan.pipeline.outputs.iter().filter(|output| output.to.files().is_some()).count() as u64;
+    let needs = (u64::from(plan.pipeline.max_sessions) + 1) * outputs + RESERVED;
+    let said = unit.last("LimitNOFILE")?;
+    // `soft:hard`; a word, as infinity, is more than enough.
+    let limit = said.rsplit(':').next().and_then(|hard| hard.parse::<u64>().ok()).filter(|limit| *limit < needs);
+    Some(match limit {
+        None => Finding::ok(UNIT_FILES, format!("LimitNOFILE={said} is enough for all sessions")),
+        Some(limit) => Finding::warning(
+            UNIT_FILES,
+            format!(
+                "LimitNOFILE={limit}, and the files of all sessions need {needs}: some are closed and opened in turn"
+            ),
+            edit(&format!("LimitNOFILE={needs}")),
+        ),
+    })
+}
+
+fn paths(unit: &Unit, plan: &RunPlan) -> Finding {
+    let mut missing = Vec::new();
+    let mut lines = Vec::new();
+    let is_strict = unit.last("ProtectSystem") == Some("strict");
+    let state = unit.words("StateDirectory").map(|name| Path::new("/var/lib").join(name));
+    let writable: Vec<_> = unit
+        .words("ReadWritePaths")
+        .map(|path| Path::new(path.trim_start_matches(['-', '+'])).to_owned())
+        .chain(state)
+        .collect();
+    for output in &plan.pipeline.outputs {
+        match &output.to {
+            Destination::Files(files) => {
+                // Of a path that is not absolute nobody knows where it is for the unit.
+                let directory = &files.directory;
+                if is_strict && directory.is_absolute() && !writable.iter().any(|path| directory.starts_with(path)) {
+                    missing.push(format!("write to {}", directory.display()));
+                    lines.push(format!("ReadWritePaths={}", directory.display()));
+                }
+            }
+            // No file asks for one.
+            Destination::Watch(_) => {}
+            Destination::Interface(_) | Destination::Redirect(_) => {
+                let devices =
+                    unit.last("PrivateDevices").is_some_and(|value| matches!(value, "yes" | "true" | "1" | "on"));
+                if devices && missing.iter().all(|what| what != "open /dev/net/tun") {
+                    missing.push("open /dev/net/tun".to_owned());
+                    lines.push("PrivateDevices=no and DeviceAllow=/dev/net/tun rw".to_owned());
+                }
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Finding::ok(UNIT_PATHS, "the unit lets the sensor reach its outputs");
+    }
+    let reason = format!("the unit does not let the sensor {}", missing.join(", nor "));
+    Finding::error(UNIT_PATHS, reason, edit(&lines.join(" and ")))
+}
+
+fn reload(unit: &Unit) -> Finding {
+    match unit.last("ExecReload") {
+        Some(command) => Finding::ok(UNIT_RELOAD, format!("systemctl reload vxtap is there: {command}")),
+        None => Finding::warning(
+            UNIT_RELOAD,
+            "the unit has no ExecReload=: a changed configuration needs a restart, which loses what comes meanwhile",
+            edit("ExecReload=/usr/local/bin/vxtap reload"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::super::tests::plan;
+    use super::*;
+
+    /// The unit that ships.
+    fn ours() -> Unit {
+        let text = include_str!("../../systemd/vxtap.service");
+        Unit::of(text.split_once("[Service]").unwrap().1)
+    }
+
+    fn found(unit: Unit, words: &str, needed: &[Capability]) -> Vec<(&'static str, Level)> {
+        let findings = super::unit(&Service::Unit(unit), &plan(words), needed);
+        findings
+            .iter()
+            .filter(|finding| finding.level != Level::Ok)
+            .map(|finding| (finding.name, finding.level))
+            .collect()
+    }
+
+    #[test]
+    fn the_unit_that_ships_is_fine_for_what_it_says() {
+        assert_eq!(found(ours(), "--write /data/captures", &[]), []);
+        assert_eq!(found(ours(), "--write /data/captures/x", &[Capability::NetAdmin]), []);
+        assert_eq!(found(ours(), "--write /var/lib/vxtap/x", &[]), []);
+    }
+
+    #[test]
+    fn what_a_unit_does_not_let_the_sensor_do_is_found() {
+        let error = |name| (name, Level::Error);
+        assert_eq!(found(ours(), "--write /srv", &[]), [error(UNIT_PATHS)]);
+        assert_eq!(found(ours(), "--no-write --tap m", &[Capability::NetAdmin]), [error(UNIT_PATHS)]);
+        assert_eq!(found(ours(), "--write /data/captures", &Capability::PROGRAMS), [error(UNIT_CAPABILITIES)]);
+        let few = Unit::of("LimitNOFILE=512:1024\nExecReload=x");
+        assert_eq!(found(few.clone(), "", &[]), [(UNIT_FILES, Level::Warning)]);
+        assert_eq!(found(few, "--max-sessions 900", &[]), []);
+        assert_eq!(
+            found(Unit::of("LimitNOFILE=infinity"), "", &[Capability::NetAdmin]),
+            [(UNIT_RELOAD, Level::Warning)]
+        );
+        let bounded = Unit::of("CapabilityBoundingSet=CAP_SYS_ADMIN\nExecReload=x");
+        assert_eq!(found(bounded, "", &[Capability::Bpf, Capability::NetAdmin]), [error(UNIT_CAPABILITIES)]);
+    }
+
+    #[test]
+    fn a_host_without_a_unit_is_told() {
+        let level = |service| unit(&service, &plan(""), &[])[0].level;
+        assert_eq!((level(Service::NoSystemd), level(Service::None)), (Level::Ok, Level::Warning));
+    }
+}
