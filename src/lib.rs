@@ -58,4 +58,5 @@ pub mod storage;
 pub mod sys;
 pub mod verify;
 pub mod view;
+pub mod watch;
 pub mod wire;

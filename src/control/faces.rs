@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use super::ledger::{ledger, sessions};
 use super::order;
 use super::request::Request;
+use super::watch;
 use crate::health::{self, Arrivals};
 use crate::http::{Answer, Face, Hosts, Query, Route};
 use crate::metrics::Metrics;
@@ -34,7 +35,11 @@ pub(super) fn control(
 ) -> Face {
     let questions =
         asked(view, OPEN).chain([scraped(metrics)]).chain(asked(view, OWNERS)).chain(health::routes(view, arrivals));
-    Face::new("the control socket", Hosts::Any, questions.chain(order::routes(conductor)))
+    Face::new(
+        "the control socket",
+        Hosts::Any,
+        questions.chain(order::routes(conductor)).chain([watch::route(conductor)]),
+    )
 }
 
 /// Makes the face of the ports for questions, which are reached by `names`.

@@ -79,3 +79,4 @@ mod suricata;
 mod tags;
 mod tampered;
 mod waiting;
+mod watch;
