@@ -41,6 +41,7 @@ llvm-strip-14 llvm-14
 promtool prometheus
 python3 python3-minimal
 systemd-analyze systemd
+chromium chromium
 LIST
   [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
   has_libpcap || missing+=(libpcap0.8)

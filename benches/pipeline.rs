@@ -6,7 +6,7 @@
 //! - `policy/sessions`, `policy/flood`: what plans cost, for sessions that are known and for VNIs
 //!   that nobody has seen;
 //! - `policy/filters`, `policy/memory`: what a frame of 64 bytes costs that is decided on, or that
-//!   is sliced, cut off or compared;
+//!   is sliced, tagged, cut off or compared;
 //! - `sink`: chunks into files in /dev/shm, without the hash, which another thread computes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stderr)]
 
@@ -28,7 +28,7 @@ use vxtap::route::dedup::{Group, Sight};
 use vxtap::route::policy::{Entry, Match, Policy, SessionPlan};
 use vxtap::route::slice::{Layer, Slice};
 use vxtap::route::{Action, Expression, Ports, Registry, Rule, Rules, SessionId, SessionTable};
-use vxtap::session::Session;
+use vxtap::session::{Session, Tag};
 use vxtap::sink::Sink;
 use vxtap::sink::file::{FilePlan, FileSink};
 use vxtap::source::Datagram;
@@ -346,6 +346,20 @@ fn memory(c: &mut Criterion) {
     let layers = Layers::of(frame, LinkType::Ethernet);
     let slice = Slice { layer: Layer::L4, more: 64 };
     group.bench_function("slice", |b| b.iter(|| slice.keep(black_box(&layers))));
+
+    for (name, number) in [("tag", 1), ("tag of two VLANs", Tag::MOST)] {
+        let tag = Tag::new(number).unwrap().bytes();
+        let mut tagged = Vec::new();
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                // As many as are injected at a time.
+                if tagged.len() > 64 * frame.len() {
+                    tagged.clear();
+                }
+                black_box(tag).append(black_box(frame), &mut tagged);
+            });
+        });
+    }
 
     let cutoff = Cutoff { flow_limit: Some(5_000_000), tls: Some(65_536) };
     for flows in [1, 4096, 32_768] {

@@ -1,13 +1,15 @@
 //! The program has an allocator, arguments, and an exit code.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use vxtap::check::watch::{self, WatchPlan};
 use vxtap::check::{self, Report};
-use vxtap::cli::{self, AskArgs, CheckArgs, Command, DemoArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs};
+use vxtap::cli::{
+    self, AskArgs, CheckArgs, Command, DemoArgs, ExtcapArgs, ReplayArgs, RunArgs, SessionsArgs, VerifyArgs, WatchArgs,
+};
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
 use vxtap::config::settings::{LedgerFormat, Settings};
@@ -21,6 +23,7 @@ use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
 use vxtap::verify;
+use vxtap::watch::{To, WatchError, extcap, run as receive};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
         Command::Cut(args) => ask(&args, say::cut),
         Command::Ledger(args) => ask(&args.ask, |client, json| say::ledger(client, args.top, json)),
         Command::Config(args) => ask(&args, |client, _| say::config(client)),
+        Command::Watch(args) => watch_frames(&args),
+        Command::Extcap(args) => extcap(&args),
         Command::Demo(args) => demo(&args),
     };
     result.unwrap_or_else(|error| {
@@ -65,15 +70,58 @@ fn main() -> ExitCode {
             }
             return ExitCode::from(if *may_pass { NOT_YET } else { WRONG });
         }
-        if let (Some(ClientError::Refused { text, .. }), LogFormat::Text) = (error.downcast_ref(), cli.log_format) {
+        let refused = match error.downcast_ref() {
+            Some(WatchError::Sensor(refused)) => Some(refused),
+            _ => error.downcast_ref(),
+        };
+        if let (Some(ClientError::Refused { text, status }), LogFormat::Text) = (refused, cli.log_format) {
             let _ = writeln!(io::stderr().lock(), "{text}");
-            return ExitCode::from(CANNOT_START);
+            // What was typed is wrong, where the request is.
+            return ExitCode::from(if *status == 400 { WRONG } else { CANNOT_START });
         }
         // An error's text names its cause already; the chain of causes would name it again. Threads
         // that are just ending have nothing more to say that matters more.
         console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
+}
+
+fn watch_frames(args: &WatchArgs) -> anyhow::Result<ExitCode> {
+    if args.to() == To::Standard && io::stdout().is_terminal() {
+        let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -w FILE";
+        cli::wrong("watch", error).exit();
+    }
+    let client = Client::local(args.control.as_deref());
+    let outcome = receive(&client, &args.asked(), &args.to(), &signals(Hangup::End)?.stop)?;
+    match outcome.dropped {
+        Some(0) => tracing::info!("{outcome}"),
+        _ => tracing::warn!("{outcome}"),
+    }
+    Ok(if outcome.why.is_some() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Answers Wireshark.
+fn extcap(args: &ExtcapArgs) -> anyhow::Result<ExitCode> {
+    let client = Client::local(args.socket().as_deref());
+    if let (true, Some(fifo)) = (args.capture, &args.fifo) {
+        // What is said on standard error Wireshark shows as an error.
+        let outcome = receive(&client, &args.asked(), &To::File(fifo.clone()), &signals(Hangup::End)?.stop)?;
+        return Ok(if outcome.why.is_some() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
+    }
+    let text = if args.extcap_interfaces {
+        // Without a sensor there is the interface of all sessions. Capturing says what is wrong.
+        extcap::interfaces(&extcap::names(&client).unwrap_or_default())
+    } else if args.extcap_dlts {
+        extcap::link_types()
+    } else if args.extcap_config {
+        extcap::settings(args.interface())
+    } else if let Some(filter) = &args.extcap_capture_filter {
+        extcap::fault_of_filter(filter)
+    } else {
+        cli::wrong("extcap", "Wireshark says what it wants to know, as --extcap-interfaces").exit();
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says whether the same command may succeed later.

@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "run",
         &[
             "config", "console", "control", "health", "host", "ledger", "metrics", "pipeline", "record", "route",
-            "source", "storage", "view",
+            "sink", "source", "storage", "view",
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
@@ -39,10 +39,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "source", "storage", "wire",
         ],
     ),
-    ("cli", &["archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "wire"]),
+    (
+        "cli",
+        &[
+            "archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "watch",
+            "wire",
+        ],
+    ),
     ("console", &[]),
     // How it does, and who is told
-    ("control", &["health", "host", "http", "ledger", "metrics", "record", "session", "view"]),
+    ("watch", &["control", "record", "route", "wire"]),
+    ("control", &["health", "host", "http", "ledger", "metrics", "page", "record", "route", "session", "sink", "view"]),
+    ("page", &["http"]),
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
     ("metrics", &["ledger", "record", "route", "session", "view"]),

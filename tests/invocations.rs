@@ -187,6 +187,13 @@ const OTHERS: &[Row] = &[
     ("replay -i eth0 x.pcap", 2, "unexpected argument '-i'", "--to 192.0.2.10"),
     ("replay x.pcap --pps 5", 2, "unexpected argument '--pps'", "--rate 10000"),
     ("verify --write captures", 2, "unexpected argument '--write'", "vxtap verify DIR"),
+    ("watch -i eth0", 2, "unexpected argument '-i'", "--session NAME"),
+    ("watch -A", 2, "unexpected argument '-A'", "tcpdump -n -r -"),
+    ("watch web-1", 2, "unexpected argument 'web-1'", "vxtap watch --session NAME"),
+    ("watch -s 0", 2, "invalid value '0'", "must be from 1 to 262144"),
+    ("watch --control nowhere", 1, "no sensor runs here: there is no nowhere", "--control PATH"),
+    ("follow", 2, "unrecognized subcommand 'follow'", "vxtap watch"),
+    ("extcap", 2, "Wireshark says what it wants to know", "--extcap-interfaces"),
     ("verify /nonexistent", 1, "/nonexistent", "No such file"),
 ];
 

@@ -109,6 +109,8 @@ fn paths(unit: &Unit, plan: &RunPlan) -> Finding {
                     lines.push(format!("ReadWritePaths={}", directory.display()));
                 }
             }
+            // No file asks for one.
+            Destination::Watch(_) => {}
             Destination::Interface(_) | Destination::Redirect(_) => {
                 let devices =
                     unit.last("PrivateDevices").is_some_and(|value| matches!(value, "yes" | "true" | "1" | "on"));

@@ -10,6 +10,7 @@ use clap::{Command, CommandFactory, FromArgMatches};
 
 use super::args;
 use super::args::Cli;
+use super::watch::is_extcap;
 
 /// Arguments of tcpdump, dumpcap, tshark, Suricata and their like, and what they are here.
 const HABITS: &[(&[&str], &str)] = &[
@@ -95,6 +96,19 @@ const REPLAY_HABITS: &[(&[&str], &str)] = &[
 const VERIFY_HABITS: &[(&[&str], &str)] =
     &[(&["-d", "-w", "--dir", "--directory", "--write"], "the directory is named without an option: vxtap verify DIR")];
 
+/// The habits of those who know tcpdump and tshark, for `vxtap watch`.
+const WATCH_HABITS: &[(&[&str], &str)] = &[
+    (&["-i", "--interface", "--session-name"], "a session takes the place of an interface: --session NAME"),
+    (&["-a", "--autostop"], "an end by itself: --count 1000, or --duration 60s"),
+    (&["-r", "-k"], "frames come from the running sensor: vxtap watch | wireshark -k -i -"),
+    (
+        &["-n", "-nn", "-e", "-A", "-X", "-XX", "-x", "-t", "-tt", "-V"],
+        "frames are shown by another program: vxtap watch | tcpdump -n -r -",
+    ),
+    (&["-U", "-l", "--immediate-mode"], "frames are written as they come; leave it out"),
+    (&["-Y", "-R"], "an expression as in tcpdump: --filter 'tcp port 443'"),
+];
+
 /// Values of options that mean something that another option says.
 const VALUES: &[(&str, &[&str], &str)] = &[
     (
@@ -112,6 +126,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
         "to receive and write captures: vxtap run",
     ),
     (&["play", "send", "inject"], "to send captures: vxtap replay FILE --to ADDR"),
+    (&["tail", "follow", "live"], "to see frames as they come: vxtap watch | wireshark -k -i -"),
     (&["audit"], "to compare captures with their manifest: vxtap verify DIR"),
     (&["validate", "configtest"], "to check a configuration file: vxtap check --config-only -c FILE"),
     (&["test", "example"], "the sensor on sample traffic: vxtap demo"),
@@ -127,7 +142,10 @@ const NUMBERS: &[&str] = &["N", "BYTES", "BYTES|PERCENT", "DURATION", "D", "PPS"
 /// The command line is wrong, and the error says what to type; or it asks for help, and the error
 /// is the text.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let words: Vec<OsString> = words.into_iter().collect();
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    if is_extcap(&words) {
+        words.insert(1, "extcap".into());
+    }
     let mut command = command();
     let matches = command.try_get_matches_from_mut(&words).map_err(|error| advise(error, &mut command, &words))?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
@@ -186,22 +204,7 @@ fn find(table: &[(&[&str], &'static str)], word: &str) -> Option<&'static str> {
 
 fn advise(mut error: clap::Error, command: &mut Command, words: &[OsString]) -> clap::Error {
     let asked = words.iter().skip(1).filter_map(|word| word.to_str());
-    let name = asked.clone().find(|word| {
-        matches!(
-            *word,
-            "run"
-                | "replay"
-                | "verify"
-                | "check"
-                | "sessions"
-                | "status"
-                | "reload"
-                | "cut"
-                | "ledger"
-                | "config"
-                | "demo"
-        )
-    });
+    let name = asked.clone().find(|word| command.find_subcommand(word).is_some());
     let tip = match error.kind() {
         ErrorKind::UnknownArgument => {
             let Some(unknown) = text(&error, ContextKind::InvalidArg) else { return error };
@@ -243,6 +246,10 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
     match name {
         Some("replay") => find(REPLAY_HABITS, unknown),
         Some("verify") => find(VERIFY_HABITS, unknown),
+        Some("watch") if word => Some(
+            "a session is named by an option, and so is an expression: vxtap watch --session NAME --filter 'EXPRESSION'",
+        ),
+        Some("watch") => find(WATCH_HABITS, unknown),
         Some("check") if word => Some(
             "the configuration file is named by an option: vxtap check -c FILE; captures are compared by vxtap verify DIR",
         ),
@@ -272,7 +279,7 @@ mod tests {
             let of = command.find_subcommand(name).unwrap();
             of.get_arguments().chain(command.get_arguments()).any(|arg| arg.get_long() == Some(option))
         };
-        let tips = [("run", HABITS), ("replay", REPLAY_HABITS), ("verify", VERIFY_HABITS)];
+        let tips = [("run", HABITS), ("replay", REPLAY_HABITS), ("verify", VERIFY_HABITS), ("watch", WATCH_HABITS)];
         for (name, (words, tip)) in tips.iter().flat_map(|(name, table)| table.iter().map(move |row| (name, row))) {
             for word in *words {
                 assert!(

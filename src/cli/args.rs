@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::asking::{AskArgs, LedgerArgs};
 use super::replay::ReplayArgs;
 use super::run::{RunArgs, SIGNALS};
+use super::watch::{ExtcapArgs, WatchArgs};
 use crate::config::files::directory;
 use crate::config::units::Span;
 use crate::console::LogFormat;
@@ -88,6 +89,11 @@ pub enum Command {
     Ledger(LedgerArgs),
     /// Show the configuration of a running sensor as a file.
     Config(AskArgs),
+    /// Watch frames of a running sensor as they come: vxtap watch | wireshark -k -i -
+    Watch(WatchArgs),
+    /// Be interfaces of Wireshark: it calls this program, where it is linked to from its directory
+    /// for such.
+    Extcap(Box<ExtcapArgs>),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
 }

@@ -9,9 +9,11 @@ mod asking;
 mod replay;
 mod run;
 mod settings;
+mod watch;
 
 pub use advice::{parse, wrong};
 pub use args::{CheckArgs, Cli, Command, DemoArgs, SessionsArgs, VerifyArgs};
 pub use asking::{AskArgs, LedgerArgs};
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
+pub use watch::{ExtcapArgs, WatchArgs};

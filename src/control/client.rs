@@ -120,12 +120,15 @@ impl Client {
         self.whole("POST", path, None)
     }
 
-    /// Asks for what is at `path`, and returns what reads it as it comes, for as long as it comes.
+    /// Connects to the control socket: what comes over it is not all there at once.
     ///
     /// # Errors
-    /// There is no answer, or the sensor refuses.
-    pub fn stream(&self, path: &str) -> Result<Content, ClientError> {
-        Ok(self.ask("GET", path, None)?.0)
+    /// Nobody answers there, or the sensor is known by its port alone.
+    pub fn connect_local(&self) -> Result<UnixStream, ClientError> {
+        match &self.place {
+            Place::Socket(path) => self.connect_socket(path),
+            Place::Port(_) => Err(ClientError::Strange(self.place.clone())),
+        }
     }
 
     fn whole(&self, method: &str, path: &str, patience: Option<Duration>) -> Result<String, ClientError> {
@@ -182,13 +185,7 @@ impl Client {
     fn connect(&self, patience: Option<Duration>) -> Result<Box<dyn Stream>, ClientError> {
         match &self.place {
             Place::Socket(path) => {
-                let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound => ClientError::None(path.clone()),
-                    io::ErrorKind::PermissionDenied => ClientError::NotOurs(path.clone()),
-                    io::ErrorKind::ConnectionRefused if is_socket(path) => ClientError::Gone(self.place.clone()),
-                    io::ErrorKind::ConnectionRefused => ClientError::NoSocket(path.clone()),
-                    _ => self.failed(error),
-                })?;
+                let stream = self.connect_socket(path)?;
                 stream
                     .set_read_timeout(patience)
                     .and(stream.set_write_timeout(patience))
@@ -217,6 +214,16 @@ impl Client {
                 Ok(Box::new(stream))
             }
         }
+    }
+
+    fn connect_socket(&self, path: &Path) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ClientError::None(path.to_owned()),
+            io::ErrorKind::PermissionDenied => ClientError::NotOurs(path.to_owned()),
+            io::ErrorKind::ConnectionRefused if is_socket(path) => ClientError::Gone(self.place.clone()),
+            io::ErrorKind::ConnectionRefused => ClientError::NoSocket(path.to_owned()),
+            _ => self.failed(error),
+        })
     }
 
     fn failed(&self, error: io::Error) -> ClientError {

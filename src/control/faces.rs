@@ -10,16 +10,18 @@ use crossbeam_channel::Sender;
 use super::ledger::{ledger, sessions};
 use super::order;
 use super::request::Request;
+use super::watch;
 use crate::health::{self, Arrivals};
 use crate::http::{Answer, Face, Hosts, Query, Route};
 use crate::metrics::Metrics;
+use crate::page;
 use crate::view::View;
 
 /// Answers a question about the sensor, at once.
 type Question = fn(&View, &Query) -> Answer;
 
 /// The questions that everybody may ask who may connect.
-const OPEN: &[(&str, Question)] = &[("/ledger", ledger), ("/sessions", sessions), ("/status", status)];
+const OPEN: &[(&str, Question)] = &[("/", page), ("/ledger", ledger), ("/sessions", sessions), ("/status", status)];
 
 /// The questions for those who may give orders, too.
 const OWNERS: &[(&str, Question)] = &[("/config", config)];
@@ -33,7 +35,11 @@ pub(super) fn control(
 ) -> Face {
     let questions =
         asked(view, OPEN).chain([scraped(metrics)]).chain(asked(view, OWNERS)).chain(health::routes(view, arrivals));
-    Face::new("the control socket", Hosts::Any, questions.chain(order::routes(conductor)))
+    Face::new(
+        "the control socket",
+        Hosts::Any,
+        questions.chain(order::routes(conductor)).chain([watch::route(conductor)]),
+    )
 }
 
 /// Makes the face of the ports for questions, which are reached by `names`.
@@ -63,6 +69,11 @@ fn asked(view: &Arc<View>, questions: &[(&'static str, Question)]) -> impl Itera
         Route::get(path, move |query| question(&view, query))
     });
     routes.collect::<Vec<_>>().into_iter()
+}
+
+/// Answers with the page that shows all this to people.
+fn page(_: &View, _: &Query) -> Answer {
+    page::page()
 }
 
 fn status(view: &View, _: &Query) -> Answer {

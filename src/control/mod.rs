@@ -19,10 +19,11 @@ mod plan;
 mod request;
 pub mod say;
 mod server;
+mod watch;
 
 pub use self::client::{Client, ClientError};
 pub use self::plan::{ControlPlan, Ports, SocketPlan};
-pub(crate) use self::request::{Applied, Cut, Reply, Request};
+pub(crate) use self::request::{Applied, Cut, Ended, Reply, Request, WatchBegun, WatchOrder};
 pub(crate) use self::server::{Desk, Doors};
 pub use crate::http::DoorError;
 pub(crate) use crate::http::LONGEST as LONGEST_SOCKET;

@@ -1,7 +1,13 @@
 //! A request is an order to the thread that conducts the sensor.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio::sync::oneshot;
+
+use crate::route::{Expression, Wanted};
+use crate::sink::watch::Watching;
 
 /// An order.
 #[derive(Debug)]
@@ -10,6 +16,10 @@ pub(crate) enum Request {
     Reload(Reply<Applied>),
     /// The files that are written to are to be completed.
     Cut(Reply<Cut>),
+    /// Somebody wants to watch.
+    Watch(WatchOrder, Reply<WatchBegun>),
+    /// The watch of this output is to end.
+    EndWatch(String, Reply<Ended>),
 }
 
 /// What has come of reading a file again.
@@ -33,13 +43,49 @@ pub(crate) struct Cut {
     pub(crate) cut: bool,
 }
 
+/// What is to be watched.
+#[derive(Debug)]
+pub(crate) struct WatchOrder {
+    /// The sessions.
+    pub(crate) wanted: Wanted,
+    /// The expression that the frames satisfy.
+    pub(crate) expression: Option<Arc<Expression>>,
+    /// Bytes of a frame that are kept at most.
+    pub(crate) snaplen: u32,
+    /// Frames after which it ends.
+    pub(crate) limit: Option<u64>,
+    /// The time after which it ends.
+    pub(crate) duration: Option<Duration>,
+}
+
+/// A watch that has begun.
+#[derive(Debug)]
+pub(crate) struct WatchBegun {
+    /// The name of the output.
+    pub(crate) output: String,
+    /// Where the frames come.
+    pub(crate) watching: Watching,
+    /// What whoever watches should know.
+    pub(crate) note: Option<String>,
+}
+
+/// A watch has been ended.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Ended {
+    /// Always true.
+    pub(crate) ended: bool,
+}
+
+/// The end where a reply arrives.
+pub(super) type Replied<T> = oneshot::Receiver<Result<T, String>>;
+
 /// The way back to whoever gave an order. Where it is dropped, the sensor ends.
 #[derive(Debug)]
 pub(crate) struct Reply<T>(oneshot::Sender<Result<T, String>>);
 
 impl<T> Reply<T> {
     /// Makes a way back, and the end where the reply arrives.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<T, String>>) {
+    pub(crate) fn new() -> (Self, Replied<T>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }

@@ -1,15 +1,18 @@
 //! An answer has a status, a kind, and content that is there as a whole or comes piece by piece.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::mpsc;
+
+use super::times::{Doing, WHOLE};
 
 /// The policy for what a browser may do with an answer: nothing, unless the answer has its own.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -35,8 +38,20 @@ pub struct Answer {
 pub(super) enum Content {
     /// All of it; none once it was taken.
     Whole(Option<Bytes>),
-    /// What another thread sends, until it sends no more.
-    Stream(mpsc::Receiver<Bytes>),
+    /// What comes piece by piece.
+    Stream(Pieces),
+}
+
+/// Content that comes piece by piece, with headers behind it.
+pub(super) struct Pieces {
+    body: Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>,
+    pause: Duration,
+}
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pieces")
+    }
 }
 
 impl Answer {
@@ -67,9 +82,9 @@ impl Answer {
         Self { status, ..Self::text(format!("{}\n", why.into().trim_end())) }
     }
 
-    /// Answers with what comes by `pieces`, for as long as somebody sends.
-    pub fn stream(kind: &'static str, pieces: mpsc::Receiver<Bytes>) -> Self {
-        Self::new(kind, Content::Stream(pieces))
+    /// Answers with what comes as `pieces`, for as long as they come.
+    pub fn stream(kind: &'static str, pieces: impl Body<Data = Bytes, Error = Infallible> + Send + 'static) -> Self {
+        Self::new(kind, Content::Stream(Pieces { body: Box::pin(pieces), pause: WHOLE }))
     }
 
     fn new(kind: &'static str, content: Content) -> Self {
@@ -89,6 +104,12 @@ impl Answer {
         self
     }
 
+    /// Adds a header with a value of this moment. One that no header can have is left out.
+    pub fn said(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        self
+    }
+
     /// Returns the bytes of the content that are there.
     pub(super) fn bytes(&self) -> usize {
         match &self.content {
@@ -97,9 +118,20 @@ impl Answer {
         }
     }
 
-    /// Says whether the content comes piece by piece.
-    pub(super) fn is_stream(&self) -> bool {
-        matches!(self.content, Content::Stream(_))
+    /// Lets the client of a stream take nothing for so long: it may have a reader that pauses.
+    pub fn pausing(mut self, most: Duration) -> Self {
+        if let Content::Stream(pieces) = &mut self.content {
+            pieces.pause = most;
+        }
+        self
+    }
+
+    /// Returns what a connection does that gets this answer.
+    pub(super) fn doing(&self) -> Doing {
+        match &self.content {
+            Content::Whole(_) => Doing::Writing,
+            Content::Stream(pieces) => Doing::Streaming(pieces.pause),
+        }
     }
 
     /// Makes the response with all its headers.
@@ -121,11 +153,10 @@ impl Body for Content {
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = match self.get_mut() {
-            Self::Whole(content) => Poll::Ready(content.take()),
-            Self::Stream(pieces) => pieces.poll_recv(cx),
-        };
-        piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        match self.get_mut() {
+            Self::Whole(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
+            Self::Stream(pieces) => pieces.body.as_mut().poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

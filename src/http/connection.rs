@@ -137,7 +137,7 @@ async fn answer(
     if !held.hold(answer.bytes()) {
         answer = Answer::refused(503, "too many large answers wait to be taken");
     }
-    times.does(if answer.is_stream() { Doing::Streaming } else { Doing::Writing }, Instant::now());
+    times.does(answer.doing(), Instant::now());
     Ok(answer.response())
 }
 

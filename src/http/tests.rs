@@ -1,18 +1,34 @@
 //! The server is asked over sockets of its own.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, unbounded};
+use hyper::body::{Body, Frame};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
+
+/// What is sent to a stream.
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|piece| Some(Ok(Frame::data(piece?))))
+    }
+}
 
 /// A server at a socket, with routes for each kind of answer.
 struct Site {
@@ -35,7 +51,7 @@ impl Site {
             Route::get("/stream", move |_| {
                 let (pieces, receiver) = mpsc::channel(4);
                 sender.send(pieces).unwrap();
-                Answer::stream("application/octet-stream", receiver)
+                Answer::stream("application/octet-stream", Pieces(receiver))
             }),
             Route::order("/later", |_| {
                 Box::pin(async {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// The time for the head of a request.
 pub(super) const HEAD: Duration = Duration::from_secs(5);
 /// The time for a request, and the time for taking its answer.
-const WHOLE: Duration = Duration::from_secs(10);
+pub(super) const WHOLE: Duration = Duration::from_secs(10);
 /// The time between two looks at a connection that has no end of its own.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -20,8 +20,8 @@ pub(super) enum Doing {
     Answering,
     /// The client takes the answer.
     Writing,
-    /// The client takes what comes, for as long as it likes.
-    Streaming,
+    /// The client takes what comes, for as long as it likes. It may take nothing for so long.
+    Streaming(Duration),
 }
 
 /// The times of one connection.
@@ -67,8 +67,8 @@ impl Times {
         let state = self.0.lock();
         let until = match (state.doing, state.stalled) {
             (Doing::Asking | Doing::Writing, _) => state.since + WHOLE,
-            (Doing::Streaming, Some(stalled)) => stalled + WHOLE,
-            (Doing::Answering | Doing::Streaming, _) => return Some(LOOK),
+            (Doing::Streaming(pause), Some(stalled)) => stalled + pause,
+            (Doing::Answering | Doing::Streaming(_), _) => return Some(LOOK),
         };
         until.checked_duration_since(now).filter(|left| !left.is_zero())
     }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(times.left(after(1009)), Some(Duration::from_secs(1)));
         times.took(true, after(1009));
         assert_eq!(times.left(after(1010)), None, "a byte now and then is not enough");
-        times.does(Doing::Streaming, after(1010));
+        times.does(Doing::Streaming(WHOLE), after(1010));
         assert_eq!(times.left(after(5000)), Some(LOOK), "nothing waits");
         times.took(false, after(5000));
         times.took(false, after(5009));

@@ -65,6 +65,8 @@ impl Default for LanePlan {
 pub enum WhenFull {
     /// The frame is dropped and counted: the network does not wait.
     Drop,
+    /// The frame is skipped and counted as not watched: nobody relies on it.
+    Skip,
     /// The frame waits until the sink returns a chunk, and so does the worker. This is for a source
     /// that nobody sends to meanwhile. On the way to the sink, frames are lost only where it is
     /// gone. The sink itself does not wait: it drops and counts what a full disk does not take.
@@ -190,11 +192,10 @@ impl Lane {
     /// Counts a frame for which there is no chunk.
     #[cold]
     fn lose(&mut self, session: SessionId) {
-        let reason = match self.plan.when_full {
-            WhenFull::Drop => OutputDrop::LaneFull,
-            WhenFull::Wait => OutputDrop::OutputGone,
-        };
-        self.counters.dropped(reason).add(1);
+        match self.plan.when_full {
+            WhenFull::Wait => self.counters.dropped(OutputDrop::OutputGone).add(1),
+            WhenFull::Drop | WhenFull::Skip => self.count_no_room(1),
+        }
         self.losses.add(session, 1);
     }
 
@@ -202,7 +203,14 @@ impl Lane {
     /// which sessions they belong.
     pub(crate) fn no_room(&self, frames: u64) {
         self.counters.offered.add(frames);
-        self.counters.dropped(OutputDrop::LaneFull).add(frames);
+        self.count_no_room(frames);
+    }
+
+    fn count_no_room(&self, frames: u64) {
+        match self.plan.when_full {
+            WhenFull::Drop | WhenFull::Wait => self.counters.dropped(OutputDrop::LaneFull).add(frames),
+            WhenFull::Skip => self.counters.unwatched.add(frames),
+        }
     }
 
     /// Tells the sink of which session those frames were that [`Lane::no_room`] has counted.

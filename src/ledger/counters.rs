@@ -284,6 +284,13 @@ counters! {
         /// Frames that the output lost, by reason.
         dropped: ByReason<OutputDrop, { OutputDrop::ALL.len() }> =
             FRAMES.right(&[Equation::Frames]).row_if_any(40, "dropped ", "");
+        /// Frames that whoever watches did not take: the queue of the watch was full, or the watch
+        /// was over. Only a watch has such frames, and they are where they were to go.
+        unwatched: Counter = FRAMES
+            .right(&[Equation::Frames])
+            .weight(Weight::Besides)
+            .sparse()
+            .row_if_any(45, "unwatched", "not taken by who watched");
         /// Frames that were written to a capture which is gone or changed: no longer `written`, but
         /// `write_error`.
         gone: Counter = FRAMES.moves("written", Some("dropped.write_error"));

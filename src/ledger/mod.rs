@@ -33,6 +33,8 @@ mod tests;
 
 pub use catalogue::{Equation, Kind, Reading, Unit};
 pub(crate) use counter::{Counter, Gauge};
+#[cfg(test)]
+pub(crate) use counters::OutputTotals;
 pub(crate) use counters::WorkerCounters;
 pub use counters::{OutputCounters, Totals};
 pub use durations::Histogram;

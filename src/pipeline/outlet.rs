@@ -6,7 +6,7 @@ use crate::lane::Lane;
 use crate::ledger::{Filtered, OutputCounters};
 use crate::record::Timestamp;
 use crate::route::policy::{OutputNumber, SessionPlan};
-use crate::route::{Candidate, Selection, SessionId};
+use crate::route::{Candidate, Selection, SessionId, Watched};
 use crate::source::Datagram;
 use crate::wire::Decapsulated;
 
@@ -22,12 +22,16 @@ pub struct Outlet {
     /// Where some frames reach the output in front of the worker, which sees a copy of them or
     /// nothing: the counters of what became of these.
     pub bypassed: Option<Arc<OutputCounters>>,
+    /// Where the output is a watch: the sessions that are watched, whatever outputs their plans
+    /// name.
+    pub(super) watched: Option<Watched>,
 }
 
 /// Makes an outlet into a lane that takes every frame.
 impl From<Lane> for Outlet {
     fn from(lane: Lane) -> Self {
-        Self { number: OutputNumber::UNKNOWN, selection: Selection::default(), lane, bypassed: None }
+        let (number, selection) = (OutputNumber::UNKNOWN, Selection::default());
+        Self { number, selection, lane, bypassed: None, watched: None }
     }
 }
 
@@ -51,7 +55,7 @@ impl Outlet {
         if self.has_had(datagram) {
             return;
         }
-        if self.selection.is_all() {
+        if self.selection.is_all() && self.watched.is_none() {
             return self.lane.offer(session, datagram.timestamp, inner.frame, inner.original);
         }
         self.offer_selected(session, datagram.timestamp, *inner, candidate);
@@ -65,7 +69,9 @@ impl Outlet {
         inner: Decapsulated<'a>,
         candidate: &mut Option<Candidate<'a>>,
     ) {
-        match self.selection.refuses(candidate.get_or_insert_with(|| Candidate::new(&inner))) {
+        let is_for = self.watched.as_mut().is_none_or(|watched| watched.has(session));
+        let mut refuses = || self.selection.refuses(candidate.get_or_insert_with(|| Candidate::new(&inner)));
+        match if is_for { refuses() } else { Some(Filtered::Session) } {
             None => self.lane.offer_cut(session, timestamp, inner.frame, inner.original, usize::MAX),
             Some(reason) => self.lane.filter(reason, 1),
         }
@@ -83,7 +89,10 @@ impl Outlet {
         if self.has_had(datagram) {
             return;
         }
-        let is_for = plan.outputs.contains(self.number);
+        let is_for = match &mut self.watched {
+            Some(watched) => watched.has(session),
+            None => plan.outputs.contains(self.number),
+        };
         let reason = if is_for { self.selection.refuses(candidate) } else { Some(Filtered::Session) };
         match reason {
             None => self.lane.offer_cut(session, datagram.timestamp, inner.frame, inner.original, most),

@@ -11,12 +11,13 @@ use super::marks::Marks;
 use super::outlet::Outlet;
 use crate::lane::{CHUNK_MEMORY, Lane, LanePlan, Queue, lanes};
 use crate::ledger::{Output, WorkerCounters};
-use crate::route::{Registry, Selection};
+use crate::route::{Registry, Selection, Watched};
 use crate::sink;
 use crate::sink::Orders;
 use crate::sink::file::{FileError, FilePlan, FileSink, Replans};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
 use crate::sink::tap::{self, Feeder, TagMapError, TapSink};
+use crate::sink::watch::{WatchPlan, WatchSink};
 use crate::source::Front;
 use crate::source::bpf::BpfError;
 
@@ -53,6 +54,8 @@ pub enum Destination {
     /// An interface that a program in the kernel redirects frames into. The frames that the program
     /// leaves are put there.
     Redirect(InterfacePlan),
+    /// Somebody who watches for a while.
+    Watch(WatchPlan),
 }
 
 impl Destination {
@@ -61,7 +64,7 @@ impl Destination {
     pub(crate) fn files(&self) -> Option<&FilePlan> {
         match self {
             Self::Files(plan) => Some(plan),
-            Self::Interface(_) | Self::Redirect(_) => None,
+            Self::Interface(_) | Self::Redirect(_) | Self::Watch(_) => None,
         }
     }
 
@@ -69,17 +72,18 @@ impl Destination {
     #[must_use]
     pub(crate) fn tags(&self) -> Option<&Path> {
         match self {
-            Self::Files(_) => None,
+            Self::Files(_) | Self::Watch(_) => None,
             Self::Interface(plan) | Self::Redirect(plan) => plan.tags.as_deref(),
         }
     }
 
-    /// Names the directory or the interface that the frames go to.
+    /// Names the directory or the interface that the frames go to, or says who has them.
     #[must_use]
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Files(plan) => plan.directory.display().to_string(),
             Self::Interface(plan) | Self::Redirect(plan) => plan.name.clone(),
+            Self::Watch(_) => "who watches".into(),
         }
     }
 }
@@ -134,6 +138,7 @@ impl OutputPlan {
             Destination::Files(files) => ("pcap", Some(files.directory.clone()), None),
             Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
             Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
+            Destination::Watch(_) => ("watch", None, None),
         };
         let (name, essential, condition) = (self.name.clone(), AtomicBool::new(self.essential), Arc::default());
         OutputGauge { name, kind, directory, interface, essential, condition, queue }
@@ -185,6 +190,13 @@ impl OutputPlan {
                 let tap = tap.tagged(registry).marking(registry, marked);
                 let tap = tap.watched(feeder, Arc::clone(&condition))?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition, output.end())?
+            }
+            Destination::Watch(plan) => {
+                for outlet in &mut outlets {
+                    outlet.watched = Some(Watched::new(plan.wanted.clone(), Arc::clone(registry)));
+                }
+                let watch = WatchSink::new(plan, &mut output);
+                sink::spawn(&self.name, watch, inbox, Arc::clone(orders), condition, output.end())?
             }
         };
         Ok(Started {

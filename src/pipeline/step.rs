@@ -10,7 +10,7 @@ use crate::lane::Forget;
 use crate::ledger::{Filtered, WorkerCounters};
 use crate::route::cutoff::Flows;
 use crate::route::policy::{PlanNumber, Policy};
-use crate::route::{Asked, Candidate, Seen, SessionId, SessionTable, verdict};
+use crate::route::{Asked, Candidate, Seen, SessionId, SessionTable, Watched, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
 use crate::wire::Decapsulated;
@@ -66,7 +66,10 @@ impl Step {
         // A pair of sessions has the numbers of both. Those that are forgotten are in order.
         let is_forgotten = |number: u64| forget.sessions.binary_search_by_key(&number, |id| id.index() as u64).is_ok();
         duplicates.forget(|pair| is_forgotten(pair >> 32) || is_forgotten(pair & u64::from(u32::MAX)));
-        self.outlets.iter_mut().for_each(|outlet| outlet.lane.forget(Arc::clone(forget)));
+        for outlet in &mut self.outlets {
+            outlet.lane.forget(Arc::clone(forget));
+            outlet.watched.iter_mut().for_each(Watched::forget);
+        }
     }
 
     /// Decapsulates a datagram, finds its session and offers the frame to the outputs. Counts the

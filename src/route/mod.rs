@@ -18,6 +18,7 @@ pub mod slice;
 mod table;
 mod tags;
 mod verdict;
+mod wanted;
 
 pub use filter::{Action, CompileError, Expression, MOST_RULES, Ports, Rule, Rules, RulesError};
 pub use id::SessionId;
@@ -28,3 +29,5 @@ pub(crate) use table::Seen;
 pub use table::SessionTable;
 pub use tags::{Tags, TagsError};
 pub(crate) use verdict::{Asked, verdict};
+pub(crate) use wanted::Watched;
+pub use wanted::{NotWanted, Wanted};

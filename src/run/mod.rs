@@ -8,6 +8,7 @@ mod reload;
 mod reread;
 mod signals;
 mod status;
+mod watches;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -162,7 +163,7 @@ impl Sensor {
         loop {
             let slow = self.running.reread.slow();
             let (opened, answers) = self.running.answers();
-            let finishing = if self.running.pipeline.reap() { never() } else { after(FINISHING) };
+            let finishing = if self.running.tend() { never() } else { after(FINISHING) };
             select! {
                 recv(finishing) -> _ => continue,
                 recv(at(expiry)) -> _ => {
@@ -186,6 +187,7 @@ impl Sensor {
                     request.into_iter().for_each(|request| self.running.heed(request));
                     continue;
                 }
+                recv(self.running.watches.bell()) -> _ => continue,
                 recv(opened) -> opened => {
                     self.running.opened(opened);
                     continue;

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvError, bounded, never};
 
 use super::allow_log;
 use super::reread::{Answer, Reread, Wanted};
+use super::watches::Watches;
 use crate::config::{Diff, RunPlan, diff};
 use crate::control::{Cut, Request};
 use crate::pipeline::{ChangeError, Changes, Opened, Opening, Pipeline, PipelinePlan};
@@ -45,11 +46,19 @@ pub(super) struct Running {
     /// What others see.
     view: Arc<View>,
     coming: Option<Coming>,
+    pub(super) watches: Watches,
 }
 
 impl Running {
     pub(super) fn new(pipeline: Pipeline, plan: RunPlan, reread: Reread, view: Arc<View>) -> Self {
-        Self { pipeline, plan, reread, view, coming: None }
+        Self { pipeline, plan, reread, view, coming: None, watches: Watches::default() }
+    }
+
+    /// Looks which outputs that were taken away have finished, and takes away those of watches that
+    /// are over. Returns whether all of that is done.
+    pub(super) fn tend(&mut self) -> bool {
+        let is_done = self.watches.tend(&mut self.pipeline);
+        self.pipeline.reap() && is_done
     }
 
     /// Says whether outputs are being opened.
@@ -66,6 +75,10 @@ impl Running {
                 self.pipeline.orders.cut();
                 reply.send(Ok(Cut { cut: true }));
             }
+            Request::Watch(order, reply) => {
+                reply.send(self.watches.watch(&mut self.pipeline, &self.plan.pipeline, order));
+            }
+            Request::EndWatch(output, reply) => reply.send(self.watches.end(&output)),
         }
     }
 

@@ -17,6 +17,9 @@ const OUTER: u32 = 16;
 /// Tags of one VLAN.
 const SINGLE: u32 = REST - 1 - OUTER;
 
+/// Bytes of the addresses that an Ethernet frame begins with.
+const ADDRESSES: usize = 12;
+
 const DOT1Q: [u8; 2] = [0x81, 0x00];
 const DOT1AD: [u8; 2] = [0x88, 0xa8];
 
@@ -45,6 +48,25 @@ impl TagBytes {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.length.into()).unwrap_or_default()
+    }
+
+    /// Appends a frame to these bytes, with the tag behind its addresses. A frame that has no
+    /// addresses is appended as it is.
+    #[inline]
+    pub fn append(&self, frame: &[u8], to: &mut Vec<u8>) {
+        let Some((addresses, rest)) = frame.split_first_chunk::<ADDRESSES>() else {
+            return to.extend_from_slice(frame);
+        };
+        // The longest tag is put there, and what is too much is taken away: to copy bytes whose
+        // number is known takes less time.
+        let mut head = [0; ADDRESSES + Self::MOST];
+        let (to_addresses, to_tag) = head.split_at_mut(ADDRESSES);
+        to_addresses.copy_from_slice(addresses);
+        to_tag.copy_from_slice(&self.bytes);
+        to.reserve(head.len() + rest.len());
+        to.extend_from_slice(&head);
+        to.truncate(to.len() - (Self::MOST - usize::from(self.length)));
+        to.extend_from_slice(rest);
     }
 }
 
@@ -143,6 +165,24 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn a_tag_stands_behind_the_addresses() {
+        let frame: Vec<u8> = (0..70).collect();
+        for number in [1, SINGLE, SINGLE + 1, Tag::MOST] {
+            let tag = Tag::new(number).unwrap().bytes();
+            for length in [12, 13, 20, 70] {
+                let mut tagged = vec![9];
+                tag.append(&frame[..length], &mut tagged);
+                tag.append(&frame[..length], &mut tagged);
+                let one = [&frame[..12], tag.as_slice(), &frame[12..length]].concat();
+                assert_eq!(tagged, [vec![9], one.clone(), one].concat(), "{number}, {length}");
+            }
+            let mut bare = Vec::new();
+            tag.append(&frame[..11], &mut bare);
+            assert_eq!(bare, &frame[..11]);
+        }
+    }
 
     #[test]
     fn every_tag_has_vlans_of_its_own_and_is_known_by_them() {

@@ -6,6 +6,7 @@ pub mod interface;
 pub(crate) mod namespace;
 mod open_files;
 pub(crate) mod tap;
+pub mod watch;
 
 use std::io;
 use std::sync::Arc;

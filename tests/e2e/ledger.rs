@@ -65,7 +65,9 @@ impl Ledger {
         let get = |what: &str| self.get(&format!("/outputs/{name}/{what}"));
         assert_eq!(get("offered"), offered, "offered to {name}: {:#}", self.0);
         let dropped = self.sum(&format!("/outputs/{name}/dropped"));
-        assert_eq!(offered, get("written") + get("filtered") + dropped, "{name}: {:#}", self.0);
+        // Of a watch alone.
+        let unwatched = self.counted(&format!("/outputs/{name}/unwatched"));
+        assert_eq!(offered, get("written") + get("filtered") + dropped + unwatched, "{name}: {:#}", self.0);
         let reasons = format!("/outputs/{name}/filtered_by");
         // Reasons for which nothing was filtered are left out, all of them as well.
         let filtered = if self.0.pointer(&reasons).is_some() { self.sum(&reasons) } else { 0 };

@@ -62,10 +62,6 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Vec<Finding> {
 }
 
 impl Evidence<'_> {
-    fn port(&self) -> String {
-        self.seen.ours.listen.first().map_or(0, SocketAddr::port).to_string()
-    }
-
     pub(super) fn interface(&self, number: u32) -> String {
         self.interfaces.get(&number).map_or_else(|| format!("interface {number}"), |found| found.name.clone())
     }
@@ -100,7 +96,13 @@ impl Evidence<'_> {
     }
 
     fn nothing(&self) -> Finding {
-        say::NOTHING_ARRIVES.of(&[("port", self.port()), ("seconds", format!("{:.0}", self.seconds))])
+        let mut ports: Vec<u16> = self.seen.ours.listen.iter().map(SocketAddr::port).collect();
+        ports.dedup();
+        say::NOTHING_ARRIVES.of(&[
+            ("ports", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")),
+            ("port", ports.first().map(u16::to_string).unwrap_or_default()),
+            ("seconds", format!("{:.0}", self.seconds)),
+        ])
     }
 
     fn arriving(&self) -> Finding {

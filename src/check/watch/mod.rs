@@ -47,6 +47,8 @@ const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 const BATCH: usize = 1024;
 /// The time that a datagram may take from the interface to its socket.
 const SETTLE: Duration = Duration::from_millis(200);
+/// The time for which what is on its way is still looked at when somebody ends the watch.
+const GRACE: Duration = Duration::from_millis(400);
 /// All interfaces.
 const ALL: u32 = 0;
 
@@ -62,6 +64,8 @@ pub struct WatchPlan {
     /// The time to watch.
     pub duration: Duration,
     allowed: Allowed,
+    /// True where the sensor takes datagrams for its ports whatever address they are for.
+    any_address: bool,
 }
 
 impl WatchPlan {
@@ -75,6 +79,7 @@ impl WatchPlan {
             interfaces: plan.source.bpf.interfaces.clone(),
             policy: Arc::clone(&plan.pipeline.policy),
             allowed: plan.allow.read().map_err(|error| WatchError::Allow(error.to_string()))?,
+            any_address: plan.source.bpf.any_address,
             duration,
         })
     }
@@ -110,12 +115,21 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
         sockets.push(PacketSocket::open(*number).map_err(WatchError::Open)?);
     }
     let addresses = interfaces.values().flat_map(|(_, addresses)| addresses.iter().copied()).collect();
-    let mut seen = Seen::new(Ours { listen: plan.listen.clone(), addresses, allowed: plan.allowed.clone() });
+    let mut seen = Seen::new(Ours {
+        listen: plan.listen.clone(),
+        addresses,
+        any_address: plan.any_address,
+        allowed: plan.allowed.clone(),
+    });
     tracing::info!(seconds = plan.duration.as_secs_f64(), "watching");
     let begin = Instant::now();
     let end = begin + plan.duration;
-    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+    let mut last = end;
+    while Instant::now() < last {
         read(&mut sockets, &mut seen, begin);
+        if last == end && stop.load(Ordering::Relaxed) {
+            last = end.min(Instant::now() + GRACE);
+        }
     }
     let seconds = begin.elapsed().as_secs_f64();
     // What passes from now on is not looked at, and what has passed comes to its socket.

@@ -113,6 +113,8 @@ pub(super) struct Ours {
     pub(super) listen: Vec<SocketAddr>,
     /// The addresses of this host.
     pub(super) addresses: Vec<IpAddr>,
+    /// True where the sensor takes datagrams for its ports whatever address they are for.
+    pub(super) any_address: bool,
     pub(super) allowed: Allowed,
 }
 
@@ -120,8 +122,8 @@ impl Ours {
     /// Says whether the sensor listens on this address and port.
     fn hears(&self, address: IpAddr, port: u16) -> bool {
         self.listen.iter().any(|listen| {
-            listen.port() == port
-                && (listen.ip() == address || (listen.ip().is_unspecified() && (listen.is_ipv6() || address.is_ipv4())))
+            let is_any = listen.ip().is_unspecified() && (listen.is_ipv6() || address.is_ipv4());
+            listen.port() == port && (self.any_address || is_any || listen.ip() == address)
         })
     }
 
@@ -196,7 +198,7 @@ impl Seen {
                 self.unreachable +=
                     u64::from(packet.bytes.get(ip.transport..).is_some_and(|icmp| icmp.starts_with(&is)));
             }
-            protocol::UDP if !packet.sent && !packet.to_others => self.udp(packet, &ip, now),
+            protocol::UDP if !packet.sent && (!packet.to_others || self.ours.any_address) => self.udp(packet, &ip, now),
             _ => {}
         }
     }
@@ -211,7 +213,7 @@ impl Seen {
         let payload = packet.bytes.get(ip.payload..).unwrap_or_default();
         let payload = payload.get(..arrived).unwrap_or(payload);
         let at = Elsewhere { datagrams: 1, source: ip.source, vni: None, interface: packet.interface };
-        if !self.ours.is_local(ip.destination) {
+        if !self.ours.any_address && !self.ours.is_local(ip.destination) {
             if self.ours.listen.iter().any(|listen| listen.port() == port) {
                 count(&mut self.of_others, (ip.destination, port), at);
             }

@@ -48,10 +48,10 @@ macro_rules! sentences {
 
 sentences! {
     ARRIVING = Ok "arriving":
-        "{sessions} of mirror traffic arrive, whole and in order: {frames} in {seconds} s"
+        "mirror traffic arrives, whole and in order: {frames} of {sessions} in {seconds} s"
         => "";
     NOTHING_ARRIVES = Error "nothing_arrives":
-        "nothing came to UDP port {port} in {seconds} s, so it is stopped before this host: by a security group, a network ACL, a route, or because no mirror session leads here"
+        "nothing came to UDP port {ports} in {seconds} s, so it is stopped before this host: by a security group, a network ACL, a route, or because no mirror session leads here"
         => "aws ec2 authorize-security-group-ingress --group-id sg-TARGET --protocol udp --port {port} --cidr 10.0.0.0/16";
     TAKEN_BY_XDP = Warning "taken_by_xdp":
         "a program at XDP on {interface} takes packets before anybody can watch them, so nothing can be said of what it takes"

@@ -9,7 +9,7 @@ const HOST: [u8; 4] = [10, 0, 0, 2];
 
 fn seen() -> Seen {
     let listen = vec!["[::]:4789".parse().unwrap()];
-    Seen::new(Ours { listen, addresses: vec![HOST.into()], allowed: Allowed::default() })
+    Seen::new(Ours { listen, addresses: vec![HOST.into()], any_address: false, allowed: Allowed::default() })
 }
 
 fn show(seen: &mut Seen, bytes: &[u8], milliseconds: u64) {
@@ -87,6 +87,21 @@ fn any_bytes_are_looked_at() {
         }
     }
     assert!(seen.sessions.iter().any(|session| session.vni.get() == 7));
+}
+
+#[test]
+fn what_is_for_others_is_ours_where_the_sensor_takes_it() {
+    for any_address in [false, true] {
+        let mut seen = seen();
+        seen.ours.any_address = any_address;
+        let mut datagram = mirrored(1, 7, &tcp(1, 2, 3, 4));
+        datagram[19] = 99;
+        show(&mut seen, &datagram, 0);
+        let packet = Packet { bytes: &datagram, interface: 2, sent: false, to_others: true };
+        seen.packet(&packet, Duration::ZERO);
+        let frames: u64 = seen.sessions.iter().map(|session| session.frames).sum();
+        assert_eq!((frames, seen.of_others.len()), if any_address { (2, 0) } else { (0, 1) });
+    }
 }
 
 #[test]

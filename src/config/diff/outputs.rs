@@ -111,7 +111,8 @@ fn goes_on(
         | (Destination::Redirect(_), Destination::Interface(_)) => {
             restart.push(key::TAP_MODE.of(name));
         }
-        (Destination::Files(_), _) | (_, Destination::Files(_)) => {
+        // No file asks for a watch.
+        (Destination::Files(_) | Destination::Watch(_), _) | (_, Destination::Files(_) | Destination::Watch(_)) => {
             restart.push(format!("output.{name}.kind"));
         }
     }

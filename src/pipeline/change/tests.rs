@@ -4,8 +4,11 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
+
+use crossbeam_channel::bounded;
 
 use super::super::{Pipeline, PipelinePlan, ReservedBits};
 use super::*;
@@ -13,11 +16,12 @@ use crate::evidence::Algorithm;
 use crate::lane::{LanePlan, WhenFull};
 use crate::ledger::Snapshot;
 use crate::record::{Timestamp, pcap};
-use crate::route::Selection;
-use crate::route::policy::{Entry, SessionPlan};
+use crate::route::policy::{Entry, Match, SessionPlan};
+use crate::route::{Selection, Wanted};
 use crate::session::Label;
 use crate::sink::file::FilePlan;
 use crate::sink::file::tests::plan as files;
+use crate::sink::watch::{Feed, WatchPlan, Watching};
 use crate::source::{Datagram, Front, Offline, Received, Source};
 use crate::wire::{Vni, vxlan};
 
@@ -453,4 +457,93 @@ fn what_an_output_keeps_of_a_frame_changes_with_its_plan() {
     let hashes: Vec<bool> =
         manifest.lines().filter(|line| line.contains("published")).map(|line| line.contains("sha256")).collect();
     assert!(hashes.contains(&true) && hashes.contains(&false), "{manifest}");
+}
+
+/// Plans a watch of what is `wanted`.
+fn watch(number: usize, wanted: Wanted) -> (OutputPlan, Arc<Feed>) {
+    let feed = Arc::new(Feed::new(60, None, bounded(1).0));
+    let plan = OutputPlan {
+        name: format!("watch:{number}"),
+        essential: false,
+        selection: Selection::default(),
+        lane: WatchPlan::lane(60, 2),
+        to: Destination::Watch(WatchPlan { wanted, feed: Arc::clone(&feed), duration: None }),
+    };
+    (plan, feed)
+}
+
+/// Takes what a feed has.
+fn take(feed: &Feed, taken: &mut Vec<u8>) {
+    let context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(bytes)) = feed.poll_take(&context) {
+        taken.extend_from_slice(&bytes);
+    }
+}
+
+#[test]
+fn a_watch_has_every_frame_of_its_session_while_it_lasts_and_no_other_output_notices() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+    let (one, feed) = watch(1, Wanted::One(Vni::new(1).unwrap(), source));
+    let (all, stopped) = watch(2, Wanted::All);
+    apply(&mut pipeline, Changes { add: vec![one, all], ..Changes::default() }).unwrap();
+    let mut taken = Vec::new();
+    let until = Instant::now() + Duration::from_secs(30);
+    // The other takes nothing, until its queue is full.
+    while stopped.outcome().dropped == 0 {
+        assert!(Instant::now() < until, "{stopped:?}");
+        take(&feed, &mut taken);
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(Watching(stopped));
+    let remove = vec!["watch:1".into(), "watch:2".into()];
+    apply(&mut pipeline, Changes { remove, ..Changes::default() }).unwrap();
+    while !pipeline.reap() {
+        assert!(Instant::now() < until, "its thread ends");
+        take(&feed, &mut taken);
+    }
+    let snapshot = end(pipeline);
+    let records = pcap::records(&taken[pcap::FILE_HEADER_LEN..]);
+    let seen: Vec<u64> = records.map(|record| u64::from_be_bytes(record.frame[..8].try_into().unwrap())).collect();
+    assert_gapless(&seen);
+    let (one, all) = (&snapshot.outputs["watch:1"], &snapshot.outputs["watch:2"]);
+    assert_eq!((one.written, one.unwatched), (seen.len() as u64, 0));
+    assert!(one.filtered_by["session"] > 0 && one.written > 0, "{one:?}");
+    assert_eq!((all.written, all.offered), (0, all.unwatched));
+    assert_eq!(snapshot.partly.keys().collect::<Vec<_>>(), ["watch:1", "watch:2"]);
+    let pcap = &snapshot.outputs["pcap"];
+    assert_eq!((pcap.offered, pcap.written), (snapshot.datagrams.decapsulated, snapshot.datagrams.decapsulated));
+}
+
+#[test]
+fn a_watch_sees_a_session_whose_plan_names_other_outputs_and_not_what_its_plan_keeps_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    let entry = |vni, plan| {
+        let sessions = Match { vnis: Some(Vni::new(vni).into_iter().collect()), ..Match::default() };
+        Entry { sessions, plan }
+    };
+    let label = Label { name: Some("web".into()), ..Label::default() };
+    let nowhere = SessionPlan { label, outputs: std::iter::empty().collect(), ..SessionPlan::default() };
+    let entries = vec![entry(0, nowhere), entry(1, SessionPlan { drop: true, ..SessionPlan::default() })];
+    let policy = Some(Arc::new(Policy::new(entries, vec!["pcap".into()]).unwrap()));
+    let (web, named) = watch(1, "web".parse().unwrap());
+    let (all, everything) = watch(2, Wanted::All);
+    apply(&mut pipeline, Changes { policy, add: vec![web, all], ..Changes::default() }).unwrap();
+    for feed in [named, everything] {
+        let mut taken = Vec::new();
+        let until = Instant::now() + Duration::from_secs(30);
+        while taken.len() < 10_000 {
+            assert!(Instant::now() < until, "{feed:?}");
+            take(&feed, &mut taken);
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(Watching(feed));
+    }
+    let snapshot = end(pipeline);
+    for name in ["watch:1", "watch:2"] {
+        let watch = &snapshot.outputs[name];
+        assert!(watch.written > 0 && watch.filtered_by["session"] > 0, "{name}: {watch:?}");
+    }
 }

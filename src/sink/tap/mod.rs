@@ -33,7 +33,6 @@ use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::{Timestamp, pcap};
 use crate::route::{Registry, SessionId};
-use crate::session::TagBytes;
 use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
 
@@ -50,8 +49,6 @@ const DRAIN: Duration = Duration::from_millis(100);
 const DRAIN_FRAMES: usize = 1000;
 /// A deleted interface is opened again once in this time.
 const REOPEN: Duration = Duration::from_secs(1);
-/// Bytes of the addresses that an Ethernet frame begins with.
-const ADDRESSES: usize = 12;
 /// The log has a line at most this often.
 const LOG: Duration = Duration::from_secs(1);
 
@@ -337,17 +334,6 @@ fn fit(kind: Kind, frame: &[u8]) -> Result<&[u8], OutputDrop> {
     }
 }
 
-/// Appends a frame with a tag behind its addresses, and returns where it ends.
-#[inline]
-fn append_tagged(copies: &mut Vec<u8>, frame: &[u8], tag: TagBytes) -> usize {
-    // A frame that has no addresses is not decapsulated.
-    let (addresses, rest) = frame.split_at_checked(ADDRESSES).unwrap_or((frame, &[]));
-    copies.extend_from_slice(addresses);
-    copies.extend_from_slice(tag.as_slice());
-    copies.extend_from_slice(rest);
-    copies.len()
-}
-
 impl TapSink {
     /// Injects the frames of a chunk, each with the tag of its session.
     fn consume_tagged(&mut self, chunk: &Lent, tagger: &mut Tagger) {
@@ -359,9 +345,9 @@ impl TapSink {
             for record in pcap::records(records) {
                 match fit(self.plan.kind, record.frame) {
                     Ok(frame) => {
-                        let end = append_tagged(&mut copies, frame, tag);
+                        tag.append(frame, &mut copies);
                         if let Some(slot) = ends.get_mut(length) {
-                            *slot = end;
+                            *slot = copies.len();
                             length += 1;
                         }
                     }

@@ -84,6 +84,12 @@ impl Expression {
         Ok(Self { text: text.to_owned(), programs })
     }
 
+    /// Returns the expression as it was written.
+    #[must_use]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Says whether the expression takes a frame of which these bytes were captured, and which had
     /// `original` bytes.
     #[inline]
