@@ -179,7 +179,7 @@ fn a_full_disk_takes_the_sensor_out_until_there_is_room() {
 fn load_takes_no_sensor_out() {
     let site = Site::new();
     let more = format!(
-        "[delivery]\nqueue = \"1500KiB\"\n[receive]\nworkers = 1\nbuffer = \"64KiB\"\n{}compress = \"zstd:19\"\n",
+        "[delivery]\nqueue = \"1500KiB\"\n[receive]\nworkers = 1\nbuffer = \"64KiB\"\n{}compress = \"zstd:12\"\n",
         site.pcap()
     );
     let sensor = site.start(&format!("drain = \"0s\"\n{more}"));

@@ -84,8 +84,6 @@ pub struct FileSink {
     next_sweep: Instant,
     /// The time of the next look that makes sure that the files are still there.
     next_look: Instant,
-    /// Frames written, and the time at which a tick last found that there were more.
-    wrote: (u64, Instant),
     /// The place where other plans come.
     replans: Arc<Replans>,
 }
@@ -142,8 +140,7 @@ impl FileSink {
         let replans = Arc::default();
         let labelled = shared.registry.labelled();
         let next_look = now + LOOK;
-        let (sessions, wrote) = (Vec::new(), (0, now));
-        Ok(Self { shared, sessions, labelled, next_sweep: now, next_look, wrote, replans })
+        Ok(Self { shared, sessions: Vec::new(), labelled, next_sweep: now, next_look, replans })
     }
 
     /// Has it note there whether captures can be written.
@@ -153,13 +150,9 @@ impl FileSink {
     }
 
     /// Notes whether captures can be written, as of `now`.
-    fn tell(&mut self, now: Instant) {
-        let written = self.shared.counters.written.get();
-        if written != self.wrote.0 {
-            self.wrote = (written, now);
-        }
+    fn tell(&self, now: Instant) {
         let own = self.sessions.iter().flatten().filter_map(SessionFiles::outage);
-        let trouble = self.shared.trouble(own, self.wrote.1, now);
+        let trouble = self.shared.trouble(own, now);
         self.shared.condition.note(Part::Captures, trouble);
     }
 

@@ -83,6 +83,10 @@ pub(super) struct Outage {
     pub(super) began: Instant,
     /// Time of the first write that succeeded since the last that did not.
     pub(super) calm: Option<Instant>,
+    /// Frames that the output had written at the last failure.
+    written: u64,
+    /// The time of the first failure since when the output has written none.
+    alone: Instant,
 }
 
 impl Outage {
@@ -139,7 +143,9 @@ impl Shared {
             );
         }
         let began = outage.map_or(now, |outage| outage.began);
-        *outage = Some(Outage { reason, retry: now + RETRY, began, calm: None });
+        let written = self.counters.written.get();
+        let alone = outage.filter(|outage| outage.written == written).map_or(now, |outage| outage.alone);
+        *outage = Some(Outage { reason, retry: now + RETRY, began, calm: None, written, alone });
         reason
     }
 
@@ -162,15 +168,17 @@ impl Shared {
     }
 
     /// Says why no captures can be written as of `now`; none where some can. `own` has the outages
-    /// of single sessions, and the last write that brought frames to a file was at `wrote`.
-    pub(super) fn trouble(&self, own: impl Iterator<Item = Outage>, wrote: Instant, now: Instant) -> Option<String> {
+    /// of single sessions.
+    pub(super) fn trouble(&self, own: impl Iterator<Item = Outage>, now: Instant) -> Option<String> {
         let place = || self.plan.directory.display();
         if self.archive.room().is_starved() {
             return Some(format!("there is no room for captures in {}", place()));
         }
-        // The failure of one session's files says nothing of others', unless nothing was written
-        // since.
-        let mut outages = self.outage.into_iter().chain(own.filter(|outage| outage.began > wrote));
+        // The failure of one session's files says nothing of others', unless nothing is written
+        // from one attempt to the next.
+        let written = self.counters.written.get();
+        let is_alone = |outage: &Outage| outage.written == written && now >= outage.alone + RETRY * 2;
+        let mut outages = self.outage.into_iter().chain(own.filter(is_alone));
         let outage = outages.find(|outage| outage.lasts(now))?;
         Some(format!("{} in {}", outage.words(), place()))
     }

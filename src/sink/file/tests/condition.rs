@@ -36,19 +36,30 @@ fn an_output_that_cannot_write_says_so_as_long_as_that_can_be_told() {
 #[test]
 fn one_session_that_fails_is_no_trouble_while_another_is_written() {
     let mut rig = rig(|_| ());
-    let trouble = |rig: &mut Rig| {
-        rig.flush();
+    let trouble = |rig: &mut Rig, later: u64| {
         rig.sink.next_sweep = Instant::now();
-        rig.sink.tick(Instant::now(), Timestamp::now());
+        rig.sink.tick(Instant::now() + Duration::from_secs(later), Timestamp::now());
         rig.sink.shared.condition.trouble().is_some()
     };
+    // Nobody has looked between what was written last and the failure.
     rig.send(&[(7, 1, 100), (8, 2, 100)]);
-    assert!(!trouble(&mut rig));
-    rig.storage.faults().write = Some((0, libc::EPERM));
-    rig.send(&[(7, 3, 100)]);
-    assert!(trouble(&mut rig), "nothing was written since");
-    rig.storage.faults().write = None;
+    rig.flush();
+    let fail = |rig: &mut Rig| {
+        rig.storage.faults().write = Some((0, libc::EPERM));
+        rig.retry_now();
+        rig.send(&[(7, 3, 100)]);
+        rig.flush();
+        rig.storage.faults().write = None;
+    };
+    fail(&mut rig);
+    assert!(!trouble(&mut rig, 0), "others may write meanwhile");
+    assert!(trouble(&mut rig, 3), "none does");
     rig.send(&[(8, 4, 100)]);
-    assert!(!trouble(&mut rig));
+    rig.flush();
+    assert!(!trouble(&mut rig, 3));
+    fail(&mut rig);
+    assert!(!trouble(&mut rig, 0), "the other was written since the failure before");
+    fail(&mut rig);
+    assert!(trouble(&mut rig, 3), "and since this one it was not");
     rig.assert_closes();
 }
