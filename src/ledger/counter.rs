@@ -41,7 +41,7 @@ impl Counter {
 
 /// A number that rises and falls: one thread writes it, and any thread reads it.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicU64);
+pub struct Gauge(AtomicU64);
 
 impl Gauge {
     /// Replaces the value.

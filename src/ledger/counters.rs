@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::busiest::Busiest;
 use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
-use super::counter::{ByReason, Counter};
+use super::counter::{ByReason, Counter, Gauge};
 use super::durations::Durations;
 use super::pairs::Pairs;
 use super::presence::{Decapsulates, Presence};
@@ -336,6 +336,8 @@ counters! {
         presence: Presence;
         /// The time that the output takes for what comes at once.
         durations: Durations;
+        /// Bytes of the captures in the output's directory, those that are written to included.
+        archive_bytes: Gauge;
     }
 }
 

@@ -101,6 +101,14 @@ impl Outputs {
             .collect()
     }
 
+    /// Returns the bytes of the captures of each output that is there, by name.
+    pub(crate) fn archived(&self) -> BTreeMap<String, u64> {
+        let entries = self.0.lock();
+        let there = entries.iter().filter(|entry| entry.until.is_none());
+        let bytes = |entry: &Entry| entry.output.ends.iter().map(|end| end.archive_bytes.get()).sum();
+        there.map(|entry| (entry.output.name.clone(), bytes(entry))).collect()
+    }
+
     /// Lends the output of this place.
     #[cfg(test)]
     pub(crate) fn at(&self, place: usize) -> Arc<Output> {

@@ -17,6 +17,8 @@ pub(super) struct Moment {
     pub(super) named: Vec<Named>,
     /// How long the outputs take for what comes at once, by name.
     pub(super) durations: BTreeMap<String, Histogram>,
+    /// Bytes of the captures of outputs, by name.
+    pub(super) archived: BTreeMap<String, u64>,
     /// Bytes that are to be free on the outputs' file systems, by name.
     pub(super) reserves: BTreeMap<String, u64>,
     /// The time at which the configuration that is in force was read, in seconds.
@@ -38,6 +40,7 @@ impl Moment {
             status: view.status(),
             named: named(&facts.policy),
             durations: view.ledger.outputs.durations(),
+            archived: view.ledger.outputs.archived(),
             waiting: waiting(&facts.listen),
             process: Usage::read(),
             snapshot,
@@ -138,6 +141,10 @@ impl Moment {
         if let Some(free) = output.free_bytes {
             let help = "Bytes that are free on the file system that the output writes to.";
             families.gauge("vxtap_filesystem_free_bytes", help, labels(), free);
+        }
+        if let Some(bytes) = self.archived.get(&output.name).filter(|_| output.directory.is_some()) {
+            let help = "Bytes of the captures in the output's directory, those that are written to included.";
+            families.gauge("vxtap_archive_bytes", help, labels(), *bytes);
         }
         if let Some(reserve) = self.reserves.get(&output.name) {
             let help = "Bytes that are to be free there (--min-free).";

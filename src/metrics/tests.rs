@@ -65,6 +65,7 @@ fn moment(ledger: &Ledger, sessions: Vec<SessionTotals>, names: &[&str]) -> Mome
         status: status(),
         named: named.collect(),
         durations: ledger.outputs.durations(),
+        archived: ledger.outputs.archived(),
         reserves: [("pcap".to_owned(), 10 << 30)].into(),
         configured: 1000.0,
         waiting: Some(0),

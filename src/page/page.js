@@ -315,6 +315,7 @@ function showEmpty(isEmpty, isFiltered, status, ledger) {
   } else {
     first = `Nothing has arrived yet: the sensor listens on ${status.listen.join(", ")}, and waits.`;
     hints = [
+      "`vxtap check --watch 10s` on this host says what is missing.",
       `Does anything reach this host? Look with \`tcpdump -ni any udp port ${port}\`.`,
       `If nothing does: this host is the mirror's target, the mirror's filter accepts in both directions, and the target's security group lets in UDP ${port} from the mirrored hosts.`,
       "If datagrams do come: a firewall of this host drops them (`nft list ruleset`), or they are for another address or port.",

@@ -42,6 +42,7 @@ mod allow;
 mod bpf;
 mod broadcast;
 mod budget;
+mod check;
 mod control;
 mod crash;
 mod damaged;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::captures;
 use crate::datagrams::{self, vxlan};
 use crate::frames;
 use crate::need;
@@ -187,6 +188,10 @@ fn a_scrape_is_what_the_ledger_says_in_both_formats() {
     ] {
         assert_eq!(scrape.get(series), value, "{series}");
     }
+    let on_disk: u64 = captures::files(&site.captures()).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    eventually("the captures are as large as the archive says", || {
+        site.scrape().get("vxtap_archive_bytes{output=\"pcap\"}") == on_disk as f64
+    });
     assert!(scrape.get("vxtap_output_write_seconds_count{output=\"pcap\"}") >= 1.0);
     let (start, last) = ("vxtap_start_time_seconds", "vxtap_session_last_frame_timestamp_seconds{session=\"web\"}");
     assert!(scrape.get(last) > scrape.get(start) && scrape.get(start) > 1e9);

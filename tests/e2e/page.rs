@@ -122,7 +122,9 @@ fn the_page_says_what_the_ledger_says() {
         text(between(&document, "id=\"verdict\"", "</h2>")).split('>').next_back(),
         Some("Nothing has arrived yet")
     );
-    assert!(text(&document).contains("tcpdump -ni any udp port 4789"), "{document}");
+    for hint in ["vxtap check --watch 10s", "tcpdump -ni any udp port 4789"] {
+        assert!(text(&document).contains(hint), "{hint}: {document}");
+    }
 
     let directory = TempDir::new().unwrap();
     let file = frames::write(directory.path(), "frames.pcap", &frames::assorted(1234));

@@ -129,6 +129,7 @@ impl Pruning {
                 "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
             );
         }
+        books.counters.archive_bytes.set(self.keeper.bytes());
         self.keeper.set_stuck(waits || books.is_edited() || books.is_failing());
         if self.keeper.settle(space, waits) {
             if self.starved.begins() {

@@ -55,6 +55,12 @@ impl Keeper {
         (self.unpublished.open.get(), claimed)
     }
 
+    /// Returns the bytes of all captures, published or not.
+    pub(in crate::archive) fn bytes(&self) -> u64 {
+        let (open, pending) = self.unpublished();
+        self.shelf.bytes().saturating_add(open).saturating_add(pending)
+    }
+
     /// Returns the room of the file system, with what it has not given back yet, where that is the
     /// budget's affair.
     pub(in crate::archive) fn space(&mut self) -> Option<Space> {

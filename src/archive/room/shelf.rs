@@ -99,6 +99,12 @@ impl Shelf {
         self.entries.values()
     }
 
+    /// Returns the bytes of all captures on the shelf.
+    #[must_use]
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Returns how many captures are on the shelf.
     #[must_use]
     pub(in crate::archive) fn files(&self) -> u64 {
