@@ -311,3 +311,27 @@ fn wireshark_lists_named_sessions_and_captures_them() {
     sensor.says(0, "nobody watches any more");
     sensor.stop().ledger.assert_part_closes("watch:1");
 }
+
+#[test]
+fn who_watches_beside_redirection_is_told_what_does_not_come() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let redirect = "--source bpf --interface eth0 --attach tc --tap mirror0 --tap-mode redirect";
+    for (more, is_told) in [("--no-write", true), ("", false)] {
+        let site = Site::new();
+        let sensor = site.start(&format!("{redirect} {more}"));
+        let mut watch = site.watch("-c 10 --duration 3s", &site.path("seen.pcap"));
+        let sending = Stream::start(&site.pair.sender, site.target(), 1, 200);
+        assert!(watch.wait().success(), "{:?}", watch.stderr.all());
+        sending.end();
+        let said = watch.stderr.all().join("\n");
+        assert_eq!(said.contains("redirects frames into mirror0, and those do not come here"), is_told, "{said}");
+        // Where there are files, the sensor has copies. Else it has what the program leaves to it.
+        let seen = captures::read(&site.path("seen.pcap")).len();
+        assert!(if is_told { seen < 10 } else { seen == 10 }, "{seen}: {said}");
+        let ended = sensor.stop();
+        ended.ledger.assert_part_closes("watch:1");
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    }
+}
