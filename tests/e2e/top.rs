@@ -42,7 +42,7 @@ fn one_table_says_what_a_sensor_does() {
         let vnis: Vec<&str> = table.lines().skip(8).map(|line| line.split_whitespace().nth(2).unwrap()).collect();
         assert_eq!(vnis, ["7", "8", "9"], "{table}");
     }
-    assert_eq!(top(&socket, "frames").lines().count(), 10);
+    assert_eq!(top(&socket, "frames").lines().count(), 11);
     let ended = sensor.stop();
     ended.ledger.assert_closes(&ended.captures);
     let output = Command::new(VXTAP).args(["top", "--once"]).args(socket).output().unwrap();
