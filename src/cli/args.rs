@@ -123,7 +123,7 @@ pub struct CheckArgs {
     pub config_only: bool,
     /// Watch for this long what comes over the network, as 10s, and say whether mirror traffic
     /// arrives and is whole, and nothing else. --listen says where to, --interface where to look.
-    /// No sensor is needed, and one that runs loses nothing.
+    /// No sensor is needed, and nothing is taken from one that runs.
     #[arg(long, value_name = "DURATION", conflicts_with = "config_only")]
     pub watch: Option<Span>,
     /// Print the findings as JSON.

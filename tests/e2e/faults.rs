@@ -197,9 +197,10 @@ fn beside_a_program_at_tc_all_is_well() {
         return;
     }
     let pair = Pair::new(1500);
-    let _sensor = Setup::new(&pair.sensor).with("--source bpf --attach tc").start();
+    let sensor = Setup::new(&pair.sensor).with("--source bpf --attach tc").start();
     watch(&pair.sensor, "", || send(&pair.sender, pair.target(Ip::V4), &wrapped(&conversation())))
         .alone("ok", "arriving");
+    assert_eq!(sensor.stop().ledger.received(), 400);
 }
 
 #[test]
