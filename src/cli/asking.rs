@@ -36,7 +36,7 @@ pub struct TopArgs {
     /// The control socket of the sensor. [default: /run/vxtap/control]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
-    /// Ask a sensor over HTTP instead, at the address of its [http] listen.
+    /// Ask a sensor over HTTP instead, at the address of its `http.listen`.
     #[arg(long, value_name = "http://HOST:PORT", value_parser = url, conflicts_with = "control")]
     pub url: Option<String>,
     /// The time between two looks.

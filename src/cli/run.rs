@@ -225,7 +225,7 @@ pub struct RunArgs {
     #[arg(help_heading = ANSWERS, long)]
     pub no_control: bool,
     /// Answer questions over HTTP at this address, to this host alone; repeat for more. For others
-    /// and for names see [http] of a configuration file.
+    /// and for names see `http` in a configuration file.
     #[arg(help_heading = ANSWERS, long, value_name = "ADDR:PORT")]
     pub http: Vec<Port>,
     /// Stop after this time.
