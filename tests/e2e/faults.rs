@@ -81,7 +81,8 @@ impl Bench {
     fn new(mtu: u32) -> Option<Bench> {
         need::programs(&[]).then(|| {
             let pair = Pair::new(mtu);
-            let sensor = Setup::new(&pair.sensor).with("--no-write --max-sessions 10 --tap mirror0").start();
+            let sensor =
+                Setup::new(&pair.sensor).with("--source udp --no-write --max-sessions 10 --tap mirror0").start();
             Bench { pair, _sensor: sensor }
         })
     }
@@ -239,7 +240,7 @@ fn it_comes_to_an_address_that_the_sensor_does_not_listen_on() {
         return;
     }
     let pair = Pair::new(1500);
-    let _sensor = Setup::new(&pair.sensor).with("--listen 127.0.0.1 --no-write --tap mirror0").start();
+    let _sensor = Setup::new(&pair.sensor).with("--source udp --listen 127.0.0.1 --no-write --tap mirror0").start();
     let (_, remedy) = watch(&pair.sensor, "--listen 127.0.0.1 --interface eth0", || {
         send(&pair.sender, pair.target(Ip::V4), &wrapped(&conversation()));
     })

@@ -27,7 +27,7 @@ use crate::wire::{Vni, vxlan};
 
 /// A source that lends frames of one VNI, numbered from 0, as long as it is asked. The VNI is its
 /// own and what is here. It does not answer while that has [`STALLED`], and where its own is 1,
-/// while that has [`SECOND_STALLED`].
+/// while that has [`SECOND_STALLED`]; then it says so there by [`STALLS`].
 #[derive(Debug)]
 struct Numbered {
     vni: u32,
@@ -42,12 +42,13 @@ impl Source for Numbered {
         let mut more = self.more.load(Ordering::Relaxed);
         let stalled = if self.vni == 1 { STALLED | SECOND_STALLED } else { STALLED };
         while more & stalled != 0 {
+            self.more.fetch_or(STALLS << self.vni, Ordering::Relaxed);
             thread::sleep(Duration::from_millis(1));
             more = self.more.load(Ordering::Relaxed);
         }
         let most = limit.min(20);
         for _ in 0..most {
-            let vni = self.vni + (more & !SECOND_STALLED);
+            let vni = self.vni + (more & !(SECOND_STALLED | STALLS | STALLS << 1));
             let mut payload = [vxlan::header(Vni::new(vni).unwrap()).as_slice(), &[0; 60]].concat();
             payload[8..16].copy_from_slice(&self.next.to_be_bytes());
             self.next += 1;
@@ -65,6 +66,8 @@ impl Source for Numbered {
 
 const STALLED: u32 = 1 << 24;
 const SECOND_STALLED: u32 = 1 << 25;
+/// The source whose own VNI is 0 does not answer; the one whose own is 1 has the next bit.
+const STALLS: u32 = 1 << 26;
 
 fn output(name: &str, directory: &Path) -> OutputPlan {
     OutputPlan {
@@ -138,6 +141,14 @@ fn wait(what: &str, is_so: &mut dyn FnMut() -> bool) {
     }
 }
 
+/// Waits until each worker has had two batches more, of which the second began after the call.
+#[track_caller]
+fn frames_come(pipeline: &Pipeline) {
+    let counts = || pipeline.ledger.workers.iter().map(|worker| worker.decapsulated.get());
+    let before: Vec<u64> = counts().collect();
+    wait("each worker has frames", &mut || counts().zip(&before).all(|(now, before)| now >= before + 40));
+}
+
 #[track_caller]
 fn assert_gapless(numbers: &[u64]) {
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
@@ -152,10 +163,10 @@ fn outputs_come_and_go_and_no_frame_is_lost_or_doubled() {
         // An output of the same name follows another, in a directory of its own.
         let remove = if round == 0 { vec![] } else { vec!["b".to_owned()] };
         apply(&mut pipeline, Changes { add: vec![output("b", &place(round))], remove, ..Changes::default() }).unwrap();
-        thread::sleep(Duration::from_millis(5));
+        frames_come(&pipeline);
     }
     apply(&mut pipeline, Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
-    thread::sleep(Duration::from_millis(5));
+    frames_come(&pipeline);
     let snapshot = end(pipeline);
     let mut in_b = 0;
     for vni in 0..2 {
@@ -217,7 +228,7 @@ fn gauges_show_the_outputs_that_run_and_workers_that_turn() {
 fn an_output_of_the_start_can_go_and_its_files_are_complete() {
     let dir = tempfile::tempdir().unwrap();
     let mut pipeline = start(dir.path());
-    thread::sleep(Duration::from_millis(20));
+    frames_come(&pipeline);
     apply(&mut pipeline, Changes { remove: vec!["pcap".into()], ..Changes::default() }).unwrap();
     let until = Instant::now() + Duration::from_secs(10);
     while !pipeline.reap() && Instant::now() < until {
@@ -269,7 +280,7 @@ fn who_is_allowed_changes_with_the_outputs_and_every_frame_is_decided_once() {
     let mut pipeline = start(dir.path());
     let only = |vnis: &[u32]| Allowed::new(Some(vnis.iter().filter_map(|vni| Vni::new(*vni)).collect()), None).unwrap();
     for round in 0..10 {
-        thread::sleep(Duration::from_millis(3));
+        frames_come(&pipeline);
         let (name, other) = (format!("o{round}"), format!("o{}", round - 1));
         let remove = if round == 0 { vec![] } else { vec![other] };
         // Of each batch the output has all or nothing: what is allowed and where it goes change
@@ -302,7 +313,7 @@ fn what_waits_for_a_worker_that_stalls_is_done_when_it_goes_on() {
     let mut pipeline = start_of(dir.path(), &vni, 10);
     wait("sessions come", &mut || pipeline.registry.count() == 2);
     vni.store(STALLED, Ordering::Relaxed);
-    thread::sleep(Duration::from_millis(10));
+    wait("both stall", &mut || vni.load(Ordering::Relaxed) == STALLED | STALLS | STALLS << 1);
     let label = Label { name: Some("web".into()), ..Label::default() };
     let entry = Entry { plan: SessionPlan { label: label.clone(), ..SessionPlan::default() }, ..Entry::default() };
     let policy = Some(Arc::new(Policy::new(vec![entry], vec![]).unwrap()));
@@ -372,7 +383,7 @@ fn no_number_is_given_away_while_an_output_that_has_gone_may_have_frames_of_it()
     files.archive.on_publish = Some(format!("while ! test -e {}; do sleep 0.01; done; :", gate.display()));
     apply(&mut pipeline, Changes { add: vec![slow], ..Changes::default() }).unwrap();
     wait("sessions come", &mut || pipeline.registry.count() == 2);
-    thread::sleep(Duration::from_millis(5));
+    frames_come(&pipeline);
     apply(&mut pipeline, Changes { remove: vec!["slow".into()], ..Changes::default() }).unwrap();
     vni.store(2, Ordering::Relaxed);
     wait("others come", &mut || pipeline.registry.count() == 4);
@@ -399,7 +410,7 @@ fn all_workers_hear_of_free_numbers_though_one_stalls_meanwhile() {
     // The workers have forgotten, and the numbers are not free.
     wait("sessions are forgotten", &mut || pipeline.expire(idle).unwrap());
     vni.store(2 | SECOND_STALLED, Ordering::Relaxed);
-    thread::sleep(Duration::from_millis(10));
+    wait("the second stalls", &mut || vni.load(Ordering::Relaxed) & STALLS << 1 != 0);
     let slow = apply(&mut pipeline, Changes::default()).unwrap_err();
     assert!(slow.is_made(), "{slow}");
     // The first worker has made that change. It may not hear of the next.
@@ -412,8 +423,9 @@ fn all_workers_hear_of_free_numbers_though_one_stalls_meanwhile() {
     let vnis = |registry: &Registry| -> BTreeSet<u32> {
         registry.sessions().into_iter().map(|(_, session, _)| session.vni.get()).collect()
     };
+    // The first step may have found only one of the sessions idle. The other goes now.
     wait("both have a number", &mut || {
-        pipeline.expire(Duration::from_secs(60)).is_ok() && vnis(&pipeline.registry) == BTreeSet::from([2, 3])
+        pipeline.expire(idle).is_ok() && vnis(&pipeline.registry) == BTreeSet::from([2, 3])
     });
     end(pipeline);
 }
@@ -423,7 +435,7 @@ fn what_an_output_keeps_of_a_frame_changes_with_its_plan() {
     let dir = tempfile::tempdir().unwrap();
     let mut pipeline = start(dir.path());
     for round in 0..6 {
-        thread::sleep(Duration::from_millis(5));
+        frames_come(&pipeline);
         let mut plan = output("pcap", &dir.path().join("pcap"));
         let (snaplen, hash) = if round % 2 == 0 { (20, None) } else { (40, Some(Algorithm::Sha256)) };
         plan.lane.snaplen = snaplen as usize;
@@ -433,7 +445,7 @@ fn what_an_output_keeps_of_a_frame_changes_with_its_plan() {
         files.archive.budget.keep_files = Some(1000);
         apply(&mut pipeline, Changes { change: vec![plan], ..Changes::default() }).unwrap();
     }
-    thread::sleep(Duration::from_millis(5));
+    frames_come(&pipeline);
     let snapshot = end(pipeline);
     assert!(snapshot.outputs["pcap"].snapped > 0);
     for vni in 0..2 {
