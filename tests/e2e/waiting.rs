@@ -146,7 +146,7 @@ fn a_file_system_that_does_not_answer_is_not_waited_for_by_the_end() {
         let threads = || tasks(sensor.process.pid()).len();
         // The last thread of the start begins after the sensor has said that it receives.
         // The last thread of the start begins after the sensor has said that it receives.
-        task_named(sensor.process.pid(), "vxtap-health");
+        task_named(sensor.process.pid(), "vxtap-space");
         hang();
         let before = threads();
         for _ in 0..20 {
