@@ -4,6 +4,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use rustix::process::Signal;
@@ -59,11 +61,17 @@ impl Said {
 /// Watches in the sensor's namespace while `during` goes on.
 #[track_caller]
 fn watch(host: &Namespace, arguments: &str, during: impl FnOnce()) -> Said {
+    watch_by(host, arguments, |_| during())
+}
+
+/// Watches by a process that is lent.
+#[track_caller]
+fn watch_by(host: &Namespace, arguments: &str, during: impl FnOnce(&Process)) -> Said {
     let mut command = host.command(VXTAP);
     command.args(["check", "--watch", "1h", "--json"]).args(arguments.split_whitespace());
     let mut process = Process::start(&mut command, None);
     process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
-    during();
+    during(&process);
     process.signal(Signal::INT);
     let status = process.wait();
     let out = process.stdout.all().join("\n");
@@ -226,7 +234,7 @@ fn it_comes_to_a_port_where_nobody_listens() {
     assert!(said.json["watch"]["port_unreachable"].as_u64() > Some(0), "{:#}", said.json);
     // Where it is meant to come there, and where somebody listens there, it is right.
     let _other = bench.pair.sensor.enter(|| UdpSocket::bind("0.0.0.0:8472").unwrap());
-    let both = conversation().iter().flat_map(|frame| [frame.clone()]).collect::<Vec<_>>();
+    let both = conversation();
     let said = watch(&bench.pair.sensor, "", || {
         send(&bench.pair.sender, to, &wrapped(&both));
         send(&bench.pair.sender, bench.pair.target(Ip::V4), &wrapped(&both));
@@ -383,6 +391,24 @@ fn frames_come_twice() {
 }
 
 #[test]
+fn a_watch_that_is_late_goes_by_the_time_of_packets() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let frames: Vec<Vec<u8>> = (0..400).map(|number| numbered(number, 100)).collect();
+    let said = watch_by(&bench.pair.sensor, "", |process| {
+        process.signal(Signal::STOP);
+        for _ in 0..2 {
+            send(&bench.pair.sender, bench.pair.target(Ip::V4), &wrapped(&frames));
+            // What is sent again after so long is no copy, also where both are read at once.
+            thread::sleep(Duration::from_millis(100));
+        }
+        process.signal(Signal::CONT);
+    });
+    said.alone("ok", "arriving");
+    let session = &said.json["watch"]["sessions"][0];
+    assert_eq!((session["frames"].as_u64(), session["duplicates"].as_u64()), (Some(800), Some(0)));
+}
+
+#[test]
 fn segments_come_out_of_order() {
     let Some(bench) = Bench::new(1500) else { return };
     let mut frames = conversation();
@@ -471,27 +497,24 @@ fn a_flood_of_sources_and_vnis_costs_no_more_than_the_tables() {
             outer([2, 0, 0, 0, 0x73, SENSOR], &[], [[10, 74, a, b].into(), sensor], 65_408, &payload)
         })
         .collect();
-    let mut command = bench.pair.sensor.command(VXTAP);
-    let mut process = Process::start(command.args(["check", "--watch", "1h", "--json"]), None);
-    process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
-    let memory = || {
+    let memory = |process: &Process| {
         let status = fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
     };
-    let before = memory();
-    send_frames(&bench.pair.sender, &flood);
-    send_frames(&bench.pair.sender, &flood);
-    let grown = memory() - before;
-    process.signal(Signal::INT);
-    process.wait();
-    let said: Value = serde_json::from_str(&process.stdout.all().join("\n")).unwrap();
-    let watched = &said["watch"];
+    let mut grown = 0;
+    let said = watch_by(&bench.pair.sensor, "", |process| {
+        let before = memory(process);
+        send_frames(&bench.pair.sender, &flood);
+        send_frames(&bench.pair.sender, &flood);
+        grown = memory(process) - before;
+    });
+    let watched = &said.json["watch"];
     assert_eq!(watched["sessions"].as_array().unwrap().len(), 4096);
     assert!(
         watched["beyond"].as_u64() > Some(0) && watched["seconds"].as_f64() < Some(3600.0),
         "{:#}",
-        said["findings"]
+        said.json["findings"]
     );
     assert!(grown < 16 << 10, "{grown} KiB more");
 }

@@ -13,7 +13,7 @@ fn seen() -> Seen {
 }
 
 fn show(seen: &mut Seen, bytes: &[u8], milliseconds: u64) {
-    let packet = Packet { bytes, interface: 2, sent: false, to_others: false };
+    let packet = Packet { bytes, interface: 2, sent: false, to_others: false, timestamp: None };
     seen.packet(&packet, Duration::from_millis(milliseconds));
 }
 
@@ -97,7 +97,7 @@ fn what_is_for_others_is_ours_where_the_sensor_takes_it() {
         let mut datagram = mirrored(1, 7, &tcp(1, 2, 3, 4));
         datagram[19] = 99;
         show(&mut seen, &datagram, 0);
-        let packet = Packet { bytes: &datagram, interface: 2, sent: false, to_others: true };
+        let packet = Packet { bytes: &datagram, interface: 2, sent: false, to_others: true, timestamp: None };
         seen.packet(&packet, Duration::ZERO);
         let frames: u64 = seen.sessions.iter().map(|session| session.frames).sum();
         assert_eq!((frames, seen.of_others.len()), if any_address { (2, 0) } else { (0, 1) });
