@@ -323,6 +323,26 @@ fn fragments(frame: &[u8], number: u16) -> [Vec<u8>; 2] {
 }
 
 #[test]
+fn what_passes_a_bridge_and_its_port_counts_once() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let host = &bench.pair.sensor;
+    host.ip("link add br0 type bridge");
+    host.ip("link set eth0 master br0");
+    host.ip("link set br0 up");
+    host.ip("addr flush dev eth0");
+    host.ip("addr add 10.73.0.2/24 dev br0");
+    let frames: Vec<Vec<u8>> = (0..50).map(|number| numbered(number, 4000)).collect();
+    let said = bench.mirror("", &frames);
+    let (reason, _) = said.alone("warning", "fragments");
+    assert!(reason.starts_with("100 % of the datagrams"), "{reason}");
+    assert_eq!((&said.json["watch"]["reassembled"], &said.json["watch"]["incomplete"]), (&50.into(), &0.into()));
+    let mut datagrams = wrapped(&conversation());
+    datagrams.extend(vec![b"GET / HTTP/1.1\r\n\r\n".to_vec(); 100]);
+    let (reason, _) = bench.send("", bench.pair.target(Ip::V4), &datagrams).alone("warning", "not_vxlan");
+    assert!(reason.starts_with("20 % of the datagrams"), "{reason}");
+}
+
+#[test]
 fn fragments_are_lost() {
     let Some(bench) = Bench::new(1500) else { return };
     let sensor = address(Ip::V4, SENSOR);
