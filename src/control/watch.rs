@@ -16,11 +16,10 @@ use tokio::sync::oneshot;
 use super::order::reply_to;
 use super::request::{Reply, Request, WatchBegun, WatchOrder};
 use crate::http::{Answer, Query, Route};
+use crate::record::pcap::WHOLE;
 use crate::route::{Expression, Wanted};
 use crate::sink::watch::Watching;
 
-/// Bytes of a frame that are kept where nobody says how many: all.
-const WHOLE: u32 = 262_144;
 /// The time for which whoever watches may take nothing: a pager waits for its reader.
 const PAUSE: Duration = Duration::from_mins(10);
 /// The output by which the ledger has the watch.
