@@ -1,5 +1,5 @@
-//! The arrow rule: which module may use which, that neither files nor folders import each other in a
-//! circle, how long a file may be, and where `unsafe` may be.
+//! The arrow rule: which module may use which, that neither files nor folders import each other in
+//! a circle, how long a file may be, and where `unsafe` may be.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "architecture/imports.rs"]
