@@ -102,6 +102,10 @@ macro_rules! counters {
                 total
             }
 
+            fn take_over(&self, other: &Self) {
+                $(self.$label.take_over(&other.$label);)+
+            }
+
             fn readings(total: &$Total, declared: Reading) -> Vec<Reading> {
                 let group = Some(declared.label);
                 total.readings().into_iter().map(|reading| Reading { group, ..reading }).collect()
@@ -375,6 +379,13 @@ impl OutputCounters {
     #[must_use]
     pub fn dropped(&self, reason: OutputDrop) -> &Counter {
         self.dropped.of(reason)
+    }
+
+    /// Counts what the end of an output has counted that runs no more.
+    pub(super) fn take_over_all(&self, ended: &Self) {
+        self.take_over(ended);
+        self.presence.take_over(&ended.presence);
+        self.durations.take_over(&ended.durations);
     }
 }
 

@@ -523,6 +523,35 @@ fn a_watch_has_every_frame_of_its_session_while_it_lasts_and_no_other_output_not
 }
 
 #[test]
+fn watches_that_have_come_and_gone_have_one_place_in_the_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    let until = Instant::now() + Duration::from_secs(30);
+    for _ in 0..4 {
+        let (plan, feed) = watch(1, Wanted::All);
+        pipeline.change(Changes { add: vec![plan], ..Changes::default() }).unwrap();
+        while feed.outcome().dropped == 0 {
+            assert!(Instant::now() < until, "{feed:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(Watching(feed));
+        pipeline.change(Changes { remove: vec!["watch:1".into()], ..Changes::default() }).unwrap();
+        while !pipeline.reap() {
+            assert!(Instant::now() < until, "its thread ends");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    // All but for the last, which still had its own when it came.
+    let first = pipeline.ledger.outputs.at(0);
+    assert_eq!((first.name.as_str(), first.ends.len()), ("watch:1", 1));
+    let before = first.totals().offered;
+    drop(first);
+    let snapshot = end(pipeline);
+    let all = &snapshot.outputs["watch:1"];
+    assert!(before > 0 && all.offered > before, "{before} of {all:?}");
+}
+
+#[test]
 fn a_watch_sees_a_session_whose_plan_names_other_outputs_and_not_what_its_plan_keeps_out() {
     let dir = tempfile::tempdir().unwrap();
     let mut pipeline = start(dir.path());
