@@ -97,9 +97,10 @@ impl Watches {
             _ => {}
         }
         for Watch { output, feed } in self.all.extract_if(.., |watch| remove.contains(&watch.output)) {
-            let Outcome { frames, dropped, over } = feed.outcome();
+            let Outcome { frames, dropped, redirected, over } = feed.outcome();
             let why = over.map(|over| over.to_string()).unwrap_or_default();
-            tracing::info!(output, frames, dropped, "nobody watches any more: {why}");
+            let redirected = (redirected > 0).then_some(redirected);
+            tracing::info!(output, frames, dropped, redirected, "nobody watches any more: {why}");
         }
         true
     }

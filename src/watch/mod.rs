@@ -117,7 +117,9 @@ pub struct Outcome {
     pub frames: u64,
     /// Frames that came faster than they were taken; none where the sensor did not say.
     pub dropped: Option<u64>,
-    /// Why it is over; none where the sensor is gone and did not say.
+    /// Frames of all sessions that were redirected in front of the sensor, and so did not come.
+    pub redirected: u64,
+    /// Why it is over; none where the sensor is gone and did not say it.
     pub why: Option<String>,
 }
 
@@ -128,6 +130,9 @@ impl fmt::Display for Outcome {
             Some(0) => f.write_str(", none was dropped")?,
             Some(dropped) => write!(f, ", {dropped} were dropped because they were not taken as fast as they came")?,
             None => f.write_str(", and it is not known how many were dropped")?,
+        }
+        if self.redirected > 0 {
+            write!(f, ", {} of all sessions were redirected and did not come", self.redirected)?;
         }
         match &self.why {
             Some(why) => write!(f, ": {why}"),
@@ -283,9 +288,11 @@ impl Watch {
     }
 
     fn outcome(&self) -> Outcome {
+        let number = |name| self.content.trailer(name).and_then(|number| number.parse().ok());
         Outcome {
             frames: self.frames.count(),
-            dropped: self.content.trailer("vxtap-dropped").and_then(|dropped| dropped.parse().ok()),
+            dropped: number("vxtap-dropped"),
+            redirected: number("vxtap-redirected").unwrap_or(0),
             why: self.content.trailer("vxtap-end").map(str::to_owned),
         }
     }

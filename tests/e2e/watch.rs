@@ -358,6 +358,12 @@ fn who_watches_beside_redirection_is_told_what_does_not_come() {
         sending.end();
         let said = watch.stderr.all().join("\n");
         assert_eq!(said.contains("redirects frames into mirror0, and those do not come here"), is_told, "{said}");
+        assert!(last(&watch).contains("none was dropped"), "{said}");
+        assert_eq!(
+            said.contains("of all sessions were redirected and did not come: the time is over"),
+            is_told,
+            "{said}"
+        );
         // Where there are files, the sensor has copies. Else it has what the program leaves to it.
         let seen = captures::read(&site.path("seen.pcap")).len();
         assert!(if is_told { seen < 10 } else { seen == 10 }, "{seen}: {said}");
