@@ -31,6 +31,8 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const ANSWER: Duration = Duration::from_secs(15);
 /// The time for which the end is waited for, from the signal on.
 const END: Duration = Duration::from_secs(2);
+/// Why it is over where the end did not come by then.
+const UNTAKEN: &str = "ended as asked, before all was taken";
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
 
@@ -239,9 +241,12 @@ impl Watch {
             if is_gone_taker {
                 self.taker.room();
             }
-            let has_all = self.content.is_whole() && self.taker.is_idle();
-            if has_all || until.is_some_and(|until| Instant::now() >= until) {
+            if self.content.is_whole() && self.taker.is_idle() {
                 return Ok(self.outcome());
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                let outcome = self.outcome();
+                return Ok(Outcome { why: outcome.why.or(Some(UNTAKEN.into())), ..outcome });
             }
             let (taker, sensor) = self.wait(is_gone_taker).map_err(Failed::Read)?;
             if is_gone(taker) {

@@ -110,6 +110,21 @@ fn whoever_goes_ends_it_though_no_frames_come() {
 }
 
 #[test]
+fn who_takes_nothing_is_not_waited_for_at_the_end_and_the_sensor_is_not_blamed() {
+    let directory = tempfile::tempdir().unwrap();
+    let answer = [HEAD.as_bytes(), &chunk(&capture(2000))].concat();
+    let (client, sensor) = sensor(directory.path(), answer, true);
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let _reader = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let outcome = run(&client, &Asked::default(), &To::File(pipe), &AtomicBool::new(true)).unwrap();
+    sensor.join().unwrap();
+    assert!(outcome.frames < 2000, "{outcome}");
+    let said = "frames came, and it is not known how many were dropped: ended as asked, before all was taken";
+    assert!(outcome.to_string().ends_with(said), "{outcome}");
+}
+
+#[test]
 fn what_was_redirected_is_not_said_to_be_dropped() {
     let directory = tempfile::tempdir().unwrap();
     let end = "0\r\nVxtap-Dropped: 0\r\nVxtap-Redirected: 9\r\nVxtap-End: the time is over\r\n\r\n";
