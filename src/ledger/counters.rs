@@ -289,8 +289,8 @@ counters! {
         dropped: ByReason<OutputDrop, { OutputDrop::ALL.len() }> =
             FRAMES.right(&[Equation::Frames]).row_if_any(40, "dropped ", "");
         /// Frames that whoever watches did not take: the queue of the watch was full, the watch was
-        /// over, or the sensor had no copy of what was redirected. Only a watch has such frames, and
-        /// they are where they were to go.
+        /// over, or the sensor had no copy of what was redirected. Only a watch has such frames,
+        /// and they are where they were to go.
         unwatched: Counter = FRAMES
             .right(&[Equation::Frames])
             .weight(Weight::Besides)
