@@ -1,5 +1,5 @@
-//! The arrow rule: which module may use which, that no files import each other in a circle, how
-//! long a file may be, and where `unsafe` may be.
+//! The arrow rule: which module may use which, that neither files nor folders import each other in
+//! a circle, how long a file may be, and where `unsafe` may be.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "architecture/imports.rs"]
@@ -158,23 +158,43 @@ fn the_table_has_an_order() {
     assert!(found.is_empty(), "these may use each other: {found:?}");
 }
 
+/// Returns which of the files and folders that lie beside each other imports from which, by way of
+/// any file in it. The file that stands before a folder is of the folder.
+fn between_neighbours<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut found = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for (from, to) in edges.iter().flat_map(|(from, all)| all.iter().map(|to| (*from, *to))) {
+        let same = from.bytes().zip(to.bytes()).take_while(|(a, b)| a == b).count();
+        let folder = from[..same].rfind('/').map_or(0, |at| at + 1);
+        let [from, to] = [from, to].map(|file| &file[..file[folder..].find('/').map_or(file.len(), |at| folder + at)]);
+        if ![from, to].iter().any(|file| file.ends_with("mod.rs")) {
+            found.entry(from).or_default().insert(to);
+        }
+    }
+    found
+}
+
+/// Says which of these import each other in a circle.
+fn shown(edges: &BTreeMap<&str, BTreeSet<&str>>) -> String {
+    let mut found = String::new();
+    for circle in circles(edges) {
+        found.push_str("a circle:\n");
+        for file in &circle {
+            let to: Vec<&str> = edges[file].intersection(&circle).copied().collect();
+            found.push_str(&format!("  {file} imports {}\n", to.join(", ")));
+        }
+    }
+    found
+}
+
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn neither_files_nor_folders_import_each_other_in_a_circle() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let files: Vec<(String, String)> = modules()
         .into_iter()
         .map(|(_, file, _)| (file.to_str().unwrap().to_owned(), fs::read_to_string(src.join(&file)).unwrap()))
         .collect();
     let imports = Imports::read(files.iter().map(|(file, code)| (file.as_str(), code.as_str())));
-    let edges = imports.edges();
-    let mut found = String::new();
-    for circle in circles(&edges) {
-        found.push_str("a circle of files:\n");
-        for file in &circle {
-            let to: Vec<&str> = edges[file].intersection(&circle).copied().collect();
-            found.push_str(&format!("  {file} imports {}\n", to.join(", ")));
-        }
-    }
+    let found = shown(&imports.edges()) + &shown(&between_neighbours(&imports.edges()));
     assert!(found.is_empty(), "{found}");
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{after, at, never, select};
 
 pub use self::error::StartError;
-use self::reload::{Running, warn_of_file_limit};
+use self::reload::{Running, planned, warn_of_file_limit};
 use self::reread::{Reread, Source};
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
@@ -93,7 +93,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    let facts = Facts { listen, source: description, ..Facts::default() }.planned(&plan.pipeline, &plan.text);
+    let facts = planned(Facts { listen, source: description, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
     Ok(Sensor { running, view, doors, addresses })

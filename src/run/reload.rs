@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvError, bounded, never};
 use super::allow_log;
 use super::reread::{Answer, Reread, Wanted};
 use super::watches::Watches;
+use crate::config::file;
 use crate::config::{Diff, RunPlan, diff};
 use crate::control::{Cut, Request};
 use crate::pipeline::{ChangeError, Changes, Opened, Opening, Pipeline, PipelinePlan};
@@ -154,10 +155,16 @@ impl Running {
         }
         if let Some(plan) = plan {
             warn_of_file_limit(&plan.pipeline);
-            self.view.replan(Facts::clone(&self.view.facts()).planned(&plan.pipeline, &plan.text));
+            self.view.replan(planned(Facts::clone(&self.view.facts()), &plan));
             self.plan = plan;
         }
     }
+}
+
+/// Returns the facts of a sensor that goes by this plan from now on.
+pub(super) fn planned(facts: Facts, plan: &RunPlan) -> Facts {
+    let text = file::write(&plan.settings).unwrap_or_else(|error| format!("# {error}\n"));
+    facts.planned(&plan.pipeline, text.into())
 }
 
 /// Has a thread open outputs. It ends when they are open, or with the process.

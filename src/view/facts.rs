@@ -30,14 +30,14 @@ pub struct Facts {
 impl Facts {
     /// Returns these facts with those that a pipeline's plan says, which `text` asks for.
     #[must_use]
-    pub(crate) fn planned(self, plan: &PipelinePlan, text: &Arc<str>) -> Self {
+    pub(crate) fn planned(self, plan: &PipelinePlan, text: Arc<str>) -> Self {
         let budgets = plan.outputs.iter().filter_map(|output| {
             let files = output.to.files()?;
             Some((output.name.clone(), files.archive.budget))
         });
         Self {
             max_sessions: plan.max_sessions,
-            text: Arc::clone(text),
+            text,
             policy: Arc::clone(&plan.policy),
             budgets: budgets.collect(),
             ..self

@@ -18,8 +18,8 @@ use std::time::Duration;
 use self::expressions::Expressions;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
-use super::file;
 use super::key;
+use super::origin::Origins;
 use super::settings::Settings;
 use crate::control::ControlPlan;
 use crate::host::HostFacts;
@@ -45,8 +45,8 @@ pub struct RunPlan {
     pub control: ControlPlan,
     /// The time for which the sensor receives when it is to end, and says that it is not ready.
     pub drain: Duration,
-    /// The settings that this is the plan of, as a configuration file.
-    pub text: Arc<str>,
+    /// The settings that this is the plan of, without the places where they were said.
+    pub settings: Arc<Settings>,
 }
 
 impl RunPlan {
@@ -105,8 +105,8 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     let session_idle = settings.sessions.idle.0;
     let control = control::plan(settings, host, &mut wrong);
     let drain = control::drain(settings);
-    let text = file::write(settings).unwrap_or_else(|error| format!("# {error}\n")).into();
-    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, drain, text };
+    let settings = Arc::new(Settings { origins: Origins::default(), ..settings.clone() });
+    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, drain, settings };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),
