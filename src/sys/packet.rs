@@ -2,8 +2,8 @@
 //!
 //! A packet is seen before a firewall, `rp_filter` or a socket decides on it, and behind a program
 //! at XDP. A filter in the kernel lets through what can be mirror traffic, and of each packet its
-//! beginning alone. What nobody reads in time waits in the socket's receive buffer, with the time at
-//! which it passed, and what has no room there is counted.
+//! beginning alone. What nobody reads in time waits in the socket's receive buffer, with the time
+//! at which it passed, and what has no room there is counted.
 
 use std::io;
 use std::mem;
