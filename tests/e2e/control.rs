@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::thread;
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::captures;
 use crate::disk::Loop;
@@ -23,57 +22,10 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{PATIENCE, eventually};
 use crate::replay::replay_all;
-use crate::sensor::{Sensor, Setup, VXTAP};
-
-/// Where the sensor of a test answers over HTTP.
-const PORT: &str = "127.0.0.1:9479";
-
-/// A pair of hosts, and a directory with the socket.
-struct Site {
-    pair: Pair,
-    directory: TempDir,
-}
+use crate::sensor::{Setup, VXTAP};
+use crate::site::{HTTP, Site};
 
 impl Site {
-    fn new() -> Site {
-        Site { pair: Pair::new(1600), directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("control")
-    }
-
-    /// Starts a sensor that answers at the socket.
-    fn start(&self, arguments: &str) -> Sensor {
-        let control = self.socket();
-        Setup::new(&self.pair.sensor).with(&format!("--control {} {arguments}", control.display())).start()
-    }
-
-    /// Starts a sensor by a configuration file, to which these lines belong.
-    fn configured(&self, more: &str) -> (Sensor, PathBuf) {
-        let file = self.directory.path().join("vxtap.toml");
-        let captures = self.directory.path().join("captures");
-        let text = format!(
-            "{more}\n[control]\nsocket = {:?}\n[output.evidence]\nkind = \"pcap\"\ndirectory = {captures:?}\n",
-            self.socket()
-        );
-        fs::write(&file, text).unwrap();
-        (Setup::new(&self.pair.sensor).configured(&file).start(), file)
-    }
-
-    /// Runs a command that asks the sensor.
-    fn vxtap(&self, words: &str) -> Output {
-        Command::new(VXTAP).args(words.split_whitespace()).arg("--control").arg(self.socket()).output().unwrap()
-    }
-
-    /// Returns what a command prints that asks the sensor.
-    #[track_caller]
-    fn says(&self, words: &str) -> String {
-        let output = self.vxtap(words);
-        assert!(output.status.success(), "{words}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
     /// Runs a command that the sensor refuses, and returns what it says.
     #[track_caller]
     fn refuses(&self, words: &str) -> String {
@@ -81,18 +33,6 @@ impl Site {
         assert_eq!(output.status.code(), Some(1), "{words}: {output:?}");
         assert!(output.stdout.is_empty(), "{output:?}");
         String::from_utf8(output.stderr).unwrap()
-    }
-
-    #[track_caller]
-    fn json(&self, words: &str) -> Value {
-        serde_json::from_str(&self.says(&format!("{words} --json"))).unwrap()
-    }
-
-    /// Connects to the HTTP port.
-    fn connect(&self) -> TcpStream {
-        let stream = self.pair.sensor.enter(|| TcpStream::connect(PORT).unwrap());
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        stream
     }
 
     /// Sends a request to the HTTP port, and returns the status and the whole answer.
@@ -187,7 +127,8 @@ fn a_reload_is_waited_for_and_says_what_came_of_it() {
         return;
     }
     let site = Site::new();
-    let (sensor, file) = site.configured("[sessions]\nvni = [1]");
+    let sensor = site.answering("[sessions]\nvni = [1]");
+    let file = site.file();
     let before = fs::read_to_string(&file).unwrap();
     let write = |from: &str, to: &str| fs::write(&file, before.replace(from, to)).unwrap();
     assert!(site.says("reload").contains("is read again: nothing has changed"));
@@ -280,7 +221,7 @@ fn http_is_for_those_who_may_ask() {
     }
     let site = Site::new();
     let all = "[http]\nlisten = [\"127.0.0.1:9479\", \"0.0.0.0:9480\"]\nnames = [\"sensor.example\"]";
-    let (sensor, _) = site.configured(all);
+    let sensor = site.answering(all);
     let get = |path: &str, host: &str| site.http(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     let (status, answer) = get("/ledger", "127.0.0.1:9479");
     assert_eq!(status, 200, "{answer}");
@@ -336,7 +277,7 @@ fn http_is_for_those_who_may_ask() {
     assert_eq!(ended.messages("is not in the list of those who may ask").len(), 1, "{:#?}", ended.log);
     // Those who are listed are let in.
     let listed = format!("[http]\nlisten = \"0.0.0.0:9480\"\nallow = [\"{}\"]", site.pair.source(Ip::V4));
-    let (sensor, _) = site.configured(&listed);
+    let sensor = site.answering(&listed);
     let stream = site.pair.sender.enter(|| TcpStream::connect((address, 9480)).unwrap());
     assert_eq!(exchange(stream, &request).0, 200);
     // A port that is taken may be free later.
@@ -353,8 +294,9 @@ fn orders_that_wait_for_a_disk_hold_up_no_other() {
     }
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
     let site = Site::new();
-    let (sensor, file) = site.configured("");
+    let sensor = site.answering("");
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
+    let file = site.file();
     let before = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("{before}[output.slow]\nkind = \"pcap\"\ndirectory = {:?}\n", disk.path().join("slow")))
         .unwrap();
@@ -429,7 +371,7 @@ fn a_hundred_slow_clients_hold_up_nobody() {
         return;
     }
     let site = Site::new();
-    let sensor = site.start(&format!("--http {PORT}"));
+    let sensor = site.start(&format!("--http {HTTP}"));
     let slow = dawdle(&site);
     let begun = Instant::now();
     assert_eq!(site.http("GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").0, 200);

@@ -1,90 +1,53 @@
 //! Balancers ask whether the sensor may be sent traffic. What it answers follows outputs and
 //! workers, never load, and nothing holds up an answer.
 
-use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::configuration::WAYS;
 use crate::disk::Loop;
 use crate::frames;
 use crate::need;
-use crate::netns::{Ip, Namespace, Pair};
+use crate::netns::{Ip, Namespace};
 use crate::overload::Mount;
 use crate::process::{Process, eventually, task_named};
 use crate::replay::{self, replay_all};
-use crate::sensor::{Sensor, Setup};
+use crate::sensor::Sensor;
+use crate::site::{Answer, Site};
 
 /// The port for checks.
 const PORT: u16 = 8080;
 /// The time for which something must be otherwise before the answer is.
 const HYSTERESIS: Duration = Duration::from_secs(10);
 
-/// A pair of hosts, and files of our own.
-struct Site {
-    pair: Pair,
-    directory: TempDir,
-}
-
-/// An answer: its status, its head and what follows.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
 impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap()
-    }
-
     fn reason(&self) -> String {
         self.json()["reasons"].to_string()
     }
 }
 
 impl Site {
-    fn new() -> Site {
-        Site { pair: Pair::new(1600), directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn captures(&self) -> PathBuf {
-        self.directory.path().join("captures")
-    }
-
     /// Starts a sensor that is checked. `more` are lines of tables behind `[health]`.
-    fn start(&self, more: &str) -> Sensor {
-        let file = self.directory.path().join("vxtap.toml");
-        let text = format!("[health]\nlisten = \"0.0.0.0:{PORT}\"\n{more}\n");
-        fs::write(&file, text).unwrap();
-        Setup::new(&self.pair.sensor).configured(&file).writing(&self.captures()).start()
+    #[track_caller]
+    fn checked(&self, more: &str) -> Sensor {
+        self.configured(&format!("[health]\nlisten = \"0.0.0.0:{PORT}\"\n{more}\n"))
     }
 
     /// Sends a request from one of the hosts, and waits for the whole answer.
     fn ask(&self, from: &Namespace, request: &str) -> Answer {
         let mut to = self.pair.target(Ip::V4);
         to.set_port(PORT);
-        let mut stream = from.enter(|| TcpStream::connect(to).unwrap());
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_owned(), body: body.to_owned() }
+        Answer::to(from.enter(|| TcpStream::connect(to).unwrap()), request)
     }
 
     /// Asks as a balancer does. An answer takes no second, whatever happens to the sensor.
     #[track_caller]
-    fn get(&self, path: &str) -> Answer {
+    fn check(&self, path: &str) -> Answer {
         let begun = Instant::now();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.pair.target(Ip::V4));
         let answer = self.ask(&self.pair.sender, &request);
@@ -98,7 +61,7 @@ impl Site {
         let begun = Instant::now();
         let mut found = None;
         eventually(&format!("{path} answers with {status}"), || {
-            found = Some(self.get(path)).filter(|answer| answer.status == status);
+            found = Some(self.check(path)).filter(|answer| answer.status == status);
             found.is_some()
         });
         (found.unwrap(), begun.elapsed())
@@ -109,11 +72,6 @@ impl Site {
         let file = frames::write(self.directory.path(), "frames.pcap", &frames::assorted(count));
         replay_all(&self.pair.sender, self.pair.target(Ip::V4), &[&file], arguments, count as usize);
     }
-
-    /// Returns the table of an output for captures.
-    fn pcap(&self) -> String {
-        format!("[output.pcap]\nkind = \"pcap\"\ndirectory = {:?}\n", self.captures())
-    }
 }
 
 #[test]
@@ -121,24 +79,24 @@ fn an_interface_that_is_down_takes_the_sensor_out_unless_it_is_not_essential() {
     let site = Site::new();
     let taps = "[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\n\
                 [output.lab]\nkind = \"tap\"\ninterface = \"mirror1\"\nessential = false\n";
-    let sensor = site.start(&format!("drain = \"0s\"\n[sessions]\nfrom = \"192.0.2.77\"\n{}{taps}", site.pcap()));
-    let healthy = site.get("/healthz");
+    let sensor = site.checked(&format!("drain = \"0s\"\n[sessions]\nfrom = \"192.0.2.77\"\n{}{taps}", site.pcap()));
+    let healthy = site.check("/healthz");
     assert_eq!((healthy.status, &healthy.json()["ready"]), (200, &Value::Bool(true)), "{}", healthy.body);
-    assert_eq!(site.get("/healthz?format=text").body, "ready\n");
+    assert_eq!(site.check("/healthz?format=text").body, "ready\n");
     // The checks of one balancer and another: an old version, a name of its own, no content.
     let old = site.ask(&site.pair.sender, "GET /healthz HTTP/1.0\r\n\r\n");
     let own = site.ask(&site.pair.sender, "GET /healthz HTTP/1.1\r\nHost: lb.example:80\r\nConnection: close\r\n\r\n");
     let head = site.ask(&site.pair.sender, "HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!((old.status, own.status, head.status, head.body.as_str()), (200, 200, 200, ""), "{}", head.head);
-    assert_eq!((site.get("/livez").status, site.get("/ledger").status, site.get("/").status), (200, 404, 404));
+    assert_eq!((site.check("/livez").status, site.check("/ledger").status, site.check("/").status), (200, 404, 404));
 
     site.pair.sensor.ip("link set mirror1 down");
     site.pair.sensor.ip("link set mirror0 down");
     let (answer, took) = site.becomes("/healthz", 503);
     assert!(took > HYSTERESIS - Duration::from_secs(1) && took < HYSTERESIS * 3, "{took:?}");
     assert_eq!(answer.reason(), "[\"output ids: the interface is down\"]");
-    assert_eq!(site.get("/healthz?format=text").body, "not ready: output ids: the interface is down\n");
-    assert_eq!(site.get("/livez").status, 200);
+    assert_eq!(site.check("/healthz?format=text").body, "not ready: output ids: the interface is down\n");
+    assert_eq!(site.check("/livez").status, 200);
     site.pair.sensor.ip("link set mirror0 up");
     let (_, took) = site.becomes("/healthz", 200);
     assert!(took > HYSTERESIS - Duration::from_secs(1), "{took:?}");
@@ -157,15 +115,15 @@ fn a_full_disk_takes_the_sensor_out_until_there_is_room() {
     let site = Site::new();
     let disk = Mount::new("size=2m");
     let place = format!("[output.pcap]\nkind = \"pcap\"\ndirectory = {:?}\nmin_free = \"0\"\n", disk.path());
-    let sensor = site.start(&format!("drain = \"0s\"\n{place}"));
-    assert_eq!(site.get("/healthz").status, 200);
+    let sensor = site.checked(&format!("drain = \"0s\"\n{place}"));
+    assert_eq!(site.check("/healthz").status, 200);
     let file = frames::write(site.directory.path(), "frames.pcap", &frames::assorted(1000));
     let load = replay::start(&site.pair.sender, site.pair.target(Ip::V4), &[&file], "--loop 1000000 --rate 2000");
     let (answer, took) = site.becomes("/healthz", 503);
     assert!(took > HYSTERESIS - Duration::from_secs(1), "{took:?}");
     let wanted = format!("[\"output pcap: there is no room for captures in {}\"]", disk.path().display());
     assert_eq!(answer.reason(), wanted);
-    assert_eq!(site.get("/livez").status, 200);
+    assert_eq!(site.check("/livez").status, 200);
     disk.remount("size=1g");
     site.becomes("/healthz", 200);
     load.0.signal(Signal::TERM);
@@ -182,12 +140,12 @@ fn load_takes_no_sensor_out() {
         "[delivery]\nqueue = \"1500KiB\"\n[receive]\nworkers = 1\nbuffer = \"64KiB\"\n{}compress = \"zstd:12\"\n",
         site.pcap()
     );
-    let sensor = site.start(&format!("drain = \"0s\"\n{more}"));
+    let sensor = site.checked(&format!("drain = \"0s\"\n{more}"));
     let file = frames::write(site.directory.path(), "frames.pcap", &frames::assorted(1000));
     let load = replay::start(&site.pair.sender, site.pair.target(Ip::V4), &[&file], "--loop 1000000 --rate 30000");
     let end = Instant::now() + HYSTERESIS * 2;
     while Instant::now() < end {
-        assert_eq!((site.get("/healthz").status, site.get("/livez").status), (200, 200));
+        assert_eq!((site.check("/healthz").status, site.check("/livez").status), (200, 200));
         thread::sleep(Duration::from_millis(200));
     }
     load.0.signal(Signal::TERM);
@@ -202,14 +160,14 @@ fn load_takes_no_sensor_out() {
 fn a_sensor_that_is_to_end_says_so_first_and_receives_what_still_comes() {
     for way in WAYS {
         let site = Site::new();
-        let sensor = site.start(&format!("drain = \"4s\"\n[receive]\n{way}\n{}", site.pcap()));
+        let sensor = site.checked(&format!("drain = \"4s\"\n[receive]\n{way}\n{}", site.pcap()));
         site.send(100, "--vni 7");
-        assert_eq!(site.get("/healthz").status, 200);
+        assert_eq!(site.check("/healthz").status, 200);
         let asked = Instant::now();
         sensor.process.signal(Signal::TERM);
         let (answer, took) = site.becomes("/healthz", 503);
         assert!(took < Duration::from_secs(1), "at once: {took:?}");
-        assert_eq!((answer.reason().as_str(), site.get("/livez").status), ("[\"the sensor is about to end\"]", 200));
+        assert_eq!((answer.reason().as_str(), site.check("/livez").status), ("[\"the sensor is about to end\"]", 200));
         site.send(200, "--vni 8");
         let ended = sensor.ended();
         assert!(asked.elapsed() >= Duration::from_secs(4), "{:?}", asked.elapsed());
@@ -224,7 +182,7 @@ fn a_sensor_that_is_to_end_says_so_first_and_receives_what_still_comes() {
 #[test]
 fn a_second_signal_ends_a_sensor_that_still_receives() {
     let site = Site::new();
-    let mut sensor = site.start(&format!("drain = \"1h\"\n{}", site.pcap()));
+    let mut sensor = site.checked(&format!("drain = \"1h\"\n{}", site.pcap()));
     sensor.process.signal(Signal::TERM);
     site.becomes("/healthz", 503);
     sensor.process.signal(Signal::TERM);
@@ -237,9 +195,9 @@ fn a_worker_that_stalls_is_not_live_and_delays_no_answer() {
         return;
     }
     let site = Site::new();
-    let sensor = site.start(&format!("drain = \"0s\"\n[receive]\nworkers = 1\n{}", site.pcap()));
+    let sensor = site.checked(&format!("drain = \"0s\"\n[receive]\nworkers = 1\n{}", site.pcap()));
     site.send(100, "--vni 7");
-    assert_eq!((site.get("/livez").status, site.get("/healthz").status), (200, 200));
+    assert_eq!((site.check("/livez").status, site.check("/healthz").status), (200, 200));
     // Each of the worker's system calls takes 20 s more.
     let worker = task_named(sensor.process.pid(), "vxtap-rx0");
     let mut strace = Command::new("strace");
@@ -252,7 +210,7 @@ fn a_worker_that_stalls_is_not_live_and_delays_no_answer() {
     assert!(answer.reason().starts_with("[\"worker 0 has not turned for "), "{}", answer.reason());
     for _ in 0..10 {
         for path in ["/healthz", "/livez", "/arriving"] {
-            site.get(path);
+            site.check(path);
         }
     }
     drop(strace);
@@ -271,14 +229,14 @@ fn a_disk_that_hangs_takes_the_sensor_out_and_delays_no_answer() {
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
     let site = Site::new();
     let place = format!("[output.pcap]\nkind = \"pcap\"\ndirectory = {:?}\n", disk.path().join("captures"));
-    let sensor = site.start(&format!("drain = \"0s\"\n[delivery]\nflush = \"100ms\"\n{place}"));
+    let sensor = site.checked(&format!("drain = \"0s\"\n[delivery]\nflush = \"100ms\"\n{place}"));
     site.send(100, "--vni 7");
-    assert_eq!(site.get("/healthz").status, 200);
+    assert_eq!(site.check("/healthz").status, 200);
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
     site.send(100, "--vni 8");
     let (answer, _) = site.becomes("/healthz", 503);
     assert!(answer.reason().starts_with("[\"output pcap: it has not answered for "), "{}", answer.reason());
-    assert_eq!((site.get("/livez").status, site.get("/arriving").status), (200, 200));
+    assert_eq!((site.check("/livez").status, site.check("/arriving").status), (200, 200));
     drop(frozen);
     site.becomes("/healthz", 200);
     let ended = sensor.stop();
@@ -290,24 +248,24 @@ fn a_disk_that_hangs_takes_the_sensor_out_and_delays_no_answer() {
 fn what_arrives_is_told_by_session_and_is_no_measure_of_health() {
     let site = Site::new();
     let named = "[[session]]\nname = \"web\"\nvni = 7\n";
-    let sensor = site.start(&format!("drain = \"0s\"\n{}{named}", site.pcap()));
-    let none = site.get("/arriving").json();
+    let sensor = site.checked(&format!("drain = \"0s\"\n{}{named}", site.pcap()));
+    let none = site.check("/arriving").json();
     assert_eq!((&none["arriving"], &none["sessions"]), (&Value::Bool(false), &Value::Array(Vec::new())), "{none:#}");
-    assert_eq!(site.get("/healthz").status, 200, "that nothing comes is no fault");
+    assert_eq!(site.check("/healthz").status, 200, "that nothing comes is no fault");
     site.send(100, "--vni 7");
     site.send(50, "--vni 8");
-    eventually("all frames have come", || site.get("/arriving").json()["sessions"].as_array().unwrap().len() == 2);
-    eventually("all frames have come", || site.get("/arriving").json()["sessions"][1]["frames"] == 50);
-    let some = site.get("/arriving").json();
+    eventually("all frames have come", || site.check("/arriving").json()["sessions"].as_array().unwrap().len() == 2);
+    eventually("all frames have come", || site.check("/arriving").json()["sessions"][1]["frames"] == 50);
+    let some = site.check("/arriving").json();
     let web = &some["sessions"][0];
     assert_eq!((&web["name"], &web["vni"], &web["frames"]), (&"web".into(), &7.into(), &100.into()), "{some:#}");
     assert!(some["note"].as_str().unwrap().contains("never a balancer's criterion"));
-    let text = site.get("/arriving?format=text").body;
+    let text = site.check("/arriving?format=text").body;
     assert!(
         text.starts_with("arriving, in the last ") && text.contains("web (") && text.contains(": 100 frames"),
         "{text}"
     );
-    eventually("they are silent", || site.get("/arriving").json()["silent"].as_array().unwrap().len() == 2);
-    assert_eq!((site.get("/arriving").status, site.get("/healthz").status), (200, 200));
+    eventually("they are silent", || site.check("/arriving").json()["silent"].as_array().unwrap().len() == 2);
+    assert_eq!((site.check("/arriving").status, site.check("/healthz").status), (200, 200));
     assert_eq!(sensor.stop().code, Some(0));
 }

@@ -14,6 +14,7 @@
 //! | `configuration` | files that say what the sensor is to do |
 //! | `sensor`, `replay`, `tcpdump` | the programs under test, and the witness |
 //! | `captures`, `manifest`, `ledger` | what came out, and whether it adds up |
+//! | `site` | a place for a sensor that is asked while it runs, and the ways to ask it |
 //! | `frames`, `datagrams`, `stream` | traffic of our own making |
 //! | the others | the tests, by topic |
 //!
@@ -35,6 +36,7 @@ mod netns;
 mod process;
 mod replay;
 mod sensor;
+mod site;
 mod stream;
 mod tcpdump;
 

@@ -2,22 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::captures;
 use crate::datagrams::{self, vxlan};
 use crate::frames;
 use crate::need;
-use crate::netns::{Ip, Namespace, Pair};
+use crate::netns::Ip;
 use crate::process::eventually;
-use crate::sensor::{Sensor, Setup};
-
-const PORT: &str = "127.0.0.1:9479";
+use crate::site::{Answer, HTTP, Site};
 
 /// A scrape: the kind of the answer, and its text.
 struct Scrape {
@@ -28,15 +25,11 @@ struct Scrape {
 impl Scrape {
     /// Asks a sensor, accepting these kinds.
     #[track_caller]
-    fn of(namespace: &Namespace, accept: &str) -> Scrape {
-        let mut stream = namespace.enter(|| std::net::TcpStream::connect(PORT).unwrap());
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    fn of(site: &Site, accept: &str) -> Scrape {
+        let Answer { status, head, body: text } = site.get("/metrics", &format!("Accept: {accept}\r\n"));
+        assert_eq!(status, 200, "{head}");
         let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap().to_owned();
-        Scrape { kind, text: text.to_owned() }
+        Scrape { kind, text }
     }
 
     /// All series with their values.
@@ -84,43 +77,17 @@ fn promtool(words: &str, text: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A pair of hosts, and a sensor's file.
-struct Site {
-    pair: Pair,
-    directory: TempDir,
-}
-
 impl Site {
-    fn new() -> Site {
-        Site { pair: Pair::new(1600), directory: tempfile::tempdir().unwrap() }
+    /// Returns the text of a file that has these sessions.
+    fn text(&self, sessions: &str) -> String {
+        format!(
+            "[http]\nlisten = [\"{HTTP}\"]\n[control]\nenabled = false\n{sessions}\n\
+             {}[delivery]\nflush = \"100ms\"\n",
+            self.pcap()
+        )
     }
 
-    fn file(&self) -> PathBuf {
-        self.directory.path().join("vxtap.toml")
-    }
-
-    /// Writes the file, in which these are the sessions.
-    fn configure(&self, sessions: &str) {
-        let text = format!(
-            "[http]\nlisten = [\"{PORT}\"]\n[control]\nenabled = false\n{sessions}\n\
-             [output.pcap]\nkind = \"pcap\"\ndirectory = {:?}\n[delivery]\nflush = \"100ms\"\n",
-            self.captures()
-        );
-        fs::write(self.file(), text).unwrap();
-    }
-
-    fn captures(&self) -> PathBuf {
-        self.directory.path().join("captures")
-    }
-
-    /// Starts a sensor whose file has these sessions.
-    #[track_caller]
-    fn start(&self, sessions: &str) -> Sensor {
-        self.configure(sessions);
-        Setup::new(&self.pair.sensor).configured(&self.file()).writing(&self.captures()).start()
-    }
-
-    fn send(&self, vnis: impl IntoIterator<Item = u32>) {
+    fn send_vnis(&self, vnis: impl IntoIterator<Item = u32>) {
         let frame = &frames::assorted(1)[0];
         let datagrams: Vec<_> = vnis.into_iter().map(|vni| vxlan(8, [0; 3], vni, 0, frame)).collect();
         // In pieces that the socket's buffer holds.
@@ -131,7 +98,7 @@ impl Site {
 
     #[track_caller]
     fn scrape(&self) -> Scrape {
-        Scrape::of(&self.pair.sensor, "*/*")
+        Scrape::of(self, "*/*")
     }
 
     /// Waits until so many were received and are written or counted otherwise.
@@ -160,8 +127,9 @@ fn a_scrape_is_what_the_ledger_says_in_both_formats() {
         return;
     }
     let site = Site::new();
-    let sensor = site.start("[[session]]\nname = \"web\"\nvni = [7]\ndescription = 'the \"front\" \\ end'\n");
-    site.send((0..300).map(|number| 7 + number % 3));
+    let sensor =
+        site.configured(&site.text("[[session]]\nname = \"web\"\nvni = [7]\ndescription = 'the \"front\" \\ end'\n"));
+    site.send_vnis((0..300).map(|number| 7 + number % 3));
     datagrams::send(&site.pair.sender, site.pair.target(Ip::V4), &[vec![0; 50]]);
     site.all_came(301.0);
     let file_systems = "vxtap_filesystem_free_bytes{output=\"pcap\"}";
@@ -201,7 +169,7 @@ fn a_scrape_is_what_the_ledger_says_in_both_formats() {
     assert!(cardinality.contains("vxtap_output_dropped_frames_total"), "{cardinality}");
     assert_eq!(scrape.names(), documented());
 
-    let other = Scrape::of(&site.pair.sensor, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
+    let other = Scrape::of(&site, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
     assert_eq!(other.kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     // promtool reads this format where each value has a time.
     let series = other.text.lines().map(|line| if line.starts_with('#') { line.into() } else { format!("{line} 1") });
@@ -233,13 +201,14 @@ fn a_flood_of_vnis_adds_no_series() {
         return;
     }
     let site = Site::new();
-    let sensor = site.start("[[session]]\nname = \"web\"\nvni = [7]\n[[session]]\nname = \"all\"\nvni = \"all\"\n");
-    site.send([7]);
+    let sensor = site
+        .configured(&site.text("[[session]]\nname = \"web\"\nvni = [7]\n[[session]]\nname = \"all\"\nvni = \"all\"\n"));
+    site.send_vnis([7]);
     site.all_came(1.0);
     let file_systems = "vxtap_filesystem_free_bytes{output=\"pcap\"}";
     eventually("its file system was looked at", || site.scrape().series().contains_key(file_systems));
     let before = site.scrape().series().len();
-    site.send(1..=10_000);
+    site.send_vnis(1..=10_000);
     eventually("all came", || {
         let scrape = site.scrape();
         let lost = scrape.get("vxtap_kernel_dropped_datagrams_total");
@@ -265,7 +234,7 @@ fn no_counter_falls_by_a_reload_or_by_sessions_that_are_forgotten() {
     }
     let site = Site::new();
     let idle = |sessions: &str| format!("[sessions]\nidle = \"1s\"\n{sessions}");
-    let sensor = site.start(&idle("[[session]]\nname = \"web\"\nvni = [7, 8]\n"));
+    let sensor = site.configured(&site.text(&idle("[[session]]\nname = \"web\"\nvni = [7, 8]\n")));
     let mut before: BTreeMap<String, f64> = BTreeMap::new();
     let mut look = |what: &str| {
         let scrape = site.scrape();
@@ -279,23 +248,23 @@ fn no_counter_falls_by_a_reload_or_by_sessions_that_are_forgotten() {
     };
     let of =
         |scrape: &Scrape, name: &str| scrape.get(&format!("vxtap_session_received_frames_total{{session=\"{name}\"}}"));
-    site.send([7, 8, 9]);
+    site.send_vnis([7, 8, 9]);
     site.all_came(3.0);
     let scrape = look("frames");
     assert_eq!((of(&scrape, "web"), of(&scrape, "other")), (2.0, 1.0));
     eventually("sessions are forgotten", || look("nothing").get("vxtap_expired_frames_total") == 3.0);
     let scrape = look("forgetting");
     assert_eq!((of(&scrape, "web"), of(&scrape, "other")), (2.0, 1.0));
-    site.send([7, 9]);
+    site.send_vnis([7, 9]);
     site.all_came(5.0);
     let scrape = look("sessions that came again");
     assert_eq!((of(&scrape, "web"), of(&scrape, "other")), (3.0, 2.0));
-    site.configure(&idle("[[session]]\nname = \"front\"\nvni = [7, 9]\n"));
+    fs::write(site.file(), site.text(&idle("[[session]]\nname = \"front\"\nvni = [7, 9]\n"))).unwrap();
     sensor.process.signal(Signal::HUP);
     eventually("the file is in force", || {
         look("a reload").get("vxtap_config_reloads_total{result=\"applied\"}") == 1.0
     });
-    site.send([7, 9, 9]);
+    site.send_vnis([7, 9, 9]);
     site.all_came(8.0);
     let scrape = look("frames under another name");
     assert_eq!((of(&scrape, "front"), of(&scrape, "other")), (3.0, 2.0));

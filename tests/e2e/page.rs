@@ -1,8 +1,6 @@
 //! The page is looked at in a browser: it says what the ledger says.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -10,13 +8,10 @@ use tempfile::TempDir;
 use crate::datagrams;
 use crate::frames;
 use crate::need;
-use crate::netns::{Ip, Namespace, Pair};
+use crate::netns::{Ip, Namespace};
 use crate::process::{eventually, run};
 use crate::replay::replay_all;
-use crate::sensor::Setup;
-
-/// Where the sensor of a test answers over HTTP.
-const PORT: &str = "127.0.0.1:9479";
+use crate::site::{HTTP, Site};
 
 /// Has a browser open a page, waits as a person would for a few seconds, and returns the document
 /// as it is then, and all that the browser complains of.
@@ -104,16 +99,11 @@ fn the_page_says_what_the_ledger_says() {
     if !need::programs(&["chromium", "timeout"]) {
         return;
     }
-    let pair = Pair::new(1600);
-    let get = |path: &str| {
-        let mut stream = pair.sensor.enter(|| TcpStream::connect(PORT).unwrap());
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        serde_json::from_str::<Value>(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
-    };
-    let sensor = Setup::new(&pair.sensor).with(&format!("--http {PORT} --flush 100ms --tap mirror0:vni=7")).start();
-    let url = format!("http://{PORT}/");
+    let site = Site::new();
+    let pair = &site.pair;
+    let get = |path: &str| site.get(path, "").json();
+    let sensor = site.start(&format!("--http {HTTP} --flush 100ms --tap mirror0:vni=7"));
+    let url = format!("http://{HTTP}/");
 
     // Before anything comes, the page says what to do.
     let (document, complaints) = browse(&pair.sensor, &url);
@@ -126,11 +116,10 @@ fn the_page_says_what_the_ledger_says() {
         assert!(text(&document).contains(hint), "{hint}: {document}");
     }
 
-    let directory = TempDir::new().unwrap();
-    let file = frames::write(directory.path(), "frames.pcap", &frames::assorted(1234));
+    let file = frames::write(site.directory.path(), "frames.pcap", &frames::assorted(1234));
     let target = pair.target(Ip::V4);
     replay_all(&pair.sender, target, &[&file], "--vni 7 --rate 5000", 1234);
-    let few = frames::write(directory.path(), "few.pcap", &frames::assorted(50));
+    let few = frames::write(site.directory.path(), "few.pcap", &frames::assorted(50));
     replay_all(&pair.sender, target, &[&few], "--vni 9 --rate 5000", 50);
     datagrams::send(&pair.sender, target, &[vec![0; 60], b"short".to_vec(), b"short".to_vec()]);
     eventually("all have come and are written", || {

@@ -8,32 +8,31 @@ use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
-use tempfile::tempdir;
 
 use crate::frames;
-use crate::netns::{Ip, Pair};
+use crate::netns::Ip;
 use crate::replay::replay_all;
-use crate::sensor::{Setup, VXTAP};
+use crate::sensor::VXTAP;
+use crate::site::{HTTP, Site};
 
 #[test]
 fn one_table_says_what_a_sensor_does() {
-    let (pair, directory) = (Pair::new(1600), tempdir().unwrap());
-    let control = directory.path().join("control");
+    let site = Site::new();
+    let control = site.socket();
     let frames = frames::assorted(101);
-    let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let arguments = format!("--control {} --http 127.0.0.1:9479", control.display());
-    let sensor = Setup::new(&pair.sensor).with(&arguments).start();
-    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 7-9", frames.len());
+    let file = frames::write(site.directory.path(), "frames.pcap", &frames);
+    let sensor = site.start(&format!("--http {HTTP}"));
+    replay_all(&site.pair.sender, site.pair.target(Ip::V4), &[&file], "--vni 7-9", frames.len());
     sensor.is_writing();
     let top = |place: &[&str], sort: &str| {
         let mut command = Command::new(VXTAP);
         command.args(["top", "--once", "--interval", "200ms", "--sort", sort]).args(place);
-        let output = pair.sensor.enter(|| command.output().unwrap());
+        let output = site.pair.sensor.enter(|| command.output().unwrap());
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
     let socket = ["--control", control.to_str().unwrap()];
-    for place in [&socket[..], &["--url", "http://127.0.0.1:9479"]] {
+    for place in [&socket[..], &["--url", &format!("http://{HTTP}")]] {
         let table = top(place, "name");
         assert!(
             table.starts_with("ready\n") && table.contains("101 received  3 of 1024 sessions\nnothing lost\n"),
@@ -52,9 +51,9 @@ fn one_table_says_what_a_sensor_does() {
 
 #[test]
 fn the_terminal_is_as_it_was_before() {
-    let (pair, directory) = (Pair::new(1600), tempdir().unwrap());
-    let control = directory.path().join("control");
-    let sensor = Setup::new(&pair.sensor).with(&format!("--control {}", control.display())).start();
+    let site = Site::new();
+    let control = site.socket();
+    let sensor = site.start("");
     let without = Command::new(VXTAP).args(["top", "--control"]).arg(&control).stdin(Stdio::null()).output().unwrap();
     assert_eq!(without.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&without.stderr).contains("--once prints one table"), "{without:?}");

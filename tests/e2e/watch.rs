@@ -4,61 +4,32 @@ use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::captures;
 use crate::hangup::terminal;
 use crate::need;
-use crate::netns::{Ip, Pair};
+use crate::netns::Ip;
 use crate::process::{Process, eventually};
-use crate::sensor::{Sensor, Setup, VXTAP};
+use crate::sensor::{Sensor, VXTAP};
+use crate::site::Site;
 use crate::stream::{self, Stream};
 
-/// A pair of hosts, and a directory with the socket.
-struct Site {
-    pair: Pair,
-    directory: TempDir,
-}
-
 impl Site {
-    fn new() -> Site {
-        Site { pair: Pair::new(1600), directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.path("control")
-    }
-
     fn target(&self) -> SocketAddr {
         self.pair.target(Ip::V4)
     }
 
-    fn start(&self, arguments: &str) -> Sensor {
-        let control = self.socket();
-        Setup::new(&self.pair.sensor).with(&format!("--control {} {arguments}", control.display())).start()
-    }
-
     /// Starts a sensor that knows VNI 1 as `web`, by a file.
-    fn named(&self) -> (Sensor, PathBuf) {
-        let file = self.path("vxtap.toml");
-        let text = format!(
-            "[control]\nsocket = {:?}\n[output.pcap]\nkind = \"pcap\"\ndirectory = {:?}\n[[session]]\nname = \"web\"\nvni = 1\n",
-            self.socket(),
-            self.path("captures"),
-        );
-        fs::write(&file, text).unwrap();
-        (Setup::new(&self.pair.sensor).configured(&file).start(), file)
+    #[track_caller]
+    fn named(&self) -> Sensor {
+        self.answering("[[session]]\nname = \"web\"\nvni = 1\n")
     }
 
     /// Returns the command that watches, with these arguments, which are split at spaces.
@@ -79,8 +50,7 @@ impl Site {
 
     /// Returns the ledger as it is now.
     fn ledger(&self) -> Value {
-        let output = Command::new(VXTAP).args(["ledger", "--json", "--control"]).arg(self.socket()).output().unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
+        self.json("ledger")
     }
 }
 
@@ -109,7 +79,7 @@ fn frames_of_a_session_are_seen_as_they_come() {
         return;
     }
     let site = Site::new();
-    let (sensor, file) = site.named();
+    let sensor = site.named();
     // The watch of a session waits for its first frame.
     let some = site.path("some.pcap");
     let mut to_file = site.watch("--session web -c 300", &some);
@@ -130,8 +100,8 @@ fn frames_of_a_session_are_seen_as_they_come() {
     assert!(to_file.wait().success(), "{:?}", to_file.stderr.all());
     assert!(last(&to_file).contains("300 frames came, none was dropped: all frames that were asked for have come"));
     // A reload while somebody watches takes nothing away.
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{text}description = \"the web server\"\n")).unwrap();
+    let text = fs::read_to_string(site.file()).unwrap();
+    fs::write(site.file(), text.replace("vni = 1", "vni = 1\ndescription = \"the web server\"")).unwrap();
     sensor.reload("web changed");
     let seen = live.stdout.count();
     live.stdout.find("a frame after the reload", seen, |_| Some(()));
@@ -249,7 +219,7 @@ fn what_cannot_be_watched_is_answered_with_the_reason() {
         return;
     }
     let site = Site::new();
-    let (sensor, _) = site.named();
+    let sensor = site.named();
     let watches: Vec<Process> = (0..4).map(|n| site.watch("", &site.path(&format!("{n}.pcap")))).collect();
     for (arguments, code, said) in [
         ("--session wep", 1, "no session is named \"wep\": is \"web\" meant?"),
@@ -308,7 +278,7 @@ fn wireshark_lists_named_sessions_and_captures_them() {
         return;
     }
     let site = Site::new();
-    let (sensor, _) = site.named();
+    let sensor = site.named();
     // The directory is another in each version.
     for directory in [".config/wireshark/extcap", ".local/lib/wireshark/extcap"] {
         let directory = site.path(directory);
