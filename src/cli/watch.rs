@@ -7,10 +7,11 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config::units::{duration, number};
+use crate::record::pcap;
 use crate::watch::{Asked, To, extcap};
 
 /// The most bytes of a frame.
-const WHOLE: u64 = 262_144;
+const WHOLE: u64 = pcap::WHOLE as u64;
 
 /// `vxtap watch`.
 #[derive(Debug, Args)]
