@@ -8,6 +8,7 @@ mod outputs;
 mod refused;
 mod sessions;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) use self::refused::Refused;
@@ -104,13 +105,18 @@ fn control(now: &RunPlan, wanted: &RunPlan) -> impl Iterator<Item = &'static str
     let is_checked = !to.health.listen.is_empty();
     let differs = [
         (key::CONTROL.path, now.socket != to.socket),
-        (key::HTTP.path, now.http.listen != to.http.listen),
-        (key::HTTP_ALLOW.path, is_open && now.http.allow != to.http.allow),
-        (key::HTTP_NAMES.path, is_open && now.http.names != to.http.names),
-        (key::HEALTH.path, now.health.listen != to.health.listen),
-        (key::HEALTH_ALLOW.path, is_checked && now.health.allow != to.health.allow),
+        (key::HTTP.path, differ(&now.http.listen, &to.http.listen)),
+        (key::HTTP_ALLOW.path, is_open && differ(&now.http.allow, &to.http.allow)),
+        (key::HTTP_NAMES.path, is_open && differ(&now.http.names, &to.http.names)),
+        (key::HEALTH.path, differ(&now.health.listen, &to.health.listen)),
+        (key::HEALTH_ALLOW.path, is_checked && differ(&now.health.allow, &to.health.allow)),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(path, _)| path)
+}
+
+/// Says whether lists differ in more than their order.
+fn differ<T: Ord>(now: &[T], wanted: &[T]) -> bool {
+    BTreeSet::from_iter(now) != BTreeSet::from_iter(wanted)
 }
 
 #[cfg(test)]
