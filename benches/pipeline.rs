@@ -8,9 +8,10 @@
 //! - `policy/filters`, `policy/memory`: what a frame of 64 bytes costs that is decided on, or that
 //!   is sliced, tagged, cut off or compared;
 //! - `sink`: chunks into files in /dev/shm, without the hash, which another thread computes.
-#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation, clippy::print_stderr)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use std::hint::black_box;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -227,7 +228,10 @@ fn filters(c: &mut Criterion) {
         Ok(expression) => each("an expression of 20 instructions", &|frame| {
             expression.takes(LinkType::Ethernet, frame, frame.len() as u32)
         }),
-        Err(error) => eprintln!("skipped: an expression of 20 instructions: {error}"),
+        Err(error) => {
+            let mut log = io::stderr().lock();
+            writeln!(log, "skipped: an expression of 20 instructions: {error}").unwrap();
+        }
     }
     let eni = IpAddr::from([10, 0, 1, 5]);
     for count in [1, 10, 100, 1000] {

@@ -8,10 +8,11 @@ use clap::Args;
 
 use super::asking::SocketArgs;
 use crate::config::units::{duration, number};
+use crate::record::pcap;
 use crate::watch::{Asked, To, extcap};
 
 /// The most bytes of a frame.
-const WHOLE: u64 = 262_144;
+const WHOLE: u64 = pcap::WHOLE as u64;
 
 /// `vxtap watch`.
 #[derive(Debug, Args)]

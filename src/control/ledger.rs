@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use serde::Serialize;
 
 use crate::http::{Answer, Query};
-use crate::ledger::{SessionTotals, Snapshot};
+use crate::ledger::{SessionTotals, Snapshot, SoFar};
 use crate::record::Timestamp;
 use crate::view::{SCHEMA, View};
 
@@ -18,7 +18,7 @@ struct Versioned {
 }
 
 /// Answers with the ledger: all of it, or with so many sessions as `top` says, as JSON or as the
-/// table that `vxtap run` prints at its end (`format=text`).
+/// table that `vxtap run` prints at its end, but for the last line (`format=text`).
 pub(super) fn ledger(view: &View, query: &Query) -> Answer {
     let top = match query.number("top") {
         Ok(top) => top,
@@ -30,7 +30,7 @@ pub(super) fn ledger(view: &View, query: &Query) -> Answer {
     }
     match query.get("format") {
         None | Some("json") => Answer::json(&Versioned { schema: SCHEMA, ledger }),
-        Some("text") => Answer::text(ledger.to_string()),
+        Some("text") => Answer::text(SoFar(&ledger).to_string()),
         Some(other) => Answer::refused(400, format!("format={other}: there are json and text")),
     }
 }

@@ -16,11 +16,10 @@ use tokio::sync::oneshot;
 use super::order::reply_to;
 use super::request::{Reply, Request, WatchBegun, WatchOrder};
 use crate::http::{Answer, Query, Route};
+use crate::record::pcap::WHOLE;
 use crate::route::{Expression, Wanted};
 use crate::sink::watch::Watching;
 
-/// Bytes of a frame that are kept where nobody says how many: all.
-const WHOLE: u32 = 262_144;
 /// The time for which whoever watches may take nothing: a pager waits for its reader.
 const PAUSE: Duration = Duration::from_mins(10);
 /// The output by which the ledger has the watch.
@@ -31,6 +30,8 @@ const NOTE: HeaderName = HeaderName::from_static("vxtap-note");
 const FRAMES: HeaderName = HeaderName::from_static("vxtap-frames");
 /// Frames that were dropped because they were not taken as fast as they came.
 const DROPPED: HeaderName = HeaderName::from_static("vxtap-dropped");
+/// Frames of all sessions that were redirected in front of the sensor, which has no copy of them.
+const REDIRECTED: HeaderName = HeaderName::from_static("vxtap-redirected");
 /// Why it is over.
 const END: HeaderName = HeaderName::from_static("vxtap-end");
 
@@ -100,7 +101,7 @@ fn stream(WatchBegun { output, watching, note }: WatchBegun) -> Answer {
     let frames = Frames { watching, is_over: false };
     let mut answer = Answer::stream("application/vnd.tcpdump.pcap", frames)
         .pausing(PAUSE)
-        .with(hyper::header::TRAILER, "vxtap-frames, vxtap-dropped, vxtap-end")
+        .with(hyper::header::TRAILER, "vxtap-frames, vxtap-dropped, vxtap-redirected, vxtap-end")
         .said(OUTPUT, &output);
     if let Some(note) = note {
         answer = answer.said(NOTE, &note);
@@ -130,6 +131,7 @@ impl Body for Frames {
                 let mut trailers = HeaderMap::new();
                 trailers.insert(FRAMES, outcome.frames.into());
                 trailers.insert(DROPPED, outcome.dropped.into());
+                trailers.insert(REDIRECTED, outcome.redirected.into());
                 let why = outcome.over.map(|over| over.to_string()).unwrap_or_default();
                 trailers.extend(HeaderValue::from_str(&why).ok().map(|why| (END, why)));
                 self.is_over = true;

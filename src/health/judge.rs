@@ -9,18 +9,11 @@ use crate::view::Ready;
 const HYSTERESIS: Duration = Duration::from_secs(10);
 
 /// The judge of whether a sensor may be sent traffic.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Judge {
     judged: Ready,
     /// The time since when what is found is other than what is judged.
     otherwise: Option<Instant>,
-}
-
-impl Default for Judge {
-    /// A sensor that has started may be sent traffic.
-    fn default() -> Self {
-        Self { judged: Ready { ready: true, reasons: Vec::new() }, otherwise: None }
-    }
 }
 
 impl Judge {

@@ -193,8 +193,9 @@ impl Lane {
     #[cold]
     fn lose(&mut self, session: SessionId) {
         match self.plan.when_full {
+            WhenFull::Drop => self.counters.dropped(OutputDrop::LaneFull).add(1),
             WhenFull::Wait => self.counters.dropped(OutputDrop::OutputGone).add(1),
-            WhenFull::Drop | WhenFull::Skip => self.count_no_room(1),
+            WhenFull::Skip => self.counters.unwatched.add(1),
         }
         self.losses.add(session, 1);
     }
@@ -203,14 +204,7 @@ impl Lane {
     /// which sessions they belong.
     pub(crate) fn no_room(&self, frames: u64) {
         self.counters.offered.add(frames);
-        self.count_no_room(frames);
-    }
-
-    fn count_no_room(&self, frames: u64) {
-        match self.plan.when_full {
-            WhenFull::Drop | WhenFull::Wait => self.counters.dropped(OutputDrop::LaneFull).add(frames),
-            WhenFull::Skip => self.counters.unwatched.add(frames),
-        }
+        self.counters.dropped(OutputDrop::LaneFull).add(frames);
     }
 
     /// Tells the sink of which session those frames were that [`Lane::no_room`] has counted.

@@ -246,6 +246,9 @@ pub trait Cell {
     /// Adds up the values.
     fn sum(cells: &[&Self]) -> Self::Total;
 
+    /// Counts what `other` has counted, which counts no more.
+    fn take_over(&self, other: &Self);
+
     /// The catalogue's entries of a total, all of which are as `declared`.
     fn readings(total: &Self::Total, declared: Reading) -> Vec<Reading>;
 }

@@ -90,6 +90,10 @@ impl Cell for Counter {
         cells.iter().map(|counter| counter.get()).sum()
     }
 
+    fn take_over(&self, other: &Self) {
+        self.add(other.get());
+    }
+
     fn readings(total: &u64, declared: Reading) -> Vec<Reading> {
         vec![Reading { value: *total, ..declared }]
     }
@@ -107,6 +111,10 @@ impl<R: Weighed, const N: usize> Cell for ByReason<R, N> {
             }
         }
         sums
+    }
+
+    fn take_over(&self, other: &Self) {
+        self.counters.iter().zip(&other.counters).for_each(|(counter, other)| counter.take_over(other));
     }
 
     fn readings(total: &Self::Total, declared: Reading) -> Vec<Reading> {

@@ -102,6 +102,10 @@ macro_rules! counters {
                 total
             }
 
+            fn take_over(&self, other: &Self) {
+                $(self.$label.take_over(&other.$label);)+
+            }
+
             fn readings(total: &$Total, declared: Reading) -> Vec<Reading> {
                 let group = Some(declared.label);
                 total.readings().into_iter().map(|reading| Reading { group, ..reading }).collect()
@@ -284,8 +288,9 @@ counters! {
         /// Frames that the output lost, by reason.
         dropped: ByReason<OutputDrop, { OutputDrop::ALL.len() }> =
             FRAMES.right(&[Equation::Frames]).row_if_any(40, "dropped ", "");
-        /// Frames that whoever watches did not take: the queue of the watch was full, or the watch
-        /// was over. Only a watch has such frames, and they are where they were to go.
+        /// Frames that whoever watches did not take: the queue of the watch was full, the watch was
+        /// over, or the sensor had no copy of what was redirected. Only a watch has such frames,
+        /// and they are where they were to go.
         unwatched: Counter = FRAMES
             .right(&[Equation::Frames])
             .weight(Weight::Besides)
@@ -375,6 +380,13 @@ impl OutputCounters {
     #[must_use]
     pub fn dropped(&self, reason: OutputDrop) -> &Counter {
         self.dropped.of(reason)
+    }
+
+    /// Counts what the end of an output has counted that runs no more.
+    pub(super) fn take_over_all(&self, ended: &Self) {
+        self.take_over(ended);
+        self.presence.take_over(&ended.presence);
+        self.durations.take_over(&ended.durations);
     }
 }
 

@@ -31,6 +31,12 @@ impl Durations {
         }
         self.nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
+
+    /// Counts those that `other` has counted, which counts no more.
+    pub(super) fn take_over(&self, other: &Self) {
+        self.counts.iter().zip(&other.counts).for_each(|(count, other)| count.add(other.get()));
+        self.nanoseconds.add(other.nanoseconds.get());
+    }
 }
 
 /// Durations, added up.

@@ -47,3 +47,4 @@ pub use reasons::OutputDrop;
 pub(crate) use reasons::{Filtered, NotRedirected};
 pub(crate) use sessions::{Seat, SessionCounts, SessionTotals};
 pub use snapshot::Snapshot;
+pub(crate) use table::SoFar;

@@ -35,8 +35,9 @@ impl Output {
     }
 }
 
-/// All outputs that ever ran, in the order in which they came. The lock is taken where an output
-/// comes or goes, and where somebody adds up: no frame passes here.
+/// All outputs that ever ran, in the order in which they came. Those of one name that have finished
+/// are one, so that the memory does not grow with how often some come. The lock is taken where an
+/// output comes or goes, and where somebody adds up: no frame passes here.
 #[derive(Debug, Default)]
 pub struct Outputs(Mutex<Vec<Entry>>);
 
@@ -75,7 +76,9 @@ impl Outputs {
 
     /// Adds an output that comes while the sensor runs.
     pub(crate) fn come(&self, output: Output) {
-        self.0.lock().push(Entry { output: Arc::new(output), since: Some(Timestamp::now()), until: None });
+        let mut entries = self.0.lock();
+        unite(&mut entries, &output.name);
+        entries.push(Entry { output: Arc::new(output), since: Some(Timestamp::now()), until: None });
     }
 
     /// Notes that the output of this name is taken away.
@@ -116,6 +119,18 @@ impl Outputs {
     }
 }
 
+/// Makes one of the outputs of this name that have finished.
+fn unite(entries: &mut Vec<Entry>, name: &str) {
+    let finished: Vec<Entry> =
+        entries.extract_if(.., |entry| entry.output.name == name && entry.has_finished()).collect();
+    let (Some(first), Some(last)) = (finished.first(), finished.last()) else { return };
+    let all = OutputCounters::default();
+    finished.iter().flat_map(|entry| &entry.output.ends).for_each(|end| all.take_over_all(end));
+    let output = Arc::new(Output { name: name.to_owned(), ends: vec![Arc::new(all)] });
+    let (since, until) = (first.since, last.until);
+    entries.insert(0, Entry { output, since, until });
+}
+
 /// Returns the outputs of each name, in the order in which they came.
 fn by_name(entries: &[Entry]) -> BTreeMap<&str, Vec<&Entry>> {
     let mut by_name: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
@@ -131,6 +146,13 @@ fn ends<'a>(entries: &[&'a Entry]) -> impl Iterator<Item = &'a OutputCounters> {
 }
 
 impl Entry {
+    /// Says whether the output was taken away, and nobody counts for it any more.
+    fn has_finished(&mut self) -> bool {
+        let is_counted = |end: &mut Arc<OutputCounters>| Arc::get_mut(end).is_none();
+        let output = Arc::get_mut(&mut self.output).filter(|_| self.until.is_some());
+        output.is_some_and(|output| !output.ends.iter_mut().any(is_counted))
+    }
+
     /// Adds up outputs of one name, in the order in which they came.
     fn sum(entries: &[&Self]) -> (OutputTotals, Option<Partly>) {
         let ends = || ends(entries);
@@ -138,10 +160,59 @@ impl Entry {
         let totals = OutputCounters::sum(&ends().collect::<Vec<_>>());
         let is_partly = entries.iter().any(|entry| entry.since.is_some() || entry.until.is_some());
         let partly = is_partly.then(|| Partly {
-            since: entries.first().and_then(|entry| entry.since),
+            since: entries.iter().map(|entry| entry.since).min().flatten(),
             removed: entries.last().and_then(|entry| entry.until),
             decapsulated: ends().map(|end| end.presence.decapsulated()).sum(),
         });
         (totals, partly)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Filtered, OutputDrop, WorkerCounters};
+    use super::*;
+
+    #[test]
+    fn outputs_of_one_name_that_have_finished_have_one_place() {
+        let (outputs, worker) = (Outputs::default(), Arc::new(WorkerCounters::default()));
+        let mut held = None;
+        for round in 1..=9 {
+            let mut output = Output { name: "watch:1".into(), ends: Vec::new() };
+            let (lane, sink) = (output.end(), output.end());
+            outputs.come(output);
+            lane.presence.begin(Arc::<WorkerCounters>::clone(&worker));
+            worker.decapsulated.add(round);
+            lane.offered.add(round);
+            lane.filtered.add(1);
+            lane.filtered_by(Filtered::Session).add(1);
+            sink.dropped(OutputDrop::LaneFull).add(round - 1);
+            sink.durations.add(Duration::from_millis(round));
+            lane.presence.end();
+            worker.decapsulated.add(100);
+            outputs.go("watch:1");
+            // Somebody still counts for this one when others come.
+            held = (round == 4).then_some(lane).or(held);
+            let (totals, partly) = outputs.sums().remove("watch:1").unwrap();
+            let all: u64 = (1..=round).sum();
+            assert_eq!((totals.offered, totals.filtered, totals.filtered_by["session"]), (all, round, round));
+            assert_eq!(totals.dropped["lane_full"], all - round);
+            assert_eq!(partly.map(|partly| (partly.decapsulated, partly.removed.is_some())), Some((all, true)));
+            let durations = &outputs.durations()["watch:1"];
+            assert_eq!((durations.count(), durations.sum), (round, Duration::from_millis(all)));
+            let places = outputs.0.lock().iter().map(|entry| entry.output.ends.len()).collect::<Vec<_>>();
+            assert!(places.len() <= 3 && places.iter().sum::<usize>() <= 5, "{places:?}");
+        }
+        let first = outputs.0.lock().iter().map(|entry| entry.since).min();
+        let partly = || outputs.sums()["watch:1"].1.unwrap();
+        assert_eq!(Some(partly().since), first);
+        drop(held);
+        outputs.come(Output { name: "other".into(), ends: Vec::new() });
+        assert_eq!(outputs.0.lock().len(), 4, "others are none of its affair");
+        outputs.come(Output { name: "watch:1".into(), ends: Vec::new() });
+        assert_eq!(outputs.0.lock().len(), 3);
+        assert_eq!((Some(partly().since), partly().removed), (first, None));
     }
 }

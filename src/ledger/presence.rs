@@ -13,6 +13,8 @@ pub struct Presence {
     /// One more than what the worker had decapsulated when the lane was taken away; zero as long as
     /// it is there.
     until: Counter,
+    /// The datagrams of lanes that were there before, which this one counts as well.
+    before: Counter,
 }
 
 /// A worker, as far as it counts.
@@ -41,12 +43,18 @@ impl Presence {
         }
     }
 
+    /// Counts the datagrams of a lane as well that is there no more.
+    pub(super) fn take_over(&self, ended: &Self) {
+        self.before.add(ended.decapsulated());
+    }
+
     /// Returns how many datagrams the worker has decapsulated meanwhile.
     pub(super) fn decapsulated(&self) -> u64 {
         let until = self.until.get();
-        self.begun.get().map_or(0, |begun| {
+        let own = self.begun.get().map_or(0, |begun| {
             let now = if until == 0 { begun.worker.decapsulated() } else { until - 1 };
             now.saturating_sub(begun.since)
-        })
+        });
+        self.before.get() + own
     }
 }

@@ -71,10 +71,9 @@ fn when(partly: &Partly) -> String {
     if times.is_empty() { " (not there all the time)".into() } else { format!(" ({})", times.join(", ")) }
 }
 
-/// The table that `run` prints.
-impl fmt::Display for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let losses = Losses::of(self);
+impl Snapshot {
+    /// Writes the table without its last line.
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>, losses: &Losses) -> fmt::Result {
         writeln!(f, "{losses}")?;
         writeln!(f, "datagrams")?;
         datagrams(f, &self.terms(), &self.datagrams)?;
@@ -96,6 +95,26 @@ impl fmt::Display for Snapshot {
         if self.sessions.len() > SESSIONS_SHOWN {
             writeln!(f, "  ... {} more; --ledger json lists all", self.sessions.len() - SESSIONS_SHOWN)?;
         }
+        Ok(())
+    }
+}
+
+/// The table of a sensor that runs. Nothing is said of its equations: they hold when nothing is on
+/// its way any more, and with all sessions.
+#[derive(Debug)]
+pub(crate) struct SoFar<'a>(pub &'a Snapshot);
+
+impl fmt::Display for SoFar<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_counts(f, &Losses::of(self.0))
+    }
+}
+
+/// The table that `run` prints.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let losses = Losses::of(self);
+        self.write_counts(f, &losses)?;
         match self.check() {
             Ok(()) => {
                 writeln!(f, "{}, and the ledger closes: every datagram received is accounted for", losses.share())

@@ -32,6 +32,7 @@ use serde_json::{Map, Value};
 
 use self::family::{Family, Kind};
 use self::format::Format;
+use self::process::Usage;
 use self::sensor::Moment;
 use self::sessions::Accounts;
 use crate::view::View;
@@ -91,7 +92,9 @@ impl Collector for Sensor {
 fn scraped(moment: &Moment, accounts: &mut Accounts) -> Vec<Family> {
     let mut families = moment.families();
     moment.add_sessions(accounts, &mut families);
-    moment.add_process(&mut families);
+    if let Some(usage) = Usage::read() {
+        usage.add_to(&mut families);
+    }
     families.into_list()
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::family::{Families, Labels};
 use super::names;
-use super::process::{Usage, waiting};
+use super::process::waiting;
 use super::sessions::{Accounts, Named, named};
 use crate::ledger::{self, Histogram, Reading, Snapshot, Totals};
 use crate::view::{OutputState, Status, View};
@@ -25,7 +25,6 @@ pub(super) struct Moment {
     pub(super) configured: f64,
     /// Bytes that wait in the sockets' receive buffers.
     pub(super) waiting: Option<u64>,
-    pub(super) process: Option<Usage>,
 }
 
 impl Moment {
@@ -42,7 +41,6 @@ impl Moment {
             durations: view.ledger.outputs.durations(),
             archived: view.ledger.outputs.archived(),
             waiting: waiting(&facts.listen),
-            process: Usage::read(),
             snapshot,
         }
     }
@@ -156,13 +154,6 @@ impl Moment {
     pub(super) fn add_sessions(&self, accounts: &mut Accounts, families: &mut Families) {
         accounts.look(&self.snapshot);
         accounts.add_to(families, &self.named);
-    }
-
-    /// Adds what is known of the process.
-    pub(super) fn add_process(&self, families: &mut Families) {
-        if let Some(usage) = &self.process {
-            usage.add_to(families);
-        }
     }
 }
 

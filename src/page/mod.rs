@@ -11,13 +11,14 @@ use sha2::{Digest, Sha256};
 
 use crate::http::Answer;
 
-/// The parts of the document between which the style and the script are.
+/// The style of the document. `concat!` takes literals alone, so this is no constant.
 macro_rules! style {
     () => {
         include_str!("style.css")
     };
 }
 
+/// The script of the document.
 macro_rules! script {
     () => {
         concat!(
@@ -30,6 +31,7 @@ macro_rules! script {
     };
 }
 
+/// The document.
 const DOCUMENT: &str = concat!(
     include_str!("head.html"),
     "<style>",

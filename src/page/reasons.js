@@ -61,6 +61,7 @@ function account(ledger) {
       known += frames;
     }
     add(name, "kept-out", "filtered", Math.max(0, output.filtered - known));
+    add(name, "kept-out", "unwatched", output.unwatched ?? 0, "Whoever watched did not take the frame.");
     for (const [reason, frames] of Object.entries(output.dropped).sort(most)) {
       add(name, ASKED_FOR.has(reason) ? "kept-out" : "lost", reason, frames, REASONS.outputs[reason]);
     }

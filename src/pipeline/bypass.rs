@@ -93,7 +93,7 @@ impl Bypass {
         }
         for outlet in &mut step.outlets {
             match &outlet.bypassed {
-                None => outlet.lane.no_room(new.uncopied),
+                None => outlet.miss(new.uncopied),
                 Some(counters) => {
                     counters.offered.add(new.uncopied);
                     self.outcome(counters);

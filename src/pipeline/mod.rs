@@ -227,6 +227,14 @@ impl Pipeline {
         self.live.make(changes, opened)
     }
 
+    /// Makes these changes at once, of which no disk may hold up what comes.
+    ///
+    /// # Errors
+    /// As [`Pipeline::prepare`] and [`Pipeline::make`].
+    pub(crate) fn change(&mut self, changes: Changes) -> Result<(), ChangeError> {
+        self.live.change(changes)
+    }
+
     /// Forgets sessions that have sent nothing for `idle`: one step of it. Returns whether there is
     /// another.
     ///

@@ -25,13 +25,16 @@ pub struct Outlet {
     /// Where the output is a watch: the sessions that are watched, whatever outputs their plans
     /// name.
     pub(super) watched: Option<Watched>,
+    /// Where the output is a watch: the counters of frames that were redirected in front of the
+    /// worker, which has no copy of them.
+    pub(super) redirected: Option<Arc<OutputCounters>>,
 }
 
 /// Makes an outlet into a lane that takes every frame.
 impl From<Lane> for Outlet {
     fn from(lane: Lane) -> Self {
         let (number, selection) = (OutputNumber::UNKNOWN, Selection::default());
-        Self { number, selection, lane, bypassed: None, watched: None }
+        Self { number, selection, lane, bypassed: None, watched: None, redirected: None }
     }
 }
 
@@ -104,6 +107,17 @@ impl Outlet {
     pub(super) fn filter(&mut self, datagram: &Datagram<'_>, reason: Filtered) {
         if !self.has_had(datagram) {
             self.lane.filter(reason, 1);
+        }
+    }
+
+    /// Counts frames that were redirected in front of the worker, which has no copy of them.
+    pub(super) fn miss(&self, frames: u64) {
+        match &self.redirected {
+            None => self.lane.no_room(frames),
+            Some(counters) => {
+                counters.offered.add(frames);
+                counters.unwatched.add(frames);
+            }
         }
     }
 

@@ -192,10 +192,11 @@ impl OutputPlan {
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition, output.end())?
             }
             Destination::Watch(plan) => {
+                let watch = WatchSink::new(plan, &mut output);
                 for outlet in &mut outlets {
                     outlet.watched = Some(Watched::new(plan.wanted.clone(), Arc::clone(registry)));
+                    outlet.redirected = Some(plan.feed.passed_by(&mut output));
                 }
-                let watch = WatchSink::new(plan, &mut output);
                 sink::spawn(&self.name, watch, inbox, Arc::clone(orders), condition, output.end())?
             }
         };

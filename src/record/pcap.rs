@@ -15,6 +15,9 @@ pub(crate) const FILE_HEADER_LEN: usize = 24;
 /// Length of a record header; the frame follows.
 pub(crate) const RECORD_HEADER_LEN: usize = 16;
 
+/// Bytes of a frame that are kept at most, as by libpcap: of each all.
+pub(crate) const WHOLE: u32 = 262_144;
+
 /// Makes the header of a file of such frames, cut to `snaplen` bytes.
 #[must_use]
 pub fn file_header(link_type: LinkType, snaplen: u32) -> [u8; FILE_HEADER_LEN] {

@@ -74,8 +74,7 @@ impl Watches {
             to: Destination::Watch(WatchPlan { wanted, feed: Arc::clone(&feed), duration }),
         };
         let changes = Changes { add: vec![plan], ..Changes::default() };
-        let opened = pipeline.prepare(&changes).map_err(|error| error.to_string())?.open();
-        match pipeline.make(changes, opened) {
+        match pipeline.change(changes) {
             Err(error) if !error.is_made() => return Err(error.to_string()),
             // A worker that stalls has frames for it when it goes on.
             _ => self.all.push(Watch { output: output.clone(), feed: Arc::clone(&feed) }),
@@ -91,17 +90,17 @@ impl Watches {
             return true;
         }
         let changes = Changes { remove: remove.clone(), ..Changes::default() };
-        let opened = pipeline.prepare(&changes).map(|opening| opening.open());
-        match opened.and_then(|opened| pipeline.make(changes, opened)) {
+        match pipeline.change(changes) {
             // A worker that stalls has not taken over the last change. Nothing is lost: what comes
             // for one that is over is counted.
             Err(error) if !error.is_made() => return false,
             _ => {}
         }
         for Watch { output, feed } in self.all.extract_if(.., |watch| remove.contains(&watch.output)) {
-            let Outcome { frames, dropped, over } = feed.outcome();
+            let Outcome { frames, dropped, redirected, over } = feed.outcome();
             let why = over.map(|over| over.to_string()).unwrap_or_default();
-            tracing::info!(output, frames, dropped, "nobody watches any more: {why}");
+            let redirected = (redirected > 0).then_some(redirected);
+            tracing::info!(output, frames, dropped, redirected, "nobody watches any more: {why}");
         }
         true
     }

@@ -162,6 +162,11 @@ mod tests {
         fn finish(&mut self) {}
     }
 
+    /// Runs an output to its end.
+    fn run(sink: impl Sink, inbox: Inbox) {
+        spawn("test", sink, inbox, Arc::default(), Arc::default(), Arc::default()).unwrap().join().unwrap();
+    }
+
     #[test]
     fn an_output_hears_when_no_lane_is_left() {
         let (mut lanes, inbox) = lanes(LanePlan::default(), vec![Arc::default(), Arc::default()]);
@@ -171,17 +176,7 @@ mod tests {
         drop(lanes);
         assert!(inbox.has_ended());
         let drained = Arc::default();
-        spawn(
-            "test",
-            Listener(Arc::default(), Arc::clone(&drained)),
-            inbox,
-            Arc::default(),
-            Arc::default(),
-            Arc::default(),
-        )
-        .unwrap()
-        .join()
-        .unwrap();
+        run(Listener(Arc::default(), Arc::clone(&drained)), inbox);
         assert_eq!(drained.load(Ordering::Relaxed), 1);
     }
 
@@ -194,17 +189,7 @@ mod tests {
         // The one that is being filled comes as well.
         drop(lanes);
         let heard = Arc::default();
-        spawn(
-            "test",
-            Listener(Arc::clone(&heard), Arc::default()),
-            inbox,
-            Arc::default(),
-            Arc::default(),
-            Arc::default(),
-        )
-        .unwrap()
-        .join()
-        .unwrap();
+        run(Listener(Arc::clone(&heard), Arc::default()), inbox);
         assert_eq!(*heard.lock().unwrap(), [750, 500, 250, 0]);
     }
 }

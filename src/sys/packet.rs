@@ -2,14 +2,15 @@
 //!
 //! A packet is seen before a firewall, `rp_filter` or a socket decides on it, and behind a program
 //! at XDP. A filter in the kernel lets through what can be mirror traffic, and of each packet its
-//! beginning alone. What nobody reads in time waits in the socket's receive buffer, and what has no
-//! room there is counted.
+//! beginning alone. What nobody reads in time waits in the socket's receive buffer, with the time
+//! at which it passed, and what has no room there is counted.
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::socket::{attach, force_receive_buffer, jump, set_int, statement};
+use super::receive::{CONTROL, Control, control_messages};
+use super::socket::{attach, force_receive_buffer, jump, receive_timestamps, set_int, statement};
 
 /// Bytes of a packet that are kept, from its IP header on: all headers of a mirrored packet, and as
 /// much of its payload as tells it from another.
@@ -35,6 +36,8 @@ pub(crate) struct Packet<'a> {
     pub sent: bool,
     /// True where its Ethernet address is another host's.
     pub to_others: bool,
+    /// The time at which the kernel received it, in ns since the epoch.
+    pub timestamp: Option<u64>,
 }
 
 /// Watches IP packets of one interface, or of all.
@@ -60,6 +63,7 @@ impl PacketSocket {
         // SAFETY: the descriptor was made just now, and nobody else has it.
         let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
         attach(&socket, libc::SO_ATTACH_FILTER, &filter())?;
+        receive_timestamps(&socket)?;
         if force_receive_buffer(&socket, BUFFER).is_err() {
             set_int(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, i32::try_from(BUFFER).unwrap_or(i32::MAX))?;
         }
@@ -81,23 +85,25 @@ impl PacketSocket {
     /// Receives the next packet; none where no further one waits.
     ///
     /// # Errors
-    /// The error of `recvfrom(2)`, as `ENETDOWN` once after the interface was taken down.
+    /// The error of `recvmsg(2)`, as `ENETDOWN` once after the interface was taken down.
     pub(crate) fn receive(&mut self) -> io::Result<Option<Packet<'_>>> {
         // SAFETY: sockaddr_ll is a C struct of integers, for which all zeroes is a valid value.
         let mut from: libc::sockaddr_ll = unsafe { mem::zeroed() };
-        let mut length = libc::socklen_t::try_from(mem::size_of_val(&from)).map_err(io::Error::other)?;
-        // SAFETY: the descriptor is open; the buffer is writable for its length and the address for
-        // `length` bytes, and the kernel writes within these only.
-        let received = unsafe {
-            libc::recvfrom(
-                self.socket.as_raw_fd(),
-                self.buffer.as_mut_ptr().cast(),
-                self.buffer.len(),
-                libc::MSG_DONTWAIT,
-                std::ptr::from_mut(&mut from).cast(),
-                &raw mut length,
-            )
-        };
+        let mut control = Control([0; CONTROL]);
+        let mut piece = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: self.buffer.len() };
+        // SAFETY: msghdr is a C struct of pointers and integers, for which all zeroes is a valid
+        // value.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_name = std::ptr::from_mut(&mut from).cast();
+        header.msg_namelen = libc::socklen_t::try_from(mem::size_of_val(&from)).map_err(io::Error::other)?;
+        header.msg_iov = &raw mut piece;
+        header.msg_iovlen = 1;
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = CONTROL;
+        // SAFETY: the descriptor is open; the header points to the address, the control buffer and
+        // the piece, which are writable for the stated lengths and outlive the call. The kernel
+        // writes within these only.
+        let received = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
         let Ok(received) = usize::try_from(received) else {
             let error = io::Error::last_os_error();
             return match error.kind() {
@@ -110,6 +116,7 @@ impl PacketSocket {
             interface: from.sll_ifindex.cast_unsigned(),
             sent: from.sll_pkttype == OUTGOING,
             to_others: from.sll_pkttype == TO_OTHERS,
+            timestamp: control_messages(control.0.get(..header.msg_controllen).unwrap_or_default()).timestamp,
         }))
     }
 
@@ -178,7 +185,8 @@ fn filter() -> [libc::sock_filter; 18] {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
-    use std::time::{Duration, Instant};
+    use std::thread;
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     #[test]
     fn what_is_received_is_seen_once_and_what_is_sent_is_not() {
@@ -186,15 +194,21 @@ mod tests {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = receiver.local_addr().unwrap().port();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let begin = now();
         for length in [10, 1000] {
             sender.send_to(&vec![7; length], ("127.0.0.1", port)).unwrap();
         }
+        let sent = now();
+        // The time is that of receiving, however late it is read.
+        thread::sleep(Duration::from_millis(20));
         let (mut seen, end) = (Vec::new(), Instant::now() + Duration::from_secs(5));
         while seen.len() < 2 && Instant::now() < end {
             if let Some(packet) = watched.receive().unwrap()
                 && packet.bytes[22..24] == port.to_be_bytes()
             {
                 assert!(!packet.sent && !packet.to_others && packet.interface == 1);
+                assert!(packet.timestamp.is_some_and(|time| (begin..=sent).contains(&time)), "{packet:?}");
                 seen.push(packet.bytes.len());
             }
         }

@@ -22,12 +22,12 @@ pub(crate) const BATCH: usize = 64;
 
 /// Room for the three control messages that are asked for: a timespec (16 bytes), a counter and a
 /// hop limit (4 bytes each), each with a 16-byte header and padding.
-const CONTROL: usize = 96;
+pub(super) const CONTROL: usize = 96;
 
 /// The kernel aligns control messages to `size_t`.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; CONTROL]);
+pub(super) struct Control(pub(super) [u8; CONTROL]);
 
 /// Large enough for an IPv6 socket address, which is all a UDP socket returns.
 type Name = [u8; NAME as usize];
@@ -45,8 +45,8 @@ struct Meta {
 
 /// The control messages of a datagram.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Told {
-    timestamp: Option<u64>,
+pub(super) struct Told {
+    pub(super) timestamp: Option<u64>,
     drops: Option<u32>,
     over_ipv6: bool,
 }
@@ -225,7 +225,7 @@ fn source_address(name: &[u8]) -> (Ipv6Addr, u16) {
 ///
 /// A control message is `cmsg_len` (`size_t`, header included), `cmsg_level`, `cmsg_type` (`int`
 /// each), then data, padded to 8 bytes (`cmsg(3)`).
-fn control_messages(mut rest: &[u8]) -> Told {
+pub(super) fn control_messages(mut rest: &[u8]) -> Told {
     let mut told = Told::default();
     while let Some(header) = rest.first_chunk::<16>() {
         let [l0, l1, l2, l3, l4, l5, l6, l7, v0, v1, v2, v3, t0, t1, t2, t3] = *header;

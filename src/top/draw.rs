@@ -1,5 +1,7 @@
 //! The picture: a line on the sensor, what comes and what is lost, the outputs, the sessions.
 
+use std::ops::Range;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -144,10 +146,11 @@ fn right(text: String) -> Cell<'static> {
     Cell::from(Line::from(text).right_aligned())
 }
 
-fn head(names: &[&'static str], right_from: usize) -> Row<'static> {
+/// Makes the headings of columns, of which these have numbers.
+fn head(names: &[&'static str], numbers: Range<usize>) -> Row<'static> {
     let cells = names.iter().enumerate().map(|(at, name)| {
         let line = Line::from(*name);
-        Cell::from(if at >= right_from { line.right_aligned() } else { line })
+        Cell::from(if numbers.contains(&at) { line.right_aligned() } else { line })
     });
     Row::new(cells.collect::<Vec<_>>()).style(HEAD)
 }
@@ -193,7 +196,7 @@ fn output_table(outputs: &[OutputRow], width: u16) -> Table<'static> {
         Constraint::Length(8),
     ];
     Table::new(rows.collect::<Vec<_>>(), widths)
-        .header(head(&["OUTPUT", "STATE", "FRAMES/S", "MB/S", "WRITTEN", "DROPPED", "QUEUE", "FREE"], 2))
+        .header(head(&["OUTPUT", "STATE", "FRAMES/S", "MB/S", "WRITTEN", "DROPPED", "QUEUE", "FREE"], 2..8))
 }
 
 fn draw_sessions(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
@@ -232,16 +235,7 @@ fn draw_sessions(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
         names.extend(["BYTES", "  DESCRIPTION"]);
         widths.extend([Constraint::Length(9), Constraint::Fill(1)]);
     }
-    let mut header = names
-        .iter()
-        .enumerate()
-        .map(|(at, name)| {
-            let line = Line::from(*name);
-            Cell::from(if (2..8).contains(&at) { line.right_aligned() } else { line })
-        })
-        .collect::<Vec<_>>();
-    header.truncate(names.len());
-    frame.render_widget(Table::new(shown, widths).header(Row::new(header).style(HEAD)), area);
+    frame.render_widget(Table::new(shown, widths).header(head(&names, 2..8)), area);
 }
 
 fn footer(model: &Model) -> Line<'static> {

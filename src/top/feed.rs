@@ -1,5 +1,6 @@
 //! A thread asks the sensor how it does, again and again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,17 +30,16 @@ pub(super) struct Sample {
 pub(super) struct Account {
     pub(super) received: u64,
     pub(super) received_bytes: u64,
-    pub(super) outputs: std::collections::BTreeMap<String, OutputAccount>,
+    pub(super) outputs: BTreeMap<String, OutputAccount>,
     pub(super) sessions: Vec<SessionAccount>,
 }
 
 /// The part of an output's account that is shown.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct OutputAccount {
     pub(super) written: u64,
     pub(super) written_bytes: u64,
-    pub(super) dropped: std::collections::BTreeMap<String, u64>,
 }
 
 /// A session's account.

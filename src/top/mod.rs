@@ -75,9 +75,13 @@ fn follow(
     feed: &Feed,
     stop: &AtomicBool,
 ) -> io::Result<()> {
+    let mut is_new = true;
     while !stop.load(Ordering::Relaxed) {
-        terminal.draw(|frame| draw::draw(frame, model))?;
-        if event::poll(KEYS)?
+        if is_new {
+            terminal.draw(|frame| draw::draw(frame, model))?;
+        }
+        is_new = event::poll(KEYS)?;
+        if is_new
             && let Event::Key(key) = event::read()?
             && keys::heard(key, model) == Asked::End
         {
@@ -85,6 +89,7 @@ fn follow(
         }
         if let Some(sample) = feed.next() {
             model.take(sample);
+            is_new = true;
         }
     }
     Ok(())

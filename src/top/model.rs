@@ -74,14 +74,18 @@ pub(super) struct OutputRow {
     /// Megabytes a second.
     pub(super) megabytes: f64,
     pub(super) written: u64,
+    /// Frames that it lost.
     pub(super) dropped: u64,
-    /// Frames that were dropped since the sample before.
+    /// Frames that it lost since the sample before.
     pub(super) newly_dropped: u64,
 }
 
 /// Something that was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lost {
+    /// The output that lost it, where it is one's.
+    pub(super) output: Option<String>,
+    /// The place and the reason, in words.
     pub(super) what: String,
     pub(super) count: u64,
     /// What was lost since the sample before.
@@ -223,29 +227,28 @@ impl Model {
             Some(same.map_or(0, |other| other.count))
         };
         let lost = now.status.losses.iter().map(|loss| {
-            let output = loss.output.iter().map(|output| format!("{output} ")).collect::<String>();
+            let place = loss.output.iter().map(|output| format!("{output} ")).collect::<String>();
             let newly = earlier(loss).map_or(0, |before| loss.count.saturating_sub(before));
-            Lost { what: printable(&format!("{output}{}", loss.reason)), count: loss.count, newly }
+            let what = printable(&format!("{place}{}", loss.reason));
+            Lost { output: loss.output.clone(), what, count: loss.count, newly }
         });
         lost.collect()
     }
 
     pub(super) fn outputs(&self) -> Vec<OutputRow> {
         let Some(now) = &self.now else { return Vec::new() };
+        let losses = self.losses();
         let rows = now.status.outputs.iter().map(|state| {
-            let account = now.ledger.outputs.get(&state.name).cloned().unwrap_or_default();
-            let before =
-                self.before.as_ref().map(|before| before.ledger.outputs.get(&state.name).cloned().unwrap_or_default());
-            let before = before.as_ref();
-            let dropped = account.dropped.values().sum();
-            let dropped_before = before.map(|account| account.dropped.values().sum::<u64>());
+            let account = |sample: &Sample| sample.ledger.outputs.get(&state.name).copied().unwrap_or_default();
+            let (account, before) = (account(now), self.before.as_ref().map(account));
+            let lost = losses.iter().filter(|lost| lost.output.as_ref() == Some(&state.name));
             OutputRow {
                 state: state.clone(),
                 rate: self.rate(account.written, before.map(|account| account.written)),
                 megabytes: self.rate(account.written_bytes, before.map(|account| account.written_bytes)) / 1e6,
                 written: account.written,
-                dropped,
-                newly_dropped: dropped_before.map_or(0, |before| dropped.saturating_sub(before)),
+                dropped: lost.clone().map(|lost| lost.count).sum(),
+                newly_dropped: lost.map(|lost| lost.newly).sum(),
             }
         });
         rows.collect()
@@ -329,7 +332,7 @@ pub(super) mod tests {
         });
         let ledger = json!({
             "received": received, "received_bytes": received * 1000,
-            "outputs": {"evidence": {"written": received - lost, "written_bytes": received * 900, "dropped": {"disk_full": lost}}},
+            "outputs": {"evidence": {"written": received - lost, "written_bytes": received * 900, "dropped": {"disk_full": lost, "not_ip": received}}},
             "sessions": [
                 {"encapsulation": "vxlan", "source": "10.0.1.5", "vni": 7, "name": "web-1", "description": "eni-1",
                  "frames": received / 4, "bytes": received * 500, "first": time(0), "last": time(second)},
@@ -358,7 +361,8 @@ pub(super) mod tests {
         let mut model = model(40);
         assert_eq!(model.rates(), Rates { datagrams: 2000.0, megabytes: 2.0 });
         assert_eq!(model.history, [2000]);
-        assert_eq!(model.losses(), [Lost { what: "evidence disk_full".into(), count: 40, newly: 40 }]);
+        let (output, what) = (Some("evidence".into()), "evidence disk_full".into());
+        assert_eq!(model.losses(), [Lost { output, what, count: 40, newly: 40 }]);
         let [evidence] = &model.outputs()[..] else { panic!() };
         assert_eq!((evidence.rate, evidence.dropped, evidence.newly_dropped), (1980.0, 40, 40));
         assert_eq!(model.banner().unwrap(), "NOT READY: output evidence: disk full");

@@ -55,7 +55,7 @@ impl View {
             reloads: Mutex::default(),
             draining: AtomicBool::new(false),
             ending: AtomicBool::new(false),
-            ready: Mutex::new(Ready { ready: true, reasons: Vec::new() }),
+            ready: Mutex::default(),
             spaces: Spaces::default(),
         }
     }

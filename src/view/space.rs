@@ -50,8 +50,9 @@ impl Spaces {
             }
             let (weak, found) = (Arc::downgrade(output), Arc::new(Found::default()));
             let space = Followed { output: Weak::clone(&weak), found: Arc::clone(&found) };
-            spaces.insert(output.name.clone(), space);
             thread::Builder::new().name("vxtap-space".into()).spawn(move || look(&weak, &directory, &found))?;
+            // One without a thread is asked for again.
+            spaces.insert(output.name.clone(), space);
         }
         Ok(())
     }

@@ -8,12 +8,19 @@ use crate::record::Timestamp;
 pub const SCHEMA: u32 = 1;
 
 /// Says whether the sensor may be sent traffic.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
     /// True where it may.
     pub ready: bool,
     /// The reasons for which it may not.
     pub reasons: Vec<String>,
+}
+
+impl Default for Ready {
+    /// A sensor that has started may be sent traffic.
+    fn default() -> Self {
+        Self { ready: true, reasons: Vec::new() }
+    }
 }
 
 /// How a sensor does. Clients read the same document.
@@ -103,7 +110,7 @@ pub struct SessionsState {
 pub struct OutputState {
     /// Its name.
     pub name: String,
-    /// Its kind: `pcap`, `tap` or `redirect`.
+    /// Its kind: `pcap`, `tap`, `redirect` or `watch`.
     pub kind: String,
     /// True where a sensor without it may be sent no traffic.
     pub essential: bool,

@@ -11,11 +11,10 @@ use serde::Deserialize;
 
 use super::Asked;
 use crate::control::{Client, ClientError};
+use crate::record::pcap::WHOLE;
 use crate::route::Expression;
 use crate::wire::LinkType;
 
-/// Bytes of a frame that are kept at most.
-const WHOLE: u32 = 262_144;
 /// The interface of all sessions, and how the names of the others begin.
 const ALL: &str = "vxtap";
 

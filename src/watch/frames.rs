@@ -1,9 +1,6 @@
 //! The frames of a capture are counted as its bytes go by.
 
-/// The length of the header of a file.
-const FILE_HEADER: usize = 24;
-/// The length of the header of a record.
-const RECORD_HEADER: usize = 16;
+use crate::record::pcap::{FILE_HEADER_LEN, RECORD_HEADER_LEN};
 
 /// Counts the records that are whole.
 #[derive(Debug)]
@@ -20,7 +17,7 @@ pub(super) struct Frames {
 
 impl Frames {
     pub(super) fn new() -> Self {
-        Self { count: 0, skip: FILE_HEADER, in_record: false, header: Vec::with_capacity(RECORD_HEADER) }
+        Self { count: 0, skip: FILE_HEADER_LEN, in_record: false, header: Vec::with_capacity(RECORD_HEADER_LEN) }
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -35,11 +32,12 @@ impl Frames {
                 bytes = bytes.get(now..).unwrap_or_default();
                 self.skip -= now;
             } else {
-                let now = (RECORD_HEADER - self.header.len()).min(bytes.len());
+                let now = (RECORD_HEADER_LEN - self.header.len()).min(bytes.len());
                 let (header, rest) = bytes.split_at(now);
                 self.header.extend_from_slice(header);
                 bytes = rest;
-                let Some(&[a, b, c, d]) = self.header.get(8..12).filter(|_| self.header.len() == RECORD_HEADER) else {
+                let Some(&[a, b, c, d]) = self.header.get(8..12).filter(|_| self.header.len() == RECORD_HEADER_LEN)
+                else {
                     continue;
                 };
                 self.skip = u32::from_le_bytes([a, b, c, d]) as usize;

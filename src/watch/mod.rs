@@ -31,6 +31,8 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const ANSWER: Duration = Duration::from_secs(15);
 /// The time for which the end is waited for, from the signal on.
 const END: Duration = Duration::from_secs(2);
+/// Why it is over where the end did not come by then.
+const UNTAKEN: &str = "ended as asked, before all was taken";
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
 
@@ -117,7 +119,9 @@ pub struct Outcome {
     pub frames: u64,
     /// Frames that came faster than they were taken; none where the sensor did not say.
     pub dropped: Option<u64>,
-    /// Why it is over; none where the sensor is gone and did not say.
+    /// Frames of all sessions that were redirected in front of the sensor, and so did not come.
+    pub redirected: u64,
+    /// Why it is over; none where the sensor is gone and did not say it.
     pub why: Option<String>,
 }
 
@@ -128,6 +132,9 @@ impl fmt::Display for Outcome {
             Some(0) => f.write_str(", none was dropped")?,
             Some(dropped) => write!(f, ", {dropped} were dropped because they were not taken as fast as they came")?,
             None => f.write_str(", and it is not known how many were dropped")?,
+        }
+        if self.redirected > 0 {
+            write!(f, ", {} of all sessions were redirected and did not come", self.redirected)?;
         }
         match &self.why {
             Some(why) => write!(f, ": {why}"),
@@ -234,9 +241,12 @@ impl Watch {
             if is_gone_taker {
                 self.taker.room();
             }
-            let has_all = self.content.is_whole() && self.taker.is_idle();
-            if has_all || until.is_some_and(|until| Instant::now() >= until) {
+            if self.content.is_whole() && self.taker.is_idle() {
                 return Ok(self.outcome());
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                let outcome = self.outcome();
+                return Ok(Outcome { why: outcome.why.or(Some(UNTAKEN.into())), ..outcome });
             }
             let (taker, sensor) = self.wait(is_gone_taker).map_err(Failed::Read)?;
             if is_gone(taker) {
@@ -283,9 +293,11 @@ impl Watch {
     }
 
     fn outcome(&self) -> Outcome {
+        let number = |name| self.content.trailer(name).and_then(|number| number.parse().ok());
         Outcome {
             frames: self.frames.count(),
-            dropped: self.content.trailer("vxtap-dropped").and_then(|dropped| dropped.parse().ok()),
+            dropped: number("vxtap-dropped"),
+            redirected: number("vxtap-redirected").unwrap_or(0),
             why: self.content.trailer("vxtap-end").map(str::to_owned),
         }
     }

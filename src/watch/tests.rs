@@ -72,7 +72,7 @@ fn frames_are_written_until_the_sensor_ends_it() {
     let outcome = run(&client, &Asked::default(), &To::File(file.clone()), &AtomicBool::new(false)).unwrap();
     assert_eq!(sensor.join().unwrap(), ["GET /watch HTTP/1.1"]);
     assert_eq!(std::fs::read(file).unwrap(), capture);
-    assert_eq!(outcome, Outcome { frames: 1000, dropped: Some(7), why: Some("ended as asked".into()) });
+    assert_eq!(outcome, Outcome { frames: 1000, dropped: Some(7), redirected: 0, why: Some("ended as asked".into()) });
 }
 
 #[test]
@@ -107,6 +107,35 @@ fn whoever_goes_ends_it_though_no_frames_come() {
     reader.join().unwrap();
     assert_eq!(sensor.join().unwrap().len(), 2);
     assert_eq!((outcome.frames, outcome.dropped), (0, Some(7)));
+}
+
+#[test]
+fn who_takes_nothing_is_not_waited_for_at_the_end_and_the_sensor_is_not_blamed() {
+    let directory = tempfile::tempdir().unwrap();
+    let answer = [HEAD.as_bytes(), &chunk(&capture(2000))].concat();
+    let (client, sensor) = sensor(directory.path(), answer, true);
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let _reader = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let outcome = run(&client, &Asked::default(), &To::File(pipe), &AtomicBool::new(true)).unwrap();
+    sensor.join().unwrap();
+    assert!(outcome.frames < 2000, "{outcome}");
+    let said = "frames came, and it is not known how many were dropped: ended as asked, before all was taken";
+    assert!(outcome.to_string().ends_with(said), "{outcome}");
+}
+
+#[test]
+fn what_was_redirected_is_not_said_to_be_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let end = "0\r\nVxtap-Dropped: 0\r\nVxtap-Redirected: 9\r\nVxtap-End: the time is over\r\n\r\n";
+    let answer = [HEAD.as_bytes(), &chunk(&capture(1)), end.as_bytes()].concat();
+    let (client, _sensor) = sensor(directory.path(), answer, false);
+    let to = To::File(directory.path().join("frames.pcap"));
+    let outcome = run(&client, &Asked::default(), &to, &AtomicBool::new(false)).unwrap();
+    assert_eq!(
+        outcome.to_string(),
+        "1 frame came, none was dropped, 9 of all sessions were redirected and did not come: the time is over"
+    );
 }
 
 #[test]

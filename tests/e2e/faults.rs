@@ -4,6 +4,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use rustix::process::Signal;
@@ -59,11 +61,17 @@ impl Said {
 /// Watches in the sensor's namespace while `during` goes on.
 #[track_caller]
 fn watch(host: &Namespace, arguments: &str, during: impl FnOnce()) -> Said {
+    watch_by(host, arguments, |_| during())
+}
+
+/// Watches by a process that is lent.
+#[track_caller]
+fn watch_by(host: &Namespace, arguments: &str, during: impl FnOnce(&Process)) -> Said {
     let mut command = host.command(VXTAP);
     command.args(["check", "--watch", "1h", "--json"]).args(arguments.split_whitespace());
     let mut process = Process::start(&mut command, None);
     process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
-    during();
+    during(&process);
     process.signal(Signal::INT);
     let status = process.wait();
     let out = process.stdout.all().join("\n");
@@ -226,7 +234,7 @@ fn it_comes_to_a_port_where_nobody_listens() {
     assert!(said.json["watch"]["port_unreachable"].as_u64() > Some(0), "{:#}", said.json);
     // Where it is meant to come there, and where somebody listens there, it is right.
     let _other = bench.pair.sensor.enter(|| UdpSocket::bind("0.0.0.0:8472").unwrap());
-    let both = conversation().iter().flat_map(|frame| [frame.clone()]).collect::<Vec<_>>();
+    let both = conversation();
     let said = watch(&bench.pair.sensor, "", || {
         send(&bench.pair.sender, to, &wrapped(&both));
         send(&bench.pair.sender, bench.pair.target(Ip::V4), &wrapped(&both));
@@ -315,6 +323,26 @@ fn fragments(frame: &[u8], number: u16) -> [Vec<u8>; 2] {
 }
 
 #[test]
+fn what_passes_a_bridge_and_its_port_counts_once() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let host = &bench.pair.sensor;
+    host.ip("link add br0 type bridge");
+    host.ip("link set eth0 master br0");
+    host.ip("link set br0 up");
+    host.ip("addr flush dev eth0");
+    host.ip("addr add 10.73.0.2/24 dev br0");
+    let frames: Vec<Vec<u8>> = (0..50).map(|number| numbered(number, 4000)).collect();
+    let said = bench.mirror("", &frames);
+    let (reason, _) = said.alone("warning", "fragments");
+    assert!(reason.starts_with("100 % of the datagrams"), "{reason}");
+    assert_eq!((&said.json["watch"]["reassembled"], &said.json["watch"]["incomplete"]), (&50.into(), &0.into()));
+    let mut datagrams = wrapped(&conversation());
+    datagrams.extend(vec![b"GET / HTTP/1.1\r\n\r\n".to_vec(); 100]);
+    let (reason, _) = bench.send("", bench.pair.target(Ip::V4), &datagrams).alone("warning", "not_vxlan");
+    assert!(reason.starts_with("20 % of the datagrams"), "{reason}");
+}
+
+#[test]
 fn fragments_are_lost() {
     let Some(bench) = Bench::new(1500) else { return };
     let sensor = address(Ip::V4, SENSOR);
@@ -380,6 +408,24 @@ fn frames_come_twice() {
     }
     let (reason, _) = bench.send("", bench.pair.target(Ip::V4), &twice).alone("warning", "duplicates");
     assert!(reason.starts_with("50 % of the frames come twice") && reason.contains("VNI 8"), "{reason}");
+}
+
+#[test]
+fn a_watch_that_is_late_goes_by_the_time_of_packets() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let frames: Vec<Vec<u8>> = (0..400).map(|number| numbered(number, 100)).collect();
+    let said = watch_by(&bench.pair.sensor, "", |process| {
+        process.signal(Signal::STOP);
+        for _ in 0..2 {
+            send(&bench.pair.sender, bench.pair.target(Ip::V4), &wrapped(&frames));
+            // What is sent again after so long is no copy, also where both are read at once.
+            thread::sleep(Duration::from_millis(100));
+        }
+        process.signal(Signal::CONT);
+    });
+    said.alone("ok", "arriving");
+    let session = &said.json["watch"]["sessions"][0];
+    assert_eq!((session["frames"].as_u64(), session["duplicates"].as_u64()), (Some(800), Some(0)));
 }
 
 #[test]
@@ -471,27 +517,24 @@ fn a_flood_of_sources_and_vnis_costs_no_more_than_the_tables() {
             outer([2, 0, 0, 0, 0x73, SENSOR], &[], [[10, 74, a, b].into(), sensor], 65_408, &payload)
         })
         .collect();
-    let mut command = bench.pair.sensor.command(VXTAP);
-    let mut process = Process::start(command.args(["check", "--watch", "1h", "--json"]), None);
-    process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
-    let memory = || {
+    let memory = |process: &Process| {
         let status = fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
     };
-    let before = memory();
-    send_frames(&bench.pair.sender, &flood);
-    send_frames(&bench.pair.sender, &flood);
-    let grown = memory() - before;
-    process.signal(Signal::INT);
-    process.wait();
-    let said: Value = serde_json::from_str(&process.stdout.all().join("\n")).unwrap();
-    let watched = &said["watch"];
+    let mut grown = 0;
+    let said = watch_by(&bench.pair.sensor, "", |process| {
+        let before = memory(process);
+        send_frames(&bench.pair.sender, &flood);
+        send_frames(&bench.pair.sender, &flood);
+        grown = memory(process) - before;
+    });
+    let watched = &said.json["watch"];
     assert_eq!(watched["sessions"].as_array().unwrap().len(), 4096);
     assert!(
         watched["beyond"].as_u64() > Some(0) && watched["seconds"].as_f64() < Some(3600.0),
         "{:#}",
-        said["findings"]
+        said.json["findings"]
     );
     assert!(grown < 16 << 10, "{grown} KiB more");
 }

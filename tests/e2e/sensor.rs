@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::captures;
 use crate::ledger::Ledger;
-use crate::netns::Namespace;
+use crate::netns::{Namespace, Pair};
 use crate::process::{PATIENCE, Process, eventually};
 
 /// The program under test.
@@ -263,6 +263,14 @@ impl Ended {
         assert_eq!(self.code, Some(0), "{:#?}", self.log);
         self.ledger.assert_closes(&self.captures);
         self.ledger.assert_lossless();
+    }
+
+    /// Fails unless it ended as asked, and has received all that a stream sent to it over `pair`.
+    #[track_caller]
+    pub(crate) fn assert_received(&self, pair: &Pair, sent: u32) {
+        assert_eq!(self.code, Some(0), "{:#?}", self.log);
+        assert_eq!(self.ledger.get("/kernel_dropped"), 0, "{:#}", self.ledger.0);
+        pair.assert_arrived(self.ledger.received(), u64::from(sent));
     }
 
     /// Lines of the log with this in their message.

@@ -8,7 +8,7 @@ use crate::captures::{self, Record};
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
-use crate::sensor::{Sensor, Setup};
+use crate::sensor::Setup;
 use crate::stream::{Stream, frame};
 
 const VNIS: u32 = 2;
@@ -41,17 +41,10 @@ fn records(directory: &Path, way: (&str, &str), steps: impl Fn(&dyn Fn(u32, &str
         eventually("frames go on", || stream.sent() > before + RATE / 50);
     });
     let sent = stream.end();
-    assert_well(sensor, &pair, sent);
-    (captures::files(&evidence).iter().flat_map(|path| captures::read(path)).collect(), sent)
-}
-
-#[track_caller]
-fn assert_well(sensor: Sensor, pair: &Pair, sent: u32) {
     let ended = sensor.stop();
-    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
-    assert_eq!(ended.ledger.get("/kernel_dropped"), 0, "{:#}", ended.ledger.0);
-    pair.assert_arrived(ended.ledger.received(), u64::from(sent));
+    ended.assert_received(&pair, sent);
     ended.ledger.assert_output_closes("evidence");
+    (captures::files(&evidence).iter().flat_map(|path| captures::read(path)).collect(), sent)
 }
 
 fn number(record: &Record) -> u32 {

@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use tempfile::tempdir;
 
 use crate::frames;
+use crate::hangup::terminal;
 use crate::netns::{Ip, Pair};
 use crate::replay::replay_all;
 use crate::sensor::{Setup, VXTAP};
@@ -59,11 +59,7 @@ fn the_terminal_is_as_it_was_before() {
     assert_eq!(without.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&without.stderr).contains("--once prints one table"), "{without:?}");
     for ends in ["q", "\x03", "signal"] {
-        let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&main).unwrap();
-        unlockpt(&main).unwrap();
-        let name = ptsname(&main, Vec::new()).unwrap().into_string().unwrap();
-        let side = fs::File::options().read(true).write(true).open(&name).unwrap();
+        let (main, side) = terminal();
         tcsetwinsize(&side, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let before = format!("{:?}", tcgetattr(&side).unwrap());
         let end = || Stdio::from(side.try_clone().unwrap());

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::captures;
+use crate::hangup::terminal;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{Process, eventually};
@@ -272,6 +273,36 @@ fn what_cannot_be_watched_is_answered_with_the_reason() {
 }
 
 #[test]
+fn a_terminal_is_refused_and_sees_no_frames() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let site = Site::new();
+    let sensor = site.start("");
+    let (person, programs) = terminal();
+    for arguments in ["", "-w -"] {
+        let mut command = site.command(arguments);
+        let output = command.stdout(programs.try_clone().unwrap()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {said}");
+        assert!(said.contains("frames are not shown on a terminal: add | wireshark"), "{arguments}: {said}");
+    }
+    // A file is none, wherever the rest goes.
+    let mut command = site.command("--duration 10ms");
+    command.arg("-w").arg(site.path("seen.pcap")).stdout(programs.try_clone().unwrap());
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    drop(command);
+    drop(programs);
+    // Nothing has come: the read ends as there is no program at the other end.
+    let mut shown = Vec::new();
+    let _ = fs::File::from(person).read_to_end(&mut shown);
+    assert_eq!(String::from_utf8_lossy(&shown), "");
+    sensor.stop();
+}
+
+#[test]
 fn wireshark_lists_named_sessions_and_captures_them() {
     if !need::programs(&["tshark"]) {
         return;
@@ -327,6 +358,12 @@ fn who_watches_beside_redirection_is_told_what_does_not_come() {
         sending.end();
         let said = watch.stderr.all().join("\n");
         assert_eq!(said.contains("redirects frames into mirror0, and those do not come here"), is_told, "{said}");
+        assert!(last(&watch).contains("none was dropped"), "{said}");
+        assert_eq!(
+            said.contains("of all sessions were redirected and did not come: the time is over"),
+            is_told,
+            "{said}"
+        );
         // Where there are files, the sensor has copies. Else it has what the program leaves to it.
         let seen = captures::read(&site.path("seen.pcap")).len();
         assert!(if is_told { seen < 10 } else { seen == 10 }, "{seen}: {said}");

@@ -15,6 +15,17 @@ impl Place {
         Self { dir }
     }
 
+    /// Makes a place where a sensor with a command that waits has published six captures and ended.
+    /// Returns the sensor too.
+    fn published() -> (Self, Sensor) {
+        let place = Self::new();
+        let command = place.command("*");
+        let mut first = sensor(&place.captures(), |plan| plan.on_publish = command);
+        (1..=6).for_each(|number| first.publish(number));
+        first.archive.finish();
+        (place, first)
+    }
+
     fn captures(&self) -> PathBuf {
         self.dir.path().join("captures")
     }
@@ -150,11 +161,7 @@ fn a_crash_at_any_step_leaves_no_capture_undelivered() {
 
 #[test]
 fn what_a_sensor_does_not_wait_for_is_delivered_by_the_next() {
-    let place = Place::new();
-    let command = place.command("*");
-    let mut first = sensor(&place.captures(), |plan| plan.on_publish = command);
-    (1..=6).for_each(|number| first.publish(number));
-    first.archive.finish();
+    let (place, first) = Place::published();
     let counted = |sensor: &Sensor| {
         [
             sensor.count(|end| &end.hooks),
@@ -173,11 +180,7 @@ fn what_a_sensor_does_not_wait_for_is_delivered_by_the_next() {
 
 #[test]
 fn a_command_that_a_reload_brings_hears_of_what_it_is_owed() {
-    let place = Place::new();
-    let command = place.command("*");
-    let mut first = sensor(&place.captures(), |plan| plan.on_publish = command);
-    (1..=6).for_each(|number| first.publish(number));
-    first.archive.finish();
+    let (place, _first) = Place::published();
     let crashed = place.crash();
     place.open_gate();
     let mut next = sensor(&crashed.captures(), |_| ());
@@ -338,11 +341,7 @@ fn what_a_command_had_no_room_for_counts_as_skipped_at_the_end() {
 
 #[test]
 fn a_sensor_starts_on_a_full_disk_and_removes_captures_to_make_room() {
-    let place = Place::new();
-    let command = place.command("*");
-    let mut first = sensor(&place.captures(), |plan| plan.on_publish = command.clone());
-    (1..=6).for_each(|number| first.publish(number));
-    first.archive.finish();
+    let (place, _first) = Place::published();
     let crashed = place.crash();
     place.open_gate();
     let mut plan = ArchivePlan { on_publish: crashed.command("*"), ..ArchivePlan::default() };
@@ -362,11 +361,7 @@ fn a_sensor_starts_on_a_full_disk_and_removes_captures_to_make_room() {
 
 #[test]
 fn what_was_removed_while_there_was_no_command_counts_as_skipped() {
-    let place = Place::new();
-    let command = place.command("*");
-    let mut first = sensor(&place.captures(), |plan| plan.on_publish = command);
-    (1..=6).for_each(|number| first.publish(number));
-    first.archive.finish();
+    let (place, _first) = Place::published();
     let crashed = place.crash();
     sensor(&crashed.captures(), |plan| plan.budget.keep_files = Some(4)).archive.finish();
     fs::remove_file(Names::new(&crashed.captures().join(SESSION), SESSION, Timestamp::from_ns(0), 3, "pcap").published)

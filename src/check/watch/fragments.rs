@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::sys::packet::Packet;
 use crate::wire::layers::{Fragment, Ip};
 
 /// The most datagrams of which fragments are waited for.
@@ -12,8 +13,9 @@ pub(super) const MOST: usize = 4096;
 /// within milliseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The fields by which fragments of a datagram are told from others.
-type Key = (IpAddr, IpAddr, u32);
+/// The interface and the fields by which fragments of a datagram are told from others: the same
+/// fragment can pass a bond and the card below it.
+type Key = (u32, IpAddr, IpAddr, u32);
 
 /// The part that a packet is of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +57,9 @@ struct Pending {
     ours: bool,
 }
 
-/// The fragments of datagrams.
-#[derive(Debug, Default)]
-pub(super) struct Fragments {
-    pending: HashMap<Key, Pending>,
+/// Datagrams that came in fragments over one interface.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fragmented {
     /// Datagrams for ports of ours of which all fragments have come.
     pub(super) whole: u64,
     /// Datagrams for ports of ours that lack a fragment.
@@ -69,12 +70,26 @@ pub(super) struct Fragments {
     pub(super) ipv6: bool,
 }
 
+impl Fragmented {
+    /// Returns how many of all there are.
+    pub(super) fn all(&self) -> u64 {
+        self.whole + self.lost
+    }
+}
+
+/// The fragments of datagrams.
+#[derive(Debug, Default)]
+pub(super) struct Fragments {
+    pending: HashMap<Key, Pending>,
+    came: HashMap<u32, Fragmented>,
+}
+
 impl Fragments {
     /// Takes a fragment, `ours` where it is a first one for a port of ours. It returns true where
     /// the datagram is ours and whole by it.
-    pub(super) fn take(&mut self, packet: &[u8], ip: &Ip, ours: bool, now: Duration) -> bool {
-        let Some(part) = Part::of(packet, ip) else { return false };
-        let key = (ip.source, ip.destination, part.id);
+    pub(super) fn take(&mut self, packet: &Packet<'_>, ip: &Ip, ours: bool, now: Duration) -> bool {
+        let Some(part) = Part::of(packet.bytes, ip) else { return false };
+        let key = (packet.interface, ip.source, ip.destination, part.id);
         if self.pending.len() >= MOST && !self.pending.contains_key(&key) {
             return false;
         }
@@ -86,15 +101,18 @@ impl Fragments {
         if ip.fragment == Fragment::First {
             pending.ours = ours;
             if ours {
-                self.ipv6 = ip.source.is_ipv6();
-                self.largest = self.largest.max(ip.end);
+                let came = self.came.entry(packet.interface).or_default();
+                came.ipv6 = ip.source.is_ipv6();
+                came.largest = came.largest.max(ip.end);
             }
         }
         let is_whole = pending.total == Some(pending.bytes);
         let ours = pending.ours;
         if is_whole {
             self.pending.remove(&key);
-            self.whole += u64::from(ours);
+            if ours {
+                self.came.entry(packet.interface).or_default().whole += 1;
+            }
         }
         is_whole && ours
     }
@@ -105,12 +123,20 @@ impl Fragments {
         self.pending.len()
     }
 
+    /// Returns what came over the interface that brought the most of it, with its number.
+    pub(super) fn most(&self) -> (u32, Fragmented) {
+        let most = self.came.iter().max_by_key(|(_, came)| came.all());
+        most.map(|(interface, came)| (*interface, *came)).unwrap_or_default()
+    }
+
     /// Gives up datagrams that have waited too long.
     pub(super) fn expire(&mut self, now: Duration) {
-        let lost = &mut self.lost;
-        self.pending.retain(|_, pending| {
+        let came = &mut self.came;
+        self.pending.retain(|(interface, ..), pending| {
             let waits = now.saturating_sub(pending.since) < PATIENCE;
-            *lost += u64::from(!waits && pending.ours);
+            if !waits && pending.ours {
+                came.entry(*interface).or_default().lost += 1;
+            }
             waits
         });
     }

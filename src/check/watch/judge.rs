@@ -8,6 +8,7 @@ use super::kernel::{Counters, Sockets};
 use super::seen::{Arrived, Elsewhere, Kind, Seen, Session};
 use super::sentences::{self as say, Sentence};
 use crate::check::finding::Finding;
+use crate::check::words::count;
 use crate::route::policy::Policy;
 use crate::session;
 
@@ -188,25 +189,25 @@ impl Evidence<'_> {
     /// Finds datagrams that yield no frame, or only in part.
     fn wholeness(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let all: u64 = self.seen.arrived.values().map(|arrived| arrived.datagrams).sum();
         let bad = self.seen.arrived.values().filter(|arrived| arrived.no_frame > 0);
-        if let Some(Arrived { no_frame, why: Some(why), port, stranger: Some(stranger), .. }) =
+        if let Some(Arrived { datagrams, no_frame, why: Some(why), port, stranger: Some(stranger), .. }) =
             bad.max_by_key(|arrived| arrived.no_frame)
         {
             let first = self.let_in().next().map(|session| session.source.to_string());
             findings.push(say::NOT_VXLAN.of(&[
-                ("share", share(*no_frame, all)),
+                ("share", share(*no_frame, *datagrams)),
                 ("port", port.to_string()),
                 ("why", why.label().to_owned()),
                 ("source", stranger.to_string()),
                 ("from", first.unwrap_or_else(|| "10.0.0.0/16".to_owned())),
             ]));
         }
-        let fragments = &self.seen.fragments;
-        let fragmented = fragments.whole + fragments.lost;
+        let (interface, fragments) = self.seen.fragments.most();
+        let fragmented = fragments.all();
+        let arrived = self.seen.arrived.get(&interface).map_or(0, |arrived| arrived.datagrams);
         let outer = if fragments.ipv6 { 40 } else { 20 };
         let words = [
-            ("share", share(fragmented, all + fragments.lost)),
+            ("share", share(fragmented, arrived + fragments.lost)),
             ("mtu", fragments.largest.to_string()),
             ("length", fragments.largest.saturating_sub(outer + 8 + 8).to_string()),
             ("lost", fragments.lost.to_string()),
@@ -323,10 +324,6 @@ fn share(part: u64, all: u64) -> String {
         (whole, 0) => format!("{whole} %"),
         (whole, tenth) => format!("{whole}.{tenth} %"),
     }
-}
-
-fn count(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 #[cfg(test)]

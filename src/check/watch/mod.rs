@@ -23,7 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -125,8 +125,9 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
     let begin = Instant::now();
     let end = begin + plan.duration;
     let mut last = end;
+    let mut looked = Duration::ZERO;
     while Instant::now() < last {
-        read(&mut sockets, &mut seen, begin);
+        looked = read(&mut sockets, &mut seen);
         if last == end && stop.load(Ordering::Relaxed) {
             last = end.min(Instant::now() + GRACE);
         }
@@ -136,7 +137,7 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
     let missed = sockets.iter().filter_map(|socket| socket.missed().ok()).map(u64::from).sum();
     drop(sockets);
     thread::sleep(SETTLE);
-    seen.fragments.expire(begin.elapsed());
+    seen.fragments.expire(looked + SETTLE);
     let after = (Counters::read(), Sockets::read());
     let known = interfaces
         .into_iter()
@@ -156,21 +157,33 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
     Ok((judge(&evidence), evidence.traffic()))
 }
 
-/// Waits for packets and takes those that are there.
-fn read(sockets: &mut [PacketSocket], seen: &mut Seen, begin: Instant) {
+/// Waits for packets and takes those that are there. It returns the time, since the epoch, up to
+/// which all that passed has been taken: times are those at which packets passed, and where this
+/// process is late, what follows them waits in the sockets.
+fn read(sockets: &mut [PacketSocket], seen: &mut Seen) -> Duration {
     let mut ready: Vec<PollFd<'_>> = sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
     let _ = poll(&mut ready, Some(&TURN));
-    let now = begin.elapsed();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut looked = now;
     for socket in sockets {
+        let mut passed = now;
         for _ in 0..BATCH {
             match socket.receive() {
-                Ok(Some(packet)) => seen.packet(&packet, now),
+                Ok(Some(packet)) => {
+                    passed = packet.timestamp.map_or(now, Duration::from_nanos);
+                    seen.packet(&packet, passed);
+                }
                 // An interface that goes down says so once.
-                Ok(None) | Err(_) => break,
+                Ok(None) | Err(_) => {
+                    passed = now;
+                    break;
+                }
             }
         }
+        looked = looked.min(passed);
     }
-    seen.fragments.expire(now);
+    seen.fragments.expire(looked);
+    looked
 }
 
 /// Says whether there is a program at tc by tcx, or may be: a kernel that has tcx does not tell

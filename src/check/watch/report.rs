@@ -89,13 +89,14 @@ impl Evidence<'_> {
             duplicates: session.again,
             late: session.late,
         };
+        let (_, fragmented) = self.seen.fragments.most();
         Traffic {
             seconds: self.seconds,
             packets: self.seen.packets,
             missed: self.missed,
             port_unreachable: self.seen.unreachable,
-            reassembled: self.seen.fragments.whole,
-            incomplete: self.seen.fragments.lost,
+            reassembled: fragmented.whole,
+            incomplete: fragmented.lost,
             reassembly_failed: self.counted.reassembly_failed,
             beyond: self.seen.beyond,
             sessions: self.sessions.iter().map(line).collect(),

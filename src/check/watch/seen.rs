@@ -247,7 +247,7 @@ impl Seen {
 
     /// Takes a fragment, which may make a datagram whole.
     fn part(&mut self, packet: &Packet<'_>, ip: &Ip, ours: bool, now: Duration) {
-        if ip.fragment != Fragment::Whole && self.fragments.take(packet.bytes, ip, ours, now) {
+        if ip.fragment != Fragment::Whole && self.fragments.take(packet, ip, ours, now) {
             self.arrived.entry(packet.interface).or_default().datagrams += 1;
         }
     }

@@ -13,7 +13,7 @@ fn seen() -> Seen {
 }
 
 fn show(seen: &mut Seen, bytes: &[u8], milliseconds: u64) {
-    let packet = Packet { bytes, interface: 2, sent: false, to_others: false };
+    let packet = Packet { bytes, interface: 2, sent: false, to_others: false, timestamp: None };
     seen.packet(&packet, Duration::from_millis(milliseconds));
 }
 
@@ -70,7 +70,7 @@ fn tables_are_bounded_against_a_flood() {
     assert_eq!((seen.flows.len(), seen.fragments.len()), (flows::MOST, fragments::MOST));
     assert!(seen.beyond > 0 && seen.packets == 280_000);
     seen.fragments.expire(Duration::from_secs(1));
-    assert_eq!((seen.fragments.len(), seen.fragments.lost), (0, fragments::MOST as u64));
+    assert_eq!((seen.fragments.len(), seen.fragments.most().1.lost), (0, fragments::MOST as u64));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn what_is_for_others_is_ours_where_the_sensor_takes_it() {
         let mut datagram = mirrored(1, 7, &tcp(1, 2, 3, 4));
         datagram[19] = 99;
         show(&mut seen, &datagram, 0);
-        let packet = Packet { bytes: &datagram, interface: 2, sent: false, to_others: true };
+        let packet = Packet { bytes: &datagram, interface: 2, sent: false, to_others: true, timestamp: None };
         seen.packet(&packet, Duration::ZERO);
         let frames: u64 = seen.sessions.iter().map(|session| session.frames).sum();
         assert_eq!((frames, seen.of_others.len()), if any_address { (2, 0) } else { (0, 1) });
@@ -141,8 +141,8 @@ fn a_datagram_in_fragments_of_ipv6_is_whole_once_all_have_come() {
     };
     let mut seen = seen();
     show(&mut seen, &fragment(&datagram[64..], 64, false), 0);
-    assert_eq!((seen.fragments.whole, seen.sessions.len()), (0, 0));
+    assert_eq!((seen.fragments.most().1.whole, seen.sessions.len()), (0, 0));
     show(&mut seen, &fragment(&datagram[..64], 0, true), 1);
-    assert_eq!((seen.fragments.whole, seen.fragments.len(), seen.sessions[0].fragmented), (1, 0, 1));
+    assert_eq!((seen.fragments.most().1.whole, seen.fragments.len(), seen.sessions[0].fragmented), (1, 0, 1));
     assert_eq!(seen.sessions[0].frames, 1);
 }

@@ -37,7 +37,6 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
     let mut restart: Vec<String> = fixed(now, &wanted).into_iter().map(|key| key.path.to_owned()).collect();
     let mut said = Vec::new();
     let outputs = outputs::diff(now, &wanted.pipeline.outputs, &mut restart, &mut said)?;
-    restart.extend(control(now, &wanted).map(str::to_owned));
     if !restart.is_empty() {
         restart.dedup();
         return Err(Refused::Restart(restart));
@@ -94,24 +93,24 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
     ];
     // Without the program nobody makes use of its settings.
     let of_program = of_program.into_iter().filter(|_| now.source.way != Way::Udp);
-    of_all.into_iter().chain(of_program).filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    let all = of_all.into_iter().chain(of_program).chain(of_control(now, wanted));
+    all.filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
-/// Returns the settings of where the sensor answers that differ.
-fn control(now: &RunPlan, wanted: &RunPlan) -> impl Iterator<Item = &'static str> {
+/// Returns the settings of where the sensor answers, and whether they differ.
+fn of_control(now: &RunPlan, wanted: &RunPlan) -> [(&'static Key, bool); 6] {
     let (now, to) = (&now.control, &wanted.control);
     // Without a port nobody makes use of who may ask there.
     let is_open = !to.http.listen.is_empty();
     let is_checked = !to.health.listen.is_empty();
-    let differs = [
-        (key::CONTROL.path, now.socket != to.socket),
-        (key::HTTP.path, differ(&now.http.listen, &to.http.listen)),
-        (key::HTTP_ALLOW.path, is_open && differ(&now.http.allow, &to.http.allow)),
-        (key::HTTP_NAMES.path, is_open && differ(&now.http.names, &to.http.names)),
-        (key::HEALTH.path, differ(&now.health.listen, &to.health.listen)),
-        (key::HEALTH_ALLOW.path, is_checked && differ(&now.health.allow, &to.health.allow)),
-    ];
-    differs.into_iter().filter(|(_, differs)| *differs).map(|(path, _)| path)
+    [
+        (&key::CONTROL, now.socket != to.socket),
+        (&key::HTTP, differ(&now.http.listen, &to.http.listen)),
+        (&key::HTTP_ALLOW, is_open && differ(&now.http.allow, &to.http.allow)),
+        (&key::HTTP_NAMES, is_open && differ(&now.http.names, &to.http.names)),
+        (&key::HEALTH, differ(&now.health.listen, &to.health.listen)),
+        (&key::HEALTH_ALLOW, is_checked && differ(&now.health.allow, &to.health.allow)),
+    ]
 }
 
 /// Says whether lists differ in more than their order.

@@ -220,6 +220,15 @@ impl Live {
         if self.pending.is_some() { Err(ChangeError::Slow) } else { Ok(()) }
     }
 
+    /// Makes these changes at once. What comes is opened here, so no disk may hold it up.
+    ///
+    /// # Errors
+    /// As [`Live::prepare`] and [`Live::make`].
+    pub(super) fn change(&mut self, changes: Changes) -> Result<(), ChangeError> {
+        let opened = self.prepare(&changes)?.open();
+        self.make(changes, opened)
+    }
+
     /// Waits until `end` for the workers to make the last change, and then does what has to wait
     /// for that: before, a worker may give a new session the label of before, and have use for a
     /// session that the program would drop, or for more of a frame. Returns whether there was a
@@ -320,9 +329,7 @@ impl Live {
             let sessions = self.registry.free(&leaving.sessions, leaving.taken_over);
             tracing::info!(sessions, idle = %humantime::format_duration(idle), "mirror sessions that sent nothing are forgotten");
             // What is beyond the limit may have a number now.
-            let none = Changes::default();
-            let opened = self.prepare(&none)?.open();
-            return self.make(none, opened).map(|()| false);
+            return self.change(Changes::default()).map(|()| false);
         }
         // Nobody here knows when the last frame of a session was redirected that is not seen.
         if self.leaving.is_some() || self.unseen {

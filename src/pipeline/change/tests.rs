@@ -103,12 +103,6 @@ fn start_of(dir: &Path, more: &Arc<AtomicU32>, max_sessions: u32) -> Pipeline {
     Pipeline::start(&plan, &Arc::default(), sources, Front::default()).unwrap()
 }
 
-/// Makes changes, and waits for what is opened.
-fn apply(pipeline: &mut Pipeline, changes: Changes) -> Result<(), ChangeError> {
-    let opened = pipeline.prepare(&changes)?.open();
-    pipeline.make(changes, opened)
-}
-
 fn end(pipeline: Pipeline) -> Snapshot {
     let outcome = pipeline.end();
     assert_eq!(outcome.failures, Vec::<String>::new());
@@ -162,10 +156,10 @@ fn outputs_come_and_go_and_no_frame_is_lost_or_doubled() {
     for round in 0..20 {
         // An output of the same name follows another, in a directory of its own.
         let remove = if round == 0 { vec![] } else { vec!["b".to_owned()] };
-        apply(&mut pipeline, Changes { add: vec![output("b", &place(round))], remove, ..Changes::default() }).unwrap();
+        pipeline.change(Changes { add: vec![output("b", &place(round))], remove, ..Changes::default() }).unwrap();
         frames_come(&pipeline);
     }
-    apply(&mut pipeline, Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
     frames_come(&pipeline);
     let snapshot = end(pipeline);
     let mut in_b = 0;
@@ -199,10 +193,10 @@ fn gauges_show_the_outputs_that_run_and_workers_that_turn() {
     let shown = || gauges.outputs().iter().map(|gauge| (gauge.name.clone(), gauge.is_essential())).collect::<Vec<_>>();
     assert_eq!(shown(), [("pcap".to_owned(), true)]);
     let b = output("b", &dir.path().join("b"));
-    apply(&mut pipeline, Changes { add: vec![b.clone()], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { add: vec![b.clone()], ..Changes::default() }).unwrap();
     assert_eq!(shown(), [("pcap".to_owned(), true), ("b".to_owned(), true)]);
     let change = vec![OutputPlan { essential: false, ..b }];
-    apply(&mut pipeline, Changes { change, ..Changes::default() }).unwrap();
+    pipeline.change(Changes { change, ..Changes::default() }).unwrap();
     assert_eq!(shown(), [("pcap".to_owned(), true), ("b".to_owned(), false)]);
     let of_b = gauges.outputs().swap_remove(1);
     assert_eq!(
@@ -211,7 +205,7 @@ fn gauges_show_the_outputs_that_run_and_workers_that_turn() {
     );
     // Two workers have four chunks each.
     assert!(of_b.queue.limit() > 8 * 256 * 1024 && of_b.queue.bytes() <= of_b.queue.limit());
-    apply(&mut pipeline, Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { remove: vec!["b".into()], ..Changes::default() }).unwrap();
     assert_eq!(shown(), [("pcap".to_owned(), true)]);
     let beat = |now| gauges.workers.iter().map(|pulse| pulse.beat(now)).collect::<Vec<_>>();
     let before = beat(Instant::now());
@@ -229,7 +223,7 @@ fn an_output_of_the_start_can_go_and_its_files_are_complete() {
     let dir = tempfile::tempdir().unwrap();
     let mut pipeline = start(dir.path());
     frames_come(&pipeline);
-    apply(&mut pipeline, Changes { remove: vec!["pcap".into()], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { remove: vec!["pcap".into()], ..Changes::default() }).unwrap();
     let until = Instant::now() + Duration::from_secs(10);
     while !pipeline.reap() && Instant::now() < until {
         thread::sleep(Duration::from_millis(1));
@@ -256,7 +250,7 @@ fn nothing_changes_where_an_output_cannot_be_opened() {
     let fails = |add: Vec<OutputPlan>, remove: &[&str], pipeline: &mut Pipeline| {
         let remove = remove.iter().map(|name| (*name).to_owned()).collect();
         let error =
-            apply(pipeline, Changes { add, remove, allowed: Some(nobody.clone()), ..Changes::default() }).unwrap_err();
+            pipeline.change(Changes { add, remove, allowed: Some(nobody.clone()), ..Changes::default() }).unwrap_err();
         error.to_string()
     };
     let good = || output("good", &dir.path().join("good"));
@@ -287,7 +281,7 @@ fn who_is_allowed_changes_with_the_outputs_and_every_frame_is_decided_once() {
         // together.
         let allowed = Some(only(if round % 2 == 0 { &[0] } else { &[0, 1] }));
         let add = vec![output(&name, &dir.path().join(&name))];
-        apply(&mut pipeline, Changes { allowed, add, remove, ..Changes::default() }).unwrap();
+        pipeline.change(Changes { allowed, add, remove, ..Changes::default() }).unwrap();
     }
     let snapshot = end(pipeline);
     let filtered = snapshot.datagrams.unselected;
@@ -317,17 +311,17 @@ fn what_waits_for_a_worker_that_stalls_is_done_when_it_goes_on() {
     let label = Label { name: Some("web".into()), ..Label::default() };
     let entry = Entry { plan: SessionPlan { label: label.clone(), ..SessionPlan::default() }, ..Entry::default() };
     let policy = Some(Arc::new(Policy::new(vec![entry], vec![]).unwrap()));
-    let slow = apply(&mut pipeline, Changes { policy, ..Changes::default() }).unwrap_err();
+    let slow = pipeline.change(Changes { policy, ..Changes::default() }).unwrap_err();
     assert!(slow.is_made(), "{slow}");
     assert!(!pipeline.reap());
-    let again = apply(&mut pipeline, Changes::default()).unwrap_err();
+    let again = pipeline.change(Changes::default()).unwrap_err();
     assert!(matches!(again, ChangeError::Stalls), "{again}");
     let labels = |pipeline: &Pipeline| pipeline.registry.sessions().into_iter().map(|(_, _, label)| label);
     assert!(labels(&pipeline).all(|now| now != label));
     vni.store(0, Ordering::Relaxed);
     wait("the change is made", &mut || pipeline.reap());
     assert!(labels(&pipeline).all(|now| now == label));
-    apply(&mut pipeline, Changes::default()).unwrap();
+    pipeline.change(Changes::default()).unwrap();
     end(pipeline);
 }
 
@@ -381,10 +375,10 @@ fn no_number_is_given_away_while_an_output_that_has_gone_may_have_frames_of_it()
     let Destination::Files(files) = &mut slow.to else { unreachable!() };
     // Its end waits for the command, for some seconds at most.
     files.archive.on_publish = Some(format!("while ! test -e {}; do sleep 0.01; done; :", gate.display()));
-    apply(&mut pipeline, Changes { add: vec![slow], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { add: vec![slow], ..Changes::default() }).unwrap();
     wait("sessions come", &mut || pipeline.registry.count() == 2);
     frames_come(&pipeline);
-    apply(&mut pipeline, Changes { remove: vec!["slow".into()], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { remove: vec!["slow".into()], ..Changes::default() }).unwrap();
     vni.store(2, Ordering::Relaxed);
     wait("others come", &mut || pipeline.registry.count() == 4);
     for _ in 0..100 {
@@ -411,7 +405,7 @@ fn all_workers_hear_of_free_numbers_though_one_stalls_meanwhile() {
     wait("sessions are forgotten", &mut || pipeline.expire(idle).unwrap());
     vni.store(2 | SECOND_STALLED, Ordering::Relaxed);
     wait("the second stalls", &mut || vni.load(Ordering::Relaxed) & STALLS << 1 != 0);
-    let slow = apply(&mut pipeline, Changes::default()).unwrap_err();
+    let slow = pipeline.change(Changes::default()).unwrap_err();
     assert!(slow.is_made(), "{slow}");
     // The first worker has made that change. It may not hear of the next.
     for _ in 0..10 {
@@ -443,7 +437,7 @@ fn what_an_output_keeps_of_a_frame_changes_with_its_plan() {
         files.snaplen = snaplen;
         files.archive.hash = hash;
         files.archive.budget.keep_files = Some(1000);
-        apply(&mut pipeline, Changes { change: vec![plan], ..Changes::default() }).unwrap();
+        pipeline.change(Changes { change: vec![plan], ..Changes::default() }).unwrap();
     }
     frames_come(&pipeline);
     let snapshot = end(pipeline);
@@ -499,7 +493,7 @@ fn a_watch_has_every_frame_of_its_session_while_it_lasts_and_no_other_output_not
     let source = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
     let (one, feed) = watch(1, Wanted::One(Vni::new(1).unwrap(), source));
     let (all, stopped) = watch(2, Wanted::All);
-    apply(&mut pipeline, Changes { add: vec![one, all], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { add: vec![one, all], ..Changes::default() }).unwrap();
     let mut taken = Vec::new();
     let until = Instant::now() + Duration::from_secs(30);
     // The other takes nothing, until its queue is full.
@@ -510,7 +504,7 @@ fn a_watch_has_every_frame_of_its_session_while_it_lasts_and_no_other_output_not
     }
     drop(Watching(stopped));
     let remove = vec!["watch:1".into(), "watch:2".into()];
-    apply(&mut pipeline, Changes { remove, ..Changes::default() }).unwrap();
+    pipeline.change(Changes { remove, ..Changes::default() }).unwrap();
     while !pipeline.reap() {
         assert!(Instant::now() < until, "its thread ends");
         take(&feed, &mut taken);
@@ -529,6 +523,35 @@ fn a_watch_has_every_frame_of_its_session_while_it_lasts_and_no_other_output_not
 }
 
 #[test]
+fn watches_that_have_come_and_gone_have_one_place_in_the_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = start(dir.path());
+    let until = Instant::now() + Duration::from_secs(30);
+    for _ in 0..4 {
+        let (plan, feed) = watch(1, Wanted::All);
+        pipeline.change(Changes { add: vec![plan], ..Changes::default() }).unwrap();
+        while feed.outcome().dropped == 0 {
+            assert!(Instant::now() < until, "{feed:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(Watching(feed));
+        pipeline.change(Changes { remove: vec!["watch:1".into()], ..Changes::default() }).unwrap();
+        while !pipeline.reap() {
+            assert!(Instant::now() < until, "its thread ends");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    // All but for the last, which still had its own when it came.
+    let first = pipeline.ledger.outputs.at(0);
+    assert_eq!((first.name.as_str(), first.ends.len()), ("watch:1", 1));
+    let before = first.totals().offered;
+    drop(first);
+    let snapshot = end(pipeline);
+    let all = &snapshot.outputs["watch:1"];
+    assert!(before > 0 && all.offered > before, "{before} of {all:?}");
+}
+
+#[test]
 fn a_watch_sees_a_session_whose_plan_names_other_outputs_and_not_what_its_plan_keeps_out() {
     let dir = tempfile::tempdir().unwrap();
     let mut pipeline = start(dir.path());
@@ -542,7 +565,7 @@ fn a_watch_sees_a_session_whose_plan_names_other_outputs_and_not_what_its_plan_k
     let policy = Some(Arc::new(Policy::new(entries, vec!["pcap".into()]).unwrap()));
     let (web, named) = watch(1, "web".parse().unwrap());
     let (all, everything) = watch(2, Wanted::All);
-    apply(&mut pipeline, Changes { policy, add: vec![web, all], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { policy, add: vec![web, all], ..Changes::default() }).unwrap();
     for feed in [named, everything] {
         let mut taken = Vec::new();
         let until = Instant::now() + Duration::from_secs(30);

@@ -61,7 +61,7 @@ const SESSIONS: usize = 4;
 /// Bytes of payload below which a cut packet is not looked at: its headers alone do not tell it.
 const LEAST: usize = 16;
 /// Bytes from the beginning of IP in which fields are left out of the hash.
-const HEAD: usize = 128;
+pub(crate) const HEAD: usize = 128;
 /// The times that a lock is tried.
 const TRIES: usize = 32;
 
@@ -253,7 +253,7 @@ pub(crate) fn packet_id(frame: &[u8], link_type: LinkType) -> Option<u64> {
 
 /// Blanks what is not the same in all copies of a packet, in the first bytes of it.
 #[inline]
-fn blank(head: &mut [u8; HEAD], network: usize, ip: &Ip) {
+pub(crate) fn blank(head: &mut [u8; HEAD], network: usize, ip: &Ip) {
     if ip.source.is_ipv4() {
         // TTL and header checksum.
         head[8] = 0;

@@ -70,8 +70,8 @@ impl Marker {
             if let Some(known) = self.known.get_mut(session.index()) {
                 *known = false;
             }
-            if let Some(registered) = self.registry.registered(*session) {
-                self.marks.unmark(&registered.session);
+            if let Some(session) = self.registry.session(*session) {
+                self.marks.unmark(&session);
             }
         }
     }

@@ -413,15 +413,15 @@ impl Sink for TapSink {
         }
         if let Some(marker) = &mut self.marker {
             marker.mark(chunk.runs().map(|(run, _)| run.session));
-            if let Some(forget) = chunk.forget() {
-                marker.forget(&forget.sessions);
-            }
         }
     }
 
     fn forget(&mut self, sessions: &[SessionId]) {
         if let Some(tagger) = &mut self.tagger {
             tagger.forget(sessions);
+        }
+        if let Some(marker) = &mut self.marker {
+            marker.forget(sessions);
         }
     }
 

@@ -50,6 +50,9 @@ pub struct Outcome {
     pub frames: u64,
     /// Frames that came too fast for who watches.
     pub dropped: u64,
+    /// Frames of all sessions that were redirected in front of the sensor, which has no copy of
+    /// them.
+    pub redirected: u64,
     /// Why it is over; nothing where it is not.
     pub over: Option<Over>,
 }
@@ -77,6 +80,8 @@ struct State {
     /// Has who watches look again.
     waker: Option<Waker>,
     lanes: Vec<Arc<OutputCounters>>,
+    /// The counters of frames that were redirected in front of the lanes.
+    redirected: Vec<Arc<OutputCounters>>,
 }
 
 impl State {
@@ -113,6 +118,7 @@ impl Feed {
             told: false,
             waker: None,
             lanes: Vec::new(),
+            redirected: Vec::new(),
         };
         Self { counters: Arc::default(), state: Mutex::new(state), taken: Condvar::new(), bell }
     }
@@ -121,6 +127,13 @@ impl Feed {
     pub(super) fn begin(&self, output: &mut Output) {
         self.state.lock().lanes.clone_from(&output.ends);
         output.ends.push(Arc::clone(&self.counters));
+    }
+
+    /// Returns counters in this output for frames that are redirected in front of one of its lanes.
+    pub(crate) fn passed_by(&self, output: &mut Output) -> Arc<OutputCounters> {
+        let counters = output.end();
+        self.state.lock().redirected.push(Arc::clone(&counters));
+        counters
     }
 
     /// Puts a chunk there. After the end of the watch nobody wants it.
@@ -165,8 +178,9 @@ impl Feed {
     /// Says what has become of the watch so far.
     pub fn outcome(&self) -> Outcome {
         let state = self.state.lock();
-        let dropped = state.lanes.iter().map(|lane| lane.unwatched.get()).sum();
-        Outcome { frames: state.frames, dropped, over: state.over }
+        let unwatched = |ends: &[Arc<OutputCounters>]| ends.iter().map(|end| end.unwatched.get()).sum();
+        let (dropped, redirected) = (unwatched(&state.lanes), unwatched(&state.redirected));
+        Outcome { frames: state.frames, dropped, redirected, over: state.over }
     }
 
     /// Ends the watch with its output, whose frames are all here. Waits up to `patience` for who

@@ -158,7 +158,7 @@ fn it_ends_after_so_many_frames_exactly() {
 }
 
 fn feed_outcome(frames: u64, over: Over) -> super::feed::Outcome {
-    super::feed::Outcome { frames, dropped: 0, over: Some(over) }
+    super::feed::Outcome { frames, dropped: 0, redirected: 0, over: Some(over) }
 }
 
 #[test]
