@@ -4,6 +4,7 @@ use super::finding::Finding;
 use super::words::{Bytes, count};
 use crate::config::RunPlan;
 use crate::host::process::{Capabilities, Capability};
+use crate::sink::file::{descriptors_for, open_files};
 use crate::source::{Steering, Way};
 
 /// The names of the findings.
@@ -88,16 +89,24 @@ pub(super) fn memory(plan: &RunPlan, memory: &Memory) -> Finding {
     }
 }
 
-/// Compares the descriptors that this process may have with the files that may be open at once.
+/// Counts the outputs that have files.
+fn with_files(plan: &RunPlan) -> u64 {
+    plan.pipeline.outputs.iter().filter(|output| output.to.files().is_some()).count() as u64
+}
+
+/// Returns the descriptors that a process needs so that the files of all sessions, and of those
+/// beyond them, are open at once.
+pub(super) fn needed(plan: &RunPlan) -> u64 {
+    descriptors_for((u64::from(plan.pipeline.max_sessions) + 1).saturating_mul(with_files(plan)))
+}
+
+/// Compares the descriptors that this process may have with the files that may be open at once;
+/// none where there are no files.
 pub(super) fn descriptors(plan: &RunPlan, memory: &Memory) -> Option<Finding> {
-    let files = plan.pipeline.outputs.iter().filter_map(|output| output.to.files());
-    let open = files.map(|files| files.open_files as u64).min()?;
-    let outputs = plan.pipeline.outputs.iter().filter(|output| output.to.files().is_some()).count() as u64;
+    let (limit, needs) = (memory.descriptors, needed(plan));
     let sessions = u64::from(plan.pipeline.max_sessions);
-    let (limit, needs) = (
-        memory.descriptors,
-        (sessions + 1).saturating_mul(outputs).saturating_add(memory.descriptors - open.min(memory.descriptors)),
-    );
+    // Those beyond all sessions have a file of each output, too.
+    let fewer = (open_files(limit) as u64).checked_div(with_files(plan))?.saturating_sub(1).max(1);
     if needs <= limit {
         let reason = format!("this process may have {limit}, enough for the files of {}", count(sessions, "session"));
         return Some(Finding::ok(DESCRIPTORS, reason));
@@ -109,7 +118,7 @@ pub(super) fn descriptors(plan: &RunPlan, memory: &Memory) -> Option<Finding> {
              in turn",
             count(sessions, "session")
         ),
-        format!("ulimit -Hn {needs} (as root; LimitNOFILE={needs} in a unit), or --max-sessions {open}"),
+        format!("ulimit -Hn {needs} (as root; LimitNOFILE={needs} in a unit), or --max-sessions {fewer}"),
     ))
 }
 
@@ -167,6 +176,11 @@ mod tests {
         let few = found("--max-sessions 1000", 256).unwrap();
         assert_eq!(few.level, Level::Warning);
         assert!(few.reason.starts_with("this process may have 256"), "{few}");
+        // What mends it mends it.
+        let remedy = few.remedy.unwrap();
+        let (_, fewer) = remedy.split_once(", or ").unwrap();
+        assert_eq!(found(fewer, 256).map(|found| found.level), Some(Level::Ok), "{remedy}");
+        assert_eq!(found("--max-sessions 1000", 1049).map(|found| found.level), Some(Level::Ok), "{remedy}");
         assert_eq!(found("--tap m --no-write", 256), None, "there are no files");
     }
 

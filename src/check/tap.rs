@@ -1,7 +1,7 @@
 //! The interfaces to feed can be made, or are there.
 
 use super::finding::Finding;
-use crate::sink::interface::{InterfacePlan, Kind};
+use crate::sink::interface::{InterfacePlan, fits};
 use crate::sys::rtnetlink::Link;
 use crate::sys::tun::DEVICE;
 
@@ -22,12 +22,9 @@ pub(super) enum Device {
 /// Says whether an interface can be fed.
 pub(super) fn tap(plan: &InterfacePlan, link: Option<&Link>, device: Device) -> Finding {
     let name = &plan.name;
-    let (kind, is_tap) = match plan.kind {
-        Kind::Tap => ("tap", true),
-        Kind::Tun => ("tun", false),
-    };
+    let kind = plan.kind.label();
     match (link, device) {
-        (Some(link), _) if link.tun.is_none_or(|tun| tun.tap != is_tap) => {
+        (Some(link), _) if !fits(plan, link) => {
             let what = match link.tun {
                 Some(tun) => if tun.tap { "a tap interface" } else { "a tun interface" }.to_owned(),
                 None => link.kind.as_ref().map_or("a network card".into(), |kind| format!("of kind {kind}")),
@@ -57,6 +54,7 @@ pub(super) fn tap(plan: &InterfacePlan, link: Option<&Link>, device: Device) -> 
 mod tests {
     use super::super::finding::Level;
     use super::*;
+    use crate::sink::interface::Kind;
     use crate::sys::rtnetlink::TunLink;
 
     #[test]
@@ -70,6 +68,8 @@ mod tests {
         let level = |link: Option<Link>, device| tap(&plan, link.as_ref(), device).level;
         assert_eq!((level(None, Device::There), level(Some(link(Some(true))), Device::There)), (Level::Ok, Level::Ok));
         assert_eq!((level(None, Device::Missing), level(None, Device::Denied)), (Level::Error, Level::Error));
+        let untold = Link { kind: Some("tun".into()), ..link(None) };
+        assert_eq!(level(Some(untold), Device::There), Level::Ok, "a kernel that does not tell which");
         for other in [link(None), link(Some(false))] {
             let error = tap(&plan, Some(&other), Device::There);
             assert!(error.level == Level::Error && error.remedy.unwrap().ends_with("ip link delete m0"));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::finding::Finding;
+use super::memory;
 use crate::config::RunPlan;
 use crate::host::process::Capability;
 use crate::host::unit::{Service, Unit};
@@ -14,9 +15,6 @@ pub(super) const UNIT_CAPABILITIES: &str = "unit-capabilities";
 pub(super) const UNIT_FILES: &str = "unit-files";
 pub(super) const UNIT_PATHS: &str = "unit-paths";
 pub(super) const UNIT_RELOAD: &str = "unit-reload";
-
-/// Descriptors beside those of captures.
-const RESERVED: u64 = 48;
 
 /// Compares the unit with what a plan needs, these capabilities included.
 pub(super) fn unit(service: &Service, plan: &RunPlan, needed: &[Capability]) -> Vec<Finding> {
@@ -46,11 +44,10 @@ fn edit(line: &str) -> String {
 
 fn capabilities(unit: &Unit, user: &str, needed: &[Capability]) -> Finding {
     let has = |directive: &str, capability: &Capability| {
-        let stands_for = |word: &str| {
-            word == capability.name()
-                || word == "CAP_SYS_ADMIN" && matches!(capability, Capability::Bpf | Capability::Perfmon)
-        };
-        unit.words(directive).any(stands_for)
+        // A tilde in front stands for all but those that follow.
+        let is_but = unit.last(directive).is_some_and(|value| value.starts_with('~'));
+        let is_listed = |one: &Capability| unit.words(directive).any(|word| word.trim_start_matches('~') == one.name());
+        capability.givers().iter().any(|giver| is_listed(giver) != is_but)
     };
     let is_bounded = unit.last("CapabilityBoundingSet").is_some();
     let lacks = |capability: &&Capability| {
@@ -72,8 +69,7 @@ fn capabilities(unit: &Unit, user: &str, needed: &[Capability]) -> Finding {
 }
 
 fn files(unit: &Unit, plan: &RunPlan) -> Option<Finding> {
-    let outputs = plan.pipeline.outputs.iter().filter(|output| output.to.files().is_some()).count() as u64;
-    let needs = (u64::from(plan.pipeline.max_sessions) + 1) * outputs + RESERVED;
+    let needs = memory::needed(plan);
     let said = unit.last("LimitNOFILE")?;
     // `soft:hard`; a word, as infinity, is more than enough.
     let limit = said.rsplit(':').next().and_then(|hard| hard.parse::<u64>().ok()).filter(|limit| *limit < needs);
@@ -182,6 +178,9 @@ mod tests {
         );
         let bounded = Unit::of("CapabilityBoundingSet=CAP_SYS_ADMIN\nExecReload=x");
         assert_eq!(found(bounded, "", &[Capability::Bpf, Capability::NetAdmin]), [error(UNIT_CAPABILITIES)]);
+        let all_but = Unit::of("CapabilityBoundingSet=~CAP_SYS_ADMIN CAP_NET_ADMIN\nExecReload=x");
+        assert_eq!(found(all_but.clone(), "", &[Capability::Bpf]), []);
+        assert_eq!(found(all_but, "", &[Capability::NetAdmin]), [error(UNIT_CAPABILITIES)]);
     }
 
     #[test]

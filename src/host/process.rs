@@ -28,6 +28,17 @@ impl Capability {
     /// refuses pointers to where a header may begin.
     pub(crate) const PROGRAMS: [Self; 3] = [Self::Bpf, Self::NetAdmin, Self::Perfmon];
 
+    /// Returns those of which each gives this one.
+    pub(crate) const fn givers(self) -> &'static [Self] {
+        match self {
+            Self::NetBindService => &[Self::NetBindService],
+            Self::NetAdmin => &[Self::NetAdmin],
+            Self::SysAdmin => &[Self::SysAdmin],
+            Self::Perfmon => &[Self::Perfmon, Self::SysAdmin],
+            Self::Bpf => &[Self::Bpf, Self::SysAdmin],
+        }
+    }
+
     /// Returns its name.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
@@ -62,8 +73,7 @@ impl Capabilities {
     /// Says whether this one is among them, or one that stands for it.
     #[must_use]
     pub(crate) fn has(self, one: Capability) -> bool {
-        let has = |capability: Capability| self.0 >> capability as u32 & 1 == 1;
-        has(one) || matches!(one, Capability::Bpf | Capability::Perfmon) && has(Capability::SysAdmin)
+        one.givers().iter().any(|giver| self.0 >> *giver as u32 & 1 == 1)
     }
 }
 

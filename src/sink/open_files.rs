@@ -114,6 +114,12 @@ pub(crate) fn allowed(descriptors: u64) -> usize {
     usize::try_from(descriptors.saturating_sub(RESERVED).max(1)).unwrap_or(usize::MAX)
 }
 
+/// Returns the descriptors that a process needs to keep so many files open.
+#[must_use]
+pub(crate) fn needed(files: u64) -> u64 {
+    files.saturating_add(RESERVED)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

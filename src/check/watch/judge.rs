@@ -173,7 +173,8 @@ impl Evidence<'_> {
         // What a program takes, and what nobody has read yet, the kernel has not counted.
         let is_counted = !self.interfaces.get(number).is_some_and(|found| found.tc) && !after.wait(port);
         if is_counted && lost >= (datagrams / 20).max(3) {
-            let sentence = if self.counted.reverse_path > 0 { say::RP_FILTER } else { say::FIREWALL };
+            // A few packets that come the wrong way do not explain that many.
+            let sentence = if self.counted.reverse_path >= lost.div_ceil(2) { say::RP_FILTER } else { say::FIREWALL };
             return Some(sentence.of(&[
                 ("lost", lost.to_string()),
                 ("datagrams", count(datagrams, "datagram")),

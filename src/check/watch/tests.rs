@@ -105,6 +105,29 @@ fn what_is_for_others_is_ours_where_the_sensor_takes_it() {
 }
 
 #[test]
+fn what_drops_the_most_is_to_blame() {
+    let mut seen = seen();
+    for _ in 0..100 {
+        show(&mut seen, &mirrored(1, 7, &tcp(1, 2, 3, 4)), 0);
+    }
+    let sockets = Sockets::default();
+    let blamed = |reverse_path: u64| {
+        let evidence = Evidence {
+            seen: &seen,
+            sessions: &[],
+            counted: Counters { reverse_path, ..Counters::default() },
+            sockets: [&sockets; 2],
+            policy: &Policy::default(),
+            interfaces: &HashMap::new(),
+            missed: 0,
+            seconds: 1.0,
+        };
+        judge(&evidence).iter().map(|finding| finding.name).find(|name| ["firewall", "rp_filter"].contains(name))
+    };
+    assert_eq!([0, 1, 50, 100].map(blamed), ["firewall", "firewall", "rp_filter", "rp_filter"].map(Some));
+}
+
+#[test]
 fn order_is_told_from_sending_again_also_where_numbers_wrap() {
     let mut seen = seen();
     let numbers = [u32::MAX - 9, 0, 10, 20];

@@ -38,7 +38,7 @@ use self::session::SessionFiles;
 use self::shared::{Host, Shared, end};
 use super::Sink;
 use super::open_files::OpenFiles;
-pub(crate) use super::open_files::allowed as open_files;
+pub(crate) use super::open_files::{allowed as open_files, needed as descriptors_for};
 use crate::archive::{Archive, ArchiveError, Labels};
 use crate::condition::{Condition, Part};
 use crate::episode::Episode;

@@ -268,13 +268,22 @@ fn check_name(name: &str) -> Result<(), InterfaceError> {
     }
 }
 
-/// Says whether an interface that exists is of the kind asked for.
-fn check_kind(plan: &InterfacePlan, link: &Link) -> Result<(), InterfaceError> {
-    let what = match (&link.kind, link.tun) {
-        (_, Some(tun)) if tun.tap == (plan.kind == Kind::Tap) => return Ok(()),
-        (_, Some(tun)) => format!("a {} interface", if tun.tap { "tap" } else { "tun" }),
+/// Says whether an interface that exists is of the kind asked for, as far as the kernel tells.
+pub(crate) fn fits(plan: &InterfacePlan, link: &Link) -> bool {
+    match link.tun {
+        Some(tun) => tun.tap == (plan.kind == Kind::Tap),
         // This kernel does not tell which. Attaching will.
-        (Some(kind), None) if kind == "tun" => return Ok(()),
+        None => link.kind.as_deref() == Some("tun"),
+    }
+}
+
+/// Refuses an interface that exists and is of another kind than asked for.
+fn check_kind(plan: &InterfacePlan, link: &Link) -> Result<(), InterfaceError> {
+    if fits(plan, link) {
+        return Ok(());
+    }
+    let what = match (&link.kind, link.tun) {
+        (_, Some(tun)) => format!("a {} interface", if tun.tap { "tap" } else { "tun" }),
         (Some(kind), None) => format!("a {kind} interface"),
         (None, None) if link.flags & libc::IFF_LOOPBACK.cast_unsigned() != 0 => "the loopback interface".into(),
         (None, None) => "a network card".into(),
