@@ -22,8 +22,10 @@
 //! - [`record`] has the formats of captures, [`ledger`] the counters and their equations.
 //! - [`sys`] has the system calls: the only unsafe code.
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
-//!   [`demo`] do it; [`console`] and `episode` are how they speak. [`view`] shows a running sensor,
-//!   [`health`] judges it, [`metrics`] tell of it, and `condition` is how outputs tell.
+//!   [`demo`] do it; [`console`] and `episode` are how they speak.
+//! - [`view`] shows a running sensor, [`health`] judges it, [`metrics`] tell of it, and `condition`
+//!   is how outputs tell. [`http`] serves what [`control`] answers, and `page` for people. [`top`]
+//!   and [`watch`] ask.
 //!
 //! The library is made for the program of the same name, and for its tests and benches. It promises
 //! no stable interface. `ARCHITECTURE.md` is the map, `docs/decisions/` says why it is so.

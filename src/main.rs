@@ -8,8 +8,8 @@ use std::time::Duration;
 use vxtap::check::watch::{self, WatchPlan};
 use vxtap::check::{self, Report};
 use vxtap::cli::{
-    self, AskArgs, CheckArgs, Command, DemoArgs, ExtcapArgs, ReplayArgs, RunArgs, SessionsArgs, TopArgs, VerifyArgs,
-    WatchArgs,
+    self, AskArgs, CheckArgs, Command, DemoArgs, ExtcapArgs, ReplayArgs, RunArgs, SessionsArgs, SocketArgs, TopArgs,
+    VerifyArgs, WatchArgs,
 };
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Command::Cut(args) => ask(&args, say::cut),
         Command::Top(args) => top(&args),
         Command::Ledger(args) => ask(&args.ask, |client, json| say::ledger(client, args.top, json)),
-        Command::Config(args) => ask(&args, |client, _| say::config(client)),
+        Command::Config(args) => show_answer(say::config(&local(&args))),
         Command::Watch(args) => watch_frames(&args),
         Command::Extcap(args) => extcap(&args),
         Command::Demo(args) => demo(&args),
@@ -95,7 +95,7 @@ fn watch_frames(args: &WatchArgs) -> anyhow::Result<ExitCode> {
         let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -w FILE";
         cli::wrong("watch", error).exit();
     }
-    let client = Client::local(args.control.as_deref());
+    let client = local(&args.socket);
     let outcome = receive(&client, &args.asked(), &args.to(), &signals(Hangup::End)?.stop)?;
     match outcome.dropped {
         Some(0) => tracing::info!("{outcome}"),
@@ -259,7 +259,17 @@ fn ask(
     args: &AskArgs,
     question: impl FnOnce(&Client, bool) -> Result<String, ClientError>,
 ) -> anyhow::Result<ExitCode> {
-    let answer = question(&Client::local(args.control.as_deref()), args.json)?;
+    show_answer(question(&local(&args.socket), args.json))
+}
+
+/// Returns a client of the sensor on this host.
+fn local(socket: &SocketArgs) -> Client {
+    Client::local(socket.control.as_deref())
+}
+
+/// Prints what a sensor answers.
+fn show_answer(answer: Result<String, ClientError>) -> anyhow::Result<ExitCode> {
+    let answer = answer?;
     // A reader that has gone away has seen enough.
     let _ = io::stdout().lock().write_all(answer.as_bytes());
     Ok(ExitCode::SUCCESS)
@@ -268,7 +278,7 @@ fn ask(
 /// Shows a running sensor until somebody has seen enough.
 fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let at = |port: &String| Client::of(Place::Port(port.clone()));
-    let client = args.url.as_ref().map_or_else(|| Client::local(args.control.as_deref()), at);
+    let client = args.url.as_ref().map_or_else(|| local(&args.socket), at);
     let options = top::Options { interval: args.interval, sort: args.sort };
     if args.once {
         let table = top::once(&client, &options)?;

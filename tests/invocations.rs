@@ -167,6 +167,7 @@ const OTHERS: &[Row] = &[
     ("sessions --control nowhere", 1, "no sensor runs here: there is no nowhere", "--control PATH"),
     ("reload --control nowhere", 1, "no sensor runs here: there is no nowhere", "--control PATH"),
     ("ledger --top x", 2, "invalid value 'x'", "--top"),
+    ("config --json", 2, "unexpected argument '--json'", "Usage: vxtap config"),
     ("status --control /dev/null", 1, "/dev/null", "is no socket of a sensor"),
     ("status --url x", 2, "unexpected argument '--url'", "Usage: vxtap status"),
     ("sessions --from-aws x", 2, "2 values required", "Usage: vxtap sessions"),

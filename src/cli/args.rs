@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use super::asking::{AskArgs, LedgerArgs, TopArgs};
+use super::asking::{AskArgs, LedgerArgs, SocketArgs, TopArgs};
 use super::replay::ReplayArgs;
 use super::run::{RunArgs, SIGNALS};
 use super::watch::{ExtcapArgs, WatchArgs};
@@ -90,7 +90,7 @@ pub enum Command {
     /// Show the ledger of a running sensor.
     Ledger(LedgerArgs),
     /// Show the configuration of a running sensor as a file.
-    Config(AskArgs),
+    Config(SocketArgs),
     /// Watch frames of a running sensor as they come: vxtap watch | wireshark -k -i -
     Watch(WatchArgs),
     /// Be interfaces of Wireshark: it calls this program, where it is linked to from its directory

@@ -8,12 +8,20 @@ use clap::Args;
 use crate::config::units::duration;
 use crate::top::Sort;
 
-/// Whom to ask, and how to show the answer.
+/// Whom to ask.
 #[derive(Debug, Args)]
-pub struct AskArgs {
+pub struct SocketArgs {
     /// The control socket of the sensor. [default: /run/vxtap/control]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+}
+
+/// Whom to ask, and how to show the answer.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: SocketArgs,
     /// Print the answer as JSON.
     #[arg(long)]
     pub json: bool,
@@ -33,9 +41,9 @@ pub struct LedgerArgs {
 /// `vxtap top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// The control socket of the sensor. [default: /run/vxtap/control]
-    #[arg(long, value_name = "PATH")]
-    pub control: Option<PathBuf>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: SocketArgs,
     /// Ask a sensor over HTTP instead, at the address of its `http.listen`.
     #[arg(long, value_name = "http://HOST:PORT", value_parser = url, conflicts_with = "control")]
     pub url: Option<String>,

@@ -13,7 +13,7 @@ mod watch;
 
 pub use advice::{parse, wrong};
 pub use args::{CheckArgs, Cli, Command, DemoArgs, SessionsArgs, VerifyArgs};
-pub use asking::{AskArgs, LedgerArgs, TopArgs};
+pub use asking::{AskArgs, LedgerArgs, SocketArgs, TopArgs};
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use watch::{ExtcapArgs, WatchArgs};

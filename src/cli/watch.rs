@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::asking::SocketArgs;
 use crate::config::units::{duration, number};
 use crate::record::pcap;
 use crate::watch::{Asked, To, extcap};
@@ -34,9 +35,9 @@ pub struct WatchArgs {
     /// Write frames to a file, or a pipe that was made for it; - is standard output. [default: -]
     #[arg(short, long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// The control socket of the sensor. [default: /run/vxtap/control]
-    #[arg(long, value_name = "PATH")]
-    pub control: Option<PathBuf>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: SocketArgs,
 }
 
 impl WatchArgs {

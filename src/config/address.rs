@@ -152,9 +152,9 @@ fn ambiguous(host: &str) -> Option<(&str, &str)> {
 
 fn port(text: &str, host: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
-        Ok(port) => Ok(port),
+        Ok(port) if is_number(text) => Ok(port),
         Err(_) if is_number(text) => Err(format!("{text} is not a port, the largest is 65535; write {host}:4789")),
-        Err(_) => Err(format!("{text:?} is not the number of a port; write {host}:4789")),
+        _ => Err(format!("{text:?} is not the number of a port; write {host}:4789")),
     }
 }
 
@@ -241,6 +241,9 @@ mod tests {
             ("99999", "write 0.0.0.0:4789"),
             ("10.0.0.7:99999", "write 10.0.0.7:4789"),
             ("0.0.0.0:vxlan", "write 0.0.0.0:4789"),
+            ("0.0.0.0:+4789", "write 0.0.0.0:4789"),
+            (":+4789", "write 0.0.0.0:4789"),
+            ("[::1]:+4789", "write [::1]:4789"),
             ("[0.0.0.0]:4789", "write 0.0.0.0:4789"),
             ("[::1", "write [::1]:4789"),
             ("::1:4789", "write [::1]:4789 for the port, [::1:4789]:4789 for the address"),

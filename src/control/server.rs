@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, bounded, never};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 
 use super::faces;
 use super::plan::{ControlPlan, Ports};
@@ -61,16 +61,7 @@ impl Doors {
         let health = self.health.into_iter().map(|door| (door, faces::health(view, arrivals)));
         let faces: Vec<_> = control.into_iter().chain(http).chain(health).collect();
         let server = if faces.is_empty() { None } else { Some(Server::start(faces)?) };
-        // A channel without a sender would say so all the time.
-        let requests = if server.is_some() { requests } else { never() };
-        Ok(Desk { requests, _server: server })
-    }
-}
-
-/// A desk where nothing arrives.
-impl Default for Desk {
-    fn default() -> Self {
-        Self { requests: never(), _server: None }
+        Ok(Desk { requests, _conductor: Some(conductor), _server: server })
     }
 }
 
@@ -102,7 +93,17 @@ fn tcp(ports: &Ports) -> Result<Vec<Door>, DoorError> {
 #[derive(Debug)]
 pub(crate) struct Desk {
     requests: Receiver<Request>,
+    /// Without a control socket nobody else has a sender, and a channel without one says so all the
+    /// time.
+    _conductor: Option<Sender<Request>>,
     _server: Option<Server>,
+}
+
+/// A desk where nothing arrives.
+impl Default for Desk {
+    fn default() -> Self {
+        Self { requests: never(), _conductor: None, _server: None }
+    }
 }
 
 impl Desk {
@@ -116,5 +117,39 @@ impl Desk {
     pub(crate) fn close(&mut self) {
         // Whoever sends to a channel without a receiver learns it.
         self.requests = never();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::TryRecvError;
+
+    use super::*;
+    use crate::pipeline::decap::ReservedBits;
+    use crate::pipeline::{Pipeline, PipelinePlan};
+    use crate::source::Front;
+    use crate::source::prepared::Prepared;
+    use crate::view::Facts;
+
+    #[test]
+    fn whoever_waits_for_orders_waits_where_nobody_can_give_any() {
+        let plan = PipelinePlan {
+            reserved_bits: ReservedBits::Accept,
+            max_sessions: 10,
+            count: None,
+            policy: Arc::default(),
+            outputs: Vec::new(),
+        };
+        let sources = Vec::<Prepared>::new();
+        let pipeline = Pipeline::start(&plan, &Arc::default(), sources, Front::default()).unwrap();
+        let view = Arc::new(View::new(&pipeline, Facts::default()));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&view)));
+        let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        for http in [Vec::new(), listen] {
+            let plan = ControlPlan { http: Ports { listen: http, ..Ports::default() }, ..ControlPlan::default() };
+            let desk = Doors::open(&plan).unwrap().answer(&view, &Arc::default(), &metrics).unwrap();
+            assert_eq!(desk.requests().try_recv().err(), Some(TryRecvError::Empty), "{plan:?}");
+        }
+        let _ = pipeline.end();
     }
 }

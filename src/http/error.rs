@@ -16,6 +16,12 @@ pub enum DoorError {
     /// Something is there that is no socket.
     #[error("{0} is there and is no socket; it is left alone")]
     Taken(PathBuf),
+    /// Another program has locked the directory.
+    #[error(
+        "{0}: another program has locked the directory, as a sensor does that writes captures there; name a socket in \
+         another directory"
+    )]
+    Locked(PathBuf),
     /// The kernel does not take the path.
     #[error("the path of a socket cannot be longer than {LONGEST} bytes: {0}")]
     Long(PathBuf),
@@ -46,7 +52,7 @@ impl DoorError {
             Self::Listen { error, .. } => {
                 matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
             }
-            Self::Lives(_) | Self::Taken(_) | Self::Long(_) | Self::Socket { .. } => false,
+            Self::Lives(_) | Self::Taken(_) | Self::Locked(_) | Self::Long(_) | Self::Socket { .. } => false,
         }
     }
 }

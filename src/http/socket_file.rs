@@ -36,14 +36,17 @@ pub(super) struct SocketFile {
 /// of two programs that come at once one sees the other.
 ///
 /// # Errors
-/// Something else is there, as a link, which is never followed; another program listens; or the
-/// directory does not let us.
+/// Something else is there, as a link, which is never followed; another program listens, or has
+/// locked the directory; or the directory does not let us.
 pub(super) fn listen_at(path: &Path) -> Result<(UnixListener, SocketFile), DoorError> {
     let cannot = |error: Errno| DoorError::Socket { path: path.to_owned(), error: error.into() };
     if path.as_os_str().as_bytes().len() > LONGEST {
         return Err(DoorError::Long(path.to_owned()));
     }
-    let _locked = lock(path).map_err(cannot)?;
+    let _locked = lock(path).map_err(|error| match error {
+        Errno::WOULDBLOCK => DoorError::Locked(path.to_owned()),
+        error => cannot(error),
+    })?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
     let listener = socket().map_err(cannot)?;
@@ -150,5 +153,14 @@ mod tests {
         assert!(missing.contains("No such file or directory"), "{missing}");
         let long = listen_at(&at(&"x".repeat(LONGEST))).unwrap_err().to_string();
         assert!(long.contains("longer than 107 bytes"), "{long}");
+    }
+
+    #[test]
+    fn a_directory_that_is_locked_is_named_as_the_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        let _others = lock(&path).unwrap();
+        let locked = listen_at(&path).unwrap_err().to_string();
+        assert!(locked.contains("another program has locked the directory"), "{locked}");
     }
 }

@@ -8,6 +8,7 @@ mod outputs;
 mod refused;
 mod sessions;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) use self::refused::Refused;
@@ -104,12 +105,17 @@ fn of_control(now: &RunPlan, wanted: &RunPlan) -> [(&'static Key, bool); 6] {
     let is_checked = !to.health.listen.is_empty();
     [
         (&key::CONTROL, now.socket != to.socket),
-        (&key::HTTP, now.http.listen != to.http.listen),
-        (&key::HTTP_ALLOW, is_open && now.http.allow != to.http.allow),
-        (&key::HTTP_NAMES, is_open && now.http.names != to.http.names),
-        (&key::HEALTH, now.health.listen != to.health.listen),
-        (&key::HEALTH_ALLOW, is_checked && now.health.allow != to.health.allow),
+        (&key::HTTP, differ(&now.http.listen, &to.http.listen)),
+        (&key::HTTP_ALLOW, is_open && differ(&now.http.allow, &to.http.allow)),
+        (&key::HTTP_NAMES, is_open && differ(&now.http.names, &to.http.names)),
+        (&key::HEALTH, differ(&now.health.listen, &to.health.listen)),
+        (&key::HEALTH_ALLOW, is_checked && differ(&now.health.allow, &to.health.allow)),
     ]
+}
+
+/// Says whether lists differ in more than their order.
+fn differ<T: Ord>(now: &[T], wanted: &[T]) -> bool {
+    BTreeSet::from_iter(now) != BTreeSet::from_iter(wanted)
 }
 
 #[cfg(test)]

@@ -92,6 +92,20 @@ fn a_port_for_checks_needs_a_restart_and_the_time_to_leave_does_not() {
 }
 
 #[test]
+fn the_order_of_who_may_ask_and_where_is_no_change() {
+    let with = |http: Value| plan(json!({ "http": http, "output": { "a": { "kind": "pcap" } } }));
+    let http = |listen: [&str; 2], allow: [&str; 2], names: [&str; 2]| {
+        with(json!({ "listen": listen, "allow": allow, "names": names }))
+    };
+    let (listen, allow, names) = (["127.0.0.1:80", "[::1]:80"], ["10.0.0.0/8", "::1"], ["a", "b"]);
+    let turned = |[first, second]: [&'static str; 2]| [second, first];
+    let now = http(listen, allow, names);
+    assert_eq!(said(&now, http(turned(listen), turned(allow), turned(names))), "");
+    assert_eq!(said(&now, http(listen, ["10.0.0.0/8", "::2"], names)), "http.allow needs a restart");
+    assert_eq!(said(&now, http(listen, allow, ["a", "a"])), "http.names needs a restart");
+}
+
+#[test]
 fn a_directory_is_not_given_on_at_once() {
     let files = |directory: &str| json!({ "kind": "pcap", "directory": directory });
     let now = plan(json!({ "output": { "a": files("/a"), "b": files("/b") } }));
