@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod captured;
 pub mod flow;
 pub mod inner;
 pub mod layers;

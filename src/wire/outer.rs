@@ -102,7 +102,15 @@ impl OuterError {
 /// so a TCP segment is [`NotUdp`](OuterError::NotUdp) even when it is a fragment or cut short.
 pub fn udp(frame: &[u8]) -> Result<Udp<'_>, OuterError> {
     let ethernet = Ethernet2Slice::from_slice_without_fcs(frame).map_err(|_| OuterError::CutShort)?;
-    let (mut ethertype, mut rest) = (ethernet.ether_type(), ethernet.payload_slice());
+    udp_behind(ethernet.ether_type().0, ethernet.payload_slice())
+}
+
+/// Finds the UDP datagram in what an EtherType announces.
+///
+/// # Errors
+/// As those of [`udp`].
+pub(super) fn udp_behind(ethertype: u16, mut rest: &[u8]) -> Result<Udp<'_>, OuterError> {
+    let mut ethertype = EtherType(ethertype);
     for _ in 0..MAX_VLAN_TAGS {
         if !is_vlan(ethertype.0) {
             break;

@@ -167,8 +167,10 @@ impl Layers {
         Layers { ethertype, network: 0, ip: ip(packet, 0, ethertype) }
     }
 
+    /// Finds the layers of a frame that begins with an Ethernet header.
     #[inline]
-    fn of_ethernet(frame: &[u8]) -> Layers {
+    #[must_use]
+    pub(super) fn of_ethernet(frame: &[u8]) -> Layers {
         let mut network = ETHERNET_LEN;
         let mut ethertype = u16_at(frame, network - 2).unwrap_or(0);
         for _ in 0..MAX_TAGS {

@@ -1,0 +1,337 @@
+//! A captured outer frame yields the frame that a mirror wrapped.
+//!
+//! The sensor gets payloads from a socket, and which encapsulation they have is said by the port.
+//! A capture has whole outer frames, of any link type that captures have, among frames that no
+//! mirror has sent. This module takes one wrap off such a frame, or says why there is none.
+//!
+//! - A frame is **of a mirror** where its protocol and port say so ([`Ports`]). All else is
+//!   [`Refused::Other`], and so is what ends before it says.
+//! - Where the capture kept only the beginning of an outer frame, the inner frame is what was kept
+//!   of it. Its length on the wire is known by the lengths in the outer headers.
+//! - A fragment is no datagram: see [`Refused::Outer`], and [`piece`] for who puts them together.
+//!
+//! ```
+//! use vxtap::wire::captured::{Framing, Other, Ports, Refused, unwrap};
+//!
+//! let arp = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 1, 0x08, 0x06];
+//! assert_eq!(unwrap(Framing::Ethernet, &arp, &Ports::default()), Err(Refused::Other(Other::NotIp)));
+//! ```
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::layers::{Fragment, Ip, Layers, protocol};
+use super::outer::{self, OuterError};
+use super::reason::reasons;
+use super::tunnel::{Decapsulated, DropReason, Encapsulation};
+use super::{address, vxlan};
+
+/// The kind of header that a captured outer frame begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// An Ethernet header.
+    Ethernet,
+    /// An IP header, of the version that its first four bits say.
+    Ip,
+    /// The header of Linux for captures of any interface (`LINKTYPE_LINUX_SLL`).
+    Cooked,
+    /// The second version of it (`LINKTYPE_LINUX_SLL2`).
+    Cooked2,
+    /// Four bytes that name the protocol family, as captures of a loopback interface have them
+    /// elsewhere than on Linux.
+    Null,
+}
+
+impl Framing {
+    /// Finds the framing of a link type, by its number in captures; none where frames of this type
+    /// are not read here.
+    #[must_use]
+    pub const fn of(link_type: u16) -> Option<Framing> {
+        match link_type {
+            1 => Some(Framing::Ethernet),
+            // LINKTYPE_RAW, the numbers that systems have used for it, and those of one version.
+            12 | 14 | 101 | 228 | 229 => Some(Framing::Ip),
+            113 => Some(Framing::Cooked),
+            276 => Some(Framing::Cooked2),
+            0 | 108 => Some(Framing::Null),
+            _ => None,
+        }
+    }
+
+    /// Returns the EtherType of what the header announces, and where that begins; none where the
+    /// frame ends before.
+    #[inline]
+    fn announces(self, frame: &[u8]) -> Option<(u16, usize)> {
+        let of_ip = |at: usize| {
+            let ethertype = match frame.get(at)? >> 4 {
+                4 => ETHERTYPE_IPV4,
+                6 => ETHERTYPE_IPV6,
+                _ => 0,
+            };
+            Some((ethertype, at))
+        };
+        match self {
+            Framing::Ethernet => Some((u16_at(frame, 12)?, 14)),
+            Framing::Ip => of_ip(0),
+            Framing::Cooked => Some((u16_at(frame, 14)?, 16)),
+            Framing::Cooked2 => Some((u16_at(frame, 0)?, 20)),
+            Framing::Null => of_ip(4),
+        }
+    }
+}
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// Bytes of a UDP header, and where in it its length is.
+const UDP_LEN: usize = 8;
+const UDP_LENGTH_AT: usize = 4;
+
+/// The UDP ports that mirrors send to, and the encapsulation that each has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports(Vec<(u16, Encapsulation)>);
+
+/// The ports that are usual: VXLAN's own, the one that Linux had before it, and those of Azure's
+/// gateway load balancer.
+impl Default for Ports {
+    fn default() -> Self {
+        Self([4789, 8472, 10800, 10801].map(|port| (port, Encapsulation::Vxlan)).to_vec())
+    }
+}
+
+impl Ports {
+    /// Adds a port, or gives it another encapsulation.
+    pub fn add(&mut self, port: u16, encapsulation: Encapsulation) {
+        self.0.retain(|(other, _)| *other != port);
+        self.0.push((port, encapsulation));
+    }
+
+    /// Returns the encapsulation of what comes to this port.
+    #[inline]
+    #[must_use]
+    pub fn encapsulation(&self, port: u16) -> Option<Encapsulation> {
+        self.0.iter().find(|(other, _)| *other == port).map(|(_, encapsulation)| *encapsulation)
+    }
+}
+
+/// A frame with one wrap taken off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unwrapped<'a> {
+    /// The way in which it was wrapped.
+    pub encapsulation: Encapsulation,
+    /// The source address of the wrap, as [`address`] has it.
+    pub source: Ipv6Addr,
+    /// The UDP port that it went to; 0 where there is none.
+    pub port: u16,
+    /// Bytes of the datagram behind the outer UDP header, as they were on the wire.
+    pub length: usize,
+    /// True where the wrap only carries what another mirror has wrapped, so that the frame in it is
+    /// not yet the one that was mirrored.
+    pub carries: bool,
+    /// The frame.
+    pub inner: Decapsulated<'a>,
+}
+
+reasons! {
+    /// The reason why a captured frame is not known to be of a mirror.
+    pub enum Other {
+        /// Neither IPv4 nor IPv6 behind the link layer and its VLAN tags.
+        NotIp = "not_ip",
+        /// An IP packet of a protocol that no mirror uses.
+        NotUdp = "not_udp",
+        /// A datagram to a port that is none of a mirror's.
+        NoTunnel = "no_tunnel",
+        /// An IP header that contradicts itself.
+        BadIpHeader = "bad_ip_header",
+        /// The capture kept so little of the frame that nothing tells what it was.
+        CutShort = "cut_short",
+        /// A frame of a link type that is not read here.
+        LinkType = "link_type",
+    }
+}
+
+/// The reason why a captured frame yields no inner frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It is not known to be of a mirror.
+    Other(Other),
+    /// It is of a mirror, or a fragment that may be, and is no whole datagram.
+    Outer(OuterError),
+    /// It is a datagram of a mirror, and what it carries is no frame.
+    Drop(Encapsulation, DropReason),
+}
+
+/// Takes the outermost wrap off a captured frame, copying nothing.
+///
+/// # Errors
+/// There is no wrap, or no frame in it.
+#[inline]
+pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
+    let layers = match framing {
+        Framing::Ethernet => Layers::of_ethernet(frame),
+        Framing::Ip => Layers::of_ip(frame),
+        _ => return unwrap_odd(framing, frame, ports),
+    };
+    if let Some(ip) = layers.ip
+        && ip.protocol == protocol::UDP
+        && ip.fragment == Fragment::Whole
+        && let Some([_, port]) = ip.ports
+        && says_its_length(frame, layers.network, &ip)
+    {
+        let Some(encapsulation) = ports.encapsulation(port) else { return Err(Refused::Other(Other::NoTunnel)) };
+        if let Some(length) = u16_at(frame, ip.transport + UDP_LENGTH_AT).map(usize::from)
+            && length >= UDP_LEN
+            && ip.transport + length <= ip.end
+        {
+            let end = frame.len().min(ip.transport + length);
+            let payload = frame.get(ip.payload..end).unwrap_or_default();
+            return datagram(ip.source, port, encapsulation, payload, length - UDP_LEN);
+        }
+    }
+    unwrap_odd(framing, frame, ports)
+}
+
+/// Says whether the packet's end is the one that its length field says, and not that of the frame.
+#[inline]
+fn says_its_length(frame: &[u8], network: usize, ip: &Ip) -> bool {
+    match ip.source {
+        IpAddr::V4(_) => u16_at(frame, network + 2).is_some_and(|total| network + usize::from(total) == ip.end),
+        IpAddr::V6(_) => u16_at(frame, network + 4).is_some_and(|length| length > 0),
+    }
+}
+
+/// Takes the wrap off a frame that is not as most are, or says what is wrong with it.
+#[inline(never)]
+fn unwrap_odd<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
+    let Some((ethertype, at)) = framing.announces(frame) else { return Err(Refused::Other(Other::CutShort)) };
+    let rest = frame.get(at..).unwrap_or_default();
+    if let Framing::Cooked | Framing::Cooked2 | Framing::Null = framing
+        && matches!(ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6)
+    {
+        return unwrap(Framing::Ip, rest, ports);
+    }
+    let error = match outer::udp_behind(ethertype, rest) {
+        Ok(udp) => {
+            let Some(encapsulation) = ports.encapsulation(udp.destination_port) else {
+                return Err(Refused::Other(Other::NoTunnel));
+            };
+            return datagram(udp.source, udp.destination_port, encapsulation, udp.payload, udp.payload.len());
+        }
+        Err(error) => error,
+    };
+    // Only what goes to a port of a mirror, or may, is of interest as what it is.
+    let layers = if framing == Framing::Ethernet { Layers::of_ethernet(frame) } else { Layers::of_ip(rest) };
+    let port = layers.ip.filter(|ip| ip.protocol == protocol::UDP).and_then(|ip| ip.ports).map(|[_, port]| port);
+    let is_tunnel = port.map(|port| ports.encapsulation(port).is_some());
+    Err(match (error, is_tunnel) {
+        (OuterError::NotIp, _) => Refused::Other(Other::NotIp),
+        (OuterError::NotUdp, _) => Refused::Other(Other::NotUdp),
+        (OuterError::BadIpHeader, _) => Refused::Other(Other::BadIpHeader),
+        (_, Some(false)) => Refused::Other(Other::NoTunnel),
+        (OuterError::CutShort, None) => Refused::Other(Other::CutShort),
+        (error, _) => Refused::Outer(error),
+    })
+}
+
+/// Takes the wrap off what a datagram carries. Of `length` bytes, `payload` was kept.
+#[inline]
+fn datagram(
+    source: IpAddr,
+    port: u16,
+    encapsulation: Encapsulation,
+    payload: &[u8],
+    length: usize,
+) -> Result<Unwrapped<'_>, Refused> {
+    let decapsulated = match encapsulation {
+        Encapsulation::Vxlan => vxlan::decapsulate(payload, length),
+    };
+    match decapsulated {
+        Ok(inner) => Ok(Unwrapped { encapsulation, source: address::of(source), port, length, carries: false, inner }),
+        // What the capture cut off is not missing in the datagram.
+        Err(_) if payload.len() < length => Err(Refused::Outer(OuterError::CutShort)),
+        Err(reason) => Err(Refused::Drop(encapsulation, reason)),
+    }
+}
+
+/// A piece of an IP packet that was fragmented on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The address of the sender.
+    pub source: IpAddr,
+    /// The address of the receiver.
+    pub destination: IpAddr,
+    /// The number that all pieces of the packet have.
+    pub id: u32,
+    /// The protocol of layer 4.
+    pub protocol: u8,
+    /// The place of the bytes in what was fragmented.
+    pub offset: usize,
+    /// Says whether others come behind it.
+    pub more: bool,
+    /// The ports, in the first piece.
+    pub ports: Option<[u16; 2]>,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Returns the piece that a captured frame is; none where it is none, or the capture cut it.
+#[must_use]
+pub fn piece(framing: Framing, frame: &[u8]) -> Option<Piece<'_>> {
+    let (layers, frame) = match framing {
+        Framing::Ethernet => (Layers::of_ethernet(frame), frame),
+        _ => {
+            let rest = frame.get(framing.announces(frame)?.1..)?;
+            (Layers::of_ip(rest), rest)
+        }
+    };
+    let ip = layers.ip.filter(|ip| ip.fragment != Fragment::Whole)?;
+    let (id, bits) = match ip.source {
+        IpAddr::V4(_) => {
+            let bits = u16_at(frame, layers.network + 6)?;
+            (u32::from(u16_at(frame, layers.network + 4)?), (bits & 0x1fff) << 3 | bits >> 13 & 1)
+        }
+        // The fragment header is the last before the payload.
+        IpAddr::V6(_) => {
+            let header: &[u8; 8] = frame.get(ip.transport.checked_sub(8)?..)?.first_chunk()?;
+            let [_, _, a, b, id @ ..] = *header;
+            (u32::from_be_bytes(id), u16::from_be_bytes([a, b]))
+        }
+    };
+    if frame.len() < ip.end {
+        return None;
+    }
+    Some(Piece {
+        source: ip.source,
+        destination: ip.destination,
+        id,
+        protocol: ip.protocol,
+        offset: usize::from(bits & 0xfff8),
+        more: bits & 1 == 1,
+        ports: ip.ports,
+        bytes: frame.get(ip.transport..ip.end)?,
+    })
+}
+
+/// Takes the wrap off a UDP datagram that was put together again, header included.
+///
+/// # Errors
+/// As those of [`unwrap`].
+pub fn unwrap_whole<'a>(source: IpAddr, datagram: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
+    let Some((header, rest)) = datagram.split_first_chunk::<UDP_LEN>() else {
+        return Err(Refused::Outer(OuterError::BadUdpLength));
+    };
+    let [_, _, p, q, l, m, _, _] = *header;
+    let (port, length) = (u16::from_be_bytes([p, q]), usize::from(u16::from_be_bytes([l, m])));
+    let Some(encapsulation) = ports.encapsulation(port) else { return Err(Refused::Other(Other::NoTunnel)) };
+    match length.checked_sub(UDP_LEN).and_then(|length| rest.get(..length)) {
+        Some(payload) => self::datagram(source, port, encapsulation, payload, payload.len()),
+        None => Err(Refused::Outer(OuterError::BadUdpLength)),
+    }
+}
+
+/// Reads the big-endian number at this place, or `None` past the end.
+#[inline]
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests;
