@@ -22,7 +22,8 @@
 //! - [`record`] has the formats of captures, [`ledger`] the counters and their equations.
 //! - [`sys`] has the system calls: the only unsafe code.
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
-//!   [`demo`] do it; [`console`] and `episode` are how they speak. [`service`] tells a service manager.
+//!   [`demo`] do it; [`console`] and `episode` are how they speak.
+//!   [`service`] tells a service manager.
 //! - [`view`] shows a running sensor, [`health`] judges it, [`metrics`] tell of it, and `condition`
 //!   is how outputs tell. [`http`] serves what [`control`] answers, and `page` for people. [`top`]
 //!   and [`watch`] ask.
