@@ -70,6 +70,15 @@ impl Condition {
         self.ended.store(true, Ordering::Relaxed);
     }
 
+    /// Says why the output takes no frames any more, unless it is only slow: its thread has ended,
+    /// or a part of it has failed.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Some("its thread has ended".into());
+        }
+        self.troubles.lock().values().next().cloned()
+    }
+
     /// Says why the output takes no frames now; none where it does. That it takes fewer than come
     /// is no reason.
     pub(crate) fn trouble(&self) -> Option<String> {

@@ -21,8 +21,8 @@
 //!   proves them, [`storage`] is where they are.
 //! - [`record`] has the formats of captures, [`ledger`] the counters and their equations.
 //! - [`sys`] has the system calls: the only unsafe code.
-//! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
-//!   [`demo`] do it; [`console`] and `episode` are how they speak.
+//! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`decap`],
+//!   [`check`] and [`demo`] do it; [`console`] and `episode` are how they speak.
 //!   [`service`] tells a service manager.
 //! - [`view`] shows a running sensor, [`health`] judges it, [`metrics`] tell of it, and `condition`
 //!   is how outputs tell. [`http`] serves what [`control`] answers, and `page` for people. [`top`]
@@ -39,6 +39,7 @@ pub(crate) mod condition;
 pub mod config;
 pub mod console;
 pub mod control;
+pub mod decap;
 pub mod demo;
 pub(crate) mod episode;
 pub mod evidence;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use vxtap::check::watch::{self, WatchPlan};
 use vxtap::check::{self, Report};
 use vxtap::cli::{
-    self, AskArgs, CheckArgs, Command, DemoArgs, ExtcapArgs, ReplayArgs, RunArgs, SessionsArgs, SocketArgs, TopArgs,
-    VerifyArgs, WatchArgs,
+    self, AskArgs, CheckArgs, Command, DecapArgs, DemoArgs, ExtcapArgs, ReplayArgs, RunArgs, SessionsArgs, SocketArgs,
+    TopArgs, VerifyArgs, WatchArgs,
 };
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
@@ -18,6 +18,7 @@ use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::{self, Console, LogFormat};
 use vxtap::control::client::Place;
 use vxtap::control::{Client, ClientError, say};
+use vxtap::decap;
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
 use vxtap::ledger::Losses;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run(&args, &console),
         Command::Replay(args) => replay(&args, &console),
+        Command::Decap(args) => strip(&args, &console),
         Command::Verify(args) => verify(&args, &console),
         Command::Check(args) => check(&args, &console),
         Command::Sessions(args) if args.from_aws.is_empty() => ask(&args.ask, say::sessions),
@@ -366,6 +368,33 @@ fn replay(args: &ReplayArgs, console: &Console) -> anyhow::Result<ExitCode> {
         (false, _) => ExitCode::from(DAMAGED_INPUT),
         (true, false) => ExitCode::from(FAILED),
         (true, true) => ExitCode::SUCCESS,
+    })
+}
+
+/// Takes the wraps off captures.
+fn strip(args: &DecapArgs, console: &Console) -> anyhow::Result<ExitCode> {
+    let plan = args.plan();
+    if args.is_stream() && io::stdout().is_terminal() {
+        let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -o FILE";
+        cli::wrong("decap", error).exit();
+    }
+    let report = decap::run(&plan, &signals(Hangup::End)?.stop, console)?;
+    let text = if args.json { report.json()? + "\n" } else { report.to_string() };
+    // A reader that has gone away has seen enough.
+    let _ = match args.is_stream() {
+        true => io::stderr().lock().write_all(text.as_bytes()),
+        false => io::stdout().lock().write_all(text.as_bytes()),
+    };
+    for unread in report.captures.iter().filter_map(|capture| capture.unread.as_ref()) {
+        tracing::error!("{unread}");
+    }
+    for failure in &report.failures {
+        tracing::error!("{failure}");
+    }
+    Ok(match (report.captures.iter().any(|capture| capture.unread.is_some()), report.failures.is_empty()) {
+        (true, _) => ExitCode::from(DAMAGED_INPUT),
+        (false, true) if !report.interrupted => ExitCode::SUCCESS,
+        _ => ExitCode::from(FAILED),
     })
 }
 

@@ -100,7 +100,7 @@ pub fn run(plan: &RunPlan, host: &HostFacts) -> Vec<Finding> {
                 found.push(tap::tap(interface, link, look::device()));
             }
             // No file asks for one.
-            Destination::Watch(_) => {}
+            Destination::Watch(_) | Destination::Stream(_) => {}
         }
     }
     found.push(clock::clock(sys::clock::is_synchronised()));

@@ -116,7 +116,7 @@ fn paths(unit: &Unit, plan: &RunPlan) -> Finding {
                 }
             }
             // No file asks for one.
-            Destination::Watch(_) => {}
+            Destination::Watch(_) | Destination::Stream(_) => {}
             Destination::Interface(_) | Destination::Redirect(_) => {
                 if is_on(unit, "PrivateDevices") && missing.iter().all(|what| what != "open /dev/net/tun") {
                     missing.push("open /dev/net/tun".to_owned());

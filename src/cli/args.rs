@@ -6,6 +6,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::asking::{AskArgs, LedgerArgs, SocketArgs, TopArgs};
+use super::decap::DecapArgs;
 use super::replay::ReplayArgs;
 use super::run::{RunArgs, SIGNALS};
 use super::watch::{ExtcapArgs, WatchArgs};
@@ -68,6 +69,8 @@ pub enum Command {
     /// Play captures as mirror traffic: each Ethernet frame becomes the payload of one VXLAN
     /// datagram.
     Replay(ReplayArgs),
+    /// Take the wraps of mirrors off captures, into one file or a directory for each session.
+    Decap(DecapArgs),
     /// Check captures against the manifest of their directory: that none was changed, removed or
     /// added.
     Verify(VerifyArgs),

@@ -6,6 +6,7 @@
 mod advice;
 mod args;
 mod asking;
+mod decap;
 mod replay;
 mod run;
 mod settings;
@@ -14,6 +15,7 @@ mod watch;
 pub use advice::{parse, wrong};
 pub use args::{CheckArgs, Cli, Command, DemoArgs, SessionsArgs, VerifyArgs};
 pub use asking::{AskArgs, LedgerArgs, SocketArgs, TopArgs};
+pub use decap::DecapArgs;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use watch::{ExtcapArgs, WatchArgs};

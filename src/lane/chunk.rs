@@ -49,7 +49,17 @@ pub struct Chunk {
     runs: Vec<Run>,
     frames: u32,
     losses: Vec<Loss>,
+    notes: Vec<Note>,
     forget: Option<Arc<Forget>>,
+}
+
+/// What goes with a record besides, where its source had more to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// The offset in the chunk at which the record ends.
+    pub end: u32,
+    /// Options of pcapng, as they are written.
+    pub options: Box<[u8]>,
 }
 
 /// Sessions that are forgotten: after this no frame comes that has one of these numbers, from the
@@ -70,6 +80,7 @@ impl Chunk {
             runs: Vec::with_capacity(CHUNK_RUNS),
             frames: 0,
             losses: Vec::new(),
+            notes: Vec::new(),
             forget: None,
         }
     }
@@ -87,7 +98,7 @@ impl Chunk {
 
     /// Makes a chunk without room, that only tells of losses.
     pub(super) fn only_losses(lane: u16, losses: Vec<Loss>) -> Self {
-        Self { lane, records: Vec::new(), runs: Vec::new(), frames: 0, losses, forget: None }
+        Self { lane, losses, ..Self::default() }
     }
 
     /// Says what was lost before the first record of this chunk.
@@ -130,6 +141,19 @@ impl Chunk {
         }
     }
 
+    /// Adds options to the last record.
+    pub(super) fn note(&mut self, options: &[u8]) {
+        // A chunk is below 4 GiB, so its offsets fit.
+        let end = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
+        self.notes.push(Note { end, options: options.into() });
+    }
+
+    /// Returns what goes with records besides, in their order.
+    #[must_use]
+    pub(crate) fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
     /// Returns the lane that the chunk belongs to.
     #[must_use]
     pub(crate) fn lane(&self) -> u16 {
@@ -165,5 +189,6 @@ impl Chunk {
         self.runs.clear();
         self.frames = 0;
         self.losses.clear();
+        self.notes.clear();
     }
 }

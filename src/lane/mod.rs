@@ -181,6 +181,13 @@ impl Lane {
         }
     }
 
+    /// Adds options of pcapng to the frame that was offered last, where it has a place.
+    pub(crate) fn note(&mut self, options: &[u8]) {
+        if let Some(chunk) = self.current.as_mut().filter(|chunk| !chunk.is_empty()) {
+            chunk.note(options);
+        }
+    }
+
     /// Counts `frames` that the configuration keeps out of the output, for this reason.
     #[inline]
     pub(crate) fn filter(&self, reason: Filtered, frames: u64) {

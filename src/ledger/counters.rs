@@ -161,6 +161,10 @@ counters! {
             .right(&[Equation::Datagrams])
             .left(&[Equation::Sessions, Equation::Offers])
             .row(20, "decapsulated", "");
+        /// Frames of a capture that no mirror wrapped, and that were kept as they are
+        /// (`vxtap decap --others pass`).
+        passed: Counter =
+            FRAMES.sparse().left(&[Equation::Offers]).row_if_any(25, "passed", "as they are: no mirror wrapped them");
         /// Datagrams that yielded none, by reason.
         dropped: ByReason<DropReason, { DropReason::ALL.len() }> =
             DATAGRAMS.right(&[Equation::Datagrams]).row_if_any(30, "dropped ", "");

@@ -4,6 +4,7 @@ pub mod bypass;
 mod change;
 pub mod decap;
 mod gauges;
+pub(crate) mod inline;
 mod marks;
 pub mod outlet;
 mod output;
@@ -283,18 +284,25 @@ impl Pipeline {
         drop(self.tags);
         let sessions = self.ledger.sessions(self.registry.sessions());
         let snapshot = Snapshot::of(&self.ledger, self.started, sessions).settled();
+        if cut_short > 0 {
+            tracing::warn!(
+                "{cut_short} sources were stopped before their end; what they had left is not in the ledger"
+            );
+        }
+        Outcome { cut_short, ..Outcome::of(snapshot, failures) }
+    }
+}
+
+impl Outcome {
+    /// Makes the outcome of what has ended with this ledger, whose failures are added to `failures`.
+    fn of(snapshot: Snapshot, mut failures: Vec<String>) -> Self {
         if let Err(imbalance) = snapshot.check() {
             failures.push(format!("{imbalance}: please report this"));
         }
         if snapshot.failed() > 0 {
             failures.push("an output failed: see the drops of the outputs in the ledger".into());
         }
-        if cut_short > 0 {
-            tracing::warn!(
-                "{cut_short} sources were stopped before their end; what they had left is not in the ledger"
-            );
-        }
-        Outcome { snapshot, failures, cut_short }
+        Self { snapshot, failures, cut_short: 0 }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::sink;
 use crate::sink::Orders;
 use crate::sink::file::{FileError, FilePlan, FileSink, Replans};
 use crate::sink::interface::{Interface, InterfaceError, InterfacePlan};
+use crate::sink::stream::{StreamError, StreamPlan, StreamSink};
 use crate::sink::tap::{self, Feeder, TagMapError, TapSink};
 use crate::sink::watch::{WatchPlan, WatchSink};
 use crate::source::Front;
@@ -56,6 +57,8 @@ pub enum Destination {
     Redirect(InterfacePlan),
     /// Somebody who watches for a while.
     Watch(WatchPlan),
+    /// One file, or standard output, for the frames of all sessions.
+    Stream(StreamPlan),
 }
 
 impl Destination {
@@ -64,7 +67,7 @@ impl Destination {
     pub(crate) fn files(&self) -> Option<&FilePlan> {
         match self {
             Self::Files(plan) => Some(plan),
-            Self::Interface(_) | Self::Redirect(_) | Self::Watch(_) => None,
+            Self::Interface(_) | Self::Redirect(_) | Self::Watch(_) | Self::Stream(_) => None,
         }
     }
 
@@ -72,7 +75,7 @@ impl Destination {
     #[must_use]
     pub(crate) fn tags(&self) -> Option<&Path> {
         match self {
-            Self::Files(_) | Self::Watch(_) => None,
+            Self::Files(_) | Self::Watch(_) | Self::Stream(_) => None,
             Self::Interface(plan) | Self::Redirect(plan) => plan.tags.as_deref(),
         }
     }
@@ -84,6 +87,7 @@ impl Destination {
             Self::Files(plan) => plan.directory.display().to_string(),
             Self::Interface(plan) | Self::Redirect(plan) => plan.name.clone(),
             Self::Watch(_) => "who watches".into(),
+            Self::Stream(plan) => plan.name(),
         }
     }
 }
@@ -97,6 +101,9 @@ pub enum OutputError {
     /// The interface cannot be fed.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// A file for all sessions cannot be written.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// The tags of sessions cannot be kept.
     #[error(transparent)]
     Tags(#[from] TagMapError),
@@ -118,7 +125,7 @@ impl OutputError {
         match self {
             Self::Interface(error) => error.may_pass(),
             Self::Redirect(error) => error.may_pass(),
-            Self::Files(_) | Self::Tags(_) | Self::Receive(_) | Self::Thread(_) => false,
+            Self::Files(_) | Self::Stream(_) | Self::Tags(_) | Self::Receive(_) | Self::Thread(_) => false,
         }
     }
 }
@@ -139,6 +146,7 @@ impl OutputPlan {
             Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
             Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
             Destination::Watch(_) => ("watch", None, None),
+            Destination::Stream(_) => ("stream", None, None),
         };
         let (name, essential, condition) = (self.name.clone(), AtomicBool::new(self.essential), Arc::default());
         OutputGauge { name, kind, directory, interface, essential, condition, queue }
@@ -198,6 +206,10 @@ impl OutputPlan {
                     outlet.redirected = Some(plan.feed.passed_by(&mut output));
                 }
                 sink::spawn(&self.name, watch, inbox, Arc::clone(orders), condition, output.end())?
+            }
+            Destination::Stream(plan) => {
+                let stream = StreamSink::open(plan, &mut output, Arc::clone(&condition))?;
+                sink::spawn(&self.name, stream, inbox, Arc::clone(orders), condition, output.end())?
             }
         };
         Ok(Started {

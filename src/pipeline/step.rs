@@ -8,12 +8,13 @@ use super::decap::{ReservedBits, decapsulate};
 use super::outlet::Outlet;
 use crate::lane::Forget;
 use crate::ledger::{Filtered, WorkerCounters};
+use crate::record::Timestamp;
 use crate::route::cutoff::Flows;
 use crate::route::policy::{PlanNumber, Policy};
 use crate::route::{Asked, Candidate, Seen, SessionId, SessionTable, Watched, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
-use crate::wire::Decapsulated;
+use crate::wire::{Decapsulated, DropReason};
 
 /// Takes datagrams to the outputs.
 #[derive(Debug)]
@@ -76,10 +77,16 @@ impl Step {
     /// datagram, whatever it is.
     #[inline]
     pub fn datagram(&mut self, datagram: &Datagram<'_>) {
+        self.take(datagram, decapsulate(datagram, self.reserved_bits));
+    }
+
+    /// Does with a datagram what [`Step::datagram`] does, where somebody else has decapsulated it.
+    #[inline]
+    pub(crate) fn take<'a>(&mut self, datagram: &Datagram<'a>, inner: Result<Decapsulated<'a>, DropReason>) {
         let counters = &*self.counters;
         counters.received.add(1);
         counters.received_bytes.add(datagram.length as u64);
-        let inner = match decapsulate(datagram, self.reserved_bits) {
+        let inner = match inner {
             Ok(inner) => inner,
             Err(reason) => return counters.dropped(reason).add(1),
         };
@@ -143,6 +150,20 @@ impl Step {
         }
     }
 
+    /// Offers a captured frame that no mirror has wrapped to the outputs, as it is.
+    pub(crate) fn pass(&mut self, timestamp: Timestamp, frame: &[u8], original: u32) {
+        self.counters.passed.add(1);
+        for outlet in &mut self.outlets {
+            outlet.lane.offer_cut(SessionId::OVERFLOW, timestamp, frame, original, usize::MAX);
+        }
+    }
+
+    /// Adds options of pcapng to the frame that was taken or passed last. It must have gone to all
+    /// outputs.
+    pub(crate) fn note(&mut self, options: &[u8]) {
+        self.outlets.iter_mut().for_each(|outlet| outlet.lane.note(options));
+    }
+
     /// Counts decapsulated frames of sessions that are not allowed.
     pub(super) fn unselected(&mut self, frames: u64) {
         self.counters.unselected.add(frames);
@@ -175,7 +196,7 @@ mod tests {
     use super::*;
     use crate::lane::{LanePlan, lanes};
     use crate::ledger::{Ledger, Output, Snapshot};
-    use crate::record::{Timestamp, pcap};
+    use crate::record::pcap;
     use crate::route::cutoff::Cutoff;
     use crate::route::dedup::{Dedup, Group, Mode};
     use crate::route::policy::{Entry, Match, OutputNumber, SessionPlan};

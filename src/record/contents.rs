@@ -44,7 +44,11 @@ pub(crate) struct Statistics {
 
 /// The remarks on a frame beside it. Only pcapng has a place for them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Remarks {
+pub(crate) struct Remarks<'a> {
+    /// Options that go with the frame as they are, as those that [`pcapng::comment`] makes.
+    ///
+    /// [`pcapng::comment`]: super::pcapng::comment
+    pub notes: &'a [u8],
     /// The way that the frame went (`epb_flags`), where it is known.
     pub direction: Option<Direction>,
     /// Frames of the file that were dropped since the record before (`epb_dropcount`).

@@ -36,6 +36,9 @@ pub(crate) const BLOCK_TRAILER_LEN: usize = 4;
 /// original length.
 pub(crate) const PACKET_FIELDS_LEN: usize = 20;
 
+/// The end of options, and a comment, in every block.
+pub(super) const END_OF_OPTIONS: u16 = 0;
+pub(super) const COMMENT: u16 = 1;
 pub(super) const SHB_HARDWARE: u16 = 2;
 pub(super) const SHB_OS: u16 = 3;
 pub(super) const SHB_USERAPPL: u16 = 4;
@@ -56,7 +59,7 @@ const ISB_OSDROP: u16 = 7;
 const ISB_USRDELIV: u16 = 8;
 
 /// Code and length of an option; by themselves the end of options.
-pub(super) const OPTION_HEADER_LEN: usize = 4;
+pub(crate) const OPTION_HEADER_LEN: usize = 4;
 const FLAGS_LEN: usize = OPTION_HEADER_LEN + 4;
 const DROPCOUNT_LEN: usize = OPTION_HEADER_LEN + 8;
 const PACKETID_LEN: usize = OPTION_HEADER_LEN + 8;
@@ -95,22 +98,23 @@ pub(crate) fn opening(opening: &Opening<'_>) -> Vec<u8> {
 /// Returns the bytes of the packet block of a frame of `frame_len` bytes.
 #[inline]
 #[must_use]
-pub(crate) fn packet_len(frame_len: usize, remarks: Remarks) -> usize {
-    let Remarks { direction, lost, packet_id } = remarks;
+pub(crate) fn packet_len(frame_len: usize, remarks: Remarks<'_>) -> usize {
+    let Remarks { notes, direction, lost, packet_id } = remarks;
     let flags = if direction.is_none() { 0 } else { FLAGS_LEN };
     let dropcount = if lost == 0 { 0 } else { DROPCOUNT_LEN };
     let id = if packet_id.is_none() { 0 } else { PACKETID_LEN };
-    let end = if flags + dropcount + id == 0 { 0 } else { OPTION_HEADER_LEN };
+    let options = notes.len() + flags + dropcount + id;
+    let end = if options == 0 { 0 } else { OPTION_HEADER_LEN };
     let frame = frame_len.next_multiple_of(4);
-    BLOCK_HEADER_LEN + PACKET_FIELDS_LEN + frame + flags + dropcount + id + end + BLOCK_TRAILER_LEN
+    BLOCK_HEADER_LEN + PACKET_FIELDS_LEN + frame + options + end + BLOCK_TRAILER_LEN
 }
 
 /// Appends a packet block, with what there is to say of it.
 ///
 /// A frame is at most 64 KiB, a UDP payload, so that lengths fit.
 #[inline]
-pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks) {
-    let Remarks { direction, lost, packet_id } = remarks;
+pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks<'_>) {
+    let Remarks { notes, direction, lost, packet_id } = remarks;
     let length = packet_len(record.frame.len(), remarks);
     let total = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
     let (high, low) = halves(record.timestamp);
@@ -125,6 +129,7 @@ pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks) {
     out.extend_from_slice(&header);
     out.extend_from_slice(record.frame);
     pad(out, record.frame.len());
+    out.extend_from_slice(notes);
     // Bits 0 and 1 of the flags are the direction.
     match direction {
         None => {}
@@ -141,6 +146,12 @@ pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks) {
         end_of_options(out);
     }
     out.extend_from_slice(&total);
+}
+
+/// Appends a comment on a frame as an option, for [`Remarks::notes`]. One that is longer than an
+/// option can be is cut.
+pub(crate) fn comment(options: &mut Vec<u8>, comment: &[u8]) {
+    option(options, COMMENT, comment.get(..usize::from(u16::MAX)).unwrap_or(comment));
 }
 
 /// Returns the interface statistics, [`CLOSING_LEN`] bytes.

@@ -5,6 +5,7 @@ pub mod interface;
 #[cfg(test)]
 pub(crate) mod namespace;
 mod open_files;
+pub mod stream;
 pub(crate) mod tap;
 pub mod watch;
 

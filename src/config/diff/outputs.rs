@@ -112,7 +112,8 @@ fn goes_on(
             restart.push(key::TAP_MODE.of(name));
         }
         // No file asks for a watch.
-        (Destination::Files(_) | Destination::Watch(_), _) | (_, Destination::Files(_) | Destination::Watch(_)) => {
+        (Destination::Files(_) | Destination::Watch(_) | Destination::Stream(_), _)
+        | (_, Destination::Files(_) | Destination::Watch(_) | Destination::Stream(_)) => {
             restart.push(format!("output.{name}.kind"));
         }
     }

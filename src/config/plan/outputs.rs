@@ -97,7 +97,7 @@ fn check_names(settings: &Settings, outputs: &[OutputPlan], asked_as: &[String],
             PlanError::OutputName { said, other, name: name.to_owned() }
         };
         let interface = match &output.to {
-            Destination::Files(_) | Destination::Watch(_) => None,
+            Destination::Files(_) | Destination::Watch(_) | Destination::Stream(_) => None,
             Destination::Interface(plan) | Destination::Redirect(plan) => Some(plan.name.as_str()),
         };
         let interface_of = interface.and_then(|interface| interfaces.insert(interface, asked));

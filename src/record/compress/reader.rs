@@ -2,6 +2,7 @@
 
 use std::io::{self, Cursor, Read};
 
+use flate2::bufread::MultiGzDecoder;
 use lz4_flex::frame::FrameDecoder;
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer};
 
@@ -20,13 +21,17 @@ enum Decoder<R: Read> {
     Plain(Source<R>),
     Lz4(Lz4<Source<R>>),
     Zstd(Zstd<Source<R>>),
+    Gzip(Box<MultiGzDecoder<io::BufReader<Source<R>>>>),
 }
 
 /// The bytes that were looked at, and the rest of the stream.
 type Source<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
-/// Looks at the first bytes of `input` and decodes it if it is lz4 or zstd. All else is passed on
-/// as it is.
+/// The first bytes of a gzip member.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Looks at the first bytes of `input` and decodes it if it is lz4, zstd or gzip. All else is
+/// passed on as it is. No file of ours is compressed with gzip.
 ///
 /// # Errors
 /// Reading fails, or there is no memory for a zstd context.
@@ -34,8 +39,12 @@ pub fn reader<R: Read>(mut input: R) -> io::Result<Reader<R>> {
     let mut beginning = Vec::with_capacity(4);
     (&mut input).take(4).read_to_end(&mut beginning)?;
     let compression = Compression::detect(&beginning);
+    let is_gzip = beginning.starts_with(&GZIP_MAGIC);
     let source = Cursor::new(beginning).chain(input);
     let decoder = match compression {
+        None if is_gzip => {
+            Decoder::Gzip(Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(64 * 1024, source))))
+        }
         None => Decoder::Plain(source),
         Some(Compression::Lz4) => Decoder::Lz4(Lz4::new(source)),
         Some(Compression::Zstd(_)) => Decoder::Zstd(Zstd::new(source)?),
@@ -44,7 +53,7 @@ pub fn reader<R: Read>(mut input: R) -> io::Result<Reader<R>> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Returns the compression of the stream, if it has one. zstd does not tell its level, which is
+    /// Returns the compression of the stream, if it has one of ours. zstd does not tell its level, which is
     /// the default here.
     #[must_use]
     pub(crate) fn compression(&self) -> Option<Compression> {
@@ -61,6 +70,7 @@ impl<R: Read> Reader<R> {
             Decoder::Plain(source) => has_more(source),
             Decoder::Lz4(lz4) => has_more(lz4.decoder.get_mut()),
             Decoder::Zstd(zstd) => has_more(&mut zstd.source),
+            Decoder::Gzip(gzip) => has_more(gzip.get_mut()),
         }
     }
 }
@@ -84,6 +94,7 @@ impl<R: Read> Read for Reader<R> {
             Decoder::Plain(source) => source.read(buffer),
             Decoder::Lz4(decoder) => decoder.read(buffer),
             Decoder::Zstd(decoder) => decoder.read(buffer),
+            Decoder::Gzip(decoder) => decoder.read(buffer),
         }
     }
 }

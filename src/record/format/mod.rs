@@ -69,7 +69,7 @@ impl Format {
     /// Returns how many bytes [`Format::push`] appends for a frame of `frame_len` bytes.
     #[inline]
     #[must_use]
-    pub(crate) fn record_len(self, frame_len: usize, remarks: Remarks) -> usize {
+    pub(crate) fn record_len(self, frame_len: usize, remarks: Remarks<'_>) -> usize {
         match self {
             Format::Pcap | Format::PcapUs => RECORD_HEADER_LEN + frame_len,
             Format::PcapNg => pcapng::packet_len(frame_len, remarks),
@@ -78,7 +78,7 @@ impl Format {
 
     /// Appends a record, with what there is to say of it, if there is a place for that.
     #[inline]
-    pub(crate) fn push(self, out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks) {
+    pub(crate) fn push(self, out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks<'_>) {
         match self {
             Format::Pcap => pcap::push(out, record.timestamp, record.frame, record.orig_len),
             Format::PcapUs => push_microseconds(out, record),

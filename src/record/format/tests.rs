@@ -37,13 +37,13 @@ fn statistics() -> Statistics {
 }
 
 /// Time, frame, original length and remarks of a record.
-type Made = (u64, Vec<u8>, u32, Remarks);
+type Made = (u64, Vec<u8>, u32, Remarks<'static>);
 
 fn made() -> impl Strategy<Value = Vec<Made>> {
     let time = 0u64..(1 << 32) * 1_000_000_000;
     let lost = prop_oneof![2 => Just(0), 1 => any::<u64>()];
     let remarks = (prop::sample::select(&DIRECTIONS[..]), lost, prop::option::of(any::<u64>()))
-        .prop_map(|(direction, lost, packet_id)| Remarks { direction, lost, packet_id });
+        .prop_map(|(direction, lost, packet_id)| Remarks { notes: &[], direction, lost, packet_id });
     let one = (time, prop::collection::vec(any::<u8>(), 0..200), 0u32..9_000, remarks);
     let one = one.prop_map(|(time, frame, more, remarks)| {
         let orig_len = frame.len() as u32 + more;
@@ -232,7 +232,7 @@ fn wireshark_shows_what_was_written() {
     let records: Vec<Made> = DIRECTIONS
         .into_iter()
         .zip([0, 3, 0])
-        .map(|(direction, lost)| Remarks { direction, lost, packet_id: None })
+        .map(|(direction, lost)| Remarks { notes: &[], direction, lost, packet_id: None })
         .map(|remarks| (1_795_490_309_123_456_789, frame.clone(), 60, remarks))
         .collect();
     for format in Format::ALL {

@@ -11,13 +11,14 @@
 //! before its bytes are awaited, so a corrupted one cannot make the reader swallow the rest of the
 //! file. Record headers: the crate refuses records that every other reader accepts, as those with
 //! more bytes than the snapshot length in the header. Packet blocks: the crate collects their
-//! options in a vector for each packet and refuses the packet if a comment is not UTF-8. Here the
-//! options are not looked at.
+//! options in a vector for each packet and refuses the packet if a comment is not UTF-8. Here they are
+//! lent as they are ([`Options`]).
 //!
 //! Blocks that hold no packets (names, statistics, secrets, custom ones) are passed over without
 //! being held in memory.
 
 mod error;
+mod options;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,6 +38,7 @@ use super::window::{Window, field, to_u64, to_usize};
 
 pub(crate) use self::error::Damage;
 pub use self::error::ReadError;
+pub use self::options::Options;
 
 /// The largest frame that is read, in bytes: the largest snapshot length of libpcap and Wireshark.
 pub(crate) const MAX_FRAME: u32 = 262_144;
@@ -45,7 +47,7 @@ pub(crate) const MAX_FRAME: u32 = 262_144;
 /// options.
 const MAX_BLOCK: u32 = MAX_FRAME + 0x4_0000;
 
-/// One captured Ethernet frame.
+/// One captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The receive time: nanoseconds since 1970-01-01 00:00:00 UTC. A pcapng simple packet block
@@ -56,6 +58,10 @@ pub struct Frame<'a> {
     /// Length of the frame on the wire, in bytes; more than `data` holds if the capture cut it,
     /// never less.
     pub orig_len: u32,
+    /// The number of its link type (`LINKTYPE_*`): 1 is Ethernet.
+    pub link_type: u16,
+    /// The options of its block in pcapng; none elsewhere.
+    pub options: Options<'a>,
 }
 
 /// Reads the frames of one capture.
@@ -87,8 +93,26 @@ pub struct CaptureReader<R> {
 
 #[derive(Debug)]
 enum Format {
-    Pcap { endianness: Endianness, nanoseconds: bool },
-    PcapNg { parser: PcapNgParser, interfaces: Vec<Interface> },
+    Pcap { endianness: Endianness, nanoseconds: bool, link_type: u16 },
+    PcapNg { parser: PcapNgParser, interfaces: Vec<Interface>, links: Links },
+}
+
+/// The link types whose frames are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Ethernet,
+    Any,
+}
+
+impl Links {
+    /// Returns the number of a link type.
+    fn number(self, link_type: DataLink) -> Result<u16, Stop> {
+        if self == Links::Ethernet && link_type != DataLink::ETHERNET {
+            return Err(Stop::LinkType(link_type));
+        }
+        // There is none with more than 16 bits.
+        Ok(u16::try_from(u32::from(link_type)).unwrap_or(u16::MAX))
+    }
 }
 
 /// The facts about an interface that its packet blocks need.
@@ -138,6 +162,9 @@ struct Found {
     start: usize,
     length: usize,
     orig_len: u32,
+    link_type: u16,
+    /// The place in the record at which the options of its block begin, if it has some.
+    options: Option<usize>,
 }
 
 /// The reason for which the search for the next frame stopped.
@@ -180,9 +207,20 @@ impl<R: Read> CaptureReader<R> {
     /// There is nothing to read, or the first bytes are not the header of a capture of Ethernet
     /// frames.
     pub fn new(source: R, name: impl Into<String>) -> Result<CaptureReader<R>, ReadError> {
-        let name = name.into();
+        CaptureReader::of(source, name.into(), Links::Ethernet)
+    }
+
+    /// Reads the file header of a capture of any link type.
+    ///
+    /// # Errors
+    /// There is nothing to read, or the first bytes are not the header of a capture.
+    pub fn of_any_link_type(source: R, name: impl Into<String>) -> Result<CaptureReader<R>, ReadError> {
+        CaptureReader::of(source, name.into(), Links::Any)
+    }
+
+    fn of(source: R, name: String, links: Links) -> Result<CaptureReader<R>, ReadError> {
         let mut input = Input::new(source);
-        let format = match Format::detect(&mut input) {
+        let format = match Format::detect(&mut input, links) {
             Ok(Some(format)) => format,
             Ok(None) if input.window.bytes().is_empty() => return Err(ReadError::Empty { name }),
             Ok(None) => return Err(ReadError::NotACapture { name, hint: hint(input.window.bytes()) }),
@@ -217,7 +255,24 @@ impl<R: Read> CaptureReader<R> {
         let record = self.input.window.take(found.record);
         let data = record.get(found.start..found.start + found.length).unwrap_or_default();
         let orig_len = found.orig_len.max(u32::try_from(data.len()).unwrap_or(u32::MAX));
-        Ok(Some(Frame { timestamp: self.timestamp, data, orig_len }))
+        let options = match (found.options, &self.format) {
+            (Some(at), Format::PcapNg { parser, .. }) => {
+                let end = found.record.saturating_sub(BLOCK_TRAILER_LEN);
+                Options::new(record.get(at..end).unwrap_or_default(), parser.section().endianness)
+            }
+            _ => Options::default(),
+        };
+        Ok(Some(Frame { timestamp: self.timestamp, data, orig_len, link_type: found.link_type, options }))
+    }
+
+    /// Says whether the next record has been read whole, so that nothing has to be waited for.
+    pub(crate) fn has_record(&self) -> bool {
+        let bytes = self.input.window.bytes();
+        let (at, header, endianness) = match &self.format {
+            Format::Pcap { endianness, .. } => (8, RECORD_HEADER_LEN, *endianness),
+            Format::PcapNg { parser, .. } => (4, 0, parser.section().endianness),
+        };
+        bytes.len() >= RECORD_HEADER_LEN && bytes.len() - header >= to_usize(u32_at(bytes, at, endianness))
     }
 
     /// Returns the bytes of the capture used up so far.
@@ -251,50 +306,50 @@ fn hint(bytes: &[u8]) -> &'static str {
 impl Format {
     /// Finds the format of the input by its first bytes, with its header read; `None` if it is no
     /// capture.
-    fn detect<R: Read>(input: &mut Input<R>) -> Result<Option<Format>, Stop> {
+    fn detect<R: Read>(input: &mut Input<R>, links: Links) -> Result<Option<Format>, Stop> {
         input.window.fill(4)?;
         match *input.window.bytes() {
-            [0x0a, 0x0d, 0x0d, 0x0a, ..] => Format::detect_pcapng(input).map(Some),
+            [0x0a, 0x0d, 0x0d, 0x0a, ..] => Format::detect_pcapng(input, links).map(Some),
             [0xa1, 0xb2, 0xc3, 0xd4, ..]
             | [0xd4, 0xc3, 0xb2, 0xa1, ..]
             | [0xa1, 0xb2, 0x3c, 0x4d, ..]
-            | [0x4d, 0x3c, 0xb2, 0xa1, ..] => Format::detect_pcap(input).map(Some),
+            | [0x4d, 0x3c, 0xb2, 0xa1, ..] => Format::detect_pcap(input, links).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn detect_pcap<R: Read>(input: &mut Input<R>) -> Result<Format, Stop> {
+    fn detect_pcap<R: Read>(input: &mut Input<R>, links: Links) -> Result<Format, Stop> {
         input.need(FILE_HEADER_LEN, "pcap file header")?;
         let (_, header) = PcapHeader::from_slice(input.window.bytes()).map_err(|e| Damage::Block(e.to_string()))?;
         // The upper half of the field holds the length of a frame check sequence; the type is the
         // lower half.
-        match DataLink::from(u32::from(header.datalink) & 0xffff) {
-            DataLink::ETHERNET => {}
-            other => return Err(Stop::LinkType(other)),
-        }
+        let link_type = links.number(DataLink::from(u32::from(header.datalink) & 0xffff))?;
         input.window.take(FILE_HEADER_LEN);
         Ok(Format::Pcap {
             endianness: header.endianness,
             nanoseconds: header.ts_resolution == PcapTsResolution::NanoSecond,
+            link_type,
         })
     }
 
-    fn detect_pcapng<R: Read>(input: &mut Input<R>) -> Result<Format, Stop> {
+    fn detect_pcapng<R: Read>(input: &mut Input<R>, links: Links) -> Result<Format, Stop> {
         let (_, length) = input.block(Endianness::native())?;
         input.need_block(length)?;
         let (_, parser) = PcapNgParser::new(input.window.bytes()).map_err(block_damage)?;
         input.window.take(to_usize(length));
-        Ok(Format::PcapNg { parser, interfaces: Vec::new() })
+        Ok(Format::PcapNg { parser, interfaces: Vec::new(), links })
     }
 
     fn next<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Found>, Stop> {
         match self {
-            Format::Pcap { endianness, nanoseconds } => next_record(input, *endianness, *nanoseconds),
-            Format::PcapNg { parser, interfaces } => loop {
+            Format::Pcap { endianness, nanoseconds, link_type } => {
+                next_record(input, *endianness, *nanoseconds, *link_type)
+            }
+            Format::PcapNg { parser, interfaces, links } => loop {
                 if input.at_end()? {
                     return Ok(None);
                 }
-                if let Some(found) = next_block(input, parser, interfaces)? {
+                if let Some(found) = next_block(input, parser, interfaces, *links)? {
                     return Ok(Some(found));
                 }
             },
@@ -307,6 +362,7 @@ fn next_record<R: Read>(
     input: &mut Input<R>,
     endianness: Endianness,
     nanoseconds: bool,
+    link_type: u16,
 ) -> Result<Option<Found>, Stop> {
     if input.at_end()? {
         return Ok(None);
@@ -325,7 +381,7 @@ fn next_record<R: Read>(
     let unit = if nanoseconds { 1 } else { 1_000 };
     let timestamp = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit;
     let (start, record) = (RECORD_HEADER_LEN, RECORD_HEADER_LEN + length);
-    Ok(Some(Found { timestamp: Some(timestamp), record, start, length, orig_len }))
+    Ok(Some(Found { timestamp: Some(timestamp), record, start, length, orig_len, link_type, options: None }))
 }
 
 /// Finds the next block of a pcapng file, if it holds a frame.
@@ -333,6 +389,7 @@ fn next_block<R: Read>(
     input: &mut Input<R>,
     parser: &mut PcapNgParser,
     interfaces: &mut Vec<Interface>,
+    links: Links,
 ) -> Result<Option<Found>, Stop> {
     let endianness = parser.section().endianness;
     let (kind, length) = input.block(endianness)?;
@@ -355,40 +412,54 @@ fn next_block<R: Read>(
             interfaces.extend(parser.interfaces().last().map(Interface::new));
             None
         }
-        SIMPLE_PACKET_BLOCK => Some(simple_packet(body, interfaces, endianness)?),
-        _ => Some(packet(kind, body, interfaces, endianness)?),
+        SIMPLE_PACKET_BLOCK => Some(simple_packet(body, interfaces, endianness, links)?),
+        _ => Some(packet(kind, body, interfaces, endianness, links)?),
     };
     if found.is_none() {
         input.window.take(to_usize(length));
     }
-    Ok(found.map(|found| Found { record: to_usize(length), start: BLOCK_HEADER_LEN + found.start, ..found }))
+    Ok(found.map(|found| Found {
+        record: to_usize(length),
+        start: BLOCK_HEADER_LEN + found.start,
+        options: found.options.map(|at| BLOCK_HEADER_LEN + at),
+        ..found
+    }))
 }
 
 /// Finds the frame of a simple packet block. Its place is relative to the body.
-fn simple_packet(body: &[u8], interfaces: &[Interface], endianness: Endianness) -> Result<Found, Stop> {
+fn simple_packet(body: &[u8], interfaces: &[Interface], endianness: Endianness, links: Links) -> Result<Found, Stop> {
     const FIXED: usize = 4;
-    let interface = ethernet(interfaces, 0)?;
+    let (interface, link_type) = interface(interfaces, 0, links)?;
     let present = fixed_part(body, FIXED)?;
     let orig_len = u32_at(body, 0, endianness);
     // The captured length is not written down: it is the original length, or the snapshot length if
     // that is less.
     let claimed = if interface.snaplen == 0 { orig_len } else { orig_len.min(interface.snaplen) };
     frame_within(claimed, present)?;
-    Ok(Found { timestamp: None, record: 0, start: FIXED, length: to_usize(claimed), orig_len })
+    let (start, length) = (FIXED, to_usize(claimed));
+    Ok(Found { timestamp: None, record: 0, start, length, orig_len, link_type, options: None })
 }
 
 /// Finds the frame of an enhanced packet block, or of the obsolete packet block, which has a 16-bit
 /// interface number. Its place is relative to the body.
-fn packet(kind: u32, body: &[u8], interfaces: &[Interface], endianness: Endianness) -> Result<Found, Stop> {
+fn packet(
+    kind: u32,
+    body: &[u8],
+    interfaces: &[Interface],
+    endianness: Endianness,
+    links: Links,
+) -> Result<Found, Stop> {
     let present = fixed_part(body, PACKET_FIELDS_LEN)?;
     let id = if kind == PACKET_BLOCK { u16_at(body, 0, endianness).into() } else { u32_at(body, 0, endianness) };
-    let interface = ethernet(interfaces, id)?;
+    let (interface, link_type) = interface(interfaces, id, links)?;
     let timestamp = interface.timestamp(u32_at(body, 4, endianness), u32_at(body, 8, endianness));
     let claimed = u32_at(body, 12, endianness);
     frame_within(claimed, present)?;
     let orig_len = u32_at(body, 16, endianness);
     let (start, length) = (PACKET_FIELDS_LEN, to_usize(claimed));
-    Ok(Found { timestamp: Some(timestamp), record: 0, start, length, orig_len })
+    // Behind the frame and what pads it to 4 bytes.
+    let options = Some(start + length.next_multiple_of(4)).filter(|at| *at < body.len());
+    Ok(Found { timestamp: Some(timestamp), record: 0, start, length, orig_len, link_type, options })
 }
 
 /// Returns the bytes of the body behind its fixed part.
@@ -407,13 +478,10 @@ fn frame_within(claimed: u32, present: usize) -> Result<(), Damage> {
     if to_usize(claimed) > present { Err(Damage::CutBlock { claimed, present }) } else { Ok(()) }
 }
 
-/// Returns the interface of a packet, which must be Ethernet.
-fn ethernet(interfaces: &[Interface], id: u32) -> Result<Interface, Stop> {
+/// Returns the interface of a packet, with the number of its link type.
+fn interface(interfaces: &[Interface], id: u32, links: Links) -> Result<(Interface, u16), Stop> {
     let interface = interfaces.get(to_usize(id)).ok_or(Damage::UnknownInterface(id))?;
-    match interface.link_type {
-        DataLink::ETHERNET => Ok(*interface),
-        other => Err(Stop::LinkType(other)),
-    }
+    Ok((*interface, links.number(interface.link_type)?))
 }
 
 /// Says what is wrong by the innermost error of a chain, where the crate says it.

@@ -192,8 +192,12 @@ mod tests {
         for (time, length) in [(1_795_490_309_123_456_789, 60), (1_795_490_310_000_000_999, 1_400)] {
             let frame = vec![7; length];
             let record = Record { timestamp: Timestamp::from_ns(time), orig_len: 2_000, frame: &frame };
-            let remarks =
-                crate::record::contents::Remarks { direction: Some(Direction::Inbound), lost: 1, packet_id: Some(1) };
+            let remarks = crate::record::contents::Remarks {
+                notes: &[],
+                direction: Some(Direction::Inbound),
+                lost: 1,
+                packet_id: Some(1),
+            };
             format.push(&mut raw, &record, remarks);
         }
         raw.extend(format.closing(&Statistics::default()));

@@ -7,11 +7,11 @@ use crate::wire::{Direction, inner};
 
 /// Returns what there is to say of a frame of this session. `lost` is the number of frames that
 /// were dropped before it.
-pub(super) fn remarks(session: Option<&Session>, label: &Label, frame: &[u8], lost: u64) -> Remarks {
+pub(super) fn remarks(session: Option<&Session>, label: &Label, frame: &[u8], lost: u64) -> Remarks<'static> {
     let packet_id = session
         .filter(|_| label.packet_ids)
         .and_then(|session| dedup::packet_id(frame, session.encapsulation.link_type()));
-    Remarks { direction: direction(session, frame), lost, packet_id }
+    Remarks { notes: &[], direction: direction(session, frame), lost, packet_id }
 }
 
 /// Says whether the mirrored instance sent the frame or received it, as seen from its interface.

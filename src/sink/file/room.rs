@@ -44,7 +44,7 @@ impl Room {
         }
         // The length has room for whatever a record may have to tell besides the frame.
         let packet_id = Some(0).filter(|_| self.packet_ids);
-        let most = Remarks { direction: Some(Direction::Inbound), lost: 1, packet_id };
+        let most = Remarks { notes: &[], direction: Some(Direction::Inbound), lost: 1, packet_id };
         let (mut length, mut encoded, mut frames) = (0, 0, 0);
         let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
         for record in pcap::records(records) {

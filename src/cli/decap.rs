@@ -1,0 +1,176 @@
+//! The arguments of `vxtap decap`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::advice::wrong;
+use crate::decap::{DecapPlan, Input, Others, To};
+use crate::lane::CHUNK_MEMORY;
+use crate::record::compress::Compression;
+use crate::record::format::Format;
+use crate::sink::file::{Clock, FilePlan};
+use crate::sink::stream::StreamPlan;
+use crate::wire::Encapsulation;
+use crate::wire::captured::Ports;
+
+/// `vxtap decap`.
+#[derive(Debug, Args)]
+pub struct DecapArgs {
+    /// Captures, in this order: pcap or pcapng, also compressed with gzip, zstd or lz4; - is
+    /// standard input.
+    #[arg(required = true, value_name = "IN")]
+    pub inputs: Vec<PathBuf>,
+    /// Write all frames to this file, in their order; - is standard output. The ending says the
+    /// form: .pcapng, and .zst or .lz4 behind it.
+    #[arg(short, long, value_name = "OUT", conflicts_with = "into")]
+    pub output: Option<PathBuf>,
+    /// Write a directory for each session below this one, as the sensor does, with a manifest that
+    /// `vxtap verify` checks.
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// What becomes of frames that are not of a mirror: left out, kept as they are, or the first of
+    /// them is the end.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Others::Drop)]
+    pub others: Others,
+    /// Take off at most this many wraps. [default: one, and another within a wrap that only
+    /// carries mirror traffic, as that of a gateway load balancer]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub depth: Option<u32>,
+    /// Another UDP port that mirrors send to, with the encapsulation, as vxlan:5000.
+    #[arg(long = "port", value_name = "ENCAPSULATION:PORT", value_parser = port)]
+    pub ports: Vec<(u16, Encapsulation)>,
+    /// Format of what is written. [default: by the ending of OUT, else pcap]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Compression of what is written: lz4, zstd, or zstd:LEVEL. [default: by the ending of OUT]
+    #[arg(long, value_name = "HOW")]
+    pub compress: Option<Compression>,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl DecapArgs {
+    /// Returns the plan that the command line asks for. Ends the process where it makes no sense.
+    #[must_use]
+    pub fn plan(&self) -> DecapPlan {
+        let mut ports = Ports::default();
+        self.ports.iter().for_each(|(port, encapsulation)| ports.add(*port, *encapsulation));
+        let standard = self.inputs.iter().filter(|input| is_standard(input)).count();
+        if standard > 1 {
+            wrong("decap", "standard input can be read only once: give - once").exit();
+        }
+        if self.into.is_some() && self.others == Others::Pass {
+            wrong(
+                "decap",
+                "frames that are not of a mirror have no session, so --into has no directory for them: \
+                 write -o OUT, or leave out --others pass",
+            )
+            .exit();
+        }
+        if self.into.as_deref().is_some_and(is_standard) {
+            wrong("decap", "--into needs a directory: for a stream write -o -").exit();
+        }
+        DecapPlan {
+            inputs: self.inputs.iter().map(|path| input(path)).collect(),
+            to: self.to(),
+            others: self.others,
+            depth: self.depth,
+            ports,
+        }
+    }
+
+    /// Returns where the frames go.
+    fn to(&self) -> To {
+        if let Some(directory) = &self.into {
+            let plan = FilePlan::new(directory);
+            return To::Directory(Box::new(FilePlan {
+                clock: Clock::Frames,
+                buffer_memory: 16 * CHUNK_MEMORY,
+                format: self.format.unwrap_or(plan.format),
+                compression: self.compress,
+                ..plan
+            }));
+        }
+        let Some(path) = &self.output else { return To::Nowhere };
+        let (format, compression) = form(path);
+        To::Stream(StreamPlan {
+            path: (!is_standard(path)).then(|| path.clone()),
+            format: self.format.unwrap_or(format),
+            compression: self.compress.or(compression),
+        })
+    }
+
+    /// Says whether the frames go to standard output.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.output.as_deref().is_some_and(is_standard)
+    }
+}
+
+fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn input(path: &Path) -> Input {
+    if is_standard(path) { Input::Standard } else { Input::File(path.to_owned()) }
+}
+
+/// Returns format and compression of a file of this name.
+fn form(path: &Path) -> (Format, Option<Compression>) {
+    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let (compression, inner) = match ending(path).as_deref() {
+        Some("zst") => ("zstd".parse().ok(), path.with_extension("")),
+        Some("lz4") => (Some(Compression::Lz4), path.with_extension("")),
+        _ => (None, path.to_owned()),
+    };
+    let format = match ending(&inner).as_deref() {
+        Some("pcapng" | "ntar") => Format::PcapNg,
+        _ => Format::Pcap,
+    };
+    (format, compression)
+}
+
+/// Reads an encapsulation with a port.
+fn port(text: &str) -> Result<(u16, Encapsulation), String> {
+    let advice = || format!("it is an encapsulation and a UDP port, as vxlan:5000; this vxtap knows {}", known());
+    let (encapsulation, port) = text.split_once(':').ok_or_else(advice)?;
+    let encapsulation = encapsulation.parse().map_err(|_| advice())?;
+    match port.parse() {
+        Ok(port @ 1..) => Ok((port, encapsulation)),
+        _ => Err(advice()),
+    }
+}
+
+fn known() -> String {
+    Encapsulation::ALL.map(Encapsulation::label).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_says_the_form() {
+        let zstd = "zstd".parse().ok();
+        for (name, wanted) in [
+            ("x", (Format::Pcap, None)),
+            ("x.pcap", (Format::Pcap, None)),
+            ("x.pcapng", (Format::PcapNg, None)),
+            ("x.PCAPNG.zst", (Format::PcapNg, zstd)),
+            ("x.pcap.lz4", (Format::Pcap, Some(Compression::Lz4))),
+            ("-", (Format::Pcap, None)),
+        ] {
+            assert_eq!(form(Path::new(name)), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_port_has_its_encapsulation() {
+        assert_eq!(port("vxlan:5000"), Ok((5000, Encapsulation::Vxlan)));
+        for wrong in ["5000", "vxlan", "vxlan:", "vxlan:0", "vxlan:65536", "nothing:1"] {
+            assert!(port(wrong).unwrap_err().contains("vxlan:5000"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Datagrams that were fragmented on their way are put together again.
+//!
+//! A mirror's datagrams are larger than what they mirror, so a path whose MTU was not raised
+//! fragments them. A capture has the pieces, in whatever order. They are kept until the datagram is
+//! whole, within bounds: as many datagrams and bytes as a host would keep. Where the bounds are
+//! met the oldest datagram is given up, and so is one whose pieces overlap: a host drops such
+//! packets, too (RFC 5722), for each reader would see something else in them.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use crate::wire::captured::Piece;
+
+/// Datagrams that wait for pieces at most.
+const DATAGRAMS: usize = 256;
+/// Bytes that all pieces together have at most.
+const BYTES: usize = 4 << 20;
+/// Bytes that the fragments of a packet can have together.
+const LARGEST: usize = 65_535;
+
+/// Datagrams of which some pieces are there.
+#[derive(Debug, Default)]
+pub(super) struct Fragments {
+    /// The oldest is in front.
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    key: Key,
+    /// Place and bytes of each piece, in the order of the places.
+    pieces: Vec<(usize, Box<[u8]>)>,
+    /// The length of the whole, once the last piece is there.
+    length: Option<usize>,
+    bytes: usize,
+    /// The frames that the pieces came in.
+    frames: u64,
+    /// True where it is known to be of no mirror, or never to become whole: its pieces are not
+    /// kept.
+    spoilt: Option<Spoilt>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    source: IpAddr,
+    destination: IpAddr,
+    id: u32,
+    protocol: u8,
+}
+
+impl Key {
+    fn of(piece: &Piece<'_>) -> Key {
+        Key { source: piece.source, destination: piece.destination, id: piece.id, protocol: piece.protocol }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoilt {
+    /// The first piece goes to a port that is no mirror's.
+    Other,
+    /// Pieces overlap, or reach too far.
+    Bad,
+}
+
+/// What came of a piece.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It waits for others.
+    Waits,
+    /// The datagram is whole, with the frames before this one that had pieces of it.
+    Whole {
+        /// The bytes behind the IP header.
+        bytes: Vec<u8>,
+        /// Frames that had the other pieces.
+        others: u64,
+    },
+    /// It belongs to a datagram that is of no mirror.
+    Other,
+    /// It is of a datagram that can never be whole. So many frames are lost with it, itself
+    /// included.
+    Lost(u64),
+}
+
+impl Fragments {
+    /// Adds a piece. `given_up` hears how many frames were given up for it.
+    pub(super) fn add(&mut self, piece: &Piece<'_>, given_up: &mut u64) -> Outcome {
+        let key = Key::of(piece);
+        *given_up += self.make_room(piece.bytes.len());
+        let place = match self.waiting.iter().position(|waiting| waiting.key == key) {
+            Some(place) => place,
+            None => {
+                self.waiting.push_back(Waiting::new(key));
+                self.waiting.len() - 1
+            }
+        };
+        let Some(waiting) = self.waiting.get_mut(place) else { return Outcome::Waits };
+        match waiting.spoilt {
+            Some(Spoilt::Other) => return Outcome::Other,
+            Some(Spoilt::Bad) => return Outcome::Lost(1),
+            None => {}
+        }
+        let before = waiting.bytes;
+        let added = waiting.add(piece);
+        self.bytes = self.bytes + waiting.bytes - before;
+        if !added {
+            let lost = waiting.frames;
+            self.bytes -= waiting.spoil(Spoilt::Bad);
+            return Outcome::Lost(lost);
+        }
+        if !waiting.is_whole() {
+            return Outcome::Waits;
+        }
+        let Some(waiting) = self.waiting.remove(place) else { return Outcome::Waits };
+        self.bytes -= waiting.bytes;
+        let others = waiting.frames - 1;
+        Outcome::Whole { bytes: waiting.pieces.into_iter().flat_map(|(_, bytes)| bytes).collect(), others }
+    }
+
+    /// Notes that a first piece is of no mirror, so that the later ones are known to be none.
+    /// Returns the frames that waited for it.
+    pub(super) fn is_other(&mut self, piece: &Piece<'_>) -> u64 {
+        let mut given_up = 0;
+        let key = Key::of(piece);
+        if !self.waiting.iter().any(|waiting| waiting.key == key) {
+            given_up += self.make_room(0);
+            self.waiting.push_back(Waiting { spoilt: Some(Spoilt::Other), ..Waiting::new(key) });
+            return given_up;
+        }
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.key == key) {
+            given_up += std::mem::take(&mut waiting.frames);
+            self.bytes -= waiting.spoil(Spoilt::Other);
+        }
+        given_up
+    }
+
+    /// Gives up all, and returns the frames that had them.
+    pub(super) fn give_up(&mut self) -> u64 {
+        self.bytes = 0;
+        self.waiting.drain(..).map(|waiting| waiting.frames).sum()
+    }
+
+    /// Gives up the oldest until there is room for another with this many bytes.
+    fn make_room(&mut self, bytes: usize) -> u64 {
+        let mut frames = 0;
+        while self.waiting.len() >= DATAGRAMS || self.bytes + bytes > BYTES {
+            let Some(oldest) = self.waiting.pop_front() else { break };
+            self.bytes -= oldest.bytes;
+            frames += oldest.frames;
+        }
+        frames
+    }
+}
+
+impl Waiting {
+    fn new(key: Key) -> Waiting {
+        Waiting { key, pieces: Vec::new(), length: None, bytes: 0, frames: 0, spoilt: None }
+    }
+
+    /// Adds a piece. Returns `false` where the whole can never be.
+    fn add(&mut self, piece: &Piece<'_>) -> bool {
+        self.frames += 1;
+        let end = piece.offset + piece.bytes.len();
+        let is_aligned = piece.bytes.len().is_multiple_of(8) || !piece.more;
+        if end > LARGEST || !is_aligned || piece.bytes.is_empty() {
+            return false;
+        }
+        if !piece.more {
+            if self.length.is_some_and(|length| length != end) {
+                return false;
+            }
+            self.length = Some(end);
+        }
+        let at = self.pieces.partition_point(|(offset, _)| *offset < piece.offset);
+        let before = at.checked_sub(1).and_then(|before| self.pieces.get(before));
+        let overlaps = before.is_some_and(|(offset, bytes)| offset + bytes.len() > piece.offset)
+            || self.pieces.get(at).is_some_and(|(offset, _)| *offset < end);
+        let reaches = self.length.is_some_and(|length| {
+            end > length || self.pieces.last().is_some_and(|(offset, bytes)| offset + bytes.len() > length)
+        });
+        if overlaps || reaches {
+            return false;
+        }
+        self.bytes += piece.bytes.len();
+        self.pieces.insert(at, (piece.offset, piece.bytes.into()));
+        true
+    }
+
+    fn is_whole(&self) -> bool {
+        // Pieces do not overlap, so what they have together is all of it.
+        self.length == Some(self.bytes)
+    }
+
+    /// Keeps no pieces any more. Returns the bytes that they had.
+    fn spoil(&mut self, spoilt: Spoilt) -> usize {
+        self.spoilt = Some(spoilt);
+        self.pieces.clear();
+        self.frames = 0;
+        std::mem::take(&mut self.bytes)
+    }
+}

@@ -1,0 +1,89 @@
+//! A capture is opened, whatever it is compressed with.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::error::DecapError;
+use super::plan::Input;
+use crate::record::compress;
+use crate::record::read::{CaptureReader, ReadError};
+
+/// A capture that is open.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) name: String,
+    file: File,
+    /// Its size and its place on the disk, where it is a regular file.
+    regular: Option<(u64, (u64, u64))>,
+    /// Bytes of the file that were read.
+    pub(super) read: Arc<AtomicU64>,
+}
+
+impl Opened {
+    /// Opens a capture.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(super) fn open(input: &Input) -> Result<Opened, DecapError> {
+        let (name, file) = match input {
+            Input::File(path) => (path.display().to_string(), File::open(path)),
+            // Not by way of the buffer that lines go through.
+            Input::Standard => ("standard input".to_owned(), io::stdin().as_fd().try_clone_to_owned().map(File::from)),
+        };
+        let file = file.and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) = file.map_err(|source| DecapError::Open { name: name.clone(), source })?;
+        if metadata.is_dir() {
+            let source = io::ErrorKind::IsADirectory.into();
+            return Err(DecapError::Open { name, source });
+        }
+        let regular = metadata.is_file().then(|| (metadata.len(), (metadata.dev(), metadata.ino())));
+        if regular.is_some() {
+            // Advice that is not taken costs nothing.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+        }
+        Ok(Opened { name, file, regular, read: Arc::default() })
+    }
+
+    /// Returns the size of the file; none where it is a stream.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.regular.map(|(size, _)| size)
+    }
+
+    /// Returns a reader of the capture.
+    ///
+    /// # Errors
+    /// It is no capture, or cannot be decompressed.
+    pub(super) fn reader(self) -> Result<CaptureReader<impl Read>, ReadError> {
+        let Opened { name, file, read, .. } = self;
+        match compress::reader(Counted { file, read }) {
+            Ok(input) => CaptureReader::of_any_link_type(input, name),
+            Err(source) => Err(ReadError::Io { name, source }),
+        }
+    }
+}
+
+/// Says whether `path` leads to the file that is read.
+pub(super) fn is_same(input: &Opened, path: &Path) -> bool {
+    let Some((_, place)) = input.regular else { return false };
+    path.metadata().is_ok_and(|other| (other.dev(), other.ino()) == place)
+}
+
+/// Counts what is read of a file.
+#[derive(Debug)]
+struct Counted {
+    file: File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}

@@ -1,0 +1,53 @@
+//! A plan says which captures are stripped, and where the frames go.
+
+use std::path::PathBuf;
+
+use crate::sink::file::FilePlan;
+use crate::sink::stream::StreamPlan;
+use crate::wire::captured::Ports;
+
+/// The plan of what is to be stripped.
+#[derive(Debug, Clone)]
+pub struct DecapPlan {
+    /// The captures, in this order.
+    pub inputs: Vec<Input>,
+    /// The place where the frames go.
+    pub to: To,
+    /// What becomes of frames that are not of a mirror.
+    pub others: Others,
+    /// The wraps that are taken off a frame at most; none where it is all that are of a mirror.
+    pub depth: Option<u32>,
+    /// The ports that mirrors send to.
+    pub ports: Ports,
+}
+
+/// A capture to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Standard,
+}
+
+/// The place where the frames go.
+#[derive(Debug, Clone)]
+pub enum To {
+    /// One file, or standard output.
+    Stream(StreamPlan),
+    /// A directory with one for each session, as the sensor writes it.
+    Directory(Box<FilePlan>),
+    /// Nowhere: the summary is all that is wanted.
+    Nowhere,
+}
+
+/// What becomes of frames that are not of a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Others {
+    /// They are left out, and counted.
+    Drop,
+    /// They are kept as they are.
+    Pass,
+    /// The first of them is the end.
+    Stop,
+}

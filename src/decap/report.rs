@@ -1,0 +1,291 @@
+//! The summary says of every frame of the captures what became of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use super::error::Unread;
+use crate::ledger::{Losses, Snapshot};
+use crate::wire::captured::Other;
+use crate::wire::outer::OuterError;
+use crate::wire::{DropReason, Encapsulation, Vni};
+
+/// Wraps around a frame that are counted one by one; more are counted as so many.
+const WRAPS: usize = 8;
+
+/// The counts of frames before the ledger: what they are of.
+///
+/// ```text
+/// read = received + joined + others + outer
+/// ```
+///
+/// `received` is the ledger's, which goes on from there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Frames read.
+    pub(super) read: u64,
+    /// Fragments that were put together with the last one of their datagram.
+    pub(super) joined: u64,
+    /// Frames that are not of a mirror and were kept.
+    pub(super) passed: u64,
+    others: [u64; Other::ALL.len()],
+    outer: [u64; OuterError::ALL.len()],
+    refused: BTreeMap<(&'static str, &'static str), u64>,
+    wraps: [u64; WRAPS],
+}
+
+impl Counts {
+    /// Counts a frame that is not of a mirror.
+    pub(super) fn other(&mut self, reason: Other) {
+        if let Some(count) = self.others.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Counts a frame that is of a mirror, and no whole datagram.
+    pub(super) fn outer(&mut self, reason: OuterError) {
+        self.outers(reason, 1);
+    }
+
+    /// Counts fragments whose datagram is never whole.
+    pub(super) fn lose_fragments(&mut self, frames: u64) {
+        self.outers(OuterError::OuterFragment, frames);
+    }
+
+    fn outers(&mut self, reason: OuterError, frames: u64) {
+        if let Some(count) = self.outer.get_mut(reason as usize) {
+            *count += frames;
+        }
+    }
+
+    /// Counts a datagram that carries no frame, by its encapsulation.
+    pub(super) fn refused(&mut self, encapsulation: Encapsulation, reason: DropReason) {
+        *self.refused.entry((encapsulation.label(), reason.label())).or_default() += 1;
+    }
+
+    /// Counts a frame that had so many wraps.
+    #[inline]
+    pub(super) fn wrapped(&mut self, wraps: u32) {
+        let at = usize::try_from(wraps).unwrap_or(WRAPS).clamp(1, WRAPS) - 1;
+        if let Some(count) = self.wraps.get_mut(at) {
+            *count += 1;
+        }
+    }
+}
+
+/// A capture that was read.
+#[derive(Debug, Serialize)]
+pub struct Read {
+    /// Its name.
+    pub name: String,
+    /// Frames that it yielded.
+    pub frames: u64,
+    /// Why it was not read to its end, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub unread: Option<Unread>,
+}
+
+fn as_text<S: serde::Serializer>(unread: &Option<Unread>, serializer: S) -> Result<S::Ok, S::Error> {
+    unread.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+/// What became of the frames of all captures.
+#[derive(Debug)]
+pub struct Report {
+    /// The captures.
+    pub captures: Vec<Read>,
+    pub(super) counts: Counts,
+    /// The ledger of what is of a mirror.
+    pub ledger: Snapshot,
+    /// The failures on the way, each in a sentence.
+    pub failures: Vec<String>,
+    /// True where it was told to stop before the end.
+    pub interrupted: bool,
+}
+
+/// Counts that are not zero, by label.
+type ByLabel = BTreeMap<&'static str, u64>;
+
+#[derive(Serialize)]
+struct Json<'a> {
+    schema: u32,
+    captures: &'a [Read],
+    frames: Frames,
+    encapsulations: Vec<Encapsulated>,
+    ledger: &'a Snapshot,
+}
+
+/// Frames of the captures.
+#[derive(Serialize)]
+struct Frames {
+    read: u64,
+    received: u64,
+    joined: u64,
+    others: ByLabel,
+    passed: u64,
+    outer: ByLabel,
+    wraps: BTreeMap<usize, u64>,
+}
+
+/// The frames of an encapsulation.
+#[derive(Serialize)]
+struct Encapsulated {
+    encapsulation: &'static str,
+    frames: u64,
+    bytes: u64,
+    refused: ByLabel,
+    vnis: Vec<OfVni>,
+}
+
+#[derive(Serialize)]
+struct OfVni {
+    vni: Vni,
+    frames: u64,
+    bytes: u64,
+    sessions: u64,
+}
+
+impl Report {
+    fn frames(&self) -> Frames {
+        let counts = &self.counts;
+        let others = Other::ALL.into_iter().map(Other::label).zip(counts.others);
+        let outer = OuterError::ALL.into_iter().map(OuterError::label).zip(counts.outer);
+        let wraps = (1..).zip(counts.wraps);
+        Frames {
+            read: counts.read,
+            received: self.ledger.datagrams.received,
+            joined: counts.joined,
+            others: others.filter(|(_, n)| *n > 0).collect(),
+            passed: counts.passed,
+            outer: outer.filter(|(_, n)| *n > 0).collect(),
+            wraps: wraps.filter(|(_, n)| *n > 0).collect(),
+        }
+    }
+
+    fn encapsulations(&self) -> Vec<Encapsulated> {
+        let of = |encapsulation: Encapsulation| {
+            let label = encapsulation.label();
+            let refused = self.counts.refused.iter().filter(|((of, _), _)| *of == label);
+            let refused: ByLabel = refused.map(|((_, reason), n)| (*reason, *n)).collect();
+            let mut vnis: BTreeMap<Vni, OfVni> = BTreeMap::new();
+            let sessions = self.ledger.sessions.iter().filter(|totals| totals.session.encapsulation == encapsulation);
+            for totals in sessions {
+                let vni = totals.session.vni;
+                let of = vnis.entry(vni).or_insert(OfVni { vni, frames: 0, bytes: 0, sessions: 0 });
+                of.frames += totals.frames;
+                of.bytes += totals.bytes;
+                of.sessions += 1;
+            }
+            let vnis: Vec<OfVni> = vnis.into_values().collect();
+            let sum = |of: fn(&OfVni) -> u64| vnis.iter().map(of).sum();
+            Encapsulated {
+                encapsulation: label,
+                frames: sum(|vni| vni.frames),
+                bytes: sum(|vni| vni.bytes),
+                refused,
+                vnis,
+            }
+        };
+        let all = Encapsulation::ALL.into_iter().map(of);
+        all.filter(|of| of.frames > 0 || !of.refused.is_empty()).collect()
+    }
+
+    /// Returns the summary as JSON.
+    ///
+    /// # Errors
+    /// It cannot be written down, which does not happen.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&Json {
+            schema: 1,
+            captures: &self.captures,
+            frames: self.frames(),
+            encapsulations: self.encapsulations(),
+            ledger: &self.ledger,
+        })
+    }
+
+    /// Says whether every frame that was read is accounted for.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        let Counts { read, joined, others, outer, .. } = &self.counts;
+        let rest: u64 = others.iter().chain(outer).sum();
+        *read == self.ledger.datagrams.received + joined + rest && self.ledger.check().is_ok()
+    }
+
+    /// Frames of mirrors of which nothing came.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.counts.outer.iter().sum::<u64>() + Losses::of(&self.ledger).total()
+    }
+}
+
+/// Counts as `not_udp 3, no_tunnel 1`, the largest first.
+fn listed(counts: &ByLabel) -> String {
+    let mut counts: Vec<_> = counts.iter().collect();
+    counts.sort_by_key(|(label, n)| (std::cmp::Reverse(**n), **label));
+    let counts = counts.iter().map(|(label, n)| format!("{label} {}", HumanCount(**n)));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str) -> fmt::Result {
+    let line = format!("  {name:<28} {:>17}  {note}", HumanCount(n).to_string());
+    writeln!(f, "{}", line.trim_end())
+}
+
+/// The summary for people.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frames = self.frames();
+        writeln!(f, "captures ({})", self.captures.len())?;
+        for capture in &self.captures {
+            row(f, &capture.name, capture.frames, if capture.unread.is_some() { "not to its end" } else { "" })?;
+        }
+        writeln!(f, "frames")?;
+        row(f, "read", frames.read, "")?;
+        row(f, "of a mirror", frames.received, "")?;
+        if frames.joined > 0 {
+            row(f, "joined", frames.joined, "fragments, to the last of their datagram")?;
+        }
+        let others: u64 = frames.others.values().sum();
+        if others > 0 {
+            let kept = match (frames.passed, others - frames.passed) {
+                (0, _) => " (left out; --others pass keeps them)",
+                (_, 0) => " (kept as they are)",
+                _ => " (kept, but those of a link type other than Ethernet)",
+            };
+            row(f, "not of a mirror", others, &format!("{}{kept}", listed(&frames.others)))?;
+        }
+        let outer: u64 = frames.outer.values().sum();
+        if outer > 0 {
+            row(f, "no whole datagram", outer, &listed(&frames.outer))?;
+        }
+        if frames.wraps.keys().any(|wraps| *wraps > 1) {
+            for (wraps, n) in &frames.wraps {
+                row(f, &format!("with {wraps} wraps"), *n, "")?;
+            }
+        }
+        for of in self.encapsulations() {
+            let refused = match of.refused.is_empty() {
+                true => String::new(),
+                false => format!(", without a frame: {}", listed(&of.refused)),
+            };
+            let s = if of.vnis.len() == 1 { "" } else { "s" };
+            let note = format!("{} bytes of {} VNI{s}{refused}", HumanCount(of.bytes), of.vnis.len());
+            row(f, of.encapsulation, of.frames, &note)?;
+            if of.vnis.len() > 1 {
+                for vni in of.vnis.iter().take(VNIS_SHOWN) {
+                    row(f, &format!("  vni {}", vni.vni), vni.frames, &format!("{} bytes", HumanCount(vni.bytes)))?;
+                }
+                if of.vnis.len() > VNIS_SHOWN {
+                    writeln!(f, "    ... {} more; --json lists all", of.vnis.len() - VNIS_SHOWN)?;
+                }
+            }
+        }
+        write!(f, "{}", self.ledger)
+    }
+}
+
+/// VNIs that are listed of an encapsulation; JSON has them all.
+const VNIS_SHOWN: usize = 16;

@@ -1,0 +1,167 @@
+//! A captured frame is stripped of its wraps, and counted.
+
+use std::net::IpAddr;
+
+use super::fragments::{Fragments, Outcome};
+use super::plan::Others;
+use super::report::Counts;
+use crate::pipeline::step::Step;
+use crate::record::Timestamp;
+use crate::record::read::Frame;
+use crate::source::Datagram;
+use crate::wire::LinkType;
+use crate::wire::captured::{Framing, Other, Ports, Refused, Unwrapped, piece, unwrap, unwrap_whole};
+use crate::wire::outer::OuterError;
+
+/// Takes the wraps off frames.
+#[derive(Debug)]
+pub(super) struct Strip {
+    others: Others,
+    /// The wraps that are taken off at most; none where it is all that are of a mirror.
+    depth: Option<u32>,
+    ports: Ports,
+    fragments: Fragments,
+    pub(super) counts: Counts,
+}
+
+impl Strip {
+    pub(super) fn new(others: Others, depth: Option<u32>, ports: Ports) -> Strip {
+        Strip { others, depth, ports, fragments: Fragments::default(), counts: Counts::default() }
+    }
+
+    /// Takes a frame, which goes on by `step` without its wraps.
+    ///
+    /// # Errors
+    /// The frame is not of a mirror, and that is to be the end.
+    #[inline]
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, step: &mut Step) -> Result<(), Other> {
+        self.counts.read += 1;
+        let Some(framing) = Framing::of(frame.link_type) else { return self.other(frame, Other::LinkType, step) };
+        match unwrap(framing, frame.data, &self.ports) {
+            Ok(wrap) => {
+                self.unwrapped(frame, wrap, step);
+                Ok(())
+            }
+            Err(refused) => self.refused(frame, framing, refused, step),
+        }
+    }
+
+    /// Takes off the wraps within the first one, and hands on what is in them.
+    #[inline]
+    fn unwrapped(&mut self, frame: &Frame<'_>, mut wrap: Unwrapped<'_>, step: &mut Step) {
+        let mut wraps = 1;
+        while self.depth.map_or(wrap.carries, |depth| wraps < depth) {
+            let framing = match wrap.inner.link_type {
+                LinkType::Ethernet => Framing::Ethernet,
+            };
+            // What is no wrap, or none that can be taken off, is the frame.
+            let Ok(mut inner) = unwrap(framing, wrap.inner.frame, &self.ports) else { break };
+            // What the outer wrap says goes for what is in it, too.
+            inner.inner.scope = inner.inner.scope.or(wrap.inner.scope);
+            inner.inner.direction = inner.inner.direction.or(wrap.inner.direction);
+            wrap = inner;
+            wraps += 1;
+        }
+        self.counts.wrapped(wraps);
+        let datagram = Datagram {
+            length: wrap.length,
+            source: wrap.source,
+            port: wrap.port,
+            encapsulation: wrap.encapsulation,
+            timestamp: Timestamp::from_ns(frame.timestamp),
+            ..Datagram::empty()
+        };
+        step.take(&datagram, Ok(wrap.inner));
+        note(frame, step);
+    }
+
+    #[inline(never)]
+    fn refused(&mut self, frame: &Frame<'_>, framing: Framing, refused: Refused, step: &mut Step) -> Result<(), Other> {
+        match refused {
+            Refused::Other(reason) => {
+                if reason == Other::NoTunnel
+                    && let Some(first) = piece(framing, frame.data)
+                {
+                    self.counts.lose_fragments(self.fragments.is_other(&first));
+                }
+                self.other(frame, reason, step)
+            }
+            Refused::Outer(OuterError::OuterFragment) => match piece(framing, frame.data) {
+                Some(piece) => {
+                    let mut given_up = 0;
+                    let outcome = self.fragments.add(&piece, &mut given_up);
+                    self.counts.lose_fragments(given_up);
+                    self.piece(frame, piece.source, outcome, step)
+                }
+                None => {
+                    self.counts.outer(OuterError::OuterFragment);
+                    Ok(())
+                }
+            },
+            Refused::Outer(reason) => {
+                self.counts.outer(reason);
+                Ok(())
+            }
+            Refused::Drop(encapsulation, reason) => {
+                self.counts.refused(encapsulation, reason);
+                let timestamp = Timestamp::from_ns(frame.timestamp);
+                let datagram = Datagram { encapsulation, timestamp, ..Datagram::empty() };
+                step.take(&datagram, Err(reason));
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on with what came of a fragment.
+    fn piece(&mut self, frame: &Frame<'_>, source: IpAddr, outcome: Outcome, step: &mut Step) -> Result<(), Other> {
+        match outcome {
+            Outcome::Waits => {}
+            Outcome::Lost(frames) => self.counts.lose_fragments(frames),
+            Outcome::Other => return self.other(frame, Other::NoTunnel, step),
+            Outcome::Whole { bytes, others } => {
+                self.counts.joined += others;
+                match unwrap_whole(source, &bytes, &self.ports) {
+                    Ok(wrap) => self.unwrapped(frame, wrap, step),
+                    Err(refused) => return self.refused(frame, Framing::Ip, refused, step),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a frame that is not of a mirror, and keeps it where that is wanted.
+    fn other(&mut self, frame: &Frame<'_>, reason: Other, step: &mut Step) -> Result<(), Other> {
+        match self.others {
+            Others::Stop => {
+                // Nothing has become of it.
+                self.counts.read -= 1;
+                return Err(reason);
+            }
+            // Only an Ethernet frame can stand among the others as it is.
+            Others::Pass if Framing::of(frame.link_type) == Some(Framing::Ethernet) => {
+                self.counts.passed += 1;
+                step.pass(Timestamp::from_ns(frame.timestamp), frame.data, frame.orig_len);
+                note(frame, step);
+            }
+            Others::Pass | Others::Drop => {}
+        }
+        self.counts.other(reason);
+        Ok(())
+    }
+
+    /// Gives up the fragments that wait for others. No frame comes after this.
+    pub(super) fn end(&mut self) {
+        self.counts.lose_fragments(self.fragments.give_up());
+    }
+}
+
+/// Has the comments on a frame go with it.
+#[inline]
+fn note(frame: &Frame<'_>, step: &mut Step) {
+    if !frame.options.is_empty() {
+        let comments = frame.options.encoded_comments();
+        if !comments.is_empty() {
+            step.note(&comments);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The stream output: one file, or standard output, gets the frames of all sessions in the order in
+//! which they came.
+//!
+//! There is no archive behind it: the file has the name that was asked for from its first byte on,
+//! and no manifest tells of it. Chunks of nanosecond pcap are written as they are.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Sink;
+use crate::condition::{Condition, Part};
+use crate::lane::Lent;
+use crate::ledger::{Output, OutputCounters, OutputDrop};
+use crate::record::compress::{Compression, Compressor};
+use crate::record::contents::{Opening, Remarks, Statistics};
+use crate::record::format::Format;
+use crate::record::{Timestamp, pcap};
+use crate::wire::LinkType;
+
+/// Bytes that are encoded before they are compressed and written.
+const BUFFER: usize = 256 * 1024;
+/// The time between two looks at the clock: nothing is due by time.
+const SELDOM: Duration = Duration::from_secs(3600);
+/// The program that captures name as their writer.
+const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION"));
+
+/// The plan of one file with the frames of all sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPlan {
+    /// The file; none for standard output.
+    pub path: Option<PathBuf>,
+    /// The format.
+    pub format: Format,
+    /// The compression, if there is one.
+    pub compression: Option<Compression>,
+}
+
+impl StreamPlan {
+    /// Names the file, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.as_deref().map_or_else(|| "standard output".into(), |path| path.display().to_string())
+    }
+}
+
+/// The file cannot be made, or not be begun.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {name}: {source}")]
+pub struct StreamError {
+    /// The file.
+    name: String,
+    /// The error of the system.
+    source: io::Error,
+}
+
+/// The stream output.
+pub(crate) struct StreamSink {
+    name: String,
+    to: File,
+    format: Format,
+    compressor: Option<Compressor>,
+    counters: Arc<OutputCounters>,
+    condition: Arc<Condition>,
+    /// What is encoded, and how many frames and bytes of frames that are.
+    encoded: Vec<u8>,
+    frames: (u64, u64),
+    compressed: Vec<u8>,
+    statistics: Statistics,
+    /// True where writing has failed: nothing more is tried.
+    failed: bool,
+}
+
+impl StreamSink {
+    /// Makes the file anew and writes its beginning. Counts in `output`.
+    ///
+    /// # Errors
+    /// The file cannot be made or written.
+    pub(crate) fn open(
+        plan: &StreamPlan,
+        output: &mut Output,
+        condition: Arc<Condition>,
+    ) -> Result<StreamSink, StreamError> {
+        let fault = |source| StreamError { name: plan.name(), source };
+        let to = match &plan.path {
+            Some(path) => File::create(path),
+            // Not by way of the buffer that lines go through.
+            None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+        };
+        let mut sink = StreamSink {
+            name: plan.name(),
+            to: to.map_err(fault)?,
+            format: plan.format,
+            compressor: plan.compression.map(Compressor::new).transpose().map_err(fault)?,
+            counters: output.end(),
+            condition,
+            encoded: Vec::new(),
+            frames: (0, 0),
+            compressed: Vec::new(),
+            statistics: Statistics::default(),
+            failed: false,
+        };
+        sink.encoded = plan.format.opening(&Opening {
+            link_type: LinkType::Ethernet,
+            snaplen: pcap::WHOLE,
+            application: APPLICATION,
+            ..Opening::default()
+        });
+        sink.write_encoded().map_err(fault)?;
+        Ok(sink)
+    }
+
+    /// Writes bytes, compressed where that is the plan.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(compressor) = &mut self.compressor else { return self.to.write_all(bytes) };
+        self.compressed.clear();
+        compressor.feed(bytes, &mut self.compressed)?;
+        self.to.write_all(&self.compressed)
+    }
+
+    /// Writes what is encoded.
+    fn write_encoded(&mut self) -> io::Result<()> {
+        let encoded = std::mem::take(&mut self.encoded);
+        let written = self.write(&encoded);
+        self.encoded = encoded;
+        self.encoded.clear();
+        written
+    }
+
+    /// Counts frames and their bytes as written, or as lost where they could not be.
+    fn count(&mut self, (frames, bytes): (u64, u64), written: &io::Result<()>) {
+        match written {
+            Ok(()) => {
+                self.counters.written.add(frames);
+                self.counters.written_bytes.add(bytes);
+            }
+            Err(error) => self.fail(frames, error),
+        }
+    }
+
+    /// Notes that writing has failed.
+    fn fail(&mut self, frames: u64, error: &io::Error) {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let reason = if full { OutputDrop::DiskFull } else { OutputDrop::WriteError };
+        self.counters.dropped(reason).add(frames);
+        if !self.failed {
+            self.failed = true;
+            // Whoever reads a stream goes when there is enough.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                tracing::error!(to = self.name, %error, "cannot write; what follows is lost");
+            }
+            self.condition.note(Part::Captures, Some(error.to_string()));
+        }
+    }
+
+    /// Encodes the records of a chunk anew, and writes them. Returns how many are neither written
+    /// nor counted as lost.
+    fn encode(&mut self, chunk: &Lent) -> u64 {
+        let mut left = u64::from(chunk.frames());
+        let mut notes = chunk.notes().iter().peekable();
+        let mut end = 0;
+        for record in pcap::records(chunk.records()) {
+            end += record.len();
+            let notes = notes.next_if(|note| note.end as usize == end).map(|note| &*note.options);
+            let remarks = Remarks { notes: notes.unwrap_or_default(), ..Remarks::default() };
+            self.format.push(&mut self.encoded, &record, remarks);
+            self.frames.0 += 1;
+            self.frames.1 += record.frame.len() as u64;
+            if self.encoded.len() >= BUFFER {
+                left -= self.write_frames();
+                if self.failed {
+                    return left;
+                }
+            }
+        }
+        left - self.write_frames()
+    }
+
+    /// Writes what is encoded, and counts it. Returns how many frames that are.
+    fn write_frames(&mut self) -> u64 {
+        let written = self.write_encoded();
+        let frames = std::mem::take(&mut self.frames);
+        self.count(frames, &written);
+        frames.0
+    }
+}
+
+impl fmt::Debug for StreamSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamSink").field("name", &self.name).field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl Sink for StreamSink {
+    fn consume(&mut self, chunk: &Arc<Lent>) {
+        let frames = u64::from(chunk.frames());
+        if self.failed {
+            return self.counters.dropped(OutputDrop::WriteError).add(frames);
+        }
+        for (run, _) in chunk.runs() {
+            let statistics = &mut self.statistics;
+            let is_first = statistics.received == 0;
+            statistics.start = if is_first { run.earliest } else { statistics.start.min(run.earliest) };
+            statistics.end = statistics.end.max(run.latest);
+            statistics.received += u64::from(run.frames);
+        }
+        if self.format == Format::Pcap {
+            let records = chunk.records();
+            let bytes = (records.len() as u64).saturating_sub(frames * pcap::RECORD_HEADER_LEN as u64);
+            let written = self.write(records);
+            self.count((frames, bytes), &written);
+        } else {
+            let left = self.encode(chunk);
+            self.counters.dropped(OutputDrop::WriteError).add(left);
+        }
+    }
+
+    fn tick(&mut self, now: Instant, _: Timestamp) -> Instant {
+        now + SELDOM
+    }
+
+    fn finish(&mut self) {
+        if self.failed {
+            return;
+        }
+        let statistics =
+            Statistics { accepted: self.statistics.received, delivered: self.statistics.received, ..self.statistics };
+        self.encoded = self.format.closing(&statistics);
+        let mut ended = self.write_encoded();
+        if let (Ok(()), Some(compressor)) = (&ended, &mut self.compressor) {
+            self.compressed.clear();
+            ended = compressor.finish(&mut self.compressed).and_then(|()| self.to.write_all(&self.compressed));
+        }
+        if let Err(error) = ended.and_then(|()| self.to.flush()) {
+            self.fail(0, &error);
+        }
+    }
+}
