@@ -151,7 +151,7 @@ unit() {
   fi
   cargo test --locked --lib --bins --examples -- "${without[@]}"
   cargo test --locked --test architecture --test allocations --test properties --test replay --test documents -- "${without[@]}"
-  cargo test --locked --test verify --test invocations --test catalogue --test configurations --test duplicates --test monitoring --test units -- "${without[@]}"
+  cargo test --locked --test verify --test invocations --test catalogue --test configurations --test decap --test duplicates --test monitoring --test units -- "${without[@]}"
 }
 
 golden() { cargo test --locked --test golden -- --nocapture; }

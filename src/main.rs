@@ -373,7 +373,7 @@ fn replay(args: &ReplayArgs, console: &Console) -> anyhow::Result<ExitCode> {
 
 /// Takes the wraps off captures.
 fn strip(args: &DecapArgs, console: &Console) -> anyhow::Result<ExitCode> {
-    let plan = args.plan();
+    let plan = args.plan().unwrap_or_else(|error| cli::wrong("decap", error).exit());
     if args.is_stream() && io::stdout().is_terminal() {
         let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -o FILE";
         cli::wrong("decap", error).exit();

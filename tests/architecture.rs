@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sys", "view", "wire",
         ],
     ),
+    ("decap", &["console", "lane", "ledger", "pipeline", "record", "route", "sink", "source", "wire"]),
     ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
     (
         "run",
@@ -43,8 +44,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "top",
-            "watch", "wire",
+            "archive", "config", "console", "decap", "evidence", "lane", "pipeline", "record", "replay", "sink",
+            "source", "storage", "top", "watch", "wire",
         ],
     ),
     ("console", &[]),

@@ -96,6 +96,16 @@ const REPLAY_HABITS: &[(&[&str], &str)] = &[
 const VERIFY_HABITS: &[(&[&str], &str)] =
     &[(&["-d", "-w", "--dir", "--directory", "--write"], "the directory is named without an option: vxtap verify DIR")];
 
+/// The habits of those who know editcap and tcpdump, for `vxtap decap`.
+const DECAP_HABITS: &[(&[&str], &str)] = &[
+    (&["-r", "--read", "--in", "--input", "-i"], "captures are named without an option: vxtap decap IN -o OUT"),
+    (&["-w", "--write", "--out"], "one file: -o OUT; a directory for each session: --into DIR"),
+    (&["-C", "--strip", "--chop"], "where the inner frame begins is found by itself; leave it out"),
+    (&["-d", "--decode-as"], "another UDP port of a mirror: --port vxlan:5000"),
+    (&["-F", "-z", "--gzip"], "the ending says the form, as -o x.pcapng.zst; or --format pcapng, --compress zstd"),
+    (&["--vni", "--session"], "a directory for each session: --into DIR"),
+];
+
 /// The habits of those who know tcpdump and tshark, for `vxtap watch`.
 const WATCH_HABITS: &[(&[&str], &str)] = &[
     (&["-i", "--interface", "--session-name"], "a session takes the place of an interface: --session NAME"),
@@ -127,6 +137,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (&["play", "send", "inject"], "to send captures: vxtap replay FILE --to ADDR"),
     (&["tail", "follow", "live"], "to see frames as they come: vxtap watch | wireshark -k -i -"),
+    (&["strip", "decapsulate", "unwrap"], "to take captures out of their wraps: vxtap decap IN -o OUT"),
     (&["audit"], "to compare captures with their manifest: vxtap verify DIR"),
     (&["validate", "configtest"], "to check a configuration file: vxtap check --config-only -c FILE"),
     (&["test", "example"], "the sensor on sample traffic: vxtap demo"),
@@ -250,6 +261,7 @@ fn unknown_argument(name: Option<&str>, unknown: &str) -> Option<&'static str> {
             "a session is named by an option, and so is an expression: vxtap watch --session NAME --filter 'EXPRESSION'",
         ),
         Some("watch") => find(WATCH_HABITS, unknown),
+        Some("decap") => find(DECAP_HABITS, unknown),
         Some("check") if word => Some(
             "the configuration file is named by an option: vxtap check -c FILE; captures are compared by vxtap verify DIR",
         ),
@@ -279,7 +291,13 @@ mod tests {
             let of = command.find_subcommand(name).unwrap();
             of.get_arguments().chain(command.get_arguments()).any(|arg| arg.get_long() == Some(option))
         };
-        let tips = [("run", HABITS), ("replay", REPLAY_HABITS), ("verify", VERIFY_HABITS), ("watch", WATCH_HABITS)];
+        let tips = [
+            ("run", HABITS),
+            ("replay", REPLAY_HABITS),
+            ("verify", VERIFY_HABITS),
+            ("watch", WATCH_HABITS),
+            ("decap", DECAP_HABITS),
+        ];
         for (name, (words, tip)) in tips.iter().flat_map(|(name, table)| table.iter().map(move |row| (name, row))) {
             for word in *words {
                 assert!(

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::advice::wrong;
 use crate::decap::{DecapPlan, Input, Others, To};
 use crate::lane::CHUNK_MEMORY;
 use crate::record::compress::Compression;
@@ -52,33 +51,34 @@ pub struct DecapArgs {
 }
 
 impl DecapArgs {
-    /// Returns the plan that the command line asks for. Ends the process where it makes no sense.
-    #[must_use]
-    pub fn plan(&self) -> DecapPlan {
+    /// Returns the plan that the command line asks for.
+    ///
+    /// # Errors
+    /// It makes no sense; the text says why, and what to type.
+    pub fn plan(&self) -> Result<DecapPlan, &'static str> {
         let mut ports = Ports::default();
         self.ports.iter().for_each(|(port, encapsulation)| ports.add(*port, *encapsulation));
         let standard = self.inputs.iter().filter(|input| is_standard(input)).count();
         if standard > 1 {
-            wrong("decap", "standard input can be read only once: give - once").exit();
+            return Err("standard input can be read only once: give - once");
         }
         if self.into.is_some() && self.others == Others::Pass {
-            wrong(
-                "decap",
-                "frames that are not of a mirror have no session, so --into has no directory for them: \
-                 write -o OUT, or leave out --others pass",
-            )
-            .exit();
+            return Err("frames that are not of a mirror have no session, so --into has no directory for them: \
+                 write -o OUT, or leave out --others pass");
+        }
+        if self.output.as_deref().is_some_and(|path| path.extension().is_some_and(|ending| ending == "gz")) {
+            return Err("gzip is not written: end OUT with .zst or .lz4, or compress it afterwards");
         }
         if self.into.as_deref().is_some_and(is_standard) {
-            wrong("decap", "--into needs a directory: for a stream write -o -").exit();
+            return Err("--into needs a directory: for a stream write -o -");
         }
-        DecapPlan {
+        Ok(DecapPlan {
             inputs: self.inputs.iter().map(|path| input(path)).collect(),
             to: self.to(),
             others: self.others,
             depth: self.depth,
             ports,
-        }
+        })
     }
 
     /// Returns where the frames go.

@@ -35,6 +35,7 @@ use pcap_file::{DataLink, Endianness};
 use super::pcap::{FILE_HEADER_LEN, RECORD_HEADER_LEN};
 use super::pcapng::{BLOCK_HEADER_LEN, BLOCK_TRAILER_LEN, PACKET_FIELDS_LEN};
 use super::window::{Window, field, to_u64, to_usize};
+use options::u16_at;
 
 pub(crate) use self::error::Damage;
 pub use self::error::ReadError;
@@ -494,13 +495,6 @@ fn u32_at(bytes: &[u8], at: usize, endianness: Endianness) -> u32 {
     match endianness {
         Endianness::Big => u32::from_be_bytes(field(bytes, at)),
         Endianness::Little => u32::from_le_bytes(field(bytes, at)),
-    }
-}
-
-fn u16_at(bytes: &[u8], at: usize, endianness: Endianness) -> u16 {
-    match endianness {
-        Endianness::Big => u16::from_be_bytes(field(bytes, at)),
-        Endianness::Little => u16::from_le_bytes(field(bytes, at)),
     }
 }
 

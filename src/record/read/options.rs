@@ -3,7 +3,7 @@
 use pcap_file::Endianness;
 
 use super::super::pcapng::{self, COMMENT, END_OF_OPTIONS, OPTION_HEADER_LEN};
-use super::u16_at;
+use super::super::window::field;
 
 /// The options of a packet block, as they are in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,5 +52,13 @@ impl<'a> Options<'a> {
         let mut options = Vec::new();
         self.comments().for_each(|comment| pcapng::comment(&mut options, comment));
         options
+    }
+}
+
+/// Reads the number at this place, or 0 past the end.
+pub(super) fn u16_at(bytes: &[u8], at: usize, endianness: Endianness) -> u16 {
+    match endianness {
+        Endianness::Big => u16::from_be_bytes(field(bytes, at)),
+        Endianness::Little => u16::from_le_bytes(field(bytes, at)),
     }
 }
