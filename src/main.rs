@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vxtap::check::watch::{self, WatchPlan};
@@ -24,6 +25,7 @@ use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
+use vxtap::service::Store;
 use vxtap::top;
 use vxtap::verify;
 use vxtap::watch::{To, WatchError, extcap, run as receive};
@@ -300,10 +302,11 @@ fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
     if args.print_config {
         return print_config(args);
     }
+    let store = Arc::new(Store::of_process());
     let host = HostFacts::read();
     let (settings, plan) = asked("run", args, &host)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
-    let mut sensor = match run::start(&plan, &signals) {
+    let mut sensor = match run::start(&plan, &signals, &store) {
         Err(StartError::Ended(Ending::Asked(name))) => {
             tracing::info!("{name}: {}", StartError::Ended(Ending::Asked(name)));
             return Ok(ExitCode::SUCCESS);
