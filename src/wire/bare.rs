@@ -17,7 +17,8 @@
 //! let mut room = [0; bare::ROOM];
 //! let dressed = bare::dress(&inner, std::net::Ipv6Addr::LOCALHOST, &mut room);
 //! assert_eq!((dressed.bare, dressed.arrived), (None, 34));
-//! assert_eq!((dressed.frame[0], &dressed.frame[12..14], &dressed.frame[14..]), (6, &[8, 0][..], &packet[..]));
+//! assert_eq!((dressed.frame[0], &dressed.frame[12..14]), (6, &[8, 0][..]));
+//! assert_eq!(dressed.frame[14..], packet);
 //! ```
 
 use std::net::Ipv6Addr;

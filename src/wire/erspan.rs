@@ -3,7 +3,8 @@
 //! ```text
 //! type I    nothing: an Ethernet frame at once
 //! type II   VVVV, VLAN 12 | CoS 3, En 2, T, session 10 | reserved 12, index 20
-//! type III  VVVV, VLAN 12 | CoS 3, BSO 2, T, session 10 | time stamp 32 | SGT 16 | P, FT 5, Hw 6, D, Gra 2, O
+//! type III  VVVV, VLAN 12 | CoS 3, BSO 2, T, session 10 | time stamp 32 | SGT 16
+//!           P, FT 5, Hw 6, D, Gra 2, O
 //! ```
 //!
 //! The version is 1 in type II and 2 in type III, where D says that the frame left the switch, and
