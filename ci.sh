@@ -27,6 +27,8 @@ tshark tshark
 capinfos wireshark-common
 tcpdump tcpdump
 ip iproute2
+unshare util-linux
+systemctl systemd
 ethtool ethtool
 iperf3 iperf3
 ping iputils-ping

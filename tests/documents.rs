@@ -310,12 +310,13 @@ fn is_there(document: &Path, line: &str, path: &str) -> bool {
 }
 
 /// A map that leads nowhere helps nobody: each file and folder of ours that it names is there, and
-/// so is each that a decision names.
+/// so is each that a decision names, or the page of what goes where.
 #[test]
 fn paths_in_the_map_exist() {
     let (mut found, mut dead) = (0, Vec::new());
     for (path, text) in documents() {
-        if path != Path::new("ARCHITECTURE.md") && !path.starts_with("docs/decisions") {
+        let is_map = ["ARCHITECTURE.md", "docs/extending.md"].iter().any(|map| path == Path::new(map));
+        if !is_map && !path.starts_with("docs/decisions") {
             continue;
         }
         for line in lines(&text).iter().filter(|line| line.block.is_none()) {
@@ -403,7 +404,7 @@ fn readme_is_short() {
 #[test]
 fn the_map_is_short() {
     let count = read("ARCHITECTURE.md").lines().count();
-    assert!(count <= 125, "ARCHITECTURE.md has {count} lines");
+    assert!(count <= 95, "ARCHITECTURE.md has {count} lines");
 }
 
 #[test]
