@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Algorithm, Capture};
 
+/// The shell that runs commands.
+pub(super) const SHELL: &str = "/bin/sh";
+
 /// The beginning of the names of all variables that a command is told something by.
 pub(super) const PREFIX: &str = "VXTAP_";
 

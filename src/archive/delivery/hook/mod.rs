@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use self::command::{Errand, Failure};
+use self::command::{Errand, Failure, SHELL};
 use self::counters::{AT_ONCE, HookCounters, RunnerCounters};
 use self::helper::Helper;
 pub use self::helper::{HelperPlan, Started};
@@ -27,8 +27,6 @@ pub use self::serve::{Permitted, serve};
 use super::consumer::{Consumer, Job};
 use crate::ledger::OutputCounters;
 
-/// The shell that runs the command.
-const SHELL: &str = "/bin/sh";
 /// Captures that wait for their command.
 const WAITING: usize = 1000;
 /// Time for which a thread starts no command after one could not be started.

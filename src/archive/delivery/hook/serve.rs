@@ -20,8 +20,7 @@ use rustix::thread::set_name;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::SHELL;
-use super::command::{Errand, Failure, PREFIX};
+use super::command::{Errand, Failure, PREFIX, SHELL};
 use super::message::{Answer, Ask, MOST};
 
 /// Commands that run at the same time at most. Each output of a sensor has four.
