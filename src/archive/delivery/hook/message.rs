@@ -1,4 +1,4 @@
-//! What a sensor and the process that runs its commands say to each other: one JSON object a packet.
+//! What a sensor and the process that runs its commands say to each other: one object a packet.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
