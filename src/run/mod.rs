@@ -65,6 +65,7 @@ pub struct Sensor {
 /// thread, or the sensor was to end before. Nothing is left behind then.
 pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Sensor, StartError> {
     let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
+    store.complain();
     host::raise_descriptor_limit();
     let Opened { sources, addresses, receive_buffer, front, description } =
         source::open(&plan.source, &allowed, store)?;

@@ -30,6 +30,8 @@ pub(crate) fn name(kind: &str, which: impl std::fmt::Display) -> String {
 #[derive(Debug, Default)]
 pub struct Store {
     keeps: bool,
+    /// What is wrong with what was handed over, or asked for.
+    complaints: Vec<String>,
     /// The descriptors that nobody has taken yet.
     inherited: Mutex<Vec<(String, OwnedFd)>>,
 }
@@ -40,20 +42,27 @@ impl Store {
     pub fn of_process() -> Self {
         let asked = env::var_os(ASKS).is_some_and(|value| value == "1");
         let listens = env::var_os("NOTIFY_SOCKET").is_some();
+        let mut complaints = Vec::new();
         if asked && !listens {
-            tracing::warn!("{ASKS} asks for sockets to be kept, and there is no service manager to keep them");
+            complaints
+                .push(format!("{ASKS} asks for sockets to be kept, and there is no service manager to keep them"));
         }
         let inherited = inherited::take().unwrap_or_else(|error| {
-            tracing::warn!("what the service manager has handed over is of no use: {error}");
+            complaints.push(format!("what the service manager has handed over is of no use: {error}"));
             Vec::new()
         });
-        Self { keeps: asked && listens, inherited: Mutex::new(inherited) }
+        Self { keeps: asked && listens, complaints, inherited: Mutex::new(inherited) }
+    }
+
+    /// Says what is wrong. Nobody hears it before there is a log.
+    pub(crate) fn complain(&self) {
+        self.complaints.iter().for_each(|complaint| tracing::warn!("{complaint}"));
     }
 
     /// Makes a store with these descriptors, which are kept nowhere.
     #[cfg(test)]
     pub(crate) fn with(inherited: Vec<(String, OwnedFd)>) -> Self {
-        Self { keeps: false, inherited: Mutex::new(inherited) }
+        Self { inherited: Mutex::new(inherited), ..Self::default() }
     }
 
     /// Says whether descriptors are kept until the next process.
