@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 
 use super::counter::{Counter, Gauge};
+use super::rare::Rare;
 use crate::record::Timestamp;
 use crate::session::{Label, Session};
 
@@ -18,9 +19,9 @@ use crate::session::{Label, Session};
 /// is shared with what lies beside the block.
 const EDGE: usize = 4;
 /// Sessions of the first block, and of the first of the later ones.
-const FIRST: usize = 1024;
+pub(super) const FIRST: usize = 1024;
 /// Later blocks, which is enough for every number of 32 bits.
-const LATER: usize = 22;
+pub(super) const LATER: usize = 22;
 
 /// One mirror session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,6 +40,17 @@ pub struct SessionTotals {
     pub first: Timestamp,
     /// Receive time of the last frame.
     pub last: Timestamp,
+    /// Frames that outputs lost; one that two of them lost counts twice.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    /// Frames whose packet another session of the group had delivered before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicates: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// The cells of one worker for one session.
@@ -62,12 +74,25 @@ struct SessionCells {
 pub struct SessionCounts {
     first: Box<[SessionCells; FIRST + 2 * EDGE]>,
     later: [OnceLock<Box<[SessionCells]>>; LATER],
+    /// Frames that another session of the group had delivered before.
+    pub(super) duplicates: Rare,
+}
+
+/// What was counted of a session that is forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    /// Frames.
+    pub(crate) frames: u64,
+    /// Bytes of them.
+    pub(crate) bytes: u64,
+    /// Of these frames, duplicates.
+    pub(crate) duplicates: u64,
 }
 
 impl Default for SessionCounts {
     fn default() -> Self {
         let first = Box::new(std::array::from_fn(|_| SessionCells::default()));
-        Self { first, later: [const { OnceLock::new() }; LATER] }
+        Self { first, later: [const { OnceLock::new() }; LATER], duplicates: Rare::default() }
     }
 }
 
@@ -81,6 +106,16 @@ impl Seat {
     #[must_use]
     pub(crate) const fn of(number: usize) -> Self {
         Self(number)
+    }
+
+    /// The number of the session.
+    pub(super) const fn number(self) -> usize {
+        self.0
+    }
+
+    /// The later block of the seat; none where it is in the first one.
+    pub(super) const fn block(self) -> Option<usize> {
+        if self.0 < FIRST { None } else { Some((self.0.ilog2() - FIRST.ilog2()) as usize) }
     }
 
     /// The later block of a seat that is not in the first one, and the cells there.
@@ -126,10 +161,17 @@ impl SessionCounts {
         self.later.get(block)?.get()?.get(cells)
     }
 
-    /// Forgets what was counted of the session of this number, and returns it: frames and bytes.
-    pub(crate) fn forget(&self, number: usize) -> (u64, u64) {
-        let Some(cells) = self.cells(number) else { return (0, 0) };
-        let counted = (cells.frames.get(), cells.bytes.get());
+    /// Counts a frame of the session in this seat as one that another session of the group had
+    /// delivered before.
+    pub(crate) fn duplicate(&self, seat: Seat) {
+        self.duplicates.add(seat, 1);
+    }
+
+    /// Forgets what was counted of the session of this number, and returns it.
+    pub(crate) fn forget(&self, number: usize) -> Forgotten {
+        let Some(cells) = self.cells(number) else { return Forgotten::default() };
+        let duplicates = self.duplicates.forget(Seat::of(number));
+        let counted = Forgotten { frames: cells.frames.get(), bytes: cells.bytes.get(), duplicates };
         cells.frames.begin_anew();
         cells.bytes.begin_anew();
         cells.first.set(0);
@@ -154,7 +196,7 @@ impl SessionCounts {
         let frames = Some(cells.frames.get()).filter(|frames| *frames > 0)?;
         let (first, last) = (Timestamp::from_ns(!cells.first.get()), Timestamp::from_ns(cells.last.get()));
         let label = Label::default();
-        Some(SessionTotals { session, label, frames, bytes: cells.bytes.get(), first, last })
+        Some(SessionTotals { session, label, frames, bytes: cells.bytes.get(), first, last, lost: 0, duplicates: 0 })
     }
 }
 
@@ -168,6 +210,8 @@ impl SessionTotals {
             bytes: self.bytes + more.bytes,
             first: self.first.min(more.first),
             last: self.last.max(more.last),
+            lost: self.lost + more.lost,
+            duplicates: self.duplicates + more.duplicates,
         }
     }
 }
