@@ -23,7 +23,8 @@ use super::lost::Lost;
 use super::pairs::Pairs;
 use super::presence::{Decapsulates, Presence};
 use super::reasons::{Filtered, NotRedirected, OutputDrop};
-use super::sessions::{Seat, SessionCounts};
+use super::seat::Seat;
+use super::sessions::SessionCounts;
 use crate::wire::DropReason;
 
 /// The equations of which both sides are in one set of counters, and tell what is on its way.

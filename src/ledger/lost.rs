@@ -2,7 +2,7 @@
 
 use super::counter::Counter;
 use super::rare::{Rare, Sums};
-use super::sessions::Seat;
+use super::seat::Seat;
 
 /// The frames that an end of an output has lost, by session, as far as their sessions are known.
 /// One thread counts, and any reads. What was counted of a session that is forgotten is taken away

@@ -11,7 +11,7 @@ use super::counter::Counter;
 use super::counters::{OutputCounters, OutputTotals};
 use super::durations::Histogram;
 use super::lost::{Lost, LostBy};
-use super::sessions::Seat;
+use super::seat::Seat;
 use crate::record::Timestamp;
 
 /// The counters of one output: one set per lane, one for the sink.

@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 
 use super::counter::Counter;
-use super::sessions::{FIRST, LATER, Seat};
+use super::seat::{FIRST, LATER, Seat};
 
 /// A counter for each session that needs one. One thread counts, and any reads.
 #[derive(Debug, Default)]
@@ -15,10 +15,12 @@ pub(crate) struct Rare([OnceLock<Box<[Counter]>>; LATER + 1]);
 
 /// The block of a seat, and the counter there.
 const fn place(seat: Seat) -> (usize, usize) {
-    match seat.block() {
-        None => (0, seat.number()),
-        Some(block) => (block + 1, seat.number() - (FIRST << block)),
+    let number = seat.number();
+    if number < FIRST {
+        return (0, number);
     }
+    let later = (number.ilog2() - FIRST.ilog2()) as usize;
+    (later + 1, number - (FIRST << later))
 }
 
 /// The number of the first seat of a block, and how many it has.

@@ -12,16 +12,13 @@ use serde::Serialize;
 
 use super::counter::{Counter, Gauge};
 use super::rare::Rare;
+use super::seat::{FIRST, LATER, Seat};
 use crate::record::Timestamp;
 use crate::session::{Label, Session};
 
 /// Cells at each end of a block that nobody uses: they fill a pair of cache lines, so that no line
 /// is shared with what lies beside the block.
 const EDGE: usize = 4;
-/// Sessions of the first block, and of the first of the later ones.
-pub(super) const FIRST: usize = 1024;
-/// Later blocks, which is enough for every number of 32 bits.
-pub(super) const LATER: usize = 22;
 
 /// One mirror session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,40 +93,18 @@ impl Default for SessionCounts {
     }
 }
 
-/// The place of the cells of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Seat(usize);
-
-impl Seat {
-    /// The seat of the session of this number.
-    #[inline]
-    #[must_use]
-    pub(crate) const fn of(number: usize) -> Self {
-        Self(number)
-    }
-
-    /// The number of the session.
-    pub(super) const fn number(self) -> usize {
-        self.0
-    }
-
-    /// The later block of the seat; none where it is in the first one.
-    pub(super) const fn block(self) -> Option<usize> {
-        if self.0 < FIRST { None } else { Some((self.0.ilog2() - FIRST.ilog2()) as usize) }
-    }
-
-    /// The later block of a seat that is not in the first one, and the cells there.
-    const fn later(self) -> (usize, usize) {
-        let block = (self.0.ilog2() - FIRST.ilog2()) as usize;
-        (block, self.0 - (FIRST << block) + EDGE)
-    }
+/// Returns the later block of a seat that is not in the first one, and the cells there.
+const fn later(seat: Seat) -> (usize, usize) {
+    let block = (seat.number().ilog2() - FIRST.ilog2()) as usize;
+    (block, seat.number() - (FIRST << block) + EDGE)
 }
 
 impl SessionCounts {
     /// Counts frames of the session in this seat, which came from `first` to `last`.
     #[inline]
     pub(crate) fn add(&self, seat: Seat, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
-        let cells = if seat.0 < FIRST { self.first.get(seat.0 + EDGE) } else { self.later_cells(seat) };
+        let number = seat.number();
+        let cells = if number < FIRST { self.first.get(number + EDGE) } else { self.later_cells(seat) };
         let Some(cells) = cells else { return };
         // Outer packets may be reordered on their way through several receive queues.
         if !first.ns() > cells.first.get() {
@@ -143,7 +118,7 @@ impl SessionCounts {
     }
 
     fn later_cells(&self, seat: Seat) -> Option<&SessionCells> {
-        let (number, cells) = seat.later();
+        let (number, cells) = later(seat);
         let block = self.later.get(number)?;
         let block = match block.get() {
             Some(block) => block,
@@ -157,7 +132,7 @@ impl SessionCounts {
         if number < FIRST {
             return self.first.get(number + EDGE);
         }
-        let (block, cells) = Seat::of(number).later();
+        let (block, cells) = later(Seat::of(number));
         self.later.get(block)?.get()?.get(cells)
     }
 
@@ -225,14 +200,14 @@ mod tests {
 
     #[test]
     fn every_number_has_cells_of_its_own_in_blocks_that_double() {
-        let seats: BTreeSet<_> = (FIRST..10_000).map(|number| Seat::of(number).later()).collect();
+        let seats: BTreeSet<_> = (FIRST..10_000).map(|number| later(Seat::of(number))).collect();
         assert_eq!(seats.len(), 10_000 - FIRST);
         for (block, cells) in seats {
             assert!((EDGE..(FIRST << block) + EDGE).contains(&cells), "{block} {cells}");
         }
-        let later = [1024, 2047, 2048].map(|number| Seat::of(number).later());
+        let later = [1024, 2047, 2048].map(|number| later(Seat::of(number)));
         assert_eq!(later, [(0, 4), (0, 1027), (1, 4)]);
-        assert_eq!(Seat::of(u32::MAX as usize).later().0, LATER - 1);
+        assert_eq!(later(Seat::of(u32::MAX as usize)).0, LATER - 1);
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //!
 //! 1. A frame is counted on the left before it is counted on the right: `received` before
 //!    `decapsulated`, that before its session and before `offered`, and that before `written`,
-//!    `filtered` or `dropped`, and that before it is lost of its session. It is counted on the right
-//!    once, in one counter.
+//!    `filtered` or `dropped`, and that before it is lost of its session. It is counted on the
+//!    right once, in one counter.
 //! 2. A snapshot reads in the reverse order: first sessions, then outputs, then workers, and in
 //!    each the right before the left. For that, the sums of all ends of an output are taken counter
 //!    by counter, the one declared last first.

@@ -441,7 +441,7 @@ fn what_was_lost_of_a_session_goes_with_its_number() {
     sink.lose(OutputDrop::NotIp, Seat::of(1), 9);
     sink.lose(OutputDrop::RedirectLost, Seat::of(1), 9);
     assert_eq!(lost(), ([3, 5], 4, 0));
-    // One that has ended is one with those of its name that ended before, and keeps what it counted.
+    // One that has ended keeps what it counted.
     drop((lane, sink));
     ledger.outputs.go("pcap");
     let [_, other] = come("pcap");

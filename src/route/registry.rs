@@ -199,8 +199,8 @@ impl Registry {
 
     /// Frees the numbers of these sessions, unless one was seen again since it was let go. Called
     /// when nobody has anything of them any more, and all workers have taken over what was given
-    /// until `taken_over`. Before others can have a number, `freed` hears of it. Returns how many are
-    /// free.
+    /// until `taken_over`. Before others can have a number, `freed` hears of it. Returns how many
+    /// are free.
     pub(crate) fn free(&self, leaving: &[SessionId], taken_over: u64, mut freed: impl FnMut(SessionId)) -> usize {
         let mut sessions = self.lock();
         let mut free = 0;
