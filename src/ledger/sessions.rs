@@ -205,8 +205,7 @@ mod tests {
         for (block, cells) in seats {
             assert!((EDGE..(FIRST << block) + EDGE).contains(&cells), "{block} {cells}");
         }
-        let later = [1024, 2047, 2048].map(|number| later(Seat::of(number)));
-        assert_eq!(later, [(0, 4), (0, 1027), (1, 4)]);
+        assert_eq!([1024, 2047, 2048].map(|number| later(Seat::of(number))), [(0, 4), (0, 1027), (1, 4)]);
         assert_eq!(later(Seat::of(u32::MAX as usize)).0, LATER - 1);
     }
 
