@@ -455,7 +455,7 @@ fn closes(path: &Path, others: Others) -> bool {
         inputs: vec![Input::File(path.to_owned())],
         to: To::Nowhere,
         others,
-        depth: Some(8),
+        depth: 8,
         ports: Ports::default(),
     };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).unwrap();

@@ -32,10 +32,10 @@ pub struct DecapArgs {
     /// them is the end.
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Others::Drop)]
     pub others: Others,
-    /// Take off at most this many wraps. [default: one, and another within a wrap that only
-    /// carries mirror traffic, as that of a gateway load balancer]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub depth: Option<u32>,
+    /// Take off at most this many wraps. The mirror's own is one; that of a mirror's endpoint of a
+    /// gateway load balancer, which has another in it, counts as one, too.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub depth: u32,
     /// Another UDP port that mirrors send to, with the encapsulation, as vxlan:5000.
     #[arg(long = "port", value_name = "ENCAPSULATION:PORT", value_parser = port)]
     pub ports: Vec<(u16, Encapsulation)>,
@@ -136,15 +136,20 @@ fn form(path: &Path) -> (Format, Option<Compression>) {
 fn port(text: &str) -> Result<(u16, Encapsulation), String> {
     let advice = || format!("it is an encapsulation and a UDP port, as vxlan:5000; this vxtap knows {}", known());
     let (encapsulation, port) = text.split_once(':').ok_or_else(advice)?;
-    let encapsulation = encapsulation.parse().map_err(|_| advice())?;
+    let encapsulation = over_udp().find(|(word, _)| *word == encapsulation).map(|(_, of)| of).ok_or_else(advice)?;
     match port.parse() {
         Ok(port @ 1..) => Ok((port, encapsulation)),
         _ => Err(advice()),
     }
 }
 
+/// Returns what comes over UDP, with the word for each.
+fn over_udp() -> impl Iterator<Item = (&'static str, Encapsulation)> {
+    Encapsulation::ALL.into_iter().filter_map(|of| Some((of.over_udp()?.0, of)))
+}
+
 fn known() -> String {
-    Encapsulation::ALL.map(Encapsulation::label).join(", ")
+    over_udp().map(|(word, _)| word).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -169,7 +174,8 @@ mod tests {
     #[test]
     fn a_port_has_its_encapsulation() {
         assert_eq!(port("vxlan:5000"), Ok((5000, Encapsulation::Vxlan)));
-        for wrong in ["5000", "vxlan", "vxlan:", "vxlan:0", "vxlan:65536", "nothing:1"] {
+        assert_eq!(port("gre-udp:1"), Ok((1, Encapsulation::Gre)));
+        for wrong in ["5000", "erspan:1", "vxlan", "vxlan:", "vxlan:0", "vxlan:65536", "nothing:1"] {
             assert!(port(wrong).unwrap_err().contains("vxlan:5000"), "{wrong}");
         }
     }

@@ -13,7 +13,7 @@ mod settings;
 mod watch;
 
 pub use advice::{parse, wrong};
-pub use args::{CheckArgs, Cli, Command, DemoArgs, SessionsArgs, VerifyArgs};
+pub use args::{CheckArgs, Cli, Command, DemoArgs, HelperArgs, SessionsArgs, VerifyArgs};
 pub use asking::{AskArgs, LedgerArgs, SocketArgs, TopArgs};
 pub use decap::DecapArgs;
 pub use replay::ReplayArgs;

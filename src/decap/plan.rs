@@ -15,8 +15,8 @@ pub struct DecapPlan {
     pub to: To,
     /// What becomes of frames that are not of a mirror.
     pub others: Others,
-    /// The wraps that are taken off a frame at most; none where it is all that are of a mirror.
-    pub depth: Option<u32>,
+    /// The wraps that are taken off a frame at most.
+    pub depth: u32,
     /// The ports that mirrors send to.
     pub ports: Ports,
 }

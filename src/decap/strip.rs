@@ -9,7 +9,7 @@ use crate::pipeline::step::Step;
 use crate::record::Timestamp;
 use crate::record::read::Frame;
 use crate::source::Datagram;
-use crate::wire::LinkType;
+use crate::wire::bare;
 use crate::wire::captured::{Framing, Other, Ports, Refused, Unwrapped, piece, unwrap, unwrap_whole};
 use crate::wire::outer::OuterError;
 
@@ -17,16 +17,19 @@ use crate::wire::outer::OuterError;
 #[derive(Debug)]
 pub(super) struct Strip {
     others: Others,
-    /// The wraps that are taken off at most; none where it is all that are of a mirror.
-    depth: Option<u32>,
+    /// The wraps that are taken off at most.
+    depth: u32,
     ports: Ports,
+    /// The place where a bare packet gets a header.
+    room: Box<[u8]>,
     fragments: Fragments,
     pub(super) counts: Counts,
 }
 
 impl Strip {
-    pub(super) fn new(others: Others, depth: Option<u32>, ports: Ports) -> Strip {
-        Strip { others, depth, ports, fragments: Fragments::default(), counts: Counts::default() }
+    pub(super) fn new(others: Others, depth: u32, ports: Ports) -> Strip {
+        let room = vec![0; bare::ROOM].into();
+        Strip { others, depth, ports, room, fragments: Fragments::default(), counts: Counts::default() }
     }
 
     /// Takes a frame, which goes on by `step` without its wraps.
@@ -50,10 +53,8 @@ impl Strip {
     #[inline]
     fn unwrapped(&mut self, frame: &Frame<'_>, mut wrap: Unwrapped<'_>, step: &mut Step) {
         let mut wraps = 1;
-        while self.depth.map_or(wrap.carries, |depth| wraps < depth) {
-            let framing = match wrap.inner.link_type {
-                LinkType::Ethernet => Framing::Ethernet,
-            };
+        while wraps < self.depth {
+            let framing = if wrap.inner.bare.is_some() { Framing::Ip } else { Framing::Ethernet };
             // What is no wrap, or none that can be taken off, is the frame.
             let Ok(mut inner) = unwrap(framing, wrap.inner.frame, &self.ports) else { break };
             // What the outer wrap says goes for what is in it, too.
@@ -63,15 +64,20 @@ impl Strip {
             wraps += 1;
         }
         self.counts.wrapped(wraps);
+        let source = wrap.inner.source.unwrap_or(wrap.source);
         let datagram = Datagram {
             length: wrap.length,
-            source: wrap.source,
+            source,
             port: wrap.port,
-            encapsulation: wrap.encapsulation,
+            encapsulation: wrap.inner.encapsulation,
             timestamp: Timestamp::from_ns(frame.timestamp),
             ..Datagram::empty()
         };
-        step.take(&datagram, Ok(wrap.inner));
+        let inner = match wrap.inner.bare {
+            None => wrap.inner,
+            Some(_) => bare::dress(&wrap.inner, source, &mut self.room),
+        };
+        step.take(&datagram, Ok(inner));
         note(frame, step);
     }
 
@@ -91,7 +97,7 @@ impl Strip {
                     let mut given_up = 0;
                     let outcome = self.fragments.add(&piece, &mut given_up);
                     self.counts.lose_fragments(given_up);
-                    self.piece(frame, piece.source, outcome, step)
+                    self.piece(frame, (piece.source, piece.protocol), outcome, step)
                 }
                 None => {
                     self.counts.outer(OuterError::OuterFragment);
@@ -113,14 +119,14 @@ impl Strip {
     }
 
     /// Goes on with what came of a fragment.
-    fn piece(&mut self, frame: &Frame<'_>, source: IpAddr, outcome: Outcome, step: &mut Step) -> Result<(), Other> {
+    fn piece(&mut self, frame: &Frame<'_>, of: (IpAddr, u8), outcome: Outcome, step: &mut Step) -> Result<(), Other> {
         match outcome {
             Outcome::Waits => {}
             Outcome::Lost(frames) => self.counts.lose_fragments(frames),
             Outcome::Other => return self.other(frame, Other::NoTunnel, step),
             Outcome::Whole { bytes, others } => {
                 self.counts.joined += others;
-                match unwrap_whole(source, &bytes, &self.ports) {
+                match unwrap_whole(of, &bytes, &self.ports) {
                     Ok(wrap) => self.unwrapped(frame, wrap, step),
                     Err(refused) => return self.refused(frame, Framing::Ip, refused, step),
                 }

@@ -19,11 +19,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::address;
 use super::layers::{Fragment, Ip, Layers, protocol};
 use super::outer::{self, OuterError};
 use super::reason::reasons;
 use super::tunnel::{Decapsulated, DropReason, Encapsulation};
-use super::{address, vxlan};
 
 /// The kind of header that a captured outer frame begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,11 +89,14 @@ const UDP_LENGTH_AT: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ports(Vec<(u16, Encapsulation)>);
 
-/// The ports that are usual: VXLAN's own, the one that Linux had before it, and those of Azure's
-/// gateway load balancer.
+/// The ports that are usual for each encapsulation.
 impl Default for Ports {
     fn default() -> Self {
-        Self([4789, 8472, 10800, 10801].map(|port| (port, Encapsulation::Vxlan)).to_vec())
+        let of = |encapsulation: Encapsulation| {
+            let ports = encapsulation.over_udp().map_or(&[][..], |(_, ports)| ports);
+            ports.iter().map(move |port| (*port, encapsulation))
+        };
+        Self(Encapsulation::ALL.into_iter().flat_map(of).collect())
     }
 }
 
@@ -115,17 +118,13 @@ impl Ports {
 /// A frame with one wrap taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwrapped<'a> {
-    /// The way in which it was wrapped.
-    pub encapsulation: Encapsulation,
     /// The source address of the wrap, as [`address`] has it.
     pub source: Ipv6Addr,
     /// The UDP port that it went to; 0 where there is none.
     pub port: u16,
-    /// Bytes of the datagram behind the outer UDP header, as they were on the wire.
+    /// Bytes behind the outer UDP header, or IP header where there is no other, as they were on the
+    /// wire.
     pub length: usize,
-    /// True where the wrap only carries what another mirror has wrapped, so that the frame in it is
-    /// not yet the one that was mirrored.
-    pub carries: bool,
     /// The frame.
     pub inner: Decapsulated<'a>,
 }
@@ -135,7 +134,7 @@ reasons! {
     pub enum Other {
         /// Neither IPv4 nor IPv6 behind the link layer and its VLAN tags.
         NotIp = "not_ip",
-        /// An IP packet of a protocol that no mirror uses.
+        /// An IP packet of a protocol that no mirror uses: neither UDP nor GRE.
         NotUdp = "not_udp",
         /// A datagram to a port that is none of a mirror's.
         NoTunnel = "no_tunnel",
@@ -171,11 +170,16 @@ pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
         _ => return unwrap_odd(framing, frame, ports),
     };
     if let Some(ip) = layers.ip
-        && ip.protocol == protocol::UDP
         && ip.fragment == Fragment::Whole
-        && let Some([_, port]) = ip.ports
         && says_its_length(frame, layers.network, &ip)
     {
+        if ip.protocol == protocol::GRE {
+            let length = ip.end.saturating_sub(ip.transport);
+            return wrap(ip.source, 0, Encapsulation::Gre, ip.segment(frame), length);
+        }
+        let Some([_, port]) = ip.ports.filter(|_| ip.protocol == protocol::UDP) else {
+            return unwrap_odd(framing, frame, ports);
+        };
         let Some(encapsulation) = ports.encapsulation(port) else { return Err(Refused::Other(Other::NoTunnel)) };
         if let Some(length) = u16_at(frame, ip.transport + UDP_LENGTH_AT).map(usize::from)
             && length >= UDP_LEN
@@ -183,7 +187,7 @@ pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
         {
             let end = frame.len().min(ip.transport + length);
             let payload = frame.get(ip.payload..end).unwrap_or_default();
-            return datagram(ip.source, port, encapsulation, payload, length - UDP_LEN);
+            return wrap(ip.source, port, encapsulation, payload, length - UDP_LEN);
         }
     }
     unwrap_odd(framing, frame, ports)
@@ -213,16 +217,18 @@ fn unwrap_odd<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
             let Some(encapsulation) = ports.encapsulation(udp.destination_port) else {
                 return Err(Refused::Other(Other::NoTunnel));
             };
-            return datagram(udp.source, udp.destination_port, encapsulation, udp.payload, udp.payload.len());
+            return wrap(udp.source, udp.destination_port, encapsulation, udp.payload, udp.payload.len());
         }
         Err(error) => error,
     };
     // Only what goes to a port of a mirror, or may, is of interest as what it is.
     let layers = if framing == Framing::Ethernet { Layers::of_ethernet(frame) } else { Layers::of_ip(rest) };
+    let is_gre = layers.ip.is_some_and(|ip| ip.protocol == protocol::GRE && ip.fragment != Fragment::Whole);
     let port = layers.ip.filter(|ip| ip.protocol == protocol::UDP).and_then(|ip| ip.ports).map(|[_, port]| port);
     let is_tunnel = port.map(|port| ports.encapsulation(port).is_some());
     Err(match (error, is_tunnel) {
         (OuterError::NotIp, _) => Refused::Other(Other::NotIp),
+        (OuterError::NotUdp, _) if is_gre => Refused::Outer(OuterError::OuterFragment),
         (OuterError::NotUdp, _) => Refused::Other(Other::NotUdp),
         (OuterError::BadIpHeader, _) => Refused::Other(Other::BadIpHeader),
         (_, Some(false)) => Refused::Other(Other::NoTunnel),
@@ -231,20 +237,17 @@ fn unwrap_odd<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
     })
 }
 
-/// Takes the wrap off what a datagram carries. Of `length` bytes, `payload` was kept.
+/// Takes the wrap off what an outer packet carries. Of `length` bytes, `payload` was kept.
 #[inline]
-fn datagram(
+fn wrap(
     source: IpAddr,
     port: u16,
     encapsulation: Encapsulation,
     payload: &[u8],
     length: usize,
 ) -> Result<Unwrapped<'_>, Refused> {
-    let decapsulated = match encapsulation {
-        Encapsulation::Vxlan => vxlan::decapsulate(payload, length),
-    };
-    match decapsulated {
-        Ok(inner) => Ok(Unwrapped { encapsulation, source: address::of(source), port, length, carries: false, inner }),
+    match encapsulation.decapsulate(payload, length) {
+        Ok(inner) => Ok(Unwrapped { source: address::of(source), port, length, inner }),
         // What the capture cut off is not missing in the datagram.
         Err(_) if payload.len() < length => Err(Refused::Outer(OuterError::CutShort)),
         Err(reason) => Err(Refused::Drop(encapsulation, reason)),
@@ -310,11 +313,19 @@ pub fn piece(framing: Framing, frame: &[u8]) -> Option<Piece<'_>> {
     })
 }
 
-/// Takes the wrap off a UDP datagram that was put together again, header included.
+/// Takes the wrap off what was put together again: all that is behind the IP header, of this
+/// protocol.
 ///
 /// # Errors
 /// As those of [`unwrap`].
-pub fn unwrap_whole<'a>(source: IpAddr, datagram: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
+pub fn unwrap_whole<'a>(
+    (source, protocol): (IpAddr, u8),
+    datagram: &'a [u8],
+    ports: &Ports,
+) -> Result<Unwrapped<'a>, Refused> {
+    if protocol == protocol::GRE {
+        return wrap(source, 0, Encapsulation::Gre, datagram, datagram.len());
+    }
     let Some((header, rest)) = datagram.split_first_chunk::<UDP_LEN>() else {
         return Err(Refused::Outer(OuterError::BadUdpLength));
     };
@@ -322,7 +333,7 @@ pub fn unwrap_whole<'a>(source: IpAddr, datagram: &'a [u8], ports: &Ports) -> Re
     let (port, length) = (u16::from_be_bytes([p, q]), usize::from(u16::from_be_bytes([l, m])));
     let Some(encapsulation) = ports.encapsulation(port) else { return Err(Refused::Other(Other::NoTunnel)) };
     match length.checked_sub(UDP_LEN).and_then(|length| rest.get(..length)) {
-        Some(payload) => self::datagram(source, port, encapsulation, payload, payload.len()),
+        Some(payload) => wrap(source, port, encapsulation, payload, payload.len()),
         None => Err(Refused::Outer(OuterError::BadUdpLength)),
     }
 }

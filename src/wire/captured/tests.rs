@@ -1,6 +1,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::vxlan;
 use super::*;
 
 const FRAME: [u8; 20] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x06, 1, 2, 3, 4, 5, 6];
@@ -111,13 +112,34 @@ fn fragments_are_pieces_and_those_of_others_are_none_of_ours() {
 }
 
 #[test]
+fn gre_needs_no_port() {
+    let ports = Ports::default();
+    let gre = [&[0, 0, 0x65, 0x58][..], &FRAME].concat();
+    let length = 20 + gre.len() as u8;
+    let ip = [0x45, 0, 0, length, 0, 9, 0, 0, 64, 47, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+    let mut packet = [&ip[..], &gre, &[0xaa; 9]].concat();
+    let found = unwrap(Framing::Ip, &packet, &ports).unwrap();
+    assert_eq!((found.inner.frame, found.port, found.length), (&FRAME[..], 0, gre.len()));
+    assert_eq!(found.inner.encapsulation, Encapsulation::Gre);
+    let found = unwrap(Framing::Ip, &packet[..40], &ports).unwrap();
+    assert_eq!((found.inner.frame, found.inner.arrived), (&FRAME[..16], 20), "as far as it was kept");
+    assert_eq!(unwrap(Framing::Ip, &packet[..30], &ports), Err(Refused::Outer(OuterError::CutShort)));
+    packet[6] = 0x20;
+    assert_eq!(unwrap(Framing::Ip, &packet, &ports), Err(Refused::Outer(OuterError::OuterFragment)));
+    let piece = piece(Framing::Ip, &packet).unwrap();
+    assert_eq!((piece.protocol, piece.bytes), (47, &gre[..]));
+    let whole = unwrap_whole((piece.source, piece.protocol), piece.bytes, &ports).unwrap();
+    assert_eq!(whole.inner.frame, FRAME);
+}
+
+#[test]
 fn a_datagram_put_together_is_one() {
     let source = IpAddr::from([192, 0, 2, 1]);
     let datagram = packet(false).split_off(20);
-    let found = unwrap_whole(source, &datagram, &Ports::default()).unwrap();
+    let found = unwrap_whole((source, 17), &datagram, &Ports::default()).unwrap();
     assert_eq!((found.inner.frame, found.length), (&FRAME[..], 28));
     for length in 0..datagram.len() {
-        assert!(unwrap_whole(source, &datagram[..length], &Ports::default()).is_err());
+        assert!(unwrap_whole((source, 17), &datagram[..length], &Ports::default()).is_err());
     }
 }
 
@@ -159,18 +181,23 @@ proptest! {
             Ok(udp) if ports.encapsulation(udp.destination_port).is_none() => {
                 prop_assert_eq!(found, Err(Refused::Other(Other::NoTunnel)));
             }
-            Ok(udp) => match (vxlan::decapsulate(udp.payload, udp.payload.len()), found) {
-                (Ok(inner), Ok(found)) => prop_assert_eq!((inner, address::of(udp.source)), (found.inner, found.source)),
-                (Err(reason), found) => prop_assert_eq!(found, Err(Refused::Drop(Encapsulation::Vxlan, reason))),
-                (Ok(_), found) => prop_assert!(false, "{:?}", found),
-            },
+            Ok(udp) => {
+                let encapsulation = ports.encapsulation(udp.destination_port).unwrap();
+                match (encapsulation.decapsulate(udp.payload, udp.payload.len()), found) {
+                    (Ok(inner), Ok(found)) => {
+                        prop_assert_eq!((inner, address::of(udp.source)), (found.inner, found.source));
+                    }
+                    (Err(reason), found) => prop_assert_eq!(found, Err(Refused::Drop(encapsulation, reason))),
+                    (Ok(_), found) => prop_assert!(false, "{:?}", found),
+                }
+            }
             // What was kept of a frame can be enough.
-            Err(OuterError::CutShort) => {}
+            Err(OuterError::CutShort | OuterError::NotUdp) => {}
             Err(_) => prop_assert!(found.is_err()),
         }
         for framing in [Framing::Ip, Framing::Cooked, Framing::Cooked2, Framing::Null] {
             let _ = (unwrap(framing, &frame, &ports), piece(framing, &frame));
         }
-        let _ = (piece(Framing::Ethernet, &frame), unwrap_whole(IpAddr::from([0; 4]), &frame, &ports));
+        let _ = (piece(Framing::Ethernet, &frame), unwrap_whole((IpAddr::from([0; 4]), v6.into()), &frame, &ports));
     }
 }

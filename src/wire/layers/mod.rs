@@ -56,6 +56,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// IPv6 routing header.
     pub(super) const ROUTING: u8 = 43;
+    /// GRE.
+    pub(in super::super) const GRE: u8 = 47;
     /// IPv6 fragment header.
     pub(super) const FRAGMENT: u8 = 44;
     /// Authentication header.
