@@ -199,3 +199,81 @@ impl Waiting {
         std::mem::take(&mut self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: [u8; 40] = {
+        let mut data = [0; 40];
+        let mut at = 0;
+        while at < data.len() {
+            data[at] = at as u8;
+            at += 1;
+        }
+        data
+    };
+
+    fn piece(id: u32, offset: usize, end: usize) -> Piece<'static> {
+        let (source, destination) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let (more, bytes) = (end < DATA.len(), &DATA[offset..end]);
+        Piece { source, destination, id, protocol: 17, offset, more, ports: None, bytes }
+    }
+
+    /// Adds pieces of datagram 1, and returns what came of each.
+    fn add(fragments: &mut Fragments, pieces: &[(usize, usize)]) -> Vec<Outcome> {
+        let add = |&(offset, end): &(usize, usize)| fragments.add(&piece(1, offset, end), &mut 0);
+        pieces.iter().map(add).collect()
+    }
+
+    #[test]
+    fn pieces_become_whole_in_any_order() {
+        for order in [[(0, 16), (16, 32), (32, 40)], [(32, 40), (0, 16), (16, 32)], [(16, 32), (32, 40), (0, 16)]] {
+            let mut fragments = Fragments::default();
+            let whole = Outcome::Whole { bytes: DATA.to_vec(), others: 2 };
+            assert_eq!(add(&mut fragments, &order), [Outcome::Waits, Outcome::Waits, whole], "{order:?}");
+            assert_eq!((fragments.bytes, fragments.give_up()), (0, 0), "nothing is left");
+        }
+    }
+
+    #[test]
+    fn pieces_that_contradict_each_other_are_given_up() {
+        for order in [
+            [(0, 16), (8, 24), (24, 40)],
+            [(0, 16), (0, 16), (16, 40)],
+            [(32, 40), (16, 24), (0, 24)],
+            // Only the last may have another length than a multiple of 8.
+            [(16, 40), (0, 8), (8, 15)],
+        ] {
+            let mut fragments = Fragments::default();
+            let came = add(&mut fragments, &order);
+            let lost: u64 = came.iter().map(|came| if let Outcome::Lost(frames) = came { *frames } else { 0 }).sum();
+            let whole = came.iter().any(|came| matches!(came, Outcome::Whole { .. }));
+            assert!(!whole, "{came:?}");
+            assert_eq!(lost + fragments.give_up(), 3, "{order:?}");
+            assert_eq!(fragments.bytes, 0);
+        }
+    }
+
+    #[test]
+    fn those_of_others_are_known_by_the_first() {
+        let mut fragments = Fragments::default();
+        assert_eq!(add(&mut fragments, &[(16, 32)]), [Outcome::Waits]);
+        assert_eq!(fragments.is_other(&piece(1, 0, 16)), 1, "the one that waited");
+        assert_eq!(add(&mut fragments, &[(32, 40)]), [Outcome::Other]);
+        assert_eq!(fragments.is_other(&piece(2, 0, 16)), 0);
+        assert_eq!((fragments.bytes, fragments.give_up()), (0, 0));
+    }
+
+    #[test]
+    fn the_oldest_is_given_up_for_more() {
+        let (mut fragments, mut given_up) = (Fragments::default(), 0);
+        for id in 0..1000 {
+            assert_eq!(fragments.add(&piece(id, 0, 16), &mut given_up), Outcome::Waits);
+        }
+        assert_eq!(given_up as usize, 1000 - DATAGRAMS);
+        let whole = fragments.add(&piece(999, 16, 40), &mut given_up);
+        assert!(matches!(whole, Outcome::Whole { others: 1, .. }), "{whole:?}");
+        assert_eq!(given_up + fragments.give_up(), 999);
+    }
+}

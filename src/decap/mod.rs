@@ -170,6 +170,3 @@ impl Run<'_> {
         self.stop.load(Ordering::Relaxed) || self.conditions.iter().any(|output| output.failure().is_some())
     }
 }
-
-#[cfg(test)]
-mod tests;
