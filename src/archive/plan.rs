@@ -2,6 +2,8 @@
 
 use super::room::BudgetPlan;
 use crate::evidence::Algorithm;
+use crate::record::compress::Compression;
+use crate::record::format::Format;
 
 /// The part that is sure to survive a loss of power.
 ///
@@ -43,11 +45,11 @@ impl Default for ArchivePlan {
     }
 }
 
-/// The words by which lines describe the files of an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Labels {
-    /// Their format, as `pcap`.
-    pub format: String,
-    /// Their compression, as `zstd:3`.
-    pub compression: Option<String>,
+/// The way in which the files of an archive are encoded, as their lines say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Encoding {
+    /// The format of the records.
+    pub format: Format,
+    /// The compression of the whole, if there is one.
+    pub compression: Option<Compression>,
 }

@@ -18,7 +18,7 @@ use crossbeam_channel::{after, at, never, select};
 
 pub use self::error::StartError;
 use self::reload::{Running, planned, warn_of_file_limit};
-use self::reread::{Reread, Source};
+use self::reread::{AskedFile, Reread};
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::file::ConfigError;
@@ -60,7 +60,7 @@ pub struct Sensor {
 /// The list of what is allowed is not known, nothing can be received or delivered, there is no
 /// thread, or the sensor was to end before. Nothing is left behind then.
 pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
-    let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
+    let (allowed, file) = AskedFile::allowed(&plan.allow, &signals.received, plan.duration)?;
     host::raise_descriptor_limit();
     let Opened { sources, addresses, receive_buffer, front, description } = source::open(&plan.source, &allowed)?;
     let udp = &plan.source.udp;
@@ -110,7 +110,7 @@ impl Sensor {
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
-        self.running.reread = Reread::new(Some(Source::config(path, read)?));
+        self.running.reread = Reread::new(Some(AskedFile::config(path, read)?));
         Ok(self)
     }
 

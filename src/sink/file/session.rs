@@ -514,7 +514,7 @@ impl SessionFiles {
             number: (length == part.stored()).then(|| part.number()),
             hash: None,
             announced: None,
-            labels: None,
+            encoding: None,
             claim: None,
         });
     }
