@@ -106,7 +106,8 @@ impl Clerk {
         self.stock.pruning.keeper.replan(plan.budget);
         self.queue.encode(encoding);
         if let Err(error) = self.stock.deliveries.replan(plan.on_publish.as_deref(), &self.books) {
-            tracing::error!(%error, "the command of --on-publish cannot be run for what is published from here on");
+            let text = "the command of --on-publish cannot be run for what is published from here on";
+            tracing::error!(%error, "{}", self.books.wording.put(text));
         }
         self.stock.pruning.announce(&self.stock.deliveries);
         self.stock.keep_budget(&mut self.books);

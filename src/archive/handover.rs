@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::plan::{ArchivePlan, Encoding};
 use super::room::Claim;

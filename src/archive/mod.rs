@@ -131,10 +131,11 @@ impl Archive {
         }
         let (tasks, receiver) = bounded(WAITING);
         let (gone_sender, gone) = unbounded();
-        let (room, keeper) = Room::new(plan.budget, directory, storage);
+        let (room, keeper) = Room::new(plan.budget, plan.wording, directory, storage);
         let books = Books::new(directory, Arc::clone(storage), (lock, manifest), &plan, output.end(), gone_sender);
         let deliveries = Deliveries::start(plan.on_publish.as_deref(), &books)?;
-        let clerk = Clerk::new(books, Stock { pruning: Pruning::new(keeper), deliveries }, encoding, &contents);
+        let clerk =
+            Clerk::new(books, Stock { pruning: Pruning::new(keeper, plan.wording), deliveries }, encoding, &contents);
         let hash = plan.hash;
         let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(move || clerk.run(&receiver))?;
         let mut threads = vec![archive];

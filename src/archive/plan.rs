@@ -4,6 +4,7 @@ use super::room::BudgetPlan;
 use crate::evidence::Algorithm;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::setting::Wording;
 
 /// The part that is sure to survive a loss of power.
 ///
@@ -32,6 +33,8 @@ pub struct ArchivePlan {
     pub budget: BudgetPlan,
     /// The command that is run for each published file.
     pub on_publish: Option<String>,
+    /// The names by which the log calls settings.
+    pub wording: Wording,
 }
 
 impl Default for ArchivePlan {
@@ -41,6 +44,7 @@ impl Default for ArchivePlan {
             hash: Some(Algorithm::default()),
             budget: BudgetPlan::default(),
             on_publish: None,
+            wording: Wording::default(),
         }
     }
 }

@@ -10,7 +10,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::books::{Books, Unready};
@@ -58,7 +57,7 @@ impl Queue {
         Self { encoding, waiting: VecDeque::new(), stalled: Episode::default(), full: Episode::default() }
     }
 
-    /// Takes the files that come from now on for encoded in another way. Those that wait keep theirs.
+    /// Notes that the files that come from now on are encoded in another way than those that wait.
     pub(super) fn encode(&mut self, encoding: Encoding) {
         let before = std::mem::replace(&mut self.encoding, encoding);
         for closed in &mut self.waiting {

@@ -13,6 +13,7 @@ use crate::config::files::directory;
 use crate::config::units::Span;
 use crate::console::LogFormat;
 use crate::evidence::Digest;
+use crate::setting::Wording;
 
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror
 /// interfaces out.
@@ -98,6 +99,17 @@ pub enum Command {
     Extcap(Box<ExtcapArgs>),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
+}
+
+impl Command {
+    /// Says how settings are called to whoever gave this command.
+    #[must_use]
+    pub fn wording(&self) -> Wording {
+        match self {
+            Command::Run(args) if args.config.is_some() => Wording::Keys,
+            _ => Wording::Flags,
+        }
+    }
 }
 
 /// `vxtap verify`.

@@ -80,8 +80,8 @@ pub(crate) fn complaint(path: &Path, error: Errno) -> String {
     )
 }
 
-/// Takes the lock on `file`, if that is free. A process that is about to end, or about to become a command that it
-/// runs, has the lock for a moment longer. So the lock is asked for several times.
+/// Takes the lock on `file`, if that is free. A process that is about to end, or about to become a
+/// command that it runs, has the lock for a moment longer. So the lock is asked for several times.
 ///
 /// # Errors
 /// `WOULDBLOCK` where another process has the lock; otherwise the error of `flock(2)`.

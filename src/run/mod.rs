@@ -80,9 +80,10 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
-        tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
+        let text = format!("a compressor for each session: at most {mib} MiB for --max-sessions of them");
+        tracing::info!(%compression, "{}", plan.wording.put(&text));
     }
-    warn_of_file_limit(&plan.pipeline);
+    warn_of_file_limit(plan);
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(

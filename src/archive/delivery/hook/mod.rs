@@ -20,6 +20,7 @@ use self::command::{command, shed_capabilities};
 use self::counters::{AT_ONCE, HookCounters, RunnerCounters};
 use super::consumer::{Consumer, Job};
 use crate::ledger::OutputCounters;
+use crate::setting::Wording;
 
 /// The shell that runs the command.
 const SHELL: &str = "/bin/sh";
@@ -51,6 +52,8 @@ struct Shared {
     shell: PathBuf,
     /// The command of now.
     command: Mutex<Arc<str>>,
+    /// The name of the setting, as the log calls it.
+    name: String,
     counters: Arc<HookCounters>,
     jobs: Mutex<Jobs>,
     /// Notified when [`Jobs`] change.
@@ -105,14 +108,24 @@ impl Hook {
     ///
     /// # Errors
     /// A thread cannot be created.
-    pub(super) fn start(command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
-        Self::with_shell(Path::new(SHELL), command, done)
+    pub(super) fn start(
+        command: &str,
+        wording: Wording,
+        done: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::with_shell(Path::new(SHELL), command, wording, done)
     }
 
-    fn with_shell(shell: &Path, command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
+    fn with_shell(
+        shell: &Path,
+        command: &str,
+        wording: Wording,
+        done: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             shell: shell.to_path_buf(),
             command: Mutex::new(command.into()),
+            name: wording.put("--on-publish").into_owned(),
             counters: Arc::default(),
             jobs: Mutex::default(),
             changed: Condvar::new(),
@@ -141,8 +154,8 @@ impl Hook {
         shared.counters.leave(waiting.iter().map(|waiting| waiting.was_tried));
         let left = Unfinished { running, waiting: waiting.into_iter().map(|waiting| waiting.job.path).collect() };
         shared.counters.unfinished.add(left.running.len() as u64);
-        shared.failures.lock().end();
-        left.say(patience);
+        shared.failures.lock().end(&shared.name);
+        left.say(patience, &shared.name);
         left
     }
 }
@@ -202,17 +215,17 @@ impl Drop for Hook {
 }
 
 impl Unfinished {
-    fn say(&self, patience: Duration) {
+    fn say(&self, patience: Duration, name: &str) {
         if *self == Self::default() {
             return;
         }
         for path in &self.waiting {
-            tracing::debug!(path = %path.display(), "no command of --on-publish was run for this capture");
+            tracing::debug!(path = %path.display(), "no command of {name} was run for this capture");
         }
         tracing::warn!(
             running = self.running.len(),
             skipped = self.waiting.len(),
-            "not waiting any longer than {patience:?} for the commands of --on-publish; still running, for {}; not run, for {}",
+            "not waiting any longer than {patience:?} for the commands of {name}; still running, for {}; not run, for {}",
             names(&self.running),
             names(&self.waiting)
         );
@@ -311,16 +324,16 @@ impl Shared {
         let others = std::mem::take(&mut failures.others);
         failures.logged = Some(now);
         drop(failures);
-        tracing::warn!(path = %path.display(), others, "the command of --on-publish {why}");
+        tracing::warn!(path = %path.display(), others, "the command of {} {why}", self.name);
     }
 }
 
 impl Failures {
     /// Logs how many failures were not logged.
-    fn end(&mut self) {
+    fn end(&mut self, name: &str) {
         match std::mem::take(&mut self.others) {
             0 => {}
-            others => tracing::warn!(others, "the command of --on-publish failed or was skipped for others"),
+            others => tracing::warn!(others, "the command of {name} failed or was skipped for others"),
         }
     }
 }
