@@ -23,6 +23,7 @@
 //! - [`sys`] has the system calls: the only unsafe code.
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
 //!   [`demo`] do it; [`console`] and `episode` are how they speak.
+//!   [`service`] tells a service manager.
 //! - `setting` has their names, and puts them into texts.
 //! - [`view`] shows a running sensor, [`health`] judges it, [`metrics`] tell of it, and `condition`
 //!   is how outputs tell. [`http`] serves what [`control`] answers, and `page` for people. [`top`]
@@ -54,6 +55,7 @@ pub mod record;
 pub mod replay;
 pub mod route;
 pub mod run;
+pub mod service;
 pub mod session;
 pub(crate) mod setting;
 pub mod sink;

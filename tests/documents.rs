@@ -1,4 +1,4 @@
-//! The documents and the unit are held against the program: commands, options, versions, files and
+//! The documents are held against the program: commands, options, versions, files and
 //! anchors that they name exist, and lines are as wide as one can read.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -428,32 +428,6 @@ fn comments_are_narrow() {
         }
     }
     assert!(wide.is_empty(), "comments wider than 100 columns: {wide:#?}");
-}
-
-#[test]
-fn the_units_command_is_understood() {
-    let path = "systemd/vxtap.service";
-    let unit = read(path);
-    // As systemd reads it.
-    let joined = unit.replace("\\\n", " ").replace("%%", "%");
-    let command = joined.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let [words] = arguments(command).try_into().unwrap();
-    assert_is_understood(Path::new(path), words);
-    let reload = joined.lines().find_map(|line| line.strip_prefix("ExecReload=")).unwrap();
-    let [words] = arguments(reload).try_into().unwrap();
-    assert_is_understood(Path::new(path), words);
-    // The steps in the unit's own first lines install the pages that it names.
-    let folder = "/usr/local/share/doc/vxtap";
-    assert!(unit.contains(&format!("cp -r README.md ARCHITECTURE.md docs {folder}/\n")), "no page is installed");
-    let pages = joined.lines().find_map(|line| line.strip_prefix("Documentation=")).unwrap();
-    for page in pages.split_whitespace() {
-        let installed = page.strip_prefix(&format!("file:{folder}/")).unwrap();
-        assert!(root().join(installed).is_file(), "{page} is not installed");
-    }
-    // Its directory is writable for it, and that of the documents.
-    let writable = joined.lines().find_map(|line| line.strip_prefix("ReadWritePaths=")).unwrap();
-    assert!(command.contains(&format!("--write {writable} ")), "{command} does not write to {writable}");
-    assert!(read("README.md").contains(&format!("vxtap run --write {writable}\n")));
 }
 
 /// A test that `ci.sh` leaves out where there is no libpcap would fail there if it had another name

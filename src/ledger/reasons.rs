@@ -85,11 +85,20 @@ impl Weighed for DropReason {
         match self {
             // Refused because somebody asked for that.
             DropReason::ReservedBits => shared.weight(Weight::Besides),
+            // Of the latter two, there was no frame to lose.
+            DropReason::CriticalOption | DropReason::ControlMessage | DropReason::KeepAlive => {
+                shared.weight(Weight::Besides).sparse()
+            }
             DropReason::TruncatedDatagram
             | DropReason::ShortVxlanHeader
             | DropReason::VniFlagClear
             | DropReason::RuntInnerFrame
             | DropReason::WrongChecksum => shared.weight(Weight::Lost),
+            DropReason::ShortTunnelHeader
+            | DropReason::UnknownTunnelVersion
+            | DropReason::BadGeneveOptions
+            | DropReason::BadTzspTags
+            | DropReason::UnknownInnerProtocol => shared.weight(Weight::Lost).sparse(),
         }
     }
 }
