@@ -5,7 +5,9 @@
 #   cargo build --release --examples --bins
 #   sudo benches/live.sh [-n REPETITIONS] [-s SECONDS] [-l LENGTH] [-w SIDES] [RATE...]
 #
-# SIDES are some of: udp, tc, xdp (vxtap with this source), kernel. The default is "udp kernel".
+# SIDES are some of: udp, tc, xdp (vxtap with this source), kernel. The default is "udp kernel". With
+# +asked behind it, as udp+asked, somebody asks vxtap once a second for what Prometheus and the page
+# ask for.
 #
 # There are two network namespaces and a veth pair (MTU 9001). The sender (vxtap replay) has CPU 0; all
 # receive work has CPU 1: the veth's NAPI thread, the receiver, its writer. Both write to a tmpfs. Cost
@@ -30,6 +32,7 @@ ip netns exec $receive sh -c 'echo 1 >/sys/class/net/v1/threaded'
 # This is like a network card's interrupt moderation. Without it a veth wakes its NAPI for every few
 # packets, by an interrupt from the sender's CPU that costs a virtual machine more than the packets.
 ip netns exec $receive sh -c 'echo 50000 >/sys/class/net/v1/gro_flush_timeout; echo 1000 >/sys/class/net/v1/napi_defer_hard_irqs'
+ip -n $receive link set lo up
 sleep 0.2
 for pid in $(pgrep 'napi/v1'); do taskset -pc 1 "$pid" >/dev/null && chrt -f -p 50 "$pid"; done
 
@@ -45,9 +48,10 @@ trial() {
   loops=$(((rate * seconds + frames - 1) / frames))
   mkdir "$work/out"
   case $side in
-  udp | tc | xdp)
+  udp* | tc* | xdp*)
     source="--source udp"
-    [ "$side" = udp ] || source="--source bpf --interface v1 --attach $side"
+    [ "${side%+asked}" = udp ] || source="--source bpf --interface v1 --attach ${side%+asked}"
+    [ "$side" = "${side%+asked}" ] || source+=" --http 127.0.0.1:9479"
     ip netns exec $receive taskset -c 1 "$vxtap" run --workers 1 $source ${VXTAP_RUN:-} --write "$work/out" --ledger none 2>"$work/log" &
     ;;
   kernel)
@@ -58,13 +62,20 @@ trial() {
     ;;
   esac
   local pid=$!
-  until grep -qE 'receiving|listening on' "$work/log"; do sleep 0.05; done
+  until grep -qE 'receiving|listening on' "$work/log"; do kill -0 $pid || { cat "$work/log" >&2; exit 1; }; sleep 0.05; done
   sleep 0.2
+  local asking=
+  if [ "$side" != "${side%+asked}" ]; then
+    ip netns exec $receive taskset -c 0 bash -c \
+      'while sleep 1; do curl -sS http://127.0.0.1:9479/{metrics,status,"ledger?top=100"} || exit; done' >/dev/null &
+    asking=$!
+  fi
   before=$(busy $pid)
   read -r sent achieved <<<"$(ip netns exec $send taskset -c 0 "$vxtap" replay "$work/load.pcap" --to 10.99.0.2 --vni 7 --rate "$rate" \
     --loop $loops | sed -n 's/^sent \([0-9,]*\) frames.* s: \([0-9,.]*\) frames.*/\1 \2/p' | tr -d ,)"
   sleep 0.3
   after=$(busy $pid)
+  [ ! "$asking" ] || kill $asking
   kill -INT $pid
   wait $pid || true
   [ "$side" != kernel ] || ip -n $receive link del vx0
@@ -77,7 +88,7 @@ trial() {
 median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
 echo "frames of $length bytes, $seconds s a trial, medians of $repetitions; $(uname -r), $(nproc) CPUs, $(tcpdump --version 2>&1 | head -1)"
-printf '%10s  %-7s %10s %14s %10s %12s\n' 'asked/s' side 'sent/s' 'CPU ns/frame' 'lost %' 'lost % worst'
+printf '%10s  %-9s %10s %14s %10s %12s\n' 'asked/s' side 'sent/s' 'CPU ns/frame' 'lost %' 'lost % worst'
 for rate in "${rates[@]}"; do
   for ((i = 0; i < repetitions; i++)); do
     for side in $sides; do
@@ -87,7 +98,7 @@ for rate in "${rates[@]}"; do
     done
   done
   for side in $sides; do
-    printf '%10s  %-7s %10s %14s %10s %12s\n' "$rate" $side "$(awk '{ print $3 }' "$work/$side-$rate" | median)" "$(awk '{ print $1 }' "$work/$side-$rate" | median)" \
+    printf '%10s  %-9s %10s %14s %10s %12s\n' "$rate" $side "$(awk '{ print $3 }' "$work/$side-$rate" | median)" "$(awk '{ print $1 }' "$work/$side-$rate" | median)" \
       "$(awk '{ print $2 }' "$work/$side-$rate" | median)" "$(awk '{ print $2 }' "$work/$side-$rate" | sort -n | tail -1)"
   done
 done

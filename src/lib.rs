@@ -23,6 +23,7 @@
 //! - [`sys`] has the system calls: the only unsafe code.
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
 //!   [`demo`] do it; [`console`] and `episode` are how they speak.
+//!   [`service`] tells a service manager.
 //! - [`view`] shows a running sensor, [`health`] judges it, [`metrics`] tell of it, and `condition`
 //!   is how outputs tell. [`http`] serves what [`control`] answers, and `page` for people. [`top`]
 //!   and [`watch`] ask.
@@ -53,6 +54,7 @@ pub mod record;
 pub mod replay;
 pub mod route;
 pub mod run;
+pub mod service;
 pub mod session;
 pub mod sink;
 pub mod source;

@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "run",
         &[
             "config", "console", "control", "health", "host", "ledger", "metrics", "pipeline", "record", "route",
-            "sink", "source", "storage", "view",
+            "service", "sink", "source", "storage", "view",
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("condition", &[]),
     ("episode", &[]),
     ("host", &[]),
+    ("service", &["sys"]),
     ("session", &["wire"]),
     ("record", &["wire"]),
     ("wire", &[]),

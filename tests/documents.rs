@@ -1,4 +1,4 @@
-//! The documents and the unit are held against the program: commands, options, versions, files and
+//! The documents are held against the program: commands, options, versions, files and
 //! anchors that they name exist, and lines are as wide as one can read.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -310,12 +310,13 @@ fn is_there(document: &Path, line: &str, path: &str) -> bool {
 }
 
 /// A map that leads nowhere helps nobody: each file and folder of ours that it names is there, and
-/// so is each that a decision names.
+/// so is each that a decision names, or the page of what goes where.
 #[test]
 fn paths_in_the_map_exist() {
     let (mut found, mut dead) = (0, Vec::new());
     for (path, text) in documents() {
-        if path != Path::new("ARCHITECTURE.md") && !path.starts_with("docs/decisions") {
+        let is_map = ["ARCHITECTURE.md", "docs/extending.md"].iter().any(|map| path == Path::new(map));
+        if !is_map && !path.starts_with("docs/decisions") {
             continue;
         }
         for line in lines(&text).iter().filter(|line| line.block.is_none()) {
@@ -403,7 +404,7 @@ fn readme_is_short() {
 #[test]
 fn the_map_is_short() {
     let count = read("ARCHITECTURE.md").lines().count();
-    assert!(count <= 125, "ARCHITECTURE.md has {count} lines");
+    assert!(count <= 95, "ARCHITECTURE.md has {count} lines");
 }
 
 #[test]
@@ -427,32 +428,6 @@ fn comments_are_narrow() {
         }
     }
     assert!(wide.is_empty(), "comments wider than 100 columns: {wide:#?}");
-}
-
-#[test]
-fn the_units_command_is_understood() {
-    let path = "systemd/vxtap.service";
-    let unit = read(path);
-    // As systemd reads it.
-    let joined = unit.replace("\\\n", " ").replace("%%", "%");
-    let command = joined.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let [words] = arguments(command).try_into().unwrap();
-    assert_is_understood(Path::new(path), words);
-    let reload = joined.lines().find_map(|line| line.strip_prefix("ExecReload=")).unwrap();
-    let [words] = arguments(reload).try_into().unwrap();
-    assert_is_understood(Path::new(path), words);
-    // The steps in the unit's own first lines install the pages that it names.
-    let folder = "/usr/local/share/doc/vxtap";
-    assert!(unit.contains(&format!("cp -r README.md ARCHITECTURE.md docs {folder}/\n")), "no page is installed");
-    let pages = joined.lines().find_map(|line| line.strip_prefix("Documentation=")).unwrap();
-    for page in pages.split_whitespace() {
-        let installed = page.strip_prefix(&format!("file:{folder}/")).unwrap();
-        assert!(root().join(installed).is_file(), "{page} is not installed");
-    }
-    // Its directory is writable for it, and that of the documents.
-    let writable = joined.lines().find_map(|line| line.strip_prefix("ReadWritePaths=")).unwrap();
-    assert!(command.contains(&format!("--write {writable} ")), "{command} does not write to {writable}");
-    assert!(read("README.md").contains(&format!("vxtap run --write {writable}\n")));
 }
 
 /// A test that `ci.sh` leaves out where there is no libpcap would fail there if it had another name

@@ -49,10 +49,12 @@ fn capabilities(unit: &Unit, user: &str, needed: &[Capability]) -> Finding {
         let is_listed = |one: &Capability| unit.words(directive).any(|word| word.trim_start_matches('~') == one.name());
         capability.givers().iter().any(|giver| is_listed(giver) != is_but)
     };
-    let is_bounded = unit.last("CapabilityBoundingSet").is_some();
+    let is_bounded = unit.says("CapabilityBoundingSet");
+    let is_alone = is_on(unit, "PrivateUsers") && user != "root";
     let lacks = |capability: &&Capability| {
         !(user == "root" || has("AmbientCapabilities", capability))
             || is_bounded && !has("CapabilityBoundingSet", capability)
+            || is_alone
     };
     let missing: Vec<&str> = needed.iter().filter(lacks).map(|capability| capability.name()).collect();
     if missing.is_empty() {
@@ -61,11 +63,19 @@ fn capabilities(unit: &Unit, user: &str, needed: &[Capability]) -> Finding {
         return Finding::ok(UNIT_CAPABILITIES, format!("the unit gives what is needed: {names}"));
     }
     let names = missing.join(" ");
+    let drop_in = if missing.contains(&Capability::Bpf.name()) { "bpf.conf" } else { "tap.conf" };
+    let private = if is_alone { " and PrivateUsers=no" } else { "" };
+    let lines = format!("AmbientCapabilities={names} and CapabilityBoundingSet={names}{private}");
     Finding::error(
         UNIT_CAPABILITIES,
         format!("the unit does not give {names}, which this configuration needs"),
-        edit(&format!("AmbientCapabilities={names} and CapabilityBoundingSet={names}")),
+        format!("{}; systemd/drop-ins/{drop_in} has it", edit(&lines)),
     )
+}
+
+/// Says whether the unit has a directive on.
+fn is_on(unit: &Unit, directive: &str) -> bool {
+    unit.last(directive).is_some_and(|value| matches!(value, "yes" | "true" | "1" | "on"))
 }
 
 fn files(unit: &Unit, plan: &RunPlan) -> Option<Finding> {
@@ -108,9 +118,7 @@ fn paths(unit: &Unit, plan: &RunPlan) -> Finding {
             // No file asks for one.
             Destination::Watch(_) => {}
             Destination::Interface(_) | Destination::Redirect(_) => {
-                let devices =
-                    unit.last("PrivateDevices").is_some_and(|value| matches!(value, "yes" | "true" | "1" | "on"));
-                if devices && missing.iter().all(|what| what != "open /dev/net/tun") {
+                if is_on(unit, "PrivateDevices") && missing.iter().all(|what| what != "open /dev/net/tun") {
                     missing.push("open /dev/net/tun".to_owned());
                     lines.push("PrivateDevices=no and DeviceAllow=/dev/net/tun rw".to_owned());
                 }
@@ -141,10 +149,21 @@ mod tests {
     use super::super::tests::plan;
     use super::*;
 
+    /// What a unit says of its service.
+    fn of_service(unit: &'static str) -> &'static str {
+        unit.split_once("\n[Service]\n").unwrap().1
+    }
+
     /// The unit that ships.
     fn ours() -> Unit {
-        let text = include_str!("../../systemd/vxtap.service");
-        Unit::of(text.split_once("[Service]").unwrap().1)
+        Unit::of(of_service(include_str!("../../systemd/vxtap.service")))
+    }
+
+    /// The unit that ships with drop-ins that ship.
+    fn ours_with(drop_ins: &[&'static str]) -> Unit {
+        let ours = of_service(include_str!("../../systemd/vxtap.service"));
+        let more = drop_ins.iter().map(|drop_in| of_service(drop_in));
+        Unit::of(&std::iter::once(ours).chain(more).collect::<Vec<_>>().join("\n[Service]\n"))
     }
 
     fn found(unit: Unit, words: &str, needed: &[Capability]) -> Vec<(&'static str, Level)> {
@@ -159,15 +178,40 @@ mod tests {
     #[test]
     fn the_unit_that_ships_is_fine_for_what_it_says() {
         assert_eq!(found(ours(), "--write /data/captures", &[]), []);
-        assert_eq!(found(ours(), "--write /data/captures/x", &[Capability::NetAdmin]), []);
         assert_eq!(found(ours(), "--write /var/lib/vxtap/x", &[]), []);
+    }
+
+    #[test]
+    fn each_drop_in_lets_the_sensor_do_what_it_is_for() {
+        let (tap, bpf) =
+            (include_str!("../../systemd/drop-ins/tap.conf"), include_str!("../../systemd/drop-ins/bpf.conf"));
+        assert_eq!(found(ours_with(&[tap]), "--write /data/captures --tap m", &[Capability::NetAdmin]), []);
+        assert_eq!(found(ours_with(&[bpf]), "--write /data/captures", &Capability::PROGRAMS), []);
+        for both in [[tap, bpf], [bpf, tap]] {
+            assert_eq!(found(ours_with(&both), "--write /data/captures --tap m", &Capability::PROGRAMS), []);
+        }
+        assert_eq!(found(ours_with(&[tap]), "", &Capability::PROGRAMS)[0], (UNIT_CAPABILITIES, Level::Error));
+    }
+
+    #[test]
+    fn a_capability_in_a_user_namespace_is_none() {
+        let error = [(UNIT_CAPABILITIES, Level::Error)];
+        let gives = "User=x\nAmbientCapabilities=CAP_NET_ADMIN\nExecReload=x\n";
+        assert_eq!(found(Unit::of(gives), "", &[Capability::NetAdmin]), []);
+        let private = Unit::of(&format!("{gives}PrivateUsers=yes"));
+        assert_eq!(found(private.clone(), "", &[Capability::NetAdmin]), error);
+        assert_eq!(found(private, "", &[]), []);
+        // What is bounded to nothing is bounded.
+        assert_eq!(found(Unit::of(&format!("{gives}CapabilityBoundingSet=")), "", &[Capability::NetAdmin]), error);
     }
 
     #[test]
     fn what_a_unit_does_not_let_the_sensor_do_is_found() {
         let error = |name| (name, Level::Error);
         assert_eq!(found(ours(), "--write /srv", &[]), [error(UNIT_PATHS)]);
-        assert_eq!(found(ours(), "--no-write --tap m", &[Capability::NetAdmin]), [error(UNIT_PATHS)]);
+        assert_eq!(found(ours(), "--no-write --tap m", &[]), [error(UNIT_PATHS)]);
+        let both = [error(UNIT_CAPABILITIES), error(UNIT_PATHS)];
+        assert_eq!(found(ours(), "--no-write --tap m", &[Capability::NetAdmin]), both);
         assert_eq!(found(ours(), "--write /data/captures", &Capability::PROGRAMS), [error(UNIT_CAPABILITIES)]);
         let few = Unit::of("LimitNOFILE=512:1024\nExecReload=x");
         assert_eq!(found(few.clone(), "", &[]), [(UNIT_FILES, Level::Warning)]);

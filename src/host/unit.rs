@@ -89,6 +89,12 @@ impl Unit {
         }
     }
 
+    /// Says whether there is a directive, even with an empty value.
+    #[must_use]
+    pub(crate) fn says(&self, directive: &str) -> bool {
+        self.values.contains_key(directive)
+    }
+
     /// Returns the last value of a directive.
     #[must_use]
     pub(crate) fn last(&self, directive: &str) -> Option<&str> {

@@ -35,6 +35,11 @@ impl Asked {
         self.answered += 1;
     }
 
+    /// Says whether a read was asked for that has no answer yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.asked > self.answered
+    }
+
     /// Tells those who asked for the read that was answered last what came of it.
     pub(super) fn tell(&mut self, outcome: &Result<Applied, String>) {
         let (told, waiting) = self.waiting.drain(..).partition(|(number, _)| *number <= self.answered);

@@ -6,6 +6,7 @@ mod error;
 mod lines;
 mod reload;
 mod reread;
+mod service;
 mod signals;
 mod status;
 mod watches;
@@ -19,6 +20,7 @@ use crossbeam_channel::{after, at, never, select};
 pub use self::error::StartError;
 use self::reload::{Running, planned, warn_of_file_limit};
 use self::reread::{Reread, Source};
+use self::service::Service;
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
 use crate::config::file::ConfigError;
@@ -160,7 +162,9 @@ impl Sensor {
         let mut over = self.running.plan.duration.map(|duration| Instant::now() + duration);
         let mut failure = None;
         let mut expiry = Instant::now();
+        let mut service = Service::begin(&self.view);
         loop {
+            service.tend(&self.running);
             let slow = self.running.reread.slow();
             let (opened, answers) = self.running.answers();
             let finishing = if self.running.tend() { never() } else { after(FINISHING) };
@@ -170,6 +174,7 @@ impl Sensor {
                     expiry = self.expire();
                     continue;
                 }
+                recv(service.due()) -> _ => continue,
                 recv(signals.cut) -> asked => {
                     if asked.is_ok() {
                         tracing::info!("SIGUSR1: completing the files that are written to");
@@ -203,6 +208,7 @@ impl Sensor {
                 recv(signals.received) -> ending => match ending {
                     Ok(Ending::Asked(name)) if !self.running.plan.drain.is_zero() => {
                         let ends = self.leave(name);
+                        service.says("receiving until the traffic has moved");
                         over = Some(over.map_or(ends, |over| over.min(ends)));
                         continue;
                     }
@@ -218,6 +224,7 @@ impl Sensor {
             }
             break;
         }
+        service.ends();
         self.view.drain();
         self.view.end();
         self.running.reread.abandon();

@@ -67,6 +67,11 @@ impl Running {
         self.coming.is_some()
     }
 
+    /// Says whether the file is being read, or what it says is not in force yet.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.reread.is_reading() || self.is_opening()
+    }
+
     /// Does what somebody asks for.
     pub(super) fn heed(&mut self, request: Request) {
         match request {

@@ -199,6 +199,11 @@ impl Reread {
         self.asked.abandon();
     }
 
+    /// Says whether the file is being read.
+    pub(super) fn is_reading(&self) -> bool {
+        self.asked.is_open()
+    }
+
     /// Receives what the file says, for [`Reread::take`].
     pub(super) fn answers(&self) -> &Receiver<Answer> {
         &self.answers

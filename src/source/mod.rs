@@ -1,6 +1,7 @@
 //! Datagrams come from sources.
 
 mod allowed;
+mod bind;
 pub(crate) mod bpf;
 mod copies;
 mod datagram;
@@ -9,6 +10,7 @@ mod fast_path;
 mod live;
 mod open;
 mod owner;
+mod port;
 #[cfg(test)]
 pub(crate) mod prepared;
 mod steering;

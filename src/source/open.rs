@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use super::allowed::Allowed;
+use super::bind::BindError;
 use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
 use super::fast_path::Account;
-use super::udp::{self, BindError, Listening, UdpPlan, UdpSource};
+use super::udp::{self, Listening, UdpPlan, UdpSource};
 
 /// The way in which datagrams are received.
 ///

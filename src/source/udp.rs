@@ -28,17 +28,18 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::bind::{BindError, explain};
 use super::copies::{Copies, Told};
 use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
 use super::live::LiveSource;
 use super::owner::Owner;
+use super::port::Port;
 use super::steering::Steering;
-use crate::host::port_owner;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
-use crate::wire::{Encapsulation, address};
+use crate::wire::address;
 
 /// The most batches of nothing but copies that are received one after the other.
 const COPIES: usize = 16;
@@ -60,68 +61,12 @@ pub struct UdpPlan {
     pub receive_buffer: u32,
 }
 
-/// A reason why listening failed, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Another socket has the port.
-    #[error("cannot listen on {address}: the port is taken by {owner}")]
-    PortTaken {
-        /// The address asked for.
-        address: SocketAddr,
-        /// The owner of the port, and how to see it.
-        owner: String,
-    },
-    /// The address is not one of this host's.
-    #[error("cannot listen on {address}: this host does not have that address; it has {ours}")]
-    NotOurAddress {
-        /// The address asked for.
-        address: SocketAddr,
-        /// The host's addresses.
-        ours: String,
-    },
-    /// A port below 1024 without the privilege.
-    #[error(
-        "cannot listen on {address}: ports below {first} need CAP_NET_BIND_SERVICE; \
-         see sysctl net.ipv4.ip_unprivileged_port_start"
-    )]
-    Privileged {
-        /// The address asked for.
-        address: SocketAddr,
-        /// The first port that needs no privilege.
-        first: u16,
-    },
-    /// Anything else.
-    #[error("cannot listen on {address}: {call}: {error}")]
-    Os {
-        /// The address asked for.
-        address: SocketAddr,
-        /// The call that failed.
-        call: &'static str,
-        /// The error that it returned.
-        error: io::Error,
-    },
-}
-
-impl BindError {
-    /// Says whether it may be possible later: the address or its interface is not there yet, or
-    /// somebody still has the port.
-    #[must_use]
-    pub(crate) fn may_pass(&self) -> bool {
-        match self {
-            Self::PortTaken { .. } | Self::NotOurAddress { .. } => true,
-            Self::Privileged { .. } => false,
-            // The missing thing is the interface that a link-local address names.
-            Self::Os { error, .. } => error.raw_os_error() == Some(libc::ENODEV),
-        }
-    }
-}
-
 /// One socket, and what it has dropped.
 #[derive(Debug)]
 struct Bound {
     /// The socket, which `Copies` has as well.
     socket: Arc<Socket>,
-    port: u16,
+    port: Port,
     drops: DropCounter,
 }
 
@@ -221,7 +166,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
         if address.port() != 0 {
             let probe = open(address, false).map_err(os("socket"))?;
             socket::refuse_further(&probe).map_err(os("SO_ATTACH_FILTER"))?;
-            probe.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
+            probe.bind(&address.into()).map_err(|e| explain(address, e))?;
         }
         for (index, source) in sources.iter_mut().enumerate() {
             let socket = open(address, plan.workers > 1).map_err(os("socket"))?;
@@ -235,7 +180,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
                 socket::receive_hop_limit_v6(&socket).map_err(os("IPV6_RECVHOPLIMIT"))?;
             }
             socket::refuse_further(&socket).map_err(os("SO_ATTACH_FILTER"))?;
-            socket.bind(&address.into()).map_err(|e| explain_bind(address, e))?;
+            socket.bind(&address.into()).map_err(|e| explain(address, e))?;
             if index == 0 {
                 let local = socket.local_addr().map_err(os("getsockname"))?;
                 address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
@@ -253,7 +198,7 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             if let Some(copies) = &copies {
                 copies.refuse_by(index, Arc::clone(&socket));
             }
-            source.sockets.push(Bound { socket, port: address.port(), drops: DropCounter::default() });
+            source.sockets.push(Bound { socket, port: Port::vxlan(address.port()), drops: DropCounter::default() });
         }
         if let Some(copies) = &copies {
             copies.count_by(open_behind(address, plan.steering).map_err(os("socket behind those of the workers"))?);
@@ -299,29 +244,15 @@ fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32> {
     Ok(u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX))
 }
 
-fn explain_bind(address: SocketAddr, error: io::Error) -> BindError {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => BindError::PortTaken { address, owner: port_owner::describe(address) },
-        io::ErrorKind::AddrNotAvailable => {
-            let ours: Vec<String> =
-                pnet::datalink::interfaces().iter().flat_map(|i| &i.ips).map(|n| n.ip().to_string()).collect();
-            BindError::NotOurAddress { address, ours: ours.join(", ") }
-        }
-        io::ErrorKind::PermissionDenied => BindError::Privileged {
-            address,
-            first: std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-                .unwrap_or(1024),
-        },
-        _ => BindError::Os { address, call: "bind", error },
-    }
-}
-
 impl UdpSource {
     /// Lists what to wait for, with others.
     pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         self.sockets.iter().map(|bound| PollFd::new(&bound.socket, PollFlags::IN))
+    }
+
+    /// Returns the ports that the sockets are bound to.
+    pub(super) fn ports(&self) -> Arc<[Port]> {
+        self.sockets.iter().map(|bound| bound.port).collect()
     }
 
     /// Says whether the sockets may have more than was received last, whatever came of it.
@@ -401,8 +332,8 @@ impl UdpSource {
                     // The kernel has dropped datagrams with a wrong checksum.
                     wrong_checksum: false,
                     source: if message.over_ipv6 { address::over_ipv6(message.source) } else { message.source },
-                    port: bound.port,
-                    encapsulation: Encapsulation::Vxlan,
+                    port: bound.port.number,
+                    encapsulation: bound.port.encapsulation,
                     // The kernel stamps every datagram once the option is set.
                     timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
                 });
@@ -507,6 +438,7 @@ impl LiveSource for UdpSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Encapsulation;
     use std::net::UdpSocket;
 
     fn plan(listen: &str, workers: usize) -> UdpPlan {

@@ -15,6 +15,7 @@
 //! | `sensor`, `replay`, `tcpdump` | the programs under test, and the witness |
 //! | `captures`, `manifest`, `ledger` | what came out, and whether it adds up |
 //! | `site` | a place for a sensor that is asked while it runs, and the ways to ask it |
+//! | `systemd` | a service manager of the test's own |
 //! | `frames`, `datagrams`, `stream` | traffic of our own making |
 //! | the others | the tests, by topic |
 //!
@@ -38,6 +39,7 @@ mod replay;
 mod sensor;
 mod site;
 mod stream;
+mod systemd;
 mod tcpdump;
 
 mod allow;
@@ -73,6 +75,7 @@ mod policy;
 mod redirect;
 mod reload;
 mod rotation;
+mod service;
 mod sessions;
 mod snaplen;
 mod startup;

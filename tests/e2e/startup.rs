@@ -105,7 +105,7 @@ fn the_unit_knows_the_exit_codes() {
     assert!(of("RestartPreventExitStatus=").split(' ').all(|code| matches!(code, "1" | "2")));
     assert_eq!(of("StartLimitIntervalSec="), "0");
     // A reload that is refused fails, and says why.
-    assert_eq!(of("ExecReload="), "/usr/local/bin/vxtap reload");
+    assert_eq!(of("ExecReload="), "/usr/bin/vxtap reload");
     assert_eq!(of("RuntimeDirectory="), "vxtap");
     assert!(of("RestrictAddressFamilies=").split(' ').any(|family| family == "AF_UNIX"));
 }

@@ -228,20 +228,6 @@ fn the_last_room_of_the_file_system_is_left_unless_somebody_says_how_much() {
 }
 
 #[test]
-fn the_unit_leaves_a_tenth_of_the_file_system_free() {
-    let unit = include_str!("../../../systemd/vxtap.service");
-    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    // What systemd makes of it.
-    let line = line.replace("%%", "%");
-    let cli::Command::Run(args) = cli::Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
-    let plan = RunPlan::new(&args.settings(), &host()).unwrap();
-    let Some(Destination::Files(files)) = plan.pipeline.outputs.into_iter().next().map(|output| output.to) else {
-        panic!()
-    };
-    assert_eq!(files.archive.budget.min_free, Some(MinFree::Permille(100)));
-}
-
-#[test]
 fn the_help_says_what_units_are() {
     let mut command = <cli::Cli as clap::CommandFactory>::command();
     let help = command.find_subcommand_mut("run").unwrap().render_long_help().to_string();

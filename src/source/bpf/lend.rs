@@ -8,8 +8,8 @@ use super::clock::Clock;
 use super::record::Record;
 use crate::record::Timestamp;
 use crate::source::Datagram;
+use crate::source::port::Port;
 use crate::sys::ring::Ring;
-use crate::wire::Encapsulation;
 
 /// The time by which a record must be later than now to be from before the clock was set back. It
 /// is measured from now, not from when a turn began: a worker can lose its core in between for
@@ -23,11 +23,13 @@ pub(super) struct Numbered {
     pub(super) ring: Ring,
     /// Records read, which the source counts and its account tells.
     pub(super) read: Arc<AtomicU64>,
+    /// The ports that records can be for.
+    ports: Arc<[Port]>,
 }
 
 impl Numbered {
-    pub(super) fn new(number: u32, ring: Ring) -> Self {
-        Self { number, ring, read: Arc::default() }
+    pub(super) fn new(number: u32, ring: Ring, ports: &Arc<[Port]>) -> Self {
+        Self { number, ring, read: Arc::default(), ports: Arc::clone(ports) }
     }
 
     /// Lends records up to this time of day, and those of the far future, which only a clock that
@@ -58,7 +60,7 @@ impl Numbered {
                     delivered: record.redirected,
                     source: record.source,
                     port: record.destination_port,
-                    encapsulation: Encapsulation::Vxlan,
+                    encapsulation: Port::encapsulation_of(&self.ports, record.destination_port),
                     timestamp,
                 });
                 lent += 1;

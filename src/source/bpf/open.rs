@@ -94,7 +94,9 @@ fn program(
 
 /// Makes a source for each worker, and what they share.
 fn share(plan: &BpfPlan, program: Program, rings: Vec<Ring>, udp: Vec<UdpSource>) -> (Vec<BpfSource>, Weak<Shared>) {
-    let rings: Vec<Numbered> = (0..).zip(rings).map(|(number, ring)| Numbered::new(number, ring)).collect();
+    // All workers listen on the same ports.
+    let ports = udp.first().map(UdpSource::ports).unwrap_or_default();
+    let rings: Vec<Numbered> = (0..).zip(rings).map(|(number, ring)| Numbered::new(number, ring, &ports)).collect();
     let read = rings.iter().map(|numbered| Arc::clone(&numbered.read)).collect();
     let shared = Shared::start(program, udp.len(), read);
     let clock = Clock::new();

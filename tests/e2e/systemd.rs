@@ -1,0 +1,214 @@
+//! A systemd of the test's own runs in namespaces that vanish with it, over the network of a
+//! [`Namespace`]. It sees the files of this machine, or those of another root, and nothing of its
+//! units.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use procfs::process::all_processes;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::need;
+use crate::netns::Namespace;
+use crate::process::{Process, eventually, run};
+
+/// The program that a systemd is.
+const PROGRAM: &str = "/lib/systemd/systemd";
+/// The time that the namespaces have to vanish.
+const VANISHING: Duration = Duration::from_secs(20);
+
+/// Makes a control group, has systemd begin in it as the first process of new namespaces, and takes
+/// the group away when that has ended. `$1` is a directory of the test's, `$2` the name of the
+/// group, `$3` the root directory.
+const OUTER: &str = r#"
+set -e
+mount --make-rprivate /
+mkdir "$1/groups"
+mount -t cgroup2 cgroup2 "$1/groups"
+mkdir "$1/groups/$2"
+sh -c 'echo $$ >"$1/groups/$2/cgroup.procs" && exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child \
+    sh -c "$4" sh "$1" "$3"' sh "$1" "$2" "$3" "$4" || true
+until find "$1/groups/$2" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep 0.05; done
+"#;
+
+/// Mounts what systemd expects to find, and becomes it.
+const INNER: &str = r#"
+set -e
+root=${2%/}
+mount --make-rprivate /
+umount "$1/groups"
+if [ -n "$root" ]; then
+    mount --bind "$root" "$root"
+    mount --rbind /dev "$root/dev"
+fi
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount -t proc proc "$root/proc"
+umount -l /sys 2>/dev/null || true
+mount -t sysfs sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+mkdir -p "$root/run/systemd/system"
+cp -r "$1/units/." "$root/run/systemd/system"
+export container=vxtap-test
+[ -n "$root" ] || export SYSTEMD_UNIT_PATH=/run/systemd/system
+exec chroot "${root:-/}" /lib/systemd/systemd --system --unit=vxtap-test.target --log-target=console --log-level=info --show-status=no
+"#;
+
+/// Says whether a systemd can be run here. Says why not; with `CI` set it fails instead.
+#[must_use]
+pub(crate) fn is_here() -> bool {
+    if !need::programs(&["ip", "unshare", "nsenter", "systemctl", "chroot", "find"]) {
+        return false;
+    }
+    if !Path::new(PROGRAM).exists() {
+        need::cannot("systemd is not installed");
+        return false;
+    }
+    true
+}
+
+/// A systemd that runs. All that it has started ends with it.
+pub(crate) struct Systemd {
+    process: Process,
+    /// Its number outside of its namespaces.
+    init: Pid,
+    directory: TempDir,
+    root: Option<PathBuf>,
+}
+
+impl Systemd {
+    /// Starts one that has these units, each with its file name, beside a target that has nothing
+    /// in it. It has those of `root` too, where it is to see that directory as its root.
+    #[track_caller]
+    pub(crate) fn start(namespace: &Namespace, root: Option<&Path>, units: &[(&str, &str)]) -> Systemd {
+        let directory = tempfile::tempdir().unwrap();
+        // Users of units are to reach what is put here.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let target = ("vxtap-test.target", "[Unit]\nDefaultDependencies=no\n");
+        for (name, text) in units.iter().copied().chain([target]) {
+            let path = directory.path().join("units").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let group = directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
+        let group = format!("vxtap-test-{}-{group}", std::process::id());
+        let root_text = root.map_or(String::new(), |root| root.display().to_string());
+        let mut command = namespace.command("unshare");
+        command.args(["--mount", "sh", "-c", OUTER, "sh"]).arg(directory.path());
+        command.args([&group, &root_text, INNER]);
+        let process = Process::start(&mut command, None);
+        let mut init = None;
+        eventually("systemd begins", || {
+            init = descendant(process.pid(), "systemd");
+            init.is_some() || !is_there(process.pid())
+        });
+        let Some(init) = init else { panic!("systemd does not begin: {:#?}", process.stderr.all()) };
+        let systemd = Systemd { process, init, directory, root: root.map(Path::to_owned) };
+        eventually("systemd answers", || {
+            systemd.command("systemctl").args(["show"]).output().unwrap().status.success()
+        });
+        systemd
+    }
+
+    /// Returns a command that is run beside the units.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-a", "-t", &self.init.as_raw_nonzero().to_string()]);
+        command.args(self.root.iter().flat_map(|root| ["chroot".into(), root.as_os_str().to_owned()])).arg(program);
+        command
+    }
+
+    /// Calls `systemctl` with these words, and returns how that ended.
+    pub(crate) fn systemctl(&self, words: &str) -> Output {
+        self.command("systemctl").args(words.split_whitespace()).output().unwrap()
+    }
+
+    /// Calls `systemctl` with these words, which must succeed.
+    #[track_caller]
+    pub(crate) fn does(&self, words: &str) {
+        let output = self.systemctl(words);
+        assert!(output.status.success(), "systemctl {words}: {output:?}: {:#?}", self.log());
+    }
+
+    /// Returns a property of a unit.
+    #[track_caller]
+    pub(crate) fn property(&self, unit: &str, name: &str) -> String {
+        let output = run(self.command("systemctl").args(["show", "-P", name, unit]));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// Waits until a property of a unit has this value.
+    #[track_caller]
+    pub(crate) fn comes_to(&self, unit: &str, name: &str, value: &str) {
+        eventually(&format!("{name} of {unit} is {value}"), || self.property(unit, name) == value);
+    }
+
+    /// Returns the main process of a service, by its number outside; none where there is none.
+    #[track_caller]
+    pub(crate) fn main_process(&self, unit: &str) -> Option<Pid> {
+        let inside: i32 = self.property(unit, "MainPID").parse().unwrap();
+        let namespace = fs::read_link(format!("/proc/{}/ns/pid", self.init.as_raw_nonzero())).unwrap();
+        let found = all_processes().unwrap().flatten().find(|process| {
+            let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+            let is_here = fs::read_link(format!("/proc/{}/ns/pid", process.pid)).is_ok_and(|of| of == namespace);
+            inside > 0 && is_here && numbers.split_whitespace().next_back() == Some(&inside.to_string())
+        });
+        found.and_then(|process| Pid::from_raw(process.pid))
+    }
+
+    /// Writes a unit, or a part of one as `NAME.service.d/more.conf`, and has systemd read it.
+    #[track_caller]
+    pub(crate) fn install(&self, name: &str, text: &str) {
+        let path = format!("/run/systemd/system/{name}");
+        let write = "mkdir -p \"$(dirname \"$0\")\" && printf %s \"$1\" >\"$0\"";
+        run(self.command("sh").args(["-c", write, &path, text]));
+        self.does("daemon-reload");
+    }
+
+    /// Returns what systemd has said so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        [self.process.stdout.all(), self.process.stderr.all()].concat()
+    }
+
+    /// Returns a path in a directory that goes with this.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        // The kernel ends all processes of the namespace with its first.
+        let _ = kill_process(self.init, Signal::KILL);
+        let end = Instant::now() + VANISHING;
+        while self.process.is_running() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Says whether a process has not ended.
+fn is_there(pid: Pid) -> bool {
+    procfs::process::Process::new(pid.as_raw_nonzero().get())
+        .and_then(|process| process.stat())
+        .is_ok_and(|stat| stat.state != 'Z')
+}
+
+/// Returns the process of this name that this one, or one below it, has started, which is the first
+/// of its namespace.
+fn descendant(of: Pid, name: &str) -> Option<Pid> {
+    let all: Vec<_> = all_processes().unwrap().flatten().filter_map(|process| process.stat().ok()).collect();
+    let mut family = vec![of.as_raw_nonzero().get()];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        family.extend(all.iter().filter(|stat| stat.ppid == parent).map(|stat| stat.pid));
+        next += 1;
+    }
+    let found = all.iter().find(|stat| stat.comm == name && family.contains(&stat.pid))?;
+    Pid::from_raw(found.pid)
+}
