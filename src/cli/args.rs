@@ -16,9 +16,9 @@ use crate::evidence::Digest;
 use crate::setting::Wording;
 
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror
-/// interfaces out.
+/// interfaces out; every datagram accounted for.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES)]
+#[command(version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
