@@ -17,7 +17,7 @@ use crate::evidence::Digest;
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror
 /// interfaces out.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES)]
+#[command(version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
