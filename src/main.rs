@@ -1,15 +1,18 @@
 //! The program has an allocator, arguments, and an exit code.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use vxtap::archive::{HelperPlan, Permitted, StartedHelper, serve};
 use vxtap::check::watch::{self, WatchPlan};
 use vxtap::check::{self, Report};
 use vxtap::cli::{
-    self, AskArgs, CheckArgs, Command, DemoArgs, ExtcapArgs, ReplayArgs, RunArgs, SessionsArgs, SocketArgs, TopArgs,
-    VerifyArgs, WatchArgs,
+    self, AskArgs, CheckArgs, Command, DemoArgs, ExtcapArgs, HelperArgs, ReplayArgs, RunArgs, SessionsArgs, SocketArgs,
+    TopArgs, VerifyArgs, WatchArgs,
 };
 use vxtap::config::aws::{self, AwsError};
 use vxtap::config::file::{self, Config, ConfigError, Faults};
@@ -24,6 +27,7 @@ use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
+use vxtap::service::Store;
 use vxtap::top;
 use vxtap::verify;
 use vxtap::watch::{To, WatchError, extcap, run as receive};
@@ -45,10 +49,21 @@ const NOT_YET: u8 = 75;
 
 fn main() -> ExitCode {
     let cli = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    if let Command::HookHelper(args) = cli.command {
+        return help(args);
+    }
     let console = Console::default();
+    // The log has a thread, and a sensor is ready before there is any.
+    let ready = match &cli.command {
+        Command::Run(args) if !args.print_config => Some(ready(args)),
+        _ => None,
+    };
     let lines = console.log(cli.log_format, cli.verbose);
     let result = match cli.command {
-        Command::Run(args) => run(&args, &console),
+        Command::Run(args) => match ready {
+            Some(ready) => ready.and_then(|ready| run(&args, ready, &console)),
+            None => print_config(&args),
+        },
         Command::Replay(args) => replay(&args, &console),
         Command::Verify(args) => verify(&args, &console),
         Command::Check(args) => check(&args, &console),
@@ -63,6 +78,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch_frames(&args),
         Command::Extcap(args) => extcap(&args),
         Command::Demo(args) => demo(&args),
+        Command::HookHelper(args) => Ok(help(args)),
     };
     result.unwrap_or_else(|error| {
         if let Some(ConfigError::Faults { faults, may_pass }) = error.downcast_ref() {
@@ -296,14 +312,59 @@ fn print_config(args: &RunArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(args: &RunArgs, console: &Console) -> anyhow::Result<ExitCode> {
-    if args.print_config {
-        return print_config(args);
-    }
+/// A sensor that can start.
+struct Ready {
+    host: HostFacts,
+    settings: Settings,
+    plan: RunPlan,
+    helper: Option<StartedHelper>,
+    /// What the process before this one has left.
+    store: Arc<Store>,
+}
+
+/// Makes a sensor ready, before there are threads.
+fn ready(args: &RunArgs) -> anyhow::Result<Ready> {
+    // First of all, or the helper would have what is there too.
+    let store = Arc::new(Store::of_process());
     let host = HostFacts::read();
     let (settings, plan) = asked("run", args, &host)?;
+    let given = settings.on_publish().next().map(|(command, directory)| (command.to_owned(), directory.to_owned()));
+    // A file can come to have commands.
+    let helper = match &args.config {
+        Some(path) => Some(HelperPlan { config: Some(path.clone()), given: None }),
+        None => given.map(|given| HelperPlan { config: None, given: Some(given) }),
+    };
+    let start = |helper: HelperPlan| helper.start().map_err(StartError::Helper);
+    let helper = helper.map(start).transpose()?;
+    Ok(Ready { host, settings, plan, helper, store })
+}
+
+/// Runs commands for the sensor that has started this process.
+fn help(args: HelperArgs) -> ExitCode {
+    let of_file = |path: &Path| {
+        let settings = Config::read(path).map(|config| config.settings).unwrap_or_default();
+        let permitted = |(command, directory): (&str, &Path)| Permitted::new(command, directory);
+        settings.on_publish().map(permitted).collect()
+    };
+    let read = move || match (&args.config, &args.on_publish, &args.write) {
+        (Some(path), ..) => of_file(path),
+        (None, Some(command), Some(directory)) => vec![Permitted::new(command, directory)],
+        _ => Vec::new(),
+    };
+    match io::stdin().as_fd().try_clone_to_owned().and_then(|socket| serve(socket, read)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr().lock(), "the commands of --on-publish: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCode> {
+    let Ready { host, settings, plan, helper, store } = ready;
+    helper.map(StartedHelper::attend).transpose().map_err(StartError::Thread)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
-    let mut sensor = match run::start(&plan, &signals) {
+    let mut sensor = match run::start(&plan, &signals, &store) {
         Err(StartError::Ended(Ending::Asked(name))) => {
             tracing::info!("{name}: {}", StartError::Ended(Ending::Asked(name)));
             return Ok(ExitCode::SUCCESS);

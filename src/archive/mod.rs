@@ -43,6 +43,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 pub(crate) use delivery::DeliveryError;
+pub use delivery::{HelperPlan, Permitted, StartedHelper, serve};
 pub(crate) use handover::{Broken, Closed, FileNumber, Gone, Losses};
 pub use plan::ArchivePlan;
 pub(crate) use plan::{Labels, Sync};

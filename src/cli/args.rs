@@ -98,6 +98,23 @@ pub enum Command {
     Extcap(Box<ExtcapArgs>),
     /// Run the sensor on built-in sample traffic over loopback and show what comes out.
     Demo(DemoArgs),
+    /// Run the commands of --on-publish for the sensor at standard input, which starts this.
+    #[command(hide = true)]
+    HookHelper(HelperArgs),
+}
+
+/// `vxtap hook-helper`: what it may run.
+#[derive(Debug, Args)]
+pub struct HelperArgs {
+    /// The configuration file that has the commands.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Without one: the command, and the directory of its output.
+    #[arg(long, requires = "write", conflicts_with = "config", allow_hyphen_values = true)]
+    pub on_publish: Option<String>,
+    /// The directory.
+    #[arg(long, allow_hyphen_values = true)]
+    pub write: Option<PathBuf>,
 }
 
 /// `vxtap verify`.

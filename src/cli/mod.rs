@@ -12,7 +12,7 @@ mod settings;
 mod watch;
 
 pub use advice::{command, parse, wrong};
-pub use args::{CheckArgs, Cli, Command, DemoArgs, SessionsArgs, VerifyArgs};
+pub use args::{CheckArgs, Cli, Command, DemoArgs, HelperArgs, SessionsArgs, VerifyArgs};
 pub use asking::{AskArgs, LedgerArgs, SocketArgs, TopArgs};
 pub use replay::ReplayArgs;
 pub use run::RunArgs;

@@ -5,7 +5,7 @@
 //! it from here. A [`RunPlan`](super::RunPlan) says what the values mean together, and on this
 //! host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -56,6 +56,13 @@ pub struct Settings {
     /// The place where each value was said.
     #[serde(skip)]
     pub origins: Origins,
+}
+
+impl Settings {
+    /// Returns the commands that are run for published files, each with the directory of its files.
+    pub fn on_publish(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.output.files().filter_map(|(_, files)| Some((files.on_publish.as_deref()?, &*files.directory)))
+    }
 }
 
 /// The settings for receiving.

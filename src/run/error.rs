@@ -26,6 +26,9 @@ pub enum StartError {
     /// There is no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// There is nobody to run commands.
+    #[error("cannot start the process that runs the commands of --on-publish: {0}")]
+    Helper(io::Error),
     /// The sensor was to end before it received.
     #[error("ended before anything was received")]
     Ended(Ending),
@@ -40,7 +43,7 @@ impl StartError {
             Self::Source(error) => error.may_pass(),
             Self::Output(error) => error.may_pass(),
             Self::Door(error) => error.may_pass(),
-            Self::Allow(_) | Self::Thread(_) | Self::Ended(_) => false,
+            Self::Allow(_) | Self::Thread(_) | Self::Helper(_) | Self::Ended(_) => false,
         }
     }
 }

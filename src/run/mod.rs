@@ -31,6 +31,7 @@ use crate::host;
 use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
+use crate::service::Store;
 use crate::source::{self, Opened, Sources};
 use crate::view::{Facts, View};
 
@@ -56,15 +57,18 @@ pub struct Sensor {
     pub addresses: Vec<std::net::SocketAddr>,
 }
 
-/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
+/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. What the
+/// process before this one has left is in `store`.
 ///
 /// # Errors
 /// The list of what is allowed is not known, nothing can be received or delivered, there is no
 /// thread, or the sensor was to end before. Nothing is left behind then.
-pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
+pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Sensor, StartError> {
     let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
+    store.complain();
     host::raise_descriptor_limit();
-    let Opened { sources, addresses, receive_buffer, front, description } = source::open(&plan.source, &allowed)?;
+    let Opened { sources, addresses, receive_buffer, front, description } =
+        source::open(&plan.source, &allowed, store)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -95,6 +99,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
+    store.let_go();
     let facts = planned(Facts { listen, source: description, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));

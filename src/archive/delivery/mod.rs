@@ -43,6 +43,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use self::backlog::{Backlog, Found};
 use self::consumer::Consumer;
 use self::hook::Hook;
+pub use self::hook::{HelperPlan, Permitted, Started as StartedHelper, serve};
 use self::job::new_job;
 use self::progress::Progress;
 use super::books::Books;

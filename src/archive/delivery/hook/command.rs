@@ -2,49 +2,111 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Algorithm, Capture};
 
-/// Makes `SHELL -c COMMAND vxtap PATH`. The path is `$1` and `VXTAP_FILE`, whatever characters it
-/// has.
-///
-/// A command that mentions neither gets the path as its last argument, and so does one that ends in
-/// the name of a function of its own.
-///
-/// The command's output goes to standard error: standard output has the ledger. The command gets a
-/// process group of its own, so that a Ctrl-C meant for the sensor does not end it.
-pub(super) fn command(shell: &Path, command: &str, path: &Path, capture: &Capture) -> Command {
+/// The shell that runs commands.
+pub(super) const SHELL: &str = "/bin/sh";
+
+/// The beginning of the names of all variables that a command is told something by.
+pub(super) const PREFIX: &str = "VXTAP_";
+
+/// What one command is to be run for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Errand {
+    /// The command, as it was asked for.
+    pub(super) command: Arc<str>,
+    /// The place of the capture.
+    pub(super) path: PathBuf,
+    /// What the command is told by its environment, beside the path.
+    pub(super) variables: Vec<(String, String)>,
+}
+
+/// The reason for which a command is no success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Failure {
+    /// The command was never begun, so it is tried again.
+    NotBegun(String),
+    /// The command has ended, or never can begin.
+    Ended(String),
+}
+
+impl Errand {
+    pub(super) fn new(command: Arc<str>, path: &Path, capture: &Capture) -> Self {
+        Self { command, path: path.to_owned(), variables: variables(capture) }
+    }
+
+    /// Has the shell run the command, and waits for its end.
+    ///
+    /// # Errors
+    /// It could not be begun, or is no success.
+    pub(super) fn run(&self, shell: &Path) -> Result<(), Failure> {
+        shed_capabilities().map_err(|error| Failure::NotBegun(format!("cannot take capabilities from it: {error}")))?;
+        let mut child = self.command(shell).spawn().map_err(|error| {
+            let why = format!("cannot start {}: {error}", shell.display());
+            match error.kind() {
+                // It is too long, or has a null byte: it is no different the next time.
+                io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => Failure::Ended(why),
+                _ => Failure::NotBegun(why),
+            }
+        })?;
+        let status = child.wait().map_err(|error| Failure::Ended(format!("cannot wait for it: {error}")))?;
+        if status.success() { Ok(()) } else { Err(Failure::Ended(status.to_string())) }
+    }
+
+    /// Makes `SHELL -c COMMAND vxtap PATH`. The path is `$1` and `VXTAP_FILE`, whatever characters
+    /// it has.
+    ///
+    /// A command that mentions neither gets the path as its last argument, and so does one that
+    /// ends in the name of a function of its own.
+    ///
+    /// The command's output goes to standard error: standard output has the ledger. The command
+    /// gets a process group of its own, so that a Ctrl-C meant for the sensor does not end it.
+    fn command(&self, shell: &Path) -> Command {
+        let command = &*self.command;
+        let script = if takes_path_last(command) { format!("{command} \"$@\"") } else { command.to_owned() };
+        let mut shell = Command::new(shell);
+        shell
+            .args(["-c", &script, "vxtap"])
+            .arg(&self.path)
+            .env("VXTAP_FILE", &self.path)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(io::stderr())
+            .process_group(0);
+        shell
+    }
+}
+
+/// Returns what a command is told of a capture, beside its path.
+fn variables(capture: &Capture) -> Vec<(String, String)> {
     let session = capture.session.as_ref();
     let dropped = capture.dropped.values().fold(0u64, |sum, n| sum.saturating_add(*n));
-    let script = if takes_path_last(command) { format!("{command} \"$@\"") } else { command.to_owned() };
-    let mut shell = Command::new(shell);
-    shell
-        .args(["-c", &script, "vxtap"])
-        .arg(path)
-        .env("VXTAP_FILE", path)
-        .env("VXTAP_SOURCE", session.map(|session| session.address().to_string()).unwrap_or_default())
-        .env("VXTAP_VNI", session.map(|session| session.vni.to_string()).unwrap_or_default())
-        .env("VXTAP_NAME", capture.name.as_deref().unwrap_or_default())
-        .env("VXTAP_FRAMES", capture.frames.to_string())
-        .env("VXTAP_BYTES", capture.bytes.to_string())
-        .env("VXTAP_DROPPED", dropped.to_string())
-        .env("VXTAP_FIRST", capture.first.to_string())
-        .env("VXTAP_LAST", capture.last.to_string())
-        .env("VXTAP_FORMAT", &capture.format)
-        .stdin(Stdio::null())
-        .stdout(io::stderr())
-        .process_group(0);
+    let facts = [
+        ("SOURCE", session.map(|session| session.address().to_string()).unwrap_or_default()),
+        ("VNI", session.map(|session| session.vni.to_string()).unwrap_or_default()),
+        ("NAME", capture.name.clone().unwrap_or_default()),
+        ("FRAMES", capture.frames.to_string()),
+        ("BYTES", capture.bytes.to_string()),
+        ("DROPPED", dropped.to_string()),
+        ("FIRST", capture.first.to_string()),
+        ("LAST", capture.last.to_string()),
+        ("FORMAT", capture.format.clone()),
+    ];
+    let facts = facts.map(|(name, value)| (name.to_owned(), value)).into_iter();
     // One of them, as in the line; the others are empty, whatever this process was started with.
-    for algorithm in Algorithm::ALL {
+    let hashes = Algorithm::ALL.into_iter().map(|algorithm| {
         let hash = capture.hash.filter(|hash| hash.algorithm() == algorithm);
-        let name = format!("VXTAP_{}", algorithm.key().to_uppercase());
-        shell.env(name, hash.map(|hash| hash.to_string()).unwrap_or_default());
-    }
-    shell
+        (algorithm.key().to_uppercase(), hash.map(|hash| hash.to_string()).unwrap_or_default())
+    });
+    facts.chain(hashes).map(|(name, value)| (format!("{PREFIX}{name}"), value)).collect()
 }
 
 /// Says whether a command expects the path as its last argument.

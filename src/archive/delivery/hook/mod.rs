@@ -5,6 +5,9 @@
 
 mod command;
 mod counters;
+mod helper;
+mod message;
+mod serve;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,13 +19,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use self::command::{command, shed_capabilities};
+use self::command::{Errand, Failure, SHELL};
 use self::counters::{AT_ONCE, HookCounters, RunnerCounters};
+use self::helper::Helper;
+pub use self::helper::{HelperPlan, Started};
+pub use self::serve::{Permitted, serve};
 use super::consumer::{Consumer, Job};
 use crate::ledger::OutputCounters;
 
-/// The shell that runs the command.
-const SHELL: &str = "/bin/sh";
 /// Captures that wait for their command.
 const WAITING: usize = 1000;
 /// Time for which a thread starts no command after one could not be started.
@@ -48,7 +52,7 @@ pub(super) struct Hook {
 }
 
 struct Shared {
-    shell: PathBuf,
+    runner: Runner,
     /// The command of now.
     command: Mutex<Arc<str>>,
     counters: Arc<HookCounters>,
@@ -63,6 +67,24 @@ struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("command", &self.command).field("jobs", &self.jobs).finish_non_exhaustive()
+    }
+}
+
+/// Who runs commands.
+#[derive(Debug)]
+enum Runner {
+    /// This process, by this shell.
+    Here(PathBuf),
+    /// The process that was started for it.
+    Helper(&'static Helper),
+}
+
+impl Runner {
+    fn run(&self, errand: &Errand) -> Result<(), Failure> {
+        match self {
+            Self::Here(shell) => errand.run(shell),
+            Self::Helper(helper) => helper.run(errand),
+        }
     }
 }
 
@@ -91,14 +113,6 @@ struct Failures {
     others: u64,
 }
 
-/// The reason for which a command is no success.
-enum Failure {
-    /// The command was never begun, so it is tried again.
-    NotBegun(String),
-    /// The command has ended, or never can begin.
-    Ended(String),
-}
-
 impl Hook {
     /// Has the shell run `command` for each capture that it takes. `done` hears the path of each
     /// whose command has ended, as its line has it.
@@ -106,12 +120,18 @@ impl Hook {
     /// # Errors
     /// A thread cannot be created.
     pub(super) fn start(command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
-        Self::with_shell(Path::new(SHELL), command, done)
+        let here = || Runner::Here(SHELL.into());
+        Self::with_runner(Helper::of_process().map_or_else(here, Runner::Helper), command, done)
     }
 
+    #[cfg(test)]
     fn with_shell(shell: &Path, command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
+        Self::with_runner(Runner::Here(shell.to_owned()), command, done)
+    }
+
+    fn with_runner(runner: Runner, command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            shell: shell.to_path_buf(),
+            runner,
             command: Mutex::new(command.into()),
             counters: Arc::default(),
             jobs: Mutex::default(),
@@ -249,9 +269,8 @@ impl Shared {
     /// Runs commands until there are no more.
     fn work(&self, number: usize) {
         let Some(counters) = self.counters.runners.get(number) else { return };
-        let ready = shed_capabilities().map_err(|error| format!("cannot take capabilities from it: {error}"));
         while let Some(job) = self.next(counters) {
-            let result = ready.clone().map_err(Failure::NotBegun).and_then(|()| self.execute(&job));
+            let result = self.execute(&job);
             let was_begun = !matches!(result, Err(Failure::NotBegun(_)));
             match &result {
                 Ok(()) => {}
@@ -287,17 +306,7 @@ impl Shared {
         if let Some(found) = (job.replaced)(&job.path, job.capture.bytes) {
             return Err(Failure::Ended(format!("not run, for under the capture's name there is {found}")));
         }
-        let mut child =
-            command(&self.shell, &self.command.lock().clone(), &job.path, &job.capture).spawn().map_err(|error| {
-                let why = format!("cannot start {}: {error}", self.shell.display());
-                match error.kind() {
-                    // It is too long, or has a null byte: it is no different the next time.
-                    io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => Failure::Ended(why),
-                    _ => Failure::NotBegun(why),
-                }
-            })?;
-        let status = child.wait().map_err(|error| Failure::Ended(format!("cannot wait for it: {error}")))?;
-        if status.success() { Ok(()) } else { Err(Failure::Ended(status.to_string())) }
+        self.runner.run(&Errand::new(self.command.lock().clone(), &job.path, &job.capture))
     }
 
     /// Logs a failure, unless another was a moment ago.
