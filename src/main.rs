@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let lines = console.log(cli.log_format, cli.verbose);
+    let wording = cli.command.wording();
     let result = match cli.command {
         Command::Run(args) => match ready {
             Some(ready) => ready.and_then(|ready| run(&args, ready, &console)),
@@ -101,7 +102,8 @@ fn main() -> ExitCode {
         }
         // An error's text names its cause already; the chain of causes would name it again. Threads
         // that are just ending have nothing more to say that matters more.
-        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
+        let text = error.to_string();
+        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{}", wording.put(&text)));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
 }
@@ -198,7 +200,8 @@ fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
     let host = HostFacts::read();
     let findings = match asked("check", &args.run, &host) {
         Ok((_, plan)) => {
-            [vec![check::host::configured(args.run.config.as_deref())], check::host::run(&plan, &host)].concat()
+            let found = check::host::run(&plan, &host).into_iter().map(|finding| finding.worded(plan.wording));
+            [check::host::configured(args.run.config.as_deref())].into_iter().chain(found).collect()
         }
         Err(error) => {
             if let (Some(ConfigError::Faults { faults, .. }), false) = (error.downcast_ref(), args.json) {
