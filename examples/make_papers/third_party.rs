@@ -11,7 +11,8 @@ use serde_json::Value;
 /// How names of files with a licence or a notice begin.
 const NOTICES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "COPYRIGHT"];
 
-/// Returns the names, versions and licences of the crates in the program, and their texts, each once.
+/// Returns the names, versions and licences of the crates in the program, and their texts, each
+/// once.
 pub(crate) fn notices(root: &Path) -> String {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
