@@ -1,5 +1,7 @@
 //! The equations of the ledger. Which counter stands where is in the catalogue.
 
+use std::iter;
+
 use super::catalogue::{Equation, Facts, Reading, Sides, Unit, Weight};
 use super::counters::Totals;
 use super::sessions::SessionTotals;
@@ -86,9 +88,11 @@ impl Snapshot {
         for (name, output) in &self.outputs {
             let mut terms: Vec<_> = terms.iter().cloned().chain(output.shown()).collect();
             if let Some(partly) = self.partly.get(name) {
-                // It was offered what came while it was there.
+                // It was offered what came while it was there. What passes comes of captures alone,
+                // whose outputs are there all the time.
                 let of_all = terms.iter_mut().filter(|term| term.facts.left.contains(&Equation::Offers));
-                of_all.for_each(|term| term.value = partly.decapsulated);
+                let values = iter::once(partly.decapsulated).chain(iter::repeat(0));
+                of_all.zip(values).for_each(|(term, value)| term.value = value);
             }
             of_outputs.iter().try_for_each(|equation| check(*equation, &terms, Some(name)))?;
         }

@@ -18,14 +18,14 @@ pub struct Reader<R: Read> {
 }
 
 enum Decoder<R: Read> {
-    Plain(Source<R>),
-    Lz4(Lz4<Source<R>>),
-    Zstd(Zstd<Source<R>>),
-    Gzip(Box<MultiGzDecoder<io::BufReader<Source<R>>>>),
+    Plain(Whole<R>),
+    Lz4(Lz4<Whole<R>>),
+    Zstd(Zstd<Whole<R>>),
+    Gzip(Box<MultiGzDecoder<io::BufReader<Whole<R>>>>),
 }
 
 /// The bytes that were looked at, and the rest of the stream.
-type Source<R> = io::Chain<Cursor<Vec<u8>>, R>;
+type Whole<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
 /// The first bytes of a gzip member.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
