@@ -161,18 +161,21 @@ fn frames_of_no_mirror_are_left_out_kept_or_the_end() {
     let path = fixture("outer/bystanders.pcap");
     let outer = frames(&fs::read(&path).unwrap());
     let (code, summary, dropped) = strip(&path, &[]);
-    let received = summary["frames"]["received"].as_u64().unwrap() as usize;
-    assert_eq!((code, dropped.len()), (0, received));
-    assert!(received > 0 && received < outer.len());
+    let number = |value: &Value| value.as_u64().unwrap() as usize;
+    // Some go to a port of a mirror, and carry no frame.
+    let (received, stripped) = (number(&summary["frames"]["received"]), number(&summary["ledger"]["decapsulated"]));
+    assert_eq!((code, dropped.len()), (0, stripped));
+    assert!(stripped > 0 && stripped <= received && received < outer.len());
     assert_eq!(summary["frames"]["others"]["not_ip"], 3);
 
     let (code, summary, passed) = strip(&path, &["--others", "pass"]);
-    assert_eq!((code, passed.len()), (0, outer.len()));
+    assert_eq!((code, passed.len()), (0, outer.len() - (received - stripped)));
     assert_closes(&summary);
-    assert_eq!(summary["frames"]["passed"].as_u64().unwrap() as usize, outer.len() - received);
+    assert_eq!(number(&summary["frames"]["passed"]), outer.len() - received);
     assert_eq!(summary["ledger"]["passed"], summary["frames"]["passed"]);
-    let kept: Vec<_> = passed.iter().zip(&outer).filter(|(passed, outer)| passed == outer).collect();
-    assert_eq!(kept.len(), outer.len() - received, "as they are, in their places");
+    let kept: Vec<_> = passed.iter().filter(|passed| outer.contains(passed)).collect();
+    assert_eq!(kept.len(), outer.len() - received, "as they are");
+    assert!(passed.is_sorted_by_key(|frame| frame.0), "in their places");
 
     let output = run(&[path.to_str().unwrap(), "-o", "/dev/null", "--others", "stop"], &[]);
     let error = String::from_utf8(output.stderr).unwrap();
