@@ -69,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What everything stands on
     ("condition", &[]),
     ("episode", &[]),
+    ("whose", &[]),
     ("host", &[]),
     ("service", &["sys"]),
     ("session", &["wire"]),
@@ -78,7 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
-const EVERYWHERE: &[&str] = &["condition", "episode"];
+const EVERYWHERE: &[&str] = &["condition", "episode", "whose"];
 
 /// Lines that a file may have.
 const LINES: usize = 600;

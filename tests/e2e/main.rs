@@ -65,6 +65,7 @@ mod hostile;
 mod kept;
 mod kernel_device;
 mod limits;
+mod logs;
 mod metrics;
 mod mirror;
 mod mirrored;

@@ -13,6 +13,7 @@ use super::delivery::Deliveries;
 use super::room::Keeper;
 use crate::episode::Episode;
 use crate::evidence::{Entry, Event, PruneReason};
+use crate::ledger::OutputDrop;
 
 /// The look which captures are there takes at most one part in so many of the time.
 const STOCK: u32 = 50;
@@ -134,6 +135,7 @@ impl Pruning {
         if self.keeper.settle(space, waits) {
             if self.starved.begins() {
                 tracing::error!(
+                    reason = OutputDrop::DiskFull.label(),
                     "the file system has less room than --min-free and there is no capture left that can be removed; dropping frames"
                 );
             }
@@ -174,7 +176,7 @@ impl Pruning {
             books.remember(event);
         }
         self.keeper.shelf.remove(&entry.path);
-        tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
+        tracing::debug!(path = %entry.path, limit = reason.label(), "capture file removed to keep the budget");
         self.report.add(entry, reason);
         let path = books.directory.join(&*entry.path);
         deliveries.removed(&entry.path, &path);
