@@ -152,6 +152,10 @@ counters! {
             .warning("the kernel dropped datagrams: the sensor is too slow, or --receive-buffer too small for the burst");
         /// Datagrams that came after the decision to stop.
         refused_at_stop: Counter = DATAGRAMS.row_if_any(60, "refused_at_stop", "came after the decision to stop");
+        /// Bytes of the kernel's memory with what came before the end and was not read, where
+        /// sockets are kept for the process after this one (`VXTAP_KEEP_SOCKETS`), which reads it.
+        left_queued: Counter =
+            BYTES.sparse().row_if_any(65, "left_queued", "bytes in the sockets that are kept, for the next start");
         /// The kernel delivers a broadcast or multicast datagram to every worker: one receives it,
         /// and these are the others' copies.
         broadcast_copies: Counter = DATAGRAMS
