@@ -1,8 +1,8 @@
 //! Writes a capture of UDP frames for load tests: `cargo run --release --example make_load -- FILE
 //! LENGTH FRAMES [vxlan]`.
 //!
-//! All frames have LENGTH bytes; with `imix` in its place 7 of 12 have 64, 4 have 594 and 1 has 1514.
-//! With `vxlan` each is wrapped as a mirror would send it, in VXLAN over IPv4.
+//! All frames have LENGTH bytes; with `imix` in its place 7 of 12 have 64, 4 have 594 and 1 has
+//! 1514. With `vxlan` each is wrapped as a mirror would send it, in VXLAN over IPv4.
 //!
 //! 64 inner flows take turns in trains of 16 frames, so that a replay of the file uses about as
 //! many outer source ports and sends in batches.

@@ -1,5 +1,5 @@
-//! `vxtap decap` yields what the mirror wrapped, whatever the capture is: its form, its compression,
-//! its link types, its damage.
+//! `vxtap decap` yields what the mirror wrapped, whatever the capture is: its form, its
+//! compression, its link types, its damage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 use std::collections::BTreeSet;

@@ -294,7 +294,8 @@ impl Pipeline {
 }
 
 impl Outcome {
-    /// Makes the outcome of what has ended with this ledger, whose failures are added to `failures`.
+    /// Makes the outcome of what has ended with this ledger, whose failures are added to
+    /// `failures`.
     fn of(snapshot: Snapshot, mut failures: Vec<String>) -> Self {
         if let Err(imbalance) = snapshot.check() {
             failures.push(format!("{imbalance}: please report this"));

@@ -53,8 +53,8 @@ pub fn reader<R: Read>(mut input: R) -> io::Result<Reader<R>> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Returns the compression of the stream, if it has one of ours. zstd does not tell its level, which is
-    /// the default here.
+    /// Returns the compression of the stream, if it has one of ours. zstd does not tell its level,
+    /// which is the default here.
     #[must_use]
     pub(crate) fn compression(&self) -> Option<Compression> {
         self.compression

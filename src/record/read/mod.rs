@@ -11,8 +11,8 @@
 //! before its bytes are awaited, so a corrupted one cannot make the reader swallow the rest of the
 //! file. Record headers: the crate refuses records that every other reader accepts, as those with
 //! more bytes than the snapshot length in the header. Packet blocks: the crate collects their
-//! options in a vector for each packet and refuses the packet if a comment is not UTF-8. Here they are
-//! lent as they are ([`Options`]).
+//! options in a vector for each packet and refuses the packet if a comment is not UTF-8. Here they
+//! are lent as they are ([`Options`]).
 //!
 //! Blocks that hold no packets (names, statistics, secrets, custom ones) are passed over without
 //! being held in memory.

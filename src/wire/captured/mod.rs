@@ -14,7 +14,8 @@
 //! use vxtap::wire::captured::{Framing, Other, Ports, Refused, unwrap};
 //!
 //! let arp = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 1, 0x08, 0x06];
-//! assert_eq!(unwrap(Framing::Ethernet, &arp, &Ports::default()), Err(Refused::Other(Other::NotIp)));
+//! let refused = unwrap(Framing::Ethernet, &arp, &Ports::default());
+//! assert_eq!(refused, Err(Refused::Other(Other::NotIp)));
 //! ```
 
 use std::net::{IpAddr, Ipv6Addr};
