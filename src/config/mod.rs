@@ -22,6 +22,7 @@ pub(crate) mod hashing;
 pub(crate) mod interface;
 pub(crate) mod kept;
 pub(crate) mod key;
+pub(crate) mod listener;
 pub mod origin;
 mod plan;
 pub(crate) mod port;

@@ -1,7 +1,5 @@
 //! The process and its sockets, as the kernel tells of them.
 
-use std::net::SocketAddr;
-
 use procfs::process::{LimitValue, Process};
 use procfs::{CurrentSI, KernelStats};
 
@@ -11,7 +9,8 @@ use super::family::Families;
 /// where `/proc` does not tell.
 pub(super) fn waiting(listen: &[String]) -> Option<u64> {
     let ports: Vec<u16> =
-        listen.iter().filter_map(|address| Some(address.parse::<SocketAddr>().ok()?.port())).collect();
+        // What comes there may stand in front.
+        listen.iter().filter_map(|listener| listener.rsplit_once(':')?.1.parse().ok()).collect();
     // A host without IPv6 has one table.
     let tables = [procfs::net::udp(), procfs::net::udp6()];
     let entries = tables.into_iter().flatten().reduce(|all, more| all.into_iter().chain(more).collect())?;

@@ -6,9 +6,10 @@
 //! mirror uses few outer source ports (128 on AWS), and one inner conversation can use two of them,
 //! so that choice spreads one session unevenly over the workers and its frames reach the outputs
 //! out of order. So the group gets a small filter program that hashes the outer source address and
-//! the VNI ([`Steering::Session`]): a session stays on one worker and in order, and sessions spread
-//! over the workers. Where one session is more than a core can take, [`Steering::Flow`] hashes the
-//! outer source address and port instead.
+//! the VNI ([`Steering::Session`]), or the source alone where the header has no VNI at its place: a
+//! session stays on one worker and in order, and sessions spread over the workers. Where one
+//! session is more than a core can take, [`Steering::Flow`] hashes the outer source address and port
+//! instead.
 //!
 //! A broadcast or multicast datagram comes to every socket of the group: see `owner`.
 //!
@@ -33,8 +34,8 @@ use super::copies::{Copies, Told};
 use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
 use super::live::LiveSource;
-use super::owner::Owner;
-use super::port::Port;
+use super::owner::{Owner, has_vni};
+use super::port::{Listener, Port};
 use super::steering::Steering;
 use crate::record::Timestamp;
 use crate::sys::receive::{BATCH, ReceiveBatch};
@@ -51,7 +52,7 @@ pub(crate) const MAX_LISTEN: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpPlan {
     /// Addresses to receive on.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
     /// Sockets per address.
     pub workers: usize,
     /// Decides which of them receives a datagram.
@@ -158,9 +159,9 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
         .collect();
     let mut addresses = Vec::new();
     let mut smallest = u32::MAX;
-    for wanted in &plan.listen {
-        let mut address = *wanted;
-        let os = |call| move |error| BindError::Os { address: *wanted, call, error };
+    for &Listener { address: wanted, encapsulation } in &plan.listen {
+        let mut address = wanted;
+        let os = |call| move |error| BindError::Os { address: wanted, call, error };
         // With SO_REUSEPORT a second sensor could bind too and silently take half of the traffic. A
         // socket without it finds the port taken by whoever has it.
         if address.port() != 0 {
@@ -186,7 +187,8 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
                 address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
                 if workers > 1 {
                     let steer = match plan.steering {
-                        Steering::Session => socket::steer_by_session,
+                        Steering::Session if has_vni(encapsulation) => socket::steer_by_session,
+                        Steering::Session => socket::steer_by_source,
                         Steering::Flow => socket::steer_by_flow,
                     };
                     steer(&socket, workers).map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
@@ -198,7 +200,11 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
             if let Some(copies) = &copies {
                 copies.refuse_by(index, Arc::clone(&socket));
             }
-            source.sockets.push(Bound { socket, port: Port::vxlan(address.port()), drops: DropCounter::default() });
+            source.sockets.push(Bound {
+                socket,
+                port: Port { number: address.port(), encapsulation },
+                drops: DropCounter::default(),
+            });
         }
         if let Some(copies) = &copies {
             copies.count_by(open_behind(address, plan.steering).map_err(os("socket behind those of the workers"))?);
@@ -319,7 +325,7 @@ impl UdpSource {
             if let Some(drops) = message.drops {
                 bound.drops.update(drops);
             }
-            if self.owner.is_copy(&message) {
+            if self.owner.is_copy(&message, bound.port.encapsulation) {
                 self.copies += 1;
                 continue;
             }

@@ -52,6 +52,7 @@ mod crash;
 mod damaged;
 mod deaf;
 mod disk;
+mod encapsulations;
 mod evidence;
 mod faults;
 mod filter;
