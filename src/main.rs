@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vxtap::archive::{HelperPlan, Permitted, StartedHelper, serve};
@@ -26,6 +27,7 @@ use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
+use vxtap::service::Store;
 use vxtap::top;
 use vxtap::verify;
 use vxtap::watch::{To, WatchError, extcap, run as receive};
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let lines = console.log(cli.log_format, cli.verbose);
+    let wording = cli.command.wording();
     let result = match cli.command {
         Command::Run(args) => match ready {
             Some(ready) => ready.and_then(|ready| run(&args, ready, &console)),
@@ -99,7 +102,10 @@ fn main() -> ExitCode {
         }
         // An error's text names its cause already; the chain of causes would name it again. Threads
         // that are just ending have nothing more to say that matters more.
-        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
+        let text = error.to_string();
+        // Errors about the file itself speak of flags that go beside it.
+        let text = if error.is::<StartError>() { wording.put(&text) } else { text.as_str().into() };
+        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{text}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
 }
@@ -196,7 +202,8 @@ fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
     let host = HostFacts::read();
     let findings = match asked("check", &args.run, &host) {
         Ok((_, plan)) => {
-            [vec![check::host::configured(args.run.config.as_deref())], check::host::run(&plan, &host)].concat()
+            let found = check::host::run(&plan, &host).into_iter().map(|finding| finding.worded(plan.wording));
+            [check::host::configured(args.run.config.as_deref())].into_iter().chain(found).collect()
         }
         Err(error) => {
             if let (Some(ConfigError::Faults { faults, .. }), false) = (error.downcast_ref(), args.json) {
@@ -234,17 +241,17 @@ fn faults(error: anyhow::Error) -> anyhow::Result<String> {
     if error.downcast_ref::<PlanError>().is_some() { Ok(error.to_string()) } else { Err(error) }
 }
 
-/// Prints what a check has found on standard output.
+/// Prints what a check has found on standard output. A reader that has gone away has seen enough.
 fn print_report(report: &Report, json: bool) -> io::Result<()> {
+    let text = match json {
+        true => serde_json::to_string(report)? + "\n",
+        false => report.text(console::output_has_colours()),
+    };
     let mut out = io::stdout().lock();
-    match json {
-        true => {
-            serde_json::to_writer(&mut out, report)?;
-            writeln!(out)?;
-        }
-        false => out.write_all(report.text(console::output_has_colours()).as_bytes())?,
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
-    out.flush()
 }
 
 fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {
@@ -316,10 +323,14 @@ struct Ready {
     settings: Settings,
     plan: RunPlan,
     helper: Option<StartedHelper>,
+    /// What the process before this one has left.
+    store: Arc<Store>,
 }
 
 /// Makes a sensor ready, before there are threads.
 fn ready(args: &RunArgs) -> anyhow::Result<Ready> {
+    // First of all, or the helper would have what is there too.
+    let store = Arc::new(Store::of_process());
     let host = HostFacts::read();
     let (settings, plan) = asked("run", args, &host)?;
     let given = settings.on_publish().next().map(|(command, directory)| (command.to_owned(), directory.to_owned()));
@@ -330,7 +341,7 @@ fn ready(args: &RunArgs) -> anyhow::Result<Ready> {
     };
     let start = |helper: HelperPlan| helper.start().map_err(StartError::Helper);
     let helper = helper.map(start).transpose()?;
-    Ok(Ready { host, settings, plan, helper })
+    Ok(Ready { host, settings, plan, helper, store })
 }
 
 /// Runs commands for the sensor that has started this process.
@@ -355,10 +366,10 @@ fn help(args: HelperArgs) -> ExitCode {
 }
 
 fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCode> {
-    let Ready { host, settings, plan, helper } = ready;
+    let Ready { host, settings, plan, helper, store } = ready;
     helper.map(StartedHelper::attend).transpose().map_err(StartError::Thread)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
-    let mut sensor = match run::start(&plan, &signals) {
+    let mut sensor = match run::start(&plan, &signals, &store) {
         Err(StartError::Ended(Ending::Asked(name))) => {
             tracing::info!("{name}: {}", StartError::Ended(Ending::Asked(name)));
             return Ok(ExitCode::SUCCESS);

@@ -58,7 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("view", &["archive", "ledger", "pipeline", "record", "route", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
-    ("source", &["host", "record", "session", "sys", "wire"]),
+    ("source", &["host", "record", "service", "session", "sys", "wire"]),
     ("sink", &["archive", "evidence", "lane", "ledger", "record", "route", "session", "storage", "sys", "wire"]),
     ("archive", &["evidence", "ledger", "record", "session", "storage"]),
     ("evidence", &["record", "session", "storage"]),
@@ -69,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What everything stands on
     ("condition", &[]),
     ("episode", &[]),
+    ("setting", &[]),
     ("host", &[]),
     ("service", &["sys"]),
     ("session", &["wire"]),
@@ -78,7 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
-const EVERYWHERE: &[&str] = &["condition", "episode"];
+const EVERYWHERE: &[&str] = &["condition", "episode", "setting"];
 
 /// Lines that a file may have.
 const LINES: usize = 600;

@@ -1,6 +1,6 @@
 //! The reasons by which something is counted, and what each means.
 
-use super::catalogue::{Facts, Weighed, Weight};
+use super::catalogue::{Equation, Facts, Weighed, Weight};
 use crate::wire::{DropReason, reasons};
 
 reasons! {
@@ -103,8 +103,18 @@ impl Weighed for DropReason {
     }
 }
 
+impl OutputDrop {
+    /// Says whether frames dropped for this reason are a loss of their sessions. What an interface
+    /// never takes is none, and whose the frames were that the kernel lost on their way into one is
+    /// not known.
+    pub(super) const fn is_by_session(self) -> bool {
+        !matches!(self, OutputDrop::NotIp | OutputDrop::RedirectLost)
+    }
+}
+
 impl Weighed for OutputDrop {
     fn facts(self, shared: Facts) -> Facts {
+        let shared = if self.is_by_session() { shared.left(&[Equation::Lost]) } else { shared };
         match self {
             OutputDrop::LaneFull => {
                 shared.weight(Weight::Lost).warning("an output is behind and its --queue is full: frames dropped")

@@ -19,7 +19,7 @@ use crossbeam_channel::{after, at, never, select};
 
 pub use self::error::StartError;
 use self::reload::{Running, planned, warn_of_file_limit};
-use self::reread::{Reread, Source};
+use self::reread::{AskedFile, Reread};
 use self::service::Service;
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
@@ -31,6 +31,7 @@ use crate::host;
 use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
+use crate::service::Store;
 use crate::source::{self, Listener, Opened, Sources};
 use crate::view::{Facts, View};
 
@@ -56,15 +57,18 @@ pub struct Sensor {
     pub addresses: Vec<std::net::SocketAddr>,
 }
 
-/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
+/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. What the
+/// process before this one has left is in `store`.
 ///
 /// # Errors
 /// The list of what is allowed is not known, nothing can be received or delivered, there is no
 /// thread, or the sensor was to end before. Nothing is left behind then.
-pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
-    let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
+pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Sensor, StartError> {
+    let (allowed, file) = AskedFile::allowed(&plan.allow, &signals.received, plan.duration)?;
+    store.complain();
     host::raise_descriptor_limit();
-    let Opened { sources, addresses, receive_buffer, front, description } = source::open(&plan.source, &allowed)?;
+    let Opened { sources, addresses, receive_buffer, front, description } =
+        source::open(&plan.source, &allowed, store)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -82,9 +86,10 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
-        tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
+        let text = format!("a compressor for each session: at most {mib} MiB for --max-sessions of them");
+        tracing::info!(%compression, "{}", plan.wording.put(&text));
     }
-    warn_of_file_limit(&plan.pipeline);
+    warn_of_file_limit(plan);
     let bound =
         addresses.iter().zip(&udp.listen).map(|(address, listener)| Listener { address: *address, ..*listener });
     let listen: Vec<String> = bound.map(|listener| listener.to_string()).collect();
@@ -97,6 +102,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
+    store.let_go();
     let facts = planned(Facts { listen, source: description, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
@@ -114,7 +120,7 @@ impl Sensor {
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
-        self.running.reread = Reread::new(Some(Source::config(path, read)?));
+        self.running.reread = Reread::new(Some(AskedFile::config(path, read)?));
         Ok(self)
     }
 

@@ -7,6 +7,8 @@ use super::bind::BindError;
 use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
 use super::fast_path::Account;
 use super::udp::{self, Listening, UdpPlan, UdpSource};
+use crate::service::Store;
+use crate::setting::Wording;
 
 /// The way in which datagrams are received.
 ///
@@ -32,6 +34,8 @@ pub struct SourcePlan {
     pub udp: UdpPlan,
     /// The settings of the program.
     pub bpf: BpfPlan,
+    /// The names by which the log calls settings.
+    pub wording: Wording,
 }
 
 /// Sources of one kind, one for each worker.
@@ -71,6 +75,9 @@ pub(crate) struct Opened {
     pub description: String,
 }
 
+/// What the log says where datagrams for other hosts were asked for, and sockets receive.
+const NOT_ANY: &str = "sockets receive what is for this host's addresses, and --any-address changes nothing about that";
+
 /// A reason why there is no source.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -94,23 +101,22 @@ impl OpenError {
 }
 
 /// Opens the sources of all workers. The sockets come first: what arrives before the program is
-/// there is theirs. With a program, sessions that are not `allowed` are dropped there.
+/// there is theirs. With a program, sessions that are not `allowed` are dropped there. `store` has
+/// the sockets of the process before this one, if it left some.
 ///
 /// # Errors
 /// The way that was asked for does not work here, for the reason that is returned.
-pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
-    let mut listening = udp::listen(&plan.udp)?;
+pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Store) -> Result<Opened, OpenError> {
+    let mut listening = udp::listen(&plan.udp, store)?;
     let fast = match plan.way {
         Way::Udp => None,
         Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening)?),
         Way::Auto => match bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening) {
             Ok(fast) => Some(fast),
             Err(why) => {
-                tracing::info!("receiving by UDP sockets alone: {why}");
+                tracing::info!("receiving by UDP sockets alone: {}", plan.wording.put(&why.to_string()));
                 if plan.bpf.any_address {
-                    tracing::warn!(
-                        "sockets receive what is for this host's addresses, and --any-address changes nothing about that"
-                    );
+                    tracing::warn!("{}", plan.wording.put(NOT_ANY));
                 }
                 None
             }

@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::super::address::{Listen, VXLAN_PORT};
 use super::super::error::PlanError;
-use super::super::key;
 use super::super::listener::Carries;
 use super::super::origin::Said;
 use super::super::settings::Settings;
 use crate::host::HostFacts;
+use crate::setting::key;
 use crate::source::{Listener, udp};
 use crate::wire::Encapsulation;
 

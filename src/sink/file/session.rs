@@ -301,7 +301,7 @@ impl SessionFiles {
                 "somebody changed a capture file that is written to: its frames are lost, and what is found stays as it is; beginning another"
             ),
         }
-        shared.count_gone(written.frames, written.frame_bytes);
+        shared.count_gone(Some(self.id), written.frames, written.frame_bytes);
         self.note(OutputDrop::WriteError, written.frames);
         self.untold += written.told;
         let Buffer { bytes, batch, .. } = std::mem::take(&mut self.buffer);
@@ -313,7 +313,7 @@ impl SessionFiles {
 
     /// Counts frames of this session as lost, which the lanes or this output had to drop.
     fn lose(&mut self, reason: OutputDrop, frames: u64, shared: &Shared) {
-        shared.counters.dropped(reason).add(frames);
+        shared.counters.lose(reason, self.id.seat(), frames);
         self.note(reason, frames);
     }
 
@@ -330,11 +330,11 @@ impl SessionFiles {
     }
 
     /// Hears that frames turned out to be gone that were in a file already. The archive puts them
-    /// on record.
-    pub(super) fn hear_of_gone(&mut self, gone: Gone) {
-        if gone.session == self.session {
-            self.untold += gone.frames;
-        }
+    /// on record. Returns the number of the session, if they are its own.
+    pub(super) fn hear_of_gone(&mut self, gone: Gone) -> Option<SessionId> {
+        let is_own = gone.session == self.session;
+        self.untold += if is_own { gone.frames } else { 0 };
+        is_own.then_some(self.id)
     }
 
     /// Does what is due by time. `clock` is the time by which files end, if there is one. A file
@@ -432,7 +432,7 @@ impl SessionFiles {
         ));
         let description = match &self.session {
             Some(session) => describe(session, &self.label),
-            None => "mirror sessions beyond --max-sessions".into(),
+            None => shared.plan.archive.wording.put("mirror sessions beyond --max-sessions").into_owned(),
         };
         let opening = shared.plan.format.opening(&Opening {
             link_type: self.session.map(|session| session.encapsulation.link_type()).unwrap_or_default(),
@@ -515,7 +515,7 @@ impl SessionFiles {
             number: (length == part.stored()).then(|| part.number()),
             hash: None,
             announced: None,
-            labels: None,
+            encoding: None,
             claim: None,
         });
     }
