@@ -103,7 +103,9 @@ fn main() -> ExitCode {
         // An error's text names its cause already; the chain of causes would name it again. Threads
         // that are just ending have nothing more to say that matters more.
         let text = error.to_string();
-        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{}", wording.put(&text)));
+        // Errors about the file itself speak of flags that go beside it.
+        let text = if error.is::<StartError>() { wording.put(&text) } else { text.as_str().into() };
+        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{text}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
 }
@@ -239,17 +241,17 @@ fn faults(error: anyhow::Error) -> anyhow::Result<String> {
     if error.downcast_ref::<PlanError>().is_some() { Ok(error.to_string()) } else { Err(error) }
 }
 
-/// Prints what a check has found on standard output.
+/// Prints what a check has found on standard output. A reader that has gone away has seen enough.
 fn print_report(report: &Report, json: bool) -> io::Result<()> {
+    let text = match json {
+        true => serde_json::to_string(report)? + "\n",
+        false => report.text(console::output_has_colours()),
+    };
     let mut out = io::stdout().lock();
-    match json {
-        true => {
-            serde_json::to_writer(&mut out, report)?;
-            writeln!(out)?;
-        }
-        false => out.write_all(report.text(console::output_has_colours()).as_bytes())?,
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
-    out.flush()
 }
 
 fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {

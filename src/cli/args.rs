@@ -16,7 +16,7 @@ use crate::evidence::Digest;
 use crate::setting::Wording;
 
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror
-/// interfaces out.
+/// interfaces out; every datagram accounted for.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 pub struct Cli {

@@ -94,7 +94,7 @@ pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Se
     let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
         listen = %listen.join(" "),
-        source = %description,
+        way = %description,
         workers = udp.workers,
         memory = %format!("{}MiB", plan.pipeline.queue_memory(udp.workers) >> 20),
         outputs = %outputs.join(" "),

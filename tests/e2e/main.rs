@@ -66,6 +66,7 @@ mod hostile;
 mod kept;
 mod kernel_device;
 mod limits;
+mod logs;
 mod metrics;
 mod mirror;
 mod outsiders;
