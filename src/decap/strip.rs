@@ -9,7 +9,6 @@ use crate::pipeline::step::Step;
 use crate::record::Timestamp;
 use crate::record::read::Frame;
 use crate::source::Datagram;
-use crate::wire::bare;
 use crate::wire::captured::{Framing, Other, Ports, Refused, Unwrapped, piece, unwrap, unwrap_whole};
 use crate::wire::outer::OuterError;
 
@@ -20,16 +19,13 @@ pub(super) struct Strip {
     /// The wraps that are taken off at most.
     depth: u32,
     ports: Ports,
-    /// The place where a bare packet gets a header.
-    room: Box<[u8]>,
     fragments: Fragments,
     pub(super) counts: Counts,
 }
 
 impl Strip {
     pub(super) fn new(others: Others, depth: u32, ports: Ports) -> Strip {
-        let room = vec![0; bare::ROOM].into();
-        Strip { others, depth, ports, room, fragments: Fragments::default(), counts: Counts::default() }
+        Strip { others, depth, ports, fragments: Fragments::default(), counts: Counts::default() }
     }
 
     /// Takes a frame, which goes on by `step` without its wraps.
@@ -64,20 +60,15 @@ impl Strip {
             wraps += 1;
         }
         self.counts.wrapped(wraps);
-        let source = wrap.inner.source.unwrap_or(wrap.source);
         let datagram = Datagram {
             length: wrap.length,
-            source,
+            source: wrap.source,
             port: wrap.port,
             encapsulation: wrap.inner.encapsulation,
             timestamp: Timestamp::from_ns(frame.timestamp),
             ..Datagram::empty()
         };
-        let inner = match wrap.inner.bare {
-            None => wrap.inner,
-            Some(_) => bare::dress(&wrap.inner, source, &mut self.room),
-        };
-        step.take(&datagram, Ok(inner));
+        step.take(&datagram, Ok(wrap.inner));
         note(frame, step);
     }
 

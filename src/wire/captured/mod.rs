@@ -20,11 +20,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::address;
 use super::layers::{Fragment, Ip, Layers, protocol};
 use super::outer::{self, OuterError};
 use super::reason::reasons;
 use super::tunnel::{Decapsulated, DropReason, Encapsulation};
+use super::{address, gpe};
 
 /// The kind of header that a captured outer frame begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -247,7 +247,12 @@ fn wrap(
     payload: &[u8],
     length: usize,
 ) -> Result<Unwrapped<'_>, Refused> {
-    match encapsulation.decapsulate(payload, length) {
+    let mut inner = encapsulation.decapsulate(payload, length);
+    if encapsulation == Encapsulation::Vxlan && inner.is_ok_and(|inner| inner.reserved_bits) && gpe::is_bare(payload) {
+        // VXLAN-GPE to the port of VXLAN, and no frame.
+        inner = Encapsulation::Gpe.decapsulate(payload, length);
+    }
+    match inner {
         Ok(inner) => Ok(Unwrapped { source: address::of(source), port, length, inner }),
         // What the capture cut off is not missing in the datagram.
         Err(_) if payload.len() < length => Err(Refused::Outer(OuterError::CutShort)),

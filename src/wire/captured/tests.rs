@@ -183,7 +183,9 @@ proptest! {
             }
             Ok(udp) => {
                 let encapsulation = ports.encapsulation(udp.destination_port).unwrap();
+                let is_gpe = udp.payload.first().is_some_and(|flags| encapsulation == Encapsulation::Vxlan && flags & 0x04 != 0);
                 match (encapsulation.decapsulate(udp.payload, udp.payload.len()), found) {
+                    (Ok(_), _) if is_gpe => {}
                     (Ok(inner), Ok(found)) => {
                         prop_assert_eq!((inner, address::of(udp.source)), (found.inner, found.source));
                     }
