@@ -2,6 +2,7 @@
 
 mod allow_log;
 mod asked;
+mod confine;
 mod error;
 mod lines;
 mod reload;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{after, at, never, select};
 
+pub use self::confine::confine;
 pub use self::error::StartError;
 use self::reload::{Running, planned, warn_of_file_limit};
 use self::reread::{Reread, Source};
@@ -31,6 +33,7 @@ use crate::host;
 use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
+use crate::sandbox::Sandbox;
 use crate::source::{self, Opened, Sources};
 use crate::view::{Facts, View};
 
@@ -54,14 +57,17 @@ pub struct Sensor {
     doors: Doors,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
+    /// What it has given up.
+    sandbox: Sandbox,
 }
 
-/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file.
+/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. Once all is
+/// open it gives up what `sandbox` says.
 ///
 /// # Errors
 /// The list of what is allowed is not known, nothing can be received or delivered, there is no
 /// thread, or the sensor was to end before. Nothing is left behind then.
-pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
+pub fn start(plan: &RunPlan, signals: &Signals, mut sandbox: Sandbox) -> Result<Sensor, StartError> {
     let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
     host::raise_descriptor_limit();
     let Opened { sources, addresses, receive_buffer, front, description } = source::open(&plan.source, &allowed)?;
@@ -76,6 +82,7 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
     let doors = Doors::open(&plan.control)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
+    let has_program = matches!(sources, Sources::Bpf(_));
     let pipeline = match sources {
         Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
         Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
@@ -85,6 +92,17 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
     }
     warn_of_file_limit(&plan.pipeline);
+    let confined = match sandbox.seal(has_program) {
+        Ok(confined) => confined,
+        Err(error) => {
+            let _ = pipeline.end();
+            return Err(error.into());
+        }
+    };
+    for missing in &confined.missing {
+        tracing::warn!("the sandbox is not whole: {missing}");
+    }
+    tracing::debug!("sandbox: {}", confined.describe());
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
@@ -95,10 +113,10 @@ pub fn start(plan: &RunPlan, signals: &Signals) -> Result<Sensor, StartError> {
         outputs = %outputs.join(" "),
         "receiving"
     );
-    let facts = planned(Facts { listen, source: description, ..Facts::default() }, plan);
+    let facts = planned(Facts { listen, source: description, sandbox: confined, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, doors, addresses })
+    Ok(Sensor { running, view, doors, addresses, sandbox })
 }
 
 impl Sensor {
@@ -112,7 +130,7 @@ impl Sensor {
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
-        self.running.reread = Reread::new(Some(Source::config(path, read)?));
+        self.running.reread = Reread::new(Some(Source::config(path, self.sandbox.clone(), read)?));
         Ok(self)
     }
 

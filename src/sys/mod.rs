@@ -8,13 +8,16 @@
 
 pub(crate) mod clock;
 pub mod direct;
+pub(crate) mod everywhere;
 pub(crate) mod heap;
 pub mod inject;
 pub(crate) mod packet;
 pub(crate) mod pcap;
 pub(crate) mod receive;
 pub(crate) mod ring;
+pub mod rings;
 pub(crate) mod rtnetlink;
+pub(crate) mod seccomp;
 pub(crate) mod send;
 pub(crate) mod socket;
 pub mod tun;

@@ -75,6 +75,7 @@ mod policy;
 mod redirect;
 mod reload;
 mod rotation;
+mod sandbox;
 mod service;
 mod sessions;
 mod snaplen;

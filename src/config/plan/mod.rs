@@ -20,10 +20,11 @@ use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::key;
 use super::origin::Origins;
-use super::settings::Settings;
+use super::settings::{Sandbox, Settings};
 use crate::control::ControlPlan;
 use crate::host::HostFacts;
 use crate::pipeline::PipelinePlan;
+use crate::sandbox::SandboxPlan;
 use crate::source::{Allowed, SourcePlan};
 
 /// The plan of `vxtap run`.
@@ -45,6 +46,8 @@ pub struct RunPlan {
     pub control: ControlPlan,
     /// The time for which the sensor receives when it is to end, and says that it is not ready.
     pub drain: Duration,
+    /// What the sensor gives up.
+    pub sandbox: SandboxPlan,
     /// The settings that this is the plan of, without the places where they were said.
     pub settings: Arc<Settings>,
 }
@@ -105,8 +108,11 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     let session_idle = settings.sessions.idle.0;
     let control = control::plan(settings, host, &mut wrong);
     let drain = control::drain(settings);
+    let Sandbox { mode, directories } = settings.sandbox.clone();
+    let sandbox = SandboxPlan { mode, directories };
     let settings = Arc::new(Settings { origins: Origins::default(), ..settings.clone() });
-    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, drain, settings };
+    let plan =
+        RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, drain, sandbox, settings };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),
