@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use indicatif::HumanCount;
@@ -92,7 +93,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
     let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
     let directory = within.map_or_else(std::env::temp_dir, Path::to_owned).join(name);
     let plan = RunPlan::new(&settings(&directory), &HostFacts::read())?;
-    let sensor = run::start(&plan, signals, Sandbox::off())?;
+    let sensor = run::start(&plan, signals, &Arc::default(), Sandbox::off())?;
     let Some(to) = sensor.addresses.first().copied() else { return Ok(false) };
     writeln!(out, "A sensor listens on {to} and writes to {}.", directory.display())?;
     writeln!(out, "Three instances mirror their traffic to it for a few seconds:")?;

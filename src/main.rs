@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vxtap::archive::{HelperPlan, Permitted, StartedHelper, serve};
@@ -27,6 +28,7 @@ use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
 use vxtap::sandbox::{Mode, Sandbox};
+use vxtap::service::Store;
 use vxtap::top;
 use vxtap::verify;
 use vxtap::watch::{To, WatchError, extcap, run as receive};
@@ -320,10 +322,14 @@ struct Ready {
     plan: RunPlan,
     helper: Option<StartedHelper>,
     sandbox: Sandbox,
+    /// What the process before this one has left.
+    store: Arc<Store>,
 }
 
 /// Makes a sensor ready, before there are threads.
 fn ready(args: &RunArgs) -> anyhow::Result<Ready> {
+    // First of all, or the helper would have what is there too.
+    let store = Arc::new(Store::of_process());
     let host = HostFacts::read();
     let (settings, plan, places) = asked("run", args, &host)?;
     let given = settings.on_publish().next().map(|(command, directory)| (command.to_owned(), directory.to_owned()));
@@ -336,7 +342,7 @@ fn ready(args: &RunArgs) -> anyhow::Result<Ready> {
     let start = |helper: HelperPlan| helper.start().map_err(StartError::Helper);
     let helper = helper.map(start).transpose()?;
     let sandbox = run::confine(&plan, &places).map_err(StartError::from)?;
-    Ok(Ready { host, settings, plan, helper, sandbox })
+    Ok(Ready { host, settings, plan, helper, store, sandbox })
 }
 
 /// Runs commands for the sensor that has started this process.
@@ -361,10 +367,10 @@ fn help(args: HelperArgs) -> ExitCode {
 }
 
 fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCode> {
-    let Ready { host, settings, plan, helper, sandbox } = ready;
+    let Ready { host, settings, plan, helper, store, sandbox } = ready;
     helper.map(StartedHelper::attend).transpose().map_err(StartError::Thread)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
-    let mut sensor = match run::start(&plan, &signals, sandbox) {
+    let mut sensor = match run::start(&plan, &signals, &store, sandbox) {
         Err(StartError::Ended(Ending::Asked(name))) => {
             tracing::info!("{name}: {}", StartError::Ended(Ending::Asked(name)));
             return Ok(ExitCode::SUCCESS);

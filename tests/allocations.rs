@@ -22,6 +22,7 @@ use vxtap::pipeline::step::Step;
 use vxtap::pipeline::worker::Worker;
 use vxtap::route::policy::{Entry, Match, Policy, SessionPlan};
 use vxtap::route::{Registry, SessionTable};
+use vxtap::service::Store;
 use vxtap::source::LiveSource;
 use vxtap::source::Steering;
 use vxtap::source::udp::{self, UdpPlan};
@@ -124,7 +125,7 @@ fn receive(policy: Arc<Policy>) -> (u32, HashMap<&'static str, u64>) {
         steering: Steering::Session,
         receive_buffer: 200 * 1024,
     };
-    let mut listening = udp::listen(&plan).unwrap();
+    let mut listening = udp::listen(&plan, &Store::default()).unwrap();
     listening.sources[0].begin().unwrap();
     let registry = Arc::new(Registry::new(16));
     let counters = Arc::new(OutputCounters::default());

@@ -58,7 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("view", &["archive", "ledger", "pipeline", "record", "route", "sandbox", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
-    ("source", &["host", "record", "session", "sys", "wire"]),
+    ("source", &["host", "record", "service", "session", "sys", "wire"]),
     ("sink", &["archive", "evidence", "lane", "ledger", "record", "route", "session", "storage", "sys", "wire"]),
     ("archive", &["evidence", "ledger", "record", "session", "storage"]),
     ("evidence", &["record", "session", "storage"]),

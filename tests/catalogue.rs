@@ -33,19 +33,22 @@ fn equation(equation: Equation, terms: &[Reading]) -> String {
         .replace("dropped", "Σ dropped[reason]")
         .replace("filtered_by", "Σ filtered_by[reason]")
         .replace("sessions.", "Σ sessions[].")
+        .replace("outputs.", "Σ outputs[].")
 }
 
 /// Returns what is between the marks in the document.
 fn generated() -> String {
     let sensor = Snapshot::of(&Ledger::default(), Timestamp::from_ns(0), Vec::new());
     let output = Output { name: String::new(), ends: Vec::new() }.totals();
-    let both: Vec<_> = sensor.terms().into_iter().chain(output.shown()).collect();
+    let all = sensor.terms();
+    let both: Vec<_> = all.iter().cloned().chain(output.shown()).collect();
     let mut text = format!("{BEGIN}\n```text\n");
     for one in Equation::ALL {
-        let each = if one.is_of_outputs() { "  (for each output)" } else { "" };
-        writeln!(text, "{}{each}", equation(one, &both)).unwrap();
+        let (terms, each) = if one.is_of_outputs() { (&both, "  (for each output)") } else { (&all, "") };
+        writeln!(text, "{}{each}", equation(one, terms)).unwrap();
     }
-    text += "```\n\n";
+    text += "```\n\n`outputs[].lost` is no key: it is `Σ dropped[reason]` without `not_ip`, which is no loss, and\n\
+             `redirect_lost`, of which the sessions are not known.\n\n";
     let datagrams = sensor.datagrams.shown().into_iter().chain(sensor.datagrams.gauge());
     text += &table("Datagrams and frames", "", datagrams);
     text += "\n";

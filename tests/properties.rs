@@ -1,12 +1,12 @@
 //! The wire layer keeps its promises for all bytes, whoever sent them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, PacketBuilder};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use vxtap::wire::{
-    DropReason, Vni,
+    DropReason, Encapsulation, Vni, bare,
     inner::original_length,
     outer::{self, OuterError},
     vxlan::{self, HEADER_LEN, I_FLAG},
@@ -102,6 +102,39 @@ fn payloads() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..64), almost_clean]
 }
 
+/// Makes payloads of any encapsulation: noise, and headers of each with noise behind and at most
+/// one byte changed.
+fn wrapped() -> impl Strategy<Value = Vec<u8>> {
+    let headers: Vec<&'static [u8]> = vec![
+        &[],
+        // GENEVE: Ethernet; IPv4 with an endpoint and a packet to port 4789; a network of Google.
+        &[0, 0, 0x65, 0x58, 0, 0, 7, 0],
+        &[
+            3, 0, 8, 0, 0, 0, 0, 0, 1, 8, 1, 2, 1, 2, 3, 4, 5, 6, 7, 8, 0x45, 0, 0, 64, 0, 0, 0, 0, 64, 17, 0, 0, 10,
+            0, 0, 1, 10, 0, 0, 2, 0xff, 0xff, 0x12, 0xb5, 0, 44, 0, 0, 8, 0, 0, 0, 0, 0, 7, 0,
+        ],
+        &[2, 0, 8, 0, 0, 0, 0, 0, 1, 0x32, 1, 1, 0x80, 0, 0, 0xd1, 0x45, 0, 0, 20],
+        // VXLAN-GPE with a service header.
+        &[0x0c, 0, 0, 4, 0, 0, 7, 0, 0x0f, 0xc2, 1, 3, 0, 0, 1, 0xff],
+        // GRE with all fields; ERSPAN of types II and III.
+        &[0xb0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 5, 0x45],
+        &[0x10, 0, 0x88, 0xbe, 0, 0, 0, 9, 0x10, 0x64, 0xfc, 0x64, 0, 0, 0, 1],
+        &[0x10, 0, 0x22, 0xeb, 0, 0, 0, 9, 0x20, 0x64, 0xff, 0xff, 1, 2, 3, 4, 0, 0, 0, 1],
+        // TZSP with tags.
+        &[1, 0, 0, 1, 10, 1, 0xc8, 0, 41, 2, 0x05, 0xea, 1],
+    ];
+    let header = proptest::sample::select(headers);
+    (header, vec(any::<u8>(), 0..100), proptest::option::of((any::<Index>(), any::<u8>()))).prop_map(
+        |(header, rest, change)| {
+            let mut payload = [header, rest.as_slice()].concat();
+            if let (Some((at, byte)), false) = (change, payload.is_empty()) {
+                *at.get_mut(&mut payload) = byte;
+            }
+            payload
+        },
+    )
+}
+
 /// Says where `part` lies within `whole`: start and end, or `None` if it is not a view of it.
 fn place(part: &[u8], whole: &[u8]) -> Option<(usize, usize)> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
@@ -140,6 +173,28 @@ proptest! {
                 let clean = payload[0] == I_FLAG && payload[1..4] == [0; 3] && payload[7] == 0;
                 prop_assert_eq!(inner.reserved_bits, !clean);
             }
+        }
+    }
+
+    /// Every payload of every encapsulation has one verdict, and a frame is a part of it that
+    /// reaches to its end; only the frame in two wraps may end before. What arrived and was not
+    /// kept changes lengths alone.
+    #[test]
+    fn any_encapsulation_yields_a_view_or_one_reason(payload in wrapped(), more in 0..2000usize) {
+        for encapsulation in Encapsulation::ALL {
+            let found = encapsulation.decapsulate(&payload, payload.len());
+            let longer = encapsulation.decapsulate(&payload, payload.len() + more);
+            prop_assert_eq!(found.map(|inner| inner.frame), longer.map(|inner| inner.frame));
+            let (Ok(inner), Ok(longer)) = (found, longer) else { continue };
+            let (_, end) = place(inner.frame, &payload).expect("a view");
+            prop_assert!(end == payload.len() || inner.source.is_some());
+            prop_assert!(inner.arrived as usize >= inner.frame.len() && inner.original >= inner.arrived);
+            prop_assert!(longer.arrived >= inner.arrived && longer.original >= longer.arrived);
+            let shortest = if inner.bare.is_some() { 4 } else { 14 };
+            prop_assert!(inner.frame.len() >= shortest);
+            let mut room = [0; bare::ROOM];
+            let dressed = bare::dress(&inner, Ipv6Addr::LOCALHOST, &mut room);
+            prop_assert!(dressed.frame.ends_with(inner.frame) && dressed.bare.is_none());
         }
     }
 

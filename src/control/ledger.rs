@@ -81,6 +81,8 @@ mod tests {
             bytes: 0,
             first: Timestamp::from_ns(0),
             last: Timestamp::from_ns(0),
+            lost: 0,
+            duplicates: 0,
         };
         let all = [totals(1, 5), totals(2, 9), totals(3, 1), totals(4, 9), totals(5, 7)];
         for (top, kept) in

@@ -276,8 +276,8 @@ mod tests {
             }
         }
         for other in [
-            "geneve_vni7_192.0.2.1",
-            "web_geneve_vni7_192.0.2.1",
+            "gtp_vni7_192.0.2.1",
+            "web_gtp_vni7_192.0.2.1",
             "vni8_vni7_192.0.2.1",
             "_vni7",
             "web vni7_192.0.2.1",

@@ -161,6 +161,8 @@ mod tests {
             bytes: frames * 100,
             first: Timestamp::from_ns(0),
             last: Timestamp::from_ns(40_000_000_000),
+            lost: 0,
+            duplicates: 0,
         }
     }
 

@@ -90,6 +90,8 @@ pub struct Lane {
     since: Option<Instant>,
     number: u16,
     losses: Losses,
+    /// Frames that are lost and never came here, and that are nobody's as yet.
+    untold: u64,
     /// The name of the output.
     output: Arc<str>,
 }
@@ -118,6 +120,7 @@ pub fn lanes(plan: LanePlan, counters: Vec<Arc<OutputCounters>>) -> (Vec<Lane>, 
                 since: None,
                 number,
                 losses: Losses::new(plan.sessions),
+                untold: 0,
                 output: "".into(),
             };
             (lane, return_sender)
@@ -193,8 +196,8 @@ impl Lane {
     #[cold]
     fn lose(&mut self, session: SessionId) {
         match self.plan.when_full {
-            WhenFull::Drop => self.counters.dropped(OutputDrop::LaneFull).add(1),
-            WhenFull::Wait => self.counters.dropped(OutputDrop::OutputGone).add(1),
+            WhenFull::Drop => self.counters.lose(OutputDrop::LaneFull, session.seat(), 1),
+            WhenFull::Wait => self.counters.lose(OutputDrop::OutputGone, session.seat(), 1),
             WhenFull::Skip => self.counters.unwatched.add(1),
         }
         self.losses.add(session, 1);
@@ -202,14 +205,31 @@ impl Lane {
 
     /// Counts frames for which there was no room, and that never came here. [`Lane::tell`] says to
     /// which sessions they belong.
-    pub(crate) fn no_room(&self, frames: u64) {
+    pub(crate) fn no_room(&mut self, frames: u64) {
         self.counters.offered.add(frames);
         self.counters.dropped(OutputDrop::LaneFull).add(frames);
+        self.untold += frames;
     }
 
-    /// Tells the sink of which session those frames were that [`Lane::no_room`] has counted.
+    /// Tells the sink of which session some of the frames were that [`Lane::no_room`] has counted.
     pub(crate) fn tell(&mut self, session: SessionId, frames: u64) {
         self.losses.add(session, frames);
+        self.attribute(session, frames);
+    }
+
+    /// Hears that whose the frames were that [`Lane::no_room`] has counted can be told if they are
+    /// so many. Else the lane had come later than some, and nobody will know of its own.
+    pub(crate) fn expect(&mut self, frames: u64) {
+        if self.untold != frames {
+            self.attribute(SessionId::OVERFLOW, self.untold);
+        }
+    }
+
+    /// Counts frames as lost of this session, if they are still nobody's.
+    fn attribute(&mut self, session: SessionId, frames: u64) {
+        let frames = frames.min(self.untold);
+        self.untold -= frames;
+        self.counters.lost.add(session.seat(), frames);
     }
 
     /// Tells the sink that sessions are forgotten, behind all frames that they had.
@@ -265,7 +285,9 @@ impl Lane {
             Ok(()) => {}
             Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) => {
                 self.waiting.taken();
-                self.counters.dropped(OutputDrop::OutputGone).add(u64::from(chunk.frames()));
+                for (run, _) in chunk.runs() {
+                    self.counters.lose(OutputDrop::OutputGone, run.session.seat(), run.frames.into());
+                }
                 let mut chunk = chunk;
                 chunk.clear();
                 self.empty.push(chunk);
@@ -292,6 +314,7 @@ impl Lane {
 /// A lane that ends hands over its current chunk, and tells what was lost since.
 impl Drop for Lane {
     fn drop(&mut self) {
+        self.attribute(SessionId::OVERFLOW, self.untold);
         self.hand_over();
         if !self.losses.are_none() {
             // Nobody listens where the output's thread has ended.
@@ -465,6 +488,7 @@ mod tests {
         drop(lane);
         let lost = counters.dropped(OutputDrop::OutputGone).get() + counters.dropped(OutputDrop::LaneFull).get();
         assert_eq!(lost, 1000);
+        assert_eq!(counters.lost.forget(SessionId::OVERFLOW.seat()), 1000, "by session too");
     }
 
     /// Makes a lane of two chunks that waits.

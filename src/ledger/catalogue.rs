@@ -73,6 +73,10 @@ pub enum Equation {
     Rings,
     /// Says whose the frames were.
     Sessions,
+    /// Says which sessions delivered duplicates.
+    Duplicates,
+    /// Says whose frames the outputs lost.
+    Lost,
     /// That an output is offered every frame.
     Offers,
     /// Says what became of an output's frames.
@@ -83,10 +87,12 @@ pub enum Equation {
 
 impl Equation {
     /// All of them, in the order in which they are checked.
-    pub const ALL: [Equation; 6] = [
+    pub const ALL: [Equation; 8] = [
         Equation::Datagrams,
         Equation::Rings,
         Equation::Sessions,
+        Equation::Duplicates,
+        Equation::Lost,
         Equation::Offers,
         Equation::Frames,
         Equation::Filtered,

@@ -10,6 +10,8 @@ pub struct Counted {
     pub sessions: Vec<SessionTotals>,
     /// The frames of sessions that have expired.
     pub expired: Expired,
+    /// Frames of sessions beyond the limit that outputs lost.
+    pub lost_beyond: u64,
 }
 
 impl std::ops::Deref for Counted {
@@ -22,6 +24,6 @@ impl std::ops::Deref for Counted {
 
 impl From<Vec<SessionTotals>> for Counted {
     fn from(sessions: Vec<SessionTotals>) -> Self {
-        Self { sessions, expired: Expired::default() }
+        Self { sessions, ..Self::default() }
     }
 }

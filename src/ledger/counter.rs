@@ -83,6 +83,24 @@ impl<R: Weighed, const N: usize> ByReason<R, N> {
     }
 }
 
+/// A number of the catalogue that is counted elsewhere. Who adds up fills it in.
+#[derive(Debug, Default)]
+pub struct Elsewhere;
+
+impl Cell for Elsewhere {
+    type Total = u64;
+
+    fn sum(_: &[&Self]) -> u64 {
+        0
+    }
+
+    fn take_over(&self, _: &Self) {}
+
+    fn readings(total: &u64, declared: Reading) -> Vec<Reading> {
+        Counter::readings(total, declared)
+    }
+}
+
 impl Cell for Counter {
     type Total = u64;
 

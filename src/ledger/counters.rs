@@ -17,11 +17,13 @@ use std::sync::Arc;
 
 use super::busiest::Busiest;
 use super::catalogue::{Cell, Equation, Facts, Object, Reading, Sides, Unit, Weight, settled};
-use super::counter::{ByReason, Counter, Gauge};
+use super::counter::{ByReason, Counter, Elsewhere, Gauge};
 use super::durations::Durations;
+use super::lost::Lost;
 use super::pairs::Pairs;
 use super::presence::{Decapsulates, Presence};
 use super::reasons::{Filtered, NotRedirected, OutputDrop};
+use super::seat::Seat;
 use super::sessions::SessionCounts;
 use crate::wire::DropReason;
 
@@ -150,6 +152,10 @@ counters! {
             .warning("the kernel dropped datagrams: the sensor is too slow, or --receive-buffer too small for the burst");
         /// Datagrams that came after the decision to stop.
         refused_at_stop: Counter = DATAGRAMS.row_if_any(60, "refused_at_stop", "came after the decision to stop");
+        /// Bytes of the kernel's memory with what came before the end and was not read, where
+        /// sockets are kept for the process after this one (`VXTAP_KEEP_SOCKETS`), which reads it.
+        left_queued: Counter =
+            BYTES.sparse().row_if_any(65, "left_queued", "bytes in the sockets that are kept, for the next start");
         /// The kernel delivers a broadcast or multicast datagram to every worker: one receives it,
         /// and these are the others' copies.
         broadcast_copies: Counter = DATAGRAMS
@@ -177,7 +183,7 @@ counters! {
         /// Frames whose packet another session of the group had delivered before; with
         /// `dedup = "drop"` each is also `filtered` in every output.
         duplicate_frames: Counter =
-            FRAMES.sparse().row_if_any(131, "duplicate_frames", "delivered by another session of the group before");
+            FRAMES.sparse().left(&[Equation::Duplicates]).row_if_any(131, "duplicate_frames", "delivered by another session of the group before");
         /// Frames that were not compared with others and kept, because another worker had that
         /// place of the group's table.
         dedup_busy: Counter = FRAMES.sparse().row_if_any(132, "dedup_busy", "not compared: another worker was there");
@@ -251,6 +257,11 @@ counters! {
             .warning("frames of sessions beyond --max-sessions go to the overflow file");
         /// Bytes of these frames as they arrived.
         bytes: Counter = BYTES;
+        /// Of these frames, such that another session of the group had delivered before.
+        duplicates: Counter = FRAMES.sparse().right(&[Equation::Duplicates]);
+        /// Frames of sessions beyond the limit that outputs lost, and such whose session is not
+        /// known.
+        lost: Elsewhere = FRAMES.sparse().right(&[Equation::Lost]);
     }
 }
 
@@ -265,6 +276,10 @@ counters! {
             .row_if_any(145, "expired", "of sessions that sent no more (--session-idle)");
         /// Bytes of these frames as they arrived.
         bytes: Counter = BYTES.sparse();
+        /// Of these frames, such that another session of the group had delivered before.
+        duplicates: Counter = FRAMES.sparse().right(&[Equation::Duplicates]);
+        /// Frames of sessions that have expired that outputs lost.
+        lost: Elsewhere = FRAMES.sparse().right(&[Equation::Lost]);
     }
 }
 
@@ -343,6 +358,8 @@ counters! {
         durations: Durations;
         /// Bytes of the captures in the output's directory, those that are written to included.
         archive_bytes: Gauge;
+        /// The frames that the end lost, by session.
+        lost: Lost;
     }
 }
 
@@ -382,11 +399,20 @@ impl OutputCounters {
         self.dropped.of(reason)
     }
 
+    /// Counts frames of the session in this seat as lost for `reason`.
+    pub(crate) fn lose(&self, reason: OutputDrop, seat: Seat, frames: u64) {
+        self.dropped(reason).add(frames);
+        if reason.is_by_session() {
+            self.lost.add(seat, frames);
+        }
+    }
+
     /// Counts what the end of an output has counted that runs no more.
     pub(super) fn take_over_all(&self, ended: &Self) {
         self.take_over(ended);
         self.presence.take_over(&ended.presence);
         self.durations.take_over(&ended.durations);
+        self.lost.take_over(&ended.lost);
     }
 }
 

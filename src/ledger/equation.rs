@@ -2,6 +2,7 @@
 
 use super::catalogue::{Equation, Facts, Reading, Sides, Unit, Weight};
 use super::counters::Totals;
+use super::sessions::SessionTotals;
 use super::snapshot::Snapshot;
 
 /// An equation of the ledger that does not hold: an error of the program.
@@ -37,11 +38,10 @@ pub fn words(equation: Equation, readings: &[Reading], output: Option<&str>) -> 
     format!("{} = {}", side(|facts| facts.left), side(|facts| facts.right))
 }
 
-/// The frames of all sessions, as a term of an equation.
-fn frames_of_sessions(value: u64) -> Reading {
-    let facts = Facts::of(Unit::Frames).right(&[Equation::Sessions]);
+/// A sum that is not in the catalogue, of frames, as a term of equations.
+fn term(group: &'static str, label: &'static str, facts: Facts, value: u64) -> Reading {
     let (help, whole) = Default::default();
-    Reading { group: Some("sessions"), label: "frames", reason: None, help, whole, facts, value }
+    Reading { group: Some(group), label, reason: None, help, whole, facts, value }
 }
 
 impl Snapshot {
@@ -49,9 +49,24 @@ impl Snapshot {
     #[must_use]
     pub fn terms(&self) -> Vec<Reading> {
         let overflow = self.overflow.shown().into_iter().map(|reading| Reading { group: Some("overflow"), ..reading });
-        let sessions = frames_of_sessions(self.sessions.iter().map(|session| session.frames).sum());
+        let sum = |of: fn(&SessionTotals) -> u64| self.sessions.iter().map(of).sum();
+        let frames = Facts::of(Unit::Frames);
+        let sums = [
+            term("sessions", "frames", frames.right(&[Equation::Sessions]), sum(|session| session.frames)),
+            term("sessions", "duplicates", frames.right(&[Equation::Duplicates]), sum(|session| session.duplicates)),
+            term("sessions", "lost", frames.right(&[Equation::Lost]), sum(|session| session.lost)),
+            term("outputs", "lost", frames.left(&[Equation::Lost]), self.lost_of_sessions()),
+        ];
         let expired = self.expired.shown().into_iter().map(|reading| Reading { group: Some("expired"), ..reading });
-        self.datagrams.shown().into_iter().chain(overflow).chain(expired).chain([sessions]).collect()
+        self.datagrams.shown().into_iter().chain(overflow).chain(expired).chain(sums).collect()
+    }
+
+    /// Returns the frames that outputs lost, as far as it is known of which sessions. One that two
+    /// of them lost counts twice.
+    #[must_use]
+    pub(crate) fn lost_of_sessions(&self) -> u64 {
+        let readings = self.outputs.values().flat_map(|output| output.shown());
+        readings.filter(|reading| reading.facts.left.contains(&Equation::Lost)).map(|reading| reading.value).sum()
     }
 
     /// Checks the equations, which hold when the sensor has ended.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::catalogue::Cell;
 use super::counted::Counted;
-use super::counters::{ExpiredCounters, WorkerCounters};
+use super::counters::{Expired, ExpiredCounters, WorkerCounters};
+use super::lost::LostBy;
 use super::outputs::Outputs;
+use super::rare::Sums;
 use super::sessions::SessionTotals;
 use crate::session::{Label, Session};
 
@@ -30,15 +32,21 @@ impl Ledger {
     /// sensor runs and afterwards. `named` are the sessions with their numbers and labels.
     #[must_use]
     pub(crate) fn sessions(&self, named: impl IntoIterator<Item = (usize, Session, Label)>) -> Counted {
+        // What was lost of frames, and which of them are duplicates, is counted behind them.
+        let LostBy { expired, sessions: lost } = self.outputs.lost();
         // What a session that expires has counted goes from its cells to these: it is not read
         // twice.
-        let expired = ExpiredCounters::sum(&self.workers.iter().map(|worker| &worker.expired).collect::<Vec<_>>());
+        let sum = ExpiredCounters::sum(&self.workers.iter().map(|worker| &worker.expired).collect::<Vec<_>>());
+        let expired = Expired { lost: expired, ..sum };
+        let duplicates = Sums::of(self.workers.iter().map(|worker| &worker.sessions.duplicates));
         let of = |(number, session, label)| {
             let counted = self.workers.iter().filter_map(|worker| worker.sessions.totals(number, session));
-            counted.reduce(|sum, more| sum.add(&more)).map(|totals| SessionTotals { label, ..totals })
+            let (lost, duplicates) = (lost.get(number), duplicates.get(number));
+            let totals = counted.reduce(|sum, more| sum.add(&more))?;
+            Some(SessionTotals { label, lost, duplicates, ..totals })
         };
         let mut sessions: Vec<_> = named.into_iter().filter_map(of).collect();
         sessions.sort_unstable_by_key(|totals| totals.session);
-        Counted { sessions, expired }
+        Counted { sessions, expired, lost_beyond: lost.get(0) }
     }
 }

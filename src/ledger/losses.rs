@@ -253,9 +253,10 @@ mod tests {
         worker.unselected.add(100);
         worker.overflow.frames.add(50);
         let losses = losses(&ledger);
-        assert_eq!(losses.total(), (DropReason::ALL.len() - 1 + OutputDrop::ALL.len() - 1) as u64);
+        assert_eq!(losses.total(), (DropReason::ALL.len() - 4 + OutputDrop::ALL.len() - 1) as u64);
         let none = Losses::default();
-        let besides = "unselected 100 (+100), overflow 50 (+50), reserved_bits 1 (+1), pcap not_ip 1 (+1)";
+        let besides = "unselected 100 (+100), overflow 50 (+50), control_message 1 (+1), critical_option 1 (+1), \
+                       keep_alive 1 (+1), reserved_bits 1 (+1), pcap not_ip 1 (+1)";
         assert_eq!(losses.besides_since(&none), besides);
         let said = losses.lost_since(&none);
         let reasons = DropReason::ALL.map(DropReason::label).into_iter().chain(OutputDrop::ALL.map(OutputDrop::label));

@@ -7,8 +7,11 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::catalogue::Cell;
+use super::counter::Counter;
 use super::counters::{OutputCounters, OutputTotals};
 use super::durations::Histogram;
+use super::lost::{Lost, LostBy};
+use super::seat::Seat;
 use crate::record::Timestamp;
 
 /// The counters of one output: one set per lane, one for the sink.
@@ -39,7 +42,11 @@ impl Output {
 /// are one, so that the memory does not grow with how often some come. The lock is taken where an
 /// output comes or goes, and where somebody adds up: no frame passes here.
 #[derive(Debug, Default)]
-pub struct Outputs(Mutex<Vec<Entry>>);
+pub struct Outputs {
+    entries: Mutex<Vec<Entry>>,
+    /// Frames that outputs had lost of sessions that were forgotten since.
+    forgotten: Counter,
+}
 
 /// An output, and when it was there.
 #[derive(Debug)]
@@ -71,33 +78,48 @@ pub(super) type Sums = BTreeMap<String, (OutputTotals, Option<Partly>)>;
 impl Outputs {
     /// Adds an output that is there from the start.
     pub fn push(&self, output: Output) {
-        self.0.lock().push(Entry { output: Arc::new(output), since: None, until: None });
+        self.entries.lock().push(Entry { output: Arc::new(output), since: None, until: None });
     }
 
     /// Adds an output that comes while the sensor runs.
     pub(crate) fn come(&self, output: Output) {
-        let mut entries = self.0.lock();
+        let mut entries = self.entries.lock();
         unite(&mut entries, &output.name);
         entries.push(Entry { output: Arc::new(output), since: Some(Timestamp::now()), until: None });
     }
 
     /// Notes that the output of this name is taken away.
     pub(crate) fn go(&self, name: &str) {
-        let mut entries = self.0.lock();
+        let mut entries = self.entries.lock();
         if let Some(entry) = entries.iter_mut().rev().find(|entry| entry.output.name == name) {
             entry.until.get_or_insert_with(Timestamp::now);
         }
     }
 
+    /// Has `free` say of which sessions nobody has anything any more, before others get their
+    /// numbers. What outputs lost of them counts as of sessions that have expired. One thread calls
+    /// this.
+    pub(crate) fn forgetting<T>(&self, free: impl FnOnce(&mut dyn FnMut(Seat)) -> T) -> T {
+        let entries = self.entries.lock();
+        let all: Vec<&Lost> = entries.iter().flat_map(|entry| &entry.output.ends).map(|end| &end.lost).collect();
+        free(&mut |seat| all.iter().for_each(|lost| self.forgotten.add(lost.forget(seat))))
+    }
+
+    /// Adds up what the outputs lost by session.
+    pub(super) fn lost(&self) -> LostBy {
+        let entries = self.entries.lock();
+        Lost::of(&self.forgotten, entries.iter().flat_map(|entry| &entry.output.ends).map(|end| &end.lost))
+    }
+
     /// Adds up the outputs by name.
     pub(super) fn sums(&self) -> Sums {
-        let entries = self.0.lock();
+        let entries = self.entries.lock();
         by_name(&entries).into_iter().map(|(name, entries)| (name.to_owned(), Entry::sum(&entries))).collect()
     }
 
     /// Returns how long the outputs take for what comes at once, by name.
     pub fn durations(&self) -> BTreeMap<String, Histogram> {
-        let entries = self.0.lock();
+        let entries = self.entries.lock();
         let by_name = by_name(&entries).into_iter();
         by_name
             .map(|(name, entries)| (name.to_owned(), Histogram::of(ends(&entries).map(|end| &end.durations))))
@@ -106,7 +128,7 @@ impl Outputs {
 
     /// Returns the bytes of the captures of each output that is there, by name.
     pub(crate) fn archived(&self) -> BTreeMap<String, u64> {
-        let entries = self.0.lock();
+        let entries = self.entries.lock();
         let there = entries.iter().filter(|entry| entry.until.is_none());
         let bytes = |entry: &Entry| entry.output.ends.iter().map(|end| end.archive_bytes.get()).sum();
         there.map(|entry| (entry.output.name.clone(), bytes(entry))).collect()
@@ -115,7 +137,7 @@ impl Outputs {
     /// Lends the output of this place.
     #[cfg(test)]
     pub(crate) fn at(&self, place: usize) -> Arc<Output> {
-        Arc::clone(&self.0.lock()[place].output)
+        Arc::clone(&self.entries.lock()[place].output)
     }
 }
 
@@ -202,17 +224,17 @@ mod tests {
             assert_eq!(partly.map(|partly| (partly.decapsulated, partly.removed.is_some())), Some((all, true)));
             let durations = &outputs.durations()["watch:1"];
             assert_eq!((durations.count(), durations.sum), (round, Duration::from_millis(all)));
-            let places = outputs.0.lock().iter().map(|entry| entry.output.ends.len()).collect::<Vec<_>>();
+            let places = outputs.entries.lock().iter().map(|entry| entry.output.ends.len()).collect::<Vec<_>>();
             assert!(places.len() <= 3 && places.iter().sum::<usize>() <= 5, "{places:?}");
         }
-        let first = outputs.0.lock().iter().map(|entry| entry.since).min();
+        let first = outputs.entries.lock().iter().map(|entry| entry.since).min();
         let partly = || outputs.sums()["watch:1"].1.unwrap();
         assert_eq!(Some(partly().since), first);
         drop(held);
         outputs.come(Output { name: "other".into(), ends: Vec::new() });
-        assert_eq!(outputs.0.lock().len(), 4, "others are none of its affair");
+        assert_eq!(outputs.entries.lock().len(), 4, "others are none of its affair");
         outputs.come(Output { name: "watch:1".into(), ends: Vec::new() });
-        assert_eq!(outputs.0.lock().len(), 3);
+        assert_eq!(outputs.entries.lock().len(), 3);
         assert_eq!((Some(partly().since), partly().removed), (first, None));
     }
 }

@@ -1,6 +1,6 @@
 //! The reasons by which something is counted, and what each means.
 
-use super::catalogue::{Facts, Weighed, Weight};
+use super::catalogue::{Equation, Facts, Weighed, Weight};
 use crate::wire::{DropReason, reasons};
 
 reasons! {
@@ -85,17 +85,36 @@ impl Weighed for DropReason {
         match self {
             // Refused because somebody asked for that.
             DropReason::ReservedBits => shared.weight(Weight::Besides),
+            // Of the latter two, there was no frame to lose.
+            DropReason::CriticalOption | DropReason::ControlMessage | DropReason::KeepAlive => {
+                shared.weight(Weight::Besides).sparse()
+            }
             DropReason::TruncatedDatagram
             | DropReason::ShortVxlanHeader
             | DropReason::VniFlagClear
             | DropReason::RuntInnerFrame
             | DropReason::WrongChecksum => shared.weight(Weight::Lost),
+            DropReason::ShortTunnelHeader
+            | DropReason::UnknownTunnelVersion
+            | DropReason::BadGeneveOptions
+            | DropReason::BadTzspTags
+            | DropReason::UnknownInnerProtocol => shared.weight(Weight::Lost).sparse(),
         }
+    }
+}
+
+impl OutputDrop {
+    /// Says whether frames dropped for this reason are a loss of their sessions. What an interface
+    /// never takes is none, and whose the frames were that the kernel lost on their way into one is
+    /// not known.
+    pub(super) const fn is_by_session(self) -> bool {
+        !matches!(self, OutputDrop::NotIp | OutputDrop::RedirectLost)
     }
 }
 
 impl Weighed for OutputDrop {
     fn facts(self, shared: Facts) -> Facts {
+        let shared = if self.is_by_session() { shared.left(&[Equation::Lost]) } else { shared };
         match self {
             OutputDrop::LaneFull => {
                 shared.weight(Weight::Lost).warning("an output is behind and its --queue is full: frames dropped")

@@ -11,16 +11,14 @@ use std::sync::OnceLock;
 use serde::Serialize;
 
 use super::counter::{Counter, Gauge};
+use super::rare::Rare;
+use super::seat::{FIRST, LATER, Seat};
 use crate::record::Timestamp;
 use crate::session::{Label, Session};
 
 /// Cells at each end of a block that nobody uses: they fill a pair of cache lines, so that no line
 /// is shared with what lies beside the block.
 const EDGE: usize = 4;
-/// Sessions of the first block, and of the first of the later ones.
-const FIRST: usize = 1024;
-/// Later blocks, which is enough for every number of 32 bits.
-const LATER: usize = 22;
 
 /// One mirror session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,6 +37,17 @@ pub struct SessionTotals {
     pub first: Timestamp,
     /// Receive time of the last frame.
     pub last: Timestamp,
+    /// Frames that outputs lost; one that two of them lost counts twice.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    /// Frames whose packet another session of the group had delivered before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicates: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// The cells of one worker for one session.
@@ -62,39 +71,40 @@ struct SessionCells {
 pub struct SessionCounts {
     first: Box<[SessionCells; FIRST + 2 * EDGE]>,
     later: [OnceLock<Box<[SessionCells]>>; LATER],
+    /// Frames that another session of the group had delivered before.
+    pub(super) duplicates: Rare,
+}
+
+/// What was counted of a session that is forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    /// Frames.
+    pub(crate) frames: u64,
+    /// Bytes of them.
+    pub(crate) bytes: u64,
+    /// Of these frames, duplicates.
+    pub(crate) duplicates: u64,
 }
 
 impl Default for SessionCounts {
     fn default() -> Self {
         let first = Box::new(std::array::from_fn(|_| SessionCells::default()));
-        Self { first, later: [const { OnceLock::new() }; LATER] }
+        Self { first, later: [const { OnceLock::new() }; LATER], duplicates: Rare::default() }
     }
 }
 
-/// The place of the cells of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Seat(usize);
-
-impl Seat {
-    /// The seat of the session of this number.
-    #[inline]
-    #[must_use]
-    pub(crate) const fn of(number: usize) -> Self {
-        Self(number)
-    }
-
-    /// The later block of a seat that is not in the first one, and the cells there.
-    const fn later(self) -> (usize, usize) {
-        let block = (self.0.ilog2() - FIRST.ilog2()) as usize;
-        (block, self.0 - (FIRST << block) + EDGE)
-    }
+/// Returns the later block of a seat that is not in the first one, and the cells there.
+const fn later(seat: Seat) -> (usize, usize) {
+    let block = (seat.number().ilog2() - FIRST.ilog2()) as usize;
+    (block, seat.number() - (FIRST << block) + EDGE)
 }
 
 impl SessionCounts {
     /// Counts frames of the session in this seat, which came from `first` to `last`.
     #[inline]
     pub(crate) fn add(&self, seat: Seat, frames: u64, bytes: u64, [first, last]: [Timestamp; 2]) {
-        let cells = if seat.0 < FIRST { self.first.get(seat.0 + EDGE) } else { self.later_cells(seat) };
+        let number = seat.number();
+        let cells = if number < FIRST { self.first.get(number + EDGE) } else { self.later_cells(seat) };
         let Some(cells) = cells else { return };
         // Outer packets may be reordered on their way through several receive queues.
         if !first.ns() > cells.first.get() {
@@ -108,7 +118,7 @@ impl SessionCounts {
     }
 
     fn later_cells(&self, seat: Seat) -> Option<&SessionCells> {
-        let (number, cells) = seat.later();
+        let (number, cells) = later(seat);
         let block = self.later.get(number)?;
         let block = match block.get() {
             Some(block) => block,
@@ -122,14 +132,21 @@ impl SessionCounts {
         if number < FIRST {
             return self.first.get(number + EDGE);
         }
-        let (block, cells) = Seat::of(number).later();
+        let (block, cells) = later(Seat::of(number));
         self.later.get(block)?.get()?.get(cells)
     }
 
-    /// Forgets what was counted of the session of this number, and returns it: frames and bytes.
-    pub(crate) fn forget(&self, number: usize) -> (u64, u64) {
-        let Some(cells) = self.cells(number) else { return (0, 0) };
-        let counted = (cells.frames.get(), cells.bytes.get());
+    /// Counts a frame of the session in this seat as one that another session of the group had
+    /// delivered before.
+    pub(crate) fn duplicate(&self, seat: Seat) {
+        self.duplicates.add(seat, 1);
+    }
+
+    /// Forgets what was counted of the session of this number, and returns it.
+    pub(crate) fn forget(&self, number: usize) -> Forgotten {
+        let Some(cells) = self.cells(number) else { return Forgotten::default() };
+        let duplicates = self.duplicates.forget(Seat::of(number));
+        let counted = Forgotten { frames: cells.frames.get(), bytes: cells.bytes.get(), duplicates };
         cells.frames.begin_anew();
         cells.bytes.begin_anew();
         cells.first.set(0);
@@ -154,7 +171,7 @@ impl SessionCounts {
         let frames = Some(cells.frames.get()).filter(|frames| *frames > 0)?;
         let (first, last) = (Timestamp::from_ns(!cells.first.get()), Timestamp::from_ns(cells.last.get()));
         let label = Label::default();
-        Some(SessionTotals { session, label, frames, bytes: cells.bytes.get(), first, last })
+        Some(SessionTotals { session, label, frames, bytes: cells.bytes.get(), first, last, lost: 0, duplicates: 0 })
     }
 }
 
@@ -168,6 +185,8 @@ impl SessionTotals {
             bytes: self.bytes + more.bytes,
             first: self.first.min(more.first),
             last: self.last.max(more.last),
+            lost: self.lost + more.lost,
+            duplicates: self.duplicates + more.duplicates,
         }
     }
 }
@@ -181,14 +200,13 @@ mod tests {
 
     #[test]
     fn every_number_has_cells_of_its_own_in_blocks_that_double() {
-        let seats: BTreeSet<_> = (FIRST..10_000).map(|number| Seat::of(number).later()).collect();
+        let seats: BTreeSet<_> = (FIRST..10_000).map(|number| later(Seat::of(number))).collect();
         assert_eq!(seats.len(), 10_000 - FIRST);
         for (block, cells) in seats {
             assert!((EDGE..(FIRST << block) + EDGE).contains(&cells), "{block} {cells}");
         }
-        let later = [1024, 2047, 2048].map(|number| Seat::of(number).later());
-        assert_eq!(later, [(0, 4), (0, 1027), (1, 4)]);
-        assert_eq!(Seat::of(u32::MAX as usize).later().0, LATER - 1);
+        assert_eq!([1024, 2047, 2048].map(|number| later(Seat::of(number))), [(0, 4), (0, 1027), (1, 4)]);
+        assert_eq!(later(Seat::of(u32::MAX as usize)).0, LATER - 1);
     }
 
     #[test]

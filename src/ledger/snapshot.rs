@@ -6,7 +6,8 @@
 //!
 //! 1. A frame is counted on the left before it is counted on the right: `received` before
 //!    `decapsulated`, that before its session and before `offered`, and that before `written`,
-//!    `filtered` or `dropped`. It is counted on the right once, in one counter.
+//!    `filtered` or `dropped`, and that before it is lost of its session. It is counted on the
+//!    right once, in one counter.
 //! 2. A snapshot reads in the reverse order: first sessions, then outputs, then workers, and in
 //!    each the right before the left. For that, the sums of all ends of an output are taken counter
 //!    by counter, the one declared last first.
@@ -79,7 +80,7 @@ impl Snapshot {
     /// order of source and VNI.
     #[must_use]
     pub fn of(ledger: &Ledger, started: Timestamp, sessions: impl Into<Counted>) -> Self {
-        let Counted { sessions, expired } = sessions.into();
+        let Counted { sessions, expired, lost_beyond } = sessions.into();
         let (mut outputs, mut partly) = (BTreeMap::new(), BTreeMap::new());
         for (name, (totals, part)) in ledger.outputs.sums() {
             partly.extend(part.map(|part| (name.clone(), part)));
@@ -87,6 +88,7 @@ impl Snapshot {
         }
         let workers: Vec<&WorkerCounters> = ledger.workers.iter().map(|worker| &**worker).collect();
         let overflow = OverflowCounters::sum(&workers.iter().map(|worker| &worker.overflow).collect::<Vec<_>>());
+        let overflow = Overflow { lost: lost_beyond, ..overflow };
         let datagrams = WorkerCounters::sum(&workers);
         let unselected_vnis = Busiest::of(workers.iter().map(|worker| &worker.unselected_vnis));
         let duplicates = Pairs::of(workers.iter().map(|worker| &worker.duplicates));

@@ -18,7 +18,8 @@ use crate::wire::{DropReason, Vni};
 fn filled() -> Snapshot {
     let mut ledger = Ledger::default();
     let (one, two) = (ledger.worker(), ledger.worker());
-    for (n, reason) in (1..).zip(DropReason::ALL) {
+    // Those that VXLAN has. The others are there where they are not zero.
+    for (n, reason) in (1..=6).zip(DropReason::ALL) {
         one.dropped(reason).add(n * 1001);
         one.received.add(n * 1001);
     }
@@ -54,10 +55,11 @@ fn filled() -> Snapshot {
     lane.filtered.add(100_000);
     lane.filtered_by(Filtered::Session).add(100_000);
     lane.snapped.add(51);
-    let mut dropped = 0;
+    let (mut dropped, mut lost) = (0, 0);
     for (n, reason) in (1..).zip(OutputDrop::ALL) {
         sink.dropped(reason).add(n * 103);
         dropped += n * 103;
+        lost += if matches!(reason, OutputDrop::NotIp | OutputDrop::RedirectLost) { 0 } else { n * 103 };
     }
     sink.written.add(2_034_567 - dropped);
     sink.written_bytes.add(9_876_543_210);
@@ -91,12 +93,15 @@ fn filled() -> Snapshot {
         bytes: frames * 100,
         first: Timestamp::from_ns(1_700_000_000_123_456_789),
         last: Timestamp::from_ns(1_700_000_012_623_456_789),
+        lost: 0,
+        duplicates: 0,
     };
     let mut sessions: Vec<_> = (0..40)
         .map(|vni| session(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), vni, 1000 + 3 * u64::from(vni)))
         .collect();
     let rest = 2_134_567 - 100_000 - 4567 - sessions.iter().map(|session| session.frames).sum::<u64>();
-    sessions.push(session(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7), 5, rest));
+    let last = session(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7), 5, rest);
+    sessions.push(SessionTotals { lost, ..last });
     let started = Timestamp::from_ns(1_699_999_999_000_000_000);
     let ended = Timestamp::from_ns(1_700_000_013_000_000_000);
     Snapshot { version: "0", ended, ..Snapshot::of(&ledger, started, sessions) }
@@ -129,6 +134,8 @@ fn sample() -> (Ledger, Vec<SessionTotals>) {
         bytes: 640,
         first: Timestamp::from_ns(1),
         last: Timestamp::from_ns(2),
+        lost: 3,
+        duplicates: 0,
     };
     (ledger, vec![session])
 }
@@ -198,7 +205,7 @@ fn json_has_what_scripts_read() {
 #[test]
 fn a_session_has_a_scope_in_json_where_it_has_one() {
     let (_, sessions) = sample();
-    let plain = sessions[0].clone();
+    let plain = SessionTotals { lost: 0, ..sessions[0].clone() };
     let scoped = SessionTotals { session: Session { scope: Some(Scope(100)), ..plain.session }, ..plain.clone() };
     let rest = r#""vni":7,"frames":10,"bytes":640,"first":"1970-01-01T00:00:00.000000001Z","last":"1970-01-01T00:00:00.000000002Z"}"#;
     for (totals, source) in [(plain, r#""192.0.2.1""#), (scoped, r#""192.0.2.1","scope":"0x64""#)] {
@@ -225,13 +232,20 @@ fn receive(worker: &WorkerCounters, lane: &OutputCounters, to_sink: &Sender<u64>
             1 => worker.overflow.frames.add(1),
             session => worker.sessions.add(Seat::of(session), 1, 64, [Timestamp::from_ns(n as u64); 2]),
         }
+        if n % 11 == 0 {
+            worker.duplicate_frames.add(1);
+            match n % 5 {
+                0 | 1 => worker.overflow.duplicates.add(1),
+                session => worker.sessions.duplicate(Seat::of(session)),
+            }
+        }
         lane.offered.add(1);
         match n % 3 {
             0 => {
                 lane.filtered.add(1);
                 lane.filtered_by(Filtered::Share).add(1);
             }
-            1 => lane.dropped(OutputDrop::LaneFull).add(1),
+            1 => lane.lose(OutputDrop::LaneFull, Seat::of(if n % 5 < 2 { 0 } else { n % 5 }), 1),
             _ => to_sink.send(1).unwrap(),
         }
     }
@@ -241,11 +255,12 @@ fn receive(worker: &WorkerCounters, lane: &OutputCounters, to_sink: &Sender<u64>
 fn write(sink: &OutputCounters, from_lanes: &Receiver<u64>) {
     for (n, frames) in (0_u64..).zip(from_lanes) {
         match n % 4 {
-            0 => sink.dropped(OutputDrop::DiskFull).add(frames),
+            0 => sink.lose(OutputDrop::DiskFull, Seat::of(2), frames),
             _ => sink.written.add(frames),
         }
         if n % 8 == 7 {
             sink.gone.add(frames);
+            sink.lost.add(Seat::of(3), frames);
         }
     }
 }
@@ -299,7 +314,9 @@ fn a_snapshot_of_a_running_sensor_has_nothing_twice_and_no_counter_falls() {
             assert!(now.datagrams.in_flight() >= 0, "{}: {now:?}", now.datagrams.in_flight());
             assert!(now.outputs["pcap"].in_flight() >= 0, "{}: {now:?}", now.outputs["pcap"].in_flight());
             let (terms, offered) = (now.terms(), now.outputs["pcap"].offered);
-            assert!(Sides::of(Equation::Sessions, &terms).difference() >= 0, "{now:?}");
+            for equation in [Equation::Sessions, Equation::Duplicates, Equation::Lost] {
+                assert!(Sides::of(equation, &terms).difference() >= 0, "{equation:?}: {now:?}");
+            }
             assert!(offered <= now.datagrams.decapsulated, "{now:?}");
             let values = all(&now);
             for (name, before) in all(&before) {
@@ -358,7 +375,7 @@ fn labels_and_ranks_are_told_apart() {
         }
     };
     let empty = Snapshot::of(&Ledger::default(), Timestamp::from_ns(0), Vec::new());
-    of(empty.terms().into_iter().filter(|reading| reading.group != Some("sessions")).collect());
+    of(empty.terms().into_iter().filter(|reading| !reading.help.is_empty()).collect());
     of(Output { name: String::new(), ends: Vec::new() }.totals().readings());
 }
 
@@ -370,6 +387,7 @@ fn moves_have_keys_while_the_sensor_runs_and_are_made_at_its_end() {
     sink.written_bytes.add(420);
     sink.gone.add(3);
     sink.gone_bytes.add(180);
+    let sessions: Vec<_> = sessions.into_iter().map(|totals| SessionTotals { lost: 6, ..totals }).collect();
     let live = Snapshot::of(&ledger, Timestamp::from_ns(0), sessions);
     let json = serde_json::to_value(&live).unwrap()["outputs"]["pcap"].clone();
     let of =
@@ -391,4 +409,52 @@ fn moves_have_keys_while_the_sensor_runs_and_are_made_at_its_end() {
     let settled = totals.clone().settled();
     assert_eq!(settled.shown(), totals.shown());
     assert!(settled.readings().iter().all(|reading| reading.facts.moves.is_none() || reading.value == 0));
+}
+
+#[test]
+fn what_was_lost_of_a_session_goes_with_its_number() {
+    let mut ledger = Ledger::default();
+    let worker = ledger.worker();
+    let session = |vni| Session::vxlan(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), Vni::new(vni).unwrap());
+    let come = |name: &str| {
+        let mut output = Output { name: name.into(), ends: Vec::new() };
+        let ends = [output.end(), output.end()];
+        ledger.outputs.come(output);
+        ends
+    };
+    let lost = || {
+        let named = (1..=2).map(|number| (number, session(number as u32), Label::default()));
+        let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(named));
+        let sides = Sides::of(Equation::Lost, &snapshot.terms());
+        assert_eq!((sides.left, sides.difference()), (snapshot.lost_of_sessions(), 0), "{snapshot:?}");
+        let of = |at: usize| snapshot.sessions.get(at).map_or(0, |totals| totals.lost);
+        ([of(0), of(1)], snapshot.overflow.lost, snapshot.expired.lost)
+    };
+    for number in [1, 2] {
+        worker.sessions.add(Seat::of(number), 50, 5000, [Timestamp::from_ns(1); 2]);
+    }
+    let [lane, sink] = come("pcap");
+    lane.lose(OutputDrop::LaneFull, Seat::of(1), 2);
+    sink.lose(OutputDrop::DiskFull, Seat::of(1), 1);
+    sink.lose(OutputDrop::DiskFull, Seat::of(2), 5);
+    sink.lose(OutputDrop::OutputGone, Seat::of(0), 4);
+    // These are no loss, or nobody knows whose.
+    sink.lose(OutputDrop::NotIp, Seat::of(1), 9);
+    sink.lose(OutputDrop::RedirectLost, Seat::of(1), 9);
+    assert_eq!(lost(), ([3, 5], 4, 0));
+    // One that has ended keeps what it counted.
+    drop((lane, sink));
+    ledger.outputs.go("pcap");
+    let [_, other] = come("pcap");
+    other.lose(OutputDrop::WriteError, Seat::of(1), 10);
+    assert_eq!(lost(), ([13, 5], 4, 0));
+    ledger.outputs.forgetting(|forget| forget(Seat::of(1)));
+    assert_eq!(lost(), ([0, 5], 4, 13));
+    // Another has the number now.
+    other.lose(OutputDrop::WriteError, Seat::of(1), 1);
+    other.gone.add(7);
+    other.lost.add_late(7);
+    assert_eq!(lost(), ([1, 5], 4, 20));
+    let written = serde_json::to_value(Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions([]))).unwrap();
+    assert_eq!((&written["overflow"]["lost"], &written["expired"]["lost"]), (&4.into(), &20.into()));
 }

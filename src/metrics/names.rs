@@ -15,6 +15,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("reserved_bits", "reserved_flags_datagrams"),
     ("fast_path.redirected", "redirected_frames"),
     ("fast_path.not_redirected", "not_redirected_datagrams"),
+    ("overflow.duplicates", "overflow_duplicate_frames"),
+    ("expired.duplicates", "expired_duplicate_frames"),
     ("output.filtered_by", "output_filtered_frames"),
     ("output.files", "output_files_published"),
     ("output.hooks_skipped", "output_hooks_skipped"),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::family::{Families, Labels};
-use crate::ledger::{Pair, Snapshot};
+use crate::ledger::{SessionTotals, Snapshot};
 use crate::record::Timestamp;
 use crate::route::policy::{Match, Policy};
 use crate::session::Session;
@@ -58,24 +58,17 @@ fn some_of<T: ToString>(items: &[T]) -> String {
 struct Tally {
     frames: u64,
     bytes: u64,
+    lost: u64,
     duplicates: u64,
     last: Timestamp,
-}
-
-/// What a session had counted at the last look.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    frames: u64,
-    bytes: u64,
-    first: Timestamp,
 }
 
 /// What is counted under names, from one look to the next. It grows with the sessions that there
 /// are, and with the names that there ever were.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
-    seen: HashMap<Session, Seen>,
-    pairs: BTreeMap<Pair, u64>,
+    /// What the sessions had counted at the last look.
+    seen: HashMap<Session, SessionTotals>,
     names: BTreeMap<Arc<str>, Tally>,
     other: Tally,
 }
@@ -84,28 +77,21 @@ impl Accounts {
     /// Takes a look.
     pub(super) fn look(&mut self, snapshot: &Snapshot) {
         let before = std::mem::take(&mut self.seen);
-        let mut names: HashMap<Session, Arc<str>> = HashMap::new();
         for totals in &snapshot.sessions {
-            let (session, frames, bytes) = (totals.session, totals.frames, totals.bytes);
             // One that was forgotten and came again begins later.
-            let seen = before.get(&session).filter(|seen| totals.first <= seen.first);
-            let (old_frames, old_bytes) = seen.map_or((0, 0), |seen| (seen.frames, seen.bytes));
-            self.seen.insert(session, Seen { frames, bytes, first: totals.first });
+            let seen = before.get(&totals.session).filter(|seen| totals.first <= seen.first);
+            self.seen.insert(totals.session, totals.clone());
             let Some(name) = &totals.label.name else {
                 self.other.last = self.other.last.max(totals.last);
                 continue;
             };
-            names.insert(session, Arc::clone(name));
+            let more = |of: fn(&SessionTotals) -> u64| of(totals).saturating_sub(seen.map_or(0, of));
             let tally = self.names.entry(Arc::clone(name)).or_default();
-            tally.frames += frames.saturating_sub(old_frames);
-            tally.bytes += bytes.saturating_sub(old_bytes);
+            tally.frames += more(|totals| totals.frames);
+            tally.bytes += more(|totals| totals.bytes);
+            tally.lost += more(|totals| totals.lost);
+            tally.duplicates += more(|totals| totals.duplicates);
             tally.last = tally.last.max(totals.last);
-        }
-        for duplicates in &snapshot.duplicates {
-            let old = self.pairs.insert(duplicates.pair.clone(), duplicates.frames).unwrap_or(0);
-            if let Some(tally) = names.get(&duplicates.pair.second).and_then(|name| self.names.get_mut(name)) {
-                tally.duplicates += duplicates.frames.saturating_sub(old);
-            }
         }
         self.rest(snapshot);
     }
@@ -120,6 +106,7 @@ impl Accounts {
         let other = self.other;
         self.other.frames = rest(frames + overflow.frames + expired.frames, named(|tally| tally.frames), other.frames);
         self.other.bytes = rest(bytes + overflow.bytes + expired.bytes, named(|tally| tally.bytes), other.bytes);
+        self.other.lost = rest(snapshot.lost_of_sessions(), named(|tally| tally.lost), other.lost);
         let duplicates = snapshot.datagrams.duplicate_frames;
         self.other.duplicates = rest(duplicates, named(|tally| tally.duplicates), other.duplicates);
     }
@@ -146,6 +133,12 @@ impl Accounts {
                 "Bytes of these frames as they arrived.",
                 labels(),
                 tally.bytes,
+            );
+            families.counter(
+                "vxtap_session_lost_frames",
+                "Frames of these that outputs lost; one that two of them lost counts twice.",
+                labels(),
+                tally.lost,
             );
             families.counter(
                 "vxtap_session_duplicate_frames",

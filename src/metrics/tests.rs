@@ -97,7 +97,7 @@ fn totals(number: u32, name: Option<&str>, frames: u64, first: u64) -> SessionTo
     let label = Label { name: name.map(Into::into), ..Label::default() };
     let at = Timestamp::from_ns;
     let (first, last) = (at(first), at(first + 1_000_000_000));
-    SessionTotals { session: session(number), label, frames, bytes: 100 * frames, first, last }
+    SessionTotals { session: session(number), label, frames, bytes: 100 * frames, first, last, lost: 0, duplicates: 0 }
 }
 
 /// The value of a series in the format of Prometheus.

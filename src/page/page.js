@@ -61,14 +61,17 @@ const sessionsTable = new Table("sessions", [
     fill: (cell, s) => {
       const words = `${s.name ? `${s.source} ` : ""}VNI ${s.vni}`;
       lines(cell, s.name ?? s.source, s.description ?? "");
-      aside(cell, words);
+      aside(cell, s.lost ? `${words}, ${count(s.lost)} lost` : words, s.lost > 0);
     } },
   { name: "source", title: "source", classes: "wide", down: false, value: (s) => s.source, fill: (cell, s) => say(cell, s.source) },
   { name: "vni", title: "VNI", classes: "number middle", down: false, value: (s) => s.vni, fill: (cell, s) => say(cell, String(s.vni)) },
   { name: "rate", title: "frames/s", classes: "number", value: (s) => s.rate ?? 0, fill: (cell, s) => speed(cell, s.rate) },
-  { name: "line", title: "last minute", classes: "spark", unseen: true, fill: (cell, s) => line(cell, (sample) => sample.sessions.get(s.key)?.frames) },
+  { name: "line", title: "last minute", classes: "spark", unseen: true, fill: (cell, s) =>
+    line(cell, (sample) => sample.sessions.get(s.key)?.frames, (sample) => lostOf(sample.sessions.get(s.key))) },
   { name: "bits", title: "bit/s", classes: "number middle", value: (s) => s.bits ?? 0, fill: (cell, s) => say(cell, s.bits ? bits(s.bits) : rate(s.bits)) },
   { name: "frames", title: "frames", classes: "number", value: (s) => s.frames, fill: (cell, s) => number(cell, s.frames) },
+  { name: "lost", title: "lost", classes: "number middle", value: lostOf, fill: (cell, s) => number(cell, lostOf(s), true) },
+  { name: "duplicates", title: "duplicates", classes: "number wide", value: (s) => s.duplicates ?? 0, fill: (cell, s) => number(cell, s.duplicates ?? 0) },
   { name: "bytes", title: "bytes", classes: "number wide", value: (s) => s.bytes, fill: (cell, s) => say(cell, bytes(s.bytes)) },
   { name: "last", title: "last frame", classes: "number middle", value: (s) => s.last, fill: (cell, s) => {
     const seconds = sinceFrame(s.last);
@@ -118,6 +121,11 @@ function queue(cell, o) {
   meter.firstChild.style.width = `${(part * 100).toFixed(1)}%`;
   meter.classList.toggle("full", part > .9);
   say(words, o.limit ? `${bytes(o.waits)} of ${bytes(o.limit)}` : "–");
+}
+
+/** What a session lost, which it says only where it is something. */
+function lostOf(session) {
+  return session && (session.lost ?? 0);
 }
 
 function lostBy(output) {

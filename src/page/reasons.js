@@ -4,10 +4,18 @@
 const REASONS = {
   kernel_dropped: "The kernel had no room left before the sensor read, or the UDP checksum was wrong. More room: a larger `--receive-buffer` (and `net.core.rmem_max`), or more `--workers`.",
   datagrams: {
+    bad_geneve_options: "An option of GENEVE runs over the end of the options: the sender is broken, or no GENEVE.",
+    bad_tzsp_tags: "The tags of TZSP have no end: the sender is broken, or no TZSP.",
+    control_message: "A message to the receiver and no frame.",
+    critical_option: "GENEVE has an unknown option that is critical, and the configuration rejects that.",
+    keep_alive: "A message of TZSP that has no frame.",
     reserved_bits: "A reserved bit is set, and the configuration rejects that.",
     runt_inner_frame: "The inner frame is shorter than an Ethernet header: its sender is no mirror, or is broken.",
+    short_tunnel_header: "The datagram ends within the header of its encapsulation: something else sends to this port.",
     short_vxlan_header: "Fewer bytes than a VXLAN header has: something else sends to this port.",
     truncated_datagram: "The datagram was larger than the receive slot, so its end is missing.",
+    unknown_inner_protocol: "The tunnel carries neither a frame nor IP.",
+    unknown_tunnel_version: "The header is of a version that is not known: something else sends to this port.",
     vni_flag_clear: "The header carries no valid VNI: something else sends to this port.",
     wrong_checksum: "The UDP checksum is not that of the datagram: it was damaged on the way.",
   },
@@ -33,7 +41,7 @@ const REASONS = {
 };
 
 /** Reasons by which frames are refused because somebody asked for that: no losses. */
-const ASKED_FOR = new Set(["reserved_bits", "not_ip"]);
+const ASKED_FOR = new Set(["reserved_bits", "critical_option", "control_message", "keep_alive", "not_ip"]);
 
 /** What was found out later of an output's frames is moved to where it belongs. */
 function settled(output) {

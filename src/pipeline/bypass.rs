@@ -133,7 +133,10 @@ impl Bypass {
         self.lost = redirected.redirected.saturating_sub(redirected.entered);
         for outlet in &mut step.outlets {
             match &outlet.bypassed {
-                None => outlet.lane.tell(SessionId::OVERFLOW, redirected.overflow),
+                None => {
+                    outlet.lane.expect(redirected.uncopied);
+                    outlet.lane.tell(SessionId::OVERFLOW, redirected.overflow);
+                }
                 Some(counters) => self.outcome(counters),
             }
         }
@@ -309,6 +312,9 @@ mod tests {
         // VNIs 1 and 7 came first, then one more had room.
         assert_eq!(snapshot.sessions.len(), 3);
         assert_eq!(snapshot.overflow.frames, 4 + 6);
+        let lost = snapshot.sessions.iter().map(|session| (session.session.vni.get(), session.lost));
+        assert_eq!(lost.collect::<Vec<_>>(), [(1, 20), (2, 5), (7, 0)], "by those files, as the manifest has it");
+        assert_eq!((snapshot.overflow.lost, snapshot.lost_of_sessions()), (4 + 6, 35));
         assert_eq!((snapshot.datagrams.cut_by_mirror, snapshot.datagrams.fast_path.redirected), (2, 40));
         assert_eq!(snapshot.datagrams.fast_path.not_redirected["odd"], 8);
         assert_eq!(snapshot.failed(), 0, "load");

@@ -1,7 +1,7 @@
 //! A pure step leads from a datagram to a frame, or to the reason why there is none.
 
 use crate::source::Datagram;
-use crate::wire::{Decapsulated, DropReason, Encapsulation, vxlan};
+use crate::wire::{Decapsulated, DropReason};
 
 /// The policy for reserved bits in the VXLAN header.
 ///
@@ -30,9 +30,7 @@ pub(crate) fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> 
     if datagram.wrong_checksum {
         return Err(DropReason::WrongChecksum);
     }
-    let inner = match datagram.encapsulation {
-        Encapsulation::Vxlan => vxlan::decapsulate(datagram.payload, datagram.length)?,
-    };
+    let inner = datagram.encapsulation.decapsulate(datagram.payload, datagram.length)?;
     if inner.reserved_bits && policy == ReservedBits::Reject {
         return Err(DropReason::ReservedBits);
     }
@@ -42,6 +40,7 @@ pub(crate) fn decapsulate<'a>(datagram: &Datagram<'a>, policy: ReservedBits) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::vxlan;
 
     #[test]
     fn policies() {

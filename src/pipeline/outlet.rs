@@ -111,7 +111,7 @@ impl Outlet {
     }
 
     /// Counts frames that were redirected in front of the worker, which has no copy of them.
-    pub(super) fn miss(&self, frames: u64) {
+    pub(super) fn miss(&mut self, frames: u64) {
         match &self.redirected {
             None => self.lane.no_room(frames),
             Some(counters) => {

@@ -59,9 +59,10 @@ impl Step {
     pub(super) fn forget(&mut self, forget: &Arc<Forget>) {
         let WorkerCounters { expired, duplicates, .. } = &*self.counters;
         self.flows.forget(&forget.sessions);
-        self.sessions.forget(&forget.sessions, |frames, bytes| {
-            expired.frames.add(frames);
-            expired.bytes.add(bytes);
+        self.sessions.forget(&forget.sessions, |forgotten| {
+            expired.frames.add(forgotten.frames);
+            expired.bytes.add(forgotten.bytes);
+            expired.duplicates.add(forgotten.duplicates);
         });
         // A pair of sessions has the numbers of both. Those that are forgotten are in order.
         let is_forgotten = |number: u64| forget.sessions.binary_search_by_key(&number, |id| id.index() as u64).is_ok();

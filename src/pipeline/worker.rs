@@ -168,6 +168,7 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
     fn refresh_counters(&mut self) {
         self.step.counters.kernel_dropped.raise(self.source.kernel_dropped());
         self.step.counters.broadcast_copies.raise(self.source.copies());
+        self.source.write_down(self.step.counters.received.get(), false);
     }
 
     /// Receives what has come, and returns the number of datagrams lent as well: a source that
@@ -201,6 +202,8 @@ impl<S: LiveSource + Send + Debug + 'static> Worker<S> {
         };
         let refused = LiveSource::refused(&mut self.source);
         self.step.counters.refused_at_stop.raise(refused + left);
+        self.step.counters.left_queued.raise(self.source.left_queued());
+        self.source.write_down(self.step.counters.received.get(), true);
         let cut_short = self.source.cut_short();
         Ended { why, failure, cut_short, source: Box::new(self.source), refused }
     }

@@ -1,5 +1,7 @@
 //! A session has a number.
 
+use crate::ledger::Seat;
+
 /// The number of a session, in the order of first sight. The number 0 stands for all sessions
 /// beyond the limit together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,5 +15,11 @@ impl SessionId {
     #[must_use]
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// Returns the place where it is counted by session.
+    #[must_use]
+    pub(crate) const fn seat(self) -> Seat {
+        Seat::of(self.index())
     }
 }

@@ -199,22 +199,24 @@ impl Registry {
 
     /// Frees the numbers of these sessions, unless one was seen again since it was let go. Called
     /// when nobody has anything of them any more, and all workers have taken over what was given
-    /// until `taken_over`. Returns how many are free.
-    pub(crate) fn free(&self, leaving: &[SessionId], taken_over: u64) -> usize {
+    /// until `taken_over`. Before others can have a number, `freed` hears of it. Returns how many
+    /// are free.
+    pub(crate) fn free(&self, leaving: &[SessionId], taken_over: u64, mut freed: impl FnMut(SessionId)) -> usize {
         let mut sessions = self.lock();
-        let mut freed = 0;
+        let mut free = 0;
         for id in leaving {
             let place = id.index().checked_sub(1).and_then(|place| sessions.all.get_mut(place));
             let Some(known) = place.and_then(|place| place.take_if(|known| known.leaves)) else { continue };
             sessions.ids.remove(&known.session);
+            freed(*id);
             sessions.free.push(*id);
-            freed += 1;
+            free += 1;
             self.count.fetch_sub(1, Ordering::Release);
         }
         while sessions.taken_over < taken_over && sessions.given.pop_front().is_some() {
             sessions.taken_over += 1;
         }
-        freed
+        free
     }
 
     /// Gives all sessions the labels that `policy` has for them. Called when all workers have the

@@ -116,10 +116,11 @@ mod tests {
     use super::*;
 
     fn candidate(vni: u32, frame: &[u8]) -> Candidate<'_> {
-        let (arrived, original) = (frame.len() as u32, frame.len() as u32);
-        let (vni, link_type) = (Vni::new(vni).unwrap(), LinkType::Ethernet);
-        let (scope, reserved_bits, direction) = (None, false, None);
-        Candidate::new(&Decapsulated { vni, scope, frame, arrived, original, reserved_bits, link_type, direction })
+        // Nothing that a header tells is of concern here.
+        const PAYLOAD: &[u8] = &[8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let any = crate::wire::vxlan::decapsulate(PAYLOAD, PAYLOAD.len()).unwrap();
+        let length = frame.len() as u32;
+        Candidate::new(&Decapsulated { vni: Vni::new(vni).unwrap(), frame, arrived: length, original: length, ..any })
     }
 
     fn frame(host: u8) -> Vec<u8> {

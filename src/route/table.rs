@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::policy::{PlanNumber, Policy};
 use super::{Registry, SessionId};
-use crate::ledger::{Seat, SessionCounts};
+use crate::ledger::{Forgotten, Seat, SessionCounts};
 use crate::record::Timestamp;
 use crate::session::{Session, Words};
 
@@ -223,16 +223,16 @@ impl SessionTable {
     }
 
     /// Forgets sessions, unless another worker has seen them again. Their frames so far count as
-    /// those of expired ones, which `expired` hears of: frames and bytes.
-    pub(crate) fn forget(&mut self, sessions: &[SessionId], mut expired: impl FnMut(u64, u64)) {
+    /// those of expired ones, which `expired` hears of.
+    pub(crate) fn forget(&mut self, sessions: &[SessionId], mut expired: impl FnMut(Forgotten)) {
         self.look_again();
         self.take_over();
         self.forgotten.clear();
         for (id, session) in self.registry.leaving(sessions) {
             self.forgotten.extend(self.ids.remove_entry(&session.words()).map(|(words, _)| words));
-            let (frames, bytes) = self.counts.forget(id.index());
-            if frames > 0 {
-                expired(frames, bytes);
+            let forgotten = self.counts.forget(id.index());
+            if forgotten.frames > 0 {
+                expired(forgotten);
             }
             if let Some(plan) = self.plans.numbered.get_mut(id.index()) {
                 *plan = None;
@@ -390,20 +390,20 @@ mod tests {
         assert_eq!((one(a), one(b), two(b)), (1, 1, 0));
         let mut expired = Vec::new();
         let leaving = let_go(&registry);
-        a.forget(&leaving, |frames, bytes| expired.push((frames, bytes)));
+        a.forget(&leaving, |gone| expired.push((gone.frames, gone.bytes)));
         assert_eq!(expired, [(1, 64)]);
         // A session that comes back before all have forgotten it has its number as before.
         assert_eq!((one(a), one(b)), (1, 1));
-        b.forget(&leaving, |frames, bytes| expired.push((frames, bytes)));
-        assert_eq!(registry.free(&leaving, registry.given()), 0);
+        b.forget(&leaving, |gone| expired.push((gone.frames, gone.bytes)));
+        assert_eq!(registry.free(&leaving, registry.given(), |_| ()), 0);
         assert_eq!((one(a), one(b), two(a), two(b), registry.count()), (1, 1, 0, 0, 1));
         assert_eq!(expired.len(), 1, "what was not forgotten is not expired");
 
         let leaving = let_go(&registry);
-        a.forget(&leaving, |frames, _| expired.push((frames, 0)));
-        b.forget(&leaving, |frames, _| expired.push((frames, 0)));
+        a.forget(&leaving, |gone| expired.push((gone.frames, 0)));
+        b.forget(&leaving, |gone| expired.push((gone.frames, 0)));
         assert_eq!(two(b), 0, "not free yet");
-        assert_eq!(registry.free(&leaving, registry.given()), 1);
+        assert_eq!(registry.free(&leaving, registry.given(), |_| ()), 1);
         assert_eq!((registry.count(), registry.sessions().len()), (0, 0));
         a.look_again();
         b.look_again();
@@ -426,10 +426,10 @@ mod tests {
         see(&mut table, 1, 1);
         assert_eq!(new(0), (vec![2, 1], 2));
         let leaving = let_go(&registry);
-        table.forget(&leaving, |_, _| ());
+        table.forget(&leaving, |_| ());
         see(&mut table, 1, 1);
         see(&mut table, 3, 1);
-        assert_eq!(registry.free(&leaving, registry.given()), 1);
+        assert_eq!(registry.free(&leaving, registry.given(), |_| ()), 1);
         assert_eq!(new(2), (vec![3], 3), "all workers have taken it over, and nobody has said it");
         // It is another by now, with the number that it had.
         see(&mut table, 2, 1);

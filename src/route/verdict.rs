@@ -84,6 +84,10 @@ impl Asked<'_, '_> {
             Sight::New => None,
             Sight::Again(first) => {
                 counters.duplicate_frames.add(1);
+                match self.session {
+                    SessionId::OVERFLOW => counters.overflow.duplicates.add(1),
+                    session => counters.sessions.duplicate(session.seat()),
+                }
                 Some(first)
             }
             Sight::Busy => {

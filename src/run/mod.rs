@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::sandbox::Sandbox;
+use crate::service::Store;
 use crate::source::{self, Opened, Sources};
 use crate::view::{Facts, View};
 
@@ -61,16 +62,24 @@ pub struct Sensor {
     sandbox: Sandbox,
 }
 
-/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. Once all is
-/// open it gives up what `sandbox` says.
+/// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. What the
+/// process before this one has left is in `store`. Once all is open the sensor gives up what
+/// `sandbox` says.
 ///
 /// # Errors
 /// The list of what is allowed is not known, nothing can be received or delivered, there is no
 /// thread, or the sensor was to end before. Nothing is left behind then.
-pub fn start(plan: &RunPlan, signals: &Signals, mut sandbox: Sandbox) -> Result<Sensor, StartError> {
+pub fn start(
+    plan: &RunPlan,
+    signals: &Signals,
+    store: &Arc<Store>,
+    mut sandbox: Sandbox,
+) -> Result<Sensor, StartError> {
     let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
+    store.complain();
     host::raise_descriptor_limit();
-    let Opened { sources, addresses, receive_buffer, front, description } = source::open(&plan.source, &allowed)?;
+    let Opened { sources, addresses, receive_buffer, front, description } =
+        source::open(&plan.source, &allowed, store)?;
     let udp = &plan.source.udp;
     if receive_buffer < udp.receive_buffer {
         tracing::warn!(
@@ -113,6 +122,7 @@ pub fn start(plan: &RunPlan, signals: &Signals, mut sandbox: Sandbox) -> Result<
         outputs = %outputs.join(" "),
         "receiving"
     );
+    store.let_go();
     let facts = planned(Facts { listen, source: description, sandbox: confined, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));

@@ -6,7 +6,7 @@ use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::needs::Needs;
-use super::state::threads;
+use super::threads::threads;
 use crate::sys::everywhere;
 
 /// Gives up all capabilities but those that are needed while the sensor runs.

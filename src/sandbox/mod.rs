@@ -1,8 +1,8 @@
 //! A running sensor gives up what it does not need: it reads packets that anybody can send.
 //!
 //! ```text
-//! plan ─▶ helper for commands ─▶ Sandbox::enter ─▶ threads, sockets, files, programs ─▶ Sandbox::seal
-//!         keeps what it needs     Landlock           opened as ever                       rings, capabilities, seccomp
+//! plan ─▶ helper for ─▶ Sandbox::enter ─▶ threads, sockets, ─▶ Sandbox::seal
+//!         commands      Landlock, rings   files, programs      capabilities, seccomp
 //! ```
 //!
 //! Landlock's rules are of a thread and those that it starts, so they come before all threads. They
@@ -17,6 +17,7 @@ mod landlock;
 mod mode;
 mod needs;
 mod state;
+mod threads;
 
 use std::io;
 use std::path::Path;
@@ -101,8 +102,8 @@ impl Sandbox {
         }
     }
 
-    /// Says which directory of a plan captures cannot be written to any more, in words and with what
-    /// to do.
+    /// Says which directory of a plan captures cannot be written to any more, in words and with
+    /// what to do.
     #[must_use]
     pub fn lacks(&self, needs: &Needs) -> Option<String> {
         let rules = self.rules.as_ref()?;

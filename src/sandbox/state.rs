@@ -1,12 +1,11 @@
 //! What is in force in a sensor, as the kernel says it.
 
-use std::io;
-
-use procfs::process::{Process, Status};
+use procfs::process::Status;
 use serde::{Deserialize, Serialize};
 
 use super::capabilities;
 use super::mode::Mode;
+use super::threads::threads;
 
 /// What is in force in a sensor.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,11 +53,4 @@ impl State {
         let privileges = if self.no_new_privs { "" } else { ", can get new privileges" };
         format!("{landlock}, {seccomp}, {capabilities}{privileges}")
     }
-}
-
-/// Returns the status of each thread of this process.
-pub(super) fn threads() -> io::Result<Vec<Status>> {
-    let tasks = Process::myself().and_then(|this| this.tasks()).map_err(io::Error::other)?;
-    // One that ends meanwhile has no status.
-    Ok(tasks.flatten().filter_map(|task| task.status().ok()).collect())
 }

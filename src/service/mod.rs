@@ -4,7 +4,12 @@
 //! kept.
 
 mod notify;
+mod state;
+mod store;
 mod watchdog;
 
 pub use self::notify::Notify;
+pub(crate) use self::state::{Drops, Page, Record, Records, State, read};
+pub use self::store::Store;
+pub(crate) use self::store::name;
 pub(crate) use self::watchdog::Watchdog;

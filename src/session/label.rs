@@ -14,8 +14,8 @@ const TAKEN: [&str; 2] = ["overflow", "unsalvageable"];
 
 /// Words that stand for encapsulations in front of `_vni`, or may do so some day. A directory must
 /// not look as if a name were one of these.
-const ENCAPSULATIONS: [&str; 12] =
-    ["vxlan", "geneve", "gre", "nvgre", "erspan", "gtp", "gue", "ipip", "mpls", "nsh", "stt", "teb"];
+const ENCAPSULATIONS: [&str; 14] =
+    ["vxlan", "gpe", "geneve", "gre", "nvgre", "erspan", "tzsp", "gtp", "gue", "ipip", "mpls", "nsh", "stt", "teb"];
 
 /// The name and the description that people gave a session, and its tag. Nothing that tells
 /// sessions apart is derived from it.

@@ -317,20 +317,20 @@ mod tests {
     fn another_encapsulation_has_its_place_and_is_an_error_until_it_is_known() {
         let (address, vni) = ("192.0.2.1".parse().unwrap(), Vni::new(7).unwrap());
         for (scope, wanted, json) in [
-            (None, "geneve_vni7_192.0.2.1", r#"{"encapsulation":"geneve","source":"192.0.2.1","vni":7}"#),
+            (None, "gtp_vni7_192.0.2.1", r#"{"encapsulation":"gtp","source":"192.0.2.1","vni":7}"#),
             (
                 Some(Scope(100)),
-                "geneve_vni7_192.0.2.1_0x64",
-                r#"{"encapsulation":"geneve","source":"192.0.2.1","scope":"0x64","vni":7}"#,
+                "gtp_vni7_192.0.2.1_0x64",
+                r#"{"encapsulation":"gtp","source":"192.0.2.1","scope":"0x64","vni":7}"#,
             ),
         ] {
-            assert_eq!(name(Some("geneve"), address, scope, vni), wanted);
-            assert_eq!(parts(wanted), Some((Some("geneve"), address, scope, vni)));
-            let fields = Fields { encapsulation: Some("geneve".into()), source: address, scope, vni };
+            assert_eq!(name(Some("gtp"), address, scope, vni), wanted);
+            assert_eq!(parts(wanted), Some((Some("gtp"), address, scope, vni)));
+            let fields = Fields { encapsulation: Some("gtp".into()), source: address, scope, vni };
             assert_eq!(to_string(&fields).unwrap(), json);
             assert_eq!(Session::from_directory_name(wanted), None);
             let error = from_str::<Session>(json).unwrap_err().to_string();
-            assert!(error.contains("unknown encapsulation \"geneve\": this vxtap knows vxlan"), "{error}");
+            assert!(error.contains("unknown encapsulation \"gtp\": this vxtap knows vxlan, "), "{error}");
         }
     }
 

@@ -30,12 +30,15 @@
 //! ```
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use socket2::Socket;
 
 use super::drops::DropCounter;
+use super::kept;
+use crate::service::{Drops, Page, Record, Records, Store};
 use crate::sys::socket;
 
 /// The sockets that get what is given to all, one for each listen address, and what the workers
@@ -47,7 +50,9 @@ pub(super) struct Copies {
 
 #[derive(Debug, Default)]
 struct Inner {
-    given: Vec<(Socket, DropCounter)>,
+    given: Vec<Given>,
+    /// Where that is written down for the process after this one.
+    page: Option<(Page, Record)>,
     workers: Vec<Worker>,
     /// The sockets of each worker.
     sockets: Vec<Vec<Arc<Socket>>>,
@@ -55,6 +60,14 @@ struct Inner {
     told: u64,
     /// The state when the workers began to refuse, once they have.
     refusal: Option<Refusal>,
+}
+
+/// The socket of a group that gets what is given to all.
+#[derive(Debug)]
+struct Given {
+    address: SocketAddr,
+    socket: Socket,
+    counter: DropCounter,
 }
 
 /// The state when the workers began to refuse.
@@ -105,19 +118,52 @@ impl Copies {
         self.with(|inner| inner.sockets.get_mut(worker).into_iter().for_each(|sockets| sockets.push(socket.clone())));
     }
 
-    /// Adds the socket of a group that gets what is given to all.
-    pub(super) fn count_by(&self, socket: Socket) {
-        self.with(|inner| inner.given.push((socket, DropCounter::default())));
+    /// Adds the socket of the group at `address` that gets what is given to all, and goes on from
+    /// what it has counted.
+    pub(super) fn count_by(&self, address: SocketAddr, socket: Socket, counter: DropCounter) {
+        self.with(|inner| inner.given.push(Given { address, socket, counter }));
     }
 
-    /// Notes that this worker is about to accept datagrams.
+    /// Goes on from what the workers of the process before this one have counted.
+    pub(super) fn go_on_from(&self, records: &Records) {
+        self.with(|inner| {
+            for (worker, record) in inner.workers.iter_mut().zip(&records.workers) {
+                let drops = record.drops.iter().map(|drops| drops.total).sum();
+                let told = Told { drops, copies: record.copies };
+                *worker = Worker { begun: record.begun, settled: told, last: told };
+                inner.told += record.counted;
+            }
+        });
+    }
+
+    /// Has what was given to all written down there for the process after this one, and the sockets
+    /// that count it kept.
+    pub(super) fn write_to(&self, page: Page, store: &Store) {
+        self.with(|inner| {
+            let workers = u32::try_from(inner.workers.len()).unwrap_or(u32::MAX);
+            for Given { address, socket, .. } in &inner.given {
+                store.keep(&kept::name_behind(*address), socket);
+            }
+            inner.page = Some((page, Record::new(workers)));
+            inner.write();
+        });
+    }
+
+    /// Returns how many datagrams had been given to all when this worker began, once it has.
+    pub(super) fn begun(&self, worker: usize) -> Option<u64> {
+        self.with(|inner| inner.workers.get(worker)?.begun)
+    }
+
+    /// Notes that this worker is about to accept datagrams. One that goes on has begun before.
     ///
     /// # Errors
     /// The number of datagrams given to all cannot be read.
     pub(super) fn begin(&self, worker: usize) -> io::Result<()> {
         self.with(|inner| {
             let given = inner.given()?;
-            inner.workers.get_mut(worker).into_iter().for_each(|worker| worker.begun = Some(given));
+            if let Some(worker) = inner.workers.get_mut(worker) {
+                let _ = worker.begun.get_or_insert(given);
+            }
             Ok(())
         })
     }
@@ -185,6 +231,7 @@ impl Copies {
             let dropped = dropped(&inner.workers, given);
             let more = dropped.saturating_sub(inner.told);
             inner.told += more;
+            inner.write();
             more
         })
     }
@@ -198,11 +245,22 @@ impl Inner {
     /// Returns how many datagrams have been given to all so far.
     fn given(&mut self) -> io::Result<u64> {
         let mut sum = 0;
-        for (socket, drops) in &mut self.given {
-            drops.update(socket::drops(socket)?);
-            sum += drops.total();
+        for Given { socket, counter, .. } in &mut self.given {
+            counter.update(socket::drops(socket)?);
+            sum += counter.total();
         }
         Ok(sum)
+    }
+
+    /// Writes down what has been given to all, where that is asked for and has changed.
+    fn write(&mut self) {
+        let Some((page, record)) = &mut self.page else { return };
+        let drops =
+            |given: &Given| Drops { address: given.address, last: given.counter.last(), total: given.counter.total() };
+        if !self.given.iter().map(drops).eq(record.drops.iter().copied()) || self.given.is_empty() {
+            record.drops = self.given.iter().map(drops).collect();
+            page.write(record);
+        }
     }
 }
 
@@ -279,7 +337,7 @@ mod tests {
         for steering in [Steering::Session, Steering::Flow] {
             let plan =
                 UdpPlan { listen: vec!["0.0.0.0:0".parse().unwrap()], workers: WORKERS, steering, receive_buffer: 1 };
-            let mut listening = listen(&plan).unwrap();
+            let mut listening = listen(&plan, &Store::default()).unwrap();
             let port = listening.addresses[0].port();
             let senders: Vec<UdpSocket> = (0..16).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
             senders.iter().for_each(|sender| sender.set_broadcast(true).unwrap());

@@ -8,6 +8,16 @@ pub(super) struct DropCounter {
 }
 
 impl DropCounter {
+    /// Makes a counter that has counted so many, which goes on from what the kernel's said then.
+    pub(super) fn at(last: u32, total: u64) -> Self {
+        Self { last, total }
+    }
+
+    /// Returns what the kernel's counter said last.
+    pub(super) fn last(self) -> u32 {
+        self.last
+    }
+
     /// Takes what the kernel's counter says.
     pub(super) fn update(&mut self, now: u32) {
         let more = now.wrapping_sub(self.last);

@@ -46,8 +46,22 @@ pub trait LiveSource: Source {
         0
     }
 
-    /// Refuses every further datagram; what has come before can still be received.
+    /// Refuses every further datagram; what has come before can still be received. A source that
+    /// is kept for the process after this one refuses nothing and reads no more: what is there
+    /// stays there.
     fn refuse_further(&mut self);
+
+    /// Returns how many bytes of the kernel's memory have what is left to the process after this
+    /// one.
+    fn left_queued(&self) -> u64 {
+        0
+    }
+
+    /// Writes down what the process after this one has to know: what was counted, and that the
+    /// worker has received so many datagrams, or has ended with them.
+    fn write_down(&mut self, received: u64, ended: bool) {
+        let _ = (received, ended);
+    }
 
     /// Returns how many datagrams were refused since [`LiveSource::refuse_further`].
     fn refused(&mut self) -> u64;

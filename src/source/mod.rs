@@ -7,6 +7,8 @@ mod copies;
 mod datagram;
 mod drops;
 mod fast_path;
+mod group;
+mod kept;
 mod live;
 mod open;
 mod owner;

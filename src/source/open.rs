@@ -7,6 +7,7 @@ use super::bind::BindError;
 use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
 use super::fast_path::Account;
 use super::udp::{self, Listening, UdpPlan, UdpSource};
+use crate::service::Store;
 
 /// The way in which datagrams are received.
 ///
@@ -94,12 +95,13 @@ impl OpenError {
 }
 
 /// Opens the sources of all workers. The sockets come first: what arrives before the program is
-/// there is theirs. With a program, sessions that are not `allowed` are dropped there.
+/// there is theirs. With a program, sessions that are not `allowed` are dropped there. `store` has
+/// the sockets of the process before this one, if it left some.
 ///
 /// # Errors
 /// The way that was asked for does not work here, for the reason that is returned.
-pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed) -> Result<Opened, OpenError> {
-    let mut listening = udp::listen(&plan.udp)?;
+pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Store) -> Result<Opened, OpenError> {
+    let mut listening = udp::listen(&plan.udp, store)?;
     let fast = match plan.way {
         Way::Udp => None,
         Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening)?),

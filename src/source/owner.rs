@@ -80,6 +80,7 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Store;
     use crate::source::udp::{UdpPlan, listen};
     use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
@@ -93,7 +94,7 @@ mod tests {
         {
             let socket = "[::]:0".parse().unwrap();
             let plan = UdpPlan { listen: vec![socket], workers: 5, steering, receive_buffer: 1 << 20 };
-            let mut listening = listen(&plan).unwrap();
+            let mut listening = listen(&plan, &Store::default()).unwrap();
             listening.sources.iter_mut().for_each(|source| source.begin().unwrap());
             let port = listening.addresses[0].port();
             let mut sent = 0;

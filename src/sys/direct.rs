@@ -87,8 +87,8 @@ impl Writes {
     /// Makes a ring and `buffers` buffers of [`BUFFER`] bytes, 2 to [`MOST`], for no file yet.
     ///
     /// # Errors
-    /// `ENOSYS`, `EPERM`: io_uring is not available, or no ring is left. `EINVAL`: the kernel is too old. `ENOMEM`:
-    /// there is not enough memory.
+    /// `ENOSYS`, `EPERM`: io_uring is not available, or no ring is left. `EINVAL`: the kernel is
+    /// too old. `ENOMEM`: there is not enough memory.
     pub fn new(buffers: usize) -> io::Result<Self> {
         let buffers = buffers.clamp(2, MOST);
         let entries = u32::try_from(buffers.next_power_of_two()).map_err(io::Error::other)?;

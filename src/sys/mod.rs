@@ -10,6 +10,7 @@ pub(crate) mod clock;
 pub mod direct;
 pub(crate) mod everywhere;
 pub(crate) mod heap;
+pub(crate) mod inherited;
 pub mod inject;
 pub(crate) mod packet;
 pub(crate) mod pcap;

@@ -36,6 +36,8 @@ pub struct Stock {
 
 /// The entries of a ring for files in the stock: as many as it has buffers, or more.
 const FILES: u32 = 8;
+/// The entries of a ring for an interface.
+pub(super) const INTERFACE: u32 = 64;
 
 /// A ring in the stock.
 struct Idle {
@@ -51,7 +53,7 @@ static IDLE: Mutex<Option<Vec<Idle>>> = Mutex::new(None);
 /// Makes a stock of restricted rings. From now on there are no others. Where the kernel makes none,
 /// there are none.
 pub(crate) fn stock(wanted: Stock) {
-    let kinds = [(Kind::Files, wanted.files, FILES), (Kind::Interface, wanted.interfaces, super::inject::ENTRIES)];
+    let kinds = [(Kind::Files, wanted.files, FILES), (Kind::Interface, wanted.interfaces, INTERFACE)];
     let made = kinds.into_iter().flat_map(|(kind, number, entries)| {
         let made = (0..number).map_while(move |_| make(kind, entries, true).ok());
         made.map(move |ring| Idle { ring, kind, user: None })

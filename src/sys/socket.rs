@@ -125,6 +125,8 @@ pub(crate) fn receive_hop_limit_v6(socket: &impl AsFd) -> io::Result<()> {
 /// The index into what `getsockopt(2)` returns for `SO_MEMINFO`, of linux/sock_diag.h.
 #[derive(Clone, Copy)]
 enum MemInfo {
+    /// Bytes of datagrams that wait to be received, with the kernel's own bookkeeping.
+    ReadAllocated = 0,
     /// Bytes of datagrams that were sent and are still held, with the kernel's own bookkeeping.
     WriteAllocated = 2,
     /// Datagrams dropped.
@@ -138,6 +140,15 @@ enum MemInfo {
 /// The error of `getsockopt(2)`.
 pub(crate) fn drops(socket: &impl AsFd) -> io::Result<u32> {
     memory(socket, MemInfo::Drops)
+}
+
+/// Says how many bytes of datagrams wait in the socket to be received
+/// (`SK_MEMINFO_RMEM_ALLOC`), with the kernel's own bookkeeping.
+///
+/// # Errors
+/// The error of `getsockopt(2)`.
+pub(crate) fn queued(socket: &impl AsFd) -> io::Result<u32> {
+    memory(socket, MemInfo::ReadAllocated)
 }
 
 /// Says how many bytes of datagrams the socket has sent and this host still holds
@@ -251,14 +262,24 @@ pub(crate) fn steer_by_flow(socket: &impl AsFd, workers: u32) -> io::Result<()> 
     steer(socket, workers, [&port_v4, &port_v6])
 }
 
+/// The option of linux/in6.h, which libc lacks.
+const IPV6_MULTICAST_ALL: i32 = 29;
+
 /// Has an IPv6 socket receive no multicast datagram of a group that the host may have joined and
 /// the socket has not (`IPV6_MULTICAST_ALL`).
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
 pub(crate) fn refuse_multicast_v6(socket: &impl AsFd) -> io::Result<()> {
-    const IPV6_MULTICAST_ALL: i32 = 29;
     set_int(socket, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
+}
+
+/// Undoes [`refuse_multicast_v6`].
+///
+/// # Errors
+/// The error of `setsockopt(2)`.
+pub(crate) fn take_multicast_v6(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL, 1)
 }
 
 /// Makes one instruction of classic BPF without jump targets.

@@ -204,38 +204,50 @@ fn draw_sessions(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
     model.page = usize::from(area.height.saturating_sub(1)).max(1);
     model.skipped = model.skipped.min(sessions.len().saturating_sub(model.page));
     let is_wide = area.width >= WIDE;
+    // Where there is no room for both, what is lost is more than how many bytes come.
+    let has_lost = is_wide || sessions.iter().any(|session| session.lost > 0);
     let row = |session: SessionRow| {
         let style = if session.rate > 0.0 { PLAIN } else { QUIET };
+        let lost = Line::styled(count(session.lost), if session.newly_lost > 0 { BAD } else { style });
         let mut cells = vec![
             Cell::from(session.name),
             Cell::from(session.source),
             right(session.vni.to_string()),
             right(rate(session.rate)),
-            right(format!("{:.1}", session.megabytes)),
-            right(count(session.frames)),
-            right(ago(session.silent)),
         ];
+        if is_wide || !has_lost {
+            cells.push(right(format!("{:.1}", session.megabytes)));
+        }
+        cells.push(right(count(session.frames)));
+        if has_lost {
+            cells.push(Cell::from(lost.right_aligned()));
+        }
+        cells.push(right(ago(session.silent)));
         if is_wide {
-            cells.extend([right(bytes(session.bytes)), Cell::from(format!("  {}", session.description))]);
+            cells.extend([right(bytes(session.bytes)), right(count(session.duplicates))]);
+            cells.push(Cell::from(format!("  {}", session.description)));
         }
         Row::new(cells).style(style)
     };
     let shown: Vec<Row<'_>> = sessions.into_iter().skip(model.skipped).take(model.page).map(row).collect();
-    let mut names = vec!["SESSION", "SOURCE", "VNI", "FRAMES/S", "MB/S", "FRAMES", "LAST"];
-    let mut widths = vec![
-        if is_wide { Constraint::Length(28) } else { Constraint::Min(10) },
-        if is_wide { Constraint::Length(39) } else { Constraint::Length(16) },
-        Constraint::Length(8),
-        Constraint::Length(8),
-        Constraint::Length(7),
-        Constraint::Length(15),
-        Constraint::Length(6),
+    let width = Constraint::Length;
+    let mut columns = vec![
+        ("SESSION", if is_wide { width(28) } else { Constraint::Min(10) }),
+        ("SOURCE", width(if is_wide { 39 } else { 16 })),
+        ("VNI", width(8)),
+        ("FRAMES/S", width(8)),
     ];
+    columns.extend(match (is_wide, has_lost) {
+        (true, _) => vec![("MB/S", width(7)), ("FRAMES", width(15)), ("LOST", width(11))],
+        (false, true) => vec![("FRAMES", width(13)), ("LOST", width(9))],
+        (false, false) => vec![("MB/S", width(7)), ("FRAMES", width(15))],
+    });
+    columns.push(("LAST", width(6)));
     if is_wide {
-        names.extend(["BYTES", "  DESCRIPTION"]);
-        widths.extend([Constraint::Length(9), Constraint::Fill(1)]);
+        columns.extend([("BYTES", width(9)), ("DUPLICATES", width(11)), ("  DESCRIPTION", Constraint::Fill(1))]);
     }
-    frame.render_widget(Table::new(shown, widths).header(head(&names, 2..8)), area);
+    let (names, widths): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    frame.render_widget(Table::new(shown, widths).header(head(&names, 2..10)), area);
 }
 
 fn footer(model: &Model) -> Line<'static> {
@@ -300,9 +312,9 @@ most: 2000                                                                     �
 OUTPUT   STATE    FRAMES/S    MB/S       WRITTEN       DROPPED    QUEUE     FREE
 evidence DOWN         1980     1.8         7,960      40 (+40) ▇▇······  5.0 TiB
 
-SESSION        SOURCE                VNI FRAMES/S    MB/S          FRAMES   LAST
--              192.0.2.10            100     1500     0.8           6,000   12 s
-web-1          10.0.1.5                7      500     1.0           2,000    now
+SESSION        SOURCE                VNI FRAMES/S        FRAMES      LOST   LAST
+-              192.0.2.10            100     1500         6,000        40   12 s
+web-1          10.0.1.5                7      500         2,000         0    now
 
 
 
@@ -319,8 +331,11 @@ q end   s order: rate   / filter   Space hold   ? help   /run/vxtap/control";
 
     #[test]
     fn a_wide_terminal_has_descriptions() {
+        let lines = drawn(&mut model(0), 80, 24).join("\n");
+        assert!(lines.contains("FRAMES/S    MB/S          FRAMES   LAST"), "nothing is lost: {lines}");
         let lines = drawn(&mut model(0), 200, 50);
         let text = lines.join("\n");
+        assert!(text.contains("LOST   LAST     BYTES  DUPLICATES   DESCRIPTION"), "{text}");
         assert!(lines[0].contains("ready") && text.contains("nothing lost"), "{text}");
         assert!(
             lines.iter().any(|line| line.starts_with("web-1") && line.ends_with("eni-1") && line.contains("3.8 MiB")),

@@ -55,6 +55,10 @@ pub(super) struct SessionAccount {
     pub(super) description: Option<String>,
     pub(super) frames: u64,
     pub(super) bytes: u64,
+    #[serde(default)]
+    pub(super) lost: u64,
+    #[serde(default)]
+    pub(super) duplicates: u64,
     pub(super) last: Timestamp,
 }
 

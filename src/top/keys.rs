@@ -19,7 +19,7 @@ pub(super) enum Asked {
 /// The keys, and what they do.
 pub(super) const HELP: [(&str, &str); 8] = [
     ("q, Esc, Ctrl-C", "end"),
-    ("s", "next order: rate, bytes, frames, silent, name"),
+    ("s", "next order: rate, bytes, frames, lost, silent, name"),
     ("r", "the other way round"),
     ("/", "show sessions whose name, source, VNI or description has what is typed; Esc shows all"),
     ("Up, Down, PgUp, PgDn", "move through the sessions; Home, End"),

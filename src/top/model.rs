@@ -20,6 +20,8 @@ pub enum Sort {
     Bytes,
     /// Most frames so far first.
     Frames,
+    /// Most frames lost first.
+    Lost,
     /// The one that was silent the longest first.
     Silent,
     /// By name, or by source and VNI.
@@ -27,7 +29,7 @@ pub enum Sort {
 }
 
 impl Sort {
-    pub(super) const ALL: [Sort; 5] = [Sort::Rate, Sort::Bytes, Sort::Frames, Sort::Silent, Sort::Name];
+    pub(super) const ALL: [Sort; 6] = [Sort::Rate, Sort::Bytes, Sort::Frames, Sort::Lost, Sort::Silent, Sort::Name];
 
     /// The order in a word.
     pub(super) const fn word(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Sort {
             Sort::Rate => "rate",
             Sort::Bytes => "bytes",
             Sort::Frames => "frames",
+            Sort::Lost => "lost",
             Sort::Silent => "silent",
             Sort::Name => "name",
         }
@@ -61,6 +64,12 @@ pub(super) struct SessionRow {
     pub(super) megabytes: f64,
     pub(super) frames: u64,
     pub(super) bytes: u64,
+    /// Its frames that outputs lost.
+    pub(super) lost: u64,
+    /// Frames of it that outputs lost since the sample before.
+    pub(super) newly_lost: u64,
+    /// Its frames that another session had delivered before.
+    pub(super) duplicates: u64,
     /// Seconds since its last frame.
     pub(super) silent: f64,
 }
@@ -271,6 +280,9 @@ impl Model {
                 megabytes: self.rate(session.bytes, before.map(|before| before.bytes)) / 1e6,
                 frames: session.frames,
                 bytes: session.bytes,
+                lost: session.lost,
+                newly_lost: session.lost.saturating_sub(before.map_or(session.lost, |before| before.lost)),
+                duplicates: session.duplicates,
                 silent: now.status.now.ns().saturating_sub(last) as f64 / 1e9,
             }
         };
@@ -282,6 +294,7 @@ impl Model {
             Sort::Rate => rows.sort_by(|a, b| b.rate.total_cmp(&a.rate)),
             Sort::Bytes => rows.sort_by(|a, b| b.megabytes.total_cmp(&a.megabytes)),
             Sort::Frames => rows.sort_by_key(|row| Reverse(row.frames)),
+            Sort::Lost => rows.sort_by_key(|row| Reverse(row.lost)),
             Sort::Silent => rows.sort_by(|a, b| b.silent.total_cmp(&a.silent)),
             Sort::Name => {}
         }
@@ -337,7 +350,7 @@ pub(super) mod tests {
                 {"encapsulation": "vxlan", "source": "10.0.1.5", "vni": 7, "name": "web-1", "description": "eni-1",
                  "frames": received / 4, "bytes": received * 500, "first": time(0), "last": time(second)},
                 {"encapsulation": "vxlan", "source": "192.0.2.10", "vni": 100,
-                 "frames": received * 3 / 4, "bytes": received * 400, "first": time(0), "last": time(0)},
+                 "frames": received * 3 / 4, "bytes": received * 400, "first": time(0), "last": time(0), "lost": lost},
             ],
         });
         Sample {
@@ -365,6 +378,8 @@ pub(super) mod tests {
         assert_eq!(model.losses(), [Lost { output, what, count: 40, newly: 40 }]);
         let [evidence] = &model.outputs()[..] else { panic!() };
         assert_eq!((evidence.rate, evidence.dropped, evidence.newly_dropped), (1980.0, 40, 40));
+        let lost = model.sessions().into_iter().map(|row| (row.vni, row.lost, row.newly_lost));
+        assert_eq!(lost.collect::<Vec<_>>(), [(100, 40, 40), (7, 0, 0)]);
         assert_eq!(model.banner().unwrap(), "NOT READY: output evidence: disk full");
         // Counters of another process begin anew.
         let mut other = sample(Instant::now(), 1, 10, 0);
@@ -381,6 +396,7 @@ pub(super) mod tests {
             (Sort::Rate, [100, 7]),
             (Sort::Bytes, [7, 100]),
             (Sort::Frames, [100, 7]),
+            (Sort::Lost, [100, 7]),
             (Sort::Silent, [100, 7]),
             (Sort::Name, [100, 7]),
         ] {

@@ -62,7 +62,8 @@ pub(super) fn table(model: &Model) -> String {
     }
     columns(&mut text, &rows, &[2, 3, 4, 5, 6, 7]);
     text.push('\n');
-    let mut rows = vec![head(&["SESSION", "SOURCE", "VNI", "FRAMES/S", "MB/S", "FRAMES", "BYTES", "LAST"])];
+    let mut rows =
+        vec![head(&["SESSION", "SOURCE", "VNI", "FRAMES/S", "MB/S", "FRAMES", "LOST", "DUPLICATES", "BYTES", "LAST"])];
     for session in model.sessions() {
         rows.push(vec![
             session.name,
@@ -71,11 +72,13 @@ pub(super) fn table(model: &Model) -> String {
             rate(session.rate),
             format!("{:.1}", session.megabytes),
             count(session.frames),
+            count(session.lost),
+            count(session.duplicates),
             bytes(session.bytes),
             ago(session.silent),
         ]);
     }
-    columns(&mut text, &rows, &[2, 3, 4, 5, 6, 7]);
+    columns(&mut text, &rows, &[2, 3, 4, 5, 6, 7, 8, 9]);
     text
 }
 
@@ -94,9 +97,9 @@ LOST evidence disk_full 40 (+40)
 OUTPUT    STATE  FRAMES/S  MB/S  WRITTEN  DROPPED                WAITS     FREE
 evidence  DOWN       1980   1.8    7,960       40  50.0 MiB of 192 MiB  5.0 TiB
 
-SESSION  SOURCE      VNI  FRAMES/S  MB/S  FRAMES    BYTES  LAST
--        192.0.2.10  100      1500   0.8   6,000  3.1 MiB  12 s
-web-1    10.0.1.5      7       500   1.0   2,000  3.8 MiB   now
+SESSION  SOURCE      VNI  FRAMES/S  MB/S  FRAMES  LOST  DUPLICATES    BYTES  LAST
+-        192.0.2.10  100      1500   0.8   6,000    40           0  3.1 MiB  12 s
+web-1    10.0.1.5      7       500   1.0   2,000     0           0  3.8 MiB   now
 ";
         assert_eq!(table(&model(40)), wanted);
     }

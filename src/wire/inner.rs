@@ -38,8 +38,8 @@ pub const MAX_VLAN_TAGS: usize = 8;
 /// displaces.
 const VLAN_TAG_LEN: usize = 4;
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
+pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// The places of fields in IPv4 (RFC 791 section 3.1) and IPv6 (RFC 8200 section 3) headers.
 mod field {
@@ -93,11 +93,28 @@ pub fn original_length(frame: &[u8]) -> u32 {
     }
 }
 
+/// Returns the length in bytes that a packet of this EtherType had before it was cut, as
+/// [`original_length`] does for a frame.
+#[must_use]
+pub fn original_packet_length(ethertype: u16, packet: &[u8]) -> u32 {
+    let captured = u32::try_from(packet.len()).unwrap_or(u32::MAX);
+    match declared_packet_length(packet, 0, ethertype) {
+        Some(declared) => captured.max(u32::try_from(declared).unwrap_or(captured)),
+        None => captured,
+    }
+}
+
 /// Returns the length in bytes that the frame should have by its IP header, or `None` if there is
 /// none or it makes no sense.
 #[inline]
 fn declared_length(frame: &[u8]) -> Option<usize> {
     let (network, ethertype) = network(frame)?;
+    declared_packet_length(frame, network, ethertype)
+}
+
+/// Returns where the packet that begins at `network` should end.
+#[inline]
+fn declared_packet_length(frame: &[u8], network: usize, ethertype: u16) -> Option<usize> {
     let version_ihl = *frame.get(network + field::VERSION_IHL)?;
     match (ethertype, version_ihl >> 4) {
         (ETHERTYPE_IPV4, 4) => {

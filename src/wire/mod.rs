@@ -6,13 +6,21 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod bare;
+mod decapsulate;
+mod erspan;
 pub mod flow;
+pub mod geneve;
+pub mod gpe;
+pub mod gre;
 pub mod inner;
 pub mod layers;
 pub mod outer;
 mod reason;
 mod source_set;
+mod table;
 pub(crate) mod tunnel;
+pub mod tzsp;
 mod vni;
 mod vni_set;
 pub mod vxlan;
@@ -20,6 +28,6 @@ pub mod vxlan;
 pub(crate) use reason::{Reason, reasons};
 pub use source_set::SourceSet;
 pub(crate) use tunnel::UnknownEncapsulation;
-pub use tunnel::{Decapsulated, Direction, DropReason, Encapsulation, LinkType, Scope};
+pub use tunnel::{Decapsulated, Direction, DropReason, Encapsulation, LinkType, Options, Scope};
 pub use vni::Vni;
 pub use vni_set::{VniRange, VniSet};

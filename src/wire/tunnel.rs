@@ -1,22 +1,25 @@
 //! A tunnel has the same yield, whichever encapsulation it uses.
 //!
-//! Each encapsulation has a decapsulator of its own, as
+//! Each encapsulation has a line in `table.rs` and a decapsulator, as
 //! [`vxlan::decapsulate`](super::vxlan::decapsulate). All of them yield a [`Decapsulated`] or a
 //! [`DropReason`], so that nothing behind them has to know which encapsulation it was.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::inner;
 use super::reason::reasons;
+use super::table::encapsulations;
 use super::vni::Vni;
 
-/// Declares [`Encapsulation`]: `Variant = "label", LinkType;` with a comment above.
-macro_rules! encapsulations {
-    ($($(#[$meta:meta])+ $Variant:ident = $label:literal, $LinkType:ident;)+) => {
+/// Declares [`Encapsulation`] by the table.
+macro_rules! declare {
+    ($($(#[$meta:meta])+ $Variant:ident = $label:literal, $module:ident $(, over UDP $listener:literal [$($port:literal),+])?;)+) => {
         /// The way in which a mirror wraps frames.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
         pub enum Encapsulation { $($(#[$meta])+ $Variant,)+ }
@@ -31,21 +34,20 @@ macro_rules! encapsulations {
                 match self { $(Encapsulation::$Variant => $label,)+ }
             }
 
-            /// Returns the link type of every frame that comes this way, which is that of the
-            /// captures too.
+            /// Returns the word for a listener that takes it, and the ports that are usual for it;
+            /// none of what does not come over UDP by itself.
             #[must_use]
-            pub const fn link_type(self) -> LinkType {
-                match self { $(Encapsulation::$Variant => LinkType::$LinkType,)+ }
+            pub const fn over_udp(self) -> Option<(&'static str, &'static [u16])> {
+                match self {
+                    $($(Encapsulation::$Variant => Some(($listener, &[$($port),+])),)?)+
+                    _ => None,
+                }
             }
         }
     };
 }
 
-encapsulations! {
-    /// VXLAN (RFC 7348).
-    #[default]
-    Vxlan = "vxlan", Ethernet;
-}
+encapsulations!(declare);
 
 impl Encapsulation {
     /// Returns the label where sessions are written down; none for VXLAN, which goes without
@@ -54,7 +56,24 @@ impl Encapsulation {
     pub(crate) fn label_unless_default(self) -> Option<&'static str> {
         (self != Self::default()).then(|| self.label())
     }
+
+    /// Returns the link type of captures of its frames. A packet without an Ethernet header gets
+    /// one before it is written: see [`bare`](super::bare).
+    #[must_use]
+    pub const fn link_type(self) -> LinkType {
+        LinkType::Ethernet
+    }
+
+    /// Finds the encapsulation that usually comes to this UDP port.
+    #[must_use]
+    pub fn of_port(port: u16) -> Option<Self> {
+        let comes_to = |encapsulation: &Self| encapsulation.over_udp().is_some_and(|(_, ports)| ports.contains(&port));
+        Self::ALL.into_iter().find(comes_to)
+    }
 }
+
+/// The protocol number that announces an Ethernet frame (Transparent Ethernet Bridging).
+pub(super) const TRANSPARENT_ETHERNET: u16 = 0x6558;
 
 /// A label that is no encapsulation's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -143,9 +162,26 @@ pub enum Direction {
     Outbound,
 }
 
+/// The options in a header, as far as the decapsulator knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Options {
+    /// All of them are known, or there is none.
+    #[default]
+    Known,
+    /// One is unknown, and was passed over.
+    Unknown,
+    /// One is unknown, and whoever does not know it is asked to drop the datagram.
+    Critical,
+}
+
 /// The contents of a datagram of a tunnel: a view of its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decapsulated<'a> {
+    /// The way in which the frames of the session are wrapped.
+    pub encapsulation: Encapsulation,
+    /// The host that was mirrored, where the encapsulation tells it, as [`super::address`] has it.
+    /// Where it does not, the sender of the outer packet stands for it.
+    pub source: Option<Ipv6Addr>,
     /// The network that the frame belongs to.
     pub vni: Vni,
     /// The number that tells sessions apart beside source and VNI, where the encapsulation has one.
@@ -153,6 +189,8 @@ pub struct Decapsulated<'a> {
     /// The inner frame, as far as it was kept. Inner VLAN tags are part of it; there is no frame
     /// check sequence.
     pub frame: &'a [u8],
+    /// The EtherType of a packet that stands where a frame should, without an Ethernet header.
+    pub bare: Option<u16>,
     /// Bytes of the frame that arrived, kept or not: never less than `frame.len()`.
     pub arrived: u32,
     /// Bytes of the frame before the mirror cut it, never less than `arrived`: see
@@ -160,10 +198,134 @@ pub struct Decapsulated<'a> {
     pub original: u32,
     /// True where a bit is set that the encapsulation reserves.
     pub reserved_bits: bool,
-    /// The kind of header that the frame begins with.
+    /// The options of the header.
+    pub options: Options,
+    /// The number that the sender gave the datagram, where it numbers them.
+    pub sequence: Option<u32>,
+    /// The kind of header that the frame begins with, once a bare packet has one.
     pub link_type: LinkType,
     /// The way that the frame went, where the encapsulation says it.
     pub direction: Option<Direction>,
+}
+
+impl<'a> Decapsulated<'a> {
+    /// Makes what an Ethernet frame yields that arrived with so many bytes, with VNI 0 and without
+    /// anything that a header tells.
+    ///
+    /// # Errors
+    /// [`DropReason::RuntInnerFrame`]: the frame is shorter than an Ethernet header.
+    #[inline]
+    pub(super) fn ethernet(encapsulation: Encapsulation, frame: &'a [u8], arrived: usize) -> Result<Self, DropReason> {
+        if frame.len() < inner::ETHERNET_LEN {
+            return Err(DropReason::RuntInnerFrame);
+        }
+        let arrived = u32::try_from(arrived.max(frame.len())).unwrap_or(u32::MAX);
+        let original = inner::original_length(frame).max(arrived);
+        Ok(Self::new(encapsulation, frame, None, arrived, original))
+    }
+
+    /// Makes what a packet of this EtherType yields, as [`Decapsulated::ethernet`] does.
+    ///
+    /// # Errors
+    /// - [`DropReason::RuntInnerFrame`]: the packet is shorter than its header;
+    /// - [`DropReason::UnknownInnerProtocol`]: it is none of IP, ARP and MPLS, or the EtherType is
+    ///   that of the other version of IP.
+    pub(super) fn packet(
+        encapsulation: Encapsulation,
+        ethertype: u16,
+        packet: &'a [u8],
+        arrived: usize,
+    ) -> Result<Self, DropReason> {
+        let (version, shortest) = match ethertype {
+            inner::ETHERTYPE_IPV4 => (Some(4), 20),
+            inner::ETHERTYPE_IPV6 => (Some(6), 40),
+            // ARP for Ethernet and IPv4; MPLS, unicast and multicast.
+            0x0806 => (None, 28),
+            0x8847 | 0x8848 => (None, 4),
+            _ => return Err(DropReason::UnknownInnerProtocol),
+        };
+        if packet.len() < shortest {
+            return Err(DropReason::RuntInnerFrame);
+        }
+        if version.is_some_and(|version| packet.first().is_some_and(|first| first >> 4 != version)) {
+            return Err(DropReason::UnknownInnerProtocol);
+        }
+        let arrived = u32::try_from(arrived.max(packet.len())).unwrap_or(u32::MAX);
+        let original = inner::original_packet_length(ethertype, packet).max(arrived);
+        Ok(Self::new(encapsulation, packet, Some(ethertype), arrived, original))
+    }
+
+    /// Makes what is behind a header that announces it by `protocol`: an EtherType, where
+    /// [`TRANSPARENT_ETHERNET`] stands for a frame.
+    ///
+    /// # Errors
+    /// Those of [`Decapsulated::ethernet`] and [`Decapsulated::packet`].
+    pub(super) fn announced(encapsulation: Encapsulation, protocol: u16, rest: Unread<'a>) -> Result<Self, DropReason> {
+        match protocol {
+            TRANSPARENT_ETHERNET => Self::ethernet(encapsulation, rest.bytes, rest.arrived),
+            ethertype => Self::packet(encapsulation, ethertype, rest.bytes, rest.arrived),
+        }
+    }
+
+    #[inline]
+    fn new(encapsulation: Encapsulation, frame: &'a [u8], bare: Option<u16>, arrived: u32, original: u32) -> Self {
+        Self {
+            encapsulation,
+            source: None,
+            vni: Vni::ZERO,
+            scope: None,
+            frame,
+            bare,
+            arrived,
+            original,
+            reserved_bits: false,
+            options: Options::Known,
+            sequence: None,
+            link_type: encapsulation.link_type(),
+            direction: None,
+        }
+    }
+}
+
+/// The part of a payload that is yet to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unread<'a> {
+    /// The bytes of it that were kept.
+    pub(super) bytes: &'a [u8],
+    /// Bytes of it that arrived, never less than there are.
+    pub(super) arrived: usize,
+}
+
+impl<'a> Unread<'a> {
+    /// Begins to read a payload that arrived with so many bytes.
+    pub(super) fn new(payload: &'a [u8], arrived: usize) -> Self {
+        Self { bytes: payload, arrived: arrived.max(payload.len()) }
+    }
+
+    /// Reads the next bytes, or none where there are fewer.
+    pub(super) fn first<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (first, rest) = self.bytes.split_first_chunk()?;
+        *self = Self { bytes: rest, arrived: self.arrived - N };
+        Some(first)
+    }
+
+    /// Reads the next bytes of a header.
+    ///
+    /// # Errors
+    /// [`DropReason::ShortTunnelHeader`]: there are fewer.
+    pub(super) fn header<const N: usize>(&mut self) -> Result<&'a [u8; N], DropReason> {
+        self.first().ok_or(DropReason::ShortTunnelHeader)
+    }
+
+    /// Reads so many bytes of a header.
+    ///
+    /// # Errors
+    /// [`DropReason::ShortTunnelHeader`]: there are fewer.
+    pub(super) fn header_of(&mut self, length: usize) -> Result<&'a [u8], DropReason> {
+        let (first, rest) = self.bytes.split_at_checked(length).ok_or(DropReason::ShortTunnelHeader)?;
+        *self = Self { bytes: rest, arrived: self.arrived - length };
+        Ok(first)
+    }
 }
 
 reasons! {
@@ -177,11 +339,32 @@ reasons! {
         VniFlagClear = "vni_flag_clear",
         /// A reserved bit is set and the policy is to reject (`--reserved-bits reject`).
         ReservedBits = "reserved_bits",
-        /// The inner frame is shorter than an Ethernet header.
+        /// The inner frame is shorter than an Ethernet header, or the inner packet than its own.
         RuntInnerFrame = "runt_inner_frame",
         /// The UDP checksum is not that of the datagram, where the sensor verifies it and not the
         /// kernel (`--verify-checksum`).
         WrongChecksum = "wrong_checksum",
+        /// The datagram ends within the header of its encapsulation: GENEVE with its options, the
+        /// service header in VXLAN-GPE, GRE, ERSPAN, or TZSP.
+        ShortTunnelHeader = "short_tunnel_header",
+        /// The header is of another version than those that are known, or of an older form: GENEVE
+        /// other than 0, GRE other than 0 or with routes in it, ERSPAN other than 1 and 2, TZSP
+        /// other than 1.
+        UnknownTunnelVersion = "unknown_tunnel_version",
+        /// An option of a GENEVE header is longer than what is left for options.
+        BadGeneveOptions = "bad_geneve_options",
+        /// GENEVE has an option that is unknown and critical, and the policy is to reject
+        /// (`--reserved-bits reject`).
+        CriticalOption = "critical_option",
+        /// The tags of a TZSP header have no end within the datagram.
+        BadTzspTags = "bad_tzsp_tags",
+        /// The tunnel carries something that is neither an Ethernet frame nor IP, ARP or MPLS.
+        UnknownInnerProtocol = "unknown_inner_protocol",
+        /// A message to the receiver and no frame: GENEVE or VXLAN-GPE with the O bit.
+        ControlMessage = "control_message",
+        /// A message of TZSP that says that the sender is there: keep-alive, port opener, or
+        /// configuration.
+        KeepAlive = "keep_alive",
     }
 }
 
@@ -195,7 +378,15 @@ mod tests {
             assert_eq!(encapsulation.label().parse(), Ok(encapsulation));
         }
         assert_eq!(Encapsulation::ALL.first(), Some(&Encapsulation::default()));
-        let refused = "tzsp".parse::<Encapsulation>().unwrap_err().to_string();
-        assert_eq!(refused, "unknown encapsulation \"tzsp\": this vxtap knows vxlan");
+        for (port, encapsulation) in
+            [(4789, Some(Encapsulation::Vxlan)), (6081, Some(Encapsulation::Geneve)), (53, None)]
+        {
+            assert_eq!(Encapsulation::of_port(port), encapsulation);
+        }
+        let refused = "gtp".parse::<Encapsulation>().unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "unknown encapsulation \"gtp\": this vxtap knows vxlan, gpe, geneve, gre, nvgre, erspan, tzsp"
+        );
     }
 }

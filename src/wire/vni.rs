@@ -29,6 +29,8 @@ impl From<Vni> for u32 {
 }
 
 impl Vni {
+    /// The VNI of encapsulations that have none.
+    pub const ZERO: Vni = Vni(0);
     /// The largest VNI, 2^24 - 1.
     pub const MAX: Vni = Vni(0xff_ffff);
 

@@ -30,7 +30,6 @@
 //! assert!(!inner.reserved_bits);
 //! ```
 
-use super::inner;
 use super::tunnel::{Decapsulated, DropReason, Encapsulation};
 use super::vni::Vni;
 
@@ -60,19 +59,11 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
     if flags & I_FLAG == 0 {
         return Err(DropReason::VniFlagClear);
     }
-    if frame.len() < inner::ETHERNET_LEN {
-        return Err(DropReason::RuntInnerFrame);
-    }
-    let arrived = u32::try_from(arrived.max(payload.len()) - HEADER_LEN).unwrap_or(u32::MAX);
+    let arrived = arrived.max(payload.len()) - HEADER_LEN;
     Ok(Decapsulated {
         vni: Vni::from_be_bytes([high, middle, low]),
-        scope: None,
-        frame,
-        arrived,
-        original: inner::original_length(frame).max(arrived),
         reserved_bits: u64::from_be_bytes(*header) & RESERVED != 0,
-        link_type: Encapsulation::Vxlan.link_type(),
-        direction: None,
+        ..Decapsulated::ethernet(Encapsulation::Vxlan, frame, arrived)?
     })
 }
 

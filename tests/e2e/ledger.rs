@@ -57,6 +57,23 @@ impl Ledger {
         let in_sessions: u64 = self.sessions().iter().map(|(_, _, frames)| frames).sum();
         let others = self.get("/overflow/frames") + self.counted("/expired/frames") + self.get("/unselected");
         assert_eq!(decapsulated, in_sessions + others, "decapsulated: {:#}", self.0);
+        self.assert_sessions_close();
+    }
+
+    /// Fails unless what was lost, and what came twice, is counted once by session.
+    #[track_caller]
+    fn assert_sessions_close(&self) {
+        let by_session = |what: &str| {
+            let of = |session: &Value| session.get(what).map_or(0, |n| n.as_u64().unwrap());
+            let sessions: u64 = self.0["sessions"].as_array().unwrap().iter().map(of).sum();
+            sessions + self.counted(&format!("/overflow/{what}")) + self.counted(&format!("/expired/{what}"))
+        };
+        assert_eq!(by_session("duplicates"), self.counted("/duplicate_frames"), "duplicates: {:#}", self.0);
+        let outputs = self.0["outputs"].as_object().unwrap().values();
+        let drops = outputs.flat_map(|output| output["dropped"].as_object().unwrap());
+        let losses = drops.filter(|(reason, _)| !["not_ip", "redirect_lost"].contains(&reason.as_str()));
+        let lost: u64 = losses.map(|(_, frames)| frames.as_u64().unwrap()).sum();
+        assert_eq!(by_session("lost"), lost, "lost by outputs: {:#}", self.0);
     }
 
     /// Fails unless this output was offered so many frames, and each of them is accounted for.

@@ -15,7 +15,7 @@
 //! | `sensor`, `replay`, `tcpdump` | the programs under test, and the witness |
 //! | `captures`, `manifest`, `ledger` | what came out, and whether it adds up |
 //! | `site` | a place for a sensor that is asked while it runs, and the ways to ask it |
-//! | `systemd` | a service manager of the test's own |
+//! | `systemd`, `service` | a service manager of the test's own, and the sensor as its service |
 //! | `frames`, `datagrams`, `stream` | traffic of our own making |
 //! | the others | the tests, by topic |
 //!
@@ -37,6 +37,7 @@ mod netns;
 mod process;
 mod replay;
 mod sensor;
+mod service;
 mod site;
 mod stream;
 mod systemd;
@@ -74,9 +75,9 @@ mod page;
 mod policy;
 mod redirect;
 mod reload;
+mod restart;
 mod rotation;
 mod sandbox;
-mod service;
 mod sessions;
 mod snaplen;
 mod startup;

@@ -164,6 +164,9 @@ fn the_page_says_what_the_ledger_says() {
     assert!(banner.contains("Not ready:") && banner.contains(&reasons.join("; ")), "{reasons:?}: {banner}");
     assert!(!between(&document, "id=\"banner\"", ">").contains("hidden"));
     assert!(account(&document).contains_key(&("mirror0".into(), "interface_down".into())), "{document}");
+    let lost: BTreeMap<String, u64> =
+        rows(&document, "sessions").iter().map(|row| (row[2].clone(), number(&row[7]))).collect();
+    assert!(lost["7"] > 0 && lost["9"] == 0, "only one session goes there: {lost:?}");
     sensor.stop();
 
     // The browser would have complained: of an address where nobody is, it does.

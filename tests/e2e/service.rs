@@ -1,50 +1,106 @@
 //! The sensor runs as a service of a real systemd.
 
 use std::fs;
+use std::path::PathBuf;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
+use crate::ledger::Ledger;
 use crate::netns::Pair;
 use crate::process::eventually;
-use crate::sensor::VXTAP;
+use crate::sensor::{VXTAP, message};
 use crate::systemd::{self, Systemd};
 
 /// The name of the service.
-const UNIT: &str = "vxtap.service";
+pub(crate) const UNIT: &str = "vxtap.service";
 
-/// Returns the unit of a sensor with these arguments, which has these lines too.
-fn unit(arguments: &str, more: &str) -> String {
-    format!(
-        "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n\n[Service]\nType=notify\nNotifyAccess=main\n\
-         ExecStart={VXTAP} run --log-format json --ledger json {arguments}\nRuntimeDirectory=vxtap\n\
-         Restart=on-failure\nRestartSec=100ms\nKillMode=mixed\n{more}\n"
-    )
+/// A sensor that is a service. It writes captures, a log and its ledgers beside the units.
+pub(crate) struct Service {
+    pub(crate) systemd: Systemd,
+    pub(crate) pair: Pair,
+}
+
+impl Service {
+    /// Makes a service of a sensor with these arguments, whose unit has these lines too; none where
+    /// that cannot be done here.
+    pub(crate) fn new(arguments: &str, more: &str) -> Option<Service> {
+        if !systemd::is_here() {
+            return None;
+        }
+        let pair = Pair::new(1600);
+        let systemd = Systemd::start(&pair.sensor, None, &[]);
+        let service = Service { systemd, pair };
+        service.install(arguments, more);
+        Some(service)
+    }
+
+    /// Installs the unit.
+    pub(crate) fn install(&self, arguments: &str, more: &str) {
+        let [captures, log, ledgers] = ["captures", "log", "ledgers"].map(|name| self.systemd.path(name));
+        let unit = format!(
+            "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n\n\
+             [Service]\nType=notify\nNotifyAccess=main\nFileDescriptorStoreMax=512\n\
+             ExecStart={VXTAP} run --log-format json --ledger json --no-control --write {} {arguments}\n\
+             StandardError=append:{}\nStandardOutput=append:{}\n\
+             Restart=on-failure\nRestartSec=100ms\nKillMode=mixed\n{more}\n",
+            captures.display(),
+            log.display(),
+            ledgers.display()
+        );
+        self.systemd.install(UNIT, &unit);
+    }
+
+    pub(crate) fn captures(&self) -> PathBuf {
+        self.systemd.path("captures")
+    }
+
+    /// Returns the process of the sensor.
+    #[track_caller]
+    pub(crate) fn process(&self) -> Pid {
+        self.systemd.main_process(UNIT).expect("the sensor runs")
+    }
+
+    /// Returns the lines of the log that have these words in their message.
+    pub(crate) fn said(&self, words: &str) -> Vec<Value> {
+        let log = fs::read_to_string(self.systemd.path("log")).unwrap_or_default();
+        let lines = log.lines().filter(|line| message(line).is_some_and(|message| message.contains(words)));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Returns the ledgers of all sensors that have ended by themselves.
+    pub(crate) fn ledgers(&self) -> Vec<Ledger> {
+        let text = fs::read_to_string(self.systemd.path("ledgers")).unwrap();
+        text.lines().map(|line| Ledger(serde_json::from_str(line).unwrap())).collect()
+    }
+
+    /// Waits until another process than this one receives.
+    #[track_caller]
+    pub(crate) fn is_replaced(&self, before: Pid) {
+        eventually("another sensor receives", || {
+            self.systemd.property(UNIT, "SubState") == "running"
+                && self.systemd.main_process(UNIT).is_some_and(|now| now != before)
+        });
+    }
 }
 
 #[test]
 fn a_manager_hears_how_the_sensor_does_and_ends_one_that_hangs() {
-    if !systemd::is_here() {
-        return;
-    }
-    let pair = Pair::new(1600);
-    let unit = unit("--no-write --no-control --tap mirror0", "WatchdogSec=5");
-    let systemd = Systemd::start(&pair.sensor, None, &[(UNIT, &unit)]);
-    let log = systemd.path("log");
-    systemd.install("vxtap.service.d/log.conf", &format!("[Service]\nStandardError=append:{}\n", log.display()));
+    let Some(service) = Service::new("", "WatchdogSec=5") else { return };
+    let systemd = &service.systemd;
     // It begins when the sensor receives, not before.
     systemd.does(&format!("start {UNIT}"));
-    systemd.comes_to(UNIT, "SubState", "running");
+    assert_eq!(service.said("receiving").len(), 1);
     eventually("it says how it does", || systemd.property(UNIT, "StatusText").contains("receiving: 0 sessions"));
-    let first = systemd.main_process(UNIT).unwrap();
-    // Two times what the watchdog allows: a sensor that receives nothing is alive.
+    let first = service.process();
+    // A sensor that receives nothing is alive.
     let since = systemd.property(UNIT, "WatchdogTimestampMonotonic");
     eventually("it says that it is alive", || systemd.property(UNIT, "WatchdogTimestampMonotonic") != since);
     assert_eq!(systemd.property(UNIT, "NRestarts"), "0");
     kill_process(first, Signal::STOP).unwrap();
+    service.is_replaced(first);
     systemd.comes_to(UNIT, "NRestarts", "1");
-    systemd.comes_to(UNIT, "SubState", "running");
-    assert_ne!(systemd.main_process(UNIT), Some(first));
     systemd.does(&format!("stop {UNIT}"));
     assert_eq!(systemd.property(UNIT, "Result"), "success");
-    assert_eq!(fs::read_to_string(log).unwrap().matches("receiving").count(), 2);
+    assert_eq!((service.said("receiving").len(), service.ledgers().len()), (2, 1));
 }

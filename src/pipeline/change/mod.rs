@@ -8,7 +8,7 @@
 mod error;
 mod opening;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -326,7 +326,12 @@ impl Live {
             return Ok(self.leaving.is_some());
         }
         if let Some(leaving) = self.leaving.take_if(|leaving| leaving.forget.strong_count() == 0) {
-            let sessions = self.registry.free(&leaving.sessions, leaving.taken_over);
+            // What the others did before they let go of it is done.
+            fence(Ordering::Acquire);
+            let sessions = self
+                .ledger
+                .outputs
+                .forgetting(|forget| self.registry.free(&leaving.sessions, leaving.taken_over, |id| forget(id.seat())));
             tracing::info!(sessions, idle = %humantime::format_duration(idle), "mirror sessions that sent nothing are forgotten");
             // What is beyond the limit may have a number now.
             return self.change(Changes::default()).map(|()| false);

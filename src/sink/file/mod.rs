@@ -232,8 +232,8 @@ impl FileSink {
     /// Counts the frames that were written and are gone.
     fn hear_of_gone(&mut self) {
         for gone in self.shared.archive.gone() {
-            self.sessions.iter_mut().flatten().for_each(|files| files.hear_of_gone(gone));
-            self.shared.count_gone(gone.frames, gone.frame_bytes);
+            let session = self.sessions.iter_mut().flatten().find_map(|files| files.hear_of_gone(gone));
+            self.shared.count_gone(session, gone.frames, gone.frame_bytes);
         }
     }
 }

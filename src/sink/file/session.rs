@@ -300,7 +300,7 @@ impl SessionFiles {
                 "somebody changed a capture file that is written to: its frames are lost, and what is found stays as it is; beginning another"
             ),
         }
-        shared.count_gone(written.frames, written.frame_bytes);
+        shared.count_gone(Some(self.id), written.frames, written.frame_bytes);
         self.note(OutputDrop::WriteError, written.frames);
         self.untold += written.told;
         let Buffer { bytes, batch, .. } = std::mem::take(&mut self.buffer);
@@ -312,7 +312,7 @@ impl SessionFiles {
 
     /// Counts frames of this session as lost, which the lanes or this output had to drop.
     fn lose(&mut self, reason: OutputDrop, frames: u64, shared: &Shared) {
-        shared.counters.dropped(reason).add(frames);
+        shared.counters.lose(reason, self.id.seat(), frames);
         self.note(reason, frames);
     }
 
@@ -329,11 +329,11 @@ impl SessionFiles {
     }
 
     /// Hears that frames turned out to be gone that were in a file already. The archive puts them
-    /// on record.
-    pub(super) fn hear_of_gone(&mut self, gone: Gone) {
-        if gone.session == self.session {
-            self.untold += gone.frames;
-        }
+    /// on record. Returns the number of the session, if they are its own.
+    pub(super) fn hear_of_gone(&mut self, gone: Gone) -> Option<SessionId> {
+        let is_own = gone.session == self.session;
+        self.untold += if is_own { gone.frames } else { 0 };
+        is_own.then_some(self.id)
     }
 
     /// Does what is due by time. `clock` is the time by which files end, if there is one. A file

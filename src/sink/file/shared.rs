@@ -12,7 +12,7 @@ use crate::condition::Condition;
 use crate::episode::Episode;
 use crate::ledger::{OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::compress::Compressors;
-use crate::route::Registry;
+use crate::route::{Registry, SessionId};
 use crate::sink::open_files::OpenFiles;
 use crate::storage::{Storage, explain};
 
@@ -119,10 +119,15 @@ fn strikes_all(error: &io::Error) -> bool {
 }
 
 impl Shared {
-    /// Counts frames as lost that were written to a file which is gone or changed.
-    pub(super) fn count_gone(&self, frames: u64, bytes: u64) {
+    /// Counts frames as lost that were written to a file which is gone or changed. `session` is
+    /// none where it is forgotten.
+    pub(super) fn count_gone(&self, session: Option<SessionId>, frames: u64, bytes: u64) {
         self.counters.gone.add(frames);
         self.counters.gone_bytes.add(bytes);
+        match session {
+            Some(session) => self.counters.lost.add(session.seat(), frames),
+            None => self.counters.lost.add_late(frames),
+        }
     }
 
     /// Notes that `error` costs frames, and says so when this is news. `own` is the session's own

@@ -146,14 +146,12 @@ impl TapSink {
         Self { way: Way::Write, ..Self::new(plan, interface, counters) }
     }
 
-    /// Injects `frames`, and counts each.
-    fn inject(&mut self, frames: &[&[u8]]) {
-        let Some(interface) = &self.interface else {
-            return self.counters.dropped(OutputDrop::InterfaceDown).add(frames.len() as u64);
-        };
+    /// Injects `frames`, which are of these sessions, and counts each.
+    fn inject(&mut self, frames: &[&[u8]], sessions: &[SessionId]) {
+        let Some(interface) = &self.interface else { return self.lose(OutputDrop::InterfaceDown, sessions) };
         if self.watch.as_ref().is_some_and(Watch::is_closed) {
             self.trouble.closed += frames.len() as u64;
-            return self.counters.dropped(OutputDrop::InterfaceNotDeaf).add(frames.len() as u64);
+            return self.lose(OutputDrop::InterfaceNotDeaf, sessions);
         }
         let mut tally = Tally::default();
         if let Way::Undecided = self.way {
@@ -165,10 +163,16 @@ impl TapSink {
                 }
             };
         }
+        let mut count = |n: usize, result| {
+            let (length, session) = (frames.get(n).map_or(0, |frame| frame.len()), sessions.get(n));
+            if let Some(reason) = tally.add(length, result) {
+                self.counters.lose(reason, session.copied().unwrap_or(SessionId::OVERFLOW).seat(), 1);
+            }
+        };
         let broken = match &mut self.way {
-            Way::Ring(ring) => ring.inject(frames, |n, result| tally.add(frames.get(n).map_or(0, |f| f.len()), result)),
+            Way::Ring(ring) => ring.inject(frames, count),
             _ => {
-                frames.iter().for_each(|frame| tally.add(frame.len(), interface.tun().inject(frame)));
+                frames.iter().enumerate().for_each(|(n, frame)| count(n, interface.tun().inject(frame)));
                 Ok(())
             }
         };
@@ -179,12 +183,15 @@ impl TapSink {
         self.settle(&tally);
     }
 
+    /// Counts a frame of each of these sessions as lost.
+    fn lose(&self, reason: OutputDrop, sessions: &[SessionId]) {
+        sessions.iter().for_each(|session| self.counters.lose(reason, session.seat(), 1));
+    }
+
     /// Enters a batch into the ledger, and the log where something is wrong.
     fn settle(&mut self, tally: &Tally) {
         self.counters.written.add(tally.written);
         self.counters.written_bytes.add(tally.bytes);
-        self.counters.dropped(OutputDrop::InterfaceDown).add(tally.down);
-        self.counters.dropped(OutputDrop::WriteError).add(tally.failed);
         self.trouble.down += tally.down;
         self.trouble.failed += tally.failed;
         self.trouble.last_error = tally.error.or(self.trouble.last_error);
@@ -296,29 +303,37 @@ struct Tally {
 }
 
 impl Tally {
-    /// Counts a frame of `length` bytes by what writing it returned.
-    fn add(&mut self, length: usize, result: io::Result<usize>) {
-        match result {
+    /// Counts a frame of `length` bytes by what writing it returned. Returns the reason where it is
+    /// lost.
+    fn add(&mut self, length: usize, result: io::Result<usize>) -> Option<OutputDrop> {
+        let is_down = match result {
             Ok(taken) if taken == length => {
                 self.written += 1;
                 self.bytes += length as u64;
+                return None;
             }
             // A tap takes all or nothing. Half a frame is not a frame.
-            Ok(_) => self.failed += 1,
+            Ok(_) => false,
             // tun_get_user returns EIO while the interface is down; tun_chr_write_iter EBADFD when
             // it is gone.
             Err(error) => match error.raw_os_error() {
-                Some(libc::EIO | libc::ENETDOWN) => self.down += 1,
+                Some(libc::EIO | libc::ENETDOWN) => true,
                 Some(libc::EBADFD | libc::ENODEV) => {
-                    self.down += 1;
                     self.deleted = true;
+                    true
                 }
                 other => {
-                    self.failed += 1;
                     self.error = other;
+                    false
                 }
             },
+        };
+        if is_down {
+            self.down += 1;
+            return Some(OutputDrop::InterfaceDown);
         }
+        self.failed += 1;
+        Some(OutputDrop::WriteError)
     }
 }
 
@@ -339,6 +354,7 @@ impl TapSink {
     fn consume_tagged(&mut self, chunk: &Lent, tagger: &mut Tagger) {
         let mut copies = std::mem::take(&mut self.copies);
         let mut ends = [0; BATCH];
+        let mut sessions = [SessionId::OVERFLOW; BATCH];
         let mut length = 0;
         for (run, records) in chunk.runs() {
             let tag = tagger.of(run.session);
@@ -346,32 +362,36 @@ impl TapSink {
                 match fit(self.plan.kind, record.frame) {
                     Ok(frame) => {
                         tag.append(frame, &mut copies);
-                        if let Some(slot) = ends.get_mut(length) {
-                            *slot = copies.len();
+                        if let Some((end, session)) = ends.get_mut(length).zip(sessions.get_mut(length)) {
+                            (*end, *session) = (copies.len(), run.session);
                             length += 1;
                         }
                     }
-                    Err(reason) => self.counters.dropped(reason).add(1),
+                    Err(reason) => self.counters.lose(reason, run.session.seat(), 1),
                 }
                 if length == BATCH {
-                    self.inject_copies(&mut copies, &ends);
+                    self.inject_copies(&mut copies, &ends, &sessions);
                     length = 0;
                 }
             }
         }
-        self.inject_copies(&mut copies, ends.get(..length).unwrap_or_default());
+        self.inject_copies(
+            &mut copies,
+            ends.get(..length).unwrap_or_default(),
+            sessions.get(..length).unwrap_or_default(),
+        );
         self.copies = copies;
     }
 
-    /// Injects the frames that lie one after another, up to these ends.
-    fn inject_copies(&mut self, copies: &mut Vec<u8>, ends: &[usize]) {
+    /// Injects the frames that lie one after another, up to these ends, and are of these sessions.
+    fn inject_copies(&mut self, copies: &mut Vec<u8>, ends: &[usize], sessions: &[SessionId]) {
         let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
         let mut start = 0;
         for (slot, end) in batch.iter_mut().zip(ends) {
             *slot = copies.get(start..*end).unwrap_or_default();
             start = *end;
         }
-        self.inject(batch.get(..ends.len()).unwrap_or_default());
+        self.inject(batch.get(..ends.len()).unwrap_or_default(), sessions);
         copies.clear();
     }
 }
@@ -380,25 +400,27 @@ impl TapSink {
     /// Injects the frames of a chunk as they are.
     fn consume_bare(&mut self, chunk: &Lent) {
         let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
+        let mut sessions = [SessionId::OVERFLOW; BATCH];
         let mut length = 0;
-        for record in chunk.runs().flat_map(|(_, records)| pcap::records(records)) {
+        let all = chunk.runs().flat_map(|(run, records)| pcap::records(records).map(|record| (run.session, record)));
+        for (session, record) in all {
             let frame = match fit(self.plan.kind, record.frame) {
                 Ok(frame) => frame,
                 Err(reason) => {
-                    self.counters.dropped(reason).add(1);
+                    self.counters.lose(reason, session.seat(), 1);
                     continue;
                 }
             };
-            if let Some(slot) = batch.get_mut(length) {
-                *slot = frame;
+            if let Some((slot, whose)) = batch.get_mut(length).zip(sessions.get_mut(length)) {
+                (*slot, *whose) = (frame, session);
                 length += 1;
             }
             if length == BATCH {
-                self.inject(&batch);
+                self.inject(&batch, &sessions);
                 length = 0;
             }
         }
-        self.inject(batch.get(..length).unwrap_or_default());
+        self.inject(batch.get(..length).unwrap_or_default(), sessions.get(..length).unwrap_or_default());
     }
 }
 

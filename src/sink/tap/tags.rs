@@ -73,7 +73,7 @@ mod tests {
         tagger.forget(&leaving);
         assert_eq!(tagger.of(first), tag(1), "another lane has some still");
         tagger.forget(&leaving);
-        assert_eq!(registry.free(&leaving, registry.given()), 1);
+        assert_eq!(registry.free(&leaving, registry.given(), |_| ()), 1);
         assert_eq!(number(8), first);
         assert_eq!(tagger.of(first), tag(2));
         assert_eq!(tagger.of(SessionId::OVERFLOW), Tag::REST.bytes());

@@ -200,6 +200,14 @@ impl LiveSource for BpfSource {
     fn refused(&mut self) -> u64 {
         LiveSource::refused(&mut self.udp)
     }
+
+    fn left_queued(&self) -> u64 {
+        self.udp.left_queued()
+    }
+
+    fn write_down(&mut self, received: u64, ended: bool) {
+        self.udp.write_down(received, ended);
+    }
 }
 
 #[cfg(test)]

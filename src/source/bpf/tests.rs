@@ -1,6 +1,7 @@
 use super::program;
 use super::source::{BpfSource, SHORT_WAIT};
 use super::{BpfError, BpfPlan, Kept, open};
+use crate::service::Store;
 use crate::sink::namespace::{Namespace, sh};
 use crate::source::Steering;
 use crate::source::udp::{self, UdpPlan};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Returns a source with the program on the loopback interface of this thread's namespace.
 fn on_loopback(listen: &str, steering: Steering) -> BpfSource {
     let udp = UdpPlan { listen: vec![listen.parse().unwrap()], workers: 1, steering, receive_buffer: 1 << 20 };
-    let mut listening = udp::listen(&udp).unwrap();
+    let mut listening = udp::listen(&udp, &Store::default()).unwrap();
     let plan = BpfPlan { ring: 1 << 19, ..program::tests::plan(None) };
     open(&plan, &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
 }
@@ -235,7 +236,7 @@ fn nothing_shorter_is_in_the_rings_when_more_is_kept() {
         steering: Steering::Session,
         receive_buffer: 1 << 20,
     };
-    let mut listening = udp::listen(&udp).unwrap();
+    let mut listening = udp::listen(&udp, &Store::default()).unwrap();
     let plan = BpfPlan { ring: 1 << 19, keep: 128, ..program::tests::plan(None) };
     let super::open::Fast { mut sources, gate, .. } = open(&plan, &udp, &Allowed::default(), &mut listening).unwrap();
     let mut source = sources.remove(0);

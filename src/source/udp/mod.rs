@@ -26,17 +26,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use super::bind::{BindError, explain};
 use super::copies::{Copies, Told};
 use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
+use super::group::{self, multicast, open, open_behind, set_receive_buffer};
+use super::kept::{self, Kept};
 use super::live::LiveSource;
 use super::owner::Owner;
 use super::port::Port;
 use super::steering::Steering;
 use crate::record::Timestamp;
+use crate::service::{Drops, Page, Record, State, Store};
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
 use crate::wire::address;
@@ -66,13 +69,19 @@ pub struct UdpPlan {
 struct Bound {
     /// The socket, which `Copies` has as well.
     socket: Arc<Socket>,
+    address: SocketAddr,
     port: Port,
     drops: DropCounter,
+    /// True where it is new and refuses what comes.
+    refuses: bool,
 }
 
 impl Bound {
-    /// Ends the refusal that the socket began with. What was refused is not dropped.
+    /// Ends the refusal that a new socket begins with. What was refused is not dropped.
     fn accept(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.refuses) {
+            return Ok(());
+        }
         self.socket.detach_filter()?;
         self.drops.begin_at(socket::drops(&self.socket)?);
         Ok(())
@@ -88,6 +97,18 @@ pub struct UdpSource {
     receive_buffer: u32,
     /// True where this worker has refused further datagrams.
     refuses: bool,
+    /// True where the sockets are kept for the process after this one.
+    keeps: bool,
+    /// True where this worker has left its sockets to that.
+    leaves: bool,
+    /// Where it writes down what that has to know.
+    page: Option<Page>,
+    /// The numbers that are written there.
+    record: Record,
+    /// The numbers of the process before this one.
+    before: Record,
+    /// Datagrams that were lost with sockets of the process before this one.
+    lost: u64,
     /// Total of drops when refusing began, once it has, where there is one worker.
     before_refusing: Option<u64>,
     owner: Owner,
@@ -132,24 +153,36 @@ pub struct Listening {
 /// reasons. While some sockets of a group are missing, the others get what is meant for them, and a
 /// session that begins in one worker and goes on in another reaches its file out of order. And
 /// while the outputs are being opened, which may have much to read, nobody takes what fills the
-/// receive buffers.
+/// receive buffers. Sockets that `store` has from the process before this one are complete, and
+/// refuse nothing.
 ///
 /// # Errors
 /// The first address that cannot be listened on is returned, with the reason.
-pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
+pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
     let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
     let copies = (workers > 1).then(|| Arc::new(Copies::new(plan.workers)));
+    let mut kept = Kept::take(&plan.listen, plan.workers, store);
+    if let (Some(copies), Some(records)) = (&copies, kept.records()) {
+        copies.go_on_from(records);
+    }
+    let before = |number: u32| kept.record(number as usize).cloned().unwrap_or_else(|| Record::new(workers));
     let mut sources: Vec<UdpSource> = (0..workers)
         .map(|number| UdpSource {
             sockets: Vec::new(),
             batch: ReceiveBatch::new(),
             receive_buffer: u32::MAX,
             refuses: false,
+            keeps: store.keeps(),
+            leaves: false,
+            page: None,
+            record: Record::new(workers),
+            before: before(number),
+            lost: if number == 0 { kept.lost } else { 0 },
             before_refusing: None,
             owner: Owner { number, workers, steering: plan.steering },
-            copies: 0,
+            copies: before(number).copies,
             lost_copies: copies.clone(),
-            counted: 0,
+            counted: before(number).counted,
             counted_refused: 0,
             next: 0,
             has_more: false,
@@ -163,24 +196,26 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
         let os = |call| move |error| BindError::Os { address: *wanted, call, error };
         // With SO_REUSEPORT a second sensor could bind too and silently take half of the traffic. A
         // socket without it finds the port taken by whoever has it.
-        if address.port() != 0 {
+        let goes_on = kept.has(address);
+        if address.port() != 0 && !goes_on {
             let probe = open(address, false).map_err(os("socket"))?;
             socket::refuse_further(&probe).map_err(os("SO_ATTACH_FILTER"))?;
             probe.bind(&address.into()).map_err(|e| explain(address, e))?;
         }
         for (index, source) in sources.iter_mut().enumerate() {
-            let socket = open(address, plan.workers > 1).map_err(os("socket"))?;
+            let socket =
+                kept.next(address).map_or_else(|| open(address, plan.workers > 1), Ok).map_err(os("socket"))?;
             let got = set_receive_buffer(&socket, plan.receive_buffer).map_err(os("SO_RCVBUF"))?;
             source.receive_buffer = source.receive_buffer.min(got);
             smallest = smallest.min(got);
-            socket::receive_timestamps(&socket).map_err(os("SO_TIMESTAMPNS"))?;
-            socket::receive_drop_counter(&socket).map_err(os("SO_RXQ_OVFL"))?;
-            if address.is_ipv6() {
-                socket::receive_zero_checksum_v6(&socket).map_err(os("UDP_NO_CHECK6_RX"))?;
-                socket::receive_hop_limit_v6(&socket).map_err(os("IPV6_RECVHOPLIMIT"))?;
+            group::ask_for_facts(&socket, address).map_err(|(call, error)| os(call)(error))?;
+            if goes_on {
+                // A process that ended while it refused has left a filter.
+                let _ = socket.detach_filter();
+            } else {
+                socket::refuse_further(&socket).map_err(os("SO_ATTACH_FILTER"))?;
+                socket.bind(&address.into()).map_err(|e| explain(address, e))?;
             }
-            socket::refuse_further(&socket).map_err(os("SO_ATTACH_FILTER"))?;
-            socket.bind(&address.into()).map_err(|e| explain(address, e))?;
             if index == 0 {
                 let local = socket.local_addr().map_err(os("getsockname"))?;
                 address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
@@ -191,57 +226,62 @@ pub fn listen(plan: &UdpPlan) -> Result<Listening, BindError> {
                     };
                     steer(&socket, workers).map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
                 }
-            } else if plan.steering == Steering::Flow && address.is_ipv6() {
-                socket::refuse_multicast_v6(&socket).map_err(os("IPV6_MULTICAST_ALL"))?;
+            } else if address.is_ipv6() {
+                multicast(&socket, plan.steering).map_err(os("IPV6_MULTICAST_ALL"))?;
             }
+            let drops = if goes_on {
+                kept::drop_counter(kept.record(index), address, &socket).map_err(os("SO_MEMINFO"))?
+            } else {
+                DropCounter::default()
+            };
             let socket = Arc::new(socket);
             if let Some(copies) = &copies {
                 copies.refuse_by(index, Arc::clone(&socket));
             }
-            source.sockets.push(Bound { socket, port: Port::vxlan(address.port()), drops: DropCounter::default() });
+            let port = Port::vxlan(address.port());
+            source.sockets.push(Bound { socket, address, port, drops, refuses: !goes_on });
         }
         if let Some(copies) = &copies {
-            copies.count_by(open_behind(address, plan.steering).map_err(os("socket behind those of the workers"))?);
+            let behind = os("socket behind those of the workers");
+            let (socket, counter) = match kept.behind(address) {
+                None => (open_behind(address, plan.steering).map_err(behind)?, DropCounter::default()),
+                Some(socket) => {
+                    let shared = kept.records().map(|records| &records.shared);
+                    let counter = kept::drop_counter(shared, address, &socket).map_err(behind)?;
+                    (socket, counter)
+                }
+            };
+            copies.count_by(address, socket, counter);
         }
         addresses.push(address);
     }
     tracing::debug!(?addresses, receive_buffer = smallest, steering = ?plan.steering, workers = plan.workers, "sockets are bound");
+    if store.keeps() {
+        leave(&mut sources, copies.as_deref(), store);
+    }
     Ok(Listening { sources, addresses, receive_buffer: smallest })
 }
 
-fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        // [::] takes IPv4 too, whatever the host's default.
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.set_reuse_port(reuse_port)?;
-    Ok(socket)
-}
-
-/// Opens the socket of a group that only what is given to all comes to, and that takes nothing: see
-/// `copies`. It must be the last of its group.
-fn open_behind(address: SocketAddr, steering: Steering) -> io::Result<Socket> {
-    let socket = open(address, true)?;
-    if address.is_ipv6() {
-        socket::receive_zero_checksum_v6(&socket)?;
-        if steering == Steering::Flow {
-            socket::refuse_multicast_v6(&socket)?;
+/// Has the sockets kept for the process after this one, and what it has to know written down.
+fn leave(sources: &mut [UdpSource], copies: Option<&Copies>, store: &Store) {
+    let state = match State::new() {
+        Ok(state) => state,
+        Err(error) => {
+            return tracing::warn!("sockets are not kept over a restart: nothing can be written down for it: {error}");
         }
+    };
+    match copies {
+        Some(copies) => copies.write_to(state.shared(), store),
+        None => state.shared().write(&Record::new(1)),
     }
-    socket::refuse_further(&socket)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-/// Asks for `bytes`, beyond the host's limit if that is allowed, and returns what the socket has.
-/// The kernel doubles what it is asked for to make room for its own bookkeeping, and reports the
-/// double.
-fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32> {
-    if socket::force_receive_buffer(socket, bytes).is_err() {
-        socket.set_recv_buffer_size(bytes as usize)?;
+    for (worker, source) in sources.iter_mut().enumerate() {
+        source.page = Some(state.of_worker(worker));
+        source.write_down(0, false);
+        source.sockets.iter().for_each(|bound| store.keep(&kept::name(bound.address, worker), &bound.socket));
     }
-    Ok(u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX))
+    // The manager has one of each name at most.
+    store.forget(kept::STATE);
+    store.keep(kept::STATE, &state);
 }
 
 impl UdpSource {
@@ -280,6 +320,9 @@ impl UdpSource {
             }
             // The socket has had its turn.
             first = held.socket + 1;
+        }
+        if self.leaves {
+            return Ok(total);
         }
         // There may be a queue full of nothing but copies, behind which is what the caller would
         // take for the end. While more can come, the caller has other things to do, too.
@@ -347,6 +390,20 @@ impl UdpSource {
         lent
     }
 
+    /// Counts drops so far, those before this process included.
+    fn count_drops(&mut self) {
+        let dropped = self.dropped();
+        let Some(copies) = &self.lost_copies else {
+            self.counted = self.before_refusing.unwrap_or(dropped);
+            return;
+        };
+        let worker = self.owner.number as usize;
+        let drops = copies.at_refusal(worker).map_or(dropped, |counters| {
+            self.sockets.iter().zip(counters).map(|(bound, then)| bound.drops.total_at(then)).sum()
+        });
+        self.counted += copies.dropped(worker, Told { drops, copies: self.copies });
+    }
+
     fn dropped(&mut self) -> u64 {
         let mut total = 0;
         for bound in &mut self.sockets {
@@ -400,20 +457,19 @@ impl LiveSource for UdpSource {
     }
 
     fn kernel_dropped(&mut self) -> u64 {
-        let dropped = self.dropped();
-        let Some(copies) = &self.lost_copies else { return self.before_refusing.unwrap_or(dropped) };
-        let drops = copies.at_refusal(self.owner.number as usize).map_or(dropped, |counters| {
-            self.sockets.iter().zip(counters).map(|(bound, then)| bound.drops.total_at(then)).sum()
-        });
-        self.counted += copies.dropped(self.owner.number as usize, Told { drops, copies: self.copies });
-        self.counted
+        self.count_drops();
+        (self.counted - self.before.counted) + self.lost
     }
 
     fn copies(&self) -> u64 {
-        self.copies
+        self.copies - self.before.copies
     }
 
     fn refuse_further(&mut self) {
+        if self.keeps {
+            self.leaves = true;
+            return;
+        }
         self.refuses = true;
         if let Some(copies) = &self.lost_copies {
             return copies.refuse();
@@ -425,7 +481,6 @@ impl LiveSource for UdpSource {
             }
         }
     }
-
     fn refused(&mut self) -> u64 {
         if let Some(copies) = &self.lost_copies {
             self.counted_refused += copies.refused();
@@ -433,100 +488,26 @@ impl LiveSource for UdpSource {
         }
         self.before_refusing.map_or(0, |before| self.dropped() - before)
     }
+
+    fn left_queued(&self) -> u64 {
+        let sockets = self.sockets.iter().filter(|_| self.leaves);
+        sockets.map(|bound| u64::from(socket::queued(&bound.socket).unwrap_or(0))).sum()
+    }
+
+    fn write_down(&mut self, received: u64, ended: bool) {
+        let Some(page) = &self.page else { return };
+        let Self { record, sockets, copies, counted, owner, lost_copies, .. } = self;
+        record.drops.clear();
+        record.drops.extend(sockets.iter().map(|bound| Drops {
+            address: bound.address,
+            last: bound.drops.last(),
+            total: bound.drops.total(),
+        }));
+        (record.copies, record.counted, record.received, record.ended) = (*copies, *counted, received, ended);
+        record.begun = lost_copies.as_ref().and_then(|copies| copies.begun(owner.number as usize));
+        page.write(record);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::Encapsulation;
-    use std::net::UdpSocket;
-
-    fn plan(listen: &str, workers: usize) -> UdpPlan {
-        let listen = vec![listen.parse().unwrap()];
-        UdpPlan { listen, workers, steering: Steering::Session, receive_buffer: 1 << 20 }
-    }
-
-    #[test]
-    fn dual_stack_receives_both_families() {
-        let mut listening = listen(&plan("[::]:0", 1)).unwrap();
-        listening.sources[0].begin().unwrap();
-        let port = listening.addresses[0].port();
-        let mut sources = Vec::new();
-        for from in ["127.0.0.1", "::1"] {
-            let sender = UdpSocket::bind((from, 0)).unwrap();
-            sender.send_to(b"hello", (from, port)).unwrap();
-            listening.sources[0].wait(Duration::from_secs(5)).unwrap();
-            let n = listening.sources[0].receive(64, &mut |d| {
-                assert_eq!((d.port, d.encapsulation), (port, Encapsulation::Vxlan));
-                sources.push(d.source.to_canonical().to_string());
-            });
-            assert_eq!(n.unwrap(), Received::Datagrams(1));
-        }
-        assert_eq!(sources, ["127.0.0.1", "::1"]);
-        listening.sources[0].wait(Duration::from_millis(1)).unwrap();
-        assert_eq!(listening.sources[0].receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
-    }
-
-    #[test]
-    fn no_address_starves_another() {
-        let listen_on = vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
-        let mut listening = listen(&UdpPlan { listen: listen_on, ..plan("127.0.0.1:0", 1) }).unwrap();
-        let source = &mut listening.sources[0];
-        source.begin().unwrap();
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let send = |n, to| (0..n).for_each(|_| assert_eq!(sender.send_to(b"hello", to).unwrap(), 5));
-        let (busy, quiet) = (listening.addresses[0], listening.addresses[1]);
-        send(1, quiet);
-        let mut heard = Vec::new();
-        for _ in 0..3 {
-            send(BATCH, busy);
-            source.receive(BATCH, &mut |datagram| heard.push(datagram.port)).unwrap();
-        }
-        assert_eq!(heard.iter().filter(|port| **port == quiet.port()).count(), 1);
-    }
-
-    #[test]
-    fn a_taken_port_is_refused_also_when_the_other_shares_it() {
-        let first = listen(&plan("127.0.0.1:0", 2)).unwrap();
-        let error = listen(&plan(&first.addresses[0].to_string(), 1)).unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("the port is taken by process") && text.contains(&std::process::id().to_string()),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_foreign_address_is_refused_with_ours() {
-        let text = listen(&plan("192.0.2.77:0", 1)).unwrap_err().to_string();
-        assert!(text.contains("does not have that address") && text.contains("127.0.0.1"), "{text}");
-    }
-
-    #[test]
-    fn overflow_and_refusal_are_counted_exactly() {
-        let mut listening = listen(&UdpPlan { receive_buffer: 1, ..plan("127.0.0.1:0", 1) }).unwrap();
-        let source = &mut listening.sources[0];
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        // Nobody listens yet.
-        for _ in 0..3 {
-            sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
-        }
-        source.begin().unwrap();
-        assert_eq!(source.receive(64, &mut |_| ()).unwrap(), Received::Datagrams(0));
-        assert_eq!(source.kernel_dropped(), 0);
-        for _ in 0..1000 {
-            sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
-        }
-        source.refuse_further();
-        for _ in 0..7 {
-            sender.send_to(&[0; 1000], listening.addresses[0]).unwrap();
-        }
-        let mut received = 0;
-        while let Ok(Received::Datagrams(n @ 1..)) = source.receive(64, &mut |_| ()) {
-            received += n as u64;
-        }
-        assert!(source.kernel_dropped() > 0);
-        assert_eq!(received + source.kernel_dropped(), 1000);
-        assert_eq!(source.refused(), 7);
-    }
-}
+mod tests;

@@ -1,0 +1,157 @@
+//! The service manager keeps descriptors while there is no process: `FileDescriptorStoreMax=`.
+//!
+//! A descriptor has a name. The manager hands all that it keeps to the next process, in any order.
+//! A name must not have a colon, which stands between names in `$LISTEN_FDNAMES`.
+
+use std::env;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sd_notify::NotifyState;
+
+use crate::sys::inherited;
+
+/// The variable that asks for descriptors to be kept. The manager itself does not tell whether it
+/// keeps any before systemd 254.
+const ASKS: &str = "VXTAP_KEEP_SOCKETS";
+/// The time that the manager has to close what it was told to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Returns the name of a descriptor: what it is, and which.
+pub(crate) fn name(kind: &str, which: impl std::fmt::Display) -> String {
+    format!("{kind}/{which}").replace(':', "_")
+}
+
+/// The descriptors that the manager has handed over, and the way to have it keep others. By default
+/// it has none, and keeps none.
+#[derive(Debug, Default)]
+pub struct Store {
+    keeps: bool,
+    /// What is wrong with what was handed over, or asked for.
+    complaints: Vec<String>,
+    /// The descriptors that nobody has taken yet.
+    inherited: Mutex<Vec<(String, OwnedFd)>>,
+}
+
+impl Store {
+    /// Takes what the manager has handed to this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let asked = env::var_os(ASKS).is_some_and(|value| value == "1");
+        let listens = env::var_os("NOTIFY_SOCKET").is_some();
+        let mut complaints = Vec::new();
+        if asked && !listens {
+            complaints
+                .push(format!("{ASKS} asks for sockets to be kept, and there is no service manager to keep them"));
+        }
+        let inherited = inherited::take().unwrap_or_else(|error| {
+            complaints.push(format!("what the service manager has handed over is of no use: {error}"));
+            Vec::new()
+        });
+        Self { keeps: asked && listens, complaints, inherited: Mutex::new(inherited) }
+    }
+
+    /// Says what is wrong. Nobody hears it before there is a log.
+    pub(crate) fn complain(&self) {
+        self.complaints.iter().for_each(|complaint| tracing::warn!("{complaint}"));
+    }
+
+    /// Makes a store with these descriptors, which are kept nowhere.
+    #[cfg(test)]
+    pub(crate) fn with(inherited: Vec<(String, OwnedFd)>) -> Self {
+        Self { inherited: Mutex::new(inherited), ..Self::default() }
+    }
+
+    /// Says whether descriptors are kept until the next process.
+    #[must_use]
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Takes the descriptor of this name; none where there is none, or several.
+    pub(crate) fn take(&self, name: &str) -> Option<OwnedFd> {
+        let mut found: Vec<_> = self.inherited.lock().extract_if(.., |(of, _)| of == name).collect();
+        if found.len() > 1 {
+            tracing::warn!("{} descriptors are named {name}: none of them is used", found.len());
+            self.forget(name);
+            return None;
+        }
+        found.pop().map(|(_, descriptor)| descriptor)
+    }
+
+    /// Takes all descriptors of a kind, with their names.
+    pub(crate) fn take_all(&self, kind: &str) -> Vec<(String, OwnedFd)> {
+        let is = |name: &str| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
+        self.inherited.lock().extract_if(.., |(name, _)| is(name)).collect()
+    }
+
+    /// Has the manager keep a descriptor from now on, until the process is stopped for good. One
+    /// that is kept already stays so.
+    pub(crate) fn keep(&self, name: &str, descriptor: &impl AsFd) {
+        if self.keeps {
+            let state = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+            said(name, sd_notify::notify_with_fds(&state, &[descriptor.as_fd()]));
+        }
+    }
+
+    /// Has the manager close what it keeps under this name.
+    pub(crate) fn forget(&self, name: &str) {
+        said(name, sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]));
+    }
+
+    /// Waits until the manager has done what it was told.
+    ///
+    /// # Errors
+    /// It cannot be reached, or takes too long.
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        if env::var_os("NOTIFY_SOCKET").is_none() {
+            return Ok(());
+        }
+        // The manager closes the descriptor when it comes to this (sd_notify_barrier(3)).
+        let (mut reader, writer) = io::pipe()?;
+        sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[writer.as_fd()])?;
+        drop(writer);
+        let limit = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+        if poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&limit))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        reader.read(&mut [0]).map(drop)
+    }
+
+    /// Closes what nobody has taken, here and in the manager.
+    pub(crate) fn let_go(&self) {
+        for (name, descriptor) in std::mem::take(&mut *self.inherited.lock()) {
+            drop(descriptor);
+            tracing::warn!("the service manager has handed over {name}, which nobody asked for: it is closed");
+            self.forget(&name);
+        }
+    }
+}
+
+/// Says that the manager could not be told about this descriptor.
+fn said(name: &str, told: io::Result<()>) {
+    if let Err(error) = told {
+        tracing::warn!("cannot tell the service manager about {name}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_taken_by_its_name_and_of_several_none() {
+        assert_eq!(name("udp", "[::]:4789/0"), "udp/[__]_4789/0");
+        let descriptor = || OwnedFd::from(tempfile::tempfile().unwrap());
+        let names = ["udp/a/0", "tap/x", "state", "tap/x", "udp/a/1", "udpx"];
+        let store = Store::with(names.map(|name| (name.to_owned(), descriptor())).into());
+        assert!(store.take("state").is_some() && store.take("state").is_none());
+        assert!(store.take("tap/x").is_none());
+        let names = |found: Vec<(String, OwnedFd)>| found.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(store.take_all("udp")), ["udp/a/0", "udp/a/1"]);
+        assert_eq!(names(std::mem::take(&mut store.inherited.lock())), ["udpx"]);
+    }
+}

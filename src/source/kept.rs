@@ -1,0 +1,218 @@
+//! Sockets that the service manager has kept are taken over from the process before this one, with
+//! what came to them meanwhile.
+//!
+//! It is all of them or none. A group of sockets has an order, in which a session has its place
+//! ([`Steering::Session`](super::Steering::Session)). Where a socket is closed, the last of the
+//! group moves into its place. So sockets of another number of workers, or for other addresses, are
+//! closed, and new ones are bound. What that costs is counted as `kernel_dropped`.
+
+use std::io;
+use std::net::SocketAddr;
+
+use rustix::net::{RecvFlags, recv};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::drops::DropCounter;
+use crate::service::{self, Drops, Record, Records, Store};
+use crate::sys::socket;
+
+/// The kind of sockets in the names of what is kept.
+const UDP: &str = "udp";
+/// The name of what was counted.
+pub(super) const STATE: &str = "state";
+/// The place in a group of the socket that takes nothing, in words.
+const BEHIND: &str = "all";
+
+/// Returns the name by which the socket of a worker is kept.
+pub(super) fn name(address: SocketAddr, worker: usize) -> String {
+    service::name(UDP, format_args!("{address}/{worker}"))
+}
+
+/// Returns the name by which the socket behind those of the workers is kept.
+pub(super) fn name_behind(address: SocketAddr) -> String {
+    service::name(UDP, format_args!("{address}/{BEHIND}"))
+}
+
+/// The sockets that were taken over, and what was counted of them.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    groups: Vec<Group>,
+    records: Option<Records>,
+    /// Datagrams that were lost with sockets that were not taken over.
+    pub(super) lost: u64,
+}
+
+/// The sockets of an address.
+#[derive(Debug)]
+struct Group {
+    address: SocketAddr,
+    /// The sockets of the workers that have not got theirs yet, the first worker's last.
+    sockets: Vec<Socket>,
+    behind: Option<Socket>,
+}
+
+impl Kept {
+    /// Takes over the sockets of so many workers that listen on these addresses, and closes others.
+    pub(super) fn take(listen: &[SocketAddr], workers: usize, store: &Store) -> Self {
+        let state = store.take(STATE);
+        let mut found: Vec<(String, Socket)> =
+            store.take_all(UDP).into_iter().map(|(name, socket)| (name, socket.into())).collect();
+        if found.is_empty() {
+            return Self::default();
+        }
+        let records = state.and_then(|state| {
+            let records = service::read(state);
+            if let Err(error) = &records {
+                tracing::warn!("what the process before this one has counted is of no use: {error}");
+            }
+            records.ok()
+        });
+        let wanted: Vec<String> = listen.iter().flat_map(|address| names_of(*address, workers)).collect();
+        let why = if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
+            Some("the addresses to listen on, or the number of workers, are others".to_owned())
+        } else {
+            listen.iter().find_map(|address| misfit(*address, workers, &found))
+        };
+        if let Some(why) = why {
+            return Self { lost: discard(found, records.as_ref(), &why, store), ..Self::default() };
+        }
+        let records = records.filter(|records| records.workers.len() == workers);
+        say(records.as_ref());
+        let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
+        let groups = listen.iter().map(|&address| Group {
+            address,
+            sockets: (0..workers).rev().filter_map(|worker| named(name(address, worker))).collect(),
+            behind: named(name_behind(address)),
+        });
+        Self { groups: groups.collect(), records, lost: 0 }
+    }
+
+    /// Says whether the sockets of this address were taken over.
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        self.groups.iter().any(|group| group.address == address)
+    }
+
+    /// Returns the socket of the next worker, where it was taken over.
+    pub(super) fn next(&mut self, address: SocketAddr) -> Option<Socket> {
+        self.groups.iter_mut().find(|group| group.address == address)?.sockets.pop()
+    }
+
+    /// Returns the socket behind those of the workers, where it was taken over.
+    pub(super) fn behind(&mut self, address: SocketAddr) -> Option<Socket> {
+        self.groups.iter_mut().find(|group| group.address == address)?.behind.take()
+    }
+
+    /// Returns what was counted.
+    pub(super) fn records(&self) -> Option<&Records> {
+        self.records.as_ref()
+    }
+
+    /// Returns what a worker has counted.
+    pub(super) fn record(&self, worker: usize) -> Option<&Record> {
+        self.records.as_ref()?.workers.get(worker)
+    }
+}
+
+/// Returns the counter of drops of a socket that was taken over: it goes on where the record ends,
+/// else from now.
+pub(super) fn drop_counter(record: Option<&Record>, address: SocketAddr, socket: &Socket) -> io::Result<DropCounter> {
+    match record.and_then(|record| record.drops_of(address)) {
+        Some(Drops { last, total, .. }) => Ok(DropCounter::at(last, total)),
+        None => Ok(DropCounter::at(socket::drops(socket)?, 0)),
+    }
+}
+
+/// Returns the names of the sockets that an address has.
+fn names_of(address: SocketAddr, workers: usize) -> Vec<String> {
+    let behind = (workers > 1).then(|| name_behind(address));
+    (0..workers).map(|worker| name(address, worker)).chain(behind).collect()
+}
+
+/// Says what is wrong with the sockets of an address, if something is.
+fn misfit(address: SocketAddr, workers: usize, found: &[(String, Socket)]) -> Option<String> {
+    names_of(address, workers).into_iter().find_map(|name| {
+        let mut sockets = found.iter().filter(|(of, _)| *of == name).map(|(_, socket)| socket);
+        let fault = match (sockets.next(), sockets.next()) {
+            (Some(socket), None) => fault(socket, address, workers > 1).unwrap_or_else(|error| Some(error.to_string())),
+            _ => Some("it is missing, or there are several".into()),
+        };
+        fault.map(|fault| format!("{name}: {fault}"))
+    })
+}
+
+/// Says why a socket is not as this program binds it.
+fn fault(socket: &Socket, address: SocketAddr, shares: bool) -> io::Result<Option<String>> {
+    let is_udp = socket.r#type()? == Type::DGRAM && socket.protocol()? == Some(Protocol::UDP);
+    let bound = socket.local_addr()?.as_socket();
+    Ok(if !is_udp || socket.domain()? != Domain::for_address(address) {
+        Some("it is no UDP socket of this kind".into())
+    } else if bound.is_none_or(|bound| (bound.ip(), bound.port()) != (address.ip(), address.port())) {
+        Some("it is bound to another address".into())
+    } else if socket.reuse_port()? != shares {
+        Some("it shares its port, or does not, unlike what is asked for".into())
+    } else if address.is_ipv6() && socket.only_v6()? == address.ip().is_unspecified() {
+        Some("it takes IPv4, or does not, unlike what is asked for".into())
+    } else {
+        None
+    })
+}
+
+/// Says that sockets were taken over, and what is known of the process that had them.
+fn say(records: Option<&Records>) {
+    let Some(records) = records else {
+        return tracing::info!("receiving goes on with the sockets of the process before this one");
+    };
+    let received: u64 = records.workers.iter().map(|record| record.received).sum();
+    if records.workers.iter().all(|record| record.ended) {
+        tracing::info!(received, "receiving goes on with the sockets of the process before this one");
+    } else {
+        tracing::warn!(
+            received,
+            "receiving goes on with the sockets of the process before this one, which did not end by itself: its ledger is lost, and \
+             what it had in memory; it had received so many datagrams at least"
+        );
+    }
+}
+
+/// Closes sockets, here and in the service manager, so that others can be bound. Returns how many
+/// datagrams are lost by it.
+fn discard(found: Vec<(String, Socket)>, records: Option<&Records>, why: &str, store: &Store) -> u64 {
+    let (mut queued, mut overflowed) = (0, 0);
+    for (name, socket) in found {
+        let place = name.rsplit('/').next().unwrap_or_default();
+        if place != BEHIND {
+            // What comes from here on is refused, and shows in the counter of drops.
+            let _ = socket::refuse_further(&socket);
+            queued += drain(&socket);
+            let record = place.parse().ok().and_then(|worker: usize| records?.workers.get(worker));
+            let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+            if let (Some(record), Some(address), Ok(now)) = (record, address, socket::drops(&socket))
+                && let Some(Drops { last, .. }) = record.drops_of(address)
+            {
+                overflowed += u64::from(now.wrapping_sub(last));
+            }
+        }
+        store.forget(&name);
+    }
+    // Until the manager has closed them, the port is taken.
+    if let Err(error) = store.wait() {
+        tracing::warn!("the service manager may not have closed them yet: {error}");
+    }
+    tracing::warn!(
+        queued,
+        overflowed,
+        "the sockets of the process before this one are closed, and what came to them since then is lost (kernel_dropped): {why}; \
+         what comes until there are new ones is counted by nobody"
+    );
+    queued + overflowed
+}
+
+/// Takes all datagrams that a socket has, and returns how many.
+fn drain(socket: &Socket) -> u64 {
+    let mut buffer = [0; 1];
+    let mut taken = 0;
+    while recv(socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {
+        taken += 1;
+    }
+    taken
+}

@@ -1,0 +1,156 @@
+//! A sensor that is restarted, killed or hangs loses nothing that the kernel can hold meanwhile.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use rustix::process::{Signal, kill_process};
+
+use crate::captures::{self, Record};
+use crate::ledger::Ledger;
+use crate::netns::{Ip, UdpCounters};
+use crate::process::eventually;
+use crate::sensor::WAYS;
+use crate::service::{Service, UNIT};
+use crate::stream::{self, Stream};
+
+/// Sessions that are sent.
+const SESSIONS: u32 = 8;
+/// Frames a second: few enough for a machine with much else to do.
+const RATE: u32 = 2000;
+/// Frames that are sent before and after.
+const SOME: u32 = 2000;
+/// What the unit has for it.
+const KEEPS: &str = "Environment=VXTAP_KEEP_SOCKETS=1";
+
+impl Service {
+    fn stream(&self) -> Stream {
+        let stream = Stream::start(&self.pair.sender, self.pair.target(Ip::V4), SESSIONS, RATE);
+        self.waits_for(&stream, SOME);
+        stream
+    }
+
+    /// Waits until so many frames more were sent.
+    #[track_caller]
+    fn waits_for(&self, stream: &Stream, more: u32) {
+        let before = stream.sent();
+        eventually("frames are sent", || stream.sent() >= before + more);
+    }
+
+    /// Ends the stream, and the sensor when it has read all. Returns how many frames were sent.
+    #[track_caller]
+    fn ends(&self, stream: Stream) -> (u64, UdpCounters) {
+        self.waits_for(&stream, SOME);
+        let sent = u64::from(stream.end());
+        self.systemd.does(&format!("stop {UNIT}"));
+        (sent, self.pair.sensor.udp_counters())
+    }
+
+    /// Returns all frames that were written, in the order of their numbers.
+    fn written(&self) -> Vec<(u32, Record)> {
+        let files = captures::files(&self.captures());
+        let records = files.iter().flat_map(|file| captures::read(file));
+        let mut all: Vec<_> = records.map(|record| (stream::number(&record.frame), record)).collect();
+        all.sort_by_key(|(number, _)| *number);
+        all
+    }
+}
+
+fn nanoseconds(ledger: &Ledger, field: &str) -> u64 {
+    let time: Timestamp = ledger.0[field].as_str().unwrap().parse().unwrap();
+    time.as_nanosecond() as u64
+}
+
+#[test]
+fn a_restart_loses_nothing_and_no_frame_its_time() {
+    for way in WAYS {
+        let Some(service) = Service::new(&format!("--workers 2 --receive-buffer 16MiB {way}"), KEEPS) else { return };
+        service.systemd.does(&format!("start {UNIT}"));
+        let stream = service.stream();
+        service.systemd.does(&format!("restart {UNIT}"));
+        let (sent, _) = service.ends(stream);
+        let ledgers = service.ledgers();
+        let [old, new] = ledgers.as_slice() else { panic!("{way}: {ledgers:?}") };
+        let total = |what: &str| old.counted(what) + new.counted(what);
+        // What is left when nobody starts again is gone: the test has ended before that was read.
+        if new.counted("/left_queued") == 0 {
+            service.pair.assert_arrived(total("/received") + total("/kernel_dropped"), sent);
+        }
+        assert_eq!(total("/refused_at_stop"), 0, "{way}");
+        assert!(old.received() >= u64::from(SOME) / 2 && new.received() > 0, "{way}: {ledgers:?}");
+        let written = service.written();
+        let numbers: BTreeSet<u32> = written.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers.len(), written.len(), "{way}: no frame is there twice");
+        assert_eq!(numbers.len() as u64, total("/received"), "{way}: what was received is written");
+        // While there was no process, the kernel noted the times.
+        let (from, to) = (nanoseconds(old, "ended"), nanoseconds(new, "started"));
+        let between = written.iter().filter(|(_, record)| (from..to).contains(&record.time)).count();
+        assert!(between > 0, "{way}: frames came between {from} and {to}");
+        for session in 0..SESSIONS {
+            let times: Vec<u64> =
+                written.iter().filter(|(n, _)| n % SESSIONS == session).map(|(_, record)| record.time).collect();
+            assert!(times.is_sorted(), "{way}: session {session} is in order");
+        }
+        assert_eq!(service.said("receiving goes on with the sockets").len(), 1, "{way}");
+    }
+}
+
+#[test]
+fn who_is_killed_or_hangs_loses_no_more_than_it_had_in_memory() {
+    for (signal, way) in [(Signal::KILL, WAYS[0]), (Signal::STOP, WAYS[0]), (Signal::KILL, WAYS[2])] {
+        let arguments = format!("--workers 2 --receive-buffer 64MiB {way}");
+        let Some(service) = Service::new(&arguments, &format!("{KEEPS}\nWatchdogSec=5")) else { return };
+        service.systemd.does(&format!("start {UNIT}"));
+        let stream = service.stream();
+        let first = service.process();
+        kill_process(first, signal).unwrap();
+        // One frame more may have left than is counted.
+        let safe = stream.sent() + 1;
+        service.is_replaced(first);
+        let (sent, counters) = service.ends(stream);
+        let ledgers = service.ledgers();
+        let [new] = ledgers.as_slice() else { panic!("{signal:?} {way}: {ledgers:?}") };
+        let said = service.said("which did not end by itself");
+        let [said] = said.as_slice() else { panic!("{signal:?} {way}: {said:?}") };
+        let noted = said["fields"]["received"].as_u64().unwrap();
+        if new.counted("/left_queued") > 0 {
+            continue;
+        }
+        if way == WAYS[0] {
+            // All came to the sockets: what the dead one had received is what the new one has not.
+            let old = sent - new.received() - new.get("/kernel_dropped");
+            assert_eq!(counters.delivered + counters.refused_or_no_room, sent, "{signal:?} {way}");
+            assert!(noted <= old && noted > 0, "{signal:?} {way}: {noted} {old}");
+            assert_eq!(new.get("/kernel_dropped"), counters.refused_or_no_room, "{signal:?} {way}");
+        }
+        let written: BTreeSet<u32> = service.written().into_iter().map(|(number, _)| number).collect();
+        let lost: Vec<u32> = (0..sent as u32).filter(|number| !written.contains(number)).collect();
+        // A program in the kernel takes frames until the kernel has detached it.
+        let safe = if way == WAYS[0] { safe } else { safe + RATE };
+        assert!(lost.iter().all(|number| *number < safe), "{signal:?} {way}: {lost:?} of {sent} from {safe}");
+    }
+}
+
+#[test]
+fn another_number_of_workers_begins_anew_and_says_what_that_costs() {
+    let Some(service) = Service::new("--workers 2", KEEPS) else { return };
+    service.systemd.does(&format!("start {UNIT}"));
+    let stream = service.stream();
+    service.install("--workers 3", KEEPS);
+    service.systemd.does(&format!("restart {UNIT}"));
+    let said = service.said("or the number of workers, are others");
+    let [said] = said.as_slice() else { panic!("{said:?}") };
+    let lost = |what: &str| said["fields"][what].as_u64().unwrap();
+    service.waits_for(&stream, SOME);
+    service.systemd.does(&format!("restart {UNIT}"));
+    let (sent, counters) = service.ends(stream);
+    let ledgers = service.ledgers();
+    let [_, second, third] = ledgers.as_slice() else { panic!("{ledgers:?}") };
+    assert!(lost("queued") > 0, "{said}");
+    assert_eq!(second.get("/kernel_dropped"), lost("queued") + lost("overflowed"), "{said}");
+    assert_eq!(third.get("/kernel_dropped"), 0);
+    // What came while there was no socket, or one that did not accept yet.
+    let total: u64 = ledgers.iter().map(|ledger| ledger.received() + ledger.get("/kernel_dropped")).sum();
+    let uncounted = sent - total;
+    assert!(uncounted <= counters.no_port + counters.refused_or_no_room, "{uncounted} {counters:?}");
+    assert_eq!(service.said("receiving goes on with the sockets").len(), 1, "the third has those of the second");
+}
