@@ -25,6 +25,7 @@
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
 //!   [`demo`] do it; [`console`] and `episode` are how they speak.
 //!   [`service`] tells a service manager.
+//! - `setting` has their names, and puts them into texts.
 //! - [`view`] shows a running sensor, [`health`] judges it, [`metrics`] tell of it, and `condition`
 //!   is how outputs tell. [`http`] serves what [`control`] answers, and `page` for people. [`top`]
 //!   and [`watch`] ask.
@@ -58,6 +59,7 @@ pub mod run;
 pub mod sandbox;
 pub mod service;
 pub mod session;
+pub(crate) mod setting;
 pub mod sink;
 pub mod source;
 pub mod storage;

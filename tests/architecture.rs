@@ -69,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What everything stands on
     ("condition", &[]),
     ("episode", &[]),
+    ("setting", &[]),
     ("host", &[]),
     ("sandbox", &["sys"]),
     ("service", &["sys"]),
@@ -79,7 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
-const EVERYWHERE: &[&str] = &["condition", "episode"];
+const EVERYWHERE: &[&str] = &["condition", "episode", "setting"];
 
 /// Lines that a file may have.
 const LINES: usize = 600;

@@ -335,6 +335,15 @@ fn paths_in_the_map_exist() {
     assert!(found > 40, "only {found} paths are found");
 }
 
+/// Whoever doubts a figure can measure it: each section with a table of figures has a command.
+#[test]
+fn figures_have_commands() {
+    let page = read("docs/performance.md");
+    let sections = page.split("\n## ").filter(|section| section.contains("\n|---"));
+    let without: Vec<_> = sections.filter(|section| !section.contains("```sh\n")).map(|s| s.lines().next()).collect();
+    assert!(without.is_empty(), "there is no command in {without:?}");
+}
+
 /// The page has a row for each finding, in the order in which they come.
 #[test]
 fn findings_are_documented() {

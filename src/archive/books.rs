@@ -16,6 +16,7 @@ use crate::evidence::lock::DirectoryLock;
 use crate::evidence::{Algorithm, Edited, Event, FileHash, FileHasher, Manifest};
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::session::Session;
+use crate::setting::Wording;
 use crate::storage::{Changed, Storage};
 
 /// The reason for which a file cannot be published now.
@@ -46,6 +47,8 @@ pub(super) struct Books {
     pub(super) directory: PathBuf,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) counters: Arc<OutputCounters>,
+    /// The names by which the log calls settings.
+    pub(super) wording: Wording,
     sync: Sync,
     hash: Option<Algorithm>,
     pub(super) manifest: Manifest,
@@ -78,6 +81,7 @@ impl Books {
             directory: directory.to_path_buf(),
             storage,
             counters,
+            wording: plan.wording,
             sync: plan.sync,
             hash: plan.hash,
             manifest,

@@ -46,7 +46,7 @@ pub(crate) use delivery::DeliveryError;
 pub use delivery::{HelperPlan, Permitted, StartedHelper, serve};
 pub(crate) use handover::{Broken, Closed, FileNumber, Gone, Losses};
 pub use plan::ArchivePlan;
-pub(crate) use plan::{Labels, Sync};
+pub(crate) use plan::{Encoding, Sync};
 pub use room::BudgetPlan;
 pub(crate) use room::{MinFree, Room};
 
@@ -121,7 +121,7 @@ impl Archive {
     pub(crate) fn open(
         directory: &Path,
         plan: ArchivePlan,
-        labels: Labels,
+        encoding: Encoding,
         storage: &Arc<dyn Storage>,
         output: &mut Output,
     ) -> Result<Self, ArchiveError> {
@@ -132,10 +132,11 @@ impl Archive {
         }
         let (tasks, receiver) = bounded(WAITING);
         let (gone_sender, gone) = unbounded();
-        let (room, keeper) = Room::new(plan.budget, directory, storage);
+        let (room, keeper) = Room::new(plan.budget, plan.wording, directory, storage);
         let books = Books::new(directory, Arc::clone(storage), (lock, manifest), &plan, output.end(), gone_sender);
         let deliveries = Deliveries::start(plan.on_publish.as_deref(), &books)?;
-        let clerk = Clerk::new(books, Stock { pruning: Pruning::new(keeper), deliveries }, labels, &contents);
+        let clerk =
+            Clerk::new(books, Stock { pruning: Pruning::new(keeper, plan.wording), deliveries }, encoding, &contents);
         let hash = plan.hash;
         let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(move || clerk.run(&receiver))?;
         let mut threads = vec![archive];
@@ -194,7 +195,7 @@ impl Archive {
 
     /// Goes by another plan from here on. The files that were handed over before are published as
     /// the plan before said.
-    pub(crate) fn replan(&mut self, plan: ArchivePlan, labels: Labels) {
+    pub(crate) fn replan(&mut self, plan: ArchivePlan, encoding: Encoding) {
         self.room.replan(plan.budget);
         if let (Some(Way::Straight(tasks)), Some(algorithm)) = (&self.way, plan.hash) {
             // Where there is no thread, files are read again to hash them.
@@ -206,7 +207,7 @@ impl Archive {
                 Err(error) => tracing::warn!(%error, "no thread to hash what is written: files are read again for it"),
             }
         }
-        self.send(Task::Replan(Box::new(Replan { plan, labels })));
+        self.send(Task::Replan(Box::new(Replan { plan, encoding })));
     }
 
     /// Returns the room for frames.

@@ -21,7 +21,7 @@ use crossbeam_channel::{after, at, never, select};
 pub use self::confine::confine;
 pub use self::error::StartError;
 use self::reload::{Running, planned, warn_of_file_limit};
-use self::reread::{Reread, Source};
+use self::reread::{AskedFile, Reread};
 use self::service::Service;
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
@@ -75,7 +75,7 @@ pub fn start(
     store: &Arc<Store>,
     mut sandbox: Sandbox,
 ) -> Result<Sensor, StartError> {
-    let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
+    let (allowed, file) = AskedFile::allowed(&plan.allow, &signals.received, plan.duration)?;
     store.complain();
     host::raise_descriptor_limit();
     let Opened { sources, addresses, receive_buffer, front, description } =
@@ -98,9 +98,10 @@ pub fn start(
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
-        tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
+        let text = format!("a compressor for each session: at most {mib} MiB for --max-sessions of them");
+        tracing::info!(%compression, "{}", plan.wording.put(&text));
     }
-    warn_of_file_limit(&plan.pipeline);
+    warn_of_file_limit(plan);
     let confined = match sandbox.seal(has_program) {
         Ok(confined) => confined,
         Err(error) => {
@@ -140,7 +141,7 @@ impl Sensor {
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
-        self.running.reread = Reread::new(Some(Source::config(path, self.sandbox.clone(), read)?));
+        self.running.reread = Reread::new(Some(AskedFile::config(path, self.sandbox.clone(), read)?));
         Ok(self)
     }
 

@@ -88,12 +88,12 @@ impl Reader {
 
 /// A file that says what is asked for, and the thread that reads it.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct AskedFile {
     path: PathBuf,
     reader: Reader,
 }
 
-impl Source {
+impl AskedFile {
     /// Reads what is allowed at the start. Returns that, and the file that says so where it is one.
     ///
     /// # Errors
@@ -165,7 +165,7 @@ impl Source {
 /// The file that can be read again, if there is one, and the signal that asked for it.
 #[derive(Debug)]
 pub(super) struct Reread {
-    file: Option<Source>,
+    file: Option<AskedFile>,
     /// The last signal that asked for a read.
     signal: &'static str,
     /// The time at which the log is to say that the file is still being read.
@@ -177,7 +177,7 @@ pub(super) struct Reread {
 }
 
 impl Reread {
-    pub(super) fn new(file: Option<Source>) -> Self {
+    pub(super) fn new(file: Option<AskedFile>) -> Self {
         let answers = file.as_ref().map_or_else(never, |file| file.reader.answers.clone());
         Self { file, signal: "", slow: None, answers, asked: Asked::default() }
     }
@@ -311,7 +311,7 @@ mod tests {
     }
 
     /// Makes a file whose reads return what is sent here, and how many have begun.
-    fn slow_file() -> (Source, Sender<Allowed>, Arc<AtomicU32>) {
+    fn slow_file() -> (AskedFile, Sender<Allowed>, Arc<AtomicU32>) {
         let (disk, content) = bounded::<Allowed>(0);
         let begun = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&begun);
@@ -319,7 +319,7 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
             Ok(Wanted { plan: None, allowed: content.recv().unwrap_or_default() })
         };
-        (Source { path: "list".into(), reader: Reader::start(read).unwrap() }, disk, begun)
+        (AskedFile { path: "list".into(), reader: Reader::start(read).unwrap() }, disk, begun)
     }
 
     #[test]

@@ -431,7 +431,7 @@ impl SessionFiles {
         ));
         let description = match &self.session {
             Some(session) => describe(session, &self.label),
-            None => "mirror sessions beyond --max-sessions".into(),
+            None => shared.plan.archive.wording.put("mirror sessions beyond --max-sessions").into_owned(),
         };
         let opening = shared.plan.format.opening(&Opening {
             link_type: self.session.map(|session| session.encapsulation.link_type()).unwrap_or_default(),
@@ -514,7 +514,7 @@ impl SessionFiles {
             number: (length == part.stored()).then(|| part.number()),
             hash: None,
             announced: None,
-            labels: None,
+            encoding: None,
             claim: None,
         });
     }
