@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_nonblocking(true)?;
     let before = time(&socket)?;
-    let state = Sandbox::enter(Mode::Require, Needs::default())?.seal(false)?;
+    let state = Sandbox::enter(Mode::Require, Needs::default())?.seal()?;
     let after = time(&socket)?;
     println!("{}", state.describe());
     println!("a call: {before:.0} ns before, {after:.0} ns after");

@@ -91,7 +91,7 @@ pub fn start(
     let doors = Doors::open(&plan.control)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
-    let has_program = matches!(sources, Sources::Bpf(_));
+    sandbox.drop_capabilities(matches!(sources, Sources::Bpf(_)))?;
     let pipeline = match sources {
         Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
         Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
@@ -102,7 +102,7 @@ pub fn start(
         tracing::info!(%compression, "{}", plan.wording.put(&text));
     }
     warn_of_file_limit(plan);
-    let confined = match sandbox.seal(has_program) {
+    let confined = match sandbox.seal() {
         Ok(confined) => confined,
         Err(error) => {
             let _ = pipeline.end();

@@ -197,6 +197,11 @@ const IOCTLS: &[u64] = &[
     libc::TUNSETPERSIST,
     libc::TUNGETFEATURES,
     libc::TUNSETQUEUE,
+    /* SIOCGIFNAME */ 0x8910,
+    /* SIOCGIFFLAGS */ 0x8913,
+    /* SIOCGIFMTU */ 0x8921,
+    /* SIOCGIFHWADDR */ 0x8927,
+    /* SIOCGIFINDEX */ 0x8933,
     /* SIOCETHTOOL */ 0x8946,
 ];
 

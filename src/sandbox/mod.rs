@@ -1,8 +1,8 @@
 //! A running sensor gives up what it does not need: it reads packets that anybody can send.
 //!
 //! ```text
-//! plan ─▶ helper for ─▶ Sandbox::enter ─▶ threads, sockets, ─▶ Sandbox::seal
-//!         commands      Landlock, rings   files, programs      capabilities, seccomp
+//! plan ─▶ helper for ─▶ enter ─────────▶ sockets, ─▶ drop_capabilities ─▶ threads, ─▶ seal
+//!         commands      Landlock, rings  programs                         outputs     seccomp
 //! ```
 //!
 //! Landlock's rules are of a thread and those that it starts, so they come before all threads. They
@@ -72,16 +72,27 @@ impl Sandbox {
         Self { mode: Mode::Off, needs: Needs::default(), rules: None, missing: Vec::new() }
     }
 
-    /// Gives up the rest, in all threads: what is needed was opened, which may be a program in the
-    /// kernel. Returns what is in force.
+    /// Gives up all capabilities but those that a sensor with these outputs needs, and with a
+    /// program in the kernel, if it has one. Of threads there are few yet, and none that waits for
+    /// a disk: each has to do it itself.
     ///
     /// # Errors
-    /// That is required, and the kernel cannot do it.
-    pub fn seal(&mut self, has_program: bool) -> Result<State, SandboxError> {
+    /// That is required, and a thread does not do it.
+    pub fn drop_capabilities(&mut self, has_program: bool) -> Result<(), SandboxError> {
         self.needs.program = has_program;
         if self.mode != Mode::Off {
             let dropped = capabilities::drop_unneeded(&self.needs).map_err(|error| error.to_string());
             self.note("giving up capabilities", dropped)?;
+        }
+        Ok(())
+    }
+
+    /// Gives up the rest, in all threads: what is needed was opened. Returns what is in force.
+    ///
+    /// # Errors
+    /// That is required, and the kernel cannot do it.
+    pub fn seal(&mut self) -> Result<State, SandboxError> {
+        if self.mode != Mode::Off {
             let filtered = filter::install(&self.needs).map_err(|error| error.to_string());
             if self.note("filtering system calls", filtered)?.is_none() {
                 rings::unstock();

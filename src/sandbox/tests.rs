@@ -48,7 +48,8 @@ fn be_sealed(directory: &Path) {
     let mut sandbox = Sandbox::enter(Mode::Require, needs).unwrap();
     assert!(!captures(directory).exists());
     fs::create_dir(captures(directory)).unwrap();
-    let state = sandbox.seal(false).unwrap();
+    sandbox.drop_capabilities(false).unwrap();
+    let state = sandbox.seal().unwrap();
     assert!(state.seccomp && state.no_new_privs && state.landlock >= Some(2), "{state:?}");
     assert_eq!(state.missing, [""; 0]);
     let root = ["cap_chown", "cap_dac_override", "cap_fowner"];
@@ -133,7 +134,8 @@ fn what_a_sealed_process_cannot_do_fails() {
 #[test]
 fn nothing_is_given_up_where_nothing_is_asked_for() {
     let mut sandbox = Sandbox::enter(Mode::Off, Needs::default()).unwrap();
-    let state = sandbox.seal(false).unwrap();
+    sandbox.drop_capabilities(false).unwrap();
+    let state = sandbox.seal().unwrap();
     assert_eq!((state.landlock, state.mode, state.missing.len()), (None, Mode::Off, 0));
     let outside = Needs { captures: vec!["/elsewhere".into()], ..Needs::default() };
     assert_eq!(sandbox.lacks(&outside), None);
