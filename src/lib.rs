@@ -68,4 +68,5 @@ pub mod top;
 pub mod verify;
 pub mod view;
 pub mod watch;
+pub(crate) mod whose;
 pub mod wire;

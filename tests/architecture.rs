@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("condition", &[]),
     ("episode", &[]),
     ("setting", &[]),
+    ("whose", &[]),
     ("host", &[]),
     ("sandbox", &["sys"]),
     ("service", &["sys"]),
@@ -80,7 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
-const EVERYWHERE: &[&str] = &["condition", "episode", "setting"];
+const EVERYWHERE: &[&str] = &["condition", "episode", "setting", "whose"];
 
 /// Lines that a file may have.
 const LINES: usize = 600;

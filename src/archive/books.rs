@@ -229,14 +229,15 @@ impl Books {
     /// Records that somebody removed or changed a file before it was `before`. Its frames are lost,
     /// with what was lost earlier and has no line. Whatever has the file's name stays as it is.
     pub(super) fn miss(&mut self, part: &Path, changed: Changed, holds: Gone, losses: Losses, before: &str) {
-        let (path, frames) = (part.display(), holds.frames);
+        let (path, frames, reason) = (part.display(), holds.frames, OutputDrop::WriteError.label());
+        let (source, vni) = holds.whose();
         match changed {
             Changed::Missing => tracing::error!(
-                %path, frames,
+                %path, frames, source, vni, reason,
                 "somebody removed a capture file before it was {before}: its frames are lost"
             ),
             found => tracing::error!(
-                %path, %found, frames,
+                %path, %found, frames, source, vni, reason,
                 "somebody changed a capture file before it was {before}: its frames are lost, and what is found stays as it is"
             ),
         }

@@ -118,6 +118,14 @@ pub(crate) struct Gone {
     pub frame_bytes: u64,
 }
 
+impl Gone {
+    /// Returns the source and the VNI of the session, as log lines have them.
+    pub(super) fn whose(&self) -> (Option<String>, Option<u32>) {
+        let session = self.session.as_ref();
+        (session.map(|session| session.address().to_string()), session.map(|session| session.vni.get()))
+    }
+}
+
 /// A file that could not be completed.
 #[derive(Debug)]
 pub(crate) struct Broken {

@@ -62,6 +62,7 @@ use crate::evidence::{Algorithm, Manifest, ManifestError};
 use crate::ledger::Output;
 use crate::session::Session;
 use crate::storage::Storage;
+use crate::whose;
 
 /// Tasks that wait at most. Beyond, the writer of captures waits until one is done, which fills the
 /// lanes as a slow disk does.
@@ -98,7 +99,7 @@ enum Way {
 fn hash_before(algorithm: Algorithm, tasks: Sender<Task>) -> io::Result<(Sender<Message>, JoinHandle<()>)> {
     let (messages, hashed) = bounded(hashing::WAITING);
     let thread = thread::Builder::new().name("vxtap-hash".into());
-    Ok((messages, thread.spawn(move || hashing::run(algorithm, &hashed, &tasks))?))
+    Ok((messages, thread.spawn(whose::inherited(move || hashing::run(algorithm, &hashed, &tasks)))?))
 }
 
 /// A directory of captures, which is this process's as long as this value is there.
@@ -138,7 +139,8 @@ impl Archive {
         let clerk =
             Clerk::new(books, Stock { pruning: Pruning::new(keeper, plan.wording), deliveries }, encoding, &contents);
         let hash = plan.hash;
-        let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(move || clerk.run(&receiver))?;
+        let run = whose::inherited(move || clerk.run(&receiver));
+        let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(run)?;
         let mut threads = vec![archive];
         let way = match hash {
             Some(algorithm) => {

@@ -18,7 +18,8 @@ const SPARE: usize = 4;
 /// # Errors
 /// That is required, and the kernel cannot do it.
 pub fn confine(plan: &RunPlan, places: &Places) -> Result<Sandbox, SandboxError> {
-    port_owner::remember(&plan.source.udp.listen);
+    let listen: Vec<_> = plan.source.udp.listen.iter().map(|listener| listener.address).collect();
+    port_owner::remember(&listen);
     Sandbox::enter(plan.sandbox.mode, needs(plan, places))
 }
 

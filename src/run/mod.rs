@@ -35,7 +35,7 @@ use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::sandbox::Sandbox;
 use crate::service::Store;
-use crate::source::{self, Opened, Sources};
+use crate::source::{self, Listener, Opened, Sources};
 use crate::view::{Facts, View};
 
 /// The time between two looks for outputs that were taken away and have finished.
@@ -113,11 +113,13 @@ pub fn start(
         tracing::warn!("the sandbox is not whole: {missing}");
     }
     tracing::debug!("sandbox: {}", confined.describe());
-    let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let bound =
+        addresses.iter().zip(&udp.listen).map(|(address, listener)| Listener { address: *address, ..*listener });
+    let listen: Vec<String> = bound.map(|listener| listener.to_string()).collect();
     let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
         listen = %listen.join(" "),
-        source = %description,
+        way = %description,
         workers = udp.workers,
         memory = %format!("{}MiB", plan.pipeline.queue_memory(udp.workers) >> 20),
         outputs = %outputs.join(" "),

@@ -23,6 +23,10 @@ use crate::pipeline::ChangeError;
 use crate::sandbox::Sandbox;
 use crate::source::Allowed;
 
+/// What becomes of a file that is read again, as metrics have it.
+const APPLIED: &str = "applied";
+const REFUSED: &str = "refused";
+
 /// The time after which the log says that a read does not end.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -255,7 +259,7 @@ impl Reread {
         let Ok(answer) = answer else {
             self.answers = never();
             let error = "what is asked for cannot be read any more: please report this";
-            tracing::error!("{error}");
+            tracing::error!(result = REFUSED, "{error}");
             self.asked.tell(&Err(error.into()));
             self.asked.abandon();
             return Err(error.into());
@@ -265,7 +269,7 @@ impl Reread {
                 RereadError::Allow(_) => "what was allowed stays so",
                 RereadError::Config(_) | RereadError::Sandbox(_) => "nothing has changed",
             };
-            tracing::error!("{}: {stays}: {error}", self.signal);
+            tracing::error!(result = REFUSED, "{}: {stays}: {error}", self.signal);
             self.asked.tell(&Err(format!("{stays}: {error}")));
             error.to_string()
         })
@@ -282,8 +286,8 @@ impl Reread {
             Some(said) => format!("reloaded {path}: {}", said.join("; ")),
         };
         match late {
-            None => tracing::info!("{signal}: {done}"),
-            Some(late) => tracing::warn!("{signal}: {done}; {late}"),
+            None => tracing::info!(result = APPLIED, "{signal}: {done}"),
+            Some(late) => tracing::warn!(result = APPLIED, "{signal}: {done}; {late}"),
         }
         let path = path.to_string();
         let (changed, warning) = (said.unwrap_or_default().to_vec(), late.map(ToString::to_string));
@@ -294,7 +298,7 @@ impl Reread {
     pub(super) fn refused(&mut self, error: &dyn std::fmt::Display) {
         let (Some(file), signal) = (&self.file, self.signal) else { return };
         let refused = format!("{} is not in force: {error}", file.path.display());
-        tracing::error!("{signal}: {refused}");
+        tracing::error!(result = REFUSED, "{signal}: {refused}");
         self.asked.tell(&Err(refused));
     }
 }

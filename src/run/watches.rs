@@ -98,10 +98,10 @@ impl Watches {
             _ => {}
         }
         for Watch { output, feed } in self.all.extract_if(.., |watch| remove.contains(&watch.output)) {
-            let Outcome { frames, dropped, redirected, over } = feed.outcome();
+            let Outcome { frames, dropped: unwatched, redirected, over } = feed.outcome();
             let why = over.map(|over| over.to_string()).unwrap_or_default();
             let redirected = (redirected > 0).then_some(redirected);
-            tracing::info!(output, frames, dropped, redirected, "nobody watches any more: {why}");
+            tracing::info!(output, frames, unwatched, redirected, "nobody watches any more: {why}");
         }
         true
     }

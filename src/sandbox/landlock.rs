@@ -11,7 +11,7 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 
-use super::needs::{Needs, is_own, real, roof};
+use super::needs::{Needs, is_own, real, real_soon, roof};
 
 /// To list a directory and read what is in it.
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
@@ -98,7 +98,7 @@ pub(super) fn restrict(needs: &Needs) -> Result<Rules, RulesetError> {
         rules.in_directory_of(file, REWRITE)?;
     }
     for file in &needs.read {
-        let file = real(file);
+        let file = real_soon(file);
         let directory = file.parent().filter(|directory| is_own(directory));
         rules.read(directory.unwrap_or(&file))?;
     }

@@ -1,8 +1,14 @@
 //! What a sensor needs once it runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::sys::rings::Stock;
+
+/// A file system that answers does so within this time.
+const SOON: Duration = Duration::from_millis(500);
 
 /// What a sensor needs once it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,6 +69,20 @@ pub(super) fn real(path: &Path) -> PathBuf {
         rest.push(name);
         there = parent;
     }
+}
+
+/// Returns the path of a file without links, or with them where its file system does not answer
+/// soon: whoever reads the file waits for that.
+pub(super) fn real_soon(path: &Path) -> PathBuf {
+    let (sender, found) = mpsc::channel();
+    let asked = path.to_owned();
+    let ask = move || {
+        // Nobody hears a late answer.
+        let _ = sender.send(real(&asked));
+    };
+    let begun = thread::Builder::new().spawn(ask).is_ok();
+    let found = begun.then(|| found.recv_timeout(SOON).ok()).flatten();
+    found.unwrap_or_else(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
 #[cfg(test)]

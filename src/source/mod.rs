@@ -1,6 +1,7 @@
 //! Datagrams come from sources.
 
 mod allowed;
+mod backlog;
 mod bind;
 pub(crate) mod bpf;
 mod copies;
@@ -19,10 +20,12 @@ mod steering;
 pub mod udp;
 
 pub(crate) use allowed::{Allowed, TooMany};
+pub use backlog::Backlog;
 pub(crate) use datagram::Received;
 pub use datagram::{Datagram, Source};
 pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};
 pub(crate) use live::Refusing;
 pub use live::{LiveSource, Offline};
 pub(crate) use open::{Front, OpenError, Opened, SourcePlan, Sources, Way, open};
+pub use port::Listener;
 pub use steering::Steering;

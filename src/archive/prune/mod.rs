@@ -13,6 +13,7 @@ use super::delivery::Deliveries;
 use super::room::Keeper;
 use crate::episode::Episode;
 use crate::evidence::{Entry, Event, PruneReason};
+use crate::ledger::OutputDrop;
 use crate::setting::Wording;
 
 /// The look which captures are there takes at most one part in so many of the time.
@@ -140,7 +141,7 @@ impl Pruning {
         self.keeper.set_stuck(waits || books.is_edited() || books.is_failing());
         if self.keeper.settle(space, waits) {
             if self.starved.begins() {
-                tracing::error!("{}", self.wording.put(STARVED));
+                tracing::error!(reason = OutputDrop::DiskFull.label(), "{}", self.wording.put(STARVED));
             }
         } else if self.starved.ends() {
             tracing::info!("the file system has room again; writing captures");
@@ -179,7 +180,7 @@ impl Pruning {
             books.remember(event);
         }
         self.keeper.shelf.remove(&entry.path);
-        tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
+        tracing::debug!(path = %entry.path, limit = reason.label(), "capture file removed to keep the budget");
         self.report.add(entry, reason);
         let path = books.directory.join(&*entry.path);
         deliveries.removed(&entry.path, &path);

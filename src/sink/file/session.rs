@@ -21,6 +21,7 @@ use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 use crate::session::{Label, Session};
 use crate::storage::{Changed, Storage};
+use crate::wire::Encapsulation;
 
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is
 /// written as it is.
@@ -290,13 +291,15 @@ impl SessionFiles {
         shared.archive.forget(part.number());
         let written = part.settled();
         let (path, frames) = (part.names.part.display(), written.frames);
+        let (session, (source, vni)) = (self.label.name.as_deref(), fields(self.session.as_ref()));
+        let reason = OutputDrop::WriteError.label();
         match changed {
             Changed::Missing => tracing::error!(
-                %path, frames,
+                %path, frames, session, source, vni, reason,
                 "somebody removed a capture file that is written to: its frames are lost; beginning another"
             ),
             found => tracing::error!(
-                %path, %found, frames,
+                %path, %found, frames, session, source, vni, reason,
                 "somebody changed a capture file that is written to: its frames are lost, and what is found stays as it is; beginning another"
             ),
         }
@@ -385,7 +388,8 @@ impl SessionFiles {
         self.label = shared.registry.label(self.id);
         let name = names::session(self.session.as_ref(), self.label.name.as_deref());
         if name != self.name {
-            tracing::info!(from = self.name, to = name, "a session has another name");
+            let (session, (source, vni)) = (self.label.name.as_deref(), fields(self.session.as_ref()));
+            tracing::info!(session, source, vni, from = self.name, to = name, "a session has another name");
             self.publish(shared);
             self.directory = shared.plan.directory.join(&name);
             self.name = name;
@@ -546,6 +550,11 @@ impl Buffer {
     }
 }
 
+/// Returns what a log line has of a session besides its name: the source and the VNI.
+fn fields(session: Option<&Session>) -> (Option<String>, Option<u32>) {
+    (session.map(|session| session.address().to_string()), session.map(|session| session.vni.get()))
+}
+
 /// Removes a file that holds no frame.
 fn remove(storage: &dyn Storage, part: &Path) {
     if let Err(error) = storage.remove(part) {
@@ -557,6 +566,12 @@ fn remove(storage: &dyn Storage, part: &Path) {
 fn describe(session: &Session, label: &Label) -> String {
     let scope = session.scope.map(|scope| format!(", scope {scope}")).unwrap_or_default();
     let encapsulation = session.encapsulation.label().to_uppercase();
+    // A header may be made up for packets that come without one.
+    let bare = if session.encapsulation == Encapsulation::Vxlan {
+        ""
+    } else {
+        "; bare packets have a made-up Ethernet header"
+    };
     let told = label.description.as_deref().map(|told| format!("{told}: ")).unwrap_or_default();
-    format!("{told}{encapsulation} mirror session of {}{scope}, VNI {}", session.address(), session.vni)
+    format!("{told}{encapsulation} mirror session of {}{scope}, VNI {}{bare}", session.address(), session.vni)
 }

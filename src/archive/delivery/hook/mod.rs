@@ -27,6 +27,7 @@ pub use self::serve::{Permitted, serve};
 use super::consumer::{Consumer, Job};
 use crate::ledger::OutputCounters;
 use crate::setting::Wording;
+use crate::whose;
 
 /// Captures that wait for their command.
 const WAITING: usize = 1000;
@@ -159,7 +160,8 @@ impl Hook {
         });
         for number in 0..AT_ONCE {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("vxtap-hook{number}")).spawn(move || shared.work(number))?;
+            let run = whose::inherited(move || shared.work(number));
+            thread::Builder::new().name(format!("vxtap-hook{number}")).spawn(run)?;
         }
         Ok(Self { shared })
     }
