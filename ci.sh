@@ -44,6 +44,7 @@ promtool prometheus
 python3 python3-minimal
 debootstrap debootstrap
 losetup mount
+lsof lsof
 systemd-analyze systemd
 chromium chromium
 LIST

@@ -78,6 +78,7 @@ mod reload;
 mod restart;
 mod rotation;
 mod sessions;
+mod side_by_side;
 mod snaplen;
 mod startup;
 mod status;
