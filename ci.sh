@@ -213,6 +213,7 @@ deploy() {
   fi
   cargo build --locked --quiet
   "$venv/bin/python" deploy/test/templates target/debug/vxtap
+  "$venv/bin/python" deploy/test/lambda
   if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy/terraform; fi
   if [ "$(id -u)" -ne 0 ] || ! command -v debootstrap >/dev/null; then
     skip "the user data in a clean Debian: needs root and debootstrap"

@@ -295,7 +295,7 @@ fn sensor(fault: Fault) -> Outcome {
     let text = format!(
         "[receive]\nlisten = \"10.73.0.2:4789\"\n[sessions]\nvni = {VNI}\nfrom = \"10.73.0.0/24\"\n\
          [output.captures]\nkind = \"pcap\"\ndirectory = {captures:?}\nformat = \"pcap-us\"\nrotate_time = \"2s\"\n\
-         rotate_size = \"5MB\"\nmin_free = \"10%\"\non_publish = {upload:?}\n"
+         rotate_size = \"5MB\"\nkeep_bytes = \"100MB\"\nmin_free = \"0\"\non_publish = {upload:?}\n"
     );
     fs::write(&configuration, text).unwrap();
     let unit = format!(
