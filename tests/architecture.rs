@@ -69,6 +69,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What everything stands on
     ("condition", &[]),
     ("episode", &[]),
+    ("setting", &[]),
+    ("whose", &[]),
     ("host", &[]),
     ("service", &["sys"]),
     ("session", &["wire"]),
@@ -78,7 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
-const EVERYWHERE: &[&str] = &["condition", "episode"];
+const EVERYWHERE: &[&str] = &["condition", "episode", "setting", "whose"];
 
 /// Lines that a file may have.
 const LINES: usize = 600;

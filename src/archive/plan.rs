@@ -2,6 +2,9 @@
 
 use super::room::BudgetPlan;
 use crate::evidence::Algorithm;
+use crate::record::compress::Compression;
+use crate::record::format::Format;
+use crate::setting::Wording;
 
 /// The part that is sure to survive a loss of power.
 ///
@@ -30,6 +33,8 @@ pub struct ArchivePlan {
     pub budget: BudgetPlan,
     /// The command that is run for each published file.
     pub on_publish: Option<String>,
+    /// The names by which the log calls settings.
+    pub wording: Wording,
 }
 
 impl Default for ArchivePlan {
@@ -39,15 +44,16 @@ impl Default for ArchivePlan {
             hash: Some(Algorithm::default()),
             budget: BudgetPlan::default(),
             on_publish: None,
+            wording: Wording::default(),
         }
     }
 }
 
-/// The words by which lines describe the files of an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Labels {
-    /// Their format, as `pcap`.
-    pub format: String,
-    /// Their compression, as `zstd:3`.
-    pub compression: Option<String>,
+/// The way in which the files of an archive are encoded, as their lines say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Encoding {
+    /// The format of the records.
+    pub format: Format,
+    /// The compression of the whole, if there is one.
+    pub compression: Option<Compression>,
 }
