@@ -4,6 +4,7 @@
 //!
 //! `VXTAP_SIDE_BY_SIDE=N` has the traffic go on for N times as long. The table is in
 //! `docs/deploy.md`.
+#![allow(clippy::print_stdout, reason = "the rows of the table")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
