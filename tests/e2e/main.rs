@@ -71,6 +71,7 @@ mod metrics;
 mod mirror;
 mod outsiders;
 mod overload;
+mod package;
 mod page;
 mod policy;
 mod redirect;
