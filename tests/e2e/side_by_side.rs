@@ -260,8 +260,8 @@ fn pipeline(fault: Fault) -> Outcome {
     let sent = host.traffic(&systemd, "tcpdump-mirror.service", fault);
     // As at the end of the template's stack: tcpdump ends, and what is left is uploaded.
     systemd.comes_to("tcpdump-mirror.service", "ActiveState", "active");
-    // It leaves in its ring what came within the last second before it is told to end. That would be
-    // this test's doing.
+    // It leaves in its ring what came within the last second before it is told to end. That would
+    // be this test's doing.
     thread::sleep(Duration::from_secs(2));
     systemd.does("stop tcpdump-mirror pcap-uploader");
     run(Command::new(host.path("uploader"))
