@@ -81,6 +81,7 @@ mod restart;
 mod rotation;
 mod round_trip;
 mod sessions;
+mod side_by_side;
 mod snaplen;
 mod startup;
 mod status;
