@@ -82,6 +82,7 @@ mod rotation;
 mod round_trip;
 mod sandbox;
 mod sessions;
+mod side_by_side;
 mod snaplen;
 mod startup;
 mod status;
