@@ -44,13 +44,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-<<<<<<< HEAD
-            "archive", "config", "console", "decap", "evidence", "lane", "pipeline", "record", "replay", "sink",
-            "source", "storage", "top", "watch", "wire",
-=======
-            "archive", "config", "console", "evidence", "pipeline", "record", "replay", "sandbox", "source", "storage",
-            "top", "watch", "wire",
->>>>>>> main
+            "archive", "config", "console", "decap", "evidence", "lane", "pipeline", "record", "replay", "sandbox",
+            "sink", "source", "storage", "top", "watch", "wire",
         ],
     ),
     ("console", &[]),
