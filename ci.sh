@@ -291,8 +291,8 @@ package() {
   trap - EXIT
 }
 
-# Makes all that is handed out, twice, and compares: ./ci.sh release. It builds the program four times, with and
-# without the C library, so it is none of the jobs in order.
+# Makes all that is handed out, twice, and compares: ./ci.sh release. It builds the program two times
+# from nothing, so it is none of the jobs in order.
 release() { packaging/release "$tools" "$cargo_deb_version" "$cargo_generate_rpm_version"; }
 
 # The server that this machine has its Debian from.
