@@ -76,7 +76,7 @@ pub(super) fn port(listen: &Listen, sensor: Option<&Sensor>) -> Finding {
 /// Says whether anybody who reaches the port may fill the sensor's disk.
 pub(super) fn allow(plan: &RunPlan) -> Finding {
     let everywhere: Vec<String> =
-        plan.source.udp.listen.iter().filter(|at| at.ip().is_unspecified()).map(ToString::to_string).collect();
+        plan.source.udp.listen.iter().filter(|at| at.address.ip().is_unspecified()).map(ToString::to_string).collect();
     let is_listed = match &plan.allow {
         AllowPlan::Given(allowed) => allowed.vnis().is_some() || allowed.sources().is_some(),
         AllowPlan::File(_) => true,
@@ -128,7 +128,7 @@ mod tests {
             (ours.level, ours.reason.contains("its own") || ours.reason.contains("sensor's own")),
             (Level::Ok, true)
         );
-        let sensor = Sensor { pid: 8, unready: Vec::new() };
+        let sensor = Sensor { pid: 8, unready: Vec::new(), sandbox: Default::default() };
         assert_eq!(found(process(8, "other"), None, Some(&sensor)).level, Level::Ok);
         let taken = found(process(9, "dnsmasq"), None, Some(&sensor));
         assert_eq!(

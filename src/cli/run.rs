@@ -8,17 +8,20 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use ipnet::IpNet;
 
 use crate::archive::Sync;
-use crate::config::address::Listen;
 use crate::config::files::{command, directory};
 use crate::config::hashing::Hashing;
 use crate::config::interface::{InterfaceArg, interface};
+use crate::config::listener::Listener;
 use crate::config::port::Port;
 use crate::config::sessions::{self, Item};
-use crate::config::settings::{Delivery, Files, Interface, LedgerFormat, Receive, Run, Sessions, TapMode, TapTag};
+use crate::config::settings::{
+    Delivery, Files, Interface, LedgerFormat, Receive, Run, Sandbox, Sessions, TapMode, TapTag,
+};
 use crate::config::units::{Free, Size, Span, number};
 use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::sandbox::Mode;
 use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
@@ -53,18 +56,20 @@ Sizes and durations:
 #[derive(Debug, Clone, Args)]
 #[command(group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
-    /// Take the settings from this file. Beside it go --duration, --count, --ledger, --log-format
-    /// and -v.
+    /// Take the settings from this file. Beside it go --duration, --count, --ledger, --sandbox,
+    /// --log-format and -v.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print the settings as a configuration file that means the same, and end.
     #[arg(long)]
     pub print_config: bool,
     /// Address and UDP port to receive on, or one of them, as 0.0.0.0:8472, 10.0.0.7, 8472 or
-    /// [fe80::1%eth0]:4789; repeat for more. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789`
+    /// [fe80::1%eth0]:4789; repeat for more. What comes there is VXLAN, unless a word in front says
+    /// otherwise, as geneve:0.0.0.0:6081: vxlan, geneve, gpe, gre-udp, tzsp, or auto for what is
+    /// usual on that port. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789`
     /// where the host has no IPv6]
-    #[arg(help_heading = RECEIVING, long, value_name = "ADDR:PORT", allow_hyphen_values = true)]
-    pub listen: Vec<Listen>,
+    #[arg(help_heading = RECEIVING, long, value_name = "[WHAT:]ADDR:PORT", allow_hyphen_values = true)]
+    pub listen: Vec<Listener>,
     /// How datagrams are received.
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Receive::default().source)]
     pub source: Way,
@@ -228,6 +233,11 @@ pub struct RunArgs {
     /// and for names see `http` in a configuration file.
     #[arg(help_heading = ANSWERS, long, value_name = "ADDR:PORT")]
     pub http: Vec<Port>,
+    /// Give up what a running sensor does not need: to start programs, to read other files, to
+    /// reach TCP, to load programs into the kernel. Directories that a reload may bring are under
+    /// `sandbox` in a configuration file.
+    #[arg(long, value_enum, default_value_t = Sandbox::default().mode)]
+    pub sandbox: Mode,
     /// Stop after this time.
     #[arg(long, value_name = "D")]
     pub duration: Option<Span>,

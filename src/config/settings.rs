@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::address::Listen;
 use super::entry::SessionEntry;
 use super::hashing::Hashing;
+use super::listener::Listener;
 use super::origin::Origins;
 use super::port::Port;
 use super::sessions::{Networks, Vnis};
@@ -22,6 +22,7 @@ use crate::evidence::Algorithm;
 use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::sandbox::Mode;
 use crate::sink::interface::DEFAULT_MTU;
 use crate::source::Steering;
 use crate::source::Way;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub http: Http,
     /// The ports for checks of its health.
     pub health: Health,
+    /// What the sensor gives up.
+    pub sandbox: Sandbox,
     /// The end of the sensor.
     pub run: Run,
     /// The place where each value was said.
@@ -70,7 +73,7 @@ impl Settings {
 #[serde(default, deny_unknown_fields)]
 pub struct Receive {
     /// Addresses to receive on; none stands for the port of VXLAN on all addresses.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<Listener>,
     /// The kind of source.
     pub source: Way,
     /// Interfaces of the program; none stands for those of the addresses.
@@ -196,6 +199,16 @@ pub struct Health {
     pub allow: Networks,
     /// The time for which the sensor receives when it is to end, and says so.
     pub drain: Option<Wait>,
+}
+
+/// What the sensor gives up once it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sandbox {
+    /// Whether it gives up what it does not need.
+    pub mode: Mode,
+    /// Directories that captures may come to be written to.
+    pub directories: Vec<PathBuf>,
 }
 
 /// The end of the sensor: when it comes, and what is printed then.

@@ -13,6 +13,7 @@
 
 pub mod client;
 mod faces;
+pub(crate) mod head;
 mod ledger;
 mod order;
 mod plan;

@@ -1,21 +1,26 @@
 //! What is seen of packets is gathered here, in tables that have a bound.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use super::duplicates::Duplicates;
+use super::duplicates::{Duplicates, Sight};
 use super::flows::{Flows, Inner, Order};
 use super::fragments::Fragments;
-use crate::source::Allowed;
+use crate::source::{Allowed, Listener};
 use crate::sys::packet::Packet;
 use crate::wire::layers::{Fragment, Ip, Layers, protocol};
-use crate::wire::{Decapsulated, DropReason, Vni, vxlan};
+use crate::wire::{Decapsulated, DropReason, Encapsulation, Vni, address, vxlan};
 
 /// The most sessions that are told apart.
 pub(super) const MOST_SESSIONS: usize = 4096;
 /// The most addresses and ports beside those of the sensor that are told apart.
 pub(super) const MOST_ELSEWHERE: usize = 256;
+/// Frames that are many of a kind.
+const MANY: u64 = 10;
+/// The smallest MTU that a link for IPv4 is to have (RFC 791), and the headers of VXLAN in it.
+const SMALLEST_MTU: u32 = 576;
+const OUTER: u32 = 50;
 /// The port of GENEVE (RFC 8926).
 const GENEVE_PORT: u16 = 6081;
 
@@ -45,16 +50,25 @@ pub(super) struct Session {
     pub(super) cut: u64,
     /// Bytes of the largest of these, and of the packet in it.
     pub(super) cut_at: (u32, u32),
+    /// Bytes of the smallest of these.
+    pub(super) cut_least: u32,
     /// Frames that came in fragments.
     pub(super) fragmented: u64,
-    /// Frames that came before.
+    /// Frames that came before, and those of them that came in this session.
     pub(super) again: u64,
+    pub(super) again_here: u64,
     /// Segments of TCP with data, and those of them that came late.
     pub(super) segments: u64,
     pub(super) late: u64,
 }
 
 impl Session {
+    /// Says whether its frames are cut because somebody asked for that: many at one length for
+    /// which no link is too small.
+    pub(super) fn is_cut_by_request(&self) -> bool {
+        self.cut >= MANY && self.cut_at.0 == self.cut_least && self.cut_at.0 < SMALLEST_MTU - OUTER
+    }
+
     /// Returns the source, where IPv4 is IPv4-mapped IPv6.
     pub(super) fn mapped(&self) -> Ipv6Addr {
         mapped(self.source)
@@ -110,7 +124,7 @@ pub(super) struct Arrived {
 #[derive(Debug)]
 pub(super) struct Ours {
     /// The addresses that the sensor listens on.
-    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen: Vec<Listener>,
     /// The addresses of this host.
     pub(super) addresses: Vec<IpAddr>,
     /// True where the sensor takes datagrams for its ports whatever address they are for.
@@ -119,12 +133,13 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// Says whether the sensor listens on this address and port.
-    fn hears(&self, address: IpAddr, port: u16) -> bool {
-        self.listen.iter().any(|listen| {
+    /// Returns what the sensor listens for on this address and port; none where it does not.
+    fn hears(&self, address: IpAddr, port: u16) -> Option<Encapsulation> {
+        let hears = |Listener { address: listen, .. }: &&Listener| {
             let is_any = listen.ip().is_unspecified() && (listen.is_ipv6() || address.is_ipv4());
             listen.port() == port && (self.any_address || is_any || listen.ip() == address)
-        })
+        };
+        self.listen.iter().find(hears).map(|listener| listener.encapsulation)
     }
 
     /// Says whether an address is one of this host, or of a group.
@@ -214,17 +229,17 @@ impl Seen {
         let payload = payload.get(..arrived).unwrap_or(payload);
         let at = Elsewhere { datagrams: 1, source: ip.source, vni: None, interface: packet.interface };
         if !self.ours.any_address && !self.ours.is_local(ip.destination) {
-            if self.ours.listen.iter().any(|listen| listen.port() == port) {
+            if self.ours.listen.iter().any(|listen| listen.address.port() == port) {
                 count(&mut self.of_others, (ip.destination, port), at);
             }
             return;
         }
-        if !self.ours.hears(ip.destination, port) {
+        let Some(listens_for) = self.ours.hears(ip.destination, port) else {
             if let Some((kind, vni)) = encapsulation(payload, arrived, port) {
                 count(&mut self.elsewhere, (kind, ip.destination, port), Elsewhere { vni, ..at });
             }
             return;
-        }
+        };
         let is_whole = ip.fragment == Fragment::Whole;
         if !is_whole {
             self.part(packet, ip, true, now);
@@ -233,10 +248,13 @@ impl Seen {
         at.datagrams += u64::from(is_whole);
         at.whole += u64::from(is_whole);
         (at.address, at.port, at.source) = (Some(ip.destination), port, Some(ip.source));
-        match vxlan::decapsulate(payload, arrived) {
+        match listens_for.decapsulate(payload, arrived) {
             Ok(inner) => {
-                self.frame(&Of { interface: packet.interface, source: ip.source, port, is_whole }, &inner, now)
+                let source = inner.source.map_or(ip.source, address::in_packet);
+                self.frame(&Of { interface: packet.interface, source, port, is_whole }, &inner, now)
             }
+            // Messages of a sender that is there.
+            Err(DropReason::KeepAlive | DropReason::ControlMessage) => {}
             Err(why) => {
                 at.no_frame += 1;
                 at.stranger = Some(ip.source);
@@ -259,20 +277,30 @@ impl Seen {
             return;
         };
         let Some(session) = self.sessions.get_mut(number) else { return };
-        let layers = Layers::of(inner.frame, inner.link_type);
+        let layers = match inner.bare {
+            None => Layers::of(inner.frame, inner.link_type),
+            Some(_) => Layers::of_ip(inner.frame),
+        };
         session.frames += 1;
         session.bytes += u64::from(inner.arrived);
         session.largest = session.largest.max(inner.arrived);
         session.fragmented += u64::from(!is_whole);
         if inner.original > inner.arrived {
+            session.cut_least = if session.cut == 0 { inner.arrived } else { session.cut_least.min(inner.arrived) };
             session.cut += 1;
             let network = u32::try_from(layers.network).unwrap_or(0);
             session.cut_at = session.cut_at.max((inner.arrived, inner.arrived.saturating_sub(network)));
         }
         let Some(ip) = layers.ip else { return };
-        if self.duplicates.is_again(interface, inner.frame, layers.network, &ip, now) {
-            session.again += 1;
-            return;
+        match self.duplicates.sight(number, interface, inner.frame, layers.network, &ip, now) {
+            Sight::New => {}
+            Sight::Again(first) => {
+                session.again += 1;
+                session.again_here += u64::from(first == number);
+                return;
+            }
+            // It says nothing of the order: it is a copy that took its time, or was sent again.
+            Sight::Old => return,
         }
         let of = Inner { session: number, interface, outer: source, frame: inner.frame, network: layers.network };
         match self.flows.take(&of, &ip) {
@@ -308,8 +336,10 @@ impl Seen {
             largest: 0,
             cut: 0,
             cut_at: (0, 0),
+            cut_least: 0,
             fragmented: 0,
             again: 0,
+            again_here: 0,
             segments: 0,
             late: 0,
         });

@@ -12,10 +12,10 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::super::address::Listen;
 use super::super::entry::Name;
 use super::super::hashing::Hashing;
 use super::super::kept::{Duplicates, Tls};
+use super::super::listener::Listener;
 use super::super::port::Port;
 use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
@@ -27,6 +27,7 @@ use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::slice::Slice;
+use crate::sandbox::Mode;
 use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
@@ -250,7 +251,7 @@ macro_rules! typed {
 }
 
 typed! {
-    Listen: "an address and port, as \"0.0.0.0:4789\","
+    Listener: "an address and port, as \"0.0.0.0:4789\","
     Port: "an address and port, as \"127.0.0.1:9479\","
     Size: "a size, as \"100MiB\","
     Span: "a duration, as \"10s\","
@@ -310,7 +311,7 @@ macro_rules! choices {
 
 choices! {
     Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
-    Duplicates
+    Duplicates Mode
 }
 
 macro_rules! numbers {
