@@ -302,6 +302,10 @@ package() {
   trap - EXIT
 }
 
+# Makes all that is handed out, twice, and compares: ./ci.sh release. It builds the program two times
+# from nothing, so it is none of the jobs in order.
+release() { packaging/release "$tools" "$cargo_deb_version" "$cargo_generate_rpm_version"; }
+
 # The server that this machine has its Debian from.
 mirror() {
   local from

@@ -80,6 +80,7 @@ mod reload;
 mod restart;
 mod rotation;
 mod round_trip;
+mod sandbox;
 mod sessions;
 mod side_by_side;
 mod snaplen;
