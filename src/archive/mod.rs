@@ -136,6 +136,7 @@ impl Archive {
         let books = Books::new(directory, Arc::clone(storage), (lock, manifest), &plan, output.end(), gone_sender);
         let deliveries = Deliveries::start(plan.on_publish.as_deref(), &books)?;
         let clerk = Clerk::new(books, Stock { pruning: Pruning::new(keeper), deliveries }, labels, &contents);
+        let clerk = clerk.waits(plan.patience);
         let hash = plan.hash;
         let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(move || clerk.run(&receiver))?;
         let mut threads = vec![archive];

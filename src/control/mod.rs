@@ -13,6 +13,7 @@
 
 pub mod client;
 mod faces;
+mod kept;
 mod ledger;
 mod order;
 mod plan;

@@ -77,7 +77,7 @@ pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Se
             wanted = udp.receive_buffer,
         );
     }
-    let doors = Doors::open(&plan.control)?;
+    let doors = Doors::open(&plan.control, store)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
     let pipeline = match sources {
