@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-jobs_in_order=(packages fmt clippy doc deny bpf unit golden service e2e fast demo bench rig)
+jobs_in_order=(packages fmt clippy doc deny bpf unit golden service deploy e2e fast demo bench rig)
 cargo_deny_version=0.20.2
 tools=$PWD/target/tools
 skipped=()
@@ -42,11 +42,14 @@ clang-14 clang-14
 llvm-strip-14 llvm-14
 promtool prometheus
 python3 python3-minimal
+debootstrap debootstrap
+losetup mount
 systemd-analyze systemd
 chromium chromium
 LIST
   [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
   has_libpcap || missing+=(libpcap0.8)
+  python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   local suricata=()
   command -v suricata >/dev/null || suricata=(suricata)
   [ $((${#missing[@]} + ${#suricata[@]})) -gt 0 ] || { echo "all there"; return; }
@@ -195,6 +198,26 @@ exposed() {
   local answer
   answer=$(systemd-analyze security --offline=true --no-pager --threshold="$1" "$2") || { echo "$2: $answer"; return 1; }
   echo "$(basename "$(dirname "$2")"): ${answer##*$'\n'}"
+}
+
+# Looks at the templates in deploy/, and gives the user data to a clean Debian. What it takes for that stays in
+# target/tools: programs from PyPI, and the Debian (two minutes the first time).
+deploy() {
+  local venv=$tools/deploy-1
+  if [ ! -e "$venv/complete" ]; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check cfn-lint==1.58.0 python-hcl2==8.1.4 PyYAML==6.0.4
+    touch "$venv/complete"
+  fi
+  cargo build --locked --quiet
+  "$venv/bin/python" deploy/test/templates target/debug/vxtap
+  if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy/terraform; fi
+  if [ "$(id -u)" -ne 0 ] || ! command -v debootstrap >/dev/null; then
+    skip "the user data in a clean Debian: needs root and debootstrap"
+    return
+  fi
+  deploy/test/user-data
 }
 
 # Namespaces, veth pairs and the kernel's vxlan device need root.

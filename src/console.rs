@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::whose;
+
 /// The look of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -46,6 +48,8 @@ pub struct Console {
 
 /// A field of an event that has the text of an object. In a line of JSON it is that object.
 const OBJECT: &str = "metrics";
+/// The field of the output that a line is about.
+const OUTPUT: &str = "output";
 
 impl Console {
     /// Sends log lines to the console. `verbose` counts `-v`; the environment variable `VXTAP_LOG`
@@ -122,7 +126,7 @@ where
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(io::stderr().is_terminal() && wants_colours())
         .with_writer(writer);
     match format {
         LogFormat::Text => builder.finish().into(),
@@ -130,7 +134,7 @@ where
     }
 }
 
-/// Writes log lines as JSON.
+/// Writes log lines as JSON. A line of a thread that works for an output names that output.
 struct Objects(Format<Json>);
 
 impl<S, N> FormatEvent<S, N> for Objects
@@ -139,13 +143,28 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        if event.metadata().fields().field(OBJECT).is_none() {
+        let has = |field| event.metadata().fields().field(field).is_some();
+        let output = if has(OUTPUT) { None } else { whose::output() };
+        if output.is_none() && !has(OBJECT) {
             return self.0.format_event(context, writer, event);
         }
         let mut line = String::new();
         self.0.format_event(context, Writer::new(&mut line), event)?;
-        writer.write_str(&with_object(line))
+        if has(OBJECT) {
+            line = with_object(line);
+        }
+        writer.write_str(&with_output(line, output.as_deref()))
     }
+}
+
+/// Puts the name of an output among the fields of a line.
+fn with_output(mut line: String, output: Option<&str>) -> String {
+    // What comes before the fields has none of these signs within a string.
+    let fields = "\"fields\":{";
+    if let Some((at, output)) = line.find(fields).map(|at| at + fields.len()).zip(output) {
+        line.insert_str(at, &format!("\"{OUTPUT}\":{},", serde_json::Value::from(output)));
+    }
+    line
 }
 
 /// Puts an object in place of its text. A line without one stays as it is.
@@ -188,5 +207,14 @@ mod tests {
         assert_eq!(with_object(text), object);
         assert_eq!(with_object(object.clone()), object);
         assert_eq!(with_object(line("")), line(""));
+    }
+
+    #[test]
+    fn a_line_names_the_output_that_it_is_about() {
+        let line = |fields: &str| format!("{{\"level\":\"INFO\",\"fields\":{{{fields}}}}}\n");
+        let text = line(r#""message":"say \"fields\":{ twice""#);
+        let named = line(r#""output":"pcap \"1\"","message":"say \"fields\":{ twice""#);
+        assert_eq!(with_output(text.clone(), Some("pcap \"1\"")), named);
+        assert_eq!(with_output(text.clone(), None), text);
     }
 }

@@ -24,6 +24,7 @@
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
 //!   [`demo`] do it; [`console`] and `episode` are how they speak.
 //!   [`service`] tells a service manager.
+//! - `setting` has their names, and puts them into texts.
 //! - [`view`] shows a running sensor, [`health`] judges it, [`metrics`] tell of it, and `condition`
 //!   is how outputs tell. [`http`] serves what [`control`] answers, and `page` for people. [`top`]
 //!   and [`watch`] ask.
@@ -56,6 +57,7 @@ pub mod route;
 pub mod run;
 pub mod service;
 pub mod session;
+pub(crate) mod setting;
 pub mod sink;
 pub mod source;
 pub mod storage;
@@ -64,4 +66,5 @@ pub mod top;
 pub mod verify;
 pub mod view;
 pub mod watch;
+pub(crate) mod whose;
 pub mod wire;

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let lines = console.log(cli.log_format, cli.verbose);
+    let wording = cli.command.wording();
     let result = match cli.command {
         Command::Run(args) => match ready {
             Some(ready) => ready.and_then(|ready| run(&args, ready, &console)),
@@ -101,7 +102,10 @@ fn main() -> ExitCode {
         }
         // An error's text names its cause already; the chain of causes would name it again. Threads
         // that are just ending have nothing more to say that matters more.
-        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{error}"));
+        let text = error.to_string();
+        // Errors about the file itself speak of flags that go beside it.
+        let text = if error.is::<StartError>() { wording.put(&text) } else { text.as_str().into() };
+        console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{text}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
 }
@@ -198,7 +202,8 @@ fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
     let host = HostFacts::read();
     let findings = match asked("check", &args.run, &host) {
         Ok((_, plan)) => {
-            [vec![check::host::configured(args.run.config.as_deref())], check::host::run(&plan, &host)].concat()
+            let found = check::host::run(&plan, &host).into_iter().map(|finding| finding.worded(plan.wording));
+            [check::host::configured(args.run.config.as_deref())].into_iter().chain(found).collect()
         }
         Err(error) => {
             if let (Some(ConfigError::Faults { faults, .. }), false) = (error.downcast_ref(), args.json) {
@@ -236,17 +241,17 @@ fn faults(error: anyhow::Error) -> anyhow::Result<String> {
     if error.downcast_ref::<PlanError>().is_some() { Ok(error.to_string()) } else { Err(error) }
 }
 
-/// Prints what a check has found on standard output.
+/// Prints what a check has found on standard output. A reader that has gone away has seen enough.
 fn print_report(report: &Report, json: bool) -> io::Result<()> {
+    let text = match json {
+        true => serde_json::to_string(report)? + "\n",
+        false => report.text(console::output_has_colours()),
+    };
     let mut out = io::stdout().lock();
-    match json {
-        true => {
-            serde_json::to_writer(&mut out, report)?;
-            writeln!(out)?;
-        }
-        false => out.write_all(report.text(console::output_has_colours()).as_bytes())?,
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
-    out.flush()
 }
 
 fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {

@@ -78,6 +78,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What everything stands on
     ("condition", &[]),
     ("episode", &[]),
+    ("setting", &[]),
+    ("whose", &[]),
     ("host", &[]),
     ("service", &["host", "sys"]),
     ("session", &["wire"]),
@@ -87,7 +89,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that every module may use, and which the rows of [`ARROWS`] therefore leave out.
-const EVERYWHERE: &[&str] = &["condition", "episode"];
+const EVERYWHERE: &[&str] = &["condition", "episode", "setting", "whose"];
 
 /// Lines that a file may have.
 const LINES: usize = 600;

@@ -2,7 +2,7 @@
 //! anchors that they name exist, and lines are as wide as one can read.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -335,6 +335,15 @@ fn paths_in_the_map_exist() {
     assert!(found > 40, "only {found} paths are found");
 }
 
+/// Whoever doubts a figure can measure it: each section with a table of figures has a command.
+#[test]
+fn figures_have_commands() {
+    let page = read("docs/performance.md");
+    let sections = page.split("\n## ").filter(|section| section.contains("\n|---"));
+    let without: Vec<_> = sections.filter(|section| !section.contains("```sh\n")).map(|s| s.lines().next()).collect();
+    assert!(without.is_empty(), "there is no command in {without:?}");
+}
+
 /// The page has a row for each finding, in the order in which they come.
 #[test]
 fn findings_are_documented() {
@@ -448,4 +457,52 @@ fn the_version_of_rust_is_in_words() {
     let version =
         manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")).unwrap().trim_end_matches('"');
     assert!(read("README.md").contains(&format!("Rust {version} or later")));
+}
+
+/// Returns the names of the fields of the log lines in this source text.
+fn logged(text: &str) -> Vec<String> {
+    let calls = ["trace", "debug", "info", "warn", "error"].map(|level| format!("tracing::{level}!("));
+    let bodies = calls.iter().flat_map(|call| text.split(call.as_str()).skip(1));
+    let mut names = Vec::new();
+    for body in bodies {
+        let (mut depth, mut quoted, mut escaped, mut field) = (0, false, false, String::new());
+        for sign in body.chars() {
+            match sign {
+                _ if escaped => escaped = false,
+                '\\' if quoted => escaped = true,
+                // The message: no field comes behind it.
+                '"' if depth == 0 && field.trim().is_empty() => break,
+                '"' => quoted = !quoted,
+                '(' | '[' | '{' if !quoted => depth += 1,
+                ')' if !quoted && depth == 0 => break,
+                ')' | ']' | '}' if !quoted => depth -= 1,
+                ',' if !quoted && depth == 0 => {
+                    let name = field.split('=').next().unwrap().trim().trim_start_matches(['%', '?']);
+                    names.push(name.to_owned());
+                    field.clear();
+                    continue;
+                }
+                _ => {}
+            }
+            field.push(sign);
+        }
+    }
+    names
+}
+
+#[test]
+fn the_fields_of_log_lines_are_documented() {
+    let document = read("docs/logs.md");
+    let table = document.split("<!-- fields: begin -->").nth(1).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let documented: BTreeSet<&str> = rows.flat_map(|row| row[1..].split('|').next().unwrap().split('`')).collect();
+    let sources = files(&["src"], "rs");
+    let logged: BTreeSet<String> = sources.iter().flat_map(|path| logged(&read(path.to_str().unwrap()))).collect();
+    assert!(logged.contains("reason") && logged.len() > 40, "{logged:?}");
+    let unknown: Vec<&String> = logged.iter().filter(|name| !documented.contains(name.as_str())).collect();
+    assert!(unknown.is_empty(), "docs/logs.md lacks {unknown:?}");
+    let names =
+        documented.iter().filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !name.is_empty());
+    let unused: Vec<&&str> = names.filter(|name| **name != "message" && !logged.contains(**name)).collect();
+    assert!(unused.is_empty(), "no line has {unused:?}");
 }

@@ -262,6 +262,8 @@ fn a_configuration_file_is_answered_by_run_and_by_check() {
     // The flags of one run stand beside it, and the ledger has the names of the file.
     let (code, out, said) = vxtap(&["run", "-c", "right.toml", "--duration", "100ms", "--ledger", "json"]);
     assert!(code == Some(0) && out.contains("\"evidence\""), "{code:?} {out} {said}");
+    // What is said at run time has the words of the file, too.
+    assert!(said.contains("min_free = \"10%\", keep_bytes or keep_age remove the oldest"), "{said}");
     for words in [&["run", "-c", "wrong.toml"][..], &["check", "--config-only", "-c", "wrong.toml"]] {
         let (code, out, said) = vxtap(words);
         assert!(code == Some(2) && out.is_empty(), "{code:?} {out}");
@@ -280,6 +282,9 @@ fn a_configuration_file_is_answered_by_run_and_by_check() {
         let (code, _, said) = vxtap(words);
         assert!(code == Some(2) && said.contains(" --> latin.toml:1:6\n"), "{code:?} {said}");
     }
+    write("nowhere.toml", &format!("{head}[output.evidence]\nkind = \"pcap\"\ndirectory = \"/proc/captures\"\n"));
+    let (code, _, nowhere) = vxtap(&["run", "-c", "nowhere.toml"]);
+    assert!(code == Some(1) && nowhere.ends_with("; name another directory\n"), "{code:?} {nowhere}");
     // The interface may come; on no host in particular nothing is wrong.
     let (code, _, said) = vxtap(&["run", "-c", "late.toml"]);
     assert!(code == Some(75) && said.contains(" --> late.toml:2:10\n"), "{code:?} {said}");

@@ -109,7 +109,16 @@ fn every_alert_is_understood_and_fires_in_a_case_and_in_another_does_not() {
         let case = |expected: &str| cases.contains(&format!("alertname: {alert}\n        exp_alerts:{expected}"));
         assert!(case("\n          - exp_labels: "), "there is no case in which {alert} fires");
         assert!(case(" []\n"), "there is no case in which {alert} does not fire");
-        assert!(document.contains(&format!("| `{alert}` |")), "docs/metrics.md does not say what {alert} means");
+        let row = document.lines().find(|line| line.starts_with(&format!("| `{alert}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/metrics.md does not say what {alert} means"));
+        // The rule says for how long it is to be so, or none for at once.
+        let rule = rules.split_once(&format!("- alert: {alert}\n")).unwrap().1.split("- alert: ").next().unwrap();
+        let lasts = rule.lines().find_map(|line| line.trim().strip_prefix("for: "));
+        let words = lasts.map(|lasts| match lasts {
+            "1m" => "for a minute".to_owned(),
+            minutes => format!("for {} minutes", minutes.trim_end_matches('m')),
+        });
+        assert!(words.as_ref().is_none_or(|words| row.contains(words)), "{alert}: {words:?} is not in {row}");
     }
     if has_promtool() {
         promtool(&["check", "rules", path(RULES).to_str().unwrap()]);

@@ -16,6 +16,7 @@ use crate::evidence::lock::DirectoryLock;
 use crate::evidence::{Algorithm, Edited, Event, FileHash, FileHasher, Manifest};
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::session::Session;
+use crate::setting::Wording;
 use crate::storage::{Changed, Storage};
 
 /// The reason for which a file cannot be published now.
@@ -46,6 +47,8 @@ pub(super) struct Books {
     pub(super) directory: PathBuf,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) counters: Arc<OutputCounters>,
+    /// The names by which the log calls settings.
+    pub(super) wording: Wording,
     sync: Sync,
     hash: Option<Algorithm>,
     pub(super) manifest: Manifest,
@@ -78,6 +81,7 @@ impl Books {
             directory: directory.to_path_buf(),
             storage,
             counters,
+            wording: plan.wording,
             sync: plan.sync,
             hash: plan.hash,
             manifest,
@@ -225,14 +229,15 @@ impl Books {
     /// Records that somebody removed or changed a file before it was `before`. Its frames are lost,
     /// with what was lost earlier and has no line. Whatever has the file's name stays as it is.
     pub(super) fn miss(&mut self, part: &Path, changed: Changed, holds: Gone, losses: Losses, before: &str) {
-        let (path, frames) = (part.display(), holds.frames);
+        let (path, frames, reason) = (part.display(), holds.frames, OutputDrop::WriteError.label());
+        let (source, vni) = holds.whose();
         match changed {
             Changed::Missing => tracing::error!(
-                %path, frames,
+                %path, frames, source, vni, reason,
                 "somebody removed a capture file before it was {before}: its frames are lost"
             ),
             found => tracing::error!(
-                %path, %found, frames,
+                %path, %found, frames, source, vni, reason,
                 "somebody changed a capture file before it was {before}: its frames are lost, and what is found stays as it is"
             ),
         }

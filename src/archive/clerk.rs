@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvError, select};
 use super::books::Books;
 use super::handover::{Replan, Task};
 use super::names;
-use super::plan::Labels;
+use super::plan::Encoding;
 use super::queue::{FILES, Queue};
 use super::recovery::Recovery;
 use super::stock::Stock;
@@ -37,11 +37,11 @@ pub(super) struct Clerk {
 impl Clerk {
     /// Takes over what the directory has: what is published counts in the budget, what was
     /// announced is completed, and what a crash left behind is listed, to be salvaged by and by.
-    pub(super) fn new(mut books: Books, mut stock: Stock, labels: Labels, contents: &Contents) -> Self {
+    pub(super) fn new(mut books: Books, mut stock: Stock, encoding: Encoding, contents: &Contents) -> Self {
         takeover::take_over(contents, &mut books, &mut stock);
         let recovery = Recovery::find(&books, contents);
         stock.deliveries.take_over(contents, &books);
-        Self { books, stock, queue: Queue::new(labels), recovery, patience: None }
+        Self { books, stock, queue: Queue::new(encoding), recovery, patience: None }
     }
 
     /// Has the end wait for consumers for so long.
@@ -102,7 +102,7 @@ impl Clerk {
     }
 
     /// Goes by another plan from here on.
-    fn replan(&mut self, Replan { plan, labels }: Replan) {
+    fn replan(&mut self, Replan { plan, encoding }: Replan) {
         let synced = self.books.syncs();
         self.books.replan(&plan);
         if self.books.syncs() && !synced {
@@ -110,9 +110,10 @@ impl Clerk {
         }
         self.stock.pruning.keeper.replan(plan.budget);
         self.patience = plan.patience;
-        self.queue.relabel(labels);
+        self.queue.encode(encoding);
         if let Err(error) = self.stock.deliveries.replan(plan.on_publish.as_deref(), &self.books) {
-            tracing::error!(%error, "the command of --on-publish cannot be run for what is published from here on");
+            let text = "the command of --on-publish cannot be run for what is published from here on";
+            tracing::error!(%error, "{}", self.books.wording.put(text));
         }
         self.stock.pruning.announce(&self.stock.deliveries);
         self.stock.keep_budget(&mut self.books);

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use super::plan::{ArchivePlan, Labels};
+use super::plan::{ArchivePlan, Encoding};
 use super::room::Claim;
 use crate::evidence::names::Names;
 use crate::evidence::{Capture, FileHash};
@@ -33,7 +32,7 @@ pub(super) enum Task {
 #[derive(Debug)]
 pub(super) struct Replan {
     pub(super) plan: ArchivePlan,
-    pub(super) labels: Labels,
+    pub(super) encoding: Encoding,
 }
 
 /// Frames of a session that were lost, by reason.
@@ -90,8 +89,8 @@ pub(crate) struct Closed {
     pub hash: Option<FileHash>,
     /// The content of its line, once that is in the manifest.
     pub announced: Option<Capture>,
-    /// The words that describe it, where those of now are for later files.
-    pub labels: Option<Arc<Labels>>,
+    /// The way in which it is encoded, where that of now is for later files.
+    pub encoding: Option<Encoding>,
     /// Its bytes in the budget, since it was handed over.
     pub claim: Option<Claim>,
 }
@@ -117,6 +116,14 @@ pub(crate) struct Gone {
     pub frames: u64,
     /// Bytes of them.
     pub frame_bytes: u64,
+}
+
+impl Gone {
+    /// Returns the source and the VNI of the session, as log lines have them.
+    pub(super) fn whose(&self) -> (Option<String>, Option<u32>) {
+        let session = self.session.as_ref();
+        (session.map(|session| session.address().to_string()), session.map(|session| session.vni.get()))
+    }
 }
 
 /// A file that could not be completed.

@@ -46,7 +46,7 @@ pub(crate) use delivery::DeliveryError;
 pub use delivery::{HelperPlan, Permitted, StartedHelper, serve};
 pub(crate) use handover::{Broken, Closed, FileNumber, Gone, Losses};
 pub use plan::ArchivePlan;
-pub(crate) use plan::{Labels, Sync};
+pub(crate) use plan::{Encoding, Sync};
 pub use room::BudgetPlan;
 pub(crate) use room::{MinFree, Room};
 
@@ -62,6 +62,7 @@ use crate::evidence::{Algorithm, Manifest, ManifestError};
 use crate::ledger::Output;
 use crate::session::Session;
 use crate::storage::Storage;
+use crate::whose;
 
 /// Tasks that wait at most. Beyond, the writer of captures waits until one is done, which fills the
 /// lanes as a slow disk does.
@@ -98,7 +99,7 @@ enum Way {
 fn hash_before(algorithm: Algorithm, tasks: Sender<Task>) -> io::Result<(Sender<Message>, JoinHandle<()>)> {
     let (messages, hashed) = bounded(hashing::WAITING);
     let thread = thread::Builder::new().name("vxtap-hash".into());
-    Ok((messages, thread.spawn(move || hashing::run(algorithm, &hashed, &tasks))?))
+    Ok((messages, thread.spawn(whose::inherited(move || hashing::run(algorithm, &hashed, &tasks)))?))
 }
 
 /// A directory of captures, which is this process's as long as this value is there.
@@ -121,7 +122,7 @@ impl Archive {
     pub(crate) fn open(
         directory: &Path,
         plan: ArchivePlan,
-        labels: Labels,
+        encoding: Encoding,
         storage: &Arc<dyn Storage>,
         output: &mut Output,
     ) -> Result<Self, ArchiveError> {
@@ -132,13 +133,15 @@ impl Archive {
         }
         let (tasks, receiver) = bounded(WAITING);
         let (gone_sender, gone) = unbounded();
-        let (room, keeper) = Room::new(plan.budget, directory, storage);
+        let (room, keeper) = Room::new(plan.budget, plan.wording, directory, storage);
         let books = Books::new(directory, Arc::clone(storage), (lock, manifest), &plan, output.end(), gone_sender);
         let deliveries = Deliveries::start(plan.on_publish.as_deref(), &books)?;
-        let clerk = Clerk::new(books, Stock { pruning: Pruning::new(keeper), deliveries }, labels, &contents);
+        let clerk =
+            Clerk::new(books, Stock { pruning: Pruning::new(keeper, plan.wording), deliveries }, encoding, &contents);
         let clerk = clerk.waits(plan.patience);
         let hash = plan.hash;
-        let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(move || clerk.run(&receiver))?;
+        let run = whose::inherited(move || clerk.run(&receiver));
+        let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(run)?;
         let mut threads = vec![archive];
         let way = match hash {
             Some(algorithm) => {
@@ -195,7 +198,7 @@ impl Archive {
 
     /// Goes by another plan from here on. The files that were handed over before are published as
     /// the plan before said.
-    pub(crate) fn replan(&mut self, plan: ArchivePlan, labels: Labels) {
+    pub(crate) fn replan(&mut self, plan: ArchivePlan, encoding: Encoding) {
         self.room.replan(plan.budget);
         if let (Some(Way::Straight(tasks)), Some(algorithm)) = (&self.way, plan.hash) {
             // Where there is no thread, files are read again to hash them.
@@ -207,7 +210,7 @@ impl Archive {
                 Err(error) => tracing::warn!(%error, "no thread to hash what is written: files are read again for it"),
             }
         }
-        self.send(Task::Replan(Box::new(Replan { plan, labels })));
+        self.send(Task::Replan(Box::new(Replan { plan, encoding })));
     }
 
     /// Returns the room for frames.

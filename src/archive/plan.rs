@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::room::BudgetPlan;
 use crate::evidence::Algorithm;
+use crate::record::compress::Compression;
+use crate::record::format::Format;
+use crate::setting::Wording;
 
 /// The time for which the end waits for commands.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -38,6 +41,8 @@ pub struct ArchivePlan {
     /// The time for which the end waits for commands; none where the next process is to begin at
     /// once, which goes on with them.
     pub patience: Option<Duration>,
+    /// The names by which the log calls settings.
+    pub wording: Wording,
 }
 
 impl Default for ArchivePlan {
@@ -48,15 +53,16 @@ impl Default for ArchivePlan {
             budget: BudgetPlan::default(),
             on_publish: None,
             patience: Some(PATIENCE),
+            wording: Wording::default(),
         }
     }
 }
 
-/// The words by which lines describe the files of an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Labels {
-    /// Their format, as `pcap`.
-    pub format: String,
-    /// Their compression, as `zstd:3`.
-    pub compression: Option<String>,
+/// The way in which the files of an archive are encoded, as their lines say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Encoding {
+    /// The format of the records.
+    pub format: Format,
+    /// The compression of the whole, if there is one.
+    pub compression: Option<Compression>,
 }

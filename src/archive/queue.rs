@@ -10,12 +10,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::books::{Books, Unready};
 use super::handover::{Closed, Losses};
-use super::plan::Labels;
+use super::plan::Encoding;
 use super::stock::{Named, Stock, sync_together};
 use crate::episode::Episode;
 use crate::evidence::names::{self, Names};
@@ -44,7 +43,7 @@ struct Ready {
 /// Publishes files, and holds those that have to wait.
 #[derive(Debug)]
 pub(super) struct Queue {
-    labels: Labels,
+    encoding: Encoding,
     /// Files that could not be published yet.
     waiting: VecDeque<Box<Closed>>,
     /// Lasts while files have to wait.
@@ -54,15 +53,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(labels: Labels) -> Self {
-        Self { labels, waiting: VecDeque::new(), stalled: Episode::default(), full: Episode::default() }
+    pub(super) fn new(encoding: Encoding) -> Self {
+        Self { encoding, waiting: VecDeque::new(), stalled: Episode::default(), full: Episode::default() }
     }
 
-    /// Describes the files that come from now on by other words. Those that wait keep theirs.
-    pub(super) fn relabel(&mut self, labels: Labels) {
-        let before = Arc::new(std::mem::replace(&mut self.labels, labels));
+    /// Notes that the files that come from now on are encoded in another way than those that wait.
+    pub(super) fn encode(&mut self, encoding: Encoding) {
+        let before = std::mem::replace(&mut self.encoding, encoding);
         for closed in &mut self.waiting {
-            closed.labels.get_or_insert_with(|| Arc::clone(&before));
+            closed.encoding.get_or_insert(before);
         }
     }
 
@@ -176,7 +175,7 @@ impl Queue {
         if closed.hash.is_none() {
             closed.hash = books.hash_of(&closed.names.part).map_err(Unready::Read)?;
         }
-        let labels = closed.labels.as_deref().unwrap_or(&self.labels);
+        let Encoding { format, compression } = closed.encoding.unwrap_or(self.encoding);
         let path = books.relative(&closed.names.published);
         let path = path.ok_or_else(|| Unready::Read(io::Error::other("the name of the directory is not text")))?;
         let (first, last) = closed.span;
@@ -192,8 +191,8 @@ impl Queue {
             bytes: closed.bytes,
             dropped: closed.losses.by_label(),
             kernel_dropped: closed.kernel_dropped,
-            format: labels.format.clone(),
-            compression: labels.compression.clone(),
+            format: format.to_string(),
+            compression: compression.map(|compression| compression.to_string()),
             hash: closed.hash,
         })
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::setting::Wording;
+
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +71,13 @@ impl Finding {
     #[must_use]
     pub fn error(name: &'static str, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { level: Level::Error, name, reason: reason.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// Calls settings by other names.
+    #[must_use]
+    pub fn worded(self, wording: Wording) -> Self {
+        let put = |text: String| wording.put(&text).into_owned();
+        Self { reason: put(self.reason), remedy: self.remedy.map(put), ..self }
     }
 }
 

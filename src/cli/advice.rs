@@ -172,7 +172,8 @@ pub fn wrong(name: &str, error: impl std::fmt::Display) -> clap::Error {
     }
 }
 
-fn command() -> Command {
+/// Returns all that can be typed.
+pub fn command() -> Command {
     let is_number = |arg: &clap::Arg| {
         arg.get_value_names().is_some_and(|names| names.iter().any(|name| NUMBERS.contains(&name.as_str())))
     };

@@ -13,11 +13,12 @@ use crate::config::files::directory;
 use crate::config::units::Span;
 use crate::console::LogFormat;
 use crate::evidence::Digest;
+use crate::setting::Wording;
 
 /// A VXLAN-decapsulating packet sensor: cloud mirror traffic in; per-session pcap files and mirror
-/// interfaces out.
+/// interfaces out; every datagram accounted for.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES)]
+#[command(version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -115,6 +116,17 @@ pub struct HelperArgs {
     /// The directory.
     #[arg(long, allow_hyphen_values = true)]
     pub write: Option<PathBuf>,
+}
+
+impl Command {
+    /// Says how settings are called to whoever gave this command.
+    #[must_use]
+    pub fn wording(&self) -> Wording {
+        match self {
+            Command::Run(args) if args.config.is_some() => Wording::Keys,
+            _ => Wording::Flags,
+        }
+    }
 }
 
 /// `vxtap verify`.

@@ -11,7 +11,7 @@ mod run;
 mod settings;
 mod watch;
 
-pub use advice::{parse, wrong};
+pub use advice::{command, parse, wrong};
 pub use args::{CheckArgs, Cli, Command, DemoArgs, HelperArgs, SessionsArgs, VerifyArgs};
 pub use asking::{AskArgs, LedgerArgs, SocketArgs, TopArgs};
 pub use replay::ReplayArgs;

@@ -217,8 +217,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "EXPRESSION")]
     pub filter: Option<String>,
     /// Answer questions and take orders at this socket, to which only the sensor's user and root
-    /// may connect: vxtap status, reload, cut, ledger, sessions, config. [default:
-    /// /run/vxtap/control where /run/vxtap is a directory]
+    /// may connect: vxtap status, sessions, ledger, config, top, watch, reload, cut. [default:
+    /// `control` in the directory of $RUNTIME_DIRECTORY, else in /run/vxtap, where there is one]
     #[arg(help_heading = ANSWERS, long, value_name = "PATH", conflicts_with = "no_control")]
     pub control: Option<PathBuf>,
     /// Have no such socket.

@@ -6,12 +6,12 @@ use super::run::RunArgs;
 use crate::config::Settings;
 use crate::config::file;
 use crate::config::interface::InterfaceArg;
-use crate::config::key::{self, Key};
 use crate::config::origin::{Origin, Origins};
 use crate::config::sessions::Item;
 use crate::config::settings::{
     Control, Delivery, FILES, Files, Health, Http, Interface, Output, Outputs, Receive, Run, Sessions,
 };
+use crate::setting::key::{self, Key};
 
 impl RunArgs {
     /// Returns the settings that the command line asks for.

@@ -21,7 +21,6 @@ pub(crate) mod files;
 pub(crate) mod hashing;
 pub(crate) mod interface;
 pub(crate) mod kept;
-pub(crate) mod key;
 pub mod origin;
 mod plan;
 pub(crate) mod port;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::key::Key;
+use crate::setting::key::Key;
 
 /// The place that a value comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -167,8 +167,8 @@ impl fmt::Display for Said {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key;
     use super::*;
+    use crate::setting::key;
 
     #[test]
     fn a_setting_is_named_as_it_was_said() {

@@ -53,7 +53,7 @@ impl DirectoryLock {
     pub(crate) fn take(directory: &Path) -> Result<Self, LockError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let locked =
-            rustix::fs::open(directory, flags, Mode::empty()).map(File::from).and_then(|file| match take(&file) {
+            rustix::fs::open(directory, flags, Mode::empty()).map(File::from).and_then(|file| match try_lock(&file) {
                 Err(Errno::WOULDBLOCK) => Ok(Err(LockError::of(directory, &file))),
                 locked => locked.map(|()| Ok(file)),
             });
@@ -80,12 +80,12 @@ pub(crate) fn complaint(path: &Path, error: Errno) -> String {
     )
 }
 
-/// Takes the lock on `file`. A process that is about to end, or about to become a command that it
-/// runs, has the lock for a moment longer. So the lock is asked for several times.
+/// Takes the lock on `file`, if that is free. A process that is about to end, or about to become a
+/// command that it runs, has the lock for a moment longer. So the lock is asked for several times.
 ///
 /// # Errors
 /// `WOULDBLOCK` where another process has the lock; otherwise the error of `flock(2)`.
-pub(crate) fn take(file: &File) -> Result<(), Errno> {
+pub(crate) fn try_lock(file: &File) -> Result<(), Errno> {
     for _ in 0..ATTEMPTS {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),

@@ -113,10 +113,8 @@ impl Open {
                     return Ok(Some(Come::Tcp(stream)));
                 }
                 if refused.every(SELDOM) {
-                    tracing::warn!(
-                        "{} is not in the list of those who may ask, and is refused",
-                        address.ip().to_canonical()
-                    );
+                    let client = address.ip().to_canonical();
+                    tracing::warn!(%client, "{client} is not in the list of those who may ask, and is refused");
                 }
             }
         }

@@ -1,22 +1,21 @@
 //! The process and its sockets, as the kernel tells of them.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
 
 use procfs::process::{LimitValue, Process};
 use procfs::{CurrentSI, KernelStats};
 
 use super::family::Families;
 
-/// Returns the bytes that wait in the receive buffers of sockets that have one of these ports; none
-/// where `/proc` does not tell.
-pub(super) fn waiting(listen: &[String]) -> Option<u64> {
-    let ports: Vec<u16> =
-        listen.iter().filter_map(|address| Some(address.parse::<SocketAddr>().ok()?.port())).collect();
+/// Returns the bytes that wait in the receive buffers of each worker's sockets, which have these
+/// inodes; none where `/proc` does not tell.
+pub(super) fn waiting<'a>(workers: impl Iterator<Item = &'a [u64]>) -> Option<Vec<u64>> {
     // A host without IPv6 has one table.
     let tables = [procfs::net::udp(), procfs::net::udp6()];
     let entries = tables.into_iter().flatten().reduce(|all, more| all.into_iter().chain(more).collect())?;
-    let ours = entries.iter().filter(|entry| ports.contains(&entry.local_address.port()));
-    Some(ours.map(|entry| u64::from(entry.rx_queue)).sum())
+    let queues: HashMap<u64, u64> = entries.iter().map(|entry| (entry.inode, entry.rx_queue.into())).collect();
+    let of = |sockets: &[u64]| sockets.iter().filter_map(|inode| queues.get(inode)).sum();
+    Some(workers.map(of).collect())
 }
 
 /// Numbers of this process, by names that all exporters have.
@@ -73,14 +72,18 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_waits() {
-        let [ours, other] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
-        let listen = ours.local_addr().unwrap().to_string();
-        let waiting = || waiting(std::slice::from_ref(&listen)).unwrap();
+        let [ours, other, third] = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let inode = |socket: &UdpSocket| rustix::fs::fstat(socket).unwrap().st_ino;
+        let workers = [vec![inode(&ours), inode(&third)], vec![]];
+        let waiting = || waiting(workers.iter().map(Vec::as_slice)).unwrap();
         other.send_to(&[0; 100], other.local_addr().unwrap()).unwrap();
-        assert_eq!(waiting(), 0);
+        assert_eq!(waiting(), [0, 0]);
         ours.send_to(&[0; 100], ours.local_addr().unwrap()).unwrap();
-        assert!(waiting() > 100, "it is counted with what the kernel needs beside");
+        assert!(waiting()[0] > 100, "it is counted with what the kernel needs beside");
+        third.send_to(&[0; 1000], third.local_addr().unwrap()).unwrap();
+        assert!(waiting()[0] > 1100 && waiting()[1] == 0);
         ours.recv(&mut [0; 100]).unwrap();
-        assert_eq!(waiting(), 0);
+        third.recv(&mut [0; 100]).unwrap();
+        assert_eq!(waiting(), [0, 0]);
     }
 }

@@ -23,8 +23,10 @@ pub(super) struct Moment {
     pub(super) reserves: BTreeMap<String, u64>,
     /// The time at which the configuration that is in force was read, in seconds.
     pub(super) configured: f64,
-    /// Bytes that wait in the sockets' receive buffers.
-    pub(super) waiting: Option<u64>,
+    /// Bytes that wait in the receive buffers of each worker's sockets.
+    pub(super) waiting: Option<Vec<u64>>,
+    /// Bytes in each worker's rings.
+    pub(super) rings: Vec<u64>,
 }
 
 impl Moment {
@@ -40,7 +42,8 @@ impl Moment {
             named: named(&facts.policy),
             durations: view.ledger.outputs.durations(),
             archived: view.ledger.outputs.archived(),
-            waiting: waiting(&facts.listen),
+            waiting: waiting(view.backlogs().map(|(sockets, _)| sockets)),
+            rings: view.backlogs().map(|(_, bytes)| bytes).collect(),
             snapshot,
         }
     }
@@ -57,6 +60,19 @@ impl Moment {
                 vec![("worker", worker.worker.to_string())],
                 worker.busy_seconds,
             );
+        }
+        let by_worker = |bytes: &[u64]| -> Vec<(Labels, u64)> {
+            let labels = |worker: usize| vec![("worker", worker.to_string())];
+            bytes.iter().enumerate().map(|(worker, bytes)| (labels(worker), *bytes)).collect()
+        };
+        for (labels, bytes) in by_worker(self.waiting.as_deref().unwrap_or_default()) {
+            let help = "Bytes in the receive buffers of the worker's sockets, with what the kernel needs beside.";
+            families.gauge("vxtap_socket_queue_bytes", help, labels, bytes);
+        }
+        for (labels, bytes) in by_worker(&self.rings) {
+            let help = "Bytes of records in the rings of the program in the kernel that the worker has not read; 0 \
+                        without one.";
+            families.gauge("vxtap_ring_used_bytes", help, labels, bytes);
         }
         for output in &self.status.outputs {
             self.add_output(&mut families, output);
@@ -93,10 +109,6 @@ impl Moment {
         );
         let help = "The most sessions that are told apart (--max-sessions).";
         families.gauge("vxtap_sessions_limit", help, no_labels(), status.sessions.limit.into());
-        if let Some(waiting) = self.waiting {
-            let help = "Bytes in the receive buffers of the sockets, with what the kernel needs beside.";
-            families.gauge("vxtap_socket_queue_bytes", help, no_labels(), waiting);
-        }
         let help = "1 where the configuration file was applied when it was last read, 0 where it was refused.";
         let is_applied = status.config.last.as_ref().is_none_or(|last| last.ok);
         families.gauge("vxtap_config_last_reload_successful", help, no_labels(), is_applied.into());

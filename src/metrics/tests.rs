@@ -68,7 +68,8 @@ fn moment(ledger: &Ledger, sessions: Vec<SessionTotals>, names: &[&str]) -> Mome
         archived: ledger.outputs.archived(),
         reserves: [("pcap".to_owned(), 10 << 30)].into(),
         configured: 1000.0,
-        waiting: Some(0),
+        waiting: Some(vec![70, 0]),
+        rings: vec![0, 4096],
     }
 }
 
@@ -137,6 +138,8 @@ fn both_formats_have_the_same_series_and_each_its_own_frame() {
         ("vxtap_output_write_seconds_sum{output=\"pcap\"}", 0.003),
         ("vxtap_clock_stepped_seconds", -10.0),
         ("vxtap_worker_busy_seconds_total{worker=\"0\"}", 1.5),
+        ("vxtap_socket_queue_bytes{worker=\"0\"}", 70.0),
+        ("vxtap_ring_used_bytes{worker=\"1\"}", 4096.0),
         ("vxtap_config_reloads_total{result=\"refused\"}", 1.0),
         ("vxtap_session_received_frames_total{session=\"web\"}", 5.0),
         ("vxtap_session_info{session=\"web\",vni=\"7\",source=\"all\",description=\"eni-1 \\\"front\\\"\"}", 1.0),

@@ -9,12 +9,15 @@ use parking_lot::Mutex;
 use super::pulse::Pulse;
 use crate::condition::Condition;
 use crate::lane::Queue;
+use crate::source::Backlog;
 
 /// The gauges of a pipeline.
 #[derive(Debug)]
 pub(crate) struct Gauges {
     /// The pulse of each worker.
     pub workers: Vec<Arc<Pulse>>,
+    /// Where the datagrams of each worker wait.
+    pub backlogs: Vec<Backlog>,
     /// The outputs that run. The lock is taken where one comes or goes, and where somebody looks.
     outputs: Mutex<Vec<Arc<OutputGauge>>>,
 }
@@ -46,9 +49,9 @@ impl OutputGauge {
 }
 
 impl Gauges {
-    /// Makes the gauges of so many workers, and of no output.
-    pub(super) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Arc::default()).collect(), outputs: Mutex::default() }
+    /// Makes the gauges of the workers that have these backlogs, and of no output.
+    pub(super) fn new(backlogs: Vec<Backlog>) -> Self {
+        Self { workers: backlogs.iter().map(|_| Arc::default()).collect(), backlogs, outputs: Mutex::default() }
     }
 
     /// Adds the gauge of an output that has come.

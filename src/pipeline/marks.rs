@@ -147,7 +147,8 @@ impl tap::Marks for Marks {
             }
             Err(error) => {
                 if state.full.begins() {
-                    tracing::warn!(%session, %error, "the program on the interface cannot take another session: its frames go by user space");
+                    let (source, vni) = (session.address(), session.vni.get());
+                    tracing::warn!(%source, vni, %error, "the program on the interface cannot take another session: its frames go by user space");
                 }
             }
         }

@@ -132,7 +132,7 @@ impl Pipeline {
         let mut ledger = Ledger::default();
         let counters: Vec<_> = sources.iter().map(|_| ledger.worker()).collect();
         let orders = Arc::new(Orders::default());
-        let gauges = Arc::new(Gauges::new(sources.len()));
+        let gauges = Arc::new(Gauges::new(sources.iter().map(LiveSource::backlog).collect()));
 
         let redirected = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)));
         let marks = match (redirected, &front.redirect) {

@@ -20,6 +20,7 @@ use crate::sink::tap::{self, Feeder, TagMapError, TapSink};
 use crate::sink::watch::{WatchPlan, WatchSink};
 use crate::source::Front;
 use crate::source::bpf::BpfError;
+use crate::whose;
 
 /// An output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +158,8 @@ impl OutputPlan {
         front: &mut Front,
         marks: Option<&Arc<Marks>>,
     ) -> Result<Started, OutputError> {
+        // The threads that begin here work for it, too.
+        let _work = whose::of_output(&self.name);
         let mut output = Output { name: self.name.clone(), ends: Vec::new() };
         let (lanes, inbox) = lanes(self.lane, workers.iter().map(|_| output.end()).collect());
         let gauge = self.gauge(inbox.queue.clone());

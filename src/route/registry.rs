@@ -1,6 +1,7 @@
 //! All workers share one registry of sessions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
@@ -55,6 +56,9 @@ pub(crate) struct Registered {
     /// Its tag, where sessions have tags.
     pub tag: Option<Tag>,
 }
+
+/// A session, and its name if it has one.
+type Seen = (Session, Option<Arc<str>>);
 
 /// A session with what is known of it beside its number.
 #[derive(Debug)]
@@ -271,17 +275,17 @@ impl Registry {
     }
 
     /// Returns the sessions that have come after the first `known`, in that order, and how many
-    /// have come so far. One that was forgotten and comes back is new, unless it has its number
-    /// still.
+    /// have come so far, each with its name if it has one. One that was forgotten and comes back is
+    /// new, unless it has its number still.
     #[must_use]
-    pub(crate) fn new_since(&self, known: u64) -> (Vec<Session>, u64) {
+    pub(crate) fn new_since(&self, known: u64) -> (Vec<Seen>, u64) {
         let sessions = self.lock();
         if sessions.come == known {
             return (Vec::new(), known);
         }
         let mut new: Vec<&Known> = sessions.all.iter().flatten().filter(|session| session.come > known).collect();
         new.sort_unstable_by_key(|session| session.come);
-        (new.into_iter().map(|new| new.session).collect(), sessions.come)
+        (new.into_iter().map(|new| (new.session, new.label.name.clone())).collect(), sessions.come)
     }
 
     /// Returns the session of number `id`; none for the overflow session.

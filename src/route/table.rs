@@ -420,7 +420,7 @@ mod tests {
         let mut table = SessionTable::new(Arc::clone(&registry));
         let new = |known: u64| {
             let (new, known) = registry.new_since(known);
-            (new.iter().map(|session| session.vni.get()).collect::<Vec<_>>(), known)
+            (new.iter().map(|(session, _)| session.vni.get()).collect::<Vec<_>>(), known)
         };
         see(&mut table, 2, 1);
         see(&mut table, 1, 1);

@@ -19,7 +19,7 @@ use crossbeam_channel::{after, at, never, select};
 
 pub use self::error::StartError;
 use self::reload::{Running, planned, warn_of_file_limit};
-use self::reread::{Reread, Source};
+use self::reread::{AskedFile, Reread};
 use self::service::Service;
 pub use self::signals::{Ending, Hangup, Signals};
 use crate::config::RunPlan;
@@ -64,7 +64,7 @@ pub struct Sensor {
 /// The list of what is allowed is not known, nothing can be received or delivered, there is no
 /// thread, or the sensor was to end before. Nothing is left behind then.
 pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Sensor, StartError> {
-    let (allowed, file) = Source::allowed(&plan.allow, &signals.received, plan.duration)?;
+    let (allowed, file) = AskedFile::allowed(&plan.allow, &signals.received, plan.duration)?;
     store.complain();
     host::raise_descriptor_limit();
     let Opened { sources, addresses, receive_buffer, front, description } =
@@ -86,14 +86,15 @@ pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Se
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
-        tracing::info!(%compression, "a compressor for each session: at most {mib} MiB for --max-sessions of them");
+        let text = format!("a compressor for each session: at most {mib} MiB for --max-sessions of them");
+        tracing::info!(%compression, "{}", plan.wording.put(&text));
     }
-    warn_of_file_limit(&plan.pipeline);
+    warn_of_file_limit(plan);
     let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
         listen = %listen.join(" "),
-        source = %description,
+        way = %description,
         workers = udp.workers,
         memory = %format!("{}MiB", plan.pipeline.queue_memory(udp.workers) >> 20),
         outputs = %outputs.join(" "),
@@ -117,7 +118,7 @@ impl Sensor {
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
-        self.running.reread = Reread::new(Some(Source::config(path, read)?));
+        self.running.reread = Reread::new(Some(AskedFile::config(path, read)?));
         Ok(self)
     }
 

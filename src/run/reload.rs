@@ -15,7 +15,7 @@ use super::watches::Watches;
 use crate::config::file;
 use crate::config::{Diff, RunPlan, diff};
 use crate::control::{Cut, Request};
-use crate::pipeline::{ChangeError, Changes, Opened, Opening, Pipeline, PipelinePlan};
+use crate::pipeline::{ChangeError, Changes, Opened, Opening, Pipeline};
 use crate::source::Allowed;
 use crate::storage;
 use crate::view::{Facts, View};
@@ -82,7 +82,7 @@ impl Running {
                 reply.send(Ok(Cut { cut: true }));
             }
             Request::Watch(order, reply) => {
-                reply.send(self.watches.watch(&mut self.pipeline, &self.plan.pipeline, order));
+                reply.send(self.watches.watch(&mut self.pipeline, &self.plan, order));
             }
             Request::EndWatch(output, reply) => reply.send(self.watches.end(&output)),
         }
@@ -138,8 +138,10 @@ impl Running {
 
     /// Says that what was read cannot be so.
     fn refused(&mut self, error: &dyn Display) {
-        self.reread.refused(error);
-        self.view.refused(error.to_string());
+        let error = error.to_string();
+        let error = self.plan.wording.put(&error);
+        self.reread.refused(&error);
+        self.view.refused(error.into_owned());
     }
 
     fn make(&mut self, read: Read, opened: Opened) {
@@ -159,7 +161,7 @@ impl Running {
             allow_log::log(&allowed);
         }
         if let Some(plan) = plan {
-            warn_of_file_limit(&plan.pipeline);
+            warn_of_file_limit(&plan);
             self.view.replan(planned(Facts::clone(&self.view.facts()), &plan));
             self.plan = plan;
         }
@@ -184,14 +186,15 @@ fn open(opening: Opening) -> Result<Receiver<Opened>, ChangeError> {
 }
 
 /// Warns where files meet the limit of the process before they are cut, which costs frames.
-pub(super) fn warn_of_file_limit(plan: &PipelinePlan) {
-    let sizes = plan.outputs.iter().filter_map(|output| output.to.files()).map(|files| files.rotate_size);
+pub(super) fn warn_of_file_limit(plan: &RunPlan) {
+    let sizes = plan.pipeline.outputs.iter().filter_map(|output| output.to.files()).map(|files| files.rotate_size);
     if let (Some(size), Some(limit)) = (sizes.max(), storage::file_size_limit())
         && size > limit
     {
-        tracing::warn!(
+        let text = format!(
             "a file can have {limit} bytes here (RLIMIT_FSIZE, `ulimit -f`, LimitFSIZE= of a unit), and frames are lost where it is to \
              have more; give a smaller --rotate-size than {size}, or raise the limit"
         );
+        tracing::warn!("{}", plan.wording.put(&text));
     }
 }

@@ -21,6 +21,10 @@ use crate::control::{Applied, Reply};
 use crate::pipeline::ChangeError;
 use crate::source::Allowed;
 
+/// What becomes of a file that is read again, as metrics have it.
+const APPLIED: &str = "applied";
+const REFUSED: &str = "refused";
+
 /// The time after which the log says that a read does not end.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -83,12 +87,12 @@ impl Reader {
 
 /// A file that says what is asked for, and the thread that reads it.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct AskedFile {
     path: PathBuf,
     reader: Reader,
 }
 
-impl Source {
+impl AskedFile {
     /// Reads what is allowed at the start. Returns that, and the file that says so where it is one.
     ///
     /// # Errors
@@ -156,7 +160,7 @@ impl Source {
 /// The file that can be read again, if there is one, and the signal that asked for it.
 #[derive(Debug)]
 pub(super) struct Reread {
-    file: Option<Source>,
+    file: Option<AskedFile>,
     /// The last signal that asked for a read.
     signal: &'static str,
     /// The time at which the log is to say that the file is still being read.
@@ -168,7 +172,7 @@ pub(super) struct Reread {
 }
 
 impl Reread {
-    pub(super) fn new(file: Option<Source>) -> Self {
+    pub(super) fn new(file: Option<AskedFile>) -> Self {
         let answers = file.as_ref().map_or_else(never, |file| file.reader.answers.clone());
         Self { file, signal: "", slow: None, answers, asked: Asked::default() }
     }
@@ -246,7 +250,7 @@ impl Reread {
         let Ok(answer) = answer else {
             self.answers = never();
             let error = "what is asked for cannot be read any more: please report this";
-            tracing::error!("{error}");
+            tracing::error!(result = REFUSED, "{error}");
             self.asked.tell(&Err(error.into()));
             self.asked.abandon();
             return Err(error.into());
@@ -256,7 +260,7 @@ impl Reread {
                 RereadError::Allow(_) => "what was allowed stays so",
                 RereadError::Config(_) => "nothing has changed",
             };
-            tracing::error!("{}: {stays}: {error}", self.signal);
+            tracing::error!(result = REFUSED, "{}: {stays}: {error}", self.signal);
             self.asked.tell(&Err(format!("{stays}: {error}")));
             error.to_string()
         })
@@ -273,8 +277,8 @@ impl Reread {
             Some(said) => format!("reloaded {path}: {}", said.join("; ")),
         };
         match late {
-            None => tracing::info!("{signal}: {done}"),
-            Some(late) => tracing::warn!("{signal}: {done}; {late}"),
+            None => tracing::info!(result = APPLIED, "{signal}: {done}"),
+            Some(late) => tracing::warn!(result = APPLIED, "{signal}: {done}; {late}"),
         }
         let path = path.to_string();
         let (changed, warning) = (said.unwrap_or_default().to_vec(), late.map(ToString::to_string));
@@ -285,7 +289,7 @@ impl Reread {
     pub(super) fn refused(&mut self, error: &dyn std::fmt::Display) {
         let (Some(file), signal) = (&self.file, self.signal) else { return };
         let refused = format!("{} is not in force: {error}", file.path.display());
-        tracing::error!("{signal}: {refused}");
+        tracing::error!(result = REFUSED, "{signal}: {refused}");
         self.asked.tell(&Err(refused));
     }
 }
@@ -302,7 +306,7 @@ mod tests {
     }
 
     /// Makes a file whose reads return what is sent here, and how many have begun.
-    fn slow_file() -> (Source, Sender<Allowed>, Arc<AtomicU32>) {
+    fn slow_file() -> (AskedFile, Sender<Allowed>, Arc<AtomicU32>) {
         let (disk, content) = bounded::<Allowed>(0);
         let begun = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&begun);
@@ -310,7 +314,7 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
             Ok(Wanted { plan: None, allowed: content.recv().unwrap_or_default() })
         };
-        (Source { path: "list".into(), reader: Reader::start(read).unwrap() }, disk, begun)
+        (AskedFile { path: "list".into(), reader: Reader::start(read).unwrap() }, disk, begun)
     }
 
     #[test]

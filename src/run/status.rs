@@ -34,13 +34,20 @@ fn look(ledger: &Ledger) -> Snapshot {
     Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new())
 }
 
-/// Counts how often what the catalogue has a warning for has happened, by that warning.
-fn alarms(snapshot: &Snapshot) -> BTreeMap<&'static str, u64> {
-    let outputs = snapshot.outputs.values().flat_map(|output| output.readings());
+/// Something that the catalogue has a warning for: the output, where it is one's, the reason and
+/// the warning.
+type Alarm = (Option<String>, &'static str, &'static str);
+
+/// Counts how often what the catalogue has a warning for has happened.
+fn alarms(snapshot: &Snapshot) -> BTreeMap<Alarm, u64> {
+    let of_outputs = snapshot.outputs.iter().map(|(name, output)| (Some(name.clone()), output.readings()));
     let mut alarms = BTreeMap::new();
-    for reading in snapshot.terms().into_iter().chain(outputs) {
-        if let Some(warning) = reading.facts.warning {
-            *alarms.entry(warning).or_default() += reading.value;
+    for (output, readings) in of_outputs.chain([(None, snapshot.terms())]) {
+        for reading in readings {
+            if let Some(warning) = reading.facts.warning {
+                let reason = reading.reason.unwrap_or(reading.group.unwrap_or(reading.label));
+                *alarms.entry((output.clone(), reason, warning)).or_default() += reading.value;
+            }
         }
     }
     alarms
@@ -113,7 +120,7 @@ struct Status {
     /// The report of the last live line or log line.
     shown: Report,
     /// The counts at the last look for warnings.
-    warned: BTreeMap<&'static str, u64>,
+    warned: BTreeMap<Alarm, u64>,
     /// The number of sessions that had come when that was said last.
     sessions: u64,
     ledger: Arc<Ledger>,
@@ -201,10 +208,11 @@ impl Status {
     /// Warns, with one line at most for each cause. Called once a second.
     fn warn(&mut self, ledger: &Snapshot) {
         let alarms = alarms(ledger);
-        for (warning, total) in &alarms {
-            let more = total.saturating_sub(self.warned.get(warning).copied().unwrap_or(0));
+        for (alarm, total) in &alarms {
+            let more = total.saturating_sub(self.warned.get(alarm).copied().unwrap_or(0));
+            let (output, reason, warning) = alarm;
             if more > 0 {
-                tracing::warn!(more, total, "{warning}");
+                tracing::warn!(output = output.as_deref(), reason, more, total, "{warning}");
             }
         }
         self.warned = alarms;
@@ -215,10 +223,11 @@ impl Status {
         let (new, known) = self.registry.new_since(self.sessions);
         self.sessions = known;
         let (named, further) = new.split_at(new.len().min(NAMED));
-        for session in named {
-            tracing::info!(source = %session.address(), vni = session.vni.get(), "new mirror session");
+        for (session, name) in named {
+            let (source, vni) = (session.address(), session.vni.get());
+            tracing::info!(session = name.as_deref(), %source, vni, "new mirror session");
         }
-        for line in lines::of(further.iter().map(ToString::to_string)) {
+        for line in lines::of(further.iter().map(|(session, _)| session.to_string())) {
             tracing::info!(total = self.sessions, "further new mirror sessions: {line}");
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::config::RunPlan;
 use crate::control::{Ended, WatchBegun, WatchOrder};
 use crate::pipeline::{Changes, Destination, OutputPlan, Pipeline, PipelinePlan};
 use crate::route::{Selection, Wanted};
@@ -47,11 +48,11 @@ impl Watches {
     pub(super) fn watch(
         &mut self,
         pipeline: &mut Pipeline,
-        plan: &PipelinePlan,
+        plan: &RunPlan,
         order: WatchOrder,
     ) -> Result<WatchBegun, String> {
         if let Wanted::Named(name) = &order.wanted {
-            check_name(plan, name)?;
+            check_name(&plan.pipeline, name)?;
         }
         let expression = order.expression.as_ref().map(|expression| expression.text().to_owned());
         let wanted = order.wanted.to_string();
@@ -97,10 +98,10 @@ impl Watches {
             _ => {}
         }
         for Watch { output, feed } in self.all.extract_if(.., |watch| remove.contains(&watch.output)) {
-            let Outcome { frames, dropped, redirected, over } = feed.outcome();
+            let Outcome { frames, dropped: unwatched, redirected, over } = feed.outcome();
             let why = over.map(|over| over.to_string()).unwrap_or_default();
             let redirected = (redirected > 0).then_some(redirected);
-            tracing::info!(output, frames, dropped, redirected, "nobody watches any more: {why}");
+            tracing::info!(output, frames, unwatched, redirected, "nobody watches any more: {why}");
         }
         true
     }
@@ -135,15 +136,17 @@ fn check_name(plan: &PipelinePlan, name: &str) -> Result<(), String> {
 
 /// Returns what whoever watches should know: the program in the kernel may have frames that the
 /// sensor never sees.
-fn note(plan: &PipelinePlan) -> Option<String> {
-    let redirect = plan.outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)))?;
+fn note(plan: &RunPlan) -> Option<String> {
+    let outputs = &plan.pipeline.outputs;
+    let redirect = outputs.iter().find(|output| matches!(output.to, Destination::Redirect(_)))?;
     // Where there are files, the sensor has copies for them.
-    let copies = plan.outputs.iter().any(|output| output.to.files().is_some());
+    let copies = outputs.iter().any(|output| output.to.files().is_some());
     (!copies).then(|| {
         let interface = redirect.to.name();
-        format!(
+        let text = format!(
             "the program in the kernel redirects frames into {interface}, and those do not come here: sniff {interface}, \
              or use --tap-mode inject"
-        )
+        );
+        plan.wording.put(&text).into_owned()
     })
 }

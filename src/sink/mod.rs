@@ -21,6 +21,7 @@ use crate::lane::{Inbox, Lent};
 use crate::ledger::OutputCounters;
 use crate::record::Timestamp;
 use crate::route::SessionId;
+use crate::whose;
 
 /// An output, which its own thread runs.
 ///
@@ -102,7 +103,7 @@ pub(crate) fn spawn(
     condition: Arc<Condition>,
     counters: Arc<OutputCounters>,
 ) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(format!("vxtap-{name}")).spawn(move || {
+    let run = move || {
         let ending = Ending(condition);
         let condition = &ending.0;
         let mut cuts = orders.cuts();
@@ -136,7 +137,8 @@ pub(crate) fn spawn(
             }
         }
         sink.finish();
-    })
+    };
+    thread::Builder::new().name(format!("vxtap-{name}")).spawn(whose::inherited(run))
 }
 
 #[cfg(test)]

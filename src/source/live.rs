@@ -5,6 +5,7 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use super::backlog::Backlog;
 use super::datagram::{Datagram, Received, Source};
 
 /// The time after which an idle source that is no live one is asked again.
@@ -44,6 +45,11 @@ pub trait LiveSource: Source {
     /// that another worker has received.
     fn copies(&self) -> u64 {
         0
+    }
+
+    /// Returns where to look for what waits to be received. By default nothing does.
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
     }
 
     /// Refuses every further datagram; what has come before can still be received. A source that

@@ -1,6 +1,7 @@
 //! Datagrams come from sources.
 
 mod allowed;
+mod backlog;
 mod bind;
 pub(crate) mod bpf;
 mod copies;
@@ -19,6 +20,7 @@ mod steering;
 pub mod udp;
 
 pub(crate) use allowed::{Allowed, TooMany};
+pub use backlog::Backlog;
 pub(crate) use datagram::Received;
 pub use datagram::{Datagram, Source};
 pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};

@@ -9,6 +9,7 @@ use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
 use super::fast_path::Account;
 use super::udp::{self, Listening, UdpPlan, UdpSource};
 use crate::service::Store;
+use crate::setting::Wording;
 
 /// The way in which datagrams are received.
 ///
@@ -34,6 +35,8 @@ pub struct SourcePlan {
     pub udp: UdpPlan,
     /// The settings of the program.
     pub bpf: BpfPlan,
+    /// The names by which the log calls settings.
+    pub wording: Wording,
 }
 
 /// Sources of one kind, one for each worker.
@@ -75,6 +78,9 @@ pub(crate) struct Opened {
     pub description: String,
 }
 
+/// What the log says where datagrams for other hosts were asked for, and sockets receive.
+const NOT_ANY: &str = "sockets receive what is for this host's addresses, and --any-address changes nothing about that";
+
 /// A reason why there is no source.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -111,11 +117,9 @@ pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Arc<Store>) -> 
         Way::Auto => match bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening) {
             Ok(fast) => Some(fast),
             Err(why) => {
-                tracing::info!("receiving by UDP sockets alone: {why}");
+                tracing::info!("receiving by UDP sockets alone: {}", plan.wording.put(&why.to_string()));
                 if plan.bpf.any_address {
-                    tracing::warn!(
-                        "sockets receive what is for this host's addresses, and --any-address changes nothing about that"
-                    );
+                    tracing::warn!("{}", plan.wording.put(NOT_ANY));
                 }
                 None
             }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
@@ -47,7 +47,7 @@ pub(crate) struct Faults {
     pub(crate) reserved: Vec<u64>,
     /// Each write takes this long.
     pub(crate) stall: Duration,
-    /// Syncing a file takes this long.
+    /// Syncing a file takes this long, or until this is less.
     pub(crate) sync_stall: Duration,
     /// The room that the storage says is there.
     pub(crate) space: Option<Space>,
@@ -216,8 +216,10 @@ impl StoredFile for FaultyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let stall = self.storage.faults().sync_stall;
-        std::thread::sleep(stall);
+        let begin = Instant::now();
+        while begin.elapsed() < self.storage.faults().sync_stall {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.check()?;
         fails(self.storage.faults().sync)?;
         self.storage.faults().done.push(format!("sync {}", self.name));

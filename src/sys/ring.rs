@@ -200,6 +200,39 @@ impl Ring {
     }
 }
 
+/// The fill level of a ring, for threads that do not read it.
+#[derive(Debug)]
+pub(crate) struct Level {
+    consumer: Mapping,
+    producer: Mapping,
+}
+
+// SAFETY: of these mappings only the positions are read, by atomic loads.
+unsafe impl Send for Level {}
+// SAFETY: as above.
+unsafe impl Sync for Level {}
+
+impl Level {
+    /// Says how many bytes of records are in the ring, as far as the kernel knows.
+    #[must_use]
+    pub(crate) fn used(&self) -> u64 {
+        // In this order: the consumer does not overtake the producer.
+        let released = self.consumer.position().load(Ordering::Acquire);
+        self.producer.position().load(Ordering::Acquire).wrapping_sub(released) as u64
+    }
+}
+
+impl Ring {
+    /// Maps the positions once more, for threads that do not read the ring.
+    ///
+    /// # Errors
+    /// The error of `mmap(2)`.
+    pub(crate) fn level(&self) -> io::Result<Level> {
+        let map = |offset| Mapping::new(self.fd.as_fd(), self.page, libc::PROT_READ, offset);
+        Ok(Level { consumer: map(0)?, producer: map(self.page)? })
+    }
+}
+
 impl AsFd for Ring {
     /// Lends the descriptor, which is readable, for `poll(2)`, while there are records. A sleeper
     /// is woken when a program says so.

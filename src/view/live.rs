@@ -116,6 +116,12 @@ impl View {
         stalled.map(|(worker, idle)| format!("worker {worker} has not turned for {} s", idle.as_secs())).collect()
     }
 
+    /// Returns what is known of the datagrams that wait for each worker: the inodes of its sockets,
+    /// and the bytes in its rings.
+    pub(crate) fn backlogs(&self) -> impl Iterator<Item = (&[u64], u64)> {
+        self.gauges.backlogs.iter().map(|backlog| (&*backlog.sockets, backlog.ring_bytes()))
+    }
+
     /// Returns the sessions as they are now, with what was counted of them.
     #[must_use]
     pub(crate) fn sessions(&self) -> Vec<SessionTotals> {

@@ -37,7 +37,7 @@ fn fast_path(ended: &Ended, what: &str) -> u64 {
 fn source(sensor: &Sensor) -> String {
     sensor.process.stderr.find("its source", 0, |line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        line["fields"]["source"].as_str().filter(|_| line["fields"]["message"] == "receiving").map(String::from)
+        line["fields"]["way"].as_str().filter(|_| line["fields"]["message"] == "receiving").map(String::from)
     })
 }
 

@@ -165,7 +165,8 @@ impl Deliveries {
             (Some(command), Some(delivery)) => delivery.consumer.change(command),
             (Some(command), None) => {
                 let reports = Reports { consumer: self.all.len(), sender: self.reports.clone() };
-                let hook = Hook::start(command, move |path| reports.done(path)).map_err(DeliveryError::Thread)?;
+                let hook = Hook::start(command, books.wording, move |path| reports.done(path))
+                    .map_err(DeliveryError::Thread)?;
                 self.add(ON_PUBLISH, Box::new(hook), books)?;
             }
             (None, _) => {}

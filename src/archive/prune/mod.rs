@@ -13,6 +13,8 @@ use super::delivery::Deliveries;
 use super::room::Keeper;
 use crate::episode::Episode;
 use crate::evidence::{Entry, Event, PruneReason};
+use crate::ledger::OutputDrop;
+use crate::setting::Wording;
 
 /// The look which captures are there takes at most one part in so many of the time.
 const STOCK: u32 = 50;
@@ -21,10 +23,18 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Lines that may wait to be written where captures are removed all the same.
 const WAITING: usize = 10_000;
 
+/// What the log says of files that cannot be published as fast as they come.
+const CROWDED: &str = "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove";
+/// What the log says where nothing makes room.
+const STARVED: &str =
+    "the file system has less room than --min-free and there is no capture left that can be removed; dropping frames";
+
 /// Removes captures until the budget is kept.
 #[derive(Debug)]
 pub(super) struct Pruning {
     pub(super) keeper: Keeper,
+    /// The names by which the log calls settings.
+    wording: Wording,
     /// Files that are pruned and could not be removed yet.
     unremoved: Vec<PathBuf>,
     /// The captures that went since the log told last.
@@ -42,9 +52,10 @@ pub(super) struct Pruning {
 }
 
 impl Pruning {
-    pub(super) fn new(keeper: Keeper) -> Self {
+    pub(super) fn new(keeper: Keeper, wording: Wording) -> Self {
         Self {
             keeper,
+            wording,
             unremoved: Vec::new(),
             report: Report::default(),
             next_stock: None,
@@ -78,12 +89,12 @@ impl Pruning {
     pub(super) fn announce(&mut self, deliveries: &Deliveries) {
         let mut due = Report::default();
         self.keeper.due(|path| deliveries.hold(path)).for_each(|(entry, reason)| due.add(entry, reason));
-        due.announce();
+        due.announce(self.wording);
     }
 
     /// Says what went since this was called last.
     pub(super) fn report(&mut self) {
-        self.report.say();
+        self.report.say(self.wording);
     }
 
     /// Removes files until the budget is kept.
@@ -124,18 +135,13 @@ impl Pruning {
         if self.keeper.shelf.files() > 0 {
             self.crowded.ends();
         } else if pending > 0 && self.keeper.is_crowded(unpublished) && self.crowded.begins() {
-            tracing::warn!(
-                pending,
-                "files that wait to be published have more bytes than --keep-bytes leaves them, and there is no capture left to remove"
-            );
+            tracing::warn!(pending, "{}", self.wording.put(CROWDED));
         }
         books.counters.archive_bytes.set(self.keeper.bytes());
         self.keeper.set_stuck(waits || books.is_edited() || books.is_failing());
         if self.keeper.settle(space, waits) {
             if self.starved.begins() {
-                tracing::error!(
-                    "the file system has less room than --min-free and there is no capture left that can be removed; dropping frames"
-                );
+                tracing::error!(reason = OutputDrop::DiskFull.label(), "{}", self.wording.put(STARVED));
             }
         } else if self.starved.ends() {
             tracing::info!("the file system has room again; writing captures");
@@ -174,7 +180,7 @@ impl Pruning {
             books.remember(event);
         }
         self.keeper.shelf.remove(&entry.path);
-        tracing::debug!(path = %entry.path, reason = reason.label(), "capture file removed to keep the budget");
+        tracing::debug!(path = %entry.path, limit = reason.label(), "capture file removed to keep the budget");
         self.report.add(entry, reason);
         let path = books.directory.join(&*entry.path);
         deliveries.removed(&entry.path, &path);

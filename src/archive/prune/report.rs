@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::evidence::{Entry, PruneReason};
+use crate::setting::Wording;
 
 /// Captures that went, or are to go, in the order in which they do.
 #[derive(Debug, Default)]
@@ -28,19 +29,21 @@ impl Report {
     }
 
     /// Says how many captures there are, and forgets them.
-    pub(super) fn say(&mut self) {
+    pub(super) fn say(&mut self, wording: Wording) {
         if self.files > 0 {
             let Self { files, bytes, limits, oldest, newest } = std::mem::take(self);
-            let (budget, oldest, newest) = (names(&limits), oldest.unwrap_or_default(), newest.unwrap_or_default());
+            let (budget, oldest, newest) =
+                (names(&limits, wording), oldest.unwrap_or_default(), newest.unwrap_or_default());
             tracing::info!(files, bytes, budget, %oldest, %newest, "captures removed to keep the budget");
         }
     }
 
     /// Says that these captures are about to go.
-    pub(super) fn announce(self) {
+    pub(super) fn announce(self, wording: Wording) {
         if self.files > 0 {
             let Self { files, bytes, limits, oldest, newest } = self;
-            let (budget, oldest, newest) = (names(&limits), oldest.unwrap_or_default(), newest.unwrap_or_default());
+            let (budget, oldest, newest) =
+                (names(&limits, wording), oldest.unwrap_or_default(), newest.unwrap_or_default());
             tracing::warn!(
                 files, bytes, budget, %oldest, %newest,
                 "there are more captures than the budget keeps: the oldest are about to be removed"
@@ -50,6 +53,6 @@ impl Report {
 }
 
 /// Names the options that the limits come from.
-fn names(limits: &[PruneReason]) -> String {
-    limits.iter().map(|limit| limit.option()).collect::<Vec<_>>().join(" ")
+fn names(limits: &[PruneReason], wording: Wording) -> String {
+    limits.iter().map(|limit| wording.put(limit.option())).collect::<Vec<_>>().join(" ")
 }

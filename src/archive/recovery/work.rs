@@ -17,6 +17,7 @@ use crate::archive::stock::Stock;
 use crate::episode::Episode;
 use crate::evidence::names::{self, Names};
 use crate::evidence::{Capture, Contents, Event};
+use crate::ledger::OutputDrop;
 use crate::record::compress::Compression;
 use crate::record::salvage::{self, Unsalvageable};
 use crate::storage::{Changed, NotRegular};
@@ -182,8 +183,9 @@ impl Recovery {
             ..holds
         };
         if gone.frames > 0 {
+            let ((source, vni), reason) = (gone.whose(), OutputDrop::WriteError.label());
             tracing::error!(
-                path = %names.part.display(), frames = gone.frames, recovered = frames,
+                path = %names.part.display(), frames = gone.frames, recovered = frames, source, vni, reason,
                 "not all frames that were written to a capture file could be salvaged: the others are lost"
             );
             books.take_back(gone, Losses::default());

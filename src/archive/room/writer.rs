@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::claims::{Claim, Unpublished};
 use super::keeper::Keeper;
 use super::plan::{BudgetPlan, MinFree};
+use crate::setting::Wording;
 use crate::storage::{Space, Storage};
 
 /// The time between two looks where there is nothing to keep: a file system can shrink.
@@ -35,6 +36,7 @@ const STUCK: &str = "the last 5 % of the file system (10 GiB at most) are left t
 #[derive(Debug)]
 pub(crate) struct Room {
     plan: BudgetPlan,
+    wording: Wording,
     directory: PathBuf,
     storage: Arc<dyn Storage>,
     pub(in crate::archive) unpublished: Arc<Unpublished>,
@@ -44,11 +46,16 @@ pub(crate) struct Room {
 
 impl Room {
     /// Makes the room of `directory`: the writer's end, and that of the archive's thread.
-    pub(in crate::archive) fn new(plan: BudgetPlan, directory: &Path, storage: &Arc<dyn Storage>) -> (Self, Keeper) {
+    pub(in crate::archive) fn new(
+        plan: BudgetPlan,
+        wording: Wording,
+        directory: &Path,
+        storage: &Arc<dyn Storage>,
+    ) -> (Self, Keeper) {
         let unpublished = Arc::new(Unpublished::default());
         let keeper = Keeper::new(plan, directory, Arc::clone(storage), Arc::clone(&unpublished));
         let (directory, storage) = (directory.to_path_buf(), Arc::clone(storage));
-        (Self { plan, directory, storage, unpublished, next: Instant::now() }, keeper)
+        (Self { plan, wording, directory, storage, unpublished, next: Instant::now() }, keeper)
     }
 
     /// Leaves as much as another plan says from now on.
@@ -75,7 +82,11 @@ impl Room {
             return Ok(());
         };
         self.next = now + min.look_after(space);
-        if space.free >= least { Ok(()) } else { Err(io::Error::new(io::ErrorKind::StorageFull, why)) }
+        if space.free >= least {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::StorageFull, self.wording.put(why)))
+        }
     }
 
     /// Returns what is to be left free for others, how much of that frames have to leave, and why.

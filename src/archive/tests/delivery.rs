@@ -189,8 +189,8 @@ fn a_command_that_a_reload_brings_hears_of_what_it_is_owed() {
     let third = Names::new(&crashed.captures().join(SESSION), SESSION, Timestamp::from_ns(0), 3, "pcap").published;
     fs::remove_file(third).unwrap();
     let plan = ArchivePlan { on_publish: crashed.command("nothing"), ..ArchivePlan::default() };
-    let labels = Labels { format: "pcap".into(), compression: None };
-    next.archive.replan(plan, labels);
+    let encoding = Encoding { format: Format::Pcap, compression: None };
+    next.archive.replan(plan, encoding);
     eventually(|| crashed.told() == once([1, 2, 4, 5, 6]) && next.count(|end| &end.hooks_skipped) == 1);
     next.publish(8);
     next.archive.finish();
@@ -351,9 +351,9 @@ fn a_sensor_starts_on_a_full_disk_and_removes_captures_to_make_room() {
     faulty.faults().space = Some(Space { free: 750, total: 1 << 51 });
     faulty.faults().block = 100;
     let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
-    let labels = Labels { format: "pcap".into(), compression: None };
+    let encoding = Encoding { format: Format::Pcap, compression: None };
     let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-    let archive = Archive::open(&crashed.captures(), plan, labels, &storage, &mut output).unwrap();
+    let archive = Archive::open(&crashed.captures(), plan, encoding, &storage, &mut output).unwrap();
     eventually(|| output.ends.iter().map(|end| end.pruned.get()).sum::<u64>() == 3);
     crashed.open_gate();
     drop(archive);

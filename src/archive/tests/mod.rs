@@ -17,6 +17,7 @@ use super::*;
 use crate::console::Console;
 use crate::evidence::names::{self, Names};
 use crate::evidence::*;
+use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
 use crate::storage::Space;
 use crate::storage::faulty::Faulty;
@@ -38,12 +39,12 @@ const SESSION: &str = "vni7_192.0.2.1";
 fn sensor(directory: &Path, change: impl FnOnce(&mut ArchivePlan)) -> Sensor {
     let mut plan = ArchivePlan::default();
     change(&mut plan);
-    let labels = Labels { format: "pcap".into(), compression: None };
+    let encoding = Encoding { format: Format::Pcap, compression: None };
     let mut output = Output { name: "pcap".into(), ends: Vec::new() };
     let faulty = Faulty::default();
     faulty.faults().space = Some(PLENTY);
     let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
-    let archive = Archive::open(directory, plan, labels, &storage, &mut output).unwrap();
+    let archive = Archive::open(directory, plan, encoding, &storage, &mut output).unwrap();
     Sensor { archive, storage: faulty, output, directory: directory.to_path_buf() }
 }
 
@@ -74,7 +75,7 @@ impl Sensor {
             number: None,
             hash: None,
             announced: None,
-            labels: None,
+            encoding: None,
             claim: None,
         });
     }
@@ -178,9 +179,9 @@ fn a_directory_without_its_manifest_is_not_another_sensor_s() {
     let path = dir.path().join(NAME);
     let open = || {
         let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-        let labels = Labels { format: "pcap".into(), compression: None };
+        let encoding = Encoding { format: Format::Pcap, compression: None };
         let storage: Arc<dyn Storage> = Arc::new(Faulty::default());
-        Archive::open(dir.path(), ArchivePlan::default(), labels, &storage, &mut output)
+        Archive::open(dir.path(), ArchivePlan::default(), encoding, &storage, &mut output)
     };
     let busy = || match open() {
         Err(ArchiveError::Busy(LockError { pid, .. })) => {

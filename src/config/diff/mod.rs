@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) use self::refused::Refused;
-use super::key::{self, Key};
 use super::plan::RunPlan;
 use crate::pipeline::Changes;
+use crate::setting::key::{self, Key};
 use crate::source::Way;
 
 /// The difference of two plans, which can be made while the sensor runs.

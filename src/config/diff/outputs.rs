@@ -1,9 +1,9 @@
 //! Outputs come, go, or go on in another way.
 
-use super::super::key::{self, Key};
 use super::super::plan::RunPlan;
 use super::refused::Refused;
 use crate::pipeline::{Changes, Destination, OutputPlan};
+use crate::setting::key::{self, Key};
 use crate::sink::file::FilePlan;
 
 /// The difference of the outputs.

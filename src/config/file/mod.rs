@@ -21,7 +21,6 @@ mod rules;
 mod schema;
 mod syntax;
 mod value;
-mod words;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -37,10 +36,10 @@ use self::value::Wrong;
 pub use self::writer::{WriteError, write};
 pub(crate) use self::writer::{changed, write_sessions};
 use super::error::PlanError;
-use super::key;
 use super::plan::RunPlan;
 use super::settings::Settings;
 use crate::host::HostFacts;
+use crate::setting::key;
 use crate::storage::read_small_bytes;
 
 /// The reasons why a configuration file cannot be used.
@@ -151,7 +150,7 @@ impl Config {
     /// The file has faults: values that cannot be taken, or that make no sense together or on this
     /// host.
     pub fn plan(mut self, host: &HostFacts) -> Result<(Settings, RunPlan), ConfigError> {
-        let planned = RunPlan::all(&self.settings, host);
+        let planned = RunPlan::of_file(&self.settings, host);
         let errors = match planned {
             Ok(plan) if self.faults.is_empty() => return Ok((self.settings, plan)),
             Ok(_) => Vec::new(),

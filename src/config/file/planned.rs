@@ -3,7 +3,7 @@
 
 use super::super::error::PlanError;
 use super::fault::Fault;
-use super::words::of_a_file;
+use crate::setting::Wording;
 
 /// Turns an error of planning into a fault of the file.
 pub(super) fn fault(error: &PlanError) -> Fault {
@@ -13,9 +13,9 @@ pub(super) fn fault(error: &PlanError) -> Fault {
         text = text.replace(&said.to_string(), &said.name());
     }
     let (title, advice) = match text.split_once("; ") {
-        Some((title, advice)) => (title, Some(of_a_file(advice))),
+        Some((title, advice)) => (title, Some(Wording::Keys.put(advice).into_owned())),
         None => (text.as_str(), None),
     };
     let labels = about.iter().filter_map(|(said, label)| Some((said.place()?.clone(), (*label).to_owned()))).collect();
-    Fault { title: of_a_file(title), labels, advice }
+    Fault { title: Wording::Keys.put(title).into_owned(), labels, advice }
 }

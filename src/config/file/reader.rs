@@ -9,14 +9,14 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::entry::SessionEntry;
-use super::super::key;
 use super::super::origin::{self, Origin, Origins, Place, item, shown};
 use super::super::settings::{Output, Outputs, Settings};
 use super::fault::{Fault, Text};
 use super::near::nearest;
 use super::schema::{self, KINDS};
 use super::value::{Keys, Table, Value, Wrong, quoted};
-use super::words::of_a_file;
+use crate::setting::Wording;
+use crate::setting::key;
 
 /// The key that names files to include.
 pub(super) const INCLUDE: &str = "include";
@@ -313,7 +313,11 @@ impl Keys for Fields<'_, '_, '_> {
             }
         }
         for Wrong { span, fault, advice } in value.read(given).err().into_iter().flatten() {
-            reading.fault(format!("{}: {}", shown(&path), of_a_file(&fault)), span, advice.as_deref().map(of_a_file));
+            reading.fault(
+                format!("{}: {}", shown(&path), Wording::Keys.put(&fault)),
+                span,
+                advice.as_deref().map(|advice| Wording::Keys.put(advice).into_owned()),
+            );
             reading.failed.insert(path.clone());
         }
     }

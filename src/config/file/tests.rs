@@ -2,6 +2,7 @@ use super::*;
 use crate::config::origin::Origin;
 use crate::config::settings::Output;
 use crate::host::Interface;
+use crate::setting::Wording;
 
 fn host() -> HostFacts {
     let interfaces = vec![Interface { name: "lo".into(), index: 1 }];
@@ -49,7 +50,9 @@ fn a_file_is_read_with_the_place_of_each_value() {
 fn an_empty_file_is_as_no_flags() {
     let (settings, plan) = plan("# nothing\n").unwrap();
     assert_eq!(settings, Settings::default());
-    assert_eq!(Ok(plan), RunPlan::new(&Settings::default(), &host()));
+    // Texts have the words of a file.
+    assert_eq!(plan.wording, Wording::Keys);
+    assert_eq!(Ok(plan.worded(Wording::Flags)), RunPlan::new(&Settings::default(), &host()));
 }
 
 #[test]

@@ -7,13 +7,13 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::super::error::PlanError;
-use super::super::key::{self, Key};
 use super::super::origin::Said;
 use super::super::port::Port;
 use super::super::sessions::{Networks, only};
 use super::super::settings::{Http, Settings};
 use crate::control::{ControlPlan, LONGEST_SOCKET, Ports, SocketPlan};
 use crate::host::HostFacts;
+use crate::setting::key::{self, Key};
 
 /// The name of the control socket in a runtime directory.
 const NAME: &str = "control";

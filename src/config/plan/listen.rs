@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::super::address::{Listen, VXLAN_PORT};
 use super::super::error::PlanError;
-use super::super::key;
 use super::super::origin::Said;
 use super::super::settings::Settings;
 use crate::host::HostFacts;
+use crate::setting::key;
 use crate::source::udp;
 
 /// Returns the addresses to listen on; where none was given, the default.

@@ -18,12 +18,13 @@ use std::time::Duration;
 use self::expressions::Expressions;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
-use super::key;
 use super::origin::Origins;
 use super::settings::Settings;
 use crate::control::ControlPlan;
 use crate::host::HostFacts;
-use crate::pipeline::PipelinePlan;
+use crate::pipeline::{Destination, PipelinePlan};
+use crate::setting::Wording;
+use crate::setting::key;
 use crate::source::{Allowed, SourcePlan};
 
 /// The plan of `vxtap run`.
@@ -45,6 +46,8 @@ pub struct RunPlan {
     pub control: ControlPlan,
     /// The time for which the sensor receives when it is to end, and says that it is not ready.
     pub drain: Duration,
+    /// The names by which texts call settings.
+    pub wording: Wording,
     /// The settings that this is the plan of, without the places where they were said.
     pub settings: Arc<Settings>,
 }
@@ -58,12 +61,24 @@ impl RunPlan {
         make(settings, host).map_err(|errors| errors.first)
     }
 
-    /// Makes the same plan, and goes on behind an error.
+    /// Makes the plan that a file asks for, and goes on behind an error.
     ///
     /// # Errors
     /// All that can be found.
-    pub(super) fn all(settings: &Settings, host: &HostFacts) -> Result<Self, Vec<PlanError>> {
-        make(settings, host).map_err(|errors| [vec![errors.first], errors.others].concat())
+    pub(super) fn of_file(settings: &Settings, host: &HostFacts) -> Result<Self, Vec<PlanError>> {
+        let plan = make(settings, host).map_err(|errors| [vec![errors.first], errors.others].concat())?;
+        Ok(plan.worded(Wording::Keys))
+    }
+
+    /// Has texts call settings by these names.
+    pub(super) fn worded(mut self, wording: Wording) -> Self {
+        for output in &mut self.pipeline.outputs {
+            if let Destination::Files(files) = &mut output.to {
+                files.archive.wording = wording;
+            }
+        }
+        (self.wording, self.source.wording) = (wording, wording);
+        self
     }
 }
 
@@ -99,14 +114,16 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
         AllowPlan::Given(Allowed::default())
     });
     let bpf = receive::program(settings, host, &udp, &pipeline, &mut wrong);
-    let source = SourcePlan { way: settings.receive.source, udp, bpf };
+    let wording = Wording::default();
+    let source = SourcePlan { way: settings.receive.source, udp, bpf, wording };
     let asked = settings.delivery.queue.map(|queue| queue.0);
     let duration = settings.run.duration.map(|duration| duration.0);
     let session_idle = settings.sessions.idle.0;
     let control = control::plan(settings, host, &mut wrong);
     let drain = control::drain(settings);
     let settings = Arc::new(Settings { origins: Origins::default(), ..settings.clone() });
-    let plan = RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, drain, settings };
+    let plan =
+        RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, drain, wording, settings };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),

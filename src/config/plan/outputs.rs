@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::error::{LEAST_ROTATE_SIZE, LEAST_ROTATE_TIME, PlanError};
-use super::super::key;
 use super::super::sessions::only;
 use super::super::settings::{FILES, Files, Interface, Output, Settings, TapMode, TapTag};
 use super::expressions::Expressions;
@@ -15,6 +14,7 @@ use crate::host::HostFacts;
 use crate::lane::{CHUNK_MEMORY, LanePlan, WhenFull};
 use crate::pipeline::{Destination, OutputPlan};
 use crate::route::{Expression, Selection, Share};
+use crate::setting::key;
 use crate::sink::file::{Clock, FilePlan, open_files};
 use crate::sink::interface::{InterfacePlan, Kind, fault_of_name};
 
@@ -208,6 +208,7 @@ fn archive(files: &Files, keeps_sockets: bool) -> ArchivePlan {
         },
         on_publish: files.on_publish.clone(),
         patience: usual.patience.filter(|_| !keeps_sockets),
+        ..usual
     }
 }
 

@@ -1,10 +1,10 @@
 //! An output's queue has so much memory as the settings ask for, or as the host allows.
 
 use super::super::error::PlanError;
-use super::super::key;
 use super::super::settings::Settings;
 use crate::host::HostFacts;
 use crate::lane::CHUNK_MEMORY;
+use crate::setting::key;
 
 /// The queue of an output: a disk that pauses for a third of a second costs nothing at 3 Gbit/s.
 /// Memory that is not needed is not touched.

@@ -3,12 +3,12 @@
 
 use super::super::error::PlanError;
 use super::super::files::{command, directory};
-use super::super::key::{self, Key};
 use super::super::origin::Said;
 use super::super::settings::{Files, Interface, Output, Settings};
 use super::super::units::Size;
 use super::outputs::MOST_INTERFACES;
 use super::receive::MOST_WORKERS;
+use crate::setting::key::{self, Key};
 
 /// Returns what is wrong with values that the command line does not take: numbers out of their
 /// range, commands that are empty, directories that are none.

@@ -1,12 +1,12 @@
 //! Datagrams are received by sockets, and by the program in the kernel.
 
 use super::super::error::{LEAST_RING, MOST_RING, PlanError};
-use super::super::key;
 use super::super::settings::Settings;
 use super::policy::reads_all;
 use super::{listen, redirect};
 use crate::host::HostFacts;
 use crate::pipeline::{OutputPlan, PipelinePlan};
+use crate::setting::key;
 use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::{Attach, BpfPlan};

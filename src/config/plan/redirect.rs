@@ -2,10 +2,10 @@
 //! space can do.
 
 use super::super::error::PlanError;
-use super::super::key;
 use super::super::settings::{Interface, Settings, TapMode};
 use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::route::policy::Policy;
+use crate::setting::key;
 use crate::source::Way;
 use crate::source::bpf::{Attach, RedirectPlan};
 use crate::wire::vxlan;

@@ -2,9 +2,9 @@
 
 use super::super::allow::AllowPlan;
 use super::super::error::PlanError;
-use super::super::key;
 use super::super::sessions::only;
 use super::super::settings::Settings;
+use crate::setting::key;
 use crate::source::{Allowed, TooMany};
 
 /// Plans which sessions are let in.

@@ -71,7 +71,7 @@ impl Manifest {
         // The file is opened for writing, because NFS locks only such files exclusively.
         let mut lock = storage.open(&path, OFlags::RDWR).map_err(fail("open"))?;
         let mut contents = Contents::default();
-        match lock::take(&lock) {
+        match lock::try_lock(&lock) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(LockError::of(directory, &lock).into()),
             Err(error) => contents.complaints.push(lock::complaint(&path, error)),

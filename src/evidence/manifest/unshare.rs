@@ -68,7 +68,7 @@ fn try_to_copy(
         let _ = fchown(&locked, Some(Uid::from_raw(former.uid())), Some(Gid::from_raw(former.gid())));
         fchmod(&locked, Mode::from_raw_mode(former.mode()))?;
         // A file system without locks was told of at the start.
-        let _ = lock::take(&locked);
+        let _ = lock::try_lock(&locked);
         storage.replace(copy, path)?;
         Ok((file, locked))
     })();

@@ -17,13 +17,13 @@ pub struct Reader<R: Read> {
 }
 
 enum Decoder<R: Read> {
-    Plain(Source<R>),
-    Lz4(Lz4<Source<R>>),
-    Zstd(Zstd<Source<R>>),
+    Plain(Whole<R>),
+    Lz4(Lz4<Whole<R>>),
+    Zstd(Zstd<Whole<R>>),
 }
 
 /// The bytes that were looked at, and the rest of the stream.
-type Source<R> = io::Chain<Cursor<Vec<u8>>, R>;
+type Whole<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
 /// Looks at the first bytes of `input` and decodes it if it is lz4 or zstd. All else is passed on
 /// as it is.

@@ -13,11 +13,12 @@ type Advice = (bool, String);
 
 /// Gives the advice about `plan` to the log.
 pub(super) fn give(plan: &FilePlan, space: Option<Space>) {
+    let wording = plan.archive.wording;
     for (is_warning, text) in advice(plan, space) {
         if is_warning {
-            tracing::warn!("{text}");
+            tracing::warn!("{}", wording.put(&text));
         } else {
-            tracing::info!("{text}");
+            tracing::info!("{}", wording.put(&text));
         }
     }
 }

@@ -39,7 +39,7 @@ use self::shared::{Host, Shared, end};
 use super::Sink;
 use super::open_files::OpenFiles;
 pub(crate) use super::open_files::{allowed as open_files, needed as descriptors_for};
-use crate::archive::{Archive, ArchiveError, Labels};
+use crate::archive::{Archive, ArchiveError};
 use crate::condition::{Condition, Part};
 use crate::episode::Episode;
 use crate::lane::{Lent, Run};
@@ -112,7 +112,7 @@ impl FileSink {
         output: &mut Output,
         workers: Vec<Arc<WorkerCounters>>,
     ) -> Result<Self, FileError> {
-        let archive = Archive::open(&plan.directory, plan.archive.clone(), labels(&plan), &storage, output)?;
+        let archive = Archive::open(&plan.directory, plan.archive.clone(), plan.encoding(), &storage, output)?;
         advice::give(&plan, storage.space(&plan.directory).ok());
         let mut shared = Shared {
             ending: plan.ending(),
@@ -173,7 +173,7 @@ impl FileSink {
     fn replan(&mut self, plan: FilePlan) {
         self.cut();
         let Shared { plan: now, archive, .. } = &mut self.shared;
-        archive.replan(plan.archive.clone(), labels(&plan));
+        archive.replan(plan.archive.clone(), plan.encoding());
         let compression = (plan.compression != now.compression).then_some(plan.compression);
         *now = FilePlan {
             directory: now.directory.clone(),
@@ -236,12 +236,6 @@ impl FileSink {
             self.shared.count_gone(session, gone.frames, gone.frame_bytes);
         }
     }
-}
-
-/// Returns the words that describe files of this plan.
-fn labels(plan: &FilePlan) -> Labels {
-    let compression = plan.compression.map(|compression| compression.to_string());
-    Labels { format: plan.format.to_string(), compression }
 }
 
 /// Returns the files of session `id`, which come into being when it has its first frame.

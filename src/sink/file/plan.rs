@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::clock::Clock;
-use crate::archive::ArchivePlan;
+use crate::archive::{ArchivePlan, Encoding};
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::storage::Direct;
@@ -59,6 +59,12 @@ impl FilePlan {
             direct: Direct::Off,
             archive: ArchivePlan::default(),
         }
+    }
+
+    /// Returns the way in which files are encoded.
+    #[must_use]
+    pub(super) fn encoding(&self) -> Encoding {
+        Encoding { format: self.format, compression: self.compression }
     }
 
     /// Returns the end of the names of files.

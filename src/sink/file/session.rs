@@ -290,13 +290,15 @@ impl SessionFiles {
         shared.archive.forget(part.number());
         let written = part.settled();
         let (path, frames) = (part.names.part.display(), written.frames);
+        let (session, (source, vni)) = (self.label.name.as_deref(), fields(self.session.as_ref()));
+        let reason = OutputDrop::WriteError.label();
         match changed {
             Changed::Missing => tracing::error!(
-                %path, frames,
+                %path, frames, session, source, vni, reason,
                 "somebody removed a capture file that is written to: its frames are lost; beginning another"
             ),
             found => tracing::error!(
-                %path, %found, frames,
+                %path, %found, frames, session, source, vni, reason,
                 "somebody changed a capture file that is written to: its frames are lost, and what is found stays as it is; beginning another"
             ),
         }
@@ -385,7 +387,8 @@ impl SessionFiles {
         self.label = shared.registry.label(self.id);
         let name = names::session(self.session.as_ref(), self.label.name.as_deref());
         if name != self.name {
-            tracing::info!(from = self.name, to = name, "a session has another name");
+            let (session, (source, vni)) = (self.label.name.as_deref(), fields(self.session.as_ref()));
+            tracing::info!(session, source, vni, from = self.name, to = name, "a session has another name");
             self.publish(shared);
             self.directory = shared.plan.directory.join(&name);
             self.name = name;
@@ -431,7 +434,7 @@ impl SessionFiles {
         ));
         let description = match &self.session {
             Some(session) => describe(session, &self.label),
-            None => "mirror sessions beyond --max-sessions".into(),
+            None => shared.plan.archive.wording.put("mirror sessions beyond --max-sessions").into_owned(),
         };
         let opening = shared.plan.format.opening(&Opening {
             link_type: self.session.map(|session| session.encapsulation.link_type()).unwrap_or_default(),
@@ -514,7 +517,7 @@ impl SessionFiles {
             number: (length == part.stored()).then(|| part.number()),
             hash: None,
             announced: None,
-            labels: None,
+            encoding: None,
             claim: None,
         });
     }
@@ -544,6 +547,11 @@ impl Buffer {
         self.bytes.extend_from_slice(bytes);
         shared.buffered += self.bytes.capacity() - before;
     }
+}
+
+/// Returns what a log line has of a session besides its name: the source and the VNI.
+fn fields(session: Option<&Session>) -> (Option<String>, Option<u32>) {
+    (session.map(|session| session.address().to_string()), session.map(|session| session.vni.get()))
 }
 
 /// Removes a file that holds no frame.

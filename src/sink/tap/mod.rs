@@ -280,6 +280,7 @@ impl TapSink {
             tracing::warn!(
                 interface = self.plan.name,
                 frames = down,
+                reason = OutputDrop::InterfaceDown.label(),
                 command,
                 "the interface is down; frames are dropped until it is up"
             );
@@ -289,12 +290,14 @@ impl TapSink {
             tracing::warn!(
                 interface = self.plan.name,
                 frames = closed,
+                reason = OutputDrop::InterfaceNotDeaf.label(),
                 "frames are dropped: this host would hear them (interface_not_deaf)"
             );
         }
         if failed > 0 {
             let error = io::Error::from_raw_os_error(self.trouble.last_error.unwrap_or(libc::EIO));
-            tracing::warn!(interface = self.plan.name, frames = failed, %error, "frames were not taken");
+            let reason = OutputDrop::WriteError.label();
+            tracing::warn!(interface = self.plan.name, frames = failed, reason, %error, "frames were not taken");
         }
         (self.trouble.down, self.trouble.closed, self.trouble.failed) = (0, 0, 0);
         self.trouble.last_error = None;

@@ -143,7 +143,7 @@ fn take(path: &Path) -> Result<Option<File>, TagMapError> {
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o644);
     let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&beside).map_err(failed)?;
-    match lock::take(&file) {
+    match lock::try_lock(&file) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Err(TagMapError::InUse { path: path.to_owned(), pid: lock::holder(&file) }),
         Err(error) => {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::error::BpfError;
 use super::interface;
-use super::place::{self, Endpoint, Source};
+use super::place::{self, Endpoint, SourceKey};
 
 /// The places where the sensor listens, whatever addresses the host has.
 pub(super) struct Here {
@@ -19,7 +19,7 @@ pub(super) struct Here {
 
 impl Here {
     /// Returns what the program is to take now, and the addresses of the host.
-    pub(super) fn look(&self) -> Result<(HashSet<Endpoint>, HashSet<Source>), BpfError> {
+    pub(super) fn look(&self) -> Result<(HashSet<Endpoint>, HashSet<SourceKey>), BpfError> {
         let interfaces = interface::all();
         let endpoints =
             place::endpoints(&self.listen, self.any_address, &self.interfaces, &interfaces, &interface::links()?);

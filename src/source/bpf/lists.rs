@@ -7,7 +7,7 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 
-use super::place::{Source, words};
+use super::place::{SourceKey, words};
 use crate::source::Allowed;
 use crate::wire::{Vni, VniSet};
 
@@ -130,7 +130,7 @@ fn bits(set: &VniSet) -> Vec<VniBits> {
 pub(super) struct AllowLists {
     vnis: Bits,
     /// The sources that are single addresses.
-    sources: List<HashMap<MapData, Source, u8>>,
+    sources: List<HashMap<MapData, SourceKey, u8>>,
     networks: List<LpmTrie<MapData, [u32; 4], u8>>,
 }
 
@@ -158,7 +158,7 @@ fn prefixes(allowed: &Allowed, single: bool) -> impl Iterator<Item = Prefix> {
 impl AllowLists {
     pub(super) fn new(
         vnis: Array<MapData, VniBits>,
-        sources: HashMap<MapData, Source, u8>,
+        sources: HashMap<MapData, SourceKey, u8>,
         networks: LpmTrie<MapData, [u32; 4], u8>,
     ) -> Self {
         let vnis = Bits { map: vnis, now: Vec::new() };

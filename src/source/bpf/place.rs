@@ -21,7 +21,7 @@ pub(super) type Endpoint = [u32; 10];
 /// the place does not matter.
 type Place = [u32; 5];
 /// `struct source`: an address.
-pub(super) type Source = [u32; 4];
+pub(super) type SourceKey = [u32; 4];
 
 /// The number of the loopback interface.
 const LOOPBACK: u32 = 1;
@@ -104,7 +104,7 @@ fn endpoint(address: Option<IpAddr>, port: u16, [interface, outer, inner, ethern
 
 /// Lists addresses from which no other host sends: this host's, and those that reach all hosts of
 /// its networks.
-pub(super) fn own(interfaces: &[Interface]) -> HashSet<Source> {
+pub(super) fn own(interfaces: &[Interface]) -> HashSet<SourceKey> {
     let networks = interfaces.iter().flat_map(|interface| &interface.addresses);
     // A network of two hosts has no such address, and IPv6 knows none.
     let broadcast = |network: &IpNetwork| match network {
@@ -115,7 +115,7 @@ pub(super) fn own(interfaces: &[Interface]) -> HashSet<Source> {
 }
 
 /// Sets the bits that stand for these addresses, as `own_bit` of the program does.
-pub(super) fn own_bits(own: &HashSet<Source>) -> [u32; 8] {
+pub(super) fn own_bits(own: &HashSet<SourceKey>) -> [u32; 8] {
     const MIX: u32 = 0x9e37_79b1;
     let mut bits = [0; 8];
     for [.., last] in own {
@@ -127,7 +127,7 @@ pub(super) fn own_bits(own: &HashSet<Source>) -> [u32; 8] {
     bits
 }
 
-fn words_of(address: IpAddr) -> Source {
+fn words_of(address: IpAddr) -> SourceKey {
     words(match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
@@ -135,7 +135,7 @@ fn words_of(address: IpAddr) -> Source {
 }
 
 /// Returns an address as the packet has it.
-pub(super) fn words(address: Ipv6Addr) -> Source {
+pub(super) fn words(address: Ipv6Addr) -> SourceKey {
     let mut words = [0; 4];
     for (to, from) in words.iter_mut().zip(address.octets().as_chunks::<4>().0) {
         *to = u32::from_ne_bytes(*from);

@@ -17,7 +17,7 @@ use super::error::{BpfError, chain};
 use super::here::Here;
 use super::interface;
 use super::lists::{self, AllowLists, List};
-use super::place::{self, Endpoint, Source};
+use super::place::{self, Endpoint, SourceKey};
 use super::plan::{Attach, BpfPlan, Kept};
 use super::redirect::{Place, Target};
 use super::states::States;
@@ -37,7 +37,7 @@ const ENTERING: Duration = Duration::from_millis(200);
 struct Changing {
     ebpf: Ebpf,
     listening: List<HashMap<MapData, Endpoint, u8>>,
-    own: List<HashMap<MapData, Source, u8>>,
+    own: List<HashMap<MapData, SourceKey, u8>>,
     lists: AllowLists,
     attached: Vec<Attached>,
 }

@@ -12,6 +12,7 @@ use super::counts::Counts;
 use super::lend::Numbered;
 use super::shared::Shared;
 use crate::record::Timestamp;
+use crate::source::backlog::Backlog;
 use crate::source::datagram::{Datagram, Received, Source};
 use crate::source::live::LiveSource;
 use crate::source::udp::UdpSource;
@@ -187,6 +188,11 @@ impl LiveSource for BpfSource {
 
     fn copies(&self) -> u64 {
         self.udp.copies()
+    }
+
+    fn backlog(&self) -> Backlog {
+        let rings = self.rings.iter().filter_map(|numbered| numbered.ring.level().ok());
+        Backlog { rings: rings.collect(), ..self.udp.backlog() }
     }
 
     fn refuse_further(&mut self) {

@@ -28,6 +28,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::Socket;
 
+use super::backlog::Backlog;
 use super::bind::{BindError, explain};
 use super::copies::{Copies, Told};
 use super::datagram::{Datagram, Received, Source};
@@ -463,6 +464,11 @@ impl LiveSource for UdpSource {
 
     fn copies(&self) -> u64 {
         self.copies - self.before.copies
+    }
+
+    fn backlog(&self) -> Backlog {
+        let sockets = self.sockets.iter().filter_map(|bound| rustix::fs::fstat(&bound.socket).ok());
+        Backlog { sockets: sockets.map(|stat| stat.st_ino).collect(), ..Backlog::default() }
     }
 
     fn refuse_further(&mut self) {

@@ -26,6 +26,8 @@ pub use self::helper::{HelperPlan, Started};
 pub use self::serve::{Permitted, serve};
 use super::consumer::{Consumer, Job};
 use crate::ledger::OutputCounters;
+use crate::setting::Wording;
+use crate::whose;
 
 /// Captures that wait for their command.
 const WAITING: usize = 1000;
@@ -55,6 +57,8 @@ struct Shared {
     runner: Runner,
     /// The command of now.
     command: Mutex<Arc<str>>,
+    /// The name of the setting, as the log calls it.
+    name: String,
     counters: Arc<HookCounters>,
     jobs: Mutex<Jobs>,
     /// Notified when [`Jobs`] change.
@@ -119,20 +123,35 @@ impl Hook {
     ///
     /// # Errors
     /// A thread cannot be created.
-    pub(super) fn start(command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
+    pub(super) fn start(
+        command: &str,
+        wording: Wording,
+        done: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let here = || Runner::Here(SHELL.into());
-        Self::with_runner(Helper::of_process().map_or_else(here, Runner::Helper), command, done)
+        Self::with_runner(Helper::of_process().map_or_else(here, Runner::Helper), command, wording, done)
     }
 
     #[cfg(test)]
-    fn with_shell(shell: &Path, command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
-        Self::with_runner(Runner::Here(shell.to_owned()), command, done)
+    fn with_shell(
+        shell: &Path,
+        command: &str,
+        wording: Wording,
+        done: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::with_runner(Runner::Here(shell.to_owned()), command, wording, done)
     }
 
-    fn with_runner(runner: Runner, command: &str, done: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Self> {
+    fn with_runner(
+        runner: Runner,
+        command: &str,
+        wording: Wording,
+        done: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             runner,
             command: Mutex::new(command.into()),
+            name: wording.put("--on-publish").into_owned(),
             counters: Arc::default(),
             jobs: Mutex::default(),
             changed: Condvar::new(),
@@ -141,7 +160,8 @@ impl Hook {
         });
         for number in 0..AT_ONCE {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("vxtap-hook{number}")).spawn(move || shared.work(number))?;
+            let run = whose::inherited(move || shared.work(number));
+            thread::Builder::new().name(format!("vxtap-hook{number}")).spawn(run)?;
         }
         Ok(Self { shared })
     }
@@ -160,11 +180,11 @@ impl Hook {
         drop(jobs);
         let tried: Vec<bool> = waiting.iter().map(|waiting| waiting.was_tried).collect();
         let left = Unfinished { running, waiting: waiting.into_iter().map(|waiting| waiting.job.path).collect() };
-        shared.failures.lock().end();
+        shared.failures.lock().end(&shared.name);
         if let Some(patience) = patience {
             shared.counters.leave(tried.into_iter());
             shared.counters.unfinished.add(left.running.len() as u64);
-            left.say(patience);
+            left.say(patience, &shared.name);
         }
         left
     }
@@ -230,17 +250,17 @@ impl Drop for Hook {
 }
 
 impl Unfinished {
-    fn say(&self, patience: Duration) {
+    fn say(&self, patience: Duration, name: &str) {
         if *self == Self::default() {
             return;
         }
         for path in &self.waiting {
-            tracing::debug!(path = %path.display(), "no command of --on-publish was run for this capture");
+            tracing::debug!(path = %path.display(), "no command of {name} was run for this capture");
         }
         tracing::warn!(
             running = self.running.len(),
             skipped = self.waiting.len(),
-            "not waiting any longer than {patience:?} for the commands of --on-publish; still running, for {}; not run, for {}",
+            "not waiting any longer than {patience:?} for the commands of {name}; still running, for {}; not run, for {}",
             names(&self.running),
             names(&self.waiting)
         );
@@ -328,16 +348,16 @@ impl Shared {
         let others = std::mem::take(&mut failures.others);
         failures.logged = Some(now);
         drop(failures);
-        tracing::warn!(path = %path.display(), others, "the command of --on-publish {why}");
+        tracing::warn!(path = %path.display(), others, "the command of {} {why}", self.name);
     }
 }
 
 impl Failures {
     /// Logs how many failures were not logged.
-    fn end(&mut self) {
+    fn end(&mut self, name: &str) {
         match std::mem::take(&mut self.others) {
             0 => {}
-            others => tracing::warn!(others, "the command of --on-publish failed or was skipped for others"),
+            others => tracing::warn!(others, "the command of {name} failed or was skipped for others"),
         }
     }
 }

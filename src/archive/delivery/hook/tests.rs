@@ -33,7 +33,7 @@ fn capture() -> Capture {
 }
 
 fn start(command: &str) -> (Hook, Arc<HookCounters>) {
-    let hook = Hook::start(command, |_| ()).unwrap();
+    let hook = Hook::start(command, Wording::Flags, |_| ()).unwrap();
     let counters = Arc::clone(&hook.shared.counters);
     (hook, counters)
 }
@@ -256,7 +256,7 @@ fn a_capture_is_done_with_once_its_command_has_ended_however_it_ended() {
         gate.display()
     );
     let (sender, done) = std::sync::mpsc::channel();
-    let hook = Hook::start(&command, move |path| sender.send(path.to_owned()).unwrap()).unwrap();
+    let hook = Hook::start(&command, Wording::Flags, move |path| sender.send(path.to_owned()).unwrap()).unwrap();
     let counters = Arc::clone(&hook.shared.counters);
     let named = |name: &str| job(name.into(), Capture { path: name.into(), ..capture() });
     ["good", "bad", "slow"].into_iter().for_each(|name| take(&hook, named(name)));
@@ -296,7 +296,8 @@ fn what_could_not_be_started_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let shell = dir.path().join("sh");
     let (sender, done) = std::sync::mpsc::channel();
-    let hook = Hook::with_shell(&shell, "true", move |path| sender.send(path.to_owned()).unwrap()).unwrap();
+    let hook =
+        Hook::with_shell(&shell, "true", Wording::Flags, move |path| sender.send(path.to_owned()).unwrap()).unwrap();
     let counters = Arc::clone(&hook.shared.counters);
     take(&hook, job("x".into(), capture()));
     wait(|| counters.totals().run == 1);

@@ -15,7 +15,8 @@ fn cut_all(storage: &Faulty, sync: Sync, faults: impl FnOnce(&mut crate::storage
         plan.archive.sync = sync;
     });
     rig.send(&[(SESSIONS + 1, SECOND, 60)]);
-    rig.storage.faults().sync_stall = Duration::from_millis(500);
+    // Until all are handed over, however long that takes.
+    rig.storage.faults().sync_stall = Duration::from_secs(60);
     rig.sink.cut();
     let frames: Vec<_> = (1..=SESSIONS).map(|vni| (vni, SECOND, 60)).collect();
     rig.send(&frames);

@@ -24,6 +24,7 @@ use super::fault::Fault;
 use crate::condition::{Condition, Part};
 use crate::episode::Episode;
 use crate::sys::rtnetlink::{Link, Notices, RouteSocket};
+use crate::whose;
 
 /// The time after which the settings are looked at in any case: not of each is there a notice.
 const EVERY: Duration = Duration::from_millis(250);
@@ -114,7 +115,8 @@ impl Watch {
             condition,
             shared: Arc::clone(&shared),
         };
-        let thread = thread::Builder::new().name("vxtap-watch".into()).spawn(move || watcher.run())?;
+        let thread =
+            thread::Builder::new().name("vxtap-watch".into()).spawn(whose::inherited(move || watcher.run()))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

@@ -1,6 +1,9 @@
-//! Advice that was worded for the command line is put into words for a file.
+//! Texts are worded for the command line, and put into words for a file where a file says what the
+//! sensor does.
 
-use super::super::key;
+use std::borrow::Cow;
+
+use super::key;
 
 /// Flags with values or words around them that are written otherwise in a file.
 const PHRASES: &[(&str, &str)] = &[
@@ -8,6 +11,11 @@ const PHRASES: &[(&str, &str)] = &[
     ("--source auto", "source = \"auto\" below [receive]"),
     ("--source udp", "source = \"udp\""),
     ("--attach tc", "attach = \"tc\""),
+    ("--attach xdp", "attach = \"xdp\""),
+    ("--tap-mode redirect", "mode = \"redirect\""),
+    ("--min-free 10%", "min_free = \"10%\""),
+    ("--min-free 5%", "min_free = \"5%\""),
+    ("--min-free 0", "min_free = 0"),
     ("--tap-mode inject", "mode = \"inject\""),
     ("use --tap alone", "leave out the outputs of kind \"tun\""),
     ("more than one --tap", "more than one output of kind \"tap\""),
@@ -15,14 +23,36 @@ const PHRASES: &[(&str, &str)] = &[
     ("use --duration", "use duration below [run]"),
     ("(--from ", "(below [sessions] from = "),
     ("`--on-publish 'cp \"$1\" /backup/'`", "`on_publish = 'cp \"$1\" /backup/'`"),
+    ("name another directory with --write", "name another directory"),
+    ("name another with --write", "name another directory"),
     ("`--write /data/captures`", "`directory = \"/data/captures\"`"),
     ("`--write ./-`", "`directory = \"./-\"`"),
     ("for a stream `--tap mirror0 --no-write`", "for a stream an output of kind \"tap\" alone"),
     ("leave the option out", "leave the key out"),
 ];
 
-/// Puts advice for the command line into words for a file.
-pub(super) fn of_a_file(text: &str) -> String {
+/// The names by which texts call settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wording {
+    /// Settings are flags: `--min-free`.
+    #[default]
+    Flags,
+    /// Settings are keys of a file: `min_free`.
+    Keys,
+}
+
+impl Wording {
+    /// Puts a text that calls settings by their flags into these words.
+    #[must_use]
+    pub fn put(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Wording::Flags => Cow::Borrowed(text),
+            Wording::Keys => Cow::Owned(of_a_file(text)),
+        }
+    }
+}
+
+fn of_a_file(text: &str) -> String {
     let mut text = text.to_owned();
     for (flags, keys) in PHRASES {
         text = text.replace(flags, keys);
@@ -50,7 +80,7 @@ mod tests {
             ("(--queue)", "(queue)"),
             ("write --nothing", "write --nothing"),
         ] {
-            assert_eq!(of_a_file(flags), keys);
+            assert_eq!((Wording::Keys.put(flags), Wording::Flags.put(flags)), (keys.into(), flags.into()));
         }
     }
 }

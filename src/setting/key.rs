@@ -1,4 +1,5 @@
-//! All settings have names: in the tree of [`Settings`](super::Settings), and on the command line.
+//! All settings have names: in the tree of [`Settings`](crate::config::Settings), and on the
+//! command line.
 
 /// The name of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
