@@ -7,8 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-jobs_in_order=(packages fmt clippy doc deny bpf unit golden service deploy e2e fast demo bench rig)
+jobs_in_order=(packages fmt clippy doc deny bpf unit golden service deploy e2e fast demo package bench rig)
 cargo_deny_version=0.20.2
+cargo_deb_version=3.8.0
+cargo_generate_rpm_version=0.21.1
 tools=$PWD/target/tools
 skipped=()
 
@@ -43,6 +45,12 @@ llvm-strip-14 llvm-14
 promtool prometheus
 python3 python3-minimal
 debootstrap debootstrap
+lintian lintian
+dpkg-shlibdeps dpkg-dev
+rpm rpm
+rpm2cpio rpm2cpio
+rpmlint rpmlint
+cpio cpio
 losetup mount
 systemd-analyze systemd
 chromium chromium
@@ -249,6 +257,46 @@ demo() {
   out=$(mktemp -d)
   cargo run --release --locked --quiet -- demo --write "$out"
   rm -r "$out"
+}
+
+# Makes the packages of the release build, looks at them, and has the Debian package installed in a clean Debian with
+# systemd, up to its removal. On a quiet machine that takes about two minutes, of which one is for tools that stay in
+# target/tools.
+package() {
+  local root= debian
+  if [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; then
+    root=$(mktemp -d)
+    mount -t tmpfs -o size=1g,mode=755 vxtap-test "$root"
+    # shellcheck disable=SC2064
+    trap "umount --lazy '$root'; rmdir '$root'" EXIT
+    debootstrap --variant=minbase --include=systemd,libpcap0.8 "$(codename)" "$root/debian" "$(mirror)" >"$root/log" 2>&1 &
+    debian=$!
+  else
+    skip "the package in a clean Debian: needs root and debootstrap"
+  fi
+  cargo build --release --locked --quiet
+  packaging/make "$tools" "$cargo_deb_version" "$cargo_generate_rpm_version"
+  packaging/look
+  [ -n "$root" ] || return 0
+  wait "$debian" || { tail "$root/log"; return 1; }
+  cp target/package/*.deb "$root/debian/srv/1.deb"
+  # The same with a higher version.
+  dpkg-deb --raw-extract "$root/debian/srv/1.deb" "$root/next"
+  sed -i 's/^Version: .*/&+next/' "$root/next/DEBIAN/control"
+  dpkg-deb --root-owner-group -Znone --build "$root/next" "$root/debian/srv/2.deb" >/dev/null
+  cp -r fixtures/aws "$root/debian/srv/"
+  VXTAP_TEST_ROOT=$root/debian cargo test --locked --quiet --test e2e -- package --nocapture
+  umount --lazy "$root"
+  rmdir "$root"
+  trap - EXIT
+}
+
+# The server that this machine has its Debian from.
+mirror() {
+  local from
+  from=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -1)
+  [ -n "$from" ] || from=$(sed -n 's/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p' /etc/apt/sources.list | head -1)
+  echo "$from"
 }
 
 # Compiled, and each run once: that they work, not how fast.

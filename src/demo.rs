@@ -21,7 +21,7 @@ use crate::host::HostFacts;
 use crate::pipeline::Outcome;
 use crate::record::Timestamp;
 use crate::record::read::{CaptureReader, ReadError};
-use crate::replay::{self, Input, Pace, ReplayError, ReplayPlan, Report};
+use crate::replay::{self, Input, Pace, ReplayError, ReplayPlan, Report, Wrap};
 use crate::run::{self, Signals, StartError};
 use crate::wire::Vni;
 
@@ -108,6 +108,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
                 let plan = ReplayPlan {
                     inputs: vec![Input::Memory { name: instance.what, bytes: instance.capture }],
                     to,
+                    wrap: Wrap::Vxlan,
                     vni: instance.vni.into(),
                     pace: Pace::Realtime,
                     loops: 1,
@@ -152,7 +153,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
 fn settings(directory: &Path) -> Settings {
     let mut settings = Settings::default();
     settings.control.enabled = false;
-    settings.receive.listen = vec![Listen::At((Ipv4Addr::LOCALHOST, 0).into())];
+    settings.receive.listen = vec![Listen::At((Ipv4Addr::LOCALHOST, 0).into()).into()];
     settings.receive.buffer = Size(200 << 10);
     let files = Files { directory: directory.to_owned(), ..Files::default() };
     settings.output = Outputs(vec![(FILES.to_owned(), Output::Pcap(Box::new(files)))]);

@@ -119,7 +119,10 @@ impl Host {
     /// Has a sensor answer to `vxtap reload` with this code; all else is the program's.
     fn sensor(&self, code: i32) {
         let asked = self.path("asked");
-        let reload = format!("if [ \"$1\" = reload ]; then echo reload >>{}; exit {code}; fi", asked.display());
+        let reload = format!(
+            "if [ \"$1\" = reload ]; then [ -z \"$RUNTIME_DIRECTORY\" ] || exit 9; echo reload >>{}; exit {code}; fi",
+            asked.display()
+        );
         self.program("vxtap", &format!("{reload}\nexec {} \"$@\"", env!("CARGO_BIN_EXE_vxtap")));
     }
 

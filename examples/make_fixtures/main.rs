@@ -15,6 +15,7 @@
 mod demo;
 mod frames;
 mod mirror;
+mod tunnels;
 
 use std::{
     fs::{self, File},
@@ -81,6 +82,13 @@ pub fn generate(directory: &Path) {
         expected += &scene.expected(name);
     }
     fs::write(directory.join("expected.tsv"), expected).unwrap();
+    fs::create_dir_all(directory.join("tunnels")).unwrap();
+    let mut expected = String::from(tunnels::EXPECTED_HEADER);
+    for (name, tunnel) in tunnels::captures() {
+        write_pcap(&directory.join(format!("tunnels/{name}.pcap")), &tunnel.outer);
+        expected += &tunnel.expected(name);
+    }
+    fs::write(directory.join("tunnels/expected.tsv"), expected).unwrap();
     for (name, records) in demo::captures() {
         write_pcap(&directory.join(format!("demo/{name}.pcap")), &records);
     }

@@ -76,7 +76,7 @@ fn needs(plan: &RunPlan, kernel: &Kernel) -> Vec<Need> {
             needs.push(Need { capability: Capability::NetAdmin, what, is_essential: true });
         }
     }
-    for port in plan.source.udp.listen.iter().map(std::net::SocketAddr::port) {
+    for port in plan.source.udp.listen.iter().map(|listener| listener.address.port()) {
         if port != 0 && port < kernel.unprivileged_port {
             let what = format!("port {port}");
             needs.push(Need { capability: Capability::NetBindService, what, is_essential: true });

@@ -23,6 +23,7 @@ use crate::config::RunPlan;
 use crate::evidence::lock;
 use crate::host::process::{self, Capabilities};
 use crate::host::{HostFacts, port_owner};
+use crate::source::Listener;
 use crate::source::bpf::interface;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 use crate::sys::tun::DEVICE;
@@ -83,9 +84,9 @@ pub(super) fn memory(host: &HostFacts) -> Memory {
 
 /// Finds who has the ports to listen on.
 pub(super) fn ports(plan: &RunPlan, links: &[Link]) -> Vec<Listen> {
-    let listen = |address: &std::net::SocketAddr| Listen {
-        address: *address,
-        owner: port_owner::find(*address),
+    let listen = |&Listener { address, .. }: &Listener| Listen {
+        address,
+        owner: port_owner::find(address),
         device: links.iter().find(|link| link.vxlan == Some(address.port())).map(|link| link.name.clone()),
     };
     plan.source.udp.listen.iter().map(listen).collect()
@@ -94,7 +95,8 @@ pub(super) fn ports(plan: &RunPlan, links: &[Link]) -> Vec<Listen> {
 /// Finds the interfaces that datagrams come in on.
 pub(super) fn cards(plan: &RunPlan, links: &[Link]) -> Cards {
     let mut cards = Cards { found: Vec::new(), missing: Vec::new(), unknown: None };
-    let wanted = match interface::wanted(&plan.source.bpf.interfaces, &plan.source.udp.listen) {
+    let addresses: Vec<_> = plan.source.udp.listen.iter().map(|listener| listener.address).collect();
+    let wanted = match interface::wanted(&plan.source.bpf.interfaces, &addresses) {
         Ok(wanted) => wanted,
         Err(error) => {
             cards.unknown = Some(error.to_string());

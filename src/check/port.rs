@@ -76,7 +76,7 @@ pub(super) fn port(listen: &Listen, sensor: Option<&Sensor>) -> Finding {
 /// Says whether anybody who reaches the port may fill the sensor's disk.
 pub(super) fn allow(plan: &RunPlan) -> Finding {
     let everywhere: Vec<String> =
-        plan.source.udp.listen.iter().filter(|at| at.ip().is_unspecified()).map(ToString::to_string).collect();
+        plan.source.udp.listen.iter().filter(|at| at.address.ip().is_unspecified()).map(ToString::to_string).collect();
     let is_listed = match &plan.allow {
         AllowPlan::Given(allowed) => allowed.vnis().is_some() || allowed.sources().is_some(),
         AllowPlan::File(_) => true,

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::address::target;
+use crate::config::address::target_with_port;
 use crate::config::sessions;
 use crate::config::units::number;
-use crate::replay::{Input, Pace, ReplayPlan};
+use crate::replay::{Input, Pace, ReplayPlan, Wrap};
 use crate::wire::VniRange;
 
 /// `vxtap replay`.
@@ -17,10 +17,13 @@ pub struct ReplayArgs {
     /// Captures to send, in this order: pcap or pcapng with Ethernet frames.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Where the mirror traffic goes; the port is 4789 unless given. IPv6 with a port as
-    /// `[ADDR]:PORT`.
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = target)]
-    pub to: SocketAddr,
+    /// The way in which frames are wrapped.
+    #[arg(long = "as", value_name = "WRAP", value_enum, default_value_t)]
+    pub wrap: Wrap,
+    /// Where the mirror traffic goes; the port is 4789 unless given, or what is usual for --as.
+    /// IPv6 with a port as `[ADDR]:PORT`.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = target_with_port)]
+    pub to: (SocketAddr, bool),
     /// VNI of the mirror session; with a range, frames take turns.
     #[arg(long, value_name = "N|A-B", default_value = "1", allow_hyphen_values = true, value_parser = sessions::range)]
     pub vni: VniRange,
@@ -50,7 +53,14 @@ impl ReplayArgs {
     pub fn plan(&self) -> ReplayPlan {
         ReplayPlan {
             inputs: self.files.iter().cloned().map(Input::File).collect(),
-            to: self.to,
+            to: match self.to {
+                (to, true) => to,
+                (mut to, false) => {
+                    to.set_port(self.wrap.port());
+                    to
+                }
+            },
+            wrap: self.wrap,
             vni: self.vni,
             pace: match self.rate {
                 Some(rate) => Pace::Rate(rate),

@@ -8,10 +8,10 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use ipnet::IpNet;
 
 use crate::archive::Sync;
-use crate::config::address::Listen;
 use crate::config::files::{command, directory};
 use crate::config::hashing::Hashing;
 use crate::config::interface::{InterfaceArg, interface};
+use crate::config::listener::Listener;
 use crate::config::port::Port;
 use crate::config::sessions::{self, Item};
 use crate::config::settings::{Delivery, Files, Interface, LedgerFormat, Receive, Run, Sessions, TapMode, TapTag};
@@ -61,10 +61,12 @@ pub struct RunArgs {
     #[arg(long)]
     pub print_config: bool,
     /// Address and UDP port to receive on, or one of them, as 0.0.0.0:8472, 10.0.0.7, 8472 or
-    /// [fe80::1%eth0]:4789; repeat for more. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789`
+    /// [fe80::1%eth0]:4789; repeat for more. What comes there is VXLAN, unless a word in front says
+    /// otherwise, as geneve:0.0.0.0:6081: vxlan, geneve, gpe, gre-udp, tzsp, or auto for what is
+    /// usual on that port. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789`
     /// where the host has no IPv6]
-    #[arg(help_heading = RECEIVING, long, value_name = "ADDR:PORT", allow_hyphen_values = true)]
-    pub listen: Vec<Listen>,
+    #[arg(help_heading = RECEIVING, long, value_name = "[WHAT:]ADDR:PORT", allow_hyphen_values = true)]
+    pub listen: Vec<Listener>,
     /// How datagrams are received.
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Receive::default().source)]
     pub source: Way,

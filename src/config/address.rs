@@ -45,8 +45,16 @@ struct Parts<'a> {
 /// # Errors
 /// The text is no address, or one that cannot be listened on; the error says what to type.
 pub(crate) fn listen(text: &str) -> Result<Listen, String> {
+    listen_on(text, VXLAN_PORT)
+}
+
+/// Reads an address as [`listen`] does, with this port where there is none.
+///
+/// # Errors
+/// Those of [`listen`].
+pub(super) fn listen_on(text: &str, usual: u16) -> Result<Listen, String> {
     let Parts { address, interface, port } = parts(text.trim())?;
-    let port = port.unwrap_or(VXLAN_PORT);
+    let port = port.unwrap_or(usual);
     match (address, interface) {
         (None, _) => Ok(Listen::Any(port)),
         (Some(IpAddr::V6(address)), Some(interface)) => {
@@ -86,6 +94,15 @@ pub(crate) fn target(text: &str) -> Result<SocketAddr, String> {
         )),
         (address, None) => Ok(SocketAddr::new(address, port)),
     }
+}
+
+/// Reads an address as [`target`] does, and says whether its port was given.
+///
+/// # Errors
+/// Those of [`target`].
+pub(crate) fn target_with_port(text: &str) -> Result<(SocketAddr, bool), String> {
+    let is_given = parts(text.trim()).is_ok_and(|parts| parts.port.is_some());
+    target(text).map(|target| (target, is_given))
 }
 
 fn parts(text: &str) -> Result<Parts<'_>, String> {

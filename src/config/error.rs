@@ -250,6 +250,26 @@ pub enum PlanError {
         /// The directory.
         directory: PathBuf,
     },
+    /// Nothing is usual for the port.
+    #[error(
+        "{said} port {port} is not one that an encapsulation usually has; say what comes there, as geneve:0.0.0.0:{port}"
+    )]
+    ListenAuto {
+        /// The setting.
+        said: Said,
+        /// The port.
+        port: u16,
+    },
+    /// One port has two encapsulations.
+    #[error("{said} port {port} has another encapsulation already; a port has one")]
+    ListenMixed {
+        /// The setting.
+        said: Said,
+        /// The setting of the other.
+        other: Said,
+        /// The port.
+        port: u16,
+    },
     /// Two entries for sessions have one name.
     #[error("{said} {name} is that of another entry; choose another, for it is in paths")]
     SessionName {
@@ -392,6 +412,7 @@ impl PlanError {
             | Self::OnlyHealth(said)
             | Self::HostName { said, .. }
             | Self::ListenMany(said)
+            | Self::ListenAuto { said, .. }
             | Self::Memory { said, .. }
             | Self::RingMemory { said, .. }
             | Self::OnlyBpf(said)
@@ -417,7 +438,9 @@ impl PlanError {
             Self::KeepBytes { said, rotate_said, .. } => {
                 vec![(said, "all files together"), (rotate_said, "one file")]
             }
-            Self::ListenOverlap { said, other, .. } => vec![(said, "this one"), (other, "and this one")],
+            Self::ListenMixed { said, other, .. } | Self::ListenOverlap { said, other, .. } => {
+                vec![(said, "this one"), (other, "and this one")]
+            }
             Self::NoControl { said, socket } => vec![(said, "none is wanted"), (socket, "one is named")],
             Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
             Self::Unreachable { said, other } => vec![(said, "this entry"), (other, "the one before")],

@@ -21,6 +21,7 @@ pub(crate) mod files;
 pub(crate) mod hashing;
 pub(crate) mod interface;
 pub(crate) mod kept;
+pub(crate) mod listener;
 pub mod origin;
 mod plan;
 pub(crate) mod port;

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::address::Listen;
 use super::entry::SessionEntry;
 use super::hashing::Hashing;
+use super::listener::Listener;
 use super::origin::Origins;
 use super::port::Port;
 use super::sessions::{Networks, Vnis};
@@ -70,7 +70,7 @@ impl Settings {
 #[serde(default, deny_unknown_fields)]
 pub struct Receive {
     /// Addresses to receive on; none stands for the port of VXLAN on all addresses.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<Listener>,
     /// The kind of source.
     pub source: Way,
     /// Interfaces of the program; none stands for those of the addresses.

@@ -172,6 +172,9 @@ counters! {
             DATAGRAMS.right(&[Equation::Datagrams]).row_if_any(30, "dropped ", "");
         /// Frames of accepted datagrams with reserved bits set.
         reserved_bits: Counter = FRAMES.row_if_any(110, "reserved_bits", "set in the VXLAN header, accepted");
+        /// Frames whose header has an option that is unknown, which was passed over.
+        unknown_options: Counter =
+            FRAMES.sparse().row_if_any(115, "unknown_options", "in the GENEVE header, passed over");
         /// Frames that arrived cut: the inner IP header tells of more bytes than came.
         cut_by_mirror: Counter = FRAMES.row_if_any(120, "cut_by_mirror", "frames that arrived truncated");
         /// Frames of sessions that are not let in (`--vni`, `--from`, `--allow`), or whose entry in

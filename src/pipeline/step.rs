@@ -1,6 +1,7 @@
 //! The step of a worker: it decapsulates one datagram, finds its session with the plan for it, and
 //! offers the frame to the outputs.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::route::policy::{PlanNumber, Policy};
 use crate::route::{Asked, Candidate, Seen, SessionId, SessionTable, Watched, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
-use crate::wire::Decapsulated;
+use crate::wire::{Decapsulated, Encapsulation, Options, bare, gpe};
 
 /// Takes datagrams to the outputs.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Step {
     flows: Flows,
     pub(super) outlets: Vec<Outlet>,
     pub(super) counters: Arc<WorkerCounters>,
+    /// Room for a packet that gets an Ethernet header; none until the first comes.
+    room: Vec<u8>,
 }
 
 impl Step {
@@ -39,7 +42,7 @@ impl Step {
     ) -> Self {
         sessions.count_in(Arc::clone(&counters.sessions));
         outlets.iter_mut().for_each(|outlet| outlet.lane.attach(&counters));
-        Self { reserved_bits, allowed, sessions, flows: Flows::default(), outlets, counters }
+        Self { reserved_bits, allowed, sessions, flows: Flows::default(), outlets, counters, room: Vec::new() }
     }
 
     /// Treats frames by this policy from now on. Called between batches.
@@ -80,14 +83,47 @@ impl Step {
         let counters = &*self.counters;
         counters.received.add(1);
         counters.received_bytes.add(datagram.length as u64);
-        let inner = match decapsulate(datagram, self.reserved_bits) {
+        if datagram.encapsulation != Encapsulation::Vxlan {
+            return self.wrapped(datagram, datagram.encapsulation);
+        }
+        let inner = match decapsulate(datagram, Encapsulation::Vxlan, self.reserved_bits) {
             Ok(inner) => inner,
             Err(reason) => return counters.dropped(reason).add(1),
         };
-        counters.decapsulated.add(1);
         if inner.reserved_bits {
+            if gpe::is_bare(datagram.payload) {
+                return self.wrapped(datagram, Encapsulation::Gpe);
+            }
             counters.reserved_bits.add(1);
         }
+        self.frame(datagram, inner);
+    }
+
+    /// Does with a datagram what [`Step::datagram`] does, where it is not VXLAN.
+    #[inline(never)]
+    fn wrapped(&mut self, datagram: &Datagram<'_>, encapsulation: Encapsulation) {
+        let counters = &*self.counters;
+        let inner = match decapsulate(datagram, encapsulation, self.reserved_bits) {
+            Ok(inner) => inner,
+            Err(reason) => return counters.dropped(reason).add(1),
+        };
+        counters.reserved_bits.add(u64::from(inner.reserved_bits));
+        counters.unknown_options.add(u64::from(inner.options != Options::Known));
+        let source = inner.source.unwrap_or(datagram.source);
+        let datagram = &Datagram { source, ..*datagram };
+        let mut room = mem::take(&mut self.room);
+        if inner.bare.is_some() {
+            room.resize(bare::ROOM, 0);
+        }
+        self.frame(datagram, bare::dress(&inner, source, &mut room));
+        self.room = room;
+    }
+
+    /// Finds the session of a frame and offers it to the outputs.
+    #[inline(always)]
+    fn frame<'a>(&mut self, datagram: &Datagram<'a>, inner: Decapsulated<'a>) {
+        let counters = &*self.counters;
+        counters.decapsulated.add(1);
         // This comes before the session is looked up: a session that is not allowed must not use up
         // a number. A frame that was delivered was allowed at the time.
         if !datagram.delivered && !self.allowed.takes(datagram.source, inner.vni) {
@@ -95,13 +131,9 @@ impl Step {
             return self.unselected(1);
         }
         // A capture says the link type once, for all frames of its session.
-        debug_assert_eq!(inner.link_type, datagram.encapsulation.link_type());
-        let session = Session {
-            encapsulation: datagram.encapsulation,
-            source: datagram.source,
-            scope: inner.scope,
-            vni: inner.vni,
-        };
+        debug_assert_eq!(inner.link_type, inner.encapsulation.link_type());
+        let session =
+            Session { encapsulation: inner.encapsulation, source: datagram.source, scope: inner.scope, vni: inner.vni };
         let seen = self.sessions.see(&session, datagram.port, inner.arrived as usize, datagram.timestamp);
         if seen.plan != PlanNumber::PLAIN {
             return self.by_plan(seen, datagram, inner);
@@ -256,6 +288,67 @@ mod tests {
         let vnis: Vec<_> = snapshot.unselected_vnis.iter().map(|vni| (vni.vni, vni.frames)).collect();
         assert_eq!(vnis, [(1, 2)]);
         assert_eq!(registry.count(), 5);
+    }
+
+    #[test]
+    fn what_is_not_vxlan_has_its_session_and_an_ethernet_header() {
+        let mut ledger = Ledger::default();
+        let counters = ledger.worker();
+        let registry = Arc::new(Registry::new(8));
+        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
+        let (lanes, inbox) = lanes(LanePlan::default(), vec![output.end()]);
+        let sink = output.end();
+        ledger.outputs.push(output);
+        let outlets = lanes.into_iter().map(Outlet::from).collect();
+        let table = SessionTable::new(Arc::clone(&registry));
+        let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, outlets, counters);
+        let source = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        let packet = [&[0x45, 0, 0, 40][..], &[7; 36]].concat();
+        let mut send = |encapsulation, header: &[u8], rest: &[u8]| {
+            let payload = [header, rest].concat();
+            let length = payload.len();
+            step.datagram(&Datagram { payload: &payload, length, source, encapsulation, ..Datagram::empty() });
+        };
+        send(Encapsulation::Geneve, &[1, 0, 8, 0, 0, 0, 7, 0, 0x12, 0x34, 5, 0], &packet);
+        send(Encapsulation::Geneve, &[0, 0, 0x65, 0x58, 0, 0, 7, 0], &[1; 60]);
+        // With the P flag, what comes to VXLAN's port is VXLAN-GPE.
+        send(Encapsulation::Vxlan, &[0x0c, 0, 0, 1, 0, 0, 7, 0], &packet);
+        send(Encapsulation::Vxlan, &[0x0c, 0, 0, 3, 0, 0, 7, 0], &[1; 60]);
+        send(Encapsulation::Tzsp, &[1, 4, 0, 0], &[]);
+        // The program that rejects reserved bits rejects critical options too, and the P flag.
+        step.reserved_bits = ReservedBits::Reject;
+        let mut send = |encapsulation, header: &[u8]| {
+            let payload = [header, &[1; 60]].concat();
+            let length = payload.len();
+            step.datagram(&Datagram { payload: &payload, length, source, encapsulation, ..Datagram::empty() });
+        };
+        send(Encapsulation::Geneve, &[1, 0x40, 0x65, 0x58, 0, 0, 7, 0, 0x12, 0x34, 0x85, 0]);
+        send(Encapsulation::Vxlan, &[0x0c, 0, 0, 1, 0, 0, 7, 0]);
+        drop(step);
+        let chunks: Vec<_> = inbox.full.try_iter().collect();
+        let records = chunks.iter().flat_map(|chunk| chunk.runs()).flat_map(|(run, bytes)| {
+            let session = registry.session(run.session).unwrap();
+            pcap::records(bytes).map(move |record| (session.directory_name(), record.orig_len, record.frame[0]))
+        });
+        let mut found: Vec<_> = records.collect();
+        found.sort();
+        let wanted = [
+            ("geneve_vni7_192.0.2.1", 54, 6),
+            ("geneve_vni7_192.0.2.1", 60, 1),
+            ("gpe_vni7_192.0.2.1", 54, 6),
+            ("vni7_192.0.2.1", 60, 1),
+        ];
+        let wanted = wanted.map(|(name, length, first)| (name.to_owned(), length, first));
+        let mut sorted = wanted.to_vec();
+        sorted.sort();
+        assert_eq!(found, sorted);
+        sink.written.add(4);
+        let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(registry.sessions()));
+        snapshot.check().unwrap();
+        let datagrams = &snapshot.datagrams;
+        assert_eq!((datagrams.received, datagrams.unknown_options, datagrams.reserved_bits), (7, 1, 1));
+        let dropped = ["keep_alive", "critical_option", "reserved_bits"].map(|reason| datagrams.dropped[reason]);
+        assert_eq!(dropped, [1; 3]);
     }
 
     #[test]

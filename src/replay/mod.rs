@@ -1,9 +1,9 @@
 //! `vxtap replay` plays captures as mirror traffic.
 //!
-//! Each Ethernet frame of the captures becomes the payload of one VXLAN datagram, as a cloud's
-//! traffic mirror would send it: outer UDP source port chosen by the inner flow
-//! ([`crate::wire::flow`]), UDP checksum zero, hop limit 255, DF clear. The frames leave in the
-//! order of the files.
+//! Each Ethernet frame of the captures becomes the payload of one datagram, of VXLAN or another
+//! [`Wrap`], as a cloud's traffic mirror would send it: outer UDP source port chosen by the inner
+//! flow ([`crate::wire::flow`]), UDP checksum zero, hop limit 255, DF clear. The frames leave in
+//! the order of the files.
 //!
 //! ```text
 //! CaptureReader ──frame──▶ Schedule ──when due──▶ Sender: batch ──sendmmsg──▶ socket of a port
@@ -21,6 +21,7 @@ mod pace;
 mod plan;
 mod report;
 mod sender;
+mod wrap;
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,7 @@ pub use self::error::ReplayError;
 pub use self::pace::Pace;
 pub use self::plan::{Input, ReplayPlan};
 pub use self::report::Report;
+pub use self::wrap::Wrap;
 
 use self::pace::Schedule;
 use self::sender::Sender;

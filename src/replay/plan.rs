@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::error::ReplayError;
 use super::pace::Pace;
+use super::wrap::Wrap;
 use crate::record::read::ReadError;
 use crate::wire::VniRange;
 
@@ -31,6 +32,8 @@ pub struct ReplayPlan {
     pub inputs: Vec<Input>,
     /// The address that the datagrams go to.
     pub to: SocketAddr,
+    /// The way in which frames are wrapped.
+    pub wrap: Wrap,
     /// VNIs that frames take turns in.
     pub vni: VniRange,
     /// The pace at which frames are due.

@@ -10,15 +10,15 @@ use crate::record::read::ReadError;
 
 /// Counts what was sent, and by reason what was not.
 ///
-/// Every frame read from the captures is in exactly one of `frames`, `too_large` and `unsent`,
-/// unless the replay was interrupted.
+/// Every frame read from the captures is in exactly one of `frames`, `too_large`, `not_ip` and
+/// `unsent`, unless the replay was interrupted.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Frames that the kernel took.
     pub frames: u64,
     /// Their bytes.
     pub frame_bytes: u64,
-    /// Bytes of the UDP payloads: the frames with their VXLAN headers.
+    /// Bytes of the UDP payloads: the frames with their headers.
     pub datagram_bytes: u64,
     /// Time from the first capture's opening to the last frame, without the wait for late errors.
     #[serde(rename = "elapsed_seconds", serialize_with = "seconds")]
@@ -27,6 +27,9 @@ pub struct Report {
     pub cut: u64,
     /// Frames not sent because they do not fit in a UDP datagram.
     pub too_large: u64,
+    /// Frames not sent because they are no IP packets, where these alone can be wrapped.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_ip: u64,
     /// Frames given up after repeated errors, or for want of a socket.
     pub unsent: u64,
     /// Reports from the target's host that nothing listens on the port. Several datagrams may share
@@ -81,6 +84,11 @@ fn per_second(count: u64, elapsed: Duration) -> f64 {
     if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde has it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
@@ -113,6 +121,7 @@ impl fmt::Display for Report {
                 },
             ),
             (self.too_large, "frames not sent: too large for a UDP datagram"),
+            (self.not_ip, "frames not sent: no IP packets"),
             (self.unsent, "frames not sent: given up after errors"),
             (self.cut, "frames were cut by the capture; sent as captured"),
             (self.refused, "times refused: nothing listens on the target's port"),

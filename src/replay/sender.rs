@@ -11,11 +11,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::error::ReplayError;
 use super::plan::ReplayPlan;
 use super::report::Report;
+use super::wrap::Wrap;
 use crate::record::read::Frame;
-use crate::sys::send::{HEADER, SendBatch};
+use crate::sys::send::{SendBatch, Sent};
 use crate::sys::socket;
 use crate::wire::flow::{FIRST_SOURCE_PORT, outer_source_port};
-use crate::wire::{Vni, VniRange, vxlan};
+use crate::wire::{Vni, VniRange};
 
 /// There are so many outer source ports, and so many sockets.
 const PORTS: usize = 128;
@@ -72,7 +73,11 @@ pub(super) struct Sender<'a> {
     stop: &'a AtomicBool,
     /// The VNI of the next frame.
     vni: Vni,
-    largest_frame: usize,
+    wrap: Wrap,
+    /// The number of the next frame.
+    number: u32,
+    /// The most bytes of a datagram.
+    largest: usize,
     /// The sockets, by outer source port less [`FIRST_SOURCE_PORT`].
     sockets: Vec<Option<Socket>>,
     batch: SendBatch,
@@ -103,7 +108,9 @@ impl<'a> Sender<'a> {
             vnis: plan.vni,
             stop,
             vni: plan.vni.first,
-            largest_frame: if to.is_ipv4() { PAYLOAD_V4 } else { PAYLOAD_V6 } - HEADER,
+            wrap: plan.wrap,
+            number: 0,
+            largest: if to.is_ipv4() { PAYLOAD_V4 } else { PAYLOAD_V6 },
             sockets: (0..PORTS).map(|_| None).collect(),
             batch: SendBatch::default(),
             port: FIRST_SOURCE_PORT,
@@ -117,19 +124,25 @@ impl<'a> Sender<'a> {
     /// Takes a frame, to be sent at the latest by the next [`Sender::flush`].
     pub(super) fn offer(&mut self, frame: &Frame<'_>) -> Result<(), ReplayError> {
         let vni = self.next_vni();
-        if frame.data.len() > self.largest_frame {
+        let Some((header, wrapped)) = self.wrap.wrap(vni, self.number, frame.data) else {
+            self.report.not_ip += 1;
+            return Ok(());
+        };
+        let length = header.as_ref().len() + wrapped.len();
+        if length > self.largest {
             self.report.too_large += 1;
             return Ok(());
         }
+        self.number = self.number.wrapping_add(1);
         if usize::try_from(frame.orig_len).is_ok_and(|length| length > frame.data.len()) {
             self.report.cut += 1;
         }
         let port = outer_source_port(frame.data);
-        if port != self.port || !self.batch.has_room(frame.data.len()) {
+        if port != self.port || !self.batch.has_room(length) {
             self.flush()?;
         }
         self.port = port;
-        if !self.batch.push(vxlan::header(vni), frame.data) {
+        if !self.batch.push(header, wrapped) {
             self.report.unsent += 1;
         }
         Ok(())
@@ -172,7 +185,7 @@ impl<'a> Sender<'a> {
         let mut tries = Tries::default();
         loop {
             let sent = self.batch.send(socket);
-            self.report.count(sent.messages, sent.frame_bytes);
+            self.report.count(&sent);
             if sent.messages > 0 {
                 tries = Tries::default();
             }
@@ -291,11 +304,11 @@ impl<'a> Sender<'a> {
 }
 
 impl Report {
-    fn count(&mut self, messages: usize, frame_bytes: usize) {
+    fn count(&mut self, sent: &Sent) {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        self.frames += count(messages);
-        self.frame_bytes += count(frame_bytes);
-        self.datagram_bytes += count(frame_bytes + HEADER * messages);
+        self.frames += count(sent.messages);
+        self.frame_bytes += count(sent.frame_bytes);
+        self.datagram_bytes += count(sent.bytes);
     }
 }
 

@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::service::Store;
-use crate::source::{self, Opened, Sources};
+use crate::source::{self, Listener, Opened, Sources};
 use crate::view::{Facts, View};
 
 /// The time between two looks for outputs that were taken away and have finished.
@@ -90,7 +90,9 @@ pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Se
         tracing::info!(%compression, "{}", plan.wording.put(&text));
     }
     warn_of_file_limit(plan);
-    let listen: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let bound =
+        addresses.iter().zip(&udp.listen).map(|(address, listener)| Listener { address: *address, ..*listener });
+    let listen: Vec<String> = bound.map(|listener| listener.to_string()).collect();
     let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
         listen = %listen.join(" "),

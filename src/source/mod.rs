@@ -27,4 +27,5 @@ pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};
 pub(crate) use live::Refusing;
 pub use live::{LiveSource, Offline};
 pub(crate) use open::{Front, OpenError, Opened, SourcePlan, Sources, Way, open};
+pub use port::Listener;
 pub use steering::Steering;

@@ -12,11 +12,18 @@ use std::net::Ipv6Addr;
 
 use super::steering::Steering;
 use crate::sys::receive::Message;
+use crate::wire::Encapsulation;
 
 /// 2^32 divided by the golden ratio: Knuth's multiplicative hash.
 const MIX: u32 = 0x9e37_79b1;
-/// The place of the VNI in a VXLAN header.
+/// The place of the VNI in the headers of VXLAN, VXLAN-GPE and GENEVE.
 const VNI: usize = 4;
+
+/// Says whether every header of this encapsulation has the session's VNI where VXLAN has it.
+#[inline]
+pub(super) fn has_vni(encapsulation: Encapsulation) -> bool {
+    matches!(encapsulation, Encapsulation::Vxlan | Encapsulation::Gpe | Encapsulation::Geneve)
+}
 
 /// A worker's place among all.
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +36,13 @@ pub(super) struct Owner {
 impl Owner {
     /// Says whether a datagram that came to this worker's socket is another's.
     #[inline]
-    pub(super) fn is_copy(&self, message: &Message<'_>) -> bool {
+    pub(super) fn is_copy(&self, message: &Message<'_>, encapsulation: Encapsulation) -> bool {
         if self.workers < 2 {
             return false;
         }
         let hash = match self.steering {
-            Steering::Session => by_session(message),
+            Steering::Session if has_vni(encapsulation) => by_session(message),
+            Steering::Session => by_source(message, 0),
             // Where the ports are behind extension headers the filter does not know them, nor is it
             // asked: multicast over IPv6 comes to the first socket alone, and there is no
             // broadcast.
@@ -49,7 +57,13 @@ impl Owner {
 #[inline]
 fn by_session(message: &Message<'_>) -> u32 {
     let Some(word) = message.payload.get(VNI..).and_then(|rest| rest.first_chunk()) else { return 0 };
-    let mut x = (u32::from_be_bytes(*word) >> 8).wrapping_mul(MIX);
+    by_source(message, u32::from_be_bytes(*word) >> 8)
+}
+
+/// Decides as `sys::socket::steer_by_source` has it, where the VNI is 0.
+#[inline]
+fn by_source(message: &Message<'_>, vni: u32) -> u32 {
+    let mut x = vni.wrapping_mul(MIX);
     if message.over_ipv6 {
         let [words @ .., _] = words(message.source);
         for word in words {

@@ -11,21 +11,19 @@ pub(crate) const BATCH: usize = 64;
 /// A batch can hold so many bytes of frames, unless it is a single frame that is longer.
 const STAGING: usize = 256 * 1024;
 
-/// Length of the header in front of each frame, in bytes.
-pub(crate) const HEADER: usize = 8;
-
-/// Datagrams waiting to be sent: each is an 8-byte header and a frame.
+/// Datagrams waiting to be sent: each is a header and a frame.
 ///
-/// Frames are copied once, into memory that the batch owns and reuses; the kernel joins header and
-/// frame from there. Messages leave in the order in which they were added. A message that was not
-/// sent stays at the front until it is sent or dropped, so the caller decides what an error means.
+/// Both are copied once, into memory that the batch owns and reuses. Messages leave in the order in
+/// which they were added. A message that was not sent stays at the front until it is sent or
+/// dropped, so the caller decides what an error means.
 #[derive(Debug)]
 pub(crate) struct SendBatch {
-    /// The frames, back to back.
+    /// The datagrams, back to back.
     staging: Vec<u8>,
-    headers: [[u8; HEADER]; BATCH],
-    /// The end of each frame in `staging`; a frame starts where the one before it ends.
+    /// The end of each in `staging`; one starts where the one before it ends.
     ends: [usize; BATCH],
+    /// Bytes of headers up to the end of each.
+    headers: [usize; BATCH],
     /// Messages added.
     count: usize,
     /// Messages at the front that are done with.
@@ -39,6 +37,8 @@ pub(crate) struct Sent {
     pub messages: usize,
     /// Bytes of their frames, without the headers.
     pub frame_bytes: usize,
+    /// Bytes of all.
+    pub bytes: usize,
     /// The error that stopped it, which belongs to the message now at the front; `None` when all
     /// are sent.
     pub error: Option<io::Error>,
@@ -46,13 +46,7 @@ pub(crate) struct Sent {
 
 impl Default for SendBatch {
     fn default() -> SendBatch {
-        SendBatch {
-            staging: Vec::with_capacity(STAGING),
-            headers: [[0; HEADER]; BATCH],
-            ends: [0; BATCH],
-            count: 0,
-            done: 0,
-        }
+        SendBatch { staging: Vec::with_capacity(STAGING), ends: [0; BATCH], headers: [0; BATCH], count: 0, done: 0 }
     }
 }
 
@@ -63,7 +57,7 @@ impl SendBatch {
         self.done == self.count
     }
 
-    /// Says whether a frame of this length can be added.
+    /// Says whether a datagram of this length can be added.
     #[must_use]
     pub(crate) fn has_room(&self, length: usize) -> bool {
         self.is_empty() || (self.count < BATCH && self.staging.len() + length <= STAGING)
@@ -71,8 +65,9 @@ impl SendBatch {
 
     /// Adds a message. Returns `false`, and adds nothing, where [`SendBatch::has_room`] says no.
     #[must_use]
-    pub(crate) fn push(&mut self, header: [u8; HEADER], frame: &[u8]) -> bool {
-        if !self.has_room(frame.len()) {
+    pub(crate) fn push(&mut self, header: impl AsRef<[u8]>, frame: &[u8]) -> bool {
+        let header = header.as_ref();
+        if !self.has_room(header.len() + frame.len()) {
             return false;
         }
         if self.is_empty() {
@@ -80,11 +75,13 @@ impl SendBatch {
             self.count = 0;
             self.done = 0;
         }
-        let (Some(header_slot), Some(end)) = (self.headers.get_mut(self.count), self.ends.get_mut(self.count)) else {
+        let before = self.before(self.count).1;
+        let (Some(headers), Some(end)) = (self.headers.get_mut(self.count), self.ends.get_mut(self.count)) else {
             return false;
         };
+        self.staging.extend_from_slice(header);
         self.staging.extend_from_slice(frame);
-        *header_slot = header;
+        *headers = before + header.len();
         *end = self.staging.len();
         self.count += 1;
         true
@@ -95,11 +92,10 @@ impl SendBatch {
         self.done = self.count.min(self.done + 1);
     }
 
-    /// Finds start and end of the frame of message `n` in the staging memory.
-    fn frame_range(&self, n: usize) -> (usize, usize) {
-        let start = n.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        let end = self.ends.get(n).copied().unwrap_or(start);
-        (start, end)
+    /// Returns how many bytes there are in front of message `n`, and how many of these are headers.
+    fn before(&self, n: usize) -> (usize, usize) {
+        let found = n.checked_sub(1).and_then(|last| Some((*self.ends.get(last)?, *self.headers.get(last)?)));
+        found.unwrap_or((0, 0))
     }
 
     /// Sends what waits, until all of it is sent or the kernel reports an error.
@@ -119,15 +115,16 @@ impl SendBatch {
     /// datagram.
     #[must_use = "messages that were not sent are still in the batch"]
     pub(crate) fn send(&mut self, socket: &impl AsFd) -> Sent {
-        let mut sent = Sent { messages: 0, frame_bytes: 0, error: None };
+        let mut sent = Sent { messages: 0, frame_bytes: 0, bytes: 0, error: None };
         while !self.is_empty() {
             match self.send_once(socket) {
                 Ok(messages) => {
-                    let (start, _) = self.frame_range(self.done);
+                    let (start, before) = self.before(self.done);
                     self.done = self.count.min(self.done + messages);
-                    let end = self.done.checked_sub(1).map_or(start, |last| self.frame_range(last).1);
+                    let (end, headers) = self.before(self.done);
                     sent.messages += messages;
-                    sent.frame_bytes += end - start;
+                    sent.bytes += end - start;
+                    sent.frame_bytes += (end - start) - (headers - before);
                 }
                 Err(error) => {
                     sent.error = Some(error);
@@ -140,28 +137,26 @@ impl SendBatch {
 
     /// Makes one system call. At least one message waits.
     fn send_once(&mut self, socket: &impl AsFd) -> io::Result<usize> {
-        let mut vectors = [[libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; 2]; BATCH];
+        let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
         // SAFETY: `mmsghdr` is a C struct of integers and raw pointers, for which all bytes zero
         // are a valid value: no address, no vectors, no control data, no flags.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
         let mut length: libc::c_uint = 0;
         for (n, (vector, message)) in (self.done..self.count).zip(vectors.iter_mut().zip(&mut messages)) {
-            let (start, end) = self.frame_range(n);
-            let (Some(header), Some(frame)) = (self.headers.get(n), self.staging.get(start..end)) else { break };
+            let Some(bytes) = self.staging.get(self.before(n).0..self.before(n + 1).0) else { break };
             // sendmmsg only reads what a vector points to, though the type has room for receiving
             // too.
-            *vector = [header.as_slice(), frame]
-                .map(|bytes| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
-            message.msg_hdr.msg_iov = vector.as_mut_ptr();
-            message.msg_hdr.msg_iovlen = vector.len();
+            *vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            message.msg_hdr.msg_iov = vector;
+            message.msg_hdr.msg_iovlen = 1;
             length += 1;
         }
         let fd = socket.as_fd().as_raw_fd();
         // SAFETY: the descriptor is open for the life of `socket`. The first `length` elements of
-        // `messages` are filled in above, `length` being at most BATCH; each points to two elements
-        // of `vectors`, and those to a header and a frame inside `self`. Messages, vectors and
-        // `self` stay borrowed and in place until the call returns; the kernel keeps no pointer. It
-        // writes only `msg_len` of the messages, which are ours alone.
+        // `messages` are filled in above, `length` being at most BATCH; each points to an element
+        // of `vectors`, and that to bytes inside `self`. Messages, vectors and `self` stay borrowed
+        // and in place until the call returns; the kernel keeps no pointer. It writes only
+        // `msg_len` of the messages, which are ours alone.
         let result = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), length, 0) };
         match usize::try_from(result) {
             // Zero messages sent without an error would be asked for again without end.
@@ -177,6 +172,8 @@ mod tests {
     use super::*;
     use std::net::UdpSocket;
     use std::time::Duration;
+
+    const HEADER: usize = 8;
 
     fn pair() -> (UdpSocket, UdpSocket) {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -204,6 +204,16 @@ pub(crate) fn steer_by_session(socket: &impl AsFd, workers: u32) -> io::Result<(
     steer(socket, workers, [&vni, &vni])
 }
 
+/// Steers the datagrams of a group of `workers` `SO_REUSEPORT` sockets by outer source address
+/// alone: as [`steer_by_session`] does, with 0 in the place of the VNI.
+///
+/// # Errors
+/// The error of `setsockopt(2)`.
+pub(crate) fn steer_by_source(socket: &impl AsFd, workers: u32) -> io::Result<()> {
+    let nothing = [statement(libc::BPF_LD | libc::BPF_IMM, 0)];
+    steer(socket, workers, [&nothing, &nothing])
+}
+
 /// The offset at which classic BPF finds the IP header.
 const NET: u32 = libc::SKF_NET_OFF.cast_unsigned();
 

@@ -51,7 +51,7 @@ impl Ledger {
 
     /// Fails unless every datagram received is accounted for, and every frame in one.
     #[track_caller]
-    fn assert_received_closes(&self) {
+    pub(crate) fn assert_received_closes(&self) {
         let (received, decapsulated) = (self.received(), self.get("/decapsulated"));
         assert_eq!(received, decapsulated + self.sum("/dropped"), "received: {:#}", self.0);
         let in_sessions: u64 = self.sessions().iter().map(|(_, _, frames)| frames).sum();

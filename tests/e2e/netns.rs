@@ -110,7 +110,11 @@ impl Namespace {
     /// Says whether the kernel has this kind of device, of which it makes one and removes it.
     pub(crate) fn can_make(&self, kind: &str) -> bool {
         let ip = |words: &str| succeeds(Command::new("ip").args(["-n", &self.name]).args(words.split_whitespace()));
-        let details = if kind == "vlan" { "id 2" } else { "" };
+        let details = match kind {
+            "vlan" => "id 2",
+            "geneve" => "id 2 remote 192.0.2.1",
+            _ => "",
+        };
         ip(&format!("link add link eth0 name probe0 type {kind} {details}")) && ip("link del probe0")
     }
 

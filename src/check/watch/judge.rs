@@ -97,7 +97,7 @@ impl Evidence<'_> {
     }
 
     fn nothing(&self) -> Finding {
-        let mut ports: Vec<u16> = self.seen.ours.listen.iter().map(SocketAddr::port).collect();
+        let mut ports: Vec<u16> = self.seen.ours.listen.iter().map(|listener| listener.address.port()).collect();
         ports.dedup();
         say::NOTHING_ARRIVES.of(&[
             ("ports", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")),
@@ -128,7 +128,7 @@ impl Evidence<'_> {
             unheard.max_by_key(|(_, found)| found.datagrams)
         };
         if let Some(((_, address, port), found)) = most(Kind::Vxlan) {
-            let listens_there = self.seen.ours.listen.iter().any(|listen| listen.port() == *port);
+            let listens_there = self.seen.ours.listen.iter().any(|listen| listen.address.port() == *port);
             let listen = if listens_there { SocketAddr::new(*address, *port).to_string() } else { port.to_string() };
             findings.push(say::WRONG_PORT.of(&[
                 ("datagrams", count(found.datagrams, "datagram")),

@@ -19,7 +19,7 @@ mod sentences;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -37,7 +37,7 @@ use self::seen::{Ours, Seen, Session};
 use super::finding::Finding;
 use crate::config::RunPlan;
 use crate::route::policy::Policy;
-use crate::source::Allowed;
+use crate::source::{Allowed, Listener};
 use crate::sys::packet::PacketSocket;
 use crate::sys::rtnetlink::RouteSocket;
 
@@ -56,7 +56,7 @@ const ALL: u32 = 0;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchPlan {
     /// The addresses that the sensor listens on.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
     /// The interfaces; none stands for those that the addresses belong to.
     pub interfaces: Vec<String>,
     /// What the configuration says of sessions.
@@ -222,7 +222,7 @@ fn watched(plan: &WatchPlan, interfaces: &HashMap<u32, (Interface, Vec<IpAddr>)>
     }
     let mut numbers = Vec::new();
     for listen in &plan.listen {
-        let has = |(_, addresses): &(Interface, Vec<IpAddr>)| addresses.contains(&listen.ip());
+        let has = |(_, addresses): &(Interface, Vec<IpAddr>)| addresses.contains(&listen.address.ip());
         match interfaces.iter().find(|(_, found)| has(found)) {
             Some((number, _)) => numbers.push(*number),
             None => return Ok(vec![ALL]),

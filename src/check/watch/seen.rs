@@ -1,16 +1,16 @@
 //! What is seen of packets is gathered here, in tables that have a bound.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::duplicates::Duplicates;
 use super::flows::{Flows, Inner, Order};
 use super::fragments::Fragments;
-use crate::source::Allowed;
+use crate::source::{Allowed, Listener};
 use crate::sys::packet::Packet;
 use crate::wire::layers::{Fragment, Ip, Layers, protocol};
-use crate::wire::{Decapsulated, DropReason, Vni, vxlan};
+use crate::wire::{Decapsulated, DropReason, Encapsulation, Vni, address, vxlan};
 
 /// The most sessions that are told apart.
 pub(super) const MOST_SESSIONS: usize = 4096;
@@ -110,7 +110,7 @@ pub(super) struct Arrived {
 #[derive(Debug)]
 pub(super) struct Ours {
     /// The addresses that the sensor listens on.
-    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen: Vec<Listener>,
     /// The addresses of this host.
     pub(super) addresses: Vec<IpAddr>,
     /// True where the sensor takes datagrams for its ports whatever address they are for.
@@ -119,12 +119,13 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// Says whether the sensor listens on this address and port.
-    fn hears(&self, address: IpAddr, port: u16) -> bool {
-        self.listen.iter().any(|listen| {
+    /// Returns what the sensor listens for on this address and port; none where it does not.
+    fn hears(&self, address: IpAddr, port: u16) -> Option<Encapsulation> {
+        let hears = |Listener { address: listen, .. }: &&Listener| {
             let is_any = listen.ip().is_unspecified() && (listen.is_ipv6() || address.is_ipv4());
             listen.port() == port && (self.any_address || is_any || listen.ip() == address)
-        })
+        };
+        self.listen.iter().find(hears).map(|listener| listener.encapsulation)
     }
 
     /// Says whether an address is one of this host, or of a group.
@@ -214,17 +215,17 @@ impl Seen {
         let payload = payload.get(..arrived).unwrap_or(payload);
         let at = Elsewhere { datagrams: 1, source: ip.source, vni: None, interface: packet.interface };
         if !self.ours.any_address && !self.ours.is_local(ip.destination) {
-            if self.ours.listen.iter().any(|listen| listen.port() == port) {
+            if self.ours.listen.iter().any(|listen| listen.address.port() == port) {
                 count(&mut self.of_others, (ip.destination, port), at);
             }
             return;
         }
-        if !self.ours.hears(ip.destination, port) {
+        let Some(listens_for) = self.ours.hears(ip.destination, port) else {
             if let Some((kind, vni)) = encapsulation(payload, arrived, port) {
                 count(&mut self.elsewhere, (kind, ip.destination, port), Elsewhere { vni, ..at });
             }
             return;
-        }
+        };
         let is_whole = ip.fragment == Fragment::Whole;
         if !is_whole {
             self.part(packet, ip, true, now);
@@ -233,10 +234,13 @@ impl Seen {
         at.datagrams += u64::from(is_whole);
         at.whole += u64::from(is_whole);
         (at.address, at.port, at.source) = (Some(ip.destination), port, Some(ip.source));
-        match vxlan::decapsulate(payload, arrived) {
+        match listens_for.decapsulate(payload, arrived) {
             Ok(inner) => {
-                self.frame(&Of { interface: packet.interface, source: ip.source, port, is_whole }, &inner, now)
+                let source = inner.source.map_or(ip.source, address::in_packet);
+                self.frame(&Of { interface: packet.interface, source, port, is_whole }, &inner, now)
             }
+            // Messages of a sender that is there.
+            Err(DropReason::KeepAlive | DropReason::ControlMessage) => {}
             Err(why) => {
                 at.no_frame += 1;
                 at.stranger = Some(ip.source);
@@ -259,7 +263,10 @@ impl Seen {
             return;
         };
         let Some(session) = self.sessions.get_mut(number) else { return };
-        let layers = Layers::of(inner.frame, inner.link_type);
+        let layers = match inner.bare {
+            None => Layers::of(inner.frame, inner.link_type),
+            Some(_) => Layers::of_ip(inner.frame),
+        };
         session.frames += 1;
         session.bytes += u64::from(inner.arrived);
         session.largest = session.largest.max(inner.arrived);

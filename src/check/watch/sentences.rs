@@ -63,8 +63,8 @@ sentences! {
         "{datagrams} of VXLAN from {source}, first of VNI {vni}, come to {address} port {port}, where nobody listens"
         => "vxtap run --listen {listen}";
     GENEVE = Error "geneve":
-        "{datagrams} of GENEVE come from {source}, which vxtap does not read: the mirror's target is an endpoint of a Gateway Load Balancer"
-        => "aws ec2 create-traffic-mirror-target --network-interface-id eni-TARGET";
+        "{datagrams} of GENEVE come from {source} to port 6081, where nobody listens: the mirror's target is an endpoint of a Gateway Load Balancer, or the sender is of Google Cloud"
+        => "vxtap run --listen geneve:6081";
     NO_SENSOR = Warning "no_sensor":
         "{datagrams} come to port {port}, and no program listens there: the kernel answers with ICMP port unreachable"
         => "systemctl start vxtap";

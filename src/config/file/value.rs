@@ -12,10 +12,10 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::super::address::Listen;
 use super::super::entry::Name;
 use super::super::hashing::Hashing;
 use super::super::kept::{Duplicates, Tls};
+use super::super::listener::Listener;
 use super::super::port::Port;
 use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
@@ -250,7 +250,7 @@ macro_rules! typed {
 }
 
 typed! {
-    Listen: "an address and port, as \"0.0.0.0:4789\","
+    Listener: "an address and port, as \"0.0.0.0:4789\","
     Port: "an address and port, as \"127.0.0.1:9479\","
     Size: "a size, as \"100MiB\","
     Span: "a duration, as \"10s\","

@@ -4,21 +4,23 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::super::address::{Listen, VXLAN_PORT};
 use super::super::error::PlanError;
+use super::super::listener::Carries;
 use super::super::origin::Said;
 use super::super::settings::Settings;
 use crate::host::HostFacts;
 use crate::setting::key;
-use crate::source::udp;
+use crate::source::{Listener, udp};
+use crate::wire::Encapsulation;
 
 /// Returns the addresses to listen on; where none was given, the default.
 ///
 /// # Errors
 /// An interface is not there, or addresses exclude each other, or there are too many.
-pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<SocketAddr>, PlanError> {
+pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<Listener>, PlanError> {
     let item = |index: usize| settings.origins.said_item(&key::LISTEN, index);
-    let mut listen: Vec<SocketAddr> = Vec::new();
+    let mut listen: Vec<Listener> = Vec::new();
     for (number, one) in settings.receive.listen.iter().enumerate() {
-        let address = match one {
+        let address = match &one.at {
             Listen::Any(port) => any(*port, host),
             Listen::At(address) => *address,
             Listen::On(address, interface, port) => {
@@ -27,7 +29,8 @@ pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<SocketAd
         };
         let said = || item(number);
         let find = |is: &dyn Fn(&SocketAddr) -> bool| {
-            listen.iter().position(is).and_then(|index| Some((item(index), *listen.get(index)?)))
+            let found = listen.iter().position(|other| is(&other.address));
+            found.and_then(|index| Some((item(index), listen.get(index)?.address)))
         };
         if let (1.., Some((other, _))) = (address.port(), find(&|other| *other == address)) {
             return Err(PlanError::ListenTwice { said: said(), other, address });
@@ -38,10 +41,21 @@ pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<SocketAd
         if let Some((other, narrow)) = find(&|other| includes(&address, other)) {
             return Err(PlanError::ListenOverlap { said: said(), other, wide: address, narrow });
         }
-        listen.push(address);
+        let encapsulation = match one.carries {
+            Carries::Usual => Encapsulation::Vxlan,
+            Carries::Said(encapsulation) => encapsulation,
+            Carries::Auto => Encapsulation::of_port(address.port())
+                .ok_or_else(|| PlanError::ListenAuto { said: said(), port: address.port() })?,
+        };
+        // The port alone tells what a datagram is.
+        let differs = |other: &Listener| other.address.port() == address.port() && other.encapsulation != encapsulation;
+        if let (1.., Some(index)) = (address.port(), listen.iter().position(differs)) {
+            return Err(PlanError::ListenMixed { said: said(), other: item(index), port: address.port() });
+        }
+        listen.push(Listener { address, encapsulation });
     }
     if listen.is_empty() {
-        listen.push(any(VXLAN_PORT, host));
+        listen.push(any(VXLAN_PORT, host).into());
     }
     if listen.len() > udp::MAX_LISTEN {
         return Err(PlanError::ListenMany(settings.origins.said(&key::LISTEN)));

@@ -11,6 +11,7 @@ use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::UdpPlan;
+use crate::wire::Encapsulation;
 
 /// The most receiving threads.
 pub(super) const MOST_WORKERS: usize = 256;
@@ -67,7 +68,9 @@ pub(super) fn program(
     let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
     // What decides on a session's frames can ask for any byte.
     let is_any = pipeline.policy.entries().iter().any(|entry| reads_all(&entry.plan));
-    let snaplen = if is_any { usize::MAX } else { snaplen };
+    // Other headers than VXLAN's can be long.
+    let is_other = udp.listen.iter().any(|listener| listener.encapsulation != Encapsulation::Vxlan);
+    let snaplen = if is_any || is_other { usize::MAX } else { snaplen };
     let redirect = redirect::plan(settings, pipeline);
     // Without any list there is nothing to drop, and the program needs no memory for lists. What it
     // redirects nobody else can drop, so it has lists for those that come while the sensor runs.

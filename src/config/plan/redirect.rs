@@ -2,13 +2,14 @@
 //! space can do.
 
 use super::super::error::PlanError;
+use super::super::listener::Carries;
 use super::super::settings::{Interface, Settings, TapMode};
 use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::route::policy::Policy;
 use crate::setting::key;
 use crate::source::Way;
 use crate::source::bpf::{Attach, RedirectPlan};
-use crate::wire::vxlan;
+use crate::wire::{Encapsulation, vxlan};
 
 /// Bytes of a payload that are kept whatever the snap length.
 const KEPT_HEADERS: usize = 128;
@@ -56,6 +57,14 @@ pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanErro
             taps > 1,
             origins.said_of(&key::TAP, others().next().map_or(name, |(other, ..)| other)).typed("more than one --tap"),
             "a packet enters one interface; use --tap-mode inject",
+        ),
+        (
+            receive
+                .listen
+                .iter()
+                .any(|listener| !matches!(listener.carries, Carries::Usual | Carries::Said(Encapsulation::Vxlan))),
+            origins.said(&key::LISTEN).typed("--listen for anything but VXLAN"),
+            "the program takes the header of VXLAN off and no other; use --tap-mode inject",
         ),
         (
             interface.count.is_some(),
@@ -140,6 +149,7 @@ mod tests {
             (&["--filter", "tcp"], "--filter"),
             (&["--verify-checksum"], "--verify-checksum"),
             (&["--count", "5"], "--count"),
+            (&["--listen", "geneve:6081"], "--listen for anything but VXLAN"),
         ] {
             let refused = all(more).unwrap_err();
             assert!(

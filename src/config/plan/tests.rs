@@ -96,6 +96,24 @@ fn without_ipv6_the_default_is_ipv4() {
 }
 
 #[test]
+fn a_listener_has_the_encapsulation_that_was_said_or_is_usual() {
+    use crate::wire::Encapsulation::{Geneve, Gpe, Gre, Tzsp, Vxlan};
+    let words = ["10.0.0.7:6081", "vxlan:8472", "geneve:16081", "auto:6081", "auto:[::1]:4790", "gre-udp", "tzsp:1"];
+    let arguments: Vec<_> = words.iter().flat_map(|word| ["--listen", word]).collect();
+    let refused = RunPlan::new(&settings(&arguments), &host()).unwrap_err();
+    assert!(matches!(refused, PlanError::ListenOverlap { .. } | PlanError::ListenMixed { .. }), "{refused}");
+    let plan = RunPlan::new(&settings(&arguments[2..]), &host()).unwrap();
+    let found: Vec<_> = plan.source.udp.listen.iter().map(|one| (one.encapsulation, one.address.port())).collect();
+    assert_eq!(found, [(Vxlan, 8472), (Geneve, 16081), (Geneve, 6081), (Gpe, 4790), (Gre, 4754), (Tzsp, 1)]);
+    assert_eq!(plan.source.udp.listen[1].to_string(), "geneve:[::]:16081");
+    assert_eq!(plan.source.udp.listen[0].to_string(), "[::]:8472");
+    let keep = |more: &[&str]| {
+        RunPlan::new(&settings(&[&["--snaplen", "96"], more].concat()), &host()).unwrap().source.bpf.keep
+    };
+    assert_eq!((keep(&[]), keep(&["--listen", "geneve"])), (128, u32::MAX), "headers of GENEVE can be long");
+}
+
+#[test]
 fn an_error_names_the_line_of_a_file() {
     let line = |line| Origin::File(Place { path: Path::new("vxtap.toml").into(), line, span: 0..0 });
     let mut settings = Settings::default();
@@ -124,7 +142,8 @@ fn the_help_tells_the_ring_that_a_plan_has() {
 fn an_interface_is_looked_up() {
     let on = |name: &str| {
         let listen = format!("[fe80::1%{name}]:4789");
-        RunPlan::new(&settings(&["--listen", &listen]), &host()).map(|plan| plan.source.udp.listen)
+        let plan = RunPlan::new(&settings(&["--listen", &listen]), &host())?;
+        Ok::<_, PlanError>(plan.source.udp.listen.iter().map(|listener| listener.address).collect::<Vec<_>>())
     };
     assert!(matches!(&*on("eth0").unwrap(), [std::net::SocketAddr::V6(v6)] if v6.scope_id() == 2));
     let said = on("nosuch0").unwrap_err().to_string();
@@ -269,6 +288,8 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         assert!(matches!(refused(&["--listen", wide]), PlanError::ListenOverlap { .. }));
     }
     assert!(plan(&["--listen", "[::1]:4789", "--listen", "0.0.0.0:8472"]).is_ok());
+    assert!(matches!(refused(&["--listen", "auto:9999"]), PlanError::ListenAuto { port: 9999, .. }));
+    assert!(matches!(refused(&["--listen", "geneve:[::1]:4789"]), PlanError::ListenMixed { port: 4789, .. }));
     assert!(matches!(refused(&["--queue", "10TiB"]), PlanError::Memory { .. }));
     assert_eq!(refused(&["--flush", "1us"]), PlanError::Flush(said(&key::FLUSH)));
     assert_eq!(refused(&["--rotate-time", "1ms"]).to_string(), "--rotate-time is too short; give at least 1s");

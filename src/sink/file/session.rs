@@ -21,6 +21,7 @@ use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 use crate::session::{Label, Session};
 use crate::storage::{Changed, Storage};
+use crate::wire::Encapsulation;
 
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is
 /// written as it is.
@@ -565,6 +566,12 @@ fn remove(storage: &dyn Storage, part: &Path) {
 fn describe(session: &Session, label: &Label) -> String {
     let scope = session.scope.map(|scope| format!(", scope {scope}")).unwrap_or_default();
     let encapsulation = session.encapsulation.label().to_uppercase();
+    // A header may be made up for packets that come without one.
+    let bare = if session.encapsulation == Encapsulation::Vxlan {
+        ""
+    } else {
+        "; bare packets have a made-up Ethernet header"
+    };
     let told = label.description.as_deref().map(|told| format!("{told}: ")).unwrap_or_default();
-    format!("{told}{encapsulation} mirror session of {}{scope}, VNI {}", session.address(), session.vni)
+    format!("{told}{encapsulation} mirror session of {}{scope}, VNI {}{bare}", session.address(), session.vni)
 }

@@ -20,6 +20,9 @@ pub enum BpfError {
         /// Its second number.
         minor: u8,
     },
+    /// Nothing is listened for that the program takes.
+    #[error("the fast path takes VXLAN, VXLAN-GPE and GENEVE, and none of these is listened for")]
+    NoVni,
     /// The process lacks capabilities.
     #[error("the fast path needs {0}: run as root, or: setcap cap_bpf,cap_net_admin,cap_perfmon+ep PATH-OF-VXTAP")]
     Capability(String),

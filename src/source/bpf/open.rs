@@ -15,6 +15,7 @@ use super::source::BpfSource;
 use crate::source::Steering;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Account;
+use crate::source::owner::has_vni;
 use crate::source::udp::{Listening, UdpPlan, UdpSource};
 use crate::sys::ring::Ring;
 
@@ -44,7 +45,14 @@ pub(crate) fn open(
     allowed: &Allowed,
     listening: &mut Listening,
 ) -> Result<Fast, BpfError> {
-    let (program, rings, attached) = program(plan, udp, allowed, &listening.addresses)?;
+    // The program picks the ring by the VNI where VXLAN has it. What has none there comes by the
+    // sockets.
+    let taken = udp.listen.iter().zip(&listening.addresses).filter(|(listener, _)| has_vni(listener.encapsulation));
+    let addresses: Vec<SocketAddr> = taken.map(|(_, address)| *address).collect();
+    if addresses.is_empty() {
+        return Err(BpfError::NoVni);
+    }
+    let (program, rings, attached) = program(plan, udp, allowed, &addresses)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
     let redirect = plan.redirect.map(|plan| Redirect { shared: Weak::clone(&shared), copies: plan.copy });
     let accounts = sources.iter().map(|source| Box::new(source.account()) as Box<dyn Account>).collect();

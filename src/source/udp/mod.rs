@@ -6,9 +6,10 @@
 //! mirror uses few outer source ports (128 on AWS), and one inner conversation can use two of them,
 //! so that choice spreads one session unevenly over the workers and its frames reach the outputs
 //! out of order. So the group gets a small filter program that hashes the outer source address and
-//! the VNI ([`Steering::Session`]): a session stays on one worker and in order, and sessions spread
-//! over the workers. Where one session is more than a core can take, [`Steering::Flow`] hashes the
-//! outer source address and port instead.
+//! the VNI ([`Steering::Session`]), or the source alone where the header has no VNI at its place: a
+//! session stays on one worker and in order, and sessions spread over the workers. Where one
+//! session is more than a core can take, [`Steering::Flow`] hashes the outer source address and
+//! port instead.
 //!
 //! A broadcast or multicast datagram comes to every socket of the group: see `owner`.
 //!
@@ -36,8 +37,8 @@ use super::drops::DropCounter;
 use super::group::{self, multicast, open, open_behind, set_receive_buffer};
 use super::kept::{self, Kept};
 use super::live::LiveSource;
-use super::owner::Owner;
-use super::port::Port;
+use super::owner::{Owner, has_vni};
+use super::port::{Listener, Port};
 use super::steering::Steering;
 use crate::record::Timestamp;
 use crate::service::{Drops, Page, Record, State, Store};
@@ -55,7 +56,7 @@ pub(crate) const MAX_LISTEN: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpPlan {
     /// Addresses to receive on.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
     /// Sockets per address.
     pub workers: usize,
     /// Decides which of them receives a datagram.
@@ -162,7 +163,8 @@ pub struct Listening {
 pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
     let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
     let copies = (workers > 1).then(|| Arc::new(Copies::new(plan.workers)));
-    let mut kept = Kept::take(&plan.listen, plan.workers, store);
+    let wanted: Vec<SocketAddr> = plan.listen.iter().map(|listener| listener.address).collect();
+    let mut kept = Kept::take(&wanted, plan.workers, store);
     if let (Some(copies), Some(records)) = (&copies, kept.records()) {
         copies.go_on_from(records);
     }
@@ -192,9 +194,9 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
         .collect();
     let mut addresses = Vec::new();
     let mut smallest = u32::MAX;
-    for wanted in &plan.listen {
-        let mut address = *wanted;
-        let os = |call| move |error| BindError::Os { address: *wanted, call, error };
+    for &Listener { address: wanted, encapsulation } in &plan.listen {
+        let mut address = wanted;
+        let os = |call| move |error| BindError::Os { address: wanted, call, error };
         // With SO_REUSEPORT a second sensor could bind too and silently take half of the traffic. A
         // socket without it finds the port taken by whoever has it.
         let goes_on = kept.has(address);
@@ -222,7 +224,8 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
                 address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
                 if workers > 1 {
                     let steer = match plan.steering {
-                        Steering::Session => socket::steer_by_session,
+                        Steering::Session if has_vni(encapsulation) => socket::steer_by_session,
+                        Steering::Session => socket::steer_by_source,
                         Steering::Flow => socket::steer_by_flow,
                     };
                     steer(&socket, workers).map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
@@ -239,7 +242,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
             if let Some(copies) = &copies {
                 copies.refuse_by(index, Arc::clone(&socket));
             }
-            let port = Port::vxlan(address.port());
+            let port = Port { number: address.port(), encapsulation };
             source.sockets.push(Bound { socket, address, port, drops, refuses: !goes_on });
         }
         if let Some(copies) = &copies {
@@ -363,7 +366,7 @@ impl UdpSource {
             if let Some(drops) = message.drops {
                 bound.drops.update(drops);
             }
-            if self.owner.is_copy(&message) {
+            if self.owner.is_copy(&message, bound.port.encapsulation) {
                 self.copies += 1;
                 continue;
             }

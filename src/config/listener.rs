@@ -1,0 +1,132 @@
+//! A listener is an address to receive on, and what comes there.
+
+use std::fmt;
+
+use super::address::{self, Listen, VXLAN_PORT};
+use super::typed::as_typed;
+use crate::wire::Encapsulation;
+
+/// The word for a listener whose port says what comes there.
+const AUTO: &str = "auto";
+
+/// An address to receive on, and what comes there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// What comes there.
+    pub carries: Carries,
+    /// The address.
+    pub at: Listen,
+}
+
+/// The encapsulation that comes to a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// VXLAN, for nothing else was asked for.
+    Usual,
+    /// This one.
+    Said(Encapsulation),
+    /// The one that the port is usual for.
+    Auto,
+}
+
+impl From<Listen> for Listener {
+    fn from(at: Listen) -> Self {
+        Self { carries: Carries::Usual, at }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.carries {
+            Carries::Usual => {}
+            Carries::Said(encapsulation) => write!(f, "{}:", word(encapsulation))?,
+            Carries::Auto => write!(f, "{AUTO}:")?,
+        }
+        self.at.fmt(f)
+    }
+}
+
+as_typed!(Listener, listener);
+
+/// Returns the word for a listener that takes this encapsulation.
+pub(super) fn word(encapsulation: Encapsulation) -> &'static str {
+    encapsulation.over_udp().map_or(encapsulation.label(), |(word, _)| word)
+}
+
+/// Reads an address as [`address::listen`] does, with or without a word in front that says what
+/// comes there, as `geneve:0.0.0.0:6081`. The word alone stands for its usual port.
+///
+/// # Errors
+/// The text is no address, or one that cannot be listened on; the error says what to type.
+fn listener(text: &str) -> Result<Listener, String> {
+    let text = text.trim();
+    let (front, rest) = text.split_once(':').unwrap_or((text, ""));
+    let usual = |encapsulation: Encapsulation| encapsulation.over_udp().and_then(|(_, ports)| ports.first().copied());
+    let said = Encapsulation::ALL.into_iter().find(|encapsulation| word(*encapsulation) == front);
+    let (carries, port) = match said {
+        Some(encapsulation) => match usual(encapsulation) {
+            Some(port) => (Carries::Said(encapsulation), port),
+            None => return Err(over_ip(encapsulation)),
+        },
+        None if front == AUTO => (Carries::Auto, VXLAN_PORT),
+        None if front == Encapsulation::Gre.label() => return Err(over_ip(Encapsulation::Gre)),
+        None => return address::listen(text).map(Listener::from),
+    };
+    let rest = if rest.is_empty() { "*" } else { rest };
+    // What is advised has this word in front of it, and its port.
+    let advise = |fault: String| format!("behind {front}: {}", fault.replace("4789", &port.to_string()));
+    Ok(Listener { carries, at: address::listen_on(rest, port).map_err(advise)? })
+}
+
+/// Says why nothing can be listened on for an encapsulation that comes over IP.
+fn over_ip(encapsulation: Encapsulation) -> String {
+    format!("{} comes over IP and has no port; write gre-udp:4754 for GRE in UDP", encapsulation.label())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_in_front_says_what_comes() {
+        use Carries::{Auto, Said, Usual};
+        let at = |text: &str| Listen::At(text.parse().unwrap());
+        for (text, carries, listen, written) in [
+            ("8472", Usual, Listen::Any(8472), "8472"),
+            ("[::1]:8472", Usual, at("[::1]:8472"), "[::1]:8472"),
+            ("vxlan:0.0.0.0:8472", Said(Encapsulation::Vxlan), at("0.0.0.0:8472"), "vxlan:0.0.0.0:8472"),
+            ("geneve:0.0.0.0:6081", Said(Encapsulation::Geneve), at("0.0.0.0:6081"), "geneve:0.0.0.0:6081"),
+            ("geneve:16081", Said(Encapsulation::Geneve), Listen::Any(16081), "geneve:16081"),
+            ("geneve", Said(Encapsulation::Geneve), Listen::Any(6081), "geneve:6081"),
+            ("gpe:", Said(Encapsulation::Gpe), Listen::Any(4790), "gpe:4790"),
+            ("tzsp:10.0.0.7", Said(Encapsulation::Tzsp), at("10.0.0.7:37008"), "tzsp:10.0.0.7:37008"),
+            (
+                "gre-udp:[2001:db8::1]:4754",
+                Said(Encapsulation::Gre),
+                at("[2001:db8::1]:4754"),
+                "gre-udp:[2001:db8::1]:4754",
+            ),
+            ("auto:::", Auto, at("[::]:4789"), "auto:[::]:4789"),
+            ("auto:6081", Auto, Listen::Any(6081), "auto:6081"),
+        ] {
+            let listener: Listener = text.parse().unwrap();
+            assert_eq!(
+                (&listener.carries, &listener.at, &*listener.to_string()),
+                (&carries, &listen, written),
+                "{text}"
+            );
+            assert_eq!(written.parse(), Ok(listener));
+        }
+        for (text, answer) in [
+            ("geneve:localhost", "behind geneve: names are not looked up; write 127.0.0.1:6081"),
+            ("tzsp:10.0.0.7:99999", "write 10.0.0.7:37008"),
+            ("gre:0.0.0.0", "gre comes over IP and has no port; write gre-udp:4754"),
+            ("erspan:", "erspan comes over IP"),
+            ("bastion:4789", "write one as 192.0.2.10:4789"),
+            ("udp://0.0.0.0:4789", "as 0.0.0.0:4789"),
+        ] {
+            let said = text.parse::<Listener>().unwrap_err();
+            assert!(said.contains(answer), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What other mirrors send than VXLAN comes out as the frames that were sent, by their sessions.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::captures::{self, assert_open, assert_same};
+use crate::frames;
+use crate::need;
+use crate::netns::{Ip, Pair};
+use crate::process::on_one_core;
+use crate::replay::replay_all;
+use crate::sensor::Setup;
+use crate::tcpdump::Tcpdump;
+
+/// All listeners that there are beside that of VXLAN.
+const LISTEN: &str =
+    "--listen geneve:6081 --listen gpe:4790 --listen gre-udp --listen auto:37008 --listen vxlan:8472 --workers 2";
+
+/// Returns the records of the session whose directory has this name.
+fn session(captures: &Path, directory: &str) -> Vec<captures::Record> {
+    captures::files(&captures.join(directory)).iter().flat_map(|path| captures::read(path)).collect()
+}
+
+/// Has replay wrap frames in each way, and compares what the sensor writes with what was sent.
+fn frames_come_out_as_they_were_sent(ip: Ip, more: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(300);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let pair = Pair::new(2000);
+    let sensor = Setup::new(&pair.sensor).with(LISTEN).with(more).start();
+    let source = pair.source(ip).to_string().replace(':', "-");
+    let wraps = [
+        ("vxlan --vni 7", 8472, format!("vni7_{source}")),
+        ("geneve --vni 7", 6081, format!("geneve_vni7_{source}")),
+        ("gpe --vni 7", 4790, format!("gpe_vni7_{source}")),
+        ("gre --vni 7", 4754, format!("gre_vni0_{source}_0x7")),
+        ("erspan --vni 7", 4754, format!("erspan_vni0_{source}_0x7")),
+        ("tzsp --vni 7", 37008, format!("tzsp_vni0_{source}_0x20000000007")),
+        ("gwlb --vni 7", 6081, "geneve_vni7_192.0.2.1_0x76bc493b822cd32".to_owned()),
+        ("gcp --vni 7", 6081, format!("geneve_vni0_{source}_0x7")),
+    ];
+    for (wrap, port, _) in &wraps {
+        let to = SocketAddr::new(pair.target(ip).ip(), *port);
+        replay_all(&pair.sender, to, &[&file], &format!("--as {wrap}"), frames.len());
+    }
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    ended.ledger.assert_received_closes();
+    ended.ledger.assert_output_closes("pcap");
+    ended.ledger.assert_lossless();
+    pair.assert_all_arrived(ended.ledger.received(), wraps.len() * frames.len());
+    for (wrap, _, name) in &wraps {
+        let records = session(&ended.captures, name);
+        assert!(records.iter().all(|record| record.orig_len as usize == record.frame.len()), "{wrap}");
+        if !wrap.starts_with("gcp") {
+            let found: Vec<_> = records.iter().map(|record| &record.frame).collect();
+            assert_same(wrap, &found, &frames);
+            continue;
+        }
+        // The packet is as it was, behind a header that is made up and the same for all.
+        let packets: Vec<_> = records.iter().map(|record| &record.frame[12..]).collect();
+        assert_same(wrap, &packets, &frames.iter().map(|frame| &frame[12..]).collect::<Vec<_>>());
+        let made_up = &records[0].frame[..12];
+        assert_eq!((made_up[0], made_up[6], &made_up[1..6]), (6, 2, &made_up[7..]), "from the machine");
+        assert!(records.iter().all(|record| &record.frame[..12] == made_up));
+    }
+    assert_open(&captures::files(&ended.captures));
+    let sessions = ended.ledger.0["sessions"].as_array().unwrap();
+    let told = |encapsulation: &str, scope: &str| {
+        let is = |session: &&Value| session["encapsulation"] == encapsulation && session["scope"] == scope;
+        sessions.iter().find(is).map(|session| (session["source"].clone(), session["vni"].clone()))
+    };
+    assert_eq!(told("geneve", "0x76bc493b822cd32"), Some((json!("192.0.2.1"), json!(7))));
+    assert_eq!(told("gre", "0x7"), Some((json!(pair.source(ip).to_string()), json!(0))));
+    assert_eq!(sessions.len(), wraps.len());
+}
+
+#[test]
+fn every_encapsulation_over_ipv4() {
+    frames_come_out_as_they_were_sent(Ip::V4, "");
+}
+
+#[test]
+fn every_encapsulation_over_ipv6() {
+    frames_come_out_as_they_were_sent(Ip::V6, "--source udp");
+}
+
+#[test]
+fn sessions_are_selected_by_the_mirrored_source() {
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(50);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let pair = Pair::new(2000);
+    let sensor = Setup::new(&pair.sensor).with("--listen auto:6081 --from 192.0.2.0/24 --tap m").start();
+    let to = SocketAddr::new(pair.target(Ip::V4).ip(), 6081);
+    for wrap in ["--as gwlb --vni 9", "--as geneve --vni 9"] {
+        replay_all(&pair.sender, to, &[&file], wrap, frames.len());
+    }
+    let ended = sensor.stop();
+    ended.ledger.assert_received_closes();
+    assert_eq!((ended.ledger.get("/decapsulated"), ended.ledger.get("/unselected")), (100, 50));
+    assert_eq!(ended.ledger.get("/outputs/m/written"), 50);
+    assert_eq!(session(&ended.captures, "geneve_vni9_192.0.2.1_0x76bc493b822cd32").len(), 50);
+}
+
+/// The kernel's own device sends what it is given, and the sensor writes what left by it.
+#[test]
+fn the_kernels_geneve_device() {
+    if !need::programs(&["tcpdump", "ping"]) {
+        return;
+    }
+    let pair = Pair::new(2000);
+    if !pair.sender.can_make("geneve") {
+        return;
+    }
+    let sensor = Setup::new(&pair.sensor).with("--listen geneve:6081").start();
+    let target = pair.target(Ip::V4).ip();
+    pair.sender.ip(&format!("link add g0 address 02:00:00:00:77:01 mtu 1500 type geneve id 77 remote {target}"));
+    pair.sender.sysctl("net.ipv6.conf.g0.disable_ipv6", "1");
+    pair.sender.no_offloads("g0");
+    pair.sender.ip("link set g0 up");
+    pair.sender.ip("addr add 10.99.0.1/24 dev g0");
+    pair.sender.ip("neigh replace 10.99.0.3 lladdr 02:00:00:00:77:03 nud permanent dev g0");
+    let witness = Tcpdump::start(&pair.sender, "g0", "ether src 02:00:00:00:77:01");
+    on_one_core(|| {
+        let mut ping = pair.sender.command("ping");
+        // Nobody answers.
+        ping.args(["-q", "-c", "20", "-i", "0.01", "-W", "0.1", "-s", "1000", "10.99.0.3"]);
+        assert_eq!(run_any(&mut ping), Some(1));
+    });
+    let seen = witness.frames();
+    let ended = sensor.stop();
+    ended.ledger.assert_received_closes();
+    ended.ledger.assert_lossless();
+    let name = format!("geneve_vni77_{}", pair.source(Ip::V4));
+    let found: Vec<_> = session(&ended.captures, &name).into_iter().map(|record| record.frame).collect();
+    assert!(seen.len() >= 20, "{}", seen.len());
+    assert_same("what left by the device", &found, &seen);
+}
+
+/// Runs a command to its end, whatever that is.
+fn run_any(command: &mut Command) -> Option<i32> {
+    command.output().unwrap().status.code()
+}
