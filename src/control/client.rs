@@ -7,14 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::head::{self, Head};
 use crate::host;
 
 /// The socket where the service has it.
 const USUAL: &str = "/run/vxtap/control";
 /// The time for which an answer to a question is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The most bytes of an answer's head.
-const MOST_HEAD: u64 = 64 << 10;
+/// The most bytes of the reason for which a sensor refuses.
+const MOST_REASON: u64 = 64 << 10;
 /// The most bytes of an answer that is taken as a whole.
 const MOST: u64 = 256 << 20;
 
@@ -88,8 +89,7 @@ impl Client {
     /// Makes a client of the sensor whose control socket is `path`, or is where it usually is.
     #[must_use]
     pub fn local(path: Option<&Path>) -> Self {
-        let usual = || host::runtime_directory().map_or_else(|| USUAL.into(), |directory| directory.join("control"));
-        Self::of(Place::Socket(path.map_or_else(usual, Path::to_owned)))
+        Self::of(Place::Socket(path.map_or_else(|| usual(host::runtime_directory()), Path::to_owned)))
     }
 
     /// Makes a client of the sensor that answers at `place`.
@@ -155,31 +155,29 @@ impl Client {
         let sent = stream.write_all(request.as_bytes());
         let mut reader = BufReader::new(stream);
         let head = self.head(&mut reader);
-        let Head { status, length } = match (head, sent) {
+        let head = match (head, sent) {
             (Err(ClientError::Strange(_)), Err(error)) => return Err(self.failed(error)),
             (head, _) => head?,
         };
+        let (status, length) = (head.status, head.get("content-length").and_then(|length| length.parse().ok()));
         if status != 200 {
             let mut text = String::new();
-            let _ = reader.take(MOST_HEAD).read_to_string(&mut text);
+            let _ = reader.take(MOST_REASON).read_to_string(&mut text);
             return Err(ClientError::Refused { status, text: text.trim_end().to_owned() });
         }
         Ok((Box::new(reader), length))
     }
 
     fn head(&self, reader: &mut impl BufRead) -> Result<Head, ClientError> {
-        let mut lines = Vec::new();
-        let mut reader = reader.take(MOST_HEAD);
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).map_err(|error| self.failed(error))?;
-            match line.trim_end() {
-                "" if line.is_empty() => return Err(ClientError::Strange(self.place.clone())),
-                "" => break,
-                line => lines.push(line.to_owned()),
+        let mut bytes = Vec::new();
+        let mut reader = reader.take(head::MOST as u64);
+        while !bytes.ends_with(b"\r\n\r\n") {
+            if reader.read_until(b'\n', &mut bytes).map_err(|error| self.failed(error))? == 0 {
+                return Err(ClientError::Strange(self.place.clone()));
             }
         }
-        Head::read(&lines).ok_or_else(|| ClientError::Strange(self.place.clone()))
+        let head = Head::read(&bytes).ok().flatten().map(|(head, _)| head);
+        head.ok_or_else(|| ClientError::Strange(self.place.clone()))
     }
 
     fn connect(&self, patience: Option<Duration>) -> Result<Box<dyn Stream>, ClientError> {
@@ -235,6 +233,13 @@ impl Client {
     }
 }
 
+/// Returns the socket in this runtime directory, if there is one, and else where the service has
+/// it: whoever asks may be another service, which has a directory of its own.
+fn usual(runtime_directory: Option<PathBuf>) -> PathBuf {
+    let own = runtime_directory.map(|directory| directory.join("control"));
+    own.filter(|path| path.exists()).unwrap_or_else(|| USUAL.into())
+}
+
 /// Something to read from and write to.
 trait Stream: Read + Write + Send {}
 
@@ -243,25 +248,6 @@ impl<S: Read + Write + Send> Stream for S {}
 fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     path.metadata().is_ok_and(|found| found.file_type().is_socket())
-}
-
-/// The head of an answer.
-struct Head {
-    status: u16,
-    length: Option<u64>,
-}
-
-impl Head {
-    /// Reads the lines of a head; none where it is of something else.
-    fn read(lines: &[String]) -> Option<Self> {
-        let (first, headers) = lines.split_first()?;
-        let status = first.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-        let length = headers.iter().find_map(|header| {
-            let (name, value) = header.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok()).flatten()
-        });
-        Some(Self { status, length })
-    }
 }
 
 #[cfg(test)]
@@ -300,6 +286,16 @@ mod tests {
             let error = said(strange).unwrap_err();
             assert!(error.contains("is no sensor"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_socket_of_another_service_is_where_the_sensor_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(usual(Some(directory.path().to_owned())), Path::new(USUAL));
+        let own = directory.path().join("control");
+        drop(UnixListener::bind(&own).unwrap());
+        assert_eq!(usual(Some(directory.path().to_owned())), own);
+        assert_eq!(usual(None), Path::new(USUAL));
     }
 
     #[test]

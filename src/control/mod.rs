@@ -13,6 +13,7 @@
 
 pub mod client;
 mod faces;
+pub(crate) mod head;
 mod kept;
 mod ledger;
 mod order;

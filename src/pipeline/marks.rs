@@ -87,12 +87,15 @@ impl Marks {
         let told =
             self.take_off(policy).and_then(|is_less| if is_less { self.program.wait_for_readers() } else { Ok(()) });
         if told.is_err() {
-            let mut state = self.state.lock();
-            state.policies.pop();
-            drop(state);
-            self.settle();
+            self.withdraw();
         }
         told
+    }
+
+    /// Hears that the policy that was prepared last is not to be in force after all.
+    pub(super) fn withdraw(&self) {
+        self.state.lock().policies.pop();
+        self.settle();
     }
 
     /// Returns whether the program redirects less from now on.

@@ -21,8 +21,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use self::frames::Frames;
-use self::response::{Content, Head};
+use self::response::Content;
 use self::taker::{Taker, is_gone};
+use crate::control::head::Head;
 use crate::control::{Client, ClientError};
 
 /// The time between two looks whether a signal has come.

@@ -97,9 +97,6 @@ fn service_header(rest: &mut Unread<'_>) -> Result<u8, DropReason> {
     // The length of all of it in words of four bytes, of which one is read.
     let words = usize::from(second & 0x3f);
     rest.header_of((words.max(2) - 1) * 4)?;
-    if first & 0x20 != 0 {
-        return Err(DropReason::ControlMessage);
-    }
     Ok(next)
 }
 
@@ -157,7 +154,7 @@ mod tests {
             assert_eq!(read(&[&header, &payload[..length]]), Err(DropReason::ShortTunnelHeader), "{length}");
         }
         let with = |byte| [byte, SERVICE[1], SERVICE[2], SERVICE[3], 0, 0, 0, 0];
-        assert_eq!(read(&[&header, &with(0x20), &FRAME]), Err(DropReason::ControlMessage));
+        assert_eq!(read(&[&header, &with(0x20), &FRAME]), Ok((14, None, false)), "the O bit is of the path");
         assert_eq!(read(&[&header, &with(0x40), &FRAME]), Err(DropReason::UnknownTunnelVersion));
     }
 

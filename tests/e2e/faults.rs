@@ -393,6 +393,7 @@ fn frames_are_cut() {
         (14 + 1450, "", "cut_at_1450", "are cut at 1450 bytes"),
         (1000, &file, "cut_at_packet_length", "web (10.73.0.1 VNI 7) are cut at 1000 bytes"),
         (1000, "", "cut", "are cut at 1000 bytes"),
+        (128, "", "cut_at_packet_length", "are cut at 128 bytes"),
     ] {
         let (reason, _) = bench.mirror(arguments, &cut(length)).alone("warning", name);
         assert!(reason.starts_with("50 frames of ") && reason.contains(at), "{reason}");
@@ -408,6 +409,14 @@ fn frames_come_twice() {
     }
     let (reason, _) = bench.send("", bench.pair.target(Ip::V4), &twice).alone("warning", "duplicates");
     assert!(reason.starts_with("50 % of the frames come twice") && reason.contains("VNI 8"), "{reason}");
+}
+
+#[test]
+fn frames_come_twice_in_one_session() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let twice: Vec<_> = conversation().iter().flat_map(|frame| vec![vxlan(8, [0; 3], 7, 0, frame); 2]).collect();
+    let (reason, _) = bench.send("", bench.pair.target(Ip::V4), &twice).alone("warning", "duplicates_within");
+    assert!(reason.starts_with("50 % of the frames come twice within their session"), "{reason}");
 }
 
 #[test]

@@ -14,35 +14,68 @@ const PLACES: usize = 1 << 15;
 /// some milliseconds, and TCP sends again after 200 ms at the earliest.
 const WINDOW: Duration = Duration::from_millis(50);
 
+/// Says whether a packet has come before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// As far as is remembered, it has not.
+    New,
+    /// It came lately, in the session of this number.
+    Again(usize),
+    /// It came longer ago.
+    Old,
+}
+
+/// A packet that came.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    hash: u64,
+    at: Duration,
+    session: usize,
+}
+
 /// The packets that came lately.
 #[derive(Debug)]
 pub(super) struct Duplicates {
     hash: RandomState,
-    places: Box<[(u64, Duration)]>,
+    places: Box<[Place]>,
 }
 
 impl Default for Duplicates {
     fn default() -> Self {
-        Self { hash: RandomState::default(), places: vec![(0, Duration::ZERO); PLACES].into() }
+        Self { hash: RandomState::default(), places: vec![Place::default(); PLACES].into() }
     }
 }
 
 impl Duplicates {
-    /// Says whether this IP packet, at offset `network` of a frame, came over this interface
-    /// lately. Its beginning is compared, beside the length.
-    pub(super) fn is_again(&mut self, interface: u32, frame: &[u8], network: usize, ip: &Ip, now: Duration) -> bool {
-        let Some(packet) = frame.get(network..) else { return false };
+    /// Says whether this IP packet of a session, at offset `network` of a frame, came over this
+    /// interface before. All of it is compared that came, beside the length.
+    pub(super) fn sight(
+        &mut self,
+        session: usize,
+        interface: u32,
+        frame: &[u8],
+        network: usize,
+        ip: &Ip,
+        now: Duration,
+    ) -> Sight {
+        let Some(packet) = frame.get(network..) else { return Sight::New };
+        let length = ip.end - network.min(ip.end);
+        let packet = packet.get(..length).unwrap_or(packet);
         let mut head = [0; HEAD];
         for (to, from) in head.iter_mut().zip(packet) {
             *to = *from;
         }
         blank(&mut head, network, ip);
-        let hash = self.hash.hash_one((head, ip.end - network.min(ip.end), interface));
+        let rest = packet.get(HEAD..).unwrap_or_default();
+        let hash = self.hash.hash_one((head, rest, length, interface));
         let Some(place) = usize::try_from(hash).ok().and_then(|hash| self.places.get_mut(hash % PLACES)) else {
-            return false;
+            return Sight::New;
         };
-        let is_again = place.0 == hash && now.saturating_sub(place.1) < WINDOW;
-        *place = (hash, now);
-        is_again
+        let before = std::mem::replace(place, Place { hash, at: now, session });
+        match before {
+            Place { hash: known, .. } if known != hash => Sight::New,
+            Place { at, session, .. } if now.saturating_sub(at) < WINDOW => Sight::Again(session),
+            _ => Sight::Old,
+        }
     }
 }

@@ -164,7 +164,8 @@ impl Evidence<'_> {
         let Arrived { datagrams, address, port, source, .. } = *arrived;
         let interface = self.interface(*number);
         let [before, after] = self.sockets;
-        let dropped = after.drops(port).saturating_sub(before.drops(port));
+        // Datagrams with a wrong checksum are dropped at the socket, too, however much room it has.
+        let dropped = after.drops(port).saturating_sub(before.drops(port)).min(self.counted.no_room);
         if dropped > 0 {
             let words = [("lost", count(dropped, "datagram")), ("port", port.to_string())];
             return Some(say::RECEIVE_BUFFER.of(&words));
@@ -233,7 +234,7 @@ impl Evidence<'_> {
             let (frame, packet) = session.cut_at;
             let told = packet_length(self.label(session).description.as_deref().unwrap_or_default());
             let (sentence, length) = match (frame, packet) {
-                (frame, _) if told == Some(frame) => (say::CUT_AT_PACKET_LENGTH, frame),
+                (frame, _) if told == Some(frame) || session.is_cut_by_request() => (say::CUT_AT_PACKET_LENGTH, frame),
                 (8947, _) | (_, 8947) => (say::CUT_AT_8947, 8947),
                 (8500, _) | (_, 8500) => (say::CUT_AT_8500, 8500),
                 (1450, _) | (_, 1450) => (say::CUT_AT_1450, 1450),
@@ -282,7 +283,9 @@ impl Evidence<'_> {
         let frames: u64 = self.let_in().map(|session| session.frames).sum();
         let again: u64 = self.let_in().map(|session| session.again).sum();
         if let (true, Some(most)) = (is_share(again, frames), self.let_in().max_by_key(|session| session.again)) {
-            findings.push(say::DUPLICATES.of(&[("share", share(again, frames)), ("session", self.name(most))]));
+            let here: u64 = self.let_in().map(|session| session.again_here).sum();
+            let sentence = if here > again - here { say::DUPLICATES_WITHIN } else { say::DUPLICATES };
+            findings.push(sentence.of(&[("share", share(again, frames)), ("session", self.name(most))]));
         }
         let segments: u64 = self.let_in().map(|session| session.segments).sum();
         let late: u64 = self.let_in().map(|session| session.late).sum();

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub(super) struct Counters {
     /// UDP datagrams that came as far as the sockets, received or not.
     pub(super) udp: u64,
+    /// Of these, those for which a socket had no room, or the kernel no memory.
+    pub(super) no_room: u64,
     /// Reassemblies that failed.
     pub(super) reassembly_failed: u64,
     /// Packets to whose source no route leads over the interface that they came by.
@@ -42,6 +44,7 @@ impl Counters {
                 "Udp6NoPorts",
                 "Udp6InErrors",
             ]),
+            no_room: sum(&["UdpRcvbufErrors", "UdpMemErrors", "Udp6RcvbufErrors", "Udp6MemErrors"]),
             reassembly_failed: sum(&["IpReasmFails", "Ip6ReasmFails"]),
             reverse_path: sum(&["TcpExtIPReversePathFilter"]),
         }
@@ -51,6 +54,7 @@ impl Counters {
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             udp: self.udp.saturating_sub(before.udp),
+            no_room: self.no_room.saturating_sub(before.no_room),
             reassembly_failed: self.reassembly_failed.saturating_sub(before.reassembly_failed),
             reverse_path: self.reverse_path.saturating_sub(before.reverse_path),
         }
@@ -77,7 +81,7 @@ pub(super) struct Socket {
     pub(super) address: SocketAddr,
     /// Bytes that wait to be read.
     waiting: u64,
-    /// Datagrams that had no room.
+    /// Datagrams that it dropped: for want of room, or with a wrong checksum.
     drops: u64,
 }
 
@@ -106,7 +110,7 @@ impl Sockets {
         self.on(port).any(|socket| socket.waiting > 0)
     }
 
-    /// Returns how many datagrams for this port had no room.
+    /// Returns how many datagrams for this port were dropped at a socket, for whatever reason.
     pub(super) fn drops(&self, port: u16) -> u64 {
         self.on(port).map(|socket| socket.drops).sum()
     }
@@ -146,11 +150,11 @@ mod tests {
     #[test]
     fn counters_are_found_by_name() {
         let snmp = "Ip: Forwarding ReasmFails\nIp: 1 7\nTcp: MaxConn\nTcp: -1\n\
-                    Udp: InDatagrams NoPorts InErrors\nUdp: 10 20 30\n";
-        let snmp6 = "Ip6ReasmFails   \t5\nUdp6InDatagrams  \t1\nUdp6NoPorts 2\nUdp6InErrors 3\n";
+                    Udp: InDatagrams NoPorts InErrors RcvbufErrors InCsumErrors MemErrors\nUdp: 10 20 30 8 20 2\n";
+        let snmp6 = "Ip6ReasmFails   \t5\nUdp6InDatagrams  \t1\nUdp6NoPorts 2\nUdp6InErrors 3\nUdp6RcvbufErrors 1\n";
         let netstat = "TcpExt: X IPReversePathFilter\nTcpExt: 1 4\nIpExt: InNoRoutes\nIpExt: 0\n";
         let counters = Counters::parse(snmp, snmp6, netstat);
-        assert_eq!(counters, Counters { udp: 66, reassembly_failed: 12, reverse_path: 4 });
+        assert_eq!(counters, Counters { udp: 66, no_room: 11, reassembly_failed: 12, reverse_path: 4 });
         let before = Counters { udp: 60, ..Counters::default() };
         assert_eq!(counters.since(before).udp, 6);
         assert_eq!(Counters::parse("", "", ""), Counters::default());

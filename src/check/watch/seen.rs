@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use super::duplicates::Duplicates;
+use super::duplicates::{Duplicates, Sight};
 use super::flows::{Flows, Inner, Order};
 use super::fragments::Fragments;
 use crate::source::{Allowed, Listener};
@@ -16,6 +16,11 @@ use crate::wire::{Decapsulated, DropReason, Encapsulation, Vni, address, vxlan};
 pub(super) const MOST_SESSIONS: usize = 4096;
 /// The most addresses and ports beside those of the sensor that are told apart.
 pub(super) const MOST_ELSEWHERE: usize = 256;
+/// Frames that are many of a kind.
+const MANY: u64 = 10;
+/// The smallest MTU that a link for IPv4 is to have (RFC 791), and the headers of VXLAN in it.
+const SMALLEST_MTU: u32 = 576;
+const OUTER: u32 = 50;
 /// The port of GENEVE (RFC 8926).
 const GENEVE_PORT: u16 = 6081;
 
@@ -45,16 +50,25 @@ pub(super) struct Session {
     pub(super) cut: u64,
     /// Bytes of the largest of these, and of the packet in it.
     pub(super) cut_at: (u32, u32),
+    /// Bytes of the smallest of these.
+    pub(super) cut_least: u32,
     /// Frames that came in fragments.
     pub(super) fragmented: u64,
-    /// Frames that came before.
+    /// Frames that came before, and those of them that came in this session.
     pub(super) again: u64,
+    pub(super) again_here: u64,
     /// Segments of TCP with data, and those of them that came late.
     pub(super) segments: u64,
     pub(super) late: u64,
 }
 
 impl Session {
+    /// Says whether its frames are cut because somebody asked for that: many at one length for
+    /// which no link is too small.
+    pub(super) fn is_cut_by_request(&self) -> bool {
+        self.cut >= MANY && self.cut_at.0 == self.cut_least && self.cut_at.0 < SMALLEST_MTU - OUTER
+    }
+
     /// Returns the source, where IPv4 is IPv4-mapped IPv6.
     pub(super) fn mapped(&self) -> Ipv6Addr {
         mapped(self.source)
@@ -272,14 +286,21 @@ impl Seen {
         session.largest = session.largest.max(inner.arrived);
         session.fragmented += u64::from(!is_whole);
         if inner.original > inner.arrived {
+            session.cut_least = if session.cut == 0 { inner.arrived } else { session.cut_least.min(inner.arrived) };
             session.cut += 1;
             let network = u32::try_from(layers.network).unwrap_or(0);
             session.cut_at = session.cut_at.max((inner.arrived, inner.arrived.saturating_sub(network)));
         }
         let Some(ip) = layers.ip else { return };
-        if self.duplicates.is_again(interface, inner.frame, layers.network, &ip, now) {
-            session.again += 1;
-            return;
+        match self.duplicates.sight(number, interface, inner.frame, layers.network, &ip, now) {
+            Sight::New => {}
+            Sight::Again(first) => {
+                session.again += 1;
+                session.again_here += u64::from(first == number);
+                return;
+            }
+            // It says nothing of the order: it is a copy that took its time, or was sent again.
+            Sight::Old => return,
         }
         let of = Inner { session: number, interface, outer: source, frame: inner.frame, network: layers.network };
         match self.flows.take(&of, &ip) {
@@ -315,8 +336,10 @@ impl Seen {
             largest: 0,
             cut: 0,
             cut_at: (0, 0),
+            cut_least: 0,
             fragmented: 0,
             again: 0,
+            again_here: 0,
             segments: 0,
             late: 0,
         });

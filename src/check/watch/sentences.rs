@@ -98,6 +98,9 @@ sentences! {
     DUPLICATES = Warning "duplicates":
         "{share} of the frames come twice, most of them of {session}: both ends of their conversations are mirrored"
         => "dedup = \"drop\"    # in the [[session]] of both";
+    DUPLICATES_WITHIN = Warning "duplicates_within":
+        "{share} of the frames come twice within their session, most of them of {session}: two mirror sessions of one interface lead here by the same VNI, or something on the way doubles packets"
+        => "aws ec2 describe-traffic-mirror-sessions --filters Name=virtual-network-id,Values=VNI";
     DISORDER = Warning "disorder":
         "{share} of the segments of TCP come behind later ones, most of them of {session}: a load balancer or several paths lie between the mirror and this host"
         => "aws ec2 create-traffic-mirror-target --network-interface-id eni-TARGET";

@@ -143,6 +143,42 @@ fn order_is_told_from_sending_again_also_where_numbers_wrap() {
     assert_eq!(seen.sessions[0].again, 1);
     show(&mut seen, &segment(3, 2), 500);
     assert_eq!(seen.sessions[0].again, 1);
+    // A copy that comes late is none, and no disorder either.
+    show(&mut seen, &segment(0, 65_534), 600);
+    assert_eq!((seen.sessions[0].segments, seen.sessions[0].late, seen.sessions[0].again), (5, 1, 1));
+}
+
+#[test]
+fn copies_are_told_by_all_of_a_packet_and_by_their_session() {
+    let mut seen = seen();
+    let long = |last: u8| {
+        let mut frame = tcp(1, 2, 5, 1);
+        frame[16..18].copy_from_slice(&560_u16.to_be_bytes());
+        frame.extend([7; 510]);
+        *frame.last_mut().unwrap() = last;
+        frame
+    };
+    for (vni, last) in [(7, 1), (7, 2), (7, 1), (8, 1)] {
+        show(&mut seen, &mirrored(1, vni, &long(last)), 0);
+    }
+    let again: Vec<_> = seen.sessions.iter().map(|session| (session.again, session.again_here)).collect();
+    assert_eq!(again, [(1, 1), (1, 0)]);
+}
+
+#[test]
+fn frames_that_are_cut_by_request_are_told_by_their_length() {
+    let cut = |lengths: &[usize]| {
+        let mut seen = seen();
+        for (number, length) in lengths.iter().enumerate() {
+            let mut frame = tcp(1, 2, number as u16, 1);
+            frame[16..18].copy_from_slice(&1400_u16.to_be_bytes());
+            frame.resize(*length, 7);
+            show(&mut seen, &mirrored(1, 7, &frame), 0);
+        }
+        seen.sessions[0].is_cut_by_request()
+    };
+    assert!(cut(&[128; 10]));
+    assert!(!cut(&[128; 9]) && !cut(&[1000; 10]) && !cut(&[[128; 10].as_slice(), &[129]].concat()));
 }
 
 #[test]

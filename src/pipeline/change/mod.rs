@@ -189,8 +189,8 @@ impl Live {
     pub(super) fn make(&mut self, changes: Changes, opened: Opened) -> Result<(), ChangeError> {
         self.reap();
         let Opened { outputs, outlets, failure } = opened;
-        let failure = failure.or_else(|| self.check(&changes).err()).or_else(|| self.keep_also(changes.kept).err());
-        let failure = failure.or_else(|| self.mark_for(changes.policy.as_ref()).err());
+        let failure = failure.or_else(|| self.check(&changes).err());
+        let failure = failure.or_else(|| self.tell_program(&changes).err());
         if let Some(error) = failure {
             self.retiring.extend(outputs.into_iter().map(|(_, running)| running));
             return Err(error);
@@ -251,6 +251,16 @@ impl Live {
             gate.keep(kept);
         }
         true
+    }
+
+    /// Has the program in the kernel do what is right both before and after a change.
+    fn tell_program(&self, changes: &Changes) -> Result<(), ChangeError> {
+        self.mark_for(changes.policy.as_ref())?;
+        self.keep_also(changes.kept).inspect_err(|_| {
+            if let Some(marks) = self.marks.as_ref().filter(|_| changes.policy.is_some()) {
+                marks.withdraw();
+            }
+        })
     }
 
     /// Has the program in the kernel keep what is kept before and after a change. What workers see
