@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-jobs_in_order=(packages fmt clippy doc deny bpf unit golden service deploy e2e fast demo package bench rig)
+jobs_in_order=(packages fmt clippy doc deny bpf unit golden service e2e fast demo package deploy bench rig)
 cargo_deny_version=0.20.2
 cargo_deb_version=3.8.0
 cargo_generate_rpm_version=0.21.1
@@ -52,6 +52,8 @@ rpm2cpio rpm2cpio
 rpmlint rpmlint
 cpio cpio
 losetup mount
+lsof lsof
+umoci umoci
 systemd-analyze systemd
 chromium chromium
 LIST
@@ -208,10 +210,14 @@ exposed() {
   echo "$(basename "$(dirname "$2")"): ${answer##*$'\n'}"
 }
 
-# Looks at the templates in deploy/, and gives the user data to a clean Debian. What it takes for that stays in
-# target/tools: programs from PyPI, and the Debian (two minutes the first time).
+# Looks at the templates in deploy/, gives the user data to a clean Debian, and runs the container image. What it takes
+# for that stays in target/tools: programs from PyPI, and the Debian (two minutes the first time).
 deploy() {
-  local venv=$tools/deploy-1
+  local venv=$tools/deploy-1 debian= made
+  if [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; then
+    MIRROR=$(mirror) deploy/test/user-data prepare &
+    debian=$!
+  fi
   if [ ! -e "$venv/complete" ]; then
     rm -rf "$venv"
     python3 -m venv "$venv"
@@ -220,12 +226,17 @@ deploy() {
   fi
   cargo build --locked --quiet
   "$venv/bin/python" deploy/test/templates target/debug/vxtap
+  "$venv/bin/python" deploy/test/lambda
   if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy/terraform; fi
-  if [ "$(id -u)" -ne 0 ] || ! command -v debootstrap >/dev/null; then
-    skip "the user data in a clean Debian: needs root and debootstrap"
+  if [ -z "$debian" ]; then
+    skip "the user data in a clean Debian, and the container: they need root and debootstrap"
     return
   fi
-  deploy/test/user-data
+  wait "$debian"
+  # The package that the job before made, where it did.
+  made=(target/package/*.deb)
+  if [ -e "${made[0]}" ]; then deploy/test/user-data "${made[0]}"; else deploy/test/user-data; fi
+  deploy/test/container target/debug/vxtap
 }
 
 # Namespaces, veth pairs and the kernel's vxlan device need root.
@@ -290,6 +301,10 @@ package() {
   rmdir "$root"
   trap - EXIT
 }
+
+# Makes all that is handed out, twice, and compares: ./ci.sh release. It builds the program two times
+# from nothing, so it is none of the jobs in order.
+release() { packaging/release "$tools" "$cargo_deb_version" "$cargo_generate_rpm_version"; }
 
 # The server that this machine has its Debian from.
 mirror() {

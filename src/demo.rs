@@ -23,6 +23,7 @@ use crate::record::Timestamp;
 use crate::record::read::{CaptureReader, ReadError};
 use crate::replay::{self, Input, Pace, ReplayError, ReplayPlan, Report, Wrap};
 use crate::run::{self, Signals, StartError};
+use crate::sandbox::Sandbox;
 use crate::wire::Vni;
 
 /// A mirrored instance of the demonstration.
@@ -92,7 +93,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
     let name = format!("vxtap-demo-{}-{}", Timestamp::now().compact(), std::process::id());
     let directory = within.map_or_else(std::env::temp_dir, Path::to_owned).join(name);
     let plan = RunPlan::new(&settings(&directory), &HostFacts::read())?;
-    let sensor = run::start(&plan, signals, &Arc::default())?;
+    let sensor = run::start(&plan, signals, &Arc::default(), Sandbox::off())?;
     let Some(to) = sensor.addresses.first().copied() else { return Ok(false) };
     writeln!(out, "A sensor listens on {to} and writes to {}.", directory.display())?;
     writeln!(out, "Three instances mirror their traffic to it for a few seconds:")?;

@@ -21,6 +21,7 @@
 //!   proves them, [`storage`] is where they are.
 //! - [`record`] has the formats of captures, [`ledger`] the counters and their equations.
 //! - [`sys`] has the system calls: the only unsafe code.
+//! - [`sandbox`] is what a running sensor gives up.
 //! - [`cli`] and [`config`] are what is asked for; [`run`], [`replay`], [`verify`], [`check`] and
 //!   [`demo`] do it; [`console`] and `episode` are how they speak.
 //!   [`service`] tells a service manager.
@@ -55,6 +56,7 @@ pub mod record;
 pub mod replay;
 pub mod route;
 pub mod run;
+pub mod sandbox;
 pub mod service;
 pub mod session;
 pub(crate) mod setting;

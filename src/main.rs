@@ -15,7 +15,7 @@ use vxtap::cli::{
     TopArgs, VerifyArgs, WatchArgs,
 };
 use vxtap::config::aws::{self, AwsError};
-use vxtap::config::file::{self, Config, ConfigError, Faults};
+use vxtap::config::file::{self, Config, ConfigError, Faults, Places};
 use vxtap::config::settings::{LedgerFormat, Settings};
 use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::{self, Console, LogFormat};
@@ -27,6 +27,7 @@ use vxtap::ledger::Losses;
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
+use vxtap::sandbox::{Mode, Sandbox};
 use vxtap::service::Store;
 use vxtap::top;
 use vxtap::verify;
@@ -164,14 +165,16 @@ fn show(faults: &Faults, console: &Console) {
 }
 
 /// Returns what the configuration file asks for on this host, with the flags that go beside it.
-fn configured(args: &RunArgs, path: &Path, host: &HostFacts) -> Result<(Settings, RunPlan), ConfigError> {
+fn configured(args: &RunArgs, path: &Path, host: &HostFacts) -> Result<(Settings, RunPlan, Places), ConfigError> {
     let mut config = Config::read(path)?;
     args.put_over(&mut config.settings);
-    config.plan(host)
+    let places = std::mem::take(&mut config.places);
+    let (settings, plan) = config.plan(host)?;
+    Ok((settings, plan, places))
 }
 
 /// Returns what the arguments, or the configuration file, ask for on this host.
-fn asked(command: &str, args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan)> {
+fn asked(command: &str, args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Settings, RunPlan, Places)> {
     if let Some(path) = &args.config {
         if let Err(error) = args.beside_config(path) {
             cli::wrong(command, error).exit();
@@ -180,7 +183,7 @@ fn asked(command: &str, args: &RunArgs, host: &HostFacts) -> anyhow::Result<(Set
     }
     let settings = args.settings();
     match RunPlan::new(&settings, host) {
-        Ok(plan) => Ok((settings, plan)),
+        Ok(plan) => Ok((settings, plan, Places::default())),
         // The command line may be right and the interface late.
         Err(error @ PlanError::NoInterface { .. }) => Err(error.into()),
         Err(error) => cli::wrong(command, error).exit(),
@@ -201,7 +204,7 @@ fn check(args: &CheckArgs, console: &Console) -> anyhow::Result<ExitCode> {
     }
     let host = HostFacts::read();
     let findings = match asked("check", &args.run, &host) {
-        Ok((_, plan)) => {
+        Ok((_, plan, _)) => {
             let found = check::host::run(&plan, &host).into_iter().map(|finding| finding.worded(plan.wording));
             [check::host::configured(args.run.config.as_deref())].into_iter().chain(found).collect()
         }
@@ -312,7 +315,7 @@ fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
 
 /// Prints the settings as a file. They are to make sense, but not on this host alone.
 fn print_config(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (settings, _) = asked("run", args, &HostFacts::unknown())?;
+    let (settings, ..) = asked("run", args, &HostFacts::unknown())?;
     io::stdout().lock().write_all(file::write(&settings)?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -323,6 +326,7 @@ struct Ready {
     settings: Settings,
     plan: RunPlan,
     helper: Option<StartedHelper>,
+    sandbox: Sandbox,
     /// What the process before this one has left.
     store: Arc<Store>,
 }
@@ -332,16 +336,18 @@ fn ready(args: &RunArgs) -> anyhow::Result<Ready> {
     // First of all, or the helper would have what is there too.
     let store = Arc::new(Store::of_process());
     let host = HostFacts::read();
-    let (settings, plan) = asked("run", args, &host)?;
+    let (settings, plan, places) = asked("run", args, &host)?;
     let given = settings.on_publish().next().map(|(command, directory)| (command.to_owned(), directory.to_owned()));
-    // A file can come to have commands.
+    // A sensor that gives up nothing runs commands itself. A file can come to have some.
     let helper = match &args.config {
+        _ if plan.sandbox.mode == Mode::Off => None,
         Some(path) => Some(HelperPlan { config: Some(path.clone()), given: None }),
         None => given.map(|given| HelperPlan { config: None, given: Some(given) }),
     };
     let start = |helper: HelperPlan| helper.start().map_err(StartError::Helper);
     let helper = helper.map(start).transpose()?;
-    Ok(Ready { host, settings, plan, helper, store })
+    let sandbox = run::confine(&plan, &places).map_err(StartError::from)?;
+    Ok(Ready { host, settings, plan, helper, store, sandbox })
 }
 
 /// Runs commands for the sensor that has started this process.
@@ -366,10 +372,10 @@ fn help(args: HelperArgs) -> ExitCode {
 }
 
 fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCode> {
-    let Ready { host, settings, plan, helper, store } = ready;
+    let Ready { host, settings, plan, helper, store, sandbox } = ready;
     helper.map(StartedHelper::attend).transpose().map_err(StartError::Thread)?;
     let signals = signals(if args.config.is_some() { Hangup::EndOrReload } else { Hangup::EndOrReread })?;
-    let mut sensor = match run::start(&plan, &signals, &store) {
+    let mut sensor = match run::start(&plan, &signals, &store, sandbox) {
         Err(StartError::Ended(Ending::Asked(name))) => {
             tracing::info!("{name}: {}", StartError::Ended(Ending::Asked(name)));
             return Ok(ExitCode::SUCCESS);

@@ -17,16 +17,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "check",
         &[
-            "archive", "config", "control", "evidence", "host", "pipeline", "route", "session", "sink", "source",
-            "sys", "view", "wire",
+            "archive", "config", "control", "evidence", "host", "pipeline", "route", "sandbox", "session", "sink",
+            "source", "sys", "view", "wire",
         ],
     ),
-    ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "wire"]),
+    ("demo", &["config", "console", "host", "pipeline", "record", "replay", "run", "sandbox", "wire"]),
     (
         "run",
         &[
             "config", "console", "control", "health", "host", "ledger", "metrics", "pipeline", "record", "route",
-            "service", "sink", "source", "storage", "view",
+            "sandbox", "service", "sink", "source", "storage", "view",
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
@@ -36,15 +36,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "archive", "control", "evidence", "host", "lane", "pipeline", "record", "route", "session", "sink",
-            "source", "storage", "wire",
+            "archive", "control", "evidence", "host", "lane", "pipeline", "record", "route", "sandbox", "session",
+            "sink", "source", "storage", "wire",
         ],
     ),
     (
         "cli",
         &[
-            "archive", "config", "console", "evidence", "pipeline", "record", "replay", "source", "storage", "top",
-            "watch", "wire",
+            "archive", "config", "console", "evidence", "pipeline", "record", "replay", "sandbox", "source", "storage",
+            "top", "watch", "wire",
         ],
     ),
     ("console", &[]),
@@ -61,7 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
     ("metrics", &["ledger", "record", "route", "session", "view"]),
-    ("view", &["archive", "ledger", "pipeline", "record", "route", "storage"]),
+    ("view", &["archive", "ledger", "pipeline", "record", "route", "sandbox", "storage"]),
     // The way of a packet
     ("pipeline", &["lane", "ledger", "record", "route", "service", "session", "sink", "source", "wire"]),
     ("source", &["host", "record", "service", "session", "sys", "wire"]),
@@ -81,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("setting", &[]),
     ("whose", &[]),
     ("host", &[]),
+    ("sandbox", &["sys"]),
     ("service", &["host", "sys"]),
     ("session", &["wire"]),
     ("record", &["wire"]),

@@ -1,5 +1,5 @@
 //! Writes the papers that go with the program in a package: manual pages, completions for shells,
-//! notices of what it is linked with, and Debian's changelog.
+//! notices and a list of what it is linked with, and Debian's changelog.
 //!
 //! ```text
 //! SOURCE_DATE_EPOCH=SECONDS cargo run --example make_papers DIRECTORY
@@ -50,7 +50,9 @@ fn write(directory: &Path, time: Timestamp) {
         clap_complete::generate_to(shell, &mut cli::command(), "vxtap", &completions).unwrap();
     }
 
-    fs::write(directory.join("third-party.txt"), third_party::notices(root)).unwrap();
+    let crates = third_party::Crates::of(root);
+    fs::write(directory.join("third-party.txt"), third_party::notices(&crates)).unwrap();
+    fs::write(directory.join("vxtap.cdx.json"), third_party::bill(&crates, time)).unwrap();
     let changelog = changelog::debian(&read("CHANGELOG.md"), &maintainer(&read("Cargo.toml")), time);
     fs::write(directory.join("changelog.Debian"), changelog).unwrap();
 }
@@ -86,6 +88,9 @@ mod tests {
             assert!(page.contains(words), "{words} in {page}");
         }
         assert!(read("changelog.Debian").ends_with("  Tue, 14 Nov 2023 22:13:20 +0000\n"));
+        let bill: serde_json::Value = serde_json::from_str(&read("vxtap.cdx.json")).unwrap();
+        let has = |name: &str| bill["components"].as_array().unwrap().iter().any(|part| part["name"] == name);
+        assert!(has("zstd-sys") && !has("clap_derive") && !has("criterion"), "{bill}");
         assert!(read("third-party.txt").contains("Facebook"), "the notice of zstd's C code");
         // The same source gives the same bytes.
         for name in ["man/vxtap.1", "man/vxtap.toml.5", "completions/_vxtap", "third-party.txt", "changelog.Debian"] {

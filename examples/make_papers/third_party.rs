@@ -6,24 +6,52 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 /// How names of files with a licence or a notice begin.
 const NOTICES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "COPYRIGHT"];
 
+/// What cargo says of the crates.
+pub(crate) struct Crates(Value);
+
+impl Crates {
+    /// Asks cargo.
+    pub(crate) fn of(root: &Path) -> Self {
+        let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform"]);
+        let output =
+            command.arg(format!("{}-unknown-linux-gnu", env::consts::ARCH)).current_dir(root).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self(serde_json::from_slice(&output.stdout).unwrap())
+    }
+}
+
+/// Returns what is in the program as a list for programs, in the format CycloneDX 1.5.
+pub(crate) fn bill(crates: &Crates, time: Timestamp) -> String {
+    let part = |kind: &str, package: &Value| {
+        let (name, version) = (&package["name"], &package["version"]);
+        let place = format!("pkg:cargo/{}@{}", name.as_str().unwrap(), version.as_str().unwrap());
+        let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
+        json!({ "type": kind, "bom-ref": place, "name": name, "version": version, "purl": place,
+            "licenses": [{ "expression": licence }] })
+    };
+    let of = |package: &&Value| package["id"] == crates.0["resolve"]["root"];
+    let program = crates.0["packages"].as_array().unwrap().iter().find(of).unwrap();
+    let components: Vec<Value> = linked(&crates.0).into_iter().map(|package| part("library", package)).collect();
+    let bill = json!({ "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,
+        "metadata": { "timestamp": time.to_string(), "component": part("application", program) },
+        "components": components });
+    serde_json::to_string_pretty(&bill).unwrap() + "\n"
+}
+
 /// Returns the names, versions and licences of the crates in the program, and their texts, each
 /// once.
-pub(crate) fn notices(root: &Path) -> String {
-    let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform"]);
-    let output = command.arg(format!("{}-unknown-linux-gnu", env::consts::ARCH)).current_dir(root).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-
+pub(crate) fn notices(crates: &Crates) -> String {
     let mut list = String::from("vxtap is linked with these:\n\n");
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in linked(&metadata) {
+    for package in linked(&crates.0) {
         let text = |key: &str| package[key].as_str().unwrap_or_default();
         let name = format!("{} {}", text("name"), text("version"));
         list += &format!("  {name}: {}\n", text("license"));

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::finding::Finding;
 use crate::control::Client;
 use crate::host::port_owner::Owner;
+use crate::sandbox::State;
 use crate::view::Status;
 
 /// The name of the finding.
@@ -17,13 +18,16 @@ pub(super) struct Sensor {
     pub pid: u32,
     /// The reasons for which it is not ready, in words; none where it is.
     pub unready: Vec<String>,
+    /// What it has given up.
+    pub sandbox: State,
 }
 
 impl Sensor {
     /// Asks for the sensor at this control socket; `None` where nobody answers.
     pub(super) fn at(socket: Option<&Path>) -> Option<Self> {
         let status: Status = serde_json::from_str(&Client::local(socket).get("/status").ok()?).ok()?;
-        Some(Self { pid: status.pid, unready: if status.ready { Vec::new() } else { status.reasons } })
+        let unready = if status.ready { Vec::new() } else { status.reasons };
+        Some(Self { pid: status.pid, unready, sandbox: status.sandbox })
     }
 
     /// Says whether a port's owner is a sensor: this one, or a process of its name. A port whose
@@ -40,10 +44,10 @@ impl Sensor {
 pub(super) fn sensor(sensor: Option<&Sensor>) -> Finding {
     match sensor {
         None => Finding::ok(SENSOR, "no sensor answers at the control socket"),
-        Some(Sensor { pid, unready }) if unready.is_empty() => {
-            Finding::ok(SENSOR, format!("a sensor runs (process {pid})"))
+        Some(Sensor { pid, unready, sandbox }) if unready.is_empty() => {
+            Finding::ok(SENSOR, format!("a sensor runs (process {pid}; {})", sandbox.describe()))
         }
-        Some(Sensor { pid, unready }) => Finding::warning(
+        Some(Sensor { pid, unready, .. }) => Finding::warning(
             SENSOR,
             format!("a sensor runs (process {pid}) and is not ready: {}", unready.join("; ")),
             "vxtap status",
@@ -59,7 +63,7 @@ mod tests {
     #[test]
     fn a_sensor_is_known_by_its_socket_or_its_name() {
         let (process, name) = (|pid, name: &str| Owner::Process { pid, name: name.into() }, "vxtap");
-        let ours = Sensor { pid: 7, unready: Vec::new() };
+        let ours = Sensor { pid: 7, unready: Vec::new(), sandbox: State::default() };
         assert!(Sensor::is(Some(&ours), &process(7, "packaged")) && Sensor::is(None, &process(8, name)));
         assert!(!Sensor::is(Some(&ours), &process(8, "dnsmasq")) && !Sensor::is(Some(&ours), &Owner::Unseen));
     }
@@ -68,7 +72,7 @@ mod tests {
     fn one_that_is_not_ready_is_a_warning() {
         let found = |unready: &[&str]| {
             let unready = unready.iter().map(|reason| (*reason).to_owned()).collect();
-            sensor(Some(&Sensor { pid: 7, unready }))
+            sensor(Some(&Sensor { pid: 7, unready, sandbox: State::default() }))
         };
         assert_eq!((found(&[]).level, sensor(None).level), (Level::Ok, Level::Ok));
         let warning = found(&["output pcap does not write"]);

@@ -14,11 +14,14 @@ use crate::config::interface::{InterfaceArg, interface};
 use crate::config::listener::Listener;
 use crate::config::port::Port;
 use crate::config::sessions::{self, Item};
-use crate::config::settings::{Delivery, Files, Interface, LedgerFormat, Receive, Run, Sessions, TapMode, TapTag};
+use crate::config::settings::{
+    Delivery, Files, Interface, LedgerFormat, Receive, Run, Sandbox, Sessions, TapMode, TapTag,
+};
 use crate::config::units::{Free, Size, Span, number};
 use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::sandbox::Mode;
 use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
@@ -53,8 +56,8 @@ Sizes and durations:
 #[derive(Debug, Clone, Args)]
 #[command(group = clap::ArgGroup::new("interfaces").multiple(true))]
 pub struct RunArgs {
-    /// Take the settings from this file. Beside it go --duration, --count, --ledger, --log-format
-    /// and -v.
+    /// Take the settings from this file. Beside it go --duration, --count, --ledger, --sandbox,
+    /// --log-format and -v.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print the settings as a configuration file that means the same, and end.
@@ -230,6 +233,11 @@ pub struct RunArgs {
     /// and for names see `http` in a configuration file.
     #[arg(help_heading = ANSWERS, long, value_name = "ADDR:PORT")]
     pub http: Vec<Port>,
+    /// Give up what a running sensor does not need: to start programs, to read other files, to
+    /// reach TCP, to load programs into the kernel. Directories that a reload may bring are under
+    /// `sandbox` in a configuration file.
+    #[arg(long, value_enum, default_value_t = Sandbox::default().mode)]
+    pub sandbox: Mode,
     /// Stop after this time.
     #[arg(long, value_name = "D")]
     pub duration: Option<Span>,

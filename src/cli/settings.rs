@@ -9,7 +9,7 @@ use crate::config::interface::InterfaceArg;
 use crate::config::origin::{Origin, Origins};
 use crate::config::sessions::Item;
 use crate::config::settings::{
-    Control, Delivery, FILES, Files, Health, Http, Interface, Output, Outputs, Receive, Run, Sessions,
+    Control, Delivery, FILES, Files, Health, Http, Interface, Output, Outputs, Receive, Run, Sandbox, Sessions,
 };
 use crate::setting::key::{self, Key};
 
@@ -45,6 +45,7 @@ impl RunArgs {
             control: Control { enabled: !self.no_control, socket: self.control.clone() },
             health: Health::default(),
             http: Http { listen: self.http.clone(), ..Http::default() },
+            sandbox: Sandbox { mode: self.sandbox, ..Sandbox::default() },
             run: Run { duration: self.duration, count: self.count, ledger: self.ledger },
             origins: self.origins(&output),
             output,
@@ -56,11 +57,11 @@ impl RunArgs {
     /// # Errors
     /// Some cannot; the text says what to write into the file `path` instead.
     pub fn beside_config(&self, path: &Path) -> Result<(), String> {
-        let others: Vec<&str> = self.flags().filter(|key| !key.path.starts_with("run.")).map(|key| key.flag).collect();
+        let others: Vec<&str> = self.flags().filter(|key| !is_of_run(key)).map(|key| key.flag).collect();
         if others.is_empty() {
             return Ok(());
         }
-        let settings = Settings { run: Run::default(), ..self.settings() };
+        let settings = Settings { run: Run::default(), sandbox: Sandbox::default(), ..self.settings() };
         let text = file::changed(&settings).map_err(|error| error.to_string())?;
         let (flags, path) = (others.join(", "), path.display());
         let instead = match text.trim_end() {
@@ -77,6 +78,7 @@ impl RunArgs {
                 "run.duration" => settings.run.duration = self.duration,
                 "run.count" => settings.run.count = self.count,
                 "run.ledger" => settings.run.ledger = self.ledger,
+                "sandbox.mode" => settings.sandbox.mode = self.sandbox,
                 _ => continue,
             }
             settings.origins.note(key.path, Origin::Flag);
@@ -147,6 +149,11 @@ impl RunArgs {
         }
         origins
     }
+}
+
+/// Says whether a setting is of one run, so that its flag goes beside a file.
+fn is_of_run(key: &Key) -> bool {
+    key.path.starts_with("run.") || *key == key::SANDBOX
 }
 
 #[cfg(test)]
@@ -231,6 +238,7 @@ mod tests {
         ("--control /run/x/control", &[]),
         ("--no-control", &[]),
         ("--http 127.0.0.1:9479", &[]),
+        ("--sandbox off", &[]),
         ("--duration 5s", &[]),
         ("--count 5", &[]),
         ("--ledger json", &[]),
@@ -314,7 +322,7 @@ mod tests {
         for (sample, with) in SAMPLES {
             let words: Vec<&str> = with.iter().copied().chain(sample.split(' ')).collect();
             let beside = args(&words).beside_config(Path::new("vxtap.toml"));
-            if matches!(words[0], "--duration" | "--count" | "--ledger") {
+            if matches!(words[0], "--duration" | "--count" | "--ledger" | "--sandbox") {
                 assert_eq!(beside, Ok(()), "{sample}");
                 continue;
             }

@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::sessions::{self, AllAndOthers};
+use crate::sandbox::Sandbox;
 use crate::source::{Allowed, TooMany};
 use crate::storage::read_small;
 
@@ -73,6 +74,17 @@ pub enum AllowError {
         /// The list that is too long.
         error: TooMany,
     },
+}
+
+impl AllowError {
+    /// Says what to do where a sandbox is in the way.
+    #[must_use]
+    pub(crate) fn advised(self, sandbox: &Sandbox) -> Self {
+        match self {
+            Self::Read { path, error } => Self::Read { error: sandbox.advised(&path, error), path },
+            error => error,
+        }
+    }
 }
 
 impl AllowPlan {

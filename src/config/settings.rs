@@ -22,6 +22,7 @@ use crate::evidence::Algorithm;
 use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::sandbox::Mode;
 use crate::sink::interface::DEFAULT_MTU;
 use crate::source::Steering;
 use crate::source::Way;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub http: Http,
     /// The ports for checks of its health.
     pub health: Health,
+    /// What the sensor gives up.
+    pub sandbox: Sandbox,
     /// The end of the sensor.
     pub run: Run,
     /// The place where each value was said.
@@ -196,6 +199,16 @@ pub struct Health {
     pub allow: Networks,
     /// The time for which the sensor receives when it is to end, and says so.
     pub drain: Option<Wait>,
+}
+
+/// What the sensor gives up once it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sandbox {
+    /// Whether it gives up what it does not need.
+    pub mode: Mode,
+    /// Directories that captures may come to be written to.
+    pub directories: Vec<PathBuf>,
 }
 
 /// The end of the sensor: when it comes, and what is printed then.

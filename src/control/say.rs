@@ -123,6 +123,7 @@ fn in_words(status: &Status) -> String {
     for output in &status.outputs {
         line("output", in_a_line(output));
     }
+    line("sandbox", status.sandbox.describe());
     let config = &status.config;
     line("config", config.path.clone().unwrap_or_else(|| "by flags, no file".into()));
     if let Some(last) = &config.last {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use parking_lot::Mutex;
 use procfs::process::FDTarget;
 
 /// Who has a UDP port.
@@ -48,13 +49,35 @@ pub(crate) fn find(address: SocketAddr) -> Option<Owner> {
 #[must_use]
 pub(crate) fn describe(address: SocketAddr) -> String {
     match find(address) {
-        Some(Owner::Process { pid, name }) => format!("process {pid} ({name})"),
-        Some(Owner::Unseen) | None => format!(
-            "no process that this user can see: most often a kernel vxlan device (see: ip -d link show type vxlan) \
+        Some(Owner::Process { pid, name }) => named(pid, &name),
+        Some(Owner::Unseen) | None => remembered(address).unwrap_or_else(|| {
+            format!(
+                "no process that this user can see: most often a kernel vxlan device (see: ip -d link show type vxlan) \
              or another user's process (see: sudo ss -lunp sport = :{port})",
-            port = address.port()
-        ),
+                port = address.port()
+            )
+        }),
     }
+}
+
+fn named(pid: u32, name: &str) -> String {
+    format!("process {pid} ({name})")
+}
+
+/// Those who had addresses when somebody looked.
+static SEEN: Mutex<Vec<(SocketAddr, String)>> = Mutex::new(Vec::new());
+
+/// Looks who has these addresses, for a process that will not be able to see others' descriptors.
+pub(crate) fn remember(addresses: &[SocketAddr]) {
+    let seen = addresses.iter().filter_map(|address| match find(*address)? {
+        Owner::Process { pid, name } => Some((*address, named(pid, &name))),
+        Owner::Unseen => None,
+    });
+    *SEEN.lock() = seen.collect();
+}
+
+fn remembered(address: SocketAddr) -> Option<String> {
+    SEEN.lock().iter().find(|(seen, _)| *seen == address).map(|(_, owner)| owner.clone())
 }
 
 /// Says whether sockets on these addresses would take the same datagrams.

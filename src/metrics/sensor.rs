@@ -93,6 +93,18 @@ impl Moment {
         let (status, started) = (&self.status, self.snapshot.started.seconds());
         let no_labels = Vec::new;
         families.info("vxtap_build", "Says which program this is.", vec![("version", status.version.clone())]);
+        let sandbox = &status.sandbox;
+        let none_or = |some: String| if some.is_empty() { "none".into() } else { some };
+        families.info(
+            "vxtap_sandbox",
+            "Says what the sensor has given up: the version of Landlock's rules, whether system calls are filtered, and \
+             the capabilities that it has left.",
+            vec![
+                ("landlock", none_or(sandbox.landlock.map(|version| version.to_string()).unwrap_or_default())),
+                ("seccomp", if sandbox.seccomp { "filter" } else { "none" }.into()),
+                ("capabilities", none_or(sandbox.capabilities.join(","))),
+            ],
+        );
         let help = "The time at which the sensor began to receive.";
         families.number("vxtap_start_time_seconds", help, no_labels(), started);
         let help = "By how much the system's clock was set since the sensor began to receive; less than 0 where it \

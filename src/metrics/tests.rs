@@ -9,6 +9,7 @@ use super::*;
 use crate::ledger::{Ledger, Output, OutputDrop, SessionTotals, Snapshot};
 use crate::record::Timestamp;
 use crate::route::policy::{Entry, Match, Policy, SessionPlan};
+use crate::sandbox;
 use crate::session::{Label, Session};
 use crate::view::{Configuration, OutputState, SessionsState, State, Status, WorkerState};
 use crate::wire::Vni;
@@ -49,6 +50,7 @@ fn status() -> Status {
         outputs: vec![output],
         losses: Vec::new(),
         config: Configuration { path: None, applied: 2, refused: 1, last: None },
+        sandbox: sandbox::State { landlock: Some(7), seccomp: true, ..Default::default() },
     }
 }
 

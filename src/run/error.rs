@@ -6,6 +6,7 @@ use super::signals::Ending;
 use crate::config::allow::AllowError;
 use crate::control::DoorError;
 use crate::pipeline::OutputError;
+use crate::sandbox::SandboxError;
 use crate::source::OpenError;
 
 /// The reason why the sensor could not start.
@@ -29,6 +30,9 @@ pub enum StartError {
     /// There is nobody to run commands.
     #[error("cannot start the process that runs the commands of --on-publish: {0}")]
     Helper(io::Error),
+    /// What the sensor is to give up it cannot.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The sensor was to end before it received.
     #[error("ended before anything was received")]
     Ended(Ending),
@@ -43,7 +47,7 @@ impl StartError {
             Self::Source(error) => error.may_pass(),
             Self::Output(error) => error.may_pass(),
             Self::Door(error) => error.may_pass(),
-            Self::Allow(_) | Self::Thread(_) | Self::Helper(_) | Self::Ended(_) => false,
+            Self::Allow(_) | Self::Thread(_) | Self::Helper(_) | Self::Sandbox(_) | Self::Ended(_) => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod allow_log;
 mod asked;
+mod confine;
 mod error;
 mod lines;
 mod reload;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{after, at, never, select};
 
+pub use self::confine::confine;
 pub use self::error::StartError;
 use self::reload::{Running, planned, warn_of_file_limit};
 use self::reread::{AskedFile, Reread};
@@ -31,6 +33,7 @@ use crate::host;
 use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
+use crate::sandbox::Sandbox;
 use crate::service::Store;
 use crate::source::{self, Listener, Opened, Sources};
 use crate::view::{Facts, View};
@@ -55,15 +58,23 @@ pub struct Sensor {
     doors: Doors,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
+    /// What it has given up.
+    sandbox: Sandbox,
 }
 
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. What the
-/// process before this one has left is in `store`.
+/// process before this one has left is in `store`. Once all is open the sensor gives up what
+/// `sandbox` says.
 ///
 /// # Errors
 /// The list of what is allowed is not known, nothing can be received or delivered, there is no
 /// thread, or the sensor was to end before. Nothing is left behind then.
-pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Sensor, StartError> {
+pub fn start(
+    plan: &RunPlan,
+    signals: &Signals,
+    store: &Arc<Store>,
+    mut sandbox: Sandbox,
+) -> Result<Sensor, StartError> {
     let (allowed, file) = AskedFile::allowed(&plan.allow, &signals.received, plan.duration)?;
     store.complain();
     host::raise_descriptor_limit();
@@ -80,6 +91,7 @@ pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Se
     let doors = Doors::open(&plan.control, store)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
+    sandbox.drop_capabilities(matches!(sources, Sources::Bpf(_)))?;
     let pipeline = match sources {
         Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
         Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
@@ -90,6 +102,17 @@ pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Se
         tracing::info!(%compression, "{}", plan.wording.put(&text));
     }
     warn_of_file_limit(plan);
+    let confined = match sandbox.seal() {
+        Ok(confined) => confined,
+        Err(error) => {
+            let _ = pipeline.end();
+            return Err(error.into());
+        }
+    };
+    for missing in &confined.missing {
+        tracing::warn!("the sandbox is not whole: {missing}");
+    }
+    tracing::debug!("sandbox: {}", confined.describe());
     let bound =
         addresses.iter().zip(&udp.listen).map(|(address, listener)| Listener { address: *address, ..*listener });
     let listen: Vec<String> = bound.map(|listener| listener.to_string()).collect();
@@ -103,10 +126,10 @@ pub fn start(plan: &RunPlan, signals: &Signals, store: &Arc<Store>) -> Result<Se
         "receiving"
     );
     store.let_go();
-    let facts = planned(Facts { listen, source: description, ..Facts::default() }, plan);
+    let facts = planned(Facts { listen, source: description, sandbox: confined, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, doors, addresses })
+    Ok(Sensor { running, view, doors, addresses, sandbox })
 }
 
 impl Sensor {
@@ -120,7 +143,7 @@ impl Sensor {
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
-        self.running.reread = Reread::new(Some(AskedFile::config(path, read)?));
+        self.running.reread = Reread::new(Some(AskedFile::config(path, self.sandbox.clone(), read)?));
         Ok(self)
     }
 

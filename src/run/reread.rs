@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvError, Sender, after, at, bounded, never, select};
 
 use super::asked::Asked;
+use super::confine::needs;
 use super::error::StartError;
 use super::signals::Ending;
 use crate::config::RunPlan;
 use crate::config::allow::{AllowError, AllowPlan};
-use crate::config::file::ConfigError;
+use crate::config::file::{ConfigError, Places};
 use crate::control::{Applied, Reply};
 use crate::pipeline::ChangeError;
+use crate::sandbox::Sandbox;
 use crate::source::Allowed;
 
 /// What becomes of a file that is read again, as metrics have it.
@@ -46,6 +48,9 @@ pub(super) enum RereadError {
     /// The file of sessions is of no use.
     #[error(transparent)]
     Allow(#[from] AllowError),
+    /// The sandbox is in the way.
+    #[error("{0}")]
+    Sandbox(String),
 }
 
 /// Shows the faults of a file with their lines.
@@ -113,17 +118,21 @@ impl AskedFile {
         Ok((allowed, Some(file)))
     }
 
-    /// Takes a configuration file, of which `read` makes a plan.
+    /// Takes a configuration file, of which `read` makes a plan for a sensor with this sandbox.
     ///
     /// # Errors
     /// There is no thread.
     pub(super) fn config(
         path: PathBuf,
+        sandbox: Sandbox,
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         let read = move || {
-            let plan = read()?;
-            let allowed = plan.allow.read()?;
+            let plan = read().map_err(|error| error.advised(&sandbox))?;
+            if let Some(lacks) = sandbox.lacks(&needs(&plan, &Places::default())) {
+                return Err(RereadError::Sandbox(lacks));
+            }
+            let allowed = plan.allow.read().map_err(|error| error.advised(&sandbox))?;
             Ok(Wanted { plan: Some(plan), allowed })
         };
         Ok(Self { path, reader: Reader::start(read).map_err(StartError::Thread)? })
@@ -138,7 +147,7 @@ impl AskedFile {
                 recv(self.reader.answers) -> answer => return match answer {
                     Ok(Ok(wanted)) => Ok(wanted.allowed),
                     Ok(Err(RereadError::Allow(error))) => Err(error.into()),
-                    Ok(Err(RereadError::Config(_))) | Err(RecvError) => Err(self.unread(io::ErrorKind::BrokenPipe).into()),
+                    Ok(Err(RereadError::Config(_) | RereadError::Sandbox(_))) | Err(RecvError) => Err(self.unread(io::ErrorKind::BrokenPipe).into()),
                 },
                 recv(ending) -> ending => {
                     return Err(StartError::Ended(ending.unwrap_or(Ending::Asked("signal"))));
@@ -258,7 +267,7 @@ impl Reread {
         answer.map_err(|error| {
             let stays = match &error {
                 RereadError::Allow(_) => "what was allowed stays so",
-                RereadError::Config(_) => "nothing has changed",
+                RereadError::Config(_) | RereadError::Sandbox(_) => "nothing has changed",
             };
             tracing::error!(result = REFUSED, "{}: {stays}: {error}", self.signal);
             self.asked.tell(&Err(format!("{stays}: {error}")));

@@ -90,6 +90,7 @@ keys! {
     CONTROL "control.socket" "--control"
     NO_CONTROL "control.enabled" "--no-control"
     HTTP "http.listen" "--http"
+    SANDBOX "sandbox.mode" "--sandbox"
     DURATION "run.duration" "--duration"
     COUNT "run.count" "--count"
     LEDGER "run.ledger" "--ledger"
@@ -109,6 +110,9 @@ pub(crate) const HEALTH: Key = Key { path: "health.listen", flag: "health.listen
 
 /// The clients that may check, which the file alone says.
 pub(crate) const HEALTH_ALLOW: Key = Key { path: "health.allow", flag: "health.allow" };
+
+/// Directories that captures may come to be written to, which the file alone says.
+pub(crate) const SANDBOX_DIRECTORIES: Key = Key { path: "sandbox.directories", flag: "sandbox.directories" };
 
 /// The VNIs of one interface, which are part of the value of its flag.
 pub(crate) const INTERFACE_VNI: Key = Key { path: "output.interface.vni", flag: "--tap NAME:vni=N" };

@@ -1,7 +1,7 @@
 //! The sockets of a group are made and set up.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -40,6 +40,9 @@ pub(super) fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> 
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_port(reuse_port)?;
+    // It is to receive, and whoever takes over the process is to send nothing by it. The kernel
+    // says that it is not connected, which is so, and does it.
+    let _ = socket.shutdown(Shutdown::Write);
     Ok(socket)
 }
 
@@ -66,4 +69,29 @@ pub(super) fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32>
         socket.set_recv_buffer_size(bytes as usize)?;
     }
     Ok(u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn a_socket_that_receives_cannot_send() {
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            let socket = open(address.parse().unwrap(), false).unwrap();
+            socket.bind(&address.parse::<SocketAddr>().unwrap().into()).unwrap();
+            let socket = UdpSocket::from(socket);
+            let to = sender.local_addr().unwrap();
+            let to = if address.starts_with('[') {
+                SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), to.port())
+            } else {
+                to
+            };
+            assert_eq!(socket.send_to(b"x", to).unwrap_err().raw_os_error(), Some(libc::EPIPE), "{address}");
+            sender.send_to(b"y", ("127.0.0.1", socket.local_addr().unwrap().port())).unwrap();
+            assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
+        }
+    }
 }

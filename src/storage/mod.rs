@@ -17,6 +17,7 @@ mod small;
 mod status;
 
 pub(crate) use self::changed::{Changed, changed};
+pub(crate) use self::direct::FILES as WRITTEN_DIRECTLY;
 pub use self::disk::Disk;
 pub(crate) use self::disk::probe;
 pub(crate) use self::files::Space;

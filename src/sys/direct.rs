@@ -28,8 +28,9 @@ use std::slice;
 use std::sync::Arc;
 
 use io_uring::squeue::Flags;
-use io_uring::{IoUring, opcode, types};
+use io_uring::{opcode, types};
 
+use super::rings::{Kind, Lent};
 use super::uring::Uring;
 
 /// A buffer has so many bytes.
@@ -86,12 +87,12 @@ impl Writes {
     /// Makes a ring and `buffers` buffers of [`BUFFER`] bytes, 2 to [`MOST`], for no file yet.
     ///
     /// # Errors
-    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`:
-    /// there is not enough memory.
+    /// `ENOSYS`, `EPERM`: io_uring is not available, or no ring is left. `EINVAL`: the kernel is
+    /// too old. `ENOMEM`: there is not enough memory.
     pub fn new(buffers: usize) -> io::Result<Self> {
         let buffers = buffers.clamp(2, MOST);
         let entries = u32::try_from(buffers.next_power_of_two()).map_err(io::Error::other)?;
-        let ring = IoUring::builder().setup_coop_taskrun().build(entries)?;
+        let ring = Lent::new(Kind::Files, entries)?;
         Ok(Self {
             ring: Uring::new(ring, buffers),
             memory: Memory::new(buffers * BUFFER)?,

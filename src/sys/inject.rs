@@ -13,13 +13,14 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use io_uring::{IoUring, opcode, types};
+use io_uring::{opcode, types};
 
+use super::rings::{INTERFACE, Kind, Lent};
 use super::tun::Tun;
 use super::uring::Uring;
 
 /// A submission has at most so many frames.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = INTERFACE as usize;
 
 /// A ring that injects into one interface. It must be used by the thread that made it; another
 /// finds that every frame fails with `EEXIST`.
@@ -30,11 +31,10 @@ impl Ring {
     /// Makes a ring for `tun`, which it keeps open for as long as it lives.
     ///
     /// # Errors
-    /// `ENOSYS`, `EPERM`: io_uring is not available. `EINVAL`: the kernel is too old. `ENOMEM`: the
-    /// limit of locked memory is too low.
+    /// `ENOSYS`, `EPERM`: io_uring is not available, or no ring is left. `EINVAL`: the kernel is
+    /// too old. `ENOMEM`: the limit of locked memory is too low.
     pub fn new(tun: &Tun) -> io::Result<Self> {
-        let entries = u32::try_from(BATCH).map_err(io::Error::other)?;
-        let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries)?;
+        let ring = Lent::new(Kind::Interface, INTERFACE)?;
         // A registered file spares each request a reference to it.
         ring.submitter().register_files(&[tun.as_fd().as_raw_fd()])?;
         Ok(Self(Uring::new(ring, BATCH)))

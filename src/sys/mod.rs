@@ -8,6 +8,7 @@
 
 pub(crate) mod clock;
 pub mod direct;
+pub(crate) mod everywhere;
 pub(crate) mod heap;
 pub(crate) mod inherited;
 pub mod inject;
@@ -15,7 +16,9 @@ pub(crate) mod packet;
 pub(crate) mod pcap;
 pub(crate) mod receive;
 pub(crate) mod ring;
+pub mod rings;
 pub(crate) mod rtnetlink;
+pub(crate) mod seccomp;
 pub(crate) mod send;
 pub(crate) mod socket;
 pub mod tun;

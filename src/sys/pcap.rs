@@ -108,6 +108,14 @@ macro_rules! function {
     }};
 }
 
+/// Loads the library, if it is there, for a process that will not be able to.
+pub(crate) fn preload() {
+    let mut loaded = LIBRARY.lock();
+    if loaded.is_none() {
+        *loaded = Library::load().ok();
+    }
+}
+
 impl Library {
     /// Loads the library.
     fn load() -> Result<Self, PcapError> {

@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::thread;
 
+use io_uring::Submitter;
 use io_uring::squeue::Entry;
-use io_uring::{IoUring, Submitter};
+
+use super::rings::Lent;
 
 /// A submission is tried again so often for want of memory.
 const TRIES: u32 = 100;
@@ -15,7 +17,7 @@ const UNKNOWN: i32 = i32::MIN;
 
 /// A ring, and the result of each slot.
 pub(super) struct Uring {
-    ring: IoUring,
+    ring: Lent,
     /// The result of each slot: bytes taken, or an error number negated.
     results: Vec<i32>,
     usable: bool,
@@ -28,7 +30,7 @@ impl fmt::Debug for Uring {
 }
 
 impl Uring {
-    pub(super) fn new(ring: IoUring, slots: usize) -> Self {
+    pub(super) fn new(ring: Lent, slots: usize) -> Self {
         Self { ring, results: vec![UNKNOWN; slots], usable: true }
     }
 
@@ -97,6 +99,7 @@ impl Uring {
                 Err(_) if !self.ring.completion().is_empty() => return Ok(()),
                 Err(error) if tries == TRIES => {
                     self.usable = false;
+                    self.ring.discard();
                     return Err(error);
                 }
                 Err(_) => {
@@ -137,12 +140,13 @@ impl Uring {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rings::Kind;
     use super::*;
     use io_uring::opcode;
 
     #[test]
     fn a_ring_that_is_out_of_use_takes_nothing() {
-        let Ok(ring) = IoUring::new(4) else { return };
+        let Ok(ring) = Lent::new(Kind::Files, 4) else { return };
         let mut uring = Uring::new(ring, 2);
         // SAFETY: the request points to nothing.
         assert!(unsafe { uring.push(opcode::Nop::new().build(), 0) });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::archive::BudgetPlan;
 use crate::pipeline::PipelinePlan;
 use crate::route::policy::Policy;
+use crate::sandbox;
 
 /// Facts of the plan that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,6 +24,8 @@ pub struct Facts {
     pub text: Arc<str>,
     /// What becomes of each session's frames, and what people call it.
     pub policy: Arc<Policy>,
+    /// What the sensor has given up.
+    pub sandbox: sandbox::State,
     /// What the outputs keep that write captures, by name.
     pub budgets: BTreeMap<String, BudgetPlan>,
 }

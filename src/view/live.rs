@@ -238,6 +238,7 @@ impl View {
                 refused: reloads.refused,
                 last: reloads.last,
             },
+            sandbox: facts.sandbox.clone(),
         }
     }
 }

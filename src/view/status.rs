@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::record::Timestamp;
+use crate::sandbox;
 
 /// The version of the documents that are made of a view.
 pub const SCHEMA: u32 = 1;
@@ -60,6 +61,9 @@ pub struct Status {
     pub losses: Vec<Loss>,
     /// The configuration file.
     pub config: Configuration,
+    /// What the sensor has given up.
+    #[serde(default)]
+    pub sandbox: sandbox::State,
 }
 
 /// Datagrams or frames that were lost.

@@ -40,6 +40,7 @@ fn status() -> Status {
             refused: 1,
             last: Some(Reload { at: Timestamp::from_ns(2_000_000_000), ok: false, error: Some("no".into()) }),
         },
+        sandbox: Default::default(),
     }
 }
 

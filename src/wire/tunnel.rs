@@ -194,7 +194,7 @@ pub struct Decapsulated<'a> {
     /// Bytes of the frame that arrived, kept or not: never less than `frame.len()`.
     pub arrived: u32,
     /// Bytes of the frame before the mirror cut it, never less than `arrived`: see
-    /// [`inner::original_length`](super::inner::original_length).
+    /// [`inner::original_length`].
     pub original: u32,
     /// True where a bit is set that the encapsulation reserves.
     pub reserved_bits: bool,

@@ -294,7 +294,7 @@ fn orders_that_wait_for_a_disk_hold_up_no_other() {
     }
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
     let site = Site::new();
-    let sensor = site.answering("");
+    let sensor = site.answering(&format!("[sandbox]\ndirectories = [{:?}]", disk.path()));
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
     let file = site.file();
     let before = fs::read_to_string(&file).unwrap();

@@ -395,7 +395,8 @@ fn signals_are_heard_while_an_output_waits_for_its_disk() {
         return;
     }
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
-    let mut run = Run::start(WAYS[0], |_| ());
+    let directories = format!("[sandbox]\ndirectories = [{:?}]\n", disk.path());
+    let mut run = Run::start(WAYS[0], |config| config.more = directories);
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
     run.config.add("slow", disk.path().join("slow"));
     run.reload("are still being opened; nothing changes until then");

@@ -63,6 +63,13 @@ pub(crate) fn attach_by_default() -> Option<&'static str> {
     attach.as_deref()
 }
 
+/// Says what sensors of tests that do not choose give up: `VXTAP_TEST_SANDBOX` is `auto`, `require`
+/// or `off`.
+fn sandbox_by_default() -> Option<&'static str> {
+    static MODE: OnceLock<Option<String>> = OnceLock::new();
+    MODE.get_or_init(|| std::env::var("VXTAP_TEST_SANDBOX").ok()).as_deref()
+}
+
 impl<'a> Setup<'a> {
     /// Makes a sensor in this namespace that listens on the default port.
     pub(crate) fn new(namespace: &'a Namespace) -> Setup<'a> {
@@ -119,6 +126,10 @@ impl<'a> Setup<'a> {
         let mut words = self.before.iter().map(String::as_str).chain([VXTAP, "run"]);
         let mut command = self.namespace.command(words.next().unwrap());
         command.args(words).args(["--ledger", "json", "--log-format", "json"]);
+        let chooses = |flag: &str| self.arguments.iter().any(|argument| argument == flag);
+        if let (Some(mode), false) = (sandbox_by_default(), chooses("--sandbox")) {
+            command.args(["--sandbox", mode]);
+        }
         if let Some(file) = &self.config {
             command.arg("-c").arg(file).args(&self.arguments).env_remove("VXTAP_LOG");
             return command;
@@ -128,10 +139,9 @@ impl<'a> Setup<'a> {
         }
         // Not where the test chooses, where there is nothing to attach to, and where the sensor is
         // to have no privilege.
-        let chooses = self.arguments.iter().any(|argument| argument == "--source");
         let powerless = self.before.iter().any(|word| word == "setpriv");
         if let Some(attach) = attach_by_default()
-            && !chooses
+            && !chooses("--source")
             && !powerless
             && self.namespace.has_link("eth0")
         {

@@ -80,6 +80,8 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
         (&key::TAG_MAP, to_pipeline.tags().is_some() && pipeline.tags() != to_pipeline.tags()),
         (&key::MAX_SESSIONS, pipeline.max_sessions != to_pipeline.max_sessions),
         (&key::QUEUE, now.queue != wanted.queue),
+        (&key::SANDBOX, now.sandbox.mode != wanted.sandbox.mode),
+        (&key::SANDBOX_DIRECTORIES, differ(&now.sandbox.directories, &wanted.sandbox.directories)),
         (&key::DURATION, now.duration != wanted.duration),
         (&key::COUNT, pipeline.count != to_pipeline.count),
     ];

@@ -62,6 +62,13 @@ pub(super) fn read(path: &Path, patterns: &[(String, Range<usize>)]) -> Vec<Resu
     read
 }
 
+/// Returns the directories that the files of these patterns are in, whatever is there.
+pub(super) fn directories(path: &Path, patterns: &[(String, Range<usize>)]) -> Vec<PathBuf> {
+    let below = path.parent().unwrap_or(Path::new(""));
+    let directory = |(pattern, _): &(String, _)| below.join(pattern).parent().map(Path::to_owned);
+    patterns.iter().filter_map(directory).collect()
+}
+
 /// Finds the files that a pattern stands for, sorted.
 fn find(below: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     let path = below.join(pattern);

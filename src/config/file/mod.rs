@@ -39,6 +39,7 @@ use super::error::PlanError;
 use super::plan::RunPlan;
 use super::settings::Settings;
 use crate::host::HostFacts;
+use crate::sandbox::Sandbox;
 use crate::setting::key;
 use crate::storage::read_small_bytes;
 
@@ -63,10 +64,30 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Says what to do where a sandbox is in the way.
+    #[must_use]
+    pub(crate) fn advised(self, sandbox: &Sandbox) -> Self {
+        match self {
+            Self::Read { path, error } => Self::Read { error: sandbox.advised(&path, error), path },
+            error => error,
+        }
+    }
+}
+
 /// Advises those for whom `-c` is a number of packets.
 fn advice(path: &Path) -> &'static str {
     let is_number = path.to_str().is_some_and(|path| path.bytes().all(|byte| byte.is_ascii_digit()));
     if is_number { "; to end after that many datagrams write --count" } else { "" }
+}
+
+/// The places that a configuration was read from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Places {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// The directories that files are included from, whatever is there.
+    pub directories: Vec<PathBuf>,
 }
 
 /// A configuration that was read.
@@ -74,6 +95,8 @@ fn advice(path: &Path) -> &'static str {
 pub struct Config {
     /// What the file says.
     pub settings: Settings,
+    /// The places that it was read from.
+    pub places: Places,
     texts: Vec<Text>,
     faults: Vec<Fault>,
     /// The values and outputs that could not be taken, by path.
@@ -129,13 +152,15 @@ impl Config {
         if syntax.is_empty() {
             reading.settings(root.get_ref(), &mut settings);
         }
+        let directories = include::directories(&text.path, &patterns);
         texts.insert(0, text);
         if !syntax.is_empty() {
             return Err(ConfigError::Faults { faults: Faults::new(texts, syntax), may_pass: false });
         }
         let Reading { faults, failed, origins, .. } = reading;
         settings.origins = origins;
-        Ok(Self { settings, texts, faults, failed })
+        let files = texts.iter().map(|text| text.path.to_path_buf()).collect();
+        Ok(Self { settings, places: Places { files, directories }, texts, faults, failed })
     }
 
     /// Returns the values that cannot be taken, if there are any.

@@ -4,12 +4,12 @@
 use super::super::entry::SessionEntry;
 use super::super::rules::RuleEntry;
 use super::super::settings::{
-    Control, Delivery, Files, Health, Http, Interface, Output, Receive, Run, Sessions, Settings,
+    Control, Delivery, Files, Health, Http, Interface, Output, Receive, Run, Sandbox, Sessions, Settings,
 };
 use super::value::{Keys, Table, Value};
 
 /// Returns the tables that are there once, with their names.
-pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table); 7] {
+pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table); 8] {
     [
         ("receive", &mut settings.receive),
         ("sessions", &mut settings.sessions),
@@ -17,6 +17,7 @@ pub(super) fn tables(settings: &mut Settings) -> [(&'static str, &mut dyn Table)
         ("control", &mut settings.control),
         ("http", &mut settings.http),
         ("health", &mut settings.health),
+        ("sandbox", &mut settings.sandbox),
         ("run", &mut settings.run),
     ]
 }
@@ -137,6 +138,13 @@ impl Table for Health {
         keys.key("listen", &mut self.listen);
         keys.key("allow", &mut self.allow);
         keys.key("drain", &mut self.drain);
+    }
+}
+
+impl Table for Sandbox {
+    fn keys(&mut self, keys: &mut dyn Keys) {
+        keys.key("mode", &mut self.mode);
+        keys.key("directories", &mut self.directories);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::pipeline::decap::ReservedBits;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::slice::Slice;
+use crate::sandbox::Mode;
 use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
@@ -310,7 +311,7 @@ macro_rules! choices {
 
 choices! {
     Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
-    Duplicates
+    Duplicates Mode
 }
 
 macro_rules! numbers {

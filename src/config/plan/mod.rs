@@ -19,10 +19,11 @@ use self::expressions::Expressions;
 use super::allow::AllowPlan;
 use super::error::{LEAST_FLUSH, PlanError};
 use super::origin::Origins;
-use super::settings::Settings;
+use super::settings::{Sandbox, Settings};
 use crate::control::ControlPlan;
 use crate::host::HostFacts;
 use crate::pipeline::{Destination, PipelinePlan};
+use crate::sandbox::SandboxPlan;
 use crate::setting::Wording;
 use crate::setting::key;
 use crate::source::{Allowed, SourcePlan};
@@ -46,6 +47,8 @@ pub struct RunPlan {
     pub control: ControlPlan,
     /// The time for which the sensor receives when it is to end, and says that it is not ready.
     pub drain: Duration,
+    /// What the sensor gives up.
+    pub sandbox: SandboxPlan,
     /// The names by which texts call settings.
     pub wording: Wording,
     /// The settings that this is the plan of, without the places where they were said.
@@ -121,9 +124,22 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     let session_idle = settings.sessions.idle.0;
     let control = control::plan(settings, host, &mut wrong);
     let drain = control::drain(settings);
+    let Sandbox { mode, directories } = settings.sandbox.clone();
+    let sandbox = SandboxPlan { mode, directories };
     let settings = Arc::new(Settings { origins: Origins::default(), ..settings.clone() });
-    let plan =
-        RunPlan { source, allow, pipeline, session_idle, queue: asked, duration, control, drain, wording, settings };
+    let plan = RunPlan {
+        source,
+        allow,
+        pipeline,
+        session_idle,
+        queue: asked,
+        duration,
+        control,
+        drain,
+        sandbox,
+        wording,
+        settings,
+    };
     let mut wrong = wrong.into_iter();
     match wrong.next() {
         None => Ok(plan),

@@ -49,7 +49,7 @@ use crate::sys::written;
 
 /// So many files are written directly at the same time: no disk is faster for more, and each has
 /// [`BUFFERS`] buffers.
-pub(super) const FILES: usize = 4;
+pub(crate) const FILES: usize = 4;
 
 /// A file that is written directly has so many buffers of 1 MiB each. With two the disk waits where
 /// the writer is late; more than four gain nothing.
