@@ -51,16 +51,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     // How it does, and who is told
     ("watch", &["control", "record", "route", "wire"]),
-    ("control", &["health", "host", "http", "ledger", "metrics", "page", "record", "route", "session", "sink", "view"]),
+    (
+        "control",
+        &[
+            "health", "host", "http", "ledger", "metrics", "page", "record", "route", "service", "session", "sink",
+            "view",
+        ],
+    ),
     ("page", &["http"]),
     ("http", &[]),
     ("health", &["http", "ledger", "record", "session", "view"]),
     ("metrics", &["ledger", "record", "route", "session", "view"]),
     ("view", &["archive", "ledger", "pipeline", "record", "route", "sandbox", "storage"]),
     // The way of a packet
-    ("pipeline", &["lane", "ledger", "record", "route", "session", "sink", "source", "wire"]),
+    ("pipeline", &["lane", "ledger", "record", "route", "service", "session", "sink", "source", "wire"]),
     ("source", &["host", "record", "service", "session", "sys", "wire"]),
-    ("sink", &["archive", "evidence", "lane", "ledger", "record", "route", "session", "storage", "sys", "wire"]),
+    (
+        "sink",
+        &["archive", "evidence", "lane", "ledger", "record", "route", "service", "session", "storage", "sys", "wire"],
+    ),
     ("archive", &["evidence", "ledger", "record", "session", "storage"]),
     ("evidence", &["record", "session", "storage"]),
     ("storage", &["sys"]),
@@ -74,7 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("whose", &[]),
     ("host", &[]),
     ("sandbox", &["sys"]),
-    ("service", &["sys"]),
+    ("service", &["host", "sys"]),
     ("session", &["wire"]),
     ("record", &["wire"]),
     ("wire", &[]),

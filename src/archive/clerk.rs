@@ -22,8 +22,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// between two of them. What is short, as descriptors, may come back.
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(250);
-/// The time for which the end waits for consumers.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Does what the archive is asked to do, one thing after the other.
 #[derive(Debug)]
@@ -32,6 +30,8 @@ pub(super) struct Clerk {
     stock: Stock,
     queue: Queue,
     recovery: Recovery,
+    /// The time for which the end waits for consumers: see [`super::ArchivePlan::patience`].
+    patience: Option<Duration>,
 }
 
 impl Clerk {
@@ -41,7 +41,12 @@ impl Clerk {
         takeover::take_over(contents, &mut books, &mut stock);
         let recovery = Recovery::find(&books, contents);
         stock.deliveries.take_over(contents, &books);
-        Self { books, stock, queue: Queue::new(encoding), recovery }
+        Self { books, stock, queue: Queue::new(encoding), recovery, patience: None }
+    }
+
+    /// Has the end wait for consumers for so long.
+    pub(super) fn waits(self, patience: Option<Duration>) -> Self {
+        Self { patience, ..self }
     }
 
     /// Works until the last file is handed over, then completes what can be.
@@ -104,6 +109,7 @@ impl Clerk {
             names::sync(&*self.books.storage, &self.books.directory);
         }
         self.stock.pruning.keeper.replan(plan.budget);
+        self.patience = plan.patience;
         self.queue.encode(encoding);
         if let Err(error) = self.stock.deliveries.replan(plan.on_publish.as_deref(), &self.books) {
             let text = "the command of --on-publish cannot be run for what is published from here on";
@@ -153,7 +159,7 @@ impl Clerk {
                 "a capture file could not be published: it stays under this name, and the next start salvages it"
             );
         }
-        self.stock.deliveries.finish(PATIENCE, &self.books);
+        self.stock.deliveries.finish(self.patience, &self.books);
         // What was kept for a consumer that is done now may go.
         self.stock.keep_budget(&mut self.books);
         for event in self.books.unwritten() {

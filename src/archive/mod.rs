@@ -138,6 +138,7 @@ impl Archive {
         let deliveries = Deliveries::start(plan.on_publish.as_deref(), &books)?;
         let clerk =
             Clerk::new(books, Stock { pruning: Pruning::new(keeper, plan.wording), deliveries }, encoding, &contents);
+        let clerk = clerk.waits(plan.patience);
         let hash = plan.hash;
         let run = whose::inherited(move || clerk.run(&receiver));
         let archive = thread::Builder::new().name("vxtap-archive".into()).spawn(run)?;

@@ -1,10 +1,15 @@
 //! A plan says what becomes of complete files, as it was asked for.
 
+use std::time::Duration;
+
 use super::room::BudgetPlan;
 use crate::evidence::Algorithm;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::setting::Wording;
+
+/// The time for which the end waits for commands.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The part that is sure to survive a loss of power.
 ///
@@ -33,6 +38,9 @@ pub struct ArchivePlan {
     pub budget: BudgetPlan,
     /// The command that is run for each published file.
     pub on_publish: Option<String>,
+    /// The time for which the end waits for commands; none where the next process is to begin at
+    /// once, which goes on with them.
+    pub patience: Option<Duration>,
     /// The names by which the log calls settings.
     pub wording: Wording,
 }
@@ -44,6 +52,7 @@ impl Default for ArchivePlan {
             hash: Some(Algorithm::default()),
             budget: BudgetPlan::default(),
             on_publish: None,
+            patience: Some(PATIENCE),
             wording: Wording::default(),
         }
     }

@@ -7,7 +7,7 @@ use rustix::process::geteuid;
 use super::finding::Finding;
 use super::hook::Program;
 use super::sensor::Sensor;
-use super::{clock, directory, hook, interface, kernel, look, memory, port, sensor, speed, tap, unit};
+use super::{clock, directory, hold, hook, interface, kernel, look, memory, port, sensor, speed, tap, unit};
 use crate::config::RunPlan;
 use crate::host::HostFacts;
 use crate::host::unit::Service;
@@ -18,7 +18,7 @@ use crate::sys;
 const CONFIGURATION: &str = "configuration";
 
 /// The names of all findings about a host, in the order in which they come.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 25] = [
     CONFIGURATION,
     sensor::SENSOR,
     kernel::KERNEL,
@@ -29,6 +29,7 @@ pub const NAMES: [&str; 24] = [
     interface::INTERFACE,
     interface::MTU,
     memory::RECEIVE_BUFFER,
+    hold::RESTART,
     memory::MEMORY,
     memory::DESCRIPTORS,
     directory::DIRECTORY,
@@ -85,6 +86,8 @@ pub fn run(plan: &RunPlan, host: &HostFacts) -> Vec<Finding> {
     found.extend(cards.found.iter().map(interface::mtu));
     let memory = look::memory(host);
     found.push(memory::receive_buffer(plan, &memory));
+    let socket = plan.control.socket.as_ref().map(|socket| socket.path.as_path());
+    found.extend(hold::Flow::at(socket).map(|flow| hold::hold(plan, &flow)));
     found.push(memory::memory(plan, &memory));
     found.extend(memory::descriptors(plan, &memory));
     for output in &plan.pipeline.outputs {

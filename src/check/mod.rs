@@ -12,6 +12,7 @@
 mod clock;
 mod directory;
 pub mod finding;
+mod hold;
 mod hook;
 pub mod host;
 mod interface;

@@ -14,6 +14,7 @@
 pub mod client;
 mod faces;
 pub(crate) mod head;
+mod kept;
 mod ledger;
 mod order;
 mod plan;

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 
 use super::faces;
+use super::kept;
 use super::plan::{ControlPlan, Ports};
 use super::request::Request;
 use crate::health::Arrivals;
 use crate::http::{Door, DoorError, Server};
 use crate::metrics::Metrics;
+use crate::service::Store;
 use crate::view::View;
 
 /// Orders that wait for the thread that conducts the sensor. There are never more connections.
@@ -27,12 +29,12 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    /// Opens what the plan asks for.
+    /// Opens what the plan asks for, or takes it over from the process before this one.
     ///
     /// # Errors
     /// A socket cannot be made, or an address not be listened on. A socket that nobody asked for is
     /// done without.
-    pub(crate) fn open(plan: &ControlPlan) -> Result<Self, DoorError> {
+    pub(crate) fn open(plan: &ControlPlan, store: &Store) -> Result<Self, DoorError> {
         let control = match plan.socket.as_ref().map(|socket| (socket, Door::unix(&socket.path))) {
             None => None,
             Some((_, Ok(door))) => Some(door),
@@ -44,8 +46,8 @@ impl Doors {
                 None
             }
         };
-        let http = tcp(&plan.http)?;
-        let health = tcp(&plan.health)?;
+        let http = tcp(&plan.http, store)?;
+        let health = tcp(&plan.health, store)?;
         say(plan, control.is_some());
         Ok(Self { control, http, names: plan.http.names.clone(), health })
     }
@@ -85,8 +87,8 @@ fn say(plan: &ControlPlan, is_there: bool) {
 }
 
 /// Opens ports.
-fn tcp(ports: &Ports) -> Result<Vec<Door>, DoorError> {
-    ports.listen.iter().map(|address| Door::tcp(*address, ports.allow.clone())).collect()
+fn tcp(ports: &Ports, store: &Store) -> Result<Vec<Door>, DoorError> {
+    ports.listen.iter().map(|address| kept::door(*address, ports.allow.clone(), store)).collect()
 }
 
 /// The place where orders arrive. The thread that answers ends when this is dropped.
@@ -147,7 +149,7 @@ mod tests {
         let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         for http in [Vec::new(), listen] {
             let plan = ControlPlan { http: Ports { listen: http, ..Ports::default() }, ..ControlPlan::default() };
-            let desk = Doors::open(&plan).unwrap().answer(&view, &Arc::default(), &metrics).unwrap();
+            let desk = Doors::open(&plan, &Store::default()).unwrap().answer(&view, &Arc::default(), &metrics).unwrap();
             assert_eq!(desk.requests().try_recv().err(), Some(TryRecvError::Empty), "{plan:?}");
         }
         let _ = pipeline.end();

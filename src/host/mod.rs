@@ -47,6 +47,8 @@ pub struct HostFacts {
     pub ipv6: bool,
     /// The directory for files that a program has while it runs; `None` where there is none.
     pub runtime_directory: Option<PathBuf>,
+    /// Says whether a service manager keeps sockets for the next process.
+    pub keeps_sockets: bool,
     /// All interfaces; `None` where nobody tells.
     pub interfaces: Option<Vec<Interface>>,
 }
@@ -63,6 +65,7 @@ impl HostFacts {
             descriptors: UNLIMITED,
             ipv6: true,
             runtime_directory: None,
+            keeps_sockets: false,
             interfaces: None,
         }
     }
@@ -85,6 +88,7 @@ impl HostFacts {
             // A host without IPv6 cannot make or bind a socket of its kind.
             ipv6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok(),
             runtime_directory: runtime_directory(),
+            keeps_sockets: asks_to_keep_sockets() && has_manager(),
             interfaces: Some(interfaces()),
         }
     }
@@ -104,6 +108,19 @@ pub fn runtime_directory() -> Option<PathBuf> {
         return env::split_paths(&listed).next();
     }
     Some(PathBuf::from(RUNTIME_DIRECTORY)).filter(|directory| directory.is_dir())
+}
+
+/// Says whether a service manager is asked to keep sockets for the next process. It does not tell
+/// whether it does before systemd 254.
+#[must_use]
+pub(crate) fn asks_to_keep_sockets() -> bool {
+    env::var_os("VXTAP_KEEP_SOCKETS").is_some_and(|value| value == "1")
+}
+
+/// Says whether a service manager listens.
+#[must_use]
+pub(crate) fn has_manager() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 /// Lets this process have as many descriptors as [`HostFacts::descriptors`] says. Where that fails,

@@ -53,7 +53,13 @@ impl Door {
             Ok(listener)
         };
         let listener = listen().map_err(|error| DoorError::Listen { address, error })?;
-        Ok(Self::Tcp(listener, TcpDoor { allow }))
+        Ok(Self::at(listener, allow))
+    }
+
+    /// Makes a door of a port that is open and never blocks.
+    #[must_use]
+    pub fn at(listener: TcpListener, allow: Vec<IpNet>) -> Self {
+        Self::Tcp(listener, TcpDoor { allow })
     }
 }
 

@@ -354,6 +354,10 @@ counters! {
         hooks_unfinished: Counter = COMMANDS
             .weight(Weight::Failed)
             .row_if_any(140, "hooks_unfinished", "commands that still ran at the end");
+        /// Published files whose command is left to the next start, which comes at once: sockets
+        /// are kept for it (`VXTAP_KEEP_SOCKETS`). It runs the command, once more where it ran.
+        hooks_left: Counter =
+            FILES.sparse().row_if_any(145, "hooks_left", "published files, to the next start");
         /// Frames that this host sent into the output's interface, read and discarded.
         host_frames: Counter =
             FRAMES.row_if_any(150, "host_frames", "sent into the interface by this host, discarded");

@@ -163,7 +163,7 @@ impl Pipeline {
         let (ended_sender, ended) = bounded(1);
         let mut workers = Vec::with_capacity(sources.len());
         let running = Arc::new(AtomicUsize::new(sources.len()));
-        let Front { accounts, gate, .. } = front;
+        let Front { accounts, gate, store, .. } = front;
         let mut accounts = accounts.into_iter();
         let mut changes = Vec::with_capacity(sources.len());
         for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
@@ -195,6 +195,7 @@ impl Pipeline {
             reserved_bits: plan.reserved_bits,
             policy: Arc::clone(&plan.policy),
             gate,
+            store,
             sinks,
             retiring: Vec::new(),
             pending: None,

@@ -184,7 +184,7 @@ impl OutputPlan {
                 sink::spawn(&self.name, files, inbox, Arc::clone(orders), condition, output.end())?
             }
             Destination::Interface(plan) | Destination::Redirect(plan) => {
-                let interface = Interface::open(plan)?;
+                let interface = Interface::open_kept(plan, &front.store)?;
                 tracing::debug!(interface = plan.name, created = interface.created(), "interface is open");
                 interface.complain();
                 let mut feeder: Option<Box<dyn Feeder>> = None;
@@ -197,7 +197,7 @@ impl OutputPlan {
                         feeder = Some(Box::new(redirect));
                     }
                 }
-                let tap = TapSink::new(plan.clone(), interface, output.end());
+                let tap = TapSink::new(plan.clone(), interface, output.end()).kept(Arc::clone(&front.store));
                 let tap = tap.tagged(registry).marking(registry, marked);
                 let tap = tap.watched(feeder, Arc::clone(&condition))?;
                 sink::spawn(&self.name, tap, inbox, Arc::clone(orders), condition, output.end())?

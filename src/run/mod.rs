@@ -88,7 +88,7 @@ pub fn start(
             wanted = udp.receive_buffer,
         );
     }
-    let doors = Doors::open(&plan.control)?;
+    let doors = Doors::open(&plan.control, store)?;
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
     sandbox.drop_capabilities(matches!(sources, Sources::Bpf(_)))?;

@@ -112,6 +112,9 @@ const PLAIN: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_membarrier,
     // The process
+    // How the process that runs commands has ended
+    libc::SYS_wait4,
+    libc::SYS_waitid,
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_rseq,

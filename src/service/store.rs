@@ -3,7 +3,6 @@
 //! A descriptor has a name. The manager hands all that it keeps to the next process, in any order.
 //! A name must not have a colon, which stands between names in `$LISTEN_FDNAMES`.
 
-use std::env;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -12,11 +11,9 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
+use crate::host;
 use crate::sys::inherited;
 
-/// The variable that asks for descriptors to be kept. The manager itself does not tell whether it
-/// keeps any before systemd 254.
-const ASKS: &str = "VXTAP_KEEP_SOCKETS";
 /// The time that the manager has to close what it was told to.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -40,12 +37,13 @@ impl Store {
     /// Takes what the manager has handed to this process.
     #[must_use]
     pub fn of_process() -> Self {
-        let asked = env::var_os(ASKS).is_some_and(|value| value == "1");
-        let listens = env::var_os("NOTIFY_SOCKET").is_some();
+        let (asked, listens) = (host::asks_to_keep_sockets(), host::has_manager());
         let mut complaints = Vec::new();
         if asked && !listens {
-            complaints
-                .push(format!("{ASKS} asks for sockets to be kept, and there is no service manager to keep them"));
+            complaints.push(
+                "VXTAP_KEEP_SOCKETS asks for sockets to be kept, and there is no service manager to keep them"
+                    .to_owned(),
+            );
         }
         let inherited = inherited::take().unwrap_or_else(|error| {
             complaints.push(format!("what the service manager has handed over is of no use: {error}"));
@@ -97,6 +95,14 @@ impl Store {
         }
     }
 
+    /// Has the manager keep a descriptor until what is behind it goes away.
+    pub(crate) fn keep_while_it_lives(&self, name: &str, descriptor: &impl AsFd) {
+        if self.keeps {
+            let state = [NotifyState::FdStore, NotifyState::FdName(name)];
+            said(name, sd_notify::notify_with_fds(&state, &[descriptor.as_fd()]));
+        }
+    }
+
     /// Has the manager close what it keeps under this name.
     pub(crate) fn forget(&self, name: &str) {
         said(name, sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]));
@@ -107,7 +113,7 @@ impl Store {
     /// # Errors
     /// It cannot be reached, or takes too long.
     pub(crate) fn wait(&self) -> io::Result<()> {
-        if env::var_os("NOTIFY_SOCKET").is_none() {
+        if !host::has_manager() {
             return Ok(());
         }
         // The manager closes the descriptor when it comes to this (sd_notify_barrier(3)).

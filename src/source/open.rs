@@ -1,6 +1,7 @@
 //! Opens the source that was asked for, or the best that works here.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::allowed::Allowed;
 use super::bind::BindError;
@@ -56,6 +57,8 @@ pub(crate) struct Front {
     pub redirect: Option<Redirect>,
     /// The program's part in what is allowed, if there is a program.
     pub gate: Option<Gate>,
+    /// What a service manager keeps over a restart.
+    pub store: Arc<Store>,
 }
 
 /// Sources that receive.
@@ -106,7 +109,7 @@ impl OpenError {
 ///
 /// # Errors
 /// The way that was asked for does not work here, for the reason that is returned.
-pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Store) -> Result<Opened, OpenError> {
+pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Arc<Store>) -> Result<Opened, OpenError> {
     let mut listening = udp::listen(&plan.udp, store)?;
     let fast = match plan.way {
         Way::Udp => None,
@@ -127,7 +130,7 @@ pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Store) -> Resul
         sources: Sources::Udp(Vec::new()),
         addresses,
         receive_buffer,
-        front: Front::default(),
+        front: Front { store: Arc::clone(store), ..Front::default() },
         description: "udp".into(),
     };
     match fast {
@@ -136,7 +139,8 @@ pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Store) -> Resul
             let places: Vec<String> = fast.attached.iter().map(|(name, mode)| format!("{name}:{mode}")).collect();
             opened.sources = Sources::Bpf(fast.sources);
             opened.description = format!("bpf {}", places.join(" "));
-            opened.front = Front { accounts: fast.accounts, redirect: fast.redirect, gate: Some(fast.gate) };
+            opened.front =
+                Front { accounts: fast.accounts, redirect: fast.redirect, gate: Some(fast.gate), ..opened.front };
         }
     }
     Ok(opened)

@@ -8,7 +8,7 @@
 use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -97,6 +97,30 @@ impl Tun {
         // limit reached.
         let mut unlimited: libc::c_int = libc::c_int::MAX;
         tun.ioctl_struct(libc::TUNSETSNDBUF, &mut unlimited).map_err(AttachError::Configure)?;
+        Ok(tun)
+    }
+
+    /// Takes over a descriptor of a process before this one, which had attached to the interface
+    /// `name`.
+    ///
+    /// # Errors
+    /// The descriptor is of another interface or kind, or of none; or the error of `ioctl(2)`.
+    pub(crate) fn take_over(descriptor: OwnedFd, name: &CStr, kind: Kind) -> io::Result<Self> {
+        let tun = Self { file: descriptor.into() };
+        // SAFETY: as above.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        tun.ioctl_struct(libc::TUNGETIFF, &mut request)?;
+        // SAFETY: the kernel has written the flags, which are a number.
+        let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags });
+        let is = request.ifr_name.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0);
+        if !is.eq(name.to_bytes().iter().copied()) {
+            return Err(io::Error::other("it is of another interface"));
+        }
+        let wanted = kind.flag() | libc::IFF_NO_PI;
+        if flags & (libc::IFF_TAP | libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) != wanted {
+            return Err(io::Error::other("it is of another kind"));
+        }
+        tun.ioctl_int(libc::TUNSETOFFLOAD, 0)?;
         Ok(tun)
     }
 

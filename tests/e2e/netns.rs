@@ -118,6 +118,13 @@ impl Namespace {
         ip(&format!("link add link eth0 name probe0 type {kind} {details}")) && ip("link del probe0")
     }
 
+    /// Returns the number of an interface.
+    pub(crate) fn link_index(&self, device: &str) -> u64 {
+        let output = run(Command::new("ip").args(["-n", &self.name, "-j", "link", "show", device]));
+        let links: Value = serde_json::from_slice(&output.stdout).unwrap();
+        links[0]["ifindex"].as_u64().unwrap()
+    }
+
     /// Returns a counter of an interface, as `rx.packets`.
     pub(crate) fn link_counter(&self, device: &str, direction: &str, name: &str) -> u64 {
         let output = run(Command::new("ip").args(["-n", &self.name, "-s", "-j", "link", "show", device]));

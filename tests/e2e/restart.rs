@@ -1,17 +1,24 @@
 //! A sensor that is restarted, killed or hangs loses nothing that the kernel can hold meanwhile.
 
 use std::collections::BTreeSet;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::{Signal, kill_process};
 
 use crate::captures::{self, Record};
 use crate::ledger::Ledger;
+use crate::need;
 use crate::netns::{Ip, UdpCounters};
 use crate::process::eventually;
 use crate::sensor::WAYS;
 use crate::service::{Service, UNIT};
+use crate::site::HTTP;
 use crate::stream::{self, Stream};
+use crate::tcpdump::Tcpdump;
 
 /// Sessions that are sent.
 const SESSIONS: u32 = 8;
@@ -153,4 +160,53 @@ fn another_number_of_workers_begins_anew_and_says_what_that_costs() {
     let uncounted = sent - total;
     assert!(uncounted <= counters.no_port + counters.refused_or_no_room, "{uncounted} {counters:?}");
     assert_eq!(service.said("receiving goes on with the sockets").len(), 1, "the third has those of the second");
+}
+
+#[test]
+fn an_interface_a_port_and_commands_are_there_for_the_next() {
+    if !need::programs(&["tcpdump"]) {
+        return;
+    }
+    let arguments = "--tap mirror0 --http 127.0.0.1:9479 --receive-buffer 16MiB";
+    // Whoever waits for this command waits for longer than any buffer holds.
+    let command = "--on-publish sleep\\x20600;:";
+    let Some(service) = Service::new(&format!("{arguments} {command}"), KEEPS) else { return };
+    let (systemd, sensor) = (&service.systemd, &service.pair.sensor);
+    systemd.does(&format!("start {UNIT}"));
+    let index = || sensor.link_index("mirror0");
+    let before = index();
+    let tcpdump = Tcpdump::start(sensor, "mirror0", "");
+    let stream = service.stream();
+    let restarted = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            sensor.enter(|| {
+                while !restarted.load(Ordering::Relaxed) {
+                    TcpStream::connect(HTTP).expect("the port is there all the time");
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+        });
+        systemd.does(&format!("restart {UNIT}"));
+        restarted.store(true, Ordering::Relaxed);
+    });
+    service.waits_for(&stream, SOME);
+    drop(stream);
+    assert_eq!(index(), before, "after a restart");
+    let seen = tcpdump.frames().len() as u64;
+    let killed = service.process();
+    kill_process(killed, Signal::KILL).unwrap();
+    service.is_replaced(killed);
+    assert_eq!(index(), before, "after a crash");
+    systemd.does(&format!("stop {UNIT}"));
+    assert!(!sensor.has_link("mirror0"), "nobody keeps it for a sensor that was stopped");
+    assert_eq!(systemd.property(UNIT, "Result"), "success", "{:?}", service.said(""));
+    let ledgers = service.ledgers();
+    let [first, _last] = ledgers.as_slice() else { panic!("{ledgers:?}") };
+    let of_first = first.get("/outputs/mirror0/written");
+    assert!(of_first > 0 && seen > of_first, "tcpdump saw {seen}, {of_first} of the first sensor");
+    assert_eq!(first.get("/outputs/mirror0/offered"), of_first);
+    let left = first.counted("/outputs/pcap/hooks_left");
+    assert!(left > 0 && first.get("/outputs/pcap/hooks_unfinished") == 0, "{:#}", first.0);
+    assert!(!service.said("going on with captures of earlier runs").is_empty());
 }

@@ -152,7 +152,9 @@ fn commands_that_nobody_runs_any_more_stay_owed() {
     let pid = sensor.process.pid().as_raw_nonzero();
     let helper = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     let helper: i32 = helper.trim().parse().unwrap();
-    assert_eq!(fs::read_to_string(format!("/proc/{helper}/comm")).unwrap().trim(), "vxtap-hooks");
+    // It names itself once it runs.
+    let name = || fs::read_to_string(format!("/proc/{helper}/comm")).unwrap();
+    eventually("the helper has its name", || name().trim() == "vxtap-hooks");
     rustix::process::kill_process(rustix::process::Pid::from_raw(helper).unwrap(), rustix::process::Signal::KILL)
         .unwrap();
     sensor.says(0, "the process that runs commands has ended");

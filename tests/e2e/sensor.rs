@@ -166,10 +166,11 @@ impl<'a> Setup<'a> {
         Sensor { process, captures, directory }
     }
 
-    /// Starts it without waiting for anything. Nothing may come to its captures.
+    /// Starts it without waiting for anything. Nothing may come to its captures,
+    /// which cannot be made.
     #[track_caller]
     pub(crate) fn begin(self) -> Process {
-        Process::start(&mut self.command(Path::new("/nonexistent")), None)
+        Process::start(&mut self.command(Path::new("/dev/null/captures")), None)
     }
 
     /// Starts it and expects that it does not come to receive: its exit code, and all it prints on

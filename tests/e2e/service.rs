@@ -90,7 +90,8 @@ fn a_manager_hears_how_the_sensor_does_and_ends_one_that_hangs() {
     let systemd = &service.systemd;
     // It begins when the sensor receives, not before.
     systemd.does(&format!("start {UNIT}"));
-    assert_eq!(service.said("receiving").len(), 1);
+    // A thread writes the log.
+    eventually("it says that it receives", || service.said("receiving").len() == 1);
     eventually("it says how it does", || systemd.property(UNIT, "StatusText").contains("receiving: 0 sessions"));
     let first = service.process();
     // A sensor that receives nothing is alive.

@@ -59,7 +59,8 @@ pub(super) trait Consumer: fmt::Debug + Send {
     /// Shows in the ledger how far the consumer is.
     fn count(&self, counters: &OutputCounters);
 
-    /// Waits until the consumer is done with all captures, for `patience` at most. What is left by
-    /// then is left to the next start.
-    fn finish(&mut self, patience: Duration);
+    /// Waits until the consumer is done with all captures, for `patience` at most, or not at all
+    /// without. What is left by then is left to the next start, and so are `others` that it was not
+    /// given.
+    fn finish(&mut self, patience: Option<Duration>, others: usize);
 }

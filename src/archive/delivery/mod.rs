@@ -304,11 +304,11 @@ impl Deliveries {
     }
 
     /// Waits for the consumers, for `patience` at most, and leaves the rest to the next start.
-    pub(super) fn finish(&mut self, patience: Duration, books: &Books) {
+    /// Without, all is left to that, which comes at once.
+    pub(super) fn finish(&mut self, patience: Option<Duration>, books: &Books) {
         for delivery in &mut self.all {
             delivery.feed(usize::MAX);
-            delivery.consumer.finish(patience);
-            delivery.consumer.skip(delivery.backlog.len());
+            delivery.consumer.finish(patience, delivery.backlog.len());
             delivery.consumer.count(&books.counters);
         }
         while let Ok(Done { consumer, path }) = self.done.try_recv() {
@@ -319,7 +319,7 @@ impl Deliveries {
         for delivery in self.all.iter_mut().filter(|_| !books.is_edited()) {
             delivery.progress.end();
             let left = delivery.progress.owed().len();
-            if left > 0 {
+            if left > 0 && patience.is_some() {
                 tracing::warn!(
                     captures = left,
                     consumer = delivery.name,

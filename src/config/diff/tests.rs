@@ -17,6 +17,7 @@ fn plan(settings: Value) -> RunPlan {
         descriptors: 1024,
         ipv6: true,
         runtime_directory: None,
+        keeps_sockets: false,
         interfaces: Some(vec![Interface { name: "lo".into(), index: 1 }]),
     };
     let settings: Settings = serde_json::from_value(settings).unwrap();

@@ -174,7 +174,7 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
         format: files.format,
         compression: files.compress,
         direct: files.direct,
-        archive: archive(files),
+        archive: archive(files, host.keeps_sockets),
     };
     OutputPlan {
         name: name.to_owned(),
@@ -192,7 +192,8 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
 }
 
 /// Plans what becomes of complete files.
-fn archive(files: &Files) -> ArchivePlan {
+fn archive(files: &Files, keeps_sockets: bool) -> ArchivePlan {
+    let usual = ArchivePlan::default();
     let min_free = files.min_free.map(|free| free.0);
     ArchivePlan {
         sync: files.sync,
@@ -206,7 +207,8 @@ fn archive(files: &Files) -> ArchivePlan {
             reserve: min_free.is_none().then_some(MinFree::Usual),
         },
         on_publish: files.on_publish.clone(),
-        ..ArchivePlan::default()
+        patience: usual.patience.filter(|_| !keeps_sockets),
+        ..usual
     }
 }
 

@@ -22,6 +22,7 @@ fn host() -> HostFacts {
         descriptors: 1024,
         ipv6: true,
         runtime_directory: None,
+        keeps_sockets: false,
         interfaces: Some(vec![Interface { name: "lo".into(), index: 1 }, Interface { name: "eth0".into(), index: 2 }]),
     }
 }

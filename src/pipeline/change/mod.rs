@@ -29,7 +29,9 @@ use crate::ledger::Ledger;
 use crate::record::Timestamp;
 use crate::route::policy::Policy;
 use crate::route::{Registry, SessionId};
+use crate::service::Store;
 use crate::sink::Orders;
+use crate::sink::interface::kept_name;
 use crate::source::Allowed;
 use crate::source::bpf::{Gate, Kept};
 
@@ -142,6 +144,8 @@ pub(super) struct Live {
     pub(super) policy: Arc<Policy>,
     /// The program's part in what is allowed.
     pub(super) gate: Option<Gate>,
+    /// What a service manager keeps over a restart.
+    pub(super) store: Arc<Store>,
     /// The outputs that run.
     pub(super) sinks: Vec<Running>,
     /// The threads of outputs that were taken away and may not have finished.
@@ -172,7 +176,8 @@ impl Live {
         self.reap();
         self.check(changes)?;
         let (ledger, registry) = (Arc::clone(&self.ledger), Arc::clone(&self.registry));
-        Ok(Opening { plans: changes.add.clone(), ledger, registry, orders: Arc::clone(&self.orders) })
+        let (orders, store) = (Arc::clone(&self.orders), Arc::clone(&self.store));
+        Ok(Opening { plans: changes.add.clone(), ledger, registry, orders, store })
     }
 
     /// Makes these changes while the sensor runs. The outputs that come are `opened`.
@@ -396,7 +401,11 @@ impl Live {
         if self.settle(Instant::now()) {
             tracing::info!("the worker that stalled goes on: the last change is in force");
         }
-        for Running { name, thread, .. } in self.retiring.extract_if(.., |sink| sink.thread.is_finished()) {
+        for Running { name, thread, gauge, .. } in self.retiring.extract_if(.., |sink| sink.thread.is_finished()) {
+            let stays = self.sinks.iter().any(|sink| sink.gauge.interface == gauge.interface);
+            if let Some(interface) = gauge.interface.as_ref().filter(|_| !stays) {
+                self.store.forget(&kept_name(interface));
+            }
             match thread.join() {
                 Ok(()) => tracing::info!(output = name, "the output has finished"),
                 Err(_) => self.failures.push(format!("the output {name} panicked: please report this")),

@@ -10,6 +10,7 @@ use super::super::output::{OutputPlan, Running, Started};
 use super::error::ChangeError;
 use crate::ledger::{Ledger, Output};
 use crate::route::Registry;
+use crate::service::Store;
 use crate::sink::Orders;
 use crate::source::Front;
 
@@ -20,6 +21,7 @@ pub(crate) struct Opening {
     pub(super) ledger: Arc<Ledger>,
     pub(super) registry: Arc<Registry>,
     pub(super) orders: Arc<Orders>,
+    pub(super) store: Arc<Store>,
 }
 
 /// Outputs that are open, and that no worker has yet. Their threads end when this is dropped.
@@ -41,11 +43,12 @@ impl Opening {
 
     /// Opens the outputs, up to the first that cannot be opened.
     pub(crate) fn open(self) -> Opened {
-        let Self { plans, ledger, registry, orders } = self;
+        let Self { plans, ledger, registry, orders, store } = self;
         let mut outputs = Vec::with_capacity(plans.len());
         let mut outlets: Vec<Vec<Outlet>> = ledger.workers.iter().map(|_| Vec::new()).collect();
         for plan in plans {
-            match plan.start(&ledger.workers, &registry, &orders, &mut Front::default(), None) {
+            let mut front = Front { store: Arc::clone(&store), ..Front::default() };
+            match plan.start(&ledger.workers, &registry, &orders, &mut front, None) {
                 Ok(Started { output, outlets: started, running }) => {
                     outlets.iter_mut().zip(started).for_each(|(worker, outlet)| worker.push(outlet));
                     outputs.push((output, running));

@@ -26,12 +26,14 @@ pub(super) mod watch;
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use self::complaint::is_denied;
 use self::fault::Fault;
+use crate::service::{self, Store};
 use crate::sys::rtnetlink::{Link, RouteSocket};
 use crate::sys::tun::{AttachError, DEVICE, NAME_MAX, Tun};
 
@@ -206,6 +208,47 @@ impl Interface {
         Ok(Self { tun, name: plan.name.clone(), index: link.index, created, complaints })
     }
 
+    /// Takes over the interface from the process before this one, where `store` has it, else opens
+    /// it as [`Interface::open`] does. The next process is to have it from this one.
+    ///
+    /// # Errors
+    /// As [`Interface::open`].
+    pub(crate) fn open_kept(plan: &InterfacePlan, store: &Store) -> Result<Self, InterfaceError> {
+        let name = kept_name(&plan.name);
+        let Some(descriptor) = store.take(&name) else { return Self::open(plan).inspect(|new| new.keep(store)) };
+        match Self::take_over(plan, descriptor) {
+            Ok(interface) => Ok(interface),
+            Err(error) => {
+                tracing::warn!(
+                    interface = plan.name,
+                    "the interface that the process before this one left is of no use: {error}"
+                );
+                store.forget(&name);
+                // Until the manager has closed it, it is in use.
+                if let Err(error) = store.wait() {
+                    tracing::warn!("the service manager may not have closed it yet: {error}");
+                }
+                Self::open(plan).inspect(|new| new.keep(store))
+            }
+        }
+    }
+
+    fn take_over(plan: &InterfacePlan, descriptor: OwnedFd) -> Result<Self, InterfaceError> {
+        check_name(&plan.name)?;
+        let step = |action| move |error| InterfaceError::Step { action, name: plan.name.clone(), error };
+        let name = CString::new(plan.name.as_bytes()).map_err(io::Error::other).map_err(step("name"))?;
+        let tun = Tun::take_over(descriptor, &name, plan.kind).map_err(step("take over"))?;
+        let netlink = RouteSocket::open().map_err(step("ask the kernel about"))?;
+        let link = netlink.link(&plan.name).map_err(step("ask the kernel about"))?;
+        let complaints = set_up(plan, &netlink, &link)?;
+        Ok(Self { tun, name: plan.name.clone(), index: link.index, created: false, complaints })
+    }
+
+    /// Has the service manager keep the interface for the next process.
+    pub(crate) fn keep(&self, store: &Store) {
+        store.keep_while_it_lives(&kept_name(&self.name), &self.tun);
+    }
+
     /// Says whether the interface was created here, and will cease to exist with this value.
     #[must_use]
     pub(crate) fn created(&self) -> bool {
@@ -242,6 +285,11 @@ impl Interface {
     pub fn tun(&self) -> &Tun {
         &self.tun
     }
+}
+
+/// Returns the name by which a service manager keeps the interface `name`.
+pub(crate) fn kept_name(name: &str) -> String {
+    service::name("tap", name)
 }
 
 /// Says why the kernel does not take `name` (`dev_valid_name` in net/core/dev.c), or not as a name

@@ -33,6 +33,7 @@ use crate::lane::Lent;
 use crate::ledger::{OutputCounters, OutputDrop};
 use crate::record::{Timestamp, pcap};
 use crate::route::{Registry, SessionId};
+use crate::service::Store;
 use crate::sys::inject::{BATCH, Ring};
 use crate::wire::inner::{ip_packet, is_runt_tagged};
 
@@ -80,6 +81,8 @@ pub(crate) struct TapSink {
     marker: Option<Marker>,
     /// The frames of a batch with their tags.
     copies: Vec<u8>,
+    /// What keeps the interface for the process after this one.
+    store: Arc<Store>,
 }
 
 /// Frames that did not enter, until the log says so.
@@ -113,7 +116,13 @@ impl TapSink {
             tagger: None,
             marker: None,
             copies: Vec::new(),
+            store: Arc::default(),
         }
+    }
+
+    /// Has an interface that is opened again kept there for the process after this one.
+    pub(crate) fn kept(self, store: Arc<Store>) -> Self {
+        Self { store, ..self }
     }
 
     /// Adds a thread that looks after the interface, and leads `feeder`, which has begun, if there
@@ -234,6 +243,7 @@ impl TapSink {
         match Interface::open_now(&self.plan) {
             Ok(interface) => {
                 interface.complain();
+                interface.keep(&self.store);
                 self.trouble.down_told.ends();
                 tracing::info!(interface = self.plan.name, "the interface is there again");
                 self.interface = Some(interface);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::wire::Encapsulation;
 use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 
 fn plan(listen: &str, workers: usize) -> UdpPlan {
     let listen = vec![listen.parse().unwrap()];
@@ -86,4 +87,102 @@ fn overflow_and_refusal_are_counted_exactly() {
     assert!(source.kernel_dropped() > 0);
     assert_eq!(received + source.kernel_dropped(), 1000);
     assert_eq!(source.refused(), 7);
+}
+
+/// Makes a source that has begun, and returns it with its address, a copy of its socket as it is
+/// kept, and what it has counted.
+fn one_before(receive_buffer: u32) -> (UdpSource, SocketAddr, (String, OwnedFd), State) {
+    let plan = UdpPlan { receive_buffer, ..plan("127.0.0.1:0", 1) };
+    let mut listening = listen(&plan, &Store::default()).unwrap();
+    let (mut source, address) = (listening.sources.pop().unwrap(), listening.addresses[0]);
+    source.begin().unwrap();
+    let copy = source.sockets[0].socket.try_clone().unwrap().into();
+    let state = State::new().unwrap();
+    state.shared().write(&Record::new(1));
+    source.page = Some(state.of_worker(0));
+    source.keeps = true;
+    (source, address, (kept::name(address, 0), copy), state)
+}
+
+fn drained(source: &mut UdpSource) -> u64 {
+    let mut received = 0;
+    while let Ok(Received::Datagrams(n @ 1..)) = source.receive(64, &mut |_| ()) {
+        received += n as u64;
+    }
+    received
+}
+
+fn handed(state: &State) -> (String, OwnedFd) {
+    (kept::STATE.into(), state.as_fd().try_clone_to_owned().unwrap())
+}
+
+#[test]
+fn what_comes_while_there_is_no_process_is_received_or_counted_once() {
+    let (mut first, address, kept, state) = one_before(1);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = |n| (0..n).for_each(|_| assert_eq!(sender.send_to(&[0; 1000], address).unwrap(), 1000));
+    send(500);
+    let mut received = drained(&mut first);
+    send(500);
+    first.refuse_further();
+    assert_eq!((drained(&mut first), first.refused()), (0, 0), "what is there stays there");
+    let mut dropped = first.kernel_dropped();
+    first.write_down(received, true);
+    assert!(received > 0 && dropped > 0 && first.left_queued() > 0);
+    send(500);
+    drop(first);
+    send(500);
+    let plan = UdpPlan { receive_buffer: 1, ..plan(&address.to_string(), 1) };
+    let mut listening = listen(&plan, &Store::with(vec![kept, handed(&state)])).unwrap();
+    let second = &mut listening.sources[0];
+    second.begin().unwrap();
+    received += drained(second);
+    send(1);
+    received += drained(second);
+    dropped += second.kernel_dropped();
+    assert_eq!(received + dropped, 2001);
+}
+
+#[test]
+fn a_state_that_is_forged_is_refused_and_the_socket_is_used() {
+    let (first, address, kept, state) = one_before(1 << 20);
+    drop(first);
+    let mut forged = Record::new(1);
+    forged.counted = u64::MAX;
+    state.of_worker(0).write(&forged);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.send_to(b"hello", address).unwrap();
+    let store = Store::with(vec![handed(&state), kept]);
+    let mut listening = listen(&plan(&address.to_string(), 1), &store).unwrap();
+    listening.sources[0].begin().unwrap();
+    assert_eq!((drained(&mut listening.sources[0]), listening.sources[0].kernel_dropped()), (1, 0));
+}
+
+#[test]
+fn sockets_that_do_not_fit_are_closed_and_what_they_had_is_lost() {
+    for what in 0..3 {
+        let (first, address, (name, socket), state) = one_before(1 << 20);
+        drop(first);
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        (0..5).for_each(|_| assert_eq!(sender.send_to(b"hello", address).unwrap(), 5));
+        let other = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (found, workers, lost) = match what {
+            // Another number of workers.
+            0 => (vec![(name, socket), handed(&state)], 2, 5),
+            // Of an address that is asked for no more, with another beside it.
+            1 => (vec![("udp/192.0.2.1_4789/0".into(), other), (name, socket)], 1, 5),
+            // No socket of that address, in spite of its name.
+            _ => {
+                drop(socket);
+                (vec![(name, other)], 1, 0)
+            }
+        };
+        let mut listening = listen(&plan(&address.to_string(), workers), &Store::with(found)).unwrap();
+        listening.sources.iter_mut().for_each(|source| source.begin().unwrap());
+        let dropped: u64 = listening.sources.iter_mut().map(LiveSource::kernel_dropped).sum();
+        assert_eq!(dropped, lost, "{what}");
+        sender.send_to(b"hello", address).unwrap();
+        let received: u64 = listening.sources.iter_mut().map(drained).sum();
+        assert_eq!(received, 1, "{what}");
+    }
 }

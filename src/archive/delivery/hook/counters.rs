@@ -16,6 +16,8 @@ pub(super) struct HookCounters {
     pub(super) not_begun: Counter,
     /// Commands that nobody waited for any longer.
     pub(super) unfinished: Counter,
+    /// Captures whose command is left to the next start, which comes at once.
+    pub(super) left: Counter,
 }
 
 /// The counters of one thread.
@@ -64,5 +66,6 @@ impl HookCounters {
         counters.hooks_failed.raise(totals.failed);
         counters.hooks_skipped.raise(totals.skipped);
         counters.hooks_unfinished.raise(totals.unfinished);
+        counters.hooks_left.raise(self.left.get());
     }
 }

@@ -167,22 +167,25 @@ impl Hook {
     }
 
     /// Waits until the command has run for all captures, for `patience` at most. Returns what is
-    /// left then.
-    fn end(&self, patience: Duration) -> Unfinished {
+    /// left then, which is counted where it was waited for.
+    fn end(&self, patience: Option<Duration>) -> Unfinished {
         let shared = &self.shared;
         let mut jobs = shared.jobs();
         jobs.over = true;
         shared.changed.notify_all();
         let is_busy = |jobs: &mut Jobs| !jobs.waiting.is_empty() || !jobs.running.is_empty();
-        shared.changed.wait_while_for(&mut jobs, is_busy, patience);
+        shared.changed.wait_while_for(&mut jobs, is_busy, patience.unwrap_or_default());
         let waiting = std::mem::take(&mut jobs.waiting);
         let running = jobs.running.clone();
         drop(jobs);
-        shared.counters.leave(waiting.iter().map(|waiting| waiting.was_tried));
+        let tried: Vec<bool> = waiting.iter().map(|waiting| waiting.was_tried).collect();
         let left = Unfinished { running, waiting: waiting.into_iter().map(|waiting| waiting.job.path).collect() };
-        shared.counters.unfinished.add(left.running.len() as u64);
         shared.failures.lock().end(&shared.name);
-        left.say(patience, &shared.name);
+        if let Some(patience) = patience {
+            shared.counters.leave(tried.into_iter());
+            shared.counters.unfinished.add(left.running.len() as u64);
+            left.say(patience, &shared.name);
+        }
         left
     }
 }
@@ -228,8 +231,13 @@ impl Consumer for Hook {
         self.shared.counters.show(counters);
     }
 
-    fn finish(&mut self, patience: Duration) {
-        self.end(patience);
+    fn finish(&mut self, patience: Option<Duration>, others: usize) {
+        let left = self.end(patience);
+        if patience.is_some() {
+            self.skip(others);
+        } else {
+            self.shared.counters.left.add((left.running.len() + left.waiting.len() + others) as u64);
+        }
     }
 }
 

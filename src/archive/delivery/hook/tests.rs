@@ -80,7 +80,7 @@ fn the_command_is_told_about_the_capture() {
         wait(|| lines() == n);
         take(&hook, job("x".into(), capture));
     }
-    assert_eq!(hook.end(LONG), Unfinished::default());
+    assert_eq!(hook.end(Some(LONG)), Unfinished::default());
     assert_eq!(counters.totals(), totals(3, 0, 0));
     let sha256 = FileHash::of(Algorithm::Sha256, b"x");
     let rest = "3|102|9|1970-01-01T00:00:00.000000001Z|1970-01-01T00:00:01.000000002Z";
@@ -96,7 +96,7 @@ fn what_was_put_in_a_captures_place_is_read_by_no_command() {
     let out = dir.path().join("out");
     let (hook, counters) = start(&format!("cat \"$1\" >>{}", out.display()));
     take(&hook, Job { replaced: Box::new(|_, _| Some(Changed::Other)), ..job("/dev/null".into(), capture()) });
-    assert_eq!(hook.end(LONG), Unfinished::default());
+    assert_eq!(hook.end(Some(LONG)), Unfinished::default());
     assert_eq!(counters.totals(), totals(1, 1, 0));
     assert!(!out.exists(), "no command was run");
 }
@@ -108,7 +108,7 @@ fn the_path_is_an_argument_and_a_variable() {
     let told = |command: &str| {
         let (hook, counters) = start(command);
         take(&hook, job("/c/$HOME 'a' \"b\".pcap".into(), capture()));
-        assert_eq!(hook.end(LONG), Unfinished::default());
+        assert_eq!(hook.end(Some(LONG)), Unfinished::default());
         assert_eq!(counters.totals(), totals(1, 0, 0), "{command}");
         fs::read_to_string(&out).unwrap()
     };
@@ -138,7 +138,7 @@ fn the_recipe_tries_again_and_takes_the_manifest_along() {
     let recipe = recipe.replace("aws s3", &format!("sh {} s3", aws.display())).replace("sleep $pause", ":");
     let (hook, counters) = start(&recipe);
     take(&hook, job("/data/captures/vni7_192.0.2.1/a b.pcap".into(), capture()));
-    assert_eq!(hook.end(LONG), Unfinished::default());
+    assert_eq!(hook.end(Some(LONG)), Unfinished::default());
     assert_eq!(counters.totals(), totals(1, 0, 0));
     let upload =
         "s3 cp --only-show-errors /data/captures/vni7_192.0.2.1/a b.pcap s3://evidence/vni7_192.0.2.1/a b.pcap";
@@ -162,7 +162,7 @@ fn commands_inherit_no_capability() {
     // The threads of the hook take it over from this one.
     let (hook, counters) = start(&format!("grep Cap /proc/self/status >{}; :", out.display()));
     take(&hook, job("x".into(), capture()));
-    hook.end(LONG);
+    hook.end(Some(LONG));
     assert_eq!(counters.totals(), totals(1, 0, 0));
     let text = fs::read_to_string(&out).unwrap();
     for set in ["CapInh:", "CapAmb:"] {
@@ -184,7 +184,7 @@ fn failures_are_counted() {
     for (command, failed) in [("true", 0), ("exit 3;", 1), ("kill -9 $$;", 1), ("/does/not/exist", 1), ("(", 1)] {
         let (hook, counters) = start(command);
         take(&hook, job("x".into(), capture()));
-        hook.end(LONG);
+        hook.end(Some(LONG));
         assert_eq!(counters.totals(), totals(1, failed, 0), "{command}");
     }
 }
@@ -207,7 +207,7 @@ fn four_run_at_once_a_thousand_wait_and_the_rest_is_refused() {
     }
     assert_eq!(counters.totals(), totals(4, 0, 0), "what was refused may come again");
     let began = Instant::now();
-    let left = hook.end(Duration::from_millis(50));
+    let left = hook.end(Some(Duration::from_millis(50)));
     assert_eq!((left.running.len(), left.waiting.len()), (4, 1000));
     assert!(began.elapsed() < LONG);
     let wanted = HookTotals { unfinished: 4, ..totals(4, 0, 1000) };
@@ -220,13 +220,29 @@ fn four_run_at_once_a_thousand_wait_and_the_rest_is_refused() {
 }
 
 #[test]
+fn what_is_left_to_a_start_that_comes_at_once_is_no_failure() {
+    let (mut hook, counters) = start("sleep 600; :");
+    for _ in 0..AT_ONCE + 7 {
+        take(&hook, job("x".into(), capture()));
+    }
+    wait(|| counters.totals().run == AT_ONCE as u64);
+    let began = Instant::now();
+    hook.finish(None, 5);
+    assert!(began.elapsed() < LONG);
+    assert_eq!(counters.totals(), totals(AT_ONCE as u64, 0, 0));
+    let shown = OutputCounters::default();
+    counters.show(&shown);
+    assert_eq!(shown.hooks_left.get(), AT_ONCE as u64 + 7 + 5);
+}
+
+#[test]
 fn what_waits_is_run_before_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let (hook, counters) = start(&format!("echo >>{}", dir.path().join("out").display()));
     for _ in 0..20 {
         take(&hook, job("x".into(), capture()));
     }
-    assert_eq!(hook.end(LONG), Unfinished::default());
+    assert_eq!(hook.end(Some(LONG)), Unfinished::default());
     assert_eq!(counters.totals(), totals(20, 0, 0));
     assert_eq!(fs::read_to_string(dir.path().join("out")).unwrap().lines().count(), 20);
 }
@@ -247,7 +263,7 @@ fn a_capture_is_done_with_once_its_command_has_ended_however_it_ended() {
     let mut ended = [done.recv_timeout(LONG).unwrap(), done.recv_timeout(LONG).unwrap()];
     ended.sort();
     assert_eq!(ended, ["bad", "good"]);
-    let left = hook.end(Duration::from_millis(50));
+    let left = hook.end(Some(Duration::from_millis(50)));
     assert_eq!((left.running, left.waiting), (vec![PathBuf::from("slow")], vec![]));
     assert!(done.try_recv().is_err(), "one that was interrupted is not done with");
     fs::write(&gate, "").unwrap();
@@ -271,7 +287,7 @@ fn a_capture_that_is_removed_before_its_turn_is_skipped() {
     hook.withdraw(Path::new("of an earlier run"), false);
     assert_eq!((hook.waiting(), counters.totals()), (1, totals(4, 0, 2)));
     fs::write(&gate, "").unwrap();
-    assert_eq!(hook.end(LONG), Unfinished::default());
+    assert_eq!(hook.end(Some(LONG)), Unfinished::default());
     assert_eq!(counters.totals(), totals(5, 0, 2));
 }
 
@@ -292,7 +308,7 @@ fn what_could_not_be_started_is_tried_again() {
     // Neither is begun by the end, and one was tried.
     take(&hook, job("y".into(), capture()));
     wait(|| counters.totals().run == 2);
-    let left = hook.end(Duration::from_millis(50));
+    let left = hook.end(Some(Duration::from_millis(50)));
     assert_eq!((left.running.len(), left.waiting.len()), (0, 1));
     assert_eq!(counters.totals(), totals(2, 1, 0), "each counts once");
 }
