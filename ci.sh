@@ -178,6 +178,7 @@ service() {
     return
   fi
   local out kind unit
+  cargo build --locked --quiet
   out=$(mktemp -d)
   for kind in udp tap bpf tap+bpf; do
     mkdir -p "$out/$kind/vxtap.service.d"
