@@ -162,7 +162,7 @@ fn while_the_archive_is_busy_the_last_room_is_left() {
         plan.archive.budget = BudgetPlan { min_free: Some(MinFree::Bytes(1000)), ..BudgetPlan::default() };
         plan.archive.sync = crate::archive::Sync::Publish;
     });
-    rig.storage.faults().sync_stall = Duration::from_secs(2);
+    rig.storage.faults().sync_stall = Duration::from_secs(60);
     rig.frames(10, 60);
     rig.sink.cut();
     // It looks fifty times a second until it syncs the file.
@@ -172,7 +172,6 @@ fn while_the_archive_is_busy_the_last_room_is_left() {
     };
     let mut before = 0;
     while std::mem::replace(&mut before, looks(&rig)) != before {}
-    rig.storage.faults().sync_stall = Duration::ZERO;
     rig.storage.faults().space = room(500);
     rig.frames(10, 60);
     assert_eq!(rig.dropped(OutputDrop::DiskFull), 0, "the archive is about to make room");
@@ -181,6 +180,7 @@ fn while_the_archive_is_busy_the_last_room_is_left() {
     rig.frames(10, 60);
     assert_eq!(rig.dropped(OutputDrop::DiskFull), 10);
     assert!(!rig.sink.shared.archive.room().is_starved());
+    rig.storage.faults().sync_stall = Duration::ZERO;
     rig.storage.faults().space = room(1500);
     std::thread::sleep(Duration::from_millis(25));
     rig.retry_now();
