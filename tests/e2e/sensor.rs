@@ -136,6 +136,10 @@ impl<'a> Setup<'a> {
         }
         if !self.arguments.iter().any(|argument| argument == "--no-write") {
             command.arg("--write").arg(captures);
+            // By default files are cut when the clock passes an hour, which a test may just see.
+            if !chooses("--rotate-time") {
+                command.args(["--rotate-time", "3000d"]);
+            }
         }
         // Not where the test chooses, where there is nothing to attach to, and where the sensor is
         // to have no privilege.
