@@ -233,7 +233,9 @@ fn a_flood_of_vnis_costs_bounded_memory_files_and_log_lines() {
     let peak = peak_memory(pid);
     assert!(peak < (64 + 64) * MIB + rings(2), "{peak} bytes of memory");
     let open = descriptors(pid);
-    assert!(open < 101 + 32, "{open} descriptors");
+    // The rings for direct writing are made at the start, whether they are used or not.
+    let rings_at_hand = 4;
+    assert!(open < 101 + 32 + rings_at_hand, "{open} descriptors");
     let ended = sensor.stop();
     let seconds = began.elapsed().as_secs() as usize;
 
