@@ -74,7 +74,7 @@ mod tests {
             write(directory.path(), Timestamp::from_second(1_700_000_000).unwrap());
         }
         let read = |name: &str| fs::read_to_string(one.path().join(name)).unwrap();
-        for command in cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        for command in commands::shown(&cli::command()) {
             let page = read(&format!("man/vxtap-{}.1", command.get_name()));
             assert!(page.contains(".SH SYNOPSIS") && page.contains("2023"), "{page}");
             assert!(read("completions/vxtap.bash").contains(command.get_name()));
