@@ -365,6 +365,23 @@ fn sessions_expire_and_return_and_every_frame_is_there_once() {
 }
 
 #[test]
+fn what_was_lost_of_sessions_that_are_being_forgotten_at_the_end_is_in_the_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let vni = Arc::new(AtomicU32::new(0));
+    let mut pipeline = start_of(dir.path(), &vni, 10);
+    // It has room for nothing.
+    let mut none = output("none", &dir.path().join("none"));
+    none.lane = LanePlan { chunks: 0, when_full: WhenFull::Drop, ..none.lane };
+    pipeline.change(Changes { add: vec![none], ..Changes::default() }).unwrap();
+    frames_come(&pipeline);
+    vni.store(2, Ordering::Relaxed);
+    // The workers have forgotten, and the numbers are not free.
+    wait("sessions are forgotten", &mut || pipeline.expire(Duration::from_millis(20)).unwrap());
+    let snapshot = end(pipeline);
+    assert!(snapshot.expired.lost > 0 && snapshot.expired.lost <= snapshot.expired.frames, "{snapshot:?}");
+}
+
+#[test]
 fn no_number_is_given_away_while_an_output_that_has_gone_may_have_frames_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let vni = Arc::new(AtomicU32::new(0));
