@@ -14,7 +14,7 @@ use super::super::{Pipeline, PipelinePlan, ReservedBits};
 use super::*;
 use crate::evidence::Algorithm;
 use crate::lane::{LanePlan, WhenFull};
-use crate::ledger::Snapshot;
+use crate::ledger::{SessionTotals, Snapshot};
 use crate::record::{Timestamp, pcap};
 use crate::route::policy::{Entry, Match, SessionPlan};
 use crate::route::{Selection, Wanted};
@@ -325,6 +325,21 @@ fn what_waits_for_a_worker_that_stalls_is_done_when_it_goes_on() {
     end(pipeline);
 }
 
+/// Plans an output that loses every frame.
+fn without_room(dir: &Path) -> OutputPlan {
+    let plan = output("none", &dir.join("none"));
+    OutputPlan { lane: LanePlan { chunks: 0, when_full: WhenFull::Drop, ..plan.lane }, ..plan }
+}
+
+/// Fails where the ledger of a sensor that runs has something of sessions twice.
+fn nothing_is_there_twice(pipeline: &Pipeline) {
+    let sessions = pipeline.ledger.sessions(pipeline.registry.sessions());
+    let now = Snapshot::of(&pipeline.ledger, pipeline.started, sessions);
+    let sum = |of: fn(&SessionTotals) -> u64| now.sessions.iter().map(of).sum::<u64>();
+    assert!(sum(|session| session.frames) + now.expired.frames <= now.datagrams.decapsulated, "{now:?}");
+    assert!(sum(|session| session.lost) + now.expired.lost <= now.lost_of_sessions(), "{now:?}");
+}
+
 #[test]
 fn sessions_expire_and_return_and_every_frame_is_there_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -332,6 +347,7 @@ fn sessions_expire_and_return_and_every_frame_is_there_once() {
     // There are 24 sessions, of which four have a number at a time.
     let mut pipeline = start_of(dir.path(), &vni, 4);
     let until = Instant::now() + Duration::from_secs(60);
+    pipeline.change(Changes { add: vec![without_room(dir.path())], ..Changes::default() }).unwrap();
     let received =
         |pipeline: &Pipeline| -> u64 { pipeline.ledger.workers.iter().map(|worker| worker.decapsulated.get()).sum() };
     for round in 0..36 {
@@ -340,10 +356,12 @@ fn sessions_expire_and_return_and_every_frame_is_there_once() {
         while received(&pipeline) < before + 200 || pipeline.registry.count() > 2 {
             assert!(Instant::now() < until, "{} sessions", pipeline.registry.count());
             pipeline.expire(Duration::from_millis(20)).unwrap();
+            nothing_is_there_twice(&pipeline);
             thread::sleep(Duration::from_millis(1));
         }
     }
     let snapshot = end(pipeline);
+    assert!(snapshot.expired.lost > 0);
     assert_eq!(snapshot.overflow.frames, 0);
     assert!(snapshot.expired.frames > 0 && snapshot.sessions.len() <= 4);
     let mut written = 0;
@@ -369,10 +387,7 @@ fn what_was_lost_of_sessions_that_are_being_forgotten_at_the_end_is_in_the_ledge
     let dir = tempfile::tempdir().unwrap();
     let vni = Arc::new(AtomicU32::new(0));
     let mut pipeline = start_of(dir.path(), &vni, 10);
-    // It has room for nothing.
-    let mut none = output("none", &dir.path().join("none"));
-    none.lane = LanePlan { chunks: 0, when_full: WhenFull::Drop, ..none.lane };
-    pipeline.change(Changes { add: vec![none], ..Changes::default() }).unwrap();
+    pipeline.change(Changes { add: vec![without_room(dir.path())], ..Changes::default() }).unwrap();
     frames_come(&pipeline);
     vni.store(2, Ordering::Relaxed);
     // The workers have forgotten, and the numbers are not free.
