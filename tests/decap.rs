@@ -1,6 +1,6 @@
 //! `vxtap decap` yields what the mirror wrapped, whatever the capture is: its form, its
 //! compression, its link types, its damage.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -436,6 +436,24 @@ fn a_reader_that_goes_ends_it_and_a_full_disk_is_counted() {
     let bytes = pcap(&frames);
     let output = run(&["-", "-o", "/dev/full", "--json"], &bytes);
     assert_eq!(output.status.code(), Some(1), "not even the header can be written");
+    // No file may be longer than this, which fails as a disk that is full does.
+    let directory = tempfile::tempdir().unwrap();
+    let (input, out) = (directory.path().join("in.pcap"), directory.path().join("out.pcap"));
+    fs::write(&input, &bytes).unwrap();
+    let output = Command::new("bash")
+        .args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vxtap"), "decap"])
+        .args([input.as_os_str(), "-o".as_ref(), out.as_os_str(), "--json".as_ref()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_closes(&summary);
+    let ended = &summary["ledger"]["outputs"]["frames"];
+    let number = |value: &Value| value.as_u64().unwrap();
+    let lost = number(&ended["dropped"]["write_error"]);
+    assert!(lost > 0 && number(&ended["written"]) > 0, "{ended}");
+    assert_eq!(number(&ended["offered"]), number(&ended["written"]) + lost, "{ended}");
+
     let mut child = Command::new(env!("CARGO_BIN_EXE_vxtap"))
         .args(["decap", "-", "-o", "-", "--json"])
         .stdin(Stdio::piped())
@@ -443,12 +461,13 @@ fn a_reader_that_goes_ends_it_and_a_full_disk_is_counted() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    drop(child.stdout.take());
+    // It has begun to write when the reader goes.
+    child.stdout.take().unwrap().read_exact(&mut [0; 24]).unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || drop(stdin.write_all(&bytes)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
-    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

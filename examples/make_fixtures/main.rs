@@ -70,23 +70,27 @@ pub fn write_pcap(path: &Path, records: &[Record]) {
     writer.into_inner().flush().unwrap();
 }
 
+/// Numbers the lines of `expected.tsv` about the frames of a capture.
+fn numbered(name: &str, lines: &[String]) -> String {
+    (1..).zip(lines).map(|(number, line)| format!("{name}\t{number}\t{line}\n")).collect()
+}
+
 /// Writes everything below this directory.
 pub fn generate(directory: &Path) {
-    for folder in ["outer", "inner", "demo"] {
+    for folder in ["outer", "inner", "tunnels", "demo"] {
         fs::create_dir_all(directory.join(folder)).unwrap();
     }
     let mut expected = String::from(mirror::EXPECTED_HEADER);
     for (name, scene) in mirror::scenes() {
         write_pcap(&directory.join(format!("outer/{name}.pcap")), &scene.outer);
         write_pcap(&directory.join(format!("inner/{name}.pcap")), &scene.inner);
-        expected += &scene.expected(name);
+        expected += &numbered(name, &scene.lines);
     }
     fs::write(directory.join("expected.tsv"), expected).unwrap();
-    fs::create_dir_all(directory.join("tunnels")).unwrap();
     let mut expected = String::from(tunnels::EXPECTED_HEADER);
     for (name, tunnel) in tunnels::captures() {
         write_pcap(&directory.join(format!("tunnels/{name}.pcap")), &tunnel.outer);
-        expected += &tunnel.expected(name);
+        expected += &numbered(name, &tunnel.lines);
     }
     fs::write(directory.join("tunnels/expected.tsv"), expected).unwrap();
     for (name, records) in demo::captures() {

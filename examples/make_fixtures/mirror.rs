@@ -1,7 +1,6 @@
 //! Mirror traffic, one scene per peculiarity of the wire, and what a correct decapsulator makes of
 //! each frame.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::frames::{
@@ -19,18 +18,11 @@ pub struct Scene {
     pub outer: Vec<Record>,
     /// The inner frames, in order.
     pub inner: Vec<Record>,
-    lines: Vec<String>,
+    /// What is expected of each frame of `outer`, a line of `expected.tsv` behind its number.
+    pub lines: Vec<String>,
 }
 
 impl Scene {
-    /// Returns the lines of `expected.tsv` about this scene.
-    pub fn expected(&self, name: &str) -> String {
-        self.lines.iter().enumerate().fold(String::new(), |mut text, (index, line)| {
-            writeln!(text, "{name}\t{}\t{line}", index + 1).unwrap();
-            text
-        })
-    }
-
     fn push(&mut self, outer: Vec<u8>) -> u64 {
         let time = START + self.outer.len() as u64 * 1_000_123; // 1 ms and something that microseconds would lose
         self.outer.push(Record::whole(time, outer));

@@ -1,8 +1,6 @@
 //! Mirror traffic in other encapsulations than VXLAN, a capture for each, and where in each frame
 //! a correct decapsulator finds what is inside.
 
-use std::fmt::Write;
-
 use super::frames::{Mirror, arp_frame, noise, tcp_frame, udp_frame, v4, v6, vxlan};
 use super::{Record, START};
 
@@ -14,20 +12,13 @@ pub const EXPECTED_HEADER: &str = "capture\tframe\tverdict\tencapsulation\tsourc
 pub struct Tunnel {
     /// The frames on the wire of the mirror target.
     pub outer: Vec<Record>,
-    lines: Vec<String>,
+    /// What is expected of each frame, a line of `expected.tsv` behind its number.
+    pub lines: Vec<String>,
 }
 
 const OUTER: &str = "172.31.0.238";
 
 impl Tunnel {
-    /// Returns the lines of `expected.tsv` about this capture.
-    pub fn expected(&self, name: &str) -> String {
-        self.lines.iter().enumerate().fold(String::new(), |mut text, (index, line)| {
-            writeln!(text, "{name}\t{}\t{line}", index + 1).unwrap();
-            text
-        })
-    }
-
     fn push(&mut self, port: u16, payload: &[u8]) -> usize {
         let outer = Mirror { destination_port: port, ..Mirror::default() }.frame(payload);
         let length = outer.len();

@@ -32,19 +32,20 @@ const MORE: &[(&str, &[(&str, &str)])] = &[
 pub(crate) fn pages(date: &str) -> Vec<(String, String)> {
     let mut program = cli::command().disable_help_subcommand(true);
     program.build();
-    let commands: Vec<&Command> = program.get_subcommands().filter(|command| !command.is_hide_set()).collect();
-    let names: Vec<String> = commands.iter().map(|command| format!("vxtap-{}", command.get_name())).collect();
     let mut pages = vec![page(&program, date, MORE, &["vxtap.toml".to_owned()])];
-    for command in commands {
-        let name = format!("vxtap-{}", command.get_name());
+    for command in shown(&program) {
         let others: Vec<String> = match command.get_name() {
             "run" | "check" => vec!["vxtap".into(), "vxtap.toml".into()],
             _ => vec!["vxtap".into()],
         };
-        assert!(names.contains(&name));
         pages.push(page(command, date, &[], &others));
     }
     pages
+}
+
+/// Returns the commands that `--help` shows.
+pub(crate) fn shown(program: &Command) -> impl Iterator<Item = &Command> {
+    program.get_subcommands().filter(|command| !command.is_hide_set())
 }
 
 /// Returns the page of a command, and the name of its file. It names other pages at its end.
@@ -63,7 +64,7 @@ fn page(command: &Command, date: &str, more: &[(&str, &[(&str, &str)])], others:
     let mut rest = Roff::new();
     if command.has_subcommands() {
         rest.control("SH", ["COMMANDS"]);
-        let mut commands: Vec<&Command> = command.get_subcommands().filter(|one| !one.is_hide_set()).collect();
+        let mut commands: Vec<&Command> = shown(&command).collect();
         commands.sort_by_key(|one| one.get_display_order());
         for one in commands {
             let about = one.get_about().map(ToString::to_string).unwrap_or_default();

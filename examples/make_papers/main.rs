@@ -9,7 +9,7 @@
 //! `docs/configure.md` is where vxtap.toml(5) comes from, and `CHANGELOG.md` where the changelog
 //! does. So none can differ. The same source gives the same bytes: the only clock is
 //! `SOURCE_DATE_EPOCH`, in seconds since 1970.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "without one of these papers there is no package")]
 
 mod changelog;
 mod commands;
@@ -74,7 +74,7 @@ mod tests {
             write(directory.path(), Timestamp::from_second(1_700_000_000).unwrap());
         }
         let read = |name: &str| fs::read_to_string(one.path().join(name)).unwrap();
-        for command in cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        for command in commands::shown(&cli::command()) {
             let page = read(&format!("man/vxtap-{}.1", command.get_name()));
             assert!(page.contains(".SH SYNOPSIS") && page.contains("2023"), "{page}");
             assert!(read("completions/vxtap.bash").contains(command.get_name()));

@@ -138,7 +138,8 @@ fn port(text: &str) -> Result<(u16, Encapsulation), String> {
     let (encapsulation, port) = text.split_once(':').ok_or_else(advice)?;
     let encapsulation = over_udp().find(|(word, _)| *word == encapsulation).map(|(_, of)| of).ok_or_else(advice)?;
     match port.parse() {
-        Ok(port @ 1..) => Ok((port, encapsulation)),
+        // A number is read with a sign, too.
+        Ok(number @ 1..) if !port.starts_with('+') => Ok((number, encapsulation)),
         _ => Err(advice()),
     }
 }
@@ -175,7 +176,7 @@ mod tests {
     fn a_port_has_its_encapsulation() {
         assert_eq!(port("vxlan:5000"), Ok((5000, Encapsulation::Vxlan)));
         assert_eq!(port("gre-udp:1"), Ok((1, Encapsulation::Gre)));
-        for wrong in ["5000", "erspan:1", "vxlan", "vxlan:", "vxlan:0", "vxlan:65536", "nothing:1"] {
+        for wrong in ["5000", "erspan:1", "vxlan", "vxlan:", "vxlan:0", "vxlan:65536", "vxlan:+1", "nothing:1"] {
             assert!(port(wrong).unwrap_err().contains("vxlan:5000"), "{wrong}");
         }
     }

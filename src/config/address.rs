@@ -53,7 +53,7 @@ pub(crate) fn listen(text: &str) -> Result<Listen, String> {
 /// # Errors
 /// Those of [`listen`].
 pub(super) fn listen_on(text: &str, usual: u16) -> Result<Listen, String> {
-    let Parts { address, interface, port } = parts(text.trim())?;
+    let Parts { address, interface, port } = parts(text.trim(), usual)?;
     let port = port.unwrap_or(usual);
     match (address, interface) {
         (None, _) => Ok(Listen::Any(port)),
@@ -78,7 +78,7 @@ pub(super) fn listen_on(text: &str, usual: u16) -> Result<Listen, String> {
 /// # Errors
 /// The text is no address, or one that cannot be listened on; the error says what to type.
 pub(crate) fn target(text: &str) -> Result<SocketAddr, String> {
-    let Parts { address, interface, port } = parts(text.trim())?;
+    let Parts { address, interface, port } = parts(text.trim(), VXLAN_PORT)?;
     let port = port.unwrap_or(VXLAN_PORT);
     let address = match address {
         None => return Err(format!("says no host to send to; write 192.0.2.10:{port}")),
@@ -101,33 +101,35 @@ pub(crate) fn target(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// Those of [`target`].
 pub(crate) fn target_with_port(text: &str) -> Result<(SocketAddr, bool), String> {
-    let is_given = parts(text.trim()).is_ok_and(|parts| parts.port.is_some());
+    let is_given = parts(text.trim(), VXLAN_PORT).is_ok_and(|parts| parts.port.is_some());
     target(text).map(|target| (target, is_given))
 }
 
-fn parts(text: &str) -> Result<Parts<'_>, String> {
+/// Takes a text apart. What is advised has the usual port.
+fn parts(text: &str, usual: u16) -> Result<Parts<'_>, String> {
     if let Some(rest) = text.strip_prefix('[') {
-        let (inside, behind) = rest.split_once(']').ok_or("has no ] behind the address; write [::1]:4789")?;
+        let (inside, behind) =
+            rest.split_once(']').ok_or_else(|| format!("has no ] behind the address; write [::1]:{usual}"))?;
         let (address, interface) = scoped(inside);
         let port = match behind {
             "" => None,
-            _ => Some(port(behind.strip_prefix(':').unwrap_or(behind), &format!("[{inside}]"))?),
+            _ => Some(port(behind.strip_prefix(':').unwrap_or(behind), &format!("[{inside}]"), usual)?),
         };
         return match address.parse() {
             Ok(IpAddr::V6(v6)) => Ok(Parts { address: Some(v6.into()), interface, port }),
-            Ok(IpAddr::V4(v4)) => Err(format!("brackets are for IPv6; write {v4}:{}", port.unwrap_or(VXLAN_PORT))),
-            Err(_) => Err("not an IPv6 address between the brackets; write [::1]:4789".into()),
+            Ok(IpAddr::V4(v4)) => Err(format!("brackets are for IPv6; write {v4}:{}", port.unwrap_or(usual))),
+            Err(_) => Err(format!("not an IPv6 address between the brackets; write [::1]:{usual}")),
         };
     }
     let (host, interface) = scoped(text);
     if let Ok(address) = host.parse::<IpAddr>() {
         if let Some((before, number)) = ambiguous(host) {
             return Err(format!(
-                "is an address, or one with a port; write [{before}]:{number} for the port, [{host}]:4789 for the address"
+                "is an address, or one with a port; write [{before}]:{number} for the port, [{host}]:{usual} for the address"
             ));
         }
         if interface.is_some() && address.is_ipv4() {
-            return Err(format!("an IPv4 address has no interface behind %; write {address}:4789"));
+            return Err(format!("an IPv4 address has no interface behind %; write {address}:{usual}"));
         }
         return Ok(Parts { address: Some(address), interface, port: None });
     }
@@ -135,17 +137,17 @@ fn parts(text: &str) -> Result<Parts<'_>, String> {
         return Ok(Parts { address: None, interface: None, port: None });
     }
     if is_number(text) {
-        return Ok(Parts { address: None, interface: None, port: Some(port(text, "0.0.0.0")?) });
+        return Ok(Parts { address: None, interface: None, port: Some(port(text, "0.0.0.0", usual)?) });
     }
     if let Some((host, number)) = text.rsplit_once(':') {
         if matches!(host, "" | "*") {
-            return Ok(Parts { address: None, interface: None, port: Some(port(number, "0.0.0.0")?) });
+            return Ok(Parts { address: None, interface: None, port: Some(port(number, "0.0.0.0", usual)?) });
         }
         if let Ok(IpAddr::V4(v4)) = host.parse() {
-            return Ok(Parts { address: Some(v4.into()), interface: None, port: Some(port(number, host)?) });
+            return Ok(Parts { address: Some(v4.into()), interface: None, port: Some(port(number, host, usual)?) });
         }
     }
-    Err(neither(text))
+    Err(neither(text, usual))
 }
 
 /// Splits a text into an address and the interface behind it.
@@ -167,24 +169,24 @@ fn ambiguous(host: &str) -> Option<(&str, &str)> {
     before.parse::<Ipv6Addr>().is_ok().then_some((before, last))
 }
 
-fn port(text: &str, host: &str) -> Result<u16, String> {
+fn port(text: &str, host: &str, usual: u16) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(port) if is_number(text) => Ok(port),
-        Err(_) if is_number(text) => Err(format!("{text} is not a port, the largest is 65535; write {host}:4789")),
-        _ => Err(format!("{text:?} is not the number of a port; write {host}:4789")),
+        Err(_) if is_number(text) => Err(format!("{text} is not a port, the largest is 65535; write {host}:{usual}")),
+        _ => Err(format!("{text:?} is not the number of a port; write {host}:{usual}")),
     }
 }
 
 /// Advises on a text that is neither an address nor a port.
-fn neither(text: &str) -> String {
+fn neither(text: &str, usual: u16) -> String {
     let first = text.split([',', ' ', '/']).next().unwrap_or_default();
     match text {
-        "" => return "is empty; write 0.0.0.0:4789, or 4789 for all addresses".into(),
-        "any" | "all" => return "not an address; write 4789 for that port of all addresses".into(),
+        "" => return format!("is empty; write 0.0.0.0:{usual}, or {usual} for all addresses"),
+        "any" | "all" => return format!("not an address; write {usual} for that port of all addresses"),
         _ => {}
     }
     if text.starts_with('-') {
-        return "not an address; write 0.0.0.0:4789, or 4789 for all addresses".into();
+        return format!("not an address; write 0.0.0.0:{usual}, or {usual} for all addresses");
     }
     if let Some((_, rest)) = text.split_once("://") {
         return format!("not an address; write it without what is before ://, as {rest}");
@@ -199,18 +201,18 @@ fn neither(text: &str) -> String {
     }
     if text.contains('/') && first.parse::<IpAddr>().is_ok() {
         return format!(
-            "a network and not an address of this host; write {first}:4789 (--from {text} keeps what comes from there)"
+            "a network and not an address of this host; write {first}:{usual} (--from {text} keeps what comes from there)"
         );
     }
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
     if host == "localhost" {
-        return "names are not looked up; write 127.0.0.1:4789 or [::1]:4789".into();
+        return format!("names are not looked up; write 127.0.0.1:{usual} or [::1]:{usual}");
     }
     if host.contains(':') {
-        return "not an address; IPv6 with a port is written [2001:db8::10]:4789".into();
+        return format!("not an address; IPv6 with a port is written [2001:db8::10]:{usual}");
     }
     format!(
-        "not an address, and names are not looked up; write one as 192.0.2.10:4789 (`ip -brief address` lists this host's, also \
+        "not an address, and names are not looked up; write one as 192.0.2.10:{usual} (`ip -brief address` lists this host's, also \
          that of an interface {host:?})"
     )
 }

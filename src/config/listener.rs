@@ -61,10 +61,9 @@ pub(super) fn word(encapsulation: Encapsulation) -> &'static str {
 fn listener(text: &str) -> Result<Listener, String> {
     let text = text.trim();
     let (front, rest) = text.split_once(':').unwrap_or((text, ""));
-    let usual = |encapsulation: Encapsulation| encapsulation.over_udp().and_then(|(_, ports)| ports.first().copied());
     let said = Encapsulation::ALL.into_iter().find(|encapsulation| word(*encapsulation) == front);
     let (carries, port) = match said {
-        Some(encapsulation) => match usual(encapsulation) {
+        Some(encapsulation) => match encapsulation.usual_port() {
             Some(port) => (Carries::Said(encapsulation), port),
             None => return Err(over_ip(encapsulation)),
         },
@@ -73,8 +72,8 @@ fn listener(text: &str) -> Result<Listener, String> {
         None => return address::listen(text).map(Listener::from),
     };
     let rest = if rest.is_empty() { "*" } else { rest };
-    // What is advised has this word in front of it, and its port.
-    let advise = |fault: String| format!("behind {front}: {}", fault.replace("4789", &port.to_string()));
+    // What is advised has this word in front of it.
+    let advise = |fault: String| format!("behind {front}: {fault}");
     Ok(Listener { carries, at: address::listen_on(rest, port).map_err(advise)? })
 }
 
@@ -120,6 +119,9 @@ mod tests {
         for (text, answer) in [
             ("geneve:localhost", "behind geneve: names are not looked up; write 127.0.0.1:6081"),
             ("tzsp:10.0.0.7:99999", "write 10.0.0.7:37008"),
+            // What was typed is told as it was typed.
+            ("tzsp:10.0.0.7:478999", "478999 is not a port, the largest is 65535; write 10.0.0.7:37008"),
+            ("geneve:::1:4789", "write [::1]:4789 for the port, [::1:4789]:6081 for the address"),
             ("gre:0.0.0.0", "gre comes over IP and has no port; write gre-udp:4754"),
             ("erspan:", "erspan comes over IP"),
             ("bastion:4789", "write one as 192.0.2.10:4789"),

@@ -86,7 +86,8 @@ impl Fragments {
     /// Adds a piece. `given_up` hears how many frames were given up for it.
     pub(super) fn add(&mut self, piece: &Piece<'_>, given_up: &mut u64) -> Outcome {
         let key = Key::of(piece);
-        *given_up += self.make_room(piece.bytes.len());
+        let is_new = !self.waiting.iter().any(|waiting| waiting.key == key);
+        *given_up += self.make_room(usize::from(is_new), piece.bytes.len());
         let place = match self.waiting.iter().position(|waiting| waiting.key == key) {
             Some(place) => place,
             None => {
@@ -120,17 +121,14 @@ impl Fragments {
     /// Notes that a first piece is of no mirror, so that the later ones are known to be none.
     /// Returns the frames that waited for it.
     pub(super) fn is_other(&mut self, piece: &Piece<'_>) -> u64 {
-        let mut given_up = 0;
         let key = Key::of(piece);
-        if !self.waiting.iter().any(|waiting| waiting.key == key) {
-            given_up += self.make_room(0);
-            self.waiting.push_back(Waiting { spoilt: Some(Spoilt::Other), ..Waiting::new(key) });
-            return given_up;
-        }
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.key == key) {
-            given_up += std::mem::take(&mut waiting.frames);
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) {
+            let frames = waiting.frames;
             self.bytes -= waiting.spoil(Spoilt::Other);
+            return frames;
         }
+        let given_up = self.make_room(1, 0);
+        self.waiting.push_back(Waiting { spoilt: Some(Spoilt::Other), ..Waiting::new(key) });
         given_up
     }
 
@@ -140,10 +138,10 @@ impl Fragments {
         self.waiting.drain(..).map(|waiting| waiting.frames).sum()
     }
 
-    /// Gives up the oldest until there is room for another with this many bytes.
-    fn make_room(&mut self, bytes: usize) -> u64 {
+    /// Gives up the oldest until there is room for so many more datagrams and bytes.
+    fn make_room(&mut self, datagrams: usize, bytes: usize) -> u64 {
         let mut frames = 0;
-        while self.waiting.len() >= DATAGRAMS || self.bytes + bytes > BYTES {
+        while self.waiting.len() + datagrams > DATAGRAMS || self.bytes + bytes > BYTES {
             let Some(oldest) = self.waiting.pop_front() else { break };
             self.bytes -= oldest.bytes;
             frames += oldest.frames;
@@ -274,6 +272,7 @@ mod tests {
         assert_eq!(given_up as usize, 1000 - DATAGRAMS);
         let whole = fragments.add(&piece(999, 16, 40), &mut given_up);
         assert!(matches!(whole, Outcome::Whole { others: 1, .. }), "{whole:?}");
+        assert_eq!(given_up as usize, 1000 - DATAGRAMS, "what completes a datagram needs no other's place");
         assert_eq!(given_up + fragments.give_up(), 999);
     }
 }

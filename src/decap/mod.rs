@@ -112,7 +112,7 @@ fn output(to: &To) -> Option<OutputPlan> {
     };
     let lane = LanePlan {
         chunks: QUEUE / CHUNK_MEMORY,
-        // What lingers is handed over when a live input has no more for now.
+        // Frames do not linger where a live input has to be waited for: see [`Run::capture`].
         linger: Duration::ZERO,
         snaplen: snaplen as usize,
         sessions: 0,

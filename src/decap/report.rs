@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::error::Unread;
-use crate::ledger::{Losses, Snapshot};
+use crate::ledger::{Losses, Snapshot, row};
 use crate::wire::captured::Other;
 use crate::wire::outer::OuterError;
 use crate::wire::{DropReason, Encapsulation, Vni};
@@ -227,11 +227,6 @@ fn listed(counts: &ByLabel) -> String {
     counts.sort_by_key(|(label, n)| (std::cmp::Reverse(**n), **label));
     let counts = counts.iter().map(|(label, n)| format!("{label} {}", HumanCount(**n)));
     counts.collect::<Vec<_>>().join(", ")
-}
-
-fn row(f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str) -> fmt::Result {
-    let line = format!("  {name:<28} {:>17}  {note}", HumanCount(n).to_string());
-    writeln!(f, "{}", line.trim_end())
 }
 
 /// The summary for people.

@@ -88,7 +88,7 @@ impl Strip {
                     let mut given_up = 0;
                     let outcome = self.fragments.add(&piece, &mut given_up);
                     self.counts.lose_fragments(given_up);
-                    self.piece(frame, (piece.source, piece.protocol), outcome, step)
+                    self.piece(frame, framing, (piece.source, piece.protocol), outcome, step)
                 }
                 None => {
                     self.counts.outer(OuterError::OuterFragment);
@@ -110,7 +110,14 @@ impl Strip {
     }
 
     /// Goes on with what came of a fragment.
-    fn piece(&mut self, frame: &Frame<'_>, of: (IpAddr, u8), outcome: Outcome, step: &mut Step) -> Result<(), Other> {
+    fn piece(
+        &mut self,
+        frame: &Frame<'_>,
+        framing: Framing,
+        of: (IpAddr, u8),
+        outcome: Outcome,
+        step: &mut Step,
+    ) -> Result<(), Other> {
         match outcome {
             Outcome::Waits => {}
             Outcome::Lost(frames) => self.counts.lose_fragments(frames),
@@ -119,7 +126,7 @@ impl Strip {
                 self.counts.joined += others;
                 match unwrap_whole(of, &bytes, &self.ports) {
                     Ok(wrap) => self.unwrapped(frame, wrap, step),
-                    Err(refused) => return self.refused(frame, Framing::Ip, refused, step),
+                    Err(refused) => return self.refused(frame, framing, refused, step),
                 }
             }
         }

@@ -51,4 +51,4 @@ pub(crate) use reasons::{Filtered, NotRedirected};
 pub(crate) use seat::Seat;
 pub(crate) use sessions::{Forgotten, SessionCounts, SessionTotals};
 pub use snapshot::Snapshot;
-pub(crate) use table::SoFar;
+pub(crate) use table::{SoFar, row};

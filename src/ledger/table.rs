@@ -22,7 +22,8 @@ const WRITTEN_BYTES: &str = "written_bytes";
 /// The counter of these files.
 const FILES: &str = "files";
 
-fn row(f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str) -> fmt::Result {
+/// Writes a row of a summary: a count, what it is called, and what there is to say of it.
+pub(crate) fn row(f: &mut fmt::Formatter<'_>, name: &str, n: u64, note: &str) -> fmt::Result {
     let line = format!("  {name:<28} {:>17}  {note}", HumanCount(n).to_string());
     writeln!(f, "{}", line.trim_end())
 }

@@ -3,6 +3,9 @@
 use super::Timestamp;
 use crate::wire::{Direction, LinkType};
 
+/// The program that captures name as their writer.
+pub(crate) const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION"));
+
 /// The statements at the beginning of a file. Of the texts classic pcap has none, and pcapng those
 /// that are not empty.
 #[derive(Debug, Clone, Copy, Default)]

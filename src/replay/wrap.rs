@@ -71,7 +71,7 @@ impl Wrap {
             Wrap::Gre | Wrap::Erspan => Encapsulation::Gre,
             Wrap::Tzsp => Encapsulation::Tzsp,
         };
-        encapsulation.over_udp().and_then(|(_, ports)| ports.first().copied()).unwrap_or_default()
+        encapsulation.usual_port().unwrap_or_default()
     }
 
     /// Returns the header of the frame with this number, and what stands behind it; nothing where

@@ -18,7 +18,7 @@ use crate::condition::{Condition, Part};
 use crate::lane::Lent;
 use crate::ledger::{Output, OutputCounters, OutputDrop};
 use crate::record::compress::{Compression, Compressor};
-use crate::record::contents::{Opening, Remarks, Statistics};
+use crate::record::contents::{APPLICATION, Opening, Remarks, Statistics};
 use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
 use crate::wire::LinkType;
@@ -27,8 +27,6 @@ use crate::wire::LinkType;
 const BUFFER: usize = 256 * 1024;
 /// The time between two looks at the clock: nothing is due by time.
 const SELDOM: Duration = Duration::from_secs(3600);
-/// The program that captures name as their writer.
-const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION"));
 
 /// The plan of one file with the frames of all sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]

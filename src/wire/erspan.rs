@@ -12,7 +12,6 @@
 //! packet. A frame that the switch cut (T) is known to be cut by its IP header. The VLAN that a
 //! switch took off a frame is not put back.
 
-use super::inner::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use super::tunnel::{Decapsulated, Direction, DropReason, Encapsulation, Scope, Unread};
 
 /// The protocol in GRE of types I and II.
@@ -45,10 +44,9 @@ pub(super) fn decapsulate(mut rest: Unread<'_>) -> Result<Decapsulated<'_>, Drop
             if last & 0x01 != 0 {
                 rest.header::<8>()?;
             }
-            let inner = match (kind >> 2 & 0x1f, rest.bytes.first().map_or(0, |first| first >> 4)) {
-                (0, _) => without_header(rest)?,
-                (2, 4) => Decapsulated::packet(Encapsulation::Erspan, ETHERTYPE_IPV4, rest.bytes, rest.arrived)?,
-                (2, _) => Decapsulated::packet(Encapsulation::Erspan, ETHERTYPE_IPV6, rest.bytes, rest.arrived)?,
+            let inner = match kind >> 2 & 0x1f {
+                0 => without_header(rest)?,
+                2 => Decapsulated::ip(Encapsulation::Erspan, rest)?,
                 _ => return Err(DropReason::UnknownInnerProtocol),
             };
             (inner, Some(if last & 0x08 == 0 { Direction::Inbound } else { Direction::Outbound }))

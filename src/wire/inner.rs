@@ -190,9 +190,20 @@ fn network(frame: &[u8]) -> Option<(usize, u16)> {
     Some((network, ethertype))
 }
 
+/// Returns the EtherType of an IP packet, by the version that its first four bits say; 0 where that
+/// is none of IP.
+#[inline]
+pub(super) fn ethertype_of_ip(packet: &[u8]) -> u16 {
+    match packet.first().map_or(0, |first| first >> 4) {
+        4 => ETHERTYPE_IPV4,
+        6 => ETHERTYPE_IPV6,
+        _ => 0,
+    }
+}
+
 /// Reads the big-endian number at this place, or `None` past the end.
 #[inline]
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 

@@ -34,6 +34,7 @@ use etherparse::{
 };
 
 use super::inner::{MAX_VLAN_TAGS, is_vlan};
+use super::reason::reasons;
 
 /// A UDP datagram within an Ethernet frame: a view of that frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,47 +51,23 @@ pub struct Udp<'a> {
     pub payload: &'a [u8],
 }
 
-/// The reason why a frame yields no UDP datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum OuterError {
-    /// The frame ends before what its headers announce, as in a capture taken with a small snaplen.
-    CutShort,
-    /// Neither IPv4 nor IPv6 after the Ethernet header and up to [`MAX_VLAN_TAGS`] VLAN tags.
-    NotIp,
-    /// An IP header that contradicts itself: version, header length, total length, or order of
-    /// extension headers.
-    BadIpHeader,
-    /// Another transport protocol than UDP.
-    NotUdp,
-    /// A fragment of an IP packet: it holds a part of a datagram at best.
-    OuterFragment,
-    /// The UDP length is below the 8 bytes of the UDP header or beyond the IP payload.
-    BadUdpLength,
-}
-
-impl OuterError {
-    /// All errors, in the order of their discriminants.
-    pub const ALL: [OuterError; 6] = [
-        OuterError::CutShort,
-        OuterError::NotIp,
-        OuterError::BadIpHeader,
-        OuterError::NotUdp,
-        OuterError::OuterFragment,
-        OuterError::BadUdpLength,
-    ];
-
-    /// Returns the stable label used in the ledger.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            OuterError::CutShort => "cut_short",
-            OuterError::NotIp => "not_ip",
-            OuterError::BadIpHeader => "bad_ip_header",
-            OuterError::NotUdp => "not_udp",
-            OuterError::OuterFragment => "outer_fragment",
-            OuterError::BadUdpLength => "bad_udp_length",
-        }
+reasons! {
+    /// The reason why a frame yields no UDP datagram.
+    pub enum OuterError {
+        /// The frame ends before what its headers announce, as in a capture taken with a small
+        /// snaplen.
+        CutShort = "cut_short",
+        /// Neither IPv4 nor IPv6 after the Ethernet header and up to [`MAX_VLAN_TAGS`] VLAN tags.
+        NotIp = "not_ip",
+        /// An IP header that contradicts itself: version, header length, total length, or order of
+        /// extension headers.
+        BadIpHeader = "bad_ip_header",
+        /// Another transport protocol than UDP.
+        NotUdp = "not_udp",
+        /// A fragment of an IP packet: it holds a part of a datagram at best.
+        OuterFragment = "outer_fragment",
+        /// The UDP length is below the 8 bytes of the UDP header or beyond the IP payload.
+        BadUdpLength = "bad_udp_length",
     }
 }
 

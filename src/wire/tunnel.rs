@@ -64,6 +64,12 @@ impl Encapsulation {
         LinkType::Ethernet
     }
 
+    /// Returns the UDP port that is the most usual for it; none as in [`Encapsulation::over_udp`].
+    #[must_use]
+    pub fn usual_port(self) -> Option<u16> {
+        self.over_udp().and_then(|(_, ports)| ports.first().copied())
+    }
+
     /// Finds the encapsulation that usually comes to this UDP port.
     #[must_use]
     pub fn of_port(port: u16) -> Option<Self> {
@@ -253,6 +259,19 @@ impl<'a> Decapsulated<'a> {
         let arrived = u32::try_from(arrived.max(packet.len())).unwrap_or(u32::MAX);
         let original = inner::original_packet_length(ethertype, packet).max(arrived);
         Ok(Self::new(encapsulation, packet, Some(ethertype), arrived, original))
+    }
+
+    /// Makes what an IP packet of either version yields, as [`Decapsulated::packet`] does.
+    ///
+    /// # Errors
+    /// Those of [`Decapsulated::packet`].
+    pub(super) fn ip(encapsulation: Encapsulation, rest: Unread<'a>) -> Result<Self, DropReason> {
+        let ethertype = match inner::ethertype_of_ip(rest.bytes) {
+            inner::ETHERTYPE_IPV4 => inner::ETHERTYPE_IPV4,
+            // What is none of IP is found out there.
+            _ => inner::ETHERTYPE_IPV6,
+        };
+        Self::packet(encapsulation, ethertype, rest.bytes, rest.arrived)
     }
 
     /// Makes what is behind a header that announces it by `protocol`: an EtherType, where

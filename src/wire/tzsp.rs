@@ -10,8 +10,7 @@
 //! the length of the frame before the sensor cut it, tag 60 the address of the sensor's interface,
 //! which is the session's scope. The list of tags must end within the datagram.
 
-use super::inner::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use super::tunnel::{Decapsulated, DropReason, Encapsulation, Scope, TRANSPARENT_ETHERNET, Unread};
+use super::tunnel::{Decapsulated, DropReason, Encapsulation, Scope, Unread};
 
 const TAG_PADDING: u8 = 0;
 const TAG_END: u8 = 1;
@@ -51,13 +50,11 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
             _ => {}
         }
     }
-    let protocol = match (u16::from_be_bytes([a, b]), rest.bytes.first().map_or(0, |first| first >> 4)) {
-        (1, _) => TRANSPARENT_ETHERNET,
-        (7, 4) => ETHERTYPE_IPV4,
-        (7, _) => ETHERTYPE_IPV6,
+    let inner = match u16::from_be_bytes([a, b]) {
+        1 => Decapsulated::ethernet(Encapsulation::Tzsp, rest.bytes, rest.arrived)?,
+        7 => Decapsulated::ip(Encapsulation::Tzsp, rest)?,
         _ => return Err(DropReason::UnknownInnerProtocol),
     };
-    let inner = Decapsulated::announced(Encapsulation::Tzsp, protocol, rest)?;
     Ok(Decapsulated { scope, original: inner.original.max(original), ..inner })
 }
 

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -129,7 +128,7 @@ fn the_kernels_geneve_device() {
         let mut ping = pair.sender.command("ping");
         // Nobody answers.
         ping.args(["-q", "-c", "20", "-i", "0.01", "-W", "0.1", "-s", "1000", "10.99.0.3"]);
-        assert_eq!(run_any(&mut ping), Some(1));
+        assert_eq!(ping.output().unwrap().status.code(), Some(1));
     });
     let seen = witness.frames();
     let ended = sensor.stop();
@@ -139,9 +138,4 @@ fn the_kernels_geneve_device() {
     let found: Vec<_> = session(&ended.captures, &name).into_iter().map(|record| record.frame).collect();
     assert!(seen.len() >= 20, "{}", seen.len());
     assert_same("what left by the device", &found, &seen);
-}
-
-/// Runs a command to its end, whatever that is.
-fn run_any(command: &mut Command) -> Option<i32> {
-    command.output().unwrap().status.code()
 }

@@ -17,34 +17,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// fragment can pass a bond and the card below it.
 type Key = (u32, IpAddr, IpAddr, u32);
 
-/// The part that a packet is of a datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
-    id: u32,
-    offset: usize,
-    length: usize,
-    is_last: bool,
-}
-
-impl Part {
-    /// Reads it from a fragment that begins with its IP header.
-    fn of(packet: &[u8], ip: &Ip) -> Option<Part> {
-        let length = ip.end.checked_sub(ip.transport)?;
-        if ip.source.is_ipv4() {
-            // Identification; 3 flags, of which the last says that more follow; the offset.
-            let [i, d, flags, offset] = *packet.get(4..)?.first_chunk()?;
-            let offset = usize::from(u16::from_be_bytes([flags & 0x1f, offset])) * 8;
-            Some(Part { id: u16::from_be_bytes([i, d]).into(), offset, length, is_last: flags & 0x20 == 0 })
-        } else {
-            // The fragment header is the last before layer 4: next header, reserved, offset and
-            // flags, identification.
-            let [_, _, offset, flags, a, b, c, d] = *packet.get(ip.transport.checked_sub(8)?..)?.first_chunk()?;
-            let offset = usize::from(u16::from_be_bytes([offset, flags & 0xf8]));
-            Some(Part { id: u32::from_be_bytes([a, b, c, d]), offset, length, is_last: flags & 1 == 0 })
-        }
-    }
-}
-
 /// A datagram of which something has come.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pending {
@@ -88,15 +60,17 @@ impl Fragments {
     /// Takes a fragment, `ours` where it is a first one for a port of ours. It returns true where
     /// the datagram is ours and whole by it.
     pub(super) fn take(&mut self, packet: &Packet<'_>, ip: &Ip, ours: bool, now: Duration) -> bool {
-        let Some(part) = Part::of(packet.bytes, ip) else { return false };
-        let key = (packet.interface, ip.source, ip.destination, part.id);
+        let Some((place, length)) = ip.place(packet.bytes, 0).zip(ip.end.checked_sub(ip.transport)) else {
+            return false;
+        };
+        let key = (packet.interface, ip.source, ip.destination, place.id);
         if self.pending.len() >= MOST && !self.pending.contains_key(&key) {
             return false;
         }
         let pending = self.pending.entry(key).or_insert(Pending { since: now, ..Pending::default() });
-        pending.bytes += part.length;
-        if part.is_last {
-            pending.total = Some(part.offset + part.length);
+        pending.bytes += length;
+        if place.is_last {
+            pending.total = Some(place.offset + length);
         }
         if ip.fragment == Fragment::First {
             pending.ours = ours;

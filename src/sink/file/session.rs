@@ -15,7 +15,7 @@ use crate::archive::{Broken, Closed, Gone, Losses};
 use crate::evidence::names::{self, Names};
 use crate::lane::Run;
 use crate::ledger::OutputDrop;
-use crate::record::contents::{Opening, Statistics};
+use crate::record::contents::{APPLICATION, Opening, Statistics};
 use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
@@ -26,9 +26,6 @@ use crate::wire::Encapsulation;
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is
 /// written as it is.
 const BUFFER: usize = 64 * 1024;
-
-/// The program that captures name as their writer.
-const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION"));
 
 /// The files of one mirror session: those published, and the current one if there is any.
 #[derive(Debug)]

@@ -20,6 +20,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::inner::{ethertype_of_ip, u16_at};
 use super::layers::{Fragment, Ip, Layers, protocol};
 use super::outer::{self, OuterError};
 use super::reason::reasons;
@@ -62,14 +63,7 @@ impl Framing {
     /// frame ends before.
     #[inline]
     fn announces(self, frame: &[u8]) -> Option<(u16, usize)> {
-        let of_ip = |at: usize| {
-            let ethertype = match frame.get(at)? >> 4 {
-                4 => ETHERTYPE_IPV4,
-                6 => ETHERTYPE_IPV6,
-                _ => 0,
-            };
-            Some((ethertype, at))
-        };
+        let of_ip = |at: usize| Some((ethertype_of_ip(frame.get(at..).filter(|packet| !packet.is_empty())?), at));
         match self {
             Framing::Ethernet => Some((u16_at(frame, 12)?, 14)),
             Framing::Ip => of_ip(0),
@@ -80,8 +74,6 @@ impl Framing {
     }
 }
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Bytes of a UDP header, and where in it its length is.
 const UDP_LEN: usize = 8;
 const UDP_LENGTH_AT: usize = 4;
@@ -165,11 +157,8 @@ pub enum Refused {
 /// There is no wrap, or no frame in it.
 #[inline]
 pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
-    let layers = match framing {
-        Framing::Ethernet => Layers::of_ethernet(frame),
-        Framing::Ip => Layers::of_ip(frame),
-        _ => return unwrap_odd(framing, frame, ports),
-    };
+    let Some((ethertype, at)) = framing.announces(frame) else { return Err(Refused::Other(Other::CutShort)) };
+    let layers = Layers::behind(frame, at, ethertype);
     if let Some(ip) = layers.ip
         && ip.fragment == Fragment::Whole
         && says_its_length(frame, layers.network, &ip)
@@ -179,7 +168,7 @@ pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
             return wrap(ip.source, 0, Encapsulation::Gre, ip.segment(frame), length);
         }
         let Some([_, port]) = ip.ports.filter(|_| ip.protocol == protocol::UDP) else {
-            return unwrap_odd(framing, frame, ports);
+            return unwrap_odd(ethertype, frame, at, ports);
         };
         let Some(encapsulation) = ports.encapsulation(port) else { return Err(Refused::Other(Other::NoTunnel)) };
         if let Some(length) = u16_at(frame, ip.transport + UDP_LENGTH_AT).map(usize::from)
@@ -191,7 +180,7 @@ pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
             return wrap(ip.source, port, encapsulation, payload, length - UDP_LEN);
         }
     }
-    unwrap_odd(framing, frame, ports)
+    unwrap_odd(ethertype, frame, at, ports)
 }
 
 /// Says whether the packet's end is the one that its length field says, and not that of the frame.
@@ -203,17 +192,11 @@ fn says_its_length(frame: &[u8], network: usize, ip: &Ip) -> bool {
     }
 }
 
-/// Takes the wrap off a frame that is not as most are, or says what is wrong with it.
+/// Takes the wrap off a frame that is not as most are, or says what is wrong with it. What the
+/// EtherType announces begins at `at`.
 #[inline(never)]
-fn unwrap_odd<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
-    let Some((ethertype, at)) = framing.announces(frame) else { return Err(Refused::Other(Other::CutShort)) };
-    let rest = frame.get(at..).unwrap_or_default();
-    if let Framing::Cooked | Framing::Cooked2 | Framing::Null = framing
-        && matches!(ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6)
-    {
-        return unwrap(Framing::Ip, rest, ports);
-    }
-    let error = match outer::udp_behind(ethertype, rest) {
+fn unwrap_odd<'a>(ethertype: u16, frame: &'a [u8], at: usize, ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
+    let error = match outer::udp_behind(ethertype, frame.get(at..).unwrap_or_default()) {
         Ok(udp) => {
             let Some(encapsulation) = ports.encapsulation(udp.destination_port) else {
                 return Err(Refused::Other(Other::NoTunnel));
@@ -223,9 +206,9 @@ fn unwrap_odd<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
         Err(error) => error,
     };
     // Only what goes to a port of a mirror, or may, is of interest as what it is.
-    let layers = if framing == Framing::Ethernet { Layers::of_ethernet(frame) } else { Layers::of_ip(rest) };
-    let is_gre = layers.ip.is_some_and(|ip| ip.protocol == protocol::GRE && ip.fragment != Fragment::Whole);
-    let port = layers.ip.filter(|ip| ip.protocol == protocol::UDP).and_then(|ip| ip.ports).map(|[_, port]| port);
+    let ip = Layers::behind(frame, at, ethertype).ip;
+    let is_gre = ip.is_some_and(|ip| ip.protocol == protocol::GRE && ip.fragment != Fragment::Whole);
+    let port = ip.filter(|ip| ip.protocol == protocol::UDP).and_then(|ip| ip.ports).map(|[_, port]| port);
     let is_tunnel = port.map(|port| ports.encapsulation(port).is_some());
     Err(match (error, is_tunnel) {
         (OuterError::NotIp, _) => Refused::Other(Other::NotIp),
@@ -284,36 +267,20 @@ pub struct Piece<'a> {
 /// Returns the piece that a captured frame is; none where it is none, or the capture cut it.
 #[must_use]
 pub fn piece(framing: Framing, frame: &[u8]) -> Option<Piece<'_>> {
-    let (layers, frame) = match framing {
-        Framing::Ethernet => (Layers::of_ethernet(frame), frame),
-        _ => {
-            let rest = frame.get(framing.announces(frame)?.1..)?;
-            (Layers::of_ip(rest), rest)
-        }
-    };
-    let ip = layers.ip.filter(|ip| ip.fragment != Fragment::Whole)?;
-    let (id, bits) = match ip.source {
-        IpAddr::V4(_) => {
-            let bits = u16_at(frame, layers.network + 6)?;
-            (u32::from(u16_at(frame, layers.network + 4)?), (bits & 0x1fff) << 3 | bits >> 13 & 1)
-        }
-        // The fragment header is the last before the payload.
-        IpAddr::V6(_) => {
-            let header: &[u8; 8] = frame.get(ip.transport.checked_sub(8)?..)?.first_chunk()?;
-            let [_, _, a, b, id @ ..] = *header;
-            (u32::from_be_bytes(id), u16::from_be_bytes([a, b]))
-        }
-    };
+    let (ethertype, at) = framing.announces(frame)?;
+    let layers = Layers::behind(frame, at, ethertype);
+    let ip = layers.ip?;
+    let place = ip.place(frame, layers.network)?;
     if frame.len() < ip.end {
         return None;
     }
     Some(Piece {
         source: ip.source,
         destination: ip.destination,
-        id,
+        id: place.id,
         protocol: ip.protocol,
-        offset: usize::from(bits & 0xfff8),
-        more: bits & 1 == 1,
+        offset: place.offset,
+        more: !place.is_last,
         ports: ip.ports,
         bytes: frame.get(ip.transport..ip.end)?,
     })
@@ -342,12 +309,6 @@ pub fn unwrap_whole<'a>(
         Some(payload) => wrap(source, port, encapsulation, payload, payload.len()),
         None => Err(Refused::Outer(OuterError::BadUdpLength)),
     }
-}
-
-/// Reads the big-endian number at this place, or `None` past the end.
-#[inline]
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]

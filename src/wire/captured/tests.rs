@@ -109,6 +109,28 @@ fn fragments_are_pieces_and_those_of_others_are_none_of_ours() {
     let found = piece(Framing::Ethernet, &v6).unwrap();
     assert_eq!((found.id, found.offset, found.more, found.protocol), (258, 185 * 8, true, 17));
     assert_eq!(found.bytes, &v6[62..]);
+    // Options behind the fragment header of the first: its place is not where it is looked for.
+    v6[54..62].copy_from_slice(&[60, 0, 0, 1, 0, 0, 1, 2]);
+    v6.splice(62..62, [17, 0, 1, 4, 0, 0, 0, 0]);
+    v6[19] += 8;
+    assert_eq!(unwrap(Framing::Ethernet, &v6, &ports), Err(Refused::Outer(OuterError::OuterFragment)));
+    assert_eq!(piece(Framing::Ethernet, &v6), None);
+}
+
+#[test]
+fn tags_are_stepped_over_behind_any_link_layer() {
+    let ports = Ports::default();
+    let tagged = |packet: &[u8]| [&[0; 14][..], &[0x81, 0, 0, 5, 8, 0], packet].concat();
+    let gre = [0x45, 0, 0, 44, 0, 9, 0, 0, 64, 47, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, 0, 0, 0x65, 0x58];
+    for packet in [packet(false), [&gre[..], &FRAME].concat()] {
+        let found = tagged(&packet);
+        assert_eq!(unwrap(Framing::Cooked, &found, &ports).unwrap().inner.frame, FRAME);
+        let mut first = packet;
+        first[6] = 0x20;
+        let first = tagged(&first);
+        assert_eq!(unwrap(Framing::Cooked, &first, &ports), Err(Refused::Outer(OuterError::OuterFragment)));
+        assert_eq!(piece(Framing::Cooked, &first).unwrap().bytes, &first[40..]);
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::LinkType;
-use super::inner::{ETHERNET_LEN, is_vlan};
+use super::inner::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethertype_of_ip, is_vlan, u16_at};
 
 /// The VLAN tags that are stepped over; a frame with more is not read as IP.
 pub const MAX_TAGS: usize = 3;
@@ -39,8 +39,6 @@ pub const MAX_TAGS: usize = 3;
 pub const MAX_EXTENSIONS: usize = 16;
 
 const VLAN_TAG_LEN: usize = 4;
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 
@@ -119,6 +117,17 @@ pub enum Fragment {
     Later,
 }
 
+/// The place of a fragment in its datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number that all fragments of the datagram have.
+    pub id: u32,
+    /// The place of the fragment's bytes, from [`Ip::transport`] on, in what was fragmented.
+    pub offset: usize,
+    /// True where no other comes behind it.
+    pub is_last: bool,
+}
+
 /// Flags of a TCP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TcpFlags(pub u8);
@@ -161,20 +170,21 @@ impl Layers {
     #[inline]
     #[must_use]
     pub fn of_ip(packet: &[u8]) -> Layers {
-        let ethertype = match packet.first().map_or(0, |first| first >> 4) {
-            4 => ETHERTYPE_IPV4,
-            6 => ETHERTYPE_IPV6,
-            _ => 0,
-        };
+        let ethertype = ethertype_of_ip(packet);
         Layers { ethertype, network: 0, ip: ip(packet, 0, ethertype) }
     }
 
     /// Finds the layers of a frame that begins with an Ethernet header.
     #[inline]
+    fn of_ethernet(frame: &[u8]) -> Layers {
+        Layers::behind(frame, ETHERNET_LEN, u16_at(frame, ETHERNET_LEN - 2).unwrap_or(0))
+    }
+
+    /// Finds the layers of a frame behind a header of any link layer, which ends at `network` and
+    /// announces this EtherType.
+    #[inline]
     #[must_use]
-    pub(super) fn of_ethernet(frame: &[u8]) -> Layers {
-        let mut network = ETHERNET_LEN;
-        let mut ethertype = u16_at(frame, network - 2).unwrap_or(0);
+    pub(super) fn behind(frame: &[u8], mut network: usize, mut ethertype: u16) -> Layers {
         for _ in 0..MAX_TAGS {
             if !is_vlan(ethertype) {
                 break;
@@ -279,6 +289,30 @@ impl Ip {
         self.bytes(frame).get(self.transport..).unwrap_or_default()
     }
 
+    /// Returns the place that the packet has in its datagram; none where it is all of it, and where
+    /// headers behind that of fragmentation hide the place. The IP header begins at `network`.
+    #[must_use]
+    pub fn place(&self, frame: &[u8], network: usize) -> Option<Place> {
+        let (id, bits) = if self.source.is_ipv4() {
+            // Identification; three flags, of which the last says that more follow; the offset.
+            let bits = u16_at(frame, network + 6)?;
+            (u32::from(u16_at(frame, network + 4)?), bits << 3 | bits >> 13 & 1)
+        } else {
+            // The fragment header is the last before the payload: next header, reserved, offset and
+            // flags, identification.
+            let &[_, _, a, b, ref id @ ..] = frame.get(self.transport.checked_sub(8)?..)?.first_chunk::<8>()?;
+            (u32::from_be_bytes(*id), u16::from_be_bytes([a, b]))
+        };
+        let place = Place { id, offset: usize::from(bits & 0xfff8), is_last: bits & 1 == 0 };
+        let is_it = match self.fragment {
+            Fragment::Whole => false,
+            // Options may stand behind the fragment header of the first.
+            Fragment::First => place.offset == 0 && !place.is_last,
+            Fragment::Later => place.offset > 0,
+        };
+        is_it.then_some(place)
+    }
+
     /// Steps over extension headers, the first of which has the number `protocol`, then reads layer
     /// 4. It stops at a header that is cut and at a later fragment, behind whose header is payload.
     fn extended(mut self, frame: &[u8]) -> Ip {
@@ -345,12 +379,6 @@ impl Ip {
             segment.first_chunk().map(|&[a, b, c, d]| [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]);
         self
     }
-}
-
-/// Reads the big-endian number at this place, or `None` past the end.
-#[inline]
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
