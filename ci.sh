@@ -178,7 +178,7 @@ service() {
     return
   fi
   local out kind unit
-  cargo build --locked --quiet
+  program
   out=$(mktemp -d)
   for kind in udp tap bpf tap+bpf; do
     mkdir -p "$out/$kind/vxtap.service.d"
@@ -204,6 +204,10 @@ service() {
   rm -r "$out"
 }
 
+# Builds the program as the tests have it. Alone it would be built anew, with most of its crates: where examples come
+# along, as with tests, crates have more features.
+program() { cargo build --locked --quiet --bin vxtap --example make_papers; }
+
 # Fails where a unit is exposed more than this, and says by what.
 exposed() {
   local answer
@@ -211,29 +215,24 @@ exposed() {
   echo "$(basename "$(dirname "$2")"): ${answer##*$'\n'}"
 }
 
-# Looks at the templates in deploy/, gives the user data to a clean Debian, and runs the container image. What it takes
-# for that stays in target/tools: programs from PyPI, and the Debian (two minutes the first time).
+# Looks at the templates in deploy/, gives the user data to a clean Debian, and runs the container image. The programs
+# from PyPI that it takes for that stay in target/tools.
 deploy() {
-  local venv=$tools/deploy-1 debian= made
-  if [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; then
-    MIRROR=$(mirror) deploy/test/user-data prepare &
-    debian=$!
-  fi
+  local venv=$tools/deploy-1 made
   if [ ! -e "$venv/complete" ]; then
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check cfn-lint==1.58.0 python-hcl2==8.1.4 PyYAML==6.0.4
     touch "$venv/complete"
   fi
-  cargo build --locked --quiet
+  program
   "$venv/bin/python" deploy/test/templates target/debug/vxtap
   "$venv/bin/python" deploy/test/lambda
   if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy/terraform; fi
-  if [ -z "$debian" ]; then
+  if ! makes_a_debian; then
     skip "the user data in a clean Debian, and the container: they need root and debootstrap"
     return
   fi
-  wait "$debian"
   # The package that the job before made, where it did.
   made=(target/package/*.deb)
   if [ -e "${made[0]}" ]; then deploy/test/user-data "${made[0]}"; else deploy/test/user-data; fi
@@ -272,25 +271,31 @@ demo() {
 }
 
 # Makes the packages of the release build, looks at them, and has the Debian package installed in a clean Debian with
-# systemd, up to its removal. On a quiet machine that takes about two minutes, of which one is for tools that stay in
-# target/tools.
+# systemd, up to its removal. On a quiet machine that takes about two minutes, of which one is for tools and the Debian,
+# which stay in target/tools.
 package() {
-  local root= debian
-  if [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; then
-    root=$(mktemp -d)
-    mount -t tmpfs -o size=1g,mode=755 vxtap-test "$root"
-    # shellcheck disable=SC2064
-    trap "umount --lazy '$root'; rmdir '$root'" EXIT
-    debootstrap --variant=minbase --include=systemd,libpcap0.8 "$(codename)" "$root/debian" "$(mirror)" >"$root/log" 2>&1 &
+  local root debian=
+  if makes_a_debian; then
+    deploy/test/root >/dev/null &
     debian=$!
+    # It ends by itself, and takes its mount along.
+    # shellcheck disable=SC2064
+    trap "wait $debian || true" EXIT
   else
     skip "the package in a clean Debian: needs root and debootstrap"
   fi
   cargo build --release --locked --quiet
   packaging/make "$tools" "$cargo_deb_version" "$cargo_generate_rpm_version"
   packaging/look
-  [ -n "$root" ] || return 0
-  wait "$debian" || { tail "$root/log"; return 1; }
+  [ -n "$debian" ] || return 0
+  wait "$debian"
+  # What the test writes goes beside the Debian, into memory.
+  root=$(mktemp -d)
+  mount -t tmpfs -o size=1g,mode=755 vxtap-test "$root"
+  # shellcheck disable=SC2064
+  trap "umount --lazy '$root'; rmdir '$root'" EXIT
+  mkdir "$root"/{changes,work,debian}
+  mount -t overlay -o "lowerdir=$(deploy/test/root),upperdir=$root/changes,workdir=$root/work" none "$root/debian"
   cp target/package/*.deb "$root/debian/srv/1.deb"
   # The same with a higher version.
   dpkg-deb --raw-extract "$root/debian/srv/1.deb" "$root/next"
@@ -303,17 +308,12 @@ package() {
   trap - EXIT
 }
 
+# Says whether deploy/test/root can make a clean Debian, and something can be started in it.
+makes_a_debian() { [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; }
+
 # Makes all that is handed out, twice, and compares: ./ci.sh release. It builds the program two times
 # from nothing, so it is none of the jobs in order.
 release() { packaging/release "$tools" "$cargo_deb_version" "$cargo_generate_rpm_version"; }
-
-# The server that this machine has its Debian from.
-mirror() {
-  local from
-  from=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -1)
-  [ -n "$from" ] || from=$(sed -n 's/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p' /etc/apt/sources.list | head -1)
-  echo "$from"
-}
 
 # Compiled, and each run once: that they work, not how fast.
 bench() { cargo test --locked --benches --profile release -- --test; }

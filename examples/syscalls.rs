@@ -1,6 +1,6 @@
 //! What a filter of system calls costs: the time of a call that finds no datagram, before and after
 //! a process has given up what a sensor gives up.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::io;
 use std::net::UdpSocket;

@@ -56,20 +56,22 @@ fn capabilities(unit: &Unit, user: &str, needed: &[Capability]) -> Finding {
             || is_bounded && !has("CapabilityBoundingSet", capability)
             || is_alone
     };
-    let missing: Vec<&str> = needed.iter().filter(lacks).map(|capability| capability.name()).collect();
+    let missing: Vec<Capability> = needed.iter().filter(lacks).copied().collect();
+    let named = |these: &[Capability]| these.iter().map(|one| one.name()).collect::<Vec<_>>();
     if missing.is_empty() {
-        let names: Vec<&str> = needed.iter().map(|capability| capability.name()).collect();
-        let names = if names.is_empty() { "none, and none is needed".to_owned() } else { names.join(", ") };
+        let names = if needed.is_empty() { "none, and none is needed".to_owned() } else { named(needed).join(", ") };
         return Finding::ok(UNIT_CAPABILITIES, format!("the unit gives what is needed: {names}"));
     }
-    let names = missing.join(" ");
-    let drop_in = if missing.contains(&Capability::Bpf.name()) { "bpf.conf" } else { "tap.conf" };
+    let names = named(&missing).join(" ");
+    let drop_ins = [("tap.conf", [Capability::NetAdmin].as_slice()), ("bpf.conf", &Capability::PROGRAMS)];
+    let drop_in = drop_ins.iter().find(|(_, gives)| missing.iter().all(|one| gives.contains(one)));
+    let drop_in = drop_in.map_or(String::new(), |(name, _)| format!("; drop-ins/{name} has it (docs/install.md)"));
     let private = if is_alone { " and PrivateUsers=no" } else { "" };
     let lines = format!("AmbientCapabilities={names} and CapabilityBoundingSet={names}{private}");
     Finding::error(
         UNIT_CAPABILITIES,
         format!("the unit does not give {names}, which this configuration needs"),
-        format!("{}; systemd/drop-ins/{drop_in} has it", edit(&lines)),
+        format!("{}{drop_in}", edit(&lines)),
     )
 }
 
@@ -137,10 +139,16 @@ fn reload(unit: &Unit) -> Finding {
         Some(command) => Finding::ok(UNIT_RELOAD, format!("systemctl reload vxtap is there: {command}")),
         None => Finding::warning(
             UNIT_RELOAD,
-            "the unit has no ExecReload=: a changed configuration needs a restart, which loses what comes meanwhile",
-            edit("ExecReload=/usr/local/bin/vxtap reload"),
+            "the unit has no ExecReload=: a changed configuration needs a restart",
+            edit(&format!("ExecReload={} reload", program(unit))),
         ),
     }
+}
+
+/// Returns the program that the unit starts, where it is vxtap by itself.
+fn program(unit: &Unit) -> &str {
+    let first = unit.last("ExecStart").and_then(|command| command.split_whitespace().next());
+    first.filter(|program| program.ends_with("/vxtap")).unwrap_or("/usr/local/bin/vxtap")
 }
 
 #[cfg(test)]
@@ -191,6 +199,27 @@ mod tests {
             assert_eq!(found(ours_with(&both), "--write /data/captures --tap m", &Capability::PROGRAMS), []);
         }
         assert_eq!(found(ours_with(&[tap]), "", &Capability::PROGRAMS)[0], (UNIT_CAPABILITIES, Level::Error));
+    }
+
+    #[test]
+    fn the_drop_in_that_is_named_gives_what_is_missing() {
+        let named = |needed: &[Capability]| {
+            let remedy = capabilities(&ours(), "vxtap", needed).remedy.unwrap();
+            ["tap.conf", "bpf.conf"].into_iter().filter(|name| remedy.contains(name)).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&[Capability::NetAdmin]), ["tap.conf"]);
+        assert_eq!(named(&Capability::PROGRAMS), ["bpf.conf"]);
+        assert_eq!(named(&[Capability::Perfmon]), ["bpf.conf"]);
+        assert_eq!(named(&[Capability::NetBindService, Capability::NetAdmin]), [""; 0]);
+    }
+
+    #[test]
+    fn a_reload_is_by_the_program_that_the_unit_starts() {
+        let advice = |unit| reload(&Unit::of(unit)).remedy.unwrap();
+        assert!(advice("ExecStart=/usr/bin/vxtap run").ends_with("ExecReload=/usr/bin/vxtap reload"));
+        for other in ["", "ExecStart=/bin/sh -c 'exec vxtap run'"] {
+            assert!(advice(other).ends_with("ExecReload=/usr/local/bin/vxtap reload"), "{other}");
+        }
     }
 
     #[test]

@@ -23,11 +23,7 @@ pub(super) fn door(address: SocketAddr, allow: Vec<IpNet>, store: &Store) -> Res
             Ok(listener) => return Ok(Door::at(listener, allow)),
             Err(error) => {
                 tracing::warn!("the port {address} of the process before this one is of no use: {error}");
-                store.forget(&name);
-                // Until the manager has closed it, it is taken.
-                if let Err(error) = store.wait() {
-                    tracing::warn!("the service manager may not have closed it yet: {error}");
-                }
+                store.close([&name]);
             }
         }
     }

@@ -84,7 +84,7 @@ fn per_second(count: u64, elapsed: Duration) -> f64 {
     if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde has it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

@@ -5,7 +5,7 @@ use crate::config::allow::AllowPlan;
 use crate::config::file::Places;
 use crate::host::port_owner;
 use crate::pipeline::Destination;
-use crate::sandbox::{Needs, Sandbox, SandboxError, Stock};
+use crate::sandbox::{Mode, Needs, Sandbox, SandboxError, Stock};
 use crate::source::Way;
 use crate::storage::{Direct, WRITTEN_DIRECTLY};
 
@@ -18,8 +18,10 @@ const SPARE: usize = 4;
 /// # Errors
 /// That is required, and the kernel cannot do it.
 pub fn confine(plan: &RunPlan, places: &Places) -> Result<Sandbox, SandboxError> {
-    let listen: Vec<_> = plan.source.udp.listen.iter().map(|listener| listener.address).collect();
-    port_owner::remember(&listen);
+    if plan.sandbox.mode != Mode::Off {
+        let listen: Vec<_> = plan.source.udp.listen.iter().map(|listener| listener.address).collect();
+        port_owner::remember(&listen);
+    }
     Sandbox::enter(plan.sandbox.mode, needs(plan, places))
 }
 

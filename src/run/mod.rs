@@ -59,7 +59,7 @@ pub struct Sensor {
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
     /// What it has given up.
-    sandbox: Sandbox,
+    sandbox: Arc<Sandbox>,
 }
 
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. What the
@@ -129,7 +129,7 @@ pub fn start(
     let facts = planned(Facts { listen, source: description, sandbox: confined, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, doors, addresses, sandbox })
+    Ok(Sensor { running, view, doors, addresses, sandbox: Arc::new(sandbox) })
 }
 
 impl Sensor {
@@ -143,7 +143,7 @@ impl Sensor {
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         self.view.replan(Facts { config: Some(path.clone()), ..(*self.view.facts()).clone() });
-        self.running.reread = Reread::new(Some(AskedFile::config(path, self.sandbox.clone(), read)?));
+        self.running.reread = Reread::new(Some(AskedFile::config(path, Arc::clone(&self.sandbox), read)?));
         Ok(self)
     }
 

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -124,7 +125,7 @@ impl AskedFile {
     /// There is no thread.
     pub(super) fn config(
         path: PathBuf,
-        sandbox: Sandbox,
+        sandbox: Arc<Sandbox>,
         read: impl Fn() -> Result<RunPlan, ConfigError> + Send + 'static,
     ) -> Result<Self, StartError> {
         let read = move || {
@@ -307,7 +308,6 @@ impl Reread {
 mod tests {
     use super::*;
     use crate::wire::Vni;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn only(vni: u32) -> Allowed {

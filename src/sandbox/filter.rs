@@ -208,7 +208,8 @@ const IOCTLS: &[u64] = &[
     /* SIOCETHTOOL */ 0x8946,
 ];
 
-/// What may be asked of prctl(2): names of threads and of memory, and what is in force.
+/// What may be asked of prctl(2): names of threads and of memory, what is in force, and what the
+/// process was started with.
 const PRCTLS: &[u64] = &[
     libc::PR_SET_NAME as u64,
     libc::PR_GET_NAME as u64,
@@ -216,6 +217,7 @@ const PRCTLS: &[u64] = &[
     libc::PR_GET_THP_DISABLE as u64,
     libc::PR_GET_NO_NEW_PRIVS as u64,
     libc::PR_CAPBSET_READ as u64,
+    /* PR_GET_AUXV, which rustix asks for when somebody first needs it */ 0x4155_5856,
 ];
 
 /// What may be asked of bpf(2): to read and write maps, and to attach and find programs that are

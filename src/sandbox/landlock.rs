@@ -11,7 +11,7 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 
-use super::needs::{Needs, is_own, real, real_soon, roof};
+use super::needs::{Needs, is_own, real, roof, soon};
 
 /// To list a directory and read what is in it.
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
@@ -75,42 +75,39 @@ pub(super) fn restrict(needs: &Needs) -> Result<Rules, RulesetError> {
         .scope(scope())?
         .create()?;
     let mut rules = Making { ruleset, rules: Rules::default() };
-    for path in SYSTEM {
-        rules.add(Path::new(path), READ)?;
+    for path in SYSTEM.into_iter().chain(NAMES) {
+        rules.add(Found::at(path.into()), READ)?;
     }
-    for path in NAMES {
-        rules.add(Path::new(path), READ)?;
-    }
-    for directory in &needs.captures {
-        let directory = real(directory);
-        let root = roof(&directory).unwrap_or(&directory);
-        // What cannot be made is said by who needs it.
-        let _ = fs::create_dir_all(root);
-        rules.keep(root)?;
-        if directory.exists() {
-            rules.keep(&directory)?;
+    // Captures are written before the end of the start, which waits for their file systems.
+    for directory in needs.captures.iter().map(|directory| real(directory)) {
+        if let Some(roof) = roof(&directory) {
+            rules.keep(Found::at(roof.to_owned()))?;
         }
+        rules.keep(Found::at(directory))?;
     }
     for directory in &needs.directories {
-        rules.keep(&real(directory))?;
+        rules.keep(Found::soon(directory, Found::at))?;
     }
     for file in &needs.rewritten {
-        rules.in_directory_of(file, REWRITE)?;
+        rules.add(Found::soon(file, Found::directory_of), REWRITE)?;
     }
+    let in_own_directory = |file: PathBuf| {
+        let directory = file.parent().filter(|directory| is_own(directory)).map(Path::to_owned);
+        Found::at(directory.unwrap_or(file))
+    };
     for file in &needs.read {
-        let file = real_soon(file);
-        let directory = file.parent().filter(|directory| is_own(directory));
-        rules.read(directory.unwrap_or(&file))?;
+        rules.read(Found::soon(file, in_own_directory))?;
     }
     for directory in &needs.listed {
-        rules.read(&real(directory))?;
+        rules.read(Found::soon(directory, Found::at))?;
     }
     for socket in &needs.sockets {
-        rules.in_directory_of(socket, SOCKET)?;
+        rules.add(Found::soon(socket, Found::directory_of), SOCKET)?;
     }
     if needs.interfaces {
-        rules.add(Path::new(TUN), make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev}))?;
-        rules.add(Path::new(SETTINGS_OF_INTERFACES), make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile}))?;
+        let (tun, settings) = (Found::at(TUN.into()), Found::at(SETTINGS_OF_INTERFACES.into()));
+        rules.add(tun, make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev}))?;
+        rules.add(settings, make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile}))?;
     }
     let Making { mut ruleset, mut rules } = rules;
     for port in &needs.ports {
@@ -130,6 +127,33 @@ fn scope() -> BitFlags<Scope> {
     if is_abstract { Scope::Signal.into() } else { Scope::from_all(ABI::V6) }
 }
 
+/// A file or directory that a rule can be of.
+struct Found {
+    path: PathBuf,
+    opened: PathFd,
+    is_directory: bool,
+}
+
+impl Found {
+    /// Finds what is at a path without links. What is not there is not needed, or said by who needs
+    /// it.
+    fn at(path: PathBuf) -> Option<Self> {
+        let is_directory = fs::metadata(&path).ok()?.is_dir();
+        Some(Self { opened: PathFd::new(&path).ok()?, path, is_directory })
+    }
+
+    /// Finds the directory that this file is in.
+    fn directory_of(file: PathBuf) -> Option<Self> {
+        Self::at(file.parent()?.to_owned())
+    }
+
+    /// Finds by the path without links, where the file system answers soon.
+    fn soon(path: &Path, find: impl FnOnce(PathBuf) -> Option<Self> + Send + 'static) -> Option<Self> {
+        let path = path.to_owned();
+        soon(move || find(real(&path)))?
+    }
+}
+
 /// Rules that are not in force yet.
 struct Making {
     ruleset: RulesetCreated,
@@ -137,29 +161,24 @@ struct Making {
 }
 
 impl Making {
-    fn add(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
-        // What is not there is not needed, or said by who needs it.
-        let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
-        let Ok(opened) = PathFd::new(path) else { return Ok(()) };
-        let access = if metadata.is_dir() { access } else { access & AccessFs::from_file(ABI::V5) };
+    /// Adds a rule of what was found. Returns its path.
+    fn add(&mut self, found: Option<Found>, access: BitFlags<AccessFs>) -> Result<Option<PathBuf>, RulesetError> {
+        let Some(Found { path, opened, is_directory }) = found else { return Ok(None) };
+        let access = if is_directory { access } else { access & AccessFs::from_file(ABI::V5) };
         (&mut self.ruleset).add_rule(PathBeneath::new(opened, access))?;
+        Ok(Some(path))
+    }
+
+    fn keep(&mut self, directory: Option<Found>) -> Result<(), RulesetError> {
+        let kept = self.add(directory, KEEP)?;
+        self.rules.captures.extend(kept.clone());
+        self.rules.read.extend(kept);
         Ok(())
     }
 
-    fn keep(&mut self, directory: &Path) -> Result<(), RulesetError> {
-        self.add(directory, KEEP)?;
-        self.rules.captures.push(directory.to_owned());
-        self.rules.read.push(directory.to_owned());
+    fn read(&mut self, found: Option<Found>) -> Result<(), RulesetError> {
+        let read = self.add(found, READ)?;
+        self.rules.read.extend(read);
         Ok(())
-    }
-
-    fn read(&mut self, path: &Path) -> Result<(), RulesetError> {
-        self.add(path, READ)?;
-        self.rules.read.push(path.to_owned());
-        Ok(())
-    }
-
-    fn in_directory_of(&mut self, file: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
-        real(file).parent().map_or(Ok(()), |directory| self.add(directory, access))
     }
 }

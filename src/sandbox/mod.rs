@@ -14,6 +14,7 @@
 mod capabilities;
 mod filter;
 mod landlock;
+mod made;
 mod mode;
 mod needs;
 mod state;
@@ -25,6 +26,7 @@ use std::path::Path;
 use rustix::thread::set_no_new_privs;
 
 use self::landlock::Rules;
+use self::made::Made;
 pub use self::mode::{Mode, SandboxPlan};
 pub use self::needs::Needs;
 pub use self::state::State;
@@ -39,13 +41,15 @@ use crate::sys::{pcap, rings};
 )]
 pub struct SandboxError(String);
 
-/// What a sensor has given up so far.
-#[derive(Debug, Clone)]
+/// What a sensor has given up so far. Where it is dropped before the end of the start, nothing that
+/// was made for it stays.
+#[derive(Debug)]
 pub struct Sandbox {
     mode: Mode,
     needs: Needs,
     rules: Option<Rules>,
     missing: Vec<String>,
+    made: Made,
 }
 
 impl Sandbox {
@@ -54,12 +58,13 @@ impl Sandbox {
     /// # Errors
     /// That is required, and the kernel cannot do it.
     pub fn enter(mode: Mode, needs: Needs) -> Result<Self, SandboxError> {
-        let mut sandbox = Self { mode, needs, rules: None, missing: Vec::new() };
+        let mut sandbox = Self { mode, needs, ..Self::off() };
         if mode != Mode::Off {
             let _ = set_no_new_privs(true);
             // What is loaded later would be memory that can be executed.
             pcap::preload();
             rings::stock(sandbox.needs.rings);
+            sandbox.made = Made::for_captures(&sandbox.needs.captures);
             let rules = landlock::restrict(&sandbox.needs).map_err(|error| error.to_string());
             sandbox.rules = sandbox.note("Landlock", rules)?;
         }
@@ -69,7 +74,8 @@ impl Sandbox {
     /// Gives up nothing.
     #[must_use]
     pub fn off() -> Self {
-        Self { mode: Mode::Off, needs: Needs::default(), rules: None, missing: Vec::new() }
+        let needs = Needs::default();
+        Self { mode: Mode::Off, needs, rules: None, missing: Vec::new(), made: Made::default() }
     }
 
     /// Gives up all capabilities but those that a sensor with these outputs needs, and with a
@@ -92,6 +98,7 @@ impl Sandbox {
     /// # Errors
     /// That is required, and the kernel cannot do it.
     pub fn seal(&mut self) -> Result<State, SandboxError> {
+        self.made.keep();
         if self.mode != Mode::Off {
             let filtered = filter::install(&self.needs).map_err(|error| error.to_string());
             if self.note("filtering system calls", filtered)?.is_none() {
@@ -126,18 +133,25 @@ impl Sandbox {
         ))
     }
 
+    /// Says what to do about a file or directory that cannot be read for want of a right, where the
+    /// sandbox may be in the way.
+    #[must_use]
+    pub fn advice(&self, denied: &Path) -> Option<&'static str> {
+        let real = needs::real(denied);
+        let is_ours = self.rules.as_ref().is_some_and(|rules| !rules.read.iter().any(|root| real.starts_with(root)));
+        is_ours.then_some(
+            "the sandbox does not let the sensor read it; restart it, and have what is read again in a directory of its own, as /etc/vxtap",
+        )
+    }
+
     /// Adds to an error to read this file what to do, where the sandbox may be in the way.
     #[must_use]
     pub fn advised(&self, path: &Path, error: io::Error) -> io::Error {
-        let real = needs::real(path);
-        let is_ours = |rules: &Rules| !rules.read.iter().any(|root| real.starts_with(root));
-        if error.kind() != io::ErrorKind::PermissionDenied || !self.rules.as_ref().is_some_and(is_ours) {
-            return error;
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        match is_denied.then(|| self.advice(path)).flatten() {
+            Some(advice) => io::Error::other(format!("{error}: {advice}")),
+            None => error,
         }
-        io::Error::other(format!(
-            "{error}: the sandbox does not let the sensor read it; restart it, and have what is read again in a directory of its own, as \
-             /etc/vxtap"
-        ))
     }
 }
 

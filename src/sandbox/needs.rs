@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::sys::rings::Stock;
 
-/// A file system that answers does so within this time.
-const SOON: Duration = Duration::from_millis(500);
+/// A file system that answers does so within this time, unless a disk has to begin to turn.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What a sensor needs once it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,18 +71,16 @@ pub(super) fn real(path: &Path) -> PathBuf {
     }
 }
 
-/// Returns the path of a file without links, or with them where its file system does not answer
-/// soon: whoever reads the file waits for that.
-pub(super) fn real_soon(path: &Path) -> PathBuf {
-    let (sender, found) = mpsc::channel();
-    let asked = path.to_owned();
+/// Asks a file system, and returns its answer unless that takes longer than a moment. Whoever needs
+/// what was asked for waits for it.
+pub(super) fn soon<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, answer) = mpsc::channel();
     let ask = move || {
         // Nobody hears a late answer.
-        let _ = sender.send(real(&asked));
+        let _ = sender.send(ask());
     };
-    let begun = thread::Builder::new().spawn(ask).is_ok();
-    let found = begun.then(|| found.recv_timeout(SOON).ok()).flatten();
-    found.unwrap_or_else(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+    thread::Builder::new().spawn(ask).ok()?;
+    answer.recv_timeout(SOON).ok()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use sd_notify::NotifyState;
 
 use crate::host;
@@ -71,10 +72,11 @@ impl Store {
 
     /// Takes the descriptor of this name; none where there is none, or several.
     pub(crate) fn take(&self, name: &str) -> Option<OwnedFd> {
-        let mut found: Vec<_> = self.inherited.lock().extract_if(.., |(of, _)| of == name).collect();
+        let mut found = self.taken(|of| of == name);
         if found.len() > 1 {
             tracing::warn!("{} descriptors are named {name}: none of them is used", found.len());
-            self.forget(name);
+            drop(found);
+            self.close([name]);
             return None;
         }
         found.pop().map(|(_, descriptor)| descriptor)
@@ -82,8 +84,17 @@ impl Store {
 
     /// Takes all descriptors of a kind, with their names.
     pub(crate) fn take_all(&self, kind: &str) -> Vec<(String, OwnedFd)> {
-        let is = |name: &str| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
-        self.inherited.lock().extract_if(.., |(name, _)| is(name)).collect()
+        self.taken(|name| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/')))
+    }
+
+    /// Takes the descriptors with such names. A process that keeps nothing leaves none of them with
+    /// the manager, which would hand them to the next one with what was counted long before.
+    fn taken(&self, is: impl Fn(&str) -> bool) -> Vec<(String, OwnedFd)> {
+        let taken: Vec<_> = self.inherited.lock().extract_if(.., |(name, _)| is(name)).collect();
+        if !self.keeps {
+            taken.iter().for_each(|(name, _)| self.forget(name));
+        }
+        taken
     }
 
     /// Has the manager keep a descriptor from now on, until the process is stopped for good. One
@@ -108,23 +119,13 @@ impl Store {
         said(name, sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]));
     }
 
-    /// Waits until the manager has done what it was told.
-    ///
-    /// # Errors
-    /// It cannot be reached, or takes too long.
-    pub(crate) fn wait(&self) -> io::Result<()> {
-        if !host::has_manager() {
-            return Ok(());
+    /// Has the manager close what it keeps under these names, and waits until it has: until then
+    /// what is behind them is in use.
+    pub(crate) fn close(&self, names: impl IntoIterator<Item = impl AsRef<str>>) {
+        names.into_iter().for_each(|name| self.forget(name.as_ref()));
+        if let Err(error) = wait() {
+            tracing::warn!("the service manager may not have closed what is of no use: {error}");
         }
-        // The manager closes the descriptor when it comes to this (sd_notify_barrier(3)).
-        let (mut reader, writer) = io::pipe()?;
-        sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[writer.as_fd()])?;
-        drop(writer);
-        let limit = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
-        if poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&limit))? == 0 {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        reader.read(&mut [0]).map(drop)
     }
 
     /// Closes what nobody has taken, here and in the manager.
@@ -135,6 +136,26 @@ impl Store {
             self.forget(&name);
         }
     }
+}
+
+/// Waits until the manager has done what it was told.
+///
+/// # Errors
+/// It cannot be reached, or takes too long.
+fn wait() -> io::Result<()> {
+    if !host::has_manager() {
+        return Ok(());
+    }
+    // The manager closes the descriptor when it comes to this (sd_notify_barrier(3)).
+    let (mut reader, writer) = io::pipe()?;
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[writer.as_fd()])?;
+    drop(writer);
+    let limit = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+    // A signal that comes meanwhile is no reason to find what is told here still in use.
+    if retry_on_intr(|| poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&limit)))? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    reader.read(&mut [0]).map(drop)
 }
 
 /// Says that the manager could not be told about this descriptor.

@@ -257,7 +257,7 @@ impl Inner {
         let Some((page, record)) = &mut self.page else { return };
         let drops =
             |given: &Given| Drops { address: given.address, last: given.counter.last(), total: given.counter.total() };
-        if !self.given.iter().map(drops).eq(record.drops.iter().copied()) || self.given.is_empty() {
+        if !self.given.iter().map(drops).eq(record.drops.iter().copied()) {
             record.drops = self.given.iter().map(drops).collect();
             page.write(record);
         }

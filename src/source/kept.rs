@@ -142,7 +142,7 @@ fn misfit(address: SocketAddr, workers: usize, found: &[(String, Socket)]) -> Op
 
 /// Says why a socket is not as this program binds it.
 fn fault(socket: &Socket, address: SocketAddr, shares: bool) -> io::Result<Option<String>> {
-    let is_udp = socket.r#type()? == Type::DGRAM && socket.protocol()? == Some(Protocol::UDP);
+    let is_udp = is_udp(socket)?;
     let bound = socket.local_addr()?.as_socket();
     Ok(if !is_udp || socket.domain()? != Domain::for_address(address) {
         Some("it is no UDP socket of this kind".into())
@@ -155,6 +155,10 @@ fn fault(socket: &Socket, address: SocketAddr, shares: bool) -> io::Result<Optio
     } else {
         None
     })
+}
+
+fn is_udp(socket: &Socket) -> io::Result<bool> {
+    Ok(socket.r#type()? == Type::DGRAM && socket.protocol()? == Some(Protocol::UDP))
 }
 
 /// Says that sockets were taken over, and what is known of the process that had them.
@@ -178,26 +182,22 @@ fn say(records: Option<&Records>) {
 /// datagrams are lost by it.
 fn discard(found: Vec<(String, Socket)>, records: Option<&Records>, why: &str, store: &Store) -> u64 {
     let (mut queued, mut overflowed) = (0, 0);
-    for (name, socket) in found {
+    for (name, socket) in &found {
         let place = name.rsplit('/').next().unwrap_or_default();
-        if place != BEHIND {
+        if place != BEHIND && is_udp(socket).unwrap_or(false) {
             // What comes from here on is refused, and shows in the counter of drops.
-            let _ = socket::refuse_further(&socket);
-            queued += drain(&socket);
+            let _ = socket::refuse_further(socket);
+            queued += drain(socket);
             let record = place.parse().ok().and_then(|worker: usize| records?.workers.get(worker));
             let address = socket.local_addr().ok().and_then(|address| address.as_socket());
-            if let (Some(record), Some(address), Ok(now)) = (record, address, socket::drops(&socket))
+            if let (Some(record), Some(address), Ok(now)) = (record, address, socket::drops(socket))
                 && let Some(Drops { last, .. }) = record.drops_of(address)
             {
                 overflowed += u64::from(now.wrapping_sub(last));
             }
         }
-        store.forget(&name);
     }
-    // Until the manager has closed them, the port is taken.
-    if let Err(error) = store.wait() {
-        tracing::warn!("the service manager may not have closed them yet: {error}");
-    }
+    store.close(found.into_iter().map(|(name, _)| name));
     tracing::warn!(
         queued,
         overflowed,

@@ -9,18 +9,21 @@ use std::sync::Once;
 ///
 /// # Errors
 /// The variables of the environment contradict each other, or a descriptor that they tell of is not
-/// open. None is taken then.
+/// open. None is taken then, and where all are open they are closed: a port that nobody reads from
+/// would stay taken.
 pub(crate) fn take() -> io::Result<Vec<(String, OwnedFd)>> {
     static ONCE: Once = Once::new();
     let mut taken = Ok(Vec::new());
     ONCE.call_once(|| {
-        taken = sd_notify::listen_fds_with_names().map(|found| {
-            // SAFETY: the manager opened these descriptors for this process, whose number it has
-            // left beside them, and they are open, as their flags were set just now. Nobody else
-            // takes them: this runs once.
-            let own = |descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) };
-            found.map(|(descriptor, name)| (name, own(descriptor))).collect()
-        });
+        // SAFETY: the manager opened these descriptors for this process, whose number it has left
+        // beside them, and they are open, as their flags were set just now. Nobody else takes them:
+        // this runs once, and one of the two ways below.
+        let own = |descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) };
+        taken = sd_notify::listen_fds_with_names()
+            .map(|found| found.map(|(descriptor, name)| (name, own(descriptor))).collect());
+        if taken.is_err() {
+            sd_notify::listen_fds().into_iter().flatten().for_each(|descriptor| drop(own(descriptor)));
+        }
     });
     taken
 }

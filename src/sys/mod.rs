@@ -21,6 +21,7 @@ pub(crate) mod rtnetlink;
 pub(crate) mod seccomp;
 pub(crate) mod send;
 pub(crate) mod socket;
+pub(crate) mod tcx;
 pub mod tun;
 mod uring;
 pub(crate) mod written;

@@ -44,6 +44,13 @@ fn sensor(directory: &Path, answer: Vec<u8>, ends: bool) -> (Client, JoinHandle<
     (Client::local(Some(&path)), thread)
 }
 
+/// Makes a pipe in this directory.
+fn pipe(directory: &Path) -> PathBuf {
+    let pipe = directory.join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    pipe
+}
+
 #[test]
 fn what_is_asked_is_a_query() {
     let asked = Asked {
@@ -94,8 +101,7 @@ fn whoever_goes_ends_it_though_no_frames_come() {
     let directory = tempfile::tempdir().unwrap();
     let answer = [HEAD.as_bytes(), &chunk(&capture(0))].concat();
     let (client, sensor) = sensor(directory.path(), answer, true);
-    let pipe = directory.path().join("pipe");
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let pipe = pipe(directory.path());
     let reader = thread::spawn({
         let pipe = pipe.clone();
         move || {
@@ -114,8 +120,7 @@ fn who_takes_nothing_is_not_waited_for_at_the_end_and_the_sensor_is_not_blamed()
     let directory = tempfile::tempdir().unwrap();
     let answer = [HEAD.as_bytes(), &chunk(&capture(2000))].concat();
     let (client, sensor) = sensor(directory.path(), answer, true);
-    let pipe = directory.path().join("pipe");
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let pipe = pipe(directory.path());
     let _reader = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
     let outcome = run(&client, &Asked::default(), &To::File(pipe), &AtomicBool::new(true)).unwrap();
     sensor.join().unwrap();

@@ -102,6 +102,20 @@ impl Namespace {
         UdpCounters::parse(&read("/proc/net/snmp"), &read("/proc/net/snmp6"))
     }
 
+    /// Returns how many bytes wait in UDP sockets here that are bound to this port.
+    pub(crate) fn udp_queued(&self, port: u16) -> u64 {
+        let read = |path: &str| String::from_utf8(run(self.command("cat").arg(path)).stdout).unwrap();
+        let queued = |line: &str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (_, local) = fields.next()?.rsplit_once(':')?;
+            let (_, received) = fields.nth(2)?.split_once(':')?;
+            let is_it = u16::from_str_radix(local, 16).ok()? == port;
+            u64::from_str_radix(received, 16).ok().filter(|_| is_it)
+        };
+        let tables = ["/proc/net/udp", "/proc/net/udp6"].map(read);
+        tables.iter().flat_map(|table| table.lines().filter_map(queued)).sum()
+    }
+
     /// Says whether there is an interface of this name.
     pub(crate) fn has_link(&self, device: &str) -> bool {
         succeeds(Command::new("ip").args(["-n", &self.name, "link", "show", "dev", device]))

@@ -114,6 +114,12 @@ fn a_reload_stays_within_what_the_sensor_can_reach() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(said.contains(&format!("write to {}/captures: restart it", outside.path().display())), "{said}");
     assert!(said.contains("[sandbox]"), "{said}");
+    // So is a file that a rule hides, whichever way it is named.
+    fs::write(outside.path().join("more.toml"), "").unwrap();
+    replace(format!("include = [\"{}/more.toml\"]\n{before}", outside.path().display()));
+    let refused = site.vxtap("reload");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("more.toml: Permission denied") && said.contains("the sandbox does not let"), "{said}");
     // What is listed works, with a command that nobody knew at the start, and a new interface.
     let hook = format!(
         "on_publish = 'grep -e Cap -e NoNewPrivs /proc/self/status >{}; :'\nrotate_frames = 5\ndirect = \"on\"",

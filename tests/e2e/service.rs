@@ -1,14 +1,17 @@
 //! The sensor runs as a service of a real systemd.
 
 use std::fs;
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::ledger::Ledger;
-use crate::netns::Pair;
-use crate::process::eventually;
+use crate::need;
+use crate::netns::{Namespace, Pair};
+use crate::process::{Process, eventually};
 use crate::sensor::{VXTAP, message};
 use crate::systemd::{self, Systemd};
 
@@ -81,6 +84,49 @@ impl Service {
             self.systemd.property(UNIT, "SubState") == "running"
                 && self.systemd.main_process(UNIT).is_some_and(|now| now != before)
         });
+    }
+}
+
+/// What a shell does as a manager that hands over what it should not, once the test has let go of
+/// its own descriptors.
+fn handing(what: &str) -> String {
+    format!("until [ -e \"$1\" ]; do sleep 0.02; done; shift; export LISTEN_PID=$$; {what}; exec \"$@\"")
+}
+
+#[test]
+fn what_should_not_have_been_handed_over_is_told_and_the_sensor_starts() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let namespace = Namespace::new();
+    let directory = tempfile::tempdir().unwrap();
+    let of_no_use = "what the service manager has handed over is of no use";
+    let closed = "the sockets of the process before this one are closed";
+    for (number, (what, said)) in [
+        ("exec 3<&-; export LISTEN_FDS=1", of_no_use),
+        ("export LISTEN_FDS=many", of_no_use),
+        ("export LISTEN_FDS=4294967295", of_no_use),
+        // The port that is among them is free again.
+        ("exec 3<&0 4</dev/null; export LISTEN_FDS=2 LISTEN_FDNAMES=udp/[__]_4789/0", of_no_use),
+        ("exec 3</dev/null; export LISTEN_FDS=1 LISTEN_FDNAMES=udp/[__]_4789/0", closed),
+        ("exec 3<&0 4</dev/null; export LISTEN_FDS=2 LISTEN_FDNAMES=udp/[__]_4789/0:udp/[__]_4789/1", closed),
+        ("exec 3</dev/null; export LISTEN_FDS=1 LISTEN_FDNAMES=connection", "which nobody asked for"),
+        ("exec 3</dev/null; export LISTEN_FDS=1", "handed over unknown, which nobody asked for"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [free, captures] = ["free", "captures"].map(|name| directory.path().join(format!("{name}{number}")));
+        let socket = namespace.enter(|| OwnedFd::from(UdpSocket::bind("[::]:4789").unwrap()));
+        let mut command = namespace.command("sh");
+        command.args(["-c", &handing(&format!("{what}; exec </dev/null")), "sh"]).arg(&free);
+        command.args([VXTAP, "run", "--no-control", "--workers", "1", "--log-format", "json", "--write"]);
+        let process = Process::start_reading(command.arg(&captures), Some(socket.into()), None);
+        drop(command);
+        fs::write(free, "").unwrap();
+        let finds = |words: &str| process.stderr.find(words, 0, |line| message(line)?.contains(words).then_some(()));
+        finds(said);
+        finds("receiving");
     }
 }
 

@@ -3,6 +3,7 @@
 //! units.
 
 use std::fs;
+use std::io::{self, PipeWriter};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,29 +11,35 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procfs::process::all_processes;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 use crate::need;
 use crate::netns::Namespace;
-use crate::process::{Process, eventually, run};
+use crate::process::{PATIENCE, Process, eventually, run};
 
 /// The program that a systemd is.
 const PROGRAM: &str = "/lib/systemd/systemd";
-/// The time that the namespaces have to vanish.
-const VANISHING: Duration = Duration::from_secs(20);
 
 /// Makes a control group, has systemd begin in it as the first process of new namespaces, and takes
-/// the group away when that has ended. `$1` is a directory of the test's, `$2` the name of the
-/// group, `$3` the root directory.
+/// the group away when that has ended. It ends systemd when standard input is closed, by the test
+/// or with it. `$1` is a directory of the test's, `$2` the name of the group, `$3` the root
+/// directory.
 const OUTER: &str = r#"
 set -e
 mount --make-rprivate /
 mkdir "$1/groups"
 mount -t cgroup2 cgroup2 "$1/groups"
 mkdir "$1/groups/$2"
+# A signal that ends the others, or a word to a test that is gone, ends this by way of them alone.
+trap : HUP INT TERM PIPE
+# Behind an & it would be another standard input.
+exec 3<&0
 sh -c 'echo $$ >"$1/groups/$2/cgroup.procs" && exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child \
-    sh -c "$4" sh "$1" "$3"' sh "$1" "$2" "$3" "$4" || true
+    sh -c "$4" sh "$1" "$3"' sh "$1" "$2" "$3" "$4" 3<&- &
+systemd=$!
+(trap '' HUP INT TERM; read -r _ <&3 || kill -KILL "$systemd") &
+while kill -0 "$systemd" 2>/dev/null; do wait "$systemd" || true; done
 until find "$1/groups/$2" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep 0.05; done
 "#;
 
@@ -75,10 +82,27 @@ pub(crate) fn is_here() -> bool {
 
 /// A systemd that runs. All that it has started ends with it.
 pub(crate) struct Systemd {
-    process: Process,
+    outer: Outer,
     /// Its number outside of its namespaces.
     init: Pid,
     directory: TempDir,
+}
+
+/// The process around a systemd, which ends with it.
+struct Outer {
+    process: Process,
+    /// The other end of its standard input.
+    held: Option<PipeWriter>,
+}
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        let end = Instant::now() + PATIENCE;
+        while self.process.is_running() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 impl Systemd {
@@ -101,14 +125,17 @@ impl Systemd {
         let mut command = namespace.command("unshare");
         command.args(["--mount", "sh", "-c", OUTER, "sh"]).arg(directory.path());
         command.args([&group, &root_text, INNER]);
-        let process = Process::start(&mut command, None);
+        let (reader, writer) = io::pipe().unwrap();
+        let process = Process::start_reading(&mut command, Some(reader.into()), None);
+        let outer = Outer { process, held: Some(writer) };
+        let pid = outer.process.pid();
         let mut init = None;
         eventually("systemd begins", || {
-            init = descendant(process.pid(), "systemd");
-            init.is_some() || !is_there(process.pid())
+            init = descendant(pid, "systemd");
+            init.is_some() || !is_there(pid)
         });
-        let Some(init) = init else { panic!("systemd does not begin: {:#?}", process.stderr.all()) };
-        let systemd = Systemd { process, init, directory };
+        let Some(init) = init else { panic!("systemd does not begin: {:#?}", outer.process.stderr.all()) };
+        let systemd = Systemd { outer, init, directory };
         eventually("systemd answers", || {
             systemd.command("systemctl").args(["show"]).output().unwrap().status.success()
         });
@@ -173,23 +200,12 @@ impl Systemd {
 
     /// Returns what systemd has said so far.
     pub(crate) fn log(&self) -> Vec<String> {
-        [self.process.stdout.all(), self.process.stderr.all()].concat()
+        [self.outer.process.stdout.all(), self.outer.process.stderr.all()].concat()
     }
 
     /// Returns a path in a directory that goes with this.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
-    }
-}
-
-impl Drop for Systemd {
-    fn drop(&mut self) {
-        // The kernel ends all processes of the namespace with its first.
-        let _ = kill_process(self.init, Signal::KILL);
-        let end = Instant::now() + VANISHING;
-        while self.process.is_running() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 }
 
@@ -200,8 +216,8 @@ fn is_there(pid: Pid) -> bool {
         .is_ok_and(|stat| stat.state != 'Z')
 }
 
-/// Returns the process of this name that this one, or one below it, has started, which is the first
-/// of its namespace.
+/// Returns the process of this name that this one, or one below it, has started; where there are
+/// several, the one from which the others are.
 fn descendant(of: Pid, name: &str) -> Option<Pid> {
     let all: Vec<_> = all_processes().unwrap().flatten().filter_map(|process| process.stat().ok()).collect();
     let mut family = vec![of.as_raw_nonzero().get()];
@@ -210,6 +226,6 @@ fn descendant(of: Pid, name: &str) -> Option<Pid> {
         family.extend(all.iter().filter(|stat| stat.ppid == parent).map(|stat| stat.pid));
         next += 1;
     }
-    let found = all.iter().find(|stat| stat.comm == name && family.contains(&stat.pid))?;
-    Pid::from_raw(found.pid)
+    let is_it = |pid: &&i32| all.iter().any(|stat| stat.pid == **pid && stat.comm == name);
+    Pid::from_raw(*family.iter().find(is_it)?)
 }

@@ -162,14 +162,17 @@ fn a_file_system_that_does_not_answer_is_not_waited_for_by_the_end() {
         assert!(late < SOON, "the end took {late:?}");
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     }
-    // At the start.
+    // At the start, by a link and without.
     hang();
-    let mut starting = Setup::new(&namespace).with(&arguments).begin();
-    starting.stderr.find("that it waits", 0, |line| message(line)?.contains("is still being read").then_some(()));
-    let asked = Instant::now();
-    starting.signal(Signal::TERM);
-    assert_eq!(starting.wait().code(), Some(0));
-    assert!(asked.elapsed() < SOON, "the end took {:?}", asked.elapsed());
+    for list in [list, dead.directory.path().join("allowed")] {
+        let arguments = format!("--allow {}", list.display());
+        let mut starting = Setup::new(&namespace).with(&arguments).begin();
+        starting.stderr.find("that it waits", 0, |line| message(line)?.contains("is still being read").then_some(()));
+        let asked = Instant::now();
+        starting.signal(Signal::TERM);
+        assert_eq!(starting.wait().code(), Some(0));
+        assert!(asked.elapsed() < SOON, "the end took {:?}", asked.elapsed());
+    }
     let (code, text) = Setup::new(&namespace).with(&arguments).with("--duration 500ms").fails();
     assert!(code == Some(1) && text.contains("cannot read") && text.contains("timed out"), "{text}");
 }

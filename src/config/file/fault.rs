@@ -2,7 +2,7 @@
 //! what to write instead.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
@@ -21,17 +21,25 @@ pub(super) struct Fault {
     pub labels: Vec<(Place, String)>,
     /// What to write instead.
     pub advice: Option<String>,
+    /// The file or directory that could not be read for want of a right.
+    pub denied: Option<PathBuf>,
 }
 
 impl Fault {
     /// Makes a fault that is about one place.
     pub(super) fn new(title: impl Into<String>, place: Place) -> Self {
-        Self { title: title.into(), labels: vec![(place, String::new())], advice: None }
+        Self { title: title.into(), labels: vec![(place, String::new())], advice: None, denied: None }
     }
 
     /// Adds what to write instead.
     pub(super) fn advise(mut self, advice: impl Into<Option<String>>) -> Self {
         self.advice = advice.into();
+        self
+    }
+
+    /// Adds what could not be read for want of a right.
+    pub(super) fn denied(mut self, path: Option<PathBuf>) -> Self {
+        self.denied = path;
         self
     }
 
@@ -91,6 +99,15 @@ impl Faults {
         faults.sort_by_key(order);
         faults.dedup();
         Self { texts, faults }
+    }
+
+    /// Adds what to do about what could not be read for want of a right, as `advice` says.
+    pub(super) fn advise(&mut self, advice: impl Fn(&Path) -> Option<&'static str>) {
+        for fault in &mut self.faults {
+            if let Some(advice) = fault.denied.as_deref().and_then(&advice) {
+                fault.advice = Some(advice.into());
+            }
+        }
     }
 
     /// Shows all faults with their lines, for people; `colours` is for a terminal.

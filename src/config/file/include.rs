@@ -16,10 +16,39 @@ pub(super) const MOST: usize = 4 << 20;
 /// The most files that can be included.
 const MOST_FILES: usize = 1024;
 
+/// A pattern of which not all can be read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// What is wrong, with the place of the pattern.
+    pub wrong: Wrong,
+    /// The file or directory that could not be read for want of a right.
+    pub denied: Option<PathBuf>,
+}
+
+/// The reason for which there are no files, or one cannot be read.
+#[derive(Debug)]
+struct Failure {
+    fault: String,
+    denied: Option<PathBuf>,
+}
+
+impl Failure {
+    fn read(path: &Path, error: &io::Error) -> Self {
+        let denied = (error.kind() == io::ErrorKind::PermissionDenied).then(|| path.to_owned());
+        Self { fault: format!("cannot read {}: {error}", path.display()), denied }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(fault: String) -> Self {
+        Self { fault, denied: None }
+    }
+}
+
 /// Reads the files that these patterns of the file at `path` stand for: relative ones are below its
 /// directory. The files of a pattern come in the order of their names. What is wrong has the place
 /// of its pattern.
-pub(super) fn read(path: &Path, patterns: &[(String, Range<usize>)]) -> Vec<Result<Text, Wrong>> {
+pub(super) fn read(path: &Path, patterns: &[(String, Range<usize>)]) -> Vec<Result<Text, Unread>> {
     let below = path.parent().unwrap_or(Path::new(""));
     let mut read = Vec::new();
     let mut files = 0;
@@ -28,34 +57,35 @@ pub(super) fn read(path: &Path, patterns: &[(String, Range<usize>)]) -> Vec<Resu
     let this = real(path);
     let mut known = HashSet::new();
     for (pattern, span) in patterns {
-        let wrong = |fault: String, advice: Option<&str>| {
-            Err(Wrong { span: span.clone(), fault: format!("include: {fault}"), advice: advice.map(Into::into) })
+        let wrong = |Failure { fault, denied }: Failure, advice: Option<&str>| {
+            let fault = format!("include: {fault}");
+            Err(Unread { wrong: Wrong { span: span.clone(), fault, advice: advice.map(Into::into) }, denied })
         };
         let found = match find(below, pattern) {
             Ok(found) => found,
-            Err(fault) => {
-                read.push(wrong(fault, None));
+            Err(failure) => {
+                read.push(wrong(failure, None));
                 continue;
             }
         };
         files += found.len();
         if files > MOST_FILES {
-            read.push(wrong(format!("{files} files are too many; at most {MOST_FILES}"), None));
+            read.push(wrong(format!("{files} files are too many; at most {MOST_FILES}").into(), None));
             break;
         }
         read.extend(found.into_iter().map(|path| {
             let real = real(&path);
             if real == this {
                 let fault = format!("{} is this file", path.display());
-                return wrong(fault, Some("name others, as those of a directory of their own"));
+                return wrong(fault.into(), Some("name others, as those of a directory of their own"));
             }
             if !known.insert(real) {
                 let fault = format!("{} was included before", path.display());
-                return wrong(fault, Some("include each file once"));
+                return wrong(fault.into(), Some("include each file once"));
             }
             match read_small_bytes(&path, MOST) {
                 Ok(bytes) => Ok(Text::new(&path, bytes)),
-                Err(error) => wrong(format!("cannot read {}: {error}", path.display()), None),
+                Err(error) => wrong(Failure::read(&path, &error), None),
             }
         }));
     }
@@ -70,15 +100,16 @@ pub(super) fn directories(path: &Path, patterns: &[(String, Range<usize>)]) -> V
 }
 
 /// Finds the files that a pattern stands for, sorted.
-fn find(below: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+fn find(below: &Path, pattern: &str) -> Result<Vec<PathBuf>, Failure> {
     let path = below.join(pattern);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Err(format!("{pattern:?} names no file"));
+        return Err(format!("{pattern:?} names no file").into());
     };
     if pattern.strip_suffix(name).is_some_and(|directory| directory.contains(['*', '?'])) {
         return Err(format!(
             "{pattern:?} has * or ? in a directory, where it stands for itself: in the file's name alone"
-        ));
+        )
+        .into());
     }
     if !name.contains(['*', '?']) {
         return Ok(vec![path]);
@@ -86,7 +117,7 @@ fn find(below: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let entries = fs::read_dir(here).map(|entries| entries.map(|entry| Ok(entry?.file_name())));
     let names = entries.and_then(|entries| fitting(name, entries));
-    let names = names.map_err(|error| format!("cannot read {}: {error}", here.display()))?;
+    let names = names.map_err(|error| Failure::read(here, &error))?;
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 
@@ -158,13 +189,13 @@ mod tests {
         for name in ["b.toml", "a.toml", "c.txt"] {
             fs::write(dir.path().join("sessions.d").join(name), name).unwrap();
         }
-        let found = |pattern: &str| find(dir.path(), pattern).map(|found| found.len());
+        let found = |pattern: &str| find(dir.path(), pattern).map(|found| found.len()).map_err(|failure| failure.fault);
         assert_eq!((found("sessions.d/*.toml"), found("sessions.d/*"), found("*.toml")), (Ok(2), Ok(3), Ok(0)));
         assert!(found("nosuch.d/*.toml").unwrap_err().contains("nosuch.d"));
         assert!(found("*/a.toml").unwrap_err().contains("in the file's name alone"));
         let texts = read(&dir.path().join("vxtap.toml"), &[("sessions.d/*.toml".into(), 0..1), ("x".into(), 1..2)]);
         let texts: Vec<String> =
-            texts.into_iter().map(|text| text.map_or_else(|wrong| wrong.fault, |t| t.text)).collect();
+            texts.into_iter().map(|text| text.map_or_else(|unread| unread.wrong.fault, |t| t.text)).collect();
         assert_eq!(&texts[..2], ["a.toml", "b.toml"]);
         assert!(texts[2].starts_with("include: cannot read "), "{}", texts[2]);
     }
@@ -188,7 +219,7 @@ mod tests {
         std::os::unix::fs::symlink("a.toml", at("b.toml")).unwrap();
         let patterns = ["a.toml", "./a.toml", "b.toml", "v*.toml"].map(|pattern| (pattern.to_owned(), 0..1));
         let read = read(&at("vxtap.toml"), &patterns);
-        let read = read.into_iter().map(|text| text.map_or_else(|wrong| wrong.fault, |text| text.text));
+        let read = read.into_iter().map(|text| text.map_or_else(|unread| unread.wrong.fault, |text| text.text));
         let read: Vec<String> = read.collect();
         assert_eq!(read[0], "a");
         assert!(read[1].ends_with("a.toml was included before"), "{}", read[1]);

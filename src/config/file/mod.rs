@@ -31,6 +31,7 @@ use toml::de::DeTable;
 
 pub use self::fault::Faults;
 use self::fault::{Fault, Text};
+use self::include::Unread;
 use self::reader::Reading;
 use self::value::Wrong;
 pub use self::writer::{WriteError, write};
@@ -70,7 +71,10 @@ impl ConfigError {
     pub(crate) fn advised(self, sandbox: &Sandbox) -> Self {
         match self {
             Self::Read { path, error } => Self::Read { error: sandbox.advised(&path, error), path },
-            error => error,
+            Self::Faults { mut faults, may_pass } => {
+                faults.advise(|path| sandbox.advice(path));
+                Self::Faults { faults, may_pass }
+            }
         }
     }
 }
@@ -142,9 +146,9 @@ impl Config {
                     syntax.extend(faults);
                     texts.push(other);
                 }
-                Err(Wrong { span, fault, advice }) => {
+                Err(Unread { wrong: Wrong { span, fault, advice }, denied }) => {
                     reading.enter(&text);
-                    reading.fault(fault, span, advice);
+                    reading.unread(fault, span, advice, denied);
                 }
             }
         }

@@ -17,5 +17,5 @@ pub(super) fn fault(error: &PlanError) -> Fault {
         None => (text.as_str(), None),
     };
     let labels = about.iter().filter_map(|(said, label)| Some((said.place()?.clone(), (*label).to_owned()))).collect();
-    Fault { title: Wording::Keys.put(title).into_owned(), labels, advice }
+    Fault { title: Wording::Keys.put(title).into_owned(), labels, advice, denied: None }
 }

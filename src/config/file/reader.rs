@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -70,7 +70,18 @@ impl Reading {
     }
 
     pub(super) fn fault(&mut self, title: impl Into<String>, span: Range<usize>, advice: impl Into<Option<String>>) {
-        let fault = Fault::new(title, self.place(span)).advise(advice);
+        self.unread(title, span, advice, None);
+    }
+
+    /// Notes a fault of what is included, with what could not be read for want of a right.
+    pub(super) fn unread(
+        &mut self,
+        title: impl Into<String>,
+        span: Range<usize>,
+        advice: impl Into<Option<String>>,
+        denied: Option<PathBuf>,
+    ) {
+        let fault = Fault::new(title, self.place(span)).advise(advice).denied(denied);
         self.faults.push(fault);
     }
 

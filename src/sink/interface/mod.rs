@@ -223,11 +223,7 @@ impl Interface {
                     interface = plan.name,
                     "the interface that the process before this one left is of no use: {error}"
                 );
-                store.forget(&name);
-                // Until the manager has closed it, it is in use.
-                if let Err(error) = store.wait() {
-                    tracing::warn!("the service manager may not have closed it yet: {error}");
-                }
+                store.close([&name]);
                 Self::open(plan).inspect(|new| new.keep(store))
             }
         }

@@ -11,6 +11,7 @@ use super::error::{BpfError, chain};
 use super::interface;
 use super::plan::Attach;
 use crate::sys::rtnetlink::Link;
+use crate::sys::tcx;
 
 /// The programs in the object. The names of those at tc are also those of filters on kernels
 /// without tcx.
@@ -50,17 +51,16 @@ pub(super) fn is_attached(ebpf: &Ebpf, hold: &Hold, link: &Link) -> bool {
             Some(Ok(ours)) => link.xdp == Some(ours.id()),
             _ => true,
         },
-        Hold::Tc { .. } => is_at_tc(ebpf, TC, &link.name),
+        Hold::Tc { .. } => is_at_tc(ebpf, TC, link.index),
         Hold::Clsact { .. } => true,
     }
 }
 
-/// Says whether this program is still at tc of the interface. Without tcx nobody can tell, and it
-/// passes for attached.
-pub(super) fn is_at_tc(ebpf: &Ebpf, program: &str, interface: &str) -> bool {
+/// Says whether this program is still at tc of the interface with this index. Without tcx nobody
+/// can tell, and it passes for attached.
+pub(super) fn is_at_tc(ebpf: &Ebpf, program: &str, interface: u32) -> bool {
     let Some(Ok(ours)) = ebpf.program(program).map(|program| program.info()) else { return true };
-    let there = SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
-    there.map_or(true, |(_, programs)| programs.iter().any(|program| program.id() == ours.id()))
+    tcx::programs_at_ingress(interface).map_or(true, |programs| programs.contains(&ours.id()))
 }
 
 /// Attaches the program where it is wanted. `auto` tries XDP first.

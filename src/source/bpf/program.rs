@@ -209,7 +209,7 @@ impl Program {
         }
         if let Some((interface, index)) = self.target.interface()
             && interface::ethernet(&interface).is_ok_and(|link| link.index == index)
-            && !attach::is_at_tc(ebpf, ENTERED, &interface)
+            && !attach::is_at_tc(ebpf, ENTERED, index)
         {
             tracing::warn!(
                 interface,
@@ -348,7 +348,7 @@ pub(super) mod tests {
         }
 
         pub(in super::super) fn has_at_tc(&self, name: &str, interface: &str) -> bool {
-            attach::is_at_tc(&self.changing.lock().ebpf, name, interface)
+            attach::is_at_tc(&self.changing.lock().ebpf, name, interface::ethernet(interface).unwrap().index)
         }
 
         /// Has the program look attached as it was, while it is so at another interface.

@@ -179,6 +179,7 @@ mod tests {
     use crate::sys::rtnetlink::RouteSocket;
     use crate::wire::vxlan;
     use aya::programs::{SchedClassifier, TcAttachType};
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
     use std::net::UdpSocket;
     use std::thread;
     use std::time::{Duration, Instant};
@@ -249,7 +250,18 @@ mod tests {
             }
             assert_eq!(both(), [false, false]);
         }
-        program.tend();
+        // A thread of a sealed process has these capabilities and no others.
+        let seen = thread::scope(|scope| {
+            let sealed = scope.spawn(|| {
+                let few = CapabilitySet::NET_ADMIN | CapabilitySet::BPF;
+                let sets = CapabilitySets { effective: few, permitted: few, inheritable: CapabilitySet::empty() };
+                set_capabilities(None, sets).unwrap();
+                program.tend();
+                both()
+            });
+            sealed.join().unwrap()
+        });
+        assert_eq!(seen, [true, true]);
         assert_eq!(both(), [true, true]);
     }
 

@@ -99,12 +99,11 @@ pub struct UdpSource {
     receive_buffer: u32,
     /// True where this worker has refused further datagrams.
     refuses: bool,
-    /// True where the sockets are kept for the process after this one.
-    keeps: bool,
+    /// Where it writes down what the process after this one has to know, if the sockets are kept
+    /// for that.
+    page: Option<Page>,
     /// True where this worker has left its sockets to that.
     leaves: bool,
-    /// Where it writes down what that has to know.
-    page: Option<Page>,
     /// The numbers that are written there.
     record: Record,
     /// The numbers of the process before this one.
@@ -175,9 +174,8 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
             batch: ReceiveBatch::new(),
             receive_buffer: u32::MAX,
             refuses: false,
-            keeps: store.keeps(),
-            leaves: false,
             page: None,
+            leaves: false,
             record: Record::new(workers),
             before: before(number),
             lost: if number == 0 { kept.lost } else { 0 },
@@ -462,7 +460,8 @@ impl LiveSource for UdpSource {
 
     fn kernel_dropped(&mut self) -> u64 {
         self.count_drops();
-        (self.counted - self.before.counted) + self.lost
+        // What was handed over may be of another, and say more than there is.
+        self.counted.saturating_sub(self.before.counted) + self.lost
     }
 
     fn copies(&self) -> u64 {
@@ -475,7 +474,7 @@ impl LiveSource for UdpSource {
     }
 
     fn refuse_further(&mut self) {
-        if self.keeps {
+        if self.page.is_some() {
             self.leaves = true;
             return;
         }

@@ -2,6 +2,7 @@ use super::*;
 use crate::wire::Encapsulation;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 fn plan(listen: &str, workers: usize) -> UdpPlan {
     let listen = vec![listen.parse().unwrap()];
@@ -100,7 +101,6 @@ fn one_before(receive_buffer: u32) -> (UdpSource, SocketAddr, (String, OwnedFd),
     let state = State::new().unwrap();
     state.shared().write(&Record::new(1));
     source.page = Some(state.of_worker(0));
-    source.keeps = true;
     (source, address, (kept::name(address, 0), copy), state)
 }
 
@@ -144,23 +144,26 @@ fn what_comes_while_there_is_no_process_is_received_or_counted_once() {
 }
 
 #[test]
-fn a_state_that_is_forged_is_refused_and_the_socket_is_used() {
-    let (first, address, kept, state) = one_before(1 << 20);
-    drop(first);
-    let mut forged = Record::new(1);
-    forged.counted = u64::MAX;
-    state.of_worker(0).write(&forged);
-    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-    sender.send_to(b"hello", address).unwrap();
-    let store = Store::with(vec![handed(&state), kept]);
-    let mut listening = listen(&plan(&address.to_string(), 1), &store).unwrap();
-    listening.sources[0].begin().unwrap();
-    assert_eq!((drained(&mut listening.sources[0]), listening.sources[0].kernel_dropped()), (1, 0));
+fn a_state_that_is_forged_is_of_no_use_and_the_socket_is_used() {
+    // The second is believed, and has counted more than its sockets have dropped.
+    for counted in [u64::MAX, 7] {
+        let (first, address, kept, state) = one_before(1 << 20);
+        drop(first);
+        let mut forged = Record::new(1);
+        forged.counted = counted;
+        state.of_worker(0).write(&forged);
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(b"hello", address).unwrap();
+        let store = Store::with(vec![handed(&state), kept]);
+        let mut listening = listen(&plan(&address.to_string(), 1), &store).unwrap();
+        listening.sources[0].begin().unwrap();
+        assert_eq!((drained(&mut listening.sources[0]), listening.sources[0].kernel_dropped()), (1, 0));
+    }
 }
 
 #[test]
 fn sockets_that_do_not_fit_are_closed_and_what_they_had_is_lost() {
-    for what in 0..3 {
+    for what in 0..4 {
         let (first, address, (name, socket), state) = one_before(1 << 20);
         drop(first);
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -172,9 +175,15 @@ fn sockets_that_do_not_fit_are_closed_and_what_they_had_is_lost() {
             // Of an address that is asked for no more, with another beside it.
             1 => (vec![("udp/192.0.2.1_4789/0".into(), other), (name, socket)], 1, 5),
             // No socket of that address, in spite of its name.
-            _ => {
+            2 => {
                 drop(socket);
                 (vec![(name, other)], 1, 0)
+            }
+            // One that has come to its end, and would say so without end.
+            _ => {
+                drop(socket);
+                let (ended, _) = UnixStream::pair().unwrap();
+                (vec![(name, ended.into())], 1, 0)
             }
         };
         let mut listening = listen(&plan(&address.to_string(), workers), &Store::with(found)).unwrap();
