@@ -128,8 +128,8 @@ impl StreamSink {
         written
     }
 
-    /// Counts a part of the frames of a chunk, which are so many bytes, as written, or as lost where
-    /// they could not be.
+    /// Counts a part of the frames of a chunk, which are so many bytes, as written, or as lost
+    /// where they could not be.
     fn count(&mut self, chunk: &Lent, part: Range<u64>, bytes: u64, written: &io::Result<()>) {
         match written {
             Ok(()) => {
