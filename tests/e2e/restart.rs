@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 
 use crate::captures::{self, Record};
 use crate::ledger::Ledger;
 use crate::need;
 use crate::netns::{Ip, UdpCounters};
 use crate::process::eventually;
-use crate::sensor::WAYS;
+use crate::sensor::{VXTAP, WAYS};
 use crate::service::{Service, UNIT};
 use crate::site::HTTP;
 use crate::stream::{self, Stream};
@@ -28,6 +29,8 @@ const RATE: u32 = 2000;
 const SOME: u32 = 2000;
 /// What the unit has for it.
 const KEEPS: &str = "Environment=VXTAP_KEEP_SOCKETS=1";
+/// The unit that has systemd open the port, as packages have it.
+const SOCKET: &str = include_str!("../../systemd/vxtap.socket");
 /// What the unit has besides so that something is sent while there is no process.
 const GAP: &str = "ExecStopPost=/bin/sleep 0.3";
 
@@ -102,6 +105,40 @@ fn a_restart_loses_nothing_and_no_frame_its_time() {
         }
         assert_eq!(service.said("receiving goes on with the sockets").len(), 1, "{way}");
     }
+}
+
+#[test]
+fn a_socket_unit_has_what_comes_before_the_sensor_runs() {
+    let Some(service) = Service::new("--workers 1", KEEPS) else { return };
+    let systemd = &service.systemd;
+    // Nothing of this systemd is as units expect it by default.
+    systemd.install("vxtap.socket", &SOCKET.replacen("[Unit]\n", "[Unit]\nDefaultDependencies=no\n", 1));
+    systemd.does("start vxtap.socket");
+    assert_eq!(systemd.property(UNIT, "ActiveState"), "inactive");
+    // The first frame starts the sensor.
+    let stream = service.stream();
+    systemd.comes_to(UNIT, "SubState", "running");
+    service.waits_for(&stream, SOME);
+    let output = systemd.command(VXTAP).args(["check", "--json", "--workers", "1"]).output().unwrap();
+    let check: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let port = check["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "port").unwrap();
+    assert!(port["reason"].as_str().unwrap().contains("is the running sensor's own"), "systemd has it, too: {port}");
+    systemd.does(&format!("restart {UNIT}"));
+    let (sent, _) = service.ends(stream);
+    systemd.does("stop vxtap.socket");
+    let ledgers = service.ledgers();
+    let [old, new] = ledgers.as_slice() else { panic!("{ledgers:?}") };
+    let total = |what: &str| old.counted(what) + new.counted(what);
+    service.pair.assert_arrived(total("/received") + total("/kernel_dropped"), sent);
+    assert_eq!((total("/refused_at_stop"), new.counted("/left_queued")), (0, 0));
+    let written = service.written();
+    let numbers: BTreeSet<u32> = written.iter().map(|(number, _)| *number).collect();
+    assert_eq!((numbers.len(), numbers.len() as u64), (written.len(), total("/received")), "once each");
+    let (number, first) = &written[0];
+    assert!(*number == 0 && first.time < nanoseconds(old, "started"), "{number} came at {}", first.time);
+    assert_eq!(service.said("vxtap.socket has the socket of [::]:4789").len(), 2);
+    assert_eq!(service.said("receiving goes on with the sockets").len(), 1);
+    assert!(service.said("nobody asked for").is_empty());
 }
 
 #[test]
