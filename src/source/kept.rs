@@ -139,8 +139,8 @@ impl Kept {
         self.groups.iter_mut().find(|group| group.address == address)?.behind.take()
     }
 
-    /// Returns the counter of drops of a worker's socket that was taken over. It has all drops of one
-    /// that no process has had before.
+    /// Returns the counter of drops of a worker's socket that was taken over. It has all drops of
+    /// one that no process has had before.
     pub(super) fn drop_counter(&self, worker: usize, address: SocketAddr, socket: &Socket) -> io::Result<DropCounter> {
         match self.group(address).and_then(|group| group.handed) {
             Some(true) => Ok(DropCounter::default()),

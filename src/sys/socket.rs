@@ -179,8 +179,8 @@ pub(crate) fn tells_drops(socket: &impl AsFd) -> io::Result<bool> {
 fn get<const N: usize>(socket: &impl AsFd, name: i32) -> io::Result<[u32; N]> {
     let mut value = [0u32; N];
     let mut length = libc::socklen_t::try_from(mem::size_of_val(&value)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `value` and its
-    // length, which the kernel writes within that length.
+    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `value` and
+    // its length, which the kernel writes within that length.
     let result = unsafe {
         libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, name, value.as_mut_ptr().cast(), &raw mut length)
     };
