@@ -88,6 +88,7 @@ mod startup;
 mod status;
 mod stopping;
 mod suricata;
+mod suricata_service;
 mod tags;
 mod tampered;
 mod top;

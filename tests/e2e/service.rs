@@ -13,7 +13,7 @@ use crate::need;
 use crate::netns::{Namespace, Pair};
 use crate::process::{Process, eventually};
 use crate::sensor::{VXTAP, message};
-use crate::systemd::{self, Systemd};
+use crate::systemd::{self, Root, Systemd};
 
 /// The name of the service.
 pub(crate) const UNIT: &str = "vxtap.service";
@@ -32,7 +32,7 @@ impl Service {
             return None;
         }
         let pair = Pair::new(1600);
-        let systemd = Systemd::start(&pair.sensor, None, &[]);
+        let systemd = Systemd::start(&pair.sensor, Root::Machine, &[]);
         let service = Service { systemd, pair };
         service.install(arguments, more);
         Some(service)

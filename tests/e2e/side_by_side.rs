@@ -26,7 +26,7 @@ use crate::overload::Mount;
 use crate::process::{PATIENCE, eventually, run};
 use crate::replay::{self, Replay};
 use crate::sensor::VXTAP;
-use crate::systemd::{self, Systemd};
+use crate::systemd::{self, Root, Systemd};
 
 const VNI: u32 = 12_345;
 const SOURCES: u32 = 10;
@@ -253,7 +253,7 @@ fn pipeline(fault: Fault) -> Outcome {
     let uploader =
         format!("{environment}ExecStart={}\nRestart=always\nRestartSec=3\n", host.path("uploader").display());
     let units = [("tcpdump-mirror.service", tcpdump.as_str()), ("pcap-uploader.service", &uploader)];
-    let systemd = Systemd::start(&host.pair.sensor, None, &units);
+    let systemd = Systemd::start(&host.pair.sensor, Root::Machine, &units);
     systemd.does("start tcpdump-mirror pcap-uploader");
     eventually("tcpdump listens", || host.log().iter().any(|line| line.contains("listening on vxlan1")));
     let sent = host.traffic(&systemd, "tcpdump-mirror.service", fault);
@@ -305,7 +305,7 @@ fn sensor(fault: Fault) -> Outcome {
         host.environment(),
         configuration.display()
     );
-    let systemd = Systemd::start(&host.pair.sensor, None, &[("vxtap.service", &unit)]);
+    let systemd = Systemd::start(&host.pair.sensor, Root::Machine, &[("vxtap.service", &unit)]);
     systemd.does("start vxtap");
     let sent = host.traffic(&systemd, "vxtap.service", fault);
     systemd.comes_to("vxtap.service", "ActiveState", "active");
