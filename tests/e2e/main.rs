@@ -53,6 +53,7 @@ mod crash;
 mod damaged;
 mod deaf;
 mod disk;
+mod drain;
 mod encapsulations;
 mod evidence;
 mod faults;

@@ -45,7 +45,7 @@ enum Fault {
 
 /// `aws s3 cp [--only-show-errors] FROM s3://BUCKET/KEY`, for a store that is a directory. An
 /// object is there as a whole or not at all, as in S3.
-const AWS: &str = r#"#!/bin/sh
+pub(crate) const AWS: &str = r#"#!/bin/sh
 set -e
 shift 2
 [ "$1" != --only-show-errors ] || shift

@@ -12,8 +12,7 @@ use crate::netns::{Ip, Pair};
 use crate::package::WITH_INTERFACE;
 use crate::process::{eventually, run};
 use crate::replay::replay_all;
-use crate::sensor::VXTAP;
-use crate::service::UNIT as SENSOR;
+use crate::service::{self, UNIT as SENSOR};
 use crate::suricata;
 use crate::systemd::{self, Root, Systemd};
 use crate::tags::conversation;
@@ -62,26 +61,10 @@ impl Host {
             assert!(configuration.contains(from), "{from} is not in {configuration}");
             configuration = configuration.replace(from, to);
         }
-        host.write("/etc/vxtap/vxtap.toml", &configuration);
-        host.write("/etc/vxtap/sessions.d/README", "");
-        host.write("/etc/sysusers.d/vxtap.conf", include_str!("../../systemd/vxtap.sysusers"));
-        host.write(RULES, &rule("/tenant-a", 1));
-        fs::copy(VXTAP, host.systemd.inside("/usr/bin/vxtap")).unwrap();
-        host.does(&["systemd-sysusers", "vxtap.conf"]);
-        host.does(&["mknod", "-m", "666", "/srv/tun", "c", "10", "200"]);
+        service::bring(&host.systemd, &configuration);
+        host.systemd.write(RULES, &rule("/tenant-a", 1));
+        run(host.systemd.command("mknod").args(["-m", "666", "/srv/tun", "c", "10", "200"]));
         host
-    }
-
-    #[track_caller]
-    fn does(&self, words: &[&str]) {
-        run(self.systemd.command(words[0]).args(&words[1..]));
-    }
-
-    #[track_caller]
-    fn write(&self, path: &str, text: &str) {
-        let path = self.systemd.inside(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
     }
 
     /// Returns what Suricata has said about itself.
@@ -173,7 +156,7 @@ fn the_service_of_suricata_tells_tenants_with_equal_addresses_apart() {
     let mut wanted = vec![(1, "/tenant-a")];
     host.talks(40_000);
     host.comes_to_find(&wanted);
-    host.write(RULES, &[rule("/tenant-a", 1), rule("/tenant-b", 2), FRAGMENTS.to_owned()].concat());
+    host.systemd.write(RULES, &[rule("/tenant-a", 1), rule("/tenant-b", 2), FRAGMENTS.to_owned()].concat());
     host.systemd.does(&format!("reload {UNIT}"));
     eventually("the rules are read again", || host.log().contains("rule reload complete"));
     host.plays([fragments("fragmented-a"), fragments("fragmented-b")]);

@@ -231,6 +231,17 @@ impl Systemd {
         Path::new("/proc").join(self.init.as_raw_nonzero().to_string()).join("root").join(path.trim_start_matches('/'))
     }
 
+    /// Writes a file at this path for the units, which is another one than this machine's where they
+    /// see a copy. A script can be run.
+    #[track_caller]
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.inside(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
     /// Returns a path in a directory that goes with this.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
