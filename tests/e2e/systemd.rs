@@ -231,8 +231,8 @@ impl Systemd {
         Path::new("/proc").join(self.init.as_raw_nonzero().to_string()).join("root").join(path.trim_start_matches('/'))
     }
 
-    /// Writes a file at this path for the units, which is another one than this machine's where they
-    /// see a copy. A script can be run.
+    /// Writes a file at this path for the units, which is another one than this machine's where
+    /// they see a copy. A script can be run.
     #[track_caller]
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.inside(path);
