@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use procfs::process::Process;
 
-/// Where groups are, and the file of each that has its limit, by cgroups(7): those of version 2, and
-/// of version 1.
+/// Where groups are, and the file of each that has its limit, by cgroups(7): those of version 2,
+/// and of version 1.
 const TWO: (&str, &str) = ("/sys/fs/cgroup", "memory.max");
 const ONE: (&str, &str) = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes");
 

@@ -36,8 +36,8 @@ pub struct Interface {
 /// The facts that a plan has to know about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Memory in bytes that this process may have, of the host's or of its control group's, whichever
-    /// is less; `None` where nobody tells.
+    /// Memory in bytes that this process may have, of the host's or of its control group's,
+    /// whichever is less; `None` where nobody tells.
     pub memory: Option<u64>,
     /// CPUs that this process may use.
     pub cpus: usize,
