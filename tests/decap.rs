@@ -26,6 +26,10 @@ use vxtap::wire::{Vni, vxlan};
 
 #[path = "shared/host.rs"]
 mod host;
+#[path = "decap/large.rs"]
+mod large;
+#[path = "shared/terminal.rs"]
+mod terminal;
 
 /// Time in nanoseconds, bytes, and the length on the wire.
 type Owned = (u64, Vec<u8>, u32);

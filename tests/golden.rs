@@ -504,6 +504,59 @@ fn other_tunnels_agree_with_tshark_byte_for_byte() {
     assert!(total >= 380, "only {total}");
 }
 
+/// Asks tshark what is inside the wrap of each frame that was sent to a mirror's receiver.
+fn wrapped(folder: &str, path: &Path) -> Vec<Option<Vec<u8>>> {
+    if folder != "vxlan" {
+        return dissect_tunnels(path).into_iter().map(|found| Some(found?.inner)).collect();
+    }
+    let port = if stem(path).ends_with("8472") { 8472 } else { 4789 };
+    let found = dissect(path, port).into_iter();
+    // tshark goes by either port.
+    found.map(|found| Some(found.filter(|found| found.destination_port == port)?.inner)).collect()
+}
+
+#[test]
+fn decap_writes_what_tshark_finds_inside_byte_for_byte() {
+    let Some(corpus) = host::corpus() else { return };
+    if !tshark() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out.pcap");
+    let (mut total, mut bare) = (0, 0);
+    for folder in ["vxlan", "geneve", "gpe", "erspan", "gre"] {
+        for path in captures(&corpus.join(folder)) {
+            let decap = Command::new(env!("CARGO_BIN_EXE_vxtap")).arg("decap").arg(&path).arg("-o").arg(&out).output();
+            let decap = decap.unwrap();
+            assert!(decap.status.success(), "{}: {}", stem(&path), String::from_utf8_lossy(&decap.stderr));
+            let (outer, inside) = (records(&path), wrapped(folder, &path));
+            assert_eq!(outer.len(), inside.len(), "{}", stem(&path));
+            let expected = outer.iter().zip(inside).filter_map(|(outer, inner)| Some((outer.time, inner?)));
+            let (expected, found) = (expected.collect::<Vec<_>>(), records(&out));
+            assert_eq!(found.len(), expected.len(), "{}", stem(&path));
+            for (index, (found, (time, inner))) in found.iter().zip(&expected).enumerate() {
+                let place = format!("{} inner frame {}", stem(&path), index + 1);
+                assert_eq!((found.time, found.orig_len as usize), (*time, found.bytes.len()), "{place}");
+                // A packet that was wrapped without an Ethernet header gets one.
+                let header = found.bytes.len().saturating_sub(inner.len());
+                if header > 0 {
+                    let ethertype = match inner[0] >> 4 {
+                        4 => [0x08, 0x00],
+                        6 => [0x86, 0xdd],
+                        _ => [0x08, 0x06],
+                    };
+                    assert!(header == 14 && found.bytes[0] & 3 == 2 && found.bytes[12..14] == ethertype, "{place}");
+                    bare += 1;
+                }
+                assert!(found.bytes[header..] == inner[..], "{place}");
+            }
+            total += found.len();
+        }
+    }
+    println!("{total} frames, of which {bare} have no Ethernet header");
+    assert!(total >= 550 && bare >= 50, "only {total}, of which {bare} have no Ethernet header");
+}
+
 #[test]
 fn fixtures_of_other_tunnels_yield_what_is_expected() {
     let expected = fs::read_to_string(fixtures().join("tunnels/expected.tsv")).unwrap();

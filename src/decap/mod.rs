@@ -38,7 +38,7 @@ pub use self::report::{Read, Report};
 /// Sessions that are told apart at most.
 const SESSIONS: u32 = 1 << 20;
 /// Memory for frames on their way to the output.
-const QUEUE: usize = 6 << 20;
+const QUEUE: usize = 2 << 20;
 /// Frames between two looks at whether to go on.
 const LOOK: u64 = 4096;
 
