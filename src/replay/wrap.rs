@@ -37,7 +37,7 @@ const TARGET: [u8; 4] = [192, 0, 2, 2];
 
 /// A header under construction.
 #[derive(Debug)]
-pub(super) struct Header {
+pub(crate) struct Header {
     bytes: [u8; LONGEST],
     length: usize,
 }
@@ -76,7 +76,7 @@ impl Wrap {
 
     /// Returns the header of the frame with this number, and what stands behind it; nothing where
     /// the frame is no IP packet and only such can be wrapped.
-    pub(super) fn wrap(self, vni: Vni, number: u32, frame: &[u8]) -> Option<(Header, &[u8])> {
+    pub(crate) fn wrap(self, vni: Vni, number: u32, frame: &[u8]) -> Option<(Header, &[u8])> {
         let mut header = Header { bytes: [0; LONGEST], length: 0 };
         let [a, b, c] = vni.to_be_bytes();
         let sequence = number.to_be_bytes();
