@@ -9,23 +9,31 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::drops::DropCounter;
+use super::group::drain;
+use super::port::Listener;
+use super::raw;
 use crate::service::{self, Drops, Record, Records, Store};
 use crate::sys::socket;
+use crate::wire::Carrier;
 
-/// The kind of sockets in the names of what is kept.
+/// The kinds of sockets in the names of what is kept.
 const UDP: &str = "udp";
+const GRE: &str = "gre";
 /// The name of what was counted.
 pub(super) const STATE: &str = "state";
 /// The place in a group of the socket that takes nothing, in words.
 const BEHIND: &str = "all";
 
 /// Returns the name by which the socket of a worker is kept.
-pub(super) fn name(address: SocketAddr, worker: usize) -> String {
-    service::name(UDP, format_args!("{address}/{worker}"))
+pub(super) fn name(listener: Listener, worker: usize) -> String {
+    let kind = match listener.carrier {
+        Carrier::Udp => UDP,
+        Carrier::Ip => GRE,
+    };
+    service::name(kind, format_args!("{}/{worker}", listener.address))
 }
 
 /// Returns the name by which the socket behind those of the workers is kept.
@@ -42,21 +50,24 @@ pub(super) struct Kept {
     pub(super) lost: u64,
 }
 
-/// The sockets of an address.
+/// The sockets of a listener.
 #[derive(Debug)]
 struct Group {
-    address: SocketAddr,
+    listener: Listener,
     /// The sockets of the workers that have not got theirs yet, the first worker's last.
     sockets: Vec<Socket>,
     behind: Option<Socket>,
 }
 
 impl Kept {
-    /// Takes over the sockets of so many workers that listen on these addresses, and closes others.
-    pub(super) fn take(listen: &[SocketAddr], workers: usize, store: &Store) -> Self {
+    /// Takes over the sockets of so many workers for these listeners, and closes others.
+    pub(super) fn take(listen: &[Listener], workers: usize, store: &Store) -> Self {
         let state = store.take(STATE);
-        let mut found: Vec<(String, Socket)> =
-            store.take_all(UDP).into_iter().map(|(name, socket)| (name, socket.into())).collect();
+        let mut found: Vec<(String, Socket)> = [UDP, GRE]
+            .into_iter()
+            .flat_map(|kind| store.take_all(kind))
+            .map(|(name, socket)| (name, socket.into()))
+            .collect();
         if found.is_empty() {
             return Self::default();
         }
@@ -67,11 +78,11 @@ impl Kept {
             }
             records.ok()
         });
-        let wanted: Vec<String> = listen.iter().flat_map(|address| names_of(*address, workers)).collect();
+        let wanted: Vec<String> = listen.iter().flat_map(|listener| names_of(*listener, workers)).collect();
         let why = if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
             Some("the addresses to listen on, or the number of workers, are others".to_owned())
         } else {
-            listen.iter().find_map(|address| misfit(*address, workers, &found))
+            listen.iter().find_map(|listener| misfit(*listener, workers, &found))
         };
         if let Some(why) = why {
             return Self { lost: discard(found, records.as_ref(), &why, store), ..Self::default() };
@@ -79,27 +90,31 @@ impl Kept {
         let records = records.filter(|records| records.workers.len() == workers);
         say(records.as_ref());
         let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
-        let groups = listen.iter().map(|&address| Group {
-            address,
-            sockets: (0..workers).rev().filter_map(|worker| named(name(address, worker))).collect(),
-            behind: named(name_behind(address)),
+        let groups = listen.iter().map(|&listener| Group {
+            listener,
+            sockets: (0..workers).rev().filter_map(|worker| named(name(listener, worker))).collect(),
+            behind: named(name_behind(listener.address)),
         });
         Self { groups: groups.collect(), records, lost: 0 }
     }
 
-    /// Says whether the sockets of this address were taken over.
-    pub(super) fn has(&self, address: SocketAddr) -> bool {
-        self.groups.iter().any(|group| group.address == address)
+    /// Says whether the sockets of this listener were taken over.
+    pub(super) fn has(&self, listener: Listener) -> bool {
+        self.groups.iter().any(|group| group.listener.is_at(&listener))
+    }
+
+    fn group(&mut self, listener: Listener) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.listener.is_at(&listener))
     }
 
     /// Returns the socket of the next worker, where it was taken over.
-    pub(super) fn next(&mut self, address: SocketAddr) -> Option<Socket> {
-        self.groups.iter_mut().find(|group| group.address == address)?.sockets.pop()
+    pub(super) fn next(&mut self, listener: Listener) -> Option<Socket> {
+        self.group(listener)?.sockets.pop()
     }
 
     /// Returns the socket behind those of the workers, where it was taken over.
-    pub(super) fn behind(&mut self, address: SocketAddr) -> Option<Socket> {
-        self.groups.iter_mut().find(|group| group.address == address)?.behind.take()
+    pub(super) fn behind(&mut self, listener: Listener) -> Option<Socket> {
+        self.group(listener)?.behind.take()
     }
 
     /// Returns what was counted.
@@ -122,18 +137,20 @@ pub(super) fn drop_counter(record: Option<&Record>, address: SocketAddr, socket:
     }
 }
 
-/// Returns the names of the sockets that an address has.
-fn names_of(address: SocketAddr, workers: usize) -> Vec<String> {
-    let behind = (workers > 1).then(|| name_behind(address));
-    (0..workers).map(|worker| name(address, worker)).chain(behind).collect()
+/// Returns the names of the sockets that a listener has.
+fn names_of(listener: Listener, workers: usize) -> Vec<String> {
+    let behind = (workers > 1 && listener.carrier == Carrier::Udp).then(|| name_behind(listener.address));
+    (0..workers).map(|worker| name(listener, worker)).chain(behind).collect()
 }
 
-/// Says what is wrong with the sockets of an address, if something is.
-fn misfit(address: SocketAddr, workers: usize, found: &[(String, Socket)]) -> Option<String> {
-    names_of(address, workers).into_iter().find_map(|name| {
+/// Says what is wrong with the sockets of a listener, if something is.
+fn misfit(listener: Listener, workers: usize, found: &[(String, Socket)]) -> Option<String> {
+    names_of(listener, workers).into_iter().find_map(|name| {
         let mut sockets = found.iter().filter(|(of, _)| *of == name).map(|(_, socket)| socket);
         let fault = match (sockets.next(), sockets.next()) {
-            (Some(socket), None) => fault(socket, address, workers > 1).unwrap_or_else(|error| Some(error.to_string())),
+            (Some(socket), None) => {
+                fault(socket, listener, workers > 1).unwrap_or_else(|error| Some(error.to_string()))
+            }
             _ => Some("it is missing, or there are several".into()),
         };
         fault.map(|fault| format!("{name}: {fault}"))
@@ -141,10 +158,14 @@ fn misfit(address: SocketAddr, workers: usize, found: &[(String, Socket)]) -> Op
 }
 
 /// Says why a socket is not as this program binds it.
-fn fault(socket: &Socket, address: SocketAddr, shares: bool) -> io::Result<Option<String>> {
-    let is_udp = is_udp(socket)?;
-    let bound = socket.local_addr()?.as_socket();
-    Ok(if !is_udp || socket.domain()? != Domain::for_address(address) {
+fn fault(socket: &Socket, listener: Listener, shares: bool) -> io::Result<Option<String>> {
+    let Listener { address, carrier, .. } = listener;
+    let bound = bound(socket)?;
+    if carrier == Carrier::Ip {
+        let is_it = carrier_of(socket)? == Some(carrier) && bound == Some(address);
+        return Ok((!is_it).then(|| "it is no raw socket of this kind".into()));
+    }
+    Ok(if carrier_of(socket)? != Some(carrier) || socket.domain()? != Domain::for_address(address) {
         Some("it is no UDP socket of this kind".into())
     } else if bound.is_none_or(|bound| (bound.ip(), bound.port()) != (address.ip(), address.port())) {
         Some("it is bound to another address".into())
@@ -157,8 +178,23 @@ fn fault(socket: &Socket, address: SocketAddr, shares: bool) -> io::Result<Optio
     })
 }
 
-fn is_udp(socket: &Socket) -> io::Result<bool> {
-    Ok(socket.r#type()? == Type::DGRAM && socket.protocol()? == Some(Protocol::UDP))
+/// Returns what carries the packets that come to a socket, where it is one of a sensor's.
+fn carrier_of(socket: &Socket) -> io::Result<Option<Carrier>> {
+    Ok(match (socket.r#type()?, socket.protocol()?) {
+        (Type::DGRAM, Some(Protocol::UDP)) => Some(Carrier::Udp),
+        (Type::RAW, Some(protocol)) if protocol == raw::gre() => Some(Carrier::Ip),
+        _ => None,
+    })
+}
+
+/// Returns the address that a socket is bound to. Where a port would be, a raw socket has its
+/// protocol.
+fn bound(socket: &Socket) -> io::Result<Option<SocketAddr>> {
+    let mut bound = socket.local_addr()?.as_socket();
+    if carrier_of(socket)? == Some(Carrier::Ip) {
+        bound.iter_mut().for_each(|bound| bound.set_port(0));
+    }
+    Ok(bound)
 }
 
 /// Says that sockets were taken over, and what is known of the process that had them.
@@ -184,12 +220,12 @@ fn discard(found: Vec<(String, Socket)>, records: Option<&Records>, why: &str, s
     let (mut queued, mut overflowed) = (0, 0);
     for (name, socket) in &found {
         let place = name.rsplit('/').next().unwrap_or_default();
-        if place != BEHIND && is_udp(socket).unwrap_or(false) {
+        if place != BEHIND && carrier_of(socket).is_ok_and(|carrier| carrier.is_some()) {
             // What comes from here on is refused, and shows in the counter of drops.
             let _ = socket::refuse_further(socket);
             queued += drain(socket);
             let record = place.parse().ok().and_then(|worker: usize| records?.workers.get(worker));
-            let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+            let address = bound(socket).ok().flatten();
             if let (Some(record), Some(address), Ok(now)) = (record, address, socket::drops(socket))
                 && let Some(Drops { last, .. }) = record.drops_of(address)
             {
@@ -205,14 +241,4 @@ fn discard(found: Vec<(String, Socket)>, records: Option<&Records>, why: &str, s
          what comes until there are new ones is counted by nobody"
     );
     queued + overflowed
-}
-
-/// Takes all datagrams that a socket has, and returns how many.
-fn drain(socket: &Socket) -> u64 {
-    let mut buffer = [0; 1];
-    let mut taken = 0;
-    while recv(socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {
-        taken += 1;
-    }
-    taken
 }

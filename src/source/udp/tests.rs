@@ -101,7 +101,7 @@ fn one_before(receive_buffer: u32) -> (UdpSource, SocketAddr, (String, OwnedFd),
     let state = State::new().unwrap();
     state.shared().write(&Record::new(1));
     source.page = Some(state.of_worker(0));
-    (source, address, (kept::name(address, 0), copy), state)
+    (source, address, (kept::name(address.into(), 0), copy), state)
 }
 
 fn drained(source: &mut UdpSource) -> u64 {
