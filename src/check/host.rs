@@ -90,8 +90,7 @@ pub fn run(plan: &RunPlan, host: &HostFacts) -> Vec<Finding> {
     found.extend(cards.found.iter().map(interface::mtu));
     let memory = look::memory(host);
     found.push(memory::receive_buffer(plan, &memory));
-    let socket = plan.control.socket.as_ref().map(|socket| socket.path.as_path());
-    found.extend(hold::Flow::at(socket).map(|flow| hold::hold(plan, &flow)));
+    found.extend(sensor.as_ref().and_then(|sensor| hold::hold(plan, &sensor.last_hour)));
     found.push(memory::memory(plan, &memory));
     found.extend(memory::descriptors(plan, &memory));
     for output in &plan.pipeline.outputs {

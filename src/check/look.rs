@@ -22,7 +22,7 @@ use super::tap::Device;
 use crate::config::RunPlan;
 use crate::evidence::lock;
 use crate::host::process::{self, Capabilities};
-use crate::host::{HostFacts, port_owner};
+use crate::host::{HostFacts, least, port_owner};
 use crate::source::bpf::interface;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 use crate::sys::tun::DEVICE;
@@ -71,6 +71,7 @@ pub(super) fn kernel(links: &[Link]) -> Kernel {
 /// Reads how much memory there is, and how much this process may have.
 pub(super) fn memory(host: &HostFacts) -> Memory {
     let available = procfs::Meminfo::current().ok().and_then(|memory| memory.mem_available);
+    let available = least(available, host.memory);
     Memory {
         total: host.memory,
         available,

@@ -138,7 +138,7 @@ mod tests {
             (ours.level, ours.reason.contains("its own") || ours.reason.contains("sensor's own")),
             (Level::Ok, true)
         );
-        let sensor = Sensor { pid: 8, unready: Vec::new(), sandbox: Default::default() };
+        let sensor = Sensor { pid: 8, unready: Vec::new(), sandbox: Default::default(), last_hour: Default::default() };
         assert_eq!(found(process(8, "other"), None, Some(&sensor)).level, Level::Ok);
         let taken = found(process(9, "dnsmasq"), None, Some(&sensor));
         assert_eq!(
