@@ -44,6 +44,16 @@ pub enum BindError {
         /// The listener asked for.
         listener: Listener,
     },
+    /// A unit of the service manager has opened a socket that is of no use.
+    #[error("cannot listen on {listener}: the socket that {unit} has opened is of no use: {why}")]
+    Handed {
+        /// The listener asked for.
+        listener: Listener,
+        /// The name of the socket, which is that of the unit unless the unit says another.
+        unit: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Anything else.
     #[error("cannot listen on {listener}: {call}: {error}")]
     Os {
@@ -63,7 +73,7 @@ impl BindError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::PortTaken { .. } | Self::NotOurAddress { .. } => true,
-            Self::Privileged { .. } | Self::Raw { .. } => false,
+            Self::Privileged { .. } | Self::Raw { .. } | Self::Handed { .. } => false,
             // The missing thing is the interface that a link-local address names.
             Self::Os { error, .. } => error.raw_os_error() == Some(libc::ENODEV),
         }

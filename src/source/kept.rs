@@ -4,17 +4,20 @@
 //! It is all of them or none. A group of sockets has an order, in which a session has its place
 //! ([`Steering::Session`](super::Steering::Session)). Where a socket is closed, the last of the
 //! group moves into its place. So sockets of another number of workers, or for other addresses, are
-//! closed, and new ones are bound. What that costs is counted as `kernel_dropped`.
+//! closed, and new ones are bound. What that costs is counted as `kernel_dropped`. A socket that a
+//! unit has opened (`handed`) stays open whatever happens, and is of one worker.
 
 use std::io;
 use std::net::SocketAddr;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
+use super::bind::BindError;
 use super::drops::DropCounter;
+use super::fit::{bound, carrier_of, fault};
 use super::group::drain;
+use super::handed::{self, Handed};
 use super::port::Listener;
-use super::raw;
 use crate::service::{self, Drops, Record, Records, Store};
 use crate::sys::socket;
 use crate::wire::Carrier;
@@ -57,19 +60,27 @@ struct Group {
     /// The sockets of the workers that have not got theirs yet, the first worker's last.
     sockets: Vec<Socket>,
     behind: Option<Socket>,
+    /// Where a unit has opened the socket: whether no process has counted its drops yet.
+    handed: Option<bool>,
 }
 
 impl Kept {
     /// Takes over the sockets of so many workers for these listeners, and closes others.
-    pub(super) fn take(listen: &[Listener], workers: usize, store: &Store) -> Self {
+    ///
+    /// # Errors
+    /// A unit has opened a socket that does not fit.
+    pub(super) fn take(listen: &[Listener], workers: usize, store: &Store) -> Result<Self, BindError> {
         let state = store.take(STATE);
+        let handed = handed::take(listen, workers, store)?;
         let mut found: Vec<(String, Socket)> = [UDP, GRE]
             .into_iter()
             .flat_map(|kind| store.take_all(kind))
             .map(|(name, socket)| (name, socket.into()))
             .collect();
-        if found.is_empty() {
-            return Self::default();
+        // What a unit has opened is kept beside as well.
+        found.retain(|(of, _)| !handed.iter().any(|handed| *of == name(handed.listener, 0)));
+        if found.is_empty() && handed.is_empty() {
+            return Ok(Self::default());
         }
         let records = state.and_then(|state| {
             let records = service::read(state);
@@ -78,43 +89,77 @@ impl Kept {
             }
             records.ok()
         });
-        let wanted: Vec<String> = listen.iter().flat_map(|listener| names_of(*listener, workers)).collect();
-        let why = if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
+        let is_other = |listener: &Listener| !handed.iter().any(|handed| handed.listener.is_at(listener));
+        let others: Vec<Listener> = listen.iter().copied().filter(is_other).collect();
+        let wanted: Vec<String> = others.iter().flat_map(|listener| names_of(*listener, workers)).collect();
+        let why = if found.is_empty() {
+            None
+        } else if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
             Some("the addresses to listen on, or the number of workers, are others".to_owned())
         } else {
-            listen.iter().find_map(|listener| misfit(*listener, workers, &found))
+            others.iter().find_map(|listener| misfit(*listener, workers, &found))
         };
+        let handed = handed.into_iter().map(|Handed { listener, socket, is_new }| Group {
+            listener,
+            sockets: vec![socket],
+            behind: None,
+            handed: Some(is_new),
+        });
+        let mut groups: Vec<Group> = handed.collect();
         if let Some(why) = why {
-            return Self { lost: discard(found, records.as_ref(), &why, store), ..Self::default() };
+            return Ok(Self { groups, records: None, lost: discard(found, records.as_ref(), &why, store) });
         }
-        let records = records.filter(|records| records.workers.len() == workers);
-        say(records.as_ref());
+        let is_new = groups.iter().any(|group| group.handed == Some(true));
+        let records = records.filter(|records| records.workers.len() == workers && !is_new);
+        if records.is_some() || !found.is_empty() {
+            say(records.as_ref());
+        }
+        let kept: &[Listener] = if found.is_empty() { &[] } else { &others };
         let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
-        let groups = listen.iter().map(|&listener| Group {
+        groups.extend(kept.iter().map(|&listener| Group {
             listener,
             sockets: (0..workers).rev().filter_map(|worker| named(name(listener, worker))).collect(),
             behind: named(name_behind(listener.address)),
-        });
-        Self { groups: groups.collect(), records, lost: 0 }
+            handed: None,
+        }));
+        Ok(Self { groups, records, lost: 0 })
+    }
+
+    fn group(&self, listener: Listener) -> Option<&Group> {
+        self.groups.iter().find(|group| group.listener.is_at(&listener))
+    }
+
+    fn group_mut(&mut self, listener: Listener) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.listener.is_at(&listener))
     }
 
     /// Says whether the sockets of this listener were taken over.
     pub(super) fn has(&self, listener: Listener) -> bool {
-        self.groups.iter().any(|group| group.listener.is_at(&listener))
+        self.group(listener).is_some()
     }
 
-    fn group(&mut self, listener: Listener) -> Option<&mut Group> {
-        self.groups.iter_mut().find(|group| group.listener.is_at(&listener))
+    /// Says whether a unit has opened the socket of this listener.
+    pub(super) fn is_handed(&self, listener: Listener) -> bool {
+        self.group(listener).is_some_and(|group| group.handed.is_some())
     }
 
     /// Returns the socket of the next worker, where it was taken over.
     pub(super) fn next(&mut self, listener: Listener) -> Option<Socket> {
-        self.group(listener)?.sockets.pop()
+        self.group_mut(listener)?.sockets.pop()
     }
 
     /// Returns the socket behind those of the workers, where it was taken over.
     pub(super) fn behind(&mut self, listener: Listener) -> Option<Socket> {
-        self.group(listener)?.behind.take()
+        self.group_mut(listener)?.behind.take()
+    }
+
+    /// Returns the counter of drops of a worker's socket that was taken over. It has all drops of
+    /// one that no process has had before.
+    pub(super) fn drop_counter(&self, worker: usize, listener: Listener, socket: &Socket) -> io::Result<DropCounter> {
+        match self.group(listener).and_then(|group| group.handed) {
+            Some(true) => Ok(DropCounter::default()),
+            _ => drop_counter(self.record(worker), listener.address, socket),
+        }
     }
 
     /// Returns what was counted.
@@ -155,46 +200,6 @@ fn misfit(listener: Listener, workers: usize, found: &[(String, Socket)]) -> Opt
         };
         fault.map(|fault| format!("{name}: {fault}"))
     })
-}
-
-/// Says why a socket is not as this program binds it.
-fn fault(socket: &Socket, listener: Listener, shares: bool) -> io::Result<Option<String>> {
-    let Listener { address, carrier, .. } = listener;
-    let bound = bound(socket)?;
-    if carrier == Carrier::Ip {
-        let is_it = carrier_of(socket)? == Some(carrier) && bound == Some(address);
-        return Ok((!is_it).then(|| "it is no raw socket of this kind".into()));
-    }
-    Ok(if carrier_of(socket)? != Some(carrier) || socket.domain()? != Domain::for_address(address) {
-        Some("it is no UDP socket of this kind".into())
-    } else if bound.is_none_or(|bound| (bound.ip(), bound.port()) != (address.ip(), address.port())) {
-        Some("it is bound to another address".into())
-    } else if socket.reuse_port()? != shares {
-        Some("it shares its port, or does not, unlike what is asked for".into())
-    } else if address.is_ipv6() && socket.only_v6()? == address.ip().is_unspecified() {
-        Some("it takes IPv4, or does not, unlike what is asked for".into())
-    } else {
-        None
-    })
-}
-
-/// Returns what carries the packets that come to a socket, where it is one of a sensor's.
-fn carrier_of(socket: &Socket) -> io::Result<Option<Carrier>> {
-    Ok(match (socket.r#type()?, socket.protocol()?) {
-        (Type::DGRAM, Some(Protocol::UDP)) => Some(Carrier::Udp),
-        (Type::RAW, Some(protocol)) if protocol == raw::gre() => Some(Carrier::Ip),
-        _ => None,
-    })
-}
-
-/// Returns the address that a socket is bound to. Where a port would be, a raw socket has its
-/// protocol.
-fn bound(socket: &Socket) -> io::Result<Option<SocketAddr>> {
-    let mut bound = socket.local_addr()?.as_socket();
-    if carrier_of(socket)? == Some(Carrier::Ip) {
-        bound.iter_mut().for_each(|bound| bound.set_port(0));
-    }
-    Ok(bound)
 }
 
 /// Says that sockets were taken over, and what is known of the process that had them.

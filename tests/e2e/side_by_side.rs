@@ -26,7 +26,7 @@ use crate::overload::Mount;
 use crate::process::{PATIENCE, eventually, run};
 use crate::replay::{self, Replay};
 use crate::sensor::VXTAP;
-use crate::systemd::{self, Systemd};
+use crate::systemd::{self, Root, Systemd};
 
 const VNI: u32 = 12_345;
 const SOURCES: u32 = 10;
@@ -45,7 +45,7 @@ enum Fault {
 
 /// `aws s3 cp [--only-show-errors] FROM s3://BUCKET/KEY`, for a store that is a directory. An
 /// object is there as a whole or not at all, as in S3.
-const AWS: &str = r#"#!/bin/sh
+pub(crate) const AWS: &str = r#"#!/bin/sh
 set -e
 shift 2
 [ "$1" != --only-show-errors ] || shift
@@ -253,7 +253,7 @@ fn pipeline(fault: Fault) -> Outcome {
     let uploader =
         format!("{environment}ExecStart={}\nRestart=always\nRestartSec=3\n", host.path("uploader").display());
     let units = [("tcpdump-mirror.service", tcpdump.as_str()), ("pcap-uploader.service", &uploader)];
-    let systemd = Systemd::start(&host.pair.sensor, None, &units);
+    let systemd = Systemd::start(&host.pair.sensor, Root::Machine, &units);
     systemd.does("start tcpdump-mirror pcap-uploader");
     eventually("tcpdump listens", || host.log().iter().any(|line| line.contains("listening on vxlan1")));
     let sent = host.traffic(&systemd, "tcpdump-mirror.service", fault);
@@ -317,7 +317,7 @@ fn sensor(fault: Fault) -> Outcome {
         host.environment(),
         configuration.display()
     );
-    let systemd = Systemd::start(&host.pair.sensor, None, &[("vxtap.service", &unit)]);
+    let systemd = Systemd::start(&host.pair.sensor, Root::Machine, &[("vxtap.service", &unit)]);
     systemd.does("start vxtap");
     let sent = host.traffic(&systemd, "vxtap.service", fault);
     systemd.comes_to("vxtap.service", "ActiveState", "active");
