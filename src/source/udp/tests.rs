@@ -260,7 +260,7 @@ fn a_socket_that_is_kept_and_of_a_unit_is_one() {
     drop(listening);
     send(300);
     let copy = || OwnedFd::from(socket.try_clone().unwrap());
-    let found = vec![(kept::name(address, 0), copy()), ("vxtap.socket".into(), copy()), handed(&state)];
+    let found = vec![(kept::name(address.into(), 0), copy()), ("vxtap.socket".into(), copy()), handed(&state)];
     let store = Store::with(found);
     let mut listening = listen(&plan, &store).unwrap();
     let second = &mut listening.sources[0];
