@@ -97,7 +97,7 @@ impl Step {
             }
             counters.reserved_bits.add(1);
         }
-        self.frame(datagram, inner);
+        self.frame(datagram, &inner);
     }
 
     /// Does with a datagram what [`Step::datagram`] does, where it is not VXLAN.
@@ -111,14 +111,14 @@ impl Step {
 
     /// Does with a datagram what [`Step::datagram`] does, where somebody else has decapsulated it.
     #[inline]
-    pub(crate) fn take(&mut self, datagram: &Datagram<'_>, inner: Result<Decapsulated<'_>, DropReason>) {
+    pub(crate) fn take(&mut self, datagram: &Datagram<'_>, inner: Result<&Decapsulated<'_>, DropReason>) {
         self.counters.received.add(1);
         self.counters.received_bytes.add(datagram.length as u64);
         match inner {
             Ok(inner) if inner.encapsulation == Encapsulation::Vxlan && !inner.reserved_bits => {
                 self.frame(datagram, inner);
             }
-            Ok(inner) => self.unwrapped(datagram, &inner),
+            Ok(inner) => self.unwrapped(datagram, inner),
             Err(reason) => self.counters.dropped(reason).add(1),
         }
     }
@@ -135,13 +135,13 @@ impl Step {
         if inner.bare.is_some() {
             room.resize(bare::ROOM, 0);
         }
-        self.frame(datagram, bare::dress(inner, source, &mut room));
+        self.frame(datagram, &bare::dress(inner, source, &mut room));
         self.room = room;
     }
 
     /// Finds the session of a frame and offers it to the outputs.
     #[inline(always)]
-    fn frame<'a>(&mut self, datagram: &Datagram<'a>, inner: Decapsulated<'a>) {
+    fn frame<'a>(&mut self, datagram: &Datagram<'a>, inner: &Decapsulated<'a>) {
         let counters = &*self.counters;
         counters.decapsulated.add(1);
         // This comes before the session is looked up: a session that is not allowed must not use up
@@ -156,12 +156,12 @@ impl Step {
             Session { encapsulation: inner.encapsulation, source: datagram.source, scope: inner.scope, vni: inner.vni };
         let seen = self.sessions.see(&session, datagram.port, inner.arrived as usize, datagram.timestamp);
         if seen.plan != PlanNumber::PLAIN {
-            return self.by_plan(seen, datagram, inner);
+            return self.by_plan(seen, datagram, *inner);
         }
-        count_session(counters, seen.id, &inner);
+        count_session(counters, seen.id, inner);
         let mut candidate = None;
         for outlet in &mut self.outlets {
-            outlet.offer(seen.id, datagram, &inner, &mut candidate);
+            outlet.offer(seen.id, datagram, inner, &mut candidate);
         }
     }
 

@@ -170,7 +170,7 @@ pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
 /// Takes off the wrap that most frames have: VXLAN in UDP and IPv4 behind an Ethernet header, all
 /// of it captured, without VLAN tags, options of IP, fragments or reserved bits. What has another,
 /// or contradicts itself, is [`unwrap_any`]'s.
-#[inline]
+#[inline(always)]
 fn unwrap_plain<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Option<Unwrapped<'a>> {
     let header: &[u8; PLAIN_LEN] = frame.first_chunk()?;
     #[rustfmt::skip]
