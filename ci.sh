@@ -182,7 +182,7 @@ service() {
   out=$(mktemp -d)
   for kind in udp tap bpf tap+bpf; do
     mkdir -p "$out/$kind/vxtap.service.d"
-    for unit in systemd/*.service systemd/*.timer; do
+    for unit in systemd/*.service systemd/*.timer systemd/*.socket; do
       sed "s:/usr/bin/vxtap:$PWD/target/debug/vxtap:; s:/usr/lib/vxtap:$PWD/systemd:" "$unit" >"$out/$kind/$(basename "$unit")"
     done
   done
@@ -193,7 +193,7 @@ service() {
     skip "what feeds Suricata: no suricata"
     rm "$out"/*/vxtap-suricata.service
   fi
-  systemd-analyze verify --man=no "$out"/udp/vxtap*.{service,timer}
+  systemd-analyze verify --man=no "$out"/udp/vxtap*.{service,timer,socket}
   for kind in tap bpf tap+bpf; do
     systemd-analyze verify --man=no "$out/$kind/vxtap.service"
     exposed 20 "$out/$kind/vxtap.service"

@@ -7,7 +7,7 @@ use super::finding::Finding;
 use super::sensor::Sensor;
 use crate::config::RunPlan;
 use crate::config::allow::AllowPlan;
-use crate::host::port_owner::Owner;
+use crate::host::port_owner::{MANAGER, Owner};
 
 /// The names of the findings.
 pub(super) const ADDRESS: &str = "address";
@@ -60,6 +60,11 @@ pub(super) fn port(listen: &Listen, sensor: Option<&Sensor>) -> Finding {
         Some(owner @ Owner::Process { pid, name }) if Sensor::is(sensor, owner) => {
             Finding::ok(PORT, format!("UDP {address} is the running sensor's own (process {pid}, {name})"))
         }
+        Some(Owner::Process { pid, name }) if *pid == MANAGER.unsigned_abs() => Finding::warning(
+            PORT,
+            format!("UDP {address} is kept by process {pid} ({name}), for a service that takes it when it starts"),
+            "see for which: systemctl list-sockets; with vxtap.socket it is for the sensor",
+        ),
         Some(Owner::Process { pid, name }) => Finding::error(
             PORT,
             format!("UDP {address} is taken by process {pid} ({name})"),
@@ -135,6 +140,10 @@ mod tests {
             (taken.level, taken.reason.as_str()),
             (Level::Error, "UDP [::]:4789 is taken by process 9 (dnsmasq)")
         );
+        let kept = found(process(1, "systemd"), None, Some(&sensor));
+        assert_eq!(kept.level, Level::Warning);
+        assert!(!kept.remedy.unwrap().contains("kill"), "nobody is told to end the manager");
+        assert_eq!(found(process(1, "vxtap"), None, None).level, Level::Ok, "in a container");
         assert_eq!(found(Some(Owner::Unseen), None, Some(&sensor)).level, Level::Error);
         let device = found(Some(Owner::Unseen), Some("vxlan7"), None);
         assert!(device.reason.contains("vxlan device vxlan7"), "{device}");

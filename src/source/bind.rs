@@ -35,6 +35,16 @@ pub enum BindError {
         /// The first port that needs no privilege.
         first: u16,
     },
+    /// A unit of the service manager has opened a socket that is of no use.
+    #[error("cannot listen on {address}: the socket that {unit} has opened is of no use: {why}")]
+    Handed {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The name of the socket, which is that of the unit unless the unit says another.
+        unit: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Anything else.
     #[error("cannot listen on {address}: {call}: {error}")]
     Os {
@@ -54,7 +64,7 @@ impl BindError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::PortTaken { .. } | Self::NotOurAddress { .. } => true,
-            Self::Privileged { .. } => false,
+            Self::Privileged { .. } | Self::Handed { .. } => false,
             // The missing thing is the interface that a link-local address names.
             Self::Os { error, .. } => error.raw_os_error() == Some(libc::ENODEV),
         }

@@ -71,10 +71,29 @@ pub(super) fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32>
     Ok(u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX))
 }
 
+/// Asks for `bytes` where a socket has less, and returns what it has. A unit may have given it more
+/// than this process may ask for (`ReceiveBuffer=`).
+pub(super) fn grow_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32> {
+    let has = u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX);
+    let other = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    if has < bytes && set_receive_buffer(&other, bytes)? > has {
+        return set_receive_buffer(socket, bytes);
+    }
+    Ok(has)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::UdpSocket;
+
+    #[test]
+    fn a_buffer_grows_and_does_not_shrink() {
+        let socket = open("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        assert_eq!(set_receive_buffer(&socket, 1 << 15).unwrap(), 1 << 15);
+        assert_eq!(grow_receive_buffer(&socket, 1).unwrap(), 1 << 15);
+        assert_eq!(grow_receive_buffer(&socket, 1 << 16).unwrap(), 1 << 16);
+    }
 
     #[test]
     fn a_socket_that_receives_cannot_send() {

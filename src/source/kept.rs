@@ -4,15 +4,19 @@
 //! It is all of them or none. A group of sockets has an order, in which a session has its place
 //! ([`Steering::Session`](super::Steering::Session)). Where a socket is closed, the last of the
 //! group moves into its place. So sockets of another number of workers, or for other addresses, are
-//! closed, and new ones are bound. What that costs is counted as `kernel_dropped`.
+//! closed, and new ones are bound. What that costs is counted as `kernel_dropped`. A socket that a
+//! unit has opened (`handed`) stays open whatever happens, and is of one worker.
 
 use std::io;
 use std::net::SocketAddr;
 
 use rustix::net::{RecvFlags, recv};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
+use super::bind::BindError;
 use super::drops::DropCounter;
+use super::fit::{fault, is_udp};
+use super::handed::{self, Handed};
 use crate::service::{self, Drops, Record, Records, Store};
 use crate::sys::socket;
 
@@ -49,16 +53,24 @@ struct Group {
     /// The sockets of the workers that have not got theirs yet, the first worker's last.
     sockets: Vec<Socket>,
     behind: Option<Socket>,
+    /// Where a unit has opened the socket: whether no process has counted its drops yet.
+    handed: Option<bool>,
 }
 
 impl Kept {
     /// Takes over the sockets of so many workers that listen on these addresses, and closes others.
-    pub(super) fn take(listen: &[SocketAddr], workers: usize, store: &Store) -> Self {
+    ///
+    /// # Errors
+    /// A unit has opened a socket that does not fit.
+    pub(super) fn take(listen: &[SocketAddr], workers: usize, store: &Store) -> Result<Self, BindError> {
         let state = store.take(STATE);
+        let handed = handed::take(listen, workers, store)?;
         let mut found: Vec<(String, Socket)> =
             store.take_all(UDP).into_iter().map(|(name, socket)| (name, socket.into())).collect();
-        if found.is_empty() {
-            return Self::default();
+        // What a unit has opened is kept beside as well.
+        found.retain(|(of, _)| !handed.iter().any(|handed| *of == name(handed.address, 0)));
+        if found.is_empty() && handed.is_empty() {
+            return Ok(Self::default());
         }
         let records = state.and_then(|state| {
             let records = service::read(state);
@@ -67,29 +79,54 @@ impl Kept {
             }
             records.ok()
         });
-        let wanted: Vec<String> = listen.iter().flat_map(|address| names_of(*address, workers)).collect();
-        let why = if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
+        let is_other = |address: &SocketAddr| handed.iter().all(|handed| handed.address != *address);
+        let others: Vec<SocketAddr> = listen.iter().copied().filter(is_other).collect();
+        let wanted: Vec<String> = others.iter().flat_map(|address| names_of(*address, workers)).collect();
+        let why = if found.is_empty() {
+            None
+        } else if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
             Some("the addresses to listen on, or the number of workers, are others".to_owned())
         } else {
-            listen.iter().find_map(|address| misfit(*address, workers, &found))
+            others.iter().find_map(|address| misfit(*address, workers, &found))
         };
+        let handed = handed.into_iter().map(|Handed { address, socket, is_new }| Group {
+            address,
+            sockets: vec![socket],
+            behind: None,
+            handed: Some(is_new),
+        });
+        let mut groups: Vec<Group> = handed.collect();
         if let Some(why) = why {
-            return Self { lost: discard(found, records.as_ref(), &why, store), ..Self::default() };
+            return Ok(Self { groups, records: None, lost: discard(found, records.as_ref(), &why, store) });
         }
-        let records = records.filter(|records| records.workers.len() == workers);
-        say(records.as_ref());
+        let is_new = groups.iter().any(|group| group.handed == Some(true));
+        let records = records.filter(|records| records.workers.len() == workers && !is_new);
+        if records.is_some() || !found.is_empty() {
+            say(records.as_ref());
+        }
+        let kept: &[SocketAddr] = if found.is_empty() { &[] } else { &others };
         let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
-        let groups = listen.iter().map(|&address| Group {
+        groups.extend(kept.iter().map(|&address| Group {
             address,
             sockets: (0..workers).rev().filter_map(|worker| named(name(address, worker))).collect(),
             behind: named(name_behind(address)),
-        });
-        Self { groups: groups.collect(), records, lost: 0 }
+            handed: None,
+        }));
+        Ok(Self { groups, records, lost: 0 })
+    }
+
+    fn group(&self, address: SocketAddr) -> Option<&Group> {
+        self.groups.iter().find(|group| group.address == address)
     }
 
     /// Says whether the sockets of this address were taken over.
     pub(super) fn has(&self, address: SocketAddr) -> bool {
-        self.groups.iter().any(|group| group.address == address)
+        self.group(address).is_some()
+    }
+
+    /// Says whether a unit has opened the socket of this address.
+    pub(super) fn is_handed(&self, address: SocketAddr) -> bool {
+        self.group(address).is_some_and(|group| group.handed.is_some())
     }
 
     /// Returns the socket of the next worker, where it was taken over.
@@ -100,6 +137,15 @@ impl Kept {
     /// Returns the socket behind those of the workers, where it was taken over.
     pub(super) fn behind(&mut self, address: SocketAddr) -> Option<Socket> {
         self.groups.iter_mut().find(|group| group.address == address)?.behind.take()
+    }
+
+    /// Returns the counter of drops of a worker's socket that was taken over. It has all drops of
+    /// one that no process has had before.
+    pub(super) fn drop_counter(&self, worker: usize, address: SocketAddr, socket: &Socket) -> io::Result<DropCounter> {
+        match self.group(address).and_then(|group| group.handed) {
+            Some(true) => Ok(DropCounter::default()),
+            _ => drop_counter(self.record(worker), address, socket),
+        }
     }
 
     /// Returns what was counted.
@@ -138,27 +184,6 @@ fn misfit(address: SocketAddr, workers: usize, found: &[(String, Socket)]) -> Op
         };
         fault.map(|fault| format!("{name}: {fault}"))
     })
-}
-
-/// Says why a socket is not as this program binds it.
-fn fault(socket: &Socket, address: SocketAddr, shares: bool) -> io::Result<Option<String>> {
-    let is_udp = is_udp(socket)?;
-    let bound = socket.local_addr()?.as_socket();
-    Ok(if !is_udp || socket.domain()? != Domain::for_address(address) {
-        Some("it is no UDP socket of this kind".into())
-    } else if bound.is_none_or(|bound| (bound.ip(), bound.port()) != (address.ip(), address.port())) {
-        Some("it is bound to another address".into())
-    } else if socket.reuse_port()? != shares {
-        Some("it shares its port, or does not, unlike what is asked for".into())
-    } else if address.is_ipv6() && socket.only_v6()? == address.ip().is_unspecified() {
-        Some("it takes IPv4, or does not, unlike what is asked for".into())
-    } else {
-        None
-    })
-}
-
-fn is_udp(socket: &Socket) -> io::Result<bool> {
-    Ok(socket.r#type()? == Type::DGRAM && socket.protocol()? == Some(Protocol::UDP))
 }
 
 /// Says that sockets were taken over, and what is known of the process that had them.

@@ -162,20 +162,29 @@ pub(crate) fn held(socket: &impl AsFd) -> io::Result<u32> {
 }
 
 fn memory(socket: &impl AsFd, what: MemInfo) -> io::Result<u32> {
-    let mut info = [0u32; MemInfo::Drops as usize + 1];
-    let mut length = libc::socklen_t::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `info` and its
-    // length, which the kernel writes within that length.
+    let info: [u32; MemInfo::Drops as usize + 1] = get(socket, libc::SO_MEMINFO)?;
+    Ok(info[what as usize])
+}
+
+/// Says whether the socket's drop counter is delivered with each datagram (`SO_RXQ_OVFL`).
+///
+/// # Errors
+/// The error of `getsockopt(2)`.
+pub(crate) fn tells_drops(socket: &impl AsFd) -> io::Result<bool> {
+    let [tells] = get(socket, libc::SO_RXQ_OVFL)?;
+    Ok(tells != 0)
+}
+
+/// Reads an option of the socket that is so many numbers, or fewer.
+fn get<const N: usize>(socket: &impl AsFd, name: i32) -> io::Result<[u32; N]> {
+    let mut value = [0u32; N];
+    let mut length = libc::socklen_t::try_from(mem::size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `value` and
+    // its length, which the kernel writes within that length.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, name, value.as_mut_ptr().cast(), &raw mut length)
     };
-    if result == 0 { Ok(info[what as usize]) } else { Err(io::Error::last_os_error()) }
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes the kernel refuse every further datagram while what is queued can still be received, by a

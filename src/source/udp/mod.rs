@@ -34,7 +34,7 @@ use super::bind::{BindError, explain};
 use super::copies::{Copies, Told};
 use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
-use super::group::{self, multicast, open, open_behind, set_receive_buffer};
+use super::group::{self, grow_receive_buffer, multicast, open, open_behind, set_receive_buffer};
 use super::kept::{self, Kept};
 use super::live::LiveSource;
 use super::owner::{Owner, has_vni};
@@ -154,8 +154,8 @@ pub struct Listening {
 /// reasons. While some sockets of a group are missing, the others get what is meant for them, and a
 /// session that begins in one worker and goes on in another reaches its file out of order. And
 /// while the outputs are being opened, which may have much to read, nobody takes what fills the
-/// receive buffers. Sockets that `store` has from the process before this one are complete, and
-/// refuse nothing.
+/// receive buffers. Sockets that `store` has from the process before this one, or from a unit, are
+/// complete, and refuse nothing.
 ///
 /// # Errors
 /// The first address that cannot be listened on is returned, with the reason.
@@ -163,7 +163,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
     let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
     let copies = (workers > 1).then(|| Arc::new(Copies::new(plan.workers)));
     let wanted: Vec<SocketAddr> = plan.listen.iter().map(|listener| listener.address).collect();
-    let mut kept = Kept::take(&wanted, plan.workers, store);
+    let mut kept = Kept::take(&wanted, plan.workers, store)?;
     if let (Some(copies), Some(records)) = (&copies, kept.records()) {
         copies.go_on_from(records);
     }
@@ -206,7 +206,8 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
         for (index, source) in sources.iter_mut().enumerate() {
             let socket =
                 kept.next(address).map_or_else(|| open(address, plan.workers > 1), Ok).map_err(os("socket"))?;
-            let got = set_receive_buffer(&socket, plan.receive_buffer).map_err(os("SO_RCVBUF"))?;
+            let set = if kept.is_handed(address) { grow_receive_buffer } else { set_receive_buffer };
+            let got = set(&socket, plan.receive_buffer).map_err(os("SO_RCVBUF"))?;
             source.receive_buffer = source.receive_buffer.min(got);
             smallest = smallest.min(got);
             group::ask_for_facts(&socket, address).map_err(|(call, error)| os(call)(error))?;
@@ -232,7 +233,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
                 multicast(&socket, plan.steering).map_err(os("IPV6_MULTICAST_ALL"))?;
             }
             let drops = if goes_on {
-                kept::drop_counter(kept.record(index), address, &socket).map_err(os("SO_MEMINFO"))?
+                kept.drop_counter(index, address, &socket).map_err(os("SO_MEMINFO"))?
             } else {
                 DropCounter::default()
             };
