@@ -113,6 +113,26 @@ fn what_the_generator_wrapped_comes_out_byte_for_byte() {
     assert!(compared > 200, "{compared}");
 }
 
+/// A frame in ERSPAN, type II, with this number.
+fn erspan(number: u32) -> Vec<u8> {
+    let header = [&[0x10, 0, 0x88, 0xbe], &number.to_be_bytes()[..], &[0x10, 0, 0, 7, 0, 0, 0, 0]].concat();
+    let total = (20 + header.len() + 60) as u8;
+    let ip = [0x45, 0, 0, total, 0, 0, 0x40, 0, 64, 47, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0], &ip[..], &header, &[number as u8; 60]].concat()
+}
+
+#[test]
+fn what_was_lost_before_the_capture_is_known_by_the_numbers_of_the_sender() {
+    let mut path = tempfile::NamedTempFile::new().unwrap();
+    path.write_all(&pcap(&[5, 6, 9, 10, 8, 8, 11, 14].map(erspan))).unwrap();
+    let (code, summary, found) = strip(path.path(), &[]);
+    assert_eq!((code, found.len()), (0, 8), "no loss of this program");
+    assert_closes(&summary);
+    for counted in [&summary["ledger"], &summary["ledger"]["sessions"][0]] {
+        assert_eq!((&counted["upstream_missed"], &counted["upstream_late"]), (&4.into(), &1.into()));
+    }
+}
+
 #[test]
 fn fragments_are_put_together() {
     let (code, summary, found) = strip(&fixture("outer/fragments.pcap"), &[]);

@@ -83,6 +83,7 @@ mod tests {
             last: Timestamp::from_ns(0),
             lost: 0,
             duplicates: 0,
+            upstream: Default::default(),
         };
         let all = [totals(1, 5), totals(2, 9), totals(3, 1), totals(4, 9), totals(5, 7)];
         for (top, kept) in

@@ -163,6 +163,7 @@ mod tests {
             last: Timestamp::from_ns(40_000_000_000),
             lost: 0,
             duplicates: 0,
+            upstream: Default::default(),
         }
     }
 

@@ -200,6 +200,17 @@ counters! {
         /// Frames of flows that were kept whole because the table of flows was full.
         cutoff_table_full: Counter =
             FRAMES.sparse().row_if_any(135, "cutoff_table_full", "kept: the table of flows was full");
+        /// Frames that had not come when later ones of their sender did, by the numbers that it
+        /// gives them (GRE, ERSPAN). Less `upstream_late` they were lost before the sensor had
+        /// them: on the way, or as `kernel_dropped`. They are in no equation.
+        upstream_missed: Counter = FRAMES
+            .sparse()
+            .row_if_any(136, "upstream_missed", "missing by the numbers of their senders");
+        /// Of these, frames that came later.
+        upstream_late: Counter = FRAMES.sparse().row_if_any(137, "upstream_late", "of them, came later");
+        /// Times that a sender began to number anew. What it had sent last is not known to be lost.
+        upstream_restarts: Counter =
+            TIMES.sparse().row_if_any(138, "upstream_restarts", "times that a sender numbers anew");
     }
     also {
         /// The VNIs of the `unselected` frames, as far as a program in the kernel did not see to

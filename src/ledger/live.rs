@@ -8,7 +8,7 @@ use super::counters::{Expired, ExpiredCounters, WorkerCounters};
 use super::lost::LostBy;
 use super::outputs::Outputs;
 use super::rare::Sums;
-use super::sessions::SessionTotals;
+use super::sessions::{SessionTotals, Upstream};
 use crate::session::{Label, Session};
 
 /// All counters of a sensor.
@@ -39,11 +39,15 @@ impl Ledger {
         let sum = ExpiredCounters::sum(&self.workers.iter().map(|worker| &worker.expired).collect::<Vec<_>>());
         let expired = Expired { lost: expired, ..sum };
         let duplicates = Sums::of(self.workers.iter().map(|worker| &worker.sessions.duplicates));
+        // What came late was missing before.
+        let late = Sums::of(self.workers.iter().map(|worker| &worker.sessions.late));
+        let missed = Sums::of(self.workers.iter().map(|worker| &worker.sessions.missed));
         let of = |(number, session, label)| {
             let counted = self.workers.iter().filter_map(|worker| worker.sessions.totals(number, session));
             let (lost, duplicates) = (lost.get(number), duplicates.get(number));
             let totals = counted.reduce(|sum, more| sum.add(&more))?;
-            Some(SessionTotals { label, lost, duplicates, ..totals })
+            let upstream = Upstream { missed: missed.get(number), late: late.get(number) };
+            Some(SessionTotals { label, lost, duplicates, upstream, ..totals })
         };
         let mut sessions: Vec<_> = named.into_iter().filter_map(of).collect();
         sessions.sort_unstable_by_key(|totals| totals.session);

@@ -49,6 +49,8 @@ pub use pairs::{Pair, PairFrames};
 pub use reasons::OutputDrop;
 pub(crate) use reasons::{Filtered, NotRedirected};
 pub(crate) use seat::Seat;
+#[cfg(test)]
+pub(crate) use sessions::Upstream;
 pub(crate) use sessions::{Forgotten, SessionCounts, SessionTotals};
 pub use snapshot::Snapshot;
 pub(crate) use table::{SoFar, row};

@@ -43,6 +43,28 @@ pub struct SessionTotals {
     /// Frames whose packet another session of the group had delivered before.
     #[serde(skip_serializing_if = "is_zero")]
     pub duplicates: u64,
+    /// What the numbers of its sender tell.
+    #[serde(flatten)]
+    pub upstream: Upstream,
+}
+
+/// The frames of a session that its sender has numbered and that were missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Upstream {
+    /// Numbers that had not come when later ones did.
+    #[serde(rename = "upstream_missed", skip_serializing_if = "is_zero")]
+    pub missed: u64,
+    /// Of these, numbers that came late.
+    #[serde(rename = "upstream_late", skip_serializing_if = "is_zero")]
+    pub late: u64,
+}
+
+impl Upstream {
+    /// Returns the frames that were lost before the sensor had them.
+    #[must_use]
+    pub(super) fn lost(self) -> u64 {
+        self.missed.saturating_sub(self.late)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
@@ -73,6 +95,9 @@ pub struct SessionCounts {
     later: [OnceLock<Box<[SessionCells]>>; LATER],
     /// Frames that another session of the group had delivered before.
     pub(super) duplicates: Rare,
+    /// Frames that were missing, and that came late, by the numbers of their senders.
+    pub(super) missed: Rare,
+    pub(super) late: Rare,
 }
 
 /// What was counted of a session that is forgotten.
@@ -89,7 +114,13 @@ pub(crate) struct Forgotten {
 impl Default for SessionCounts {
     fn default() -> Self {
         let first = Box::new(std::array::from_fn(|_| SessionCells::default()));
-        Self { first, later: [const { OnceLock::new() }; LATER], duplicates: Rare::default() }
+        Self {
+            first,
+            later: [const { OnceLock::new() }; LATER],
+            duplicates: Rare::default(),
+            missed: Rare::default(),
+            late: Rare::default(),
+        }
     }
 }
 
@@ -142,10 +173,19 @@ impl SessionCounts {
         self.duplicates.add(seat, 1);
     }
 
-    /// Forgets what was counted of the session of this number, and returns it.
+    /// Counts frames of the session in this seat that were missing, and such that came late.
+    pub(crate) fn upstream(&self, seat: Seat, missed: u64, late: u64) {
+        self.missed.add(seat, missed);
+        self.late.add(seat, late);
+    }
+
+    /// Forgets what was counted of the session of this number, and returns it. What was missing
+    /// of it stays in the sum of all sessions.
     pub(crate) fn forget(&self, number: usize) -> Forgotten {
         let Some(cells) = self.cells(number) else { return Forgotten::default() };
         let duplicates = self.duplicates.forget(Seat::of(number));
+        self.missed.forget(Seat::of(number));
+        self.late.forget(Seat::of(number));
         let counted = Forgotten { frames: cells.frames.get(), bytes: cells.bytes.get(), duplicates };
         cells.frames.begin_anew();
         cells.bytes.begin_anew();
@@ -170,8 +210,9 @@ impl SessionCounts {
         let cells = self.cells(number)?;
         let frames = Some(cells.frames.get()).filter(|frames| *frames > 0)?;
         let (first, last) = (Timestamp::from_ns(!cells.first.get()), Timestamp::from_ns(cells.last.get()));
-        let label = Label::default();
-        Some(SessionTotals { session, label, frames, bytes: cells.bytes.get(), first, last, lost: 0, duplicates: 0 })
+        let (label, upstream) = Default::default();
+        let bytes = cells.bytes.get();
+        Some(SessionTotals { session, label, frames, bytes, first, last, lost: 0, duplicates: 0, upstream })
     }
 }
 
@@ -187,6 +228,10 @@ impl SessionTotals {
             last: self.last.max(more.last),
             lost: self.lost + more.lost,
             duplicates: self.duplicates + more.duplicates,
+            upstream: Upstream {
+                missed: self.upstream.missed + more.upstream.missed,
+                late: self.upstream.late + more.upstream.late,
+            },
         }
     }
 }

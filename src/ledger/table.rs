@@ -90,7 +90,8 @@ impl Snapshot {
         for s in self.sessions.iter().take(SESSIONS_SHOWN) {
             let seconds = (s.last.ns() - s.first.ns()) as f64 / 1e9;
             let note = format!("{} bytes in {seconds:.3} s from {}", HumanCount(s.bytes), s.first.compact());
-            let more = [(s.lost, "lost"), (s.duplicates, "duplicates")].into_iter().filter(|(n, _)| *n > 0);
+            let more = [(s.lost, "lost"), (s.duplicates, "duplicates"), (s.upstream.lost(), "lost upstream")];
+            let more = more.into_iter().filter(|(n, _)| *n > 0);
             let note = more.fold(note, |note, (n, what)| format!("{note}, {} {what}", HumanCount(n)));
             let name = s.label.name.as_deref().map(|name| format!("{name} ")).unwrap_or_default();
             row(f, &format!("{name}{}", s.session), s.frames, &note)?;

@@ -95,6 +95,7 @@ fn filled() -> Snapshot {
         last: Timestamp::from_ns(1_700_000_012_623_456_789),
         lost: 0,
         duplicates: 0,
+        upstream: Upstream::default(),
     };
     let mut sessions: Vec<_> = (0..40)
         .map(|vni| session(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), vni, 1000 + 3 * u64::from(vni)))
@@ -136,6 +137,7 @@ fn sample() -> (Ledger, Vec<SessionTotals>) {
         last: Timestamp::from_ns(2),
         lost: 3,
         duplicates: 0,
+        upstream: Upstream::default(),
     };
     (ledger, vec![session])
 }

@@ -60,6 +60,8 @@ struct Tally {
     bytes: u64,
     lost: u64,
     duplicates: u64,
+    missed: u64,
+    late: u64,
     last: Timestamp,
 }
 
@@ -91,6 +93,8 @@ impl Accounts {
             tally.bytes += more(|totals| totals.bytes);
             tally.lost += more(|totals| totals.lost);
             tally.duplicates += more(|totals| totals.duplicates);
+            tally.missed += more(|totals| totals.upstream.missed);
+            tally.late += more(|totals| totals.upstream.late);
             tally.last = tally.last.max(totals.last);
         }
         self.rest(snapshot);
@@ -109,6 +113,9 @@ impl Accounts {
         self.other.lost = rest(snapshot.lost_of_sessions(), named(|tally| tally.lost), other.lost);
         let duplicates = snapshot.datagrams.duplicate_frames;
         self.other.duplicates = rest(duplicates, named(|tally| tally.duplicates), other.duplicates);
+        let (missed, late) = (snapshot.datagrams.upstream_missed, snapshot.datagrams.upstream_late);
+        self.other.missed = rest(missed, named(|tally| tally.missed), other.missed);
+        self.other.late = rest(late, named(|tally| tally.late), other.late);
     }
 
     /// Adds the series of these names, and of all others together.
@@ -145,6 +152,18 @@ impl Accounts {
                 "Frames whose packet another session of the group had delivered before (`dedup`).",
                 labels(),
                 tally.duplicates,
+            );
+            families.counter(
+                "vxtap_session_upstream_missed_frames",
+                "Frames that had not come when later ones did, by the numbers of their senders (GRE, ERSPAN).",
+                labels(),
+                tally.missed,
+            );
+            families.counter(
+                "vxtap_session_upstream_late_frames",
+                "Frames of these that came later; the rest was lost before the sensor had it.",
+                labels(),
+                tally.late,
             );
             families.number(
                 "vxtap_session_last_frame_timestamp_seconds",

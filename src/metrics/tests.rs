@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::sessions::{Named, named};
 use super::*;
-use crate::ledger::{Ledger, Output, OutputDrop, SessionTotals, Snapshot};
+use crate::ledger::{Ledger, Output, OutputDrop, SessionTotals, Snapshot, Upstream};
 use crate::record::Timestamp;
 use crate::route::policy::{Entry, Match, Policy, SessionPlan};
 use crate::sandbox;
@@ -99,7 +99,8 @@ fn totals(number: u32, name: Option<&str>, frames: u64, first: u64) -> SessionTo
     let label = Label { name: name.map(Into::into), ..Label::default() };
     let at = Timestamp::from_ns;
     let (first, last) = (at(first), at(first + 1_000_000_000));
-    SessionTotals { session: session(number), label, frames, bytes: 100 * frames, first, last, lost: 0, duplicates: 0 }
+    let (session, bytes, upstream) = (session(number), 100 * frames, Upstream::default());
+    SessionTotals { session, label, frames, bytes, first, last, lost: 0, duplicates: 0, upstream }
 }
 
 /// The value of a series in the format of Prometheus.

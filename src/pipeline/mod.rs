@@ -170,6 +170,7 @@ impl Pipeline {
             let sessions = SessionTable::new(Arc::clone(&registry));
             let mut step = Step::new(plan.reserved_bits, Arc::clone(allowed), sessions, outlets, counters);
             step.adopt(Arc::clone(&plan.policy));
+            step.share_sessions(source.shares_sessions());
             let (change, heard) = bounded(1);
             changes.push(change);
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone()).hears(heard);

@@ -12,7 +12,7 @@ use crate::ledger::{Filtered, WorkerCounters};
 use crate::record::Timestamp;
 use crate::route::cutoff::Flows;
 use crate::route::policy::{PlanNumber, Policy};
-use crate::route::{Asked, Candidate, Seen, SessionId, SessionTable, Watched, verdict};
+use crate::route::{Asked, Candidate, Seen, Sequences, SessionId, SessionTable, Watched, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
 use crate::wire::{Decapsulated, DropReason, Encapsulation, Options, bare, gpe};
@@ -28,6 +28,10 @@ pub struct Step {
     pub(super) counters: Arc<WorkerCounters>,
     /// Room for a packet that gets an Ethernet header; none until the first comes.
     room: Vec<u8>,
+    /// The numbers that senders give to frames.
+    sequences: Sequences,
+    /// True where other workers have frames of the same sessions, unless these come over IP.
+    shares_sessions: bool,
 }
 
 impl Step {
@@ -43,7 +47,23 @@ impl Step {
     ) -> Self {
         sessions.count_in(Arc::clone(&counters.sessions));
         outlets.iter_mut().for_each(|outlet| outlet.lane.attach(&counters));
-        Self { reserved_bits, allowed, sessions, flows: Flows::default(), outlets, counters, room: Vec::new() }
+        Self {
+            reserved_bits,
+            allowed,
+            sessions,
+            flows: Flows::default(),
+            outlets,
+            counters,
+            room: Vec::new(),
+            sequences: Sequences::default(),
+            shares_sessions: false,
+        }
+    }
+
+    /// Says whether other workers have frames of the same sessions that come over UDP. Their
+    /// numbers tell nothing then.
+    pub(super) fn share_sessions(&mut self, shares: bool) {
+        self.shares_sessions = shares;
     }
 
     /// Treats frames by this policy from now on. Called between batches.
@@ -63,6 +83,7 @@ impl Step {
     pub(super) fn forget(&mut self, forget: &Arc<Forget>) {
         let WorkerCounters { expired, duplicates, .. } = &*self.counters;
         self.flows.forget(&forget.sessions);
+        self.sequences.forget(&forget.sessions);
         self.sessions.forget(&forget.sessions, |forgotten| {
             expired.frames.add(forgotten.frames);
             expired.bytes.add(forgotten.bytes);
@@ -131,6 +152,8 @@ impl Step {
         counters.unknown_options.add(u64::from(inner.options != Options::Known));
         let source = inner.source.unwrap_or(datagram.source);
         let datagram = &Datagram { source, ..*datagram };
+        let is_alone = !self.shares_sessions || datagram.port == 0;
+        let inner = &Decapsulated { sequence: inner.sequence.filter(|_| is_alone), ..*inner };
         let mut room = mem::take(&mut self.room);
         if inner.bare.is_some() {
             room.resize(bare::ROOM, 0);
@@ -158,7 +181,7 @@ impl Step {
         if seen.plan != PlanNumber::PLAIN {
             return self.by_plan(seen, datagram, *inner);
         }
-        count_session(counters, seen.id, inner);
+        count_session(counters, &mut self.sequences, seen.id, inner);
         let mut candidate = None;
         for outlet in &mut self.outlets {
             outlet.offer(seen.id, datagram, inner, &mut candidate);
@@ -176,7 +199,7 @@ impl Step {
             counters.unselected.add(1);
             return self.outlets.iter_mut().for_each(|outlet| outlet.filter(datagram, Filtered::Session));
         }
-        count_session(counters, seen.id, inner);
+        count_session(counters, &mut self.sequences, seen.id, inner);
         let plan = self.sessions.policy().plan(seen.plan);
         let mut candidate = Candidate::new(inner);
         let (time, arrived) = (datagram.timestamp, inner.arrived);
@@ -226,7 +249,10 @@ impl Step {
 
 /// Counts what a session's frame is, where it is not as most are.
 #[inline]
-fn count_session(counters: &WorkerCounters, session: SessionId, inner: &Decapsulated<'_>) {
+fn count_session(counters: &WorkerCounters, sequences: &mut Sequences, session: SessionId, inner: &Decapsulated<'_>) {
+    if let Some(number) = inner.sequence {
+        count_number(counters, sequences, session, number);
+    }
     if inner.original > inner.arrived {
         counters.cut_by_mirror.add(1);
     }
@@ -234,6 +260,16 @@ fn count_session(counters: &WorkerCounters, session: SessionId, inner: &Decapsul
         counters.overflow.frames.add(1);
         counters.overflow.bytes.add(u64::from(inner.arrived));
     }
+}
+
+/// Counts what the number of a session's frame tells.
+#[inline(never)]
+fn count_number(counters: &WorkerCounters, sequences: &mut Sequences, session: SessionId, number: u32) {
+    let told = sequences.take(session, number);
+    counters.upstream_missed.add(told.missed);
+    counters.upstream_late.add(told.late);
+    counters.upstream_restarts.add(told.restarts);
+    counters.sessions.upstream(session.seat(), told.missed, told.late);
 }
 
 #[cfg(test)]

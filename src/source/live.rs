@@ -47,6 +47,11 @@ pub trait LiveSource: Source {
         0
     }
 
+    /// Says whether another worker has frames of the same sessions that come over UDP.
+    fn shares_sessions(&self) -> bool {
+        false
+    }
+
     /// Returns where to look for what waits to be received. By default nothing does.
     fn backlog(&self) -> Backlog {
         Backlog::default()

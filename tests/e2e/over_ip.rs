@@ -130,6 +130,38 @@ fn sources_are_let_in_by_a_list() {
     assert_same("10.73.0.9", &session(&ended.captures, "erspan_vni0_10.73.0.9_0x1"), &frames);
 }
 
+/// Frames that never came are known by the numbers that the sender gave them.
+#[test]
+fn what_was_lost_on_the_way_is_counted() {
+    if !need::programs(&[]) {
+        return;
+    }
+    let pair = Pair::new(2000);
+    let sensor = Setup::new(&pair.sensor).with("--source udp --listen erspan --workers 2").start();
+    let erspan = |number: u32| {
+        let header = [0x10, 0x00, 0x00, 0x07, 0, 0, 0, 0];
+        [&[0x10, 0, 0x88, 0xbe], &number.to_be_bytes()[..], &header, &frames::numbered(number, 100)].concat()
+    };
+    let mut numbers: Vec<u32> = (u32::MAX - 99..=u32::MAX).chain(0..2000).filter(|number| number % 10 != 3).collect();
+    let lost = 2100 - numbers.len() as u64;
+    // One is overtaken by many, some come twice, and in the end the sender begins anew.
+    let overtaken = numbers.remove(500);
+    numbers.insert(900, overtaken);
+    numbers.extend_from_within(1850..);
+    numbers.extend(0..100);
+    send(&pair.sender, pair.target(Ip::V4).ip(), &numbers.iter().map(|number| erspan(*number)).collect::<Vec<_>>());
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "a loss on the way is none of the sensor: {:#?}", ended.log);
+    ended.ledger.assert_received_closes();
+    ended.ledger.assert_lossless();
+    pair.assert_all_arrived(ended.ledger.received(), numbers.len());
+    let [missed, late] = ["/upstream_missed", "/upstream_late"].map(|what| ended.ledger.counted(what));
+    assert_eq!((missed - late, ended.ledger.counted("/upstream_restarts")), (lost, 1));
+    assert!(late > 0, "the cable may have others overtaken");
+    let session = &ended.ledger.0["sessions"][0];
+    assert_eq!((session["upstream_missed"].as_u64(), session["upstream_late"].as_u64()), (Some(missed), Some(late)));
+}
+
 /// What switches have sent comes out as what `captured` finds in the same packets.
 #[test]
 fn what_switches_send() {

@@ -174,6 +174,10 @@ impl LiveSource for BpfSource {
         Ok(())
     }
 
+    fn shares_sessions(&self) -> bool {
+        self.udp.shares_sessions()
+    }
+
     fn patience(&self) -> Duration {
         let smallest = self.rings.iter().map(|numbered| numbered.ring.size()).min().unwrap_or(usize::MAX);
         // The rule is that of a receive buffer: 10 Gbit/s of small datagrams fill it by some 2.5

@@ -493,6 +493,10 @@ impl LiveSource for UdpSource {
         self.copies - self.before.copies
     }
 
+    fn shares_sessions(&self) -> bool {
+        self.owner.workers > 1 && self.owner.steering == Steering::Flow
+    }
+
     fn backlog(&self) -> Backlog {
         let sockets = self.sockets.iter().filter_map(|bound| rustix::fs::fstat(&bound.socket).ok());
         Backlog { sockets: sockets.map(|stat| stat.st_ino).collect(), ..Backlog::default() }
