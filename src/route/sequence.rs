@@ -2,8 +2,8 @@
 //!
 //! A gap counts as missed at once, and what fills it later counts as late, so that both counts only
 //! grow: what was lost is their difference. The last [`WINDOW`] numbers are remembered one by one.
-//! Within them the order does not matter, and a number that comes again counts once. Numbers have 32
-//! bits and begin anew behind the last.
+//! Within them the order does not matter, and a number that comes again counts once. Numbers have
+//! 32 bits and begin anew behind the last.
 //!
 //! Something else comes from further away: a packet that took very long, one that is forged, or the
 //! sender after it has begun anew. So numbers from there have to go on for a while ([`GOES_ON`])

@@ -1,18 +1,20 @@
 //! A large capture takes no more memory than a small one, and says how far it is.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::Pid;
 use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
 
+use crate::memory::peak_memory;
 use crate::terminal::terminal;
 use crate::{pcap, records, wrapped};
 
-/// The most memory that stripping takes, in KiB.
-const LIMIT: u64 = 64 << 10;
+/// The most memory that stripping takes, in bytes.
+const LIMIT: u64 = 64 << 20;
 /// Bytes of the wrap.
 const WRAP: usize = 50;
 
@@ -30,11 +32,9 @@ fn write(path: &Path, bytes: usize) -> usize {
     times * (records_once.len() - records(&once).len() * WRAP)
 }
 
-/// Returns the most memory that a process has had so far, in KiB.
+/// Returns the most memory that a process has had so far, in bytes.
 fn peak(child: &Child) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    peak_memory(Pid::from_child(child))
 }
 
 fn decap(arguments: &[&str]) -> Command {
@@ -56,7 +56,7 @@ fn memory_is_bounded_however_large_the_capture_is() {
     let peak = peak(&child);
     assert_eq!(read as usize + out.read_to_end(&mut Vec::new()).unwrap(), length);
     assert!(child.wait().unwrap().success());
-    assert!(peak < LIMIT, "{peak} KiB");
+    assert!(peak < LIMIT, "{peak} bytes");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn memory_is_bounded_with_a_directory_for_each_session_too() {
     let peak = peak(&child);
     drop(stdin);
     assert!(child.wait_with_output().unwrap().status.success());
-    assert!(peak < LIMIT, "{peak} KiB");
+    assert!(peak < LIMIT, "{peak} bytes");
 }
 
 /// Strips a capture with a standard error as `stderr` says, and returns what that has got.

@@ -26,6 +26,8 @@
 
 #[path = "../shared/host.rs"]
 mod host;
+#[path = "../shared/memory.rs"]
+mod memory;
 #[path = "../shared/terminal.rs"]
 mod terminal;
 
