@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-jobs_in_order=(packages fmt clippy doc deny bpf unit golden service e2e fast demo package deploy bench rig)
+jobs_in_order=(packages fmt clippy doc deny bpf unit golden service e2e fast demo package deploy bench fuzz rig)
 cargo_deny_version=0.20.2
 cargo_deb_version=3.8.0
 cargo_generate_rpm_version=0.21.1
@@ -53,6 +53,7 @@ rpmlint rpmlint
 cpio cpio
 losetup mount
 lsof lsof
+c++ g++
 umoci umoci
 systemd-analyze systemd
 chromium chromium
@@ -164,6 +165,7 @@ unit() {
   fi
   cargo test --locked --lib --bins --examples -- "${without[@]}"
   cargo test --locked --test architecture --test allocations --test properties --test replay --test documents -- "${without[@]}"
+  cargo test --locked --test hostile
   cargo test --locked --test verify --test invocations --test catalogue --test configurations --test decap --test duplicates --test monitoring --test units -- "${without[@]}"
 }
 
@@ -180,7 +182,7 @@ service() {
   local out kind unit
   program
   out=$(mktemp -d)
-  for kind in udp tap bpf tap+bpf; do
+  for kind in udp tap bpf gre all; do
     mkdir -p "$out/$kind/vxtap.service.d"
     for unit in systemd/*.service systemd/*.timer systemd/*.socket; do
       sed "s:/usr/bin/vxtap:$PWD/target/debug/vxtap:; s:/usr/lib/vxtap:$PWD/systemd:" "$unit" >"$out/$kind/$(basename "$unit")"
@@ -188,13 +190,14 @@ service() {
   done
   cp systemd/drop-ins/tap.conf "$out/tap/vxtap.service.d/"
   cp systemd/drop-ins/bpf.conf "$out/bpf/vxtap.service.d/"
-  cp systemd/drop-ins/*.conf "$out/tap+bpf/vxtap.service.d/"
+  cp systemd/drop-ins/gre.conf "$out/gre/vxtap.service.d/"
+  cp systemd/drop-ins/*.conf "$out/all/vxtap.service.d/"
   if ! command -v suricata >/dev/null; then
     skip "what feeds Suricata: no suricata"
     rm "$out"/*/vxtap-suricata.service
   fi
   systemd-analyze verify --man=no "$out"/udp/vxtap*.{service,timer,socket}
-  for kind in tap bpf tap+bpf; do
+  for kind in tap bpf gre all; do
     systemd-analyze verify --man=no "$out/$kind/vxtap.service"
     exposed 20 "$out/$kind/vxtap.service"
   done
@@ -317,6 +320,9 @@ release() { packaging/release "$tools" "$cargo_deb_version" "$cargo_generate_rpm
 
 # Compiled, and each run once: that they work, not how fast.
 bench() { cargo test --locked --benches --profile release -- --test; }
+
+# Feeds each fuzz target for three seconds, over its seeds and what was kept. For longer: fuzz/run 3600
+fuzz() { fuzz/run 3; }
 
 # The rig compares on a machine of its own. Here it compiles: its Python, and its C where the machine
 # happens to have what that needs.

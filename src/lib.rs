@@ -32,7 +32,10 @@
 //!
 //! The library is made for the program of the same name, and for its tests and benches. It promises
 //! no stable interface. `ARCHITECTURE.md` is the map, `docs/decisions/` says why it is so.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation))]
+#![cfg_attr(
+    any(test, fuzzing),
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)
+)]
 
 pub mod archive;
 pub mod check;
@@ -45,6 +48,8 @@ pub mod decap;
 pub mod demo;
 pub(crate) mod episode;
 pub mod evidence;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 pub mod host;
 pub mod http;

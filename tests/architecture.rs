@@ -13,6 +13,11 @@ use imports::{Imports, circles};
 
 /// Module and what it may use of the crate. `main` uses all.
 const ARROWS: &[(&str, &[&str])] = &[
+    // What must hold, whatever the bytes
+    (
+        "fuzzing",
+        &["config", "console", "decap", "evidence", "host", "record", "replay", "route", "session", "sys", "wire"],
+    ),
     // What a command does
     (
         "check",

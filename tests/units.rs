@@ -75,7 +75,7 @@ fn the_configuration_of_the_service_is_right() {
 /// A drop-in says itself where it is.
 #[test]
 fn drop_ins_are_where_they_say() {
-    for name in ["tap", "bpf"] {
+    for name in ["tap", "bpf", "gre"] {
         let text = read(&format!("systemd/drop-ins/{name}.conf"));
         assert!(text.contains(&format!("ln -s /usr/share/vxtap/drop-ins/{name}.conf ")), "{name}");
     }

@@ -8,6 +8,7 @@ use super::sensor::Sensor;
 use crate::config::RunPlan;
 use crate::config::allow::AllowPlan;
 use crate::host::port_owner::{MANAGER, Owner};
+use crate::source::Listener;
 
 /// The names of the findings.
 pub(super) const ADDRESS: &str = "address";
@@ -26,8 +27,8 @@ pub(super) struct Listen {
 }
 
 /// Says whether the host has an address to listen on.
-pub(super) fn address(listen: SocketAddr, addresses: &[IpAddr]) -> Finding {
-    let ip = listen.ip().to_canonical();
+pub(super) fn address(listen: Listener, addresses: &[IpAddr]) -> Finding {
+    let ip = listen.address.ip().to_canonical();
     if ip.is_unspecified() {
         return Finding::ok(ADDRESS, format!("{listen} stands for all addresses of this host"));
     }
@@ -40,6 +41,11 @@ pub(super) fn address(listen: SocketAddr, addresses: &[IpAddr]) -> Finding {
         format!("{listen} is no address of this host; it has: {}", ours.join(", ")),
         format!("listen on one of these, or give this one to an interface: ip address add {ip} dev NAME"),
     )
+}
+
+/// Says that nobody can take what comes over IP from others.
+pub(super) fn over_ip(listen: Listener) -> Finding {
+    Finding::ok(PORT, format!("{listen}: each raw socket gets all that comes, whoever else has one"))
 }
 
 /// Says whether a port to listen on is free, or who has it.
@@ -112,6 +118,10 @@ mod tests {
     fn an_address_is_of_this_host_or_not() {
         let ours = ["127.0.0.1".parse().unwrap(), "10.0.0.7".parse().unwrap()];
         let found = |listen: &str| address(listen.parse().unwrap(), &ours);
+        let gre = |address: &str| Listener::over_ip(address.parse().unwrap());
+        assert_eq!(address(gre("10.0.0.7:0"), &ours).reason, "gre:10.0.0.7 is of this host");
+        assert_eq!(address(gre("[2001:db8::1]:0"), &ours).level, Level::Error);
+        assert!(over_ip(gre("[::]:0")).reason.starts_with("gre:[::]: each raw socket"));
         for listen in ["[::]:4789", "0.0.0.0:4789", "10.0.0.7:4789", "[::ffff:10.0.0.7]:4789", "127.0.0.9:1"] {
             assert_eq!(found(listen).level, Level::Ok, "{listen}");
         }

@@ -64,6 +64,8 @@ pub struct Free(pub MinFree);
 impl fmt::Display for Free {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            // Without a unit so few bytes are taken for a slip.
+            MinFree::Bytes(bytes @ 1..LEAST_BARE) if unit(bytes).is_none() => write!(f, "{bytes}B"),
             MinFree::Bytes(bytes) => Size(bytes).fmt(f),
             MinFree::Permille(share) if share % 10 == 0 => write!(f, "{}%", share / 10),
             MinFree::Permille(share) => write!(f, "{}.{}%", share / 10, share % 10),
@@ -131,18 +133,19 @@ fn unit(bytes: u64) -> Option<(u64, &'static str)> {
     Some((bytes >> shift, unit))
 }
 
+/// Nobody means less room than this by a number of bytes without a unit.
+const LEAST_BARE: u64 = 1 << 20;
+
 /// Reads the room to leave free on a file system, as `10GiB` or as a share of its size, `5%` or
 /// `0.5%`. Zero is none.
 ///
 /// # Errors
 /// The text is no such room; the error says how to write one.
 pub(crate) fn min_free(text: &str) -> Result<MinFree, String> {
-    /// Nobody means less than this by a number without a unit.
-    const LEAST: u64 = 1 << 20;
     let Some(percent) = text.strip_suffix('%') else {
         let has_unit = text.contains(|c: char| c.is_ascii_alphabetic());
         return match bytes(text)? {
-            n @ 1..LEAST if !has_unit => {
+            n @ 1..LEAST_BARE if !has_unit => {
                 let share = if n < 100 { n } else { 5 };
                 Err(format!(
                     "that is {n} bytes; {share}%? Write it as {share}% or 10GiB, or 0 to use all of the file system"
@@ -274,7 +277,7 @@ mod tests {
         }
         assert_eq!("0".parse(), Ok(Wait(Duration::ZERO)));
         assert!("-1s".parse::<Wait>().is_err() && "soon".parse::<Wait>().is_err());
-        for text in ["10GiB", "5%", "0.5%", "99.9%", "0"] {
+        for text in ["10GiB", "5%", "0.5%", "99.9%", "0", "5000B", "64KiB"] {
             assert_eq!(text.parse::<Free>().unwrap().to_string(), text);
         }
     }

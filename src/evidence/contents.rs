@@ -145,7 +145,7 @@ impl Reader for Start {
 
 impl Contents {
     /// Reads all lines and returns the hash of the last.
-    pub(super) fn read(&mut self, lines: &mut Lines<impl BufRead>) -> io::Result<Digest> {
+    pub(crate) fn read(&mut self, lines: &mut Lines<impl BufRead>) -> io::Result<Digest> {
         let mut start = Start { contents: std::mem::take(self), ..Start::default() };
         let mut catalogue = Catalogue::default();
         catalogue.read(lines, &mut start)?;

@@ -20,6 +20,8 @@ mod tags;
 mod verdict;
 mod wanted;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use filter::Program;
 pub use filter::{Action, CompileError, Expression, MOST_RULES, Ports, Rule, Rules, RulesError};
 pub use id::SessionId;
 pub(crate) use registry::Registered;

@@ -10,26 +10,33 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rustix::net::{RecvFlags, recv};
 use socket2::Socket;
 
 use super::bind::BindError;
 use super::drops::DropCounter;
-use super::fit::{fault, is_udp};
+use super::fit::{bound, carrier_of, fault};
+use super::group::drain;
 use super::handed::{self, Handed};
+use super::port::Listener;
 use crate::service::{self, Drops, Record, Records, Store};
 use crate::sys::socket;
+use crate::wire::Carrier;
 
-/// The kind of sockets in the names of what is kept.
+/// The kinds of sockets in the names of what is kept.
 const UDP: &str = "udp";
+const GRE: &str = "gre";
 /// The name of what was counted.
 pub(super) const STATE: &str = "state";
 /// The place in a group of the socket that takes nothing, in words.
 const BEHIND: &str = "all";
 
 /// Returns the name by which the socket of a worker is kept.
-pub(super) fn name(address: SocketAddr, worker: usize) -> String {
-    service::name(UDP, format_args!("{address}/{worker}"))
+pub(super) fn name(listener: Listener, worker: usize) -> String {
+    let kind = match listener.carrier {
+        Carrier::Udp => UDP,
+        Carrier::Ip => GRE,
+    };
+    service::name(kind, format_args!("{}/{worker}", listener.address))
 }
 
 /// Returns the name by which the socket behind those of the workers is kept.
@@ -46,10 +53,10 @@ pub(super) struct Kept {
     pub(super) lost: u64,
 }
 
-/// The sockets of an address.
+/// The sockets of a listener.
 #[derive(Debug)]
 struct Group {
-    address: SocketAddr,
+    listener: Listener,
     /// The sockets of the workers that have not got theirs yet, the first worker's last.
     sockets: Vec<Socket>,
     behind: Option<Socket>,
@@ -58,17 +65,20 @@ struct Group {
 }
 
 impl Kept {
-    /// Takes over the sockets of so many workers that listen on these addresses, and closes others.
+    /// Takes over the sockets of so many workers for these listeners, and closes others.
     ///
     /// # Errors
     /// A unit has opened a socket that does not fit.
-    pub(super) fn take(listen: &[SocketAddr], workers: usize, store: &Store) -> Result<Self, BindError> {
+    pub(super) fn take(listen: &[Listener], workers: usize, store: &Store) -> Result<Self, BindError> {
         let state = store.take(STATE);
         let handed = handed::take(listen, workers, store)?;
-        let mut found: Vec<(String, Socket)> =
-            store.take_all(UDP).into_iter().map(|(name, socket)| (name, socket.into())).collect();
+        let mut found: Vec<(String, Socket)> = [UDP, GRE]
+            .into_iter()
+            .flat_map(|kind| store.take_all(kind))
+            .map(|(name, socket)| (name, socket.into()))
+            .collect();
         // What a unit has opened is kept beside as well.
-        found.retain(|(of, _)| !handed.iter().any(|handed| *of == name(handed.address, 0)));
+        found.retain(|(of, _)| !handed.iter().any(|handed| *of == name(handed.listener, 0)));
         if found.is_empty() && handed.is_empty() {
             return Ok(Self::default());
         }
@@ -79,18 +89,18 @@ impl Kept {
             }
             records.ok()
         });
-        let is_other = |address: &SocketAddr| handed.iter().all(|handed| handed.address != *address);
-        let others: Vec<SocketAddr> = listen.iter().copied().filter(is_other).collect();
-        let wanted: Vec<String> = others.iter().flat_map(|address| names_of(*address, workers)).collect();
+        let is_other = |listener: &Listener| !handed.iter().any(|handed| handed.listener.is_at(listener));
+        let others: Vec<Listener> = listen.iter().copied().filter(is_other).collect();
+        let wanted: Vec<String> = others.iter().flat_map(|listener| names_of(*listener, workers)).collect();
         let why = if found.is_empty() {
             None
         } else if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
             Some("the addresses to listen on, or the number of workers, are others".to_owned())
         } else {
-            others.iter().find_map(|address| misfit(*address, workers, &found))
+            others.iter().find_map(|listener| misfit(*listener, workers, &found))
         };
-        let handed = handed.into_iter().map(|Handed { address, socket, is_new }| Group {
-            address,
+        let handed = handed.into_iter().map(|Handed { listener, socket, is_new }| Group {
+            listener,
             sockets: vec![socket],
             behind: None,
             handed: Some(is_new),
@@ -104,47 +114,51 @@ impl Kept {
         if records.is_some() || !found.is_empty() {
             say(records.as_ref());
         }
-        let kept: &[SocketAddr] = if found.is_empty() { &[] } else { &others };
+        let kept: &[Listener] = if found.is_empty() { &[] } else { &others };
         let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
-        groups.extend(kept.iter().map(|&address| Group {
-            address,
-            sockets: (0..workers).rev().filter_map(|worker| named(name(address, worker))).collect(),
-            behind: named(name_behind(address)),
+        groups.extend(kept.iter().map(|&listener| Group {
+            listener,
+            sockets: (0..workers).rev().filter_map(|worker| named(name(listener, worker))).collect(),
+            behind: named(name_behind(listener.address)),
             handed: None,
         }));
         Ok(Self { groups, records, lost: 0 })
     }
 
-    fn group(&self, address: SocketAddr) -> Option<&Group> {
-        self.groups.iter().find(|group| group.address == address)
+    fn group(&self, listener: Listener) -> Option<&Group> {
+        self.groups.iter().find(|group| group.listener.is_at(&listener))
     }
 
-    /// Says whether the sockets of this address were taken over.
-    pub(super) fn has(&self, address: SocketAddr) -> bool {
-        self.group(address).is_some()
+    fn group_mut(&mut self, listener: Listener) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.listener.is_at(&listener))
     }
 
-    /// Says whether a unit has opened the socket of this address.
-    pub(super) fn is_handed(&self, address: SocketAddr) -> bool {
-        self.group(address).is_some_and(|group| group.handed.is_some())
+    /// Says whether the sockets of this listener were taken over.
+    pub(super) fn has(&self, listener: Listener) -> bool {
+        self.group(listener).is_some()
+    }
+
+    /// Says whether a unit has opened the socket of this listener.
+    pub(super) fn is_handed(&self, listener: Listener) -> bool {
+        self.group(listener).is_some_and(|group| group.handed.is_some())
     }
 
     /// Returns the socket of the next worker, where it was taken over.
-    pub(super) fn next(&mut self, address: SocketAddr) -> Option<Socket> {
-        self.groups.iter_mut().find(|group| group.address == address)?.sockets.pop()
+    pub(super) fn next(&mut self, listener: Listener) -> Option<Socket> {
+        self.group_mut(listener)?.sockets.pop()
     }
 
     /// Returns the socket behind those of the workers, where it was taken over.
-    pub(super) fn behind(&mut self, address: SocketAddr) -> Option<Socket> {
-        self.groups.iter_mut().find(|group| group.address == address)?.behind.take()
+    pub(super) fn behind(&mut self, listener: Listener) -> Option<Socket> {
+        self.group_mut(listener)?.behind.take()
     }
 
     /// Returns the counter of drops of a worker's socket that was taken over. It has all drops of
     /// one that no process has had before.
-    pub(super) fn drop_counter(&self, worker: usize, address: SocketAddr, socket: &Socket) -> io::Result<DropCounter> {
-        match self.group(address).and_then(|group| group.handed) {
+    pub(super) fn drop_counter(&self, worker: usize, listener: Listener, socket: &Socket) -> io::Result<DropCounter> {
+        match self.group(listener).and_then(|group| group.handed) {
             Some(true) => Ok(DropCounter::default()),
-            _ => drop_counter(self.record(worker), address, socket),
+            _ => drop_counter(self.record(worker), listener.address, socket),
         }
     }
 
@@ -168,18 +182,20 @@ pub(super) fn drop_counter(record: Option<&Record>, address: SocketAddr, socket:
     }
 }
 
-/// Returns the names of the sockets that an address has.
-fn names_of(address: SocketAddr, workers: usize) -> Vec<String> {
-    let behind = (workers > 1).then(|| name_behind(address));
-    (0..workers).map(|worker| name(address, worker)).chain(behind).collect()
+/// Returns the names of the sockets that a listener has.
+fn names_of(listener: Listener, workers: usize) -> Vec<String> {
+    let behind = (workers > 1 && listener.carrier == Carrier::Udp).then(|| name_behind(listener.address));
+    (0..workers).map(|worker| name(listener, worker)).chain(behind).collect()
 }
 
-/// Says what is wrong with the sockets of an address, if something is.
-fn misfit(address: SocketAddr, workers: usize, found: &[(String, Socket)]) -> Option<String> {
-    names_of(address, workers).into_iter().find_map(|name| {
+/// Says what is wrong with the sockets of a listener, if something is.
+fn misfit(listener: Listener, workers: usize, found: &[(String, Socket)]) -> Option<String> {
+    names_of(listener, workers).into_iter().find_map(|name| {
         let mut sockets = found.iter().filter(|(of, _)| *of == name).map(|(_, socket)| socket);
         let fault = match (sockets.next(), sockets.next()) {
-            (Some(socket), None) => fault(socket, address, workers > 1).unwrap_or_else(|error| Some(error.to_string())),
+            (Some(socket), None) => {
+                fault(socket, listener, workers > 1).unwrap_or_else(|error| Some(error.to_string()))
+            }
             _ => Some("it is missing, or there are several".into()),
         };
         fault.map(|fault| format!("{name}: {fault}"))
@@ -209,12 +225,12 @@ fn discard(found: Vec<(String, Socket)>, records: Option<&Records>, why: &str, s
     let (mut queued, mut overflowed) = (0, 0);
     for (name, socket) in &found {
         let place = name.rsplit('/').next().unwrap_or_default();
-        if place != BEHIND && is_udp(socket).unwrap_or(false) {
+        if place != BEHIND && carrier_of(socket).is_ok_and(|carrier| carrier.is_some()) {
             // What comes from here on is refused, and shows in the counter of drops.
             let _ = socket::refuse_further(socket);
             queued += drain(socket);
             let record = place.parse().ok().and_then(|worker: usize| records?.workers.get(worker));
-            let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+            let address = bound(socket).ok().flatten();
             if let (Some(record), Some(address), Ok(now)) = (record, address, socket::drops(socket))
                 && let Some(Drops { last, .. }) = record.drops_of(address)
             {
@@ -230,14 +246,4 @@ fn discard(found: Vec<(String, Socket)>, records: Option<&Records>, why: &str, s
          what comes until there are new ones is counted by nobody"
     );
     queued + overflowed
-}
-
-/// Takes all datagrams that a socket has, and returns how many.
-fn drain(socket: &Socket) -> u64 {
-    let mut buffer = [0; 1];
-    let mut taken = 0;
-    while recv(socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {
-        taken += 1;
-    }
-    taken
 }

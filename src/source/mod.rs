@@ -18,6 +18,7 @@ mod owner;
 mod port;
 #[cfg(test)]
 pub(crate) mod prepared;
+mod raw;
 mod steering;
 pub mod udp;
 

@@ -63,9 +63,9 @@ struct Library {
     free_code: FreeCode,
     get_err: GetErr,
     close: Close,
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     filter: unsafe extern "C" fn(*const Instruction, *const u8, c_uint, c_uint) -> c_uint,
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     validate: unsafe extern "C" fn(*const Instruction, c_int) -> c_int,
 }
 
@@ -140,13 +140,13 @@ impl Library {
             free_code: function!(library, c"pcap_freecode", FreeCode),
             get_err: function!(library, c"pcap_geterr", GetErr),
             close: function!(library, c"pcap_close", Close),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             filter: function!(
                 library,
                 c"bpf_filter",
                 unsafe extern "C" fn(*const Instruction, *const u8, c_uint, c_uint) -> c_uint
             ),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             validate: function!(library, c"bpf_validate", unsafe extern "C" fn(*const Instruction, c_int) -> c_int),
         })
     }
@@ -221,7 +221,7 @@ pub(crate) fn compile(expression: &str, link_type: i32) -> Result<Vec<Instructio
 
 /// Runs a program as libpcap does, for comparison; none where libpcap finds it invalid. The memory
 /// words that it reads must have been written by it.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn filter(program: &[Instruction], frame: &[u8], original: u32) -> Option<u32> {
     let library = *LIBRARY.lock().get_or_insert_with(|| Library::load().unwrap());
     let length = c_int::try_from(program.len()).unwrap();

@@ -75,6 +75,7 @@ mod logs;
 mod metrics;
 mod mirror;
 mod outsiders;
+mod over_ip;
 mod overload;
 mod package;
 mod page;

@@ -6,5 +6,7 @@ mod expression;
 mod rules;
 mod words;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use cbpf::Program;
 pub use expression::{CompileError, Expression};
 pub use rules::{Action, MOST_RULES, Ports, Rule, Rules, RulesError};

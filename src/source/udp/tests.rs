@@ -101,7 +101,7 @@ fn one_before(receive_buffer: u32) -> (UdpSource, SocketAddr, (String, OwnedFd),
     let state = State::new().unwrap();
     state.shared().write(&Record::new(1));
     source.page = Some(state.of_worker(0));
-    (source, address, (kept::name(address, 0), copy), state)
+    (source, address, (kept::name(address.into(), 0), copy), state)
 }
 
 fn drained(source: &mut UdpSource) -> u64 {
@@ -260,7 +260,7 @@ fn a_socket_that_is_kept_and_of_a_unit_is_one() {
     drop(listening);
     send(300);
     let copy = || OwnedFd::from(socket.try_clone().unwrap());
-    let found = vec![(kept::name(address, 0), copy()), ("vxtap.socket".into(), copy()), handed(&state)];
+    let found = vec![(kept::name(address.into(), 0), copy()), ("vxtap.socket".into(), copy()), handed(&state)];
     let store = Store::with(found);
     let mut listening = listen(&plan, &store).unwrap();
     let second = &mut listening.sources[0];

@@ -127,7 +127,7 @@ enum Op {
 
 /// A program that was validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Program {
+pub(crate) struct Program {
     ops: Box<[Op]>,
     /// What each comparison for equality compares with, by its place.
     values: Box<[u32]>,
@@ -164,7 +164,7 @@ impl Program {
     }
 
     /// Runs the program, and returns what it returns: the bytes to keep of the frame.
-    fn run(&self, frame: &[u8], original: u32) -> u32 {
+    pub(crate) fn run(&self, frame: &[u8], original: u32) -> u32 {
         let (mut a, mut x, mut at) = (0u32, 0u32, 0usize);
         let mut memory = [0u32; MEMORY];
         macro_rules! load {
