@@ -182,21 +182,22 @@ service() {
   local out kind unit
   program
   out=$(mktemp -d)
-  for kind in udp tap bpf tap+bpf; do
+  for kind in udp tap bpf gre all; do
     mkdir -p "$out/$kind/vxtap.service.d"
-    for unit in systemd/*.service systemd/*.timer; do
+    for unit in systemd/*.service systemd/*.timer systemd/*.socket; do
       sed "s:/usr/bin/vxtap:$PWD/target/debug/vxtap:; s:/usr/lib/vxtap:$PWD/systemd:" "$unit" >"$out/$kind/$(basename "$unit")"
     done
   done
   cp systemd/drop-ins/tap.conf "$out/tap/vxtap.service.d/"
   cp systemd/drop-ins/bpf.conf "$out/bpf/vxtap.service.d/"
-  cp systemd/drop-ins/*.conf "$out/tap+bpf/vxtap.service.d/"
+  cp systemd/drop-ins/gre.conf "$out/gre/vxtap.service.d/"
+  cp systemd/drop-ins/*.conf "$out/all/vxtap.service.d/"
   if ! command -v suricata >/dev/null; then
     skip "what feeds Suricata: no suricata"
     rm "$out"/*/vxtap-suricata.service
   fi
-  systemd-analyze verify --man=no "$out"/udp/vxtap*.{service,timer}
-  for kind in tap bpf tap+bpf; do
+  systemd-analyze verify --man=no "$out"/udp/vxtap*.{service,timer,socket}
+  for kind in tap bpf gre all; do
     systemd-analyze verify --man=no "$out/$kind/vxtap.service"
     exposed 20 "$out/$kind/vxtap.service"
   done

@@ -24,7 +24,7 @@ use crate::record::read::{CaptureReader, ReadError};
 use crate::replay::{self, Input, Pace, ReplayError, ReplayPlan, Report, Wrap};
 use crate::run::{self, Signals, StartError};
 use crate::sandbox::Sandbox;
-use crate::wire::Vni;
+use crate::wire::{Carrier, Vni};
 
 /// A mirrored instance of the demonstration.
 struct Instance {
@@ -110,6 +110,7 @@ pub fn run(within: Option<&Path>, signals: &Signals, out: &mut impl Write) -> Re
                     inputs: vec![Input::Memory { name: instance.what, bytes: instance.capture }],
                     to,
                     wrap: Wrap::Vxlan,
+                    carrier: Carrier::Udp,
                     vni: instance.vni.into(),
                     pace: Pace::Realtime,
                     loops: 1,

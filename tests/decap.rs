@@ -26,6 +26,10 @@ use vxtap::wire::{Vni, vxlan};
 
 #[path = "shared/host.rs"]
 mod host;
+#[path = "decap/large.rs"]
+mod large;
+#[path = "shared/terminal.rs"]
+mod terminal;
 
 /// Time in nanoseconds, bytes, and the length on the wire.
 type Owned = (u64, Vec<u8>, u32);
@@ -468,6 +472,37 @@ fn a_reader_that_goes_ends_it_and_a_full_disk_is_counted() {
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_a_reader_that_goes_has_not_read_is_lost_of_its_sessions() {
+    let frames: Vec<Vec<u8>> = (0..20_000).map(|n| wrapped(&[n as u8; 1400], 7 + n % 2)).collect();
+    let bytes = pcap(&frames);
+    for format in ["pcap", "pcapng"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_vxtap"))
+            .args(["decap", "-", "-o", "-", "--format", format, "--json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), bytes.clone());
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 10_000]).unwrap();
+        drop(stdout);
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!told.contains("please report this"), "{told}");
+        let summary = told.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()).unwrap();
+        let ledger = &summary["ledger"];
+        let lost: Vec<_> = ledger["sessions"].as_array().unwrap().iter().map(|of| of["lost"].as_u64()).collect();
+        assert!(lost.len() == 2 && lost.iter().all(|lost| *lost > Some(0)), "{lost:?}");
+        let dropped = ledger["outputs"]["frames"]["dropped"]["write_error"].as_u64();
+        assert_eq!(lost.into_iter().sum::<Option<u64>>(), dropped, "{ledger:#}");
+    }
 }
 
 /// Strips a file within this process, for the summary alone. Returns whether every frame is

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use vxtap::console::Console;
 use vxtap::record::read::ReadError;
 use vxtap::replay::{Input, Pace, ReplayError, ReplayPlan, Report, Wrap, run};
-use vxtap::wire::{Vni, VniRange};
+use vxtap::wire::{Carrier, Vni, VniRange};
 
 /// Source address of the tests. Not the unspecified one, so that the test that takes a port away
 /// disturbs no other.
@@ -108,6 +108,7 @@ fn vnis(first: u32, last: u32) -> VniRange {
 fn plan(to: SocketAddr, files: &[&Path]) -> ReplayPlan {
     ReplayPlan {
         wrap: Wrap::Vxlan,
+        carrier: Carrier::Udp,
         inputs: files.iter().map(|p| Input::File(p.to_path_buf())).collect(),
         to,
         vni: vnis(1, 1),

@@ -75,10 +75,23 @@ fn the_configuration_of_the_service_is_right() {
 /// A drop-in says itself where it is.
 #[test]
 fn drop_ins_are_where_they_say() {
-    for name in ["tap", "bpf"] {
+    for name in ["tap", "bpf", "gre"] {
         let text = read(&format!("systemd/drop-ins/{name}.conf"));
         assert!(text.contains(&format!("ln -s /usr/share/vxtap/drop-ins/{name}.conf ")), "{name}");
     }
+}
+
+/// The example of a socket unit says where it is, and has the address that the sensor asks for.
+#[test]
+fn the_socket_is_the_sensors() {
+    let text = read("systemd/vxtap.socket");
+    assert!(text.contains("install -m 644 /usr/share/vxtap/vxtap.socket "), "{text}");
+    let lines = text.lines().map(|line| line.trim_start_matches("# ").trim_start());
+    let said: Vec<&str> = lines.filter(|line| ["[receive]", "workers = 1"].contains(line)).collect();
+    let (settings, _) =
+        configured(said.join("\n")).plan(&HostFacts::unknown()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((settings.receive.workers, settings.receive.listen.len()), (Some(1), 0));
+    assert_eq!(values(&text, "ListenDatagram"), ["4789"], "the port of VXLAN, on all addresses");
 }
 
 /// A host on which `sessions-from-aws` runs: programs that stand for others, and directories.

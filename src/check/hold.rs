@@ -1,13 +1,10 @@
 //! The receive buffers hold for a while what comes while nobody reads, as over a restart.
 
-use std::path::Path;
-
-use serde_json::Value;
+use std::time::Duration;
 
 use super::finding::Finding;
 use crate::config::RunPlan;
-use crate::control::Client;
-use crate::view::Status;
+use crate::view::LastHour;
 
 /// The name of the finding.
 pub(super) const RESTART: &str = "restart";
@@ -15,41 +12,32 @@ pub(super) const RESTART: &str = "restart";
 const PAGE: u64 = 4096;
 /// What the kernel adds to a datagram for its own bookkeeping.
 const ADDED: u64 = 640;
+/// The seconds of an hour.
+const HOUR: f64 = 3600.0;
 
-/// What a sensor has received since its start.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Flow {
-    datagrams: u64,
-    bytes: u64,
-    seconds: f64,
-}
-
-impl Flow {
-    /// Asks the sensor at this control socket; `None` where nobody answers, or nothing has come.
-    pub(super) fn at(socket: Option<&Path>) -> Option<Self> {
-        let client = Client::local(socket);
-        let status: Status = serde_json::from_str(&client.get("/status").ok()?).ok()?;
-        let ledger: Value = serde_json::from_str(&client.get("/ledger?top=0").ok()?).ok()?;
-        let number = |name: &str| ledger.get(name).and_then(Value::as_u64);
-        let (datagrams, bytes) = (number("received")?, number("received_bytes")?);
-        (datagrams > 0).then_some(Self { datagrams, bytes, seconds: status.uptime_seconds.max(1.0) })
-    }
-}
-
-/// Says how long a receive buffer holds what comes at the rate of a sensor that runs.
-pub(super) fn hold(plan: &RunPlan, flow: &Flow) -> Finding {
+/// Says how long a receive buffer holds what comes at the rate of a sensor that runs; none where
+/// nothing came.
+pub(super) fn hold(plan: &RunPlan, lately: &LastHour) -> Option<Finding> {
+    let LastHour { received, received_bytes, .. } = *lately;
+    let each = (received_bytes.checked_div(received)? + ADDED).max(PAGE);
     // The kernel doubles what it is asked for.
     let buffer = u64::from(plan.source.udp.receive_buffer) * 2;
-    let each = (flow.bytes / flow.datagrams.max(1) + ADDED).max(PAGE);
-    let rate = flow.datagrams as f64 / flow.seconds;
-    let seconds = buffer as f64 / (each as f64 * rate);
-    Finding::ok(
+    let rate = received as f64 / lately.seconds.max(1.0);
+    let holds = buffer as f64 / (each as f64 * rate);
+    let when = if lately.seconds >= HOUR {
+        "in the last hour".into()
+    } else {
+        let began = Duration::from_secs_f64(lately.seconds.clamp(1.0, HOUR));
+        let ago = humantime::format_duration(Duration::from_secs(began.as_secs()));
+        format!("since the sensor began {ago} ago")
+    };
+    Some(Finding::ok(
         RESTART,
         format!(
-            "a receive buffer holds {seconds:.1} s of the {rate:.0} datagrams a second that came on average since the sensor began, \
+            "a receive buffer holds {holds:.1} s of the {rate:.0} datagrams a second that came on average {when}, \
              should all come to one worker: so long may a restart take"
         ),
-    )
+    ))
 }
 
 #[cfg(test)]
@@ -59,8 +47,16 @@ mod tests {
 
     #[test]
     fn a_buffer_holds_what_fits() {
-        let flow = Flow { datagrams: 1_000_000, bytes: 200_000_000, seconds: 100.0 };
-        let found = hold(&plan("--receive-buffer 32MiB"), &flow);
-        assert!(found.reason.starts_with("a receive buffer holds 1.6 s of the 10000 datagrams"), "{}", found.reason);
+        let said = |seconds, received| {
+            let lately = LastHour { seconds, received, received_bytes: 200 * received };
+            hold(&plan("--receive-buffer 32MiB"), &lately).map(|found| found.reason)
+        };
+        let young = said(100.0, 1_000_000).unwrap();
+        assert!(young.starts_with("a receive buffer holds 1.6 s of the 10000 datagrams"), "{young}");
+        assert!(young.contains("on average since the sensor began 1m 40s ago, should"), "{young}");
+        let old = said(3630.0, 3630 * 5000).unwrap();
+        assert!(old.starts_with("a receive buffer holds 3.3 s of the 5000 datagrams"), "{old}");
+        assert!(old.contains("on average in the last hour, should"), "{old}");
+        assert_eq!(said(3630.0, 0), None, "at no rate it holds for ever");
     }
 }

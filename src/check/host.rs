@@ -13,6 +13,7 @@ use crate::host::HostFacts;
 use crate::host::unit::Service;
 use crate::pipeline::Destination;
 use crate::sys;
+use crate::wire::Carrier;
 
 /// The name of the finding about the configuration.
 const CONFIGURATION: &str = "configuration";
@@ -76,9 +77,12 @@ pub fn run(plan: &RunPlan, host: &HostFacts) -> Vec<Finding> {
         kernel::kernel(source.way, &facts),
         kernel::capabilities(plan, &facts, &program),
     ];
-    for listen in look::ports(plan, &links) {
-        found.push(port::address(listen.address, &addresses));
-        found.push(port::port(&listen, sensor.as_ref()));
+    for listener in &source.udp.listen {
+        found.push(port::address(*listener, &addresses));
+        found.push(match listener.carrier {
+            Carrier::Udp => port::port(&look::port(listener.address, &links), sensor.as_ref()),
+            Carrier::Ip => port::over_ip(*listener),
+        });
     }
     found.push(port::allow(plan));
     let cards = look::cards(plan, &links);
@@ -86,8 +90,7 @@ pub fn run(plan: &RunPlan, host: &HostFacts) -> Vec<Finding> {
     found.extend(cards.found.iter().map(interface::mtu));
     let memory = look::memory(host);
     found.push(memory::receive_buffer(plan, &memory));
-    let socket = plan.control.socket.as_ref().map(|socket| socket.path.as_path());
-    found.extend(hold::Flow::at(socket).map(|flow| hold::hold(plan, &flow)));
+    found.extend(sensor.as_ref().and_then(|sensor| hold::hold(plan, &sensor.last_hour)));
     found.push(memory::memory(plan, &memory));
     found.extend(memory::descriptors(plan, &memory));
     for output in &plan.pipeline.outputs {

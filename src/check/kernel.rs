@@ -6,6 +6,7 @@ use crate::host::process::{Capabilities, Capability};
 use crate::pipeline::Destination;
 use crate::source::Way;
 use crate::source::bpf::interface::OLDEST_KERNEL;
+use crate::wire::Carrier;
 
 /// The names of the findings.
 pub(super) const KERNEL: &str = "kernel";
@@ -76,7 +77,11 @@ fn needs(plan: &RunPlan, kernel: &Kernel) -> Vec<Need> {
             needs.push(Need { capability: Capability::NetAdmin, what, is_essential: true });
         }
     }
-    for port in plan.source.udp.listen.iter().map(|listener| listener.address.port()) {
+    for listener in &plan.source.udp.listen {
+        if listener.carrier == Carrier::Ip {
+            needs.push(Need { capability: Capability::NetRaw, what: listener.to_string(), is_essential: true });
+        }
+        let port = listener.address.port();
         if port != 0 && port < kernel.unprivileged_port {
             let what = format!("port {port}");
             needs.push(Need { capability: Capability::NetBindService, what, is_essential: true });
@@ -151,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_is_told_from_what_is_there() {
-        use Capability::{Bpf, NetAdmin, NetBindService, Perfmon};
+        use Capability::{Bpf, NetAdmin, NetBindService, NetRaw, Perfmon};
         let found = |words: &str, has: &[Capability]| capabilities(&plan(words), &host("6.1", has), "/bin/vxtap");
         assert_eq!(found("", &[]).reason, "none is needed");
         let missing = found("--source bpf", &[NetAdmin]);
@@ -165,5 +170,7 @@ mod tests {
         assert_eq!(found("--tap old0", &[]).level, Level::Ok);
         assert_eq!(found("--listen 472", &[]).reason, "missing: CAP_NET_BIND_SERVICE for port 472");
         assert_eq!(found("--listen 472", &[NetBindService]).level, Level::Ok);
+        assert_eq!(found("--listen gre:10.0.0.7", &[]).reason, "missing: CAP_NET_RAW for gre:10.0.0.7");
+        assert_eq!(found("--listen erspan --listen 4789", &[NetRaw]).level, Level::Ok);
     }
 }

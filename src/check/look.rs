@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -22,8 +22,7 @@ use super::tap::Device;
 use crate::config::RunPlan;
 use crate::evidence::lock;
 use crate::host::process::{self, Capabilities};
-use crate::host::{HostFacts, port_owner};
-use crate::source::Listener;
+use crate::host::{HostFacts, least, port_owner};
 use crate::source::bpf::interface;
 use crate::sys::rtnetlink::{Link, RouteSocket};
 use crate::sys::tun::DEVICE;
@@ -72,6 +71,7 @@ pub(super) fn kernel(links: &[Link]) -> Kernel {
 /// Reads how much memory there is, and how much this process may have.
 pub(super) fn memory(host: &HostFacts) -> Memory {
     let available = procfs::Meminfo::current().ok().and_then(|memory| memory.mem_available);
+    let available = least(available, host.memory);
     Memory {
         total: host.memory,
         available,
@@ -82,14 +82,13 @@ pub(super) fn memory(host: &HostFacts) -> Memory {
     }
 }
 
-/// Finds who has the ports to listen on.
-pub(super) fn ports(plan: &RunPlan, links: &[Link]) -> Vec<Listen> {
-    let listen = |&Listener { address, .. }: &Listener| Listen {
+/// Finds who has a port to listen on.
+pub(super) fn port(address: SocketAddr, links: &[Link]) -> Listen {
+    Listen {
         address,
         owner: port_owner::find(address),
         device: links.iter().find(|link| link.vxlan == Some(address.port())).map(|link| link.name.clone()),
-    };
-    plan.source.udp.listen.iter().map(listen).collect()
+    }
 }
 
 /// Finds the interfaces that datagrams come in on.

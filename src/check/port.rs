@@ -7,7 +7,8 @@ use super::finding::Finding;
 use super::sensor::Sensor;
 use crate::config::RunPlan;
 use crate::config::allow::AllowPlan;
-use crate::host::port_owner::Owner;
+use crate::host::port_owner::{MANAGER, Owner};
+use crate::source::Listener;
 
 /// The names of the findings.
 pub(super) const ADDRESS: &str = "address";
@@ -26,8 +27,8 @@ pub(super) struct Listen {
 }
 
 /// Says whether the host has an address to listen on.
-pub(super) fn address(listen: SocketAddr, addresses: &[IpAddr]) -> Finding {
-    let ip = listen.ip().to_canonical();
+pub(super) fn address(listen: Listener, addresses: &[IpAddr]) -> Finding {
+    let ip = listen.address.ip().to_canonical();
     if ip.is_unspecified() {
         return Finding::ok(ADDRESS, format!("{listen} stands for all addresses of this host"));
     }
@@ -40,6 +41,11 @@ pub(super) fn address(listen: SocketAddr, addresses: &[IpAddr]) -> Finding {
         format!("{listen} is no address of this host; it has: {}", ours.join(", ")),
         format!("listen on one of these, or give this one to an interface: ip address add {ip} dev NAME"),
     )
+}
+
+/// Says that nobody can take what comes over IP from others.
+pub(super) fn over_ip(listen: Listener) -> Finding {
+    Finding::ok(PORT, format!("{listen}: each raw socket gets all that comes, whoever else has one"))
 }
 
 /// Says whether a port to listen on is free, or who has it.
@@ -60,6 +66,11 @@ pub(super) fn port(listen: &Listen, sensor: Option<&Sensor>) -> Finding {
         Some(owner @ Owner::Process { pid, name }) if Sensor::is(sensor, owner) => {
             Finding::ok(PORT, format!("UDP {address} is the running sensor's own (process {pid}, {name})"))
         }
+        Some(Owner::Process { pid, name }) if *pid == MANAGER.unsigned_abs() => Finding::warning(
+            PORT,
+            format!("UDP {address} is kept by process {pid} ({name}), for a service that takes it when it starts"),
+            "see for which: systemctl list-sockets; with vxtap.socket it is for the sensor",
+        ),
         Some(Owner::Process { pid, name }) => Finding::error(
             PORT,
             format!("UDP {address} is taken by process {pid} ({name})"),
@@ -107,6 +118,10 @@ mod tests {
     fn an_address_is_of_this_host_or_not() {
         let ours = ["127.0.0.1".parse().unwrap(), "10.0.0.7".parse().unwrap()];
         let found = |listen: &str| address(listen.parse().unwrap(), &ours);
+        let gre = |address: &str| Listener::over_ip(address.parse().unwrap());
+        assert_eq!(address(gre("10.0.0.7:0"), &ours).reason, "gre:10.0.0.7 is of this host");
+        assert_eq!(address(gre("[2001:db8::1]:0"), &ours).level, Level::Error);
+        assert!(over_ip(gre("[::]:0")).reason.starts_with("gre:[::]: each raw socket"));
         for listen in ["[::]:4789", "0.0.0.0:4789", "10.0.0.7:4789", "[::ffff:10.0.0.7]:4789", "127.0.0.9:1"] {
             assert_eq!(found(listen).level, Level::Ok, "{listen}");
         }
@@ -128,13 +143,17 @@ mod tests {
             (ours.level, ours.reason.contains("its own") || ours.reason.contains("sensor's own")),
             (Level::Ok, true)
         );
-        let sensor = Sensor { pid: 8, unready: Vec::new(), sandbox: Default::default() };
+        let sensor = Sensor { pid: 8, unready: Vec::new(), sandbox: Default::default(), last_hour: Default::default() };
         assert_eq!(found(process(8, "other"), None, Some(&sensor)).level, Level::Ok);
         let taken = found(process(9, "dnsmasq"), None, Some(&sensor));
         assert_eq!(
             (taken.level, taken.reason.as_str()),
             (Level::Error, "UDP [::]:4789 is taken by process 9 (dnsmasq)")
         );
+        let kept = found(process(1, "systemd"), None, Some(&sensor));
+        assert_eq!(kept.level, Level::Warning);
+        assert!(!kept.remedy.unwrap().contains("kill"), "nobody is told to end the manager");
+        assert_eq!(found(process(1, "vxtap"), None, None).level, Level::Ok, "in a container");
         assert_eq!(found(Some(Owner::Unseen), None, Some(&sensor)).level, Level::Error);
         let device = found(Some(Owner::Unseen), Some("vxlan7"), None);
         assert!(device.reason.contains("vxlan device vxlan7"), "{device}");

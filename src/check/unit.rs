@@ -63,7 +63,11 @@ fn capabilities(unit: &Unit, user: &str, needed: &[Capability]) -> Finding {
         return Finding::ok(UNIT_CAPABILITIES, format!("the unit gives what is needed: {names}"));
     }
     let names = named(&missing).join(" ");
-    let drop_ins = [("tap.conf", [Capability::NetAdmin].as_slice()), ("bpf.conf", &Capability::PROGRAMS)];
+    let drop_ins = [
+        ("tap.conf", [Capability::NetAdmin].as_slice()),
+        ("bpf.conf", &Capability::PROGRAMS),
+        ("gre.conf", &[Capability::NetRaw]),
+    ];
     let drop_in = drop_ins.iter().find(|(_, gives)| missing.iter().all(|one| gives.contains(one)));
     let drop_in = drop_in.map_or(String::new(), |(name, _)| format!("; drop-ins/{name} has it (docs/install.md)"));
     let private = if is_alone { " and PrivateUsers=no" } else { "" };
@@ -193,6 +197,10 @@ mod tests {
     fn each_drop_in_lets_the_sensor_do_what_it_is_for() {
         let (tap, bpf) =
             (include_str!("../../systemd/drop-ins/tap.conf"), include_str!("../../systemd/drop-ins/bpf.conf"));
+        let gre = include_str!("../../systemd/drop-ins/gre.conf");
+        assert_eq!(found(ours_with(&[gre]), "--write /data/captures --listen gre", &[Capability::NetRaw]), []);
+        let all = [&Capability::PROGRAMS[..], &[Capability::NetRaw]].concat();
+        assert_eq!(found(ours_with(&[tap, gre, bpf]), "--write /data/captures --tap m --listen gre", &all), []);
         assert_eq!(found(ours_with(&[tap]), "--write /data/captures --tap m", &[Capability::NetAdmin]), []);
         assert_eq!(found(ours_with(&[bpf]), "--write /data/captures", &Capability::PROGRAMS), []);
         for both in [[tap, bpf], [bpf, tap]] {
@@ -205,10 +213,11 @@ mod tests {
     fn the_drop_in_that_is_named_gives_what_is_missing() {
         let named = |needed: &[Capability]| {
             let remedy = capabilities(&ours(), "vxtap", needed).remedy.unwrap();
-            ["tap.conf", "bpf.conf"].into_iter().filter(|name| remedy.contains(name)).collect::<Vec<_>>()
+            ["tap.conf", "bpf.conf", "gre.conf"].into_iter().filter(|name| remedy.contains(name)).collect::<Vec<_>>()
         };
         assert_eq!(named(&[Capability::NetAdmin]), ["tap.conf"]);
         assert_eq!(named(&Capability::PROGRAMS), ["bpf.conf"]);
+        assert_eq!(named(&[Capability::NetRaw]), ["gre.conf"]);
         assert_eq!(named(&[Capability::Perfmon]), ["bpf.conf"]);
         assert_eq!(named(&[Capability::NetBindService, Capability::NetAdmin]), [""; 0]);
     }

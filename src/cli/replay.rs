@@ -9,7 +9,7 @@ use crate::config::address::target_with_port;
 use crate::config::sessions;
 use crate::config::units::number;
 use crate::replay::{Input, Pace, ReplayPlan, Wrap};
-use crate::wire::VniRange;
+use crate::wire::{Carrier, VniRange};
 
 /// `vxtap replay`.
 #[derive(Debug, Args)]
@@ -24,6 +24,10 @@ pub struct ReplayArgs {
     /// IPv6 with a port as `[ADDR]:PORT`.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = target_with_port)]
     pub to: (SocketAddr, bool),
+    /// Send GRE, ERSPAN or NVGRE over IP itself (protocol 47), as switches do, by a raw socket.
+    /// Needs CAP_NET_RAW.
+    #[arg(long)]
+    pub over_ip: bool,
     /// VNI of the mirror session; with a range, frames take turns.
     #[arg(long, value_name = "N|A-B", default_value = "1", allow_hyphen_values = true, value_parser = sessions::range)]
     pub vni: VniRange,
@@ -56,11 +60,12 @@ impl ReplayArgs {
             to: match self.to {
                 (to, true) => to,
                 (mut to, false) => {
-                    to.set_port(self.wrap.port());
+                    to.set_port(if self.over_ip { 0 } else { self.wrap.port() });
                     to
                 }
             },
             wrap: self.wrap,
+            carrier: if self.over_ip { Carrier::Ip } else { Carrier::Udp },
             vni: self.vni,
             pace: match self.rate {
                 Some(rate) => Pace::Rate(rate),

@@ -10,8 +10,7 @@ use super::sessions::AllAndOthers;
 use super::units;
 use crate::route::policy::{OutputNumber, TooManyEntries};
 use crate::route::{CompileError, MOST_RULES};
-use crate::source::TooMany;
-use crate::source::udp;
+use crate::source::{Listener, TooMany, udp};
 
 /// The smallest file that has room for its header and a frame.
 pub(super) const LEAST_ROTATE_SIZE: u64 = 4096;
@@ -173,9 +172,9 @@ pub enum PlanError {
         /// The setting of the address before.
         other: Said,
         /// The address that includes the other.
-        wide: SocketAddr,
+        wide: Listener,
         /// The other.
-        narrow: SocketAddr,
+        narrow: Listener,
     },
     /// A link-local address is that of an interface.
     #[error("{} {listen}: there is no interface {name}; there are: {ours}", cannot_listen(said))]
@@ -370,14 +369,14 @@ pub enum PlanError {
         fault: String,
     },
     /// The same address is given twice.
-    #[error("{said} {address} is given twice")]
+    #[error("{said} {listener} is given twice")]
     ListenTwice {
         /// The setting.
         said: Said,
         /// Where it was given before.
         other: Said,
         /// The address.
-        address: SocketAddr,
+        listener: Listener,
     },
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::address::{self, Listen, VXLAN_PORT};
+use super::over_ip;
 use super::typed::as_typed;
 use crate::wire::Encapsulation;
 
@@ -25,6 +26,8 @@ pub enum Carries {
     Usual,
     /// This one.
     Said(Encapsulation),
+    /// GRE over IP, of which people have this.
+    OverIp(Encapsulation),
     /// The one that the port is usual for.
     Auto,
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Listener {
             Carries::Usual => {}
             Carries::Said(encapsulation) => write!(f, "{}:", word(encapsulation))?,
             Carries::Auto => write!(f, "{AUTO}:")?,
+            Carries::OverIp(encapsulation) => return over_ip::write(f, encapsulation.label(), &self.at),
         }
         self.at.fmt(f)
     }
@@ -54,7 +58,8 @@ pub(super) fn word(encapsulation: Encapsulation) -> &'static str {
 }
 
 /// Reads an address as [`address::listen`] does, with or without a word in front that says what
-/// comes there, as `geneve:0.0.0.0:6081`. The word alone stands for its usual port.
+/// comes there, as `geneve:0.0.0.0:6081`. The word alone stands for its usual port. What comes over
+/// IP has no port: `gre:10.0.0.7`.
 ///
 /// # Errors
 /// The text is no address, or one that cannot be listened on; the error says what to type.
@@ -65,10 +70,10 @@ fn listener(text: &str) -> Result<Listener, String> {
     let (carries, port) = match said {
         Some(encapsulation) => match encapsulation.usual_port() {
             Some(port) => (Carries::Said(encapsulation), port),
-            None => return Err(over_ip(encapsulation)),
+            None => return over_ip(encapsulation, rest),
         },
         None if front == AUTO => (Carries::Auto, VXLAN_PORT),
-        None if front == Encapsulation::Gre.label() => return Err(over_ip(Encapsulation::Gre)),
+        None if front == Encapsulation::Gre.label() => return over_ip(Encapsulation::Gre, rest),
         None => return address::listen(text).map(Listener::from),
     };
     let rest = if rest.is_empty() { "*" } else { rest };
@@ -77,9 +82,10 @@ fn listener(text: &str) -> Result<Listener, String> {
     Ok(Listener { carries, at: address::listen_on(rest, port).map_err(advise)? })
 }
 
-/// Says why nothing can be listened on for an encapsulation that comes over IP.
-fn over_ip(encapsulation: Encapsulation) -> String {
-    format!("{} comes over IP and has no port; write gre-udp:4754 for GRE in UDP", encapsulation.label())
+/// Reads an address for what comes over IP.
+fn over_ip(encapsulation: Encapsulation, rest: &str) -> Result<Listener, String> {
+    let at = over_ip::address(encapsulation.label(), rest)?;
+    Ok(Listener { carries: Carries::OverIp(encapsulation), at })
 }
 
 #[cfg(test)]
@@ -88,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_word_in_front_says_what_comes() {
-        use Carries::{Auto, Said, Usual};
+        use Carries::{Auto, OverIp, Said, Usual};
         let at = |text: &str| Listen::At(text.parse().unwrap());
         for (text, carries, listen, written) in [
             ("8472", Usual, Listen::Any(8472), "8472"),
@@ -107,6 +113,18 @@ mod tests {
             ),
             ("auto:::", Auto, at("[::]:4789"), "auto:[::]:4789"),
             ("auto:6081", Auto, Listen::Any(6081), "auto:6081"),
+            ("gre", OverIp(Encapsulation::Gre), Listen::Any(0), "gre"),
+            ("erspan:*", OverIp(Encapsulation::Erspan), Listen::Any(0), "erspan"),
+            ("nvgre:10.0.0.7", OverIp(Encapsulation::Nvgre), at("10.0.0.7:0"), "nvgre:10.0.0.7"),
+            ("gre:2001:db8::1", OverIp(Encapsulation::Gre), at("[2001:db8::1]:0"), "gre:[2001:db8::1]"),
+            ("erspan:[::ffff:10.0.0.7]", OverIp(Encapsulation::Erspan), at("10.0.0.7:0"), "erspan:10.0.0.7"),
+            ("gre:fe80::1%2", OverIp(Encapsulation::Gre), at("[fe80::1%2]:0"), "gre:[fe80::1%2]"),
+            (
+                "gre:[fe80::1%eth0]",
+                OverIp(Encapsulation::Gre),
+                Listen::On("fe80::1".parse().unwrap(), "eth0".into(), 0),
+                "gre:[fe80::1%eth0]",
+            ),
         ] {
             let listener: Listener = text.parse().unwrap();
             assert_eq!(
@@ -122,8 +140,14 @@ mod tests {
             // What was typed is told as it was typed.
             ("tzsp:10.0.0.7:478999", "478999 is not a port, the largest is 65535; write 10.0.0.7:37008"),
             ("geneve:::1:4789", "write [::1]:4789 for the port, [::1:4789]:6081 for the address"),
-            ("gre:0.0.0.0", "gre comes over IP and has no port; write gre-udp:4754"),
-            ("erspan:", "erspan comes over IP"),
+            (
+                "gre:0.0.0.0:4754",
+                "gre comes over IP and has no port; write gre:10.0.0.7, or gre-udp:4754 for GRE in UDP",
+            ),
+            ("erspan:4754", "erspan comes over IP and has no port; write erspan:10.0.0.7"),
+            ("gre:[::1]:47", "gre comes over IP and has no port"),
+            ("gre:switch7", "gre comes over IP and has no port; write gre:10.0.0.7"),
+            ("gre:fe80::1", "a link-local address needs its interface; write gre:[fe80::1%eth0]"),
             ("bastion:4789", "write one as 192.0.2.10:4789"),
             ("udp://0.0.0.0:4789", "as 0.0.0.0:4789"),
         ] {

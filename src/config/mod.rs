@@ -23,6 +23,7 @@ pub(crate) mod interface;
 pub(crate) mod kept;
 pub(crate) mod listener;
 pub mod origin;
+mod over_ip;
 mod plan;
 pub(crate) mod port;
 pub(crate) mod rules;

@@ -38,7 +38,7 @@ pub use self::report::{Read, Report};
 /// Sessions that are told apart at most.
 const SESSIONS: u32 = 1 << 20;
 /// Memory for frames on their way to the output.
-const QUEUE: usize = 6 << 20;
+const QUEUE: usize = 2 << 20;
 /// Frames between two looks at whether to go on.
 const LOOK: u64 = 4096;
 
@@ -149,9 +149,11 @@ impl Run<'_> {
                 self.inline.step.tend(Instant::now());
             }
             match reader.next_frame() {
-                Ok(Some(frame)) => {
+                // It is lent where it is: a copy would wait until all that was written before is
+                // in the cache.
+                Ok(Some(ref frame)) => {
                     frames += 1;
-                    if let Err(reason) = self.strip.frame(&frame, &mut self.inline.step) {
+                    if let Err(reason) = self.strip.frame(frame, &mut self.inline.step) {
                         break Some(Unread::Other { name: name.clone(), frame: frames, reason: reason.label() });
                     }
                 }

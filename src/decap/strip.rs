@@ -37,7 +37,7 @@ impl Strip {
         self.counts.read += 1;
         let Some(framing) = Framing::of(frame.link_type) else { return self.other(frame, Other::LinkType, step) };
         match unwrap(framing, frame.data, &self.ports) {
-            Ok(wrap) => {
+            Ok(ref wrap) => {
                 self.unwrapped(frame, wrap, step);
                 Ok(())
             }
@@ -47,8 +47,9 @@ impl Strip {
 
     /// Takes off the wraps within the first one, and hands on what is in them.
     #[inline]
-    fn unwrapped(&mut self, frame: &Frame<'_>, mut wrap: Unwrapped<'_>, step: &mut Step) {
-        let mut wraps = 1;
+    fn unwrapped(&mut self, frame: &Frame<'_>, wrap: &Unwrapped<'_>, step: &mut Step) {
+        let (mut wrap, mut wraps) = (wrap, 1);
+        let mut within;
         while wraps < self.depth {
             let framing = if wrap.inner.bare.is_some() { Framing::Ip } else { Framing::Ethernet };
             // What is no wrap, or none that can be taken off, is the frame.
@@ -56,7 +57,8 @@ impl Strip {
             // What the outer wrap says goes for what is in it, too.
             inner.inner.scope = inner.inner.scope.or(wrap.inner.scope);
             inner.inner.direction = inner.inner.direction.or(wrap.inner.direction);
-            wrap = inner;
+            within = inner;
+            wrap = &within;
             wraps += 1;
         }
         self.counts.wrapped(wraps);
@@ -68,7 +70,7 @@ impl Strip {
             timestamp: Timestamp::from_ns(frame.timestamp),
             ..Datagram::empty()
         };
-        step.take(&datagram, Ok(wrap.inner));
+        step.take(&datagram, Ok(&wrap.inner));
         note(frame, step);
     }
 
@@ -125,7 +127,7 @@ impl Strip {
             Outcome::Whole { bytes, others } => {
                 self.counts.joined += others;
                 match unwrap_whole(of, &bytes, &self.ports) {
-                    Ok(wrap) => self.unwrapped(frame, wrap, step),
+                    Ok(ref wrap) => self.unwrapped(frame, wrap, step),
                     Err(refused) => return self.refused(frame, framing, refused, step),
                 }
             }

@@ -35,6 +35,7 @@ impl Watch {
                 let _ = view.look_at_space();
                 let now = Instant::now();
                 arrivals.note(&view, now);
+                view.note_pace(now);
                 view.judge(judge.hear(reasons(&view), now).clone());
             }
         })?;

@@ -4,6 +4,7 @@
 //! Reading leaves the machine and the process as they are. One thing is changed for the sensor, the
 //! limit of open files. It has a function of its own, [`raise_descriptor_limit`].
 
+pub(crate) mod group;
 pub(crate) mod port_owner;
 pub(crate) mod process;
 pub(crate) mod routes;
@@ -35,7 +36,8 @@ pub struct Interface {
 /// The facts that a plan has to know about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Memory in bytes; `None` where nobody tells.
+    /// Memory in bytes that this process may have, of the host's or of its control group's,
+    /// whichever is less; `None` where nobody tells.
     pub memory: Option<u64>,
     /// CPUs that this process may use.
     pub cpus: usize,
@@ -81,7 +83,7 @@ impl HostFacts {
     #[must_use]
     pub fn read() -> Self {
         Self {
-            memory: procfs::Meminfo::current().map(|memory| memory.mem_total).ok(),
+            memory: least(procfs::Meminfo::current().map(|memory| memory.mem_total).ok(), group::memory()),
             cpus: thread::available_parallelism().map_or(1, usize::from),
             possible_cpus: aya::util::nr_cpus().ok(),
             descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(UNLIMITED),
@@ -92,6 +94,11 @@ impl HostFacts {
             interfaces: Some(interfaces()),
         }
     }
+}
+
+/// Returns the lesser of two, of which nobody may tell either.
+pub(crate) fn least(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }
 
 /// Reads the interfaces that there are now.

@@ -5,6 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use parking_lot::Mutex;
 use procfs::process::FDTarget;
 
+/// The number of the first process, which is the service manager.
+pub(crate) const MANAGER: i32 = 1;
+
 /// Who has a UDP port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -37,7 +40,11 @@ pub(crate) fn find(address: SocketAddr) -> Option<Owner> {
         let Ok(descriptors) = process.fd() else { return false };
         descriptors.flatten().any(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
     };
-    let owner = procfs::process::all_processes().ok().and_then(|all| all.flatten().find(holds));
+    // The first process keeps sockets for others, also while these have them.
+    let all = procfs::process::all_processes().into_iter().flatten().flatten();
+    let mut others = all.filter(|process| process.pid != MANAGER);
+    let manager = || procfs::process::Process::new(MANAGER).ok().filter(&holds);
+    let owner = others.find(&holds).or_else(manager);
     Some(match owner.and_then(|process| process.stat().ok()) {
         Some(stat) => Owner::Process { pid: stat.pid.unsigned_abs(), name: stat.comm },
         None => Owner::Unseen,
@@ -81,7 +88,7 @@ fn remembered(address: SocketAddr) -> Option<String> {
 }
 
 /// Says whether sockets on these addresses would take the same datagrams.
-fn overlap(a: IpAddr, b: IpAddr) -> bool {
+pub(crate) fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a.is_unspecified() || b.is_unspecified() || a.to_canonical() == b.to_canonical()
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum Capability {
     NetBindService = 10,
     /// Interfaces, and receive buffers beyond the usual.
     NetAdmin = 12,
+    /// Raw sockets.
+    NetRaw = 13,
     /// All that the others below give, and more.
     SysAdmin = 21,
     /// A verifier of programs that is less strict.
@@ -33,6 +35,7 @@ impl Capability {
         match self {
             Self::NetBindService => &[Self::NetBindService],
             Self::NetAdmin => &[Self::NetAdmin],
+            Self::NetRaw => &[Self::NetRaw],
             Self::SysAdmin => &[Self::SysAdmin],
             Self::Perfmon => &[Self::Perfmon, Self::SysAdmin],
             Self::Bpf => &[Self::Bpf, Self::SysAdmin],
@@ -45,6 +48,7 @@ impl Capability {
         match self {
             Self::NetBindService => "CAP_NET_BIND_SERVICE",
             Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::NetRaw => "CAP_NET_RAW",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",

@@ -19,8 +19,8 @@ const fn place(seat: Seat) -> (usize, usize) {
     if number < FIRST {
         return (0, number);
     }
-    let later = (number.ilog2() - FIRST.ilog2()) as usize;
-    (later + 1, number - (FIRST << later))
+    let (later, counter) = seat.later();
+    (later + 1, counter)
 }
 
 /// The number of the first seat of a block, and how many it has.

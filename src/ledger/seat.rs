@@ -22,4 +22,11 @@ impl Seat {
     pub(super) const fn number(self) -> usize {
         self.0
     }
+
+    /// Returns the later block of a seat that is not in the first one, and the place there.
+    #[inline]
+    pub(super) const fn later(self) -> (usize, usize) {
+        let block = (self.0.ilog2() - FIRST.ilog2()) as usize;
+        (block, self.0 - (FIRST << block))
+    }
 }

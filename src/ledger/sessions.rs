@@ -95,8 +95,8 @@ impl Default for SessionCounts {
 
 /// Returns the later block of a seat that is not in the first one, and the cells there.
 const fn later(seat: Seat) -> (usize, usize) {
-    let block = (seat.number().ilog2() - FIRST.ilog2()) as usize;
-    (block, seat.number() - (FIRST << block) + EDGE)
+    let (block, place) = seat.later();
+    (block, place + EDGE)
 }
 
 impl SessionCounts {

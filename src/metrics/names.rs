@@ -20,6 +20,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("output.filtered_by", "output_filtered_frames"),
     ("output.files", "output_files_published"),
     ("output.hooks_skipped", "output_hooks_skipped"),
+    ("output.hooks_left", "output_hooks_left"),
 ];
 
 /// Counters without a metric: another has them by reason, and is their sum.

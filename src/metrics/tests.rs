@@ -11,7 +11,7 @@ use crate::record::Timestamp;
 use crate::route::policy::{Entry, Match, Policy, SessionPlan};
 use crate::sandbox;
 use crate::session::{Label, Session};
-use crate::view::{Configuration, OutputState, SessionsState, State, Status, WorkerState};
+use crate::view::{Configuration, LastHour, OutputState, SessionsState, State, Status, WorkerState};
 use crate::wire::Vni;
 
 /// Rewrites the document instead of comparing it.
@@ -39,6 +39,7 @@ fn status() -> Status {
         started: Timestamp::from_ns(1_000_000_000_000),
         now: Timestamp::from_ns(1_090_000_000_000),
         uptime_seconds: 100.0,
+        last_hour: LastHour::default(),
         state: State::Receiving,
         ready: true,
         reasons: Vec::new(),

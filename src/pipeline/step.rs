@@ -97,7 +97,7 @@ impl Step {
             }
             counters.reserved_bits.add(1);
         }
-        self.frame(datagram, inner);
+        self.frame(datagram, &inner);
     }
 
     /// Does with a datagram what [`Step::datagram`] does, where it is not VXLAN.
@@ -111,14 +111,14 @@ impl Step {
 
     /// Does with a datagram what [`Step::datagram`] does, where somebody else has decapsulated it.
     #[inline]
-    pub(crate) fn take(&mut self, datagram: &Datagram<'_>, inner: Result<Decapsulated<'_>, DropReason>) {
+    pub(crate) fn take(&mut self, datagram: &Datagram<'_>, inner: Result<&Decapsulated<'_>, DropReason>) {
         self.counters.received.add(1);
         self.counters.received_bytes.add(datagram.length as u64);
         match inner {
             Ok(inner) if inner.encapsulation == Encapsulation::Vxlan && !inner.reserved_bits => {
                 self.frame(datagram, inner);
             }
-            Ok(inner) => self.unwrapped(datagram, &inner),
+            Ok(inner) => self.unwrapped(datagram, inner),
             Err(reason) => self.counters.dropped(reason).add(1),
         }
     }
@@ -135,13 +135,13 @@ impl Step {
         if inner.bare.is_some() {
             room.resize(bare::ROOM, 0);
         }
-        self.frame(datagram, bare::dress(inner, source, &mut room));
+        self.frame(datagram, &bare::dress(inner, source, &mut room));
         self.room = room;
     }
 
     /// Finds the session of a frame and offers it to the outputs.
     #[inline(always)]
-    fn frame<'a>(&mut self, datagram: &Datagram<'a>, inner: Decapsulated<'a>) {
+    fn frame<'a>(&mut self, datagram: &Datagram<'a>, inner: &Decapsulated<'a>) {
         let counters = &*self.counters;
         counters.decapsulated.add(1);
         // This comes before the session is looked up: a session that is not allowed must not use up
@@ -156,12 +156,12 @@ impl Step {
             Session { encapsulation: inner.encapsulation, source: datagram.source, scope: inner.scope, vni: inner.vni };
         let seen = self.sessions.see(&session, datagram.port, inner.arrived as usize, datagram.timestamp);
         if seen.plan != PlanNumber::PLAIN {
-            return self.by_plan(seen, datagram, inner);
+            return self.by_plan(seen, datagram, *inner);
         }
-        count_session(counters, seen.id, &inner);
+        count_session(counters, seen.id, inner);
         let mut candidate = None;
         for outlet in &mut self.outlets {
-            outlet.offer(seen.id, datagram, &inner, &mut candidate);
+            outlet.offer(seen.id, datagram, inner, &mut candidate);
         }
     }
 
@@ -240,8 +240,8 @@ fn count_session(counters: &WorkerCounters, session: SessionId, inner: &Decapsul
 mod tests {
     use super::super::worker::tests::payload;
     use super::*;
-    use crate::lane::{LanePlan, lanes};
-    use crate::ledger::{Ledger, Output, Snapshot};
+    use crate::lane::{Inbox, LanePlan, lanes};
+    use crate::ledger::{Ledger, Output, OutputCounters, Snapshot};
     use crate::record::pcap;
     use crate::route::cutoff::Cutoff;
     use crate::route::dedup::{Dedup, Group, Mode};
@@ -324,8 +324,16 @@ mod tests {
         assert_eq!(registry.count(), 5);
     }
 
-    #[test]
-    fn what_is_not_vxlan_has_its_session_and_an_ethernet_header() {
+    /// What a step with one output counts in, and leads to.
+    struct Rest {
+        ledger: Ledger,
+        registry: Arc<Registry>,
+        inbox: Inbox,
+        sink: Arc<OutputCounters>,
+    }
+
+    /// Makes a step to one output.
+    fn with_an_output() -> (Step, Rest) {
         let mut ledger = Ledger::default();
         let counters = ledger.worker();
         let registry = Arc::new(Registry::new(8));
@@ -335,7 +343,13 @@ mod tests {
         ledger.outputs.push(output);
         let outlets = lanes.into_iter().map(Outlet::from).collect();
         let table = SessionTable::new(Arc::clone(&registry));
-        let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, outlets, counters);
+        let step = Step::new(ReservedBits::Accept, Arc::default(), table, outlets, counters);
+        (step, Rest { ledger, registry, inbox, sink })
+    }
+
+    #[test]
+    fn what_is_not_vxlan_has_its_session_and_an_ethernet_header() {
+        let (mut step, Rest { ledger, registry, inbox, sink }) = with_an_output();
         let source = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
         let packet = [&[0x45, 0, 0, 40][..], &[7; 36]].concat();
         let mut send = |encapsulation, header: &[u8], rest: &[u8]| {
@@ -387,14 +401,7 @@ mod tests {
 
     #[test]
     fn frames_are_compared_cut_off_and_sliced_and_the_ledger_closes() {
-        let mut ledger = Ledger::default();
-        let counters = ledger.worker();
-        let registry = Arc::new(Registry::new(8));
-        let mut output = Output { name: "pcap".into(), ends: Vec::new() };
-        let (lanes, inbox) = lanes(LanePlan::default(), vec![output.end()]);
-        let sink = output.end();
-        ledger.outputs.push(output);
-        let outlets = lanes.into_iter().map(Outlet::from).collect();
+        let (mut step, Rest { ledger, registry, inbox, sink }) = with_an_output();
         let plan = SessionPlan {
             dedup: Some(Dedup { mode: Mode::Drop, group: Arc::new(Group::new("tenant")) }),
             cutoff: Some(Cutoff { flow_limit: Some(1_000), tls: None }),
@@ -402,8 +409,6 @@ mod tests {
             ..SessionPlan::default()
         };
         let policy = Policy::new(vec![Entry { sessions: Match::default(), plan }], Vec::new()).unwrap();
-        let table = SessionTable::new(Arc::clone(&registry));
-        let mut step = Step::new(ReservedBits::Accept, Arc::default(), table, outlets, counters);
         step.adopt(Arc::new(policy));
         let [one, two] = [1, 2].map(|host| std::net::Ipv4Addr::new(192, 0, 2, host).to_ipv6_mapped());
         for number in 0..10u16 {

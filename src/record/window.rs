@@ -3,6 +3,10 @@
 
 use std::io::{self, Read};
 
+/// Bytes that are read at once at most: they are still in the second-level cache when they are
+/// looked at.
+const READ: usize = 256 * 1024;
+
 /// The bytes in the buffer of a stream that are not used up.
 #[derive(Debug)]
 pub(super) struct Window<R> {
@@ -47,13 +51,16 @@ impl<R: Read> Window<R> {
     /// Reading fails, other than by an interruption. The bytes that were read before the error are
     /// there.
     pub(super) fn fill(&mut self, length: usize) -> io::Result<usize> {
-        if self.buffer.len() - self.start < length {
+        if self.end - self.start < length {
+            // What is left is less than what is wanted, so little is moved. In return the window
+            // stays where the cache has it.
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
         while self.end - self.start < length {
-            let Some(room) = self.buffer.get_mut(self.end..).filter(|room| !room.is_empty()) else { break };
+            let most = self.buffer.len().min(self.end + READ);
+            let Some(room) = self.buffer.get_mut(self.end..most).filter(|room| !room.is_empty()) else { break };
             match self.source.read(room) {
                 Ok(0) => break,
                 Ok(read) => self.end += read,

@@ -24,6 +24,15 @@ pub enum ReplayError {
         /// The target.
         to: SocketAddr,
     },
+    /// What is asked for goes over UDP alone.
+    #[error("--over-ip is for GRE: --as gre, --as erspan or --as nvgre")]
+    OverIp,
+    /// There is no port over IP.
+    #[error("--over-ip has no port; write --to {}", .0.ip())]
+    Port(SocketAddr),
+    /// A raw socket needs a privilege.
+    #[error("--over-ip sends by a raw socket, which needs CAP_NET_RAW: run as root")]
+    Raw,
     /// The source address is not one of this host's.
     #[error("{from} is not an address of this host; `ip address` lists those that --from can have")]
     NotOurs {

@@ -9,7 +9,7 @@ use super::error::ReplayError;
 use super::pace::Pace;
 use super::wrap::Wrap;
 use crate::record::read::ReadError;
-use crate::wire::VniRange;
+use crate::wire::{Carrier, VniRange};
 
 /// A capture to play.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct ReplayPlan {
     pub to: SocketAddr,
     /// The way in which frames are wrapped.
     pub wrap: Wrap,
+    /// The protocol that carries it. Over IP the port of the address must be 0.
+    pub carrier: Carrier,
     /// VNIs that frames take turns in.
     pub vni: VniRange,
     /// The pace at which frames are due.

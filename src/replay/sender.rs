@@ -16,7 +16,8 @@ use crate::record::read::Frame;
 use crate::sys::send::{SendBatch, Sent};
 use crate::sys::socket;
 use crate::wire::flow::{FIRST_SOURCE_PORT, outer_source_port};
-use crate::wire::{Vni, VniRange};
+use crate::wire::layers::protocol;
+use crate::wire::{Carrier, Vni, VniRange};
 
 /// There are so many outer source ports, and so many sockets.
 const PORTS: usize = 128;
@@ -28,6 +29,10 @@ const HOP_LIMIT: u32 = 255;
 /// RFC 791, RFC 8200).
 const PAYLOAD_V4: usize = 65_507;
 const PAYLOAD_V6: usize = 65_527;
+
+/// The largest payload of IP, without extension headers.
+const RAW_PAYLOAD_V4: usize = 65_515;
+const RAW_PAYLOAD_V6: usize = 65_535;
 
 /// Kernel buffers of each socket, in bytes. Nothing is received but error reports.
 const SEND_BUFFER: usize = 1 << 20;
@@ -68,6 +73,7 @@ const ERROR_CHECK: Duration = Duration::from_millis(5);
 pub(super) struct Sender<'a> {
     from: IpAddr,
     to: SocketAddr,
+    carrier: Carrier,
     checksum: bool,
     vnis: VniRange,
     stop: &'a AtomicBool,
@@ -88,8 +94,8 @@ pub(super) struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     /// # Errors
-    /// The target cannot be reached from the source address. The mistake thus shows before anything
-    /// is sent.
+    /// The target cannot be reached from the source address, or not in this way. The mistake thus
+    /// shows before anything is sent.
     pub(super) fn new(plan: &ReplayPlan, stop: &'a AtomicBool) -> Result<Sender<'a>, ReplayError> {
         // An IPv4 address in IPv6 notation is sent to over IPv4, where it would go anyway.
         let to = match plan.to.ip().to_canonical() {
@@ -101,16 +107,30 @@ impl<'a> Sender<'a> {
         if from.is_ipv4() != to.is_ipv4() {
             return Err(ReplayError::Family { from, to });
         }
+        if plan.carrier == Carrier::Ip {
+            if !plan.wrap.goes_over_ip() {
+                return Err(ReplayError::OverIp);
+            }
+            if to.port() != 0 {
+                return Err(ReplayError::Port(to));
+            }
+        }
         let sender = Sender {
             from,
             to,
+            carrier: plan.carrier,
             checksum: plan.checksum,
             vnis: plan.vni,
             stop,
             vni: plan.vni.first,
             wrap: plan.wrap,
             number: 0,
-            largest: if to.is_ipv4() { PAYLOAD_V4 } else { PAYLOAD_V6 },
+            largest: match (plan.carrier, to.is_ipv4()) {
+                (Carrier::Udp, true) => PAYLOAD_V4,
+                (Carrier::Udp, false) => PAYLOAD_V6,
+                (Carrier::Ip, true) => RAW_PAYLOAD_V4,
+                (Carrier::Ip, false) => RAW_PAYLOAD_V6,
+            },
             sockets: (0..PORTS).map(|_| None).collect(),
             batch: SendBatch::default(),
             port: FIRST_SOURCE_PORT,
@@ -137,7 +157,11 @@ impl<'a> Sender<'a> {
         if usize::try_from(frame.orig_len).is_ok_and(|length| length > frame.data.len()) {
             self.report.cut += 1;
         }
-        let port = outer_source_port(frame.data);
+        let port = match self.carrier {
+            Carrier::Udp => outer_source_port(frame.data),
+            // There is one socket, which this stands for.
+            Carrier::Ip => FIRST_SOURCE_PORT,
+        };
         if port != self.port || !self.batch.has_room(length) {
             self.flush()?;
         }
@@ -196,6 +220,9 @@ impl<'a> Sender<'a> {
                 }
                 return Ok(());
             }
+            if means_nothing(self.carrier, &error) {
+                continue;
+            }
             match tries.next(&error, &mut self.report) {
                 Next::Again => {}
                 Next::Sleep(time) => thread::sleep(time),
@@ -250,7 +277,9 @@ impl<'a> Sender<'a> {
 
     fn collect_errors(&mut self) {
         for socket in self.sockets.iter().flatten() {
-            if let Ok(Some(error)) = socket.take_error() {
+            if let Ok(Some(error)) = socket.take_error()
+                && !means_nothing(self.carrier, &error)
+            {
                 Tries::default().next(&error, &mut self.report);
             }
         }
@@ -262,15 +291,37 @@ impl<'a> Sender<'a> {
         self.sockets.iter().flatten().any(|socket| socket::held(socket).is_ok_and(|bytes| bytes > 0))
     }
 
+    /// Opens a raw socket that gets nothing of what comes.
+    fn open_raw(&self, domain: Domain) -> Result<Socket, ReplayError> {
+        let set = |action| move |source| ReplayError::Socket { action, source };
+        let gre = Protocol::from(i32::from(protocol::GRE));
+        let socket = Socket::new(domain, Type::RAW, Some(gre)).map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => ReplayError::Raw,
+            _ => set("open a raw socket")(source),
+        })?;
+        socket::refuse_further(&socket).map_err(set("refuse what comes (SO_ATTACH_FILTER)"))?;
+        Ok(socket)
+    }
+
     /// Opens a connected socket that sends from this port, or from any for port 0.
     fn open(&self, port: u16) -> Result<Socket, ReplayError> {
         let set = |action| move |source| ReplayError::Socket { action, source };
         let v4 = self.to.is_ipv4();
-        let socket = Socket::new(Domain::for_address(self.to), Type::DGRAM, Some(Protocol::UDP))
-            .map_err(set("open a UDP socket"))?;
-        // A second replay may run beside this one; connected to other targets or not, both only
-        // send.
-        socket.set_reuse_port(true).map_err(set("share UDP ports (SO_REUSEPORT)"))?;
+        let domain = Domain::for_address(self.to);
+        let socket = match self.carrier {
+            Carrier::Udp => {
+                let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)).map_err(set("open a UDP socket"))?;
+                // A second replay may run beside this one; connected to other targets or not, both
+                // only send.
+                socket.set_reuse_port(true).map_err(set("share UDP ports (SO_REUSEPORT)"))?;
+                if !v4 {
+                    // [::] would otherwise claim the IPv4 port too.
+                    socket.set_only_v6(true).map_err(set("keep to IPv6 (IPV6_V6ONLY)"))?;
+                }
+                socket
+            }
+            Carrier::Ip => self.open_raw(domain)?,
+        };
         socket.set_send_buffer_size(SEND_BUFFER).map_err(set("set the send buffer (SO_SNDBUF)"))?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(set("set the receive buffer (SO_RCVBUF)"))?;
         socket.set_write_timeout(Some(SEND_TIMEOUT)).map_err(set("limit the time of a send (SO_SNDTIMEO)"))?;
@@ -279,13 +330,11 @@ impl<'a> Sender<'a> {
             socket::fragment_v4(&socket).map_err(set("allow fragments (IP_MTU_DISCOVER)"))?;
             socket::report_errors_v4(&socket).map_err(set("ask for error reports (IP_RECVERR)"))?;
         } else {
-            // [::] would otherwise claim the IPv4 port too.
-            socket.set_only_v6(true).map_err(set("keep to IPv6 (IPV6_V6ONLY)"))?;
             socket.set_unicast_hops_v6(HOP_LIMIT).map_err(set("set the hop limit (IPV6_UNICAST_HOPS)"))?;
             socket::fragment_v6(&socket).map_err(set("allow fragments (IPV6_MTU_DISCOVER)"))?;
             socket::report_errors_v6(&socket).map_err(set("ask for error reports (IPV6_RECVERR)"))?;
         }
-        if !self.checksum {
+        if !self.checksum && self.carrier == Carrier::Udp {
             let zero = if v4 { socket::send_zero_checksum_v4(&socket) } else { socket::send_zero_checksum_v6(&socket) };
             zero.map_err(set("send a zero UDP checksum"))?;
         }
@@ -301,6 +350,12 @@ impl<'a> Sender<'a> {
         socket.connect(&self.to.into()).map_err(|source| ReplayError::Connect { to: self.to, source })?;
         Ok(socket)
     }
+}
+
+/// Says whether an error is an answer to GRE that means nothing: the kernel of a host that has GRE
+/// devices says so of what is for none of them, also where a raw socket has it.
+fn means_nothing(carrier: Carrier, error: &io::Error) -> bool {
+    carrier == Carrier::Ip && error.raw_os_error() == Some(libc::ECONNREFUSED)
 }
 
 impl Report {

@@ -15,10 +15,12 @@ pub enum Wrap {
     Geneve,
     /// VXLAN-GPE, port 4790.
     Gpe,
-    /// GRE in UDP, port 4754, with the VNI as its key and sequence numbers.
+    /// GRE in UDP, port 4754, or over IP (--over-ip), with the VNI as its key and sequence numbers.
     Gre,
-    /// ERSPAN type II in GRE in UDP, with the low ten bits of the VNI as its session.
+    /// ERSPAN type II in such GRE, with the low ten bits of the VNI as its session.
     Erspan,
+    /// NVGRE: such GRE without sequence numbers, and a key that has the VNI, from 4096 on.
+    Nvgre,
     /// TZSP, port 37008, with the VNI in the address of the sensor.
     Tzsp,
     /// VXLAN in GENEVE, as a mirror through an endpoint of AWS Gateway Load Balancer.
@@ -61,17 +63,26 @@ impl AsRef<[u8]> for Header {
 }
 
 impl Wrap {
-    /// Returns the port that it usually goes to.
-    #[must_use]
-    pub fn port(self) -> u16 {
-        let encapsulation = match self {
+    /// Returns what comes to a listener for it.
+    fn encapsulation(self) -> Encapsulation {
+        match self {
             Wrap::Vxlan => Encapsulation::Vxlan,
             Wrap::Geneve | Wrap::Gwlb | Wrap::Gcp => Encapsulation::Geneve,
             Wrap::Gpe => Encapsulation::Gpe,
-            Wrap::Gre | Wrap::Erspan => Encapsulation::Gre,
+            Wrap::Gre | Wrap::Erspan | Wrap::Nvgre => Encapsulation::Gre,
             Wrap::Tzsp => Encapsulation::Tzsp,
-        };
-        encapsulation.usual_port().unwrap_or_default()
+        }
+    }
+
+    /// Returns the port that it usually goes to.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        self.encapsulation().usual_port().unwrap_or_default()
+    }
+
+    /// Says whether it can go over IP itself.
+    pub(super) fn goes_over_ip(self) -> bool {
+        self.encapsulation() == Encapsulation::Gre
     }
 
     /// Returns the header of the frame with this number, and what stands behind it; nothing where
@@ -93,6 +104,7 @@ impl Wrap {
                 header.add(&sequence);
                 header.add(&[0x10, 0, b & 3, c, 0, 0, 0, 0]);
             }
+            Wrap::Nvgre => header.add(&[0x20, 0, 0x65, 0x58, a, b, c, 0]),
             // The tag of the sensor's address, and the end of all tags.
             Wrap::Tzsp => header.add(&[1, 0, 0, 1, 60, 6, 2, 0, 0, a, b, c, 1]),
             Wrap::Gwlb => {
@@ -165,6 +177,7 @@ mod tests {
                 Wrap::Gpe => (Encapsulation::Gpe, 0x12_3456, None, None),
                 Wrap::Gre => (Encapsulation::Gre, 0, Some(0x12_3456), Some(9)),
                 Wrap::Erspan => (Encapsulation::Erspan, 0, Some(0x56), Some(9)),
+                Wrap::Nvgre => (Encapsulation::Nvgre, 0x12_3456, None, None),
                 Wrap::Tzsp => (Encapsulation::Tzsp, 0, Some(0x0200_0012_3456), None),
                 Wrap::Gwlb => (Encapsulation::Geneve, 0x12_3456, Some(u64::from_be_bytes(ENDPOINT)), None),
                 Wrap::Gcp => (Encapsulation::Geneve, 0, Some(0x12_3456), None),

@@ -87,6 +87,14 @@ impl Store {
         self.taken(|name| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/')))
     }
 
+    /// Takes the descriptors that a unit of the manager's has opened and that are such, with the
+    /// names that the unit gives them. The manager hands them to each process.
+    pub(crate) fn take_handed(&self, is: impl Fn(&OwnedFd) -> bool) -> Vec<(String, OwnedFd)> {
+        // A name that this program gives has a kind in front.
+        let is_it = |(name, descriptor): &mut (String, OwnedFd)| !name.contains('/') && is(descriptor);
+        self.inherited.lock().extract_if(.., is_it).collect()
+    }
+
     /// Takes the descriptors with such names. A process that keeps nothing leaves none of them with
     /// the manager, which would hand them to the next one with what was counted long before.
     fn taken(&self, is: impl Fn(&str) -> bool) -> Vec<(String, OwnedFd)> {

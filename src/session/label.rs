@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::Tag;
+use crate::wire::Encapsulation;
 
 /// The longest name.
 const LONGEST: usize = 64;
@@ -12,10 +13,9 @@ const LONGEST: usize = 64;
 /// Names of files and directories that are not those of one session.
 const TAKEN: [&str; 2] = ["overflow", "unsalvageable"];
 
-/// Words that stand for encapsulations in front of `_vni`, or may do so some day. A directory must
-/// not look as if a name were one of these.
-const ENCAPSULATIONS: [&str; 14] =
-    ["vxlan", "gpe", "geneve", "gre", "nvgre", "erspan", "tzsp", "gtp", "gue", "ipip", "mpls", "nsh", "stt", "teb"];
+/// Words that may stand for encapsulations in front of `_vni` some day, as the labels of those that
+/// are known do. A directory must not look as if a name were one of these.
+const ENCAPSULATIONS_TO_COME: [&str; 7] = ["gtp", "gue", "ipip", "mpls", "nsh", "stt", "teb"];
 
 /// The name and the description that people gave a session, and its tag. Nothing that tells
 /// sessions apart is derived from it.
@@ -86,7 +86,8 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
         return Err(NameError::Begins(begins));
     }
     let last = name.rsplit('_').next().unwrap_or(name);
-    if TAKEN.contains(&name) || ENCAPSULATIONS.contains(&last) {
+    let known = Encapsulation::ALL.map(Encapsulation::label);
+    if TAKEN.contains(&name) || known.contains(&last) || ENCAPSULATIONS_TO_COME.contains(&last) {
         return Err(NameError::Taken(name.to_owned()));
     }
     Ok(())

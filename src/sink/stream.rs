@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,9 +65,8 @@ pub(crate) struct StreamSink {
     compressor: Option<Compressor>,
     counters: Arc<OutputCounters>,
     condition: Arc<Condition>,
-    /// What is encoded, and how many frames and bytes of frames that are.
+    /// What is encoded and not written.
     encoded: Vec<u8>,
-    frames: (u64, u64),
     compressed: Vec<u8>,
     statistics: Statistics,
     /// True where writing has failed: nothing more is tried.
@@ -97,7 +97,6 @@ impl StreamSink {
             counters: output.end(),
             condition,
             encoded: Vec::new(),
-            frames: (0, 0),
             compressed: Vec::new(),
             statistics: Statistics::default(),
             failed: false,
@@ -129,22 +128,34 @@ impl StreamSink {
         written
     }
 
-    /// Counts frames and their bytes as written, or as lost where they could not be.
-    fn count(&mut self, (frames, bytes): (u64, u64), written: &io::Result<()>) {
+    /// Counts a part of the frames of a chunk, which are so many bytes, as written, or as lost
+    /// where they could not be.
+    fn count(&mut self, chunk: &Lent, part: Range<u64>, bytes: u64, written: &io::Result<()>) {
         match written {
             Ok(()) => {
-                self.counters.written.add(frames);
+                self.counters.written.add(part.end - part.start);
                 self.counters.written_bytes.add(bytes);
             }
-            Err(error) => self.fail(frames, error),
+            Err(error) => {
+                let reason = self.fail(error);
+                self.lose(chunk, part, reason);
+            }
         }
     }
 
-    /// Notes that writing has failed.
-    fn fail(&mut self, frames: u64, error: &io::Error) {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        let reason = if full { OutputDrop::DiskFull } else { OutputDrop::WriteError };
-        self.counters.dropped(reason).add(frames);
+    /// Counts a part of the frames of a chunk as lost, by session.
+    fn lose(&self, chunk: &Lent, part: Range<u64>, reason: OutputDrop) {
+        let mut first = 0;
+        for (run, _) in chunk.runs() {
+            let next = first + u64::from(run.frames);
+            let frames = part.end.min(next).saturating_sub(part.start.max(first));
+            self.counters.lose(reason, run.session.seat(), frames);
+            first = next;
+        }
+    }
+
+    /// Notes that writing has failed. Returns the reason for which frames are lost by it.
+    fn fail(&mut self, error: &io::Error) -> OutputDrop {
         if !self.failed {
             self.failed = true;
             // Whoever reads a stream goes when there is enough.
@@ -153,37 +164,34 @@ impl StreamSink {
             }
             self.condition.note(Part::Captures, Some(error.to_string()));
         }
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if full { OutputDrop::DiskFull } else { OutputDrop::WriteError }
     }
 
-    /// Encodes the records of a chunk anew, and writes them. Returns how many are neither written
-    /// nor counted as lost.
-    fn encode(&mut self, chunk: &Lent) -> u64 {
-        let mut left = u64::from(chunk.frames());
+    /// Encodes the records of a chunk anew, and writes them.
+    fn encode(&mut self, chunk: &Lent) {
         let mut notes = chunk.notes().iter().peekable();
+        // The frames that are encoded and not written, and their bytes.
+        let (mut part, mut bytes) = (0..0, 0);
         let mut end = 0;
         for record in pcap::records(chunk.records()) {
             end += record.len();
             let notes = notes.next_if(|note| note.end as usize == end).map(|note| &*note.options);
             let remarks = Remarks { notes: notes.unwrap_or_default(), ..Remarks::default() };
             self.format.push(&mut self.encoded, &record, remarks);
-            self.frames.0 += 1;
-            self.frames.1 += record.frame.len() as u64;
+            part.end += 1;
+            bytes += record.frame.len() as u64;
             if self.encoded.len() >= BUFFER {
-                left -= self.write_frames();
+                let written = self.write_encoded();
+                self.count(chunk, part.clone(), bytes, &written);
+                (part.start, bytes) = (part.end, 0);
                 if self.failed {
-                    return left;
+                    return self.lose(chunk, part.end..chunk.frames().into(), OutputDrop::WriteError);
                 }
             }
         }
-        left - self.write_frames()
-    }
-
-    /// Writes what is encoded, and counts it. Returns how many frames that are.
-    fn write_frames(&mut self) -> u64 {
         let written = self.write_encoded();
-        let frames = std::mem::take(&mut self.frames);
-        self.count(frames, &written);
-        frames.0
+        self.count(chunk, part, bytes, &written);
     }
 }
 
@@ -197,7 +205,7 @@ impl Sink for StreamSink {
     fn consume(&mut self, chunk: &Arc<Lent>) {
         let frames = u64::from(chunk.frames());
         if self.failed {
-            return self.counters.dropped(OutputDrop::WriteError).add(frames);
+            return self.lose(chunk, 0..frames, OutputDrop::WriteError);
         }
         for (run, _) in chunk.runs() {
             let statistics = &mut self.statistics;
@@ -210,10 +218,9 @@ impl Sink for StreamSink {
             let records = chunk.records();
             let bytes = (records.len() as u64).saturating_sub(frames * pcap::RECORD_HEADER_LEN as u64);
             let written = self.write(records);
-            self.count((frames, bytes), &written);
+            self.count(chunk, 0..frames, bytes, &written);
         } else {
-            let left = self.encode(chunk);
-            self.counters.dropped(OutputDrop::WriteError).add(left);
+            self.encode(chunk);
         }
     }
 
@@ -234,7 +241,7 @@ impl Sink for StreamSink {
             ended = compressor.finish(&mut self.compressed).and_then(|()| self.to.write_all(&self.compressed));
         }
         if let Err(error) = ended.and_then(|()| self.to.flush()) {
-            self.fail(0, &error);
+            self.fail(&error);
         }
     }
 }

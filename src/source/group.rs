@@ -3,22 +3,27 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 
+use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::port::Listener;
 use super::steering::Steering;
 use crate::sys::socket;
+use crate::wire::Carrier;
 
 /// Has the kernel tell of each datagram when it came, how many were dropped before it, and of one
-/// over IPv6 that it is so; and take IPv6 datagrams without a checksum.
+/// over IPv6 that it is so; and take UDP over IPv6 without a checksum.
 ///
 /// # Errors
 /// The option that cannot be set, and the error of `setsockopt(2)`.
-pub(super) fn ask_for_facts(socket: &Socket, address: SocketAddr) -> Result<(), (&'static str, io::Error)> {
+pub(super) fn ask_for_facts(socket: &Socket, listener: Listener) -> Result<(), (&'static str, io::Error)> {
     let named = |call| move |error| (call, error);
     socket::receive_timestamps(socket).map_err(named("SO_TIMESTAMPNS"))?;
     socket::receive_drop_counter(socket).map_err(named("SO_RXQ_OVFL"))?;
-    if address.is_ipv6() {
-        socket::receive_zero_checksum_v6(socket).map_err(named("UDP_NO_CHECK6_RX"))?;
+    if listener.address.is_ipv6() {
+        if listener.carrier == Carrier::Udp {
+            socket::receive_zero_checksum_v6(socket).map_err(named("UDP_NO_CHECK6_RX"))?;
+        }
         socket::receive_hop_limit_v6(socket).map_err(named("IPV6_RECVHOPLIMIT"))?;
     }
     Ok(())
@@ -71,10 +76,39 @@ pub(super) fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32>
     Ok(u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX))
 }
 
+/// Asks for `bytes` where a socket has less, and returns what it has. A unit may have given it more
+/// than this process may ask for (`ReceiveBuffer=`).
+pub(super) fn grow_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32> {
+    let has = u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX);
+    let other = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    if has < bytes && set_receive_buffer(&other, bytes)? > has {
+        return set_receive_buffer(socket, bytes);
+    }
+    Ok(has)
+}
+
+/// Takes all datagrams that a socket has, and returns how many.
+pub(super) fn drain(socket: &Socket) -> u64 {
+    let mut buffer = [0; 1];
+    let mut taken = 0;
+    while recv(socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {
+        taken += 1;
+    }
+    taken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::UdpSocket;
+
+    #[test]
+    fn a_buffer_grows_and_does_not_shrink() {
+        let socket = open("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        assert_eq!(set_receive_buffer(&socket, 1 << 15).unwrap(), 1 << 15);
+        assert_eq!(grow_receive_buffer(&socket, 1).unwrap(), 1 << 15);
+        assert_eq!(grow_receive_buffer(&socket, 1 << 16).unwrap(), 1 << 16);
+    }
 
     #[test]
     fn a_socket_that_receives_cannot_send() {

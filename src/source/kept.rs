@@ -4,28 +4,39 @@
 //! It is all of them or none. A group of sockets has an order, in which a session has its place
 //! ([`Steering::Session`](super::Steering::Session)). Where a socket is closed, the last of the
 //! group moves into its place. So sockets of another number of workers, or for other addresses, are
-//! closed, and new ones are bound. What that costs is counted as `kernel_dropped`.
+//! closed, and new ones are bound. What that costs is counted as `kernel_dropped`. A socket that a
+//! unit has opened (`handed`) stays open whatever happens, and is of one worker.
 
 use std::io;
 use std::net::SocketAddr;
 
-use rustix::net::{RecvFlags, recv};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
+use super::bind::BindError;
 use super::drops::DropCounter;
+use super::fit::{bound, carrier_of, fault};
+use super::group::drain;
+use super::handed::{self, Handed};
+use super::port::Listener;
 use crate::service::{self, Drops, Record, Records, Store};
 use crate::sys::socket;
+use crate::wire::Carrier;
 
-/// The kind of sockets in the names of what is kept.
+/// The kinds of sockets in the names of what is kept.
 const UDP: &str = "udp";
+const GRE: &str = "gre";
 /// The name of what was counted.
 pub(super) const STATE: &str = "state";
 /// The place in a group of the socket that takes nothing, in words.
 const BEHIND: &str = "all";
 
 /// Returns the name by which the socket of a worker is kept.
-pub(super) fn name(address: SocketAddr, worker: usize) -> String {
-    service::name(UDP, format_args!("{address}/{worker}"))
+pub(super) fn name(listener: Listener, worker: usize) -> String {
+    let kind = match listener.carrier {
+        Carrier::Udp => UDP,
+        Carrier::Ip => GRE,
+    };
+    service::name(kind, format_args!("{}/{worker}", listener.address))
 }
 
 /// Returns the name by which the socket behind those of the workers is kept.
@@ -42,23 +53,34 @@ pub(super) struct Kept {
     pub(super) lost: u64,
 }
 
-/// The sockets of an address.
+/// The sockets of a listener.
 #[derive(Debug)]
 struct Group {
-    address: SocketAddr,
+    listener: Listener,
     /// The sockets of the workers that have not got theirs yet, the first worker's last.
     sockets: Vec<Socket>,
     behind: Option<Socket>,
+    /// Where a unit has opened the socket: whether no process has counted its drops yet.
+    handed: Option<bool>,
 }
 
 impl Kept {
-    /// Takes over the sockets of so many workers that listen on these addresses, and closes others.
-    pub(super) fn take(listen: &[SocketAddr], workers: usize, store: &Store) -> Self {
+    /// Takes over the sockets of so many workers for these listeners, and closes others.
+    ///
+    /// # Errors
+    /// A unit has opened a socket that does not fit.
+    pub(super) fn take(listen: &[Listener], workers: usize, store: &Store) -> Result<Self, BindError> {
         let state = store.take(STATE);
-        let mut found: Vec<(String, Socket)> =
-            store.take_all(UDP).into_iter().map(|(name, socket)| (name, socket.into())).collect();
-        if found.is_empty() {
-            return Self::default();
+        let handed = handed::take(listen, workers, store)?;
+        let mut found: Vec<(String, Socket)> = [UDP, GRE]
+            .into_iter()
+            .flat_map(|kind| store.take_all(kind))
+            .map(|(name, socket)| (name, socket.into()))
+            .collect();
+        // What a unit has opened is kept beside as well.
+        found.retain(|(of, _)| !handed.iter().any(|handed| *of == name(handed.listener, 0)));
+        if found.is_empty() && handed.is_empty() {
+            return Ok(Self::default());
         }
         let records = state.and_then(|state| {
             let records = service::read(state);
@@ -67,39 +89,77 @@ impl Kept {
             }
             records.ok()
         });
-        let wanted: Vec<String> = listen.iter().flat_map(|address| names_of(*address, workers)).collect();
-        let why = if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
+        let is_other = |listener: &Listener| !handed.iter().any(|handed| handed.listener.is_at(listener));
+        let others: Vec<Listener> = listen.iter().copied().filter(is_other).collect();
+        let wanted: Vec<String> = others.iter().flat_map(|listener| names_of(*listener, workers)).collect();
+        let why = if found.is_empty() {
+            None
+        } else if found.len() != wanted.len() || found.iter().any(|(name, _)| !wanted.contains(name)) {
             Some("the addresses to listen on, or the number of workers, are others".to_owned())
         } else {
-            listen.iter().find_map(|address| misfit(*address, workers, &found))
+            others.iter().find_map(|listener| misfit(*listener, workers, &found))
         };
-        if let Some(why) = why {
-            return Self { lost: discard(found, records.as_ref(), &why, store), ..Self::default() };
-        }
-        let records = records.filter(|records| records.workers.len() == workers);
-        say(records.as_ref());
-        let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
-        let groups = listen.iter().map(|&address| Group {
-            address,
-            sockets: (0..workers).rev().filter_map(|worker| named(name(address, worker))).collect(),
-            behind: named(name_behind(address)),
+        let handed = handed.into_iter().map(|Handed { listener, socket, is_new }| Group {
+            listener,
+            sockets: vec![socket],
+            behind: None,
+            handed: Some(is_new),
         });
-        Self { groups: groups.collect(), records, lost: 0 }
+        let mut groups: Vec<Group> = handed.collect();
+        if let Some(why) = why {
+            return Ok(Self { groups, records: None, lost: discard(found, records.as_ref(), &why, store) });
+        }
+        let is_new = groups.iter().any(|group| group.handed == Some(true));
+        let records = records.filter(|records| records.workers.len() == workers && !is_new);
+        if records.is_some() || !found.is_empty() {
+            say(records.as_ref());
+        }
+        let kept: &[Listener] = if found.is_empty() { &[] } else { &others };
+        let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
+        groups.extend(kept.iter().map(|&listener| Group {
+            listener,
+            sockets: (0..workers).rev().filter_map(|worker| named(name(listener, worker))).collect(),
+            behind: named(name_behind(listener.address)),
+            handed: None,
+        }));
+        Ok(Self { groups, records, lost: 0 })
     }
 
-    /// Says whether the sockets of this address were taken over.
-    pub(super) fn has(&self, address: SocketAddr) -> bool {
-        self.groups.iter().any(|group| group.address == address)
+    fn group(&self, listener: Listener) -> Option<&Group> {
+        self.groups.iter().find(|group| group.listener.is_at(&listener))
+    }
+
+    fn group_mut(&mut self, listener: Listener) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.listener.is_at(&listener))
+    }
+
+    /// Says whether the sockets of this listener were taken over.
+    pub(super) fn has(&self, listener: Listener) -> bool {
+        self.group(listener).is_some()
+    }
+
+    /// Says whether a unit has opened the socket of this listener.
+    pub(super) fn is_handed(&self, listener: Listener) -> bool {
+        self.group(listener).is_some_and(|group| group.handed.is_some())
     }
 
     /// Returns the socket of the next worker, where it was taken over.
-    pub(super) fn next(&mut self, address: SocketAddr) -> Option<Socket> {
-        self.groups.iter_mut().find(|group| group.address == address)?.sockets.pop()
+    pub(super) fn next(&mut self, listener: Listener) -> Option<Socket> {
+        self.group_mut(listener)?.sockets.pop()
     }
 
     /// Returns the socket behind those of the workers, where it was taken over.
-    pub(super) fn behind(&mut self, address: SocketAddr) -> Option<Socket> {
-        self.groups.iter_mut().find(|group| group.address == address)?.behind.take()
+    pub(super) fn behind(&mut self, listener: Listener) -> Option<Socket> {
+        self.group_mut(listener)?.behind.take()
+    }
+
+    /// Returns the counter of drops of a worker's socket that was taken over. It has all drops of
+    /// one that no process has had before.
+    pub(super) fn drop_counter(&self, worker: usize, listener: Listener, socket: &Socket) -> io::Result<DropCounter> {
+        match self.group(listener).and_then(|group| group.handed) {
+            Some(true) => Ok(DropCounter::default()),
+            _ => drop_counter(self.record(worker), listener.address, socket),
+        }
     }
 
     /// Returns what was counted.
@@ -122,43 +182,24 @@ pub(super) fn drop_counter(record: Option<&Record>, address: SocketAddr, socket:
     }
 }
 
-/// Returns the names of the sockets that an address has.
-fn names_of(address: SocketAddr, workers: usize) -> Vec<String> {
-    let behind = (workers > 1).then(|| name_behind(address));
-    (0..workers).map(|worker| name(address, worker)).chain(behind).collect()
+/// Returns the names of the sockets that a listener has.
+fn names_of(listener: Listener, workers: usize) -> Vec<String> {
+    let behind = (workers > 1 && listener.carrier == Carrier::Udp).then(|| name_behind(listener.address));
+    (0..workers).map(|worker| name(listener, worker)).chain(behind).collect()
 }
 
-/// Says what is wrong with the sockets of an address, if something is.
-fn misfit(address: SocketAddr, workers: usize, found: &[(String, Socket)]) -> Option<String> {
-    names_of(address, workers).into_iter().find_map(|name| {
+/// Says what is wrong with the sockets of a listener, if something is.
+fn misfit(listener: Listener, workers: usize, found: &[(String, Socket)]) -> Option<String> {
+    names_of(listener, workers).into_iter().find_map(|name| {
         let mut sockets = found.iter().filter(|(of, _)| *of == name).map(|(_, socket)| socket);
         let fault = match (sockets.next(), sockets.next()) {
-            (Some(socket), None) => fault(socket, address, workers > 1).unwrap_or_else(|error| Some(error.to_string())),
+            (Some(socket), None) => {
+                fault(socket, listener, workers > 1).unwrap_or_else(|error| Some(error.to_string()))
+            }
             _ => Some("it is missing, or there are several".into()),
         };
         fault.map(|fault| format!("{name}: {fault}"))
     })
-}
-
-/// Says why a socket is not as this program binds it.
-fn fault(socket: &Socket, address: SocketAddr, shares: bool) -> io::Result<Option<String>> {
-    let is_udp = is_udp(socket)?;
-    let bound = socket.local_addr()?.as_socket();
-    Ok(if !is_udp || socket.domain()? != Domain::for_address(address) {
-        Some("it is no UDP socket of this kind".into())
-    } else if bound.is_none_or(|bound| (bound.ip(), bound.port()) != (address.ip(), address.port())) {
-        Some("it is bound to another address".into())
-    } else if socket.reuse_port()? != shares {
-        Some("it shares its port, or does not, unlike what is asked for".into())
-    } else if address.is_ipv6() && socket.only_v6()? == address.ip().is_unspecified() {
-        Some("it takes IPv4, or does not, unlike what is asked for".into())
-    } else {
-        None
-    })
-}
-
-fn is_udp(socket: &Socket) -> io::Result<bool> {
-    Ok(socket.r#type()? == Type::DGRAM && socket.protocol()? == Some(Protocol::UDP))
 }
 
 /// Says that sockets were taken over, and what is known of the process that had them.
@@ -184,12 +225,12 @@ fn discard(found: Vec<(String, Socket)>, records: Option<&Records>, why: &str, s
     let (mut queued, mut overflowed) = (0, 0);
     for (name, socket) in &found {
         let place = name.rsplit('/').next().unwrap_or_default();
-        if place != BEHIND && is_udp(socket).unwrap_or(false) {
+        if place != BEHIND && carrier_of(socket).is_ok_and(|carrier| carrier.is_some()) {
             // What comes from here on is refused, and shows in the counter of drops.
             let _ = socket::refuse_further(socket);
             queued += drain(socket);
             let record = place.parse().ok().and_then(|worker: usize| records?.workers.get(worker));
-            let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+            let address = bound(socket).ok().flatten();
             if let (Some(record), Some(address), Ok(now)) = (record, address, socket::drops(socket))
                 && let Some(Drops { last, .. }) = record.drops_of(address)
             {
@@ -205,14 +246,4 @@ fn discard(found: Vec<(String, Socket)>, records: Option<&Records>, why: &str, s
          what comes until there are new ones is counted by nobody"
     );
     queued + overflowed
-}
-
-/// Takes all datagrams that a socket has, and returns how many.
-fn drain(socket: &Socket) -> u64 {
-    let mut buffer = [0; 1];
-    let mut taken = 0;
-    while recv(socket, &mut buffer, RecvFlags::DONTWAIT).is_ok() {
-        taken += 1;
-    }
-    taken
 }

@@ -8,7 +8,9 @@ mod copies;
 mod datagram;
 mod drops;
 mod fast_path;
+mod fit;
 mod group;
+mod handed;
 mod kept;
 mod live;
 mod open;
@@ -16,6 +18,7 @@ mod owner;
 mod port;
 #[cfg(test)]
 pub(crate) mod prepared;
+mod raw;
 mod steering;
 pub mod udp;
 

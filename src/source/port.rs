@@ -1,16 +1,18 @@
-//! The UDP port that a datagram comes to decides how its frame is wrapped.
+//! The UDP port that a datagram comes to decides how its frame is wrapped; over IP it is GRE.
 
 use std::fmt;
 use std::net::{AddrParseError, SocketAddr};
 use std::str::FromStr;
 
-use crate::wire::Encapsulation;
+use crate::wire::{Carrier, Encapsulation};
 
 /// An address that is listened on, and what comes there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listener {
-    /// The address. Port 0 stands for one that the kernel chooses.
+    /// The address. Port 0 stands for one that the kernel chooses; over IP there is no other.
     pub address: SocketAddr,
+    /// The protocol below.
+    pub carrier: Carrier,
     /// The way in which all is wrapped that comes there.
     pub encapsulation: Encapsulation,
 }
@@ -18,7 +20,7 @@ pub struct Listener {
 /// Makes a listener for VXLAN.
 impl From<SocketAddr> for Listener {
     fn from(address: SocketAddr) -> Self {
-        Self { address, encapsulation: Encapsulation::Vxlan }
+        Self { address, carrier: Carrier::Udp, encapsulation: Encapsulation::Vxlan }
     }
 }
 
@@ -31,9 +33,31 @@ impl FromStr for Listener {
     }
 }
 
+impl Listener {
+    /// Makes a listener for GRE over IP, with all that GRE carries.
+    #[must_use]
+    pub fn over_ip(mut address: SocketAddr) -> Self {
+        address.set_port(0);
+        Self { address, carrier: Carrier::Ip, encapsulation: Encapsulation::Gre }
+    }
+
+    /// Says whether two sockets for these are bound to the same place.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        (self.address, self.carrier) == (other.address, other.carrier)
+    }
+}
+
 /// Shows the address, with what comes there in front unless that is VXLAN.
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.carrier == Carrier::Ip {
+            write!(f, "{}:", Encapsulation::Gre.label())?;
+            return match self.address {
+                SocketAddr::V4(v4) => v4.ip().fmt(f),
+                SocketAddr::V6(v6) if v6.scope_id() == 0 => write!(f, "[{}]", v6.ip()),
+                SocketAddr::V6(v6) => write!(f, "[{}%{}]", v6.ip(), v6.scope_id()),
+            };
+        }
         match self.encapsulation.over_udp() {
             Some((word, _)) if self.encapsulation != Encapsulation::Vxlan => write!(f, "{word}:{}", self.address),
             _ => self.address.fmt(f),
@@ -50,6 +74,11 @@ pub(super) struct Port {
 }
 
 impl Port {
+    /// Returns that of a listener.
+    pub(super) fn of(listener: Listener) -> Self {
+        Self { number: listener.address.port(), encapsulation: listener.encapsulation }
+    }
+
     /// Returns the encapsulation of the port with this number.
     #[inline]
     #[must_use]

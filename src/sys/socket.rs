@@ -162,20 +162,29 @@ pub(crate) fn held(socket: &impl AsFd) -> io::Result<u32> {
 }
 
 fn memory(socket: &impl AsFd, what: MemInfo) -> io::Result<u32> {
-    let mut info = [0u32; MemInfo::Drops as usize + 1];
-    let mut length = libc::socklen_t::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `info` and its
-    // length, which the kernel writes within that length.
+    let info: [u32; MemInfo::Drops as usize + 1] = get(socket, libc::SO_MEMINFO)?;
+    Ok(info[what as usize])
+}
+
+/// Says whether the socket's drop counter is delivered with each datagram (`SO_RXQ_OVFL`).
+///
+/// # Errors
+/// The error of `getsockopt(2)`.
+pub(crate) fn tells_drops(socket: &impl AsFd) -> io::Result<bool> {
+    let [tells] = get(socket, libc::SO_RXQ_OVFL)?;
+    Ok(tells != 0)
+}
+
+/// Reads an option of the socket that is so many numbers, or fewer.
+fn get<const N: usize>(socket: &impl AsFd, name: i32) -> io::Result<[u32; N]> {
+    let mut value = [0u32; N];
+    let mut length = libc::socklen_t::try_from(mem::size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the life of `socket`; the pointers describe `value` and
+    // its length, which the kernel writes within that length.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, name, value.as_mut_ptr().cast(), &raw mut length)
     };
-    if result == 0 { Ok(info[what as usize]) } else { Err(io::Error::last_os_error()) }
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes the kernel refuse every further datagram while what is queued can still be received, by a
@@ -210,9 +219,11 @@ pub(crate) fn steer_by_session(socket: &impl AsFd, workers: u32) -> io::Result<(
 /// # Errors
 /// The error of `setsockopt(2)`.
 pub(crate) fn steer_by_source(socket: &impl AsFd, workers: u32) -> io::Result<()> {
-    let nothing = [statement(libc::BPF_LD | libc::BPF_IMM, 0)];
-    steer(socket, workers, [&nothing, &nothing])
+    steer(socket, workers, [&NO_VNI, &NO_VNI])
 }
+
+/// What is loaded in the place of the VNI where there is none: 0.
+const NO_VNI: [libc::sock_filter; 1] = [statement(libc::BPF_LD | libc::BPF_IMM, 0)];
 
 /// The offset at which classic BPF finds the IP header.
 const NET: u32 = libc::SKF_NET_OFF.cast_unsigned();
@@ -220,8 +231,29 @@ const NET: u32 = libc::SKF_NET_OFF.cast_unsigned();
 /// Attaches a program that mixes what `first` loads, for IPv4 and for IPv6, with the source
 /// address.
 fn steer(socket: &impl AsFd, workers: u32, first: [&[libc::sock_filter]; 2]) -> io::Result<()> {
-    use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MISC, BPF_MOD};
-    use libc::{BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR};
+    let end = statement(libc::BPF_RET | libc::BPF_A, 0);
+    attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &[worker(workers, first)?, vec![end]].concat())
+}
+
+/// Lets only those packets into a socket that [`steer_by_source`] would give to this one of so many
+/// workers (`SO_ATTACH_FILTER`).
+///
+/// # Errors
+/// The error of `setsockopt(2)`.
+pub(crate) fn take_by_source(socket: &impl AsFd, number: u32, workers: u32) -> io::Result<()> {
+    use libc::{BPF_JEQ, BPF_JMP, BPF_K, BPF_RET};
+    let end = [
+        jump(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        statement(BPF_RET | BPF_K, u32::MAX),
+        statement(BPF_RET | BPF_K, 0),
+    ];
+    attach(socket, libc::SO_ATTACH_FILTER, &[worker(workers, [&NO_VNI, &NO_VNI])?, end.to_vec()].concat())
+}
+
+/// Makes a program up to where it knows the worker, which is in the accumulator.
+fn worker(workers: u32, first: [&[libc::sock_filter]; 2]) -> io::Result<Vec<libc::sock_filter>> {
+    use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MISC, BPF_MOD};
+    use libc::{BPF_MUL, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR};
     /// 2^32 divided by the golden ratio: Knuth's multiplicative hash.
     const MIX: u32 = 0x9e37_79b1;
     let load = |at| statement(BPF_LD | BPF_W | BPF_ABS, at);
@@ -251,11 +283,10 @@ fn steer(socket: &impl AsFd, workers: u32, first: [&[libc::sock_filter]; 2]) -> 
             multiply,
             statement(BPF_ALU | BPF_RSH | BPF_K, 16),
             statement(BPF_ALU | BPF_MOD | BPF_K, workers.max(1)),
-            statement(BPF_RET | BPF_A, 0),
         ],
     ]
     .concat();
-    attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+    Ok(program)
 }
 
 /// Steers the datagrams of a group of `workers` `SO_REUSEPORT` sockets by outer source address and
@@ -293,12 +324,12 @@ pub(crate) fn take_multicast_v6(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Makes one instruction of classic BPF without jump targets.
-pub(super) fn statement(code: u32, k: u32) -> libc::sock_filter {
+pub(super) const fn statement(code: u32, k: u32) -> libc::sock_filter {
     jump(code, k, 0, 0)
 }
 
 /// Makes one instruction of classic BPF; `jt` and `jf` count the instructions to skip.
-pub(super) fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+pub(super) const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     // All opcodes fit in 16 bits; libc types the constants they are made of as 32.
     libc::sock_filter { code: (code & 0xffff) as u16, jt, jf, k }
 }

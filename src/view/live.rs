@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::facts::Facts;
+use super::pace::{Pace, Received};
 use super::reloads::Reloads;
 use super::space::Spaces;
 use super::status::{Configuration, Loss, OutputState, Ready, SCHEMA, SessionsState, State, Status, WorkerState};
@@ -33,6 +34,7 @@ pub struct View {
     /// The time at which the sensor began to receive.
     pub(crate) started: Timestamp,
     begun: Instant,
+    pace: Mutex<Pace>,
     facts: Mutex<Arc<Facts>>,
     reloads: Mutex<Reloads>,
     draining: AtomicBool,
@@ -45,12 +47,14 @@ impl View {
     /// Makes the view of a pipeline that runs as `facts` say.
     #[must_use]
     pub(crate) fn new(pipeline: &Pipeline, facts: Facts) -> Self {
+        let begun = Instant::now();
         Self {
             ledger: Arc::clone(&pipeline.ledger),
             registry: Arc::clone(&pipeline.registry),
             gauges: Arc::clone(&pipeline.gauges),
             started: pipeline.started,
-            begun: Instant::now(),
+            begun,
+            pace: Mutex::new(Pace::new(begun)),
             facts: Mutex::new(Arc::new(facts)),
             reloads: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -132,6 +136,19 @@ impl View {
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// Returns what was received so far.
+    fn received(&self) -> Received {
+        let workers = self.ledger.workers.iter();
+        workers.fold((0, 0), |(datagrams, bytes), worker| {
+            (datagrams + worker.received.get(), bytes + worker.received_bytes.get())
+        })
+    }
+
+    /// Notes what was received by now, for the pace of the last hour. Called now and then.
+    pub(crate) fn note_pace(&self, now: Instant) {
+        self.pace.lock().note(now, || self.received());
     }
 
     /// Returns the essential outputs that take no frames, each with the reason.
@@ -222,6 +239,7 @@ impl View {
             started: self.started,
             now: Timestamp::now(),
             uptime_seconds: self.uptime().as_secs_f64(),
+            last_hour: self.pace.lock().lately(now, self.received()),
             state: if self.is_draining() { State::Draining } else { State::Receiving },
             ready,
             reasons,

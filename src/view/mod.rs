@@ -8,6 +8,7 @@
 
 mod facts;
 mod live;
+mod pace;
 mod reloads;
 mod space;
 mod status;
@@ -15,7 +16,7 @@ mod status;
 pub use self::facts::Facts;
 pub use self::live::View;
 pub use self::status::{
-    Configuration, Loss, OutputState, Ready, Reload, SCHEMA, SessionsState, State, Status, WorkerState,
+    Configuration, LastHour, Loss, OutputState, Ready, Reload, SCHEMA, SessionsState, State, Status, WorkerState,
 };
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ pub struct Status {
     pub now: Timestamp,
     /// The time since it began to receive, whatever was done to the clock.
     pub uptime_seconds: f64,
+    /// What came in the last hour, or since it began to receive where that is less.
+    #[serde(default)]
+    pub last_hour: LastHour,
     /// What it does.
     pub state: State,
     /// True where it may be sent traffic.
@@ -64,6 +67,17 @@ pub struct Status {
     /// What the sensor has given up.
     #[serde(default)]
     pub sandbox: sandbox::State,
+}
+
+/// What came lately.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LastHour {
+    /// The time that is meant: an hour and up to a minute more, or all the time.
+    pub seconds: f64,
+    /// Datagrams that were received in it.
+    pub received: u64,
+    /// The bytes of these, without the outer headers.
+    pub received_bytes: u64,
 }
 
 /// Datagrams or frames that were lost.

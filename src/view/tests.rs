@@ -24,6 +24,7 @@ fn status() -> Status {
         started: Timestamp::from_ns(1_000_000_007),
         now: Timestamp::from_ns(3_000_000_007),
         uptime_seconds: 2.0,
+        last_hour: LastHour { seconds: 2.0, received: 6, received_bytes: 600 },
         state: State::Draining,
         ready: false,
         reasons: vec!["output b: the disk is full".into()],
@@ -52,6 +53,9 @@ fn a_client_reads_the_document_that_is_written() {
     assert!(text.contains(r#""state":"draining""#) && !text.contains("interface"), "{text}");
     let more = text.replacen('{', r#"{"new":1,"#, 1);
     assert_eq!(serde_json::from_str::<Status>(&more).unwrap(), status(), "a later sensor tells more");
+    let earlier = text.replacen(r#""last_hour":{"seconds":2.0,"received":6,"received_bytes":600},"#, "", 1);
+    let read = serde_json::from_str::<Status>(&earlier).unwrap();
+    assert_eq!(read, Status { last_hour: LastHour::default(), ..status() }, "an earlier one tells less");
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let keys: BTreeSet<&str> = value["outputs"][0].as_object().unwrap().keys().map(String::as_str).collect();
     let wanted =

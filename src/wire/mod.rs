@@ -8,6 +8,7 @@
 pub mod address;
 pub mod bare;
 pub mod captured;
+mod carrier;
 mod decapsulate;
 mod erspan;
 pub mod flow;
@@ -26,6 +27,7 @@ mod vni;
 mod vni_set;
 pub mod vxlan;
 
+pub use carrier::Carrier;
 pub(crate) use reason::{Reason, reasons};
 pub use source_set::SourceSet;
 pub(crate) use tunnel::UnknownEncapsulation;

@@ -220,7 +220,7 @@ impl<'a> Decapsulated<'a> {
     ///
     /// # Errors
     /// [`DropReason::RuntInnerFrame`]: the frame is shorter than an Ethernet header.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ethernet(encapsulation: Encapsulation, frame: &'a [u8], arrived: usize) -> Result<Self, DropReason> {
         if frame.len() < inner::ETHERNET_LEN {
             return Err(DropReason::RuntInnerFrame);

@@ -50,7 +50,7 @@ const RESERVED: u64 = 0xf7ff_ffff_0000_00ff;
 /// - [`DropReason::ShortVxlanHeader`]: fewer than [`HEADER_LEN`] bytes;
 /// - [`DropReason::VniFlagClear`]: the I flag is 0, so there is no valid VNI;
 /// - [`DropReason::RuntInnerFrame`]: what follows is shorter than an Ethernet header.
-#[inline]
+#[inline(always)]
 pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, DropReason> {
     let Some((header, frame)) = payload.split_first_chunk::<HEADER_LEN>() else {
         return Err(DropReason::ShortVxlanHeader);

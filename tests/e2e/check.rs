@@ -10,8 +10,10 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::datagrams;
 use crate::need;
-use crate::netns::{Namespace, Pair};
+use crate::netns::{Ip, Namespace, Pair};
+use crate::process::eventually;
 use crate::sensor::{Setup, VXTAP};
 
 /// What a check has found.
@@ -94,10 +96,17 @@ fn a_healthy_host_is_fine_before_and_beside_a_sensor() {
     let (_, options) = fine.split_once("--min-free").unwrap();
     let sensor = Setup::new(&pair.sensor).with(&format!("--min-free {options}")).writing(directory.path()).start();
     let pid = format!("process {}", sensor.process.pid().as_raw_nonzero());
+    datagrams::send(&pair.sender, pair.target(Ip::V4), &vec![vec![0; 200]; 8]);
+    eventually("all has come", || {
+        let mut status = Command::new(VXTAP);
+        status.args(["status", "--json", "--control"]).arg(directory.path().join("control"));
+        serde_json::from_slice::<Value>(&status.output().unwrap().stdout).unwrap()["last_hour"]["received"] == 8
+    });
     let beside = Checked::of(&pair.sensor, &fine);
     assert_eq!(beside.amiss(), [""; 0], "{:#}", beside.json);
     beside.has("ok", "sensor", &["a sensor runs", &pid]);
     beside.has("ok", "port", &["the running sensor's own", &pid]);
+    beside.has("ok", "restart", &["a receive buffer holds", "on average since the sensor began"]);
     assert_eq!(sensor.stop().code, Some(0));
 }
 

@@ -86,6 +86,9 @@ fn questions_are_answered_and_orders_are_carried_out() {
     assert!(site.says("sessions").contains("1 of 1024 sessions at most"));
     let status = site.json("status");
     assert_eq!((&status["state"], &status["schema"]), (&"receiving".into(), &1.into()), "{status:#}");
+    let lately = &status["last_hour"];
+    assert_eq!((&lately["received"], &lately["received_bytes"]), (&50.into(), &ledger["received_bytes"]), "{status:#}");
+    assert!(lately["seconds"].as_f64() > Some(0.0), "{status:#}");
     assert!(site.says("status").contains("receiving for"));
     let config = site.says("config");
     assert!(config.contains("vni = [7]") && config.contains("flush = \"100ms\""), "{config}");

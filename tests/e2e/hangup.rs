@@ -1,25 +1,13 @@
 //! SIGHUP ends a sensor whose terminal has hung up, and does not end a service.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::need;
 use crate::netns::Namespace;
 use crate::sensor::Setup;
-
-/// Returns a terminal: the end that a person sits at, and that of programs.
-pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&person).unwrap();
-    unlockpt(&person).unwrap();
-    let name = ptsname(&person, Vec::new()).unwrap();
-    let programs = open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-    (person, programs)
-}
+use crate::terminal::terminal;
 
 #[test]
 fn a_service_reads_its_list_again_and_goes_on() {

@@ -9,6 +9,7 @@
 //! | module | what it offers or shows |
 //! |---|---|
 //! | `need`, `host` | say whether a test can run here: `skipped: ...`, a failure with `CI` set |
+//! | `terminal` | a terminal, with a person's end |
 //! | `process` | children that end with their guard, lines they print, waiting with a limit |
 //! | `netns` | namespaces and cables that vanish with their guard |
 //! | `configuration` | files that say what the sensor is to do |
@@ -25,6 +26,8 @@
 
 #[path = "../shared/host.rs"]
 mod host;
+#[path = "../shared/terminal.rs"]
+mod terminal;
 
 mod captures;
 mod configuration;
@@ -53,6 +56,7 @@ mod crash;
 mod damaged;
 mod deaf;
 mod disk;
+mod drain;
 mod encapsulations;
 mod evidence;
 mod faults;
@@ -71,6 +75,7 @@ mod logs;
 mod metrics;
 mod mirror;
 mod outsiders;
+mod over_ip;
 mod overload;
 mod package;
 mod page;
@@ -88,6 +93,7 @@ mod startup;
 mod status;
 mod stopping;
 mod suricata;
+mod suricata_service;
 mod tags;
 mod tampered;
 mod top;

@@ -127,9 +127,12 @@ impl Namespace {
         let details = match kind {
             "vlan" => "id 2",
             "geneve" => "id 2 remote 192.0.2.1",
+            "gretap" | "erspan" => "local 192.0.2.2 remote 192.0.2.1",
             _ => "",
         };
-        ip(&format!("link add link eth0 name probe0 type {kind} {details}")) && ip("link del probe0")
+        // These are on no device.
+        let below = if matches!(kind, "gretap" | "erspan") { "" } else { "link eth0" };
+        ip(&format!("link add {below} name probe0 type {kind} {details}")) && ip("link del probe0")
     }
 
     /// Returns the number of an interface.

@@ -12,9 +12,10 @@ use tempfile::TempDir;
 use crate::frames;
 use crate::need::{self, succeeds};
 use crate::netns::{Ip, Pair};
-use crate::process::{run, task_named};
-use crate::replay::replay;
-use crate::sensor::{Ended, Setup};
+use crate::process::{eventually, run, task_named};
+use crate::replay::{replay, replay_all};
+use crate::sensor::Ended;
+use crate::site::Site;
 
 /// A file system in memory, unmounted when this is dropped.
 pub(crate) struct Mount(TempDir);
@@ -49,14 +50,17 @@ pub(crate) struct Starved {
     pub(crate) sent: u64,
 }
 
+/// Frames that come when the writer has caught up.
+const AFTERWARDS: usize = 3;
+
 /// Runs a sensor whose writing thread gets what the other threads on its core leave, and one of
-/// them leaves nothing for `starving`, then a little.
+/// them leaves nothing for `starving`, then a little. A few frames come when it has caught up.
 pub(crate) fn starve(arguments: &str, load: &str, starving: Duration) -> Starved {
-    let pair = Pair::new(1600);
-    let directory = tempfile::tempdir().unwrap();
+    let site = Site::new();
+    let pair = &site.pair;
     let (frames, loops) = (frames::assorted(1000), 40);
-    let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let sensor = Setup::new(&pair.sensor).with("--workers 1 --queue 1500KiB").with(arguments).start();
+    let file = frames::write(site.directory.path(), "frames.pcap", &frames);
+    let sensor = site.start(&format!("--workers 1 --queue 1500KiB {arguments}"));
     let writer = task_named(sensor.process.pid(), "vxtap-pcap");
     let writer = writer.directory.file_name().unwrap().to_str().unwrap();
     let allowed = sched_getaffinity(None).unwrap();
@@ -77,13 +81,19 @@ pub(crate) fn starve(arguments: &str, load: &str, starving: Duration) -> Starved
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        let load = format!("--loop {loops} --rate 20000 {load}");
-        let sent = replay(&pair.sender, pair.target(Ip::V4), &[&file], &load);
+        let many = format!("--loop {loops} --rate 20000 {load}");
+        let sent = replay(&pair.sender, pair.target(Ip::V4), &[&file], &many);
         done.store(true, Ordering::Relaxed);
         sent
     });
     assert_eq!((sent.code, sent.frames), (Some(0), (loops * frames.len()) as u64), "{}", sent.text);
-    Starved { pair, ended: sensor.stop(), sent: sent.frames }
+    // On a busy core the writer had nothing all the time, and lost all that came behind its queue.
+    run(Command::new("chrt").args(["--other", "-p", "0", writer]));
+    eventually("what waits is written", || site.json("ledger")["outputs"]["pcap"].get("in_flight").is_none());
+    let few = frames::write(site.directory.path(), "few.pcap", &frames[..AFTERWARDS]);
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&few], load, AFTERWARDS);
+    let ended = sensor.stop();
+    Starved { pair: site.pair, ended, sent: sent.frames + AFTERWARDS as u64 }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::process::Output;
 
 use crate::netns::{Ip, Pair};
 use crate::process::{eventually, run};
-use crate::systemd::{self, Systemd};
+use crate::systemd::{self, Root, Systemd};
 use crate::{frames, replay};
 
 /// The variable that says where the root is.
@@ -19,6 +19,12 @@ const ROOT: &str = "VXTAP_TEST_ROOT";
 
 /// Where services log, since no journal runs.
 const LOG: &str = "/var/log/vxtap.log";
+
+/// What is to be written for what stands in `systemd/vxtap.toml`, to have an interface for an IDS.
+pub(crate) const WITH_INTERFACE: [(&str, &str); 2] = [
+    ("# [output.ids]\n# kind = \"tap\"\n", "[output.ids]\nkind = \"tap\"\n"),
+    ("# interface = \"mirror0\"\n# tag = \"session\"", "interface = \"mirror0\"\ntag = \"session\""),
+];
 
 /// The service.
 const UNIT: &str = "vxtap.service";
@@ -81,7 +87,7 @@ fn the_package_does_what_it_says() {
     let Some(root) = env::var_os(ROOT).map(PathBuf::from) else { return };
     assert!(systemd::is_here());
     let pair = Pair::new(1600);
-    let host = Host { systemd: Systemd::start(&pair.sensor, Some(&root), &[]), root };
+    let host = Host { systemd: Systemd::start(&pair.sensor, Root::Directory(&root), &[]), root };
     nothing_starts_by_itself(&host);
     a_program_is_there(&host);
     the_service_receives(&host, &pair);
@@ -185,10 +191,7 @@ fn sessions_get_their_names(host: &Host) {
 }
 
 fn an_interface_needs_its_drop_in(host: &Host, pair: &Pair) {
-    for (from, to) in [
-        ("# [output.ids]\n# kind = \"tap\"\n", "[output.ids]\nkind = \"tap\"\n"),
-        ("# interface = \"mirror0\"\n# tag = \"session\"", "interface = \"mirror0\"\ntag = \"session\""),
-    ] {
+    for (from, to) in WITH_INTERFACE {
         host.configure(from, to);
     }
     host.systemd.does(&format!("stop {UNIT}"));

@@ -22,10 +22,12 @@ pub(crate) struct Sent {
     pub(crate) text: String,
 }
 
-/// Starts to play these captures, with more arguments, which are split at spaces.
+/// Starts to play these captures, with more arguments, which are split at spaces. Port 0 stands for
+/// none.
 pub(crate) fn start(namespace: &Namespace, to: SocketAddr, files: &[&Path], arguments: &str) -> Replay {
     let mut command = namespace.command(VXTAP);
-    command.arg("replay").args(files).args(["--to", &to.to_string()]).args(arguments.split_whitespace());
+    let address = if to.port() == 0 { to.ip().to_string() } else { to.to_string() };
+    command.arg("replay").args(files).args(["--to", &address]).args(arguments.split_whitespace());
     Replay(on_one_core(|| Process::start(&mut command, None)))
 }
 

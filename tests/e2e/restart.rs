@@ -1,20 +1,24 @@
 //! A sensor that is restarted, killed or hangs loses nothing that the kernel can hold meanwhile.
+#![allow(clippy::print_stdout, reason = "figures, for docs/service.md")]
 
 use std::collections::BTreeSet;
+use std::env;
 use std::net::TcpStream;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 
 use crate::captures::{self, Record};
 use crate::ledger::Ledger;
 use crate::need;
 use crate::netns::{Ip, UdpCounters};
 use crate::process::eventually;
-use crate::sensor::WAYS;
+use crate::sensor::{VXTAP, WAYS};
 use crate::service::{Service, UNIT};
 use crate::site::HTTP;
 use crate::stream::{self, Stream};
@@ -22,19 +26,27 @@ use crate::tcpdump::Tcpdump;
 
 /// Sessions that are sent.
 const SESSIONS: u32 = 8;
-/// Frames a second: few enough for a machine with much else to do.
+/// Frames a second, unless `VXTAP_RESTART_RATE` says others: few enough for a machine with much
+/// else to do.
 const RATE: u32 = 2000;
-/// Frames that are sent before and after.
-const SOME: u32 = 2000;
 /// What the unit has for it.
 const KEEPS: &str = "Environment=VXTAP_KEEP_SOCKETS=1";
+/// The unit that has systemd open the port, as packages have it.
+const SOCKET: &str = include_str!("../../systemd/vxtap.socket");
 /// What the unit has besides so that something is sent while there is no process.
 const GAP: &str = "ExecStopPost=/bin/sleep 0.3";
 
+/// Returns the frames that are sent in a second, and also before and after something happens.
+fn rate() -> u32 {
+    static GIVEN: LazyLock<u32> =
+        LazyLock::new(|| env::var("VXTAP_RESTART_RATE").map_or(RATE, |rate| rate.parse().unwrap()));
+    *GIVEN
+}
+
 impl Service {
     fn stream(&self) -> Stream {
-        let stream = Stream::start(&self.pair.sender, self.pair.target(Ip::V4), SESSIONS, RATE);
-        self.waits_for(&stream, SOME);
+        let stream = Stream::start(&self.pair.sender, self.pair.target(Ip::V4), SESSIONS, rate());
+        self.waits_for(&stream, rate());
         stream
     }
 
@@ -49,8 +61,10 @@ impl Service {
     /// is gone. Returns how many frames were sent.
     #[track_caller]
     fn ends(&self, stream: Stream) -> (u64, UdpCounters) {
-        self.waits_for(&stream, SOME);
+        self.waits_for(&stream, rate());
+        let pace = stream.pace();
         let sent = u64::from(stream.end());
+        println!("{sent} frames were sent, {pace:.0} a second");
         eventually("all is read", || self.pair.sensor.udp_queued(4789) == 0);
         self.systemd.does(&format!("stop {UNIT}"));
         (sent, self.pair.sensor.udp_counters())
@@ -74,7 +88,7 @@ fn nanoseconds(ledger: &Ledger, field: &str) -> u64 {
 #[test]
 fn a_restart_loses_nothing_and_no_frame_its_time() {
     for way in WAYS {
-        let arguments = format!("--workers 2 --receive-buffer 16MiB {way}");
+        let arguments = format!("--workers 2 {way}");
         let Some(service) = Service::new(&arguments, &format!("{KEEPS}\n{GAP}")) else { return };
         service.systemd.does(&format!("start {UNIT}"));
         let stream = service.stream();
@@ -86,7 +100,13 @@ fn a_restart_loses_nothing_and_no_frame_its_time() {
         assert_eq!(new.counted("/left_queued"), 0, "{way}");
         service.pair.assert_arrived(total("/received") + total("/kernel_dropped"), sent);
         assert_eq!(total("/refused_at_stop"), 0, "{way}");
-        assert!(old.received() >= u64::from(SOME) / 2 && new.received() > 0, "{way}: {ledgers:?}");
+        println!(
+            "restart, {way}: {sent} sent = {} + {} received + {} kernel_dropped",
+            old.received(),
+            new.received(),
+            total("/kernel_dropped")
+        );
+        assert!(old.received() >= u64::from(rate()) / 2 && new.received() > 0, "{way}: {ledgers:?}");
         let written = service.written();
         let numbers: BTreeSet<u32> = written.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers.len(), written.len(), "{way}: no frame is there twice");
@@ -105,9 +125,45 @@ fn a_restart_loses_nothing_and_no_frame_its_time() {
 }
 
 #[test]
+fn a_socket_unit_has_what_comes_before_the_sensor_runs() {
+    let Some(service) = Service::new("--workers 1", KEEPS) else { return };
+    let systemd = &service.systemd;
+    // Nothing of this systemd is as units expect it by default.
+    systemd.install("vxtap.socket", &SOCKET.replacen("[Unit]\n", "[Unit]\nDefaultDependencies=no\n", 1));
+    systemd.does("start vxtap.socket");
+    assert_eq!(systemd.property(UNIT, "ActiveState"), "inactive");
+    // The first frame starts the sensor.
+    let stream = service.stream();
+    systemd.comes_to(UNIT, "SubState", "running");
+    service.waits_for(&stream, rate());
+    let output = systemd.command(VXTAP).args(["check", "--json", "--workers", "1"]).output().unwrap();
+    let check: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let port = check["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "port").unwrap();
+    assert!(port["reason"].as_str().unwrap().contains("is the running sensor's own"), "systemd has it, too: {port}");
+    systemd.does(&format!("restart {UNIT}"));
+    let (sent, _) = service.ends(stream);
+    systemd.does("stop vxtap.socket");
+    let ledgers = service.ledgers();
+    let [old, new] = ledgers.as_slice() else { panic!("{ledgers:?}") };
+    let total = |what: &str| old.counted(what) + new.counted(what);
+    service.pair.assert_arrived(total("/received") + total("/kernel_dropped"), sent);
+    assert_eq!((total("/refused_at_stop"), new.counted("/left_queued")), (0, 0));
+    let written = service.written();
+    let numbers: BTreeSet<u32> = written.iter().map(|(number, _)| *number).collect();
+    assert_eq!((numbers.len(), numbers.len() as u64), (written.len(), total("/received")), "once each");
+    let (number, first) = &written[0];
+    assert!(*number == 0 && first.time < nanoseconds(old, "started"), "{number} came at {}", first.time);
+    assert_eq!(service.said("vxtap.socket has the socket of [::]:4789").len(), 2);
+    assert_eq!(service.said("receiving goes on with the sockets").len(), 1);
+    assert!(service.said("nobody asked for").is_empty());
+}
+
+#[test]
 fn who_is_killed_or_hangs_loses_no_more_than_it_had_in_memory() {
     for (signal, way) in [(Signal::KILL, WAYS[0]), (Signal::STOP, WAYS[0]), (Signal::KILL, WAYS[2])] {
-        let arguments = format!("--workers 2 --receive-buffer 64MiB {way}");
+        // What comes while one hangs that the watchdog has to end.
+        let mib = (64 * rate() / RATE).min(512);
+        let arguments = format!("--workers 2 --receive-buffer {mib}MiB {way}");
         let Some(service) = Service::new(&arguments, &format!("{KEEPS}\nWatchdogSec=5")) else { return };
         service.systemd.does(&format!("start {UNIT}"));
         let stream = service.stream();
@@ -129,12 +185,15 @@ fn who_is_killed_or_hangs_loses_no_more_than_it_had_in_memory() {
             assert_eq!(counters.delivered + counters.refused_or_no_room, sent, "{signal:?} {way}");
             assert!(noted <= old && noted > 0, "{signal:?} {way}: {noted} {old}");
             assert_eq!(new.get("/kernel_dropped"), counters.refused_or_no_room, "{signal:?} {way}");
+            let (new, dropped) = (new.received(), new.get("/kernel_dropped"));
+            println!("{signal:?}, {way}: {sent} sent = {old} + {new} received + {dropped} kernel_dropped");
         }
         let written: BTreeSet<u32> = service.written().into_iter().map(|(number, _)| number).collect();
         let lost: Vec<u32> = (0..sent as u32).filter(|number| !written.contains(number)).collect();
         // A program in the kernel takes frames until the kernel has detached it.
-        let safe = if way == WAYS[0] { safe } else { safe + RATE };
+        let safe = if way == WAYS[0] { safe } else { safe + rate() };
         assert!(lost.iter().all(|number| *number < safe), "{signal:?} {way}: {lost:?} of {sent} from {safe}");
+        println!("{signal:?}, {way}: {} of {sent} were in memory, or found no room", lost.len());
     }
 }
 
@@ -146,7 +205,7 @@ fn another_number_of_workers_begins_anew_and_says_what_that_costs() {
     let stream = service.stream();
     service.install("--workers 3", &more);
     service.systemd.does(&format!("restart {UNIT}"));
-    service.waits_for(&stream, SOME);
+    service.waits_for(&stream, rate());
     service.systemd.does(&format!("restart {UNIT}"));
     let (sent, counters) = service.ends(stream);
     let said = service.said("or the number of workers, are others");
@@ -196,7 +255,7 @@ fn an_interface_a_port_and_commands_are_there_for_the_next() {
     systemd.does(&format!("start {UNIT}"));
     let index = || sensor.link_index("mirror0");
     let before = index();
-    let tcpdump = Tcpdump::start(sensor, "mirror0", "");
+    let tcpdump = Tcpdump::cutting(sensor, "mirror0", "", 1024);
     let stream = service.stream();
     let restarted = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -211,7 +270,7 @@ fn an_interface_a_port_and_commands_are_there_for_the_next() {
         systemd.does(&format!("restart {UNIT}"));
         restarted.store(true, Ordering::Relaxed);
     });
-    service.waits_for(&stream, SOME);
+    service.waits_for(&stream, rate());
     drop(stream);
     assert_eq!(index(), before, "after a restart");
     let seen = tcpdump.frames().len() as u64;
@@ -219,6 +278,7 @@ fn an_interface_a_port_and_commands_are_there_for_the_next() {
     kill_process(killed, Signal::KILL).unwrap();
     service.is_replaced(killed);
     assert_eq!(index(), before, "after a crash");
+    println!("mirror0 is interface {before} all the time");
     systemd.does(&format!("stop {UNIT}"));
     assert!(!sensor.has_link("mirror0"), "nobody keeps it for a sensor that was stopped");
     assert_eq!(systemd.property(UNIT, "Result"), "success", "{:?}", service.said(""));

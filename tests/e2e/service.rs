@@ -11,9 +11,9 @@ use serde_json::Value;
 use crate::ledger::Ledger;
 use crate::need;
 use crate::netns::{Namespace, Pair};
-use crate::process::{Process, eventually};
+use crate::process::{Process, eventually, run};
 use crate::sensor::{VXTAP, message};
-use crate::systemd::{self, Systemd};
+use crate::systemd::{self, Root, Systemd};
 
 /// The name of the service.
 pub(crate) const UNIT: &str = "vxtap.service";
@@ -32,7 +32,7 @@ impl Service {
             return None;
         }
         let pair = Pair::new(1600);
-        let systemd = Systemd::start(&pair.sensor, None, &[]);
+        let systemd = Systemd::start(&pair.sensor, Root::Machine, &[]);
         let service = Service { systemd, pair };
         service.install(arguments, more);
         Some(service)
@@ -85,6 +85,16 @@ impl Service {
                 && self.systemd.main_process(UNIT).is_some_and(|now| now != before)
         });
     }
+}
+
+/// Brings to a copy of this machine what the package has for the unit, with this configuration.
+#[track_caller]
+pub(crate) fn bring(systemd: &Systemd, configuration: &str) {
+    systemd.write("/etc/vxtap/vxtap.toml", configuration);
+    systemd.write("/etc/vxtap/sessions.d/README", include_str!("../../systemd/sessions.d/README"));
+    systemd.write("/etc/sysusers.d/vxtap.conf", include_str!("../../systemd/vxtap.sysusers"));
+    fs::copy(VXTAP, systemd.inside("/usr/bin/vxtap")).unwrap();
+    run(systemd.command("systemd-sysusers").arg("vxtap.conf"));
 }
 
 /// What a shell does as a manager that hands over what it should not, once the test has let go of

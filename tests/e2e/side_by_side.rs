@@ -26,7 +26,7 @@ use crate::overload::Mount;
 use crate::process::{PATIENCE, eventually, run};
 use crate::replay::{self, Replay};
 use crate::sensor::VXTAP;
-use crate::systemd::{self, Systemd};
+use crate::systemd::{self, Root, Systemd};
 
 const VNI: u32 = 12_345;
 const SOURCES: u32 = 10;
@@ -45,7 +45,7 @@ enum Fault {
 
 /// `aws s3 cp [--only-show-errors] FROM s3://BUCKET/KEY`, for a store that is a directory. An
 /// object is there as a whole or not at all, as in S3.
-const AWS: &str = r#"#!/bin/sh
+pub(crate) const AWS: &str = r#"#!/bin/sh
 set -e
 shift 2
 [ "$1" != --only-show-errors ] || shift
@@ -253,7 +253,7 @@ fn pipeline(fault: Fault) -> Outcome {
     let uploader =
         format!("{environment}ExecStart={}\nRestart=always\nRestartSec=3\n", host.path("uploader").display());
     let units = [("tcpdump-mirror.service", tcpdump.as_str()), ("pcap-uploader.service", &uploader)];
-    let systemd = Systemd::start(&host.pair.sensor, None, &units);
+    let systemd = Systemd::start(&host.pair.sensor, Root::Machine, &units);
     systemd.does("start tcpdump-mirror pcap-uploader");
     eventually("tcpdump listens", || host.log().iter().any(|line| line.contains("listening on vxlan1")));
     let sent = host.traffic(&systemd, "tcpdump-mirror.service", fault);
@@ -286,6 +286,18 @@ fn missing(host: &Host, captures: &Path) -> Vec<PathBuf> {
     captures::files(captures).into_iter().filter(is_missing).collect()
 }
 
+/// Returns the ledger of a sensor that has read and written all that came.
+fn at_rest(systemd: &Systemd) -> Option<serde_json::Value> {
+    let sockets = run(systemd.command("ss").arg("-uanH")).stdout;
+    // The second column has the bytes that nobody has read.
+    let is_read = |line: &str| line.split_ascii_whitespace().nth(1) == Some("0");
+    let sockets_are_read = String::from_utf8(sockets).unwrap().lines().all(is_read);
+    let ledger = run(systemd.command(VXTAP).args(["ledger", "--json"])).stdout;
+    let ledger: serde_json::Value = serde_json::from_slice(&ledger).unwrap();
+    let on_their_way = [&ledger["in_flight"], &ledger["outputs"]["captures"]["in_flight"]];
+    (sockets_are_read && on_their_way.iter().all(|frames| frames.is_null())).then_some(ledger)
+}
+
 /// The sensor, with the settings of the drop-in.
 fn sensor(fault: Fault) -> Outcome {
     let host = Host::new();
@@ -305,24 +317,26 @@ fn sensor(fault: Fault) -> Outcome {
         host.environment(),
         configuration.display()
     );
-    let systemd = Systemd::start(&host.pair.sensor, None, &[("vxtap.service", &unit)]);
+    let systemd = Systemd::start(&host.pair.sensor, Root::Machine, &[("vxtap.service", &unit)]);
     systemd.does("start vxtap");
     let sent = host.traffic(&systemd, "vxtap.service", fault);
     systemd.comes_to("vxtap.service", "ActiveState", "active");
     // All that came is complete and uploaded; files that a fault left, too.
     let end = Instant::now() + PATIENCE;
-    loop {
+    let ledger = loop {
+        let before = at_rest(&systemd);
         run(systemd.command(VXTAP).args(["cut"]));
         let missing = missing(&host, &captures);
-        if missing.is_empty() {
-            break;
+        let after = at_rest(&systemd);
+        if let (true, Some(before), Some(after)) = (missing.is_empty(), before, after)
+            && before["received"] == after["received"]
+        {
+            break after;
         }
         assert!(Instant::now() < end, "not uploaded: {missing:#?}: {:#?}", host.log());
         thread::sleep(Duration::from_millis(200));
-    }
+    };
     // Of no session: lines of files that were written at the same time have the same ones.
-    let ledger = run(systemd.command(VXTAP).args(["ledger", "--json"])).stdout;
-    let ledger: serde_json::Value = serde_json::from_slice(&ledger).unwrap();
     let kernel_dropped = ledger["kernel_dropped"].as_u64().unwrap();
     systemd.does("stop vxtap");
     manifest::assert_verified(&captures);

@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 use crate::captures::{self, assert_open, assert_same};
 use crate::frames;
-use crate::hangup::terminal;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{eventually, tasks};
 use crate::replay::{self, Replay, replay_all};
 use crate::sensor::{Ended, Setup};
+use crate::terminal::terminal;
 
 /// VNIs that the traffic is of.
 const VNIS: usize = 8;

@@ -1,8 +1,9 @@
 //! Numbered frames come at a steady rate.
 
+use std::env;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::process::on_one_core;
 /// Unlike `vxtap replay` it can say how many have left, and it goes on whether somebody listens or
 /// not.
 pub(crate) struct Stream {
+    began: Instant,
     sent: Arc<AtomicU32>,
     rate: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,
@@ -31,12 +33,17 @@ impl Stream {
         let (count, pace, over) = (Arc::clone(&sent), Arc::clone(&rate), Arc::clone(&stop));
         // On one core, so that they arrive in order.
         let thread = thread::spawn(move || on_one_core(|| send(&socket, to, vnis, &pace, &count, &over)));
-        Stream { sent, rate, stop, thread: Some(thread) }
+        Stream { began: Instant::now(), sent, rate, stop, thread: Some(thread) }
     }
 
     /// Sends this many frames a second from now on.
     pub(crate) fn set_rate(&self, rate: u32) {
         self.rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// Frames that were sent in a second so far.
+    pub(crate) fn pace(&self) -> f64 {
+        f64::from(self.sent()) / self.began.elapsed().as_secs_f64()
     }
 
     /// Frames sent so far. One more may have left, even long ago, that could not be counted yet.
@@ -83,9 +90,12 @@ fn send(socket: &UdpSocket, to: SocketAddr, vnis: u32, rate: &AtomicU32, sent: &
     }
 }
 
-/// Makes frame number `n`.
+/// Makes frame number `n`. It has as many bytes as `VXTAP_FRAME_BYTES` says; without that, frames
+/// have many lengths.
 pub(crate) fn frame(number: u32) -> Vec<u8> {
-    frames::numbered(number, 60 + (number as usize * 389) % 700)
+    static BYTES: LazyLock<Option<usize>> =
+        LazyLock::new(|| env::var("VXTAP_FRAME_BYTES").ok().map(|bytes| bytes.parse().unwrap()));
+    frames::numbered(number, BYTES.unwrap_or(60 + (number as usize * 389) % 700))
 }
 
 /// Returns the number of a frame. Fails unless it is that frame to its last byte.

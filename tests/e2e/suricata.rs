@@ -50,7 +50,7 @@ fn suricata(mut command: Command, directory: &Path, configuration: &Path, rules:
 }
 
 /// Returns the events that Suricata has written whole lines of.
-fn events(directory: &Path) -> Vec<Value> {
+pub(crate) fn events(directory: &Path) -> Vec<Value> {
     let text = fs::read_to_string(directory.join("eve.json")).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

@@ -1,6 +1,6 @@
 //! A systemd of the test's own runs in namespaces that vanish with it, over the network of a
-//! [`Namespace`]. It sees the files of this machine, or those of another root, and nothing of its
-//! units.
+//! [`Namespace`]. It sees the files of this machine, a copy of them, or those of another root, and
+//! nothing of this machine's units.
 
 use std::fs;
 use std::io::{self, PipeWriter};
@@ -43,16 +43,25 @@ while kill -0 "$systemd" 2>/dev/null; do wait "$systemd" || true; done
 until find "$1/groups/$2" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep 0.05; done
 "#;
 
-/// Mounts what systemd expects to find, and becomes it.
+/// Mounts what systemd expects to find, and becomes it. What is written to a copy of this machine's
+/// files is in memory, and goes with the namespace.
 const INNER: &str = r#"
 set -e
 root=${2%/}
 mount --make-rprivate /
 umount "$1/groups"
-if [ -n "$root" ]; then
+export SYSTEMD_UNIT_PATH=/run/systemd/system
+if [ "$root" = copy ]; then
+    mkdir "$1/copy"
+    mount -t tmpfs -o mode=755 tmpfs "$1/copy"
+    root=$1/copy/root
+    mkdir "$root" "$1/copy/changes" "$1/copy/work"
+    mount -t overlay -o "lowerdir=/,upperdir=$1/copy/changes,workdir=$1/copy/work" overlay "$root"
+elif [ -n "$root" ]; then
     mount --bind "$root" "$root"
-    mount --rbind /dev "$root/dev"
+    unset SYSTEMD_UNIT_PATH
 fi
+[ -z "$root" ] || mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t proc proc "$root/proc"
 umount -l /sys 2>/dev/null || true
@@ -61,7 +70,6 @@ mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mkdir -p "$root/run/systemd/system"
 cp -r "$1/units/." "$root/run/systemd/system"
 export container=vxtap-test
-[ -n "$root" ] || export SYSTEMD_UNIT_PATH=/run/systemd/system
 # A process in a chroot could make no user namespace, as services have.
 if [ -n "$root" ]; then cd "$root"; pivot_root . .; umount -l .; fi
 exec /lib/systemd/systemd --system --unit=vxtap-test.target --log-target=console --log-level=info --show-status=no
@@ -78,6 +86,17 @@ pub(crate) fn is_here() -> bool {
         return false;
     }
     true
+}
+
+/// What a systemd sees as its files.
+#[derive(Clone, Copy)]
+pub(crate) enum Root<'a> {
+    /// Those of this machine.
+    Machine,
+    /// Those on the root file system of this machine, in a copy that is the test's to change.
+    Copy,
+    /// Those in this directory, with the units there.
+    Directory(&'a Path),
 }
 
 /// A systemd that runs. All that it has started ends with it.
@@ -107,9 +126,9 @@ impl Drop for Outer {
 
 impl Systemd {
     /// Starts one that has these units, each with its file name, beside a target that has nothing
-    /// in it. It has those of `root` too, where it is to see that directory as its root.
+    /// in it.
     #[track_caller]
-    pub(crate) fn start(namespace: &Namespace, root: Option<&Path>, units: &[(&str, &str)]) -> Systemd {
+    pub(crate) fn start(namespace: &Namespace, root: Root, units: &[(&str, &str)]) -> Systemd {
         let directory = tempfile::tempdir().unwrap();
         // Users of units are to reach what is put here.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -121,7 +140,11 @@ impl Systemd {
         }
         let group = directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
         let group = format!("vxtap-test-{}-{group}", std::process::id());
-        let root_text = root.map_or(String::new(), |root| root.display().to_string());
+        let root_text = match root {
+            Root::Machine => String::new(),
+            Root::Copy => "copy".to_owned(),
+            Root::Directory(root) => root.display().to_string(),
+        };
         let mut command = namespace.command("unshare");
         command.args(["--mount", "sh", "-c", OUTER, "sh"]).arg(directory.path());
         command.args([&group, &root_text, INNER]);
@@ -201,6 +224,22 @@ impl Systemd {
     /// Returns what systemd has said so far.
     pub(crate) fn log(&self) -> Vec<String> {
         [self.outer.process.stdout.all(), self.outer.process.stderr.all()].concat()
+    }
+
+    /// Returns the way from outside to what is at this path for the units.
+    pub(crate) fn inside(&self, path: &str) -> PathBuf {
+        Path::new("/proc").join(self.init.as_raw_nonzero().to_string()).join("root").join(path.trim_start_matches('/'))
+    }
+
+    /// Writes a file at this path for the units, which is another one than this machine's where
+    /// they see a copy. A script can be run.
+    #[track_caller]
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.inside(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
     /// Returns a path in a directory that goes with this.

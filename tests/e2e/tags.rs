@@ -197,10 +197,10 @@ fn a_disk_that_stalls_holds_up_the_tag_map_and_no_frames() {
     assert_eq!(listed["tags"].as_array().unwrap().len(), 2);
 }
 
-/// A conversation of HTTP, up to the request, that asks for `path`.
-fn conversation(path: &str) -> Vec<Vec<u8>> {
+/// A conversation of HTTP, up to the request, that asks for `path` from this port.
+pub(crate) fn conversation(path: &str, port: u16) -> Vec<Vec<u8>> {
     let segment = |to_server: bool, flags: u8, sequence: u32, acknowledged: u32, payload: &[u8]| {
-        let (client, server) = (([10, 0, 0, 1], 40_000u16), ([10, 0, 0, 2], 80u16));
+        let (client, server) = (([10, 0, 0, 1], port), ([10, 0, 0, 2], 80u16));
         let (from, to) = if to_server { (client, server) } else { (server, client) };
         let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00, 0x45, 0];
         frame.extend((40 + payload.len() as u16).to_be_bytes());
@@ -231,9 +231,9 @@ fn conversation(path: &str) -> Vec<Vec<u8>> {
 /// Plays the same conversation with other contents in two sessions, step by step in turn, and
 /// returns what Suricata finds by this configuration and these rules.
 fn two_tenants(directory: &Path, options: &str, configuration: &Path, rules: &Path) -> Report {
-    let steps: Vec<[PathBuf; 2]> = conversation("/tenant-a")
+    let steps: Vec<[PathBuf; 2]> = conversation("/tenant-a", 40_000)
         .into_iter()
-        .zip(conversation("/tenant-b"))
+        .zip(conversation("/tenant-b", 40_000))
         .enumerate()
         .map(|(step, (a, b))| {
             [("a", a), ("b", b)].map(|(name, frame)| frames::write(directory, &format!("{step}{name}"), &[frame]))

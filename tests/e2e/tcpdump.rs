@@ -23,14 +23,20 @@ impl Tcpdump {
     /// filter to the first packet itself, without knowing the direction, and applies the option
     /// after the kernel has counted.
     pub(crate) fn start(namespace: &Namespace, device: &str, filter: &str) -> Tcpdump {
+        Self::cutting(namespace, device, filter, 65535)
+    }
+
+    /// As [`Tcpdump::start`], with no more than so many bytes of each frame. A slot of its ring is
+    /// as large as that: of all bytes there are 2000 slots, and of fewer bytes more, so that longer
+    /// bursts fit.
+    pub(crate) fn cutting(namespace: &Namespace, device: &str, filter: &str, snaplen: u32) -> Tcpdump {
         let directory = tempfile::tempdir().unwrap();
         let mut command = namespace.command("tcpdump");
         // As root, or it could not write into our directory; with nanoseconds, as the sensor writes
-        // them. A slot of its ring is as large as the snap length: 64 KiB, so that there are 2000
-        // of them and a burst fits.
+        // them.
         command.args([
             "-s",
-            "65535",
+            &snaplen.to_string(),
             "-B",
             "131072",
             "-n",

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
 use crate::frames;
-use crate::hangup::terminal;
 use crate::netns::Ip;
 use crate::replay::replay_all;
 use crate::sensor::VXTAP;
 use crate::site::{HTTP, Site};
+use crate::terminal::terminal;
 
 #[test]
 fn one_table_says_what_a_sensor_does() {

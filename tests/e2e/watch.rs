@@ -13,13 +13,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::captures;
-use crate::hangup::terminal;
 use crate::need;
 use crate::netns::Ip;
 use crate::process::{Process, eventually};
 use crate::sensor::{Sensor, VXTAP};
 use crate::site::Site;
 use crate::stream::{self, Stream};
+use crate::terminal::terminal;
 
 impl Site {
     fn target(&self) -> SocketAddr {

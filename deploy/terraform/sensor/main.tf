@@ -20,45 +20,8 @@ data "aws_partition" "this" {}
 locals {
   tags              = { Name = var.name }
   package_in_bucket = startswith(var.package_url, "s3://")
-
-  # As in ../../cloud-init/user-data. JSON is YAML, too.
-  user_data = <<-EOT
-    #cloud-config
-    ${jsonencode({
-  write_files = [
-    {
-      path    = "/etc/vxtap/vxtap.toml"
-      content = <<-TOML
-            [sessions]
-            from = ["${var.mirror_source_cidr}"]
-
-            [receive]
-            buffer = "32MiB"
-
-            [output.captures]
-            kind = "pcap"
-            directory = "/var/lib/vxtap/captures"
-            rotate_time = "${var.rotate_time}"
-            compress = "zstd"
-            sync = "publish"
-            min_free = "${var.min_free}"
-          TOML
-    },
-    {
-      path        = "/usr/local/sbin/vxtap-setup"
-      permissions = "0755"
-      content     = file("${path.module}/../../host/vxtap-setup")
-    },
-  ]
-  runcmd = [[
-    "/usr/local/sbin/vxtap-setup",
-    "--package", var.package_url,
-    "--sha256", var.package_sha256,
-    # vol-0123 is vol0123 on the device.
-    "--volume", "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${replace(aws_ebs_volume.captures.id, "-", "")}",
-  ]]
-})}
-  EOT
+  # vol-0123 is vol0123 on the device.
+  volume_serial = replace(aws_ebs_volume.captures.id, "-", "")
 }
 
 # What the instance may: read the package. Where that is not in a bucket it has no role at all.

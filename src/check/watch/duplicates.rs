@@ -1,11 +1,11 @@
 //! A packet that comes twice within a short time is mirrored twice.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
 
-use crate::route::dedup::{HEAD, blank};
+use crate::route::dedup::write_alike;
 use crate::wire::layers::Ip;
 
 /// Packets that are remembered.
@@ -61,13 +61,10 @@ impl Duplicates {
         let Some(packet) = frame.get(network..) else { return Sight::New };
         let length = ip.end - network.min(ip.end);
         let packet = packet.get(..length).unwrap_or(packet);
-        let mut head = [0; HEAD];
-        for (to, from) in head.iter_mut().zip(packet) {
-            *to = *from;
-        }
-        blank(&mut head, network, ip);
-        let rest = packet.get(HEAD..).unwrap_or_default();
-        let hash = self.hash.hash_one((head, rest, length, interface));
+        let mut hasher = self.hash.build_hasher();
+        write_alike(&mut hasher, packet, network, ip);
+        (length, interface).hash(&mut hasher);
+        let hash = hasher.finish();
         let Some(place) = usize::try_from(hash).ok().and_then(|hash| self.places.get_mut(hash % PLACES)) else {
             return Sight::New;
         };

@@ -40,6 +40,7 @@ use crate::route::policy::Policy;
 use crate::source::{Allowed, Listener};
 use crate::sys::packet::PacketSocket;
 use crate::sys::rtnetlink::RouteSocket;
+use crate::wire::Carrier;
 
 /// The longest that a socket is waited for before the others are looked at.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -55,7 +56,7 @@ const ALL: u32 = 0;
 /// What is to be watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchPlan {
-    /// The addresses that the sensor listens on.
+    /// The addresses that the sensor listens on, of those over UDP.
     pub listen: Vec<Listener>,
     /// The interfaces; none stands for those that the addresses belong to.
     pub interfaces: Vec<String>,
@@ -72,10 +73,15 @@ impl WatchPlan {
     /// Plans to watch what a sensor of this plan would receive.
     ///
     /// # Errors
-    /// The list of sessions that are let in cannot be read.
+    /// The list of sessions that are let in cannot be read, or nothing is received over UDP.
     pub fn new(plan: &RunPlan, duration: Duration) -> Result<Self, WatchError> {
+        let over_udp = |listener: &&Listener| listener.carrier == Carrier::Udp;
+        let listen: Vec<Listener> = plan.source.udp.listen.iter().filter(over_udp).copied().collect();
+        if listen.is_empty() {
+            return Err(WatchError::OverIp);
+        }
         Ok(Self {
-            listen: plan.source.udp.listen.clone(),
+            listen,
             interfaces: plan.source.bpf.interfaces.clone(),
             policy: Arc::clone(&plan.pipeline.policy),
             allowed: plan.allow.read().map_err(|error| WatchError::Allow(error.to_string()))?,
@@ -97,6 +103,9 @@ pub enum WatchError {
     /// There is no such interface.
     #[error("there is no interface {0}; see: ip link")]
     NoInterface(String),
+    /// There is no port.
+    #[error("only GRE over IP is received, and --watch judges what comes over UDP")]
+    OverIp,
     /// The list of sessions that are let in cannot be read.
     #[error("{0}")]
     Allow(String),

@@ -25,7 +25,7 @@ use super::output::{Destination, OutputPlan, Running};
 use super::step::Step;
 use crate::episode::Episode;
 use crate::lane::Forget;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Seat};
 use crate::record::Timestamp;
 use crate::route::policy::Policy;
 use crate::route::{Registry, SessionId};
@@ -343,10 +343,7 @@ impl Live {
         if let Some(leaving) = self.leaving.take_if(|leaving| leaving.forget.strong_count() == 0) {
             // What the others did before they let go of it is done.
             fence(Ordering::Acquire);
-            let sessions = self
-                .ledger
-                .outputs
-                .forgetting(|forget| self.registry.free(&leaving.sessions, leaving.taken_over, |id| forget(id.seat())));
+            let sessions = self.free(&leaving.sessions, leaving.taken_over);
             tracing::info!(sessions, idle = %humantime::format_duration(idle), "mirror sessions that sent nothing are forgotten");
             // What is beyond the limit may have a number now.
             return self.change(Changes::default()).map(|()| false);
@@ -365,9 +362,7 @@ impl Live {
         }
         self.held_up.ends();
         let (before, taken_over) = (Timestamp::now().saturating_sub(idle), self.registry.given());
-        let last =
-            |id: SessionId| self.ledger.workers.iter().filter_map(|worker| worker.sessions.last(id.index())).max();
-        let sessions = self.registry.let_go(before, |id| last(id).is_none_or(|last| last < before));
+        let sessions = self.registry.let_go(before, |id| self.last(id).is_none_or(|last| last < before));
         if sessions.is_empty() {
             return Ok(false);
         }
@@ -377,6 +372,18 @@ impl Live {
         let done = self.tell(none, &Arc::from([]), &Arc::from([]), Some(&forget));
         drop(forget);
         if wait(&done, Instant::now() + PATIENCE) { Ok(true) } else { Err(ChangeError::Slow) }
+    }
+
+    /// Returns the time of the last frame of a session, as far as workers have not forgotten it.
+    fn last(&self, id: SessionId) -> Option<Timestamp> {
+        self.ledger.workers.iter().filter_map(|worker| worker.sessions.last(id.index())).max()
+    }
+
+    /// Frees the numbers of these sessions, of which nobody has anything any more. Returns how many
+    /// are free.
+    fn free(&self, sessions: &[SessionId], taken_over: u64) -> usize {
+        let free = |forget: &mut dyn FnMut(Seat)| self.registry.free(sessions, taken_over, |id| forget(id.seat()));
+        self.ledger.outputs.forgetting(free)
     }
 
     /// Has the outputs that stay write by their new plans from the next file on.
@@ -413,12 +420,18 @@ impl Live {
         }
     }
 
-    /// Waits until all outputs have finished. Returns what failed, each in a sentence.
+    /// Waits until all outputs have finished. The workers have ended before. Returns what failed,
+    /// each in a sentence.
     pub(super) fn finish(mut self) -> Vec<String> {
-        for Running { name, thread, .. } in self.sinks.into_iter().chain(self.retiring) {
+        for Running { name, thread, .. } in self.sinks.drain(..).chain(self.retiring.drain(..)) {
             if thread.join().is_err() {
                 self.failures.push(format!("the output {name} panicked: please report this"));
             }
+        }
+        if let Some(Leaving { mut sessions, taken_over, .. }) = self.leaving.take() {
+            // A worker that ended before it heard of them has not forgotten them.
+            sessions.retain(|id| self.last(*id).is_none());
+            self.free(&sessions, taken_over);
         }
         self.failures
     }

@@ -18,10 +18,11 @@
 //! being held in memory.
 
 mod error;
+mod input;
 mod options;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 use pcap_file::pcap::{PcapHeader, PcapTsResolution};
@@ -32,21 +33,16 @@ use pcap_file::pcapng::blocks::{
 use pcap_file::pcapng::{PcapNgParseError, PcapNgParser};
 use pcap_file::{DataLink, Endianness};
 
+use self::input::{Input, Stop, u32_at};
+use self::options::u16_at;
 use super::pcap::{FILE_HEADER_LEN, RECORD_HEADER_LEN};
 use super::pcapng::{BLOCK_HEADER_LEN, BLOCK_TRAILER_LEN, PACKET_FIELDS_LEN};
-use super::window::{Window, field, to_u64, to_usize};
-use options::u16_at;
+use super::window::{to_u64, to_usize};
 
 pub(crate) use self::error::Damage;
 pub use self::error::ReadError;
+pub(crate) use self::input::MAX_FRAME;
 pub use self::options::Options;
-
-/// The largest frame that is read, in bytes: the largest snapshot length of libpcap and Wireshark.
-pub(crate) const MAX_FRAME: u32 = 262_144;
-
-/// The largest pcapng block that is held in memory: a frame of [`MAX_FRAME`] with room for its
-/// options.
-const MAX_BLOCK: u32 = MAX_FRAME + 0x4_0000;
 
 /// One captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,25 +164,6 @@ struct Found {
     options: Option<usize>,
 }
 
-/// The reason for which the search for the next frame stopped.
-enum Stop {
-    Io(io::Error),
-    LinkType(DataLink),
-    Damage(Damage),
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Stop {
-        Stop::Io(error)
-    }
-}
-
-impl From<Damage> for Stop {
-    fn from(damage: Damage) -> Stop {
-        Stop::Damage(damage)
-    }
-}
-
 impl CaptureReader<File> {
     /// Opens a file.
     ///
@@ -235,6 +212,7 @@ impl<R: Read> CaptureReader<R> {
     ///
     /// # Errors
     /// The next record is damaged, holds a frame of another link layer, or cannot be read.
+    #[inline]
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, ReadError> {
         if self.ended {
             return Ok(None);
@@ -279,17 +257,6 @@ impl<R: Read> CaptureReader<R> {
     /// Returns the bytes of the capture used up so far.
     pub(crate) fn offset(&self) -> u64 {
         self.input.window.offset()
-    }
-}
-
-impl Stop {
-    fn error(self, name: &str, offset: u64, frames: u64) -> ReadError {
-        let name = name.to_string();
-        match self {
-            Stop::Io(source) => ReadError::Io { name, source },
-            Stop::LinkType(link) => ReadError::LinkType { name, link_type: format!("{link:?} ({})", u32::from(link)) },
-            Stop::Damage(damage) => ReadError::Damaged { name, offset, damage, frames },
-        }
     }
 }
 
@@ -359,18 +326,48 @@ impl Format {
 }
 
 /// Finds the next record of a pcap file.
+#[inline]
 fn next_record<R: Read>(
     input: &mut Input<R>,
     endianness: Endianness,
     nanoseconds: bool,
     link_type: u16,
 ) -> Result<Option<Found>, Stop> {
-    if input.at_end()? {
+    // Most records are there whole: many are read at once.
+    if let Some(found) = whole_record(input.window.bytes(), endianness, nanoseconds, link_type) {
+        return Ok(Some(found));
+    }
+    if !read_record(input, endianness)? {
         return Ok(None);
     }
-    input.need(RECORD_HEADER_LEN, "record header")?;
-    let field = |at| u32_at(input.window.bytes(), at, endianness);
+    Ok(whole_record(input.window.bytes(), endianness, nanoseconds, link_type))
+}
+
+/// Finds the record that these bytes begin with, if all of it is there and it is of a length that a
+/// record can have.
+#[inline]
+fn whole_record(bytes: &[u8], endianness: Endianness, nanoseconds: bool, link_type: u16) -> Option<Found> {
+    let (header, rest) = bytes.split_first_chunk::<RECORD_HEADER_LEN>()?;
+    let field = |at| u32_at(header, at, endianness);
     let (seconds, fraction, caplen, orig_len) = (field(0), field(4), field(8), field(12));
+    let length = to_usize(caplen);
+    if caplen > MAX_FRAME || rest.len() < length {
+        return None;
+    }
+    let unit = if nanoseconds { 1 } else { 1_000 };
+    let timestamp = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit;
+    let (start, record) = (RECORD_HEADER_LEN, RECORD_HEADER_LEN + length);
+    Some(Found { timestamp: Some(timestamp), record, start, length, orig_len, link_type, options: None })
+}
+
+/// Reads the next record of a pcap file in. Returns `false` where the file ends before it.
+#[inline(never)]
+fn read_record<R: Read>(input: &mut Input<R>, endianness: Endianness) -> Result<bool, Stop> {
+    if input.at_end()? {
+        return Ok(false);
+    }
+    input.need(RECORD_HEADER_LEN, "record header")?;
+    let caplen = u32_at(input.window.bytes(), 8, endianness);
     if caplen > MAX_FRAME {
         return Err(Damage::TooLong { claimed: caplen, limit: MAX_FRAME }.into());
     }
@@ -379,10 +376,7 @@ fn next_record<R: Read>(
     if present < length {
         return Err(Damage::CutRecord { claimed: caplen.into(), present: to_u64(present) }.into());
     }
-    let unit = if nanoseconds { 1 } else { 1_000 };
-    let timestamp = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit;
-    let (start, record) = (RECORD_HEADER_LEN, RECORD_HEADER_LEN + length);
-    Ok(Some(Found { timestamp: Some(timestamp), record, start, length, orig_len, link_type, options: None }))
+    Ok(true)
 }
 
 /// Finds the next block of a pcapng file, if it holds a frame.
@@ -489,100 +483,6 @@ fn interface(interfaces: &[Interface], id: u32, links: Links) -> Result<(Interfa
 fn block_damage(error: PcapNgParseError) -> Damage {
     let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
     Damage::Block(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
-}
-
-fn u32_at(bytes: &[u8], at: usize, endianness: Endianness) -> u32 {
-    match endianness {
-        Endianness::Big => u32::from_be_bytes(field(bytes, at)),
-        Endianness::Little => u32::from_le_bytes(field(bytes, at)),
-    }
-}
-
-/// The bytes of the file, and the place in it where the last record begins.
-#[derive(Debug)]
-struct Input<R> {
-    window: Window<R>,
-    /// Place in the file of the record that was looked at last.
-    record: u64,
-}
-
-impl<R: Read> Input<R> {
-    fn new(source: R) -> Input<R> {
-        // The window is twice the largest record, so that most reads are large even then.
-        Input { window: Window::new(source, 2 * to_usize(MAX_BLOCK)), record: 0 }
-    }
-
-    /// Reads a header, which must be there whole.
-    fn need(&mut self, needed: usize, what: &'static str) -> Result<(), Stop> {
-        let present = self.window.fill(needed)?;
-        if present < needed { Err(Damage::CutHeader { what, needed, present }.into()) } else { Ok(()) }
-    }
-
-    /// Says whether the source ends where the next record would start. Errors name that place from
-    /// here on.
-    fn at_end(&mut self) -> io::Result<bool> {
-        self.record = self.window.offset();
-        Ok(self.window.fill(1)? == 0)
-    }
-
-    /// Reads type and total length of the pcapng block that starts here.
-    fn block(&mut self, endianness: Endianness) -> Result<(u32, u32), Stop> {
-        self.need(BLOCK_HEADER_LEN + BLOCK_TRAILER_LEN, "block header")?;
-        let kind = u32_at(self.window.bytes(), 0, endianness);
-        // A section header tells its own byte order, by the magic number behind the length.
-        let endianness = match self.window.bytes().get(8..12) {
-            Some([0x1a, 0x2b, 0x3c, 0x4d]) if kind == SECTION_HEADER_BLOCK => Endianness::Big,
-            Some([0x4d, 0x3c, 0x2b, 0x1a]) if kind == SECTION_HEADER_BLOCK => Endianness::Little,
-            Some(_) if kind == SECTION_HEADER_BLOCK => {
-                return Err(Damage::Block("section header without its byte-order magic".into()).into());
-            }
-            _ => endianness,
-        };
-        let length = u32_at(self.window.bytes(), 4, endianness);
-        if to_usize(length) < BLOCK_HEADER_LEN + BLOCK_TRAILER_LEN || !length.is_multiple_of(4) {
-            return Err(Damage::Block(format!("block length {length} is not a multiple of 4 above 8")).into());
-        }
-        Ok((kind, length))
-    }
-
-    /// Reads a block of this length in.
-    fn need_block(&mut self, length: u32) -> Result<(), Stop> {
-        if length > MAX_BLOCK {
-            return Err(Damage::TooLong { claimed: length, limit: MAX_BLOCK }.into());
-        }
-        let present = self.window.fill(to_usize(length))?;
-        if present < to_usize(length) {
-            return Err(Damage::CutRecord { claimed: length.into(), present: to_u64(present) }.into());
-        }
-        Ok(())
-    }
-
-    /// Passes over a block of any length.
-    fn skip_block(&mut self, length: u32, endianness: Endianness) -> Result<(), Stop> {
-        let mut left = to_usize(length) - BLOCK_TRAILER_LEN;
-        let cut = |left: usize, present: usize| Damage::CutRecord {
-            claimed: length.into(),
-            present: u64::from(length) - to_u64(left + BLOCK_TRAILER_LEN) + to_u64(present),
-        };
-        while left > 0 {
-            let step = self.window.fill(left.min(self.window.capacity()))?;
-            if step == 0 {
-                return Err(cut(left, 0).into());
-            }
-            self.window.take(step);
-            left -= step;
-        }
-        let present = self.window.fill(BLOCK_TRAILER_LEN)?;
-        if present < BLOCK_TRAILER_LEN {
-            return Err(cut(0, present).into());
-        }
-        let trailer = u32_at(self.window.bytes(), 0, endianness);
-        if trailer != length {
-            return Err(Damage::Block(format!("block length is {length} in front but {trailer} behind")).into());
-        }
-        self.window.take(BLOCK_TRAILER_LEN);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use pcap_file::pcapng::blocks::simple_packet::SimplePacketBlock;
 use pcap_file::pcapng::blocks::unknown::UnknownBlock;
 use pcap_file::pcapng::{Block, PcapNgBlock};
 use proptest::prelude::*;
+use std::io;
 use std::time::Duration;
 
 type Owned = (u64, Vec<u8>, u32);

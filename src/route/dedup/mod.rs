@@ -31,6 +31,7 @@
 //! unless the kernel has taken the processor away from it. Then the frame is kept.
 
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -60,8 +61,8 @@ const WAYS: usize = 5;
 const SESSIONS: usize = 4;
 /// Bytes of payload below which a cut packet is not looked at: its headers alone do not tell it.
 const LEAST: usize = 16;
-/// Bytes from the beginning of IP in which fields are left out of the hash.
-pub(crate) const HEAD: usize = 128;
+/// Bytes of a packet that are hashed at a time, as far as some of them are left out.
+const WORD: usize = 16;
 /// The times that a lock is tried.
 const TRIES: usize = 32;
 
@@ -103,19 +104,14 @@ pub enum Sight {
     Busy,
 }
 
-/// What the group remembers of a packet, or of several that are alike.
+/// What the group remembers of a packet, or of several that are alike, beside what is in [`Set`].
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(align(32))]
 struct Packet {
     /// The time of the earliest copy, in nanoseconds.
     since: u64,
-    /// The time of the latest.
-    seen: u64,
-    /// The hash of what lies behind the part that is compared with cut copies; 0 where no whole
-    /// copy came. Two that differ are two packets.
-    rest: u32,
-    /// The packets that were delivered: the most that one session has.
-    most: u16,
-    /// The packets that each session has delivered; 0 where the place is free.
+    /// The packets that each session has delivered; 0 where the place is free, and so in the first
+    /// place of a packet that never was.
     counts: [u16; SESSIONS],
     sessions: [u32; SESSIONS],
 }
@@ -131,11 +127,32 @@ enum Place {
     Apart,
 }
 
+/// Some packets, each with a place. What all of them are asked for lies side by side: with the lock
+/// it takes two cache lines, and the rest of a packet is within a third.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C)]
 struct Set {
     tags: [u64; WAYS],
+    /// The time of the latest copy, in nanoseconds.
+    seen: [u64; WAYS],
+    /// The hash of what lies behind the part that is compared with cut copies; 0 where no whole
+    /// copy came. Two that differ are two packets.
+    rests: [u32; WAYS],
     packets: [Packet; WAYS],
+}
+
+/// A set and its lock, from the beginning of a cache line on.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Locked(Mutex<Set>);
+
+impl Deref for Locked {
+    type Target = Mutex<Set>;
+
+    #[inline]
+    fn deref(&self) -> &Mutex<Set> {
+        &self.0
+    }
 }
 
 /// The packets of a group of sessions.
@@ -144,7 +161,7 @@ pub struct Group {
     name: Arc<str>,
     hash: RandomState,
     /// Made when a packet is looked for: a plan that is only checked needs no memory.
-    sets: OnceLock<Box<[Mutex<Set>]>>,
+    sets: OnceLock<Box<[Locked]>>,
     /// Bytes of payload that all cut copies had: [`usize::MAX`] until there is one.
     reach: AtomicUsize,
 }
@@ -186,8 +203,8 @@ impl Group {
     }
 
     #[inline]
-    fn sets(&self) -> &[Mutex<Set>] {
-        self.sets.get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect())
+    fn sets(&self) -> &[Locked] {
+        self.sets.get_or_init(|| (0..SETS).map(|_| Locked::default()).collect())
     }
 
     /// Hashes a packet as far as it is compared with cut copies, and the rest of it; none where too
@@ -209,14 +226,7 @@ impl Group {
         let compared = packet.len().min(headers.saturating_add(reach));
         let (compared, rest) = packet.split_at_checked(compared)?;
         let mut hasher = self.hash.build_hasher();
-        let mut head = [0; HEAD];
-        let (front, behind) = compared.split_at_checked(HEAD).unwrap_or((compared, &[]));
-        head.get_mut(..front.len())?.copy_from_slice(front);
-        blank(&mut head, network, ip);
-        hasher.write(head.get(..front.len())?);
-        if !behind.is_empty() {
-            hasher.write(behind);
-        }
+        write_alike(&mut hasher, compared, network, ip);
         let tag = hasher.finish();
         let rest = match (whole, rest) {
             (false, _) => 0,
@@ -241,77 +251,100 @@ pub(crate) fn packet_id(frame: &[u8], link_type: LinkType) -> Option<u64> {
     let packet = frame.get(layers.network..ip.end.min(frame.len()))?;
     let headers = ip.payload - layers.network;
     let packet = packet.get(..packet.len().min(headers + LEAST)).filter(|packet| packet.len() >= headers)?;
-    let mut head = [0; HEAD];
-    let (front, behind) = packet.split_at_checked(HEAD).unwrap_or((packet, &[]));
-    head.get_mut(..front.len())?.copy_from_slice(front);
-    blank(&mut head, layers.network, ip);
     let mut hasher = FixedState::with_seed(0).build_hasher();
-    hasher.write(head.get(..front.len())?);
-    hasher.write(behind);
+    write_alike(&mut hasher, packet, layers.network, ip);
     Some(hasher.finish())
 }
 
-/// Blanks what is not the same in all copies of a packet, in the first bytes of it.
+/// Hashes a packet, with zeros in the place of what is not the same in all copies of it.
 #[inline]
-pub(crate) fn blank(head: &mut [u8; HEAD], network: usize, ip: &Ip) {
-    if ip.source.is_ipv4() {
-        // TTL and header checksum.
-        head[8] = 0;
-        head[10..12].fill(0);
-    } else {
-        // Hop limit.
-        head[7] = 0;
-    }
+pub(crate) fn write_alike(hasher: &mut impl Hasher, packet: &[u8], network: usize, ip: &Ip) {
+    let bytes = |first: usize, count: u32| ((1u128 << (8 * count)) - 1) << (8 * (first % WORD));
+    // TTL and header checksum, or the hop limit.
+    let of_ip = if ip.source.is_ipv4() { bytes(8, 1) | bytes(10, 2) } else { bytes(7, 1) };
     let checksum = match ip.protocol {
-        protocol::TCP => 16,
-        protocol::UDP => 6,
-        _ => return,
+        protocol::TCP => Some(16),
+        protocol::UDP => Some(6),
+        _ => None,
     };
-    if ip.fragment != Fragment::Later {
-        let at = ip.transport - network + checksum;
-        if let Some(checksum) = head.get_mut(at..at + 2) {
-            checksum.fill(0);
+    // All headers have an even length, so a checksum is in one word.
+    let (last, of_transport) = match checksum.filter(|_| ip.fragment != Fragment::Later) {
+        Some(checksum) => {
+            let at = ip.transport - network + checksum;
+            (at / WORD, bytes(at, 2))
         }
+        None => (0, 0),
+    };
+    // In registers: what was just written in parts is slow to be read in others.
+    let blank =
+        |n: usize, word: u128| word & if n == 0 { !of_ip } else { !0 } & if n == last { !of_transport } else { !0 };
+    let (head, rest) = packet.split_at_checked((last + 1) * WORD).unwrap_or((packet, &[]));
+    let (words, cut) = head.as_chunks();
+    for (n, word) in words.iter().enumerate() {
+        hasher.write_u128(blank(n, u128::from_le_bytes(*word)));
     }
+    if !cut.is_empty() {
+        hasher.write_u128(blank(words.len(), padded(cut)));
+    }
+    hasher.write(rest);
+}
+
+/// Returns the word of a packet that ends within it.
+#[cold]
+fn padded(bytes: &[u8]) -> u128 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
 }
 
 impl Set {
-    fn see(&mut self, tag: u64, rest: u32, SessionId(session): SessionId, now: u64) -> Sight {
-        let known = self
-            .tags
-            .iter()
-            .zip(&mut self.packets)
-            .find(|(known, packet)| **known == tag && (rest == 0 || packet.rest == 0 || rest == packet.rest));
-        if let Some((_, packet)) = known {
-            match packet.place_of(now) {
-                Place::Within => {
-                    (packet.since, packet.seen) = (packet.since.min(now), packet.seen.max(now));
-                    packet.rest = packet.rest.max(rest);
-                }
-                Place::Before => return Sight::New,
-                Place::Apart => *packet = Packet { since: now, seen: now, rest, ..Packet::default() },
+    #[inline]
+    fn see(&mut self, tag: u64, rest: u32, session: SessionId, now: u64) -> Sight {
+        let mut places = self.tags.iter().zip(&self.rests);
+        let known = places.position(|(known, other)| *known == tag && (rest == 0 || *other == 0 || rest == *other));
+        let Some(way) = known else {
+            self.begin(self.oldest(now), tag, rest, session, now);
+            return Sight::New;
+        };
+        let packet = &mut self.packets[way];
+        match packet.place_of(now, self.seen[way]) {
+            Place::Within => {
+                packet.since = packet.since.min(now);
+                self.seen[way] = self.seen[way].max(now);
+                self.rests[way] = self.rests[way].max(rest);
+                packet.count(session)
             }
-            return packet.count(session);
+            Place::Before => Sight::New,
+            Place::Apart => {
+                self.begin(way, tag, rest, session, now);
+                Sight::New
+            }
         }
-        // The place of what is forgotten, else of what came longest ago.
-        let places = self.tags.iter_mut().zip(&mut self.packets);
-        let place = places.min_by_key(|(_, packet)| (packet.place_of(now) != Place::Apart, packet.seen));
-        if let Some((known, packet)) = place {
-            *known = tag;
-            *packet = Packet { since: now, seen: now, rest, ..Packet::default() };
-            packet.count(session);
-        }
-        Sight::New
+    }
+
+    /// Returns the place that never was taken, else the one whose packet came longest ago. A time
+    /// ahead of all workers is of a clock that was set back, and comes first.
+    #[inline]
+    fn oldest(&self, now: u64) -> usize {
+        let ages = self.seen.iter().map(|seen| (now + BEHIND).wrapping_sub(*seen)).enumerate();
+        ages.fold((0, 0), |oldest, (way, age)| if age > oldest.1 { (way, age) } else { oldest }).0
+    }
+
+    /// Gives a place to a packet that this session was the first to deliver.
+    #[inline]
+    fn begin(&mut self, way: usize, tag: u64, rest: u32, SessionId(session): SessionId, now: u64) {
+        self.tags[way] = tag;
+        self.seen[way] = now;
+        self.rests[way] = rest;
+        self.packets[way] = Packet { since: now, counts: [1, 0, 0, 0], sessions: [session, 0, 0, 0] };
     }
 }
 
 impl Packet {
-    /// Says where a time lies to the copies that came. Packets that are alike and follow each other
-    /// within the window are told apart by their number alone, so a worker that is behind may come
-    /// to the first when another has had the last.
+    /// Says where a time lies to the copies that came, of which the latest was `seen`. Packets that
+    /// are alike and follow each other within the window are told apart by their number alone, so a
+    /// worker that is behind may come to the first when another has had the last.
     #[inline]
-    fn place_of(&self, now: u64) -> Place {
-        if self.most == 0 || now > self.seen + WINDOW || now + BEHIND < self.since {
+    fn place_of(&self, now: u64, seen: u64) -> Place {
+        if self.counts[0] == 0 || now > seen + WINDOW || now + BEHIND < self.since {
             Place::Apart
         } else if now + WINDOW < self.since {
             Place::Before
@@ -321,9 +354,11 @@ impl Packet {
     }
 
     /// Counts a copy that this session delivered.
-    fn count(&mut self, session: u32) -> Sight {
-        if self.most == u16::MAX {
-            (self.most, self.counts) = (0, [0; SESSIONS]);
+    #[inline]
+    fn count(&mut self, SessionId(session): SessionId) -> Sight {
+        let mut most = self.counts.into_iter().fold(0, u16::max);
+        if most == u16::MAX {
+            (most, self.counts) = (0, [0; SESSIONS]);
         }
         let mut places = self.counts.iter().zip(&self.sessions);
         let Some(own) = places.position(|(count, known)| *count == 0 || *known == session) else {
@@ -332,8 +367,7 @@ impl Packet {
         let count = self.counts[own] + 1;
         self.counts[own] = count;
         self.sessions[own] = session;
-        if count > self.most {
-            self.most = count;
+        if count > most {
             return Sight::New;
         }
         let before = self.counts.iter().zip(&self.sessions).find(|(had, other)| **had >= count && **other != session);

@@ -1,4 +1,5 @@
-//! A worker has one UDP socket for each listen address, in a `SO_REUSEPORT` group.
+//! A worker has one UDP socket for each listen address, in a `SO_REUSEPORT` group. Where GRE over
+//! IP is listened for, it has a raw socket: see `raw`.
 //!
 //! ## What decides which worker receives a datagram
 //!
@@ -34,17 +35,18 @@ use super::bind::{BindError, explain};
 use super::copies::{Copies, Told};
 use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
-use super::group::{self, multicast, open, open_behind, set_receive_buffer};
+use super::group::{self, grow_receive_buffer, multicast, open, open_behind, set_receive_buffer};
 use super::kept::{self, Kept};
 use super::live::LiveSource;
 use super::owner::{Owner, has_vni};
 use super::port::{Listener, Port};
+use super::raw;
 use super::steering::Steering;
 use crate::record::Timestamp;
 use crate::service::{Drops, Page, Record, State, Store};
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
-use crate::wire::address;
+use crate::wire::{Carrier, address};
 
 /// The most batches of nothing but copies that are received one after the other.
 const COPIES: usize = 16;
@@ -71,8 +73,8 @@ pub struct UdpPlan {
 struct Bound {
     /// The socket, which `Copies` has as well.
     socket: Arc<Socket>,
-    address: SocketAddr,
-    port: Port,
+    /// Where it is bound, and what comes there.
+    at: Listener,
     drops: DropCounter,
     /// True where it is new and refuses what comes.
     refuses: bool,
@@ -80,11 +82,14 @@ struct Bound {
 
 impl Bound {
     /// Ends the refusal that a new socket begins with. What was refused is not dropped.
-    fn accept(&mut self) -> io::Result<()> {
+    fn accept(&mut self, owner: Owner) -> io::Result<()> {
         if !std::mem::take(&mut self.refuses) {
             return Ok(());
         }
-        self.socket.detach_filter()?;
+        match self.at.carrier {
+            Carrier::Udp => self.socket.detach_filter()?,
+            Carrier::Ip => raw::let_in(&self.socket, owner.number, owner.workers)?,
+        }
         self.drops.begin_at(socket::drops(&self.socket)?);
         Ok(())
     }
@@ -154,16 +159,15 @@ pub struct Listening {
 /// reasons. While some sockets of a group are missing, the others get what is meant for them, and a
 /// session that begins in one worker and goes on in another reaches its file out of order. And
 /// while the outputs are being opened, which may have much to read, nobody takes what fills the
-/// receive buffers. Sockets that `store` has from the process before this one are complete, and
-/// refuse nothing.
+/// receive buffers. Sockets that `store` has from the process before this one, or from a unit, are
+/// complete, and refuse nothing.
 ///
 /// # Errors
 /// The first address that cannot be listened on is returned, with the reason.
 pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
     let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
     let copies = (workers > 1).then(|| Arc::new(Copies::new(plan.workers)));
-    let wanted: Vec<SocketAddr> = plan.listen.iter().map(|listener| listener.address).collect();
-    let mut kept = Kept::take(&wanted, plan.workers, store);
+    let mut kept = Kept::take(&plan.listen, plan.workers, store)?;
     if let (Some(copies), Some(records)) = (&copies, kept.records()) {
         copies.go_on_from(records);
     }
@@ -192,32 +196,45 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
         .collect();
     let mut addresses = Vec::new();
     let mut smallest = u32::MAX;
-    for &Listener { address: wanted, encapsulation } in &plan.listen {
-        let mut address = wanted;
-        let os = |call| move |error| BindError::Os { address: wanted, call, error };
+    for &listener in &plan.listen {
+        let Listener { mut address, carrier, encapsulation } = listener;
+        let os = |call| move |error| BindError::Os { listener, call, error };
         // With SO_REUSEPORT a second sensor could bind too and silently take half of the traffic. A
         // socket without it finds the port taken by whoever has it.
-        let goes_on = kept.has(address);
+        let goes_on = kept.has(listener);
         if address.port() != 0 && !goes_on {
             let probe = open(address, false).map_err(os("socket"))?;
             socket::refuse_further(&probe).map_err(os("SO_ATTACH_FILTER"))?;
-            probe.bind(&address.into()).map_err(|e| explain(address, e))?;
+            probe.bind(&address.into()).map_err(|e| explain(listener, e))?;
         }
         for (index, source) in sources.iter_mut().enumerate() {
-            let socket =
-                kept.next(address).map_or_else(|| open(address, plan.workers > 1), Ok).map_err(os("socket"))?;
-            let got = set_receive_buffer(&socket, plan.receive_buffer).map_err(os("SO_RCVBUF"))?;
+            let socket = match (kept.next(listener), carrier) {
+                (Some(socket), _) => socket,
+                (None, Carrier::Udp) => open(address, plan.workers > 1).map_err(os("socket"))?,
+                (None, Carrier::Ip) => raw::open(listener)?,
+            };
+            let set = if kept.is_handed(listener) { grow_receive_buffer } else { set_receive_buffer };
+            let got = set(&socket, plan.receive_buffer).map_err(os("SO_RCVBUF"))?;
             source.receive_buffer = source.receive_buffer.min(got);
             smallest = smallest.min(got);
-            group::ask_for_facts(&socket, address).map_err(|(call, error)| os(call)(error))?;
-            if goes_on {
-                // A process that ended while it refused has left a filter.
-                let _ = socket.detach_filter();
-            } else {
-                socket::refuse_further(&socket).map_err(os("SO_ATTACH_FILTER"))?;
-                socket.bind(&address.into()).map_err(|e| explain(address, e))?;
+            group::ask_for_facts(&socket, listener).map_err(|(call, error)| os(call)(error))?;
+            // A process that ended while it refused has left a filter.
+            match (goes_on, carrier) {
+                (true, Carrier::Udp) => {
+                    let _ = socket.detach_filter();
+                }
+                (true, Carrier::Ip) => {
+                    raw::let_in(&socket, source.owner.number, workers).map_err(os("SO_ATTACH_FILTER"))?;
+                }
+                (false, Carrier::Udp) => {
+                    socket::refuse_further(&socket).map_err(os("SO_ATTACH_FILTER"))?;
+                    socket.bind(&address.into()).map_err(|e| explain(listener, e))?;
+                }
+                (false, Carrier::Ip) => {}
             }
-            if index == 0 {
+            if carrier == Carrier::Ip {
+                // There is no group.
+            } else if index == 0 {
                 let local = socket.local_addr().map_err(os("getsockname"))?;
                 address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
                 if workers > 1 {
@@ -232,7 +249,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
                 multicast(&socket, plan.steering).map_err(os("IPV6_MULTICAST_ALL"))?;
             }
             let drops = if goes_on {
-                kept::drop_counter(kept.record(index), address, &socket).map_err(os("SO_MEMINFO"))?
+                kept.drop_counter(index, listener, &socket).map_err(os("SO_MEMINFO"))?
             } else {
                 DropCounter::default()
             };
@@ -240,12 +257,12 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
             if let Some(copies) = &copies {
                 copies.refuse_by(index, Arc::clone(&socket));
             }
-            let port = Port { number: address.port(), encapsulation };
-            source.sockets.push(Bound { socket, address, port, drops, refuses: !goes_on });
+            let at = Listener { address, ..listener };
+            source.sockets.push(Bound { socket, at, drops, refuses: !goes_on });
         }
-        if let Some(copies) = &copies {
+        if let Some(copies) = copies.as_ref().filter(|_| carrier == Carrier::Udp) {
             let behind = os("socket behind those of the workers");
-            let (socket, counter) = match kept.behind(address) {
+            let (socket, counter) = match kept.behind(listener) {
                 None => (open_behind(address, plan.steering).map_err(behind)?, DropCounter::default()),
                 Some(socket) => {
                     let shared = kept.records().map(|records| &records.shared);
@@ -279,7 +296,7 @@ fn leave(sources: &mut [UdpSource], copies: Option<&Copies>, store: &Store) {
     for (worker, source) in sources.iter_mut().enumerate() {
         source.page = Some(state.of_worker(worker));
         source.write_down(0, false);
-        source.sockets.iter().for_each(|bound| store.keep(&kept::name(bound.address, worker), &bound.socket));
+        source.sockets.iter().for_each(|bound| store.keep(&kept::name(bound.at, worker), &bound.socket));
     }
     // The manager has one of each name at most.
     store.forget(kept::STATE);
@@ -292,9 +309,14 @@ impl UdpSource {
         self.sockets.iter().map(|bound| PollFd::new(&bound.socket, PollFlags::IN))
     }
 
+    #[cfg(test)]
+    pub(super) fn sockets(&self) -> Vec<&Socket> {
+        self.sockets.iter().map(|bound| &*bound.socket).collect()
+    }
+
     /// Returns the ports that the sockets are bound to.
     pub(super) fn ports(&self) -> Arc<[Port]> {
-        self.sockets.iter().map(|bound| bound.port).collect()
+        self.sockets.iter().map(|bound| Port::of(bound.at)).collect()
     }
 
     /// Says whether the sockets may have more than was received last, whatever came of it.
@@ -364,21 +386,24 @@ impl UdpSource {
             if let Some(drops) = message.drops {
                 bound.drops.update(drops);
             }
-            if self.owner.is_copy(&message, bound.port.encapsulation) {
+            let over_udp = bound.at.carrier == Carrier::Udp;
+            if over_udp && self.owner.is_copy(&message, bound.at.encapsulation) {
                 self.copies += 1;
                 continue;
             }
+            let payload =
+                if over_udp || message.over_ipv6 { message.payload } else { raw::behind_ipv4(message.payload) };
             let is_taken = lent < limit
                 && take(&Datagram {
                     delivered: false,
-                    payload: message.payload,
-                    length: message.payload.len(),
+                    payload,
+                    length: payload.len(),
                     truncated: message.truncated,
                     // The kernel has dropped datagrams with a wrong checksum.
                     wrong_checksum: false,
                     source: if message.over_ipv6 { address::over_ipv6(message.source) } else { message.source },
-                    port: bound.port.number,
-                    encapsulation: bound.port.encapsulation,
+                    port: bound.at.address.port(),
+                    encapsulation: bound.at.encapsulation,
                     // The kernel stamps every datagram once the option is set.
                     timestamp: message.timestamp.map_or_else(Timestamp::now, Timestamp::from_ns),
                 });
@@ -433,7 +458,7 @@ impl LiveSource for UdpSource {
         // What is given to all in between is counted as given and not read, so that no copy of it
         // is taken for a drop.
         self.lost_copies.as_ref().map_or(Ok(()), |copies| copies.begin(self.owner.number as usize))?;
-        self.sockets.iter_mut().try_for_each(Bound::accept)
+        self.sockets.iter_mut().try_for_each(|bound| bound.accept(self.owner))
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
@@ -507,7 +532,7 @@ impl LiveSource for UdpSource {
         let Self { record, sockets, copies, counted, owner, lost_copies, .. } = self;
         record.drops.clear();
         record.drops.extend(sockets.iter().map(|bound| Drops {
-            address: bound.address,
+            address: bound.at.address,
             last: bound.drops.last(),
             total: bound.drops.total(),
         }));

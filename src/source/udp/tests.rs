@@ -101,7 +101,7 @@ fn one_before(receive_buffer: u32) -> (UdpSource, SocketAddr, (String, OwnedFd),
     let state = State::new().unwrap();
     state.shared().write(&Record::new(1));
     source.page = Some(state.of_worker(0));
-    (source, address, (kept::name(address, 0), copy), state)
+    (source, address, (kept::name(address.into(), 0), copy), state)
 }
 
 fn drained(source: &mut UdpSource) -> u64 {
@@ -194,4 +194,107 @@ fn sockets_that_do_not_fit_are_closed_and_what_they_had_is_lost() {
         let received: u64 = listening.sources.iter_mut().map(drained).sum();
         assert_eq!(received, 1, "{what}");
     }
+}
+
+/// A socket that a unit of the manager's has opened, and its address.
+fn of_a_unit() -> (Socket, SocketAddr) {
+    let socket = Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+    socket.set_recv_buffer_size(1).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+fn store_of(sockets: &[&Socket]) -> Store {
+    let handed = |socket: &&Socket| ("vxtap.socket".to_owned(), socket.try_clone().unwrap().into());
+    Store::with(sockets.iter().map(handed).collect())
+}
+
+#[test]
+fn what_came_to_the_socket_of_a_unit_is_received_or_counted_once() {
+    let (socket, address) = of_a_unit();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = |n| (0..n).for_each(|_| assert_eq!(sender.send_to(&[0; 1000], address).unwrap(), 1000));
+    let plan = UdpPlan { receive_buffer: 1, ..plan(&address.to_string(), 1) };
+    let start = || {
+        let mut listening = listen(&plan, &store_of(&[&socket])).unwrap();
+        let mut source = listening.sources.pop().unwrap();
+        source.begin().unwrap();
+        source
+    };
+    send(500);
+    let mut first = start();
+    let mut received = drained(&mut first);
+    send(1);
+    received += drained(&mut first);
+    let dropped = first.kernel_dropped();
+    assert!(received > 1 && dropped > 0, "{received} {dropped}");
+    assert_eq!(received + dropped, 501);
+    assert_eq!(socket.send_to(b"x", &address.into()).unwrap_err().raw_os_error(), Some(libc::EPIPE));
+    // Where nothing is kept, what it refuses at its end is over when the next one begins.
+    first.refuse_further();
+    send(7);
+    assert_eq!((drained(&mut first), first.refused()), (0, 7));
+    drop(first);
+    let mut second = start();
+    send(1);
+    assert_eq!((drained(&mut second), second.kernel_dropped()), (1, 0));
+}
+
+#[test]
+fn a_socket_that_is_kept_and_of_a_unit_is_one() {
+    let (socket, address) = of_a_unit();
+    let plan = UdpPlan { receive_buffer: 1, ..plan(&address.to_string(), 1) };
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = |n| (0..n).for_each(|_| assert_eq!(sender.send_to(&[0; 1000], address).unwrap(), 1000));
+    let state = State::new().unwrap();
+    state.shared().write(&Record::new(1));
+    let mut listening = listen(&plan, &store_of(&[&socket])).unwrap();
+    let first = &mut listening.sources[0];
+    first.page = Some(state.of_worker(0));
+    first.begin().unwrap();
+    send(300);
+    let mut received = drained(first);
+    first.refuse_further();
+    let mut dropped = first.kernel_dropped();
+    first.write_down(received, true);
+    drop(listening);
+    send(300);
+    let copy = || OwnedFd::from(socket.try_clone().unwrap());
+    let found = vec![(kept::name(address.into(), 0), copy()), ("vxtap.socket".into(), copy()), handed(&state)];
+    let store = Store::with(found);
+    let mut listening = listen(&plan, &store).unwrap();
+    let second = &mut listening.sources[0];
+    second.begin().unwrap();
+    received += drained(second);
+    dropped += second.kernel_dropped();
+    assert_eq!(received + dropped, 600);
+    assert!(store.take_handed(|_| true).is_empty());
+}
+
+#[test]
+fn a_socket_of_a_unit_that_does_not_fit_is_told_and_another_left_alone() {
+    let (socket, address) = of_a_unit();
+    let refused = |plan: &UdpPlan, sockets: &[&Socket]| {
+        let error = listen(plan, &store_of(sockets)).unwrap_err();
+        assert!(!error.may_pass());
+        error.to_string()
+    };
+    let one = |address: SocketAddr| plan(&address.to_string(), 1);
+    let said = refused(&plan(&address.to_string(), 2), &[&socket]);
+    assert!(said.contains("that vxtap.socket has opened is of no use") && said.contains("--workers 1"), "{said}");
+    let all = SocketAddr::from(([0, 0, 0, 0], address.port()));
+    assert!(refused(&one(all), &[&socket]).ends_with("it is bound to another address"));
+    let shared = || {
+        let socket = open(address, true).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 2], address.port())).into()).unwrap();
+        socket
+    };
+    let (shared, other) = (shared(), shared());
+    let shared_address = shared.local_addr().unwrap().as_socket().unwrap();
+    assert!(refused(&one(shared_address), &[&shared]).contains("it shares its port"));
+    assert!(refused(&one(shared_address), &[&shared, &other]).contains("there are 2"));
+    // Of another port.
+    let store = store_of(&[&socket, &shared]);
+    listen(&plan("127.0.0.1:0", 1), &store).unwrap();
+    assert_eq!(store.take_handed(|_| true).len(), 2);
 }

@@ -18,14 +18,14 @@
 //! assert_eq!(refused, Err(Refused::Other(Other::NotIp)));
 //! ```
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::inner::{ethertype_of_ip, u16_at};
+use super::inner::{ETHERNET_LEN, ethertype_of_ip, u16_at};
 use super::layers::{Fragment, Ip, Layers, protocol};
 use super::outer::{self, OuterError};
 use super::reason::reasons;
 use super::tunnel::{Decapsulated, DropReason, Encapsulation};
-use super::{address, gpe};
+use super::{address, gpe, vxlan};
 
 /// The kind of header that a captured outer frame begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +74,10 @@ impl Framing {
     }
 }
 
+/// Bytes of an IPv4 header without options.
+const IPV4_LEN: usize = 20;
+/// Bytes of the headers of a wrap as most are: Ethernet, IPv4, UDP, VXLAN.
+const PLAIN_LEN: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN + vxlan::HEADER_LEN;
 /// Bytes of a UDP header, and where in it its length is.
 const UDP_LEN: usize = 8;
 const UDP_LENGTH_AT: usize = 4;
@@ -157,6 +161,43 @@ pub enum Refused {
 /// There is no wrap, or no frame in it.
 #[inline]
 pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
+    match unwrap_plain(framing, frame, ports) {
+        Some(unwrapped) => Ok(unwrapped),
+        None => unwrap_any(framing, frame, ports),
+    }
+}
+
+/// Takes off the wrap that most frames have: VXLAN in UDP and IPv4 behind an Ethernet header, all
+/// of it captured, without VLAN tags, options of IP, fragments or reserved bits. What has another,
+/// or contradicts itself, is [`unwrap_any`]'s.
+#[inline(always)]
+fn unwrap_plain<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Option<Unwrapped<'a>> {
+    let header: &[u8; PLAIN_LEN] = frame.first_chunk()?;
+    #[rustfmt::skip]
+    let &[
+        .., 0x08, 0x00,
+        0x45, _, total_high, total_low, _, _, 0x00 | 0x40, 0x00, _, protocol::UDP, _, _, a, b, c, d, _, _, _, _,
+        _, _, port_high, port_low, length_high, length_low, _, _,
+        vxlan::I_FLAG, 0, 0, 0, _, _, _, 0,
+    ] = header else { return None };
+    let field = |high, low| u16::from_be_bytes([high, low]);
+    let (total, length) = (usize::from(field(total_high, total_low)), usize::from(field(length_high, length_low)));
+    let port = field(port_high, port_low);
+    if framing != Framing::Ethernet
+        || total != IPV4_LEN + length
+        || ports.encapsulation(port) != Some(Encapsulation::Vxlan)
+    {
+        return None;
+    }
+    let length = length.checked_sub(UDP_LEN)?;
+    let payload = frame.get(PLAIN_LEN - vxlan::HEADER_LEN..)?.get(..length)?;
+    let inner = vxlan::decapsulate(payload, length).ok()?;
+    Some(Unwrapped { source: Ipv4Addr::new(a, b, c, d).to_ipv6_mapped(), port, length, inner })
+}
+
+/// Takes off whatever wrap there is, as [`unwrap`] does.
+#[inline(never)]
+fn unwrap_any<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
     let Some((ethertype, at)) = framing.announces(frame) else { return Err(Refused::Other(Other::CutShort)) };
     let layers = Layers::behind(frame, at, ethertype);
     if let Some(ip) = layers.ip

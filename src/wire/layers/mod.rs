@@ -55,7 +55,7 @@ pub mod protocol {
     /// IPv6 routing header.
     pub(super) const ROUTING: u8 = 43;
     /// GRE.
-    pub(in super::super) const GRE: u8 = 47;
+    pub const GRE: u8 = 47;
     /// IPv6 fragment header.
     pub(super) const FRAGMENT: u8 = 44;
     /// Authentication header.

@@ -334,7 +334,9 @@ impl Shared {
         if let Some(found) = (job.replaced)(&job.path, job.capture.bytes) {
             return Err(Failure::Ended(format!("not run, for under the capture's name there is {found}")));
         }
-        self.runner.run(&Errand::new(self.command.lock().clone(), &job.path, &job.capture))
+        // Commands run beside each other, so none has the lock while it runs.
+        let command = Arc::clone(&self.command.lock());
+        self.runner.run(&Errand::new(command, &job.path, &job.capture))
     }
 
     /// Logs a failure, unless another was a moment ago.
