@@ -159,7 +159,8 @@ pub(super) fn decap(data: &[u8]) {
     let (_file, path) = in_memory(data);
     // One of three, for a run is slow.
     let others = [Others::Drop, Others::Pass, Others::Stop][data.len() % 3];
-    let plan = DecapPlan { inputs: vec![Input::File(path)], to: To::Nowhere, others, depth: 8, ports: Ports::default() };
+    let plan =
+        DecapPlan { inputs: vec![Input::File(path)], to: To::Nowhere, others, depth: 8, ports: Ports::default() };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).expect("nothing is written");
     assert!(report.failures.is_empty() && report.closes(), "{report}");
 }
