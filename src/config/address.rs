@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::typed::as_typed;
+use crate::sink::interface::fault_of_name;
 
 /// The IANA port of VXLAN (RFC 7348 section 8).
 pub(crate) const VXLAN_PORT: u16 = 4789;
@@ -61,16 +62,23 @@ pub(super) fn listen_on(text: &str, usual: u16) -> Result<Listen, String> {
             if !address.is_unicast_link_local() {
                 return Err(format!("only a link-local address has an interface behind %; write [{address}]:{port}"));
             }
-            match interface.parse() {
-                Ok(index) => Ok(Listen::At(SocketAddrV6::new(address, port, 0, index).into())),
-                Err(_) => Ok(Listen::On(address, interface.to_owned(), port)),
+            match (interface.parse(), fault_of_name(interface)) {
+                // The kernel has no interface of this number, and takes it for none.
+                (Ok(0), _) => Err(needs_interface(address, port)),
+                (Ok(index), _) => Ok(Listen::At(SocketAddrV6::new(address, port, 0, index).into())),
+                (Err(_), None) => Ok(Listen::On(address, interface.to_owned(), port)),
+                (Err(_), Some(fault)) => Err(format!(
+                    "no interface has the name {interface:?}, for {fault}; write one as [{address}%eth0]:{port}"
+                )),
             }
         }
-        (Some(IpAddr::V6(address)), None) if address.is_unicast_link_local() => {
-            Err(format!("a link-local address needs its interface; write [{address}%eth0]:{port}"))
-        }
+        (Some(IpAddr::V6(address)), None) if address.is_unicast_link_local() => Err(needs_interface(address, port)),
         (Some(address), _) => Ok(Listen::At(SocketAddr::new(address, port))),
     }
+}
+
+fn needs_interface(address: Ipv6Addr, port: u16) -> String {
+    format!("a link-local address needs its interface; write [{address}%eth0]:{port}")
 }
 
 /// Reads an address with or without a port; the port is [`VXLAN_PORT`] unless given.
@@ -109,7 +117,7 @@ pub(crate) fn target_with_port(text: &str) -> Result<(SocketAddr, bool), String>
 fn parts(text: &str, usual: u16) -> Result<Parts<'_>, String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (inside, behind) =
-            rest.split_once(']').ok_or_else(|| format!("has no ] behind the address; write [::1]:{usual}"))?;
+            rest.rsplit_once(']').ok_or_else(|| format!("has no ] behind the address; write [::1]:{usual}"))?;
         let (address, interface) = scoped(inside);
         let port = match behind {
             "" => None,
@@ -240,6 +248,7 @@ mod tests {
             ("[fe80::1%2]:4789", at("[fe80::1%2]:4789")),
             ("[fe80::1%eth0]:4789", Ok(Listen::On("fe80::1".parse().unwrap(), "eth0".into(), 4789))),
             ("fe80::1%eth0", Ok(Listen::On("fe80::1".parse().unwrap(), "eth0".into(), 4789))),
+            ("fe80::1%a]b", Ok(Listen::On("fe80::1".parse().unwrap(), "a]b".into(), 4789))),
         ] {
             let written = wanted.as_ref().map(ToString::to_string).unwrap_or_default();
             assert_eq!(listen(&written), wanted, "{text} is written {written}");
@@ -273,6 +282,10 @@ mod tests {
             ("10.0.0.7,10.0.0.8", "give the option for each"),
             ("10.0.0.0/8", "--from 10.0.0.0/8"),
             ("fe80::1", "write [fe80::1%eth0]:4789"),
+            ("fe80::1%0", "needs its interface; write [fe80::1%eth0]:4789"),
+            ("[fe80::1%]:4789", "no interface has the name \"\", for it is empty; write one as [fe80::1%eth0]:4789"),
+            ("fe80::1%eth0:9 x", "write one as [fe80::1%eth0]:4789"),
+            ("[fe80::1%an-interface-of-16]:8472", "longer than 15 bytes; write one as [fe80::1%eth0]:8472"),
             ("[fd00::1%eth0]:4789", "write [fd00::1]:4789"),
             ("10.0.0.7%eth0", "write 10.0.0.7:4789"),
         ] {
