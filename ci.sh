@@ -155,6 +155,8 @@ of_libpcap=(
   an_expression_is_known_by_its_text
   what_looks_into_frames_allocates_nothing_per_datagram_once_there_are_tables
   what_is_wrong_is_answered_with_the_cause_and_what_to_type
+  programs
+  expressions
 )
 
 unit() {
