@@ -323,8 +323,9 @@ release() { packaging/release "$tools" "$cargo_deb_version" "$cargo_generate_rpm
 # Compiled, and each run once: that they work, not how fast.
 bench() { cargo test --locked --benches --profile release -- --test; }
 
-# Feeds each fuzz target for three seconds, over its seeds and what was kept. For longer: fuzz/run 3600
-fuzz() { fuzz/run 3; }
+# Feeds each fuzz target for three seconds, over its seeds and what was kept. Every run begins with the same number: it
+# is to tell what a change has broken, and what nobody has found yet is for longer runs: fuzz/run 3600
+fuzz() { VXTAP_FUZZ_SEED=1 fuzz/run 3; }
 
 # The rig compares on a machine of its own. Here it compiles: its Python, and its C where the machine
 # happens to have what that needs.
