@@ -153,6 +153,7 @@ of_libpcap=(
   what_libpcap_refuses_is_said_in_its_words
   what_is_said_of_ethernet_is_refused_without_it
   an_expression_is_known_by_its_text
+  what_only_an_interface_of_this_host_has_is_refused
   what_looks_into_frames_allocates_nothing_per_datagram_once_there_are_tables
   what_is_wrong_is_answered_with_the_cause_and_what_to_type
   programs

@@ -197,9 +197,10 @@ counters! {
         /// What was beyond the part of a flow that is kept (`flow_limit`, `tls`); each frame is
         /// also `filtered` in every output.
         beyond_cutoff: CutoffCounters = FRAMES;
-        /// Frames of flows that were kept whole because the table of flows was full.
+        /// Frames of flows that were kept whole because the table of flows was full, or because
+        /// their session is beyond the limit.
         cutoff_table_full: Counter =
-            FRAMES.sparse().row_if_any(135, "cutoff_table_full", "kept: the table of flows was full");
+            FRAMES.sparse().row_if_any(135, "cutoff_table_full", "kept: no place for the flow");
         /// Frames that had not come when later ones of their sender did, by the numbers that it
         /// gives them (GRE, ERSPAN). Less `upstream_late` they were lost before the sensor had
         /// them: on the way, or as `kernel_dropped`. They are in no equation.

@@ -368,11 +368,15 @@ mod tests {
         sink: Arc<OutputCounters>,
     }
 
-    /// Makes a step to one output.
+    /// Makes a step to one output, which tells 8 sessions apart.
     fn with_an_output() -> (Step, Rest) {
+        with_sessions(8)
+    }
+
+    fn with_sessions(limit: u32) -> (Step, Rest) {
         let mut ledger = Ledger::default();
         let counters = ledger.worker();
-        let registry = Arc::new(Registry::new(8));
+        let registry = Arc::new(Registry::new(limit));
         let mut output = Output { name: "pcap".into(), ends: Vec::new() };
         let (lanes, inbox) = lanes(LanePlan::default(), vec![output.end()]);
         let sink = output.end();
@@ -435,6 +439,40 @@ mod tests {
         assert_eq!(dropped, [1; 3]);
     }
 
+    /// A plan for all sessions.
+    fn policy(plan: SessionPlan) -> Arc<Policy> {
+        Arc::new(Policy::new(vec![Entry { sessions: Match::default(), plan }], Vec::new()).unwrap())
+    }
+
+    /// Returns a payload with a packet of a flow, of 292 bytes.
+    fn of_a_flow(number: u16, vni: Vni) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+        builder.udp(5004, 5004).write(&mut frame, &[&number.to_be_bytes()[..], &[7; 248]].concat()).unwrap();
+        [vxlan::header(vni).as_slice(), &frame].concat()
+    }
+
+    #[test]
+    fn flows_of_sessions_beyond_the_limit_are_kept_whole() {
+        let (mut step, Rest { ledger, registry, inbox, sink }) = with_sessions(1);
+        let cutoff = Some(Cutoff { flow_limit: Some(1_000), tls: None });
+        step.adopt(policy(SessionPlan { cutoff, ..SessionPlan::default() }));
+        for vni in 1..=3 {
+            for number in 0..10 {
+                let payload = of_a_flow(number, Vni::new(vni).unwrap());
+                step.datagram(&Datagram { payload: &payload, length: payload.len(), ..Datagram::empty() });
+            }
+        }
+        drop(step);
+        let frames = inbox.full.try_iter().map(|chunk| u64::from(chunk.frames())).sum();
+        sink.written.add(frames);
+        let snapshot = Snapshot::of(&ledger, Timestamp::from_ns(0), ledger.sessions(registry.sessions()));
+        snapshot.check().unwrap();
+        // The one session has its limit; two others with the same addresses would be one flow.
+        assert_eq!((frames, snapshot.outputs["pcap"].filtered_by["cutoff"]), (4 + 20, 6));
+        assert_eq!(snapshot.datagrams.cutoff_table_full, 20);
+    }
+
     #[test]
     fn frames_are_compared_cut_off_and_sliced_and_the_ledger_closes() {
         let (mut step, Rest { ledger, registry, inbox, sink }) = with_an_output();
@@ -444,14 +482,10 @@ mod tests {
             slice: Some(Slice { layer: Layer::L4, more: 4 }),
             ..SessionPlan::default()
         };
-        let policy = Policy::new(vec![Entry { sessions: Match::default(), plan }], Vec::new()).unwrap();
-        step.adopt(Arc::new(policy));
+        step.adopt(policy(plan));
         let [one, two] = [1, 2].map(|host| std::net::Ipv4Addr::new(192, 0, 2, host).to_ipv6_mapped());
         for number in 0..10u16 {
-            let mut frame = Vec::new();
-            let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
-            builder.udp(5004, 5004).write(&mut frame, &[&number.to_be_bytes()[..], &[7; 248]].concat()).unwrap();
-            let payload = [vxlan::header(Vni::MAX).as_slice(), &frame].concat();
+            let payload = of_a_flow(number, Vni::MAX);
             for source in [one, two] {
                 let timestamp = Timestamp::from_ns(1_000_000_000);
                 let whole =

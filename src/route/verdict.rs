@@ -62,7 +62,12 @@ pub(crate) fn verdict(
     }
     if let Some(cutoff) = &plan.cutoff {
         let frame = asked.candidate.frame();
-        match flows.part(cutoff, asked.session, frame, asked.candidate.layers(), asked.time) {
+        let part = match asked.session {
+            // Sessions beyond the limit are not told apart, and their flows would be one.
+            SessionId::OVERFLOW => Part::Untold,
+            session => flows.part(cutoff, session, frame, asked.candidate.layers(), asked.time),
+        };
+        match part {
             Part::Kept => {}
             Part::Untold => counters.cutoff_table_full.add(1),
             Part::Beyond => {

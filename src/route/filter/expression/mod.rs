@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::cbpf::{Program, ProgramError};
 use super::words::{Unwanted, unwanted};
-use crate::sys::pcap::{self, PcapError};
+use crate::sys::pcap::{self, Instruction, PcapError};
 use crate::wire::{Encapsulation, LinkType};
 
 /// The reasons why an expression cannot be used.
@@ -39,6 +39,12 @@ pub enum CompileError {
     /// libpcap refuses the expression. The text is libpcap's.
     #[error("libpcap says: {0}; man pcap-filter has the language, as 'tcp port 443 and not host 10.0.0.1'")]
     Refused(String),
+    /// The program would ask the kernel for something that is no part of a frame.
+    #[error(
+        "\"inbound\", \"outbound\" and \"ifindex\" are of an interface of this host, which a mirrored frame never had; \
+         rules have a direction, and entries a source"
+    )]
+    OfTheHost,
     /// What libpcap made is no program.
     #[error("libpcap made a program that cannot be used: {0}")]
     Program(#[from] ProgramError),
@@ -115,7 +121,20 @@ fn compile(text: &str, link_type: u16) -> Result<Program, CompileError> {
         PcapError::Missing(why) => CompileError::NoLibrary(why),
         PcapError::Refused(why) => CompileError::Refused(why),
     })?;
+    if instructions.iter().any(asks_the_kernel) {
+        return Err(CompileError::OfTheHost);
+    }
     Ok(Program::new(&instructions)?)
+}
+
+/// Says whether an instruction reads what only Linux has for a packet (`SKF_AD_OFF` and the like,
+/// linux/filter.h): libpcap takes it that programs are for a socket of this host.
+fn asks_the_kernel(instruction: &Instruction) -> bool {
+    /// `BPF_LD` or `BPF_LDX`, at an absolute place.
+    const LOADS: [u16; 2] = [0x20, 0x21];
+    /// `SKF_LL_OFF`, the lowest.
+    const LOWEST: u32 = 0xffe0_0000;
+    LOADS.contains(&(instruction.code & 0xe7)) && instruction.k >= LOWEST
 }
 
 /// Returns the number that libpcap has for a link type of captures. It has other numbers inside

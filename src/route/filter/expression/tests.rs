@@ -240,6 +240,17 @@ fn what_libpcap_refuses_is_said_in_its_words() {
 }
 
 #[test]
+fn what_only_an_interface_of_this_host_has_is_refused() {
+    for text in ["inbound", "not inbound or udp", "outbound and tcp", "ifindex 2"] {
+        for link_type in [1, 101] {
+            let refused = compile(text, link_type);
+            assert!(matches!(refused, Err(CompileError::OfTheHost | CompileError::Refused(_))), "{text}: {refused:?}");
+        }
+        assert_eq!(Expression::new(text), Err(CompileError::OfTheHost), "{text}");
+    }
+}
+
+#[test]
 fn what_is_said_of_ethernet_is_refused_without_it() {
     assert!(matches!(compile("ether host 02:00:00:00:00:01", 101), Err(CompileError::Refused(_))));
     assert!(compile("ether host 02:00:00:00:00:01", 1).is_ok());
