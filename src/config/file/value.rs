@@ -127,6 +127,14 @@ impl<T: Leaf> Value for Vec<T> {
             *self = vec![one(item).map_err(|wrong| vec![several::<T>(item, wrong)])?];
             return Ok(());
         };
+        // It would stand for all, which is not what a list of nobody says.
+        if items.is_empty() {
+            return Err(vec![Wrong {
+                span: item.span(),
+                fault: "an empty list".into(),
+                advice: Some("leave the line out, or list something".into()),
+            }]);
+        }
         let (mut read, mut wrong) = (Vec::new(), Vec::new());
         for item in items.iter() {
             match one(item) {
@@ -150,7 +158,8 @@ impl<T: Leaf> Value for Vec<T> {
 /// A list that is there and empty is not the same as none.
 impl<T: Leaf> Value for Option<Vec<T>> {
     fn read(&mut self, item: &Spanned<DeValue<'_>>) -> Result<(), Vec<Wrong>> {
-        self.insert(Vec::new()).read(item)
+        let items = self.insert(Vec::new());
+        if matches!(item.get_ref(), DeValue::Array(none) if none.is_empty()) { Ok(()) } else { items.read(item) }
     }
 
     fn write(&self) -> Result<Option<String>, String> {
