@@ -57,8 +57,10 @@ fn the_configuration_of_the_service_is_right() {
     let (settings, _) = configured(text.clone()).plan(&HostFacts::unknown()).unwrap_or_else(|error| panic!("{error}"));
     let [(name, Asked::Pcap(files))] = settings.output.0.as_slice() else { panic!("{:?}", settings.output) };
     // Captures go where the unit lets the sensor write, and the oldest go in time.
-    assert_eq!(values(&unit, "StateDirectory"), ["vxtap"]);
-    assert!(files.directory.starts_with("/var/lib/vxtap") && settings.sessions.tag_map.starts_with("/var/lib/vxtap"));
+    assert_eq!(values(&unit, "StateDirectory"), ["vxtap vxtap/tags"]);
+    assert!(files.directory.starts_with("/var/lib/vxtap"));
+    // All of that directory can be written in the sandbox, so it is not the home directory.
+    assert_eq!(settings.sessions.tag_map.parent(), Some(Path::new("/var/lib/vxtap/tags")));
     let printed = write(&settings).unwrap();
     assert!(name == "evidence" && printed.lines().any(|line| line == "min_free = \"10%\""), "{printed}");
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use libc::{SYS_bpf, SYS_clone, SYS_clone3, SYS_ioctl, SYS_mmap, SYS_mprotect, SYS_prctl, SYS_prlimit64, SYS_socket};
-use libc::{SYS_tgkill, c_long};
+use libc::{SYS_sendmmsg, SYS_sendmsg, SYS_sendto, SYS_tgkill, c_long};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -23,9 +23,6 @@ const PLAIN: &[c_long] = &[
     libc::SYS_recvmmsg,
     libc::SYS_recvmsg,
     libc::SYS_recvfrom,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_sendmmsg,
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_listen,
@@ -272,6 +269,11 @@ fn rules(needs: &Needs) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendErr
         rules.insert(call, vec![rule(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
     }
     rules.insert(SYS_ioctl, one_of(1, IOCTLS)?);
+    // What is sent so is a connection by another name, where Landlock may not see it.
+    let connects = u64::from(libc::MSG_FASTOPEN.unsigned_abs());
+    for (call, flags) in [(SYS_sendto, 3), (SYS_sendmsg, 2), (SYS_sendmmsg, 3)] {
+        rules.insert(call, vec![rule(flags, SeccompCmpOp::MaskedEq(connects), 0)?]);
+    }
     rules.insert(SYS_prctl, one_of(0, PRCTLS)?);
     // Limits are read, and threads of this process get signals.
     rules.insert(SYS_prlimit64, vec![long(2, SeccompCmpOp::Eq, 0)?]);

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 
-use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketType, connect, sendto, shutdown, socket};
 
 use super::*;
 use crate::sys::direct::Writes;
@@ -37,6 +37,9 @@ fn be_sealed(directory: &Path) {
         Command::new("/bin/true").status()
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // One that is there can be another's after this.
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    shutdown(&door, Shutdown::Both).unwrap();
     let address = listener.local_addr().unwrap();
     let config = directory.join("vxtap.toml");
     let needs = Needs {
@@ -66,6 +69,9 @@ fn be_sealed(directory: &Path) {
     }
     denied("a file elsewhere", fs::write(directory.with_extension("x"), ""));
     denied("TCP to this host", TcpStream::connect(address));
+    denied("TCP by a socket that is there", connect(&door, &address).map_err(Into::into));
+    let with_data = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.unsigned_abs());
+    denied("TCP by what is sent", sendto(&door, b"x", with_data, &address).map_err(Into::into));
     denied("the metadata service", TcpStream::connect("169.254.169.254:80"));
     denied("a port", TcpListener::bind("127.0.0.1:0"));
     denied("a UDP socket", UdpSocket::bind("127.0.0.1:0"));
