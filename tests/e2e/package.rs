@@ -215,6 +215,9 @@ fn an_upgrade_restarts_what_runs(host: &Host) {
     host.systemd.comes_to(UNIT, "SubState", "running");
     let after = host.systemd.main_process(UNIT);
     assert!(before.is_some() && after.is_some() && before != after, "{before:?} {after:?}");
+    // Nothing that came meanwhile is lost.
+    let said = fs::read_to_string(host.path(LOG)).unwrap();
+    assert_eq!(said.matches("receiving goes on with the sockets of the process before this one").count(), 1, "{said}");
     // What was edited stays as it was.
     assert!(fs::read_to_string(host.path("/etc/vxtap/vxtap.toml")).unwrap().contains("\ninterface = \"mirror0\""));
     // What does not run does not begin to.
