@@ -142,11 +142,27 @@ impl Config {
             _ if self.more.contains("redirect") => {
                 let cut = "outputs = [\"evidence\"]\nsnaplen = 100";
                 let some = "outputs = [\"evidence\"]\nfilter = \"len < 400\"";
-                self.plan = other(self.plan, &["", "drop = true", "outputs = [\"evidence\"]", cut, some], dice);
+                let slice = "outputs = [\"evidence\"]\nslice = \"l4+58\"";
+                let [all, none] = [
+                    "outputs = [\"evidence\"]\nrules = [{ number = 1, action = \"accept\", protocol = \"udp\" }]",
+                    "outputs = [\"evidence\"]\nrules = [{ number = 1, action = \"accept\", protocol = \"tcp\" }]",
+                ];
+                let plans = ["", "drop = true", "outputs = [\"evidence\"]", cut, some, slice, all, none];
+                self.plan = other(self.plan, &plans, dice);
             }
             _ => {
-                let all = ["", "drop = true", "outputs = [\"evidence\"]", "snaplen = 100", "filter = \"len < 400\""];
-                self.plan = other(self.plan, &all, dice);
+                let plans = [
+                    "",
+                    "drop = true",
+                    "outputs = [\"evidence\"]",
+                    "snaplen = 100",
+                    "filter = \"len < 400\"",
+                    // 100 bytes of a frame.
+                    "slice = \"l4+58\"",
+                    "rules = [{ number = 1, action = \"accept\", protocol = \"udp\" }]",
+                    "rules = [{ number = 1, action = \"accept\", protocol = \"tcp\" }]",
+                ];
+                self.plan = other(self.plan, &plans, dice);
             }
         }
     }
@@ -251,9 +267,9 @@ impl Run {
         for vni in 1..=VNIS {
             let held = Held::new(&config.evidence(), &pair, vni);
             let session = ledger.sessions().into_iter().find(|(_, of, _)| *of == vni).unwrap();
-            // Expressions keep frames of the last one alone out.
-            let expression = ledger.counted("/outputs/evidence/filtered_by/expression");
-            let filtered = if vni < VNIS { 0 } else { expression };
+            // Expressions and rules keep frames of the last one alone out.
+            let by = ["expression", "rule"].map(|why| ledger.counted(&format!("/outputs/evidence/filtered_by/{why}")));
+            let filtered = if vni < VNIS { 0 } else { by.iter().sum() };
             assert_eq!(held.numbers.len() as u64 + filtered, session.2, "VNI {vni}");
             if vni < VNIS {
                 assert_eq!(held.numbers[0], vni - 1);
@@ -297,7 +313,7 @@ fn two_hundred_reloads_lose_nothing() {
         let ended = run.end();
         // Of what changed, this leaves a trace in the ledger.
         let of = |what: &str| ended.ledger.counted(&format!("/outputs/evidence/{what}"));
-        let kept_out = ["session", "expression"].map(|reason| of(&format!("filtered_by/{reason}")));
+        let kept_out = ["session", "expression", "rule"].map(|reason| of(&format!("filtered_by/{reason}")));
         assert!(of("snapped") > 0 && kept_out.iter().all(|frames| *frames > 0), "{way}: {:#}", ended.ledger.0);
     }
 }
@@ -307,41 +323,45 @@ fn a_bad_file_changes_nothing_and_the_log_says_why() {
     if !need::programs(&[]) {
         return;
     }
-    let mut run = Run::start(WAYS[0], |_| ());
-    let at = run.config.directory.clone();
-    let other = |name: &str, directory: &str| {
-        format!("[output.{name}]\nkind = \"pcap\"\ndirectory = {:?}\n", at.join(directory))
-    };
-    let good = other("good", "good");
-    fs::write(at.join("file"), "").unwrap();
-    let cases = [
-        ("[output.x]\nkind = \"pcap\"\nrotate_siz = 5\n".to_owned(), "rotate_siz"),
-        ("[[[".to_owned(), "nothing has changed"),
-        (format!("{good}[output.x]\nkind = \"pcap\"\nrotate_size = \"1 parsec\"\n"), "^^^"),
-        (format!("{good}[run]\ncount = 5\n"), "run.count needs a restart"),
-        (format!("{good}{}", other("bad", "file/below")), "output bad: cannot write captures to "),
-        (other("second", "evidence"), "is that of another output"),
-        (format!("{good}[output.lo]\nkind = \"tap\"\ninterface = \"lo\"\n"), "output lo: "),
-    ];
-    for round in 0..50 {
-        let (more, says) = &cases[round % cases.len()];
-        run.config.more.clone_from(more);
-        run.reload(says);
+    for way in WAYS {
+        let mut run = Run::start(way, |_| ());
+        let at = run.config.directory.clone();
+        let other = |name: &str, directory: &str| {
+            format!("[output.{name}]\nkind = \"pcap\"\ndirectory = {:?}\n", at.join(directory))
+        };
+        let good = other("good", "good");
+        fs::write(at.join("file"), "").unwrap();
+        let cases = [
+            ("[output.x]\nkind = \"pcap\"\nrotate_siz = 5\n".to_owned(), "rotate_siz"),
+            ("[[[".to_owned(), "nothing has changed"),
+            (format!("{good}[output.x]\nkind = \"pcap\"\nrotate_size = \"1 parsec\"\n"), "^^^"),
+            (format!("{good}[run]\ncount = 5\n"), "run.count needs a restart"),
+            (format!("{good}{}", other("bad", "file/below")), "output bad: cannot write captures to "),
+            (other("second", "evidence"), "is that of another output"),
+            (format!("{good}[output.lo]\nkind = \"tap\"\ninterface = \"lo\"\n"), "output lo: "),
+        ];
+        for round in 0..50 {
+            let (more, says) = &cases[round % cases.len()];
+            run.config.more.clone_from(more);
+            run.reload(says);
+        }
+        if way == WAYS[0] {
+            let started = run.config.receive;
+            for (receive, says) in [
+                ("source = \"udp\"\nbuffer = \"1MiB\"", "receive.buffer needs a restart"),
+                ("source = \"udp\"\nlisten = 4790", "receive.listen needs a restart"),
+                ("source = \"auto\"\nsteer = \"flow\"", "receive.source, receive.steer need a restart"),
+            ] {
+                (run.config.receive, run.config.more) = (receive, String::new());
+                run.reload(says);
+            }
+            run.config.receive = started;
+            run.reload("nothing has changed");
+        }
+        let ended = run.end();
+        assert_eq!(ended.ledger.0.get("partly"), None, "{:#}", ended.ledger.0);
+        assert_eq!(ended.ledger.0["outputs"].as_object().unwrap().len(), 1);
     }
-    let started = run.config.receive;
-    for (receive, says) in [
-        ("source = \"udp\"\nbuffer = \"1MiB\"", "receive.buffer needs a restart"),
-        ("source = \"udp\"\nlisten = 4790", "receive.listen needs a restart"),
-        ("source = \"auto\"\nsteer = \"flow\"", "receive.source, receive.steer need a restart"),
-    ] {
-        (run.config.receive, run.config.more) = (receive, String::new());
-        run.reload(says);
-    }
-    run.config.receive = started;
-    run.reload("nothing has changed");
-    let ended = run.end();
-    assert_eq!(ended.ledger.0.get("partly"), None, "{:#}", ended.ledger.0);
-    assert_eq!(ended.ledger.0["outputs"].as_object().unwrap().len(), 1);
 }
 
 #[test]
@@ -368,25 +388,27 @@ fn a_reload_does_not_wait_for_a_disk_that_stalls() {
     if !need::programs(&["mkfs.ext4", "mount", "umount", "fsfreeze"]) {
         return;
     }
-    let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
-    let slow = disk.path().join("slow");
-    let mut run = Run::start(WAYS[0], |config| config.add("slow", slow.clone()));
-    eventually("frames come", || captures::files(&slow).len() == 4);
-    let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
-    // The output that waits for its disk is changed, and taken away, and another one comes.
-    let begun = Instant::now();
-    run.config.evidence.insert("rotate_frames", "3000");
-    run.config.others.remove("slow");
-    let other = run.config.directory.join("other");
-    run.config.add("other", other.clone());
-    run.reload("SIGUSR2: reloaded ");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} of {PATIENCE:?}", begun.elapsed());
-    let before = run.stream.sent();
-    eventually("the new output is written to", || captures::files(&other).len() >= 4);
-    eventually("frames go on", || run.stream.sent() > before + 2 * RATE);
-    drop(frozen);
-    run.sensor.says(0, "has finished");
-    run.end();
+    for way in WAYS {
+        let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
+        let slow = disk.path().join("slow");
+        let mut run = Run::start(way, |config| config.add("slow", slow.clone()));
+        eventually("frames come", || captures::files(&slow).len() == 4);
+        let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
+        // The output that waits for its disk is changed, and taken away, and another one comes.
+        let begun = Instant::now();
+        run.config.evidence.insert("rotate_frames", "3000");
+        run.config.others.remove("slow");
+        let other = run.config.directory.join("other");
+        run.config.add("other", other.clone());
+        run.reload("SIGUSR2: reloaded ");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?} of {PATIENCE:?}", begun.elapsed());
+        let before = run.stream.sent();
+        eventually("the new output is written to", || captures::files(&other).len() >= 4);
+        eventually("frames go on", || run.stream.sent() > before + 2 * RATE);
+        drop(frozen);
+        run.sensor.says(0, "has finished");
+        run.end();
+    }
 }
 
 #[test]
