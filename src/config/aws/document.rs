@@ -152,7 +152,7 @@ pub(super) struct Filter {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct FilterRule {
-    pub rule_number: u32,
+    pub rule_number: Option<u32>,
     pub rule_action: String,
     /// The protocol of layer 4; none where the rule is for all.
     pub protocol: Option<i64>,
@@ -162,10 +162,10 @@ pub(super) struct FilterRule {
     pub source_cidr_block: Option<String>,
 }
 
-/// A range of ports, with both ends.
+/// A range of ports, with both ends. AWS requires neither.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct PortRange {
-    pub from_port: u16,
-    pub to_port: u16,
+    pub from_port: Option<u16>,
+    pub to_port: Option<u16>,
 }

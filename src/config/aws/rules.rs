@@ -18,7 +18,10 @@ pub(super) fn of(filter: &Filter) -> Result<Vec<RuleEntry>, String> {
         let mut of_direction: Vec<&FilterRule> = of_direction.iter().collect();
         of_direction.sort_by_key(|rule| rule.rule_number);
         for rule in of_direction {
-            let made = one(rule, direction).map_err(|fault| format!("its rule {} {fault}", rule.rule_number));
+            let made = one(rule, direction).map_err(|fault| match rule.rule_number {
+                Some(number) => format!("its rule {number} {fault}"),
+                None => "a rule has no number".into(),
+            });
             rules.push(made?);
         }
     }
@@ -37,7 +40,7 @@ fn one(rule: &FilterRule, direction: RuleDirection) -> Result<RuleEntry, String>
         Some(number) => Some(Protocol(Some(u8::try_from(number).map_err(|_| format!("has the protocol {number}"))?))),
     };
     Ok(RuleEntry {
-        number: Some(rule.rule_number),
+        number: Some(rule.rule_number.ok_or("has no number")?),
         action: Some(action),
         direction: Some(direction),
         protocol,
@@ -56,11 +59,11 @@ fn network(text: Option<&str>) -> Result<Option<Network>, String> {
 }
 
 fn ports(range: Option<document::PortRange>) -> Result<Option<PortRange>, String> {
-    match range {
-        None => Ok(None),
-        Some(range) if range.from_port <= range.to_port => {
-            Ok(Some(PortRange(Some(Ports { first: range.from_port, last: range.to_port }))))
-        }
-        Some(range) => Err(format!("has the ports {} to {}", range.from_port, range.to_port)),
+    let Some(document::PortRange { from_port, to_port }) = range else { return Ok(None) };
+    match (from_port, to_port) {
+        (Some(first), Some(last)) if first <= last => Ok(Some(PortRange(Some(Ports { first, last })))),
+        (Some(first), Some(last)) => Err(format!("has the ports {first} to {last}")),
+        (None, None) => Ok(None),
+        _ => Err("has ports with one end".into()),
     }
 }

@@ -92,6 +92,41 @@ fn filters_become_rules() {
 }
 
 #[test]
+fn a_rule_that_lacks_something_costs_its_filter_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let rule = |more: &str| format!(r#"{{"RuleAction": "accept"{more}}}"#);
+    let filter = |id: u32, rule: String| {
+        format!(r#"{{"TrafficMirrorFilterId": "tmf-{id}", "IngressFilterRules": [{rule}], "EgressFilterRules": []}}"#)
+    };
+    let filters = [
+        filter(1, rule(r#", "RuleNumber": 1, "DestinationPortRange": {"FromPort": 1, "ToPort": 2}"#)),
+        filter(2, rule(r#", "RuleNumber": 1, "DestinationPortRange": {"FromPort": 1}"#)),
+        filter(3, rule("")),
+    ];
+    let session = |n: u32| {
+        format!(
+            r#"{{"TrafficMirrorSessionId": "tms-{n}", "NetworkInterfaceId": "eni-1", "VirtualNetworkId": {n}, "TrafficMirrorFilterId": "tmf-{n}"}}"#
+        )
+    };
+    let filters = write("f", format!(r#"{{"TrafficMirrorFilters": [{}]}}"#, filters.join(",")));
+    let sessions =
+        write("s", format!(r#"{{"TrafficMirrorSessions": [{}]}}"#, (1..=3).map(session).collect::<Vec<_>>().join(",")));
+    let interface = r#"{"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1", "PrivateIpAddress": "10.0.0.1"}]}"#;
+    let interfaces = write("i", interface.into());
+    let Converted { text, warnings, .. } = convert(&sessions, &interfaces, Some(&filters)).unwrap();
+    let rules: Vec<usize> = entries(&text).iter().map(|entry| entry.rules.len()).collect();
+    assert_eq!(rules, [1, 0, 0], "{text}");
+    for piece in ["its rule 1 has ports with one end", "a rule has no number"] {
+        assert!(warnings.iter().any(|warning| warning.contains(piece)), "{piece}: {warnings:#?}");
+    }
+}
+
+#[test]
 fn pages_can_follow_each_other_and_other_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
