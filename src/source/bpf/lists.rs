@@ -252,6 +252,32 @@ mod tests {
     }
 
     #[test]
+    fn two_lists_of_as_many_networks_as_can_be_listed_take_turns() {
+        let Some(_namespace) = Namespace::enter() else { return };
+        let (program, _rings) = on_loopback(None);
+        program.attach("lo").unwrap();
+        let hosts = [[127, 0, 0, 1], [127, 0, 1, 1], [127, 255, 254, 1], [127, 255, 255, 1]].map(Ipv4Addr::from);
+        let sockets = hosts.map(|host| (host, UdpSocket::bind((host, 0)).unwrap()));
+        // Every second network from 127.0.0.0/24 on, so that none goes with its neighbour.
+        let list = |first: u32| {
+            let network = |n: u32| format!("{}/24", Ipv4Addr::from((0x7f_0000 + first + 2 * n) << 8));
+            let networks: Vec<String> = (0..65_536).map(network).collect();
+            allowed(None, Some(&networks.iter().map(String::as_str).collect::<Vec<_>>()))
+        };
+        let lists = [list(0), list(1)];
+        let mut refused = 0;
+        for turn in [0, 1, 0] {
+            program.allow(&lists[turn]);
+            for (at, (host, socket)) in sockets.iter().enumerate() {
+                socket.send_to(&payload(7), "127.0.0.1:4789").unwrap();
+                let so_far = program.counts(0).unwrap().unselected;
+                assert_eq!(so_far == refused, at % 2 == turn, "{host}");
+                refused = so_far;
+            }
+        }
+    }
+
+    #[test]
     fn between_two_lists_the_program_lets_through_what_either_allows() {
         let Some(_namespace) = Namespace::enter() else { return };
         let (program, _rings) = on_loopback(None);
