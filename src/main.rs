@@ -390,7 +390,7 @@ fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCo
     }
     let mut outcome = sensor.conduct(&signals, console);
     // A reader that has gone away is not an error of the sensor's.
-    if let Err(error) = print(&outcome, settings.run.ledger)
+    if let Err(error) = print(&outcome, settings.run.ledger, &plan)
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         outcome.failures.push(format!("cannot print the ledger: {error}"));
@@ -409,11 +409,14 @@ fn say(losses: &Losses) {
     }
 }
 
-/// Prints the ledger on standard output.
-fn print(outcome: &Outcome, format: LedgerFormat) -> io::Result<()> {
+/// Prints the ledger on standard output. Texts call settings as the plan has them.
+fn print(outcome: &Outcome, format: LedgerFormat, plan: &RunPlan) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
-        LedgerFormat::Text => write!(out, "{}", outcome.snapshot)?,
+        LedgerFormat::Text => {
+            let text = outcome.snapshot.to_string();
+            text.lines().try_for_each(|line| writeln!(out, "{}", plan.wording.put(line)))?;
+        }
         LedgerFormat::Json => {
             serde_json::to_writer(&mut out, &outcome.snapshot)?;
             writeln!(out)?;

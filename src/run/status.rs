@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::record::Timestamp;
 use crate::route::Registry;
+use crate::setting::Wording;
 
 /// The time between two drawings of the live line, and between two looks for warnings.
 const EVERY: Duration = Duration::from_secs(1);
@@ -127,6 +128,8 @@ struct Status {
     registry: Arc<Registry>,
     /// What programs are told beside.
     metrics: Option<Arc<Metrics>>,
+    /// How warnings call settings.
+    wording: Wording,
 }
 
 /// A status that is shown, by a thread of its own. A terminal that does not take what is written to
@@ -149,9 +152,14 @@ impl Shown {
 ///
 /// # Errors
 /// A thread cannot be created.
-pub(super) fn show(pipeline: &Pipeline, console: &Console, metrics: &Arc<Metrics>) -> io::Result<Shown> {
+pub(super) fn show(
+    pipeline: &Pipeline,
+    console: &Console,
+    metrics: &Arc<Metrics>,
+    wording: Wording,
+) -> io::Result<Shown> {
     let metrics = console.is_json().then(|| Arc::clone(metrics));
-    let mut status = Status::new(pipeline, console, metrics);
+    let mut status = Status::new(pipeline, console, metrics, wording);
     let (stop, stopped) = bounded(0);
     let (sender, ended) = bounded(1);
     thread::Builder::new().name("vxtap-status".into()).spawn(move || {
@@ -165,7 +173,7 @@ pub(super) fn show(pipeline: &Pipeline, console: &Console, metrics: &Arc<Metrics
 }
 
 impl Status {
-    fn new(pipeline: &Pipeline, console: &Console, metrics: Option<Arc<Metrics>>) -> Self {
+    fn new(pipeline: &Pipeline, console: &Console, metrics: Option<Arc<Metrics>>, wording: Wording) -> Self {
         let shown = Report::of(&pipeline.ledger, Instant::now());
         let line = console.is_terminal().then(|| {
             let line = console.show(ProgressBar::new_spinner());
@@ -182,6 +190,7 @@ impl Status {
             ledger: Arc::clone(&pipeline.ledger),
             registry: Arc::clone(&pipeline.registry),
             metrics,
+            wording,
         }
     }
 
@@ -212,7 +221,7 @@ impl Status {
             let more = total.saturating_sub(self.warned.get(alarm).copied().unwrap_or(0));
             let (output, reason, warning) = alarm;
             if more > 0 {
-                tracing::warn!(output = output.as_deref(), reason, more, total, "{warning}");
+                tracing::warn!(output = output.as_deref(), reason, more, total, "{}", self.wording.put(warning));
             }
         }
         self.warned = alarms;

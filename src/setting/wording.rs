@@ -29,6 +29,8 @@ const PHRASES: &[(&str, &str)] = &[
     ("`--write ./-`", "`directory = \"./-\"`"),
     ("for a stream `--tap mirror0 --no-write`", "for a stream an output of kind \"tap\" alone"),
     ("leave the option out", "leave the key out"),
+    ("beyond --max-sessions", "beyond sessions.max"),
+    ("(--session-idle)", "(sessions.idle)"),
 ];
 
 /// The names by which texts call settings.
