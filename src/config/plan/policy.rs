@@ -208,6 +208,9 @@ fn set(
         if of_name.is_empty() && !settings.output.0.iter().any(|(other, _)| other == name) {
             let mut ours: Vec<&str> = settings.output.0.iter().map(|(name, _)| name.as_str()).collect();
             ours.dedup();
+            if ours.is_empty() {
+                ours.push("none");
+            }
             wrong.push(PlanError::NoOutput { said: at(), name: name.clone(), ours: ours.join(", ") });
         }
         found.extend(of_name);
