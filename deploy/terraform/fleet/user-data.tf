@@ -26,6 +26,9 @@ locals {
     Description=Drains vxtap before the autoscaling group ends this host
     [Service]
     ExecStart=/usr/local/sbin/vxtap-drain /usr/local/bin/vxtap-upload s3://${var.bucket_name}/${var.name} %H
+    # A host that nobody drains would lose what is not uploaded.
+    Restart=on-failure
+    RestartSec=5
     [Install]
     WantedBy=multi-user.target
   UNIT
