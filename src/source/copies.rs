@@ -144,7 +144,11 @@ impl Copies {
             for Given { address, socket, .. } in &inner.given {
                 store.keep(&kept::name_behind(*address), socket);
             }
-            inner.page = Some((page, Record::new(workers)));
+            // Also where nothing is given to all, as over IP: the next process reads it in any
+            // case.
+            let record = Record::new(workers);
+            page.write(&record);
+            inner.page = Some((page, record));
             inner.write();
         });
     }
@@ -285,10 +289,12 @@ fn dropped(workers: &[Worker], given: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::{self, State};
     use crate::source::Steering;
     use crate::source::udp::{UdpPlan, UdpSource, listen};
     use crate::source::{LiveSource, Source};
     use std::net::UdpSocket;
+    use std::os::fd::AsFd;
 
     /// Makes what a worker that refuses has told.
     fn ended(begun: u64, drops: u64, copies: u64) -> Worker {
@@ -312,6 +318,15 @@ mod tests {
         ] {
             assert_eq!(dropped(&workers, given), wanted, "{workers:?}");
         }
+    }
+
+    #[test]
+    fn what_nothing_was_given_to_is_written_down_too() {
+        let state = State::new().unwrap();
+        Copies::new(2).write_to(state.shared(), &Store::default());
+        (0..2).for_each(|worker| state.of_worker(worker).write(&Record::new(2)));
+        let records = service::read(state.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        assert_eq!((records.workers.len(), records.shared), (2, Record::new(2)));
     }
 
     #[test]
