@@ -49,6 +49,9 @@ pub(super) fn name_behind(address: SocketAddr) -> String {
 pub(super) struct Kept {
     groups: Vec<Group>,
     records: Option<Records>,
+    /// False where what was counted is of other sockets, too. The kernel's counters go on then, and
+    /// nothing else.
+    goes_on: bool,
     /// Datagrams that were lost with sockets that were not taken over.
     pub(super) lost: u64,
 }
@@ -107,12 +110,13 @@ impl Kept {
         });
         let mut groups: Vec<Group> = handed.collect();
         if let Some(why) = why {
-            return Ok(Self { groups, records: None, lost: discard(found, records.as_ref(), &why, store) });
+            let lost = discard(found, records.as_ref(), &why, store);
+            return Ok(Self { groups, records, goes_on: false, lost });
         }
         let is_new = groups.iter().any(|group| group.handed == Some(true));
-        let records = records.filter(|records| records.workers.len() == workers && !is_new);
-        if records.is_some() || !found.is_empty() {
-            say(records.as_ref());
+        let goes_on = !is_new && records.as_ref().is_some_and(|records| records.workers.len() == workers);
+        if goes_on || !found.is_empty() {
+            say(records.as_ref().filter(|_| goes_on));
         }
         let kept: &[Listener] = if found.is_empty() { &[] } else { &others };
         let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
@@ -122,7 +126,7 @@ impl Kept {
             behind: named(name_behind(listener.address)),
             handed: None,
         }));
-        Ok(Self { groups, records, lost: 0 })
+        Ok(Self { groups, records, goes_on, lost: 0 })
     }
 
     fn group(&self, listener: Listener) -> Option<&Group> {
@@ -156,20 +160,22 @@ impl Kept {
     /// Returns the counter of drops of a worker's socket that was taken over. It has all drops of
     /// one that no process has had before.
     pub(super) fn drop_counter(&self, worker: usize, listener: Listener, socket: &Socket) -> io::Result<DropCounter> {
-        match self.group(listener).and_then(|group| group.handed) {
-            Some(true) => Ok(DropCounter::default()),
-            _ => drop_counter(self.record(worker), listener.address, socket),
+        if self.group(listener).and_then(|group| group.handed) == Some(true) {
+            return Ok(DropCounter::default());
         }
+        let record = self.records.as_ref().and_then(|records| records.workers.get(worker));
+        let counter = drop_counter(record, listener.address, socket)?;
+        Ok(if self.goes_on { counter } else { DropCounter::at(counter.last(), 0) })
     }
 
     /// Returns what was counted.
     pub(super) fn records(&self) -> Option<&Records> {
-        self.records.as_ref()
+        self.records.as_ref().filter(|_| self.goes_on)
     }
 
     /// Returns what a worker has counted.
     pub(super) fn record(&self, worker: usize) -> Option<&Record> {
-        self.records.as_ref()?.workers.get(worker)
+        self.records()?.workers.get(worker)
     }
 }
 

@@ -242,6 +242,14 @@ fn what_came_to_the_socket_of_a_unit_is_received_or_counted_once() {
 
 #[test]
 fn a_socket_that_is_kept_and_of_a_unit_is_one() {
+    // Also beside one that is asked for no more.
+    let other = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+    for beside in [None, Some(("udp/192.0.2.1_4789/0".to_owned(), other))] {
+        goes_on_beside(beside);
+    }
+}
+
+fn goes_on_beside(beside: Option<(String, OwnedFd)>) {
     let (socket, address) = of_a_unit();
     let plan = UdpPlan { receive_buffer: 1, ..plan(&address.to_string(), 1) };
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -260,8 +268,8 @@ fn a_socket_that_is_kept_and_of_a_unit_is_one() {
     drop(listening);
     send(300);
     let copy = || OwnedFd::from(socket.try_clone().unwrap());
-    let found = vec![(kept::name(address.into(), 0), copy()), ("vxtap.socket".into(), copy()), handed(&state)];
-    let store = Store::with(found);
+    let found = [(kept::name(address.into(), 0), copy()), ("vxtap.socket".into(), copy()), handed(&state)];
+    let store = Store::with(found.into_iter().chain(beside).collect());
     let mut listening = listen(&plan, &store).unwrap();
     let second = &mut listening.sources[0];
     second.begin().unwrap();
