@@ -58,27 +58,38 @@ pub(super) fn listen_on(text: &str, usual: u16) -> Result<Listen, String> {
     let port = port.unwrap_or(usual);
     match (address, interface) {
         (None, _) => Ok(Listen::Any(port)),
-        (Some(IpAddr::V6(address)), Some(interface)) => {
-            if !address.is_unicast_link_local() {
-                return Err(format!("only a link-local address has an interface behind %; write [{address}]:{port}"));
-            }
-            match (interface.parse(), fault_of_name(interface)) {
-                // The kernel has no interface of this number, and takes it for none.
-                (Ok(0), _) => Err(needs_interface(address, port)),
-                (Ok(index), _) => Ok(Listen::At(SocketAddrV6::new(address, port, 0, index).into())),
-                (Err(_), None) => Ok(Listen::On(address, interface.to_owned(), port)),
-                (Err(_), Some(fault)) => Err(format!(
-                    "no interface has the name {interface:?}, for {fault}; write one as [{address}%eth0]:{port}"
-                )),
-            }
+        (Some(IpAddr::V6(address)), interface) if address.is_unicast_link_local() => {
+            link_local(address, interface, port, &format!("[{address}%eth0]:{port}"))
         }
-        (Some(IpAddr::V6(address)), None) if address.is_unicast_link_local() => Err(needs_interface(address, port)),
-        (Some(address), _) => Ok(Listen::At(SocketAddr::new(address, port))),
+        (Some(address), Some(_)) => Err(format!(
+            "only a link-local address has an interface behind %; write {}",
+            SocketAddr::new(address, port)
+        )),
+        (Some(address), None) => Ok(Listen::At(SocketAddr::new(address, port))),
     }
 }
 
-fn needs_interface(address: Ipv6Addr, port: u16) -> String {
-    format!("a link-local address needs its interface; write [{address}%eth0]:{port}")
+/// Returns where a link-local address is listened on. `example` is how one is written.
+///
+/// # Errors
+/// The interface is missing, or none can be called so; the error says what to type.
+pub(super) fn link_local(
+    address: Ipv6Addr,
+    interface: Option<&str>,
+    port: u16,
+    example: &str,
+) -> Result<Listen, String> {
+    let missing = || Err(format!("a link-local address needs its interface; write {example}"));
+    let Some(interface) = interface else { return missing() };
+    match (interface.parse(), fault_of_name(interface)) {
+        // The kernel has no interface of this number, and takes it for none.
+        (Ok(0), _) => missing(),
+        (Ok(index), _) => Ok(Listen::At(SocketAddrV6::new(address, port, 0, index).into())),
+        (Err(_), None) => Ok(Listen::On(address, interface.to_owned(), port)),
+        (Err(_), Some(fault)) => {
+            Err(format!("no interface has the name {interface:?}, for {fault}; write one as {example}"))
+        }
+    }
 }
 
 /// Reads an address with or without a port; the port is [`VXLAN_PORT`] unless given.
@@ -159,7 +170,7 @@ fn parts(text: &str, usual: u16) -> Result<Parts<'_>, String> {
 }
 
 /// Splits a text into an address and the interface behind it.
-fn scoped(text: &str) -> (&str, Option<&str>) {
+pub(super) fn scoped(text: &str) -> (&str, Option<&str>) {
     text.split_once('%').map_or((text, None), |(address, interface)| (address, Some(interface)))
 }
 

@@ -31,4 +31,5 @@ pub(crate) use live::Refusing;
 pub use live::{LiveSource, Offline};
 pub(crate) use open::{Front, OpenError, Opened, SourcePlan, Sources, Way, open};
 pub use port::Listener;
+pub(crate) use port::Portless;
 pub use steering::Steering;

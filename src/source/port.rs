@@ -42,7 +42,7 @@ impl Listener {
     }
 
     /// Says whether two sockets for these are bound to the same place.
-    pub(super) fn is_at(&self, other: &Self) -> bool {
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
         (self.address, self.carrier) == (other.address, other.carrier)
     }
 }
@@ -51,16 +51,25 @@ impl Listener {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.carrier == Carrier::Ip {
-            write!(f, "{}:", Encapsulation::Gre.label())?;
-            return match self.address {
-                SocketAddr::V4(v4) => v4.ip().fmt(f),
-                SocketAddr::V6(v6) if v6.scope_id() == 0 => write!(f, "[{}]", v6.ip()),
-                SocketAddr::V6(v6) => write!(f, "[{}%{}]", v6.ip(), v6.scope_id()),
-            };
+            return write!(f, "{}:{}", Encapsulation::Gre.label(), Portless(self.address));
         }
         match self.encapsulation.over_udp() {
             Some((word, _)) if self.encapsulation != Encapsulation::Vxlan => write!(f, "{word}:{}", self.address),
             _ => self.address.fmt(f),
+        }
+    }
+}
+
+/// Shows an address as it is written where there are no ports.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portless(pub(crate) SocketAddr);
+
+impl fmt::Display for Portless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SocketAddr::V4(v4) => v4.ip().fmt(f),
+            SocketAddr::V6(v6) if v6.scope_id() == 0 => write!(f, "[{}]", v6.ip()),
+            SocketAddr::V6(v6) => write!(f, "[{}%{}]", v6.ip(), v6.scope_id()),
         }
     }
 }

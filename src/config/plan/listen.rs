@@ -101,8 +101,7 @@ fn index(name: &str, address: Ipv6Addr, host: &HostFacts, said: impl Fn() -> Sai
 
 /// Says whether these ask for the same. Two that leave the port to the kernel do not.
 fn is_same(one: &Listener, other: &Listener) -> bool {
-    let place = |listener: &Listener| (listener.address, listener.carrier);
-    place(one) == place(other) && (one.carrier == Carrier::Ip || one.address.port() != 0)
+    one.is_at(other) && (one.carrier == Carrier::Ip || one.address.port() != 0)
 }
 
 /// Says whether a socket on `wide` takes what is sent to `narrow`. An unspecified address stands
