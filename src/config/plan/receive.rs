@@ -7,11 +7,10 @@ use super::{listen, redirect};
 use crate::host::HostFacts;
 use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::setting::key;
-use crate::source::Steering;
-use crate::source::Way;
 use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::UdpPlan;
-use crate::wire::Encapsulation;
+use crate::source::{Listener, Steering, Way};
+use crate::wire::{Carrier, Encapsulation};
 
 /// The most receiving threads.
 pub(super) const MOST_WORKERS: usize = 256;
@@ -68,8 +67,10 @@ pub(super) fn program(
     let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
     // What decides on a session's frames can ask for any byte.
     let is_any = pipeline.policy.entries().iter().any(|entry| reads_all(&entry.plan));
-    // Other headers than VXLAN's can be long.
-    let is_other = udp.listen.iter().any(|listener| listener.encapsulation != Encapsulation::Vxlan);
+    // Other headers than VXLAN's can be long. What comes over IP does not come by the program.
+    let is_long =
+        |listener: &Listener| listener.carrier == Carrier::Udp && listener.encapsulation != Encapsulation::Vxlan;
+    let is_other = udp.listen.iter().any(is_long);
     let snaplen = if is_any || is_other { usize::MAX } else { snaplen };
     let redirect = redirect::plan(settings, pipeline);
     // Without any list there is nothing to drop, and the program needs no memory for lists. What it
