@@ -413,10 +413,7 @@ fn say(losses: &Losses) {
 fn print(outcome: &Outcome, format: LedgerFormat, plan: &RunPlan) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
-        LedgerFormat::Text => {
-            let text = outcome.snapshot.to_string();
-            text.lines().try_for_each(|line| writeln!(out, "{}", plan.wording.put(line)))?;
-        }
+        LedgerFormat::Text => write!(out, "{}", plan.wording.put(&outcome.snapshot.to_string()))?,
         LedgerFormat::Json => {
             serde_json::to_writer(&mut out, &outcome.snapshot)?;
             writeln!(out)?;

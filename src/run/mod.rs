@@ -35,7 +35,6 @@ use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::sandbox::Sandbox;
 use crate::service::Store;
-use crate::setting::Wording;
 use crate::source::{self, Listener, Opened, Sources};
 use crate::view::{Facts, View};
 
@@ -61,8 +60,6 @@ pub struct Sensor {
     pub addresses: Vec<std::net::SocketAddr>,
     /// What it has given up.
     sandbox: Arc<Sandbox>,
-    /// How texts call settings.
-    wording: Wording,
 }
 
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. What the
@@ -132,7 +129,7 @@ pub fn start(
     let facts = planned(Facts { listen, source: description, sandbox: confined, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, doors, addresses, sandbox: Arc::new(sandbox), wording: plan.wording })
+    Ok(Sensor { running, view, doors, addresses, sandbox: Arc::new(sandbox) })
 }
 
 impl Sensor {
@@ -181,7 +178,7 @@ impl Sensor {
     #[must_use]
     pub fn conduct(mut self, signals: &Signals, console: &Console) -> Outcome {
         let metrics = Arc::new(Metrics::new(Arc::clone(&self.view)));
-        let status = status::show(&self.running.pipeline, console, &metrics, self.wording)
+        let status = status::show(&self.running.pipeline, console, &metrics, self.running.plan.wording)
             .inspect_err(|error| tracing::warn!(%error, "cannot show how the sensor does"))
             .ok();
         let arrivals = Arc::new(Arrivals::default());

@@ -60,14 +60,14 @@ fn of_a_file(text: &str) -> String {
         text = text.replace(flags, keys);
     }
     let mut words: Vec<String> = Vec::new();
-    for word in text.split(' ') {
+    for word in text.split_inclusive([' ', '\n']) {
         let plain = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '-');
         match key::ALL.iter().find(|key| key.flag == plain) {
             Some(key) => words.push(word.replace(plain, key.path.rsplit('.').next().unwrap_or(key.path))),
             None => words.push(word.to_owned()),
         }
     }
-    words.join(" ")
+    words.concat()
 }
 
 #[cfg(test)]
@@ -80,6 +80,7 @@ mod tests {
             ("add --source bpf, or leave it", "add source = \"bpf\" below [receive], or leave it"),
             ("give a smaller --rotate-size", "give a smaller rotate_size"),
             ("(--queue)", "(queue)"),
+            ("  of --queue\n--rotate-size,\n", "  of queue\nrotate_size,\n"),
             ("write --nothing", "write --nothing"),
         ] {
             assert_eq!((Wording::Keys.put(flags), Wording::Flags.put(flags)), (keys.into(), flags.into()));
