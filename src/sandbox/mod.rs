@@ -41,8 +41,8 @@ use crate::sys::{pcap, rings};
 )]
 pub struct SandboxError(String);
 
-/// What a sensor has given up so far. Where it is dropped before the end of the start, nothing that
-/// was made for it stays.
+/// What a sensor has given up so far. Where it is dropped before it is sealed, nothing that was
+/// made for it stays.
 #[derive(Debug)]
 pub struct Sandbox {
     mode: Mode,

@@ -90,7 +90,8 @@ impl Store {
     /// Takes the descriptors that a unit of the manager's has opened and that are such, with the
     /// names that the unit gives them. The manager hands them to each process.
     pub(crate) fn take_handed(&self, is: impl Fn(&OwnedFd) -> bool) -> Vec<(String, OwnedFd)> {
-        // A name that this program gives has a kind in front.
+        // A name that this program gives has a kind in front, but for that of the state, which is
+        // no socket.
         let is_it = |(name, descriptor): &mut (String, OwnedFd)| !name.contains('/') && is(descriptor);
         self.inherited.lock().extract_if(.., is_it).collect()
     }

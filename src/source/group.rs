@@ -80,11 +80,11 @@ pub(super) fn set_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32>
 /// than this process may ask for (`ReceiveBuffer=`).
 pub(super) fn grow_receive_buffer(socket: &Socket, bytes: u32) -> io::Result<u32> {
     let has = u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX);
-    let other = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    if has < bytes && set_receive_buffer(&other, bytes)? > has {
-        return set_receive_buffer(socket, bytes);
+    if has >= bytes {
+        return Ok(has);
     }
-    Ok(has)
+    let other = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    if set_receive_buffer(&other, bytes)? > has { set_receive_buffer(socket, bytes) } else { Ok(has) }
 }
 
 /// Takes all datagrams that a socket has, and returns how many.

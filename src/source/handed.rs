@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use socket2::{SockRef, Socket};
 
 use super::bind::BindError;
-use super::fit::{carrier_of, fault};
+use super::fit::{bound, carrier_of, fault};
 use super::port::Listener;
 use crate::host::port_owner::overlap;
 use crate::service::Store;
@@ -62,7 +62,7 @@ pub(super) fn take(listen: &[Listener], workers: usize, store: &Store) -> Result
 /// Says whether a descriptor is a UDP socket that takes what comes to this address.
 fn is_for(descriptor: &impl AsFd, address: SocketAddr) -> bool {
     let socket = SockRef::from(descriptor);
-    let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket());
+    let at = bound(&socket).ok().flatten();
     let takes = |bound: SocketAddr| bound.port() == address.port() && overlap(bound.ip(), address.ip());
-    carrier_of(&socket).is_ok_and(|carrier| carrier == Some(Carrier::Udp)) && bound.is_some_and(takes)
+    carrier_of(&socket).is_ok_and(|carrier| carrier == Some(Carrier::Udp)) && at.is_some_and(takes)
 }
