@@ -8,9 +8,10 @@
 //! Something else comes from further away: a packet that took very long, one that is forged, or the
 //! sender after it has begun anew. So numbers from there have to go on for a while ([`GOES_ON`])
 //! before they are believed, and nothing of the numbers so far may come meanwhile. Where they are
-//! larger, what is between was lost. Where they are smaller, the sender has begun anew, and what
-//! it had sent last is not known: that counts as a restart and not as a loss. A sender that begins
-//! anew within the window is told by numbers that come again one after the other ([`COMES_AGAIN`]).
+//! larger, what is between was lost. Where they are smaller, or larger by half of all numbers, the
+//! sender has begun anew, and what it had sent last is not known: that counts as a restart and not
+//! as a loss. A sender that begins anew within the window is told by numbers that come again one
+//! after the other ([`COMES_AGAIN`]).
 
 use super::SessionId;
 
@@ -79,20 +80,20 @@ impl Run {
         Self { next: number.wrapping_add(1), came: [u64::MAX; (WINDOW / BITS) as usize] }
     }
 
-    fn word(&mut self, number: u32) -> (Option<&mut u64>, u64) {
+    /// The word of a number, and its bit there.
+    const fn place(number: u32) -> (usize, u64) {
         let place = number % WINDOW;
-        (self.came.get_mut((place / BITS) as usize), 1 << (place % BITS))
+        ((place / BITS) as usize, 1 << (place % BITS))
     }
 
     fn mark(&mut self, number: u32, came: bool) {
-        if let (Some(word), bit) = self.word(number) {
-            *word = if came { *word | bit } else { *word & !bit };
-        }
+        let (word, bit) = Self::place(number);
+        if came { self.came[word] |= bit } else { self.came[word] &= !bit }
     }
 
-    fn has(&mut self, number: u32) -> bool {
-        let (word, bit) = self.word(number);
-        word.is_some_and(|word| *word & bit != 0)
+    fn has(&self, number: u32) -> bool {
+        let (word, bit) = Self::place(number);
+        self.came[word] & bit != 0
     }
 
     fn take(&mut self, number: u32) -> Place {
@@ -167,7 +168,8 @@ impl Sequence {
             return Told::default();
         }
         let Some(Elsewhere { run, first, mut told, .. }) = self.elsewhere.take() else { return Told::default() };
-        match first.checked_sub(self.run.next) {
+        // What is so much larger is smaller, from before the numbers began anew.
+        match first.checked_sub(self.run.next).filter(|between| *between < 1 << 31) {
             Some(between) => told.missed += u64::from(between),
             None => told.restarts = 1,
         }
@@ -248,6 +250,7 @@ mod tests {
         assert_eq!(sum((0..40).chain(0..2000)), told(0, 0, 0), "nobody can tell, and nothing is lost");
         assert_eq!(sum((90_000..95_000).chain([0, 1, 3, 2, 5]).chain(6..100)), told(2, 1, 1));
         assert_eq!(sum((4_000_000_000..4_000_001_000).chain(0..100)), told(0, 0, 1));
+        assert_eq!(sum((0..100).chain(4_294_960_000..4_294_960_100)), told(0, 0, 1), "over the end");
     }
 
     #[test]
