@@ -202,8 +202,8 @@ counters! {
         cutoff_table_full: Counter =
             FRAMES.sparse().row_if_any(135, "cutoff_table_full", "kept: no place for the flow");
         /// Frames that had not come when later ones of their sender did, by the numbers that it
-        /// gives them (GRE, ERSPAN). Less `upstream_late` they were lost before the sensor had
-        /// them: on the way, or as `kernel_dropped`. They are in no equation.
+        /// gives them (GRE, ERSPAN). Less `upstream_late` they were lost on the way, or are
+        /// `kernel_dropped` or `dropped`. They are in no equation.
         upstream_missed: Counter = FRAMES
             .sparse()
             .row_if_any(136, "upstream_missed", "missing by the numbers of their senders");

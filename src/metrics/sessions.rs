@@ -161,7 +161,7 @@ impl Accounts {
             );
             families.counter(
                 "vxtap_session_upstream_late_frames",
-                "Frames of these that came later; the rest was lost before the sensor had it.",
+                "Frames of these that came later; the rest was lost on the way, or yielded no frame.",
                 labels(),
                 tally.late,
             );
