@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use clap::ValueEnum;
+
 use crate::replay::Wrap;
 use crate::route::slice::{Layer, Slice};
 use crate::wire::captured::{Framing, Other, Ports, Refused, piece, unwrap, unwrap_whole};
@@ -10,11 +12,8 @@ use crate::wire::layers::{Fragment, Ip, Layers};
 use crate::wire::{Decapsulated, Encapsulation, LinkType, Vni, bare, flow, inner, outer, vxlan};
 
 /// The framings, by the first byte of an input.
-const FRAMINGS: [Framing; 5] = [Framing::Ethernet, Framing::Ip, Framing::Cooked, Framing::Cooked2, Framing::Null];
-
-/// The ways in which this program wraps frames.
-const WRAPS: [Wrap; 8] =
-    [Wrap::Vxlan, Wrap::Geneve, Wrap::Gpe, Wrap::Gre, Wrap::Erspan, Wrap::Tzsp, Wrap::Gwlb, Wrap::Gcp];
+pub(super) const FRAMINGS: [Framing; 5] =
+    [Framing::Ethernet, Framing::Ip, Framing::Cooked, Framing::Cooked2, Framing::Null];
 
 /// Returns where `part` begins within `whole`.
 fn place(part: &[u8], whole: &[u8]) -> usize {
@@ -104,7 +103,7 @@ fn wrapping_is_undone(frame: &[u8]) {
         return;
     }
     let vni = Vni::new(0x01_02_03).expect("24 bits");
-    for wrap in WRAPS {
+    for wrap in Wrap::value_variants() {
         let Some((header, wrapped)) = wrap.wrap(vni, 7, frame) else { continue };
         let payload = [header.as_ref(), wrapped].concat();
         let encapsulation = Encapsulation::of_port(wrap.port()).expect("a port of a mirror");

@@ -8,8 +8,6 @@ use crate::wire::LinkType;
 const MEMORY: u32 = 16;
 /// Bytes of an instruction of an input.
 const LENGTH: usize = 7;
-/// The link type of Ethernet, as libpcap has it.
-const ETHERNET: i32 = 1;
 
 /// A byte with the number of instructions, these, and a frame.
 ///
@@ -50,7 +48,7 @@ pub(super) fn expressions(data: &[u8]) {
     };
     let Ok(text) = std::str::from_utf8(text) else { return };
     let Ok(expression) = Expression::new(text) else { return };
-    let instructions = pcap::compile(text, ETHERNET).expect("it was compiled before");
+    let instructions = pcap::compile(text, LinkType::Ethernet.number().into()).expect("it was compiled before");
     agree(&instructions, frame);
     let original = u32::try_from(frame.len()).unwrap_or(u32::MAX);
     let theirs = pcap::filter(&instructions, frame, original).expect("libpcap made it");

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::kept::package;
+use super::packets::FRAMINGS;
 use crate::evidence::{Algorithm, Capture, Digest, Event, FileHash, Line, PruneReason};
 use crate::record::Timestamp;
 use crate::record::compress::{Compression, Compressor};
@@ -69,14 +70,11 @@ fn all_frames() -> Vec<(u16, Vec<u8>)> {
 
 /// Captured outer frames.
 pub(super) fn frames() -> Vec<Vec<u8>> {
-    let framing = |link_type| match Framing::of(link_type)? {
-        Framing::Ethernet => Some(0),
-        Framing::Ip => Some(1),
-        Framing::Cooked => Some(2),
-        Framing::Cooked2 => Some(3),
-        Framing::Null => Some(4),
+    let seed = |(link_type, frame): (u16, Vec<u8>)| {
+        let of = Framing::of(link_type)?;
+        let kind = FRAMINGS.iter().position(|one| *one == of)?;
+        Some([&[u8::try_from(kind).ok()?][..], &frame].concat())
     };
-    let seed = |(link_type, frame): (u16, Vec<u8>)| Some([&[framing(link_type)?][..], &frame].concat());
     all_frames().into_iter().filter_map(seed).collect()
 }
 
