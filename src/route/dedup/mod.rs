@@ -106,7 +106,6 @@ pub enum Sight {
 
 /// What the group remembers of a packet, or of several that are alike, beside what is in [`Set`].
 #[derive(Debug, Clone, Copy, Default)]
-#[repr(align(32))]
 struct Packet {
     /// The time of the earliest copy, in nanoseconds.
     since: u64,
@@ -138,6 +137,8 @@ struct Set {
     /// The hash of what lies behind the part that is compared with cut copies; 0 where no whole
     /// copy came. Two that differ are two packets.
     rests: [u32; WAYS],
+    /// So that no packet is in two lines: behind the lock they begin with one.
+    _room: [u32; 5],
     packets: [Packet; WAYS],
 }
 

@@ -339,3 +339,18 @@ proptest! {
         let _ = see(&group, B, &frame);
     }
 }
+
+#[test]
+fn a_set_is_within_few_cache_lines() {
+    const LINE: usize = 64;
+    let locked = Locked::default();
+    let begin = std::ptr::from_ref(&locked) as usize;
+    let set = locked.lock();
+    let at = |place: usize| place - begin;
+    assert_eq!(begin % LINE, 0);
+    assert!(at(set.rests.as_ptr_range().end as usize) <= 2 * LINE);
+    for packet in &set.packets {
+        let bytes = std::ptr::from_ref(packet) as usize;
+        assert_eq!(at(bytes) / LINE, at(bytes + size_of::<Packet>() - 1) / LINE);
+    }
+}
