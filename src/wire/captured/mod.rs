@@ -209,7 +209,7 @@ fn unwrap_any<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
             return wrap(ip.source, 0, Encapsulation::Gre, ip.segment(frame), length);
         }
         let Some([_, port]) = ip.ports.filter(|_| ip.protocol == protocol::UDP) else {
-            return unwrap_odd(ethertype, frame, at, ports);
+            return unwrap_odd((ethertype, at), layers.ip.as_ref(), frame, ports);
         };
         let Some(encapsulation) = ports.encapsulation(port) else { return Err(Refused::Other(Other::NoTunnel)) };
         if let Some(length) = u16_at(frame, ip.transport + UDP_LENGTH_AT).map(usize::from)
@@ -221,7 +221,7 @@ fn unwrap_any<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
             return wrap(ip.source, port, encapsulation, payload, length - UDP_LEN);
         }
     }
-    unwrap_odd(ethertype, frame, at, ports)
+    unwrap_odd((ethertype, at), layers.ip.as_ref(), frame, ports)
 }
 
 /// Says whether the packet's end is the one that its length field says, and not that of the frame.
@@ -234,9 +234,14 @@ fn says_its_length(frame: &[u8], network: usize, ip: &Ip) -> bool {
 }
 
 /// Takes the wrap off a frame that is not as most are, or says what is wrong with it. What the
-/// EtherType announces begins at `at`.
+/// EtherType announces begins at `at`, where `ip` was found.
 #[inline(never)]
-fn unwrap_odd<'a>(ethertype: u16, frame: &'a [u8], at: usize, ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
+fn unwrap_odd<'a>(
+    (ethertype, at): (u16, usize),
+    ip: Option<&Ip>,
+    frame: &'a [u8],
+    ports: &Ports,
+) -> Result<Unwrapped<'a>, Refused> {
     let error = match outer::udp_behind(ethertype, frame.get(at..).unwrap_or_default()) {
         Ok(udp) => {
             let Some(encapsulation) = ports.encapsulation(udp.destination_port) else {
@@ -247,7 +252,6 @@ fn unwrap_odd<'a>(ethertype: u16, frame: &'a [u8], at: usize, ports: &Ports) -> 
         Err(error) => error,
     };
     // Only what goes to a port of a mirror, or may, is of interest as what it is.
-    let ip = Layers::behind(frame, at, ethertype).ip;
     let is_gre = ip.is_some_and(|ip| ip.protocol == protocol::GRE && ip.fragment != Fragment::Whole);
     let port = ip.filter(|ip| ip.protocol == protocol::UDP).and_then(|ip| ip.ports).map(|[_, port]| port);
     let is_tunnel = port.map(|port| ports.encapsulation(port).is_some());
