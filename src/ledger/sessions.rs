@@ -217,21 +217,14 @@ impl SessionCounts {
 }
 
 impl SessionTotals {
-    /// Adds what another worker counted of the session.
+    /// Adds what another worker counted in its cells of the session. The rest is summed elsewhere.
     pub(super) fn add(self, more: &Self) -> Self {
         Self {
-            session: self.session,
-            label: self.label,
             frames: self.frames + more.frames,
             bytes: self.bytes + more.bytes,
             first: self.first.min(more.first),
             last: self.last.max(more.last),
-            lost: self.lost + more.lost,
-            duplicates: self.duplicates + more.duplicates,
-            upstream: Upstream {
-                missed: self.upstream.missed + more.upstream.missed,
-                late: self.upstream.late + more.upstream.late,
-            },
+            ..self
         }
     }
 }
