@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
@@ -39,6 +39,11 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Runs the program, with this on standard input.
 fn run(arguments: &[&str], input: &[u8]) -> Output {
+    run_until(arguments, input, |_| ())
+}
+
+/// Runs the program, with this on standard input, and does something meanwhile.
+fn run_until(arguments: &[&str], input: &[u8], meanwhile: impl FnOnce(&mut Child)) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_vxtap"))
         .arg("decap")
         .args(arguments)
@@ -51,6 +56,7 @@ fn run(arguments: &[&str], input: &[u8]) -> Output {
     let input = input.to_vec();
     // The program may end before it has read all.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    meanwhile(&mut child);
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     output
@@ -453,6 +459,13 @@ fn what_is_read_is_never_written_over() {
     assert_eq!(fs::read(&input).unwrap(), fs::read(fixture("outer/ipv4.pcap")).unwrap());
 }
 
+/// Runs the program as a part of a pipe, of which the reader goes when it has read so many bytes.
+fn reader_goes(arguments: &[&str], input: &[u8], read: usize) -> Output {
+    run_until(&[&["-", "-o", "-"], arguments].concat(), input, |child| {
+        child.stdout.take().unwrap().read_exact(&mut vec![0; read]).unwrap();
+    })
+}
+
 #[test]
 fn a_reader_that_goes_ends_it_and_a_full_disk_is_counted() {
     let frames: Vec<Vec<u8>> = (0..20_000).map(|n| wrapped(&[n as u8; 1400], 7)).collect();
@@ -477,19 +490,7 @@ fn a_reader_that_goes_ends_it_and_a_full_disk_is_counted() {
     assert!(lost > 0 && number(&ended["written"]) > 0, "{ended}");
     assert_eq!(number(&ended["offered"]), number(&ended["written"]) + lost, "{ended}");
 
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vxtap"))
-        .args(["decap", "-", "-o", "-", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // It has begun to write when the reader goes.
-    child.stdout.take().unwrap().read_exact(&mut [0; 24]).unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || drop(stdin.write_all(&bytes)));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
+    let output = reader_goes(&["--json"], &bytes, 24);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -498,20 +499,7 @@ fn what_a_reader_that_goes_has_not_read_is_lost_of_its_sessions() {
     let frames: Vec<Vec<u8>> = (0..20_000).map(|n| wrapped(&[n as u8; 1400], 7 + n % 2)).collect();
     let bytes = pcap(&frames);
     for format in ["pcap", "pcapng"] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vxtap"))
-            .args(["decap", "-", "-o", "-", "--format", format, "--json"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (mut stdin, input) = (child.stdin.take().unwrap(), bytes.clone());
-        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-        let mut stdout = child.stdout.take().unwrap();
-        stdout.read_exact(&mut [0; 10_000]).unwrap();
-        drop(stdout);
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
+        let output = reader_goes(&["--format", format, "--json"], &bytes, 10_000);
         assert_eq!(output.status.code(), Some(3));
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(!told.contains("please report this"), "{told}");

@@ -8,7 +8,7 @@
 //! - tshark itself, where it is installed: byte for byte, over both.
 //!
 //! A judge that cannot run says `skipped: ...`; with `CI` set it fails instead.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{

@@ -123,7 +123,12 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
 /// Returns all records of a session, file by file.
 #[track_caller]
 pub(crate) fn session(captures: &Path, source: IpAddr, vni: u32) -> Vec<Record> {
-    files(&session_directory(captures, source, vni)).iter().flat_map(|path| read(path)).collect()
+    of_directory(&session_directory(captures, source, vni))
+}
+
+/// Returns the records of all captures below a directory.
+pub(crate) fn of_directory(directory: &Path) -> Vec<Record> {
+    files(directory).iter().flat_map(|path| read(path)).collect()
 }
 
 /// Fails unless these are the same frames in the same order; shows where they begin to differ.

@@ -17,7 +17,7 @@ use crate::process::eventually;
 use crate::sensor::{Setup, VXTAP};
 
 /// What a check has found.
-struct Checked {
+pub(crate) struct Checked {
     code: Option<i32>,
     json: Value,
 }
@@ -28,7 +28,13 @@ impl Checked {
     fn through(namespace: &Namespace, before: &str, arguments: &str) -> Checked {
         let mut words = before.split_whitespace().chain([VXTAP, "check", "--json"]);
         let mut command = namespace.command(words.next().unwrap());
-        let output = command.args(words).args(arguments.split_whitespace()).output().unwrap();
+        Self::by(command.args(words).args(arguments.split_whitespace()))
+    }
+
+    /// Checks by this command, which asks for JSON.
+    #[track_caller]
+    pub(crate) fn by(command: &mut Command) -> Checked {
+        let output = command.output().unwrap();
         let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let checked = Checked { code: output.status.code(), json };
         let code = match checked.json["level"].as_str().unwrap() {
@@ -47,7 +53,7 @@ impl Checked {
 
     /// Fails unless a finding of this name has this level, and these words.
     #[track_caller]
-    fn has(&self, level: &str, name: &str, words: &[&str]) {
+    pub(crate) fn has(&self, level: &str, name: &str, words: &[&str]) {
         let fits = |finding: &Value| {
             let text = format!("{} {}", finding["reason"], finding["remedy"]);
             finding["name"] == name && finding["level"] == level && words.iter().all(|word| text.contains(word))

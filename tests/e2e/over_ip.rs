@@ -10,30 +10,30 @@ use vxtap::wire::captured::{Framing, Ports, unwrap};
 use vxtap::wire::layers::protocol;
 
 use crate::captures::{self, assert_open, assert_same};
+use crate::encapsulations::what_leaves_by;
 use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Namespace, Pair};
 use crate::process::on_one_core;
 use crate::replay::replay_all;
 use crate::sensor::Setup;
-use crate::tcpdump::Tcpdump;
 
 /// Returns the frames of the session whose directory has this name.
 fn session(captures: &Path, directory: &str) -> Vec<Vec<u8>> {
-    let files = captures::files(&captures.join(directory));
-    files.iter().flat_map(|path| captures::read(path)).map(|record| record.frame).collect()
+    captures::of_directory(&captures.join(directory)).into_iter().map(|record| record.frame).collect()
 }
 
-/// Sends these payloads of GRE in packets of their own.
+/// Sends these payloads of GRE in packets of their own, which arrive in this order.
 fn send(namespace: &Namespace, to: IpAddr, payloads: &[Vec<u8>]) {
-    namespace.enter(|| {
+    let send = || {
         let to = SocketAddr::new(to, 0);
         let gre = Protocol::from(i32::from(protocol::GRE));
         let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(gre)).unwrap();
         for payload in payloads {
             assert_eq!(socket.send_to(payload, &to.into()).unwrap(), payload.len());
         }
-    });
+    };
+    namespace.enter(|| on_one_core(send));
 }
 
 /// Has replay wrap frames in each way, by packets of which some are larger than the cable lets
@@ -225,19 +225,7 @@ fn the_kernels_devices() {
         pair.sender.ip(&format!(
             "link add {device} address 02:00:00:00:77:01 mtu 1500 type {kind} {options} local {local} remote {remote}"
         ));
-        pair.sender.sysctl(&format!("net.ipv6.conf.{device}.disable_ipv6"), "1");
-        pair.sender.no_offloads(&device);
-        pair.sender.ip(&format!("link set {device} up"));
-        pair.sender.ip(&format!("addr add 10.99.{number}.1/24 dev {device}"));
-        pair.sender.ip(&format!("neigh replace 10.99.{number}.3 lladdr 02:00:00:00:77:03 nud permanent dev {device}"));
-        let witness = Tcpdump::start(&pair.sender, &device, "ether src 02:00:00:00:77:01");
-        on_one_core(|| {
-            let mut ping = pair.sender.command("ping");
-            // Nobody answers.
-            ping.args(["-q", "-c", "20", "-i", "0.01", "-W", "0.1", "-s", "1000", &format!("10.99.{number}.3")]);
-            assert_eq!(ping.output().unwrap().status.code(), Some(1));
-        });
-        let seen = witness.frames();
+        let seen = what_leaves_by(&pair, &device, &format!("10.99.{number}"));
         let ended = sensor.stop();
         ended.ledger.assert_received_closes();
         ended.ledger.assert_lossless();

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::{Signal, kill_process};
-use serde_json::Value;
 
 use crate::captures::{self, Record};
+use crate::check::Checked;
 use crate::ledger::Ledger;
 use crate::need;
 use crate::netns::{Ip, UdpCounters};
@@ -136,10 +136,9 @@ fn a_socket_unit_has_what_comes_before_the_sensor_runs() {
     let stream = service.stream();
     systemd.comes_to(UNIT, "SubState", "running");
     service.waits_for(&stream, rate());
-    let output = systemd.command(VXTAP).args(["check", "--json", "--workers", "1"]).output().unwrap();
-    let check: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let port = check["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "port").unwrap();
-    assert!(port["reason"].as_str().unwrap().contains("is the running sensor's own"), "systemd has it, too: {port}");
+    let check = Checked::by(systemd.command(VXTAP).args(["check", "--json", "--workers", "1"]));
+    // systemd has it, too.
+    check.has("ok", "port", &["is the running sensor's own"]);
     systemd.does(&format!("restart {UNIT}"));
     let (sent, _) = service.ends(stream);
     systemd.does("stop vxtap.socket");

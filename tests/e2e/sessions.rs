@@ -10,7 +10,7 @@ use rustix::process::Pid;
 use crate::captures::{self, assert_holds, assert_open};
 use crate::frames;
 use crate::manifest::assert_verified;
-use crate::memory::{memory, peak_memory};
+use crate::memory::{peak_memory, program, status};
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{Task, eventually, tasks};
@@ -24,6 +24,11 @@ fn dealt(frames: &[Vec<u8>], loops: usize, turn: usize, vnis: usize) -> Vec<&Vec
 }
 
 const MIB: u64 = 1 << 20;
+
+/// Returns the memory that a process has, in bytes, without the program itself.
+fn memory(pid: Pid) -> u64 {
+    status(pid, "VmRSS:").saturating_sub(program(pid))
+}
 
 fn descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap().count()

@@ -287,15 +287,12 @@ fn missing(host: &Host, captures: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns the ledger of a sensor that has read and written all that came.
-fn at_rest(systemd: &Systemd) -> Option<serde_json::Value> {
-    let sockets = run(systemd.command("ss").arg("-uanH")).stdout;
-    // The second column has the bytes that nobody has read.
-    let is_read = |line: &str| line.split_ascii_whitespace().nth(1) == Some("0");
-    let sockets_are_read = String::from_utf8(sockets).unwrap().lines().all(is_read);
+fn at_rest(pair: &Pair, systemd: &Systemd) -> Option<serde_json::Value> {
+    let is_read = pair.sensor.udp_queued(4789) == 0;
     let ledger = run(systemd.command(VXTAP).args(["ledger", "--json"])).stdout;
     let ledger: serde_json::Value = serde_json::from_slice(&ledger).unwrap();
     let on_their_way = [&ledger["in_flight"], &ledger["outputs"]["captures"]["in_flight"]];
-    (sockets_are_read && on_their_way.iter().all(|frames| frames.is_null())).then_some(ledger)
+    (is_read && on_their_way.iter().all(|frames| frames.is_null())).then_some(ledger)
 }
 
 /// The sensor, with the settings of the drop-in.
@@ -324,10 +321,10 @@ fn sensor(fault: Fault) -> Outcome {
     // All that came is complete and uploaded; files that a fault left, too.
     let end = Instant::now() + PATIENCE;
     let ledger = loop {
-        let before = at_rest(&systemd);
+        let before = at_rest(&host.pair, &systemd);
         run(systemd.command(VXTAP).args(["cut"]));
         let missing = missing(&host, &captures);
-        let after = at_rest(&systemd);
+        let after = at_rest(&host.pair, &systemd);
         if let (true, Some(before), Some(after)) = (missing.is_empty(), before, after)
             && before["received"] == after["received"]
         {

@@ -1,13 +1,11 @@
 //! How much memory a process has, the program itself apart.
-// Not every test asks for all.
-#![allow(dead_code)]
 
 use std::fs;
 
 use rustix::process::Pid;
 
 /// Returns a line of a process's status that tells of memory, in bytes.
-fn status(pid: Pid, line: &str) -> u64 {
+pub(crate) fn status(pid: Pid, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
     let found = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
     found.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
@@ -20,7 +18,7 @@ pub(crate) fn peak_memory(pid: Pid) -> u64 {
 }
 
 /// Returns what the memory of a process has of files, in bytes: the program and its libraries.
-fn program(pid: Pid) -> u64 {
+pub(crate) fn program(pid: Pid) -> u64 {
     let maps = fs::read_to_string(format!("/proc/{}/smaps", pid.as_raw_nonzero())).unwrap();
     let mut of_a_file = false;
     let mut bytes = 0;
@@ -36,9 +34,4 @@ fn program(pid: Pid) -> u64 {
         }
     }
     bytes
-}
-
-/// Returns the memory that a process has, in bytes, without the program itself.
-pub(crate) fn memory(pid: Pid) -> u64 {
-    status(pid, "VmRSS:").saturating_sub(program(pid))
 }
