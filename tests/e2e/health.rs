@@ -137,12 +137,12 @@ fn a_full_disk_takes_the_sensor_out_until_there_is_room() {
 fn load_takes_no_sensor_out() {
     let site = Site::new();
     let more = format!(
-        "[delivery]\nqueue = \"1500KiB\"\n[receive]\nworkers = 1\nbuffer = \"64KiB\"\n{}compress = \"zstd:12\"\n",
+        "[delivery]\nqueue = \"1500KiB\"\n[receive]\nworkers = 1\nbuffer = \"64KiB\"\n{}compress = \"zstd:19\"\n",
         site.pcap()
     );
     let sensor = site.checked(&format!("drain = \"0s\"\n{more}"));
     let file = frames::write(site.directory.path(), "frames.pcap", &frames::assorted(1000));
-    let load = replay::start(&site.pair.sender, site.pair.target(Ip::V4), &[&file], "--loop 1000000 --rate 30000");
+    let load = replay::start(&site.pair.sender, site.pair.target(Ip::V4), &[&file], "--loop 1000000 --rate 100000");
     let end = Instant::now() + HYSTERESIS * 2;
     while Instant::now() < end {
         assert_eq!((site.check("/healthz").status, site.check("/livez").status), (200, 200));
