@@ -26,7 +26,7 @@ use vxtap::service::Store;
 use vxtap::source::LiveSource;
 use vxtap::source::Steering;
 use vxtap::source::udp::{self, UdpPlan};
-use vxtap::wire::{Vni, VniRange, vxlan};
+use vxtap::wire::{Vni, VniMask, VniRange, vxlan};
 
 thread_local! {
     /// Allocations of this thread.
@@ -123,6 +123,7 @@ fn receive(policy: Arc<Policy>) -> (u32, HashMap<&'static str, u64>) {
         listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()],
         workers: 1,
         steering: Steering::Session,
+        vni_mask: VniMask::ALL,
         receive_buffer: 200 * 1024,
     };
     let mut listening = udp::listen(&plan, &Store::default()).unwrap();

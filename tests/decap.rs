@@ -419,6 +419,29 @@ fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
+fn bits_of_the_vni_that_are_not_the_network_are_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("in.pcap");
+    let core = [&[2u8; 12][..], &[8, 6], &[7; 28]].concat();
+    // The low byte of the VNI is that of the source, too.
+    let mirrored = [0x10_0007, 0x20_0007, 0x00_0007, 0x20_0008].map(|vni| wrapped(&core, vni));
+    fs::write(&input, pcap(&mirrored)).unwrap();
+    for (mask, wanted) in
+        [("0x0fffff", &[(7, 3), (8, 1)][..]), ("0xffffff", &[(7, 1), (0x10_0007, 1), (0x20_0007, 1), (0x20_0008, 1)])]
+    {
+        let (code, summary, _) = strip(&input, &["--vni-mask", mask]);
+        let sessions = summary["ledger"]["sessions"].as_array().unwrap();
+        let mut found: Vec<_> = sessions
+            .iter()
+            .map(|session| (session["vni"].as_u64().unwrap(), session["frames"].as_u64().unwrap()))
+            .collect();
+        found.sort_unstable();
+        assert_eq!((code, found.as_slice()), (0, wanted), "{mask}: {summary:#}");
+        assert_closes(&summary);
+    }
+}
+
+#[test]
 fn wraps_within_wraps_come_off_as_far_as_was_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let input = directory.path().join("in.pcap");

@@ -353,7 +353,7 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
       __builtin_memcpy(vxlan, udp + 8, 8);
     else if (load(ctx, xdp, at, vxlan, 8) != 0)
       return LEAVE;
-    vni = bpf_ntohl(vxlan[1]) >> 8;
+    vni = bpf_ntohl(vxlan[1]) >> 8 & vni_mask;
   }
   u32 frame = at + 8;
 

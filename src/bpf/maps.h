@@ -35,6 +35,7 @@ enum {
 const volatile u32 rings_by_session = 0; // rings to choose from by session; 0: the CPU's own
 // Take datagrams whoever they are addressed to: `listening` has the address ::.
 const volatile bool any_address = false;
+const volatile u32 vni_mask = 0xffffff; // the bits of a VNI that name the network
 const volatile bool redirect = false;    // at tc: into the interface of `target`
 // Put a copy of what is redirected into the ring. The first frame of a session has one in any case.
 const volatile bool copy = true;

@@ -10,8 +10,8 @@ use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sink::file::{Clock, FilePlan};
 use crate::sink::stream::StreamPlan;
-use crate::wire::Encapsulation;
 use crate::wire::captured::Ports;
+use crate::wire::{Encapsulation, VniMask};
 
 /// `vxtap decap`.
 #[derive(Debug, Args)]
@@ -39,6 +39,10 @@ pub struct DecapArgs {
     /// Another UDP port that mirrors send to, with the encapsulation, as vxlan:5000.
     #[arg(long = "port", value_name = "ENCAPSULATION:PORT", value_parser = port)]
     pub ports: Vec<(u16, Encapsulation)>,
+    /// The bits of a VNI that name the network, for senders that put something else, as the
+    /// direction of a frame, into the others: 0x0fffff.
+    #[arg(long, value_name = "MASK", default_value_t = VniMask::ALL)]
+    pub vni_mask: VniMask,
     /// Format of what is written. [default: by the ending of OUT, else pcap]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
@@ -78,6 +82,7 @@ impl DecapArgs {
             others: self.others,
             depth: self.depth,
             ports,
+            vni_mask: self.vni_mask,
         })
     }
 

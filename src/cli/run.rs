@@ -26,7 +26,7 @@ use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
 use crate::storage::Direct;
-use crate::wire::VniRange;
+use crate::wire::{VniMask, VniRange};
 
 const RECEIVING: &str = "Receiving";
 const FILES: &str = "Capture files";
@@ -196,6 +196,10 @@ pub struct RunArgs {
     /// What to do with a VXLAN header whose reserved bits are set (RFC 7348 says to ignore them).
     #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Receive::default().reserved_bits)]
     pub reserved_bits: ReservedBits,
+    /// The bits of a VNI that name the network, for senders that put something else, as the
+    /// direction of a frame, into the others: 0x0fffff.
+    #[arg(help_heading = RECEIVING, long, value_name = "MASK", default_value_t = Receive::default().vni_mask)]
+    pub vni_mask: VniMask,
     /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow
     /// file.
     #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = Sessions::default().max, value_parser = number::<u32, 1, 65_536>)]

@@ -28,6 +28,7 @@ use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
 use crate::storage::Direct;
+use crate::wire::VniMask;
 
 /// The name of the output for capture files on the command line.
 pub(crate) const FILES: &str = "pcap";
@@ -94,6 +95,8 @@ pub struct Receive {
     pub buffer: Size,
     /// The policy for reserved bits.
     pub reserved_bits: ReservedBits,
+    /// The bits of a VNI that name the network.
+    pub vni_mask: VniMask,
 }
 
 impl Default for Receive {
@@ -110,6 +113,7 @@ impl Default for Receive {
             steer: Steering::Session,
             buffer: Size(32 << 20),
             reserved_bits: ReservedBits::Accept,
+            vni_mask: VniMask::ALL,
         }
     }
 }

@@ -137,6 +137,7 @@ mod tests {
     fn whoever_waits_for_orders_waits_where_nobody_can_give_any() {
         let plan = PipelinePlan {
             reserved_bits: ReservedBits::Accept,
+            vni_mask: crate::wire::VniMask::ALL,
             max_sessions: 10,
             count: None,
             policy: Arc::default(),

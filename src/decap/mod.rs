@@ -62,12 +62,7 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
     let inline = Inline::start(&outputs, SESSIONS)?;
     let total = inputs.iter().map(Opened::size).sum::<Option<u64>>();
     let bar = total.map(|total| console.progress(total));
-    let mut run = Run {
-        conditions: inline.conditions(),
-        inline,
-        strip: Strip::new(plan.others, plan.depth, plan.ports.clone()),
-        stop,
-    };
+    let mut run = Run { conditions: inline.conditions(), inline, strip: Strip::new(plan), stop };
     let mut captures = Vec::with_capacity(inputs.len());
     let mut before = 0;
     for input in inputs {

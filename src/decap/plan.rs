@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::sink::file::FilePlan;
 use crate::sink::stream::StreamPlan;
+use crate::wire::VniMask;
 use crate::wire::captured::Ports;
 
 /// The plan of what is to be stripped.
@@ -19,6 +20,8 @@ pub struct DecapPlan {
     pub depth: u32,
     /// The ports that mirrors send to.
     pub ports: Ports,
+    /// The bits of VNIs that name networks.
+    pub vni_mask: VniMask,
 }
 
 /// A capture to read.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::fragments::{Fragments, Outcome};
-use super::plan::Others;
+use super::plan::{DecapPlan, Others};
 use super::report::Counts;
 use crate::pipeline::step::Step;
 use crate::record::Timestamp;
@@ -11,6 +11,7 @@ use crate::record::read::Frame;
 use crate::source::Datagram;
 use crate::wire::captured::{Framing, Other, Ports, Refused, Unwrapped, piece, unwrap, unwrap_whole};
 use crate::wire::outer::OuterError;
+use crate::wire::VniMask;
 
 /// Takes the wraps off frames.
 #[derive(Debug)]
@@ -19,13 +20,22 @@ pub(super) struct Strip {
     /// The wraps that are taken off at most.
     depth: u32,
     ports: Ports,
+    vni_mask: VniMask,
     fragments: Fragments,
     pub(super) counts: Counts,
 }
 
 impl Strip {
-    pub(super) fn new(others: Others, depth: u32, ports: Ports) -> Strip {
-        Strip { others, depth, ports, fragments: Fragments::default(), counts: Counts::default() }
+    pub(super) fn new(plan: &DecapPlan) -> Strip {
+        let DecapPlan { others, depth, vni_mask, ref ports, .. } = *plan;
+        Strip {
+            others,
+            depth,
+            ports: ports.clone(),
+            vni_mask,
+            fragments: Fragments::default(),
+            counts: Counts::default(),
+        }
     }
 
     /// Takes a frame, which goes on by `step` without its wraps.
@@ -37,7 +47,7 @@ impl Strip {
         self.counts.read += 1;
         let Some(framing) = Framing::of(frame.link_type) else { return self.other(frame, Other::LinkType, step) };
         match unwrap(framing, frame.data, &self.ports) {
-            Ok(ref wrap) => {
+            Ok(ref mut wrap) => {
                 self.unwrapped(frame, wrap, step);
                 Ok(())
             }
@@ -47,7 +57,7 @@ impl Strip {
 
     /// Takes off the wraps within the first one, and hands on what is in them.
     #[inline]
-    fn unwrapped(&mut self, frame: &Frame<'_>, wrap: &Unwrapped<'_>, step: &mut Step) {
+    fn unwrapped(&mut self, frame: &Frame<'_>, wrap: &mut Unwrapped<'_>, step: &mut Step) {
         let (mut wrap, mut wraps) = (wrap, 1);
         let mut within;
         while wraps < self.depth {
@@ -58,10 +68,11 @@ impl Strip {
             inner.inner.scope = inner.inner.scope.or(wrap.inner.scope);
             inner.inner.direction = inner.inner.direction.or(wrap.inner.direction);
             within = inner;
-            wrap = &within;
+            wrap = &mut within;
             wraps += 1;
         }
         self.counts.wrapped(wraps);
+        wrap.inner.vni = self.vni_mask.of(wrap.inner.vni);
         let datagram = Datagram {
             length: wrap.length,
             source: wrap.source,
@@ -127,7 +138,7 @@ impl Strip {
             Outcome::Whole { bytes, others } => {
                 self.counts.joined += others;
                 match unwrap_whole(of, &bytes, &self.ports) {
-                    Ok(ref wrap) => self.unwrapped(frame, wrap, step),
+                    Ok(ref mut wrap) => self.unwrapped(frame, wrap, step),
                     Err(refused) => return self.refused(frame, framing, refused, step),
                 }
             }

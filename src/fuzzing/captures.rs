@@ -17,6 +17,7 @@ use crate::record::format::Format;
 use crate::record::pcap::Record;
 use crate::record::read::{CaptureReader, MAX_FRAME};
 use crate::record::salvage;
+use crate::wire::VniMask;
 use crate::wire::captured::Ports;
 
 /// Bytes that are decompressed at most: a few that are compressed can be many.
@@ -159,8 +160,14 @@ pub(super) fn decap(data: &[u8]) {
     let (_file, path) = in_memory(data);
     // One of three, for a run is slow.
     let others = [Others::Drop, Others::Pass, Others::Stop][data.len() % 3];
-    let plan =
-        DecapPlan { inputs: vec![Input::File(path)], to: To::Nowhere, others, depth: 8, ports: Ports::default() };
+    let plan = DecapPlan {
+        inputs: vec![Input::File(path)],
+        to: To::Nowhere,
+        others,
+        depth: 8,
+        ports: Ports::default(),
+        vni_mask: VniMask::ALL,
+    };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).expect("nothing is written");
     assert!(report.failures.is_empty() && report.closes(), "{report}");
 }

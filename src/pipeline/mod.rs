@@ -42,12 +42,15 @@ use crate::route::{Registry, SessionTable};
 use crate::sink::Orders;
 use crate::sink::tap::{TagKeeper, TagMap};
 use crate::source::{Allowed, Front, LiveSource};
+use crate::wire::VniMask;
 
 /// The plan of what the sensor does with datagrams, whatever their source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelinePlan {
     /// The policy for reserved bits in the VXLAN header.
     pub reserved_bits: ReservedBits,
+    /// The bits of VNIs that name networks.
+    pub vni_mask: VniMask,
     /// The most sessions told apart.
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
@@ -169,6 +172,7 @@ impl Pipeline {
         for (number, ((source, outlets), counters)) in sources.into_iter().zip(outlets).zip(counters).enumerate() {
             let sessions = SessionTable::new(Arc::clone(&registry));
             let mut step = Step::new(plan.reserved_bits, Arc::clone(allowed), sessions, outlets, counters);
+            step.mask(plan.vni_mask);
             step.adopt(Arc::clone(&plan.policy));
             step.share_sessions(source.shares_sessions());
             let (change, heard) = bounded(1);

@@ -15,12 +15,14 @@ use crate::route::policy::{PlanNumber, Policy};
 use crate::route::{Asked, Candidate, Seen, Sequences, SessionId, SessionTable, Watched, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
-use crate::wire::{Decapsulated, DropReason, Encapsulation, Options, bare, gpe};
+use crate::wire::{Decapsulated, DropReason, Encapsulation, Options, VniMask, bare, gpe};
 
 /// Takes datagrams to the outputs.
 #[derive(Debug)]
 pub struct Step {
     pub(super) reserved_bits: ReservedBits,
+    /// The bits of VNIs that name networks.
+    vni_mask: VniMask,
     pub(super) allowed: Arc<Allowed>,
     pub(super) sessions: SessionTable,
     flows: Flows,
@@ -49,6 +51,7 @@ impl Step {
         outlets.iter_mut().for_each(|outlet| outlet.lane.attach(&counters));
         Self {
             reserved_bits,
+            vni_mask: VniMask::ALL,
             allowed,
             sessions,
             flows: Flows::default(),
@@ -64,6 +67,11 @@ impl Step {
     /// numbers tell nothing then.
     pub(super) fn share_sessions(&mut self, shares: bool) {
         self.shares_sessions = shares;
+    }
+
+    /// Has VNIs be these bits alone.
+    pub(super) fn mask(&mut self, vni_mask: VniMask) {
+        self.vni_mask = vni_mask;
     }
 
     /// Treats frames by this policy from now on. Called between batches.
@@ -108,7 +116,7 @@ impl Step {
         if datagram.encapsulation != Encapsulation::Vxlan {
             return self.wrapped(datagram, datagram.encapsulation);
         }
-        let inner = match decapsulate(datagram, Encapsulation::Vxlan, self.reserved_bits) {
+        let mut inner = match decapsulate(datagram, Encapsulation::Vxlan, self.reserved_bits) {
             Ok(inner) => inner,
             Err(reason) => return counters.dropped(reason).add(1),
         };
@@ -118,6 +126,7 @@ impl Step {
             }
             counters.reserved_bits.add(1);
         }
+        inner.vni = self.vni_mask.of(inner.vni);
         self.frame(datagram, &inner);
     }
 
@@ -153,7 +162,8 @@ impl Step {
         let source = inner.source.unwrap_or(datagram.source);
         let datagram = &Datagram { source, ..*datagram };
         let is_alone = !self.shares_sessions || datagram.port == 0;
-        let inner = &Decapsulated { sequence: inner.sequence.filter(|_| is_alone), ..*inner };
+        let vni = self.vni_mask.of(inner.vni);
+        let inner = &Decapsulated { vni, sequence: inner.sequence.filter(|_| is_alone), ..*inner };
         let mut room = mem::take(&mut self.room);
         if inner.bare.is_some() {
             room.resize(bare::ROOM, 0);

@@ -350,8 +350,13 @@ mod tests {
     fn what_is_given_to_all_and_lost_counts_once() {
         const WORKERS: usize = 8;
         for steering in [Steering::Session, Steering::Flow] {
-            let plan =
-                UdpPlan { listen: vec!["0.0.0.0:0".parse().unwrap()], workers: WORKERS, steering, receive_buffer: 1 };
+            let plan = UdpPlan {
+                listen: vec!["0.0.0.0:0".parse().unwrap()],
+                workers: WORKERS,
+                steering,
+                vni_mask: crate::wire::VniMask::ALL,
+                receive_buffer: 1,
+            };
             let mut listening = listen(&plan, &Store::default()).unwrap();
             let port = listening.addresses[0].port();
             let senders: Vec<UdpSocket> = (0..16).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();

@@ -12,7 +12,7 @@ use std::net::Ipv6Addr;
 
 use super::steering::Steering;
 use crate::sys::receive::Message;
-use crate::wire::Encapsulation;
+use crate::wire::{Encapsulation, VniMask};
 
 /// 2^32 divided by the golden ratio: Knuth's multiplicative hash.
 const MIX: u32 = 0x9e37_79b1;
@@ -31,6 +31,7 @@ pub(super) struct Owner {
     pub(super) number: u32,
     pub(super) workers: u32,
     pub(super) steering: Steering,
+    pub(super) vni_mask: VniMask,
 }
 
 impl Owner {
@@ -41,7 +42,7 @@ impl Owner {
             return false;
         }
         let hash = match self.steering {
-            Steering::Session if has_vni(encapsulation) => by_session(message),
+            Steering::Session if has_vni(encapsulation) => by_session(message, self.vni_mask),
             Steering::Session => by_source(message, 0),
             // Where the ports are behind extension headers the filter does not know them, nor is it
             // asked: multicast over IPv6 comes to the first socket alone, and there is no
@@ -55,9 +56,9 @@ impl Owner {
 
 /// Decides as `sys::socket::steer_by_session` has it, which ends with 0 where there is no VNI.
 #[inline]
-fn by_session(message: &Message<'_>) -> u32 {
+fn by_session(message: &Message<'_>, mask: VniMask) -> u32 {
     let Some(word) = message.payload.get(VNI..).and_then(|rest| rest.first_chunk()) else { return 0 };
-    by_source(message, u32::from_be_bytes(*word) >> 8)
+    by_source(message, u32::from_be_bytes(*word) >> 8 & mask.bits())
 }
 
 /// Decides as `sys::socket::steer_by_source` has it, where the VNI is 0.
@@ -107,7 +108,8 @@ mod tests {
             [Steering::Session, Steering::Flow].into_iter().flat_map(|s| [(s, "127.0.0.1"), (s, "::1")])
         {
             let socket = "[::]:0".parse().unwrap();
-            let plan = UdpPlan { listen: vec![socket], workers: 5, steering, receive_buffer: 1 << 20 };
+            let plan =
+                UdpPlan { listen: vec![socket], workers: 5, steering, vni_mask: VniMask::ALL, receive_buffer: 1 << 20 };
             let mut listening = listen(&plan, &Store::default()).unwrap();
             listening.sources.iter_mut().for_each(|source| source.begin().unwrap());
             let port = listening.addresses[0].port();

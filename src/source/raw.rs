@@ -86,7 +86,13 @@ mod tests {
 
     fn listening(address: &str, workers: usize) -> Listening {
         let listen_on = vec![Listener::over_ip(SocketAddr::new(address.parse().unwrap(), 0))];
-        let plan = UdpPlan { listen: listen_on, workers, steering: Steering::Session, receive_buffer: 1 << 20 };
+        let plan = UdpPlan {
+            listen: listen_on,
+            workers,
+            steering: Steering::Session,
+            vni_mask: crate::wire::VniMask::ALL,
+            receive_buffer: 1 << 20,
+        };
         listen(&plan, &Store::default()).unwrap()
     }
 
@@ -173,8 +179,13 @@ mod tests {
             }
             (0..10).for_each(|_| send(to, to));
             (0..10).for_each(|_| send(other, to));
-            let plan =
-                UdpPlan { listen: vec![listener], workers, steering: Steering::Session, receive_buffer: 1 << 20 };
+            let plan = UdpPlan {
+                listen: vec![listener],
+                workers,
+                steering: Steering::Session,
+                vni_mask: crate::wire::VniMask::ALL,
+                receive_buffer: 1 << 20,
+            };
             let mut listening = listen(&plan, &Store::with(kept)).unwrap();
             listening.sources.iter_mut().for_each(|source| source.begin().unwrap());
             let (mut found, mut dropped) = (0, 0);

@@ -197,8 +197,8 @@ pub(crate) fn refuse_further(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Steers the datagrams of a group of `workers` `SO_REUSEPORT` sockets by outer source address and
-/// VNI (`SO_ATTACH_REUSEPORT_CBPF`): one session, one socket. The sockets are numbered in the order
-/// in which they were bound.
+/// the bits `mask` of the VNI (`SO_ATTACH_REUSEPORT_CBPF`): one session, one socket. The sockets
+/// are numbered in the order in which they were bound.
 ///
 /// The program sees the UDP payload at offset 0 and the IP header through `SKF_NET_OFF`. It loads
 /// the word that holds the VNI, mixes in the source address (all of IPv4, each word of IPv6),
@@ -207,9 +207,13 @@ pub(crate) fn refuse_further(socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The error of `setsockopt(2)`.
-pub(crate) fn steer_by_session(socket: &impl AsFd, workers: u32) -> io::Result<()> {
-    use libc::{BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_RSH, BPF_W};
-    let vni = [statement(BPF_LD | BPF_W | BPF_ABS, 4), statement(BPF_ALU | BPF_RSH | BPF_K, 8)];
+pub(crate) fn steer_by_session(socket: &impl AsFd, workers: u32, mask: u32) -> io::Result<()> {
+    use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_K, BPF_LD, BPF_RSH, BPF_W};
+    let vni = [
+        statement(BPF_LD | BPF_W | BPF_ABS, 4),
+        statement(BPF_ALU | BPF_RSH | BPF_K, 8),
+        statement(BPF_ALU | BPF_AND | BPF_K, mask),
+    ];
     steer(socket, workers, [&vni, &vni])
 }
 
@@ -363,9 +367,9 @@ mod tests {
     }
 
     /// Says which socket of the group receives each VNI.
-    fn steered(address: IpAddr) -> Vec<usize> {
+    fn steered(address: IpAddr, mask: u32) -> Vec<usize> {
         let sockets = group(address, 4);
-        steer_by_session(&sockets[0], 4).unwrap();
+        steer_by_session(&sockets[0], 4, mask).unwrap();
         let to = sockets[0].local_addr().unwrap();
         let mut hits = Vec::new();
         for vni in 0..64u32 {
@@ -393,7 +397,13 @@ mod tests {
     #[test]
     fn a_session_stays_on_one_socket_and_sessions_spread() {
         for address in ["127.0.0.1", "::1"] {
-            let hits = steered(address.parse().unwrap());
+            let address: IpAddr = address.parse().unwrap();
+            // Sixteen networks, each with four values of two bits that are none of the VNI.
+            let masked = steered(address, 0xff_ffcf);
+            for (vni, hit) in masked.iter().enumerate() {
+                assert_eq!(*hit, masked[vni & 0x0f], "VNI {vni} from {address}: {masked:?}");
+            }
+            let hits = steered(address, 0xff_ffff);
             for socket in 0..4 {
                 let n = hits.iter().filter(|h| **h == socket).count();
                 assert!(n >= 4, "socket {socket} got {n} of 64 sessions from {address}: {hits:?}");
@@ -404,7 +414,7 @@ mod tests {
     #[test]
     fn a_short_payload_goes_somewhere() {
         let sockets = group("127.0.0.1".parse().unwrap(), 2);
-        steer_by_session(&sockets[0], 2).unwrap();
+        steer_by_session(&sockets[0], 2, 0xff_ffff).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(&[8], sockets[0].local_addr().unwrap()).unwrap();
         sockets[0].set_read_timeout(Some(Duration::from_secs(5))).unwrap();

@@ -32,5 +32,5 @@ pub(crate) use reason::{Reason, reasons};
 pub use source_set::SourceSet;
 pub(crate) use tunnel::UnknownEncapsulation;
 pub use tunnel::{Decapsulated, Direction, DropReason, Encapsulation, LinkType, Options, Scope};
-pub use vni::Vni;
+pub use vni::{NotAMask, Vni, VniMask};
 pub use vni_set::{VniRange, VniSet};

@@ -1,8 +1,11 @@
 //! A VXLAN Network Identifier says to which network a frame belongs.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A VXLAN Network Identifier: 24 bits, all values legal (RFC 7348 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,5 +66,95 @@ impl Vni {
 impl fmt::Display for Vni {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// The bits of a VNI that say to which network a frame belongs. Some senders have others in the
+/// rest, as the direction of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VniMask(u32);
+
+impl VniMask {
+    /// All 24 bits.
+    pub const ALL: VniMask = VniMask(Vni::MAX.0);
+
+    /// Makes a mask of these bits, or `None` where there is none among 24, or one beyond them.
+    #[must_use]
+    pub const fn new(bits: u32) -> Option<VniMask> {
+        if bits > 0 && bits <= Vni::MAX.0 { Some(VniMask(bits)) } else { None }
+    }
+
+    /// Returns the bits.
+    #[must_use]
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the VNI with these bits alone.
+    #[inline]
+    #[must_use]
+    pub const fn of(self, vni: Vni) -> Vni {
+        Vni(vni.0 & self.0)
+    }
+}
+
+impl Default for VniMask {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+/// In hexadecimal, behind `0x`.
+impl fmt::Display for VniMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#08x}", self.0)
+    }
+}
+
+/// Text that is no mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a mask of a VNI's 24 bits; write the bits that are of the VNI as 0x0fffff")]
+pub struct NotAMask;
+
+impl FromStr for VniMask {
+    type Err = NotAMask;
+
+    fn from_str(text: &str) -> Result<Self, NotAMask> {
+        let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
+        let bits = u32::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'));
+        bits.and_then(VniMask::new).ok_or(NotAMask)
+    }
+}
+
+impl Serialize for VniMask {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for VniMask {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_read_as_it_is_written_and_leaves_its_bits() {
+        for (text, written, left) in
+            [("0x0fffff", "0x0fffff", 0x0b_cdef), ("0xFFFFFF", "0xffffff", 0xab_cdef), ("255", "0x0000ff", 0xef)]
+        {
+            let mask: VniMask = text.parse().unwrap();
+            assert_eq!((mask.to_string().as_str(), mask.of(Vni(0xab_cdef)).get()), (written, left));
+            assert_eq!(mask.to_string().parse(), Ok(mask));
+        }
+        for text in ["", "0x", "0x0", "0x1000000", "0x+f", "+15", "ff", "0x0fffff "] {
+            assert_eq!(text.parse::<VniMask>(), Err(NotAMask), "{text:?}");
+        }
+        assert_eq!(VniMask::default().of(Vni::MAX), Vni::MAX);
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use vxtap::console::Console;
 use vxtap::decap::{self, DecapPlan, Input, Others, To};
 use vxtap::record::read::CaptureReader;
+use vxtap::wire::VniMask;
 use vxtap::wire::captured::Ports;
 
 use crate::{fixture, host, pcap, sections, wrapped};
@@ -22,6 +23,7 @@ fn closes(path: &Path, others: Others) -> bool {
         others,
         depth: 8,
         ports: Ports::default(),
+        vni_mask: VniMask::ALL,
     };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).unwrap();
     assert!(report.failures.is_empty(), "{}: {:?}", path.display(), report.failures);

@@ -105,6 +105,36 @@ fn sessions_are_selected_by_the_mirrored_source() {
     assert_eq!(session(&ended.captures, "geneve_vni9_192.0.2.1_0x76bc493b822cd32").len(), 50);
 }
 
+/// Some senders say by high bits of the VNI which way a frame went. Both ways are one session then,
+/// wherever VNIs are looked at: on the way to a worker, in the program, in lists, in the captures.
+#[test]
+fn of_a_vni_with_other_bits_those_that_name_the_network_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let redirect = "--source bpf --interface eth0 --tap m --tap-mode redirect";
+    for way in ["", "--source bpf --interface eth0 --attach xdp", "--source bpf --interface eth0 --attach tc", redirect]
+    {
+        let pair = Pair::new(2000);
+        let arguments = "--listen 4789 --vni 7 --workers 4 --vni-mask 0x0fffff";
+        let sensor = Setup::new(&pair.sensor).with(arguments).with(way).start();
+        for vni in [0x10_0007, 0x20_0007, 7, 0x10_0008] {
+            replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &format!("--vni {vni}"), frames.len());
+        }
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{way}: {:#?}", ended.log);
+        ended.ledger.assert_received_closes();
+        ended.ledger.assert_output_closes("pcap");
+        pair.assert_all_arrived(ended.ledger.received(), 4 * frames.len());
+        assert_eq!(ended.ledger.get("/unselected"), frames.len() as u64, "{way}");
+        let sessions: Vec<_> = ended.ledger.sessions().iter().map(|(_, vni, frames)| (*vni, *frames)).collect();
+        assert_eq!(sessions, [(7, 3 * frames.len() as u64)], "{way}");
+        let records = session(&ended.captures, &format!("vni7_{}", pair.source(Ip::V4)));
+        let found: Vec<_> = records.iter().map(|record| &record.frame).collect();
+        assert_same(way, &found, &[&frames[..], &frames, &frames].concat());
+    }
+}
+
 /// Sends through a device of the sender, which is 1 of this network (three numbers of an IPv4
 /// address), and returns the frames that left by it.
 #[track_caller]

@@ -76,6 +76,7 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
         (&key::LISTEN, udp.listen != to_udp.listen),
         (&key::WORKERS, udp.workers != to_udp.workers),
         (&key::STEER, udp.steering != to_udp.steering),
+        (&key::VNI_MASK, pipeline.vni_mask != to_pipeline.vni_mask),
         (&key::RECEIVE_BUFFER, udp.receive_buffer != to_udp.receive_buffer),
         (&key::TAG_MAP, to_pipeline.tags().is_some() && pipeline.tags() != to_pipeline.tags()),
         (&key::MAX_SESSIONS, pipeline.max_sessions != to_pipeline.max_sessions),

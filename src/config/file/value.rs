@@ -32,7 +32,7 @@ use crate::source::Steering;
 use crate::source::Way;
 use crate::source::bpf::Attach;
 use crate::storage::Direct;
-use crate::wire::VniRange;
+use crate::wire::{VniMask, VniRange};
 
 /// A value that cannot be taken.
 #[derive(Debug)]
@@ -266,6 +266,7 @@ typed! {
     Span: "a duration, as \"10s\","
     Wait: "a duration, as \"10s\","
     Free: "a size or a share, as \"5%\","
+    VniMask: "a mask of VNIs, as \"0x0fffff\","
     Item<VniRange>: "a VNI, as 7 or \"100-199\","
     Slice: "a slice, as \"l4+64\","
     Tls: "a part of TLS, as \"handshake+64KiB\","

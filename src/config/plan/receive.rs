@@ -33,7 +33,13 @@ pub(super) fn sockets(settings: &Settings, host: &HostFacts, wrong: &mut Vec<Pla
         wrong.push(PlanError::ReceiveBuffer { said, size: receive.buffer.0 });
         0
     });
-    UdpPlan { listen, workers: workers(settings, host), steering: receive.steer, receive_buffer }
+    UdpPlan {
+        listen,
+        workers: workers(settings, host),
+        steering: receive.steer,
+        vni_mask: receive.vni_mask,
+        receive_buffer,
+    }
 }
 
 /// Returns the number of receiving threads.
@@ -88,6 +94,7 @@ pub(super) fn program(
         early: lists && settings.run.count.is_none() && !receive.verify_checksum,
         any_address: receive.any_address,
         verify_checksum: receive.verify_checksum,
+        vni_mask: receive.vni_mask,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The settings of the fast path.
 
+use crate::wire::VniMask;
+
 /// The place on an interface that the program is attached to.
 ///
 /// The comments of the variants are the text of `vxtap run --help`.
@@ -31,6 +33,8 @@ pub struct BpfPlan {
     pub any_address: bool,
     /// True to verify UDP checksums.
     pub verify_checksum: bool,
+    /// The bits of VNIs that name networks.
+    pub vni_mask: VniMask,
     /// The settings of redirection, where frames are to be redirected into an interface.
     pub redirect: Option<RedirectPlan>,
 }

@@ -78,6 +78,7 @@ impl Program {
         let (endpoints, addresses) = here.look()?;
         let rings_by_session = if by_session { rings } else { 0 };
         let any_address = u8::from(plan.any_address);
+        let vni_mask = plan.vni_mask.bits();
         let redirect = u8::from(plan.redirect.is_some());
         let (sessions, copy) = plan.redirect.map_or((1, 1), |r| (r.sessions, u8::from(r.copy)));
         let entries = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
@@ -99,6 +100,7 @@ impl Program {
             .override_global("redirect", &redirect, true)
             .override_global("copy", &copy, true)
             .override_global("any_address", &any_address, true)
+            .override_global("vni_mask", &vni_mask, true)
             .load(OBJECT)?;
 
         let mut take = |name: &'static str| ebpf.take_map(name).ok_or(BpfError::Object(name));
@@ -330,6 +332,7 @@ pub(super) mod tests {
             early: true,
             any_address: false,
             verify_checksum: false,
+            vni_mask: crate::wire::VniMask::ALL,
             redirect,
         }
     }

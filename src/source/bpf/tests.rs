@@ -14,7 +14,13 @@ use std::time::{Duration, Instant};
 
 /// Returns a source with the program on the loopback interface of this thread's namespace.
 fn on_loopback(listen: &str, steering: Steering) -> BpfSource {
-    let udp = UdpPlan { listen: vec![listen.parse().unwrap()], workers: 1, steering, receive_buffer: 1 << 20 };
+    let udp = UdpPlan {
+        listen: vec![listen.parse().unwrap()],
+        workers: 1,
+        steering,
+        vni_mask: crate::wire::VniMask::ALL,
+        receive_buffer: 1 << 20,
+    };
     let mut listening = udp::listen(&udp, &Store::default()).unwrap();
     let plan = BpfPlan { ring: 1 << 19, ..program::tests::plan(None) };
     open(&plan, &udp, &Allowed::default(), &mut listening).unwrap().sources.remove(0)
@@ -234,6 +240,7 @@ fn nothing_shorter_is_in_the_rings_when_more_is_kept() {
         listen: vec!["127.0.0.1:4789".parse().unwrap()],
         workers: 1,
         steering: Steering::Session,
+        vni_mask: crate::wire::VniMask::ALL,
         receive_buffer: 1 << 20,
     };
     let mut listening = udp::listen(&udp, &Store::default()).unwrap();

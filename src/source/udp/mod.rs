@@ -46,7 +46,7 @@ use crate::record::Timestamp;
 use crate::service::{Drops, Page, Record, State, Store};
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
-use crate::wire::{Carrier, address};
+use crate::wire::{Carrier, VniMask, address};
 
 /// The most batches of nothing but copies that are received one after the other.
 const COPIES: usize = 16;
@@ -63,6 +63,8 @@ pub struct UdpPlan {
     pub workers: usize,
     /// Decides which of them receives a datagram.
     pub steering: Steering,
+    /// The bits of a VNI by which a session has its worker.
+    pub vni_mask: VniMask,
     /// Receive buffer of each socket, in bytes of the kernel's accounting, which is 2-3 times the
     /// packets' own.
     pub receive_buffer: u32,
@@ -184,7 +186,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
             before: before(number),
             lost: if number == 0 { kept.lost } else { 0 },
             before_refusing: None,
-            owner: Owner { number, workers, steering: plan.steering },
+            owner: Owner { number, workers, steering: plan.steering, vni_mask: plan.vni_mask },
             copies: before(number).copies,
             lost_copies: copies.clone(),
             counted: before(number).counted,
@@ -238,12 +240,14 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
                 let local = socket.local_addr().map_err(os("getsockname"))?;
                 address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
                 if workers > 1 {
-                    let steer = match plan.steering {
-                        Steering::Session if has_vni(encapsulation) => socket::steer_by_session,
-                        Steering::Session => socket::steer_by_source,
-                        Steering::Flow => socket::steer_by_flow,
+                    let steered = match plan.steering {
+                        Steering::Session if has_vni(encapsulation) => {
+                            socket::steer_by_session(&socket, workers, plan.vni_mask.bits())
+                        }
+                        Steering::Session => socket::steer_by_source(&socket, workers),
+                        Steering::Flow => socket::steer_by_flow(&socket, workers),
                     };
-                    steer(&socket, workers).map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
+                    steered.map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
                 }
             } else if address.is_ipv6() {
                 multicast(&socket, plan.steering).map_err(os("IPV6_MULTICAST_ALL"))?;

@@ -6,7 +6,13 @@ use std::os::unix::net::UnixStream;
 
 fn plan(listen: &str, workers: usize) -> UdpPlan {
     let listen = vec![listen.parse().unwrap()];
-    UdpPlan { listen, workers, steering: Steering::Session, receive_buffer: 1 << 20 }
+    UdpPlan {
+        listen,
+        workers,
+        steering: Steering::Session,
+        vni_mask: crate::wire::VniMask::ALL,
+        receive_buffer: 1 << 20,
+    }
 }
 
 #[test]

@@ -96,6 +96,7 @@ fn start_of(dir: &Path, more: &Arc<AtomicU32>, max_sessions: u32) -> Pipeline {
     let outputs = vec![output("pcap", &dir.join("pcap"))];
     let plan = PipelinePlan {
         reserved_bits: ReservedBits::Accept,
+        vni_mask: crate::wire::VniMask::ALL,
         max_sessions,
         count: None,
         policy: Arc::default(),
