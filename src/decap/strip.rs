@@ -11,7 +11,7 @@ use crate::record::read::Frame;
 use crate::source::Datagram;
 use crate::wire::captured::{Framing, Other, Ports, Refused, Unwrapped, piece, unwrap, unwrap_whole};
 use crate::wire::outer::OuterError;
-use crate::wire::VniMask;
+use crate::wire::{Encapsulation, VniMask, vxlan};
 
 /// Takes the wraps off frames.
 #[derive(Debug)]
@@ -72,6 +72,9 @@ impl Strip {
             wraps += 1;
         }
         self.counts.wrapped(wraps);
+        if wrap.inner.encapsulation == Encapsulation::Vxlan {
+            wrap.inner.direction = wrap.inner.direction.or_else(|| vxlan::direction(wrap.port, wrap.inner.vni));
+        }
         wrap.inner.vni = self.vni_mask.of(wrap.inner.vni);
         let datagram = Datagram {
             length: wrap.length,

@@ -15,7 +15,7 @@ use crate::route::policy::{PlanNumber, Policy};
 use crate::route::{Asked, Candidate, Seen, Sequences, SessionId, SessionTable, Watched, verdict};
 use crate::session::Session;
 use crate::source::{Allowed, Datagram};
-use crate::wire::{Decapsulated, DropReason, Encapsulation, Options, VniMask, bare, gpe};
+use crate::wire::{Decapsulated, DropReason, Encapsulation, Options, VniMask, bare, gpe, vxlan};
 
 /// Takes datagrams to the outputs.
 #[derive(Debug)]
@@ -126,6 +126,7 @@ impl Step {
             }
             counters.reserved_bits.add(1);
         }
+        inner.direction = vxlan::direction(datagram.port, inner.vni);
         inner.vni = self.vni_mask.of(inner.vni);
         self.frame(datagram, &inner);
     }
@@ -213,7 +214,8 @@ impl Step {
         let plan = self.sessions.policy().plan(seen.plan);
         let mut candidate = Candidate::new(inner);
         let (time, arrived) = (datagram.timestamp, inner.arrived);
-        let mut asked = Asked { source: datagram.source, session: seen.id, time, arrived, candidate: &mut candidate };
+        let (source, direction) = (datagram.source, inner.direction);
+        let mut asked = Asked { source, direction, session: seen.id, time, arrived, candidate: &mut candidate };
         let verdict = verdict(plan, &mut asked, &mut self.flows, counters);
         if let Some((dedup, first)) = plan.dedup.as_ref().zip(verdict.copy_of) {
             let key = (first.index() as u64) << 32 | seen.id.index() as u64;
@@ -294,7 +296,7 @@ mod tests {
     use crate::route::policy::{Entry, Match, OutputNumber, SessionPlan};
     use crate::route::slice::{Layer, Slice};
     use crate::route::{Expression, Registry};
-    use crate::wire::{Vni, vxlan};
+    use crate::wire::Vni;
 
     #[test]
     fn frames_go_where_the_plan_of_their_session_says() {

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::Rules;
 use super::SessionId;
 use super::cutoff::{Flows, Part};
 use super::dedup::{Dedup, Mode, Sight};
@@ -9,13 +10,15 @@ use super::policy::SessionPlan;
 use super::selection::Candidate;
 use crate::ledger::{Filtered, WorkerCounters};
 use crate::record::Timestamp;
-use crate::wire::address;
+use crate::wire::{Direction, address};
 
 /// A frame whose plan is asked.
 #[derive(Debug)]
 pub(crate) struct Asked<'a, 'f> {
     /// The source of its session, an address of the mirrored interface.
     pub source: Ipv6Addr,
+    /// The way that it went, where its encapsulation says it.
+    pub direction: Option<Direction>,
     /// Its session.
     pub session: SessionId,
     /// The time at which it was received.
@@ -44,7 +47,7 @@ pub(crate) fn verdict(
 ) -> Verdict {
     let filtered = |reason| Verdict { kept: Err(reason), copy_of: None };
     if let Some(rules) = &plan.rules
-        && !rules.accepts(address::in_packet(asked.source), asked.candidate.layers())
+        && !asked.satisfies(rules)
     {
         return filtered(Filtered::Rule);
     }
@@ -82,6 +85,16 @@ pub(crate) fn verdict(
 }
 
 impl Asked<'_, '_> {
+    /// Says whether rules keep the frame. The direction is that of the encapsulation, or else
+    /// that of the addresses.
+    fn satisfies(&mut self, rules: &Rules) -> bool {
+        let layers = self.candidate.layers();
+        match self.direction {
+            None => rules.accepts(address::in_packet(self.source), layers),
+            told => rules.accepts_going(told, layers),
+        }
+    }
+
     /// Returns the session of the group that delivered the packet before.
     fn sight(&mut self, dedup: &Dedup, counters: &WorkerCounters) -> Option<SessionId> {
         let (frame, _) = self.candidate.frame();

@@ -30,7 +30,7 @@
 //! assert!(!inner.reserved_bits);
 //! ```
 
-use super::tunnel::{Decapsulated, DropReason, Encapsulation};
+use super::tunnel::{Decapsulated, Direction, DropReason, Encapsulation};
 use super::vni::Vni;
 
 /// Length of the header in bytes.
@@ -65,6 +65,21 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
         reserved_bits: u64::from_be_bytes(*header) & RESERVED != 0,
         ..Decapsulated::ethernet(Encapsulation::Vxlan, frame, arrived)?
     })
+}
+
+/// Returns the way of a frame of Azure's Gateway Load Balancer, which has a tunnel for each: this
+/// VNI to this UDP port. Of no other frame is it known.
+///
+/// The instance is what is behind the balancer. What comes for it has the external tunnel, what it
+/// sends the internal one.
+#[inline]
+#[must_use]
+pub const fn direction(port: u16, vni: Vni) -> Option<Direction> {
+    match (port, vni.get()) {
+        (10_800, 800) => Some(Direction::Outbound),
+        (10_801, 801) => Some(Direction::Inbound),
+        _ => None,
+    }
 }
 
 /// Returns the header that a sender puts before a frame: the I flag, this VNI, and all reserved
@@ -105,6 +120,15 @@ mod tests {
         assert_eq!((inner.arrived, inner.original), (14 + 20, 14 + 1400));
         assert_eq!((inner.scope, inner.direction, inner.link_type), (None, None, LinkType::Ethernet));
         assert!(!inner.reserved_bits);
+    }
+
+    #[test]
+    fn the_tunnels_of_azure_tell_the_direction() {
+        let told = |port, vni| direction(port, Vni::new(vni).unwrap());
+        assert_eq!([told(10_800, 800), told(10_801, 801)], [Some(Direction::Outbound), Some(Direction::Inbound)]);
+        for (port, vni) in [(10_800, 801), (10_801, 800), (4789, 800), (10_800, 7)] {
+            assert_eq!(told(port, vni), None);
+        }
     }
 
     #[test]

@@ -79,10 +79,22 @@ impl Rules {
     #[inline]
     #[must_use]
     pub fn accepts(&self, source: IpAddr, layers: &Layers) -> bool {
-        let table = match &layers.ip {
-            Some(ip) if ip.source == source => &self.outbound,
-            Some(ip) if ip.destination == source => &self.inbound,
-            _ => &self.either,
+        let direction = match &layers.ip {
+            Some(ip) if ip.source == source => Some(Direction::Outbound),
+            Some(ip) if ip.destination == source => Some(Direction::Inbound),
+            _ => None,
+        };
+        self.accepts_going(direction, layers)
+    }
+
+    /// Says whether a packet that went this way is kept.
+    #[inline]
+    #[must_use]
+    pub fn accepts_going(&self, direction: Option<Direction>, layers: &Layers) -> bool {
+        let table = match direction {
+            Some(Direction::Outbound) => &self.outbound,
+            Some(Direction::Inbound) => &self.inbound,
+            None => &self.either,
         };
         self.either.is_empty() || table.accepts(layers)
     }
