@@ -11,6 +11,7 @@ use super::units;
 use crate::route::policy::{OutputNumber, TooManyEntries};
 use crate::route::{CompileError, MOST_RULES};
 use crate::source::{Listener, TooMany, udp};
+use crate::wire::Vni;
 
 /// The smallest file that has room for its header and a frame.
 pub(super) const LEAST_ROTATE_SIZE: u64 = 4096;
@@ -212,6 +213,18 @@ pub enum PlanError {
         least: u64,
         /// The most that does.
         most: u64,
+    },
+    /// A VNI has bits that are not looked at, so that it never comes.
+    #[error("{said} {vni} has bits that {mask_said} leaves out; write {left}, or leave the mask out")]
+    Masked {
+        /// The setting.
+        said: Said,
+        /// The mask.
+        mask_said: Said,
+        /// The VNI.
+        vni: Vni,
+        /// What the mask leaves of it.
+        left: Vni,
     },
     /// A command is none.
     #[error("{said}: {fault}")]
@@ -442,6 +455,7 @@ impl PlanError {
             }
             Self::NoControl { said, socket } => vec![(said, "none is wanted"), (socket, "one is named")],
             Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
+            Self::Masked { said, mask_said, .. } => vec![(said, ""), (mask_said, "the mask")],
             Self::Unreachable { said, other } => vec![(said, "this entry"), (other, "the one before")],
             Self::Dropped { said, drop } => vec![(said, ""), (drop, "the frames go nowhere")],
             Self::RuleNumber { said, other, .. } => vec![(said, "again"), (other, "first here")],

@@ -4,11 +4,13 @@
 use super::super::error::PlanError;
 use super::super::files::{command, directory};
 use super::super::origin::Said;
+use super::super::sessions::{Item, Vnis};
 use super::super::settings::{Files, Interface, Output, Settings};
 use super::super::units::Size;
 use super::outputs::MOST_INTERFACES;
 use super::receive::MOST_WORKERS;
 use crate::setting::key::{self, Key};
+use crate::wire::VniRange;
 
 /// Returns what is wrong with values that the command line does not take: numbers out of their
 /// range, commands that are empty, directories that are none.
@@ -23,7 +25,10 @@ pub(super) fn check(settings: &Settings) -> Vec<PlanError> {
         let said = |key: &Key| settings.origins.said_of(key, name);
         match output {
             Output::Pcap(files) => of_files(&mut wrong, files, said),
-            Output::Tap(interface) | Output::Tun(interface) => of_interface(&mut wrong, interface, said),
+            Output::Tap(interface) | Output::Tun(interface) => {
+                wrong.extend(masked(settings, &interface.vni, || said(&key::INTERFACE_VNI)));
+                of_interface(&mut wrong, interface, said);
+            }
         }
     }
     for (index, entry) in settings.session.iter().enumerate() {
@@ -31,8 +36,22 @@ pub(super) fn check(settings: &Settings) -> Vec<PlanError> {
         wrong.extend(number(said("snaplen"), entry.snaplen, 1, 262_144));
         wrong.extend(number(said("flow_limit"), entry.flow_limit.map(|Size(limit)| limit), 1, u64::MAX));
         wrong.extend(number(said("port"), entry.port, 1, u16::MAX.into()));
+        wrong.extend(masked(settings, &entry.vni, || said("vni")));
     }
+    wrong.extend(masked(settings, &sessions.vni, || said(&key::VNI)));
     wrong
+}
+
+/// Says which VNI that is listed never comes because of its bits. Of a range some VNIs can come.
+fn masked(settings: &Settings, vnis: &Vnis, said: impl Fn() -> Said) -> Option<PlanError> {
+    let mask = settings.receive.vni_mask;
+    let alone = |item: &Item<VniRange>| match item {
+        Item::One(VniRange { first, last }) if first == last && mask.of(*first) != *first => Some(*first),
+        _ => None,
+    };
+    let vni = vnis.iter().find_map(alone)?;
+    let mask_said = settings.origins.said(&key::VNI_MASK);
+    Some(PlanError::Masked { said: said(), mask_said, vni, left: mask.of(vni) })
 }
 
 fn of_files(wrong: &mut Vec<PlanError>, files: &Files, said: impl Fn(&Key) -> Said) {
