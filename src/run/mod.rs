@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::sandbox::Sandbox;
-use crate::service::Store;
+use crate::service::{Manager, Store};
 use crate::source::{self, Listener, Opened, Sources};
 use crate::view::{Facts, View};
 
@@ -60,6 +60,8 @@ pub struct Sensor {
     pub addresses: Vec<std::net::SocketAddr>,
     /// What it has given up.
     sandbox: Arc<Sandbox>,
+    /// The way to the service manager.
+    manager: Arc<Manager>,
 }
 
 /// Starts the sensor, unless `signals` tell that it is to end while it waits for a file. What the
@@ -129,7 +131,7 @@ pub fn start(
     let facts = planned(Facts { listen, source: description, sandbox: confined, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, doors, addresses, sandbox: Arc::new(sandbox) })
+    Ok(Sensor { running, view, doors, addresses, sandbox: Arc::new(sandbox), manager: store.manager() })
 }
 
 impl Sensor {
@@ -193,7 +195,7 @@ impl Sensor {
         let mut over = self.running.plan.duration.map(|duration| Instant::now() + duration);
         let mut failure = None;
         let mut expiry = Instant::now();
-        let mut service = Service::begin(&self.view);
+        let mut service = Service::begin(&self.view, Arc::clone(&self.manager));
         loop {
             service.tend(&self.running);
             let slow = self.running.reread.slow();

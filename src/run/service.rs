@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, at};
 
 use super::reload::Running;
 use crate::ledger::{Losses, Snapshot};
-use crate::service::{Notify, Watchdog};
+use crate::service::{Manager, Notify, Watchdog};
 use crate::view::View;
 
 /// The time between two lines for `systemctl status`.
@@ -27,8 +27,8 @@ pub(super) struct Service {
 
 impl Service {
     /// Says that the sensor receives.
-    pub(super) fn begin(view: &Arc<View>) -> Self {
-        let (notify, watchdog) = (Notify::default(), Watchdog::asked());
+    pub(super) fn begin(view: &Arc<View>, manager: Arc<Manager>) -> Self {
+        let (notify, watchdog) = (Notify::new(manager), Watchdog::asked());
         notify.ready();
         Self { notify, watchdog, view: Arc::clone(view), reloads: false, leaves: false, next: Instant::now() }
     }

@@ -24,7 +24,6 @@ const PLAIN: &[c_long] = &[
     libc::SYS_recvmsg,
     libc::SYS_recvfrom,
     libc::SYS_bind,
-    libc::SYS_connect,
     libc::SYS_listen,
     libc::SYS_accept4,
     libc::SYS_shutdown,
@@ -269,7 +268,7 @@ fn rules(needs: &Needs) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendErr
         rules.insert(call, vec![rule(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
     }
     rules.insert(SYS_ioctl, one_of(1, IOCTLS)?);
-    // What is sent so is a connection by another name, where Landlock may not see it.
+    // What is sent so is a connection by another name.
     let connects = u64::from(libc::MSG_FASTOPEN.unsigned_abs());
     for (call, flags) in [(SYS_sendto, 3), (SYS_sendmsg, 2), (SYS_sendmmsg, 3)] {
         rules.insert(call, vec![rule(flags, SeccompCmpOp::MaskedEq(connects), 0)?]);

@@ -54,11 +54,6 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Says whether a TCP socket that is there can be connected to nobody (Linux 6.7).
-    pub(super) fn keep_tcp(&self) -> bool {
-        self.version >= ABI::V4 as u32
-    }
-
     /// Says whether captures can be written to a directory.
     pub(super) fn reach(&self, directory: &Path) -> bool {
         let real = real(directory);

@@ -67,12 +67,6 @@ impl Sandbox {
             sandbox.made = Made::for_captures(&sandbox.needs.captures);
             let rules = landlock::restrict(&sandbox.needs).map_err(|error| error.to_string());
             sandbox.rules = sandbox.note("Landlock", rules)?;
-            if sandbox.rules.as_ref().is_some_and(|rules| !rules.keep_tcp()) && !sandbox.needs.ports.is_empty() {
-                // The filter lets the service manager be connected to, and cannot tell whom a call
-                // is about.
-                let why = "a socket of http or health can be connected elsewhere before Linux 6.7";
-                sandbox.note("TCP", Err::<(), _>(why.into()))?;
-            }
         }
         Ok(sandbox)
     }

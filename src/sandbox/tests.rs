@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -37,6 +38,8 @@ fn be_sealed(directory: &Path) {
         Command::new("/bin/true").status()
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let unix = directory.join("service");
+    let _service = UnixListener::bind(&unix).unwrap();
     // One that is there can be another's after this.
     let door = TcpListener::bind("127.0.0.1:0").unwrap();
     shutdown(&door, Shutdown::Both).unwrap();
@@ -72,6 +75,7 @@ fn be_sealed(directory: &Path) {
     denied("TCP by a socket that is there", connect(&door, &address).map_err(Into::into));
     let with_data = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.unsigned_abs());
     denied("TCP by what is sent", sendto(&door, b"x", with_data, &address).map_err(Into::into));
+    denied("another service of this host", UnixStream::connect(&unix));
     denied("the metadata service", TcpStream::connect("169.254.169.254:80"));
     denied("a port", TcpListener::bind("127.0.0.1:0"));
     denied("a UDP socket", UdpSocket::bind("127.0.0.1:0"));

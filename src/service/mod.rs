@@ -3,11 +3,13 @@
 //! Without a manager that listens, which `$NOTIFY_SOCKET` names, nobody is told and nothing is
 //! kept.
 
+mod manager;
 mod notify;
 mod state;
 mod store;
 mod watchdog;
 
+pub(crate) use self::manager::Manager;
 pub use self::notify::Notify;
 pub(crate) use self::state::{Drops, Page, Record, Records, State, read};
 pub use self::store::Store;

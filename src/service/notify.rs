@@ -2,19 +2,27 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
 
 use sd_notify::NotifyState;
 
+use super::manager::Manager;
 use crate::episode::Episode;
 
 /// Tells the service manager, where one listens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Notify {
+    manager: Arc<Manager>,
     /// Lasts while the manager does not take what it is told.
     deaf: RefCell<Episode>,
 }
 
 impl Notify {
+    /// Has this manager be told.
+    pub(crate) fn new(manager: Arc<Manager>) -> Self {
+        Self { manager, deaf: RefCell::default() }
+    }
+
     /// Says that the sensor receives.
     pub fn ready(&self) {
         self.tell(&[NotifyState::Ready]);
@@ -44,7 +52,7 @@ impl Notify {
     }
 
     fn tell(&self, state: &[NotifyState<'_>]) {
-        self.note(sd_notify::notify(state));
+        self.note(self.manager.tell(state, None));
     }
 
     fn note(&self, told: io::Result<()>) {

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use sd_notify::NotifyState;
 
+use super::manager::Manager;
 use crate::host;
 use crate::sys::inherited;
 
@@ -27,6 +29,7 @@ pub(crate) fn name(kind: &str, which: impl std::fmt::Display) -> String {
 /// it has none, and keeps none.
 #[derive(Debug, Default)]
 pub struct Store {
+    manager: Arc<Manager>,
     keeps: bool,
     /// What is wrong with what was handed over, or asked for.
     complaints: Vec<String>,
@@ -50,7 +53,13 @@ impl Store {
             complaints.push(format!("what the service manager has handed over is of no use: {error}"));
             Vec::new()
         });
-        Self { keeps: asked && listens, complaints, inherited: Mutex::new(inherited) }
+        let manager = Arc::new(Manager::of_process());
+        Self { manager, keeps: asked && listens, complaints, inherited: Mutex::new(inherited) }
+    }
+
+    /// Returns the way to the manager.
+    pub(crate) fn manager(&self) -> Arc<Manager> {
+        Arc::clone(&self.manager)
     }
 
     /// Says what is wrong. Nobody hears it before there is a log.
@@ -111,7 +120,7 @@ impl Store {
     pub(crate) fn keep(&self, name: &str, descriptor: &impl AsFd) {
         if self.keeps {
             let state = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
-            said(name, sd_notify::notify_with_fds(&state, &[descriptor.as_fd()]));
+            said(name, self.manager.tell(&state, Some(descriptor.as_fd())));
         }
     }
 
@@ -119,20 +128,20 @@ impl Store {
     pub(crate) fn keep_while_it_lives(&self, name: &str, descriptor: &impl AsFd) {
         if self.keeps {
             let state = [NotifyState::FdStore, NotifyState::FdName(name)];
-            said(name, sd_notify::notify_with_fds(&state, &[descriptor.as_fd()]));
+            said(name, self.manager.tell(&state, Some(descriptor.as_fd())));
         }
     }
 
     /// Has the manager close what it keeps under this name.
     pub(crate) fn forget(&self, name: &str) {
-        said(name, sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]));
+        said(name, self.manager.tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)], None));
     }
 
     /// Has the manager close what it keeps under these names, and waits until it has: until then
     /// what is behind them is in use.
     pub(crate) fn close(&self, names: impl IntoIterator<Item = impl AsRef<str>>) {
         names.into_iter().for_each(|name| self.forget(name.as_ref()));
-        if let Err(error) = wait() {
+        if let Err(error) = wait(&self.manager) {
             tracing::warn!("the service manager may not have closed what is of no use: {error}");
         }
     }
@@ -151,13 +160,13 @@ impl Store {
 ///
 /// # Errors
 /// It cannot be reached, or takes too long.
-fn wait() -> io::Result<()> {
+fn wait(manager: &Manager) -> io::Result<()> {
     if !host::has_manager() {
         return Ok(());
     }
     // The manager closes the descriptor when it comes to this (sd_notify_barrier(3)).
     let (mut reader, writer) = io::pipe()?;
-    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[writer.as_fd()])?;
+    manager.tell(&[NotifyState::Custom("BARRIER=1")], Some(writer.as_fd()))?;
     drop(writer);
     let limit = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
     // A signal that comes meanwhile is no reason to find what is told here still in use.
