@@ -52,6 +52,7 @@ fn frames_come_out_as_they_were_sent(ip: Ip, arguments: &str) {
     let wraps = [
         ("gre --vni 7 --over-ip", over_ip, format!("gre_vni0_{source}_0x7")),
         ("erspan --vni 9 --over-ip", over_ip, format!("erspan_vni0_{source}_0x9")),
+        ("erspan3 --vni 11 --over-ip", over_ip, format!("erspan_vni0_{source}_0xb")),
         ("nvgre --vni 5000 --over-ip", over_ip, format!("nvgre_vni5000_{source}")),
         ("vxlan --vni 7", pair.target(ip), format!("vni7_{source}")),
     ];
