@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::decap::{DecapPlan, Input, Others, To};
+use crate::decap::{DecapPlan, Input, Others, Timestamps, To};
 use crate::lane::CHUNK_MEMORY;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
@@ -39,6 +39,10 @@ pub struct DecapArgs {
     /// Another UDP port that mirrors send to, with the encapsulation, as vxlan:5000.
     #[arg(long = "port", value_name = "ENCAPSULATION:PORT", value_parser = port)]
     pub ports: Vec<(u16, Encapsulation)>,
+    /// The clock that frames have their times of: the capture's, or the switch's where ERSPAN III
+    /// tells a time within a second of that.
+    #[arg(long, value_enum, value_name = "CLOCK", default_value_t)]
+    pub timestamps: Timestamps,
     /// Format of what is written. [default: by the ending of OUT, else pcap]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
@@ -78,6 +82,7 @@ impl DecapArgs {
             others: self.others,
             depth: self.depth,
             ports,
+            timestamps: self.timestamps,
         })
     }
 

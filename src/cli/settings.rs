@@ -31,6 +31,7 @@ impl RunArgs {
                 steer: self.steer,
                 buffer: self.receive_buffer,
                 reserved_bits: self.reserved_bits,
+                timestamps: self.timestamps,
             },
             sessions: Sessions {
                 max: self.max_sessions,
@@ -204,6 +205,7 @@ mod tests {
         ("--steer flow", &[]),
         ("--receive-buffer 1MiB", &[]),
         ("--reserved-bits reject", &[]),
+        ("--timestamps switch", &[]),
         ("--max-sessions 5", &[]),
         ("--session-idle 1h", &[]),
         ("--vni 5", &[]),

@@ -19,7 +19,7 @@ use super::sessions::{Networks, Vnis};
 use super::units::{Free, Size, Span, Wait};
 use crate::archive::Sync;
 use crate::evidence::Algorithm;
-use crate::pipeline::decap::ReservedBits;
+use crate::pipeline::decap::{ReservedBits, Timestamps};
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sandbox::Mode;
@@ -94,6 +94,8 @@ pub struct Receive {
     pub buffer: Size,
     /// The policy for reserved bits.
     pub reserved_bits: ReservedBits,
+    /// The clock that frames have their times of.
+    pub timestamps: Timestamps,
 }
 
 impl Default for Receive {
@@ -110,6 +112,7 @@ impl Default for Receive {
             steer: Steering::Session,
             buffer: Size(32 << 20),
             reserved_bits: ReservedBits::Accept,
+            timestamps: Timestamps::Arrival,
         }
     }
 }

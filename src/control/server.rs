@@ -127,7 +127,7 @@ mod tests {
     use crossbeam_channel::TryRecvError;
 
     use super::*;
-    use crate::pipeline::decap::ReservedBits;
+    use crate::pipeline::decap::{ReservedBits, Timestamps};
     use crate::pipeline::{Pipeline, PipelinePlan};
     use crate::source::Front;
     use crate::source::prepared::Prepared;
@@ -137,6 +137,7 @@ mod tests {
     fn whoever_waits_for_orders_waits_where_nobody_can_give_any() {
         let plan = PipelinePlan {
             reserved_bits: ReservedBits::Accept,
+            timestamps: Timestamps::Arrival,
             max_sessions: 10,
             count: None,
             policy: Arc::default(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::pipeline::decap::Timestamps;
 use crate::sink::file::FilePlan;
 use crate::sink::stream::StreamPlan;
 use crate::wire::captured::Ports;
@@ -19,6 +20,8 @@ pub struct DecapPlan {
     pub depth: u32,
     /// The ports that mirrors send to.
     pub ports: Ports,
+    /// The clock that frames have their times of.
+    pub timestamps: Timestamps,
 }
 
 /// A capture to read.

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::console::Console;
-use crate::decap::{self, DecapPlan, Input, Others, To};
+use crate::decap::{self, DecapPlan, Input, Others, Timestamps, To};
 use crate::record::Timestamp;
 use crate::record::compress::reader;
 use crate::record::contents::{Opening, Remarks, Statistics};
@@ -159,8 +159,14 @@ pub(super) fn decap(data: &[u8]) {
     let (_file, path) = in_memory(data);
     // One of three, for a run is slow.
     let others = [Others::Drop, Others::Pass, Others::Stop][data.len() % 3];
-    let plan =
-        DecapPlan { inputs: vec![Input::File(path)], to: To::Nowhere, others, depth: 8, ports: Ports::default() };
+    let plan = DecapPlan {
+        inputs: vec![Input::File(path)],
+        to: To::Nowhere,
+        others,
+        depth: 8,
+        ports: Ports::default(),
+        timestamps: Timestamps::Switch,
+    };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).expect("nothing is written");
     assert!(report.failures.is_empty() && report.closes(), "{report}");
 }

@@ -25,7 +25,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use self::bypass::Bypass;
 use self::change::Live;
 pub(crate) use self::change::{ChangeError, Changes, Opened, Opening};
-use self::decap::ReservedBits;
+use self::decap::{ReservedBits, Timestamps};
 pub(crate) use self::gauges::{Gauges, OutputGauge};
 use self::marks::Marks;
 use self::outlet::Outlet;
@@ -48,6 +48,8 @@ use crate::source::{Allowed, Front, LiveSource};
 pub struct PipelinePlan {
     /// The policy for reserved bits in the VXLAN header.
     pub reserved_bits: ReservedBits,
+    /// The clock that frames have their times of.
+    pub timestamps: Timestamps,
     /// The most sessions told apart.
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
@@ -171,6 +173,7 @@ impl Pipeline {
             let mut step = Step::new(plan.reserved_bits, Arc::clone(allowed), sessions, outlets, counters);
             step.adopt(Arc::clone(&plan.policy));
             step.share_sessions(source.shares_sessions());
+            step.take_times_of(plan.timestamps);
             let (change, heard) = bounded(1);
             changes.push(change);
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone()).hears(heard);

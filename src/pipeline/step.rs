@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::decap::{ReservedBits, decapsulate};
+use super::decap::{ReservedBits, Timestamps, decapsulate};
 use super::outlet::Outlet;
 use crate::lane::Forget;
 use crate::ledger::{Filtered, WorkerCounters};
@@ -32,6 +32,8 @@ pub struct Step {
     sequences: Sequences,
     /// True where other workers have frames of the same sessions, unless these come over IP.
     shares_sessions: bool,
+    /// The clock that frames have their times of.
+    timestamps: Timestamps,
 }
 
 impl Step {
@@ -57,6 +59,7 @@ impl Step {
             room: Vec::new(),
             sequences: Sequences::default(),
             shares_sessions: false,
+            timestamps: Timestamps::default(),
         }
     }
 
@@ -64,6 +67,11 @@ impl Step {
     /// numbers tell nothing then.
     pub(super) fn share_sessions(&mut self, shares: bool) {
         self.shares_sessions = shares;
+    }
+
+    /// Says which clock frames have their times of.
+    pub(crate) fn take_times_of(&mut self, timestamps: Timestamps) {
+        self.timestamps = timestamps;
     }
 
     /// Treats frames by this policy from now on. Called between batches.
@@ -136,7 +144,9 @@ impl Step {
         self.counters.received.add(1);
         self.counters.received_bytes.add(datagram.length as u64);
         match inner {
-            Ok(inner) if inner.encapsulation == Encapsulation::Vxlan && !inner.reserved_bits => {
+            Ok(inner)
+                if inner.encapsulation == Encapsulation::Vxlan && !inner.reserved_bits && inner.stamp.is_none() =>
+            {
                 self.frame(datagram, inner);
             }
             Ok(inner) => self.unwrapped(datagram, inner),
@@ -151,7 +161,8 @@ impl Step {
         counters.reserved_bits.add(u64::from(inner.reserved_bits));
         counters.unknown_options.add(u64::from(inner.options != Options::Known));
         let source = inner.source.unwrap_or(datagram.source);
-        let datagram = &Datagram { source, ..*datagram };
+        let timestamp = self.time(datagram.timestamp, inner);
+        let datagram = &Datagram { source, timestamp, ..*datagram };
         let is_alone = !self.shares_sessions || datagram.port == 0;
         let inner = &Decapsulated { sequence: inner.sequence.filter(|_| is_alone), ..*inner };
         let mut room = mem::take(&mut self.room);
@@ -160,6 +171,14 @@ impl Step {
         }
         self.frame(datagram, &bare::dress(inner, source, &mut room));
         self.room = room;
+    }
+
+    /// Returns the time of a frame that came at this time.
+    fn time(&self, arrival: Timestamp, inner: &Decapsulated<'_>) -> Timestamp {
+        let Some(stamp) = inner.stamp.filter(|_| self.timestamps == Timestamps::Switch) else { return arrival };
+        let time = stamp.near(arrival.ns()).map(Timestamp::from_ns);
+        self.counters.switch_time_unknown.add(time.is_none().into());
+        time.unwrap_or(arrival)
     }
 
     /// Finds the session of a frame and offers it to the outputs.

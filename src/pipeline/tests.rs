@@ -19,6 +19,7 @@ fn to_files(dir: &Path) -> PipelinePlan {
     };
     PipelinePlan {
         reserved_bits: ReservedBits::Accept,
+        timestamps: Timestamps::Arrival,
         max_sessions: 10,
         count: None,
         policy: Arc::default(),

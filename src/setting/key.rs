@@ -56,6 +56,7 @@ keys! {
     STEER "receive.steer" "--steer"
     RECEIVE_BUFFER "receive.buffer" "--receive-buffer"
     RESERVED_BITS "receive.reserved_bits" "--reserved-bits"
+    TIMESTAMPS "receive.timestamps" "--timestamps"
     MAX_SESSIONS "sessions.max" "--max-sessions"
     SESSION_IDLE "sessions.idle" "--session-idle"
     VNI "sessions.vni" "--vni"

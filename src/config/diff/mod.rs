@@ -77,6 +77,7 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
         (&key::WORKERS, udp.workers != to_udp.workers),
         (&key::STEER, udp.steering != to_udp.steering),
         (&key::RECEIVE_BUFFER, udp.receive_buffer != to_udp.receive_buffer),
+        (&key::TIMESTAMPS, pipeline.timestamps != to_pipeline.timestamps),
         (&key::TAG_MAP, to_pipeline.tags().is_some() && pipeline.tags() != to_pipeline.tags()),
         (&key::MAX_SESSIONS, pipeline.max_sessions != to_pipeline.max_sessions),
         (&key::QUEUE, now.queue != wanted.queue),

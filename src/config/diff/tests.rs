@@ -67,6 +67,7 @@ fn what_changes_is_said_and_what_cannot_is_named() {
         (json!({ "receive": { "workers": 1, "steer": "flow" } }), "receive.workers, receive.steer need a restart"),
         (json!({ "receive": { "buffer": "1MiB" } }), "receive.buffer needs a restart"),
         (json!({ "receive": { "reserved_bits": "reject" } }), "receive.reserved_bits"),
+        (json!({ "receive": { "timestamps": "switch" } }), "receive.timestamps needs a restart"),
         (json!({ "sessions": { "max": 5 } }), "sessions.max needs a restart"),
         (json!({ "delivery": { "queue": "64MiB" } }), "delivery.queue needs a restart"),
         (json!({ "delivery": { "flush": "2s" } }), "output a changed: flush"),

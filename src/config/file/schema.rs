@@ -63,6 +63,7 @@ impl Table for Receive {
         keys.key("steer", &mut self.steer);
         keys.key("buffer", &mut self.buffer);
         keys.key("reserved_bits", &mut self.reserved_bits);
+        keys.key("timestamps", &mut self.timestamps);
     }
 }
 

@@ -106,6 +106,7 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     wrong.extend(redirect::check(settings, &policy).err());
     let pipeline = PipelinePlan {
         reserved_bits: settings.receive.reserved_bits,
+        timestamps: settings.receive.timestamps,
         max_sessions: settings.sessions.max,
         count: settings.run.count,
         policy,
