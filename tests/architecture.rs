@@ -78,7 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("archive", &["evidence", "ledger", "record", "session", "storage"]),
     ("evidence", &["record", "session", "storage"]),
     ("storage", &["sys"]),
-    ("lane", &["ledger", "record", "route"]),
+    ("lane", &["ledger", "record", "route", "wire"]),
     ("route", &["ledger", "record", "session", "sys", "wire"]),
     ("ledger", &["record", "session", "wire"]),
     // What everything stands on

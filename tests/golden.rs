@@ -29,6 +29,8 @@ use vxtap::wire::{
     vxlan,
 };
 
+#[path = "golden/erspan.rs"]
+mod erspan;
 #[path = "shared/host.rs"]
 mod host;
 #[path = "../examples/make_fixtures/main.rs"]

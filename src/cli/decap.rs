@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::decap::{DecapPlan, Input, Others, To};
+use crate::decap::{DecapPlan, Input, Others, Timestamps, To};
 use crate::lane::CHUNK_MEMORY;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
@@ -43,6 +43,10 @@ pub struct DecapArgs {
     /// direction of a frame, into the others: 0x0fffff.
     #[arg(long, value_name = "MASK", default_value_t = VniMask::ALL)]
     pub vni_mask: VniMask,
+    /// The clock that frames have their times of: the capture's, or the switch's where ERSPAN III
+    /// tells a time within a second of that.
+    #[arg(long, value_enum, value_name = "CLOCK", default_value_t)]
+    pub timestamps: Timestamps,
     /// Format of what is written. [default: by the ending of OUT, else pcap]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
@@ -83,6 +87,7 @@ impl DecapArgs {
             depth: self.depth,
             ports,
             vni_mask: self.vni_mask,
+            timestamps: self.timestamps,
         })
     }
 

@@ -18,7 +18,7 @@ use crate::config::settings::{
     Delivery, Files, Interface, LedgerFormat, Receive, Run, Sandbox, Sessions, TapMode, TapTag,
 };
 use crate::config::units::{Free, Size, Span, number};
-use crate::pipeline::decap::ReservedBits;
+use crate::pipeline::decap::{ReservedBits, Timestamps};
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sandbox::Mode;
@@ -200,6 +200,9 @@ pub struct RunArgs {
     /// direction of a frame, into the others: 0x0fffff.
     #[arg(help_heading = RECEIVING, long, value_name = "MASK", default_value_t = Receive::default().vni_mask)]
     pub vni_mask: VniMask,
+    /// The clock that frames have their times of.
+    #[arg(help_heading = RECEIVING, long, value_enum, value_name = "CLOCK", default_value_t)]
+    pub timestamps: Timestamps,
     /// Mirror sessions (source address, VNI) told apart; frames of further ones share one overflow
     /// file.
     #[arg(help_heading = RECEIVING, long, value_name = "N", default_value_t = Sessions::default().max, value_parser = number::<u32, 1, 65_536>)]

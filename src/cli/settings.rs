@@ -32,6 +32,7 @@ impl RunArgs {
                 buffer: self.receive_buffer,
                 reserved_bits: self.reserved_bits,
                 vni_mask: self.vni_mask,
+                timestamps: self.timestamps,
             },
             sessions: Sessions {
                 max: self.max_sessions,
@@ -206,6 +207,7 @@ mod tests {
         ("--receive-buffer 1MiB", &[]),
         ("--reserved-bits reject", &[]),
         ("--vni-mask 0x0fffff", &[]),
+        ("--timestamps switch", &[]),
         ("--max-sessions 5", &[]),
         ("--session-idle 1h", &[]),
         ("--vni 5", &[]),

@@ -19,7 +19,7 @@ use super::sessions::{Networks, Vnis};
 use super::units::{Free, Size, Span, Wait};
 use crate::archive::Sync;
 use crate::evidence::Algorithm;
-use crate::pipeline::decap::ReservedBits;
+use crate::pipeline::decap::{ReservedBits, Timestamps};
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sandbox::Mode;
@@ -97,6 +97,8 @@ pub struct Receive {
     pub reserved_bits: ReservedBits,
     /// The bits of a VNI that name the network.
     pub vni_mask: VniMask,
+    /// The clock that frames have their times of.
+    pub timestamps: Timestamps,
 }
 
 impl Default for Receive {
@@ -114,6 +116,7 @@ impl Default for Receive {
             buffer: Size(32 << 20),
             reserved_bits: ReservedBits::Accept,
             vni_mask: VniMask::ALL,
+            timestamps: Timestamps::Arrival,
         }
     }
 }

@@ -127,7 +127,7 @@ mod tests {
     use crossbeam_channel::TryRecvError;
 
     use super::*;
-    use crate::pipeline::decap::ReservedBits;
+    use crate::pipeline::decap::{ReservedBits, Timestamps};
     use crate::pipeline::{Pipeline, PipelinePlan};
     use crate::source::Front;
     use crate::source::prepared::Prepared;
@@ -138,6 +138,7 @@ mod tests {
         let plan = PipelinePlan {
             reserved_bits: ReservedBits::Accept,
             vni_mask: crate::wire::VniMask::ALL,
+            timestamps: Timestamps::Arrival,
             max_sessions: 10,
             count: None,
             policy: Arc::default(),

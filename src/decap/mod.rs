@@ -34,6 +34,7 @@ use crate::route::Selection;
 pub use self::error::{DecapError, Unread};
 pub use self::plan::{DecapPlan, Input, Others, To};
 pub use self::report::{Read, Report};
+pub use crate::pipeline::decap::Timestamps;
 
 /// Sessions that are told apart at most.
 const SESSIONS: u32 = 1 << 20;
@@ -59,7 +60,8 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
         return Err(DecapError::Same(path.clone()));
     }
     let outputs: Vec<OutputPlan> = output(&plan.to).into_iter().collect();
-    let inline = Inline::start(&outputs, SESSIONS)?;
+    let mut inline = Inline::start(&outputs, SESSIONS)?;
+    inline.step.take_times_of(plan.timestamps);
     let total = inputs.iter().map(Opened::size).sum::<Option<u64>>();
     let bar = total.map(|total| console.progress(total));
     let mut run = Run { conditions: inline.conditions(), inline, strip: Strip::new(plan), stop };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::pipeline::decap::Timestamps;
 use crate::sink::file::FilePlan;
 use crate::sink::stream::StreamPlan;
 use crate::wire::VniMask;
@@ -22,6 +23,8 @@ pub struct DecapPlan {
     pub ports: Ports,
     /// The bits of VNIs that name networks.
     pub vni_mask: VniMask,
+    /// The clock that frames have their times of.
+    pub timestamps: Timestamps,
 }
 
 /// A capture to read.

@@ -67,6 +67,7 @@ impl Strip {
             // What the outer wrap says goes for what is in it, too.
             inner.inner.scope = inner.inner.scope.or(wrap.inner.scope);
             inner.inner.direction = inner.inner.direction.or(wrap.inner.direction);
+            inner.inner.stamp = inner.inner.stamp.or(wrap.inner.stamp);
             within = inner;
             wrap = &mut within;
             wraps += 1;

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::console::Console;
-use crate::decap::{self, DecapPlan, Input, Others, To};
+use crate::decap::{self, DecapPlan, Input, Others, Timestamps, To};
 use crate::record::Timestamp;
 use crate::record::compress::reader;
 use crate::record::contents::{Opening, Remarks, Statistics};
@@ -167,6 +167,7 @@ pub(super) fn decap(data: &[u8]) {
         depth: 8,
         ports: Ports::default(),
         vni_mask: VniMask::ALL,
+        timestamps: Timestamps::Switch,
     };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).expect("nothing is written");
     assert!(report.failures.is_empty() && report.closes(), "{report}");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
+use crate::wire::Direction;
 
 /// Bytes of records in a chunk: large enough that handing one over costs nothing per frame, small
 /// enough to stay in the second-level cache between the worker and the sink.
@@ -50,7 +51,23 @@ pub struct Chunk {
     frames: u32,
     losses: Vec<Loss>,
     notes: Vec<Note>,
+    ways: Vec<Way>,
     forget: Option<Arc<Forget>>,
+}
+
+/// The way that a record's frame went, where the mirror said it: twice the offset in the chunk at
+/// which the record ends, and one more where the frame went out. There can be one for each frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way(u32);
+
+impl Way {
+    fn end(self) -> usize {
+        self.0 as usize / 2
+    }
+
+    fn direction(self) -> Direction {
+        if self.0.is_multiple_of(2) { Direction::Inbound } else { Direction::Outbound }
+    }
 }
 
 /// What goes with a record besides, where its source had more to say.
@@ -81,6 +98,7 @@ impl Chunk {
             frames: 0,
             losses: Vec::new(),
             notes: Vec::new(),
+            ways: Vec::new(),
             forget: None,
         }
     }
@@ -154,6 +172,21 @@ impl Chunk {
         &self.notes
     }
 
+    /// Says which way the last record's frame went.
+    pub(super) fn went(&mut self, direction: Direction) {
+        // A chunk is below 2 GiB, so twice an offset fits.
+        let end = u32::try_from(2 * self.records.len()).unwrap_or(u32::MAX);
+        self.ways.push(Way(end | u32::from(direction == Direction::Outbound)));
+    }
+
+    /// Returns which way the frame of the record went that ends at this offset, where the mirror
+    /// said it.
+    #[must_use]
+    pub(crate) fn way(&self, end: usize) -> Option<Direction> {
+        let place = self.ways.binary_search_by_key(&end, |way| way.end()).ok()?;
+        self.ways.get(place).map(|way| way.direction())
+    }
+
     /// Returns the lane that the chunk belongs to.
     #[must_use]
     pub(crate) fn lane(&self) -> u16 {
@@ -190,5 +223,25 @@ impl Chunk {
         self.frames = 0;
         self.losses.clear();
         self.notes.clear();
+        self.ways.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_frame_has_its_own_direction() {
+        let mut chunk = Chunk::new(0);
+        let ways = [None, Some(Direction::Outbound), Some(Direction::Inbound), None];
+        for way in ways {
+            chunk.push(SessionId::OVERFLOW, Timestamp::from_ns(1), &[1; 84], 84);
+            way.into_iter().for_each(|way| chunk.went(way));
+        }
+        assert_eq!([100, 200, 300, 400].map(|end| chunk.way(end)), ways);
+        assert_eq!([0, 16, 500].map(|end| chunk.way(end)), [None; 3]);
+        chunk.clear();
+        assert_eq!(chunk.way(200), None);
     }
 }

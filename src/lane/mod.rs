@@ -37,6 +37,7 @@ use self::waiting::Waiting;
 use crate::ledger::{Filtered, OutputCounters, OutputDrop, WorkerCounters};
 use crate::record::Timestamp;
 use crate::route::SessionId;
+use crate::wire::Direction;
 
 /// The plan of the lanes of one output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +189,14 @@ impl Lane {
     pub(crate) fn note(&mut self, options: &[u8]) {
         if let Some(chunk) = self.current.as_mut().filter(|chunk| !chunk.is_empty()) {
             chunk.note(options);
+        }
+    }
+
+    /// Says which way the frame went that was offered last, where it has a place.
+    #[inline]
+    pub(crate) fn went(&mut self, direction: Direction) {
+        if let Some(chunk) = self.current.as_mut().filter(|chunk| !chunk.is_empty()) {
+            chunk.went(direction);
         }
     }
 

@@ -179,8 +179,13 @@ counters! {
         /// Frames whose header has an option that is unknown, which was passed over.
         unknown_options: Counter =
             FRAMES.sparse().row_if_any(115, "unknown_options", "in the GENEVE header, passed over");
-        /// Frames that arrived cut: the inner IP header tells of more bytes than came.
+        /// Frames that arrived cut: the inner IP header tells of more bytes than came, or a switch
+        /// says so (ERSPAN).
         cut_by_mirror: Counter = FRAMES.row_if_any(120, "cut_by_mirror", "frames that arrived truncated");
+        /// Frames of ERSPAN III that have the time at which they came, although the switch's is
+        /// wanted (`--timestamps switch`): the header tells none within a second of that.
+        switch_time_unknown: Counter =
+            FRAMES.sparse().row_if_any(125, "switch_time_unknown", "have the time at which they came");
         /// Frames of sessions that are not let in (`--vni`, `--from`, `--allow`), or whose entry in
         /// the configuration file has `drop = true`; each is also `filtered` in every output.
         unselected: Counter = FRAMES

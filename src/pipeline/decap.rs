@@ -16,6 +16,19 @@ pub enum ReservedBits {
     Reject,
 }
 
+/// The clock that frames have their times of.
+///
+/// The comments of the variants are the text of `vxtap run --help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Timestamps {
+    /// That by which they came.
+    #[default]
+    Arrival,
+    /// The switch's, where ERSPAN III tells a time within a second of the arrival.
+    Switch,
+}
+
 /// Takes an encapsulation off a datagram.
 ///
 /// # Errors

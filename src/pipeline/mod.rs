@@ -25,7 +25,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use self::bypass::Bypass;
 use self::change::Live;
 pub(crate) use self::change::{ChangeError, Changes, Opened, Opening};
-use self::decap::ReservedBits;
+use self::decap::{ReservedBits, Timestamps};
 pub(crate) use self::gauges::{Gauges, OutputGauge};
 use self::marks::Marks;
 use self::outlet::Outlet;
@@ -51,6 +51,8 @@ pub struct PipelinePlan {
     pub reserved_bits: ReservedBits,
     /// The bits of VNIs that name networks.
     pub vni_mask: VniMask,
+    /// The clock that frames have their times of.
+    pub timestamps: Timestamps,
     /// The most sessions told apart.
     pub max_sessions: u32,
     /// Datagrams after which the sensor ends by itself.
@@ -175,6 +177,7 @@ impl Pipeline {
             step.mask(plan.vni_mask);
             step.adopt(Arc::clone(&plan.policy));
             step.share_sessions(source.shares_sessions());
+            step.take_times_of(plan.timestamps);
             let (change, heard) = bounded(1);
             changes.push(change);
             let worker = Worker::new(source, step, Bypass::new(accounts.next()), quota.clone()).hears(heard);

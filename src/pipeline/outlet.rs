@@ -59,7 +59,8 @@ impl Outlet {
             return;
         }
         if self.selection.is_all() && self.watched.is_none() {
-            return self.lane.offer(session, datagram.timestamp, inner.frame, inner.original);
+            self.lane.offer(session, datagram.timestamp, inner.frame, inner.original);
+            return self.tell_way(inner);
         }
         self.offer_selected(session, datagram.timestamp, *inner, candidate);
     }
@@ -75,7 +76,10 @@ impl Outlet {
         let is_for = self.watched.as_mut().is_none_or(|watched| watched.has(session));
         let mut refuses = || self.selection.refuses(candidate.get_or_insert_with(|| Candidate::new(&inner)));
         match if is_for { refuses() } else { Some(Filtered::Session) } {
-            None => self.lane.offer_cut(session, timestamp, inner.frame, inner.original, usize::MAX),
+            None => {
+                self.lane.offer_cut(session, timestamp, inner.frame, inner.original, usize::MAX);
+                self.tell_way(&inner);
+            }
             Some(reason) => self.lane.filter(reason, 1),
         }
     }
@@ -98,8 +102,19 @@ impl Outlet {
         };
         let reason = if is_for { self.selection.refuses(candidate) } else { Some(Filtered::Session) };
         match reason {
-            None => self.lane.offer_cut(session, datagram.timestamp, inner.frame, inner.original, most),
+            None => {
+                self.lane.offer_cut(session, datagram.timestamp, inner.frame, inner.original, most);
+                self.tell_way(inner);
+            }
             Some(reason) => self.lane.filter(reason, 1),
+        }
+    }
+
+    /// Says which way the frame went that was offered last, where its mirror told it.
+    #[inline(always)]
+    fn tell_way(&mut self, inner: &Decapsulated<'_>) {
+        if let Some(direction) = inner.direction {
+            self.lane.went(direction);
         }
     }
 

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::decap::{ReservedBits, decapsulate};
+use super::decap::{ReservedBits, Timestamps, decapsulate};
 use super::outlet::Outlet;
 use crate::lane::Forget;
 use crate::ledger::{Filtered, WorkerCounters};
@@ -34,6 +34,8 @@ pub struct Step {
     sequences: Sequences,
     /// True where other workers have frames of the same sessions, unless these come over IP.
     shares_sessions: bool,
+    /// The clock that frames have their times of.
+    timestamps: Timestamps,
 }
 
 impl Step {
@@ -60,6 +62,7 @@ impl Step {
             room: Vec::new(),
             sequences: Sequences::default(),
             shares_sessions: false,
+            timestamps: Timestamps::default(),
         }
     }
 
@@ -72,6 +75,11 @@ impl Step {
     /// Has VNIs be these bits alone.
     pub(super) fn mask(&mut self, vni_mask: VniMask) {
         self.vni_mask = vni_mask;
+    }
+
+    /// Says which clock frames have their times of.
+    pub(crate) fn take_times_of(&mut self, timestamps: Timestamps) {
+        self.timestamps = timestamps;
     }
 
     /// Treats frames by this policy from now on. Called between batches.
@@ -146,7 +154,9 @@ impl Step {
         self.counters.received.add(1);
         self.counters.received_bytes.add(datagram.length as u64);
         match inner {
-            Ok(inner) if inner.encapsulation == Encapsulation::Vxlan && !inner.reserved_bits => {
+            Ok(inner)
+                if inner.encapsulation == Encapsulation::Vxlan && !inner.reserved_bits && inner.stamp.is_none() =>
+            {
                 self.frame(datagram, inner);
             }
             Ok(inner) => self.unwrapped(datagram, inner),
@@ -161,7 +171,8 @@ impl Step {
         counters.reserved_bits.add(u64::from(inner.reserved_bits));
         counters.unknown_options.add(u64::from(inner.options != Options::Known));
         let source = inner.source.unwrap_or(datagram.source);
-        let datagram = &Datagram { source, ..*datagram };
+        let timestamp = self.time(datagram.timestamp, inner);
+        let datagram = &Datagram { source, timestamp, ..*datagram };
         let is_alone = !self.shares_sessions || datagram.port == 0;
         let vni = self.vni_mask.of(inner.vni);
         let inner = &Decapsulated { vni, sequence: inner.sequence.filter(|_| is_alone), ..*inner };
@@ -171,6 +182,14 @@ impl Step {
         }
         self.frame(datagram, &bare::dress(inner, source, &mut room));
         self.room = room;
+    }
+
+    /// Returns the time of a frame that came at this time.
+    fn time(&self, arrival: Timestamp, inner: &Decapsulated<'_>) -> Timestamp {
+        let Some(stamp) = inner.stamp.filter(|_| self.timestamps == Timestamps::Switch) else { return arrival };
+        let time = stamp.near(arrival.ns()).map(Timestamp::from_ns);
+        self.counters.switch_time_unknown.add(time.is_none().into());
+        time.unwrap_or(arrival)
     }
 
     /// Finds the session of a frame and offers it to the outputs.

@@ -20,6 +20,7 @@ fn to_files(dir: &Path) -> PipelinePlan {
     PipelinePlan {
         reserved_bits: ReservedBits::Accept,
         vni_mask: crate::wire::VniMask::ALL,
+        timestamps: Timestamps::Arrival,
         max_sessions: 10,
         count: None,
         policy: Arc::default(),

@@ -25,7 +25,7 @@ pub enum ReplayError {
         to: SocketAddr,
     },
     /// What is asked for goes over UDP alone.
-    #[error("--over-ip is for GRE: --as gre, --as erspan or --as nvgre")]
+    #[error("--over-ip is for GRE: --as gre, --as erspan, --as erspan3 or --as nvgre")]
     OverIp,
     /// There is no port over IP.
     #[error("--over-ip has no port; write --to {}", .0.ip())]

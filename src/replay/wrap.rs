@@ -1,5 +1,6 @@
 //! Frames are wrapped as the mirrors do that vxtap takes.
 
+use crate::record::Timestamp;
 use crate::wire::layers::Layers;
 use crate::wire::{Encapsulation, LinkType, Vni, flow, geneve, vxlan};
 
@@ -19,6 +20,8 @@ pub enum Wrap {
     Gre,
     /// ERSPAN type II in such GRE, with the low ten bits of the VNI as its session.
     Erspan,
+    /// ERSPAN type III in such GRE, also with the time at which it is sent, in units of 100 us.
+    Erspan3,
     /// NVGRE: such GRE without sequence numbers, and a key that has the VNI, from 4096 on.
     Nvgre,
     /// TZSP, port 37008, with the VNI in the address of the sensor.
@@ -69,7 +72,7 @@ impl Wrap {
             Wrap::Vxlan => Encapsulation::Vxlan,
             Wrap::Geneve | Wrap::Gwlb | Wrap::Gcp => Encapsulation::Geneve,
             Wrap::Gpe => Encapsulation::Gpe,
-            Wrap::Gre | Wrap::Erspan | Wrap::Nvgre => Encapsulation::Gre,
+            Wrap::Gre | Wrap::Erspan | Wrap::Erspan3 | Wrap::Nvgre => Encapsulation::Gre,
             Wrap::Tzsp => Encapsulation::Tzsp,
         }
     }
@@ -103,6 +106,16 @@ impl Wrap {
                 header.add(&[0x10, 0, 0x88, 0xbe]);
                 header.add(&sequence);
                 header.add(&[0x10, 0, b & 3, c, 0, 0, 0, 0]);
+            }
+            Wrap::Erspan3 => {
+                header.add(&[0x10, 0, 0x22, 0xeb]);
+                header.add(&sequence);
+                header.add(&[0x20, 0, b & 3, c]);
+                // The lower 32 bits of the time, as the kernel's device has it too.
+                let [.., e, f, g, h] = (Timestamp::now().ns() / 100_000).to_be_bytes();
+                header.add(&[e, f, g, h]);
+                // A frame, which came into the switch.
+                header.add(&[0, 0, 0x80, 0]);
             }
             Wrap::Nvgre => header.add(&[0x20, 0, 0x65, 0x58, a, b, c, 0]),
             // The tag of the sensor's address, and the end of all tags.
@@ -176,7 +189,7 @@ mod tests {
                 Wrap::Geneve => (Encapsulation::Geneve, 0x12_3456, None, None),
                 Wrap::Gpe => (Encapsulation::Gpe, 0x12_3456, None, None),
                 Wrap::Gre => (Encapsulation::Gre, 0, Some(0x12_3456), Some(9)),
-                Wrap::Erspan => (Encapsulation::Erspan, 0, Some(0x56), Some(9)),
+                Wrap::Erspan | Wrap::Erspan3 => (Encapsulation::Erspan, 0, Some(0x56), Some(9)),
                 Wrap::Nvgre => (Encapsulation::Nvgre, 0x12_3456, None, None),
                 Wrap::Tzsp => (Encapsulation::Tzsp, 0, Some(0x0200_0012_3456), None),
                 Wrap::Gwlb => (Encapsulation::Geneve, 0x12_3456, Some(u64::from_be_bytes(ENDPOINT)), None),

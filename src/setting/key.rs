@@ -57,6 +57,7 @@ keys! {
     RECEIVE_BUFFER "receive.buffer" "--receive-buffer"
     RESERVED_BITS "receive.reserved_bits" "--reserved-bits"
     VNI_MASK "receive.vni_mask" "--vni-mask"
+    TIMESTAMPS "receive.timestamps" "--timestamps"
     MAX_SESSIONS "sessions.max" "--max-sessions"
     SESSION_IDLE "sessions.idle" "--session-idle"
     VNI "sessions.vni" "--vni"

@@ -177,7 +177,7 @@ impl StreamSink {
         for record in pcap::records(chunk.records()) {
             end += record.len();
             let notes = notes.next_if(|note| note.end as usize == end).map(|note| &*note.options);
-            let remarks = Remarks { notes: notes.unwrap_or_default(), ..Remarks::default() };
+            let remarks = Remarks { notes: notes.unwrap_or_default(), direction: chunk.way(end), ..Remarks::default() };
             self.format.push(&mut self.encoded, &record, remarks);
             part.end += 1;
             bytes += record.frame.len() as u64;

@@ -144,6 +144,14 @@ mod tests {
         for length in 0..12 {
             assert_eq!(direction(&three[..length], &[]), Err(DropReason::ShortTunnelHeader), "{length}");
         }
+        three[10] = 0;
+        let original = |three: &[u8]| {
+            let payload = [&[0, 0, 0x22, 0xeb], three, &FRAME].concat();
+            decapsulate(&payload, 0).map(|inner| (inner.arrived, inner.original))
+        };
+        assert_eq!(original(&three), Ok((14, 15)), "cut by the switch");
+        three[2] &= !0x04;
+        assert_eq!(original(&three), Ok((14, 14)));
         three[0] = 0x30;
         assert_eq!(direction(&three, &FRAME), Err(DropReason::UnknownTunnelVersion));
     }

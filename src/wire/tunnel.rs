@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::inner;
 use super::reason::reasons;
+use super::stamp::Stamp;
 use super::table::encapsulations;
 use super::vni::Vni;
 
@@ -212,6 +213,8 @@ pub struct Decapsulated<'a> {
     pub link_type: LinkType,
     /// The way that the frame went, where the encapsulation says it.
     pub direction: Option<Direction>,
+    /// What the header says of the time of the frame.
+    pub stamp: Option<Stamp>,
 }
 
 impl<'a> Decapsulated<'a> {
@@ -302,6 +305,7 @@ impl<'a> Decapsulated<'a> {
             sequence: None,
             link_type: encapsulation.link_type(),
             direction: None,
+            stamp: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 use serde_json::Value;
 use vxtap::console::Console;
-use vxtap::decap::{self, DecapPlan, Input, Others, To};
+use vxtap::decap::{self, DecapPlan, Input, Others, Timestamps, To};
 use vxtap::record::read::CaptureReader;
 use vxtap::wire::VniMask;
 use vxtap::wire::captured::Ports;
@@ -24,6 +24,7 @@ fn closes(path: &Path, others: Others) -> bool {
         depth: 8,
         ports: Ports::default(),
         vni_mask: VniMask::ALL,
+        timestamps: Timestamps::Switch,
     };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).unwrap();
     assert!(report.failures.is_empty(), "{}: {:?}", path.display(), report.failures);

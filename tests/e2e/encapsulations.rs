@@ -37,6 +37,7 @@ fn frames_come_out_as_they_were_sent(ip: Ip, more: &str) {
         ("gpe --vni 7", 4790, format!("gpe_vni7_{source}")),
         ("gre --vni 7", 4754, format!("gre_vni0_{source}_0x7")),
         ("erspan --vni 7", 4754, format!("erspan_vni0_{source}_0x7")),
+        ("erspan3 --vni 8", 4754, format!("erspan_vni0_{source}_0x8")),
         ("tzsp --vni 7", 37008, format!("tzsp_vni0_{source}_0x20000000007")),
         ("gwlb --vni 7", 6081, "geneve_vni7_192.0.2.1_0x76bc493b822cd32".to_owned()),
         ("gcp --vni 7", 6081, format!("geneve_vni0_{source}_0x7")),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use vxtap::record::Timestamp;
 use vxtap::record::read::CaptureReader;
 use vxtap::wire::captured::{Framing, Ports, unwrap};
 use vxtap::wire::layers::protocol;
@@ -52,6 +53,7 @@ fn frames_come_out_as_they_were_sent(ip: Ip, arguments: &str) {
     let wraps = [
         ("gre --vni 7 --over-ip", over_ip, format!("gre_vni0_{source}_0x7")),
         ("erspan --vni 9 --over-ip", over_ip, format!("erspan_vni0_{source}_0x9")),
+        ("erspan3 --vni 11 --over-ip", over_ip, format!("erspan_vni0_{source}_0xb")),
         ("nvgre --vni 5000 --over-ip", over_ip, format!("nvgre_vni5000_{source}")),
         ("vxlan --vni 7", pair.target(ip), format!("vni7_{source}")),
     ];
@@ -160,6 +162,51 @@ fn what_was_lost_on_the_way_is_counted() {
     assert!(late > 0, "the cable may have others overtaken");
     let session = &ended.ledger.0["sessions"][0];
     assert_eq!((session["upstream_missed"].as_u64(), session["upstream_late"].as_u64()), (Some(missed), Some(late)));
+}
+
+/// Frames have the time at which the switch mirrored them, where it tells one near their arrival.
+#[test]
+fn times_are_those_of_the_switch() {
+    if !need::programs(&["tshark"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(300);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let pair = Pair::new(2000);
+    let options = "--source udp --listen erspan --timestamps switch --format pcapng";
+    let sensor = Setup::new(&pair.sensor).with(options).start();
+    let to = SocketAddr::new(pair.target(Ip::V4).ip(), 0);
+    let before = Timestamp::now();
+    replay_all(&pair.sender, to, &[&file], "--as erspan3 --vni 7 --over-ip", frames.len());
+    // These count since the switch began, or in a unit of its own, and it has cut them.
+    let counts = |number: u32, unit: u8| {
+        let header = [0x20, 0, 4, 8, 0, 0, 0, number as u8, 0, 0, 0x80, 1 | unit << 1, 3 << 2, 0, 0, 0, 0, 0, 0, 0];
+        [&[0x10, 0, 0x22, 0xeb], &number.to_be_bytes()[..], &header, &frames::numbered(number, 100)].concat()
+    };
+    send(&pair.sender, to.ip(), &(0..20).map(|number| counts(number, number as u8 & 3)).collect::<Vec<_>>());
+    // Type II has none.
+    replay_all(&pair.sender, to, &[&file], "--as erspan --vni 9 --over-ip", frames.len());
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    ended.ledger.assert_received_closes();
+    ended.ledger.assert_output_closes("pcap");
+    ended.ledger.assert_lossless();
+    pair.assert_all_arrived(ended.ledger.received(), 2 * frames.len() + 20);
+    let records = |scope| captures::of_directory(&ended.captures.join(format!("erspan_vni0_10.73.0.1_{scope}")));
+    let (near, far) = (records("0x7"), records("0x8"));
+    assert_eq!((near.len(), far.len(), records("0x9").len()), (300, 20, 300));
+    // The sender tells time in units of 100 us. What was held up for a second has that of arrival.
+    let told = near.iter().filter(|record| record.time % 100_000 == 0).count() as u64;
+    let unknown = ended.ledger.counted("/switch_time_unknown");
+    assert!(unknown >= 20 && told > 0 && told + unknown >= 320, "{told} of 300, and {unknown} unknown");
+    assert!(far.iter().all(|record| Timestamp::from_ns(record.time) >= before), "the time of arrival");
+    assert_eq!(ended.ledger.get("/cut_by_mirror"), far.len() as u64);
+    // All came into the switch.
+    let files = captures::files(&ended.captures);
+    let of_near = files.iter().filter(|path| path.to_string_lossy().contains("_0x7"));
+    let ways: Vec<_> = of_near.flat_map(|path| captures::tshark(path, &["frame.packet_flags_direction"])).collect();
+    assert!(ways.len() == 300 && ways.iter().all(|way| way == "0x00000001"), "{ways:?}");
 }
 
 /// What switches have sent comes out as what `captured` finds in the same packets.

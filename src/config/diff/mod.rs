@@ -78,6 +78,7 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
         (&key::STEER, udp.steering != to_udp.steering),
         (&key::VNI_MASK, pipeline.vni_mask != to_pipeline.vni_mask),
         (&key::RECEIVE_BUFFER, udp.receive_buffer != to_udp.receive_buffer),
+        (&key::TIMESTAMPS, pipeline.timestamps != to_pipeline.timestamps),
         (&key::TAG_MAP, to_pipeline.tags().is_some() && pipeline.tags() != to_pipeline.tags()),
         (&key::MAX_SESSIONS, pipeline.max_sessions != to_pipeline.max_sessions),
         (&key::QUEUE, now.queue != wanted.queue),

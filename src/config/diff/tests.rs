@@ -68,6 +68,7 @@ fn what_changes_is_said_and_what_cannot_is_named() {
         (json!({ "receive": { "buffer": "1MiB" } }), "receive.buffer needs a restart"),
         (json!({ "receive": { "reserved_bits": "reject" } }), "receive.reserved_bits"),
         (json!({ "receive": { "vni_mask": "0x0fffff" } }), "receive.vni_mask needs a restart"),
+        (json!({ "receive": { "timestamps": "switch" } }), "receive.timestamps needs a restart"),
         (json!({ "sessions": { "max": 5 } }), "sessions.max needs a restart"),
         (json!({ "delivery": { "queue": "64MiB" } }), "delivery.queue needs a restart"),
         (json!({ "delivery": { "flush": "2s" } }), "output a changed: flush"),

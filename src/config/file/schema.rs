@@ -64,6 +64,7 @@ impl Table for Receive {
         keys.key("buffer", &mut self.buffer);
         keys.key("reserved_bits", &mut self.reserved_bits);
         keys.key("vni_mask", &mut self.vni_mask);
+        keys.key("timestamps", &mut self.timestamps);
     }
 }
 

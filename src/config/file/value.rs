@@ -23,7 +23,7 @@ use super::super::settings::{LedgerFormat, TapMode, TapTag};
 use super::super::units::{Free, Size, Span, Wait};
 use super::near;
 use crate::archive::Sync;
-use crate::pipeline::decap::ReservedBits;
+use crate::pipeline::decap::{ReservedBits, Timestamps};
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::slice::Slice;
@@ -321,7 +321,7 @@ macro_rules! choices {
 
 choices! {
     Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
-    Duplicates Mode
+    Duplicates Mode Timestamps
 }
 
 macro_rules! numbers {

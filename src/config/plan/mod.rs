@@ -107,6 +107,7 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     let pipeline = PipelinePlan {
         reserved_bits: settings.receive.reserved_bits,
         vni_mask: settings.receive.vni_mask,
+        timestamps: settings.receive.timestamps,
         max_sessions: settings.sessions.max,
         count: settings.run.count,
         policy,

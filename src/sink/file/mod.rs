@@ -34,6 +34,7 @@ pub(crate) use self::directory::{DirectoryError, prepare};
 pub use self::plan::FilePlan;
 pub(crate) use self::replans::Replans;
 use self::resting::Resting;
+use self::room::Whole;
 use self::session::SessionFiles;
 use self::shared::{Host, Shared, end};
 use super::Sink;
@@ -193,7 +194,7 @@ impl FileSink {
     }
 
     /// Appends `records`, which are those of the run, and part of `all`.
-    fn append(&mut self, run: &Run, records: &[u8], all: &Bytes) {
+    fn append(&mut self, run: &Run, records: &[u8], all: &Whole<'_>) {
         let files = session(&mut self.sessions, &self.shared, run.session);
         files.append(run, records, all, &mut self.shared);
         if self.shared.buffered > self.shared.plan.buffer_memory {
@@ -259,7 +260,7 @@ impl Sink for FileSink {
             let files = session(&mut self.sessions, &self.shared, loss.session);
             files.note(OutputDrop::LaneFull, loss.frames);
         }
-        let all = Bytes::from_owner(Records(Arc::clone(chunk)));
+        let all = Whole { chunk, records: Bytes::from_owner(Records(Arc::clone(chunk))) };
         for (run, records) in chunk.runs() {
             self.append(run, records, &all);
         }

@@ -5,13 +5,19 @@ use crate::route::dedup;
 use crate::session::{Label, Session};
 use crate::wire::{Direction, inner};
 
-/// Returns what there is to say of a frame of this session. `lost` is the number of frames that
-/// were dropped before it.
-pub(super) fn remarks(session: Option<&Session>, label: &Label, frame: &[u8], lost: u64) -> Remarks<'static> {
+/// Returns what there is to say of a frame of this session, which went this `way` where its mirror
+/// said so. `lost` is the number of frames that were dropped before it.
+pub(super) fn remarks(
+    session: Option<&Session>,
+    label: &Label,
+    frame: &[u8],
+    way: Option<Direction>,
+    lost: u64,
+) -> Remarks<'static> {
     let packet_id = session
         .filter(|_| label.packet_ids)
         .and_then(|session| dedup::packet_id(frame, session.encapsulation.link_type()));
-    Remarks { notes: &[], direction: direction(session, frame), lost, packet_id }
+    Remarks { notes: &[], direction: way.or_else(|| direction(session, frame)), lost, packet_id }
 }
 
 /// Says whether the mirrored instance sent the frame or received it, as seen from its interface.

@@ -1,6 +1,8 @@
 //! How many records of a run the current file of a session still takes.
 
-use crate::lane::Run;
+use bytes::Bytes;
+
+use crate::lane::{Chunk, Run};
 use crate::record::contents::Remarks;
 use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
@@ -19,10 +21,19 @@ pub(super) struct Room {
     pub(super) packet_ids: bool,
 }
 
+/// A chunk, and the records in it, which stay as long as somebody has a part of them.
+#[derive(Debug)]
+pub(super) struct Whole<'a> {
+    pub(super) chunk: &'a Chunk,
+    pub(super) records: Bytes,
+}
+
 /// Some records in the form that chunks have.
 #[derive(Debug)]
 pub(super) struct Piece<'a> {
     pub(super) records: &'a [u8],
+    /// The offset in the chunk at which they begin.
+    pub(super) start: usize,
     pub(super) frames: u64,
     pub(super) span: (Timestamp, Timestamp),
 }
@@ -32,6 +43,7 @@ impl Room {
     /// whatever its size.
     pub(super) fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
         let all = u64::from(run.frames);
+        let start = run.end as usize - records.len();
         let is_whole_run = records.len() == (run.end - run.start) as usize;
         if format == Format::Pcap
             && is_whole_run
@@ -40,7 +52,7 @@ impl Room {
             && run.latest < self.ends
             && run.earliest >= self.begins
         {
-            return Piece { records, frames: all, span: (run.earliest, run.latest) };
+            return Piece { records, start, frames: all, span: (run.earliest, run.latest) };
         }
         // The length has room for whatever a record may have to tell besides the frame.
         let packet_id = Some(0).filter(|_| self.packet_ids);
@@ -59,6 +71,6 @@ impl Room {
             frames += 1;
             span = (span.0.min(record.timestamp), span.1.max(record.timestamp));
         }
-        Piece { records: records.get(..length).unwrap_or_default(), frames, span }
+        Piece { records: records.get(..length).unwrap_or_default(), start, frames, span }
     }
 }

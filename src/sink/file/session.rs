@@ -9,11 +9,11 @@ use bytes::Bytes;
 use super::part::{Batch, Part};
 use super::remarks::remarks;
 use super::rest::Rest;
-use super::room::{Piece, Room};
+use super::room::{Piece, Room, Whole};
 use super::shared::{self, Outage, Shared};
 use crate::archive::{Broken, Closed, Gone, Losses};
 use crate::evidence::names::{self, Names};
-use crate::lane::Run;
+use crate::lane::{Chunk, Run};
 use crate::ledger::OutputDrop;
 use crate::record::contents::{APPLICATION, Opening, Statistics};
 use crate::record::format::Format;
@@ -84,7 +84,7 @@ impl SessionFiles {
 
     /// Appends the records of a run, which are part of `all`, cutting files where they are full or
     /// their time is over.
-    pub(super) fn append(&mut self, run: &Run, mut records: &[u8], all: &Bytes, shared: &mut Shared) {
+    pub(super) fn append(&mut self, run: &Run, mut records: &[u8], all: &Whole<'_>, shared: &mut Shared) {
         let mut left = u64::from(run.frames);
         if let Some(reason) = shared.waits(self.outage) {
             return self.lose(reason, left, shared);
@@ -137,11 +137,11 @@ impl SessionFiles {
 
     /// Adds records that belong into the current file. Where the storage fails before all of them
     /// are added, closes the file. Returns the number of frames that were not added.
-    fn add(&mut self, piece: &Piece<'_>, all: &Bytes, shared: &mut Shared) -> u64 {
+    fn add(&mut self, piece: &Piece<'_>, all: &Whole<'_>, shared: &mut Shared) -> u64 {
         if shared.plan.format == Format::Pcap {
-            self.add_as_they_are(piece, all, shared)
+            self.add_as_they_are(piece, &all.records, shared)
         } else {
-            self.encode(piece, shared)
+            self.encode(piece, all.chunk, shared)
         }
     }
 
@@ -165,15 +165,16 @@ impl SessionFiles {
     }
 
     /// Adds records in another form than that which chunks have.
-    fn encode(&mut self, piece: &Piece<'_>, shared: &mut Shared) -> u64 {
-        let mut left = piece.frames;
+    fn encode(&mut self, piece: &Piece<'_>, chunk: &Chunk, shared: &mut Shared) -> u64 {
+        let (mut left, mut end) = (piece.frames, piece.start);
         for record in pcap::records(piece.records) {
             if self.current.is_none() {
                 return left;
             }
+            end += record.len();
             let told = std::mem::take(&mut self.untold);
             let before = self.buffer.bytes.capacity();
-            let remarks = remarks(self.session.as_ref(), &self.label, record.frame, told);
+            let remarks = remarks(self.session.as_ref(), &self.label, record.frame, chunk.way(end), told);
             shared.plan.format.push(&mut self.buffer.bytes, &record, remarks);
             shared.buffered += self.buffer.bytes.capacity() - before;
             let span = Some((record.timestamp, record.timestamp));

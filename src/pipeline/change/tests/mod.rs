@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::super::{Pipeline, PipelinePlan, ReservedBits};
+use super::super::{Pipeline, PipelinePlan, ReservedBits, Timestamps};
 use super::*;
 use crate::evidence::Algorithm;
 use crate::lane::{LanePlan, WhenFull};
@@ -97,6 +97,7 @@ fn start_of(dir: &Path, more: &Arc<AtomicU32>, max_sessions: u32) -> Pipeline {
     let plan = PipelinePlan {
         reserved_bits: ReservedBits::Accept,
         vni_mask: crate::wire::VniMask::ALL,
+        timestamps: Timestamps::Arrival,
         max_sessions,
         count: None,
         policy: Arc::default(),
