@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::captures::{self, assert_open, assert_same};
+use crate::configuration::{WAYS, configuration};
 use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Pair};
@@ -133,6 +134,44 @@ fn of_a_vni_with_other_bits_those_that_name_the_network_count() {
         let records = session(&ended.captures, &format!("vni7_{}", pair.source(Ip::V4)));
         let found: Vec<_> = records.iter().map(|record| &record.frame).collect();
         assert_same(way, &found, &[&frames[..], &frames, &frames].concat());
+    }
+}
+
+/// Azure's balancer has a tunnel for each way. The files have the direction, and rules go by it.
+#[test]
+fn the_tunnels_of_azure_are_the_ways_of_one_session() {
+    if !need::programs(&["tshark"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let frames = frames::assorted(100);
+    let file = frames::write(directory.path(), "frames.pcap", &frames);
+    for (way, rules, kept) in [
+        (WAYS[0], "", &["0x00000001", "0x00000002"][..]),
+        (WAYS[1], "", &["0x00000001", "0x00000002"]),
+        (WAYS[0], "[[session]]\n[[session.rules]]\nnumber = 1\ndirection = \"ingress\"\naction = \"accept\"\n", &["0x00000001"]),
+    ] {
+        let pair = Pair::new(2000);
+        let at = tempfile::tempdir().unwrap();
+        let receive = format!("listen = [\"10800\", \"10801\"]\nvni_mask = \"0xfffffe\"\nworkers = 2\n{way}");
+        let config = configuration(at.path(), &receive, rules, "format = \"pcapng\"");
+        let sensor = Setup::new(&pair.sensor).configured(&config).start();
+        for (port, vni) in [(10_801, 801), (10_800, 800)] {
+            let to = SocketAddr::new(pair.target(Ip::V4).ip(), port);
+            replay_all(&pair.sender, to, &[&file], &format!("--vni {vni}"), frames.len());
+        }
+        let ended = sensor.stop();
+        assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+        ended.ledger.assert_received_closes();
+        ended.ledger.assert_output_closes("evidence");
+        pair.assert_all_arrived(ended.ledger.received(), 2 * frames.len());
+        let sessions: Vec<_> = ended.ledger.sessions().iter().map(|(_, vni, frames)| (*vni, *frames)).collect();
+        assert_eq!(sessions, [(800, 2 * frames.len() as u64)]);
+        let files = captures::files(&at.path().join("evidence"));
+        let ways: Vec<_> =
+            files.iter().flat_map(|path| captures::tshark(path, &["frame.packet_flags_direction"])).collect();
+        let wanted: Vec<_> = kept.iter().flat_map(|way| vec![*way; frames.len()]).collect();
+        assert_eq!(ways, wanted);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use vxtap::record::Timestamp;
@@ -179,9 +180,13 @@ fn times_are_those_of_the_switch() {
     let to = SocketAddr::new(pair.target(Ip::V4).ip(), 0);
     let before = Timestamp::now();
     replay_all(&pair.sender, to, &[&file], "--as erspan3 --vni 7 --over-ip", frames.len());
-    // These count since the switch began, or in a unit of its own, and it has cut them.
+    // These count since the switch began, which is half of all counts away from the time, or in a
+    // unit of its own, and it has cut them.
     let counts = |number: u32, unit: u8| {
-        let header = [0x20, 0, 4, 8, 0, 0, 0, number as u8, 0, 0, 0x80, 1 | unit << 1, 3 << 2, 0, 0, 0, 0, 0, 0, 0];
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let nanoseconds = if unit == 0 { 100_000 } else { 100 };
+        let [a, b, c, d] = ((now.as_nanos() / nanoseconds) as u32).wrapping_add(1 << 31).to_be_bytes();
+        let header = [0x20, 0, 4, 8, a, b, c, d, 0, 0, 0x80, 1 | unit << 1, 3 << 2, 0, 0, 0, 0, 0, 0, 0];
         [&[0x10, 0, 0x22, 0xeb], &number.to_be_bytes()[..], &header, &frames::numbered(number, 100)].concat()
     };
     send(&pair.sender, to.ip(), &(0..20).map(|number| counts(number, number as u8 & 3)).collect::<Vec<_>>());
