@@ -467,6 +467,27 @@ fn a_watch_that_is_late_goes_by_the_time_of_packets() {
 }
 
 #[test]
+fn a_watch_that_is_late_looks_at_all_that_came() {
+    let Some(bench) = Bench::new(1500) else { return };
+    let mut command = bench.pair.sensor.command(VXTAP);
+    let mut process = Process::start(command.args(["check", "--watch", "2s", "--json"]), None);
+    process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
+    let begun = Instant::now();
+    // It watches by then, or shows nothing.
+    thread::sleep(Duration::from_millis(500));
+    process.signal(Signal::STOP);
+    // More than are read from a socket at a time, and the time is over when they are.
+    let frames: Vec<Vec<u8>> = (0..3000).map(|number| numbered(number, 100)).collect();
+    send(&bench.pair.sender, bench.pair.target(Ip::V4), &wrapped(&frames));
+    thread::sleep(Duration::from_secs(2).saturating_sub(begun.elapsed()));
+    process.signal(Signal::CONT);
+    let code = process.wait().code();
+    let said = Said { code, json: serde_json::from_str(&process.stdout.all().join("\n")).unwrap() };
+    said.alone("ok", "arriving");
+    assert_eq!(said.json["watch"]["sessions"][0]["frames"], 3000);
+}
+
+#[test]
 fn segments_come_out_of_order() {
     let Some(bench) = Bench::new(1500) else { return };
     let mut frames = conversation();
