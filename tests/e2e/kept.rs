@@ -32,8 +32,10 @@ fn of_two_mirrored_ends_each_packet_is_kept_once() {
     if !need::programs(&[]) {
         return;
     }
-    // Some are alike, as keep-alives are.
-    let frames: Vec<_> = (0..1000).map(|n| frames::numbered(if n % 10 == 3 { 3 } else { n }, 200)).collect();
+    // Some are alike, as keep-alives are: in one piece, for a worker that is behind finds of those
+    // that came long ago only the last.
+    let number = |n| if (2..5).contains(&(n % 10)) { n - n % 10 + 2 } else { n };
+    let frames: Vec<_> = (0..1000).map(|n| frames::numbered(number(n), 200)).collect();
     for way in WAYS {
         let directory = tempfile::tempdir().unwrap();
         let receive = if way.contains("udp") { "source = \"udp\"\nworkers = 2" } else { way };
