@@ -59,6 +59,23 @@ fn built(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     bytes
 }
 
+/// Splits an IPv4 packet on the cable into two fragments.
+pub(crate) fn fragments(frame: &[u8], number: u16) -> [Vec<u8>; 2] {
+    let at = 14 + 20 + 1480;
+    let part = |payload: &[u8], offset: u16, more: u16| {
+        let mut part = [&frame[..34], payload].concat();
+        part[16..18].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+        part[18..20].copy_from_slice(&number.to_be_bytes());
+        part[20..22].copy_from_slice(&(more << 13 | offset).to_be_bytes());
+        part[24..26].fill(0);
+        let sum = part[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u32>();
+        let folded = (sum & 0xffff) + (sum >> 16);
+        part[24..26].copy_from_slice(&(!(((folded & 0xffff) + (folded >> 16)) as u16)).to_be_bytes());
+        part
+    };
+    [part(&frame[34..at], 0, 1), part(&frame[at..], 1480 / 8, 0)]
+}
+
 /// Puts frames on the cable as they are, in order, and waits until they have come through.
 pub(crate) fn send_frames(from: &Namespace, frames: &[Vec<u8>]) {
     let mut sender = from.enter(|| {

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use socket2::SockRef;
 
-use crate::datagrams::{in_pieces, outer, send, send_frames, vxlan};
+use crate::datagrams::{fragments, in_pieces, outer, send, send_frames, vxlan};
 use crate::frames::numbered;
 use crate::memory::status;
 use crate::need;
@@ -45,14 +45,8 @@ impl Said {
         let finding = &self.findings()[0];
         assert_eq!(finding["level"], level);
         assert_eq!(self.json["level"], level);
-        assert_eq!(
-            self.code,
-            Some(match level {
-                "ok" => 0,
-                "warning" => 10,
-                _ => 11,
-            })
-        );
+        let codes = [("ok", 0), ("warning", 10), ("error", 11)];
+        assert!(codes.contains(&(level, self.code.unwrap())), "{level}: {:?}", self.code);
         let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
         let (reason, remedy) = (text("reason"), text("remedy"));
         assert!(!format!("{reason}{remedy}").contains(['{', '}']), "{finding:#}");
@@ -69,16 +63,28 @@ fn watch(host: &Namespace, arguments: &str, during: impl FnOnce()) -> Said {
 /// Watches by a process that is lent.
 #[track_caller]
 fn watch_by(host: &Namespace, arguments: &str, during: impl FnOnce(&Process)) -> Said {
-    let mut command = host.command(VXTAP);
-    command.args(["check", "--watch", "1h", "--json"]).args(arguments.split_whitespace());
-    let mut process = Process::start(&mut command, None);
-    process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
+    let process = begin(host, &format!("1h {arguments}"));
     during(&process);
     process.signal(Signal::INT);
-    let status = process.wait();
+    end(process)
+}
+
+/// Begins to watch for this time, with these arguments behind it.
+#[track_caller]
+fn begin(host: &Namespace, time: &str) -> Process {
+    let mut command = host.command(VXTAP);
+    let process = Process::start(command.args(["check", "--json", "--watch"]).args(time.split_whitespace()), None);
+    process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
+    process
+}
+
+/// Waits for the end of a watch.
+#[track_caller]
+fn end(mut process: Process) -> Said {
+    let code = process.wait().code();
     let out = process.stdout.all().join("\n");
     let json = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {:#?}", process.stderr.all()));
-    Said { code: status.code(), json }
+    Said { code, json }
 }
 
 /// Two hosts, and a sensor that runs on one.
@@ -184,8 +190,7 @@ fn all_is_well_over_ipv6_and_in_words() {
 fn nothing_comes() {
     let Some(bench) = Bench::new(1500) else { return };
     // It ends by itself.
-    let output = bench.pair.sensor.command(VXTAP).args(["check", "--watch", "1s", "--json"]).output().unwrap();
-    let said = Said { code: output.status.code(), json: serde_json::from_slice(&output.stdout).unwrap() };
+    let said = end(begin(&bench.pair.sensor, "1s"));
     let (reason, remedy) = said.alone("error", "nothing_arrives");
     // One that is kept from its core watches for longer.
     let seconds = said.json["watch"]["seconds"].as_f64().unwrap();
@@ -308,23 +313,6 @@ fn it_comes_in_fragments() {
         assert!(remedy.ends_with(&format!("--packet-length {length}")), "{remedy}");
         assert_eq!(said.json["watch"]["sessions"][0]["fragmented"], 50);
     }
-}
-
-/// Splits an IPv4 packet on the cable into two fragments.
-fn fragments(frame: &[u8], number: u16) -> [Vec<u8>; 2] {
-    let at = 14 + 20 + 1480;
-    let part = |payload: &[u8], offset: u16, more: u16| {
-        let mut part = [&frame[..34], payload].concat();
-        part[16..18].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
-        part[18..20].copy_from_slice(&number.to_be_bytes());
-        part[20..22].copy_from_slice(&(more << 13 | offset).to_be_bytes());
-        part[24..26].fill(0);
-        let sum = part[14..34].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u32>();
-        let folded = (sum & 0xffff) + (sum >> 16);
-        part[24..26].copy_from_slice(&(!(((folded & 0xffff) + (folded >> 16)) as u16)).to_be_bytes());
-        part
-    };
-    [part(&frame[34..at], 0, 1), part(&frame[at..], 1480 / 8, 0)]
 }
 
 #[test]
@@ -469,9 +457,7 @@ fn a_watch_that_is_late_goes_by_the_time_of_packets() {
 #[test]
 fn a_watch_that_is_late_looks_at_all_that_came() {
     let Some(bench) = Bench::new(1500) else { return };
-    let mut command = bench.pair.sensor.command(VXTAP);
-    let mut process = Process::start(command.args(["check", "--watch", "2s", "--json"]), None);
-    process.stderr.find("watching", 0, |line| line.contains("watching").then_some(()));
+    let process = begin(&bench.pair.sensor, "2s");
     let begun = Instant::now();
     // It watches by then, or shows nothing.
     thread::sleep(Duration::from_millis(500));
@@ -481,8 +467,7 @@ fn a_watch_that_is_late_looks_at_all_that_came() {
     send(&bench.pair.sender, bench.pair.target(Ip::V4), &wrapped(&frames));
     thread::sleep(Duration::from_secs(2).saturating_sub(begun.elapsed()));
     process.signal(Signal::CONT);
-    let code = process.wait().code();
-    let said = Said { code, json: serde_json::from_str(&process.stdout.all().join("\n")).unwrap() };
+    let said = end(process);
     said.alone("ok", "arriving");
     assert_eq!(said.json["watch"]["sessions"][0]["frames"], 3000);
 }
