@@ -235,7 +235,7 @@ fn no_counter_falls_by_a_reload_or_by_sessions_that_are_forgotten() {
         return;
     }
     let site = Site::new();
-    // Sessions are forgotten after a scrape that found them, even where that has to wait for a core.
+    // A scrape finds sessions before they are forgotten, even where it has to wait for a core.
     let idle = |sessions: &str| format!("[sessions]\nidle = \"5s\"\n{sessions}");
     let sensor = site.configured(&site.text(&idle("[[session]]\nname = \"web\"\nvni = [7, 8]\n")));
     let mut before: BTreeMap<String, f64> = BTreeMap::new();
