@@ -24,6 +24,8 @@ use crate::site::{Answer, Site};
 const PORT: u16 = 8080;
 /// The time for which something must be otherwise before the answer is.
 const HYSTERESIS: Duration = Duration::from_secs(10);
+/// An answer that took so long was held up: far less than what is to hold it up here lasts.
+const HELD_UP: Duration = Duration::from_secs(10);
 
 impl Answer {
     fn reason(&self) -> String {
@@ -45,26 +47,40 @@ impl Site {
         Answer::to(from.enter(|| TcpStream::connect(to).unwrap()), request)
     }
 
-    /// Asks as a balancer does. An answer takes no second, whatever happens to the sensor.
+    /// Asks as a balancer does. An answer waits for nothing, whatever happens to the sensor; it
+    /// takes time only where somebody else has the cores.
     #[track_caller]
     fn check(&self, path: &str) -> Answer {
         let begun = Instant::now();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.pair.target(Ip::V4));
         let answer = self.ask(&self.pair.sender, &request);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{path}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < HELD_UP, "{path}: {:?}", begun.elapsed());
         answer
     }
 
-    /// Waits until a path answers with this status, and returns the answer and how long it took.
+    /// Fails unless answers take no second, as most do even where one has to wait for a core.
     #[track_caller]
-    fn becomes(&self, path: &str, status: u16) -> (Answer, Duration) {
-        let begun = Instant::now();
+    fn answers_at_once(&self, paths: &[&str]) {
+        let mut times: Vec<_> = (0..30)
+            .map(|number| {
+                let begun = Instant::now();
+                self.check(paths[number % paths.len()]);
+                begun.elapsed()
+            })
+            .collect();
+        times.sort();
+        assert!(times[times.len() / 2] < Duration::from_secs(1), "{times:?}");
+    }
+
+    /// Waits until a path answers with this status, and returns the answer.
+    #[track_caller]
+    fn becomes(&self, path: &str, status: u16) -> Answer {
         let mut found = None;
         eventually(&format!("{path} answers with {status}"), || {
             found = Some(self.check(path)).filter(|answer| answer.status == status);
             found.is_some()
         });
-        (found.unwrap(), begun.elapsed())
+        found.unwrap()
     }
 
     /// Sends this many frames.
@@ -91,15 +107,18 @@ fn an_interface_that_is_down_takes_the_sensor_out_unless_it_is_not_essential() {
     assert_eq!((site.check("/livez").status, site.check("/ledger").status, site.check("/").status), (200, 404, 404));
 
     site.pair.sensor.ip("link set mirror1 down");
+    let since = Instant::now();
     site.pair.sensor.ip("link set mirror0 down");
-    let (answer, took) = site.becomes("/healthz", 503);
+    let answer = site.becomes("/healthz", 503);
+    let took = since.elapsed();
     assert!(took > HYSTERESIS - Duration::from_secs(1) && took < HYSTERESIS * 3, "{took:?}");
     assert_eq!(answer.reason(), "[\"output ids: the interface is down\"]");
     assert_eq!(site.check("/healthz?format=text").body, "not ready: output ids: the interface is down\n");
     assert_eq!(site.check("/livez").status, 200);
+    let since = Instant::now();
     site.pair.sensor.ip("link set mirror0 up");
-    let (_, took) = site.becomes("/healthz", 200);
-    assert!(took > HYSTERESIS - Duration::from_secs(1), "{took:?}");
+    site.becomes("/healthz", 200);
+    assert!(since.elapsed() > HYSTERESIS - Duration::from_secs(1), "{:?}", since.elapsed());
 
     // No check is mirror traffic that was denied.
     let ended = sensor.stop();
@@ -118,9 +137,10 @@ fn a_full_disk_takes_the_sensor_out_until_there_is_room() {
     let sensor = site.checked(&format!("drain = \"0s\"\n{place}"));
     assert_eq!(site.check("/healthz").status, 200);
     let file = frames::write(site.directory.path(), "frames.pcap", &frames::assorted(1000));
+    let since = Instant::now();
     let load = replay::start(&site.pair.sender, site.pair.target(Ip::V4), &[&file], "--loop 1000000 --rate 2000");
-    let (answer, took) = site.becomes("/healthz", 503);
-    assert!(took > HYSTERESIS - Duration::from_secs(1), "{took:?}");
+    let answer = site.becomes("/healthz", 503);
+    assert!(since.elapsed() > HYSTERESIS - Duration::from_secs(1), "{:?}", since.elapsed());
     let wanted = format!("[\"output pcap: there is no room for captures in {}\"]", disk.path().display());
     assert_eq!(answer.reason(), wanted);
     assert_eq!(site.check("/livez").status, 200);
@@ -158,25 +178,29 @@ fn load_takes_no_sensor_out() {
 /// However datagrams are received, no check is one of them.
 #[test]
 fn a_sensor_that_is_to_end_says_so_first_and_receives_what_still_comes() {
-    for way in WAYS {
+    // Far longer than it takes to send some frames, even where one has to wait for a core.
+    let drain = Duration::from_secs(15);
+    let receives = |way: &str| {
         let site = Site::new();
-        let sensor = site.checked(&format!("drain = \"4s\"\n[receive]\n{way}\n{}", site.pcap()));
+        let seconds = drain.as_secs();
+        let sensor = site.checked(&format!("drain = \"{seconds}s\"\n[receive]\n{way}\n{}", site.pcap()));
         site.send(100, "--vni 7");
         assert_eq!(site.check("/healthz").status, 200);
         let asked = Instant::now();
         sensor.process.signal(Signal::TERM);
-        let (answer, took) = site.becomes("/healthz", 503);
-        assert!(took < Duration::from_secs(1), "at once: {took:?}");
+        let answer = site.becomes("/healthz", 503);
+        assert!(asked.elapsed() < HYSTERESIS / 2, "at once: {:?}", asked.elapsed());
         assert_eq!((answer.reason().as_str(), site.check("/livez").status), ("[\"the sensor is about to end\"]", 200));
         site.send(200, "--vni 8");
         let ended = sensor.ended();
-        assert!(asked.elapsed() >= Duration::from_secs(4), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() >= drain, "{:?}", asked.elapsed());
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
         assert_eq!(ended.ledger.sessions().iter().map(|session| session.2).collect::<Vec<_>>(), [100, 200]);
         assert_eq!(ended.ledger.received(), 300, "{:#}", ended.ledger.0);
         ended.ledger.assert_lossless();
         ended.ledger.assert_output_closes("pcap");
-    }
+    };
+    thread::scope(|scope| WAYS.iter().for_each(|way| drop(scope.spawn(|| receives(way)))));
 }
 
 #[test]
@@ -202,17 +226,14 @@ fn a_worker_that_stalls_is_not_live_and_delays_no_answer() {
     let worker = task_named(sensor.process.pid(), "vxtap-rx0");
     let mut strace = Command::new("strace");
     strace.args(["-qq", "-e", "trace=all", "-e", "inject=all:delay_enter=20000000", "-o", "/dev/null", "-p"]);
+    let since = Instant::now();
     let strace = Process::start(strace.arg(worker.directory.file_name().unwrap()), None);
-    let (answer, took) = site.becomes("/livez", 503);
-    assert!(took > Duration::from_secs(4), "{took:?}");
+    let answer = site.becomes("/livez", 503);
+    assert!(since.elapsed() > Duration::from_secs(4), "{:?}", since.elapsed());
     assert!(answer.reason().starts_with("[\"worker 0 has not turned for "), "{}", answer.reason());
-    let (answer, _) = site.becomes("/healthz", 503);
+    let answer = site.becomes("/healthz", 503);
     assert!(answer.reason().starts_with("[\"worker 0 has not turned for "), "{}", answer.reason());
-    for _ in 0..10 {
-        for path in ["/healthz", "/livez", "/arriving"] {
-            site.check(path);
-        }
-    }
+    site.answers_at_once(&["/healthz", "/livez", "/arriving"]);
     drop(strace);
     site.becomes("/livez", 200);
     site.becomes("/healthz", 200);
@@ -234,9 +255,10 @@ fn a_disk_that_hangs_takes_the_sensor_out_and_delays_no_answer() {
     assert_eq!(site.check("/healthz").status, 200);
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
     site.send(100, "--vni 8");
-    let (answer, _) = site.becomes("/healthz", 503);
+    let answer = site.becomes("/healthz", 503);
     assert!(answer.reason().starts_with("[\"output pcap: it has not answered for "), "{}", answer.reason());
     assert_eq!((site.check("/livez").status, site.check("/arriving").status), (200, 200));
+    site.answers_at_once(&["/healthz", "/livez", "/arriving"]);
     drop(frozen);
     site.becomes("/healthz", 200);
     let ended = sensor.stop();
@@ -254,9 +276,11 @@ fn what_arrives_is_told_by_session_and_is_no_measure_of_health() {
     assert_eq!(site.check("/healthz").status, 200, "that nothing comes is no fault");
     site.send(100, "--vni 7");
     site.send(50, "--vni 8");
-    eventually("all frames have come", || site.check("/arriving").json()["sessions"].as_array().unwrap().len() == 2);
-    eventually("all frames have come", || site.check("/arriving").json()["sessions"][1]["frames"] == 50);
-    let some = site.check("/arriving").json();
+    let mut some = Value::Null;
+    eventually("all frames have come", || {
+        some = site.check("/arriving").json();
+        some["sessions"][0]["frames"] == 100 && some["sessions"][1]["frames"] == 50
+    });
     let web = &some["sessions"][0];
     assert_eq!((&web["name"], &web["vni"], &web["frames"]), (&"web".into(), &7.into(), &100.into()), "{some:#}");
     assert!(some["note"].as_str().unwrap().contains("never a balancer's criterion"));

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use rustix::fs::statvfs;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -25,23 +27,43 @@ fn script(directory: &Path, text: &str) -> PathBuf {
     path
 }
 
-/// Runs a sensor with many files and this script for each. Nothing may be lost, whatever it does.
-fn run(directory: &Path, text: &str, arguments: &str) -> Ended {
+/// Runs a sensor with many files and this script for each. Its end waits for commands for a few
+/// seconds only, so it is asked to end when all is published and `done` says that enough commands
+/// were run for so many files. Those that still wait for `gate` may go on when it has ended.
+/// Nothing may be lost, whatever the script does.
+fn run(directory: &Path, text: &str, arguments: &str, done: impl Fn(usize) -> bool) -> Ended {
     let pair = Pair::new(1600);
     let frames = frames::assorted(3000);
     let file = frames::write(directory, "frames.pcap", &frames);
     let hook = script(directory, text);
     let arguments = format!("--rotate-size 128KiB --flush 100ms --on-publish {} {arguments}", hook.display());
-    let sensor = Setup::new(&pair.sensor).with(&arguments).start();
-    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-3 --loop 2 --rate 10000", 2 * frames.len());
-    let ended = sensor.stop();
+    let mut sensor = Setup::new(&pair.sensor).with(&arguments).start();
+    let sent = 2 * frames.len();
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-3 --loop 2 --rate 10000", sent);
+    eventually("all is published", || {
+        // What is not written yet comes to a file of its own.
+        sensor.process.signal(Signal::USR1);
+        let published = events(&sensor.captures, "published");
+        published.iter().map(|line| line["frames"].as_u64().unwrap()).sum::<u64>() == sent as u64
+    });
+    eventually("the commands were run", || done(named(&sensor.captures).len()));
+    sensor.process.signal(Signal::TERM);
+    eventually("the sensor has ended", || !sensor.process.is_running());
+    // Whoever waits for the end of its standard error waits for the commands.
+    fs::write(directory.join("gate"), "").unwrap();
+    let ended = sensor.ended();
     ended.ledger.assert_closes(&ended.captures);
     ended.ledger.assert_lossless();
-    assert_eq!(ended.ledger.received(), 2 * frames.len() as u64);
+    assert_eq!(ended.ledger.received(), sent as u64);
     assert!(captures::files(&ended.captures).iter().all(|path| !path.to_str().unwrap().ends_with(".part")));
     assert_verified(&ended.captures);
     assert!(ended.ledger.get("/outputs/pcap/files") > 10);
     ended
+}
+
+/// Returns how many lines there are that scripts wrote.
+fn count(lines: &Path) -> usize {
+    fs::read_to_string(lines).unwrap_or_default().lines().count()
 }
 
 /// Returns what the ledger says of commands: run, failed, skipped.
@@ -62,7 +84,7 @@ fn is_told_what_the_manifest_says() {
         // The file has its name by then, and its size.
         let size = "$(stat -c %s \"$1\")";
         let text = format!("echo \"$#|$1|{size}|{}\" >>{}", values.join("|"), told.display());
-        let ended = run(directory.path(), &text, arguments);
+        let ended = run(directory.path(), &text, arguments, |files| count(&told) == files);
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
         // Empty where the line has no such field.
         let word = |value: &Value| match value {
@@ -93,13 +115,16 @@ fn fails() {
     if !need::programs(&[]) {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let ended = run(directory.path(), "exit 1", "");
+    let (directory, begun) = (tempfile::tempdir().unwrap(), Instant::now());
+    let tried = directory.path().join("tried");
+    let text = format!("echo >>{}; exit 1", tried.display());
+    let ended = run(directory.path(), &text, "", |files| count(&tried) == files);
     assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
     let files = ended.ledger.get("/outputs/pcap/files");
     assert_eq!(counted(&ended), [files, files, 0]);
-    let told = ended.messages("--on-publish").len();
-    assert!((1..=10).contains(&told), "{told} lines about {files} failures");
+    let told = ended.messages("--on-publish").len() as u64;
+    // One a second.
+    assert!((1..=10 + begun.elapsed().as_secs()).contains(&told), "{told} lines about {files} failures");
 }
 
 /// The end waits for commands, but not for long, and says for which files none has ended.
@@ -109,9 +134,7 @@ fn hangs() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    // Far longer than the sensor waits. The test waits for the end of standard error, which the
-    // shell has as long.
-    let ended = run(directory.path(), "exec sleep 15 >/dev/null 2>&1", "");
+    let ended = run(directory.path(), &waiting(directory.path()), "", |_| true);
     assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
     let files = ended.ledger.get("/outputs/pcap/files");
     assert_eq!(counted(&ended), [4, 0, files - 4], "four run at the same time, the others wait");
@@ -131,7 +154,7 @@ fn hangs() {
         line["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
     };
     let waited = time("not waiting any longer").duration_since(time("SIGTERM: draining"));
-    assert!((3.0..8.0).contains(&waited.as_secs_f64()), "{waited:?}");
+    assert!((3.0..30.0).contains(&waited.as_secs_f64()), "{waited:?}");
 }
 
 /// The sensor has a capability that it passes on to what it starts, as a service's ambient ones;
@@ -239,7 +262,7 @@ fn is_still_slow_when_the_sensor_ends() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let ended = run(directory.path(), "exec sleep 15 >/dev/null 2>&1", "");
+    let ended = run(directory.path(), &waiting(directory.path()), "", |_| true);
     assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
     let pair = Pair::new(1600);
     assert_made_up_for(&pair, &ended.captures, &paths(&named(&ended.captures)));
@@ -279,13 +302,25 @@ fn keeps_no_captures_on_a_disk_that_fills() {
     }
     let pair = Pair::new(1600);
     let directory = tempfile::tempdir().unwrap();
-    let frames = frames::assorted(1001);
+    let frames = frames::assorted(500);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let hook = script(directory.path(), &waiting(directory.path()));
     let disk = Mount::new("size=4m");
     let arguments = "--rotate-size 128KiB --flush 100ms --min-free 1MiB --on-publish";
     let sensor = Setup::new(&pair.sensor).with(&format!("{arguments} {}", hook.display())).writing(disk.path()).start();
-    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--loop 12 --rate 5000", 12 * frames.len());
+    for piece in 1..=16 {
+        replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 5000", frames.len());
+        // The next needs less than the half of --min-free that captures may use until there is room
+        // again, however long that takes.
+        eventually("all is written, and there is room for more", || {
+            let published = events(disk.path(), "published");
+            let published: u64 = published.iter().map(|line| line["frames"].as_u64().unwrap()).sum();
+            let parts = captures::files(disk.path()).into_iter().filter(|path| path.extension().unwrap() == "part");
+            let written = published as usize + parts.map(|part| captures::readable(&part)).sum::<usize>();
+            let space = statvfs(disk.path()).unwrap();
+            written == piece * frames.len() && space.f_bavail * space.f_frsize >= 1 << 20
+        });
+    }
     eventually("captures are removed", || events(disk.path(), "pruned").len() > 10);
     fs::write(directory.path().join("gate"), "").unwrap();
     let ended = sensor.stop();

@@ -37,6 +37,12 @@ fn inner_mac(host: u8) -> String {
     format!("02:00:00:00:99:{host:02x}")
 }
 
+/// Records what goes over the device. Its frames are short, and so the ring has room for all that
+/// comes while the witness waits for a core.
+fn witness(namespace: &Namespace, filter: &str) -> Tcpdump {
+    Tcpdump::cutting(namespace, "vx0", filter, 1600)
+}
+
 /// Hosts 1 and 3 talk to each other over their devices, which copy all they send to the sensor.
 /// What it writes must be what tcpdump sees leave by each device.
 fn device_and_sensor_agree(ip: Ip, options: &str) {
@@ -66,7 +72,7 @@ fn cables_lose_nothing(ip: Ip, options: &str) -> bool {
     }
     let sensor = Setup::new(between).with("--workers 2").start();
     let seen = [(one, 1), (three, 3)]
-        .map(|(namespace, host)| (host, Tcpdump::start(namespace, "vx0", &format!("ether src {}", inner_mac(host)))));
+        .map(|(namespace, host)| (host, witness(namespace, &format!("ether src {}", inner_mac(host)))));
     on_one_core(|| talk(one, three));
     let seen = seen.map(|(host, tcpdump)| (host, tcpdump.frames()));
     if net.lost_on_the_way() > 0 {
@@ -136,7 +142,7 @@ fn the_device_takes_what_replay_sends() {
         (Ip::V6, 1, "", "--checksum"),
     ] {
         add_device(&pair.sensor, ip, vni, SENSOR, &[], options);
-        let tcpdump = Tcpdump::start(&pair.sensor, "vx0", "");
+        let tcpdump = witness(&pair.sensor, "");
         replay_all(
             &pair.sender,
             pair.target(ip),

@@ -12,12 +12,12 @@ use vxtap::wire::captured::{Framing, Ports, unwrap};
 use vxtap::wire::layers::protocol;
 
 use crate::captures::{self, assert_open, assert_same};
+use crate::datagrams::in_pieces;
 use crate::encapsulations::what_leaves_by;
 use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Namespace, Pair};
-use crate::process::on_one_core;
-use crate::replay::replay_all;
+use crate::replay::{all_has_come_through, replay_all};
 use crate::sensor::Setup;
 
 /// Returns the frames of the session whose directory has this name.
@@ -25,17 +25,13 @@ fn session(captures: &Path, directory: &str) -> Vec<Vec<u8>> {
     captures::of_directory(&captures.join(directory)).into_iter().map(|record| record.frame).collect()
 }
 
-/// Sends these payloads of GRE in packets of their own, which arrive in this order.
+/// Sends these payloads of GRE in packets of their own, in this order, and waits until they have
+/// come through.
 fn send(namespace: &Namespace, to: IpAddr, payloads: &[Vec<u8>]) {
-    let send = || {
-        let to = SocketAddr::new(to, 0);
-        let gre = Protocol::from(i32::from(protocol::GRE));
-        let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(gre)).unwrap();
-        for payload in payloads {
-            assert_eq!(socket.send_to(payload, &to.into()).unwrap(), payload.len());
-        }
-    };
-    namespace.enter(|| on_one_core(send));
+    let to = SocketAddr::new(to, 0);
+    let gre = Protocol::from(i32::from(protocol::GRE));
+    let socket = namespace.enter(|| Socket::new(Domain::for_address(to), Type::RAW, Some(gre)).unwrap());
+    in_pieces(payloads, |payload| assert_eq!(socket.send_to(payload, &to.into()).unwrap(), payload.len()));
 }
 
 /// Has replay wrap frames in each way, by packets of which some are larger than the cable lets
@@ -278,6 +274,7 @@ fn the_kernels_devices() {
             "link add {device} address 02:00:00:00:77:01 mtu 1500 type {kind} {options} local {local} remote {remote}"
         ));
         let seen = what_leaves_by(&pair, &device, &format!("10.99.{number}"));
+        all_has_come_through();
         let ended = sensor.stop();
         ended.ledger.assert_received_closes();
         ended.ledger.assert_lossless();

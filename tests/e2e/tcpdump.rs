@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::captures;
 use crate::netns::Namespace;
-use crate::process::{PATIENCE, Process};
+use crate::process::{PATIENCE, Process, eventually};
 
 /// A running tcpdump, killed when this is dropped.
 pub(crate) struct Tcpdump {
@@ -54,6 +54,12 @@ impl Tcpdump {
 
     pub(crate) fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Waits until it has written so many frames: then its ring has room for as many as it holds.
+    #[track_caller]
+    pub(crate) fn has_captured(&mut self, frames: usize) {
+        eventually("tcpdump has captured them", || self.counts().captured >= frames as u64);
     }
 
     /// Waits until nothing more comes and what came is written, and returns its frames; fails if

@@ -50,6 +50,9 @@ const BATCH: usize = 1024;
 const SETTLE: Duration = Duration::from_millis(200);
 /// The time for which what is on its way is still looked at when somebody ends the watch.
 const GRACE: Duration = Duration::from_millis(400);
+/// The longest that is spent on what waits in the sockets at the end. It is there by then, so only
+/// a clock that was set back takes that long.
+const LATE: Duration = Duration::from_secs(10);
 /// All interfaces.
 const ALL: u32 = 0;
 
@@ -142,12 +145,19 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
         }
     }
     let seconds = begin.elapsed().as_secs_f64();
+    // Where this process was late, some of what passed still waits in the sockets.
+    let (passed, late) = (since_epoch(), Instant::now() + LATE);
+    while looked < passed && Instant::now() < late {
+        looked = read(&mut sockets, &mut seen);
+    }
     // What passes from now on is not looked at, and what has passed comes to its socket.
     let missed = sockets.iter().filter_map(|socket| socket.missed().ok()).map(u64::from).sum();
     drop(sockets);
     thread::sleep(SETTLE);
     seen.fragments.expire(looked + SETTLE);
-    let after = (Counters::read(), Sockets::read());
+    // What still waited in a socket is known to wait, should it be read and counted meanwhile.
+    let waiting = Sockets::read();
+    let after = (Counters::read(), waiting);
     let known = interfaces
         .into_iter()
         .filter(|(number, _)| numbers.contains(&ALL) || numbers.contains(number))
@@ -172,7 +182,7 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
 fn read(sockets: &mut [PacketSocket], seen: &mut Seen) -> Duration {
     let mut ready: Vec<PollFd<'_>> = sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
     let _ = poll(&mut ready, Some(&TURN));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = since_epoch();
     let mut looked = now;
     for socket in sockets {
         let mut passed = now;
@@ -193,6 +203,10 @@ fn read(sockets: &mut [PacketSocket], seen: &mut Seen) -> Duration {
     }
     seen.fragments.expire(looked);
     looked
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Says whether there is a program at tc by tcx, or may be: a kernel that has tcx does not tell
