@@ -1,9 +1,8 @@
 //! A plan says which captures are stripped, and where the frames go.
 
-use std::path::PathBuf;
-
 use crate::sink::file::FilePlan;
 use crate::sink::stream::StreamPlan;
+use crate::source::capture::Input;
 use crate::wire::captured::Ports;
 
 /// The plan of what is to be stripped.
@@ -19,15 +18,6 @@ pub struct DecapPlan {
     pub depth: u32,
     /// The ports that mirrors send to.
     pub ports: Ports,
-}
-
-/// A capture to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// A file.
-    File(PathBuf),
-    /// Standard input.
-    Standard,
 }
 
 /// The place where the frames go.
