@@ -203,6 +203,8 @@ const OTHERS: &[Row] = &[
     ("decap x.pcap --into -", 2, "--into needs a directory", "-o -"),
     ("decap x.pcap -o y.pcap.gz", 2, "gzip is not written", ".zst or .lz4"),
     ("decap - - -o y", 2, "read only once", "give - once"),
+    ("decap x.pcap --to mirror0", 2, "it is a tap interface", "tap:mirror0"),
+    ("decap x.pcap --to tap:m --compress zstd", 2, "cannot be used with", "--compress"),
     ("decap x.pcap --depth 0", 2, "invalid value '0'", "1..=64"),
     ("decap x.pcap --port 5000", 2, "invalid value '5000'", "vxlan:5000"),
     ("decap x.pcap --port vni:5000", 2, "invalid value 'vni:5000'", "vxlan:5000"),

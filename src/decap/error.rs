@@ -14,6 +14,11 @@ pub enum DecapError {
     /// The file to write is one of those that are read.
     #[error("{} is read, so it cannot be written: give -o another name", .0.display())]
     Same(PathBuf),
+    /// Nobody could sniff on an interface that is made for the frames and goes with them.
+    #[error(
+        "there is no interface {0}, and so no sniffer that would see the frames: `ip tuntap add dev {0} mode tap`, then start one"
+    )]
+    NoInterface(String),
     /// What is to be written cannot be.
     #[error(transparent)]
     Output(#[from] OutputError),

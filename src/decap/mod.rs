@@ -56,6 +56,11 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
     {
         return Err(DecapError::Same(path.clone()));
     }
+    if let To::Interface(interface) = &plan.to
+        && !interface.exists()
+    {
+        return Err(DecapError::NoInterface(interface.name.clone()));
+    }
     let outputs: Vec<OutputPlan> = output(&plan.to).into_iter().collect();
     let inline = Inline::start(&outputs, SESSIONS)?;
     let total = inputs.iter().map(Opened::size).sum::<Option<u64>>();
@@ -106,6 +111,7 @@ fn output(to: &To) -> Option<OutputPlan> {
     let (name, to, snaplen) = match to {
         To::Stream(plan) => ("frames", Destination::Stream(plan.clone()), pcap::WHOLE),
         To::Directory(plan) => ("pcap", Destination::Files((**plan).clone()), plan.snaplen),
+        To::Interface(plan) => (plan.name.as_str(), Destination::Interface(plan.clone()), pcap::WHOLE),
         To::Nowhere => return None,
     };
     let lane = LanePlan {

@@ -1,6 +1,7 @@
 //! A plan says which captures are stripped, and where the frames go.
 
 use crate::sink::file::FilePlan;
+use crate::sink::interface::InterfacePlan;
 use crate::sink::stream::StreamPlan;
 use crate::source::capture::Input;
 use crate::wire::captured::Ports;
@@ -27,6 +28,8 @@ pub enum To {
     Stream(StreamPlan),
     /// A directory with one for each session, as the sensor writes it.
     Directory(Box<FilePlan>),
+    /// An interface that is there, where sniffers are.
+    Interface(InterfacePlan),
     /// Nowhere: the summary is all that is wanted.
     Nowhere,
 }
