@@ -388,6 +388,7 @@ fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCo
         let args = args.clone();
         sensor = sensor.reloaded_by(path.clone(), move || Ok(configured(&args, &path, &host.again())?.1))?;
     }
+    let capture = sensor.capture.clone();
     let mut outcome = sensor.conduct(&signals, console);
     // A reader that has gone away is not an error of the sensor's.
     if let Err(error) = print(&outcome, settings.run.ledger, &plan)
@@ -398,7 +399,10 @@ fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCo
     if settings.run.ledger != LedgerFormat::Text {
         say(&Losses::of(&outcome.snapshot));
     }
-    Ok(end(&outcome))
+    let code = end(&outcome);
+    let Some(unread) = capture.and_then(|capture| capture.take_unread()) else { return Ok(code) };
+    tracing::error!("{unread}");
+    Ok(ExitCode::from(DAMAGED_INPUT))
 }
 
 /// Says what was lost, where the ledger does not in words.

@@ -27,6 +27,8 @@ mod host;
 mod large;
 #[path = "shared/memory.rs"]
 mod memory;
+#[path = "decap/sensor.rs"]
+mod sensor;
 #[path = "shared/terminal.rs"]
 mod terminal;
 

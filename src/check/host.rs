@@ -1,29 +1,33 @@
 //! What a plan needs is compared with what the host has.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use rustix::process::geteuid;
 
 use super::finding::Finding;
 use super::hook::Program;
+use super::memory::Memory;
 use super::sensor::Sensor;
-use super::{clock, directory, hold, hook, interface, kernel, look, memory, port, sensor, speed, tap, unit};
+use super::{capture, clock, directory, hold, hook, interface, kernel, look, memory, port, sensor, speed, tap, unit};
 use crate::config::RunPlan;
 use crate::host::HostFacts;
 use crate::host::unit::Service;
 use crate::pipeline::Destination;
 use crate::sys;
+use crate::sys::rtnetlink::Link;
 use crate::wire::Carrier;
 
 /// The name of the finding about the configuration.
 const CONFIGURATION: &str = "configuration";
 
 /// The names of all findings about a host, in the order in which they come.
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 26] = [
     CONFIGURATION,
     sensor::SENSOR,
     kernel::KERNEL,
     kernel::CAPABILITIES,
+    capture::CAPTURE,
     port::ADDRESS,
     port::PORT,
     port::ALLOW,
@@ -74,23 +78,14 @@ pub fn run(plan: &RunPlan, host: &HostFacts) -> Vec<Finding> {
     let program = std::env::current_exe().map_or_else(|_| "vxtap".into(), |path| path.display().to_string());
     let mut found = vec![
         sensor::sensor(sensor.as_ref()),
-        kernel::kernel(source.way, &facts),
+        kernel::kernel(&source.way, &facts),
         kernel::capabilities(plan, &facts, &program),
     ];
-    for listener in &source.udp.listen {
-        found.push(port::address(*listener, &addresses));
-        found.push(match listener.carrier {
-            Carrier::Udp => port::port(&look::port(listener.address, &links), sensor.as_ref()),
-            Carrier::Ip => port::over_ip(*listener),
-        });
-    }
-    found.push(port::allow(plan));
-    let cards = look::cards(plan, &links);
-    found.extend(interface::interfaces(&cards, source.way, source.bpf.attach));
-    found.extend(cards.found.iter().map(interface::mtu));
     let memory = look::memory(host);
-    found.push(memory::receive_buffer(plan, &memory));
-    found.extend(sensor.as_ref().and_then(|sensor| hold::hold(plan, &sensor.last_hour)));
+    match source.way.file() {
+        Some(path) => found.push(capture::capture(path)),
+        None => found.extend(network(plan, &links, &addresses, &memory, sensor.as_ref())),
+    }
     found.push(memory::memory(plan, &memory));
     found.extend(memory::descriptors(plan, &memory));
     for output in &plan.pipeline.outputs {
@@ -111,6 +106,31 @@ pub fn run(plan: &RunPlan, host: &HostFacts) -> Vec<Finding> {
     }
     found.push(clock::clock(sys::clock::is_synchronised()));
     found.extend(unit::unit(&Service::read(Path::new("/")), plan, &kernel::needed(plan, &facts)));
+    found
+}
+
+/// Compares what datagrams come by with the plan.
+fn network(
+    plan: &RunPlan,
+    links: &[Link],
+    addresses: &[IpAddr],
+    memory: &Memory,
+    sensor: Option<&Sensor>,
+) -> Vec<Finding> {
+    let (source, mut found) = (&plan.source, Vec::new());
+    for listener in &source.udp.listen {
+        found.push(port::address(*listener, addresses));
+        found.push(match listener.carrier {
+            Carrier::Udp => port::port(&look::port(listener.address, links), sensor),
+            Carrier::Ip => port::over_ip(*listener),
+        });
+    }
+    found.push(port::allow(plan));
+    let cards = look::cards(plan, links);
+    found.extend(interface::interfaces(&cards, &source.way, source.bpf.attach));
+    found.extend(cards.found.iter().map(interface::mtu));
+    found.push(memory::receive_buffer(plan, memory));
+    found.extend(sensor.and_then(|sensor| hold::hold(plan, &sensor.last_hour)));
     found
 }
 

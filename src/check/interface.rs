@@ -76,7 +76,7 @@ pub(super) struct Cards {
 }
 
 /// Compares the interfaces with the source.
-pub(super) fn interfaces(cards: &Cards, way: Way, attach: Attach) -> Vec<Finding> {
+pub(super) fn interfaces(cards: &Cards, way: &Way, attach: Attach) -> Vec<Finding> {
     let mut findings: Vec<Finding> = cards.found.iter().map(|card| interface(card, way, attach)).collect();
     for name in &cards.missing {
         findings.push(Finding::error(
@@ -91,7 +91,7 @@ pub(super) fn interfaces(cards: &Cards, way: Way, attach: Attach) -> Vec<Finding
             let reason = format!("sockets receive: {why}");
             findings.push(Finding::warning(INTERFACE, reason, "say which: --interface NAME"));
         }
-        (Some(_), Way::Udp) => {
+        (Some(_), Way::Udp | Way::File(_)) => {
             findings.push(Finding::ok(
                 INTERFACE,
                 "nothing tells which one datagrams come in on, and sockets take them from any",
@@ -103,7 +103,7 @@ pub(super) fn interfaces(cards: &Cards, way: Way, attach: Attach) -> Vec<Finding
 }
 
 /// Compares one interface with the source.
-fn interface(card: &Card, way: Way, attach: Attach) -> Finding {
+fn interface(card: &Card, way: &Way, attach: Attach) -> Finding {
     let Card { name, driver, mtu, .. } = card;
     if !card.is_up {
         return Finding::error(
@@ -113,13 +113,13 @@ fn interface(card: &Card, way: Way, attach: Attach) -> Finding {
         );
     }
     let plain = format!("{name} is up (driver {driver}, MTU {mtu})");
-    if way == Way::Udp {
+    if *way == Way::Udp {
         return Finding::ok(INTERFACE, format!("{plain}; sockets take any driver"));
     }
     if !card.is_ethernet {
         let reason = format!("{name} has no Ethernet headers, which --source bpf needs");
         let remedy = "use --source udp, or another interface with --interface";
-        return if way == Way::Bpf {
+        return if *way == Way::Bpf {
             Finding::error(INTERFACE, reason, remedy)
         } else {
             Finding::warning(INTERFACE, reason, remedy)
@@ -195,23 +195,23 @@ mod tests {
     fn a_driver_goes_with_the_source_or_not() {
         let level = |card: &Card, way, attach| interface(card, way, attach).level;
         let (ena, small, odd) = (card("ena", 9001), card("ena", 1500), card("bridge", 1500));
-        assert_eq!(level(&ena, Way::Udp, Attach::Auto), Level::Ok);
-        assert_eq!(level(&ena, Way::Bpf, Attach::Xdp), Level::Error);
-        assert!(interface(&ena, Way::Bpf, Attach::Auto).reason.contains("tc and not XDP"));
-        assert_eq!(level(&ena, Way::Bpf, Attach::Tc), Level::Ok);
-        assert!(interface(&small, Way::Bpf, Attach::Xdp).reason.ends_with("the driver has native XDP"));
-        assert_eq!(level(&odd, Way::Bpf, Attach::Xdp), Level::Error);
+        assert_eq!(level(&ena, &Way::Udp, Attach::Auto), Level::Ok);
+        assert_eq!(level(&ena, &Way::Bpf, Attach::Xdp), Level::Error);
+        assert!(interface(&ena, &Way::Bpf, Attach::Auto).reason.contains("tc and not XDP"));
+        assert_eq!(level(&ena, &Way::Bpf, Attach::Tc), Level::Ok);
+        assert!(interface(&small, &Way::Bpf, Attach::Xdp).reason.ends_with("the driver has native XDP"));
+        assert_eq!(level(&odd, &Way::Bpf, Attach::Xdp), Level::Error);
         let taken = Card { xdp: Some("xdp_firewall (id 7)".into()), ..small.clone() };
-        assert_eq!(level(&taken, Way::Bpf, Attach::Xdp), Level::Error);
+        assert_eq!(level(&taken, &Way::Bpf, Attach::Xdp), Level::Error);
         let ours = Card { xdp: Some("vxtap_xdp (id 7)".into()), ..small.clone() };
-        assert_eq!(level(&ours, Way::Bpf, Attach::Xdp), Level::Ok);
+        assert_eq!(level(&ours, &Way::Bpf, Attach::Xdp), Level::Ok);
         let raw = Card { is_ethernet: false, ..small.clone() };
         assert_eq!(
-            (level(&raw, Way::Bpf, Attach::Tc), level(&raw, Way::Auto, Attach::Tc)),
+            (level(&raw, &Way::Bpf, Attach::Tc), level(&raw, &Way::Auto, Attach::Tc)),
             (Level::Error, Level::Warning)
         );
         let down = Card { is_up: false, ..small };
-        assert_eq!(interface(&down, Way::Udp, Attach::Auto).remedy.as_deref(), Some("ip link set eth0 up"));
+        assert_eq!(interface(&down, &Way::Udp, Attach::Auto).remedy.as_deref(), Some("ip link set eth0 up"));
     }
 
     #[test]
@@ -224,11 +224,11 @@ mod tests {
         let levels = |cards: &Cards, way| {
             interfaces(cards, way, Attach::Auto).iter().map(|finding| finding.level).collect::<Vec<_>>()
         };
-        assert_eq!(levels(&cards(&["eth7"], None), Way::Bpf), [Level::Error]);
+        assert_eq!(levels(&cards(&["eth7"], None), &Way::Bpf), [Level::Error]);
         let unknown = cards(&[], Some("which interface?"));
-        assert_eq!(levels(&unknown, Way::Bpf), [Level::Error]);
-        assert_eq!(levels(&unknown, Way::Auto), [Level::Warning]);
-        assert_eq!(levels(&unknown, Way::Udp), [Level::Ok]);
+        assert_eq!(levels(&unknown, &Way::Bpf), [Level::Error]);
+        assert_eq!(levels(&unknown, &Way::Auto), [Level::Warning]);
+        assert_eq!(levels(&unknown, &Way::Udp), [Level::Ok]);
     }
 
     #[test]

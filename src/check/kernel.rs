@@ -26,12 +26,15 @@ pub(super) struct Kernel {
 }
 
 /// Compares the kernel with what the source needs.
-pub(super) fn kernel(way: Way, kernel: &Kernel) -> Finding {
+pub(super) fn kernel(way: &Way, kernel: &Kernel) -> Finding {
     let Some(release) = &kernel.release else {
         return Finding::ok(KERNEL, "nobody tells its release");
     };
-    if way == Way::Udp {
-        return Finding::ok(KERNEL, format!("Linux {release}; sockets need nothing special of it"));
+    let needs_nothing = |what| Finding::ok(KERNEL, format!("Linux {release}; {what} nothing special of it"));
+    match way {
+        Way::Udp => return needs_nothing("sockets need"),
+        Way::File(_) => return needs_nothing("reading a capture needs"),
+        Way::Bpf | Way::Auto => {}
     }
     let (major, minor) = OLDEST_KERNEL;
     if version(release).is_none_or(|version| version >= OLDEST_KERNEL) {
@@ -64,7 +67,7 @@ struct Need {
 /// Lists the capabilities that a plan needs.
 fn needs(plan: &RunPlan, kernel: &Kernel) -> Vec<Need> {
     let mut needs = Vec::new();
-    if plan.source.way != Way::Udp {
+    if plan.source.way.wants_program() {
         let is_essential = plan.source.way == Way::Bpf;
         let what = if is_essential { "--source bpf" } else { "--source auto" };
         needs.extend(Capability::PROGRAMS.map(|capability| Need { capability, what: what.into(), is_essential }));
@@ -148,10 +151,10 @@ mod tests {
     #[test]
     fn the_program_needs_a_kernel_that_has_it() {
         let level = |way, release: &str| kernel(way, &host(release, &[])).level;
-        assert_eq!(level(Way::Udp, "4.19.0"), Level::Ok);
-        assert_eq!(level(Way::Auto, "5.15.0-91-generic"), Level::Warning);
-        assert_eq!(level(Way::Bpf, "5.15.0-91-generic"), Level::Error);
-        assert_eq!([level(Way::Bpf, "5.18.0"), level(Way::Bpf, "6.1.0-13"), level(Way::Bpf, "own")], [Level::Ok; 3]);
+        assert_eq!(level(&Way::Udp, "4.19.0"), Level::Ok);
+        assert_eq!(level(&Way::Auto, "5.15.0-91-generic"), Level::Warning);
+        assert_eq!(level(&Way::Bpf, "5.15.0-91-generic"), Level::Error);
+        assert_eq!([level(&Way::Bpf, "5.18.0"), level(&Way::Bpf, "6.1.0-13"), level(&Way::Bpf, "own")], [Level::Ok; 3]);
     }
 
     #[test]

@@ -61,8 +61,8 @@ pub(super) fn receive_buffer(plan: &RunPlan, memory: &Memory) -> Finding {
 pub(super) fn memory(plan: &RunPlan, memory: &Memory) -> Finding {
     let udp = &plan.source.udp;
     let queues = plan.pipeline.queue_memory(udp.workers) as u64;
-    let rings = match (plan.source.way, udp.steering) {
-        (Way::Udp, _) => 0,
+    let rings = match (&plan.source.way, udp.steering) {
+        (Way::Udp | Way::File(_), _) => 0,
         (_, Steering::Session) => udp.workers,
         (_, Steering::Flow) => memory.possible_cpus.unwrap_or(udp.workers),
     };

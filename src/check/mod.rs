@@ -9,6 +9,7 @@
 //! `look.rs` reads the facts and changes nothing. The functions that judge them know only what they
 //! are handed.
 
+mod capture;
 mod clock;
 mod directory;
 pub mod finding;

@@ -126,6 +126,11 @@ const VALUES: &[(&str, &[&str], &str)] = &[
         &["xdp", "tc", "ebpf", "fast"],
         "the BPF program: --source bpf; where on the interface: --attach xdp or --attach tc",
     ),
+    (
+        "--source",
+        &["file", "file:", "file:-"],
+        "a capture is a file: --source file:mirror.pcap; standard input is read by vxtap decap -",
+    ),
     ("--source", &["af_packet", "af-packet", "pcap", "raw", "eth0"], "an interface: --source bpf --interface eth0"),
 ];
 

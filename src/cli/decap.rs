@@ -9,6 +9,7 @@ use crate::lane::CHUNK_MEMORY;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sink::file::{Clock, FilePlan};
+use crate::sink::interface::{DEFAULT_MTU, InterfacePlan, Kind, fault_of_name};
 use crate::sink::stream::StreamPlan;
 use crate::wire::captured::Ports;
 use crate::wire::{Encapsulation, VniMask};
@@ -28,6 +29,10 @@ pub struct DecapArgs {
     /// `vxtap verify` checks.
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
+    /// Put all frames into this tap interface, in their order, as tap:mirror0. It must be there,
+    /// with a sniffer on it. Needs root, or an interface that is this user's.
+    #[arg(long, value_name = "tap:NAME", value_parser = tap, conflicts_with_all = ["output", "into", "format", "compress"])]
+    pub to: Option<String>,
     /// What becomes of frames that are not of a mirror: left out, kept as they are, or the first of
     /// them is the end.
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Others::Drop)]
@@ -93,6 +98,10 @@ impl DecapArgs {
 
     /// Returns where the frames go.
     fn to(&self) -> To {
+        if let Some(name) = &self.to {
+            let (name, kind) = (name.clone(), Kind::Tap);
+            return To::Interface(InterfacePlan { name, kind, mtu: DEFAULT_MTU, tags: None });
+        }
         if let Some(directory) = &self.into {
             let plan = FilePlan::new(directory);
             return To::Directory(Box::new(FilePlan {
@@ -142,6 +151,15 @@ fn form(path: &Path) -> (Format, Option<Compression>) {
     (format, compression)
 }
 
+/// Reads the name of a tap interface.
+fn tap(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("tap:").ok_or("it is a tap interface, as tap:mirror0")?;
+    match fault_of_name(name) {
+        None => Ok(name.to_owned()),
+        Some(fault) => Err(format!("an interface cannot be named {name:?}, for {fault}; write tap:mirror0")),
+    }
+}
+
 /// Reads an encapsulation with a port.
 fn port(text: &str) -> Result<(u16, Encapsulation), String> {
     let advice = || format!("it is an encapsulation and a UDP port, as vxlan:5000; this vxtap knows {}", known());
@@ -179,6 +197,14 @@ mod tests {
             ("-", (Format::Pcap, None)),
         ] {
             assert_eq!(form(Path::new(name)), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tap_has_a_name() {
+        assert_eq!(tap("tap:mirror0"), Ok("mirror0".into()));
+        for wrong in ["mirror0", "tun:mirror0", "tap:", "tap:a/b", "tap:longer_than_names"] {
+            assert!(tap(wrong).unwrap_err().contains("tap:mirror0"), "{wrong}");
         }
     }
 

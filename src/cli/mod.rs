@@ -11,6 +11,7 @@ mod replay;
 mod run;
 mod settings;
 mod watch;
+mod way;
 
 pub use advice::{command, parse, wrong};
 pub use args::{CheckArgs, Cli, Command, DemoArgs, HelperArgs, SessionsArgs, VerifyArgs};

@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use ipnet::IpNet;
 
+use super::way::WayParser;
 use crate::archive::Sync;
 use crate::config::files::{command, directory};
 use crate::config::hashing::Hashing;
@@ -70,8 +71,9 @@ pub struct RunArgs {
     /// addresses. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789` where the host has no IPv6]
     #[arg(help_heading = RECEIVING, long, value_name = "[WHAT:]ADDR:PORT", allow_hyphen_values = true)]
     pub listen: Vec<Listener>,
-    /// How datagrams are received.
-    #[arg(help_heading = RECEIVING, long, value_enum, default_value_t = Receive::default().source)]
+    /// How datagrams are received. For tests, file:IN reads the outer packets of a capture instead,
+    /// pcap or pcapng, also compressed, and the sensor ends with it; of --listen the ports count.
+    #[arg(help_heading = RECEIVING, long, value_enum, value_parser = WayParser, default_value_t = Receive::default().source)]
     pub source: Way,
     /// With --source bpf: the interface that datagrams come in on; repeat for more. [default: the
     /// one that has the --listen address, or the default route]

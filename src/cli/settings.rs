@@ -21,7 +21,7 @@ impl RunArgs {
         Settings {
             receive: Receive {
                 listen: self.listen.clone(),
-                source: self.source,
+                source: self.source.clone(),
                 interface: self.interface.clone(),
                 attach: self.attach,
                 ring: self.ring,
@@ -197,6 +197,7 @@ mod tests {
     const SAMPLES: &[(&str, &[&str])] = &[
         ("--listen 10.0.0.7", &[]),
         ("--source bpf", &[]),
+        ("--source file:./mirror.pcap", &[]),
         ("--interface eth0", &[]),
         ("--attach tc", &[]),
         ("--ring 1MiB", &[]),
@@ -287,7 +288,9 @@ mod tests {
             SAMPLES.iter().map(|(sample, with)| [with, &*sample.split(' ').collect::<Vec<_>>()].concat()).collect();
         let together: Vec<&str> = SAMPLES
             .iter()
-            .filter(|(sample, _)| !matches!(*sample, "--no-write" | "--allow list" | "--tun n" | "--no-control"))
+            .filter(|(sample, _)| {
+                !matches!(*sample, "--no-write" | "--allow list" | "--tun n" | "--no-control" | "--source bpf")
+            })
             .flat_map(|(sample, _)| sample.split(' '))
             .collect();
         for words in all.into_iter().chain([together, vec![]]) {

@@ -199,6 +199,16 @@ pub enum PlanError {
         /// The obstacle, and what to do about it.
         why: &'static str,
     },
+    /// Something is asked for that a capture has not.
+    #[error("{with} does not go with a capture in {said}: {why}")]
+    Capture {
+        /// The setting that asks for a capture.
+        said: Said,
+        /// The setting that does not go with it.
+        with: Said,
+        /// The obstacle, and what to do about it.
+        why: &'static str,
+    },
     /// A tun interface has no Ethernet header that a tag could be in.
     #[error("{0} is for an interface with Ethernet headers; use a tap")]
     TagOnTun(Said),
@@ -464,6 +474,7 @@ impl PlanError {
             | Self::SameDirectory { said, other, .. } => {
                 vec![(said, "taken"), (other, "by this one")]
             }
+            Self::Capture { said, with, .. } => vec![(with, "does not go with it"), (said, "a capture is asked for")],
             Self::Redirect { said, with, .. } => vec![(with, "does not go with it"), (said, "redirect is asked for")],
         }
     }

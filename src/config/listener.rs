@@ -38,6 +38,13 @@ impl From<Listen> for Listener {
     }
 }
 
+impl Listener {
+    /// Says whether it has no port.
+    pub(super) fn is_over_ip(&self) -> bool {
+        matches!(self.carries, Carries::OverIp(_))
+    }
+}
+
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.carries {

@@ -1,25 +1,24 @@
 //! The reasons why nothing can be stripped, or nothing more.
 
-use std::io;
 use std::path::PathBuf;
 
 use crate::pipeline::OutputError;
-use crate::record::read::ReadError;
+use crate::source::capture;
 
 /// The reason why stripping cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum DecapError {
     /// A file cannot be opened.
-    #[error("cannot read {name}: {source}")]
-    Open {
-        /// The file.
-        name: String,
-        /// The error of the system.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Open(#[from] capture::OpenError),
     /// The file to write is one of those that are read.
     #[error("{} is read, so it cannot be written: give -o another name", .0.display())]
     Same(PathBuf),
+    /// Nobody could sniff on an interface that is made for the frames and goes with them.
+    #[error(
+        "there is no interface {0}, and so no sniffer that would see the frames: `ip tuntap add dev {0} mode tap`, then start one"
+    )]
+    NoInterface(String),
     /// What is to be written cannot be.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -28,19 +27,9 @@ pub enum DecapError {
 /// The reason why a capture was not read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
-    /// It is damaged, or no capture.
+    /// It is damaged, no capture, or cannot be read.
     #[error(transparent)]
-    Damaged(ReadError),
-    /// It cannot be read, or decompressed, from there on.
-    #[error("{error}; at byte {offset} of the capture, behind {frames} whole frames")]
-    Broken {
-        /// The fault.
-        error: ReadError,
-        /// Bytes of the capture, decompressed, that were read before.
-        offset: u64,
-        /// Frames before it.
-        frames: u64,
-    },
+    Capture(#[from] capture::Unread),
     /// A frame is not of a mirror, and that was to be the end (`--others stop`).
     #[error(
         "{name}: frame {frame} is not of a mirror ({reason}), and --others stop ends there; --others drop leaves such frames out, --others pass keeps them"

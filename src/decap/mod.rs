@@ -10,8 +10,6 @@
 //! each session. A lane waits here until there is room: nothing is lost for want of it.
 
 mod error;
-mod fragments;
-mod input;
 mod plan;
 mod report;
 mod strip;
@@ -20,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use self::input::{Opened, is_same};
 use self::strip::Strip;
 use crate::condition::Condition;
 use crate::console::Console;
@@ -28,13 +25,14 @@ use crate::lane::{CHUNK_MEMORY, LanePlan, WhenFull};
 use crate::pipeline::inline::Inline;
 use crate::pipeline::{Destination, OutputPlan};
 use crate::record::pcap;
-use crate::record::read::ReadError;
 use crate::route::Selection;
+use crate::source::capture::{self, Opened};
 
 pub use self::error::{DecapError, Unread};
-pub use self::plan::{DecapPlan, Input, Others, To};
+pub use self::plan::{DecapPlan, Others, To};
 pub use self::report::{Read, Report};
 pub use crate::pipeline::decap::Timestamps;
+pub use crate::source::capture::Input;
 
 /// Sessions that are told apart at most.
 const SESSIONS: u32 = 1 << 20;
@@ -55,9 +53,14 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
     }
     if let To::Stream(stream) = &plan.to
         && let Some(path) = &stream.path
-        && inputs.iter().any(|input| is_same(input, path))
+        && inputs.iter().any(|input| input.is_same(path))
     {
         return Err(DecapError::Same(path.clone()));
+    }
+    if let To::Interface(interface) = &plan.to
+        && !interface.exists()
+    {
+        return Err(DecapError::NoInterface(interface.name.clone()));
     }
     let outputs: Vec<OutputPlan> = output(&plan.to).into_iter().collect();
     let mut inline = Inline::start(&outputs, SESSIONS)?;
@@ -84,12 +87,12 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
-    run.strip.end();
     let Run { inline, strip, .. } = run;
+    let counts = strip.end();
     let outcome = inline.end();
     let mut report = Report {
         captures,
-        counts: strip.counts,
+        counts,
         ledger: outcome.snapshot,
         failures: outcome.failures,
         interrupted: stop.load(Ordering::Relaxed),
@@ -105,6 +108,7 @@ fn output(to: &To) -> Option<OutputPlan> {
     let (name, to, snaplen) = match to {
         To::Stream(plan) => ("frames", Destination::Stream(plan.clone()), pcap::WHOLE),
         To::Directory(plan) => ("pcap", Destination::Files((**plan).clone()), plan.snaplen),
+        To::Interface(plan) => (plan.name.as_str(), Destination::Interface(plan.clone()), pcap::WHOLE),
         To::Nowhere => return None,
     };
     let lane = LanePlan {
@@ -132,7 +136,7 @@ impl Run<'_> {
         let mut frames = 0;
         let mut reader = match input.reader() {
             Ok(reader) => reader,
-            Err(error) => return Read { name, frames, unread: Some(Unread::Damaged(error)) },
+            Err(error) => return Read { name, frames, unread: Some(capture::Unread::Damaged(error).into()) },
         };
         let unread = loop {
             if frames % LOOK == 0 {
@@ -155,10 +159,7 @@ impl Run<'_> {
                     }
                 }
                 Ok(None) => break None,
-                Err(error @ ReadError::Io { .. }) => {
-                    break Some(Unread::Broken { error, offset: reader.offset(), frames });
-                }
-                Err(error) => break Some(Unread::Damaged(error)),
+                Err(error) => break Some(capture::Unread::at(error, reader.offset(), frames).into()),
             }
         };
         Read { name, frames, unread }

@@ -1,10 +1,10 @@
 //! A plan says which captures are stripped, and where the frames go.
 
-use std::path::PathBuf;
-
 use crate::pipeline::decap::Timestamps;
 use crate::sink::file::FilePlan;
+use crate::sink::interface::InterfacePlan;
 use crate::sink::stream::StreamPlan;
+use crate::source::capture::Input;
 use crate::wire::VniMask;
 use crate::wire::captured::Ports;
 
@@ -27,15 +27,6 @@ pub struct DecapPlan {
     pub timestamps: Timestamps,
 }
 
-/// A capture to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// A file.
-    File(PathBuf),
-    /// Standard input.
-    Standard,
-}
-
 /// The place where the frames go.
 #[derive(Debug, Clone)]
 pub enum To {
@@ -43,6 +34,8 @@ pub enum To {
     Stream(StreamPlan),
     /// A directory with one for each session, as the sensor writes it.
     Directory(Box<FilePlan>),
+    /// An interface that is there, where sniffers are.
+    Interface(InterfacePlan),
     /// Nowhere: the summary is all that is wanted.
     Nowhere,
 }

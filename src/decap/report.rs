@@ -8,58 +8,24 @@ use serde::Serialize;
 
 use super::error::Unread;
 use crate::ledger::{Losses, Snapshot, row};
-use crate::wire::captured::Other;
-use crate::wire::outer::OuterError;
+use crate::source::capture;
 use crate::wire::{DropReason, Encapsulation, Vni};
 
 /// Wraps around a frame that are counted one by one; more are counted as so many.
 const WRAPS: usize = 8;
 
-/// The counts of frames before the ledger: what they are of.
-///
-/// ```text
-/// read = received + joined + others + outer
-/// ```
-///
-/// `received` is the ledger's, which goes on from there.
+/// The counts of frames before the ledger, and of their wraps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Frames read.
-    pub(super) read: u64,
-    /// Fragments that were put together with the last one of their datagram.
-    pub(super) joined: u64,
+    /// What the frames are of.
+    pub(super) packets: capture::Counts,
     /// Frames that are not of a mirror and were kept.
     pub(super) passed: u64,
-    others: [u64; Other::ALL.len()],
-    outer: [u64; OuterError::ALL.len()],
     refused: BTreeMap<(&'static str, &'static str), u64>,
     wraps: [u64; WRAPS],
 }
 
 impl Counts {
-    /// Counts a frame that is not of a mirror.
-    pub(super) fn other(&mut self, reason: Other) {
-        if let Some(count) = self.others.get_mut(reason as usize) {
-            *count += 1;
-        }
-    }
-
-    /// Counts a frame that is of a mirror, and no whole datagram.
-    pub(super) fn outer(&mut self, reason: OuterError) {
-        self.outers(reason, 1);
-    }
-
-    /// Counts fragments whose datagram is never whole.
-    pub(super) fn lose_fragments(&mut self, frames: u64) {
-        self.outers(OuterError::OuterFragment, frames);
-    }
-
-    fn outers(&mut self, reason: OuterError, frames: u64) {
-        if let Some(count) = self.outer.get_mut(reason as usize) {
-            *count += frames;
-        }
-    }
-
     /// Counts a datagram that carries no frame, by its encapsulation.
     pub(super) fn refused(&mut self, encapsulation: Encapsulation, reason: DropReason) {
         *self.refused.entry((encapsulation.label(), reason.label())).or_default() += 1;
@@ -149,17 +115,15 @@ struct OfVni {
 
 impl Report {
     fn frames(&self) -> Frames {
-        let counts = &self.counts;
-        let others = Other::ALL.into_iter().map(Other::label).zip(counts.others);
-        let outer = OuterError::ALL.into_iter().map(OuterError::label).zip(counts.outer);
+        let (counts, packets) = (&self.counts, &self.counts.packets);
         let wraps = (1..).zip(counts.wraps);
         Frames {
-            read: counts.read,
+            read: packets.read,
             received: self.ledger.datagrams.received,
-            joined: counts.joined,
-            others: others.filter(|(_, n)| *n > 0).collect(),
+            joined: packets.joined,
+            others: packets.others().collect(),
             passed: counts.passed,
-            outer: outer.filter(|(_, n)| *n > 0).collect(),
+            outer: packets.outers_by_reason().collect(),
             wraps: wraps.filter(|(_, n)| *n > 0).collect(),
         }
     }
@@ -209,15 +173,14 @@ impl Report {
     /// Says whether every frame that was read is accounted for.
     #[must_use]
     pub fn closes(&self) -> bool {
-        let Counts { read, joined, others, outer, .. } = &self.counts;
-        let rest: u64 = others.iter().chain(outer).sum();
-        *read == self.ledger.datagrams.received + joined + rest && self.ledger.check().is_ok()
+        let packets = &self.counts.packets;
+        packets.read == self.ledger.datagrams.received + packets.not_received() && self.ledger.check().is_ok()
     }
 
     /// Frames of mirrors of which nothing came.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.counts.outer.iter().sum::<u64>() + Losses::of(&self.ledger).total()
+        self.counts.packets.outer.iter().sum::<u64>() + Losses::of(&self.ledger).total()
     }
 }
 

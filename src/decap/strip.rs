@@ -1,16 +1,13 @@
 //! A captured frame is stripped of its wraps, and counted.
 
-use std::net::IpAddr;
-
-use super::fragments::{Fragments, Outcome};
 use super::plan::{DecapPlan, Others};
 use super::report::Counts;
 use crate::pipeline::step::Step;
 use crate::record::Timestamp;
 use crate::record::read::Frame;
 use crate::source::Datagram;
-use crate::wire::captured::{Framing, Other, Ports, Refused, Unwrapped, piece, unwrap, unwrap_whole};
-use crate::wire::outer::OuterError;
+use crate::source::capture::{Came, Packets};
+use crate::wire::captured::{Framing, Other, Ports, Refused, Unwrapped, unwrap, unwrap_whole};
 use crate::wire::{Encapsulation, VniMask, vxlan};
 
 /// Takes the wraps off frames.
@@ -21,21 +18,15 @@ pub(super) struct Strip {
     depth: u32,
     ports: Ports,
     vni_mask: VniMask,
-    fragments: Fragments,
-    pub(super) counts: Counts,
+    packets: Packets,
+    counts: Counts,
 }
 
 impl Strip {
     pub(super) fn new(plan: &DecapPlan) -> Strip {
         let DecapPlan { others, depth, vni_mask, ref ports, .. } = *plan;
-        Strip {
-            others,
-            depth,
-            ports: ports.clone(),
-            vni_mask,
-            fragments: Fragments::default(),
-            counts: Counts::default(),
-        }
+        let (packets, counts) = (Packets::default(), Counts::default());
+        Strip { others, depth, ports: ports.clone(), vni_mask, packets, counts }
     }
 
     /// Takes a frame, which goes on by `step` without its wraps.
@@ -44,7 +35,7 @@ impl Strip {
     /// The frame is not of a mirror, and that is to be the end.
     #[inline]
     pub(super) fn frame(&mut self, frame: &Frame<'_>, step: &mut Step) -> Result<(), Other> {
-        self.counts.read += 1;
+        self.packets.counts.read += 1;
         let Some(framing) = Framing::of(frame.link_type) else { return self.other(frame, Other::LinkType, step) };
         match unwrap(framing, frame.data, &self.ports) {
             Ok(ref mut wrap) => {
@@ -93,29 +84,20 @@ impl Strip {
     fn refused(&mut self, frame: &Frame<'_>, framing: Framing, refused: Refused, step: &mut Step) -> Result<(), Other> {
         match refused {
             Refused::Other(reason) => {
-                if reason == Other::NoTunnel
-                    && let Some(first) = piece(framing, frame.data)
-                {
-                    self.counts.lose_fragments(self.fragments.is_other(&first));
-                }
+                self.packets.other(framing, frame.data, reason);
                 self.other(frame, reason, step)
             }
-            Refused::Outer(OuterError::OuterFragment) => match piece(framing, frame.data) {
-                Some(piece) => {
-                    let mut given_up = 0;
-                    let outcome = self.fragments.add(&piece, &mut given_up);
-                    self.counts.lose_fragments(given_up);
-                    self.piece(frame, framing, (piece.source, piece.protocol), outcome, step)
-                }
-                None => {
-                    self.counts.outer(OuterError::OuterFragment);
-                    Ok(())
-                }
+            Refused::Outer(reason) => match self.packets.outer(framing, frame.data, reason) {
+                Came::Nothing => Ok(()),
+                Came::Other => self.other(frame, Other::NoTunnel, step),
+                Came::Whole { of, bytes } => match unwrap_whole(of, &bytes, &self.ports) {
+                    Ok(ref mut wrap) => {
+                        self.unwrapped(frame, wrap, step);
+                        Ok(())
+                    }
+                    Err(refused) => self.refused(frame, framing, refused, step),
+                },
             },
-            Refused::Outer(reason) => {
-                self.counts.outer(reason);
-                Ok(())
-            }
             Refused::Drop(encapsulation, reason) => {
                 self.counts.refused(encapsulation, reason);
                 let timestamp = Timestamp::from_ns(frame.timestamp);
@@ -126,36 +108,12 @@ impl Strip {
         }
     }
 
-    /// Goes on with what came of a fragment.
-    fn piece(
-        &mut self,
-        frame: &Frame<'_>,
-        framing: Framing,
-        of: (IpAddr, u8),
-        outcome: Outcome,
-        step: &mut Step,
-    ) -> Result<(), Other> {
-        match outcome {
-            Outcome::Waits => {}
-            Outcome::Lost(frames) => self.counts.lose_fragments(frames),
-            Outcome::Other => return self.other(frame, Other::NoTunnel, step),
-            Outcome::Whole { bytes, others } => {
-                self.counts.joined += others;
-                match unwrap_whole(of, &bytes, &self.ports) {
-                    Ok(ref mut wrap) => self.unwrapped(frame, wrap, step),
-                    Err(refused) => return self.refused(frame, framing, refused, step),
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Counts a frame that is not of a mirror, and keeps it where that is wanted.
     fn other(&mut self, frame: &Frame<'_>, reason: Other, step: &mut Step) -> Result<(), Other> {
         match self.others {
             Others::Stop => {
                 // Nothing has become of it.
-                self.counts.read -= 1;
+                self.packets.counts.read -= 1;
                 return Err(reason);
             }
             // Only an Ethernet frame can stand among the others as it is.
@@ -166,13 +124,15 @@ impl Strip {
             }
             Others::Pass | Others::Drop => {}
         }
-        self.counts.other(reason);
+        self.packets.counts.other(reason);
         Ok(())
     }
 
-    /// Gives up the fragments that wait for others. No frame comes after this.
-    pub(super) fn end(&mut self) {
-        self.counts.lose_fragments(self.fragments.give_up());
+    /// Gives up the fragments that wait for others, and returns what all frames were.
+    pub(super) fn end(mut self) -> Counts {
+        self.packets.end();
+        self.counts.packets = self.packets.counts;
+        self.counts
     }
 }
 

@@ -6,7 +6,6 @@ use crate::config::file::Places;
 use crate::host::port_owner;
 use crate::pipeline::Destination;
 use crate::sandbox::{Mode, Needs, Sandbox, SandboxError, Stock};
-use crate::source::Way;
 use crate::storage::{Direct, WRITTEN_DIRECTLY};
 
 /// Rings for outputs that a reload may bring, of each kind.
@@ -36,19 +35,20 @@ pub(super) fn needs(plan: &RunPlan, places: &Places) -> Needs {
         AllowPlan::File(path) => Some(path.clone()),
         AllowPlan::Given(_) => None,
     };
+    let capture = plan.source.way.file().map(Into::into);
     let spare = if places.files.is_empty() { 0 } else { SPARE };
     let direct = files().filter(|files| files.direct != Direct::Off).count() * WRITTEN_DIRECTLY;
     Needs {
         captures: files().map(|files| files.directory.clone()).collect(),
         directories: plan.sandbox.directories.clone(),
         rewritten: plan.pipeline.tags().map(Into::into).into_iter().collect(),
-        read: places.files.iter().cloned().chain(allowed).collect(),
+        read: places.files.iter().cloned().chain(allowed).chain(capture).collect(),
         listed: places.directories.clone(),
         sockets: plan.control.socket.iter().map(|socket| socket.path.clone()).collect(),
         ports: ports.map(std::net::SocketAddr::port).collect(),
         // A file can come to have some.
         interfaces: interfaces > 0 || !places.files.is_empty(),
-        program: plan.source.way != Way::Udp,
+        program: plan.source.way.wants_program(),
         rings: Stock { files: direct + spare, interfaces: interfaces + spare },
     }
 }

@@ -35,6 +35,7 @@ use crate::pipeline::{Outcome, Pipeline};
 use crate::record::compress;
 use crate::sandbox::Sandbox;
 use crate::service::{Manager, Store};
+use crate::source::capture::Readout;
 use crate::source::{self, Listener, Opened, Sources};
 use crate::view::{Facts, View};
 
@@ -58,6 +59,8 @@ pub struct Sensor {
     doors: Doors,
     /// The addresses that it listens on.
     pub addresses: Vec<std::net::SocketAddr>,
+    /// What is known of the capture that it reads in place of sockets.
+    pub capture: Option<Arc<Readout>>,
     /// What it has given up.
     sandbox: Arc<Sandbox>,
     /// The way to the service manager.
@@ -94,9 +97,14 @@ pub fn start(
     allow_log::log(&allowed);
     let allowed = Arc::new(allowed);
     sandbox.drop_capabilities(matches!(sources, Sources::Bpf(_)))?;
+    let mut capture = None;
     let pipeline = match sources {
         Sources::Udp(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
         Sources::Bpf(sources) => Pipeline::start(&plan.pipeline, &allowed, sources, front),
+        Sources::Capture(sources, readout) => {
+            capture = Some(readout);
+            Pipeline::start(&plan.pipeline, &allowed, sources, front)
+        }
     }?;
     if let Some(compression) = plan.pipeline.outputs.iter().find_map(|output| output.to.files()?.compression) {
         let mib = (compress::memory(compression) * plan.pipeline.max_sessions as usize) >> 20;
@@ -131,7 +139,7 @@ pub fn start(
     let facts = planned(Facts { listen, source: description, sandbox: confined, ..Facts::default() }, plan);
     let view = Arc::new(View::new(&pipeline, facts));
     let running = Running::new(pipeline, plan.clone(), Reread::new(file), Arc::clone(&view));
-    Ok(Sensor { running, view, doors, addresses, sandbox: Arc::new(sandbox), manager: store.manager() })
+    Ok(Sensor { running, view, doors, addresses, capture, sandbox: Arc::new(sandbox), manager: store.manager() })
 }
 
 impl Sensor {
@@ -265,7 +273,11 @@ impl Sensor {
         if let Some(status) = status {
             status.end();
         }
+        let (capture, wording) = (self.capture.take(), self.running.plan.wording);
         let mut outcome = self.end();
+        if let Some(capture) = capture {
+            capture.tell(outcome.snapshot.datagrams.received, wording);
+        }
         outcome.failures.extend(failure);
         outcome
     }

@@ -113,6 +113,9 @@ pub(crate) const HEALTH: Key = Key { path: "health.listen", flag: "health.listen
 /// The clients that may check, which the file alone says.
 pub(crate) const HEALTH_ALLOW: Key = Key { path: "health.allow", flag: "health.allow" };
 
+/// How long a sensor receives that is to end, which the file alone says.
+pub(crate) const HEALTH_DRAIN: Key = Key { path: "health.drain", flag: "health.drain" };
+
 /// Directories that captures may come to be written to, which the file alone says.
 pub(crate) const SANDBOX_DIRECTORIES: Key = Key { path: "sandbox.directories", flag: "sandbox.directories" };
 

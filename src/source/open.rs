@@ -1,20 +1,28 @@
 //! Opens the source that was asked for, or the best that works here.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::allowed::Allowed;
 use super::bind::BindError;
 use super::bpf::{self, BpfError, BpfPlan, BpfSource, Gate, Redirect};
+use super::capture::{self, CaptureSource};
 use super::fast_path::Account;
+use super::live::Offline;
+use super::port::Listener;
 use super::udp::{self, Listening, UdpPlan, UdpSource};
 use crate::service::Store;
 use crate::setting::Wording;
+use crate::wire::Carrier;
+use crate::wire::captured::Ports;
 
 /// The way in which datagrams are received.
 ///
 /// The comments of the variants are the text of `vxtap run --help`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// By UDP sockets. Needs no privilege.
@@ -24,6 +32,37 @@ pub enum Way {
     Bpf,
     /// By the program if it works here, else by sockets; says which, and why.
     Auto,
+    /// Not at all: the outer packets of this capture are read.
+    #[value(skip)]
+    File(PathBuf),
+}
+
+/// The word for a capture, in front of its path.
+pub(crate) const FILE: &str = "file:";
+
+impl Way {
+    /// Returns the way that `file:` and the path of a capture say. Standard input is no file:
+    /// nobody could end a sensor that waits for it.
+    #[must_use]
+    pub(crate) fn of_file(value: &OsStr) -> Option<Self> {
+        let path = value.as_bytes().strip_prefix(FILE.as_bytes()).filter(|path| !matches!(path, [] | [b'-']))?;
+        Some(Way::File(OsStr::from_bytes(path).into()))
+    }
+
+    /// Says whether the program receives, or may.
+    #[must_use]
+    pub(crate) fn wants_program(&self) -> bool {
+        matches!(self, Way::Bpf | Way::Auto)
+    }
+
+    /// Returns the capture that is read instead.
+    #[must_use]
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Way::File(path) => Some(path),
+            Way::Udp | Way::Bpf | Way::Auto => None,
+        }
+    }
 }
 
 /// The settings of all sources.
@@ -31,8 +70,10 @@ pub enum Way {
 pub struct SourcePlan {
     /// The way in which to receive.
     pub way: Way,
-    /// The settings of the sockets, which every way has.
+    /// The settings of the sockets, which every way has that receives.
     pub udp: UdpPlan,
+    /// What is a mirror's in a capture that is read, by port; nothing where datagrams are received.
+    pub mirrors: Vec<Listener>,
     /// The settings of the program.
     pub bpf: BpfPlan,
     /// The names by which the log calls settings.
@@ -46,6 +87,8 @@ pub(crate) enum Sources {
     Udp(Vec<UdpSource>),
     /// Sources that are a BPF program with its rings, and sockets.
     Bpf(Vec<BpfSource>),
+    /// A capture.
+    Capture(Vec<Offline<CaptureSource>>, Arc<capture::Readout>),
 }
 
 /// The parts that work in front of the workers; by default there are none.
@@ -73,8 +116,8 @@ pub(crate) struct Opened {
     pub receive_buffer: u32,
     /// The parts that work in front of the workers.
     pub front: Front,
-    /// The way of receiving, for people: `udp`, or interfaces with what the program is attached to,
-    /// as `eth0:xdp`.
+    /// The way of receiving, for people: `udp`, interfaces with what the program is attached to, as
+    /// `eth0:xdp`, or a file.
     pub description: String,
 }
 
@@ -90,6 +133,9 @@ pub enum OpenError {
     /// The program cannot run here, and was asked for.
     #[error("--source bpf does not work here: {0}")]
     Bpf(#[from] BpfError),
+    /// There is no such capture.
+    #[error(transparent)]
+    Capture(#[from] capture::OpenError),
 }
 
 impl OpenError {
@@ -99,6 +145,7 @@ impl OpenError {
         match self {
             Self::Bind(error) => error.may_pass(),
             Self::Bpf(error) => error.may_pass(),
+            Self::Capture(_) => false,
         }
     }
 }
@@ -110,9 +157,12 @@ impl OpenError {
 /// # Errors
 /// The way that was asked for does not work here, for the reason that is returned.
 pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Arc<Store>) -> Result<Opened, OpenError> {
+    if let Way::File(path) = &plan.way {
+        return read(path, plan, store);
+    }
     let mut listening = udp::listen(&plan.udp, store)?;
     let fast = match plan.way {
-        Way::Udp => None,
+        Way::Udp | Way::File(_) => None,
         Way::Bpf => Some(bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening)?),
         Way::Auto => match bpf::open(&plan.bpf, &plan.udp, allowed, &mut listening) {
             Ok(fast) => Some(fast),
@@ -144,4 +194,21 @@ pub(crate) fn open(plan: &SourcePlan, allowed: &Allowed, store: &Arc<Store>) -> 
         }
     }
     Ok(opened)
+}
+
+/// Opens a capture in place of sockets.
+fn read(path: &Path, plan: &SourcePlan, store: &Arc<Store>) -> Result<Opened, OpenError> {
+    let mut ports = Ports::none(plan.mirrors.iter().any(|listener| listener.carrier == Carrier::Ip));
+    for listener in plan.mirrors.iter().filter(|listener| listener.carrier == Carrier::Udp) {
+        ports.add(listener.address.port(), listener.encapsulation);
+    }
+    let source = CaptureSource::open(path, ports)?;
+    let readout = source.readout();
+    Ok(Opened {
+        sources: Sources::Capture(vec![Offline::new(source)], readout),
+        addresses: Vec::new(),
+        receive_buffer: plan.udp.receive_buffer,
+        front: Front { store: Arc::clone(store), ..Front::default() },
+        description: format!("file {}", path.display()),
+    })
 }

@@ -149,7 +149,11 @@ fn the_tunnels_of_azure_are_the_ways_of_one_session() {
     for (way, rules, kept) in [
         (WAYS[0], "", &["0x00000001", "0x00000002"][..]),
         (WAYS[1], "", &["0x00000001", "0x00000002"]),
-        (WAYS[0], "[[session]]\n[[session.rules]]\nnumber = 1\ndirection = \"ingress\"\naction = \"accept\"\n", &["0x00000001"]),
+        (
+            WAYS[0],
+            "[[session]]\n[[session.rules]]\nnumber = 1\ndirection = \"ingress\"\naction = \"accept\"\n",
+            &["0x00000001"],
+        ),
     ] {
         let pair = Pair::new(2000);
         let at = tempfile::tempdir().unwrap();

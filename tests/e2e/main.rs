@@ -76,6 +76,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod mirror;
+mod offline;
 mod outsiders;
 mod over_ip;
 mod overload;

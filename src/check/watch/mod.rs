@@ -80,6 +80,9 @@ impl WatchPlan {
     pub fn new(plan: &RunPlan, duration: Duration) -> Result<Self, WatchError> {
         let over_udp = |listener: &&Listener| listener.carrier == Carrier::Udp;
         let listen: Vec<Listener> = plan.source.udp.listen.iter().filter(over_udp).copied().collect();
+        if plan.source.way.file().is_some() {
+            return Err(WatchError::Capture);
+        }
         if listen.is_empty() {
             return Err(WatchError::OverIp);
         }
@@ -109,6 +112,9 @@ pub enum WatchError {
     /// There is no port.
     #[error("only GRE over IP is received, and --watch judges what comes over UDP")]
     OverIp,
+    /// Nothing is received.
+    #[error("--source file reads a capture, and --watch judges what comes from the network; leave it out")]
+    Capture,
     /// The list of sessions that are let in cannot be read.
     #[error("{0}")]
     Allow(String),

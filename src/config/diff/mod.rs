@@ -15,7 +15,6 @@ pub(crate) use self::refused::Refused;
 use super::plan::RunPlan;
 use crate::pipeline::Changes;
 use crate::setting::key::{self, Key};
-use crate::source::Way;
 
 /// The difference of two plans, which can be made while the sensor runs.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ pub(crate) fn diff(now: &RunPlan, wanted: RunPlan) -> Result<Diff, Refused> {
         said.push(key::SESSION_IDLE.path.to_owned());
     }
     if now.drain != wanted.drain {
-        said.push("health.drain".to_owned());
+        said.push(key::HEALTH_DRAIN.path.to_owned());
     }
     let mut plan = wanted;
     let mut changes = outputs.changes;
@@ -73,7 +72,7 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
     let (pipeline, to_pipeline) = (&now.pipeline, &wanted.pipeline);
     let of_all = [
         (&key::SOURCE, now.source.way != wanted.source.way),
-        (&key::LISTEN, udp.listen != to_udp.listen),
+        (&key::LISTEN, udp.listen != to_udp.listen || now.source.mirrors != wanted.source.mirrors),
         (&key::WORKERS, udp.workers != to_udp.workers),
         (&key::STEER, udp.steering != to_udp.steering),
         (&key::VNI_MASK, pipeline.vni_mask != to_pipeline.vni_mask),
@@ -96,7 +95,7 @@ fn fixed(now: &RunPlan, wanted: &RunPlan) -> Vec<&'static Key> {
         (&key::VERIFY_CHECKSUM, bpf.verify_checksum != to_bpf.verify_checksum),
     ];
     // Without the program nobody makes use of its settings.
-    let of_program = of_program.into_iter().filter(|_| now.source.way != Way::Udp);
+    let of_program = of_program.into_iter().filter(|_| now.source.way.wants_program());
     let all = of_all.into_iter().chain(of_program).chain(of_control(now, wanted));
     all.filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

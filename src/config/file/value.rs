@@ -2,6 +2,7 @@
 //!
 //! A text stands in the file as it is typed on the command line, and the same functions read both.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -28,9 +29,8 @@ use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::slice::Slice;
 use crate::sandbox::Mode;
-use crate::source::Steering;
-use crate::source::Way;
 use crate::source::bpf::Attach;
+use crate::source::{FILE, Steering, Way};
 use crate::storage::Direct;
 use crate::wire::{VniMask, VniRange};
 
@@ -305,6 +305,11 @@ fn choice<T: ValueEnum>(value: &DeValue<'_>) -> Result<T, String> {
     found.cloned().ok_or_else(|| format!("there is no {}; {}", quoted(text), nearest()))
 }
 
+/// Writes the name of one of a few choices.
+fn write_choice<T: ValueEnum>(choice: &T) -> Result<String, String> {
+    Ok(choice.to_possible_value().map(|value| quoted(value.get_name())).unwrap_or_default())
+}
+
 macro_rules! choices {
     ($($type:ty)*) => { $(
         impl Leaf for $type {
@@ -313,15 +318,35 @@ macro_rules! choices {
             }
 
             fn write(&self) -> Result<String, String> {
-                Ok(self.to_possible_value().map(|value| quoted(value.get_name())).unwrap_or_default())
+                write_choice(self)
             }
         }
     )* };
 }
 
 choices! {
-    Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
+    Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
     Duplicates Mode Timestamps
+}
+
+impl Leaf for Way {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match value {
+            DeValue::String(text) if text.starts_with(FILE) => Way::of_file(OsStr::new(&**text))
+                .ok_or_else(|| format!("{} names no capture; write it as \"{FILE}mirror.pcap\"", quoted(text))),
+            _ => choice(value),
+        }
+    }
+
+    fn write(&self) -> Result<String, String> {
+        match self {
+            Way::File(path) => {
+                let path = path.to_str().ok_or_else(|| format!("{} is not UTF-8, which TOML is", path.display()))?;
+                Ok(quoted(&format!("{FILE}{path}")))
+            }
+            Way::Udp | Way::Bpf | Way::Auto => write_choice(self),
+        }
+    }
 }
 
 macro_rules! numbers {

@@ -38,9 +38,11 @@ pub(super) fn plan(settings: &Settings, host: &HostFacts, wrong: &mut Vec<PlanEr
 }
 
 /// Returns how long the sensor receives when it is to end. Where balancers check it, that is until
-/// the fastest checks of three clouds, two of them 5 s apart, have failed and traffic has moved.
+/// the fastest checks of three clouds, two of them 5 s apart, have failed and traffic has moved. No
+/// traffic moves from a capture.
 pub(super) fn drain(settings: &Settings) -> Duration {
-    let usual = if settings.health.listen.is_empty() { Duration::ZERO } else { DRAIN };
+    let is_checked = !settings.health.listen.is_empty() && settings.receive.source.file().is_none();
+    let usual = if is_checked { DRAIN } else { Duration::ZERO };
     settings.health.drain.map_or(usual, |drain| drain.0)
 }
 

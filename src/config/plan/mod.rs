@@ -1,6 +1,7 @@
 //! The plan of `vxtap run` follows from settings and facts of the host. It is worked out, and
 //! nothing else is done: no file, no socket, no limit is touched.
 
+mod capture;
 mod control;
 mod expressions;
 mod listen;
@@ -95,7 +96,8 @@ struct Errors {
 /// looked at too.
 fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     let mut wrong = ranges::check(settings);
-    let udp = receive::sockets(settings, host, &mut wrong);
+    let mut udp = receive::sockets(settings, host, &mut wrong);
+    let mirrors = capture::plan(settings, &mut udp, &mut wrong);
     if settings.delivery.flush.0 < LEAST_FLUSH {
         wrong.push(PlanError::Flush(settings.origins.said(&key::FLUSH)));
     }
@@ -120,10 +122,12 @@ fn make(settings: &Settings, host: &HostFacts) -> Result<RunPlan, Errors> {
     });
     let bpf = receive::program(settings, host, &udp, &pipeline, &mut wrong);
     let wording = Wording::default();
-    let source = SourcePlan { way: settings.receive.source, udp, bpf, wording };
+    let source = SourcePlan { way: settings.receive.source.clone(), udp, mirrors, bpf, wording };
     let asked = settings.delivery.queue.map(|queue| queue.0);
     let duration = settings.run.duration.map(|duration| duration.0);
-    let session_idle = settings.sessions.idle.0;
+    // The time of a capture is not the clock's.
+    let is_capture = settings.receive.source.file().is_some();
+    let session_idle = if is_capture { Duration::MAX } else { settings.sessions.idle.0 };
     let control = control::plan(settings, host, &mut wrong);
     let drain = control::drain(settings);
     let Sandbox { mode, directories } = settings.sandbox.clone();

@@ -164,7 +164,7 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
         rotate_size: files.rotate_size.0,
         rotate_frames: files.rotate_frames,
         rotate_time: files.rotate_time.0,
-        clock: Clock::Wall,
+        clock: if settings.receive.source.file().is_some() { Clock::Frames } else { Clock::Wall },
         snaplen: files.snaplen,
         // A record waits in its lane for half of that time at most, and for a quarter and a sweep
         // in the output.
@@ -184,11 +184,16 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
             linger: flush / 2,
             snaplen: files.snaplen as usize,
             sessions: settings.sessions.max,
-            when_full: WhenFull::Drop,
+            when_full: when_full(settings),
         },
         to: Destination::Files(plan),
         essential: files.essential,
     }
+}
+
+/// Says what becomes of a frame for which there is no room: one of a capture can wait.
+fn when_full(settings: &Settings) -> WhenFull {
+    if settings.receive.source.file().is_some() { WhenFull::Wait } else { WhenFull::Drop }
 }
 
 /// Plans what becomes of complete files.
@@ -240,7 +245,7 @@ fn interfaces(
                 linger: INTERFACE_LINGER,
                 snaplen: usize::MAX,
                 sessions: settings.sessions.max,
-                when_full: WhenFull::Drop,
+                when_full: when_full(settings),
             },
             to: if redirect { Destination::Redirect(plan) } else { Destination::Interface(plan) },
             essential: asked.essential,

@@ -9,7 +9,7 @@ use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::setting::key;
 use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::UdpPlan;
-use crate::source::{Listener, Steering, Way};
+use crate::source::{Listener, Steering};
 use crate::wire::{Carrier, Encapsulation};
 
 /// The most receiving threads.
@@ -42,8 +42,11 @@ pub(super) fn sockets(settings: &Settings, host: &HostFacts, wrong: &mut Vec<Pla
     }
 }
 
-/// Returns the number of receiving threads.
+/// Returns the number of receiving threads; one where a capture is read.
 fn workers(settings: &Settings, host: &HostFacts) -> usize {
+    if settings.receive.source.file().is_some() {
+        return 1;
+    }
     let asked = settings.receive.workers.map(|workers| usize::from(workers).clamp(1, MOST_WORKERS));
     asked.unwrap_or_else(|| default_workers(host.cpus))
 }
@@ -55,7 +58,7 @@ fn default_workers(cpus: usize) -> usize {
 }
 
 /// Plans the part that a program in the kernel can take for this pipeline. Adds to `wrong` why its
-/// rings cannot be as they are asked for, and the settings that sockets alone have no use for.
+/// rings cannot be as they are asked for, and the settings that only the program has a use for.
 pub(super) fn program(
     settings: &Settings,
     host: &HostFacts,
@@ -110,17 +113,17 @@ fn ring(settings: &Settings, host: &HostFacts, workers: usize) -> Result<u32, Pl
     };
     let asked = u64::from(bytes).saturating_mul(rings as u64);
     match host.memory {
-        Some(has) if settings.receive.source != Way::Udp && asked > has => {
+        Some(has) if settings.receive.source.wants_program() && asked > has => {
             Err(PlanError::RingMemory { said: said(), asked, has })
         }
         _ => Ok(bytes),
     }
 }
 
-/// Adds to `wrong` the settings that were given and that sockets have no use for.
+/// Adds to `wrong` the settings that were given and that only the program has a use for.
 fn only_bpf(settings: &Settings, wrong: &mut Vec<PlanError>) {
     let receive = &settings.receive;
-    if receive.source != Way::Udp {
+    if receive.source.wants_program() {
         return;
     }
     let given = [

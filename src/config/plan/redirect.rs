@@ -33,6 +33,7 @@ pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanErro
     let way = match receive.source {
         Way::Udp => "--source udp",
         Way::Bpf | Way::Auto => "--source auto",
+        Way::File(_) => "--source file",
     };
     let taps = settings.output.interfaces().filter(|(_, _, is_tap)| *is_tap).count();
     let to = policy.number_of_output(name);

@@ -37,7 +37,12 @@ fn settings(more: &[&str]) -> Settings {
 
 /// Returns the plan of `vxtap run` with these arguments on a host of usual size.
 pub(super) fn plan(more: &[&str]) -> Result<RunPlan, PlanError> {
-    RunPlan::new(&settings(&[&["--listen", "127.0.0.1:4789"], more].concat()), &host())
+    with_listen(&[&["--listen", "127.0.0.1:4789"], more].concat())
+}
+
+/// Returns the plan as [`plan`] does, where the arguments say where to listen.
+pub(super) fn with_listen(more: &[&str]) -> Result<RunPlan, PlanError> {
+    RunPlan::new(&settings(more), &host())
 }
 
 /// Returns a setting that the command line gave.

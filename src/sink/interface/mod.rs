@@ -60,6 +60,14 @@ pub struct InterfacePlan {
     pub tags: Option<PathBuf>,
 }
 
+impl InterfacePlan {
+    /// Says whether there is an interface of this name. Where nobody tells it may be there.
+    pub(crate) fn exists(&self) -> bool {
+        let found = RouteSocket::open().and_then(|netlink| netlink.link(&self.name));
+        !found.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
+    }
+}
+
 /// The reason why there is no such interface.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {

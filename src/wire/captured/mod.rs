@@ -84,32 +84,58 @@ const UDP_LENGTH_AT: usize = 4;
 
 /// The UDP ports that mirrors send to, and the encapsulation that each has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ports(Vec<(u16, Encapsulation)>);
+pub struct Ports {
+    udp: Vec<(u16, Encapsulation)>,
+    /// True where mirrors send GRE over IP, which has no port.
+    over_ip: bool,
+}
 
-/// The ports that are usual for each encapsulation.
+/// The ports that are usual for each encapsulation, and GRE over IP.
 impl Default for Ports {
     fn default() -> Self {
         let of = |encapsulation: Encapsulation| {
             let ports = encapsulation.over_udp().map_or(&[][..], |(_, ports)| ports);
             ports.iter().map(move |port| (*port, encapsulation))
         };
-        Self(Encapsulation::ALL.into_iter().flat_map(of).collect())
+        Self { udp: Encapsulation::ALL.into_iter().flat_map(of).collect(), over_ip: true }
     }
 }
 
 impl Ports {
+    /// Returns no port. GRE over IP is of a mirror where `over_ip` is true.
+    #[must_use]
+    pub const fn none(over_ip: bool) -> Self {
+        Self { udp: Vec::new(), over_ip }
+    }
+
     /// Adds a port, or gives it another encapsulation.
     pub fn add(&mut self, port: u16, encapsulation: Encapsulation) {
-        self.0.retain(|(other, _)| *other != port);
-        self.0.push((port, encapsulation));
+        self.udp.retain(|(other, _)| *other != port);
+        self.udp.push((port, encapsulation));
     }
 
     /// Returns the encapsulation of what comes to this port.
     #[inline]
     #[must_use]
     pub fn encapsulation(&self, port: u16) -> Option<Encapsulation> {
-        self.0.iter().find(|(other, _)| *other == port).map(|(_, encapsulation)| *encapsulation)
+        self.udp.iter().find(|(other, _)| *other == port).map(|(_, encapsulation)| *encapsulation)
     }
+}
+
+/// A datagram of a mirror, still wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried<'a> {
+    /// The source address of the wrap, as [`address`] has it.
+    pub source: Ipv6Addr,
+    /// The UDP port that it went to; 0 where there is none.
+    pub port: u16,
+    /// The encapsulation that its port or its protocol says.
+    pub encapsulation: Encapsulation,
+    /// What was captured of the bytes behind the outer UDP header, or IP header where there is no
+    /// other.
+    pub payload: &'a [u8],
+    /// Those bytes, as many as were on the wire.
+    pub length: usize,
 }
 
 /// A frame with one wrap taken off.
@@ -144,6 +170,15 @@ reasons! {
     }
 }
 
+/// The reason why a captured frame is no whole datagram of a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncarried {
+    /// It is not known to be of a mirror.
+    Other(Other),
+    /// It is of a mirror, or a fragment that may be, and is no whole datagram.
+    Outer(OuterError),
+}
+
 /// The reason why a captured frame yields no inner frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -153,6 +188,15 @@ pub enum Refused {
     Outer(OuterError),
     /// It is a datagram of a mirror, and what it carries is no frame.
     Drop(Encapsulation, DropReason),
+}
+
+impl From<Uncarried> for Refused {
+    fn from(reason: Uncarried) -> Refused {
+        match reason {
+            Uncarried::Other(reason) => Refused::Other(reason),
+            Uncarried::Outer(reason) => Refused::Outer(reason),
+        }
+    }
 }
 
 /// Takes the outermost wrap off a captured frame, copying nothing.
@@ -198,30 +242,40 @@ fn unwrap_plain<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Option<
 /// Takes off whatever wrap there is, as [`unwrap`] does.
 #[inline(never)]
 fn unwrap_any<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
-    let Some((ethertype, at)) = framing.announces(frame) else { return Err(Refused::Other(Other::CutShort)) };
+    wrap(&carried(framing, frame, ports)?)
+}
+
+/// Finds the datagram of a mirror that a captured frame is, copying nothing. What is in it nobody
+/// has looked at.
+///
+/// # Errors
+/// There is none, or the capture has no whole one.
+pub fn carried<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Carried<'a>, Uncarried> {
+    let Some((ethertype, at)) = framing.announces(frame) else { return Err(Uncarried::Other(Other::CutShort)) };
     let layers = Layers::behind(frame, at, ethertype);
     if let Some(ip) = layers.ip
         && ip.fragment == Fragment::Whole
         && says_its_length(frame, layers.network, &ip)
     {
-        if ip.protocol == protocol::GRE {
+        if ip.protocol == protocol::GRE && ports.over_ip {
             let length = ip.end.saturating_sub(ip.transport);
-            return wrap(ip.source, 0, Encapsulation::Gre, ip.segment(frame), length);
+            return Ok(over_ip(ip.source, ip.segment(frame), length));
         }
         let Some([_, port]) = ip.ports.filter(|_| ip.protocol == protocol::UDP) else {
-            return unwrap_odd((ethertype, at), layers.ip.as_ref(), frame, ports);
+            return carried_oddly((ethertype, at), layers.ip.as_ref(), frame, ports);
         };
-        let Some(encapsulation) = ports.encapsulation(port) else { return Err(Refused::Other(Other::NoTunnel)) };
+        let Some(encapsulation) = ports.encapsulation(port) else { return Err(Uncarried::Other(Other::NoTunnel)) };
         if let Some(length) = u16_at(frame, ip.transport + UDP_LENGTH_AT).map(usize::from)
             && length >= UDP_LEN
             && ip.transport + length <= ip.end
         {
             let end = frame.len().min(ip.transport + length);
             let payload = frame.get(ip.payload..end).unwrap_or_default();
-            return wrap(ip.source, port, encapsulation, payload, length - UDP_LEN);
+            let source = address::of(ip.source);
+            return Ok(Carried { source, port, encapsulation, payload, length: length - UDP_LEN });
         }
     }
-    unwrap_odd((ethertype, at), layers.ip.as_ref(), frame, ports)
+    carried_oddly((ethertype, at), layers.ip.as_ref(), frame, ports)
 }
 
 /// Says whether the packet's end is the one that its length field says, and not that of the frame.
@@ -233,55 +287,56 @@ fn says_its_length(frame: &[u8], network: usize, ip: &Ip) -> bool {
     }
 }
 
-/// Takes the wrap off a frame that is not as most are, or says what is wrong with it. What the
+/// Returns what a packet over IP carries, of which `payload` was captured.
+fn over_ip(source: IpAddr, payload: &[u8], length: usize) -> Carried<'_> {
+    Carried { source: address::of(source), port: 0, encapsulation: Encapsulation::Gre, payload, length }
+}
+
+/// Finds what a frame carries that is not as most are, or says what is wrong with it. What the
 /// EtherType announces begins at `at`, where `ip` was found.
 #[inline(never)]
-fn unwrap_odd<'a>(
+fn carried_oddly<'a>(
     (ethertype, at): (u16, usize),
     ip: Option<&Ip>,
     frame: &'a [u8],
     ports: &Ports,
-) -> Result<Unwrapped<'a>, Refused> {
+) -> Result<Carried<'a>, Uncarried> {
     let error = match outer::udp_behind(ethertype, frame.get(at..).unwrap_or_default()) {
         Ok(udp) => {
             let Some(encapsulation) = ports.encapsulation(udp.destination_port) else {
-                return Err(Refused::Other(Other::NoTunnel));
+                return Err(Uncarried::Other(Other::NoTunnel));
             };
-            return wrap(udp.source, udp.destination_port, encapsulation, udp.payload, udp.payload.len());
+            let (source, port, payload) = (address::of(udp.source), udp.destination_port, udp.payload);
+            return Ok(Carried { source, port, encapsulation, payload, length: payload.len() });
         }
         Err(error) => error,
     };
     // Only what goes to a port of a mirror, or may, is of interest as what it is.
-    let is_gre = ip.is_some_and(|ip| ip.protocol == protocol::GRE && ip.fragment != Fragment::Whole);
+    let is_gre = ports.over_ip && ip.is_some_and(|ip| ip.protocol == protocol::GRE && ip.fragment != Fragment::Whole);
     let port = ip.filter(|ip| ip.protocol == protocol::UDP).and_then(|ip| ip.ports).map(|[_, port]| port);
     let is_tunnel = port.map(|port| ports.encapsulation(port).is_some());
     Err(match (error, is_tunnel) {
-        (OuterError::NotIp, _) => Refused::Other(Other::NotIp),
-        (OuterError::NotUdp, _) if is_gre => Refused::Outer(OuterError::OuterFragment),
-        (OuterError::NotUdp, _) => Refused::Other(Other::NotUdp),
-        (OuterError::BadIpHeader, _) => Refused::Other(Other::BadIpHeader),
-        (_, Some(false)) => Refused::Other(Other::NoTunnel),
-        (OuterError::CutShort, None) => Refused::Other(Other::CutShort),
-        (error, _) => Refused::Outer(error),
+        (OuterError::NotIp, _) => Uncarried::Other(Other::NotIp),
+        (OuterError::NotUdp, _) if is_gre => Uncarried::Outer(OuterError::OuterFragment),
+        (OuterError::NotUdp, _) => Uncarried::Other(Other::NotUdp),
+        (OuterError::BadIpHeader, _) => Uncarried::Other(Other::BadIpHeader),
+        (_, Some(false)) => Uncarried::Other(Other::NoTunnel),
+        (OuterError::CutShort, None) => Uncarried::Other(Other::CutShort),
+        (error, _) => Uncarried::Outer(error),
     })
 }
 
-/// Takes the wrap off what an outer packet carries. Of `length` bytes, `payload` was kept.
+/// Takes the wrap off what an outer packet carries.
 #[inline]
-fn wrap(
-    source: IpAddr,
-    port: u16,
-    encapsulation: Encapsulation,
-    payload: &[u8],
-    length: usize,
-) -> Result<Unwrapped<'_>, Refused> {
+fn wrap<'a>(carried: &Carried<'a>) -> Result<Unwrapped<'a>, Refused> {
+    let Carried { source, port, encapsulation, payload, length } = *carried;
     let mut inner = encapsulation.decapsulate(payload, length);
     if encapsulation == Encapsulation::Vxlan && inner.is_ok_and(|inner| inner.reserved_bits) && gpe::is_bare(payload) {
         // VXLAN-GPE to the port of VXLAN, and no frame.
         inner = Encapsulation::Gpe.decapsulate(payload, length);
     }
     match inner {
-        Ok(inner) => Ok(Unwrapped { source: address::of(source), port, length, inner }),
+        Ok(inner) => Ok(Unwrapped { source, port, length, inner }),
         // What the capture cut off is not missing in the datagram.
         Err(_) if payload.len() < length => Err(Refused::Outer(OuterError::CutShort)),
         Err(reason) => Err(Refused::Drop(encapsulation, reason)),
@@ -336,23 +391,34 @@ pub fn piece(framing: Framing, frame: &[u8]) -> Option<Piece<'_>> {
 ///
 /// # Errors
 /// As those of [`unwrap`].
-pub fn unwrap_whole<'a>(
+pub fn unwrap_whole<'a>(of: (IpAddr, u8), datagram: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
+    wrap(&carried_whole(of, datagram, ports)?)
+}
+
+/// Finds the datagram of a mirror in what was put together again: all that is behind the IP header,
+/// of this protocol.
+///
+/// # Errors
+/// As those of [`carried`].
+pub fn carried_whole<'a>(
     (source, protocol): (IpAddr, u8),
     datagram: &'a [u8],
     ports: &Ports,
-) -> Result<Unwrapped<'a>, Refused> {
+) -> Result<Carried<'a>, Uncarried> {
     if protocol == protocol::GRE {
-        return wrap(source, 0, Encapsulation::Gre, datagram, datagram.len());
+        return Ok(over_ip(source, datagram, datagram.len()));
     }
     let Some((header, rest)) = datagram.split_first_chunk::<UDP_LEN>() else {
-        return Err(Refused::Outer(OuterError::BadUdpLength));
+        return Err(Uncarried::Outer(OuterError::BadUdpLength));
     };
     let [_, _, p, q, l, m, _, _] = *header;
     let (port, length) = (u16::from_be_bytes([p, q]), usize::from(u16::from_be_bytes([l, m])));
-    let Some(encapsulation) = ports.encapsulation(port) else { return Err(Refused::Other(Other::NoTunnel)) };
+    let Some(encapsulation) = ports.encapsulation(port) else { return Err(Uncarried::Other(Other::NoTunnel)) };
     match length.checked_sub(UDP_LEN).and_then(|length| rest.get(..length)) {
-        Some(payload) => wrap(source, port, encapsulation, payload, payload.len()),
-        None => Err(Refused::Outer(OuterError::BadUdpLength)),
+        Some(payload) => {
+            Ok(Carried { source: address::of(source), port, encapsulation, payload, length: payload.len() })
+        }
+        None => Err(Uncarried::Outer(OuterError::BadUdpLength)),
     }
 }
 

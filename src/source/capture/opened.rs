@@ -4,24 +4,44 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::error::DecapError;
-use super::plan::Input;
 use crate::record::compress;
 use crate::record::read::{CaptureReader, ReadError};
 
+/// A capture to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Standard,
+}
+
+/// A capture that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {name}: {source}")]
+pub struct OpenError {
+    /// The capture.
+    pub name: String,
+    /// The error of the system.
+    pub source: io::Error,
+}
+
+/// The frames of a capture.
+pub(crate) type Frames = CaptureReader<compress::Reader<Counted>>;
+
 /// A capture that is open.
 #[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) name: String,
+pub(crate) struct Opened {
+    pub(crate) name: String,
     file: File,
     /// Its size and its place on the disk, where it is a regular file.
     regular: Option<(u64, (u64, u64))>,
     /// Bytes of the file that were read.
-    pub(super) read: Arc<AtomicU64>,
+    pub(crate) read: Arc<AtomicU64>,
 }
 
 impl Opened {
@@ -29,17 +49,17 @@ impl Opened {
     ///
     /// # Errors
     /// It cannot be opened.
-    pub(super) fn open(input: &Input) -> Result<Opened, DecapError> {
+    pub(crate) fn open(input: &Input) -> Result<Opened, OpenError> {
         let (name, file) = match input {
             Input::File(path) => (path.display().to_string(), File::open(path)),
             // Not by way of the buffer that lines go through.
             Input::Standard => ("standard input".to_owned(), io::stdin().as_fd().try_clone_to_owned().map(File::from)),
         };
         let file = file.and_then(|file| Ok((file.metadata()?, file)));
-        let (metadata, file) = file.map_err(|source| DecapError::Open { name: name.clone(), source })?;
+        let (metadata, file) = file.map_err(|source| OpenError { name: name.clone(), source })?;
         if metadata.is_dir() {
             let source = io::ErrorKind::IsADirectory.into();
-            return Err(DecapError::Open { name, source });
+            return Err(OpenError { name, source });
         }
         let regular = metadata.is_file().then(|| (metadata.len(), (metadata.dev(), metadata.ino())));
         if regular.is_some() {
@@ -50,15 +70,21 @@ impl Opened {
     }
 
     /// Returns the size of the file; none where it is a stream.
-    pub(super) fn size(&self) -> Option<u64> {
+    pub(crate) fn size(&self) -> Option<u64> {
         self.regular.map(|(size, _)| size)
+    }
+
+    /// Says whether `path` leads to the file that is read.
+    pub(crate) fn is_same(&self, path: &Path) -> bool {
+        let Some((_, place)) = self.regular else { return false };
+        path.metadata().is_ok_and(|other| (other.dev(), other.ino()) == place)
     }
 
     /// Returns a reader of the capture.
     ///
     /// # Errors
     /// It is no capture, or cannot be decompressed.
-    pub(super) fn reader(self) -> Result<CaptureReader<impl Read>, ReadError> {
+    pub(crate) fn reader(self) -> Result<Frames, ReadError> {
         let Opened { name, file, read, .. } = self;
         match compress::reader(Counted { file, read }) {
             Ok(input) => CaptureReader::of_any_link_type(input, name),
@@ -67,15 +93,9 @@ impl Opened {
     }
 }
 
-/// Says whether `path` leads to the file that is read.
-pub(super) fn is_same(input: &Opened, path: &Path) -> bool {
-    let Some((_, place)) = input.regular else { return false };
-    path.metadata().is_ok_and(|other| (other.dev(), other.ino()) == place)
-}
-
 /// Counts what is read of a file.
 #[derive(Debug)]
-struct Counted {
+pub(crate) struct Counted {
     file: File,
     read: Arc<AtomicU64>,
 }

@@ -1,0 +1,72 @@
+//! A packet that is no whole datagram of a mirror is counted, or is a piece of one.
+
+use std::net::IpAddr;
+
+use super::counts::Counts;
+use super::fragments::{Fragments, Outcome};
+use crate::wire::captured::{Framing, Other, piece};
+use crate::wire::outer::OuterError;
+
+/// The packets of captures that are no datagrams of a mirror by themselves, and the counts of all.
+#[derive(Debug, Default)]
+pub(crate) struct Packets {
+    fragments: Fragments,
+    pub(crate) counts: Counts,
+}
+
+/// What comes of a packet that is no whole datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// Nothing. It is counted, or waits for others.
+    Nothing,
+    /// It is not of a mirror, as is known by the first piece of its datagram.
+    Other,
+    /// It is the piece that its datagram waited for.
+    Whole {
+        /// The address of the sender, and the protocol.
+        of: (IpAddr, u8),
+        /// The bytes behind the IP header.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Packets {
+    /// Notes that a packet is not of a mirror for this reason, so that the later pieces of its
+    /// datagram are known to be none.
+    pub(crate) fn other(&mut self, framing: Framing, frame: &[u8], reason: Other) {
+        if reason == Other::NoTunnel
+            && let Some(first) = piece(framing, frame)
+        {
+            self.counts.lose_fragments(self.fragments.is_other(&first));
+        }
+    }
+
+    /// Takes a packet that is no whole datagram for this reason.
+    pub(crate) fn outer(&mut self, framing: Framing, frame: &[u8], reason: OuterError) -> Came {
+        let piece = if reason == OuterError::OuterFragment { piece(framing, frame) } else { None };
+        let Some(piece) = piece else {
+            self.counts.outer(reason);
+            return Came::Nothing;
+        };
+        let mut given_up = 0;
+        let outcome = self.fragments.add(&piece, &mut given_up);
+        self.counts.lose_fragments(given_up);
+        match outcome {
+            Outcome::Waits => Came::Nothing,
+            Outcome::Lost(frames) => {
+                self.counts.lose_fragments(frames);
+                Came::Nothing
+            }
+            Outcome::Other => Came::Other,
+            Outcome::Whole { bytes, others } => {
+                self.counts.joined += others;
+                Came::Whole { of: (piece.source, piece.protocol), bytes }
+            }
+        }
+    }
+
+    /// Gives up the fragments that wait for others. No frame comes after this.
+    pub(crate) fn end(&mut self) {
+        self.counts.lose_fragments(self.fragments.give_up());
+    }
+}
