@@ -275,6 +275,12 @@ impl Pair {
         ));
         configure(&self.sender, SENDER, &[SENSOR]);
         configure(&self.sensor, SENSOR, &[SENDER]);
+        self.carries();
+    }
+
+    /// Waits until the kernel has noticed at both ends that the cable carries.
+    #[track_caller]
+    pub(crate) fn carries(&self) {
         [&self.sender, &self.sensor].into_iter().for_each(|host| host.carries("eth0"));
     }
 
