@@ -469,6 +469,8 @@ fn devices_of_software_are_served_at_tc() {
             host.ip("link set soft0 up");
             host.ip("link set eth0 up");
         }
+        pair.carries();
+        [&pair.sender, &pair.sensor].into_iter().for_each(|host| host.carries("soft0"));
         let sensor = Setup::new(&pair.sensor).with("--source bpf --attach tc --listen 10.74.0.2:4789").start();
         assert_eq!(source(&sensor), "bpf soft0:tc");
         replay_all(&pair.sender, "10.74.0.2:4789".parse().unwrap(), &[&file], "--rate 2000", frames.len());

@@ -55,7 +55,7 @@ impl Namespace {
     /// Waits until the kernel has noticed that the device has a carrier. Until then it drops what
     /// is sent there, and says nothing.
     #[track_caller]
-    fn carries(&self, device: &str) {
+    pub(crate) fn carries(&self, device: &str) {
         let link = || run(Command::new("ip").args(["-n", &self.name, "-j", "link", "show", device])).stdout;
         eventually("the device is up", || {
             let links: Value = serde_json::from_slice(&link()).unwrap();
