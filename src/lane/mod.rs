@@ -15,8 +15,8 @@
 //!
 //! A chunk is handed over when it is full, or when its first record is older than the lane's
 //! *linger*. Under load chunks fill before that, so they grow by themselves; when it is quiet a
-//! record waits no longer than the linger. While half of the chunks wait for the sink, it would come
-//! to none sooner that has lingered: then each is filled, and the queue holds what it has memory for.
+//! record waits no longer than the linger. While half of the chunks wait for the sink, only full
+//! ones follow: others would come to it no sooner, and take as much of the queue.
 
 mod chunk;
 mod inbox;

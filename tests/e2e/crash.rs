@@ -89,8 +89,8 @@ fn received(counted: UdpCounters, stream: &Stream) -> u32 {
     if attach_by_default().is_some() { stream.sent() } else { counted.delivered as u32 }
 }
 
-/// Says for how long others than this virtual machine have had its cores so far, together: a thread
-/// seems to be on its core meanwhile.
+/// Says for how long others than this virtual machine have had its cores so far, together: a
+/// thread seems to be on its core meanwhile.
 fn stolen() -> Duration {
     let stat = fs::read_to_string("/proc/stat").unwrap();
     // The eighth number of all cores, in hundredths of a second (proc_stat(5)).
