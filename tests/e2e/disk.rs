@@ -418,8 +418,8 @@ fn the_storage_stalls() {
     // core.
     let rig = Rig::start(|_| captures.clone(), "--sync publish --workers 1 --queue 36MiB");
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
-    // More than the queue of the files holds, which has 24 MB for frames: 35 MB. That none of them is missing is seen at the
-    // end.
+    // More than the queue of the files holds, which has 24 MB for frames: 35 MB. That none of them
+    // is missing is seen at the end.
     rig.the_tap_shows(45_000);
     drop(frozen);
     let after = named(&captures).len();
