@@ -15,7 +15,8 @@
 //!
 //! A chunk is handed over when it is full, or when its first record is older than the lane's
 //! *linger*. Under load chunks fill before that, so they grow by themselves; when it is quiet a
-//! record waits no longer than the linger.
+//! record waits no longer than the linger. While half of the chunks wait for the sink, only full
+//! ones follow: others would come to it no sooner, and take as much of the queue.
 
 mod chunk;
 mod inbox;
@@ -322,6 +323,9 @@ impl Lane {
         if due > now {
             return Some(due);
         }
+        if self.waiting.is_half() {
+            return Some(now + self.plan.linger);
+        }
         self.hand_over();
         None
     }
@@ -478,6 +482,25 @@ mod tests {
         assert_eq!(lane.tend(due), None);
         assert_eq!(inbox.full.try_recv().unwrap().frames(), 1);
         assert_eq!(lane.tend(due + Duration::from_secs(9)), None);
+    }
+
+    #[test]
+    fn a_queue_in_front_of_a_sink_that_is_behind_holds_full_chunks() {
+        let (mut lane, inbox, counters) = one(4, 9000);
+        let mut now = Instant::now();
+        for i in 0..500 {
+            lane.offer(SessionId::OVERFLOW, at(i), &[7; 1000], 1000);
+            now = lane.tend(now).unwrap();
+            lane.tend(now);
+        }
+        assert_eq!(counters.dropped(OutputDrop::LaneFull).get(), 0);
+        let take = || -> u32 {
+            let chunks: Vec<_> = inbox.full.try_iter().map(|chunk| inbox.lend(chunk)).collect();
+            chunks.iter().map(|chunk| chunk.frames()).sum()
+        };
+        let waited = take();
+        assert_eq!(lane.tend(now + Duration::from_millis(500)), None);
+        assert_eq!(waited + take(), 500);
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl Waiting {
         self.ended.load(Ordering::Relaxed)
     }
 
+    /// Says whether half of the lane's chunks wait, or more.
+    pub(super) fn is_half(&self) -> bool {
+        self.share() >= 500
+    }
+
     /// Returns the share of the lane's chunks that waits, in thousandths.
     pub(super) fn share(&self) -> u32 {
         let share = self.now.load(Ordering::Relaxed) * 1000 / self.of.max(1);

@@ -55,6 +55,18 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> (u16, String) {
     (status, answer)
 }
 
+/// Fails unless this, which answers what nothing should hold up, takes less than a second. Of three
+/// times one counts: a machine with much else to do may be slow now and then.
+#[track_caller]
+fn at_once<T>(what: &str, mut ask: impl FnMut() -> T) {
+    let times = [(); 3].map(|()| {
+        let begun = Instant::now();
+        ask();
+        begun.elapsed()
+    });
+    assert!(times.iter().min() < Some(&Duration::from_secs(1)), "{what}: {times:?}");
+}
+
 fn curl(socket: &Path, words: &str) -> Output {
     Command::new("curl")
         .args(["-sS", "--max-time", "10", "--unix-socket"])
@@ -316,10 +328,7 @@ fn orders_that_wait_for_a_disk_hold_up_no_other() {
             assert_eq!(refused.status.code(), Some(1), "{refused:?}");
             assert!(String::from_utf8_lossy(&refused.stderr).contains("8 wait already"), "{refused:?}");
         }
-        let begun = Instant::now();
-        site.says("status");
-        site.says("cut");
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        at_once("others", || [site.says("status"), site.says("cut")]);
         assert!(!site.says("config").contains("output.slow"));
         drop(frozen);
         (0..8).map(|_| ended.recv_timeout(PATIENCE).unwrap()).collect()
@@ -375,15 +384,21 @@ fn a_hundred_slow_clients_hold_up_nobody() {
     }
     let site = Site::new();
     let sensor = site.start(&format!("--http {HTTP}"));
-    let slow = dawdle(&site);
-    let begun = Instant::now();
-    assert_eq!(site.http("GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").0, 200);
-    let mut control = UnixStream::connect(site.socket()).unwrap();
-    control.write_all(b"GET /status HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    control.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains("200 OK"), "{answer}");
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    // Others each time: after five seconds those of the last time are gone.
+    let mut slow = Vec::new();
+    let times = [(); 3].map(|()| {
+        slow = dawdle(&site);
+        let begun = Instant::now();
+        assert_eq!(site.http("GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").0, 200);
+        let mut control = UnixStream::connect(site.socket()).unwrap();
+        control.write_all(b"GET /status HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        control.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("200 OK"), "{answer}");
+        begun.elapsed()
+    });
+    // A machine with much else to do may be slow now and then.
+    assert!(times.iter().min() < Some(&Duration::from_secs(1)), "{times:?}");
     // Each of them is let go within its time: five seconds for a head.
     let begun = Instant::now();
     for mut stream in slow {
@@ -411,11 +426,9 @@ fn a_disk_that_stalls_delays_no_answer() {
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
     send();
     site.says("cut");
-    for _ in 0..5 {
+    for _ in 0..3 {
         for words in ["status", "ledger", "sessions", "config"] {
-            let begun = Instant::now();
-            site.says(words);
-            assert!(begun.elapsed() < Duration::from_secs(1), "{words}: {:?}", begun.elapsed());
+            at_once(words, || site.says(words));
         }
         thread::sleep(Duration::from_millis(300));
     }

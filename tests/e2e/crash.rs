@@ -89,13 +89,22 @@ fn received(counted: UdpCounters, stream: &Stream) -> u32 {
     if attach_by_default().is_some() { stream.sent() } else { counted.delivered as u32 }
 }
 
+/// Says for how long others than this virtual machine have had its cores so far, together: a
+/// thread seems to be on its core meanwhile.
+fn stolen() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    // The eighth number of all cores, in hundredths of a second (proc_stat(5)).
+    let hundredths: u64 = stat.lines().next().unwrap().split_whitespace().nth(8).unwrap().parse().unwrap();
+    Duration::from_millis(10 * hundredths)
+}
+
 /// Says how long the threads on a frame's way into a file have waited for a core so far, together.
 fn waited(pid: Pid) -> Duration {
     let is_on_the_way = |task: &Task| {
         // Who hashes holds up who writes, and the kernel's threads write past the page cache.
         ["vxtap-rx", "vxtap-pcap", "vxtap-hash", "iou-wrk"].iter().any(|begin| task.name.starts_with(begin))
     };
-    tasks(pid).iter().filter(|task| is_on_the_way(task)).map(|task| task.times()[1]).sum()
+    tasks(pid).iter().filter(|task| is_on_the_way(task)).map(|task| task.times()[1]).sum::<Duration>() + stolen()
 }
 
 /// Lets it live for these many ticks and a part of one, kills it, and says how many datagrams had

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
 use rustix::process::Signal;
@@ -18,6 +19,7 @@ use crate::overload::Mount;
 use crate::process::eventually;
 use crate::replay::{self, Replay, replay_all};
 use crate::sensor::{Ended, Sensor, Setup};
+use crate::site::Site;
 
 /// Numbered frames of many lengths that no compression makes smaller.
 fn noise(count: u32) -> Vec<Vec<u8>> {
@@ -30,18 +32,36 @@ fn noise(count: u32) -> Vec<Vec<u8>> {
     frames
 }
 
+/// Returns arguments for a sensor that answers at the place's socket.
+fn answering(site: &Site, arguments: &str) -> String {
+    format!("--control {} {arguments}", site.socket().display())
+}
+
+/// Waits until all that was sent is written or lost: a sensor that had to wait for a core has it in
+/// its queues long after it was sent.
+#[track_caller]
+fn has_settled(site: &Site, sent: u64) {
+    eventually("what was sent is written or lost", || {
+        let ledger = site.json("ledger");
+        let received = ledger["received"].as_u64().unwrap();
+        let all = received == sent || received + site.pair.no_room() == sent;
+        all && ledger["outputs"]["pcap"].get("in_flight").is_none()
+    });
+}
+
 fn fills(arguments: &str) {
-    let pair = Pair::new(1600);
-    let directory = tempfile::tempdir().unwrap();
+    let site = Site::new();
+    let (pair, directory) = (&site.pair, &site.directory);
     let (frames, loops) = (noise(1001), 6);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let disk = Mount::new("size=2m");
-    let arguments = format!("--rotate-size 256KiB --flush 100ms --min-free 0 {arguments}");
+    let arguments = answering(&site, &format!("--rotate-size 256KiB --flush 100ms --min-free 0 {arguments}"));
     let sensor = Setup::new(&pair.sensor).with(&arguments).writing(disk.path()).start();
     let load = format!("--vni 1-2 --loop {loops} --rate 10000");
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &load, loops * frames.len());
     let mut sent = (loops * frames.len()) as u64;
     sensor.process.stderr.find("disk_full", 0, |line| line.contains("disk_full").then_some(()));
+    has_settled(&site, sent);
 
     disk.remount("size=64m");
     let few = frames::write(directory.path(), "few.pcap", &frames[..10]);
@@ -73,24 +93,38 @@ fn the_last_room_is_the_hosts() {
         return;
     }
     const SIZE: u64 = 32 << 20;
-    let pair = Pair::new(1600);
-    let directory = tempfile::tempdir().unwrap();
-    let (frames, loops) = (noise(1001), 50);
+    let site = Site::new();
+    let (pair, directory) = (&site.pair, &site.directory);
+    // Almost all that there is room for, and what comes then: 30 MB, and 200 kB at a time.
+    let (frames, loops) = (noise(1001), 38);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
+    let few = frames::write(directory.path(), "few.pcap", &frames[..250]);
     let disk = Mount::new(&format!("size={SIZE}"));
-    let sensor = Setup::new(&pair.sensor).with("--rotate-size 4MiB --flush 100ms").writing(disk.path()).start();
-    replay_all(
-        &pair.sender,
-        pair.target(Ip::V4),
-        &[&file],
-        &format!("--loop {loops} --rate 15000"),
-        loops * frames.len(),
-    );
-    // What has come is lost by now, or in a file.
+    let arguments = answering(&site, "--rotate-size 4MiB --flush 100ms");
+    let sensor = Setup::new(&pair.sensor).with(&arguments).writing(disk.path()).start();
+    let mut sent = 0;
+    let mut send = |file: &Path, loops: usize, frames: usize| {
+        let load = format!("--loop {loops} --rate 15000");
+        replay_all(&pair.sender, pair.target(Ip::V4), &[file], &load, loops * frames);
+        sent += (loops * frames) as u64;
+        has_settled(&site, sent);
+    };
+    send(&file, loops, frames.len());
+    let told = || sensor.process.stderr.all().iter().any(|line| line.contains("cannot write captures"));
+    assert!(!told(), "there is room still: {:#?}", sensor.process.stderr.all());
+    eventually("the last room is reached", || {
+        send(&few, 1, 250);
+        told()
+    });
+    // It stays so when it tries again.
+    let end = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < end {
+        send(&few, 1, 250);
+    }
     sensor.process.signal(Signal::USR1);
     let ended = sensor.stop();
     let room = statvfs(disk.path()).map(|room| room.f_bavail * room.f_frsize).unwrap();
-    // It is looked at every 20 ms, in which 250 kB come, and as much waits to be written.
+    // It is looked at before the first of what comes at a time is written, or after it.
     let (least, most) = (SIZE / 20 - 800_000, SIZE / 20);
     assert!((least..=most).contains(&room), "{room} bytes are left");
     assert_eq!(ended.code, Some(3), "{:#?}", ended.log);
@@ -169,11 +203,25 @@ impl Rig {
         self.pair.sensor.link_counter("mirror0", "rx", "packets")
     }
 
+    /// Waits until a failure of the files has cost frames: they may be behind the tap.
+    #[track_caller]
+    fn the_files_fail(&self) {
+        self.sensor.process.stderr.find("write_error", 0, |line| line.contains("write_error").then_some(()));
+    }
+
     /// Waits until the tap has shown these many frames more.
     #[track_caller]
     fn the_tap_shows(&self, frames: u64) {
         let before = self.tapped();
         eventually("the tap goes on", || self.tapped() >= before + frames);
+    }
+
+    /// Waits until a sensor whose directory is gone has begun files where it was.
+    #[track_caller]
+    fn goes_on_elsewhere(&self) {
+        self.the_tap_shows(6000);
+        self.the_files_fail();
+        eventually("files are begun", || captures::files(&self.sensor.captures).len() > 3);
     }
 
     /// Ends both. Fails unless all that was sent was received and shown by the tap, and the files'
@@ -243,7 +291,7 @@ fn the_directory_is_removed() {
         fs::remove_dir_all(&captures).unwrap();
         removed
     });
-    rig.the_tap_shows(6000);
+    rig.goes_on_elsewhere();
     let pair = Pair::new(1600);
     let (ended, _directory) = rig.end();
     assert_taken_up(&ended, &pair, removed);
@@ -259,7 +307,7 @@ fn the_directory_is_replaced() {
     let moved = rig.directory.path().join("moved");
     fs::rename(&captures, &moved).unwrap();
     fs::create_dir(&captures).unwrap();
-    rig.the_tap_shows(6000);
+    rig.goes_on_elsewhere();
     let pair = Pair::new(1600);
     let (ended, _directory) = rig.end();
     let frames = |captures: &Path| named(captures).iter().map(|line| line["frames"].as_u64().unwrap()).sum::<u64>();
@@ -305,6 +353,7 @@ fn the_directory_is_read_only() {
         return;
     };
     rig.the_tap_shows(6000);
+    rig.the_files_fail();
     drop(immutable);
     let before = named(&captures).len();
     eventually("files are published again", || named(&captures).len() > before + 3);
@@ -365,13 +414,13 @@ fn the_storage_stalls() {
     }
     let Some(disk) = Loop::new() else { return need::cannot("no file system in a file can be mounted here") };
     let captures = disk.path().join("captures");
-    // Each output has its own: the tap's holds the frames of two seconds, if it has to wait for a
+    // Each output has its own: the tap's holds the frames of three seconds, if it has to wait for a
     // core.
-    let rig = Rig::start(|_| captures.clone(), "--sync publish --queue 12MiB");
+    let rig = Rig::start(|_| captures.clone(), "--sync publish --workers 1 --queue 36MiB");
     let Some(frozen) = disk.freeze() else { return need::cannot("fsfreeze fails here") };
-    // More than the queue of the files holds: 20 MB. That none of them is missing is seen at the
-    // end.
-    rig.the_tap_shows(26_000);
+    // More than the queue of the files holds, which has 24 MB for frames: 35 MB. That none of them
+    // is missing is seen at the end.
+    rig.the_tap_shows(45_000);
     drop(frozen);
     let after = named(&captures).len();
     eventually("files are published again", || named(&captures).len() > after + 3);
@@ -380,7 +429,7 @@ fn the_storage_stalls() {
     ended.ledger.assert_closes(&captures);
     let lost = ended.ledger.get("/outputs/pcap/dropped/lane_full");
     assert_eq!(lost + ended.ledger.written(), ended.ledger.received(), "{:#}", ended.ledger.0);
-    assert!(lost > 0, "12 MiB do not hold 20 MB: {:#}", ended.ledger.0);
+    assert!(lost > 0, "a queue of 24 MB does not hold 35 MB: {:#}", ended.ledger.0);
     assert_open(&captures::files(&captures));
     assert_verified(&captures);
 }

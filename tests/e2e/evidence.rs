@@ -51,9 +51,10 @@ fn tampering_is_found_and_named() {
     let directory = tempfile::tempdir().unwrap();
     let frames = frames::assorted(3000);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let arguments = "--flush 100ms --rotate-size 128KiB --compress zstd --format pcapng --sync publish";
+    // Few frames a second, so that none is lost where disk and compressor are slow, and in a file.
+    let arguments = "--flush 100ms --rotate-frames 200 --compress zstd --format pcapng --sync publish";
     let sensor = Setup::new(&pair.sensor).with(arguments).start();
-    let replay = replay::start(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-3 --loop 100000 --rate 10000");
+    let replay = replay::start(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-3 --loop 100000 --rate 2000");
     // While files come and get their names.
     for turn in 1..=8 {
         eventually("files are published", || named(&sensor.captures).len() > 4 * turn);

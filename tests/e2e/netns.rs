@@ -55,7 +55,7 @@ impl Namespace {
     /// Waits until the kernel has noticed that the device has a carrier. Until then it drops what
     /// is sent there, and says nothing.
     #[track_caller]
-    fn carries(&self, device: &str) {
+    pub(crate) fn carries(&self, device: &str) {
         let link = || run(Command::new("ip").args(["-n", &self.name, "-j", "link", "show", device])).stdout;
         eventually("the device is up", || {
             let links: Value = serde_json::from_slice(&link()).unwrap();
@@ -275,6 +275,12 @@ impl Pair {
         ));
         configure(&self.sender, SENDER, &[SENSOR]);
         configure(&self.sensor, SENSOR, &[SENDER]);
+        self.carries();
+    }
+
+    /// Waits until the kernel has noticed at both ends that the cable carries.
+    #[track_caller]
+    pub(crate) fn carries(&self) {
         [&self.sender, &self.sensor].into_iter().for_each(|host| host.carries("eth0"));
     }
 
