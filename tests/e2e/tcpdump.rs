@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -76,6 +76,23 @@ impl Tcpdump {
             thread::sleep(quiet);
         }
         panic!("tcpdump does not come to rest: {:#?}", self.process.stderr.all());
+    }
+
+    /// The same, when it has seen so many frames: whoever puts them there may have to wait for a
+    /// core longer than it takes to come to rest.
+    #[track_caller]
+    pub(crate) fn frames_of(mut self, wanted: usize) -> Vec<Vec<u8>> {
+        self.comes_to(wanted);
+        self.frames()
+    }
+
+    /// Waits until it has seen so many frames, or so long that no more will come: whoever compares
+    /// them says which ones are missing.
+    pub(crate) fn comes_to(&mut self, wanted: usize) {
+        let end = Instant::now() + PATIENCE;
+        while self.counts().captured < wanted as u64 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Asks it for its counts so far.
