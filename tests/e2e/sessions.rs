@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
+use serde_json::Value;
 
 use crate::captures::{self, assert_holds, assert_open};
 use crate::frames;
@@ -15,7 +18,7 @@ use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::{Task, eventually, tasks};
 use crate::replay::replay_all;
-use crate::sensor::{Setup, attach_by_default};
+use crate::sensor::{Setup, attach_by_default, message};
 
 /// Returns what VNI number `turn` of `vnis` gets when replay plays these frames `loops` times and
 /// VNIs take turns.
@@ -232,9 +235,13 @@ fn after_a_flood_of_vnis_a_new_session_gets_a_file_of_its_own() {
         return;
     }
     let redirects = "--source bpf --interface eth0 --tap mirror0 --tap-mode redirect";
-    for more in ["", redirects, &format!("{redirects} --tap-tag session")] {
-        flood(more);
-    }
+    // Most of the time they wait for a session to be idle.
+    thread::scope(|scope| {
+        let all = ["".to_owned(), redirects.to_owned(), format!("{redirects} --tap-tag session")];
+        for one in all.map(|more| scope.spawn(move || flood(&more))) {
+            one.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
+        }
+    });
 }
 
 fn flood(more: &str) {
@@ -245,16 +252,22 @@ fn flood(more: &str) {
     let file = frames::write(directory.path(), "small.pcap", &frames);
     let map = directory.path().join("tags.json");
     let tags = if more.contains("--tap-tag") { format!("--tag-map {}", map.display()) } else { String::new() };
-    let options = format!("--max-sessions 100 --workers 2 --session-idle 1s --flush 100ms {more} {tags}");
+    let options = format!("--max-sessions 100 --workers 2 --session-idle 5s --flush 100ms {more} {tags}");
     let sensor = Setup::new(&pair.sensor).with(&options).start();
     let flood = format!("--vni 1-{VNIS} --loop {} --rate 10000", VNIS / frames.len());
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &flood, VNIS);
-    sensor.says(0, "are forgotten");
+    let forgotten = || {
+        let log = sensor.process.stderr.all();
+        let lines = log.iter().filter(|line| message(line).is_some_and(|said| said.contains("are forgotten")));
+        let counts =
+            lines.map(|line| serde_json::from_str::<Value>(line).unwrap()["fields"]["sessions"].as_u64().unwrap());
+        counts.sum::<u64>()
+    };
+    eventually("those of the flood are forgotten", || forgotten() == 100);
     // It comes, is forgotten, and comes back.
-    for _ in 0..2 {
-        let seen = sensor.lines();
+    for times in 1..=2 {
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 5000000 --rate 5000", frames.len());
-        sensor.says(seen, "are forgotten");
+        eventually("it is forgotten", || forgotten() == 100 + times);
     }
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 5000000 --rate 5000", frames.len());
     let ended = sensor.stop();
@@ -300,6 +313,11 @@ fn workers_share_the_sessions_and_each_stays_in_order() {
     let before = receiving_time(sensor.process.pid());
     let arguments = format!("--vni 100-163 --loop {loops} --rate 20000");
     replay_all(&pair.sender, pair.target(Ip::V6), &[&file], &arguments, loops * frames.len());
+    let records: usize = frames.iter().map(|frame| 16 + frame.len()).sum();
+    let length = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len() as usize);
+    eventually("each has received its part", || {
+        captures::files(&sensor.captures).iter().map(length).sum::<usize>() == 64 * 24 + loops * records
+    });
     let spent = receiving_time(sensor.process.pid());
     // A thread that had not yet taken its name had not done anything either.
     let earlier = |name: &String| before.get(name).copied().unwrap_or_default();
