@@ -55,7 +55,10 @@ impl Load {
         ended.ledger.assert_closes(&ended.captures);
         let files = captures::files(&ended.captures);
         assert!(files.iter().all(|path| path.extension().is_some_and(|e| e == "pcap")), "all published: {files:?}");
-        assert_open(&files);
+        // Of nothing there is no file.
+        if ended.ledger.received() > 0 {
+            assert_open(&files);
+        }
 
         let (ledger, kernel) = (&ended.ledger, self.pair.sensor.udp_counters());
         let (received, refused) = (ledger.received(), ledger.get("/refused_at_stop"));
@@ -94,7 +97,7 @@ fn stops_by(signal: Signal) {
     // On a terminal, without which SIGHUP asks for something else.
     let (_person, programs) = terminal();
     let setup = Setup::new(&load.pair.sensor).through("setsid --ctty").reading(programs);
-    let sensor = setup.with("--workers 2 --flush 200ms").start();
+    let sensor = setup.with("--workers 2 --flush 200ms").patient().start();
     let mut replay = load.start();
     sensor.is_writing();
     let ended = sensor.stop_by(signal);
@@ -138,7 +141,7 @@ fn runs_for(seconds: u64) -> bool {
     let mut replay = load.start_at(5000);
     eventually("traffic comes", || load.pair.sensor.udp_counters().no_port > 0);
     let begin = Instant::now();
-    let sensor = Setup::new(&load.pair.sensor).with(&format!("--workers 2 --duration {seconds}s")).start();
+    let sensor = Setup::new(&load.pair.sensor).with(&format!("--workers 2 --duration {seconds}s")).patient().start();
     let ended = sensor.ended();
     assert!(begin.elapsed() >= Duration::from_secs(seconds), "it ended after {:?}", begin.elapsed());
     assert!(replay.0.is_running(), "traffic was to go on");
@@ -170,7 +173,8 @@ fn after_a_number_of_datagrams() {
     }
     for (workers, count) in [(1, 1), (2, 5000)] {
         let load = Load::new();
-        let sensor = Setup::new(&load.pair.sensor).with(&format!("--workers {workers} --count {count}")).start();
+        let sensor =
+            Setup::new(&load.pair.sensor).with(&format!("--workers {workers} --count {count}")).patient().start();
         let replay = load.start();
         let ended = sensor.ended();
         assert_eq!((ended.ledger.received(), ended.ledger.written()), (count, count));
