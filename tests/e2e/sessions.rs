@@ -150,12 +150,13 @@ fn sessions_that_rest_give_the_memory_of_their_compressors_back() {
     const VNIS: usize = 1000;
     let pair = Pair::new(1600);
     let directory = tempfile::tempdir().unwrap();
-    let frames = frames::assorted(1001);
+    // One for each, which does not come back before all have come, however long that takes.
+    let frames = frames::assorted(VNIS as u32);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let sensor = Setup::new(&pair.sensor).with("--compress zstd").start();
     let pid = sensor.process.pid();
-    let arguments = format!("--vni 1-{VNIS} --loop 4 --rate 20000");
-    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, 4 * frames.len());
+    let arguments = format!("--vni 1-{VNIS} --rate 20000");
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, frames.len());
     let parts =
         || captures::files(&sensor.captures).iter().filter(|path| path.extension() == Some("part".as_ref())).count();
     eventually("all sessions have files", || captures::files(&sensor.captures).len() == VNIS);
@@ -164,16 +165,16 @@ fn sessions_that_rest_give_the_memory_of_their_compressors_back() {
     eventually("memory is given back", || memory(pid) + 100 * MIB < peak_memory(pid));
     // Those that come back begin another file. What the C library has freed before lies between
     // what is in use by then, and they are waited for twice as long.
-    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, 4 * frames.len());
+    replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, frames.len());
     eventually("they have files again", || captures::files(&sensor.captures).len() >= 2 * VNIS - 256);
     eventually("the files of those that are too many are complete again", || parts() == 256);
     eventually("memory is given back again", || memory(pid) + 100 * MIB < peak_memory(pid));
     let ended = sensor.stop();
     ended.assert_all_is_well();
-    pair.assert_all_arrived(ended.ledger.received(), 8 * frames.len());
+    pair.assert_all_arrived(ended.ledger.received(), 2 * frames.len());
     for vni in 1..=VNIS {
         let records = captures::session(&ended.captures, pair.source(Ip::V4), vni as u32);
-        let once = dealt(&frames, 4, vni - 1, VNIS);
+        let once = dealt(&frames, 1, vni - 1, VNIS);
         assert_holds(&format!("VNI {vni}"), &records, &[once.clone(), once].concat());
     }
     let files = captures::files(&ended.captures);
