@@ -88,7 +88,7 @@ fn a_tap_shows_the_frames_that_were_sent() {
         for (file, frames) in &sent {
             replay_all(&pair.sender, pair.target(ip), &[file], "--rate 5000", *frames);
             came += frames;
-            tcpdump.comes_to(came);
+            tcpdump.has_captured(came);
         }
         assert_seen(&format!("tcpdump on the tap, {ip:?} {arguments}"), &tcpdump.frames_of(all.len()), &all, 9001);
         let ended = sensor.stop();

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::captures;
 use crate::netns::Namespace;
-use crate::process::{PATIENCE, Process};
+use crate::process::{PATIENCE, Process, eventually};
 
 /// A running tcpdump, killed when this is dropped.
 pub(crate) struct Tcpdump {
@@ -56,6 +56,12 @@ impl Tcpdump {
         &self.process
     }
 
+    /// Waits until it has written so many frames: then its ring has room for as many as it holds.
+    #[track_caller]
+    pub(crate) fn has_captured(&mut self, frames: usize) {
+        eventually("tcpdump has captured them", || self.counts().captured >= frames as u64);
+    }
+
     /// Waits until nothing more comes and what came is written, and returns its frames; fails if
     /// the kernel dropped any.
     #[track_caller]
@@ -78,21 +84,12 @@ impl Tcpdump {
         panic!("tcpdump does not come to rest: {:#?}", self.process.stderr.all());
     }
 
-    /// The same, when it has seen so many frames: whoever puts them there may have to wait for a
-    /// core longer than it takes to come to rest.
+    /// The same, when it has written so many: whoever puts them there may have to wait for a core
+    /// longer than it takes to come to rest.
     #[track_caller]
     pub(crate) fn frames_of(mut self, wanted: usize) -> Vec<Vec<u8>> {
-        self.comes_to(wanted);
+        self.has_captured(wanted);
         self.frames()
-    }
-
-    /// Waits until it has seen so many frames, or so long that no more will come: whoever compares
-    /// them says which ones are missing.
-    pub(crate) fn comes_to(&mut self, wanted: usize) {
-        let end = Instant::now() + PATIENCE;
-        while self.counts().captured < wanted as u64 && Instant::now() < end {
-            thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// Asks it for its counts so far.
