@@ -76,6 +76,33 @@ impl Task {
         let mut times = times.split(' ').map(|time| Duration::from_nanos(time.parse().unwrap_or(0)));
         [(); 2].map(|()| times.next().unwrap_or_default())
     }
+
+    /// Waits until this thread waits for something to do.
+    #[track_caller]
+    pub(crate) fn rests(&self) {
+        eventually(&format!("{} rests", self.name), || self.state() == Some('S'));
+    }
+
+    /// Returns what it does; none where it has ended.
+    fn state(&self) -> Option<char> {
+        let stat = fs::read_to_string(self.directory.join("stat")).ok()?;
+        // It follows the name, which ends at the last parenthesis (proc_pid_stat(5)).
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+
+    /// Waits until this thread, which does what there is to do and then waits, has done that again:
+    /// it has heard by then of all that was there before.
+    #[track_caller]
+    pub(crate) fn comes_round(&self) {
+        let waits = || {
+            let status = fs::read_to_string(self.directory.join("status")).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.unwrap().trim().parse::<u64>().unwrap()
+        };
+        // It may be about to wait, and for something else on the way.
+        let enough = waits() + 10;
+        eventually(&format!("{} comes round", self.name), || waits() >= enough);
+    }
 }
 
 /// Returns the threads of a process.
@@ -86,6 +113,12 @@ pub(crate) fn tasks(pid: Pid) -> Vec<Task> {
         Some(Task { name, directory })
     };
     entries.filter_map(|entry| task(entry.unwrap().path())).collect()
+}
+
+/// Says whether no thread of a process runs, after it was told to stop: one that waits for a core
+/// in the kernel does there what it has begun.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    tasks(pid).iter().all(|task| matches!(task.state(), Some('T') | None))
 }
 
 /// Waits until a process has a thread with this name, and returns that.

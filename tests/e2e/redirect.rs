@@ -2,7 +2,7 @@
 //! injected, and the ledger has both.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use pnet::datalink::{Channel, Config, channel};
@@ -74,16 +74,23 @@ fn a_tap_shows_the_frames_that_were_sent() {
     let (true, Some(corpus)) = (need::programs(&["tcpdump"]), need::corpus()) else { return };
     let directory = tempfile::tempdir().unwrap();
     let (files, all) = mirrored_and_ordinary(&corpus, directory.path());
-    let sent: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let sent: Vec<(&Path, usize)> = files.iter().map(|file| (file.as_path(), captures::frames(file).len())).collect();
     let bytes: usize = all.iter().map(Vec::len).sum();
+    let longest = all.iter().map(Vec::len).max().unwrap();
     // Short frames over IPv6 are redirected from Linux 6.3 on.
     let ips = [Ip::V4, Ip::V6].into_iter().filter(|ip| *ip == Ip::V4 || need::is_at_least(6, 3));
     for (ip, arguments) in ips.flat_map(|ip| WAYS.map(|arguments| (ip, arguments))) {
         let pair = Pair::new(9001);
         let sensor = sensor(&pair, arguments);
-        let tcpdump = Tcpdump::start(&pair.sensor, "mirror0", "");
-        replay_all(&pair.sender, pair.target(ip), &sent, "--rate 5000", all.len());
-        assert_seen(&format!("tcpdump on the tap, {ip:?} {arguments}"), &tcpdump.frames(), &all, 9001);
+        let mut tcpdump = Tcpdump::cutting(&pair.sensor, "mirror0", "", longest as u32);
+        // One by one: its ring holds those of the largest.
+        let mut came = 0;
+        for (file, frames) in &sent {
+            replay_all(&pair.sender, pair.target(ip), &[file], "--rate 5000", *frames);
+            came += frames;
+            tcpdump.has_captured(came);
+        }
+        assert_seen(&format!("tcpdump on the tap, {ip:?} {arguments}"), &tcpdump.frames_of(all.len()), &all, 9001);
         let ended = sensor.stop();
         assert_all_is_well(&ended, arguments);
         pair.assert_all_arrived(ended.ledger.received(), all.len());
@@ -132,7 +139,7 @@ fn fragments_come_through_the_socket_and_are_injected() {
         let sensor = sensor(&pair, arguments);
         let tcpdump = Tcpdump::start(&pair.sensor, "mirror0", "");
         replay_all(&pair.sender, pair.target(ip), &[&file], "--rate 2000 --checksum", frames.len());
-        assert_seen(arguments, &tcpdump.frames(), &frames, 1500);
+        assert_seen(arguments, &tcpdump.frames_of(frames.len()), &frames, 1500);
         let ended = sensor.stop();
         assert_all_is_well(&ended, arguments);
         pair.assert_all_arrived(ended.ledger.received(), frames.len());
@@ -209,7 +216,7 @@ fn what_is_odd_is_decided_by_user_space() {
             frames.sort();
             frames
         };
-        assert_same(arguments, &sorted(tcpdump.frames()), &sorted(wanted));
+        assert_same(arguments, &sorted(tcpdump.frames_of(wanted.len())), &sorted(wanted));
         let ended = sensor.stop();
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
         let get = |what: &str| ended.ledger.get(what);
@@ -434,7 +441,10 @@ fn an_interface_that_goes_down_or_away_costs_its_own_frames_only() {
     pair.sensor.ip("link set mirror0 down");
     play();
     sensor.says(0, "no more redirecting");
+    let refused = || pair.sensor.link_counter("mirror0", "rx", "dropped");
+    let before = refused();
     play();
+    eventually("as many are refused", || refused() >= before + n);
     let from = sensor.lines();
     pair.sensor.ip("link set mirror0 up");
     sensor.says(from, "redirecting into the interface again");
@@ -453,8 +463,7 @@ fn an_interface_that_goes_down_or_away_costs_its_own_frames_only() {
     let redirects = || {
         let before = pair.sensor.udp_counters().delivered;
         play();
-        // So that what came to a socket is read, and counted.
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        eventually("what came to a socket is read, and counted", || pair.sensor.udp_queued(4789) == 0);
         pair.sensor.udp_counters().delivered == before
     };
     let mut times = 6;

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::fs;
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,7 +19,7 @@ use crate::check::Checked;
 use crate::ledger::Ledger;
 use crate::need;
 use crate::netns::{Ip, UdpCounters};
-use crate::process::eventually;
+use crate::process::{eventually, is_stopped};
 use crate::sensor::{VXTAP, WAYS};
 use crate::service::{Service, UNIT};
 use crate::site::HTTP;
@@ -33,9 +35,6 @@ const RATE: u32 = 2000;
 const KEEPS: &str = "Environment=VXTAP_KEEP_SOCKETS=1";
 /// The unit that has systemd open the port, as packages have it.
 const SOCKET: &str = include_str!("../../systemd/vxtap.socket");
-/// What the unit has besides so that something is sent while there is no process.
-const GAP: &str = "ExecStopPost=/bin/sleep 0.3";
-
 /// Returns the frames that are sent in a second, and also before and after something happens.
 fn rate() -> u32 {
     static GIVEN: LazyLock<u32> =
@@ -47,7 +46,28 @@ impl Service {
     fn stream(&self) -> Stream {
         let stream = Stream::start(&self.pair.sender, self.pair.target(Ip::V4), SESSIONS, rate());
         self.waits_for(&stream, rate());
+        let files = || captures::files(&self.captures());
+        let has_some = || files().iter().map(|file| captures::readable(file)).sum::<usize>() >= rate() as usize / 2;
+        eventually("the sensor writes", has_some);
         stream
+    }
+
+    /// Has the unit begin no process after another until the test lets it.
+    fn pauses(&self, arguments: &str) {
+        let gap = self.systemd.path("gap");
+        let waits = format!("ExecStopPost=/bin/sh -c 'until [ -e {} ]; do sleep 0.05; done'", gap.display());
+        self.install(arguments, &format!("{KEEPS}\n{waits}"));
+    }
+
+    /// Restarts the sensor, and has some frames sent while there is no process.
+    #[track_caller]
+    fn restarts_with_a_gap(&self, stream: &Stream) {
+        let before = self.process();
+        self.systemd.does(&format!("restart --no-block {UNIT}"));
+        self.systemd.comes_to(UNIT, "SubState", "stop-post");
+        self.waits_for(stream, rate() / 5);
+        fs::write(self.systemd.path("gap"), "").unwrap();
+        self.is_replaced(before);
     }
 
     /// Waits until so many frames more were sent.
@@ -89,10 +109,11 @@ fn nanoseconds(ledger: &Ledger, field: &str) -> u64 {
 fn a_restart_loses_nothing_and_no_frame_its_time() {
     for way in WAYS {
         let arguments = format!("--workers 2 {way}");
-        let Some(service) = Service::new(&arguments, &format!("{KEEPS}\n{GAP}")) else { return };
+        let Some(service) = Service::new(&arguments, KEEPS) else { return };
+        service.pauses(&arguments);
         service.systemd.does(&format!("start {UNIT}"));
         let stream = service.stream();
-        service.systemd.does(&format!("restart {UNIT}"));
+        service.restarts_with_a_gap(&stream);
         let (sent, _) = service.ends(stream);
         let ledgers = service.ledgers();
         let [old, new] = ledgers.as_slice() else { panic!("{way}: {ledgers:?}") };
@@ -166,8 +187,16 @@ fn who_is_killed_or_hangs_loses_no_more_than_it_had_in_memory() {
         let Some(service) = Service::new(&arguments, &format!("{KEEPS}\nWatchdogSec=5")) else { return };
         service.systemd.does(&format!("start {UNIT}"));
         let stream = service.stream();
+        // A worker notes five times a second what it has received.
+        service.waits_for(&stream, rate() / 2);
         let first = service.process();
         kill_process(first, signal).unwrap();
+        // Until then its threads may read on, and a program in the kernel takes frames.
+        let process = format!("/proc/{}", first.as_raw_nonzero());
+        eventually("no thread of it runs any more", || match signal {
+            Signal::STOP => is_stopped(first),
+            _ => !Path::new(&process).exists(),
+        });
         // One frame more may have left than is counted.
         let safe = stream.sent() + 1;
         service.is_replaced(first);
@@ -189,7 +218,7 @@ fn who_is_killed_or_hangs_loses_no_more_than_it_had_in_memory() {
         }
         let written: BTreeSet<u32> = service.written().into_iter().map(|(number, _)| number).collect();
         let lost: Vec<u32> = (0..sent as u32).filter(|number| !written.contains(number)).collect();
-        // A program in the kernel takes frames until the kernel has detached it.
+        // The kernel may detach it later.
         let safe = if way == WAYS[0] { safe } else { safe + rate() };
         assert!(lost.iter().all(|number| *number < safe), "{signal:?} {way}: {lost:?} of {sent} from {safe}");
         println!("{signal:?}, {way}: {} of {sent} were in memory, or found no room", lost.len());
@@ -198,12 +227,12 @@ fn who_is_killed_or_hangs_loses_no_more_than_it_had_in_memory() {
 
 #[test]
 fn another_number_of_workers_begins_anew_and_says_what_that_costs() {
-    let more = format!("{KEEPS}\n{GAP}");
-    let Some(service) = Service::new("--workers 2", &more) else { return };
+    let Some(service) = Service::new("--workers 2", KEEPS) else { return };
+    service.pauses("--workers 2");
     service.systemd.does(&format!("start {UNIT}"));
     let stream = service.stream();
-    service.install("--workers 3", &more);
-    service.systemd.does(&format!("restart {UNIT}"));
+    service.pauses("--workers 3");
+    service.restarts_with_a_gap(&stream);
     service.waits_for(&stream, rate());
     service.systemd.does(&format!("restart {UNIT}"));
     let (sent, counters) = service.ends(stream);

@@ -12,7 +12,7 @@ use crate::frames;
 use crate::manifest::{assert_verified, events};
 use crate::need;
 use crate::netns::{Ip, Pair};
-use crate::process::eventually;
+use crate::process::{eventually, task_named};
 use crate::replay::{self, replay_all};
 use crate::sensor::Setup;
 
@@ -54,7 +54,8 @@ fn by_time() {
     let directory = tempfile::tempdir().unwrap();
     let (frames, loops) = (frames::assorted(1000), 9);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let sensor = Setup::new(&pair.sensor).with("--rotate-time 1s --flush 100ms").start();
+    // Frames that come to their file later than this interval, and some more, begin another.
+    let sensor = Setup::new(&pair.sensor).with("--rotate-time 1s --flush 5s").start();
     let arguments = format!("--loop {loops} --rate 3000");
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], &arguments, loops * frames.len());
     let ended = sensor.stop();
@@ -120,7 +121,7 @@ fn when_asked_to_under_full_load() {
     let frames: Vec<_> = (0..50_021).map(|n| frames::numbered(n, 60)).collect();
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let arguments = "--rotate-size 1MiB --rotate-time 1s --flush 100ms";
-    let sensor = Setup::new(&pair.sensor).with(arguments).start();
+    let sensor = Setup::new(&pair.sensor).with(arguments).patient().start();
     let load = format!("--vni 1-{VNIS} --loop 1000 --rate 30000");
     let replay = replay::start(&pair.sender, pair.target(Ip::V4), &[&file], &load);
     sensor.is_writing();
@@ -200,16 +201,25 @@ fn when_asked_to_while_idle() {
     let frames = frames::assorted(100);
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let sensor = Setup::new(&pair.sensor).with("--flush 100ms").start();
-    sensor.process.signal(Signal::USR1);
+    // Nothing has come, and there is nothing to complete. What has heard too late of it would cut
+    // what comes then.
+    let nothing_to_complete = |seen| {
+        sensor.process.signal(Signal::USR1);
+        sensor.says(seen, "SIGUSR1");
+        task_named(sensor.process.pid(), "vxtap").rests();
+        task_named(sensor.process.pid(), "vxtap-pcap").comes_round();
+    };
+    nothing_to_complete(0);
     for turn in 1..=2 {
         replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--vni 1-5", frames.len());
         // All of it: what comes to its file after the signal begins another.
         let written = || captures::files(&sensor.captures).iter().map(|path| captures::readable(path)).sum::<usize>();
         eventually("all is in the files", || written() == turn * frames.len());
+        let seen = sensor.lines();
         sensor.process.signal(Signal::USR1);
+        sensor.says(seen, "SIGUSR1");
         eventually("the files are published", || parts(&sensor.captures).is_empty());
-        // There is nothing to complete now.
-        sensor.process.signal(Signal::USR1);
+        nothing_to_complete(sensor.lines());
     }
     let ended = sensor.stop();
     ended.assert_all_is_well();

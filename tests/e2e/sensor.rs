@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::captures;
 use crate::ledger::Ledger;
 use crate::netns::{Namespace, Pair};
-use crate::process::{PATIENCE, Process, eventually};
+use crate::process::{PATIENCE, Process, eventually, is_stopped};
 
 /// The program under test.
 pub(crate) const VXTAP: &str = env!("CARGO_BIN_EXE_vxtap");
@@ -102,6 +102,12 @@ impl<'a> Setup<'a> {
     pub(crate) fn through(mut self, command: &str) -> Self {
         self.before.extend(command.split_whitespace().map(String::from));
         self
+    }
+
+    /// Gives it room for what comes while it has to wait for a core for some seconds.
+    pub(crate) fn patient(self) -> Self {
+        let by_program = attach_by_default().is_some() && self.namespace.has_link("eth0");
+        self.with(if by_program { "--receive-buffer 256MiB --ring 64MiB" } else { "--receive-buffer 256MiB" })
     }
 
     /// Has it write there instead of to a directory of its own.
@@ -232,16 +238,9 @@ impl Sensor {
     /// moment.
     #[track_caller]
     pub(crate) fn paused<T>(&self, look: impl FnOnce() -> T) -> T {
-        let tasks = format!("/proc/{}/task", self.process.pid().as_raw_nonzero());
-        // The state follows the name, which ends at the last parenthesis (proc_pid_stat(5)). One
-        // that has ended has no file.
-        let rests = |task: &Path| {
-            let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
-        };
         self.process.signal(Signal::STOP);
         let end = Instant::now() + PATIENCE;
-        while !fs::read_dir(&tasks).unwrap().all(|task| rests(&task.unwrap().path())) {
+        while !is_stopped(self.process.pid()) {
             assert!(Instant::now() < end, "not stopped after {PATIENCE:?}");
             thread::yield_now();
         }

@@ -142,7 +142,7 @@ fn what_should_not_have_been_handed_over_is_told_and_the_sensor_starts() {
 
 #[test]
 fn a_manager_hears_how_the_sensor_does_and_ends_one_that_hangs() {
-    let Some(service) = Service::new("", "WatchdogSec=5") else { return };
+    let Some(service) = Service::new("", "WatchdogSec=10") else { return };
     let systemd = &service.systemd;
     // It begins when the sensor receives, not before.
     systemd.does(&format!("start {UNIT}"));

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::captures::{self, Record};
+use crate::configuration::patient;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::process::eventually;
@@ -24,9 +25,12 @@ fn records(directory: &Path, way: (&str, &str), steps: impl Fn(&dyn Fn(u32, &str
     let (file, evidence) = (directory.join("vxtap.toml"), directory.join("evidence"));
     let write = |snaplen: u32, more: &str| {
         let text = format!(
-            "[receive]\nsource = \"bpf\"\ninterface = \"eth0\"\nworkers = 2\n{}\n[delivery]\nflush = \"100ms\"\n{}\
-             [output.evidence]\nkind = \"pcap\"\nsnaplen = {snaplen}\ndirectory = {evidence:?}\n{more}",
-            way.0, way.1
+            "[receive]\nsource = \"bpf\"\ninterface = \"eth0\"\nworkers = 2\n{}\n{}\n[delivery]\n\
+             flush = \"100ms\"\n{}[output.evidence]\nkind = \"pcap\"\nrotate_time = \"3000d\"\nsnaplen = {snaplen}\n\
+             directory = {evidence:?}\n{more}",
+            patient("bpf"),
+            way.0,
+            way.1
         );
         fs::write(&file, text).unwrap();
     };

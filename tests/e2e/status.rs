@@ -1,5 +1,7 @@
 //! A sensor says what it loses, while it runs and at its end.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::datagrams::{self, vxlan};
@@ -7,8 +9,9 @@ use crate::frames;
 use crate::need;
 use crate::netns::{Ip, Pair};
 use crate::overload::Mount;
+use crate::process::eventually;
 use crate::replay::replay_all;
-use crate::sensor::{Setup, attach_by_default, message};
+use crate::sensor::{Setup, VXTAP, attach_by_default, message};
 
 /// Returns the fields of a log line that tells how the sensor does.
 fn status(line: &str) -> Option<Value> {
@@ -25,10 +28,18 @@ fn every_loss_is_said_with_its_reason_while_running_and_first_at_the_end() {
     let frames: Vec<Vec<u8>> = (0..1000).map(|number| frames::numbered(number, 1400)).collect();
     let file = frames::write(directory.path(), "frames.pcap", &frames);
     let disk = Mount::new("size=1m");
-    let sensor = Setup::new(&pair.sensor).with("--vni 1 --min-free 0 --flush 100ms").writing(disk.path()).start();
+    let control = directory.path().join("control");
+    let arguments = format!("--vni 1 --min-free 0 --flush 100ms --control {}", control.display());
+    let sensor = Setup::new(&pair.sensor).with(&arguments).writing(disk.path()).start();
     // 5.6 MB of what is allowed, 500 frames of a VNI that is not, and one datagram that holds no
     // frame.
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--loop 4 --rate 10000", 4000);
+    // They are lost by the output, not by a full queue, and before the others come.
+    eventually("what was sent is written or lost", || {
+        let ledger = Command::new(VXTAP).args(["ledger", "--json", "--control"]).arg(&control).output().unwrap();
+        let ledger: Value = serde_json::from_slice(&ledger.stdout).unwrap();
+        ledger["received"] == 4000 && ledger["outputs"]["pcap"].get("in_flight").is_none()
+    });
     let other = vec![vxlan(8, [0; 3], 9, 0, &frames[0]); 500];
     datagrams::send(&pair.sender, pair.target(Ip::V4), &other);
     datagrams::send(&pair.sender, pair.target(Ip::V4), &[vxlan(0, [0; 3], 1, 0, &frames[0])]);

@@ -11,6 +11,7 @@ use crate::datagrams;
 use crate::frames;
 use crate::netns::Namespace;
 use crate::process::on_one_core;
+use crate::replay::all_has_come_through;
 
 /// A thread that sends, until this is dropped. Frame `n` is of VNI `n % vnis + 1`.
 ///
@@ -53,9 +54,12 @@ impl Stream {
 }
 
 impl Stream {
-    /// Sends no more. Returns how many frames have left.
+    /// Sends no more, and waits until all that has left has come through. Returns how many frames
+    /// that are.
+    #[track_caller]
     pub(crate) fn end(mut self) -> u32 {
         self.halt();
+        all_has_come_through();
         self.sent()
     }
 

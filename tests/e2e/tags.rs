@@ -13,7 +13,7 @@ use crate::frames;
 use crate::manifest;
 use crate::need;
 use crate::netns::{Ip, Pair};
-use crate::process::eventually;
+use crate::process::{eventually, task_named};
 use crate::replay::replay_all;
 use crate::sensor::{Ended, Setup};
 use crate::suricata::{self, Report, Suricata};
@@ -64,7 +64,7 @@ fn each_frame_has_the_tag_of_its_session_also_after_a_restart() {
             let arguments = format!("--vni {vni} --rate 20000");
             replay_all(&pair.sender, pair.target(Ip::V4), &[Path::new(&file)], &arguments, frames.len());
         }
-        let seen = seen.frames();
+        let seen = seen.frames_of(2 * frames.len());
         let ended = sensor.stop();
         ended.assert_all_is_well();
         ended.ledger.assert_output_closes("mirror0");
@@ -111,13 +111,16 @@ fn redirected_frames_have_the_tags_of_injected_ones() {
         let sensor = Setup::new(&pair.sensor).with(&options).start();
         let seen = Tcpdump::start(&pair.sensor, "mirror0", "");
         for vni in [5, 6] {
+            let before = pair.sensor.link_counter("mirror0", "rx", "packets");
             replay_all(&pair.sender, pair.target(Ip::V4), &[&first], &format!("--vni {vni}"), 1);
-            // By then the program knows the tag of the session.
-            thread::sleep(Duration::from_millis(300));
+            // The program knows the tag of the session when its first frame has been injected.
+            let enters = || pair.sensor.link_counter("mirror0", "rx", "packets") > before;
+            eventually("the first enters", enters);
+            task_named(sensor.process.pid(), "vxtap-mirror0").comes_round();
             let arguments = format!("--vni {vni} --rate 5000");
             replay_all(&pair.sender, pair.target(Ip::V4), &[&rest], &arguments, frames.len() - 1);
         }
-        let seen = seen.frames();
+        let seen = seen.frames_of(2 * frames.len());
         let ended = sensor.stop();
         let ledger = &ended.ledger;
         assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
@@ -186,7 +189,7 @@ fn a_disk_that_stalls_holds_up_the_tag_map_and_no_frames() {
         // Within a second the first tag is to be written.
         thread::sleep(Duration::from_millis(1500));
     }
-    let seen = seen.frames();
+    let seen = seen.frames_of(2 * frames.len());
     drop(frozen);
     let all: Vec<_> =
         [1, 2].iter().flat_map(|vlan| frames.iter().map(|frame| tagged(frame, &[0x81, 0, 0, *vlan]))).collect();

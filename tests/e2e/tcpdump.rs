@@ -84,6 +84,14 @@ impl Tcpdump {
         panic!("tcpdump does not come to rest: {:#?}", self.process.stderr.all());
     }
 
+    /// The same, when it has written so many: whoever puts them there may have to wait for a core
+    /// longer than it takes to come to rest.
+    #[track_caller]
+    pub(crate) fn frames_of(mut self, wanted: usize) -> Vec<Vec<u8>> {
+        self.has_captured(wanted);
+        self.frames()
+    }
+
     /// Asks it for its counts so far.
     fn counts(&mut self) -> Counts {
         let from = self.process.stderr.all().len();

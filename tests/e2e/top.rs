@@ -10,6 +10,7 @@ use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
 use crate::frames;
 use crate::netns::Ip;
+use crate::process::{PATIENCE, eventually};
 use crate::replay::replay_all;
 use crate::sensor::VXTAP;
 use crate::site::{HTTP, Site};
@@ -23,6 +24,7 @@ fn one_table_says_what_a_sensor_does() {
     let file = frames::write(site.directory.path(), "frames.pcap", &frames);
     let sensor = site.start(&format!("--http {HTTP}"));
     replay_all(&site.pair.sender, site.pair.target(Ip::V4), &[&file], "--vni 7-9", frames.len());
+    eventually("all have come", || site.json("ledger")["received"] == 101);
     sensor.is_writing();
     let top = |place: &[&str], sort: &str| {
         let mut command = Command::new(VXTAP);
@@ -80,7 +82,7 @@ fn the_terminal_is_as_it_was_before() {
                 let _ = sender.send(piece[..n].to_vec());
             }
         });
-        let (mut drawn, until) = (Vec::new(), Instant::now() + Duration::from_secs(30));
+        let (mut drawn, until) = (Vec::new(), Instant::now() + PATIENCE);
         let shows = |drawn: &[u8], text: &str| String::from_utf8_lossy(drawn).contains(text);
         while !shows(&drawn, "nothing has come yet") {
             assert!(Instant::now() < until, "{}", String::from_utf8_lossy(&drawn));
@@ -95,11 +97,11 @@ fn the_terminal_is_as_it_was_before() {
             key => keys.write_all(key.as_bytes()).unwrap(),
         }
         assert!(top.wait().unwrap().success(), "{ends:?}");
-        while let Ok(piece) = pieces.recv_timeout(Duration::from_millis(200)) {
-            drawn.extend(piece);
-        }
         assert_eq!(format!("{:?}", tcgetattr(&side).unwrap()), before, "{ends:?}");
-        assert!(shows(&drawn, "\x1b[?1049l") && shows(&drawn, "\x1b[?25h"), "the screen and the cursor come back");
+        eventually("the screen and the cursor come back", || {
+            drawn.extend(pieces.try_iter().flatten());
+            shows(&drawn, "\x1b[?1049l") && shows(&drawn, "\x1b[?25h")
+        });
     }
     sensor.stop();
 }

@@ -200,10 +200,12 @@ fn whoever_goes_is_noticed_though_no_frames_come() {
     killed.wait();
     sensor.says(0, "nobody takes the frames any more");
     // Its reader has had enough: 24 bytes are the header.
+    let seen = sensor.lines();
     let line = format!("{VXTAP} watch --control {} | head -c 24 > /dev/null", site.socket().display());
     let mut piped = Process::start(Command::new("sh").args(["-c", &line]), None);
     assert!(piped.wait().success());
     assert!(last(&piped).contains("0 frames came, none was dropped: ended as asked"), "{:?}", piped.stderr.all());
+    sensor.says(seen, "nobody watches any more");
     let mut timed = site.watch("--duration 100ms", &site.path("timed.pcap"));
     assert!(timed.wait().success());
     assert!(last(&timed).contains("the time is over"), "{:?}", timed.stderr.all());
@@ -322,8 +324,10 @@ fn who_watches_beside_redirection_is_told_what_does_not_come() {
     for (more, is_told) in [("--no-write", true), ("", false)] {
         let site = Site::new();
         let sensor = site.start(&format!("{redirect} {more}"));
-        let mut watch = site.watch("-c 10 --duration 3s", &site.path("seen.pcap"));
+        // Those of the first end by the time, in which some are to be redirected.
+        let duration = if is_told { 5 } else { 60 };
         let sending = Stream::start(&site.pair.sender, site.target(), 1, 200);
+        let mut watch = site.watch(&format!("-c 10 --duration {duration}s"), &site.path("seen.pcap"));
         assert!(watch.wait().success(), "{:?}", watch.stderr.all());
         sending.end();
         let said = watch.stderr.all().join("\n");

@@ -3,7 +3,7 @@
 use aya::Ebpf;
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::util::KernelVersion;
 
 use super::clsact::{self, Clsact};
@@ -18,6 +18,9 @@ use crate::sys::tcx;
 const XDP: &str = "vxtap_xdp";
 pub(super) const TC: &str = "vxtap_tc";
 pub(super) const ENTERED: &str = "vxtap_entered";
+
+/// The times that a program is loaded where signals come meanwhile.
+const TRIES: u32 = 10;
 
 /// The place on an interface where the program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,12 +92,12 @@ fn attach_xdp(ebpf: &mut Ebpf, name: &str) -> Result<XdpLink, BpfError> {
     }
     let program: &mut Xdp = ebpf.program_mut(XDP).ok_or(BpfError::Object(XDP))?.try_into()?;
     if program.fd().is_err() {
-        program.load()?;
+        undisturbed(|| program.load())?;
     }
     let driver = interface::driver(name, &link);
     let id = program.attach(name, XdpMode::Driver).map_err(|error| {
         let interface = name.to_owned();
-        match interface::os_error(&error).and_then(std::io::Error::raw_os_error) {
+        match number(&error) {
             Some(libc::EOPNOTSUPP) => BpfError::NoXdp { interface, driver },
             Some(libc::EBUSY | libc::EEXIST) => BpfError::XdpTaken { program: "which has just come".into(), interface },
             // Drivers have many reasons and few numbers: too large an MTU, too few queues, no
@@ -120,7 +123,53 @@ pub(super) fn attach_tc(ebpf: &mut Ebpf, program_name: &'static str, name: &str,
 pub(super) fn tc_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, BpfError> {
     let program: &mut SchedClassifier = ebpf.program_mut(name).ok_or(BpfError::Object(name))?.try_into()?;
     if program.fd().is_err() {
-        program.load()?;
+        undisturbed(|| program.load())?;
     }
     Ok(program)
+}
+
+/// Loads a program, once more where a signal comes meanwhile: the kernel gives up looking at it
+/// then, whatever the signal is for.
+fn undisturbed(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 1..TRIES {
+        match load() {
+            Err(error) if number(&error) == Some(libc::EAGAIN) => {}
+            done => return done,
+        }
+    }
+    load()
+}
+
+/// Returns the kernel's number of an error.
+fn number(error: &ProgramError) -> Option<i32> {
+    interface::os_error(error).and_then(std::io::Error::raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    /// Returns how often a program is loaded whose first attempts end with these errors, and the
+    /// last of them where it is not in the end.
+    fn load(errors: &[i32]) -> (usize, Option<i32>) {
+        let mut times = 0;
+        let done = undisturbed(|| {
+            times += 1;
+            let Some(error) = errors.get(times - 1) else { return Ok(()) };
+            Err(SyscallError { call: "bpf_prog_load", io_error: io::Error::from_raw_os_error(*error) }.into())
+        });
+        (times, done.err().and_then(|error| number(&error)))
+    }
+
+    #[test]
+    fn a_signal_does_not_keep_a_program_from_being_loaded() {
+        assert_eq!(load(&[]), (1, None));
+        assert_eq!(load(&[libc::EAGAIN; 3]), (4, None));
+        assert_eq!(load(&[libc::EAGAIN, libc::EINVAL, libc::EAGAIN]), (2, Some(libc::EINVAL)), "that is final");
+        assert_eq!(load(&[libc::EAGAIN; 100]), (TRIES as usize, Some(libc::EAGAIN)), "there is an end");
+    }
 }
