@@ -162,23 +162,32 @@ impl Lane {
     /// frames, so it is in line where it is called.
     #[inline(always)]
     pub(crate) fn offer(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
-        self.put(session, timestamp, frame, orig_len, usize::MAX);
+        self.put((session, false), timestamp, frame, orig_len, usize::MAX);
     }
 
     /// Offers a frame of which `most` bytes are kept at most, to an output that may keep fewer.
+    /// Beside its session it says whether it is an IP packet behind an Ethernet header that was
+    /// made up.
     #[inline(never)]
-    pub(crate) fn offer_cut(&mut self, id: SessionId, time: Timestamp, frame: &[u8], orig_len: u32, most: usize) {
-        self.put(id, time, frame, orig_len, most);
+    pub(crate) fn offer_cut(
+        &mut self,
+        of: (SessionId, bool),
+        time: Timestamp,
+        frame: &[u8],
+        orig_len: u32,
+        most: usize,
+    ) {
+        self.put(of, time, frame, orig_len, most);
     }
 
     #[inline(always)]
-    fn put(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32, most: usize) {
+    fn put(&mut self, of: (SessionId, bool), timestamp: Timestamp, frame: &[u8], orig_len: u32, most: usize) {
         self.counters.offered.add(1);
         let kept = frame.get(..self.plan.snaplen.min(most)).unwrap_or(frame);
         let Some(chunk) = self.room_for(kept.len()) else {
-            return self.lose(session);
+            return self.lose(of.0);
         };
-        chunk.push(session, timestamp, kept, orig_len);
+        chunk.push_kind(of, timestamp, kept, orig_len);
         if kept.len() < frame.len() {
             self.counters.snapped.add(1);
         }

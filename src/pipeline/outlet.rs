@@ -58,7 +58,7 @@ impl Outlet {
         if self.has_had(datagram) {
             return;
         }
-        if self.selection.is_all() && self.watched.is_none() {
+        if self.selection.is_all() && self.watched.is_none() && !inner.is_bare_ip {
             return self.lane.offer(session, datagram.timestamp, inner.frame, inner.original);
         }
         self.offer_selected(session, datagram.timestamp, *inner, candidate);
@@ -75,7 +75,10 @@ impl Outlet {
         let is_for = self.watched.as_mut().is_none_or(|watched| watched.has(session));
         let mut refuses = || self.selection.refuses(candidate.get_or_insert_with(|| Candidate::new(&inner)));
         match if is_for { refuses() } else { Some(Filtered::Session) } {
-            None => self.lane.offer_cut(session, timestamp, inner.frame, inner.original, usize::MAX),
+            None => {
+                let of = (session, inner.is_bare_ip);
+                self.lane.offer_cut(of, timestamp, inner.frame, inner.original, usize::MAX);
+            }
             Some(reason) => self.lane.filter(reason, 1),
         }
     }
@@ -98,7 +101,10 @@ impl Outlet {
         };
         let reason = if is_for { self.selection.refuses(candidate) } else { Some(Filtered::Session) };
         match reason {
-            None => self.lane.offer_cut(session, datagram.timestamp, inner.frame, inner.original, most),
+            None => {
+                let of = (session, inner.is_bare_ip);
+                self.lane.offer_cut(of, datagram.timestamp, inner.frame, inner.original, most);
+            }
             Some(reason) => self.lane.filter(reason, 1),
         }
     }
