@@ -24,6 +24,7 @@ use super::super::units::{Free, Size, Span, Wait};
 use super::near;
 use crate::archive::Sync;
 use crate::pipeline::decap::ReservedBits;
+use crate::record::bare_ip::BareIp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::slice::Slice;
@@ -319,7 +320,7 @@ macro_rules! choices {
 }
 
 choices! {
-    Way Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
+    Way Attach Steering ReservedBits Format BareIp Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
     Duplicates Mode
 }
 
