@@ -19,6 +19,8 @@ use serde_json::Value;
 use vxtap::record::read::CaptureReader;
 use vxtap::wire::{Vni, vxlan};
 
+#[path = "decap/bare.rs"]
+mod bare;
 #[path = "decap/closes.rs"]
 mod closes;
 #[path = "shared/host.rs"]

@@ -133,6 +133,7 @@ const RUN: &[Row] = &[
     ("--compress gzip", 2, "unknown compression \"gzip\"", "lz4, zstd"),
     ("--compress zstd:20", 2, "no level \"20\"", "from 1 (fast) to 19"),
     ("--format pcap-ng", 2, "invalid value 'pcap-ng'", "pcapng"),
+    ("--bare-ip none", 2, "invalid value 'none'", "ethernet, raw"),
     ("--hash md5", 2, "invalid value 'md5'", "sha256, blake3"),
     ("--sync yes", 2, "invalid value 'yes'", "publish"),
     ("--rotate-size 1", 2, "1 byte is too small", "1MiB?"),

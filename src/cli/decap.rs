@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::decap::{DecapPlan, Input, Others, Timestamps, To};
 use crate::lane::CHUNK_MEMORY;
+use crate::record::bare_ip::BareIp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sink::file::{Clock, FilePlan};
@@ -55,6 +56,10 @@ pub struct DecapArgs {
     /// Format of what is written. [default: by the ending of OUT, else pcap]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Form of IP packets that came without an Ethernet header, as of GENEVE. One file has both
+    /// kinds of frames only as pcapng.
+    #[arg(long, value_enum, default_value_t = BareIp::Ethernet)]
+    pub bare_ip: BareIp,
     /// Compression of what is written: lz4, zstd, or zstd:LEVEL. [default: by the ending of OUT]
     #[arg(long, value_name = "HOW")]
     pub compress: Option<Compression>,
@@ -85,9 +90,14 @@ impl DecapArgs {
         if self.into.as_deref().is_some_and(is_standard) {
             return Err("--into needs a directory: for a stream write -o -");
         }
+        let to = self.to();
+        if let To::Stream(StreamPlan { bare_ip: BareIp::Raw, format: Format::Pcap | Format::PcapUs, .. }) = to {
+            return Err("--bare-ip raw needs pcapng with -o: classic pcap has one link type, and one file gets \
+                 the frames of all sessions; end OUT with .pcapng, give --format pcapng, or write --into DIR");
+        }
         Ok(DecapPlan {
             inputs: self.inputs.iter().map(|path| input(path)).collect(),
-            to: self.to(),
+            to,
             others: self.others,
             depth: self.depth,
             ports,
@@ -108,6 +118,7 @@ impl DecapArgs {
                 clock: Clock::Frames,
                 buffer_memory: 16 * CHUNK_MEMORY,
                 format: self.format.unwrap_or(plan.format),
+                bare_ip: self.bare_ip,
                 compression: self.compress,
                 ..plan
             }));
@@ -117,6 +128,7 @@ impl DecapArgs {
         To::Stream(StreamPlan {
             path: (!is_standard(path)).then(|| path.clone()),
             format: self.format.unwrap_or(format),
+            bare_ip: self.bare_ip,
             compression: self.compress.or(compression),
         })
     }

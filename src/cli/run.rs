@@ -20,6 +20,7 @@ use crate::config::settings::{
 };
 use crate::config::units::{Free, Size, Span, number};
 use crate::pipeline::decap::{ReservedBits, Timestamps};
+use crate::record::bare_ip::BareIp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sandbox::Mode;
@@ -106,7 +107,7 @@ pub struct RunArgs {
     #[arg(help_heading = FILES, long, value_name = "DIR", default_value_os_t = Files::default().directory, value_parser = PathBufValueParser::new().try_map(directory))]
     pub write: PathBuf,
     /// Write no files: feed interfaces only.
-    #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "compress", "rotate_size", "rotate_frames",
+    #[arg(help_heading = FILES, long, requires = "interfaces", conflicts_with_all = ["write", "format", "bare_ip", "compress", "rotate_size", "rotate_frames",
         "rotate_time", "sync", "keep_bytes", "keep_files", "keep_age", "min_free", "on_publish", "direct", "hash", "snaplen", "flush"])]
     pub no_write: bool,
     /// Feed the inner frames into this tap interface, where Suricata, Snort, Zeek or tcpdump sniff
@@ -136,6 +137,9 @@ pub struct RunArgs {
     /// What the files look like.
     #[arg(help_heading = FILES, long, value_enum, default_value_t = Files::default().format)]
     pub format: Format,
+    /// Form of IP packets that came without an Ethernet header, as of GENEVE.
+    #[arg(help_heading = FILES, long, value_enum, default_value_t = Files::default().bare_ip)]
+    pub bare_ip: BareIp,
     /// Compress the files: lz4, zstd, or zstd:LEVEL from 1 (fast) to 19 (small).
     #[arg(help_heading = FILES, long, value_name = "lz4|zstd[:LEVEL]")]
     pub compress: Option<Compression>,

@@ -105,6 +105,7 @@ impl RunArgs {
         Files {
             directory: self.write.clone(),
             format: self.format,
+            bare_ip: self.bare_ip,
             compress: self.compress,
             rotate_size: self.rotate_size,
             rotate_frames: self.rotate_frames,
@@ -220,6 +221,7 @@ mod tests {
         ("--no-write", &["--tap", "m"]),
         ("--write /data", &[]),
         ("--format pcapng", &[]),
+        ("--bare-ip raw", &[]),
         ("--compress lz4", &[]),
         ("--rotate-size 5MiB", &[]),
         ("--rotate-frames 5", &[]),

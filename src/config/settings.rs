@@ -20,6 +20,7 @@ use super::units::{Free, Size, Span, Wait};
 use crate::archive::Sync;
 use crate::evidence::Algorithm;
 use crate::pipeline::decap::{ReservedBits, Timestamps};
+use crate::record::bare_ip::BareIp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::sandbox::Mode;
@@ -256,6 +257,8 @@ pub struct Files {
     pub directory: PathBuf,
     /// The format of the files.
     pub format: Format,
+    /// The form of packets that came without an Ethernet header.
+    pub bare_ip: BareIp,
     /// The compression of the files.
     pub compress: Option<Compression>,
     /// The most bytes of a file, before compression.
@@ -293,6 +296,7 @@ impl Default for Files {
         Self {
             directory: "./captures".into(),
             format: Format::Pcap,
+            bare_ip: BareIp::Ethernet,
             compress: None,
             rotate_size: Size(1 << 30),
             rotate_frames: None,

@@ -106,13 +106,20 @@ pub(super) fn captures() -> Vec<Vec<u8>> {
 /// Files that this program wrote, whole and torn.
 pub(super) fn salvage() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
-    for format in Format::ALL {
-        let opening = Opening { snaplen: 262_144, interface: "vni7_192.0.2.1", os: "Linux", ..Opening::default() };
+    let [ethernet, packets, both] = [&[LinkType::Ethernet][..], &[LinkType::Raw], &[LinkType::Ethernet, LinkType::Raw]];
+    let bare = [(Format::Pcap, packets), (Format::PcapNg, packets), (Format::PcapNg, both)];
+    for (format, link_types) in Format::ALL.map(|format| (format, ethernet)).into_iter().chain(bare) {
+        let (snaplen, interface, os) = (262_144, "vni7_192.0.2.1", "Linux");
+        let opening = Opening { link_types, snaplen, interface, os, ..Opening::default() };
         let mut raw = format.opening(&opening);
         for number in 1..6u8 {
-            let frame = vec![number; 20 * usize::from(number)];
+            let mut frame = vec![number; 20 * usize::from(number)];
+            if link_types == packets {
+                frame[0] = 0x45;
+            }
             let timestamp = Timestamp::from_ns(u64::from(number) << 60 | 1_000_000);
-            let remarks = Remarks { lost: u64::from(number % 3), packet_id: Some(7), ..Remarks::default() };
+            let interface = u32::from(number) % u32::try_from(link_types.len()).unwrap_or(1);
+            let remarks = Remarks { interface, lost: u64::from(number % 3), packet_id: Some(7), ..Remarks::default() };
             format.push(&mut raw, &Record { timestamp, orig_len: 2_000, frame: &frame }, remarks);
         }
         raw.extend(format.closing(&Statistics::default()));

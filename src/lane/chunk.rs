@@ -15,6 +15,9 @@ pub(crate) const CHUNK_RUNS: usize = 4096;
 /// Memory of a chunk, its index included.
 pub(crate) const CHUNK_MEMORY: usize = CHUNK_BYTES + CHUNK_RUNS * size_of::<Run>();
 
+// A run counts its frames in 16 bits.
+const _: () = assert!(CHUNK_BYTES / pcap::RECORD_HEADER_LEN <= u16::MAX as usize);
+
 /// Frames of a session that were dropped for want of an empty chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loss {
@@ -24,17 +27,19 @@ pub struct Loss {
     pub frames: u64,
 }
 
-/// Consecutive records of one session.
+/// Consecutive records of one session, and of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     /// The session.
     pub session: SessionId,
+    /// True where each of its frames is an IP packet behind an Ethernet header that was made up.
+    pub is_bare_ip: bool,
     /// The offset in the chunk at which its records begin, in bytes.
     pub start: u32,
     /// The offset at which its records end.
     pub end: u32,
-    /// The number of its frames.
-    pub frames: u32,
+    /// The number of its frames: a chunk has room for 16,384 at most.
+    pub frames: u16,
     /// The earliest receive time of its frames.
     pub earliest: Timestamp,
     /// The latest receive time of its frames.
@@ -141,6 +146,13 @@ impl Chunk {
     /// Appends a frame that [`Chunk::fits`].
     #[inline(always)]
     pub fn push(&mut self, session: SessionId, timestamp: Timestamp, frame: &[u8], orig_len: u32) {
+        self.push_kind((session, false), timestamp, frame, orig_len);
+    }
+
+    /// Appends a frame that [`Chunk::fits`], and says whether it is an IP packet behind an Ethernet
+    /// header that was made up.
+    #[inline(always)]
+    pub(crate) fn push_kind(&mut self, of: (SessionId, bool), timestamp: Timestamp, frame: &[u8], orig_len: u32) {
         // A chunk is below 4 GiB, so its offsets fit.
         #[allow(clippy::cast_possible_truncation)]
         let start = self.records.len() as u32;
@@ -149,13 +161,17 @@ impl Chunk {
         let end = self.records.len() as u32;
         self.frames += 1;
         match self.runs.last_mut() {
-            Some(run) if run.session == session => {
+            Some(run) if (run.session, run.is_bare_ip) == of => {
                 run.end = end;
                 run.frames += 1;
                 run.earliest = run.earliest.min(timestamp);
                 run.latest = run.latest.max(timestamp);
             }
-            _ => self.runs.push(Run { session, start, end, frames: 1, earliest: timestamp, latest: timestamp }),
+            _ => {
+                let (session, is_bare_ip) = of;
+                let (earliest, latest) = (timestamp, timestamp);
+                self.runs.push(Run { session, is_bare_ip, start, end, frames: 1, earliest, latest });
+            }
         }
     }
 

@@ -58,7 +58,7 @@ impl Outlet {
         if self.has_had(datagram) {
             return;
         }
-        if self.selection.is_all() && self.watched.is_none() {
+        if self.selection.is_all() && self.watched.is_none() && !inner.is_bare_ip {
             self.lane.offer(session, datagram.timestamp, inner.frame, inner.original);
             return self.tell_way(inner);
         }
@@ -77,7 +77,8 @@ impl Outlet {
         let mut refuses = || self.selection.refuses(candidate.get_or_insert_with(|| Candidate::new(&inner)));
         match if is_for { refuses() } else { Some(Filtered::Session) } {
             None => {
-                self.lane.offer_cut(session, timestamp, inner.frame, inner.original, usize::MAX);
+                let of = (session, inner.is_bare_ip);
+                self.lane.offer_cut(of, timestamp, inner.frame, inner.original, usize::MAX);
                 self.tell_way(&inner);
             }
             Some(reason) => self.lane.filter(reason, 1),
@@ -103,7 +104,8 @@ impl Outlet {
         let reason = if is_for { self.selection.refuses(candidate) } else { Some(Filtered::Session) };
         match reason {
             None => {
-                self.lane.offer_cut(session, datagram.timestamp, inner.frame, inner.original, most);
+                let of = (session, inner.is_bare_ip);
+                self.lane.offer_cut(of, datagram.timestamp, inner.frame, inner.original, most);
                 self.tell_way(inner);
             }
             Some(reason) => self.lane.filter(reason, 1),

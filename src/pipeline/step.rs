@@ -254,7 +254,7 @@ impl Step {
     pub(crate) fn pass(&mut self, timestamp: Timestamp, frame: &[u8], original: u32) {
         self.counters.passed.add(1);
         for outlet in &mut self.outlets {
-            outlet.lane.offer_cut(SessionId::OVERFLOW, timestamp, frame, original, usize::MAX);
+            outlet.lane.offer_cut((SessionId::OVERFLOW, false), timestamp, frame, original, usize::MAX);
         }
     }
 

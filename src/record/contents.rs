@@ -8,10 +8,11 @@ pub(crate) const APPLICATION: &str = concat!("vxtap ", env!("CARGO_PKG_VERSION")
 
 /// The statements at the beginning of a file. Of the texts classic pcap has none, and pcapng those
 /// that are not empty.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Opening<'a> {
-    /// The kind of header that its frames begin with.
-    pub link_type: LinkType,
+    /// The kinds of headers that its frames begin with. Classic pcap has one, pcapng an interface
+    /// for each, which are numbered in this order from 0.
+    pub link_types: &'a [LinkType],
     /// The most bytes of a frame that the file has.
     pub snaplen: u32,
     /// Name of the interface (`if_name`).
@@ -26,9 +27,19 @@ pub(crate) struct Opening<'a> {
     pub application: &'a str,
 }
 
-/// The statements about the interface at the end of a pcapng file: counts of frames since `start`.
+/// An Ethernet capture that says nothing of itself.
+impl Default for Opening<'_> {
+    fn default() -> Self {
+        let link_types = &[LinkType::Ethernet];
+        Self { link_types, snaplen: 0, interface: "", description: "", hardware: "", os: "", application: "" }
+    }
+}
+
+/// The statements about an interface at the end of a pcapng file: counts of frames since `start`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Statistics {
+    /// Number of the interface.
+    pub interface: u32,
     /// Begin of the capture (`isb_starttime`).
     pub start: Timestamp,
     /// End of the capture (`isb_endtime`), which is the time of the statistics too.
@@ -48,6 +59,8 @@ pub(crate) struct Statistics {
 /// The remarks on a frame beside it. Only pcapng has a place for them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Remarks<'a> {
+    /// Number of the interface by which the frame came.
+    pub interface: u32,
     /// Options that go with the frame as they are, as those that [`pcapng::comment`] makes.
     ///
     /// [`pcapng::comment`]: super::pcapng::comment

@@ -1,5 +1,6 @@
 //! Capture formats are encoded, compressed, read and salvaged here.
 
+pub(crate) mod bare_ip;
 pub mod compress;
 pub(crate) mod contents;
 pub(crate) mod format;

@@ -6,7 +6,7 @@
 //! made.
 
 use super::Timestamp;
-use crate::wire::LinkType;
+use crate::wire::{LinkType, bare};
 
 /// The magic number of nanosecond pcap.
 pub(crate) const MAGIC: u32 = 0xa1b2_3c4d;
@@ -58,7 +58,14 @@ pub(crate) struct Record<'a> {
     pub frame: &'a [u8],
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// Returns the record of the packet alone that is behind a made-up Ethernet header.
+    #[must_use]
+    pub(crate) fn undressed(self) -> Record<'a> {
+        let frame = self.frame.get(bare::HEADER_LEN as usize..).unwrap_or_default();
+        Record { frame, orig_len: self.orig_len.saturating_sub(bare::HEADER_LEN), ..self }
+    }
+
     /// Returns the bytes of the record, header included.
     #[must_use]
     pub(crate) fn len(&self) -> usize {

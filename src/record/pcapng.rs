@@ -1,12 +1,14 @@
-//! This program writes pcapng as one section, one interface, little-endian, nanoseconds
-//! (draft-ietf-opsawg-pcapng, "PCAP Next Generation (pcapng) Capture File Format").
+//! This program writes pcapng as one section, little-endian, nanoseconds (draft-ietf-opsawg-pcapng,
+//! "PCAP Next Generation (pcapng) Capture File Format").
 //!
 //! ```text
 //! SHB  who captured                 opening
-//! IDB  the interface
+//! IDB  the interface                interface
 //! EPB  a frame, once for each       push
 //! ISB  the counts at the end        closing
 //! ```
+//!
+//! A session is one interface, or two where it has frames of two link types: an interface has one.
 //!
 //! A block is type, length, body, and the length once more; the length counts all of it and is a
 //! multiple of 4. An option in a body is code, length, and a value padded to 4 bytes; code 0 ends
@@ -15,7 +17,7 @@
 use super::Timestamp;
 use super::contents::{Opening, Remarks, Statistics};
 use super::pcap::Record;
-use crate::wire::Direction;
+use crate::wire::{Direction, LinkType};
 
 /// Section Header Block; the same in both byte orders.
 pub(crate) const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -68,7 +70,7 @@ const PACKETID_LEN: usize = OPTION_HEADER_LEN + 8;
 pub(crate) const CLOSING_LEN: usize =
     BLOCK_HEADER_LEN + 12 + 7 * (OPTION_HEADER_LEN + 8) + OPTION_HEADER_LEN + BLOCK_TRAILER_LEN;
 
-/// Returns the section header and the interface description.
+/// Returns the section header, and the description of an interface for each link type.
 #[must_use]
 pub(crate) fn opening(opening: &Opening<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
@@ -83,8 +85,16 @@ pub(crate) fn opening(opening: &Opening<'_>) -> Vec<u8> {
         text(out, SHB_USERAPPL, opening.application);
         end_of_options(out);
     });
-    block(&mut out, INTERFACE_DESCRIPTION, |out| {
-        out.extend_from_slice(&opening.link_type.number().to_le_bytes());
+    for link_type in opening.link_types {
+        interface(&mut out, opening, *link_type);
+    }
+    out
+}
+
+/// Appends the description of an interface of this link type.
+pub(crate) fn interface(out: &mut Vec<u8>, opening: &Opening<'_>, link_type: LinkType) {
+    block(out, INTERFACE_DESCRIPTION, |out| {
+        out.extend_from_slice(&link_type.number().to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&opening.snaplen.to_le_bytes());
         text(out, IF_NAME, opening.interface);
@@ -92,14 +102,13 @@ pub(crate) fn opening(opening: &Opening<'_>) -> Vec<u8> {
         option(out, IF_TSRESOL, &[NANOSECONDS]);
         end_of_options(out);
     });
-    out
 }
 
 /// Returns the bytes of the packet block of a frame of `frame_len` bytes.
 #[inline]
 #[must_use]
 pub(crate) fn packet_len(frame_len: usize, remarks: Remarks<'_>) -> usize {
-    let Remarks { notes, direction, lost, packet_id } = remarks;
+    let Remarks { interface: _, notes, direction, lost, packet_id } = remarks;
     let flags = if direction.is_none() { 0 } else { FLAGS_LEN };
     let dropcount = if lost == 0 { 0 } else { DROPCOUNT_LEN };
     let id = if packet_id.is_none() { 0 } else { PACKETID_LEN };
@@ -114,13 +123,14 @@ pub(crate) fn packet_len(frame_len: usize, remarks: Remarks<'_>) -> usize {
 /// A frame is at most 64 KiB, a UDP payload, so that lengths fit.
 #[inline]
 pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks<'_>) {
-    let Remarks { notes, direction, lost, packet_id } = remarks;
+    let Remarks { interface, notes, direction, lost, packet_id } = remarks;
     let length = packet_len(record.frame.len(), remarks);
     let total = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
     let (high, low) = halves(record.timestamp);
     let mut header = [0; BLOCK_HEADER_LEN + PACKET_FIELDS_LEN];
     header[0..4].copy_from_slice(&ENHANCED_PACKET.to_le_bytes());
     header[4..8].copy_from_slice(&total);
+    header[8..12].copy_from_slice(&interface.to_le_bytes());
     header[12..16].copy_from_slice(&high.to_le_bytes());
     header[16..20].copy_from_slice(&low.to_le_bytes());
     header[20..24].copy_from_slice(&u32::try_from(record.frame.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -142,7 +152,7 @@ pub(crate) fn push(out: &mut Vec<u8>, record: &Record<'_>, remarks: Remarks<'_>)
     if let Some(id) = packet_id {
         option(out, EPB_PACKETID, &id.to_le_bytes());
     }
-    if remarks != Remarks::default() {
+    if remarks != (Remarks { interface, ..Remarks::default() }) {
         end_of_options(out);
     }
     out.extend_from_slice(&total);
@@ -154,12 +164,12 @@ pub(crate) fn comment(options: &mut Vec<u8>, comment: &[u8]) {
     option(options, COMMENT, comment.get(..usize::from(u16::MAX)).unwrap_or(comment));
 }
 
-/// Returns the interface statistics, [`CLOSING_LEN`] bytes.
+/// Returns the statistics of an interface, [`CLOSING_LEN`] bytes.
 #[must_use]
 pub(crate) fn closing(statistics: &Statistics) -> Vec<u8> {
     let mut out = Vec::with_capacity(CLOSING_LEN);
     block(&mut out, INTERFACE_STATISTICS, |out| {
-        out.extend_from_slice(&0u32.to_le_bytes());
+        out.extend_from_slice(&statistics.interface.to_le_bytes());
         out.extend_from_slice(&time(statistics.end));
         option(out, ISB_STARTTIME, &time(statistics.start));
         option(out, ISB_ENDTIME, &time(statistics.end));

@@ -69,6 +69,7 @@ keys! {
     NO_WRITE "output.pcap" "--no-write"
     WRITE "output.pcap.directory" "--write"
     FORMAT "output.pcap.format" "--format"
+    BARE_IP "output.pcap.bare_ip" "--bare-ip"
     COMPRESS "output.pcap.compress" "--compress"
     ROTATE_SIZE "output.pcap.rotate_size" "--rotate-size"
     ROTATE_FRAMES "output.pcap.rotate_frames" "--rotate-frames"

@@ -3,6 +3,9 @@
 //!
 //! There is no archive behind it: the file has the name that was asked for from its first byte on,
 //! and no manifest tells of it. Chunks of nanosecond pcap are written as they are.
+//!
+//! Where bare packets are written as they came, the file has an interface for each kind of frames,
+//! in front of the first of that kind: few readers take several, so what has one kind has one.
 
 use std::fmt;
 use std::fs::File;
@@ -15,18 +18,30 @@ use std::time::{Duration, Instant};
 
 use super::Sink;
 use crate::condition::{Condition, Part};
-use crate::lane::Lent;
+use crate::lane::{Lent, Run};
 use crate::ledger::{Output, OutputCounters, OutputDrop};
+use crate::record::bare_ip::BareIp;
 use crate::record::compress::{Compression, Compressor};
 use crate::record::contents::{APPLICATION, Opening, Remarks, Statistics};
 use crate::record::format::Format;
-use crate::record::{Timestamp, pcap};
+use crate::record::{Timestamp, pcap, pcapng};
 use crate::wire::LinkType;
 
 /// Bytes that are encoded before they are compressed and written.
 const BUFFER: usize = 256 * 1024;
 /// The time between two looks at the clock: nothing is due by time.
 const SELDOM: Duration = Duration::from_secs(3600);
+
+/// The beginning of the file.
+const OPENING: Opening<'static> = Opening {
+    link_types: &[LinkType::Ethernet],
+    snaplen: pcap::WHOLE,
+    interface: "",
+    description: "",
+    hardware: "",
+    os: "",
+    application: APPLICATION,
+};
 
 /// The plan of one file with the frames of all sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +50,9 @@ pub struct StreamPlan {
     pub path: Option<PathBuf>,
     /// The format.
     pub format: Format,
+    /// The form of packets that came without an Ethernet header. One file of classic pcap has them
+    /// with it.
+    pub bare_ip: BareIp,
     /// The compression, if there is one.
     pub compression: Option<Compression>,
 }
@@ -68,7 +86,9 @@ pub(crate) struct StreamSink {
     /// What is encoded and not written.
     encoded: Vec<u8>,
     compressed: Vec<u8>,
-    statistics: Statistics,
+    bare_ip: BareIp,
+    /// The interfaces that the file has, by the link types of their frames, and their counts.
+    interfaces: Vec<(LinkType, Statistics)>,
     /// True where writing has failed: nothing more is tried.
     failed: bool,
 }
@@ -98,17 +118,43 @@ impl StreamSink {
             condition,
             encoded: Vec::new(),
             compressed: Vec::new(),
-            statistics: Statistics::default(),
+            bare_ip: if plan.format == Format::PcapNg { plan.bare_ip } else { BareIp::Ethernet },
+            interfaces: Vec::new(),
             failed: false,
         };
-        sink.encoded = plan.format.opening(&Opening {
-            link_type: LinkType::Ethernet,
-            snaplen: pcap::WHOLE,
-            application: APPLICATION,
-            ..Opening::default()
-        });
+        if sink.bare_ip == BareIp::Raw {
+            sink.encoded = plan.format.opening(&Opening { link_types: &[], ..OPENING });
+        } else {
+            sink.encoded = plan.format.opening(&OPENING);
+            sink.interfaces.push((LinkType::Ethernet, Statistics::default()));
+        }
         sink.write_encoded().map_err(fault)?;
         Ok(sink)
+    }
+
+    /// Returns the place of the interface by which frames of this kind come. One that is new is
+    /// described first.
+    fn interface(&mut self, link_type: LinkType) -> usize {
+        let known = self.interfaces.iter().position(|(of, _)| *of == link_type);
+        known.unwrap_or_else(|| {
+            pcapng::interface(&mut self.encoded, &OPENING, link_type);
+            let number = self.interfaces.len();
+            let interface = u32::try_from(number).unwrap_or(u32::MAX);
+            self.interfaces.push((link_type, Statistics { interface, ..Statistics::default() }));
+            number
+        })
+    }
+
+    /// Counts the frames of a run at its interface, and returns that interface's number.
+    fn enter(&mut self, run: &Run) -> (u32, LinkType) {
+        let link_type = if run.is_bare_ip && self.bare_ip == BareIp::Raw { LinkType::Raw } else { LinkType::Ethernet };
+        let place = self.interface(link_type);
+        let Some((_, statistics)) = self.interfaces.get_mut(place) else { return (0, link_type) };
+        let is_first = statistics.received == 0;
+        statistics.start = if is_first { run.earliest } else { statistics.start.min(run.earliest) };
+        statistics.end = statistics.end.max(run.latest);
+        statistics.received += u64::from(run.frames);
+        (statistics.interface, link_type)
     }
 
     /// Writes bytes, compressed where that is the plan.
@@ -174,19 +220,24 @@ impl StreamSink {
         // The frames that are encoded and not written, and their bytes.
         let (mut part, mut bytes) = (0..0, 0);
         let mut end = 0;
-        for record in pcap::records(chunk.records()) {
-            end += record.len();
-            let notes = notes.next_if(|note| note.end as usize == end).map(|note| &*note.options);
-            let remarks = Remarks { notes: notes.unwrap_or_default(), direction: chunk.way(end), ..Remarks::default() };
-            self.format.push(&mut self.encoded, &record, remarks);
-            part.end += 1;
-            bytes += record.frame.len() as u64;
-            if self.encoded.len() >= BUFFER {
-                let written = self.write_encoded();
-                self.count(chunk, part.clone(), bytes, &written);
-                (part.start, bytes) = (part.end, 0);
-                if self.failed {
-                    return self.lose(chunk, part.end..chunk.frames().into(), OutputDrop::WriteError);
+        for (run, records) in chunk.runs() {
+            let (interface, link_type) = self.enter(run);
+            for record in pcap::records(records) {
+                end += record.len();
+                let notes = notes.next_if(|note| note.end as usize == end).map(|note| &*note.options);
+                let (notes, direction) = (notes.unwrap_or_default(), chunk.way(end));
+                let remarks = Remarks { interface, notes, direction, ..Remarks::default() };
+                let record = if link_type == LinkType::Raw { record.undressed() } else { record };
+                self.format.push(&mut self.encoded, &record, remarks);
+                part.end += 1;
+                bytes += record.frame.len() as u64;
+                if self.encoded.len() >= BUFFER {
+                    let written = self.write_encoded();
+                    self.count(chunk, part.clone(), bytes, &written);
+                    (part.start, bytes) = (part.end, 0);
+                    if self.failed {
+                        return self.lose(chunk, part.end..chunk.frames().into(), OutputDrop::WriteError);
+                    }
                 }
             }
         }
@@ -207,13 +258,6 @@ impl Sink for StreamSink {
         if self.failed {
             return self.lose(chunk, 0..frames, OutputDrop::WriteError);
         }
-        for (run, _) in chunk.runs() {
-            let statistics = &mut self.statistics;
-            let is_first = statistics.received == 0;
-            statistics.start = if is_first { run.earliest } else { statistics.start.min(run.earliest) };
-            statistics.end = statistics.end.max(run.latest);
-            statistics.received += u64::from(run.frames);
-        }
         if self.format == Format::Pcap {
             let records = chunk.records();
             let bytes = (records.len() as u64).saturating_sub(frames * pcap::RECORD_HEADER_LEN as u64);
@@ -232,9 +276,15 @@ impl Sink for StreamSink {
         if self.failed {
             return;
         }
-        let statistics =
-            Statistics { accepted: self.statistics.received, delivered: self.statistics.received, ..self.statistics };
-        self.encoded = self.format.closing(&statistics);
+        if self.interfaces.is_empty() {
+            // Without an interface some readers take a file for a broken one.
+            self.interface(LinkType::Ethernet);
+        }
+        for (_, statistics) in &self.interfaces {
+            let received = statistics.received;
+            let statistics = Statistics { accepted: received, delivered: received, ..*statistics };
+            self.encoded.extend(self.format.closing(&statistics));
+        }
         let mut ended = self.write_encoded();
         if let (Ok(()), Some(compressor)) = (&ended, &mut self.compressor) {
             self.compressed.clear();

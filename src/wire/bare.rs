@@ -8,6 +8,9 @@
 //! Both addresses are locally administered, so they are no device's: `02` and `06` in front, and
 //! behind them the same five bytes, which a hash of all that tells the session apart makes.
 //!
+//! A frame whose header was made up for an IP packet is marked, so that whoever can write the
+//! packet as it came finds it behind the header.
+//!
 //! ```
 //! use vxtap::wire::{bare, geneve};
 //!
@@ -23,14 +26,14 @@
 
 use std::net::Ipv6Addr;
 
-use super::inner::ETHERNET_LEN;
+use super::inner::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use super::tunnel::{Decapsulated, Direction, Scope};
 
 /// Bytes that are always enough for a header and the largest packet of UDP's payload.
 pub const ROOM: usize = ETHERNET_LEN + 65_535;
 
 /// What a header adds to lengths.
-const HEADER_LEN: u32 = 14;
+pub(crate) const HEADER_LEN: u32 = 14;
 
 /// The first bytes of the addresses: of the mirrored host, and of whom it talks with.
 const MIRRORED: u8 = 0x02;
@@ -55,6 +58,7 @@ pub fn dress<'a>(inner: &Decapsulated<'a>, source: Ipv6Addr, room: &'a mut [u8])
     Decapsulated {
         frame: room.get(..ETHERNET_LEN + kept).unwrap_or_default(),
         bare: None,
+        is_bare_ip: matches!(ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6),
         arrived: longer(inner.arrived),
         original: longer(inner.original),
         ..*inner
@@ -124,6 +128,20 @@ mod tests {
             assert!(!seen.contains(&to), "{other:?}");
             seen.push(to);
         }
+    }
+
+    #[test]
+    fn ip_alone_is_marked() {
+        let dressed = |inner: Result<Decapsulated<'_>, _>| {
+            let mut room = [0; 64];
+            dress(&inner.unwrap(), Ipv6Addr::LOCALHOST, &mut room).is_bare_ip
+        };
+        let packet = |ethertype, bytes| Decapsulated::packet(Encapsulation::Geneve, ethertype, bytes, 20);
+        assert!(dressed(packet(0x0800, &PACKET)));
+        assert!(dressed(packet(0x86dd, &[0x60; 40])));
+        assert!(!dressed(packet(0x8847, &PACKET)));
+        assert!(!dressed(packet(0x0806, &[0; 28])));
+        assert!(!dressed(Decapsulated::ethernet(Encapsulation::Geneve, &PACKET, 20)));
     }
 
     #[test]

@@ -148,6 +148,8 @@ pub enum LinkType {
     /// An Ethernet header.
     #[default]
     Ethernet,
+    /// The header of an IP packet, of either version, with nothing in front of it.
+    Raw,
 }
 
 impl LinkType {
@@ -156,6 +158,7 @@ impl LinkType {
     pub(crate) const fn number(self) -> u16 {
         match self {
             LinkType::Ethernet => 1,
+            LinkType::Raw => 101,
         }
     }
 }
@@ -198,6 +201,9 @@ pub struct Decapsulated<'a> {
     pub frame: &'a [u8],
     /// The EtherType of a packet that stands where a frame should, without an Ethernet header.
     pub bare: Option<u16>,
+    /// True where the frame is an IP packet that came without an Ethernet header, and has one by
+    /// now: see [`bare`](super::bare).
+    pub is_bare_ip: bool,
     /// Bytes of the frame that arrived, kept or not: never less than `frame.len()`.
     pub arrived: u32,
     /// Bytes of the frame before the mirror cut it, never less than `arrived`: see
@@ -298,6 +304,7 @@ impl<'a> Decapsulated<'a> {
             scope: None,
             frame,
             bare,
+            is_bare_ip: false,
             arrived,
             original,
             reserved_bits: false,

@@ -89,7 +89,7 @@ pub(crate) fn readable(path: &Path) -> usize {
     let mut bytes = Vec::new();
     // Of a compressed one the end is missing.
     let _ = reader(file).and_then(|mut reader| reader.read_to_end(&mut bytes));
-    let Ok(mut capture) = CaptureReader::new(bytes.as_slice(), "a part") else { return 0 };
+    let Ok(mut capture) = CaptureReader::of_any_link_type(bytes.as_slice(), "a part") else { return 0 };
     iter::from_fn(|| capture.next_frame().ok().flatten().map(drop)).count()
 }
 

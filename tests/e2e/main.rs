@@ -49,6 +49,7 @@ mod systemd;
 mod tcpdump;
 
 mod allow;
+mod bare;
 mod bpf;
 mod broadcast;
 mod budget;

@@ -132,6 +132,7 @@ fn files(was: &FilePlan, to: &FilePlan) -> Vec<(&'static Key, bool)> {
     vec![
         (&key::FLUSH, was.linger != to.linger),
         (&key::FORMAT, was.format != to.format),
+        (&key::BARE_IP, was.bare_ip != to.bare_ip),
         (&key::COMPRESS, was.compression != to.compression),
         (&key::ROTATE_SIZE, was.rotate_size != to.rotate_size),
         (&key::ROTATE_FRAMES, was.rotate_frames != to.rotate_frames),

@@ -53,6 +53,7 @@ fn what_changes_is_said_and_what_cannot_is_named() {
     for (more, wanted) in [
         (json!({ "rotate_size": "1MiB" }), "output a changed: rotate_size"),
         (json!({ "compress": "lz4", "hash": "none" }), "output a changed: compress, hash"),
+        (json!({ "bare_ip": "raw", "format": "pcapng" }), "output a changed: format, bare_ip"),
         (json!({ "keep_files": 5, "sync": "publish" }), "output a changed: sync, keep_files"),
         (json!({ "snaplen": 100, "on_publish": "true" }), "output a changed: snaplen, on_publish"),
         (json!({ "essential": false }), "output a changed: essential"),

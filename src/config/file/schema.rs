@@ -162,6 +162,7 @@ impl Table for Files {
     fn keys(&mut self, keys: &mut dyn Keys) {
         keys.key("directory", &mut self.directory);
         keys.key("format", &mut self.format);
+        keys.key("bare_ip", &mut self.bare_ip);
         keys.key("compress", &mut self.compress);
         keys.key("rotate_size", &mut self.rotate_size);
         keys.key("rotate_frames", &mut self.rotate_frames);

@@ -25,6 +25,7 @@ use super::super::units::{Free, Size, Span, Wait};
 use super::near;
 use crate::archive::Sync;
 use crate::pipeline::decap::{ReservedBits, Timestamps};
+use crate::record::bare_ip::BareIp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::slice::Slice;
@@ -325,7 +326,7 @@ macro_rules! choices {
 }
 
 choices! {
-    Attach Steering ReservedBits Format Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
+    Attach Steering ReservedBits Format BareIp Direct Sync Hashing TapMode TapTag LedgerFormat RuleAction RuleDirection
     Duplicates Mode Timestamps
 }
 

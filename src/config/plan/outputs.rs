@@ -172,6 +172,7 @@ fn files(settings: &Settings, host: &HostFacts, name: &str, files: &Files, memor
         buffer_memory,
         open_files: open_files(host.descriptors),
         format: files.format,
+        bare_ip: files.bare_ip,
         compression: files.compress,
         direct: files.direct,
         archive: archive(files, host.keeps_sockets),

@@ -56,9 +56,9 @@ impl Format {
     #[must_use]
     pub(crate) fn opening(self, opening: &Opening<'_>) -> Vec<u8> {
         match self {
-            Format::Pcap => pcap::file_header(opening.link_type, opening.snaplen).to_vec(),
+            Format::Pcap => classic(opening).to_vec(),
             Format::PcapUs => {
-                let mut header = pcap::file_header(opening.link_type, opening.snaplen).to_vec();
+                let mut header = classic(opening).to_vec();
                 header[0..4].copy_from_slice(&MAGIC_MICROSECONDS.to_le_bytes());
                 header
             }
@@ -86,7 +86,8 @@ impl Format {
         }
     }
 
-    /// Returns the bytes behind the last record: none in classic pcap, the statistics in pcapng.
+    /// Returns the bytes behind the last record: none in classic pcap, the statistics of an
+    /// interface in pcapng.
     #[must_use]
     pub(crate) fn closing(self, statistics: &Statistics) -> Vec<u8> {
         match self {
@@ -103,6 +104,11 @@ impl Format {
             Format::PcapNg => pcapng::CLOSING_LEN,
         }
     }
+}
+
+/// Returns the header of classic pcap, which has one link type.
+fn classic(opening: &Opening<'_>) -> [u8; pcap::FILE_HEADER_LEN] {
+    pcap::file_header(opening.link_types.first().copied().unwrap_or_default(), opening.snaplen)
 }
 
 /// Appends the record with its fraction of a second in microseconds, rounded down as every

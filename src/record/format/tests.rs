@@ -15,7 +15,7 @@ use std::time::Duration;
 const DIRECTIONS: [Option<Direction>; 3] = [None, Some(Direction::Inbound), Some(Direction::Outbound)];
 
 const OPENING: Opening<'static> = Opening {
-    link_type: LinkType::Ethernet,
+    link_types: &[LinkType::Ethernet],
     snaplen: 262_144,
     interface: "vni7_192.0.2.1",
     description: "VXLAN 7 from 192.0.2.1 to port 4789",
@@ -26,6 +26,7 @@ const OPENING: Opening<'static> = Opening {
 
 fn statistics() -> Statistics {
     Statistics {
+        interface: 0,
         start: Timestamp::from_ns(1_795_490_000_000_000_001),
         end: Timestamp::from_ns(1_795_490_309_999_999_999),
         received: 1 << 40,
@@ -43,7 +44,7 @@ fn made() -> impl Strategy<Value = Vec<Made>> {
     let time = 0u64..(1 << 32) * 1_000_000_000;
     let lost = prop_oneof![2 => Just(0), 1 => any::<u64>()];
     let remarks = (prop::sample::select(&DIRECTIONS[..]), lost, prop::option::of(any::<u64>()))
-        .prop_map(|(direction, lost, packet_id)| Remarks { notes: &[], direction, lost, packet_id });
+        .prop_map(|(direction, lost, packet_id)| Remarks { direction, lost, packet_id, ..Remarks::default() });
     let one = (time, prop::collection::vec(any::<u8>(), 0..200), 0u32..9_000, remarks);
     let one = one.prop_map(|(time, frame, more, remarks)| {
         let orig_len = frame.len() as u32 + more;
@@ -232,7 +233,7 @@ fn wireshark_shows_what_was_written() {
     let records: Vec<Made> = DIRECTIONS
         .into_iter()
         .zip([0, 3, 0])
-        .map(|(direction, lost)| Remarks { notes: &[], direction, lost, packet_id: None })
+        .map(|(direction, lost)| Remarks { direction, lost, ..Remarks::default() })
         .map(|remarks| (1_795_490_309_123_456_789, frame.clone(), 60, remarks))
         .collect();
     for format in Format::ALL {

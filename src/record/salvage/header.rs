@@ -3,7 +3,9 @@
 //!
 //! A reader takes from the header what the records mean: their link type and their unit of time. So
 //! a file is not published with a header that is another than ours, even if its records are whole.
-//! Everything in a header is either constant, or a length within bounds, or a text.
+//! Everything in a header is either constant, or a length within bounds, or a text; the link type
+//! is one of two. A pcapng file has an interface for each link type of its frames, and the second
+//! differs from the first in that alone.
 
 use crate::record::contents::Opening;
 use crate::record::format::Format;
@@ -12,14 +14,18 @@ use crate::record::read::MAX_FRAME;
 use crate::record::window::{to_usize, u32_at};
 use crate::wire::LinkType;
 
-/// The link type of every capture that this program writes.
-const LINK_TYPE: LinkType = LinkType::Ethernet;
+/// The link types of a file with two interfaces.
+const BOTH: &[LinkType] = &[LinkType::Ethernet, LinkType::Raw];
+/// The field that has the link type.
+const LINK_TYPE: &str = "link type";
 
 /// A header, as far as it can be read.
 #[derive(Debug, Default)]
 pub(super) struct Header {
     /// Fields that are not as this program writes them.
     wrong: Vec<&'static str>,
+    /// The link types, where they are such as this program writes.
+    link_types: &'static [LinkType],
     snaplen: u32,
     hardware: String,
     os: String,
@@ -37,12 +43,29 @@ impl Header {
             Format::Pcap | Format::PcapUs => header.classic(bytes),
             Format::PcapNg => {
                 let section = to_usize(u32_at(bytes, 4));
-                let (section, interface) = bytes.split_at_checked(section).unwrap_or((bytes, &[]));
+                let (section, interfaces) = bytes.split_at_checked(section).unwrap_or((bytes, &[]));
                 header.section(section);
-                header.interface(interface);
+                let first = to_usize(u32_at(interfaces, 4));
+                match interfaces.split_at_checked(first) {
+                    Some((first, second @ [_, ..])) => header.interfaces(first, second),
+                    _ => header.interface(interfaces),
+                }
             }
         }
         header
+    }
+
+    /// Says whether the header tells the link type.
+    pub(super) fn tells_link_type(&self) -> bool {
+        !self.link_types.is_empty()
+    }
+
+    /// Hears that not all frames are packets, so that a file of one link type is of Ethernet.
+    pub(super) fn is_not_raw(&mut self) {
+        if self.link_types == [LinkType::Raw] {
+            self.link_types = &[];
+            self.wrong.push(LINK_TYPE);
+        }
     }
 
     /// Says what is wrong with the header, where the longest frame of the file has `longest` bytes.
@@ -51,12 +74,14 @@ impl Header {
         self.wrong
     }
 
-    /// Returns the header that this program would have written. A snap length that is wrong becomes
-    /// the largest.
-    pub(super) fn mended(mut self, format: Format, longest: u32) -> Vec<u8> {
+    /// Returns the header that this program would have written, where this field was not so. A snap
+    /// length that is wrong becomes the largest, and a link type that is the only one Ethernet.
+    pub(super) fn mended(mut self, format: Format, longest: u32, field: &str) -> Vec<u8> {
         self.judge(longest);
+        let is_known = self.link_types == BOTH || field != LINK_TYPE;
+        let link_types = if is_known { self.link_types } else { &[LinkType::Ethernet] };
         format.opening(&Opening {
-            link_type: LINK_TYPE,
+            link_types,
             snaplen: self.snaplen,
             interface: &self.interface,
             description: &self.description,
@@ -86,7 +111,16 @@ impl Header {
         self.expect("time zone", bytes, 8, &[0; 4]);
         self.expect("accuracy", bytes, 12, &[0; 4]);
         self.snaplen = u32_at(bytes, 16);
-        self.expect("link type", bytes, 20, &u32::from(LINK_TYPE.number()).to_le_bytes());
+        self.link_type(u32_at(bytes, 20));
+    }
+
+    /// Reads the one link type of a file.
+    fn link_type(&mut self, number: u32) {
+        let known = BOTH.chunks(1).find(|one| one.iter().all(|of| u32::from(of.number()) == number));
+        self.link_types = known.unwrap_or_default();
+        if known.is_none() {
+            self.wrong.push(LINK_TYPE);
+        }
     }
 
     /// Reads a section header block, of which type, lengths and byte order are known.
@@ -106,9 +140,24 @@ impl Header {
         (self.hardware, self.os, self.application) = (hardware, os, application);
     }
 
-    /// Reads an interface description block, of which type and lengths are known.
+    /// Reads two interface description blocks, of which types and lengths are known.
+    fn interfaces(&mut self, first: &[u8], second: &[u8]) {
+        self.link_types = BOTH;
+        self.expect(LINK_TYPE, first, 8, &LinkType::Ethernet.number().to_le_bytes());
+        self.description(first);
+        // The mended header has the second as the first is.
+        self.expect("link type of the second interface", second, 8, &LinkType::Raw.number().to_le_bytes());
+        self.expect("second interface", second, 10, first.get(10..).unwrap_or_default());
+    }
+
+    /// Reads the only interface description block, of which type and lengths are known.
     fn interface(&mut self, block: &[u8]) {
-        self.expect("link type", block, 8, &LINK_TYPE.number().to_le_bytes());
+        self.link_type(u32_at(block, 8) & 0xffff);
+        self.description(block);
+    }
+
+    /// Reads what an interface description block has behind the link type.
+    fn description(&mut self, block: &[u8]) {
         self.expect("reserved bytes", block, 10, &[0; 2]);
         self.snaplen = u32_at(block, 12);
         let (mut interface, mut description, mut nanoseconds) = (String::new(), String::new(), false);
@@ -175,8 +224,11 @@ mod tests {
     use crate::record::salvage::{Unsalvageable, extract, scan};
     use crate::wire::Direction;
 
+    const ETHERNET: &[LinkType] = &[LinkType::Ethernet];
+    const RAW: &[LinkType] = &[LinkType::Raw];
+
     const OPENING: Opening<'static> = Opening {
-        link_type: LINK_TYPE,
+        link_types: ETHERNET,
         snaplen: 65_535,
         interface: "vni7_192.0.2.1",
         description: "VXLAN mirror session of 192.0.2.1, VNI 7",
@@ -185,14 +237,17 @@ mod tests {
         application: "vxtap",
     };
 
-    /// Makes a file with two frames, and the length of its header.
+    /// Makes a file with two frames, the second of the last link type, and the length of its
+    /// header.
     fn file(format: Format, opening: &Opening<'_>) -> (Vec<u8>, usize) {
         let mut raw = format.opening(opening);
         let header = raw.len();
-        for (time, length) in [(1_795_490_309_123_456_789, 60), (1_795_490_310_000_000_999, 1_400)] {
-            let frame = vec![7; length];
+        for (number, time, length) in [(0, 1_795_490_309_123_456_789, 60), (1, 1_795_490_310_000_000_999, 1_400)] {
+            let interface = number.min(opening.link_types.len() - 1);
+            let frame = vec![if opening.link_types[interface] == LinkType::Raw { 0x45 } else { 7 }; length];
             let record = Record { timestamp: Timestamp::from_ns(time), orig_len: 2_000, frame: &frame };
             let remarks = crate::record::contents::Remarks {
+                interface: interface as u32,
                 notes: &[],
                 direction: Some(Direction::Inbound),
                 lost: 1,
@@ -214,19 +269,26 @@ mod tests {
 
     /// Returns the records as an independent reader finds them, which goes by the header.
     fn read(file: &[u8]) -> Vec<(u64, u32, Vec<u8>)> {
+        read_of(ETHERNET, file)
+    }
+
+    /// Returns the records of a file with these link types.
+    fn read_of(link_types: &[LinkType], file: &[u8]) -> Vec<(u64, u32, Vec<u8>)> {
+        let link_types: Vec<_> = link_types.iter().map(|of| Linktype(of.number().into())).collect();
         let mut raw = Vec::new();
         reader(file).unwrap().read_to_end(&mut raw).unwrap();
         if raw.starts_with(&pcapng::SECTION_HEADER.to_le_bytes()) {
             let capture = PcapNGCapture::from_file(&raw).unwrap();
             let [section] = capture.sections.as_slice() else { panic!() };
-            let mut records = Vec::new();
+            let (mut records, mut interfaces) = (Vec::new(), Vec::new());
             for block in &section.blocks {
                 match block {
                     Block::SectionHeader(section) => {
                         assert_eq!((section.major_version, section.minor_version, section.section_len), (1, 0, -1));
                     }
                     Block::InterfaceDescription(interface) => {
-                        assert_eq!((interface.linktype, interface.if_tsresol), (Linktype::ETHERNET, 9));
+                        interfaces.push(interface.linktype);
+                        assert_eq!(interface.if_tsresol, 9);
                     }
                     Block::EnhancedPacket(packet) => {
                         let time = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
@@ -236,11 +298,12 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
             }
+            assert_eq!(interfaces, link_types);
             return records;
         }
         let (mut rest, header) = parse_pcap_header(&raw).unwrap();
         let constant = (header.version_major, header.version_minor, header.network);
-        assert_eq!(constant, (2, 4, Linktype::ETHERNET));
+        assert_eq!(constant, (2, 4, link_types[0]));
         assert!(header.thiszone == 0 && header.sigfigs == 0);
         let unit = if header.is_nanosecond_precision() { 1 } else { 1_000 };
         let mut records = Vec::new();
@@ -267,36 +330,49 @@ mod tests {
 
     const KINDS: [Option<Compression>; 3] = [None, Some(Compression::Lz4), Some(Compression::Zstd(3))];
 
+    /// Damages each byte of a header in each of five ways, and makes sure that what is published
+    /// has the frames. Returns how often the header was mended.
+    fn damage(format: Format, compression: Option<Compression>, link_types: &[LinkType]) -> u32 {
+        let (raw, length) = file(format, &Opening { link_types, ..OPENING });
+        let whole = compress(&raw, compression);
+        assert_eq!(scan(whole.as_slice()).unwrap().mended, None, "{format} {compression:?}");
+        let frames = read_of(link_types, &whole);
+        assert_eq!(frames.len(), 2);
+        let mut mended = 0;
+        for at in 0..length {
+            for damage in [1, 2, 0x10, 0x80, 0xff] {
+                let mut raw = raw.clone();
+                raw[at] ^= damage;
+                let what = format!("{format} {compression:?}, byte {at}, {damage:#x}");
+                let file = compress(&raw, compression);
+                match published(&file) {
+                    // The second interface is taken for none, and the file for one without frames,
+                    // with more behind its header: such a file is set aside.
+                    Ok(_) if link_types.len() > 1 && scan(file.as_slice()).unwrap().frames == 0 => {
+                        assert!(scan(file.as_slice()).unwrap().damaged, "{what}");
+                    }
+                    Ok((file, field)) => {
+                        assert!(read_of(link_types, &file) == frames, "{what}");
+                        mended += u32::from(field.is_some());
+                    }
+                    Err(error) => assert!(
+                        matches!(
+                            error,
+                            Unsalvageable::NotACapture | Unsalvageable::Header(_) | Unsalvageable::CutHeader
+                        ),
+                        "{what}: {error}"
+                    ),
+                }
+            }
+        }
+        mended
+    }
+
     #[test]
     fn a_damaged_byte_of_a_header_is_mended_or_the_file_is_set_aside() {
         for format in Format::ALL {
             for compression in KINDS {
-                let (raw, length) = file(format, &OPENING);
-                let whole = compress(&raw, compression);
-                assert_eq!(scan(whole.as_slice()).unwrap().mended, None, "{format} {compression:?}");
-                let frames = read(&whole);
-                assert_eq!(frames.len(), 2);
-                let mut mended = 0;
-                for at in 0..length {
-                    for damage in [1, 2, 0x10, 0x80, 0xff] {
-                        let mut raw = raw.clone();
-                        raw[at] ^= damage;
-                        let what = format!("{format} {compression:?}, byte {at}, {damage:#x}");
-                        match published(&compress(&raw, compression)) {
-                            Ok((file, field)) => {
-                                assert!(read(&file) == frames, "{what}");
-                                mended += u32::from(field.is_some());
-                            }
-                            Err(error) => assert!(
-                                matches!(
-                                    error,
-                                    Unsalvageable::NotACapture | Unsalvageable::Header(_) | Unsalvageable::CutHeader
-                                ),
-                                "{what}: {error}"
-                            ),
-                        }
-                    }
-                }
+                let mended = damage(format, compression, ETHERNET);
                 // These are all bytes that are constant, but for magic and lengths, in each of five
                 // ways. 2.4, zone, accuracy, link type; or 1.0, length of the section, link type,
                 // reserved.
@@ -304,6 +380,57 @@ mod tests {
                 assert!(mended >= 5 * constant, "{format} {compression:?}: {mended}");
             }
         }
+    }
+
+    #[test]
+    fn a_damaged_byte_of_a_header_of_bare_packets_is_mended_or_the_file_is_set_aside() {
+        for format in Format::ALL {
+            for compression in KINDS {
+                // As above, but what the link type was is not known where all frames are packets.
+                let constant = if format == Format::PcapNg { 14 } else { 12 };
+                let mended = damage(format, compression, RAW);
+                assert!(mended >= 5 * constant, "{format} {compression:?}: {mended}");
+            }
+        }
+        for compression in KINDS {
+            // The same of each of two interfaces, of which the second is all as the first.
+            let mended = damage(Format::PcapNg, compression, BOTH);
+            assert!(mended >= 5 * (16 + 4), "{compression:?}: {mended}");
+        }
+    }
+
+    #[test]
+    fn a_link_type_is_believed_that_the_frames_can_have() {
+        for format in [Format::Pcap, Format::PcapUs] {
+            let of = |link_types| file(format, &Opening { link_types, ..OPENING }).0;
+            let damaged = |mut raw: Vec<u8>, link_type: u8| {
+                raw[20] = link_type;
+                published(&raw)
+            };
+            assert_eq!(damaged(of(ETHERNET), 101).unwrap(), (of(ETHERNET), Some("link type")));
+            let error = damaged(of(RAW), 113).unwrap_err().to_string();
+            assert!(error.ends_with("the link type, which its frames do not tell"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_second_interface_is_part_of_the_header() {
+        let (raw, length) = file(Format::PcapNg, &Opening { link_types: BOTH, ..OPENING });
+        let first = length - (length - pcapng_interface(&raw)) / 2;
+        for cut in first..length {
+            match scan(&raw[..cut]) {
+                // A few bytes are not known for an interface, and hold nothing.
+                Ok(whole) => assert!(cut < first + 4 && whole.frames == 0 && !whole.damaged, "{cut}"),
+                Err(error) => assert!(cut >= first + 4 && matches!(error, Unsalvageable::CutHeader), "{cut}"),
+            }
+        }
+        let whole = scan(raw.as_slice()).unwrap();
+        assert_eq!((whole.opening, whole.frames, whole.intact), (length as u64, 2, true));
+        // A frame of an interface that is not there is no frame.
+        let mut other = raw.clone();
+        other[length + 8] = 2;
+        let whole = scan(other.as_slice()).unwrap();
+        assert_eq!((whole.frames, whole.damaged), (0, true));
     }
 
     /// The damage is in what a compressed stream begins with, which is not in the header but before
@@ -406,7 +533,7 @@ mod tests {
             for opening in [Opening { snaplen: 2_000, ..Opening::default() }, OPENING] {
                 let (raw, length) = file(format, &opening);
                 assert_eq!(scan(Cursor::new(&raw)).unwrap().mended, None);
-                assert_eq!(Header::of(format, &raw[..length]).mended(format, 0), raw[..length]);
+                assert_eq!(Header::of(format, &raw[..length]).mended(format, 0, ""), raw[..length]);
             }
         }
     }

@@ -112,47 +112,50 @@ pub(crate) fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
             _ => Unsalvageable::NotACapture,
         });
     };
-    let mut header = Header::default();
-    let found = input.next(|bytes| {
-        let found = opening(format, bytes)?;
-        header = Header::of(format, bytes.get(..found.0).unwrap_or_default());
-        Ok(found)
-    })?;
-    let Some((opening, _)) = found else {
-        return Err(match opening(format, input.window.bytes()) {
-            Err(Stop::Damaged) => Unsalvageable::Header("the lengths of its blocks".into()),
-            _ => Unsalvageable::CutHeader,
-        });
-    };
+    let mut head = input.head(|bytes| opening(format, bytes))?;
+    let mut interfaces = 1;
+    if format == Format::PcapNg && input.fill(4)? && begins_interface(input.window.bytes()) {
+        head.extend(input.head(another_interface)?);
+        interfaces += 1;
+    }
+    let mut header = Header::of(format, &head);
+    let item = |bytes: &[u8]| item(format, interfaces, bytes);
+    let mut may_be_raw = true;
     let mut whole = Whole {
         format,
         compression,
-        length: to_u64(opening),
+        length: to_u64(head.len()),
         total: 0,
         intact: false,
         damaged: false,
         mended: None,
-        opening: to_u64(opening),
+        opening: to_u64(head.len()),
         frames: 0,
         frame_bytes: 0,
         longest: 0,
         first: None,
         last: None,
     };
-    while let Some((length, packet)) = input.next(|bytes| item(format, bytes))? {
+    while let Some((length, packet)) = input.next(item)? {
         whole.length += to_u64(length);
         if let Some(packet) = packet {
             whole.frames += 1;
+            may_be_raw &= packet.may_be_raw;
             whole.frame_bytes += u64::from(packet.caplen);
             whole.longest = whole.longest.max(packet.caplen);
             whole.first = Some(whole.first.map_or(packet.timestamp, |first| first.min(packet.timestamp)));
             whole.last = whole.last.max(Some(packet.timestamp));
         }
     }
-    let torn = input.ends_torn(|bytes| item(format, bytes))?;
+    let torn = input.ends_torn(item)?;
     whole.total = input.total();
     whole.damaged = !torn || input.window.source().has_more()?;
     whole.intact = input.damage.is_none() && whole.length == whole.total;
+    if !may_be_raw {
+        header.is_not_raw();
+    } else if !header.tells_link_type() && whole.frames > 0 {
+        return Err(Unsalvageable::Header("the link type, which its frames do not tell".into()));
+    }
     whole.mended = match header.wrong(whole.longest).as_slice() {
         [] => None,
         [field] => Some(field),
@@ -170,10 +173,10 @@ pub(crate) fn extract(from: impl Read, whole: &Whole, mut to: impl Write) -> io:
     let mut from = reader(from)?;
     let mut header = Vec::new();
     let mut left = whole.length;
-    if whole.mended.is_some() {
+    if let Some(field) = whole.mended {
         let mut found = vec![0; usize::try_from(whole.opening).unwrap_or(usize::MAX)];
         from.read_exact(&mut found)?;
-        header = Header::of(whole.format, &found).mended(whole.format, whole.longest);
+        header = Header::of(whole.format, &found).mended(whole.format, whole.longest, field);
         left = left.saturating_sub(whole.opening);
     }
     let length = left + to_u64(header.len());
@@ -211,6 +214,8 @@ fn rewrite(from: impl Read, length: u64, compression: Compression, mut to: impl 
 struct Packet {
     timestamp: Timestamp,
     caplen: u32,
+    /// False where the frame cannot be an IP packet, by the version that it begins with.
+    may_be_raw: bool,
 }
 
 /// The reason for which there is no record or block where one should begin.
@@ -234,8 +239,8 @@ fn opening(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
         Format::PcapNg => {
             let section = block(bytes, &[pcapng::SECTION_HEADER])?;
             let rest = bytes.get(section..).unwrap_or_default();
-            match block(rest, &[pcapng::INTERFACE_DESCRIPTION]) {
-                Ok(interface) => Ok((section + interface, None)),
+            match another_interface(rest) {
+                Ok((interface, _)) => Ok((section + interface, None)),
                 Err(Stop::Needs(length)) => Err(Stop::Needs(section + length)),
                 Err(Stop::Damaged) => Err(Stop::Damaged),
             }
@@ -243,12 +248,22 @@ fn opening(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
     }
 }
 
-/// Finds the record or block that `bytes` begin with.
-fn item(format: Format, bytes: &[u8]) -> Result<Item, Stop> {
+/// Says whether an interface description begins there.
+fn begins_interface(bytes: &[u8]) -> bool {
+    u32_at(bytes, 0) == pcapng::INTERFACE_DESCRIPTION
+}
+
+/// Returns the length of the interface description that `bytes` begin with.
+fn another_interface(bytes: &[u8]) -> Result<Item, Stop> {
+    Ok((block(bytes, &[pcapng::INTERFACE_DESCRIPTION])?, None))
+}
+
+/// Finds the record or block that `bytes` begin with, in a file of so many interfaces.
+fn item(format: Format, interfaces: u32, bytes: &[u8]) -> Result<Item, Stop> {
     match format {
         Format::Pcap => record(bytes, 1),
         Format::PcapUs => record(bytes, 1_000),
-        Format::PcapNg => packet(bytes),
+        Format::PcapNg => packet(interfaces, bytes),
     }
 }
 
@@ -263,11 +278,12 @@ fn record(bytes: &[u8], unit: u64) -> Result<Item, Stop> {
     let length = pcap::RECORD_HEADER_LEN + to_usize(caplen);
     need(bytes, length)?;
     let timestamp = Timestamp::from_ns(u64::from(seconds) * SECOND + nanoseconds);
-    Ok((length, Some(Packet { timestamp, caplen })))
+    let may_be_raw = may_be_raw(bytes, pcap::RECORD_HEADER_LEN, caplen);
+    Ok((length, Some(Packet { timestamp, caplen, may_be_raw })))
 }
 
-/// Finds a block of those that stand behind the interface description.
-fn packet(bytes: &[u8]) -> Result<Item, Stop> {
+/// Finds a block of those that stand behind the interface descriptions.
+fn packet(interfaces: u32, bytes: &[u8]) -> Result<Item, Stop> {
     let length = block(bytes, &[pcapng::ENHANCED_PACKET, pcapng::INTERFACE_STATISTICS])?;
     if u32_at(bytes, 0) != pcapng::ENHANCED_PACKET {
         return Ok((length, None));
@@ -276,11 +292,17 @@ fn packet(bytes: &[u8]) -> Result<Item, Stop> {
     let [interface, high, low, caplen] = fields;
     let around = pcapng::BLOCK_HEADER_LEN + pcapng::PACKET_FIELDS_LEN + pcapng::BLOCK_TRAILER_LEN;
     let fits = length.checked_sub(around).is_some_and(|room| room >= to_usize(caplen));
-    if interface != 0 || caplen > MAX_FRAME || !fits {
+    if interface >= interfaces || caplen > MAX_FRAME || !fits {
         return Err(Stop::Damaged);
     }
     let timestamp = Timestamp::from_ns(u64::from(high) << 32 | u64::from(low));
-    Ok((length, Some(Packet { timestamp, caplen })))
+    let may_be_raw = may_be_raw(bytes, pcapng::BLOCK_HEADER_LEN + pcapng::PACKET_FIELDS_LEN, caplen);
+    Ok((length, Some(Packet { timestamp, caplen, may_be_raw })))
+}
+
+/// Says whether the frame at this place can be an IP packet. One of which nothing is kept can.
+fn may_be_raw(bytes: &[u8], at: usize, caplen: u32) -> bool {
+    caplen == 0 || bytes.get(at).is_some_and(|first| matches!(first >> 4, 4 | 6))
 }
 
 /// Returns the length of the block that `bytes` begin with, which is of one of these types and
@@ -310,7 +332,8 @@ struct Input<R: Read> {
 
 impl<R: Read> Input<R> {
     fn new(source: Reader<R>) -> Input<R> {
-        // The window has two of the largest blocks: the opening of a pcapng file is two blocks.
+        // The window has two of the largest blocks: the opening of a pcapng file is two blocks, and
+        // perhaps a third, which is read behind them.
         Input { window: Window::new(source, 2 * MAX_BLOCK), damage: None }
     }
 
@@ -345,6 +368,21 @@ impl<R: Read> Input<R> {
                 Err(Stop::Needs(length)) if self.fill(length)? => {}
                 Err(_) => return Ok(None),
             }
+        }
+    }
+
+    /// Takes what `parse` finds of what stands before the first record.
+    fn head(&mut self, parse: impl Fn(&[u8]) -> Result<Item, Stop>) -> Result<Vec<u8>, Unsalvageable> {
+        let mut head = Vec::new();
+        let found = self.next(|bytes| {
+            let found = parse(bytes)?;
+            head.extend_from_slice(bytes.get(..found.0).unwrap_or_default());
+            Ok(found)
+        })?;
+        match found.map_or_else(|| parse(self.window.bytes()), Ok) {
+            Ok(_) => Ok(head),
+            Err(Stop::Damaged) => Err(Unsalvageable::Header("the lengths of its blocks".into())),
+            Err(Stop::Needs(_)) => Err(Unsalvageable::CutHeader),
         }
     }
 

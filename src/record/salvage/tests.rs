@@ -23,8 +23,12 @@ fn file(format: Format, records: &[Made], closed: bool) -> File {
     for (i, (time, frame)) in records.iter().enumerate() {
         let record = Record { timestamp: Timestamp::from_ns(*time), orig_len: frame.len() as u32, frame };
         let direction = [None, Some(Direction::Inbound)][i % 2];
-        let remarks =
-            Remarks { notes: &[], direction, lost: (i % 3) as u64, packet_id: (i % 5 == 4).then_some(i as u64) };
+        let remarks = Remarks {
+            direction,
+            lost: (i % 3) as u64,
+            packet_id: (i % 5 == 4).then_some(i as u64),
+            ..Remarks::default()
+        };
         format.push(&mut raw, &record, remarks);
         ends.push(raw.len());
     }

@@ -14,6 +14,7 @@
 mod advice;
 mod clock;
 mod directory;
+mod kinds;
 mod part;
 mod plan;
 mod remarks;

@@ -18,6 +18,8 @@ pub(super) struct Batch {
     pub(super) frames: u64,
     /// Bytes of the records that are frames.
     pub(super) frame_bytes: u64,
+    /// Frames that came as bare packets, whatever header they have.
+    pub(super) bare: u64,
     /// Losses that the records, or the statistics at the end, tell of.
     pub(super) told: u64,
     /// The earliest and the latest receive time.
@@ -28,6 +30,7 @@ impl Batch {
     pub(super) fn add(&mut self, more: Batch) {
         self.frames += more.frames;
         self.frame_bytes += more.frame_bytes;
+        self.bare += more.bare;
         self.told += more.told;
         self.span = match (self.span, more.span) {
             (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use crate::archive::{ArchivePlan, Encoding};
+use crate::record::bare_ip::BareIp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::storage::Direct;
@@ -32,6 +33,8 @@ pub struct FilePlan {
     pub open_files: usize,
     /// Format of the files.
     pub format: Format,
+    /// The form of packets that came without an Ethernet header.
+    pub bare_ip: BareIp,
     /// Compression of the files, if they are compressed.
     pub compression: Option<Compression>,
     /// Choice of the files that are written past the page cache.
@@ -55,6 +58,7 @@ impl FilePlan {
             buffer_memory: 16 << 20,
             open_files: 16,
             format: Format::Pcap,
+            bare_ip: BareIp::Ethernet,
             compression: None,
             direct: Direct::Off,
             archive: ArchivePlan::default(),

@@ -1,9 +1,10 @@
-//! A record of pcapng says more of a frame than when it came.
+//! pcapng says which session it is of, and of a frame more than when it came.
 
+use crate::record::bare_ip::BareIp;
 use crate::record::contents::Remarks;
 use crate::route::dedup;
 use crate::session::{Label, Session};
-use crate::wire::{Direction, inner};
+use crate::wire::{Direction, Encapsulation, inner};
 
 /// Returns what there is to say of a frame of this session, which went this `way` where its mirror
 /// said so. `lost` is the number of frames that were dropped before it.
@@ -17,7 +18,8 @@ pub(super) fn remarks(
     let packet_id = session
         .filter(|_| label.packet_ids)
         .and_then(|session| dedup::packet_id(frame, session.encapsulation.link_type()));
-    Remarks { notes: &[], direction: way.or_else(|| direction(session, frame)), lost, packet_id }
+    let direction = way.or_else(|| direction(session, frame));
+    Remarks { direction, lost, packet_id, ..Remarks::default() }
 }
 
 /// Says whether the mirrored instance sent the frame or received it, as seen from its interface.
@@ -33,4 +35,18 @@ fn direction(session: Option<&Session>, frame: &[u8]) -> Option<Direction> {
     } else {
         None
     }
+}
+
+/// Returns the description of a session in pcapng files.
+pub(super) fn describe(session: &Session, label: &Label, bare_ip: BareIp) -> String {
+    let scope = session.scope.map(|scope| format!(", scope {scope}")).unwrap_or_default();
+    let encapsulation = session.encapsulation.label().to_uppercase();
+    let bare = match bare_ip {
+        // Nothing but Ethernet is in it.
+        _ if session.encapsulation == Encapsulation::Vxlan => "",
+        BareIp::Ethernet => "; bare packets have a made-up Ethernet header",
+        BareIp::Raw => "; bare packets have a made-up Ethernet header where they have any",
+    };
+    let told = label.description.as_deref().map(|told| format!("{told}: ")).unwrap_or_default();
+    format!("{told}{encapsulation} mirror session of {}{scope}, VNI {}{bare}", session.address(), session.vni)
 }

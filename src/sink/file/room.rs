@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::kinds::Form;
 use crate::lane::{Chunk, Run};
 use crate::record::contents::Remarks;
 use crate::record::format::Format;
@@ -39,9 +40,9 @@ pub(super) struct Piece<'a> {
 }
 
 impl Room {
-    /// Returns the records of the rest of a run that fit. A file that is empty takes the first
-    /// whatever its size.
-    pub(super) fn take<'a>(self, format: Format, run: &Run, records: &'a [u8]) -> Piece<'a> {
+    /// Returns the records of the rest of a run that fit in this form. A file that is empty takes
+    /// the first whatever its size.
+    pub(super) fn take<'a>(self, format: Format, form: Form, run: &Run, records: &'a [u8]) -> Piece<'a> {
         let all = u64::from(run.frames);
         let start = run.end as usize - records.len();
         let is_whole_run = records.len() == (run.end - run.start) as usize;
@@ -56,11 +57,11 @@ impl Room {
         }
         // The length has room for whatever a record may have to tell besides the frame.
         let packet_id = Some(0).filter(|_| self.packet_ids);
-        let most = Remarks { notes: &[], direction: Some(Direction::Inbound), lost: 1, packet_id };
+        let most = Remarks { direction: Some(Direction::Inbound), lost: 1, packet_id, ..Remarks::default() };
         let (mut length, mut encoded, mut frames) = (0, 0, 0);
         let mut span = (Timestamp::from_ns(u64::MAX), Timestamp::from_ns(0));
         for record in pcap::records(records) {
-            encoded += format.record_len(record.frame.len(), most) as u64;
+            encoded += format.record_len(form.of(record).frame.len(), most) as u64;
             let fits =
                 encoded <= self.bytes && frames < self.frames && (self.begins..self.ends).contains(&record.timestamp);
             let first = self.empty && frames == 0;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::kinds::{Form, Kinds};
 use super::part::{Batch, Part};
-use super::remarks::remarks;
+use super::remarks::{describe, remarks};
 use super::rest::Rest;
 use super::room::{Piece, Room, Whole};
 use super::shared::{self, Outage, Shared};
@@ -15,13 +16,12 @@ use crate::archive::{Broken, Closed, Gone, Losses};
 use crate::evidence::names::{self, Names};
 use crate::lane::{Chunk, Run};
 use crate::ledger::OutputDrop;
-use crate::record::contents::{APPLICATION, Opening, Statistics};
+use crate::record::contents::{APPLICATION, Opening, Remarks};
 use crate::record::format::Format;
 use crate::record::{Timestamp, pcap};
 use crate::route::SessionId;
 use crate::session::{Label, Session};
 use crate::storage::{Changed, Storage};
-use crate::wire::Encapsulation;
 
 /// Bytes that a session's buffer grows to before it is written. A run of this size or more is
 /// written as it is.
@@ -36,6 +36,8 @@ pub(super) struct SessionFiles {
     label: Label,
     directory: PathBuf,
     name: String,
+    /// The kinds of frames that have come.
+    kinds: Kinds,
     /// Number of the last file in the directory.
     sequence: u32,
     current: Option<Part>,
@@ -72,6 +74,7 @@ impl SessionFiles {
             label,
             directory: shared.plan.directory.join(&name),
             name,
+            kinds: Kinds::default(),
             sequence: 0,
             current: None,
             buffer: Buffer::default(),
@@ -83,9 +86,15 @@ impl SessionFiles {
     }
 
     /// Appends the records of a run, which are part of `all`, cutting files where they are full or
-    /// their time is over.
+    /// their time is over, or where they cannot have frames of this kind.
     pub(super) fn append(&mut self, run: &Run, mut records: &[u8], all: &Whole<'_>, shared: &mut Shared) {
         let mut left = u64::from(run.frames);
+        let kinds = self.kinds.and(run);
+        if kinds.link_types(&shared.plan) != self.kinds.link_types(&shared.plan) {
+            self.publish(shared);
+        }
+        self.kinds = kinds;
+        let form = kinds.form(&shared.plan, run);
         if let Some(reason) = shared.waits(self.outage) {
             return self.lose(reason, left, shared);
         }
@@ -103,12 +112,12 @@ impl SessionFiles {
                 return self.lose(reason, left, shared);
             }
             let Some(room) = self.room(shared) else { return };
-            let piece = room.take(shared.plan.format, run, records);
+            let piece = room.take(shared.plan.format, form, run, records);
             let Some((_, later)) = records.split_at_checked(piece.records.len()) else { return };
             records = later;
             if piece.frames > 0 {
                 left -= piece.frames;
-                let lost = self.add(&piece, all, shared);
+                let lost = self.add(&piece, (form, run.is_bare_ip), all, shared);
                 if lost > 0 {
                     let reason = shared.waits(self.outage).unwrap_or(OutputDrop::WriteError);
                     return self.lose(reason, lost + left, shared);
@@ -123,7 +132,9 @@ impl SessionFiles {
     fn room(&self, shared: &Shared) -> Option<Room> {
         let part = self.current.as_ref()?;
         let plan = &shared.plan;
-        let length = part.raw() + self.buffer.bytes.len() as u64 + plan.format.closing_len() as u64;
+        let length = part.raw()
+            + self.buffer.bytes.len() as u64
+            + (plan.format.closing_len() * self.kinds.link_types(plan).len()) as u64;
         let frames = part.frames() + self.buffer.batch.frames;
         Some(Room {
             bytes: plan.rotate_size.saturating_sub(length),
@@ -137,11 +148,11 @@ impl SessionFiles {
 
     /// Adds records that belong into the current file. Where the storage fails before all of them
     /// are added, closes the file. Returns the number of frames that were not added.
-    fn add(&mut self, piece: &Piece<'_>, all: &Whole<'_>, shared: &mut Shared) -> u64 {
-        if shared.plan.format == Format::Pcap {
+    fn add(&mut self, piece: &Piece<'_>, of: (Form, bool), all: &Whole<'_>, shared: &mut Shared) -> u64 {
+        if shared.plan.format == Format::Pcap && !of.0.is_raw {
             self.add_as_they_are(piece, &all.records, shared)
         } else {
-            self.encode(piece, all.chunk, shared)
+            self.encode(piece, of, all.chunk, shared)
         }
     }
 
@@ -153,7 +164,7 @@ impl SessionFiles {
             }
         }
         let frame_bytes = (piece.records.len() as u64).saturating_sub(piece.frames * pcap::RECORD_HEADER_LEN as u64);
-        let batch = Batch { frames: piece.frames, frame_bytes, told: 0, span: Some(piece.span) };
+        let batch = Batch { frames: piece.frames, frame_bytes, span: Some(piece.span), ..Batch::default() };
         self.buffer.since.get_or_insert_with(Instant::now);
         if piece.records.len() >= BUFFER {
             self.write(all.slice_ref(piece.records), batch, shared);
@@ -165,7 +176,7 @@ impl SessionFiles {
     }
 
     /// Adds records in another form than that which chunks have.
-    fn encode(&mut self, piece: &Piece<'_>, chunk: &Chunk, shared: &mut Shared) -> u64 {
+    fn encode(&mut self, piece: &Piece<'_>, (form, is_bare): (Form, bool), chunk: &Chunk, shared: &mut Shared) -> u64 {
         let (mut left, mut end) = (piece.frames, piece.start);
         for record in pcap::records(piece.records) {
             if self.current.is_none() {
@@ -175,10 +186,17 @@ impl SessionFiles {
             let told = std::mem::take(&mut self.untold);
             let before = self.buffer.bytes.capacity();
             let remarks = remarks(self.session.as_ref(), &self.label, record.frame, chunk.way(end), told);
+            let (record, remarks) = (form.of(record), Remarks { interface: form.interface, ..remarks });
             shared.plan.format.push(&mut self.buffer.bytes, &record, remarks);
             shared.buffered += self.buffer.bytes.capacity() - before;
             let span = Some((record.timestamp, record.timestamp));
-            self.buffer.batch.add(Batch { frames: 1, frame_bytes: record.frame.len() as u64, told, span });
+            self.buffer.batch.add(Batch {
+                frames: 1,
+                frame_bytes: record.frame.len() as u64,
+                bare: is_bare.into(),
+                told,
+                span,
+            });
             self.buffer.since.get_or_insert_with(Instant::now);
             left -= 1;
             if self.buffer.bytes.len() >= BUFFER {
@@ -432,11 +450,11 @@ impl SessionFiles {
             shared.compressors.is_some(),
         ));
         let description = match &self.session {
-            Some(session) => describe(session, &self.label),
+            Some(session) => describe(session, &self.label, shared.plan.bare_ip),
             None => shared.plan.archive.wording.put("mirror sessions beyond --max-sessions").into_owned(),
         };
         let opening = shared.plan.format.opening(&Opening {
-            link_type: self.session.map(|session| session.encapsulation.link_type()).unwrap_or_default(),
+            link_types: self.kinds.link_types(&shared.plan),
             snaplen: shared.plan.snaplen,
             interface: &self.name,
             description: &description,
@@ -453,25 +471,14 @@ impl SessionFiles {
     pub(super) fn publish(&mut self, shared: &mut Shared) {
         self.write_buffer(shared);
         let Some(part) = &mut self.current else { return };
-        let closing = {
-            let frames = {
-                let mut all = part.settled();
-                all.add(part.unsettled());
-                all
-            };
-            let (start, end) = frames.span.unwrap_or_default();
+        let closing: Vec<u8> = {
+            let mut all = part.settled();
+            all.add(part.unsettled());
+            let kernel_dropped = shared.kernel_dropped() - part.kernel_dropped;
             // The losses of the file before count too, where the storage failed before it could
             // tell.
-            let dropped = frames.told + self.untold;
-            shared.plan.format.closing(&Statistics {
-                start,
-                end,
-                received: frames.frames + dropped,
-                dropped,
-                accepted: frames.frames + dropped,
-                kernel_dropped: shared.kernel_dropped() - part.kernel_dropped,
-                delivered: frames.frames,
-            })
+            let statistics = self.kinds.statistics(&shared.plan, all, kernel_dropped, all.told + self.untold);
+            statistics.flat_map(|of| shared.plan.format.closing(&of)).collect()
         };
         if !closing.is_empty() {
             // As with records, what it tells counts as told once it is in the file.
@@ -558,18 +565,4 @@ fn remove(storage: &dyn Storage, part: &Path) {
     if let Err(error) = storage.remove(part) {
         tracing::warn!(path = %part.display(), %error, "cannot remove an empty capture file");
     }
-}
-
-/// Returns the description of a session in pcapng files.
-fn describe(session: &Session, label: &Label) -> String {
-    let scope = session.scope.map(|scope| format!(", scope {scope}")).unwrap_or_default();
-    let encapsulation = session.encapsulation.label().to_uppercase();
-    // A header may be made up for packets that come without one.
-    let bare = if session.encapsulation == Encapsulation::Vxlan {
-        ""
-    } else {
-        "; bare packets have a made-up Ethernet header"
-    };
-    let told = label.description.as_deref().map(|told| format!("{told}: ")).unwrap_or_default();
-    format!("{told}{encapsulation} mirror session of {}{scope}, VNI {}{bare}", session.address(), session.vni)
 }

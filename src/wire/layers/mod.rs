@@ -163,6 +163,7 @@ impl Layers {
     pub fn of(frame: &[u8], link_type: LinkType) -> Layers {
         match link_type {
             LinkType::Ethernet => Layers::of_ethernet(frame),
+            LinkType::Raw => Layers::of_ip(frame),
         }
     }
 

@@ -19,6 +19,7 @@ mod budget;
 mod condition;
 mod crash;
 mod faults;
+mod kinds;
 mod named;
 mod rest;
 mod tampered;
