@@ -31,14 +31,18 @@ pub const MAX_SERVICE_HEADERS: usize = 4;
 
 const NEXT_ETHERNET: u8 = 3;
 const NEXT_SERVICE_HEADER: u8 = 4;
+const NEXT_MPLS: u8 = 5;
 
 /// Says whether a payload that came to a port of VXLAN is VXLAN-GPE that carries no Ethernet frame:
-/// the flags are I and P, and the next protocol is that of IP or of a service header. Senders of
-/// VXLAN that leave noise in reserved bytes do not look like that.
+/// the flags are I and P, maybe with B or O, and the next protocol is that of IP, MPLS or a service
+/// header, or there is a message. Senders of VXLAN that leave noise in reserved bytes do not look
+/// like that.
 #[must_use]
 pub fn is_bare(payload: &[u8]) -> bool {
-    const FLAGS: u8 = I_FLAG | P_FLAG;
-    matches!(payload, [FLAGS, 0, 0, 1 | 2 | NEXT_SERVICE_HEADER, ..])
+    let &[flags, 0, 0, next, ..] = payload else { return false };
+    let is_message = flags & O_FLAG != 0 && next == NEXT_ETHERNET;
+    flags & !(B_FLAG | O_FLAG) == I_FLAG | P_FLAG
+        && (is_message || matches!(next, 1 | 2 | NEXT_SERVICE_HEADER | NEXT_MPLS))
 }
 
 /// Takes VXLAN-GPE and service headers off a UDP payload that arrived with so many bytes.
@@ -74,7 +78,7 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
         1 => ETHERTYPE_IPV4,
         2 => ETHERTYPE_IPV6,
         NEXT_ETHERNET => TRANSPARENT_ETHERNET,
-        5 => 0x8847,
+        NEXT_MPLS => 0x8847,
         _ => return Err(DropReason::UnknownInnerProtocol),
     };
     Ok(Decapsulated {
@@ -163,7 +167,14 @@ mod tests {
         for (payload, is) in [
             ([0x0c, 0, 0, 1, 0, 0, 7, 0], true),
             ([0x0c, 0, 0, 4, 0, 0, 7, 0], true),
+            ([0x0c, 0, 0, 5, 0, 0, 7, 0], true),
+            ([0x0e, 0, 0, 2, 0, 0, 7, 0], true),
+            ([0x0d, 0, 0, 3, 0, 0, 7, 0], true),
+            ([0x0f, 0, 0, 1, 0, 0, 7, 0], true),
             ([0x0c, 0, 0, 3, 0, 0, 7, 0], false),
+            ([0x0e, 0, 0, 3, 0, 0, 7, 0], false),
+            ([0x0c, 0, 0, 0, 0, 0, 7, 0], false),
+            ([0x0c, 0, 0, 6, 0, 0, 7, 0], false),
             ([0x08, 0, 0, 1, 0, 0, 7, 0], false),
             ([0xff, 0xff, 0xff, 1, 0, 0, 7, 0], false),
             ([0x88, 0, 0, 4, 0, 0, 7, 0], false),

@@ -39,7 +39,7 @@ fn bare_packets_are_files_of_their_own_link_type() {
     for format in ["pcap", "pcapng"] {
         let directory = tempfile::tempdir().unwrap();
         let file = frames::write(directory.path(), "frames.pcap", &all);
-        let output = format!("format = {format:?}\nbare_ip = \"raw\"\nfilter = \"udp\"\nrotate_time = \"3000d\"");
+        let output = format!("format = {format:?}\nbare_ip = \"raw\"\nfilter = \"udp\"");
         let tables = "workers = 1\n[delivery]\nflush = \"100ms\"\n[[session]]\nslice = \"l4+4\"";
         let configured = configuration(directory.path(), "listen = [\"geneve:0.0.0.0:6081\"]", tables, &output);
         let captures = directory.path().join("evidence");

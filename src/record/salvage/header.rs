@@ -60,7 +60,7 @@ impl Header {
         !self.link_types.is_empty()
     }
 
-    /// Hears that not all frames are packets, so that a file of one link type is of Ethernet.
+    /// Hears that most frames are no packets, so that a file of one link type is of Ethernet.
     pub(super) fn is_not_raw(&mut self) {
         if self.link_types == [LinkType::Raw] {
             self.link_types = &[];
@@ -366,6 +366,21 @@ mod tests {
             }
         }
         mended
+    }
+
+    #[test]
+    fn a_damaged_frame_is_not_believed_rather_than_the_header() {
+        let (raw, length) = file(Format::Pcap, &Opening { link_types: RAW, ..OPENING });
+        let second = length + 16 + 60 + 16;
+        for damaged in [length + 16, second] {
+            let mut raw = raw.clone();
+            raw[damaged] = 0;
+            assert_eq!(published(&raw).unwrap(), (raw, None));
+        }
+        // Both of them are another matter.
+        let mut raw = raw;
+        (raw[length + 16], raw[second]) = (0, 0);
+        assert_eq!(published(&raw).unwrap().1, Some(LINK_TYPE));
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub(crate) fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
     }
     let mut header = Header::of(format, &head);
     let item = |bytes: &[u8]| item(format, interfaces, bytes);
-    let mut may_be_raw = true;
+    let mut no_packets = 0;
     let mut whole = Whole {
         format,
         compression,
@@ -140,7 +140,7 @@ pub(crate) fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
         whole.length += to_u64(length);
         if let Some(packet) = packet {
             whole.frames += 1;
-            may_be_raw &= packet.may_be_raw;
+            no_packets += u64::from(!packet.may_be_raw);
             whole.frame_bytes += u64::from(packet.caplen);
             whole.longest = whole.longest.max(packet.caplen);
             whole.first = Some(whole.first.map_or(packet.timestamp, |first| first.min(packet.timestamp)));
@@ -151,9 +151,10 @@ pub(crate) fn scan(input: impl Read) -> Result<Whole, Unsalvageable> {
     whole.total = input.total();
     whole.damaged = !torn || input.window.source().has_more()?;
     whole.intact = input.damage.is_none() && whole.length == whole.total;
-    if !may_be_raw {
+    // A frame may be damaged as well as the header. What most of them are is not.
+    if no_packets > whole.frames / 2 {
         header.is_not_raw();
-    } else if !header.tells_link_type() && whole.frames > 0 {
+    } else if !header.tells_link_type() && no_packets == 0 && whole.frames > 0 {
         return Err(Unsalvageable::Header("the link type, which its frames do not tell".into()));
     }
     whole.mended = match header.wrong(whole.longest).as_slice() {
