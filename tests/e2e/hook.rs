@@ -18,7 +18,7 @@ use crate::netns::{Ip, Pair};
 use crate::overload::Mount;
 use crate::process::eventually;
 use crate::replay::replay_all;
-use crate::sensor::{Ended, Setup};
+use crate::sensor::{Ended, Sensor, Setup};
 
 fn script(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("hook.sh");
@@ -59,6 +59,14 @@ fn run(directory: &Path, text: &str, arguments: &str, done: impl Fn(usize) -> bo
     assert_verified(&ended.captures);
     assert!(ended.ledger.get("/outputs/pcap/files") > 10);
     ended
+}
+
+/// Has a sensor publish its one file, once it has written so many frames to it. Its end waits for a
+/// command for a few seconds only, and a busy machine may take longer.
+pub(crate) fn publish(sensor: &Sensor, frames: usize) {
+    let written = || captures::files(&sensor.captures).iter().map(|path| captures::readable(path)).sum::<usize>();
+    eventually("all is written", || written() == frames);
+    sensor.process.signal(Signal::USR1);
 }
 
 /// Returns how many lines there are that scripts wrote.
@@ -183,6 +191,8 @@ fn has_no_capability() {
     // CAP_NET_ADMIN is number 12.
     assert_eq!(sets(&own), ["0000000000001000"; 4], "{own}");
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "", frames.len());
+    publish(&sensor, frames.len());
+    eventually("the command was run", || count(&told) > 0);
     let ended = sensor.stop();
     assert_eq!((ended.code, counted(&ended)), (Some(0), [1, 0, 0]), "{:#?}", ended.log);
     let status = fs::read_to_string(told).unwrap();

@@ -4,9 +4,11 @@ use std::fs;
 
 use crate::captures::{self, assert_open};
 use crate::frames;
+use crate::hook::publish;
 use crate::manifest::assert_verified;
 use crate::need;
 use crate::netns::{Ip, Pair};
+use crate::process::eventually;
 use crate::replay::{self, replay_all};
 use crate::sensor::Setup;
 use rustix::process::Signal;
@@ -101,6 +103,8 @@ fn commands_have_signals_as_by_default() {
     fs::set_permissions(&command, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let sensor = Setup::new(&pair.sensor).with(&format!("--on-publish {}", command.display())).start();
     replay_all(&pair.sender, pair.target(Ip::V4), &[&file], "--rate 1000", 10);
+    publish(&sensor, 10);
+    eventually("the command was run", || fs::read_to_string(&said).is_ok_and(|text| text.lines().count() == 2));
     sensor.stop().assert_all_is_well();
     let text = fs::read_to_string(&said).unwrap();
     assert_eq!(text.lines().count(), 2, "{text}");
